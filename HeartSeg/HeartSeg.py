@@ -1,0 +1,359 @@
+"""HeartSeg in 3D Slicer: module, panel, logic and self-test.
+
+Thin by intent: the panel and the logic follow Slicer's conventions and hand the work to the package ``heartseg`` in
+``Logic/``, which knows no window. Nothing is installed, and torch is not imported, before the user asks for a run.
+
+Annotations are not postponed here: Slicer's parameter node wrapper reads the fields' types when the class is made.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import slicer
+import vtk
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+MODULE_FOLDER = Path(__file__).resolve().parent
+_PACKAGE_FOLDER = str(MODULE_FOLDER / "Logic")
+if _PACKAGE_FOLDER not in sys.path:
+    sys.path.insert(0, _PACKAGE_FOLDER)
+
+HOW_TO_INSTALL = (
+    "install torch with the PyTorch extension (module PyTorch Util), then in the Python console: "
+    "slicer.util.pip_install('--no-deps dynamic-network-architectures')"
+)
+"""What is missing in a fresh Slicer; nothing is installed without being asked for."""
+
+if TYPE_CHECKING:
+    from heartseg.progress import CancelToken, ProgressCallback, ProgressEvent
+    from heartseg.result import Result
+    from heartseg.settings import Settings
+    from heartseg.volume import Volume
+
+
+def purge_package() -> None:
+    """Forget every loaded module of the package, so that the next import reads the files again."""
+    for name in [n for n in sys.modules if n.partition(".")[0] == "heartseg"]:
+        del sys.modules[name]
+
+
+class HeartSeg(ScriptedLoadableModule):
+    """The module as the application lists it."""
+
+    def __init__(self, parent) -> None:
+        super().__init__(parent)
+        self.parent.title = _("HeartSeg")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Cardiac")]
+        self.parent.dependencies = []
+        self.parent.contributors = ["The HeartSeg maintainers"]
+        self.parent.helpText = _(
+            "Segments the whole heart in CT and MR: the four chambers, the myocardium of the left ventricle, the "
+            "ascending aorta and the pulmonary artery, with their volumes and what to be careful about."
+            "<p><b>Research software, not a medical device.</b> Look at every result before you use it. "
+            "No data leave this computer.</p>"
+        )
+        self.parent.acknowledgementText = _(
+            "HeartSeg is free software under the Apache License 2.0. It stands on nnU-Net, PyTorch, SimpleITK, VTK and "
+            "3D Slicer. The icon shows the mean heart of the shape model by Rodero et al. "
+            "(PLOS Comput Biol 2021; 17(4): e1008851)."
+        )
+        if hasattr(slicer.app, "connect"):
+            slicer.app.connect("startupCompleted()", self.load_terminology)
+        else:
+            self.load_terminology()
+
+    def load_terminology(self) -> None:
+        """Offer HeartSeg's structures and colours in Slicer's terminology selector."""
+        path = MODULE_FOLDER / "Resources" / "HeartSeg.term.json"
+        if not hasattr(slicer.modules, "terminologies"):
+            return
+        if not slicer.modules.terminologies.logic().LoadTerminologyFromFile(str(path)):
+            logging.warning("HeartSeg's terminology could not be loaded from %s", path)
+
+
+@parameterNodeWrapper
+class HeartSegParameterNode:
+    """What the panel shows, kept in the scene.
+
+    Attributes:
+        inputVolume: the scan to segment.
+        outputSegmentation: node to fill; a new one is made if none is chosen.
+    """
+
+    inputVolume: vtkMRMLScalarVolumeNode
+    outputSegmentation: vtkMRMLSegmentationNode
+
+
+class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel: choose a scan, press Segment, follow the progress, stop it."""
+
+    def __init__(self, parent=None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic: HeartSegLogic | None = None
+        self._parameterNode: HeartSegParameterNode | None = None
+        self._guiTag = None
+        self._cancel: CancelToken | None = None
+
+    def setup(self) -> None:
+        ScriptedLoadableModuleWidget.setup(self)
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/HeartSeg.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.logic = HeartSegLogic()
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
+        self.ui.stopButton.connect("clicked(bool)", self.onStopButton)
+        self.initializeParameterNode()
+
+    def cleanup(self) -> None:
+        self.onStopButton()
+        self.setParameterNode(None)
+        self.removeObservers()
+
+    def enter(self) -> None:
+        self.initializeParameterNode()
+
+    def exit(self) -> None:
+        self.setParameterNode(None)
+
+    def onReload(self) -> None:
+        """Reload the package too; Slicer itself reloads this file only."""
+        purge_package()
+        super().onReload()
+
+    def onSceneStartClose(self, caller, event) -> None:
+        self.onStopButton()
+        self.setParameterNode(None)
+
+    def onSceneEndClose(self, caller, event) -> None:
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def initializeParameterNode(self) -> None:
+        """Show the scene's parameter node; choose the first scan if none was chosen yet."""
+        parameterNode = self.logic.getParameterNode()
+        if parameterNode.inputVolume is None:
+            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            if first is not None and not first.IsA("vtkMRMLLabelMapVolumeNode"):
+                parameterNode.inputVolume = first
+        self.setParameterNode(parameterNode)
+
+    def setParameterNode(self, parameterNode: "HeartSegParameterNode | None") -> None:
+        if self._parameterNode is not None:
+            self._parameterNode.disconnectGui(self._guiTag)
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.updateButtons)
+        self._parameterNode = parameterNode
+        if self._parameterNode is not None:
+            self._guiTag = self._parameterNode.connectGui(self.ui)
+            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.updateButtons)
+            self.updateButtons()
+
+    def updateButtons(self, caller=None, event=None) -> None:
+        running = self._cancel is not None
+        chosen = self._parameterNode is not None and self._parameterNode.inputVolume is not None
+        self.ui.segmentButton.enabled = chosen and not running
+        self.ui.segmentButton.toolTip = (
+            _("Segment the heart in the chosen scan") if chosen else _("Choose a scan first")
+        )
+        self.ui.stopButton.enabled = running
+        self.ui.inputSelector.enabled = not running
+        self.ui.outputSelector.enabled = not running
+        self.ui.progressBar.visible = running
+
+    def onStopButton(self) -> None:
+        if self._cancel is not None:
+            self._cancel.cancel()
+
+    def onSegmentButton(self) -> None:
+        """Run on this thread; the window lives on between two tiles, when progress is reported."""
+        from heartseg.errors import Cancelled, HeartSegError
+        from heartseg.progress import CancelToken
+
+        if self._cancel is not None or self._parameterNode is None:
+            return
+        parameterNode = self._parameterNode
+        self._cancel = CancelToken()
+        self.updateButtons()
+        try:
+            node, result = self.logic.process(
+                parameterNode.inputVolume,
+                parameterNode.outputSegmentation,
+                progress=self.showProgress,
+                cancel=self._cancel,
+            )
+            parameterNode.outputSegmentation = node
+            self.ui.statusLabel.text = self.summary(result)
+        except Cancelled:
+            self.ui.statusLabel.text = _("Stopped. Nothing was changed.")
+        except HeartSegError as error:
+            self.ui.statusLabel.text = str(error)
+            slicer.util.errorDisplay(str(error), windowTitle=_("HeartSeg"))
+        finally:
+            self._cancel = None
+            self.updateButtons()
+
+    def showProgress(self, event: "ProgressEvent") -> None:
+        self.ui.progressBar.value = round(100 * event.fraction)
+        self.ui.statusLabel.text = event.message or event.stage
+        slicer.app.processEvents()
+
+    @staticmethod
+    def summary(result: "Result") -> str:
+        """Findings in words, the most serious first."""
+        if not result.findings:
+            return _("Done. Look at the result before you use it.")
+        return "\n".join(f"{finding.severity.value}: {finding.message}" for finding in result.findings)
+
+
+class SegmentFunction(Protocol):
+    """What runs the engine; ``heartseg.pipeline.Segmenter.segment`` is the usual one."""
+
+    def __call__(
+        self, volume: "Volume", progress: "ProgressCallback | None" = None, cancel: "CancelToken | None" = None
+    ) -> "Result": ...
+
+
+class HeartSegLogic(ScriptedLoadableModuleLogic):
+    """Segments volume nodes; usable from other modules and scripts without the panel::
+
+    logic = HeartSegLogic()
+    segmentation, result = logic.process(slicer.util.getNode("CTACardio"))
+    """
+
+    def __init__(self, *args) -> None:
+        super().__init__(*args)
+        self._segmenter = None
+
+    def getParameterNode(self) -> HeartSegParameterNode:
+        return HeartSegParameterNode(super().getParameterNode())
+
+    def process(
+        self,
+        inputVolume: vtkMRMLScalarVolumeNode,
+        outputSegmentation: vtkMRMLSegmentationNode | None = None,
+        settings: "Settings | None" = None,
+        progress: "ProgressCallback | None" = None,
+        cancel: "CancelToken | None" = None,
+        segment: SegmentFunction | None = None,
+    ) -> tuple[vtkMRMLSegmentationNode, "Result"]:
+        """Segment the heart in a scan.
+
+        Args:
+            inputVolume: the scan. A transform above it also goes above the segmentation.
+            outputSegmentation: node to fill; its content is replaced only on success. A new one is made when omitted.
+            settings: see :class:`heartseg.settings.Settings`; defaults when omitted.
+            progress: called with a ``ProgressEvent`` at every step, on this thread.
+            cancel: token by which another thread or an event handler stops the run.
+            segment: what runs the engine, instead of the pipeline with these settings.
+
+        Returns:
+            The segmentation node and the whole result (measures, findings, provenance).
+
+        Raises:
+            HeartSegError: one line that says what is wrong and how to mend it.
+            Cancelled: the run was stopped; no node was changed.
+        """
+        from heartseg.scene import fill_segmentation, volume_from_node
+
+        volume = volume_from_node(inputVolume)
+        run = segment or self._pipeline(settings)
+        result = run(volume, progress=progress, cancel=cancel)
+        return fill_segmentation(result, inputVolume, outputSegmentation), result
+
+    def fillTable(self, result: "Result", name: str = "heart", tableNode=None):
+        """Put the result's measures into a table node, a new one if none is given."""
+        from heartseg.scene import fill_table
+
+        return fill_table(result, tableNode, name)
+
+    def _pipeline(self, settings: "Settings | None") -> SegmentFunction:
+        """The pipeline with these settings; the model stays warm while they do not change."""
+        from heartseg.errors import DependencyError
+
+        try:
+            from heartseg.pipeline import Segmenter
+            from heartseg.settings import Settings
+
+            wanted = settings or Settings()
+            if self._segmenter is None or self._segmenter[0] != wanted:
+                self._segmenter = (wanted, Segmenter(settings=wanted))
+        except ModuleNotFoundError as error:
+            raise DependencyError(f"a Python package is missing ({error.name}): {HOW_TO_INSTALL}") from error
+        return self._segmenter[1].segment
+
+
+class HeartSegTest(ScriptedLoadableModuleTest):
+    """Self-test for the application (Reload and Test, or ctest); also runs headless."""
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear(0)
+
+    def runTest(self) -> None:
+        for test in (self.test_fillsFromResult, self.test_refusesNothing, self.test_segmentsSample):
+            self.setUp()
+            test()
+
+    def test_fillsFromResult(self) -> None:
+        """Voxels of a made-up result come back from the segmentation on the scan's grid."""
+        from heartseg.result import Result
+
+        self.delayDisplay("Filling a segmentation from a made-up result")
+        shape = (20, 24, 28)
+        labels = np.zeros(shape, np.uint8)
+        labels[4:12, 5:15, 6:20] = 1
+        labels[12:16, 5:15, 6:20] = 3
+        matrix = np.array([[0, 0, -2.0, 10], [-0.8, 0, 0, 20], [0, 0.9, 0, 30], [0, 0, 0, 1]])
+        volume = slicer.util.addVolumeFromArray(np.zeros(shape, np.int16), ijkToRAS=matrix, name="made up")
+
+        def made_up(scan: "Volume", progress=None, cancel=None) -> "Result":
+            return Result(labels, scan.geometry)
+
+        node, _result = HeartSegLogic().process(volume, segment=made_up)
+        for key, label in (("LV", 1), ("LA", 3)):
+            mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, key, volume)
+            self.assertTrue(np.array_equal(mask != 0, labels == label))
+
+    def test_refusesNothing(self) -> None:
+        """No scan chosen: one line, no node."""
+        from heartseg.errors import InputError
+
+        with self.assertRaises(InputError):
+            HeartSegLogic().process(None)
+        self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 0)
+
+    def test_segmentsSample(self) -> None:
+        """The sample scan CTACardio, with the shipped model; left out where model, torch or sample data are missing."""
+        try:
+            import SampleData
+            import torch  # noqa: F401
+
+            from heartseg.models.store import find_model
+
+            find_model()
+        except Exception as reason:
+            self.delayDisplay(f"Left out: segmenting the sample scan ({reason})")
+            return
+        self.delayDisplay("Segmenting CTACardio")
+        volume = SampleData.SampleDataLogic().downloadSample("CTACardio")
+        node, result = HeartSegLogic().process(volume)
+        self.assertTrue(result.heart_found)
+        for key in ("LV", "RV", "LA", "RA", "MYO", "AO", "PA"):
+            self.assertTrue(slicer.util.arrayFromSegmentBinaryLabelmap(node, key, volume).any(), key)
+        self.assertTrue(20 < (result.measure("LV", "volume") or 0) < 500)
+        self.delayDisplay("Test passed")

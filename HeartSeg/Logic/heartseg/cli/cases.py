@@ -1,0 +1,247 @@
+"""Which scans a command means: one, the frames of one, a folder of them, or a list."""
+
+from __future__ import annotations
+
+import csv
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import HeartSegError, InputError
+from ..output import REPORT_FILE
+
+_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+_LONGEST_NAME = 150  # bytes; leaves room in 255 for a temporary folder's name
+SUMMARY_FILE = "summary.csv"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan to segment.
+
+    Attributes:
+        path: file or DICOM folder.
+        name: its folder below the output folder.
+        series, frame, modality: as for :func:`heartseg.read_volume`.
+    """
+
+    path: Path
+    name: str
+    series: str | None = None
+    frame: int | None = None
+    modality: str | None = None
+
+
+def is_scan_file(path: Path) -> bool:
+    """Whether the name is that of a volume file (DICOM files are told by their folder; .seg.nrrd holds labels)."""
+    name = path.name.lower()
+    return name.endswith(_SUFFIXES) and not name.endswith(".seg.nrrd") and path.is_file()
+
+
+def is_batch(path: Path) -> bool:
+    """Whether the input means several scans.
+
+    A CSV list does. A folder does where it holds volume files, or folders with scans of different patients or studies.
+    A folder with DICOM files of its own is one scan, whatever else lies in it, and so is a tree of folders that hold
+    DICOM files of one study only (which of its series is meant is chosen on reading).
+    """
+    try:
+        folder = path.is_dir()
+    except OSError:  # a name too long, a folder above that may not be entered: reading it will say so
+        return False
+    return not _is_one_scan(path) if folder else path.suffix.lower() == ".csv"
+
+
+def _is_one_scan(folder: Path) -> bool:
+    """Whether a folder is one DICOM scan (or holds nothing, which reading it will say)."""
+    entries = _entries(folder)
+    if any(_dicom_among(entries)):
+        return True
+    if any(is_scan_file(p) for p in entries):
+        return False
+    below = [p for p in entries if p.is_dir() and _holds_scans(p)]
+    if not all(map(_is_one_scan, below)):
+        return False
+    return len(below) < 2 or _is_one_study(below)
+
+
+def _is_one_study(folders: list[Path]) -> bool:
+    from ..volume.dicom import study_of
+
+    readable = [(study for file in _dicom_files(p) if all(study := study_of(file))) for p in folders]
+    studies = {next(found, None) for found in readable}
+    return len(studies) == 1 and None not in studies
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder, by name, without what is hidden."""
+    try:
+        return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"folder {str(folder)!r} cannot be read: {error.strerror or error}") from error
+
+
+def _dicom_among(entries: list[Path]) -> Iterator[Path]:
+    """The DICOM files among the entries, the directory of a DICOM disc apart."""
+    return (p for p in entries if p.is_file() and p.name.upper() != "DICOMDIR" and _is_dicom(p))
+
+
+def _is_dicom(path: Path) -> bool:
+    from ..volume.headers import is_dicom
+
+    try:
+        return is_dicom(path)
+    except OSError:
+        return False
+
+
+def _dicom_files(folder: Path) -> Iterator[Path]:
+    """The DICOM files in a folder, and then those below."""
+    entries = _entries(folder)
+    yield from _dicom_among(entries)
+    for below in entries:
+        if below.is_dir():
+            yield from _dicom_files(below)
+
+
+def _holds_scans(folder: Path) -> bool:
+    """Whether there is any scan in or below a folder; HeartSeg's own results are none."""
+    entries = _entries(folder)
+    if any(p.name == REPORT_FILE for p in entries):
+        return False
+    if any(is_scan_file(p) for p in entries) or any(_dicom_among(entries)):
+        return True
+    return any(_holds_scans(p) for p in entries if p.is_dir())
+
+
+def list_cases(
+    path: Path,
+    series: str | None = None,
+    frame: int | str | None = None,
+    modality: str | None = None,
+    without: Path | None = None,
+) -> list[Case]:
+    """All scans that the input means, in a stable order, with unique names.
+
+    Args:
+        path: file, folder or CSV list.
+        series, modality: for every scan.
+        frame: number for every scan, or ``"all"``: each frame becomes a case.
+        without: a folder that is passed over: the results may lie among the scans.
+
+    Raises:
+        InputError: the list cannot be read, or there is nothing in it.
+    """
+    if path.is_dir() and without is not None and without.resolve() == path.resolve():
+        raise InputError(f"results cannot go into the folder of the scans, {path}: choose another one with -o")
+    if not is_batch(path):
+        cases = [Case(path, plain_name(path))]
+    elif path.is_dir():
+        cases = list(_in_folder(path, "", without.resolve() if without else None))
+    else:
+        cases = _from_csv(path)
+    if not cases:
+        raise InputError(f"{path} holds no scan: expected {', '.join(_SUFFIXES)} files or DICOM folders")
+    cases = [replace(c, series=c.series or series, modality=c.modality or modality) for c in cases]
+    if frame == "all":
+        cases = [f for case in cases for f in _frames(case, strict=len(cases) == 1)]
+    elif frame is not None:
+        cases = [replace(c, frame=int(frame) if c.frame is None else c.frame) for c in cases]
+    return _unique(cases)
+
+
+def _in_folder(folder: Path, prefix: str, without: Path | None) -> Iterator[Case]:
+    """Scans of a folder of scans, and of those below; a folder's name goes before those of the scans in it."""
+    for path in _entries(folder):
+        if is_scan_file(path):
+            yield Case(path, plain_name(path, prefix))
+        elif path.is_dir() and path.resolve() != without and _holds_scans(path):
+            name = plain_name(path, prefix)
+            if _is_one_scan(path):
+                yield Case(path, name)
+            else:
+                yield from _in_folder(path, f"{name}_", without)
+
+
+def plain_name(path: Path, prefix: str = "") -> str:
+    """File name without extensions, safe as a folder name."""
+    name = path.resolve().name if path.name in ("", "..") else path.name
+    for suffix in sorted(_SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(suffix) and not path.is_dir():
+            name = name[: -len(suffix)]
+            break
+    return _safe(prefix + name) or "scan"
+
+
+def _safe(name: str) -> str:
+    name = unicodedata.normalize("NFC", name.encode("utf-8", "replace").decode("utf-8"))
+    plain = re.sub(r"[^\w.+-]+", "_", name).strip("._")
+    return plain.encode()[:_LONGEST_NAME].decode("utf-8", "ignore").rstrip("._")
+
+
+def _from_csv(path: Path) -> list[Case]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            head = file.readline()
+            file.seek(0)
+            rows = list(csv.DictReader(file, delimiter=";" if ";" in head and "," not in head else ","))
+    except FileNotFoundError as error:
+        raise InputError(f'list {str(path)!r} does not exist: give a CSV file with a column "path"') from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"list {str(path)!r} cannot be read ({error}): save it as CSV in UTF-8") from error
+    if not rows or "path" not in _row(rows[0]):
+        raise InputError(f'list {str(path)!r} has no column "path" in its first line, or no line after it')
+    return [_listed(path, number, _row(row)) for number, row in enumerate(rows, 2) if _row(row).get("path")]
+
+
+def _row(row: dict) -> dict[str, str]:
+    """A line of the list with plain keys; cells beyond the last column are dropped."""
+    return {k.strip().lower(): (v or "").strip() for k, v in row.items() if isinstance(k, str)}
+
+
+def _listed(path: Path, number: int, row: dict[str, str]) -> Case:
+    """The case that a line of the list means; paths are relative to the list."""
+    frame = row.get("frame", "")
+    if frame and not frame.isdecimal():
+        raise InputError(f"list {str(path)!r}, line {number}: frame {frame!r} is not a number")
+    modality = row.get("modality", "").upper()
+    if modality not in ("", "CT", "MR"):
+        raise InputError(f"list {str(path)!r}, line {number}: modality {modality!r} is not known: use CT or MR")
+    scan = path.parent / row["path"]
+    name = _safe(row.get("name", "")) or plain_name(scan)
+    return Case(scan, name, row.get("series") or None, int(frame) if frame else None, modality or None)
+
+
+def _frames(case: Case, strict: bool) -> list[Case]:
+    """A case per frame; one that cannot be read stays as it is, to fail on its own, unless it stands alone."""
+    from ..volume.reading import count_frames
+
+    if case.frame is not None:
+        return [case]
+    try:
+        count = count_frames(case.path, series=case.series if case.path.is_dir() else None)
+    except (HeartSegError, OSError):
+        if strict:
+            raise
+        return [case]
+    if count == 1:
+        return [case]
+    digits = len(str(count - 1))
+    return [replace(case, name=f"{case.name}_frame{k:0{digits}d}", frame=k) for k in range(count)]
+
+
+def _unique(cases: list[Case]) -> list[Case]:
+    """The same cases with names that stay apart also where the file system knows no capitals."""
+    wanted = {c.name.casefold() for c in cases}
+    taken = {SUMMARY_FILE}
+    unique = []
+    for case in cases:
+        name, count = case.name, 1
+        while name.casefold() in taken or (count > 1 and name.casefold() in wanted):
+            count += 1
+            name = f"{case.name}_{count}"
+        taken.add(name.casefold())
+        unique.append(replace(case, name=name))
+    return unique

@@ -1,0 +1,123 @@
+"""``heartseg``: entry point, subcommands, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from .. import __version__
+from ..errors import Cancelled, HeartSegError
+from .exits import (
+    EXIT_CANCELLED,
+    EXIT_CODES,
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_USAGE,
+    one_line,
+    stopped_by_signals,
+)
+
+_EPILOG = f"""\
+examples:
+  heartseg segment scan.nii.gz -o out/scan        one scan: labels, surfaces (mm), volumes (mL), report, picture
+  heartseg segment scans/ -o out --resume         every scan in a folder, and summary.csv
+  heartseg models list                            the models that are installed
+  heartseg segment --help                         all options, and what is written
+
+{EXIT_CODES}
+
+HeartSeg is research software, not a medical device."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error is said."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"heartseg: {message}: see {self.prog} --help\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; imports nothing heavy."""
+    from . import models, segment
+
+    parser = Parser(
+        prog="heartseg",
+        description="Segment the whole heart in CT and MR volumes.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"heartseg {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what happens; tracebacks on errors")
+    commands: Any = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    segment.add_parser(commands)
+    models.add_parser(commands)
+    version = commands.add_parser("version", help="print the versions of heartseg and of what it uses")
+    version.set_defaults(run=_version)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    _never_fail_to_print()
+    with stopped_by_signals():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Parse, do, and say in one line what went wrong."""
+    verbose = False
+    try:
+        args = build_parser().parse_args(arguments)
+        verbose = args.verbose
+        logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s")
+        logging.captureWarnings(True)  # of libraries: shown with -v
+        return int(args.run(args))
+    except (KeyboardInterrupt, Cancelled):
+        print("heartseg: stopped; nothing half-written was left behind", file=sys.stderr)
+        return EXIT_CANCELLED
+    except HeartSegError as error:
+        if verbose:
+            logging.exception("in detail")
+        print(f"heartseg: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except MemoryError:
+        print("heartseg: out of memory: close other programs or crop the scan around the heart", file=sys.stderr)
+        return EXIT_FAILED
+    except Exception as error:  # a fault of ours: one line for the user, everything for who reports it
+        if verbose:
+            logging.exception("in detail")
+        print(
+            f"heartseg: this should not happen ({one_line(error)}): run it again as 'heartseg -v ...' and report what "
+            "it prints",
+            file=sys.stderr,
+        )
+        return EXIT_FAILED
+
+
+def _never_fail_to_print() -> None:
+    """Names that the terminal's encoding does not know are escaped instead of ending the run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _version(args: argparse.Namespace) -> int:
+    from ..pipeline import installed_versions
+
+    print(f"heartseg {__version__}")
+    for name, version in installed_versions().items():
+        print(f"  {name} {version}")
+    print(f"  python {sys.version.split()[0]}")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""``heartseg models``: list, look at, check, install and remove models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import HeartSegError
+from ..findings import Severity
+from ..models.checking import check_model
+from ..models.install import install_model, remove_model
+from ..models.labels import parse_label_map
+from ..models.store import StoredModel, find_model, list_models, search_folders
+
+if TYPE_CHECKING:
+    from ..models.folder import ModelFolder
+
+_LABELS_HELP = 'which label of the model is which structure, e.g. "1=LV,2=RV,3=MYO"'
+_MODEL_HELP = "name of an installed model, or a folder; the default model when omitted"
+_EXAMPLES = """\
+examples:
+  heartseg models list
+  heartseg models info HeartSeg-Default
+  heartseg models check ~/nnUNet_results/Dataset027_ACDC/nnUNetTrainer__nnUNetPlans__3d_fullres
+  heartseg models install my_model.zip --name MyHeart
+  heartseg models install nnUNetTrainer__nnUNetPlans__3d_fullres --labels "1=RV,2=MYO,3=LV"
+  heartseg models remove MyHeart
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Add ``models`` to the command line; the parsed arguments carry :func:`run` as ``run``."""
+    raw = argparse.RawDescriptionHelpFormatter
+    summary = "list, inspect, check, install and remove models"
+    parser = subparsers.add_parser(
+        "models",
+        help=summary,
+        description=f"{summary.capitalize()}. Models are nnU-Net v2 folders, with or without a card (heartseg.json).",
+        epilog=_EXAMPLES,
+        formatter_class=raw,
+    )
+    actions = parser.add_subparsers(dest="models_action", metavar="ACTION", required=True)
+
+    def action(name: str, text: str, handler: Any, example: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=f"example:\n  {example}",
+            formatter_class=raw,
+        )  # fmt: skip
+        sub.add_argument("--json", action="store_true", help="print JSON instead of text")
+        sub.set_defaults(run=run, models_handler=handler)
+        return sub
+
+    action("list", "list the models that are found, in search order", _list, "heartseg models list --json")
+
+    info = action("info", "show what a model is", _info, "heartseg models info HeartSeg-Default")
+    info.add_argument("model", nargs="?", metavar="MODEL", help=_MODEL_HELP)
+    info.add_argument("--labels", metavar="MAP", type=_label_map, help=_LABELS_HELP)
+
+    check = action(
+        "check",
+        "check hashes and labels, load the weights and run the network once (exit code 2 if it is unusable)",
+        _check,
+        'heartseg models check ./my_model --labels "1=LV,2=MYO"',
+    )
+    check.add_argument("model", nargs="?", metavar="MODEL", help=_MODEL_HELP)
+    check.add_argument("--labels", metavar="MAP", type=_label_map, help=_LABELS_HELP)
+
+    install = action(
+        "install",
+        "check a model and copy it into your model folder, whole or not at all",
+        _install,
+        'heartseg models install my_model.zip --name MyHeart --labels "1=LV,2=RV"',
+    )
+    install.add_argument("source", metavar="SOURCE", type=Path, help="model folder, or a .zip file with one inside")
+    install.add_argument("--name", help="name to install it under (default: the card's, else the source's)")
+    install.add_argument("--labels", metavar="MAP", type=_label_map, help=f"{_LABELS_HELP}; kept in the model's card")
+    install.add_argument("--overwrite", action="store_true", help="replace an installed model of the same name")
+
+    remove = action("remove", "delete a model from your model folder", _remove, "heartseg models remove MyHeart")
+    remove.add_argument("model", metavar="NAME", help="name of the installed model")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the parsed arguments ask; returns the exit code. Errors travel up as ``HeartSegError``."""
+    return int(args.models_handler(args))
+
+
+def describe(model: ModelFolder) -> dict[str, Any]:
+    """JSON-ready facts about a model."""
+    card = model.card
+    facts: dict[str, Any] = {
+        "name": model.name,
+        "version": card.version if card else None,
+        "path": str(model.path),
+        "description": card.description if card else "nnU-Net v2 folder without a card",
+        "intended_use": card.intended_use if card else "",
+        "modalities": list(card.modalities) if card else [],
+        "licence": card.licence if card else "",
+        "citation": list(card.citation) if card else [],
+        "known_failures": list(card.known_failures) if card else [],
+        "trained_on": card.trained_on if card else {},
+        "tested_on": list(card.tested_on) if card else [],
+        "orientation": card.orientation if card else None,
+        "finder": card.finder if card else None,
+        "configuration": model.configuration,
+        "folds": list(model.folds),
+        "network": model.network.class_name,
+        "patch_size_zyx": list(model.patch_size),
+        "spacing_zyx_mm": list(model.spacing),
+        "transpose_forward": list(model.transpose_forward),
+        "normalization": list(model.normalization_schemes),
+        "labels": {str(value): name for value, name in model.heads.foreground().items()},
+        "structures": {str(value): key for value, key in model.structures.items()},
+        "unmapped": list(model.unmapped),
+        "needs_nnunetv2": model.needs_fallback,
+    }
+    return facts
+
+
+def _list(args: argparse.Namespace) -> int:
+    models = list_models()
+    if args.json:
+        _print_json([_listed(m) for m in models])
+        return 0
+    if not models:
+        print("No model is installed. Searched:")
+        print("\n".join(f"  {p}" for p in search_folders()))
+        print("Install one with: heartseg models install FOLDER_OR_ZIP")
+        return 0
+    width = max(len(m.name) for m in models)
+    for m in models:
+        if m.folder is None:
+            print(f"{m.name:<{width}}  cannot be used: {m.problem}")
+            continue
+        facts = describe(m.folder)
+        spacing = " x ".join(f"{v:g}" for v in m.folder.spacing)
+        kind = "shipped" if m.shipped else "yours"
+        names = ", ".join(dict.fromkeys(m.folder.structures.values())) or "no known structure (use --labels)"
+        print(f"{m.name:<{width}}  {facts['version'] or 'no card':<8} {kind:<8} {names}; {spacing} mm")
+    return 0
+
+
+def _listed(model: StoredModel) -> dict[str, Any]:
+    facts = describe(model.folder) if model.folder else {"path": str(model.path)}
+    return {**facts, "name": model.name, "shipped": model.shipped, "problem": model.problem}
+
+
+def _info(args: argparse.Namespace) -> int:
+    facts = describe(find_model(args.model, args.labels))
+    if args.json:
+        _print_json(facts)
+        return 0
+    for key, value in facts.items():
+        if value in (None, "", [], {}):
+            continue
+        print(f"{key.replace('_', ' ') + ':':<20}{_as_text(value)}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    findings = check_model(find_model(args.model, args.labels))
+    usable = all(f.severity is not Severity.ERROR for f in findings)
+    if args.json:
+        _print_json({"usable": usable, "findings": [f.to_dict() for f in findings]})
+    else:
+        for finding in findings:
+            print(f"{finding.severity.value:<8}{finding.message}")
+        print("The model can be used." if usable else "The model cannot be used.")
+    return 0 if usable else HeartSegError.exit_code
+
+
+def _install(args: argparse.Namespace) -> int:
+    model = install_model(args.source, args.name, args.labels, args.overwrite)
+    if args.json:
+        _print_json(describe(model))
+        return 0
+    structures = ", ".join(f"{value}={key}" for value, key in model.structures.items())
+    print(f"Installed '{model.path.name}' in {model.path} ({structures})")
+    if model.unmapped:
+        print(f"Labels that become background: {', '.join(model.unmapped)}")
+    if model.needs_fallback:
+        print(f"It needs stock nnU-Net ({model.needs_fallback}): pip install 'heartseg[train]'")
+    return 0
+
+
+def _remove(args: argparse.Namespace) -> int:
+    path = remove_model(args.model)
+    if args.json:
+        _print_json({"removed": str(path)})
+    else:
+        print(f"Removed {path}")
+    return 0
+
+
+def _label_map(text: str) -> dict[int, str]:
+    try:
+        return parse_label_map(text)
+    except HeartSegError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k}={_as_text(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(_as_text(v) for v in value)
+    return str(value)
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2, ensure_ascii=False))

@@ -1,0 +1,171 @@
+"""``heartseg segment``: one scan, a time series, a folder or a list of scans."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from ..anatomy import KEYS
+from ..errors import SettingsError
+from ..models.labels import parse_label_map
+from ..output import FORMATS, REPORT_FILE, check_formats, check_output_folder, write_result
+from ..settings import BACKENDS, DEVICES, PRECISIONS, Settings
+from .cases import Case, is_batch, list_cases
+from .exits import EXIT_CODES, EXIT_NO_HEART, EXIT_OK, stop_token
+from .progress import ProgressBar
+
+_DESCRIPTION = f"""\
+Segment the heart in a scan and write a folder with:
+  segmentation.seg.nrrd  opens in 3D Slicer with names and colours
+  labels.nii.gz          label map on the scan's grid
+  surfaces/*.stl         closed surfaces (mm, LPS)
+  measurements.csv       volumes (mL), mass (g), diameters (mm), intensities
+  report.json            how it was made: input hash, model, device, seconds, findings
+  preview.png            three slices with contours and a 3D view
+
+INPUT is a NIfTI, NRRD, MHA/MHD or DICOM file, or a folder of DICOM files (with the folders below, one study).
+For many scans: a folder with scan files, or with a folder per patient; or a CSV file with a column "path" (and, if
+wanted, "name", "series", "frame", "modality"). Each scan gets a folder in DIR, and summary.csv a line each.
+
+Structures: {", ".join(KEYS)}."""
+
+_EXAMPLES = f"""\
+examples:
+  heartseg segment scan.nii.gz -o out/scan
+  heartseg segment dicom_folder -o out/scan --series 3
+  heartseg segment cine.nii.gz -o out/cine --frame all
+  heartseg segment scan.nii.gz -o out/scan --structures LV,MYO --format labels,csv --json
+  heartseg segment scans/ -o out --resume --jobs 2
+
+{EXIT_CODES}"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "segment",
+        help="segment the heart in a scan, or in many",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("input", metavar="INPUT", type=Path, help="scan, DICOM folder, folder of scans, or list.csv")
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier result in the output folder")
+    parser.add_argument("--format", metavar="LIST", help=f"what to write, of {','.join(FORMATS)} (default: all)")
+    parser.add_argument(
+        "--json", action="store_true", help="print the report (many scans: the summary) as JSON on standard output"
+    )
+    scan = parser.add_argument_group("the scan")
+    scan.add_argument("--series", metavar="UID|NUMBER", help="which series of a DICOM folder")
+    scan.add_argument("--frame", metavar="N|all", help="which frame of a time series, from 0; all: a folder each")
+    scan.add_argument("--modality", choices=("CT", "MR"), help="if the file does not say")
+    run = parser.add_argument_group("the run")
+    run.add_argument("--model", metavar="NAME|DIR", help="model name or folder (default: the model that ships)")
+    run.add_argument("--labels", metavar="MAP", help='for a model without a card: "1=LV,2=RV,3=MYO"')
+    run.add_argument("--structures", metavar="LIST", help="structures to keep, e.g. LV,RV,MYO (default: all)")
+    run.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or a card such as cuda:1 (default: auto)")
+    run.add_argument("--precision", default="auto", choices=PRECISIONS, help="of the network (default: auto)")
+    run.add_argument("--backend", default="torch", choices=BACKENDS, help="on the CPU (default: torch)")
+    run.add_argument("--accurate", action="store_true", help="average over mirrored copies, where the model allows it")
+    run.add_argument("--threads", metavar="N", type=int, help="CPU threads per process")
+    run.add_argument("--no-locate", action="store_true", help="tile the whole scan instead of finding the heart first")
+    run.add_argument("--no-cleanup", action="store_true", help="keep every voxel that the network labels")
+    batch = parser.add_argument_group("many scans")
+    batch.add_argument("--resume", action="store_true", help="skip scans that are already done in the output folder")
+    batch.add_argument(
+        "--jobs", metavar="N", type=int, default=1, help="processes, each with its own model (default: 1)"
+    )
+    parser.set_defaults(run=run_segment)
+
+
+def settings_from(args: argparse.Namespace) -> Settings:
+    """Settings of a run from the parsed arguments; raises ``SettingsError``."""
+    return Settings(
+        device=args.device,
+        structures=tuple(k.strip().upper() for k in args.structures.split(",") if k.strip())
+        if args.structures
+        else None,
+        locate=not args.no_locate,
+        clean_up=not args.no_cleanup,
+        mirroring=args.accurate,
+        precision=args.precision,
+        backend=args.backend,
+        threads=args.threads,
+        label_map=tuple(parse_label_map(args.labels).items()) if args.labels else None,
+    ).check()
+
+
+def parse_formats(text: str | None) -> tuple[str, ...] | None:
+    """The formats to write, or ``None`` for all; raises ``SettingsError``."""
+    if text is None:
+        return None
+    formats = tuple(f.strip().lower() for f in text.split(",") if f.strip())
+    unknown = [f for f in formats if f not in FORMATS]
+    if unknown or not formats:
+        raise SettingsError(f"format {', '.join(unknown) or repr(text)} is unknown: choose from {', '.join(FORMATS)}")
+    check_formats(formats)
+    return formats
+
+
+def run_segment(args: argparse.Namespace) -> int:
+    """Segment what was asked for; returns the exit code."""
+    settings, formats = settings_from(args), parse_formats(args.format)
+    if args.jobs < 1:
+        raise SettingsError(f"jobs {args.jobs} must be 1 or more")
+    frame = _frame(args.frame)
+    if frame == "all" or is_batch(args.input):
+        from .batch import run_batch
+
+        cases = list_cases(args.input, args.series, frame, args.modality, without=args.output)
+        return run_batch(cases, args, settings, formats)
+    assert not isinstance(frame, str)
+    check_output_folder(args.output, args.overwrite)
+    case = Case(args.input, args.output.name, args.series, frame, args.modality)
+    report = segment_case(case, args.output, args.model, settings, formats, args.overwrite, quiet=args.json)
+    if args.json:
+        print(json.dumps(report, indent=2))
+    return EXIT_OK if report["heart_found"] else EXIT_NO_HEART
+
+
+def _frame(text: str | None) -> int | str | None:
+    if text is None or text == "all":
+        return text
+    if not text.isdecimal():
+        raise SettingsError(f"frame {text!r} is not one: give a number from 0, or all")
+    return int(text)
+
+
+def segment_case(
+    case: Case,
+    output: Path,
+    model: str | None,
+    settings: Settings,
+    formats: tuple[str, ...] | None,
+    overwrite: bool,
+    quiet: bool = False,
+) -> dict:
+    """Read, segment and write one scan, with a progress bar on standard error; returns the report."""
+    from ..models.store import find_model
+    from ..pipeline import Segmenter
+    from ..progress import Reporter
+    from ..report import format_findings, format_measurements
+    from ..volume.reading import read_volume
+
+    folder = find_model(model, label_map=dict(settings.label_map) if settings.label_map else None)
+    with ProgressBar() as bar:
+        reporter = Reporter(bar, stop_token())
+        with reporter.stage("read"):
+            volume = read_volume(case.path, series=case.series, frame=case.frame, modality=case.modality)
+        result = Segmenter(folder, settings).segment(volume, reporter=reporter)
+        written = write_result(result, volume, output, formats, overwrite, reporter)
+    if not quiet:
+        print(format_measurements(result))
+        print(format_findings(result))
+        for name, why in written["skipped"].items():
+            print(f"not written: {name} ({why})")
+        print(f"written to {output}: {', '.join(f for f in written['files'] if not f.startswith('surfaces/'))}")
+        if any(f.startswith("surfaces/") for f in written["files"]):
+            print(f"surfaces in {output / 'surfaces'}")
+    return json.loads((output / REPORT_FILE).read_text(encoding="utf-8"))

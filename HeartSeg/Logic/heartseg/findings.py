@@ -1,0 +1,43 @@
+"""Findings: what HeartSeg noticed about a scan or a result, each with a code, a severity and a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class Severity(str, Enum):
+    """How much a finding matters: ``info`` (for the record), ``warning`` (look here), ``error`` (do not use as is)."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One observation.
+
+    Attributes:
+        code: stable identifier in kebab case, e.g. ``"structure-missing"``; programs test for it.
+        severity: see :class:`Severity`.
+        message: one sentence for a person, with the numbers and units that led to it; a capital and a full stop are
+            added where they lack.
+        structure: key of the structure it is about (``"LV"``), or ``None`` for the whole scan.
+        values: the numbers behind the sentence, JSON-ready, units in the key names (``volume_ml``).
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    structure: str | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sentence = self.message[:1].upper() + self.message[1:]
+        object.__setattr__(self, "message", sentence if sentence.endswith((".", "!", "?")) else f"{sentence}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready dictionary."""
+        return {**asdict(self), "severity": self.severity.value}

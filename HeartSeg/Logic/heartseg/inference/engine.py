@@ -1,0 +1,353 @@
+"""The engine: one model, kept warm, that turns scans into labels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..anatomy import STRUCTURES
+from ..findings import Finding, Severity
+from ..models.checkpoint import LoadedModel, load_model
+from ..models.folder import ModelFolder
+from ..progress import Reporter
+from ..settings import Settings
+from ..volume.geometry import Geometry, to_nearest_lps
+from ..volume.types import Volume
+from . import stored_axes
+from .axes import NetworkAxes
+from .backends import openvino_predictor, torch_predictor
+from .devices import choose_device, choose_dtype, describe_device, torch_settings
+from .locate import HeartBox, choose_heart
+from .normalize import fit
+from .resample import Sampled, labels_on_grid, sample_image, window_grid, world_grid
+from .tiles import Predictor, Rung, ladder, predict_tiles
+
+_CT_AIR = -1024.0  # HU; anything below marks voxels outside the scanner's circle, not tissue
+_GPU_BATCH_VOXELS = 4 * 64**3  # voxels of a tile batch that fit small cards with the usual networks
+_LOW_CONFIDENCE = 0.75  # mean probability of the chosen label inside the heart below which the user is told
+_LOW_AGREEMENT = 0.6  # Dice of the coarse and the fine heart below which the user is told
+_REJECTED_AGREEMENT = 0.35
+"""Dice of the coarse and the fine heart below which the candidate is no heart. With the default model whole and half
+hearts of the development scans reach 0.61 and more, candidates in their heart-free parts at most 0.15 (the crops of
+``benchmarks/heart_free.py``); chosen on an earlier state of its training, where the two were 0.67 and 0.28."""
+_AIR_LIKE_HU = -200.0  # mean of a "heart" below which it is lung or air, where the scan's values look like HU
+_SECOND_HEART = 0.3  # share of the first candidate's volume from which a second one is mentioned
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the network says, on the scan's grid.
+
+    Attributes:
+        labels: uint8 ``(z, y, x)``, HeartSeg's label values, before clean-up.
+        findings: what happened on the way that the user should know.
+        confidence: structure key -> mean probability of that label where it was chosen.
+        details: JSON-ready facts for the report (device, precision, tiles, window, ...).
+    """
+
+    labels: np.ndarray
+    findings: tuple[Finding, ...] = ()
+    confidence: dict[str, float] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class _Runner:
+    """One model folder's networks, ready on whatever rung is asked for."""
+
+    def __init__(self, folder: ModelFolder, settings: Settings, device: torch.device) -> None:
+        self.folder, self.settings, self.device = folder, settings, device
+        self._ready: dict[str, list[Predictor]] = {}
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        return load_model(self.folder)
+
+    def predictors(self, rung: Rung, reporter: Reporter) -> list[Predictor]:
+        """The networks on the rung's device; made once per device."""
+        key = rung.device.type
+        if key not in self._ready:
+            self._ready.clear()  # one copy of the weights at a time on a device that is short of memory
+            self._ready[key] = [self._predictor(n, rung.device, reporter) for n in self.loaded.networks]
+        return self._ready[key]
+
+    def _predictor(self, network: torch.nn.Module, device: torch.device, reporter: Reporter) -> Predictor:
+        if device.type == "cpu" and self.settings.backend == "openvino":
+            patch, channels = self.folder.patch_size, self.folder.num_input_channels
+            return openvino_predictor(network, patch, channels, reporter.check, self.settings.threads)
+        return torch_predictor(network, device, choose_dtype(device, self.settings.precision))
+
+    def logits(self, image: torch.Tensor, reporter: Reporter, stage: str) -> torch.Tensor:
+        """float32 logits ``(c, …)`` of a normalised image ``(1, …)`` in the network's axes."""
+        batch = max(1, _GPU_BATCH_VOXELS // math.prod(self.folder.patch_size))
+        return predict_tiles(
+            image,
+            self.folder.patch_size,
+            lambda rung: self.predictors(rung, reporter),
+            self.folder.num_output_channels,
+            ladder(self.device, batch),
+            reporter,
+            self.settings.tile_step,
+            self.loaded.mirroring_axes if self.settings.mirroring else (),
+            stage,
+        )
+
+
+class Engine:
+    """Runs one model folder on scans, one after the other, with the networks kept in memory.
+
+    Args:
+        folder: the model.
+        settings: how to run it.
+
+    Raises:
+        DeviceError: the device that was asked for is not there.
+    """
+
+    def __init__(self, folder: ModelFolder, settings: Settings | None = None) -> None:
+        self.folder = folder
+        self.settings = (settings or Settings()).check()
+        self.device = choose_device(self.settings.device)
+        self._fine = _Runner(folder, self.settings, self.device)
+        finder = folder.open_finder()
+        self._finder = _Runner(finder, self.settings, self.device) if finder else None
+
+    @property
+    def stored_axes(self) -> bool:
+        """Whether the model is run as nnU-Net itself would: stored axes, whole image."""
+        return not self.settings.reorient or self.folder.card is None or self.folder.card.orientation is None
+
+    def load(self, reporter: Reporter) -> None:
+        """Read the networks now instead of at the first scan."""
+        if self.folder.needs_fallback:
+            return
+        with reporter.stage("load model"):
+            _ = self._fine.loaded
+            if self._finder and not self.stored_axes:
+                _ = self._finder.loaded
+
+    def predict(self, volume: Volume, reporter: Reporter) -> Prediction:
+        """Labels of a scan.
+
+        Raises:
+            Cancelled: the reporter's token was set.
+            DeviceError: out of memory on every rung.
+        """
+        if self.folder.needs_fallback:
+            from .fallback import predict_with_nnunet
+
+            return predict_with_nnunet(self.folder, volume, self.settings, self.device, reporter)
+        self.load(reporter)
+        with torch_settings(self.settings.threads):
+            prediction = (
+                self._in_stored_axes(volume, reporter) if self.stored_axes else self._in_world(volume, reporter)
+            )
+            dtype = choose_dtype(self.device, self.settings.precision)
+            facts = {
+                "device": describe_device(self.device),
+                "precision": str(dtype).removeprefix("torch."),
+                "backend": self.settings.backend if self.device.type == "cpu" else "torch",
+            }
+        return Prediction(
+            prediction.labels, prediction.findings, prediction.confidence, {**facts, **prediction.details}
+        )
+
+    def _in_stored_axes(self, volume: Volume, reporter: Reporter) -> Prediction:
+        with reporter.stage("preprocess"):
+            prepared = stored_axes.prepare(volume.array, volume.geometry.spacing[::-1], self.folder, reporter)
+        logits = self._fine.logits(prepared.image, reporter, "predict")
+        with reporter.stage("resample"):
+            labels = stored_axes.labels_in_stored_axes(logits, prepared, self.folder, reporter)
+        why = "the model has no card that states an orientation" if self.settings.reorient else "reorientation is off"
+        note = Finding(
+            "stored-axes",
+            Severity.INFO,
+            f"{why}: it was run in the scan's stored axes over the whole image, as nnU-Net itself would",
+        )
+        details = {"mode": "stored axes, whole image", "network_grid": list(prepared.image.shape[1:])}
+        return Prediction(self.folder.structure_lut()[labels], (note,), self._confidence(logits), details)
+
+    def _in_world(self, volume: Volume, reporter: Reporter) -> Prediction:
+        card = self.folder.card
+        assert card is not None and card.orientation is not None
+        flip, geometry = to_nearest_lps(volume.geometry)
+        array = flip.apply(volume.array)
+        findings: list[Finding] = []
+        box: HeartBox | None = None
+        if self._finder and self.settings.locate:
+            box = self._locate(array, geometry, volume.modality, reporter)
+            if box is None:
+                return _nothing(volume, "no candidate was found", None)
+            findings += _candidate_findings(box)
+        axes = NetworkAxes.of(card.orientation, self.folder.transpose_forward)
+        grid = self._window(box, geometry, axes)
+        sampled, logits = self._look(array, geometry, grid, axes, volume.modality, reporter)
+        agreement = _agreement(logits, grid, box) if box else None
+        if agreement is not None and agreement < _REJECTED_AGREEMENT:
+            return _nothing(volume, "a candidate was found, but the fine network rejects it", agreement)
+        if box is not None:
+            better = self._recentred(logits, grid, box, geometry, axes)
+            if better is not None:
+                grid = better
+                sampled, logits = self._look(array, geometry, grid, axes, volume.modality, reporter)
+                agreement = _agreement(logits, grid, box)
+            findings += _tiled_findings(grid, axes.in_lps(self.folder.patch_size))
+        if _is_air(sampled, logits, volume.modality):
+            return _nothing(volume, "the candidate has the intensity of air", agreement)
+        with reporter.stage("resample"):
+            found, where = labels_on_grid(logits, grid, geometry, reporter)
+            labels = np.zeros(geometry.shape, np.uint8)
+            labels[where] = self.folder.structure_lut()[found]
+            labels = np.ascontiguousarray(flip.undo(labels))
+        confidence = self._confidence(logits)
+        findings += _doubts(agreement, confidence)
+        details = {
+            "mode": "located" if box else "whole scan",
+            "agreement": agreement,
+            "window_mm": [round(float(n * s), 1) for n, s in zip(grid.size, grid.spacing, strict=True)],
+            "window_center_lps": [round(float(v), 1) for v in grid.center()],
+        }
+        return Prediction(labels, tuple(findings), confidence, details)
+
+    def _window(self, box: HeartBox | None, geometry: Geometry, axes: NetworkAxes) -> Geometry:
+        """The fine network's grid: one patch around the heart, more where it does not fit, or the whole scan."""
+        assert self.folder.card is not None
+        spacing = axes.in_lps(self.folder.spacing)[::-1]
+        if box is None:
+            return world_grid(geometry, spacing)
+        margin = np.full(3, self.folder.card.margin_mm)
+        return window_grid(box.low - margin, box.high + margin, spacing, axes.in_lps(self.folder.patch_size))
+
+    def _recentred(
+        self, logits: torch.Tensor, grid: Geometry, box: HeartBox, geometry: Geometry, axes: NetworkAxes
+    ) -> Geometry | None:
+        """A window around what the fine network saw, if that moves it by more than a coarse voxel's half; else None.
+
+        The finder's voxels are twice as coarse, and the fine network was trained on hearts in the middle of its patch.
+        """
+        labels = self.folder.structure_lut()[logits.argmax(0).to(torch.uint8).numpy()]
+        seen = choose_heart(labels, grid)
+        if seen is None:
+            return None
+        better = self._window(seen, geometry, axes)
+        moved = np.abs(better.center() - grid.center()).max()
+        return better if moved > max(box.geometry.spacing) / 2 or better.shape != grid.shape else None
+
+    def _look(
+        self,
+        array: np.ndarray,
+        geometry: Geometry,
+        grid: Geometry,
+        axes: NetworkAxes,
+        modality: str,
+        reporter: Reporter,
+    ) -> tuple[Sampled, torch.Tensor]:
+        """The scan on a grid, and the fine network's logits there; both LPS-aligned."""
+        assert self.folder.card is not None
+        sampled = self._sample(array, geometry, grid, modality, reporter)
+        reference = sampled
+        if self.folder.card.normalization_extent == "scan":
+            reference = self._sample(array, geometry, world_grid(geometry, (6.0, 6.0, 6.0)), modality, reporter)
+        image = axes.to_network(_normalized(sampled, reference, self.folder))[None]
+        return sampled, axes.from_network(self._fine.logits(image, reporter, "predict"))
+
+    def _locate(self, array: np.ndarray, geometry: Geometry, modality: str, reporter: Reporter) -> HeartBox | None:
+        """Run the finder over the whole scan."""
+        assert self._finder is not None
+        folder = self._finder.folder
+        orientation = (folder.card.orientation if folder.card else None) or "LPS"
+        axes = NetworkAxes.of(orientation, folder.transpose_forward)
+        grid = world_grid(geometry, axes.in_lps(folder.spacing)[::-1])
+        with reporter.stage("sample scan"):
+            sampled = self._sample(array, geometry, grid, modality, reporter)
+        image = axes.to_network(_normalized(sampled, sampled, folder))[None]
+        logits = axes.from_network(self._finder.logits(image, reporter, "locate"))
+        labels = folder.structure_lut()[logits.argmax(0).to(torch.uint8).numpy()]
+        return choose_heart(np.where(sampled.inside.numpy(), labels, 0), grid)
+
+    def _sample(
+        self, array: np.ndarray, geometry: Geometry, grid: Geometry, modality: str, reporter: Reporter
+    ) -> Sampled:
+        sampled = sample_image(array, geometry, grid, reporter)
+        if modality != "MR" and bool(sampled.image.min() < _CT_AIR):
+            return Sampled(sampled.image.clamp(min=_CT_AIR), sampled.inside, grid)
+        return sampled
+
+    def _confidence(self, logits: torch.Tensor) -> dict[str, float]:
+        best, label = logits.softmax(0).max(0)
+        ours = torch.from_numpy(self.folder.structure_lut().astype(np.int64))[label]
+        return {
+            s.key: round(float(best[ours == s.label].mean()), 4) for s in STRUCTURES if bool((ours == s.label).any())
+        }
+
+
+def _is_air(sampled: Sampled, logits: torch.Tensor, modality: str) -> bool:
+    """Whether what was labelled is darker than any tissue, in a scan whose values reach down to air in HU."""
+    heart = (logits.argmax(0) > 0) & sampled.inside
+    if modality == "MR" or not bool(heart.any()) or float(sampled.image.min()) > -500:
+        return False
+    return float(sampled.image[heart].mean()) < _AIR_LIKE_HU
+
+
+def _nothing(volume: Volume, why: str, agreement: float | None) -> Prediction:
+    """An empty prediction; the checks after the run turn it into the finding ``no-heart``."""
+    details = {"mode": "located", "heart": why, "agreement": agreement}
+    return Prediction(np.zeros(volume.array.shape, np.uint8), (), {}, details)
+
+
+def _normalized(sampled: Sampled, reference: Sampled, folder: ModelFolder) -> torch.Tensor:
+    """float32 ``(z, y, x)``: statistics over the reference's voxels inside the scan; the rest takes the minimum."""
+    values = reference.image[reference.inside].numpy()
+    if values.size == 0:
+        return torch.zeros_like(sampled.image)
+    statistics = folder.foreground_intensity_properties_per_channel.get("0", {})
+    scaling = fit(folder.normalization_schemes[0], values, statistics)
+    return torch.from_numpy(scaling.apply(sampled.image.numpy()))
+
+
+def _candidate_findings(box: HeartBox) -> list[Finding]:
+    if not box.others_ml or box.others_ml[0] < _SECOND_HEART * box.volume_ml:
+        return []
+    text = (
+        f"a second place looks like a heart ({box.others_ml[0]:.0f} mL beside {box.volume_ml:.0f} mL): the larger was "
+        "taken, check that it is the heart"
+    )
+    return [Finding("second-candidate", Severity.WARNING, text, values={"others_ml": list(box.others_ml[:3])})]
+
+
+def _tiled_findings(grid: Geometry, patch: tuple[int, ...]) -> list[Finding]:
+    if all(n <= p for n, p in zip(grid.shape, patch, strict=True)):
+        return []
+    size = " x ".join(f"{n * s:.0f}" for n, s in zip(grid.size, grid.spacing, strict=True))
+    tile = " x ".join(f"{n * s:.0f}" for n, s in zip(patch[::-1], grid.spacing, strict=True))
+    text = f"the heart with its margin ({size} mm) exceeds the network's tile ({tile} mm): it was done in several tiles"
+    return [Finding("heart-tiled", Severity.INFO, text)]
+
+
+def _doubts(agreement: float | None, confidence: dict[str, float]) -> list[Finding]:
+    """What the networks themselves say about how sure they are."""
+    findings = []
+    if confidence:
+        mean = float(np.mean(list(confidence.values())))
+        if mean < _LOW_CONFIDENCE:
+            text = f"the network is unsure: mean probability {mean:.2f} in the heart (usual: {_LOW_CONFIDENCE} or more)"
+            findings.append(Finding("low-confidence", Severity.WARNING, text, values={"mean_probability": mean}))
+    if agreement is not None and agreement < _LOW_AGREEMENT:
+        text = f"the coarse and the fine network disagree about where the heart is (Dice {agreement:.2f}): look closely"
+        findings.append(Finding("networks-disagree", Severity.WARNING, text, values={"dice": agreement}))
+    return findings
+
+
+def _agreement(logits: torch.Tensor, grid: Geometry, box: HeartBox) -> float:
+    """Dice of the fine and the coarse heart, at the coarse voxels."""
+    fine = logits.argmax(0).numpy() > 0
+    index = np.rint(grid.world_to_index(box.geometry.index_to_world(np.argwhere(np.ones(box.labels.shape, bool)))))
+    inside = ((index >= 0) & (index < grid.shape)).all(1)
+    at_coarse = np.zeros(len(index), bool)
+    at_coarse[inside] = fine[tuple(index[inside].astype(int).T)]
+    coarse = box.labels.ravel() > 0
+    return round(2 * float((at_coarse & coarse).sum()) / max(1.0, float(at_coarse.sum() + coarse.sum())), 3)

@@ -1,0 +1,70 @@
+"""Finding the heart: a coarse look at the whole scan, so that the fine network works only where the heart is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..volume.geometry import Geometry
+
+MINIMUM_HEART_ML = 60.0
+"""Smallest coarse heart that is believed: a quarter of a small adult heart's chambers and muscle."""
+
+_TAIL = 0.005  # share of voxels ignored at each end of the heart's extent: single stray voxels must not widen it
+
+
+@dataclass(frozen=True)
+class HeartBox:
+    """Where the coarse network sees the heart.
+
+    Attributes:
+        low, high: corners ``(x, y, z)`` of its box, LPS mm.
+        volume_ml: volume of the coarse heart, all structures together.
+        others_ml: volumes of further candidates, largest first.
+        labels: uint8 ``(z, y, x)`` coarse labels of the chosen candidate.
+        geometry: their grid.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    volume_ml: float
+    others_ml: tuple[float, ...]
+    labels: np.ndarray = field(repr=False)
+    geometry: Geometry = field(repr=False)
+
+    @property
+    def center(self) -> np.ndarray:
+        """Middle ``(x, y, z)`` of the box, LPS mm."""
+        return (self.low + self.high) / 2
+
+
+def choose_heart(labels: np.ndarray, geometry: Geometry) -> HeartBox | None:
+    """The largest connected candidate among coarse labels, or ``None`` if none is large enough to be a heart.
+
+    Args:
+        labels: uint8 ``(z, y, x)``, 0 background.
+        geometry: their grid.
+    """
+    from scipy.ndimage import generate_binary_structure, label
+
+    pieces, count = label(labels > 0, generate_binary_structure(3, 3))
+    if count == 0:
+        return None
+    sizes = np.bincount(pieces.ravel())[1:] * geometry.voxel_volume_ml
+    order = np.argsort(-sizes, kind="stable")
+    if sizes[order[0]] < MINIMUM_HEART_ML:
+        return None
+    chosen = pieces == order[0] + 1
+    index = np.argwhere(chosen)
+    low = np.quantile(index, _TAIL, axis=0, method="lower") - 0.5
+    high = np.quantile(index, 1 - _TAIL, axis=0, method="higher") + 0.5
+    corners = geometry.index_to_world(np.stack([low, high]))
+    return HeartBox(
+        low=corners.min(0),
+        high=corners.max(0),
+        volume_ml=float(sizes[order[0]]),
+        others_ml=tuple(float(sizes[k]) for k in order[1:]),
+        labels=np.where(chosen, labels, 0).astype(np.uint8),
+        geometry=geometry,
+    )

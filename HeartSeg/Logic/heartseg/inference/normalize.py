@@ -1,0 +1,62 @@
+"""nnU-Net v2's intensity normalisation schemes, by the names that plans use.
+
+Each of them is: clip, subtract, divide. So a scheme is fitted on the voxels that count and applied to any others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+SCHEMES = (
+    "ZScoreNormalization",
+    "CTNormalization",
+    "NoNormalization",
+    "RescaleTo01Normalization",
+    "RGBTo01Normalization",
+)
+_EPS = 1e-8
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """``(clip(x, low, high) - shift) / scale``."""
+
+    low: float = -np.inf
+    high: float = np.inf
+    shift: float = 0.0
+    scale: float = 1.0
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """float32 array of the same shape."""
+        out = image.astype(np.float32)
+        if np.isfinite(self.low) or np.isfinite(self.high):
+            np.clip(out, self.low, self.high, out=out)
+        out -= np.float32(self.shift)
+        out /= np.float32(max(self.scale, _EPS))
+        return out
+
+
+def fit(scheme: str, values: np.ndarray, properties: dict[str, Any]) -> Scaling:
+    """The scaling that a scheme means for a scan.
+
+    Args:
+        scheme: one of :data:`SCHEMES`.
+        values: the voxels over which statistics are taken, any shape.
+        properties: the plans' intensity properties of this channel (only CT normalisation uses them).
+    """
+    if scheme == "ZScoreNormalization":
+        exact = values.astype(np.float32, copy=False)
+        return Scaling(shift=float(exact.mean()), scale=float(exact.std()))
+    if scheme == "CTNormalization":
+        p = properties
+        return Scaling(p["percentile_00_5"], p["percentile_99_5"], p["mean"], p["std"])
+    if scheme == "NoNormalization":
+        return Scaling()
+    if scheme == "RescaleTo01Normalization":
+        return Scaling(shift=float(values.min()), scale=float(values.max()) - float(values.min()))
+    if scheme == "RGBTo01Normalization":
+        return Scaling(scale=255.0)
+    raise KeyError(scheme)

@@ -1,0 +1,325 @@
+"""Resampling between grids, separable where axes run parallel, through rotated coordinates where they do not.
+
+Going down, a new voxel averages the old ones it covers (the area kernel: each old voxel weighs as much as its overlap
+with the new one), which is what a scanner with larger voxels would see; going up, the same formula is linear
+interpolation. Labels come back by comparing interpolated logits class by class: never all classes at full size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..volume.geometry import Geometry
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..progress import Reporter
+
+_ALIGNED_TOLERANCE = 1e-3  # largest entry by which a direction may differ from the identity: 0.06 degrees
+_SLAB_VOXELS = 16_000_000  # voxels converted to float32 at a time: 64 MB
+
+
+def is_aligned(geometry: Geometry) -> bool:
+    """Whether index axes x, y, z run along world L, P, S."""
+    return bool(np.abs(geometry.direction_matrix - np.eye(3)).max() < _ALIGNED_TOLERANCE)
+
+
+Vector = tuple[float, float, float]
+
+
+def world_grid(geometry: Geometry, spacing: Vector) -> Geometry:
+    """The LPS-aligned grid that covers a scan.
+
+    Its voxel centres lie on multiples of ``spacing`` in world coordinates, so that copies of a scan in other
+    orientations are sampled at the same points.
+
+    Args:
+        geometry: grid of the scan.
+        spacing: voxel size ``(x, y, z)``, mm.
+    """
+    corners, step = geometry.corners(), np.asarray(spacing)
+    low = np.ceil(corners.min(0) / step - 1e-6).astype(int)
+    high = np.maximum(low, np.floor(corners.max(0) / step + 1e-6).astype(int))
+    return _grid(low, high - low + 1, spacing)
+
+
+def window_grid(low_mm: np.ndarray, high_mm: np.ndarray, spacing: Vector, minimum: tuple[int, int, int]) -> Geometry:
+    """The LPS-aligned grid for a world box, centred on it, at least ``minimum`` voxels ``(z, y, x)`` along each axis.
+
+    Args:
+        low_mm, high_mm: corners ``(x, y, z)`` of the box, LPS mm.
+        spacing: voxel size ``(x, y, z)``, mm; voxel centres lie on its multiples.
+        minimum: the network's patch.
+    """
+    step = np.asarray(spacing)
+    size = np.maximum(np.ceil((high_mm - low_mm) / step - 1e-6).astype(int), np.asarray(minimum[::-1]))
+    first = np.rint((low_mm + high_mm) / 2 / step - (size - 1) / 2).astype(int)
+    return _grid(first, size, spacing)
+
+
+def _grid(first: np.ndarray, size: np.ndarray, spacing: Vector) -> Geometry:
+    """LPS-aligned grid whose first voxel lies at ``first * spacing``."""
+    x, y, z = (int(v) for v in size)
+    ox, oy, oz = (float(v) for v in first * np.asarray(spacing))
+    return Geometry((z, y, x), spacing, (ox, oy, oz))
+
+
+def area_weights(positions: np.ndarray, width: float, count: int) -> np.ndarray:
+    """Weights of ``count`` old samples for new samples along one axis.
+
+    Args:
+        positions: (n,) centres of the new samples in units of old indices.
+        width: extent of a new sample in old samples; below 1 it becomes 1, which makes this linear interpolation.
+        count: number of old samples; positions beyond the ends take the end sample.
+
+    Returns:
+        float32 ``(n, count)``, rows sum to 1.
+    """
+    width = max(1.0, width)
+    centre = np.clip(positions, 0, count - 1)[:, None]
+    index = np.arange(count)[None]
+    overlap = np.minimum(centre + width / 2, index + 0.5) - np.maximum(centre - width / 2, index - 0.5)
+    weights = np.clip(overlap, 0, 1)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+def nearest_index(positions: np.ndarray, count: int) -> np.ndarray:
+    """Index of the nearest of ``count`` samples; halves go up, as in scipy's spline of order 0."""
+    return np.clip(np.floor(positions + 0.5), 0, count - 1).astype(int)
+
+
+def nearest_weights(positions: np.ndarray, count: int) -> np.ndarray:
+    """As :func:`area_weights`, but each new sample copies the nearest old one."""
+    weights = np.zeros((len(positions), count), np.float32)
+    weights[np.arange(len(positions)), nearest_index(positions, count)] = 1
+    return weights
+
+
+def apply_weights(
+    array: np.ndarray, weights: tuple[np.ndarray, np.ndarray, np.ndarray], reporter: Reporter | None = None
+) -> torch.Tensor:
+    """Resample ``(z, y, x)`` with one weight matrix per axis ``(z, y, x)``; float32, memory bounded by slabs.
+
+    Only the old voxels that carry weight are read.
+    """
+    import torch
+
+    used = [np.flatnonzero(w.any(0)) for w in weights]
+    box = tuple(slice(int(u[0]), int(u[-1]) + 1) for u in used)
+    wz, wy, wx = (torch.from_numpy(np.ascontiguousarray(w[:, b])) for w, b in zip(weights, box, strict=True))
+    part = array[box]
+    planes = max(1, _SLAB_VOXELS // max(1, part.shape[1] * part.shape[2]))
+    reduced = torch.empty((part.shape[0], len(wy), len(wx)))
+    for start in range(0, part.shape[0], planes):
+        if reporter:
+            reporter.check()
+        slab = torch.from_numpy(np.require(part[start : start + planes], np.float32, ("C", "W")))
+        reduced[start : start + planes] = torch.matmul(wy, torch.matmul(slab, wx.T))
+    return (wz @ reduced.reshape(part.shape[0], -1)).reshape(len(wz), len(wy), len(wx))
+
+
+def _axis_positions(target: Geometry, source: Geometry, axis: int) -> np.ndarray:
+    """Centres of the target's samples along array axis ``axis`` in the source's indices; both grids aligned."""
+    k = 2 - axis
+    world = target.origin[k] + np.arange(target.shape[axis]) * target.spacing[k]
+    return (world - source.origin[k]) / source.spacing[k]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A scan on a network's grid.
+
+    Attributes:
+        image: float32 ``(z, y, x)`` tensor; voxels outside the scan hold the smallest value inside.
+        inside: bool ``(z, y, x)`` tensor, True where the scan has voxels.
+        geometry: the grid.
+    """
+
+    image: torch.Tensor
+    inside: torch.Tensor
+    geometry: Geometry
+
+
+def sample_image(array: np.ndarray, geometry: Geometry, target: Geometry, reporter: Reporter | None = None) -> Sampled:
+    """Resample a scan onto an LPS-aligned grid, anti-aliased.
+
+    Args:
+        array: ``(z, y, x)`` voxels, any real dtype; axes nearest to S, P, L (see ``to_nearest_lps``).
+        geometry: its grid.
+        target: the wanted grid, LPS-aligned.
+    """
+    if is_aligned(geometry):
+        image, inside = _sample_aligned(array, geometry, target, reporter)
+    else:
+        image, inside = _sample_rotated(array, geometry, target, reporter)
+    low = image[inside].min() if inside.any() else image.new_zeros(())
+    return Sampled(image.where(inside, low), inside, target)
+
+
+def _sample_aligned(
+    array: np.ndarray, geometry: Geometry, target: Geometry, reporter: Reporter | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
+    weights, covered = [], []
+    for axis in range(3):
+        position = _axis_positions(target, geometry, axis)
+        width = target.spacing[2 - axis] / geometry.spacing[2 - axis]
+        weights.append(area_weights(position, width, geometry.shape[axis]))
+        covered.append(torch.from_numpy((position >= -0.5) & (position <= geometry.shape[axis] - 0.5)))
+    image = apply_weights(array, (weights[0], weights[1], weights[2]), reporter)
+    return image, covered[0][:, None, None] & covered[1][None, :, None] & covered[2][None, None]
+
+
+def _sample_rotated(
+    array: np.ndarray, geometry: Geometry, target: Geometry, reporter: Reporter | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Average down along the scan's own axes first (at half the target's spacing), then interpolate rotated."""
+    import torch
+
+    box = _index_box(geometry, target, margin_mm=2 * max(target.spacing))
+    part = geometry.cropped(box)
+    if min(part.shape) == 0:
+        return torch.zeros(target.shape), torch.zeros(target.shape, dtype=torch.bool)
+    weights, shape, spacing = [], [], []
+    for axis in range(3):
+        old, new = part.spacing[2 - axis], target.spacing[2 - axis]
+        count = max(1, min(part.shape[axis], round(part.shape[axis] * old / (new / 2))))
+        position = (np.arange(count) + 0.5) * part.shape[axis] / count - 0.5
+        weights.append(area_weights(position, new / old, part.shape[axis]))
+        shape.append(count)
+        spacing.append(part.shape[axis] * old / count)
+    middle = apply_weights(array[box], (weights[0], weights[1], weights[2]), reporter)
+    first = part.index_to_world(np.array([(part.shape[a] / shape[a] - 1) / 2 for a in range(3)]))
+    between = Geometry(
+        (shape[0], shape[1], shape[2]), (spacing[2], spacing[1], spacing[0]), tuple(first), geometry.direction
+    )
+    image = torch.empty(target.shape)
+    for slab, index in _slab_indices(target, between):
+        image[slab] = _interpolate(middle[None], index)[0]
+    inside = torch.empty(target.shape, dtype=torch.bool)
+    limit = torch.tensor(geometry.shape) - 0.5
+    for slab, index in _slab_indices(target, geometry):
+        inside[slab] = ((index >= -0.5) & (index <= limit)).all(-1)
+    return image, inside
+
+
+def _index_box(source: Geometry, target: Geometry, margin_mm: float) -> tuple[slice, slice, slice]:
+    """Smallest box of the source's array that holds the target's world box and a margin."""
+    index = source.world_to_index(target.corners())
+    margin = margin_mm / np.asarray(source.spacing)[::-1]
+    low = np.maximum(0, np.floor(index.min(0) - margin)).astype(int)
+    high = np.minimum(source.shape, np.ceil(index.max(0) + margin) + 1).astype(int)
+    z, y, x = (slice(int(a), max(int(a), int(b))) for a, b in zip(low, high, strict=True))
+    return z, y, x
+
+
+def _slab_indices(at: Geometry, into: Geometry) -> Iterator[tuple[slice, torch.Tensor]]:
+    """For slabs of the grid ``at``: the slab's slice and the float32 indices (z, y, x) of its voxels in ``into``."""
+    import torch
+
+    matrix = np.linalg.inv(into.affine) @ at.affine  # index xyz -> index xyz
+    matrix = matrix[np.ix_([2, 1, 0, 3], [2, 1, 0, 3])]  # zyx -> zyx
+    turn, shift = torch.from_numpy(matrix[:3, :3]), torch.from_numpy(matrix[:3, 3])
+    y = torch.arange(at.shape[1], dtype=torch.float64)
+    x = torch.arange(at.shape[2], dtype=torch.float64)
+    plane = y[:, None, None] * turn[:, 1] + x[None, :, None] * turn[:, 2] + shift
+    step = max(1, 2_000_000 // (at.shape[1] * at.shape[2]))
+    for start in range(0, at.shape[0], step):
+        z = torch.arange(start, min(start + step, at.shape[0]), dtype=torch.float64)
+        yield slice(start, start + len(z)), (plane[None] + z[:, None, None, None] * turn[:, 0]).float()
+
+
+def _interpolate(channels: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Trilinear values ``(c, …)`` of ``(c, z, y, x)`` at indices ``(…, 3)`` as z, y, x; ends extend outwards."""
+    import torch.nn.functional as functional
+
+    shape = channels.new_tensor(channels.shape[1:])
+    grid = ((index + 0.5) / shape * 2 - 1).flip(-1)[None]
+    return functional.grid_sample(channels[None], grid, "bilinear", "border", align_corners=False)[0]
+
+
+def labels_on_grid(
+    logits: torch.Tensor, source: Geometry, target: Geometry, reporter: Reporter | None = None
+) -> tuple[np.ndarray, tuple[slice, slice, slice]]:
+    """The winning class at every voxel of ``target`` that lies in the logits' grid.
+
+    Args:
+        logits: float32 ``(c, z, y, x)`` on the LPS-aligned grid ``source``, CPU.
+        target: grid of the scan (axes nearest to LPS, may be oblique).
+
+    Returns:
+        uint8 labels of a box of the target's array, and that box ``(z, y, x)``. Outside of it is background.
+    """
+    box = _index_box(target, source, margin_mm=0)
+    part = target.cropped(box)
+    if min(part.shape) == 0:
+        return np.zeros(part.shape, np.uint8), box
+    if is_aligned(target):
+        weights = []
+        outside = []
+        for axis in range(3):
+            position = _axis_positions(part, source, axis)
+            weights.append(area_weights(position, 1.0, source.shape[axis]))
+            outside.append((position < -0.5) | (position > source.shape[axis] - 0.5))
+        labels = argmax_separable(logits, (weights[0], weights[1], weights[2]), reporter)
+        for axis in range(3):
+            labels[(slice(None),) * axis + (outside[axis],)] = 0
+        return labels, box
+    labels = np.empty(part.shape, np.uint8)
+    limit = np.asarray(source.shape) - 0.5
+    for slab, index in _slab_indices(part, source):
+        if reporter:
+            reporter.check()
+        winner = _running_argmax(partial(_channel_at, logits, index), len(logits))
+        inside = ((index >= -0.5) & (index <= index.new_tensor(limit))).all(-1)
+        labels[slab] = (winner * inside).numpy()
+    return labels, box
+
+
+def argmax_separable(
+    logits: torch.Tensor, weights: tuple[np.ndarray, np.ndarray, np.ndarray], reporter: Reporter | None = None
+) -> np.ndarray:
+    """uint8 ``(z, y, x)``: the winning class after resampling ``(c, z, y, x)`` logits with one matrix per axis."""
+    import torch
+
+    wz, wy, wx = (torch.from_numpy(w) for w in weights)
+    tall = torch.stack([(wz @ c.reshape(c.shape[0], -1)).reshape(len(wz), *c.shape[1:]) for c in logits])
+    labels = np.empty((len(wz), len(wy), len(wx)), np.uint8)
+    planes = max(1, _SLAB_VOXELS // (4 * len(wy) * len(wx)))
+    for start in range(0, len(wz), planes):
+        if reporter:
+            reporter.check()
+        slab = tall[:, start : start + planes]
+        winner = _running_argmax(partial(_channel_in_plane, slab, wy, wx), len(logits))
+        labels[start : start + planes] = winner.numpy()
+    return labels
+
+
+def _channel_at(logits: torch.Tensor, index: torch.Tensor, c: int) -> torch.Tensor:
+    return _interpolate(logits[c : c + 1], index)[0]
+
+
+def _channel_in_plane(slab: torch.Tensor, wy: torch.Tensor, wx: torch.Tensor, c: int) -> torch.Tensor:
+    import torch
+
+    return torch.matmul(torch.matmul(wy, slab[c]), wx.T)
+
+
+def _running_argmax(channel: Callable[[int], torch.Tensor], count: int) -> torch.Tensor:
+    """uint8 index of the largest of ``channel(0) … channel(count - 1)``; ties go to the smaller index."""
+    import torch
+
+    best = channel(0)
+    winner = torch.zeros(best.shape, dtype=torch.uint8)
+    for c in range(1, count):
+        value = channel(c)
+        winner.masked_fill_(value > best, c)
+        torch.maximum(best, value, out=best)
+    return winner

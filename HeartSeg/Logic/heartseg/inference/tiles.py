@@ -1,0 +1,196 @@
+"""The sliding window: tiles one by one, a Gaussian blend, and a ladder to climb down when memory runs out.
+
+Tile positions and weights are nnU-Net v2's (Isensee et al. 2021, Nat Methods 18:203), so that the same folder gives the
+same labels; the loop is ours, so that it can report, stop at any tile, and go on where it was when memory runs out.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import DeviceError
+from ..progress import Reporter
+from .devices import is_out_of_memory
+
+if TYPE_CHECKING:
+    import torch
+
+Predictor = Callable[["torch.Tensor"], "torch.Tensor"]
+"""Takes a batch ``(b, c, z, y, x)`` on the rung's device, returns logits ``(b, classes, z, y, x)``."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One way to run: where tiles are computed, where they are accumulated, and how many at a time."""
+
+    device: torch.device
+    accumulate_on: torch.device
+    batch: int
+
+    def __str__(self) -> str:
+        return f"{self.batch} tile(s) at a time on {self.device}, accumulated on {self.accumulate_on}"
+
+
+def ladder(device: torch.device, batch: int) -> list[Rung]:
+    """The rungs from the fastest to the safest: on the device → accumulate on CPU → smaller batch → all on the CPU."""
+    import torch
+
+    cpu = torch.device("cpu")
+    if device.type == "cpu":
+        return [Rung(cpu, cpu, 1)]
+    rungs = [Rung(device, device, batch), Rung(device, cpu, batch)]
+    while batch > 1:
+        batch //= 2
+        rungs.append(Rung(device, cpu, batch))
+    return [*rungs, Rung(cpu, cpu, 1)]
+
+
+def tile_starts(image: tuple[int, ...], patch: tuple[int, ...], step: float) -> list[tuple[int, ...]]:
+    """First voxels ``(z, y, x)`` of all tiles: at most ``step`` of a patch apart, evenly spread, in reading order."""
+    per_axis = []
+    for size, tile in zip(image, patch, strict=True):
+        count = int(np.ceil((size - tile) / (tile * step))) + 1
+        stride = (size - tile) / (count - 1) if count > 1 else 0.0
+        per_axis.append([int(np.round(stride * k)) for k in range(count)])
+    return list(itertools.product(*per_axis))
+
+
+@lru_cache(maxsize=4)
+def gaussian_weights(patch: tuple[int, ...]) -> torch.Tensor:
+    """float32 weight of each voxel of a tile: a Gaussian of sigma = patch / 8 around its middle, maximum 10."""
+    import torch
+    from scipy.ndimage import gaussian_filter
+
+    peak = np.zeros(patch)
+    peak[tuple(n // 2 for n in patch)] = 1
+    weights = gaussian_filter(peak, [n / 8 for n in patch], 0, mode="constant", cval=0)
+    weights *= 10 / weights.max()
+    weights[weights == 0] = weights[weights > 0].min()
+    return torch.from_numpy(weights.astype(np.float32))
+
+
+def mirror_combinations(axes: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """All sets of axes to flip, the empty one first."""
+    return [c for n in range(len(axes) + 1) for c in itertools.combinations(axes, n)]
+
+
+def predict_tiles(
+    image: torch.Tensor,
+    patch: tuple[int, ...],
+    predictor: Callable[[Rung], list[Predictor]],
+    classes: int,
+    rungs: list[Rung],
+    reporter: Reporter,
+    step: float = 0.5,
+    mirror_axes: tuple[int, ...] = (),
+    stage: str = "predict",
+) -> torch.Tensor:
+    """Average the networks' logits over overlapping tiles.
+
+    Args:
+        image: float32 ``(c, z, y, x)``, normalised; padded with 0 around where smaller than the patch.
+        patch: the network's patch ``(z, y, x)``.
+        predictor: makes the networks (one per fold) ready for a rung.
+        classes: number of output channels.
+        rungs: from :func:`ladder`; each step down is announced, and finished tiles are kept.
+        reporter: progress per tile, cancel at every tile.
+        step: distance of tiles as a share of the patch.
+        mirror_axes: spatial axes (0 = z) over whose flips the prediction is averaged.
+        stage: name under which progress is reported.
+
+    Returns:
+        float32 logits ``(classes, z, y, x)`` on the CPU, of the image's own shape.
+
+    Raises:
+        DeviceError: out of memory on the last rung.
+    """
+    import torch.nn.functional as functional
+
+    shape = image.shape[1:]
+    missing = [max(0, p - n) for p, n in zip(patch, shape, strict=True)]
+    padding = [v for m in reversed(missing) for v in (m // 2, m - m // 2)]
+    padded = functional.pad(image, padding) if any(missing) else image
+    tiles = tile_starts(tuple(padded.shape[1:]), patch, step)
+    state = _Accumulator(padded, classes, patch)
+    remaining = list(rungs)
+    with reporter.stage(stage, len(tiles)):
+        while state.done < len(tiles):
+            rung = remaining.pop(0)
+            try:
+                for _ in state.run(rung, predictor(rung), tiles, mirror_axes):
+                    reporter.advance(state.done)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if not remaining:
+                    raise DeviceError(
+                        f"out of memory on {rung.device} with one tile of {'x'.join(map(str, patch))} voxels: "
+                        "close other programs, or use a model with a smaller patch"
+                    ) from error
+                state.free(remaining[0])
+                reporter.announce(f"out of memory with {rung}: going on from tile {state.done + 1} with {remaining[0]}")
+    logits = state.mean()
+    low = [m // 2 for m in missing]
+    inner = (slice(None), *(slice(a, a + n) for a, n in zip(low, shape, strict=True)))
+    return logits[inner]
+
+
+class _Accumulator:
+    """Sum of weighted logits, kept when the work moves to another rung."""
+
+    def __init__(self, image: torch.Tensor, classes: int, patch: tuple[int, ...]) -> None:
+        self.image, self.classes, self.patch, self.done = image, classes, patch, 0
+        self.total: torch.Tensor | None = None
+        self.weight: torch.Tensor | None = None
+
+    def run(
+        self, rung: Rung, networks: list[Predictor], tiles: list[tuple[int, ...]], mirror_axes: tuple[int, ...]
+    ) -> Iterator[None]:
+        """Work through the tiles that are left, yielding after each batch."""
+        import torch
+
+        if self.total is None or self.weight is None:
+            self.total = torch.zeros((self.classes, *self.image.shape[1:]), device=rung.accumulate_on)
+            self.weight = torch.zeros(self.image.shape[1:], device=rung.accumulate_on)
+        gaussian = gaussian_weights(self.patch).to(rung.accumulate_on)
+        while self.done < len(tiles):
+            batch = tiles[self.done : self.done + rung.batch]
+            boxes = [(slice(None), *(slice(a, a + p) for a, p in zip(t, self.patch, strict=True))) for t in batch]
+            crops = torch.stack([self.image[box] for box in boxes]).to(rung.device)
+            logits = _average(crops, networks, mirror_axes).to(rung.accumulate_on)
+            for box, one in zip(boxes, logits, strict=True):
+                self.total[box].addcmul_(one.float(), gaussian)
+                self.weight[box[1:]] += gaussian
+            self.done += len(batch)
+            yield
+
+    def free(self, next_rung: Rung) -> None:
+        """Give the device's memory back and move what was summed to where the next rung wants it."""
+        import torch
+
+        if self.total is not None and self.weight is not None:
+            self.total, self.weight = self.total.to(next_rung.accumulate_on), self.weight.to(next_rung.accumulate_on)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def mean(self) -> torch.Tensor:
+        assert self.total is not None and self.weight is not None
+        return (self.total / self.weight).cpu()
+
+
+def _average(crops: torch.Tensor, networks: list[Predictor], mirror_axes: tuple[int, ...]) -> torch.Tensor:
+    """Mean logits over folds and mirrored copies."""
+    flips = [tuple(a + 2 for a in axes) for axes in mirror_combinations(mirror_axes)]
+    total = None
+    for network in networks:
+        for axes in flips:
+            logits = network(crops.flip(axes)).flip(axes) if axes else network(crops)
+            total = logits.float() if total is None else total + logits
+    assert total is not None
+    return total / (len(networks) * len(flips))

@@ -1,0 +1,107 @@
+"""Numbers about every structure, from one crop of the label map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML, STRUCTURES, Structure
+from ..result import Measure
+from ..volume.geometry import Geometry
+from ..volume.types import Volume
+from .boxes import Box, LabelCrop, crop_labels
+from .vessels import VesselDiameter, ascending_aorta_diameter, pulmonary_trunk_diameter
+
+HU_FLOOR, HU_CEILING = -100.0, 1500.0
+"""Means of heart structures in Hounsfield units lie between fat and dense contrast; beyond, the numbers are no HU."""
+
+
+def measure_structures(
+    volume: Volume, labels: np.ndarray, structures: Sequence[Structure] = STRUCTURES
+) -> tuple[Measure, ...]:
+    """Measure every structure.
+
+    Per structure, in this order: ``volume`` (mL, voxels times voxel volume); ``mass`` (g) of the myocardium, volume
+    times :data:`~heartseg.anatomy.MYOCARDIAL_DENSITY_G_PER_ML`; ``diameter`` (mm) of the ascending aorta and the
+    pulmonary trunk (see :mod:`heartseg.measure.vessels`); ``mean_intensity`` and ``sd_intensity`` over its voxels;
+    ``extent_x``, ``extent_y``, ``extent_z`` (mm), the edges of the box along the patient's axes that holds its voxels,
+    edges included, for oblique grids too.
+
+    Args:
+        volume: the scan, ``(z, y, x)``.
+        labels: uint8 ``(z, y, x)`` on the same grid.
+        structures: which ones to measure.
+
+    Returns:
+        Measures in the order of ``structures``. The values of a structure without voxels are ``None``, but for its
+        volume, which is ``None`` too: nothing was found, which is not a finding of 0 mL.
+
+    Raises:
+        ValueError: ``labels`` has another shape than the volume.
+    """
+    crop = crop_labels(labels, volume.geometry)
+    boxes = crop.structure_boxes() if crop is not None else {}
+    values = [_of_structure(s, crop, boxes.get(s.label), volume) for s in structures]
+    unit = _intensity_unit(volume, [v["mean_intensity"] for v in values])
+    return tuple(m for s, v in zip(structures, values, strict=True) for m in _as_measures(s, v, unit))
+
+
+def _of_structure(
+    structure: Structure, crop: LabelCrop | None, box: Box | None, volume: Volume
+) -> dict[str, float | VesselDiameter | None]:
+    empty = dict.fromkeys(("volume", "mean_intensity", "sd_intensity", "extent_x", "extent_y", "extent_z"))
+    values: dict[str, float | VesselDiameter | None] = dict(empty)
+    if crop is not None and box is not None:
+        mask = crop.labels[box] == structure.label
+        intensities = np.asarray(crop.take(volume.array)[box][mask], np.float64)
+        values["volume"] = len(intensities) * crop.geometry.voxel_volume_ml
+        values["mean_intensity"], values["sd_intensity"] = float(intensities.mean()), float(intensities.std())
+        extents = world_extent(mask, crop.geometry)
+        values.update({f"extent_{axis}": e for axis, e in zip("xyz", extents, strict=True)})
+    if structure.key == "MYO":
+        ml = values["volume"]
+        values["mass"] = ml * MYOCARDIAL_DENSITY_G_PER_ML if isinstance(ml, float) else None
+    elif structure.key == "AO":
+        values["diameter"] = ascending_aorta_diameter(crop) if crop is not None else None
+    elif structure.key == "PA":
+        values["diameter"] = pulmonary_trunk_diameter(crop) if crop is not None else None
+    return values
+
+
+def world_extent(mask: np.ndarray, geometry: Geometry) -> tuple[float, float, float]:
+    """Edge lengths (x, y, z) in mm of the box along the world's axes that holds every voxel of ``mask``, edges too.
+
+    ``mask`` is boolean ``(z, y, x)`` on any part of the grid; only spacing and direction of ``geometry`` matter.
+    Exact on oblique grids: the extreme point along a world axis is the first or last voxel of a row, half a voxel out.
+    """
+    rows = np.argwhere(mask.any(axis=2))
+    lines = mask[rows[:, 0], rows[:, 1]]
+    first, last = lines.argmax(axis=1), mask.shape[2] - 1 - lines[:, ::-1].argmax(axis=1)
+    ends = np.concatenate([np.column_stack([x, rows[:, 1], rows[:, 0]]) for x in (first, last)])
+    steps = geometry.affine[:3, :3]
+    x, y, z = np.ptp(ends @ steps.T, axis=0) + np.abs(steps).sum(axis=1)
+    return float(x), float(y), float(z)
+
+
+def _intensity_unit(volume: Volume, means: Sequence[float | VesselDiameter | None]) -> str:
+    """``"HU"`` for a CT whose numbers can be Hounsfield units: not 8-bit, in range, soft tissue where it belongs."""
+    if volume.modality != "CT" or volume.array.dtype in (np.uint8, np.int8):
+        return ""
+    known = [m for m in means if isinstance(m, float)]
+    return "HU" if known and all(HU_FLOOR <= m <= HU_CEILING for m in known) else ""
+
+
+def _as_measures(structure: Structure, values: dict[str, float | VesselDiameter | None], unit: str) -> list[Measure]:
+    units = {"volume": "mL", "mass": "g", "diameter": "mm", "mean_intensity": unit, "sd_intensity": unit}
+    order = ("volume", "mass", "diameter", "mean_intensity", "sd_intensity", "extent_x", "extent_y", "extent_z")
+    measures = []
+    for quantity in order:
+        if quantity not in values:
+            continue
+        value = values[quantity]
+        note = f"volume times {MYOCARDIAL_DENSITY_G_PER_ML} g/mL" if quantity == "mass" else ""
+        number = value.diameter_mm if isinstance(value, VesselDiameter) else value
+        note = value.note if isinstance(value, VesselDiameter) else note
+        measures.append(Measure(structure.key, quantity, number, units.get(quantity, "mm"), note))
+    return measures

@@ -1,0 +1,108 @@
+"""Is this model usable? Hashes, labels, weights, and one small forward pass, as findings."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from ..errors import HeartSegError, ModelError
+from ..findings import Finding, Severity
+from .checkpoint import LoadedModel, import_torch, load_model, verify_hash
+from .folder import ModelFolder
+from .labels import LabelMap
+
+
+def check_model(model: ModelFolder | str | Path, label_map: LabelMap | None = None) -> tuple[Finding, ...]:
+    """Everything that is wrong with a model, or worth knowing; at least one finding comes back.
+
+    A model is usable if none of the findings is an error. The finder is checked too, if there is one.
+
+    Args:
+        model: an opened model or its folder.
+        label_map: for a folder that is not opened yet, see :meth:`ModelFolder.open`.
+    """
+    try:
+        folder = model if isinstance(model, ModelFolder) else ModelFolder.open(model, label_map)
+    except HeartSegError as error:
+        return (Finding("model-unreadable", Severity.ERROR, str(error)),)
+    findings = [*_check_files(folder), *_check_labels(folder), *_check_network(folder)]
+    try:
+        finder = folder.open_finder()
+    except HeartSegError as error:
+        findings.append(Finding("model-finder", Severity.ERROR, str(error)))
+    else:
+        if finder is not None:
+            findings += _check_network(finder, "finder: ")
+    return tuple(sorted(findings, key=lambda f: -list(Severity).index(f.severity)))
+
+
+def _check_files(folder: ModelFolder) -> list[Finding]:
+    findings = []
+    for relative, expected in folder.hashes.items():
+        try:
+            verify_hash(folder.path / relative, expected)
+        except ModelError as error:
+            findings.append(Finding("model-hash", Severity.ERROR, str(error), values={"file": relative}))
+    unlisted = [c.relative_to(folder.path).as_posix() for c in folder.checkpoints if folder.sha256(c) is None]
+    if unlisted:
+        message = f"the card gives no SHA-256 for {', '.join(unlisted)}: damage would go unnoticed"
+        findings.append(Finding("model-unhashed", Severity.INFO, message, values={"files": unlisted}))
+    return findings
+
+
+def _check_labels(folder: ModelFolder) -> list[Finding]:
+    findings = []
+    try:
+        folder.structure_lut()
+    except ModelError as error:
+        findings.append(Finding("model-labels", Severity.ERROR, str(error)))
+    if folder.unmapped and folder.structures:
+        message = f"labels that mean no structure HeartSeg knows become background: {', '.join(folder.unmapped)}"
+        findings.append(Finding("model-unmapped", Severity.WARNING, message, values={"labels": list(folder.unmapped)}))
+    if folder.card is None:
+        message = f"'{folder.path.name}' has no card: it runs in stored axes over the whole image, as nnU-Net would"
+        findings.append(Finding("model-without-card", Severity.INFO, message))
+    return findings
+
+
+def _check_network(folder: ModelFolder, prefix: str = "") -> list[Finding]:
+    if folder.needs_fallback:
+        message = f"{prefix}only stock nnU-Net runs this model ({folder.needs_fallback}): pip install 'heartseg[train]'"
+        return [Finding("model-needs-nnunet", Severity.WARNING, message)]
+    try:
+        return [_try_forward(load_model(folder), prefix)]
+    except HeartSegError as error:
+        return [Finding("model-network", Severity.ERROR, prefix + str(error))]
+
+
+def _try_forward(model: LoadedModel, prefix: str) -> Finding:
+    torch = import_torch()
+    folder = model.folder
+    shape = smallest_patch(folder)
+    zeros = torch.zeros((1, folder.num_input_channels, *shape))
+    started = time.perf_counter()
+    with torch.inference_mode():
+        outputs = [network(zeros) for network in model.networks]
+    seconds = time.perf_counter() - started
+    wanted = (1, folder.num_output_channels, *shape)
+    for output, file in zip(outputs, folder.checkpoints, strict=True):
+        if tuple(output.shape) != wanted or not torch.isfinite(output).all():
+            raise ModelError(f"the network of '{file}' gives {tuple(output.shape)} for zeros of {shape}, or values "
+                             f"that are not finite; {wanted} is right: copy the model again")  # fmt: skip
+    parameters = sum(p.numel() for p in model.networks[0].parameters())
+    message = (f"{prefix}{len(outputs)} network(s) of {parameters / 1e6:.2f} million parameters load and run "
+               f"({seconds:.2f} s on zeros of {'x'.join(map(str, shape))})")  # fmt: skip
+    values = {"networks": len(outputs), "parameters": parameters, "seconds": seconds, "shape": list(shape)}
+    return Finding("model-runs", Severity.INFO, message, values=values)
+
+
+def smallest_patch(folder: ModelFolder) -> tuple[int, ...]:
+    """The smallest input (z, y, x) the network can take: two voxels at its coarsest stage, at most the patch."""
+    sizes = [2] * len(folder.patch_size)
+    strides = folder.network.kwargs.get("strides")
+    if not isinstance(strides, list):
+        return folder.patch_size
+    for stride in strides:
+        steps = stride if isinstance(stride, list) else [stride] * len(sizes)
+        sizes = [size * step for size, step in zip(sizes, steps, strict=True)]
+    return tuple(min(size, patch) for size, patch in zip(sizes, folder.patch_size, strict=True))

@@ -1,0 +1,260 @@
+"""Checkpoints into networks: hashes first, weights only, and no class from outside the allow list."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DependencyError, ModelError
+from .card import sha256_of
+from .folder import ModelFolder
+from .plans import NETWORK_ROOTS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+COPY_AGAIN = "copy or install the model again"
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model in memory.
+
+    Attributes:
+        folder: where it came from.
+        networks: one per fold, float32 on the CPU, in evaluation mode, without gradients.
+        mirroring_axes: spatial axes (of the patch) the model was trained to be mirrored along; empty for none.
+        trainer_name: the trainer's class name.
+    """
+
+    folder: ModelFolder
+    networks: tuple[nn.Module, ...]
+    mirroring_axes: tuple[int, ...]
+    trainer_name: str
+
+
+def load_checkpoint(path: str | Path, sha256: str | None = None) -> dict[str, Any]:
+    """Read a checkpoint of nnU-Net v2 without executing anything in it.
+
+    Args:
+        path: ``checkpoint_*.pth``, in nnU-Net's own format or stripped to what prediction needs.
+        sha256: expected hash; checked before the file is opened as a checkpoint.
+
+    Returns:
+        ``network_weights`` (name -> tensor), ``trainer_name``, ``configuration`` (or ``None``), ``mirroring_axes``
+        (tuple of ints or ``None``).
+
+    Raises:
+        ModelError: the file is missing, truncated, has another hash, holds code, or is no nnU-Net checkpoint.
+    """
+    path = Path(path)
+    verify_hash(path, sha256)
+    torch = import_torch()
+    _refuse_inflation(path)
+    try:
+        with _numpy_scalars_allowed():
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(_why_unpickling_failed(path, str(error))) from None
+    except MemoryError:
+        raise ModelError(f"'{path}' needs more memory than there is: close other programs") from None
+    except Exception as error:  # torch reports damage as RuntimeError, EOFError, ValueError, KeyError ...
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"'{path}' is truncated or damaged ({reason:.80}): {COPY_AGAIN}") from None
+    return _needed_parts(content, path)
+
+
+def verify_hash(path: Path, expected: str | None) -> None:
+    """``ModelError`` if the file is missing or its SHA-256 differs from ``expected`` (``None``: not checked)."""
+    if not path.is_file():
+        raise ModelError(f"'{path}' is missing: {COPY_AGAIN}")
+    if expected is None:
+        return
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise ModelError(f"'{path}' cannot be read ({error.strerror}): check its permissions") from None
+    if found != expected.lower():
+        raise ModelError(
+            f"'{path}' has SHA-256 {found[:12]}..., the model's card says {expected.lower()[:12]}...: "
+            f"the file was changed or damaged; {COPY_AGAIN}"
+        )
+
+
+def build_network(folder: ModelFolder, device: str = "cpu") -> nn.Module:
+    """The network that the plans describe, untrained, deep supervision off, state dict as nnU-Net's own.
+
+    Only classes below :data:`~heartseg.models.plans.NETWORK_ROOTS` are built, and only ``torch.nn`` classes are
+    resolved in their arguments. ``device="meta"`` builds it without memory.
+    """
+    torch = import_torch()
+    plan = folder.network
+    network_class = _import_class(plan.class_name, NETWORK_ROOTS, folder)
+    kwargs = dict(plan.kwargs)
+    for key in plan.requires_import:
+        if kwargs.get(key) is not None:
+            kwargs[key] = _import_class(kwargs[key], ("torch.nn.",), folder)
+    kwargs["deep_supervision"] = False
+    try:
+        with torch.device(device), torch.random.fork_rng(devices=[]):
+            return network_class(
+                input_channels=folder.num_input_channels, num_classes=folder.num_output_channels, **kwargs
+            )
+    except (TypeError, ValueError, AssertionError, IndexError, KeyError, RuntimeError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"the network {plan.class_name.rpartition('.')[2]} in '{folder.path / 'plans.json'}' cannot "
+                         f"be built ({reason:.120}): copy plans.json again") from None  # fmt: skip
+
+
+def load_networks(folder: ModelFolder) -> list[nn.Module]:
+    """The trained networks of all folds: float32 on the CPU, evaluation mode, no gradients."""
+    return list(load_model(folder).networks)
+
+
+def load_model(folder: ModelFolder) -> LoadedModel:
+    """All folds with what else their checkpoints say; every file's hash is checked where the card gives one.
+
+    Raises:
+        ModelError: as :func:`load_checkpoint`; or the weights do not fit the network that the plans describe.
+    """
+    networks = []
+    first: dict[str, Any] = {}
+    for file in folder.checkpoints:
+        checkpoint = load_checkpoint(file, folder.sha256(file))
+        first = first or checkpoint
+        trained = checkpoint["configuration"]
+        if trained not in (None, folder.configuration):
+            raise ModelError(f"'{file}' was trained as configuration {trained!r}, but the folder or its card says "
+                             f"{folder.configuration!r}: put it back into its own folder")  # fmt: skip
+        networks.append(_fill(folder, checkpoint["network_weights"], file))
+    return LoadedModel(folder, tuple(networks), first["mirroring_axes"] or (), first["trainer_name"])
+
+
+def import_torch() -> Any:
+    """The ``torch`` module, or ``DependencyError`` with the command that installs it."""
+    try:
+        import torch
+    except ImportError as error:
+        raise DependencyError(f"PyTorch is needed to load a model ({error}): pip install torch") from None
+    return torch
+
+
+def _fill(folder: ModelFolder, weights: Mapping[str, Any], file: Path) -> nn.Module:
+    """A network with these weights. Names and shapes are compared before any memory is taken."""
+    torch = import_torch()
+    network = build_network(folder, "meta")
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if wanted != found:
+        raise ModelError(
+            f"the weights in '{file}' do not fit the network in plans.json "
+            f"({_difference(wanted, found)}): copy plans.json and dataset.json from this training"
+        )
+    cast = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    bad = [name for name, tensor in cast.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    if bad:
+        raise ModelError(f"'{file}' holds weights that are not finite ('{bad[0]}'): the training diverged; "
+                         "use another checkpoint")  # fmt: skip
+    network.load_state_dict(cast, assign=True)
+    if any(t.is_meta for t in (*network.parameters(), *network.buffers())):  # buffers that a state dict leaves out
+        network = build_network(folder)
+        network.load_state_dict(cast)
+    return network.eval().requires_grad_(False)
+
+
+def _difference(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
+    for name, shape in wanted.items():
+        if name not in found:
+            return f"'{name}' is missing"
+        if found[name] != shape:
+            return f"'{name}' is {found[name]} instead of {shape}"
+    return f"'{next(n for n in found if n not in wanted)}' is not part of it"
+
+
+def _import_class(name: str, roots: tuple[str, ...], folder: ModelFolder) -> Any:
+    """The torch module class with this full name, if both its name and its real home are below ``roots``."""
+    torch = import_torch()
+    module_name, _, class_name = name.rpartition(".")
+    where = f"named in '{folder.path / 'plans.json'}'"
+    if not name.startswith(roots):
+        allowed = " and ".join(f"{r}*" for r in roots)
+        raise ModelError(f"class '{name}' {where} is refused: only {allowed} may be named")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except ModuleNotFoundError as error:
+        if error.name == "dynamic_network_architectures":
+            raise DependencyError("the package dynamic-network-architectures is needed to load this model: "
+                                  "pip install --no-deps dynamic-network-architectures") from None  # fmt: skip
+        raise ModelError(f"class '{name}' {where} needs the module '{error.name}', which is not there") from None
+    except (ImportError, AttributeError):
+        raise ModelError(f"class '{name}' {where} does not exist in the installed packages") from None
+    real_home = f"{getattr(found, '__module__', '')}."
+    if not (isinstance(found, type) and issubclass(found, torch.nn.Module) and real_home.startswith(roots)):
+        raise ModelError(f"'{name}' {where} is refused: it is not a network class")
+    return found
+
+
+def _needed_parts(content: Any, path: Path) -> dict[str, Any]:
+    torch = import_torch()
+    if not isinstance(content, dict):
+        raise ModelError(f"'{path}' holds a {type(content).__name__}, not an nnU-Net checkpoint: {COPY_AGAIN}")
+    weights = content.get("network_weights")
+    if not isinstance(weights, dict) or not weights or not all(isinstance(w, torch.Tensor) for w in weights.values()):
+        raise ModelError(f"'{path}' has no 'network_weights': it is not a checkpoint of nnU-Net v2")
+    arguments = content.get("init_args")
+    configuration = arguments.get("configuration") if isinstance(arguments, dict) else None
+    axes = content.get("inference_allowed_mirroring_axes")
+    if axes is not None and not (isinstance(axes, list | tuple) and all(a in (0, 1, 2) for a in axes)):
+        raise ModelError(f"'inference_allowed_mirroring_axes' in '{path}' is {axes!r:.60}: it must hold axes 0, 1, 2")
+    return {
+        "network_weights": weights,
+        "trainer_name": str(content.get("trainer_name", "nnUNetTrainer")),
+        "configuration": None if configuration is None else str(configuration),
+        "mirroring_axes": None if axes is None else tuple(int(a) for a in axes),
+    }
+
+
+@contextlib.contextmanager
+def _numpy_scalars_allowed() -> Iterator[None]:
+    """Let ``weights_only`` accept the numpy scalars in nnU-Net's own checkpoints (Dice values), and nothing else."""
+    import numpy as np
+
+    torch = import_torch()
+    if not hasattr(torch.serialization, "safe_globals"):  # before torch 2.5: stripped checkpoints only
+        yield
+        return
+    multiarray = importlib.import_module("numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray")
+    types = {type(np.dtype(kind)) for kind in ("float16", "float32", "float64", "int32", "int64", "bool")}
+    allowed = [multiarray.scalar, np.dtype, *types]
+    if tuple(int(v) for v in re.findall(r"\d+", torch.__version__)[:2]) >= (2, 6):  # names from the other numpy, 1 or 2
+        allowed += [(multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    with torch.serialization.safe_globals(allowed):
+        yield
+
+
+def _why_unpickling_failed(path: Path, message: str) -> str:
+    named = re.search(r"GLOBAL (\S+) (?:was not an allowed global|whose module)", message)
+    if named:
+        return f"'{path}' holds code ({named.group(1)}) and is refused: use a checkpoint that holds weights only"
+    if re.search(r"Trying to|blocked|not allowed|Can only", message):
+        return f"'{path}' holds code and is refused: use a checkpoint that holds weights only"
+    return f"'{path}' is truncated or damaged, or no checkpoint: {COPY_AGAIN}"
+
+
+def _refuse_inflation(path: Path) -> None:
+    """torch stores tensors uncompressed: an archive that unpacks to far more than its size was made to do harm."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+        return  # not a zip file, or a damaged one: torch will say so
+    if unpacked > 4 * path.stat().st_size + (1 << 20):
+        raise ModelError(f"'{path}' would unpack to {unpacked / 2**20:.0f} MiB and is refused: torch does not "
+                         f"compress; {COPY_AGAIN}")  # fmt: skip

@@ -1,0 +1,266 @@
+"""Installing a model: staged, checked and loaded before it is moved into place, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import ModelError, OutputError
+from ..progress import Reporter
+from .archive import CHUNK, unpack
+from .card import CARD_NAME, ModelCard, sha256_of
+from .checkpoint import load_checkpoint, load_model, verify_hash
+from .folder import ModelFolder
+from .labels import LabelMap
+from .store import list_models, model_paths, shipped_folders, user_folder
+
+ORIGIN = "nnU-Net v2 folder without a card"
+EXTRAS = ("README*", "LICENSE*", "LICENCE*", "NOTICE*", "*.md", "*.png", "*.jpg", "*.svg")
+"""Files beside ``plans.json`` that are for people and come along."""
+
+_STAGING, _REPLACED = ".installing-", ".replaced-"
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+
+
+def install_model(
+    source: str | Path,
+    name: str | None = None,
+    label_map: LabelMap | None = None,
+    overwrite: bool = False,
+    store: str | Path | None = None,
+    reporter: Reporter | None = None,
+) -> ModelFolder:
+    """Install a model into the user's folder.
+
+    The model is gathered in a hidden folder of the store, its hashes are checked, its weights are loaded into its
+    network once, and only then is it moved into place. If anything fails or is cancelled, nothing is left behind, and
+    a model that was there before stays as it was.
+
+    Args:
+        source: an nnU-Net v2 model folder, a folder or a .zip file with exactly one inside (at any depth).
+        name: name to install it under; the card's name, else the source's, when omitted.
+        label_map: label value in the model -> structure key; stored in the installed card.
+        overwrite: replace a model of the same name.
+        store: folder to install into instead of the user's.
+        reporter: progress and cancellation.
+
+    Returns:
+        The installed model. A folder without a card has one now, with its labels and hashes, and orientation ``None``.
+
+    Raises:
+        ModelError: the model is unsafe, incomplete, damaged, has no known labels; or the name is taken or unusable.
+        OutputError: the store cannot be written.
+    """
+    source = Path(source).expanduser()
+    if not source.exists():
+        raise ModelError(f"'{source}' does not exist: give a model folder or a .zip file")
+    into = Path(store).expanduser() if store is not None else user_folder()
+    reporter = reporter or Reporter()
+    if name is not None:
+        _check_name(name)
+    with _writing(into), _staging(into) as stage:
+        unpacked = source
+        if source.is_file():
+            unpacked = stage / "unpacked"
+            unpacked.mkdir()
+            unpack(source, unpacked, reporter)
+        original = ModelFolder.open(_only_model_inside(unpacked, source), label_map)
+        name = name or _name_for(original, source)
+        _check_name(name)
+        _check_free(name, into, overwrite)
+        staged = stage / "model"
+        _gather(original, staged, reporter)
+        _complete_card(original, staged, name, label_map, reporter)
+        model = ModelFolder.open(staged)
+        model.structure_lut()
+        _load_once(model)
+        reporter.check()
+        _move_into_place(staged, into / name, stage)
+    return ModelFolder.open(into / name)
+
+
+def remove_model(name: str) -> Path:
+    """Delete a model from the user's folder; returns the folder that is gone.
+
+    Raises:
+        ModelError: there is no such model, or it came with HeartSeg.
+    """
+    store = user_folder()
+    own = {p.name: p for p in store.iterdir() if p.is_dir() and p.name[0] != "."} if store.is_dir() else {}
+    if name not in own:
+        shipped = [m for m in list_models() if m.name == name and m.shipped]
+        if shipped:
+            raise ModelError(f"model '{name}' came with HeartSeg ('{shipped[0].path}') and is not removed: "
+                             f"only models in '{store}' can be")  # fmt: skip
+        raise ModelError(f"model '{name}' is not in '{store}': there are {', '.join(own) or 'none'}")
+    with _writing(store):
+        if own[name].is_symlink():
+            own[name].unlink()
+        else:
+            doomed = store / f"{_STAGING}{secrets.token_hex(4)}"
+            own[name].replace(doomed)
+            shutil.rmtree(doomed)
+    return own[name]
+
+
+def _only_model_inside(path: Path, source: Path) -> Path:
+    """The one folder with ``plans.json`` in ``path``; a finder inside a model does not count."""
+    if (path / "plans.json").is_file() or not path.is_dir():
+        return path
+    found: list[Path] = []
+    for plans in sorted(path.rglob("plans.json"), key=lambda p: (len(p.parts), p)):
+        if not any(outer in plans.parents for outer in found):
+            found.append(plans.parent)
+    if len(found) > 1:
+        names = ", ".join(str(p.relative_to(path)) for p in found[:10])
+        raise ModelError(f"'{source.name}' holds {len(found)} models: install one of {names}")
+    return found[0] if found else path
+
+
+def _name_for(model: ModelFolder, source: Path) -> str:
+    if model.card:
+        return model.card.name
+    plain = source.stem if source.is_file() else source.resolve().name
+    if plain.startswith("nnUNetTrainer") and source.is_dir() and source.resolve().parent.name:
+        plain = source.resolve().parent.name  # .../Dataset001_Heart/nnUNetTrainer__nnUNetPlans__3d_fullres
+    return re.sub(r"[^\w.+-]+", "-", plain).strip("-. ") or "model"
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[^\W_][\w.+ -]{0,78}[\w+-]|[^\W_]", name) or _RESERVED.match(name):
+        raise ModelError(f"model name '{name:.80}' cannot be a folder's name everywhere: use up to 80 letters, digits, "
+                         "'-', '_', '+', '.' and blanks, beginning with a letter or digit")  # fmt: skip
+
+
+def _check_free(name: str, into: Path, overwrite: bool) -> None:
+    shipped = {p.resolve() for p in shipped_folders()}
+    taken = model_paths().get(name)
+    if into.resolve() == user_folder().resolve() and taken is not None and shipped & set(taken.resolve().parents):
+        raise ModelError(f"a model called '{name}' came with HeartSeg: choose another name with --name")
+    if (into / name).exists() and not overwrite:
+        raise ModelError(f"a model called '{name}' is in '{into}' already: replace it with --overwrite or choose "
+                         "another name with --name")  # fmt: skip
+
+
+def _needed_files(model: ModelFolder) -> list[Path]:
+    """What to copy, relative to the model's folder: what prediction needs, what the card lists, what people read."""
+    files = [Path("plans.json"), Path("dataset.json"), *(c.relative_to(model.path) for c in model.checkpoints)]
+    if model.card:
+        files += [Path(CARD_NAME), *(Path(f) for f in model.card.files)]
+    for pattern in EXTRAS:
+        files += [p.relative_to(model.path) for p in sorted(model.path.glob(pattern)) if p.is_file()]
+    finder = model.open_finder()
+    if finder is not None:
+        base = finder.path.relative_to(model.path)
+        files += [base / f for f in _needed_files(finder)]
+    return list(dict.fromkeys(files))
+
+
+def _gather(model: ModelFolder, staged: Path, reporter: Reporter) -> None:
+    """Copy the needed files, then check every hash that the card gives on the copy."""
+    files = _needed_files(model)
+    for relative in files:
+        if not (model.path / relative).is_file():
+            raise ModelError(f"'{relative.as_posix()}' is missing in '{model.path}' though its card lists it: "
+                             "copy the model again")  # fmt: skip
+    with reporter.stage("copy", sum((model.path / f).stat().st_size for f in files)):
+        done = 0
+        for relative in files:
+            (staged / relative).parent.mkdir(parents=True, exist_ok=True)
+            with (model.path / relative).open("rb") as origin, (staged / relative).open("xb") as copy:
+                while piece := origin.read(CHUNK):
+                    copy.write(piece)
+                    done += len(piece)
+                    reporter.advance(done)
+    for relative_name, expected in (model.card.files if model.card else {}).items():
+        reporter.check()
+        verify_hash(staged / relative_name, expected)
+
+
+def _complete_card(
+    original: ModelFolder, staged: Path, name: str, label_map: LabelMap | None, reporter: Reporter
+) -> None:
+    """Write a card that states labels, configuration and all hashes, so that nothing hangs on folder names any more."""
+    card = original.card or ModelCard(
+        name=name, version="unknown", description=f"Origin: {ORIGIN}.", orientation=None, extra={"origin": ORIGIN}
+    )
+    hashes = dict(card.files)
+    for file in sorted(p for p in staged.rglob("*") if p.is_file() and p != staged / CARD_NAME):
+        reporter.check()
+        relative = file.relative_to(staged).as_posix()
+        if relative not in hashes:
+            hashes[relative] = sha256_of(file)
+    labels = card.labels if original.card and not label_map else dict(original.structures)
+    replace(card, labels=labels, configuration=original.configuration, files=hashes).write(staged / CARD_NAME)
+
+
+def _load_once(model: ModelFolder) -> None:
+    """Prove that the checkpoints hold weights only, and, where our own loop runs the model, that they fit."""
+    if model.needs_fallback is None:
+        load_model(model)
+    else:
+        for file in model.checkpoints:
+            load_checkpoint(file, model.sha256(file))
+    finder = model.open_finder()
+    if finder is not None:
+        _load_once(finder)
+
+
+def _move_into_place(staged: Path, target: Path, stage: Path) -> None:
+    """Rename into place; what was there is kept until the new model is, and put back if that fails."""
+    if not target.exists():
+        staged.replace(target)
+        return
+    old = target.with_name(f"{_REPLACED}{target.name}")
+    if old.exists():
+        shutil.rmtree(old)
+    target.replace(old)
+    try:
+        staged.replace(target)
+    except BaseException:
+        old.replace(target)
+        raise
+    old.replace(stage / "old")  # removed with the staging folder
+
+
+@contextlib.contextmanager
+def _staging(into: Path) -> Iterator[Path]:
+    """A hidden folder in the store, so that the last step is a rename; always removed."""
+    into.mkdir(parents=True, exist_ok=True)
+    _tidy(into)
+    stage = Path(tempfile.mkdtemp(prefix=_STAGING, dir=into))
+    try:
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _tidy(into: Path) -> None:
+    """Mend what a killed installation left: put a set-aside model back, remove staging folders older than a day."""
+    for left in into.glob(f"{_REPLACED}*"):
+        target = into / left.name.removeprefix(_REPLACED)
+        if target.exists():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.replace(target)
+    for left in into.glob(f"{_STAGING}*"):
+        if time.time() - left.stat().st_mtime > 86400:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _writing(store: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write to the model folder '{store}' ({os.strerror(error.errno or 0)}"
+                          f"{f': {error.filename}' if error.filename else ''}): check permissions and free space, or "
+                          "choose another folder with the variable HEARTSEG_MODELS") from error  # fmt: skip

@@ -1,0 +1,227 @@
+"""What ``plans.json`` says about one configuration, resolved and checked as nnU-Net v2 itself would read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ModelError
+
+NETWORK_ROOTS = ("dynamic_network_architectures.", "heartseg.networks.")
+"""Import roots a network class may come from. Everything else in a plans file is refused."""
+
+FALLBACK_ROOTS = ("nnunetv2.",)
+"""Import roots that only stock nnU-Net can serve."""
+
+NATIVE_NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet")
+"""Classes of ``dynamic_network_architectures.architectures.unet``: importable with torch alone (no timm, no einops)."""
+
+NATIVE_NORMALIZATIONS = (
+    "CTNormalization",
+    "ZScoreNormalization",
+    "NoNormalization",
+    "RescaleTo01Normalization",
+    "RGBTo01Normalization",
+)
+NATIVE_RESAMPLING = ("resample_data_or_seg_to_shape", "resample_torch_simple", "resample_torch_fornnunet")
+
+_UNET = "dynamic_network_architectures.architectures.unet"
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """The network that a configuration names.
+
+    Attributes:
+        class_name: full import path of the class.
+        kwargs: its keyword arguments as in the file (classes are still names).
+        requires_import: the arguments whose value is the name of a class.
+    """
+
+    class_name: str
+    kwargs: Mapping[str, Any]
+    requires_import: tuple[str, ...]
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the class can be built without nnunetv2, timm and torchvision."""
+        root, _, name = self.class_name.rpartition(".")
+        return root.startswith("heartseg.networks") or (root == _UNET and name in NATIVE_NETWORKS)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One configuration of a plans file, ready to use.
+
+    Attributes:
+        name: e.g. ``"3d_fullres"``.
+        patch_size: voxels, (z, y, x) after ``transpose_forward``.
+        spacing: mm, (z, y, x) after ``transpose_forward``.
+        transpose_forward, transpose_backward: axis orders from and to the stored (z, y, x).
+        normalization_schemes, use_mask_for_norm: one entry per channel.
+        network: see :class:`NetworkPlan`.
+        resampling_data, resampling_probabilities: function name and keyword arguments.
+        raw: the configuration as in the file, inheritance resolved.
+    """
+
+    name: str
+    patch_size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    transpose_forward: tuple[int, ...]
+    transpose_backward: tuple[int, ...]
+    normalization_schemes: tuple[str, ...]
+    use_mask_for_norm: tuple[bool, ...]
+    network: NetworkPlan
+    resampling_data: tuple[str, dict[str, Any]]
+    resampling_probabilities: tuple[str, dict[str, Any]]
+    raw: Mapping[str, Any]
+
+
+def configuration_names(plans: Mapping[str, Any], source: str) -> tuple[str, ...]:
+    """The configurations in a plans file."""
+    found = plans.get("configurations")
+    if not isinstance(found, dict) or not found:
+        raise ModelError(f"'{source}' has no 'configurations': it is not a plans file of nnU-Net v2")
+    return tuple(found)
+
+
+def read_configuration(plans: Mapping[str, Any], name: str, source: str) -> Configuration:
+    """The configuration with this name; ``ModelError`` names the key of ``source`` that is missing or wrong."""
+    raw = _resolve(plans, name, source)
+    where = f"configuration '{name}' in '{source}'"
+    patch = _numbers(raw, "patch_size", int, where)
+    spacing = _numbers(raw, "spacing", float, where)
+    if len(spacing) != len(patch):
+        raise ModelError(f"'spacing' of {where} has {len(spacing)} entries, 'patch_size' {len(patch)}: they must agree")
+    forward, backward = (_axes(plans, f"transpose_{way}", source) for way in ("forward", "backward"))
+    schemes = _need(raw, "normalization_schemes", list, where)
+    masks = raw.get("use_mask_for_norm", [False] * len(schemes))
+    return Configuration(
+        name=name,
+        patch_size=tuple(int(v) for v in patch),
+        spacing=spacing,
+        transpose_forward=forward,
+        transpose_backward=backward,
+        normalization_schemes=tuple(str(s) for s in schemes),
+        use_mask_for_norm=tuple(bool(m) for m in masks),
+        network=_network(raw, len(patch), where),
+        resampling_data=_resampling(raw, "resampling_fn_data"),
+        resampling_probabilities=_resampling(raw, "resampling_fn_probabilities"),
+        raw=raw,
+    )
+
+
+def fallback_reason(configuration: Configuration, plans: Mapping[str, Any], regions: bool) -> str | None:
+    """Why only stock nnU-Net can run this configuration, as a phrase; ``None`` if HeartSeg's own loop can."""
+    raw, network = configuration.raw, configuration.network
+    preprocessor = raw.get("preprocessor_name", "DefaultPreprocessor")
+    manager = plans.get("label_manager") or "LabelManager"
+    exotic = [s for s in configuration.normalization_schemes if s not in NATIVE_NORMALIZATIONS]
+    resampling = {configuration.resampling_data[0], configuration.resampling_probabilities[0]} - set(NATIVE_RESAMPLING)
+    reasons = (
+        (len(configuration.patch_size) != 3, "it is a 2D configuration"),
+        (bool(raw.get("previous_stage")), f"it is the second stage of a cascade (after '{raw.get('previous_stage')}')"),
+        (regions, "it was trained on overlapping regions"),
+        (not network.is_native, f"its network '{network.class_name}' needs more packages than torch"),
+        (preprocessor != "DefaultPreprocessor", f"it uses the preprocessor '{preprocessor}'"),
+        (manager != "LabelManager", f"it uses the label manager '{manager}'"),
+        (bool(exotic), f"it uses the normalisation '{', '.join(exotic)}'"),
+        (bool(resampling), f"it uses the resampling '{', '.join(sorted(resampling))}'"),
+    )
+    return next((phrase for applies, phrase in reasons if applies), None)
+
+
+def _need(content: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
+    if key not in content:
+        raise ModelError(f"{where} has no '{key}': copy plans.json again from the folder nnU-Net trained into")
+    if not isinstance(content[key], kind):
+        raise ModelError(f"'{key}' of {where} is {content[key]!r:.60}: it is not what nnU-Net v2 writes")
+    return content[key]
+
+
+def _numbers(content: Mapping[str, Any], key: str, kind: type, where: str) -> tuple[float, ...]:
+    values = _need(content, key, list, where)
+    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < 1e5 for v in values)
+    if len(values) not in (2, 3) or not numeric or (kind is int and any(v != int(v) for v in values)):
+        raise ModelError(f"'{key}' of {where} is {values!r:.60}: it must be 3 (or 2) positive numbers")
+    return tuple(float(v) for v in values)
+
+
+def _axes(plans: Mapping[str, Any], key: str, source: str) -> tuple[int, ...]:
+    axes = plans.get(key, [0, 1, 2])
+    if not isinstance(axes, list) or sorted(axes) not in ([0, 1, 2], [0, 1]):
+        raise ModelError(f"'{key}' in '{source}' is {axes!r:.60}: it must be an order of the axes 0, 1, 2")
+    return tuple(axes)
+
+
+def _resolve(plans: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
+    """The configuration with everything it inherits."""
+    names = configuration_names(plans, source)
+    chain: list[str] = []
+    resolved: dict[str, Any] = {}
+    following: Any = name
+    while following is not None:
+        if following not in names:
+            raise ModelError(f"'{source}' has no configuration {following!r}: it has {', '.join(names)}")
+        if following in chain:
+            raise ModelError(f"configurations in '{source}' inherit in a circle: {' -> '.join([*chain, following])}")
+        chain.append(following)
+        own = _need(plans["configurations"], following, dict, f"'{source}'")
+        resolved = {**own, **resolved}
+        following = own.get("inherits_from")
+    return resolved
+
+
+def _resampling(raw: Mapping[str, Any], key: str) -> tuple[str, dict[str, Any]]:
+    return str(raw.get(key, "resample_data_or_seg_to_shape")), dict(raw.get(f"{key}_kwargs") or {})
+
+
+def _network(raw: Mapping[str, Any], dimensions: int, where: str) -> NetworkPlan:
+    architecture = raw.get("architecture") or _architecture_of_old_plans(raw, dimensions, where)
+    if not isinstance(architecture, dict):
+        raise ModelError(f"'architecture' of {where} is {architecture!r:.60}: it must be an object")
+    class_name = _need(architecture, "network_class_name", str, where)
+    kwargs = _need(architecture, "arch_kwargs", dict, where)
+    names = tuple(_need(architecture, "_kw_requires_import", list, where))
+    module, _, name = class_name.rpartition(".")
+    if module.startswith("dynamic_network_architectures.") and name in NATIVE_NETWORKS:
+        class_name = f"{_UNET}.{name}"  # these classes have moved between versions; nnU-Net looks for them by name too
+    if not class_name.startswith(NETWORK_ROOTS + FALLBACK_ROOTS):
+        raise ModelError(
+            f"the network class '{class_name}' of {where} is refused: HeartSeg loads classes from"
+            f" {' and '.join(r + '*' for r in NETWORK_ROOTS)} only; export the model with one of them"
+        )
+    for key in names:
+        value = kwargs.get(key)
+        if value is not None and not (isinstance(value, str) and value.startswith("torch.nn.")):
+            raise ModelError(f"'{key}' of {where} is {value!r:.60}, refused: HeartSeg resolves torch.nn.* names only")
+    return NetworkPlan(class_name, kwargs, names)
+
+
+def _architecture_of_old_plans(raw: Mapping[str, Any], dimensions: int, where: str) -> dict[str, Any]:
+    """The ``architecture`` entry that plans written before nnU-Net 2.4 lack (same translation as nnU-Net's own)."""
+    name = _need(raw, "UNet_class_name", str, where)
+    if name not in ("PlainConvUNet", "ResidualEncoderUNet"):
+        raise ModelError(f"'UNet_class_name' of {where} is {name!r}: old plans are read for PlainConvUNet and "
+                         "ResidualEncoderUNet only; plan the data set again with a current nnU-Net")  # fmt: skip
+    encoder = _need(raw, "n_conv_per_stage_encoder", list, where)
+    base, most = (_need(raw, key, int, where) for key in ("UNet_base_num_features", "unet_max_num_features"))
+    kwargs = {
+        "n_stages": len(encoder),
+        "features_per_stage": [min(base * 2**i, most) for i in range(len(encoder))],
+        "conv_op": f"torch.nn.modules.conv.Conv{dimensions}d",
+        "kernel_sizes": _need(raw, "conv_kernel_sizes", list, where),
+        "strides": _need(raw, "pool_op_kernel_sizes", list, where),
+        "n_conv_per_stage" if name == "PlainConvUNet" else "n_blocks_per_stage": encoder,
+        "n_conv_per_stage_decoder": _need(raw, "n_conv_per_stage_decoder", list, where),
+        "conv_bias": True,
+        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dimensions}d",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+    imports = ["conv_op", "norm_op", "dropout_op", "nonlin"]
+    return {"network_class_name": f"{_UNET}.{name}", "arch_kwargs": kwargs, "_kw_requires_import": imports}

@@ -1,0 +1,158 @@
+"""Where models are found: with the package, beside Slicer's module, in the clone, in the user's folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ModelError
+from .card import CARD_NAME, ModelCard
+from .folder import ModelFolder, locate
+from .labels import LabelMap
+
+DEFAULT_MODEL = "HeartSeg-Default"
+HOW_TO_INSTALL = "heartseg models install FOLDER_OR_ZIP"
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model in one of the search folders.
+
+    Attributes:
+        name: the name of its folder there, under which it is found.
+        path: the folder that holds ``plans.json``.
+        shipped: whether it came with HeartSeg (and cannot be removed), rather than into the user's folder.
+        problem: why it cannot be opened, one line; ``None`` if it can.
+        folder: the opened model; ``None`` if there is a problem.
+    """
+
+    name: str
+    path: Path
+    shipped: bool
+    problem: str | None
+    folder: ModelFolder | None
+
+
+def user_folder() -> Path:
+    """The folder for the user's own models: ``HEARTSEG_MODELS``, else the platform's folder for application data."""
+    if chosen := os.environ.get("HEARTSEG_MODELS"):
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+        return (Path(base) if base else Path.home() / "AppData" / "Local") / "HeartSeg" / "models"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "HeartSeg" / "models"
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "heartseg" / "models"
+
+
+def shipped_folders() -> tuple[Path, ...]:
+    """Where models that come with HeartSeg may be: in the package, beside ``HeartSeg.py``, at the top of a clone."""
+    return (_PACKAGE / "model_store", _PACKAGE.parents[1] / "Models", _PACKAGE.parents[2] / "Models")
+
+
+def search_folders() -> tuple[Path, ...]:
+    """All folders that are searched, in order; the first model of a name wins."""
+    return (*shipped_folders(), user_folder())
+
+
+def model_paths() -> dict[str, Path]:
+    """Name -> folder with ``plans.json``, in search order; nothing is opened."""
+    found: dict[str, Path] = {}
+    for store in search_folders():
+        try:
+            children = sorted(store.iterdir()) if store.is_dir() else []
+        except OSError:
+            continue  # a folder the user may not read holds no models for them
+        for child in children:
+            if child.name.startswith(".") or not child.is_dir() or child.name in found:
+                continue
+            try:
+                found[child.name] = locate(child)
+            except ModelError:
+                if (child / CARD_NAME).is_file():  # meant as a model, but incomplete: opening it tells what is missing
+                    found[child.name] = child
+    return found
+
+
+def list_models() -> tuple[StoredModel, ...]:
+    """Every model in the search folders, broken ones included, in search order."""
+    shipped = [str(store.resolve()) for store in shipped_folders()]
+    models = []
+    for name, path in model_paths().items():
+        folder, problem = None, None
+        try:
+            folder = ModelFolder.open(path)
+        except ModelError as error:
+            problem = str(error)
+        came_along = any(str(path.resolve()).startswith(store + os.sep) for store in shipped)
+        models.append(StoredModel(name, path, came_along, problem, folder))
+    return tuple(models)
+
+
+def find_model(name_or_path: str | Path | None = None, label_map: LabelMap | None = None) -> ModelFolder:
+    """The model to use.
+
+    Args:
+        name_or_path: a model folder; or the name of a model in the search folders (case does not matter);
+            ``None`` takes ``HeartSeg-Default``, or the only model there is.
+        label_map: label value in the model -> structure key; see :meth:`ModelFolder.open`.
+
+    Raises:
+        ModelError: nothing of that name; lists the models there are and the folders that were searched.
+    """
+    if name_or_path is not None and (path := _as_path(name_or_path)) is not None:
+        return ModelFolder.open(path, label_map)
+    known = model_paths()
+    if name_or_path is None:
+        return ModelFolder.open(_default(known), label_map)
+    name = str(name_or_path)
+    path = known.get(name) or {n.casefold(): p for n, p in known.items()}.get(name.casefold())
+    path = path or _path_by_card_name(known, name)
+    if path is None:
+        raise ModelError(f"model '{name}' is unknown: {_overview(known)}")
+    return ModelFolder.open(path, label_map)
+
+
+def _as_path(given: str | Path) -> Path | None:
+    """``given`` as a folder, or ``None`` if it is a name."""
+    path = Path(given).expanduser()
+    if path.is_file():
+        if path.suffix.lower() == ".zip":
+            raise ModelError(f"'{path}' is a zip file: install it first with heartseg models install '{path}'")
+        return path.parent if path.name == "plans.json" else path
+    spelled_as_path = isinstance(given, Path) or "/" in given or os.sep in given
+    return path if spelled_as_path or (path.is_dir() and str(given) not in model_paths()) else None
+
+
+def _default(known: dict[str, Path]) -> Path:
+    if DEFAULT_MODEL in known:
+        return known[DEFAULT_MODEL]
+    if len(known) == 1:
+        return next(iter(known.values()))
+    if not known:
+        raise ModelError(f"no model is installed (searched: {_searched()}): {HOW_TO_INSTALL}")
+    raise ModelError(f"there are {len(known)} models and none is called {DEFAULT_MODEL}: choose one of "
+                     f"{', '.join(known)}")  # fmt: skip
+
+
+def _path_by_card_name(known: dict[str, Path], name: str) -> Path | None:
+    for path in known.values():
+        try:
+            if ModelCard.read(path).name.casefold() == name.casefold():
+                return path
+        except ModelError:
+            continue
+    return None
+
+
+def _overview(known: dict[str, Path]) -> str:
+    there = f"installed are {', '.join(known)}" if known else "none is installed"
+    return f"{there} (searched: {_searched()}); install one with {HOW_TO_INSTALL}"
+
+
+def _searched() -> str:
+    return ", ".join(f"'{p}'" for p in search_folders())

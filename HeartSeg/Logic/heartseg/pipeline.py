@@ -1,0 +1,200 @@
+"""The one way through the house, in order: scan → labels → clean-up → measures → findings → result.
+
+``Segmenter`` keeps the model warm between scans; ``segment`` is the same for a single scan.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import __version__
+from .anatomy import STRUCTURES, Structure, structure
+from .findings import Finding, Severity
+from .measure import measure_structures
+from .postprocess import clean_labels
+from .progress import CancelToken, ProgressCallback, Reporter
+from .quality import check_result
+from .result import Removal, Result
+from .settings import Settings
+from .volume.checks import check_volume
+from .volume.types import Volume
+
+if TYPE_CHECKING:
+    from .inference.engine import Engine, Prediction
+    from .models.folder import ModelFolder
+
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "SimpleITK",
+    "dynamic-network-architectures",
+    "slicer-core",
+    "nnunetv2",
+    "openvino",
+)
+_SERIOUSNESS = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
+
+
+class Segmenter:
+    """Segments scans with one model, which stays in memory between calls.
+
+    Args:
+        model: a model's name, its folder, or an opened :class:`~heartseg.models.folder.ModelFolder`; ``None`` takes the
+            default model.
+        settings: how to run; checked here.
+
+    Raises:
+        ModelError: the model is unknown or cannot be used.
+        SettingsError: a setting cannot work.
+        DeviceError: the device is not there.
+    """
+
+    def __init__(self, model: str | Path | ModelFolder | None = None, settings: Settings | None = None) -> None:
+        from .inference.engine import Engine
+        from .models.folder import ModelFolder
+        from .models.store import find_model
+
+        self.settings = (settings or Settings()).check()
+        label_map = dict(self.settings.label_map) if self.settings.label_map else None
+        self.model = model if isinstance(model, ModelFolder) else find_model(model, label_map=label_map)
+        self._engine: Engine = Engine(self.model, self.settings)
+
+    @property
+    def structures(self) -> tuple[Structure, ...]:
+        """The structures that come out: those the model knows, narrowed by the settings."""
+        known = set(np.unique(self.model.structure_lut()).tolist())
+        wanted = {structure(k).label for k in self.settings.structures} if self.settings.structures else known
+        return tuple(s for s in STRUCTURES if s.label in known & wanted)
+
+    def segment(
+        self,
+        volume: Volume,
+        progress: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+        reporter: Reporter | None = None,
+    ) -> Result:
+        """Segment one scan.
+
+        Args:
+            volume: the scan; it is checked and never changed.
+            progress: called with a :class:`~heartseg.progress.ProgressEvent` on this thread.
+            cancel: set it from anywhere to stop at the next tile.
+            reporter: instead of the two above, when a run has more stages than these.
+
+        Returns:
+            labels on the scan's own grid, with measures, findings and provenance.
+
+        Raises:
+            InputError: the scan cannot be used.
+            Cancelled: the token was set.
+        """
+        reporter = reporter or Reporter(progress, cancel)
+        volume = check_volume(volume)
+        prediction = self._engine.predict(volume, reporter)
+        labels, removals = self._clean(prediction.labels, volume, reporter)
+        with reporter.stage("measure"):
+            chosen = self.structures
+            labels = self._only(labels, chosen)
+            measures = measure_structures(volume, labels, chosen)
+            checks = check_result(volume, labels, measures, removals, chosen)
+        findings = _sorted(volume.findings + prediction.findings + tuple(checks))
+        result = Result(labels, volume.geometry, chosen, findings, tuple(measures), removals)
+        return replace(result, provenance=self._provenance(volume, prediction, reporter))
+
+    def _clean(self, labels: np.ndarray, volume: Volume, reporter: Reporter) -> tuple[np.ndarray, tuple[Removal, ...]]:
+        if not self.settings.clean_up:
+            return labels, ()
+        with reporter.stage("clean up"):
+            cleaned, removals = clean_labels(labels, volume.geometry, reporter)
+        return cleaned, tuple(removals)
+
+    def _only(self, labels: np.ndarray, chosen: tuple[Structure, ...]) -> np.ndarray:
+        if self.settings.structures is None:
+            return labels
+        lut = np.zeros(256, np.uint8)
+        for s in chosen:
+            lut[s.label] = s.label
+        return lut[labels]
+
+    def _provenance(self, volume: Volume, prediction: Prediction, reporter: Reporter) -> dict[str, Any]:
+        geometry, source = volume.geometry, volume.source
+        return {
+            "heartseg": __version__,
+            "notice": "Research software, not a medical device.",
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "input": {
+                "name": volume.name,
+                "path": source.path,
+                "sha256": source.sha256,
+                "series_uid": source.series_uid,
+                "frame": source.frame,
+                "modality": volume.modality,
+                "size_xyz": list(geometry.size),
+                "spacing_mm_xyz": [round(s, 6) for s in geometry.spacing],
+                "orientation": geometry.orientation,
+            },
+            "model": _identity(self.model),
+            "settings": self.settings.to_dict(),
+            "run": prediction.details,
+            "confidence": prediction.confidence,
+            "announcements": list(reporter.announcements),
+            "seconds": {stage: round(seconds, 3) for stage, seconds in reporter.seconds.items()},
+            "packages": installed_versions(),
+            "platform": {
+                "python": platform.python_version(),
+                "system": platform.platform(),
+                "machine": platform.machine(),
+            },
+        }
+
+
+def segment(
+    volume: Volume,
+    model: str | Path | ModelFolder | None = None,
+    settings: Settings | None = None,
+    progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> Result:
+    """Segment one scan with a model that is loaded for it; see :class:`Segmenter` for many scans."""
+    return Segmenter(model, settings).segment(volume, progress, cancel)
+
+
+def _identity(model: ModelFolder) -> dict[str, Any]:
+    """Name, version and checkpoint hashes of a model, for the report."""
+    from .models.card import sha256_of
+
+    card = model.card
+    hashes = {p.relative_to(model.path).as_posix(): model.sha256(p) or sha256_of(p) for p in model.checkpoints}
+    return {
+        "name": model.name,
+        "version": card.version if card else None,
+        "path": str(model.path),
+        "configuration": model.configuration,
+        "checkpoints": hashes,
+        "unmapped_labels": list(model.unmapped),
+        "licence": card.licence if card else None,
+    }
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the packages that shape a result, those that are installed."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _sorted(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Most serious first, otherwise in the order in which they were made."""
+    return tuple(sorted(findings, key=lambda f: _SERIOUSNESS[f.severity]))

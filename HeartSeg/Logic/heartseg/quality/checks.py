@@ -1,0 +1,369 @@
+"""Checks after a run. They report; they never change the labels.
+
+The limits are constants with a reason each. They were set such that 19 normal hearts (Rodero et al. 2021) and a
+labelled contrast CT raise no error and broken versions of them do; between "seen in good maps" and the limit there is
+at least a factor of two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML, Structure
+from ..anatomy import structure as by_key
+from ..findings import Finding, Severity
+from ..measure.boxes import Box, LabelCrop, crop_labels
+from ..postprocess import HOLE_FILLED
+from ..result import Measure, Removal
+from ..volume.types import Volume
+from .contacts import Contacts, find_contacts, gap_mm
+
+INFO, WARNING, ERROR = Severity.INFO, Severity.WARNING, Severity.ERROR
+
+HEART_SHARE = 0.3
+"""Least share of the smallest plausible heart (sum of the lower limits of chambers and wall, 198 mL for all): below,
+that is 59 mL, what was found is a fragment or something else."""
+
+MISSING_ML = 1.0
+"""Less than this is a speck, not a structure; the shortest arterial stub in a good map has 3 mL."""
+
+REMOVED_WARNING_SHARE, REMOVED_WARNING_ML = 0.05, 5.0
+"""Removed pieces of more than 5 % of the structure or 5 mL mean that the network took something else for it."""
+
+OPEN_LV_WARNING, OPEN_LV_ERROR = 0.10, 0.18
+"""Share of the LV's surface that touches neither wall, LA nor aorta. Good maps: 0.5-1.1 %, the semi-automatic
+reference of an ungated CT 4.3 %. A ventricle cut in half is open over a fifth of its surface and more."""
+
+FORBIDDEN_WARNING, FORBIDDEN_ERROR = 0.02, 0.08
+"""Share of the smaller surface that touches what it cannot touch. Good maps: 0; the membranous septum between LV and
+RA has about 1 cm², 1 % of the LV's surface."""
+
+FORBIDDEN_PAIRS = (("LV", "RV"), ("LV", "RA"), ("RV", "LA"), ("LV", "PA"), ("RA", "PA"))
+"""Blood pools that muscle or another chamber keeps apart."""
+
+REQUIRED_PAIRS = (("LA", "LV"), ("RA", "RV"), ("AO", "LV"), ("PA", "RV"))
+"""Neighbours through a valve."""
+
+SEPTUM_SHARE = 0.08
+"""Least share of the RV's surface that touches the wall of the LV, its septum. Good maps: 19-24 %."""
+
+REQUIRED_GAP_MM = 5.0
+"""Largest gap between such neighbours: a valve's leaflets and one voxel of a thick-sliced scan."""
+
+ORDER_MARGIN_MM = 5.0
+"""Centroids may be this far on the wrong side before it counts: what a cut or a rotated heart may shift. In normal
+hearts the distances are 25 mm and more."""
+
+ORDERED_PAIRS = (
+    ("RA", "LA", 0, "right", "left"),
+    ("RV", "LV", 0, "right", "left"),
+    ("RV", "LA", 1, "anterior", "posterior"),
+    ("LV", "AO", 2, "inferior", "superior"),
+)
+"""(first, second, LPS axis, side of the first, side of the second): the first has the smaller coordinate."""
+
+AIR_HU = -900
+"""A scan that reaches this low without saying its modality is taken for CT: MR has no such values."""
+
+CONTRAST_NONE_HU, CONTRAST_WEAK_HU = 20.0, 60.0
+"""Blood minus myocardium in CT. Without contrast both have 30-65 HU; a coronary CTA has 200 HU and more between them.
+At 60 HU the step is two to three times the noise of a thin slice (21-26 HU), too little for a sharp border."""
+
+CONTRAST_WEAK_SD = 1.0
+"""The same for numbers that are not HU: step over the larger standard deviation of the two."""
+
+THICK_SLICE_MM = 3.0
+"""A normal wall of 9 mm has three voxels at 3 mm; beyond, its thickness is not resolved."""
+
+_SIDES = (("right", "left"), ("anterior", "posterior"), ("inferior", "superior"))
+
+
+def check_result(
+    volume: Volume,
+    labels: np.ndarray,
+    measures: Sequence[Measure],
+    removals: Sequence[Removal],
+    structures: Sequence[Structure],
+) -> tuple[Finding, ...]:
+    """Look for what is missing, cut, implausible or misplaced in a cleaned label map.
+
+    Codes: ``no-heart`` (alone, nothing else is worth saying then), ``structure-missing``, ``several-components``,
+    ``holes-filled``, ``cut-by-border``, ``volume-implausible`` (mass and diameter too), ``not-enclosed``,
+    ``wrong-neighbours``, ``sides-swapped``, ``contrast-doubtful``, ``low-resolution``.
+
+    Args:
+        volume: the scan.
+        labels: uint8 ``(z, y, x)`` on its grid, after clean-up.
+        measures: from :func:`heartseg.measure.measure_structures` on the same labels.
+        removals: from :func:`heartseg.postprocess.clean_labels`.
+        structures: those that the model knows; only they can be missing.
+
+    Returns:
+        Findings in the order of the checks; the pipeline sorts them by severity.
+    """
+    crop = crop_labels(labels, volume.geometry)
+    heart = _no_heart(labels, crop, structures)
+    if crop is None or heart:
+        return tuple(heart)
+    values = {(m.structure, m.quantity): m.value for m in measures}
+    boxes = crop.structure_boxes()
+    contacts = find_contacts(crop, _place_in_scan(crop, volume))
+    present = [s for s in structures if s.label in boxes and _ml(crop, boxes, s) >= MISSING_ML]
+    keys = {s.key for s in present}
+    return (
+        *_missing(crop, boxes, structures, present),
+        *_sides_swapped(crop, boxes, keys),
+        *_not_enclosed(contacts, keys),
+        *_wrong_neighbours(crop, boxes, contacts, keys),
+        *_cut_by_border(crop, boxes, volume, present),
+        *_implausible(values, present),
+        *_components(values, removals),
+        *_contrast(volume, measures, keys),
+        *_resolution(volume),
+    )
+
+
+def _mask_ml(crop: LabelCrop, boxes: dict[int, Box], label: int) -> float:
+    return int(np.count_nonzero(crop.labels[boxes[label]] == label)) * crop.geometry.voxel_volume_ml
+
+
+def _ml(crop: LabelCrop, boxes: dict[int, Box], structure: Structure) -> float:
+    return _mask_ml(crop, boxes, structure.label) if structure.label in boxes else 0.0
+
+
+def _place_in_scan(crop: LabelCrop, volume: Volume) -> Box:
+    """The crop's box in its own axes: start 0 at the scan's low border, stop -1 at its high border."""
+    axes, signs = volume.geometry.nearest_axes()
+    place: list[slice] = [slice(1, -2)] * 3
+    for index_axis in range(3):
+        stored = 2 - index_axis
+        span, length = crop.box[stored], volume.geometry.shape[stored]
+        ends = [span.start == 0, span.stop == length]
+        if signs[index_axis] < 0:
+            ends.reverse()
+        place[2 - axes[index_axis]] = slice(0 if ends[0] else 1, -1 if ends[1] else -2)
+    return place[0], place[1], place[2]
+
+
+def _no_heart(labels: np.ndarray, crop: LabelCrop | None, structures: Sequence[Structure]) -> list[Finding]:
+    if crop is None:
+        return [Finding("no-heart", ERROR, "No heart was found in this scan.", values={"volume_ml": 0.0})]
+    lower = {"mL": 1.0, "g": 1 / MYOCARDIAL_DENSITY_G_PER_ML}
+    limit = HEART_SHARE * sum(s.plausible[0] * lower.get(s.plausible_unit, 0.0) for s in structures)
+    total = int(np.count_nonzero(crop.labels)) * crop.geometry.voxel_volume_ml
+    if total >= limit:
+        return []
+    text = f"No heart was found in this scan: {total:.1f} mL were labelled, and a heart has at least {limit:.0f} mL."
+    return [Finding("no-heart", ERROR, text, values={"volume_ml": total, "limit_ml": limit})]
+
+
+def _missing(
+    crop: LabelCrop, boxes: dict[int, Box], structures: Sequence[Structure], present: Sequence[Structure]
+) -> list[Finding]:
+    findings = []
+    for s in structures:
+        if s in present:
+            continue
+        ml = _ml(crop, boxes, s)
+        text = f"The {s.name} was not found" + (f" (a remnant of {ml:.2f} mL)." if ml else ".")
+        findings.append(Finding("structure-missing", ERROR, text, s.key, {"volume_ml": ml}))
+    return findings
+
+
+def _sides_swapped(crop: LabelCrop, boxes: dict[int, Box], keys: set[str]) -> list[Finding]:
+    centers = {key: _centroid(crop, boxes, by_key(key).label) for key in keys}
+    findings = []
+    for first, second, axis, side, other_side in ORDERED_PAIRS:
+        if first not in centers or second not in centers:
+            continue
+        order = float(centers[second][axis] - centers[first][axis])
+        if order < -ORDER_MARGIN_MM:
+            text = (
+                f"The {by_key(first).name} lies {-order:.0f} mm on the {other_side} side of the {by_key(second).name}, "
+                f"but belongs on its {side} side: the labels are swapped, or the scan's orientation is wrong."
+            )
+            values = {"distance_mm": order, "other": second}
+            findings.append(Finding("sides-swapped", ERROR, text, first, values))
+    return findings
+
+
+def _centroid(crop: LabelCrop, boxes: dict[int, Box], label: int) -> np.ndarray:
+    """World LPS centroid (3,) of a label."""
+    mask = crop.labels[boxes[label]] == label
+    index = []
+    for axis in range(3):
+        counts = np.count_nonzero(mask, axis=tuple(k for k in range(3) if k != axis))
+        index.append(float(counts @ np.arange(len(counts))) / counts.sum() + boxes[label][axis].start)
+    return crop.geometry.index_to_world(np.array(index))
+
+
+def _not_enclosed(contacts: Contacts, keys: set[str]) -> list[Finding]:
+    if not {"LV", "MYO"} <= keys:
+        return []
+    open_share = contacts.open_share("LV", "MYO", "LA", "AO")
+    if open_share <= OPEN_LV_WARNING:
+        return []
+    severity = ERROR if open_share > OPEN_LV_ERROR else WARNING
+    text = (
+        f"{_percent(open_share)} of the left ventricle's surface touches neither its wall nor the left atrium nor the "
+        f"aorta (at most {_percent(OPEN_LV_WARNING)} is expected)."
+    )
+    return [Finding("not-enclosed", severity, text, "LV", {"open_share": open_share, "limit": OPEN_LV_WARNING})]
+
+
+def _wrong_neighbours(crop: LabelCrop, boxes: dict[int, Box], contacts: Contacts, keys: set[str]) -> list[Finding]:
+    findings = []
+    for a, b in FORBIDDEN_PAIRS:
+        if not {a, b} <= keys:
+            continue
+        share = max(contacts.share(a, b), contacts.share(b, a))
+        if share > FORBIDDEN_WARNING:
+            severity = ERROR if share > FORBIDDEN_ERROR else WARNING
+            text = (
+                f"The {by_key(a).name} and the {by_key(b).name} touch over {_percent(share)} of the smaller surface "
+                f"({contacts.area(a, b) / 100:.1f} cm²); they should not touch."
+            )
+            values = {"other": b, "share": share, "area_cm2": contacts.area(a, b) / 100}
+            findings.append(Finding("wrong-neighbours", severity, text, a, values))
+    for a, b in REQUIRED_PAIRS:
+        if not {a, b} <= keys or contacts.area(a, b) > 0:
+            continue
+        gap = gap_mm(crop, boxes, a, b)
+        limit = REQUIRED_GAP_MM + max(crop.geometry.spacing)
+        if gap > limit:
+            text = f"The {by_key(a).name} and the {by_key(b).name} are neighbours, but {gap:.0f} mm lie between them."
+            findings.append(Finding("wrong-neighbours", ERROR, text, a, {"other": b, "gap_mm": gap, "limit_mm": limit}))
+    if {"RV", "MYO"} <= keys and (share := contacts.share("RV", "MYO")) < SEPTUM_SHARE:
+        text = (
+            f"Only {_percent(share)} of the right ventricle's surface lies against the wall of the left one "
+            f"(at least {_percent(SEPTUM_SHARE)} is expected): there is no septum."
+        )
+        values = {"other": "MYO", "share": share, "limit": SEPTUM_SHARE}
+        findings.append(Finding("wrong-neighbours", ERROR, text, "RV", values))
+    return findings
+
+
+def _cut_by_border(
+    crop: LabelCrop, boxes: dict[int, Box], volume: Volume, present: Sequence[Structure]
+) -> list[Finding]:
+    place = _place_in_scan(crop, volume)
+    findings = []
+    for s in present:
+        sides = []
+        for world in range(3):
+            axis = 2 - world
+            span = boxes[s.label][axis]
+            if place[axis].start == 0 and span.start == 0:
+                sides.append(_SIDES[world][0])
+            if place[axis].stop == -1 and span.stop == crop.labels.shape[axis]:
+                sides.append(_SIDES[world][1])
+        if not sides:
+            continue
+        harmless = s.key in ("AO", "PA") and sides == ["superior"]
+        where = " and ".join(sides) + (" border" if len(sides) == 1 else " borders")
+        text = f"The {s.name} reaches the scan's {where}" + (
+            ": its upper part lies outside, as in many cardiac scans."
+            if harmless
+            else ": part of it may lie outside, and its measures are then too small."
+        )
+        findings.append(Finding("cut-by-border", INFO if harmless else WARNING, text, s.key, {"sides": sides}))
+    return findings
+
+
+def _implausible(values: dict[tuple[str, str], float | None], present: Sequence[Structure]) -> list[Finding]:
+    quantities = {"mL": ("volume", "mL"), "g": ("mass", "g"), "mm diameter": ("diameter", "mm")}
+    findings = []
+    for s in present:
+        quantity, unit = quantities[s.plausible_unit]
+        value = values.get((s.key, quantity))
+        low, high = s.plausible
+        if value is None or low <= value <= high:
+            continue
+        text = (
+            f"The {quantity} of the {s.name} is {value:.0f} {unit}, {'below' if value < low else 'above'} what "
+            f"is plausible for adults ({low:g}–{high:g} {unit})."
+        )
+        numbers = {"quantity": quantity, f"value_{unit.lower()}": value, "low": low, "high": high}
+        findings.append(Finding("volume-implausible", WARNING, text, s.key, numbers))
+    return findings
+
+
+def _components(values: dict[tuple[str, str], float | None], removals: Sequence[Removal]) -> list[Finding]:
+    findings = []
+    removed = [r for r in removals if not r.reason.startswith(HOLE_FILLED)]
+    filled = [r for r in removals if r.reason.startswith(HOLE_FILLED)]
+    for key in dict.fromkeys(r.structure for r in removed):
+        kept = values.get((key, "volume")) or 0.0
+        ml = sum(r.volume_ml for r in removed if r.structure == key)
+        share = ml / (kept + ml) if kept + ml else 0.0
+        severity = WARNING if share > REMOVED_WARNING_SHARE or ml > REMOVED_WARNING_ML else INFO
+        name = by_key(key).name
+        text = f"{_small_ml(ml)} labelled {name} lay apart from the rest ({kept:.0f} mL kept) and were removed."
+        numbers = {"removed_ml": ml, "kept_ml": kept, "share": share}
+        findings.append(Finding("several-components", severity, text, key, numbers))
+    if filled:
+        ml = sum(r.volume_ml for r in filled)
+        names = ", ".join(sorted({r.structure for r in filled}, key=lambda key: by_key(key).label))
+        text = f"{_small_ml(ml)} of unlabelled holes inside the blood were filled ({names})."
+        findings.append(Finding("holes-filled", INFO, text, None, {"filled_ml": ml}))
+    return findings
+
+
+def _contrast(volume: Volume, measures: Sequence[Measure], keys: set[str]) -> list[Finding]:
+    """CT only: whether blood stands out against the myocardium."""
+    if "MYO" not in keys or not (volume.modality == "CT" or _reaches_air_in_hu(volume)):
+        return []
+    by_name = {(m.structure, m.quantity): m for m in measures}
+    told = all(m.unit == "HU" for m in measures if m.quantity == "mean_intensity" and m.value is not None)
+    hu = told or _reaches_air_in_hu(volume)
+    wall, wall_sd = (by_name.get(("MYO", f"{q}_intensity")) for q in ("mean", "sd"))
+    if wall is None or wall.value is None or wall_sd is None or wall_sd.value is None:
+        return []
+    steps, weak = {}, []
+    for key in ("LV", "LA", "RV", "RA"):
+        mean, sd = (by_name.get((key, f"{q}_intensity")) for q in ("mean", "sd"))
+        if key not in keys or mean is None or mean.value is None or sd is None or sd.value is None:
+            continue
+        steps[key] = mean.value - wall.value
+        limit = CONTRAST_WEAK_HU if hu else CONTRAST_WEAK_SD * max(sd.value, wall_sd.value, 1e-9)
+        if steps[key] < limit:
+            weak.append(key)
+    if not weak:
+        return []
+    unit = " HU" if hu else ""
+    listed = ", ".join(f"{key} {steps[key]:+.0f}{unit}" for key in weak)
+    values = {f"step_{key}{'_hu' if hu else ''}": step for key, step in steps.items()}
+    if hu and all(abs(step) < CONTRAST_NONE_HU for step in steps.values()):
+        text = f"No contrast medium: blood is as bright as the myocardium ({listed}); the inner borders are guesses."
+        return [Finding("contrast-doubtful", WARNING, text, None, values)]
+    left = {"LV", "LA"} & set(weak)
+    text = f"Blood is hardly brighter than the myocardium in {listed}; the inner borders there are guesses."
+    return [Finding("contrast-doubtful", WARNING if left else INFO, text, None, values)]
+
+
+def _reaches_air_in_hu(volume: Volume) -> bool:
+    """Whether a scan of unknown modality looks like CT in HU: values down to air, none far beyond metal."""
+    if volume.modality not in ("", "CT") or volume.array.dtype.kind not in "if":
+        return False
+    return -5000 < float(volume.array.min()) <= AIR_HU and float(volume.array.max()) < 32000
+
+
+def _resolution(volume: Volume) -> list[Finding]:
+    largest = max(volume.geometry.spacing)
+    if largest <= THICK_SLICE_MM or any(f.code == "slices-thick" for f in volume.findings):
+        return []  # thick slices were told about when the scan was read
+    text = (
+        f"The largest voxel edge is {largest:.1f} mm (over {THICK_SLICE_MM:g} mm): wall thickness and small structures "
+        "are not resolved, and volumes vary with the position of the slices."
+    )
+    return [Finding("low-resolution", INFO, text, None, {"spacing_mm": largest, "limit_mm": THICK_SLICE_MM})]
+
+
+def _small_ml(ml: float) -> str:
+    return f"{ml:.2f} mL" if ml >= 0.005 else "Less than 0.01 mL"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

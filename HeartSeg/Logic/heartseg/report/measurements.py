@@ -1,0 +1,107 @@
+"""Measurements as a CSV file and as rows for a table."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import OutputError
+from ..result import Result
+
+CSV_COLUMNS = ("structure", "name", "quantity", "value", "unit", "note")
+
+DECIMALS = {"mL": 2, "g": 2, "mm": 2, "HU": 1}
+"""Digits after the point: a hundredth of a millilitre or millimetre is finer than any scan."""
+
+
+@dataclass(frozen=True)
+class MeasurementRow:
+    """One structure's line in a table; ``None`` where a number does not exist or does not apply.
+
+    Volume in mL, mass in g, diameter in mm, mean and SD of the intensity in ``intensity_unit`` (``"HU"`` or ``""``),
+    extents in mm along the patient's left-right, anterior-posterior and inferior-superior axes.
+    """
+
+    key: str
+    name: str
+    color: tuple[int, int, int]
+    volume_ml: float | None
+    mass_g: float | None
+    diameter_mm: float | None
+    mean_intensity: float | None
+    sd_intensity: float | None
+    intensity_unit: str
+    extent_mm: tuple[float | None, float | None, float | None]
+
+
+def measurements_table(result: Result) -> tuple[MeasurementRow, ...]:
+    """One row per structure that was asked for, in label order; a missing structure has a row without numbers."""
+    units = {m.structure: m.unit for m in result.measures if m.quantity == "mean_intensity"}
+    rows = []
+    for s in sorted(result.structures, key=lambda s: s.label):
+        extent = (
+            result.measure(s.key, "extent_x"),
+            result.measure(s.key, "extent_y"),
+            result.measure(s.key, "extent_z"),
+        )
+        rows.append(
+            MeasurementRow(
+                s.key,
+                s.name,
+                s.color,
+                result.measure(s.key, "volume"),
+                result.measure(s.key, "mass"),
+                result.measure(s.key, "diameter"),
+                result.measure(s.key, "mean_intensity"),
+                result.measure(s.key, "sd_intensity"),
+                units.get(s.key, ""),
+                extent,
+            )
+        )
+    return tuple(rows)
+
+
+def write_measurements(result: Result, path: str | Path) -> None:
+    """Write every measure as one CSV line: structure, name, quantity, value, unit, note.
+
+    UTF-8, comma-separated, ``.`` as decimal sign, CRLF line ends (RFC 4180), an empty value where nothing could be
+    measured.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    names = {s.key: s.name for s in result.structures}
+    try:
+        with Path(path).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(CSV_COLUMNS)
+            for m in result.measures:
+                value = "" if m.value is None else f"{m.value:.{DECIMALS.get(m.unit, 2)}f}"
+                writer.writerow((m.structure, names.get(m.structure, m.structure), m.quantity, value, m.unit, m.note))
+    except OSError as error:
+        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
+
+
+def format_measurements(result: Result) -> str:
+    """A table for a terminal: one line per structure, units in the header, ``-`` where there is no number."""
+    rows = measurements_table(result)
+    unit = next((r.intensity_unit for r in rows if r.intensity_unit), "")
+    intensity = f"mean +- SD ({unit})" if unit else "mean +- SD"
+    header = ("structure", "volume (mL)", "mass (g)", "diameter (mm)", intensity)
+    lines = [header, *(_cells(row) for row in rows)]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+
+
+def _cells(row: MeasurementRow) -> tuple[str, ...]:
+    def number(value: float | None, digits: int = 1) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    spread = "-" if row.mean_intensity is None else f"{number(row.mean_intensity, 0)} +- {number(row.sd_intensity, 0)}"
+    return f"{row.name} ({row.key})", number(row.volume_ml), number(row.mass_g), number(row.diameter_mm), spread

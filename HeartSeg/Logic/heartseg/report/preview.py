@@ -1,0 +1,329 @@
+"""One picture to judge a result by: three slices with contours, the heart in 3D, names, volumes and findings."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+
+from ..anatomy import Structure
+from ..errors import DependencyError, OutputError
+from ..findings import Finding, Severity
+from ..measure.boxes import LabelCrop, crop_labels
+from ..result import Result
+from ..volume.types import Volume
+from .measurements import MeasurementRow, measurements_table
+from .render3d import render_surfaces
+from .shading import shaded_projection
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DPI = 150
+WIDTH_IN, HEIGHT_IN = 2000.01 / DPI, 1250.01 / DPI
+PIXEL_MM = 0.6
+MARGIN_MM = 22.0
+BACKGROUND, PANEL, TEXT, MUTED = "#0e1116", "#161b22", "#e8ecf1", "#8b96a5"
+SEVERITY_COLORS = {Severity.ERROR: "#ff6b6b", Severity.WARNING: "#ffc857", Severity.INFO: "#7fb8e6"}
+FINDINGS_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """A view: its name, LPS axes along the columns and down the rows, their signs, and the letters at the edges."""
+
+    name: str
+    across: int
+    down: int
+    down_sign: int
+    letters: tuple[str, str, str, str]  # left, right, top, bottom
+
+
+# Radiological convention: the patient's right on the viewer's left; in sagittal views, anterior on the left.
+PLANES = (
+    _Plane("axial", 0, 1, 1, ("R", "L", "A", "P")),
+    _Plane("coronal", 0, 2, -1, ("R", "L", "S", "I")),
+    _Plane("sagittal", 1, 2, -1, ("A", "P", "S", "I")),
+)
+
+
+def write_preview(
+    volume: Volume,
+    result: Result,
+    surfaces: Sequence[tuple[Structure, str | Path]],
+    path: str | Path,
+) -> tuple[Finding, ...]:
+    """Write the preview picture (PNG, 2000 x 1250 pixels).
+
+    Axial, coronal and sagittal slices through the heart's centre on world axes (an oblique scan is resampled), the
+    patient's right on the viewer's left, contours in the structures' colours, a scale bar; the surfaces seen from the
+    front; a legend with volumes, mass and diameters; the most serious findings.
+
+    Args:
+        volume: the scan.
+        result: the run's outcome on the same grid; without a heart the slices go through the scan's middle.
+        surfaces: structures and their STL files, LPS mm. Empty: the heart is shaded from the labels instead.
+        path: the PNG to write.
+
+    Returns:
+        The finding ``preview-simplified`` (info) if the surfaces could not be drawn and the labels were shaded instead.
+
+    Raises:
+        DependencyError: matplotlib is not installed.
+        OutputError: the file cannot be written.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise DependencyError("the preview needs matplotlib: pip install 'heartseg[app]'") from error
+    crop = crop_labels(result.labels, result.geometry)
+    center, low, high = _region(volume, crop)
+    window = display_window(volume, result, crop)
+    figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), dpi=DPI, facecolor=BACKGROUND)
+    FigureCanvasAgg(figure)
+    for plane, place in zip(
+        PLANES, ((0.012, 0.475, 0.365, 0.435), (0.385, 0.475, 0.365, 0.435), (0.012, 0.02, 0.365, 0.435)), strict=True
+    ):
+        _draw_slice(_panel(figure, place), plane, volume, result, crop, center, low, high, window)
+    picture, findings = _picture_3d(result, surfaces)
+    _draw_3d(_panel(figure, (0.385, 0.02, 0.365, 0.435)), picture)
+    _write_title(figure, volume, result, window)
+    _write_legend(figure, measurements_table(result))
+    _write_findings(figure, (*result.findings, *findings))
+    try:
+        figure.savefig(path, format="png", dpi=DPI, facecolor=BACKGROUND)
+    except OSError as error:
+        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
+    return findings
+
+
+def _region(volume: Volume, crop: LabelCrop | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where to cut (world LPS of the heart's centroid) and the world box to show, mm."""
+    if crop is None:
+        corners = volume.geometry.corners()
+        return volume.geometry.center(), corners.min(axis=0), corners.max(axis=0)
+    index = np.array(ndimage.center_of_mass(crop.labels > 0))
+    corners = crop.geometry.corners()
+    return crop.geometry.index_to_world(index), corners.min(axis=0) - MARGIN_MM, corners.max(axis=0) + MARGIN_MM
+
+
+def display_window(volume: Volume, result: Result, crop: LabelCrop | None) -> tuple[float, float]:
+    """Grey values shown black and white.
+
+    With contrast in the blood (its mean at least half the myocardium's spread above the myocardium): from well below
+    the myocardium to above the blood, so that both and the fat around stand apart. Else the 2nd and 98th percentile of
+    the heart's surroundings.
+    """
+    means = {s.key: result.measure(s.key, "mean_intensity") for s in result.structures}
+    blood = [m for key in ("LV", "LA", "AO") if (m := means.get(key)) is not None]
+    wall, wall_sd = means.get("MYO"), result.measure("MYO", "sd_intensity")
+    near = volume.array if crop is None else crop.take(volume.array)
+    sample = near.reshape(-1)[:: max(1, near.size // 200_000)].astype(float)
+    low, high = (float(v) for v in np.percentile(sample, (2, 98)))
+    if blood and wall is not None and wall_sd is not None and max(blood) - wall > 0.5 * wall_sd:
+        step = max(max(blood) - wall, 1.5 * wall_sd)  # noise and weak contrast need a window wider than the step
+        low, high = max(low, wall - 1.5 * step), min(max(high, wall + step), wall + 1.8 * step)
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def _panel(figure: Any, place: tuple[float, float, float, float]) -> Axes:
+    axes = figure.add_axes(place)
+    axes.set_facecolor("#000000")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color("#2a313c")
+        spine.set_linewidth(0.8)
+    return axes
+
+
+def _draw_slice(
+    axes: Axes, plane: _Plane, volume: Volume, result: Result, crop: LabelCrop | None,
+    center: np.ndarray, low: np.ndarray, high: np.ndarray, window: tuple[float, float],
+) -> None:  # fmt: skip
+    """Sample one world plane from scan and labels; grey image, contours, letters, scale bar."""
+    # Grow the shorter side so that every panel is filled to its edges; what lies outside the scan stays black.
+    box = axes.get_position(original=True)
+    aspect = box.width * WIDTH_IN / (box.height * HEIGHT_IN)
+    middle = (low + high) / 2
+    width, height = high[plane.across] - low[plane.across], high[plane.down] - low[plane.down]
+    width, height = max(width, height * aspect), max(height, width / aspect)
+    a = np.arange(-width / 2, width / 2, PIXEL_MM) + middle[plane.across]
+    d = np.arange(-height / 2, height / 2, PIXEL_MM)[:: plane.down_sign] + middle[plane.down]
+    world = np.empty((len(d), len(a), 3))
+    world[:] = center
+    world[..., plane.across], world[..., plane.down] = a[None, :], d[:, None]
+    index = np.moveaxis(volume.geometry.world_to_index(world), -1, 0)
+    grey = _sample(volume.array, index, outside=window[0])
+    axes.imshow(grey, cmap="gray", vmin=window[0], vmax=window[1], interpolation="bilinear", aspect="equal")
+    if crop is not None:
+        inner = np.moveaxis(crop.geometry.world_to_index(world), -1, 0)
+        for s in result.structures:
+            mask = ndimage.map_coordinates(
+                (crop.labels == s.label).astype(np.float32), inner, order=1, mode="constant", prefilter=False
+            )
+            mask = ndimage.gaussian_filter(mask, 0.6 * min(crop.geometry.spacing) / PIXEL_MM)
+            if mask.max() > 0.5:
+                color = tuple(c / 255 for c in s.color)
+                axes.contourf(mask, levels=[0.5, 2.0], colors=[(*color, 0.16)])
+                axes.contour(mask, levels=[0.5], colors=[_vivid(color)], linewidths=1.5)
+    _annotate(axes, plane, center, len(a), len(d))
+
+
+def _sample(array: np.ndarray, index: np.ndarray, outside: float) -> np.ndarray:
+    """Linear interpolation of ``array`` at fractional indices ``(3, rows, columns)``, from the part that is needed."""
+    low = [int(np.clip(np.floor(i.min()), 0, n - 1)) for i, n in zip(index, array.shape, strict=True)]
+    high = [int(np.clip(np.ceil(i.max()) + 1, 1, n)) for i, n in zip(index, array.shape, strict=True)]
+    part = np.asarray(array[tuple(slice(a, max(a + 1, b)) for a, b in zip(low, high, strict=True))], np.float32)
+    shifted = index - np.array(low)[:, None, None]
+    return ndimage.map_coordinates(part, shifted, order=1, mode="constant", cval=outside, prefilter=False)
+
+
+def _vivid(color: Sequence[float]) -> tuple[float, float, float]:
+    """The colour, lightened until it stands out on dark grey."""
+    r, g, b = color
+    light = 0.3 * r + 0.59 * g + 0.11 * b
+    lift = max(0.0, 0.5 - light)
+    return tuple(min(1.0, c + lift * (1.0 - c)) for c in (r, g, b))  # type: ignore[return-value]
+
+
+def _annotate(axes: Axes, plane: _Plane, center: np.ndarray, columns: int, rows: int) -> None:
+    from matplotlib.patheffects import withStroke
+
+    halo = [withStroke(linewidth=2.5, foreground="#000000")]  # legible on bone and on contrast agent too
+    style: dict[str, Any] = {"color": TEXT, "fontsize": 12, "fontweight": "bold", "transform": axes.transAxes,
+                             "path_effects": halo}  # fmt: skip
+    left, right, top, bottom = plane.letters
+    axes.text(0.015, 0.5, left, ha="left", va="center", **style)
+    axes.text(0.985, 0.5, right, ha="right", va="center", **style)
+    axes.text(0.5, 0.98, top, ha="center", va="top", **style)
+    axes.text(0.5, 0.02, bottom, ha="center", va="bottom", **style)
+    third = ({0, 1, 2} - {plane.across, plane.down}).pop()
+    where = ("L", "P", "S")[third] if center[third] >= 0 else ("R", "A", "I")[third]
+    axes.text(
+        0.015, 0.975, f"{plane.name}  {where} {abs(center[third]):.0f} mm", ha="left", va="top", color=MUTED,
+        fontsize=9.5, transform=axes.transAxes, path_effects=halo,
+    )  # fmt: skip
+    bar_mm = 50.0 if columns * PIXEL_MM > 120 else 20.0
+    x1, y = columns * 0.975, rows * 0.955
+    axes.plot([x1 - bar_mm / PIXEL_MM, x1], [y, y], color=TEXT, linewidth=2.2, solid_capstyle="butt",
+              path_effects=[withStroke(linewidth=4.2, foreground="#000000")])  # fmt: skip
+    middle = x1 - bar_mm / PIXEL_MM / 2
+    axes.text(middle, y - rows * 0.015, f"{bar_mm:.0f} mm", ha="center", va="bottom", color=TEXT, fontsize=9,
+              path_effects=halo)  # fmt: skip
+    axes.set_xlim(-0.5, columns - 0.5)
+    axes.set_ylim(rows - 0.5, -0.5)
+
+
+def _picture_3d(
+    result: Result, surfaces: Sequence[tuple[Structure, str | Path]]
+) -> tuple[np.ndarray | None, tuple[Finding, ...]]:
+    """The 3D view: surfaces by VTK if there are any, else (or if that fails, with a finding) shaded labels."""
+    findings: tuple[Finding, ...] = ()
+    if surfaces:
+        picture, reason = render_surfaces(surfaces, (1460, 1088), (0.0, 0.0, 0.0))
+        if picture is not None:
+            return picture, ()
+        text = f"The preview's 3D view was shaded from the labels, because the surfaces could not be drawn: {reason}."
+        findings = (Finding("preview-simplified", Severity.INFO, text, None, {"reason": reason}),)
+    return shaded_projection(result.labels, result.geometry, result.structures), findings
+
+
+def _draw_3d(axes: Axes, picture: np.ndarray | None) -> None:
+    if picture is None:
+        axes.text(0.5, 0.5, "no heart found", ha="center", va="center", color=MUTED, fontsize=14)
+        return
+    axes.imshow(picture, interpolation="bilinear", aspect="equal")
+    axes.set_anchor("C")
+    rows, columns = picture.shape[:2]
+    box = axes.get_position(original=True)
+    aspect = box.width * WIDTH_IN / (box.height * HEIGHT_IN)
+    pad = 1.0 if abs(columns / rows - aspect) < 0.02 else 1.06
+    height = max(rows, columns / aspect) * pad
+    width = height * aspect
+    axes.set_xlim(columns / 2 - width / 2, columns / 2 + width / 2)
+    axes.set_ylim(rows / 2 + height / 2, rows / 2 - height / 2)
+    style: dict[str, Any] = {"color": TEXT, "fontsize": 12, "fontweight": "bold", "transform": axes.transAxes}
+    axes.text(0.015, 0.5, "R", ha="left", va="center", **style)
+    axes.text(0.985, 0.5, "L", ha="right", va="center", **style)
+    axes.text(0.015, 0.975, "3D, from the front", ha="left", va="top", color=MUTED, fontsize=9.5,
+              transform=axes.transAxes)  # fmt: skip
+
+
+def _write_title(figure: Any, volume: Volume, result: Result, window: tuple[float, float]) -> None:
+    name = volume.name if len(volume.name) <= 60 else volume.name[:57] + "…"
+    figure.text(0.012, 0.965, name, color=TEXT, fontsize=17, fontweight="bold", va="center", parse_math=False)
+    model = result.provenance.get("model")
+    if isinstance(model, dict):
+        model = " ".join(str(model[k]) for k in ("name", "version") if model.get(k))
+    x, y, z = volume.geometry.spacing
+    parts = [
+        f"HeartSeg · {model}" if model else "HeartSeg",
+        *([volume.modality] if volume.modality else []),
+        f"{x:.2f} × {y:.2f} × {z:.2f} mm",
+        f"window {window[0]:.0f} to {window[1]:.0f}",
+    ]
+    figure.text(0.012, 0.93, "  ·  ".join(parts), color=MUTED, fontsize=10.5, va="center", parse_math=False)
+    figure.text(
+        0.988, 0.955, "RESEARCH USE ONLY", color="#ffc857", fontsize=11, fontweight="bold", ha="right", va="center"
+    )
+
+
+def _text_panel(figure: Any, place: tuple[float, float, float, float]) -> Axes:
+    """An empty panel in which text is placed by fractions of its width and height."""
+    axes = figure.add_axes(place)
+    axes.set_facecolor(PANEL)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return axes
+
+
+def _write_legend(figure: Any, rows: Sequence[MeasurementRow]) -> None:
+    axes = _text_panel(figure, (0.76, 0.475, 0.228, 0.435))
+    step = 1.0 / (max(len(rows), 4) + 0.6)
+    for number, row in enumerate(rows):
+        y = 1.0 - step * (number + 0.8)
+        found = row.volume_ml is not None
+        color = _vivid(tuple(c / 255 for c in row.color))
+        axes.scatter([0.06], [y], s=110, marker="s", color=[(*color, 1.0 if found else 0.3)], linewidths=0)
+        name = row.name.replace("left ventricular myocardium", "LV myocardium")
+        axes.text(0.12, y, name, color=TEXT if found else MUTED, fontsize=11, va="center")
+        volume = f"{row.volume_ml:.0f} mL" if row.volume_ml is not None else "not found"
+        axes.text(0.96, y, volume, color=TEXT if found else MUTED, fontsize=12, fontweight="bold", ha="right",
+                  va="center")  # fmt: skip
+        more = f"{row.mass_g:.0f} g" if row.mass_g is not None else ""
+        more = f"Ø {row.diameter_mm:.0f} mm" if row.diameter_mm is not None else more
+        axes.text(0.96, y - 0.4 * step, more, color=MUTED, fontsize=9, ha="right", va="center")
+
+
+def _write_findings(figure: Any, findings: Sequence[Finding]) -> None:
+    axes = _text_panel(figure, (0.76, 0.02, 0.228, 0.435))
+    order = [Severity.ERROR, Severity.WARNING, Severity.INFO]
+    ranked = sorted(findings, key=lambda f: order.index(f.severity))
+    axes.text(
+        0.04, 0.955, "Findings" if ranked else "No findings", color=TEXT, fontsize=12, fontweight="bold", va="top"
+    )
+    y, shown = 0.865, 0
+    for finding in ranked[:FINDINGS_SHOWN]:
+        lines = textwrap.wrap(finding.message, 38)
+        lines = lines if len(lines) <= 5 else [*lines[:4], lines[4][:37] + "…"]
+        height = 0.046 * len(lines)
+        if y - height < 0.07:
+            break
+        color = SEVERITY_COLORS[finding.severity]
+        axes.plot([0.045, 0.045], [y + 0.002, y - height + 0.004], color=color, linewidth=3, solid_capstyle="butt")
+        axes.text(0.08, y, "\n".join(lines), color=TEXT, fontsize=9.2, va="top", linespacing=1.25, parse_math=False)
+        y -= height + 0.035
+        shown += 1
+    if len(ranked) > shown:
+        axes.text(0.04, 0.03, f"and {len(ranked) - shown} more in the report", color=MUTED, fontsize=9.2, va="bottom")

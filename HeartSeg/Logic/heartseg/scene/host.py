@@ -1,0 +1,291 @@
+"""A small host for ``slicer-core``: the real MRML scene, module logics and node IO without the application.
+
+``slicer-core`` (PyPI) is 3D Slicer's C++ core with Slicer's own ``slicer/util.py``, but without the application object
+that ``slicer.util`` asks for the scene, the module logics and the readers and writers. :func:`start` provides these, so
+that code written for the application runs unchanged in a plain Python process::
+
+    from heartseg.scene import host
+
+    with host.session():
+        import slicer
+        node = slicer.util.loadVolume("scan.nrrd")
+
+Inside the real application every function here does nothing: the application is the host.
+
+All of it belongs to the main thread, as MRML does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import shutil
+import sys
+import tempfile
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from ..errors import DependencyError, InputError
+from .node_io import NodeIO
+
+_MODULE_LOGICS = {
+    "Units": "vtkSlicerUnitsLogic",
+    "Terminologies": "vtkSlicerTerminologiesModuleLogic",
+    "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
+    "Volumes": "vtkSlicerVolumesLogic",
+    "Models": "vtkSlicerModelsLogic",
+    "Segmentations": "vtkSlicerSegmentationsModuleLogic",
+    "Sequences": "vtkSlicerSequencesLogic",
+    "Tables": "vtkSlicerTablesLogic",
+    "Plots": "vtkSlicerPlotsLogic",
+    "Markups": "vtkSlicerMarkupsLogic",
+    "CropVolume": "vtkSlicerCropVolumeLogic",
+    "Transforms": "vtkSlicerTransformLogic",
+    "Texts": "vtkSlicerTextsLogic",
+    "VolumeRendering": "vtkSlicerVolumeRenderingLogic",
+}
+"""Module name -> class of its logic, in the order in which they are made."""
+
+
+class HostedModule:
+    """What ``slicer.modules.<name>`` is: a module with a name, a path and a logic."""
+
+    def __init__(self, name: str, logic: Any = None, path: str = "") -> None:
+        self.name, self.title, self.path = name, name, path
+        self._logic = logic
+
+    def logic(self) -> Any:
+        return self._logic
+
+
+class HeadlessApplication:
+    """The part of ``slicer.app`` that code without windows uses; method names are the application's."""
+
+    applicationName = "Slicer"
+    isHeartSegHost = True
+
+    def __init__(self, application_logic: Any) -> None:
+        self._application_logic = application_logic
+        self._node_io = NodeIO()
+        self.temporaryPath = tempfile.mkdtemp(prefix="heartseg-")
+        atexit.register(shutil.rmtree, self.temporaryPath, ignore_errors=True)  # where nobody calls stop()
+        self.slicerHome = ""
+        self.keep_alive: list[Any] = []
+
+    def applicationLogic(self) -> Any:
+        return self._application_logic
+
+    def coreIOManager(self) -> NodeIO:
+        return self._node_io
+
+    def ioManager(self) -> NodeIO:
+        return self._node_io
+
+    def mrmlScene(self) -> Any:
+        import slicer
+
+        return slicer.mrmlScene
+
+    def testingEnabled(self) -> bool:
+        """True: ``slicer.util`` then writes its message boxes to the log instead of showing them."""
+        return True
+
+    def commandOptions(self) -> Any:
+        return types.SimpleNamespace(noMainWindow=True, testingEnabled=True)
+
+    def layoutManager(self) -> None:
+        return None
+
+    def topLevelWidgets(self) -> list[Any]:
+        return []
+
+    def processEvents(self) -> None:
+        pass
+
+    def pauseRender(self) -> None:
+        pass
+
+    def resumeRender(self) -> None:
+        pass
+
+
+def import_slicer() -> Any:
+    """The ``slicer`` package.
+
+    Raises:
+        DependencyError: if it is missing, cannot be loaded, or is another project's package of that name.
+    """
+    way_out = 'install it with: pip install "heartseg[app]"'
+    try:
+        import slicer
+    except ImportError as error:
+        raise DependencyError(f"segmentation nodes and surfaces need slicer-core ({error}): {way_out}") from error
+    if not hasattr(slicer, "vtkMRMLScene"):
+        where = getattr(slicer, "__file__", "an unknown place")
+        raise DependencyError(f"the package 'slicer' at {where} is not 3D Slicer's: remove it, then {way_out}")
+    return slicer
+
+
+def in_application() -> bool:
+    """Whether somebody else (3D Slicer itself, or another host) already runs the scene in this process."""
+    app = getattr(sys.modules.get("slicer"), "app", None)
+    return app is not None and not getattr(app, "isHeartSegHost", False)
+
+
+def running() -> bool:
+    """Whether this project's host runs the scene in this process."""
+    return bool(getattr(getattr(sys.modules.get("slicer"), "app", None), "isHeartSegHost", False))
+
+
+def start() -> None:
+    """Make ``slicer.mrmlScene``, ``slicer.app`` and ``slicer.modules``; does nothing where they exist.
+
+    Raises:
+        DependencyError: if ``slicer-core`` is missing.
+    """
+    if in_application() or running():
+        return
+    slicer = import_slicer()
+    scene = slicer.vtkMRMLScene()
+    crosshair = slicer.vtkMRMLCrosshairNode()
+    crosshair.SetCrosshairName("default")
+    scene.AddNode(crosshair)
+
+    app = HeadlessApplication(_application_logic(slicer, scene))
+    slicer.modules = types.SimpleNamespace()
+    color_logic = app.applicationLogic().GetColorLogic()
+    app.applicationLogic().SetModuleLogic("Colors", color_logic)
+    slicer.modules.colors = HostedModule("Colors", color_logic)
+    for name, class_name in _MODULE_LOGICS.items():
+        logic = getattr(slicer, class_name)()
+        with quiet_vtk() if name == "Terminologies" else nullcontext():
+            logic.SetMRMLScene(scene)
+        if hasattr(logic, "SetMRMLApplicationLogic"):
+            logic.SetMRMLApplicationLogic(app.applicationLogic())
+        app.applicationLogic().SetModuleLogic(name, logic)
+        setattr(slicer.modules, name.lower(), HostedModule(name, logic))
+    slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
+    _start_data_io(slicer, scene, app)
+    slicer.app = app
+    slicer.mrmlScene = scene
+
+
+def _application_logic(slicer: Any, scene: Any) -> Any:
+    """The application logic with its colours and empty lists of views."""
+    import vtk
+
+    logic = slicer.vtkSlicerApplicationLogic()
+    logic.SetMRMLScene(scene)
+    logic.GetColorLogic().SetMRMLScene(scene)
+    logic.GetColorLogic().AddDefaultColorNodes()
+    logic.SetSliceLogics(vtk.vtkCollection())
+    logic.SetViewLogics(vtk.vtkCollection())
+    return logic
+
+
+def _start_data_io(slicer: Any, scene: Any, app: HeadlessApplication) -> None:
+    """Storage nodes ask the scene for a data IO manager, also for local files."""
+    remote = slicer.vtkMRMLRemoteIOLogic()
+    remote.SetMRMLScene(scene)
+    remote.SetMRMLApplicationLogic(app.applicationLogic())
+    remote.GetCacheManager().SetRemoteCacheDirectory(app.temporaryPath)
+    data_io = slicer.vtkDataIOManagerLogic()
+    data_io.SetMRMLScene(scene)
+    data_io.SetMRMLApplicationLogic(app.applicationLogic())
+    data_io.SetAndObserveDataIOManager(remote.GetDataIOManager())
+    remote.AddDataIOToScene()
+    app.applicationLogic().SetTemporaryPath(app.temporaryPath)
+    app.keep_alive += [remote, data_io]
+
+
+def stop() -> None:
+    """Clear the scene and take ``slicer.app``, ``slicer.modules`` and ``slicer.mrmlScene`` away again.
+
+    Does nothing inside the application, or if the host does not run. :func:`start` may be called again afterwards.
+    """
+    if not running():
+        return
+    import slicer
+
+    app = slicer.app
+    slicer.mrmlScene.Clear(1)
+    logics = [m.logic() for m in vars(slicer.modules).values() if hasattr(m, "logic")]
+    with quiet_vtk():
+        for logic in logics:
+            if hasattr(logic, "SetMRMLScene"):
+                logic.SetMRMLScene(None)
+    del slicer.app, slicer.modules, slicer.mrmlScene
+    shutil.rmtree(app.temporaryPath, ignore_errors=True)
+
+
+@contextmanager
+def quiet_vtk() -> Iterator[None]:
+    """Keep VTK's log from the terminal.
+
+    For a logic that looks for the application's terminology files, which ``slicer-core`` lacks, at every change of its
+    scene; and for writing, where what matters is told by exceptions in the user's terms.
+    """
+    import vtk
+
+    verbosity = vtk.vtkLogger.GetCurrentVerbosityCutoff()
+    vtk.vtkLogger.SetStderrVerbosity(vtk.vtkLogger.VERBOSITY_OFF)
+    try:
+        yield
+    finally:
+        vtk.vtkLogger.SetStderrVerbosity(verbosity)
+
+
+@contextmanager
+def session() -> Iterator[None]:
+    """Start the host for a ``with`` block; it is stopped afterwards if this block started it."""
+    mine = not (in_application() or running())
+    start()
+    try:
+        yield
+    finally:
+        if mine:
+            stop()
+
+
+def load_module(path: str | Path) -> types.ModuleType:
+    """Load a scripted module's main file as the application does: import it and make its module object.
+
+    Where Slicer's own Python base classes, Qt and ctk are missing, stand-ins with their contracts are provided
+    (:mod:`heartseg.scene.standins`), so that the module's logic runs unchanged. Panels cannot be shown.
+
+    Args:
+        path: the module's main file, e.g. ``HeartSeg/HeartSeg.py``; its class of the same name is the module.
+
+    Returns:
+        The imported Python module; ``slicer.modules.<name>`` and ``slicer.modules.<Name>Instance`` are set.
+
+    Raises:
+        InputError: if there is no such file.
+        DependencyError: if ``slicer-core`` is missing.
+    """
+    path = Path(path).resolve()
+    if not path.is_file():
+        raise InputError(f"module file '{path}' does not exist: give the path of a scripted module's main file")
+    start()
+    import slicer
+
+    from .standins import install_standins
+
+    install_standins()
+    name = path.stem
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"module file '{path}' is not a Python file: its name must end in .py")
+    python_module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = python_module
+    spec.loader.exec_module(python_module)
+    hosted = HostedModule(name, path=str(path))
+    setattr(slicer.modules, name.lower(), hosted)
+    parent = types.SimpleNamespace(name=name, path=str(path), title=name, categories=[], dependencies=[], icon=None)
+    instance = getattr(python_module, name)(parent)
+    hosted.title = parent.title
+    setattr(slicer.modules, f"{name}Instance", instance)
+    return python_module

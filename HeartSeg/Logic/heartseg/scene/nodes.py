@@ -1,0 +1,140 @@
+"""Volume nodes and :class:`~heartseg.volume.Volume`: the one place where Slicer's RAS meets the engine's LPS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..findings import Finding, Severity
+from ..volume.geometry import Geometry
+from ..volume.types import Source, Volume
+
+_LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def volume_from_node(node: Any) -> Volume:
+    """The scan of a volume node as the engine sees it.
+
+    The array is a read-only view of the node's voxels, ``(z, y, x)`` = ``(k, j, i)``, not a copy (except where
+    non-finite numbers had to be replaced): whoever edits the node while the engine runs edits what it sees. A transform
+    above the node is not applied: the segmentation is put under the same one.
+
+    Args:
+        node: ``vtkMRMLScalarVolumeNode`` with image data.
+
+    Raises:
+        InputError: if there is no node, it is no scalar volume, or it has no voxels or no usable geometry.
+    """
+    if node is None:
+        raise InputError("no volume is chosen: load a CT or MR scan and choose it as input")
+    name = node.GetName() or "volume"
+    if not node.IsA("vtkMRMLScalarVolumeNode"):
+        raise InputError(f"'{name}' is a {node.GetNodeTagName()} node: choose a scalar volume (a CT or MR scan)")
+    if node.IsA("vtkMRMLLabelMapVolumeNode"):
+        raise InputError(f"'{name}' is a label map: choose the scan that it was drawn on")
+    image = node.GetImageData()
+    if image is None or image.GetPointData() is None or image.GetPointData().GetScalars() is None:
+        raise InputError(f"volume '{name}' has no voxels: load its image data first")
+    components = image.GetNumberOfScalarComponents()
+    if components != 1:
+        raise InputError(f"volume '{name}' has {components} values per voxel: choose a volume with one (no colour)")
+    geometry = geometry_from_node(node)
+    array, findings = _voxels(image, geometry.shape, name)
+    return Volume(array, geometry, name, modality_of(node), _source(node), findings)
+
+
+def geometry_from_node(node: Any) -> Geometry:
+    """Grid of a volume node in world LPS mm, without the transform above it.
+
+    Raises:
+        InputError: if the spacing is not positive and finite.
+    """
+    import slicer
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    affine = _LPS_FROM_RAS @ slicer.util.arrayFromVTKMatrix(matrix)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or not (spacing > 0).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        shown = ", ".join(f"{s:g}" for s in spacing)
+        raise InputError(
+            f"geometry of volume '{node.GetName()}' is broken (spacing {shown} mm): "
+            "mend it in the Volumes module under Volume Information"
+        )
+    i, j, k = node.GetImageData().GetDimensions()
+    sx, sy, sz = (float(s) for s in spacing)
+    ox, oy, oz = (float(v) for v in affine[:3, 3])
+    direction = tuple(float(v) for v in (affine[:3, :3] / spacing).ravel())
+    return Geometry((k, j, i), (sx, sy, sz), (ox, oy, oz), direction)
+
+
+def add_grid_node(geometry: Geometry, name: str) -> Any:
+    """Add a ``vtkMRMLScalarVolumeNode`` that has a scan's grid and name but no voxels, so it costs no memory.
+
+    It can serve as reference geometry of segmentations; it cannot be shown.
+    """
+    import slicer
+    import vtk
+
+    image = vtk.vtkImageData()
+    image.SetDimensions(*geometry.size)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    node.SetAndObserveImageData(image)
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(geometry.affine_ras))
+    return node
+
+
+def modality_of(node: Any) -> str:
+    """``"CT"`` or ``"MR"`` where the node, its DICOM item or its voxel unit says so, else ``""``."""
+    said = (node.GetAttribute("DICOM.Modality") or _subject_attribute(node, "DICOM.Modality")).upper()
+    if said in ("CT", "MR"):
+        return said
+    unit = node.GetVoxelValueUnits()
+    is_hounsfield = unit is not None and (unit.GetCodeValue() or "").lower() in ("[hnsf'u]", "hu")
+    return "CT" if is_hounsfield else ""
+
+
+def subject_item(node: Any) -> tuple[Any, int]:
+    """The subject hierarchy and the node's item in it (0 where there is none; ``(None, 0)`` without a hierarchy)."""
+    import slicer
+
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
+    return hierarchy, (hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0)
+
+
+def _subject_attribute(node: Any, name: str) -> str:
+    hierarchy, item = subject_item(node)
+    return (hierarchy.GetItemAttribute(item, name) or "") if item else ""
+
+
+def _source(node: Any) -> Source:
+    """File and DICOM series of the node, as far as it knows them."""
+    storage = node.GetStorageNode()
+    path = (storage.GetFullNameFromFileName() or "") if storage is not None and storage.GetFileName() else ""
+    hierarchy, item = subject_item(node)
+    uid = (hierarchy.GetItemUID(item, "DICOM") or "") if item else ""
+    return Source(path=str(Path(path)) if path else "", series_uid=uid)
+
+
+def _voxels(image: Any, shape: tuple[int, int, int], name: str) -> tuple[np.ndarray, tuple[Finding, ...]]:
+    """Read-only ``(k, j, i)`` view of the voxels; NaN and infinities are replaced in a copy, with a finding."""
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape)
+    findings: tuple[Finding, ...] = ()
+    if array.dtype.kind == "f":
+        finite = np.isfinite(array)
+        bad = int(array.size - np.count_nonzero(finite))
+        if bad == array.size:
+            raise InputError(f"volume '{name}' has no finite voxel value: load the scan again")
+        if bad:
+            lowest = array[finite].min()
+            array = np.where(finite, array, lowest)
+            message = f"{bad} voxels are NaN or infinite; they were read as the lowest value, {lowest:g}"
+            findings = (Finding("non-finite-voxels", Severity.WARNING, message, values={"voxels": bad}),)
+    array.flags.writeable = False
+    return array, findings

@@ -1,0 +1,18 @@
+"""``slicer.i18n`` without translations: every text stays as it is."""
+
+from __future__ import annotations
+
+IS_HEARTSEG_STANDIN = True
+
+
+def getContext(source_file: str) -> str:
+    """Translation context of a module file: its name without extension."""
+    return source_file.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
+
+
+def translate(context: str, text: str) -> str:
+    return text
+
+
+def tr(text: str) -> str:
+    return text

@@ -1,0 +1,22 @@
+"""``qt`` and ``ctk`` for a process without Qt: module files import; a panel cannot be made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+IS_HEARTSEG_STANDIN = True
+
+
+class NullQtObject:
+    """Base of every name asked of ``qt`` or ``ctk``."""
+
+    def __init__(self, *args: object, **keywords: object) -> None:
+        raise RuntimeError(f"{type(self).__name__} cannot be made: there is no Qt in this process")
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    made = type(name, (NullQtObject,), {})
+    globals()[name] = made
+    return made

@@ -1,0 +1,110 @@
+"""``slicer.ScriptedLoadableModule``: base classes of a scripted module, with the application's contracts.
+
+Attribute and method names are the application's.
+"""
+
+from __future__ import annotations
+
+import logging
+import unittest
+from pathlib import Path
+from typing import Any
+
+IS_HEARTSEG_STANDIN = True
+
+__all__ = [
+    "ScriptedLoadableModule",
+    "ScriptedLoadableModuleLogic",
+    "ScriptedLoadableModuleTest",
+    "ScriptedLoadableModuleWidget",
+]
+
+
+class ScriptedLoadableModule:
+    """What the application makes once per module at start-up; its ``parent`` carries title, categories and so on."""
+
+    def __init__(self, parent: Any) -> None:
+        import slicer
+
+        self.parent = parent
+        self.moduleName = type(self).__name__
+        parent.title = self.moduleName
+        parent.categories, parent.dependencies, parent.contributors = [], [], []
+        parent.helpText, parent.acknowledgementText = "", ""
+        slicer.selfTests[self.moduleName] = self.runTest
+
+    def resourcePath(self, filename: str) -> str:
+        return str(Path(self.parent.path).parent / "Resources" / filename)
+
+    def getDefaultModuleDocumentationLink(self, docPage: str | None = None) -> str:
+        return ""
+
+    def runTest(self, msec: int = 100, **keywords: Any) -> None:
+        """Run the module's ``<Name>Test`` class."""
+        import sys
+
+        test = getattr(sys.modules[type(self).__module__], f"{self.moduleName}Test")()
+        test.messageDelay = msec
+        test.runTest(**keywords)
+
+
+class ScriptedLoadableModuleWidget:
+    """Base of the panel. Without Qt it can be derived from, not made."""
+
+    def __init__(self, parent: Any = None) -> None:
+        raise RuntimeError(f"{type(self).__name__} cannot be made: there is no Qt in this process")
+
+    def setup(self) -> None:
+        pass
+
+    def cleanup(self) -> None:
+        pass
+
+    def onReload(self) -> None:
+        pass
+
+
+class ScriptedLoadableModuleLogic:
+    """Base of a module's logic: finds or makes the scene's parameter node."""
+
+    def __init__(self, parent: Any = None) -> None:
+        self.parent = parent
+        self.moduleName = type(self).__name__.removesuffix("Logic")
+        self.isSingletonParameterNode = True
+
+    def getParameterNode(self) -> Any:
+        """The module's ``vtkMRMLScriptedModuleNode`` in the scene, made if there is none."""
+        found = self.getAllParameterNodes()
+        return found[0] if found and self.isSingletonParameterNode else self.createParameterNode()
+
+    def getAllParameterNodes(self) -> list[Any]:
+        import slicer
+
+        count = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScriptedModuleNode")
+        nodes = [slicer.mrmlScene.GetNthNodeByClass(i, "vtkMRMLScriptedModuleNode") for i in range(count)]
+        return [node for node in nodes if node.GetAttribute("ModuleName") == self.moduleName]
+
+    def createParameterNode(self) -> Any:
+        import slicer
+
+        node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScriptedModuleNode")
+        node.UnRegister(None)
+        if self.isSingletonParameterNode:
+            node.SetSingletonTag(self.moduleName)
+        node.SetAttribute("ModuleName", self.moduleName)
+        node.SetName(slicer.mrmlScene.GenerateUniqueName(self.moduleName))
+        return slicer.mrmlScene.AddNode(node)
+
+
+class ScriptedLoadableModuleTest(unittest.TestCase):
+    """Base of a module's self-test; ``runTest`` is what the application calls."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.messageDelay = 0
+
+    def delayDisplay(self, message: str, requestedDelay: int | None = None, msec: int | None = None) -> None:
+        logging.info(message)
+
+    def runTest(self) -> None:
+        pass

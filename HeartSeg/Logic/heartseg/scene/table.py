@@ -1,0 +1,86 @@
+"""From a result's measures to a table node: one row per structure, one numeric column per quantity."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..anatomy import STRUCTURES
+from ..result import Result
+
+_COLUMNS = (
+    ("volume", "volume"),
+    ("mass", "mass"),
+    ("diameter", "diameter"),
+    ("mean_intensity", "mean"),
+    ("sd_intensity", "SD"),
+    ("extent_x", "extent left-right"),
+    ("extent_y", "extent anterior-posterior"),
+    ("extent_z", "extent inferior-superior"),
+)
+"""Quantity of :class:`~heartseg.result.Measure` -> column title without unit."""
+
+_UNITS = {"volume": "mL", "mass": "g", "diameter": "mm", "extent_x": "mm", "extent_y": "mm", "extent_z": "mm"}
+
+
+def fill_table(result: Result, table_node: Any = None, name: str = "heart") -> Any:
+    """Put a result's measures into a table node.
+
+    Columns: ``structure`` (key), ``name``, then ``volume (mL)``, ``mass (g)``, ``diameter (mm)``, ``mean (HU)``,
+    ``SD (HU)`` and the extents in mm (the intensity unit is left out where the scan has none). Numbers are doubles, so
+    that Slicer can sort and plot them; what was not or cannot be measured is NaN. There is a row per structure that was
+    asked for.
+
+    Args:
+        result: its ``measures``.
+        table_node: ``vtkMRMLTableNode`` to fill, its earlier content is replaced; a new one is made when omitted.
+        name: the scan's name; a new node is called ``"<name> measures"``.
+
+    Returns:
+        The ``vtkMRMLTableNode``.
+    """
+    import slicer
+    import vtk
+
+    rows = [s for s in STRUCTURES if s in result.structures]
+    values = {(m.structure, m.quantity): m.value for m in result.measures}
+    columns = []
+    for title, texts in (("structure", [s.key for s in rows]), ("name", [s.name for s in rows])):
+        column = vtk.vtkStringArray()
+        column.SetName(title)
+        for text in texts:
+            column.InsertNextValue(text)
+        columns.append((column, ""))
+    for quantity, title in _COLUMNS:
+        unit = _unit(result, quantity)
+        column = vtk.vtkDoubleArray()
+        column.SetName(f"{title} ({unit})" if unit else title)
+        for structure in rows:
+            value = values.get((structure.key, quantity))
+            column.InsertNextValue(math.nan if value is None else float(value))
+        columns.append((column, unit))
+
+    node = table_node
+    if node is None:
+        unique = slicer.mrmlScene.GenerateUniqueName(f"{name} measures")
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", unique)
+    modified = node.StartModify()
+    try:
+        node.RemoveAllColumns()
+        for column, unit in columns:
+            node.AddColumn(column)
+            if column.IsNumeric():
+                node.SetColumnNullValue(column.GetName(), "nan")
+            if unit:
+                node.SetColumnUnitLabel(column.GetName(), unit)
+        node.SetUseColumnNameAsColumnHeader(True)
+        node.SetLocked(True)
+    finally:
+        node.EndModify(modified)
+    return node
+
+
+def _unit(result: Result, quantity: str) -> str:
+    """Unit that the measures of this quantity carry, else the usual one."""
+    carried = next((m.unit for m in result.measures if m.quantity == quantity), None)
+    return _UNITS.get(quantity, "") if carried is None else carried

@@ -1,0 +1,74 @@
+"""Settings of a run: one data class from which the panel, the command line and the report all derive."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .anatomy import KEYS
+from .errors import SettingsError
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
+PRECISIONS = ("auto", "float32", "half")
+BACKENDS = ("torch", "openvino")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to segment. The defaults are what most users want.
+
+    Attributes:
+        device: ``auto`` takes CUDA, then Apple's MPS, then the CPU; ``cuda:1`` picks a card.
+        structures: keys to keep (``("LV", "MYO")``); ``None`` keeps all that the model knows.
+        locate: find the heart on a coarse grid first and work only there. Off: the whole image is tiled.
+        reorient: resample into the orientation that the model's card states. Off: the stored axes are used.
+        clean_up: keep what anatomy allows per structure (what was removed is listed).
+        mirroring: average over mirrored copies where the model allows it: slower (up to 8 times), slightly better.
+        tile_step: distance of neighbouring tiles as a share of the tile, in (0, 1].
+        precision: ``half`` uses float16/bfloat16 on GPUs that do it well; ``auto`` decides per device.
+        backend: ``torch``, or ``openvino`` (CPU only, optional package).
+        threads: CPU threads; ``None`` leaves torch's own choice.
+        label_map: for a model without a card: label value in the model -> structure key.
+    """
+
+    device: str = "auto"
+    structures: tuple[str, ...] | None = None
+    locate: bool = True
+    reorient: bool = True
+    clean_up: bool = True
+    mirroring: bool = False
+    tile_step: float = 0.5
+    precision: str = "auto"
+    backend: str = "torch"
+    threads: int | None = None
+    label_map: tuple[tuple[int, str], ...] | None = None
+
+    def problems(self) -> list[str]:
+        """Why these settings cannot work, each with what would be right; empty if they can."""
+        found = []
+        if self.device.split(":")[0] not in DEVICES:
+            found.append(f"device {self.device!r} is unknown: use one of {', '.join(DEVICES)}")
+        unknown = [k for k in self.structures or () if k.upper() not in KEYS]
+        if unknown:
+            found.append(f"structure {', '.join(unknown)} is unknown: choose from {', '.join(KEYS)}")
+        if self.structures is not None and not self.structures:
+            found.append(f"no structure is chosen: choose from {', '.join(KEYS)}")
+        if not 0 < self.tile_step <= 1:
+            found.append(f"tile step {self.tile_step} is outside (0, 1]: 0.5 is nnU-Net's default")
+        if self.precision not in PRECISIONS:
+            found.append(f"precision {self.precision!r} is unknown: use one of {', '.join(PRECISIONS)}")
+        if self.backend not in BACKENDS:
+            found.append(f"backend {self.backend!r} is unknown: use one of {', '.join(BACKENDS)}")
+        if self.threads is not None and self.threads < 1:
+            found.append(f"threads {self.threads} must be 1 or more")
+        return found
+
+    def check(self) -> Settings:
+        """Return the settings themselves, or raise :class:`~heartseg.errors.SettingsError` with the first problem."""
+        for problem in self.problems():
+            raise SettingsError(problem)
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready dictionary for the report."""
+        return asdict(self)

@@ -1,0 +1,144 @@
+"""How good a training run is: Dice on validation scenes and on the development CT; results for the model card.
+
+``python -m heartseg.training.evaluate --run DIR --validation DIR --shared ../shared/data --out results.json``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from heartseg.synthesis.views import normalise
+
+from .scoring import dice_scores, score_finder, score_scenes
+from .stages import FINDER, FINE, Stage, as_input, build_network, full_resolution
+
+DEVELOPMENT_CT = "ct_chest_arterial_windowed_uint8"
+
+
+def load_snapshot(run: Path, stage: Stage) -> torch.nn.Module:
+    """The averaged network of a run, rounded to float16 as it is shipped, in evaluation mode."""
+    network = build_network(stage.features, deep_supervision=False)
+    weights = torch.load(run / stage.name / "snapshot.pt", weights_only=True)["weights"]
+    network.load_state_dict({k: v.half().float() for k, v in weights.items()})
+    return network.eval()
+
+
+def score_development_ct(network: torch.nn.Module, stage: Stage, shared: Path) -> dict[str, float]:
+    """Dice on the development CT inside its confidence mask, on the scan's own grid.
+
+    The window is centred on the reference's box, so this is the network's part alone, without the finder.
+    """
+    import SimpleITK as sitk
+
+    def read(suffix: str) -> Any:
+        return sitk.DICOMOrient(sitk.ReadImage(str(shared / "scans" / f"{DEVELOPMENT_CT}{suffix}.nii.gz")), "LPS")
+
+    scan, reference, sure = read(""), read("_reference"), read("_confidence")
+    truth, mask = sitk.GetArrayFromImage(reference), sitk.GetArrayFromImage(sure) > 0
+    points = np.argwhere(truth > 0)
+    middle = ((points.min(0) + points.max(0)) / 2)[::-1]
+    centre = np.array(reference.TransformContinuousIndexToPhysicalPoint([float(v) for v in middle]))
+    logits, grid = predict_window(network, stage, scan, centre)
+    best = np.zeros(truth.shape, np.float32)
+    labels = np.zeros(truth.shape, np.uint8)
+    for k in range(logits.shape[0]):
+        channel = sitk.GetImageFromArray(logits[k] - logits[0])
+        channel.CopyInformation(grid)
+        on_scan = sitk.GetArrayFromImage(sitk.Resample(channel, scan, sitk.Transform(), sitk.sitkLinear, -1e4))
+        labels[on_scan > best] = k
+        best = np.maximum(best, on_scan)
+    return dice_scores(labels, truth, mask)
+
+
+@torch.inference_mode()
+def predict_window(network: torch.nn.Module, stage: Stage, scan: Any, centre: np.ndarray) -> tuple[np.ndarray, Any]:
+    """Logits (8, z, y, x) of one patch centred on an LPS point (x, y, z), and its grid as a SimpleITK image.
+
+    The scan (a SimpleITK image with LPS axes) is averaged down to the patch's voxels; outside it takes the minimum.
+    """
+    import SimpleITK as sitk
+
+    smooth = sitk.Cast(scan, sitk.sitkFloat32)
+    for axis, spacing in enumerate(scan.GetSpacing()):
+        if spacing < stage.spacing:
+            sigma = float(np.sqrt((stage.spacing**2 - spacing**2) / 12))
+            smooth = sitk.RecursiveGaussian(smooth, sigma, False, sitk.RecursiveGaussianImageFilter.ZeroOrder, axis)
+    origin = centre - (stage.patch - 1) / 2 * stage.spacing
+    grid = sitk.Image([stage.patch] * 3, sitk.sitkFloat32)
+    grid.SetSpacing([stage.spacing] * 3)
+    grid.SetOrigin([float(v) for v in origin])
+    outside = -1e6
+    image = sitk.GetArrayFromImage(sitk.Resample(smooth, grid, sitk.Transform(), sitk.sitkLinear, outside))
+    image = normalise(image, image > outside / 2)
+    return full_resolution(network(as_input(image)))[0].float().numpy(), grid
+
+
+def score_pipeline(model: Path, shared: Path) -> dict[str, float]:
+    """Dice on the development CT inside its confidence mask, of the whole program: finder, fine network, clean-up."""
+    import SimpleITK as sitk
+
+    import heartseg
+
+    stem = shared / "scans" / DEVELOPMENT_CT
+    truth, mask = (
+        sitk.GetArrayFromImage(sitk.ReadImage(f"{stem}_{name}.nii.gz")) for name in ("reference", "confidence")
+    )
+    result = heartseg.segment(heartseg.read_volume(f"{stem}.nii.gz"), model, heartseg.Settings(device="cpu"))
+    return dice_scores(result.labels, truth, mask > 0)
+
+
+def with_mean(scores: dict[str, float]) -> dict[str, float]:
+    """Rounded scores and their mean."""
+    return {k: round(v, 3) for k, v in scores.items()} | {"mean": round(float(np.mean(list(scores.values()))), 3)}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Score a run and write the card's ``tested_on``."""
+    parser = argparse.ArgumentParser(prog="python -m heartseg.training.evaluate", description=main.__doc__)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--validation", type=Path, required=True)
+    parser.add_argument("--shared", type=Path, required=True)
+    parser.add_argument("--model", type=Path, help="the exported folder, to score the whole program as well")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    n = len(list(args.validation.glob("*.json")))
+    finder, fine = load_snapshot(args.run, FINDER), load_snapshot(args.run, FINE)
+    synthetic = "synthetic CT of validation subjects 15 and 16"
+    real = f"one real contrast chest CT ({DEVELOPMENT_CT}), the development case on which choices were made"
+    inside = "Dice inside the confidence mask, on the scan's grid"
+    results: list[dict[str, Any]] = [
+        {
+            "data": f"{synthetic}, fine network, window centred on the heart",
+            "n": n,
+            "metric": "Dice at 3 mm, mean and SD over scenes",
+            "figures": score_scenes(fine, FINE, args.validation, seed=2),
+        },
+        {
+            "data": f"{synthetic}, finder, random fields of view",
+            "n": n,
+            "metric": "distance of the found heart's box centre; volume seen where there is none",
+            "figures": score_finder(finder, FINDER, args.validation),
+        },
+        {
+            "data": f"{real}; fine network, window centred on the reference",
+            "n": 1,
+            "metric": inside,
+            "figures": with_mean(score_development_ct(fine, FINE, args.shared)),
+        },
+    ]
+    if args.model:
+        figures = with_mean(score_pipeline(args.model, args.shared))
+        results.append({"data": f"{real}; the whole program", "n": 1, "metric": inside, "figures": figures})
+    args.out.write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))  # noqa: T201 - a command's output
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""Write trained networks as an nnU-Net v2 model folder that stock nnU-Net and HeartSeg both load.
+
+``python -m heartseg.training.export --run DIR --out Models/HeartSeg-Default``
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .stages import CLASS_KEYS, FINDER, FINE, LABELS, NETWORK_CLASS, Stage, architecture_kwargs
+
+VERSION = "0.1.0"
+MARGIN_MM = 8.0
+CHECKPOINT = "fold_0/checkpoint_final.pth"
+
+DESCRIPTION = (
+    "Whole heart in CT, learnt from synthetic images alone: a 6 mm network finds the heart, a 3 mm network (64 voxels, "
+    "192 mm) segments it. No real scan was trained on."
+)
+CITATION = [
+    "Rodero C, Strocchi M, Marciniak M, et al. Linking statistical shape models and simulated function in the healthy "
+    "adult human heart. PLOS Comput Biol 2021;17(4):e1008851 (shape model; its repository calls the code openly "
+    "available, the parent data set is Zenodo 4590294; its licence could not be verified here)",
+    "Wasserthal J, Breit HC, Meyer MT, et al. TotalSegmentator: Robust Segmentation of 104 Anatomic Structures in CT "
+    "Images. Radiol Artif Intell 2023;5(5):e230024 (trunk atlas: data set v2, subject s0327, CC BY 4.0)",
+    "Isensee F, Jaeger PF, Kohl SAA, et al. nnU-Net: a self-configuring method for deep learning-based biomedical "
+    "image segmentation. Nat Methods 2021;18:203-211 (network and folder format)",
+]
+LICENCE = (
+    "Apache-2.0 (weights); made from label maps of the shape model of Rodero et al. 2021, whose licence could not be "
+    "verified here, and of TotalSegmentator data set v2 subject s0327, CC BY 4.0"
+)
+INTENDED_USE = "research use only, not a medical device"
+KNOWN_FAILURES = [
+    "3 mm voxels: walls thinner than about 3 mm and the tips of appendages are lost; outlines are coarse",
+    "without contrast, or with all pools alike, chamber borders are guesses from the outline",
+    "hearts unlike the shape model's 19 healthy adults (congenital disease, aneurysms, devices) were never seen",
+    "the ascending aorta and the pulmonary artery may end earlier or later than a reader would end them",
+    "scans without a heart: in 3 of 9 synthetic views of abdomen, pelvis or neck the finder still saw a heart of over "
+    "60 mL",
+    "pictures cut by a reading window, where fat and muscle are as black as lung: myocardium too thick, atrium too "
+    "wide",
+    "MR was not tested",
+    "one trunk is behind all whole-body training scenes: unusual bodies may confuse the finder",
+]
+
+
+def plans_for(stage: Stage) -> dict[str, Any]:
+    """nnU-Net plans of a stage, as nnunetv2 2.x reads them; axes z, y, x."""
+    resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
+    configuration = {
+        "data_identifier": f"HeartSegPlans_{stage.name}",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": stage.batch,
+        "patch_size": [stage.patch] * 3,
+        "median_image_size_in_voxels": [float(stage.patch)] * 3,
+        "spacing": [stage.spacing] * 3,
+        "normalization_schemes": ["ZScoreNormalization"],
+        "use_mask_for_norm": [False],
+        "resampling_fn_data": "resample_data_or_seg_to_shape",
+        "resampling_fn_seg": "resample_data_or_seg_to_shape",
+        "resampling_fn_data_kwargs": dict(resampling),
+        "resampling_fn_seg_kwargs": {**resampling, "is_seg": True},
+        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+        "resampling_fn_probabilities_kwargs": dict(resampling),
+        "architecture": {
+            "network_class_name": NETWORK_CLASS,
+            "arch_kwargs": architecture_kwargs(stage.features),
+            "_kw_requires_import": list(CLASS_KEYS),
+        },
+        "batch_dice": True,
+    }
+    return {
+        "dataset_name": "Dataset901_HeartSegSynthetic",
+        "plans_name": "HeartSegPlans",
+        "original_median_spacing_after_transp": [stage.spacing] * 3,
+        "original_median_shape_after_transp": [stage.patch] * 3,
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "configurations": {"3d_fullres": configuration},
+        "experiment_planner_used": "ExperimentPlanner",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {
+            "0": dict.fromkeys(("max", "mean", "median", "min", "percentile_00_5", "percentile_99_5"), 0.0)
+            | {"std": 1.0}
+        },
+    }
+
+
+def dataset_card(n_scenes: int) -> dict[str, Any]:
+    """nnU-Net's ``dataset.json``."""
+    return {
+        "channel_names": {"0": "image"},
+        "labels": dict(LABELS),
+        "numTraining": n_scenes,
+        "file_ending": ".nii.gz",
+        "name": "HeartSegSynthetic",
+        "description": "synthetic images of shape-model hearts",
+    }
+
+
+def write_stage(stage: Stage, weights: dict[str, torch.Tensor], folder: Path, n_scenes: int) -> Path:
+    """Write plans, data set card and checkpoint (float16 weights, four keys); returns the checkpoint's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / "plans.json", plans_for(stage))
+    _write_json(folder / "dataset.json", dataset_card(n_scenes))
+    path = folder / CHECKPOINT
+    path.parent.mkdir(exist_ok=True)
+    checkpoint = {
+        "network_weights": half_precision(weights),
+        "trainer_name": "nnUNetTrainer",
+        "init_args": {"configuration": "3d_fullres"},
+        "inference_allowed_mirroring_axes": None,
+    }
+    torch.save(checkpoint, path)
+    return path
+
+
+def half_precision(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """float16 copies; tensors that share memory (nnU-Net names each layer several times) go on sharing it."""
+    copies: dict[int, torch.Tensor] = {}
+    for tensor in weights.values():
+        if tensor.data_ptr() not in copies:
+            copies[tensor.data_ptr()] = tensor.detach().half().contiguous()
+    return {name: copies[tensor.data_ptr()] for name, tensor in weights.items()}
+
+
+def model_card(
+    *, trained_on: dict[str, Any], tested_on: list[dict[str, Any]], files: dict[str, str], finder: bool
+) -> dict[str, Any]:
+    """``heartseg.json``: of the model folder, or of the finder inside it."""
+    return {
+        "schema": "heartseg-model-1",
+        "name": "HeartSeg-Default-finder" if finder else "HeartSeg-Default",
+        "version": VERSION,
+        "description": "Finds the heart in whole scans at 6 mm, for HeartSeg-Default." if finder else DESCRIPTION,
+        "modalities": ["CT"],
+        "labels": {str(v): k for k, v in LABELS.items() if v},
+        "orientation": "LPS",
+        "configuration": "3d_fullres",
+        "finder": None if finder else "finder",
+        "margin_mm": MARGIN_MM,
+        "normalization_extent": "scan" if finder else "crop",
+        "trained_on": trained_on,
+        "tested_on": tested_on,
+        "licence": LICENCE,
+        "citation": CITATION,
+        "files": files,
+        "known_failures": KNOWN_FAILURES,
+        "intended_use": INTENDED_USE,
+    }
+
+
+def export_model(run: Path, out: Path, facts: dict[str, Any], tested_on: list[dict[str, Any]]) -> None:
+    """Write the model folder of a training run's averaged weights.
+
+    Args:
+        run: folder of :mod:`heartseg.training.default`, with ``finder/snapshot.pt`` and ``fine/snapshot.pt``.
+        out: model folder to write.
+        facts: goes into the card's ``trained_on`` beside what the snapshots say.
+        tested_on: the card's test results.
+    """
+    n_scenes = int(facts.get("scenes", 0))
+    trained = dict(facts)
+    for stage in (FINDER, FINE):
+        snapshot = torch.load(run / stage.name / "snapshot.pt", weights_only=True)
+        trained[f"{stage.name}_steps"] = int(snapshot["step"])
+        trained[f"{stage.name}_hours"] = round(float(snapshot["seconds"]) / 3600, 2)
+        trained[f"{stage.name}_batch"] = stage.batch
+        write_stage(stage, snapshot["weights"], out / "finder" if stage is FINDER else out, n_scenes)
+    finder_hash, fine_hash = sha256(out / "finder" / CHECKPOINT), sha256(out / CHECKPOINT)
+    inner = model_card(trained_on=trained, tested_on=[], files={CHECKPOINT: finder_hash}, finder=True)
+    files = {CHECKPOINT: fine_hash, f"finder/{CHECKPOINT}": finder_hash}
+    _write_json(out / "finder" / "heartseg.json", inner)
+    _write_json(out / "heartseg.json", model_card(trained_on=trained, tested_on=tested_on, files=files, finder=False))
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file as lower-case hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def scene_facts(scenes: Path, seed: int) -> dict[str, Any]:
+    """What a card says about the training scenes in a folder."""
+    kinds: dict[str, int] = {}
+    subjects: set[int] = set()
+    for card in scenes.glob("*.json"):
+        facts = json.loads(card.read_text())
+        kinds[facts["kind"]] = kinds.get(facts["kind"], 0) + 1
+        subjects.add(facts["subject"])
+    return {
+        "data": "synthetic images only",
+        "n": sum(kinds.values()),
+        "scenes": sum(kinds.values()),
+        "scenes_by_kind": dict(sorted(kinds.items())),
+        "shape_subjects": sorted(subjects),
+        "validation_subjects": [15, 16],
+        "reserved_subjects": [17, 18, 19],
+        "note": "label maps of the single subjects 1-14; the shape model's own template comes from all 19 subjects; "
+        "one trunk atlas (n = 1)",
+        "recipe": "heartseg.training.default: AdamW, cosine over time, EMA, cross-entropy + soft Dice, bfloat16, CPU",
+        "seeds": {"training": seed, "scenes": "their numbers"},
+    }
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the model folder of a training run."""
+    parser = argparse.ArgumentParser(prog="python -m heartseg.training.export", description=main.__doc__)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--scenes", type=Path, required=True, help="the scenes it was trained on, for the card")
+    parser.add_argument("--tested-on", type=Path, default=None, help="JSON list of test results, for the card")
+    parser.add_argument("--note", default="", help="what was special about this run, for the card")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    tested = json.loads(args.tested_on.read_text()) if args.tested_on else []
+    facts = scene_facts(args.scenes, args.seed)
+    if args.note:
+        facts["history"] = args.note
+    export_model(args.run, args.out, facts, tested)
+
+
+if __name__ == "__main__":
+    main()

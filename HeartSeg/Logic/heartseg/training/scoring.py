@@ -1,0 +1,111 @@
+"""Dice of a network on scenes, at its own voxel size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import scipy.ndimage as ndi
+import torch
+
+from heartseg.synthesis.appearance import draw_appearance, render
+from heartseg.synthesis.regions import IGNORE
+from heartseg.synthesis.scenes import Scene, load_scene
+from heartseg.synthesis.views import View, extract, normalise
+
+from .stages import LABELS, Stage, as_input, full_resolution
+
+STRUCTURES = tuple(name for name in LABELS if name != "background")
+
+
+def dice_scores(found: np.ndarray, truth: np.ndarray, keep: np.ndarray) -> dict[str, float]:
+    """Dice of each structure that occurs in ``truth``, over the voxels of ``keep``; arrays of one shape."""
+    scores = {}
+    for name in STRUCTURES:
+        a, b = (found == LABELS[name]) & keep, (truth == LABELS[name]) & keep
+        if b.any():
+            scores[name] = 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+    return scores
+
+
+def summary(cases: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation of each structure over the cases, and of the cases' means."""
+    table = {name: [c[name] for c in cases if name in c] for name in STRUCTURES}
+    table["mean"] = [float(np.mean(list(c.values()))) for c in cases]
+    return {
+        name: {"mean": round(float(np.mean(v)), 3), "sd": round(float(np.std(v, ddof=1)) if len(v) > 1 else 0.0, 3)}
+        for name, v in table.items()
+        if v
+    }
+
+
+def centred_view(scene: Scene, stage: Stage) -> View:
+    """The untransformed view of a stage about a scene's heart, the whole patch seen."""
+    size = stage.patch
+    return View(
+        np.array(scene.heart_centre), size, stage.spacing, np.eye(3), np.ones(3), np.zeros(3), np.full(3, float(size))
+    )
+
+
+@torch.inference_mode()
+def predict(network: torch.nn.Module, image: np.ndarray) -> np.ndarray:
+    """Labels (uint8, (z, y, x)) of a normalised patch, computed in bfloat16."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = full_resolution(network(as_input(image)))
+    return logits[0].argmax(0).to(torch.uint8).numpy()
+
+
+def score_scenes(network: torch.nn.Module, stage: Stage, folder: Path, seed: int = 1) -> dict[str, dict[str, float]]:
+    """Dice (mean, sd) on one HU image of each scene in a folder, heart-centred, at the stage's voxel size."""
+    cases = []
+    for number, card in enumerate(sorted(folder.glob("*.json"))):
+        scene = load_scene(card)
+        rng = np.random.default_rng([seed, number])
+        regions, target, seen = extract(scene, centred_view(scene, stage))
+        image = normalise(render(rng, regions, draw_appearance(rng, physics_share=1.0), stage.spacing), seen)
+        cases.append(dice_scores(predict(network, image), target, target != IGNORE))
+    return summary(cases)
+
+
+def largest_piece(labels: np.ndarray) -> tuple[float, np.ndarray]:
+    """Voxel count and box centre (z, y, x) of the largest connected piece of a label map; (0, NaN) if it is empty."""
+    pieces, count = ndi.label(labels > 0, np.ones((3, 3, 3)))
+    if not count:
+        return 0.0, np.full(3, np.nan)
+    sizes = np.bincount(pieces.ravel())[1:]
+    points = np.argwhere(pieces == sizes.argmax() + 1)
+    return float(sizes.max()), (points.min(0) + points.max(0)) / 2
+
+
+def score_finder(network: torch.nn.Module, stage: Stage, folder: Path, views: int = 20) -> dict[str, float]:
+    """How well a finder points: random HU scans (whole trunk, chest, abdomen, cardiac views) of each scene.
+
+    Returns:
+        number of scans with at least four fifths of the heart, the median and largest distance (mm) of the found from
+        the true box centre; number of scans without any heart, and the largest heart (mL) seen in those.
+    """
+    errors, phantoms = [], []
+    for number, card in enumerate(sorted(folder.glob("*.json"))):
+        scene = load_scene(card)
+        whole = float(((scene.target > 0) & (scene.target != IGNORE)).sum()) * scene.spacing**3
+        for k in range(views):
+            rng = np.random.default_rng([3, number, k])
+            view = stage.draw_view(rng, scene, stage.patch, stage.spacing)
+            regions, target, seen = extract(scene, view)
+            image = normalise(render(rng, regions, draw_appearance(rng, physics_share=1.0), stage.spacing), seen)
+            found = np.where(seen, predict(network, image), 0)
+            size, centre = largest_piece(found)
+            truth = np.where(target == IGNORE, 0, target)
+            true_size, true_centre = largest_piece(truth)
+            if true_size * stage.spacing**3 * float(np.prod(view.zoom)) > 0.8 * whole:
+                errors.append(float(np.linalg.norm(centre - true_centre)) * stage.spacing)
+            elif not truth.any():
+                phantoms.append(size * stage.spacing**3 / 1000)
+    return {
+        "scans_with_heart": len(errors),
+        "centre_error_median_mm": round(float(np.median(errors)), 1),
+        "centre_error_max_mm": round(float(np.max(errors)), 1),
+        "scans_without_heart": len(phantoms),
+        "false_hearts_over_60_mL": sum(p > 60 for p in phantoms),
+        "largest_false_heart_mL": round(float(max(phantoms, default=0.0)), 1),
+    }

@@ -1,0 +1,107 @@
+"""The two networks of the default model and how each is fed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from heartseg.synthesis.scenes import Scene
+from heartseg.synthesis.views import View, draw_finder_view, draw_fine_view
+
+LABELS = {"background": 0, "LV": 1, "RV": 2, "LA": 3, "RA": 4, "MYO": 5, "AO": 6, "PA": 7}
+NETWORK_CLASS = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One network: its grid, its size, its training views.
+
+    Attributes:
+        name: ``finder`` or ``fine``.
+        spacing: isotropic voxel size, mm.
+        patch: voxels along each axis.
+        features: channels of each resolution level.
+        kinds: scene kinds it learns from.
+        draw_view: draws a training view of a scene.
+        batch: samples a step.
+        learning_rate: peak learning rate of AdamW.
+        heart_weight: weight of a heart voxel in the cross-entropy against one of background.
+    """
+
+    name: str
+    spacing: float
+    patch: int
+    features: tuple[int, ...]
+    kinds: tuple[str, ...]
+    draw_view: Callable[[np.random.Generator, Scene, int, float], View]
+    batch: int = 1
+    learning_rate: float = 5e-3
+    heart_weight: float = 2.0
+
+
+FINDER = Stage(
+    "finder", 6.0, 64, (8, 16, 32, 64, 128), ("trunk",), draw_finder_view, learning_rate=8e-3, heart_weight=6.0
+)
+FINE = Stage("fine", 3.0, 64, (16, 32, 64, 128, 256), ("trunk", "thorax"), draw_fine_view)
+STAGES = {s.name: s for s in (FINDER, FINE)}
+
+
+def architecture_kwargs(features: tuple[int, ...]) -> dict[str, Any]:
+    """Arguments of ``PlainConvUNet`` as nnU-Net's plans write them (classes as dotted names)."""
+    n = len(features)
+    return {
+        "n_stages": n,
+        "features_per_stage": list(features),
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "kernel_sizes": [[3, 3, 3]] * n,
+        "strides": [[1, 1, 1]] + [[2, 2, 2]] * (n - 1),
+        "n_conv_per_stage": [2] * n,
+        "n_conv_per_stage_decoder": [2] * (n - 1),
+        "conv_bias": True,
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+
+
+CLASS_KEYS = ("conv_op", "norm_op", "dropout_op", "nonlin")
+
+
+def build_network(features: tuple[int, ...], deep_supervision: bool = True) -> nn.Module:
+    """The network that nnU-Net builds from :func:`architecture_kwargs`; one input channel, eight outputs.
+
+    With ``deep_supervision`` the forward pass returns logits at full, 1/2, 1/4 and 1/8 resolution, else the first.
+    """
+    from pydoc import locate
+
+    kwargs = architecture_kwargs(features)
+    for key in CLASS_KEYS:
+        kwargs[key] = locate(kwargs[key]) if kwargs[key] else None
+    network_class: Any = locate(NETWORK_CLASS)
+    network = network_class(input_channels=1, num_classes=len(LABELS), deep_supervision=deep_supervision, **kwargs)
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+            nn.init.kaiming_normal_(module.weight, a=1e-2)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for layer in network.decoder.seg_layers:  # start undecided, so that no bias has to be unlearnt first
+        nn.init.normal_(layer.weight, std=0.1)
+    return network
+
+
+def as_input(image: np.ndarray) -> torch.Tensor:
+    """(z, y, x) float image as a (1, 1, z, y, x) tensor."""
+    return torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None]
+
+
+def full_resolution(outputs: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
+    """The logits of the patch itself, whether the network has deep supervision or not."""
+    return outputs[0] if isinstance(outputs, list | tuple) else outputs

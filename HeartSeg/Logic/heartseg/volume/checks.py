@@ -1,0 +1,345 @@
+"""What a scan must be before it is segmented: refused with one line, or taken with findings.
+
+Limits (module constants) and why:
+
+* :data:`MIN_SLICES` and :data:`MIN_EXTENT_MM`: an adult heart is about 120 mm long and 80 mm deep. What matters is the
+  length covered, not the number of slices: a short-axis cine of 6 slices, 17.7 mm apart, covers 106 mm and can be
+  segmented; 20 slices of 1 mm cannot. A few slices are still needed to tell up from down.
+* :data:`MAX_EXTENT_MM`: longer than any patient; such a grid has its unit wrong.
+* :data:`SHEAR_SILENT_DEG`, :data:`SHEAR_LIMIT_DEG`: rounding in headers stays far below 0.01°; 2° move the far edge of
+  a 300 mm field by 10 mm, about a wall's thickness.
+* :data:`MAX_NONFINITE_SHARE`: padding and single defects may be filled up, an image full of NaN is no image.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..findings import Finding, Severity
+from .geometry import Geometry
+from .headers import READABLE, Header, is_text, mm
+from .types import Volume
+
+log = logging.getLogger(__name__)
+
+MIN_SLICES = 5
+MIN_EXTENT_MM = 60.0
+MAX_EXTENT_MM = 2000.0
+THICK_SLICE_MM = 5.0
+ROUNDING = 1e-6  # of direction cosines kept as 32-bit floats (NIfTI): such a grid is left exactly as stored
+SHEAR_SILENT_DEG = 0.01
+SHEAR_LIMIT_DEG = 2.0
+MAX_NONFINITE_SHARE = 0.01
+FEW_VALUES = 32
+
+_AXES = "xyz"
+
+
+def check_path(path: Path) -> None:
+    """Refuse a path where nothing is, or an empty file or folder, or a name that ITK would end the process over."""
+    if not is_text(path):
+        raise InputError(f"name {str(path)!r} is not valid UTF-8: rename the file or folder")
+    if not path.exists():
+        raise InputError(f"{str(path)!r} does not exist: give an image file or a folder of DICOM files ({READABLE})")
+    if path.is_dir():
+        if not any(path.iterdir()):
+            raise InputError(f"folder {str(path)!r} is empty: give a folder that holds a DICOM series")
+    elif path.stat().st_size == 0:
+        raise InputError(f"{path.name!r} is empty (0 bytes): copy or export it again")
+
+
+def check_header(header: Header, frame: int | None = None) -> int | None:
+    """Refuse what the header alone rules out; the frame to read, or ``None`` for a file with one frame.
+
+    Args:
+        header: claims of the file.
+        frame: the frame asked for, from 0.
+    """
+    name = header.path.name
+    _check_pixel(name, header.pixel, header.components)
+    if len(header.size) < 3 or min(header.size) == 1:
+        size = "x".join(str(n) for n in header.size)
+        raise InputError(f"{name!r} is a 2D image ({size}): HeartSeg needs a 3D volume of at least {MIN_SLICES} slices")
+    check_spacing(header.spacing, name)
+    return check_frame(name, header.frames, frame)
+
+
+def _check_pixel(name: str, pixel: str, components: int) -> None:
+    if components > 1:
+        raise InputError(
+            f"{name!r} holds {components} values a voxel ({pixel}): HeartSeg needs one; "
+            "a colour picture or a vector field cannot be segmented, export the grey values"
+        )
+    if pixel.startswith("complex") or "COMPLEX" in pixel:
+        raise InputError(f"{name!r} holds complex numbers ({pixel}): export the magnitude image")
+
+
+def check_frame(name: str, frames: int, frame: int | None) -> int | None:
+    """The frame to read of a file or series with ``frames`` frames; ``None`` where there is one only."""
+    if frames == 1:
+        if frame in (None, 0):
+            return None
+        raise InputError(f"{name!r} has no frame {frame}: it holds one frame only, leave --frame away")
+    if frame is None:
+        raise InputError(
+            f"{name!r} is a time series of {frames} frames: pick one with --frame N (0 to {frames - 1}) "
+            "or take every one with --frame all"
+        )
+    if not 0 <= frame < frames:
+        raise InputError(f"{name!r} has no frame {frame}: its {frames} frames are numbered 0 to {frames - 1}")
+    return frame
+
+
+def check_spacing(spacing: tuple[float, ...], name: str) -> None:
+    """Refuse a voxel size with a zero, negative or undefined entry."""
+    if not all(math.isfinite(s) and s > 0 for s in spacing):
+        raise InputError(f"spacing of {name!r} is {mm(spacing)} mm: every entry must be positive")
+
+
+def header_findings(header: Header) -> tuple[Finding, ...]:
+    """What the header leaves open or says twice."""
+    findings = []
+    if not header.oriented:
+        findings.append(
+            Finding(
+                "orientation-unknown",
+                Severity.WARNING,
+                f"{header.path.name!r} does not say how the patient lies in it; the file's axes were taken as they "
+                "are: check left and right",
+            )
+        )
+    if header.disagreement:
+        findings.append(
+            Finding(
+                "spacing-disagrees",
+                Severity.WARNING,
+                f"header of {header.path.name!r} contradicts itself: {header.disagreement}; check measured volumes",
+            )
+        )
+    return tuple(findings)
+
+
+def check_volume(volume: Volume) -> Volume:
+    """Judge a scan in memory, whatever it was read from (a file, a node in Slicer, an array).
+
+    Args:
+        volume: array ``(z, y, x)`` of any real dtype, with its grid.
+
+    Returns:
+        The volume with findings added. Its array is shared unless NaN or infinite voxels had to be replaced (then a
+        copy); its direction is replaced by the nearest orthonormal one if it was sheared slightly.
+
+    Raises:
+        InputError: not real numbers, too few slices, covers too little, unit of the spacing is wrong, grossly sheared,
+            too many NaN, or one value everywhere.
+    """
+    name, array = volume.name, volume.array
+    if array.ndim != 3 or array.dtype.kind not in "iuf":
+        raise InputError(f"{name!r} is an array of {array.ndim}D {array.dtype}: HeartSeg needs 3D real numbers")
+    check_spacing(volume.geometry.spacing, name)
+    geometry, findings = _check_direction(volume.geometry, name)
+    findings += _check_extent(geometry, name)
+    array, more = _check_values(array, name)
+    findings += more + (() if more else _check_depth(array)) + _check_slices(geometry) + _check_memory(array)
+    for finding in findings:
+        log.info("%s: %s", finding.code, finding.message)
+    return replace(volume, array=array, geometry=geometry).with_findings(*findings)
+
+
+# --- geometry ---------------------------------------------------------------------------------------------------------
+
+
+def shear_degrees(direction: np.ndarray) -> float:
+    """Largest departure from a right angle between the columns of a 3x3 matrix, degrees."""
+    unit = direction / np.linalg.norm(direction, axis=0)
+    cosines = np.abs(unit.T @ unit)[np.triu_indices(3, 1)]
+    return float(np.degrees(np.arcsin(min(1.0, cosines.max()))))
+
+
+def _check_direction(geometry: Geometry, name: str) -> tuple[Geometry, tuple[Finding, ...]]:
+    matrix = geometry.direction_matrix
+    if not np.isfinite(matrix).all() or not np.isfinite(geometry.origin).all() or abs(np.linalg.det(matrix)) < 1e-6:
+        raise InputError(
+            f"direction of {name!r} is {mm(geometry.direction)}: its axes must be three different directions; "
+            "convert the scan again from DICOM"
+        )
+    angle = shear_degrees(matrix)
+    if angle > SHEAR_LIMIT_DEG:
+        raise InputError(
+            f"axes of {name!r} are sheared by {angle:.1f}°: at most {SHEAR_LIMIT_DEG:g}° can be straightened; resample "
+            "it onto a rectangular grid (in Slicer: harden the transform or 'Resample Scalar Volume')"
+        )
+    if np.abs(matrix.T @ matrix - np.eye(3)).max() < ROUNDING:
+        return geometry, ()
+    straight = _straightened(geometry)
+    if angle <= SHEAR_SILENT_DEG:
+        return straight, ()
+    moved = float(np.abs(straight.corners() - geometry.corners()).max())
+    finding = Finding(
+        "direction-sheared",
+        Severity.WARNING,
+        f"axes of the scan are sheared by {angle:.2f}°; they were straightened, which moves its corners by up to "
+        f"{moved:.1f} mm",
+        values={"shear_deg": round(angle, 3), "moved_mm": round(moved, 2)},
+    )
+    return straight, (finding,)
+
+
+def _straightened(geometry: Geometry) -> Geometry:
+    """The grid with the nearest orthonormal direction (polar decomposition), turned about its middle."""
+    unit = geometry.direction_matrix / np.linalg.norm(geometry.direction_matrix, axis=0)
+    left, _, right = np.linalg.svd(unit)
+    straight = replace(geometry, direction=tuple(float(v) for v in (left @ right).ravel()))
+    x, y, z = (float(v) for v in np.asarray(geometry.origin) + geometry.center() - straight.center())
+    return replace(straight, origin=(x, y, z))
+
+
+def _check_extent(geometry: Geometry, name: str) -> tuple[Finding, ...]:
+    extent = geometry.extent_mm
+    for factor, unit in ((1000.0, "metres"), (0.001, "micrometres")):
+        off = max(extent) < 5.0 if factor > 1 else max(extent) > MAX_EXTENT_MM
+        if off and all(MIN_EXTENT_MM <= e * factor <= MAX_EXTENT_MM for e in extent):
+            raise InputError(
+                f"spacing of {name!r} is {mm(geometry.spacing)}, which looks like {unit}: it must be in mm, "
+                f"multiply it by {factor:g}"
+            )
+    axis = int(np.argmin(geometry.size))
+    if geometry.size[axis] < MIN_SLICES:
+        raise InputError(f"{name!r} has {geometry.size[axis]} slices along {_AXES[axis]}: needs at least {MIN_SLICES}")
+    axis = int(np.argmin(extent))
+    if extent[axis] < MIN_EXTENT_MM:
+        raise InputError(
+            f"{name!r} covers {extent[axis]:.3g} mm along {_AXES[axis]} ({geometry.size[axis]} slices of "
+            f"{geometry.spacing[axis]:.3g} mm): needs at least {MIN_EXTENT_MM:g} mm to hold a heart"
+        )
+    if max(extent) <= MAX_EXTENT_MM:
+        return ()
+    finding = Finding(
+        "field-of-view-implausible",
+        Severity.WARNING,
+        f"scan measures {mm(extent)} mm, more than a patient does: check the unit of its spacing",
+        values={"extent_mm": [round(e, 1) for e in extent]},
+    )
+    return (finding,)
+
+
+def _check_slices(geometry: Geometry) -> tuple[Finding, ...]:
+    thickest = max(geometry.spacing)
+    if thickest <= THICK_SLICE_MM:
+        return ()
+    finding = Finding(
+        "slices-thick",
+        Severity.WARNING,
+        f"slices lie {thickest:.3g} mm apart (more than {THICK_SLICE_MM:g} mm): thin walls and valves are not resolved "
+        "and volumes are less certain",
+        values={"spacing_mm": round(thickest, 3)},
+    )
+    return (finding,)
+
+
+# --- voxels -----------------------------------------------------------------------------------------------------------
+
+
+def _slabs(array: np.ndarray) -> Iterator[np.ndarray]:
+    """The array in slabs of slices of about 8 million voxels, so that temporary arrays stay small."""
+    step = max(1, (1 << 23) // max(1, array[0].size))
+    for start in range(0, array.shape[0], step):
+        yield array[start : start + step]
+
+
+def _check_values(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Finding, ...]]:
+    findings: tuple[Finding, ...] = ()
+    if array.dtype.kind == "f":
+        array, findings = _without_nonfinite(array, name)
+    low = min(slab.min() for slab in _slabs(array))
+    high = max(slab.max() for slab in _slabs(array))
+    if low == high:
+        raise InputError(f"every voxel of {name!r} is {low:g}: it holds no image, export the scan again")
+    return array, findings + _check_labels(array)
+
+
+def _without_nonfinite(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Finding, ...]]:
+    bad = sum(int(slab.size - np.count_nonzero(np.isfinite(slab))) for slab in _slabs(array))
+    if bad == 0:
+        return array, ()
+    share = bad / array.size
+    if share > MAX_NONFINITE_SHARE:
+        raise InputError(
+            f"{bad} voxels of {name!r} ({share:.1%}) are NaN or infinite: at most {MAX_NONFINITE_SHARE:.0%} can be "
+            "replaced; export the scan again"
+        )
+    lowest = min(slab[np.isfinite(slab)].min(initial=np.inf) for slab in _slabs(array))
+    mended = array.copy()
+    for slab in _slabs(mended):
+        slab[~np.isfinite(slab)] = lowest
+    finding = Finding(
+        "nan-replaced",
+        Severity.WARNING,
+        f"{bad} voxels ({share:.2%}) were NaN or infinite; they were replaced by the lowest value, {lowest:g}",
+        values={"voxels": bad, "share": share, "value": float(lowest)},
+    )
+    return mended, (finding,)
+
+
+def _check_labels(array: np.ndarray) -> tuple[Finding, ...]:
+    """Few, whole values: a label map taken for a scan. Judged by a coarse sample and, where it fits, a fine one."""
+    values: set[float] = set()
+    for per_axis in (32, 128):
+        z, y, x = (max(1, n // per_axis) for n in array.shape)
+        values = set(np.unique(array[::z, ::y, ::x]).tolist())
+        if len(values) > FEW_VALUES or not all(float(v).is_integer() for v in values):
+            return ()
+    finding = Finding(
+        "looks-like-labels",
+        Severity.WARNING,
+        f"scan holds {len(values)} different values only, all whole numbers: is it a label map rather than an image?",
+        values={"values": len(values)},
+    )
+    return (finding,)
+
+
+def _check_depth(array: np.ndarray) -> tuple[Finding, ...]:
+    """Eight bits an intensity: a copy made for viewing, in which a reading window has cut values off."""
+    if array.dtype.itemsize > 1:
+        return ()
+    finding = Finding(
+        "grey-values-8-bit",
+        Severity.WARNING,
+        "scan holds 8-bit grey values, a copy made for viewing: what its window cut off is lost, so that fat, lung and "
+        "muscle may look alike and the ventricle's wall come out too thick; use the original if you can",
+    )
+    return (finding,)
+
+
+def _check_memory(array: np.ndarray) -> tuple[Finding, ...]:
+    """The scan, its float32 copy, labels and a margin for the logits of one tile against what the system has left."""
+    need = array.size * (4 + 2 * np.dtype(np.uint8).itemsize + 2)
+    free = available_memory()
+    if free is None or need <= free:
+        return ()
+    finding = Finding(
+        "memory-tight",
+        Severity.WARNING,
+        f"scan of {array.size / 1e6:.0f} million voxels needs about {need / 2**30:.1f} GiB more memory and "
+        f"{free / 2**30:.1f} GiB are free: close other programs or crop it around the heart",
+        values={"need_gib": round(need / 2**30, 2), "free_gib": round(free / 2**30, 2)},
+    )
+    return (finding,)
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that the system can give without swapping (Linux), or ``None`` where it does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return None

@@ -1,0 +1,86 @@
+"""The few places where SimpleITK's manners need help: noise on the console, long messages, memory."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .geometry import Geometry
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """ITK's warnings off: what they tell is told by findings."""
+    import SimpleITK as sitk
+
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)
+
+
+@contextmanager
+def sheared_nifti_allowed(allowed: bool) -> Iterator[None]:
+    """Let ITK read the voxels of a NIfTI file whose sform is sheared; its geometry is then taken from the header."""
+    name = "ITK_NIFTI_SFORM_PERMISSIVE"
+    before = os.environ.get(name)
+    if allowed:
+        os.environ[name] = "YES"
+    try:
+        yield
+    finally:
+        if allowed and before is None:
+            del os.environ[name]
+        elif allowed and before is not None:
+            os.environ[name] = before
+
+
+def reason(error: Exception) -> str:
+    """What an ITK exception says, on one line, without addresses and source files."""
+    text = re.split(r"(?:ITK ERROR|sitk::ERROR|itk::ERROR):", str(error))[-1]
+    text = re.sub(r"\w+\(0x[0-9a-f]+\):\s*", "", text)
+    return " ".join(text.split())[:200].rstrip(" .!;")
+
+
+class _Buffer:
+    """An image's voxels for numpy, keeping the image alive as long as any array looks at them."""
+
+    def __init__(self, image: sitk.Image) -> None:
+        import SimpleITK as sitk
+
+        self._image = image
+        interface = dict(sitk.GetArrayViewFromImage(image).__array_interface__)
+        interface["data"] = (interface["data"][0], False)  # writable: nobody else holds this image
+        self.__array_interface__ = interface
+
+
+def array_of(image: sitk.Image) -> np.ndarray:
+    """The voxels ``(z, y, x)`` in the stored dtype, not copied."""
+    return np.asarray(_Buffer(image))
+
+
+def geometry_of(image: sitk.Image) -> Geometry:
+    """Grid of a 3D image."""
+    (x, y, z), (sx, sy, sz), (ox, oy, oz) = image.GetSize(), image.GetSpacing(), image.GetOrigin()
+    return Geometry((z, y, x), (sx, sy, sz), (ox, oy, oz), tuple(image.GetDirection()))
+
+
+def image_of(array: np.ndarray, geometry: Geometry) -> sitk.Image:
+    """A SimpleITK image (a copy) of an array ``(z, y, x)`` on its grid."""
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(geometry.spacing)
+    image.SetOrigin(geometry.origin)
+    image.SetDirection(geometry.direction)
+    return image

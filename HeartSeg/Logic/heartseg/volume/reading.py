@@ -1,0 +1,145 @@
+"""Scans in: one door for image files and DICOM folders."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+from . import dicom, itk
+from .checks import check_header, check_path, check_volume, header_findings
+from .geometry import Geometry
+from .headers import Header, check_data, image_suffix, is_dicom, is_singular, read_header, stem
+from .types import Source, Volume
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+log = logging.getLogger(__name__)
+
+_IO = {"NIfTI": "NiftiImageIO", "NRRD": "NrrdImageIO", "MetaImage": "MetaImageIO"}
+
+
+def read_volume(
+    path: str | Path, *, frame: int | None = None, series: str | int | None = None, modality: str | None = None
+) -> Volume:
+    """Read a scan and check it.
+
+    Args:
+        path: NIfTI, NRRD or MetaImage file, a multi-frame DICOM file, or a folder (and those below) of DICOM files.
+        frame: which frame of a time series, from 0.
+        series: number, ``"number/part"`` or UID of the DICOM series; needed where a folder holds several volumes.
+        modality: ``"CT"`` or ``"MR"``; overrides what DICOM says, which other formats do not.
+
+    Returns:
+        The volume: array ``(z, y, x)`` in the stored dtype and axes (CT from DICOM in HU), findings on board.
+
+    Raises:
+        InputError: one line that names the file, what is wrong with it and the way out.
+    """
+    path = Path(path)
+    if modality not in (None, "", "CT", "MR"):
+        raise InputError(f"modality {modality!r} is not known: use CT or MR")
+    try:
+        check_path(path)
+        volume = _read(path, frame, series)
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
+    return replace(volume, modality=modality) if modality else volume
+
+
+def _read(path: Path, frame: int | None, series: str | int | None) -> Volume:
+    if path.is_dir():
+        chosen = dicom.choose_series(dicom.list_series(path), series, str(path))
+        return dicom.read_series(chosen, frame=frame, name=path.resolve().name, path=str(path))
+    if series is not None:
+        raise InputError(f"{path.name!r} is one file and has no series {series!r}: leave --series away")
+    if not image_suffix(path) and is_dicom(path):
+        return dicom.read_file(path, frame=frame)
+    return _read_image(read_header(path), frame)
+
+
+def count_frames(path: str | Path, *, series: str | int | None = None) -> int:
+    """Number of frames of a scan: 1 for a plain volume, more for a time series.
+
+    Raises:
+        InputError: as :func:`read_volume`.
+    """
+    path = Path(path)
+    check_path(path)
+    if path.is_dir():
+        return dicom.choose_series(dicom.list_series(path), series, str(path)).frames
+    if not image_suffix(path) and is_dicom(path):
+        return 1
+    return read_header(path).frames
+
+
+def _read_image(header: Header, frame: int | None) -> Volume:
+    frame = check_header(header, frame)
+    undefined = check_data(header)
+    stored = _stored_grid(header)
+    image = _frame_of(header, frame)
+    geometry = stored or itk.geometry_of(image)
+    source = Source(str(header.path), _sha256(header.files), "", frame)
+    array = itk.array_of(image)
+    if undefined is not None:
+        start = (frame or 0) * array.size
+        array.reshape(-1)[undefined[start : start + array.size]] = np.nan
+    volume = Volume(array, geometry, stem(header.path), "", source, header_findings(header))
+    return check_volume(volume)
+
+
+def _frame_of(header: Header, frame: int | None) -> sitk.Image:
+    """The 3D image; of a time series one frame, the others not kept."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(header.path))
+    reader.SetImageIO(_IO[header.format])
+    try:
+        with itk.quiet(), itk.sheared_nifti_allowed(header.steps is not None):
+            reader.ReadImageInformation()
+            size = reader.GetSize()
+            if len(size) > 3:
+                reader.SetExtractSize([*size[:3], *([0] * (len(size) - 3))])
+                reader.SetExtractIndex([0, 0, 0, frame or 0, *([0] * (len(size) - 4))])
+            image = reader.Execute()
+            if header.frames_inside:
+                image = sitk.VectorIndexSelectionCast(image, frame or 0)
+    except RuntimeError as error:
+        raise InputError(f"{header.path.name!r} cannot be read: {itk.reason(error)}; export it again") from error
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"{header.path.name!r} is not a plain 3D volume: export it as one")
+    return image
+
+
+def _stored_grid(header: Header) -> Geometry | None:
+    """Grid of a NIfTI file with a sheared sform, as stored: :func:`check_volume` straightens or refuses it."""
+    if header.steps is None:
+        return None
+    if is_singular(header.steps):
+        what = "sform" if header.format == "NIfTI" else "space directions"
+        raise InputError(
+            f"{what} of {header.path.name!r} is singular: its axes must be three different directions; convert the "
+            "scan again from DICOM"
+        )
+    lengths = np.linalg.norm(header.steps, axis=0)
+    x, y, z = header.size
+    sx, sy, sz = (float(v) for v in lengths)
+    direction = tuple(float(v) for v in (header.steps / lengths).ravel())
+    return Geometry((z, y, x), (sx, sy, sz), header.origin, direction)
+
+
+def _sha256(files: tuple[Path, ...]) -> str:
+    """Hash of the files' bytes, one after the other."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,56 @@
+"""The scan as the engine sees it: an array with its geometry, its name and where it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..findings import Finding
+from .geometry import Geometry
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a volume came from, for the report.
+
+    Attributes:
+        path: file or folder as the user named it; empty for a volume made in memory.
+        sha256: hash of the file's bytes, or of a series' files in slice order; empty for a volume made in memory.
+        series_uid: DICOM series instance UID, if it was a series.
+        frame: index of the frame taken from a time series, if there was one.
+    """
+
+    path: str = ""
+    sha256: str = ""
+    series_uid: str = ""
+    frame: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A scalar 3D scan.
+
+    Attributes:
+        array: ``(z, y, x)``, any real dtype, finite, stored axes as in the file.
+        geometry: its grid, world LPS.
+        name: short name for people and output folders.
+        modality: ``"CT"``, ``"MR"`` or ``""`` when the file does not say.
+        source: where it came from.
+        findings: what was noticed on reading (NaN replaced, few slices, ...).
+    """
+
+    array: np.ndarray
+    geometry: Geometry
+    name: str = "volume"
+    modality: str = ""
+    source: Source = field(default_factory=Source)
+    findings: tuple[Finding, ...] = ()
+
+    def __post_init__(self) -> None:
+        if tuple(self.array.shape) != tuple(self.geometry.shape):
+            raise ValueError(f"array shape {self.array.shape} differs from the geometry's {self.geometry.shape}")
+
+    def with_findings(self, *more: Finding) -> Volume:
+        """A copy (sharing the array) that carries these findings too, each once however often it was made."""
+        return replace(self, findings=self.findings + tuple(f for f in more if f not in self.findings))

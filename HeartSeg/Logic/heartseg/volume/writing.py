@@ -1,0 +1,118 @@
+"""Label maps and images out: whole or not at all, and checked after writing.
+
+ITK does not notice a full disk when it writes compressed files. So everything is written under a temporary name in the
+same folder, read back (header, and the whole stream decoded once), and only then given its name.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import HeartSegError, OutputError
+from . import itk
+from .geometry import Geometry
+from .headers import check_data, image_suffix, read_header
+from .types import Volume
+
+log = logging.getLogger(__name__)
+
+WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+
+def write_labels(labels: np.ndarray, geometry: Geometry, path: str | Path) -> Path:
+    """Write a label map as compressed NIfTI (``.nii.gz``), NRRD or MHA, as the suffix says.
+
+    Args:
+        labels: uint8 ``(z, y, x)``.
+        geometry: grid of the labels, that of the scan; kept within 1e-4 mm (NIfTI stores 32-bit floats).
+        path: file to write; an existing one is replaced, whole or not at all.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputError: unknown suffix, folder missing or not writable, disk full.
+        ValueError: labels are not uint8, or not of the grid's shape.
+    """
+    if labels.dtype != np.uint8:
+        raise ValueError(f"labels are {labels.dtype}: uint8 is needed")
+    return _write(labels, geometry, Path(path))
+
+
+def write_volume(volume: Volume, path: str | Path) -> Path:
+    """Write a scan in its stored dtype; see :func:`write_labels` for formats and errors."""
+    return _write(volume.array, volume.geometry, Path(path))
+
+
+def _write(array: np.ndarray, geometry: Geometry, path: Path) -> Path:
+    if tuple(array.shape) != tuple(geometry.shape):
+        raise ValueError(f"array shape {array.shape} differs from the geometry's {geometry.shape}")
+    suffix = image_suffix(path)
+    if suffix not in WRITABLE:
+        raise OutputError(f"cannot write {path.name!r}: its name must end in {', '.join(WRITABLE)}")
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {str(path)!r}: folder {str(path.parent)!r} does not exist, make it first")
+    if path.is_dir():
+        raise OutputError(f"cannot write {str(path)!r}: it is a folder, choose another name")
+    try:
+        handle, name = tempfile.mkstemp(suffix=suffix, prefix=f".{path.name[: -len(suffix)]}-", dir=path.parent)
+    except OSError as error:
+        raise OutputError(_sentence(path, error.strerror or str(error))) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        _write_checked(array, geometry, temporary, path)
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(_sentence(path, error.strerror or str(error))) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    log.debug("wrote %s", path)
+    return path
+
+
+def _write_checked(array: np.ndarray, geometry: Geometry, temporary: Path, path: Path) -> None:
+    import SimpleITK as sitk
+
+    image = itk.image_of(np.ascontiguousarray(array), geometry)
+    try:
+        with itk.quiet():
+            sitk.WriteImage(image, str(temporary), True)
+    except RuntimeError as error:
+        raise OutputError(_sentence(path, _disk_state(temporary) or itk.reason(error))) from error
+    try:
+        header = read_header(temporary)
+        check_data(header)
+        if tuple(header.size) != tuple(geometry.size):
+            raise OutputError(_sentence(path, "what was written could not be read back"))
+    except HeartSegError as error:
+        why = _disk_state(temporary) or "what was written is incomplete, is the disk full?"
+        raise OutputError(_sentence(path, why)) from error
+
+
+def _disk_state(temporary: Path) -> str:
+    """Why ITK may have failed, as the system tells it when asked for a few more bytes in the same place."""
+    try:
+        with temporary.open("ab") as stream:
+            stream.write(b"\0" * (1 << 16))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _sentence(path: Path, why: str) -> str:
+    return f"cannot write {str(path)!r}: {why}; free some space or choose another folder"
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,209 @@
+"""Runs that are stopped, killed, or find the disk full, in processes of their own; and what starting one costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from command_lines import environment, tree
+
+LIMITED = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048));"
+MAIN = "from heartseg.cli.main import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.mark.parametrize(
+    ("stop", "stage"),
+    [
+        (signal.SIGINT, "read"),
+        (signal.SIGINT, "predict"),
+        (signal.SIGTERM, "predict"),
+        (signal.SIGINT, "write"),
+        pytest.param(signal.SIGTERM, "read", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, "write", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_that_is_stopped_leaves_nothing(launch, save_scan, tmp_path, tiny_model, temporary, stop, stage):
+    scan = save_scan(shape=(80, 80, 80))
+    before = tree(tmp_path)
+    running = launch("segment", scan, "-o", tmp_path / "new" / "out", "--model", tiny_model)
+    running.wait_for(f"{stage} ...")
+    running.process.send_signal(stop)
+    outcome = running.finish()
+    assert outcome.code == 130, outcome
+    assert outcome.complaints == ["heartseg: stopped; nothing half-written was left behind"]
+    assert outcome.out == ""
+    assert tree(tmp_path) == before
+    assert tree(temporary) == set()
+
+
+def test_ctrl_c_stops_the_run_also_where_a_library_drops_the_exception(
+    heartseg, save_scan, tmp_path, tiny_model, monkeypatch, request
+):
+    from heartseg import pipeline
+
+    check = pipeline.check_volume
+
+    def dropping(volume):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        except KeyboardInterrupt:
+            pass
+        return check(volume)
+
+    monkeypatch.setattr(pipeline, "check_volume", dropping)
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a test run in the background
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, inherited))
+    before = signal.getsignal(signal.SIGINT)
+    outcome = heartseg("segment", save_scan(), "-o", tmp_path / "out", "--model", tiny_model)
+    assert outcome.code == 130, outcome
+    assert {p.name for p in tmp_path.iterdir()} == {"scan.nii.gz"}
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_after_a_kill_the_next_run_cleans_up_and_works(launch, heartseg, save_scan, tmp_path, tiny_model):
+    scan = save_scan()
+    arguments = ("segment", scan, "-o", tmp_path / "out", "--model", tiny_model)
+    running = launch(*arguments)
+    running.wait_for("write ...")
+    while not any(tmp_path.glob(".out.partial-*/*")):
+        assert running.process.poll() is None
+    running.process.kill()
+    running.process.wait()
+    assert not (tmp_path / "out").exists() and any(tmp_path.glob(".out.partial-*"))
+    assert heartseg(*arguments, "--format", "labels").code == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"scan.nii.gz", "out"}
+    assert tree(tmp_path / "out") == {"labels.nii.gz", "report.json"}
+
+
+def test_a_full_disk(heartseg, save_scan, tmp_path, tiny_model, temporary, request):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root; the file size limit is tested instead")
+    request.addfinalizer(lambda: subprocess.run(["umount", "-l", str(disk)], check=True))
+    outcome = heartseg("segment", save_scan(), "-o", disk / "new" / "out", "--model", tiny_model)
+    assert outcome.code == 2 and outcome.out == "", outcome
+    (line,) = outcome.complaints
+    assert line.startswith(f"heartseg: disk full while writing {disk / 'new' / 'out'}: free some space")
+    assert tree(disk) == set()
+    assert tree(temporary) == set()
+
+
+def test_a_file_size_limit_counts_as_a_full_disk(launch, save_scan, tmp_path, tiny_model):
+    scan = save_scan()
+    program = ("-c", f"{LIMITED} {MAIN}")
+    outcome = launch("segment", scan, "-o", tmp_path / "out", "--model", tiny_model, program=program).finish()
+    assert outcome.code == 2, outcome
+    assert len(outcome.complaints) == 1 and "disk full while writing" in outcome.complaints[0]
+    assert {p.name for p in tmp_path.iterdir()} == {"scan.nii.gz"}
+
+
+# --- missing packages -------------------------------------------------------------------------------------------------
+
+
+def without(*packages: str) -> tuple[str, ...]:
+    """A program that is the command line where these packages are not installed."""
+    blocker = f"""
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {packages!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}")
+sys.meta_path.insert(0, Missing())
+{MAIN}
+"""
+    return ("-c", blocker)
+
+
+def test_without_the_optional_packages_the_rest_is_written_and_what_is_not_is_said(
+    launch, save_scan, tmp_path, tiny_model
+):
+    program = without(
+        "slicer", "slicer_core", "vtk", "vtkmodules", "matplotlib", "rich", "nnunetv2", "pydicom", "psutil"
+    )
+    scan = save_scan()
+    outcome = launch("segment", scan, "-o", tmp_path / "out", "--model", tiny_model, program=program).finish()
+    assert outcome.code == 0, outcome
+    assert tree(tmp_path / "out") == {"labels.nii.gz", "measurements.csv", "report.json"}
+    skipped = json.loads((tmp_path / "out" / "report.json").read_text())["output"]["skipped"]
+    assert set(skipped) == {"seg", "stl", "preview"}
+    for name in skipped:
+        assert f"not written: {name} (" in outcome.out
+    assert "heartseg[app]" in outcome.out
+
+
+@pytest.mark.parametrize(("name", "package"), [("stl", "slicer"), ("preview", "matplotlib")])
+def test_a_format_asked_for_by_name_fails_at_once(launch, save_scan, tmp_path, tiny_model, name, package):
+    scan = save_scan()
+    arguments = ("segment", scan, "-o", tmp_path / "out", "--model", tiny_model, "--format", f"labels,{name}")
+    outcome = launch(*arguments, program=without(package)).finish()
+    assert outcome.code == 2 and outcome.out == "", outcome
+    assert outcome.complaints == outcome.err.splitlines(), "nothing was begun"
+    (line,) = outcome.complaints
+    assert f"format {name} needs {package}" in line and "pip install 'heartseg[app]'" in line
+    assert {p.name for p in tmp_path.iterdir()} == {"scan.nii.gz"}
+
+
+# --- what starting costs ----------------------------------------------------------------------------------------------
+
+
+def cpu_seconds(*arguments: str) -> float:
+    """Median of three of the user and system time of a process."""
+
+    def once() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL, env=environment())
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    return sorted(once() for _ in range(3))[1]
+
+
+def test_help_and_import_are_quick():
+    assert cpu_seconds("-m", "heartseg.cli.main", "--help") <= 0.7
+    assert cpu_seconds("-c", "import heartseg") <= 0.3
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import heartseg",
+        "from heartseg.cli.main import build_parser; build_parser().format_help()",
+        "from heartseg.cli.main import main\ntry: main(['segment', '--help'])\nexcept SystemExit: pass",
+    ],
+)
+def test_nothing_heavy_is_imported_before_it_is_used(program):
+    heavy = ("torch", "SimpleITK", "vtk", "vtkmodules", "matplotlib", "slicer", "nnunetv2", "pydicom", "rich")
+    check = f"\nimport sys; found = [m for m in {heavy!r} if m in sys.modules]; assert not found, found"
+    subprocess.run([sys.executable, "-c", program + check], check=True, stdout=subprocess.DEVNULL, env=environment())
+
+
+def test_a_pipe_that_closes_early_is_no_fault():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "heartseg.cli.main", "models", "list"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
+    )  # fmt: skip
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    text = process.stderr.read().decode()
+    process.wait(120)
+    assert "Traceback" not in text
+
+
+def test_names_that_the_terminal_cannot_show(tmp_path):
+    missing = tmp_path / "größe.nii"
+    run = subprocess.run(
+        [sys.executable, "-m", "heartseg.cli.main", "segment", str(missing), "-o", str(tmp_path / "out")],
+        capture_output=True, env={**environment(), "PYTHONIOENCODING": "ascii"}, timeout=240,
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert b"Traceback" not in run.stderr

@@ -1,0 +1,73 @@
+"""Helpers for tests of the command line: scans that it must tell apart, a child's environment, what a folder holds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+LOGIC = Path(__file__).resolve().parents[1] / "Logic"
+NRRD_HEAD = (
+    "NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 30 30 30\n"
+    "space directions: {directions}\nkinds: domain domain domain\nendian: little\nencoding: raw\n"
+    "space origin: (0,0,0)\n\n"
+)
+
+
+def patched_nifti(path: Path, changes: dict[int, bytes]) -> Path:
+    """An uncompressed NIfTI file with bytes of its header replaced: offset -> bytes."""
+    content = bytearray(path.read_bytes())
+    for offset, value in changes.items():
+        content[offset : offset + len(value)] = value
+    path.write_bytes(content)
+    return path
+
+
+def write_time_series(path: Path, images: list) -> Path:
+    """SimpleITK images as the frames of one file."""
+    import SimpleITK as sitk
+
+    sitk.WriteImage(sitk.JoinSeries(images), str(path))
+    return path
+
+
+def write_dicom(
+    folder: Path, array: np.ndarray, spacing: float, *, number: int = 1, patient: str = "P", study: str = "1.2.3"
+) -> Path:
+    """A CT series, a file per slice, in a folder that is made."""
+    import pydicom
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    folder.mkdir(parents=True, exist_ok=True)
+    series = generate_uid()
+    for k, pixels in enumerate(array):
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        path = folder / f"s{number}_{k:03}.dcm"
+        data = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+        data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+        data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = study, series, f"{study}.9"
+        data.Modality, data.SeriesNumber, data.SeriesDescription = "CT", number, f"series {number}"
+        data.InstanceNumber, data.PatientName, data.PatientID = k + 1, patient, patient
+        data.ImageOrientationPatient, data.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [-80.0, -80.0, spacing * k]
+        data.PixelSpacing, data.SliceThickness = [spacing, spacing], spacing
+        data.RescaleSlope, data.RescaleIntercept = 1, -1024
+        data.Rows, data.Columns, data.SamplesPerPixel = *pixels.shape, 1
+        data.PhotometricInterpretation, data.PixelRepresentation = "MONOCHROME2", 0
+        data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
+        data.PixelData = (pixels.astype(np.int32) + 1024).astype(np.uint16).tobytes()
+        pydicom.dcmwrite(path, data, enforce_file_format=True)
+    return folder
+
+
+def environment() -> dict[str, str]:
+    """The environment of a child: this package, one thread."""
+    return {**os.environ, "PYTHONPATH": str(LOGIC), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def tree(folder: Path) -> set[str]:
+    """Everything below a folder, hidden things as well."""
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*")}

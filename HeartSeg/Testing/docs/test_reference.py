@@ -1,0 +1,233 @@
+"""The reference pages say what the code says."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import heartseg
+from heartseg.cli.main import build_parser
+from heartseg.models import card
+from heartseg.output import FORMATS
+from heartseg.result import Measure, Removal, Result
+from heartseg.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[3]
+PACKAGE = ROOT / "HeartSeg" / "Logic" / "heartseg"
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def read(name: str) -> str:
+    return (REFERENCE / name).read_text(encoding="utf-8")
+
+
+def rows(text: str, after: str = "", before: str | None = None) -> list[list[str]]:
+    """Cells of the table rows between two texts, heads and rules left out; escaped bars stay in their cell."""
+    part = text[text.index(after) :]
+    part = part[: part.index(before)] if before else part
+    lines = part.splitlines()
+    tables = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("|")]
+    heads = {k for k, cells in enumerate(tables) if all(set(c.strip()) <= {"-"} for c in cells)}
+    return [[c.strip() for c in cells] for k, cells in enumerate(tables) if k not in heads and k + 1 not in heads]
+
+
+def code(cell: str) -> str:
+    return cell.strip("`")
+
+
+def load_tool(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
+
+
+def test_the_command_lines_page_is_the_parsers() -> None:
+    if read("command-line.md") != load_tool("write_command_line").text():
+        pytest.fail(
+            "docs/reference/command-line.md does not fit the command line. Write it anew and commit it:\n"
+            "    python tools/write_command_line.py",
+            pytrace=False,
+        )
+
+
+def findings_in_source() -> dict[str, set[str] | None]:
+    """Code -> severities that are written out where the finding is made; ``None`` if one is decided elsewhere."""
+    found: dict[str, set[str] | None] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "Finding":
+                name, severity = node.args[0], node.args[1]
+                assert isinstance(name, ast.Constant), f"{path}:{node.lineno}: a finding's code must be a literal"
+                written = set(re.findall(r"\b(INFO|WARNING|ERROR)\b", ast.unparse(severity)))
+                earlier = found.get(name.value, set())
+                found[name.value] = None if earlier is None or not written else earlier | {s.lower() for s in written}
+    return found
+
+
+def test_every_finding_is_listed_with_its_severity() -> None:
+    listed = {code(r[0]): set(r[1].split(", ")) for r in rows(read("findings.md"))}
+    made = findings_in_source()
+    assert set(made) - set(listed) == set(), "not in docs/reference/findings.md"
+    assert set(listed) - set(made) == set(), "in docs/reference/findings.md, but nowhere in the source"
+    for name, severities in made.items():
+        assert listed[name] <= {"info", "warning", "error"}, name
+        assert severities is None or severities == listed[name], name
+
+
+def test_every_setting_is_listed_with_its_default_and_option() -> None:
+    listed = {code(r[0]): r for r in rows(read("settings.md"), before="## Environment")}
+    fields = {f.name: f.default for f in dataclasses.fields(Settings)}
+    assert list(listed) == list(fields)
+    commands = next(a.choices for a in build_parser()._actions if isinstance(a.choices, dict))
+    segment = commands["segment"]
+    options = {o for a in segment._actions for o in a.option_strings}
+    for name, cells in listed.items():
+        assert ast.literal_eval(code(cells[1])) == fields[name], name
+        named = re.findall(r"--[a-z-]+", cells[2])
+        assert set(named) <= options, name
+        assert named or cells[2] == "Python only", name
+
+
+def test_every_key_of_the_card_is_listed_with_its_default() -> None:
+    listed = {code(r[0]): r for r in rows(read("model-card.md"))}
+    assert set(listed) == set(card._FIELDS)
+    assert {key for key, cells in listed.items() if cells[1] == "yes"} == set(card.REQUIRED)
+    empty = card.ModelCard("a", "1").to_dict()
+    for key, cells in listed.items():
+        if cells[1] == "yes":
+            continue
+        default = {"null": None}.get(code(cells[3]), code(cells[3]))
+        stated = ast.literal_eval(default) if isinstance(default, str) else default
+        assert stated == (list(empty[key]) if isinstance(empty[key], tuple) else empty[key]), key
+
+
+def small_result() -> Result:
+    labels = np.zeros((4, 5, 6), np.uint8)
+    labels[1:3, 1:4, 1:5] = 1
+    measure, removal = Measure("LV", "volume", 1.0, "mL"), Removal("LV", 1, 0.1, (0.0, 0.0, 0.0), "separate piece")
+    finding = heartseg.Finding("no-heart", heartseg.Severity.ERROR, "No heart.")
+    return Result(
+        labels,
+        heartseg.Geometry((4, 5, 6), (1.0, 1.0, 1.0)),
+        findings=(finding,),
+        measures=(measure,),
+        removals=(removal,),
+    )
+
+
+def test_every_field_of_the_report_is_listed(tmp_path: Path) -> None:
+    result = small_result()
+    volume = heartseg.Volume(result.labels.astype(np.int16), result.geometry, "made up")
+    heartseg.write_result(result, volume, tmp_path / "out", formats=("csv",))
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    listed = {code(r[0]): r[1] for r in rows(read("outputs.md"), "## `report.json`", "`provenance` holds")}
+    assert set(listed) == set(report)
+    for field in ("geometry", "structures", "findings", "measures", "removals", "output"):
+        inner = report[field][0] if isinstance(report[field], list) else report[field]
+        assert set(inner) <= set(re.findall(r"`(\w+)`", listed[field])), field
+
+
+def test_every_field_of_the_provenance_is_listed() -> None:
+    tree = ast.parse((PACKAGE / "pipeline.py").read_text(encoding="utf-8"))
+    (function,) = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "_provenance"]
+    (made,) = [n.value for n in function.body if isinstance(n, ast.Return) and isinstance(n.value, ast.Dict)]
+    content = dict(zip((ast.literal_eval(k) for k in made.keys if k), made.values, strict=True))
+    listed = {code(r[0]): r[1] for r in rows(read("outputs.md"), "`provenance` holds", "**Privacy.**")}
+    assert set(listed) == set(content)
+    for field in ("input", "platform"):
+        inner = content[field]
+        assert isinstance(inner, ast.Dict)
+        assert {ast.literal_eval(k) for k in inner.keys if k} <= set(re.findall(r"`(\w+)`", listed[field])), field
+
+
+def test_every_file_and_format_is_listed() -> None:
+    files = rows(read("outputs.md"), before="## Measures")
+    listed = {code(r[1]): code(r[0]) for r in files}
+    assert {k: v for k, v in listed.items() if k != "always"} == {k: t.partition(":")[0] for k, t in FORMATS.items()}
+
+
+def test_every_measure_is_listed_with_its_unit() -> None:
+    from heartseg.measure import measure_structures
+
+    result = small_result()
+    measures = measure_structures(heartseg.Volume(result.labels, result.geometry), result.labels)
+    listed = {q: r[1] for r in rows(read("outputs.md"), "## Measures", "## `report.json`") for q in r[0].split(", ")}
+    assert {q.strip("`") for q in listed} == {m.quantity for m in measures}
+    for m in measures:
+        assert not m.unit or m.unit in listed[f"`{m.quantity}`"], m.quantity
+
+
+def test_every_column_of_the_summary_is_named() -> None:
+    from heartseg.cli.batch import _COLUMNS
+
+    part = read("outputs.md").partition("## `summary.csv`")[2]
+    named = set(re.findall(r"`([^`]+)`", " ".join(part.split())))
+    assert {c for c in _COLUMNS if not c.endswith("volume (mL)")} <= named
+    assert "seven volumes in mL" in " ".join(part.split())
+
+
+def test_the_architecture_shows_the_layers_that_are_checked() -> None:
+    configured = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    layers = re.findall(r'"([^"]+)"', re.search(r"layers = \[(.*?)\]", configured, re.DOTALL).group(1))
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    shown = re.search(r"Imports run downwards only:\n\n```\n(.*?)```", page, re.DOTALL).group(1).splitlines()
+    assert shown == [layer.replace("heartseg.", "").replace(" : ", " · ") for layer in layers]
+
+
+def test_the_architecture_names_every_room() -> None:
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)/?`", " ".join(r[0] for r in rows(page))))
+    there = {p.stem for p in PACKAGE.iterdir() if p.name[0] not in "_." and (p.suffix == ".py" or p.is_dir())}
+    assert there - {"model_store"} <= named
+
+
+def test_the_readme_names_the_versions_that_are_constrained() -> None:
+    pins = (ROOT / "requirements" / "constraints.txt").read_text(encoding="utf-8")
+    newest = dict(re.findall(r'^([\w-]+)==([\w.]+)(?:; python_version >= "3.11")?$', pins, re.MULTILINE))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    stated = {r[0].split(" ")[0]: r[3] for r in rows(readme, "## What it needs", "## Safety")}
+    assert {n: v for n, v in stated.items() if n != "vtk"} == {n: v for n, v in newest.items() if n in stated}
+
+
+def test_the_citation_has_the_packages_version() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (.+)$", citation, re.MULTILINE).group(1) == heartseg.__version__
+
+
+def test_limits_in_the_text_are_those_of_the_code() -> None:
+    from heartseg.anatomy import MYOCARDIAL_DENSITY_G_PER_ML
+    from heartseg.inference import engine, locate
+    from heartseg.quality import checks
+    from heartseg.volume import checks as volume_checks
+
+    findings, outputs = read("findings.md"), read("outputs.md")
+    inference = (ROOT / "docs" / "explanation" / "inference.md").read_text(encoding="utf-8")
+    for page, sentence in (
+        (inference, f"below {locate.MINIMUM_HEART_ML:g} mL there is none"),
+        (inference, f"at least {100 * engine._SECOND_HEART:g} % of the first"),
+        (inference, f"A Dice below {engine._REJECTED_AGREEMENT:g} means"),
+        (inference, f"Below {engine._LOW_AGREEMENT:g} the user is told"),
+        (findings, f"(Dice below {engine._LOW_AGREEMENT:g})"),
+        (findings, f"labels is below {engine._LOW_CONFIDENCE:g}"),
+        (findings, f"less than {checks.MISSING_ML:g} mL of it"),
+        (findings, f"more than {100 * checks.OPEN_LV_WARNING:g} % (error: {100 * checks.OPEN_LV_ERROR:g} %)"),
+        (
+            findings,
+            f"over {100 * checks.REMOVED_WARNING_SHARE:g} % of the structure, or {checks.REMOVED_WARNING_ML:g} mL",
+        ),
+        (findings, f"largest voxel edge is over {checks.THICK_SLICE_MM:g} mm"),
+        (findings, f"slices lie more than {volume_checks.THICK_SLICE_MM:g} mm apart"),
+        (findings, f"by {volume_checks.SHEAR_SILENT_DEG:g} to {volume_checks.SHEAR_LIMIT_DEG:g} degrees"),
+        (findings, f"more than {volume_checks.MAX_EXTENT_MM / 1000:g} m:"),
+        (findings, f"up to {100 * volume_checks.MAX_NONFINITE_SHARE:g} % of the voxels"),
+        (outputs, f"volume times {MYOCARDIAL_DENSITY_G_PER_ML:g} g/mL"),
+    ):
+        assert sentence in " ".join(page.split()), sentence

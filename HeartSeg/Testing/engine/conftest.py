@@ -1,0 +1,17 @@
+"""One warm default model and the shipped sample scan for all tests of the engine."""
+
+from __future__ import annotations
+
+import pytest
+
+from heartseg import Segmenter, Settings, Volume, read_volume
+
+
+@pytest.fixture(scope="session")
+def segmenter(default_model) -> Segmenter:
+    return Segmenter(default_model, Settings(device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def volume(sample_scan) -> Volume:
+    return read_volume(sample_scan)

@@ -1,0 +1,155 @@
+"""The engine on the shipped sample: stages, cancel at each of them, warmth, settings, doubts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from heartseg import STRUCTURES, Cancelled, CancelToken, Segmenter, Settings, Severity, Volume
+from heartseg.errors import DeviceError, SettingsError
+from heartseg.inference.locate import MINIMUM_HEART_ML, choose_heart
+from heartseg.volume import Geometry
+
+
+@pytest.fixture(scope="module")
+def result(segmenter, volume):
+    return segmenter.segment(volume)
+
+
+def test_the_sample_gives_every_structure(result):
+    for s in STRUCTURES:
+        assert (result.labels == s.label).any(), s.name
+
+
+def test_the_sample_agrees_with_its_true_labels(result, sample_scan):
+    import SimpleITK as sitk
+
+    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(sample_scan).replace(".nii.gz", "-labels.nii.gz")))
+    for s in STRUCTURES:
+        a, b = result.labels == s.label, truth == s.label
+        assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.6, s.name
+
+
+def test_provenance_tells_how_it_was_made(result, sample_scan):
+    from heartseg.models.card import sha256_of
+
+    p = result.provenance
+    assert p["input"]["sha256"] == sha256_of(sample_scan)
+    assert p["model"]["name"] == "HeartSeg-Default"
+    assert all(len(h) == 64 for h in p["model"]["checkpoints"].values())
+    assert p["run"]["device"].startswith("cpu")
+    assert {"locate", "predict", "resample", "clean up", "measure"} <= set(p["seconds"])
+    assert p["packages"]["torch"]
+
+
+def test_stages_come_in_order_and_end_full(segmenter, volume):
+    events = []
+    segmenter.segment(volume, progress=events.append)
+    stages = list(dict.fromkeys(e.stage for e in events))
+    main = [s for s in stages if s in ("locate", "predict", "resample", "clean up", "measure")]
+    assert main == ["locate", "predict", "resample", "clean up", "measure"]
+    last = {e.stage: e for e in events}
+    assert all(e.done == e.total for e in last.values())
+
+
+@pytest.mark.parametrize("stage", ["sample scan", "locate", "predict", "resample", "clean up", "measure"])
+def test_a_cancel_in_any_stage_stops_the_run_and_the_next_one_works(stage, segmenter, volume, result):
+    token = CancelToken()
+
+    def stop(event) -> None:
+        if event.stage == stage:
+            token.cancel()
+
+    with pytest.raises(Cancelled):
+        segmenter.segment(volume, progress=stop, cancel=token)
+    assert np.array_equal(segmenter.segment(volume).labels, result.labels)
+
+
+def test_the_model_is_loaded_once(segmenter, volume):
+    first = segmenter.segment(volume).provenance["seconds"]["load model"]
+    assert first < 0.05
+
+
+def test_the_scan_is_not_changed(segmenter, volume):
+    before = volume.array.copy()
+    segmenter.segment(volume)
+    assert np.array_equal(volume.array, before)
+
+
+def test_only_the_chosen_structures_come_out(default_model, volume, result):
+    chosen = Segmenter(default_model, Settings(device="cpu", structures=("LV", "MYO"))).segment(volume)
+    assert set(np.unique(chosen.labels)) == {0, 1, 5}
+    assert np.array_equal(chosen.labels == 1, result.labels == 1)
+    assert {m.structure for m in chosen.measures} == {"LV", "MYO"}
+
+
+def test_the_whole_scan_can_be_tiled_instead(default_model, volume, result):
+    whole = Segmenter(default_model, Settings(device="cpu", locate=False, tile_step=0.8)).segment(volume)
+    a, b = whole.labels == 1, result.labels == 1
+    assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.7
+
+
+def test_a_scan_larger_than_the_tile_is_done_in_tiles(default_model, volume):
+    """Voxels declared 1.35 times larger make a heart that exceeds the tile; the run says so."""
+    g = volume.geometry
+    big = Volume(
+        volume.array, Geometry(g.shape, tuple(1.35 * s for s in g.spacing), g.origin, g.direction), "big", "CT"
+    )
+    found = Segmenter(default_model, Settings(device="cpu")).segment(big)
+    assert "heart-tiled" in [f.code for f in found.findings]
+
+
+def test_findings_come_most_serious_first(result):
+    order = [Severity.ERROR, Severity.WARNING, Severity.INFO]
+    ranks = [order.index(f.severity) for f in result.findings]
+    assert ranks == sorted(ranks)
+
+
+def test_a_device_that_is_not_there_is_named(default_model):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(DeviceError, match="cuda"):
+        Segmenter(default_model, Settings(device="cuda"))
+
+
+def test_a_wrong_setting_says_what_is_right():
+    with pytest.raises(SettingsError, match="LV, RV, LA"):
+        Settings(structures=("liver",)).check()
+
+
+def test_openvino_gives_the_same_labels(default_model, volume, result):
+    pytest.importorskip("openvino", reason="the optional backend is not installed")
+    other = Segmenter(default_model, Settings(device="cpu", backend="openvino")).segment(volume)
+    for s in STRUCTURES:
+        a, b = other.labels == s.label, result.labels == s.label
+        assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.999, s.name
+
+
+def test_noise_as_dark_as_air_is_no_heart(segmenter):
+    noise = np.random.default_rng(0).normal(-900, 60, (100, 128, 128)).astype(np.int16)
+    found = segmenter.segment(Volume(noise, Geometry(noise.shape, (3.0, 3.0, 3.0)), "noise"))
+    assert not found.heart_found
+    assert not found.labels.any()
+
+
+def test_the_larger_of_two_candidates_is_taken():
+    grid = Geometry((20, 20, 40), (6.0,) * 3)
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[5:15, 5:15, 5:15] = 1  # 216 mL
+    labels[5:13, 5:13, 25:33] = 2  # 111 mL
+    box = choose_heart(labels, grid)
+    assert box is not None
+    assert box.volume_ml == pytest.approx(216)
+    assert box.others_ml == pytest.approx((110.6,), rel=1e-3)
+    assert np.allclose(box.center, [57, 57, 57])
+    assert set(np.unique(box.labels)) == {0, 1}
+
+
+def test_a_speck_is_no_heart():
+    grid = Geometry((20, 20, 20), (6.0,) * 3)
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[5:11, 5:11, 5:11] = 1  # 47 mL
+    assert MINIMUM_HEART_ML > 0.216 * 6**3
+    assert choose_heart(labels, grid) is None

@@ -1,0 +1,116 @@
+"""The same anatomy in world space, however the scan's axes are stored: the default model on the shipped sample scan.
+
+Turned and resampled copies are made with cubic splines: a copy should hold what the scan holds, as a second acquisition
+would; linear interpolation of 3 mm voxels would blur it first.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from heartseg import STRUCTURES, Volume
+from heartseg.volume.itk import geometry_of, image_of
+
+
+@pytest.fixture(scope="module")
+def reference(segmenter, volume) -> np.ndarray:
+    labels = segmenter.segment(volume).labels
+    for s in STRUCTURES:
+        assert (labels == s.label).any(), f"{s.name} is empty: the comparison would be void"
+    return labels
+
+
+def as_volume(image: sitk.Image, modality: str) -> Volume:
+    return Volume(sitk.GetArrayFromImage(image), geometry_of(image), "copy", modality)
+
+
+def rotated_grid(image: sitk.Image, degrees: tuple[float, float, float], spacing: float) -> sitk.Image:
+    """An empty grid with turned axes about the scan's centre that covers the scan."""
+    turn = sitk.Euler3DTransform()
+    turn.SetRotation(*(float(np.deg2rad(d)) for d in degrees))
+    matrix = np.array(turn.GetMatrix()).reshape(3, 3)
+    corners = [image.TransformIndexToPhysicalPoint([c * (n - 1) for c, n in zip(pick, image.GetSize(), strict=True)])
+               for pick in itertools.product((0, 1), repeat=3)]  # fmt: skip
+    local = np.array(corners) @ matrix
+    low, high = local.min(0), local.max(0)
+    size = [int(v) for v in np.ceil((high - low) / spacing) + 1]
+    grid = sitk.Image(size, sitk.sitkUInt8)
+    grid.SetSpacing([spacing] * 3)
+    grid.SetDirection(matrix.ravel())
+    grid.SetOrigin(matrix @ low)
+    return grid
+
+
+def dice_on(grid: sitk.Image, found: sitk.Image, reference: np.ndarray) -> dict[str, float]:
+    """Dice per structure at the voxels of ``grid``; borders of ``found`` are interpolated, not rounded to voxels."""
+    mapped = sitk.GetArrayFromImage(sitk.Resample(found, grid, sitk.Transform(), sitk.sitkLabelLinear, 0))
+    scores = {}
+    for s in STRUCTURES:
+        a, b = mapped == s.label, reference == s.label
+        scores[s.key] = 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+    return scores
+
+
+COPIES = [
+    (order, flips)
+    for k, order in enumerate(itertools.permutations(range(3)))
+    for flips in [((k & 1) == 0, (k & 2) == 0, k % 3 == 0)]
+]
+
+
+@pytest.mark.parametrize(("order", "flips"), COPIES)
+def test_permuted_and_flipped_copies_give_identical_voxels(order, flips, segmenter, volume, reference):
+    image = sitk.Flip(sitk.PermuteAxes(image_of(volume.array, volume.geometry), order), flips)
+    found = segmenter.segment(as_volume(image, volume.modality)).labels
+    back = sitk.PermuteAxes(sitk.Flip(sitk.GetImageFromArray(found), flips), [order.index(k) for k in range(3)])
+    assert np.array_equal(sitk.GetArrayFromImage(back), reference)
+
+
+@pytest.fixture(scope="module")
+def base(volume) -> sitk.Image:
+    """The sample with 1.5 mm voxels: at 3 mm, rounding borders to voxels alone costs a vessel 5 % of Dice."""
+    return on_spacing(image_of(volume.array, volume.geometry), (1.5, 1.5, 1.5))
+
+
+@pytest.fixture(scope="module")
+def base_labels(segmenter, base, volume) -> np.ndarray:
+    return segmenter.segment(as_volume(base, volume.modality)).labels
+
+
+def spline_copy(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
+    low = float(sitk.GetArrayViewFromImage(image).min())
+    return sitk.Resample(image, grid, sitk.Transform(), sitk.sitkBSpline, low, sitk.sitkFloat32)
+
+
+def on_spacing(image: sitk.Image, spacing: tuple[float, float, float]) -> sitk.Image:
+    """The same extent in other voxels (x, y, z), mm."""
+    old = image.GetSpacing()
+    grid = sitk.Image([int(n * o / s) for n, o, s in zip(image.GetSize(), old, spacing, strict=True)], sitk.sitkUInt8)
+    grid.SetSpacing(spacing)
+    first = [s / o / 2 - 0.5 for s, o in zip(spacing, old, strict=True)]
+    grid.SetOrigin(image.TransformContinuousIndexToPhysicalPoint(first))
+    grid.SetDirection(image.GetDirection())
+    return spline_copy(image, grid)
+
+
+@pytest.mark.parametrize("degrees", [(0, 0, 30), (30, 0, 0), (15, -20, 10)])
+def test_copies_with_turned_axes_agree(degrees, segmenter, volume, base, base_labels):
+    copy = spline_copy(base, rotated_grid(base, degrees, 1.5))
+    found = segmenter.segment(as_volume(copy, volume.modality))
+    scores = dice_on(base, image_of(found.labels, found.geometry), base_labels)
+    assert min(scores.values()) >= 0.95, scores
+
+
+@pytest.mark.parametrize("spacing", [(1.3, 1.7, 2.1), (0.9, 0.9, 2.5)])
+def test_resampled_copies_agree(spacing, segmenter, volume, base, base_labels):
+    found = segmenter.segment(as_volume(on_spacing(base, spacing), volume.modality))
+    scores = dice_on(base, image_of(found.labels, found.geometry), base_labels)
+    assert min(scores.values()) >= 0.95, scores
+
+
+def test_the_same_scan_twice_gives_the_same_labels(segmenter, volume, reference):
+    assert np.array_equal(segmenter.segment(volume).labels, reference)

@@ -1,0 +1,40 @@
+"""Ways to run a network give what plain torch gives, and a network comes back from wherever it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from heartseg.inference.backends import fuse_norms, torch_predictor
+from heartseg.models.checkpoint import load_networks
+from heartseg.models.folder import ModelFolder
+from tiny_models import make_tiny_model_folder
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory) -> torch.nn.Module:
+    folder = make_tiny_model_folder(tmp_path_factory.mktemp("tiny") / "nnUNetTrainer__nnUNetPlans__3d_fullres")
+    return load_networks(ModelFolder.open(folder))[0]
+
+
+@torch.inference_mode()
+def test_fused_norms_differ_by_rounding_only(network):
+    image = torch.randn(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    fast = fuse_norms(network)(image.contiguous(memory_format=torch.channels_last_3d))
+    assert torch.allclose(fast, network(image), atol=1e-3)
+
+
+@torch.inference_mode()
+def test_a_batch_on_the_cpu_is_its_samples(network):
+    batch = torch.randn(3, 1, 32, 32, 32, generator=torch.Generator().manual_seed(1))
+    run = torch_predictor(network, torch.device("cpu"), torch.float32)
+    assert torch.allclose(run(batch), network(batch), atol=1e-3)
+
+
+def test_the_last_rung_takes_the_network_back_from_the_card(network, monkeypatch):
+    """Without a card here, what is asked of the network stands for the move; a copy made on the card would stay."""
+    asked = []
+    monkeypatch.setattr(network, "to", lambda device, **options: asked.append(device) or network, raising=False)
+    monkeypatch.setattr("heartseg.inference.backends.fuse_norms", lambda moved: moved)
+    torch_predictor(network, torch.device("cpu"), torch.float32)
+    assert asked == [torch.device("cpu")]

@@ -1,0 +1,48 @@
+"""Folders that need nnU-Net itself: run by its predictor where it is installed, refused with the command where not."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from heartseg import Settings, Volume
+from heartseg.errors import DependencyError
+from heartseg.inference.engine import Engine
+from heartseg.models.folder import ModelFolder
+from heartseg.progress import Reporter
+from heartseg.volume import Geometry
+from tiny_models import make_tiny_model_folder, synthetic_volume
+
+REGIONS = {"labels": {"background": 0, "MYO": [1, 2], "LV": [2]}, "regions_class_order": [5, 1]}
+
+
+@pytest.fixture
+def folder(tmp_path) -> ModelFolder:
+    """A model trained on regions has one sigmoid output per region and no background channel."""
+    path = tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    make_tiny_model_folder(path, labels=("LV",), dataset_changes=REGIONS)
+    return ModelFolder.open(path, label_map={5: "MYO", 1: "LV"})
+
+
+@pytest.fixture
+def volume() -> Volume:
+    array, _ = synthetic_volume(2, (40, 40, 40), seed=3)
+    return Volume(array, Geometry(array.shape, (1.5, 1.5, 1.5)))
+
+
+def test_a_region_model_is_run_by_nnunet_and_says_so(folder, volume):
+    assert "region" in str(folder.needs_fallback)
+    reporter = Reporter()
+    prediction = Engine(folder, Settings(device="cpu")).predict(volume, reporter)
+    assert prediction.labels.shape == volume.array.shape
+    assert set(np.unique(prediction.labels)) <= {0, 1, 5}
+    assert prediction.findings[0].code == "nnunet-fallback"
+    assert any("nnU-Net" in text for text in reporter.announcements)
+
+
+def test_without_nnunet_the_message_gives_the_command(folder, volume, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nnunetv2.inference.predict_from_raw_data", None)
+    with pytest.raises(DependencyError, match=r"pip install .*heartseg\[train\]"):
+        Engine(folder, Settings(device="cpu")).predict(volume, Reporter())

@@ -1,0 +1,134 @@
+"""Tiles: nnU-Net's places and weights, progress and cancel at each, and a ladder when memory runs out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from heartseg.errors import Cancelled, DeviceError
+from heartseg.inference.tiles import Rung, gaussian_weights, ladder, predict_tiles, tile_starts
+from heartseg.progress import CancelToken, Reporter
+
+CPU = torch.device("cpu")
+PATCH = (8, 8, 8)
+
+
+def double(batch: torch.Tensor) -> torch.Tensor:
+    return torch.cat([batch, -batch], 1) * 2
+
+
+def run(image, predictor, reporter=None, rungs=None, **options):
+    rungs = rungs or [Rung(CPU, CPU, 1)]
+    return predict_tiles(image, PATCH, predictor, 2, rungs, reporter or Reporter(), **options)
+
+
+@pytest.mark.parametrize("size", [(8, 8, 8), (9, 17, 30), (64, 40, 23)])
+@pytest.mark.parametrize("step", [0.3, 0.5, 0.8, 1.0])
+def test_tiles_lie_where_nnunet_puts_them(size, step):
+    from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
+
+    stock = compute_steps_for_sliding_window(size, PATCH, step)
+    assert tile_starts(size, PATCH, step) == [(z, y, x) for z in stock[0] for y in stock[1] for x in stock[2]]
+
+
+def test_weights_are_nnunets():
+    from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+
+    stock = compute_gaussian((16, 12, 8), 1 / 8, 10, torch.float32, CPU)
+    assert torch.allclose(gaussian_weights((16, 12, 8)), stock, rtol=1e-6)
+
+
+def test_blending_overlapping_tiles_gives_the_prediction_back():
+    image = torch.randn(1, 20, 11, 5)
+    logits = run(image, lambda rung: [double])
+    assert logits.shape == (2, 20, 11, 5)
+    assert torch.allclose(logits, double(image[None])[0], atol=1e-5)
+
+
+def test_folds_and_mirrored_copies_are_averaged():
+    image = torch.randn(1, 8, 8, 8)
+    ramp = torch.arange(8.0).expand(8, 8, 8)
+    logits = run(image, lambda rung: [lambda b: b.repeat(1, 2, 1, 1, 1) + ramp, double], mirror_axes=(2,))
+    expected = (image + 3.5 + 2 * image) / 2  # the ramp and its mirror image average to 3.5
+    assert torch.allclose(logits[:1], expected, atol=1e-5)
+
+
+def test_progress_counts_every_tile():
+    events = []
+    run(torch.zeros(1, 16, 16, 16), lambda rung: [double], Reporter(events.append))
+    assert [e.done for e in events if e.stage == "predict"] == [0, *range(1, 28), 27]
+    assert all(e.total == 27 for e in events)
+    assert events[5].seconds_left is not None
+
+
+@pytest.mark.parametrize("at", [1, 5, 27])
+def test_a_cancel_stops_at_the_next_tile(at):
+    token, calls = CancelToken(), []
+
+    def network(batch):
+        calls.append(1)
+        if len(calls) == at:
+            token.cancel()
+        return double(batch)
+
+    with pytest.raises(Cancelled):
+        run(torch.zeros(1, 16, 16, 16), lambda rung: [network], Reporter(cancel=token))
+    assert len(calls) == at
+
+
+def test_the_ladder_goes_from_the_device_to_the_cpu():
+    gpu = torch.device("cuda:0")
+    assert ladder(gpu, 4) == [
+        Rung(gpu, gpu, 4),
+        Rung(gpu, CPU, 4),
+        Rung(gpu, CPU, 2),
+        Rung(gpu, CPU, 1),
+        Rung(CPU, CPU, 1),
+    ]
+    assert ladder(CPU, 4) == [Rung(CPU, CPU, 1)]
+
+
+@pytest.mark.parametrize("fail_at", [1, 4])
+def test_out_of_memory_goes_on_a_rung_lower_without_repeating_a_tile(fail_at):
+    """Three rungs on the CPU stand for a graphics card's: the error is injected, the climb down is real."""
+    rungs = [Rung(CPU, CPU, 4), Rung(CPU, CPU, 2), Rung(CPU, CPU, 1)]
+    done = {4: 0, 2: 0, 1: 0}
+
+    def networks(rung):
+        def network(batch):
+            done[rung.batch] += len(batch)
+            if rung.batch > 1 and done[rung.batch] >= fail_at * rung.batch:
+                done[rung.batch] -= len(batch)
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return double(batch)
+
+        return [network]
+
+    image, reporter = torch.randn(1, 16, 16, 16), Reporter()
+    logits = run(image, networks, reporter, rungs)
+    assert torch.allclose(logits, double(image[None])[0], atol=1e-5)
+    assert sum(done.values()) == 27
+    assert len(reporter.announcements) == 2
+    assert all("out of memory" in text and "going on from tile" in text for text in reporter.announcements)
+
+
+def test_out_of_memory_on_the_last_rung_is_one_line_with_a_way_out():
+    def network(batch):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+
+    with pytest.raises(DeviceError, match="close other programs"):
+        run(torch.zeros(1, 8, 8, 8), lambda rung: [network])
+
+
+def test_another_error_is_not_taken_for_lack_of_memory():
+    def network(batch):
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        run(torch.zeros(1, 8, 8, 8), lambda rung: [network], rungs=[Rung(CPU, CPU, 2), Rung(CPU, CPU, 1)])
+
+
+def test_two_runs_give_the_same_numbers():
+    image = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 20, 20, 20)).astype(np.float32))
+    assert torch.equal(run(image, lambda rung: [double]), run(image, lambda rung: [double]))

@@ -1,0 +1,1 @@
+# Packaging is not part of the test.

@@ -1,0 +1,289 @@
+"""Loading weights: stock nnU-Net's files are read, hashes are held, and nothing in a file is ever executed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import types
+import zipfile
+
+import pytest
+import torch
+
+from heartseg.errors import ModelError
+from heartseg.models.checkpoint import build_network, load_checkpoint, load_model, load_networks
+from heartseg.models.folder import ModelFolder
+from tiny_models import (
+    MODEL_FOLDER_NAME,
+    held_out_dice,
+    make_tiny_model_folder,
+    synthetic_volume,
+    write_card,
+    write_pickle_bomb,
+)
+
+
+def checkpoint_of(folder):
+    return folder / "fold_0" / "checkpoint_final.pth"
+
+
+def test_nnunets_own_checkpoint_with_numpy_scalars_is_read(cardless):
+    with pytest.raises(Exception, match="Weights only load failed"):
+        torch.load(checkpoint_of(cardless), weights_only=True)
+    found = load_checkpoint(checkpoint_of(cardless))
+    assert found["trainer_name"] == "nnUNetTrainer"
+    assert found["configuration"] == "3d_fullres"
+    assert found["mirroring_axes"] == (0, 1, 2)
+    assert all(isinstance(w, torch.Tensor) for w in found["network_weights"].values())
+
+
+def test_the_allow_list_is_gone_after_loading(cardless):
+    before = set(torch.serialization.get_safe_globals())  # torch keeps a set: its order may change
+    load_checkpoint(checkpoint_of(cardless))
+    assert set(torch.serialization.get_safe_globals()) == before
+
+
+def test_a_stripped_checkpoint_is_read(carded):
+    assert load_checkpoint(checkpoint_of(carded))["configuration"] == "3d_fullres"
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_checkpoint_that_holds_code_is_refused_and_nothing_runs(tmp_path, cardless, legacy):
+    marker = tmp_path / "pwned"
+    bomb = write_pickle_bomb(checkpoint_of(cardless), marker, legacy=legacy)
+    with pytest.raises(ModelError, match=r"holds code .* refused") as error:
+        load_checkpoint(bomb)
+    assert "mkdir" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not marker.exists()
+
+
+def test_the_bomb_of_these_tests_is_a_real_one(tmp_path, cardless):
+    marker = tmp_path / "pwned"
+    bomb = write_pickle_bomb(checkpoint_of(cardless), marker)
+    torch.load(bomb, weights_only=False)
+    assert marker.is_dir()
+
+
+def test_numpys_scalar_is_no_door_to_object_arrays(tmp_path):
+    file = tmp_path / "objects.pth"
+    import numpy as np
+
+    torch.save({"network_weights": {"a": torch.zeros(1)}, "x": np.array([object()], dtype=object)}, file)
+    with pytest.raises(ModelError, match="holds code"):
+        load_checkpoint(file)
+
+
+def test_a_wrong_hash_is_told_before_the_file_is_opened(tmp_path, cardless):
+    marker = tmp_path / "pwned"
+    bomb = write_pickle_bomb(checkpoint_of(cardless), marker)
+    with pytest.raises(ModelError, match=r"has SHA-256 [0-9a-f]{12}\.\.\., the model's card says a{12}\.\.\.:.*again"):
+        load_checkpoint(bomb, "a" * 64)
+    assert not marker.exists()
+
+
+def test_the_cards_hash_is_held_when_a_model_is_loaded(carded):
+    checkpoint = torch.load(checkpoint_of(carded), weights_only=True)
+    torch.save(checkpoint | {"trainer_name": "Another"}, checkpoint_of(carded))
+    with pytest.raises(ModelError, match="has SHA-256"):
+        load_networks(ModelFolder.open(carded))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_a_truncated_checkpoint_is_refused_in_one_line(cardless, share):
+    file = checkpoint_of(cardless)
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ModelError, match="truncated or damaged") as error:
+        load_checkpoint(file)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"hello", b"\x80\x04", b"PK\x03\x04garbage", b"<html>404</html>"])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
+    (tmp_path / "c.pth").write_bytes(content)
+    with pytest.raises(ModelError) as error:
+        load_checkpoint(tmp_path / "c.pth")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [[1], {"state_dict": {}}, {"network_weights": {}}, {"network_weights": {"a": 1}}])
+def test_a_checkpoint_without_weights_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "c.pth")
+    with pytest.raises(ModelError, match="checkpoint"):
+        load_checkpoint(tmp_path / "c.pth")
+
+
+def test_mirroring_axes_that_cannot_be_are_refused(tmp_path):
+    content = {"network_weights": {"a": torch.zeros(1)}, "inference_allowed_mirroring_axes": (0, 7)}
+    torch.save(content, tmp_path / "c.pth")
+    with pytest.raises(ModelError, match="must hold axes 0, 1, 2"):
+        load_checkpoint(tmp_path / "c.pth")
+
+
+def test_a_checkpoint_that_inflates_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "c.pth", "w", zipfile.ZIP_DEFLATED) as z:
+        z.writestr("archive/data/0", bytes(50_000_000))
+    with pytest.raises(ModelError, match="would unpack to 48 MiB and is refused"):
+        load_checkpoint(tmp_path / "c.pth")
+
+
+def test_networks_come_ready_for_inference(cardless):
+    (network,) = load_networks(ModelFolder.open(cardless))
+    assert not network.training
+    assert all(not p.requires_grad and p.dtype == torch.float32 and not p.is_meta for p in network.parameters())
+    assert network(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 4, 16, 16, 16)
+
+
+def test_half_precision_weights_become_single(tmp_path):
+    folder = ModelFolder.open(make_tiny_model_folder(tmp_path / MODEL_FOLDER_NAME, half=True))
+    (network,) = load_networks(folder)
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+
+
+def test_every_fold_is_loaded_and_the_mirroring_axes_with_them(tmp_path):
+    path = make_tiny_model_folder(tmp_path / MODEL_FOLDER_NAME, folds=(0, 1), mirroring_axes=(1, 2))
+    model = load_model(ModelFolder.open(path))
+    assert model.mirroring_axes == (1, 2)
+    first, second = (next(n.parameters()) for n in model.networks)
+    assert not torch.equal(first, second)
+
+
+def test_a_model_trained_without_mirroring_has_no_axes(tmp_path):
+    path = make_tiny_model_folder(tmp_path / MODEL_FOLDER_NAME, mirroring_axes=None)
+    assert load_model(ModelFolder.open(path)).mirroring_axes == ()
+
+
+def change_architecture(folder, **changes):
+    plans = json.loads((folder / "plans.json").read_text())
+    plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"].update(changes)
+    (folder / "plans.json").write_text(json.dumps(plans))
+
+
+def test_weights_of_another_network_are_refused_and_the_first_difference_is_named(cardless):
+    change_architecture(cardless, features_per_stage=[8, 16, 48])
+    with pytest.raises(ModelError, match=r"do not fit the network .*encoder.* instead of \(48, 16, 3, 3, 3\)"):
+        load_networks(ModelFolder.open(cardless))
+
+
+def test_plans_that_ask_for_an_enormous_network_take_no_memory(cardless):
+    change_architecture(cardless, features_per_stage=[100_000, 100_000, 100_000])
+    with pytest.raises(ModelError, match="do not fit"):
+        load_networks(ModelFolder.open(cardless))
+
+
+def test_plans_that_describe_no_network_are_refused(cardless):
+    change_architecture(cardless, kernel_sizes=[[3, 3, 3]])
+    with pytest.raises(ModelError, match=r"PlainConvUNet in .* cannot be built"):
+        load_networks(ModelFolder.open(cardless))
+
+
+@pytest.mark.parametrize(
+    "name", ["torch.nn.init.zeros_", "torch.nn.functional.relu", "torch.nn.Nothing", "torch.nn.modules.os.system"]
+)
+def test_what_is_below_torch_nn_but_no_class_is_refused(cardless, name):
+    change_architecture(cardless, nonlin=name)
+    with pytest.raises(ModelError, match=f"'{name}'"):
+        build_network(ModelFolder.open(cardless))
+
+
+def test_a_function_below_an_allowed_root_is_refused(cardless, monkeypatch):
+    module = types.ModuleType("heartseg.networks.sneaky")
+    module.Net = subprocess.Popen
+    monkeypatch.setitem(sys.modules, "heartseg.networks.sneaky", module)
+    text = (cardless / "plans.json").read_text()
+    stock = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+    text = text.replace(stock, "heartseg.networks.sneaky.Net")
+    (cardless / "plans.json").write_text(text)
+    with pytest.raises(ModelError, match="is refused: it is not a network class"):
+        build_network(ModelFolder.open(cardless))
+
+
+def test_a_configuration_that_contradicts_the_checkpoint_is_refused(cardless):
+    path = cardless.rename(cardless.with_name("nnUNetTrainer__nnUNetPlans__2d"))
+    with pytest.raises(ModelError, match="trained as configuration '3d_fullres'"):
+        load_networks(ModelFolder.open(path))
+
+
+def test_weights_that_are_not_finite_are_refused(cardless):
+    content = load_checkpoint(checkpoint_of(cardless))
+    next(iter(content["network_weights"].values())).fill_(float("nan"))
+    torch.save(content, checkpoint_of(cardless))
+    with pytest.raises(ModelError, match="not finite"):
+        load_networks(ModelFolder.open(cardless))
+
+
+def test_loading_leaves_the_random_numbers_of_the_program_alone(cardless):
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    build_network(ModelFolder.open(cardless))
+    load_networks(ModelFolder.open(cardless))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_loading_imports_none_of_the_heavy_relatives(carded):
+    code = (
+        f"import sys; from heartseg.models.folder import ModelFolder; m = ModelFolder.open({str(carded)!r});"
+        "from heartseg.models.checkpoint import load_networks; load_networks(m);"
+        "heavy = ('nnunetv2', 'batchgenerators', 'timm', 'torchvision', 'einops', 'pandas', 'skimage');"
+        "sys.exit(','.join(n for n in heavy if n in sys.modules) or 0)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True,
+                         text=True, check=False)  # fmt: skip
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.fixture
+def stock_predictor(monkeypatch):
+    """nnU-Net's own predictor; its trainer look-up imports torchvision (through timm), which CPU builds may lack."""
+    pytest.importorskip("nnunetv2")
+    name = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"
+    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    return nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"residual": True, "full_checkpoint": False},
+        {"anisotropic": True, "spacing": (4.0, 1.0, 1.0), "patch": (16, 32, 32), "transpose_forward": (2, 0, 1)},
+        {"normalization": "CTNormalization", "folds": (0, 1), "half": True},
+    ],
+    ids=["plain", "residual", "anisotropic", "two folds in half precision"],
+)
+def test_stock_nnunet_accepts_the_folders_and_computes_the_same(tmp_path, stock_predictor, options):
+    path = make_tiny_model_folder(tmp_path / MODEL_FOLDER_NAME, **options)
+    stock_predictor.initialize_from_trained_model_folder(str(path), use_folds=None)
+    folder = ModelFolder.open(path)
+    assert list(stock_predictor.configuration_manager.patch_size) == list(folder.patch_size)
+    assert list(stock_predictor.configuration_manager.spacing) == list(folder.spacing)
+    assert stock_predictor.label_manager.num_segmentation_heads == folder.num_output_channels
+    assert tuple(stock_predictor.plans_manager.transpose_backward) == folder.transpose_backward
+    model = load_model(folder)
+    assert tuple(stock_predictor.allowed_mirroring_axes) == model.mirroring_axes
+    x = torch.randn(1, 1, *folder.patch_size, generator=torch.Generator().manual_seed(0))
+    for ours, weights in zip(model.networks, stock_predictor.list_of_parameters, strict=True):
+        theirs = stock_predictor.network
+        theirs.load_state_dict(weights)
+        with torch.inference_mode():
+            torch.testing.assert_close(ours(x), theirs.eval()(x), rtol=0, atol=0)
+
+
+def test_a_tiny_model_is_really_trained(tmp_path, stock_predictor):
+    path = make_tiny_model_folder(tmp_path / MODEL_FOLDER_NAME, train_steps=100)
+    write_card(path, ("LV", "RV", "MYO"))
+    (network,) = load_networks(ModelFolder.open(path))
+    dice, shares = held_out_dice(network, json.loads((path / "plans.json").read_text()), 3)
+    assert min(dice) > 0.8
+    assert min(shares) > 0.01
+    stock_predictor.initialize_from_trained_model_folder(str(path), use_folds=(0,))
+    image, truth = synthetic_volume(3, seed=5)
+    found = stock_predictor.predict_single_npy_array(image[None], {"spacing": [1.5, 1.5, 1.5]})
+    for label in (1, 2, 3):
+        both = ((found == label) & (truth == label)).sum()
+        assert 2 * both / ((found == label).sum() + (truth == label).sum()) > 0.8

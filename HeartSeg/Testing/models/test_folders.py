@@ -1,0 +1,322 @@
+"""Opening model folders: what is read from them, what is refused, what needs stock nnU-Net."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from heartseg.errors import ModelError, SettingsError
+from heartseg.models.folder import ModelFolder
+from heartseg.models.labels import parse_label_map
+from tiny_models import make_tiny_model_folder
+
+SHIPPED = Path(__file__).resolve().parents[3] / "Models" / "HeartSeg-Default"
+
+
+def edit(file: Path, change) -> None:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    change(content)
+    file.write_text(json.dumps(content), encoding="utf-8")
+
+
+def edit_configuration(folder: Path, **changes) -> None:
+    edit(folder / "plans.json", lambda p: p["configurations"]["3d_fullres"].update(changes))
+
+
+def test_everything_that_inference_needs_is_read(tmp_path):
+    path = make_tiny_model_folder(
+        tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres",
+        normalization="CTNormalization",
+        patch=(16, 32, 48),
+        spacing=(3.0, 1.0, 1.5),
+        transpose_forward=(2, 0, 1),
+        anisotropic=True,
+        folds=(0, 3),
+    )
+    model = ModelFolder.open(path)
+    assert model.configuration == "3d_fullres"
+    assert model.folds == ("0", "3")
+    assert model.patch_size == (16, 32, 48)
+    assert model.spacing == (3.0, 1.0, 1.5)
+    assert model.transpose_forward == (2, 0, 1)
+    assert model.transpose_backward == (1, 2, 0)
+    assert model.normalization_schemes == ("CTNormalization",)
+    assert model.use_mask_for_norm == (False,)
+    assert model.foreground_intensity_properties_per_channel["0"]["std"] == 200
+    assert model.channel_names == ("CT",)
+    assert (model.num_input_channels, model.num_output_channels) == (1, 4)
+    assert model.labels == ("background", "LV", "RV", "MYO")
+    assert model.resampling_data[0] == "resample_data_or_seg_to_shape"
+    assert model.resampling_probabilities[1]["order"] == 1
+    assert model.needs_fallback is None
+    assert model.card is None
+    np.testing.assert_array_equal(model.structure_lut(), np.array([0, 1, 2, 5], np.uint8))
+
+
+def test_the_parent_of_one_model_is_enough(cardless):
+    assert ModelFolder.open(cardless.parent).path == cardless
+
+
+def test_the_parent_of_two_models_lists_them(cardless):
+    make_tiny_model_folder(cardless.parent / "other__3d_lowres")
+    with pytest.raises(ModelError, match=r"holds 2 models: choose one of nnUNetTrainer__.*, other__3d_lowres"):
+        ModelFolder.open(cardless.parent)
+
+
+def test_the_best_checkpoint_serves_where_the_final_one_is_missing(cardless):
+    (cardless / "fold_0" / "checkpoint_final.pth").rename(cardless / "fold_0" / "checkpoint_best.pth")
+    assert ModelFolder.open(cardless).checkpoints[0].name == "checkpoint_best.pth"
+
+
+def test_fold_all_serves_only_where_there_is_no_numbered_fold(tmp_path):
+    both = make_tiny_model_folder(tmp_path / "a__3d_fullres", folds=("all", 1))
+    only = make_tiny_model_folder(tmp_path / "b__3d_fullres", folds=("all",))
+    assert ModelFolder.open(both).folds == ("1",)
+    assert ModelFolder.open(only).folds == ("all",)
+
+
+def test_without_a_telling_name_the_checkpoint_tells_the_configuration(cardless):
+    renamed = cardless.rename(cardless.with_name("heart"))
+    assert ModelFolder.open(renamed).configuration == "3d_fullres"
+
+
+def test_an_inherited_configuration_is_resolved(cardless):
+    path = cardless.rename(cardless.with_name("x__small"))
+    edit(
+        path / "plans.json",
+        lambda p: p["configurations"].update(small={"inherits_from": "3d_fullres", "patch_size": [16, 16, 16]}),
+    )
+    model = ModelFolder.open(path)
+    assert (model.configuration, model.patch_size, model.spacing) == ("small", (16, 16, 16), (1.5, 1.5, 1.5))
+
+
+def test_configurations_that_inherit_in_a_circle_are_refused(cardless):
+    edit_configuration(cardless, inherits_from="2d")
+    edit(cardless / "plans.json", lambda p: p["configurations"]["2d"].update(inherits_from="3d_fullres"))
+    with pytest.raises(ModelError, match="inherit in a circle: 3d_fullres -> 2d -> 3d_fullres"):
+        ModelFolder.open(cardless)
+
+
+def test_plans_from_before_the_architecture_entry_are_translated(cardless):
+    def to_old(plans):
+        c = plans["configurations"]["3d_fullres"]
+        kwargs = c.pop("architecture")["arch_kwargs"]
+        c.update(
+            UNet_class_name="PlainConvUNet",
+            UNet_base_num_features=8,
+            unet_max_num_features=320,
+            n_conv_per_stage_encoder=kwargs["n_conv_per_stage"],
+            n_conv_per_stage_decoder=kwargs["n_conv_per_stage_decoder"],
+            num_pool_per_axis=[2, 2, 2],
+            pool_op_kernel_sizes=kwargs["strides"],
+            conv_kernel_sizes=kwargs["kernel_sizes"],
+        )
+
+    expected = ModelFolder.open(cardless).network
+    edit(cardless / "plans.json", to_old)
+    found = ModelFolder.open(cardless).network
+    assert found.class_name == expected.class_name
+    assert dict(found.kwargs) == dict(expected.kwargs)
+
+
+@pytest.mark.parametrize("missing", ["plans.json", "dataset.json", "fold_0/checkpoint_final.pth"])
+def test_a_missing_file_is_named(cardless, missing):
+    (cardless / missing).unlink()
+    with pytest.raises(ModelError, match=missing.rpartition("/")[2]) as error:
+        ModelFolder.open(cardless)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_folder_shows_the_expected_layout(tmp_path):
+    with pytest.raises(ModelError, match=r"does not exist: choose a folder with plans.json, dataset.json and fold_"):
+        ModelFolder.open(tmp_path / "nowhere")
+
+
+def test_corrupt_plans_are_named_with_the_place(cardless):
+    (cardless / "plans.json").write_text('{"configurations": {,}}')
+    with pytest.raises(ModelError, match=r"plans.json' is not valid JSON \(line 1, column 21"):
+        ModelFolder.open(cardless)
+
+
+@pytest.mark.parametrize("key", ["patch_size", "spacing", "normalization_schemes"])
+def test_a_key_that_the_configuration_lacks_is_named(cardless, key):
+    edit(cardless / "plans.json", lambda p: p["configurations"]["3d_fullres"].pop(key))
+    with pytest.raises(ModelError, match=f"configuration '3d_fullres' in .* has no '{key}'"):
+        ModelFolder.open(cardless)
+
+
+@pytest.mark.parametrize("value", [[0, 1, 1], [-1, 1, 1], [1, 1], "1", [float("nan"), 1, 1], [True, 1, 1]])
+def test_a_spacing_that_cannot_be_is_refused(cardless, value):
+    edit_configuration(cardless, spacing=value)
+    with pytest.raises(ModelError, match="'spacing' of configuration '3d_fullres'"):
+        ModelFolder.open(cardless)
+
+
+def test_ct_normalisation_without_its_statistics_is_refused(cardless):
+    edit_configuration(cardless, normalization_schemes=["CTNormalization"])
+    edit(cardless / "plans.json", lambda p: p.pop("foreground_intensity_properties_per_channel"))
+    with pytest.raises(ModelError, match="lacks mean, std, percentile_00_5, percentile_99_5"):
+        ModelFolder.open(cardless)
+
+
+def test_a_model_of_two_channels_is_refused(tmp_path):
+    path = make_tiny_model_folder(
+        tmp_path / "m__3d_fullres", dataset_changes={"channel_names": {"0": "CT", "1": "PET"}}
+    )
+    with pytest.raises(ModelError, match=r"wants 2 images per case \(CT, PET\)"):
+        ModelFolder.open(path)
+
+
+def change_network(folder: Path, **changes) -> None:
+    edit(folder / "plans.json", lambda p: p["configurations"]["3d_fullres"]["architecture"].update(changes))
+
+
+@pytest.mark.parametrize("name", ["os.system", "torch.nn.Module", "heartsegx.networks.Net", "nothing"])
+def test_a_network_class_from_elsewhere_is_refused(cardless, name):
+    change_network(cardless, network_class_name=name)
+    with pytest.raises(ModelError, match=f"network class '{name}' .* is refused"):
+        ModelFolder.open(cardless)
+
+
+@pytest.mark.parametrize("value", ["os.system", "torch.load", "torch.nnx.Conv3d", ["torch.nn.Conv3d"]])
+def test_an_argument_that_names_anything_but_torch_nn_is_refused(cardless, value):
+    change_network(cardless, arch_kwargs={"conv_op": value})
+    change_network(cardless, _kw_requires_import=["conv_op"])
+    with pytest.raises(ModelError, match=r"'conv_op' .* refused: HeartSeg resolves torch.nn"):
+        ModelFolder.open(cardless)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"previous_stage": "3d_lowres"}, "second stage of a cascade"),
+        ({"preprocessor_name": "MyPreprocessor"}, "preprocessor 'MyPreprocessor'"),
+        ({"normalization_schemes": ["MyNorm"]}, "normalisation 'MyNorm'"),
+        ({"resampling_fn_data": "no_resampling_hack"}, "resampling 'no_resampling_hack'"),
+        ({"patch_size": [32, 32], "spacing": [1, 1]}, "2D configuration"),
+    ],
+)
+def test_what_our_own_loop_cannot_do_is_said(cardless, changes, reason):
+    edit_configuration(cardless, **changes)
+    assert reason in (ModelFolder.open(cardless).needs_fallback or "")
+
+
+def test_a_network_with_more_requirements_than_torch_needs_stock_nnunet(cardless):
+    change_network(cardless, network_class_name="dynamic_network_architectures.architectures.primus.Primus")
+    assert "Primus' needs more packages than torch" in (ModelFolder.open(cardless).needs_fallback or "")
+
+
+def test_a_label_manager_of_its_own_needs_stock_nnunet(cardless):
+    edit(cardless / "plans.json", lambda p: p.update(label_manager="Mine"))
+    assert "label manager 'Mine'" in (ModelFolder.open(cardless).needs_fallback or "")
+
+
+def test_region_based_training_needs_stock_nnunet_and_keeps_its_label_values(cardless):
+    edit(
+        cardless / "dataset.json",
+        lambda d: d.update(labels={"background": 0, "whole heart": [1, 2], "LV": 2}, regions_class_order=[1, 2]),
+    )
+    model = ModelFolder.open(cardless)
+    assert model.needs_fallback == "it was trained on overlapping regions"
+    assert model.labels == ("whole heart", "LV")
+    assert model.structure_lut().tolist() == [0, 0, 1]
+    assert model.unmapped == ("whole heart",)
+
+
+def test_a_class_that_has_moved_between_versions_is_found_by_name(cardless):
+    old_home = "dynamic_network_architectures.architectures.residual_unet.ResidualEncoderUNet"
+    change_network(cardless, network_class_name=old_home)
+    assert ModelFolder.open(cardless).needs_fallback is None
+
+
+def set_labels(folder: Path, **labels: int) -> None:
+    edit(folder / "dataset.json", lambda d: d.update(labels={"background": 0, **labels}))
+
+
+def test_labels_are_matched_by_name_and_the_rest_is_listed(cardless):
+    set_labels(cardless, Right_Ventricle=1, left_ventricle_blood_cavity=2, lung=3)
+    model = ModelFolder.open(cardless)
+    assert model.structure_lut().tolist() == [0, 2, 1, 0]
+    assert model.unmapped == ("lung",)
+
+
+def test_a_label_map_goes_before_names(cardless):
+    model = ModelFolder.open(cardless, {1: "PA", 3: "ao"})
+    assert model.structure_lut().tolist() == [0, 7, 0, 6]
+    assert model.unmapped == ("RV",)
+    assert ModelFolder.open(cardless, ((1, "PA"),)).structure_lut().tolist() == [0, 7, 0, 0]
+
+
+def test_the_card_goes_before_names(carded):
+    edit(carded / "heartseg.json", lambda c: c.update(labels={"1": "RA"}))
+    assert ModelFolder.open(carded).structure_lut().tolist() == [0, 4, 0, 0]
+
+
+def test_if_no_label_is_known_the_labels_and_the_syntax_are_shown(cardless):
+    set_labels(cardless, liver=1, spleen=2)
+    model = ModelFolder.open(cardless)
+    with pytest.raises(ModelError) as error:
+        model.structure_lut()
+    assert "1=liver, 2=spleen" in str(error.value)
+    assert '--labels "1=LV,2=MYO"' in str(error.value)
+
+
+def test_a_label_map_for_labels_that_are_not_there_is_refused(cardless):
+    with pytest.raises(ModelError, match=r"label 9 is not among those of .*1=LV, 2=RV, 3=MYO"):
+        ModelFolder.open(cardless, {9: "LV"})
+    with pytest.raises(ModelError, match=r"structure 'XX' for label 1 is unknown: choose from LV"):
+        ModelFolder.open(cardless, {1: "XX"})
+
+
+def test_heads_come_in_the_order_of_label_values_and_the_ignore_label_has_none(cardless):
+    edit(cardless / "dataset.json", lambda d: d.update(labels={"MYO": 2, "background": 0, "LV": 1, "ignore": 3}))
+    model = ModelFolder.open(cardless)
+    assert model.labels == ("background", "LV", "MYO")
+    assert model.ignore_label == 3
+    assert model.num_output_channels == 3
+
+
+@pytest.mark.parametrize(
+    "labels", [{"0": "background", "1": "LV"}, {"background": 0}, [], {"background": 0, "LV": "a"}]
+)
+def test_labels_that_nnunet_would_not_write_are_refused(cardless, labels):
+    edit(cardless / "dataset.json", lambda d: d.update(labels=labels))
+    with pytest.raises(ModelError, match="'labels' in"):
+        ModelFolder.open(cardless)
+
+
+def test_a_label_map_is_parsed_from_the_command_line_s_syntax():
+    assert parse_label_map("1=LV, 2=myo;3=RV") == {1: "LV", 2: "MYO", 3: "RV"}
+
+
+@pytest.mark.parametrize("text", ["", "LV=1", "1=XX", "0=LV", "1", "1=LV,1=RV", "-1=LV", "1=LV,"])
+def test_a_label_map_that_cannot_be_is_refused_in_one_line(text):
+    with pytest.raises(SettingsError) as error:
+        parse_label_map(text)
+    assert "\n" not in str(error.value)
+
+
+def test_opening_a_model_imports_neither_torch_nor_nnunetv2(carded):
+    code = (
+        "import sys; from heartseg.models import find_model;"
+        f"m = find_model({str(carded)!r}); m.structure_lut();"
+        "sys.exit(','.join(n for n in ('torch', 'nnunetv2', 'SimpleITK', 'scipy') if n in sys.modules) or 0)"
+    )
+    root = Path(__file__).parents[2] / "Logic"
+    run = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(root)},
+                         capture_output=True, text=True, check=False)  # fmt: skip
+    assert run.returncode == 0, run.stderr
+
+
+def test_the_shipped_model_can_be_used():
+    from heartseg.findings import Severity
+    from heartseg.models.checking import check_model
+
+    findings = check_model(SHIPPED)
+    assert not [f.message for f in findings if f.severity is Severity.ERROR]

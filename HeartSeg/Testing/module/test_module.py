@@ -1,0 +1,223 @@
+"""HeartSeg.py on the real scene, without the application."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+import slicer
+
+from heartseg.anatomy import KEYS, STRUCTURES
+from heartseg.errors import Cancelled, DependencyError, InputError
+from heartseg.progress import CancelToken, ProgressEvent
+from heartseg.result import Result
+from heartseg.scene.terminology import CONTEXT_NAME, terminology_context
+
+
+def add_scan(shape=(10, 12, 14), name: str = "scan"):
+    return slicer.util.addVolumeFromArray(np.zeros(shape, np.int16), ijkToRAS=np.diag([-1.0, 2, 3, 1]), name=name)
+
+
+def made_up(volume, progress=None, cancel=None) -> Result:
+    """A run of two steps that finds a left ventricle, reports and can be stopped."""
+    for done in (1, 2):
+        if progress:
+            progress(ProgressEvent("predict", done, 2))
+        if cancel:
+            cancel.check()
+    labels = np.zeros(volume.geometry.shape, np.uint8)
+    labels[2:8, 3:9, 4:10] = 1
+    return Result(labels, volume.geometry)
+
+
+def test_it_introduces_itself(module) -> None:
+    parent = slicer.modules.HeartSegInstance.parent
+    assert parent.title == "HeartSeg"
+    assert parent.categories == ["Cardiac"]
+    assert "not a medical device" in parent.helpText
+    assert parent.contributors
+    assert parent.acknowledgementText
+
+
+def test_process_gives_a_segmentation_on_the_scans_grid_and_the_result(module) -> None:
+    scan = add_scan()
+    node, result = module.HeartSegLogic().process(scan, segment=made_up)
+    assert node.IsA("vtkMRMLSegmentationNode")
+    assert node.GetSegmentation().GetSegmentIDs() == KEYS
+    mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, "LV", scan)
+    assert np.array_equal(mask != 0, result.mask("LV"))
+
+
+def test_process_fills_the_node_that_it_is_given(module) -> None:
+    given = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+    node, _ = module.HeartSegLogic().process(add_scan(), given, segment=made_up)
+    assert node is given
+
+
+def test_progress_reaches_the_caller(module) -> None:
+    seen: list[ProgressEvent] = []
+    module.HeartSegLogic().process(add_scan(), segment=made_up, progress=seen.append)
+    assert [event.done for event in seen] == [1, 2]
+
+
+def test_a_stopped_run_changes_no_node(module) -> None:
+    given = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+    given.GetSegmentation().AddEmptySegment("earlier", "earlier")
+    cancel = CancelToken()
+    with pytest.raises(Cancelled):
+        module.HeartSegLogic().process(
+            add_scan(), given, segment=made_up, cancel=cancel, progress=lambda event: cancel.cancel()
+        )
+    assert given.GetSegmentation().GetSegmentIDs() == ("earlier",)
+
+
+def test_a_scan_deleted_while_the_engine_runs_is_one_line(module) -> None:
+    scan = add_scan()
+    with pytest.raises(InputError, match="left the scene"):
+        module.HeartSegLogic().process(scan, segment=made_up, progress=lambda e: slicer.mrmlScene.RemoveNode(scan))
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+
+
+def test_no_scan_is_one_line(module) -> None:
+    with pytest.raises(InputError, match="no volume is chosen"):
+        module.HeartSegLogic().process(None, segment=made_up)
+
+
+def test_a_missing_torch_is_one_line_that_says_how_to_install_it(module, monkeypatch) -> None:
+    import heartseg.inference
+
+    monkeypatch.delitem(sys.modules, "heartseg.inference.engine", raising=False)
+    monkeypatch.delattr(heartseg.inference, "engine", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(DependencyError, match=r"missing \(torch\): install torch with the PyTorch extension"):
+        module.HeartSegLogic().process(add_scan())
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+
+
+def test_the_table_is_named_after_the_scan(module) -> None:
+    logic = module.HeartSegLogic()
+    _, result = logic.process(add_scan(), segment=made_up)
+    assert logic.fillTable(result, "scan").GetName() == "scan measures"
+
+
+def test_parameters_live_in_the_scene(module, tmp_path) -> None:
+    scan = add_scan(name="chosen")
+    parameters = module.HeartSegLogic().getParameterNode()
+    assert parameters.inputVolume is None
+    parameters.inputVolume = scan
+    assert module.HeartSegLogic().getParameterNode().inputVolume is scan
+    slicer.mrmlScene.Clear(0)
+    assert module.HeartSegLogic().getParameterNode().inputVolume is None
+
+
+def test_parameters_refuse_a_node_of_another_kind(module) -> None:
+    with pytest.raises(TypeError, match="inputVolume must be a vtkMRMLScalarVolumeNode"):
+        module.HeartSegLogic().getParameterNode().inputVolume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode")
+
+
+def test_its_own_self_test_passes_here(module) -> None:
+    slicer.selfTests["HeartSeg"](msec=0)
+
+
+def test_summary_says_what_was_found(module) -> None:
+    from heartseg.findings import Finding, Severity
+
+    labels, geometry = np.zeros((2, 2, 2), np.uint8), None
+    quiet = Result(labels, geometry)
+    loud = Result(labels, geometry, findings=(Finding("x", Severity.WARNING, "The aorta is cut off."),))
+    assert "Look at the result" in module.HeartSegWidget.summary(quiet)
+    assert module.HeartSegWidget.summary(loud) == "warning: The aorta is cut off."
+
+
+def test_reload_forgets_the_package(module, monkeypatch) -> None:
+    before = {n: m for n, m in sys.modules.items() if n.partition(".")[0] == "heartseg"}
+    try:
+        module.purge_package()
+        assert not [n for n in sys.modules if n.partition(".")[0] == "heartseg"]
+        assert importlib.import_module("heartseg.anatomy") is not before["heartseg.anatomy"]
+    finally:
+        module.purge_package()
+        sys.modules.update(before)
+
+
+def test_the_file_imports_only_what_the_application_has(repository: Path) -> None:
+    tree = ast.parse((repository / "HeartSeg" / "HeartSeg.py").read_text(encoding="utf-8"))
+    allowed = {*sys.stdlib_module_names, "slicer", "vtk", "qt", "ctk", "numpy", "SimpleITK"}
+    roots = set()
+    for statement in tree.body:  # the TYPE_CHECKING block is an `if`, and is not looked into
+        if isinstance(statement, ast.Import):
+            roots |= {alias.name.partition(".")[0] for alias in statement.names}
+        elif isinstance(statement, ast.ImportFrom):
+            roots.add((statement.module or "").partition(".")[0])
+    assert roots <= allowed
+
+
+def test_loading_it_does_not_load_torch(repository: Path) -> None:
+    code = (
+        "import sys; from heartseg.scene import host\n"
+        f"host.load_module({str(repository / 'HeartSeg' / 'HeartSeg.py')!r})\n"
+        "print([n for n in ('torch', 'nnunetv2', 'SimpleITK', 'matplotlib') if n in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(repository / "HeartSeg" / "Logic")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == "[]"
+    assert "ERR" not in run.stderr
+
+
+def test_the_terminology_file_is_what_the_anatomy_says(repository: Path) -> None:
+    path = repository / "HeartSeg" / "Resources" / "HeartSeg.term.json"
+    assert json.loads(path.read_text(encoding="utf-8")) == terminology_context()
+
+
+def test_slicer_offers_our_terminology(module) -> None:
+    logic = slicer.modules.terminologies.logic()
+    assert logic.IsTerminologyContextLoaded(CONTEXT_NAME)
+    category = slicer.vtkSlicerTerminologyCategory()
+    assert logic.GetNthCategoryInTerminology(CONTEXT_NAME, 0, category)
+    assert logic.GetNumberOfTypesInTerminologyCategory(CONTEXT_NAME, category) == len(STRUCTURES)
+    for index, expected in enumerate(STRUCTURES):
+        kind = slicer.vtkSlicerTerminologyType()
+        assert logic.GetNthTypeInTerminologyCategory(CONTEXT_NAME, category, index, kind)
+        assert kind.GetCodeValue() == expected.snomed_code
+        assert tuple(kind.GetRecommendedDisplayRGBValue()) == expected.color
+
+
+def test_the_panels_file_connects_every_node_selector_to_the_scene(repository: Path) -> None:
+    root = ElementTree.parse(repository / "HeartSeg" / "Resources" / "UI" / "HeartSeg.ui").getroot()
+    selectors = {w.get("name") for w in root.iter("widget") if w.get("class") == "qMRMLNodeComboBox"}
+    connected = {
+        c.findtext("receiver") for c in root.iter("connection") if "setMRMLScene" in (c.findtext("slot") or "")
+    }
+    assert selectors == connected == {"inputSelector", "outputSelector"}
+
+
+def test_the_panels_code_uses_only_widgets_and_parameters_that_exist(module, repository: Path) -> None:
+    source = (repository / "HeartSeg" / "HeartSeg.py").read_text(encoding="utf-8")
+    root = ElementTree.parse(repository / "HeartSeg" / "Resources" / "UI" / "HeartSeg.ui").getroot()
+    names = {w.get("name") for w in root.iter("widget")}
+    used = {
+        node.attr
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "ui"
+    }
+    assert used <= names
+    bound = {p.findtext("string") for p in root.iter("property") if p.get("name") == "SlicerParameterName"}
+    assert bound == set(module.HeartSegLogic().getParameterNode().allParameters)
+
+
+def test_the_icon_is_a_png_of_128_by_128(repository: Path) -> None:
+    header = (repository / "HeartSeg" / "Resources" / "Icons" / "HeartSeg.png").read_bytes()[:24]
+    assert header[:8] == b"\x89PNG\r\n\x1a\n"
+    assert (int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")) == (128, 128)

@@ -1,0 +1,390 @@
+"""A result folder appears whole or not at all, and what is said about it is true."""
+
+from __future__ import annotations
+
+import builtins
+import csv
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from heartseg.errors import DependencyError, OutputError
+from heartseg.output import FORMATS, check_output_folder, staged_folder, write_result
+from heartseg.progress import Reporter
+from heartseg.result import Measure, Result
+from heartseg.volume import Geometry, Volume
+
+GRID = Geometry((24, 30, 36), (1.5, 1.25, 2.0), (-31.0, 12.0, -250.5), (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0))
+PLAIN = ["labels", "csv"]
+
+
+@pytest.fixture(scope="module")
+def labels() -> np.ndarray:
+    made = np.zeros(GRID.shape, np.uint8)
+    made[5:14, 6:16, 8:20] = 5
+    made[7:13, 8:14, 10:17] = 1
+    made[4:12, 7:17, 20:29] = 2
+    return made
+
+
+@pytest.fixture(scope="module")
+def result(labels) -> Result:
+    return Result(labels, GRID, measures=(Measure("LV", "volume", 1.5, "mL"),), provenance={"seconds": {"predict": 1}})
+
+
+@pytest.fixture(scope="module")
+def volume(labels) -> Volume:
+    noise = np.random.default_rng(0).integers(-100, 400, GRID.shape)
+    return Volume((noise + labels * 50).astype(np.int16), GRID, "scan")
+
+
+def names(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+# --- what is written --------------------------------------------------------------------------------------------------
+
+
+def test_everything_is_written_and_the_report_lists_it(result, volume, tmp_path):
+    written = write_result(result, volume, tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert set(written["files"]) == names(tmp_path / "out") == set(report["output"]["files"])
+    top = {p.name for p in (tmp_path / "out").iterdir()}
+    assert top == {
+        "segmentation.seg.nrrd",
+        "labels.nii.gz",
+        "surfaces",
+        "measurements.csv",
+        "preview.png",
+        "report.json",
+    }
+    assert report["output"]["skipped"] == {}
+    assert report["output"]["seconds"]["write"] > 0
+    assert len(list((tmp_path / "out" / "surfaces").glob("*.stl"))) == 3
+    assert set(tmp_path.iterdir()) == {tmp_path / "out"}
+
+
+def test_the_label_map_lies_exactly_on_the_scans_grid(result, volume, labels, tmp_path):
+    write_result(result, volume, tmp_path / "out", PLAIN)
+    image = sitk.ReadImage(str(tmp_path / "out" / "labels.nii.gz"))
+    assert np.array_equal(sitk.GetArrayFromImage(image), labels)
+    # NIfTI keeps 32-bit floats: 2^-24 of the largest coordinate (250 mm), and of the direction's unit vectors
+    assert image.GetSpacing() == pytest.approx(GRID.spacing, rel=1e-6)
+    assert image.GetOrigin() == pytest.approx(GRID.origin, abs=1e-4)
+    assert image.GetDirection() == pytest.approx(GRID.direction, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("formats", "expected"),
+    [
+        (["labels"], {"labels.nii.gz"}),
+        (["csv"], {"measurements.csv"}),
+        (["seg"], {"segmentation.seg.nrrd"}),
+        ([], set()),
+        (["stl", "csv"], {"surfaces/left_ventricle.stl", "surfaces/right_ventricle.stl",
+                          "surfaces/left_ventricular_myocardium.stl", "measurements.csv"}),
+    ],
+)  # fmt: skip
+def test_a_choice_of_formats_is_written_and_nothing_else(result, volume, tmp_path, formats, expected):
+    written = write_result(result, volume, tmp_path / "out", formats)
+    assert names(tmp_path / "out") == expected | {"report.json"} == set(written["files"])
+
+
+def test_the_preview_alone_leaves_no_surfaces(result, volume, tmp_path):
+    write_result(result, volume, tmp_path / "out", ["preview"])
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"preview.png", "report.json"}
+
+
+def test_numbers_come_with_units(result, volume, tmp_path):
+    write_result(result, volume, tmp_path / "out", ["csv"])
+    text = (tmp_path / "out" / "measurements.csv").read_text(encoding="utf-8-sig")
+    rows = list(csv.reader(text.splitlines()))
+    assert any("mL" in cell for row in rows for cell in row)
+
+
+def test_an_empty_result_is_written_too(volume, tmp_path):
+    empty = Result(np.zeros(GRID.shape, np.uint8), GRID)
+    written = write_result(empty, volume, tmp_path / "out", ["seg", "labels", "stl", "csv"])
+    assert set(written["files"]) == {"segmentation.seg.nrrd", "labels.nii.gz", "measurements.csv", "report.json"}
+
+
+def test_files_are_readable_for_others_as_the_umask_allows(result, volume, tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_result(result, volume, tmp_path / "out", PLAIN)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o750
+
+
+def test_an_unknown_format_is_refused(result, volume, tmp_path):
+    with pytest.raises(OutputError, match="format dicom is unknown: choose from seg, labels"):
+        write_result(result, volume, tmp_path / "out", ["labels", "dicom"])
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- missing packages -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """Make packages look as if they were not installed."""
+
+    def hide(*packages: str) -> None:
+        real_import, real_find = builtins.__import__, importlib.util.find_spec
+
+        def importing(name, *more, **kinds):
+            if name.split(".")[0] in packages and not (more and more[-1] and isinstance(more[-1], int)):
+                raise ImportError(f"No module named {name!r}")
+            return real_import(name, *more, **kinds)
+
+        def finding(name, *more):
+            return None if name.split(".")[0] in packages else real_find(name, *more)
+
+        monkeypatch.setattr(builtins, "__import__", importing)
+        monkeypatch.setattr(importlib.util, "find_spec", finding)
+
+    return hide
+
+
+def test_without_the_optional_packages_the_rest_is_written_and_the_report_says_what_is_not(
+    result, volume, tmp_path, without
+):
+    without("slicer", "matplotlib")
+    write_result(result, volume, tmp_path / "out")
+    assert names(tmp_path / "out") == {"labels.nii.gz", "measurements.csv", "report.json"}
+    skipped = json.loads((tmp_path / "out" / "report.json").read_text())["output"]["skipped"]
+    assert set(skipped) == {"seg", "stl", "preview"}
+    assert all("heartseg[app]" in why for why in skipped.values())
+
+
+@pytest.mark.parametrize(("name", "package"), [("seg", "slicer"), ("stl", "slicer"), ("preview", "matplotlib")])
+def test_a_format_that_was_asked_for_by_name_must_be_possible(result, volume, tmp_path, without, name, package):
+    without(package)
+    with pytest.raises(DependencyError, match=rf"format {name} needs .*{package}.*pip install"):
+        write_result(result, volume, tmp_path / "out", [name])
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- whole or not at all ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, ValueError])
+def test_what_ends_early_leaves_nothing(tmp_path, error):
+    with pytest.raises((error, OutputError)), staged_folder(tmp_path / "new" / "deep" / "out") as stage:
+        (stage / "labels.nii.gz").write_text("half")
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_ends_early_leaves_the_folders_of_others(tmp_path):
+    with pytest.raises(KeyboardInterrupt), staged_folder(tmp_path / "new" / "out"):
+        (tmp_path / "new" / "other").touch()
+        raise KeyboardInterrupt
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["other"]
+
+
+def test_nothing_is_to_be_seen_before_the_end(tmp_path):
+    with staged_folder(tmp_path / "out") as stage:
+        (stage / "report.json").write_text("{}")
+        assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out" / "report.json").read_text() == "{}"
+
+
+def earlier(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "report.json").write_text("earlier")
+    (folder / "preview.png").write_text("earlier")
+    return folder
+
+
+def test_overwriting_replaces_the_whole_result(result, volume, tmp_path):
+    write_result(result, volume, earlier(tmp_path / "out"), PLAIN, overwrite=True)
+    assert names(tmp_path / "out") == {"labels.nii.gz", "measurements.csv", "report.json"}
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_overwrite_that_ends_early_leaves_the_earlier_result(tmp_path):
+    folder = earlier(tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt), staged_folder(folder, overwrite=True):
+        raise KeyboardInterrupt
+    assert names(folder) == {"report.json", "preview.png"}
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_overwrite_that_fails_at_the_last_step_leaves_the_earlier_result(tmp_path, monkeypatch):
+    folder = earlier(tmp_path / "out")
+    rename = Path.rename
+
+    def failing(self, target):
+        if "old" not in str(target) and self.name != "old":
+            raise PermissionError(13, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OutputError, match="Permission denied"), staged_folder(folder, overwrite=True):
+        pass
+    assert names(folder) == {"report.json", "preview.png"}
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "scan.nii.gz", ".git"])
+def test_overwriting_refuses_to_delete_what_is_no_result(tmp_path, name):
+    folder = earlier(tmp_path / "out")
+    (folder / name).touch()
+    with pytest.raises(OutputError, match=rf"{name}.*--overwrite would delete it"):
+        check_output_folder(folder, overwrite=True)
+
+
+def test_what_systems_scatter_does_not_count(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".DS_Store").touch()
+    assert check_output_folder(tmp_path / "out") == tmp_path / "out"
+
+
+def dead_pid() -> int:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+def test_leftovers_of_killed_runs_go_and_those_of_living_ones_stay(tmp_path):
+    killed, alive = tmp_path / f".out.partial-{dead_pid()}-x", tmp_path / f".out.partial-{os.getppid()}-x"
+    other, strange = tmp_path / f".another.partial-{dead_pid()}-x", tmp_path / ".out.partial-mine"
+    for folder in (killed, alive, other, strange):
+        folder.mkdir()
+        (folder / "labels.nii.gz").touch()
+    with staged_folder(tmp_path / "out"):
+        pass
+    assert {p.name for p in tmp_path.iterdir()} == {"out", alive.name, other.name, strange.name}
+
+
+def test_a_kill_between_the_old_and_the_new_result_brings_the_old_one_back(tmp_path):
+    keep = tmp_path / f".out.partial-{dead_pid()}-x"
+    keep.mkdir()
+    earlier(keep / "old")
+    with pytest.raises(KeyboardInterrupt), staged_folder(tmp_path / "out"):
+        raise KeyboardInterrupt
+    assert names(tmp_path / "out") == {"report.json", "preview.png"}
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_names_with_characters_that_mean_something_to_globs(tmp_path):
+    folder = tmp_path / "out [1]*"
+    leftover = tmp_path / f".out [1]*.partial-{dead_pid()}-x"
+    leftover.mkdir()
+    with staged_folder(folder):
+        pass
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_link_to_a_folder_stays_a_link(result, volume, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write_result(result, volume, tmp_path / "link", PLAIN)
+    assert (tmp_path / "link").is_symlink()
+    assert "report.json" in names(tmp_path / "real")
+
+
+def test_the_folder_that_one_stands_in(result, volume, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    write_result(result, volume, ".", PLAIN)
+    assert "report.json" in names(tmp_path / "out")
+
+
+def test_cancelling_while_writing_leaves_nothing(result, volume, tmp_path):
+    from heartseg.errors import Cancelled
+
+    reporter = Reporter(lambda event: reporter.cancel.cancel() if event.done == 1 else None)
+    with pytest.raises(Cancelled):
+        write_result(result, volume, tmp_path / "out", PLAIN, reporter=reporter)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- full disks and mounts --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts real file systems of a few kB; needs root."""
+    mounted: list[Path] = []
+
+    def mount(kilobytes: int) -> Path:
+        folder = tmp_path / f"disk{kilobytes}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+        if not hasattr(os, "geteuid") or os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("mounting a small disk needs root on Linux; the file size limit is tested instead")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("kilobytes", [4, 8, 16, 32, 64, 120])
+def test_a_disk_that_gets_full_at_any_step(result, volume, small_disk, kilobytes):
+    disk = small_disk(kilobytes)
+    (disk / "keep").mkdir()
+    with pytest.raises(OutputError) as caught:
+        write_result(result, volume, disk / "keep" / "out")
+    assert str(caught.value).startswith(f"disk full while writing {disk / 'keep' / 'out'}: free some space")
+    assert [p.name for p in disk.rglob("*")] == ["keep"]
+
+
+def test_a_disk_that_gets_full_while_overwriting_leaves_the_earlier_result(result, volume, small_disk):
+    disk = small_disk(24)
+    folder = earlier(disk / "out")
+    with pytest.raises(OutputError, match="disk full"):
+        write_result(result, volume, folder, overwrite=True)
+    assert names(disk) == {"out/report.json", "out/preview.png"}
+
+
+def test_a_mounted_folder_is_written_into(result, volume, small_disk):
+    disk = small_disk(4096)
+    write_result(result, volume, disk, PLAIN)
+    assert names(disk) == {"labels.nii.gz", "measurements.csv", "report.json"}
+    write_result(result, volume, disk, ["labels"], overwrite=True)
+    assert names(disk) == {"labels.nii.gz", "report.json"}
+    assert [p for p in disk.iterdir() if p.is_dir()] == []
+
+
+def test_files_that_may_not_grow_count_as_a_full_disk(tmp_path):
+    """RLIMIT_FSIZE in a process of its own: this works without root."""
+    pytest.importorskip("resource", reason="needs POSIX limits")
+    program = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from heartseg.errors import OutputError
+from heartseg.output import write_result
+from heartseg.result import Result
+from heartseg.volume import Geometry, Volume
+grid = Geometry((40, 40, 40), (1, 1, 1), (0, 0, 0))
+labels = np.random.default_rng(0).integers(0, 7, grid.shape).astype(np.uint8)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    write_result(Result(labels, grid), Volume(labels, grid, "scan"), Path(sys.argv[1]), ["labels", "csv"])
+except OutputError as error:
+    print(error)
+"""
+    root = Path(__file__).resolve().parents[2] / "Logic"
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "out")],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(root)}, timeout=240,
+    )  # fmt: skip
+    assert run.stdout.startswith(f"disk full while writing {tmp_path / 'out'}"), run
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_formats_are_described_for_the_help():
+    assert all(": " in text for text in FORMATS.values())

@@ -1,0 +1,203 @@
+"""Clean-up keeps one heart and lists what it took."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from heartseg.errors import Cancelled
+from heartseg.postprocess import HOLE_FILLED, NOT_CONNECTED, SEPARATE_PIECE, clean_labels
+from heartseg.progress import Reporter
+from heartseg.volume.geometry import Geometry
+from phantoms import heart_phantom
+
+
+@pytest.fixture(scope="module")
+def heart():
+    return heart_phantom((2.0, 2.0, 2.0), shape=(110, 110, 110))
+
+
+def ball(labels, center, radius):
+    z, y, x = np.ogrid[: labels.shape[0], : labels.shape[1], : labels.shape[2]]
+    return (z - center[0]) ** 2 + (y - center[1]) ** 2 + (x - center[2]) ** 2 <= radius**2
+
+
+def inside(labels, label, depth):
+    """Index of a voxel of ``label`` that is deeper than ``depth`` voxels below its surface."""
+    from scipy import ndimage
+
+    distance = ndimage.distance_transform_edt(labels == label)
+    assert distance.max() > depth
+    return np.unravel_index(int(distance.argmax()), labels.shape)
+
+
+def test_a_clean_heart_stays_as_it_is(heart):
+    labels, geometry, _ = heart
+    cleaned, removals = clean_labels(labels, geometry)
+    assert removals == ()
+    assert np.array_equal(cleaned, labels)
+    assert cleaned is not labels
+
+
+def test_an_empty_map_stays_empty(heart):
+    labels, geometry, _ = heart
+    cleaned, removals = clean_labels(np.zeros_like(labels), geometry)
+    assert not cleaned.any()
+    assert removals == ()
+
+
+def test_a_piece_far_from_the_heart_is_removed_and_listed_with_its_place_and_size(heart):
+    labels, geometry, _ = heart
+    broken = labels.copy()
+    piece = ball(labels, (8, 8, 8), 5)
+    broken[piece] = 1
+    before = broken.copy()
+    cleaned, removals = clean_labels(broken, geometry)
+    assert np.array_equal(cleaned, labels)
+    assert np.array_equal(broken, before), "the input was modified"
+    (removal,) = removals
+    assert (removal.structure, removal.voxels) == ("LV", int(piece.sum()))
+    assert removal.reason == NOT_CONNECTED
+    assert removal.volume_ml == pytest.approx(piece.sum() * 0.008)
+    assert removal.center_lps == pytest.approx(tuple(geometry.index_to_world((8, 8, 8))), abs=1e-3)
+
+
+def test_a_larger_piece_off_the_heart_does_not_win_over_the_smaller_one_in_it(heart):
+    labels, geometry, _ = heart
+    broken = labels.copy()
+    broken[broken == 1] = 0
+    center = inside(labels, 1, 5)
+    small = ball(labels, center, 4)
+    broken[small] = 1
+    broken[ball(labels, (14, 14, 14), 11)] = 1
+    cleaned, _ = clean_labels(broken, geometry)
+    # The small LV floats in the wall at up to 25 mm; without the wall's contact it would be off the heart.
+    assert not (cleaned[:28, :28, :28] == 1).any()
+
+
+def test_a_vessel_that_a_valve_gap_separates_from_its_ventricle_stays(heart):
+    labels, geometry, _ = heart
+    from scipy import ndimage
+
+    gap = labels.copy()
+    near = ndimage.binary_dilation(np.isin(labels, (2, 5)), iterations=1)
+    gap[(labels == 7) & near] = 0  # one voxel, 2 mm, of nothing between PA and RV
+    cleaned, removals = clean_labels(gap, geometry)
+    assert (cleaned == 7).sum() == (gap == 7).sum()
+    assert removals == ()
+
+
+def test_a_second_piece_within_the_heart_is_removed(heart):
+    labels, geometry, _ = heart
+    broken = labels.copy()
+    place = ball(labels, inside(labels, 2, 5), 3)
+    broken[place] = 4
+    cleaned, removals = clean_labels(broken, geometry)
+    assert [r.structure for r in removals] == ["RA", "RV"]
+    assert removals[0].reason.startswith(SEPARATE_PIECE)
+    assert removals[1].reason == HOLE_FILLED, "the hole it left in the ventricle is filled, and that is said"
+    assert np.array_equal(cleaned, labels)
+
+
+@pytest.mark.parametrize(("radius", "kept"), [(5, True), (2, False)])
+def test_the_pulmonary_artery_keeps_large_pieces_only(heart, radius, kept):
+    labels, geometry, _ = heart
+    broken = labels.copy()
+    # The LA's roof is part of the heart, so the piece is connected to the heart, but not to the trunk.
+    center = inside(labels, 3, 8)
+    piece = ball(labels, center, radius)
+    broken[piece] = 7
+    assert (piece.sum() / (labels == 7).sum() >= 0.05) == kept
+    cleaned, _ = clean_labels(broken, geometry)
+    assert bool((cleaned[piece] == 7).all()) == kept
+
+
+def test_holes_are_filled_up_to_one_millilitre_and_in_blood_only(heart):
+    labels, geometry, _ = heart
+    small, large = labels.copy(), labels.copy()
+    small[ball(labels, inside(labels, 1, 8), 2)] = 0  # 33 voxels of 8 mm³
+    large[ball(labels, inside(labels, 1, 8), 4)] = 0  # 257 voxels, 2.1 mL
+    wall = labels.copy()
+    wall[inside(labels, 5, 1)] = 0
+    filled, removals = clean_labels(small, geometry)
+    assert np.array_equal(filled, labels)
+    assert [(r.structure, r.voxels, r.reason) for r in removals] == [("LV", 33, HOLE_FILLED)]
+    for untouched in (large, wall):
+        cleaned, removals = clean_labels(untouched, geometry)
+        assert np.array_equal(cleaned, untouched)
+        assert removals == ()
+
+
+def test_many_specks_are_one_entry(heart):
+    labels, geometry, _ = heart
+    broken = labels.copy()
+    broken[2:20:4, 2:20:4, 2] = 6
+    cleaned, removals = clean_labels(broken, geometry)
+    assert np.array_equal(cleaned, labels)
+    (removal,) = removals
+    assert removal.voxels == 25
+    assert "25 specks" in removal.reason
+
+
+ORDERS = ((0, 1, 2), (2, 1, 0), (1, 2, 0), (0, 2, 1))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("flips", [(), (0,), (1, 2), (0, 1, 2)])
+def test_the_result_does_not_depend_on_how_the_array_is_stored(order, flips):
+    labels, geometry, _ = heart_phantom((3.0, 2.5, 4.0))
+    broken = labels.copy()
+    broken[:2, :2, :2] = 1
+    broken[-2:, -2:, -2:] = 1
+    broken[labels == 6] = 0
+    z, y, x = (int(v) for v in np.round(geometry.world_to_index(np.array([-16.0, -30.0, 0.0]))))
+    broken[z, y, x - 4 : x - 2] = 6  # two equally large pieces of aorta within the RV: one of them stays
+    broken[z, y, x + 2 : x + 4] = 6
+    expected, expected_removals = clean_labels(broken, geometry)
+    assert (expected == 6).sum() == 2
+
+    stored, turned = _turned(broken, geometry, order, flips)
+    cleaned, removals = clean_labels(stored, turned)
+    back = np.flip(cleaned, flips).transpose(np.argsort(order))
+    assert np.array_equal(back, expected)
+    assert removals == expected_removals
+
+
+def _turned(array, geometry, order, flips):
+    """The same volume, stored with other axes: ``np.flip(array.transpose(order), flips)`` and its geometry."""
+    turned = np.flip(array.transpose(order), flips)
+    columns = [geometry.direction_matrix[:, 2 - order[2 - k]] for k in range(3)]
+    spacing = [geometry.spacing[2 - order[2 - k]] for k in range(3)]
+    corner = np.zeros(3)
+    for axis in flips:
+        columns[2 - axis] = -columns[2 - axis]
+        corner[order[axis]] = array.shape[order[axis]] - 1
+    origin = geometry.index_to_world(corner)
+    direction = tuple(float(v) for v in np.stack(columns, axis=1).ravel())
+    return turned, Geometry(turned.shape, tuple(spacing), tuple(map(float, origin)), direction)
+
+
+def test_a_label_without_structure_is_refused(heart):
+    labels, geometry, _ = heart
+    broken = labels.copy()
+    broken[0, 0, 0] = 9
+    with pytest.raises(ValueError, match="label 9"):
+        clean_labels(broken, geometry)
+
+
+def test_a_cancelled_run_stops(heart):
+    labels, geometry, _ = heart
+    reporter = Reporter()
+    reporter.cancel.cancel()
+    with pytest.raises(Cancelled):
+        clean_labels(labels, geometry, reporter)
+
+
+def test_the_real_hearts_lose_next_to_nothing(shared_data):
+    from hearts import model_heart
+
+    for number in (1, 4, 11, 16):
+        labels, geometry = model_heart(shared_data, number)
+        cleaned, removals = clean_labels(labels, geometry)
+        assert (cleaned != labels).sum() == sum(r.voxels for r in removals)
+        assert sum(r.volume_ml for r in removals) < 0.1

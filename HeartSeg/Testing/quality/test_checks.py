@@ -1,0 +1,280 @@
+"""Good hearts raise no error; every way to break one raises the finding that names it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from heartseg.anatomy import STRUCTURES, structure
+from heartseg.findings import Severity
+from heartseg.measure import measure_structures
+from heartseg.postprocess import clean_labels
+from heartseg.quality import check_result
+from heartseg.volume.geometry import Geometry
+from heartseg.volume.types import Volume
+from phantoms import heart_phantom
+
+
+@pytest.fixture(scope="module")
+def heart():
+    return heart_phantom((2.0, 2.0, 2.0))
+
+
+def findings_of(labels, geometry, image=None, modality="", clean=True, structures=STRUCTURES):
+    cleaned, removals = clean_labels(labels, geometry) if clean else (labels, ())
+    volume = Volume(labels if image is None else image, geometry, modality=modality)
+    return check_result(volume, cleaned, measure_structures(volume, cleaned, structures), removals, structures)
+
+
+def codes(findings, *severities):
+    return {f.code for f in findings if not severities or f.severity in severities}
+
+
+def swapped(labels, a, b):
+    table = np.arange(8, dtype=np.uint8)
+    table[[structure(a).label, structure(b).label]] = structure(b).label, structure(a).label
+    return table[labels]
+
+
+def without(labels, *keys):
+    return np.where(np.isin(labels, [structure(k).label for k in keys]), 0, labels).astype(np.uint8)
+
+
+def shifted(labels, key, zyx_mm, spacing=2.0):
+    """The structure moved over its surroundings; what it left is background."""
+    label = structure(key).label
+    moved = np.roll(labels == label, [round(v / spacing) for v in zyx_mm], (0, 1, 2))
+    broken = without(labels, key)
+    broken[moved] = label
+    return broken
+
+
+def test_a_good_heart_has_no_findings(heart):
+    labels, geometry, image = heart
+    assert findings_of(labels, geometry, image, "CT") == ()
+
+
+def test_an_empty_map_is_no_heart_and_nothing_else(heart):
+    labels, geometry, image = heart
+    (finding,) = findings_of(np.zeros_like(labels), geometry, image, "CT")
+    assert (finding.code, finding.severity) == ("no-heart", Severity.ERROR)
+
+
+def test_a_fragment_is_no_heart_and_its_size_is_said(heart):
+    labels, geometry, image = heart
+    (finding,) = findings_of(np.where(labels == 6, 6, 0).astype(np.uint8), geometry, image, "CT")
+    assert finding.code == "no-heart"
+    assert finding.values["volume_ml"] == pytest.approx((labels == 6).sum() * 0.008)
+    assert finding.values["limit_ml"] == pytest.approx(0.3 * (40 + 60 + 25 + 25 + 50 / 1.05))
+
+
+@pytest.mark.parametrize("key", ["LA", "AO", "PA", "RA"])
+def test_a_missing_structure_is_named(heart, key):
+    labels, geometry, image = heart
+    errors = [f for f in findings_of(without(labels, key), geometry, image, "CT") if f.severity is Severity.ERROR]
+    assert [(f.code, f.structure) for f in errors] == [("structure-missing", key)]
+
+
+def test_a_structure_that_the_model_does_not_know_is_not_missing(heart):
+    labels, geometry, image = heart
+    known = tuple(s for s in STRUCTURES if s.key != "PA")
+    assert findings_of(without(labels, "PA"), geometry, image, "CT", structures=known) == ()
+
+
+def test_a_mirrored_scan_has_its_sides_swapped_and_no_other_error(heart):
+    labels, geometry, image = heart
+    findings = findings_of(labels[:, :, ::-1], geometry, image[:, :, ::-1], "CT")
+    assert codes(findings) == {"sides-swapped"}
+    assert {(f.structure, f.values["other"]) for f in findings} == {("RA", "LA"), ("RV", "LV")}
+
+
+def test_a_scan_upside_down_is_noticed(heart):
+    labels, geometry, _ = heart
+    assert codes(findings_of(labels[::-1], geometry)) == {"sides-swapped"}
+
+
+@pytest.mark.parametrize(
+    ("pair", "expected"),
+    [
+        (("LV", "RV"), {"sides-swapped", "not-enclosed", "wrong-neighbours"}),
+        (("LA", "RA"), {"sides-swapped", "wrong-neighbours"}),
+        (("AO", "PA"), {"wrong-neighbours"}),
+        (("LV", "MYO"), {"not-enclosed", "wrong-neighbours"}),
+        (("LV", "LA"), {"not-enclosed"}),
+        (("RV", "RA"), {"wrong-neighbours"}),
+    ],
+)
+def test_swapped_labels_are_errors(heart, pair, expected):
+    labels, geometry, _ = heart
+    assert codes(findings_of(swapped(labels, *pair), geometry), Severity.ERROR) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "zyx_mm", "expected"),
+    [
+        ("LV", (0, 16, 16), "not-enclosed"),
+        ("MYO", (16, 16, -16), "not-enclosed"),
+        ("LA", (20, 12, 0), "wrong-neighbours"),
+        ("RA", (16, 16, -8), "wrong-neighbours"),
+        ("AO", (20, 0, 0), "wrong-neighbours"),
+        ("PA", (10, 0, 30), "wrong-neighbours"),
+        ("RV", (0, 20, 20), "not-enclosed"),
+    ],
+)
+def test_a_shifted_structure_is_an_error(heart, key, zyx_mm, expected):
+    labels, geometry, _ = heart
+    found = codes(findings_of(shifted(labels, key, zyx_mm), geometry, clean=False), Severity.ERROR)
+    assert expected in found
+
+
+HALVES = {
+    "upper": np.s_[40:], "lower": np.s_[:40], "anterior": np.s_[:, :40], "posterior": np.s_[:, 40:],
+    "right": np.s_[:, :, :35], "left": np.s_[:, :, 40:],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_half_a_heart_is_an_error(heart, half):
+    labels, geometry, _ = heart
+    broken = labels.copy()
+    broken[HALVES[half]] = 0
+    assert codes(findings_of(broken, geometry), Severity.ERROR) & {"not-enclosed", "structure-missing"}
+
+
+def test_a_hole_in_the_wall_is_a_warning_with_its_share(heart):
+    labels, geometry, _ = heart
+    broken = labels.copy()
+    world = geometry.index_to_world(np.stack(np.meshgrid(*map(np.arange, labels.shape), indexing="ij"), axis=-1))
+    axis = np.array([0.62, -0.52, -0.59])
+    broken[(broken == 5) & (world @ (axis / np.linalg.norm(axis)) > 32)] = 0
+    (finding,) = findings_of(broken, geometry)
+    assert (finding.code, finding.severity) == ("not-enclosed", Severity.WARNING)
+    assert 0.10 < finding.values["open_share"] <= 0.18
+
+
+def test_a_heart_cut_by_the_scan_says_on_which_side_of_the_patient(heart):
+    labels, geometry, _ = heart
+    cut = np.s_[:, :, 6:]  # the right border of the scan, in LPS the low end of x
+    findings = findings_of(labels[cut], geometry.cropped((slice(None), slice(None), slice(6, None))))
+    found = [f for f in findings if f.code == "cut-by-border"]
+    assert [(f.structure, f.values["sides"], f.severity) for f in found] == [("RA", ["right"], Severity.WARNING)]
+
+
+def test_the_side_is_right_on_a_flipped_grid_too(heart):
+    labels, geometry, _ = heart
+    part = labels[:, :, 6:]
+    grid = geometry.cropped((slice(None), slice(None), slice(6, None)))
+    corner = grid.index_to_world((grid.shape[0] - 1, 0, grid.shape[2] - 1))
+    flipped = Geometry(grid.shape, grid.spacing, tuple(map(float, corner)), (-1.0, 0, 0, 0, 1, 0, 0, 0, -1))
+    there = findings_of(part, grid)
+    back = findings_of(part[::-1, :, ::-1], flipped)
+    assert [f.values["sides"] for f in back if f.code == "cut-by-border"] == [["right"]]
+    assert there == back
+
+
+def test_great_arteries_at_the_upper_border_are_for_the_record_only(heart):
+    labels, geometry, _ = heart
+    top = 65
+    findings = findings_of(labels[:top], geometry.cropped((slice(0, top), slice(None), slice(None))))
+    assert [(f.code, f.structure, f.severity) for f in findings] == [
+        ("cut-by-border", "AO", Severity.INFO), ("cut-by-border", "PA", Severity.INFO)
+    ]  # fmt: skip
+
+
+def test_a_small_heart_is_implausible_in_volume_mass_and_diameter():
+    labels, geometry, _ = heart_phantom((2.0, 2.0, 2.0))
+    small = Geometry(geometry.shape, (1.4, 1.4, 1.4))
+    found = [f for f in findings_of(labels, small) if f.code == "volume-implausible"]
+    # Volumes shrink to 0.343, diameters to 0.7: LV 33 and RV 48 mL, LA 23, RA 22 mL, wall 39 g, aorta 19.6 mm; but the
+    # trunk, 16.8 mm, is still plausible.
+    assert {f.structure for f in found} == {"LV", "RV", "LA", "RA", "MYO", "AO"}
+    assert {f.values["quantity"] for f in found} == {"volume", "mass", "diameter"}
+
+
+def test_removed_pieces_are_reported_with_their_volume(heart):
+    labels, geometry, _ = heart
+    few, much = labels.copy(), labels.copy()
+    few[1:6, 1:6, 1:6] = 1  # 1 mL
+    much[1:12, 1:12, 1:12] = 1  # 10.6 mL
+    for broken, severity, ml in ((few, Severity.INFO, 1.0), (much, Severity.WARNING, 11**3 * 0.008)):
+        (finding,) = findings_of(broken, geometry)
+        assert (finding.code, finding.severity, finding.structure) == ("several-components", severity, "LV")
+        assert finding.values["removed_ml"] == pytest.approx(ml)
+
+
+def test_filled_holes_are_reported(heart):
+    labels, geometry, _ = heart
+    broken = labels.copy()
+    z, y, x = (int(v) for v in np.round(geometry.world_to_index(np.zeros(3))))
+    broken[z, y, x] = 0
+    (finding,) = findings_of(broken, geometry)
+    assert (finding.code, finding.severity) == ("holes-filled", Severity.INFO)
+
+
+@pytest.mark.parametrize(
+    ("blood_hu", "expected"), [(110.0, Severity.WARNING), (150.0, Severity.WARNING), (300.0, None)]
+)
+def test_ct_without_contrast_is_doubtful(heart, blood_hu, expected):
+    labels, geometry, image = heart
+    flat = np.where(np.isin(labels, (1, 2, 3, 4, 6, 7)), image - 350.0 + blood_hu, image)
+    found = [f for f in findings_of(labels, geometry, flat, "CT") if f.code == "contrast-doubtful"]
+    assert [f.severity for f in found] == ([expected] if expected else [])
+    if blood_hu == 110.0:
+        assert "No contrast medium" in found[0].message
+
+
+def test_contrast_that_has_not_reached_the_right_heart_is_for_the_record(heart):
+    labels, geometry, image = heart
+    early = np.where(np.isin(labels, (2, 4, 7)), image - 240.0, image)
+    (finding,) = findings_of(labels, geometry, early, "CT")
+    assert (finding.code, finding.severity) == ("contrast-doubtful", Severity.INFO)
+    assert "RV" in finding.message
+    assert "LV" not in finding.message
+
+
+def test_mr_blood_may_be_dark(heart):
+    labels, geometry, image = heart
+    assert findings_of(labels, geometry, -image, "MR") == ()
+
+
+def test_thick_slices_are_mentioned():
+    labels, geometry, image = heart_phantom((1.5, 1.5, 5.0))
+    (finding,) = findings_of(labels, geometry, image, "CT")
+    assert (finding.code, finding.severity) == ("low-resolution", Severity.INFO)
+    assert finding.values["spacing_mm"] == 5.0
+
+
+def test_every_finding_is_one_sentence_with_a_known_code(heart):
+    labels, geometry, _ = heart
+    broken = swapped(labels, "LV", "RV")
+    for finding in findings_of(broken[10:], geometry.cropped((slice(10, None), slice(None), slice(None)))):
+        assert finding.code in check_result.__doc__
+        assert finding.message.endswith(".")
+        assert "\n" not in finding.message
+
+
+def test_nineteen_real_hearts_and_the_labelled_ct_raise_no_error(shared_data):
+    from hearts import labelled_ct, model_heart
+
+    for number in range(1, 20):
+        labels, geometry = model_heart(shared_data, number)
+        findings = findings_of(labels, geometry)
+        assert codes(findings, Severity.ERROR) == set(), f"subject {number}"
+        assert codes(findings, Severity.WARNING) <= {"volume-implausible"}, "the PA of two is a stub of 14-15 mm"
+    volume, labels = labelled_ct(shared_data)
+    assert codes(findings_of(labels, volume.geometry, volume.array), Severity.ERROR, Severity.WARNING) == set()
+
+
+def test_a_real_heart_that_is_broken_raises_errors(shared_data):
+    from hearts import model_heart
+
+    labels, geometry = model_heart(shared_data, 1)
+    middle = [int(np.median(i)) for i in np.nonzero(labels)]
+    for axis in range(3):
+        for half in (slice(0, middle[axis]), slice(middle[axis], None)):
+            broken = labels.copy()
+            broken[(slice(None),) * axis + (half,)] = 0
+            assert codes(findings_of(broken, geometry), Severity.ERROR), f"axis {axis}, {half}"
+    for pair in (("LV", "RV"), ("LA", "RA"), ("AO", "PA"), ("LV", "MYO")):
+        assert codes(findings_of(swapped(labels, *pair), geometry), Severity.ERROR), pair
+    assert "sides-swapped" in codes(findings_of(labels[:, :, ::-1], geometry), Severity.ERROR)

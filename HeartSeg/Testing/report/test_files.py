@@ -1,0 +1,106 @@
+"""What is written can be read by others: spreadsheets, JSON parsers, people."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from heartseg.anatomy import STRUCTURES
+from heartseg.errors import OutputError
+from heartseg.findings import Finding, Severity
+from heartseg.measure import measure_structures
+from heartseg.report import format_findings, measurements_table, report_dict, write_measurements, write_report
+from heartseg.result import Measure, Removal, Result
+from heartseg.volume.types import Volume
+from phantoms import heart_phantom
+
+
+@pytest.fixture(scope="module")
+def result():
+    labels, geometry, image = heart_phantom((2.5, 2.5, 2.5))
+    labels[labels == 7] = 0
+    findings = (
+        Finding("low-resolution", Severity.INFO, "Thick slices.", None, {"spacing_mm": np.float32(2.5)}),
+        Finding("structure-missing", Severity.ERROR, "The pulmonary artery was not found.", "PA"),
+    )
+    return Result(
+        labels,
+        geometry,
+        STRUCTURES,
+        findings,
+        measure_structures(Volume(image, geometry, modality="CT"), labels),
+        (Removal("LV", 12, 0.19, (1.0, -2.0, 3.5), "separate piece, under 1 % of the largest"),),
+        {"model": {"name": "phantom", "version": "1"}, "seconds": {"predict": float("nan")}, "count": np.int64(3)},
+    )
+
+
+def test_the_csv_has_one_line_per_measure_and_reads_back(result, tmp_path):
+    write_measurements(result, tmp_path / "m.csv")
+    with (tmp_path / "m.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["structure", "name", "quantity", "value", "unit", "note"]
+    assert len(rows) == len(result.measures)
+    for row, measure in zip(rows, result.measures, strict=True):
+        assert (row["structure"], row["quantity"], row["unit"]) == (measure.structure, measure.quantity, measure.unit)
+        if measure.value is None:
+            assert row["value"] == ""
+        else:
+            assert float(row["value"]) == pytest.approx(measure.value, abs=0.051)
+
+
+def test_notes_with_commas_stay_in_their_column(tmp_path, result):
+    labels, geometry = result.labels, result.geometry
+    noted = Result(labels, geometry, measures=(Measure("AO", "diameter", 30.0, "mm", 'inner, "median"'),))
+    write_measurements(noted, tmp_path / "m.csv")
+    with (tmp_path / "m.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file))[1] == ["AO", "ascending aorta", "diameter", "30.00", "mm", 'inner, "median"']
+
+
+def test_the_table_has_a_row_for_every_structure_that_was_asked_for(result):
+    rows = {row.key: row for row in measurements_table(result)}
+    assert list(rows) == [s.key for s in STRUCTURES]
+    assert rows["MYO"].mass_g == pytest.approx(rows["MYO"].volume_ml * 1.05)
+    assert rows["AO"].diameter_mm == pytest.approx(28, rel=0.05)
+    assert rows["LV"].diameter_mm is None
+    assert rows["LV"].intensity_unit == "HU"
+    assert rows["PA"].volume_ml is None
+
+
+def test_the_json_names_its_schema_and_holds_everything(result, tmp_path):
+    write_report(result, tmp_path / "r.json", {"input": {"path": "scan.nii.gz"}})
+    report = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert report["schema"] == {"name": "heartseg-report", "version": 1}
+    assert report["heart_found"] is True
+    assert report["worst"] == "error"
+    assert report["findings"][0]["severity"] == "info"
+    assert report["findings"][0]["values"] == {"spacing_mm": 2.5}
+    assert report["removals"][0]["center_lps"] == [1.0, -2.0, 3.5]
+    assert report["provenance"] == {
+        "model": {"name": "phantom", "version": "1"},
+        "seconds": {"predict": None},
+        "count": 3,
+    }
+    assert report["input"] == {"path": "scan.nii.gz"}
+    assert {"structure": "LV", "quantity": "volume", "unit": "mL"}.items() <= report["measures"][0].items()
+    assert len(report["measures"]) == len(result.measures)
+
+
+def test_extra_fields_cannot_replace_the_reports_own(result):
+    with pytest.raises(ValueError, match="findings"):
+        report_dict(result, {"findings": []})
+
+
+def test_a_folder_that_does_not_exist_is_an_output_error_that_names_the_file(result, tmp_path):
+    for write in (write_measurements, write_report):
+        with pytest.raises(OutputError, match="nowhere"):
+            write(result, tmp_path / "nowhere" / "file")
+
+
+def test_findings_are_printed_most_serious_first(result):
+    lines = format_findings(result).splitlines()
+    assert lines[0] == "error  structure-missing: The pulmonary artery was not found."
+    assert lines[1].startswith("info   low-resolution: ")
+    assert format_findings(Result(result.labels, result.geometry)) == "no findings"

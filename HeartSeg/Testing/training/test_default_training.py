@@ -1,0 +1,179 @@
+"""The training loop: it learns, stops and goes on, and its export loads in stock nnU-Net."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import types
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from heartseg.synthesis.regions import IGNORE, Region
+from heartseg.synthesis.scenes import Scene, save_scene
+from heartseg.synthesis.views import draw_fine_view
+from heartseg.training.default import Recipe, Trainer
+from heartseg.training.evaluate import load_snapshot
+from heartseg.training.export import CHECKPOINT, export_model, scene_facts
+from heartseg.training.losses import cross_entropy_and_dice
+from heartseg.training.scoring import dice_scores, score_scenes, summary
+from heartseg.training.stages import FINE, STAGES, build_network
+from heartseg.training.stream import SampleStream
+
+TINY = replace(FINE, patch=32, features=(4, 4, 8, 8, 8), draw_view=draw_fine_view, learning_rate=1e-2)
+
+
+@pytest.fixture(scope="module")
+def scene_folder(tmp_path_factory):
+    """A block heart of seven slabs in muscle and lung: enough to learn from in a few steps."""
+    folder = tmp_path_factory.mktemp("scenes")
+    regions = np.full((90, 90, 90), Region.LUNG, np.uint8)
+    regions[15:75, 15:75, 15:75] = Region.MUSCLE
+    target = np.zeros((50, 50, 50), np.uint8)
+    for k in range(7):
+        regions[20 + 7 * k : 27 + 7 * k, 20:70, 20:70] = k + 1
+        target[7 * k : 7 * k + 7] = k + 1
+    save_scene(Scene(regions, target, (20, 20, 20), 1.5, (66.0, 67.0, 67.0), "thorax", 1, 0), folder, "block")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(scene_folder, tmp_path_factory):
+    """A tiny run of 60 steps, and the losses on its way."""
+    out = tmp_path_factory.mktemp("run")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    trainer = Trainer(TINY, scene_folder, out / "fine", Recipe(minutes=60, max_steps=60, warm_up=5, workers=0))
+    trainer.run()
+    torch.set_num_threads(threads)
+    return trainer
+
+
+def test_a_few_steps_lower_the_loss(trained):
+    losses = [entropy for _, entropy, _ in trained.history]
+    assert trained.step == 60
+    assert np.mean(losses[-15:]) < 0.9 * np.mean(losses[:10])
+
+
+def test_a_run_goes_on_where_it_stopped(trained, scene_folder):
+    again = Trainer(TINY, scene_folder, trained.out, Recipe(minutes=60, max_steps=62, workers=0))
+    assert again.resume()
+    assert again.step == 60
+    for old, new in zip(trained.average.parameters(), again.average.parameters(), strict=True):
+        assert torch.equal(old, new)
+    again.run()
+    assert again.step == 62
+
+
+def test_a_finished_run_has_nothing_left_to_do(trained, scene_folder):
+    again = Trainer(TINY, scene_folder, trained.out, Recipe(minutes=60, max_steps=60, workers=0))
+    again.resume()
+    assert again.fraction() >= 1
+
+
+def test_the_stream_repeats_its_samples_by_number(scene_folder):
+    def samples(start: int, count: int):
+        stream = iter(SampleStream(scene_folder, TINY, 3, start, torch.zeros(1)))
+        return [next(stream) for _ in range(count)]
+
+    (a, b, c), (later,) = samples(0, 3), samples(2, 1)
+    assert torch.equal(c[0], later[0])
+    assert torch.equal(c[1], later[1])
+    assert not torch.equal(a[0], b[0])
+
+
+def test_an_empty_folder_of_scenes_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no scene of kind"):
+        next(iter(SampleStream(tmp_path, TINY, 0, 0, torch.zeros(1))))
+
+
+def test_ignored_voxels_do_not_touch_the_loss():
+    logits = torch.randn(1, 8, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    target = torch.randint(0, 8, (1, 4, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    target[:, 2:] = IGNORE
+    changed = logits.clone()
+    changed[:, :, 2:] = 50.0 * torch.randn(1, 8, 2, 4, 4, generator=torch.Generator().manual_seed(2))
+    for a, b in zip(cross_entropy_and_dice(logits, target), cross_entropy_and_dice(changed, target), strict=True):
+        assert float(a) == pytest.approx(float(b), rel=1e-5)
+
+
+def test_a_right_answer_costs_nothing():
+    target = torch.arange(8, dtype=torch.uint8).reshape(1, 2, 2, 2)
+    logits = 40 * torch.nn.functional.one_hot(target.long(), 8).movedim(-1, 1).float()
+    entropy, dice = cross_entropy_and_dice(logits, target, heart_weight=6.0)
+    assert float(entropy) == pytest.approx(0, abs=1e-6)
+    assert float(dice) == pytest.approx(0, abs=1e-5)
+
+
+def test_validation_scores_every_structure(trained, scene_folder):
+    scores = score_scenes(trained.average, TINY, scene_folder)
+    assert set(scores) == {"LV", "RV", "LA", "RA", "MYO", "AO", "PA", "mean"}
+    assert all(0 <= row["mean"] <= 1 for row in scores.values())
+
+
+def test_scores_are_summed_up_over_the_cases_that_have_a_structure():
+    truth = np.array([[[1, 1, 2, 0]]], np.uint8)
+    found = np.array([[[1, 0, 2, 2]]], np.uint8)
+    keep = np.array([[[True, True, True, False]]])
+    case = dice_scores(found, truth, keep)
+    assert case == {"LV": pytest.approx(2 / 3), "RV": 1.0}
+    assert summary([case, {"LV": 1.0}])["RV"] == {"mean": 1.0, "sd": 0.0}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, scene_folder):
+    """A model folder of untrained networks of the true size."""
+    run, out = tmp_path_factory.mktemp("full"), tmp_path_factory.mktemp("Models") / "HeartSeg-Default"
+    networks = {}
+    for name, stage in STAGES.items():
+        torch.manual_seed(1)
+        networks[name] = build_network(stage.features)
+        (run / name).mkdir()
+        torch.save({"step": 1, "seconds": 1.0, "weights": networks[name].state_dict()}, run / name / "snapshot.pt")
+    export_model(run, out, scene_facts(scene_folder, 0), [])
+    return run, out, networks
+
+
+def test_the_export_loads_with_weights_only_and_is_small(exported):
+    _, out, _ = exported
+    for path, limit in ((out / CHECKPOINT, 12e6), (out / "finder" / CHECKPOINT, 3.2e6)):
+        checkpoint = torch.load(path, weights_only=True)
+        assert set(checkpoint) == {
+            "network_weights",
+            "trainer_name",
+            "init_args",
+            "inference_allowed_mirroring_axes",
+        }
+        assert path.stat().st_size < limit
+
+
+def test_the_card_holds_the_hashes_of_both_checkpoints(exported):
+    _, out, _ = exported
+    card = json.loads((out / "heartseg.json").read_text())
+    assert card["schema"] == "heartseg-model-1"
+    assert set(card["files"]) == {CHECKPOINT, f"finder/{CHECKPOINT}"}
+    for name, digest in card["files"].items():
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
+    inner = json.loads((out / "finder" / "heartseg.json").read_text())
+    assert (card["normalization_extent"], inner["normalization_extent"]) == ("crop", "scan")
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+def test_stock_nnunet_takes_the_folder_and_computes_the_same(exported, stage, monkeypatch):
+    predictor_module = pytest.importorskip("nnunetv2.inference.predict_from_raw_data", reason="nnunetv2 not installed")
+    # The trainer look-up would import the primus trainers, which need a torchvision that fits torch.
+    blank = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"
+    monkeypatch.setitem(sys.modules, blank, types.ModuleType(blank))
+    run, out, _ = exported
+    folder = out / "finder" if stage.name == "finder" else out
+    predictor = predictor_module.nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False)
+    predictor.initialize_from_trained_model_folder(str(folder), use_folds=(0,), checkpoint_name="checkpoint_final.pth")
+    assert predictor.configuration_manager.normalization_schemes == ["ZScoreNormalization"]
+    assert predictor.configuration_manager.spacing == [stage.spacing] * 3
+    image = torch.randn(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    ours = load_snapshot(run, stage)
+    with torch.inference_mode():
+        assert torch.allclose(predictor.network.eval()(image), ours(image), atol=1e-5)

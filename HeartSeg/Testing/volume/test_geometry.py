@@ -1,0 +1,107 @@
+"""Where voxels lie: index to world and back, and the way to the nearest LPS axes, for every orientation there is."""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heartseg.volume import Geometry, to_nearest_lps
+
+ORIENTATIONS = [(order, signs) for order in permutations(range(3)) for signs in product((1, -1), repeat=3)]
+
+angles = st.tuples(*[st.floats(-0.35, 0.35)] * 3)  # ±20°: below 35.26°, where "nearest" stops being unique
+spacings = st.tuples(*[st.floats(0.3, 20.0)] * 3)
+origins = st.tuples(*[st.floats(-2000.0, 2000.0)] * 3)
+shapes = st.tuples(*[st.integers(1, 7)] * 3)
+
+
+def rotation(a: float, b: float, c: float) -> np.ndarray:
+    """Rotation about x, y, z in turn, radians."""
+    x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    return z @ y @ x
+
+
+def grid(order: tuple, signs: tuple, turn: tuple, shape: tuple, spacing: tuple, origin: tuple) -> Geometry:
+    """A grid whose index axes run along the world axes ``order`` with ``signs``, then turned a little."""
+    stored = np.zeros((3, 3))
+    for axis, (world, sign) in enumerate(zip(order, signs, strict=True)):
+        stored[world, axis] = sign
+    return Geometry(shape, spacing, origin, tuple((rotation(*turn) @ stored).ravel()))
+
+
+any_grid = st.builds(
+    lambda o, t, n, s, p: grid(*o, t, n, s, p), st.sampled_from(ORIENTATIONS), angles, shapes, spacings, origins
+)
+
+
+def test_there_are_48_orientations():
+    names = {grid(o, s, (0, 0, 0), (2, 2, 2), (1, 1, 1), (0, 0, 0)).orientation for o, s in ORIENTATIONS}
+    assert len(names) == len(ORIENTATIONS) == 48
+
+
+@pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)
+@given(turn=st.tuples(*[st.floats(-0.15, 0.15)] * 3), shape=shapes, spacing=spacings, origin=origins)
+@settings(max_examples=8, deadline=None)
+def test_every_orientation_turns_to_lps_and_back_exactly(order, signs, turn, shape, spacing, origin):
+    stored = grid(order, signs, turn, shape, spacing, origin)
+    flip, turned = to_nearest_lps(stored)
+    array = np.arange(np.prod(shape)).reshape(shape)
+    assert turned.orientation == "LPS"
+    assert flip.apply(array).shape == turned.shape
+    np.testing.assert_array_equal(flip.undo(flip.apply(array)), array)
+
+
+@given(stored=any_grid)
+@settings(max_examples=150, deadline=None)
+def test_a_voxel_keeps_its_place_in_the_patient_when_axes_are_turned(stored):
+    flip, turned = to_nearest_lps(stored)
+    indices = np.stack(np.meshgrid(*[np.arange(n) for n in stored.shape], indexing="ij"), axis=-1)
+    world = stored.index_to_world(indices)
+    carried = np.stack([flip.apply(world[..., k]) for k in range(3)], axis=-1)
+    indices = np.stack(np.meshgrid(*[np.arange(n) for n in turned.shape], indexing="ij"), axis=-1)
+    # spacing and origin are rounded to 1e-6 mm, direction to 1e-9: 7 voxels of 20 mm move by less than 1e-5 mm
+    np.testing.assert_allclose(turned.index_to_world(indices), carried, atol=1e-5)
+
+
+@given(stored=any_grid, index=st.tuples(*[st.floats(-10.0, 600.0)] * 3))
+@settings(max_examples=150, deadline=None)
+def test_world_to_index_undoes_index_to_world(stored, index):
+    np.testing.assert_allclose(stored.world_to_index(stored.index_to_world(np.array(index))), index, atol=1e-6)
+
+
+@given(spacing=spacings, origin=origins, turn=angles)
+@settings(max_examples=50, deadline=None)
+def test_flipped_and_permuted_copies_end_in_the_very_same_grid(spacing, origin, turn):
+    base = grid((0, 1, 2), (1, 1, 1), turn, (4, 5, 6), spacing, origin)
+    _, reference = to_nearest_lps(base)
+    for order, signs in ORIENTATIONS:
+        shape_xyz = [base.size[k] for k in order]
+        corner = np.array([0 if signs[k] > 0 else shape_xyz[k] - 1 for k in range(3)])
+        direction = base.direction_matrix[:, order] * signs
+        start = np.zeros(3)
+        start[list(order)] = corner
+        copy = Geometry(
+            tuple(shape_xyz[::-1]),
+            tuple(base.spacing[k] for k in order),
+            tuple(base.index_to_world(start[::-1])),
+            tuple(direction.ravel()),
+        )
+        assert to_nearest_lps(copy)[1].same_grid(reference, tolerance_mm=1e-5)
+
+
+def test_the_ras_affine_is_the_lps_affine_with_two_signs_turned():
+    affine = grid((0, 1, 2), (1, 1, 1), (0.1, 0.2, 0.3), (4, 5, 6), (1, 2, 3), (4, 5, 6))
+    np.testing.assert_allclose(affine.affine_ras, np.diag([-1, -1, 1, 1]) @ affine.affine)
+
+
+def test_a_crop_keeps_every_voxel_where_it_is():
+    stored = grid((1, 2, 0), (1, -1, 1), (0.1, 0.2, -0.1), (10, 12, 14), (1.0, 2.0, 3.0), (5.0, 6.0, 7.0))
+    part = stored.cropped((slice(2, 9), slice(3, 12), slice(4, 8)))
+    assert part.shape == (7, 9, 4)
+    np.testing.assert_allclose(part.index_to_world([1, 1, 1]), stored.index_to_world([3, 4, 5]), atol=1e-9)

@@ -1,0 +1,52 @@
+# Two commands do everything on a fresh machine with Python and make:
+#   make demo                 sets up .venv, segments the sample scan, prints the volumes
+#   make demo SCAN=path       the same on any scan or DICOM folder
+#   make test                 sets up .venv for development and runs every check
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+SCAN   ?= HeartSeg/Resources/SampleData/HeartSeg-synthetic-CTA.nii.gz
+OUT    ?= out/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint types arrows unit benchmark clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/.app  ## set up, segment SCAN (default: the synthetic sample that ships), print volumes and files
+	@$(BIN)/heartseg segment "$(SCAN)" -o "$(OUT)" --overwrite
+
+test: $(VENV)/.dev lint types arrows unit  ## set up and run every check: style, types, import directions, tests
+
+test-slow: $(VENV)/.dev  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev  ## types
+	$(BIN)/mypy
+
+arrows: $(VENV)/.dev  ## import directions (docs/explanation/architecture.md)
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.dev  ## tests, without the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+benchmark: $(VENV)/.dev  ## seconds and memory per stage, beside stock nnU-Net (SCAN=path for a scan of your own)
+	$(BIN)/python benchmarks/inference.py "$(SCAN)"
+
+# torch is constrained in the same pip call: without that, pip may fetch a CUDA build of several GB.
+$(VENV)/.app: pyproject.toml requirements/constraints.txt requirements/install.sh
+	@sh requirements/install.sh "$(PYTHON)" "$(VENV)" app
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml requirements/constraints.txt requirements/install.sh
+	@sh requirements/install.sh "$(PYTHON)" "$(VENV)" dev
+	@touch $@ $(VENV)/.app
+
+clean:  ## remove the environment, results and build output
+	rm -rf $(VENV) out build dist HeartSeg/Logic/*.egg-info

@@ -1,0 +1,70 @@
+#!/usr/bin/env python
+"""Dice of a model on a scan with reference labels, on the scan's own grid, inside a confidence mask if there is one.
+
+    python benchmarks/accuracy.py SCAN REFERENCE [--mask MASK] [--model NAME]
+
+Also: how far the heart's centre lies from the reference's, and whether left and right are in their places. The
+development case of this repository's authors: ``ct_chest_arterial_windowed_uint8`` (docs/explanation/synthesis.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+import heartseg
+from heartseg import STRUCTURES
+
+
+def centroid(labels: np.ndarray, geometry: heartseg.Geometry, values: tuple[int, ...]) -> np.ndarray:
+    """World LPS centre (x, y, z) of the voxels with these labels, mm."""
+    return geometry.index_to_world(np.argwhere(np.isin(labels, values)).mean(0))
+
+
+def compare(labels: np.ndarray, truth: np.ndarray, mask: np.ndarray, geometry: heartseg.Geometry) -> dict:
+    """Dice per structure inside the mask, distance of the hearts' centres (mm), and the left-right order."""
+    dice = {}
+    for s in STRUCTURES:
+        a, b = (labels == s.label) & mask, (truth == s.label) & mask
+        dice[s.key] = 2 * float((a & b).sum()) / max(1.0, float(a.sum() + b.sum()))
+    out = {"dice": dice, "mean": float(np.mean(list(dice.values())))}
+    every = tuple(s.label for s in STRUCTURES)
+    if (labels > 0).any():
+        shift = centroid(labels, geometry, every) - centroid(truth, geometry, every)
+        out["center_distance_mm"] = float(np.linalg.norm(shift))
+    if all((labels == k).any() for k in (1, 2, 3, 4)):
+        out["left_of_right_mm"] = {
+            "LV-RV": float(centroid(labels, geometry, (1,))[0] - centroid(labels, geometry, (2,))[0]),
+            "LA-RA": float(centroid(labels, geometry, (3,))[0] - centroid(labels, geometry, (4,))[0]),
+        }
+    return out
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scan")
+    parser.add_argument("reference", type=Path)
+    parser.add_argument("--mask", type=Path)
+    parser.add_argument("--model")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    volume = heartseg.read_volume(args.scan)
+    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(args.reference)))
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(args.mask))) > 0 if args.mask else np.ones(truth.shape, bool)
+    result = heartseg.segment(volume, args.model)
+    out = compare(result.labels, truth, mask, volume.geometry)
+    if args.json:
+        print(json.dumps(out, indent=2))
+        return 0
+    print("  ".join(f"{k} {v:.3f}" for k, v in out["dice"].items()) + f"  mean {out['mean']:.3f}")
+    print({k: v for k, v in out.items() if k not in ("dice", "mean")})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

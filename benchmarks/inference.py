@@ -1,0 +1,251 @@
+#!/usr/bin/env python
+"""Seconds and peak memory per stage: HeartSeg beside stock nnU-Net, same model folder, same scan, one run.
+
+    python benchmarks/inference.py SCAN [--grid 512x512x300] [--backends torch,openvino,stock]
+
+Time runs from the array in memory to labels on the scan's grid, model warm; the first run of each backend is not
+counted. Start-up (imports), reading, loading and the output files are listed apart. Every backend runs in a process of
+its own, so that peaks of memory (resident set, sampled every 10 ms) do not mix. Stock nnU-Net runs the whole image with
+mirroring off, as its users get it with ``--disable_tta``; ours finds the heart first, and its time includes checks,
+clean-up and measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLE = ROOT / "HeartSeg" / "Resources" / "SampleData" / "HeartSeg-synthetic-CTA.nii.gz"
+
+
+class Memory:
+    """Peak resident memory per stage, MB, sampled in the background."""
+
+    def __init__(self) -> None:
+        import psutil
+
+        self._process = psutil.Process()
+        self.stage = "start"
+        self.peak: dict[str, float] = defaultdict(float)
+        self._stop = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.01):
+            self.peak[self.stage] = max(self.peak[self.stage], self._process.memory_info().rss / 1e6)
+
+    def stop(self) -> float:
+        """End sampling; the overall peak, MB."""
+        self._stop.set()
+        return max(self.peak.values(), default=0.0)
+
+
+def regrid(volume, grid: tuple[int, int, int]):
+    """The same scan on another number of voxels ``(x, y, z)``, linear, same extent, int16."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    from heartseg import Geometry, Volume
+
+    g = volume.geometry
+    image = sitk.GetImageFromArray(volume.array)
+    image.SetSpacing(g.spacing), image.SetOrigin(g.origin), image.SetDirection(g.direction)
+    spacing = [e / n for e, n in zip(g.extent_mm, grid, strict=True)]
+    shift = [(s - o) / 2 for s, o in zip(spacing, g.spacing, strict=True)]
+    origin = g.affine[:3, :3] @ (np.array(shift) / g.spacing) + g.origin
+    out = sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, origin, spacing, g.direction, 0, sitk.sitkInt16)
+    array = sitk.GetArrayFromImage(out)
+    return Volume(
+        array, Geometry(array.shape, tuple(spacing), tuple(origin), g.direction), volume.name, volume.modality
+    )
+
+
+def measure(args: argparse.Namespace) -> dict:
+    """What one backend takes; runs in a process of its own."""
+    memory = Memory()
+    once: dict[str, float] = {}
+
+    def timed(name: str, work):
+        memory.stage, started = name, time.perf_counter()
+        result = work()
+        once[name] = time.perf_counter() - started
+        return result
+
+    timed("import", lambda: __import__("torch"))
+    import torch
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    import heartseg
+
+    volume = timed("read", lambda: heartseg.read_volume(args.scan))
+    if args.grid:
+        volume = timed("regrid (not part of a run)", lambda: regrid(volume, tuple(map(int, args.grid.split("x")))))
+    run = stock_runner if args.child == "stock" else our_runner
+    segment = timed("load model", lambda: run(args, memory))
+    timed("first run (warm-up)", lambda: segment(volume))
+    totals, stages, result = [], defaultdict(list), None
+    for _ in range(args.stock_repeats if args.child == "stock" else args.repeats):
+        started = time.perf_counter()
+        result, seconds = segment(volume)
+        totals.append(time.perf_counter() - started)
+        for stage, value in seconds.items():
+            stages[stage].append(value)
+    peak = memory.stop()
+    return {
+        "backend": args.child,
+        "grid": list(volume.geometry.size),
+        "seconds": statistics.median(totals),
+        "spread": [min(totals), max(totals)],
+        "n": len(totals),
+        "stages": {k: statistics.median(v) for k, v in stages.items()},
+        "once": once,
+        "peak_mb": peak,
+        "stage_peak_mb": dict(memory.peak),
+        "foreground_voxels": int((result > 0).sum()),
+    }
+
+
+def our_runner(args: argparse.Namespace, memory: Memory):
+    """Array to labels with HeartSeg, checks, clean-up and measures included (stock has none of them)."""
+    from heartseg import Segmenter, Settings
+    from heartseg.progress import Reporter
+
+    segmenter = Segmenter(args.model, Settings(device=args.device, backend=args.child, threads=args.threads))
+
+    def watch(event) -> None:
+        memory.stage = event.stage
+
+    def segment(volume):
+        reporter = Reporter(watch)
+        labels = segmenter.segment(volume, reporter=reporter).labels
+        return labels, {k: v for k, v in reporter.seconds.items() if k != "load model"}
+
+    return segment
+
+
+def stock_runner(args: argparse.Namespace, memory: Memory):
+    """Array to labels with nnU-Net's own predictor, mirroring off."""
+    import types
+
+    import torch
+
+    name = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"
+    sys.modules[name] = types.ModuleType(name)  # keeps the trainer look-up from importing torchvision
+    import numpy as np
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    from heartseg.models.store import find_model
+
+    device = torch.device("cuda" if args.device in ("auto", "cuda") and torch.cuda.is_available() else "cpu")
+    predictor = nnUNetPredictor(
+        use_mirroring=False, perform_everything_on_device=device.type == "cuda", device=device, allow_tqdm=False
+    )
+    predictor.initialize_from_trained_model_folder(str(find_model(args.model).path), (0,), "checkpoint_final.pth")
+
+    def segment(volume):
+        memory.stage = "stock"
+        spacing = {"spacing": list(volume.geometry.spacing[::-1])}
+        return predictor.predict_single_npy_array(volume.array[None].astype(np.float32), spacing), {}
+
+    return segment
+
+
+def table(rows: list[dict]) -> str:
+    """Markdown tables of what was measured."""
+    lines = ["| backend | median s | min-max s | n | peak MB | foreground voxels |", "|---|---|---|---|---|---|"]
+    for r in rows:
+        low, high = r["spread"]
+        lines.append(
+            f"| {r['backend']} | {r['seconds']:.2f} | {low:.2f}-{high:.2f} | {r['n']} | {r['peak_mb']:.0f} | "
+            f"{r['foreground_voxels']} |"
+        )
+    stock = next((r for r in rows if r["backend"] == "stock"), None)
+    for r in rows:
+        if stock and r is not stock:
+            lines.append(f"\n{r['backend']}: {stock['seconds'] / r['seconds']:.1f} times faster than stock")
+    lines += ["", "| backend | stage | median s | peak MB |", "|---|---|---|---|"]
+    for r in rows:
+        for stage, seconds in r["stages"].items():
+            lines.append(f"| {r['backend']} | {stage} | {seconds:.3f} | {r['stage_peak_mb'].get(stage, 0):.0f} |")
+    lines += ["", "Apart from the run (once each):", "", "| backend | what | s | peak MB |", "|---|---|---|---|"]
+    for r in rows:
+        for what, seconds in r["once"].items():
+            lines.append(f"| {r['backend']} | {what} | {seconds:.2f} | {r['stage_peak_mb'].get(what, 0):.0f} |")
+    return "\n".join(lines)
+
+
+def output_seconds(args: argparse.Namespace) -> str:
+    """What `heartseg segment` takes for the output files, from its own report."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        command = [sys.executable, "-m", "heartseg.cli.main", "segment", args.scan, "-o", str(out), "--json"]
+        if args.model:
+            command += ["--model", args.model]
+        started = time.perf_counter()
+        report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        total = time.perf_counter() - started
+        write = report["output"]["seconds"]["write"]
+    return f"whole command on the scan as stored: {total:.1f} s, of which writing all files: {write} s"
+
+
+def machine() -> str:
+    """The machine, in a line."""
+    import torch
+
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        name = next(
+            (line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line), name
+        )
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{name}, {os.cpu_count()} cores, {gpu}, torch {torch.__version__}, Python {platform.python_version()}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scan", nargs="?", default=str(SAMPLE), help="a scan (default: the synthetic sample)")
+    parser.add_argument("--grid", help="resample the scan to this many voxels first, e.g. 512x512x300")
+    parser.add_argument("--model", help="model name or folder (default: the one that ships)")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--stock-repeats", type=int, default=1, help="stock is slow; give 5 where there is time")
+    parser.add_argument("--backends", default="torch,stock", help="of torch, openvino, stock")
+    parser.add_argument("--no-files", action="store_true", help="leave out the timing of the output files")
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        print("RESULT " + json.dumps(measure(args)))
+        return 0
+    rows = []
+    for backend in args.backends.split(","):
+        run = subprocess.run([sys.executable, *sys.argv, "--child", backend], capture_output=True, text=True)
+        result = [line for line in run.stdout.splitlines() if line.startswith("RESULT ")]
+        if not result:
+            print(f"{backend}: failed\n{run.stderr[-2000:]}", file=sys.stderr)
+            continue
+        rows.append(json.loads(result[-1].removeprefix("RESULT ")))
+    print(f"{args.scan}, grid {rows[0]['grid'] if rows else '?'}\n{machine()}\n\n{table(rows)}")
+    if not args.no_files:
+        print(f"\n{output_seconds(args)}")
+    if args.json:
+        args.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2))
+    return 0 if rows else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
