@@ -50,6 +50,9 @@ class Region(IntEnum):
     RIGHT_VALVE = 34
     ARCH = 35
     DISC = 36
+    METAL = 37
+    CALCIUM = 38
+    CORONARY_SINUS = 39
     ATELECTASIS = 40
     FALSE_LUMEN = 41
     AIRWAY = 42
@@ -77,6 +80,10 @@ class Region(IntEnum):
     VEIN = 64
     THYROID = 65
     SPINAL_CORD = 66
+    GLAND = 67
+    SCAR = 68
+    PERICARDIUM = 69
+    THROMBUS = 70
     UNSEEN = 255
 
 
