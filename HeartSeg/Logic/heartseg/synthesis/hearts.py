@@ -1,10 +1,8 @@
-"""A heart of the shape model, deformed, remodelled and given its inner detail (1 mm voxels, z y x, LPS)."""
+"""A heart: shot from the shape model, its chambers and walls remodelled, posed and detailed (1 mm, z y x, LPS)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.ndimage as ndi
@@ -13,16 +11,20 @@ import torch.nn.functional as nnf
 
 from .fields import coarse_distance, rotation_matrix, smooth_noise
 from .regions import TARGET_OF_HEART, Region
+from .shape import MomentaSpace, NodeGrid, ShapeModel, backward_map, draw_momenta, sample_template
 
 SIZE = 216
 """Edge of the cube that a heart is made in, voxels of 1 mm."""
-SOURCE_SPACING = 0.8
-"""Voxel size of the shape model's label maps, mm."""
+TRAINING_SUBJECTS = tuple(range(1, 15))
+VALIDATION_SUBJECTS = (15, 16)
+RESERVED_SUBJECTS = (17, 18, 19)
+FLOW_STEPS = 4
+"""Steps that chamber changes are integrated in."""
 
 
 @dataclass(frozen=True)
-class Deformation:
-    """Random pose and shape of a heart: output to input, mm, axes z y x."""
+class Pose:
+    """Random pose and shape of a heart: cube to model, mm, axes z y x."""
 
     matrix: np.ndarray
     centre: np.ndarray
@@ -40,77 +42,142 @@ class Remodelling:
 
 @dataclass
 class Heart:
-    """A heart in its cube: ``labels`` with the model's 12 labels, ``regions`` with added detail, ``target`` 0-7."""
+    """A heart in its cube: ``labels`` with the model's 12 labels, ``regions`` with added detail, ``target`` 0-7.
+
+    ``facts`` says how it was made, in plain numbers.
+    """
 
     labels: np.ndarray
     regions: np.ndarray
     target: np.ndarray
+    facts: dict[str, object] = field(default_factory=dict)
 
 
 WALL_OF = {2: 8, 3: 9, 4: 10, 6: 11, 7: 12}
 
 
-@lru_cache(maxsize=20)
-def load_subject(path: Path) -> np.ndarray:
-    """Label map of a shape-model subject, uint8 (z, y, x), labels 0-12, 0.8 mm, LPS axes."""
-    import SimpleITK as sitk
+def draw_shape(
+    rng: np.random.Generator, model: ShapeModel, subject: int | None, without: frozenset[str] = frozenset()
+) -> np.ndarray:
+    """Momenta (c, 3) of a heart.
 
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(np.uint8)
+    ``subject`` None draws in the space of the training subjects (13 modes, or the subjects themselves without
+    ``modes``); a number gives that subject, its deformation scaled by 0.9-1.1.
+    """
+    if subject is not None:
+        return model.momenta[subject - 1] * np.float32(rng.uniform(0.9, 1.1))
+    if "modes" in without:
+        return model.momenta[int(rng.choice(TRAINING_SUBJECTS)) - 1]
+    return draw_momenta(rng, model, MomentaSpace.of(model, TRAINING_SUBJECTS))
 
 
-def subject_path(shared: Path, subject: int) -> Path:
-    """Where the label map of ``subject`` (1-19) lies below the data folder ``shared``."""
-    return Path(shared) / "heart-shape-model" / "labelmaps" / f"subject_{subject:02d}.nii.gz"
+def draw_chamber_factors(rng: np.random.Generator) -> dict[int, float]:
+    """Wanted volume factor of each cavity (labels 1-4) against the end-diastolic healthy heart.
+
+    Both ventricles share the phase of the beat: a third of the hearts are systolic (0.35-0.8), a quarter dilated
+    (to 2), the rest near diastole; each ventricle then varies alone. Atria run from 0.55 to 2.4.
+    """
+    u, kind = rng.uniform, rng.random()
+    beat = u(0.35, 0.8) if kind < 0.33 else u(1.2, 2.0) if kind < 0.58 else u(0.8, 1.2)
+    atria = float(np.exp(u(np.log(0.6), np.log(2.1))))
+    return {
+        1: beat * float(np.exp(rng.normal(0, 0.12))),
+        2: beat * float(np.exp(rng.normal(0, 0.22))),
+        3: atria * float(np.exp(rng.normal(0, 0.15))),
+        4: atria * float(np.exp(rng.normal(0, 0.2))),
+    }
 
 
-def draw_deformation(rng: np.random.Generator, size: int = SIZE) -> Deformation:
-    """Scale 0.82-1.2, turns to 20 degrees, shift to 14 mm, two elastic fields."""
-    scale = rng.uniform(0.83, 1.2) * rng.uniform(0.93, 1.07, 3)
-    matrix = rotation_matrix(np.deg2rad(rng.uniform(-20, 20, 3))) @ np.diag(scale)
+def chamber_flow(nodes: NodeGrid, labels: torch.Tensor, factors: dict[int, float], with_wall: bool) -> torch.Tensor:
+    """Velocity (3, z, y, x) that swells or shrinks chambers about their centres by the wanted volume factors.
+
+    Each chamber's scaling fades out over about 8 mm beyond it, so neighbours give way; ``with_wall`` carries the
+    LV wall along (dilation), else the cavity grows into it (a thinner wall) or away from it (a thicker one).
+    """
+    points, total = nodes.points(), torch.zeros(3, *nodes.shape)
+    for label, factor in factors.items():
+        mask = (labels == label) | ((labels == 5) & (label == 1) & with_wall)
+        if int(mask.sum()) < 4:
+            continue
+        centre = points[:, labels == label].mean(1)
+        weight = torch.from_numpy(ndi.gaussian_filter(mask.numpy().astype(np.float32), 8.0 / nodes.spacing))
+        weight = weight / weight.max()
+        total += float(np.log(factor)) / 3 * 1.35 * weight * (points - centre[:, None, None, None])
+    return total
+
+
+def draw_pose(rng: np.random.Generator, size: int = SIZE) -> Pose:
+    """Scale 0.8-1.13, turns to 20 degrees, shift to 14 mm, two elastic fields (SD to 3 mm)."""
+    scale = rng.uniform(0.84, 1.08) * rng.uniform(0.95, 1.05, 3)
+    matrix = rotation_matrix(np.deg2rad(rng.uniform(-20, 20, 3))) @ np.diag(1 / scale)
     elastic = []
-    for spacing, amplitude in ((40, rng.uniform(0, 3.5)), (20, rng.uniform(0, 1.2))):
+    for spacing, amplitude in ((40, rng.uniform(0, 3.0)), (20, rng.uniform(0, 1.2))):
         n = size // spacing + 2
         elastic.append((rng.standard_normal((1, 3, n, n, n)).astype(np.float32), amplitude))
-    return Deformation(matrix, np.full(3, size / 2) + rng.uniform(-14, 14, 3), tuple(elastic))
+    return Pose(matrix, np.full(3, size / 2) + rng.uniform(-14, 14, 3), tuple(elastic))
 
 
-def deform(labels: np.ndarray, deformation: Deformation, size: int = SIZE) -> np.ndarray:
-    """Apply a deformation to a subject's label map; returns uint8 (size, size, size) at 1 mm."""
-    source_centre = np.argwhere(labels > 0)[::50].mean(0) * SOURCE_SPACING
-    axes = [torch.arange(size, dtype=torch.float32) - float(c) for c in deformation.centre]
-    m = torch.from_numpy(deformation.matrix.astype(np.float32))
-    points = [
-        m[k, 0] * axes[0][:, None, None] + m[k, 1] * axes[1][None, :, None] + m[k, 2] * axes[2][None, None, :]
-        for k in range(3)
-    ]
-    for nodes, amplitude in deformation.elastic:
-        shift = nnf.interpolate(torch.from_numpy(nodes), size=(size,) * 3, mode="trilinear", align_corners=True)[0]
-        for k in range(3):
-            points[k] += shift[k] * amplitude
-    grid = torch.stack(
-        [((points[k] + float(source_centre[k])) / SOURCE_SPACING) / (labels.shape[k] - 1) * 2 - 1 for k in (2, 1, 0)],
-        -1,
-    )[None]
-    source = torch.from_numpy(labels.astype(np.float32))[None, None]
-    out = nnf.grid_sample(source, grid, mode="nearest", padding_mode="zeros", align_corners=True)
-    return out[0, 0].numpy().astype(np.uint8)
+def still_pose(size: int = SIZE) -> Pose:
+    """The heart as the model has it, in the middle of the cube."""
+    return Pose(np.eye(3), np.full(3, size / 2), ())
+
+
+def shape_labels(
+    model: ShapeModel, momenta: np.ndarray, factors: dict[int, float] | None, with_wall: bool, pose: Pose
+) -> np.ndarray:
+    """Labels 0-12 (uint8, ``SIZE`` cube) of a heart: template, shot, chambers changed, posed."""
+    extent = np.array(model.template.shape) * model.spacing
+    nodes = NodeGrid.around(model.origin, model.origin + extent, 28.0)
+    origin = backward_map(model, momenta, nodes)
+    labels = sample_template(model, origin)
+    centre = nodes.points()[:, labels > 0].mean(1)
+    points = _pose_nodes(pose, centre)
+    if factors is not None:
+        flow = chamber_flow(nodes, labels, factors, with_wall)
+        for _ in range(FLOW_STEPS):
+            points = points - nodes.at(flow, points) / FLOW_STEPS
+    inside = torch.stack([(points[k] - float(nodes.low[k])) / nodes.spacing for k in range(3)])
+    last = torch.tensor(nodes.shape).view(3, 1, 1, 1) - 1
+    outside = (inside < 0).any(0) | (inside > last).any(0)
+    source = nodes.at(origin, points)
+    source[:, outside] = -1e4
+    fine = nnf.interpolate(source[None], size=(SIZE,) * 3, mode="trilinear", align_corners=True)[0]
+    return sample_template(model, fine).numpy()
+
+
+def _pose_nodes(pose: Pose, centre: torch.Tensor) -> torch.Tensor:
+    """Model coordinates (3, n, n, n) of nodes spread evenly over the cube, about every 4 mm."""
+    n = SIZE // 4 + 1
+    line = torch.linspace(0, SIZE - 1, n)
+    axes = [line - float(c) for c in pose.centre]
+    m = torch.from_numpy(pose.matrix.astype(np.float32))
+    points = torch.stack(
+        [
+            m[k, 0] * axes[0][:, None, None] + m[k, 1] * axes[1][None, :, None] + m[k, 2] * axes[2][None, None, :]
+            for k in range(3)
+        ]
+    )
+    for values, amplitude in pose.elastic:
+        points += amplitude * nnf.interpolate(
+            torch.from_numpy(values), size=(n,) * 3, mode="trilinear", align_corners=True
+        )[0]
+    return points + centre[:, None, None, None]
 
 
 def draw_remodelling(rng: np.random.Generator) -> Remodelling:
-    """Walls thinned towards the 1-2 mm of real atria and right ventricles; LV dilated or hypertrophied."""
+    """Walls thinned towards the 1-2 mm of real atria and right ventricles; LV wall thinned or hypertrophied."""
     choices = {2: (0, 1, 2, 2, 3), 3: (0, 1, 1, 2), 4: (0, 1, 1, 2), 6: (0, 1, 1, 2), 7: (0, 1, 2, 2)}
     return Remodelling(
         thinning={label: int(rng.choice(c)) for label, c in choices.items()},
-        cavity_layers=int(rng.choice([-2, -1, 0, 0, 1, 2, 3, 4])),
-        epicardial_layers=int(rng.choice([0, 0, 1, 2])),
+        cavity_layers=int(rng.choice([-3, -2, -1, 0, 0, 0, 1, 2, 3])),
+        epicardial_layers=int(rng.choice([0, 0, 0, 0, 1, 2, 3])),
     )
 
 
 def remodel(labels: np.ndarray, change: Remodelling) -> np.ndarray:
-    """Apply a remodelling to a (cropped) label map; the septal part of the RV wall becomes myocardium."""
+    """Apply a remodelling to a (cropped) label map."""
     c = labels.copy()
     depth = coarse_distance(c > 0)
-    c[(c == 8) & (depth > 5) & ndi.binary_dilation(c == 5, iterations=3)] = 5
     for blood, wall in WALL_OF.items():
         layers = change.thinning[blood]
         if layers:
@@ -125,6 +192,14 @@ def remodel(labels: np.ndarray, change: Remodelling) -> np.ndarray:
         c[cavity & ~kept] = 5
     if change.epicardial_layers:
         c[ndi.binary_dilation(c == 5, iterations=change.epicardial_layers) & (c == 0)] = 5
+    return c
+
+
+def septum_to_myocardium(labels: np.ndarray) -> np.ndarray:
+    """The deep, septal part of the model's RV wall lies on the LV's: it becomes myocardium (a copy)."""
+    c = labels.copy()
+    depth = coarse_distance(c > 0)
+    c[(c == 8) & (depth > 5) & ndi.binary_dilation(c == 5, iterations=3)] = 5
     return c
 
 
@@ -149,15 +224,24 @@ def add_detail(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
     return r
 
 
-def make_heart(rng: np.random.Generator, subject_labels: np.ndarray) -> Heart:
-    """A deformed, remodelled and detailed heart in its cube (1 mm)."""
-    whole = deform(subject_labels, draw_deformation(rng))
+def make_heart(
+    rng: np.random.Generator, model: ShapeModel, subject: int | None = None, without: frozenset[str] = frozenset()
+) -> Heart:
+    """A heart in its cube (1 mm); ``subject`` and ``without`` as in :func:`draw_shape` and ``switches``."""
+    momenta = draw_shape(rng, model, subject, without)
+    factors = None if "chambers" in without else draw_chamber_factors(rng)
+    with_wall = bool(rng.random() < 0.5)
+    pose = still_pose() if "pose" in without else draw_pose(rng)
+    whole = shape_labels(model, momenta, factors, with_wall, pose)
     low = np.argwhere(whole[::2, ::2, ::2] > 0).min(0) * 2
     high = np.argwhere(whole[::2, ::2, ::2] > 0).max(0) * 2
     box = tuple(slice(max(a - 8, 0), min(b + 9, SIZE)) for a, b in zip(low, high, strict=True))
-    cropped = remodel(whole[box], draw_remodelling(rng))
+    cropped = septum_to_myocardium(whole[box])
+    if "walls" not in without:
+        cropped = remodel(cropped, draw_remodelling(rng))
     heart = Heart(*(np.zeros((SIZE,) * 3, np.uint8) for _ in range(3)))
     heart.labels[box] = cropped
-    heart.regions[box] = add_detail(rng, cropped)
+    heart.regions[box] = cropped if "detail" in without else add_detail(rng, cropped)
     heart.target[box] = TARGET_OF_HEART[cropped]
+    heart.facts = {"chamber_factors": {str(k): round(v, 3) for k, v in (factors or {}).items()}}
     return heart
