@@ -82,8 +82,9 @@ def _anatomy(
         blood = np.zeros(N_REGIONS, np.float32)
         blood[list(BLOOD)] = 1
         along = smooth_field(streams["inflow"], (shape[0], 1, 1), shape[0] / 2.5, device)
+        along = gaussian_blur(along, [shape[0] / 12, 0, 0])
         within = smooth_field(streams["inflow"], shape, max(1.5, 25 / spacing), device)
-        field = (a.inflow * (0.8 * along + 0.6 * within)).clamp(-1.2, 0.6)
+        field = 1.2 * torch.tanh(a.inflow * (0.8 * along + 0.6 * within))
         image *= 1 + _average(blood, few) * (torch.exp(field) - 1)
     if (a.texture > 0).any():
         grain = _white(streams["texture"], shape, device)
@@ -141,7 +142,7 @@ def _add_streaks(
     """Star of bright and dark rays about a dense superior vena cava, metal and calcium in each slice, in place."""
     excess = np.zeros(N_REGIONS, np.float32)
     excess[Region.SVC] = max(0.0, float(a.mean[Region.SVC]) - 250) * 0.6
-    excess[Region.METAL] = max(0.0, float(a.mean[Region.METAL]) - 200)
+    excess[Region.METAL] = max(0.0, float(a.mean[Region.METAL]) - 200) * 0.4
     excess[Region.CALCIUM] = max(0.0, float(a.mean[Region.CALCIUM]) - 500) * 0.3
     source = _average(excess, [middle])
     total, count = source.sum((1, 2)), (source > 0).sum((1, 2))
@@ -156,15 +157,16 @@ def _add_streaks(
     stars = []
     for _ in range(2):
         waves = torch.zeros_like(radius)
-        for order in rng.integers(2, 16, 6):
+        for order in rng.integers(3, 20, 6):
             waves += float(rng.normal()) * torch.cos(int(order) * angle + float(rng.uniform(0, 6.3)))
         stars.append(torch.fft.rfft2(waves * spread))
     turn = (float(rng.uniform(0, 6.3)) + slices * spacing * float(rng.uniform(0.05, 0.4)))[:, None, None]
     star = torch.cos(turn) * stars[0] + torch.sin(turn) * stars[1]
     area = (count[slices] * spacing**2 / 40).clamp(max=1) / count[slices]
     spectrum = torch.fft.rfft2(source[slices] * area[:, None, None], s=(2 * height, 2 * width))
-    band = torch.fft.irfft2(spectrum * star, s=(2 * height, 2 * width))[:, :height, :width]
-    image[slices] += 0.4 * a.streak * band.clamp(-3000, 3000)
+    band = torch.zeros_like(image)
+    band[slices] = torch.fft.irfft2(spectrum * star, s=(2 * height, 2 * width))[:, :height, :width]
+    image += 0.6 * a.streak * gaussian_blur(band, [3 / spacing, 0, 0]).clamp(-3000, 3000)
 
 
 def _harden_beam(image: torch.Tensor, strength: float, spacing: float) -> None:
@@ -181,7 +183,7 @@ def _harden_beam(image: torch.Tensor, strength: float, spacing: float) -> None:
         other: list[np.ndarray | None] = [None, None, None]
         one[axis], other[axis] = before, before.T
         band = torch.sqrt((apply_lines(dense, one) * apply_lines(dense, other)).clamp(min=0))
-        image -= body * (0.25 * strength * band).clamp(max=150)
+        image -= body * (0.8 * strength * band).clamp(max=150)
 
 
 def _misregister(rng: np.random.Generator, image: torch.Tensor, voxels: float, spacing: float) -> None:
@@ -204,7 +206,8 @@ def _coil_gain(rng: np.random.Generator, image: torch.Tensor, a: Appearance) -> 
         log = log + a.front_gain * (line - line.mean())[None, :, None]
     gain = torch.exp(log.clamp(-1.1, 1.1))
     if a.banding:
-        phase = smooth_field(rng, image.shape, max(image.shape) / 2.0, image.device) * float(rng.uniform(0.8, 1.6))
+        phase = smooth_field(rng, image.shape, max(image.shape) / 2, image.device)
+        phase = gaussian_blur(phase, [n / 10 for n in image.shape]) * float(rng.uniform(1, 2))
         width = float(rng.uniform(0.08, 0.2))
         gain *= 1 - a.banding * torch.exp(-((torch.sin(phase + float(rng.uniform(0, 3.1))) / width) ** 2))
     return gain
@@ -216,10 +219,10 @@ def _add_ghosts(
     """Displaced, attenuated copies of the heart and the front of the chest, wrapped around, in place."""
     n = image.shape[a.ghost_axis]
     front = torch.linspace(1, 0, image.shape[1], device=image.device)[None, :, None] ** 3
-    moving = image * (0.7 * gaussian_blur(_members(middle, HEART), [5 / spacing] * 3) + 0.5 * front)
+    moving = image * (gaussian_blur(_members(middle, HEART), [5 / spacing] * 3) + 0.6 * front)
     period = int(n / rng.integers(3, 8))
     for order, sign in ((1, 1), (1, -1), (2, 1), (2, -1)):
-        phase = float(np.cos(rng.uniform(0, 3.2)))
+        phase = float(rng.choice((-1, 1)) * rng.uniform(0.4, 1))
         image += a.ghost / order * phase * torch.roll(moving, sign * order * period, a.ghost_axis)
     if a.kind == "mr":
         image.abs_()
