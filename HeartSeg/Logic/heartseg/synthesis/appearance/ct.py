@@ -117,7 +117,8 @@ def _draw_tables(rng: np.random.Generator, phase: str) -> tuple[np.ndarray, np.n
     m[Region.SVC] = right + (u(0, 1200) if dense else u(-20, 40) if contrast else u(-5, 5))
     m[Region.VEIN] = m[Region.SVC] * u(0.8, 1.2) if rng.random() < 0.5 else (u(40, 200) if contrast else left)
     m[Region.IVC] = right if rng.random() < 0.35 else (u(40, 200) if contrast else right + u(-8, 8))
-    mix = u(0, 300) if contrast and rng.random() < 0.65 else (10 if contrast else 2)
+    uneven = u(0, 60 if phase in ("weak", "venous") else 300)
+    mix = uneven if contrast and rng.random() < 0.65 else (10 if contrast else 2)
     a[4], a[2], a[Region.SVC] = mix, mix * u(0, 0.8), mix * u(0.3, 2)
     a[Region.IVC], a[7] = mix * u(0, 0.6), mix * u(0, 0.15)
     a[1] = a[3] = u(0, 15) if contrast else 2

@@ -183,7 +183,7 @@ def _harden_beam(image: torch.Tensor, strength: float, spacing: float) -> None:
         other: list[np.ndarray | None] = [None, None, None]
         one[axis], other[axis] = before, before.T
         band = torch.sqrt((apply_lines(dense, one) * apply_lines(dense, other)).clamp(min=0))
-        image -= body * (0.8 * strength * band).clamp(max=150)
+        image -= body * gaussian_blur((0.6 * strength * band).clamp(max=120), [4 / spacing, 6 / spacing, 6 / spacing])
 
 
 def _misregister(rng: np.random.Generator, image: torch.Tensor, voxels: float, spacing: float) -> None:
