@@ -76,7 +76,7 @@ def test_a_finished_run_has_nothing_left_to_do(trained, scene_folder):
 
 def test_the_stream_repeats_its_samples_by_number(scene_folder):
     def samples(start: int, count: int):
-        stream = iter(SampleStream(scene_folder, TINY, 3, start, torch.zeros(1)))
+        stream = iter(SampleStream(scene_folder, TINY, 3, start))
         return [next(stream) for _ in range(count)]
 
     (a, b, c), (later,) = samples(0, 3), samples(2, 1)
@@ -87,7 +87,7 @@ def test_the_stream_repeats_its_samples_by_number(scene_folder):
 
 def test_an_empty_folder_of_scenes_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no scene of kind"):
-        next(iter(SampleStream(tmp_path, TINY, 0, 0, torch.zeros(1))))
+        next(iter(SampleStream(tmp_path, TINY, 0, 0)))
 
 
 def test_ignored_voxels_do_not_touch_the_loss():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.ndimage as ndi
@@ -21,10 +21,17 @@ def smooth_noise(rng: np.random.Generator, shape: Sequence[int], scale: float) -
     Returns:
         float32 array of ``shape``.
     """
+    return smooth_field(rng, shape, scale, "cpu").numpy()
+
+
+def smooth_field(
+    rng: np.random.Generator, shape: Sequence[int], scale: float, device: torch.device | str
+) -> torch.Tensor:
+    """:func:`smooth_noise` as a tensor on a device; the nodes are drawn on the CPU, so every device has the same."""
     nodes = [max(3, int(np.ceil(n / scale)) + 2) for n in shape]
-    coarse = torch.from_numpy(rng.standard_normal(nodes).astype(np.float32))[None, None]
-    field = nnf.interpolate(coarse, size=tuple(shape), mode="trilinear", align_corners=True)[0, 0].numpy()
-    return (field - field.mean()) / (field.std() + 1e-6)
+    coarse = torch.from_numpy(rng.standard_normal(nodes).astype(np.float32))[None, None].to(device)
+    field = nnf.interpolate(coarse, size=tuple(shape), mode="trilinear", align_corners=True)[0, 0]
+    return (field - field.mean()) / (field.std(correction=0) + 1e-6)
 
 
 def rotation_matrix(angles: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -39,21 +46,58 @@ def rotation_matrix(angles: Sequence[float] | np.ndarray) -> np.ndarray:
     return result
 
 
-def gaussian_blur(image: torch.Tensor, sigma: Sequence[float]) -> torch.Tensor:
-    """Separable Gaussian blur of a (z, y, x) float tensor; ``sigma`` in voxels per axis, below 0.2 is left alone."""
-    result = image[None, None]
-    for axis, s in enumerate(sigma):
-        if s < 0.2:
+def gaussian_matrix(n: int, sigma: float) -> np.ndarray:
+    """(n, n) float64 matrix that blurs a line of ``n`` voxels, ``sigma`` in voxels; its ends are replicated."""
+    return line_matrix(n, lambda d: np.exp(-0.5 * (d / sigma) ** 2), int(max(1, np.ceil(3 * sigma))))
+
+
+def line_matrix(n: int, kernel: Callable[[np.ndarray], np.ndarray], radius: int) -> np.ndarray:
+    """(n, n) float64 matrix of a convolution along a line whose ends are replicated.
+
+    Args:
+        n: voxels of the line.
+        kernel: weight at a distance in voxels (output less input, signed); scaled to sum 1.
+        radius: largest distance that counts, in voxels.
+    """
+    offsets = np.arange(-radius, radius + 1)
+    weights = kernel(offsets.astype(float))
+    weights = weights / weights.sum()
+    rows = np.arange(n)
+    matrix = np.zeros((n, n))
+    for offset, weight in zip(offsets, weights, strict=True):
+        np.add.at(matrix, (rows, np.clip(rows - offset, 0, n - 1)), weight)
+    return matrix
+
+
+def shift_matrix(n: int, shift: float) -> np.ndarray:
+    """(n, n) float64 matrix that moves a line by ``shift`` voxels towards its end, linearly; ends are replicated."""
+    whole = int(np.floor(shift))
+    part, rows, matrix = shift - whole, np.arange(n), np.zeros((n, n))
+    np.add.at(matrix, (rows, np.clip(rows - whole, 0, n - 1)), 1 - part)
+    np.add.at(matrix, (rows, np.clip(rows - whole - 1, 0, n - 1)), part)
+    return matrix
+
+
+def apply_lines(image: torch.Tensor, matrices: Sequence[np.ndarray | None]) -> torch.Tensor:
+    """Multiply the lines of a (z, y, x) float tensor along each axis by a matrix; None leaves an axis alone."""
+    for axis, matrix in enumerate(matrices):
+        if matrix is None:
             continue
-        radius = int(max(1, np.ceil(3 * s)))
-        x = torch.arange(-radius, radius + 1, dtype=torch.float32)
-        kernel = torch.exp(-0.5 * (x / s) ** 2)
-        kernel /= kernel.sum()
-        view, pad = [1, 1, 1, 1, 1], [0] * 6
-        view[2 + axis] = -1
-        pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = radius
-        result = nnf.conv3d(nnf.pad(result, pad, mode="replicate"), kernel.view(view))
-    return result[0, 0]
+        m = torch.from_numpy(matrix.astype(np.float32)).to(image.device)
+        if axis == 0:
+            image = (m @ image.reshape(image.shape[0], -1)).reshape(m.shape[0], *image.shape[1:])
+        elif axis == 1:
+            image = torch.matmul(m, image)
+        else:
+            image = torch.matmul(image, m.T)
+    return image
+
+
+def gaussian_blur(image: torch.Tensor, sigma: Sequence[float]) -> torch.Tensor:
+    """Separable Gaussian blur of a (z, y, x) float tensor on its device; ``sigma`` in voxels, below 0.2 left alone."""
+    return apply_lines(
+        image, [gaussian_matrix(n, s) if s >= 0.2 else None for n, s in zip(image.shape, sigma, strict=True)]
+    )
 
 
 def coarse_distance(mask: np.ndarray, step: int = 2) -> np.ndarray:

@@ -19,9 +19,7 @@ from .views import SUBDIVISIONS, majority
 
 def cta_appearance(rng: np.random.Generator) -> Appearance:
     """A good coronary-phase CT: bright left heart, contrast in the right heart, denser superior vena cava."""
-    drawn = draw_appearance(rng, physics_share=1.0)
-    while not drawn.physics:
-        drawn = draw_appearance(rng, physics_share=1.0)
+    drawn = draw_appearance(rng, "ct")
     mean, mixing = drawn.mean.copy(), drawn.mixing.copy()
     left, right, muscle = 390.0, 270.0, 105.0
     mean[[Region.LV_BLOOD, Region.LA_BLOOD, Region.AO_BLOOD, Region.ARCH, Region.DESCENDING_AORTA]] = left
@@ -38,7 +36,8 @@ def cta_appearance(rng: np.random.Generator) -> Appearance:
     mixing[[Region.RV_BLOOD, Region.PA_BLOOD]], mixing[Region.RA_BLOOD], mixing[Region.SVC] = 10.0, 40.0, 80.0
     return replace(
         drawn, mean=mean, mixing=mixing, noise=14.0, noise_grain=0.8, blur=(0.8, 0.6, 0.6), slice_mm=0.0, bias=0.0,
-        gain=0.0, gamma=1.0, window=None, streak=0.05,
+        gamma=1.0, window=None, streak=0.05, noise_variation=0.0, sharpness=0.0, motion=0.0, step=0.0,
+        beam_hardening=0.0,
     )  # fmt: skip
 
 
@@ -75,7 +74,7 @@ def make_sample_scan(shared: Path, subject: int, seed: int) -> tuple[np.ndarray,
     whole[tuple(slice(o, o + n) for o, n in zip(origin, scene.target.shape, strict=True))] = scene.target
     rng = np.random.default_rng([seed, subject, 77])
     spacing = scene.spacing * SUBDIVISIONS
-    image = render(rng, np.ascontiguousarray(scene.regions[box]), cta_appearance(rng), spacing)
+    image = render(rng, np.ascontiguousarray(scene.regions[box]), cta_appearance(rng), spacing).numpy()
     labels = majority(np.ascontiguousarray(whole[box]), SUBDIVISIONS)
     labels[labels == IGNORE] = 0
     return np.clip(np.rint(image), -1024, 3071).astype(np.int16), labels, spacing

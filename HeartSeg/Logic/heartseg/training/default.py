@@ -75,7 +75,6 @@ class Trainer:
         )
         self.step, self.seconds = 0, 0.0
         self.history: list[tuple[int, float, float]] = []
-        self.progress = torch.zeros(1).share_memory_()
 
     def save(self) -> None:
         """Write everything needed to go on, and the averaged weights alone."""
@@ -113,7 +112,7 @@ class Trainer:
 
     def run(self) -> None:
         """Train until the time or the steps are used up."""
-        stream = SampleStream(self.scenes, self.stage, self.recipe.seed, self.step * self.stage.batch, self.progress)
+        stream = SampleStream(self.scenes, self.stage, self.recipe.seed, self.step * self.stage.batch)
         workers = self.recipe.workers
         loader = DataLoader(
             stream, self.stage.batch, num_workers=workers, prefetch_factor=4 if workers else None,
@@ -123,7 +122,6 @@ class Trainer:
         for image, target in loader:
             if self.fraction() >= 1:
                 break
-            self.progress[0] = self.fraction()
             self.take_step(image, target)
             now = time.monotonic()
             self.seconds += now - clock

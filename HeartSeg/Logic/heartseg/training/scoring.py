@@ -62,7 +62,7 @@ def score_scenes(network: torch.nn.Module, stage: Stage, folder: Path, seed: int
         scene = load_scene(card)
         rng = np.random.default_rng([seed, number])
         regions, target, seen = extract(scene, centred_view(scene, stage))
-        image = normalise(render(rng, regions, draw_appearance(rng, physics_share=1.0), stage.spacing), seen)
+        image = normalise(render(rng, regions, draw_appearance(rng, "ct"), stage.spacing).numpy(), seen)
         cases.append(dice_scores(predict(network, image), target, target != IGNORE))
     return summary(cases)
 
@@ -92,7 +92,7 @@ def score_finder(network: torch.nn.Module, stage: Stage, folder: Path, views: in
             rng = np.random.default_rng([3, number, k])
             view = stage.draw_view(rng, scene, stage.patch, stage.spacing)
             regions, target, seen = extract(scene, view)
-            image = normalise(render(rng, regions, draw_appearance(rng, physics_share=1.0), stage.spacing), seen)
+            image = normalise(render(rng, regions, draw_appearance(rng, "ct"), stage.spacing).numpy(), seen)
             found = np.where(seen, predict(network, image), 0)
             size, centre = largest_piece(found)
             truth = np.where(target == IGNORE, 0, target)

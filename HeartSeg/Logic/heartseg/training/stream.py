@@ -15,22 +15,18 @@ from heartseg.synthesis.views import extract, normalise
 
 from .stages import Stage
 
-WARM_UP_SHARE = 0.4
-"""Part of the training during which nearly all images have HU contrast; free contrast comes after it."""
 TRUNK_SHARE = 0.6
 """Share of samples from trunk scenes where there are both kinds; half of the fine network's of these hold no heart."""
 RESCAN_EVERY = 50
 """Samples after which the folder is looked at again for new scenes."""
 
 
-def make_sample(
-    rng: np.random.Generator, scene: Scene, stage: Stage, physics_share: float = 0.78
-) -> tuple[np.ndarray, np.ndarray]:
+def make_sample(rng: np.random.Generator, scene: Scene, stage: Stage) -> tuple[np.ndarray, np.ndarray]:
     """A normalised image (float32) and its target (uint8, 255 ignored), both (z, y, x) of the stage's patch."""
     view = stage.draw_view(rng, scene, stage.patch, stage.spacing)
-    appearance = draw_appearance(rng, physics_share=physics_share)
+    appearance = draw_appearance(rng, "mixed")
     regions, target, seen = extract(scene, view)
-    image = render(rng, regions, appearance, stage.spacing)
+    image = render(rng, regions, appearance, stage.spacing).numpy()
     return normalise(image, seen), target
 
 
@@ -42,11 +38,10 @@ class SampleStream(IterableDataset):
         stage: the network to feed.
         seed: seed of all samples.
         start: number of the first sample (resuming).
-        progress: shared one-element tensor, 0 to 1, that the training loop keeps up to date.
     """
 
-    def __init__(self, folder: Path, stage: Stage, seed: int, start: int, progress: torch.Tensor) -> None:
-        self.folder, self.stage, self.seed, self.start, self.progress = folder, stage, seed, start, progress
+    def __init__(self, folder: Path, stage: Stage, seed: int, start: int) -> None:
+        self.folder, self.stage, self.seed, self.start = folder, stage, seed, start
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         torch.set_num_threads(1)
@@ -63,9 +58,8 @@ class SampleStream(IterableDataset):
                 if not scenes:
                     raise FileNotFoundError(f"no scene of kind {self.stage.kinds} in '{self.folder}'")
             rng = np.random.default_rng([self.seed, number])
-            share = 0.95 if float(self.progress[0]) < WARM_UP_SHARE else 0.77
             kind = "trunk" if rng.random() < TRUNK_SHARE else "thorax"
             group = scenes.get(kind) or next(iter(scenes.values()))
-            image, target = make_sample(rng, group[rng.integers(len(group))], self.stage, share)
+            image, target = make_sample(rng, group[rng.integers(len(group))], self.stage)
             number += 1
             yield torch.from_numpy(image)[None], torch.from_numpy(target)

@@ -1,0 +1,74 @@
+"""Which kind of scan, and which of its parts are switched off."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .ct import draw_ct
+from .free import draw_free
+from .mr import draw_mr
+from .tables import PARTS, Appearance
+
+KINDS = ("ct", "mr", "free")
+
+_OFF: dict[str, dict[str, Any]] = {
+    "streaks": {"streak": 0.0},
+    "noise": {"noise": 0.0},
+    "slices": {"slice_mm": 0.0},
+    "motion": {"motion": 0.0, "step": 0.0},
+    "bias": {"bias": 0.0, "gain": 0.0, "front_gain": 0.0, "banding": 0.0},
+    "window": {"window": None},
+    "ghosts": {"ghost": 0.0},
+    "inflow": {"inflow": 0.0},
+    "beam_hardening": {"beam_hardening": 0.0},
+    "kernel": {"sharpness": 0.0, "ringing": 0.0},
+}
+
+
+def draw_appearance(
+    rng: np.random.Generator,
+    kind: str = "mixed",
+    *,
+    protocol: str | None = None,
+    max_slice_mm: float = 8.0,
+    ct_share: float = 0.5,
+    mr_share: float = 0.3,
+    without: frozenset[str] = frozenset(),
+) -> Appearance:
+    """Draw how a scene is imaged.
+
+    Args:
+        rng: source of randomness.
+        kind: "ct", "mr", "free", or "mixed" for one of them.
+        protocol: a contrast phase (``ct.PHASES``) or MR sequence (``mr.SEQUENCES``) instead of a random one; needs
+            ``kind`` "ct" or "mr".
+        max_slice_mm: thickest slices of CT and free images.
+        ct_share: share of CT among mixed images.
+        mr_share: share of MR among them; the rest are free.
+        without: parts to switch off (:data:`PARTS`), everything else being drawn as before; "mr" or "free" turns mixed
+            images of that kind into CT.
+
+    Raises:
+        ValueError: an unknown kind or part.
+    """
+    unknown = without - PARTS - {"mr", "free"}
+    if unknown:
+        raise ValueError(f"no part of an appearance: {', '.join(sorted(unknown))}")
+    if kind == "mixed":
+        pick = rng.random()
+        kind = "ct" if pick < ct_share else "mr" if pick < ct_share + mr_share else "free"
+        kind = "ct" if kind in without else kind
+    if kind == "ct":
+        drawn = draw_ct(rng, max_slice_mm, protocol)
+    elif kind == "mr":
+        drawn = draw_mr(rng, protocol)
+    elif kind == "free":
+        drawn = draw_free(rng, max_slice_mm)
+    else:
+        raise ValueError(f"kind is '{kind}': it must be mixed, {', '.join(KINDS)}")
+    for part in sorted(without & PARTS):
+        drawn = replace(drawn, mixing=np.zeros_like(drawn.mixing)) if part == "mixing" else replace(drawn, **_OFF[part])
+    return drawn
