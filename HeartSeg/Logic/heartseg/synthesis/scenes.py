@@ -6,21 +6,22 @@ import argparse
 import json
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from . import thorax, trunk
-from .hearts import load_subject, make_heart, subject_path
+from .hearts import make_heart
 from .regions import IGNORE, Region
+from .source import Source, load_source
+from .switches import ANATOMY_PARTS, check_parts
 from .vessels import landmarks
 
 log = logging.getLogger(__name__)
 
-TRAINING_SUBJECTS = tuple(range(1, 15))
-VALIDATION_SUBJECTS = (15, 16)
-RESERVED_SUBJECTS = (17, 18, 19)
 KINDS = ("trunk", "thorax")
 
 
@@ -38,35 +39,54 @@ class Scene:
     spacing: float
     heart_centre: tuple[float, float, float]
     kind: str
-    subject: int
+    subject: int | None
     seed: int
+    facts: dict[str, object] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> Scene:
+        """The same scene with its maps as tensors on a device (for :func:`~heartseg.synthesis.views.extract`)."""
+        maps = {k: torch.from_numpy(np.array(v)).to(device) for k, v in (("regions", self.regions), ("target", self.target))}
+        return replace(self, **maps)
 
 
-def make_scene(shared: Path, subject: int, seed: int, kind: str = "trunk") -> Scene:
+def make_scene(
+    source: Source, subject: int | None, seed: int, kind: str = "trunk", without: frozenset[str] = frozenset()
+) -> Scene:
     """Make one scene; the same arguments give the same scene.
 
     Args:
-        shared: folder with ``heart-shape-model/`` and, for trunks, ``thorax/``.
-        subject: shape-model subject, 1-19.
+        source: shape model and labelled trunk.
+        subject: shape-model subject 1-19, or None for a new heart in the space of the training subjects.
         seed: seed of everything random in it.
         kind: ``trunk`` (atlas, 1.5 mm) or ``thorax`` (drawn, 1 mm, 216 mm cube).
+        without: parts switched off, names of :data:`~heartseg.synthesis.switches.ANATOMY_PARTS`.
     """
     if kind not in KINDS:
         raise ValueError(f"scene kind is {kind!r}: must be one of {', '.join(KINDS)}")
-    rng = np.random.default_rng([seed, subject, KINDS.index(kind)])
-    heart = make_heart(rng, load_subject(subject_path(shared, subject)))
+    check_parts(without)
+    rng = np.random.default_rng([seed, subject or 0, KINDS.index(kind)])
+    heart = make_heart(rng, source.model, subject, without)
     marks = landmarks(heart)
     if kind == "trunk":
-        atlas = trunk.load_atlas(Path(shared) / "thorax" / "s0327_labels.nii.gz")
-        regions, target, _ = trunk.make_trunk(rng, atlas, heart, marks)
+        regions, target, _ = trunk.make_trunk(rng, trunk.make_atlas(source), heart, marks, without)
         spacing = trunk.SPACING
     else:
-        regions, target = thorax.make_thorax(rng, heart, marks)
+        regions, target = thorax.make_thorax(rng, heart, marks, without)
         spacing = 1.0
-    return pack_scene(regions, target, spacing, kind, subject, seed)
+    volumes = np.bincount(heart.target.ravel(), minlength=8)[1:8]
+    facts = heart.facts | {"volumes_mL": [round(float(v) / 1000, 1) for v in volumes]}
+    return pack_scene(regions, target, spacing, kind, subject, seed, facts)
 
 
-def pack_scene(regions: np.ndarray, target: np.ndarray, spacing: float, kind: str, subject: int, seed: int) -> Scene:
+def pack_scene(
+    regions: np.ndarray,
+    target: np.ndarray,
+    spacing: float,
+    kind: str,
+    subject: int | None,
+    seed: int,
+    facts: dict[str, object] | None = None,
+) -> Scene:
     """A scene of full-size maps: the target is cut to its labelled block and the heart's centre is noted."""
     points = np.argwhere((target[::2, ::2, ::2] > 0) & (regions[::2, ::2, ::2] != Region.UNSEEN)) * 2
     low, high = points.min(0), np.minimum(points.max(0) + 2, target.shape)
@@ -74,7 +94,7 @@ def pack_scene(regions: np.ndarray, target: np.ndarray, spacing: float, kind: st
     z, y, x = (float(v) for v in (heart.min(0) + heart.max(0)) / 2 * spacing)
     block = target[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].copy()
     origin = (int(low[0]), int(low[1]), int(low[2]))
-    return Scene(regions, block, origin, spacing, (z, y, x), kind, subject, seed)
+    return Scene(regions, block, origin, spacing, (z, y, x), kind, subject, seed, facts or {})
 
 
 def save_scene(scene: Scene, folder: Path, name: str) -> None:
@@ -101,28 +121,63 @@ def load_scene(card: Path) -> Scene:
     )
 
 
+def make_scenes(
+    source: Source,
+    out: Path,
+    numbers: Iterable[int],
+    *,
+    subjects: Sequence[int | None] = (None,),
+    thorax_every: int = 3,
+    without: frozenset[str] = frozenset(),
+) -> None:
+    """Write scenes that are not there yet; scene i is of subject i modulo the list, with seed i.
+
+    Every ``thorax_every``-th is a drawn thorax (0: none). Several processes may share the folder: a scene is taken by
+    making its ``.lock`` file, and a lock without a scene (of a process that was killed) is overridden after 10 minutes.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for i in numbers:
+        name = f"scene{i:05d}"
+        if (out / f"{name}.json").exists() or not _take_lock(out / f"{name}.lock"):
+            continue
+        start = time.time()
+        kind = "thorax" if thorax_every and i % thorax_every == thorax_every - 1 else "trunk"
+        save_scene(make_scene(source, subjects[i % len(subjects)], i, kind, without), out, name)
+        (out / f"{name}.lock").unlink(missing_ok=True)
+        log.info("scene %d: %s, %.1f s", i, kind, time.time() - start)
+
+
+def _take_lock(path: Path) -> bool:
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        try:
+            stale = time.time() - path.stat().st_mtime > 600
+        except FileNotFoundError:
+            return False
+        if stale:
+            path.touch()
+        return stale
+    return True
+
+
 def main(argv: list[str] | None = None) -> None:
-    """Make scenes ``first`` to ``last`` - 1; scene i is of subject i modulo the list, with seed i."""
+    """Make scenes ``first`` to ``last`` - 1."""
     parser = argparse.ArgumentParser(prog="python -m heartseg.synthesis.scenes", description=main.__doc__)
-    parser.add_argument("--shared", type=Path, required=True, help="data folder (../shared/data)")
+    parser.add_argument("--data", type=Path, required=True, help="data folder (../shared/data) or packed file")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--last", type=int, required=True)
-    parser.add_argument("--subjects", type=int, nargs="+", default=list(TRAINING_SUBJECTS))
+    parser.add_argument("--subjects", type=int, nargs="+", default=None, help="subjects (default: new hearts)")
     parser.add_argument("--thorax-every", type=int, default=3, help="every n-th scene is a drawn thorax (0: none)")
+    parser.add_argument("--without", nargs="+", default=(), choices=sorted(ANATOMY_PARTS), help="parts switched off")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    import torch
-
     torch.set_num_threads(1)
-    for i in range(args.first, args.last):
-        if (args.out / f"scene{i:04d}.json").exists():
-            continue
-        start = time.time()
-        kind = "thorax" if args.thorax_every and i % args.thorax_every == args.thorax_every - 1 else "trunk"
-        subject = args.subjects[i % len(args.subjects)]
-        save_scene(make_scene(args.shared, subject, i, kind), args.out, f"scene{i:04d}")
-        log.info("scene %d: %s of subject %d, %.1f s", i, kind, subject, time.time() - start)
+    make_scenes(
+        load_source(args.data), args.out, range(args.first, args.last), subjects=args.subjects or (None,),
+        thorax_every=args.thorax_every, without=frozenset(args.without),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

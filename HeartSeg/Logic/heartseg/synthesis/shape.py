@@ -9,9 +9,8 @@ Arrays of points are (n, 3) in (z, y, x) order and mm, LPS axes, in the model's 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -60,7 +59,8 @@ class MomentaSpace:
     subjects: tuple[int, ...]
 
     @classmethod
-    def of(cls, model: ShapeModel, subjects: Sequence[int]) -> MomentaSpace:
+    @lru_cache(maxsize=4)
+    def of(cls, model: ShapeModel, subjects: tuple[int, ...]) -> MomentaSpace:
         """The space that ``subjects`` span."""
         chosen = model.momenta[[s - 1 for s in subjects]].astype(np.float64)
         mean = chosen.mean(0)
@@ -69,7 +69,7 @@ class MomentaSpace:
         rank = len(chosen) - 1
         modes = rows[:rank] * (values[:rank] / np.sqrt(rank))[:, None]
         shape = model.momenta.shape[1:]
-        return cls(mean.astype(np.float32), modes.reshape(-1, *shape).astype(np.float32), tuple(subjects))
+        return cls(mean.astype(np.float32), modes.reshape(-1, *shape).astype(np.float32), subjects)
 
     @cached_property
     def n_modes(self) -> int:

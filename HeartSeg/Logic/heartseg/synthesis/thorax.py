@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.ndimage as ndi
 
+from .devices import add_devices
 from .fields import smooth_noise
 from .hearts import SIZE, Heart
 from .regions import Region
@@ -41,10 +42,14 @@ class Cavity:
     spine_x: float
 
 
-def make_thorax(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> tuple[np.ndarray, np.ndarray]:
+def make_thorax(
+    rng: np.random.Generator, heart: Heart, marks: Landmarks, without: frozenset[str] = frozenset()
+) -> tuple[np.ndarray, np.ndarray]:
     """A thorax scene: regions and target, uint8 (216, 216, 216), 1 mm."""
     anchors = draw_anchors(rng, marks)
     add_vessels(rng, heart, marks, anchors)
+    if "devices" not in without:
+        add_devices(rng, heart, marks)
     near = heart.regions[::2, ::2, ::2]
     organ = heart.labels[::2, ::2, ::2] > 0
     z, y, x = np.ogrid[:HALF, :HALF, :HALF]
@@ -58,7 +63,7 @@ def make_thorax(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> tup
     _spine(rng, grid, cavity, regions)
     _abdomen(rng, grid, cavity, regions, organ)
     _lungs(rng, grid, regions, ndi.distance_transform_edt(~solid).astype(np.float32) * 2, border, cavity)
-    _around_heart(rng, regions, from_heart)
+    _around_heart(rng, regions, from_heart, "blobs" not in without)
     fine = regions.repeat(2, 0).repeat(2, 1).repeat(2, 2)
     put = (heart.regions > 0) & ~((heart.regions == Region.AIRWAY) & (fine == Region.LUNG))
     return np.where(put, heart.regions, fine), heart.target
@@ -193,7 +198,7 @@ def _lungs(
         regions[(regions == Region.LUNG) & border] = Region.MUSCLE
 
 
-def _around_heart(rng: np.random.Generator, regions: np.ndarray, from_heart: np.ndarray) -> None:
+def _around_heart(rng: np.random.Generator, regions: np.ndarray, from_heart: np.ndarray, blobs_too: bool) -> None:
     """Coronaries, effusion, lymph nodes and unexplained blobs."""
     u = rng.uniform
     fat = regions == Region.MEDIASTINAL_FAT
@@ -203,7 +208,7 @@ def _around_heart(rng: np.random.Generator, regions: np.ndarray, from_heart: np.
         wet = np.isin(regions, (Region.MEDIASTINAL_FAT, Region.LUNG, Region.LUNG_VESSEL))
         regions[wet & (from_heart < u(2, 8)) & (smooth_noise(rng, SHAPE, 20) > -0.3)] = Region.EFFUSION
     regions[(regions == Region.MEDIASTINAL_FAT) & (smooth_noise(rng, SHAPE, 7) > 1.5)] = Region.LYMPH_NODE
-    if rng.random() < 0.6:
+    if blobs_too and rng.random() < 0.6:
         blobs = smooth_noise(rng, SHAPE, u(6, 20))
         for k in range(6):
             hit = (blobs > u(1.4, 2.2)) & (regions > 0) & (smooth_noise(rng, SHAPE, u(10, 40)) > 1)

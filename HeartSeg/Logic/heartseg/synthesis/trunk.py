@@ -6,19 +6,19 @@ the body is the closed hull of the organs plus drawn muscle, fat and skin; arms,
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import scipy.ndimage as ndi
 import torch
 import torch.nn.functional as nnf
 
+from .devices import add_devices
 from .fields import coarse_distance, resample_nearest, rotation_matrix, smooth_noise
 from .hearts import SIZE, Heart
 from .regions import IGNORE, Region, trunk_region
+from .source import Source
 from .vessels import Anchors, Landmarks, add_vessels, lower_back, upper_back
 
 SPACING = 1.5
@@ -41,27 +41,27 @@ class Atlas:
 
 @dataclass(frozen=True)
 class Placement:
-    """Canvas to atlas, in mm: ``atlas = source_centre + matrix @ (canvas - canvas_centre) + elastic``."""
+    """Canvas to atlas, in mm: ``atlas = source_centre + matrix @ (canvas - canvas_centre) + elastic``.
+
+    ``change`` is what was multiplied into each axis beyond the match of the hearts.
+    """
 
     matrix: np.ndarray
     canvas_centre: np.ndarray
     source_centre: np.ndarray
     elastic: np.ndarray
     amplitude: float
+    change: np.ndarray
 
 
 @lru_cache(maxsize=2)
-def load_atlas(path: Path) -> Atlas:
-    """Read the trunk label map and the table of structures beside it (``.csv`` with index, structure)."""
-    import SimpleITK as sitk
-
-    labels = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS"))
-    table = Path(str(path).replace(".nii.gz", ".csv"))
+def make_atlas(source: Source) -> Atlas:
+    """Tissues, body hull and heart box of the source's trunk."""
+    labels = source.trunk
     lookup, heart_id = np.zeros(256, np.uint8), 0
-    with table.open() as lines:
-        for row in csv.DictReader(lines):
-            lookup[int(row["index"])] = trunk_region(row["structure"])
-            heart_id = int(row["index"]) if row["structure"] == "heart" else heart_id
+    for index, structure in source.structures.items():
+        lookup[index] = trunk_region(structure)
+        heart_id = index if structure == "heart" else heart_id
     heart = np.argwhere(labels[::2, ::2, ::2] == heart_id) * 2 * SPACING
     low, high = np.percentile(heart, 3, axis=0), np.percentile(heart, 97, axis=0)
     return Atlas(_hollow_bones(lookup[labels]), _body_hull(labels > 0), low, high)
@@ -87,19 +87,27 @@ def _body_hull(organs: np.ndarray) -> np.ndarray:
     return (fine > 0.5) | organs
 
 
-def draw_placement(rng: np.random.Generator, atlas: Atlas, heart: Heart) -> Placement:
-    """Match the atlas's heart to ours in centre and extent, then vary size (SD 7 %), tilt (7 deg) and shape."""
+def draw_placement(
+    rng: np.random.Generator, atlas: Atlas, heart: Heart, without: frozenset[str] = frozenset()
+) -> Placement:
+    """Match the atlas's heart to ours in centre and extent, then change each axis by 15 to 25 %, tilt and bend it.
+
+    Wider and deeper trunks are drawn as often as narrower and flatter ones; without ``warp`` only the match is made.
+    """
     ours = np.argwhere(heart.labels[::2, ::2, ::2] > 0) * 2.0
     extent = np.percentile(ours, 97, axis=0) - np.percentile(ours, 3, axis=0)
     scale = (atlas.heart_high - atlas.heart_low) / extent * np.array([0.85, 1.0, 1.0])
-    scale = np.clip(scale, 0.72, 1.25) * np.exp(rng.normal(0, 0.07, 3))
-    tilt = rotation_matrix(np.deg2rad(np.clip(rng.normal(0, 5, 3), -12, 12)))
+    scale = np.clip(scale, 0.8, 1.2)
     height = SHAPE[0] * SPACING
     centre = np.array([height * rng.uniform(0.55, 0.68), 0.0, SHAPE[2] * SPACING / 2 + rng.uniform(5, 35)])
     centre[1] = SHAPE[1] * SPACING * rng.uniform(0.38, 0.44)
     source = (atlas.heart_low + atlas.heart_high) / 2 + rng.normal(0, 5, 3)
     nodes = rng.standard_normal((3, 9, 6, 7)).astype(np.float32)
-    return Placement(np.diag(scale) @ tilt, centre, source, nodes, rng.uniform(2, 9))
+    if "warp" in without:
+        return Placement(np.diag(scale), centre, source, nodes, 0.0, np.ones(3))
+    change = 1 + rng.choice([-1, 1], 3) * rng.uniform(0.15, 0.25, 3)
+    tilt = rotation_matrix(np.deg2rad(np.clip(rng.normal(0, 5, 3), -12, 12)))
+    return Placement(np.diag(scale * change) @ tilt, centre, source, nodes, rng.uniform(3, 9), change)
 
 
 def place_atlas(atlas: Atlas, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
@@ -179,7 +187,55 @@ def _erase(regions: np.ndarray, region: int, offset: np.ndarray, above: float, b
     regions[hit] = Region.MEDIASTINAL_FAT
 
 
-def fill_body(rng: np.random.Generator, regions: np.ndarray, hull: np.ndarray) -> None:
+SWITCHABLE = (
+    Region.STOMACH, Region.SPLEEN, Region.KIDNEY, Region.GALLBLADDER, Region.PANCREAS, Region.BOWEL, Region.LIVER,
+    Region.OESOPHAGUS, Region.THYROID, Region.AIRWAY, Region.IVC, Region.VEIN, Region.ARTERY, Region.PULMONARY_VEIN,
+    Region.CARTILAGE, Region.LYMPH_NODE,
+)  # fmt: skip
+"""Structures of the trunk that a scene may lack (or show as another tissue)."""
+
+
+def switch_organs(rng: np.random.Generator, regions: np.ndarray) -> list[str]:
+    """Turn some organs into fat or unnamed soft tissue, at times a lung into fluid, in place; returns their names."""
+    lookup = np.arange(256, dtype=np.uint8)
+    chosen = [r for r in SWITCHABLE if rng.random() < (0.25 if r != Region.LIVER else 0.06)]
+    for region in chosen:
+        lookup[region] = rng.choice([Region.FAT, Region.MEDIASTINAL_FAT, Region.SOFT_ORGAN, Region.MUSCLE])
+    names = [r.name.lower() for r in chosen]
+    regions[:] = lookup[regions]
+    if rng.random() < 0.06:
+        half = slice(0, regions.shape[2] // 2) if rng.random() < 0.5 else slice(regions.shape[2] // 2, None)
+        side = regions[:, :, half]
+        side[side == Region.LUNG] = rng.choice([Region.EFFUSION, Region.ATELECTASIS])
+        names.append("lung")
+    return names
+
+
+def _draw_breasts(rng: np.random.Generator, regions: np.ndarray, hull: np.ndarray, offset: np.ndarray) -> None:
+    """Two half-ellipsoids of fat with gland in them before the chest, in place."""
+    u = rng.uniform
+    level = (offset[0] + SIZE * u(0.35, 0.6)) / SPACING
+    radius, depth = u(45, 80) / SPACING, u(20, 65) / SPACING
+    z, y, x = np.ogrid[tuple(slice(n) for n in regions.shape)]
+    middle = regions.shape[2] / 2
+    noise = smooth_noise(rng, regions.shape, 12)
+    rows = slice(max(0, int(level - radius)), max(1, int(level + radius)))
+    front = np.argmax(hull[rows].any(0), axis=0)
+    column = hull[rows].any((0, 1))
+    for side in (-1, 1):
+        cx = middle + side * u(60, 90) / SPACING
+        near = [v for v in range(int(cx - 8), int(cx + 8)) if 0 <= v < len(column) and column[v]]
+        if not near:
+            continue
+        cy = float(front[near].mean()) + 4
+        d = ((z - level) / radius) ** 2 + ((y - cy) / depth) ** 2 + ((x - cx) / radius) ** 2
+        free = np.isin(regions, (0, Region.SKIN, Region.FAT)) & ~hull
+        regions[free & (d < 1)] = Region.SKIN
+        regions[free & (d < 0.88)] = Region.FAT
+        regions[free & (d < 0.6) & (noise > u(-0.3, 0.8))] = Region.GLAND
+
+
+def fill_body(rng: np.random.Generator, regions: np.ndarray, hull: np.ndarray, without: frozenset[str]) -> None:
     """Give every unlabelled voxel of the body a tissue and draw fat, skin, arms and table around it, in place."""
     u = rng.uniform
     unseen = regions == Region.UNSEEN
@@ -195,14 +251,14 @@ def fill_body(rng: np.random.Generator, regions: np.ndarray, hull: np.ndarray) -
     ring = (regions == 0) & ~unseen
     regions[ring & (outside < thickness + 3)] = Region.SKIN
     regions[ring & (outside < thickness)] = Region.FAT
-    _organ_contents(rng, regions)
+    _organ_contents(rng, regions, "blobs" not in without)
     if rng.random() < 0.45:
         _draw_arms(rng, regions, unseen)
     if rng.random() < 0.75:
         _draw_table(rng, regions, unseen)
 
 
-def _organ_contents(rng: np.random.Generator, regions: np.ndarray) -> None:
+def _organ_contents(rng: np.random.Generator, regions: np.ndarray, blobs_too: bool) -> None:
     """Gas and contents of stomach and bowel, lung and liver vessels, discs, disease of the lung."""
     u = rng.uniform
     fine, wide = smooth_noise(rng, regions.shape, u(5, 8)), smooth_noise(rng, regions.shape, u(9, 14))
@@ -225,7 +281,7 @@ def _organ_contents(rng: np.random.Generator, regions: np.ndarray) -> None:
         low = np.arange(regions.shape[1]) > np.nonzero(lung.any((0, 2)))[0][-1] - u(6, 45) if lung.any() else None
         if low is not None:
             regions[lung & low[None, :, None]] = kind
-    if rng.random() < 0.4:
+    if blobs_too and rng.random() < 0.5:
         blobs = smooth_noise(rng, regions.shape, u(6, 16))
         for k in range(3):
             regions[(blobs > u(1.8, 2.6)) & (wide > 0.5) & (regions > 0) & (regions < 200)] = Region.BLOB_0 + k
@@ -297,17 +353,27 @@ def _clear_pulmonary_veins(regions: np.ndarray, heart: Heart, points: list[torch
 
 
 def make_trunk(
-    rng: np.random.Generator, atlas: Atlas, heart: Heart, marks: Landmarks
+    rng: np.random.Generator, atlas: Atlas, heart: Heart, marks: Landmarks, without: frozenset[str] = frozenset()
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A trunk scene: regions and target (uint8, ``SHAPE``, 1.5 mm) and the heart cube's position (z, y, x) mm."""
-    placement = draw_placement(rng, atlas, heart)
+    """A trunk scene: regions and target (uint8, ``SHAPE``, 1.5 mm) and the heart cube's position (z, y, x) mm.
+
+    ``heart.facts`` is given the scale of each axis and the organs that were switched off.
+    """
+    placement = draw_placement(rng, atlas, heart, without)
     regions, hull = place_atlas(atlas, placement)
     offset = cube_offset(placement, heart)
     anchors = atlas_anchors(rng, regions, heart, marks, offset)
     add_vessels(rng, heart, marks, anchors)
-    fill_body(rng, regions, hull)
+    if "devices" not in without:
+        add_devices(rng, heart, marks)
+    gone = [] if "organs" in without else switch_organs(rng, regions)
+    fill_body(rng, regions, hull, without)
+    if "organs" not in without and rng.random() < 0.35:
+        _draw_breasts(rng, regions, hull, offset)
     target = compose(regions, heart, offset)
     _epicardial_detail(rng, regions, target)
+    heart.facts["trunk_change"] = [round(float(v), 3) for v in 1 / placement.change]
+    heart.facts["organs_off"] = gone
     return regions, target, offset
 
 
@@ -324,6 +390,9 @@ def _epicardial_detail(rng: np.random.Generator, regions: np.ndarray, target: np
     line = np.abs(smooth_noise(rng, sub.shape, 8))
     sub[fat & (distance < 7) & (line < 0.1) & (np.abs(smooth_noise(rng, sub.shape, 9)) < 1.2)] = Region.CORONARY
     sub[fat & (smooth_noise(rng, sub.shape, 5) > u(1.6, 2.4))] = Region.LYMPH_NODE
+    if rng.random() < 0.5:
+        layer = u(3, 7)
+        sub[fat & (np.abs(distance - layer - 1.5 * smooth_noise(rng, sub.shape, 20)) < 0.8)] = Region.PERICARDIUM
     if rng.random() < 0.2:
         wet = np.isin(sub, (Region.MEDIASTINAL_FAT, Region.FAT, Region.LUNG, Region.LUNG_VESSEL))
         sub[wet & (distance < u(2, 9)) & (smooth_noise(rng, sub.shape, 16) > -0.3)] = Region.EFFUSION

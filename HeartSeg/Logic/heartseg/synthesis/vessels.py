@@ -158,6 +158,7 @@ def add_vessels(rng: np.random.Generator, heart: Heart, marks: Landmarks, anchor
     _caval_veins(rng, heart, marks, anchors)
     _pulmonary_veins(rng, heart, marks)
     _appendages(rng, heart, marks)
+    _coronary_sinus(rng, heart, marks)
     _airways_and_oesophagus(rng, heart, marks, anchors, right_pa)
 
 
@@ -317,6 +318,21 @@ def _appendages(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> Non
             heart.regions, [mouth - direction * 4, middle, tip], [r, r * u(0.7, 1.1), r * 0.5], region, over=(0, 9, 10)
         )
         heart.target[heart.regions == region] = pool
+
+
+def _coronary_sinus(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> None:
+    """The vein in the groove behind the mitral valve, from the left to the right atrium's floor."""
+    u, la, lv = rng.uniform, marks.pools[3], marks.pools[1]
+    if rng.random() < 0.2:
+        return
+    floor = la[la[:, 0] < np.percentile(la[:, 0], 12)].mean(0)
+    left = la[la[:, 2] > np.percentile(la[:, 2], 92)].mean(0)
+    left[0] = min(left[0], lv[:, 0].max())
+    behind = floor + np.array([-u(2, 6), u(2, 8), u(-4, 4)])
+    mouth = lower_back(marks.pools[4], 18).mean(0) + np.array([u(4, 12), 0, u(2, 8)])
+    r = u(2.5, 6)
+    over = (0, int(Region.LA_WALL), int(Region.RA_WALL))
+    paint_tube(heart.regions, [left, behind, mouth], [r * 0.5, r, r], Region.CORONARY_SINUS, over=over)
 
 
 def _airways_and_oesophagus(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as nnf
 
-from .fields import nearest_index, rotation_matrix, take
+from .fields import nearest_index, rotation_matrix
 from .regions import IGNORE, Region
 from .scenes import Scene
 
@@ -23,8 +23,9 @@ SUBDIVISIONS = 2
 class View:
     """A cubic patch: ``size`` voxels of ``spacing`` mm about ``centre`` (scene mm, z y x), turned and zoomed.
 
-    ``fov_low`` and ``fov_high`` bound the scanned part of the patch, in patch voxels (z, y, x). ``elastic`` holds
-    displacements (3, n, n, n) in mm on nodes spread evenly over the patch, or is None.
+    ``fov_low`` and ``fov_high`` bound the scanned part of the patch, in patch voxels (z, y, x), along the patch's axes
+    or, turned by ``fov_rotation`` about the patch's centre, obliquely. ``elastic`` holds displacements (3, n, n, n) in
+    mm on nodes spread evenly over the patch, or is None.
     """
 
     centre: np.ndarray
@@ -35,11 +36,12 @@ class View:
     fov_low: np.ndarray
     fov_high: np.ndarray
     elastic: np.ndarray | None = None
+    fov_rotation: np.ndarray | None = None
 
 
 def draw_pose(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Random turn (SD 6 degrees, at most 15) and zoom (0.88-1.14, little anisotropy)."""
-    angles = np.clip(rng.normal(0, 6, 3), -15, 15)
+    """Random turn (SD 6 degrees, at most 15; one view in ten up to 40) and zoom (0.88-1.14, little anisotropy)."""
+    angles = np.clip(rng.normal(0, 6, 3), -15, 15) if rng.random() < 0.9 else rng.uniform(-40, 40, 3)
     return rotation_matrix(np.deg2rad(angles)), rng.uniform(0.9, 1.12) * rng.uniform(0.97, 1.03, 3)
 
 
@@ -51,13 +53,17 @@ def draw_elastic(rng: np.random.Generator, edge: float, node_spacing: float = 48
     return (rng.standard_normal((3, n, n, n)) * rng.uniform(0, 5)).astype(np.float32)
 
 
-def draw_fine_view(rng: np.random.Generator, scene: Scene, size: int = 64, spacing: float = 3.0) -> View:
-    """A crop for the fine network: heart centred (to 20 mm), off-centre, or (half of the trunk scenes) away from it."""
+def draw_fine_view(rng: np.random.Generator, scene: Scene, size: int = 96, spacing: float = 2.0) -> View:
+    """A crop for the fine network: heart centred (to 20 mm), off-centre, or away from it.
+
+    A third of the trunk scenes' crops are away from the heart: the network must refuse what a finder got wrong. A third
+    of all views end before the patch does; half of those are oblique or thin slabs, as short-axis stacks are.
+    """
     rotation, zoom = draw_pose(rng)
     heart, edge = np.array(scene.heart_centre), size * spacing
     extent = np.array(scene.regions.shape) * scene.spacing
     kind = rng.random()
-    away = 0.5 if scene.kind == "trunk" else 0.0
+    away = 0.33 if scene.kind == "trunk" else 0.0
     if kind < away:
         centre = rng.uniform(extent * 0.12, extent * 0.88)
         for _ in range(20):
@@ -68,21 +74,30 @@ def draw_fine_view(rng: np.random.Generator, scene: Scene, size: int = 64, spaci
         centre = heart + rng.uniform(-75, 75, 3)
     else:
         centre = heart + rng.uniform(-20, 20, 3)
-    low, high = np.zeros(3), np.full(3, float(size))
-    if rng.random() < 0.3:
+    low, high, turn = np.zeros(3), np.full(3, float(size)), None
+    limited = rng.random()
+    if limited < 0.17:
         low = np.floor(size * rng.uniform(0, 0.25, 3) * (rng.random(3) < 0.5))
         high = np.ceil(size * (1 - rng.uniform(0, 0.25, 3) * (rng.random(3) < 0.5)))
-    return View(centre, size, spacing, rotation, zoom, low, high, draw_elastic(rng, edge))
+    elif limited < 0.34:
+        turn = rotation_matrix(np.deg2rad(rng.uniform(-60, 60, 3)))
+        half = np.array([rng.uniform(35, 90), rng.uniform(70, 140), rng.uniform(70, 140)]) / spacing
+        middle = size / 2 + rng.uniform(-12, 12, 3) / spacing
+        low, high = middle - half, middle + half
+    return View(centre, size, spacing, rotation, zoom, low, high, draw_elastic(rng, edge), turn)
 
 
 def draw_finder_view(rng: np.random.Generator, scene: Scene, size: int = 64, spacing: float = 6.0) -> View:
-    """A scan for the finder: whole trunk, chest, part of the trunk without the heart, or a small cardiac view."""
+    """A scan for the finder: whole trunk, chest, part of the trunk without the heart, or a small cardiac view.
+
+    Half of the cardiac views are oblique, some of them thin slabs.
+    """
     rotation, zoom = draw_pose(rng)
     heart, edge = np.array(scene.heart_centre), size * spacing
     extent = np.array(scene.regions.shape) * scene.spacing
     middle = np.array([heart[0], extent[1] / 2, extent[2] / 2])
     body = middle + rng.uniform(-35, 35, 3)
-    low_mm, high_mm = np.full(3, -edge / 2), np.full(3, edge / 2)
+    low_mm, high_mm, turn = np.full(3, -edge / 2), np.full(3, edge / 2), None
     kind = rng.random()
     if kind < 0.3:  # chest
         centre = body + np.array([rng.uniform(-40, 60), 0, 0])
@@ -103,87 +118,126 @@ def draw_finder_view(rng: np.random.Generator, scene: Scene, size: int = 64, spa
         centre = heart + rng.uniform(-60, 60, 3)
         half = rng.uniform(75, 130, 3)
         shift = np.clip(heart - centre + rng.uniform(-30, 30, 3), -edge / 2 + 60, edge / 2 - 60)
+        if rng.random() < 0.5:
+            turn = rotation_matrix(np.deg2rad(rng.uniform(-60, 60, 3)))
+            half[0] *= rng.uniform(0.45, 1.0)
+            shift = turn.T @ (heart - centre) + rng.uniform(-20, 20, 3)
         low_mm, high_mm = shift - half, shift + half
-    if rng.random() < 0.3:  # narrow in-plane field of view
+    if turn is None and rng.random() < 0.3:  # narrow in-plane field of view
         reach = rng.uniform(110, 180)
         low_mm[1:] = np.maximum(low_mm[1:], -reach)
         high_mm[1:] = np.minimum(high_mm[1:], reach)
     low = np.clip(np.floor(low_mm / spacing + size / 2), 0, size - 12)
     high = np.clip(np.ceil(high_mm / spacing + size / 2), low + 12, size)
-    return View(centre, size, spacing, rotation, zoom, low, high, draw_elastic(rng, edge))
+    return View(centre, size, spacing, rotation, zoom, low, high, draw_elastic(rng, edge), turn)
 
 
-def extract(scene: Scene, view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sample a view of a scene.
+def extract(
+    scene: Scene, view: View, device: torch.device | str = "cpu"
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sample a view of a scene on a device.
 
     Returns:
         regions, uint8 of ``SUBDIVISIONS * size`` an axis; target, uint8 of ``size`` an axis (majority of each voxel's
         parts, ``IGNORE`` where unseen); seen, bool of ``size`` an axis.
     """
-    n, step = view.size * SUBDIVISIONS, view.spacing / SUBDIVISIONS
-    line = (torch.arange(n, dtype=torch.float32) - (n - 1) / 2) * step
-    m = torch.from_numpy((view.rotation @ np.diag(view.zoom)).astype(np.float32)) / scene.spacing
+    s, size = SUBDIVISIONS, view.size
+    n, step = size * s, view.spacing / s
+    line = (torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2) * step
+    m = (view.rotation @ np.diag(view.zoom)) / scene.spacing
     points = [
-        m[k, 0] * line[:, None, None]
-        + m[k, 1] * line[None, :, None]
-        + m[k, 2] * line[None, None, :]
+        (float(m[k, 0]) * line)[:, None, None]
+        + ((float(m[k, 1]) * line)[:, None] + (float(m[k, 2]) * line)[None, :])[None]
         + float(view.centre[k] / scene.spacing)
         for k in range(3)
     ]
     if view.elastic is not None:
-        nodes = torch.from_numpy(view.elastic)[None] / scene.spacing
+        nodes = torch.from_numpy(view.elastic)[None].to(device) / scene.spacing
         shift = nnf.interpolate(nodes, size=(n,) * 3, mode="trilinear", align_corners=True)[0]
-        points = [p + s for p, s in zip(points, shift, strict=True)]
-    regions, parts = _sample(scene, points)
-    parts[regions == Region.UNSEEN] = IGNORE
-    target = majority(parts, SUBDIVISIONS)
-    s = SUBDIVISIONS
-    seen = np.zeros((view.size,) * 3, bool)
-    seen[tuple(slice(int(a), int(b)) for a, b in zip(view.fov_low, view.fov_high, strict=True))] = True
-    seen &= (regions.reshape(view.size, s, view.size, s, view.size, s) != Region.UNSEEN).all((1, 3, 5))
+        for p, d in zip(points, shift, strict=True):
+            p += d
+    regions, parts = _sample(scene, points, device)
+    parts[regions == int(Region.UNSEEN)] = IGNORE
+    target = majority(parts, s)
+    seen = field_of_view(view, device)
+    seen &= (regions.view(size, s, size, s, size, s) != int(Region.UNSEEN)).all(5).all(3).all(1)
     target[~seen] = IGNORE
     return regions, target, seen
 
 
-def _sample(scene: Scene, points: list[torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
+def field_of_view(view: View, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Which voxels of the patch the scanner saw, bool (size, size, size)."""
+    size = view.size
+    if view.fov_rotation is None:
+        seen = torch.zeros((size,) * 3, dtype=torch.bool, device=device)
+        seen[tuple(slice(int(a), int(b)) for a, b in zip(view.fov_low, view.fov_high, strict=True))] = True
+        return seen
+    line = torch.arange(size, dtype=torch.float32, device=device) + 0.5 - size / 2
+    seen = torch.ones((size,) * 3, dtype=torch.bool, device=device)
+    for k in range(3):
+        r = view.fov_rotation[:, k]
+        along = (float(r[0]) * line)[:, None, None] + (float(r[1]) * line)[:, None] + float(r[2]) * line
+        seen &= (along >= view.fov_low[k] - size / 2) & (along < view.fov_high[k] - size / 2)
+    return seen
+
+
+def _sample(
+    scene: Scene, points: list[torch.Tensor], device: torch.device | str
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Nearest region and target at points (scene voxels), reading only the part of the scene that they lie in."""
     low = [max(0, int(p.min()) - 1) for p in points]
     high = [min(n, int(p.max()) + 3) for p, n in zip(points, scene.regions.shape, strict=True)]
+    shape = torch.broadcast_shapes(*(p.shape for p in points))
     if any(b <= a for a, b in zip(low, high, strict=True)):
-        shape = np.broadcast_shapes(*(tuple(p.shape) for p in points))
-        return np.full(shape, Region.UNSEEN, np.uint8), np.zeros(shape, np.uint8)
-    block = np.array(scene.regions[tuple(slice(a, b) for a, b in zip(low, high, strict=True))])
+        unseen = torch.full(shape, int(Region.UNSEEN), dtype=torch.uint8, device=device)
+        return unseen, torch.zeros(shape, dtype=torch.uint8, device=device)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    block = _on(scene.regions[box], device)
     index, inside = nearest_index([p - a for p, a in zip(points, low, strict=True)], block.shape)
-    regions = take(block, index, inside, Region.UNSEEN)
+    regions = _take(block, index, inside, Region.UNSEEN)
     start = [max(a, o) for a, o in zip(low, scene.target_origin, strict=True)]
     ends = (o + n for o, n in zip(scene.target_origin, scene.target.shape, strict=True))
     stop = [min(b, e) for b, e in zip(high, ends, strict=True)]
     if any(b <= a for a, b in zip(start, stop, strict=True)):
-        return regions, np.zeros_like(regions)
-    labels = np.zeros_like(block)
+        return regions, torch.zeros_like(regions)
+    labels = torch.zeros_like(block)
     here = tuple(slice(a - o, b - o) for a, b, o in zip(start, stop, low, strict=True))
     there = tuple(slice(a - o, b - o) for a, b, o in zip(start, stop, scene.target_origin, strict=True))
-    labels[here] = scene.target[there]
-    return regions, take(labels, index, inside, 0)
+    labels[here] = _on(scene.target[there], device)
+    return regions, _take(labels, index, inside, 0)
 
 
-def majority(labels: np.ndarray, n: int) -> np.ndarray:
-    """Most frequent label in each block of ``n`` voxels an axis; labels 0-7 and 255, ties to the lowest."""
-    size = tuple(s // n for s in labels.shape)
-    codes = np.minimum(labels, 8).astype(np.int64)
-    index = np.arange(int(np.prod(size)), dtype=np.int64).reshape(size) * 9
-    for axis in range(3):
-        index = index.repeat(n, axis)
-    counts = np.bincount((index + codes).ravel(), minlength=int(np.prod(size)) * 9).reshape(*size, 9)
-    winner = counts.argmax(-1).astype(np.uint8)
-    winner[winner == 8] = IGNORE
+def _on(block: np.ndarray | torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """A contiguous copy of part of a scene on a device; scenes may lie there already."""
+    if isinstance(block, np.ndarray):
+        return torch.from_numpy(np.array(block)).to(device)
+    return block.contiguous()
+
+
+def _take(volume: torch.Tensor, index: torch.Tensor, inside: torch.Tensor, outside: int) -> torch.Tensor:
+    values = volume.reshape(-1)[index.reshape(-1)].reshape(index.shape)
+    values[~inside] = int(outside)
+    return values
+
+
+def majority(labels: torch.Tensor, n: int) -> torch.Tensor:
+    """Most frequent label in each block of ``n`` voxels an axis; uint8 labels 0-7 and 255, ties to the lowest."""
+    parts = [labels[i::n, j::n, k::n] for i in range(n) for j in range(n) for k in range(n)]
+    best = torch.zeros(parts[0].shape, dtype=torch.uint8, device=labels.device)
+    winner = torch.zeros_like(best)
+    for label in (*range(8), IGNORE):
+        count = sum((p == label).to(torch.uint8) for p in parts)
+        assert isinstance(count, torch.Tensor)
+        more = count > best
+        winner[more] = label
+        best = torch.maximum(best, count)
     return winner
 
 
-def normalise(image: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Z-score over the seen voxels; unseen voxels get the lowest seen value. float32."""
-    if not seen.any():
-        return np.zeros_like(image, dtype=np.float32)
+def normalise(image: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Z-score over the seen voxels; unseen voxels get the lowest seen value. float32 (z, y, x)."""
+    if not bool(seen.any()):
+        return torch.zeros_like(image)
     values = image[seen]
-    filled = np.where(seen, image, values.min())
-    return ((filled - values.mean()) / max(float(values.std()), 1e-8)).astype(np.float32)
+    filled = torch.where(seen, image, values.min())
+    return (filled - values.mean()) / max(float(values.std(correction=0)), 1e-8)

@@ -75,7 +75,8 @@ def predict_window(network: torch.nn.Module, stage: Stage, scan: Any, centre: np
     grid.SetOrigin([float(v) for v in origin])
     outside = -1e6
     image = sitk.GetArrayFromImage(sitk.Resample(smooth, grid, sitk.Transform(), sitk.sitkLinear, outside))
-    image = normalise(image, image > outside / 2)
+    pixels = torch.from_numpy(image)
+    image = normalise(pixels, pixels > outside / 2).numpy()
     return full_resolution(network(as_input(image)))[0].float().numpy(), grid
 
 

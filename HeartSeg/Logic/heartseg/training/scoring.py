@@ -55,15 +55,18 @@ def predict(network: torch.nn.Module, image: np.ndarray) -> np.ndarray:
     return logits[0].argmax(0).to(torch.uint8).numpy()
 
 
-def score_scenes(network: torch.nn.Module, stage: Stage, folder: Path, seed: int = 1) -> dict[str, dict[str, float]]:
-    """Dice (mean, sd) on one HU image of each scene in a folder, heart-centred, at the stage's voxel size."""
+def score_scenes(
+    network: torch.nn.Module, stage: Stage, folder: Path, seed: int = 1, kind: str = "ct"
+) -> dict[str, dict[str, float]]:
+    """Dice (mean, sd) on one image (``kind`` as in :func:`draw_appearance`) of each scene in a folder, heart-centred, at the stage's voxel size."""
     cases = []
     for number, card in enumerate(sorted(folder.glob("*.json"))):
         scene = load_scene(card)
         rng = np.random.default_rng([seed, number])
         regions, target, seen = extract(scene, centred_view(scene, stage))
-        image = normalise(render(rng, regions, draw_appearance(rng, "ct"), stage.spacing).numpy(), seen)
-        cases.append(dice_scores(predict(network, image), target, target != IGNORE))
+        image = normalise(render(rng, regions, draw_appearance(rng, kind), stage.spacing), seen).numpy()
+        truth = target.numpy()
+        cases.append(dice_scores(predict(network, image), truth, truth != IGNORE))
     return summary(cases)
 
 
@@ -92,10 +95,10 @@ def score_finder(network: torch.nn.Module, stage: Stage, folder: Path, views: in
             rng = np.random.default_rng([3, number, k])
             view = stage.draw_view(rng, scene, stage.patch, stage.spacing)
             regions, target, seen = extract(scene, view)
-            image = normalise(render(rng, regions, draw_appearance(rng, "ct"), stage.spacing).numpy(), seen)
-            found = np.where(seen, predict(network, image), 0)
+            image = normalise(render(rng, regions, draw_appearance(rng, "ct"), stage.spacing), seen).numpy()
+            found = np.where(seen.numpy(), predict(network, image), 0)
             size, centre = largest_piece(found)
-            truth = np.where(target == IGNORE, 0, target)
+            truth = np.where(target == IGNORE, 0, target).astype(np.uint8)
             true_size, true_centre = largest_piece(truth)
             if true_size * stage.spacing**3 * float(np.prod(view.zoom)) > 0.8 * whole:
                 errors.append(float(np.linalg.norm(centre - true_centre)) * stage.spacing)

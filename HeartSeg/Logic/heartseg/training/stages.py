@@ -47,7 +47,7 @@ class Stage:
 FINDER = Stage(
     "finder", 6.0, 64, (8, 16, 32, 64, 128), ("trunk",), draw_finder_view, learning_rate=8e-3, heart_weight=6.0
 )
-FINE = Stage("fine", 3.0, 64, (16, 32, 64, 128, 256), ("trunk", "thorax"), draw_fine_view)
+FINE = Stage("fine", 2.0, 96, (16, 32, 64, 128, 256), ("trunk", "thorax"), draw_fine_view)
 STAGES = {s.name: s for s in (FINDER, FINE)}
 
 

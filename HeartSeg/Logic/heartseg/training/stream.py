@@ -16,50 +16,75 @@ from heartseg.synthesis.views import extract, normalise
 from .stages import Stage
 
 TRUNK_SHARE = 0.6
-"""Share of samples from trunk scenes where there are both kinds; half of the fine network's of these hold no heart."""
+"""Share of samples from trunk scenes where there are both kinds; a third of the fine network's of these hold no heart."""
 RESCAN_EVERY = 50
 """Samples after which the folder is looked at again for new scenes."""
+IMAGES_PER_VIEW = 2
+"""Images rendered of each view, each of another contrast; on a CPU core sampling a view costs four times a rendering."""
 
 
-def make_sample(rng: np.random.Generator, scene: Scene, stage: Stage) -> tuple[np.ndarray, np.ndarray]:
-    """A normalised image (float32) and its target (uint8, 255 ignored), both (z, y, x) of the stage's patch."""
-    view = stage.draw_view(rng, scene, stage.patch, stage.spacing)
-    appearance = draw_appearance(rng, "mixed")
-    regions, target, seen = extract(scene, view)
-    image = render(rng, regions, appearance, stage.spacing).numpy()
-    return normalise(image, seen), target
+def make_samples(
+    rng: np.random.Generator, scene: Scene, stage: Stage, count: int = 1, device: torch.device | str = "cpu",
+    without: frozenset[str] = frozenset(),
+) -> list[tuple[torch.Tensor, torch.Tensor]]:  # fmt: skip
+    """Normalised images (float32) of one view and its target (uint8, 255 ignored), (z, y, x) of the stage's patch."""
+    regions, target, seen = extract(scene, stage.draw_view(rng, scene, stage.patch, stage.spacing), device)
+    images = [
+        render(rng, regions, draw_appearance(rng, "mixed", without=without), stage.spacing) for _ in range(count)
+    ]
+    return [(normalise(image, seen), target) for image in images]
 
 
 class SampleStream(IterableDataset):
-    """Samples number ``start``, ``start + 1``, ... of a stage; sample i depends on seed, i and the scenes present.
+    """Samples number ``start``, ``start + 1``, ... of a stage; they depend on seed, number and the scenes present.
 
     Args:
         folder: scenes; new ones are picked up as they appear.
         stage: the network to feed.
         seed: seed of all samples.
         start: number of the first sample (resuming).
+        device: where samples are made; scenes are kept there if it is no CPU.
+        without: parts of the appearance that are switched off.
     """
 
-    def __init__(self, folder: Path, stage: Stage, seed: int, start: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stage: Stage,
+        seed: int,
+        start: int,
+        device: torch.device | str = "cpu",
+        without: frozenset[str] = frozenset(),
+    ) -> None:
         self.folder, self.stage, self.seed, self.start = folder, stage, seed, start
+        self.device, self.without = torch.device(device), without
+        self.scenes: dict[str, list[Scene]] = {}
+        self.known: set[Path] = set()
+
+    def look(self) -> None:
+        """Take up scenes that have appeared in the folder."""
+        for card in sorted(set(self.folder.glob("*.json")) - self.known):
+            self.known.add(card)
+            scene = load_scene(card)
+            if scene.kind in self.stage.kinds:
+                if self.device.type != "cpu":
+                    scene = scene.to(self.device)
+                self.scenes.setdefault(scene.kind, []).append(scene)
+        if not self.scenes:
+            raise FileNotFoundError(f"no scene of kind {self.stage.kinds} in '{self.folder}'")
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        torch.set_num_threads(1)
-        scenes: dict[str, list[Scene]] = {}
-        known: set[Path] = set()
-        number = self.start
+        if self.device.type == "cpu":
+            torch.set_num_threads(1)
+        number = self.start - self.start % IMAGES_PER_VIEW
         while True:
-            if not scenes or number % RESCAN_EVERY == 0:
-                for card in sorted(set(self.folder.glob("*.json")) - known):
-                    known.add(card)
-                    scene = load_scene(card)
-                    if scene.kind in self.stage.kinds:
-                        scenes.setdefault(scene.kind, []).append(scene)
-                if not scenes:
-                    raise FileNotFoundError(f"no scene of kind {self.stage.kinds} in '{self.folder}'")
+            if not self.scenes or number % RESCAN_EVERY == 0:
+                self.look()
             rng = np.random.default_rng([self.seed, number])
             kind = "trunk" if rng.random() < TRUNK_SHARE else "thorax"
-            group = scenes.get(kind) or next(iter(scenes.values()))
-            image, target = make_sample(rng, group[rng.integers(len(group))], self.stage)
-            number += 1
-            yield torch.from_numpy(image)[None], torch.from_numpy(target)
+            group = self.scenes.get(kind) or next(iter(self.scenes.values()))
+            scene = group[rng.integers(len(group))]
+            for image, target in make_samples(rng, scene, self.stage, IMAGES_PER_VIEW, self.device, self.without):
+                number += 1
+                if number > self.start:
+                    yield image[None], target
