@@ -35,6 +35,7 @@ _PUBLIC = {
     "Severity": "findings",
     "write_result": "output",
     "find_model": "models.store",
+    "evaluate": "evaluation",
     "STRUCTURES": "anatomy",
     "CancelToken": "progress",
     "ProgressEvent": "progress",
@@ -47,6 +48,7 @@ __all__ = ["__version__", *_PUBLIC]
 if TYPE_CHECKING:  # what _PUBLIC resolves to, for type checkers and editors
     from .anatomy import STRUCTURES
     from .errors import Cancelled, HeartSegError
+    from .evaluation import evaluate
     from .findings import Finding, Severity
     from .models.store import find_model
     from .output import write_result

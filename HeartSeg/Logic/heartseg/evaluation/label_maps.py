@@ -1,0 +1,210 @@
+"""Label maps in: from files or arrays to HeartSeg's labels 1-7, whatever values they were stored with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..anatomy import KEYS, STRUCTURES, match_name, structure
+from ..errors import InputError, SettingsError
+from ..volume import itk
+from ..volume.checks import SHEAR_LIMIT_DEG, check_path, check_spacing, shear_degrees
+from ..volume.geometry import Geometry
+from ..volume.headers import FORMATS, Header, check_data, image_suffix, read_header, stem
+from ..volume.types import Volume
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+LABEL_SETS: dict[str, dict[int, str]] = {
+    "heartseg": {s.label: s.key for s in STRUCTURES},
+    "mmwhs": {s.mmwhs_label: s.key for s in STRUCTURES},
+}
+"""Label values that have a name of their own: label value -> structure key."""
+
+MAX_VALUES = 256
+"""A map with more different values than this is an image: the largest atlases of the trunk have some 120 structures."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """A label map in HeartSeg's labels.
+
+    Attributes:
+        labels: uint8 ``(z, y, x)``, 0 background, 1-7 as in :mod:`heartseg.anatomy`.
+        geometry: its grid.
+        name: for messages.
+        path: where it was read from; empty for an array.
+        notices: what was left out or assumed on reading, one sentence each.
+    """
+
+    labels: np.ndarray
+    geometry: Geometry
+    name: str
+    path: str = ""
+    notices: tuple[str, ...] = ()
+
+
+def as_label_map(source: str | Path | Volume, labels: Mapping[int, str] | None, option: str) -> LabelMap:
+    """A label map from a file or an array.
+
+    Args:
+        source: NIfTI, NRRD (also Slicer's ``.seg.nrrd``) or MetaImage file, or a volume of whole numbers.
+        labels: label value -> structure key. ``None``: by the segments' names in a ``.seg.nrrd``, else HeartSeg's own.
+        option: the command line's option that would set ``labels``, for messages.
+
+    Raises:
+        InputError: missing, broken, not 3D, no label map, or none of its labels is known.
+        SettingsError: ``labels`` names an unknown structure.
+    """
+    if labels is not None:
+        labels = _checked(labels)
+    if isinstance(source, Volume):
+        return _mapped(source.array, source.geometry, source.name, "", labels or LABEL_SETS["heartseg"], option)
+    path = Path(source)
+    array, geometry, segments = read_whole_numbers(path)
+    chosen = labels or segments or LABEL_SETS["heartseg"]
+    return _mapped(array, geometry, path.name, str(path), chosen, option)
+
+
+def read_whole_numbers(path: Path) -> tuple[np.ndarray, Geometry, dict[int, str]]:
+    """A 3D file's voxels as stored ``(z, y, x)``, its grid, and the structures that a ``.seg.nrrd`` names.
+
+    Raises:
+        InputError: missing, broken, not one 3D volume, or with a grid that cannot be used.
+    """
+    check_path(path)
+    if path.is_dir() or not image_suffix(path):
+        raise InputError(f"{str(path)!r} is not a label map that can be read: give a file in {', '.join(FORMATS)}")
+    try:
+        header = read_header(path)
+        _check_header(header)
+        if check_data(header) is not None:
+            raise InputError(f"{path.name!r} holds NaN or infinite voxels: a label map holds whole numbers only")
+        image, segments = _read(header)
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
+    geometry = itk.geometry_of(image)
+    angle = shear_degrees(geometry.direction_matrix)
+    if angle > SHEAR_LIMIT_DEG:
+        raise InputError(f"axes of {path.name!r} are sheared by {angle:.1f}°: resample it onto a rectangular grid")
+    return itk.array_of(image), geometry, segments
+
+
+def _check_header(header: Header) -> None:
+    name = header.path.name
+    if header.frames > 1 or header.components > 1:
+        count = max(header.frames, header.components)
+        way = (
+            "its segments overlap; export it from Slicer as a label map"
+            if name.lower().endswith(".seg.nrrd")
+            else "give one 3D label map, a value a voxel"
+        )
+        raise InputError(f"{name!r} is not one 3D volume but {count} of them (4D, or several values a voxel): {way}")
+    if len(header.size) < 3:
+        raise InputError(f"{name!r} is a 2D image ({'x'.join(map(str, header.size))}): a 3D label map is needed")
+    check_spacing(header.spacing, name)
+    if header.steps is not None:
+        raise InputError(f"axes of {name!r} are sheared or singular: resample it onto a rectangular grid")
+
+
+def _read(header: Header) -> tuple[sitk.Image, dict[int, str]]:
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(header.path))
+    try:
+        with itk.quiet():
+            image = reader.Execute()
+    except RuntimeError as error:
+        raise InputError(f"{header.path.name!r} cannot be read: {itk.reason(error)}; export it again") from error
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"{header.path.name!r} is not a plain 3D volume: export it as one")
+    return image, _segments({k: reader.GetMetaData(k) for k in reader.GetMetaDataKeys() if k.startswith("Segment")})
+
+
+def _segments(fields: Mapping[str, str]) -> dict[int, str]:
+    """Label value -> structure key, by name, identifier or SNOMED CT code of a Slicer segmentation's segments."""
+    found: dict[int, str] = {}
+    for field, value in fields.items():
+        mark = re.fullmatch(r"(Segment\d+)_LabelValue", field)
+        if not mark or not value.isdecimal():
+            continue
+        named = (match_name(fields.get(f"{mark[1]}_{field}", "")) for field in ("Name", "ID"))
+        tags = fields.get(f"{mark[1]}_Tags", "")
+        coded = (s for s in STRUCTURES if f"SCT^{s.snomed_code}^" in tags)
+        if known := next((s for s in (*named, *coded) if s is not None), None):
+            found[int(value)] = known.key
+    return found
+
+
+def _checked(labels: Mapping[int, str]) -> dict[int, str]:
+    for value, key in labels.items():
+        if value < 1 or key.upper() not in KEYS:
+            raise SettingsError(f"label {value}={key} is not a label from 1 and a structure of {', '.join(KEYS)}")
+    return {value: key.upper() for value, key in labels.items()}
+
+
+def _mapped(
+    array: np.ndarray, geometry: Geometry, name: str, path: str, chosen: Mapping[int, str], option: str
+) -> LabelMap:
+    """The array in HeartSeg's labels; unknown labels become background, with a notice."""
+    if array.ndim != 3:
+        raise InputError(f"{name!r} is an array of {array.ndim} dimensions: a label map has three (z, y, x)")
+    values = _values(array, name)
+    known = {v: structure(chosen[v]).label for v in values if v in chosen}
+    ignored = [v for v in values if v and v not in chosen]
+    if ignored and not known:
+        raise InputError(
+            f"labels of {name!r} are {_listed(ignored)}, and {', '.join(f'{v}={k}' for v, k in chosen.items())} are "
+            f'asked for: say which is which with {option} "500=LV,600=RV" (or {option} mmwhs)'
+        )
+    out = np.zeros(array.shape, np.uint8)
+    for slab, target in zip(array, out, strict=True):
+        for value, label in known.items():
+            target[slab == value] = label
+    notices = (f"labels {_listed(ignored)} of {name!r} mean no structure and count as background",) if ignored else ()
+    return LabelMap(out, geometry, name, path, notices)
+
+
+def _values(array: np.ndarray, name: str) -> list[int]:
+    """Different values, sorted; slice by slice, so that temporary arrays stay small."""
+    if array.dtype.kind not in "iufb":
+        raise InputError(f"{name!r} holds {array.dtype}: a label map holds whole numbers")
+    found: set[float] = set()
+    for values in _slices_values(array):
+        wrong = values[~np.isfinite(values) | (values < 0) | (values != np.round(values))]
+        if wrong.size:
+            raise InputError(
+                f"{name!r} is not a label map: it holds {float(wrong[0]):g}, and labels are whole numbers from 0; give "
+                "the segmentation, not the image or a probability map"
+            )
+        found |= set(values.tolist())
+        if len(found) > MAX_VALUES:
+            raise InputError(
+                f"{name!r} is not a label map: it holds more than {MAX_VALUES} different values; give the "
+                "segmentation, not the image"
+            )
+    return sorted(int(v) for v in found)
+
+
+def _slices_values(array: np.ndarray) -> Iterator[np.ndarray]:
+    for slab in array:
+        yield np.unique(slab)
+
+
+def _listed(values: list[int], at_most: int = 12) -> str:
+    more = len(values) - at_most
+    return ", ".join(map(str, values[:at_most])) + (f" and {more} more" if more > 0 else "")
+
+
+def stem_of(path: Path) -> str:
+    """File name without its image suffix, ``.seg.nrrd`` included."""
+    return re.sub(r"\.seg$", "", stem(path), flags=re.IGNORECASE)

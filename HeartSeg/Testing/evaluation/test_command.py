@@ -1,0 +1,264 @@
+"""``heartseg evaluate``: one case and folders, the files it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+
+import numpy as np
+import pytest
+
+from label_boxes import SHAPE, box
+
+
+def read_csv(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_case_prints_a_table_and_writes_three_files(command, save, tmp_path):
+    pred, truth = save("p.nrrd", box(shift=2)), save("t.nii.gz", box())
+    done = command(pred, truth, "-o", tmp_path / "out")
+    assert done.code == 0, done.err
+    head, line, mean = done.out.splitlines()[:3]
+    assert head.split()[:3] == ["structure", "Dice", "IoU"]
+    assert "HD95 (mm)" in head and "NSD 2 mm" in head and "reference (mL)" in head
+    assert line.split()[:6] == ["LV", "0.667", "0.500", "0.667", "0.667", "2.00"]
+    assert mean.split()[:2] == ["mean", "0.667"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "evaluation.csv", "evaluation.json", "evaluation.png",
+    ]  # fmt: skip
+    rows = read_csv(tmp_path / "out" / "evaluation.csv")
+    assert [(r["row"], r["structure"]) for r in rows] == [("structure", "LV"), ("case mean", "mean")]
+    assert float(rows[0]["dice"]) == pytest.approx(2 / 3, abs=1e-4)
+    assert float(rows[0]["hd95_mm"]) == 2
+    content = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    (case,) = content["cases"]
+    assert case["structures"]["LV"]["surface_dice_2mm"] == 1
+    assert case["truth"] == str(truth)
+    assert content["tolerances_mm"] == [1.0, 2.0]
+
+
+def test_the_figure_is_a_picture_with_the_structures_colours(command, save, tmp_path):
+    from matplotlib.image import imread
+
+    pred, truth = save("p.nrrd", box()), save("t.nrrd", box())
+    assert command(pred, truth, "--figure", tmp_path / "a.png").code == 0
+    pixels = (imread(tmp_path / "a.png")[..., :3] * 255).round()
+    assert pixels.shape == (750, 1650, 3)
+    assert (np.abs(pixels - (200, 40, 45)).max(axis=2) < 2).sum() > 1000  # the LV's bar
+
+
+def test_a_missing_structure_is_empty_in_csv_and_null_in_json(command, save, tmp_path):
+    pred, truth = save("p.nrrd", box()), save("t.nrrd", box(label=6, shift=8, array=box()))
+    done = command(pred, truth, "--csv", tmp_path / "a.csv", "--json", tmp_path / "a.json")
+    assert done.code == 0
+    assert "note: AO: in the reference alone" in done.err
+    row = next(r for r in read_csv(tmp_path / "a.csv") if r["structure"] == "AO")
+    assert (row["status"], row["dice"], row["hd95_mm"], row["surface_dice_1mm"]) == ("missing", "0.0000", "", "")
+    found = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["cases"][0]["structures"]["AO"]
+    assert (found["dice"], found["hd95_mm"]) == (0, None)
+
+
+def test_mask_tolerance_labels_and_structures_are_options(command, save):
+    pred, truth = save("p.nrrd", box(shift=2)), save("t.nrrd", box().astype(np.int16) * 500)
+    mask = np.ones(SHAPE, np.uint8)
+    mask[:, :, 11:] = 0
+    done = command(
+        pred, truth, "--mask", save("m.nrrd", mask), "--truth-labels", "mmwhs", "--tolerance", "0.5,3",
+        "--structures", "LV",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "NSD 0.5 mm" in done.out and "NSD 3 mm" in done.out
+    assert done.out.splitlines()[1].split()[:2] == ["LV", "0.800"]
+
+
+def test_a_folder_that_segment_wrote_is_a_prediction(command, save):
+    save("out/patient/labels.nii.gz", box())
+    truth = save("t/patient_reference.nii.gz", box())
+    assert command(truth.parents[1] / "out" / "patient", truth).code == 0
+    done = command(truth.parents[1] / "out", truth.parent)
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[1].split()[:2] == ["patient", "1.000"]
+
+
+def test_folders_are_paired_by_name_and_summed_up(command, save, tmp_path):
+    for name, shift in (("a", 0), ("b", 2), ("c", 3)):
+        save(f"pred/{name}_labels.nii.gz", box(shift=shift))
+        save(f"truth/{name}_reference.nrrd", box())
+        save(f"truth/{name}.nrrd", np.full(SHAPE, 0.5, np.float32))  # the scan: passed over
+        save(f"truth/{name}_confidence.nrrd", np.ones(SHAPE, np.uint8))
+    save("pred/alone.mha", box())
+    save("truth/other_gt.mha", box())
+    done = command(tmp_path / "pred", tmp_path / "truth", "--mask", tmp_path / "truth", "-o", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert "prediction without reference, not compared: alone" in done.err
+    assert "reference without prediction, not compared: other" in done.err
+    dice = [1.0, 80 / 120, 60 / 120]
+    rows = read_csv(tmp_path / "out" / "evaluation.csv")
+    of = {r["row"]: r for r in rows if r["structure"] == "LV" and not r["case"]}
+    assert float(of["mean over cases"]["dice"]) == pytest.approx(statistics.mean(dice), abs=1e-4)
+    assert float(of["SD over cases"]["dice"]) == pytest.approx(statistics.stdev(dice), abs=1e-4)
+    assert of["n over cases"]["dice"] == "3"
+    assert "0.722 ± 0.255" in done.out
+    content = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    assert [c["name"] for c in content["cases"]] == ["a", "b", "c"]
+    distances = content["summary"]["LV"]["hd95_mm"]  # of 0, 2 and 3 mm
+    assert distances == {"mean": pytest.approx(5 / 3), "sd": pytest.approx(1.5275, abs=1e-4), "n": 3}
+    assert (content["pred_only"], content["truth_only"]) == (["alone"], ["other"])
+
+
+def test_a_missing_structure_lowers_n_of_the_distances_alone(command, save, tmp_path):
+    truth = box(label=2, shift=8, array=box())
+    for name, pred in (("a", truth), ("b", box())):
+        save(f"pred/{name}.mha", pred)
+        save(f"truth/{name}.mha", truth)
+    done = command(tmp_path / "pred", tmp_path / "truth", "--json", tmp_path / "a.json")
+    summary = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["summary"]["RV"]
+    assert summary["dice"]["n"] == 2 and summary["dice"]["mean"] == 0.5
+    assert summary["hd95_mm"] == {"mean": 0.0, "sd": None, "n": 1}
+    assert "0.00 (n=1)" in done.out
+
+
+def test_a_case_that_fails_is_named_and_the_rest_goes_on(command, save, tmp_path):
+    for name in ("a", "b"):
+        save(f"pred/{name}.mha", box())
+        save(f"truth/{name}.mha", box())
+    (tmp_path / "pred" / "b.mha").write_bytes(b"broken")
+    done = command(tmp_path / "pred", tmp_path / "truth", "--json", tmp_path / "a.json")
+    assert done.code == 1
+    assert "failed: b: 'b.mha' is not a readable MetaImage file" in done.err
+    assert list(json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["failed"]) == ["b"]
+
+
+def test_files_are_replaced_only_when_asked(command, save, tmp_path):
+    pred = save("p.nrrd", box())
+    (tmp_path / "a.csv").write_text("mine")
+    refused = command(pred, pred, "--csv", tmp_path / "a.csv", "--json", tmp_path / "a.json")
+    assert (refused.code, refused.out) == (2, "")
+    assert "a.csv' exists: choose another name, or add --overwrite" in refused.err
+    assert (tmp_path / "a.csv").read_text() == "mine"
+    assert not (tmp_path / "a.json").exists()
+    assert command(pred, pred, "--csv", tmp_path / "a.csv", "--overwrite").code == 0
+    assert (tmp_path / "a.csv").read_text().startswith("row,case")
+
+
+def test_a_failure_to_write_leaves_nothing_behind(command, save, tmp_path, monkeypatch):
+    from heartseg.evaluation import files
+
+    def full(found, path):
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(files._WRITERS, "json", full)
+    pred = save("p.nrrd", box())
+    failed = command(pred, pred, "-o", tmp_path / "new" / "out")
+    assert failed.code == 2
+    assert "No space left on device" in failed.err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.nrrd"]
+
+
+# --- what cannot work -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refused(command, tmp_path):
+    """One line with these words on standard error, exit code 2, nothing written."""
+
+    def check(*arguments: object, words: str) -> None:
+        before = sorted(tmp_path.rglob("*"))
+        done = command(*arguments, "-o", tmp_path / "evaluation")
+        lines = [line for line in done.err.splitlines() if not line.endswith(" ...")]
+        assert (done.code, done.out, len(lines)) == (2, "", 1), done
+        assert lines[0].startswith("heartseg: ")
+        assert words in lines[0]
+        assert sorted(tmp_path.rglob("*")) == before
+
+    return check
+
+
+def test_a_missing_file(refused, save, tmp_path):
+    refused(tmp_path / "none.nrrd", save("t.nrrd", box()), words="none.nrrd' does not exist")
+
+
+def test_a_file_of_another_kind(refused, save, tmp_path):
+    (tmp_path / "a.txt").write_text("no")
+    refused(tmp_path / "a.txt", save("t.nrrd", box()), words="is not a label map that can be read")
+
+
+def test_an_empty_reference(refused, save):
+    refused(save("p.nrrd", box()), save("t.nrrd", np.zeros(SHAPE, np.uint8)), words="'t.nrrd' holds none of LV")
+
+
+def test_an_image_of_fractions(refused, save):
+    image = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    refused(save("p.nrrd", image), save("t.nrrd", box()), words="'p.nrrd' is not a label map: it holds")
+
+
+def test_an_image_of_many_values(refused, save):
+    image = np.arange(np.prod(SHAPE), dtype=np.uint16).reshape(SHAPE)
+    refused(save("p.nrrd", image), save("t.nrrd", box()), words="more than 256 different values")
+
+
+def test_undefined_voxels(refused, save):
+    labels = box().astype(np.float32)
+    labels[0, 0, 0] = np.nan
+    refused(save("p.nii.gz", labels), save("t.nrrd", box()), words="NaN or infinite")
+
+
+def test_a_4d_file(refused, save, tmp_path):
+    import SimpleITK as sitk
+
+    frame = sitk.GetImageFromArray(box())
+    sitk.WriteImage(sitk.JoinSeries([frame] * 3), str(tmp_path / "p.nii.gz"))
+    refused(tmp_path / "p.nii.gz", save("t.nrrd", box()), words="'p.nii.gz' is not one 3D volume but 3 of them (4D")
+
+
+def test_wrong_labels(refused, save):
+    refused(
+        save("p.nrrd", box()), save("t.nrrd", box().astype(np.int16) * 420),
+        words="labels of 't.nrrd' are 420",
+    )  # fmt: skip
+
+
+def test_a_map_of_labels_that_is_none(refused, save):
+    pred = save("p.nrrd", box())
+    refused(pred, pred, "--labels", "1:LV", words="is not LABEL=STRUCTURE")
+
+
+def test_a_tolerance_that_is_none(refused, save):
+    pred = save("p.nrrd", box())
+    refused(pred, pred, "--tolerance", "-1", words="--tolerance 1,2")
+
+
+def test_grids_that_do_not_overlap(refused, save):
+    refused(save("p.nrrd", box(), origin=(900.0, 0.0, 0.0)), save("t.nrrd", box()), words="do not overlap in space")
+
+
+def test_folders_without_a_common_name(refused, save):
+    pred, truth = save("pred/a.nrrd", box()), save("truth/b.nrrd", box())
+    refused(pred.parent, truth.parent, words="has the name of one in")
+
+
+def test_a_file_and_a_folder(refused, save):
+    pred, truth = save("p.nrrd", box()), save("truth/p.nrrd", box())
+    refused(pred, truth.parent, words="give two files or two folders")
+    refused(truth.parent, pred, words="give two files or two folders")
+
+
+def test_two_files_of_one_case(refused, save):
+    save("pred/a_labels.nrrd", box())
+    pred, truth = save("pred/a_labels.mha", box()), save("truth/a.nrrd", box())
+    refused(pred.parent, truth.parent, words="are both the prediction of case 'a'")
+
+
+def test_a_folder_of_masks_that_lacks_one(refused, save):
+    pred, truth = save("pred/a.nrrd", box()), save("truth/a.nrrd", box())
+    mask = save("masks/b.nrrd", box())
+    refused(pred.parent, truth.parent, "--mask", mask.parent, words="holds no mask for a")
+
+
+def test_folders_of_which_no_case_works(refused, save):
+    pred, truth = save("pred/a.nrrd", box()), save("truth/a.nrrd", np.zeros(SHAPE, np.uint8))
+    refused(pred.parent, truth.parent, words="none of 1 case(s) can be compared; a: 'a.nrrd' holds none")

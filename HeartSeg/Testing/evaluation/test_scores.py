@@ -1,0 +1,294 @@
+"""Scores of boxes are those computed by hand, also with thick slices, masks, other grids and missing structures."""
+
+from __future__ import annotations
+
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import heartseg
+from heartseg.errors import DependencyError, InputError, SettingsError
+from heartseg.evaluation import evaluate
+from heartseg.evaluation.surfaces import SurfaceDistances, surface_distances
+from label_boxes import SHAPE, box, grid, volume
+
+# The surface of a box of 6 x 5 x 4 voxels of 1 x 2 x 3 mm (x, y, z), by hand. Its elements lie on the voxels' corners:
+# inside a face an element has the area of a voxel's side; along an edge it bevels the edge, from middle to middle of
+# the sides; at a corner it is the triangle between the middles of three edges.
+X_FACE, Y_FACE, Z_FACE = 2 * 3, 1 * 3, 1 * 2
+X_EDGE, Y_EDGE, Z_EDGE = 1 * sqrt(1 + 1.5**2), 2 * sqrt(0.5**2 + 1.5**2), 3 * sqrt(0.5**2 + 1)
+CORNER = 0.5 * sqrt((0.5 * 1) ** 2 + (1 * 1.5) ** 2 + (1.5 * 0.5) ** 2)
+FACE_INSIDE = 4 * 3 * X_FACE  # of a side across x, without its rim
+FACE_RIM = 2 * 4 * Y_EDGE + 2 * 3 * Z_EDGE + 4 * CORNER
+RING = 2 * 3 * Y_FACE + 2 * 4 * Z_FACE + 4 * X_EDGE  # around x, at one of the 5 places between the two sides
+SURFACE = 2 * (FACE_INSIDE + FACE_RIM) + 5 * RING
+# Two boxes, one shifted by 2 voxels (2 mm) along x. Of either: one side with its rim and the inside of the other side
+# lie 2 mm from the other surface (y and z would be at least 2 mm too), one ring 1 mm, the rest on it.
+AT_2_MM, AT_1_MM = 2 * FACE_INSIDE + FACE_RIM, RING
+
+
+def test_two_shifted_boxes_with_anisotropic_voxels():
+    score = evaluate(volume(box(shift=2)), volume(box())).score("LV")
+    assert score.status == "scored"
+    assert score.dice == pytest.approx(2 * 80 / 240)
+    assert score.iou == pytest.approx(80 / 160)
+    assert (score.precision, score.sensitivity) == (pytest.approx(80 / 120), pytest.approx(80 / 120))
+    assert score.hd95_mm == pytest.approx(2.0)
+    assert score.assd_mm == pytest.approx((2 * AT_2_MM + AT_1_MM) / SURFACE, rel=1e-5)  # areas are 32-bit floats
+    assert score.surface_dice == (pytest.approx(1 - AT_2_MM / SURFACE, rel=1e-5), pytest.approx(1.0))
+    assert score.volume_ml == score.truth_volume_ml == pytest.approx(120 * 6 / 1000)
+    assert (score.volume_error_ml, score.volume_error_percent) == (0.0, 0.0)
+    assert score.surface_share is None
+
+
+def test_the_spacing_of_the_axis_of_the_shift_counts():
+    moved = np.roll(box(), 1, axis=0)
+    score = evaluate(volume(moved), volume(box())).score("LV")
+    assert score.dice == pytest.approx(0.75)
+    assert score.hd95_mm == pytest.approx(3.0)
+
+
+def test_a_larger_box_has_a_larger_volume():
+    pred = box()
+    pred[4:8, 4:9, 5:14] = 1
+    score = evaluate(volume(pred), volume(box())).score("LV")
+    assert (score.precision, score.sensitivity) == (pytest.approx(2 / 3), 1.0)
+    assert score.volume_error_ml == pytest.approx(60 * 6 / 1000)
+    assert score.volume_error_percent == pytest.approx(50.0)
+
+
+def test_equal_maps_are_perfect_even_where_they_touch_the_edge_of_the_grid():
+    labels = np.ones(SHAPE, np.uint8)
+    score = evaluate(volume(labels), volume(labels)).score("LV")
+    assert (score.dice, score.iou, score.hd95_mm, score.assd_mm, score.surface_dice) == (1, 1, 0, 0, (1, 1))
+
+
+def test_hd95_is_weighted_with_area_and_is_the_larger_direction():
+    far, near = np.array([0.0, 5.0]), np.array([0.0, 1.0])
+    six_percent, four_percent = np.array([94.0, 6.0]), np.array([96.0, 4.0])
+    assert SurfaceDistances(far, near, six_percent, six_percent, 1.0).hd95() == 5.0
+    assert SurfaceDistances(far, near, four_percent, six_percent, 1.0).hd95() == 1.0
+    assert SurfaceDistances(far, near, four_percent, four_percent, 1.0).hd95() == 0.0
+
+
+def test_surface_dice_is_that_of_monai():
+    import torch
+    from monai.metrics import compute_surface_dice
+
+    rng = np.random.default_rng(4)
+    from scipy.ndimage import gaussian_filter
+
+    pred, truth = (gaussian_filter(rng.normal(size=SHAPE), 1.5) > 0.02 for _ in range(2))
+    found = surface_distances(pred, truth, (3.0, 2.0, 1.0))
+    pair = [torch.from_numpy(np.pad(m, 1))[None, None].float() for m in (pred, truth)]
+    theirs = compute_surface_dice(
+        *pair, [2.5], include_background=True, spacing=(3.0, 2.0, 1.0), use_subvoxels=True
+    ).item()
+    assert found.surface_dice(2.5) == pytest.approx(theirs, rel=1e-5)
+
+
+def test_a_tolerance_is_met_by_a_distance_that_equals_it():
+    thin = {"spacing": (1.1, 1.1, 1.1)}  # 1.1 as a 32-bit float is more than 1.1
+    score = evaluate(volume(box(shift=1), **thin), volume(box(), **thin), tolerances=(1.0, 1.1)).score("LV")
+    assert score.surface_dice[0] < 1
+    assert score.surface_dice[1] == 1
+
+
+# --- masks ------------------------------------------------------------------------------------------------------------
+
+
+def test_voxels_outside_the_mask_do_not_count():
+    mask = np.ones(SHAPE, np.uint8)
+    mask[:, :, 11:] = 0  # beyond the reference's box
+    found = evaluate(volume(box(shift=2)), volume(box()), volume(mask))
+    score = found.score("LV")
+    assert score.dice == pytest.approx(2 * 80 / (80 + 120))
+    assert (score.precision, score.sensitivity) == (1.0, pytest.approx(80 / 120))
+    assert score.volume_ml == pytest.approx(80 * 6 / 1000)
+    # Counted elements lie at x = 0..5 of the box: without the side at 6. The prediction's begin at 2.
+    truth_counted, pred_counted = FACE_INSIDE + FACE_RIM + 5 * RING, FACE_INSIDE + FACE_RIM + 3 * RING
+    total = 2 * (FACE_INSIDE + FACE_RIM) + RING + 2 * FACE_INSIDE
+    assert score.assd_mm == pytest.approx(total / (truth_counted + pred_counted), rel=1e-5)
+    assert score.surface_share == pytest.approx(truth_counted / SURFACE, rel=1e-5)
+
+
+def test_the_masks_border_is_no_surface():
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[:, :, :8] = 1
+    score = evaluate(volume(box()), volume(box()), volume(mask)).score("LV")
+    assert (score.dice, score.hd95_mm, score.assd_mm) == (1, 0, 0)
+
+
+def test_a_surface_outside_the_mask_is_still_there_to_be_measured_to():
+    inside = np.ones(SHAPE, bool)
+    inside[:, :, 10] = False  # the last voxels of the reference: its side is hidden, the prediction's is not
+    found = surface_distances(box(shift=1) > 0, box() > 0, (3.0, 2.0, 1.0), inside)
+    assert found.to_truth.max() == pytest.approx(1.0)
+
+
+def test_a_mask_that_hides_the_surface_is_told():
+    mask = (box() == 0).astype(np.uint8)
+    mask[5:7, 5:8, 7:9] = 1
+    found = evaluate(volume(box()), volume(box()), volume(mask))
+    assert found.score("LV").hd95_mm is None
+    assert found.score("LV").surface_dice == (None, None)
+    assert any("LV 0%" in notice for notice in found.notices)
+
+
+def test_a_mask_that_leaves_nothing_is_refused():
+    with pytest.raises(InputError, match=r"holds none of LV.* inside the mask"):
+        evaluate(volume(box()), volume(box()), volume((box() == 0).astype(np.uint8)))
+
+
+# --- structures -------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_structure_has_dice_0_and_no_distance():
+    truth = box(label=2, array=box())
+    truth[0:2] = 1
+    pred = np.where(truth == 1, 1, 0).astype(np.uint8)
+    found = evaluate(volume(pred), volume(truth))
+    score = found.score("RV")
+    assert (score.status, score.dice, score.iou, score.sensitivity) == ("missing", 0, 0, 0)
+    assert (score.precision, score.hd95_mm, score.assd_mm, score.surface_dice) == (None, None, None, (None, None))
+    assert score.volume_error_percent == -100
+    assert found.mean("dice") == pytest.approx(0.5)
+    assert found.mean("hd95_mm") == 0
+    assert any(n.startswith("RV: in the reference alone") for n in found.notices)
+
+
+def test_a_structure_of_the_prediction_alone_is_a_false_positive_volume_in_no_mean():
+    pred = box()
+    pred[0:2] = 7
+    found = evaluate(volume(pred), volume(box()))
+    score = found.score("PA")
+    assert (score.status, score.dice, score.hd95_mm, score.volume_error_percent) == ("extra", None, None, None)
+    assert score.volume_ml == score.volume_error_ml == pytest.approx(2 * 14 * 20 * 6 / 1000)
+    assert found.mean("dice") == 1
+    assert not found.has("RA")
+    with pytest.raises(KeyError, match="RA"):
+        found.score("RA")
+
+
+def test_an_empty_prediction_scores_0():
+    found = evaluate(volume(np.zeros(SHAPE, np.uint8)), volume(box()))
+    assert found.mean("dice") == 0
+    assert found.mean("hd95_mm") is None
+
+
+def test_an_empty_reference_is_refused():
+    with pytest.raises(InputError, match="holds none of LV, RV"):
+        evaluate(volume(box()), volume(np.zeros(SHAPE, np.uint8)))
+
+
+def test_structures_that_were_not_asked_for_are_left_out():
+    both = box(label=2, shift=8, array=box())
+    found = evaluate(volume(both), volume(both), structures=["rv"])
+    assert [s.key for s in found.scores] == ["RV"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ({"tolerances": (0.0,)}, "tolerance 0"),
+        ({"tolerances": (1.0, 1.0)}, "twice"),
+        ({"structures": ["XX"]}, "structure XX is unknown"),
+        ({"labels": {1: "XX"}}, "label 1=XX"),
+    ],
+)
+def test_choices_that_cannot_work_are_refused(choice, words):
+    with pytest.raises(SettingsError, match=words):
+        evaluate(volume(box()), volume(box()), **choice)
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+def test_other_label_values_of_the_reference_alone():
+    truth = box().astype(np.int16) * 500
+    found = evaluate(volume(box()), volume(truth), truth_labels={500: "LV"})
+    assert found.score("LV").dice == 1
+
+
+def test_labels_that_mean_nothing_are_background_with_a_notice():
+    pred = box()
+    pred[0] = 9
+    found = evaluate(volume(pred), volume(box()))
+    assert found.score("LV").dice == 1
+    assert any("labels 9 of 'boxes'" in n for n in found.notices)
+
+
+def test_labels_that_are_all_unknown_are_refused_with_the_way_out():
+    with pytest.raises(InputError, match=r"labels of 'boxes' are 500.*--truth-labels"):
+        evaluate(volume(box()), volume(box().astype(np.int16) * 500))
+
+
+def test_whole_numbers_stored_as_floats_are_labels():
+    assert evaluate(volume(box().astype(np.float32)), volume(box())).score("LV").dice == 1
+
+
+def test_slicers_segmentation_is_read_by_the_names_of_its_segments(save):
+    names = {
+        "Segment0_ID": "Segment_1", "Segment0_LabelValue": "1", "Segment0_Name": "Right ventricle",
+        "Segment0_Layer": "0", "Segment1_ID": "Segment_2", "Segment1_LabelValue": "2", "Segment1_Name": "blood",
+        "Segment1_Tags": "TerminologyEntry:x~SCT^123037004^y~SCT^87878005^Left ventricle~^^~|", "Segment1_Layer": "0",
+    }  # fmt: skip
+    pred = save("mine.seg.nrrd", box(label=2, shift=8, array=box(label=1)), names)
+    truth = save("truth.nii.gz", box(label=1, shift=8, array=box(label=2)))
+    found = evaluate(pred, truth)
+    assert (found.score("LV").dice, found.score("RV").dice) == (1, 1)
+
+
+# --- grids ------------------------------------------------------------------------------------------------------------
+
+
+def test_another_orientation_is_turned_without_loss():
+    turned = box(shift=2)[:, ::-1, ::-1].transpose(2, 0, 1)  # stored axes (x, y, z) are now the old (y, z, x)
+    x, y, _ = SHAPE[::-1]
+    origin = np.array([-10.0, 5.0, 30.0]) + np.array([(x - 1) * 1.0, (y - 1) * 2.0, 0])
+    direction = (0.0, 0.0, -1.0, -1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    pred = volume(np.ascontiguousarray(turned), spacing=(2.0, 3.0, 1.0), origin=tuple(origin), direction=direction)
+    found = evaluate(pred, volume(box()))
+    assert found.notices == ()
+    assert found.score("LV").dice == pytest.approx(2 / 3)
+
+
+def test_another_grid_is_resampled_onto_the_references():
+    fine = np.repeat(box(), 2, axis=2)
+    pred = volume(fine, spacing=(0.5, 2.0, 3.0), origin=(-10.25, 5.0, 30.0))
+    found = evaluate(pred, volume(box()))
+    assert found.score("LV").dice == 1
+    assert found.geometry.same_grid(grid())
+    assert [n for n in found.notices if "resampled" in n]
+
+
+def test_what_lies_outside_the_references_grid_is_told():
+    cropped = box()[:, :, :9]  # 4 of the box's 6 columns
+    found = evaluate(volume(box()), volume(cropped))
+    assert found.score("LV").dice == 1
+    assert any("0.2 mL of 'boxes' lie outside" in n for n in found.notices)  # 40 voxels of 6 mm³
+    narrow = evaluate(volume(cropped), volume(box()))
+    assert any("covers 45% of the grid" in n for n in narrow.notices)
+
+
+def test_grids_apart_are_refused():
+    with pytest.raises(InputError, match="do not overlap"):
+        evaluate(volume(box(), origin=(500.0, 0.0, 0.0)), volume(box()))
+
+
+# --- around -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_library_is_told_with_its_command(monkeypatch: pytest.MonkeyPatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "monai.metrics.utils", None)
+    with pytest.raises(DependencyError, match=r"pip install 'heartseg\[evaluate\]'"):
+        evaluate(volume(box()), volume(box()))
+
+
+def test_it_is_public(save):
+    path = save("a.mha", box())
+    assert heartseg.evaluate(str(path), Path(path)).mean("dice") == 1

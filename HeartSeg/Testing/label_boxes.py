@@ -1,0 +1,25 @@
+"""Label maps of boxes, whose scores are known by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from heartseg import Geometry, Volume
+
+SHAPE = (12, 14, 20)
+SPACING = (1.0, 2.0, 3.0)  # x, y, z
+
+
+def box(label: int = 1, shift: int = 0, array: np.ndarray | None = None) -> np.ndarray:
+    """A box of 4 x 5 x 6 voxels (z, y, x), shifted along x, in a map of its own or in ``array``."""
+    labels = np.zeros(SHAPE, np.uint8) if array is None else array
+    labels[4:8, 4:9, 5 + shift : 11 + shift] = label
+    return labels
+
+
+def grid(shape: tuple[int, ...] = SHAPE, **changes) -> Geometry:
+    return Geometry((shape[0], shape[1], shape[2]), **{"spacing": SPACING, "origin": (-10.0, 5.0, 30.0), **changes})
+
+
+def volume(array: np.ndarray, **changes) -> Volume:
+    return Volume(array, grid(array.shape, **changes), "boxes")
