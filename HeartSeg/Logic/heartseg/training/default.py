@@ -1,219 +1,210 @@
-"""Train the default model's finder and fine network on synthetic scenes, on one CPU core, within a given time.
+"""Train the default model from the shape model and the trunk: scenes, finder, fine network, model folder.
 
-``python -m heartseg.training.default --scenes DIR --validation DIR --out DIR --finder-minutes 22 --fine-minutes 78``
+``heartseg train-default DATA -o DIR``, or, where only torch, numpy and scipy are installed,
+``python -m heartseg.training.default DATA.npz -o DIR``. Run again, it goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import logging
 import math
+import multiprocessing
 import os
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
-from .losses import deep_loss
-from .scoring import score_scenes
-from .stages import STAGES, Stage, build_network
-from .stream import SampleStream
+from heartseg.synthesis.hearts import VALIDATION_SUBJECTS
+from heartseg.synthesis.scenes import make_scenes
+from heartseg.synthesis.source import load_source, pack_source
+from heartseg.synthesis.switches import ANATOMY_PARTS
+
+from .stages import SIZES, Stage
+from .trainer import Recipe, Trainer
 
 log = logging.getLogger(__name__)
 
+VALIDATION_FIRST = 50_000
+"""Number of the first validation scene; training scenes count from 0."""
+N_VALIDATION = 8
 
-@dataclass(frozen=True)
-class Recipe:
-    """Settings of one training run.
+DESCRIPTION = """\
+Train the default model (a finder and a fine network) on synthetic images, and write it as an nnU-Net v2 model folder
+that HeartSeg and stock nnU-Net load. No real scan is used. Stopped at any time, the same command goes on.
 
-    Attributes:
-        minutes: time to train; the learning rate follows a cosine over it.
-        max_steps: stop earlier after so many steps (0: no limit).
-        seed: seed of weights and samples.
-        weight_decay: of AdamW.
-        clip: largest norm of the gradient.
-        warm_up: steps of rising learning rate.
-        ema: slowest decay of the averaged weights.
-        save_every: seconds between checkpoints.
-        validate_every: seconds between validations.
-        bfloat16: autocast to bfloat16.
-        workers: processes that make samples (0: in this one).
-    """
+DATA is the folder with heart-shape-model/ and thorax/ (docs/how-to/train-the-default-model.md says where the public
+data come from), or a file that --pack wrote, which also works where SimpleITK is not installed."""
 
-    minutes: float
-    max_steps: int = 0
-    seed: int = 0
-    weight_decay: float = 1e-2
-    clip: float = 5.0
-    warm_up: int = 60
-    ema: float = 0.998
-    save_every: float = 180.0
-    validate_every: float = 420.0
-    bfloat16: bool = True
-    workers: int = 1
+EXAMPLES = """\
+examples:
+  heartseg train-default ../shared/data -o train                        CPU: 2 mm, 96 voxels; hours
+  heartseg train-default ../shared/data --pack data.npz                 one file (1.2 MB) for another machine
+  heartseg train-default data.npz -o train --device cuda --run-minutes 9    GPU: 1.5 mm, 128 voxels; run it again
+  heartseg train-default ../shared/data -o try --scenes 6 --finder-steps 20 --fine-steps 20    a short trial"""
 
 
-class Trainer:
-    """Network, averaged network, optimiser and clock of one run; writes ``checkpoint.pt`` and ``snapshot.pt``."""
-
-    def __init__(self, stage: Stage, scenes: Path, out: Path, recipe: Recipe, validation: Path | None = None) -> None:
-        self.stage, self.scenes, self.out, self.recipe, self.validation = stage, scenes, out, recipe, validation
-        out.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(recipe.seed)
-        self.network = build_network(stage.features)
-        for weight in self.network.parameters():
-            if weight.dim() == 5:  # a tenth faster in bfloat16 on AMX than the usual layout
-                weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
-        self.average = copy.deepcopy(self.network).eval()
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), stage.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
-        )
-        self.step, self.seconds = 0, 0.0
-        self.history: list[tuple[int, float, float]] = []
-
-    def save(self) -> None:
-        """Write everything needed to go on, and the averaged weights alone."""
-        state = {
-            "step": self.step,
-            "seconds": self.seconds,
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "torch_rng": torch.get_rng_state(),
-            "recipe": asdict(self.recipe),
-        }
-        _replace(self.out / "checkpoint.pt", state)
-        snapshot = {"step": self.step, "seconds": self.seconds, "weights": self.average.state_dict()}
-        _replace(self.out / "snapshot.pt", snapshot)
-
-    def resume(self) -> bool:
-        """Go on from ``checkpoint.pt`` where there is one; returns whether there was."""
-        path = self.out / "checkpoint.pt"
-        if not path.exists():
-            return False
-        state = torch.load(path, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["torch_rng"])
-        self.step, self.seconds = state["step"], state["seconds"]
-        return True
-
-    def fraction(self) -> float:
-        """Share of the run that is done, 0 to 1, by time or by steps, whichever is further."""
-        by_time = self.seconds / max(self.recipe.minutes * 60, 1e-6)
-        by_step = self.step / self.recipe.max_steps if self.recipe.max_steps else 0.0
-        return max(by_time, by_step)
-
-    def run(self) -> None:
-        """Train until the time or the steps are used up."""
-        stream = SampleStream(self.scenes, self.stage, self.recipe.seed, self.step * self.stage.batch)
-        workers = self.recipe.workers
-        loader = DataLoader(
-            stream, self.stage.batch, num_workers=workers, prefetch_factor=4 if workers else None,
-            worker_init_fn=_yield_to_training,
-        )  # fmt: skip
-        clock = saved = validated = time.monotonic()
-        for image, target in loader:
-            if self.fraction() >= 1:
-                break
-            self.take_step(image, target)
-            now = time.monotonic()
-            self.seconds += now - clock
-            clock = now
-            if self.step % 20 == 0:
-                self.report()
-            if now - saved > self.recipe.save_every:
-                self.save()
-                saved = now
-            if self.validation and now - validated > self.recipe.validate_every:
-                self.log_validation()
-                validated = now
-        self.save()
-        if self.validation:
-            self.log_validation()
-        log.info("%s: done after %d steps, %.0f s", self.stage.name, self.step, self.seconds)
-
-    def take_step(self, image: torch.Tensor, target: torch.Tensor) -> float:
-        """One optimiser step on a batch: image (b, 1, z, y, x), target (b, z, y, x); returns the loss."""
-        recipe = self.recipe
-        rise = min(1.0, (self.step + 1) / recipe.warm_up)
-        fall = 0.5 * (1 + math.cos(math.pi * min(self.fraction(), 1.0))) * 0.98 + 0.02
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.stage.learning_rate * rise * fall
-        image = image.to(memory_format=torch.channels_last_3d)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.bfloat16):
-            outputs = self.network(image)
-        loss, entropy, dice = deep_loss(outputs, target, self.stage.heart_weight)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
-        self.optimiser.step()
-        self.step += 1
-        decay = min(recipe.ema, 1 - 1 / (self.step / 4 + 1))
-        with torch.no_grad():
-            for slow, fast in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                slow.lerp_(fast, 1 - decay)
-        self.history.append((self.step, entropy, dice))
-        return float(loss.detach())
-
-    def report(self) -> None:
-        """Log speed and the mean of the last 100 steps."""
-        last = np.array([h[1:] for h in self.history[-100:]])
-        log.info(
-            "%s step %d  %.0f s  %.2f s/step  lr %.1e  ce %.4f  dice %.3f",
-            self.stage.name, self.step, self.seconds, self.seconds / self.step,
-            self.optimiser.param_groups[0]["lr"], *last.mean(0),
-        )  # fmt: skip
-
-    def log_validation(self) -> None:
-        """Log the Dice of the averaged network on centred views of the validation scenes."""
-        assert self.validation is not None
-        table = score_scenes(self.average, self.stage, self.validation)
-        scores = {name: row["mean"] for name, row in table.items()}
-        text = "  ".join(f"{k} {v:.3f}" for k, v in scores.items())
-        log.info("%s step %d validation  %s", self.stage.name, self.step, text)
-        with (self.out / "validation.jsonl").open("a") as lines:
-            lines.write(json.dumps({"step": self.step, "seconds": round(self.seconds), **scores}) + "\n")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument("data", metavar="DATA", type=Path, help="data folder or packed file")
+    parser.add_argument("-o", "--out", metavar="DIR", type=Path, help="working folder; the model is DIR/model")
+    parser.add_argument("--pack", metavar="FILE", type=Path, help="only write DATA as one .npz file")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument(
+        "--size", choices=["auto", *SIZES], default="auto",
+        help="fine network: small 2 mm and 96 voxels, full 1.5 mm and 128 (default: full on a GPU)",
+    )  # fmt: skip
+    parser.add_argument("--scenes", metavar="N", type=int, default=400, help="training scenes (default: 400)")
+    parser.add_argument("--finder-steps", metavar="N", type=int, help="default: 3000 on a CPU, 6000 on a GPU")
+    parser.add_argument("--fine-steps", metavar="N", type=int, help="default: 8000 on a CPU, 16000 on a GPU")
+    parser.add_argument("--batch", metavar="N", type=int, help="samples a step (default: 1 on a CPU, 4 on a GPU)")
+    parser.add_argument(
+        "--run-minutes", metavar="M", type=float, default=math.inf,
+        help="stop after M minutes with everything saved; run again to go on (default: no limit)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", metavar="N", type=int, help="processes that make scenes and samples (default: cores - 1)"
+    )
+    parser.add_argument("--threads", metavar="N", type=int, default=1, help="CPU threads of the network (default: 1)")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of weights, scenes and samples")
+    parser.add_argument("--start-from", metavar="MODEL", type=Path, help="model folder whose weights to start from")
+    parser.add_argument(
+        "--without", metavar="PART", nargs="+", default=(), help="switch parts of the generator off (for comparisons)"
+    )
 
 
-def _yield_to_training(_: int) -> None:
-    if os.nice(0) < 3:
-        os.nice(3 - os.nice(0))
-
-
-def _replace(path: Path, state: dict) -> None:
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    part.rename(path)
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Train the finder, then the fine network; started again, it goes on where it stopped."""
-    parser = argparse.ArgumentParser(prog="python -m heartseg.training.default", description=main.__doc__)
-    parser.add_argument("--scenes", type=Path, required=True)
-    parser.add_argument("--validation", type=Path, default=None, help="scenes of held-back subjects")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--finder-minutes", type=float, default=22)
-    parser.add_argument("--fine-minutes", type=float, default=78)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of ``python -m heartseg.training.default``; returns 0 when the model is finished, 1 when not yet."""
+    parser = argparse.ArgumentParser(
+        prog="python -m heartseg.training.default", description=DESCRIPTION, epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add_arguments(parser)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        return train_default(args)
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"{error}\n")
+
+
+def train_default(args: argparse.Namespace) -> int:
+    """Do what the options say; 0 when done, 1 when stopped by ``--run-minutes``.
+
+    Raises:
+        ValueError: an option does not fit; FileNotFoundError: a file of DATA is missing.
+    """
+    if args.pack:
+        pack_source(load_source(args.data), args.pack)
+        log.info("wrote '%s', %.1f MB", args.pack, args.pack.stat().st_size / 1e6)
+        return 0
+    if args.out is None:
+        raise ValueError("-o is missing: name a folder to work in")
+    until = time.monotonic() + args.run_minutes * 60
+    device = choose_device(args.device)
+    workers = max(1, (os.cpu_count() or 2) - 1) if args.workers is None else args.workers
     torch.set_num_threads(args.threads)
-    for name, minutes in (("finder", args.finder_minutes), ("fine", args.fine_minutes)):
-        recipe = Recipe(minutes=minutes, seed=args.seed)
-        trainer = Trainer(STAGES[name], args.scenes, args.out / name, recipe, args.validation)
-        if trainer.resume():
-            log.info("%s: going on from step %d", name, trainer.step)
-        if trainer.fraction() < 1:
-            trainer.run()
+    stages = choose_stages(args.size, device, args.batch)
+    if not prepare_scenes(args, workers, until):
+        log.info("stopped while making scenes; run again to go on")
+        return 1
+    for stage in stages:
+        if not _train(stage, args, device, workers, until):
+            return 1
+    return finish(args, stages)
+
+
+def choose_device(name: str) -> str:
+    """``auto`` is the GPU where there is one."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.split(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"--device is {name!r}: must be auto, cpu, cuda or cuda:N")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device is {name!r}, but torch sees no GPU: use --device cpu")
+    return name
+
+
+def choose_stages(size: str, device: str, batch: int | None) -> tuple[Stage, Stage]:
+    """Finder and fine network of a size, with the batch that suits the device."""
+    gpu = device != "cpu"
+    chosen = SIZES["full" if size == "auto" and gpu else "small" if size == "auto" else size]
+    finder, fine = (replace(stage, batch=batch or (4 if gpu else 1)) for stage in chosen)
+    return finder, fine
+
+
+def prepare_scenes(args: argparse.Namespace, workers: int, until: float) -> bool:
+    """Make the training and validation scenes that are missing, in worker processes; returns whether all are there."""
+    out, without = args.out, frozenset(args.without) & set(ANATOMY_PARTS)
+    jobs: list[tuple[Path, int, tuple[int | None, ...], int, frozenset[str]]] = []
+    first = args.seed * 1_000_000
+    jobs += [(out / "scenes", first + i, (None,), 3, without) for i in range(args.scenes)]
+    jobs += [(out / "validation", VALIDATION_FIRST + i, VALIDATION_SUBJECTS, 4, frozenset()) for i in range(N_VALIDATION)]
+    missing = [job for job in jobs if not (job[0] / f"scene{job[1]:05d}.json").exists()]
+    if not missing:
+        return True
+    start = time.monotonic()
+    log.info("making %d scenes in %d processes", len(missing), workers)
+    source = str(args.data)
+    if workers <= 1:
+        for job in missing:
+            if time.monotonic() > until:
+                return False
+            _make_one(source, job)
+    else:
+        with multiprocessing.get_context("spawn").Pool(min(workers, len(missing))) as pool:
+            results = [pool.apply_async(_make_one, (source, job)) for job in missing]
+            for result in results:
+                try:
+                    result.get(timeout=max(0.0, until - time.monotonic()) if until < math.inf else None)
+                except multiprocessing.TimeoutError:
+                    return False
+    log.info("%d scenes, %.2f a second", len(missing), len(missing) / (time.monotonic() - start))
+    return True
+
+
+def _make_one(source: str, job: tuple[Path, int, tuple[int | None, ...], int, frozenset[str]]) -> None:
+    torch.set_num_threads(1)
+    folder, number, subjects, thorax_every, without = job
+    make_scenes(
+        load_source(source), folder, [number], subjects=subjects, thorax_every=thorax_every, without=without
+    )  # fmt: skip
+
+
+def _train(stage: Stage, args: argparse.Namespace, device: str, workers: int, until: float) -> bool:
+    gpu = device != "cpu"
+    steps = args.finder_steps if stage.name == "finder" else args.fine_steps
+    default = {"finder": (3000, 6000), "fine": (8000, 16000)}[stage.name][gpu]
+    recipe = Recipe(
+        steps=steps or default, seed=args.seed, device=device, workers=0 if gpu else min(1, workers),
+        save_every=120.0, without=tuple(sorted(set(args.without) - set(ANATOMY_PARTS))),
+    )  # fmt: skip
+    trainer = Trainer(stage, args.out / "scenes", args.out / stage.name, recipe, args.out / "validation")
+    if trainer.resume():
+        log.info("%s: going on from step %d", stage.name, trainer.step)
+    elif args.start_from:
+        trainer.start_from(args.start_from / ("finder" if stage.name == "finder" else "") / "fold_0/checkpoint_final.pth")
+    return trainer.fraction() >= 1 or trainer.run(until)
+
+
+def finish(args: argparse.Namespace, stages: tuple[Stage, Stage]) -> int:
+    """Write the model folder, with its figures on the validation scenes on the card."""
+    from .export import export_model, scene_facts
+    from .scoring import validation_figures
+
+    facts = scene_facts(args.out / "scenes", args.seed)
+    facts["without"] = sorted(args.without)
+    tested: list[dict[str, Any]] = validation_figures(args.out, stages, args.out / "validation")
+    export_model(args.out, args.out / "model", facts, tested, stages)
+    (args.out / "tested_on.json").write_text(json.dumps(tested, indent=1))
+    log.info("wrote '%s': try heartseg segment SCAN --model '%s'", args.out / "model", args.out / "model")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

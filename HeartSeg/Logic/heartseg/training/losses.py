@@ -27,7 +27,7 @@ def cross_entropy_and_dice(
     entropy = -(picked * weight).sum() / weight.sum().clamp(min=1)
     n = logits.shape[1]
     hit = (picked.exp() * seen).flatten()
-    overlap = torch.zeros(n).index_add(0, labels.flatten(), hit)[1:]
+    overlap = torch.zeros(n, device=hit.device).index_add(0, labels.flatten(), hit)[1:]
     counts = torch.bincount(labels[seen], minlength=n)[1:]
     volume = (log_p.exp() * seen[:, None]).sum((0, 2, 3, 4))[1:] + counts
     present = (counts > 0).float()
@@ -37,13 +37,13 @@ def cross_entropy_and_dice(
 
 def deep_loss(
     outputs: Sequence[torch.Tensor], target: torch.Tensor, heart_weight: float = 1.0
-) -> tuple[torch.Tensor, float, float]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Sum over resolutions, weights 1, 1/2, 1/4, ...; also the full-resolution cross-entropy and Dice for the log."""
-    total, first = torch.zeros(()), (0.0, 0.0)
+    total, first = torch.zeros((), device=target.device), (torch.zeros(()), torch.zeros(()))
     for i, logits in enumerate(outputs):
         step = 2**i
         entropy, dice = cross_entropy_and_dice(logits, target[:, ::step, ::step, ::step], heart_weight)
         total = total + (entropy + dice) / step
         if i == 0:
-            first = (float(entropy.detach()), 1 - float(dice.detach()))
+            first = (entropy.detach(), 1 - dice.detach())
     return total, *first

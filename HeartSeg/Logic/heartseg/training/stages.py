@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from heartseg.networks.plain_unet import PlainUNet
 from heartseg.synthesis.scenes import Scene
 from heartseg.synthesis.views import View, draw_finder_view, draw_fine_view
 
@@ -48,6 +49,9 @@ FINDER = Stage(
     "finder", 6.0, 64, (8, 16, 32, 64, 128), ("trunk",), draw_finder_view, learning_rate=8e-3, heart_weight=6.0
 )
 FINE = Stage("fine", 2.0, 96, (16, 32, 64, 128, 256), ("trunk", "thorax"), draw_fine_view)
+FINE_FULL = replace(FINE, spacing=1.5, patch=128)
+SIZES = {"small": (FINDER, FINE), "full": (FINDER, FINE_FULL)}
+"""Finder and fine network: what hours of CPU can train, and what a GPU can."""
 STAGES = {s.name: s for s in (FINDER, FINE)}
 
 
@@ -80,19 +84,14 @@ def build_network(features: tuple[int, ...], deep_supervision: bool = True) -> n
 
     With ``deep_supervision`` the forward pass returns logits at full, 1/2, 1/4 and 1/8 resolution, else the first.
     """
-    from pydoc import locate
-
-    kwargs = architecture_kwargs(features)
-    for key in CLASS_KEYS:
-        kwargs[key] = locate(kwargs[key]) if kwargs[key] else None
-    network_class: Any = locate(NETWORK_CLASS)
-    network = network_class(input_channels=1, num_classes=len(LABELS), deep_supervision=deep_supervision, **kwargs)
+    network = PlainUNet(features, n_classes=len(LABELS), deep_supervision=deep_supervision)
     for module in network.modules():
         if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
             nn.init.kaiming_normal_(module.weight, a=1e-2)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     for layer in network.decoder.seg_layers:  # start undecided, so that no bias has to be unlearnt first
+        assert isinstance(layer, nn.Conv3d)
         nn.init.normal_(layer.weight, std=0.1)
     return network
 

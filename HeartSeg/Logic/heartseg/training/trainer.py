@@ -1,0 +1,252 @@
+"""The training loop of one network: any device, mixed precision, averaged weights, stop and go on at any time."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from .losses import deep_loss
+from .scoring import score_scenes
+from .stages import Stage, build_network
+from .state import load_state, save_state, shrink_optimiser
+from .stream import SampleStream
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one training run.
+
+    Attributes:
+        steps: optimiser steps; the learning rate follows a cosine over them.
+        minutes: instead of steps, time to train (0: steps count). The cosine then follows the clock, so that a run
+            repeats only roughly.
+        seed: seed of weights and samples.
+        weight_decay: of AdamW.
+        clip: largest norm of the gradient.
+        warm_up: steps of rising learning rate.
+        ema: slowest decay of the averaged weights.
+        save_every: seconds between checkpoints.
+        validate_every: seconds between validations.
+        bfloat16: autocast to bfloat16.
+        workers: processes that make samples (0: in this one, on the training's device).
+        device: where the network is.
+        without: parts of the appearance switched off (ablation).
+    """
+
+    steps: int = 0
+    minutes: float = 0.0
+    seed: int = 0
+    weight_decay: float = 1e-2
+    clip: float = 5.0
+    warm_up: int = 60
+    ema: float = 0.998
+    save_every: float = 180.0
+    validate_every: float = 600.0
+    bfloat16: bool = True
+    workers: int = 1
+    device: str = "cpu"
+    without: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.steps > 0) == (self.minutes > 0):
+            raise ValueError("give either steps or minutes")
+
+
+class Trainer:
+    """Network, averaged network, optimiser and clock of one run; writes ``state-*/`` and ``snapshot.pt``."""
+
+    def __init__(self, stage: Stage, scenes: Path, out: Path, recipe: Recipe, validation: Path | None = None) -> None:
+        self.stage, self.scenes, self.out, self.recipe, self.validation = stage, scenes, out, recipe, validation
+        out.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(recipe.seed)
+        self.device = torch.device(recipe.device)
+        self.layout = best_layout(self.device)
+        self.network = build_network(stage.features).to(self.device)
+        for weight in self.network.parameters():
+            if weight.dim() == 5:
+                weight.data = weight.data.contiguous(memory_format=self.layout)
+        self.average = copy.deepcopy(self.network).eval()
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), stage.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
+        )
+        self.step, self.seconds, self.started_from = 0, 0.0, ""
+        self.history: list[torch.Tensor] = []
+        self.sample_rate = 0.0
+
+    def start_from(self, checkpoint: Path) -> None:
+        """Start from the weights of a trained model of the same network (``checkpoint_final.pth``)."""
+        weights = torch.load(checkpoint, weights_only=True)["network_weights"]
+        self.network.load_state_dict({k: v.float() for k, v in weights.items()})
+        self.average.load_state_dict(self.network.state_dict())
+        self.started_from = str(checkpoint)
+
+    def save(self) -> None:
+        """Write everything needed to go on, and the averaged weights alone."""
+        average = {k: v.half() for k, v in named_once(self.average).items()}
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "started_from": self.started_from,
+            "network": named_once(self.network),
+            "average": average,
+            "optimiser": shrink_optimiser(self.optimiser.state_dict()),
+            "torch_rng": torch.get_rng_state(),
+            "recipe": asdict(self.recipe) | {"without": list(self.recipe.without)},
+        }
+        save_state(self.out, state, self.step)
+        snapshot = {
+            "step": self.step, "seconds": self.seconds, "started_from": self.started_from,
+            "device": device_name(self.device), "weights": self.average.state_dict(),
+        }  # fmt: skip
+        part = self.out / "snapshot.part"
+        torch.save(snapshot, part)
+        part.replace(self.out / "snapshot.pt")
+
+    def resume(self) -> bool:
+        """Go on from the newest whole state where there is one; returns whether there was."""
+        state = load_state(self.out)
+        if state is None:
+            return False
+        self.network.load_state_dict(state["network"], strict=False)
+        self.average.load_state_dict({k: v.float() for k, v in state["average"].items()}, strict=False)
+        self.optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["torch_rng"])
+        self.step, self.seconds, self.started_from = state["step"], state["seconds"], state["started_from"]
+        return True
+
+    def fraction(self) -> float:
+        """Share of the run that is done, 0 to 1."""
+        if self.recipe.steps:
+            return self.step / self.recipe.steps
+        return self.seconds / (self.recipe.minutes * 60)
+
+    def run(self, until: float = math.inf) -> bool:
+        """Train to the end, or until ``time.monotonic()`` passes ``until``; returns whether the end was reached."""
+        clock = saved = validated = time.monotonic()
+        for image, target in self.batches():
+            if self.fraction() >= 1 or clock > until:
+                break
+            self.take_step(image, target)
+            now = time.monotonic()
+            self.seconds += now - clock
+            clock = now
+            if self.step % 20 == 0:
+                self.report()
+            if now - saved > self.recipe.save_every:
+                self.save()
+                saved = time.monotonic()
+            if self.validation and now - validated > self.recipe.validate_every:
+                self.log_validation()
+                validated = clock = time.monotonic()
+        self.save()
+        if self.fraction() < 1:
+            log.info("%s: stopped at step %d, %.0f s; run again to go on", self.stage.name, self.step, self.seconds)
+            return False
+        if self.validation:
+            self.log_validation()
+        log.info("%s: done after %d steps, %.0f s", self.stage.name, self.step, self.seconds)
+        return True
+
+    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Batches from here on: made by worker processes, or on the device itself without them."""
+        workers, size = self.recipe.workers, self.stage.batch
+        device = "cpu" if workers else self.device
+        stream = SampleStream(
+            self.scenes, self.stage, self.recipe.seed, self.step * size, device, frozenset(self.recipe.without),
+        )  # fmt: skip
+        if workers:
+            yield from DataLoader(
+                stream, size, num_workers=workers, prefetch_factor=4, worker_init_fn=_yield_to_training,
+                pin_memory=self.device.type == "cuda",
+            )  # fmt: skip
+            return
+        samples = iter(stream)
+        while True:
+            start = time.monotonic()
+            images, targets = zip(*(next(samples) for _ in range(size)), strict=True)
+            batch = torch.stack(images), torch.stack(targets)
+            self.sample_rate = size / max(time.monotonic() - start, 1e-6)
+            yield batch
+
+    def take_step(self, image: torch.Tensor, target: torch.Tensor) -> None:
+        """One optimiser step on a batch: image (b, 1, z, y, x), target (b, z, y, x)."""
+        recipe = self.recipe
+        rise = min(1.0, (self.step + 1) / recipe.warm_up)
+        fall = 0.5 * (1 + math.cos(math.pi * min(self.fraction(), 1.0))) * 0.98 + 0.02
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.stage.learning_rate * rise * fall
+        image = image.to(self.device, non_blocking=True).contiguous(memory_format=self.layout)
+        target = target.to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=recipe.bfloat16):
+            outputs = self.network(image)
+        loss, entropy, dice = deep_loss(outputs, target, self.stage.heart_weight)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
+        self.optimiser.step()
+        self.step += 1
+        decay = min(recipe.ema, 1 - 1 / (self.step / 4 + 1))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+        self.history.append(torch.stack([entropy, dice]))
+
+    def report(self) -> None:
+        """Log speed and the mean of the last 100 steps."""
+        self.history = self.history[-100:]
+        entropy, dice = torch.stack(self.history).mean(0).tolist()
+        made = f"  {self.sample_rate:.1f} samples/s made" if self.sample_rate else ""
+        log.info(
+            "%s step %d  %.0f s  %.2f s/step  lr %.1e  ce %.4f  dice %.3f%s", self.stage.name, self.step, self.seconds,
+            self.seconds / self.step, self.optimiser.param_groups[0]["lr"], entropy, dice, made,
+        )  # fmt: skip
+
+    def log_validation(self) -> None:
+        """Log the Dice of the averaged network on centred views of the validation scenes, as CT and as MR."""
+        assert self.validation is not None
+        row: dict[str, Any] = {"step": self.step, "seconds": round(self.seconds)}
+        network = copy.deepcopy(self.average).cpu()
+        for kind in ("ct", "mr"):
+            table = score_scenes(network, self.stage, self.validation, kind=kind)
+            row[kind] = {name: cell["mean"] for name, cell in table.items()}
+            text = "  ".join(f"{k} {v:.3f}" for k, v in row[kind].items())
+            log.info("%s step %d validation %s  %s", self.stage.name, self.step, kind, text)
+        with (self.out / "validation.jsonl").open("a") as lines:
+            lines.write(json.dumps(row) + "\n")
+
+
+def named_once(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A network's weights, each under one of its names (nnU-Net's names repeat)."""
+    return {name: weight.detach() for name, weight in network.named_parameters()}
+
+
+def best_layout(device: torch.device) -> torch.memory_format:
+    """Channels last on GPUs and where the CPU has AMX tiles (on AVX-512 alone it costs a quarter more)."""
+    if device.type == "cuda":
+        return torch.channels_last_3d
+    has_tiles = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    return torch.channels_last_3d if has_tiles else torch.contiguous_format
+
+
+def device_name(device: torch.device) -> str:
+    """What a card says about where a network was trained."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} thread" + ("s" if torch.get_num_threads() > 1 else "")
+
+
+def _yield_to_training(_: int) -> None:
+    if hasattr(os, "nice") and os.nice(0) < 3:
+        os.nice(3 - os.nice(0))

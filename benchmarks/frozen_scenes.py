@@ -1,0 +1,152 @@
+"""The frozen synthetic test: scans of shape-model subjects 17, 18, 19 that no training and no choice may see.
+
+``python benchmarks/frozen_scenes.py ../shared/data WORK make`` writes 24 CTA and 24 MR scans and 20 whole-trunk CTs
+with their labels and compares every file's content with the SHA-256 list beside this program (``--freeze`` writes
+the list, once, before training). ``... score [--model DIR] [--json FILE]`` runs the whole program on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from heartseg.synthesis.appearance import draw_appearance, render
+from heartseg.synthesis.hearts import RESERVED_SUBJECTS
+from heartseg.synthesis.regions import IGNORE
+from heartseg.synthesis.scenes import Scene, make_scene
+from heartseg.synthesis.source import Source, load_source
+from heartseg.synthesis.views import View, draw_elastic, draw_pose, extract
+
+MANIFEST = Path(__file__).with_name("frozen_scenes.json")
+SEED = 170_000
+PER_SUBJECT = 8
+N_TRUNKS = 20
+CT_PHASES = ("arterial",) * 5 + ("triple_rule_out",) * 2 + ("venous",)
+MR_SEQUENCES = ("bssfp",) * 4 + ("gre", "black_blood", "late_enhancement", "mra")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One frozen scan: image int16, labels uint8 0-7, mask uint8 (0 where the label is a matter of convention)."""
+
+    name: str
+    image: np.ndarray
+    labels: np.ndarray
+    mask: np.ndarray
+    spacing: float
+    facts: dict[str, object]
+
+    @property
+    def sha256(self) -> str:
+        """Of the arrays' bytes, in the order image, labels, mask."""
+        digest = hashlib.sha256()
+        for array in (self.image, self.labels, self.mask):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def frozen_cases(source: Source) -> Iterator[Case]:
+    """All cases, in order; every eighth scene is a drawn thorax, the others are trunks."""
+    trunks = 0
+    for number in range(len(RESERVED_SUBJECTS) * PER_SUBJECT):
+        subject = RESERVED_SUBJECTS[number // PER_SUBJECT]
+        kind = "thorax" if number % PER_SUBJECT == 5 else "trunk"
+        scene = make_scene(source, subject, SEED + number, kind)
+        one = number % PER_SUBJECT
+        yield _scan(scene, f"cta_{subject}_{one}", "ct", CT_PHASES[one], np.random.default_rng([SEED, number, 1]))
+        yield _scan(scene, f"mr_{subject}_{one}", "mr", MR_SEQUENCES[one], np.random.default_rng([SEED, number, 2]))
+        if kind == "trunk" and trunks < N_TRUNKS:
+            trunks += 1
+            yield _trunk(scene, f"trunk_{subject}_{one}", np.random.default_rng([SEED, number, 3]))
+
+
+def _scan(scene: Scene, name: str, kind: str, protocol: str, rng: np.random.Generator) -> Case:
+    """A scan of the heart: 150-240 mm in the plane and along z, the heart up to 25 mm off its middle, 1.5 mm."""
+    size, spacing = 160, 1.5
+    rotation, zoom = draw_pose(rng)
+    half = rng.uniform(75, 120, 3) / spacing
+    low, high = np.floor(size / 2 - half), np.ceil(size / 2 + half)
+    centre = np.array(scene.heart_centre) + rng.uniform(-25, 25, 3)
+    view = View(centre, size, spacing, rotation, zoom, low, high, draw_elastic(rng, size * spacing))
+    return _make(scene, view, name, kind, protocol, rng)
+
+
+def _trunk(scene: Scene, name: str, rng: np.random.Generator) -> Case:
+    """The whole trunk, 3 mm."""
+    size, spacing = 176, 3.0
+    rotation, zoom = draw_pose(rng)
+    centre = np.array(scene.regions.shape) * scene.spacing / 2
+    view = View(centre, size, spacing, rotation, zoom, np.zeros(3), np.full(3, float(size)), None)
+    return _make(scene, view, name, "ct", None, rng)
+
+
+def _make(scene: Scene, view: View, name: str, kind: str, protocol: str | None, rng: np.random.Generator) -> Case:
+    regions, target, seen = extract(scene, view)
+    appearance = draw_appearance(rng, kind, protocol=protocol)
+    image = render(rng, regions, appearance, view.spacing)
+    points = torch.nonzero(seen)
+    box = tuple(slice(int(a), int(b) + 1) for a, b in zip(points.amin(0), points.amax(0), strict=True))
+    kept = image[box]
+    air = float(kept[seen[box]].min()) if bool(seen[box].any()) else 0.0
+    pixels = torch.where(seen[box], kept, air).round().clamp(-32768, 32767).to(torch.int16).numpy()
+    labels = target[box].numpy()
+    mask = (labels != IGNORE).astype(np.uint8)
+    facts = {"subject": scene.subject, "seed": scene.seed, "scene": scene.kind, "protocol": appearance.protocol,
+             "shape": list(pixels.shape), "scene_facts": scene.facts}  # fmt: skip
+    return Case(name, pixels, np.where(labels == IGNORE, 0, labels).astype(np.uint8), mask, view.spacing, facts)
+
+
+def write_case(case: Case, folder: Path) -> None:
+    """``NAME.nii.gz``, ``NAME_labels.nii.gz``, ``NAME_mask.nii.gz``, LPS axes."""
+    import SimpleITK as sitk
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix, array in (("", case.image), ("_labels", case.labels), ("_mask", case.mask)):
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing([case.spacing] * 3)
+        sitk.WriteImage(image, str(folder / f"{case.name}{suffix}.nii.gz"))
+
+
+def make(data: Path, work: Path, freeze: bool) -> int:
+    """Write all cases; returns how many differ from the frozen list."""
+    frozen = {} if freeze else json.loads(MANIFEST.read_text())["sha256"]
+    found: dict[str, str] = {}
+    facts: dict[str, Any] = {}
+    for case in frozen_cases(load_source(data)):
+        write_case(case, work)
+        found[case.name], facts[case.name] = case.sha256, case.facts
+        state = "frozen" if freeze else "same" if frozen.get(case.name) == case.sha256 else "DIFFERS"
+        print(f"{case.name:14} {case.image.shape} {case.facts['protocol']:16} {state}", flush=True)
+    (work / "facts.json").write_text(json.dumps(facts, indent=1))
+    if freeze:
+        text = {"made_with": {"torch": torch.__version__, "numpy": np.__version__}, "sha256": found}
+        MANIFEST.write_text(json.dumps(text, indent=1) + "\n")
+        return 0
+    return sum(frozen.get(name) != value for name, value in found.items())
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks/frozen_scenes.py", description=__doc__.split("\n\n")[0])
+    parser.add_argument("data", type=Path, help="data folder (../shared/data)")
+    parser.add_argument("work", type=Path, help="folder for the scans (about 150 MB)")
+    parser.add_argument("action", choices=["make"])
+    parser.add_argument("--freeze", action="store_true", help="write the SHA-256 list instead of checking it")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    differing = make(args.data, args.work, args.freeze)
+    if differing:
+        print(f"{differing} cases differ from the frozen list: another torch, numpy or processor?", file=sys.stderr)
+    return 1 if differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
