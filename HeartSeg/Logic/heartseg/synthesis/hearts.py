@@ -158,9 +158,10 @@ def _pose_nodes(pose: Pose, centre: torch.Tensor) -> torch.Tensor:
         ]
     )
     for values, amplitude in pose.elastic:
-        points += amplitude * nnf.interpolate(
-            torch.from_numpy(values), size=(n,) * 3, mode="trilinear", align_corners=True
-        )[0]
+        points += (
+            amplitude
+            * nnf.interpolate(torch.from_numpy(values), size=(n,) * 3, mode="trilinear", align_corners=True)[0]
+        )
     return points + centre[:, None, None, None]
 
 

@@ -45,7 +45,9 @@ class Scene:
 
     def to(self, device: torch.device | str) -> Scene:
         """The same scene with its maps as tensors on a device (for :func:`~heartseg.synthesis.views.extract`)."""
-        maps = {k: torch.from_numpy(np.array(v)).to(device) for k, v in (("regions", self.regions), ("target", self.target))}
+        maps = {
+            k: torch.from_numpy(np.array(v)).to(device) for k, v in (("regions", self.regions), ("target", self.target))
+        }
         return replace(self, **maps)
 
 

@@ -16,7 +16,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -25,6 +24,7 @@ from heartseg.synthesis.scenes import make_scenes
 from heartseg.synthesis.source import load_source, pack_source
 from heartseg.synthesis.switches import ANATOMY_PARTS
 
+from .options import DESCRIPTION, EXAMPLES, add_arguments
 from .stages import SIZES, Stage
 from .trainer import Recipe, Trainer
 
@@ -33,49 +33,6 @@ log = logging.getLogger(__name__)
 VALIDATION_FIRST = 50_000
 """Number of the first validation scene; training scenes count from 0."""
 N_VALIDATION = 8
-
-DESCRIPTION = """\
-Train the default model (a finder and a fine network) on synthetic images, and write it as an nnU-Net v2 model folder
-that HeartSeg and stock nnU-Net load. No real scan is used. Stopped at any time, the same command goes on.
-
-DATA is the folder with heart-shape-model/ and thorax/ (docs/how-to/train-the-default-model.md says where the public
-data come from), or a file that --pack wrote, which also works where SimpleITK is not installed."""
-
-EXAMPLES = """\
-examples:
-  heartseg train-default ../shared/data -o train                        CPU: 2 mm, 96 voxels; hours
-  heartseg train-default ../shared/data --pack data.npz                 one file (1.2 MB) for another machine
-  heartseg train-default data.npz -o train --device cuda --run-minutes 9    GPU: 1.5 mm, 128 voxels; run it again
-  heartseg train-default ../shared/data -o try --scenes 6 --finder-steps 20 --fine-steps 20    a short trial"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
-    parser.add_argument("data", metavar="DATA", type=Path, help="data folder or packed file")
-    parser.add_argument("-o", "--out", metavar="DIR", type=Path, help="working folder; the model is DIR/model")
-    parser.add_argument("--pack", metavar="FILE", type=Path, help="only write DATA as one .npz file")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument(
-        "--size", choices=["auto", *SIZES], default="auto",
-        help="fine network: small 2 mm and 96 voxels, full 1.5 mm and 128 (default: full on a GPU)",
-    )  # fmt: skip
-    parser.add_argument("--scenes", metavar="N", type=int, default=400, help="training scenes (default: 400)")
-    parser.add_argument("--finder-steps", metavar="N", type=int, help="default: 3000 on a CPU, 6000 on a GPU")
-    parser.add_argument("--fine-steps", metavar="N", type=int, help="default: 8000 on a CPU, 16000 on a GPU")
-    parser.add_argument("--batch", metavar="N", type=int, help="samples a step (default: 1 on a CPU, 4 on a GPU)")
-    parser.add_argument(
-        "--run-minutes", metavar="M", type=float, default=math.inf,
-        help="stop after M minutes with everything saved; run again to go on (default: no limit)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--workers", metavar="N", type=int, help="processes that make scenes and samples (default: cores - 1)"
-    )
-    parser.add_argument("--threads", metavar="N", type=int, default=1, help="CPU threads of the network (default: 1)")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of weights, scenes and samples")
-    parser.add_argument("--start-from", metavar="MODEL", type=Path, help="model folder whose weights to start from")
-    parser.add_argument(
-        "--without", metavar="PART", nargs="+", default=(), help="switch parts of the generator off (for comparisons)"
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -144,7 +101,9 @@ def prepare_scenes(args: argparse.Namespace, workers: int, until: float) -> bool
     jobs: list[tuple[Path, int, tuple[int | None, ...], int, frozenset[str]]] = []
     first = args.seed * 1_000_000
     jobs += [(out / "scenes", first + i, (None,), 3, without) for i in range(args.scenes)]
-    jobs += [(out / "validation", VALIDATION_FIRST + i, VALIDATION_SUBJECTS, 4, frozenset()) for i in range(N_VALIDATION)]
+    jobs += [
+        (out / "validation", VALIDATION_FIRST + i, VALIDATION_SUBJECTS, 4, frozenset()) for i in range(N_VALIDATION)
+    ]
     missing = [job for job in jobs if not (job[0] / f"scene{job[1]:05d}.json").exists()]
     if not missing:
         return True
@@ -188,18 +147,20 @@ def _train(stage: Stage, args: argparse.Namespace, device: str, workers: int, un
     if trainer.resume():
         log.info("%s: going on from step %d", stage.name, trainer.step)
     elif args.start_from:
-        trainer.start_from(args.start_from / ("finder" if stage.name == "finder" else "") / "fold_0/checkpoint_final.pth")
+        trainer.start_from(
+            args.start_from / ("finder" if stage.name == "finder" else "") / "fold_0/checkpoint_final.pth"
+        )
     return trainer.fraction() >= 1 or trainer.run(until)
 
 
 def finish(args: argparse.Namespace, stages: tuple[Stage, Stage]) -> int:
     """Write the model folder, with its figures on the validation scenes on the card."""
+    from .evaluate import validation_figures
     from .export import export_model, scene_facts
-    from .scoring import validation_figures
 
     facts = scene_facts(args.out / "scenes", args.seed)
     facts["without"] = sorted(args.without)
-    tested: list[dict[str, Any]] = validation_figures(args.out, stages, args.out / "validation")
+    tested = validation_figures(args.out, stages, args.out / "validation")
     export_model(args.out, args.out / "model", facts, tested, stages)
     (args.out / "tested_on.json").write_text(json.dumps(tested, indent=1))
     log.info("wrote '%s': try heartseg segment SCAN --model '%s'", args.out / "model", args.out / "model")

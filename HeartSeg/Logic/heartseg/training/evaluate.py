@@ -1,12 +1,13 @@
-"""How good a training run is: Dice on validation scenes and on the development CT; results for the model card.
+"""How good a training run is: Dice on validation scenes and, in a window placed by hand, on the development CT.
 
-``python -m heartseg.training.evaluate --run DIR --validation DIR --shared ../shared/data --out results.json``
+``python -m heartseg.training.evaluate --run DIR --validation DIR --data ../shared/data --out results.json``
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from heartseg.synthesis.views import normalise
 
 from .scoring import dice_scores, score_finder, score_scenes
-from .stages import FINDER, FINE, Stage, as_input, build_network, full_resolution
+from .stages import SIZES, Stage, as_input, build_network, full_resolution
 
 DEVELOPMENT_CT = "ct_chest_arterial_windowed_uint8"
 
@@ -80,18 +81,26 @@ def predict_window(network: torch.nn.Module, stage: Stage, scan: Any, centre: np
     return full_resolution(network(as_input(image)))[0].float().numpy(), grid
 
 
-def score_pipeline(model: Path, shared: Path) -> dict[str, float]:
-    """Dice on the development CT inside its confidence mask, of the whole program: finder, fine network, clean-up."""
-    import SimpleITK as sitk
-
-    import heartseg
-
-    stem = shared / "scans" / DEVELOPMENT_CT
-    truth, mask = (
-        sitk.GetArrayFromImage(sitk.ReadImage(f"{stem}_{name}.nii.gz")) for name in ("reference", "confidence")
-    )
-    result = heartseg.segment(heartseg.read_volume(f"{stem}.nii.gz"), model, heartseg.Settings(device="cpu"))
-    return dice_scores(result.labels, truth, mask > 0)
+def validation_figures(run: Path, stages: Sequence[Stage], folder: Path) -> list[dict[str, Any]]:
+    """What a card says of a run's averaged networks (float16) on the validation scenes: CT, MR, and the finder."""
+    n, results = len(list(folder.glob("*.json"))), []
+    for stage in stages:
+        network = load_snapshot(run, stage)
+        if stage.name == "finder":
+            results.append({
+                "data": "synthetic CT of validation subjects 15 and 16, finder, random fields of view", "n": n,
+                "metric": "distance of the found heart's box centre; volume seen where there is none",
+                "figures": score_finder(network, stage, folder),
+            })  # fmt: skip
+            continue
+        for kind in ("ct", "mr"):
+            results.append({
+                "data": f"synthetic {kind.upper()} of validation subjects 15 and 16, fine network, window centred on "
+                "the heart", "n": n,
+                "metric": f"Dice at {stage.spacing:g} mm, mean and SD over scenes",
+                "figures": score_scenes(network, stage, folder, seed=2, kind=kind),
+            })  # fmt: skip
+    return results
 
 
 def with_mean(scores: dict[str, float]) -> dict[str, float]:
@@ -100,43 +109,25 @@ def with_mean(scores: dict[str, float]) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Score a run and write the card's ``tested_on``."""
+    """Score a run's fine network on the validation scenes and on the development CT, its window centred by hand."""
     parser = argparse.ArgumentParser(prog="python -m heartseg.training.evaluate", description=main.__doc__)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--validation", type=Path, required=True)
-    parser.add_argument("--shared", type=Path, required=True)
-    parser.add_argument("--model", type=Path, help="the exported folder, to score the whole program as well")
+    parser.add_argument("--data", type=Path, help="data folder, for the development CT")
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--finder", action="store_true", help="score the finder as well")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    n = len(list(args.validation.glob("*.json")))
-    finder, fine = load_snapshot(args.run, FINDER), load_snapshot(args.run, FINE)
-    synthetic = "synthetic CT of validation subjects 15 and 16"
-    real = f"one real contrast chest CT ({DEVELOPMENT_CT}), the development case on which choices were made"
-    inside = "Dice inside the confidence mask, on the scan's grid"
-    results: list[dict[str, Any]] = [
-        {
-            "data": f"{synthetic}, fine network, window centred on the heart",
-            "n": n,
-            "metric": "Dice at 3 mm, mean and SD over scenes",
-            "figures": score_scenes(fine, FINE, args.validation, seed=2),
-        },
-        {
-            "data": f"{synthetic}, finder, random fields of view",
-            "n": n,
-            "metric": "distance of the found heart's box centre; volume seen where there is none",
-            "figures": score_finder(finder, FINDER, args.validation),
-        },
-        {
-            "data": f"{real}; fine network, window centred on the reference",
-            "n": 1,
-            "metric": inside,
-            "figures": with_mean(score_development_ct(fine, FINE, args.shared)),
-        },
-    ]
-    if args.model:
-        figures = with_mean(score_pipeline(args.model, args.shared))
-        results.append({"data": f"{real}; the whole program", "n": 1, "metric": inside, "figures": figures})
+    finder, fine = SIZES[args.size]
+    results = validation_figures(args.run, (finder, fine) if args.finder else (fine,), args.validation)
+    if args.data:
+        results.append({
+            "data": f"one real contrast chest CT ({DEVELOPMENT_CT}), the development case on which choices were made; "
+            "fine network, window centred on the reference", "n": 1,
+            "metric": "Dice inside the confidence mask, on the scan's grid",
+            "figures": with_mean(score_development_ct(load_snapshot(args.run, fine), fine, args.data)),
+        })  # fmt: skip
     args.out.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))  # noqa: T201 - a command's output
 

@@ -13,16 +13,14 @@ from typing import Any
 
 import torch
 
-from .stages import CLASS_KEYS, FINDER, FINE, LABELS, NETWORK_CLASS, Stage, architecture_kwargs
+from heartseg.synthesis.hearts import RESERVED_SUBJECTS, TRAINING_SUBJECTS, VALIDATION_SUBJECTS
 
-VERSION = "0.1.0"
+from .stages import CLASS_KEYS, LABELS, NETWORK_CLASS, SIZES, Stage, architecture_kwargs
+
+VERSION = "0.2.0"
 MARGIN_MM = 8.0
 CHECKPOINT = "fold_0/checkpoint_final.pth"
 
-DESCRIPTION = (
-    "Whole heart in CT, learnt from synthetic images alone: a 6 mm network finds the heart, a 3 mm network (64 voxels, "
-    "192 mm) segments it. No real scan was trained on."
-)
 CITATION = [
     "Rodero C, Strocchi M, Marciniak M, et al. Linking statistical shape models and simulated function in the healthy "
     "adult human heart. PLOS Comput Biol 2021;17(4):e1008851 (shape model; its repository calls the code openly "
@@ -49,6 +47,15 @@ KNOWN_FAILURES = [
     "MR was not tested",
     "one trunk is behind all whole-body training scenes: unusual bodies may confuse the finder",
 ]
+
+
+def describe(finder: Stage, fine: Stage) -> str:
+    """One line about a model."""
+    return (
+        f"Whole heart in CT and MR, learnt from synthetic images alone: a {finder.spacing:g} mm network finds the heart, "
+        f"a {fine.spacing:g} mm network ({fine.patch} voxels, {fine.patch * fine.spacing:g} mm) segments it. "
+        "No real scan was trained on."
+    )
 
 
 def plans_for(stage: Stage) -> dict[str, Any]:
@@ -133,15 +140,20 @@ def half_precision(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def model_card(
-    *, trained_on: dict[str, Any], tested_on: list[dict[str, Any]], files: dict[str, str], finder: bool
+    *,
+    description: str,
+    trained_on: dict[str, Any],
+    tested_on: list[dict[str, Any]],
+    files: dict[str, str],
+    finder: bool,
 ) -> dict[str, Any]:
     """``heartseg.json``: of the model folder, or of the finder inside it."""
     return {
         "schema": "heartseg-model-1",
         "name": "HeartSeg-Default-finder" if finder else "HeartSeg-Default",
         "version": VERSION,
-        "description": "Finds the heart in whole scans at 6 mm, for HeartSeg-Default." if finder else DESCRIPTION,
-        "modalities": ["CT"],
+        "description": description,
+        "modalities": ["CT", "MR"],
         "labels": {str(v): k for k, v in LABELS.items() if v},
         "orientation": "LPS",
         "configuration": "3d_fullres",
@@ -158,7 +170,9 @@ def model_card(
     }
 
 
-def export_model(run: Path, out: Path, facts: dict[str, Any], tested_on: list[dict[str, Any]]) -> None:
+def export_model(
+    run: Path, out: Path, facts: dict[str, Any], tested_on: list[dict[str, Any]], stages: tuple[Stage, Stage]
+) -> None:
     """Write the model folder of a training run's averaged weights.
 
     Args:
@@ -166,20 +180,28 @@ def export_model(run: Path, out: Path, facts: dict[str, Any], tested_on: list[di
         out: model folder to write.
         facts: goes into the card's ``trained_on`` beside what the snapshots say.
         tested_on: the card's test results.
+        stages: finder and fine network.
     """
     n_scenes = int(facts.get("scenes", 0))
     trained = dict(facts)
-    for stage in (FINDER, FINE):
-        snapshot = torch.load(run / stage.name / "snapshot.pt", weights_only=True)
-        trained[f"{stage.name}_steps"] = int(snapshot["step"])
-        trained[f"{stage.name}_hours"] = round(float(snapshot["seconds"]) / 3600, 2)
-        trained[f"{stage.name}_batch"] = stage.batch
-        write_stage(stage, snapshot["weights"], out / "finder" if stage is FINDER else out, n_scenes)
+    for stage in stages:
+        snapshot = torch.load(run / stage.name / "snapshot.pt", weights_only=True, map_location="cpu")
+        trained[stage.name] = {
+            "steps": int(snapshot["step"]), "hours": round(float(snapshot["seconds"]) / 3600, 2), "batch": stage.batch,
+            "voxel_mm": stage.spacing, "patch": stage.patch, "device": snapshot.get("device", "CPU, 1 thread"),
+        }  # fmt: skip
+        write_stage(stage, snapshot["weights"], out / "finder" if stage.name == "finder" else out, n_scenes)
     finder_hash, fine_hash = sha256(out / "finder" / CHECKPOINT), sha256(out / CHECKPOINT)
-    inner = model_card(trained_on=trained, tested_on=[], files={CHECKPOINT: finder_hash}, finder=True)
-    files = {CHECKPOINT: fine_hash, f"finder/{CHECKPOINT}": finder_hash}
+    inner = model_card(
+        description=f"Finds the heart in whole scans at {stages[0].spacing:g} mm, for HeartSeg-Default.",
+        trained_on=trained, tested_on=[], files={CHECKPOINT: finder_hash}, finder=True,
+    )  # fmt: skip
+    card = model_card(
+        description=describe(*stages), trained_on=trained, tested_on=tested_on,
+        files={CHECKPOINT: fine_hash, f"finder/{CHECKPOINT}": finder_hash}, finder=False,
+    )  # fmt: skip
     _write_json(out / "finder" / "heartseg.json", inner)
-    _write_json(out / "heartseg.json", model_card(trained_on=trained, tested_on=tested_on, files=files, finder=False))
+    _write_json(out / "heartseg.json", card)
 
 
 def sha256(path: Path) -> str:
@@ -194,18 +216,19 @@ def scene_facts(scenes: Path, seed: int) -> dict[str, Any]:
     for card in scenes.glob("*.json"):
         facts = json.loads(card.read_text())
         kinds[facts["kind"]] = kinds.get(facts["kind"], 0) + 1
-        subjects.add(facts["subject"])
+        if facts["subject"]:
+            subjects.add(facts["subject"])
     return {
         "data": "synthetic images only",
         "n": sum(kinds.values()),
         "scenes": sum(kinds.values()),
         "scenes_by_kind": dict(sorted(kinds.items())),
-        "shape_subjects": sorted(subjects),
-        "validation_subjects": [15, 16],
-        "reserved_subjects": [17, 18, 19],
-        "note": "label maps of the single subjects 1-14; the shape model's own template comes from all 19 subjects; "
-        "one trunk atlas (n = 1)",
-        "recipe": "heartseg.training.default: AdamW, cosine over time, EMA, cross-entropy + soft Dice, bfloat16, CPU",
+        "shape_subjects": sorted(subjects) or list(TRAINING_SUBJECTS),
+        "validation_subjects": list(VALIDATION_SUBJECTS),
+        "reserved_subjects": list(RESERVED_SUBJECTS),
+        "note": "hearts shot from the shape model with momenta in the space of subjects 1-14 (13 modes); its template "
+        "comes from all 19 subjects; one trunk (n = 1), each axis changed by 15 to 25 %",
+        "recipe": "heartseg train-default: AdamW, cosine, EMA, cross-entropy + soft Dice, bfloat16",
         "seeds": {"training": seed, "scenes": "their numbers"},
     }
 
@@ -222,13 +245,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tested-on", type=Path, default=None, help="JSON list of test results, for the card")
     parser.add_argument("--note", default="", help="what was special about this run, for the card")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
     tested = json.loads(args.tested_on.read_text()) if args.tested_on else []
     facts = scene_facts(args.scenes, args.seed)
     if args.note:
         facts["history"] = args.note
-    export_model(args.run, args.out, facts, tested)
+    export_model(args.run, args.out, facts, tested, SIZES[args.size])
 
 
 if __name__ == "__main__":

@@ -29,9 +29,7 @@ def make_samples(
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:  # fmt: skip
     """Normalised images (float32) of one view and its target (uint8, 255 ignored), (z, y, x) of the stage's patch."""
     regions, target, seen = extract(scene, stage.draw_view(rng, scene, stage.patch, stage.spacing), device)
-    images = [
-        render(rng, regions, draw_appearance(rng, "mixed", without=without), stage.spacing) for _ in range(count)
-    ]
+    images = [render(rng, regions, draw_appearance(rng, "mixed", without=without), stage.spacing) for _ in range(count)]
     return [(normalise(image, seen), target) for image in images]
 
 

@@ -1,0 +1,50 @@
+"""Options of ``heartseg train-default``; imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+DESCRIPTION = """\
+Train the default model (a finder and a fine network) on synthetic images, and write it as an nnU-Net v2 model folder
+that HeartSeg and stock nnU-Net load. No real scan is used. Stopped at any time, the same command goes on.
+
+DATA is the folder with heart-shape-model/ and thorax/ (docs/how-to/train-the-default-model.md says where the public
+data come from), or a file that --pack wrote, which also works where SimpleITK is not installed."""
+
+EXAMPLES = """\
+examples:
+  heartseg train-default ../shared/data -o train                        CPU: 2 mm, 96 voxels; hours
+  heartseg train-default ../shared/data --pack data.npz                 one file (1.2 MB) for another machine
+  heartseg train-default data.npz -o train --device cuda --run-minutes 9    GPU: 1.5 mm, 128 voxels; run it again
+  heartseg train-default ../shared/data -o try --scenes 6 --finder-steps 20 --fine-steps 20    a short trial"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument("data", metavar="DATA", type=Path, help="data folder or packed file")
+    parser.add_argument("-o", "--out", metavar="DIR", type=Path, help="working folder; the model is DIR/model")
+    parser.add_argument("--pack", metavar="FILE", type=Path, help="only write DATA as one .npz file")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument(
+        "--size", choices=["auto", "small", "full"], default="auto",
+        help="fine network: small 2 mm and 96 voxels, full 1.5 mm and 128 (default: full on a GPU)",
+    )  # fmt: skip
+    parser.add_argument("--scenes", metavar="N", type=int, default=400, help="training scenes (default: 400)")
+    parser.add_argument("--finder-steps", metavar="N", type=int, help="default: 3000 on a CPU, 6000 on a GPU")
+    parser.add_argument("--fine-steps", metavar="N", type=int, help="default: 8000 on a CPU, 16000 on a GPU")
+    parser.add_argument("--batch", metavar="N", type=int, help="samples a step (default: 1 on a CPU, 4 on a GPU)")
+    parser.add_argument(
+        "--run-minutes", metavar="M", type=float, default=math.inf,
+        help="stop after M minutes with everything saved; run again to go on (default: no limit)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", metavar="N", type=int, help="processes that make scenes and samples (default: cores - 1)"
+    )
+    parser.add_argument("--threads", metavar="N", type=int, default=1, help="CPU threads of the network (default: 1)")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of weights, scenes and samples")
+    parser.add_argument("--start-from", metavar="MODEL", type=Path, help="model folder whose weights to start from")
+    parser.add_argument(
+        "--without", metavar="PART", nargs="+", default=(), help="switch parts of the generator off (for comparisons)"
+    )
