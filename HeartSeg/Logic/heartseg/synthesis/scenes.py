@@ -33,8 +33,8 @@ class Scene:
     ``heart_centre`` is the middle of the labelled voxels' box in mm from the centre of voxel (0, 0, 0).
     """
 
-    regions: np.ndarray
-    target: np.ndarray
+    regions: np.ndarray | torch.Tensor
+    target: np.ndarray | torch.Tensor
     target_origin: tuple[int, int, int]
     spacing: float
     heart_centre: tuple[float, float, float]
@@ -45,10 +45,8 @@ class Scene:
 
     def to(self, device: torch.device | str) -> Scene:
         """The same scene with its maps as tensors on a device (for :func:`~heartseg.synthesis.views.extract`)."""
-        maps = {
-            k: torch.from_numpy(np.array(v)).to(device) for k, v in (("regions", self.regions), ("target", self.target))
-        }
-        return replace(self, **maps)
+        regions, target = (torch.from_numpy(np.array(m)).to(device) for m in (self.regions, self.target))
+        return replace(self, regions=regions, target=target)
 
 
 def make_scene(

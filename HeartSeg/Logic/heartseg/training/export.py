@@ -52,8 +52,8 @@ KNOWN_FAILURES = [
 def describe(finder: Stage, fine: Stage) -> str:
     """One line about a model."""
     return (
-        f"Whole heart in CT and MR, learnt from synthetic images alone: a {finder.spacing:g} mm network finds the heart, "
-        f"a {fine.spacing:g} mm network ({fine.patch} voxels, {fine.patch * fine.spacing:g} mm) segments it. "
+        "Whole heart in CT and MR, learnt from synthetic images alone: "
+        f"a {finder.spacing:g} mm network finds the heart, a {fine.spacing:g} mm network ({fine.patch} voxels, {fine.patch * fine.spacing:g} mm) segments it. "
         "No real scan was trained on."
     )
 

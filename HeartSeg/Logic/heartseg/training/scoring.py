@@ -58,7 +58,7 @@ def predict(network: torch.nn.Module, image: np.ndarray) -> np.ndarray:
 def score_scenes(
     network: torch.nn.Module, stage: Stage, folder: Path, seed: int = 1, kind: str = "ct"
 ) -> dict[str, dict[str, float]]:
-    """Dice (mean, sd) on one image (``kind`` as in :func:`draw_appearance`) of each scene in a folder, heart-centred, at the stage's voxel size."""
+    """Dice (mean, sd) on one image of ``kind`` of each scene in a folder, heart-centred, at the stage's voxels."""
     cases = []
     for number, card in enumerate(sorted(folder.glob("*.json"))):
         scene = load_scene(card)

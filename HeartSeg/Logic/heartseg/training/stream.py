@@ -16,11 +16,11 @@ from heartseg.synthesis.views import extract, normalise
 from .stages import Stage
 
 TRUNK_SHARE = 0.6
-"""Share of samples from trunk scenes where there are both kinds; a third of the fine network's of these hold no heart."""
+"""Share of samples from trunk scenes where there are both kinds."""
 RESCAN_EVERY = 50
 """Samples after which the folder is looked at again for new scenes."""
 IMAGES_PER_VIEW = 2
-"""Images rendered of each view, each of another contrast; on a CPU core sampling a view costs four times a rendering."""
+"""Images rendered of each view, of different contrast; on a CPU sampling a view costs four times a rendering."""
 
 
 def make_samples(
