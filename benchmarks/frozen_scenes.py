@@ -11,8 +11,9 @@ import argparse
 import hashlib
 import json
 import sys
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,14 +135,80 @@ def make(data: Path, work: Path, freeze: bool) -> int:
     return sum(frozen.get(name) != value for name, value in found.items())
 
 
+def score(work: Path, model: str | None) -> dict[str, Any]:
+    """The whole program on every case: scores of CTA and MR (``heartseg evaluate``'s), and how many trunks' hearts
+    were found (reported, with its box's centre within 25 mm of the true one's)."""
+    import heartseg
+    from heartseg.evaluation import Study, evaluate
+
+    segmenter = heartseg.Segmenter(model, heartseg.Settings(device="cpu"))
+    groups: dict[str, list[Any]] = {"cta": [], "mr": []}
+    trunks: list[float] = []
+    seconds = []
+    for name in json.loads(MANIFEST.read_text())["sha256"]:
+        volume = heartseg.read_volume(work / f"{name}.nii.gz")
+        truth, mask = (heartseg.read_volume(work / f"{name}_{part}.nii.gz") for part in ("labels", "mask"))
+        start = time.monotonic()
+        result = segmenter.segment(volume)
+        seconds.append(time.monotonic() - start)
+        group = name.split("_")[0]
+        if group == "trunk":
+            trunks.append(centre_distance(result.labels, truth.array, volume.geometry))
+            print(f"{name:14} centre off by {trunks[-1]:.0f} mm", flush=True)
+            continue
+        found = replace(truth, array=result.labels)
+        case = evaluate(found, truth, mask, name=name)
+        groups[group].append(case)
+        print(f"{name:14} Dice {case.mean('dice'):.3f}", flush=True)
+    out: dict[str, Any] = {"found_trunks": sum(d <= 25 for d in trunks), "trunks": len(trunks),
+                           "seconds_median": round(float(np.median(seconds)), 2)}  # fmt: skip
+    for group, cases in groups.items():
+        study = Study(tuple(cases), {})
+        out[group] = {"n": len(cases), "cases": {c.name: round(c.mean("dice") or 0.0, 3) for c in cases}} | {
+            key: {m: spread_of(row[m]) for m in ("dice", "hd95_mm", "assd_mm", "surface_dice_2mm")}
+            for key, row in study.summary().items()
+        }
+    return out
+
+
+def spread_of(spread: Any) -> dict[str, float] | None:
+    """Mean and SD, rounded."""
+    return None if spread is None else {"mean": round(spread.mean, 3), "sd": round(spread.sd or 0.0, 3)}
+
+
+def centre_distance(labels: np.ndarray, truth: np.ndarray, geometry: Any) -> float:
+    """Distance (mm) of the box centres of all labels; infinite where nothing was found."""
+    if not labels.any():
+        return float("inf")
+    boxes = [np.argwhere(a > 0) for a in (labels, truth)]
+    middles = [geometry.index_to_world((b.min(0) + b.max(0)) / 2) for b in boxes]
+    return float(np.linalg.norm(middles[0] - middles[1]))
+
+
+def print_scores(out: dict[str, Any]) -> None:
+    for group in ("cta", "mr"):
+        row = out[group]
+        cells = "  ".join(f"{k} {v['dice']['mean']:.3f}" for k, v in row.items() if isinstance(v, dict) and "dice" in v)
+        print(f"{group:4} n {row['n']}  {cells} (SD {row['mean']['dice']['sd']:.3f})")
+    print(f"hearts found in {out['found_trunks']} of {out['trunks']} trunks; {out['seconds_median']} s a scan (median)")
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks/frozen_scenes.py", description=__doc__.split("\n\n")[0])
     parser.add_argument("data", type=Path, help="data folder (../shared/data)")
     parser.add_argument("work", type=Path, help="folder for the scans (about 150 MB)")
-    parser.add_argument("action", choices=["make"])
+    parser.add_argument("action", choices=["make", "score"])
     parser.add_argument("--freeze", action="store_true", help="write the SHA-256 list instead of checking it")
+    parser.add_argument("--model", help="model folder or name (default: the model that ships)")
+    parser.add_argument("--json", type=Path, help="write the scores")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
+    if args.action == "score":
+        out = score(args.work, args.model)
+        print_scores(out)
+        if args.json:
+            args.json.write_text(json.dumps(out, indent=1) + "\n")
+        return 0
     differing = make(args.data, args.work, args.freeze)
     if differing:
         print(f"{differing} cases differ from the frozen list: another torch, numpy or processor?", file=sys.stderr)

@@ -53,7 +53,8 @@ def describe(finder: Stage, fine: Stage) -> str:
     """One line about a model."""
     return (
         "Whole heart in CT and MR, learnt from synthetic images alone: "
-        f"a {finder.spacing:g} mm network finds the heart, a {fine.spacing:g} mm network ({fine.patch} voxels, {fine.patch * fine.spacing:g} mm) segments it. "
+        f"a {finder.spacing:g} mm network finds the heart, a {fine.spacing:g} mm network ({fine.patch} voxels, "
+        f"{fine.patch * fine.spacing:g} mm) segments it. "
         "No real scan was trained on."
     )
 
