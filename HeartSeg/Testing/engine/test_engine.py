@@ -9,6 +9,7 @@ from heartseg import STRUCTURES, Cancelled, CancelToken, Segmenter, Settings, Se
 from heartseg.errors import DeviceError, InputError, SettingsError
 from heartseg.inference.locate import MINIMUM_HEART_ML, choose_heart
 from heartseg.volume import Geometry
+from tiny_models import make_tiny_model_folder
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,12 @@ def test_a_centre_outside_of_the_scan_is_named(default_model, volume):
 def test_a_centre_that_is_no_point_is_refused(center):
     with pytest.raises(SettingsError, match="three finite numbers"):
         Settings(heart_center=center).check()
+
+
+def test_a_centre_for_a_model_in_stored_axes_is_refused(tmp_path):
+    bare = make_tiny_model_folder(tmp_path / "bare", card=False)
+    with pytest.raises(SettingsError, match="leave the heart center away"):
+        Segmenter(bare, Settings(device="cpu", heart_center=(0.0, 0.0, 0.0)))
 
 
 def test_a_scan_larger_than_the_tile_is_done_in_tiles(default_model, volume):
