@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ class Settings:
         device: ``auto`` takes CUDA, then Apple's MPS, then the CPU; ``cuda:1`` picks a card.
         structures: keys to keep (``("LV", "MYO")``); ``None`` keeps all that the model knows.
         locate: find the heart on a coarse grid first and work only there. Off: the whole image is tiled.
+        heart_center: world LPS point ``(x, y, z)``, mm: work in one tile around it instead of searching for the heart.
         reorient: resample into the orientation that the model's card states. Off: the stored axes are used.
         clean_up: keep what anatomy allows per structure (what was removed is listed).
         mirroring: average over mirrored copies where the model allows it: slower (up to 8 times), slightly better.
@@ -34,6 +36,7 @@ class Settings:
     device: str = "auto"
     structures: tuple[str, ...] | None = None
     locate: bool = True
+    heart_center: tuple[float, float, float] | None = None
     reorient: bool = True
     clean_up: bool = True
     mirroring: bool = False
@@ -53,6 +56,11 @@ class Settings:
             found.append(f"structure {', '.join(unknown)} is unknown: choose from {', '.join(KEYS)}")
         if self.structures is not None and not self.structures:
             found.append(f"no structure is chosen: choose from {', '.join(KEYS)}")
+        center = self.heart_center
+        if center is not None and (len(center) != 3 or not all(math.isfinite(v) for v in center)):
+            found.append(f"heart center {center} is no point: give three finite numbers, LPS mm")
+        if center is not None and not self.reorient:
+            found.append("a heart center needs reorientation, which is off: leave one of the two away")
         if not 0 < self.tile_step <= 1:
             found.append(f"tile step {self.tile_step} is outside (0, 1]: 0.5 is nnU-Net's default")
         if self.precision not in PRECISIONS:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from heartseg import STRUCTURES, Cancelled, CancelToken, Segmenter, Settings, Severity, Volume
-from heartseg.errors import DeviceError, SettingsError
+from heartseg.errors import DeviceError, InputError, SettingsError
 from heartseg.inference.locate import MINIMUM_HEART_ML, choose_heart
 from heartseg.volume import Geometry
+from tiny_models import make_tiny_model_folder
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,36 @@ def test_the_whole_scan_can_be_tiled_instead(default_model, volume, result):
     whole = Segmenter(default_model, Settings(device="cpu", locate=False, tile_step=0.8)).segment(volume)
     a, b = whole.labels == 1, result.labels == 1
     assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.7
+
+
+def test_a_given_centre_takes_the_place_of_the_search(default_model, volume, result):
+    """Near the centre that the finder chose, the same network in one tile sees the same heart."""
+    found = result.provenance["run"]["window_center_lps"]
+    given = Segmenter(default_model, Settings(device="cpu", heart_center=tuple(found))).segment(volume)
+    run = given.provenance["run"]
+    assert "locate" not in given.provenance["seconds"]
+    assert run["mode"] == "given centre"
+    assert np.abs(np.array(run["window_center_lps"]) - found).max() <= 3.0  # one voxel of the fine grid
+    for s in STRUCTURES:
+        a, b = given.labels == s.label, result.labels == s.label
+        assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.8, s.name
+
+
+def test_a_centre_outside_of_the_scan_is_named(default_model, volume):
+    with pytest.raises(InputError, match=r"heart center \(9999, 0, 0\) lies outside"):
+        Segmenter(default_model, Settings(device="cpu", heart_center=(9999.0, 0.0, 0.0))).segment(volume)
+
+
+@pytest.mark.parametrize("center", [(0.0, 0.0), (0.0, float("nan"), 0.0)])
+def test_a_centre_that_is_no_point_is_refused(center):
+    with pytest.raises(SettingsError, match="three finite numbers"):
+        Settings(heart_center=center).check()
+
+
+def test_a_centre_for_a_model_in_stored_axes_is_refused(tmp_path):
+    bare = make_tiny_model_folder(tmp_path / "bare", card=False)
+    with pytest.raises(SettingsError, match="leave the heart center away"):
+        Segmenter(bare, Settings(device="cpu", heart_center=(0.0, 0.0, 0.0)))
 
 
 def test_a_scan_larger_than_the_tile_is_done_in_tiles(default_model, volume):

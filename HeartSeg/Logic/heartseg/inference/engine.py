@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..anatomy import STRUCTURES
+from ..errors import InputError, SettingsError
 from ..findings import Finding, Severity
 from ..models.checkpoint import LoadedModel, load_model
 from ..models.folder import ModelFolder
@@ -106,11 +107,14 @@ class Engine:
 
     Raises:
         DeviceError: the device that was asked for is not there.
+        SettingsError: a heart centre for a model that is run in stored axes.
     """
 
     def __init__(self, folder: ModelFolder, settings: Settings | None = None) -> None:
         self.folder = folder
         self.settings = (settings or Settings()).check()
+        if self.settings.heart_center is not None and (self.stored_axes or folder.needs_fallback):
+            raise SettingsError(f"model {folder.name!r} is run over the whole image: leave the heart center away")
         self.device = choose_device(self.settings.device)
         self._fine = _Runner(folder, self.settings, self.device)
         finder = folder.open_finder()
@@ -136,6 +140,7 @@ class Engine:
         Raises:
             Cancelled: the reporter's token was set.
             DeviceError: out of memory on every rung.
+            InputError: the settings' heart centre lies outside of the scan.
         """
         if self.folder.needs_fallback:
             from .fallback import predict_with_nnunet
@@ -178,7 +183,10 @@ class Engine:
         array = flip.apply(volume.array)
         findings: list[Finding] = []
         box: HeartBox | None = None
-        if self._finder and self.settings.locate:
+        given = self.settings.heart_center
+        if given is not None:
+            _check_inside(given, volume)
+        elif self._finder and self.settings.locate:
             box = self._locate(array, geometry, volume.modality, reporter)
             if box is None:
                 return _nothing(volume, "no candidate was found", None)
@@ -206,7 +214,7 @@ class Engine:
         confidence = self._confidence(logits)
         findings += _doubts(agreement, confidence)
         details = {
-            "mode": "located" if box else "whole scan",
+            "mode": "located" if box else "given centre" if given else "whole scan",
             "agreement": agreement,
             "window_mm": [round(float(n * s), 1) for n, s in zip(grid.size, grid.spacing, strict=True)],
             "window_center_lps": [round(float(v), 1) for v in grid.center()],
@@ -214,11 +222,17 @@ class Engine:
         return Prediction(labels, tuple(findings), confidence, details)
 
     def _window(self, box: HeartBox | None, geometry: Geometry, axes: NetworkAxes) -> Geometry:
-        """The fine network's grid: one patch around the heart, more where it does not fit, or the whole scan."""
+        """The fine network's grid: one patch around the heart, more where it does not fit, or the whole scan.
+
+        Around a given centre it is always one patch.
+        """
         assert self.folder.card is not None
         spacing = axes.in_lps(self.folder.spacing)[::-1]
         if box is None:
-            return world_grid(geometry, spacing)
+            if self.settings.heart_center is None:
+                return world_grid(geometry, spacing)
+            center = np.asarray(self.settings.heart_center)
+            return window_grid(center, center, spacing, axes.in_lps(self.folder.patch_size))
         margin = np.full(3, self.folder.card.margin_mm)
         return window_grid(box.low - margin, box.high + margin, spacing, axes.in_lps(self.folder.patch_size))
 
@@ -283,6 +297,17 @@ class Engine:
         return {
             s.key: round(float(best[ours == s.label].mean()), 4) for s in STRUCTURES if bool((ours == s.label).any())
         }
+
+
+def _check_inside(point: tuple[float, float, float], volume: Volume) -> None:
+    """Raise :class:`~heartseg.errors.InputError` if a world LPS point (mm) lies outside of the scan's voxels."""
+    index, limit = volume.geometry.world_to_index(np.asarray(point)), np.asarray(volume.geometry.shape) - 0.5
+    if ((index < -0.5) | (index > limit)).any():
+        at = ", ".join(f"{v:.0f}" for v in point)
+        middle = ", ".join(f"{v:.0f}" for v in volume.geometry.center())
+        raise InputError(
+            f"heart center ({at}) lies outside of {volume.name!r}: give LPS mm; the scan's middle is ({middle})"
+        )
 
 
 def _is_air(sampled: Sampled, logits: torch.Tensor, modality: str) -> bool:

@@ -1,0 +1,222 @@
+"""The benchmark programs start, and their arithmetic is right. What they measure is not tested here."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import plistlib
+import subprocess
+import sys
+import tarfile
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from heartseg import Geometry, Volume
+
+ROOT = Path(__file__).resolve().parents[3]
+FOLDER = ROOT / "benchmarks"
+PROGRAMS = sorted(p.stem for p in FOLDER.glob("[!_]*.py"))
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    """Loads a benchmark program as a module, from where it lies."""
+    sys.path.insert(0, str(FOLDER))
+    yield importlib.import_module
+    sys.path.remove(str(FOLDER))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_tells_how_to_call_it(name):
+    command = [sys.executable, str(FOLDER / f"{name}.py"), "--help"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"benchmarks/{name}.py" in said
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_readme_lists_it_with_its_command(name):
+    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert f"| `{name}.py` |" in readme
+    assert f"python benchmarks/{name}.py " in readme
+
+
+def test_dice_counts_the_kept_voxels_alone(benchmark):
+    common = benchmark("_common")
+    found, truth = np.array([True, True, False, False]), np.array([True, False, True, False])
+    assert common.dice(found, truth) == pytest.approx(0.5)
+    assert common.dice(found, truth, np.array([True, False, False, True])) == 1.0
+    assert common.dice(found & False, truth & False) == 1.0
+    assert common.dice(found & False, truth) == 0.0
+
+
+def test_structures_that_the_truth_lacks_are_not_scored(benchmark):
+    common = benchmark("_common")
+    scores = common.structure_dice(np.array([1, 1, 2, 7]), np.array([1, 0, 2, 0]))
+    assert scores == {"LV": pytest.approx(2 / 3), "RV": 1.0}
+
+
+def test_means_come_with_n_and_sample_sd(benchmark):
+    common = benchmark("_common")
+    assert common.summarise([1.0, 2.0, 3.0]) == {"n": 3, "mean": 2.0, "sd": 1.0}
+    assert np.isnan(common.summarise([1.0])["sd"])
+    cases = common.summarise_cases([{"LV": 1.0, "RV": 0.5}, {"LV": 0.5}])
+    assert (cases["LV"]["n"], cases["RV"]["n"], cases["mean"]["mean"]) == (2, 1, 0.625)
+    assert "| LV | 2 | 0.750 | 0.354 |" in common.summary_table(cases)
+
+
+def test_a_record_is_plain_json(benchmark, tmp_path):
+    path = tmp_path / "new" / "record.json"
+    benchmark("_common").write_json(path, {"a": np.float32(0.123456), "b": float("nan"), "c": (np.int64(1), True)})
+    assert json.loads(path.read_text()) == {"a": 0.1235, "b": None, "c": [1, True]}
+
+
+def test_every_short_axis_that_is_tried_is_a_rigid_lay_of_one_handedness(benchmark):
+    sunnybrook = benchmark("sunnybrook")
+    assert len(sunnybrook.ASSIGNMENTS) == 8
+    standard = np.sign(np.linalg.det(sunnybrook.Orientation().matrix()))
+    for order, signs in sunnybrook.ASSIGNMENTS:
+        for axis in sunnybrook.LONG_AXES:
+            matrix = sunnybrook.Orientation(order, signs, 30.0, axis).matrix()
+            assert np.allclose(matrix.T @ matrix, np.eye(3), atol=1e-12)
+            assert np.sign(np.linalg.det(matrix)) == standard
+
+
+def test_the_standard_view_runs_left_backwards_and_to_the_apex(benchmark):
+    columns = benchmark("sunnybrook").Orientation().matrix().T
+    assert columns[0, 0] > 0.7  # stored x: to the patient's left
+    assert columns[1, 1] > 0.6  # stored y: backwards ...
+    assert columns[1, 2] < -0.6  # ... and down
+    assert columns[2, 0] > 0 > columns[2, 1]  # slices: to the left, forwards,
+    assert columns[2, 2] < 0  # and down
+
+
+def test_an_orientation_survives_json(benchmark):
+    from dataclasses import asdict
+
+    sunnybrook = benchmark("sunnybrook")
+    orientation = sunnybrook.Orientation((1, 0), (1, -1, 1), 45.0, "lying")
+    assert sunnybrook.Orientation.from_dict(json.loads(json.dumps(asdict(orientation)))) == orientation
+
+
+def test_a_laid_stack_has_its_middle_at_the_origin(benchmark):
+    sunnybrook = benchmark("sunnybrook")
+    stack = Volume(np.zeros((9, 20, 30), np.int16), Geometry((9, 20, 30), (1.3, 1.3, 8.0)))
+    laid = sunnybrook.laid(stack, sunnybrook.Orientation(turn=15.0))
+    assert np.allclose(laid.geometry.center(), 0, atol=1e-9)
+    assert laid.modality == "MR"
+
+
+def test_slices_without_a_contour_do_not_count(benchmark):
+    truth = np.zeros((3, 4, 4), bool)
+    truth[1, :2] = True
+    found = truth.copy()
+    found[0] = True
+    assert benchmark("sunnybrook").contoured_dice(found, truth) == 1.0
+
+
+def test_the_search_takes_the_best_mean(benchmark):
+    """A scorer that likes one turn and one long axis: the search ends there."""
+    sunnybrook = benchmark("sunnybrook")
+
+    class Liking(sunnybrook.Scorer):
+        def score(self, patient, orientation):
+            right = (orientation.order, orientation.signs) == ((0, 1), (1, 1, 1))
+            return right - abs(orientation.turn - 15) / 100 - 0.1 * (orientation.long_axis != "lying")
+
+    patients = [Namespace(name="a"), Namespace(name="b")]
+    best, rows = sunnybrook.search(Liking(None), patients)
+    assert best == sunnybrook.Orientation(turn=15.0, long_axis="lying")
+    assert len(rows) == 24 + 8
+    assert set(rows[0]["dice"]) == {"a", "b"}
+
+
+def test_the_fit_is_scored_on_both_cavities(benchmark):
+    fit = np.array([[[1, 1, 2, 5]]])
+    assert benchmark("bivme").score(np.array([[[1, 5, 2, 2]]]), fit) == {
+        "LV": pytest.approx(2 / 3),
+        "RV": pytest.approx(2 / 3),
+    }
+
+
+def test_random_crops_keep_their_place_and_their_share(benchmark):
+    heart_free = benchmark("heart_free")
+    whole = Volume(np.arange(20 * 30 * 40).reshape(20, 30, 40), Geometry((20, 30, 40), (1.0, 2.0, 3.0)))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        part = heart_free.random_crop(whole, rng, least=0.6)
+        assert all(n >= 0.6 * m for n, m in zip(part.array.shape, whole.array.shape, strict=True))
+        first = np.rint(whole.geometry.world_to_index(part.geometry.index_to_world(np.zeros(3)))).astype(int)
+        assert part.array[0, 0, 0] == whole.array[tuple(first)]
+
+
+def test_an_invesalius_project_is_read_with_its_spacing(benchmark, tmp_path):
+    voxels = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    project = {
+        "matrix": {"dtype": "int16", "filename": "matrix.dat", "shape": [2, 3, 4]},
+        "modality": "CT",
+        "spacing": [0.5, 0.6, 1.5],
+    }
+    path = tmp_path / "head.inv3"
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in (("main.plist", plistlib.dumps(project)), ("matrix.dat", voxels.tobytes())):
+            member = tarfile.TarInfo(f"folder/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    volume = benchmark("heart_free").read_inv3(path)
+    assert np.array_equal(volume.array, voxels)
+    assert volume.geometry.spacing == (0.5, 0.6, 1.5)
+    assert volume.geometry.orientation == "LAS"
+
+
+def test_a_synthetic_foot_is_a_foot_and_repeats(benchmark):
+    foot, again = (benchmark("heart_free").synthetic_foot(np.random.default_rng(1)) for _ in range(2))
+    assert np.array_equal(foot.array, again.array)
+    litres = float((foot.array > -300).sum()) * foot.geometry.voxel_volume_ml / 1000
+    assert 0.8 < litres < 3.0  # a foot holds about 1 L, the lower half of a shank another
+    assert (foot.array > 500).sum() * foot.geometry.voxel_volume_ml > 50  # cortex
+
+
+def test_false_hearts_are_counted_per_kind_and_in_all(benchmark):
+    cases = [
+        {"kind": k, "heart": h, "ml": ml} for k, h, ml in (("a", True, 90.0), ("a", False, 0.0), ("b", False, 0.0))
+    ]
+    tally = benchmark("heart_free").tally(cases)
+    assert [(tally[k]["n"], tally[k]["false_hearts"]) for k in ("a", "b", "all")] == [(2, 1), (1, 0), (3, 1)]
+    assert tally["all"]["ml_max"] == 90.0
+
+
+def test_ignored_voxels_of_the_prototype_become_the_mask(benchmark):
+    labels, mask = benchmark("prototype_scenes").split_target(np.array([0, 5, 255], np.uint8))
+    assert labels.tolist() == [0, 5, 0]
+    assert mask.tolist() == [1, 1, 0]
+
+
+def test_the_prototypes_values_become_hu(benchmark):
+    assert benchmark("prototype_scenes").to_hu(np.array([-1.8, -1.0, 0.0, 1.8, 2.5])).tolist() == [
+        -200, 0, 250, 700, 700
+    ]  # fmt: skip
+
+
+def test_a_cta_is_the_first_seed_with_its_contrast(benchmark):
+    prototype = benchmark("prototype_scenes")
+
+    def luts(rng):
+        mean = np.zeros(64)
+        mean[1], mean[5] = (300.0, 100.0) if rng.random() < 0.5 else (120.0, 100.0)
+        return (mean,)
+
+    first = next(s for s in range(2000, 3000) if np.random.default_rng(s).random() < 0.5)
+    assert prototype.cta_seed(Namespace(luts=luts), 2) == first
+
+
+def test_the_frozen_list_names_every_file(benchmark):
+    prototype = benchmark("prototype_scenes")
+    listed = prototype.FROZEN.read_text(encoding="utf-8").splitlines()
+    assert [line.split("  ")[1] for line in listed] == [
+        prototype.file_name(scene, kind) for scene in range(prototype.SCENES) for kind in prototype.KINDS
+    ]
+    assert all(len(line.split("  ")[0]) == 64 for line in listed)
