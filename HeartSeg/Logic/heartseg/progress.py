@@ -49,6 +49,7 @@ STAGES: tuple[str, ...] = (
     "locate",
     "preprocess",
     "predict",
+    "average",
     "resample",
     "clean up",
     "measure",

@@ -25,7 +25,8 @@ class Settings:
         heart_center: world LPS point ``(x, y, z)``, mm: work in one tile around it instead of searching for the heart.
         reorient: resample into the orientation that the model's card states. Off: the stored axes are used.
         clean_up: keep what anatomy allows per structure (what was removed is listed).
-        mirroring: average over mirrored copies where the model allows it: slower (up to 8 times), slightly better.
+        accurate: average several predictions, which takes several times as long: of the window around the heart,
+            shifted and in other grey scales; where a model has no such window, of the mirrored copies it allows.
         tile_step: distance of neighbouring tiles as a share of the tile, in (0, 1].
         precision: ``half`` uses float16/bfloat16 on GPUs that do it well; ``auto`` decides per device.
         backend: ``torch``, or ``openvino`` (CPU only, optional package).
@@ -39,7 +40,7 @@ class Settings:
     heart_center: tuple[float, float, float] | None = None
     reorient: bool = True
     clean_up: bool = True
-    mirroring: bool = False
+    accurate: bool = False
     tile_step: float = 0.5
     precision: str = "auto"
     backend: str = "torch"

@@ -63,7 +63,7 @@ def test_ours_and_stock_agree(name, tmp_path, stock_predictor):
     array, _ = synthetic_volume(3, (40, 44, 42), seed=7)
     geometry = Geometry(array.shape, case["spacing"])
     stock = stock_predictor(path, array, geometry.spacing[::-1], case["mirroring"], 0.5)
-    settings = Settings(device="cpu", locate=False, clean_up=False, reorient=False, mirroring=case["mirroring"])
+    settings = Settings(device="cpu", locate=False, clean_up=False, reorient=False, accurate=case["mirroring"])
     folder = ModelFolder.open(path)
     ours = Engine(folder, settings).predict(Volume(array, geometry), Reporter()).labels
     lut = folder.structure_lut()

@@ -34,7 +34,7 @@ _COLUMNS = ["case", "status", "seconds (s)", "message", *(f"{k} volume (mL)" for
             "AO diameter (mm)", "PA diameter (mm)", "errors", "warnings", "path"]  # fmt: skip
 _FATAL = (ModelError, SettingsError, DependencyError)
 """What would befall every scan alike: it ends the batch."""
-_SHAPING = ("structures", "locate", "reorient", "clean_up", "mirroring", "tile_step", "label_map")
+_SHAPING = ("structures", "locate", "reorient", "clean_up", "accurate", "tile_step", "label_map")
 """Settings that change what comes out; the others change how long it takes."""
 _STOP_SECONDS = 30.0
 

@@ -68,7 +68,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     run.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or a card such as cuda:1 (default: auto)")
     run.add_argument("--precision", default="auto", choices=PRECISIONS, help="of the network (default: auto)")
     run.add_argument("--backend", default="torch", choices=BACKENDS, help="on the CPU (default: torch)")
-    run.add_argument("--accurate", action="store_true", help="average over mirrored copies, where the model allows it")
+    run.add_argument(
+        "--accurate", action="store_true",
+        help="average several predictions, several times slower: shifted windows in three grey scales, "
+        "or, for whole scans, the mirrored copies that the model allows",
+    )  # fmt: skip
     run.add_argument("--threads", metavar="N", type=int, help="CPU threads per process")
     run.add_argument("--no-locate", action="store_true", help="tile the whole scan instead of finding the heart first")
     run.add_argument("--no-cleanup", action="store_true", help="keep every voxel that the network labels")
@@ -89,7 +93,7 @@ def settings_from(args: argparse.Namespace) -> Settings:
         else None,
         locate=not args.no_locate,
         clean_up=not args.no_cleanup,
-        mirroring=args.accurate,
+        accurate=args.accurate,
         precision=args.precision,
         backend=args.backend,
         threads=args.threads,

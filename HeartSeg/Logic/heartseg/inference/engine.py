@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,10 @@ from .axes import NetworkAxes
 from .backends import openvino_predictor, torch_predictor
 from .devices import choose_device, choose_dtype, describe_device, torch_settings
 from .locate import HeartBox, choose_heart
+from .looks import LOOKS, MeanProbabilities, bend, shifted
 from .normalize import fit
 from .resample import Sampled, labels_on_grid, sample_image, window_grid, world_grid
-from .tiles import Predictor, Rung, ladder, predict_tiles
+from .tiles import Predictor, Rung, ladder, mirror_combinations, predict_tiles, tile_starts
 
 _CT_AIR = -1024.0  # HU; anything below marks voxels outside the scanner's circle, not tissue
 _GPU_BATCH_VOXELS = 4 * 64**3  # voxels of a tile batch that fit small cards with the usual networks
@@ -82,8 +84,21 @@ class _Runner:
             return openvino_predictor(network, patch, channels, reporter.check, self.settings.threads)
         return torch_predictor(network, device, choose_dtype(device, self.settings.precision))
 
-    def logits(self, image: torch.Tensor, reporter: Reporter, stage: str) -> torch.Tensor:
-        """float32 logits ``(c, …)`` of a normalised image ``(1, …)`` in the network's axes."""
+    def tile_count(self, shape: tuple[int, ...]) -> int:
+        """Tiles of an image ``(z, y, x)`` in the network's axes."""
+        patch = self.folder.patch_size
+        padded = tuple(max(n, p) for n, p in zip(shape, patch, strict=True))
+        return len(tile_starts(padded, patch, self.settings.tile_step))
+
+    def logits(
+        self, image: torch.Tensor, reporter: Reporter, stage: str | None, before: int = 0, mirrored: bool = False
+    ) -> torch.Tensor:
+        """float32 logits ``(c, …)`` of a normalised image ``(1, …)`` in the network's axes.
+
+        Args:
+            stage, before: as in :func:`~heartseg.inference.tiles.predict_tiles`.
+            mirrored: average over mirrored copies, if the checkpoint allows them.
+        """
         batch = max(1, _GPU_BATCH_VOXELS // math.prod(self.folder.patch_size))
         return predict_tiles(
             image,
@@ -93,8 +108,9 @@ class _Runner:
             ladder(self.device, batch),
             reporter,
             self.settings.tile_step,
-            self.loaded.mirroring_axes if self.settings.mirroring else (),
+            self.loaded.mirroring_axes if mirrored else (),
             stage,
+            before,
         )
 
 
@@ -156,6 +172,9 @@ class Engine:
                 "device": describe_device(self.device),
                 "precision": str(dtype).removeprefix("torch."),
                 "backend": self.settings.backend if self.device.type == "cpu" else "torch",
+                "accurate": self.settings.accurate,
+                "windows": 1,
+                "mirrored_copies": 1,
             }
         return Prediction(
             prediction.labels, prediction.findings, prediction.confidence, {**facts, **prediction.details}
@@ -164,7 +183,7 @@ class Engine:
     def _in_stored_axes(self, volume: Volume, reporter: Reporter) -> Prediction:
         with reporter.stage("preprocess"):
             prepared = stored_axes.prepare(volume.array, volume.geometry.spacing[::-1], self.folder, reporter)
-        logits = self._fine.logits(prepared.image, reporter, "predict")
+        logits = self._fine.logits(prepared.image, reporter, "predict", mirrored=self.settings.accurate)
         with reporter.stage("resample"):
             labels = stored_axes.labels_in_stored_axes(logits, prepared, self.folder, reporter)
         why = "the model has no card that states an orientation" if self.settings.reorient else "reorientation is off"
@@ -173,7 +192,11 @@ class Engine:
             Severity.INFO,
             f"{why}: it was run in the scan's stored axes over the whole image, as nnU-Net itself would",
         )
-        details = {"mode": "stored axes, whole image", "network_grid": list(prepared.image.shape[1:])}
+        details = {
+            "mode": "stored axes, whole image",
+            "network_grid": list(prepared.image.shape[1:]),
+            "mirrored_copies": self._mirrored_copies(reporter),
+        }
         return Prediction(self.folder.structure_lut()[labels], (note,), self._confidence(logits), details)
 
     def _in_world(self, volume: Volume, reporter: Reporter) -> Prediction:
@@ -193,7 +216,8 @@ class Engine:
             findings += _candidate_findings(box)
         axes = NetworkAxes.of(card.orientation, self.folder.transpose_forward)
         grid = self._window(box, geometry, axes)
-        sampled, logits = self._look(array, geometry, grid, axes, volume.modality, reporter)
+        look = partial(self._look, array, geometry, axes, volume.modality, reporter)
+        sampled, logits = look(grid, mirrored=self.settings.accurate and box is None)
         agreement = _agreement(logits, grid, box) if box else None
         if agreement is not None and agreement < _REJECTED_AGREEMENT:
             return _nothing(volume, "a candidate was found, but the fine network rejects it", agreement)
@@ -201,11 +225,15 @@ class Engine:
             better = self._recentred(logits, grid, box, geometry, axes)
             if better is not None:
                 grid = better
-                sampled, logits = self._look(array, geometry, grid, axes, volume.modality, reporter)
+                sampled, logits = look(grid)
                 agreement = _agreement(logits, grid, box)
             findings += _tiled_findings(grid, axes.in_lps(self.folder.patch_size))
         if _is_air(sampled, logits, volume.modality):
             return _nothing(volume, "the candidate has the intensity of air", agreement)
+        averaged = box is not None and self.settings.accurate
+        if averaged:
+            tiles = self._fine.tile_count(tuple(grid.shape[k] for k in axes.order))
+            logits = _averaged(logits, grid, look, tiles, reporter)
         with reporter.stage("resample"):
             found, where = labels_on_grid(logits, grid, geometry, reporter)
             labels = np.zeros(geometry.shape, np.uint8)
@@ -218,6 +246,8 @@ class Engine:
             "agreement": agreement,
             "window_mm": [round(float(n * s), 1) for n, s in zip(grid.size, grid.spacing, strict=True)],
             "window_center_lps": [round(float(v), 1) for v in grid.center()],
+            "windows": 1 + len(LOOKS) if averaged else 1,
+            "mirrored_copies": 1 if box else self._mirrored_copies(reporter),
         }
         return Prediction(labels, tuple(findings), confidence, details)
 
@@ -255,19 +285,38 @@ class Engine:
         self,
         array: np.ndarray,
         geometry: Geometry,
-        grid: Geometry,
         axes: NetworkAxes,
         modality: str,
         reporter: Reporter,
+        grid: Geometry,
+        stage: str | None = "predict",
+        before: int = 0,
+        gamma: float = 1.0,
+        mirrored: bool = False,
     ) -> tuple[Sampled, torch.Tensor]:
-        """The scan on a grid, and the fine network's logits there; both LPS-aligned."""
+        """The scan on a grid, and the fine network's logits there; both LPS-aligned.
+
+        Args:
+            stage, before, mirrored: as in :meth:`_Runner.logits`.
+            gamma: exponent of the grey scale, 1 for none.
+        """
         assert self.folder.card is not None
         sampled = self._sample(array, geometry, grid, modality, reporter)
         reference = sampled
         if self.folder.card.normalization_extent == "scan":
             reference = self._sample(array, geometry, world_grid(geometry, (6.0, 6.0, 6.0)), modality, reporter)
-        image = axes.to_network(_normalized(sampled, reference, self.folder))[None]
-        return sampled, axes.from_network(self._fine.logits(image, reporter, "predict"))
+        normalized = bend(_normalized(sampled, reference, self.folder), sampled.inside, gamma)
+        image = axes.to_network(normalized)[None]
+        return sampled, axes.from_network(self._fine.logits(image, reporter, stage, before, mirrored))
+
+    def _mirrored_copies(self, reporter: Reporter) -> int:
+        """Over how many mirrored copies a whole scan is averaged; says so if the user asked for more than there are."""
+        if not self.settings.accurate:
+            return 1
+        copies = len(mirror_combinations(self._fine.loaded.mirroring_axes))
+        if copies == 1:
+            reporter.announce("accurate changes nothing here: the model allows no mirrored copies of a whole scan")
+        return copies
 
     def _locate(self, array: np.ndarray, geometry: Geometry, modality: str, reporter: Reporter) -> HeartBox | None:
         """Run the finder over the whole scan."""
@@ -308,6 +357,28 @@ def _check_inside(point: tuple[float, float, float], volume: Volume) -> None:
         raise InputError(
             f"heart center ({at}) lies outside of {volume.name!r}: give LPS mm; the scan's middle is ({middle})"
         )
+
+
+def _averaged(
+    logits: torch.Tensor,
+    grid: Geometry,
+    look: Callable[..., tuple[Sampled, torch.Tensor]],
+    tiles: int,
+    reporter: Reporter,
+) -> torch.Tensor:
+    """Logits of the mean of a first look at a window and of :data:`~heartseg.inference.looks.LOOKS`, on its grid.
+
+    Args:
+        logits, grid: the first look.
+        look: :meth:`Engine._look` at a scan, to be given a grid.
+        tiles: what one look takes, for the progress.
+    """
+    mean = MeanProbabilities(grid, logits)
+    with reporter.stage("average", len(LOOKS) * tiles):
+        for k, again in enumerate(LOOKS):
+            moved = shifted(grid, again.direction)
+            mean.add(moved, look(moved, None, k * tiles, again.gamma)[1])
+    return mean.logits()
 
 
 def _is_air(sampled: Sampled, logits: torch.Tensor, modality: str) -> bool:

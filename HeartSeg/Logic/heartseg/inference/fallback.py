@@ -17,6 +17,7 @@ from ..models.folder import ModelFolder
 from ..progress import Reporter
 from ..settings import Settings
 from ..volume.types import Volume
+from .tiles import mirror_combinations
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +52,7 @@ def predict_with_nnunet(
     checkpoints = [load_checkpoint(path, folder.sha256(path)) for path in folder.checkpoints]
     predictor = nnUNetPredictor(
         tile_step_size=settings.tile_step,
-        use_mirroring=settings.mirroring,
+        use_mirroring=settings.accurate,
         perform_everything_on_device=device.type == "cuda",
         device=device,
         allow_tqdm=False,
@@ -87,5 +88,14 @@ def predict_with_nnunet(
         Severity.INFO,
         f"{folder.needs_fallback}: predicted by nnU-Net itself, stored axes, whole image",
     )
-    details = {"mode": "nnU-Net's predictor", "device": str(device), "precision": "float32", "backend": "nnunetv2"}
+    mirrored = len(mirror_combinations(checkpoints[0]["mirroring_axes"] or ())) if settings.accurate else 1
+    details = {
+        "mode": "nnU-Net's predictor",
+        "device": str(device),
+        "precision": "float32",
+        "backend": "nnunetv2",
+        "accurate": settings.accurate,
+        "windows": 1,
+        "mirrored_copies": mirrored,
+    }
     return Prediction(folder.structure_lut()[labels.astype(np.uint8)], (note,), {}, details)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -89,7 +90,8 @@ def predict_tiles(
     reporter: Reporter,
     step: float = 0.5,
     mirror_axes: tuple[int, ...] = (),
-    stage: str = "predict",
+    stage: str | None = "predict",
+    before: int = 0,
 ) -> torch.Tensor:
     """Average the networks' logits over overlapping tiles.
 
@@ -99,10 +101,11 @@ def predict_tiles(
         predictor: makes the networks (one per fold) ready for a rung.
         classes: number of output channels.
         rungs: from :func:`ladder`; each step down is announced, and finished tiles are kept.
-        reporter: progress per tile, cancel at every tile.
+        reporter: progress per tile, cancel at every tile and between its mirrored copies.
         step: distance of tiles as a share of the patch.
         mirror_axes: spatial axes (0 = z) over whose flips the prediction is averaged.
-        stage: name under which progress is reported.
+        stage: name under which progress is reported; ``None`` goes on counting in the stage that is open.
+        before: tiles of the open stage that were done before these.
 
     Returns:
         float32 logits ``(classes, z, y, x)`` on the CPU, of the image's own shape.
@@ -119,12 +122,12 @@ def predict_tiles(
     tiles = tile_starts(tuple(padded.shape[1:]), patch, step)
     state = _Accumulator(padded, classes, patch)
     remaining = list(rungs)
-    with reporter.stage(stage, len(tiles)):
+    with reporter.stage(stage, len(tiles)) if stage else nullcontext():
         while state.done < len(tiles):
             rung = remaining.pop(0)
             try:
-                for _ in state.run(rung, predictor(rung), tiles, mirror_axes):
-                    reporter.advance(state.done)
+                for _ in state.run(rung, predictor(rung), tiles, mirror_axes, reporter.check):
+                    reporter.advance(before + state.done)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -150,7 +153,12 @@ class _Accumulator:
         self.weight: torch.Tensor | None = None
 
     def run(
-        self, rung: Rung, networks: list[Predictor], tiles: list[tuple[int, ...]], mirror_axes: tuple[int, ...]
+        self,
+        rung: Rung,
+        networks: list[Predictor],
+        tiles: list[tuple[int, ...]],
+        mirror_axes: tuple[int, ...],
+        check: Callable[[], None],
     ) -> Iterator[None]:
         """Work through the tiles that are left, yielding after each batch."""
         import torch
@@ -163,7 +171,7 @@ class _Accumulator:
             batch = tiles[self.done : self.done + rung.batch]
             boxes = [(slice(None), *(slice(a, a + p) for a, p in zip(t, self.patch, strict=True))) for t in batch]
             crops = torch.stack([self.image[box] for box in boxes]).to(rung.device)
-            logits = _average(crops, networks, mirror_axes).to(rung.accumulate_on)
+            logits = _average(crops, networks, mirror_axes, check).to(rung.accumulate_on)
             for box, one in zip(boxes, logits, strict=True):
                 self.total[box].addcmul_(one.float(), gaussian)
                 self.weight[box[1:]] += gaussian
@@ -184,12 +192,16 @@ class _Accumulator:
         return (self.total / self.weight).cpu()
 
 
-def _average(crops: torch.Tensor, networks: list[Predictor], mirror_axes: tuple[int, ...]) -> torch.Tensor:
-    """Mean logits over folds and mirrored copies."""
+def _average(
+    crops: torch.Tensor, networks: list[Predictor], mirror_axes: tuple[int, ...], check: Callable[[], None]
+) -> torch.Tensor:
+    """Mean logits over folds and mirrored copies; ``check`` is called between them."""
     flips = [tuple(a + 2 for a in axes) for axes in mirror_combinations(mirror_axes)]
     total = None
     for network in networks:
         for axes in flips:
+            if total is not None:
+                check()
             logits = network(crops.flip(axes)).flip(axes) if axes else network(crops)
             total = logits.float() if total is None else total + logits
     assert total is not None

@@ -1,0 +1,219 @@
+"""``accurate``: off it changes nothing, on it averages looks at the window, or mirrored copies where there is none.
+
+The networks are written by hand, so that what must come out can be computed beside the engine.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from heartseg import STRUCTURES, Cancelled, CancelToken, Segmenter, Settings, Volume
+from heartseg.inference.engine import Engine
+from heartseg.inference.looks import LOOKS, bend, shifted
+from heartseg.models.checkpoint import LoadedModel
+from heartseg.models.folder import ModelFolder
+from heartseg.progress import Reporter
+from heartseg.volume import Geometry
+from tiny_models import make_tiny_model_folder, write_card
+
+SPACING = 3.0
+ON = Settings(device="cpu", accurate=True)
+
+
+class Finder(nn.Module):
+    """Bright is heart."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([-x, x], 1)
+
+
+class Fine(nn.Module):
+    """Background, LV, RV: what is bright is LV and RV in turns along the patch's x.
+
+    The borders between the two depend on the window's place and on the grey scale, as a real network's does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        wave = torch.linspace(-9, 9, x.shape[-1]).cos().expand(x.shape)
+        return torch.cat([-3 * x, 3 * x + wave / 2, 3 * x - wave / 2 + x**2 / 6], 1)
+
+
+@pytest.fixture
+def scan() -> Volume:
+    """A ball of 57 mm radius, brighter towards one side, in a noisy block; CT values."""
+    shape = (60, 62, 64)
+    z, y, x = np.indices(shape)
+    ball = (z - 29) ** 2 + (y - 32) ** 2 + (x - 31) ** 2 < 19**2
+    image = np.where(ball, 300 + 4 * z, 0) + np.random.default_rng(0).normal(0, 10, shape)
+    return Volume(image.astype(np.int16), Geometry(shape, (SPACING,) * 3, (-90.0, -93.0, -87.0)), "ball", "CT")
+
+
+@pytest.fixture
+def folder(tmp_path) -> ModelFolder:
+    """A model with a finder; its weights are not used."""
+    path = make_tiny_model_folder(tmp_path / "tiny", labels=("LV", "RV"), patch=(48, 48, 48), spacing=(SPACING,) * 3)
+    make_tiny_model_folder(path / "finder", labels=("LV",), patch=(48, 48, 48), spacing=(6.0,) * 3)
+    write_card(path, ("LV", "RV"), finder="finder", margin_mm=6.0, normalization_extent="crop")
+    return ModelFolder.open(path)
+
+
+def engine_of(folder: ModelFolder, settings: Settings, mirroring_axes: tuple[int, ...] = ()) -> tuple[Engine, Fine]:
+    engine, fine = Engine(folder, settings), Fine()
+    engine._fine.__dict__["loaded"] = LoadedModel(folder, (fine,), mirroring_axes, "by hand")
+    if engine._finder:
+        engine._finder.__dict__["loaded"] = LoadedModel(engine._finder.folder, (Finder(),), mirroring_axes, "by hand")
+    return engine, fine
+
+
+def by_hand(scan: Volume, window: Geometry) -> np.ndarray:
+    """Labels on the window's grid: crop, normalise, look, average, all with numpy's indices."""
+    network = Fine()
+    first = np.rint((np.array(window.origin) - scan.geometry.origin) / SPACING).astype(int)[::-1]
+    total, count = torch.zeros(3, *window.shape), torch.zeros(window.shape)
+    for look in [None, *LOOKS]:
+        step = (0, 0, 0) if look is None else tuple(3 * d for d in look.direction[::-1])  # 8 mm: 3 voxels of 3 mm
+        start = first + step
+        assert (start >= 0).all() and (start + window.shape <= scan.array.shape).all()
+        box = tuple(slice(a, a + n) for a, n in zip(start, window.shape, strict=True))
+        image = torch.from_numpy(scan.array[box].astype(np.float32))
+        image = (image - image.mean()) / image.std(correction=0)
+        image = bend(image, torch.ones(image.shape, dtype=torch.bool), look.gamma if look else 1.0)
+        share = network(image[None, None])[0].softmax(0)
+        here = [slice(max(0, s), min(n, n + s)) for s, n in zip(step, window.shape, strict=True)]
+        there = [slice(max(0, -s), min(n, n - s)) for s, n in zip(step, window.shape, strict=True)]
+        total[(slice(None), *here)] += share[(slice(None), *there)]
+        count[tuple(here)] += 1
+    return (total / count).argmax(0).numpy()
+
+
+def test_on_gives_the_mean_of_the_looks(folder, scan):
+    engine, _ = engine_of(folder, ON)
+    found = engine.predict(scan, Reporter())
+    center = np.array(found.details["window_center_lps"])
+    origin = center - SPACING * 47 / 2
+    window = Geometry((48, 48, 48), (SPACING,) * 3, tuple(origin))
+    expected = by_hand(scan, window)
+    first = np.rint((origin - np.array(scan.geometry.origin)) / SPACING).astype(int)[::-1]
+    box = tuple(slice(a, a + 48) for a in first)
+    assert np.mean(found.labels[box] == expected) > 0.9999  # rounding may turn a voxel at the border
+    plain = engine_of(folder, Settings(device="cpu"))[0].predict(scan, Reporter()).labels
+    assert np.mean(plain[box] == expected) < 0.999, "the average does not differ: nothing is tested"
+    assert set(np.unique(expected)) == {0, 1, 2}
+
+
+def test_off_looks_no_more_often_than_needed_and_says_so(folder, scan):
+    engine, network = engine_of(folder, Settings(device="cpu"))
+    engine._fine._ready["cpu"] = [network]
+    reporter = Reporter()
+    details = engine.predict(scan, reporter).details
+    assert (details["accurate"], details["windows"], details["mirrored_copies"]) == (False, 1, 1)
+    assert network.calls == 1
+    assert "average" not in reporter.seconds
+
+
+def test_on_is_counted_reported_and_deterministic(folder, scan):
+    engine, network = engine_of(folder, ON, mirroring_axes=(0, 1, 2))
+    engine._fine._ready["cpu"] = [network]
+    events = []
+    found = engine.predict(scan, Reporter(events.append))
+    assert network.calls == 1 + len(LOOKS), "a window is never mirrored"
+    details = found.details
+    assert (details["accurate"], details["windows"], details["mirrored_copies"]) == (True, 1 + len(LOOKS), 1)
+    seen = [(e.done, e.total) for e in events if e.stage == "average"]
+    assert list(dict.fromkeys(seen)) == [(k, len(LOOKS)) for k in range(len(LOOKS) + 1)]
+    assert np.array_equal(engine.predict(scan, Reporter()).labels, found.labels)
+
+
+@pytest.mark.parametrize("at", [0, 1, 4])
+def test_a_cancel_while_averaging_stops_before_the_next_tile(at, folder, scan):
+    engine, network = engine_of(folder, ON)
+    engine._fine._ready["cpu"] = [network]
+    token = CancelToken()
+
+    def stop(event) -> None:
+        if event.stage == "average" and event.done == at:
+            token.cancel()
+
+    with pytest.raises(Cancelled):
+        engine.predict(scan, Reporter(stop, token))
+    assert network.calls <= 1 + at + 1
+    assert engine.predict(scan, Reporter()).labels.any()
+
+
+@pytest.mark.parametrize(("axes", "copies"), [((2,), 2), ((0, 1, 2), 8), ((), 1)])
+@pytest.mark.parametrize("carded", [True, False])
+def test_without_a_window_the_checkpoints_mirrored_copies_are_averaged(carded, axes, copies, folder, scan):
+    if not carded:
+        (folder.path / "heartseg.json").unlink()
+        folder = ModelFolder.open(folder.path)
+    reporter, settings = Reporter(), Settings(device="cpu", accurate=True, locate=False, tile_step=1.0)
+    engine, network = engine_of(folder, settings, axes)
+    engine._fine._ready["cpu"] = [network]
+    details = engine.predict(scan, reporter).details
+    tiles = 8
+    assert network.calls == tiles * copies
+    assert (details["accurate"], details["windows"], details["mirrored_copies"]) == (True, 1, copies)
+    assert any("accurate changes nothing" in text for text in reporter.announcements) == (copies == 1)
+
+
+def test_a_cancel_works_between_mirrored_copies(folder, scan):
+    token = CancelToken()
+    engine, network = engine_of(folder, Settings(device="cpu", accurate=True, locate=False), (0, 1, 2))
+
+    def once(batch: torch.Tensor) -> torch.Tensor:
+        token.cancel()
+        return network(batch)
+
+    engine._fine._ready["cpu"] = [once]
+    with pytest.raises(Cancelled):
+        engine.predict(scan, Reporter(cancel=token))
+    assert network.calls == 1
+
+
+@pytest.fixture(scope="module")
+def accurate(default_model) -> Segmenter:
+    return Segmenter(default_model, ON)
+
+
+def test_the_default_model_stays_as_good_on_the_sample(accurate, segmenter, volume, sample_scan):
+    import SimpleITK as sitk
+
+    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(sample_scan).replace(".nii.gz", "-labels.nii.gz")))
+
+    def mean_dice(labels: np.ndarray) -> float:
+        pairs = [(labels == s.label, truth == s.label) for s in STRUCTURES]
+        return float(np.mean([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs]))
+
+    on, off = accurate.segment(volume), segmenter.segment(volume)
+    assert mean_dice(on.labels) > mean_dice(off.labels) - 0.02
+    assert on.provenance["settings"]["accurate"] is True
+    assert on.provenance["run"]["windows"] == 1 + len(LOOKS)
+    assert "average" in on.provenance["seconds"]
+
+
+@pytest.mark.parametrize(("order", "flips"), [((2, 0, 1), (True, False, True)), ((1, 0, 2), (False, True, False))])
+def test_permuted_and_flipped_copies_give_identical_voxels(order, flips, accurate, volume):
+    import SimpleITK as sitk
+
+    from heartseg.volume.itk import geometry_of, image_of
+
+    image = sitk.Flip(sitk.PermuteAxes(image_of(volume.array, volume.geometry), order), flips)
+    copy = Volume(sitk.GetArrayFromImage(image), geometry_of(image), "copy", volume.modality)
+    found = sitk.GetImageFromArray(accurate.segment(copy).labels)
+    back = sitk.PermuteAxes(sitk.Flip(found, flips), [order.index(k) for k in range(3)])
+    assert np.array_equal(sitk.GetArrayFromImage(back), accurate.segment(volume).labels)
+
+
+def test_windows_stay_on_the_networks_lattice():
+    grid = Geometry((8, 8, 8), (3.0, 2.0, 1.5), (30.0, -14.0, 4.5))
+    for look in LOOKS:
+        moved = np.array(shifted(grid, look.direction).origin) / grid.spacing
+        assert np.allclose(moved, np.rint(moved))

@@ -1,0 +1,87 @@
+"""Several looks at one window: shifts by whole voxels, bent grey scales, and the mean of what they see, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from heartseg.inference.looks import LOOKS, SHIFT_MM, MeanProbabilities, bend, shifted
+from heartseg.volume import Geometry
+
+GRID = Geometry((4, 5, 6), (3.0, 3.0, 3.0), (-9.0, 6.0, 12.0))
+
+
+def test_the_looks_leave_the_middle_where_it_is_and_move_every_axis_alike():
+    directions = np.array([look.direction for look in LOOKS])
+    assert not directions.sum(0).any()
+    assert len(set(np.abs(directions).sum(0))) == 1
+    assert not any(any(look.direction) and look.gamma != 1 for look in LOOKS)
+
+
+@pytest.mark.parametrize(("spacing", "voxels"), [(3.0, 3), (1.5, 5), (8.0, 1), (20.0, 1)])
+def test_a_window_moves_by_whole_voxels_near_the_shift(spacing, voxels):
+    grid = Geometry((4, 4, 4), (spacing,) * 3)
+    moved = shifted(grid, (1, -1, 0))
+    assert moved.origin == (voxels * spacing, -voxels * spacing, 0.0)
+    assert moved.shape == grid.shape
+    assert spacing > SHIFT_MM or abs(voxels * spacing - SHIFT_MM) <= spacing / 2
+
+
+@pytest.mark.parametrize("gamma", [0.8, 1.25])
+def test_a_bent_grey_scale_keeps_mean_sd_and_order(gamma):
+    image = torch.from_numpy(np.random.default_rng(0).normal(0.3, 1.4, (12, 12, 12)).astype(np.float32))
+    inside = torch.ones(image.shape, dtype=torch.bool)
+    inside[:2] = False
+    bent = bend(image, inside, gamma)
+    assert float(bent[inside].mean()) == pytest.approx(float(image[inside].mean()), abs=1e-4)
+    assert float(bent[inside].std()) == pytest.approx(float(image[inside].std()), rel=1e-3)
+    order = image[inside].argsort()
+    assert bool((bent[inside][order].diff() >= 0).all())
+    middle = (image[inside].min() + image[inside].max()) / 2  # a smaller gamma lifts the middle above the mean line
+    line = np.polyfit(image[inside].numpy(), bent[inside].numpy(), 1)
+    near = (image - middle).abs() < 0.2
+    assert (float(bent[near].mean()) > np.polyval(line, float(image[near].mean()))) == (gamma < 1)
+
+
+def test_a_grey_scale_without_a_range_stays_as_it_is():
+    image, inside = torch.full((4, 4, 4), 2.0), torch.ones((4, 4, 4), dtype=torch.bool)
+    assert torch.equal(bend(image, inside, 0.8), image)
+    assert torch.equal(bend(image, ~inside, 0.8), image)
+    assert bend(image, inside, 1.0) is image
+
+
+def test_one_look_alone_gives_its_probabilities_back():
+    logits = torch.randn(3, *GRID.shape)
+    assert torch.allclose(MeanProbabilities(GRID, logits).logits().softmax(0), logits.softmax(0), atol=1e-6)
+
+
+def test_the_mean_is_taken_where_windows_overlap_in_the_world():
+    torch.manual_seed(0)
+    first, second = torch.randn(3, *GRID.shape), torch.randn(3, *GRID.shape)
+    moved = Geometry(GRID.shape, GRID.spacing, (-9.0 + 2 * 3.0, 6.0 - 3.0, 12.0))  # +2 voxels along x, -1 along y
+    mean = MeanProbabilities(GRID, first)
+    mean.add(moved, second)
+    found = mean.logits().softmax(0)
+    for z, y, x in np.ndindex(*GRID.shape):
+        votes = [first[:, z, y, x].softmax(0)]
+        if x >= 2 and y + 1 < 5:
+            votes.append(second[:, z, y + 1, x - 2].softmax(0))
+        assert torch.allclose(found[:, z, y, x], torch.stack(votes).mean(0), atol=1e-6)
+
+
+def test_probabilities_are_averaged_not_logits():
+    """Two looks that lean one way outvote one that is beside itself the other way."""
+    grid = Geometry((1, 1, 1), (3.0,) * 3)
+    lean, shout = torch.tensor([1.0, 0.0]).view(2, 1, 1, 1), torch.tensor([0.0, 50.0]).view(2, 1, 1, 1)
+    mean = MeanProbabilities(grid, lean)
+    mean.add(grid, lean)
+    mean.add(grid, lean)
+    mean.add(grid, shout)
+    assert int(mean.logits().argmax(0)) == 0
+    assert int((3 * lean + shout).argmax(0)) == 1
+
+
+def test_certainty_stays_finite():
+    logits = torch.tensor([500.0, -500.0]).view(2, 1, 1, 1)
+    assert bool(MeanProbabilities(Geometry((1, 1, 1), (3.0,) * 3), logits).logits().isfinite().all())
