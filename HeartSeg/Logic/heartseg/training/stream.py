@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
-from heartseg.synthesis.appearance import draw_appearance, render
+from heartseg.synthesis.appearance import Appearance, draw_appearance, render
+from heartseg.synthesis.regions import Region
 from heartseg.synthesis.scenes import Scene, load_scene
 from heartseg.synthesis.views import extract, normalise
 
@@ -19,6 +21,8 @@ TRUNK_SHARE = 0.6
 """Share of samples from trunk scenes where there are both kinds."""
 RESCAN_EVERY = 50
 """Samples after which the folder is looked at again for new scenes."""
+PICTURE_SHARE = 0.15
+"""Share of the HU images that are made into such pictures on top of those that the generator draws."""
 IMAGES_PER_VIEW = 2
 """Images rendered of each view, of different contrast; on a CPU sampling a view costs four times a rendering."""
 
@@ -29,8 +33,21 @@ def make_samples(
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:  # fmt: skip
     """Normalised images (float32) of one view and its target (uint8, 255 ignored), (z, y, x) of the stage's patch."""
     regions, target, seen = extract(scene, stage.draw_view(rng, scene, stage.patch, stage.spacing), device)
-    images = [render(rng, regions, draw_appearance(rng, "mixed", without=without), stage.spacing) for _ in range(count)]
-    return [(normalise(image, seen), target) for image in images]
+    looks = [draw_appearance(rng, "mixed", without=without) for _ in range(count)]
+    if "window" not in without:
+        looks = [more_pictures(rng, look) for look in looks]
+    return [(normalise(render(rng, regions, look, stage.spacing), seen), target) for look in looks]
+
+
+def more_pictures(rng: np.random.Generator, look: Appearance) -> Appearance:
+    """One more CT in seven as an 8-bit picture whose window blackens fat as well as lung, but no myocardium.
+
+    Such pictures are common and were the hardest: a network that has seen few of them draws the outer wall too thick.
+    """
+    if look.kind != "ct" or look.window is not None or rng.random() > PICTURE_SHARE:
+        return look
+    floor = rng.uniform(-90, max(-80.0, min(20.0, float(look.mean[Region.LV_MYO]) - 40)))
+    return replace(look, window=(floor, floor + rng.uniform(250, 800), 256))
 
 
 class SampleStream(IterableDataset):
