@@ -1,6 +1,7 @@
 """What treatment and age leave in and around a heart: leads, valves, stents, clips, wires, calcium, thrombus, scar.
 
-All of it is drawn into ``heart.regions``; labels are not changed, so a lead in the right ventricle is blood to a reader.
+All of it is drawn into ``heart.regions``; labels are not changed, so a lead in the right ventricle is blood to a
+reader.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from .hearts import Heart
 from .regions import Region
 from .vessels import Landmarks, lower_back, paint_tube, upper_back
 
-BLOOD = tuple(range(1, 8)) + (Region.PAPILLARY, Region.TRABECULA, Region.LEFT_VALVE, Region.RIGHT_VALVE)
+BLOOD = (*range(1, 8), Region.PAPILLARY, Region.TRABECULA, Region.LEFT_VALVE, Region.RIGHT_VALVE)
 
 
 def add_devices(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> None:

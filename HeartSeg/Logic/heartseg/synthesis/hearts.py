@@ -158,9 +158,10 @@ def _pose_nodes(pose: Pose, centre: torch.Tensor) -> torch.Tensor:
         ]
     )
     for values, amplitude in pose.elastic:
-        points += amplitude * nnf.interpolate(
-            torch.from_numpy(values), size=(n,) * 3, mode="trilinear", align_corners=True
-        )[0]
+        points += (
+            amplitude
+            * nnf.interpolate(torch.from_numpy(values), size=(n,) * 3, mode="trilinear", align_corners=True)[0]
+        )
     return points + centre[:, None, None, None]
 
 
@@ -239,7 +240,8 @@ def make_heart(
     cropped = septum_to_myocardium(whole[box])
     if "walls" not in without:
         cropped = remodel(cropped, draw_remodelling(rng))
-    heart = Heart(*(np.zeros((SIZE,) * 3, np.uint8) for _ in range(3)))
+    labels, regions, target = (np.zeros((SIZE,) * 3, np.uint8) for _ in range(3))
+    heart = Heart(labels, regions, target)
     heart.labels[box] = cropped
     heart.regions[box] = cropped if "detail" in without else add_detail(rng, cropped)
     heart.target[box] = TARGET_OF_HEART[cropped]

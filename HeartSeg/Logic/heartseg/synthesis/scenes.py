@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +46,9 @@ class Scene:
 
     def to(self, device: torch.device | str) -> Scene:
         """The same scene with its maps as tensors on a device (for :func:`~heartseg.synthesis.views.extract`)."""
-        maps = {k: torch.from_numpy(np.array(v)).to(device) for k, v in (("regions", self.regions), ("target", self.target))}
+        maps: dict[str, Any] = {
+            k: torch.from_numpy(np.array(v)).to(device) for k, v in (("regions", self.regions), ("target", self.target))
+        }
         return replace(self, **maps)
 
 

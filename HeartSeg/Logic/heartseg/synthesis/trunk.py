@@ -221,7 +221,7 @@ def _draw_breasts(rng: np.random.Generator, regions: np.ndarray, hull: np.ndarra
     noise = smooth_noise(rng, regions.shape, 12)
     rows = slice(max(0, int(level - radius)), max(1, int(level + radius)))
     front = np.argmax(hull[rows].any(0), axis=0)
-    column = hull[rows].any((0, 1))
+    column = np.asarray(hull[rows].any((0, 1)))
     for side in (-1, 1):
         cx = middle + side * u(60, 90) / SPACING
         near = [v for v in range(int(cx - 8), int(cx + 8)) if 0 <= v < len(column) and column[v]]

@@ -181,9 +181,7 @@ def field_of_view(view: View, device: torch.device | str = "cpu") -> torch.Tenso
     return seen
 
 
-def _sample(
-    scene: Scene, points: list[torch.Tensor], device: torch.device | str
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _sample(scene: Scene, points: list[torch.Tensor], device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
     """Nearest region and target at points (scene voxels), reading only the part of the scene that they lie in."""
     low = [max(0, int(p.min()) - 1) for p in points]
     high = [min(n, int(p.max()) + 3) for p, n in zip(points, scene.regions.shape, strict=True)]
