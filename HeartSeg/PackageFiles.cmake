@@ -99,6 +99,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/synthesis/scenes.py"
   "Logic/heartseg/synthesis/shape.py"
   "Logic/heartseg/synthesis/source.py"
+  "Logic/heartseg/synthesis/statistics.py"
   "Logic/heartseg/synthesis/switches.py"
   "Logic/heartseg/synthesis/thorax.py"
   "Logic/heartseg/synthesis/trunk.py"

@@ -17,9 +17,9 @@ from heartseg import Geometry, Segmenter, Settings, Volume, read_volume
 
 sample = read_volume(sys.argv[2])
 z, y, x = sample.array.shape
-array = np.ascontiguousarray(sample.array.repeat(7, 0).repeat(5, 1).repeat(4, 2)[:600, :512, 32:544])
+array = np.ascontiguousarray(sample.array.repeat(7, 0).repeat(6, 1).repeat(5, 2)[:600, :512, 59:571])
 array = np.pad(array, ((0, 600 - len(array)), (0, 0), (0, 0)), mode="edge")
-spacing = tuple(s / n for s, n in zip(sample.geometry.spacing, (4, 5, 7)))
+spacing = tuple(s / n for s, n in zip(sample.geometry.spacing, (5, 6, 7)))
 del sample
 volume = Volume(array, Geometry(array.shape, spacing), "large", "CT")
 result = Segmenter(sys.argv[1], Settings(device="cpu")).segment(volume)

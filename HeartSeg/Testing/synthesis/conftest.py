@@ -1,31 +1,75 @@
-"""Scenes, made once for all tests of the generator."""
+"""Hearts and scenes, made once for all tests of the generator."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from heartseg.synthesis import thorax
+from heartseg.synthesis import thorax, trunk
 from heartseg.synthesis.hearts import Heart, make_heart
 from heartseg.synthesis.scenes import Scene, make_scene, pack_scene
+from heartseg.synthesis.shape import ShapeModel
+from heartseg.synthesis.source import Source, load_source
 from heartseg.synthesis.vessels import landmarks
-from toy_hearts import toy_subject
+from toy_hearts import toy_source
 
 
-def toy_heart(seed: int) -> Heart:
-    """A deformed and remodelled toy heart."""
-    return make_heart(np.random.default_rng(seed), toy_subject())
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """The generator's tests are the same with any number of threads, and quickest on a shared machine with one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
-def thorax_scene() -> Scene:
+def toy() -> Source:
+    """Toy shape model and trunk."""
+    return toy_source()
+
+
+@pytest.fixture(scope="session")
+def toy_model(toy) -> ShapeModel:
+    return toy.model
+
+
+@pytest.fixture(scope="session")
+def drawn_heart(toy_model) -> Heart:
+    """A new toy heart with every part of the generator on. Tests copy what they change."""
+    return make_heart(np.random.default_rng(3), toy_model)
+
+
+@pytest.fixture(scope="session")
+def plain_heart(toy_model) -> Heart:
+    """Toy subject 4 with chambers, walls, pose and detail switched off."""
+    return make_heart(np.random.default_rng(5), toy_model, 4, frozenset({"chambers", "walls", "pose", "detail"}))
+
+
+@pytest.fixture(scope="session")
+def thorax_scene(drawn_heart) -> Scene:
     """A drawn thorax around a toy heart."""
-    heart = toy_heart(3)
+    heart = Heart(*(m.copy() for m in (drawn_heart.labels, drawn_heart.regions, drawn_heart.target)))
     regions, target = thorax.make_thorax(np.random.default_rng(4), heart, landmarks(heart))
-    return pack_scene(regions, target, 1.0, "thorax", 0, 3)
+    return pack_scene(regions, target, 1.0, "thorax", None, 3, heart.facts)
 
 
 @pytest.fixture(scope="session")
-def trunk_scene(shared_data) -> Scene:
-    """A trunk scene of validation subject 15."""
-    return make_scene(shared_data, 15, 7, "trunk")
+def trunk_scene(toy) -> Scene:
+    """A toy trunk with devices, warp, organ changes and blobs switched off, on a smaller canvas (quicker)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trunk, "SHAPE", (240, 170, 210))
+        return make_scene(toy, 15, 7, "trunk", frozenset({"devices", "warp", "organs", "blobs"}))
+
+
+@pytest.fixture(scope="session")
+def real_source(shared_data) -> Source:
+    """The shape model and the trunk of the development data."""
+    return load_source(shared_data)
+
+
+@pytest.fixture(scope="session")
+def real_scene(real_source) -> Scene:
+    """The scene of the sample scan that ships: subject 16, seed 5, everything on."""
+    return make_scene(real_source, 16, 5, "trunk")

@@ -26,10 +26,12 @@ def test_the_sample_scan_is_small_in_hounsfield_units_and_labelled(sample_folder
     assert 60 < array[labels == 5].mean() < 180
 
 
-def test_the_sample_scan_can_be_made_again(sample_folder, shared_data):
-    from heartseg.synthesis.sample import make_sample_scan
+@pytest.mark.shared
+def test_the_sample_scan_can_be_made_again(sample_folder, real_scene):
+    from heartseg.synthesis.sample import image_scene
 
-    image, labels, spacing = make_sample_scan(shared_data, subject=16, seed=5)
+    assert (real_scene.subject, real_scene.seed, real_scene.kind) == (16, 5, "trunk")
+    image, labels, spacing = image_scene(real_scene)
     shipped = sitk.ReadImage(str(sample_folder / "HeartSeg-synthetic-CTA.nii.gz"))
     assert spacing == shipped.GetSpacing()[0]
     kept = sitk.GetArrayFromImage(sitk.ReadImage(str(sample_folder / "HeartSeg-synthetic-CTA-labels.nii.gz")))

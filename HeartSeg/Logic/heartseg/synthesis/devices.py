@@ -1,6 +1,7 @@
 """What treatment and age leave in and around a heart: leads, valves, stents, clips, wires, calcium, thrombus, scar.
 
-All of it is drawn into ``heart.regions``; labels are not changed: a lead in the right ventricle lies in its blood.
+All of it is drawn into ``heart.regions``; labels are not changed, so a lead in the right ventricle is blood to a
+reader.
 """
 
 from __future__ import annotations

@@ -240,8 +240,8 @@ def make_heart(
     cropped = septum_to_myocardium(whole[box])
     if "walls" not in without:
         cropped = remodel(cropped, draw_remodelling(rng))
-    cube = (SIZE,) * 3
-    heart = Heart(np.zeros(cube, np.uint8), np.zeros(cube, np.uint8), np.zeros(cube, np.uint8))
+    labels, regions, target = (np.zeros((SIZE,) * 3, np.uint8) for _ in range(3))
+    heart = Heart(labels, regions, target)
     heart.labels[box] = cropped
     heart.regions[box] = cropped if "detail" in without else add_detail(rng, cropped)
     heart.target[box] = TARGET_OF_HEART[cropped]

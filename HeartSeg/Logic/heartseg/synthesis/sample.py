@@ -1,6 +1,6 @@
 """Make the sample scan that ships: a synthetic contrast CT of a chest, no patient.
 
-``python -m heartseg.synthesis.sample --shared ../shared/data --subject 16 --seed 5 --out sample.nii.gz``
+``python -m heartseg.synthesis.sample --data ../shared/data --subject 16 --seed 5 --out sample.nii.gz``
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from .appearance import Appearance, draw_appearance, render
 from .regions import IGNORE, Region
 from .scenes import Scene, make_scene
+from .source import Source, load_source
 from .views import SUBDIVISIONS, majority
 
 
@@ -41,7 +43,9 @@ def cta_appearance(rng: np.random.Generator) -> Appearance:
     )  # fmt: skip
 
 
-def chest_box(scene: Scene, above_mm: float = 150.0, below_mm: float = 140.0, margin_mm: float = 12.0) -> tuple:
+def chest_box(
+    scene: Scene, above_mm: float = 150.0, below_mm: float = 140.0, margin_mm: float = 12.0
+) -> tuple[slice, ...]:
     """Slices of the scene's voxels (z, y, x): from below to above the heart, the body and a margin in the plane."""
     step = scene.spacing
     centre = scene.heart_centre[0] / step
@@ -60,24 +64,28 @@ def chest_box(scene: Scene, above_mm: float = 150.0, below_mm: float = 140.0, ma
     return tuple(box)
 
 
-def make_sample_scan(shared: Path, subject: int, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """A synthetic CTA and its labels.
+def image_scene(scene: Scene) -> tuple[np.ndarray, np.ndarray, float]:
+    """A coronary-phase CT of a trunk scene's chest, and its labels.
 
     Returns:
         image, int16 HU (z, y, x); labels, uint8 0-7 (the arch and distal pulmonary arteries, ignored in training, are
         0 here); voxel size in mm.
     """
-    scene = make_scene(shared, subject, seed, "trunk")
     box = chest_box(scene)
     whole = np.zeros(scene.regions.shape, np.uint8)
     origin = scene.target_origin
     whole[tuple(slice(o, o + n) for o, n in zip(origin, scene.target.shape, strict=True))] = scene.target
-    rng = np.random.default_rng([seed, subject, 77])
+    rng = np.random.default_rng([scene.seed, scene.subject or 0, 77])
     spacing = scene.spacing * SUBDIVISIONS
     image = render(rng, np.ascontiguousarray(scene.regions[box]), cta_appearance(rng), spacing).numpy()
-    labels = majority(np.ascontiguousarray(whole[box]), SUBDIVISIONS)
+    labels = majority(torch.from_numpy(np.ascontiguousarray(whole[box])), SUBDIVISIONS).numpy()
     labels[labels == IGNORE] = 0
     return np.clip(np.rint(image), -1024, 3071).astype(np.int16), labels, spacing
+
+
+def make_sample_scan(source: Source, subject: int, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """:func:`image_scene` of the trunk scene of a shape-model subject (1-19) and a seed."""
+    return image_scene(make_scene(source, subject, seed, "trunk"))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -85,14 +93,14 @@ def main(argv: list[str] | None = None) -> None:
     import SimpleITK as sitk
 
     parser = argparse.ArgumentParser(prog="python -m heartseg.synthesis.sample", description=main.__doc__)
-    parser.add_argument("--shared", type=Path, required=True, help="data folder (../shared/data)")
+    parser.add_argument("--data", type=Path, required=True, help="data folder (../shared/data) or packed file")
     parser.add_argument("--out", type=Path, required=True, help="a .nii.gz file")
     parser.add_argument("--subject", type=int, default=16)
     parser.add_argument("--seed", type=int, default=5)
     args = parser.parse_args(argv)
     if not args.out.name.endswith(".nii.gz"):
         parser.error(f"--out is '{args.out}': the name must end in .nii.gz")
-    image, labels, spacing = make_sample_scan(args.shared, args.subject, args.seed)
+    image, labels, spacing = make_sample_scan(load_source(args.data), args.subject, args.seed)
     heart = np.argwhere(labels > 0).mean(0)[::-1] * spacing
     names = (args.out, args.out.with_name(args.out.name.replace(".nii.gz", "-labels.nii.gz")))
     for array, name in zip((image, labels), names, strict=True):

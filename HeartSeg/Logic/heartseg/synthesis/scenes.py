@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,8 +34,8 @@ class Scene:
     ``heart_centre`` is the middle of the labelled voxels' box in mm from the centre of voxel (0, 0, 0).
     """
 
-    regions: np.ndarray | torch.Tensor
-    target: np.ndarray | torch.Tensor
+    regions: np.ndarray
+    target: np.ndarray
     target_origin: tuple[int, int, int]
     spacing: float
     heart_centre: tuple[float, float, float]
@@ -45,8 +46,10 @@ class Scene:
 
     def to(self, device: torch.device | str) -> Scene:
         """The same scene with its maps as tensors on a device (for :func:`~heartseg.synthesis.views.extract`)."""
-        regions, target = (torch.from_numpy(np.array(m)).to(device) for m in (self.regions, self.target))
-        return replace(self, regions=regions, target=target)
+        maps: dict[str, Any] = {
+            k: torch.from_numpy(np.array(v)).to(device) for k, v in (("regions", self.regions), ("target", self.target))
+        }
+        return replace(self, **maps)
 
 
 def make_scene(

@@ -112,7 +112,7 @@ def shoot(model: ShapeModel, momenta: np.ndarray) -> list[tuple[torch.Tensor, to
 
 @dataclass(frozen=True, eq=False)
 class NodeGrid:
-    """Nodes every ``spacing`` mm from ``low`` (z, y, x), ``shape`` of them; fields on it are (3, z, y, x) in mm."""
+    """Nodes every ``spacing`` mm from ``low`` (z, y, x), ``shape`` an axis. Fields on it are (3, z, y, x) in mm."""
 
     low: np.ndarray
     shape: tuple[int, int, int]
