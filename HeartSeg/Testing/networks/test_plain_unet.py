@@ -1,0 +1,49 @@
+"""Our plain U-Net is nnU-Net's: names, sizes and outputs."""
+
+from __future__ import annotations
+
+from pydoc import locate
+
+import pytest
+import torch
+
+from heartseg.networks.plain_unet import PlainUNet
+from heartseg.training.stages import CLASS_KEYS, NETWORK_CLASS, architecture_kwargs, build_network
+
+FEATURES = (4, 8, 16, 24, 32)
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    kwargs = architecture_kwargs(FEATURES)
+    for key in CLASS_KEYS:
+        kwargs[key] = locate(kwargs[key]) if kwargs[key] else None
+    torch.manual_seed(0)
+    return locate(NETWORK_CLASS)(input_channels=1, num_classes=8, deep_supervision=True, **kwargs)
+
+
+def test_weights_have_the_same_names_and_shapes(theirs):
+    ours = build_network(FEATURES)
+    mine, other = ours.state_dict(), theirs.state_dict()
+    assert list(mine) == list(other)
+    assert [v.shape for v in mine.values()] == [v.shape for v in other.values()]
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_outputs_are_equal(theirs, deep):
+    ours = PlainUNet(FEATURES, deep_supervision=deep)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 1, 32, 16, 48, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        found, wanted = ours(x), theirs(x)
+    if not deep:
+        assert torch.equal(found, wanted[0])
+        return
+    assert len(found) == 4
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def test_the_shipped_sizes_have_the_stated_parameters():
+    for features, millions in (((8, 16, 32, 64, 128), 1.41), ((16, 32, 64, 128, 256), 5.65)):
+        count = sum(p.numel() for p in build_network(features).parameters())
+        assert count / 1e6 == pytest.approx(millions, abs=0.01)
