@@ -19,10 +19,11 @@ from pathlib import Path
 
 import torch
 
+from heartseg.synthesis.appearance import PARTS
 from heartseg.synthesis.hearts import VALIDATION_SUBJECTS
 from heartseg.synthesis.scenes import make_scenes
 from heartseg.synthesis.source import load_source, pack_source
-from heartseg.synthesis.switches import ANATOMY_PARTS
+from heartseg.synthesis.switches import ANATOMY_PARTS, check_parts
 
 from .options import DESCRIPTION, EXAMPLES, add_arguments
 from .stages import SIZES, Stage
@@ -62,6 +63,7 @@ def train_default(args: argparse.Namespace) -> int:
         return 0
     if args.out is None:
         raise ValueError("-o is missing: name a folder to work in")
+    check_parts(args.without, (*ANATOMY_PARTS, *PARTS))
     until = time.monotonic() + args.run_minutes * 60
     device = choose_device(args.device)
     workers = max(1, (os.cpu_count() or 2) - 1) if args.workers is None else args.workers

@@ -134,7 +134,23 @@ class Trainer:
         return self.seconds / (self.recipe.minutes * 60)
 
     def run(self, until: float = math.inf) -> bool:
-        """Train to the end, or until ``time.monotonic()`` passes ``until``; returns whether the end was reached."""
+        """Train to the end, or until ``time.monotonic()`` passes ``until``; returns whether the end was reached.
+
+        Interrupted (Ctrl-C, SIGTERM), it saves before it lets the interruption pass.
+        """
+        try:
+            self._steps(until)
+        finally:
+            self.save()
+        if self.fraction() < 1:
+            log.info("%s: stopped at step %d, %.0f s; run again to go on", self.stage.name, self.step, self.seconds)
+            return False
+        if self.validation:
+            self.log_validation()
+        log.info("%s: done after %d steps, %.0f s", self.stage.name, self.step, self.seconds)
+        return True
+
+    def _steps(self, until: float) -> None:
         clock = saved = validated = time.monotonic()
         for image, target in self.batches():
             if self.fraction() >= 1 or clock > until:
@@ -151,14 +167,6 @@ class Trainer:
             if self.validation and now - validated > self.recipe.validate_every:
                 self.log_validation()
                 validated = clock = time.monotonic()
-        self.save()
-        if self.fraction() < 1:
-            log.info("%s: stopped at step %d, %.0f s; run again to go on", self.stage.name, self.step, self.seconds)
-            return False
-        if self.validation:
-            self.log_validation()
-        log.info("%s: done after %d steps, %.0f s", self.stage.name, self.step, self.seconds)
-        return True
 
     def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Batches from here on: made by worker processes, or on the device itself without them."""

@@ -1,0 +1,96 @@
+"""``heartseg train-default``: from a packed source to a model folder that segments, stopped and resumed on the way."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from heartseg.cli.main import main
+from heartseg.models.folder import ModelFolder
+from heartseg.synthesis.source import pack_source
+from heartseg.training import default
+from heartseg.training.stages import FINDER, FINE
+from toy_hearts import toy_source
+
+LOGIC = Path(default.__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pack") / "data.npz"
+    pack_source(toy_source(), path)
+    return path
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The same command with networks of a few channels on small patches."""
+    stages = replace(FINDER, patch=32, features=(4, 4, 8, 8, 8)), replace(FINE, patch=32, features=(4, 4, 8, 8, 8))
+    monkeypatch.setattr(default, "SIZES", {"small": stages, "full": stages})
+    monkeypatch.setattr(default, "N_VALIDATION", 1)
+
+
+def test_one_command_makes_a_model_folder_and_goes_on_after_a_stop(packed, tiny, tmp_path, capsys):
+    out = tmp_path / "run"
+    command = ["train-default", str(packed), "-o", str(out), "--device", "cpu", "--scenes", "2", "--workers", "0",
+               "--finder-steps", "2", "--fine-steps", "3"]  # fmt: skip
+    assert main([*command, "--run-minutes", "0"]) == 1
+    assert not (out / "model").exists()
+    assert main(command) == 0
+    card = json.loads((out / "model" / "heartseg.json").read_text())
+    assert card["trained_on"]["fine"]["steps"] == 3
+    assert card["trained_on"]["n"] == 2
+    assert "research use only" in card["intended_use"]
+    assert {row["data"].split()[1] for row in card["tested_on"]} == {"CT", "MR"}
+    assert tuple(ModelFolder.open(out / "model").spacing) == pytest.approx((2.0, 2.0, 2.0))
+    before = (out / "fine" / "snapshot.pt").stat().st_mtime_ns
+    assert main(command) == 0  # nothing left to train
+    assert (out / "fine" / "snapshot.pt").stat().st_mtime_ns == before
+
+
+def test_the_data_can_be_packed_into_one_file(packed, tmp_path):
+    assert main(["train-default", str(packed), "--pack", str(tmp_path / "one.npz")]) == 0
+    assert (tmp_path / "one.npz").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["nowhere", "-o", "x"], "nowhere"),
+        (["{packed}"], "-o is missing"),
+        (["{packed}", "-o", "x", "--device", "tpu"], "must be auto, cpu, cuda"),
+        (["{packed}", "-o", "x", "--without", "gravity"], "unknown part 'gravity'"),
+    ],
+)
+def test_wrong_options_are_named(packed, tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train-default", *(o.format(packed=packed) for o in options)]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_named(packed, tmp_path, capsys):
+    assert main(["train-default", str(packed), "-o", str(tmp_path / "x"), "--device", "cuda"]) == 2
+    assert "torch sees no GPU" in capsys.readouterr().err
+
+
+def test_generator_and_training_need_only_torch_numpy_and_scipy():
+    """In a process where every other third-party package is missing, as on a bare GPU machine."""
+    blocked = "SimpleITK", "nnunetv2", "dynamic_network_architectures", "monai", "vtk", "matplotlib", "slicer", "pandas"
+    program = (
+        "import sys\n"
+        f"for name in {blocked!r}: sys.modules[name] = None\n"
+        "import heartseg.training.default, heartseg.training.evaluate, heartseg.training.export\n"
+        "import heartseg.synthesis.statistics\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env={"PYTHONPATH": str(LOGIC)}
+    )
+    assert done.returncode == 0, done.stderr
