@@ -1,8 +1,8 @@
 """Which part of the generator buys what: the same small network trained at the same cost without each part.
 
 ``python benchmarks/ablation.py ../shared/data WORK [--steps 300] [--seeds 2] [--json FILE]``. The network has half the
-width of the fine one and a level less, at 4 mm (48 voxels), so that a row takes minutes on a core: differences count, not
-levels. Scored on synthetic CT and MR of validation subjects 15 and 16, window centred, and on the development CT.
+width of the fine one and a level less, at 4 mm (48 voxels), so that a row takes minutes on a core: differences count,
+not levels. Scored on synthetic CT and MR of validation subjects 15 and 16, window centred, and on the development CT.
 """
 
 from __future__ import annotations
