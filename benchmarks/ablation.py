@@ -1,8 +1,9 @@
 """Which part of the generator buys what: the same small network trained at the same cost without each part.
 
-``python benchmarks/ablation.py ../shared/data WORK [--steps 300] [--seeds 2] [--json FILE]``. The network has half the
-width of the fine one and a level less, at 4 mm (48 voxels), so that a row takes minutes on a core: differences count,
-not levels. Scored on synthetic CT and MR of validation subjects 15 and 16, window centred, and on the development CT.
+``python benchmarks/ablation.py ../shared/data WORK --start MODEL/finder [--steps 250] [--seeds 2] [--json FILE]``. The
+network is the finder's, at 4 mm (48 voxels) in windows about the heart, so that a row takes minutes on a core; all rows
+start from the same weights. Differences count, not levels. Scored on synthetic CT and MR of validation subjects 15 and
+16, window centred, and on the development CT.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from heartseg.synthesis.scenes import make_scenes
 from heartseg.synthesis.source import load_source
 from heartseg.training.evaluate import score_development_ct
 from heartseg.training.scoring import score_scenes
-from heartseg.training.stages import FINE
+from heartseg.training.stages import FINDER, FINE
 from heartseg.training.trainer import Recipe, Trainer
 
-STAGE = replace(FINE, spacing=4.0, patch=48, features=(8, 16, 32, 64), learning_rate=8e-3)
+STAGE = replace(FINE, spacing=4.0, patch=48, features=FINDER.features, learning_rate=4e-3)
 PLAIN_ANATOMY = ("modes", "chambers", "walls", "pose", "detail", "devices")
 ARTEFACTS = ("mixing", "streaks", "beam_hardening", "motion", "ghosts", "inflow", "bias", "slices", "kernel")
 ROWS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -48,10 +49,11 @@ def scenes_for(data: Path, work: Path, without: tuple[str, ...], count: int) -> 
     return folder
 
 
-def train_row(scenes: Path, out: Path, without: tuple[str, ...], steps: int, seed: int) -> torch.nn.Module:
+def train_row(scenes: Path, out: Path, without: tuple[str, ...], steps: int, seed: int, start: Path) -> torch.nn.Module:
     """The averaged network of one run."""
     trainer = Trainer(STAGE, scenes, out, Recipe(steps=steps, seed=seed, workers=1, ema=0.98, without=without))
-    trainer.resume()
+    if not trainer.resume():
+        trainer.start_from(start / "fold_0" / "checkpoint_final.pth")
     trainer.run()
     return trainer.average
 
@@ -60,7 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks/ablation.py", description=__doc__.split("\n\n")[0])
     parser.add_argument("data", type=Path, help="data folder (../shared/data)")
     parser.add_argument("work", type=Path, help="folder for scenes and runs")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--start", type=Path, required=True, help="finder folder whose weights all rows start from")
+    parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--scenes", type=int, default=30, help="training scenes of each row")
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
@@ -76,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
         start = time.monotonic()
         for seed in range(args.seeds):
             run = args.work / "runs" / f"{name.replace(' ', '-')}-{seed}"
-            network = train_row(scenes, run, look, args.steps, seed)
+            network = train_row(scenes, run, look, args.steps, seed, args.start)
             cells.append([
                 score_scenes(network, STAGE, validation, kind="ct")["mean"]["mean"],
                 score_scenes(network, STAGE, validation, kind="mr")["mean"]["mean"],

@@ -157,6 +157,7 @@ def score(work: Path, model: str | None) -> dict[str, Any]:
             print(f"{name:14} centre off by {trunks[-1]:.0f} mm", flush=True)
             continue
         found = replace(truth, array=result.labels)
+        save_labels(result.labels, truth.geometry.spacing[0], work / "predictions" / f"{name}.nii.gz")
         case = evaluate(found, truth, mask, name=name)
         groups[group].append(case)
         print(f"{name:14} Dice {case.mean('dice'):.3f}", flush=True)
@@ -169,6 +170,16 @@ def score(work: Path, model: str | None) -> dict[str, Any]:
             for key, row in study.summary().items()
         }
     return out
+
+
+def save_labels(labels: np.ndarray, spacing: float, path: Path) -> None:
+    """Labels beside the scans, for pictures (tools/draw_results.py)."""
+    import SimpleITK as sitk
+
+    path.parent.mkdir(exist_ok=True)
+    image = sitk.GetImageFromArray(labels)
+    image.SetSpacing([float(spacing)] * 3)
+    sitk.WriteImage(image, str(path))
 
 
 def spread_of(spread: Any) -> dict[str, float] | None:

@@ -21,7 +21,9 @@ TRUNK_SHARE = 0.6
 """Share of samples from trunk scenes where there are both kinds."""
 RESCAN_EVERY = 50
 """Samples after which the folder is looked at again for new scenes."""
-MIN_WALL_CONTRAST = 0.12
+HEART = list(range(1, 8))
+"""Regions with a label."""
+MIN_OUTLINE_CONTRAST = 0.08
 PICTURE_SHARE = 0.25
 """Share of the HU images that are made into such pictures on top of those that the generator draws."""
 IMAGES_PER_VIEW = 2
@@ -39,36 +41,42 @@ def make_samples(
 
 
 def draw_look(rng: np.random.Generator, without: frozenset[str] = frozenset()) -> Appearance:
-    """A random appearance in which the outer wall of the left ventricle can be seen (nine in ten, after a few tries).
+    """A random appearance in which the heart's outline can be seen (nine in ten, after a few tries).
 
-    Where myocardium, fat and lung are alike, the wall's outline is a guess; a network that is asked to guess too often
-    guesses where it could see as well.
+    Where a chamber or the myocardium is as fat or lung is, the outline is a guess; a network that is asked to guess too
+    often guesses where it could see as well, and draws walls and atria into the dark.
     """
-    for _ in range(5):
+    for _ in range(6):
         look = draw_appearance(rng, "mixed", without=without)
         if "window" not in without:
             look = more_pictures(rng, look)
-        if wall_contrast(look) > MIN_WALL_CONTRAST or rng.random() < 0.1:
+        black_blood = look.protocol == "black_blood"  # as dark as lung by design
+        if black_blood or outline_contrast(look) > MIN_OUTLINE_CONTRAST or rng.random() < 0.1:
             break
     return look
 
 
-def wall_contrast(look: Appearance) -> float:
-    """Difference of the myocardium from the more alike of fat and lung, in parts of the blood's from the darkest."""
-    grey = look.mean if look.window is None else np.clip(look.mean, *look.window[:2])
-    outside = grey[[Region.MEDIASTINAL_FAT, Region.LUNG]]
-    span = abs(float(grey[Region.LV_BLOOD] - min(outside.min(), grey[Region.LV_MYO])))
-    return float(np.abs(outside - grey[Region.LV_MYO]).min()) / max(span, 1e-6)
+def outline_contrast(look: Appearance) -> float:
+    """Least difference of a heart's blood or myocardium from fat or lung, in parts of the whole heart's span of greys.
+
+    Where contrast medium mixes unevenly, the darker parts count.
+    """
+    low, high = look.window[:2] if look.window is not None else (-np.inf, np.inf)
+    heart = np.clip(look.mean[HEART] - look.mixing[HEART], low, high)
+    outside = np.clip(look.mean[[Region.MEDIASTINAL_FAT, Region.LUNG]], low, high)
+    span = max(heart.max(), outside.max()) - min(heart.min(), outside.min())
+    return float(np.abs(heart[:, None] - outside).min()) / max(float(span), 1e-6)
 
 
 def more_pictures(rng: np.random.Generator, look: Appearance) -> Appearance:
-    """One more CT in four as an 8-bit picture whose window blackens fat as well as lung, but no myocardium.
+    """One more CT in four as an 8-bit picture whose window blackens fat as well as lung, but nothing of the heart.
 
-    Such pictures are common and were the hardest: a network that has seen few of them draws the outer wall too thick.
+    Such pictures are common and were the hardest.
     """
     if look.kind != "ct" or look.window is not None or rng.random() > PICTURE_SHARE:
         return look
-    floor = rng.uniform(-90, max(-80.0, min(40.0, float(look.mean[Region.LV_MYO]) - 30)))
+    darkest = float((look.mean[HEART] - look.mixing[HEART]).min())
+    floor = rng.uniform(-90, max(-80.0, min(40.0, darkest - 30)))
     return replace(look, window=(floor, floor + rng.uniform(250, 800), 256))
 
 
