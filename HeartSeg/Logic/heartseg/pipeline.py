@@ -18,7 +18,7 @@ from . import __version__
 from .anatomy import STRUCTURES, Structure, structure
 from .findings import Finding, Severity
 from .measure import measure_structures
-from .postprocess import clean_labels
+from .postprocess import clean_labels, remove_dark
 from .progress import CancelToken, ProgressCallback, Reporter
 from .quality import check_result
 from .result import Removal, Result
@@ -113,8 +113,9 @@ class Segmenter:
         if not self.settings.clean_up:
             return labels, ()
         with reporter.stage("clean up"):
-            cleaned, removals = clean_labels(labels, volume.geometry, reporter)
-        return cleaned, tuple(removals)
+            lit, dark = remove_dark(labels, volume)
+            cleaned, removals = clean_labels(lit, volume.geometry, reporter)
+        return cleaned, (*dark, *removals)
 
     def _only(self, labels: np.ndarray, chosen: tuple[Structure, ...]) -> np.ndarray:
         if self.settings.structures is None:
