@@ -2,7 +2,8 @@
 
 ``python benchmarks/frozen_scenes.py ../shared/data WORK make`` writes 24 CTA and 24 MR scans and 20 whole-trunk CTs
 with their labels and compares every file's content with the SHA-256 list beside this program (``--freeze`` writes
-the list, once, before training). ``... score [--model DIR] [--json FILE]`` runs the whole program on them.
+the list, once, before training). ``make-validation`` writes the same kind of scans of subjects 15 and 16, for choices.
+``... score [--model DIR] [--json FILE]`` runs the whole program on them.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ import numpy as np
 import torch
 
 from heartseg.synthesis.appearance import draw_appearance, render
-from heartseg.synthesis.hearts import RESERVED_SUBJECTS
+from heartseg.synthesis.hearts import RESERVED_SUBJECTS, VALIDATION_SUBJECTS
 from heartseg.synthesis.regions import IGNORE
 from heartseg.synthesis.scenes import Scene, make_scene
 from heartseg.synthesis.source import Source, load_source
 from heartseg.synthesis.views import View, draw_elastic, draw_pose, extract
+from heartseg.training.default import N_VALIDATION, VALIDATION_FIRST
 
 MANIFEST = Path(__file__).with_name("frozen_scenes.json")
 SEED = 170_000
@@ -68,6 +70,16 @@ def frozen_cases(source: Source) -> Iterator[Case]:
         if kind == "trunk" and trunks < N_TRUNKS:
             trunks += 1
             yield _trunk(scene, f"trunk_{subject}_{one}", np.random.default_rng([SEED, number, 3]))
+
+
+def validation_cases(source: Source) -> Iterator[Case]:
+    """CTA and MR of the eight validation scenes (subjects 15 and 16), on which choices may be made; no trunks."""
+    for i in range(N_VALIDATION):
+        number, subject = VALIDATION_FIRST + i, VALIDATION_SUBJECTS[(VALIDATION_FIRST + i) % 2]
+        scene = make_scene(source, subject, number, "thorax" if number % 4 == 3 else "trunk")
+        for k, (group, kind, protocols) in enumerate((("cta", "ct", CT_PHASES), ("mr", "mr", MR_SEQUENCES))):
+            rng = np.random.default_rng([SEED, number, k])
+            yield _scan(scene, f"{group}_{subject}_{i}", kind, protocols[i], rng)
 
 
 def _scan(scene: Scene, name: str, kind: str, protocol: str, rng: np.random.Generator) -> Case:
@@ -117,6 +129,13 @@ def write_case(case: Case, folder: Path) -> None:
         sitk.WriteImage(image, str(folder / f"{case.name}{suffix}.nii.gz"))
 
 
+def make_validation(data: Path, work: Path) -> None:
+    """Write the validation cases."""
+    for case in validation_cases(load_source(data)):
+        write_case(case, work)
+        print(f"{case.name:14} {case.image.shape} {case.facts['protocol']}", flush=True)
+
+
 def make(data: Path, work: Path, freeze: bool) -> int:
     """Write all cases; returns how many differ from the frozen list."""
     frozen = {} if freeze else json.loads(MANIFEST.read_text())["sha256"]
@@ -145,7 +164,8 @@ def score(work: Path, model: str | None) -> dict[str, Any]:
     groups: dict[str, list[Any]] = {"cta": [], "mr": []}
     trunks: list[float] = []
     seconds = []
-    for name in json.loads(MANIFEST.read_text())["sha256"]:
+    names = sorted(p.name[: -len("_labels.nii.gz")] for p in work.glob("*_labels.nii.gz"))
+    for name in names:
         volume = heartseg.read_volume(work / f"{name}.nii.gz")
         truth, mask = (heartseg.read_volume(work / f"{name}_{part}.nii.gz") for part in ("labels", "mask"))
         start = time.monotonic()
@@ -208,7 +228,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks/frozen_scenes.py", description=__doc__.split("\n\n")[0])
     parser.add_argument("data", type=Path, help="data folder (../shared/data)")
     parser.add_argument("work", type=Path, help="folder for the scans (about 150 MB)")
-    parser.add_argument("action", choices=["make", "score"])
+    parser.add_argument("action", choices=["make", "make-validation", "score"])
     parser.add_argument("--freeze", action="store_true", help="write the SHA-256 list instead of checking it")
     parser.add_argument("--model", help="model folder or name (default: the model that ships)")
     parser.add_argument("--json", type=Path, help="write the scores")
@@ -219,6 +239,9 @@ def main(argv: list[str] | None = None) -> int:
         print_scores(out)
         if args.json:
             args.json.write_text(json.dumps(out, indent=1) + "\n")
+        return 0
+    if args.action == "make-validation":
+        make_validation(args.data, args.work)
         return 0
     differing = make(args.data, args.work, args.freeze)
     if differing:
