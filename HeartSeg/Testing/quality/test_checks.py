@@ -8,8 +8,9 @@ import pytest
 from heartseg.anatomy import STRUCTURES, structure
 from heartseg.findings import Severity
 from heartseg.measure import measure_structures
-from heartseg.postprocess import clean_labels
+from heartseg.postprocess import TOO_DARK, clean_labels
 from heartseg.quality import check_result
+from heartseg.result import Removal
 from heartseg.volume.geometry import Geometry
 from heartseg.volume.types import Volume
 from phantoms import heart_phantom
@@ -278,3 +279,13 @@ def test_a_real_heart_that_is_broken_raises_errors(shared_data):
     for pair in (("LV", "RV"), ("LA", "RA"), ("AO", "PA"), ("LV", "MYO")):
         assert codes(findings_of(swapped(labels, *pair), geometry), Severity.ERROR), pair
     assert "sides-swapped" in codes(findings_of(labels[:, :, ::-1], geometry), Severity.ERROR)
+
+
+def test_what_was_too_dark_is_told_apart_from_loose_pieces(heart):
+    labels, geometry, _ = heart
+    removal = Removal("MYO", 5000, 12.0, (0.0, 0.0, 0.0), TOO_DARK)
+    volume = Volume(labels, geometry)
+    found = check_result(volume, labels, measure_structures(volume, labels, STRUCTURES), (removal,), STRUCTURES)
+    (finding,) = [f for f in found if f.values.get("removed_ml")]
+    assert (finding.code, finding.severity) == ("dark-removed", Severity.INFO)
+    assert "MYO" in finding.message

@@ -15,7 +15,7 @@ from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML, Structure
 from ..anatomy import structure as by_key
 from ..findings import Finding, Severity
 from ..measure.boxes import Box, LabelCrop, crop_labels
-from ..postprocess import HOLE_FILLED
+from ..postprocess import HOLE_FILLED, TOO_DARK
 from ..result import Measure, Removal
 from ..volume.types import Volume
 from .contacts import Contacts, find_contacts, gap_mm
@@ -90,8 +90,8 @@ def check_result(
     """Look for what is missing, cut, implausible or misplaced in a cleaned label map.
 
     Codes: ``no-heart`` (alone, nothing else is worth saying then), ``structure-missing``, ``several-components``,
-    ``holes-filled``, ``cut-by-border``, ``volume-implausible`` (mass and diameter too), ``not-enclosed``,
-    ``wrong-neighbours``, ``sides-swapped``, ``contrast-doubtful``, ``low-resolution``.
+    ``holes-filled``, ``dark-removed``, ``cut-by-border``, ``volume-implausible`` (mass and diameter too),
+    ``not-enclosed``, ``wrong-neighbours``, ``sides-swapped``, ``contrast-doubtful``, ``low-resolution``.
 
     Args:
         volume: the scan.
@@ -292,7 +292,7 @@ def _implausible(values: dict[tuple[str, str], float | None], present: Sequence[
 
 def _components(values: dict[tuple[str, str], float | None], removals: Sequence[Removal]) -> list[Finding]:
     findings = []
-    removed = [r for r in removals if not r.reason.startswith(HOLE_FILLED)]
+    removed = [r for r in removals if not r.reason.startswith((HOLE_FILLED, TOO_DARK))]
     filled = [r for r in removals if r.reason.startswith(HOLE_FILLED)]
     for key in dict.fromkeys(r.structure for r in removed):
         kept = values.get((key, "volume")) or 0.0
@@ -308,6 +308,12 @@ def _components(values: dict[tuple[str, str], float | None], removals: Sequence[
         names = ", ".join(sorted({r.structure for r in filled}, key=lambda key: by_key(key).label))
         text = f"{_small_ml(ml)} of unlabelled holes inside the blood were filled ({names})."
         findings.append(Finding("holes-filled", INFO, text, None, {"filled_ml": ml}))
+    dark = [r for r in removals if r.reason.startswith(TOO_DARK)]
+    if dark:
+        ml = sum(r.volume_ml for r in dark)
+        names = ", ".join(sorted({r.structure for r in dark}, key=lambda key: by_key(key).label))
+        text = f"{_small_ml(ml)} that are as dark as fat, lung or air were taken away ({names})."
+        findings.append(Finding("dark-removed", INFO, text, None, {"removed_ml": ml}))
     return findings
 
 
