@@ -58,6 +58,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/pipeline.py"
   "Logic/heartseg/postprocess/__init__.py"
   "Logic/heartseg/postprocess/cleaning.py"
+  "Logic/heartseg/postprocess/darkness.py"
   "Logic/heartseg/progress.py"
   "Logic/heartseg/quality/__init__.py"
   "Logic/heartseg/quality/checks.py"
