@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+from collections.abc import Iterator
 
 from ..errors import InputError
 
@@ -25,10 +27,28 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; returns 0 when the model is written, 1 when stopped before that (run again to go on)."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     from ..training.default import train_default
 
     try:
-        return train_default(args)
+        with _progress_on_stderr():
+            return train_default(args)
     except (FileNotFoundError, ValueError) as error:
         raise InputError(str(error)) from None
+
+
+@contextlib.contextmanager
+def _progress_on_stderr() -> Iterator[None]:
+    """Scenes, steps and scores as lines on standard error while the command runs."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    loggers = [logging.getLogger(f"heartseg.{name}") for name in ("training", "synthesis")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
