@@ -45,6 +45,20 @@ def compare(labels: np.ndarray, truth: np.ndarray, mask: np.ndarray, geometry: h
     return out
 
 
+def seven_windows(volume: heartseg.Volume, truth: np.ndarray, mask: np.ndarray, model: str | None, shift: float) -> int:
+    """How far the scores depend on where the window lies: print each window's, and their mean."""
+    box = np.argwhere(truth > 0)
+    middle = np.asarray(volume.geometry.index_to_world((box.min(0) + box.max(0)) / 2))
+    rows = []
+    for offset in (np.zeros(3), *(sign * shift * axis for axis in np.eye(3) for sign in (1, -1))):
+        x, y, z = (float(v) for v in middle + offset)
+        result = heartseg.segment(volume, model, heartseg.Settings(heart_center=(x, y, z)))
+        rows.append(list(compare(result.labels, truth, mask, volume.geometry)["dice"].values()))
+        print(offset, np.round(rows[-1], 3))
+    print("mean", np.round(np.mean(rows, 0), 3), f"of all {np.mean(rows):.3f}")
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scan")
@@ -52,10 +66,14 @@ def main() -> int:
     parser.add_argument("--mask", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--windows", type=float, help="instead: seven windows, at the reference's middle and this many mm "
+                        "off it along each axis")  # fmt: skip
     args = parser.parse_args()
     volume = heartseg.read_volume(args.scan)
     truth = sitk.GetArrayFromImage(sitk.ReadImage(str(args.reference)))
     mask = sitk.GetArrayFromImage(sitk.ReadImage(str(args.mask))) > 0 if args.mask else np.ones(truth.shape, bool)
+    if args.windows:
+        return seven_windows(volume, truth, mask, args.model, args.windows)
     result = heartseg.segment(volume, args.model)
     out = compare(result.labels, truth, mask, volume.geometry)
     if args.json:

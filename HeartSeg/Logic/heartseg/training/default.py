@@ -109,6 +109,8 @@ def prepare_scenes(args: argparse.Namespace, workers: int, until: float) -> bool
     missing = [job for job in jobs if not (job[0] / f"scene{job[1]:05d}.json").exists()]
     if not missing:
         return True
+    for folder, number, *_ in missing:  # locks of a run that was stopped: the working folder is this command's alone
+        (folder / f"scene{number:05d}.lock").unlink(missing_ok=True)
     start = time.monotonic()
     log.info("making %d scenes in %d processes", len(missing), workers)
     source = str(args.data)

@@ -48,7 +48,7 @@ class Stage:
 FINDER = Stage(
     "finder", 6.0, 64, (8, 16, 32, 64, 128), ("trunk",), draw_finder_view, learning_rate=8e-3, heart_weight=6.0
 )
-FINE = Stage("fine", 2.0, 96, (16, 32, 64, 128, 256), ("trunk", "thorax"), draw_fine_view)
+FINE = Stage("fine", 2.0, 96, (16, 32, 64, 128, 256), ("trunk", "thorax"), draw_fine_view, heart_weight=1.0)
 FINE_FULL = replace(FINE, spacing=1.5, patch=128)
 SIZES = {"small": (FINDER, FINE), "full": (FINDER, FINE_FULL)}
 """Finder and fine network: what hours of CPU can train, and what a GPU can."""
