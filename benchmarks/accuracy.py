@@ -66,8 +66,7 @@ def main() -> int:
     parser.add_argument("--mask", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--windows", type=float, help="instead: seven windows, at the reference's middle and this many mm "
-                        "off it along each axis")  # fmt: skip
+    parser.add_argument("--windows", type=float, help="seven windows: the reference's middle, and so many mm off it")
     args = parser.parse_args()
     volume = heartseg.read_volume(args.scan)
     truth = sitk.GetArrayFromImage(sitk.ReadImage(str(args.reference)))
