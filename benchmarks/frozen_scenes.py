@@ -63,7 +63,7 @@ def frozen_cases(source: Source) -> Iterator[Case]:
     for number in range(len(RESERVED_SUBJECTS) * PER_SUBJECT):
         subject = RESERVED_SUBJECTS[number // PER_SUBJECT]
         kind = "thorax" if number % PER_SUBJECT == 5 else "trunk"
-        scene = make_scene(source, subject, SEED + number, kind)
+        scene = make_scene(source, subject, SEED + number, kind, exact=False)
         one = number % PER_SUBJECT
         yield _scan(scene, f"cta_{subject}_{one}", "ct", CT_PHASES[one], np.random.default_rng([SEED, number, 1]))
         yield _scan(scene, f"mr_{subject}_{one}", "mr", MR_SEQUENCES[one], np.random.default_rng([SEED, number, 2]))
@@ -76,7 +76,7 @@ def validation_cases(source: Source) -> Iterator[Case]:
     """CTA and MR of the eight validation scenes (subjects 15 and 16), on which choices may be made; no trunks."""
     for i in range(N_VALIDATION):
         number, subject = VALIDATION_FIRST + i, VALIDATION_SUBJECTS[(VALIDATION_FIRST + i) % 2]
-        scene = make_scene(source, subject, number, "thorax" if number % 4 == 3 else "trunk")
+        scene = make_scene(source, subject, number, "thorax" if number % 4 == 3 else "trunk", exact=False)
         for k, (group, kind, protocols) in enumerate((("cta", "ct", CT_PHASES), ("mr", "mr", MR_SEQUENCES))):
             rng = np.random.default_rng([SEED, number, k])
             yield _scan(scene, f"{group}_{subject}_{i}", kind, protocols[i], rng)

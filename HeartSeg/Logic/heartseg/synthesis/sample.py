@@ -85,7 +85,7 @@ def image_scene(scene: Scene) -> tuple[np.ndarray, np.ndarray, float]:
 
 def make_sample_scan(source: Source, subject: int, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
     """:func:`image_scene` of the trunk scene of a shape-model subject (1-19) and a seed."""
-    return image_scene(make_scene(source, subject, seed, "trunk"))
+    return image_scene(make_scene(source, subject, seed, "trunk", exact=False))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 
 from . import thorax, trunk
+from .heartless import SPACING as heartless_spacing
+from .heartless import heartless_body
 from .hearts import make_heart
 from .regions import IGNORE, Region
 from .source import Source, load_source
@@ -24,6 +26,8 @@ from .vessels import landmarks
 log = logging.getLogger(__name__)
 
 KINDS = ("trunk", "thorax")
+HEARTLESS = "heartless"
+"""Kind of a scene without a heart (:mod:`~heartseg.synthesis.heartless`)."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,12 @@ class Scene:
 
 
 def make_scene(
-    source: Source, subject: int | None, seed: int, kind: str = "trunk", without: frozenset[str] = frozenset()
+    source: Source,
+    subject: int | None,
+    seed: int,
+    kind: str = "trunk",
+    without: frozenset[str] = frozenset(),
+    exact: bool = True,
 ) -> Scene:
     """Make one scene; the same arguments give the same scene.
 
@@ -63,12 +72,14 @@ def make_scene(
         seed: seed of everything random in it.
         kind: ``trunk`` (atlas, 1.5 mm) or ``thorax`` (drawn, 1 mm, 216 mm cube).
         without: parts switched off, names of :data:`~heartseg.synthesis.switches.ANATOMY_PARTS`.
+        exact: chambers get the volumes that were drawn; False makes them as the frozen test scenes and the sample scan
+            were made (see :func:`~heartseg.synthesis.hearts.shape_labels`).
     """
     if kind not in KINDS:
         raise ValueError(f"scene kind is {kind!r}: must be one of {', '.join(KINDS)}")
     check_parts(without)
     rng = np.random.default_rng([seed, subject or 0, KINDS.index(kind)])
-    heart = make_heart(rng, source.model, subject, without)
+    heart = make_heart(rng, source.model, subject, without, exact)
     marks = landmarks(heart)
     if kind == "trunk":
         regions, target, _ = trunk.make_trunk(rng, trunk.make_atlas(source), heart, marks, without)
@@ -132,22 +143,40 @@ def make_scenes(
     subjects: Sequence[int | None] = (None,),
     thorax_every: int = 3,
     without: frozenset[str] = frozenset(),
+    heartless: bool = False,
 ) -> None:
     """Write scenes that are not there yet; scene i is of subject i modulo the list, with seed i.
 
-    Every ``thorax_every``-th is a drawn thorax (0: none). Several processes may share the folder: a scene is taken by
+    With ``heartless`` they are bodies without a heart, and only ``numbers`` counts. Every ``thorax_every``-th is a drawn thorax (0: none). Several processes may share the folder: a scene is taken by
     making its ``.lock`` file, and a lock without a scene (of a process that was killed) is overridden after 10 minutes.
     """
     out.mkdir(parents=True, exist_ok=True)
     for i in numbers:
-        name = f"scene{i:05d}"
+        name = scene_name(i, heartless)
         if (out / f"{name}.json").exists() or not _take_lock(out / f"{name}.lock"):
             continue
         start = time.time()
-        kind = "thorax" if thorax_every and i % thorax_every == thorax_every - 1 else "trunk"
-        save_scene(make_scene(source, subjects[i % len(subjects)], i, kind, without), out, name)
+        if heartless:
+            scene = make_heartless(i)
+        else:
+            kind = "thorax" if thorax_every and i % thorax_every == thorax_every - 1 else "trunk"
+            scene = make_scene(source, subjects[i % len(subjects)], i, kind, without)
+        save_scene(scene, out, name)
         (out / f"{name}.lock").unlink(missing_ok=True)
-        log.info("scene %d: %s, %.1f s", i, kind, time.time() - start)
+        log.info("%s: %s, %.1f s", name, scene.kind, time.time() - start)
+
+
+def scene_name(number: int, heartless: bool = False) -> str:
+    """Name of a scene's files, without suffixes."""
+    return f"{HEARTLESS if heartless else 'scene'}{number:05d}"
+
+
+def make_heartless(seed: int) -> Scene:
+    """A body without a heart as a scene; its middle stands for the heart's centre."""
+    regions, facts = heartless_body(np.random.default_rng([seed, 424242]))
+    z, y, x = (float(n) * heartless_spacing / 2 for n in regions.shape)
+    nothing = np.zeros((1, 1, 1), np.uint8)
+    return Scene(regions, nothing, (0, 0, 0), heartless_spacing, (z, y, x), HEARTLESS, None, seed, facts)
 
 
 def _take_lock(path: Path) -> bool:

@@ -45,6 +45,11 @@ def draw_pose(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return rotation_matrix(np.deg2rad(angles)), rng.uniform(0.9, 1.12) * rng.uniform(0.97, 1.03, 3)
 
 
+def draw_small_body(rng: np.random.Generator, share: float, largest: float) -> float:
+    """Factor on the zoom: in ``share`` of the views a body (and heart) smaller by 1 to ``largest``, else 1."""
+    return float(rng.uniform(1.05, largest)) if rng.random() < share else 1.0
+
+
 def draw_elastic(rng: np.random.Generator, edge: float, node_spacing: float = 48.0) -> np.ndarray | None:
     """Random displacements (SD to 5 mm) for three views in four; ``edge`` of the patch and ``node_spacing`` in mm."""
     if rng.random() < 0.25:
@@ -60,6 +65,7 @@ def draw_fine_view(rng: np.random.Generator, scene: Scene, size: int = 96, spaci
     of all views end before the patch does; half of those are oblique or thin slabs, as short-axis stacks are.
     """
     rotation, zoom = draw_pose(rng)
+    zoom = zoom * draw_small_body(rng, 0.12, 1.3)
     heart, edge = np.array(scene.heart_centre), size * spacing
     extent = np.array(scene.regions.shape) * scene.spacing
     kind = rng.random()
@@ -93,6 +99,7 @@ def draw_finder_view(rng: np.random.Generator, scene: Scene, size: int = 64, spa
     Half of the cardiac views are oblique, some of them thin slabs.
     """
     rotation, zoom = draw_pose(rng)
+    zoom = zoom * draw_small_body(rng, 0.2, 1.45)
     heart, edge = np.array(scene.heart_centre), size * spacing
     extent = np.array(scene.regions.shape) * scene.spacing
     middle = np.array([heart[0], extent[1] / 2, extent[2] / 2])

@@ -14,14 +14,14 @@ import multiprocessing
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from heartseg.synthesis.appearance import PARTS
 from heartseg.synthesis.hearts import VALIDATION_SUBJECTS
-from heartseg.synthesis.scenes import make_scenes
+from heartseg.synthesis.scenes import make_scenes, scene_name
 from heartseg.synthesis.source import load_source, pack_source
 from heartseg.synthesis.switches import ANATOMY_PARTS, check_parts
 
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 VALIDATION_FIRST = 50_000
 """Number of the first validation scene; training scenes count from 0."""
 N_VALIDATION = 8
+START_FROM_RATE = 0.6
+"""Peak learning rate of a run that starts from a trained model, as a share of the usual one."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,8 +75,11 @@ def train_default(args: argparse.Namespace) -> int:
         log.info("stopped while making scenes; run again to go on")
         return 1
     for stage in stages:
-        if not _train(stage, args, device, workers, until):
+        if args.only in (None, stage.name) and not _train(stage, args, device, workers, until):
             return 1
+    if args.only:
+        log.info("%s is trained; without --only the model is finished", args.only)
+        return 1
     return finish(args, stages)
 
 
@@ -100,17 +105,18 @@ def choose_stages(size: str, device: str, batch: int | None) -> tuple[Stage, Sta
 def prepare_scenes(args: argparse.Namespace, workers: int, until: float) -> bool:
     """Make the training and validation scenes that are missing, in worker processes; returns whether all are there."""
     out, without = args.out, frozenset(args.without) & set(ANATOMY_PARTS)
-    jobs: list[tuple[Path, int, tuple[int | None, ...], int, frozenset[str]]] = []
+    jobs: list[SceneJob] = []
     first = args.seed * 1_000_000
-    jobs += [(out / "scenes", first + i, (None,), 3, without) for i in range(args.scenes)]
+    jobs += [SceneJob(out / "scenes", first + i, without=without) for i in range(args.scenes)]
     jobs += [
-        (out / "validation", VALIDATION_FIRST + i, VALIDATION_SUBJECTS, 4, frozenset()) for i in range(N_VALIDATION)
+        SceneJob(out / "validation", VALIDATION_FIRST + i, VALIDATION_SUBJECTS, 4) for i in range(N_VALIDATION)
     ]
-    missing = [job for job in jobs if not (job[0] / f"scene{job[1]:05d}.json").exists()]
+    jobs += [SceneJob(out / "scenes", first + i, heartless=True) for i in range(args.heartless)]
+    missing = [job for job in jobs if not job.file(".json").exists()]
     if not missing:
         return True
-    for folder, number, *_ in missing:  # locks of a run that was stopped: the working folder is this command's alone
-        (folder / f"scene{number:05d}.lock").unlink(missing_ok=True)
+    for job in missing:  # locks of a run that was stopped: the working folder is this command's alone
+        job.file(".lock").unlink(missing_ok=True)
     start = time.monotonic()
     log.info("making %d scenes in %d processes", len(missing), workers)
     source = str(args.data)
@@ -131,11 +137,27 @@ def prepare_scenes(args: argparse.Namespace, workers: int, until: float) -> bool
     return True
 
 
-def _make_one(source: str, job: tuple[Path, int, tuple[int | None, ...], int, frozenset[str]]) -> None:
+@dataclass(frozen=True)
+class SceneJob:
+    """One scene to make: where, which number, and how (see :func:`~heartseg.synthesis.scenes.make_scenes`)."""
+
+    folder: Path
+    number: int
+    subjects: tuple[int | None, ...] = (None,)
+    thorax_every: int = 3
+    without: frozenset[str] = frozenset()
+    heartless: bool = False
+
+    def file(self, suffix: str) -> Path:
+        """The scene's file with this suffix."""
+        return self.folder / (scene_name(self.number, self.heartless) + suffix)
+
+
+def _make_one(source: str, job: SceneJob) -> None:
     torch.set_num_threads(1)
-    folder, number, subjects, thorax_every, without = job
     make_scenes(
-        load_source(source), folder, [number], subjects=subjects, thorax_every=thorax_every, without=without
+        load_source(source), job.folder, [job.number], subjects=job.subjects, thorax_every=job.thorax_every,
+        without=job.without, heartless=job.heartless,
     )  # fmt: skip
 
 
@@ -143,9 +165,12 @@ def _train(stage: Stage, args: argparse.Namespace, device: str, workers: int, un
     gpu = device != "cpu"
     steps = args.finder_steps if stage.name == "finder" else args.fine_steps
     default = {"finder": (3000, 6000), "fine": (8000, 16000)}[stage.name][gpu]
+    steps = steps or default
+    if args.start_from:
+        stage = replace(stage, learning_rate=stage.learning_rate * START_FROM_RATE)
     recipe = Recipe(
-        steps=steps or default, seed=args.seed, device=device, workers=0 if gpu else min(1, workers),
-        save_every=120.0, without=tuple(sorted(set(args.without) - set(ANATOMY_PARTS))),
+        steps=steps, seed=args.seed, device=device, workers=0 if gpu else min(1, workers),
+        ema=min(0.998, 1 - 8 / max(steps, 16)), save_every=120.0, without=tuple(sorted(set(args.without) - set(ANATOMY_PARTS))),
     )  # fmt: skip
     trainer = Trainer(stage, args.out / "scenes", args.out / stage.name, recipe, args.out / "validation")
     if trainer.resume():

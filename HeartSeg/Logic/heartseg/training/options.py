@@ -32,6 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fine network: small 2 mm and 96 voxels, full 1.5 mm and 128 (default: full on a GPU)",
     )  # fmt: skip
     parser.add_argument("--scenes", metavar="N", type=int, default=400, help="training scenes (default: 400)")
+    parser.add_argument(
+        "--heartless", metavar="N", type=int, default=60, help="bodies without a heart, for the finder (default: 60)"
+    )
+    parser.add_argument("--only", choices=["finder", "fine"], help="train this network alone, then stop")
     parser.add_argument("--finder-steps", metavar="N", type=int, help="default: 3000 on a CPU, 6000 on a GPU")
     parser.add_argument("--fine-steps", metavar="N", type=int, help="default: 8000 on a CPU, 16000 on a GPU")
     parser.add_argument("--batch", metavar="N", type=int, help="samples a step (default: 1 on a CPU, 4 on a GPU)")

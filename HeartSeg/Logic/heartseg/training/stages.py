@@ -27,7 +27,7 @@ class Stage:
         spacing: isotropic voxel size, mm.
         patch: voxels along each axis.
         features: channels of each resolution level.
-        kinds: scene kinds it learns from.
+        kinds: scene kinds it learns from, each with its share of the samples.
         draw_view: draws a training view of a scene.
         batch: samples a step.
         learning_rate: peak learning rate of AdamW.
@@ -38,17 +38,18 @@ class Stage:
     spacing: float
     patch: int
     features: tuple[int, ...]
-    kinds: tuple[str, ...]
+    kinds: tuple[tuple[str, float], ...]
     draw_view: Callable[[np.random.Generator, Scene, int, float], View]
     batch: int = 1
     learning_rate: float = 5e-3
-    heart_weight: float = 2.0
+    heart_weight: float = 1.0
 
 
 FINDER = Stage(
-    "finder", 6.0, 64, (8, 16, 32, 64, 128), ("trunk",), draw_finder_view, learning_rate=8e-3, heart_weight=6.0
-)
-FINE = Stage("fine", 2.0, 96, (16, 32, 64, 128, 256), ("trunk", "thorax"), draw_fine_view, heart_weight=1.0)
+    "finder", 6.0, 64, (8, 16, 32, 64, 128), (("trunk", 0.85), ("heartless", 0.15)), draw_finder_view,
+    learning_rate=8e-3, heart_weight=6.0,
+)  # fmt: skip
+FINE = Stage("fine", 2.0, 96, (16, 32, 64, 128, 256), (("trunk", 0.6), ("thorax", 0.4)), draw_fine_view)
 FINE_FULL = replace(FINE, spacing=1.5, patch=128)
 SIZES = {"small": (FINDER, FINE), "full": (FINDER, FINE_FULL)}
 """Finder and fine network: what hours of CPU can train, and what a GPU can."""

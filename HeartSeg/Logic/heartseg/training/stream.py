@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +17,6 @@ from heartseg.synthesis.views import extract, normalise
 
 from .stages import Stage
 
-TRUNK_SHARE = 0.6
-"""Share of samples from trunk scenes where there are both kinds."""
 RESCAN_EVERY = 50
 """Samples after which the folder is looked at again for new scenes."""
 HEART = list(range(1, 8))
@@ -80,6 +78,12 @@ def more_pictures(rng: np.random.Generator, look: Appearance) -> Appearance:
     return replace(look, window=(floor, floor + rng.uniform(250, 800), 256))
 
 
+def draw_kind(rng: np.random.Generator, kinds: Sequence[tuple[str, float]]) -> str:
+    """One of the scene kinds, by their shares (which need not add up to one)."""
+    shares = np.array([share for _, share in kinds])
+    return kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))][0]
+
+
 class SampleStream(IterableDataset):
     """Samples number ``start``, ``start + 1``, ... of a stage; they depend on seed, number and the scenes present.
 
@@ -111,12 +115,12 @@ class SampleStream(IterableDataset):
         for card in sorted(set(self.folder.glob("*.json")) - self.known):
             self.known.add(card)
             scene = load_scene(card)
-            if scene.kind in self.stage.kinds:
+            if scene.kind in dict(self.stage.kinds):
                 if self.device.type != "cpu":
                     scene = scene.to(self.device)
                 self.scenes.setdefault(scene.kind, []).append(scene)
         if not self.scenes:
-            raise FileNotFoundError(f"no scene of kind {self.stage.kinds} in '{self.folder}'")
+            raise FileNotFoundError(f"no scene of kind {' or '.join(dict(self.stage.kinds))} in '{self.folder}'")
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         if self.device.type == "cpu":
@@ -126,8 +130,7 @@ class SampleStream(IterableDataset):
             if not self.scenes or number % RESCAN_EVERY == 0:
                 self.look()
             rng = np.random.default_rng([self.seed, number])
-            kind = "trunk" if rng.random() < TRUNK_SHARE else "thorax"
-            group = self.scenes.get(kind) or next(iter(self.scenes.values()))
+            group = self.scenes[draw_kind(rng, [k for k in self.stage.kinds if k[0] in self.scenes])]
             scene = group[rng.integers(len(group))]
             for image, target in make_samples(rng, scene, self.stage, IMAGES_PER_VIEW, self.device, self.without):
                 number += 1

@@ -9,7 +9,7 @@ import numpy as np
 from ..regions import N_REGIONS, Region
 from .tables import BLOBS, BLOOD, LEFT_BLOOD, RIGHT_BLOOD, Appearance
 
-SEQUENCES = {"bssfp": 0.4, "mra": 0.2, "late_enhancement": 0.15, "gre": 0.15, "black_blood": 0.1}
+SEQUENCES = {"bssfp": 0.37, "mra": 0.18, "late_enhancement": 0.14, "gre": 0.14, "black_blood": 0.17}
 """Share of each sequence."""
 
 Span = tuple[float, float]
