@@ -38,8 +38,8 @@ def tiny(monkeypatch):
 
 def test_one_command_makes_a_model_folder_and_goes_on_after_a_stop(packed, tiny, tmp_path, capsys):
     out = tmp_path / "run"
-    command = ["train-default", str(packed), "-o", str(out), "--device", "cpu", "--scenes", "2", "--heartless", "1", "--workers", "0",
-               "--finder-steps", "2", "--fine-steps", "3"]  # fmt: skip
+    command = ["train-default", str(packed), "-o", str(out), "--device", "cpu", "--scenes", "2", "--heartless", "1",
+               "--workers", "0", "--finder-steps", "2", "--fine-steps", "3"]  # fmt: skip
     assert main([*command, "--run-minutes", "0"]) == 1
     assert not (out / "model").exists()
     assert main([*command, "--only", "fine"]) == 1
