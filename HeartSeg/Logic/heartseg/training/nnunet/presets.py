@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from ...errors import SettingsError
@@ -16,6 +16,11 @@ OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("poly", "linear", "constant")
 LOSSES = ("nnunet", "ce-dice")
 AUGMENTATIONS = ("nnunet", "region-aware", "flips-brightness")
+NETWORK_NAMES = (
+    "plain", "residual", "attention", "tutorial", "integrated-attention", "csfbu", "csfbu-edge", "csfbu-fusion",
+    "csfbu-head",
+)  # fmt: skip
+"""Names of :data:`heartseg.networks.catalogue.NETWORKS` (a test holds them equal); looking there would import torch."""
 DIMENSIONS = {"2d": "2d", "3d": "3d_fullres"}
 """Option -> name of nnU-Net's configuration."""
 
@@ -27,7 +32,7 @@ class Preset:
     Attributes:
         name: of the preset these settings started from.
         network: name in :mod:`heartseg.networks.catalogue`.
-        network_options: what the network is built with beside what nnU-Net plans (``{"edge": "inner"}``).
+        stages: resolution levels of the network at most; ``None``: as planned.
         dimension: ``"2d"`` (slice by slice) or ``"3d"``.
         optimizer: ``"sgd"`` or ``"adam"`` (with L2 weight decay, as ``torch.optim.Adam`` has it).
         learning_rate: at the start.
@@ -49,8 +54,8 @@ class Preset:
     """
 
     name: str = "nnunet"
-    network: str = "unet"
-    network_options: Mapping[str, Any] = field(default_factory=dict)
+    network: str = "plain"
+    stages: int | None = None
     dimension: str = "3d"
     optimizer: str = "sgd"
     learning_rate: float = 1e-2
@@ -65,7 +70,7 @@ class Preset:
     normalization: str | None = None
     loss: str = "nnunet"
     beta: float = 0.5
-    delta: float = 1e-5
+    delta: float = 1.0
     alpha: float = 1.0
     erosion: int = 1
     augmentation: str = "nnunet"
@@ -80,7 +85,9 @@ class Preset:
     @property
     def edges(self) -> str:
         """``"inner"``, ``"head"`` or ``"none"``: which edge channels the network has."""
-        return str(self.network_options.get("edge", "none"))
+        from ...networks.catalogue import NETWORKS
+
+        return str(NETWORKS[self.network].extra.get("edge", "none"))
 
     def with_changes(self, **changes: Any) -> Preset:
         """These settings with those that are not ``None`` changed; the patch is dropped where the dimension changes."""
@@ -102,6 +109,10 @@ class Preset:
             value = getattr(self, name)
             if value is not None and value < low:
                 found.append(f"{name} {value} is too few: give {low} or more")
+        if self.network not in NETWORK_NAMES:
+            found.append(f"network {self.network!r} is unknown: use one of {', '.join(NETWORK_NAMES)}")
+        if self.stages is not None and self.stages < 2:
+            found.append(f"stages {self.stages} are too few: give 2 or more")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             found.append(f"learning rate {self.learning_rate} must be above 0")
         if not 0 <= self.beta <= 1:
@@ -126,7 +137,6 @@ class Preset:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, for the plans and the card."""
         content = asdict(self)
-        content["network_options"] = dict(self.network_options)
         content["patch"] = list(self.patch) if self.patch else None
         return content
 
@@ -146,7 +156,6 @@ NNUNET = Preset()
 CSFBU = Preset(
     name="csfbu",
     network="csfbu",
-    network_options={"edge": "inner", "fusion": True},
     dimension="2d",
     schedule="linear",
     epochs=200,
@@ -156,12 +165,13 @@ CSFBU = Preset(
 """CSFBU-Net: SGD 0.01 falling linearly to 0 over 200 epochs, batch 14, slice-wise; alpha 1, beta 0.5, m = 1.
 
 Silent in the document and therefore nnU-Net's: momentum 0.99, weight decay 3e-5, 250 steps an epoch, patch and
-augmentation as planned, deep supervision, delta 1e-5.
+augmentation as planned, deep supervision, delta 1 voxel.
 """
 
 INTEGRATED_ATTENTION = Preset(
     name="integrated-attention",
     network="integrated-attention",
+    stages=5,
     dimension="2d",
     optimizer="adam",
     learning_rate=1e-4,
@@ -175,7 +185,7 @@ INTEGRATED_ATTENTION = Preset(
     augmentation="flips-brightness",
 )
 """Integrated-attention network: Adam 1e-4, weight decay 1e-5, batch 16, 500 epochs, 256 x 256 crops, z-scores, flips
-and brightness; CE + Dice.
+and brightness; CE + Dice; 5 + 5 levels.
 
 Silent in the document: no schedule is named, so the rate is constant; 250 steps an epoch are nnU-Net's. CE + Dice is
 taken as beta 0.5, which differs from their plain sum by a factor that Adam cancels.

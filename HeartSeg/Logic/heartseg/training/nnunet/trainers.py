@@ -16,20 +16,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from ...errors import DeviceError, ModelError
 from ...progress import Reporter
 from .augmentation import adapted
+from .planning import SETTINGS_KEY
 from .presets import Preset
-from .supervision import make_loss
+from .supervision import TrainingLoss
 
 log = logging.getLogger(__name__)
-
-SETTINGS_KEY = "heartseg"
-"""Key of the plans that holds preset, seed and the weights to start from."""
 
 EXPONENTS = {"poly": 0.9, "linear": 1.0, "constant": 0.0}
 """Learning rate = start * (1 - epoch / epochs) ** exponent."""
@@ -93,15 +90,9 @@ class HeartSegTrainer(nnUNetTrainer):
         """nnU-Net's own loss where the preset asks for it and there are no edges, else the documents'."""
         if self.preset.loss == "nnunet" and self.preset.edges == "none":
             return super()._build_loss()
-        loss = make_loss(
-            self.preset, len(self.label_manager.foreground_labels), self.configuration_manager.spacing,
-            self.configuration_manager.batch_dice,
-        )  # fmt: skip
-        if not self.enable_deep_supervision:
-            return loss
-        weights = np.array([1 / 2**i for i in range(len(self._get_deep_supervision_scales()))])
-        weights[-1] = 1e-6 if self.is_ddp and not self._do_i_compile() else 0  # as nnU-Net: the coarsest does not count
-        return DeepSupervisionWrapper(loss, weights / weights.sum())
+        return TrainingLoss(
+            self.preset, len(self.label_manager.foreground_labels), self.configuration_manager.spacing
+        )
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:
         """nnU-Net's transforms, adapted to the preset."""
