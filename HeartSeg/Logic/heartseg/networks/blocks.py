@@ -208,8 +208,8 @@ class Decoder(nn.Module):
         ops, shape: what to build of and how large.
         channels_out: logits.
         deep_supervision: return a list; may be changed at any time (nnU-Net does).
-        joins: one module per level, coarsest first, that makes the 2c channels a stage works on of the skip (c channels),
-            the upsampled features (c) and the features below; None: skip and upsampled features side by side.
+        joins: one module per level, coarsest first, that makes the 2c channels a stage works on of the skip (c
+            channels), the upsampled features (c) and the features below; None: the first two side by side.
     """
 
     def __init__(

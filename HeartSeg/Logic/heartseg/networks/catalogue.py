@@ -114,7 +114,9 @@ def build(
     entry = find(key)
     network_class: Any = pydoc.locate(entry.class_path)
     if network_class is None:
-        raise ImportError(f"network '{key}' needs nnU-Net's classes: pip install --no-deps dynamic-network-architectures")
+        raise ImportError(
+            f"network '{key}' needs nnU-Net's classes: pip install --no-deps dynamic-network-architectures"
+        )
     arguments = {k: _resolve(v) for k, v in entry.arguments(plan).items()}
     network = network_class(
         input_channels=input_channels, num_classes=num_classes, deep_supervision=deep_supervision, **arguments

@@ -20,8 +20,8 @@ class AttentionFusion(nn.Module):
     """Fuse the encoder's features L (``skip``) and the decoder's H (``up``), both (b, c, ...), into (b, 2c, ...).
 
     The channel-attended features are added, L·CAM(L) + H·CAM(H), and so are the spatially attended ones,
-    L·SAM(L) + H·SAM(H). Each sum is concatenated with L + H and convolved to c channels; both results, side by side, go to
-    the decoder stage in place of (H, L).
+    L·SAM(L) + H·SAM(H). Each sum is concatenated with L + H and convolved to c channels; both results, side by side,
+    go to the decoder stage in place of (H, L).
     """
 
     def __init__(self, ops: Operators, channels: int, kernel: Sizes) -> None:

@@ -1,12 +1,13 @@
 """Networks that learn inner edges beside regions: which channel is what, and how edges join their regions again.
 
-With K structures a network has 1 + 2K channels in training, and a target is one map of channel numbers
-(:func:`heartseg.training.edges.split_interior_edge`): 0 is background, k the interior of structure k, K + k its inner edge.
+With K structures a network has 1 + 2K channels in training, and a target is one map of channel numbers: 0 is
+background, k the interior of structure k, K + k its inner edge
+(:func:`heartseg.training.edges.split_interior_edge`).
 
-- ``inner``: all 1 + 2K channels are exclusive, under one softmax. A structure is its interior or its edge, so its logit is
-  the logsumexp of the two; "no edge" is the logsumexp of background and all interiors.
-- ``head``: channels 0..K are background and whole structures, as in any network; the last K are the edges, in a softmax of
-  their own in which "no edge" has the logit 0. Dropping them leaves a stock network.
+- ``inner``: all 1 + 2K channels are exclusive, under one softmax. A structure is its interior or its edge, so its logit
+  is the logsumexp of the two; "no edge" is the logsumexp of background and all interiors.
+- ``head``: channels 0..K are background and whole structures, as in any network; the last K are the edges, in a softmax
+  of their own in which "no edge" has the logit 0. Dropping them leaves a stock network.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ KEYS_PER_AXIS = {2: 8, 3: 4}
 
 
 class ScaleFeatures(nn.Module):
-    """SFA: three receptive fields, added: conv3(conv3(conv1 x)) + conv3(conv1 x) + conv1 x, after max-pooling by a stride.
+    """SFA: three receptive fields, added: conv3(conv3(conv1 x)) + conv3(conv1 x) + conv1 x, after max-pooling.
 
     Every convolution is followed by normalisation and activation. The document does not say how it goes down a level;
     max-pooling is the choice that adds no weights.
@@ -62,8 +62,8 @@ class PooledSelfAttention(nn.Module):
     """SA: out = x + a·x̃ with a = softmax(x·x̃ᵀ / sqrt(c)) and x̃ the positions of x averaged to at most 64.
 
     The document compares each position with every other, x·xᵀ, which is quadratic: 96³ voxels would need 3 TB for one
-    map. Pooled keys make it linear. Its sigma is read as a softmax over the keys: a sum of sigmoids would grow with their
-    number.
+    map. Pooled keys make it linear. Its sigma is read as a softmax over the keys: a sum of sigmoids would grow with
+    their number.
     """
 
     def __init__(self, ops: Operators) -> None:

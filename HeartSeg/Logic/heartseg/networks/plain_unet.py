@@ -19,7 +19,8 @@ class UNet(nn.Module):
     """U-Net of plain convolutions (Isensee et al. 2021), 2D and 3D, built from the arguments that nnU-Net's plans hold.
 
     (b, c, z, y, x) or (b, c, y, x) float to logits with ``num_classes`` channels on the same grid, or, with deep
-    supervision, a list of them at full, 1/2, 1/4, ... resolution. Each axis must be a multiple of its product of strides.
+    supervision, a list of them at full, 1/2, 1/4, ... resolution. Each axis must be a multiple of the product of its
+    strides.
 
     Args:
         input_channels: image channels.

@@ -1,4 +1,4 @@
-"""The U-Net of the tutorials (Ronneberger et al. 2015, in its common form): the baseline that needs least explaining."""
+"""The U-Net of the tutorials (Ronneberger et al. 2015, in its common form): the simplest baseline."""
 
 from __future__ import annotations
 
@@ -79,9 +79,10 @@ def pad_to(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
 class TutorialUNet(UNet):
     """Double conv-BN-ReLU, max-pooling, linear interpolation up with padding; any input size, 2D and 3D.
 
-    Of the plan it takes stages, features, kernels and strides. Two convolutions a stage, batch normalisation and ReLU are
-    what makes it the tutorials' network, so ``n_conv_per_stage``, ``norm_op`` and ``nonlin`` count for nothing. In 3D it
-    halves the grid ``levels_3d`` times at most, as the tutorials' does; deep supervision then returns as many outputs.
+    Of the plan it takes stages, features, kernels and strides. Two convolutions a stage, batch normalisation and ReLU
+    are what makes it the tutorials' network, so ``n_conv_per_stage``, ``norm_op`` and ``nonlin`` count for nothing. In
+    3D it halves the grid ``levels_3d`` times at most, as the tutorials' does; deep supervision then returns as many
+    outputs.
     """
 
     def __init__(self, *args: Any, levels_3d: int = LEVELS_3D, **plans: Any) -> None:

@@ -1,6 +1,6 @@
 """Inner edges of structures, made from label maps while training runs: 2D and 3D, on any device.
 
-A structure's mask x is eroded m times to its interior; the inner edge is what the erosion took. Inner edges of different
+A structure's mask is eroded m times to its interior; the inner edge is what the erosion took. Inner edges of different
 structures never overlap, though the structures touch (docs/explanation/csfbu-net.md).
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 
@@ -20,9 +21,9 @@ MOST_STEPS = 3
 def erosion_schedule(spacing: Sequence[float], m: int) -> list[tuple[int, ...]]:
     """Voxels to erode along each axis in each of m steps.
 
-    One step is the finest in-plane spacing h (of the last two axes), so after i steps an axis of spacing s has been eroded
-    by the whole number of voxels nearest to i·h/s, ties down. On an isotropic grid that is one voxel a step, the plain
-    erosion by a cross; across slices 5 times as thick as h it is none for m <= 2 and one for m = 3.
+    One step is the finest in-plane spacing h (of the last two axes), so after i steps an axis of spacing s has been
+    eroded by the whole number of voxels nearest to i·h/s, ties down. On an isotropic grid that is one voxel a step, the
+    plain erosion by a cross; across slices 5 times as thick as h it is none for m <= 2 and one for m = 3.
 
     Args:
         spacing: of the label map's axes, (z, y, x) or (y, x), mm.
@@ -37,7 +38,7 @@ def erosion_schedule(spacing: Sequence[float], m: int) -> list[tuple[int, ...]]:
         raise ValueError(f"spacing is {tuple(spacing)}: it must be 2 or 3 positive numbers of mm")
     step = min(spacing[-2:])
     reached = [[math.ceil(i * step / s - 0.5 - 1e-6) for s in spacing] for i in range(m + 1)]
-    return [tuple(b - a for a, b in zip(*pair, strict=True)) for pair in zip(reached, reached[1:], strict=False)]
+    return [tuple(b - a for a, b in zip(*pair, strict=True)) for pair in pairwise(reached)]
 
 
 def edge_map(
@@ -53,8 +54,8 @@ def edge_map(
         ignore: label of voxels that do not count.
 
     Returns:
-        Same shape and dtype: 0 where there is no edge, else the structure; ``ignore`` stays. What lies beyond the image or
-        is ignored is unknown, so it is taken to continue the structure: a heart that a patch cuts gets no edge there.
+        Same shape and dtype: 0 where there is no edge, else the structure; ``ignore`` stays. What is ignored or lies
+        beyond the image is unknown and taken to continue the structure: a heart that a patch cuts gets no edge there.
 
     Raises:
         ValueError: a label above ``n_classes`` or below 0, or the spacing does not fit the labels.
@@ -71,9 +72,9 @@ def edge_map(
 def inner_edges(
     labels: torch.Tensor, spacing: Sequence[float], m: int, n_classes: int, ignore: int = IGNORE
 ) -> torch.Tensor:
-    """Inner edges as masks: (b, n_classes, z, y, x) or (b, n_classes, y, x) bool, structure 1 first; see :func:`edge_map`.
+    """Inner edges as masks, (b, n_classes, z, y, x) or (b, n_classes, y, x) bool, structure 1 first.
 
-    No voxel belongs to two of them; ignored voxels belong to none.
+    No voxel belongs to two of them, ignored voxels to none. Arguments and errors as :func:`edge_map`.
     """
     edges = edge_map(labels, spacing, m, n_classes, ignore)
     wanted = torch.arange(1, n_classes + 1, device=labels.device).to(labels.dtype)
