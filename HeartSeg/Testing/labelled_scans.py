@@ -58,7 +58,7 @@ def as_mmwhs(labels: np.ndarray, stray: bool = False) -> np.ndarray:
 
 
 def make_mmwhs(home: Path, n: int = 4, spacing: tuple[float, float, float] = (4.0, 4.0, 5.0)) -> Path:
-    """MM-WHS's file names, label values and odd orientations; case 1002 has stray 421s; one test scan without labels."""
+    """MM-WHS's names, label values and odd orientations; case 1002 has stray 421s; one test scan has no labels."""
     home.mkdir(parents=True, exist_ok=True)
     for k in range(n):
         labels, geometry, image = phantom_case(k, spacing, ODD_DIRECTIONS[k % len(ODD_DIRECTIONS)])
@@ -71,7 +71,7 @@ def make_mmwhs(home: Path, n: int = 4, spacing: tuple[float, float, float] = (4.
 
 
 def write_slicer_segmentation(labels: np.ndarray, geometry: Geometry, path: Path, names: dict[int, str]) -> Path:
-    """A ``.seg.nrrd`` of two layers, as Slicer writes overlapping segments: odd labels in the first, even in the second.
+    """A ``.seg.nrrd`` of two layers, as Slicer writes overlapping segments: odd labels in the first, even in the other.
 
     Args:
         names: label -> the segment's name.

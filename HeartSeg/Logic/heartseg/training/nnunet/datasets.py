@@ -148,7 +148,7 @@ def _paired(layout: str, images: Mapping[str, Path], labels: Mapping[str, Path])
 
 
 def _data_list(path: Path) -> Listing:
-    """MONAI's data list: ``{"training": [{"image": ..., "label": ..., "fold": 0}, ...]}``, paths from the file's folder.
+    """MONAI's data list: ``{"training": [{"image": ..., "label": ..., "fold": 0}, ...]}``, paths from its folder.
 
     https://docs.monai.io/en/stable/data.html (``load_decathlon_datalist``); ``fold`` as Auto3DSeg has it.
     """

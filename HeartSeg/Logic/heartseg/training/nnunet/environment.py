@@ -14,6 +14,7 @@ import os
 import sys
 import types
 from collections.abc import Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ from ...progress import Reporter
 
 log = logging.getLogger(__name__)
 
+N_LOADERS = "nnUNet_n_proc_DA"
+"""nnU-Net's variable for the number of processes that make batches."""
+
+EXTERNAL_VARIABLE = "nnUNet_extTrainer"
 EXTERNAL = Path(__file__).with_name("external")
 """Folder for ``nnUNet_extTrainer``: where nnU-Net's own commands find HeartSeg's trainer (nnunetv2 2.8.0 and newer)."""
 
@@ -56,10 +61,10 @@ def nnunet_environment(out: Path, loaders: int | None) -> Iterator[None]:
         "nnUNet_raw": str(out / "raw"),
         "nnUNet_preprocessed": str(out / "preprocessed"),
         "nnUNet_results": str(out / "results"),
-        "nnUNet_extTrainer": os.pathsep.join(filter(None, (str(EXTERNAL), os.environ.get("nnUNet_extTrainer")))),
+        "nnUNet_extTrainer": os.pathsep.join(filter(None, (str(EXTERNAL), os.environ.get(EXTERNAL_VARIABLE)))),
     }
     if loaders is not None:
-        wanted["nnUNet_n_proc_DA"] = str(loaders)
+        wanted[N_LOADERS] = str(loaders)
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
@@ -75,12 +80,12 @@ def nnunet_environment(out: Path, loaders: int | None) -> Iterator[None]:
 @contextlib.contextmanager
 def planning_environment() -> Iterator[None]:
     """Planning sets torch's threads to ``nnUNet_n_proc_DA`` and fails on 0: unset while it runs."""
-    before = os.environ.pop("nnUNet_n_proc_DA", None)
+    before = os.environ.pop(N_LOADERS, None)
     try:
         yield
     finally:
         if before is not None:
-            os.environ["nnUNet_n_proc_DA"] = before
+            os.environ[N_LOADERS] = before
 
 
 class _Lines(io.TextIOBase):
@@ -124,7 +129,9 @@ def prints_logged(path: Path) -> Iterator[None]:
 class _ThreadContext:
     """Stands in for ``multiprocessing.get_context("spawn")``: pools of threads, which start at once."""
 
-    Pool = staticmethod(multiprocessing.pool.ThreadPool)
+    @staticmethod
+    def Pool(processes: int | None = None) -> multiprocessing.pool.ThreadPool:
+        return multiprocessing.pool.ThreadPool(1)
 
 
 @contextlib.contextmanager
@@ -136,14 +143,20 @@ def threads_for_processes(active: bool) -> Iterator[None]:
     if not active:
         yield
         return
+    import torch
+
+    trainer = import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
+    export = trainer.export_prediction_from_logits
     stand_in: Any = types.SimpleNamespace(get_context=lambda method=None: _ThreadContext, Pool=_ThreadContext.Pool)
     modules = [import_module(name) for name in _WITH_PROCESSES]
     before = [module.multiprocessing for module in modules]  # type: ignore[attr-defined]
     for module in modules:
         module.multiprocessing = stand_in  # type: ignore[attr-defined]
+    trainer.export_prediction_from_logits = partial(export, num_threads_torch=torch.get_num_threads())
     try:
         yield
     finally:
+        trainer.export_prediction_from_logits = export
         for module, real in zip(modules, before, strict=True):
             module.multiprocessing = real  # type: ignore[attr-defined]
 

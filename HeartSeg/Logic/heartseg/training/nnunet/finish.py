@@ -118,7 +118,7 @@ def promised_orientation(facts: Mapping[str, Any]) -> str | None:
 
 
 def tested_on(training: Training, plans: Mapping[str, Any]) -> dict[str, Any]:
-    """The card's entry for the cross-validation: Dice over the held-out cases, each predicted by the fold without it."""
+    """The card's entry for the cross-validation: Dice of the held-out cases, each predicted by the fold without it."""
     from .run import cross_validation
 
     dice = cross_validation(training, plans, training.folds)
@@ -129,8 +129,8 @@ def tested_on(training: Training, plans: Mapping[str, Any]) -> dict[str, Any]:
         "dice": {k: spread([d[k] for d in dice.values() if k in d]) for k in keys},
         "mean_dice": spread([mean(d.values()) for d in dice.values() if d]),
         "per_case": dice,
-        "note": "each case predicted by the one network that was not trained on it, mirrored copies averaged, nnU-Net's "
-        "own prediction",
+        "note": "each case predicted by the one network that was not trained on it, mirrored copies averaged, by "
+        "nnU-Net itself",
     }
 
 

@@ -17,6 +17,10 @@ from .environment import bars_reported, planning_environment, threads_for_proces
 from .presets import Preset
 
 BASE_PLANS = "nnUNetPlans"
+INTENSITIES_PER_CASE = 500_000
+"""Foreground voxels drawn per case for nnU-Net's intensity statistics. nnU-Net draws 100 million in all, however few
+cases there are: half a minute and gigabytes for four small scans. The mean's error is a thousandth of the SD here."""
+
 SETTINGS_KEY = "heartseg"
 """Key of the plans that holds preset, seed and the weights to start from."""
 
@@ -41,7 +45,9 @@ def plan(out: Path, processes: int, reporter: Reporter) -> dict[str, Any]:
         threads_for_processes(processes == 1),
         bars_reported("fingerprint", cases, reporter),
     ):
-        DatasetFingerprintExtractor(DATASET_ID, processes).run(overwrite_existing=False)
+        extractor = DatasetFingerprintExtractor(DATASET_ID, processes)
+        extractor.num_foreground_voxels_for_intensitystats = min(10e7, INTENSITIES_PER_CASE * cases)
+        extractor.run(overwrite_existing=False)
         with torch.device("meta"):  # networks are built for their sizes only: no memory, no initial weights
             ExperimentPlanner(DATASET_ID).plan_experiment()
     return read_json(home / f"{BASE_PLANS}.json")
@@ -138,10 +144,9 @@ def preprocess(out: Path, plans: Mapping[str, Any], processes: int, reporter: Re
         InputError: nnU-Net cannot preprocess the data.
     """
     home = out / "preprocessed" / DATASET_NAME
-    (configuration_name, configuration), = plans["configurations"].items()
+    ((configuration_name, configuration),) = plans["configurations"].items()
     write_json(home / f"{plans['plans_name']}.json", plans)
-    folder = home / configuration["data_identifier"]
-    done = folder / ".heartseg-done"
+    done = home / f"{configuration['data_identifier']}.done"
     cases = read_json(out / "raw" / DATASET_NAME / "dataset.json")["dataset"]
     if done.is_file():
         return

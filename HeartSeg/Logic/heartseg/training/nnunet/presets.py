@@ -151,7 +151,7 @@ class Preset:
 
 
 NNUNET = Preset()
-"""nnU-Net v2's own defaults (nnunetv2 2.8, ``nnUNetTrainer``): nothing is changed but that the network may be chosen."""
+"""nnU-Net v2's own defaults (nnunetv2 2.8, ``nnUNetTrainer``); only the network may be another."""
 
 CSFBU = Preset(
     name="csfbu",

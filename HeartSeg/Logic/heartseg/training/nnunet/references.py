@@ -59,7 +59,7 @@ def _known_set(array: np.ndarray, path: Path) -> Mapping[int, str]:
     shown = ", ".join(map(str, strange[:8])) if strange else "of both 1-7 and MM-WHS"
     raise InputError(
         f"labels {shown} of {path.name!r} mean no structure (known are 1-7 and MM-WHS's "
-        f"{', '.join(map(str, LABEL_SETS['mmwhs']))}): say which is which with --labels \"1=LV,2=MYO\", which makes the "
+        f'{", ".join(map(str, LABEL_SETS["mmwhs"]))}): say which is which with --labels "1=LV,2=MYO", which makes the '
         "others background"
     )
 

@@ -301,9 +301,7 @@ def _newest(folder: Path) -> Path:
     return final if final.is_file() else folder / "checkpoint_latest.pth"
 
 
-def _train_on_gpus(
-    training: Training, plans: Mapping[str, Any], fold: int, started: bool, reporter: Reporter
-) -> None:
+def _train_on_gpus(training: Training, plans: Mapping[str, Any], fold: int, started: bool, reporter: Reporter) -> None:
     """nnU-Net's own DDP: it looks the trainer up by its name, in the folder of ``nnUNet_extTrainer``."""
     import torch
     from nnunetv2.run.run_training import run_training
@@ -331,15 +329,19 @@ def _remember(training: Training) -> None:
     now = _fingerprint(training)
     if not path.is_file():
         if any(p.name != "train.log" for p in training.out.iterdir()):
-            raise OutputError(f"folder {str(training.out)!r} is not empty and holds no training: choose another with -o")
+            raise OutputError(
+                f"folder {str(training.out)!r} is not empty and holds no training: choose another with -o"
+            )
         write_json(path, now)
         return
     before = read_json(path)
     different = [k for k in now if before.get(k) != now[k]]
     if different:
         key = different[0]
-        raise SettingsError(f"{str(training.out)!r} holds a training with {key} {before.get(key)!r:.80}, not "
-                            f"{now[key]!r:.80}: choose another folder with -o, or repeat the command that began it")  # fmt: skip
+        raise SettingsError(
+            f"{str(training.out)!r} holds a training with {key} {before.get(key)!r:.80}, not {now[key]!r:.80}: choose "
+            "another folder with -o, or repeat the command that began it"
+        )
 
 
 def _fingerprint(training: Training) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from ...errors import DeviceError, ModelError
 from ...progress import Reporter
 from .augmentation import adapted
+from .curves import draw_progress
 from .planning import SETTINGS_KEY
 from .presets import Preset
 from .supervision import TrainingLoss
@@ -60,6 +61,7 @@ class HeartSegTrainer(nnUNetTrainer):
         self.oversample_foreground_percent = preset.oversample
         self.enable_deep_supervision = preset.deep_supervision
         self.save_every = 1
+        self.logger.plot_progress_png = self._draw_progress  # nnU-Net's own picture takes longer than a short epoch
         self._random_state: dict[str, Any] | None = None
         self._steps_done = 0
         seed_everything(int(settings["seed"]) + 1000 * (fold if isinstance(fold, int) else 99) + self.local_rank)
@@ -72,7 +74,7 @@ class HeartSegTrainer(nnUNetTrainer):
             load_start_weights(self._bare_network(), Path(self.start_from))
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
-        """The preset's optimiser; the rate is set at the start of every epoch, so that it does not depend on history."""
+        """The preset's optimiser; the rate follows from the epoch's number alone, so that resuming cannot shift it."""
         preset, parameters = self.preset, self.network.parameters()
         optimizer: torch.optim.Optimizer
         if preset.optimizer == "adam":
@@ -90,9 +92,7 @@ class HeartSegTrainer(nnUNetTrainer):
         """nnU-Net's own loss where the preset asks for it and there are no edges, else the documents'."""
         if self.preset.loss == "nnunet" and self.preset.edges == "none":
             return super()._build_loss()
-        return TrainingLoss(
-            self.preset, len(self.label_manager.foreground_labels), self.configuration_manager.spacing
-        )
+        return TrainingLoss(self.preset, len(self.label_manager.foreground_labels), self.configuration_manager.spacing)
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:
         """nnU-Net's transforms, adapted to the preset."""
@@ -110,7 +110,7 @@ class HeartSegTrainer(nnUNetTrainer):
             return super().train_step(batch)
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """nnU-Net's own; a network in evaluation mode has no edge channels, so its pseudo Dice is that of structures."""
+        """nnU-Net's own: in evaluation mode a network has no edge channels, so its pseudo Dice is of structures."""
         self._advance()
         with self._memory_advice():
             return super().validation_step(batch)
@@ -151,6 +151,12 @@ class HeartSegTrainer(nnUNetTrainer):
         if isinstance(filename_or_checkpoint, str):  # of this user's own training: nnU-Net has unpickled it already
             content = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False)
             self._random_state = content.get("random_state")
+
+    def _draw_progress(self, output_folder: str) -> None:
+        title = f"{self.plans_manager.plans_name}, fold {self.fold}"
+        keys = [k for k in self.dataset_json["labels"] if k != "background"]
+        logged = self.logger.local_logger.my_fantastic_logging
+        draw_progress(logged, keys, title, Path(output_folder) / "progress.png")
 
     def _bare_network(self) -> torch.nn.Module:
         """The network without the wrappers of DDP and torch.compile."""
