@@ -26,6 +26,8 @@ from .checking import CheckedCase, CheckedData, load_case
 DATASET_ID, DATASET_NAME = 501, "Dataset501_HeartSeg"
 FILE_ENDING = ".nii.gz"
 ORIENTATIONS = ("keep", "lps")
+REPAIRED = ("direction-sheared", "nan-replaced", "spacing-disagrees", "orientation-unknown")
+"""Findings on reading after which the scan is not what its file says to nnU-Net: it is written anew."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ def _convert_case(checked: CheckedCase, layout: Layout, home: Path, labels: Mapp
     turn = layout.orientation == "lps" and geometry.orientation != "LPS"
     if turn:
         array, geometry = np.ascontiguousarray(flip.apply(array)), turned
-    if not turn and not volume.findings and checked.case.image.name.endswith(FILE_ENDING):
+    as_stored = not any(f.code in REPAIRED for f in volume.findings)
+    if not turn and as_stored and checked.case.image.name.endswith(FILE_ENDING):
         _link(checked.case.image, image, layout.copy)
     else:
         stored = np.ascontiguousarray(flip.apply(volume.array)) if turn else volume.array

@@ -27,6 +27,7 @@ from .presets import CSFBU, Preset
 log = logging.getLogger(__name__)
 
 TRAINER = "HeartSegTrainer"
+LOG_NAME, RECORD_NAME = "train.log", "training.json"
 MODALITIES = ("CT", "MR")
 
 
@@ -183,12 +184,12 @@ def prepared(training: Training, reporter: Reporter) -> Iterator[dict[str, Any]]
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write to {str(out)!r}: {error.strerror or error}; choose another folder") from error
+    _refuse_another_training(training)
     with (
-        prints_logged(out / "train.log"),
+        prints_logged(out / LOG_NAME),
         nnunet_environment(out, _loaders(training.machine)),
         _torch_threads(training.machine.threads),
     ):
-        _remember(training)
         if not (out / "raw" / DATASET_NAME / "dataset.json").is_file():
             _convert(training, reporter)
         yield planning.plan(out, training.machine.processes, reporter)
@@ -204,6 +205,7 @@ def _convert(training: Training, reporter: Reporter) -> None:
     options = training.data
     data = check_data(options, reporter)
     refuse_bad_data(data, options.folds, options.skip_bad)
+    write_json(training.out / RECORD_NAME, _fingerprint(training))  # from here on the folder is this training's
     structures = tuple(k for k in data.structures if options.structures is None or k in options.structures)
     channel = options.modality or _common_modality(data)
     layout = Layout(structures, channel or "image", options.orientation, options.copy)
@@ -323,18 +325,16 @@ def _train_on_gpus(training: Training, plans: Mapping[str, Any], fold: int, star
             raise DeviceError(lines[-1].partition("DeviceError: ")[2]) from error
 
 
-def _remember(training: Training) -> None:
-    """Write down what is trained here; refuse a folder in which something else was begun."""
-    path = training.out / "training.json"
-    now = _fingerprint(training)
+def _refuse_another_training(training: Training) -> None:
+    """Leave a folder alone in which something else was begun, or that holds other things."""
+    path = training.out / RECORD_NAME
     if not path.is_file():
-        if any(p.name != "train.log" for p in training.out.iterdir()):
+        if any(p.name != LOG_NAME for p in training.out.iterdir()):
             raise OutputError(
                 f"folder {str(training.out)!r} is not empty and holds no training: choose another with -o"
             )
-        write_json(path, now)
         return
-    before = read_json(path)
+    before, now = read_json(path), _fingerprint(training)
     different = [k for k in now if before.get(k) != now[k]]
     if different:
         key = different[0]
