@@ -55,14 +55,22 @@ def check_nnunet() -> None:
 
 
 @contextlib.contextmanager
-def nnunet_environment(out: Path, loaders: int | None) -> Iterator[None]:
-    """nnU-Net's folders below ``out``, and ``loaders`` processes that make batches (0: none, ``None``: its choice)."""
+def nnunet_environment(out: Path, loaders: int | None, processes: int) -> Iterator[None]:
+    """nnU-Net's folders below ``out``, and how many processes it may start.
+
+    Args:
+        out: folder of the training.
+        loaders: processes that make batches (0: none, ``None``: nnU-Net's choice).
+        processes: for preprocessing, export and scores; nnU-Net reads it when it is imported first.
+    """
     wanted = {
         "nnUNet_raw": str(out / "raw"),
         "nnUNet_preprocessed": str(out / "preprocessed"),
         "nnUNet_results": str(out / "results"),
         "nnUNet_extTrainer": os.pathsep.join(filter(None, (str(EXTERNAL), os.environ.get(EXTERNAL_VARIABLE)))),
     }
+    if processes > 1:
+        wanted["nnUNet_def_n_proc"] = str(processes)
     if loaders is not None:
         wanted[N_LOADERS] = str(loaders)
     before = {name: os.environ.get(name) for name in wanted}

@@ -187,7 +187,7 @@ def prepared(training: Training, reporter: Reporter) -> Iterator[dict[str, Any]]
     _refuse_another_training(training)
     with (
         prints_logged(out / LOG_NAME),
-        nnunet_environment(out, _loaders(training.machine)),
+        nnunet_environment(out, _loaders(training.machine), training.machine.processes),
         _torch_threads(training.machine.threads),
     ):
         if not (out / "raw" / DATASET_NAME / "dataset.json").is_file():
@@ -390,5 +390,5 @@ def cross_validation(training: Training, plans: Mapping[str, Any], folds: Sequen
         for case in summary["metric_per_case"]:
             name = Path(case["prediction_file"]).name.removesuffix(".nii.gz")
             metrics = {keys[int(value) - 1]: m["Dice"] for value, m in case["metrics"].items()}
-            found[name] = {k: float(d) for k, d in metrics.items() if d == d}
+            found[name] = {k: float(d) for k, d in metrics.items() if d is not None and d == d}  # NaN: nowhere
     return found

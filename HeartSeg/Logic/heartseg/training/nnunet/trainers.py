@@ -141,9 +141,12 @@ class HeartSegTrainer(nnUNetTrainer):
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
             "random_state": random_state(),
         }
-        part = f"{filename}.part-{os.getpid()}"
-        torch.save(checkpoint, part)
-        Path(part).replace(filename)
+        part = Path(f"{filename}.part-{os.getpid()}")
+        try:
+            torch.save(checkpoint, part)
+            part.replace(filename)
+        finally:
+            part.unlink(missing_ok=True)
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """nnU-Net's own, and the state of the random generators, which is put in place when training starts."""
