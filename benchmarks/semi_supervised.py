@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from _common import markdown, summarise, write_json
 from _slices import SmallUNet, labels_of, move, segmentation_loss, vary
-from translation import as_ct_slices, mean_dice
 
 from heartseg import __version__
 from heartseg.training.fixmatch import FixMatchSettings, fixmatch_loss
 from heartseg.volume import read_volume
+from translation import as_ct_slices, mean_dice
 
 ROWS = ("labelled scans alone", "with pseudo-labels", "labelled scans alone, steps x 3")
 
@@ -82,7 +82,9 @@ def run(args: argparse.Namespace, row: str, seed: int, files: list[Path], tests:
     start = time.process_time()
     steps = args.steps * (3 if row == ROWS[2] else 1)
     network, shares = train_row(labelled, others if row == ROWS[1] else None, steps, seed)
-    scores = {t.name.partition("-")[0]: mean_dice(network, as_ct_slices(read_volume(t).array), labels_of(t)) for t in tests}
+    scores = {
+        t.name.partition("-")[0]: mean_dice(network, as_ct_slices(read_volume(t).array), labels_of(t)) for t in tests
+    }
     record = {"scores": scores, "cpu_minutes": round((time.process_time() - start) / 60, 2), "confident": shares}
     kept.write_text(json.dumps(record))
     return record
@@ -106,15 +108,22 @@ def main(argv: list[str] | None = None) -> int:
     table = {row: summarise(list(v.mean(0))) | {"each_seed": list(v.mean(1))} for row, v in each.items()}
     print(markdown(["Dice on CT", "scenes", "mean", "SD over scenes"],
                    [(row, t["n"], t["mean"], t["sd"]) for row, t in table.items()]))  # fmt: skip
-    record: dict[str, Any] = {"heartseg": __version__, "labelled_scenes": args.labelled, "steps": args.steps, "rows": table}
+    record: dict[str, Any] = {
+        "heartseg": __version__,
+        "labelled_scenes": args.labelled,
+        "steps": args.steps,
+        "rows": table,
+    }
     for other in (ROWS[0], ROWS[2]):
         gain = each[ROWS[1]] - each[other]
         sd = float(gain.mean(0).std(ddof=1))
         facts = {"mean": float(gain.mean()), "sd_over_scenes": sd, "standard_error": sd / np.sqrt(gain.shape[1]),
                  "each_seed": list(gain.mean(1))}  # fmt: skip
         record[f"gain over {other}"] = facts
-        print(f"gain over {other}: {facts['mean']:+.3f} (SD over scenes {sd:.3f}, standard error "
-              f"{facts['standard_error']:.3f}; seeds {', '.join(f'{v:+.3f}' for v in facts['each_seed'])})")
+        print(
+            f"gain over {other}: {facts['mean']:+.3f} (SD over scenes {sd:.3f}, standard error "
+            f"{facts['standard_error']:.3f}; seeds {', '.join(f'{v:+.3f}' for v in facts['each_seed'])})"
+        )
     record["runs"] = runs
     write_json(args.json, record)
     return 0

@@ -5,8 +5,8 @@ the training scenes are seen as CTA (with labels: a 2D U-Net learns on them), th
 labels); the CycleGAN learns from both, unpaired. Tested on scenes of shape-model subjects 15 and 16, which no training
 scene is made from: Dice of the U-Net, mean of seven structures, on raw MR (its 0.5th and 99.5th percentile laid on the
 CT window's ends), histogram-matched MR (SimpleITK, reference: all training CTs), translated MR, and true CT of the same
-scenes (the ceiling). One MR protocol, as one hospital's scans are: bSSFP without fat suppression (``--fat``). Slices of
-64 pixels at 3 mm about the heart; what is larger and finer was not tried. Stopped at any time, the same command goes on.
+scenes (the ceiling). One MR protocol, as one hospital's scans are: bSSFP without fat suppression (``--fat``). Slices
+of 64 pixels at 3 mm about the heart; what is larger and finer was not tried. Stopped, the same command goes on.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import json
 import logging
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from _common import markdown, structure_dice, summarise, write_json
-from _slices import SIZE, SPACING, ct_look, labels_of, make_volumes, mr_look, predict, train_unet
+from _slices import SIZE, SPACING, SmallUNet, ct_look, labels_of, make_volumes, mr_look, predict, train_unet
 
 from heartseg import __version__
 from heartseg.synthesis.hearts import VALIDATION_SUBJECTS
@@ -92,8 +93,6 @@ def pooled(files: list[Path]) -> Any:
 
 def segmenter(args: argparse.Namespace, files: list[Path], seed: int) -> torch.nn.Module:
     """The U-Net of a seed, trained on CT slices once."""
-    from _slices import SmallUNet
-
     path = args.work / f"unet-{seed}.pt"
     if path.is_file():
         network = SmallUNet()
@@ -135,8 +134,6 @@ def run_seed(args: argparse.Namespace, seed: int, volumes: dict[str, list[Path]]
     start = time.process_time()
     network = segmenter(args, volumes["ct"], seed)
     print(f"seed {seed}: U-Net, {cpu_minutes(start)} CPU min", flush=True)
-    from dataclasses import replace
-
     settings = replace(SETTINGS, steps=args.steps, seed=seed, edges=args.edges)
     out = args.work / f"cyclegan-{seed}"
     train(volumes["mr"], volumes["ct"], out, settings, device="cpu", sheet_every=250)
@@ -145,7 +142,12 @@ def run_seed(args: argparse.Namespace, seed: int, volumes: dict[str, list[Path]]
         mr.name.partition("-")[0]: score(network, translator, mr, ct, reference)
         for mr, ct in zip(volumes["test-mr"], volumes["test-ct"], strict=True)
     }
-    record = {"seed": seed, "settings": settings.to_dict(), "seconds": translator.model.facts["seconds"], "scenes": rows}
+    record = {
+        "seed": seed,
+        "settings": settings.to_dict(),
+        "seconds": translator.model.facts["seconds"],
+        "scenes": rows,
+    }
     kept.write_text(json.dumps(record, indent=1))
     return record
 
@@ -185,13 +187,13 @@ def tell(found: dict[str, Any]) -> None:
     print(markdown(heads, rows))
     g = found["gain_over_histogram_matching"]
     print(f"""
-translated minus matched, paired: {g['mean']:+.3f} over {g['n_scenes']} scenes and {g['n_seeds']} seeds (better in \
-{g['scenes_better']} scenes, least {g['least']:+.3f}).
-  against the SD of the differences over scenes, {g['sd_over_scenes']:.3f}: {g['in_sd_over_scenes']:.1f} SD (is it so in \
-nearly every scan?)
-  against the SD of their mean (standard error), {g['standard_error']:.3f}: {g['in_standard_errors']:.1f} SD (is the mean \
-above chance?)
-  over seeds: {', '.join(f'{v:+.3f}' for v in g['each_seed'])}""")
+translated minus matched, paired: {g["mean"]:+.3f} over {g["n_scenes"]} scenes and {g["n_seeds"]} seeds (better in \
+{g["scenes_better"]} scenes, least {g["least"]:+.3f}).
+  against the SD of the differences over scenes, {g["sd_over_scenes"]:.3f}: {g["in_sd_over_scenes"]:.1f} SD (is it so \
+in nearly every scan?)
+  against the SD of their mean (standard error), {g["standard_error"]:.3f}: {g["in_standard_errors"]:.1f} SD (is the \
+mean above chance?)
+  over seeds: {", ".join(f"{v:+.3f}" for v in g["each_seed"])}""")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -204,7 +206,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=SETTINGS.steps, help="of the CycleGAN (default: %(default)s)")
     parser.add_argument("--unet-steps", type=int, default=900)
-    parser.add_argument("--edges", type=float, default=SETTINGS.edges, help="weight of the edge term (default: %(default)s)")
+    parser.add_argument(
+        "--edges", type=float, default=SETTINGS.edges, help="weight of the edge term (default: %(default)s)"
+    )
     parser.add_argument("--fat", choices=["bright", "mixed", "dark"], default="bright", help="fat of the MR protocol")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)

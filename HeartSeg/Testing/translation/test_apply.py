@@ -121,7 +121,7 @@ def test_the_card_holds_the_hash_of_the_weights(trained):
 def test_truncated_weights_are_refused_by_their_hash(copied):
     path = next(copied.glob("mr2ct-*.pth"))
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ModelError, match="has SHA-256 .* the file was changed or damaged"):
+    with pytest.raises(ModelError, match=r"has SHA-256 .* the file was changed or damaged"):
         Translator(copied, device="cpu")
 
 

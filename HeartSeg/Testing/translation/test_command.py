@@ -13,10 +13,10 @@ from command_lines import environment, tree
 from heartseg.cli.main import main
 from heartseg.volume import read_volume
 
-SMALL = (
-    "--blocks 1 --filters 4 --critic-filters 4 --patch 32 --spacing 5 --epochs 1 --constant-epochs 0 --device cpu "
-    "--sheet-every 20 --threads 1"
-).split()
+SMALL = [
+    "--blocks=1", "--filters=4", "--critic-filters=4", "--patch=32", "--spacing=5", "--epochs=1", "--constant-epochs=0",
+    "--device=cpu", "--sheet-every=20", "--threads=1",
+]  # fmt: skip
 
 
 def test_train_apply_and_join_in_three_commands(scans, tmp_path, capsys):
@@ -30,7 +30,9 @@ def test_train_apply_and_join_in_three_commands(scans, tmp_path, capsys):
     assert main(["translate", "apply", str(out), str(scans["MR"][0]), "-o", str(made), "--device", "cpu"]) == 0
     assert read_volume(made).geometry == read_volume(scans["MR"][0]).geometry
     many = tmp_path / "many"
-    assert main(["translate", "apply", str(out), str(ct), "-o", str(many), "--direction", "ct2mr", "--device", "cpu"]) == 0
+    assert (
+        main(["translate", "apply", str(out), str(ct), "-o", str(many), "--direction", "ct2mr", "--device", "cpu"]) == 0
+    )
     assert tree(many) == {f"ct{n}_image.nii.gz" for n in (10, 11, 12)}
 
     labels = mr.parent / "labels"
@@ -57,6 +59,7 @@ def test_existing_files_are_kept_unless_asked(scans, trained, tmp_path, capsys):
         ("CT", "MR", "the MR scans come first and the CT scans second"),
         ("empty", "CT", "is empty"),
         ("flat", "CT", "is a 2D image"),
+        ("MR", "empty", "is empty"),
         ("nothing", "CT", "does not exist"),
         ("single", "CT", "1 MR scan given"),
     ],
@@ -92,6 +95,14 @@ def test_bad_settings_are_refused_before_anything_is_read(scans, tmp_path, capsy
         assert main(["translate", "train", *folders, "-o", str(tmp_path / "out"), *SMALL, *option]) == 2
         assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_knows_what_the_room_offers():
+    from heartseg.cli import translate
+    from heartseg.translation import model, presets
+
+    assert set(translate.PRESETS) == set(presets.PRESETS)
+    assert set(translate.DIRECTIONS) == set(model.DIRECTIONS)
 
 
 def test_the_command_line_loads_neither_torch_nor_the_room_until_it_is_used():

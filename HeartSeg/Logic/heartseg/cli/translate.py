@@ -14,6 +14,7 @@ from ..progress import Reporter
 from .cases import is_batch, list_cases
 from .exits import EXIT_FAILED, EXIT_OK, stop_token, warn
 from .progress import ProgressBar
+from .segment import parse_frame
 
 if TYPE_CHECKING:
     from ..translation.presets import Settings
@@ -22,17 +23,17 @@ PRESETS = ("reference", "document")
 DIRECTIONS = ("mr2ct", "ct2mr")
 
 _DESCRIPTION = """\
-Turn MR into CT (or CT into MR) with a CycleGAN that learns from unpaired, unlabelled scans, so that labelled scans of one
-modality can join a training set of the other. What it makes is training data: an image of what CT looks like, not what
-this patient's CT would show. Never read it as an image."""
+Turn MR into CT (or CT into MR) with a CycleGAN that learns from unpaired, unlabelled scans, so that labelled scans of
+one modality can join a training set of the other. What it makes is training data: an image of what CT looks like, not
+what this patient's CT would show. Never read it as an image."""
 
 _TRAIN = """\
 Train both directions on folders of scans (or DICOM folders); they need be neither paired nor labelled. Stopped at any
-time, the same command goes on. OUT/model is the model, OUT/sheets holds pictures made while it trains: a row a slice, MR
-first; in each row source, translation, and what comes back.
+time, the same command goes on. OUT/model is the model, OUT/sheets holds pictures made while it trains: a row a slice,
+MR first; in each row source, translation, and what comes back.
 
-Presets: reference (the CycleGAN paper: ResNet-9, least squares, 200 epochs, batch 1, 256 pixels), document (the founding
-document's: rate 0.01 falling linearly to 0, 50 epochs, batch 2, 384 pixels, log loss)."""
+Presets: reference (the CycleGAN paper: ResNet-9, least squares, 200 epochs, batch 1, 256 pixels), document (the
+founding document's: rate 0.01 falling linearly to 0, 50 epochs, batch 2, 384 pixels, log loss)."""
 
 _TRAIN_EXAMPLES = """\
 examples:
@@ -68,7 +69,9 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("mr", metavar="MR", type=Path, help="folder of MR scans, at least two")
     parser.add_argument("ct", metavar="CT", type=Path, help="folder of CT scans in HU, at least two")
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--preset", choices=PRESETS, default="reference", help="where settings come from (default: reference)")
+    parser.add_argument(
+        "--preset", choices=PRESETS, default="reference", help="where settings come from (default: reference)"
+    )
     numbers = parser.add_argument_group("settings that replace the preset's")
     for name, kind, text in (
         ("blocks", int, "residual blocks of a generator: 9, or 6 for small slices"),
@@ -88,11 +91,17 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     ):
         numbers.add_argument(f"--{name}", metavar="N", type=kind, help=text)
     numbers.add_argument("--loss", choices=("lsgan", "log"), help="adversarial loss")
-    numbers.add_argument("--ct-window", metavar=("LOW", "HIGH"), nargs=2, type=float, help="HU that are kept (default: -500 1000)")
+    numbers.add_argument(
+        "--ct-window", metavar=("LOW", "HIGH"), nargs=2, type=float, help="HU that are kept (default: -500 1000)"
+    )
     run = parser.add_argument_group("running")
     _add_machine(run)
-    run.add_argument("--run-minutes", metavar="M", type=float, default=math.inf, help="stop after M minutes with everything saved")
-    run.add_argument("--sheet-every", metavar="N", type=int, default=500, help="steps between sample sheets (default: 500)")
+    run.add_argument(
+        "--run-minutes", metavar="M", type=float, default=math.inf, help="stop after M minutes with everything saved"
+    )
+    run.add_argument(
+        "--sheet-every", metavar="N", type=int, default=500, help="steps between sample sheets (default: 500)"
+    )
     parser.set_defaults(run=run_train)
 
 
@@ -103,6 +112,7 @@ def _add_apply(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("scan", metavar="SCAN", type=Path, help="image file, DICOM folder, or folder of them")
     parser.add_argument("-o", "--output", metavar="FILE|DIR", type=Path, required=True, help="file, or folder for many")
     parser.add_argument("--direction", choices=DIRECTIONS, default="mr2ct", help="default: mr2ct")
+    parser.add_argument("--frame", metavar="N|all", help="which frame of a time series, from 0; all: a file each")
     _add_machine(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     parser.set_defaults(run=run_apply)
@@ -117,7 +127,9 @@ same command goes on."""
     parser.add_argument("model", metavar="MODEL", type=Path, help="what train wrote: OUT or OUT/model")
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of labelled scans")
     parser.add_argument("labels", metavar="LABELS", type=Path, help="folder of their label maps")
-    parser.add_argument("set", metavar="SET", type=Path, help="training set: a folder with images/ and labels/, made if absent")
+    parser.add_argument(
+        "set", metavar="SET", type=Path, help="training set: a folder with images/ and labels/, made if absent"
+    )
     parser.add_argument("--direction", choices=DIRECTIONS, default="mr2ct", help="default: mr2ct")
     _add_machine(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace cases that exist")
@@ -184,8 +196,9 @@ def _limit_threads(threads: int | None) -> None:
 
 def run_apply(args: argparse.Namespace) -> int:
     """Translate one scan or many; returns the exit code."""
-    many = is_batch(args.scan)
-    cases = list_cases(args.scan, without=args.output if many else None)
+    frame = parse_frame(args.frame)
+    many = frame == "all" or is_batch(args.scan)
+    cases = list_cases(args.scan, frame=frame, without=args.output if many else None)
     targets = [args.output / f"{c.name}.nii.gz" if many else args.output for c in cases]
     there = [t for t in targets if t.exists()]
     if there and not args.overwrite:
@@ -227,4 +240,3 @@ def run_join(args: argparse.Namespace) -> int:
         )
     print(f"{len(names)} cases in {args.set / 'images'} and {args.set / 'labels'}")
     return EXIT_OK
-

@@ -1,9 +1,9 @@
 """Semi-supervised training by confident pseudo-labels, for any network that segments; needs only torch.
 
-A scan without labels is shown twice: weakly changed, and strongly changed on top of that. Where the network is sure of a
-voxel of the weak view, its answer is the label of that voxel in the strong view (FixMatch; Sohn et al., NeurIPS 2020;
-for segmentation as in Zou et al., PseudoSeg, ICLR 2021, without its calibration). Strong changes are of grey values and
-erased boxes only, so that a voxel of one view is the same voxel of the other. In a training loop::
+A scan without labels is shown twice: weakly changed, and strongly changed on top of that. Where the network is sure of
+a voxel of the weak view, its answer is the label of that voxel in the strong view (FixMatch: Sohn et al., NeurIPS
+2020). Strong changes are of grey values and erased boxes only, so that a voxel of one view is the same voxel of the
+other. In a training loop::
 
     loss = supervised_loss(network(images), labels)
     extra = fixmatch_loss(network, unlabelled, settings, step, rng)
@@ -93,7 +93,7 @@ def weak_view(images: torch.Tensor, settings: FixMatchSettings, rng: torch.Gener
 
 
 def strong_view(images: torch.Tensor, settings: FixMatchSettings, rng: torch.Generator) -> torch.Tensor:
-    """Images with another contrast and brightness, noise, and a box erased to the image's mean; voxels stay in place."""
+    """Images of another contrast and brightness, with noise and a box erased to the mean; voxels stay in place."""
     n = (len(images), *[1] * (images.dim() - 1))
     around = tuple(range(1, images.dim()))
     mean, spread = images.mean(around, keepdim=True), images.std(around, keepdim=True).clamp(min=1e-6)
@@ -101,7 +101,9 @@ def strong_view(images: torch.Tensor, settings: FixMatchSettings, rng: torch.Gen
     def uniform() -> torch.Tensor:
         return (torch.rand(n, generator=rng) * 2 - 1).to(images)
 
-    noise = torch.randn(images.shape, generator=rng).to(images) * settings.noise * torch.rand(n, generator=rng).to(images)
+    noise = (
+        torch.randn(images.shape, generator=rng).to(images) * settings.noise * torch.rand(n, generator=rng).to(images)
+    )
     z = (images - mean) / spread * (1 + settings.contrast * uniform()) + settings.brightness * uniform() + noise
     view = z * spread + mean
     if settings.erased:

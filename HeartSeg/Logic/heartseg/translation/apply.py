@@ -122,7 +122,9 @@ def translate_slice(network: nn.Module, image: torch.Tensor, patch: int) -> torc
     around = (right // 2, right - right // 2, below // 2, below - below // 2)
     padded = torch.nn.functional.pad(image, around, value=-1.0)
     corners = [(a, b) for a in _starts(padded.shape[0], patch) for b in _starts(padded.shape[1], patch)]
-    ramp = (torch.arange(patch, device=image.device) + 0.5).minimum(torch.arange(patch, 0, -1, device=image.device) - 0.5)
+    ramp = (torch.arange(patch, device=image.device) + 0.5).minimum(
+        torch.arange(patch, 0, -1, device=image.device) - 0.5
+    )
     weight = ramp[:, None] * ramp[None]
     total, share = torch.zeros_like(padded), torch.zeros_like(padded)
     for first in range(0, len(corners), TILES_AT_ONCE):

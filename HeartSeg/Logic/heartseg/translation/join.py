@@ -38,7 +38,9 @@ def pair_labels(images: Sequence[Path], folder: Path) -> list[Labelled]:
         InputError: no folder, an image without labels, or two files for one case.
     """
     if not folder.is_dir():
-        raise InputError(f"folder of labels '{folder}' does not exist: give the folder whose files are named as the scans")
+        raise InputError(
+            f"folder of labels '{folder}' does not exist: give the folder whose files are named as the scans"
+        )
     found: dict[str, Path] = {}
     for path in sorted(p for p in folder.iterdir() if p.is_file() and image_suffix(p) and not p.name.startswith(".")):
         name = stem(path)
@@ -46,7 +48,9 @@ def pair_labels(images: Sequence[Path], folder: Path) -> list[Labelled]:
             continue
         name = _LABEL_ENDING.sub("", name)
         if name in found:
-            raise InputError(f"'{found[name].name}' and '{path.name}' are both labels of {name!r}: leave one in '{folder}'")
+            raise InputError(
+                f"'{found[name].name}' and '{path.name}' are both labels of {name!r}: leave one in '{folder}'"
+            )
         found[name] = path
     pairs = []
     for image in images:
@@ -55,7 +59,9 @@ def pair_labels(images: Sequence[Path], folder: Path) -> list[Labelled]:
         name = _IMAGE_ENDING.sub("", stem(image))
         labels = found.get(name)
         if labels is None or labels.resolve() == image.resolve():
-            raise InputError(f"scan '{image}' has no labels in '{folder}': add {name}_label.nii.gz or leave the scan out")
+            raise InputError(
+                f"scan '{image}' has no labels in '{folder}': add {name}_label.nii.gz or leave the scan out"
+            )
         pairs.append(Labelled(name, image, labels))
     twice = sorted({p.name for p in pairs if sum(q.name == p.name for q in pairs) > 1})
     if twice or not pairs:
@@ -128,11 +134,13 @@ def check_labels(scan: Volume, labels: Volume) -> None:
     if not scan.geometry.same_grid(labels.geometry, tolerance_mm=0.1):
         a, b = scan.geometry, labels.geometry
         raise InputError(
-            f"labels {labels.name!r} ({b.size} voxels of {_mm(b.spacing)} mm) lie on another grid than scan {scan.name!r} "
-            f"({a.size} of {_mm(a.spacing)} mm): resample them onto the scan's, or pair other files"
+            f"labels {labels.name!r} ({b.size} voxels of {_mm(b.spacing)} mm) lie on another grid than scan "
+            f"{scan.name!r} ({a.size} of {_mm(a.spacing)} mm): resample them onto the scan's, or pair other files"
         )
     if labels.array.dtype.kind == "f" and not np.array_equal(labels.array, np.rint(labels.array)):
-        raise InputError(f"labels {labels.name!r} hold values that are not whole: is it an image rather than a label map?")
+        raise InputError(
+            f"labels {labels.name!r} hold values that are not whole: is it an image rather than a label map?"
+        )
 
 
 def _mm(spacing: tuple[float, ...]) -> str:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as nnf
 
-ADVERSARIAL = ("lsgan", "log")
+from .presets import LOSSES
 
 
 def adversarial_loss(judgement: torch.Tensor, real: bool, kind: str) -> torch.Tensor:
     """Loss of a discriminator's logits that should say ``real``, or not.
 
-    ``lsgan``: (D(x) - 1)^2 or D(x)^2, least squares (Mao et al. 2017). ``log``: -log s(D(x)) or -log(1 - s(D(x))), s the
-    logistic function (Goodfellow et al. 2014); with ``real`` true for a generator's own images it is the form that does
-    not saturate.
+    ``lsgan``: (D(x) - 1)^2 or D(x)^2, least squares (Mao et al. 2017). ``log``: -log s(D(x)) or -log(1 - s(D(x))), s
+    the logistic function (Goodfellow et al. 2014); with ``real`` true for a generator's own images it is the form that
+    does not saturate.
 
     Raises:
         ValueError: an unknown kind.
@@ -25,28 +23,13 @@ def adversarial_loss(judgement: torch.Tensor, real: bool, kind: str) -> torch.Te
         return nnf.mse_loss(judgement, target)
     if kind == "log":
         return nnf.binary_cross_entropy_with_logits(judgement, target)
-    raise ValueError(f"adversarial loss is {kind!r}: it must be one of {', '.join(ADVERSARIAL)}")
-
-
-@dataclass(frozen=True)
-class Weights:
-    """How much each term counts beside the adversarial ones.
-
-    Attributes:
-        cycle: L1 between an image and what comes back after both generators (lambda).
-        identity: L1 between an image and what its own domain's generator makes of it, as a share of ``cycle``.
-        edges: :func:`edge_loss` between an image and its translation; not in the paper, 0 in all presets.
-    """
-
-    cycle: float = 10.0
-    identity: float = 0.5
-    edges: float = 0.0
+    raise ValueError(f"adversarial loss is {kind!r}: it must be one of {', '.join(LOSSES)}")
 
 
 def edge_loss(image: torch.Tensor, translated: torch.Tensor) -> torch.Tensor:
     """One minus the correlation of both images' gradient magnitudes: 0 where every edge stays in its place.
 
-    Insensitive to how strong an edge is and which of its sides is bright, since that is what differs between modalities.
+    Insensitive to how strong edges are and which of their sides is bright, since that is what modalities differ in.
     Both are (b, 1, y, x); correlation over the pixels of each image, mean over the images.
     """
     a, b = (_gradient(x).flatten(1) for x in (image, translated))

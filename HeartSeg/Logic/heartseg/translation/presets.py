@@ -109,8 +109,8 @@ class Settings:
 
 
 REFERENCE = Settings()
-"""The CycleGAN paper's own: ResNet-9, least squares, lambda 10, identity .5, pool 50, Adam 2e-4 (beta1 .5), 200 epochs of
-which the rate falls over the last 100, batch 1, 256 x 256."""
+"""The CycleGAN paper's own: ResNet-9, least squares, lambda 10, identity .5, pool 50, Adam 2e-4 (beta1 .5), 200 epochs
+of which the rate falls over the last 100, batch 1, 256 x 256."""
 
 DOCUMENT = Settings(
     loss="log", cycle=1.0, identity=0.0, optimiser="sgd", learning_rate=0.01, momentum=0.9, epochs=50,
@@ -118,6 +118,6 @@ DOCUMENT = Settings(
 )  # fmt: skip
 """The founding document's: rate .01 falling linearly to 0 over 50 epochs, batch 2, 384 x 384, log loss, unweighted sum
 of the adversarial and the cycle terms, no identity term. It names no optimiser: SGD with momentum .9, for which that
-rate is usual, is our reading; Adam at that rate diverges. Networks and pool, of which it says nothing, are the paper's."""
+rate is usual, is our reading. Networks and pool, of which it says nothing, are the paper's."""
 
 PRESETS: dict[str, Settings] = {"reference": REFERENCE, "document": DOCUMENT}

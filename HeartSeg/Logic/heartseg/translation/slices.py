@@ -1,6 +1,6 @@
 """Volumes as stacks of axial slices in [-1, 1], kept on disk, and unpaired samples of them.
 
-"Axial" are the slices across the stored axis that lies nearest to head and feet; nothing is interpolated between slices.
+"Axial" are the slices across the stored axis that lies nearest to head and feet; nothing is interpolated between them.
 In the plane they are resampled to square pixels of one size, since the networks know tissue by its texture too.
 """
 
@@ -22,6 +22,7 @@ import torch.nn.functional as nnf
 from ..errors import InputError, OutputError
 from ..progress import Reporter
 from ..volume import Volume, read_volume, to_nearest_lps
+from ..volume.checks import check_path
 from .presets import Settings
 
 MODALITIES = ("MR", "CT")
@@ -163,6 +164,21 @@ def fit(image: np.ndarray, patch: int, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
+def check_scans(scans: Sequence[Path], modality: str) -> None:
+    """Refuse paths where nothing is, and fewer than two scans, before any is read.
+
+    Raises:
+        InputError: says which, or how many.
+    """
+    for scan in scans:
+        check_path(scan)
+    if len(scans) < FEWEST_SCANS:
+        raise InputError(
+            f"{len(scans)} {modality} scan given ({', '.join(str(s) for s in scans) or 'none'}): needs at least "
+            f"{FEWEST_SCANS}, the more the better"
+        )
+
+
 def prepare(scans: Sequence[Path], modality: str, settings: Settings, folder: Path, reporter: Reporter) -> Domain:
     """Read scans once and keep their slices in ``folder``; those that are there already are not read again.
 
@@ -170,11 +186,7 @@ def prepare(scans: Sequence[Path], modality: str, settings: Settings, folder: Pa
         InputError: a scan cannot be read, is not of the modality, or has no slice with content; fewer than two scans.
         OutputError: the slices cannot be written.
     """
-    if len(scans) < FEWEST_SCANS:
-        raise InputError(
-            f"{len(scans)} {modality} scan given ({', '.join(str(s) for s in scans) or 'none'}): needs at least "
-            f"{FEWEST_SCANS}, the more the better"
-        )
+    check_scans(scans, modality)
     scaling = new_scaling(modality, settings)
     files: list[Path] = []
     places: list[tuple[int, int]] = []

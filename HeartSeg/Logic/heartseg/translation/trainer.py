@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import nn
 
-from ..errors import DeviceError, InputError, SettingsError
+from ..errors import DeviceError, InputError, OutputError, SettingsError
 from ..inference.devices import choose_device, describe_device, is_out_of_memory
 from ..progress import Reporter
 from ..training.state import load_state, save_state
@@ -28,7 +28,7 @@ from .networks import PatchDiscriminator, ResNetGenerator, initialise
 from .pool import ImagePool
 from .presets import Settings
 from .sheets import draw_sheet, write_sheet
-from .slices import MODALITIES, Domain, fit, prepare
+from .slices import MODALITIES, Domain, check_scans, fit, prepare
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,9 @@ class Trainer:
             d: self._placed(initialise(ResNetGenerator(settings.filters, settings.blocks), rng))
             for d in ("mr2ct", "ct2mr")
         }
-        self.critics = {m: self._placed(initialise(PatchDiscriminator(settings.critic_filters), rng)) for m in MODALITIES}
+        self.critics = {
+            m: self._placed(initialise(PatchDiscriminator(settings.critic_filters), rng)) for m in MODALITIES
+        }
         self.average = {d: _copy(g) for d, g in self.generators.items()} if settings.ema else {}
         self.optimisers = [self._optimiser(self.generators), self._optimiser(self.critics)]
         self.pools = {m: ImagePool(settings.pool) for m in MODALITIES}
@@ -206,7 +208,9 @@ class Trainer:
             rng = np.random.default_rng([s.seed, self.step, 2 + number])
             shown = self.pools[m].exchange(made[m], rng).contiguous(memory_format=torch.channels_last)
             judged_real, judged_made = self.critics[m](torch.cat([real[m], shown])).split(s.batch)
-            loss = loss + 0.5 * (adversarial_loss(judged_real, True, s.loss) + adversarial_loss(judged_made, False, s.loss))
+            loss = loss + 0.5 * (
+                adversarial_loss(judged_real, True, s.loss) + adversarial_loss(judged_made, False, s.loss)
+            )
         self._descend(self.optimisers[1], loss)
         return loss.detach()
 
@@ -233,7 +237,9 @@ class Trainer:
         with path.open("a" if lines is None else "w", newline="", encoding="utf-8") as stream:
             table = csv.writer(stream)
             table.writerows(lines or ())
-            table.writerow([self.step, round(self.seconds, 1), f"{self.learning_rate():.3g}", *(f"{v:.4f}" for v in means)])
+            table.writerow(
+                [self.step, round(self.seconds, 1), f"{self.learning_rate():.3g}", *(f"{v:.4f}" for v in means)]
+            )
         text = "  ".join(f"{k} {v:.3f}" for k, v in zip(TERMS, means, strict=True))
         log.info("step %d of %d  %.2f s/step  %s", self.step, self.steps, self.seconds / self.step, text)
 
@@ -249,7 +255,9 @@ class Trainer:
             rng = np.random.default_rng(0)
             stack = np.stack([fit(domain.slice(int(p)), self.settings.patch, rng) for p in places])
             images[m] = self._to_device(torch.from_numpy(stack[:, None]))
-        return write_sheet(self.out / "sheets", self.step, draw_sheet(self.best_generators(), images["MR"], images["CT"]))
+        return write_sheet(
+            self.out / "sheets", self.step, draw_sheet(self.best_generators(), images["MR"], images["CT"])
+        )
 
     def save(self) -> TranslationModel:
         """Write a state to go on from, and the model."""
@@ -265,7 +273,11 @@ class Trainer:
             "pools": {k: v.state() for k, v in self.pools.items()},
             "recent": list(self.recent),
         }
-        save_state(self.out, state, self.step, keep=1)
+        try:
+            save_state(self.out, state, self.step, keep=1)
+        except OSError as error:
+            raise OutputError(f"state of the run in '{self.out}' cannot be written: {error.strerror or error}; free some "
+                              "space") from error  # fmt: skip
         facts = {
             "steps": self.steps,
             "seconds": round(self.seconds),
@@ -339,7 +351,9 @@ def train(
     both = {p.resolve() for p in mr} & {p.resolve() for p in ct}
     if both:
         raise InputError(f"'{sorted(both)[0]}' is among the MR and among the CT scans: give each once")
-    choose_device(device)  # refuses before anything is read
+    choose_device(device)  # refuses, as the next lines do, before anything is read
+    for scans, modality in ((mr, "MR"), (ct, "CT")):
+        check_scans(scans, modality)
     domains = [prepare(s, m, settings, out / "slices", reporter) for s, m in ((mr, "MR"), (ct, "CT"))]
     trainer = Trainer(domains[0], domains[1], out, settings, device, sheet_every=sheet_every)
     if trainer.resume():
@@ -363,5 +377,5 @@ def _rows_before(path: Path, step: int) -> list[list[str]] | None:
         return [heading]
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.reader(stream))
-    kept = [r for r in rows[1:] if r and int(r[0]) < step]
+    kept = [r for r in rows[1:] if len(r) == len(heading) and int(r[0]) < step]  # a line may have been cut off
     return None if len(kept) == len(rows) - 1 else [heading, *kept]
