@@ -276,8 +276,9 @@ class Trainer:
         try:
             save_state(self.out, state, self.step, keep=1)
         except OSError as error:
-            raise OutputError(f"state of the run in '{self.out}' cannot be written: {error.strerror or error}; free some "
-                              "space") from error  # fmt: skip
+            raise OutputError(
+                f"state of the run in '{self.out}' cannot be written: {error.strerror or error}; free some space"
+            ) from error
         facts = {
             "steps": self.steps,
             "seconds": round(self.seconds),
