@@ -1,7 +1,7 @@
 """Draw the panel for the documentation: before, during and after a run on the sample scan, and with an error.
 
-The real module with its real ``.ui`` files and the real model, on Slicer's own scene; Qt's and Slicer's widgets are the
-stand-ins of ``HeartSeg/Testing/pythonqt``, so fonts and frames differ from the application's. Beside the panel stand the
+The real module with its real ``.ui`` files and the real model, on Slicer's own scene; Qt's and Slicer's widgets are
+stand-ins (``HeartSeg/Testing/pythonqt``), so fonts and frames differ from the application's. Beside the panel stand the
 three slices and the heart in 3D, drawn by VTK from the same nodes. Needs the extra ``dev`` and a font (DejaVu)::
 
     QT_QPA_PLATFORM=offscreen python tools/draw_panel.py docs/images
@@ -186,7 +186,8 @@ def _out_of_memory(model: str, settings: Any) -> Any:
     from heartseg.errors import DeviceError
 
     raise DeviceError(
-        "out of memory on cpu with one tile of 96x96x96 voxels: close other programs, or use a model with a smaller patch"
+        "out of memory on cpu with one tile of 96x96x96 voxels: close other programs, or use a model with a smaller "
+        "patch"
     )
 
 

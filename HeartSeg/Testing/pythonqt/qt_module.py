@@ -115,7 +115,7 @@ def _rejected(cls: type, name: str, instead: str) -> Callable[..., Any]:
 
 
 def _attribute_setter(cls: type) -> Callable[[Any, str, Any], None]:
-    """``__setattr__`` that makes no new attributes on Qt's own classes, and on the stand-ins that ``.ui`` files name."""
+    """``__setattr__`` that makes no new attributes on Qt's classes and on the stand-ins that ``.ui`` files name."""
 
     def put(self: Any, name: str, value: Any) -> None:
         kind = type(self)

@@ -269,9 +269,8 @@ def masks_of(segmentation_node: Any, scan_node: Any) -> dict[str, Any]:
             array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, key, scan_node)
             masks[key] = (array, 1, (0, 0, 0))
     if not masks:
-        raise InputError(
-            f"'{segmentation_node.GetName()}' has no segment named by a structure's key ({', '.join(KEYS)})"
-        )
+        name = segmentation_node.GetName()
+        raise InputError(f"'{name}' has no segment named by a structure's key ({', '.join(KEYS)}): choose another one")
     return masks
 
 
@@ -285,9 +284,8 @@ def _named_cell(structure: Structure) -> Any:
 
 
 def _findings_cell(findings: list[Finding]) -> Any:
-    worst = next(
-        (s for s in (Severity.ERROR, Severity.WARNING, Severity.INFO) for f in findings if f.severity is s), None
-    )
+    order = (Severity.ERROR, Severity.WARNING, Severity.INFO)
+    worst = next((s for s in order for f in findings if f.severity is s), None)
     cell = qt.QTableWidgetItem("")
     if worst is not None:
         mark, color = _MARKS[worst]
