@@ -5,7 +5,7 @@ surfaces are MONAI's (``pip install 'heartseg[evaluate]'``).
 """
 
 from .files import check_targets, write_files
-from .label_maps import LABEL_SETS
+from ..volume.label_maps import LABEL_SETS
 from .pairs import pair_folders, result_file
 from .scores import TOLERANCES_MM, Evaluation, StructureScore, evaluate, metric_names
 from .study import MEAN, Spread, Study, evaluate_folders
