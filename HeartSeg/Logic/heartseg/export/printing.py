@@ -301,7 +301,8 @@ def _readme(facts: dict[str, Any], wall_mm: float) -> str:
     lines = [
         f"3D-print set of a heart, made by HeartSeg {facts['heartseg']}. Research use only, not a medical device.",
         "",
-        f"The unit of all files is the millimetre; STL files do not say so: choose mm on import. Axes: {facts['coordinates']}.",
+        "The unit of all files is the millimetre; STL files do not say so: choose mm on import. "
+        f"Axes: {facts['coordinates']}.",
         "",
     ]
     for name, part in facts["parts"].items():

@@ -39,7 +39,7 @@ class Solidity:
 
     @property
     def watertight(self) -> bool:
-        """Every edge has exactly two triangles that face the same side, none is degenerate, and the volume is positive."""
+        """Every edge has two triangles that face the same side, none is degenerate, and the volume is positive."""
         faults = self.open_edges + self.crowded_edges + self.misoriented_edges + self.degenerate_triangles
         return self.triangles > 0 and faults == 0 and self.volume_ml > 0
 

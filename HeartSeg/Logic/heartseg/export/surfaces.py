@@ -86,7 +86,7 @@ def closed_surface(mask: np.ndarray, geometry: Geometry, smoothing: float = SMOO
         SettingsError: ``smoothing`` is outside its range.
     """
     if not 0 <= smoothing <= 1:
-        raise SettingsError(f"smoothing {smoothing:g} is outside 0 to 1: 0.5 is the default, 0 smooths nothing")
+        raise SettingsError(f"smoothing {smoothing:g} is outside 0 to 1: {SMOOTHING:g} suits most")
     index = np.argwhere(mask)
     if not len(index):
         return None

@@ -6,7 +6,7 @@ The only room that imports ``slicer``; it needs 3D Slicer 5.10 or newer, or ``pi
 
 from __future__ import annotations
 
-from .files import save_segmentation, save_surfaces, write_scene_outputs
+from .files import save_segmentation, save_surfaces
 from .nodes import geometry_from_node, volume_from_node
 from .segmentation import fill_segmentation
 from .table import fill_table
@@ -21,5 +21,4 @@ __all__ = [
     "terminology_context",
     "terminology_entry",
     "volume_from_node",
-    "write_scene_outputs",
 ]
