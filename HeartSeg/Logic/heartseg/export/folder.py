@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def write_export(
     options: ExportOptions | None = None,
     overwrite: bool = False,
     reporter: Reporter | None = None,
+    made: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
     """Write a segmentation into a new folder in the formats of other programs.
 
@@ -52,6 +54,7 @@ def write_export(
             package is missing.
         options: coordinates, smoothing, wall of the print set.
         reporter: progress and cancel.
+        made: single-file formats that somebody else has written, format -> file: copied in instead of written.
 
     Returns:
         What ``export.json`` holds: files, formats that were skipped, options, counts on the surfaces, provenance.
@@ -64,10 +67,13 @@ def write_export(
         Cancelled: the user asked to stop; nothing is left behind.
     """
     options = (options or ExportOptions()).check()
-    folder = check_export(folder, formats, overwrite)
-    chosen = DEFAULT_FORMATS if formats is None else tuple(formats)
+    made = made or {}
+    chosen = tuple(name for name in (DEFAULT_FORMATS if formats is None else formats) if name not in made)
+    folder = check_export(folder, chosen if formats is not None and chosen else None, overwrite)
     with staged_folder(folder, EXPORT_FOLDER, overwrite) as stage:
         written = write_formats(subject, stage, chosen, options, strict=formats is not None, reporter=reporter)
+        for name, file in made.items():
+            shutil.copyfile(file, stage / FORMATS[name].partition(":")[0])
         content = _content(subject, stage, options, written)
         text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
         (stage / EXPORT_FILE).write_text(text + "\n", encoding="utf-8")
