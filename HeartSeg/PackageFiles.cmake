@@ -67,6 +67,8 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/output.py"
   "Logic/heartseg/panel/__init__.py"
   "Logic/heartseg/panel/device.py"
+  "Logic/heartseg/panel/export.py"
+  "Logic/heartseg/panel/export_work.py"
   "Logic/heartseg/panel/inputs.py"
   "Logic/heartseg/panel/pace.py"
   "Logic/heartseg/panel/panel.py"
@@ -97,6 +99,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/report/shading.py"
   "Logic/heartseg/result.py"
   "Logic/heartseg/scene/__init__.py"
+  "Logic/heartseg/scene/dicom_export.py"
   "Logic/heartseg/scene/files.py"
   "Logic/heartseg/scene/host.py"
   "Logic/heartseg/scene/node_io.py"
@@ -164,5 +167,6 @@ set(MODULE_PYTHON_RESOURCES
   "Resources/SampleData/HeartSeg-synthetic-CTA.nii.gz"
   "Resources/SampleData/README.md"
   "Resources/UI/HeartSeg.ui"
+  "Resources/UI/HeartSegExport.ui"
   "Resources/UI/HeartSegResults.ui"
   )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage, spatial
+from scipy import ndimage
 
 from .. import __version__
 from ..anatomy import Structure
@@ -222,6 +222,8 @@ def _grown(field: _Field, inner: Mesh, wall_mm: float) -> _Field:
     Where the outer surface may lie, the distance to the inner one is taken to its triangles' corners and centres: with
     triangles of a step's size that is exact to step² / (6 wall), a few hundredths of a millimetre.
     """
+    from scipy import spatial
+
     grid, step = field.geometry, field.step
     # Between voxel centres: within a step of the truth, enough to know where the surface may lie.
     distance = ndimage.distance_transform_edt(field.distance > 0, sampling=step).astype(np.float32) - wall_mm

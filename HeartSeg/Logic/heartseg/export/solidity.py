@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse import csgraph
 
 from .surfaces import Mesh
 
@@ -49,6 +47,9 @@ class Solidity:
 
 def check_solidity(mesh: Mesh) -> Solidity:
     """Count what stands against printing a mesh. Points are told apart by their index."""
+    from scipy import sparse
+    from scipy.sparse import csgraph
+
     count, (a, b, c) = len(mesh.points), mesh.triangles.T
     corners = mesh.points[mesh.triangles]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
