@@ -86,9 +86,7 @@ class ctkCollapsibleButton(wrap(QtWidgets.QWidget)):  # type: ignore[misc]
         painter.drawRect(bar)
         painter.setPen(QtWidgets.QWidget.palette(self).color(QtGui.QPalette.ColorRole.ButtonText))
         arrow = "▸" if self._collapsed else "▾"
-        painter.drawText(
-            bar.adjusted(8, 0, -4, 0), int(QtCore.Qt.AlignmentFlag.AlignVCenter), f"{arrow}  {self._text}"
-        )
+        painter.drawText(bar.adjusted(8, 0, -4, 0), int(QtCore.Qt.AlignmentFlag.AlignVCenter), f"{arrow}  {self._text}")
         painter.end()
 
     text = Property(str, _get_text, _put_text)

@@ -172,6 +172,8 @@ def make_modules() -> dict[str, types.ModuleType]:
     vars(base).update({k: v for k, v in vars(headless_module).items() if k.startswith("Scripted")})
     base.ScriptedLoadableModuleWidget = ScriptedLoadableModuleWidget  # type: ignore[attr-defined]
     parameters = types.ModuleType("slicer.parameterNodeWrapper")
-    vars(parameters).update({k: v for k, v in vars(headless_parameters).items() if k[0].isupper() and k != "IS_HEARTSEG_STANDIN"})
+    vars(parameters).update(
+        {k: v for k, v in vars(headless_parameters).items() if k[0].isupper() and k != "IS_HEARTSEG_STANDIN"}
+    )
     parameters.parameterNodeWrapper = parameterNodeWrapper  # type: ignore[attr-defined]
     return {base.__name__: base, parameters.__name__: parameters}

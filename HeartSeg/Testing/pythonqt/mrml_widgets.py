@@ -131,7 +131,9 @@ class qMRMLNodeComboBox(_WithScene, wrap(QtWidgets.QWidget)):  # type: ignore[mi
             if not any(node.GetClassName() == kind if exact else node.IsA(kind) for kind in kinds):
                 continue
             wanted = [(n, v) for kind, n, v in self._attributes if node.IsA(kind)]
-            if all(node.GetAttribute(name) == value or (not value and node.GetAttribute(name)) for name, value in wanted):
+            if all(
+                node.GetAttribute(name) == value or (not value and node.GetAttribute(name)) for name, value in wanted
+            ):
                 found.append(node)
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import types
 import xml.etree.ElementTree as ElementTree
@@ -114,7 +115,7 @@ def _rejected(cls: type, name: str, instead: str) -> Callable[..., Any]:
 
 
 def _attribute_setter(cls: type) -> Callable[[Any, str, Any], None]:
-    """``__setattr__`` that makes no new attributes on Qt's own classes, and on the stand-ins that ``.ui`` files name."""
+    """``__setattr__`` that makes no new attributes on Qt's classes and on the stand-ins that ``.ui`` files name."""
 
     def put(self: Any, name: str, value: Any) -> None:
         kind = type(self)
@@ -178,6 +179,13 @@ def wrap(cls: type) -> type:
 
 
 _custom: dict[str, type] = {}
+
+
+@functools.cache
+def _property_names(kind: type) -> frozenset[str]:
+    """Names of a class's Qt properties; kept, because PySide lets go of a class's meta object after its first use."""
+    meta = kind.staticMetaObject  # type: ignore[attr-defined]
+    return frozenset(meta.property(i).name() for i in range(meta.propertyCount()))
 
 
 def custom_widget(cls: type) -> type:
@@ -244,10 +252,10 @@ class UiLoader(QtUiTools.QUiLoader):
             kind = _custom.get(element.get("class", "")) or getattr(self.module, element.get("class", ""), None)
             if kind is None:
                 continue  # createWidget says so
-            meta = kind.staticMetaObject  # type: ignore[attr-defined]
+            known = _property_names(kind)
             for entry in element.findall("property"):
                 name = entry.get("name", "")
-                if entry.get("stdset") != "0" and meta.indexOfProperty(name) < 0:
+                if entry.get("stdset") != "0" and name not in known:
                     raise RuntimeError(f".ui file sets {name} of {element.get('name')}, a {element.get('class')}: none")
 
     @staticmethod

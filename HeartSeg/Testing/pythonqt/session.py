@@ -150,8 +150,9 @@ def panel_host(path: str | Path) -> Iterator[PanelHost]:
 
 
 def _forget_panel() -> None:
-    """The panel's modules hold on to the ``qt`` that they were imported with."""
-    for name in [n for n in sys.modules if n.startswith("heartseg.panel")]:
+    """Modules of the panel that hold on to the ``qt`` or ``ctk`` they were imported with."""
+    held = [n for n, m in sys.modules.items() if n.startswith("heartseg.panel.") and {"qt", "ctk"} & set(vars(m))]
+    for name in held:
         del sys.modules[name]
 
 

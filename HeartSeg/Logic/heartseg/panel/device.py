@@ -99,7 +99,7 @@ def _processor(why: str) -> DeviceReport:
 
 
 def cpu_factor() -> float:
-    """How many times longer than on the reference machine a network takes here: measured by a matrix product (20 ms)."""
+    """How many times longer than on the reference machine a network takes here, by a matrix product (20 ms)."""
     import numpy as np
 
     size = 512

@@ -19,6 +19,7 @@ from ..progress import ProgressEvent, Reporter
 from ..settings import Settings
 from ..volume.types import Volume
 from .device import DeviceReport, look_at_device
+from .frames import Frames
 from .inputs import ModelChooser, StructureBoxes, device_line
 from .pace import WORDS, Pace, in_words
 from .pump import Handlers, Pump
@@ -62,6 +63,7 @@ class Panel:
         self._closed = False
         self.models = ModelChooser(ui)
         self._structures = StructureBoxes(ui)
+        self._frames = Frames(ui)
         self._sections = list(sections)
         for section in self._sections:
             section.setup(self)
@@ -77,6 +79,7 @@ class Panel:
         ui.closeErrorButton.connect("clicked(bool)", lambda checked=False: self.hide_error())
         ui.modelComboBox.connect("currentIndexChanged(int)", self._model_chosen)
         self._structures.connect(self._structures_chosen)
+        self._frames.connect(self.refresh)
         ui.errorFrame.visible = False
         ui.progressBar.visible = False
 
@@ -223,8 +226,10 @@ class Panel:
         """The big button."""
         if self._job is not None:
             self.cancel()
-        else:
-            self.segment()
+            return
+        if self.parameters is not None and self.parameters.allFrames and self._frames.count > 1:
+            self._frames.go_to(0)
+        self.segment()
 
     def obstacle(self) -> str:
         """Why a run cannot start; ``""`` if it can."""
@@ -241,7 +246,8 @@ class Panel:
         if self._job is not None or self.obstacle() or not all(s.before_run(self.state) for s in self._sections):
             return None
         p = self.parameters
-        volume, target = p.inputVolume, p.outputSegmentation
+        all_frames = p.allFrames and self._frames.count > 1
+        volume, target = p.inputVolume, None if all_frames else p.outputSegmentation
         self.hide_error()
         try:
             request = Request(view_of(volume), self.state.model, self.settings(), p.keepWarm, p.separateProcess)
@@ -272,6 +278,17 @@ class Panel:
             else _("Done: no heart was found.")
         )
         self.add_to_log(f"done: {entered.node.GetName()}" + (f", findings up to {worst.value}" if worst else ""))
+        self._go_on_with_next_frame(entered)
+
+    def _go_on_with_next_frame(self, entered: Entered) -> None:
+        """All frames: each gets a segmentation of its own, named after it."""
+        if self._frames.count < 2:
+            return
+        entered.node.SetName(f"{entered.node.GetName()} frame {self._frames.index + 1}")
+        if self.parameters is None or not self.parameters.allFrames or self._frames.index + 1 >= self._frames.count:
+            return
+        self._frames.go_to(self._frames.index + 1)
+        self.segment()
 
     # --- jobs ----------------------------------------------------------------------------------------------------
 
@@ -403,6 +420,7 @@ class Panel:
             widget.toolTip = busy if running else tip
         structures = p.structures if p is not None else ""
         self._structures.show(structures, self.models.known, not running and p is not None)
+        self._frames.show(self.state.volume, not running)
         ui.progressBar.visible = running
         self._show_device()
 
@@ -422,7 +440,9 @@ class Panel:
             stopping = self._job.token.cancelled
             button.text = _("Cancel")
             button.enabled = not stopping
-            button.toolTip = _("Stopping at the next tile.") if stopping else _("Stop at the next tile; nothing is changed.")
+            button.toolTip = (
+                _("Stopping at the next tile.") if stopping else _("Stop at the next tile; nothing is changed.")
+            )
             return
         why = self.obstacle()
         button.text = _("Segment heart")

@@ -187,7 +187,7 @@ class Results(Section):
             table.setItem(r, 0, _named_cell(structure))
             for c, text in enumerate(cells, 1):
                 cell = qt.QTableWidgetItem(text)
-                cell.setTextAlignment(int(qt.Qt.AlignRight | qt.Qt.AlignVCenter))
+                cell.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
                 table.setItem(r, c, cell)
             table.setItem(r, len(titles) - 1, _findings_cell(findings))
         table.resizeColumnsToContents()
@@ -207,9 +207,7 @@ def has_command(which: str) -> bool:
     return importlib.util.find_spec(HOW_TO[which][2]) is not None
 
 
-def rows_of(
-    record: RunRecord, other: RunRecord | None
-) -> list[tuple[Structure, list[str], list[Finding]]]:
+def rows_of(record: RunRecord, other: RunRecord | None) -> list[tuple[Structure, list[str], list[Finding]]]:
     """The table's rows: structure, its cells (number, and difference if there is another record), its findings."""
     measured = {m.structure for m in record.measures}
     rows = []
@@ -271,7 +269,8 @@ def masks_of(segmentation_node: Any, scan_node: Any) -> dict[str, Any]:
             array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, key, scan_node)
             masks[key] = (array, 1, (0, 0, 0))
     if not masks:
-        raise InputError(f"'{segmentation_node.GetName()}' has no segment named by a structure's key ({', '.join(KEYS)})")
+        name = segmentation_node.GetName()
+        raise InputError(f"'{name}' has no segment named by a structure's key ({', '.join(KEYS)}): choose another one")
     return masks
 
 
@@ -285,7 +284,8 @@ def _named_cell(structure: Structure) -> Any:
 
 
 def _findings_cell(findings: list[Finding]) -> Any:
-    worst = next((s for s in (Severity.ERROR, Severity.WARNING, Severity.INFO) for f in findings if f.severity is s), None)
+    order = (Severity.ERROR, Severity.WARNING, Severity.INFO)
+    worst = next((s for s in order for f in findings if f.severity is s), None)
     cell = qt.QTableWidgetItem("")
     if worst is not None:
         mark, color = _MARKS[worst]

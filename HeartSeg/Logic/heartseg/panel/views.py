@@ -1,4 +1,4 @@
-"""What the user looks at: the 3D view centred and filled, the slices at the heart. Does nothing where views are missing."""
+"""What the user looks at: the 3D view centred and filled, the slices at the heart. Nothing where there are no views."""
 
 from __future__ import annotations
 

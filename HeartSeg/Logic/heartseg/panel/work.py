@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DependencyError
@@ -35,7 +35,7 @@ class Request:
 
     view: Volume
     model: str = ""
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
     keep_warm: bool = True
     separate: bool = False
 

@@ -154,9 +154,7 @@ def enter_segments(
         raise
 
 
-def _collect(
-    result: Result, prepared: PreparedSegments, volume_node: Any, hidden: Any
-) -> Generator[str, None, None]:
+def _collect(result: Result, prepared: PreparedSegments, volume_node: Any, hidden: Any) -> Generator[str, None, None]:
     """Add the segments to a hidden node, one per step. They share one layer; surfaces come ready."""
     import slicer
 
@@ -323,7 +321,9 @@ def _check_nodes(result: Result, volume_node: Any, segmentation_node: Any) -> No
 def _label_image(labels: np.ndarray, volume_node: Any) -> Any:
     """:func:`_oriented_image` of the labels' bounding box."""
     box = layer_box(labels)
-    return _oriented_image(Layer(np.ascontiguousarray(labels[box]), (box[0].start, box[1].start, box[2].start)), volume_node)
+    return _oriented_image(
+        Layer(np.ascontiguousarray(labels[box]), (box[0].start, box[1].start, box[2].start)), volume_node
+    )
 
 
 def _oriented_image(layer: Layer, volume_node: Any) -> Any:
