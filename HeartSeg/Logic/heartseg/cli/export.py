@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from ..errors import SettingsError
 from ..export import (
     COORDINATES,
     DEFAULT_FORMATS,
@@ -100,6 +101,8 @@ def run_export(args: argparse.Namespace) -> int:
     """Open, write, and say what was written; returns the exit code."""
     options = ExportOptions(args.coordinates, args.smoothing, args.wall).check()
     formats, frame = parse_formats(args.format), parse_frame(args.frame)
+    if isinstance(frame, str):
+        raise SettingsError("frame 'all' cannot be exported at once: give the number of one frame")
     labels = None
     if args.labels is not None:
         labels = LABEL_SETS.get(args.labels.strip().lower()) or parse_label_map(args.labels)

@@ -122,7 +122,7 @@ def run_segment(args: argparse.Namespace) -> int:
     settings, formats = settings_from(args), parse_formats(args.format)
     if args.jobs < 1:
         raise SettingsError(f"jobs {args.jobs} must be 1 or more")
-    frame = "all" if args.frame == "all" else parse_frame(args.frame)
+    frame = parse_frame(args.frame)
     if frame == "all" or is_batch(args.input):
         from .batch import run_batch
 
@@ -137,11 +137,13 @@ def run_segment(args: argparse.Namespace) -> int:
     return EXIT_OK if report["heart_found"] else EXIT_NO_HEART
 
 
-def parse_frame(text: str | None) -> int | None:
-    """The frame's number, ``None`` if none was given; raises ``SettingsError``."""
-    if text is not None and not text.isdecimal():
-        raise SettingsError(f"frame {text!r} is not one: give a number from 0")
-    return None if text is None else int(text)
+def parse_frame(text: str | None) -> int | str | None:
+    """``--frame``: a number, ``"all"``, or None where it was not given."""
+    if text is None or text == "all":
+        return text
+    if not text.isdecimal():
+        raise SettingsError(f"frame {text!r} is not one: give a number from 0, or all")
+    return int(text)
 
 
 def segment_case(
