@@ -91,8 +91,8 @@ def closed_surface(mask: np.ndarray, geometry: Geometry, smoothing: float = SMOO
     if not len(index):
         return None
     low, high = index.min(axis=0), index.max(axis=0) + 1
-    padded = np.pad(mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))], 1).astype(np.uint8)
-    mesh = _extract(padded, 1.0, discrete=True, smoothing=smoothing)
+    padded = np.pad(mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))], 1)
+    mesh = _as_mesh(voxel_surface(padded, smoothing))
     points = geometry.index_to_world(mesh.points[:, ::-1] + (low - 1))
     return Mesh(points, mesh.triangles).outwards()
 
@@ -105,35 +105,57 @@ def level_set(field: np.ndarray) -> Mesh | None:
     Args:
         field: float32 ``(z, y, x)``, negative inside.
     """
-    mesh = _extract(np.ascontiguousarray(field, np.float32), 0.0, discrete=False, smoothing=0.0)
+    import vtk
+
+    edges = vtk.vtkFlyingEdges3D()
+    _cut(edges, np.ascontiguousarray(field, np.float32), 0.0)
+    edges.Update()
+    mesh = _as_mesh(edges.GetOutput())
     return mesh.outwards() if len(mesh) else None
 
 
-def _extract(array: np.ndarray, value: float, discrete: bool, smoothing: float) -> Mesh:
+def voxel_surface(mask: np.ndarray, smoothing: float = SMOOTHING) -> Any:
+    """The smoothed surface of a mask in index coordinates ``(x, y, z)``, as :func:`closed_surface` makes it.
+
+    Args:
+        mask: ``(z, y, x)``, 0 or 1, with a rim of zeros, which closes the surface.
+        smoothing: 0 (none) to 1.
+
+    Returns:
+        ``vtkPolyData`` of triangles, seen from outside anticlockwise, without normals.
+    """
+    import vtk
+
+    edges = vtk.vtkDiscreteFlyingEdges3D()
+    _cut(edges, mask.astype(np.uint8), 1.0)
+    if smoothing <= 0:
+        edges.Update()
+        return edges.GetOutput()
+    smoother = vtk.vtkWindowedSincPolyDataFilter()
+    smoother.SetInputConnection(edges.GetOutputPort())
+    smoother.SetNumberOfIterations(_ITERATIONS)
+    smoother.SetPassBand(10.0 ** (-4.0 * smoothing))
+    smoother.BoundarySmoothingOff()
+    smoother.FeatureEdgeSmoothingOff()
+    smoother.NonManifoldSmoothingOn()
+    smoother.NormalizeCoordinatesOn()
+    smoother.Update()
+    return smoother.GetOutput()
+
+
+def _cut(edges: Any, array: np.ndarray, value: float) -> None:
+    """Give a flying-edges filter an array ``(z, y, x)`` and the value at which to cut it."""
     import vtk
     from vtk.util.numpy_support import numpy_to_vtk
 
     image = vtk.vtkImageData()
     image.SetDimensions(*array.shape[::-1])
-    image.GetPointData().SetScalars(numpy_to_vtk(array.ravel(), deep=False))
-    edges = vtk.vtkDiscreteFlyingEdges3D() if discrete else vtk.vtkFlyingEdges3D()
+    image.GetPointData().SetScalars(numpy_to_vtk(array.ravel(), deep=True))
     edges.SetInputData(image)
     edges.SetValue(0, value)
     edges.ComputeGradientsOff()
     edges.ComputeNormalsOff()
     edges.ComputeScalarsOff()
-    last: Any = edges
-    if smoothing > 0:
-        last = vtk.vtkWindowedSincPolyDataFilter()
-        last.SetInputConnection(edges.GetOutputPort())
-        last.SetNumberOfIterations(_ITERATIONS)
-        last.SetPassBand(10.0 ** (-4.0 * smoothing))
-        last.BoundarySmoothingOff()
-        last.FeatureEdgeSmoothingOff()
-        last.NonManifoldSmoothingOn()
-        last.NormalizeCoordinatesOn()
-    last.Update()
-    return _as_mesh(last.GetOutput())
 
 
 def _as_mesh(surface: Any) -> Mesh:
