@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; imports nothing heavy."""
-    from . import evaluate, models, segment, train_default
+    from . import ablate, evaluate, models, segment, train, train_default, translate
 
     parser = Parser(
         prog="heartseg",
@@ -58,7 +58,10 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_parser(commands)
     evaluate.add_parser(commands)
     models.add_parser(commands)
+    train.add_parser(commands)
+    ablate.add_parser(commands)
     train_default.add_parser(commands)
+    translate.add_parser(commands)
     version = commands.add_parser("version", help="print the versions of heartseg and of what it uses")
     version.set_defaults(run=_version)
     return parser

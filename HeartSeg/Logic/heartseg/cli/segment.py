@@ -118,7 +118,7 @@ def run_segment(args: argparse.Namespace) -> int:
     settings, formats = settings_from(args), parse_formats(args.format)
     if args.jobs < 1:
         raise SettingsError(f"jobs {args.jobs} must be 1 or more")
-    frame = _frame(args.frame)
+    frame = parse_frame(args.frame)
     if frame == "all" or is_batch(args.input):
         from .batch import run_batch
 
@@ -133,7 +133,8 @@ def run_segment(args: argparse.Namespace) -> int:
     return EXIT_OK if report["heart_found"] else EXIT_NO_HEART
 
 
-def _frame(text: str | None) -> int | str | None:
+def parse_frame(text: str | None) -> int | str | None:
+    """``--frame``: a number, ``"all"``, or None where it was not given."""
     if text is None or text == "all":
         return text
     if not text.isdecimal():
