@@ -119,6 +119,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/scene/host.py"
   "Logic/heartseg/scene/node_io.py"
   "Logic/heartseg/scene/nodes.py"
+  "Logic/heartseg/scene/sample_data.py"
   "Logic/heartseg/scene/segmentation.py"
   "Logic/heartseg/scene/standins/__init__.py"
   "Logic/heartseg/scene/standins/i18n.py"
@@ -209,6 +210,7 @@ set(MODULE_PYTHON_SCRIPTS
 set(MODULE_PYTHON_RESOURCES
   "Resources/HeartSeg.term.json"
   "Resources/Icons/HeartSeg.png"
+  "Resources/Icons/HeartSegSyntheticCTA.png"
   "Resources/SampleData/HeartSeg-synthetic-CTA-labels.nii.gz"
   "Resources/SampleData/HeartSeg-synthetic-CTA.nii.gz"
   "Resources/SampleData/README.md"
