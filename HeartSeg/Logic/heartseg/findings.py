@@ -41,3 +41,8 @@ class Finding:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary."""
         return {**asdict(self), "severity": self.severity.value}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Finding:
+        """The finding that :meth:`to_dict` wrote; ``KeyError``, ``TypeError`` or ``ValueError`` if it did not."""
+        return cls(**{**content, "severity": Severity(content["severity"])})
