@@ -81,7 +81,7 @@ class Trainer:
         self.recent: list[torch.Tensor] = []
 
     def _placed(self, network: nn.Module) -> nn.Module:
-        return network.to(self.device, memory_format=torch.channels_last)
+        return network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _optimiser(self, networks: dict[str, nn.Module]) -> torch.optim.Optimizer:
         weights = list(itertools.chain.from_iterable(n.parameters() for n in networks.values()))
