@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import json
 import os
 import shutil
 import tempfile
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import DependencyError, InputError, OutputError
 from .progress import Reporter
@@ -20,7 +21,10 @@ from .report import write_measurements, write_preview, write_report
 from .result import Result
 from .volume.headers import check_data, is_text, read_header
 from .volume.types import Volume
-from .volume.writing import write_labels
+from .volume.writing import write_labels, write_volume
+
+if TYPE_CHECKING:
+    from .explain import Explanation
 
 FORMATS: dict[str, str] = {
     "seg": "segmentation.seg.nrrd: opens in 3D Slicer with names and colours",
@@ -28,12 +32,28 @@ FORMATS: dict[str, str] = {
     "stl": "surfaces/*.stl: closed surfaces, LPS mm",
     "csv": "measurements.csv: volumes, mass, diameters, intensities with units",
     "preview": "preview.png: three slices with contours and a 3D view",
+    "confidence": "confidence.nii.gz: how sure the network was, percent; only when asked for",
 }
 """What can be written besides ``report.json``, which always is."""
 
+CONFIDENCE = "confidence"
+"""The format that is written only for runs with the setting ``confidence_map``."""
+
 REPORT_FILE = "report.json"
-RESULT_FILES = ("segmentation.seg.nrrd", "labels.nii.gz", "surfaces", "measurements.csv", "preview.png", REPORT_FILE)
+RESULT_FILES = (
+    "segmentation.seg.nrrd",
+    "labels.nii.gz",
+    "surfaces",
+    "measurements.csv",
+    "preview.png",
+    "confidence.nii.gz",
+    REPORT_FILE,
+)
 """Everything that a result folder may hold at its top."""
+
+EXPLANATION_FILE = "explanation.json"
+EXPLANATION_FILES = ("heat_map.nii.gz", "heat_map.nrrd", "heat_map.png", EXPLANATION_FILE)
+"""Everything that an explanation's folder may hold."""
 
 _NEEDS = {"seg": ("slicer", "slicer-core"), "stl": ("slicer", "slicer-core"), "preview": ("matplotlib", "matplotlib")}
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
@@ -69,8 +89,11 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def check_output_folder(folder: str | Path, overwrite: bool = False) -> Path:
+def check_output_folder(folder: str | Path, overwrite: bool = False, names: Sequence[str] = RESULT_FILES) -> Path:
     """Make sure that a result could be written there, before an hour is spent on it.
+
+    Args:
+        names: what ``overwrite`` may replace, the last one written last.
 
     Raises:
         OutputError: the folder is a file, is not empty (and ``overwrite`` is off), holds other things than a result
@@ -85,11 +108,11 @@ def check_output_folder(folder: str | Path, overwrite: bool = False) -> Path:
         held = _held(folder)
         if held and not overwrite:
             raise OutputError(f"output folder {folder} is not empty: choose another one, or add --overwrite")
-        foreign = [name for name in held if name not in RESULT_FILES]
+        foreign = [name for name in held if name not in names]
         if foreign:
-            names = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+            others = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
             raise OutputError(
-                f"output folder {folder} holds more than a result of HeartSeg ({names}), and --overwrite would delete "
+                f"output folder {folder} holds more than a result of HeartSeg ({others}), and --overwrite would delete "
                 "it: choose another folder"
             )
         home = _home(folder.resolve())
@@ -118,16 +141,19 @@ def _home(folder: Path) -> Path:
 
 
 @contextmanager
-def staged_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
+def staged_folder(folder: Path, overwrite: bool = False, names: Sequence[str] = RESULT_FILES) -> Iterator[Path]:
     """A temporary sibling of ``folder`` that takes its place when the block ends well, and vanishes otherwise.
 
     Where ``folder`` is a mount, or its parent may not be written to, the temporary folder lies inside it and its files
     are moved one by one, the report last.
 
+    Args:
+        names: as in :func:`check_output_folder`.
+
     Raises:
         OutputError: the disk is full, or the folder cannot be written to.
     """
-    folder = check_output_folder(folder, overwrite).resolve()
+    folder = check_output_folder(folder, overwrite, names).resolve()
     made = [p for p in folder.parents if not p.exists()]
     stage: Path | None = None
     try:
@@ -136,7 +162,7 @@ def staged_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
         stage = _temporary(folder)
         stage.chmod(0o777 & ~_umask())  # mkdtemp makes folders private
         yield stage
-        _take_place(stage, folder)
+        _take_place(stage, folder, names)
     except BaseException as error:
         said: OutputError | None
         if isinstance(error, OutputError) and stage is not None:
@@ -193,13 +219,13 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _take_place(stage: Path, folder: Path) -> None:
+def _take_place(stage: Path, folder: Path, names: Sequence[str]) -> None:
     """Rename ``stage`` to ``folder``; an earlier result goes only once the new one stands."""
     if not folder.is_dir():
         stage.rename(folder)
         return
     if stage.parent == folder:
-        _move_in(stage, folder)
+        _move_in(stage, folder, names)
         return
     keep = _temporary(folder)
     try:
@@ -213,10 +239,10 @@ def _take_place(stage: Path, folder: Path) -> None:
     shutil.rmtree(keep, ignore_errors=True)
 
 
-def _move_in(stage: Path, folder: Path) -> None:
-    """Replace a result file by file; without its report a folder counts as unfinished."""
-    (folder / REPORT_FILE).unlink(missing_ok=True)
-    for name in sorted(RESULT_FILES, key=lambda n: n == REPORT_FILE):
+def _move_in(stage: Path, folder: Path, names: Sequence[str]) -> None:
+    """Replace a result file by file; without its report, the last one, a folder counts as unfinished."""
+    (folder / names[-1]).unlink(missing_ok=True)
+    for name in names:
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
         if (stage / name).exists():
@@ -266,8 +292,8 @@ def write_result(
         result: what :func:`heartseg.segment` returned.
         volume: the scan it was made from.
         folder: created; must be empty or absent unless ``overwrite``.
-        formats: keys of :data:`FORMATS`; ``None`` writes all that the installed packages allow and notes the rest in
-            the report.
+        formats: keys of :data:`FORMATS`; ``None`` writes all that the result has and the installed packages allow,
+            and notes the rest in the report.
         reporter: progress and cancel.
 
     Returns:
@@ -275,18 +301,25 @@ def write_result(
         ``"seconds"``: what writing took.
 
     Raises:
-        OutputError: the folder cannot be used, or the disk is full; nothing is left behind and an earlier result stays.
+        OutputError: the folder cannot be used, the disk is full, or a confidence map is asked for that was not made;
+            nothing is left behind and an earlier result stays.
         DependencyError: a format that was asked for needs a package that is not installed.
     """
     reporter = reporter or Reporter()
-    wanted = tuple(FORMATS) if formats is None else tuple(formats)
+    wanted = tuple(f for f in FORMATS if f != CONFIDENCE) if formats is None else tuple(formats)
+    if formats is None and result.confidence_map is not None:
+        wanted = (*wanted, CONFIDENCE)
     check_formats(formats)
+    if CONFIDENCE in wanted and result.confidence_map is None:
+        raise OutputError("this result has no confidence map: run it again with the setting confidence_map")
     folder = Path(folder)
     started = time.perf_counter()
     with staged_folder(folder, overwrite) as stage, reporter.stage("write", 4):
         skipped: dict[str, str] = {}
         if "labels" in wanted:
             write_labels(result.labels, result.geometry, stage / "labels.nii.gz")
+        if CONFIDENCE in wanted and result.confidence_map is not None:
+            write_labels(result.confidence_map, result.geometry, stage / "confidence.nii.gz")
         if "csv" in wanted:
             write_measurements(result, stage / "measurements.csv")
         reporter.advance(1)
@@ -301,6 +334,47 @@ def write_result(
         seconds = {"write": round(time.perf_counter() - started, 3)}  # all but the report itself
         written = {"files": [*files, REPORT_FILE], "skipped": skipped, "seconds": seconds}
         write_report(result, stage / REPORT_FILE, extra={"output": written})
+    return written
+
+
+def write_explanation(
+    explanation: Explanation,
+    volume: Volume,
+    folder: str | Path,
+    suffix: str = ".nii.gz",
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Write an explanation's files into a new folder: ``heat_map.nii.gz``, ``heat_map.png``, ``explanation.json``.
+
+    Args:
+        explanation: what :func:`heartseg.explain.explain` returned.
+        volume: the scan it was made from.
+        folder: created; must be empty or absent unless ``overwrite``.
+        suffix: of the heat map's file: ``.nii.gz`` or ``.nrrd``.
+        reporter: progress and cancel.
+
+    Returns:
+        ``"files"``: names written; ``"skipped"``: ``{"picture": why}`` where matplotlib is not installed.
+
+    Raises:
+        OutputError: the folder cannot be used, or the disk is full; nothing is left behind.
+    """
+    from .explain import write_picture
+
+    reporter, skipped = reporter or Reporter(), {}
+    with staged_folder(Path(folder), overwrite, EXPLANATION_FILES) as stage, reporter.stage("write", 2):
+        write_volume(Volume(explanation.heat, explanation.geometry), stage / f"heat_map{suffix}")
+        reporter.advance(1)
+        try:
+            write_picture(volume, explanation, stage / "heat_map.png")
+        except DependencyError as error:
+            skipped["picture"] = str(error)
+        files = [*sorted(p.name for p in stage.iterdir()), EXPLANATION_FILE]
+        written = {"files": files, "skipped": skipped}
+        content = {**explanation.details, "notices": list(explanation.notices), "output": written}
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        (stage / EXPLANATION_FILE).write_text(text + "\n", encoding="utf-8")
     return written
 
 

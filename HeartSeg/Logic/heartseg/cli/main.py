@@ -27,6 +27,7 @@ examples:
   heartseg segment scan.nii.gz -o out/scan        one scan: labels, surfaces (mm), volumes (mL), report, picture
   heartseg segment scans/ -o out --resume         every scan in a folder, and summary.csv
   heartseg evaluate out/scan reference.nii.gz     how well it fits a reference: Dice, distances, volumes
+  heartseg explain scan.nii.gz -o out/heat        which part of the scan speaks for the aorta: a heat map (Grad-CAM)
   heartseg models list                            the models that are installed
   heartseg segment --help                         all options, and what is written
 
@@ -44,7 +45,7 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; imports nothing heavy."""
-    from . import evaluate, models, segment, train_default
+    from . import evaluate, explain, models, segment, train_default
 
     parser = Parser(
         prog="heartseg",
@@ -57,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands: Any = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     segment.add_parser(commands)
     evaluate.add_parser(commands)
+    explain.add_parser(commands)
     models.add_parser(commands)
     train_default.add_parser(commands)
     version = commands.add_parser("version", help="print the versions of heartseg and of what it uses")

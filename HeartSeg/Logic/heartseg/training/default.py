@@ -108,9 +108,7 @@ def prepare_scenes(args: argparse.Namespace, workers: int, until: float) -> bool
     jobs: list[SceneJob] = []
     first = args.seed * 1_000_000
     jobs += [SceneJob(out / "scenes", first + i, without=without) for i in range(args.scenes)]
-    jobs += [
-        SceneJob(out / "validation", VALIDATION_FIRST + i, VALIDATION_SUBJECTS, 4) for i in range(N_VALIDATION)
-    ]
+    jobs += [SceneJob(out / "validation", VALIDATION_FIRST + i, VALIDATION_SUBJECTS, 4) for i in range(N_VALIDATION)]
     jobs += [SceneJob(out / "scenes", first + i, heartless=True) for i in range(args.heartless)]
     missing = [job for job in jobs if not job.file(".json").exists()]
     if not missing:
