@@ -121,7 +121,7 @@ def _explain(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
 
     report = _read_report(args.result) if args.result else {}
     explainer = Explainer(Segmenter(_model(args, settings, report), settings))
-    explainer.layers.find(args.layer)  # a wrong name is told before the work begins
+    explainer.find(args.structure, args.layer)  # a wrong name is told before the work begins
     with ProgressBar() as bar:
         reporter = Reporter(bar, stop_token())
         with reporter.stage("read"):

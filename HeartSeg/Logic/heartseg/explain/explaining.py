@@ -86,6 +86,14 @@ class Explainer:
         """The layers that can be looked at."""
         return list_layers(self.segmenter.model)
 
+    def find(self, structure_key: str, layer: str = LAST) -> tuple[Structure, Layer]:
+        """The structure and the layer that these names mean.
+
+        Raises:
+            SettingsError: one of them is unknown, or the model does not know the structure.
+        """
+        return self._known(structure_key), self.layers.find(layer)
+
     def explain(
         self,
         volume: Volume,
@@ -112,10 +120,11 @@ class Explainer:
             InputError: the structure is not in the scan, or the result is of another grid.
             Cancelled: the token was set.
         """
+        from ..inference.devices import describe_device
         from .gradcam import seg_grad_cam
 
         reporter = reporter or Reporter(progress, cancel)
-        wanted, place = self._known(structure_key), self.layers.find(layer)
+        wanted, place = self.find(structure_key, layer)
         volume = check_volume(volume)
         engine = self.segmenter.engine
         engine.load(reporter)
@@ -132,10 +141,11 @@ class Explainer:
             heat, largest = _scaled(heat)
             with reporter.stage("resample"):
                 on_scan = _on_scan(heat, view, reporter)
+            device = describe_device(engine.device)
         notices = () if largest > 0 else (_nothing_speaks_for(wanted, place),)
         looked = "stored axes, whole image" if engine.stored_axes else "whole scan" if grid is None else "window"
-        run = {"mode": looked, "network_grid": list(image.shape[1:]), "largest_before_scaling": largest,
-               "region_voxels": int(region.sum())}  # fmt: skip
+        run = {"device": device, "mode": looked, "network_grid": list(image.shape[1:]),
+               "region_voxels": int(region.sum()), "largest_before_scaling": largest}  # fmt: skip
         details = self._details(volume, wanted, place, result, run, reporter)
         return Explanation(on_scan, labels, volume.geometry, wanted, place, notices, details)
 
@@ -194,8 +204,6 @@ class Explainer:
         run: dict[str, Any],
         reporter: Reporter,
     ) -> dict[str, Any]:
-        from ..inference.devices import describe_device
-
         source = volume.source
         return {
             "schema": SCHEMA,
@@ -212,8 +220,7 @@ class Explainer:
             "segmentation": "an earlier result" if result is not None else "the network's own, before clean-up",
             "model": model_identity(self.segmenter.model),
             "settings": self.segmenter.settings.to_dict(),
-            "run": {"device": describe_device(self.segmenter.engine.device), "precision": "float32",
-                    "folds": len(self.segmenter.engine.networks), **run},
+            "run": {"precision": "float32", "folds": len(self.segmenter.engine.networks), **run},
             "announcements": list(reporter.announcements),
             "seconds": {stage: round(seconds, 3) for stage, seconds in reporter.seconds.items()},
             "packages": installed_versions(),
