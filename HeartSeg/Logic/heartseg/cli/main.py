@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; imports nothing heavy."""
-    from . import evaluate, explain, models, segment, train_default
+    from . import ablate, evaluate, explain, models, segment, train, train_default, translate
 
     parser = Parser(
         prog="heartseg",
@@ -60,7 +60,10 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_parser(commands)
     explain.add_parser(commands)
     models.add_parser(commands)
+    train.add_parser(commands)
+    ablate.add_parser(commands)
     train_default.add_parser(commands)
+    translate.add_parser(commands)
     version = commands.add_parser("version", help="print the versions of heartseg and of what it uses")
     version.set_defaults(run=_version)
     return parser

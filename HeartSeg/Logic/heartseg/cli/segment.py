@@ -123,7 +123,7 @@ def run_segment(args: argparse.Namespace) -> int:
     settings = replace(settings_from(args), confidence_map=CONFIDENCE in (formats or ()))
     if args.jobs < 1:
         raise SettingsError(f"jobs {args.jobs} must be 1 or more")
-    frame = _frame(args.frame)
+    frame = parse_frame(args.frame)
     if frame == "all" or is_batch(args.input):
         from .batch import run_batch
 
@@ -138,7 +138,8 @@ def run_segment(args: argparse.Namespace) -> int:
     return EXIT_OK if report["heart_found"] else EXIT_NO_HEART
 
 
-def _frame(text: str | None) -> int | str | None:
+def parse_frame(text: str | None) -> int | str | None:
+    """``--frame``: a number, ``"all"``, or None where it was not given."""
     return text if text == "all" else frame_number(text, ", or all")
 
 

@@ -168,7 +168,8 @@ def _train(stage: Stage, args: argparse.Namespace, device: str, workers: int, un
         stage = replace(stage, learning_rate=stage.learning_rate * START_FROM_RATE)
     recipe = Recipe(
         steps=steps, seed=args.seed, device=device, workers=0 if gpu else min(1, workers),
-        ema=min(0.998, 1 - 8 / max(steps, 16)), save_every=120.0, without=tuple(sorted(set(args.without) - set(ANATOMY_PARTS))),
+        ema=min(0.998, 1 - 8 / max(steps, 16)), save_every=120.0,
+        without=tuple(sorted(set(args.without) - set(ANATOMY_PARTS))),
     )  # fmt: skip
     trainer = Trainer(stage, args.out / "scenes", args.out / stage.name, recipe, args.out / "validation")
     if trainer.resume():
