@@ -112,8 +112,8 @@ def check_output_folder(folder: str | Path, overwrite: bool = False, names: Sequ
         if foreign:
             others = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
             raise OutputError(
-                f"output folder {folder} holds more than HeartSeg writes there ({others}), and --overwrite would delete "
-                "it: choose another folder"
+                f"output folder {folder} holds more than HeartSeg writes there ({others}), and --overwrite would "
+                "delete it: choose another folder"
             )
         home = _home(folder.resolve())
         with tempfile.TemporaryFile(dir=next(p for p in (home, *home.parents) if p.exists())):
