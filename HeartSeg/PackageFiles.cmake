@@ -77,8 +77,10 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/output.py"
   "Logic/heartseg/panel/__init__.py"
   "Logic/heartseg/panel/device.py"
+  "Logic/heartseg/panel/explain.py"
   "Logic/heartseg/panel/frames.py"
   "Logic/heartseg/panel/inputs.py"
+  "Logic/heartseg/panel/maps.py"
   "Logic/heartseg/panel/pace.py"
   "Logic/heartseg/panel/panel.py"
   "Logic/heartseg/panel/process.py"
@@ -206,5 +208,6 @@ set(MODULE_PYTHON_RESOURCES
   "Resources/SampleData/HeartSeg-synthetic-CTA.nii.gz"
   "Resources/SampleData/README.md"
   "Resources/UI/HeartSeg.ui"
+  "Resources/UI/HeartSegExplain.ui"
   "Resources/UI/HeartSegResults.ui"
   )

@@ -110,6 +110,19 @@ class Segmenter:
         provenance = self._provenance(volume, prediction, reporter)
         return replace(result, provenance=provenance, confidence_map=prediction.confidence_map)
 
+    def confidence_map(self, volume: Volume, reporter: Reporter) -> np.ndarray:
+        """How sure the network is of the label that it chooses at each voxel: uint8 percent ``(z, y, x)``.
+
+        For a result that was made without :attr:`~heartseg.result.Result.confidence_map`; the scan is segmented again.
+
+        Raises:
+            InputError, Cancelled: as :meth:`segment`.
+            SettingsError: only nnU-Net itself can run the model.
+        """
+        confidence = self.engine.with_confidence_map().predict(check_volume(volume), reporter).confidence_map
+        assert confidence is not None
+        return confidence
+
     def _clean(self, labels: np.ndarray, volume: Volume, reporter: Reporter) -> tuple[np.ndarray, tuple[Removal, ...]]:
         if not self.settings.clean_up:
             return labels, ()

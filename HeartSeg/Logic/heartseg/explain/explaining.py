@@ -142,7 +142,7 @@ class Explainer:
             with reporter.stage("resample"):
                 on_scan = _on_scan(heat, view, reporter)
             device = describe_device(engine.device)
-        notices = () if largest > 0 else (_nothing_speaks_for(wanted, place),)
+        notices = _notices(wanted, place, largest, result, self.segmenter.model)
         looked = "stored axes, whole image" if engine.stored_axes else "whole scan" if grid is None else "window"
         run = {"device": device, "mode": looked, "network_grid": list(image.shape[1:]),
                "region_voxels": int(region.sum()), "largest_before_scaling": largest}  # fmt: skip
@@ -252,11 +252,10 @@ def recorded_window(provenance: Mapping[str, Any], model: ModelFolder) -> Geomet
     run, made_by = provenance.get("run", {}), provenance.get("model", {})
     try:
         center, size_mm = (np.asarray(run[k], float) for k in ("window_center_lps", "window_mm"))
-        same = made_by["checkpoints"] == model_identity(model)["checkpoints"]
     except (KeyError, TypeError, ValueError):
         return None
     orientation = model.card.orientation if model.card else None
-    if not same or orientation is None or center.shape != (3,) or size_mm.shape != (3,):
+    if not _is_of(made_by, model) or orientation is None or center.shape != (3,) or size_mm.shape != (3,):
         return None
     if not np.isfinite([center, size_mm]).all() or (size_mm <= 0).any():
         return None
@@ -305,5 +304,18 @@ def _on_scan(heat: torch.Tensor, view: View, reporter: Reporter) -> np.ndarray:
     return np.clip(on_scan, 0, 1, out=on_scan)
 
 
-def _nothing_speaks_for(wanted: Structure, place: Layer) -> str:
-    return f"no feature at layer {place.name} speaks for {wanted.key}: the map is empty"
+def _notices(
+    wanted: Structure, place: Layer, largest: float, result: Result | None, model: ModelFolder
+) -> tuple[str, ...]:
+    found = []
+    if largest <= 0:
+        found.append(f"no feature at layer {place.name} speaks for {wanted.key}: the map is empty")
+    made_by = result.provenance.get("model", {}) if result is not None else {}
+    if isinstance(made_by, dict) and made_by.get("name") and not _is_of(made_by, model):
+        found.append(f"the result was made by {made_by['name']}, the map shows what {model.name} sees in it")
+    return tuple(found)
+
+
+def _is_of(made_by: Mapping[str, Any], model: ModelFolder) -> bool:
+    """Whether a provenance's entry names this model's very weights."""
+    return made_by.get("checkpoints") == model_identity(model)["checkpoints"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -136,11 +137,7 @@ class Engine:
         self.settings = (settings or Settings()).check()
         if self.settings.heart_center is not None and (self.stored_axes or folder.needs_fallback):
             raise SettingsError(f"model {folder.name!r} is run over the whole image: leave the heart center away")
-        if self.settings.confidence_map and folder.needs_fallback:
-            raise SettingsError(
-                f"model {folder.name!r} is run by nnU-Net's own predictor, which gives labels only: leave the "
-                "confidence map away"
-            )
+        self._check_confidence_map()
         self.device = choose_device(self.settings.device)
         self._fine = _Runner(folder, self.settings, self.device)
         finder = folder.open_finder()
@@ -210,6 +207,17 @@ class Engine:
         grid = grid or world_grid(geometry, axes.in_lps(self.folder.spacing)[::-1])
         _, image = self._shown(flip.apply(volume.array), geometry, axes, volume.modality, reporter, grid)
         return WorldView(grid, geometry, flip, axes), image
+
+    def with_confidence_map(self) -> Engine:
+        """This engine, with the same networks in memory, that also makes a confidence map.
+
+        Raises:
+            SettingsError: only nnU-Net itself can run the model.
+        """
+        twin = copy.copy(self)
+        twin.settings = replace(self.settings, confidence_map=True)
+        twin._check_confidence_map()
+        return twin
 
     @property
     def networks(self) -> tuple[torch.nn.Module, ...]:
@@ -432,6 +440,13 @@ class Engine:
         if modality != "MR" and bool(sampled.image.min() < _CT_AIR):
             return Sampled(sampled.image.clamp(min=_CT_AIR), sampled.inside, grid)
         return sampled
+
+    def _check_confidence_map(self) -> None:
+        if self.settings.confidence_map and self.folder.needs_fallback:
+            raise SettingsError(
+                f"model {self.folder.name!r} is run by nnU-Net's own predictor, which gives labels only: leave the "
+                "confidence map away"
+            )
 
     def _confidence_map(self, logits: torch.Tensor, view: View, reporter: Reporter) -> np.ndarray | None:
         """The confidence map, if it was asked for."""

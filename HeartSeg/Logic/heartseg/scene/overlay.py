@@ -2,7 +2,7 @@
 
 The map becomes a volume node of its own, cut to where it is not zero, under the scan's transform, and the foreground
 of every slice view at half opacity. A second map of the same kind takes the same node. What the views showed before is
-kept with the node, so that taking the map away, also after the scene was saved and loaded, brings it back.
+kept with the node, so that taking the map away brings it back.
 """
 
 from __future__ import annotations
