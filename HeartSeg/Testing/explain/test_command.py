@@ -125,7 +125,7 @@ def lose_model(folder: Path) -> None:
         ((), ("a scan and -o DIR are needed",)),
         (("SCAN",), ("a scan and -o DIR are needed",)),
         (("SCAN", "-o", "OUT", "--structure", "AO"), ("does not know structure AO", "LV, RV, MYO")),
-        (("SCAN", "-o", "OUT", "--layer", "../\x1b[1m"), ("is unknown", "--list-layers")),
+        (("SCAN", "-o", "OUT", "--structure", "LV", "--layer", "../\x1b[1m"), ("is unknown", "--list-layers")),
         (("missing.nii.gz", "-o", "OUT", "--structure", "LV"), ("missing.nii.gz",)),
         (("SCAN", "-o", "OUT", "--structure", "LV", "--frame", "x"), ("frame 'x'",)),
         (("SCAN", "-o", "OUT", "--threads", "0"), ("threads 0",)),

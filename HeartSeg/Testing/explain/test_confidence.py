@@ -9,10 +9,10 @@ import pytest
 
 from cli.conftest import heartseg, temporary  # noqa: F401
 from command_lines import tree
-from explain.conftest import SHAPE, scan
 from heartseg import Segmenter, Settings, read_volume, write_result
 from heartseg.anatomy import STRUCTURES
 from heartseg.errors import OutputError, SettingsError
+from heartseg.inference.engine import Engine
 from heartseg.progress import Reporter
 from heartseg.volume import write_volume
 from tiny_models import make_tiny_model_folder
@@ -50,9 +50,9 @@ def test_a_warm_segmenter_makes_it_afterwards(results, volume):
     assert not segmenter.settings.confidence_map and not segmenter.engine.settings.confidence_map
 
 
-def test_a_scan_without_a_heart_has_an_empty_map(window_model):
-    noise = scan(np.random.default_rng(0).normal(0, 15, SHAPE))
-    result = Segmenter(window_model, Settings(device="cpu", confidence_map=True)).segment(noise)
+def test_a_scan_without_a_heart_has_an_empty_map(window_model, volume, monkeypatch):
+    monkeypatch.setattr(Engine, "_locate", lambda *_: iter(()))
+    result = Segmenter(window_model, Settings(device="cpu", confidence_map=True)).segment(volume)
     assert not result.heart_found
     assert result.confidence_map is not None and not result.confidence_map.any()
 

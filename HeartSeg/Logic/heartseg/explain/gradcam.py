@@ -98,7 +98,8 @@ class _Tiles:
 
     def crop(self, box: Box, device: torch.device) -> torch.Tensor:
         """``(1, c, z, y, x)``."""
-        return self.image[(slice(None), *box)][None].to(device)
+        with_channels = (slice(None), *box)
+        return self.image[with_channels][None].to(device)
 
     def share(self, box: Box) -> torch.Tensor:
         """``(z, y, x)``: this tile's part in the blended value of each of its voxels."""

@@ -133,7 +133,8 @@ def predict_tiles(
                     ) from error
                 state.free(remaining[0])
                 reporter.announce(f"out of memory with {rung}: going on from tile {state.done + 1} with {remaining[0]}")
-    return state.mean()[(slice(None), *inner)]
+    with_classes = (slice(None), *inner)
+    return state.mean()[with_classes]
 
 
 def padded_to_patch(image: torch.Tensor, patch: tuple[int, ...]) -> tuple[torch.Tensor, tuple[slice, ...]]:

@@ -53,9 +53,9 @@ class WorldView:
     ) -> np.ndarray:
         """Channels ``(c, z, y, x)`` in the view's axes, at the scan's voxels, reduced; 0 outside of the view."""
         part, where = reduced_on_grid(channels, self.grid, self.geometry, reduction, reporter, dtype)
-        full = np.zeros(self.geometry.shape, dtype)
-        full[where] = part
-        return np.ascontiguousarray(self.flip.undo(full))
+        stored = np.zeros(tuple(self.geometry.shape[k] for k in np.argsort(self.flip.order)), dtype)
+        self.flip.apply(stored)[where] = part  # through a view: maps may be large, and this needs no copy
+        return stored
 
     def labels_for_network(self, labels: np.ndarray) -> np.ndarray:
         """Labels ``(z, y, x)`` of the scan at the network's voxels, in its axes; 0 where the scan has none."""

@@ -52,8 +52,8 @@ def plane_points(axes: Axes, plane: Plane, center: np.ndarray, low: np.ndarray, 
 
     The shorter side of the world box from ``low`` to ``high`` (mm) grows until the panel is filled to its edges.
     """
-    box, (width_in, height_in) = axes.get_position(original=True), axes.figure.get_size_inches()
-    aspect = box.width * width_in / (box.height * height_in)
+    box, page = axes.get_position(original=True), axes.figure.bbox
+    aspect = box.width * page.width / (box.height * page.height)
     middle = (low + high) / 2
     width, height = high[plane.across] - low[plane.across], high[plane.down] - low[plane.down]
     width, height = max(width, height * aspect), max(height, width / aspect)
