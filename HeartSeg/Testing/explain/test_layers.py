@@ -8,9 +8,12 @@ from torch import nn
 
 from heartseg.errors import ModelError, SettingsError
 from heartseg.explain import list_layers
+from heartseg.explain.gradcam import seg_grad_cam
 from heartseg.explain.layers import layers_of
 from heartseg.models.folder import ModelFolder
+from heartseg.networks.catalogue import NETWORKS, build, unet_plan
 from heartseg.networks.plain_unet import PlainUNet
+from heartseg.progress import Reporter
 from tiny_models import make_tiny_model_folder
 
 
@@ -58,6 +61,20 @@ def test_our_own_u_net_names_them_alike():
     network = PlainUNet((4, 6, 8), deep_supervision=False).eval()
     found = layers_of(network, torch.zeros(1, 1, 8, 8, 8))
     assert (found.last.name, found.bottleneck.name) == ("decoder.stages.1", "encoder.stages.2")
+
+
+@pytest.mark.parametrize("key", NETWORKS)
+def test_every_network_that_can_be_trained_has_a_map_at_both(key):
+    network = build(key, unet_plan((4, 6, 8), 3), 1, 4).eval().requires_grad_(False)
+    image = torch.randn(1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    region = torch.zeros(16, 16, 16, dtype=torch.bool)
+    region[4:9, 5:12, 3:8] = True
+    found = layers_of(network, image[None])
+    assert found.last.name == "decoder.stages.1"
+    assert found.bottleneck.name == "encoder.stages.2" and found.bottleneck.shape == (8, 4, 4, 4)
+    for layer in (found.last, found.bottleneck):
+        heat = seg_grad_cam([network], layer, image, region, [2], (16, 16, 16), torch.device("cpu"), Reporter())
+        assert heat.shape == (16, 16, 16) and bool(torch.isfinite(heat).all()) and bool(heat.any())
 
 
 class Attentive(nn.Module):

@@ -126,13 +126,18 @@ def layers_of(network: nn.Module, image: torch.Tensor) -> Layers:
 
 
 def _bottleneck(calls: list[_Call]) -> Layer | None:
-    """The coarsest features: of the convolutions that look around (not those on pooled maps inside of attention), the
-    last one at the coarsest grid, with all that is done to it there."""
+    """The coarsest features with all that is done to them at that grid.
+
+    Of the convolutions that look around (not those on pooled maps inside of attention), those at the coarsest grid; of
+    these the last one with the most channels, for gates on skips work at the same grid with fewer.
+    """
     wide = [c for c in calls if _is_convolution(c.module) and max(c.module.kernel_size) > 1]  # type: ignore[arg-type]
     if not wide:
         return None
     coarsest = min(math.prod(c.output.shape[2:]) for c in wide)
-    deepest = [c for c in wide if math.prod(c.output.shape[2:]) == coarsest][-1]
+    deep = [c for c in wide if math.prod(c.output.shape[2:]) == coarsest]
+    most = max(c.output.shape[1] for c in deep)
+    deepest = [c for c in deep if c.output.shape[1] == most][-1]
     around = [c for c in calls if deepest.name.startswith(f"{c.name}.") and c.output.shape == deepest.output.shape]
     return _layer(_outermost([deepest, *around]))
 
