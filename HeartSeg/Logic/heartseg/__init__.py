@@ -36,7 +36,7 @@ _PUBLIC = {
     "write_result": "output",
     "Explainer": "explain",
     "Explanation": "explain",
-    "write_explanation": "output",
+    "write_explanation": "explain",
     "find_model": "models.store",
     "evaluate": "evaluation",
     "STRUCTURES": "anatomy",
@@ -52,10 +52,10 @@ if TYPE_CHECKING:  # what _PUBLIC resolves to, for type checkers and editors
     from .anatomy import STRUCTURES
     from .errors import Cancelled, HeartSegError
     from .evaluation import evaluate
-    from .explain import Explainer, Explanation
+    from .explain import Explainer, Explanation, write_explanation
     from .findings import Finding, Severity
     from .models.store import find_model
-    from .output import write_explanation, write_result
+    from .output import write_result
     from .pipeline import Segmenter, segment
     from .progress import CancelToken, ProgressEvent
     from .result import Measure, Result

@@ -11,10 +11,9 @@ import pytest
 from explain.conftest import LABELS, SHAPE, SPACING, change_json, scan
 from heartseg import Segmenter, Settings
 from heartseg.errors import Cancelled, InputError, ModelError, SettingsError
-from heartseg.explain import Explainer
+from heartseg.explain import Explainer, write_explanation
 from heartseg.explain.explaining import recorded_window
 from heartseg.models.folder import ModelFolder
-from heartseg.output import write_explanation
 from heartseg.progress import CancelToken
 from heartseg.result import Result
 from heartseg.volume import Geometry, Volume

@@ -54,9 +54,11 @@ def test_every_network_is_counted_and_keeps_its_parameters_off_the_meta_device()
         assert cost.flops > 0
 
 
-def test_edge_channels_cost_next_to_nothing_and_fusion_does_not(program):
-    costs = {c.key: c for c in program.rows("2d", (64, 64))}
-    assert costs["csfbu-edge"].parameters < 1.001 * costs["plain"].parameters
+def test_edge_channels_cost_next_to_nothing_and_fusion_does_not():
+    costs = {
+        c.key: c for c in table(unet_plan((16, 32, 64), 2), (32, 32), keys=("plain", "csfbu-edge", "csfbu-fusion"))
+    }
+    assert costs["csfbu-edge"].parameters < 1.005 * costs["plain"].parameters
     assert costs["csfbu-fusion"].flops > 1.5 * costs["plain"].flops
 
 

@@ -20,7 +20,7 @@ from heartseg.training.losses import RegionAndEdgeLoss
 from heartseg.volume import Geometry, Volume
 from tiny_models import make_tiny_model_folder, normalize_tiny, synthetic_volume
 
-FEATURES, SPACING, K = (8, 16, 24), 1.5, 3
+FEATURES, SPACING, K = (8, 12, 16), 1.5, 3
 STOCK_CLASS = find("plain").stock_class
 
 
@@ -36,21 +36,23 @@ def folder_with(path, key: str):
     return path
 
 
-def train(key: str, plans, steps: int = 60) -> torch.nn.Module:
-    """A few real steps of region and edge learning on ellipsoids."""
+def train(key: str, plans, steps: int = 90) -> torch.nn.Module:
+    """A few real steps of region and edge learning on ellipsoids: enough that every structure is found."""
     torch.manual_seed(0)
     network = build(key, unet_plan(FEATURES, 3, convolutions=1), 1, K + 1).train()
     loss, rng = RegionAndEdgeLoss(network.edge, K), np.random.default_rng(0)
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=steps)
     image, truth = synthetic_volume(K, seed=1000)
     x, y = torch.from_numpy(normalize_tiny(image, plans)).float(), torch.from_numpy(truth)
     channels = split_interior_edge(y[None], (SPACING,) * 3, 1, K)[0]
     for _ in range(steps):
-        window = tuple(slice(c, c + 32) for c in rng.integers(0, 9, 3))
+        window = tuple(slice(c, c + 24) for c in rng.integers(0, 17, 3))
         value = loss(network(x[window][None, None]), channels[window][None])
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
+        schedule.step()
     return network.eval()
 
 

@@ -6,6 +6,7 @@ from pydoc import locate
 
 import pytest
 import torch
+from torch import nn
 
 from heartseg.networks.catalogue import NETWORKS, build, find
 from heartseg.networks.edge_channels import region_logits
@@ -37,6 +38,9 @@ def test_deep_supervision_halves_the_grid_and_is_switched_as_nnunet_does(key, pl
 def test_every_weight_learns(key, plan, image):
     torch.manual_seed(0)
     network = build(key, plan, 1, LABELS, deep_supervision=True).train()
+    for name, weight in network.named_parameters():
+        if name.endswith("norm.weight"):
+            nn.init.ones_(weight)  # nnU-Net starts residual branches switched off: nothing in them would learn at once
     outputs = network(image)
     assert {o.shape[1] for o in outputs} == {getattr(network, "training_channels", LABELS)}
     sum((o * torch.randn(o.shape)).sum() for o in outputs).backward()

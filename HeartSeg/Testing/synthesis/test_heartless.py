@@ -15,7 +15,7 @@ from heartseg.synthesis.regions import IGNORE, Region
 from heartseg.synthesis.scenes import HEARTLESS, make_heartless
 from heartseg.synthesis.views import draw_finder_view, extract
 
-SEEDS = range(24)
+SEEDS = range(16)
 LARGEST = (240, 200, 240)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..anatomy import KEYS
 from ..errors import InputError, ModelError, SettingsError
 from ..models.labels import parse_label_map
-from ..output import EXPLANATION_FILE, EXPLANATION_FILES, REPORT_FILE, check_output_folder, write_explanation
+from ..output import REPORT_FILE
 from ..settings import DEVICES, Settings
 from .exits import EXIT_OK, stop_token, warn
 from .progress import ProgressBar
@@ -99,7 +99,9 @@ def run_explain(args: argparse.Namespace) -> int:
         return _list_layers(_model(args, settings, {}))
     if args.scan is None or args.output is None:
         raise SettingsError("a scan and -o DIR are needed: see heartseg explain --help")
-    check_output_folder(args.output, args.overwrite, EXPLANATION_FILES)
+    from ..explain.files import EXPLANATION_FILE, check_explanation_folder
+
+    check_explanation_folder(args.output, args.overwrite)
     found = _explain(args, settings)
     if args.json:
         print((args.output / EXPLANATION_FILE).read_text(encoding="utf-8"), end="")
@@ -114,7 +116,7 @@ def run_explain(args: argparse.Namespace) -> int:
 
 def _explain(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """Read, explain and write, with a progress bar on standard error."""
-    from ..explain import Explainer
+    from ..explain import Explainer, write_explanation
     from ..pipeline import Segmenter
     from ..progress import Reporter
     from ..volume.reading import read_volume

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..anatomy import KEYS
 from ..errors import SettingsError
 from ..models.labels import parse_label_map
-from ..output import CONFIDENCE, FORMATS, REPORT_FILE, check_formats, check_output_folder, write_result
+from ..output import CONFIDENCE, DEFAULT_FORMATS, FORMATS, REPORT_FILE, check_formats, check_output_folder, write_result
 from ..settings import BACKENDS, DEVICES, PRECISIONS, Settings
 from .cases import Case, is_batch, list_cases
 from .exits import EXIT_CODES, EXIT_NO_HEART, EXIT_OK, stop_token
@@ -24,7 +24,8 @@ Segment the heart in a scan and write a folder with:
   measurements.csv       volumes (mL), mass (g), diameters (mm), intensities
   report.json            how it was made: input hash, model, device, seconds, findings
   preview.png            three slices with contours and a 3D view
-  confidence.nii.gz      how sure the network was at each voxel, percent; only with --format confidence
+or with what --format asks for (see heartseg export --help; confidence writes confidence.nii.gz: how sure the network was
+at each voxel, percent).
 
 INPUT is a NIfTI, NRRD, MHA/MHD or DICOM file, or a folder of DICOM files (with the folders below, one study).
 For many scans: a folder with scan files, or with a folder per patient; or a CSV file with a column "path" (and, if
@@ -56,8 +57,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for the results")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result in the output folder")
     parser.add_argument(
-        "--format", metavar="LIST", help=f"what to write, of {','.join(FORMATS)} (default: all but confidence)"
-    )
+        "--format", metavar="LIST",
+        help=f"what to write, of {','.join(FORMATS)} (default: {','.join(DEFAULT_FORMATS)})",
+    )  # fmt: skip
     parser.add_argument(
         "--json", action="store_true", help="print the report (many scans: the summary) as JSON on standard output"
     )

@@ -5,6 +5,7 @@ segmentation is right.
 """
 
 from .explaining import Explainer, Explanation, explain
+from .files import check_explanation_folder, write_explanation
 from .layers import BOTTLENECK, LAST, Layer, Layers, list_layers
 from .picture import write_picture
 
@@ -15,7 +16,9 @@ __all__ = [
     "Explanation",
     "Layer",
     "Layers",
+    "check_explanation_folder",
     "explain",
     "list_layers",
+    "write_explanation",
     "write_picture",
 ]

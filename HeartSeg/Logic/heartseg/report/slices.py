@@ -47,13 +47,18 @@ def panel(figure: Any, place: tuple[float, float, float, float]) -> Axes:
     return axes
 
 
+def aspect_of(axes: Axes) -> float:
+    """Width over height of a panel."""
+    box, page = axes.get_position(original=True), axes.figure.bbox
+    return float(box.width * page.width / (box.height * page.height))
+
+
 def plane_points(axes: Axes, plane: Plane, center: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """World LPS points ``(rows, columns, 3)``, :data:`PIXEL_MM` apart, of a plane through ``center``.
 
     The shorter side of the world box from ``low`` to ``high`` (mm) grows until the panel is filled to its edges.
     """
-    box, page = axes.get_position(original=True), axes.figure.bbox
-    aspect = box.width * page.width / (box.height * page.height)
+    aspect = aspect_of(axes)
     middle = (low + high) / 2
     width, height = high[plane.across] - low[plane.across], high[plane.down] - low[plane.down]
     width, height = max(width, height * aspect), max(height, width / aspect)

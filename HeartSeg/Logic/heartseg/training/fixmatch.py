@@ -81,14 +81,14 @@ def rising_weight(settings: FixMatchSettings, step: int) -> float:
 
 def weak_view(images: torch.Tensor, settings: FixMatchSettings, rng: torch.Generator) -> torch.Tensor:
     """Images shifted by whole voxels, each its own way, the border repeated."""
-    axes = images.dim() - 2
     views = []
     for image in images:
         reach = [max(0, int(settings.shift * n)) for n in image.shape[1:]]
         shifts = [int(torch.randint(-r, r + 1, (1,), generator=rng)) for r in reach]
         padded = nnf.pad(image[None], [r for r in reversed(reach) for _ in (0, 1)], mode="replicate")[0]
-        box = [slice(r + s, r + s + n) for r, s, n in zip(reach, shifts, image.shape[1:], strict=True)]
-        views.append(padded[(slice(None), *box[:axes])])
+        inside = [slice(r + s, r + s + n) for r, s, n in zip(reach, shifts, image.shape[1:], strict=True)]
+        box = (slice(None), *inside)
+        views.append(padded[box])
     return torch.stack(views)
 
 
@@ -108,12 +108,13 @@ def strong_view(images: torch.Tensor, settings: FixMatchSettings, rng: torch.Gen
     view = z * spread + mean
     if settings.erased:
         for image, grey in zip(view, mean, strict=True):
-            box = []
-            for size in image.shape[1:]:
-                edge = max(1, round(settings.erased * size))
-                start = int(torch.randint(0, size - edge + 1, (1,), generator=rng))
-                box.append(slice(start, start + edge))
-            image[(slice(None), *box)] = grey
+            edges = [max(1, round(settings.erased * size)) for size in image.shape[1:]]
+            starts = [
+                int(torch.randint(0, size - edge + 1, (1,), generator=rng))
+                for size, edge in zip(image.shape[1:], edges, strict=True)
+            ]
+            box = (slice(None), *(slice(a, a + edge) for a, edge in zip(starts, edges, strict=True)))
+            image[box] = grey
     return view
 
 

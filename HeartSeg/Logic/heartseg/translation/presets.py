@@ -103,7 +103,8 @@ class Settings:
         if unknown:
             raise SettingsError(f"unknown setting {sorted(unknown)[0]!r}: leave it away")
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            return cls(**given)
         except (TypeError, ValueError) as error:
             raise SettingsError(f"settings cannot be read ({error}): copy the model again") from None
 

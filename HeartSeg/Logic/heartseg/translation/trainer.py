@@ -81,7 +81,7 @@ class Trainer:
         self.recent: list[torch.Tensor] = []
 
     def _placed(self, network: nn.Module) -> nn.Module:
-        return network.to(self.device, memory_format=torch.channels_last)
+        return network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _optimiser(self, networks: dict[str, nn.Module]) -> torch.optim.Optimizer:
         weights = list(itertools.chain.from_iterable(n.parameters() for n in networks.values()))
@@ -276,8 +276,9 @@ class Trainer:
         try:
             save_state(self.out, state, self.step, keep=1)
         except OSError as error:
-            raise OutputError(f"state of the run in '{self.out}' cannot be written: {error.strerror or error}; free some "
-                              "space") from error  # fmt: skip
+            raise OutputError(
+                f"state of the run in '{self.out}' cannot be written: {error.strerror or error}; free some space"
+            ) from error
         facts = {
             "steps": self.steps,
             "seconds": round(self.seconds),

@@ -53,7 +53,7 @@ class RegionAwareTransform(SpatialTransform):
         affine = (
             create_affine_matrix_3d(angles, scales) if len(shape) == 3 else create_affine_matrix_2d(angles[-1], scales)
         )
-        offset = middle - affine @ middle - shift
+        offset = middle - affine @ (middle + shift)  # the point at middle + shift shows what was at the middle
         grid = torch.matmul(self._get_base_grid_clone(), torch.from_numpy(affine.T).float())
         grid += torch.from_numpy(offset).float()
         return {**plain, "grid": _convert_my_grid_to_grid_sample_grid(grid, shape), "affine": affine}

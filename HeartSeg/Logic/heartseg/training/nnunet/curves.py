@@ -44,9 +44,10 @@ def draw_progress(logged: Mapping[str, Sequence[Any]], keys: Sequence[str], titl
     for axes, name in ((losses, "loss"), (dice, "Dice of held-out patches"), (rates, "learning rate")):
         axes.set_title(name, loc="left")
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(color="#e3e6ea")
     losses.legend()
-    dice.legend(ncols=4, fontsize="small", loc="lower right")
+    dice.legend(ncols=4, fontsize="small")
     figure.suptitle(title, x=0.01, ha="left")
     part = path.with_name(f".{path.name}.part-{os.getpid()}")
     figure.savefig(part, format="png")
