@@ -53,6 +53,7 @@ STAGES: tuple[str, ...] = (
     "resample",
     "clean up",
     "measure",
+    "explain",
     "write",
 )
 """Stages of a run in order, for programs that draw one bar for all of them; no run has all of them."""
