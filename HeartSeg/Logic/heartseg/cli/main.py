@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; imports nothing heavy."""
-    from . import evaluate, models, segment, train_default
+    from . import check, doctor, evaluate, models, segment, train_default
 
     parser = Parser(
         prog="heartseg",
@@ -57,7 +57,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands: Any = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     segment.add_parser(commands)
     evaluate.add_parser(commands)
+    check.add_parser(commands)
     models.add_parser(commands)
+    doctor.add_parser(commands)
     train_default.add_parser(commands)
     version = commands.add_parser("version", help="print the versions of heartseg and of what it uses")
     version.set_defaults(run=_version)

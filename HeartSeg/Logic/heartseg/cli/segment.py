@@ -52,6 +52,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("input", metavar="INPUT", type=Path, help="scan, DICOM folder, folder of scans, or list.csv")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--check-only", action="store_true", help="only tell what may go wrong (as heartseg check); write nothing"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result in the output folder")
     parser.add_argument("--format", metavar="LIST", help=f"what to write, of {','.join(FORMATS)} (default: all)")
     parser.add_argument(
@@ -119,6 +122,8 @@ def run_segment(args: argparse.Namespace) -> int:
     if args.jobs < 1:
         raise SettingsError(f"jobs {args.jobs} must be 1 or more")
     frame = _frame(args.frame)
+    if args.check_only:
+        return _check_only(args, settings, frame)
     if frame == "all" or is_batch(args.input):
         from .batch import run_batch
 
@@ -131,6 +136,17 @@ def run_segment(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report, indent=2))
     return EXIT_OK if report["heart_found"] else EXIT_NO_HEART
+
+
+def _check_only(args: argparse.Namespace, settings: Settings, frame: int | str | None) -> int:
+    """What may go wrong with one scan, and nothing else."""
+    from .check import checks_of, print_checks
+
+    if frame == "all" or is_batch(args.input):
+        raise SettingsError("--check-only looks at one scan: give one file, DICOM folder or frame")
+    assert not isinstance(frame, str)
+    checks = checks_of(args.input, args.series, frame, args.modality, args.model, settings, True, args.output)
+    return print_checks(checks, args.json)
 
 
 def _frame(text: str | None) -> int | str | None:

@@ -1,0 +1,1 @@
+"""The module's panel: what it does without a window, and its sections."""
