@@ -31,7 +31,12 @@ _PACKAGE_FOLDER = str(MODULE_FOLDER / "Logic")
 if _PACKAGE_FOLDER not in sys.path:
     sys.path.insert(0, _PACKAGE_FOLDER)
 
-SECTIONS = ("heartseg.panel.results:Results",)
+SECTIONS = (
+    "heartseg.panel.installation:Installation",
+    "heartseg.panel.before_run:BeforeRun",
+    "heartseg.panel.results:Results",
+    "heartseg.panel.models_section:Models",
+)
 """The panel's sections from top to bottom, each ``"module:class"`` (``heartseg/panel/section.py`` tells how)."""
 
 if TYPE_CHECKING:
