@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import HeartSegError, InputError
-from .findings import Finding, Severity
+from .findings import Severity, as_sentence
 from .models.cost import tile_cost
 from .settings import Settings
 from .volume.checks import SHEAR_LIMIT_DEG, check_spacing, check_volume, shear_degrees
@@ -83,7 +83,7 @@ class Check:
     values: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "message", Finding(self.code, self.severity, self.message).message)
+        object.__setattr__(self, "message", as_sentence(self.message))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary."""
@@ -175,8 +175,11 @@ def check_chosen(chosen: Chosen) -> tuple[Check, ...]:
         text = f"'{chosen.name}' has {chosen.components} values per voxel: " + (
             "frames of a time series, most likely; take one" if many else "a colour picture; export the grey values"
         )
-        checks.append(Check("time-series" if many else "colour", Severity.ERROR, text, PICK_FRAME if many else "",
-                            {"components": chosen.components}))  # fmt: skip
+        values = {"components": chosen.components}
+        if many:
+            checks.append(Check("time-series", Severity.ERROR, text, PICK_FRAME, values))
+        else:
+            checks.append(Check("colour", Severity.ERROR, text, values=values))
     return (*checks, *_check_transform(chosen))
 
 
@@ -190,7 +193,9 @@ def _check_transform(chosen: Chosen) -> tuple[Check, ...]:
             f"'{chosen.name}' lies under a transform that {what}: volumes and diameters would be those before it; "
             "apply it to a copy first"
         )
-        return (Check(f"transform-{chosen.transform}", Severity.WARNING, text, HARDEN),)
+        if chosen.transform == "nonlinear":
+            return (Check("transform-nonlinear", Severity.WARNING, text, HARDEN),)
+        return (Check("transform-scaling", Severity.WARNING, text, HARDEN),)
     return ()
 
 

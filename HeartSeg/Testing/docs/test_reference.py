@@ -182,6 +182,20 @@ def test_the_architecture_shows_the_layers_that_are_checked() -> None:
     assert shown == [layer.replace("heartseg.", "").replace(" : ", " · ") for layer in layers]
 
 
+def test_every_check_before_a_run_is_listed_with_its_fix() -> None:
+    from heartseg.preflight import FIXES
+
+    source = PACKAGE / "preflight.py"
+    made = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Check" and isinstance(node.args[0], ast.Constant):
+            made.add(node.args[0].value)
+    page = read("preflight.md")
+    assert {code(r[0]) for r in rows(page, before="| fix |")} == made
+    fixes = {f for r in rows(page, after="| fix |") for f in re.findall(r"`([a-z-]+)`", r[0])}
+    assert fixes == set(FIXES)
+
+
 def test_the_architecture_names_every_room() -> None:
     page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(\w+)/?`", " ".join(r[0] for r in rows(page))))
