@@ -35,6 +35,7 @@ SECTIONS = (
     "heartseg.panel.installation:Installation",
     "heartseg.panel.before_run:BeforeRun",
     "heartseg.panel.results:Results",
+    "heartseg.panel.export:Export",
     "heartseg.panel.models_section:Models",
 )
 """The panel's sections from top to bottom, each ``"module:class"`` (``heartseg/panel/section.py`` tells how)."""

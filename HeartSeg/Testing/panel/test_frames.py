@@ -28,13 +28,13 @@ def series(user):
 
 
 def test_the_row_is_hidden_for_a_single_volume(user):
-    assert user.ui.frameSpinBox.isHidden()
+    assert user.ui.framesWidget.isHidden()
     assert user.ui.framesLabel.isHidden()
 
 
 def test_the_row_shows_the_frames_and_choosing_one_shows_it(user, series):
     spin = user.ui.frameSpinBox
-    assert not spin.isHidden()
+    assert not user.ui.framesWidget.isHidden()
     assert (spin.minimum, spin.maximum, spin.value) == (1, 3, 1)
     first = slicer.util.arrayFromVolume(user.parameters.inputVolume).copy()
     spin.value = 3

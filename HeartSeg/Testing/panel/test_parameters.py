@@ -64,7 +64,7 @@ def test_choices_are_saved_with_the_scene_and_shown_again(user, scan, tmp_path):
     assert slicer.util.saveScene(str(path))
     slicer.mrmlScene.Clear(0)
     assert not user.ui.accurateCheckBox.checked
-    assert slicer.util.loadScene(str(path))
+    slicer.util.loadScene(str(path))
     assert user.ui.accurateCheckBox.checked
     assert user.parameters.model == "Tiny"
     assert user.parameters.structures == "LV,MYO"
@@ -89,7 +89,7 @@ def test_a_scene_of_the_first_version_loads(opened, scan, tmp_path):
     path = tmp_path / "old.mrb"
     assert slicer.util.saveScene(str(path))
     slicer.mrmlScene.Clear(0)
-    assert slicer.util.loadScene(str(path))
+    slicer.util.loadScene(str(path))
     assert opened.parameters.inputVolume.GetName() == "old scan"
     assert opened.parameters.device == "auto"
     assert opened.parameters.keepWarm

@@ -70,7 +70,7 @@ def test_an_error_that_a_user_can_mend_stays_one_line(separate, monkeypatch):
     monkeypatch.setattr(separate.panel, "settings", lambda: __import__("heartseg").Settings(device="cuda:99"))
     separate.press()
     separate.wait()
-    assert separate.error.startswith("device 'cuda:99' is not available")
+    assert separate.error.startswith("Device 'cuda:99' is not available")
 
 
 def test_a_tree_of_processes_is_killed_to_the_last_child():

@@ -251,7 +251,7 @@ def test_a_missing_package_is_one_line_that_says_how_to_install_it(user, monkeyp
     monkeypatch.setitem(sys.modules, "torch", None)
     user.press()
     user.wait()
-    assert user.error.startswith("a Python package is missing (torch): install torch with the PyTorch extension")
+    assert user.error.startswith("A Python package is missing (torch): install torch with the PyTorch extension")
     with pytest.raises(DependencyError):
         user.widget.logic.process(user.parameters.inputVolume)
 
@@ -271,7 +271,7 @@ def test_out_of_memory_on_the_last_rung_is_one_line_with_a_way_out(user, monkeyp
     climb_down(monkeypatch, 4)
     user.press()
     user.wait()
-    assert "out of memory on cpu" in user.error
+    assert "Out of memory on cpu" in user.error
     assert "close other programs" in user.error
     assert node_ids() == before
     monkeypatch.undo()

@@ -58,6 +58,7 @@ class PanelHost:
         self.parent._reload = self._make_panel
         getattr(slicer.modules, name.lower()).widgetRepresentation = lambda: self.parent
         self._make_panel()
+        self.parent.setAttribute(qt.Qt.WA_DontShowOnScreen, True)
         self.parent.show()
         return self.panel
 

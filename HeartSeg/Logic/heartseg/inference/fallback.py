@@ -16,6 +16,7 @@ from ..models.checkpoint import load_checkpoint
 from ..models.folder import ModelFolder
 from ..progress import Reporter
 from ..settings import Settings
+from ..volume.geometry import to_nearest_lps
 from ..volume.types import Volume
 from .tiles import mirror_combinations
 
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 def predict_with_nnunet(
     folder: ModelFolder, volume: Volume, settings: Settings, device: torch.device, reporter: Reporter
 ) -> Prediction:
-    """Run a folder with ``nnUNetPredictor``: whole image, stored axes, no cancel between tiles.
+    """Run a folder with ``nnUNetPredictor``: whole image, no cancel between tiles.
+
+    In stored axes; or, where the model's card promises LPS, in the nearest LPS axes (turned, not interpolated).
 
     Raises:
         DependencyError: nnunetv2 is not installed.
@@ -76,17 +79,21 @@ def predict_with_nnunet(
             checkpoints[0]["trainer_name"],
             checkpoints[0]["mirroring_axes"],
         )
-        spacing = list(volume.geometry.spacing[::-1])
+        turned = folder.card is not None and folder.card.orientation is not None and settings.reorient
+        flip, lps = to_nearest_lps(volume.geometry)
+        array = np.ascontiguousarray(flip.apply(volume.array)) if turned else volume.array
+        spacing = list((lps if turned else volume.geometry).spacing[::-1])
         with reporter.stage("predict"):
             labels = predictor.predict_single_npy_array(
-                volume.array[None].astype(np.float32), {"spacing": spacing}, None, None, False
+                array[None].astype(np.float32), {"spacing": spacing}, None, None, False
             )
+        labels = np.ascontiguousarray(flip.undo(labels)) if turned else labels
     except (RuntimeError, KeyError, ValueError, AttributeError) as error:
         raise ModelError(f"nnU-Net cannot run model {folder.name}: {error}") from error
     note = Finding(
         "nnunet-fallback",
         Severity.INFO,
-        f"{folder.needs_fallback}: predicted by nnU-Net itself, stored axes, whole image",
+        f"{folder.needs_fallback}: predicted by nnU-Net itself, {'LPS' if turned else 'stored'} axes, whole image",
     )
     mirrored = len(mirror_combinations(checkpoints[0]["mirroring_axes"] or ())) if settings.accurate else 1
     details = {

@@ -7,85 +7,95 @@ It exists for machines where training runs without nnU-Net's packages: weights t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-
-class ConvBlock(nn.Module):
-    """3x3x3 convolution, instance normalisation, leaky ReLU: (b, c, z, y, x) to (b, d, z/s, y/s, x/s)."""
-
-    def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv3d(channels_in, channels_out, 3, stride, padding=1)
-        self.norm = nn.InstanceNorm3d(channels_out, eps=1e-5, affine=True)
-        self.nonlin = nn.LeakyReLU(inplace=True)
-        self.all_modules = nn.Sequential(self.conv, self.norm, self.nonlin)  # the names that nnU-Net's weights have
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.all_modules(x)
+from .blocks import Decoder, Encoder, Operators, Shape, Sizes, initialise, read_shape
 
 
-class StackedBlocks(nn.Module):
-    """``count`` blocks, the first with the stride."""
+class UNet(nn.Module):
+    """U-Net of plain convolutions (Isensee et al. 2021), 2D and 3D, built from the arguments that nnU-Net's plans hold.
 
-    def __init__(self, count: int, channels_in: int, channels_out: int, stride: int = 1) -> None:
-        super().__init__()
-        blocks = [ConvBlock(channels_in, channels_out, stride)]
-        blocks += [ConvBlock(channels_out, channels_out) for _ in range(count - 1)]
-        self.convs = nn.Sequential(*blocks)
+    (b, c, z, y, x) or (b, c, y, x) float to logits with ``num_classes`` channels on the same grid, or, with deep
+    supervision, a list of them at full, 1/2, 1/4, ... resolution. Each axis must be a multiple of the product of its
+    strides.
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.convs(x)
+    Args:
+        input_channels: image channels.
+        num_classes: labels with background.
+        n_stages: resolution stages.
+        features_per_stage, kernel_sizes, strides, n_conv_per_stage: one entry per stage, or one number for all.
+        conv_op: ``nn.Conv2d`` or ``nn.Conv3d``.
+        n_conv_per_stage_decoder: blocks per decoder stage, coarsest first.
+        conv_bias, norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs: see
+            :class:`~heartseg.networks.blocks.Operators`.
+        deep_supervision: return logits of every resolution; ``network.decoder.deep_supervision`` changes it later.
 
+    Raises:
+        ValueError: sizes do not fit the number of stages, or ``conv_op`` is neither 2D nor 3D.
+    """
 
-class Encoder(nn.Module):
-    """Features at every resolution, finest first; each stage after the first halves the grid."""
-
-    def __init__(self, channels_in: int, features: Sequence[int], count: int) -> None:
-        super().__init__()
-        stages, previous = [], channels_in
-        for level, channels in enumerate(features):
-            stages.append(nn.Sequential(StackedBlocks(count, previous, channels, 1 if level == 0 else 2)))
-            previous = channels
-        self.stages = nn.Sequential(*stages)
-
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        skips = []
-        for stage in self.stages:
-            x = stage(x)
-            skips.append(x)
-        return skips
-
-
-class Decoder(nn.Module):
-    """Back to full resolution; logits from every level (finest first) or, without deep supervision, from the last."""
+    initialize = staticmethod(initialise)
 
     def __init__(
-        self, encoder: Encoder, features: Sequence[int], n_classes: int, count: int, deep_supervision: bool
+        self,
+        input_channels: int,
+        num_classes: int,
+        n_stages: int,
+        features_per_stage: Sizes,
+        conv_op: type[nn.Module],
+        kernel_sizes: Sizes | Sequence[Sizes],
+        strides: Sizes | Sequence[Sizes],
+        n_conv_per_stage: Sizes,
+        n_conv_per_stage_decoder: Sizes,
+        conv_bias: bool = False,
+        norm_op: type[nn.Module] | None = None,
+        norm_op_kwargs: dict[str, Any] | None = None,
+        dropout_op: type[nn.Module] | None = None,
+        dropout_op_kwargs: dict[str, Any] | None = None,
+        nonlin: type[nn.Module] | None = None,
+        nonlin_kwargs: dict[str, Any] | None = None,
+        deep_supervision: bool = False,
     ) -> None:
         super().__init__()
-        self.deep_supervision = deep_supervision
-        self.encoder = encoder
-        stages, up, heads = [], [], []
-        for level in range(len(features) - 1, 0, -1):
-            below, here = features[level], features[level - 1]
-            up.append(nn.ConvTranspose3d(below, here, 2, 2))
-            stages.append(StackedBlocks(count, 2 * here, here))
-            heads.append(nn.Conv3d(here, n_classes, 1))
-        self.stages, self.transpconvs, self.seg_layers = (nn.ModuleList(m) for m in (stages, up, heads))
+        ops = Operators(
+            conv_op, conv_bias, norm_op, norm_op_kwargs or {}, dropout_op, dropout_op_kwargs or {}, nonlin,
+            nonlin_kwargs or {},
+        )  # fmt: skip
+        shape = read_shape(
+            ops, input_channels, n_stages, features_per_stage, kernel_sizes, strides, n_conv_per_stage,
+            n_conv_per_stage_decoder,
+        )  # fmt: skip
+        self.num_classes = num_classes
+        self.build(ops, shape, deep_supervision)
 
-    def forward(self, skips: list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
-        x, logits = skips[-1], []
-        for level, stage in enumerate(self.stages):
-            x = stage(torch.cat((self.transpconvs[level](x), skips[-(level + 2)]), 1))
-            if self.deep_supervision:
-                logits.append(self.seg_layers[level](x))
-        return logits[::-1] if self.deep_supervision else self.seg_layers[-1](x)
+    @property
+    def training_channels(self) -> int:
+        """Channels that the network returns in training mode."""
+        return self.num_classes
+
+    def build(self, ops: Operators, shape: Shape, deep_supervision: bool) -> None:
+        """Make ``encoder`` and ``decoder``; networks that differ from the plain U-Net override the parts."""
+        self.encoder = self.make_encoder(ops, shape)
+        joins = self.make_joins(ops, shape)
+        self.decoder: nn.Module = Decoder(self.encoder, ops, shape, self.training_channels, deep_supervision, joins)
+
+    def make_encoder(self, ops: Operators, shape: Shape) -> nn.Module:
+        """A module that returns the features of every stage, finest first."""
+        return Encoder(ops, shape)
+
+    def make_joins(self, ops: Operators, shape: Shape) -> list[nn.Module] | None:
+        """What joins skips and upsampled features (:class:`~heartseg.networks.blocks.Decoder`)."""
+        return None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        return self.decoder(self.encoder(x))
 
 
-class PlainUNet(nn.Module):
-    """U-Net of plain convolutions (Isensee et al. 2021): (b, c, z, y, x) float to logits (b, n_classes, z, y, x).
+class PlainUNet(UNet):
+    """The 3D plain U-Net of the default model: 3x3x3 convolutions, instance normalisation, leaky ReLU, strides of 2.
 
     Args:
         features: channels of each resolution level.
@@ -105,9 +115,20 @@ class PlainUNet(nn.Module):
         convolutions: int = 2,
         deep_supervision: bool = True,
     ) -> None:
-        super().__init__()
-        self.encoder = Encoder(channels_in, features, convolutions)
-        self.decoder = Decoder(self.encoder, features, n_classes, convolutions, deep_supervision)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        return self.decoder(self.encoder(x))
+        super().__init__(
+            input_channels=channels_in,
+            num_classes=n_classes,
+            n_stages=len(features),
+            features_per_stage=features,
+            conv_op=nn.Conv3d,
+            kernel_sizes=3,
+            strides=[1] + [2] * (len(features) - 1),
+            n_conv_per_stage=convolutions,
+            n_conv_per_stage_decoder=convolutions,
+            conv_bias=True,
+            norm_op=nn.InstanceNorm3d,
+            norm_op_kwargs={"eps": 1e-5, "affine": True},
+            nonlin=nn.LeakyReLU,
+            nonlin_kwargs={"inplace": True},
+            deep_supervision=deep_supervision,
+        )

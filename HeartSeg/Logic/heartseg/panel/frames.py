@@ -20,7 +20,8 @@ class Frames:
     """
 
     def __init__(self, ui: Any) -> None:
-        self._label, self._spin, self._all = ui.framesLabel, ui.frameSpinBox, ui.allFramesCheckBox
+        self._row = (ui.framesLabel, ui.framesWidget)
+        self._spin, self._all = ui.frameSpinBox, ui.allFramesCheckBox
         self._browser: Any = None
 
     def connect(self, changed: Callable[[], None]) -> None:
@@ -36,7 +37,7 @@ class Frames:
         """Show the row for this volume, or hide it."""
         self._browser = browser_of(volume_node)
         count = self.count
-        for widget in (self._label, self._spin, self._all):
+        for widget in self._row:
             widget.visible = count > 1
         for widget in (self._spin, self._all):
             widget.enabled = enabled

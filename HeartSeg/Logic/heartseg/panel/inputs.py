@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
@@ -9,7 +10,7 @@ from slicer.i18n import tr as _
 from ..anatomy import KEYS, STRUCTURES
 from ..models.store import DEFAULT_MODEL, StoredModel, list_models
 from .device import REFERENCE_SECONDS, DeviceReport
-from .pace import in_words
+from .pace import TYPICAL_SECONDS, in_words
 
 if TYPE_CHECKING:
     from ..models.card import ModelCard
@@ -19,7 +20,7 @@ def card_line(card: ModelCard | None) -> str:
     """A model's card in one line: what for, and under which licence."""
     if card is None:
         return _("No card: run as nnU-Net itself would, in stored axes over the whole scan.")
-    first = card.description.partition(". ")[0].rstrip(".")
+    first = re.split(r"[.:] ", card.description, maxsplit=1)[0].rstrip(".")
     kinds = " and ".join(card.modalities) or "CT or MR"
     return f"{card.version} · {kinds} · {first}."
 
@@ -33,12 +34,13 @@ def card_in_full(card: ModelCard | None) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def device_line(report: DeviceReport, seconds: float | None = None) -> str:
+def device_line(report: DeviceReport, seconds: float | None = None, accurate: bool = False) -> str:
     """What the device line says.
 
     Args:
         report: where a run would be computed.
         seconds: what the last run of this kind took there, or ``None``.
+        accurate: whether several looks will be averaged.
     """
     if not report.kind:
         return _("Not yet: {why}.").format(why=report.why)
@@ -47,7 +49,9 @@ def device_line(report: DeviceReport, seconds: float | None = None) -> str:
         return f"GPU: {report.name}{free}"
     if report.kind == "mps":
         return f"GPU: {report.name}"
-    expected = seconds if seconds is not None else REFERENCE_SECONDS * (report.cpu_factor or 1.0)
+    longer = sum(TYPICAL_SECONDS.values()) / sum(v for s, v in TYPICAL_SECONDS.items() if s != "average")
+    first_guess = REFERENCE_SECONDS * (report.cpu_factor or 1.0) * (longer if accurate else 1.0)
+    expected = seconds if seconds is not None else first_guess
     why = f" ({report.why})" if report.why else ""
     return _("Running on CPU, {time}").format(time=in_words(expected)) + why
 

@@ -150,7 +150,7 @@ class Panel:
     def show_error(self, text: str, report: str = "") -> None:
         """One line in the error box, with a report to copy."""
         self._report = report or text
-        self.ui.errorLabel.text = text
+        self.ui.errorLabel.text = text[:1].upper() + text[1:]
         self.ui.errorFrame.visible = True
         self.add_to_log(f"error: {text}")
 
@@ -249,6 +249,7 @@ class Panel:
 
     def segment(self) -> Job | None:
         """Start a run with what is chosen; ``None`` if something is in its way."""
+        self.refresh()
         if self._job is not None or self.obstacle() or not all(s.before_run(self.state) for s in self._sections):
             return None
         p = self.parameters
@@ -416,7 +417,9 @@ class Panel:
 
     def _show_device(self) -> None:
         if self._device is not None:
-            self.ui.deviceLabel.text = device_line(self._device, self._seconds_of_last_run().get("total"))
+            accurate = self.parameters is not None and self.parameters.accurate
+            seconds = self._seconds_of_last_run().get("total")
+            self.ui.deviceLabel.text = device_line(self._device, seconds, accurate)
 
     def _show_inputs(self) -> None:
         ui, p, running = self.ui, self.parameters, self._job is not None

@@ -197,7 +197,7 @@ def _read_request(folder: Path) -> tuple[Volume, str, Settings]:
     array = np.load(folder / _SCAN, mmap_mode="r")
     source = Source(**request["source"])
     volume = Volume(array, geometry, request["name"], request["modality"], source, findings)
-    settings = {key: tuple(v) if isinstance(v, list) else v for key, v in request["settings"].items()}
+    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in request["settings"].items()}
     if settings.get("label_map") is not None:
         settings["label_map"] = tuple(tuple(pair) for pair in settings["label_map"])
     return volume, request["model"], Settings(**settings)

@@ -17,7 +17,7 @@ from .section import PanelApi, Section, State
 from .views import show_segmentation
 from .work import measure_again
 
-QUANTITIES = (("volume", "Volume (mL)"), ("mass", "Mass (g)"), ("diameter", "Diameter (mm)"))
+QUANTITIES = (("volume", "Volume\n(mL)"), ("mass", "Mass\n(g)"), ("diameter", "Diameter\n(mm)"))
 HOW_TO = {
     "train": ("how-to/train-the-default-model.md", "heartseg train-default --help", "heartseg.cli.train_default"),
     "translate": ("how-to/translate-scans.md", "heartseg translate --help", "heartseg.cli.translate"),
@@ -275,7 +275,8 @@ def masks_of(segmentation_node: Any, scan_node: Any) -> dict[str, Any]:
 
 
 def _named_cell(structure: Structure) -> Any:
-    cell = qt.QTableWidgetItem(structure.name)
+    name = structure.name.replace("left ventricular", "LV").replace("ascending", "asc.")
+    cell = qt.QTableWidgetItem(name[0].upper() + name[1:])
     swatch = qt.QPixmap(12, 12)
     swatch.fill(qt.QColor(*structure.color))
     cell.setIcon(qt.QIcon(swatch))

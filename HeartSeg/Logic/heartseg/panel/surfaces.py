@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..export.surfaces import voxel_surface
 from ..measure.boxes import bounding_box
 from ..progress import Reporter
 from ..scene.segmentation import SURFACE_SMOOTHING, Layer, PreparedSegments, layer_box
 
 if TYPE_CHECKING:
     from ..result import Result
-
-_ITERATIONS = 20
 
 
 def prepare_segments(result: Result, reporter: Reporter) -> PreparedSegments:
@@ -63,24 +62,12 @@ def closed_surface(
     box = bounding_box(mask.view(np.uint8))
     if box is None:
         return vtk.vtkPolyData()
-    low = [s + span.start for s, span in zip(start, box, strict=True)]
-    edges = vtk.vtkDiscreteFlyingEdges3D()
-    edges.SetInputData(_padded_image(mask[box], low))
-    edges.ComputeGradientsOff()
-    edges.ComputeNormalsOff()
-    edges.SetValue(0, 1)
-    smoother = vtk.vtkWindowedSincPolyDataFilter()
-    smoother.SetInputConnection(edges.GetOutputPort())
-    smoother.SetNumberOfIterations(_ITERATIONS if smoothing > 0 else 0)
-    smoother.SetPassBand(10 ** (-4 * smoothing))
-    smoother.BoundarySmoothingOff()
-    smoother.FeatureEdgeSmoothingOff()
-    smoother.NonManifoldSmoothingOn()
-    smoother.NormalizeCoordinatesOn()
+    low = [s + span.start - 1 for s, span in zip(start, box, strict=True)]  # of the rim
     to_world = vtk.vtkTransform()
     to_world.SetMatrix([float(v) for v in index_to_world.ravel()])
+    to_world.Translate(*(float(v) for v in reversed(low)))
     moved = vtk.vtkTransformPolyDataFilter()
-    moved.SetInputConnection(smoother.GetOutputPort())
+    moved.SetInputData(voxel_surface(np.pad(mask[box], 1), smoothing))
     moved.SetTransform(to_world)
     normals = vtk.vtkPolyDataNormals()
     normals.SetInputConnection(moved.GetOutputPort())
@@ -90,16 +77,3 @@ def closed_surface(
     surface = vtk.vtkPolyData()
     surface.ShallowCopy(normals.GetOutput())  # let go of the filters' inputs
     return surface
-
-
-def _padded_image(mask: np.ndarray, low: list[int]) -> Any:
-    """The mask with a rim of zeros, which closes the surface; its extent is in the scan's index space."""
-    import vtk
-    from vtk.util.numpy_support import numpy_to_vtk
-
-    padded = np.pad(mask.astype(np.uint8), 1)
-    (z, y, x), (depth, height, width) = low, padded.shape
-    image = vtk.vtkImageData()
-    image.SetExtent(x - 1, x + width - 2, y - 1, y + height - 2, z - 1, z + depth - 2)
-    image.GetPointData().SetScalars(numpy_to_vtk(padded.ravel(), deep=True))
-    return image

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-FILL = 1.15
-"""How much larger than the heart's box the 3D view is: a rim of a few percent on every side."""
+FILL = 1.2
+"""How much more than the heart's longest extent the 3D view shows."""
 
 
 def world_box(segmentation_node: Any, segment_id: str | None = None) -> np.ndarray | None:
@@ -43,7 +43,9 @@ def jump_slices(point: np.ndarray) -> None:
     """Centre every slice view on a world RAS point."""
     import slicer
 
-    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *(float(v) for v in point), 1)
+    slicer.vtkMRMLSliceNode.JumpAllSlices(
+        slicer.mrmlScene, *(float(v) for v in point), slicer.vtkMRMLSliceNode.CenteredJumpSlice
+    )
 
 
 def fill_3d(box: np.ndarray) -> None:
@@ -51,14 +53,14 @@ def fill_3d(box: np.ndarray) -> None:
     import slicer
     import vtk
 
-    center, radius = box.mean(0), float(np.linalg.norm(box[1] - box[0])) / 2
+    center, radius = box.mean(0), float((box[1] - box[0]).max()) / 2
     cameras = slicer.mrmlScene.GetNodesByClass("vtkMRMLCameraNode")
     cameras.UnRegister(None)
     for i in range(cameras.GetNumberOfItems()):
         node = cameras.GetItemAsObject(i)
         camera = node.GetCamera()
         half_angle = np.deg2rad(camera.GetViewAngle() or 30.0) / 2
-        distance = FILL * radius / np.sin(half_angle)
+        distance = FILL * radius / np.tan(half_angle)
         front = np.array([0.35, 0.9, 0.25])  # RAS: from the front, a little from the patient's right and above
         position = center + distance * front / np.linalg.norm(front)
         camera.SetParallelScale(FILL * radius)

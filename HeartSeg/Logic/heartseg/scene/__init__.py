@@ -7,7 +7,7 @@ but for :func:`owned_volume`.
 
 from __future__ import annotations
 
-from .files import save_segmentation, save_surfaces, write_scene_outputs
+from .files import save_segmentation, save_surfaces
 from .nodes import geometry_from_node, owned_volume, volume_from_node, volume_view
 from .segmentation import enter_segments, fill_segmentation
 from .table import fill_table
@@ -25,5 +25,4 @@ __all__ = [
     "terminology_entry",
     "volume_from_node",
     "volume_view",
-    "write_scene_outputs",
 ]

@@ -102,9 +102,9 @@ def enter_segments(
 ) -> Generator[str, None, tuple[Any, Replaced | None]]:
     """:func:`fill_segmentation` in small steps, for a window that lives on: one segment per step.
 
-    The segments are collected in a hidden node; the chosen node gets them in the last step, all at once and without
-    a copy of voxels or surfaces. Until then nothing that the user sees has changed, and closing the generator, or an
-    error, removes the hidden node.
+    The segments are collected in a hidden node; the chosen or a new node gets them in the last step, all at once and
+    without a copy of voxels or surfaces. Until then nothing that the user sees has changed; closing the generator, or
+    an error, removes the hidden node.
 
     Args:
         result: labels on the volume's grid.
@@ -125,20 +125,23 @@ def enter_segments(
     _check_nodes(result, volume_node, segmentation_node)
     scene = volume_node.GetScene()
     hidden = slicer.vtkMRMLSegmentationNode()
+    hidden.SetName("HeartSeg result on its way")
     hidden.SetHideFromEditors(1)
     hidden.SetSaveWithScene(False)
-    hidden.SetName(scene.GenerateUniqueName(f"{volume_node.GetName()} heart"))
     scene.AddNode(hidden)
     try:
         yield from _collect(result, prepared, volume_node, hidden)
         _check_nodes(result, volume_node, segmentation_node)
-        if hidden.GetScene() is None:
-            raise InputError("the scene was closed while the result was on its way into it: repeat the segmentation")
-        if segmentation_node is None:
-            _settle(hidden, volume_node)
-            hidden.SetSaveWithScene(True)
-            hidden.SetHideFromEditors(0)
-            return hidden, None
+        return _enter(hidden, volume_node, segmentation_node)
+    finally:
+        if hidden.GetScene() is not None:
+            scene.RemoveNode(hidden)
+
+
+def _enter(hidden: Any, volume_node: Any, segmentation_node: Any) -> tuple[Any, Replaced | None]:
+    """Move the collected segments into the chosen node, or into a new one; all of them, or nothing is changed."""
+    scene = volume_node.GetScene()
+    if segmentation_node is not None:
         replaced = Replaced.of(segmentation_node)
         try:
             _move_segments(hidden.GetSegmentation(), segmentation_node.GetSegmentation())
@@ -146,12 +149,18 @@ def enter_segments(
         except BaseException:
             replaced.restore()
             raise
-        scene.RemoveNode(hidden)
         return segmentation_node, replaced
+    name = scene.GenerateUniqueName(f"{volume_node.GetName()} heart")
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    try:
+        _move_segments(hidden.GetSegmentation(), node.GetSegmentation())
+        _settle(node, volume_node)
     except BaseException:
-        if hidden.GetScene() is not None:
-            scene.RemoveNode(hidden)
+        if node.GetDisplayNode() is not None:
+            scene.RemoveNode(node.GetDisplayNode())
+        scene.RemoveNode(node)
         raise
+    return node, None
 
 
 def _collect(result: Result, prepared: PreparedSegments, volume_node: Any, hidden: Any) -> Generator[str, None, None]:

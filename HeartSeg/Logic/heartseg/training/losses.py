@@ -1,11 +1,13 @@
-"""Cross-entropy and soft Dice with ignored voxels, at every resolution of the decoder."""
+"""Losses: what the default model is trained with (first two functions), and those of the methods on offer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
+from heartseg.networks.edge_channels import edge_labels, edge_logits, full_precision, region_labels, region_logits
 from heartseg.synthesis.regions import IGNORE
 
 
@@ -47,3 +49,166 @@ def deep_loss(
         if i == 0:
             first = (entropy.detach(), 1 - dice.detach())
     return total, *first
+
+
+# The losses of the methods on offer (docs/explanation/csfbu-net.md). All take logits (b, c, ...) in 2D or 3D and a
+# target (b, ...) or (b, 1, ...), as nnU-Net hands it over. Half precision is computed in float32, and ignored voxels
+# have no weight.
+
+
+def cross_entropy(logits: torch.Tensor, target: torch.Tensor, *, ignore: int = IGNORE) -> torch.Tensor:
+    """Mean of -log p of the true label over the voxels that count; 0 if there is none."""
+    labels, seen = _known(logits, target, ignore)
+    picked = full_precision(logits).log_softmax(1).gather(1, labels[:, None])[:, 0]
+    return -(picked * seen).sum() / seen.sum().clamp(min=1)
+
+
+def soft_dice(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    delta: float = 1.0,
+    background: bool = False,
+    per_image: bool = False,
+    ignore: int = IGNORE,
+) -> torch.Tensor:
+    """1 - the mean over classes of (2 sum(y p) + delta) / (sum(y) + sum(p) + delta), with p the softmax of the logits.
+
+    A class that neither occurs nor is predicted scores 1, so every class counts in every batch.
+
+    Args:
+        logits, target: see above.
+        delta: smoothing constant, in voxels.
+        background: count class 0 too.
+        per_image: one Dice per image, averaged; else the sums run over the batch.
+        ignore: label of voxels that do not count.
+    """
+    labels, seen = _known(logits, target, ignore)
+    first = 0 if background else 1
+    classes = torch.arange(first, logits.shape[1], device=logits.device)
+    truth = (labels[:, None] == classes.view(1, -1, *(1,) * (labels.dim() - 1))) & seen[:, None]
+    found = full_precision(logits).softmax(1)[:, first:] * seen[:, None]
+    axes = tuple(range(2, logits.dim())) if per_image else (0, *range(2, logits.dim()))
+    overlap = (found * truth).sum(axes)
+    return 1 - ((2 * overlap + delta) / (truth.sum(axes) + found.sum(axes) + delta)).mean()
+
+
+def dice(logits: torch.Tensor, target: torch.Tensor, *, smooth: float = 1e-5, ignore: int = IGNORE) -> torch.Tensor:
+    """The tutorials' Dice loss: :func:`soft_dice` with a smoothing that only keeps 0/0 away."""
+    return soft_dice(logits, target, delta=smooth, ignore=ignore)
+
+
+def cross_entropy_and_soft_dice(
+    logits: torch.Tensor, target: torch.Tensor, *, beta: float = 0.5, delta: float = 1.0, ignore: int = IGNORE
+) -> torch.Tensor:
+    """beta * cross-entropy + (1 - beta) * soft Dice.
+
+    Raises:
+        ValueError: beta is not between 0 and 1.
+    """
+    if not 0 <= beta <= 1:
+        raise ValueError(f"beta is {beta}: it must be between 0 and 1")
+    entropy = cross_entropy(logits, target, ignore=ignore)
+    return beta * entropy + (1 - beta) * soft_dice(logits, target, delta=delta, ignore=ignore)
+
+
+def focal(
+    logits: torch.Tensor, target: torch.Tensor, *, gamma: float = 2.0, alpha: float = 0.75, ignore: int = IGNORE
+) -> torch.Tensor:
+    """Mean of -a (1 - p)^gamma log p of the true label, a = alpha for a structure and 1 - alpha for background.
+
+    Lin et al. 2017 for many classes: every structure is a positive. gamma 0 and alpha 0.5 is half the cross-entropy.
+    """
+    labels, seen = _known(logits, target, ignore)
+    log_p = full_precision(logits).log_softmax(1).gather(1, labels[:, None])[:, 0]
+    weight = seen * torch.where(labels > 0, alpha, 1 - alpha)
+    return -(weight * (1 - log_p.exp()) ** gamma * log_p).sum() / seen.sum().clamp(min=1)
+
+
+RegionLoss = Callable[..., torch.Tensor]
+"""(logits, target, ignore=...) to a scalar; the functions above, or ``functools.partial`` of them."""
+
+REGION_LOSSES: dict[str, RegionLoss] = {
+    "cross-entropy": cross_entropy,
+    "dice": dice,
+    "soft-dice": soft_dice,
+    "cross-entropy-dice": cross_entropy_and_soft_dice,
+    "focal": focal,
+}
+
+
+@dataclass(frozen=True)
+class RegionAndEdgeLoss:
+    """L = L_region + alpha * L_edge for the training channels of a network with inner edges.
+
+    Called with channels (b, 1 + 2K, ...) and a target of channel numbers 0 to 2K
+    (:func:`~heartseg.training.edges.split_interior_edge`). L_region compares background and K whole structures with
+    their labels, as if there were no edges: with alpha 0 it is the loss of the plain network. L_edge compares "no edge"
+    and K inner edges. Both take their logits from :mod:`~heartseg.networks.edge_channels`.
+
+    Logits (b, 1 + K, ...) of a network in evaluation mode give L_region alone: their edges have joined the regions.
+
+    Attributes:
+        edge: ``"inner"`` or ``"head"``, as the network's.
+        n_classes: K.
+        alpha: weight of the edges.
+        base: the loss of either part.
+        ignore: label of voxels that do not count.
+    """
+
+    edge: str
+    n_classes: int
+    alpha: float = 1.0
+    base: RegionLoss = cross_entropy_and_soft_dice
+    ignore: int = IGNORE
+
+    def __call__(self, channels: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        k = self.n_classes
+        if channels.shape[1] not in (1 + k, 1 + 2 * k):
+            raise ValueError(f"{channels.shape[1]} channels found: {k} structures need {1 + 2 * k}, or {1 + k} joined")
+        regions = region_labels(target, k, self.ignore)
+        if channels.shape[1] == 1 + k:
+            return self.base(channels, regions, ignore=self.ignore)
+        loss = self.base(region_logits(channels, self.edge), regions, ignore=self.ignore)
+        if self.alpha:
+            edges = edge_labels(target, k, self.ignore)
+            loss = loss + self.alpha * self.base(edge_logits(channels, self.edge), edges, ignore=self.ignore)
+        return loss
+
+
+@dataclass(frozen=True)
+class DeepSupervision:
+    """A loss over all resolutions of a decoder: weights 1, 1/2, 1/4, ..., divided by their sum.
+
+    Called with a list of outputs, finest first, or with one; and with the full-resolution target, or a list of targets.
+    A single target is thinned to the others' grids (nearest voxel). Edges are split before that: they keep their share
+    of the voxels, and mean the same at every resolution.
+    """
+
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+    def __call__(
+        self, outputs: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor | Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+        if isinstance(target, torch.Tensor):
+            target = [thin_out(target, o.shape[2:]) for o in outputs]
+        weights = [0.5**i for i in range(len(outputs))]
+        parts = [w * self.loss(o, t) for w, o, t in zip(weights, outputs, target, strict=True)]
+        return torch.stack(parts).sum() / sum(weights)
+
+
+def thin_out(target: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """A label map (its last axes are spatial) at every n-th voxel, the first of those that a coarser one covers."""
+    for axis, wanted in enumerate(size, start=target.dim() - len(size)):
+        if target.shape[axis] != wanted:
+            at = torch.arange(wanted, device=target.device) * target.shape[axis] // wanted
+            target = target.index_select(axis, at)
+    return target
+
+
+def _known(logits: torch.Tensor, target: torch.Tensor, ignore: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels (b, ...) as whole numbers, ignored ones 0, and which voxels count."""
+    target = target[:, 0] if target.dim() == logits.dim() else target
+    seen = target != ignore
+    return torch.where(seen, target, torch.zeros_like(target)).long(), seen

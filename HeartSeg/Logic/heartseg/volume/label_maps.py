@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..anatomy import KEYS, STRUCTURES, match_name, structure
+from ..anatomy import KEYS, STRUCTURES, Structure, match_name, structure
 from ..errors import InputError, SettingsError
-from ..volume import itk
-from ..volume.checks import SHEAR_LIMIT_DEG, check_path, check_spacing, shear_degrees
-from ..volume.geometry import Geometry
-from ..volume.headers import FORMATS, Header, check_data, image_suffix, read_header, stem
-from ..volume.types import Volume
+from . import itk
+from .checks import SHEAR_LIMIT_DEG, check_path, check_spacing, shear_degrees
+from .geometry import Geometry
+from .headers import FORMATS, Header, check_data, image_suffix, read_header, stem
+from .types import Volume
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -137,12 +137,17 @@ def _segments(fields: Mapping[str, str]) -> dict[int, str]:
         mark = re.fullmatch(r"(Segment\d+)_LabelValue", field)
         if not mark or not value.isdecimal():
             continue
-        named = (match_name(fields.get(f"{mark[1]}_{field}", "")) for field in ("Name", "ID"))
-        tags = fields.get(f"{mark[1]}_Tags", "")
-        coded = (s for s in STRUCTURES if f"SCT^{s.snomed_code}^" in tags)
-        if known := next((s for s in (*named, *coded) if s is not None), None):
+        if known := structure_of_segment(fields, mark[1]):
             found[int(value)] = known.key
     return found
+
+
+def structure_of_segment(fields: Mapping[str, str], segment: str) -> Structure | None:
+    """What a segment (``"Segment0"``) of a Slicer segmentation is, by its name, identifier or SNOMED CT code."""
+    named = (match_name(fields.get(f"{segment}_{field}", "")) for field in ("Name", "ID"))
+    tags = fields.get(f"{segment}_Tags", "")
+    coded = (s for s in STRUCTURES if f"SCT^{s.snomed_code}^" in tags)
+    return next((s for s in (*named, *coded) if s is not None), None)
 
 
 def _checked(labels: Mapping[int, str]) -> dict[int, str]:

@@ -1,0 +1,86 @@
+"""``heartseg ablate``: several ways to train, on the same folds, in one table."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..progress import Reporter
+from .exits import EXIT_OK, stop_token
+from .progress import ProgressBar
+from .training_options import (
+    DATA_HELP,
+    add_data,
+    add_machine,
+    add_preset,
+    data_of,
+    epochs_on_stderr,
+    machine_of,
+    preset_of,
+    whole_numbers,
+)
+
+_DESCRIPTION = f"""\
+Train several configurations on the same folds and seeds, compare their predictions of the held-out cases with the
+references, and print the documents' table (Dice in percent, mean and SD over the cases) with the reported figures
+beside. Needs pip install "heartseg[train,evaluate]".
+
+{DATA_HELP}
+
+Configurations: baseline (plain U-Net), edge, fusion, edge+fusion (CSFBU-Net), edge-head, edge-m2, edge-m3, and the
+networks' names. --table FILE adds others: {{"wide": {{"network": "csfbu", "alpha": 2}}}}, any setting of a preset."""
+
+_EPILOG = """\
+examples:
+  heartseg ablate mmwhs/ct_train -o ablation --orientation lps --structures LV,RV,LA,RA,MYO,AO
+  heartseg ablate scans/ -o m --configurations edge,edge-m2,edge-m3 --only-folds 0 --seeds 0,1
+  heartseg ablate scans/ -o quick --epochs 10 --iterations-per-epoch 50
+
+written into DIR: ablation.md, ablation.csv, ablation.json, after each training. The same command goes on where it was
+stopped."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "ablate",
+        help="train several configurations on the same folds and compare them",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_data(parser)
+    group = parser.add_argument_group("comparison")
+    group.add_argument(
+        "--configurations", metavar="LIST", default="baseline,edge,fusion,edge+fusion",
+        help="(default: baseline,edge,fusion,edge+fusion)",
+    )  # fmt: skip
+    group.add_argument(
+        "--table", metavar="FILE", type=Path,
+        help="configurations of your own (JSON); all of them, unless --configurations is given too",
+    )  # fmt: skip
+    group.add_argument("--seeds", metavar="LIST", default="0", help="seeds of weights and samples (default: 0)")
+    add_preset(parser, "csfbu")
+    add_machine(parser)
+    parser.set_defaults(run=run, default_configurations=parser.get_default("configurations"))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, compare and print; returns the exit code."""
+    preset = preset_of(args)
+    only, seeds = whole_numbers(args.only_folds, "--only-folds"), whole_numbers(args.seeds, "--seeds")
+    from ..evaluation.surfaces import check_monai
+    from ..training.nnunet.ablate import ablate, as_markdown, named_configurations, read_table
+    from ..training.nnunet.run import Training
+
+    check_monai()
+    table = read_table(args.table) if args.table else {}
+    names = [n.strip() for n in args.configurations.split(",") if n.strip()]
+    if table and args.configurations == args.default_configurations:
+        names = list(table)
+    training = Training(data_of(args), args.output, preset, machine_of(args), only_folds=only).check()
+    with ProgressBar() as bar, epochs_on_stderr():
+        trials = ablate(training, named_configurations(names, table), seeds or (0,), Reporter(bar, stop_token()))
+    print(as_markdown(trials), end="")
+    print(f"written: {args.output / 'ablation.md'}, ablation.csv, ablation.json")
+    return EXIT_OK

@@ -1,0 +1,165 @@
+"""Options that ``heartseg train`` and ``heartseg ablate`` have in common; imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..anatomy import KEYS
+from ..errors import SettingsError
+from ..models.labels import parse_label_map
+from ..training.nnunet.presets import AUGMENTATIONS, DIMENSIONS, NETWORK_NAMES, PRESETS
+
+if TYPE_CHECKING:
+    from ..training.nnunet.presets import Preset
+    from ..training.nnunet.run import DataOptions, Machine
+
+DATA_HELP = """\
+DATA is a folder in one of these layouts, or a MONAI data list (.json):
+  ct_train_1001_image.nii.gz beside ct_train_1001_label.nii.gz      MM-WHS (label values 500 600 420 550 205 820 850)
+  images/ and labels/ (or imagesTr/, labelsTr/), same file names    label values 1-7, or as --labels says
+  scan.nrrd beside scan.seg.nrrd                                    Slicer segmentations, by their segments' names"""
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """DATA, the output folder, and how scans and references are read."""
+    parser.add_argument(
+        "data", metavar="DATA", type=Path, help="folder of labelled scans, or a MONAI data list (.json)"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", type=Path, required=True,
+        help="folder for everything that is made; the same command goes on where it was stopped",
+    )  # fmt: skip
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--labels", metavar="MAP",
+        help='label values, e.g. "1=RV,2=MYO,3=LV" (others become background), or mmwhs (default: told from them)',
+    )  # fmt: skip
+    data.add_argument(
+        "--structures", metavar="LIST", help=f"structures to train, of {','.join(KEYS)} (default: all there)"
+    )
+    data.add_argument(
+        "--modality", choices=("CT", "MR"),
+        help="CT is normalised by its HU, MR to z-scores (default: z-scores, or as MM-WHS's names say)",
+    )  # fmt: skip
+    data.add_argument(
+        "--orientation", choices=("keep", "lps"), default="keep",
+        help="lps turns all scans to the nearest LPS axes: needed where they are stored differently (default: keep)",
+    )  # fmt: skip
+    data.add_argument("--folds", metavar="N", type=int, default=5, help="of the cross-validation (default: 5)")
+    data.add_argument("--only-folds", metavar="LIST", help="train these folds alone, e.g. 0,1")
+    data.add_argument(
+        "--skip-bad", action="store_true", help="leave out cases that cannot be used, instead of stopping"
+    )
+    data.add_argument("--copy", action="store_true", help="copy scans into DIR instead of linking them")
+
+
+def add_preset(parser: argparse.ArgumentParser, default: str) -> None:
+    """The preset, and what may be changed in it."""
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--preset", choices=tuple(PRESETS), default=default, help=f"settings to start from (default: {default})"
+    )
+    group.add_argument("--network", metavar="NAME", help=f"one of {', '.join(NETWORK_NAMES)}")
+    group.add_argument("--dimension", choices=tuple(DIMENSIONS), help="2d: slice by slice")
+    group.add_argument("--epochs", metavar="N", type=int, help="epochs of so many steps")
+    group.add_argument("--iterations-per-epoch", metavar="N", type=int, help="steps an epoch (nnU-Net: 250)")
+    group.add_argument("--validation-iterations", metavar="N", type=int, help="held-out batches an epoch (nnU-Net: 50)")
+    group.add_argument("--batch", metavar="N", type=int, help="patches a step")
+    group.add_argument("--patch", metavar="SIZE", help="voxels, e.g. 256x256 or 96x128x128 (z, y, x)")
+    group.add_argument("--learning-rate", metavar="RATE", type=float, help="at the start")
+    group.add_argument("--beta", metavar="B", type=float, help="loss = B cross-entropy + (1 - B) soft Dice")
+    group.add_argument("--alpha", metavar="A", type=float, help="weight of the edges' loss")
+    group.add_argument("--erosion", metavar="M", type=int, help="voxels of the inner edge, 0-3")
+    group.add_argument(
+        "--augmentation", choices=AUGMENTATIONS,
+        help="region-aware: rotation up to 30 degrees, shift up to 10 %%, scale 0.8-1.2 where the target lies",
+    )  # fmt: skip
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """Where it runs."""
+    group = parser.add_argument_group("machine")
+    group.add_argument("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="(default: auto)")
+    group.add_argument("--num-gpus", metavar="N", type=int, default=1, help="more than 1: nnU-Net's DDP (default: 1)")
+    group.add_argument(
+        "--loaders", metavar="N", type=int,
+        help="processes that make batches; 0: none, and a stopped run repeats bit for bit (default: 0 on a CPU)",
+    )  # fmt: skip
+    group.add_argument(
+        "--processes", metavar="N", type=int, default=1, help="for preprocessing and export (default: 1)"
+    )
+    group.add_argument("--threads", metavar="N", type=int, help="CPU threads")
+
+
+def preset_of(args: argparse.Namespace) -> Preset:
+    """The preset with the options' changes."""
+    return PRESETS[args.preset].with_changes(
+        network=args.network, dimension=args.dimension, epochs=args.epochs, iterations=args.iterations_per_epoch,
+        validation_iterations=args.validation_iterations, batch=args.batch, patch=_patch(args.patch),
+        learning_rate=args.learning_rate, beta=args.beta, alpha=args.alpha, erosion=args.erosion,
+        augmentation=args.augmentation,
+    )  # fmt: skip
+
+
+def data_of(args: argparse.Namespace) -> DataOptions:
+    """The data options."""
+    from ..training.nnunet.references import MMWHS_LABELS
+    from ..training.nnunet.run import DataOptions
+
+    labels = None
+    if args.labels is not None:
+        labels = MMWHS_LABELS if args.labels.strip().lower() == "mmwhs" else parse_label_map(args.labels)
+    structures = None
+    if args.structures is not None:
+        structures = tuple(k.strip().upper() for k in args.structures.split(",") if k.strip())
+    return DataOptions(
+        args.data, labels, structures, args.modality or "", args.orientation, args.skip_bad, args.copy, args.folds
+    )
+
+
+def machine_of(args: argparse.Namespace) -> Machine:
+    """The machine options."""
+    from ..training.nnunet.run import Machine
+
+    return Machine(args.device, args.num_gpus, args.loaders, args.processes, args.threads)
+
+
+def whole_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
+    """``"0,2"`` as numbers; ``SettingsError`` names the option."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise SettingsError(f"{option} {text!r} is no list of whole numbers: write {option} 0,1") from None
+
+
+def _patch(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise SettingsError(f"patch {text!r} is no size: write 256x256, or 96x128x128 (z, y, x)") from None
+
+
+@contextlib.contextmanager
+def epochs_on_stderr() -> Iterator[None]:
+    """A line per epoch on standard error while the command runs."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("heartseg.training.nnunet")
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # the root handler would print each line again
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before

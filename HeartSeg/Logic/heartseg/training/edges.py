@@ -1,0 +1,134 @@
+"""Inner edges of structures, made from label maps while training runs: 2D and 3D, on any device.
+
+A structure's mask is eroded m times to its interior; the inner edge is what the erosion took. Inner edges of different
+structures never overlap, though the structures touch (docs/explanation/csfbu-net.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+
+from heartseg.synthesis.regions import IGNORE
+
+MOST_STEPS = 3
+"""Erosions the founding document tried: m = 0 to 3 (1 was best)."""
+
+
+def erosion_schedule(spacing: Sequence[float], m: int) -> list[tuple[int, ...]]:
+    """Voxels to erode along each axis in each of m steps.
+
+    One step is the finest in-plane spacing h (of the last two axes), so after i steps an axis of spacing s has been
+    eroded by the whole number of voxels nearest to i·h/s, ties down. On an isotropic grid that is one voxel a step, the
+    plain erosion by a cross; across slices 5 times as thick as h it is none for m <= 2 and one for m = 3.
+
+    Args:
+        spacing: of the label map's axes, (z, y, x) or (y, x), mm.
+        m: number of erosions, 0 to 3.
+
+    Raises:
+        ValueError: m or the spacing is out of range.
+    """
+    if not (isinstance(m, int) and 0 <= m <= MOST_STEPS):
+        raise ValueError(f"m is {m!r}: it must be a whole number from 0 to {MOST_STEPS}")
+    if len(spacing) not in (2, 3) or not all(math.isfinite(s) and s > 0 for s in spacing):
+        raise ValueError(f"spacing is {tuple(spacing)}: it must be 2 or 3 positive numbers of mm")
+    step = min(spacing[-2:])
+    reached = [[math.ceil(i * step / s - 0.5 - 1e-6) for s in spacing] for i in range(m + 1)]
+    return [tuple(b - a for a, b in zip(*pair, strict=True)) for pair in pairwise(reached)]
+
+
+def edge_map(
+    labels: torch.Tensor, spacing: Sequence[float], m: int, n_classes: int, ignore: int = IGNORE
+) -> torch.Tensor:
+    """Which structure's inner edge each voxel belongs to.
+
+    Args:
+        labels: (b, z, y, x) or (b, y, x), any dtype; 0 background, 1 to ``n_classes`` structures, ``ignore``.
+        spacing: of the spatial axes, mm.
+        m: number of erosions, 0 to 3 (0: no edges).
+        n_classes: K, number of structures.
+        ignore: label of voxels that do not count.
+
+    Returns:
+        Same shape and dtype: 0 where there is no edge, else the structure; ``ignore`` stays. What is ignored or lies
+        beyond the image is unknown and taken to continue the structure: a heart that a patch cuts gets no edge there.
+
+    Raises:
+        ValueError: a label above ``n_classes`` or below 0, or the spacing does not fit the labels.
+    """
+    _check(labels, spacing, n_classes, ignore)
+    unknown = labels == ignore
+    interior = labels.clone()
+    for voxels in erosion_schedule(spacing, m):
+        interior = _erode_once(interior, unknown, voxels)
+    kept = (interior == labels) | unknown
+    return torch.where(unknown | ~kept, labels, torch.zeros_like(labels))
+
+
+def inner_edges(
+    labels: torch.Tensor, spacing: Sequence[float], m: int, n_classes: int, ignore: int = IGNORE
+) -> torch.Tensor:
+    """Inner edges as masks, (b, n_classes, z, y, x) or (b, n_classes, y, x) bool, structure 1 first.
+
+    No voxel belongs to two of them, ignored voxels to none. Arguments and errors as :func:`edge_map`.
+    """
+    edges = edge_map(labels, spacing, m, n_classes, ignore)
+    wanted = torch.arange(1, n_classes + 1, device=labels.device).to(labels.dtype)
+    masks = edges[:, None] == wanted.view(1, -1, *(1,) * (labels.dim() - 1))
+    return masks & (labels != ignore)[:, None]
+
+
+def split_interior_edge(
+    labels: torch.Tensor, spacing: Sequence[float], m: int, n_classes: int, ignore: int = IGNORE
+) -> torch.Tensor:
+    """Channel number of every voxel: 0 background, k interior of structure k, K + k its inner edge; ``ignore`` stays.
+
+    Arguments, shape, dtype and errors as :func:`edge_map`; a structure's region is exactly the union of the two
+    (:func:`~heartseg.networks.edge_channels.region_labels` undoes it).
+    """
+    edges = edge_map(labels, spacing, m, n_classes, ignore)
+    return torch.where((edges > 0) & (edges != ignore), labels + n_classes, labels)
+
+
+def _erode_once(interior: torch.Tensor, unknown: torch.Tensor, voxels: tuple[int, ...]) -> torch.Tensor:
+    """Set to 0 every voxel that has, within so many voxels along an axis, a neighbour of another value."""
+    eroded = interior
+    for axis, count in enumerate(voxels, start=1):
+        line = interior
+        for _ in range(count):
+            line = _erode_line(line, unknown, axis)
+        eroded = torch.where(line == interior, eroded, torch.zeros_like(eroded))
+    return eroded
+
+
+def _erode_line(values: torch.Tensor, unknown: torch.Tensor, axis: int) -> torch.Tensor:
+    """The same along one axis, by one voxel."""
+    n = values.shape[axis]
+    if n < 2:
+        return values
+    low, high = values.narrow(axis, 0, n - 1), values.narrow(axis, 1, n - 1)
+    differs = low != high
+    stays = torch.ones_like(unknown)
+    stays.narrow(axis, 0, n - 1).logical_and_(~differs | unknown.narrow(axis, 1, n - 1))
+    stays.narrow(axis, 1, n - 1).logical_and_(~differs | unknown.narrow(axis, 0, n - 1))
+    return torch.where(stays | unknown, values, torch.zeros_like(values))
+
+
+def _check(labels: torch.Tensor, spacing: Sequence[float], n_classes: int, ignore: int) -> None:
+    if labels.dim() != len(spacing) + 1:
+        raise ValueError(
+            f"labels have {labels.dim()} axes and spacing {len(spacing)} entries: labels must be (b, z, y, x) with 3 "
+            "entries or (b, y, x) with 2"
+        )
+    if 2 * n_classes >= ignore > 0:
+        raise ValueError(f"n_classes is {n_classes}: with {2 * n_classes} channels the ignore label {ignore} is taken")
+    if labels.numel() == 0:
+        return
+    known = torch.where(labels == ignore, torch.zeros_like(labels), labels)
+    low, high = known.min().item(), known.max().item()
+    if low < 0 or high > n_classes:
+        raise ValueError(f"label {int(low if low < 0 else high)} found: labels must be 0 to {n_classes}, or {ignore}")

@@ -1,0 +1,93 @@
+"""Augmentation beside nnU-Net's own: where the target lies, or flips and brightness alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.spatial.spatial import (
+    SpatialTransform,
+    _convert_my_grid_to_grid_sample_grid,
+    create_affine_matrix_2d,
+    create_affine_matrix_3d,
+)
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+
+ROTATION_DEG, SHIFT_SHARE, SCALE = 30.0, 0.1, (0.8, 1.2)
+"""Limits of the region-aware augmentation, as the documents give them."""
+
+MIN_TARGET_VOXELS = 8
+"""A patch with fewer voxels of the target is left as it is."""
+
+
+class RegionAwareTransform(SpatialTransform):
+    """Rotation, shift and scale about the middle of the target, for patches that hold some of it; others are cropped.
+
+    Args:
+        patch_size: voxels of the patch, (y, x) or (z, y, x).
+    """
+
+    def __init__(self, patch_size: tuple[int, ...]) -> None:
+        super().__init__(
+            patch_size, patch_center_dist_from_border=0, random_crop=False, border_mode_seg="constant",
+            padding_value_seg=-1,
+        )  # fmt: skip
+
+    def get_parameters(self, **data_dict: Any) -> dict[str, Any]:
+        """Draw the motion; ``grid`` is ``None`` where nothing of the target is in the patch."""
+        shape = data_dict["image"].shape[1:]
+        plain = {"center_location_in_pixels": [n / 2 for n in shape], "grid": None, "affine": None,
+                 "elastic_offsets": None}  # fmt: skip
+        middle = self._target_middle(data_dict["segmentation"])
+        if middle is None:
+            return plain
+        uniform = np.random.uniform  # nnU-Net's loaders draw from numpy's global generator: so do we
+        angles = np.deg2rad(uniform(-ROTATION_DEG, ROTATION_DEG, len(shape)))
+        scales = [1 / uniform(*SCALE)] * len(shape)  # a grid scaled by 1/s shows things s times as large
+        shift = uniform(-SHIFT_SHARE, SHIFT_SHARE, len(shape)) * np.array(self.patch_size)
+        affine = (
+            create_affine_matrix_3d(angles, scales) if len(shape) == 3 else create_affine_matrix_2d(angles[-1], scales)
+        )
+        offset = middle - affine @ (middle + shift)  # the point at middle + shift shows what was at the middle
+        grid = torch.matmul(self._get_base_grid_clone(), torch.from_numpy(affine.T).float())
+        grid += torch.from_numpy(offset).float()
+        return {**plain, "grid": _convert_my_grid_to_grid_sample_grid(grid, shape), "affine": affine}
+
+    def _target_middle(self, segmentation: torch.Tensor) -> np.ndarray | None:
+        """Middle of the target in the central patch, voxels from the image's middle; ``None`` if it is not there."""
+        target = (segmentation > 0).any(0)
+        starts = [max(0, (n - p) // 2) for n, p in zip(target.shape, self.patch_size, strict=True)]
+        window = target[tuple(slice(s, s + p) for s, p in zip(starts, self.patch_size, strict=True))]
+        points = torch.nonzero(window)
+        if len(points) < MIN_TARGET_VOXELS:
+            return None
+        middle = points.double().mean(0).numpy() + np.array(starts)
+        return middle - (np.array(target.shape) - 1) / 2
+
+
+def adapted(transforms: ComposeTransforms, kind: str) -> ComposeTransforms:
+    """nnU-Net's training transforms, changed to one of the kinds of :data:`~.presets.AUGMENTATIONS`.
+
+    The blur's choice between two ways of computing it depends on their speed at the moment: it is switched off, so that
+    a run repeats bit for bit.
+    """
+    kept: list[BasicTransform] = []
+    for transform in transforms.transforms:
+        inner = transform.transform if isinstance(transform, RandomTransform) else transform
+        if isinstance(inner, GaussianBlurTransform):
+            inner.benchmark = False
+        if isinstance(inner, SpatialTransform):
+            if kind == "region-aware":
+                transform = RegionAwareTransform(inner.patch_size)
+            elif kind == "flips-brightness":
+                inner.p_rotation = inner.p_scaling = 0.0
+        is_intensity = isinstance(transform, RandomTransform)
+        if kind == "flips-brightness" and is_intensity and not isinstance(inner, MultiplicativeBrightnessTransform):
+            continue
+        kept.append(transform)
+    return ComposeTransforms(kept)

@@ -1,0 +1,144 @@
+"""Whether a case can be trained on: one grid, known labels, something to learn. Used before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...anatomy import KEYS, structure
+from ...errors import HeartSegError, InputError
+from ...progress import Reporter
+from ...volume.geometry import Geometry
+from ...volume.label_maps import LabelMap
+from ...volume.reading import read_volume
+from ...volume.types import Volume
+from .datasets import Case, Listing
+from .references import read_reference
+
+SAME_GRID = 0.01
+"""Share of the smallest voxel edge by which scan and reference may differ and still count as one grid."""
+
+
+@dataclass(frozen=True)
+class CheckedCase:
+    """What is known of a case after its files were read once.
+
+    Attributes:
+        case: its files.
+        geometry: its grid, as stored.
+        volumes_ml: structure key -> volume in the reference, mL; structures it does not hold are left out.
+        notices: what was left out or assumed on reading.
+    """
+
+    case: Case
+    geometry: Geometry
+    volumes_ml: Mapping[str, float]
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckedData:
+    """All cases of a data set.
+
+    Attributes:
+        listing: what was found.
+        cases: those that can be used.
+        problems: case name -> why it cannot; what belongs to no case stands under its own text.
+    """
+
+    listing: Listing
+    cases: tuple[CheckedCase, ...]
+    problems: Mapping[str, str]
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Keys of the structures that any reference holds, in label order."""
+        return tuple(k for k in KEYS if any(k in c.volumes_ml for c in self.cases))
+
+    @property
+    def orientations(self) -> dict[str, int]:
+        """Stored orientation -> number of cases."""
+        found = [c.geometry.orientation for c in self.cases]
+        return {o: found.count(o) for o in sorted(set(found))}
+
+
+def check_cases(
+    listing: Listing,
+    labels: Mapping[int, str] | None,
+    structures: Sequence[str] | None,
+    reporter: Reporter | None = None,
+) -> CheckedData:
+    """Read every scan and reference once; a case that cannot be used is a problem and does not stop the rest."""
+    reporter = reporter or Reporter()
+    checked, problems = [], {text: text for text in listing.problems}
+    with reporter.stage("check data", len(listing.cases)):
+        for done, case in enumerate(listing.cases):
+            reporter.advance(done)
+            try:
+                checked.append(check_case(case, labels, structures))
+            except HeartSegError as error:
+                problems[case.name] = f"case {case.name}: {error}"
+    return CheckedData(listing, tuple(checked), problems)
+
+
+def check_case(case: Case, labels: Mapping[int, str] | None, structures: Sequence[str] | None) -> CheckedCase:
+    """Read a case and say what it holds; see :func:`load_case`."""
+    volume, reference = load_case(case, labels, structures)
+    ml = reference.geometry.voxel_volume_ml
+    counts = np.bincount(reference.labels.ravel(), minlength=len(KEYS) + 1)
+    volumes = {k: round(float(counts[structure(k).label]) * ml, 2) for k in KEYS if counts[structure(k).label]}
+    return CheckedCase(case, volume.geometry, volumes, reference.notices)
+
+
+def load_case(
+    case: Case, labels: Mapping[int, str] | None, structures: Sequence[str] | None
+) -> tuple[Volume, LabelMap]:
+    """A case's scan and its reference, on one grid; structures that are not wanted are background.
+
+    Raises:
+        InputError: a file cannot be read, the grids differ, a label value means nothing, or no structure is left.
+    """
+    volume = read_volume(case.image)
+    reference = read_reference(case.label, labels)
+    if not volume.geometry.same_grid(reference.geometry, SAME_GRID * min(volume.geometry.spacing)):
+        raise InputError(
+            f"{case.label.name!r} does not lie on the grid of {case.image.name!r}: the reference has "
+            f"{describe_grid(reference.geometry)}, the scan {describe_grid(volume.geometry)}; export the "
+            "reference again with the scan as its geometry"
+        )
+    wanted = {structure(k).label for k in structures or KEYS}
+    kept = np.where(np.isin(reference.labels, sorted(wanted)), reference.labels, 0).astype(np.uint8)
+    if not kept.any():
+        raise InputError(
+            f"{case.label.name!r} holds none of {', '.join(structures or KEYS)}: nothing can be learnt from "
+            "it, take the case away"
+        )
+    return volume, LabelMap(kept, reference.geometry, reference.name, reference.path, reference.notices)
+
+
+def describe_grid(geometry: Geometry) -> str:
+    """A grid in one line: size, spacing, origin, orientation; world LPS mm."""
+    size = "x".join(str(n) for n in geometry.size)
+    spacing = "x".join(f"{s:.4g}" for s in geometry.spacing)
+    origin = ", ".join(f"{v:.1f}" for v in geometry.origin)
+    return f"{size} voxels of {spacing} mm at ({origin}), axes {geometry.orientation}"
+
+
+def refuse_bad_data(data: CheckedData, folds: int, skip_bad: bool) -> None:
+    """Stop before anything is written if the data cannot be trained on.
+
+    Raises:
+        InputError: there are problems and ``skip_bad`` is off, too few cases, or only one.
+    """
+    if data.problems and not skip_bad:
+        more = f" (and {len(data.problems) - 1} more)" if len(data.problems) > 1 else ""
+        first = next(iter(data.problems.values()))
+        raise InputError(f"{first}{more}; --dry-run lists everything, --skip-bad trains without what cannot be used")
+    if not data.cases:
+        raise InputError("no case can be used: --dry-run says why for each")
+    if len(data.cases) == 1:
+        raise InputError(f"there is one case only ({data.cases[0].case.name}): training needs one more to test on")
+    if folds > len(data.cases):
+        raise InputError(f"{folds} folds need {folds} cases and there are {len(data.cases)}: lower --folds")

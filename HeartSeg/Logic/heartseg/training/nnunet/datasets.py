@@ -1,0 +1,220 @@
+"""Which files are training cases: MM-WHS naming, two folders, Slicer segmentations, MONAI data lists.
+
+Only names are looked at here; :mod:`.references` and :mod:`.checking` open the files.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...volume.headers import image_suffix
+from ...volume.label_maps import stem_of
+
+FOLDER_PAIRS = (("images", "labels"), ("imagesTr", "labelsTr"), ("image", "label"))
+"""Names of two folders whose files belong together."""
+
+LAYOUTS = (
+    "MM-WHS files (ct_train_1001_image.nii.gz beside ct_train_1001_label.nii.gz), folders images/ and labels/ with the "
+    "same file names, scans beside Slicer segmentations (scan.nrrd, scan.seg.nrrd), or a MONAI data list (.json)"
+)
+
+_MMWHS = re.compile(r"(ct|mr)_(train|test)_\d+", re.IGNORECASE)
+_SEGMENTATION_ENDING = re.compile(r"[ _\-.]?(segmentation|seg|labels?)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scan and its reference.
+
+    Attributes:
+        name: identifier in nnU-Net's folders: letters, digits, ``_``, ``-`` and ``.``.
+        image, label: the files.
+        modality: ``"CT"`` or ``"MR"`` where the name tells, else ``""``.
+        fold: in which fold the case is held out, where a data list tells.
+    """
+
+    name: str
+    image: Path
+    label: Path
+    modality: str = ""
+    fold: int | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What was found.
+
+    Attributes:
+        layout: how the files are named, for people.
+        cases: scans with a reference, by name.
+        unlabelled: scans that are meant to have none (MM-WHS's test set).
+        problems: what does not fit, one line each: a scan without its reference, a reference without its scan.
+    """
+
+    layout: str
+    cases: tuple[Case, ...]
+    unlabelled: tuple[Path, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def find_cases(data: str | Path) -> Listing:
+    """The training cases of a folder or of a MONAI data list.
+
+    Args:
+        data: a folder in one of the layouts of :data:`LAYOUTS`, or the ``.json`` file of a data list.
+
+    Raises:
+        InputError: nothing there, or nothing that looks like pairs of scans and references.
+    """
+    data = Path(data).expanduser()
+    if not data.exists():
+        raise InputError(f"{str(data)!r} does not exist: give {LAYOUTS}")
+    if data.is_file():
+        return _data_list(data)
+    for find in (_folder_pair, _suffixed, _slicer):
+        listing = find(data)
+        if listing is not None:
+            return _without_doubles(listing)
+    raise InputError(f"folder {str(data)!r} holds no pairs of scans and references: expected {LAYOUTS}")
+
+
+def _folder_pair(data: Path) -> Listing | None:
+    """Scans in one folder, references in another, under the same names."""
+    found = next(((data / i, data / m) for i, m in FOLDER_PAIRS if (data / i).is_dir() and (data / m).is_dir()), None)
+    if found is None:
+        return None
+    images = {_case_name(p, nnunet=True): p for p in _files(found[0])}
+    labels = {_case_name(p, nnunet=False): p for p in _files(found[1])}
+    return _paired(f"folders {found[0].name}/ and {found[1].name}/", images, labels)
+
+
+def _case_name(path: Path, nnunet: bool) -> str:
+    """Name without suffix, and without nnU-Net's channel number for scans."""
+    name = stem_of(path)
+    return re.sub(r"_0000$", "", name) if nnunet else re.sub(r"_(labels?|seg)$", "", name, flags=re.IGNORECASE)
+
+
+def _suffixed(data: Path) -> Listing | None:
+    """``NAME_image`` beside ``NAME_label``, at any depth, as MM-WHS names its files."""
+    images, labels = ({_before(p, word): p for p in _files(data, deep=True) if _before(p, word)} for word in
+                      ("image", "label"))  # fmt: skip
+    if not images:
+        return None
+    layout = "MM-WHS" if all(_MMWHS.fullmatch(Path(name).name) for name in images) else "NAME_image and NAME_label"
+    return _paired(layout, images, labels)
+
+
+def _before(path: Path, word: str) -> str:
+    stem = stem_of(path)
+    ending = f"_{word}"
+    return str(path.with_name(stem[: -len(ending)])) if stem.lower().endswith(ending) else ""
+
+
+def _slicer(data: Path) -> Listing | None:
+    """Scans beside ``.seg.nrrd`` files whose name begins with the scan's."""
+    files = _files(data, deep=True)
+    segmentations = [p for p in files if p.name.lower().endswith(".seg.nrrd")]
+    if not segmentations:
+        return None
+    scans = {str(p.with_name(stem_of(p))): p for p in files if p not in segmentations}
+    labels = {}
+    for path in segmentations:
+        name = stem_of(path)
+        while str(path.with_name(name)) not in scans and (shorter := _SEGMENTATION_ENDING.sub("", name)) != name:
+            name = shorter
+        labels[str(path.with_name(name))] = path
+    return _paired("Slicer segmentations", scans, labels)
+
+
+def _paired(layout: str, images: Mapping[str, Path], labels: Mapping[str, Path]) -> Listing:
+    """Cases by equal keys; what is left over becomes a problem, or an unlabelled scan where its name says so."""
+    cases, unlabelled, problems = [], [], []
+    for key, image in sorted(images.items()):
+        if key in labels:
+            cases.append(Case(safe_name(Path(key).name), image, labels[key], _modality(image)))
+        elif (mark := _MMWHS.match(image.name)) and mark[2].lower() == "test":
+            unlabelled.append(image)
+        else:
+            problems.append(f"{str(image)!r} has no reference: add its label map, or take the scan away")
+    for key in sorted(set(labels) - set(images)):
+        problems.append(f"{str(labels[key])!r} has no scan of its name: add the scan, or take the label map away")
+    return Listing(layout, tuple(cases), tuple(unlabelled), tuple(problems))
+
+
+def _data_list(path: Path) -> Listing:
+    """MONAI's data list: ``{"training": [{"image": ..., "label": ..., "fold": 0}, ...]}``, paths from its folder.
+
+    https://docs.monai.io/en/stable/data.html (``load_decathlon_datalist``); ``fold`` as Auto3DSeg has it.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(path)!r} is not a MONAI data list ({error}): give {LAYOUTS}") from None
+    entries = content.get("training") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"{str(path)!r} has no list 'training': a MONAI data list holds "
+                         '{"training": [{"image": "a.nii.gz", "label": "a_label.nii.gz"}]}')  # fmt: skip
+    cases, problems = [], []
+    for number, entry in enumerate(entries):
+        try:
+            cases.append(_entry(entry, path.parent))
+        except (KeyError, TypeError, ValueError) as error:
+            problems.append(f"entry {number} of 'training' in {path.name!r} is {str(entry)[:80]}: {error}")
+    test = content.get("testing", content.get("test", []))
+    unlabelled = tuple(path.parent / _path(t["image"] if isinstance(t, dict) else t) for t in test or [])
+    return _without_doubles(Listing("MONAI data list", tuple(cases), unlabelled, tuple(problems)))
+
+
+def _entry(entry: Any, home: Path) -> Case:
+    if not isinstance(entry, dict) or "image" not in entry or "label" not in entry:
+        raise ValueError("it needs 'image' and 'label'")
+    image, label = (home / _path(entry[key]) for key in ("image", "label"))
+    fold = entry.get("fold")
+    return Case(safe_name(stem_of(image)), image, label, _modality(image), None if fold is None else int(fold))
+
+
+def _path(value: Any) -> str:
+    if isinstance(value, list):
+        if len(value) != 1:
+            raise ValueError(f"{len(value)} images a case: HeartSeg trains on one")
+        value = value[0]
+    if not isinstance(value, str):
+        raise TypeError("a path is a text")
+    return value
+
+
+def _without_doubles(listing: Listing) -> Listing:
+    """Two scans under one name would overwrite each other: name the second after its folder."""
+    names: dict[str, Case] = {}
+    for case in listing.cases:
+        name = case.name if case.name not in names else safe_name(f"{case.image.parent.name}_{case.name}")
+        if name in names:
+            raise InputError(f"{str(names[name].image)!r} and {str(case.image)!r} would both be case {name!r}: "
+                             "rename one")  # fmt: skip
+        names[name] = Case(name, case.image, case.label, case.modality, case.fold)
+    return Listing(listing.layout, tuple(names.values()), listing.unlabelled, listing.problems)
+
+
+def safe_name(name: str) -> str:
+    """A case's name as nnU-Net's file names allow it."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._-") or "case"
+
+
+def _modality(image: Path) -> str:
+    mark = _MMWHS.match(image.name)
+    return mark[1].upper() if mark else ""
+
+
+def _files(folder: Path, deep: bool = False) -> list[Path]:
+    """Image files, hidden ones left out."""
+    entries: Iterable[Path] = folder.rglob("*") if deep else folder.iterdir()
+    try:
+        return sorted(p for p in entries if not p.name.startswith(".") and image_suffix(p) and p.is_file())
+    except OSError as error:
+        raise InputError(f"folder {str(folder)!r} cannot be read: {error.strerror or error}") from error

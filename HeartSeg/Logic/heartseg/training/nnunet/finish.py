@@ -1,0 +1,143 @@
+"""The finished training as a model folder in HeartSeg's format: what prediction needs, and a card."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, Any
+
+from ...models.card import ModelCard, read_json, sha256_of
+from ...progress import Reporter
+from .convert import DATASET_NAME, write_json
+
+if TYPE_CHECKING:
+    from .run import Training
+
+CITATIONS = {
+    "": "Isensee F, Jaeger PF, Kohl SAA, et al. nnU-Net: a self-configuring method for deep learning-based biomedical "
+    "image segmentation. Nat Methods 2021;18:203-211",
+    "MM-WHS": "Zhuang X, Shen J. Multi-scale patch and multi-modality atlases for whole heart segmentation of MRI. "
+    "Med Image Anal 2016;31:77-87 (MM-WHS data; its terms bind what is made from it)",
+}  # fmt: skip
+
+
+def write_model(training: Training, plans: Mapping[str, Any], reporter: Reporter) -> Path:
+    """Write ``out/model`` from the trained folds, whole or not at all; returns it.
+
+    The checkpoints hold the weights and three facts about them, no optimiser and no pickled code. The trainer is named
+    as nnU-Net's own, so that stock nnU-Net needs nothing but the network's class, importable from :mod:`heartseg`.
+    """
+    target = training.out / "model"
+    part = training.out / f".model.part-{os.getpid()}"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    with reporter.stage("write model", len(training.folds)):
+        try:
+            dataset = read_json(training.out / "raw" / DATASET_NAME / "dataset.json")
+            write_json(part / "plans.json", plans)
+            write_json(part / "dataset.json", {k: v for k, v in dataset.items() if k != "dataset"})
+            for done, fold in enumerate(training.folds):
+                reporter.advance(done)
+                _strip_checkpoint(training, plans, fold, part / f"fold_{fold}")
+            card(training, plans, part).write(part)
+            old = training.out / f".model.old-{os.getpid()}"
+            if target.exists():
+                target.replace(old)
+            part.replace(target)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return target
+
+
+def _strip_checkpoint(training: Training, plans: Mapping[str, Any], fold: int, folder: Path) -> None:
+    import torch
+
+    from .run import fold_folder
+
+    trained = fold_folder(training, plans, fold)
+    content = torch.load(trained / "checkpoint_final.pth", map_location="cpu", weights_only=False)  # our own file
+    folder.mkdir()
+    (configuration,) = plans["configurations"]
+    stripped = {
+        "network_weights": {k: v.detach().contiguous() for k, v in content["network_weights"].items()},
+        "trainer_name": "nnUNetTrainer",
+        "init_args": {"configuration": configuration},
+        "inference_allowed_mirroring_axes": content["inference_allowed_mirroring_axes"],
+    }
+    torch.save(stripped, folder / "checkpoint_final.pth")
+    if (trained / "progress.png").is_file():
+        shutil.copyfile(trained / "progress.png", training.out / f"progress_fold_{fold}.png")
+
+
+def card(training: Training, plans: Mapping[str, Any], folder: Path) -> ModelCard:
+    """The card of a training: what it learnt from, and its cross-validation's Dice."""
+    facts = read_json(training.out / "cases.json")
+    (configuration,) = plans["configurations"]
+    channel, structures = facts["channel"], facts["structures"]
+    mmwhs = facts["layout"] == "MM-WHS"
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return ModelCard(
+        name=model_name(training),
+        version=datetime.date.today().isoformat(),
+        description=f"{training.preset.network} network in {training.preset.dimension}, trained with nnU-Net v2 "
+        f"(preset {training.preset.name}) on {facts['n']} scans.",
+        modalities=(channel,) if channel in ("CT", "MR") else (),
+        labels={k + 1: key for k, key in enumerate(structures)},
+        orientation=promised_orientation(facts),
+        configuration=configuration,
+        trained_on={
+            "n": facts["n"], "data": facts["layout"], "cases": sorted(facts["cases"]), "structures": structures,
+            "stored_orientations": facts["stored_orientations"], "orientation": facts["orientation"],
+            "folds": list(training.folds), "seed": training.seed, "start_from": training.start_from,
+            "preset": training.preset.to_dict(), "steps": training.preset.epochs * training.preset.iterations,
+            "batch": plans["configurations"][configuration]["batch_size"],
+            "patch": plans["configurations"][configuration]["patch_size"],
+        },
+        tested_on=(tested_on(training, plans),),
+        licence="not stated: the terms of the training data bind the weights",
+        citation=tuple(CITATIONS[k] for k in ("", "MM-WHS") if not k or mmwhs),
+        files={p.relative_to(folder).as_posix(): sha256_of(p) for p in files},
+        intended_use="research use only, not a medical device",
+    )  # fmt: skip
+
+
+def model_name(training: Training) -> str:
+    """The name asked for, else preset and data."""
+    return training.name or f"{training.preset.network}-{training.preset.dimension}-{training.out.resolve().name}"
+
+
+def promised_orientation(facts: Mapping[str, Any]) -> str | None:
+    """``"LPS"`` where every training case was stored or turned so, else ``None``: stored axes, as nnU-Net has it."""
+    turned = facts["orientation"] == "lps" or set(facts["stored_orientations"]) == {"LPS"}
+    return "LPS" if turned else None
+
+
+def tested_on(training: Training, plans: Mapping[str, Any]) -> dict[str, Any]:
+    """The card's entry for the cross-validation: Dice of the held-out cases, each predicted by the fold without it."""
+    from .run import cross_validation
+
+    dice = cross_validation(training, plans, training.folds)
+    keys = read_json(training.out / "cases.json")["structures"]
+    return {
+        "name": f"cross-validation, {len(training.folds)} of {training.data.folds} folds",
+        "n": len(dice),
+        "dice": {k: spread([d[k] for d in dice.values() if k in d]) for k in keys},
+        "mean_dice": spread([mean(d.values()) for d in dice.values() if d]),
+        "per_case": dice,
+        "note": "each case predicted by the one network that was not trained on it, mirrored copies averaged, by "
+        "nnU-Net itself",
+    }
+
+
+def spread(values: list[float]) -> dict[str, float | int | None]:
+    """Mean, sample standard deviation (``None`` below two values) and number."""
+    return {
+        "mean": round(mean(values), 4) if values else None,
+        "sd": round(stdev(values), 4) if len(values) > 1 else None,
+        "n": len(values),
+    }

@@ -1,0 +1,179 @@
+"""Plans: nnU-Net's own fingerprint, planning and preprocessing, and what a preset changes in them."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import HeartSegError, InputError, SettingsError
+from ...models.card import read_json
+from ...progress import Reporter
+from .convert import DATASET_ID, DATASET_NAME, write_json
+from .environment import bars_reported, planning_environment, threads_for_processes
+from .presets import Preset
+
+BASE_PLANS = "nnUNetPlans"
+INTENSITIES_PER_CASE = 500_000
+"""Foreground voxels drawn per case for nnU-Net's intensity statistics. nnU-Net draws 100 million in all, however few
+cases there are: half a minute and gigabytes for four small scans. The mean's error is a thousandth of the SD here."""
+
+SETTINGS_KEY = "heartseg"
+"""Key of the plans that holds preset, seed and the weights to start from."""
+
+
+def plan(out: Path, processes: int, reporter: Reporter) -> dict[str, Any]:
+    """nnU-Net's plans of the raw data set below ``out``; made once.
+
+    Raises:
+        InputError: nnU-Net cannot plan the data.
+    """
+    home = out / "preprocessed" / DATASET_NAME
+    if (home / f"{BASE_PLANS}.json").is_file():
+        return read_json(home / f"{BASE_PLANS}.json")
+    import torch
+    from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+
+    cases = len(read_json(out / "raw" / DATASET_NAME / "dataset.json")["dataset"])
+    with (
+        _as_input_error("plan"),
+        planning_environment(),
+        threads_for_processes(processes == 1),
+        bars_reported("fingerprint", cases, reporter),
+    ):
+        extractor = DatasetFingerprintExtractor(DATASET_ID, processes)
+        extractor.num_foreground_voxels_for_intensitystats = min(10e7, INTENSITIES_PER_CASE * cases)
+        extractor.run(overwrite_existing=False)
+        with torch.device("meta"):  # networks are built for their sizes only: no memory, no initial weights
+            ExperimentPlanner(DATASET_ID).plan_experiment()
+    return read_json(home / f"{BASE_PLANS}.json")
+
+
+def adapted_plans(
+    base: Mapping[str, Any], preset: Preset, name: str, seed: int, start: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Plans of one training: one configuration of the base plans with the preset's changes, and the preset itself.
+
+    Args:
+        base: nnU-Net's plans.
+        preset: what to change.
+        name: name of these plans: part of the results' folder.
+        seed: of weights and samples.
+        start: plans to take spacing, patch, normalisation and network from (fine-tuning), with ``checkpoint``, the file
+            of the weights.
+
+    Raises:
+        SettingsError: the data cannot be trained in this dimension, or a size does not fit.
+    """
+    source = start["plans"] if start else base
+    wanted = start["configuration"] if start else preset.configuration
+    if wanted not in source["configurations"]:
+        raise SettingsError(f"the scans cannot be trained in {preset.dimension}: nnU-Net planned "
+                            f"{', '.join(source['configurations'])}; choose another --dimension")  # fmt: skip
+    configuration = copy.deepcopy(source["configurations"][wanted])
+    for key in ("inherits_from", "previous_stage", "next_stage"):
+        configuration.pop(key, None)
+    if start:
+        configuration["data_identifier"] = f"{name}_{preset.configuration}"
+    if preset.normalization and configuration["normalization_schemes"] != [preset.normalization]:
+        configuration["normalization_schemes"] = [preset.normalization]
+        configuration["data_identifier"] += f"_{preset.normalization}"
+    configuration["batch_size"] = preset.batch or configuration["batch_size"]
+    _resize(configuration, preset)
+    configuration["architecture"] = architecture(configuration["architecture"]["arch_kwargs"], preset)
+    plans = {k: copy.deepcopy(v) for k, v in base.items() if k != "configurations"}
+    if start:
+        axes = ("transpose_forward", "transpose_backward")
+        plans.update({key: source[key] for key in (*axes, "foreground_intensity_properties_per_channel")})
+    settings = {"preset": preset.to_dict(), "seed": seed, "start_from": start["checkpoint"] if start else None}
+    return {
+        **plans, "plans_name": name, "configurations": {preset.configuration: configuration}, SETTINGS_KEY: settings,
+    }  # fmt: skip
+
+
+def architecture(planned: Mapping[str, Any], preset: Preset) -> dict[str, Any]:
+    """The plans' entry for the preset's network; a stock class where one has the same weights."""
+    from ...networks.catalogue import find
+
+    entry = find(preset.network)
+    kwargs = dict(planned)
+    if "n_blocks_per_stage" in kwargs:
+        kwargs["n_conv_per_stage"] = kwargs.pop("n_blocks_per_stage")
+    return {
+        "network_class_name": entry.stock_class or entry.class_path,
+        "arch_kwargs": entry.arguments(kwargs),
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
+
+
+def _resize(configuration: dict[str, Any], preset: Preset) -> None:
+    """The preset's patch, and the pooling that nnU-Net would plan for it, with at most so many levels."""
+    kwargs = configuration["architecture"]["arch_kwargs"]
+    if preset.patch is not None and list(preset.patch) != list(configuration["patch_size"]):
+        from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
+
+        _, strides, kernels, patch, _ = get_pool_and_conv_props(configuration["spacing"], preset.patch, 4, 999999)
+        configuration["patch_size"] = [int(n) for n in patch]
+        kwargs["strides"], kwargs["kernel_sizes"] = ([[int(v) for v in k] for k in o] for o in (strides, kernels))
+        _set_stages(kwargs, len(strides))
+    if preset.stages is not None and preset.stages < kwargs["n_stages"]:
+        _set_stages(kwargs, preset.stages)
+
+
+def _set_stages(kwargs: dict[str, Any], stages: int) -> None:
+    """So many levels: features double up to the largest planned, the rest as in the first level."""
+    features = list(kwargs["features_per_stage"])
+    kwargs["features_per_stage"] = [features[0] * 2**i if features[0] * 2**i <= max(features) else max(features)
+                                    for i in range(stages)]  # fmt: skip
+    kwargs["n_stages"] = stages
+    for key, count in (("strides", stages), ("kernel_sizes", stages)):
+        kwargs[key] = kwargs[key][:count]
+    encoder = "n_conv_per_stage" if "n_conv_per_stage" in kwargs else "n_blocks_per_stage"
+    for key, count in ((encoder, stages), ("n_conv_per_stage_decoder", stages - 1)):
+        kwargs[key] = [kwargs[key][0]] * count
+
+
+def preprocess(out: Path, plans: Mapping[str, Any], processes: int, reporter: Reporter) -> None:
+    """Write the plans and preprocess what they need, unless another training with the same data has.
+
+    Raises:
+        InputError: nnU-Net cannot preprocess the data.
+    """
+    home = out / "preprocessed" / DATASET_NAME
+    ((configuration_name, configuration),) = plans["configurations"].items()
+    write_json(home / f"{plans['plans_name']}.json", plans)
+    done = home / f"{configuration['data_identifier']}.done"
+    cases = read_json(out / "raw" / DATASET_NAME / "dataset.json")["dataset"]
+    if done.is_file():
+        return
+    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+
+    with (
+        _as_input_error("preprocess"),
+        threads_for_processes(processes == 1),
+        bars_reported("preprocess", len(cases), reporter),
+    ):
+        DefaultPreprocessor(verbose=False).run(DATASET_ID, configuration_name, plans["plans_name"], processes)
+    references = home / "gt_segmentations"
+    references.mkdir(exist_ok=True)
+    for case in cases.values():
+        source = out / "raw" / DATASET_NAME / case["label"]
+        shutil.copyfile(source, references / source.name)
+    done.touch()
+
+
+@contextlib.contextmanager
+def _as_input_error(what: str) -> Iterator[None]:
+    """What stops nnU-Net lies in the data; its last line says what it was."""
+    try:
+        yield
+    except HeartSegError:
+        raise
+    except (RuntimeError, ValueError, AssertionError, IndexError, KeyError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[-1]
+        raise InputError(f"nnU-Net cannot {what} the data ({reason:.200}): train.log has the details; check the scans "
+                         "with --dry-run") from error  # fmt: skip

@@ -1,0 +1,194 @@
+"""How a network is trained: every setting in one place, and the presets of the documents and of nnU-Net.
+
+Where the documents are silent, nnU-Net's own value is kept; each such choice is said at its preset.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from ...errors import SettingsError
+
+OPTIMIZERS = ("sgd", "adam")
+SCHEDULES = ("poly", "linear", "constant")
+LOSSES = ("nnunet", "ce-dice")
+AUGMENTATIONS = ("nnunet", "region-aware", "flips-brightness")
+NETWORK_NAMES = (
+    "plain", "residual", "attention", "tutorial", "integrated-attention", "csfbu", "csfbu-edge", "csfbu-fusion",
+    "csfbu-head",
+)  # fmt: skip
+"""Names of :data:`heartseg.networks.catalogue.NETWORKS` (a test holds them equal); looking there would import torch."""
+DIMENSIONS = {"2d": "2d", "3d": "3d_fullres"}
+"""Option -> name of nnU-Net's configuration."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of a training, as plans carry them to the trainer.
+
+    Attributes:
+        name: of the preset these settings started from.
+        network: name in :mod:`heartseg.networks.catalogue`.
+        stages: resolution levels of the network at most; ``None``: as planned.
+        dimension: ``"2d"`` (slice by slice) or ``"3d"``.
+        optimizer: ``"sgd"`` or ``"adam"`` (with L2 weight decay, as ``torch.optim.Adam`` has it).
+        learning_rate: at the start.
+        schedule: ``"poly"`` (nnU-Net's, exponent 0.9) or ``"linear"`` to 0 over the epochs, or ``"constant"``.
+        momentum: of SGD, with Nesterov's step.
+        weight_decay: L2.
+        epochs, iterations, validation_iterations: an epoch is a number of steps, as in nnU-Net, not a pass.
+        batch: samples a step; ``None``: as planned.
+        patch: voxels, (z, y, x) or (y, x); ``None``: as planned.
+        normalization: nnU-Net's class name; ``None``: as planned.
+        loss: ``"nnunet"`` (cross-entropy + Dice, unweighted sum) or ``"ce-dice"``: beta CE + (1 - beta) soft Dice.
+        beta, delta: of ``"ce-dice"``: weight of the cross-entropy, smoothing of the Dice.
+        alpha: weight of the loss of edges against that of regions, for networks with edges.
+        erosion: voxels that are eroded to find inner edges (the documents' m), 0-3.
+        augmentation: ``"nnunet"``; ``"region-aware"``: rotation up to 30 degrees, shift up to 10 %, scale 0.8-1.2,
+            where the target lies; ``"flips-brightness"``.
+        oversample: share of a batch that is centred on a structure.
+        deep_supervision: losses at lower resolutions too.
+    """
+
+    name: str = "nnunet"
+    network: str = "plain"
+    stages: int | None = None
+    dimension: str = "3d"
+    optimizer: str = "sgd"
+    learning_rate: float = 1e-2
+    schedule: str = "poly"
+    momentum: float = 0.99
+    weight_decay: float = 3e-5
+    epochs: int = 1000
+    iterations: int = 250
+    validation_iterations: int = 50
+    batch: int | None = None
+    patch: tuple[int, ...] | None = None
+    normalization: str | None = None
+    loss: str = "nnunet"
+    beta: float = 0.5
+    delta: float = 1.0
+    alpha: float = 1.0
+    erosion: int = 1
+    augmentation: str = "nnunet"
+    oversample: float = 0.33
+    deep_supervision: bool = True
+
+    @property
+    def configuration(self) -> str:
+        """Name of nnU-Net's configuration."""
+        return DIMENSIONS[self.dimension]
+
+    @property
+    def edges(self) -> str:
+        """``"inner"``, ``"head"`` or ``"none"``: which edge channels the network has."""
+        from ...networks.catalogue import NETWORKS
+
+        return str(NETWORKS[self.network].extra.get("edge", "none"))
+
+    def with_changes(self, **changes: Any) -> Preset:
+        """These settings with those that are not ``None`` changed; the patch is dropped where the dimension changes."""
+        wanted = {k: v for k, v in changes.items() if v is not None}
+        if wanted.get("dimension", self.dimension) != self.dimension and "patch" not in wanted:
+            wanted["patch"] = None
+        return replace(self, **wanted).check()
+
+    def problems(self) -> list[str]:
+        """Why these settings cannot work, each with what would be right; empty if they can."""
+        found = []
+        for name, choices in (
+            ("dimension", tuple(DIMENSIONS)), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("loss", LOSSES),
+            ("augmentation", AUGMENTATIONS),
+        ):  # fmt: skip
+            if getattr(self, name) not in choices:
+                found.append(f"{name} {getattr(self, name)!r} is unknown: use one of {', '.join(choices)}")
+        for name, low in (("epochs", 1), ("iterations", 1), ("validation_iterations", 1), ("batch", 1)):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                found.append(f"{name} {value} is too few: give {low} or more")
+        if self.network not in NETWORK_NAMES:
+            found.append(f"network {self.network!r} is unknown: use one of {', '.join(NETWORK_NAMES)}")
+        if self.stages is not None and self.stages < 2:
+            found.append(f"stages {self.stages} are too few: give 2 or more")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            found.append(f"learning rate {self.learning_rate} must be above 0")
+        if not 0 <= self.beta <= 1:
+            found.append(f"beta {self.beta} is outside [0, 1]: 0.5 weighs cross-entropy and Dice alike")
+        if self.alpha < 0:
+            found.append(f"alpha {self.alpha} is below 0: 1 weighs edges as regions")
+        if self.erosion not in (0, 1, 2, 3):
+            found.append(f"erosion {self.erosion} is none of 0, 1, 2, 3: 1 was best in the documents")
+        if self.patch is not None:
+            wrong = len(self.patch) != int(self.dimension[0]) or min(self.patch) < 16
+            if wrong:
+                found.append(f"patch {'x'.join(map(str, self.patch))} does not fit {self.dimension}: give "
+                             f"{self.dimension[0]} sizes of 16 or more, such as 256x256")  # fmt: skip
+        return found
+
+    def check(self) -> Preset:
+        """These settings, or :class:`~heartseg.errors.SettingsError` with the first problem."""
+        for problem in self.problems():
+            raise SettingsError(problem)
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, for the plans and the card."""
+        content = asdict(self)
+        content["patch"] = list(self.patch) if self.patch else None
+        return content
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Preset:
+        """The settings that :meth:`to_dict` wrote; keys of newer versions are left out."""
+        known = {f.name for f in fields(cls)}
+        values = {k: v for k, v in content.items() if k in known}
+        if values.get("patch") is not None:
+            values["patch"] = tuple(values["patch"])
+        return cls(**values)
+
+
+NNUNET = Preset()
+"""nnU-Net v2's own defaults (nnunetv2 2.8, ``nnUNetTrainer``); only the network may be another."""
+
+CSFBU = Preset(
+    name="csfbu",
+    network="csfbu",
+    dimension="2d",
+    schedule="linear",
+    epochs=200,
+    batch=14,
+    loss="ce-dice",
+)
+"""CSFBU-Net: SGD 0.01 falling linearly to 0 over 200 epochs, batch 14, slice-wise; alpha 1, beta 0.5, m = 1.
+
+Silent in the document and therefore nnU-Net's: momentum 0.99, weight decay 3e-5, 250 steps an epoch, patch and
+augmentation as planned, deep supervision, delta 1 voxel.
+"""
+
+INTEGRATED_ATTENTION = Preset(
+    name="integrated-attention",
+    network="integrated-attention",
+    stages=5,
+    dimension="2d",
+    optimizer="adam",
+    learning_rate=1e-4,
+    schedule="constant",
+    weight_decay=1e-5,
+    epochs=500,
+    batch=16,
+    patch=(256, 256),
+    normalization="ZScoreNormalization",
+    loss="ce-dice",
+    augmentation="flips-brightness",
+)
+"""Integrated-attention network: Adam 1e-4, weight decay 1e-5, batch 16, 500 epochs, 256 x 256 crops, z-scores, flips
+and brightness; CE + Dice; 5 + 5 levels.
+
+Silent in the document: no schedule is named, so the rate is constant; 250 steps an epoch are nnU-Net's. CE + Dice is
+taken as beta 0.5, which differs from their plain sum by a factor that Adam cancels.
+"""
+
+PRESETS: dict[str, Preset] = {p.name: p for p in (NNUNET, CSFBU, INTEGRATED_ATTENTION)}

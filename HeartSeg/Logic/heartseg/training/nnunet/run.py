@@ -1,0 +1,394 @@
+"""One training from a folder of labelled scans to a model folder: convert, plan, preprocess, train folds, finish.
+
+Every step looks at what is there and does the rest, so that the same call goes on after an interruption.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...anatomy import KEYS
+from ...errors import DeviceError, OutputError, SettingsError
+from ...models.card import read_json
+from ...progress import Reporter
+from . import planning
+from .checking import CheckedData, check_cases, refuse_bad_data
+from .convert import DATASET_ID, DATASET_NAME, ORIENTATIONS, Layout, convert, write_json
+from .datasets import find_cases
+from .environment import check_nnunet, nnunet_environment, prints_logged, threads_for_processes
+from .presets import CSFBU, Preset
+
+log = logging.getLogger(__name__)
+
+TRAINER = "HeartSegTrainer"
+LOG_NAME, RECORD_NAME = "train.log", "training.json"
+MODALITIES = ("CT", "MR")
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which scans are trained on, and how their references are read.
+
+    Attributes:
+        data: folder, or ``.json`` of a MONAI data list.
+        labels: label value -> structure key; ``None``: told from the values or segments.
+        structures: keys to train; ``None``: all that any reference holds.
+        modality: ``"CT"`` is normalised by the foreground's HU, all else to z-scores; ``""``: by MM-WHS's names.
+        orientation: see :class:`~.convert.Layout`.
+        skip_bad: leave out cases that cannot be used.
+        copy: copy scans instead of linking them.
+        folds: number of folds of the cross-validation.
+        split_seed: seed of the split.
+    """
+
+    data: Path
+    labels: Mapping[int, str] | None = None
+    structures: tuple[str, ...] | None = None
+    modality: str = ""
+    orientation: str = "keep"
+    skip_bad: bool = False
+    copy: bool = False
+    folds: int = 5
+    split_seed: int = 12345
+
+    def problems(self) -> list[str]:
+        """Why these options cannot work; empty if they can."""
+        found = []
+        unknown = [k for k in self.structures or () if k not in KEYS]
+        if unknown or (self.structures is not None and not self.structures):
+            found.append(f"structure {', '.join(unknown) or 'list'} is unknown: choose from {', '.join(KEYS)}")
+        if self.modality not in ("", *MODALITIES):
+            found.append(f"modality {self.modality!r} is unknown: use {' or '.join(MODALITIES)}")
+        if self.orientation not in ORIENTATIONS:
+            found.append(f"orientation {self.orientation!r} is unknown: use {' or '.join(ORIENTATIONS)}")
+        if self.folds < 2:
+            found.append(f"{self.folds} fold is none: a cross-validation has 2 or more")
+        return found
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the training runs on.
+
+    Attributes:
+        device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
+        gpus: more than one: nnU-Net's own DDP.
+        loaders: processes that make batches; 0 makes them in this process, which a run needs to repeat bit for bit.
+            ``None``: 0 on a CPU, else nnU-Net's choice.
+        processes: for preprocessing and export; 1 starts none.
+        threads: torch's threads; ``None``: its own choice.
+    """
+
+    device: str = "auto"
+    gpus: int = 1
+    loaders: int | None = None
+    processes: int = 1
+    threads: int | None = None
+
+    def problems(self) -> list[str]:
+        """Why this cannot work; empty if it can."""
+        found = []
+        if self.device not in ("auto", "cuda", "mps", "cpu"):
+            found.append(f"device {self.device!r} is unknown: use auto, cuda, mps or cpu")
+        for name, low in (("gpus", 1), ("processes", 1), ("loaders", 0), ("threads", 1)):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                found.append(f"{name} {value} is too few: give {low} or more")
+        if self.gpus > 1 and self.device not in ("auto", "cuda"):
+            found.append(f"{self.gpus} GPUs and device {self.device!r} exclude each other: use --device cuda")
+        return found
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything about one training.
+
+    Attributes:
+        data, preset, machine: see there.
+        out: folder for all that is made.
+        name: of the model.
+        only_folds: folds to train; ``None``: all.
+        seed: of weights and samples.
+        start_from: name or folder of a model whose weights to start from (fine-tuning).
+    """
+
+    data: DataOptions
+    out: Path
+    preset: Preset = CSFBU
+    machine: Machine = field(default_factory=Machine)
+    name: str = ""
+    only_folds: tuple[int, ...] | None = None
+    seed: int = 0
+    start_from: str | None = None
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """The folds to train."""
+        return self.only_folds if self.only_folds is not None else tuple(range(self.data.folds))
+
+    def check(self) -> Training:
+        """The training itself, or :class:`~heartseg.errors.SettingsError` with the first problem."""
+        problems = [*self.preset.problems(), *self.data.problems(), *self.machine.problems()]
+        wrong = [f for f in self.folds if not 0 <= f < self.data.folds]
+        if wrong or not self.folds:
+            problems.append(f"fold {wrong[0] if wrong else 'list'} is none of 0 to {self.data.folds - 1}: see --folds")
+        for problem in problems:
+            raise SettingsError(problem)
+        return self
+
+
+def train(training: Training, reporter: Reporter | None = None) -> Path:
+    """Train and write the model folder; called again, it goes on where it was stopped.
+
+    Args:
+        training: what to do.
+        reporter: progress and cancel: a cancelled training loses at most the epoch it was in.
+
+    Returns:
+        ``out/model``, which ``heartseg models install`` takes.
+
+    Raises:
+        InputError: the data cannot be trained on.
+        SettingsError: a setting cannot work, or the folder holds another training.
+        DependencyError: nnU-Net v2 is not installed.
+        DeviceError: no such device, or out of memory; says which setting to lower.
+        OutputError: the folder cannot be written.
+    """
+    from .finish import write_model
+
+    reporter = reporter or Reporter()
+    training.check()
+    check_nnunet()
+    with prepared(training, reporter) as base:
+        plans = plans_of(training, base, training.preset, training.preset.name, training.seed)
+        planning.preprocess(training.out, plans, training.machine.processes, reporter)
+        for fold in training.folds:
+            train_fold(training, plans, fold, reporter)
+        return write_model(training, plans, reporter)
+
+
+@contextlib.contextmanager
+def prepared(training: Training, reporter: Reporter) -> Iterator[dict[str, Any]]:
+    """A folder in which nnU-Net can train: data converted, split and planned. Gives the base plans.
+
+    nnU-Net's variables and its captured prints hold as long as the block.
+    """
+    out = training.out
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write to {str(out)!r}: {error.strerror or error}; choose another folder") from error
+    _refuse_another_training(training)
+    with (
+        prints_logged(out / LOG_NAME),
+        nnunet_environment(out, _loaders(training.machine), training.machine.processes),
+        _torch_threads(training.machine.threads),
+    ):
+        if not (out / "raw" / DATASET_NAME / "dataset.json").is_file():
+            _convert(training, reporter)
+        yield planning.plan(out, training.machine.processes, reporter)
+
+
+def check_data(data: DataOptions, reporter: Reporter | None = None) -> CheckedData:
+    """Find the cases and read each once, for ``--dry-run`` and before conversion."""
+    listing = find_cases(data.data)
+    return check_cases(listing, data.labels, data.structures, reporter)
+
+
+def _convert(training: Training, reporter: Reporter) -> None:
+    options = training.data
+    data = check_data(options, reporter)
+    refuse_bad_data(data, options.folds, options.skip_bad)
+    write_json(training.out / RECORD_NAME, _fingerprint(training))  # from here on the folder is this training's
+    structures = tuple(k for k in data.structures if options.structures is None or k in options.structures)
+    channel = options.modality or _common_modality(data)
+    layout = Layout(structures, channel or "image", options.orientation, options.copy)
+    convert(data, layout, training.out / "raw", options.labels, reporter)
+    write_json(training.out / "cases.json", _facts(data, layout))
+    home = training.out / "preprocessed" / DATASET_NAME
+    home.mkdir(parents=True, exist_ok=True)
+    write_json(home / "splits_final.json", split(data, options.folds, options.split_seed))
+
+
+def _common_modality(data: CheckedData) -> str:
+    found = {c.case.modality for c in data.cases}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _facts(data: CheckedData, layout: Layout) -> dict[str, Any]:
+    """What the card tells about the data later."""
+    return {
+        "layout": data.listing.layout,
+        "n": len(data.cases),
+        "structures": list(layout.structures),
+        "channel": layout.channel,
+        "stored_orientations": data.orientations,
+        "orientation": layout.orientation,
+        "left_out": dict(data.problems),
+        "cases": {
+            c.case.name: {"image": str(c.case.image), "label": str(c.case.label), "volumes_ml": dict(c.volumes_ml),
+                          "notices": list(c.notices)}
+            for c in data.cases
+        },
+    }  # fmt: skip
+
+
+def split(data: CheckedData, folds: int, seed: int) -> list[dict[str, list[str]]]:
+    """nnU-Net's ``splits_final``: the data list's own folds where every case has one, else drawn with this seed."""
+    given = {c.case.name: c.case.fold for c in data.cases}
+    names = sorted(given)
+    numbers = {f for f in given.values() if f is not None}
+    if None not in given.values() and numbers == set(range(folds)):
+        held_out = [[n for n in names if given[n] == fold] for fold in range(folds)]
+    else:
+        shuffled = list(names)
+        random.Random(seed).shuffle(shuffled)
+        held_out = [sorted(shuffled[fold::folds]) for fold in range(folds)]
+    return [{"train": [n for n in names if n not in val], "val": val} for val in held_out]
+
+
+def plans_of(training: Training, base: Mapping[str, Any], preset: Preset, name: str, seed: int) -> dict[str, Any]:
+    """The plans of one training in the prepared folder."""
+    start = None
+    if training.start_from is not None:
+        from .finetune import start_from_model
+
+        start = start_from_model(training.start_from, preset, training.out)
+    return planning.adapted_plans(base, preset, name, seed, start)
+
+
+def fold_folder(training: Training, plans: Mapping[str, Any], fold: int) -> Path:
+    """Where nnU-Net puts a fold's results."""
+    (configuration,) = plans["configurations"]
+    model = f"{TRAINER}__{plans['plans_name']}__{configuration}"
+    return training.out / "results" / DATASET_NAME / model / f"fold_{fold}"
+
+
+def train_fold(training: Training, plans: Mapping[str, Any], fold: int, reporter: Reporter) -> None:
+    """Train one fold and predict its held-out cases, or the part of it that is not done yet."""
+    folder = fold_folder(training, plans, fold)
+    if (folder / "validation" / "summary.json").is_file():
+        return
+    started = any((folder / f"checkpoint_{n}.pth").is_file() for n in ("latest", "final"))
+    if training.machine.gpus > 1:
+        _train_on_gpus(training, plans, fold, started, reporter)
+        return
+    from ...inference.devices import choose_device
+    from .trainers import HeartSegTrainer
+
+    device = choose_device(training.machine.device)
+    dataset = read_json(training.out / "preprocessed" / DATASET_NAME / "dataset.json")
+    (configuration,) = plans["configurations"]
+    with threads_for_processes(training.machine.processes == 1):
+        trainer = HeartSegTrainer({**plans, "continue_training": started}, configuration, fold, dataset, device)
+        trainer.reporter = reporter
+        if started:
+            trainer.load_checkpoint(str(_newest(folder)))
+        steps = trainer.num_epochs * (trainer.num_iterations_per_epoch + trainer.num_val_iterations_per_epoch)
+        if not (folder / "checkpoint_final.pth").is_file():
+            with reporter.stage(f"fold {fold}", steps):
+                trainer.run_training()
+        with reporter.stage(f"validate fold {fold}"):
+            trainer.perform_actual_validation()
+
+
+def _newest(folder: Path) -> Path:
+    final = folder / "checkpoint_final.pth"
+    return final if final.is_file() else folder / "checkpoint_latest.pth"
+
+
+def _train_on_gpus(training: Training, plans: Mapping[str, Any], fold: int, started: bool, reporter: Reporter) -> None:
+    """nnU-Net's own DDP: it looks the trainer up by its name, in the folder of ``nnUNet_extTrainer``."""
+    import torch
+    from nnunetv2.run.run_training import run_training
+
+    if torch.cuda.device_count() < training.machine.gpus:
+        raise DeviceError(f"{training.machine.gpus} GPUs were asked for and {torch.cuda.device_count()} are there: "
+                          "lower --num-gpus")  # fmt: skip
+    (configuration,) = plans["configurations"]
+    with reporter.stage(f"fold {fold}"):
+        try:
+            run_training(
+                str(DATASET_ID), configuration, fold, TRAINER, plans["plans_name"], num_gpus=training.machine.gpus,
+                continue_training=started, device=torch.device("cuda"),
+            )  # fmt: skip
+        except torch.multiprocessing.ProcessRaisedException as error:
+            lines = [line for line in str(error).splitlines() if "DeviceError: " in line]
+            if not lines:
+                raise
+            raise DeviceError(lines[-1].partition("DeviceError: ")[2]) from error
+
+
+def _refuse_another_training(training: Training) -> None:
+    """Leave a folder alone in which something else was begun, or that holds other things."""
+    path = training.out / RECORD_NAME
+    if not path.is_file():
+        if any(p.name != LOG_NAME for p in training.out.iterdir()):
+            raise OutputError(
+                f"folder {str(training.out)!r} is not empty and holds no training: choose another with -o"
+            )
+        return
+    before, now = read_json(path), _fingerprint(training)
+    different = [k for k in now if before.get(k) != now[k]]
+    if different:
+        key = different[0]
+        raise SettingsError(
+            f"{str(training.out)!r} holds a training with {key} {before.get(key)!r:.80}, not {now[key]!r:.80}: choose "
+            "another folder with -o, or repeat the command that began it"
+        )
+
+
+def _fingerprint(training: Training) -> dict[str, Any]:
+    """What may not change between the calls that make one training; machine and chosen folds may."""
+    data = training.data
+    return {
+        "data": str(Path(data.data).expanduser().resolve()),
+        "labels": {str(k): v for k, v in (data.labels or {}).items()},
+        "structures": list(data.structures or ()),
+        "modality": data.modality,
+        "orientation": data.orientation,
+        "folds": data.folds,
+        "preset": training.preset.to_dict(),
+        "seed": training.seed,
+        "start_from": training.start_from,
+    }
+
+
+def _loaders(machine: Machine) -> int | None:
+    if machine.loaders is not None:
+        return machine.loaders
+    from ...inference.devices import choose_device
+
+    return 0 if machine.gpus == 1 and choose_device(machine.device).type == "cpu" else None
+
+
+@contextlib.contextmanager
+def _torch_threads(threads: int | None) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def cross_validation(training: Training, plans: Mapping[str, Any], folds: Sequence[int]) -> dict[str, dict[str, float]]:
+    """Held-out case -> structure key -> Dice, from nnU-Net's own summaries of the folds; absent structures left out."""
+    keys = read_json(training.out / "cases.json")["structures"]
+    found: dict[str, dict[str, float]] = {}
+    for fold in folds:
+        summary = read_json(fold_folder(training, plans, fold) / "validation" / "summary.json")
+        for case in summary["metric_per_case"]:
+            name = Path(case["prediction_file"]).name.removesuffix(".nii.gz")
+            metrics = {keys[int(value) - 1]: m["Dice"] for value, m in case["metrics"].items()}
+            found[name] = {k: float(d) for k, d in metrics.items() if d is not None and d == d}  # NaN: nowhere
+    return found

@@ -1,0 +1,49 @@
+"""The documents' losses as nnU-Net's loop calls them: lists of outputs and targets, edges made on the fly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import nn
+
+from ..edges import split_interior_edge
+from ..losses import DeepSupervision, RegionAndEdgeLoss, cross_entropy_and_soft_dice
+from .presets import Preset
+
+
+class TrainingLoss(nn.Module):
+    """Region loss, plus alpha times edge loss for a network with edges, over all resolutions of the decoder.
+
+    Edges are made from the full-resolution labels, on their device, and thinned out with them.
+
+    Args:
+        preset: loss settings.
+        structures: K, labels without background.
+        spacing: of the patch's axes, (z, y, x) or (y, x), mm: the erosion follows it.
+    """
+
+    def __init__(self, preset: Preset, structures: int, spacing: Sequence[float]) -> None:
+        super().__init__()
+        self.erosion, self.structures, self.spacing = preset.erosion, structures, tuple(float(s) for s in spacing)
+        self.edges = preset.edges
+        base = partial(cross_entropy_and_soft_dice, beta=preset.beta, delta=preset.delta)
+        self.at_one_resolution = (
+            base if self.edges == "none" else RegionAndEdgeLoss(self.edges, structures, preset.alpha, base)
+        )
+        self.over_all = DeepSupervision(self.at_one_resolution)
+
+    def forward(
+        self, outputs: torch.Tensor | list[torch.Tensor], targets: torch.Tensor | list[torch.Tensor]
+    ) -> torch.Tensor:
+        """The loss.
+
+        Args:
+            outputs: (b, c, ...) logits, or a list of them, finest first.
+            targets: (b, 1, ...) labels 0..K; of a list only the first, full-resolution one is used.
+        """
+        labels = (targets[0] if isinstance(targets, list) else targets)[:, 0]
+        if self.edges != "none":
+            labels = split_interior_edge(labels, self.spacing, self.erosion, self.structures)
+        return self.over_all(outputs, labels)

@@ -1,0 +1,242 @@
+"""HeartSeg's trainer for nnU-Net v2: everything that a :class:`~.presets.Preset` says, on nnU-Net's own loop.
+
+The settings travel in the plans (key ``heartseg``), so that a resumed run, another process of a DDP training and
+nnU-Net's own commands all see the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from ...errors import DeviceError, ModelError
+from ...progress import Reporter
+from .augmentation import adapted
+from .curves import draw_progress
+from .planning import SETTINGS_KEY
+from .presets import Preset
+from .supervision import TrainingLoss
+
+log = logging.getLogger(__name__)
+
+EXPONENTS = {"poly": 0.9, "linear": 1.0, "constant": 0.0}
+"""Learning rate = start * (1 - epoch / epochs) ** exponent."""
+
+
+class HeartSegTrainer(nnUNetTrainer):
+    """nnU-Net's trainer with a preset's settings, reproducible, resumable bit for bit, with progress and cancel.
+
+    ``reporter`` is set by the run that owns the trainer; a DDP process has none.
+    """
+
+    reporter: Reporter | None = None
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's own signature)
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        settings = plans[SETTINGS_KEY]
+        self.preset = Preset.from_dict(settings["preset"])
+        self.start_from: str | None = settings.get("start_from")
+        preset = self.preset
+        self.initial_lr, self.weight_decay = preset.learning_rate, preset.weight_decay
+        self.num_epochs = preset.epochs
+        self.num_iterations_per_epoch = preset.iterations
+        self.num_val_iterations_per_epoch = preset.validation_iterations
+        self.oversample_foreground_percent = preset.oversample
+        self.enable_deep_supervision = preset.deep_supervision
+        self.save_every = 1
+        self.logger.plot_progress_png = self._draw_progress  # nnU-Net's own picture takes longer than a short epoch
+        self._random_state: dict[str, Any] | None = None
+        self._steps_done = 0
+        seed_everything(int(settings["seed"]) + 1000 * (fold if isinstance(fold, int) else 99) + self.local_rank)
+
+    def initialize(self) -> None:
+        """Build everything; weights to start from are loaded into the new network."""
+        with self._memory_advice():
+            super().initialize()
+        if self.start_from:
+            load_start_weights(self._bare_network(), Path(self.start_from))
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
+        """The preset's optimiser; the rate follows from the epoch's number alone, so that resuming cannot shift it."""
+        preset, parameters = self.preset, self.network.parameters()
+        optimizer: torch.optim.Optimizer
+        if preset.optimizer == "adam":
+            optimizer = torch.optim.Adam(parameters, preset.learning_rate, weight_decay=preset.weight_decay)
+        else:
+            optimizer = torch.optim.SGD(
+                parameters, preset.learning_rate, momentum=preset.momentum, weight_decay=preset.weight_decay,
+                nesterov=preset.momentum > 0,
+            )  # fmt: skip
+        return optimizer, PolyLRScheduler(
+            optimizer, preset.learning_rate, self.num_epochs, exponent=EXPONENTS[preset.schedule]
+        )
+
+    def _build_loss(self) -> torch.nn.Module:
+        """nnU-Net's own loss where the preset asks for it and there are no edges, else the documents'."""
+        if self.preset.loss == "nnunet" and self.preset.edges == "none":
+            return super()._build_loss()
+        return TrainingLoss(self.preset, len(self.label_manager.foreground_labels), self.configuration_manager.spacing)
+
+    def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:
+        """nnU-Net's transforms, adapted to the preset."""
+        return adapted(nnUNetTrainer.get_training_transforms(*args, **kwargs), self.preset.augmentation)
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self._random_state is not None:  # making the loaders has drawn numbers: go on where the checkpoint was
+            restore_random_state(self._random_state)
+        self._steps_done = self.current_epoch * (self.num_iterations_per_epoch + self.num_val_iterations_per_epoch)
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        self._advance()
+        with self._memory_advice():
+            return super().train_step(batch)
+
+    def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """nnU-Net's own: in evaluation mode a network has no edge channels, so its pseudo Dice is of structures."""
+        self._advance()
+        with self._memory_advice():
+            return super().validation_step(batch)
+
+    def on_epoch_end(self) -> None:
+        epoch = self.current_epoch
+        super().on_epoch_end()
+        value = self.logger.get_value
+        log.info(
+            "fold %s, epoch %d of %d: loss %.4f, held out %.4f, pseudo Dice %.3f, %.1f s", self.fold, epoch + 1,
+            self.num_epochs, value("train_losses", -1), value("val_losses", -1), value("mean_fg_dice", -1),
+            value("epoch_end_timestamps", -1) - value("epoch_start_timestamps", -1),
+        )  # fmt: skip
+
+    def save_checkpoint(self, filename: str) -> None:
+        """nnU-Net's checkpoint with the state of all random generators; whole or not at all."""
+        if self.local_rank != 0 or self.disable_checkpointing:
+            return
+        checkpoint = {
+            "network_weights": self._bare_network().state_dict(),
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
+            "logging": self.logger.get_checkpoint(),
+            "_best_ema": self._best_ema,
+            "current_epoch": self.current_epoch + 1,
+            "init_args": self.my_init_kwargs,
+            "trainer_name": type(self).__name__,
+            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+            "random_state": random_state(),
+        }
+        part = Path(f"{filename}.part-{os.getpid()}")
+        try:
+            torch.save(checkpoint, part)
+            part.replace(filename)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """nnU-Net's own, and the state of the random generators, which is put in place when training starts."""
+        super().load_checkpoint(filename_or_checkpoint)
+        if isinstance(filename_or_checkpoint, str):  # of this user's own training: nnU-Net has unpickled it already
+            content = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False)
+            self._random_state = content.get("random_state")
+
+    def _draw_progress(self, output_folder: str) -> None:
+        title = f"{self.plans_manager.plans_name}, fold {self.fold}"
+        keys = [k for k in self.dataset_json["labels"] if k != "background"]
+        logged = self.logger.local_logger.my_fantastic_logging
+        draw_progress(logged, keys, title, Path(output_folder) / "progress.png")
+
+    def _bare_network(self) -> torch.nn.Module:
+        """The network without the wrappers of DDP and torch.compile."""
+        network = self.network.module if self.is_ddp else self.network
+        return getattr(network, "_orig_mod", network)
+
+    def _advance(self) -> None:
+        if self.reporter is not None:
+            self.reporter.advance(self._steps_done)
+        self._steps_done += 1
+
+    @contextlib.contextmanager
+    def _memory_advice(self) -> Iterator[None]:
+        """Out of memory, say which settings to lower.
+
+        Raises:
+            DeviceError: instead of torch's error.
+        """
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            patch = "x".join(str(n) for n in self.configuration_manager.patch_size)
+            batch = self.configuration_manager.batch_size
+            raise DeviceError(
+                f"out of memory on {self.device} with batches of {batch} patches of {patch}: lower --batch (now "
+                f"{batch}), then --patch (now {patch}), or train in 2d"
+            ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch, on a GPU or on the CPU, or Python itself ran out of memory."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(
+        sign in text for sign in ("out of memory", "not enough memory", "can't allocate memory")
+    )
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch, numpy and Python; nnU-Net draws from all three."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    random.seed(seed)
+
+
+def random_state() -> dict[str, Any]:
+    """State of every generator that nnU-Net draws from."""
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": np.random.get_state(),  # noqa: NPY002
+        "python": random.getstate(),
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Put the generators back to where :func:`random_state` found them."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    np.random.set_state(state["numpy"])  # noqa: NPY002
+    random.setstate(state["python"])
+
+
+def load_start_weights(network: torch.nn.Module, path: Path) -> None:
+    """Weights of another model into a new network; output layers are taken where they have the same shape.
+
+    Raises:
+        ModelError: the networks differ in anything but the output layers.
+    """
+    weights = torch.load(path, map_location="cpu", weights_only=True)["network_weights"]
+    own = network.state_dict()
+    taken = {k: v.float() for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    unlike = [k for k in own if k not in taken and ".seg_layers." not in k]
+    if unlike:
+        raise ModelError(f"the weights to start from do not fit the network ({len(unlike)} of {len(own)} differ, first "
+                         f"'{unlike[0]}'): choose the network and dimension of that model")  # fmt: skip
+    network.load_state_dict({**own, **taken})
+    log.info("started from %s: %d of %d weights taken", path, len(taken), len(own))

@@ -1,0 +1,91 @@
+"""Labelled data sets for tests of training: phantoms of whole hearts, each a little different, in any naming."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from heartseg.training.nnunet.references import MMWHS_LABELS
+from heartseg.volume import Geometry, Volume, write_labels, write_volume
+from phantoms import heart_phantom
+
+ODD_DIRECTIONS = (
+    (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),  # LPS
+    (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0),  # RAS
+    (0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0),  # axes permuted, one reversed
+    (0.0, -1.0, 0.0, 0.0, 0.0, 1.0, -1.0, 0.0, 0.0),
+)
+"""Index axes of a grid, row-major: MM-WHS's volumes are stored in many ways."""
+
+
+def phantom_case(
+    seed: int, spacing: tuple[float, float, float] = (4.0, 4.0, 5.0), direction: tuple[float, ...] = ODD_DIRECTIONS[0]
+) -> tuple[np.ndarray, Geometry, np.ndarray]:
+    """Labels 1-7 (uint8), grid and image (int16, HU) of a heart whose size and contrast depend on the seed."""
+    rng = np.random.default_rng(seed)
+    size = rng.uniform(0.92, 1.08)
+    labels, grid, image = heart_phantom(tuple(s * size for s in spacing), direction=direction, seed=seed)
+    geometry = Geometry(grid.shape, spacing, grid.origin, grid.direction)
+    image = image * rng.uniform(0.85, 1.15) + rng.uniform(-20, 20)
+    return labels, geometry, np.clip(image, -1000, 2000).astype(np.int16)
+
+
+def make_folder_pair(home: Path, n: int = 4, spacing: tuple[float, float, float] = (4.0, 4.0, 5.0)) -> Path:
+    """``images/`` and ``labels/`` with the same names, labels 1-7, LPS."""
+    for name in ("images", "labels"):
+        (home / name).mkdir(parents=True, exist_ok=True)
+    for k in range(n):
+        labels, geometry, image = phantom_case(k, spacing)
+        write_volume(Volume(image, geometry), home / "images" / f"heart_{k:02}.nii.gz")
+        write_labels(labels, geometry, home / "labels" / f"heart_{k:02}.nii.gz")
+    return home
+
+
+def as_mmwhs(labels: np.ndarray, stray: bool = False) -> np.ndarray:
+    """Labels 1-7 as MM-WHS's values (int16); ``stray``: some of the left atrium as 421, as in the real files."""
+    from heartseg.anatomy import structure
+
+    table = np.zeros(8, np.int16)
+    for value, key in MMWHS_LABELS.items():
+        if value != 421:
+            table[structure(key).label] = value
+    found = table[labels]
+    if stray:
+        atrium = np.flatnonzero(found == 420)
+        found.reshape(-1)[atrium[: max(1, len(atrium) // 50)]] = 421
+    return found
+
+
+def make_mmwhs(home: Path, n: int = 4, spacing: tuple[float, float, float] = (4.0, 4.0, 5.0)) -> Path:
+    """MM-WHS's names, label values and odd orientations; case 1002 has stray 421s; one test scan has no labels."""
+    home.mkdir(parents=True, exist_ok=True)
+    for k in range(n):
+        labels, geometry, image = phantom_case(k, spacing, ODD_DIRECTIONS[k % len(ODD_DIRECTIONS)])
+        name = f"ct_train_{1001 + k}"
+        write_volume(Volume(image, geometry), home / f"{name}_image.nii.gz")
+        write_volume(Volume(as_mmwhs(labels, stray=k == 1), geometry), home / f"{name}_label.nii.gz")
+    _, geometry, image = phantom_case(99, spacing)
+    write_volume(Volume(image, geometry), home / "ct_test_2001_image.nii.gz")
+    return home
+
+
+def write_slicer_segmentation(labels: np.ndarray, geometry: Geometry, path: Path, names: dict[int, str]) -> Path:
+    """A ``.seg.nrrd`` of two layers, as Slicer writes overlapping segments: odd labels in the first, even in the other.
+
+    Args:
+        names: label -> the segment's name.
+    """
+    import SimpleITK as sitk
+
+    layers = np.stack([np.where(labels % 2 == 1, labels, 0), np.where(labels % 2 == 0, labels, 0)], -1).astype(np.uint8)
+    image = sitk.GetImageFromArray(layers, isVector=True)
+    image.SetSpacing(geometry.spacing)
+    image.SetOrigin(geometry.origin)
+    image.SetDirection(geometry.direction)
+    for number, (value, name) in enumerate(names.items()):
+        for field, text in (("ID", f"Segment_{number}"), ("Name", name), ("LabelValue", str(value)),
+                            ("Layer", str((value + 1) % 2))):  # fmt: skip
+            image.SetMetaData(f"Segment{number}_{field}", text)
+    sitk.WriteImage(image, str(path), True)
+    return path

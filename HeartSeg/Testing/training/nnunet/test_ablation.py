@@ -1,0 +1,105 @@
+"""The documents' table: which numbers stand in it, and a comparison that runs, stops and goes on."""
+
+from __future__ import annotations
+
+import csv
+import json
+from statistics import mean, stdev
+
+import pytest
+
+from heartseg.errors import SettingsError
+from heartseg.training.nnunet.ablate import (
+    REPORTED,
+    Trial,
+    as_csv,
+    as_markdown,
+    changed,
+    named_configurations,
+    read_table,
+    rows,
+)
+from heartseg.training.nnunet.presets import CSFBU
+
+
+def trial(name: str, seed: int, **dice: dict[str, float]) -> Trial:
+    return Trial(name, seed, dice, {}, 10.0, 5)
+
+
+TRIALS = (
+    trial("baseline", 0, a={"LV": 0.9, "AO": 0.7}, b={"LV": 0.8, "AO": 0.5}),
+    trial("baseline", 1, a={"LV": 0.8, "AO": 0.7}, b={"LV": 0.6, "AO": 0.5}),
+    trial("edge-m2", 0, a={"LV": 0.5, "AO": 0.5}, b={"LV": 0.5, "AO": 0.5}),
+)
+
+
+def test_cells_are_mean_and_sd_over_cases_each_averaged_over_the_seeds() -> None:
+    baseline, edge = rows(TRIALS)
+    per_case = [85.0, 70.0]
+    assert baseline.cells["LV"] == pytest.approx((mean(per_case), stdev(per_case)))
+    assert baseline.cells["mean"][0] == pytest.approx(mean([77.5, 60.0]))
+    assert (baseline.n, baseline.seeds, baseline.seconds) == (2, 2, 20.0)
+    assert baseline.seed_sd == pytest.approx(stdev([mean([80.0, 65.0]), mean([75.0, 55.0])]))
+    assert edge.seed_sd is None
+
+
+def test_the_table_has_the_documents_columns_and_its_reported_figures() -> None:
+    lines = as_markdown(TRIALS).splitlines()
+    assert lines[0].startswith("| Dice % | LV | AO | mean |")
+    assert "| baseline | 77.5 ± 10.6 | 60.0 ± 14.1 | 68.8 ± 12.4 | 2 × 2 |" in lines[2]
+    assert "| *reported, MM-WHS CT* | 93.1 | 83.1 | 87.9 |" in lines[3]
+    assert "|  |  | 90.2 |" in lines[5]
+
+
+def test_reported_means_are_those_of_the_reported_structures() -> None:
+    """The document rounds, and its baseline's 88.0 is printed as 87.9."""
+    for figures in REPORTED.values():
+        assert figures[6] == pytest.approx(mean(figures[:6]), abs=0.11)
+
+
+def test_the_csv_has_a_line_per_value() -> None:
+    lines = list(csv.DictReader(as_csv(TRIALS).splitlines()))
+    assert len(lines) == 12
+    assert lines[0] == {"configuration": "baseline", "seed": "0", "case": "a", "structure": "LV", "dice": "0.900000"}
+
+
+def test_configurations_are_named_networks_or_the_users_own(tmp_path) -> None:
+    (tmp_path / "t.json").write_text(json.dumps({"wide": {"network": "csfbu", "alpha": 2.0}}))
+    found = named_configurations(["baseline", "attention", "wide"], read_table(tmp_path / "t.json"))
+    assert found["attention"] == {"network": "attention"}
+    assert changed(CSFBU, found["wide"], "wide").alpha == 2.0
+    assert changed(CSFBU, found["baseline"], "baseline").edges == "none"
+
+
+def test_unknown_names_and_settings_are_refused(tmp_path) -> None:
+    with pytest.raises(SettingsError, match="configuration edgy is unknown: choose from"):
+        named_configurations(["edgy"])
+    with pytest.raises(SettingsError, match="changes colour, which is no setting"):
+        changed(CSFBU, {"colour": 1}, "x")
+    (tmp_path / "t.json").write_text("[]")
+    with pytest.raises(SettingsError, match="no table of configurations"):
+        read_table(tmp_path / "t.json")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        read_table(tmp_path / "nowhere.json")
+
+
+@pytest.mark.slow
+def test_a_comparison_runs_on_the_same_folds_and_goes_on_where_it_was_stopped(tmp_path, capsys) -> None:
+    pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
+    from heartseg.cli.main import main
+    from labelled_scans import make_folder_pair
+
+    data, out = make_folder_pair(tmp_path / "data", 3, (7.0, 7.0, 9.0)), tmp_path / "out"
+    command = [
+        "ablate", str(data), "-o", str(out), "--folds", "3", "--only-folds", "0,1", "--epochs", "1", "--batch", "2",
+        "--iterations-per-epoch", "2", "--validation-iterations", "1", "--device", "cpu", "--configurations",
+    ]  # fmt: skip
+    assert main([*command, "baseline"]) == 0
+    first = json.loads((out / "ablation.json").read_text())["trials"][0]
+    assert main([*command, "baseline,edge"]) == 0
+    content = json.loads((out / "ablation.json").read_text())
+    assert [t["configuration"] for t in content["trials"]] == ["baseline", "edge"]
+    assert content["trials"][0] == first, "what was trained is kept"
+    assert {frozenset(t["metrics"]) for t in content["trials"]} == {frozenset(first["metrics"])}
+    assert content["n"] == 2
+    assert "| edge |" in capsys.readouterr().out

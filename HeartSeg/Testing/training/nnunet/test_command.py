@@ -1,0 +1,104 @@
+"""``heartseg train``: the list of a dry run, and one line with the way out for whatever cannot work."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hearts import read
+from heartseg.cli.main import main
+from heartseg.volume import Geometry, write_labels
+from labelled_scans import make_folder_pair, make_mmwhs
+
+COARSE = (8.0, 8.0, 10.0)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Three pairs in two folders."""
+    return make_folder_pair(tmp_path / "data", 3, COARSE)
+
+
+def refused(capsys, *arguments) -> str:
+    """The one line on standard error of a command that exits with 2, progress left out."""
+    assert main(["train", *map(str, arguments)]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("heartseg: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_dry_run_lists_cases_volumes_and_orientations_and_writes_nothing(tmp_path, capsys) -> None:
+    data = make_mmwhs(tmp_path / "data", 3, COARSE)
+    assert main(["train", str(data), "-o", str(tmp_path / "out"), "--folds", "3", "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert "MM-WHS: 3 case(s), 1 scan(s) without reference" in said.out
+    assert "ct_train_1002" in said.out and "mL: LV " in said.out
+    assert "--orientation lps" in said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_tells_everything_that_is_wrong(pairs, tmp_path, capsys) -> None:
+    (pairs / "labels" / "heart_00.nii.gz").unlink()
+    labels, geometry = read(pairs / "labels" / "heart_01.nii.gz")
+    moved = Geometry(geometry.shape, geometry.spacing, (0.0, 0.0, 0.0))
+    write_labels(labels, moved, pairs / "labels" / "heart_01.nii.gz")
+    assert main(["train", str(pairs), "-o", str(tmp_path / "out"), "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert "heart_00.nii.gz' has no reference" in said
+    assert "'heart_01.nii.gz' does not lie on the grid of" in said
+
+
+def test_bad_data_stops_before_anything_is_trained(pairs, tmp_path, capsys) -> None:
+    labels, geometry = read(pairs / "labels" / "heart_02.nii.gz")
+    write_labels(np.where(labels == 3, 9, labels).astype(np.uint8), geometry, pairs / "labels" / "heart_02.nii.gz")
+    said = refused(capsys, pairs, "-o", tmp_path / "out", "--folds", 3, "--device", "cpu")
+    assert "labels 9" in said and "--labels" in said and "--dry-run" in said
+    assert not (tmp_path / "out" / "raw").exists()
+
+
+def test_one_case_alone_is_refused(tmp_path, capsys) -> None:
+    data = make_folder_pair(tmp_path / "data", 1, COARSE)
+    assert "one case only" in refused(capsys, data, "-o", tmp_path / "out", "--device", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--folds", "1"], "1 fold is none"),
+        (["--only-folds", "7"], "fold 7 is none of 0 to 4"),
+        (["--only-folds", "a"], "--only-folds 'a' is no list"),
+        (["--patch", "big"], "patch 'big' is no size"),
+        (["--network", "vit"], "network 'vit' is unknown"),
+        (["--structures", "LV,SPINE"], "structure SPINE is unknown"),
+        (["--loaders", "-1"], "loaders -1 is too few"),
+        (["--num-gpus", "2", "--device", "cpu"], "exclude each other"),
+    ],
+)
+def test_options_that_cannot_work_are_told(pairs, tmp_path, capsys, options, said) -> None:
+    assert said in refused(capsys, pairs, "-o", tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(pairs, tmp_path, capsys) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    said = refused(capsys, pairs, "-o", tmp_path / "out", "--folds", 3, "--device", "cpu")
+    assert "is not empty and holds no training" in said
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
+def test_after_a_refusal_the_same_folder_can_be_used_with_other_options(pairs, tmp_path, capsys) -> None:
+    command = [pairs, "-o", tmp_path / "out", "--device", "cpu"]
+    assert "5 folds need 5 cases" in refused(capsys, *command)
+    assert "4 folds need 4 cases" in refused(capsys, *command, "--folds", 4)
+
+
+def test_a_model_of_another_dimension_cannot_be_started_from(default_model) -> None:
+    from pathlib import Path
+
+    from heartseg.errors import SettingsError
+    from heartseg.training.nnunet.finetune import start_from_model
+    from heartseg.training.nnunet.presets import CSFBU
+
+    with pytest.raises(SettingsError, match="is 3d and the training 2d: add --dimension 3d"):
+        start_from_model(str(default_model), CSFBU, Path("nowhere"))

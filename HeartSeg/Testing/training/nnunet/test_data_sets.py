@@ -1,0 +1,237 @@
+"""Scans and references are found in every layout, read in every kind of label, and refused with a line that helps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from heartseg import STRUCTURES
+from heartseg.errors import InputError
+from heartseg.training.nnunet.checking import check_case, check_cases, load_case, refuse_bad_data
+from heartseg.training.nnunet.datasets import Case, find_cases
+from heartseg.training.nnunet.references import read_reference
+from heartseg.volume import Geometry, Volume, write_labels, write_volume
+from labelled_scans import as_mmwhs, make_folder_pair, make_mmwhs, phantom_case, write_slicer_segmentation
+
+NAMES = {s.label: s.name for s in STRUCTURES}
+
+
+@pytest.fixture(scope="module")
+def mmwhs(tmp_path_factory) -> Path:
+    return make_mmwhs(tmp_path_factory.mktemp("mmwhs"), 3, (6.0, 6.0, 8.0))
+
+
+@pytest.fixture(scope="module")
+def heart() -> tuple[np.ndarray, Geometry, np.ndarray]:
+    """Labels, grid and image of one phantom."""
+    return phantom_case(7, (6.0, 6.0, 8.0))
+
+
+def saved(home: Path, heart, name: str = "a") -> Case:
+    """The phantom as files, and their case."""
+    labels, geometry, image = heart
+    write_volume(Volume(image, geometry), home / f"{name}_image.nii.gz")
+    write_labels(labels, geometry, home / f"{name}_label.nii.gz")
+    return Case(name, home / f"{name}_image.nii.gz", home / f"{name}_label.nii.gz")
+
+
+def test_mmwhs_is_recognised_by_its_names(mmwhs) -> None:
+    listing = find_cases(mmwhs)
+    assert listing.layout == "MM-WHS"
+    assert [c.name for c in listing.cases] == ["ct_train_1001", "ct_train_1002", "ct_train_1003"]
+    assert {c.modality for c in listing.cases} == {"CT"}
+    assert [p.name for p in listing.unlabelled] == ["ct_test_2001_image.nii.gz"]
+    assert not listing.problems
+
+
+def test_two_folders_with_the_same_names_are_paired(tmp_path) -> None:
+    make_folder_pair(tmp_path, 2, (8.0, 8.0, 10.0))
+    assert [c.name for c in find_cases(tmp_path).cases] == ["heart_00", "heart_01"]
+
+
+def test_nnunets_own_folders_are_paired_without_the_channel_number(tmp_path, heart) -> None:
+    labels, geometry, image = heart
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / folder).mkdir()
+    write_volume(Volume(image, geometry), tmp_path / "imagesTr" / "p1_0000.nii.gz")
+    write_labels(labels, geometry, tmp_path / "labelsTr" / "p1.nii.gz")
+    (case,) = find_cases(tmp_path).cases
+    assert (case.name, case.label.name) == ("p1", "p1.nii.gz")
+
+
+@pytest.mark.parametrize("name", ["scan.seg.nrrd", "scan Segmentation.seg.nrrd", "scan-segmentation.seg.nrrd"])
+def test_slicer_segmentations_are_paired_with_the_scan_beside_them(tmp_path, heart, name) -> None:
+    labels, geometry, image = heart
+    write_volume(Volume(image, geometry), tmp_path / "scan.nrrd")
+    write_slicer_segmentation(labels, geometry, tmp_path / name, NAMES)
+    (case,) = find_cases(tmp_path).cases
+    assert (case.name, case.image.name) == ("scan", "scan.nrrd")
+    assert np.array_equal(load_case(case, None, None)[1].labels, labels)
+
+
+def test_a_monai_data_list_keeps_its_folds(tmp_path) -> None:
+    make_folder_pair(tmp_path, 2, (8.0, 8.0, 10.0))
+    entries = [
+        {"image": f"images/heart_0{k}.nii.gz", "label": [f"labels/heart_0{k}.nii.gz"], "fold": 1 - k} for k in range(2)
+    ]
+    listing = tmp_path / "list.json"
+    listing.write_text(json.dumps({"training": entries, "testing": ["images/x.nii.gz"]}))
+    found = find_cases(listing)
+    assert [(c.name, c.fold) for c in found.cases] == [("heart_00", 1), ("heart_01", 0)]
+    assert all(c.image.is_file() and c.label.is_file() for c in found.cases)
+    assert len(found.unlabelled) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "is not a MONAI data list"),
+        ('{"validation": []}', "has no list 'training'"),
+    ],
+)
+def test_a_file_that_is_no_data_list_is_refused(tmp_path, content, said) -> None:
+    (tmp_path / "list.json").write_text(content)
+    with pytest.raises(InputError, match=said):
+        find_cases(tmp_path / "list.json")
+
+
+def test_an_entry_without_label_is_a_problem_and_the_others_stay(tmp_path) -> None:
+    (tmp_path / "list.json").write_text('{"training": [{"image": "a.nii.gz"}, {"image": "b.nii", "label": "b_l.nii"}]}')
+    found = find_cases(tmp_path / "list.json")
+    assert [c.name for c in found.cases] == ["b"]
+    assert "it needs 'image' and 'label'" in found.problems[0]
+
+
+def test_a_scan_without_reference_and_a_reference_without_scan_are_told(tmp_path) -> None:
+    make_folder_pair(tmp_path, 3, (8.0, 8.0, 10.0))
+    (tmp_path / "labels" / "heart_01.nii.gz").unlink()
+    (tmp_path / "images" / "heart_02.nii.gz").unlink()
+    found = find_cases(tmp_path)
+    assert [c.name for c in found.cases] == ["heart_00"]
+    assert "heart_01.nii.gz' has no reference" in found.problems[0]
+    assert "heart_02.nii.gz' has no scan" in found.problems[1]
+
+
+def test_a_folder_of_nothing_names_the_layouts(tmp_path) -> None:
+    with pytest.raises(InputError, match="ct_train_1001_image"):
+        find_cases(tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        find_cases(tmp_path / "nowhere")
+
+
+def test_mmwhs_values_become_heartsegs_and_421_is_left_atrium(tmp_path, heart) -> None:
+    labels, geometry, _ = heart
+    stored = as_mmwhs(labels, stray=True)
+    assert set(np.unique(stored)) == {0, 205, 420, 421, 500, 550, 600, 820, 850}
+    write_volume(Volume(stored, geometry), tmp_path / "l.nii.gz")
+    assert np.array_equal(read_reference(tmp_path / "l.nii.gz").labels, labels)
+
+
+def test_segments_are_known_by_their_terminology_too(tmp_path, heart) -> None:
+    labels, geometry, _ = heart
+    path = write_slicer_segmentation(labels, geometry, tmp_path / "a.seg.nrrd", {s.label: "X" for s in STRUCTURES})
+    import SimpleITK as sitk
+
+    image = sitk.ReadImage(str(path))
+    for number, s in enumerate(STRUCTURES):
+        tag = f"TerminologyEntry:x~SCT^123037004^Anatomical Structure~SCT^{s.snomed_code}^{s.snomed_meaning}~"
+        image.SetMetaData(f"Segment{number}_Tags", tag)
+    sitk.WriteImage(image, str(path), True)
+    assert np.array_equal(read_reference(path).labels, labels)
+
+
+def test_unknown_segments_become_background_with_a_note_and_none_known_is_refused(tmp_path, heart) -> None:
+    labels, geometry, _ = heart
+    names = {**NAMES, 6: "spine"}
+    found = read_reference(write_slicer_segmentation(labels, geometry, tmp_path / "a.seg.nrrd", names))
+    assert np.array_equal(found.labels, np.where(labels == 6, 0, labels))
+    assert "spine" in found.notices[0]
+    with pytest.raises(InputError, match="name no structure"):
+        read_reference(write_slicer_segmentation(labels, geometry, tmp_path / "b.seg.nrrd", {1: "spine"}))
+
+
+def test_where_segments_overlap_the_later_one_is_taken_and_told(tmp_path, heart) -> None:
+    labels, geometry, _ = heart
+    path = write_slicer_segmentation(labels, geometry, tmp_path / "a.seg.nrrd", NAMES)
+    import SimpleITK as sitk
+
+    image = sitk.ReadImage(str(path))
+    layers = sitk.GetArrayFromImage(image)
+    both = np.argwhere(labels == 1)[:10]
+    layers[(*both.T, 1)] = 2  # the right ventricle's layer, over left ventricle
+    changed = sitk.GetImageFromArray(layers, isVector=True)
+    changed.CopyInformation(image)
+    for key in image.GetMetaDataKeys():
+        if key.startswith("Segment"):
+            changed.SetMetaData(key, image.GetMetaData(key))
+    sitk.WriteImage(changed, str(path), True)
+    found = read_reference(path)
+    assert (found.labels[tuple(both.T)] == 2).all()
+    assert "overlap in 10 voxels" in found.notices[0]
+
+
+def test_wrong_label_values_are_refused_and_a_map_makes_them_right(tmp_path, heart) -> None:
+    labels, geometry, image = heart
+    write_labels(np.where(labels == 7, 13, labels).astype(np.uint8), geometry, tmp_path / "l.nii.gz")
+    with pytest.raises(InputError, match=r"labels 13 of 'l.nii.gz' mean no structure.*--labels"):
+        read_reference(tmp_path / "l.nii.gz")
+    found = read_reference(tmp_path / "l.nii.gz", {1: "LV", 13: "PA"})
+    assert set(np.unique(found.labels)) == {0, 1, 7}
+    write_volume(Volume(image, geometry), tmp_path / "i.nii.gz")
+    with pytest.raises(InputError, match="is not a label map"):
+        read_reference(tmp_path / "i.nii.gz")
+
+
+def test_a_reference_on_another_grid_is_refused_with_both_grids(tmp_path, heart) -> None:
+    case = saved(tmp_path, heart)
+    labels, geometry, _ = heart
+    moved = Geometry(geometry.shape, geometry.spacing, (geometry.origin[0] + 3, *geometry.origin[1:]))
+    write_labels(labels, moved, case.label)
+    with pytest.raises(InputError) as error:
+        check_case(case, None, None)
+    said = str(error.value)
+    assert "a_label.nii.gz" in said and "a_image.nii.gz" in said
+    assert f"{geometry.origin[0]:.1f}" in said and f"{geometry.origin[0] + 3:.1f}" in said
+
+
+def test_no_foreground_is_refused(tmp_path, heart) -> None:
+    case = saved(tmp_path, heart)
+    labels, geometry, _ = heart
+    with pytest.raises(InputError, match="nothing can be learnt"):
+        check_case(case, {1: "LV"}, ["PA"])
+    write_labels(np.zeros_like(labels), geometry, case.label)
+    with pytest.raises(InputError, match="nothing can be learnt"):
+        check_case(case, None, None)
+
+
+def test_an_unreadable_file_is_a_problem_of_its_case_alone(tmp_path) -> None:
+    make_folder_pair(tmp_path, 3, (8.0, 8.0, 10.0))
+    broken = tmp_path / "images" / "heart_01.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:200])
+    data = check_cases(find_cases(tmp_path), None, None)
+    assert [c.case.name for c in data.cases] == ["heart_00", "heart_02"]
+    assert list(data.problems) == ["heart_01"]
+    with pytest.raises(InputError, match=r"heart_01.*--skip-bad"):
+        refuse_bad_data(data, 2, skip_bad=False)
+    refuse_bad_data(data, 2, skip_bad=True)
+
+
+def test_one_case_or_fewer_cases_than_folds_are_refused(tmp_path) -> None:
+    make_folder_pair(tmp_path, 2, (8.0, 8.0, 10.0))
+    data = check_cases(find_cases(tmp_path), None, None)
+    with pytest.raises(InputError, match="5 folds need 5 cases and there are 2: lower --folds"):
+        refuse_bad_data(data, 5, skip_bad=False)
+    (tmp_path / "images" / "heart_01.nii.gz").unlink()
+    (tmp_path / "labels" / "heart_01.nii.gz").unlink()
+    with pytest.raises(InputError, match="one case only"):
+        refuse_bad_data(check_cases(find_cases(tmp_path), None, None), 2, skip_bad=False)
+
+
+def test_volumes_and_orientations_are_listed(mmwhs) -> None:
+    data = check_cases(find_cases(mmwhs), None, None)
+    assert data.orientations == {"LPS": 1, "PIL": 1, "RAS": 1}
+    assert data.structures == ("LV", "RV", "LA", "RA", "MYO", "AO", "PA")
+    assert all(40 < c.volumes_ml["LV"] < 200 for c in data.cases)

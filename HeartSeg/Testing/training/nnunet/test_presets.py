@@ -1,0 +1,182 @@
+"""Every preset has the settings of its source, in its dataclass, its plans, its optimiser and its schedule."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from heartseg.errors import SettingsError
+from heartseg.models.card import read_json
+from heartseg.networks.catalogue import NETWORKS
+from heartseg.training.nnunet.planning import SETTINGS_KEY, adapted_plans
+from heartseg.training.nnunet.presets import CSFBU, INTEGRATED_ATTENTION, NETWORK_NAMES, NNUNET, PRESETS, Preset
+
+pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
+
+
+def base_plans() -> dict[str, Any]:
+    """nnU-Net's plans for CT scans of 512 x 512 pixels of 0.4 mm, as it writes them."""
+
+    def configuration(dims: int, patch: list[int], stages: int, most: int, batch: int) -> dict[str, Any]:
+        return {
+            "data_identifier": f"nnUNetPlans_{'2d' if dims == 2 else '3d_fullres'}",
+            "preprocessor_name": "DefaultPreprocessor",
+            "batch_size": batch,
+            "patch_size": patch,
+            "spacing": [0.6, 0.4, 0.4][-dims:],
+            "normalization_schemes": ["CTNormalization"],
+            "use_mask_for_norm": [False],
+            "architecture": {
+                "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+                "arch_kwargs": {
+                    "n_stages": stages,
+                    "features_per_stage": [min(32 * 2**i, most) for i in range(stages)],
+                    "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
+                    "kernel_sizes": [[3] * dims] * stages,
+                    "strides": [[1] * dims] + [[2] * dims] * (stages - 1),
+                    "n_conv_per_stage": [2] * stages,
+                    "n_conv_per_stage_decoder": [2] * (stages - 1),
+                    "conv_bias": True,
+                    "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dims}d",
+                    "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+                    "dropout_op": None,
+                    "dropout_op_kwargs": None,
+                    "nonlin": "torch.nn.LeakyReLU",
+                    "nonlin_kwargs": {"inplace": True},
+                },
+                "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+            },
+            "batch_dice": dims == 2,
+        }
+
+    return {
+        "dataset_name": "Dataset501_HeartSeg",
+        "plans_name": "nnUNetPlans",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "foreground_intensity_properties_per_channel": {"0": {"mean": 200.0, "std": 150.0}},
+        "configurations": {
+            "2d": configuration(2, [512, 512], 8, 512, 12),
+            "3d_fullres": configuration(3, [96, 160, 160], 6, 320, 2),
+        },
+    }
+
+
+def built(preset: Preset, classes: int = 7) -> torch.nn.Module:
+    """The network of the preset's plans, on the meta device, as nnU-Net builds it."""
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+    (configuration,) = adapted_plans(base_plans(), preset, "x", 0)["configurations"].values()
+    entry = configuration["architecture"]
+    with torch.device("meta"):
+        return get_network_from_plans(
+            entry["network_class_name"], entry["arch_kwargs"], entry["_kw_requires_import"], 1, classes,
+            allow_init=False, deep_supervision=True,
+        )  # fmt: skip
+
+
+def test_csfbu_has_the_documents_settings() -> None:
+    p = CSFBU
+    assert (p.network, p.dimension, p.optimizer, p.learning_rate, p.schedule) == ("csfbu", "2d", "sgd", 0.01, "linear")
+    assert (p.epochs, p.batch, p.loss, p.alpha, p.beta, p.erosion) == (200, 14, "ce-dice", 1.0, 0.5, 1)
+    assert p.edges == "inner"
+    ((name, configuration),) = adapted_plans(base_plans(), p, "csfbu", 3)["configurations"].items()
+    assert (name, configuration["batch_size"], configuration["patch_size"]) == ("2d", 14, [512, 512])
+    assert configuration["architecture"]["network_class_name"] == "heartseg.networks.csfbu_net.CSFBUNet"
+    assert configuration["architecture"]["arch_kwargs"]["edge"] == "inner"
+    assert configuration["architecture"]["arch_kwargs"]["fusion"] is True
+
+
+def test_integrated_attention_has_the_documents_settings() -> None:
+    p = INTEGRATED_ATTENTION
+    assert (p.optimizer, p.learning_rate, p.weight_decay, p.schedule) == ("adam", 1e-4, 1e-5, "constant")
+    assert (p.batch, p.epochs, p.patch, p.stages, p.augmentation) == (16, 500, (256, 256), 5, "flips-brightness")
+    (configuration,) = adapted_plans(base_plans(), p, "ia", 0)["configurations"].values()
+    assert (configuration["batch_size"], configuration["patch_size"]) == (16, [256, 256])
+    assert configuration["normalization_schemes"] == ["ZScoreNormalization"]
+    assert configuration["data_identifier"] != "nnUNetPlans_2d", "z-scores need preprocessing of their own"
+    kwargs = configuration["architecture"]["arch_kwargs"]
+    assert kwargs["n_stages"] == len(kwargs["strides"]) == len(kwargs["features_per_stage"]) == 5
+
+
+def test_nnunet_is_left_as_it_is() -> None:
+    p, base = NNUNET, base_plans()
+    assert (p.optimizer, p.learning_rate, p.momentum, p.weight_decay, p.schedule) == ("sgd", 0.01, 0.99, 3e-5, "poly")
+    assert (p.epochs, p.iterations, p.validation_iterations, p.oversample) == (1000, 250, 50, 0.33)
+    assert (p.batch, p.patch, p.loss, p.augmentation) == (None, None, "nnunet", "nnunet")
+    (configuration,) = adapted_plans(base, p, "x", 0)["configurations"].values()
+    assert configuration == base["configurations"]["3d_fullres"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_plans_of_a_preset_leave_the_base_plans_alone_and_carry_it(name) -> None:
+    base = base_plans()
+    plans = adapted_plans(base, PRESETS[name], "x", 7)
+    assert base == base_plans()
+    assert plans[SETTINGS_KEY]["seed"] == 7
+    assert Preset.from_dict(plans[SETTINGS_KEY]["preset"]) == PRESETS[name]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_network_of_a_preset_builds_and_fits_its_patch(name) -> None:
+    preset = PRESETS[name]
+    (configuration,) = adapted_plans(base_plans(), preset, "x", 0)["configurations"].values()
+    network = built(preset).eval()
+    with torch.no_grad():
+        found = network(torch.empty(1, 1, *configuration["patch_size"], device="meta"))
+    assert found[0].shape == (1, 7, *configuration["patch_size"])
+
+
+def test_a_smaller_patch_gets_the_pooling_that_fits_it() -> None:
+    plans = adapted_plans(base_plans(), CSFBU.with_changes(patch=(64, 64)), "x", 0)
+    (configuration,) = plans["configurations"].values()
+    kwargs = configuration["architecture"]["arch_kwargs"]
+    assert configuration["patch_size"] == [64, 64]
+    assert kwargs["n_stages"] == 5  # 64 halved four times is 4, nnU-Net's smallest
+    assert kwargs["features_per_stage"] == [32, 64, 128, 256, 512]
+
+
+def test_fine_tuning_takes_spacing_patch_network_and_weights_of_the_model(default_model) -> None:
+    plans, preset = read_json(default_model / "plans.json"), NNUNET
+    start = {"plans": plans, "configuration": "3d_fullres", "checkpoint": "/start.pth"}
+    found = adapted_plans(base_plans(), preset, "tuned", 0, start)
+    mine, its = found["configurations"]["3d_fullres"], plans["configurations"]["3d_fullres"]
+    for key in ("spacing", "patch_size", "normalization_schemes", "batch_size"):
+        assert mine[key] == its[key], key
+    assert mine["architecture"]["arch_kwargs"] == its["architecture"]["arch_kwargs"]
+    assert found["transpose_forward"] == plans["transpose_forward"]
+    assert found[SETTINGS_KEY]["start_from"] == "/start.pth"
+
+
+def test_the_networks_that_can_be_named_are_the_catalogues() -> None:
+    assert set(NETWORK_NAMES) == set(NETWORKS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"network": "u-net"}, "network 'u-net' is unknown"),
+        ({"epochs": 0}, "epochs 0 is too few"),
+        ({"beta": 1.5}, "beta 1.5 is outside"),
+        ({"erosion": 4}, "erosion 4 is none of 0, 1, 2, 3"),
+        ({"patch": (64, 64, 64)}, "does not fit 2d"),
+        ({"learning_rate": 0.0}, "learning rate 0.0 must be above 0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(changes, said) -> None:
+    with pytest.raises(SettingsError, match=said):
+        CSFBU.with_changes(**changes)
+
+
+def test_a_dimension_that_was_not_planned_is_refused() -> None:
+    base = copy.deepcopy(base_plans())
+    del base["configurations"]["3d_fullres"]
+    with pytest.raises(SettingsError, match="cannot be trained in 3d"):
+        adapted_plans(base, NNUNET, "x", 0)
+
+
+def test_changing_the_dimension_drops_the_patch_of_the_other() -> None:
+    assert INTEGRATED_ATTENTION.with_changes(dimension="3d").patch is None

@@ -1,0 +1,344 @@
+"""From labelled scans to an installed model, through nnU-Net's real planning, preprocessing and training."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hearts import read
+from heartseg.cli.main import main
+from heartseg.errors import Cancelled, DeviceError, SettingsError
+from heartseg.inference.engine import Engine
+from heartseg.models.card import ModelCard, read_json
+from heartseg.models.folder import ModelFolder
+from heartseg.progress import CancelToken, ProgressEvent, Reporter
+from heartseg.settings import Settings
+from heartseg.volume import Geometry, Volume, read_volume
+
+pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
+
+
+def test_the_model_folder_is_complete_and_its_card_tells_what_was_done(trained) -> None:
+    card = ModelCard.read(trained.model)
+    assert card.name == "Tiny-CSFBU"
+    assert card.labels == {1: "LV", 2: "RV", 3: "LA", 4: "RA", 5: "MYO", 6: "AO", 7: "PA"}
+    assert card.orientation == "LPS"
+    assert card.modalities == ("CT",)
+    assert card.trained_on["n"] == 3 and card.trained_on["steps"] == 4 and card.trained_on["batch"] == 2
+    (test,) = card.tested_on
+    assert test["n"] == 1, "one fold of three holds one case out"
+    assert set(test["dice"]) == set(card.labels.values())
+    assert set(card.files) == {"plans.json", "dataset.json", "fold_0/checkpoint_final.pth"}
+    assert "MM-WHS" in " ".join(card.citation)
+
+
+def test_the_checkpoint_holds_weights_and_no_code(trained) -> None:
+    content = torch.load(trained.model / "fold_0" / "checkpoint_final.pth", weights_only=True)
+    assert set(content) == {
+        "network_weights", "trainer_name", "init_args", "inference_allowed_mirroring_axes",
+    }  # fmt: skip
+    assert content["trainer_name"] == "nnUNetTrainer"
+
+
+def test_curves_and_log_are_there_and_nothing_of_nnunet_stays_behind(trained, capsys) -> None:
+    out = trained.training.out
+    picture = (out / "progress_fold_0.png").read_bytes()
+    assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
+    log = (out / "train.log").read_text(encoding="utf-8")
+    assert "epoch 2 of 2" in log and "Mean Validation Dice" in log
+    assert trained.environment_after == trained.environment_before
+    assert not [p for p in out.rglob("*") if ".part-" in p.name]
+
+
+def test_every_step_reports(trained) -> None:
+    stages = ("check data", "convert", "fingerprint", "preprocess", "fold 0", "validate fold 0", "write model")
+    assert set(stages) <= set(trained.stages)
+
+
+def test_installed_it_segments_a_scan_in_any_orientation(trained, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("HEARTSEG_MODELS", str(tmp_path / "models"))
+    assert main(["models", "install", str(trained.model), "--name", "Mine"]) == 0
+    scan = trained.training.data.data / "ct_train_1003_image.nii.gz"
+    command = ["segment", str(scan), "--model", "Mine", "-o", str(tmp_path / "out"), "--format", "labels"]
+    assert main(command) in (0, 3), capsys.readouterr().err  # 3: four steps find no heart
+    labels, geometry = read(tmp_path / "out" / "labels.nii.gz")
+    assert geometry.same_grid(read_volume(scan).geometry)
+    assert set(np.unique(labels)) <= set(range(8))
+
+
+def test_turning_a_scan_does_not_change_what_is_found(trained) -> None:
+    """The card promises LPS, and nnU-Net's own predictor, which runs 2D models, is given LPS."""
+    from heartseg.volume.geometry import to_nearest_lps
+
+    volume = read_volume(trained.training.data.data / "ct_train_1003_image.nii.gz")
+    flip, turned = to_nearest_lps(volume.geometry)
+    assert volume.geometry.orientation != "LPS"
+    engine = Engine(ModelFolder.open(trained.model), Settings(device="cpu", clean_up=False))
+    stored = engine.predict(volume, Reporter()).labels
+    lps = engine.predict(Volume(np.ascontiguousarray(flip.apply(volume.array)), turned), Reporter()).labels
+    assert len(np.unique(lps)) > 1, "the network finds one label everywhere: nothing is compared"
+    assert np.array_equal(flip.apply(stored), lps)
+
+
+@pytest.fixture
+def stock_labels(monkeypatch) -> Callable[..., np.ndarray]:
+    """Labels of nnU-Net's own predictor, initialised from a folder as ``nnUNetv2_predict`` does it."""
+    name = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"  # needs a torchvision that fits torch
+    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    from nnunetv2.inference import predict_from_raw_data as stock
+
+    def predict(folder: Path, array: np.ndarray, spacing_zyx: Any, full_precision: bool) -> np.ndarray:
+        predictor = stock.nnUNetPredictor(
+            use_mirroring=False, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
+        )
+        predictor.initialize_from_trained_model_folder(str(folder), (0,), "checkpoint_final.pth")
+        with monkeypatch.context() as patch:
+            if full_precision:  # stock sums the tiles in float16
+                patch.setattr(torch, "half", torch.float32)
+                patch.setattr(stock, "compute_gaussian", partial(stock.compute_gaussian, dtype=torch.float32))
+            return predictor.predict_single_npy_array(array[None].astype(np.float32), {"spacing": list(spacing_zyx)})
+
+    return predict
+
+
+def test_stock_runs_the_trained_2d_folder_and_gives_the_same_labels(trained, stock_labels) -> None:
+    labels = trained.training.out / "raw" / "Dataset501_HeartSeg" / "imagesTr" / "ct_train_1002_0000.nii.gz"
+    volume = read_volume(labels)  # turned to LPS when it was converted
+    stock = stock_labels(trained.model, volume.array, volume.geometry.spacing[::-1], full_precision=False)
+    settings = Settings(device="cpu", clean_up=False)
+    ours = Engine(ModelFolder.open(trained.model), settings).predict(volume, Reporter()).labels
+    assert len(np.unique(stock)) > 2, "the network finds hardly anything: nothing is compared"
+    assert np.array_equal(ours, stock)
+
+
+@pytest.fixture(scope="module")
+def csfbu_3d(tmp_path_factory) -> Path:
+    """A 3D CSFBU-Net with inner edges, trained on ellipsoids for a minute's fraction, as a folder of nnU-Net's."""
+    from heartseg.networks.catalogue import find
+    from heartseg.training.nnunet.presets import CSFBU
+    from heartseg.training.nnunet.supervision import TrainingLoss
+    from tiny_models import build_tiny_network, make_tiny_model_folder, normalize_tiny, synthetic_volume
+
+    path = make_tiny_model_folder(tmp_path_factory.mktemp("csfbu") / "nnUNetTrainer__nnUNetPlans__3d_fullres")
+    plans = read_json(path / "plans.json")
+    architecture, entry = plans["configurations"]["3d_fullres"]["architecture"], find("csfbu")
+    architecture["network_class_name"] = entry.class_path
+    architecture["arch_kwargs"] = entry.arguments(architecture["arch_kwargs"])
+    (path / "plans.json").write_text(json.dumps(plans))
+    network = build_tiny_network(plans, 4, seed=2).train()
+    loss = TrainingLoss(CSFBU, 3, (1.5, 1.5, 1.5))
+    optimizer = torch.optim.Adam(network.parameters(), 5e-3)
+    image, truth = synthetic_volume(3, (40, 40, 40), seed=1)
+    x = torch.from_numpy(normalize_tiny(image, plans)).float()[None, None]
+    y = torch.from_numpy(truth.astype(np.int64))[None, None]
+    for _ in range(25):
+        optimizer.zero_grad()
+        loss(network(x), y).backward()
+        optimizer.step()
+    checkpoint = torch.load(path / "fold_0" / "checkpoint_final.pth", weights_only=False)  # made by this test
+    checkpoint["network_weights"] = network.state_dict()
+    torch.save(checkpoint, path / "fold_0" / "checkpoint_final.pth")
+    return path
+
+
+def test_stock_and_our_own_loop_agree_on_a_3d_folder_to_the_last_voxel(csfbu_3d, stock_labels) -> None:
+    """On the plans' own spacing nothing is resampled, and with float32 sums nothing is left that could differ."""
+    from tiny_models import synthetic_volume
+
+    real_load, folder = torch.load, ModelFolder.open(csfbu_3d)
+    assert folder.needs_fallback is None, "our own loop must run it"
+    array, _ = synthetic_volume(3, (40, 44, 42), seed=7)
+    geometry = Geometry(array.shape, (1.5, 1.5, 1.5))
+    settings = Settings(device="cpu", locate=False, clean_up=False, reorient=False)
+    ours = Engine(folder, settings).predict(Volume(array, geometry), Reporter()).labels
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "load", lambda *a, **k: real_load(*a, **{**k, "weights_only": False}))
+        stock = folder.structure_lut()[stock_labels(csfbu_3d, array, (1.5, 1.5, 1.5), full_precision=True)]
+        half = folder.structure_lut()[stock_labels(csfbu_3d, array, (1.5, 1.5, 1.5), full_precision=False)]
+    assert all((stock == value).mean() > 0.005 for value in folder.structure_lut()[1:]), "nothing is compared"
+    assert np.count_nonzero(ours != stock) == 0
+    assert np.mean(ours != half) < 0.02  # near-ties, of which so little training leaves many: 723 of 73 920 voxels
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoint_final.pth", weights_only=False)["network_weights"]
+
+
+def test_an_interrupted_training_ends_bit_for_bit_where_the_other_does(again) -> None:
+    whole = again("whole", epochs=2)
+    token = CancelToken()
+
+    def stop_in_the_second_epoch(event: ProgressEvent) -> None:
+        if event.stage == "fold 0" and event.done == 4:  # an epoch is two steps and one held-out batch
+            token.cancel()
+
+    with pytest.raises(Cancelled):
+        again("stopped", Reporter(stop_in_the_second_epoch, token), epochs=2)
+    stopped = whole.parent.with_name(whole.parent.name.replace("whole", "stopped")) / "fold_0"
+    assert (stopped / "checkpoint_latest.pth").is_file() and not (stopped / "checkpoint_final.pth").exists()
+    assert again("stopped", epochs=2) == stopped
+    expected, found = weights_of(whole), weights_of(stopped)
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name
+
+
+def test_a_finished_training_is_not_done_again(trained) -> None:
+    from heartseg.training.nnunet.run import train
+
+    checkpoint = next((trained.training.out / "results").rglob("fold_0/checkpoint_final.pth"))
+    before = checkpoint.stat().st_mtime_ns
+    reporter = Reporter()
+    assert train(trained.training, reporter) == trained.model
+    assert checkpoint.stat().st_mtime_ns == before
+    assert set(reporter.seconds) == {"write model"}
+
+
+def test_another_setting_in_the_same_folder_is_refused(trained) -> None:
+    from heartseg.training.nnunet.run import train
+
+    other = replace(trained.training, seed=2)
+    with pytest.raises(SettingsError, match=r"holds a training with seed '?1'?, not '?2'?"):
+        train(other)
+
+
+@pytest.fixture
+def trainer(trained) -> Any:
+    """A trainer of the finished training, built as a resumed run builds it, and initialised."""
+    from heartseg.training.nnunet.run import plans_of, prepared
+    from heartseg.training.nnunet.trainers import HeartSegTrainer
+
+    training = trained.training
+    with prepared(training, Reporter()) as base:
+        plans = plans_of(training, base, training.preset, training.preset.name, training.seed)
+        dataset = read_json(training.out / "preprocessed" / "Dataset501_HeartSeg" / "dataset.json")
+        found = HeartSegTrainer({**plans, "continue_training": True}, "2d", 0, dataset, torch.device("cpu"))
+        found.initialize()
+        yield found
+
+
+def test_out_of_memory_says_which_setting_to_lower(trainer) -> None:
+    with pytest.raises(DeviceError, match=r"lower --batch \(now 2\), then --patch \(now \d+x\d+\)"), \
+            trainer._memory_advice():  # fmt: skip
+        torch.empty(1 << 60)  # a real failure of torch's own allocator
+
+
+def test_other_errors_pass_as_they_are(trainer) -> None:
+    with pytest.raises(RuntimeError, match="size of tensor"), trainer._memory_advice():
+        torch.zeros(3) + torch.zeros(4)
+
+
+def test_optimiser_and_schedule_are_the_presets(trainer) -> None:
+    from heartseg.training.nnunet.presets import CSFBU, INTEGRATED_ATTENTION
+
+    group = trainer.optimizer.param_groups[0]
+    assert isinstance(trainer.optimizer, torch.optim.SGD)
+    assert (group["lr"], group["momentum"], group["nesterov"], group["weight_decay"]) == (0.01, 0.99, True, 3e-5)
+
+    def rates(preset: Any, epochs: tuple[int, ...]) -> list[float]:
+        trainer.preset, trainer.num_epochs = preset, preset.epochs
+        optimizer, schedule = trainer.configure_optimizers()
+        found = []
+        for epoch in epochs:
+            schedule.step(epoch)
+            found.append(optimizer.param_groups[0]["lr"])
+        return found
+
+    assert rates(CSFBU, (0, 100, 199)) == pytest.approx([0.01, 0.005, 0.01 / 200])
+    assert rates(INTEGRATED_ATTENTION, (0, 250, 499)) == pytest.approx([1e-4] * 3)
+    adam = trainer.configure_optimizers()[0]
+    assert type(adam) is torch.optim.Adam
+    assert adam.param_groups[0]["weight_decay"] == 1e-5
+
+
+def test_edges_are_learnt_in_training_and_join_their_regions_in_evaluation(trainer) -> None:
+    x = torch.randn(1, 1, *trainer.configuration_manager.patch_size)
+    with torch.no_grad():
+        assert trainer.network.train()(x)[0].shape[1] == 1 + 2 * 7
+        assert trainer.network.eval()(x)[0].shape[1] == 1 + 7
+
+
+def test_nnunets_own_commands_find_the_trainer(trained, monkeypatch, capsys) -> None:
+    """What DDP's processes and nnUNetv2_train do: a look-up by name, with nnUNet_extTrainer set."""
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    from heartseg.training.nnunet.environment import EXTERNAL, trainer_lookup_without_torchvision
+
+    monkeypatch.setenv("nnUNet_extTrainer", str(EXTERNAL))
+    with trainer_lookup_without_torchvision():
+        found = recursive_find_trainer_class_by_name("HeartSegTrainer")
+    assert found.__module__ == "heartseg.training.nnunet.trainers"
+
+
+def test_more_gpus_than_there_are_is_told(trained) -> None:
+    from heartseg.training.nnunet.run import Machine, plans_of, prepared, train_fold
+
+    training = replace(trained.training, machine=Machine("cuda", gpus=64, loaders=0), only_folds=(1,))
+    with prepared(trained.training, Reporter()) as base, pytest.raises(DeviceError, match="lower --num-gpus"):
+        plans = plans_of(training, base, training.preset, training.preset.name, training.seed)
+        train_fold(training, plans, 1, Reporter())
+
+
+def test_start_weights_that_do_not_fit_are_refused_and_fitting_ones_are_taken(tmp_path, trainer) -> None:
+    from heartseg.errors import ModelError
+    from heartseg.training.nnunet.trainers import load_start_weights
+
+    weights = {k: v + 1 for k, v in trainer.network.state_dict().items()}
+    torch.save({"network_weights": weights}, tmp_path / "start.pth")
+    load_start_weights(trainer.network, tmp_path / "start.pth")
+    assert all(torch.equal(v, weights[k]) for k, v in trainer.network.state_dict().items())
+    name = next(iter(weights))
+    torch.save({"network_weights": {**weights, name: weights[name][:1]}}, tmp_path / "other.pth")
+    with pytest.raises(ModelError, match="do not fit the network"):
+        load_start_weights(trainer.network, tmp_path / "other.pth")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["csfbu", "integrated-attention", "nnunet"])
+def test_a_preset_takes_twenty_real_steps_at_full_size(name, tmp_path) -> None:
+    """Patch, batch and network of the full preset on CT-like phantoms of 1.5 mm; minutes each on one core."""
+    from heartseg.training.nnunet.presets import PRESETS
+    from heartseg.training.nnunet.run import DataOptions, Machine, Training, train
+    from labelled_scans import make_folder_pair
+
+    data = make_folder_pair(tmp_path / "data", 2, (0.8, 0.8, 3.0))
+    preset = PRESETS[name].with_changes(epochs=1, iterations=20, validation_iterations=1)
+    full = PRESETS[name]
+    assert (preset.batch, preset.patch) == (full.batch, full.patch)
+    training = Training(DataOptions(data, folds=2), tmp_path / "out", preset, Machine("cpu"), only_folds=(0,))
+    model = train(training)
+    card = ModelCard.read(model)
+    assert card.trained_on["steps"] == 20
+    logged = torch.load(
+        next((tmp_path / "out" / "results").rglob("checkpoint_final.pth")), weights_only=False
+    )["logging"]  # fmt: skip
+    assert np.isfinite(logged["train_losses"]).all()
+    print(f"{name}: {(logged['epoch_end_timestamps'][0] - logged['epoch_start_timestamps'][0]) / 21:.2f} s a step")
+
+
+@pytest.mark.slow
+def test_fine_tuning_starts_from_the_default_models_weights(tmp_path, default_model) -> None:
+    from heartseg.models.checkpoint import load_model
+    from heartseg.training.nnunet.presets import NNUNET
+    from heartseg.training.nnunet.run import DataOptions, Machine, Training, train
+    from labelled_scans import make_folder_pair
+
+    data = make_folder_pair(tmp_path / "data", 2, (3.0, 3.0, 4.0))
+    preset = NNUNET.with_changes(epochs=1, iterations=1, validation_iterations=1, learning_rate=1e-9)
+    training = Training(
+        DataOptions(data, orientation="lps", folds=2), tmp_path / "out", preset, Machine("cpu"), only_folds=(0,),
+        start_from=str(default_model),
+    )  # fmt: skip
+    tuned = load_model(ModelFolder.open(train(training))).networks[0].state_dict()
+    for name, tensor in load_model(ModelFolder.open(default_model)).networks[0].state_dict().items():
+        assert torch.allclose(tensor, tuned[name], atol=1e-5), name
