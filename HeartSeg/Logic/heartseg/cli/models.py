@@ -245,9 +245,9 @@ def _map(args: argparse.Namespace) -> int:
         now = model.structures.get(s.value, "background")
         guess = f"  probably {s.key} ({s.why})" if s.key and s.key != now else ""
         print(f"{s.value:>5}  {s.name:<{width}}  {now}{guess}")
-    guess = suggested_map(model.heads)
-    if guess and guess != dict(model.structures):
-        print(f'To take the suggestions: heartseg models map {args.model} --labels "{map_text(guess)}"')
+    suggested = suggested_map(model.heads)
+    if suggested and suggested != dict(model.structures):
+        print(f'To take the suggestions: heartseg models map {args.model} --labels "{map_text(suggested)}"')
     return 0
 
 

@@ -179,7 +179,7 @@ class Engine:
         )
 
     def find_heart(self, volume: Volume, reporter: Reporter) -> HeartBox | None:
-        """Where the finder sees the heart, without segmenting it; ``None`` where it sees none.
+        """The finder's first candidate for the heart, without segmenting it; ``None`` where it sees none.
 
         Raises:
             SettingsError: the model has no finder.
@@ -191,7 +191,7 @@ class Engine:
             _ = self._finder.loaded
         with torch_settings(self.settings.threads):
             flip, geometry = to_nearest_lps(volume.geometry)
-            return self._locate(flip.apply(volume.array), geometry, volume.modality, reporter)
+            return next(self._locate(flip.apply(volume.array), geometry, volume.modality, reporter), None)
 
     def _in_stored_axes(self, volume: Volume, reporter: Reporter) -> Prediction:
         with reporter.stage("preprocess"):

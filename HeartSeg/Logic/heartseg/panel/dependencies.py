@@ -121,7 +121,7 @@ def _install_one(installer: Installer, package: Package, on_line: Callable[[str]
                 installer.install([package.requirement])
             elif not installer.install_torch(package.versions):
                 raise Refused(f"{package.name} was not installed")
-        except Refused:
+        except (Refused, InstallFailed):
             raise
         except RuntimeError as error:
             if "declined" in str(error).lower():  # slicer.packaging.pip_ensure: "User declined package installation"
