@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -98,6 +99,9 @@ class SlicerLike:
         return []
 
     def _pip(self, arguments: list[str]) -> None:
+        for name in (re.split(r"[<>=!]", a)[0].replace("-", "_") for a in arguments if not a.startswith("-")):
+            for old in self.target.glob(f"{name}-*.dist-info"):
+                shutil.rmtree(old)  # what pip does itself, but not with --target
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-index", "--find-links",
                    str(self.wheels), "--target", str(self.target), "--upgrade", *arguments]  # fmt: skip
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

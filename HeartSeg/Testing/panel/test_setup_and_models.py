@@ -179,6 +179,14 @@ def test_the_checks_of_the_chosen_scan_appear_before_the_run(user):
     assert user.ui.segmentButton.enabled
 
 
+def test_the_buttons_say_what_the_fixes_are_called():
+    from heartseg.panel.before_run import button_text
+    from heartseg.preflight import FIXES
+
+    assert {fix: button_text(fix) for fix in FIXES} == FIXES
+    assert button_text("") == "Nothing to fix"
+
+
 def test_saying_what_the_scan_is_mends_the_row(user, scan):
     before = settled(user)
     row = codes(before).index("modality-not-said")

@@ -13,7 +13,6 @@ from ..findings import Severity
 from ..preflight import (
     AS_CT,
     AS_MR,
-    FIXES,
     HARDEN,
     PICK_FRAME,
     RESAMPLE,
@@ -183,7 +182,7 @@ class BeforeRun(Section):
     def _show_fix(self) -> None:
         check, button = self._chosen_check(), self.ui.fixButton
         fix = check.fix if check is not None else ""
-        button.text = _(FIXES[fix]) if fix else _("Nothing to fix")
+        button.text = button_text(fix)
         button.enabled = bool(fix) and not self._state.running
         button.toolTip = check.message if check is not None and fix else _("Choose a row that can be mended.")
 
@@ -220,3 +219,15 @@ class BeforeRun(Section):
         self.panel.parameters.inputVolume = node
         self.panel.show_status(_("'{name}' was made and chosen.").format(name=node.GetName()))
         self.panel.refresh()
+
+
+def button_text(fix: str) -> str:
+    """What the button says for a fix of :data:`heartseg.preflight.FIXES`, or for none; here it can be translated."""
+    return {
+        PICK_FRAME: _("Take one frame"),
+        RESAMPLE: _("Resample to 1.5 mm"),
+        HARDEN: _("Apply the transform to a copy"),
+        AS_CT: _("It is CT"),
+        AS_MR: _("It is MR"),
+        USE_CPU: _("Use the processor"),
+    }.get(fix, _("Nothing to fix"))

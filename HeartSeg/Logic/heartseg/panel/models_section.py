@@ -17,8 +17,6 @@ from ..models.store import StoredModel, list_models, user_folder
 from ..models.summary import ModelSummary, size_text
 from .section import PanelApi, Section, State
 
-COLUMNS = ("Name", "Version", "Structures", "Size", "Licence")
-
 
 class Models(Section):
     """What is installed, and what can be done with it."""
@@ -47,8 +45,9 @@ class Models(Section):
             getattr(ui, name).connect("clicked()", act)
         ui.modelsTable.connect("itemSelectionChanged()", self._show_details)
         ui.sourceEdit.connect("textChanged(QString)", lambda text: self._enable())
-        ui.modelsTable.columnCount = len(COLUMNS)
-        ui.modelsTable.setHorizontalHeaderLabels([_(name) for name in COLUMNS])
+        heads = [_("Name"), _("Version"), _("Structures"), _("Size"), _("Licence")]
+        ui.modelsTable.columnCount = len(heads)
+        ui.modelsTable.setHorizontalHeaderLabels(heads)
         ui.labelsTable.columnCount = 3
         ui.labelsTable.setHorizontalHeaderLabels([_("Label"), _("Name in the model"), _("Structure")])
         self._tips = {name: getattr(ui, name).toolTip for name in ("installModelButton", "removeModelButton",
