@@ -129,7 +129,7 @@ def test_a_full_disk_leaves_nothing_and_is_told(user, section, segmented, tmp_pa
 
     monkeypatch.setattr(formats, writer, full)
     press(user, section)
-    assert user.error.startswith("disk full while writing")
+    assert user.error.startswith("Disk full while writing")
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
     press(user, section)
@@ -192,15 +192,19 @@ def test_choices_are_remembered(user, section, segmented) -> None:
     assert slicer.app.userSettings().value("HeartSeg/ExportFormats") == "labels,csv"
 
 
-def test_dicom_of_slicers_own_exporter_is_taken_in(user, section, segmented, tmp_path, monkeypatch) -> None:
-    """A stand-in of the plugin: its real calls need the application."""
+@pytest.fixture
+def exporter(monkeypatch) -> list[int]:
+    """A stand-in of the application's DICOM segmentation plugin; the subject hierarchy items that it was asked for."""
     import slicer
+
+    asked: list[int] = []
 
     class Exportable:
         directory = ""
 
     class Plugin:
         def examineForExport(self, item):
+            asked.append(item)
             return [Exportable()]
 
         def export(self, exportables):
@@ -208,8 +212,25 @@ def test_dicom_of_slicers_own_exporter_is_taken_in(user, section, segmented, tmp
             return ""
 
     monkeypatch.setattr(slicer.modules, "dicomPlugins", {"DICOMSegmentationPlugin": Plugin}, raising=False)
+    return asked
+
+
+def test_dicom_of_slicers_own_exporter_is_taken_in(user, section, segmented, tmp_path, exporter) -> None:
+    import slicer
+
+    node, _ = segmented
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    item = hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
     section.boxes["dicom-seg"].checked = True
     press(user, section)
     assert not user.error, user.error
-    folder = tmp_path / f"{segmented[0].GetName()} export"
-    assert (folder / "segmentation.dcm").read_bytes() == b"DICM"
+    assert exporter == [item]
+    assert (tmp_path / f"{node.GetName()} export" / "segmentation.dcm").read_bytes() == b"DICM"
+
+
+def test_without_a_place_in_the_hierarchy_dicom_says_what_to_do(user, section, segmented, tmp_path, exporter) -> None:
+    section.boxes["dicom-seg"].checked = True
+    press(user, section)
+    assert "loaded through Slicer's DICOM module" in user.error
+    assert exporter == []
+    assert list(tmp_path.iterdir()) == []
