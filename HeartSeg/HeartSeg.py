@@ -198,10 +198,15 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.removeObserver(self._parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParameters)
         self._parameterNode = parameterNode
         if parameterNode is not None:
-            self._guiTag = parameterNode.connectGui(self.ui)
+            self._guiTag = parameterNode.connectParametersToGui(self.boundWidgets())
             self.ui.parameterSetSelector.setCurrentNode(parameterNode.parameterNode)
             self.addObserver(parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParameters)
         self.panel.set_parameters(parameterNode)
+
+    def boundWidgets(self) -> dict:
+        """Parameter -> widget that shows it. ``connectGui`` finds the same, but returns no tag to disconnect it by."""
+        named = [(widget.property("SlicerParameterName"), widget) for widget in vars(self.ui).values()]
+        return {name: widget for name, widget in named if name}
 
     def onParameters(self, caller=None, event=None) -> None:
         self.panel.refresh()
@@ -230,7 +235,6 @@ class HeartSegLogic(ScriptedLoadableModuleLogic):
 
     def __init__(self, *args) -> None:
         super().__init__(*args)
-        self.isSingletonParameterNode = False
         self._warm = None
 
     @property
