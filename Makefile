@@ -10,7 +10,7 @@ SCAN   ?= HeartSeg/Resources/SampleData/HeartSeg-synthetic-CTA.nii.gz
 OUT    ?= out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types arrows unit benchmark clean
+.PHONY: help demo test test-slow lint types arrows extension unit benchmark clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,7 +18,7 @@ help:  ## show this list
 demo: $(VENV)/.app  ## set up, segment SCAN (default: the synthetic sample that ships), print volumes and files
 	@$(BIN)/heartseg segment "$(SCAN)" -o "$(OUT)" --overwrite
 
-test: $(VENV)/.dev lint types arrows unit  ## set up and run every check: style, types, import directions, tests
+test: $(VENV)/.dev lint types arrows extension unit  ## set up and run every check: style, types, import directions, extension, tests
 
 test-slow: $(VENV)/.dev  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
@@ -32,6 +32,9 @@ types: $(VENV)/.dev  ## types
 
 arrows: $(VENV)/.dev  ## import directions (docs/explanation/architecture.md)
 	$(BIN)/lint-imports
+
+extension: $(VENV)/.dev  ## what Slicer's Extension Manager asks of the tree and the clone's size
+	$(BIN)/python tools/check_extension.py
 
 unit: $(VENV)/.dev  ## tests, without the slow ones
 	$(BIN)/python -m pytest -m "not slow"

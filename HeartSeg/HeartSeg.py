@@ -9,7 +9,7 @@ Annotations are not postponed here: Slicer's parameter node wrapper reads the fi
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import numpy as np
 import slicer
@@ -17,7 +17,7 @@ import vtk
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -31,14 +31,13 @@ _PACKAGE_FOLDER = str(MODULE_FOLDER / "Logic")
 if _PACKAGE_FOLDER not in sys.path:
     sys.path.insert(0, _PACKAGE_FOLDER)
 
-HOW_TO_INSTALL = (
-    "install torch with the PyTorch extension (module PyTorch Util), then in the Python console: "
-    "slicer.util.pip_install('--no-deps dynamic-network-architectures')"
-)
-"""What is missing in a fresh Slicer; nothing is installed without being asked for."""
+SECTIONS = ("heartseg.panel.results:Results", "heartseg.panel.export:Export")
+"""The panel's sections from top to bottom, each ``"module:class"`` (``heartseg/panel/section.py`` tells how)."""
 
 if TYPE_CHECKING:
-    from heartseg.progress import CancelToken, ProgressCallback, ProgressEvent
+    from heartseg.panel.panel import Panel
+    from heartseg.panel.work import WarmModel
+    from heartseg.progress import CancelToken, ProgressCallback
     from heartseg.result import Result
     from heartseg.settings import Settings
     from heartseg.volume import Volume
@@ -86,51 +85,71 @@ class HeartSeg(ScriptedLoadableModule):
 
 @parameterNodeWrapper
 class HeartSegParameterNode:
-    """What the panel shows, kept in the scene.
+    """What the panel shows, kept in the scene. A scene may hold several of these.
 
     Attributes:
         inputVolume: the scan to segment.
         outputSegmentation: node to fill; a new one is made if none is chosen.
+        allFrames: of a time series, every frame instead of the one that is shown.
+        model: name of the model; empty takes the default one.
+        device: where to compute.
+        structures: keys to keep, separated by commas; empty keeps all.
+        accurate, cleanUp: as in ``heartseg.settings.Settings``.
+        keepWarm: leave the model in memory between runs.
+        separateProcess: run in a process of its own.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
     outputSegmentation: vtkMRMLSegmentationNode
+    allFrames: bool = False
+    model: str = ""
+    device: Annotated[str, Choice(["auto", "cuda", "mps", "cpu"])] = "auto"
+    structures: str = ""
+    accurate: bool = False
+    cleanUp: bool = True
+    keepWarm: bool = True
+    separateProcess: bool = False
 
 
 class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: choose a scan, press Segment, follow the progress, stop it."""
+    """The panel's place in Slicer: parameter node, scene events, reload. What it does is in ``heartseg.panel``."""
 
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic: HeartSegLogic | None = None
+        self.panel: Panel | None = None
         self._parameterNode: HeartSegParameterNode | None = None
         self._guiTag = None
-        self._cancel: CancelToken | None = None
 
     def setup(self) -> None:
+        from heartseg.panel.panel import Panel, make_section
+
         ScriptedLoadableModuleWidget.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/HeartSeg.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = HeartSegLogic()
+        self.panel = Panel(self.ui, self.logic, self.resourcePath, [make_section(path) for path in SECTIONS])
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
-        self.ui.stopButton.connect("clicked(bool)", self.onStopButton)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
+        self.ui.parameterSetSelector.addAttribute("vtkMRMLScriptedModuleNode", "ModuleName", self.moduleName)
+        self.ui.parameterSetSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onParameterSetChosen)
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
-        self.onStopButton()
-        self.setParameterNode(None)
+        if self.panel is not None:
+            self.panel.close()
+            self.setParameterNode(None)
         self.removeObservers()
 
     def enter(self) -> None:
         self.initializeParameterNode()
 
     def exit(self) -> None:
-        self.setParameterNode(None)
+        """Another module is shown; a run goes on."""
 
     def onReload(self) -> None:
         """Reload the package too; Slicer itself reloads this file only."""
@@ -138,7 +157,7 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         super().onReload()
 
     def onSceneStartClose(self, caller, event) -> None:
-        self.onStopButton()
+        self.panel.scene_closes()
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller, event) -> None:
@@ -147,7 +166,11 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def initializeParameterNode(self) -> None:
         """Show the scene's parameter node; choose the first scan if none was chosen yet."""
-        parameterNode = self.logic.getParameterNode()
+        shown = self._parameterNode
+        if shown is not None and shown.parameterNode.GetScene() is not None:
+            parameterNode = shown
+        else:
+            parameterNode = self.logic.getParameterNode()
         if parameterNode.inputVolume is None:
             first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
             if first is not None and not first.IsA("vtkMRMLLabelMapVolumeNode"):
@@ -157,68 +180,22 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setParameterNode(self, parameterNode: "HeartSegParameterNode | None") -> None:
         if self._parameterNode is not None:
             self._parameterNode.disconnectGui(self._guiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.updateButtons)
+            self.removeObserver(self._parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParameters)
         self._parameterNode = parameterNode
-        if self._parameterNode is not None:
-            self._guiTag = self._parameterNode.connectGui(self.ui)
-            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.updateButtons)
-            self.updateButtons()
+        if parameterNode is not None:
+            self._guiTag = parameterNode.connectGui(self.ui)
+            self.ui.parameterSetSelector.setCurrentNode(parameterNode.parameterNode)
+            self.addObserver(parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParameters)
+        self.panel.set_parameters(parameterNode)
 
-    def updateButtons(self, caller=None, event=None) -> None:
-        running = self._cancel is not None
-        chosen = self._parameterNode is not None and self._parameterNode.inputVolume is not None
-        self.ui.segmentButton.enabled = chosen and not running
-        self.ui.segmentButton.toolTip = (
-            _("Segment the heart in the chosen scan") if chosen else _("Choose a scan first")
-        )
-        self.ui.stopButton.enabled = running
-        self.ui.inputSelector.enabled = not running
-        self.ui.outputSelector.enabled = not running
-        self.ui.progressBar.visible = running
+    def onParameters(self, caller=None, event=None) -> None:
+        self.panel.refresh()
 
-    def onStopButton(self) -> None:
-        if self._cancel is not None:
-            self._cancel.cancel()
-
-    def onSegmentButton(self) -> None:
-        """Run on this thread; the window lives on between two tiles, when progress is reported."""
-        from heartseg.errors import Cancelled, HeartSegError
-        from heartseg.progress import CancelToken
-
-        if self._cancel is not None or self._parameterNode is None:
-            return
-        parameterNode = self._parameterNode
-        self._cancel = CancelToken()
-        self.updateButtons()
-        try:
-            node, result = self.logic.process(
-                parameterNode.inputVolume,
-                parameterNode.outputSegmentation,
-                progress=self.showProgress,
-                cancel=self._cancel,
-            )
-            parameterNode.outputSegmentation = node
-            self.ui.statusLabel.text = self.summary(result)
-        except Cancelled:
-            self.ui.statusLabel.text = _("Stopped. Nothing was changed.")
-        except HeartSegError as error:
-            self.ui.statusLabel.text = str(error)
-            slicer.util.errorDisplay(str(error), windowTitle=_("HeartSeg"))
-        finally:
-            self._cancel = None
-            self.updateButtons()
-
-    def showProgress(self, event: "ProgressEvent") -> None:
-        self.ui.progressBar.value = round(100 * event.fraction)
-        self.ui.statusLabel.text = event.message or event.stage
-        slicer.app.processEvents()
-
-    @staticmethod
-    def summary(result: "Result") -> str:
-        """Findings in words, the most serious first."""
-        if not result.findings:
-            return _("Done. Look at the result before you use it.")
-        return "\n".join(f"{finding.severity.value}: {finding.message}" for finding in result.findings)
+    def onParameterSetChosen(self, node) -> None:
+        """Show another set of choices; one that the selector has just made gets the defaults."""
+        shown = self._parameterNode.parameterNode if self._parameterNode is not None else None
+        if node is not None and shown is not None and node is not shown:
+            self.setParameterNode(self.logic.wrap(node))
 
 
 class SegmentFunction(Protocol):
@@ -238,10 +215,31 @@ class HeartSegLogic(ScriptedLoadableModuleLogic):
 
     def __init__(self, *args) -> None:
         super().__init__(*args)
-        self._segmenter = None
+        self.isSingletonParameterNode = False
+        self._warm = None
+
+    @property
+    def warm_model(self) -> "WarmModel":
+        """The model of the last run, kept in memory for the next one."""
+        from heartseg.panel.work import WarmModel
+
+        if self._warm is None:
+            self._warm = WarmModel()
+        return self._warm
 
     def getParameterNode(self) -> HeartSegParameterNode:
-        return HeartSegParameterNode(super().getParameterNode())
+        return self.wrap(super().getParameterNode())
+
+    @staticmethod
+    def wrap(node) -> HeartSegParameterNode:
+        """The parameter node as typed attributes. Values that this version does not know fall back to the defaults."""
+        try:
+            return HeartSegParameterNode(node)
+        except (ValueError, TypeError, KeyError) as error:
+            logging.warning("HeartSeg's parameters in this scene were reset: %s", error)
+            for name in node.GetParameterNames():
+                node.UnsetParameter(name)
+            return HeartSegParameterNode(node)
 
     def process(
         self,
@@ -284,18 +282,9 @@ class HeartSegLogic(ScriptedLoadableModuleLogic):
 
     def _pipeline(self, settings: "Settings | None") -> SegmentFunction:
         """The pipeline with these settings; the model stays warm while they do not change."""
-        from heartseg.errors import DependencyError
+        from heartseg.settings import Settings
 
-        try:
-            from heartseg.pipeline import Segmenter
-            from heartseg.settings import Settings
-
-            wanted = settings or Settings()
-            if self._segmenter is None or self._segmenter[0] != wanted:
-                self._segmenter = (wanted, Segmenter(settings=wanted))
-        except ModuleNotFoundError as error:
-            raise DependencyError(f"a Python package is missing ({error.name}): {HOW_TO_INSTALL}") from error
-        return self._segmenter[1].segment
+        return self.warm_model.get("", settings or Settings()).segment
 
 
 class HeartSegTest(ScriptedLoadableModuleTest):

@@ -65,7 +65,7 @@ def main() -> int:
     parser.add_argument("reference", type=Path)
     parser.add_argument("--mask", type=Path)
     parser.add_argument("--model")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     parser.add_argument("--windows", type=float, help="seven windows: the reference's middle, and so many mm off it")
     args = parser.parse_args()
     volume = heartseg.read_volume(args.scan)
@@ -76,8 +76,7 @@ def main() -> int:
     result = heartseg.segment(volume, args.model)
     out = compare(result.labels, truth, mask, volume.geometry)
     if args.json:
-        print(json.dumps(out, indent=2))
-        return 0
+        args.json.write_text(json.dumps(out, indent=2) + "\n", encoding="utf-8")
     print("  ".join(f"{k} {v:.3f}" for k, v in out["dice"].items()) + f"  mean {out['mean']:.3f}")
     print({k: v for k, v in out.items() if k not in ("dice", "mean")})
     return 0

@@ -9,7 +9,7 @@ from importlib import metadata
 
 PACKAGES = (
     "torch", "numpy", "scipy", "SimpleITK", "dynamic-network-architectures", "slicer-core", "vtk", "matplotlib", "rich",
-    "nnunetv2", "openvino", "monai",
+    "nnunetv2", "openvino", "monai", "highdicom", "PySide6-Essentials",
 )  # fmt: skip
 
 

@@ -117,6 +117,14 @@ class Reporter:
         left = elapsed / done * (self._total - done) if done else None
         self._callback(ProgressEvent(self._stage, done, self._total, left))
 
+    def relay(self, event: ProgressEvent) -> None:
+        """Pass on an event of a run elsewhere (another process); raises ``Cancelled`` if the user asked to stop."""
+        self.cancel.check()
+        if event.message:
+            self.announcements.append(event.message)
+        if self._callback is not None:
+            self._callback(event)
+
     def check(self) -> None:
         """Raise ``Cancelled`` if the user asked to stop, without reporting progress."""
         self.cancel.check()

@@ -133,15 +133,15 @@ def test_without_the_optional_packages_the_rest_is_written_and_what_is_not_is_sa
     scan = save_scan()
     outcome = launch("segment", scan, "-o", tmp_path / "out", "--model", tiny_model, program=program).finish()
     assert outcome.code == 0, outcome
-    assert tree(tmp_path / "out") == {"labels.nii.gz", "measurements.csv", "report.json"}
+    assert tree(tmp_path / "out") == {"segmentation.seg.nrrd", "labels.nii.gz", "measurements.csv", "report.json"}
     skipped = json.loads((tmp_path / "out" / "report.json").read_text())["output"]["skipped"]
-    assert set(skipped) == {"seg", "stl", "preview"}
+    assert set(skipped) == {"stl", "preview"}
     for name in skipped:
         assert f"not written: {name} (" in outcome.out
     assert "heartseg[app]" in outcome.out
 
 
-@pytest.mark.parametrize(("name", "package"), [("stl", "slicer"), ("preview", "matplotlib")])
+@pytest.mark.parametrize(("name", "package"), [("stl", "vtk"), ("preview", "matplotlib")])
 def test_a_format_asked_for_by_name_fails_at_once(launch, save_scan, tmp_path, tiny_model, name, package):
     scan = save_scan()
     arguments = ("segment", scan, "-o", tmp_path / "out", "--model", tiny_model, "--format", f"labels,{name}")

@@ -204,7 +204,7 @@ def test_the_citation_has_the_packages_version() -> None:
 
 def test_limits_in_the_text_are_those_of_the_code() -> None:
     from heartseg.anatomy import MYOCARDIAL_DENSITY_G_PER_ML
-    from heartseg.inference import engine, locate
+    from heartseg.inference import believe, engine, locate
     from heartseg.quality import checks
     from heartseg.volume import checks as volume_checks
 
@@ -213,9 +213,9 @@ def test_limits_in_the_text_are_those_of_the_code() -> None:
     for page, sentence in (
         (inference, f"below {locate.MINIMUM_HEART_ML:g} mL there is none"),
         (inference, f"at least {100 * engine._SECOND_HEART:g} % of the first"),
-        (inference, f"A Dice below {engine._REJECTED_AGREEMENT:g} means"),
-        (inference, f"Below {engine._LOW_AGREEMENT:g} the user is told"),
-        (findings, f"(Dice below {engine._LOW_AGREEMENT:g})"),
+        (inference, f"A Dice below {believe.REJECTED_AGREEMENT:g} means"),
+        (inference, f"Below {believe.LOW_AGREEMENT:g} another window"),
+        (findings, f"(Dice below {believe.LOW_AGREEMENT:g})"),
         (findings, f"labels is below {engine._LOW_CONFIDENCE:g}"),
         (findings, f"less than {checks.MISSING_ML:g} mL of it"),
         (findings, f"more than {100 * checks.OPEN_LV_WARNING:g} % (error: {100 * checks.OPEN_LV_ERROR:g} %)"),

@@ -126,16 +126,6 @@ def test_its_own_self_test_passes_here(module) -> None:
     slicer.selfTests["HeartSeg"](msec=0)
 
 
-def test_summary_says_what_was_found(module) -> None:
-    from heartseg.findings import Finding, Severity
-
-    labels, geometry = np.zeros((2, 2, 2), np.uint8), None
-    quiet = Result(labels, geometry)
-    loud = Result(labels, geometry, findings=(Finding("x", Severity.WARNING, "The aorta is cut off."),))
-    assert "Look at the result" in module.HeartSegWidget.summary(quiet)
-    assert module.HeartSegWidget.summary(loud) == "warning: The aorta is cut off."
-
-
 def test_reload_forgets_the_package(module, monkeypatch) -> None:
     before = {n: m for n, m in sys.modules.items() if n.partition(".")[0] == "heartseg"}
     try:
@@ -194,27 +184,43 @@ def test_slicer_offers_our_terminology(module) -> None:
         assert tuple(kind.GetRecommendedDisplayRGBValue()) == expected.color
 
 
-def test_the_panels_file_connects_every_node_selector_to_the_scene(repository: Path) -> None:
-    root = ElementTree.parse(repository / "HeartSeg" / "Resources" / "UI" / "HeartSeg.ui").getroot()
-    selectors = {w.get("name") for w in root.iter("widget") if w.get("class") == "qMRMLNodeComboBox"}
-    connected = {
-        c.findtext("receiver") for c in root.iter("connection") if "setMRMLScene" in (c.findtext("slot") or "")
-    }
-    assert selectors == connected == {"inputSelector", "outputSelector"}
+def ui_files(repository: Path) -> list[ElementTree.Element]:
+    """Roots of the panel's ``.ui`` files."""
+    folder = repository / "HeartSeg" / "Resources" / "UI"
+    return [ElementTree.parse(path).getroot() for path in sorted(folder.glob("*.ui"))]
 
 
-def test_the_panels_code_uses_only_widgets_and_parameters_that_exist(module, repository: Path) -> None:
-    source = (repository / "HeartSeg" / "HeartSeg.py").read_text(encoding="utf-8")
-    root = ElementTree.parse(repository / "HeartSeg" / "Resources" / "UI" / "HeartSeg.ui").getroot()
-    names = {w.get("name") for w in root.iter("widget")}
-    used = {
-        node.attr
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "ui"
-    }
+def test_the_panels_files_connect_every_node_selector_to_the_scene(repository: Path) -> None:
+    for root in ui_files(repository):
+        selectors = {w.get("name") for w in root.iter("widget") if w.get("class") == "qMRMLNodeComboBox"}
+        connected = {
+            c.findtext("receiver") for c in root.iter("connection") if "setMRMLScene" in (c.findtext("slot") or "")
+        }
+        assert selectors == connected
+
+
+def test_the_panels_code_uses_only_widgets_that_exist(repository: Path) -> None:
+    names = {w.get("name") for root in ui_files(repository) for w in root.iter("widget")}
+    sources = [repository / "HeartSeg" / "HeartSeg.py", *(repository / "HeartSeg/Logic/heartseg/panel").glob("*.py")]
+    used = set()
+    for source in sources:
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute):
+                owner = node.value
+                is_ui = (isinstance(owner, ast.Attribute) and owner.attr == "ui") or (
+                    isinstance(owner, ast.Name) and owner.id == "ui"
+                )
+                used |= {node.attr} if is_ui else set()
+    assert used
     assert used <= names
-    bound = {p.findtext("string") for p in root.iter("property") if p.get("name") == "SlicerParameterName"}
-    assert bound == set(module.HeartSegLogic().getParameterNode().allParameters)
+
+
+def test_every_bound_parameter_exists(module, repository: Path) -> None:
+    roots = ui_files(repository)
+    bound = [p.findtext("string") for r in roots for p in r.iter("property") if p.get("name") == "SlicerParameterName"]
+    assert len(bound) == len(set(bound))
+    by_hand = {"model", "structures"}  # heartseg.panel.inputs
+    assert set(bound) | by_hand == set(module.HeartSegLogic().getParameterNode().allParameters)
 
 
 def test_the_icon_is_a_png_of_128_by_128(repository: Path) -> None:

@@ -157,15 +157,15 @@ def without(monkeypatch):
 def test_without_the_optional_packages_the_rest_is_written_and_the_report_says_what_is_not(
     result, volume, tmp_path, without
 ):
-    without("slicer", "matplotlib")
+    without("slicer", "vtk", "matplotlib")
     write_result(result, volume, tmp_path / "out")
-    assert names(tmp_path / "out") == {"labels.nii.gz", "measurements.csv", "report.json"}
+    assert names(tmp_path / "out") == {"segmentation.seg.nrrd", "labels.nii.gz", "measurements.csv", "report.json"}
     skipped = json.loads((tmp_path / "out" / "report.json").read_text())["output"]["skipped"]
-    assert set(skipped) == {"seg", "stl", "preview"}
+    assert set(skipped) == {"stl", "preview"}
     assert all("heartseg[app]" in why for why in skipped.values())
 
 
-@pytest.mark.parametrize(("name", "package"), [("seg", "slicer"), ("stl", "slicer"), ("preview", "matplotlib")])
+@pytest.mark.parametrize(("name", "package"), [("stl", "vtk"), ("preview", "matplotlib")])
 def test_a_format_that_was_asked_for_by_name_must_be_possible(result, volume, tmp_path, without, name, package):
     without(package)
     with pytest.raises(DependencyError, match=rf"format {name} needs .*{package}.*pip install"):

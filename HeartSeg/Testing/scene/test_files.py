@@ -1,4 +1,4 @@
-"""Segmentations and surfaces as files, and the way without the application."""
+"""Segmentation nodes and their surfaces as files."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from heartseg.anatomy import KEYS, STRUCTURES, structure
 from heartseg.errors import OutputError
-from heartseg.scene import fill_segmentation, save_segmentation, save_surfaces, write_scene_outputs
+from heartseg.export.segmentation_file import write_segmentation
+from heartseg.scene import fill_segmentation, save_segmentation, save_surfaces
 from heartseg.volume import Geometry
-from scene.conftest import add_transform_node, add_volume_node, make_labels, make_result, make_volume
+from scene.conftest import add_transform_node, add_volume_node, make_labels, make_result
 
 
 @pytest.fixture
@@ -140,41 +141,6 @@ def test_what_cannot_be_written_is_one_line(scene, geometry, tmp_path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_the_way_without_the_application_writes_everything_and_leaves_no_node(scene, oblique, tmp_path) -> None:
-    count = scene.GetNumberOfNodes()
-    result = make_result(oblique)
-
-    written = write_scene_outputs(make_volume(oblique), result, tmp_path)
-
-    assert set(written) == {"segmentation", *KEYS}
-    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(written["segmentation"]))), result.labels)
-    assert written["LV"] == tmp_path / "surfaces" / "left_ventricle.stl"
-    assert scene.GetNumberOfNodes() == count
-
-
-def test_it_leaves_no_node_when_it_fails(scene, geometry, tmp_path) -> None:
-    count = scene.GetNumberOfNodes()
-    (tmp_path / "surfaces").write_text("in the way")
-    with pytest.raises(OutputError, match="cannot be made"):
-        write_scene_outputs(make_volume(geometry), make_result(geometry), tmp_path)
-    assert scene.GetNumberOfNodes() == count
-
-
-def test_only_what_is_asked_for_is_written(scene, geometry, tmp_path) -> None:
-    volume, result = make_volume(geometry), make_result(geometry)
-    assert write_scene_outputs(volume, result, tmp_path, segmentation=False, surfaces=False) == {}
-    assert set(write_scene_outputs(volume, result, tmp_path, surfaces=False)) == {"segmentation"}
-    assert not (tmp_path / "surfaces").exists()
-
-
-def test_a_result_without_a_heart_is_written_as_an_empty_segmentation(scene, geometry, tmp_path) -> None:
-    result = make_result(geometry, np.zeros(geometry.shape, np.uint8))
-    written = write_scene_outputs(make_volume(geometry), result, tmp_path)
-    assert set(written) == {"segmentation"}
-    node = slicer.util.loadSegmentation(str(written["segmentation"]))
-    assert node.GetSegmentation().GetSegmentIDs() == KEYS
-
-
 def thin(only: int | None) -> np.ndarray:
     """One structure in one slice, or nothing at all."""
     labels = np.zeros((24, 30, 36), np.uint8)
@@ -189,19 +155,24 @@ def thin(only: int | None) -> np.ndarray:
     ids=["one structure missing", "one structure in one slice", "no heart"],
 )
 def test_what_was_not_found_makes_no_noise(scene, geometry, tmp_path, capfd, labels) -> None:
-    volume, result = make_volume(geometry), make_result(geometry, labels.astype(np.uint8))
+    result = make_result(geometry, labels.astype(np.uint8))
     found = {s.key for s in STRUCTURES if (labels == s.label).any()}
     capfd.readouterr()
 
-    written = write_scene_outputs(volume, result, tmp_path)
     node = fill_segmentation(result, add_volume_node(geometry))
     saved = save_surfaces(node, tmp_path)
-    loaded = slicer.util.loadSegmentation(str(written["segmentation"]))
+    loaded = [
+        slicer.util.loadSegmentation(str(write(tmp_path)))
+        for write in (
+            lambda folder: save_segmentation(node, folder / "node.seg.nrrd"),
+            lambda folder: write_segmentation(result, folder / "result.seg.nrrd"),
+        )
+    ]
 
     output = capfd.readouterr()
     assert output.err == "" and output.out == ""
-    assert set(saved) == found == set(written) - {"segmentation"}
-    assert loaded.GetSegmentation().GetSegmentIDs() == KEYS
+    assert set(saved) == found
+    assert [one.GetSegmentation().GetSegmentIDs() for one in loaded] == [KEYS, KEYS]
     for key in KEYS:
         surface = vtk.vtkPolyData()
         node.GetClosedSurfaceRepresentation(key, surface)

@@ -52,17 +52,25 @@ def test_chamber_factors_of_one_change_nothing(still_labels, heart_at_rest):
     assert np.array_equal(still_labels({1: 1.0, 2: 1.0, 3: 1.0, 4: 1.0}), heart_at_rest)
 
 
-TOO_WEAK = pytest.mark.xfail(strict=True, reason="the flow reaches 40 to 65 % of a wanted change (in log volume)")
-
-
-@pytest.mark.parametrize(
-    ("label", "factor"),
-    [(1, 0.7), (1, 1.5), (3, 1.5), pytest.param(1, 0.5, marks=TOO_WEAK), pytest.param(3, 1.8, marks=TOO_WEAK)],
-)
-def test_a_chamber_reaches_the_wanted_volume_within_a_quarter(still_labels, heart_at_rest, label, factor):
+@pytest.mark.parametrize(("label", "factor"), [(1, 0.5), (1, 0.7), (1, 1.5), (3, 1.5), (3, 1.8)])
+def test_a_chamber_reaches_the_wanted_volume_within_an_eighth(still_labels, heart_at_rest, label, factor):
+    """Counting on nodes 4 mm apart and the last correction's remainder allow for 12 %."""
     assert counts(still_labels({label: factor}))[label] / counts(heart_at_rest)[label] == pytest.approx(
-        factor, rel=0.25
+        factor, rel=0.125
     )
+
+
+def test_chambers_changed_together_each_reach_their_volume(still_labels, heart_at_rest):
+    wanted = {1: 0.6, 2: 0.7, 3: 1.4, 4: 1.3}
+    reached = counts(still_labels(wanted)) / counts(heart_at_rest).clip(1)
+    for label, factor in wanted.items():
+        assert reached[label] == pytest.approx(factor, rel=0.125), label
+
+
+def test_the_frozen_scenes_weaker_flow_is_still_there(toy_model):
+    heart = {exact: hearts.make_heart(np.random.default_rng(3), toy_model, exact=exact) for exact in (True, False)}
+    assert heart[True].facts == heart[False].facts
+    assert not np.array_equal(heart[True].labels, heart[False].labels)
 
 
 def test_neighbours_give_way_to_a_chamber_and_fill_what_it_leaves(still_labels, heart_at_rest):

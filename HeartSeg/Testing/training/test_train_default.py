@@ -38,14 +38,17 @@ def tiny(monkeypatch):
 
 def test_one_command_makes_a_model_folder_and_goes_on_after_a_stop(packed, tiny, tmp_path, capsys):
     out = tmp_path / "run"
-    command = ["train-default", str(packed), "-o", str(out), "--device", "cpu", "--scenes", "2", "--workers", "0",
-               "--finder-steps", "2", "--fine-steps", "3"]  # fmt: skip
+    command = ["train-default", str(packed), "-o", str(out), "--device", "cpu", "--scenes", "2", "--heartless", "1",
+               "--workers", "0", "--finder-steps", "2", "--fine-steps", "3"]  # fmt: skip
     assert main([*command, "--run-minutes", "0"]) == 1
     assert not (out / "model").exists()
+    assert main([*command, "--only", "fine"]) == 1
+    assert (out / "fine" / "snapshot.pt").is_file()
+    assert not (out / "finder").exists()
     assert main(command) == 0
     card = json.loads((out / "model" / "heartseg.json").read_text())
     assert card["trained_on"]["fine"]["steps"] == 3
-    assert card["trained_on"]["n"] == 2
+    assert card["trained_on"]["scenes_by_kind"] == {"heartless": 1, "trunk": 2}
     assert "research use only" in card["intended_use"]
     assert {row["data"].split()[1] for row in card["tested_on"]} == {"CT", "MR"}
     assert tuple(ModelFolder.open(out / "model").spacing) == pytest.approx((2.0, 2.0, 2.0))

@@ -26,6 +26,7 @@ _EPILOG = f"""\
 examples:
   heartseg segment scan.nii.gz -o out/scan        one scan: labels, surfaces (mm), volumes (mL), report, picture
   heartseg segment scans/ -o out --resume         every scan in a folder, and summary.csv
+  heartseg export out/scan -o out/print --format print   for 3D printing; also PLY, OBJ, DICOM SEG, a page to print
   heartseg evaluate out/scan reference.nii.gz     how well it fits a reference: Dice, distances, volumes
   heartseg models list                            the models that are installed
   heartseg segment --help                         all options, and what is written
@@ -44,7 +45,7 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; imports nothing heavy."""
-    from . import ablate, evaluate, models, segment, train, train_default
+    from . import ablate, evaluate, export, models, segment, train, train_default, translate
 
     parser = Parser(
         prog="heartseg",
@@ -56,11 +57,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-v", "--verbose", action="store_true", help="log what happens; tracebacks on errors")
     commands: Any = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     segment.add_parser(commands)
+    export.add_parser(commands)
     evaluate.add_parser(commands)
     models.add_parser(commands)
     train.add_parser(commands)
     ablate.add_parser(commands)
     train_default.add_parser(commands)
+    translate.add_parser(commands)
     version = commands.add_parser("version", help="print the versions of heartseg and of what it uses")
     version.set_defaults(run=_version)
     return parser

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..anatomy import KEYS
 from ..errors import SettingsError
 from ..models.labels import parse_label_map
-from ..output import FORMATS, REPORT_FILE, check_formats, check_output_folder, write_result
+from ..output import DEFAULT_FORMATS, FORMATS, REPORT_FILE, check_formats, check_output_folder, write_result
 from ..settings import BACKENDS, DEVICES, PRECISIONS, Settings
 from .cases import Case, is_batch, list_cases
 from .exits import EXIT_CODES, EXIT_NO_HEART, EXIT_OK, stop_token
@@ -23,6 +23,7 @@ Segment the heart in a scan and write a folder with:
   measurements.csv       volumes (mL), mass (g), diameters (mm), intensities
   report.json            how it was made: input hash, model, device, seconds, findings
   preview.png            three slices with contours and a 3D view
+or with what --format asks for (see heartseg export --help).
 
 INPUT is a NIfTI, NRRD, MHA/MHD or DICOM file, or a folder of DICOM files (with the folders below, one study).
 For many scans: a folder with scan files, or with a folder per patient; or a CSV file with a column "path" (and, if
@@ -53,7 +54,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("input", metavar="INPUT", type=Path, help="scan, DICOM folder, folder of scans, or list.csv")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for the results")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result in the output folder")
-    parser.add_argument("--format", metavar="LIST", help=f"what to write, of {','.join(FORMATS)} (default: all)")
+    parser.add_argument(
+        "--format", metavar="LIST",
+        help=f"what to write, of {','.join(FORMATS)} (default: {','.join(DEFAULT_FORMATS)})",
+    )  # fmt: skip
     parser.add_argument(
         "--json", action="store_true", help="print the report (many scans: the summary) as JSON on standard output"
     )
@@ -118,7 +122,7 @@ def run_segment(args: argparse.Namespace) -> int:
     settings, formats = settings_from(args), parse_formats(args.format)
     if args.jobs < 1:
         raise SettingsError(f"jobs {args.jobs} must be 1 or more")
-    frame = _frame(args.frame)
+    frame = parse_frame(args.frame)
     if frame == "all" or is_batch(args.input):
         from .batch import run_batch
 
@@ -133,7 +137,8 @@ def run_segment(args: argparse.Namespace) -> int:
     return EXIT_OK if report["heart_found"] else EXIT_NO_HEART
 
 
-def _frame(text: str | None) -> int | str | None:
+def parse_frame(text: str | None) -> int | str | None:
+    """``--frame``: a number, ``"all"``, or None where it was not given."""
     if text is None or text == "all":
         return text
     if not text.isdecimal():

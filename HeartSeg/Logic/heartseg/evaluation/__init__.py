@@ -4,8 +4,8 @@ Apart from what segments: nothing here runs a model, and nothing that segments i
 surfaces are MONAI's (``pip install 'heartseg[evaluate]'``).
 """
 
+from ..volume.label_maps import LABEL_SETS
 from .files import check_targets, write_files
-from .label_maps import LABEL_SETS
 from .pairs import pair_folders, result_file
 from .scores import TOLERANCES_MM, Evaluation, StructureScore, evaluate, metric_names
 from .study import MEAN, Spread, Study, evaluate_folders

@@ -10,8 +10,8 @@ import numpy as np
 from ..errors import InputError
 from ..volume import itk
 from ..volume.geometry import Geometry, to_nearest_lps
+from ..volume.label_maps import LabelMap, read_whole_numbers
 from ..volume.types import Volume
-from .label_maps import LabelMap, read_whole_numbers
 
 SAME_GRID = 0.01
 """Share of the smallest voxel edge by which two grids may differ and still count as one."""

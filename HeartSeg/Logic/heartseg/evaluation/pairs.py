@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..volume.headers import FORMATS, image_suffix
-from .label_maps import stem_of
+from ..volume.label_maps import stem_of
 
 _LABELS = ("labels", "label", "labelmap", "segmentation", "seg")
 SUFFIXES: dict[str, tuple[str, ...]] = {

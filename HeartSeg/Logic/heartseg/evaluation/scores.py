@@ -12,9 +12,9 @@ import numpy as np
 from ..anatomy import KEYS, Structure, structure
 from ..errors import InputError, SettingsError
 from ..volume.geometry import Geometry
+from ..volume.label_maps import as_label_map
 from ..volume.types import Volume
 from .grids import CommonGrid, bring_together
-from .label_maps import as_label_map
 from .surfaces import check_monai, surface_distances
 
 TOLERANCES_MM: tuple[float, ...] = (1.0, 2.0)

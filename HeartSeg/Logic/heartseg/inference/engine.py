@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -23,8 +23,9 @@ from ..volume.types import Volume
 from . import stored_axes
 from .axes import NetworkAxes
 from .backends import openvino_predictor, torch_predictor
+from .believe import LOW_AGREEMENT, REJECTED_AGREEMENT, REJECTED_STORY, agreement, same_story
 from .devices import choose_device, choose_dtype, describe_device, torch_settings
-from .locate import HeartBox, choose_heart
+from .locate import HeartBox, choose_heart, heart_candidates
 from .looks import LOOKS, MeanProbabilities, bend, shifted
 from .normalize import fit
 from .resample import Sampled, labels_on_grid, sample_image, window_grid, world_grid
@@ -33,11 +34,8 @@ from .tiles import Predictor, Rung, ladder, mirror_combinations, predict_tiles, 
 _CT_AIR = -1024.0  # HU; anything below marks voxels outside the scanner's circle, not tissue
 _GPU_BATCH_VOXELS = 4 * 64**3  # voxels of a tile batch that fit small cards with the usual networks
 _LOW_CONFIDENCE = 0.75  # mean probability of the chosen label inside the heart below which the user is told
-_LOW_AGREEMENT = 0.6  # Dice of the coarse and the fine heart below which the user is told
-_REJECTED_AGREEMENT = 0.35
-"""Dice of the coarse and the fine heart below which the candidate is no heart. With the default model whole and half
-hearts of the development scans reach 0.61 and more, candidates in their heart-free parts at most 0.15 (the crops of
-``benchmarks/heart_free.py``); chosen on an earlier state of its training, where the two were 0.67 and 0.28."""
+_MOVES = 3  # times that the window follows what the fine network sees, at most
+_OTHER_SCALES = (0.6, 1.7)  # exponents of the grey scale in which the finder looks again when it saw nothing
 _AIR_LIKE_HU = -200.0  # mean of a "heart" below which it is lung or air, where the scan's values look like HU
 _SECOND_HEART = 0.3  # share of the first candidate's volume from which a second one is mentioned
 
@@ -205,31 +203,22 @@ class Engine:
         flip, geometry = to_nearest_lps(volume.geometry)
         array = flip.apply(volume.array)
         findings: list[Finding] = []
-        box: HeartBox | None = None
         given = self.settings.heart_center
-        if given is not None:
-            _check_inside(given, volume)
-        elif self._finder and self.settings.locate:
-            box = self._locate(array, geometry, volume.modality, reporter)
-            if box is None:
-                return _nothing(volume, "no candidate was found", None)
-            findings += _candidate_findings(box)
         axes = NetworkAxes.of(card.orientation, self.folder.transpose_forward)
-        grid = self._window(box, geometry, axes)
         look = partial(self._look, array, geometry, axes, volume.modality, reporter)
-        sampled, logits = look(grid, mirrored=self.settings.accurate and box is None)
-        agreement = _agreement(logits, grid, box) if box else None
-        if agreement is not None and agreement < _REJECTED_AGREEMENT:
-            return _nothing(volume, "a candidate was found, but the fine network rejects it", agreement)
-        if box is not None:
-            better = self._recentred(logits, grid, box, geometry, axes)
-            if better is not None:
-                grid = better
-                sampled, logits = look(grid)
-                agreement = _agreement(logits, grid, box)
-            findings += _tiled_findings(grid, axes.in_lps(self.folder.patch_size))
-        if _is_air(sampled, logits, volume.modality):
-            return _nothing(volume, "the candidate has the intensity of air", agreement)
+        box: HeartBox | None = None
+        if given is None and self._finder and self.settings.locate:
+            view, why = self._believed(array, geometry, axes, volume.modality, look, reporter)
+            if view is None:
+                return _nothing(volume, why)
+            box = view.box
+            findings += _candidate_findings(box) if box else []
+            findings += _tiled_findings(view.grid, axes.in_lps(self.folder.patch_size))
+        else:
+            if given is not None:
+                _check_inside(given, volume)
+            view = _View(None, self._window(None, geometry, axes), look, mirrored=self.settings.accurate)
+        grid, logits = view.grid, view.logits
         averaged = box is not None and self.settings.accurate
         if averaged:
             tiles = self._fine.tile_count(tuple(grid.shape[k] for k in axes.order))
@@ -240,16 +229,61 @@ class Engine:
             labels[where] = self.folder.structure_lut()[found]
             labels = np.ascontiguousarray(flip.undo(labels))
         confidence = self._confidence(logits)
-        findings += _doubts(agreement, confidence)
+        findings += _doubts(view.agreement if box else None, confidence)
         details = {
             "mode": "located" if box else "given centre" if given else "whole scan",
-            "agreement": agreement,
+            "agreement": view.agreement if box else None,
+            "same_story": view.story,
+            "finder_grey_scale": view.box.grey_scale if view.box else None,
             "window_mm": [round(float(n * s), 1) for n, s in zip(grid.size, grid.spacing, strict=True)],
             "window_center_lps": [round(float(v), 1) for v in grid.center()],
             "windows": 1 + len(LOOKS) if averaged else 1,
             "mirrored_copies": 1 if box else self._mirrored_copies(reporter),
         }
         return Prediction(labels, tuple(findings), confidence, details)
+
+    def _believed(
+        self,
+        array: np.ndarray,
+        geometry: Geometry,
+        axes: NetworkAxes,
+        modality: str,
+        look: Callable[..., tuple[Sampled, torch.Tensor]],
+        reporter: Reporter,
+    ) -> tuple[_View | None, str]:
+        """The first of the finder's candidates that is a heart, or ``None`` and why there is none."""
+        why = "no candidate was found"
+        for box in self._locate(array, geometry, modality, reporter):
+            view = _View(box, self._window(box, geometry, axes), look)
+            if view.agreement >= REJECTED_AGREEMENT:
+                view = self._follow(view, box, geometry, axes, look)
+                if view.agreement < LOW_AGREEMENT:
+                    view.ask_another_window(look)
+            if view.agreement < REJECTED_AGREEMENT:
+                why = f"a candidate was found, but the fine network rejects it (agreement {view.agreement:.2f})"
+            elif view.story is not None and view.story < REJECTED_STORY:
+                why = f"a candidate was found, but two windows around it do not agree ({view.story:.2f})"
+            elif _is_air(view.sampled, view.logits, modality):
+                why = "the candidate has the intensity of air"
+            else:
+                return view, ""
+        return None, why
+
+    def _follow(
+        self,
+        view: _View,
+        box: HeartBox,
+        geometry: Geometry,
+        axes: NetworkAxes,
+        look: Callable[..., tuple[Sampled, torch.Tensor]],
+    ) -> _View:
+        """The view after the window has followed what the fine network sees until it stays."""
+        for _ in range(_MOVES):
+            better = self._recentred(view.logits, view.grid, box, geometry, axes)
+            if better is None:
+                break
+            view = _View(box, better, look)
+        return view
 
     def _window(self, box: HeartBox | None, geometry: Geometry, axes: NetworkAxes) -> Geometry:
         """The fine network's grid: one patch around the heart, more where it does not fit, or the whole scan.
@@ -318,8 +352,8 @@ class Engine:
             reporter.announce("accurate changes nothing here: the model allows no mirrored copies of a whole scan")
         return copies
 
-    def _locate(self, array: np.ndarray, geometry: Geometry, modality: str, reporter: Reporter) -> HeartBox | None:
-        """Run the finder over the whole scan."""
+    def _locate(self, array: np.ndarray, geometry: Geometry, modality: str, reporter: Reporter) -> Iterator[HeartBox]:
+        """The finder's candidates in the whole scan, largest first; where it sees none, those of other grey scales."""
         assert self._finder is not None
         folder = self._finder.folder
         orientation = (folder.card.orientation if folder.card else None) or "LPS"
@@ -327,10 +361,15 @@ class Engine:
         grid = world_grid(geometry, axes.in_lps(folder.spacing)[::-1])
         with reporter.stage("sample scan"):
             sampled = self._sample(array, geometry, grid, modality, reporter)
-        image = axes.to_network(_normalized(sampled, sampled, folder))[None]
-        logits = axes.from_network(self._finder.logits(image, reporter, "locate"))
-        labels = folder.structure_lut()[logits.argmax(0).to(torch.uint8).numpy()]
-        return choose_heart(np.where(sampled.inside.numpy(), labels, 0), grid)
+        plain = _normalized(sampled, sampled, folder)
+        for gamma in (1.0, *_OTHER_SCALES):
+            image = axes.to_network(bend(plain, sampled.inside, gamma))[None]
+            logits = axes.from_network(self._finder.logits(image, reporter, "locate"))
+            labels = folder.structure_lut()[logits.argmax(0).to(torch.uint8).numpy()]
+            found = heart_candidates(np.where(sampled.inside.numpy(), labels, 0), grid)
+            yield from (replace(box, grey_scale=gamma) for box in found)
+            if found:
+                break
 
     def _sample(
         self, array: np.ndarray, geometry: Geometry, grid: Geometry, modality: str, reporter: Reporter
@@ -346,6 +385,35 @@ class Engine:
         return {
             s.key: round(float(best[ours == s.label].mean()), 4) for s in STRUCTURES if bool((ours == s.label).any())
         }
+
+
+class _View:
+    """A window of the fine network, what it shows there, and how well that agrees with the coarse candidate.
+
+    Attributes:
+        box: the finder's candidate, or ``None``.
+        grid: the window, LPS-aligned.
+        sampled, logits: the scan and the fine network's logits there.
+        agreement: Dice of the coarse and the fine heart; 1 without a candidate.
+        story: agreement with another window; ``None`` where none was asked.
+    """
+
+    def __init__(
+        self,
+        box: HeartBox | None,
+        grid: Geometry,
+        look: Callable[..., tuple[Sampled, torch.Tensor]],
+        mirrored: bool = False,
+    ) -> None:
+        self.box, self.grid = box, grid
+        self.sampled, self.logits = look(grid, mirrored=mirrored)
+        self.agreement = agreement(self.logits, grid, box) if box else 1.0
+        self.story: float | None = None
+
+    def ask_another_window(self, look: Callable[..., tuple[Sampled, torch.Tensor]]) -> None:
+        """Look once more, a little aside, and compare."""
+        aside = shifted(self.grid, LOOKS[0].direction)
+        self.story = same_story(self.logits, self.grid, look(aside)[1], aside)
 
 
 def _check_inside(point: tuple[float, float, float], volume: Volume) -> None:
@@ -389,9 +457,9 @@ def _is_air(sampled: Sampled, logits: torch.Tensor, modality: str) -> bool:
     return float(sampled.image[heart].mean()) < _AIR_LIKE_HU
 
 
-def _nothing(volume: Volume, why: str, agreement: float | None) -> Prediction:
+def _nothing(volume: Volume, why: str) -> Prediction:
     """An empty prediction; the checks after the run turn it into the finding ``no-heart``."""
-    details = {"mode": "located", "heart": why, "agreement": agreement}
+    details = {"mode": "located", "heart": why}
     return Prediction(np.zeros(volume.array.shape, np.uint8), (), {}, details)
 
 
@@ -424,7 +492,7 @@ def _tiled_findings(grid: Geometry, patch: tuple[int, ...]) -> list[Finding]:
     return [Finding("heart-tiled", Severity.INFO, text)]
 
 
-def _doubts(agreement: float | None, confidence: dict[str, float]) -> list[Finding]:
+def _doubts(agreed: float | None, confidence: dict[str, float]) -> list[Finding]:
     """What the networks themselves say about how sure they are."""
     findings = []
     if confidence:
@@ -432,18 +500,7 @@ def _doubts(agreement: float | None, confidence: dict[str, float]) -> list[Findi
         if mean < _LOW_CONFIDENCE:
             text = f"the network is unsure: mean probability {mean:.2f} in the heart (usual: {_LOW_CONFIDENCE} or more)"
             findings.append(Finding("low-confidence", Severity.WARNING, text, values={"mean_probability": mean}))
-    if agreement is not None and agreement < _LOW_AGREEMENT:
-        text = f"the coarse and the fine network disagree about where the heart is (Dice {agreement:.2f}): look closely"
-        findings.append(Finding("networks-disagree", Severity.WARNING, text, values={"dice": agreement}))
+    if agreed is not None and agreed < LOW_AGREEMENT:
+        text = f"the coarse and the fine network disagree about where the heart is (Dice {agreed:.2f}): look closely"
+        findings.append(Finding("networks-disagree", Severity.WARNING, text, values={"dice": agreed}))
     return findings
-
-
-def _agreement(logits: torch.Tensor, grid: Geometry, box: HeartBox) -> float:
-    """Dice of the fine and the coarse heart, at the coarse voxels."""
-    fine = logits.argmax(0).numpy() > 0
-    index = np.rint(grid.world_to_index(box.geometry.index_to_world(np.argwhere(np.ones(box.labels.shape, bool)))))
-    inside = ((index >= 0) & (index < grid.shape)).all(1)
-    at_coarse = np.zeros(len(index), bool)
-    at_coarse[inside] = fine[tuple(index[inside].astype(int).T)]
-    coarse = box.labels.ravel() > 0
-    return round(2 * float((at_coarse & coarse).sum()) / max(1.0, float(at_coarse.sum() + coarse.sum())), 3)

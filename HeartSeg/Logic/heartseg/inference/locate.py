@@ -24,6 +24,7 @@ class HeartBox:
         others_ml: volumes of further candidates, largest first.
         labels: uint8 ``(z, y, x)`` coarse labels of the chosen candidate.
         geometry: their grid.
+        grey_scale: exponent of the grey scale in which it was seen, 1 for the scan's own.
     """
 
     low: np.ndarray
@@ -32,6 +33,7 @@ class HeartBox:
     others_ml: tuple[float, ...]
     labels: np.ndarray = field(repr=False)
     geometry: Geometry = field(repr=False)
+    grey_scale: float = 1.0
 
     @property
     def center(self) -> np.ndarray:
@@ -46,16 +48,35 @@ def choose_heart(labels: np.ndarray, geometry: Geometry) -> HeartBox | None:
         labels: uint8 ``(z, y, x)``, 0 background.
         geometry: their grid.
     """
+    return next(iter(heart_candidates(labels, geometry, 1)), None)
+
+
+def heart_candidates(labels: np.ndarray, geometry: Geometry, most: int = 3) -> list[HeartBox]:
+    """At most ``most`` connected candidates among coarse labels that are large enough to be a heart, largest first.
+
+    Args:
+        labels: uint8 ``(z, y, x)``, 0 background.
+        geometry: their grid.
+    """
     from scipy.ndimage import generate_binary_structure, label
 
     pieces, count = label(labels > 0, generate_binary_structure(3, 3))
     if count == 0:
-        return None
+        return []
     sizes = np.bincount(pieces.ravel())[1:] * geometry.voxel_volume_ml
-    order = np.argsort(-sizes, kind="stable")
-    if sizes[order[0]] < MINIMUM_HEART_ML:
-        return None
-    chosen = pieces == order[0] + 1
+    order = [int(k) for k in np.argsort(-sizes, kind="stable")]
+    boxes = []
+    for k in order[:most]:
+        if sizes[k] >= MINIMUM_HEART_ML:
+            others = [float(sizes[j]) for j in order if j != k]
+            boxes.append(_box(pieces == k + 1, labels, geometry, float(sizes[k]), others))
+    return boxes
+
+
+def _box(
+    chosen: np.ndarray, labels: np.ndarray, geometry: Geometry, volume_ml: float, others_ml: list[float]
+) -> HeartBox:
+    """The candidate that ``chosen`` marks, of ``volume_ml``; the others have ``others_ml``."""
     index = np.argwhere(chosen)
     low = np.quantile(index, _TAIL, axis=0, method="lower") - 0.5
     high = np.quantile(index, 1 - _TAIL, axis=0, method="higher") + 0.5
@@ -63,8 +84,8 @@ def choose_heart(labels: np.ndarray, geometry: Geometry) -> HeartBox | None:
     return HeartBox(
         low=corners.min(0),
         high=corners.max(0),
-        volume_ml=float(sizes[order[0]]),
-        others_ml=tuple(float(sizes[k]) for k in order[1:]),
+        volume_ml=volume_ml,
+        others_ml=tuple(others_ml),
         labels=np.where(chosen, labels, 0).astype(np.uint8),
         geometry=geometry,
     )

@@ -48,7 +48,7 @@ class NetworkEntry:
 
 _OURS = "heartseg.networks."
 _CSFBU = _OURS + "csfbu_net.CSFBUNet"
-_DOCUMENT = "founding document of CSFBU-Net (docs/explanation/csfbu-net.md)"
+_DOCUMENT = "the founding document of CSFBU-Net"
 
 _ENTRIES = (
     NetworkEntry(
@@ -71,7 +71,7 @@ _ENTRIES = (
     NetworkEntry(
         "integrated-attention", _OURS + "integrated_attention.IntegratedAttentionNet",
         "scale features in the encoder, spatial attention on pooled keys and channel attention on every skip",
-        "founding document of the integrated-attention network",
+        "the founding document of the integrated-attention network",
     ),
     NetworkEntry("csfbu", _CSFBU, "inner-edge channels and attention feature fusion", _DOCUMENT,
                  {"edge": "inner", "fusion": True}),

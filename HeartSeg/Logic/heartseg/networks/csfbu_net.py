@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import ModelError
 from .attention import ChannelWeights, SpatialWeights
 from .blocks import ConvBlock, Operators, Shape, Sizes
 from .edge_channels import channels_for, region_logits
@@ -70,6 +71,21 @@ class CSFBUNet(UNet):
             return None
         stages = list(zip(shape.features, shape.kernels, strict=True))[:-1]
         return [AttentionFusion(ops, channels, kernel) for channels, kernel in reversed(stages)]
+
+    def stock_weights(self) -> dict[str, torch.Tensor]:
+        """The weights of the same network as nnU-Net's ``PlainConvUNet``; the ``head`` variant loses its edge channels.
+
+        Raises:
+            ModelError: there is no such network: the skips are fused, or regions need the edge channels.
+        """
+        if self.fusion or self.edge == "inner":
+            part = "attention fusion" if self.fusion else "inner-edge channels"
+            raise ModelError(
+                f"this CSFBU-Net has {part}, which no class of nnU-Net has: export one with fusion=False and "
+                "edge='head' or 'none', or predict where heartseg is installed"
+            )
+        weights = self.state_dict()
+        return {k: v[: self.num_classes].clone() if ".seg_layers." in k else v for k, v in weights.items()}
 
     def forward_training(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """The training channels, whatever the mode."""

@@ -1,6 +1,7 @@
-"""Files about a result: measurements (CSV), report (JSON), preview picture (PNG), and text for the terminal."""
+"""Files about a result: measurements (CSV), report (JSON and a page in HTML), preview picture (PNG), terminal text."""
 
 from .measurements import MeasurementRow, format_measurements, measurements_table, write_measurements
+from .page import write_page
 from .preview import write_preview
 from .report_json import format_findings, report_dict, write_report
 
@@ -11,6 +12,7 @@ __all__ = [
     "measurements_table",
     "report_dict",
     "write_measurements",
+    "write_page",
     "write_preview",
     "write_report",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 DPI = 150
 WIDTH_IN, HEIGHT_IN = 2000.01 / DPI, 1250.01 / DPI
 PIXEL_MM = 0.6
+_VIEW_IN = (880.01 / DPI, 656.01 / DPI)  # of a view alone, in the shape of its panel
 MARGIN_MM = 22.0
 BACKGROUND, PANEL, TEXT, MUTED = "#0e1116", "#161b22", "#e8ecf1", "#8b96a5"
 SEVERITY_COLORS = {Severity.ERROR: "#ff6b6b", Severity.WARNING: "#ffc857", Severity.INFO: "#7fb8e6"}
@@ -103,6 +105,48 @@ def write_preview(
     return findings
 
 
+def view_pictures(volume: Volume, result: Result, surfaces: Sequence[tuple[Structure, str | Path]]) -> dict[str, bytes]:
+    """The preview's views as pictures of their own (PNG, 880 x 656 pixels), for a page on white paper.
+
+    Args:
+        volume, result, surfaces: as for :func:`write_preview`.
+
+    Returns:
+        ``"axial"``, ``"coronal"``, ``"sagittal"`` (black around, as scans are) and ``"front"`` (on white).
+
+    Raises:
+        DependencyError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise DependencyError("pictures need matplotlib: pip install 'heartseg[app]'") from error
+    crop = crop_labels(result.labels, result.geometry)
+    center, low, high = _region(volume, crop)
+    window = display_window(volume, result, crop)
+    pictures: dict[str, bytes] = {}
+    for plane in PLANES:
+        figure = Figure(figsize=_VIEW_IN, dpi=DPI)
+        _draw_slice(_panel(figure, (0, 0, 1, 1)), plane, volume, result, crop, center, low, high, window)
+        pictures[plane.name] = _png(figure)
+    figure = Figure(figsize=_VIEW_IN, dpi=DPI)
+    axes = _panel(figure, (0, 0, 1, 1))
+    axes.set_facecolor("#ffffff")
+    picture, _ = _picture_3d(result, surfaces, (1.0, 1.0, 1.0))
+    _draw_3d(axes, picture, ink="#222222")
+    pictures["front"] = _png(figure)
+    return pictures
+
+
+def _png(figure: Any) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=DPI)
+    return stream.getvalue()
+
+
 def _region(volume: Volume, crop: LabelCrop | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where to cut (world LPS of the heart's centroid) and the world box to show, mm."""
     if crop is None:
@@ -129,7 +173,7 @@ def display_window(volume: Volume, result: Result, crop: LabelCrop | None) -> tu
     if blood and wall is not None and wall_sd is not None and max(blood) - wall > 0.5 * wall_sd:
         step = max(max(blood) - wall, 1.5 * wall_sd)  # noise and weak contrast need a window wider than the step
         low, high = max(low, wall - 1.5 * step), min(max(high, wall + step), wall + 1.8 * step)
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
+    return (low, high) if high > low else (low, low + 1.0)  # an even image is shown black
 
 
 def _panel(figure: Any, place: tuple[float, float, float, float]) -> Axes:
@@ -149,8 +193,7 @@ def _draw_slice(
 ) -> None:  # fmt: skip
     """Sample one world plane from scan and labels; grey image, contours, letters, scale bar."""
     # Grow the shorter side so that every panel is filled to its edges; what lies outside the scan stays black.
-    box = axes.get_position(original=True)
-    aspect = box.width * WIDTH_IN / (box.height * HEIGHT_IN)
+    aspect = _aspect(axes)
     middle = (low + high) / 2
     width, height = high[plane.across] - low[plane.across], high[plane.down] - low[plane.down]
     width, height = max(width, height * aspect), max(height, width / aspect)
@@ -222,12 +265,14 @@ def _annotate(axes: Axes, plane: _Plane, center: np.ndarray, columns: int, rows:
 
 
 def _picture_3d(
-    result: Result, surfaces: Sequence[tuple[Structure, str | Path]]
+    result: Result,
+    surfaces: Sequence[tuple[Structure, str | Path]],
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> tuple[np.ndarray | None, tuple[Finding, ...]]:
     """The 3D view: surfaces by VTK if there are any, else (or if that fails, with a finding) shaded labels."""
     findings: tuple[Finding, ...] = ()
     if surfaces:
-        picture, reason = render_surfaces(surfaces, (1460, 1088), (0.0, 0.0, 0.0))
+        picture, reason = render_surfaces(surfaces, (1460, 1088), background)
         if picture is not None:
             return picture, ()
         text = f"The preview's 3D view was shaded from the labels, because the surfaces could not be drawn: {reason}."
@@ -235,21 +280,27 @@ def _picture_3d(
     return shaded_projection(result.labels, result.geometry, result.structures), findings
 
 
-def _draw_3d(axes: Axes, picture: np.ndarray | None) -> None:
+def _aspect(axes: Axes) -> float:
+    """Width over height of a panel, in inches."""
+    box = axes.get_position(original=True)
+    width, height = axes.figure.get_size_inches()
+    return float(box.width * width / (box.height * height))
+
+
+def _draw_3d(axes: Axes, picture: np.ndarray | None, ink: str = TEXT) -> None:
     if picture is None:
         axes.text(0.5, 0.5, "no heart found", ha="center", va="center", color=MUTED, fontsize=14)
         return
     axes.imshow(picture, interpolation="bilinear", aspect="equal")
     axes.set_anchor("C")
     rows, columns = picture.shape[:2]
-    box = axes.get_position(original=True)
-    aspect = box.width * WIDTH_IN / (box.height * HEIGHT_IN)
+    aspect = _aspect(axes)
     pad = 1.0 if abs(columns / rows - aspect) < 0.02 else 1.06
     height = max(rows, columns / aspect) * pad
     width = height * aspect
     axes.set_xlim(columns / 2 - width / 2, columns / 2 + width / 2)
     axes.set_ylim(rows / 2 + height / 2, rows / 2 - height / 2)
-    style: dict[str, Any] = {"color": TEXT, "fontsize": 12, "fontweight": "bold", "transform": axes.transAxes}
+    style: dict[str, Any] = {"color": ink, "fontsize": 12, "fontweight": "bold", "transform": axes.transAxes}
     axes.text(0.015, 0.5, "R", ha="left", va="center", **style)
     axes.text(0.985, 0.5, "L", ha="right", va="center", **style)
     axes.text(0.015, 0.975, "3D, from the front", ha="left", va="top", color=MUTED, fontsize=9.5,

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..anatomy import KEYS, structure
 from ..errors import OutputError
-from ..result import Result
-from ..volume.types import Volume
-from . import host
 
-SEGMENTATION_FILE = "segmentation.seg.nrrd"
-SURFACE_FOLDER = "surfaces"
 SURFACE_FORMATS = ("STL", "PLY", "OBJ", "VTP")
 
 
@@ -85,49 +79,6 @@ def save_surfaces(segmentation_node: Any, folder: str | Path, format: str = "STL
         if not _writes(partial(_write_surface, _to_lps(segmentation_node, surface), path), path):
             raise OutputError(f"surface could not be written to '{path}': check free space and permissions")
         written[segment_id] = path
-    return written
-
-
-def write_scene_outputs(
-    volume: Volume, result: Result, folder: str | Path, segmentation: bool = True, surfaces: bool = True
-) -> dict[str, Path]:
-    """Write a result's segmentation node and surfaces without the application; no node stays in the scene.
-
-    The scan's voxels are not copied: its grid is enough.
-
-    Args:
-        volume: the scan, for its name and grid.
-        result: labels on that grid.
-        folder: existing folder; gets ``segmentation.seg.nrrd`` and ``surfaces/left_ventricle.stl`` and so on.
-        segmentation, surfaces: what to write.
-
-    Returns:
-        ``"segmentation"`` and the structures' keys -> file.
-
-    Raises:
-        DependencyError: if ``slicer-core`` is missing.
-        OutputError: if a file cannot be written.
-    """
-    from .nodes import add_grid_node
-    from .segmentation import fill_segmentation
-
-    if not (segmentation or surfaces):
-        return {}
-    folder = Path(folder)
-    _check_folder(folder)
-    host.start()
-    written: dict[str, Path] = {}
-    with _nodes_removed_afterwards():
-        node = fill_segmentation(result, add_grid_node(volume.geometry, volume.name))
-        if segmentation:
-            written["segmentation"] = save_segmentation(node, folder / SEGMENTATION_FILE)
-        if surfaces and result.labels.any():
-            target = folder / SURFACE_FOLDER
-            try:
-                target.mkdir(exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"folder '{target}' cannot be made: {error.strerror}") from error
-            written.update(save_surfaces(node, target))
     return written
 
 
@@ -205,20 +156,3 @@ def _write_surface(surface: Any, path: Path) -> bool:
     writer.SetInputData(surface)
     writer.SetFileName(str(path))
     return bool(writer.Write()) and writer.GetErrorCode() == 0
-
-
-@contextmanager
-def _nodes_removed_afterwards() -> Iterator[None]:
-    """Remove every node that is added to the scene inside the ``with`` block."""
-    import slicer
-
-    def present() -> list[Any]:
-        nodes = slicer.mrmlScene.GetNodes()
-        return [nodes.GetItemAsObject(i) for i in range(nodes.GetNumberOfItems())]
-
-    before = {node.GetID() for node in present()}
-    try:
-        yield
-    finally:
-        for node in reversed([n for n in present() if n.GetID() not in before]):
-            slicer.mrmlScene.RemoveNode(node)

@@ -212,7 +212,7 @@ def stop() -> None:
 
     app = slicer.app
     slicer.mrmlScene.Clear(1)
-    logics = [m.logic() for m in vars(slicer.modules).values() if hasattr(m, "logic")]
+    logics = [m.logic() for m in vars(slicer.modules).values() if isinstance(m, HostedModule)]
     with quiet_vtk():
         for logic in logics:
             if hasattr(logic, "SetMRMLScene"):

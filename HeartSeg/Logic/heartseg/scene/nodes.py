@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,17 @@ def volume_from_node(node: Any) -> Volume:
     Raises:
         InputError: if there is no node, it is no scalar volume, or it has no voxels or no usable geometry.
     """
+    return _finite(volume_view(node))
+
+
+def volume_view(node: Any) -> Volume:
+    """:func:`volume_from_node` without a look at the voxels: takes no time, whatever the scan's size.
+
+    For the main thread; :func:`owned_volume` does the rest on any other.
+
+    Raises:
+        InputError: as :func:`volume_from_node`.
+    """
     if node is None:
         raise InputError("no volume is chosen: load a CT or MR scan and choose it as input")
     name = node.GetName() or "volume"
@@ -42,8 +54,18 @@ def volume_from_node(node: Any) -> Volume:
     if components != 1:
         raise InputError(f"volume '{name}' has {components} values per voxel: choose a volume with one (no colour)")
     geometry = geometry_from_node(node)
-    array, findings = _voxels(image, geometry.shape, name)
-    return Volume(array, geometry, name, modality_of(node), _source(node), findings)
+    return Volume(_voxels(image, geometry.shape), geometry, name, modality_of(node), _source(node))
+
+
+def owned_volume(view: Volume) -> Volume:
+    """A copy of the scan that nobody else can change, with non-finite numbers replaced (and a finding). Any thread.
+
+    Raises:
+        InputError: no voxel has a finite value.
+    """
+    array = view.array.copy()
+    array.flags.writeable = False
+    return _finite(replace(view, array=array))
 
 
 def geometry_from_node(node: Any) -> Geometry:
@@ -70,22 +92,6 @@ def geometry_from_node(node: Any) -> Geometry:
     ox, oy, oz = (float(v) for v in affine[:3, 3])
     direction = tuple(float(v) for v in (affine[:3, :3] / spacing).ravel())
     return Geometry((k, j, i), (sx, sy, sz), (ox, oy, oz), direction)
-
-
-def add_grid_node(geometry: Geometry, name: str) -> Any:
-    """Add a ``vtkMRMLScalarVolumeNode`` that has a scan's grid and name but no voxels, so it costs no memory.
-
-    It can serve as reference geometry of segmentations; it cannot be shown.
-    """
-    import slicer
-    import vtk
-
-    image = vtk.vtkImageData()
-    image.SetDimensions(*geometry.size)
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    node.SetAndObserveImageData(image)
-    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(geometry.affine_ras))
-    return node
 
 
 def modality_of(node: Any) -> str:
@@ -120,21 +126,29 @@ def _source(node: Any) -> Source:
     return Source(path=str(Path(path)) if path else "", series_uid=uid)
 
 
-def _voxels(image: Any, shape: tuple[int, int, int], name: str) -> tuple[np.ndarray, tuple[Finding, ...]]:
-    """Read-only ``(k, j, i)`` view of the voxels; NaN and infinities are replaced in a copy, with a finding."""
+def _voxels(image: Any, shape: tuple[int, int, int]) -> np.ndarray:
+    """Read-only ``(k, j, i)`` view of the voxels; it keeps them alive when the node is deleted."""
     from vtk.util.numpy_support import vtk_to_numpy
 
     array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape)
-    findings: tuple[Finding, ...] = ()
-    if array.dtype.kind == "f":
-        finite = np.isfinite(array)
-        bad = int(array.size - np.count_nonzero(finite))
-        if bad == array.size:
-            raise InputError(f"volume '{name}' has no finite voxel value: load the scan again")
-        if bad:
-            lowest = array[finite].min()
-            array = np.where(finite, array, lowest)
-            message = f"{bad} voxels are NaN or infinite; they were read as the lowest value, {lowest:g}"
-            findings = (Finding("non-finite-voxels", Severity.WARNING, message, values={"voxels": bad}),)
     array.flags.writeable = False
-    return array, findings
+    return array
+
+
+def _finite(volume: Volume) -> Volume:
+    """The volume with NaN and infinities replaced by the lowest value, with a finding; itself if there are none."""
+    array = volume.array
+    if array.dtype.kind != "f":
+        return volume
+    finite = np.isfinite(array)
+    bad = int(array.size - np.count_nonzero(finite))
+    if bad == array.size:
+        raise InputError(f"volume '{volume.name}' has no finite voxel value: load the scan again")
+    if not bad:
+        return volume
+    lowest = array[finite].min()
+    replaced = np.where(finite, array, lowest)
+    replaced.flags.writeable = False
+    message = f"{bad} voxels are NaN or infinite; they were read as the lowest value, {lowest:g}"
+    found = Finding("non-finite-voxels", Severity.WARNING, message, values={"voxels": bad})
+    return replace(volume, array=replaced).with_findings(found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,32 @@ SURFACE_SMOOTHING = 0.5
 _OPACITY_2D_FILL = 0.4
 _MYOCARDIUM_OPACITY_3D = 0.5
 _MAX_ALGORITHM_NAME = 64  # DICOM's value representation LO
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A label map cut to the heart.
+
+    Attributes:
+        labels: uint8 ``(z, y, x)``, contiguous.
+        start: index ``(z, y, x)`` of its first voxel on the scan's grid.
+    """
+
+    labels: np.ndarray
+    start: tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSegments:
+    """What can be made of a result away from the main thread.
+
+    Attributes:
+        layer: the labels.
+        surfaces: structure key -> ``vtkPolyData`` in the scan's RAS, below any transform; none for absent structures.
+    """
+
+    layer: Layer
+    surfaces: Mapping[str, Any] = field(default_factory=dict)
 
 
 def fill_segmentation(result: Result, volume_node: Any, segmentation_node: Any = None) -> Any:
@@ -67,6 +95,178 @@ def fill_segmentation(result: Result, volume_node: Any, segmentation_node: Any =
             slicer.mrmlScene.RemoveNode(node)
         raise
     return node
+
+
+def enter_segments(
+    result: Result, prepared: PreparedSegments, volume_node: Any, segmentation_node: Any = None
+) -> Generator[str, None, tuple[Any, Replaced | None]]:
+    """:func:`fill_segmentation` in small steps, for a window that lives on: one segment per step.
+
+    The segments are collected in a hidden node; the chosen or a new node gets them in the last step, all at once and
+    without a copy of voxels or surfaces. Until then nothing that the user sees has changed; closing the generator, or
+    an error, removes the hidden node.
+
+    Args:
+        result: labels on the volume's grid.
+        prepared: its layer and surfaces.
+        volume_node, segmentation_node: as in :func:`fill_segmentation`.
+
+    Yields:
+        Key of the segment that was entered.
+
+    Returns:
+        The segmentation node, and what it held before (``None`` for a new node).
+
+    Raises:
+        InputError: if the volume's grid is no longer the result's, or a node has left the scene; at any step.
+    """
+    import slicer
+
+    _check_nodes(result, volume_node, segmentation_node)
+    scene = volume_node.GetScene()
+    hidden = slicer.vtkMRMLSegmentationNode()
+    hidden.SetName("HeartSeg result on its way")
+    hidden.SetHideFromEditors(1)
+    hidden.SetSaveWithScene(False)
+    scene.AddNode(hidden)
+    try:
+        yield from _collect(result, prepared, volume_node, hidden)
+        _check_nodes(result, volume_node, segmentation_node)
+        return _enter(hidden, volume_node, segmentation_node)
+    finally:
+        if hidden.GetScene() is not None:
+            scene.RemoveNode(hidden)
+
+
+def _enter(hidden: Any, volume_node: Any, segmentation_node: Any) -> tuple[Any, Replaced | None]:
+    """Move the collected segments into the chosen node, or into a new one; all of them, or nothing is changed."""
+    scene = volume_node.GetScene()
+    if segmentation_node is not None:
+        replaced = Replaced.of(segmentation_node)
+        try:
+            _move_segments(hidden.GetSegmentation(), segmentation_node.GetSegmentation())
+            _settle(segmentation_node, volume_node)
+        except BaseException:
+            replaced.restore()
+            raise
+        return segmentation_node, replaced
+    name = scene.GenerateUniqueName(f"{volume_node.GetName()} heart")
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    try:
+        _move_segments(hidden.GetSegmentation(), node.GetSegmentation())
+        _settle(node, volume_node)
+    except BaseException:
+        if node.GetDisplayNode() is not None:
+            scene.RemoveNode(node.GetDisplayNode())
+        scene.RemoveNode(node)
+        raise
+    return node, None
+
+
+def _collect(result: Result, prepared: PreparedSegments, volume_node: Any, hidden: Any) -> Generator[str, None, None]:
+    """Add the segments to a hidden node, one per step. They share one layer; surfaces come ready."""
+    import slicer
+
+    converter = slicer.vtkSegmentationConverter
+    binary, surface = converter.GetBinaryLabelmapRepresentationName(), converter.GetClosedSurfaceRepresentationName()
+    image = _oriented_image(prepared.layer, volume_node)
+    segmentation = hidden.GetSegmentation()
+    segmentation.SetSourceRepresentationName(binary)
+    segmentation.SetConversionParameter("Smoothing factor", str(SURFACE_SMOOTHING))
+    for structure in (s for s in STRUCTURES if s in result.structures or s.key in prepared.surfaces):
+        segment = _segment(structure, algorithm_name(result))
+        segment.AddRepresentation(binary, image)
+        if prepared.surfaces:
+            import vtk
+
+            segment.AddRepresentation(surface, prepared.surfaces.get(structure.key) or vtk.vtkPolyData())
+        if not segmentation.AddSegment(segment, structure.key):
+            raise RuntimeError(f"segment {structure.key} could not be added to the segmentation")
+        yield structure.key
+
+
+def _settle(node: Any, volume_node: Any) -> None:
+    """Tie the node to its volume: grid, transform, place in the hierarchy, look."""
+    node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+    _show(node)
+    _put_beside(node, volume_node)
+
+
+def _move_segments(source: Any, target: Any) -> None:
+    """Give ``target`` the very segments of ``source``; nothing is copied, and ``source`` is empty afterwards."""
+    segments = _segments_of(source)
+    source.RemoveAllSegments()
+    target.RemoveAllSegments()
+    target.SetSourceRepresentationName(source.GetSourceRepresentationName())
+    target.SetConversionParameter("Smoothing factor", str(SURFACE_SMOOTHING))
+    for segment_id, segment in segments:
+        if not target.AddSegment(segment, segment_id):
+            raise RuntimeError(f"segment {segment_id} could not be moved into the segmentation")
+
+
+def _segments_of(segmentation: Any) -> list[tuple[str, Any]]:
+    return [(key, segmentation.GetSegment(key)) for key in segmentation.GetSegmentIDs()]
+
+
+@dataclass(frozen=True, eq=False)
+class Replaced:
+    """What a segmentation node held before a run filled it: the segments themselves, not copies.
+
+    Attributes:
+        node: the ``vtkMRMLSegmentationNode``.
+        segments: segment ID and ``vtkSegment``, in order.
+        source: name of the source representation.
+        transform, reference: IDs of the transform above the node and of the reference volume, or ``None``.
+        attributes: the node's attributes.
+    """
+
+    node: Any
+    segments: tuple[tuple[str, Any], ...]
+    source: str
+    transform: str | None
+    reference: str | None
+    attributes: Mapping[str, str]
+
+    @classmethod
+    def of(cls, node: Any) -> Replaced:
+        """What the node holds now."""
+        segmentation = node.GetSegmentation()
+        names = node.GetAttributeNames() or ()
+        return cls(
+            node,
+            tuple(_segments_of(segmentation)),
+            segmentation.GetSourceRepresentationName(),
+            node.GetTransformNodeID(),
+            node.GetNodeReferenceID(_reference_role()),
+            {name: node.GetAttribute(name) for name in names},
+        )
+
+    def restore(self) -> None:
+        """Put it back.
+
+        Raises:
+            InputError: if the node has left the scene.
+        """
+        if self.node.GetScene() is None:
+            raise InputError("the segmentation has left the scene: there is nothing to put its earlier content into")
+        segmentation = self.node.GetSegmentation()
+        segmentation.RemoveAllSegments()
+        segmentation.SetSourceRepresentationName(self.source)
+        for segment_id, segment in self.segments:
+            segmentation.AddSegment(segment, segment_id)
+        self.node.SetAndObserveTransformNodeID(self.transform)
+        self.node.SetNodeReferenceID(_reference_role(), self.reference)
+        for name in self.node.GetAttributeNames() or ():
+            self.node.RemoveAttribute(name)
+        for name, value in self.attributes.items():
+            self.node.SetAttribute(name, value)
+
+
+def _reference_role() -> str:
+    import slicer
+
+    return slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
 
 
 def build_segmentation(result: Result, volume_node: Any) -> Any:
@@ -128,7 +328,15 @@ def _check_nodes(result: Result, volume_node: Any, segmentation_node: Any) -> No
 
 
 def _label_image(labels: np.ndarray, volume_node: Any) -> Any:
-    """Oriented image with the labels' bounding box as extent on the volume node's own index grid.
+    """:func:`_oriented_image` of the labels' bounding box."""
+    box = layer_box(labels)
+    return _oriented_image(
+        Layer(np.ascontiguousarray(labels[box]), (box[0].start, box[1].start, box[2].start)), volume_node
+    )
+
+
+def _oriented_image(layer: Layer, volume_node: Any) -> Any:
+    """Oriented image with the layer's box as extent on the volume node's own index grid.
 
     The grid stays the volume's, so that nothing is ever resampled; only the extent is cut.
     """
@@ -136,12 +344,11 @@ def _label_image(labels: np.ndarray, volume_node: Any) -> Any:
     import vtk
     from vtk.util.numpy_support import vtk_to_numpy
 
-    z, y, x = box = layer_box(labels)
+    (z, y, x), (depth, height, width) = layer.start, layer.labels.shape
     image = slicer.vtkOrientedImageData()
-    image.SetExtent(x.start, x.stop - 1, y.start, y.stop - 1, z.start, z.stop - 1)
+    image.SetExtent(x, x + width - 1, y, y + height - 1, z, z + depth - 1)
     image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
-    cut = labels[box]
-    vtk_to_numpy(image.GetPointData().GetScalars()).reshape(cut.shape)[:] = cut
+    vtk_to_numpy(image.GetPointData().GetScalars()).reshape(layer.labels.shape)[:] = layer.labels
     matrix = vtk.vtkMatrix4x4()
     volume_node.GetIJKToRASMatrix(matrix)
     image.SetImageToWorldMatrix(matrix)

@@ -147,8 +147,9 @@ def make_scenes(
 ) -> None:
     """Write scenes that are not there yet; scene i is of subject i modulo the list, with seed i.
 
-    With ``heartless`` they are bodies without a heart, and only ``numbers`` counts. Every ``thorax_every``-th is a drawn thorax (0: none). Several processes may share the folder: a scene is taken by
-    making its ``.lock`` file, and a lock without a scene (of a process that was killed) is overridden after 10 minutes.
+    With ``heartless`` they are bodies without a heart, and only ``numbers`` counts. Every ``thorax_every``-th is a
+    drawn thorax (0: none). Several processes may share the folder: a scene is taken by making its ``.lock``
+    file, and a lock without a scene (of a process that was killed) is overridden after 10 minutes.
     """
     out.mkdir(parents=True, exist_ok=True)
     for i in numbers:

@@ -108,9 +108,7 @@ def prepare_scenes(args: argparse.Namespace, workers: int, until: float) -> bool
     jobs: list[SceneJob] = []
     first = args.seed * 1_000_000
     jobs += [SceneJob(out / "scenes", first + i, without=without) for i in range(args.scenes)]
-    jobs += [
-        SceneJob(out / "validation", VALIDATION_FIRST + i, VALIDATION_SUBJECTS, 4) for i in range(N_VALIDATION)
-    ]
+    jobs += [SceneJob(out / "validation", VALIDATION_FIRST + i, VALIDATION_SUBJECTS, 4) for i in range(N_VALIDATION)]
     jobs += [SceneJob(out / "scenes", first + i, heartless=True) for i in range(args.heartless)]
     missing = [job for job in jobs if not job.file(".json").exists()]
     if not missing:
@@ -170,7 +168,8 @@ def _train(stage: Stage, args: argparse.Namespace, device: str, workers: int, un
         stage = replace(stage, learning_rate=stage.learning_rate * START_FROM_RATE)
     recipe = Recipe(
         steps=steps, seed=args.seed, device=device, workers=0 if gpu else min(1, workers),
-        ema=min(0.998, 1 - 8 / max(steps, 16)), save_every=120.0, without=tuple(sorted(set(args.without) - set(ANATOMY_PARTS))),
+        ema=min(0.998, 1 - 8 / max(steps, 16)), save_every=120.0,
+        without=tuple(sorted(set(args.without) - set(ANATOMY_PARTS))),
     )  # fmt: skip
     trainer = Trainer(stage, args.out / "scenes", args.out / stage.name, recipe, args.out / "validation")
     if trainer.resume():

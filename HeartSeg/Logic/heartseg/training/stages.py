@@ -49,7 +49,9 @@ FINDER = Stage(
     "finder", 6.0, 64, (8, 16, 32, 64, 128), (("trunk", 0.85), ("heartless", 0.15)), draw_finder_view,
     learning_rate=8e-3, heart_weight=6.0,
 )  # fmt: skip
-FINE = Stage("fine", 2.0, 96, (16, 32, 64, 128, 256), (("trunk", 0.6), ("thorax", 0.4)), draw_fine_view)
+FINE = Stage(
+    "fine", 2.0, 96, (16, 32, 64, 128, 256), (("trunk", 0.51), ("thorax", 0.34), ("heartless", 0.15)), draw_fine_view
+)
 FINE_FULL = replace(FINE, spacing=1.5, patch=128)
 SIZES = {"small": (FINDER, FINE), "full": (FINDER, FINE_FULL)}
 """Finder and fine network: what hours of CPU can train, and what a GPU can."""

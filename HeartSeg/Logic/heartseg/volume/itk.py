@@ -6,10 +6,12 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..errors import OutputError
 from .geometry import Geometry
 
 if TYPE_CHECKING:
@@ -84,3 +86,21 @@ def image_of(array: np.ndarray, geometry: Geometry) -> sitk.Image:
     image.SetOrigin(geometry.origin)
     image.SetDirection(geometry.direction)
     return image
+
+
+def write_picture(pixels: np.ndarray, path: Path) -> Path:
+    """Write a grey picture, uint8 (rows, columns), as PNG: under a temporary name first, then whole.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    import SimpleITK as sitk
+
+    part = path.with_name(f".{path.stem}-part.png")
+    try:
+        sitk.WriteImage(sitk.GetImageFromArray(np.ascontiguousarray(pixels, np.uint8)), str(part))
+        part.replace(path)
+    except (RuntimeError, OSError) as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"picture '{path}' cannot be written: {reason(error)}; free some space") from error
+    return path

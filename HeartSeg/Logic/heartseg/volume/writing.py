@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,16 @@ log = logging.getLogger(__name__)
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
-def write_labels(labels: np.ndarray, geometry: Geometry, path: str | Path) -> Path:
+def write_labels(
+    labels: np.ndarray, geometry: Geometry, path: str | Path, fields: Mapping[str, str] | None = None
+) -> Path:
     """Write a label map as compressed NIfTI (``.nii.gz``), NRRD or MHA, as the suffix says.
 
     Args:
         labels: uint8 ``(z, y, x)``.
         geometry: grid of the labels, that of the scan; kept within 1e-4 mm (NIfTI stores 32-bit floats).
         path: file to write; an existing one is replaced, whole or not at all.
+        fields: names and values for the header, each on one line; only NRRD keeps them all.
 
     Returns:
         The path.
@@ -41,15 +45,15 @@ def write_labels(labels: np.ndarray, geometry: Geometry, path: str | Path) -> Pa
     """
     if labels.dtype != np.uint8:
         raise ValueError(f"labels are {labels.dtype}: uint8 is needed")
-    return _write(labels, geometry, Path(path))
+    return _write(labels, geometry, Path(path), fields or {})
 
 
 def write_volume(volume: Volume, path: str | Path) -> Path:
     """Write a scan in its stored dtype; see :func:`write_labels` for formats and errors."""
-    return _write(volume.array, volume.geometry, Path(path))
+    return _write(volume.array, volume.geometry, Path(path), {})
 
 
-def _write(array: np.ndarray, geometry: Geometry, path: Path) -> Path:
+def _write(array: np.ndarray, geometry: Geometry, path: Path, fields: Mapping[str, str]) -> Path:
     if tuple(array.shape) != tuple(geometry.shape):
         raise ValueError(f"array shape {array.shape} differs from the geometry's {geometry.shape}")
     suffix = image_suffix(path)
@@ -66,7 +70,7 @@ def _write(array: np.ndarray, geometry: Geometry, path: Path) -> Path:
     os.close(handle)
     temporary = Path(name)
     try:
-        _write_checked(array, geometry, temporary, path)
+        _write_checked(array, geometry, temporary, path, fields)
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private
         temporary.replace(path)
     except OSError as error:
@@ -77,10 +81,14 @@ def _write(array: np.ndarray, geometry: Geometry, path: Path) -> Path:
     return path
 
 
-def _write_checked(array: np.ndarray, geometry: Geometry, temporary: Path, path: Path) -> None:
+def _write_checked(
+    array: np.ndarray, geometry: Geometry, temporary: Path, path: Path, fields: Mapping[str, str]
+) -> None:
     import SimpleITK as sitk
 
     image = itk.image_of(np.ascontiguousarray(array), geometry)
+    for name, value in fields.items():
+        image.SetMetaData(name, value)
     try:
         with itk.quiet():
             sitk.WriteImage(image, str(temporary), True)

@@ -152,6 +152,9 @@ def parameterNodeWrapper(wrapped: type) -> type:
         for field in fields.values():
             if not field.is_stored(parameterNode):
                 field.write(parameterNode, field.default)
+            elif not field.is_node:
+                for validator in field.validators:
+                    validator.validate(field.read(parameterNode))
 
     def default(self: Any, name: str) -> Any:
         return fields[name].default

@@ -73,9 +73,9 @@ class ScriptedLoadableModuleLogic:
         self.isSingletonParameterNode = True
 
     def getParameterNode(self) -> Any:
-        """The module's ``vtkMRMLScriptedModuleNode`` in the scene, made if there is none."""
+        """The module's first ``vtkMRMLScriptedModuleNode`` in the scene, made if there is none."""
         found = self.getAllParameterNodes()
-        return found[0] if found and self.isSingletonParameterNode else self.createParameterNode()
+        return found[0] if found else self.createParameterNode()
 
     def getAllParameterNodes(self) -> list[Any]:
         import slicer

@@ -9,9 +9,9 @@ import numpy as np
 
 from ...anatomy import KEYS, structure
 from ...errors import HeartSegError, InputError
-from ...evaluation.label_maps import LabelMap
 from ...progress import Reporter
 from ...volume.geometry import Geometry
+from ...volume.label_maps import LabelMap
 from ...volume.reading import read_volume
 from ...volume.types import Volume
 from .datasets import Case, Listing

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...evaluation.label_maps import stem_of
 from ...volume.headers import image_suffix
+from ...volume.label_maps import stem_of
 
 FOLDER_PAIRS = (("images", "labels"), ("imagesTr", "labelsTr"), ("image", "label"))
 """Names of two folders whose files belong together."""

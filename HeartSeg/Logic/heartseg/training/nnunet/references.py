@@ -11,11 +11,11 @@ import numpy as np
 
 from ...anatomy import structure
 from ...errors import InputError
-from ...evaluation.label_maps import LABEL_SETS, LabelMap, as_label_map, read_whole_numbers, structure_of_segment
 from ...volume import itk
 from ...volume.checks import check_path
 from ...volume.geometry import Geometry
 from ...volume.headers import read_header
+from ...volume.label_maps import LABEL_SETS, LabelMap, as_label_map, read_whole_numbers, structure_of_segment
 
 MMWHS_LABELS: dict[int, str] = {**LABEL_SETS["mmwhs"], 421: "LA"}
 """MM-WHS label value -> structure key. 421 is a slip in some of the data set's files and means 420, the left atrium."""

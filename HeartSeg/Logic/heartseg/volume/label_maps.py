@@ -12,11 +12,11 @@ import numpy as np
 
 from ..anatomy import KEYS, STRUCTURES, Structure, match_name, structure
 from ..errors import InputError, SettingsError
-from ..volume import itk
-from ..volume.checks import SHEAR_LIMIT_DEG, check_path, check_spacing, shear_degrees
-from ..volume.geometry import Geometry
-from ..volume.headers import FORMATS, Header, check_data, image_suffix, read_header, stem
-from ..volume.types import Volume
+from . import itk
+from .checks import SHEAR_LIMIT_DEG, check_path, check_spacing, shear_degrees
+from .geometry import Geometry
+from .headers import FORMATS, Header, check_data, image_suffix, read_header, stem
+from .types import Volume
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -1,0 +1,127 @@
+"""``heartseg export``: a result or a segmentation in the formats of other programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from ..errors import SettingsError
+from ..export import (
+    COORDINATES,
+    DEFAULT_FORMATS,
+    FORMATS,
+    WALL_LIMITS_MM,
+    WALL_MM,
+    ExportOptions,
+    check_export,
+    open_subject,
+    write_export,
+)
+from ..export.surfaces import SMOOTHING
+from ..models.labels import parse_label_map
+from ..progress import Reporter
+from ..volume.label_maps import LABEL_SETS
+from .exits import EXIT_OK, stop_token, warn
+from .progress import ProgressBar
+from .segment import parse_formats, parse_frame
+
+_FORMAT_LINES = "\n".join(f"  {name:<11}{text}" for name, text in FORMATS.items())
+
+_DESCRIPTION = f"""\
+Write a segmentation in the formats of other programs, into one folder that appears whole or not at all.
+
+SOURCE is a folder that 'heartseg segment' wrote, or a segmentation: a label map (NIfTI, NRRD, MHA/MHD) or Slicer's
+.seg.nrrd, also after edits, which is then measured and checked anew. Pictures, intensities and DICOM SEG need the scan:
+a result's report names it, for a segmentation give --scan.
+
+Formats:
+{_FORMAT_LINES}
+
+Besides, export.json says what was written, from what, and what was counted on the surfaces."""
+
+_EXAMPLES = """\
+examples:
+  heartseg export out/scan -o out/export
+  heartseg export out/scan -o out/mesh --format ply,obj --coordinates RAS --smoothing 0.3
+  heartseg export out/scan -o out/print --format print --wall 1.5
+  heartseg export out/scan -o out/dicom --format dicom-seg --scan dicom_folder --series 3
+  heartseg export edited.seg.nrrd -o out/edited --format csv,html --scan scan.nii.gz --modality CT
+
+exit codes:
+  0    done
+  2    bad input or setting; one line on standard error says which, and nothing was written
+  130  stopped with Ctrl-C or SIGTERM; nothing half-written is left"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "export",
+        help="surfaces, 3D-print set, DICOM SEG, report page of a segmentation",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="result folder, label map or .seg.nrrd")
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for the export")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export in the output folder")
+    parser.add_argument(
+        "--format", metavar="LIST",
+        help=f"what to write, of {','.join(FORMATS)} (default: {','.join(DEFAULT_FORMATS)})",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print export.json on standard output")
+    how = parser.add_argument_group("surfaces and print set")
+    how.add_argument(
+        "--coordinates", metavar="AXES", default="LPS", help=f"world axes, {' or '.join(COORDINATES)} (default: LPS)"
+    )
+    how.add_argument(
+        "--smoothing", metavar="F", type=float, default=SMOOTHING,
+        help=f"of the surfaces, 0 (none) to 1 (default: {SMOOTHING:g}, as in 3D Slicer)",
+    )  # fmt: skip
+    low, high = WALL_LIMITS_MM
+    how.add_argument(
+        "--wall", metavar="MM", type=float, default=WALL_MM,
+        help=f"thickness of the printed blood pool's wall, {low:g} to {high:g} mm (default: {WALL_MM:g})",
+    )  # fmt: skip
+    scan = parser.add_argument_group("the scan")
+    scan.add_argument("--scan", metavar="PATH", type=Path, help="the scan that was segmented, file or DICOM folder")
+    scan.add_argument("--series", metavar="UID|NUMBER", help="which series of a DICOM folder")
+    scan.add_argument("--frame", metavar="N", help="which frame of a time series, from 0")
+    scan.add_argument("--modality", choices=("CT", "MR"), help="if the file does not say")
+    scan.add_argument(
+        "--labels",
+        metavar="MAP",
+        help='label values of a label map, e.g. "1=RV,2=MYO,3=LV", or mmwhs',
+    )
+    parser.set_defaults(run=run_export)
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Open, write, and say what was written; returns the exit code."""
+    options = ExportOptions(args.coordinates, args.smoothing, args.wall).check()
+    formats, frame = parse_formats(args.format), parse_frame(args.frame)
+    if isinstance(frame, str):
+        raise SettingsError("frame 'all' cannot be exported at once: give the number of one frame")
+    labels = None
+    if args.labels is not None:
+        labels = LABEL_SETS.get(args.labels.strip().lower()) or parse_label_map(args.labels)
+    check_export(args.output, formats, args.overwrite)
+    with ProgressBar() as bar:
+        reporter = Reporter(bar, stop_token())
+        with reporter.stage("read"):
+            subject = open_subject(
+                args.source, args.scan, series=args.series, frame=frame, modality=args.modality, labels=labels
+            )
+        content = write_export(subject, args.output, formats, options, args.overwrite, reporter)
+    for notice in content["notices"]:
+        warn(f"note: {notice}")
+    if args.json:
+        print(json.dumps(content, indent=2, default=str))
+        return EXIT_OK
+    for name, why in content["skipped"].items():
+        print(f"not written: {name} ({why})")
+    for name, part in ((content["print"] or {}).get("parts") or {}).items():
+        print(f"print/{name}: watertight, {part['volume_ml']:.1f} mL of material")
+    print(f"written to {args.output}: {', '.join(content['files'])}")
+    return EXIT_OK

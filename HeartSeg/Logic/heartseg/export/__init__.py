@@ -1,0 +1,40 @@
+"""A segmentation in the formats of other programs: surfaces, a set for 3D printing, DICOM SEG, a page to print.
+
+Runs without Slicer and on any thread; VTK, matplotlib and highdicom are imported where they are used.
+"""
+
+from .folder import DEFAULT_FORMATS, EXPORT_FILE, EXPORT_FOLDER, check_export, possible_formats, write_export
+from .formats import FILES, FORMATS, ExportOptions, Written, check_formats, missing_package, write_formats
+from .printing import WALL_LIMITS_MM, WALL_MM, print_parts, write_print_set
+from .solidity import Solidity, check_solidity
+from .subject import Subject, measured, open_subject, subject_of
+from .surfaces import COORDINATES, Mesh, closed_surface
+
+__all__ = [
+    "COORDINATES",
+    "DEFAULT_FORMATS",
+    "EXPORT_FILE",
+    "EXPORT_FOLDER",
+    "FILES",
+    "FORMATS",
+    "WALL_LIMITS_MM",
+    "WALL_MM",
+    "ExportOptions",
+    "Mesh",
+    "Solidity",
+    "Subject",
+    "Written",
+    "check_export",
+    "check_formats",
+    "check_solidity",
+    "closed_surface",
+    "measured",
+    "missing_package",
+    "open_subject",
+    "possible_formats",
+    "print_parts",
+    "subject_of",
+    "write_export",
+    "write_formats",
+    "write_print_set",
+]

@@ -1,0 +1,105 @@
+"""One export, one folder: everything that was asked for, or nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import OutputError
+from ..progress import Reporter
+from ..staging import FolderKind, check_folder, staged_folder
+from .formats import FILES, FORMATS, ExportOptions, Written, check_formats, missing_package, write_formats
+from .subject import Subject
+
+EXPORT_FILE = "export.json"
+EXPORT_FOLDER = FolderKind("an export of HeartSeg", (*FILES, EXPORT_FILE), EXPORT_FILE)
+
+DEFAULT_FORMATS = ("seg", "labels", "stl", "csv", "html")
+"""What is exported if nothing is asked for by name: what everyone can open, and what only takes seconds."""
+
+
+def check_export(folder: str | Path, formats: Sequence[str] | None, overwrite: bool = False) -> Path:
+    """Make sure that an export could be written, before anything is read.
+
+    Raises:
+        OutputError: a format is unknown, or the folder cannot be used (see :func:`heartseg.staging.check_folder`).
+        DependencyError: a format that was asked for by name needs a package that is not installed.
+    """
+    if formats is not None and not formats:
+        raise OutputError(f"no format is chosen: choose from {', '.join(FORMATS)}")
+    check_formats(formats)
+    return check_folder(folder, EXPORT_FOLDER, overwrite)
+
+
+def write_export(
+    subject: Subject,
+    folder: str | Path,
+    formats: Sequence[str] | None = None,
+    options: ExportOptions | None = None,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+    made: Mapping[str, Path] | None = None,
+) -> dict[str, Any]:
+    """Write a segmentation into a new folder in the formats of other programs.
+
+    Args:
+        subject: from :func:`open_subject` or :func:`subject_of`.
+        folder: created; must be empty or absent unless ``overwrite``, which replaces an earlier export.
+        formats: keys of :data:`~heartseg.export.FORMATS`; ``None`` takes :data:`DEFAULT_FORMATS`, without those whose
+            package is missing.
+        options: coordinates, smoothing, wall of the print set.
+        reporter: progress and cancel.
+        made: single-file formats that somebody else has written, format -> file: copied in instead of written.
+
+    Returns:
+        What ``export.json`` holds: files, formats that were skipped, options, counts on the surfaces, provenance.
+
+    Raises:
+        OutputError: the folder cannot be used, the disk is full, or a format needs what is not there; nothing is left
+            behind and an earlier export stays.
+        DependencyError: a format that was asked for by name needs a package that is not installed.
+        SettingsError: an option is outside its limits.
+        Cancelled: the user asked to stop; nothing is left behind.
+    """
+    options = (options or ExportOptions()).check()
+    made = made or {}
+    chosen = tuple(name for name in (DEFAULT_FORMATS if formats is None else formats) if name not in made)
+    folder = check_export(folder, chosen if formats is not None and chosen else None, overwrite)
+    with staged_folder(folder, EXPORT_FOLDER, overwrite) as stage:
+        written = write_formats(subject, stage, chosen, options, strict=formats is not None, reporter=reporter)
+        for name, file in made.items():
+            shutil.copyfile(file, stage / FORMATS[name].partition(":")[0])
+        content = _content(subject, stage, options, written)
+        text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
+        (stage / EXPORT_FILE).write_text(text + "\n", encoding="utf-8")
+    return content
+
+
+def _content(subject: Subject, stage: Path, options: ExportOptions, written: Written) -> dict[str, Any]:
+    result = subject.result
+    files = sorted(p.relative_to(stage).as_posix() for p in stage.rglob("*") if p.is_file())
+    return {
+        "schema": {"name": "heartseg-export", "version": 1},
+        "use": "research only; not a medical device",
+        "heartseg": __version__,
+        "exported": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "name": subject.name,
+        "files": [*files, EXPORT_FILE],
+        "skipped": written.skipped,
+        "coordinates": options.coordinates.upper(),
+        "notices": list(subject.notices),
+        "structures": [s.key for s in result.structures],
+        "surfaces": written.facts.get("surfaces"),
+        "print": written.facts.get("print"),
+        "provenance": result.provenance,
+    }
+
+
+def possible_formats() -> tuple[str, ...]:
+    """The formats that the packages on this machine allow."""
+    return tuple(name for name in FORMATS if not missing_package(name))

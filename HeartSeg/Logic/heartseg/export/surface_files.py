@@ -1,0 +1,148 @@
+"""Meshes to STL, PLY and OBJ files, written by numpy: a full disk raises, which VTK's writers do not notice always."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..anatomy import Structure
+from ..errors import InputError
+from .surfaces import Mesh
+
+SURFACE_FORMATS = ("stl", "ply", "obj")
+
+_STL_TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+_ROWS = 100_000  # lines of text that are made at once
+
+Color = tuple[int, int, int]
+
+
+def file_stem(structure: Structure) -> str:
+    """``left_ventricle``: the structure's name in plain characters."""
+    return re.sub(r"[^a-z0-9]+", "_", structure.name.lower()).strip("_")
+
+
+def write_surface(mesh: Mesh, path: Path, coordinates: str, name: str, color: Color) -> Path:
+    """Write a mesh as its file's suffix says: ``.stl``, ``.ply`` or ``.obj`` (with an ``.mtl`` beside it).
+
+    Args:
+        mesh: in world LPS mm.
+        path: file to write.
+        coordinates: ``"LPS"`` or ``"RAS"``; the file says which, in the words that 3D Slicer looks for.
+        name: of the object, for OBJ.
+        color: red, green, blue, 0-255; STL has none.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written to.
+    """
+    turned = mesh.in_coordinates(coordinates)
+    _WRITERS[path.suffix](turned, path, coordinates.upper(), name, color)
+    return path
+
+
+def _write_stl(mesh: Mesh, path: Path, coordinates: str, name: str, color: Color) -> None:
+    """Binary STL: 80 bytes of header, the count, 50 bytes a triangle."""
+    triangles = np.zeros(len(mesh), _STL_TRIANGLE)
+    corners = mesh.points.astype("<f4")[mesh.triangles]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    length = np.linalg.norm(normal, axis=1, keepdims=True)
+    triangles["normal"] = np.divide(normal, length, out=np.zeros_like(normal), where=length > 0)
+    triangles["corners"] = corners
+    with path.open("wb") as file:
+        file.write(f"HeartSeg SPACE={coordinates}".encode("ascii").ljust(80))
+        file.write(np.uint32(len(mesh)).astype("<u4").tobytes())
+        file.write(triangles.tobytes())
+
+
+def _write_ply(mesh: Mesh, path: Path, coordinates: str, name: str, color: Color) -> None:
+    """Binary PLY with a colour at every vertex."""
+    vertices = np.zeros(len(mesh.points), [("xyz", "<f4", 3), ("rgb", "u1", 3)])
+    vertices["xyz"], vertices["rgb"] = mesh.points, color
+    faces = np.zeros(len(mesh), [("count", "u1"), ("corners", "<i4", 3)])
+    faces["count"], faces["corners"] = 3, mesh.triangles
+    head = [
+        "ply", "format binary_little_endian 1.0", f"comment SPACE={coordinates}", f"comment {_plain(name)}",
+        "comment millimetres", f"element vertex {len(vertices)}", *(f"property float {axis}" for axis in "xyz"),
+        *(f"property uchar {part}" for part in ("red", "green", "blue")), f"element face {len(faces)}",
+        "property list uchar int vertex_indices", "end_header",
+    ]  # fmt: skip
+    with path.open("wb") as file:
+        file.write(("\n".join(head) + "\n").encode("ascii"))
+        file.write(vertices.tobytes())
+        file.write(faces.tobytes())
+
+
+def _write_obj(mesh: Mesh, path: Path, coordinates: str, name: str, color: Color) -> None:
+    """OBJ with the colour in a material file of the same name, and again at every vertex for programs without them."""
+    shade = " ".join(f"{c / 255:.4f}" for c in color)
+    material = path.with_suffix(".mtl")
+    material.write_text(f"newmtl {path.stem}\nKa {shade}\nKd {shade}\nKs 0.1 0.1 0.1\nillum 2\n", encoding="ascii")
+    with path.open("w", encoding="ascii", newline="\n") as file:
+        file.write(f"# SPACE={coordinates}\n# HeartSeg, millimetres\nmtllib {material.name}\no {_plain(name)}\n")
+        for part in _parts(mesh.points):
+            file.write("".join(f"v {x:.5f} {y:.5f} {z:.5f} {shade}\n" for x, y, z in part.tolist()))
+        file.write(f"usemtl {path.stem}\n")
+        for part in _parts(mesh.triangles + 1):
+            file.write("".join(f"f {a} {b} {c}\n" for a, b, c in part.tolist()))
+
+
+_WRITERS: dict[str, Callable[[Mesh, Path, str, str, Color], None]] = {
+    ".stl": _write_stl,
+    ".ply": _write_ply,
+    ".obj": _write_obj,
+}
+
+
+def _parts(rows: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), _ROWS):
+        yield rows[start : start + _ROWS]
+
+
+def _plain(text: str) -> str:
+    return text.encode("ascii", "replace").decode("ascii").replace("\n", " ")
+
+
+def read_stl(path: Path) -> Mesh:
+    """A binary STL file as it was written: 32-bit coordinates, equal ones made one point.
+
+    Raises:
+        InputError: it is no binary STL file, or it is cut short.
+    """
+    content = path.read_bytes()
+    count = int.from_bytes(content[80:84], "little") if len(content) >= 84 else -1
+    if len(content) != 84 + _STL_TRIANGLE.itemsize * count:
+        raise InputError(f"{path.name!r} is no whole binary STL file: write it again")
+    corners = np.frombuffer(content, _STL_TRIANGLE, count, 84)["corners"].reshape(-1, 3)
+    order = np.lexsort(corners.T)
+    ordered = corners[order]
+    new = np.any(np.diff(ordered, axis=0, prepend=np.nan) != 0, axis=1)  # sorted: equal points lie side by side
+    index = np.empty(len(order), np.int64)
+    index[order] = np.cumsum(new) - 1
+    return Mesh(ordered[new].astype(float), index.reshape(-1, 3))
+
+
+def write_surfaces(
+    meshes: Sequence[tuple[Structure, Mesh]], folder: Path, formats: Sequence[str], coordinates: str = "LPS"
+) -> dict[str, dict[str, Path]]:
+    """Write every structure's surface in every format.
+
+    Args:
+        meshes: in world LPS mm.
+        folder: made if it does not exist.
+        formats: of :data:`SURFACE_FORMATS`.
+        coordinates: ``"LPS"`` or ``"RAS"``.
+
+    Returns:
+        Format -> structure's key -> file, ``left_ventricle.stl`` and so on.
+    """
+    written: dict[str, dict[str, Path]] = {kind: {} for kind in formats}
+    if meshes:
+        folder.mkdir(exist_ok=True)
+    for structure, mesh in meshes:
+        for kind in formats:
+            path = folder / f"{file_stem(structure)}.{kind}"
+            written[kind][structure.key] = write_surface(mesh, path, coordinates, structure.name, structure.color)
+    return written

@@ -1,0 +1,112 @@
+"""What a run would be computed on, told before torch is loaded: that takes seconds, and the user has not pressed yet.
+
+Read from torch's version file and asked of ``nvidia-smi``; once torch is loaded, torch itself is asked. On the worker.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+REFERENCE_GFLOP_PER_S = 45.0
+"""Single-precision matrix product on one core of the machine on which :data:`REFERENCE_SECONDS` was measured."""
+
+REFERENCE_SECONDS = 9.0
+"""A run of the default model there, from click to result, model cold (one core, the shipped sample scan)."""
+
+
+@dataclass(frozen=True)
+class DeviceReport:
+    """Where a run would be computed.
+
+    Attributes:
+        kind: ``"cuda"``, ``"mps"``, ``"cpu"``, or ``""`` while torch is not installed.
+        name: of the card, or of the processor.
+        free_bytes, total_bytes: the card's memory, ``None`` where it does not matter or is not known.
+        why: why it is not a graphics card, where one would be expected; else ``""``.
+        cpu_factor: how much slower than the reference machine this processor is, ``None`` where it does not matter.
+    """
+
+    kind: str
+    name: str = ""
+    free_bytes: int | None = None
+    total_bytes: int | None = None
+    why: str = ""
+    cpu_factor: float | None = None
+
+
+def look_at_device(wish: str = "auto") -> DeviceReport:
+    """Where a run with this setting would be computed. Never raises; takes a second at most."""
+    if importlib.util.find_spec("torch") is None:
+        return DeviceReport("", why="torch is not installed yet")
+    kind = wish.split(":")[0]
+    if kind in ("auto", "cuda"):
+        build = cuda_build()
+        cards = _cards() if build or kind == "auto" else []
+        if build and cards:
+            return cards[min(int(wish.partition(":")[2] or 0), len(cards) - 1)]
+        if cards:
+            return _processor(f"{cards[0].name} is there, but this torch was built without CUDA")
+        if kind == "cuda":
+            return _processor("no NVIDIA card was found")
+    if kind in ("auto", "mps") and sys.platform == "darwin" and platform.machine() == "arm64":
+        return DeviceReport("mps", "Apple graphics")
+    return _processor("")
+
+
+def cuda_build() -> str:
+    """The CUDA version this torch was built for, from its version file; ``""`` for none."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or not spec.origin:
+        return ""
+    try:
+        text = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    found = re.search(r"^cuda\s*(?::[^=]*)?=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def _cards() -> list[DeviceReport]:
+    """NVIDIA cards as ``nvidia-smi`` lists them."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.free,memory.total", "--format=csv,noheader,nounits"]
+    hidden = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True, creationflags=hidden)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return parse_cards(answer.stdout)
+
+
+def parse_cards(text: str) -> list[DeviceReport]:
+    """Cards in the answer of ``nvidia-smi``: name, free and total memory in MiB, a line each."""
+    cards = []
+    for line in text.splitlines():
+        parts = [part.strip() for part in line.rsplit(",", 2)]
+        if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit():
+            cards.append(DeviceReport("cuda", parts[0], int(parts[1]) << 20, int(parts[2]) << 20))
+    return cards
+
+
+def _processor(why: str) -> DeviceReport:
+    return DeviceReport("cpu", platform.processor() or platform.machine(), why=why, cpu_factor=cpu_factor())
+
+
+def cpu_factor() -> float:
+    """How many times longer than on the reference machine a network takes here, by a matrix product (20 ms)."""
+    import numpy as np
+
+    size = 512
+    a = np.ones((size, size), np.float32)
+    a @ a
+    rounds, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < 0.02 or rounds < 2:
+        a @ a
+        rounds += 1
+    return REFERENCE_GFLOP_PER_S / (rounds * 2 * size**3 / elapsed / 1e9)

@@ -1,0 +1,173 @@
+"""Export: the segmentation as it is now, in the formats of other programs, into a folder of its own."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ..errors import HeartSegError, OutputError
+from ..export import FORMATS, ExportOptions, check_export, missing_package
+from ..scene.dicom_export import export_dicom_seg, has_dicom_exporter
+from .export_work import ExportRequest, do_export
+from .results import masks_of
+from .section import PanelApi, Section, State
+
+TITLE = "Export"
+_FOLDER_KEY, _FORMATS_KEY = "HeartSeg/ExportFolder", "HeartSeg/ExportFormats"
+_UNSAFE = r'[<>:"/\\|?*\x00-\x1f]+'  # what one or another file system refuses in a name
+
+
+class Export(Section):
+    """Check boxes for formats, a folder, a button."""
+
+    name = "Export"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._written: Path | None = None
+
+    def setup(self, panel: PanelApi) -> None:
+        super().setup(panel)
+        self.boxes: dict[str, Any] = {name: getattr(self.ui, box_name(name)) for name in FORMATS}
+        self._tips = {name: box.toolTip for name, box in self.boxes.items()}
+        chosen = str(slicer.app.userSettings().value(_FORMATS_KEY, "seg,stl,csv,html")).split(",")
+        for name, box in self.boxes.items():
+            box.checked = name in chosen
+            box.connect("toggled(bool)", lambda checked: self.panel.refresh())
+        self.ui.exportFolderButton.directory = str(slicer.app.userSettings().value(_FOLDER_KEY, str(Path.home())))
+        self.ui.exportFolderButton.connect("directoryChanged(QString)", lambda folder: self.panel.refresh())
+        self.ui.exportButton.connect("clicked()", self.export)
+        self.ui.openFolderButton.connect("clicked()", self.open_folder)
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """What is checked and can be written here."""
+        return tuple(name for name, box in self.boxes.items() if box.checked and box.enabled)
+
+    def target(self, state: State) -> Path:
+        """The export's own folder, below the one that was chosen and named after the segmentation."""
+        name = state.segmentation.GetName() if state.segmentation is not None else "heart"
+        plain = re.sub(_UNSAFE, "_", name).strip(" .") or "heart"
+        return Path(self.ui.exportFolderButton.directory) / f"{plain} export"
+
+    def update(self, state: State) -> None:
+        for name, box in self.boxes.items():
+            why = unavailable(name)
+            box.enabled = not why and not state.running
+            box.toolTip = why or self._tips[name]
+        ui, node = self.ui, state.segmentation
+        ui.wallSpinBox.enabled = self.boxes["print"].checked and not state.running
+        ui.exportFolderButton.enabled = not state.running
+        ui.targetLabel.text = str(self.target(state)) if node is not None else ""
+        why = (
+            _("There is no segmentation yet: segment a scan first, or choose one under Results.")
+            if node is None
+            else _("Not while a job runs.")
+            if state.running
+            else _("Check at least one format.")
+            if not self.formats
+            else ""
+        )
+        ui.exportButton.enabled = not why
+        ui.exportButton.toolTip = why or _("Write the segmentation as it is now into the folder above.")
+        ui.openFolderButton.enabled = self._written is not None
+        ui.openFolderButton.toolTip = (
+            str(self._written) if self._written is not None else _("Nothing was exported yet.")
+        )
+
+    def export(self) -> None:
+        """Write what is checked; the worker does it, and a failure leaves nothing behind."""
+        state, folder = self.panel.state, self.target(self.panel.state)
+        try:
+            overwrite = self._may_write(folder)
+            if overwrite is None:
+                return
+            request = self._request(state, folder, overwrite)
+        except HeartSegError as error:
+            self.panel.show_error(str(error))
+            return
+        settings = slicer.app.userSettings()
+        settings.setValue(_FOLDER_KEY, self.ui.exportFolderButton.directory)
+        settings.setValue(_FORMATS_KEY, ",".join(self.formats))
+
+        def forget_made() -> None:
+            for path in request.made.values():
+                shutil.rmtree(path.parent, ignore_errors=True)
+
+        def done(content: dict[str, Any]) -> None:
+            forget_made()
+            self._written = folder
+            self.panel.show_status(_("Exported to {folder}").format(folder=folder))
+            self.panel.add_to_log(f"exported: {', '.join(content['files'])}")
+
+        job = self.panel.start(
+            _(TITLE), lambda reporter: do_export(request, reporter), done, lambda error: forget_made(), forget_made
+        )
+        if job is None:
+            forget_made()
+
+    def _may_write(self, folder: Path) -> bool | None:
+        """Whether an earlier export is to be replaced; ``None`` if the user does not want that.
+
+        Raises:
+            OutputError: the folder cannot be used, whatever the user says.
+        """
+        chosen = tuple(name for name in self.formats if name != "dicom-seg" or not has_dicom_exporter())
+        try:
+            check_export(folder, chosen or None)
+        except OutputError:
+            check_export(folder, chosen or None, overwrite=True)
+            question = _("{folder} holds an earlier export. Replace it?").format(folder=folder)
+            return True if slicer.util.confirmOkCancelDisplay(question, windowTitle=_("HeartSeg")) else None
+        return False
+
+    def _request(self, state: State, folder: Path, overwrite: bool) -> ExportRequest:
+        node = state.segmentation
+        scan = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
+        view, masks = self.panel.scan_of(scan), masks_of(node, scan)
+        options = ExportOptions(wall_mm=self.ui.wallSpinBox.value).check()
+        made = {}
+        if "dicom-seg" in self.formats and has_dicom_exporter():
+            made["dicom-seg"] = _dicom_seg(node)
+        notices = ()
+        if node.GetParentTransformNode() is not None:
+            notices = ("the scan stands under a transform in the scene, which is left out: files fit the scan's file",)
+        return ExportRequest(
+            view, masks, folder, self.formats, options, overwrite, node.GetName(), state.result, state.record, made,
+            notices,
+        )  # fmt: skip
+
+    def open_folder(self) -> None:
+        """Show the last export in the system's file manager."""
+        if self._written is not None:
+            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._written)))
+
+
+def _dicom_seg(node: Any) -> Path:
+    """Slicer's DICOM SEG of a segmentation, in a temporary folder of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="heartseg-dicom-"))
+    try:
+        return export_dicom_seg(node, folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def box_name(name: str) -> str:
+    """Name of a format's check box in the ``.ui`` file: ``dicomSegBox``."""
+    first, *more = name.split("-")
+    return first + "".join(part.capitalize() for part in more) + "Box"
+
+
+def unavailable(name: str) -> str:
+    """Why a format cannot be written here; ``""`` if it can."""
+    if name == "dicom-seg" and has_dicom_exporter():
+        return ""
+    return missing_package(name)

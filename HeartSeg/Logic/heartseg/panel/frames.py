@@ -1,0 +1,73 @@
+"""Time series: which frame is segmented, and all of them one after the other.
+
+In Slicer a time series is a sequence node with a browser, and the volume that the user sees and chooses is the
+browser's proxy: it shows one frame at a time. So the scan is chosen as any other, and this row appears.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import slicer
+
+
+class Frames:
+    """The row *Frames*: hidden, but for a volume that is a sequence browser's proxy.
+
+    Args:
+        ui: named widgets of ``HeartSeg.ui``.
+    """
+
+    def __init__(self, ui: Any) -> None:
+        self._row = (ui.framesLabel, ui.framesWidget)
+        self._spin, self._all = ui.frameSpinBox, ui.allFramesCheckBox
+        self._browser: Any = None
+
+    def connect(self, changed: Callable[[], None]) -> None:
+        """Call ``changed()`` when the user has chosen another frame; it is then the one that is shown."""
+
+        def choose(number: int) -> None:
+            self.go_to(number - 1)
+            changed()
+
+        self._spin.connect("valueChanged(int)", choose)
+
+    def show(self, volume_node: Any, enabled: bool) -> None:
+        """Show the row for this volume, or hide it."""
+        self._browser = browser_of(volume_node)
+        count = self.count
+        for widget in self._row:
+            widget.visible = count > 1
+        for widget in (self._spin, self._all):
+            widget.enabled = enabled
+        if count > 1:
+            was = self._spin.blockSignals(True)
+            self._spin.minimum, self._spin.maximum = 1, count
+            self._spin.suffix = f" of {count}"
+            self._spin.value = self.index + 1
+            self._spin.blockSignals(was)
+
+    @property
+    def count(self) -> int:
+        """Number of frames, 1 for a volume that is no time series."""
+        return self._browser.GetNumberOfItems() if self._browser is not None else 1
+
+    @property
+    def index(self) -> int:
+        """The frame that is shown, from 0."""
+        return self._browser.GetSelectedItemNumber() if self._browser is not None else 0
+
+    def go_to(self, index: int) -> None:
+        """Show another frame; the proxy volume then holds its voxels."""
+        if self._browser is not None:
+            self._browser.SetSelectedItemNumber(index)
+            slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(self._browser)
+
+
+def browser_of(volume_node: Any) -> Any:
+    """The sequence browser that shows its frames through this volume, or ``None``."""
+    sequences = getattr(slicer.modules, "sequences", None)
+    if volume_node is None or sequences is None:
+        return None
+    return sequences.logic().GetFirstBrowserNodeForProxyNode(volume_node)

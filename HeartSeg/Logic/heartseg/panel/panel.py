@@ -1,0 +1,507 @@
+"""The panel: one window for sections, jobs and runs. ``HeartSegWidget`` makes it and tells it of Slicer's events."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ..errors import HeartSegError
+from ..progress import ProgressEvent, Reporter
+from ..settings import Settings
+from ..volume.types import Volume
+from .device import DeviceReport, look_at_device
+from .frames import Frames
+from .inputs import ModelChooser, StructureBoxes, device_line
+from .pace import WORDS, Pace, in_words
+from .pump import Handlers, Pump
+from .record import read_record
+from .report import failure_report, one_line
+from .run import Entered, NodeWatch, enter_result, view_of
+from .section import Section, State
+from .work import Request, WarmModel, do_run
+from .worker import Job, Work, Worker
+
+logger = logging.getLogger(__name__)
+
+RUN_TITLE = "Segment heart"
+_SETTINGS_KEY = "HeartSeg/Seconds"
+
+
+class Panel:
+    """The controls of ``HeartSeg.ui``, the sections below them, and the one job that may run.
+
+    Args:
+        ui: named widgets of ``HeartSeg.ui``.
+        logic: the module's logic; its ``warm_model`` is used on the worker.
+        resource: gives the path of a file under ``Resources``.
+        sections: in the order in which they are shown.
+    """
+
+    def __init__(self, ui: Any, logic: Any, resource: Callable[[str], str], sections: Sequence[Section]) -> None:
+        self.ui, self.logic, self.resource = ui, logic, resource
+        self.parameters: Any = None
+        self.state = State()
+        self.warm: WarmModel = logic.warm_model
+        self._pump = Pump(Worker())
+        self._watch = NodeWatch(self._node_lost)
+        self._job: Job | None = None
+        self._pace: Pace | None = None
+        self._ended_by = ""
+        self._report = ""
+        self._device: DeviceReport | None = None
+        self._last_run: Entered | None = None
+        self._started = 0.0
+        self._closed = False
+        self.models = ModelChooser(ui)
+        self._structures = StructureBoxes(ui)
+        self._frames = Frames(ui)
+        self._sections = list(sections)
+        for section in self._sections:
+            section.setup(self)
+            ui.sectionsWidget.layout().addWidget(section.widget)
+        self._connect()
+        self.models.reload()
+
+    def _connect(self) -> None:
+        ui = self.ui
+        ui.segmentButton.connect("clicked(bool)", lambda checked=False: self.segment_or_cancel())
+        ui.copyReportButton.connect("clicked(bool)", lambda checked=False: self._copy(self._report))
+        ui.copyLogButton.connect("clicked(bool)", lambda checked=False: self._copy(ui.logText.plainText))
+        ui.closeErrorButton.connect("clicked(bool)", lambda checked=False: self.hide_error())
+        ui.modelComboBox.connect("currentIndexChanged(int)", self._model_chosen)
+        self._structures.connect(self._structures_chosen)
+        self._frames.connect(self.refresh)
+        ui.errorFrame.visible = False
+        ui.progressBar.visible = False
+
+    # --- what sections use -------------------------------------------------------------------------------------------
+
+    def settings(self) -> Settings:
+        """How the next run would be made."""
+        p = self.parameters
+        if p is None:
+            return Settings()
+        keys = tuple(key for key in p.structures.split(",") if key and key != "none")
+        chosen = keys if p.structures else None
+        return Settings(device=p.device, structures=chosen, accurate=p.accurate, clean_up=p.cleanUp)
+
+    def scan_of(self, volume_node: Any) -> Volume:
+        """The node's scan; its array is a view of the voxels."""
+        return view_of(volume_node)
+
+    def segmenter(self, reporter: Reporter) -> Any:
+        """The warm segmenter of the chosen model and settings. On the worker."""
+        reporter.check()
+        return self.warm.get(self.state.model, self.settings())
+
+    def start(
+        self,
+        title: str,
+        work: Work,
+        done: Callable[[Any], None],
+        failed: Callable[[BaseException], None] | None = None,
+        stopped: Callable[[], None] | None = None,
+    ) -> Job | None:
+        """Do ``work(reporter)`` on the worker, then ``done(value)`` here; see :class:`~.section.PanelApi`."""
+        return self._start(title, work, lambda value: value, done, failed, stopped, None)
+
+    def start_quietly(self, work: Work, done: Callable[[Any], None]) -> None:
+        """A short job that nobody waits for: no bar, no cancel; a failure only enters the log."""
+        self._pump.submit(
+            "in the background",
+            work,
+            Handlers(
+                lambda event: None,
+                lambda value: value,
+                done,
+                lambda error, trace: self.add_to_log(f"in the background: {one_line(error)}"),
+                lambda: None,
+            ),
+        )
+
+    def cancel(self) -> None:
+        """Stop what runs, at its next check."""
+        if self._job is None or self._job.token.cancelled:
+            return
+        self._job.token.cancel()
+        self.ui.segmentButton.enabled = False
+        self.ui.segmentButton.toolTip = _("Stopping at the next tile.")
+        self.show_status(_("Stopping…"))
+
+    def show_status(self, text: str) -> None:
+        """One line under the bar."""
+        self.ui.statusLabel.text = text
+
+    def show_error(self, text: str, report: str = "") -> None:
+        """One line in the error box, with a report to copy."""
+        self._report = report or text
+        self.ui.errorLabel.text = text[:1].upper() + text[1:]
+        self.ui.errorFrame.visible = True
+        self.add_to_log(f"error: {text}")
+
+    def hide_error(self) -> None:
+        """Take the error box away."""
+        self.ui.errorFrame.visible = False
+
+    def add_to_log(self, text: str) -> None:
+        """A line in the log."""
+        self.ui.logText.appendPlainText(f"{time.strftime('%H:%M:%S')}  {text}")
+
+    def refresh(self) -> None:
+        """Look at the state anew and let every section show it."""
+        if self._closed:
+            return
+        p, old = self.parameters, self.state
+        segmentation = old.segmentation
+        if segmentation is not None and segmentation.GetScene() is None:
+            segmentation = None
+        last = self._last_run
+        result = last.outcome.result if last is not None and last.node is segmentation else None
+        model = self.models.chosen
+        self.state = State(
+            volume=p.inputVolume if p is not None else None,
+            segmentation=segmentation,
+            record=read_record(segmentation),
+            result=result,
+            model=model.name if model is not None else "",
+            running=self._job.title if self._job is not None else "",
+        )
+        self._show_inputs()
+        self._show_button()
+        for section in self._sections:
+            section.update(self.state)
+
+    @property
+    def last_run(self) -> Entered | None:
+        """The run that ended well last, for *undo*."""
+        return self._last_run
+
+    def forget_last_run(self) -> None:
+        """There is nothing to undo any more."""
+        self._last_run = None
+
+    def show_results_of(self, segmentation_node: Any) -> None:
+        """Show another segmentation's results."""
+        if segmentation_node is not self.state.segmentation:
+            self.state = replace(self.state, segmentation=segmentation_node)
+            self.refresh()
+
+    # --- what HeartSegWidget tells -------------------------------------------------------------------------------
+
+    def set_parameters(self, parameters: Any) -> None:
+        """Show another parameter node, or none."""
+        self.parameters = parameters
+        if parameters is not None and not self._closed:
+            self.models.show(parameters.model)
+            self.look_at_device()
+        self.refresh()
+
+    def scene_closes(self) -> None:
+        """The scene is about to be closed: a run ends, results are let go."""
+        self._node_lost("scene")
+        self._last_run = None
+        self.state = replace(self.state, segmentation=None, volume=None)
+        self.parameters = None
+
+    def close(self) -> None:
+        """The panel is deleted, or the module reloaded: whatever runs ends, and nobody is told."""
+        self._closed = True
+        self._watch.stop()
+        self._pump.close()
+        for section in self._sections:
+            section.cleanup()
+
+    # --- the run -------------------------------------------------------------------------------------------------
+
+    def segment_or_cancel(self) -> None:
+        """The big button."""
+        if self._job is not None:
+            self.cancel()
+            return
+        if self.parameters is not None and self.parameters.allFrames and self._frames.count > 1:
+            self._frames.go_to(0)
+        self.segment()
+
+    def obstacle(self) -> str:
+        """Why a run cannot start; ``""`` if it can."""
+        if self.parameters is None or self.parameters.inputVolume is None:
+            return _("Choose a scan first.")
+        if self.models.chosen is None:
+            return _("No model is installed.")
+        if self.parameters.structures == "none":
+            return _("Choose at least one structure under Advanced.")
+        return next((why for s in self._sections if (why := s.obstacle(self.state))), "")
+
+    def segment(self) -> Job | None:
+        """Start a run with what is chosen; ``None`` if something is in its way."""
+        self.refresh()
+        if self._job is not None or self.obstacle() or not all(s.before_run(self.state) for s in self._sections):
+            return None
+        p = self.parameters
+        all_frames = p.allFrames and self._frames.count > 1
+        volume, target = p.inputVolume, None if all_frames else p.outputSegmentation
+        self.hide_error()
+        try:
+            request = Request(view_of(volume), self.state.model, self.settings(), p.keepWarm, p.separateProcess)
+        except HeartSegError as error:
+            self.show_error(str(error))
+            return None
+        self._watch.start({"scan": volume, "segmentation": target})
+        warm = self.warm
+
+        def entering(outcome: Any) -> Any:
+            return enter_result(outcome, request, volume, target, self._progressed)
+
+        pace = Pace.of_run(request.settings.accurate, self._seconds_of_last_run().get("stages"))
+        return self._start(
+            RUN_TITLE, lambda reporter: do_run(request, warm, reporter), entering, self._run_done, pace=pace
+        )
+
+    def _run_done(self, entered: Entered) -> None:
+        self._last_run = entered
+        self.state = replace(self.state, segmentation=entered.node)
+        self._remember_seconds(entered)
+        worst = entered.outcome.result.worst
+        self.show_status(
+            _("Done in {time}. Look at the result before you use it.").format(
+                time=in_words(time.monotonic() - self._started).removeprefix("about ")
+            )
+            if entered.outcome.result.heart_found
+            else _("Done: no heart was found.")
+        )
+        self.add_to_log(f"done: {entered.node.GetName()}" + (f", findings up to {worst.value}" if worst else ""))
+        self._go_on_with_next_frame(entered)
+
+    def _go_on_with_next_frame(self, entered: Entered) -> None:
+        """All frames: each gets a segmentation of its own, named after it."""
+        if self._frames.count < 2:
+            return
+        entered.node.SetName(f"{entered.node.GetName()} frame {self._frames.index + 1}")
+        if self.parameters is None or not self.parameters.allFrames or self._frames.index + 1 >= self._frames.count:
+            return
+        self._frames.go_to(self._frames.index + 1)
+        self.segment()
+
+    # --- jobs ----------------------------------------------------------------------------------------------------
+
+    def _start(
+        self,
+        title: str,
+        work: Work,
+        finished: Callable[[Any], Any],
+        done: Callable[[Any], None],
+        failed: Callable[[BaseException], None] | None = None,
+        stopped: Callable[[], None] | None = None,
+        pace: Pace | None = None,
+    ) -> Job | None:
+        if self._job is not None:
+            return None
+        self._pace, self._ended_by, self._started = pace, "", time.monotonic()
+
+        def is_done(value: Any) -> None:
+            self._end_job()
+            done(value)
+            self.refresh()
+
+        def has_failed(error: BaseException, trace: str) -> None:
+            self._end_job()
+            self._show_failure(title, error, trace)
+            if failed is not None:
+                failed(error)
+            self.refresh()
+
+        def was_stopped() -> None:
+            why = self._ended_by
+            self._end_job()
+            self.show_status(self._stopped_text(why))
+            self.add_to_log(f"stopped: {title}" + (f" ({why} was removed)" if why else ""))
+            if stopped is not None:
+                stopped()
+            self.refresh()
+
+        self._job = self._pump.submit(
+            title, work, Handlers(self._progressed, finished, is_done, has_failed, was_stopped)
+        )
+        self.add_to_log(f"started: {title}")
+        self.ui.progressBar.value = 0
+        self.ui.progressBar.format = title
+        self.show_status("")
+        self.refresh()
+        return self._job
+
+    def _end_job(self) -> None:
+        self._job, self._pace = None, None
+        self._watch.stop()
+
+    @staticmethod
+    def _stopped_text(why: str) -> str:
+        if why == "scene":
+            return _("The scene was closed: the run was stopped.")
+        if why:
+            return _("The {what} was deleted: the run was stopped, nothing was changed.").format(what=why)
+        return _("Stopped. Nothing was changed.")
+
+    def _show_failure(self, title: str, error: BaseException, trace: str) -> None:
+        expected = isinstance(error, HeartSegError)
+        text = str(error) if expected else f"{title} failed unexpectedly ({one_line(error)}). The next run starts anew."
+        if not expected:
+            logger.error("%s failed:\n%s", title, trace)
+            self.warm.forget()
+        self.show_status(_("Failed. Nothing was changed."))
+        self.show_error(text, failure_report(title, error, trace, self._facts()))
+
+    def _facts(self) -> dict[str, Any]:
+        """What a report says about the panel's choices."""
+        p = self.parameters
+        node = p.inputVolume if p is not None else None
+        image = node.GetImageData() if node is not None else None
+        size = "x".join(str(n) for n in image.GetDimensions()) if image is not None else "none"
+        spacing = "x".join(f"{s:.3g}" for s in node.GetSpacing()) if node is not None else ""
+        return {
+            "scan": f"{size} voxels, {spacing} mm" if node is not None else "none",
+            "model": self.state.model or "none",
+            "device": self.ui.deviceLabel.text,
+            "settings": json.dumps(self.settings().to_dict()),
+            "separate process": p.separateProcess if p is not None else "",
+        }
+
+    def _progressed(self, event: ProgressEvent) -> None:
+        if event.message:
+            self.show_status(event.message)
+            self.add_to_log(event.message)
+            return
+        bar = self.ui.progressBar
+        words = WORDS.get(event.stage, event.stage)
+        if self._pace is None:
+            bar.value = round(1000 * event.fraction)
+            left = event.seconds_left
+        else:
+            if event.stage != self._pace.stage:
+                self.add_to_log(words)
+            left = self._pace.take(event)
+            bar.value = round(1000 * self._pace.fraction)
+        percent = round(bar.value / 10)
+        bar.format = f"{words} – {percent} %" + (f", {in_words(left)} left" if left else "")
+
+    def _node_lost(self, what: str) -> None:
+        if self._job is not None and not self._ended_by:
+            self._ended_by = what
+            self.cancel()
+
+    # --- controls ------------------------------------------------------------------------------------------------
+
+    def look_at_device(self) -> None:
+        """Ask in the background what a run would be computed on."""
+        wish = self.parameters.device if self.parameters is not None else "auto"
+
+        def show(report: DeviceReport) -> None:
+            self._device = report
+            self._show_device()
+
+        self.start_quietly(lambda reporter: look_at_device(wish), show)
+
+    def _show_device(self) -> None:
+        if self._device is not None:
+            accurate = self.parameters is not None and self.parameters.accurate
+            seconds = self._seconds_of_last_run().get("total")
+            self.ui.deviceLabel.text = device_line(self._device, seconds, accurate)
+
+    def _show_inputs(self) -> None:
+        ui, p, running = self.ui, self.parameters, self._job is not None
+        busy = _("Not while a job runs: cancel it first.")
+        for widget, tip in self._lockable():
+            widget.enabled = not running and p is not None
+            widget.toolTip = busy if running else tip
+        structures = p.structures if p is not None else ""
+        self._structures.show(structures, self.models.known, not running and p is not None)
+        self._frames.show(self.state.volume, not running)
+        ui.progressBar.visible = running
+        self._show_device()
+
+    def _lockable(self) -> list[tuple[Any, str]]:
+        """Controls that a run must not change under its feet, with their own tooltips."""
+        if not hasattr(self, "_tips"):
+            names = (
+                "inputSelector", "outputSelector", "modelComboBox", "parameterSetSelector", "accurateCheckBox",
+                "cleanUpCheckBox", "deviceComboBox", "keepWarmCheckBox", "separateProcessCheckBox",
+            )  # fmt: skip
+            self._tips = [(getattr(self.ui, name), getattr(self.ui, name).toolTip) for name in names]
+        return self._tips
+
+    def _show_button(self) -> None:
+        button = self.ui.segmentButton
+        if self._job is not None:
+            stopping = self._job.token.cancelled
+            button.text = _("Cancel")
+            button.enabled = not stopping
+            button.toolTip = (
+                _("Stopping at the next tile.") if stopping else _("Stop at the next tile; nothing is changed.")
+            )
+            return
+        why = self.obstacle()
+        button.text = _("Segment heart")
+        button.enabled = not why
+        button.toolTip = why or _("Segment the heart in the chosen scan.")
+
+    def _model_chosen(self, index: int) -> None:
+        if self.parameters is not None and index >= 0:
+            self.parameters.model = self.ui.modelComboBox.currentText
+            self.models.show(self.parameters.model)
+            self.refresh()
+
+    def _structures_chosen(self) -> None:
+        if self.parameters is not None:
+            self.parameters.structures = self._structures.text(self.models.known)
+            self.refresh()
+
+    def _copy(self, text: str) -> None:
+        slicer.app.clipboard().setText(text)
+
+    # --- seconds of earlier runs ---------------------------------------------------------------------------------
+
+    def _kind_of_run(self) -> str:
+        device = self._device.name if self._device is not None else ""
+        accurate = self.parameters.accurate if self.parameters is not None else False
+        model = self.models.chosen
+        return "|".join([model.name if model is not None else "", device, "accurate" if accurate else "fast"])
+
+    def _seconds_of_last_run(self) -> dict[str, Any]:
+        """``total`` and ``stages`` of the last run with this model, device and accuracy on this machine."""
+        try:
+            stored = json.loads(qt.QSettings().value(_SETTINGS_KEY) or "{}")
+            return dict(stored.get(self._kind_of_run(), {}))
+        except (TypeError, ValueError, AttributeError):
+            return {}
+
+    def _remember_seconds(self, entered: Entered) -> None:
+        stages = entered.record.provenance.get("seconds", {})
+        try:
+            stored = json.loads(qt.QSettings().value(_SETTINGS_KEY) or "{}")
+        except (TypeError, ValueError):
+            stored = {}
+        total = round(time.monotonic() - self._started, 1)
+        stored[self._kind_of_run()] = {"total": total, "stages": stages}
+        qt.QSettings().setValue(_SETTINGS_KEY, json.dumps(stored))
+
+
+def make_section(path: str) -> Section:
+    """The section named ``"package.module:Class"``."""
+    import importlib
+
+    module, _colon, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)()
+
+
+def documentation(page: str) -> str:
+    """Where a page of ``docs/`` is: beside the module in a clone, else on the project's site."""
+    local = Path(__file__).resolve().parents[4] / "docs" / page
+    return local.as_uri() if local.is_file() else f"https://github.com/HeartSeg/SlicerHeartSeg/blob/main/docs/{page}"

@@ -1,0 +1,263 @@
+"""A run in a process of its own, for machines where a crash must not take Slicer down.
+
+The parent (the worker thread) writes the scan and the request into a temporary folder and starts::
+
+    python -m heartseg.panel.process FOLDER
+
+The child prints one JSON object a line: ``{"event": …}`` for progress, then ``{"done": true}`` or ``{"error": …}``; its
+labels and the rest of the result lie in the folder. A cancel kills the child with all its children. No Qt, no MRML.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from .. import errors
+from ..anatomy import structure
+from ..errors import HeartSegError
+from ..findings import Finding, Severity
+from ..measure.boxes import bounding_box
+from ..progress import ProgressEvent, Reporter
+from ..result import Measure, Removal, Result
+from ..settings import Settings
+from ..volume.geometry import Geometry
+from ..volume.types import Source, Volume
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.1
+_SCAN, _REQUEST, _LABELS, _RESULT = "scan.npy", "request.json", "labels.npy", "result.json"
+
+
+class ProcessFailed(Exception):
+    """The child ended with an error that nobody expected, or without a word; ``trace`` is what it left behind."""
+
+    def __init__(self, message: str, trace: str) -> None:
+        super().__init__(f"{message}\n{trace}" if trace else message)
+        self.trace = trace
+
+
+def segment_in_process(volume: Volume, model: str, settings: Settings, reporter: Reporter) -> Result:
+    """Segment a scan in a process of its own.
+
+    Args:
+        volume: the scan.
+        model: name of the model, ``""`` for the default one.
+        settings: how to run.
+        reporter: gets the child's progress; a cancel kills the child within a tenth of a second.
+
+    Raises:
+        HeartSegError: as the run itself would raise.
+        ProcessFailed: the child crashed.
+        Cancelled: the user asked to stop.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="heartseg-run-"))
+    try:
+        _write_request(folder, volume, model, settings)
+        with (folder / "stderr.txt").open("w", encoding="utf-8") as complaints:
+            child = subprocess.Popen(
+                [python_executable(), "-m", "heartseg.panel.process", str(folder)],
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                text=True,
+                encoding="utf-8",
+                env=_environment(),
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )
+            try:
+                _follow(child, reporter)
+            finally:
+                kill_tree(child)
+        return _read_result(folder, volume)
+    except _NoAnswer as silent:
+        complaints_text = (folder / "stderr.txt").read_text(encoding="utf-8", errors="replace")[-4000:]
+        raise ProcessFailed(str(silent), complaints_text) from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def python_executable() -> str:
+    """The Python that a child runs on: ``PythonSlicer`` inside the application."""
+    return shutil.which("PythonSlicer") or sys.executable
+
+
+def kill_tree(child: subprocess.Popen[str]) -> None:
+    """End a child and all its children (``PythonSlicer`` is a launcher: the run is a child of it)."""
+    if child.poll() is None:
+        for process in _descendants(child.pid):
+            process.kill()
+        child.kill()
+    if child.stdout is not None:
+        child.stdout.close()
+    child.wait()
+
+
+def _descendants(pid: int) -> list[Any]:
+    try:
+        import psutil
+
+        return list(psutil.Process(pid).children(recursive=True))
+    except ImportError:
+        return []
+    except psutil.Error:
+        return []
+
+
+class _NoAnswer(Exception):
+    """The child ended without a last word."""
+
+
+def _follow(child: subprocess.Popen[str], reporter: Reporter) -> None:
+    """Pass the child's progress on until it is done; raises what it tells."""
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    assert child.stdout is not None
+    threading.Thread(target=_read_lines, args=(child.stdout, lines), daemon=True).start()
+    while True:
+        reporter.check()
+        try:
+            line = lines.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            continue
+        if line is None:
+            raise _NoAnswer(f"the separate process ended without an answer (exit code {child.wait()})")
+        told = _message(line)
+        if "event" in told:
+            reporter.relay(ProgressEvent(**told["event"]))
+        elif "error" in told:
+            raise _error(told["error"])
+        elif told.get("done"):
+            return
+
+
+def _read_lines(stream: TextIO, lines: queue.SimpleQueue[str | None]) -> None:
+    try:
+        for line in stream:
+            lines.put(line)
+    except ValueError:  # closed by a cancel
+        pass
+    lines.put(None)
+
+
+def _message(line: str) -> dict[str, Any]:
+    """A line of the protocol; anything else that a library prints is ignored."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        logger.debug("separate process: %s", line.rstrip())
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _error(told: dict[str, str]) -> Exception:
+    kind = getattr(errors, told["type"], None)
+    if isinstance(kind, type) and issubclass(kind, HeartSegError):
+        return kind(told["message"])
+    return ProcessFailed(f"{told['type']}: {told['message']}", told["trace"])
+
+
+def _environment() -> dict[str, str]:
+    """The parent's environment, with this package first on the child's path."""
+    package = str(Path(__file__).resolve().parents[2])
+    inherited = os.environ.get("PYTHONPATH", "")
+    path = os.pathsep.join([package, *([inherited] if inherited else [])])
+    return {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"}
+
+
+def _write_request(folder: Path, volume: Volume, model: str, settings: Settings) -> None:
+    np.save(folder / _SCAN, volume.array)
+    request = {
+        "model": model,
+        "settings": settings.to_dict(),
+        "geometry": asdict(volume.geometry),
+        "name": volume.name,
+        "modality": volume.modality,
+        "source": asdict(volume.source),
+        "findings": [f.to_dict() for f in volume.findings],
+    }
+    (folder / _REQUEST).write_text(json.dumps(request), encoding="utf-8")
+
+
+def _read_request(folder: Path) -> tuple[Volume, str, Settings]:
+    request = json.loads((folder / _REQUEST).read_text(encoding="utf-8"))
+    geometry = Geometry(**{key: tuple(value) for key, value in request["geometry"].items()})
+    findings = tuple(_finding(f) for f in request["findings"])
+    array = np.load(folder / _SCAN, mmap_mode="r")
+    source = Source(**request["source"])
+    volume = Volume(array, geometry, request["name"], request["modality"], source, findings)
+    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in request["settings"].items()}
+    if settings.get("label_map") is not None:
+        settings["label_map"] = tuple(tuple(pair) for pair in settings["label_map"])
+    return volume, request["model"], Settings(**settings)
+
+
+def _write_result(folder: Path, result: Result) -> None:
+    box = bounding_box(result.labels) or (slice(0, 0),) * 3
+    np.save(folder / _LABELS, np.ascontiguousarray(result.labels[box]))
+    content = {
+        "box": [[span.start, span.stop] for span in box],
+        "structures": [s.key for s in result.structures],
+        "findings": [f.to_dict() for f in result.findings],
+        "measures": [m.to_dict() for m in result.measures],
+        "removals": [r.to_dict() for r in result.removals],
+        "provenance": result.provenance,
+    }
+    (folder / _RESULT).write_text(json.dumps(content), encoding="utf-8")
+
+
+def _read_result(folder: Path, volume: Volume) -> Result:
+    content = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
+    labels = np.zeros(volume.geometry.shape, np.uint8)
+    labels[tuple(slice(low, high) for low, high in content["box"])] = np.load(folder / _LABELS)
+    removals = (replace(Removal(**r), center_lps=tuple(r["center_lps"])) for r in content["removals"])
+    return Result(
+        labels,
+        volume.geometry,
+        tuple(structure(key) for key in content["structures"]),
+        tuple(_finding(f) for f in content["findings"]),
+        tuple(Measure(**m) for m in content["measures"]),
+        tuple(removals),
+        content["provenance"],
+    )
+
+
+def _finding(content: dict[str, Any]) -> Finding:
+    return Finding(**{**content, "severity": Severity(content["severity"])})
+
+
+def _say(**message: Any) -> None:
+    sys.__stdout__.write(json.dumps(message) + "\n")  # type: ignore[union-attr]
+    sys.__stdout__.flush()  # type: ignore[union-attr]
+
+
+def main(folder: Path) -> int:
+    """The child: read the request, run it, tell how it goes."""
+    from .work import make_segmenter
+    from .worker import describe_failure
+
+    sys.stdout = sys.stderr  # what libraries print must not get into the protocol
+    try:
+        volume, model, settings = _read_request(folder)
+        result = make_segmenter(model, settings).segment(volume, progress=lambda event: _say(event=asdict(event)))
+        _write_result(folder, result)
+    except BaseException as error:
+        _say(error={"type": type(error).__name__, "message": str(error), "trace": describe_failure(error)})
+        return 1
+    _say(done=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

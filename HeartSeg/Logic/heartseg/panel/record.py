@@ -1,0 +1,78 @@
+"""What is kept of a run with its segmentation node, so that a scene loaded later still shows and compares it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..findings import Finding, Severity
+from ..result import Measure, Result
+
+ATTRIBUTE = "HeartSeg.Run"
+"""Attribute of the segmentation node; holds JSON."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Measures, findings and provenance of a run, without its labels.
+
+    Attributes:
+        scan: name of the scan.
+        measures, findings, provenance: as in :class:`~heartseg.result.Result`.
+        edited: whether the measures were taken again after edits.
+    """
+
+    scan: str
+    measures: tuple[Measure, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+    edited: bool = False
+
+    @classmethod
+    def of(cls, result: Result, scan: str) -> RunRecord:
+        """The record of a result."""
+        return cls(scan, result.measures, result.findings, result.provenance)
+
+    def measured_again(self, measures: tuple[Measure, ...], findings: tuple[Finding, ...]) -> RunRecord:
+        """The record with new numbers, marked as edited; what was said about the scan itself stays."""
+        return replace(self, measures=measures, findings=findings, edited=True)
+
+    def value(self, structure: str, quantity: str) -> float | None:
+        """One measure's number, or ``None``."""
+        found = (m.value for m in self.measures if m.structure == structure and m.quantity == quantity)
+        return next(found, None)
+
+    def to_json(self) -> str:
+        content = {
+            "scan": self.scan,
+            "measures": [m.to_dict() for m in self.measures],
+            "findings": [f.to_dict() for f in self.findings],
+            "provenance": self.provenance,
+            "edited": self.edited,
+        }
+        return json.dumps(content, ensure_ascii=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> RunRecord | None:
+        """The record in an attribute's text; ``None`` if it is none (another version's, or damaged)."""
+        try:
+            content = json.loads(text)
+            findings = [Finding(**{**f, "severity": Severity(f["severity"])}) for f in content["findings"]]
+            measures = [Measure(**m) for m in content["measures"]]
+            return cls(
+                str(content["scan"]), tuple(measures), tuple(findings), dict(content["provenance"]), content["edited"]
+            )
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+def write_record(segmentation_node: Any, record: RunRecord) -> None:
+    """Keep the record with the node."""
+    segmentation_node.SetAttribute(ATTRIBUTE, record.to_json())
+
+
+def read_record(segmentation_node: Any) -> RunRecord | None:
+    """The record kept with a segmentation node, or ``None``."""
+    text = segmentation_node.GetAttribute(ATTRIBUTE) if segmentation_node is not None else None
+    return RunRecord.from_json(text) if text else None

@@ -1,0 +1,300 @@
+"""Results: a table of measures, findings in words, comparison, editing and measuring again, undo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ..anatomy import KEYS, STRUCTURES, Structure
+from ..errors import HeartSegError
+from ..findings import Finding, Severity
+from .panel import documentation
+from .record import RunRecord, read_record, write_record
+from .section import PanelApi, Section, State
+from .views import show_segmentation
+from .work import measure_again
+
+QUANTITIES = (("volume", "Volume\n(mL)"), ("mass", "Mass\n(g)"), ("diameter", "Diameter\n(mm)"))
+HOW_TO = {
+    "train": ("how-to/train-the-default-model.md", "heartseg train-default --help", "heartseg.cli.train_default"),
+    "translate": ("how-to/translate-scans.md", "heartseg translate --help", "heartseg.cli.translate"),
+}
+"""Button -> page of the documentation, command line, module without which this version does not have the command."""
+
+_MARKS = {Severity.ERROR: ("✖", "#b3261e"), Severity.WARNING: ("▲", "#8a6100"), Severity.INFO: ("ℹ", "#44546a")}
+
+
+class Results(Section):
+    """What came out, for the segmentation that is chosen in this section."""
+
+    name = "Results"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._others: list[Any] = []
+        self._state = State()
+
+    def setup(self, panel: PanelApi) -> None:
+        super().setup(panel)
+        ui = self.ui
+        ui.shownSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._on_shown)
+        ui.compareComboBox.connect("currentIndexChanged(int)", lambda index: self._fill_table())
+        ui.measuresTable.connect("cellClicked(int,int)", lambda row, column: self._jump(row))
+        for name, act in (
+            ("showButton", self.show_heart),
+            ("editButton", self.edit),
+            ("recomputeButton", self.recompute),
+            ("undoButton", self.undo),
+            ("trainButton", lambda: self.open_how_to("train")),
+            ("translateButton", lambda: self.open_how_to("translate")),
+        ):
+            getattr(ui, name).connect("clicked()", act)
+        self._tips = {name: getattr(ui, name).toolTip for name in ("showButton", "editButton", "recomputeButton",
+                      "undoButton", "trainButton", "translateButton", "compareComboBox")}  # fmt: skip
+
+    def update(self, state: State) -> None:
+        new_result = state.result is not None and state.result is not self._state.result
+        self._state = state
+        ui = self.ui
+        was = ui.shownSelector.blockSignals(True)
+        ui.shownSelector.setCurrentNode(state.segmentation)
+        ui.shownSelector.blockSignals(was)
+        self._list_others()
+        self._fill_table()
+        ui.findingsLabel.text = findings_in_html(state.record) if state.record is not None else ""
+        ui.findingsLabel.visible = state.record is not None
+        ui.measuresTable.visible = state.record is not None
+        self._enable(state)
+        if new_result:
+            self.show_heart()
+
+    def cleanup(self) -> None:
+        self._others, self._state = [], State()
+
+    # --- buttons -------------------------------------------------------------------------------------------------
+
+    def show_heart(self) -> None:
+        """Centre the views on the heart."""
+        if self._state.segmentation is not None:
+            show_segmentation(self._state.segmentation)
+
+    def edit(self) -> None:
+        """Open the segmentation in the Segment Editor, with the scan behind it."""
+        node = self._state.segmentation
+        slicer.util.selectModule("SegmentEditor")
+        editor = getattr(getattr(slicer.modules, "SegmentEditorWidget", None), "editor", None)
+        if editor is not None:
+            editor.setSegmentationNode(node)
+            editor.setSourceVolumeNode(node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()))
+
+    def recompute(self) -> None:
+        """Measure and check the segments as they are now."""
+        node = self._state.segmentation
+        scan = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
+        try:
+            view, masks = self.panel.scan_of(scan), masks_of(node, scan)
+        except HeartSegError as error:
+            self.panel.show_error(str(error))
+            return
+        record = self._state.record or RunRecord(view.name)
+
+        def keep(value: Any) -> None:
+            _labels, measures, findings = value
+            if node.GetScene() is not None:
+                write_record(node, record.measured_again(measures, findings))
+                self.panel.show_status(_("Measured again, after edits."))
+
+        self.panel.start(_("Measure again"), lambda reporter: measure_again(view, masks, reporter), keep)
+
+    def undo(self) -> None:
+        """Put back what the segmentation held before the last run."""
+        last = self.panel.last_run
+        if last is None or last.replaced is None:
+            return
+        try:
+            last.replaced.restore()
+        except HeartSegError as error:
+            self.panel.show_error(str(error))
+        else:
+            self.panel.show_status(_("The earlier segmentation is back."))
+        self.panel.forget_last_run()
+        self.panel.refresh()
+
+    def open_how_to(self, which: str) -> None:
+        """Open the page, and put its command line on the clipboard."""
+        page, command, _module = HOW_TO[which]
+        slicer.app.clipboard().setText(command)
+        qt.QDesktopServices.openUrl(qt.QUrl(documentation(page)))
+        self.panel.show_status(_("The command is on the clipboard: {command}").format(command=command))
+
+    # --- what is shown -------------------------------------------------------------------------------------------
+
+    def _on_shown(self, node: Any) -> None:
+        self.panel.show_results_of(node)
+
+    def _enable(self, state: State) -> None:
+        idle, node = not state.running, state.segmentation
+        last = self.panel.last_run
+        can_undo = last is not None and last.replaced is not None and last.node is node
+        busy = _("Not while a job runs.")
+        nothing = _("There is no result yet: segment a scan first.")
+        for name, ready, why in (
+            ("showButton", node is not None, nothing),
+            ("editButton", node is not None and idle, busy if node is not None else nothing),
+            ("recomputeButton", node is not None and idle, busy if node is not None else nothing),
+            ("undoButton", can_undo and idle, busy if can_undo else _("The last run replaced nothing.")),
+            ("compareComboBox", bool(self._others), _("There is no other run in this scene.")),
+            ("trainButton", has_command("train"), _("This version has no command for it.")),
+            ("translateButton", has_command("translate"), _("This version has no command for it yet.")),
+        ):
+            widget = getattr(self.ui, name)
+            widget.enabled = ready
+            widget.toolTip = self._tips[name] if ready else why
+
+    def _list_others(self) -> None:
+        """Other segmentations of the scene that came from a run."""
+        box, shown = self.ui.compareComboBox, self._state.segmentation
+        kept = self._others[box.currentIndex - 1] if 0 < box.currentIndex <= len(self._others) else None
+        found = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+        self._others = [n for n in found if n is not shown and read_record(n) is not None]
+        was = box.blockSignals(True)
+        box.clear()
+        box.addItem(_("nothing"))
+        for node in self._others:
+            box.addItem(node.GetName())
+        box.setCurrentIndex(self._others.index(kept) + 1 if kept in self._others else 0)
+        box.blockSignals(was)
+
+    def _fill_table(self) -> None:
+        record, table = self._state.record, self.ui.measuresTable
+        if record is None:
+            table.rowCount = 0
+            return
+        index = self.ui.compareComboBox.currentIndex
+        other = read_record(self._others[index - 1]) if 0 < index <= len(self._others) else None
+        rows = rows_of(record, other)
+        titles = ["Structure"]
+        for _quantity, title in QUANTITIES:
+            titles += [title, "Δ"] if other is not None else [title]
+        titles.append("Findings")
+        table.columnCount = len(titles)
+        table.setHorizontalHeaderLabels(titles)
+        table.rowCount = len(rows)
+        for r, (structure, cells, findings) in enumerate(rows):
+            table.setItem(r, 0, _named_cell(structure))
+            for c, text in enumerate(cells, 1):
+                cell = qt.QTableWidgetItem(text)
+                cell.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+                table.setItem(r, c, cell)
+            table.setItem(r, len(titles) - 1, _findings_cell(findings))
+        table.resizeColumnsToContents()
+
+    def _jump(self, row: int) -> None:
+        rows = rows_of(self._state.record, None) if self._state.record is not None else []
+        if row < len(rows) and self._state.segmentation is not None:
+            structure = rows[row][0]
+            if not show_segmentation(self._state.segmentation, structure.key):
+                self.panel.show_status(_("There is no {name} to jump to.").format(name=structure.name))
+
+
+def has_command(which: str) -> bool:
+    """Whether this version has the command that a button tells of."""
+    import importlib.util
+
+    return importlib.util.find_spec(HOW_TO[which][2]) is not None
+
+
+def rows_of(record: RunRecord, other: RunRecord | None) -> list[tuple[Structure, list[str], list[Finding]]]:
+    """The table's rows: structure, its cells (number, and difference if there is another record), its findings."""
+    measured = {m.structure for m in record.measures}
+    rows = []
+    for structure in (s for s in STRUCTURES if s.key in measured):
+        cells = []
+        for quantity, _title in QUANTITIES:
+            value = record.value(structure.key, quantity)
+            cells.append(f"{value:.1f}" if value is not None else "–" if quantity == "volume" else "")
+            if other is not None:
+                before = other.value(structure.key, quantity)
+                cells.append(f"{value - before:+.1f}" if value is not None and before is not None else "")
+        rows.append((structure, cells, [f for f in record.findings if f.structure == structure.key]))
+    return rows
+
+
+def findings_in_html(record: RunRecord) -> str:
+    """The findings, most serious first, each with a mark in front and its own line."""
+    lines = []
+    if record.edited:
+        lines.append("<i>Measured again after edits.</i>")
+    for finding in record.findings:
+        mark, color = _MARKS[finding.severity]
+        lines.append(f'<span style="color:{color}">{mark}</span> {_escaped(finding.message)}')
+    if not record.findings:
+        lines.append("Nothing conspicuous was found. That proves nothing: look at the result.")
+    return "<br>".join(lines)
+
+
+def masks_of(segmentation_node: Any, scan_node: Any) -> dict[str, Any]:
+    """Structure key -> (array ``(z, y, x)``, label value, index of its first voxel) of each segment of ours.
+
+    The arrays are views of the segments' voxels: no time is spent on the main thread. A segment on another grid than
+    the scan's (resampled by an edit) is brought to it by Slicer.
+
+    Raises:
+        InputError: no segment has a structure's key.
+    """
+    import vtk
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    from ..errors import InputError
+
+    segmentation = segmentation_node.GetSegmentation()
+    binary = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+    wanted, have, masks = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4(), {}
+    scan_node.GetIJKToRASMatrix(wanted)
+    for key in (k for k in KEYS if segmentation.GetSegment(k) is not None):
+        segment = segmentation.GetSegment(key)
+        image = segment.GetRepresentation(binary)
+        if image is None or image.GetPointData().GetScalars() is None:
+            continue
+        image.GetImageToWorldMatrix(have)
+        same = max(abs(wanted.GetElement(i, j) - have.GetElement(i, j)) for i in range(4) for j in range(4)) < 1e-4
+        if same:
+            x0, x1, y0, y1, z0, z1 = image.GetExtent()
+            array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(z1 - z0 + 1, y1 - y0 + 1, x1 - x0 + 1)
+            masks[key] = (array, segment.GetLabelValue(), (z0, y0, x0))
+        else:
+            array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, key, scan_node)
+            masks[key] = (array, 1, (0, 0, 0))
+    if not masks:
+        name = segmentation_node.GetName()
+        raise InputError(f"'{name}' has no segment named by a structure's key ({', '.join(KEYS)}): choose another one")
+    return masks
+
+
+def _named_cell(structure: Structure) -> Any:
+    name = structure.name.replace("left ventricular", "LV").replace("ascending", "asc.")
+    cell = qt.QTableWidgetItem(name[0].upper() + name[1:])
+    swatch = qt.QPixmap(12, 12)
+    swatch.fill(qt.QColor(*structure.color))
+    cell.setIcon(qt.QIcon(swatch))
+    cell.setToolTip(_("Click to jump to the {name}.").format(name=structure.name))
+    return cell
+
+
+def _findings_cell(findings: list[Finding]) -> Any:
+    order = (Severity.ERROR, Severity.WARNING, Severity.INFO)
+    worst = next((s for s in order for f in findings if f.severity is s), None)
+    cell = qt.QTableWidgetItem("")
+    if worst is not None:
+        mark, color = _MARKS[worst]
+        cell.setText(f"{mark} {len(findings)}" if len(findings) > 1 else f"{mark} {findings[0].code}")
+        cell.setForeground(qt.QBrush(qt.QColor(color)))
+        cell.setToolTip("\n".join(f.message for f in findings))
+    return cell
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

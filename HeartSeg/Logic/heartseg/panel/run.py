@@ -1,0 +1,100 @@
+"""The life of a run on the main thread: from the click to the segmentation in the scene.
+
+    click → sections may ask → view of the voxels → worker: labels and surfaces → segments, one per turn → views, record
+
+Whatever ends it early (cancel, an error, a node deleted, the scene closed, the module reloaded) leaves the scene as it
+was: the result is collected in a hidden node, and shown in one step at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import slicer
+import vtk
+
+from ..progress import ProgressEvent
+from ..scene.nodes import volume_view
+from ..scene.segmentation import Replaced, enter_segments
+from .record import RunRecord, write_record
+from .work import Outcome, Request
+
+
+@dataclass(frozen=True, eq=False)
+class Entered:
+    """A run that has ended well.
+
+    Attributes:
+        node: the segmentation node.
+        replaced: what it held before; ``None`` for a new node.
+        outcome: what the worker made.
+        record: what is kept with the node.
+    """
+
+    node: Any
+    replaced: Replaced | None
+    outcome: Outcome
+    record: RunRecord
+
+
+class NodeWatch:
+    """Calls back when one of some nodes is about to leave the scene."""
+
+    def __init__(self, lost: Callable[[str], None]) -> None:
+        self._lost, self._watched, self._tag = lost, {}, None  # type: ignore[var-annotated]
+
+    def start(self, nodes: dict[str, Any]) -> None:
+        """Watch these: what they are in the sentence (``"scan"``) -> node; ``None`` is left out."""
+        self.stop()
+        self._watched = {what: node for what, node in nodes.items() if node is not None}
+
+        @vtk.calldata_type(vtk.VTK_OBJECT)
+        def removed(caller: Any, event: str, node: Any) -> None:
+            for what, watched in list(self._watched.items()):
+                if node is watched:
+                    del self._watched[what]
+                    self._lost(what)
+
+        event = slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent
+        self._tag = slicer.mrmlScene.AddObserver(event, removed)
+
+    def stop(self) -> None:
+        """Watch nothing any more."""
+        if self._tag is not None:
+            slicer.mrmlScene.RemoveObserver(self._tag)
+        self._tag, self._watched = None, {}
+
+
+def view_of(volume_node: Any) -> Any:
+    """The scan as the worker gets it. Takes no time: the voxels are not looked at, the worker copies them."""
+    return volume_view(volume_node)
+
+
+def enter_result(
+    outcome: Outcome,
+    request: Request,
+    volume_node: Any,
+    segmentation_node: Any,
+    progress: Callable[[ProgressEvent], None],
+) -> Generator[str, None, Entered]:
+    """Bring the outcome into the scene, a segment per step; see :func:`~heartseg.scene.segmentation.enter_segments`."""
+    total, done = len(outcome.result.structures) + 1, 0
+    steps = enter_segments(outcome.result, outcome.prepared, volume_node, segmentation_node)
+    try:
+        while True:
+            progress(ProgressEvent("scene", done, total))
+            try:
+                key = next(steps)
+            except StopIteration as end:
+                node, replaced = end.value
+                break
+            done += 1
+            yield key
+    finally:
+        steps.close()
+    record = RunRecord.of(outcome.result, request.view.name)
+    write_record(node, record)
+    progress(ProgressEvent("scene", total, total))
+    return Entered(node, replaced, outcome, record)

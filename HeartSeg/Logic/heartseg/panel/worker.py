@@ -1,0 +1,149 @@
+"""The worker: one thread that owns torch and the model, so that the window lives on.
+
+One thread for all jobs, because cuDNN keeps its plans per thread and a model is warm only where it was used. A job is
+a function of a :class:`~heartseg.progress.Reporter`; what becomes of it comes back as events, which the main thread
+collects whenever it likes. No Qt, no MRML here.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import Cancelled
+from ..progress import CancelToken, ProgressEvent, Reporter
+
+logger = logging.getLogger(__name__)
+
+Work = Callable[[Reporter], Any]
+"""What a job does, on the worker thread: progress and cancel go through the reporter; the value is handed back."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One piece of work that was handed to the worker.
+
+    Attributes:
+        title: what it is, for people ("Segment the heart").
+        work: the function.
+        token: set it to stop the work at its next check.
+    """
+
+    title: str
+    work: Work
+    token: CancelToken
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """A sign of life of a job."""
+
+    job: Job
+    event: ProgressEvent
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job has ended well; ``value`` is what its work returned."""
+
+    job: Job
+    value: Any
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A job was cancelled."""
+
+    job: Job
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A job raised ``error``; ``trace`` is the traceback as text."""
+
+    job: Job
+    error: BaseException
+    trace: str
+
+
+Event = Progressed | Finished | Stopped | Failed
+
+
+class Worker:
+    """A persistent daemon thread that does jobs in order. It is started by the first job."""
+
+    def __init__(self, name: str = "HeartSeg worker") -> None:
+        self._name = name
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._events: deque[Event] = deque()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def submit(self, title: str, work: Work) -> Job:
+        """Queue a job. Never blocks.
+
+        Raises:
+            RuntimeError: the worker was closed.
+        """
+        if self._closed:
+            raise RuntimeError("the worker was closed: make a new one")
+        job = Job(title, work, CancelToken())
+        self._jobs.put(job)
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+        return job
+
+    def events(self) -> list[Event]:
+        """What has happened since the last call, oldest first. Never blocks."""
+        collected = []
+        while self._events:
+            collected.append(self._events.popleft())
+        return collected
+
+    def close(self) -> None:
+        """End the thread once its job has ended. Cancel the job before; nothing waits for it."""
+        self._closed = True
+        self._jobs.put(None)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            self._events.append(self._outcome(job))
+
+    def _outcome(self, job: Job) -> Event:
+        """Do the job. Whatever it raises ends the job, never the thread: ``SystemExit`` and its like too."""
+        reporter = Reporter(lambda event: self._events.append(Progressed(job, event)), job.token)
+        try:
+            reporter.check()
+            return Finished(job, job.work(reporter))
+        except Cancelled:
+            return Stopped(job)
+        except BaseException as error:
+            logger.debug("job %r failed", job.title, exc_info=True)
+            trace = describe_failure(error)
+            return Failed(job, _without_frames(error), trace)
+
+
+def describe_failure(error: BaseException) -> str:
+    """The traceback as text, for a report."""
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+def _without_frames(error: BaseException) -> BaseException:
+    """The error without its traceback: its frames would keep tensors and arrays in memory while it is shown."""
+    chained: BaseException | None = error
+    while chained is not None:
+        chained.__traceback__ = None
+        chained = chained.__cause__ or chained.__context__
+    return error

@@ -1,0 +1,229 @@
+"""The report as one page for people: a self-contained HTML file that needs no network and prints on A4.
+
+Pictures are inside as data URIs, all text from outside is escaped, and a content security policy forbids the browser to
+fetch anything.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..anatomy import structure
+from ..errors import OutputError
+from ..findings import Finding, Severity
+from ..result import Result
+from ..volume.types import Volume
+from .measurements import MeasurementRow, measurements_table
+from .preview import view_pictures
+
+_NOTICE = "Research use only, not a medical device. Look at the segmentation before you use these numbers."
+_CAPTIONS = {
+    "axial": "Axial slice through the heart's centre",
+    "coronal": "Coronal slice through the heart's centre",
+    "sagittal": "Sagittal slice through the heart's centre",
+    "front": "The heart from the front; the patient's right is on the left",
+}
+_ORDER = (Severity.ERROR, Severity.WARNING, Severity.INFO)
+
+_STYLE = """
+@page { size: A4; margin: 14mm 15mm; }
+* { box-sizing: border-box; -webkit-print-color-adjust: exact; print-color-adjust: exact; }
+html { background: #fff; }
+body { font: 10pt/1.4 "Segoe UI", "Helvetica Neue", Helvetica, Arial, "DejaVu Sans", sans-serif; color: #1b1f24;
+  max-width: 180mm; margin: 0 auto; padding: 8mm 4mm; }
+@media print { body { padding: 0; max-width: none; } .views { width: 88%; margin: 0 auto; } }
+header { border-bottom: 2px solid #1b1f24; padding-bottom: 2mm; }
+h1 { font-size: 17pt; line-height: 1.2; margin: 0; overflow-wrap: anywhere; }
+h2 { font-size: 11.5pt; margin: 6mm 0 2mm; break-after: avoid; }
+.sub { color: #57606a; margin: 1mm 0 0; overflow-wrap: anywhere; }
+.notice { border: 1.5px solid #9a6700; background: #fff8e5; color: #6b4700; font-weight: 600; padding: 1.5mm 3mm;
+  margin: 4mm 0; }
+.views { display: grid; grid-template-columns: 1fr 1fr; gap: 3mm; }
+figure { margin: 0; break-inside: avoid; }
+figure img { display: block; width: 100%; border: 0.5px solid #b7bdc5; }
+figcaption { color: #57606a; font-size: 8.5pt; margin-top: 0.8mm; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+thead { display: table-header-group; }
+tr { break-inside: avoid; }
+th, td { text-align: right; padding: 1.1mm 2mm; border-bottom: 0.5px solid #d0d7de; vertical-align: baseline; }
+th { font-size: 8.5pt; color: #57606a; font-weight: 600; border-bottom: 1px solid #57606a; vertical-align: bottom; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+.swatch { display: inline-block; width: 3.2mm; height: 3.2mm; border: 0.5px solid #57606a; margin-right: 2mm;
+  vertical-align: -0.4mm; }
+.out { font-weight: 700; color: #a40e26; }
+.none { color: #8b949e; }
+ul.findings { list-style: none; margin: 0; padding: 0; }
+ul.findings li { border-left: 3px solid; padding: 0.6mm 0 0.6mm 3mm; margin: 0 0 1.8mm; break-inside: avoid; }
+.error { border-color: #cf222e; } .warning { border-color: #bf8700; } .info { border-color: #0969da; }
+.severity { font-size: 8pt; font-weight: 700; text-transform: uppercase; letter-spacing: 0.04em; margin-right: 1.5mm; }
+.error .severity { color: #a40e26; } .warning .severity { color: #7d4e00; } .info .severity { color: #0550ae; }
+.code, .small { color: #57606a; font-size: 8.5pt; }
+.how td:first-child { width: 42mm; color: #57606a; } .how td { text-align: left; overflow-wrap: anywhere; }
+footer { margin-top: 6mm; border-top: 0.5px solid #b7bdc5; padding-top: 1.5mm; color: #57606a; font-size: 8.5pt; }
+"""
+
+
+def write_page(
+    volume: Volume,
+    result: Result,
+    surfaces: Sequence[tuple[Any, str | Path]],
+    path: str | Path,
+    title: str = "",
+    notices: Sequence[str] = (),
+) -> None:
+    """Write the report page.
+
+    Args:
+        volume: the scan, for the pictures; an even one leaves black around the contours.
+        result: measures, findings, provenance.
+        surfaces: structures and their STL files, LPS mm, for the view from the front; empty: shaded from the labels.
+        path: the HTML file to write.
+        title: instead of the scan's name.
+        notices: sentences about where the segmentation came from.
+
+    Raises:
+        DependencyError: matplotlib is not installed.
+        OutputError: the file cannot be written.
+    """
+    pictures = view_pictures(volume, result, surfaces)
+    text = page_text(result, pictures, title or volume.name, volume, notices)
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
+
+
+def page_text(
+    result: Result, pictures: Mapping[str, bytes], title: str, volume: Volume, notices: Sequence[str] = ()
+) -> str:
+    """The page's HTML, from the result and PNG pictures by view."""
+    parts = [
+        "<!DOCTYPE html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'\">",
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escape(title)} - HeartSeg report</title><style>{_STYLE}</style></head><body>",
+        f'<header><h1>{escape(title)}</h1><p class="sub">{escape(_subtitle(result, volume))}</p></header>',
+        f'<p class="notice">{_NOTICE}</p>',
+        _views(pictures),
+        "<h2>Measures</h2>",
+        _measures(result),
+        "<h2>Findings</h2>",
+        _findings(result.findings),
+        *([f'<p class="small">{escape(_sentence(n))}</p>' for n in notices]),
+        "<h2>How it was made</h2>",
+        _provenance(result, volume),
+        f"<footer>HeartSeg {escape(__version__)} · {_NOTICE}</footer>",
+        "</body></html>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _sentence(text: str) -> str:
+    sentence = text[:1].upper() + text[1:]
+    return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
+
+
+def _model(result: Result) -> str:
+    model = result.provenance.get("model")
+    return " ".join(str(model[k]) for k in ("name", "version") if model.get(k)) if isinstance(model, dict) else ""
+
+
+def _subtitle(result: Result, volume: Volume) -> str:
+    x, y, z = result.geometry.spacing
+    said = (
+        "Whole-heart segmentation",
+        _model(result) and f"model {_model(result)}",
+        volume.modality if volume.source.path else "",
+        f"{x:.2f} × {y:.2f} × {z:.2f} mm",
+        str(result.provenance.get("created") or "")[:10],
+    )
+    return " · ".join(part for part in said if part)
+
+
+def _views(pictures: Mapping[str, bytes]) -> str:
+    figures = []
+    for name, content in pictures.items():
+        data = base64.b64encode(content).decode("ascii")
+        caption = escape(_CAPTIONS.get(name, name))
+        image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
+        figures.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
+    return f'<div class="views">{"".join(figures)}</div>'
+
+
+def _measures(result: Result) -> str:
+    rows = measurements_table(result)
+    unit = next((r.intensity_unit for r in rows if r.intensity_unit), "")
+    intensity = any(r.mean_intensity is not None for r in rows)
+    heads = ["Structure", "Volume<br>mL", "Mass<br>g", "Diameter<br>mm"]
+    heads += [f"Intensity, mean ± SD<br>{escape(unit) or 'no unit'}"] if intensity else []
+    heads += ["Plausible<br>in adults"]
+    body = "".join(f"<tr>{_cells(row, intensity)}</tr>" for row in rows)
+    notes = [f"{structure(m.structure).name}: {m.note}" for m in result.measures if m.note and m.value is not None]
+    return (
+        f"<table><thead><tr>{''.join(f'<th>{h}</th>' for h in heads)}</tr></thead><tbody>{body}</tbody></table>"
+        '<p class="small">The last column bounds what is plausible for an adult heart, and is no normal range: a value '
+        f"inside it says nothing about health. {escape(' '.join(_sentence(n) for n in notes))}</p>"
+    )
+
+
+def _cells(row: MeasurementRow, intensity: bool) -> str:
+    known = structure(row.key)
+    low, high = known.plausible
+    unit = known.plausible_unit.split()[0]
+    r, g, b = row.color
+    name = row.name[:1].upper() + row.name[1:]
+    cells = [f'<td><span class="swatch" style="background:rgb({r},{g},{b})"></span>{escape(name)}</td>']
+    for value, its_unit in ((row.volume_ml, "mL"), (row.mass_g, "g"), (row.diameter_mm, "mm")):
+        applies = its_unit == "mL" or value is not None
+        outside = value is not None and its_unit == unit and not low <= value <= high
+        text = f"{value:.1f}" if value is not None else "not found" if applies else "–"
+        style = ' class="out"' if outside else ' class="none"' if value is None else ""
+        cells.append(f"<td{style}>{text}{' ⚠' if outside else ''}</td>")
+    if intensity:
+        spread = row.mean_intensity is not None and row.sd_intensity is not None
+        cells.append(f"<td>{row.mean_intensity:.0f} ± {row.sd_intensity:.0f}</td>" if spread else "<td>–</td>")
+    cells.append(f"<td>{low:g}–{high:g} {escape(unit)}</td>")
+    return "".join(cells)
+
+
+def _findings(findings: Sequence[Finding]) -> str:
+    if not findings:
+        return "<p>No findings. Their absence proves nothing: look at the segmentation.</p>"
+    lines = [
+        f'<li class="{f.severity.value}"><span class="severity">{f.severity.value}</span>{escape(f.message)} '
+        f'<span class="code">{escape(f.code)}</span></li>'
+        for f in sorted(findings, key=lambda f: _ORDER.index(f.severity))
+    ]
+    return f'<ul class="findings">{"".join(lines)}</ul>'
+
+
+def _provenance(result: Result, volume: Volume) -> str:
+    made, geometry = result.provenance, result.geometry
+
+    def inner(field: str, key: str) -> str:
+        part = made.get(field)
+        return str(part.get(key) or "") if isinstance(part, dict) else ""
+
+    seconds = made.get("seconds")
+    total = sum(v for v in seconds.values() if isinstance(v, (int, float))) if isinstance(seconds, dict) else 0
+    said = {
+        "Scan": inner("input", "name") or (volume.name if volume.source.path else ""),
+        "Segmentation": Path(inner("segmentation", "path")).name,
+        "SHA-256 of the scan": inner("input", "sha256") or volume.source.sha256,
+        "Grid": f"{' × '.join(map(str, geometry.size))} voxels, {geometry.orientation}",
+        "Model": _model(result),
+        "Device": inner("run", "device"),
+        "Averaged predictions": "yes" if inner("run", "accurate") == "True" else "",
+        "Segmented": str(made.get("created") or ""),
+        "Seconds": f"{total:.1f}" if total else "",
+        "Software": f"HeartSeg {made.get('heartseg') or __version__}",
+    }
+    rows = "".join(f"<tr><td>{escape(k)}</td><td>{escape(v)}</td></tr>" for k, v in said.items() if v)
+    return f'<table class="how"><tbody>{rows}</tbody></table>'

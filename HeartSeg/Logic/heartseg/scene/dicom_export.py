@@ -1,0 +1,57 @@
+"""DICOM SEG through 3D Slicer's own exporter, which only the application has.
+
+**Not tested**: ``slicer-core`` lacks the plugin. The calls are those of Slicer's DICOM export dialog
+(``DICOMLib/Widgets``: ``examineForExport``, then ``export``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import OutputError
+from .nodes import subject_item
+
+_PLUGIN = "DICOMSegmentationPlugin"
+
+
+def has_dicom_exporter() -> bool:
+    """Whether this is the application with its DICOM segmentation plugin."""
+    import slicer
+
+    return _PLUGIN in (getattr(slicer.modules, "dicomPlugins", None) or {})
+
+
+def export_dicom_seg(segmentation_node: Any, folder: Path) -> Path:
+    """Write a segmentation node as DICOM SEG. Main thread; the window waits.
+
+    The node must stand beside its scan under a patient and study of the subject hierarchy, where
+    :func:`~heartseg.scene.segmentation.fill_segmentation` puts it if the scan came from DICOM.
+
+    Args:
+        segmentation_node: ``vtkMRMLSegmentationNode``.
+        folder: existing, empty folder.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputError: the scan did not come from DICOM, or the exporter failed; its words are in the message.
+    """
+    import slicer
+
+    _hierarchy, item = subject_item(segmentation_node)
+    plugin = slicer.modules.dicomPlugins[_PLUGIN]()
+    exportables = plugin.examineForExport(item) if item else []
+    if not exportables:
+        raise OutputError(
+            "DICOM SEG needs a scan that was loaded through Slicer's DICOM module: import it there, segment it again, "
+            "or leave DICOM SEG unchecked"
+        )
+    for exportable in exportables:
+        exportable.directory = str(folder)
+    problem = plugin.export(exportables)
+    files = sorted(p for p in folder.rglob("*.dcm") if p.is_file())
+    if problem or not files:
+        raise OutputError(f"DICOM SEG could not be exported: {problem or 'the exporter wrote no file'}")
+    return files[0]

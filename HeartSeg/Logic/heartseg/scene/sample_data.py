@@ -1,0 +1,51 @@
+"""The synthetic scan that ships, offered in Slicer's module Sample Data; it loads without a network."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+CATEGORY = "HeartSeg"
+"""Heading in Sample Data; by Slicer's habit the extension's name."""
+SAMPLE_NAME = "HeartSegSyntheticCTA"
+"""What ``SampleData.downloadSample`` takes."""
+SCAN = "SampleData/HeartSeg-synthetic-CTA.nii.gz"
+THUMBNAIL = "Icons/HeartSegSyntheticCTA.png"
+
+
+def register_sample_data(folder: str | Path) -> bool:
+    """Add the shipped scan to the module Sample Data (twice is as good as once).
+
+    The scan's address is a ``file:`` URI: Sample Data copies it into its cache as it would download it. The checksum
+    is the file's own, so that a copy of an earlier version in the cache is replaced.
+
+    Args:
+        folder: the module's folder ``Resources``.
+
+    Returns:
+        whether it is offered; False (with a line in the log) where Slicer has no module Sample Data or a file is
+        missing. Neither keeps the module from working.
+    """
+    scan, thumbnail = Path(folder).resolve() / SCAN, Path(folder).resolve() / THUMBNAIL
+    missing = [str(path) for path in (scan, thumbnail) if not path.is_file()]
+    if missing:
+        log.warning("the sample scan is not offered: there is no file %s", ", ".join(missing))
+        return False
+    try:
+        import SampleData
+    except ImportError:
+        log.info("the sample scan is not offered: this application has no module Sample Data")
+        return False
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category=CATEGORY,
+        sampleName=SAMPLE_NAME,
+        uris=scan.as_uri(),
+        fileNames=scan.name,
+        nodeNames=SAMPLE_NAME,
+        thumbnailFileName=str(thumbnail),
+        checksums=f"SHA256:{hashlib.sha256(scan.read_bytes()).hexdigest()}",
+    )
+    return True

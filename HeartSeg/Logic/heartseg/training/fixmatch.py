@@ -1,0 +1,161 @@
+"""Semi-supervised training by confident pseudo-labels, for any network that segments; needs only torch.
+
+A scan without labels is shown twice: weakly changed, and strongly changed on top of that. Where the network is sure of
+a voxel of the weak view, its answer is the label of that voxel in the strong view (FixMatch: Sohn et al., NeurIPS
+2020). Strong changes are of grey values and erased boxes only, so that a voxel of one view is the same voxel of the
+other. In a training loop::
+
+    loss = supervised_loss(network(images), labels)
+    extra = fixmatch_loss(network, unlabelled, settings, step, rng)
+    (loss + extra.loss).backward()
+
+Images are (b, c, y, x) or (b, c, z, y, x), scaled to a standard deviation of about 1 (z-score) or to [-1, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as nnf
+from torch import nn
+
+
+@dataclass(frozen=True)
+class FixMatchSettings:
+    """How much the unlabelled scans count.
+
+    Attributes:
+        threshold: least probability of the likeliest class for a voxel to be taught.
+        weight: of the unsupervised loss at the end of its rise.
+        ramp_steps: steps over which the weight rises from nearly 0 (0: at once).
+        shift: largest shift of the weak view, as a share of each edge.
+        contrast, brightness, noise: largest relative change, change and standard deviation of noise in the strong view,
+            in units of each image's standard deviation.
+        erased: edge of the erased box, as a share of each edge (0: none).
+    """
+
+    threshold: float = 0.95
+    weight: float = 1.0
+    ramp_steps: int = 0
+    shift: float = 0.06
+    contrast: float = 0.4
+    brightness: float = 0.4
+    noise: float = 0.3
+    erased: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("threshold", 0.0, 1.0), ("weight", 0.0, math.inf), ("ramp_steps", 0, math.inf), ("shift", 0.0, 0.5),
+            ("contrast", 0.0, 0.99), ("brightness", 0.0, math.inf), ("noise", 0.0, math.inf), ("erased", 0.0, 0.9),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} is {value}: it must be between {low:g} and {high:g}")
+
+
+@dataclass(frozen=True)
+class FixMatchLoss:
+    """What :func:`fixmatch_loss` found.
+
+    Attributes:
+        loss: to be added to the supervised loss; weighted already.
+        confident: share of the voxels that were sure enough to teach.
+        weight: the weight at this step.
+    """
+
+    loss: torch.Tensor
+    confident: float
+    weight: float
+
+
+def rising_weight(settings: FixMatchSettings, step: int) -> float:
+    """The weight at a step: exp(-5 (1 - t)^2) of it, t the share of the rise that is done (Laine and Aila 2017)."""
+    if settings.ramp_steps == 0:
+        return settings.weight
+    t = min(1.0, step / settings.ramp_steps)
+    return settings.weight * math.exp(-5 * (1 - t) ** 2)
+
+
+def weak_view(images: torch.Tensor, settings: FixMatchSettings, rng: torch.Generator) -> torch.Tensor:
+    """Images shifted by whole voxels, each its own way, the border repeated."""
+    views = []
+    for image in images:
+        reach = [max(0, int(settings.shift * n)) for n in image.shape[1:]]
+        shifts = [int(torch.randint(-r, r + 1, (1,), generator=rng)) for r in reach]
+        padded = nnf.pad(image[None], [r for r in reversed(reach) for _ in (0, 1)], mode="replicate")[0]
+        inside = [slice(r + s, r + s + n) for r, s, n in zip(reach, shifts, image.shape[1:], strict=True)]
+        box = (slice(None), *inside)
+        views.append(padded[box])
+    return torch.stack(views)
+
+
+def strong_view(images: torch.Tensor, settings: FixMatchSettings, rng: torch.Generator) -> torch.Tensor:
+    """Images of another contrast and brightness, with noise and a box erased to the mean; voxels stay in place."""
+    n = (len(images), *[1] * (images.dim() - 1))
+    around = tuple(range(1, images.dim()))
+    mean, spread = images.mean(around, keepdim=True), images.std(around, keepdim=True).clamp(min=1e-6)
+
+    def uniform() -> torch.Tensor:
+        return (torch.rand(n, generator=rng) * 2 - 1).to(images)
+
+    noise = (
+        torch.randn(images.shape, generator=rng).to(images) * settings.noise * torch.rand(n, generator=rng).to(images)
+    )
+    z = (images - mean) / spread * (1 + settings.contrast * uniform()) + settings.brightness * uniform() + noise
+    view = z * spread + mean
+    if settings.erased:
+        for image, grey in zip(view, mean, strict=True):
+            edges = [max(1, round(settings.erased * size)) for size in image.shape[1:]]
+            starts = [
+                int(torch.randint(0, size - edge + 1, (1,), generator=rng))
+                for size, edge in zip(image.shape[1:], edges, strict=True)
+            ]
+            box = (slice(None), *(slice(a, a + edge) for a, edge in zip(starts, edges, strict=True)))
+            image[box] = grey
+    return view
+
+
+def pseudo_labels(logits: torch.Tensor, threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Likeliest class (b, ...) int64 of logits (b, classes, ...), and where its probability reaches the threshold."""
+    likeliest, labels = logits.float().softmax(1).max(1)
+    return labels, likeliest >= threshold
+
+
+def fixmatch_loss(
+    network: nn.Module,
+    images: torch.Tensor,
+    settings: FixMatchSettings,
+    step: int,
+    rng: torch.Generator,
+    teacher: nn.Module | None = None,
+) -> FixMatchLoss:
+    """The unsupervised loss of a batch of unlabelled images.
+
+    Cross-entropy of the strong view against the confident labels of the weak view, summed over the confident voxels and
+    divided by the number of all, so that an unsure network learns little from itself.
+
+    Args:
+        network: gives logits (b, classes, ...), or several resolutions of them with the finest first.
+        images: (b, c, ...) on the network's device.
+        settings: see :class:`FixMatchSettings`.
+        step: of the training, for the rise of the weight.
+        rng: a CPU generator.
+        teacher: gives the pseudo-labels instead of the network itself, such as its running average.
+
+    Returns:
+        The loss (with gradients into ``network`` alone) and how many voxels taught.
+    """
+    weight = rising_weight(settings, step)
+    weak = weak_view(images, settings, rng)
+    with torch.no_grad():
+        labels, sure = pseudo_labels(_finest((teacher or network)(weak)), settings.threshold)
+    logits = _finest(network(strong_view(weak, settings, rng)))
+    entropy = nnf.cross_entropy(logits.float(), labels, reduction="none")
+    return FixMatchLoss(weight * (entropy * sure).mean(), float(sure.float().mean()), weight)
+
+
+def _finest(outputs: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+    return outputs if isinstance(outputs, torch.Tensor) else outputs[0]

@@ -1,0 +1,145 @@
+"""A volume in, its translation out: slice by slice, on the very same grid."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..errors import DeviceError, SettingsError
+from ..inference.devices import choose_device, describe_device, is_out_of_memory, torch_settings
+from ..progress import Reporter
+from ..volume import Source, Volume, to_nearest_lps
+from .model import DIRECTIONS, TranslationModel, open_model
+from .slices import SLAB, check_modality, pixels, resample, to_unit
+
+OVERLAP = 0.25
+"""Least share of a patch that it has in common with the next one."""
+TILES_AT_ONCE = 4
+
+
+class Translator:
+    """A generator in memory, for one volume after the other.
+
+    Args:
+        model: folder that ``heartseg translate train`` wrote, or one that is open already.
+        direction: ``mr2ct`` or ``ct2mr``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        threads: CPU threads; ``None`` leaves torch's number.
+
+    Raises:
+        ModelError: the folder cannot be used. SettingsError: no such direction. DeviceError: no such device.
+    """
+
+    def __init__(
+        self,
+        model: TranslationModel | str | Path,
+        direction: str = "mr2ct",
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        if direction not in DIRECTIONS:
+            raise SettingsError(f"direction is {direction!r}: it must be one of {', '.join(DIRECTIONS)}")
+        self.model = model if isinstance(model, TranslationModel) else open_model(model)
+        self.direction, self.threads = direction, threads
+        self.device = choose_device(device)
+        self.network = self.model.load(direction, self.device)
+
+    def __call__(self, volume: Volume, reporter: Reporter | None = None) -> Volume:
+        """Translate a volume.
+
+        Axial slices are scaled and resampled as in training, translated, resampled back and scaled to the target's grey
+        values: HU in int16 for CT, typical values of the training's MR in float32. Where a slice is larger than the
+        training's patch, overlapping patches are blended. Detail finer than the training's pixels is not kept.
+
+        Args:
+            volume: a scan of the modality that goes in (``mr2ct``: MR).
+            reporter: progress and cancel.
+
+        Returns:
+            The translation, on the input's geometry, exactly.
+
+        Raises:
+            InputError: the scan is not of that modality.
+            DeviceError: too little memory.
+        """
+        reporter = reporter or Reporter()
+        source, target = DIRECTIONS[self.direction]
+        other = next(d for d in DIRECTIONS if d != self.direction)
+        check_modality(volume, source, f"take direction {other} for it, or leave it out")
+        flip, turned = to_nearest_lps(volume.geometry)
+        stored = flip.apply(volume.array)
+        limits = self.model.scaling[source].limits(volume.array)
+        out = np.empty(stored.shape, np.int16 if target == "CT" else np.float32)
+        x, y, _ = turned.spacing
+        try:
+            with torch_settings(self.threads), reporter.stage("translate", len(stored)):
+                for start in range(0, len(stored), SLAB):
+                    slab = to_unit(stored[start : start + SLAB], limits)
+                    made = self._translate_slices(slab, (y, x), reporter, start)
+                    out[start : start + SLAB] = self._grey_values(made, target)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise DeviceError(f"{describe_device(self.device)} has too little memory to translate {volume.name!r}: "
+                              "take --device cpu") from None  # fmt: skip
+        array = np.ascontiguousarray(flip.undo(out))
+        name = f"{volume.name}-as-{target}"
+        return replace(
+            volume, array=array, name=name, modality=target, source=Source(path=volume.source.path), findings=()
+        )
+
+    def _translate_slices(
+        self, slices: np.ndarray, spacing: tuple[float, float], reporter: Reporter, done: int
+    ) -> np.ndarray:
+        """Slices (n, y, x) in [-1, 1] with pixels of ``spacing`` (y, x) mm, translated, in the same pixels."""
+        wanted, shape = self.model.settings.spacing, slices.shape[1:]
+        size = (pixels(shape[0], spacing[0], wanted), pixels(shape[1], spacing[1], wanted))
+        small = torch.from_numpy(resample(slices, size)).to(self.device)
+        made = np.empty((len(slices), *size), np.float32)
+        for number, image in enumerate(small):
+            made[number] = translate_slice(self.network, image, self.model.settings.patch).cpu().numpy()
+            reporter.advance(done + number + 1)
+        return resample(made, (shape[0], shape[1]))
+
+    def _grey_values(self, unit: np.ndarray, target: str) -> np.ndarray:
+        values = self.model.scaling[target].back(np.clip(unit, -1, 1))
+        return np.clip(np.rint(values), -32768, 32767).astype(np.int16) if target == "CT" else values
+
+
+def translate_slice(network: nn.Module, image: torch.Tensor, patch: int) -> torch.Tensor:
+    """One slice (y, x) in [-1, 1] through the generator in patches of the size of its training.
+
+    The norms see a patch as a whole, so that other sizes would look different to it: a smaller slice lies in the middle
+    of a patch that is -1 around it, as in training; a larger one is covered by patches that overlap by a quarter and
+    more, each counting less towards its border.
+    """
+    height, width = image.shape
+    below, right = max(0, patch - height), max(0, patch - width)
+    around = (right // 2, right - right // 2, below // 2, below - below // 2)
+    padded = torch.nn.functional.pad(image, around, value=-1.0)
+    corners = [(a, b) for a in _starts(padded.shape[0], patch) for b in _starts(padded.shape[1], patch)]
+    ramp = (torch.arange(patch, device=image.device) + 0.5).minimum(
+        torch.arange(patch, 0, -1, device=image.device) - 0.5
+    )
+    weight = ramp[:, None] * ramp[None]
+    total, share = torch.zeros_like(padded), torch.zeros_like(padded)
+    for first in range(0, len(corners), TILES_AT_ONCE):
+        some = corners[first : first + TILES_AT_ONCE]
+        tiles = torch.stack([padded[a : a + patch, b : b + patch] for a, b in some])[:, None]
+        for (a, b), tile in zip(some, network(tiles)[:, 0], strict=True):
+            total[a : a + patch, b : b + patch] += weight * tile
+            share[a : a + patch, b : b + patch] += weight
+    blended = total / share
+    return blended[below // 2 : below // 2 + height, right // 2 : right // 2 + width]
+
+
+def _starts(length: int, patch: int) -> list[int]:
+    """Where patches begin along an edge, evenly spread."""
+    if length <= patch:
+        return [0]
+    count = 1 + int(np.ceil((length - patch) / (patch * (1 - OVERLAP))))
+    return [round(v) for v in np.linspace(0, length - patch, count)]

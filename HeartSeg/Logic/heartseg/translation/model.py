@@ -1,0 +1,150 @@
+"""A trained pair of generators on disk: two files of weights and a card that names them with their SHA-256."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import __version__
+from ..errors import HeartSegError, ModelError, OutputError
+from ..models.card import sha256_of
+from ..models.checkpoint import load_checkpoint
+from .networks import ResNetGenerator
+from .presets import Settings
+from .slices import Scaling
+
+CARD = "translation.json"
+FORMAT = 1
+DIRECTIONS = {"mr2ct": ("MR", "CT"), "ct2mr": ("CT", "MR")}
+"""Name -> modality that goes in, modality that comes out."""
+_AGAIN = "copy the model folder again or train it anew"
+
+
+@dataclass(frozen=True, eq=False)
+class TranslationModel:
+    """What a model folder says about itself; weights are read by :meth:`load`.
+
+    Attributes:
+        folder: where it lies.
+        settings: of its training.
+        scaling: of MR and CT.
+        files: direction -> file name and SHA-256 of its weights.
+        facts: everything else in the card.
+    """
+
+    folder: Path
+    settings: Settings
+    scaling: dict[str, Scaling]
+    files: dict[str, tuple[str, str]]
+    facts: dict[str, Any]
+
+    def load(self, direction: str = "mr2ct", device: torch.device | str = "cpu") -> nn.Module:
+        """The generator of a direction, in evaluation mode, without gradients.
+
+        Raises:
+            ModelError: weights are missing, changed, damaged, hold code, or do not fit.
+        """
+        name, sha256 = self.files[direction]
+        path = self.folder / name
+        weights = load_checkpoint(path, sha256)["network_weights"]
+        network = ResNetGenerator(self.settings.filters, self.settings.blocks)
+        wanted = {k: tuple(v.shape) for k, v in network.state_dict().items()}
+        if wanted != {k: tuple(v.shape) for k, v in weights.items()}:
+            raise ModelError(f"the weights in '{path}' do not fit the card's settings: {_AGAIN}")
+        if not all(bool(torch.isfinite(v).all()) for v in weights.values()):
+            raise ModelError(f"'{path}' holds weights that are not finite: the training diverged; train it anew")
+        network.load_state_dict(weights)
+        return network.eval().requires_grad_(False).to(device)
+
+
+def write_model(
+    folder: Path,
+    generators: dict[str, nn.Module],
+    settings: Settings,
+    scaling: dict[str, Scaling],
+    step: int,
+    facts: dict[str, Any],
+) -> TranslationModel:
+    """Write both generators, then the card; a model that lies there stays whole until the new card is in place.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files = {}
+        for direction, network in generators.items():
+            path = folder / f"{direction}-{step:07d}.pth"
+            part = path.with_suffix(".part")
+            weights = {k: v.detach().float().cpu().contiguous() for k, v in network.state_dict().items()}
+            torch.save({"network_weights": weights, "trainer_name": "heartseg translate"}, part)
+            part.replace(path)
+            files[direction] = {"file": path.name, "sha256": sha256_of(path)}
+        card = facts | {
+            "format": FORMAT,
+            "heartseg": __version__,
+            "step": step,
+            "settings": settings.to_dict(),
+            "scaling": {k: vars(v) for k, v in scaling.items()},
+            "weights": files,
+        }
+        part = folder / f"{CARD}.part"
+        part.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        part.replace(folder / CARD)
+        kept = {entry["file"] for entry in files.values()}
+        for old in folder.glob("*2*-*.pth"):
+            if old.name not in kept:
+                old.unlink()
+    except OSError as error:
+        raise OutputError(f"model folder '{folder}' cannot be written: {error.strerror or error}; free some space or "
+                          "choose another folder") from error  # fmt: skip
+    return open_model(folder)
+
+
+def open_model(folder: str | Path) -> TranslationModel:
+    """Read and check a model folder's card.
+
+    Raises:
+        ModelError: there is none, or it says what cannot be.
+    """
+    folder = Path(folder)
+    if (folder / "model" / CARD).is_file():  # the working folder of a training
+        folder = folder / "model"
+    path = folder / CARD
+    if not path.is_file():
+        raise ModelError(f"'{folder}' is no translation model: it holds no {CARD}; give the folder that "
+                         "'heartseg translate train' wrote")  # fmt: skip
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        if card["format"] != FORMAT:
+            raise ModelError(f"'{path}' has format {card['format']!r}: this version reads {FORMAT}; update HeartSeg")
+        scaling = {m: _scaling(card["scaling"][m]) for m in ("MR", "CT")}
+        files = {d: _weights(card["weights"][d]) for d in DIRECTIONS}
+        return TranslationModel(folder, Settings.from_dict(card["settings"]), scaling, files, card)
+    except ModelError:
+        raise
+    except HeartSegError as error:
+        raise ModelError(f"'{path}' cannot be used: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"'{path}' is damaged ({type(error).__name__}: {error!s:.80}): {_AGAIN}") from None
+
+
+def _scaling(values: dict[str, Any]) -> Scaling:
+    low, high = (float(v) for v in values["typical"])
+    found = Scaling(str(values["kind"]), float(values["low"]), float(values["high"]), (low, high))
+    if found.kind not in ("window", "percentiles") or not (found.low < found.high and low < high):
+        raise ValueError(f"scaling {values!r:.60}")
+    return found
+
+
+def _weights(values: dict[str, Any]) -> tuple[str, str]:
+    name, sha256 = str(values["file"]), str(values["sha256"])
+    if not re.fullmatch(r"[\w.-]+\.pth", name) or not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise ValueError(f"weights {name!r:.60}")
+    return name, sha256

@@ -1,0 +1,382 @@
+"""The training loop: two generators against two discriminators, stopped and gone on with at any step, bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import csv
+import itertools
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as nnf
+from torch import nn
+
+from ..errors import DeviceError, InputError, OutputError, SettingsError
+from ..inference.devices import choose_device, describe_device, is_out_of_memory
+from ..progress import Reporter
+from ..training.state import load_state, save_state
+from .losses import adversarial_loss, edge_loss
+from .model import TranslationModel, write_model
+from .networks import PatchDiscriminator, ResNetGenerator, initialise
+from .pool import ImagePool
+from .presets import Settings
+from .sheets import draw_sheet, write_sheet
+from .slices import MODALITIES, Domain, check_scans, fit, prepare
+
+log = logging.getLogger(__name__)
+
+SHEET_SLICES = 4
+REPORT_EVERY = 20
+TERMS = ("generators", "cycle", "identity", "edges", "critics")
+"""What the history keeps: adversarial loss of both generators, the other terms unweighted, loss of both critics."""
+
+
+class Trainer:
+    """One run in one folder: ``state-*``, ``model/``, ``sheets/``, ``history.csv``, ``slices/``.
+
+    The same settings and scans give the same weights on one machine, however often the run is stopped.
+
+    Args:
+        mr, ct: slices of both modalities.
+        out: folder of the run.
+        settings: what to train.
+        device: where.
+        save_every: seconds between states.
+        sheet_every: steps between sample sheets.
+    """
+
+    def __init__(
+        self,
+        mr: Domain,
+        ct: Domain,
+        out: Path,
+        settings: Settings,
+        device: str = "cpu",
+        save_every: float = 120.0,
+        sheet_every: int = 500,
+    ) -> None:
+        self.domains = {"MR": mr, "CT": ct}
+        self.out, self.settings, self.device = out, settings, choose_device(device)
+        self.save_every, self.sheet_every = save_every, sheet_every
+        self.steps = total_steps(settings, max(len(mr.places), len(ct.places)))
+        rng = torch.Generator().manual_seed(settings.seed)
+        self.generators = {
+            d: self._placed(initialise(ResNetGenerator(settings.filters, settings.blocks), rng))
+            for d in ("mr2ct", "ct2mr")
+        }
+        self.critics = {
+            m: self._placed(initialise(PatchDiscriminator(settings.critic_filters), rng)) for m in MODALITIES
+        }
+        self.average = {d: _copy(g) for d, g in self.generators.items()} if settings.ema else {}
+        self.optimisers = [self._optimiser(self.generators), self._optimiser(self.critics)]
+        self.pools = {m: ImagePool(settings.pool) for m in MODALITIES}
+        self.step, self.seconds = 0, 0.0
+        self.recent: list[torch.Tensor] = []
+
+    def _placed(self, network: nn.Module) -> nn.Module:
+        return network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _optimiser(self, networks: dict[str, nn.Module]) -> torch.optim.Optimizer:
+        weights = list(itertools.chain.from_iterable(n.parameters() for n in networks.values()))
+        s = self.settings
+        if s.optimiser == "adam":
+            return torch.optim.Adam(weights, s.learning_rate, betas=(s.momentum, 0.999))
+        return torch.optim.SGD(weights, s.learning_rate, momentum=s.momentum)
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    def run(self, reporter: Reporter | None = None, until: float = math.inf) -> bool:
+        """Train to the end, or until ``time.monotonic()`` passes ``until``; returns whether the end was reached.
+
+        Stopped between two steps (:class:`Cancelled`), it saves first. A ``KeyboardInterrupt`` inside a step loses what
+        came after the last state, at most ``save_every`` seconds and a step.
+
+        Raises:
+            SettingsError: a loss is no longer finite.
+            DeviceError: the device has too little memory.
+        """
+        reporter = reporter or Reporter()
+        with reporter.stage("train", self.steps), self._memory_explained():
+            self._run_steps(reporter, until)
+        self.save()
+        done = self.step >= self.steps
+        log.info("%s at step %d of %d, %.0f s", "done" if done else "stopped", self.step, self.steps, self.seconds)
+        return done
+
+    def _run_steps(self, reporter: Reporter, until: float) -> None:
+        clock = saved = time.monotonic()
+        between = True
+        try:
+            while self.step < self.steps and clock <= until:
+                between = False
+                self.take_step()
+                between = True
+                now = time.monotonic()
+                self.seconds += now - clock
+                clock = now
+                if self.step % REPORT_EVERY == 0:
+                    self._report()
+                if self.step % self.sheet_every == 0 or self.step == self.steps:
+                    self.draw()
+                if now - saved > self.save_every:
+                    self.save()
+                    saved = time.monotonic()
+                reporter.advance(self.step)
+        except BaseException as stop:
+            if between and not isinstance(stop, SettingsError):
+                self.save()
+            raise
+
+    @contextlib.contextmanager
+    def _memory_explained(self) -> Iterator[None]:
+        s = self.settings
+        try:
+            yield
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise DeviceError(
+                f"{describe_device(self.device)} has too little memory for batch {s.batch}, patch {s.patch} and "
+                f"{s.filters} filters: lower --batch, then --patch, then --filters"
+            ) from None
+
+    def learning_rate(self) -> float:
+        """Rate of the next step: constant at first, then falling linearly to 0 at the end."""
+        s = self.settings
+        constant = self.steps * s.constant_epochs / s.epochs
+        return s.learning_rate * min(1.0, (self.steps - self.step) / (self.steps - constant))
+
+    def take_step(self) -> None:
+        """One step of both generators, then of both critics."""
+        s = self.settings
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self.learning_rate()
+        real = {m: self._to_device(self.domains[m].batch(s.seed, self.step, s.batch, s.patch)) for m in MODALITIES}
+        made, terms = self._teach_generators(real)
+        critics = self._teach_critics(real, made)
+        self.recent.append(torch.stack([*terms, critics]))
+        self.step += 1
+        if self.average:
+            decay = min(s.ema, 1 - 1 / (self.step / 4 + 1))
+            with torch.no_grad():
+                for direction, network in self.average.items():
+                    torch._foreach_lerp_(
+                        list(network.parameters()), list(self.generators[direction].parameters()), 1 - decay
+                    )
+
+    def _to_device(self, images: torch.Tensor) -> torch.Tensor:
+        return images.to(self.device).contiguous(memory_format=torch.channels_last)
+
+    def _teach_generators(self, real: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+        """A step of the generators; returns their images and the terms of the loss."""
+        s = self.settings
+        for critic in self.critics.values():
+            critic.requires_grad_(False)
+        made, same = {}, {}
+        for source, target, direction in (("MR", "CT", "mr2ct"), ("CT", "MR", "ct2mr")):
+            if s.identity:  # norms are each image's own: both batches in one call
+                both = self.generators[direction](torch.cat([real[source], real[target]]))
+                made[target], same[target] = both.split(s.batch)
+            else:
+                made[target] = self.generators[direction](real[source])
+        back = {"MR": self.generators["ct2mr"](made["CT"]), "CT": self.generators["mr2ct"](made["MR"])}
+        zero = torch.zeros((), device=self.device)
+        fooled = sum((adversarial_loss(self.critics[m](made[m]), True, s.loss) for m in MODALITIES), zero)
+        cycle = sum((nnf.l1_loss(back[m], real[m]) for m in MODALITIES), zero)
+        identity = sum((nnf.l1_loss(same[m], real[m]) for m in same), zero)
+        pairs = ((real["MR"], made["CT"]), (real["CT"], made["MR"])) if s.edges else ()
+        edges = sum((edge_loss(a, b) for a, b in pairs), zero)
+        loss = fooled + s.cycle * (cycle + s.identity * identity) + s.edges * edges
+        self._descend(self.optimisers[0], loss)
+        for critic in self.critics.values():
+            critic.requires_grad_(True)
+        return {m: x.detach() for m, x in made.items()}, [t.detach() for t in (fooled, cycle, identity, edges)]
+
+    def _teach_critics(self, real: dict[str, torch.Tensor], made: dict[str, torch.Tensor]) -> torch.Tensor:
+        """A step of the critics on real images and on some of the pool; half the rate, as in the paper."""
+        s = self.settings
+        loss = torch.zeros((), device=self.device)
+        for number, m in enumerate(MODALITIES):
+            rng = np.random.default_rng([s.seed, self.step, 2 + number])
+            shown = self.pools[m].exchange(made[m], rng).contiguous(memory_format=torch.channels_last)
+            judged_real, judged_made = self.critics[m](torch.cat([real[m], shown])).split(s.batch)
+            loss = loss + 0.5 * (
+                adversarial_loss(judged_real, True, s.loss) + adversarial_loss(judged_made, False, s.loss)
+            )
+        self._descend(self.optimisers[1], loss)
+        return loss.detach()
+
+    @staticmethod
+    def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+
+    # --- what is written ----------------------------------------------------------------------------------------------
+
+    def _report(self) -> None:
+        """A line of the history; refuses to go on after a loss that is not finite."""
+        means = torch.stack(self.recent).mean(0).tolist()
+        self.recent = []
+        if not all(math.isfinite(v) for v in means):
+            raise SettingsError(
+                f"training diverged before step {self.step}: a loss is not finite; lower the learning rate, "
+                f"{self.settings.learning_rate:g}, or take the preset reference, in a new folder"
+            )
+        path = self.out / "history.csv"
+        self.out.mkdir(parents=True, exist_ok=True)
+        lines = _rows_before(path, self.step)
+        with path.open("a" if lines is None else "w", newline="", encoding="utf-8") as stream:
+            table = csv.writer(stream)
+            table.writerows(lines or ())
+            table.writerow(
+                [self.step, round(self.seconds, 1), f"{self.learning_rate():.3g}", *(f"{v:.4f}" for v in means)]
+            )
+        text = "  ".join(f"{k} {v:.3f}" for k, v in zip(TERMS, means, strict=True))
+        log.info("step %d of %d  %.2f s/step  %s", self.step, self.steps, self.seconds / self.step, text)
+
+    def best_generators(self) -> dict[str, nn.Module]:
+        """What the model gets: the running averages where there are any, else the generators themselves."""
+        return self.average or self.generators
+
+    def draw(self) -> Path:
+        """A sample sheet of fixed slices."""
+        images = {}
+        for m, domain in self.domains.items():
+            places = np.linspace(0, len(domain.places) - 1, SHEET_SLICES + 2).astype(int)[1:-1]
+            rng = np.random.default_rng(0)
+            stack = np.stack([fit(domain.slice(int(p)), self.settings.patch, rng) for p in places])
+            images[m] = self._to_device(torch.from_numpy(stack[:, None]))
+        return write_sheet(
+            self.out / "sheets", self.step, draw_sheet(self.best_generators(), images["MR"], images["CT"])
+        )
+
+    def save(self) -> TranslationModel:
+        """Write a state to go on from, and the model."""
+        state: dict[str, Any] = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "settings": self.settings.to_dict(),
+            "scans": self._scans(),
+            "generators": {k: v.state_dict() for k, v in self.generators.items()},
+            "critics": {k: v.state_dict() for k, v in self.critics.items()},
+            "average": {k: v.state_dict() for k, v in self.average.items()},
+            "optimisers": [o.state_dict() for o in self.optimisers],
+            "pools": {k: v.state() for k, v in self.pools.items()},
+            "recent": list(self.recent),
+        }
+        try:
+            save_state(self.out, state, self.step, keep=1)
+        except OSError as error:
+            raise OutputError(
+                f"state of the run in '{self.out}' cannot be written: {error.strerror or error}; free some space"
+            ) from error
+        facts = {
+            "steps": self.steps,
+            "seconds": round(self.seconds),
+            "device": describe_device(self.device),
+            "scans": {m: len(d.files) for m, d in self.domains.items()},
+            "slices": {m: len(d.places) for m, d in self.domains.items()},
+        }
+        scaling = {m: d.scaling for m, d in self.domains.items()}
+        return write_model(self.out / "model", self.best_generators(), self.settings, scaling, self.step, facts)
+
+    def _scans(self) -> list[str]:
+        return [file.stem for d in self.domains.values() for file in d.files]
+
+    def resume(self) -> bool:
+        """Go on from the state in the folder where there is one; returns whether there was.
+
+        Raises:
+            SettingsError: the run in the folder has other settings, or other scans.
+        """
+        state = load_state(self.out)
+        if state is None:
+            return False
+        before, now = state["settings"], self.settings.to_dict()
+        for name in now:
+            if before.get(name) != now[name]:
+                raise SettingsError(
+                    f"the run in '{self.out}' has {name} {before.get(name)!r}, not {now[name]!r}: go on with the same "
+                    "settings, or choose another folder"
+                )
+        if state["scans"] != self._scans():
+            raise SettingsError(f"the run in '{self.out}' was begun with other scans (or they have changed since): "
+                                "give the same ones, or choose another folder")  # fmt: skip
+        for group, networks in (("generators", self.generators), ("critics", self.critics), ("average", self.average)):
+            for name, network in networks.items():
+                network.load_state_dict(state[group][name])
+        for optimiser, values in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(values)
+        for name, pool in self.pools.items():
+            pool.restore(state["pools"][name], self.device)
+        self.recent = [t.to(self.device) for t in state["recent"]]
+        self.step, self.seconds = state["step"], state["seconds"]
+        return True
+
+
+def train(
+    mr: Sequence[Path],
+    ct: Sequence[Path],
+    out: Path,
+    settings: Settings,
+    *,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    until: float = math.inf,
+    sheet_every: int = 500,
+) -> bool:
+    """Train on scans, going on where a run was stopped; returns whether the end was reached.
+
+    Args:
+        mr, ct: image files or DICOM folders, unpaired, without labels, at least two of each.
+        out: folder of the run; the model is ``out/model``, pictures in ``out/sheets``.
+        settings: see :mod:`~heartseg.translation.presets`.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        reporter: progress and cancel.
+        until: ``time.monotonic()`` at which to stop, with everything saved.
+        sheet_every: steps between sample sheets.
+
+    Raises:
+        InputError, SettingsError, OutputError, DeviceError: one line with the way out.
+    """
+    reporter = reporter or Reporter()
+    both = {p.resolve() for p in mr} & {p.resolve() for p in ct}
+    if both:
+        raise InputError(f"'{sorted(both)[0]}' is among the MR and among the CT scans: give each once")
+    choose_device(device)  # refuses, as the next lines do, before anything is read
+    for scans, modality in ((mr, "MR"), (ct, "CT")):
+        check_scans(scans, modality)
+    domains = [prepare(s, m, settings, out / "slices", reporter) for s, m in ((mr, "MR"), (ct, "CT"))]
+    trainer = Trainer(domains[0], domains[1], out, settings, device, sheet_every=sheet_every)
+    if trainer.resume():
+        log.info("going on from step %d", trainer.step)
+    return trainer.run(reporter, until)
+
+
+def total_steps(settings: Settings, slices: int) -> int:
+    """Steps of a training whose larger domain has so many slices."""
+    return settings.steps or settings.epochs * max(1, math.ceil(slices / settings.batch))
+
+
+def _copy(network: nn.Module) -> nn.Module:
+    return copy.deepcopy(network).eval().requires_grad_(False)
+
+
+def _rows_before(path: Path, step: int) -> list[list[str]] | None:
+    """None where a line of this step can simply be added, else the rows that stay: a heading, or what came before."""
+    heading = ["step", "seconds", "learning rate", *TERMS]
+    if not path.is_file():
+        return [heading]
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))
+    kept = [r for r in rows[1:] if len(r) == len(heading) and int(r[0]) < step]  # a line may have been cut off
+    return None if len(kept) == len(rows) - 1 else [heading, *kept]

@@ -1,0 +1,86 @@
+"""Which candidate is believed, and how the window follows it: the default model on the shipped sample."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from heartseg.inference import engine
+from heartseg.inference.looks import shifted
+
+
+def run_of(result) -> dict:
+    return result.provenance["run"]
+
+
+def test_a_finder_that_sees_nothing_looks_again_in_another_grey_scale(segmenter, volume, monkeypatch):
+    real, calls = engine.heart_candidates, []
+
+    def blind_at_first(labels, grid):
+        calls.append(labels)
+        return real(labels, grid) if len(calls) > 1 else []
+
+    monkeypatch.setattr(engine, "heart_candidates", blind_at_first)
+    result = segmenter.segment(volume)
+    assert result.heart_found
+    assert run_of(result)["finder_grey_scale"] == engine._OTHER_SCALES[0]
+    assert len(calls) == 2
+
+
+def test_a_finder_that_never_sees_a_heart_ends_with_none(segmenter, volume, monkeypatch):
+    calls = []
+    monkeypatch.setattr(engine, "heart_candidates", lambda labels, grid: calls.append(grid) or [])
+    result = segmenter.segment(volume)
+    assert not result.heart_found
+    assert run_of(result)["heart"] == "no candidate was found"
+    assert len(calls) == 1 + len(engine._OTHER_SCALES)
+
+
+def test_after_a_candidate_that_the_fine_network_rejects_the_next_one_is_tried(segmenter, volume, monkeypatch):
+    real = engine.heart_candidates
+
+    def wrong_one_first(labels, grid):
+        (box, *others) = real(labels, grid)
+        corner = np.zeros_like(box.labels)
+        corner[-8:, :8, :8] = 1  # as large as a heart, where the sample has lung and air
+        low = grid.index_to_world(np.array([grid.shape[0] - 8, 0, 0]))
+        high = grid.index_to_world(np.array([grid.shape[0] - 1, 7, 7]))
+        wrong = replace(box, low=np.minimum(low, high), high=np.maximum(low, high), labels=corner)
+        return [wrong, box, *others]
+
+    plain = segmenter.segment(volume)
+    monkeypatch.setattr(engine, "heart_candidates", wrong_one_first)
+    result = segmenter.segment(volume)
+    assert np.array_equal(result.labels, plain.labels)
+
+
+@pytest.mark.parametrize(("story", "found"), [(0.2, False), (0.8, True)])
+def test_in_doubt_another_window_decides(segmenter, volume, monkeypatch, story, found):
+    monkeypatch.setattr(engine, "LOW_AGREEMENT", 1.01)  # every heart is doubtful
+    monkeypatch.setattr(engine, "same_story", lambda *_: story)
+    result = segmenter.segment(volume)
+    assert result.heart_found is found
+    assert found or "do not agree (0.20)" in run_of(result)["heart"]
+
+
+def test_the_sample_tells_the_same_story_in_another_window(segmenter, volume, monkeypatch):
+    monkeypatch.setattr(engine, "LOW_AGREEMENT", 1.01)
+    result = segmenter.segment(volume)
+    assert result.heart_found
+    assert run_of(result)["same_story"] > 0.8
+
+
+def test_a_window_that_never_stays_is_followed_only_so_often(segmenter, volume, monkeypatch):
+    looked = []
+    real_look = engine.Engine._look
+
+    def counting(self, *args, **options):
+        looked.append(args[5])
+        return real_look(self, *args, **options)
+
+    monkeypatch.setattr(engine.Engine, "_look", counting)
+    monkeypatch.setattr(engine.Engine, "_recentred", lambda self, logits, grid, *_: shifted(grid, (1, 0, 0)))
+    assert segmenter.segment(volume).heart_found
+    assert len(looked) == 1 + engine._MOVES

@@ -1,0 +1,44 @@
+"""Small plans, 2D and 3D, that every network of the catalogue is built from."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from heartseg.networks.catalogue import unet_plan
+
+FEATURES = (8, 12, 16, 24)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small are slower with more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=[2, 3], ids=["2D", "3D"])
+def dims(request) -> int:
+    return request.param
+
+
+@pytest.fixture
+def plan(dims):
+    return unet_plan(FEATURES, dims)
+
+
+@pytest.fixture
+def anisotropic(dims):
+    """The first stage neither convolves nor halves its first axis, as nnU-Net plans it for thick slices."""
+    plan = unet_plan(FEATURES, dims)
+    plan["kernel_sizes"] = [[1, *[3] * (dims - 1)], *plan["kernel_sizes"][1:]]
+    plan["strides"] = [[1] * dims, [1, *[2] * (dims - 1)], *plan["strides"][2:]]
+    return plan
+
+
+@pytest.fixture
+def image(dims) -> torch.Tensor:
+    """(2, 1, 32, 16) or (2, 1, 32, 16, 24) noise."""
+    return torch.randn(2, 1, *(32, 16, 24)[:dims], generator=torch.Generator().manual_seed(0))

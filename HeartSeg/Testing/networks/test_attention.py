@@ -1,0 +1,125 @@
+"""The attention modules compute what their formulas say, written out again with plain tensor arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as nnf
+from torch import nn
+
+from heartseg.networks.attention import ChannelWeights, SpatialWeights
+from heartseg.networks.attention_unet import AttentionGate
+from heartseg.networks.blocks import Operators
+from heartseg.networks.csfbu_net import AttentionFusion
+from heartseg.networks.integrated_attention import IntegratedAttention, PooledSelfAttention, ScaleFeatures
+from heartseg.networks.tutorial_unet import pad_to
+
+
+@pytest.fixture
+def ops(dims) -> Operators:
+    torch.manual_seed(0)
+    return Operators(nn.Conv2d if dims == 2 else nn.Conv3d)
+
+
+def features(dims: int, channels: int = 6, seed: int = 1) -> torch.Tensor:
+    return torch.randn(2, channels, *(8, 6, 4)[:dims], generator=torch.Generator().manual_seed(seed))
+
+
+def test_channel_weights_are_the_shared_perceptron_of_mean_and_maximum(ops, dims):
+    module, x = ChannelWeights(ops, 6), features(dims)
+    first, second = module.mlp[0], module.mlp[2]
+
+    def mlp(v):
+        hidden = torch.relu(v @ first.weight.flatten(1).T + first.bias)
+        return hidden @ second.weight.flatten(1).T + second.bias
+
+    wanted = torch.sigmoid(mlp(x.flatten(2).mean(2)) + mlp(x.flatten(2).max(2).values))
+    torch.testing.assert_close(module(x).flatten(1), wanted)
+    assert module(x).shape == (2, 6, *(1,) * dims)
+
+
+def test_spatial_weights_are_a_wide_convolution_of_mean_and_maximum(ops, dims):
+    module, x = SpatialWeights(ops), features(dims)
+    maps = torch.stack((x.mean(1), x.max(1).values), 1)
+    convolve = nnf.conv2d if dims == 2 else nnf.conv3d
+    wanted = torch.sigmoid(convolve(maps, module.conv.weight, module.conv.bias, padding=3))
+    torch.testing.assert_close(module(x), wanted)
+    assert module.conv.weight.shape[2:] == (7,) * dims
+
+
+def test_spatial_weights_do_not_look_across_slices_that_the_stage_leaves_apart(ops, dims):
+    assert SpatialWeights(ops, [1] + [3] * (dims - 1)).conv.weight.shape[2:] == (1,) + (7,) * (dims - 1)
+
+
+def test_fusion_adds_the_attended_features_and_convolves_each_with_the_sum(ops, dims):
+    module = AttentionFusion(ops, 6, 3)
+    low, high = features(dims), features(dims, seed=2)
+    by_channel = low * module.channel_low(low) + high * module.channel_high(high)
+    by_place = low * module.spatial_low(low) + high * module.spatial_high(high)
+    wanted = torch.cat(
+        (
+            module.by_channel(torch.cat((by_channel, low + high), 1)),
+            module.by_place(torch.cat((by_place, low + high), 1)),
+        ),
+        1,
+    )
+    assert torch.equal(module(low, high, high), wanted)
+    assert wanted.shape[1] == 12
+
+
+def test_a_gate_weighs_every_voxel_of_the_skip_alike_in_all_channels(ops, dims):
+    gate = AttentionGate(ops, 6, 10, 2)
+    skip, up = features(dims), features(dims, seed=2)
+    below = torch.randn(2, 10, *(n // 2 for n in skip.shape[2:]))
+    joined = gate(skip, up, below)
+    assert torch.equal(joined[:, :6], up)
+    share = joined[:, 6:] / skip
+    torch.testing.assert_close(share, share[:, :1].expand_as(share), rtol=1e-4, atol=1e-5)
+    assert (share > 0).all()
+    assert (share < 1).all()
+
+
+def test_self_attention_on_few_positions_is_the_full_one(ops, dims):
+    """Up to as many positions as keys nothing is pooled: x + softmax(x xT / sqrt(c)) x over all positions."""
+    module = PooledSelfAttention(ops)
+    x = features(dims)[(..., *(slice(0, 4),) * dims)]
+    flat = x.flatten(2).transpose(1, 2)
+    wanted = flat + torch.softmax(flat @ flat.transpose(1, 2) / 6**0.5, -1) @ flat
+    torch.testing.assert_close(module(x).flatten(2).transpose(1, 2), wanted)
+
+
+def test_self_attention_compares_with_64_positions_at_most(ops, dims):
+    x = torch.randn(1, 3, *(24, 20, 16)[:dims])
+    module, sizes = PooledSelfAttention(ops), []
+    original = module.pool
+    module.pool = lambda value, size: sizes.append(size) or original(value, size)
+    assert module(x).shape == x.shape
+    assert sizes == [[8, 8] if dims == 2 else [4, 4, 4]]
+
+
+def test_integrated_attention_adds_channel_attention_to_spatial(ops, dims):
+    module = IntegratedAttention(ops, 6)
+    skip, up = features(dims), features(dims, seed=2)
+    attended = module.spatial(skip)
+    wanted = torch.cat((up, attended + attended * module.channel(attended)), 1)
+    assert torch.equal(module(skip, up, up), wanted)
+
+
+def test_scale_features_add_three_receptive_fields(ops, dims):
+    """With one input voxel set, what each branch reaches: 5, 3 and 1 voxels."""
+    module = ScaleFeatures(ops, 1, 2, 3, 1)
+    for parameter in module.parameters():
+        nn.init.constant_(parameter, 1.0 if parameter.dim() > 1 else 0.0)
+    x = torch.zeros(1, 1, *(9,) * dims)
+    x[(0, 0, *(4,) * dims)] = 1
+    line = module(x)[(0, 0, slice(None), *(4,) * (dims - 1))]
+    assert torch.nonzero(line).flatten().tolist() == [2, 3, 4, 5, 6]
+    far, middle, near = (branch(x)[(0, 0, *(4,) * dims)].item() for branch in (module.far, module.middle, module.near))
+    assert (near, middle) == (1, 2)
+    assert far == 4 * 3**dims  # two channels twice, and as many paths of two steps back to the middle
+    assert line[4].item() == near + middle + far
+
+
+def test_padding_reaches_the_size_from_both_sides():
+    padded = pad_to(torch.ones(1, 1, 2, 3), torch.Size((5, 4)))
+    assert padded[0, 0].tolist() == [[0] * 4, [1, 1, 1, 0], [1, 1, 1, 0], [0] * 4, [0] * 4]

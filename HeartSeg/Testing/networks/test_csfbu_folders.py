@@ -1,0 +1,128 @@
+"""Model folders with CSFBU-Net in their plans: stock nnU-Net and our engine read C structures and agree."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+
+from heartseg.errors import ModelError
+from heartseg.inference.engine import Engine
+from heartseg.models.folder import ModelFolder
+from heartseg.networks.catalogue import build, find, unet_plan
+from heartseg.progress import Reporter
+from heartseg.settings import Settings
+from heartseg.training.edges import split_interior_edge
+from heartseg.training.losses import RegionAndEdgeLoss
+from heartseg.volume import Geometry, Volume
+from tiny_models import make_tiny_model_folder, normalize_tiny, synthetic_volume
+
+FEATURES, SPACING, K = (8, 12, 16), 1.5, 3
+STOCK_CLASS = find("plain").stock_class
+
+
+def folder_with(path, key: str):
+    """An untrained folder whose plans name a network of the catalogue."""
+    plan, entry = unet_plan(FEATURES, 3, convolutions=1), find(key)
+    architecture = {
+        "network_class_name": entry.class_path,
+        "arch_kwargs": entry.arguments(plan),
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
+    make_tiny_model_folder(path, features=FEATURES, configuration_changes={"architecture": architecture})
+    return path
+
+
+def train(key: str, plans, steps: int = 90) -> torch.nn.Module:
+    """A few real steps of region and edge learning on ellipsoids: enough that every structure is found."""
+    torch.manual_seed(0)
+    network = build(key, unet_plan(FEATURES, 3, convolutions=1), 1, K + 1).train()
+    loss, rng = RegionAndEdgeLoss(network.edge, K), np.random.default_rng(0)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=steps)
+    image, truth = synthetic_volume(K, seed=1000)
+    x, y = torch.from_numpy(normalize_tiny(image, plans)).float(), torch.from_numpy(truth)
+    channels = split_interior_edge(y[None], (SPACING,) * 3, 1, K)[0]
+    for _ in range(steps):
+        window = tuple(slice(c, c + 24) for c in rng.integers(0, 17, 3))
+        value = loss(network(x[window][None, None]), channels[window][None])
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        schedule.step()
+    return network.eval()
+
+
+def put_weights(folder, weights) -> None:
+    path = folder / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(path, weights_only=False)
+    torch.save(content | {"network_weights": weights}, path)
+
+
+def predict_ours(folder, volume: Volume) -> np.ndarray:
+    settings = Settings(device="cpu", locate=False, clean_up=False, reorient=False)
+    model = ModelFolder.open(folder)
+    return Engine(model, settings).predict(volume, Reporter()).labels, model.structure_lut()
+
+
+@pytest.fixture
+def predict_stock(monkeypatch):
+    """nnU-Net's own predictor, straight from the folder."""
+    pytest.importorskip("nnunetv2")
+    name = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"  # its import needs a torchvision that fits torch
+    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    def predict(folder, volume: Volume) -> np.ndarray:
+        predictor = nnUNetPredictor(
+            use_mirroring=False, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
+        )
+        real_load = torch.load  # nnU-Net's own files hold numpy scalars; this test made them
+        monkeypatch.setattr(torch, "load", lambda *a, **k: real_load(*a, **{**k, "weights_only": False}))
+        predictor.initialize_from_trained_model_folder(str(folder), (0,), "checkpoint_final.pth")
+        spacing = list(volume.geometry.spacing[::-1])
+        return predictor.predict_single_npy_array(volume.array[None].astype(np.float32), {"spacing": spacing})
+
+    return predict
+
+
+@pytest.fixture(scope="module")
+def scan() -> Volume:
+    array, _ = synthetic_volume(K, (40, 44, 42), seed=7)
+    return Volume(array, Geometry(array.shape, (1.6, 1.5, 1.4)))
+
+
+@pytest.mark.parametrize("key", ["csfbu", "csfbu-head"])
+def test_stock_nnunet_and_ours_give_the_same_labels(key, tmp_path, predict_stock, scan):
+    folder = folder_with(tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres", key)
+    network = train(key, ModelFolder.open(folder).plans)
+    put_weights(folder, network.state_dict())
+    stock = predict_stock(folder, scan)
+    ours, lut = predict_ours(folder, scan)
+    assert set(np.unique(stock)) == {0, 1, 2, 3}  # no edge label gets out, and every structure is found
+    for value in range(1, K + 1):
+        a, b = stock == value, ours == lut[value]
+        assert a.mean() > 0.01
+        assert 2 * (a & b).sum() / (a.sum() + b.sum()) >= 0.999
+
+
+def test_the_head_variant_exports_to_a_stock_class_with_the_same_output(tmp_path, predict_stock, scan):
+    folder = folder_with(tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres", "csfbu-head")
+    torch.manual_seed(1)
+    network = build("csfbu-head", unet_plan(FEATURES, 3, convolutions=1), 1, K + 1).eval()
+    put_weights(folder, network.state_dict())
+    exported = folder_with(tmp_path / "stock" / "nnUNetTrainer__nnUNetPlans__3d_fullres", "plain")
+    plans = (exported / "plans.json").read_text()
+    (exported / "plans.json").write_text(plans.replace(find("plain").class_path, STOCK_CLASS))
+    put_weights(exported, network.stock_weights())
+    assert np.array_equal(predict_stock(folder, scan), predict_stock(exported, scan))
+
+
+@pytest.mark.parametrize(("key", "part"), [("csfbu", "attention fusion"), ("csfbu-edge", "inner-edge channels")])
+def test_what_cannot_be_exported_says_why(key, part):
+    network = build(key, unet_plan(FEATURES, 2), 1, K + 1)
+    with pytest.raises(ModelError, match=f"{part}, which no class of nnU-Net has: export one with"):
+        network.stock_weights()

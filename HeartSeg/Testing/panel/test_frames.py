@@ -1,0 +1,62 @@
+"""Time series: the row appears, a frame is chosen, all frames are segmented one after the other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import slicer
+
+from tiny_models import synthetic_volume
+
+
+@pytest.fixture
+def series(user):
+    """A sequence of three volumes with a browser, as Slicer's readers make it; its proxy is the chosen scan."""
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "series")
+    matrix = np.diag([-3.0, -3.0, 3.0, 1.0])
+    for frame in range(3):
+        image, _ = synthetic_volume(3, (26, 26, 26), seed=frame)
+        node = slicer.util.addVolumeFromArray(image.astype(np.float32), ijkToRAS=matrix, name="frame")
+        sequence.SetDataNodeAtValue(node, str(frame))
+        slicer.mrmlScene.RemoveNode(node)
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+    user.parameters.inputVolume = browser.GetProxyNode(sequence)
+    user.panel.refresh()
+    return browser
+
+
+def test_the_row_is_hidden_for_a_single_volume(user):
+    assert user.ui.framesWidget.isHidden()
+    assert user.ui.framesLabel.isHidden()
+
+
+def test_the_row_shows_the_frames_and_choosing_one_shows_it(user, series):
+    spin = user.ui.frameSpinBox
+    assert not user.ui.framesWidget.isHidden()
+    assert (spin.minimum, spin.maximum, spin.value) == (1, 3, 1)
+    first = slicer.util.arrayFromVolume(user.parameters.inputVolume).copy()
+    spin.value = 3
+    assert series.GetSelectedItemNumber() == 2
+    assert not np.array_equal(slicer.util.arrayFromVolume(user.parameters.inputVolume), first)
+
+
+def test_all_frames_give_a_segmentation_each(user, series):
+    user.ui.allFramesCheckBox.checked = True
+    user.press()
+    user.wait()
+    assert not user.error, user.error
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    assert [n.GetName().rpartition(" ")[2] for n in nodes] == ["1", "2", "3"]
+    assert user.results.ui.compareComboBox.count == 3
+
+
+def test_a_cancel_ends_all_frames_and_keeps_the_finished_ones(user, series, hold):
+    user.ui.allFramesCheckBox.checked = True
+    user.press()
+    user.session.wait_until(lambda: slicer.util.getNodesByClass("vtkMRMLSegmentationNode") and user.running, 300)
+    user.press()
+    user.wait()
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    assert 1 <= len([n for n in nodes if not n.GetHideFromEditors()]) < 3

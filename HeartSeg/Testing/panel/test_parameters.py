@@ -1,0 +1,141 @@
+"""What is chosen lives in the scene: saved, loaded, several sets; and every control explains itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import slicer
+
+from heartseg.settings import Settings
+
+EXPLAINED = (
+    "QPushButton", "QComboBox", "QCheckBox", "QSpinBox", "QProgressBar", "QTableWidget", "QPlainTextEdit",
+    "qMRMLNodeComboBox",
+)  # fmt: skip
+
+
+def test_every_control_has_a_tooltip(opened):
+    widgets = [*vars(opened.ui).values(), *vars(opened.results.ui).values()]
+    controls = [w for w in widgets if hasattr(w, "className") and w.className() in EXPLAINED]
+    assert len(controls) > 25
+    assert [w.name for w in controls if not w.toolTip] == []
+
+
+def test_a_disabled_button_says_why(opened):
+    assert not opened.ui.segmentButton.enabled
+    assert opened.ui.segmentButton.toolTip == "Choose a scan first."
+    for name in ("showButton", "editButton", "recomputeButton"):
+        assert not getattr(opened.results.ui, name).enabled
+        assert "no result yet" in getattr(opened.results.ui, name).toolTip
+    assert "replaced nothing" in opened.results.ui.undoButton.toolTip
+
+
+def test_the_first_scan_is_chosen_when_the_panel_is_entered(opened, scan):
+    assert opened.parameters.inputVolume is scan
+    opened.panel.refresh()
+    assert opened.ui.segmentButton.enabled
+
+
+def test_what_is_ticked_becomes_the_settings(user):
+    user.ui.accurateCheckBox.checked = True
+    user.ui.cleanUpCheckBox.checked = True
+    user.ui.structureRVCheckBox.click()
+    assert user.panel.settings() == Settings(device="cpu", accurate=True, structures=("LV", "MYO"))
+
+
+def test_a_structure_that_the_model_does_not_know_cannot_be_ticked(user):
+    assert user.ui.structureLVCheckBox.enabled
+    assert not user.ui.structureAOCheckBox.enabled
+    assert "does not know the ascending aorta" in user.ui.structureAOCheckBox.toolTip
+
+
+def test_without_any_structure_there_is_no_run_and_the_button_says_so(user):
+    for key in ("LV", "RV", "MYO"):
+        getattr(user.ui, f"structure{key}CheckBox").click()
+    assert not user.ui.segmentButton.enabled
+    assert "at least one structure" in user.ui.segmentButton.toolTip
+
+
+def test_choices_are_saved_with_the_scene_and_shown_again(user, scan, tmp_path):
+    user.ui.accurateCheckBox.checked = True
+    user.ui.structureRVCheckBox.click()
+    node = user.run()
+    path = tmp_path / "saved.mrb"
+    assert slicer.util.saveScene(str(path))
+    slicer.mrmlScene.Clear(0)
+    assert not user.ui.accurateCheckBox.checked
+    slicer.util.loadScene(str(path))
+    assert user.ui.accurateCheckBox.checked
+    assert user.parameters.model == "Tiny"
+    assert user.parameters.structures == "LV,MYO"
+    assert user.parameters.inputVolume.GetName() == "scan"
+    user.panel.show_results_of(slicer.util.getNode(node.GetName()))
+    assert user.panel.state.record.scan == "scan"
+    assert user.results.ui.measuresTable.rowCount == 2
+
+
+def test_a_scene_of_the_first_version_loads(opened, scan, tmp_path):
+    """0.1 kept two node references in a singleton and nothing else."""
+    slicer.mrmlScene.Clear(0)
+    scan = slicer.util.addVolumeFromArray(np.zeros((4, 4, 4), np.int16), name="old scan")
+    for old in slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode"):
+        slicer.mrmlScene.RemoveNode(old)
+    old = slicer.vtkMRMLScriptedModuleNode()
+    old.SetSingletonTag("HeartSeg")
+    old.SetAttribute("ModuleName", "HeartSeg")
+    old.SetName("HeartSeg")
+    old = slicer.mrmlScene.AddNode(old)
+    old.SetNodeReferenceID("inputVolume", scan.GetID())
+    path = tmp_path / "old.mrb"
+    assert slicer.util.saveScene(str(path))
+    slicer.mrmlScene.Clear(0)
+    slicer.util.loadScene(str(path))
+    assert opened.parameters.inputVolume.GetName() == "old scan"
+    assert opened.parameters.device == "auto"
+    assert opened.parameters.keepWarm
+
+
+def test_values_that_this_version_does_not_know_fall_back_to_the_defaults(opened, scan, caplog):
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")
+    node.SetAttribute("ModuleName", "HeartSeg")
+    node.SetParameter("device", "quantum")
+    node.SetParameter("accurate", "True")
+    node.SetNodeReferenceID("inputVolume", scan.GetID())
+    wrapped = opened.widget.logic.wrap(node)
+    assert wrapped.device == "auto"
+    assert not wrapped.accurate
+    assert wrapped.inputVolume is scan
+    assert "quantum" in caplog.text
+
+
+def test_a_model_that_is_gone_is_told_and_the_default_one_is_taken(user):
+    user.parameters.model = "Removed"
+    user.panel.models.show("Removed")
+    assert user.ui.modelCardLabel.text.startswith("Model Removed is not here; this one is taken.")
+    assert user.panel.models.chosen.name == "HeartSeg-Default"
+
+
+def test_a_second_set_of_choices_lives_beside_the_first(user, scan):
+    first = user.parameters
+    first.accurate = True
+    node = user.ui.parameterSetSelector.addNode()
+    assert node.GetAttribute("ModuleName") == "HeartSeg"
+    assert user.parameters is not first
+    assert not user.ui.accurateCheckBox.checked
+    user.ui.parameterSetSelector.setCurrentNode(first.parameterNode)
+    assert user.ui.accurateCheckBox.checked
+
+
+def test_the_selectors_list_the_scenes_nodes_because_the_ui_file_connects_them(opened, scan):
+    assert opened.ui.inputSelector.nodeCount() == 1
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+    assert opened.ui.outputSelector.nodeCount() == 1
+    assert opened.results.ui.shownSelector.nodeCount() == 1
+    assert opened.ui.parameterSetSelector.nodeCount() == 1
+
+
+@pytest.mark.parametrize("text", ["", "LV,MYO", "none"])
+def test_the_structures_text_goes_to_the_boxes_and_back(user, text):
+    user.parameters.structures = text
+    user.panel.refresh()
+    assert user.panel._structures.text(user.panel.models.known) == text

@@ -1,0 +1,187 @@
+"""Results: table, findings, jump, compare, edit and measure again, undo."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import slicer
+
+from heartseg.findings import Finding, Severity
+from heartseg.panel.record import ATTRIBUTE, RunRecord, read_record, write_record
+from heartseg.result import Measure
+
+
+def cells(user, column: int) -> list[str]:
+    table = user.results.ui.measuresTable
+    return [table.item(r, column).text() for r in range(table.rowCount)]
+
+
+def titles(user) -> list[str]:
+    table = user.results.ui.measuresTable
+    return [table.horizontalHeaderItem(c).text() for c in range(table.columnCount)]
+
+
+def test_the_table_has_the_results_numbers(user):
+    user.run()
+    result = user.panel.state.result
+    assert titles(user) == ["Structure", "Volume\n(mL)", "Mass\n(g)", "Diameter\n(mm)", "Findings"]
+    assert cells(user, 0) == ["Left ventricle", "Right ventricle", "LV myocardium"]
+    expected = [result.measure(s.key, "volume") for s in result.structures]
+    assert cells(user, 1) == [f"{v:.1f}" if v is not None else "–" for v in expected]
+    assert cells(user, 2)[2] == f"{result.measure('MYO', 'mass'):.1f}"
+
+
+def test_findings_are_told_in_words_the_most_serious_first(user):
+    user.run()
+    messages = [f.message for f in user.panel.state.result.findings]
+    shown = user.results.ui.findingsLabel.text
+    places = [shown.find(m.replace("<", "&lt;")[:40]) for m in messages]
+    assert messages
+    assert min(places) >= 0
+    assert places == sorted(places)
+
+
+def test_no_finding_is_said_to_prove_nothing(session):
+    from heartseg.panel.results import findings_in_html
+
+    assert "proves nothing" in findings_in_html(RunRecord("scan"))
+
+
+def test_a_finding_stands_in_its_structures_row(session):
+    from heartseg.panel.results import rows_of
+
+    finding = Finding("cut-by-border", Severity.WARNING, "The aorta is cut.", "AO")
+    record = RunRecord(
+        "scan", (Measure("AO", "diameter", 31.26, "mm"), Measure("LV", "volume", None, "mL")), (finding,)
+    )
+    assert [(s.key, c, f) for s, c, f in rows_of(record, None)] == [
+        ("LV", ["–", "", ""], []),
+        ("AO", ["–", "", "31.3"], [finding]),
+    ]
+
+
+def test_a_click_on_a_row_jumps_the_slices_to_the_structure(user):
+    node = user.run()
+    slice_node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", "Red")
+    for row, key in enumerate(node.GetSegmentation().GetSegmentIDs()):
+        user.results.ui.measuresTable.cellClicked.emit(row, 0)
+        matrix = slice_node.GetSliceToRAS()
+        at = np.array([matrix.GetElement(i, 3) for i in range(3)])
+        surface = node.GetSegmentation().GetSegment(key).GetRepresentation("Closed surface")
+        middle = np.reshape(surface.GetBounds(), (3, 2)).mean(1)
+        assert np.allclose(at, middle, atol=1e-3), key
+
+
+def test_after_a_run_the_3d_view_is_centred_and_filled(user):
+    camera_node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLCameraNode")
+    node = user.run()
+    bounds = np.zeros(6)
+    node.GetRASBounds(bounds)
+    box = bounds.reshape(3, 2)
+    camera = camera_node.GetCamera()
+    assert np.allclose(camera.GetFocalPoint(), box.mean(1), atol=2.0)
+    seen = camera.GetDistance() * np.tan(np.deg2rad(camera.GetViewAngle() / 2))  # half the view's height at the heart
+    assert 0.7 < (box[:, 1] - box[:, 0]).max() / 2 / seen < 0.95
+
+
+def test_one_can_see_inside(user):
+    display = user.run().GetDisplayNode()
+    assert display.GetSegmentOpacity3D("MYO") < 1
+    assert display.GetOpacity2DFill() < 1
+
+
+def test_an_earlier_run_can_be_compared(user):
+    first, second = user.run(), user.run()
+    record = read_record(first)
+    changed = tuple(
+        Measure(m.structure, m.quantity, m.value - 2.5 if m.structure == "LV" and m.value else m.value, m.unit)
+        for m in record.measures
+    )
+    write_record(first, RunRecord(record.scan, changed))
+    user.panel.refresh()
+    box = user.results.ui.compareComboBox
+    assert [box.itemText(i) for i in range(box.count)] == ["nothing", first.GetName()]
+    box.currentIndex = 1
+    assert titles(user)[:3] == ["Structure", "Volume\n(mL)", "Δ"]
+    assert cells(user, 2)[0] == "+2.5"
+    assert cells(user, 2)[1] == "+0.0"
+    assert user.panel.state.segmentation is second
+
+
+def test_measures_are_taken_again_after_edits(user, scan):
+    node = user.run()
+    before = read_record(node).value("LV", "volume")
+    mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, "LV", scan)
+    mask[:] = 0
+    mask[5:15, 5:15, 5:15] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, "LV", scan)
+    user.results.ui.recomputeButton.click()
+    user.wait()
+    record = read_record(node)
+    later = [slicer.util.arrayFromSegmentBinaryLabelmap(node, key, scan) != 0 for key in ("RV", "MYO")]
+    expected = ((mask != 0) & ~later[0] & ~later[1]).sum() * 27 / 1000  # voxels of 3 mm; a later structure wins
+    assert record.value("LV", "volume") == pytest.approx(expected)
+    assert record.value("LV", "volume") != before
+    assert record.edited
+    assert "Measured again after edits" in user.results.ui.findingsLabel.text
+    assert cells(user, 1)[0] == f"{expected:.1f}"
+
+
+def test_segments_on_another_grid_are_measured_on_the_scans(user, scan):
+    node = user.run()
+    for key in ("RV", "MYO"):
+        node.GetSegmentation().RemoveSegment(key)
+    finer = slicer.util.addVolumeFromArray(np.zeros((52, 52, 52), np.int16), ijkToRAS=np.diag([-1.5, -1.5, 1.5, 1.0]))
+    mask = np.zeros((52, 52, 52), np.uint8)
+    mask[11:31, 11:31, 11:31] = 1  # voxel centres from 16.5 to 45 mm: the scan's voxels 6 to 15 lie inside
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, "LV", finer)
+    user.results.ui.recomputeButton.click()
+    user.wait()
+    assert not user.error, user.error
+    assert read_record(node).value("LV", "volume") == pytest.approx(27.0, rel=0.35)
+
+
+def test_a_replaced_segmentation_can_be_put_back(user, scan):
+    target = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+    target.GetSegmentation().AddEmptySegment("hand", "drawn by hand")
+    target.SetReferenceImageGeometryParameterFromVolumeNode(scan)
+    mask = np.zeros((26, 26, 26), np.uint8)
+    mask[3:7, 4:9, 5:11] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, target, "hand", scan)
+    user.parameters.outputSegmentation = target
+    assert user.run() is target
+    assert target.GetSegmentation().GetSegmentIDs() == ("LV", "RV", "MYO")
+    assert user.results.ui.undoButton.enabled
+    user.results.ui.undoButton.click()
+    assert target.GetSegmentation().GetSegmentIDs() == ("hand",)
+    assert np.array_equal(slicer.util.arrayFromSegmentBinaryLabelmap(target, "hand", scan), mask)
+    assert target.GetAttribute(ATTRIBUTE) is None
+    assert not user.results.ui.undoButton.enabled
+
+
+def test_edit_opens_the_segment_editor(user):
+    user.run()
+    user.results.ui.editButton.click()
+    assert user.session.selected_modules == ["SegmentEditor"]
+
+
+def test_train_puts_a_command_line_on_the_clipboard(user, monkeypatch):
+    import qt
+
+    opened = []
+    monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: opened.append(url.toString()))
+    user.results.ui.trainButton.click()
+    assert slicer.app.clipboard().text().startswith("heartseg train")
+    assert opened[0].endswith(".md")
+
+
+def test_a_record_survives_its_attribute():
+    record = RunRecord(
+        "scan", (Measure("LV", "volume", 81.5, "mL"),), (Finding("x", Severity.INFO, "Say."),), {"a": [1, None]}, True
+    )
+    assert RunRecord.from_json(record.to_json()) == record
+
+
+@pytest.mark.parametrize("text", ["", "{}", "nonsense", '{"scan": 1, "measures": 3}'])
+def test_a_damaged_record_is_none(text):
+    assert RunRecord.from_json(text) is None

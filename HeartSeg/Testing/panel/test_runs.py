@@ -1,0 +1,298 @@
+"""The life of a run: click, cancel, delete, close, reload, fail; nothing half-made is ever left in the scene."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import numpy as np
+import pytest
+import slicer
+
+from heartseg.anatomy import structure
+from heartseg.errors import DependencyError
+from panel.driver import node_ids
+
+STAGES_ON_THE_WORKER = ("read", "load model", "predict", "resample", "measure", "surfaces")
+
+
+def labels_in(node, scan) -> np.ndarray:
+    """The label map that a segmentation node shows."""
+    found = np.zeros(slicer.util.arrayFromVolume(scan).shape, np.uint8)
+    for key in node.GetSegmentation().GetSegmentIDs():
+        found[slicer.util.arrayFromSegmentBinaryLabelmap(node, key, scan) != 0] = structure(key).label
+    return found
+
+
+def test_a_click_makes_a_segmentation_with_the_pipelines_labels(user, scan):
+    node = user.run()
+    result = user.panel.state.result
+    assert result.labels.any()
+    assert np.array_equal(labels_in(node, scan), result.labels)
+    assert node.GetSegmentation().GetSegmentIDs() == ("LV", "RV", "MYO")
+    assert not node.GetHideFromEditors()
+    assert node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is scan
+    assert user.status.startswith("Done in")
+    assert user.ui.progressBar.isHidden()
+
+
+def test_the_parameter_for_a_new_segmentation_stays_so_that_the_next_run_replaces_nothing(user):
+    first, second = user.run(), user.run()
+    assert first is not second
+    assert user.parameters.outputSegmentation is None
+
+
+def test_while_it_runs_the_button_cancels_and_choices_are_locked_and_say_why(user, hold):
+    gate = hold("predict")
+    user.press()
+    user.session.wait_until(gate.reached.is_set)
+    user.session.turn()
+    assert user.ui.segmentButton.text == "Cancel"
+    assert user.ui.segmentButton.enabled
+    assert not user.ui.progressBar.isHidden()
+    assert not user.ui.inputSelector.enabled
+    assert "while a job runs" in user.ui.inputSelector.toolTip
+    gate.open()
+    user.wait()
+    assert user.ui.inputSelector.enabled
+    assert "not changed" in user.ui.inputSelector.toolTip
+
+
+def test_progress_tells_tiles_and_never_goes_back(user):
+    values, texts = [], []
+    user.press()
+
+    def look() -> bool:
+        if user.running:
+            values.append(user.ui.progressBar.value)
+            texts.append(user.ui.progressBar.format)
+        return not user.running
+
+    user.session.wait_until(look, 300)
+    assert values == sorted(values)
+    assert "segmenting" in " ".join(texts) or "making surfaces" in " ".join(texts)
+    assert "%" in texts[-1]
+
+
+@pytest.mark.parametrize("stage", STAGES_ON_THE_WORKER)
+def test_a_cancel_at_any_stage_leaves_nothing_behind(user, hold, stage):
+    before, gate = node_ids(), hold(stage)
+    user.press()
+    user.session.wait_until(gate.reached.is_set)
+    user.press()
+    assert not user.ui.segmentButton.enabled
+    gate.open()
+    user.wait()
+    assert node_ids() == before
+    assert user.status == "Stopped. Nothing was changed."
+    assert user.ui.segmentButton.text == "Segment heart"
+
+
+def test_a_cancel_between_two_tiles_does_no_further_tile(user, hold):
+    gate = hold("predict", done=5)
+    user.press()
+    user.session.wait_until(gate.reached.is_set)
+    user.press()
+    seen = len(user.panel._pump._worker._events)
+    gate.open()
+    user.wait()
+    assert seen <= 1 + 3  # what was told before; a tile tells once, the stop once
+
+
+def test_a_cancel_while_segments_enter_the_scene_leaves_nothing_behind(user, monkeypatch):
+    before, panel = node_ids(), user.panel
+    told = panel._progressed
+
+    def cancel_at_second_segment(event):
+        told(event)
+        if event.stage == "scene" and event.done == 1:
+            assert node_ids() != before  # the hidden node is there
+            panel.cancel()
+
+    monkeypatch.setattr(panel, "_progressed", cancel_at_second_segment)
+    user.press()
+    user.wait()
+    assert node_ids() == before
+    assert user.status == "Stopped. Nothing was changed."
+
+
+def test_after_a_cancel_the_next_run_works_with_the_same_warm_model(user, hold):
+    gate = hold("predict")
+    user.press()
+    user.session.wait_until(gate.reached.is_set)
+    user.press()
+    gate.open()
+    user.wait()
+    warm = user.panel.warm._segmenter
+    assert warm is not None
+    assert user.run() is not None
+    assert user.panel.warm._segmenter is warm
+
+
+def test_a_second_click_reuses_the_warm_model_and_one_thread(user):
+    user.run()
+    warm, threads = user.panel.warm._segmenter, [t for t in threading.enumerate() if t.name == "HeartSeg worker"]
+    user.run()
+    assert user.panel.warm._segmenter is warm
+    assert [t for t in threading.enumerate() if t.name == "HeartSeg worker"] == threads
+
+
+def test_without_keep_warm_the_model_is_let_go(user):
+    user.parameters.keepWarm = False
+    user.run()
+    assert user.panel.warm._segmenter is None
+
+
+def test_only_one_run_at_a_time(user, hold):
+    gate = hold("predict")
+    user.press()
+    user.session.wait_until(gate.reached.is_set)
+    assert user.panel.segment() is None
+    assert user.panel.start("other", lambda reporter: 1, lambda value: None) is None
+    gate.open()
+    user.wait()
+    assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 1
+
+
+@pytest.mark.parametrize("which", ["scan", "segmentation"])
+def test_deleting_a_node_of_the_run_ends_it(user, scan, hold, which):
+    target = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "target")
+    user.parameters.outputSegmentation = target
+    gate = hold("predict")
+    user.press()
+    user.session.wait_until(gate.reached.is_set)
+    slicer.mrmlScene.RemoveNode(scan if which == "scan" else target)
+    before = node_ids()
+    gate.open()
+    user.wait()
+    assert node_ids() == before
+    assert user.status == f"The {which} was deleted: the run was stopped, nothing was changed."
+    assert not user.error
+
+
+def test_deleting_the_shown_result_during_another_run_does_not_disturb_it(user, hold):
+    shown = user.run()
+    gate = hold("predict")
+    user.press()
+    user.session.wait_until(gate.reached.is_set)
+    slicer.mrmlScene.RemoveNode(shown)
+    user.panel.refresh()
+    assert user.panel.state.segmentation is None
+    gate.open()
+    user.wait()
+    assert user.panel.state.segmentation.GetScene() is not None
+
+
+def test_closing_the_scene_ends_the_run(user, hold):
+    gate = hold("predict")
+    user.press()
+    user.session.wait_until(gate.reached.is_set)
+    slicer.mrmlScene.Clear(0)
+    gate.open()
+    user.wait()
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+    assert user.status == "The scene was closed: the run was stopped."
+    assert not user.error
+
+
+def test_reloading_the_module_ends_the_run_and_the_new_panel_works(user, scan, hold):
+    gate = hold("predict")
+    user.press()
+    user.session.wait_until(gate.reached.is_set)
+    old, before, packages = user.panel, node_ids(), dict(sys.modules)
+    try:
+        again = type(user)(user.session, user.session.reload())
+        gate.open()
+        again.session.wait_until(lambda: not old._pump._worker.alive)
+        assert node_ids() == before
+        assert again.panel is not old
+        assert again.parameters.inputVolume is scan
+        again.panel.models.show("Tiny")
+        again.run()
+        assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 1
+        user.session.close()
+    finally:  # the other tests hold on to the package that they imported
+        for name in [n for n in sys.modules if n.partition(".")[0] in ("heartseg", "HeartSeg")]:
+            del sys.modules[name]
+        sys.modules.update({n: m for n, m in packages.items() if n.partition(".")[0] in ("heartseg", "HeartSeg")})
+
+
+@pytest.mark.parametrize(
+    "crash", [RuntimeError("CUDA error: misaligned address"), SystemExit(3), KeyboardInterrupt(), KeyError("x")]
+)
+def test_whatever_the_worker_raises_is_shown_with_a_report_and_the_next_run_works(user, monkeypatch, crash):
+    before = node_ids()
+    warm = user.panel.warm
+    make = warm._make
+
+    def fails(model, settings):
+        raise crash
+
+    monkeypatch.setattr(warm, "_make", fails)
+    user.press()
+    user.wait()
+    assert type(crash).__name__ in user.error
+    assert "next run" in user.error
+    assert node_ids() == before
+    user.ui.copyReportButton.click()
+    report = slicer.app.clipboard().text()
+    for needed in (type(crash).__name__, "26x26x26 voxels", "Tiny", "Traceback", "torch"):
+        assert needed in report
+    monkeypatch.setattr(warm, "_make", make)
+    user.run()
+    assert not user.error
+
+
+def test_a_missing_package_is_one_line_that_says_how_to_install_it(user, monkeypatch):
+    import heartseg.inference
+
+    monkeypatch.delitem(sys.modules, "heartseg.inference.engine", raising=False)
+    monkeypatch.delattr(heartseg.inference, "engine", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    user.press()
+    user.wait()
+    assert user.error.startswith("A Python package is missing (torch): install torch with the PyTorch extension")
+    with pytest.raises(DependencyError):
+        user.widget.logic.process(user.parameters.inputVolume)
+
+
+@pytest.mark.parametrize("rungs_lost", [1, 2, 3])
+def test_out_of_memory_is_told_at_every_rung_and_the_run_goes_on(user, monkeypatch, rungs_lost):
+    """Rungs on the CPU stand for a graphics card's: the error is injected, the climb down is real."""
+    climb_down(monkeypatch, rungs_lost)
+    user.run()
+    log = user.ui.logText.plainText
+    assert log.count("out of memory with") == rungs_lost
+    assert "going on from tile" in log
+
+
+def test_out_of_memory_on_the_last_rung_is_one_line_with_a_way_out(user, monkeypatch):
+    before = node_ids()
+    climb_down(monkeypatch, 4)
+    user.press()
+    user.wait()
+    assert "Out of memory on cpu" in user.error
+    assert "close other programs" in user.error
+    assert node_ids() == before
+    monkeypatch.undo()
+
+
+def climb_down(monkeypatch: pytest.MonkeyPatch, rungs_lost: int) -> None:
+    """Four rungs, of which the first ``rungs_lost`` run out of memory."""
+    import torch
+
+    from heartseg.inference import engine
+    from heartseg.inference.tiles import Rung
+
+    cpu = torch.device("cpu")
+    rungs = [Rung(cpu, cpu, batch) for batch in (8, 4, 2, 1)]
+    predictors = engine._Runner.predictors
+
+    def out_of_memory(batch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    def choose(self, rung, reporter):
+        return [out_of_memory] if rungs.index(rung) < rungs_lost else predictors(self, rung, reporter)
+
+    monkeypatch.setattr(engine, "ladder", lambda device, batch: rungs)
+    monkeypatch.setattr(engine._Runner, "predictors", choose)

@@ -1,0 +1,190 @@
+"""A volume in, a volume out: the grid exactly, patches without seams, models that are damaged or hostile."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from heartseg.errors import Cancelled, InputError, ModelError, SettingsError
+from heartseg.models.card import sha256_of
+from heartseg.progress import Reporter
+from heartseg.translation.apply import Translator, translate_slice
+from heartseg.translation.model import CARD, open_model
+from heartseg.volume import Volume
+
+from .conftest import oblique, scan
+
+
+@pytest.fixture(scope="module")
+def translator(trained) -> Translator:
+    return Translator(trained, device="cpu")
+
+
+@pytest.fixture
+def copied(trained, tmp_path) -> Path:
+    """A copy of the model to damage."""
+    return Path(shutil.copytree(trained / "model", tmp_path / "model"))
+
+
+def test_a_translation_has_the_scans_grid_exactly(translator):
+    array = np.abs(np.random.default_rng(0).normal(500, 200, oblique().shape)).astype(np.float32)
+    scanned = Volume(array, oblique(), "oblique", "MR")
+    made = translator(scanned)
+    assert made.geometry == scanned.geometry
+    assert made.array.shape == array.shape
+    assert made.array.dtype == np.int16
+    assert (made.name, made.modality) == ("oblique-as-CT", "CT")
+    assert made.array.min() >= -500
+    assert made.array.max() <= 1000
+
+
+def test_a_turned_copy_of_a_scan_gives_the_turned_translation(translator):
+    volume, _ = scan("MR", 5)
+    g = volume.geometry
+    mirrored = replace(
+        volume,
+        array=np.ascontiguousarray(volume.array[:, :, ::-1]),
+        geometry=replace(
+            g, direction=(-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+            origin=tuple(map(float, g.index_to_world(np.array([0, 0, g.shape[2] - 1])))),
+        ),
+    )  # fmt: skip
+    assert np.array_equal(translator(mirrored).array[:, :, ::-1], translator(volume).array)
+
+
+def test_the_other_direction_gives_typical_mr_values(trained):
+    volume, _ = scan("CT", 5)
+    made = Translator(trained, "ct2mr", "cpu")(volume)
+    low, high = open_model(trained).scaling["MR"].typical
+    assert made.array.dtype == np.float32
+    assert low <= made.array.min() < made.array.max() <= high
+    assert made.modality == "MR"
+
+
+def test_a_slice_in_several_patches_has_no_seams():
+    """With a network that changes nothing, blended patches are the slice itself, whatever its size."""
+    for shape in ((70, 100), (32, 33), (20, 90), (9, 7)):
+        image = torch.rand(shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
+        found = translate_slice(torch.nn.Identity(), image, 32)
+        assert found.shape == image.shape
+        assert (found - image).abs().max() < 1e-6
+
+
+def test_patches_are_blended_where_they_overlap():
+    """A network that gives each patch its own value: between two patches the values pass over into each other."""
+
+    class Numbered(torch.nn.Module):
+        def forward(self, tiles):
+            return torch.stack([torch.full_like(t, float(i)) for i, t in enumerate(tiles)])
+
+    found = translate_slice(Numbered(), torch.zeros(32, 56), 32)[16]
+    assert found[0] == 0
+    assert found[-1] == 1
+    assert (found.diff() >= -1e-6).all()
+    assert found.diff().max() < 0.15  # over 8 pixels in common, not at once
+
+
+def test_a_ct_scan_is_not_taken_for_mr(translator):
+    volume, _ = scan("CT", 1)
+    with pytest.raises(InputError, match="must be CT in HU, not MR: take direction ct2mr"):
+        translator(volume)
+    with pytest.raises(InputError, match="is CT by its DICOM tag, not MR"):
+        translator(replace(scan("MR", 1)[0], modality="CT"))
+
+
+def test_it_can_be_cancelled(translator):
+    reporter = Reporter()
+    reporter.cancel.cancel()
+    with pytest.raises(Cancelled):
+        translator(scan("MR", 1)[0], reporter)
+
+
+def test_a_direction_that_is_unknown_is_refused(trained):
+    with pytest.raises(SettingsError, match="direction is 'pet2ct'"):
+        Translator(trained, "pet2ct")
+
+
+def test_the_card_holds_the_hash_of_the_weights(trained):
+    model = open_model(trained)
+    assert model.files["mr2ct"][1] == sha256_of(model.folder / model.files["mr2ct"][0])
+    assert model.facts["scans"] == {"MR": 3, "CT": 3}
+
+
+def test_truncated_weights_are_refused_by_their_hash(copied):
+    path = next(copied.glob("mr2ct-*.pth"))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=r"has SHA-256 .* the file was changed or damaged"):
+        Translator(copied, device="cpu")
+
+
+def with_weights(folder: Path, content: bytes) -> Path:
+    """The model with other weights that the card vouches for, as somebody who means harm would make it."""
+    card = json.loads((folder / CARD).read_text())
+    path = folder / card["weights"]["mr2ct"]["file"]
+    path.write_bytes(content)
+    card["weights"]["mr2ct"]["sha256"] = sha256_of(path)
+    (folder / CARD).write_text(json.dumps(card))
+    return folder
+
+
+class Harm:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_code_in_the_weights_is_not_run(copied, tmp_path):
+    trap = tmp_path / "trap"
+    buffer = io.BytesIO()
+    torch.save({"network_weights": {"body.1.weight": Harm(trap)}}, buffer)
+    for content in (buffer.getvalue(), pickle.dumps(Harm(trap), protocol=2)):
+        with pytest.raises(ModelError, match="holds code"):
+            Translator(with_weights(copied, content), device="cpu")
+    assert not trap.exists()
+
+
+def test_weights_of_another_network_or_without_sense_are_refused(copied, trained):
+    good = torch.load(next((trained / "model").glob("mr2ct-*.pth")), weights_only=True)
+    for change, said in (
+        ({k: v for k, v in good["network_weights"].items() if k != "body.1.bias"}, "do not fit the card's settings"),
+        ({k: v * float("nan") for k, v in good["network_weights"].items()}, "not finite"),
+    ):
+        buffer = io.BytesIO()
+        torch.save({"network_weights": change}, buffer)
+        with pytest.raises(ModelError, match=said):
+            Translator(with_weights(copied, buffer.getvalue()), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda card: card["weights"]["mr2ct"].update(file="../../etc/passwd.pth"), "is damaged"),
+        (lambda card: card.update(format=99), "format 99: this version reads 1"),
+        (lambda card: card["settings"].update(filters=100_000), "filters is 100000"),
+        (lambda card: card["scaling"]["CT"].update(typical=[5]), "is damaged"),
+        (lambda card: card.pop("scaling"), "is damaged"),
+    ],
+)
+def test_a_card_that_cannot_be_is_refused(copied, change, said):
+    card = json.loads((copied / CARD).read_text())
+    change(card)
+    (copied / CARD).write_text(json.dumps(card))
+    with pytest.raises(ModelError, match=said):
+        Translator(copied, device="cpu")
+
+
+def test_a_folder_without_a_card_is_no_model(tmp_path):
+    with pytest.raises(ModelError, match=r"is no translation model: it holds no translation\.json"):
+        open_model(tmp_path)

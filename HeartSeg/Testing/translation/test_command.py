@@ -1,0 +1,114 @@
+"""``heartseg translate``: one after the other as a user would call it, and what it says of bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from command_lines import environment, tree
+from heartseg.cli.main import main
+from heartseg.volume import read_volume
+
+SMALL = [
+    "--blocks=1", "--filters=4", "--critic-filters=4", "--patch=32", "--spacing=5", "--epochs=1", "--constant-epochs=0",
+    "--device=cpu", "--sheet-every=20", "--threads=1",
+]  # fmt: skip
+
+
+def test_train_apply_and_join_in_three_commands(scans, tmp_path, capsys):
+    mr, ct, out = scans["MR"][0].parent, scans["CT"][0].parent, tmp_path / "run"
+    assert main(["translate", "train", str(mr), str(ct), "-o", str(out), *SMALL]) == 0
+    card = json.loads((out / "model" / "translation.json").read_text())
+    assert card["step"] == card["steps"] == max(card["slices"].values())
+    assert list((out / "sheets").glob("*.png"))
+
+    made = tmp_path / "one.nii.gz"
+    assert main(["translate", "apply", str(out), str(scans["MR"][0]), "-o", str(made), "--device", "cpu"]) == 0
+    assert read_volume(made).geometry == read_volume(scans["MR"][0]).geometry
+    many = tmp_path / "many"
+    assert (
+        main(["translate", "apply", str(out), str(ct), "-o", str(many), "--direction", "ct2mr", "--device", "cpu"]) == 0
+    )
+    assert tree(many) == {f"ct{n}_image.nii.gz" for n in (10, 11, 12)}
+
+    labels = mr.parent / "labels"
+    assert main(["translate", "join", str(out), str(mr), str(labels), str(tmp_path / "set"), "--device", "cpu"]) == 0
+    wanted = {f"{k}/mr2ct_mr{n}.nii.gz" for k in ("images", "labels") for n in range(3)}
+    assert tree(tmp_path / "set") == wanted | {"images", "labels", "translated.json"}
+    assert "3 cases in" in capsys.readouterr().out
+
+
+def test_existing_files_are_kept_unless_asked(scans, trained, tmp_path, capsys):
+    made = tmp_path / "made.nii.gz"
+    made.write_bytes(b"mine")
+    command = ["translate", "apply", str(trained), str(scans["MR"][0]), "-o", str(made), "--device", "cpu"]
+    assert main(command) == 2
+    assert "exists: give --overwrite" in capsys.readouterr().err
+    assert made.read_bytes() == b"mine"
+    assert main([*command, "--overwrite"]) == 0
+    assert read_volume(made).array.dtype == np.int16
+
+
+@pytest.mark.parametrize(
+    ("mr", "ct", "said"),
+    [
+        ("CT", "MR", "the MR scans come first and the CT scans second"),
+        ("empty", "CT", "is empty"),
+        ("flat", "CT", "is a 2D image"),
+        ("MR", "empty", "is empty"),
+        ("nothing", "CT", "does not exist"),
+        ("single", "CT", "1 MR scan given"),
+    ],
+)
+def test_bad_folders_are_refused_in_one_line(scans, tmp_path, capsys, mr, ct, said):
+    import shutil
+
+    import SimpleITK as sitk
+
+    for name in ("empty", "flat", "single"):
+        (tmp_path / name).mkdir()
+    shutil.copy(scans["MR"][0], tmp_path / "single")
+    for n in (1, 2):
+        sitk.WriteImage(sitk.Image(20, 20, sitk.sitkInt16), str(tmp_path / "flat" / f"{n}.nii.gz"))
+    folders = [scans[m][0].parent if m in scans else tmp_path / m for m in (mr, ct)]
+    out = tmp_path / "out"
+    assert main(["translate", "train", str(folders[0]), str(folders[1]), "-o", str(out), *SMALL]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said in error
+    assert not list(out.rglob("state-*"))
+
+
+def test_bad_settings_are_refused_before_anything_is_read(scans, tmp_path, capsys):
+    folders = [str(scans[m][0].parent) for m in ("MR", "CT")]
+    for option, said in (
+        (["--patch", "33"], "patch is 33 pixels"),
+        (["--batch", "0"], "batch is 0"),
+        (["--ct-window", "5", "1"], "ct_window is 5 to 1 HU"),
+        (["--threads", "0"], "--threads is 0"),
+        (["--sheet-every", "0"], "--sheet-every is 0"),
+        (["--device", "cuda:99"], "device 'cuda:99'"),
+    ):
+        assert main(["translate", "train", *folders, "-o", str(tmp_path / "out"), *SMALL, *option]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_knows_what_the_room_offers():
+    from heartseg.cli import translate
+    from heartseg.translation import model, presets
+
+    assert set(translate.PRESETS) == set(presets.PRESETS)
+    assert set(translate.DIRECTIONS) == set(model.DIRECTIONS)
+
+
+def test_the_command_line_loads_neither_torch_nor_the_room_until_it_is_used():
+    code = (
+        "import sys; from heartseg.cli.main import build_parser; build_parser(); import heartseg.pipeline; "
+        "print([m for m in sys.modules if m == 'torch' or m.startswith('heartseg.translation')])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
+    assert said.stdout.strip() == "[]"

@@ -1,0 +1,173 @@
+"""Every figure of a model that is to ship, in one command that goes on where it stopped.
+
+    python benchmarks/all.py ../shared/data WORK [--model DIR] [--heads DIR]
+
+Scans are made once in ``WORK``; each benchmark writes its JSON file to ``WORK/<name of the model>-<version>``, and one
+that is there already is not run again. At the end ``tested_on.json`` there holds the list that a model card wants
+(``python -m heartseg.training.export --tested-on``), and a table is printed.
+
+The frozen scenes, Sunnybrook, bivme and the heart-free scans are for a model that is to ship: no choice is made on
+them. ``--choose`` runs only what choices may be made on: the validation scenes and the development CT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heartseg.models.store import find_model
+
+HERE = Path(__file__).resolve().parent
+CHEST = "scans/ct_chest_arterial_windowed_uint8"
+DICE = "Dice inside the mask of sure labels, mean and SD over scans"
+Entries = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One program: its arguments (``{data}``, ``{work}``, ``{heads}`` are filled in), what a card says of its JSON."""
+
+    name: str
+    command: tuple[str, ...]
+    entries: Callable[[dict[str, Any]], Entries]
+    choosing: bool = False
+
+
+def dice_figures(row: dict[str, Any]) -> dict[str, Any]:
+    """Structure -> mean and SD of the Dice, of a group that ``frozen_scenes.py`` scored."""
+    return {k: v["dice"] for k, v in row.items() if isinstance(v, dict) and "dice" in v}
+
+
+def scenes(what: str) -> Callable[[dict[str, Any]], Entries]:
+    """Entries of scenes that ``frozen_scenes.py`` scored; ``what`` are their subjects."""
+
+    def entries(record: dict[str, Any]) -> Entries:
+        rows = [
+            {"data": f"{label} of {what}, whole program", "n": record[group]["n"], "metric": DICE,
+             "figures": dice_figures(record[group])}
+            for group, label in (("cta", "synthetic CTA"), ("mr", "synthetic MR"))
+        ]  # fmt: skip
+        if record["trunks"]:
+            rows.append({
+                "data": f"synthetic trunk CT of {what}", "n": record["trunks"],
+                "metric": "hearts reported with their box's centre within 25 mm",
+                "figures": {"found": record["found_trunks"]},
+            })  # fmt: skip
+        return rows
+
+    return entries
+
+
+def development(record: dict[str, Any]) -> Entries:
+    return [{
+        "data": "one real contrast chest CT (ct_chest_arterial_windowed_uint8), the development case on which choices "
+        "were made; the whole program", "n": 1, "metric": "Dice inside the confidence mask",
+        "figures": record["dice"] | {"mean": record["mean"]},
+    }]  # fmt: skip
+
+
+def sunnybrook(record: dict[str, Any]) -> Entries:
+    where = {
+        "LV, searched": "stacks in one short-axis orientation searched on SC-HF-I-01 and -02 (not counted)",
+        "LV, standard view": "stacks in a standard short-axis view that was fixed before any score",
+    }
+    return [
+        {"data": f"Sunnybrook cine MR, LV cavity, {where[view]}, finder off", "n": row["n"],
+         "metric": "Dice, mean and SD over patients", "figures": {"LV": {"mean": row["mean"], "sd": row["sd"]}}}
+        for view, row in record["summary"].items()
+    ]  # fmt: skip
+
+
+def bivme(record: dict[str, Any]) -> Entries:
+    return [{
+        "data": "bivme cine MR frame (6 slices, 17.7 mm apart), whole program, against its software fit", "n": 1,
+        "metric": "Dice", "figures": {k: row["mean"] for k, row in record["summary"].items() if k != "mean"},
+    }]  # fmt: skip
+
+
+def prototype(record: dict[str, Any]) -> Entries:
+    row = record["summary"]["whole program"]
+    return [{
+        "data": "synthetic CTA of the prototype's generator, subjects 17-19, whole program", "n": row["mean"]["n"],
+        "metric": DICE, "figures": {k: {"mean": v["mean"], "sd": v["sd"]} for k, v in row.items()},
+    }]  # fmt: skip
+
+
+def heart_free(record: dict[str, Any]) -> Entries:
+    rows = record["summary"]
+    return [{
+        "data": "scans without a heart: " + ", ".join(f"{k} ({r['n']})" for k, r in rows.items() if k != "all"),
+        "n": rows["all"]["n"], "metric": "false hearts",
+        "figures": {k: r["false_hearts"] for k, r in rows.items() if r["false_hearts"] or k == "all"},
+    }]  # fmt: skip
+
+
+BENCHMARKS = (
+    Benchmark(
+        "accuracy",
+        ("accuracy.py", f"{{data}}/{CHEST}.nii.gz", f"{{data}}/{CHEST}_reference.nii.gz", "--mask",
+         f"{{data}}/{CHEST}_confidence.nii.gz"),
+        development, True,
+    ),
+    Benchmark(
+        "validation", ("frozen_scenes.py", "{data}", "{work}/validation", "score"),
+        scenes("validation subjects 15 and 16"), True,
+    ),
+    Benchmark("frozen", ("frozen_scenes.py", "{data}", "{work}/frozen", "score"), scenes("frozen subjects 17-19")),
+    Benchmark("prototype", ("prototype_scenes.py", "{data}", "--work", "{work}/prototype"), prototype),
+    Benchmark("sunnybrook", ("sunnybrook.py", "{data}"), sunnybrook),
+    Benchmark("bivme", ("bivme.py", "{data}"), bivme),
+    Benchmark("heart_free", ("heart_free.py", "{data}", "--heads", "{heads}"), heart_free),
+)  # fmt: skip
+
+
+def make_scans(args: argparse.Namespace) -> None:
+    """The synthetic scans, those that are not there yet."""
+    for name, action in (("validation", "make-validation"), ("frozen", "make")):
+        if not any((args.work / name).glob("*_labels.nii.gz")):
+            run(["frozen_scenes.py", str(args.data), str(args.work / name), action], check=False)
+
+
+def run(command: list[str], check: bool = True) -> None:
+    """Run one of the programs beside this one."""
+    subprocess.run([sys.executable, str(HERE / command[0]), *command[1:]], check=check)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks/all.py", description=__doc__.split("\n\n")[0])
+    parser.add_argument("data", type=Path, help="data folder (../shared/data)")
+    parser.add_argument("work", type=Path, help="folder for scans and figures")
+    parser.add_argument("--model", help="model folder or name (default: the model that ships)")
+    parser.add_argument("--heads", type=Path, default=Path("/"), help="see benchmarks/heart_free.py")
+    parser.add_argument("--choose", action="store_true", help="only what choices may be made on")
+    args = parser.parse_args(argv)
+    model = find_model(args.model)
+    out = args.work / f"{model.name}-{model.card.version if model.card else 'no-card'}"
+    out.mkdir(parents=True, exist_ok=True)
+    make_scans(args)
+    tested: Entries = []
+    for benchmark in BENCHMARKS:
+        if args.choose and not benchmark.choosing:
+            continue
+        path = out / f"{benchmark.name}.json"
+        places = {"data": args.data, "work": args.work, "heads": args.heads}
+        command = [part.format(**places) for part in benchmark.command]
+        if not path.is_file():
+            run([*command, "--model", str(model.path), "--json", str(path)])
+        shown = " ".join(part.replace(str(args.data), "../shared/data") for part in command)
+        entries = benchmark.entries(json.loads(path.read_text(encoding="utf-8")))
+        tested += [{**entry, "command": f"benchmarks/{shown}"} for entry in entries]
+    (out / "tested_on.json").write_text(json.dumps(tested, indent=1) + "\n", encoding="utf-8")
+    for entry in tested:
+        print(f"{entry['data']} (n {entry['n']}): {entry['figures']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,271 @@
+"""Every 2D network of the catalogue, trained alike on synthetic CT and MR slices and scored on unseen hearts.
+
+    python benchmarks/networks_2d.py ../shared/data WORK [--scenes FOLDER] [--networks plain csfbu] [--json FILE]
+
+Slices are 128 x 128 pixels of 2 mm, axial, z-scored; at least 60 % of a training volume's slices bear heart.
+Training hearts are drawn in the space of subjects 1-14; the held-out ones are subjects 15 and 16. All networks have the
+same plan, samples, optimiser (AdamW, warm-up and cosine) and steps, batch 4; those with edges take m = 1 and alpha 1.
+A case is one image of one held-out scene: 16 slices evenly spread over its heart. Dice is the mean over its structures.
+A finished run of a network and a seed is kept in WORK/runs, slices in WORK/slices: run again, it goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _common import markdown, summarise, write_json
+
+from heartseg.networks.catalogue import NETWORKS, build, unet_plan
+from heartseg.synthesis.appearance import draw_appearance, render
+from heartseg.synthesis.hearts import VALIDATION_SUBJECTS
+from heartseg.synthesis.regions import IGNORE, Region
+from heartseg.synthesis.scenes import Scene, load_scene, make_scenes
+from heartseg.synthesis.source import load_source
+from heartseg.synthesis.views import SUBDIVISIONS, majority
+from heartseg.training.edges import split_interior_edge
+from heartseg.training.losses import DeepSupervision, RegionAndEdgeLoss, cross_entropy_and_soft_dice
+from heartseg.training.scoring import dice_scores
+
+SIZE, DEPTH, SPACING = 128, 64, 2.0
+"""Pixels an axis, slices of a rendered volume, and mm of either."""
+HEART_SHARE = 0.6
+"""Least share of heart-bearing slices in a training volume's choice."""
+KINDS = ("ct", "mr")
+FEATURES = (16, 32, 64, 128)
+N_STRUCTURES = 7
+BATCH, WARM_UP, CLIP = 4, 50, 5.0
+PASS = 0.9
+"""Share of the plain U-Net's Dice that a network must reach."""
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Images float16 and targets uint8, both (n, y, x); ``case`` (n,) numbers the volume each slice is of."""
+
+    images: np.ndarray
+    targets: np.ndarray
+    case: np.ndarray
+
+
+def slab(scene: Scene, centre: np.ndarray, zoom: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Regions (twice as fine) and target of DEPTH x SIZE x SIZE voxels about a point (mm z y x), unturned."""
+    step, index, inside = SPACING / SUBDIVISIONS, [], []
+    for axis, n in enumerate((DEPTH, SIZE, SIZE)):
+        line = (np.arange(n * SUBDIVISIONS) - (n * SUBDIVISIONS - 1) / 2) * step * zoom[axis] + centre[axis]
+        at = np.rint(line / scene.spacing).astype(int)
+        inside.append((at >= 0) & (at < scene.regions.shape[axis]))
+        index.append(at.clip(0, scene.regions.shape[axis] - 1))
+    block = tuple(slice(i.min(), i.max() + 1) for i in index)
+    labels = np.zeros([b.stop - b.start for b in block], np.uint8)
+    low = [max(b.start, o) for b, o in zip(block, scene.target_origin, strict=True)]
+    ends = [o + n for o, n in zip(scene.target_origin, scene.target.shape, strict=True)]
+    high = [max(a, min(b.stop, e)) for a, b, e in zip(low, block, ends, strict=True)]
+    here = tuple(slice(a - b.start, c - b.start) for a, c, b in zip(low, high, block, strict=True))
+    there = tuple(slice(a - o, c - o) for a, c, o in zip(low, high, scene.target_origin, strict=True))
+    labels[here] = scene.target[there]
+    local = np.ix_(*(i - b.start for i, b in zip(index, block, strict=True)))
+    seen = inside[0][:, None, None] & inside[1][:, None] & inside[2]
+    regions = np.where(seen, np.asarray(scene.regions[block])[local], np.uint8(Region.UNSEEN))
+    parts = np.where(regions == Region.UNSEEN, np.uint8(IGNORE), labels[local])
+    return torch.from_numpy(regions), majority(torch.from_numpy(parts), SUBDIVISIONS)
+
+
+def choose_slices(rng: np.random.Generator, target: np.ndarray, count: int) -> np.ndarray:
+    """Numbers of ``count`` slices, HEART_SHARE of them or more with heart, in random places."""
+    bearing = ((target > 0) & (target != IGNORE)).any((1, 2))
+    with_heart = rng.permutation(np.flatnonzero(bearing))[: math.ceil(HEART_SHARE * count)]
+    rest = rng.permutation(np.setdiff1d(np.arange(len(target)), with_heart))
+    return np.concatenate((with_heart, rest))[:count]
+
+
+def spread_slices(target: np.ndarray, count: int) -> np.ndarray:
+    """Numbers of ``count`` slices evenly spread over the heart."""
+    bearing = np.flatnonzero(((target > 0) & (target != IGNORE)).any((1, 2)))
+    return bearing[np.linspace(0, len(bearing) - 1, count).round().astype(int)]
+
+
+def z_score(image: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Mean 0 and deviation 1 over the known pixels of a slice; unknown ones get its lowest value. float16."""
+    if not known.any():
+        return np.zeros(image.shape, np.float16)
+    filled = np.where(known, image, image[known].min())
+    return ((filled - image[known].mean()) / max(float(image[known].std()), 1e-6)).astype(np.float16)
+
+
+def make_slices(cards: Sequence[Path], seed: int, looks: int, per_volume: int, random_places: bool) -> Slices:
+    """Slices of ``looks`` CT and as many MR images of every scene, zoomed and shifted where places are random."""
+    images, targets, case = [], [], []
+    for number, card in enumerate(cards):
+        scene, rng = load_scene(card), np.random.default_rng([seed, number])
+        shift, zoom = np.zeros(3), np.ones(3)
+        if random_places:
+            shift, zoom = rng.uniform(-15, 15, 3), rng.uniform(0.9, 1.12) * rng.uniform(0.95, 1.05, 3)
+        regions, target = slab(scene, np.array(scene.heart_centre) + shift, zoom)
+        truth, known = target.numpy(), (target != IGNORE).numpy()
+        seen = regions[1::SUBDIVISIONS, 1::SUBDIVISIONS, 1::SUBDIVISIONS].numpy() != Region.UNSEEN
+        for kind in KINDS * looks:
+            volume = render(rng, regions, draw_appearance(rng, kind), SPACING).numpy()
+            places = choose_slices(rng, truth, per_volume) if random_places else spread_slices(truth, per_volume)
+            images += [z_score(volume[z], seen[z]) for z in places]
+            targets += [np.where(known[z], truth[z], np.uint8(IGNORE)) for z in places]
+            case += [case[-1] + 1 if case else 0] * len(places)
+    return Slices(np.stack(images), np.stack(targets), np.array(case))
+
+
+def load_or_make(path: Path, cards: Sequence[Path], **how: Any) -> Slices:
+    """Slices from the cache, or made and cached."""
+    if not path.exists():
+        print(f"making {path.name} from {len(cards)} scenes", file=sys.stderr, flush=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = make_slices(cards, **how)
+        part = path.with_suffix(".part.npz")
+        np.savez_compressed(part, **vars(made))
+        part.replace(path)
+    with np.load(path) as content:
+        return Slices(**content)
+
+
+def prepare(args: argparse.Namespace) -> tuple[Slices, Slices]:
+    """Training and held-out slices; scenes are made where there are none."""
+    held = args.work / "held-out"
+    source = None if len(list(held.glob("*.json"))) >= args.held_out else load_source(args.data)
+    if source:
+        numbers = range(50_000, 50_000 + args.held_out)
+        make_scenes(source, held, numbers, subjects=VALIDATION_SUBJECTS, thorax_every=4)
+    scenes = args.scenes or args.work / "training"
+    if not args.scenes:
+        make_scenes(source or load_source(args.data), scenes, range(args.count))
+    cards = sorted(scenes.glob("scene*.json"))[: args.count]
+    training = load_or_make(
+        args.work / "slices" / f"training-{len(cards)}.npz", cards, seed=1, looks=2, per_volume=10, random_places=True
+    )
+    cards = sorted(held.glob("scene*.json"))[: args.held_out]
+    path = args.work / "slices" / f"held-out-{len(cards)}.npz"
+    return training, load_or_make(path, cards, seed=2, looks=1, per_volume=16, random_places=False)
+
+
+def batches(slices: Slices, steps: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """``steps`` batches (4, 1, y, x) with targets (4, y, x), every slice once before any comes again."""
+    rng, order = np.random.default_rng(seed), np.empty(0, int)
+    for _ in range(steps):
+        if len(order) < BATCH:
+            order = np.concatenate((order, rng.permutation(len(slices.images))))
+        now, order = order[:BATCH], order[BATCH:]
+        yield torch.from_numpy(slices.images[now]).float()[:, None], torch.from_numpy(slices.targets[now])
+
+
+def train(key: str, slices: Slices, steps: int, seed: int, rate: float) -> torch.nn.Module:
+    """A trained network of the catalogue, in evaluation mode."""
+    torch.manual_seed(seed)
+    network = build(key, unet_plan(FEATURES, 2), 1, 1 + N_STRUCTURES, deep_supervision=True)
+    edge = getattr(network, "edge", "none")
+    loss = DeepSupervision(
+        cross_entropy_and_soft_dice if edge == "none" else RegionAndEdgeLoss(edge, N_STRUCTURES, alpha=1.0)
+    )
+    optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=1e-2)
+    start = time.monotonic()
+    for step, (images, targets) in enumerate(batches(slices, steps, seed)):
+        for group in optimiser.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        if edge != "none":
+            targets = split_interior_edge(targets, (SPACING, SPACING), 1, N_STRUCTURES)
+        value = loss(network(images), targets)
+        optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
+        optimiser.step()
+        if step % 100 == 99:
+            spent = time.monotonic() - start
+            print(f"{key} {seed}: step {step + 1}, loss {value.item():.3f}, {spent:.0f} s", file=sys.stderr, flush=True)
+    return network.eval()
+
+
+@torch.inference_mode()
+def score(network: torch.nn.Module, slices: Slices) -> list[float]:
+    """Mean Dice of every case."""
+    network.decoder.deep_supervision = False
+    found = [network(torch.from_numpy(s[None, None]).float())[0].argmax(0).numpy() for s in slices.images]
+    labels, scores = np.stack(found), []
+    for number in np.unique(slices.case):
+        truth = slices.targets[slices.case == number]
+        scores.append(float(np.mean(list(dice_scores(labels[slices.case == number], truth, truth != IGNORE).values()))))
+    return scores
+
+
+def run(key: str, seed: int, args: argparse.Namespace, training: Slices, held: Slices) -> dict[str, Any]:
+    """One network with one seed: from WORK/runs if it is there, else trained, scored and kept."""
+    name = f"{key}-{seed}-{args.steps}-{args.rate:g}-{len(training.images)}"
+    path = args.work / "runs" / f"{name}.json"
+    if not path.exists():
+        start = time.monotonic()
+        network = train(key, training, args.steps, seed, args.rate)
+        seconds = round(time.monotonic() - start)
+        write_json(path.with_suffix(".part"), {"seconds": seconds, "dice": score(network, held)})
+        path.with_suffix(".part").replace(path)
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
+def table(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One row a network: each seed's mean, mean and SD over cases (averaged over seeds), share of the plain one."""
+    rows = []
+    for key, runs in results.items():
+        cases = summarise(np.mean([r["dice"] for r in runs], 0))
+        rows.append({
+            "network": key, "seeds": [float(np.mean(r["dice"])) for r in runs], "cases": cases["n"],
+            "mean": cases["mean"], "sd": cases["sd"], "seconds": [r["seconds"] for r in runs],
+        })  # fmt: skip
+    plain = next((r["mean"] for r in rows if r["network"] == "plain"), None)
+    for row in rows:
+        row["of_plain"] = row["mean"] / plain if plain else None
+        row["passes"] = bool(row["of_plain"] >= PASS) if plain else None
+    return rows
+
+
+def show(rows: list[dict[str, Any]]) -> str:
+    """The table as Markdown."""
+    verdict = {True: "yes", False: "no", None: "-"}
+    heads = ["network", "seeds", "cases", "Dice", "SD over cases", "each seed", "of plain", ">= 90 %", "s a run"]
+    return markdown(heads, [
+        (r["network"], len(r["seeds"]), r["cases"], r["mean"], r["sd"], " ".join(f"{s:.3f}" for s in r["seeds"]),
+         r["of_plain"], verdict[r["passes"]], " ".join(map(str, r["seconds"]))) for r in rows
+    ])  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="the development data, ../shared/data")
+    parser.add_argument("work", type=Path, help="folder for scenes, slices and finished runs")
+    parser.add_argument("--scenes", type=Path, help="folder with training scenes (default: made in WORK/training)")
+    parser.add_argument("--count", type=int, default=40, help="training scenes at most (default 40)")
+    parser.add_argument("--held-out", type=int, default=8, help="held-out scenes (default 8)")
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate (default 3e-3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and how they came about to FILE")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    training, held = prepare(args)
+    results: dict[str, list[dict[str, Any]]] = {}
+    for seed in range(args.seeds):
+        for key in args.networks:
+            results.setdefault(key, []).append(run(key, seed, args, training, held))
+            how = {"steps": args.steps, "rate": args.rate, "features": FEATURES, "slices": len(training.images)}
+            write_json(args.json, {**how, "networks": table(results)})
+    print(show(table(results)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""Draw the panel for the documentation: before, during and after a run on the sample scan, and with an error.
+
+The real module with its real ``.ui`` files and the real model, on Slicer's own scene; Qt's and Slicer's widgets are
+stand-ins (``HeartSeg/Testing/pythonqt``), so fonts and frames differ from the application's. Beside the panel stand the
+three slices and the heart in 3D, drawn by VTK from the same nodes. Needs the extra ``dev`` and a font (DejaVu)::
+
+    QT_QPA_PLATFORM=offscreen python tools/draw_panel.py docs/images
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "HeartSeg" / "Testing"), str(ROOT / "HeartSeg" / "Logic")]
+SCAN = ROOT / "HeartSeg" / "Resources" / "SampleData" / "HeartSeg-synthetic-CTA.nii.gz"
+PANEL_WIDTH, VIEW = 450, 330
+
+
+def slice_picture(volume: Any, segmentation: Any, axis: int, point: np.ndarray) -> np.ndarray:
+    """One slice (uint8 RGB) through a world RAS point, with the segments' outlines, patient's right on the left."""
+    import slicer
+    from scipy.ndimage import binary_erosion, zoom
+
+    array = slicer.util.arrayFromVolume(volume)
+    matrix = np.linalg.inv(slicer.util.arrayFromVTKMatrix(_ijk_to_ras(volume)))
+    index = np.clip(np.rint((matrix @ [*point, 1])[:3]).astype(int)[::-1], 0, np.array(array.shape) - 1)
+    take: list[Any] = [slice(None)] * 3
+    take[axis] = index[axis]
+    low, high = -150, 450
+    grey = np.clip((array[tuple(take)].astype(float) - low) / (high - low), 0, 1) * 255
+    picture = np.repeat(grey[..., None], 3, axis=2)
+    if segmentation is not None:
+        for key in segmentation.GetSegmentation().GetSegmentIDs():
+            mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, key, volume)[tuple(take)] != 0
+            color = np.array(segmentation.GetSegmentation().GetSegment(key).GetColor()) * 255
+            picture[mask] = 0.65 * picture[mask] + 0.35 * color
+            picture[mask & ~binary_erosion(mask)] = color
+    spacing = [s for k, s in enumerate(reversed(volume.GetSpacing())) if k != axis]
+    scale = VIEW / max(n * s for n, s in zip(picture.shape[:2], spacing, strict=True))
+    picture = zoom(picture, (spacing[0] * scale, spacing[1] * scale, 1), order=1)[:VIEW, :VIEW]
+    if axis != 0:
+        picture = picture[::-1]  # superior on top
+    full = np.zeros((VIEW, VIEW, 3))
+    top, left = (VIEW - picture.shape[0]) // 2, (VIEW - picture.shape[1]) // 2
+    full[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return full.clip(0, 255).astype(np.uint8)
+
+
+def _ijk_to_ras(volume: Any) -> Any:
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return matrix
+
+
+def heart_picture(segmentation: Any, camera_node: Any) -> np.ndarray:
+    """The closed surfaces as the camera node sees them, with the display node's opacities."""
+    import vtk
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    renderer, window = vtk.vtkRenderer(), vtk.vtkRenderWindow()
+    renderer.SetBackground(0.757, 0.765, 0.910)
+    renderer.SetBackground2(0.455, 0.471, 0.745)
+    renderer.GradientBackgroundOn()
+    renderer.SetUseDepthPeeling(1)
+    window.SetOffScreenRendering(1)
+    window.SetAlphaBitPlanes(1)
+    window.SetMultiSamples(0)
+    window.SetSize(VIEW, VIEW)
+    window.AddRenderer(renderer)
+    if segmentation is not None:
+        display = segmentation.GetDisplayNode()
+        for key in segmentation.GetSegmentation().GetSegmentIDs():
+            segment = segmentation.GetSegmentation().GetSegment(key)
+            mapper, actor = vtk.vtkPolyDataMapper(), vtk.vtkActor()
+            mapper.SetInputData(segment.GetRepresentation("Closed surface"))
+            mapper.ScalarVisibilityOff()
+            actor.SetMapper(mapper)
+            actor.GetProperty().SetColor(segment.GetColor())
+            actor.GetProperty().SetOpacity(display.GetSegmentOpacity3D(key) * display.GetOpacity3D())
+            renderer.AddActor(actor)
+        renderer.SetActiveCamera(camera_node.GetCamera())
+        renderer.ResetCameraClippingRange()
+    window.Render()
+    grab = vtk.vtkWindowToImageFilter()
+    grab.SetInput(window)
+    grab.ReadFrontBufferOff()
+    grab.Update()
+    image = grab.GetOutput()
+    pixels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(VIEW, VIEW, -1)[::-1, :, :3]
+    return np.ascontiguousarray(pixels)
+
+
+class Desktop:
+    """The panel beside four views, as one picture."""
+
+    def __init__(self, session: Any, camera_node: Any) -> None:
+        from PySide6 import QtWidgets
+
+        self.session, self.camera_node = session, camera_node
+        session.parent.setFixedWidth(PANEL_WIDTH)
+        QtWidgets.QApplication.setStyle("Fusion")
+
+    def save(self, path: Path, volume: Any, segmentation: Any = None) -> None:
+        """Draw and write; the picture is as high as the panel needs."""
+        from PySide6 import QtCore, QtGui, QtWidgets
+
+        panel = self.session.parent
+        for _ in range(5):
+            self.session.turn()
+        height = max(2 * VIEW + 6, QtWidgets.QWidget.sizeHint(panel).height())
+        QtWidgets.QWidget.resize(panel, PANEL_WIDTH, height)
+        for _ in range(5):
+            self.session.turn()
+        from heartseg.panel.views import world_box
+
+        box = world_box(segmentation) if segmentation is not None else None
+        bounds = np.zeros(6)
+        volume.GetRASBounds(bounds)
+        point = box.mean(0) if box is not None else bounds.reshape(3, 2).mean(1)
+        views = [
+            slice_picture(volume, segmentation, 0, point),
+            heart_picture(segmentation, self.camera_node),
+            slice_picture(volume, segmentation, 1, point),
+            slice_picture(volume, segmentation, 2, point),
+        ]
+        image = QtGui.QImage(PANEL_WIDTH + 2 * VIEW + 9, height, QtGui.QImage.Format.Format_RGB32)
+        image.fill(QtGui.QColor(40, 40, 44))
+        painter = QtGui.QPainter(image)
+        painter.drawPixmap(0, 0, QtWidgets.QWidget.grab(panel))
+        for k, view in enumerate(views):
+            row, column = divmod(k, 2)
+            picture = QtGui.QImage(view.tobytes(), VIEW, VIEW, 3 * VIEW, QtGui.QImage.Format.Format_RGB888)
+            painter.drawImage(QtCore.QPoint(PANEL_WIDTH + 3 + column * (VIEW + 3), row * (VIEW + 3)), picture)
+        painter.end()
+        image.save(str(path))
+        print(path)
+
+
+def draw(folder: Path) -> None:
+    """The four pictures."""
+    import slicer
+
+    from pythonqt import panel_host
+
+    with panel_host(ROOT / "HeartSeg" / "HeartSeg.py") as session:
+        camera = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLCameraNode")
+        volume = slicer.util.loadVolume(str(SCAN), {"name": "HeartSeg-synthetic-CTA"})
+        widget = session.open()
+        panel, ui, desktop = widget.panel, widget.ui, Desktop(session, camera)
+        widget._parameterNode.device = "cpu"
+        session.wait_until(lambda: ui.deviceLabel.text != "")
+        desktop.save(folder / "panel-before.png", volume)
+
+        seen: list[float] = []
+        told = panel._progressed
+
+        def picture_at_half(event: Any) -> None:
+            told(event)
+            if event.stage == "resample" and not seen:
+                seen.append(event.fraction)
+                desktop.save(folder / "panel-during.png", volume)
+
+        panel._progressed = picture_at_half
+        ui.segmentButton.click()
+        session.wait_until(lambda: panel.state.running == "", 600)
+        segmentation = panel.state.segmentation
+        desktop.save(folder / "panel-after.png", volume, segmentation)
+
+        panel.warm._make = _out_of_memory
+        panel.warm.forget()
+        widget._parameterNode.accurate = True
+        ui.segmentButton.click()
+        session.wait_until(lambda: panel.state.running == "", 600)
+        desktop.save(folder / "panel-error.png", volume, segmentation)
+
+
+def _out_of_memory(model: str, settings: Any) -> Any:
+    from heartseg.errors import DeviceError
+
+    raise DeviceError(
+        "out of memory on cpu with one tile of 96x96x96 voxels: close other programs, or use a model with a smaller "
+        "patch"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the pictures go")
+    draw(parser.parse_args().folder)
