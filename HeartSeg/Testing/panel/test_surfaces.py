@@ -12,7 +12,6 @@ from heartseg.errors import Cancelled, InputError
 from heartseg.panel.surfaces import closed_surface, prepare_segments
 from heartseg.progress import CancelToken, Reporter
 from heartseg.result import Result
-from heartseg.scene.nodes import add_grid_node
 from heartseg.scene.segmentation import build_segmentation, enter_segments
 from phantoms import heart_phantom
 
@@ -25,6 +24,12 @@ def result(session, request) -> Result:
     return Result(labels, geometry)
 
 
+def add_grid(result: Result):
+    """A volume node on the result's grid."""
+    voxels = np.zeros(result.geometry.shape, np.uint8)
+    return slicer.util.addVolumeFromArray(voxels, ijkToRAS=result.geometry.affine_ras, name="grid")
+
+
 def volume_ml(surface) -> float:
     mass = vtk.vtkMassProperties()
     mass.SetInputData(surface)
@@ -32,7 +37,7 @@ def volume_ml(surface) -> float:
 
 
 def test_they_equal_slicers_own_conversion(result):
-    node = add_grid_node(result.geometry, "grid")
+    node = add_grid(result)
     segmentation = build_segmentation(result, node)
     ours = prepare_segments(result, Reporter()).surfaces
     assert set(ours) == set(segmentation.GetSegmentIDs())
@@ -79,7 +84,7 @@ def test_a_cancel_stops_between_two_structures(result):
 
 
 def test_entering_in_steps_gives_what_filling_at_once_gives(result):
-    grid = add_grid_node(result.geometry, "grid")
+    grid = add_grid(result)
     prepared = prepare_segments(result, Reporter())
     steps = enter_segments(result, prepared, grid)
     keys = []
@@ -103,7 +108,7 @@ def test_entering_in_steps_gives_what_filling_at_once_gives(result):
 
 
 def test_a_scan_that_has_left_the_scene_meanwhile_is_one_line_and_leaves_nothing(result):
-    grid = add_grid_node(result.geometry, "grid")
+    grid = add_grid(result)
     steps = enter_segments(result, prepare_segments(result, Reporter()), grid)
     next(steps)
     slicer.mrmlScene.RemoveNode(grid)
