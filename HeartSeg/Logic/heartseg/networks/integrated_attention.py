@@ -6,6 +6,7 @@ The founding document describes 5 + 5 levels; here the plan says how many.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as nnf
@@ -69,7 +70,7 @@ class PooledSelfAttention(nn.Module):
     def __init__(self, ops: Operators) -> None:
         super().__init__()
         self.keys = KEYS_PER_AXIS[ops.dims]
-        self.pool = nnf.adaptive_avg_pool2d if ops.dims == 2 else nnf.adaptive_avg_pool3d
+        self.pool: Callable[..., torch.Tensor] = nnf.adaptive_avg_pool2d if ops.dims == 2 else nnf.adaptive_avg_pool3d
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         keys = self.pool(x, [min(self.keys, n) for n in x.shape[2:]]).flatten(2)
