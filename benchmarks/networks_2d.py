@@ -155,7 +155,7 @@ def prepare(args: argparse.Namespace) -> tuple[Slices, Slices]:
 
 
 def batches(slices: Slices, steps: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """``steps`` batches (4, 1, y, x) with targets (4, y, x), each slice once before any comes again, varied a little."""
+    """``steps`` batches (4, 1, y, x), targets (4, y, x): every slice once before any comes again, varied a little."""
     rng, order = np.random.default_rng(seed), np.empty(0, int)
     for _ in range(steps):
         if len(order) < BATCH:

@@ -70,7 +70,7 @@ class PooledSelfAttention(nn.Module):
     def __init__(self, ops: Operators) -> None:
         super().__init__()
         self.keys = KEYS_PER_AXIS[ops.dims]
-        self.pool: Callable[..., torch.Tensor] = nnf.adaptive_avg_pool2d if ops.dims == 2 else nnf.adaptive_avg_pool3d
+        self.pool: Any = nnf.adaptive_avg_pool2d if ops.dims == 2 else nnf.adaptive_avg_pool3d
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         size: Any = tuple(min(self.keys, n) for n in x.shape[2:])
