@@ -116,4 +116,4 @@ def _fits(version: str, specifier: str) -> bool:
 
 
 def _mb(size: float) -> str:
-    return f"{size / 1000:.1f} GB" if size >= 1000 else f"{size:g} MB"
+    return f"{size / 1000:.1f} GB" if size >= 1000 else f"{size:.0f} MB" if size >= 10 else f"{size:g} MB"

@@ -39,7 +39,15 @@ FIXES = {
     AS_MR: "It is MR",
     USE_CPU: "Use the processor",
 }
-"""Key of a fix -> what its button says. On the command line the message names the option."""
+"""Key of a fix -> what its button says; :data:`OPTIONS` are the same for the command line."""
+
+OPTIONS = {
+    PICK_FRAME: "--frame N, or --frame all",
+    AS_CT: "--modality CT or MR",
+    AS_MR: "--modality CT or MR",
+    USE_CPU: "--device cpu",
+}
+"""Key of a fix -> the option that does it; what has none is done in Slicer."""
 
 RESAMPLED_MM = 1.5
 SMALL_FIELD_MM = 110.0
@@ -166,9 +174,7 @@ def check_chosen(chosen: Chosen) -> tuple[Check, ...]:
         size = "x".join(map(str, chosen.size))
         checks.append(Check("image-2d", Severity.ERROR, f"'{chosen.name}' is a 2D image ({size}): choose a volume"))
     if chosen.frames > 1:
-        text = (
-            f"'{chosen.name}' is a time series of {chosen.frames} frames: choose one (--frame N) or all (--frame all)"
-        )
+        text = f"'{chosen.name}' is a time series of {chosen.frames} frames: choose one of them, or all"
         checks.append(Check("time-series", Severity.ERROR, text, PICK_FRAME, {"frames": chosen.frames}))
     elif chosen.components > 1:
         many = chosen.components > 4
@@ -255,11 +261,11 @@ def _check_modality(volume: Volume, model: ModelFolder | None) -> tuple[Check, .
         end = ", and this model expects them: use the original" if wants_hu else ": use the original if there is one"
         checks.append(Check("not-hounsfield", severity, text + end, "" if wants_hu else AS_MR, values))
     if modality == "MR" and hounsfield:
-        text = f"the scan is said to be MR, but {span} look like CT in Hounsfield units: check, or use --modality CT"
+        text = f"the scan is said to be MR, but {span} look like CT in Hounsfield units: check which it is"
         checks.append(Check("looks-like-ct", Severity.WARNING, text, AS_CT, values))
     if not modality:
         guess, fix = ("CT in Hounsfield units", AS_CT) if hounsfield else ("no CT in Hounsfield units", AS_MR)
-        text = f"the scan does not say whether it is CT or MR; {span} look like {guess}: say so (--modality CT or MR)"
+        text = f"the scan does not say whether it is CT or MR; {span} look like {guess}: say so"
         checks.append(Check("modality-not-said", Severity.INFO, text, fix, values))
     return tuple(checks)
 

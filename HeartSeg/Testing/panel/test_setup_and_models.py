@@ -161,9 +161,9 @@ def test_the_installation_is_checked_and_the_report_copied(user, monkeypatch):
 
 
 def settled(driver: Driver) -> Any:
-    """The section, when the checks of the voxels have come from the worker (the last of them is about time)."""
+    """The section, when the checks of the voxels have come from the worker."""
     before = section(driver, "Preflight")
-    driver.session.wait_until(lambda: "time-on-processor" in codes(before), 120)
+    driver.session.wait_until(lambda: "field-of-view-small" in codes(before), 120)
     return before
 
 

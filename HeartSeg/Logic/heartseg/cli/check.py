@@ -95,11 +95,14 @@ def checks_of(
 
 def print_checks(checks: tuple[Check, ...], as_json: bool) -> int:
     """Print them; returns the exit code."""
+    from ..preflight import OPTIONS
+
     ready = all(c.severity is not Severity.ERROR for c in checks)
     if as_json:
         print(json.dumps({"ready": ready, "checks": [c.to_dict() for c in checks]}, indent=2, ensure_ascii=False))
     else:
         for check in checks:
-            print(f"{check.severity.value:<8}{check.message}")
+            option = f" ({OPTIONS[check.fix]})" if check.fix in OPTIONS else ""
+            print(f"{check.severity.value:<8}{check.message}{option}")
         print("It can be segmented." if ready else "It cannot be segmented as it is.")
     return EXIT_OK if ready else EXIT_USAGE

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import HeartSegError
+from ..findings import Severity
 from ..preflight import CPU_GFLOP_PER_S, Check, Chosen, Machine, preflight
 from ..scene.nodes import owned_volume
 from ..settings import Settings
@@ -35,7 +36,9 @@ def checks_of(
         folder = find_model(model or None)
     except HeartSegError:
         folder = None
-    return preflight(owned_volume(view), folder, settings, machine_of(settings), replace(chosen, size=()), heart)
+    found = preflight(owned_volume(view), folder, settings, machine_of(settings), replace(chosen, size=()), heart)
+    # How long it takes stands beside the device, from the last run there: only a very long time is told here too.
+    return tuple(c for c in found if c.code != "time-on-processor" or c.severity is not Severity.INFO)
 
 
 def machine_of(settings: Settings) -> Machine:

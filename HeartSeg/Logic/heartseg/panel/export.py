@@ -135,7 +135,7 @@ class Export(Section):
         made = {}
         if "dicom-seg" in self.formats and has_dicom_exporter():
             made["dicom-seg"] = _dicom_seg(node)
-        notices = ()
+        notices: tuple[str, ...] = ()
         if node.GetParentTransformNode() is not None:
             notices = ("the scan stands under a transform in the scene, which is left out: files fit the scan's file",)
         return ExportRequest(

@@ -206,6 +206,7 @@ class Models(Section):
             box.toolTip = _("Probably {key} ({why}).").format(key=label.key, why=label.why) if label.key else ""
             table.setCellWidget(row, 2, box)
             self._boxes.append(box)
+        table.resizeColumnsToContents()
         self._fill(dict(stored.folder.structures))
         self.ui.labelsLabel.text = _("Which label of {name} is which structure?").format(name=stored.name)
         self.ui.labelsFrame.visible = True

@@ -263,7 +263,8 @@ HEART_TISSUES = tuple(range(1, 13))
 def _draw_shapes(rng: np.random.Generator) -> tuple[Canvas, str]:
     """Things nobody scans: nested ellipsoids, blobs of noise or a bottle; lone blobs of heart tissue among them."""
     variant = str(rng.choice(["nested", "noise", "bottle"]))
-    canvas = blank_canvas(rng, rng.integers((90, 90, 90), (221, 181, 221)), SPACING, tilt_degrees=25)
+    shape = [int(n) for n in rng.integers((90, 90, 90), (221, 181, 221))]
+    canvas = blank_canvas(rng, shape, SPACING, tilt_degrees=25)
     others = [int(r) for r in Region if r > max(HEART_TISSUES) and r not in (Region.UNSEEN, Region.METAL)]
     if variant == "nested":
         _draw_nested(rng, canvas, others)
