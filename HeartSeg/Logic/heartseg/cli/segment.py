@@ -24,8 +24,8 @@ Segment the heart in a scan and write a folder with:
   measurements.csv       volumes (mL), mass (g), diameters (mm), intensities
   report.json            how it was made: input hash, model, device, seconds, findings
   preview.png            three slices with contours and a 3D view
-or with what --format asks for (see heartseg export --help; confidence writes confidence.nii.gz: how sure the network was
-at each voxel, percent).
+or with what --format asks for (see heartseg export --help; confidence: confidence.nii.gz, how sure the network
+was at each voxel, percent).
 
 INPUT is a NIfTI, NRRD, MHA/MHD or DICOM file, or a folder of DICOM files (with the folders below, one study).
 For many scans: a folder with scan files, or with a folder per patient; or a CSV file with a column "path" (and, if
