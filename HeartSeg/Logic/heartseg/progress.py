@@ -75,6 +75,10 @@ class CancelToken:
     def cancelled(self) -> bool:
         return self._event.is_set()
 
+    def wait(self, seconds: float) -> bool:
+        """Sleep so long, or until the user asks to stop; returns whether they did."""
+        return self._event.wait(seconds)
+
     def check(self) -> None:
         """Raise :class:`~heartseg.errors.Cancelled` if the user has asked to stop."""
         if self._event.is_set():

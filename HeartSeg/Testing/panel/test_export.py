@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,11 @@ from heartseg.export import FORMATS
 
 
 @pytest.fixture
-def section(panel, tmp_path):
+def section(user, tmp_path):
     """The section, with a folder of the test and only quick formats checked."""
     from heartseg.panel.export import Export
 
-    (found,) = [s for s in panel.panel._sections if isinstance(s, Export)]
+    (found,) = [s for s in user.panel._sections if isinstance(s, Export)]
     found.ui.exportFolderButton.directory = str(tmp_path)
     for name, box in found.boxes.items():
         box.checked = name in ("labels", "csv")
@@ -27,7 +28,7 @@ def section(panel, tmp_path):
 
 
 @pytest.fixture
-def segmented(panel, scan):
+def segmented(user, scan):
     """A segmentation of two boxes on the scan, shown in the panel."""
     from heartseg.anatomy import STRUCTURES
     from heartseg.result import Result
@@ -38,13 +39,13 @@ def segmented(panel, scan):
     labels[5:20, 6:20, 7:18], labels[5:20, 6:20, 18:30] = 1, 5
     structures = tuple(s for s in STRUCTURES if s.key in ("LV", "MYO"))
     node = fill_segmentation(Result(labels, geometry, structures), scan)
-    panel.panel.show_results_of(node)
+    user.panel.show_results_of(node)
     return node, labels
 
 
-def press(session, panel, section) -> None:
+def press(user, section) -> None:
     section.ui.exportButton.click()
-    session.wait_until(lambda: not panel.panel.state.running)
+    user.wait()
 
 
 def names(folder: Path) -> set[str]:
@@ -66,142 +67,144 @@ def test_every_format_has_its_box_and_nothing_can_be_exported_without_a_segmenta
 
 
 def test_what_is_checked_is_written_into_a_folder_named_after_the_segmentation(
-    session, panel, section, segmented, tmp_path
+    user, section, segmented, tmp_path
 ) -> None:
     node, labels = segmented
     assert section.ui.exportButton.enabled, section.ui.exportButton.toolTip
-    press(session, panel, section)
-    assert not panel.ui.errorFrame.visible, panel.ui.errorLabel.text
+    press(user, section)
+    assert not user.error, user.error
     folder = tmp_path / f"{node.GetName()} export"
     assert section.ui.targetLabel.text == str(folder)
     assert names(folder) == {"labels.nii.gz", "measurements.csv", "export.json"}
     assert np.array_equal(read_labels(folder), labels)
-    assert str(folder) in panel.ui.statusLabel.text
+    assert str(folder) in user.ui.statusLabel.text
     assert section.ui.openFolderButton.enabled
 
 
-def test_edits_are_exported_as_they_are_now(session, panel, section, segmented, scan, tmp_path) -> None:
+def test_edits_are_exported_as_they_are_now(user, section, segmented, scan, tmp_path) -> None:
     import slicer
 
     node, labels = segmented
     mask = (labels == 1).astype(np.uint8)
     mask[:10] = 0
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, "LV", scan)
-    press(session, panel, section)
+    press(user, section)
     folder = tmp_path / f"{node.GetName()} export"
     assert np.array_equal(read_labels(folder) == 1, mask > 0)
     with (folder / "measurements.csv").open(encoding="utf-8", newline="") as file:
         rows = {(r["structure"], r["quantity"]): r["value"] for r in csv.DictReader(file)}
     volume = float(rows["LV", "volume"])
-    assert volume == pytest.approx(mask.sum() * 1.5**3 / 1000, abs=0.006)
+    assert volume == pytest.approx(mask.sum() * 3.0**3 / 1000, abs=0.006)
 
 
-def test_an_earlier_export_is_replaced_only_when_the_user_says_so(session, panel, section, segmented, tmp_path) -> None:
-    press(session, panel, section)
+def test_an_earlier_export_is_replaced_only_when_the_user_says_so(user, section, segmented, tmp_path) -> None:
+    press(user, section)
     section.boxes["csv"].checked = False
-    session.answers.append(False)
-    press(session, panel, section)
+    user.session.answers.append(False)
+    press(user, section)
     folder = tmp_path / f"{segmented[0].GetName()} export"
     assert "measurements.csv" in names(folder)
-    session.answers.append(True)
-    press(session, panel, section)
+    user.session.answers.append(True)
+    press(user, section)
     assert names(folder) == {"labels.nii.gz", "export.json"}
-    assert [kind for kind, _ in session.messages] == ["question", "question"]
+    assert [kind for kind, _ in user.session.messages] == ["question", "question"]
 
 
-def test_a_folder_with_other_things_is_never_replaced(session, panel, section, segmented, tmp_path) -> None:
+def test_a_folder_with_other_things_is_never_replaced(user, section, segmented, tmp_path) -> None:
     folder = tmp_path / f"{segmented[0].GetName()} export"
     folder.mkdir()
     (folder / "thesis.docx").touch()
-    press(session, panel, section)
-    assert "thesis.docx" in panel.ui.errorLabel.text
+    press(user, section)
+    assert "thesis.docx" in user.error
     assert names(folder) == {"thesis.docx"}
-    assert session.messages == []
+    assert user.session.messages == []
 
 
 @pytest.mark.parametrize("writer", ["write_labels", "write_measurements"])
-def test_a_full_disk_leaves_nothing_and_is_told(
-    session, panel, section, segmented, tmp_path, monkeypatch, writer
-) -> None:
+def test_a_full_disk_leaves_nothing_and_is_told(user, section, segmented, tmp_path, monkeypatch, writer) -> None:
     from heartseg.export import formats
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(formats, writer, full)
-    press(session, panel, section)
-    assert panel.ui.errorFrame.visible
-    assert panel.ui.errorLabel.text.startswith("disk full while writing")
+    press(user, section)
+    assert user.error.startswith("Disk full while writing")
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
-    press(session, panel, section)
+    press(user, section)
     assert (tmp_path / f"{segmented[0].GetName()} export" / "export.json").is_file(), "the next one works"
 
 
-def test_a_cancel_leaves_nothing(session, panel, section, segmented, tmp_path, monkeypatch) -> None:
+def test_a_cancel_leaves_nothing(user, section, segmented, tmp_path, monkeypatch) -> None:
     from heartseg.panel import export
 
     work = export.do_export
 
     def slow(request, reporter):
-        while not reporter.cancel.cancelled:
-            pass
+        started = time.monotonic()
+        while not reporter.cancel.cancelled and time.monotonic() - started < 60:
+            time.sleep(0.005)
         return work(request, reporter)
 
     monkeypatch.setattr(export, "do_export", slow)
     section.ui.exportButton.click()
-    assert panel.ui.segmentButton.text == "Cancel"
+    assert user.ui.segmentButton.text == "Cancel"
     assert not section.ui.exportButton.enabled
-    panel.ui.segmentButton.click()
-    session.wait_until(lambda: not panel.panel.state.running)
+    user.ui.segmentButton.click()
+    user.wait()
     assert list(tmp_path.iterdir()) == []
-    assert not panel.ui.errorFrame.visible
+    assert not user.error
 
 
-def test_a_format_whose_package_is_missing_is_disabled_and_says_why(panel, section, segmented, monkeypatch) -> None:
+def test_a_format_whose_package_is_missing_is_disabled_and_says_why(user, section, segmented, monkeypatch) -> None:
     from heartseg.panel import export
 
     monkeypatch.setattr(export, "missing_package", lambda name: "needs vtk" if name == "print" else "")
     section.boxes["print"].checked = True
-    panel.panel.refresh()
+    user.panel.refresh()
     assert not section.boxes["print"].enabled
     assert section.boxes["print"].toolTip == "needs vtk"
     assert "print" not in section.formats
 
 
-def test_without_any_format_the_button_says_what_to_do(panel, section, segmented) -> None:
+def test_without_any_format_the_button_says_what_to_do(user, section, segmented) -> None:
     for box in section.boxes.values():
         box.checked = False
     assert not section.ui.exportButton.enabled
     assert "at least one format" in section.ui.exportButton.toolTip
 
 
-def test_a_print_set_has_the_wall_that_was_chosen(session, panel, section, segmented, tmp_path) -> None:
+def test_a_print_set_has_the_wall_that_was_chosen(user, section, segmented, tmp_path) -> None:
     for name, box in section.boxes.items():
         box.checked = name == "print"
     section.ui.wallSpinBox.value = 3.0
-    press(session, panel, section)
-    assert not panel.ui.errorFrame.visible, panel.ui.errorLabel.text
+    press(user, section)
+    assert not user.error, user.error
     facts = json.loads((tmp_path / f"{segmented[0].GetName()} export" / "print" / "print.json").read_text())
     assert facts["parts"]["blood_pool.stl"]["wall_asked_mm"] == 3.0
 
 
-def test_choices_are_remembered(session, panel, section, segmented) -> None:
+def test_choices_are_remembered(user, section, segmented) -> None:
     import slicer
 
-    press(session, panel, section)
+    press(user, section)
     assert slicer.app.userSettings().value("HeartSeg/ExportFormats") == "labels,csv"
 
 
-def test_dicom_of_slicers_own_exporter_is_taken_in(session, panel, section, segmented, tmp_path, monkeypatch) -> None:
-    """A stand-in of the plugin: its real calls need the application."""
+@pytest.fixture
+def exporter(monkeypatch) -> list[int]:
+    """A stand-in of the application's DICOM segmentation plugin; the subject hierarchy items that it was asked for."""
     import slicer
+
+    asked: list[int] = []
 
     class Exportable:
         directory = ""
 
     class Plugin:
         def examineForExport(self, item):
+            asked.append(item)
             return [Exportable()]
 
         def export(self, exportables):
@@ -209,8 +212,25 @@ def test_dicom_of_slicers_own_exporter_is_taken_in(session, panel, section, segm
             return ""
 
     monkeypatch.setattr(slicer.modules, "dicomPlugins", {"DICOMSegmentationPlugin": Plugin}, raising=False)
+    return asked
+
+
+def test_dicom_of_slicers_own_exporter_is_taken_in(user, section, segmented, tmp_path, exporter) -> None:
+    import slicer
+
+    node, _ = segmented
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    item = hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
     section.boxes["dicom-seg"].checked = True
-    press(session, panel, section)
-    assert not panel.ui.errorFrame.visible, panel.ui.errorLabel.text
-    folder = tmp_path / f"{segmented[0].GetName()} export"
-    assert (folder / "segmentation.dcm").read_bytes() == b"DICM"
+    press(user, section)
+    assert not user.error, user.error
+    assert exporter == [item]
+    assert (tmp_path / f"{node.GetName()} export" / "segmentation.dcm").read_bytes() == b"DICM"
+
+
+def test_without_a_place_in_the_hierarchy_dicom_says_what_to_do(user, section, segmented, tmp_path, exporter) -> None:
+    section.boxes["dicom-seg"].checked = True
+    press(user, section)
+    assert "loaded through Slicer's DICOM module" in user.error
+    assert exporter == []
+    assert list(tmp_path.iterdir()) == []

@@ -46,7 +46,19 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; imports nothing heavy."""
-    from . import ablate, evaluate, explain, export, models, segment, train, train_default, translate
+    from . import (
+        ablate,
+        check,
+        doctor,
+        evaluate,
+        explain,
+        export,
+        models,
+        segment,
+        train,
+        train_default,
+        translate,
+    )
 
     parser = Parser(
         prog="heartseg",
@@ -61,7 +73,9 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_parser(commands)
     evaluate.add_parser(commands)
     explain.add_parser(commands)
+    check.add_parser(commands)
     models.add_parser(commands)
+    doctor.add_parser(commands)
     train.add_parser(commands)
     ablate.add_parser(commands)
     train_default.add_parser(commands)

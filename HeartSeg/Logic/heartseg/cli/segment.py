@@ -24,7 +24,7 @@ Segment the heart in a scan and write a folder with:
   measurements.csv       volumes (mL), mass (g), diameters (mm), intensities
   report.json            how it was made: input hash, model, device, seconds, findings
   preview.png            three slices with contours and a 3D view
-or with what --format asks for (see heartseg export --help; confidence: confidence.nii.gz, how sure the network
+or with what --format asks for (see heartseg export --help; confidence writes confidence.nii.gz: how sure the network
 was at each voxel, percent).
 
 INPUT is a NIfTI, NRRD, MHA/MHD or DICOM file, or a folder of DICOM files (with the folders below, one study).
@@ -55,6 +55,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("input", metavar="INPUT", type=Path, help="scan, DICOM folder, folder of scans, or list.csv")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--check-only", action="store_true", help="only tell what may go wrong (as heartseg check); write nothing"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result in the output folder")
     parser.add_argument(
         "--format", metavar="LIST",
@@ -126,6 +129,8 @@ def run_segment(args: argparse.Namespace) -> int:
     if args.jobs < 1:
         raise SettingsError(f"jobs {args.jobs} must be 1 or more")
     frame = parse_frame(args.frame)
+    if args.check_only:
+        return _check_only(args, settings, frame)
     if frame == "all" or is_batch(args.input):
         from .batch import run_batch
 
@@ -138,6 +143,17 @@ def run_segment(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report, indent=2))
     return EXIT_OK if report["heart_found"] else EXIT_NO_HEART
+
+
+def _check_only(args: argparse.Namespace, settings: Settings, frame: int | str | None) -> int:
+    """What may go wrong with one scan, and nothing else."""
+    from .check import checks_of, print_checks
+
+    if frame == "all" or is_batch(args.input):
+        raise SettingsError("--check-only looks at one scan: give one file, DICOM folder or frame")
+    assert not isinstance(frame, str)
+    checks = checks_of(args.input, args.series, frame, args.modality, args.model, settings, True, args.output)
+    return print_checks(checks, args.json)
 
 
 def parse_frame(text: str | None) -> int | str | None:

@@ -69,7 +69,7 @@ def write_export(
     options = (options or ExportOptions()).check()
     made = made or {}
     chosen = tuple(name for name in (DEFAULT_FORMATS if formats is None else formats) if name not in made)
-    folder = check_export(folder, chosen if formats is not None and chosen else None, overwrite)
+    folder = check_export(folder, formats if not made else chosen or None, overwrite)
     with staged_folder(folder, EXPORT_FOLDER, overwrite) as stage:
         written = write_formats(subject, stage, chosen, options, strict=formats is not None, reporter=reporter)
         for name, file in made.items():

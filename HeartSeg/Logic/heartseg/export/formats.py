@@ -185,7 +185,7 @@ class _Writer:
             self.facts["surfaces"] = {
                 "coordinates": coordinates,
                 "smoothing": self._options.smoothing,
-                "method": "discrete flying edges, windowed sinc with 20 iterations, as 3D Slicer",
+                "method": "discrete flying edges, windowed sinc smoothing, as in 3D Slicer 5.12",
                 "structures": solid,
             }
         return [(s, written["stl"][s.key]) for s, _ in meshes] if "stl" in written else []

@@ -117,7 +117,7 @@ def _of_result_folder(folder: Path) -> Subject:
         report = json.loads(path.read_text(encoding="utf-8"))
         structures = tuple(s for s in STRUCTURES if s.key in {entry["key"] for entry in report["structures"]})
         measures = tuple(Measure(**m) for m in report["measures"])
-        findings = tuple(Finding(**{**f, "severity": Severity(f["severity"])}) for f in report["findings"])
+        findings = tuple(Finding.from_dict(f) for f in report["findings"])
         removals = tuple(Removal(**{**r, "center_lps": tuple(r["center_lps"])}) for r in report["removals"])
         provenance = dict(report["provenance"])
     except (OSError, ValueError, KeyError, TypeError) as error:

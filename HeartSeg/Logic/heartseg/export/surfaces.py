@@ -13,9 +13,6 @@ from ..volume.geometry import Geometry
 SMOOTHING = 0.5
 """Smoothing factor, 0 (none) to 1: 3D Slicer's default, which moves the surface by up to about one voxel."""
 
-_ITERATIONS = 40
-"""What Slicer 5.12 takes at its default smoothing factor of 0.5."""
-
 COORDINATES = ("LPS", "RAS")
 """World axes that surfaces are written in: DICOM's and ITK's LPS, or RAS as inside 3D Slicer."""
 
@@ -72,8 +69,8 @@ def closed_surface(mask: np.ndarray, geometry: Geometry, smoothing: float = SMOO
     """Surface around a structure, closed also where it meets the scan's border.
 
     Discrete flying edges (Schroeder et al., LDAV 2015) on the voxels, then windowed sinc smoothing (Taubin et al.,
-    ICCV 1995) in index space with a pass band of ``10 ** (-4 * smoothing)`` and 20 iterations: the steps and numbers of
-    3D Slicer's conversion from binary label map to closed surface.
+    ICCV 1995) in index space with a pass band of ``10 ** (-4 * smoothing)`` and ``20 + 40 * smoothing`` iterations: the
+    steps and numbers of Slicer 5.12's conversion from binary label map to closed surface.
 
     Args:
         mask: bool ``(z, y, x)``.
@@ -134,7 +131,7 @@ def voxel_surface(mask: np.ndarray, smoothing: float = SMOOTHING) -> Any:
         return edges.GetOutput()
     smoother = vtk.vtkWindowedSincPolyDataFilter()
     smoother.SetInputConnection(edges.GetOutputPort())
-    smoother.SetNumberOfIterations(_ITERATIONS)
+    smoother.SetNumberOfIterations(round(20 + 40 * smoothing))
     smoother.SetPassBand(10.0 ** (-4.0 * smoothing))
     smoother.BoundarySmoothingOff()
     smoother.FeatureEdgeSmoothingOff()

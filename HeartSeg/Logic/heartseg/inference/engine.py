@@ -224,6 +224,21 @@ class Engine:
         """The fine networks, one per fold; as they were trained, without what makes prediction fast."""
         return self._fine.loaded.networks
 
+    def find_heart(self, volume: Volume, reporter: Reporter) -> HeartBox | None:
+        """The finder's first candidate for the heart, without segmenting it; ``None`` where it sees none.
+
+        Raises:
+            SettingsError: the model has no finder.
+            Cancelled: the reporter's token was set.
+        """
+        if self._finder is None or self.stored_axes:
+            raise SettingsError(f"model {self.folder.name!r} has no finder: it looks at the whole image")
+        with reporter.stage("load model"):
+            _ = self._finder.loaded
+        with torch_settings(self.settings.threads):
+            flip, geometry = to_nearest_lps(volume.geometry)
+            return next(self._locate(flip.apply(volume.array), geometry, volume.modality, reporter), None)
+
     def _in_stored_axes(self, volume: Volume, reporter: Reporter) -> Prediction:
         with reporter.stage("preprocess"):
             prepared = stored_axes.prepare(volume.array, volume.geometry.spacing[::-1], self.folder, reporter)

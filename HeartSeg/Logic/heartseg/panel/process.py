@@ -28,7 +28,7 @@ import numpy as np
 from .. import errors
 from ..anatomy import structure
 from ..errors import HeartSegError
-from ..findings import Finding, Severity
+from ..findings import Finding
 from ..measure.boxes import bounding_box
 from ..progress import ProgressEvent, Reporter
 from ..result import Measure, Removal, Result
@@ -193,7 +193,7 @@ def _write_request(folder: Path, volume: Volume, model: str, settings: Settings)
 def _read_request(folder: Path) -> tuple[Volume, str, Settings]:
     request = json.loads((folder / _REQUEST).read_text(encoding="utf-8"))
     geometry = Geometry(**{key: tuple(value) for key, value in request["geometry"].items()})
-    findings = tuple(_finding(f) for f in request["findings"])
+    findings = tuple(Finding.from_dict(f) for f in request["findings"])
     array = np.load(folder / _SCAN, mmap_mode="r")
     source = Source(**request["source"])
     volume = Volume(array, geometry, request["name"], request["modality"], source, findings)
@@ -226,15 +226,11 @@ def _read_result(folder: Path, volume: Volume) -> Result:
         labels,
         volume.geometry,
         tuple(structure(key) for key in content["structures"]),
-        tuple(_finding(f) for f in content["findings"]),
+        tuple(Finding.from_dict(f) for f in content["findings"]),
         tuple(Measure(**m) for m in content["measures"]),
         tuple(removals),
         content["provenance"],
     )
-
-
-def _finding(content: dict[str, Any]) -> Finding:
-    return Finding(**{**content, "severity": Severity(content["severity"])})
 
 
 def _say(**message: Any) -> None:

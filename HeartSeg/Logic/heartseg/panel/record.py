@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..findings import Finding, Severity
+from ..findings import Finding
 from ..result import Measure, Result
 
 ATTRIBUTE = "HeartSeg.Run"
@@ -58,7 +58,7 @@ class RunRecord:
         """The record in an attribute's text; ``None`` if it is none (another version's, or damaged)."""
         try:
             content = json.loads(text)
-            findings = [Finding(**{**f, "severity": Severity(f["severity"])}) for f in content["findings"]]
+            findings = [Finding.from_dict(f) for f in content["findings"]]
             measures = [Measure(**m) for m in content["measures"]]
             return cls(
                 str(content["scan"]), tuple(measures), tuple(findings), dict(content["provenance"]), content["edited"]
