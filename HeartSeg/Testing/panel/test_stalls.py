@@ -6,6 +6,8 @@ printed (``-s``). ``benchmarks/panel_stalls.py`` measures the large scan.
 
 from __future__ import annotations
 
+import gc
+import threading
 import time
 
 import numpy as np
@@ -96,6 +98,26 @@ def test_a_turn_inside_a_turn_does_nothing(user):
     user.panel.start("nested", lambda reporter: 1, nested)
     user.wait()
     assert depth == ["in", "out"]
+
+
+def test_the_garbage_collector_stays_on_the_main_thread_while_the_worker_works(user, hold):
+    gate, threads = hold("read"), []
+
+    def tell(phase, info):
+        threads.append(threading.current_thread())
+
+    gc.callbacks.append(tell)
+    try:
+        user.press()
+        user.session.wait_until(gate.reached.is_set)
+        assert not gc.isenabled()
+        gate.open()
+        user.wait()
+    finally:
+        gc.callbacks.remove(tell)
+    assert threads
+    assert set(threads) == {threading.main_thread()}
+    user.session.wait_until(gc.isenabled)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int16])

@@ -55,6 +55,7 @@ class BeforeRun(Section):
         ui.fixButton.connect("clicked(bool)", lambda checked=False: self.fix())
         ui.lookForHeartButton.connect("clicked(bool)", lambda checked=False: self.look())
         ui.checksTable.columnCount = 2
+        ui.checksTable.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         ui.checksTable.setHorizontalHeaderLabels(["", _("What")])
 
     def update(self, state: State) -> None:
@@ -155,7 +156,6 @@ class BeforeRun(Section):
                 item.setToolTip(check.message)
                 table.setItem(row, column, item)
         table.resizeColumnToContents(0)
-        table.resizeRowsToContents()
         table.visible = bool(checks)
         fixable = next((row for row, check in enumerate(checks) if check.fix), 0 if checks else -1)
         if fixable >= 0:

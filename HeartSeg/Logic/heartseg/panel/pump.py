@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,35 @@ class Handlers:
     stopped: Callable[[], None]
 
 
+class _Collector:
+    """Keeps Python's garbage collector on the main thread while the worker works.
+
+    It runs on whatever thread happens to allocate, and then deletes what it finds there: widgets and MRML nodes too,
+    which belong to the main thread.
+    """
+
+    def __init__(self) -> None:
+        self._held, self._turns = False, 0
+
+    def hold(self) -> None:
+        """From now on it runs in :meth:`collect` only; nothing happens where somebody else has switched it off."""
+        if not self._held and gc.isenabled():
+            gc.disable()
+            self._held = True
+
+    def collect(self) -> None:
+        """Take away what is young: a millisecond at most; now and then what is older."""
+        self._turns += 1
+        if self._held:
+            gc.collect(1 if self._turns % 30 == 0 else 0)
+
+    def release(self) -> None:
+        """Leave it to itself again."""
+        if self._held:
+            gc.enable()
+            self._held = False
+
+
 class Pump:
     """Runs jobs for the window: collects the worker's events, and steps through what must be done on this thread.
 
@@ -48,12 +78,14 @@ class Pump:
         self._handlers: dict[Job, Handlers] = {}
         self._steps: list[tuple[Job, Steps]] = []
         self._turning = False
+        self._collector = _Collector()
         self._timer = qt.QTimer()
         self._timer.interval = INTERVAL_MS
         self._timer.connect("timeout()", self.turn)
 
     def submit(self, title: str, work: Work, handlers: Handlers) -> Job:
         """Hand a job to the worker."""
+        self._collector.hold()
         job = self._worker.submit(title, work)
         self._handlers[job] = handlers
         self._timer.start()
@@ -68,6 +100,7 @@ class Pump:
             steps.close()
         self._handlers.clear()
         self._steps.clear()
+        self._collector.release()
         self._worker.close()
 
     def turn(self) -> None:
@@ -82,8 +115,11 @@ class Pump:
                 self._step(*self._steps[0])
         finally:
             self._turning = False
-        if not self._handlers:
+        if self._handlers:
+            self._collector.collect()
+        else:
             self._timer.stop()
+            self._collector.release()
 
     def _dispatch(self, event: Any) -> None:
         handlers = self._handlers.get(event.job)

@@ -190,7 +190,8 @@ class Results(Section):
                 cell.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
                 table.setItem(r, c, cell)
             table.setItem(r, len(titles) - 1, _findings_cell(findings))
-        table.resizeColumnsToContents()
+        for column in range(len(titles) - 1):  # the last one takes what is left
+            table.resizeColumnToContents(column)
 
     def _jump(self, row: int) -> None:
         rows = rows_of(self._state.record, None) if self._state.record is not None else []
