@@ -165,14 +165,23 @@ def test_edit_opens_the_segment_editor(user):
     assert user.session.selected_modules == ["SegmentEditor"]
 
 
-def test_train_puts_a_command_line_on_the_clipboard(user, monkeypatch):
+@pytest.mark.parametrize("which", ["train", "translate"])
+def test_a_how_to_that_exists_is_opened_and_a_command_that_runs_is_on_the_clipboard(
+    user, repository, monkeypatch, which
+):
     import qt
+
+    from heartseg.cli.main import build_parser
 
     opened = []
     monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: opened.append(url.toString()))
-    user.results.ui.trainButton.click()
-    assert slicer.app.clipboard().text().startswith("heartseg train")
-    assert opened[0].endswith(".md")
+    getattr(user.results.ui, f"{which}Button").click()
+    page = repository / "docs" / opened[0].partition("/docs/")[2]
+    command = slicer.app.clipboard().text()
+    assert command.split()[:2] == ["heartseg", which]
+    assert command in page.read_text(encoding="utf-8")
+    build_parser().parse_args(command.split()[1:])  # exits where the command line does not know it
+    assert "--help" not in command
 
 
 def test_a_record_survives_its_attribute():

@@ -19,8 +19,12 @@ from .work import measure_again
 
 QUANTITIES = (("volume", "Volume\n(mL)"), ("mass", "Mass\n(g)"), ("diameter", "Diameter\n(mm)"))
 HOW_TO = {
-    "train": ("how-to/train-the-default-model.md", "heartseg train-default --help", "heartseg.cli.train_default"),
-    "translate": ("how-to/translate-scans.md", "heartseg translate --help", "heartseg.cli.translate"),
+    "train": ("how-to/train-your-own.md", "heartseg train scans/ -o own --orientation lps", "heartseg.cli.train"),
+    "translate": (
+        "how-to/translate-mr-to-ct.md",
+        "heartseg translate train mr/ ct/ -o cyclegan",
+        "heartseg.cli.translate",
+    ),
 }
 """Button -> page of the documentation, command line, module without which this version does not have the command."""
 
