@@ -133,10 +133,10 @@ class Export(Section):
         scan = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
         view, masks = self.panel.scan_of(scan), masks_of(node, scan)
         options = ExportOptions(wall_mm=self.ui.wallSpinBox.value).check()
-        made = {}
+        made: dict[str, Path] = {}
         if "dicom-seg" in self.formats and has_dicom_exporter():
             made["dicom-seg"] = _dicom_seg(node)
-        notices = ()
+        notices: tuple[str, ...] = ()
         if node.GetParentTransformNode() is not None:
             notices = ("the scan stands under a transform in the scene, which is left out: files fit the scan's file",)
         return ExportRequest(

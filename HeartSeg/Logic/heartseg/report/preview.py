@@ -283,7 +283,8 @@ def _picture_3d(
 def _aspect(axes: Axes) -> float:
     """Width over height of a panel, in inches."""
     box = axes.get_position(original=True)
-    width, height = axes.figure.get_size_inches()
+    figure: Any = axes.figure  # never a part of one
+    width, height = figure.get_size_inches()
     return float(box.width * width / (box.height * height))
 
 
