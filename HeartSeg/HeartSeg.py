@@ -31,7 +31,14 @@ _PACKAGE_FOLDER = str(MODULE_FOLDER / "Logic")
 if _PACKAGE_FOLDER not in sys.path:
     sys.path.insert(0, _PACKAGE_FOLDER)
 
-SECTIONS = ("heartseg.panel.results:Results", "heartseg.panel.export:Export")
+SECTIONS = (
+    "heartseg.panel.installation:Installation",
+    "heartseg.panel.before_run:BeforeRun",
+    "heartseg.panel.results:Results",
+    "heartseg.panel.explain:Explain",
+    "heartseg.panel.export:Export",
+    "heartseg.panel.models_section:Models",
+)
 """The panel's sections from top to bottom, each ``"module:class"`` (``heartseg/panel/section.py`` tells how)."""
 
 if TYPE_CHECKING:
@@ -71,8 +78,10 @@ class HeartSeg(ScriptedLoadableModule):
         )
         if hasattr(slicer.app, "connect"):
             slicer.app.connect("startupCompleted()", self.load_terminology)
+            slicer.app.connect("startupCompleted()", self.offer_sample_data)
         else:
             self.load_terminology()
+            self.offer_sample_data()
 
     def load_terminology(self) -> None:
         """Offer HeartSeg's structures and colours in Slicer's terminology selector."""
@@ -81,6 +90,12 @@ class HeartSeg(ScriptedLoadableModule):
             return
         if not slicer.modules.terminologies.logic().LoadTerminologyFromFile(str(path)):
             logging.warning("HeartSeg's terminology could not be loaded from %s", path)
+
+    def offer_sample_data(self) -> None:
+        """Offer the scan that ships in Slicer's module Sample Data."""
+        from heartseg.scene.sample_data import register_sample_data
+
+        register_sample_data(MODULE_FOLDER / "Resources")
 
 
 @parameterNodeWrapper
@@ -183,10 +198,15 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.removeObserver(self._parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParameters)
         self._parameterNode = parameterNode
         if parameterNode is not None:
-            self._guiTag = parameterNode.connectGui(self.ui)
+            self._guiTag = parameterNode.connectParametersToGui(self.boundWidgets())
             self.ui.parameterSetSelector.setCurrentNode(parameterNode.parameterNode)
             self.addObserver(parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParameters)
         self.panel.set_parameters(parameterNode)
+
+    def boundWidgets(self) -> dict:
+        """Parameter -> widget that shows it. ``connectGui`` finds the same, but returns no tag to disconnect it by."""
+        named = [(widget.property("SlicerParameterName"), widget) for widget in vars(self.ui).values()]
+        return {name: widget for name, widget in named if name}
 
     def onParameters(self, caller=None, event=None) -> None:
         self.panel.refresh()
@@ -215,7 +235,6 @@ class HeartSegLogic(ScriptedLoadableModuleLogic):
 
     def __init__(self, *args) -> None:
         super().__init__(*args)
-        self.isSingletonParameterNode = False
         self._warm = None
 
     @property

@@ -145,10 +145,10 @@ def vary(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     return (images * factor + shift + noise).clamp(-1, 1)
 
 
-def train_unet(images: torch.Tensor, labels: torch.Tensor, steps: int, seed: int, batch: int = 16) -> SmallUNet:
+def train_unet(images: torch.Tensor, labels: torch.Tensor, steps: int, seed: int, batch: int = 8) -> SmallUNet:
     """A U-Net trained on slices (n, y, x) in [-1, 1] with labels (n, y, x): AdamW 3e-3, cosine."""
     torch.manual_seed(seed)
-    network = SmallUNet().to(memory_format=torch.channels_last)
+    network = SmallUNet()
     optimiser = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-3)
     course = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps, pct_start=0.1)
     rng = torch.Generator().manual_seed(seed)

@@ -147,7 +147,7 @@ def prepare(args: argparse.Namespace) -> tuple[Slices, Slices]:
         make_scenes(source or load_source(args.data), scenes, range(args.count))
     cards = sorted(scenes.glob("scene*.json"))[: args.count]
     training = load_or_make(
-        args.work / "slices" / f"training-{len(cards)}.npz", cards, seed=1, looks=2, per_volume=10, random_places=True
+        args.work / "slices" / f"training-{len(cards)}.npz", cards, seed=1, looks=2, per_volume=8, random_places=True
     )
     cards = sorted(held.glob("scene*.json"))[: args.held_out]
     path = args.work / "slices" / f"held-out-{len(cards)}.npz"
@@ -155,13 +155,27 @@ def prepare(args: argparse.Namespace) -> tuple[Slices, Slices]:
 
 
 def batches(slices: Slices, steps: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """``steps`` batches (4, 1, y, x) with targets (4, y, x), every slice once before any comes again."""
+    """``steps`` batches (4, 1, y, x), targets (4, y, x): every slice once before any comes again, varied a little."""
     rng, order = np.random.default_rng(seed), np.empty(0, int)
     for _ in range(steps):
         if len(order) < BATCH:
             order = np.concatenate((order, rng.permutation(len(slices.images))))
         now, order = order[:BATCH], order[BATCH:]
-        yield torch.from_numpy(slices.images[now]).float()[:, None], torch.from_numpy(slices.targets[now])
+        yield vary(rng, slices.images[now], slices.targets[now])
+
+
+def vary(rng: np.random.Generator, images: np.ndarray, targets: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each slice moved by up to 12 pixels (unknown where nothing comes in), its contrast changed, noise added."""
+    moved, labels = np.empty(images.shape, np.float32), np.full(targets.shape, IGNORE, np.uint8)
+    for i, (image, target) in enumerate(zip(images, targets, strict=True)):
+        dy, dx = rng.integers(-12, 13, 2)
+        into = tuple(slice(max(0, d), SIZE + min(0, d)) for d in (dy, dx))
+        out_of = tuple(slice(max(0, -d), SIZE + min(0, -d)) for d in (dy, dx))
+        moved[i] = image.min()
+        moved[i][into], labels[i][into] = image[out_of], target[out_of]
+        moved[i] = moved[i] * rng.uniform(0.8, 1.25) + rng.uniform(-0.2, 0.2)
+        moved[i] += rng.normal(0, rng.uniform(0, 0.15), image.shape)
+    return torch.from_numpy(moved)[:, None], torch.from_numpy(labels)
 
 
 def train(key: str, slices: Slices, steps: int, seed: int, rate: float) -> torch.nn.Module:
@@ -247,8 +261,8 @@ def main() -> int:
     parser.add_argument("data", type=Path, help="the development data, ../shared/data")
     parser.add_argument("work", type=Path, help="folder for scenes, slices and finished runs")
     parser.add_argument("--scenes", type=Path, help="folder with training scenes (default: made in WORK/training)")
-    parser.add_argument("--count", type=int, default=40, help="training scenes at most (default 40)")
-    parser.add_argument("--held-out", type=int, default=8, help="held-out scenes (default 8)")
+    parser.add_argument("--count", type=int, default=60, help="training scenes at most (default 60)")
+    parser.add_argument("--held-out", type=int, default=4, help="held-out scenes (default 4)")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=2)

@@ -25,12 +25,18 @@ sys.path[:0] = [str(ROOT / "HeartSeg" / "Testing"), str(ROOT / "HeartSeg" / "Log
 
 
 def scan_and_labels(size: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A phantom in a grid of ``(x, y, z)`` voxels of 0.5 x 0.5 x 0.4 mm: image int16, labels uint8, IJK to RAS."""
+    """A phantom in a grid of ``(x, y, z)`` voxels of 0.5 x 0.5 x 0.4 mm: image int16, labels uint8, IJK to RAS.
+
+    Drawn four times as coarse and repeated, as a model's labels of 2 mm are: drawn fine, it would take 20 GB.
+    """
     from phantoms import heart_phantom
 
-    x, y, z = size
-    labels, geometry, image = heart_phantom((0.5, 0.5, 0.4), shape=(z, y, x), noise_hu=0.0)
-    return image.astype(np.int16), labels, geometry.affine_ras
+    coarse = tuple(-(-n // 4) for n in size)
+    labels, geometry, image = heart_phantom((2.0, 2.0, 1.6), shape=coarse[::-1], noise_hu=0.0)
+    box = tuple(slice(0, n) for n in size[::-1])
+    fine = [a.repeat(4, 0).repeat(4, 1).repeat(4, 2)[box] for a in (image.astype(np.int16), labels)]
+    matrix = geometry.affine_ras @ np.diag([0.25, 0.25, 0.25, 1.0])
+    return np.ascontiguousarray(fine[0]), np.ascontiguousarray(fine[1]), matrix
 
 
 class Known:

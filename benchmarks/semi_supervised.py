@@ -40,7 +40,7 @@ def train_row(
 ) -> tuple[torch.nn.Module, list[float]]:
     """The averaged U-Net of one row, and the share of confident voxels every 50 steps."""
     torch.manual_seed(seed)
-    network = SmallUNet().to(memory_format=torch.channels_last)
+    network = SmallUNet()
     average = copy.deepcopy(network).requires_grad_(False).eval()
     optimiser = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-3)
     course = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps, pct_start=0.1)

@@ -201,7 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("data", type=Path, help="data folder (../shared/data)")
     parser.add_argument("work", type=Path, help="folder for scenes, volumes and runs")
     parser.add_argument("--scenes", type=Path, help="training scenes that exist already (default: made in WORK)")
-    parser.add_argument("--count", type=int, default=60, help="training scenes, half MR, half CT (default: 60)")
+    parser.add_argument("--count", type=int, default=80, help="training scenes, half MR, half CT (default: 80)")
     parser.add_argument("--tests", type=int, default=16, help="test scenes (default: 16)")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=SETTINGS.steps, help="of the CycleGAN (default: %(default)s)")
@@ -220,8 +220,8 @@ def main(argv: list[str] | None = None) -> int:
     tests = test_scenes(args)
     look = partial(mr_look, fat=args.fat)
     volumes = {
-        "mr": make_volumes(mr, args.work / "mr", look, 1, looks=3),
-        "ct": make_volumes(ct, args.work / "ct", ct_look, 2, looks=3),
+        "mr": make_volumes(mr, args.work / "mr", look, 1, looks=2),
+        "ct": make_volumes(ct, args.work / "ct", ct_look, 2, looks=2),
         "test-mr": make_volumes(tests, args.work / "test-mr", look, 3),
         "test-ct": make_volumes(tests, args.work / "test-ct", ct_look, 4),
     }
@@ -230,7 +230,7 @@ def main(argv: list[str] | None = None) -> int:
     found = compare(seeds)
     tell(found)
     facts = {"heartseg": __version__, "fat": args.fat, "training_scenes": {"mr": len(mr), "ct": len(ct)},
-             "looks_a_scene": 3, "test_subjects": VALIDATION_SUBJECTS, "unet_steps": args.unet_steps}  # fmt: skip
+             "looks_a_scene": 2, "test_subjects": VALIDATION_SUBJECTS, "unet_steps": args.unet_steps}  # fmt: skip
     write_json(args.json, facts | found | {"seeds": seeds, "cpu_minutes_of_this_call": cpu_minutes(start)})
     return 0
 

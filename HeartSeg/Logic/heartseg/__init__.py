@@ -34,6 +34,9 @@ _PUBLIC = {
     "Finding": "findings",
     "Severity": "findings",
     "write_result": "output",
+    "Explainer": "explain",
+    "Explanation": "explain",
+    "write_explanation": "explain",
     "find_model": "models.store",
     "evaluate": "evaluation",
     "STRUCTURES": "anatomy",
@@ -49,6 +52,7 @@ if TYPE_CHECKING:  # what _PUBLIC resolves to, for type checkers and editors
     from .anatomy import STRUCTURES
     from .errors import Cancelled, HeartSegError
     from .evaluation import evaluate
+    from .explain import Explainer, Explanation, write_explanation
     from .findings import Finding, Severity
     from .models.store import find_model
     from .output import write_result

@@ -35,8 +35,7 @@ class Finding:
     values: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        sentence = self.message[:1].upper() + self.message[1:]
-        object.__setattr__(self, "message", sentence if sentence.endswith((".", "!", "?")) else f"{sentence}.")
+        object.__setattr__(self, "message", as_sentence(self.message))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary."""
@@ -46,3 +45,9 @@ class Finding:
     def from_dict(cls, content: dict[str, Any]) -> Finding:
         """The finding that :meth:`to_dict` wrote; ``KeyError``, ``TypeError`` or ``ValueError`` if it did not."""
         return cls(**{**content, "severity": Severity(content["severity"])})
+
+
+def as_sentence(text: str) -> str:
+    """The text with a capital and a full stop where they lack."""
+    sentence = text[:1].upper() + text[1:]
+    return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."

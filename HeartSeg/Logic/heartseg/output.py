@@ -10,19 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from . import staging
-from .export.formats import FILES, FORMATS, check_formats, write_formats
+from .errors import OutputError
+from .export import formats as exported
+from .export.formats import FILES, write_formats
 from .export.subject import REPORT_FILE, subject_of
 from .progress import Reporter
 from .report import write_report
 from .result import Result
 from .volume.types import Volume
+from .volume.writing import write_labels
+
+CONFIDENCE, _CONFIDENCE_FILE = "confidence", "confidence.nii.gz"
+
+FORMATS = {**exported.FORMATS, CONFIDENCE: f"{_CONFIDENCE_FILE}: how sure the network was at each voxel, percent"}
+"""Format -> what it writes. :data:`CONFIDENCE` is there for runs alone: a segmentation does not tell it afterwards."""
 
 DEFAULT_FORMATS = ("seg", "labels", "stl", "csv", "preview")
 """What a run writes if nothing is asked for by name, besides ``report.json``, which always is."""
 
-RESULT_FOLDER = staging.FolderKind("a result of HeartSeg", (*FILES, REPORT_FILE), REPORT_FILE)
+RESULT_FOLDER = staging.FolderKind("a result of HeartSeg", (*FILES, _CONFIDENCE_FILE, REPORT_FILE), REPORT_FILE)
 
 __all__ = [
+    "CONFIDENCE",
     "DEFAULT_FORMATS",
     "FORMATS",
     "REPORT_FILE",
@@ -31,6 +40,19 @@ __all__ = [
     "staged_folder",
     "write_result",
 ]
+
+
+def check_formats(formats: Sequence[str] | None) -> None:
+    """Make sure that what was asked for by name can be written, before an hour is spent on it.
+
+    Raises:
+        OutputError: a format is unknown.
+        DependencyError: a format that was asked for needs a package that is not installed.
+    """
+    unknown = [f for f in formats or () if f not in FORMATS]
+    if unknown:
+        raise OutputError(f"format {', '.join(unknown)} is unknown: choose from {', '.join(FORMATS)}")
+    exported.check_formats([f for f in formats or () if f != CONFIDENCE])
 
 
 def check_output_folder(folder: str | Path, overwrite: bool = False) -> Path:
@@ -63,7 +85,7 @@ def write_result(
         volume: the scan it was made from.
         folder: created; must be empty or absent unless ``overwrite``.
         formats: keys of :data:`FORMATS`; ``None`` takes :data:`DEFAULT_FORMATS`, as far as the installed packages
-            allow, and notes the rest in the report.
+            allow, and notes the rest in the report, and the confidence map if the result has one.
         reporter: progress and cancel.
 
     Returns:
@@ -71,16 +93,22 @@ def write_result(
         ``"seconds"``: what writing took.
 
     Raises:
-        OutputError: the folder cannot be used, or the disk is full; nothing is left behind and an earlier result stays.
+        OutputError: the folder cannot be used, the disk is full, or a confidence map is asked for that was not made;
+            nothing is left behind and an earlier result stays.
         DependencyError: a format that was asked for needs a package that is not installed.
     """
     check_formats(formats)
     wanted = DEFAULT_FORMATS if formats is None else tuple(formats)
+    confidence = result.confidence_map if formats is None or CONFIDENCE in wanted else None
+    if CONFIDENCE in wanted and confidence is None:
+        raise OutputError("this result has no confidence map: run it again with the setting confidence_map")
     started = time.perf_counter()
     with staged_folder(Path(folder), overwrite) as stage:
         written = write_formats(
             subject_of(result, volume), stage, wanted, strict=formats is not None, reporter=reporter
         )
+        if confidence is not None:
+            write_labels(confidence, result.geometry, stage / _CONFIDENCE_FILE)
         result = replace(result, findings=result.findings + written.findings)
         files = sorted(str(p.relative_to(stage).as_posix()) for p in stage.rglob("*") if p.is_file())
         seconds = {"write": round(time.perf_counter() - started, 3)}  # all but the report itself

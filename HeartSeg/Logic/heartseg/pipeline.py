@@ -65,7 +65,7 @@ class Segmenter:
         self.settings = (settings or Settings()).check()
         label_map = dict(self.settings.label_map) if self.settings.label_map else None
         self.model = model if isinstance(model, ModelFolder) else find_model(model, label_map=label_map)
-        self._engine: Engine = Engine(self.model, self.settings)
+        self.engine: Engine = Engine(self.model, self.settings)
 
     @property
     def structures(self) -> tuple[Structure, ...]:
@@ -98,7 +98,7 @@ class Segmenter:
         """
         reporter = reporter or Reporter(progress, cancel)
         volume = check_volume(volume)
-        prediction = self._engine.predict(volume, reporter)
+        prediction = self.engine.predict(volume, reporter)
         labels, removals = self._clean(prediction.labels, volume, reporter)
         with reporter.stage("measure"):
             chosen = self.structures
@@ -107,7 +107,21 @@ class Segmenter:
             checks = check_result(volume, labels, measures, removals, chosen)
         findings = _sorted(volume.findings + prediction.findings + tuple(checks))
         result = Result(labels, volume.geometry, chosen, findings, tuple(measures), removals)
-        return replace(result, provenance=self._provenance(volume, prediction, reporter))
+        provenance = self._provenance(volume, prediction, reporter)
+        return replace(result, provenance=provenance, confidence_map=prediction.confidence_map)
+
+    def confidence_map(self, volume: Volume, reporter: Reporter) -> np.ndarray:
+        """How sure the network is of the label that it chooses at each voxel: uint8 percent ``(z, y, x)``.
+
+        For a result that was made without :attr:`~heartseg.result.Result.confidence_map`; the scan is segmented again.
+
+        Raises:
+            InputError, Cancelled: as :meth:`segment`.
+            SettingsError: only nnU-Net itself can run the model.
+        """
+        confidence = self.engine.with_confidence_map().predict(check_volume(volume), reporter).confidence_map
+        assert confidence is not None
+        return confidence
 
     def _clean(self, labels: np.ndarray, volume: Volume, reporter: Reporter) -> tuple[np.ndarray, tuple[Removal, ...]]:
         if not self.settings.clean_up:
@@ -142,7 +156,7 @@ class Segmenter:
                 "spacing_mm_xyz": [round(s, 6) for s in geometry.spacing],
                 "orientation": geometry.orientation,
             },
-            "model": _identity(self.model),
+            "model": model_identity(self.model),
             "settings": self.settings.to_dict(),
             "run": prediction.details,
             "confidence": prediction.confidence,
@@ -168,7 +182,7 @@ def segment(
     return Segmenter(model, settings).segment(volume, progress, cancel)
 
 
-def _identity(model: ModelFolder) -> dict[str, Any]:
+def model_identity(model: ModelFolder) -> dict[str, Any]:
     """Name, version and checkpoint hashes of a model, for the report."""
     from .models.card import sha256_of
 

@@ -53,6 +53,7 @@ STAGES: tuple[str, ...] = (
     "resample",
     "clean up",
     "measure",
+    "explain",
     "write",
 )
 """Stages of a run in order, for programs that draw one bar for all of them; no run has all of them."""
@@ -73,6 +74,10 @@ class CancelToken:
     @property
     def cancelled(self) -> bool:
         return self._event.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep so long, or until the user asks to stop; returns whether they did."""
+        return self._event.wait(seconds)
 
     def check(self) -> None:
         """Raise :class:`~heartseg.errors.Cancelled` if the user has asked to stop."""

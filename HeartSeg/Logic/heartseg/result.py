@@ -68,6 +68,8 @@ class Result:
         measures: per structure.
         removals: what clean-up took away.
         provenance: JSON-ready: input hash, model and version, device, seconds per stage, package versions, settings.
+        confidence_map: uint8 percent ``(z, y, x)``: probability of the label that the network chose, before clean-up;
+            0 in background far from the heart. ``None`` unless the setting ``confidence_map`` asks for it.
     """
 
     labels: np.ndarray
@@ -77,6 +79,7 @@ class Result:
     measures: tuple[Measure, ...] = ()
     removals: tuple[Removal, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    confidence_map: np.ndarray | None = None
 
     @property
     def heart_found(self) -> bool:

@@ -31,6 +31,7 @@ class Settings:
         precision: ``half`` uses float16/bfloat16 on GPUs that do it well; ``auto`` decides per device.
         backend: ``torch``, or ``openvino`` (CPU only, optional package).
         threads: CPU threads; ``None`` leaves torch's own choice.
+        confidence_map: also make a map of how sure the network is of the label that it chose at each voxel.
         label_map: for a model without a card: label value in the model -> structure key.
     """
 
@@ -45,6 +46,7 @@ class Settings:
     precision: str = "auto"
     backend: str = "torch"
     threads: int | None = None
+    confidence_map: bool = False
     label_map: tuple[tuple[int, str], ...] | None = None
 
     def problems(self) -> list[str]:

@@ -162,7 +162,7 @@ def test_a_list_with_a_frame_that_is_none(try_scan, tmp_path):
     ("more", "words"),
     [
         (("--structures", "LV,XY"), ("structure XY is unknown", "LV, RV, LA, RA, MYO, AO, PA")),
-        (("--format", "labels,dicom"), ("format dicom is unknown", "seg, labels, stl, csv, preview")),
+        (("--format", "labels,dicom"), ("format dicom is unknown", "seg, labels, stl, ply, obj, print, csv, preview")),
         (("--format", ","), ("format ',' is unknown",)),
         (("--device", "quantum"), ("device 'quantum' is unknown", "auto, cuda, mps, cpu")),
         (("--precision", "double"), ("precision", "'double'", "half")),

@@ -68,7 +68,7 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 @page
 def test_commands_parse(page: Path) -> None:
     wrong = []
-    commands = r"`(heartseg (?:segment|export|evaluate|models|version)\b[^`]*)`"
+    commands = r"`(heartseg (?:segment|export|evaluate|explain|check|doctor|models|version)\b[^`]*)`"
     inline = [(0, c) for c in re.findall(commands, prose(page))]
     for number, line in [*shell_lines(page), *inline]:
         command = re.split(r" {2,}", line.removeprefix(".venv/bin/"))[0]  # what follows in columns is explanation

@@ -64,6 +64,8 @@ def findings_in_source() -> dict[str, set[str] | None]:
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "Finding":
+                if not node.args:
+                    continue  # read back from a report: made elsewhere
                 name, severity = node.args[0], node.args[1]
                 assert isinstance(name, ast.Constant), f"{path}:{node.lineno}: a finding's code must be a literal"
                 written = set(re.findall(r"\b(INFO|WARNING|ERROR)\b", ast.unparse(severity)))
@@ -180,6 +182,20 @@ def test_the_architecture_shows_the_layers_that_are_checked() -> None:
     page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
     shown = re.search(r"Imports run downwards only:\n\n```\n(.*?)```", page, re.DOTALL).group(1).splitlines()
     assert shown == [layer.replace("heartseg.", "").replace(" : ", " · ") for layer in layers]
+
+
+def test_every_check_before_a_run_is_listed_with_its_fix() -> None:
+    from heartseg.preflight import FIXES
+
+    source = PACKAGE / "preflight.py"
+    made = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Check" and isinstance(node.args[0], ast.Constant):
+            made.add(node.args[0].value)
+    page = read("preflight.md")
+    assert {code(r[0]) for r in rows(page, before="| fix | what")} == made
+    fixes = {f for r in rows(page, after="| fix | what") for f in re.findall(r"`([a-z-]+)`", r[0])}
+    assert fixes == set(FIXES)
 
 
 def test_the_architecture_names_every_room() -> None:

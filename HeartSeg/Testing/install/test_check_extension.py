@@ -44,6 +44,8 @@ class Copy:
 
     root: Path
     before: dict[Path, bytes | None] = field(default_factory=dict)
+    known: frozenset[str] = frozenset()
+    """Rules that the untouched copy does not hold: a fault of the tree shall not make every test here fail."""
 
     def write(self, path: str, content: bytes | str, size: int | None = None) -> None:
         """Write a file; with ``size``, let it be so many bytes long without filling the disk."""
@@ -90,9 +92,10 @@ class Copy:
         self.before.clear()
 
     def broken(self) -> dict[str, str]:
-        """Rules that do not hold, with what is said about each."""
+        """Rules that no longer hold, with what is said about each."""
         found = check_extension.check(read_tree(self.root))
-        return {name: check_extension.in_words(problems) for name, problems in found.items() if problems}
+        told = {name: check_extension.in_words(problems) for name, problems in found.items() if problems}
+        return {name: words for name, words in told.items() if name not in self.known}
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +106,7 @@ def small_tree(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Co
         if not name.startswith(LEFT_OUT) and not name.startswith("."):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(repository / name, root / name)
-    return Copy(root)
+    return Copy(root, known=frozenset(Copy(root).broken()))
 
 
 @pytest.fixture
@@ -208,7 +211,7 @@ BREAKS: dict[str, tuple[str, Callable[[Copy], None], str]] = {
         lambda c: c.sub("README.md", r"\A# HeartSeg\n", "# HeartSeg\n\n![x](docs/images/preview.png)\n"),
         "what the extension is for",
     ),
-    "no picture": ("readme-picture", lambda c: c.sub("README.md", r"^!\[.*\)$", ""), "picture"),
+    "no picture": ("readme-picture", lambda c: c.replace("README.md", "![", "["), "picture"),
     "no word on the module": ("readme-modules", lambda c: c.replace("README.md", "**HeartSeg**", "HeartSeg"), "module"),
     "tutorial not linked": (
         "readme-tutorial",
@@ -398,13 +401,11 @@ def test_this_tree_holds_every_rule(repository: Path) -> None:
     assert not wrong
 
 
-def test_the_small_copy_holds_every_rule(copy: Copy) -> None:
-    assert copy.broken() == {}
-
-
 @pytest.mark.parametrize("name", BREAKS)
 def test_one_broken_rule_is_told_and_no_other(copy: Copy, name: str) -> None:
     rule, break_it, word = BREAKS[name]
+    if rule in copy.known:
+        pytest.skip(f"the tree itself breaks {rule}, as test_this_tree_holds_every_rule tells")
     break_it(copy)
     broken = copy.broken()
     assert list(broken) == [rule], broken
@@ -434,6 +435,8 @@ def test_what_is_allowed_is_not_told(copy: Copy) -> None:
 
 
 def test_it_prints_a_line_a_rule_and_fails_by_its_exit_status(copy: Copy, capsys: pytest.CaptureFixture[str]) -> None:
+    if copy.known:
+        pytest.skip("the tree itself breaks a rule, as test_this_tree_holds_every_rule tells")
     assert check_extension.main([str(copy.root)]) == 0
     said = capsys.readouterr().out.splitlines()
     assert len(said) == len(RULES) + 1

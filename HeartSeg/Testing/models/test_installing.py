@@ -427,7 +427,7 @@ def test_the_command_line_refuses_a_wrong_label_map_with_the_syntax(cardless, ca
     assert '--labels "1=LV,2=MYO"' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("action", ["", "list", "info", "check", "install", "remove"])
+@pytest.mark.parametrize("action", ["", "list", "info", "check", "install", "map", "folder", "forget", "remove"])
 def test_every_help_has_an_example(action, capsys):
     with pytest.raises(SystemExit) as stop:
         heartseg_models(*filter(None, [action]), "--help")

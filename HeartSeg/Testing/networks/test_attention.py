@@ -94,7 +94,7 @@ def test_self_attention_compares_with_64_positions_at_most(ops, dims):
     original = module.pool
     module.pool = lambda value, size: sizes.append(size) or original(value, size)
     assert module(x).shape == x.shape
-    assert sizes == [[8, 8] if dims == 2 else [4, 4, 4]]
+    assert sizes == [(8, 8) if dims == 2 else (4, 4, 4)]
 
 
 def test_integrated_attention_adds_channel_attention_to_spatial(ops, dims):

@@ -32,6 +32,7 @@ def volume_ml(surface) -> float:
 
 
 def test_they_equal_slicers_own_conversion(result):
+    slicer.mrmlScene.Clear(0)
     node = add_grid_node(result.geometry, "grid")
     segmentation = build_segmentation(result, node)
     ours = prepare_segments(result, Reporter()).surfaces
@@ -42,7 +43,6 @@ def test_they_equal_slicers_own_conversion(result):
         points = [vtk_to_numpy(s.GetPoints().GetData()) for s in (surface, theirs)]
         assert np.allclose(*points, atol=1e-3), key
         assert volume_ml(surface) == pytest.approx(volume_ml(theirs), rel=1e-5)
-    slicer.mrmlScene.RemoveNode(node)
 
 
 def test_their_volume_is_the_labels(result):
@@ -79,6 +79,7 @@ def test_a_cancel_stops_between_two_structures(result):
 
 
 def test_entering_in_steps_gives_what_filling_at_once_gives(result):
+    slicer.mrmlScene.Clear(0)
     grid = add_grid_node(result.geometry, "grid")
     prepared = prepare_segments(result, Reporter())
     steps = enter_segments(result, prepared, grid)
@@ -99,10 +100,11 @@ def test_entering_in_steps_gives_what_filling_at_once_gives(result):
         )
         assert np.array_equal(ours, theirs)
     assert node.GetSegmentation().GetNumberOfLayers() == 1
-    slicer.mrmlScene.Clear(0)
+    assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 1
 
 
 def test_a_scan_that_has_left_the_scene_meanwhile_is_one_line_and_leaves_nothing(result):
+    slicer.mrmlScene.Clear(0)
     grid = add_grid_node(result.geometry, "grid")
     steps = enter_segments(result, prepare_segments(result, Reporter()), grid)
     next(steps)

@@ -157,11 +157,16 @@ def _connect_parameters(self: Any, mapping: dict[str, Any]) -> int:
     for name, connector in connectors.items():
         connector.write(getattr(self, name))
         connector.on_changed(from_gui(name))
-    self.AddObserver(vtk.vtkCommand.ModifiedEvent, to_gui)
+    observer = self.AddObserver(vtk.vtkCommand.ModifiedEvent, to_gui)
+    self.__dict__.setdefault("_gui_observers", {})[tag] = observer
     return tag
 
 
 def _disconnect_gui(self: Any, tag: int) -> None:
+    # A singleton node outlives the scene in C++ alone; an observer left on it is collected by Python and crashes.
+    observer = self.__dict__.get("_gui_observers", {}).pop(tag, None)
+    if observer is not None:
+        self.RemoveObserver(observer)
     for connector in self.__dict__.get("_guis", {}).pop(tag, {}).values():
         connector.on_changed(None)
 

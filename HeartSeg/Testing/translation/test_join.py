@@ -46,6 +46,15 @@ def test_labelled_mr_joins_a_ct_training_set(translator, scans, labels, tmp_path
     assert set(json.loads((tmp_path / RECORD).read_text())) == set(names)
 
 
+def test_heartseg_train_takes_the_joined_set(translator, scans, labels, tmp_path):
+    from heartseg.training.nnunet.datasets import find_cases
+
+    names = join_training_set(translator, pair_labels(scans["MR"], labels), tmp_path)
+    found = find_cases(tmp_path)
+    assert [c.name for c in found.cases] == names
+    assert not found.problems
+
+
 def test_a_stopped_call_goes_on_and_a_finished_one_does_nothing(translator, scans, labels, tmp_path):
     pairs = pair_labels(scans["MR"], labels)
 

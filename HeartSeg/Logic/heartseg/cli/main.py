@@ -28,6 +28,7 @@ examples:
   heartseg segment scans/ -o out --resume         every scan in a folder, and summary.csv
   heartseg export out/scan -o out/print --format print   for 3D printing; also PLY, OBJ, DICOM SEG, a page to print
   heartseg evaluate out/scan reference.nii.gz     how well it fits a reference: Dice, distances, volumes
+  heartseg explain scan.nii.gz -o out/heat        which part of the scan speaks for the aorta: a heat map (Grad-CAM)
   heartseg models list                            the models that are installed
   heartseg segment --help                         all options, and what is written
 
@@ -45,7 +46,19 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; imports nothing heavy."""
-    from . import ablate, evaluate, export, models, segment, train, train_default, translate
+    from . import (
+        ablate,
+        check,
+        doctor,
+        evaluate,
+        explain,
+        export,
+        models,
+        segment,
+        train,
+        train_default,
+        translate,
+    )
 
     parser = Parser(
         prog="heartseg",
@@ -59,7 +72,10 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_parser(commands)
     export.add_parser(commands)
     evaluate.add_parser(commands)
+    explain.add_parser(commands)
+    check.add_parser(commands)
     models.add_parser(commands)
+    doctor.add_parser(commands)
     train.add_parser(commands)
     ablate.add_parser(commands)
     train_default.add_parser(commands)

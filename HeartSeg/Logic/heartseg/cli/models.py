@@ -1,4 +1,4 @@
-"""``heartseg models``: list, look at, check, install and remove models."""
+"""``heartseg models``: list, look at, check, install, map and remove models."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING, Any
 from ..errors import HeartSegError
 from ..findings import Severity
 from ..models.checking import check_model
-from ..models.install import install_model, remove_model
-from ..models.labels import parse_label_map
-from ..models.store import StoredModel, find_model, list_models, search_folders
+from ..models.download import Rules, facts_of, forget, install_from, is_address
+from ..models.install import remove_model, set_labels
+from ..models.labels import map_text, parse_label_map, suggest_labels, suggested_map
+from ..models.store import StoredModel, find_model, list_models, search_folders, user_folder
+from ..models.summary import ModelSummary, figures_of, size_on_disk, size_text
+from ..progress import Reporter
+from .exits import stop_token
+from .progress import ProgressBar
 
 if TYPE_CHECKING:
     from ..models.folder import ModelFolder
@@ -25,7 +30,9 @@ examples:
   heartseg models info HeartSeg-Default
   heartseg models check ~/nnUNet_results/Dataset027_ACDC/nnUNetTrainer__nnUNetPlans__3d_fullres
   heartseg models install my_model.zip --name MyHeart
+  heartseg models install https://example.org/my_model.zip --sha256 HASH
   heartseg models install nnUNetTrainer__nnUNetPlans__3d_fullres --labels "1=RV,2=MYO,3=LV"
+  heartseg models map MyHeart --labels "500=LV,600=RV"
   heartseg models remove MyHeart
 """
 
@@ -33,7 +40,7 @@ examples:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Add ``models`` to the command line; the parsed arguments carry :func:`run` as ``run``."""
     raw = argparse.RawDescriptionHelpFormatter
-    summary = "list, inspect, check, install and remove models"
+    summary = "list, inspect, check, install, map and remove models"
     parser = subparsers.add_parser(
         "models",
         help=summary,
@@ -69,14 +76,39 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     install = action(
         "install",
-        "check a model and copy it into your model folder, whole or not at all",
+        "check a model and copy it into your model folder, whole or not at all; fetch it first if it is an address",
         _install,
         'heartseg models install my_model.zip --name MyHeart --labels "1=LV,2=RV"',
     )
-    install.add_argument("source", metavar="SOURCE", type=Path, help="model folder, or a .zip file with one inside")
+    install.add_argument(
+        "source", metavar="SOURCE",
+        help="model folder, a .zip file with one inside, or the https address of such a file, with #sha256=... at its "
+        "end if you know the hash; a download that broke goes on where it ended",
+    )  # fmt: skip
     install.add_argument("--name", help="name to install it under (default: the card's, else the source's)")
-    install.add_argument("--labels", metavar="MAP", type=_label_map, help=f"{_LABELS_HELP}; kept in the model's card")
+    install.add_argument(
+        "--labels", "--map", metavar="MAP", type=_label_map, help=f"{_LABELS_HELP}; kept in the model's card"
+    )
     install.add_argument("--overwrite", action="store_true", help="replace an installed model of the same name")
+    install.add_argument("--sha256", metavar="HASH", help="SHA-256 that the .zip file must have, from its publisher")
+    install.add_argument("--allow-http", action="store_true", help="also fetch from an unencrypted address")
+
+    mapping = action(
+        "map",
+        "show the labels of a model with what they probably mean, or say which is which (kept in its card)",
+        _map,
+        'heartseg models map MyHeart --labels "500=LV,600=RV,420=LA,550=RA,205=MYO,820=AO,850=PA"',
+    )
+    mapping.add_argument("model", metavar="NAME", help="name of the installed model")
+    mapping.add_argument("--labels", "--map", metavar="MAP", type=_label_map, help=_LABELS_HELP)
+
+    action("folder", "print your model folder", _folder, "heartseg models folder")
+
+    forgets = action(
+        "forget", "delete what a broken download left", _forget,
+        "heartseg models forget https://example.org/my_model.zip",
+    )  # fmt: skip
+    forgets.add_argument("address", metavar="URL", help="address of the download")
 
     remove = action("remove", "delete a model from your model folder", _remove, "heartseg models remove MyHeart")
     remove.add_argument("model", metavar="NAME", help="name of the installed model")
@@ -103,6 +135,7 @@ def describe(model: ModelFolder) -> dict[str, Any]:
         "known_failures": list(card.known_failures) if card else [],
         "trained_on": card.trained_on if card else {},
         "tested_on": list(card.tested_on) if card else [],
+        "figures": list(figures_of(card)) if card else [],
         "orientation": card.orientation if card else None,
         "finder": card.finder if card else None,
         "configuration": model.configuration,
@@ -115,7 +148,9 @@ def describe(model: ModelFolder) -> dict[str, Any]:
         "labels": {str(value): name for value, name in model.heads.foreground().items()},
         "structures": {str(value): key for value, key in model.structures.items()},
         "unmapped": list(model.unmapped),
+        "suggested": {str(value): key for value, key in suggested_map(model.heads).items()},
         "needs_nnunetv2": model.needs_fallback,
+        "size_bytes": size_on_disk(model.path),
     }
     return facts
 
@@ -139,7 +174,11 @@ def _list(args: argparse.Namespace) -> int:
         spacing = " x ".join(f"{v:g}" for v in m.folder.spacing)
         kind = "shipped" if m.shipped else "yours"
         names = ", ".join(dict.fromkeys(m.folder.structures.values())) or "no known structure (use --labels)"
-        print(f"{m.name:<{width}}  {facts['version'] or 'no card':<8} {kind:<8} {names}; {spacing} mm")
+        size = size_text(facts["size_bytes"])
+        print(f"{m.name:<{width}}  {facts['version'] or 'no card':<8} {kind:<8} {names}; {spacing} mm; {size}")
+        summary = ModelSummary.of(m)
+        told = [*summary.figures[:1], f"licence: {summary.licence or 'not stated'}"]
+        print(f"{'':<{width}}  {'; '.join(told)}")
     return 0
 
 
@@ -173,16 +212,60 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _install(args: argparse.Namespace) -> int:
-    model = install_model(args.source, args.name, args.labels, args.overwrite)
+    rules = Rules(allow_http=args.allow_http)
+    source = args.source if is_address(args.source) else Path(args.source)
+    with ProgressBar() as bar:
+        reporter = Reporter(bar, stop_token())
+        installed = install_from(source, args.name, args.labels, args.overwrite, args.sha256, rules, reporter)
+    model = installed.model
     if args.json:
-        _print_json(describe(model))
+        _print_json({**describe(model), "verification": facts_of(installed)})
         return 0
     structures = ", ".join(f"{value}={key}" for value, key in model.structures.items())
     print(f"Installed '{model.path.name}' in {model.path} ({structures})")
+    if installed.sha256:
+        print(installed.note)
     if model.unmapped:
         print(f"Labels that become background: {', '.join(model.unmapped)}")
     if model.needs_fallback:
         print(f"It needs stock nnU-Net ({model.needs_fallback}): pip install 'heartseg[train]'")
+    return 0
+
+
+def _map(args: argparse.Namespace) -> int:
+    model = set_labels(args.model, args.labels) if args.labels else find_model(args.model)
+    suggestions = suggest_labels(model.heads)
+    if args.json:
+        rows = [{"value": s.value, "name": s.name, "structure": model.structures.get(s.value),
+                 "suggested": s.key, "why": s.why} for s in suggestions]  # fmt: skip
+        _print_json({"model": model.path.name, "labels": rows})
+        return 0
+    width = max(len(s.name) for s in suggestions)
+    for s in suggestions:
+        now = model.structures.get(s.value, "background")
+        guess = f"  probably {s.key} ({s.why})" if s.key and s.key != now else ""
+        print(f"{s.value:>5}  {s.name:<{width}}  {now}{guess}")
+    suggested = suggested_map(model.heads)
+    if suggested and suggested != dict(model.structures):
+        print(f'To take the suggestions: heartseg models map {args.model} --labels "{map_text(suggested)}"')
+    return 0
+
+
+def _folder(args: argparse.Namespace) -> int:
+    folder = user_folder()
+    if args.json:
+        _print_json({"folder": str(folder), "exists": folder.is_dir()})
+    else:
+        print(folder)
+    return 0
+
+
+def _forget(args: argparse.Namespace) -> int:
+    there = forget(args.address)
+    if args.json:
+        _print_json({"deleted": there})
+    else:
+        print("Deleted what was downloaded." if there else "Nothing of it is there.")
     return 0
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from ..anatomy import KEYS
 from ..errors import SettingsError
 from ..models.labels import parse_label_map
-from ..output import DEFAULT_FORMATS, FORMATS, REPORT_FILE, check_formats, check_output_folder, write_result
+from ..output import CONFIDENCE, DEFAULT_FORMATS, FORMATS, REPORT_FILE, check_formats, check_output_folder, write_result
 from ..settings import BACKENDS, DEVICES, PRECISIONS, Settings
 from .cases import Case, is_batch, list_cases
 from .exits import EXIT_CODES, EXIT_NO_HEART, EXIT_OK, stop_token
@@ -23,7 +24,8 @@ Segment the heart in a scan and write a folder with:
   measurements.csv       volumes (mL), mass (g), diameters (mm), intensities
   report.json            how it was made: input hash, model, device, seconds, findings
   preview.png            three slices with contours and a 3D view
-or with what --format asks for (see heartseg export --help).
+or with what --format asks for (see heartseg export --help; confidence writes confidence.nii.gz: how sure the network
+was at each voxel, percent).
 
 INPUT is a NIfTI, NRRD, MHA/MHD or DICOM file, or a folder of DICOM files (with the folders below, one study).
 For many scans: a folder with scan files, or with a folder per patient; or a CSV file with a column "path" (and, if
@@ -53,6 +55,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("input", metavar="INPUT", type=Path, help="scan, DICOM folder, folder of scans, or list.csv")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--check-only", action="store_true", help="only tell what may go wrong (as heartseg check); write nothing"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result in the output folder")
     parser.add_argument(
         "--format", metavar="LIST",
@@ -119,10 +124,13 @@ def parse_formats(text: str | None) -> tuple[str, ...] | None:
 
 def run_segment(args: argparse.Namespace) -> int:
     """Segment what was asked for; returns the exit code."""
-    settings, formats = settings_from(args), parse_formats(args.format)
+    formats = parse_formats(args.format)
+    settings = replace(settings_from(args), confidence_map=CONFIDENCE in (formats or ()))
     if args.jobs < 1:
         raise SettingsError(f"jobs {args.jobs} must be 1 or more")
     frame = parse_frame(args.frame)
+    if args.check_only:
+        return _check_only(args, settings, frame)
     if frame == "all" or is_batch(args.input):
         from .batch import run_batch
 
@@ -137,12 +145,28 @@ def run_segment(args: argparse.Namespace) -> int:
     return EXIT_OK if report["heart_found"] else EXIT_NO_HEART
 
 
+def _check_only(args: argparse.Namespace, settings: Settings, frame: int | str | None) -> int:
+    """What may go wrong with one scan, and nothing else."""
+    from .check import checks_of, print_checks
+
+    if frame == "all" or is_batch(args.input):
+        raise SettingsError("--check-only looks at one scan: give one file, DICOM folder or frame")
+    assert not isinstance(frame, str)
+    checks = checks_of(args.input, args.series, frame, args.modality, args.model, settings, True, args.output)
+    return print_checks(checks, args.json)
+
+
 def parse_frame(text: str | None) -> int | str | None:
     """``--frame``: a number, ``"all"``, or None where it was not given."""
-    if text is None or text == "all":
-        return text
+    return text if text == "all" else frame_number(text, ", or all")
+
+
+def frame_number(text: str | None, else_say: str = "") -> int | None:
+    """The number of a frame, or ``None`` if none was given; raises ``SettingsError``."""
+    if text is None:
+        return None
     if not text.isdecimal():
-        raise SettingsError(f"frame {text!r} is not one: give a number from 0, or all")
+        raise SettingsError(f"frame {text!r} is not one: give a number from 0{else_say}")
     return int(text)
 
 

@@ -20,7 +20,7 @@ REJECTED_AGREEMENT = 0.35
 """Dice of the coarse and the fine heart below which the candidate is no heart."""
 LOW_AGREEMENT = 0.6
 """Dice of the coarse and the fine heart below which another window is asked, and the user is told."""
-REJECTED_STORY = 0.87
+REJECTED_STORY = 0.7
 """Dice of the same structures in two windows below which the candidate is no heart."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ from .looks import LOOKS, MeanProbabilities, bend, shifted
 from .normalize import fit
 from .resample import Sampled, labels_on_grid, sample_image, window_grid, world_grid
 from .tiles import Predictor, Rung, ladder, mirror_combinations, predict_tiles, tile_starts
+from .views import StoredView, View, WorldView, confidence_on_scan
 
 _CT_AIR = -1024.0  # HU; anything below marks voxels outside the scanner's circle, not tissue
 _GPU_BATCH_VOXELS = 4 * 64**3  # voxels of a tile batch that fit small cards with the usual networks
@@ -49,12 +51,17 @@ class Prediction:
         findings: what happened on the way that the user should know.
         confidence: structure key -> mean probability of that label where it was chosen.
         details: JSON-ready facts for the report (device, precision, tiles, window, ...).
+        confidence_map: uint8 percent ``(z, y, x)``, see :func:`~heartseg.inference.views.confidence_on_scan`; ``None``
+            where it was not asked for.
+        grid: where the fine network looked, LPS-aligned; ``None`` in stored axes, or if no heart was found.
     """
 
     labels: np.ndarray
     findings: tuple[Finding, ...] = ()
     confidence: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    confidence_map: np.ndarray | None = None
+    grid: Geometry | None = None
 
 
 class _Runner:
@@ -121,7 +128,8 @@ class Engine:
 
     Raises:
         DeviceError: the device that was asked for is not there.
-        SettingsError: a heart centre for a model that is run in stored axes.
+        SettingsError: a heart centre for a model that is run in stored axes, or a confidence map from a model that
+            only nnU-Net itself can run.
     """
 
     def __init__(self, folder: ModelFolder, settings: Settings | None = None) -> None:
@@ -129,6 +137,7 @@ class Engine:
         self.settings = (settings or Settings()).check()
         if self.settings.heart_center is not None and (self.stored_axes or folder.needs_fallback):
             raise SettingsError(f"model {folder.name!r} is run over the whole image: leave the heart center away")
+        self._check_confidence_map()
         self.device = choose_device(self.settings.device)
         self._fine = _Runner(folder, self.settings, self.device)
         finder = folder.open_finder()
@@ -174,9 +183,61 @@ class Engine:
                 "windows": 1,
                 "mirrored_copies": 1,
             }
-        return Prediction(
-            prediction.labels, prediction.findings, prediction.confidence, {**facts, **prediction.details}
-        )
+        confidence = prediction.confidence_map
+        if confidence is None and self.settings.confidence_map:  # nowhere is a heart
+            confidence = np.zeros(volume.array.shape, np.uint8)
+        return replace(prediction, details={**facts, **prediction.details}, confidence_map=confidence)
+
+    def view(self, volume: Volume, reporter: Reporter, grid: Geometry | None = None) -> tuple[View, torch.Tensor]:
+        """What the fine network is shown, and the way back to the scan.
+
+        Args:
+            grid: where to look, LPS-aligned, such as :attr:`Prediction.grid`; ``None`` takes the whole scan. A model
+                that is run in stored axes always sees the whole scan.
+
+        Returns:
+            the view, and the normalised image, float32 ``(1, z, y, x)`` in the network's axes.
+        """
+        if self.stored_axes:
+            prepared = stored_axes.prepare(volume.array, volume.geometry.spacing[::-1], self.folder, reporter)
+            return StoredView(prepared, self.folder), prepared.image
+        assert self.folder.card is not None and self.folder.card.orientation is not None
+        flip, geometry = to_nearest_lps(volume.geometry)
+        axes = NetworkAxes.of(self.folder.card.orientation, self.folder.transpose_forward)
+        grid = grid or world_grid(geometry, axes.in_lps(self.folder.spacing)[::-1])
+        _, image = self._shown(flip.apply(volume.array), geometry, axes, volume.modality, reporter, grid)
+        return WorldView(grid, geometry, flip, axes), image
+
+    def with_confidence_map(self) -> Engine:
+        """This engine, with the same networks in memory, that also makes a confidence map.
+
+        Raises:
+            SettingsError: only nnU-Net itself can run the model.
+        """
+        twin = copy.copy(self)
+        twin.settings = replace(self.settings, confidence_map=True)
+        twin._check_confidence_map()
+        return twin
+
+    @property
+    def networks(self) -> tuple[torch.nn.Module, ...]:
+        """The fine networks, one per fold; as they were trained, without what makes prediction fast."""
+        return self._fine.loaded.networks
+
+    def find_heart(self, volume: Volume, reporter: Reporter) -> HeartBox | None:
+        """The finder's first candidate for the heart, without segmenting it; ``None`` where it sees none.
+
+        Raises:
+            SettingsError: the model has no finder.
+            Cancelled: the reporter's token was set.
+        """
+        if self._finder is None or self.stored_axes:
+            raise SettingsError(f"model {self.folder.name!r} has no finder: it looks at the whole image")
+        with reporter.stage("load model"):
+            _ = self._finder.loaded
+        with torch_settings(self.settings.threads):
+            flip, geometry = to_nearest_lps(volume.geometry)
+            return next(self._locate(flip.apply(volume.array), geometry, volume.modality, reporter), None)
 
     def _in_stored_axes(self, volume: Volume, reporter: Reporter) -> Prediction:
         with reporter.stage("preprocess"):
@@ -184,6 +245,7 @@ class Engine:
         logits = self._fine.logits(prepared.image, reporter, "predict", mirrored=self.settings.accurate)
         with reporter.stage("resample"):
             labels = stored_axes.labels_in_stored_axes(logits, prepared, self.folder, reporter)
+            confidence_map = self._confidence_map(logits, StoredView(prepared, self.folder), reporter)
         why = "the model has no card that states an orientation" if self.settings.reorient else "reorientation is off"
         note = Finding(
             "stored-axes",
@@ -195,7 +257,8 @@ class Engine:
             "network_grid": list(prepared.image.shape[1:]),
             "mirrored_copies": self._mirrored_copies(reporter),
         }
-        return Prediction(self.folder.structure_lut()[labels], (note,), self._confidence(logits), details)
+        labels = self.folder.structure_lut()[labels]
+        return Prediction(labels, (note,), self._confidence(logits), details, confidence_map)
 
     def _in_world(self, volume: Volume, reporter: Reporter) -> Prediction:
         card = self.folder.card
@@ -228,6 +291,7 @@ class Engine:
             labels = np.zeros(geometry.shape, np.uint8)
             labels[where] = self.folder.structure_lut()[found]
             labels = np.ascontiguousarray(flip.undo(labels))
+            confidence_map = self._confidence_map(logits, WorldView(grid, geometry, flip, axes), reporter)
         confidence = self._confidence(logits)
         findings += _doubts(view.agreement if box else None, confidence)
         details = {
@@ -240,7 +304,7 @@ class Engine:
             "windows": 1 + len(LOOKS) if averaged else 1,
             "mirrored_copies": 1 if box else self._mirrored_copies(reporter),
         }
-        return Prediction(labels, tuple(findings), confidence, details)
+        return Prediction(labels, tuple(findings), confidence, details, confidence_map, grid)
 
     def _believed(
         self,
@@ -334,14 +398,27 @@ class Engine:
             stage, before, mirrored: as in :meth:`_Runner.logits`.
             gamma: exponent of the grey scale, 1 for none.
         """
+        sampled, image = self._shown(array, geometry, axes, modality, reporter, grid, gamma)
+        return sampled, axes.from_network(self._fine.logits(image, reporter, stage, before, mirrored))
+
+    def _shown(
+        self,
+        array: np.ndarray,
+        geometry: Geometry,
+        axes: NetworkAxes,
+        modality: str,
+        reporter: Reporter,
+        grid: Geometry,
+        gamma: float = 1.0,
+    ) -> tuple[Sampled, torch.Tensor]:
+        """The scan on a grid, LPS-aligned, and as the fine network is shown it: normalised ``(1, …)``, in its axes."""
         assert self.folder.card is not None
         sampled = self._sample(array, geometry, grid, modality, reporter)
         reference = sampled
         if self.folder.card.normalization_extent == "scan":
             reference = self._sample(array, geometry, world_grid(geometry, (6.0, 6.0, 6.0)), modality, reporter)
         normalized = bend(_normalized(sampled, reference, self.folder), sampled.inside, gamma)
-        image = axes.to_network(normalized)[None]
-        return sampled, axes.from_network(self._fine.logits(image, reporter, stage, before, mirrored))
+        return sampled, axes.to_network(normalized)[None]
 
     def _mirrored_copies(self, reporter: Reporter) -> int:
         """Over how many mirrored copies a whole scan is averaged; says so if the user asked for more than there are."""
@@ -378,6 +455,17 @@ class Engine:
         if modality != "MR" and bool(sampled.image.min() < _CT_AIR):
             return Sampled(sampled.image.clamp(min=_CT_AIR), sampled.inside, grid)
         return sampled
+
+    def _check_confidence_map(self) -> None:
+        if self.settings.confidence_map and self.folder.needs_fallback:
+            raise SettingsError(
+                f"model {self.folder.name!r} is run by nnU-Net's own predictor, which gives labels only: leave the "
+                "confidence map away"
+            )
+
+    def _confidence_map(self, logits: torch.Tensor, view: View, reporter: Reporter) -> np.ndarray | None:
+        """The confidence map, if it was asked for."""
+        return confidence_on_scan(logits, view, reporter) if self.settings.confidence_map else None
 
     def _confidence(self, logits: torch.Tensor) -> dict[str, float]:
         best, label = logits.softmax(0).max(0)

@@ -18,8 +18,12 @@ from ..volume.geometry import Geometry
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import DTypeLike
 
     from ..progress import Reporter
+
+Reduction = Callable[[Callable[[int], "torch.Tensor"], int], "torch.Tensor"]
+"""Makes one number per voxel of ``channel(0) … channel(count - 1)``, asked for one at a time: see running_argmax."""
 
 _ALIGNED_TOLERANCE = 1e-3  # largest entry by which a direction may differ from the identity: 0.06 degrees
 _SLAB_VOXELS = 16_000_000  # voxels converted to float32 at a time: 64 MB
@@ -257,10 +261,32 @@ def labels_on_grid(
     Returns:
         uint8 labels of a box of the target's array, and that box ``(z, y, x)``. Outside of it is background.
     """
+    return reduced_on_grid(logits, source, target, running_argmax, reporter)
+
+
+def reduced_on_grid(
+    channels: torch.Tensor,
+    source: Geometry,
+    target: Geometry,
+    reduction: Reduction,
+    reporter: Reporter | None = None,
+    dtype: DTypeLike = np.uint8,
+) -> tuple[np.ndarray, tuple[slice, slice, slice]]:
+    """Channels interpolated at every voxel of ``target`` and reduced to one number there, slab by slab.
+
+    Args:
+        channels: float32 ``(c, z, y, x)`` on the LPS-aligned grid ``source``, CPU.
+        target: grid of the scan (axes nearest to LPS, may be oblique).
+        reduction: what becomes of a voxel's channels.
+        dtype: of the outcome.
+
+    Returns:
+        A box of the target's array, and that box ``(z, y, x)``; voxels beyond the source are 0 in it and around it.
+    """
     box = _index_box(target, source, margin_mm=0)
     part = target.cropped(box)
     if min(part.shape) == 0:
-        return np.zeros(part.shape, np.uint8), box
+        return np.zeros(part.shape, dtype), box
     if is_aligned(target):
         weights = []
         outside = []
@@ -268,38 +294,42 @@ def labels_on_grid(
             position = _axis_positions(part, source, axis)
             weights.append(area_weights(position, 1.0, source.shape[axis]))
             outside.append((position < -0.5) | (position > source.shape[axis] - 0.5))
-        labels = argmax_separable(logits, (weights[0], weights[1], weights[2]), reporter)
+        reduced = reduced_separable(channels, (weights[0], weights[1], weights[2]), reduction, reporter, dtype)
         for axis in range(3):
-            labels[(slice(None),) * axis + (outside[axis],)] = 0
-        return labels, box
-    labels = np.empty(part.shape, np.uint8)
+            reduced[(slice(None),) * axis + (outside[axis],)] = 0
+        return reduced, box
+    reduced = np.empty(part.shape, dtype)
     limit = np.asarray(source.shape) - 0.5
     for slab, index in _slab_indices(part, source):
         if reporter:
             reporter.check()
-        winner = _running_argmax(partial(_channel_at, logits, index), len(logits))
+        values = reduction(partial(_channel_at, channels, index), len(channels))
         inside = ((index >= -0.5) & (index <= index.new_tensor(limit))).all(-1)
-        labels[slab] = (winner * inside).numpy()
-    return labels, box
+        reduced[slab] = (values * inside).numpy()
+    return reduced, box
 
 
-def argmax_separable(
-    logits: torch.Tensor, weights: tuple[np.ndarray, np.ndarray, np.ndarray], reporter: Reporter | None = None
+def reduced_separable(
+    channels: torch.Tensor,
+    weights: tuple[np.ndarray, np.ndarray, np.ndarray],
+    reduction: Reduction,
+    reporter: Reporter | None = None,
+    dtype: DTypeLike = np.uint8,
 ) -> np.ndarray:
-    """uint8 ``(z, y, x)``: the winning class after resampling ``(c, z, y, x)`` logits with one matrix per axis."""
+    """``(z, y, x)`` of ``dtype``: ``(c, z, y, x)`` channels resampled with one matrix per axis, then reduced."""
     import torch
 
     wz, wy, wx = (torch.from_numpy(w) for w in weights)
-    tall = torch.stack([(wz @ c.reshape(c.shape[0], -1)).reshape(len(wz), *c.shape[1:]) for c in logits])
-    labels = np.empty((len(wz), len(wy), len(wx)), np.uint8)
+    tall = torch.stack([(wz @ c.reshape(c.shape[0], -1)).reshape(len(wz), *c.shape[1:]) for c in channels])
+    reduced = np.empty((len(wz), len(wy), len(wx)), dtype)
     planes = max(1, _SLAB_VOXELS // (4 * len(wy) * len(wx)))
     for start in range(0, len(wz), planes):
         if reporter:
             reporter.check()
         slab = tall[:, start : start + planes]
-        winner = _running_argmax(partial(_channel_in_plane, slab, wy, wx), len(logits))
-        labels[start : start + planes] = winner.numpy()
-    return labels
+        values = reduction(partial(_channel_in_plane, slab, wy, wx), len(channels))
+        reduced[start : start + planes] = values.numpy()
+    return reduced
 
 
 def _channel_at(logits: torch.Tensor, index: torch.Tensor, c: int) -> torch.Tensor:
@@ -312,7 +342,7 @@ def _channel_in_plane(slab: torch.Tensor, wy: torch.Tensor, wx: torch.Tensor, c:
     return torch.matmul(torch.matmul(wy, slab[c]), wx.T)
 
 
-def _running_argmax(channel: Callable[[int], torch.Tensor], count: int) -> torch.Tensor:
+def running_argmax(channel: Callable[[int], torch.Tensor], count: int) -> torch.Tensor:
     """uint8 index of the largest of ``channel(0) … channel(count - 1)``; ties go to the smaller index."""
     import torch
 
@@ -323,3 +353,21 @@ def _running_argmax(channel: Callable[[int], torch.Tensor], count: int) -> torch
         winner.masked_fill_(value > best, c)
         torch.maximum(best, value, out=best)
     return winner
+
+
+def running_percent(channel: Callable[[int], torch.Tensor], count: int) -> torch.Tensor:
+    """uint8 percent: the softmax of the largest of ``channel(0) … channel(count - 1)``, with two maps in memory."""
+    import torch
+
+    best = channel(0)
+    total = best.clone()  # logarithm of the sum of exponentials so far
+    for c in range(1, count):
+        value = channel(c)
+        torch.maximum(best, value, out=best)
+        torch.logaddexp(total, value, out=total)
+    return best.sub_(total).exp_().mul_(100).round_().to(torch.uint8)
+
+
+def only_channel(channel: Callable[[int], torch.Tensor], count: int) -> torch.Tensor:
+    """The one channel as it is, for maps that are interpolated and nothing more."""
+    return channel(0)

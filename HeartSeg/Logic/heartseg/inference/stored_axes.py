@@ -7,6 +7,7 @@ resampling; the cubic spline is scipy's, which is what skimage's ``resize`` call
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +15,10 @@ import torch
 from ..models.folder import ModelFolder
 from ..progress import Reporter
 from .normalize import fit
-from .resample import area_weights, argmax_separable, nearest_index, nearest_weights
+from .resample import Reduction, area_weights, nearest_index, nearest_weights, reduced_separable, running_argmax
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 _ANISOTROPY = 3.0  # nnU-Net's threshold for treating the coarse axis apart
 
@@ -114,17 +118,38 @@ def labels_in_stored_axes(
     logits: torch.Tensor, prepared: Prepared, folder: ModelFolder, reporter: Reporter
 ) -> np.ndarray:
     """uint8 labels ``(z, y, x)`` in stored axes from logits ``(c, z, y, x)`` in the network's."""
+    return reduced_in_stored_axes(logits, prepared, folder, running_argmax, reporter)
+
+
+def reduced_in_stored_axes(
+    channels: torch.Tensor,
+    prepared: Prepared,
+    folder: ModelFolder,
+    reduction: Reduction,
+    reporter: Reporter,
+    dtype: DTypeLike = np.uint8,
+) -> np.ndarray:
+    """``(z, y, x)`` of ``dtype`` in stored axes: channels ``(c, z, y, x)`` of the network's, resampled and reduced."""
     _, options = folder.resampling_probabilities
     shape = tuple(s.stop - s.start for s in prepared.box)
     axis = separate_axis(folder.spacing, prepared.spacing, options.get("force_separate_z"))
     weights = []
-    for a, (new, old) in enumerate(zip(shape, logits.shape[1:], strict=True)):
+    for a, (new, old) in enumerate(zip(shape, channels.shape[1:], strict=True)):
         position = _positions(new, old)
         nearest = a == axis and options.get("order_z", 0) == 0
         weights.append(nearest_weights(position, old) if nearest else area_weights(position, 1.0, old))
-    full = np.zeros(prepared.shape_before_crop, np.uint8)
-    full[prepared.box] = argmax_separable(logits, (weights[0], weights[1], weights[2]), reporter)
+    full = np.zeros(prepared.shape_before_crop, dtype)
+    full[prepared.box] = reduced_separable(channels, (weights[0], weights[1], weights[2]), reduction, reporter, dtype)
     return full.transpose(folder.transpose_backward)
+
+
+def labels_for_network(labels: np.ndarray, prepared: Prepared, folder: ModelFolder) -> np.ndarray:
+    """Labels ``(z, y, x)`` of the scan at the network's voxels, the nearest for each; the network's axes."""
+    part = labels.transpose(folder.transpose_forward)[prepared.box]
+    for axis, count in enumerate(prepared.image.shape[1:]):
+        old = part.shape[axis]
+        part = np.take(part, nearest_index(_positions(count, old), old), axis)
+    return part
 
 
 def _positions(new: int, old: int) -> np.ndarray:

@@ -113,12 +113,7 @@ def predict_tiles(
     Raises:
         DeviceError: out of memory on the last rung.
     """
-    import torch.nn.functional as functional
-
-    shape = image.shape[1:]
-    missing = [max(0, p - n) for p, n in zip(patch, shape, strict=True)]
-    padding = [v for m in reversed(missing) for v in (m // 2, m - m // 2)]
-    padded = functional.pad(image, padding) if any(missing) else image
+    padded, inner = padded_to_patch(image, patch)
     tiles = tile_starts(tuple(padded.shape[1:]), patch, step)
     state = _Accumulator(padded, classes, patch)
     remaining = list(rungs)
@@ -138,10 +133,19 @@ def predict_tiles(
                     ) from error
                 state.free(remaining[0])
                 reporter.announce(f"out of memory with {rung}: going on from tile {state.done + 1} with {remaining[0]}")
-    logits = state.mean()
-    low = [m // 2 for m in missing]
-    inner = (slice(None), *(slice(a, a + n) for a, n in zip(low, shape, strict=True)))
-    return logits[inner]
+    with_classes = (slice(None), *inner)
+    return state.mean()[with_classes]
+
+
+def padded_to_patch(image: torch.Tensor, patch: tuple[int, ...]) -> tuple[torch.Tensor, tuple[slice, ...]]:
+    """``(c, z, y, x)`` with zeros around where it is smaller than the patch, and its place ``(z, y, x)`` in that."""
+    import torch.nn.functional as functional
+
+    shape = image.shape[1:]
+    missing = [max(0, p - n) for p, n in zip(patch, shape, strict=True)]
+    padding = [v for m in reversed(missing) for v in (m // 2, m - m // 2)]
+    inner = tuple(slice(m // 2, m // 2 + n) for m, n in zip(missing, shape, strict=True))
+    return (functional.pad(image, padding) if any(missing) else image), inner
 
 
 class _Accumulator:

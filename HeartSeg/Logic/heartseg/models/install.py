@@ -23,6 +23,9 @@ from .labels import LabelMap
 from .store import list_models, model_paths, shipped_folders, user_folder
 
 ORIGIN = "nnU-Net v2 folder without a card"
+HASHED_HERE = "hashes_from"
+"""Key of an installed card that says that its checkpoints' hashes were made on installation, not by the publisher."""
+
 EXTRAS = ("README*", "LICENSE*", "LICENCE*", "NOTICE*", "*.md", "*.png", "*.jpg", "*.svg")
 """Files beside ``plans.json`` that are for people and come along."""
 
@@ -85,6 +88,32 @@ def install_model(
         reporter.check()
         _move_into_place(staged, into / name, stage)
     return ModelFolder.open(into / name)
+
+
+def set_labels(name: str, label_map: LabelMap) -> ModelFolder:
+    """Say anew which label of an installed model is which structure; labels left out become background.
+
+    Raises:
+        ModelError: no such model in the user's folder, or a label or structure that is unknown.
+        OutputError: its card cannot be written; it is as it was.
+    """
+    store = user_folder()
+    path = model_paths().get(name)
+    if path is None or store.resolve() not in path.resolve().parents:
+        raise ModelError(f"model '{name}' is not in '{store}': only models there can be changed; install a copy under "
+                         "another name first")  # fmt: skip
+    model = ModelFolder.open(path, label_map)
+    model.structure_lut()
+    card = model.card or ModelCard(
+        name=name, version="unknown", description=f"Origin: {ORIGIN}.", configuration=model.configuration
+    )
+    with _writing(store):
+        draft = path / f".{CARD_NAME}.new"
+        try:
+            replace(card, labels=dict(model.structures)).write(draft).replace(path / CARD_NAME)
+        finally:
+            draft.unlink(missing_ok=True)
+    return ModelFolder.open(path)
 
 
 def remove_model(name: str) -> Path:
@@ -192,14 +221,18 @@ def _complete_card(
     card = original.card or ModelCard(
         name=name, version="unknown", description=f"Origin: {ORIGIN}.", orientation=None, extra={"origin": ORIGIN}
     )
-    hashes = dict(card.files)
+    hashes, extra = dict(card.files), dict(card.extra)
+    if any(original.sha256(file) is None for file in original.checkpoints):
+        extra[HASHED_HERE] = "installation"
     for file in sorted(p for p in staged.rglob("*") if p.is_file() and p != staged / CARD_NAME):
         reporter.check()
         relative = file.relative_to(staged).as_posix()
         if relative not in hashes:
             hashes[relative] = sha256_of(file)
     labels = card.labels if original.card and not label_map else dict(original.structures)
-    replace(card, labels=labels, configuration=original.configuration, files=hashes).write(staged / CARD_NAME)
+    replace(card, labels=labels, configuration=original.configuration, files=hashes, extra=extra).write(
+        staged / CARD_NAME
+    )
 
 
 def _load_once(model: ModelFolder) -> None:

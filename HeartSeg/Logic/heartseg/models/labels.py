@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -72,6 +73,92 @@ class OutputHeads:
         return {v: n for v, n in zip(self.values, self.names, strict=True) if v != 0}
 
 
+MMWHS_VALUES = {500: "LV", 600: "RV", 420: "LA", 550: "RA", 205: "MYO", 820: "AO", 850: "PA"}
+"""Label values of the MM-WHS challenge (Zhuang and Shen, Med Image Anal 2016;31:77-87), widely copied since."""
+
+_SIDES = {"left": "L", "l": "L", "right": "R", "r": "R"}
+_PARTS = {"ventricle": "V", "ventricular": "V", "atrium": "A", "atrial": "A"}
+_NOT_A_CHAMBER = {"vein", "veins", "appendage", "scar", "infarct", "fat", "epicardium", "valve", "wall", "septum"}
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What a label of a model probably means.
+
+    Attributes:
+        value: label value in the model.
+        name: its name there.
+        key: structure key, or ``None`` where nothing fits.
+        why: ``"name"``, ``"MM-WHS value"``, ``"words in the name"``, or ``""``.
+    """
+
+    value: int
+    name: str
+    key: str | None
+    why: str
+
+
+def suggest_labels(heads: OutputHeads) -> tuple[Suggestion, ...]:
+    """A guess per label, for a person to confirm: by its whole name, by MM-WHS values, by words in its name.
+
+    Only the first is applied without asking (:func:`assign_structures`). No structure is suggested twice, the surer
+    reason wins, and a label called "myocardium" of the right side, a vein or an appendage gets none.
+    """
+    known = heads.foreground()
+    guesses: list[tuple[int, int, str, str]] = []
+    for value, name in known.items():
+        for rank, (key, why) in enumerate(
+            ((_by_name(name), "name"), (_by_mmwhs(value, name), "MM-WHS value"), (_by_words(name), "words in the name"))
+        ):
+            if key is not None:
+                guesses.append((rank, value, key, why))
+                break
+    chosen: dict[int, tuple[str, str]] = {}
+    for _, value, key, why in sorted(guesses):
+        if key not in {k for k, _ in chosen.values()}:
+            chosen[value] = (key, why)
+    return tuple(Suggestion(value, name, *chosen.get(value, (None, ""))) for value, name in known.items())
+
+
+def suggested_map(heads: OutputHeads) -> dict[int, str]:
+    """The suggestions as a label map; empty if nothing fits."""
+    return {s.value: s.key for s in suggest_labels(heads) if s.key is not None}
+
+
+def map_text(labels: Mapping[int, str]) -> str:
+    """A label map as the command line takes it: ``"1=LV,2=MYO"``."""
+    return ",".join(f"{value}={key}" for value, key in labels.items())
+
+
+def _by_name(name: str) -> str | None:
+    found = match_name(name)
+    return found.key if found else None
+
+
+def _by_mmwhs(value: int, name: str) -> str | None:
+    numbers = {int(n) for n in re.findall(r"\d+", name)} | {value}
+    keys = {MMWHS_VALUES[n] for n in numbers if n in MMWHS_VALUES}
+    return keys.pop() if len(keys) == 1 else None
+
+
+def _by_words(name: str) -> str | None:
+    words = set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()))
+    if words & _NOT_A_CHAMBER:
+        return None
+    sides = {_SIDES[w] for w in words if w in _SIDES}
+    if words & {"myocardium", "myocardial", "myo"}:
+        return None if sides == {"R"} or "rv" in words else "MYO"
+    if "pulmonary" in words and words & {"artery", "trunk", "arteries"}:
+        return "PA"
+    if "aorta" in words or "aortic" in words:
+        return None if "descending" in words or "arch" in words else "AO"
+    parts = {_PARTS[w] for w in words if w in _PARTS}
+    if len(sides) == 1 and len(parts) == 1:
+        return sides.pop() + parts.pop()
+    short = words & {"lv", "rv", "la", "ra"}
+    return short.pop().upper() if len(short) == 1 else None
+
+
 def assign_structures(heads: OutputHeads, given: Mapping[int, str] | None, source: str) -> dict[int, str]:
     """Label value -> structure key: as ``given``, else by name; labels that mean no known structure are left out.
 
@@ -101,13 +188,19 @@ def build_lut(heads: OutputHeads, keys: Mapping[int, str], source: str) -> np.nd
     if not keys:
         raise ModelError(
             f"no label of '{source}' means a structure that HeartSeg knows (its labels: {_listed(heads.foreground())}):"
-            f" say which is which with {LABELS_SYNTAX}, from {', '.join(KEYS)}"
+            f" say which is which with {_syntax_for(heads)}, from {', '.join(KEYS)}"
         )
     lut = np.zeros(max(heads.written) + 1, dtype=np.uint8)
     for written, value in zip(heads.written, heads.values, strict=True):
         if value in keys:
             lut[written] = structure(keys[value]).label
     return lut
+
+
+def _syntax_for(heads: OutputHeads) -> str:
+    """The option with what the labels probably mean, else with an example."""
+    guess = suggested_map(heads)
+    return f'--labels "{map_text(guess)}" (a guess: check it)' if guess else LABELS_SYNTAX
 
 
 def parse_label_map(text: str) -> dict[int, str]:

@@ -20,8 +20,7 @@ class AttentionGate(nn.Module):
         super().__init__()
         hidden = max(1, channels // 2)
         self.mode = "bilinear" if ops.dims == 2 else "trilinear"
-        self.of_skip = ops.convolution(channels, hidden, stride, stride, bias=False)
-        self.of_skip.padding = (0,) * ops.dims  # one position per coarser voxel
+        self.of_skip = ops.conv_op(channels, hidden, ops.per_axis(stride), ops.per_axis(stride), bias=False)
         self.of_below = ops.convolution(channels_below, hidden)
         self.psi = ops.convolution(hidden, 1)
 

@@ -6,6 +6,7 @@ The founding document describes 5 + 5 levels; here the plan says how many.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as nnf
@@ -69,10 +70,11 @@ class PooledSelfAttention(nn.Module):
     def __init__(self, ops: Operators) -> None:
         super().__init__()
         self.keys = KEYS_PER_AXIS[ops.dims]
-        self.pool = nnf.adaptive_avg_pool2d if ops.dims == 2 else nnf.adaptive_avg_pool3d
+        self.pool: Any = nnf.adaptive_avg_pool2d if ops.dims == 2 else nnf.adaptive_avg_pool3d
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        keys = self.pool(x, [min(self.keys, n) for n in x.shape[2:]]).flatten(2)
+        size: Any = tuple(min(self.keys, n) for n in x.shape[2:])
+        keys = self.pool(x, size).flatten(2)
         queries = x.flatten(2).transpose(1, 2) / math.sqrt(x.shape[1])
         weights = torch.softmax(queries @ keys, -1)
         return x + (keys @ weights.transpose(1, 2)).view_as(x)

@@ -107,6 +107,8 @@ class PlainUNet(UNet):
     Each axis of the input must be a multiple of ``2 ** (len(features) - 1)``.
     """
 
+    decoder: Decoder
+
     def __init__(
         self,
         features: Sequence[int],

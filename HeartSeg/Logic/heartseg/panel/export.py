@@ -19,7 +19,6 @@ from .export_work import ExportRequest, do_export
 from .results import masks_of
 from .section import PanelApi, Section, State
 
-TITLE = "Export"
 _FOLDER_KEY, _FORMATS_KEY = "HeartSeg/ExportFolder", "HeartSeg/ExportFormats"
 _UNSAFE = r'[<>:"/\\|?*\x00-\x1f]+'  # what one or another file system refuses in a name
 
@@ -108,7 +107,7 @@ class Export(Section):
             self.panel.add_to_log(f"exported: {', '.join(content['files'])}")
 
         job = self.panel.start(
-            _(TITLE), lambda reporter: do_export(request, reporter), done, lambda error: forget_made(), forget_made
+            _("Export"), lambda reporter: do_export(request, reporter), done, lambda error: forget_made(), forget_made
         )
         if job is None:
             forget_made()

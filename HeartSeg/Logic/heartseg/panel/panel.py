@@ -128,6 +128,12 @@ class Panel:
             ),
         )
 
+    def models_changed(self) -> None:
+        """Models were installed, removed or mapped: list them anew, and forget the one in memory."""
+        self.start_quietly(lambda reporter: self.warm.forget(), lambda value: None)
+        self.models.reload()
+        self.refresh()
+
     def cancel(self) -> None:
         """Stop what runs, at its next check."""
         if self._job is None or self._job.token.cancelled:

@@ -275,7 +275,7 @@ def masks_of(segmentation_node: Any, scan_node: Any) -> dict[str, Any]:
 
 
 def _named_cell(structure: Structure) -> Any:
-    name = structure.name.replace("left ventricular", "LV").replace("ascending", "asc.")
+    name = structure.name.replace("left ventricular", "LV").replace("ascending", "asc.").replace("pulmonary", "pulm.")
     cell = qt.QTableWidgetItem(name[0].upper() + name[1:])
     swatch = qt.QPixmap(12, 12)
     swatch.fill(qt.QColor(*structure.color))

@@ -99,6 +99,12 @@ class PanelApi(Protocol):
         returns ``None``, and does nothing, while another one runs.
         """
 
+    def start_quietly(self, work: Work, done: Callable[[Any], None]) -> None:
+        """A short job that nobody waits for: no bar, no cancel; a failure only enters the log."""
+
+    def models_changed(self) -> None:
+        """Models were installed, removed or mapped: list them anew, and forget the one in memory."""
+
     @property
     def last_run(self) -> Entered | None:
         """The last run of this session that ended well, with its result and what it replaced; or ``None``."""

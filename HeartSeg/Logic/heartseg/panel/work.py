@@ -138,7 +138,7 @@ def measure_again(view: Volume, masks: dict[str, Any], reporter: Reporter) -> tu
     with reporter.stage("measure", len(masks) + 2):
         for done, (key, (array, value, start)) in enumerate(masks.items()):
             reporter.advance(done)
-            _paste(labels, array == value, start, structure(key).label)
+            paste_label(labels, array == value, start, structure(key).label)
         structures = tuple(structure(key) for key in masks)
         measures = measure_structures(volume, labels, structures)
         reporter.advance(len(masks) + 1)
@@ -146,7 +146,7 @@ def measure_again(view: Volume, masks: dict[str, Any], reporter: Reporter) -> tu
     return labels, tuple(measures), volume.findings + tuple(findings)
 
 
-def _paste(labels: Any, mask: Any, start: tuple[int, int, int], label: int) -> None:
+def paste_label(labels: Any, mask: Any, start: tuple[int, int, int], label: int) -> None:
     """Write ``label`` where ``mask`` holds; what lies outside of the scan is cut off."""
     target, source = [], []
     for first, size, limit in zip(start, mask.shape, labels.shape, strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,37 +20,31 @@ from ..volume.types import Volume
 from .measurements import MeasurementRow, measurements_table
 from .render3d import render_surfaces
 from .shading import shaded_projection
+from .slices import (
+    BACKGROUND,
+    MUTED,
+    PANEL,
+    PIXEL_MM,
+    PLANES,
+    TEXT,
+    Plane,
+    annotate,
+    aspect_of,
+    panel,
+    plane_points,
+    sample_linear,
+    vivid,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DPI = 150
 WIDTH_IN, HEIGHT_IN = 2000.01 / DPI, 1250.01 / DPI
-PIXEL_MM = 0.6
 _VIEW_IN = (880.01 / DPI, 656.01 / DPI)  # of a view alone, in the shape of its panel
 MARGIN_MM = 22.0
-BACKGROUND, PANEL, TEXT, MUTED = "#0e1116", "#161b22", "#e8ecf1", "#8b96a5"
 SEVERITY_COLORS = {Severity.ERROR: "#ff6b6b", Severity.WARNING: "#ffc857", Severity.INFO: "#7fb8e6"}
 FINDINGS_SHOWN = 4
-
-
-@dataclass(frozen=True)
-class _Plane:
-    """A view: its name, LPS axes along the columns and down the rows, their signs, and the letters at the edges."""
-
-    name: str
-    across: int
-    down: int
-    down_sign: int
-    letters: tuple[str, str, str, str]  # left, right, top, bottom
-
-
-# Radiological convention: the patient's right on the viewer's left; in sagittal views, anterior on the left.
-PLANES = (
-    _Plane("axial", 0, 1, 1, ("R", "L", "A", "P")),
-    _Plane("coronal", 0, 2, -1, ("R", "L", "S", "I")),
-    _Plane("sagittal", 1, 2, -1, ("A", "P", "S", "I")),
-)
 
 
 def write_preview(
@@ -92,9 +85,9 @@ def write_preview(
     for plane, place in zip(
         PLANES, ((0.012, 0.475, 0.365, 0.435), (0.385, 0.475, 0.365, 0.435), (0.012, 0.02, 0.365, 0.435)), strict=True
     ):
-        _draw_slice(_panel(figure, place), plane, volume, result, crop, center, low, high, window)
+        _draw_slice(panel(figure, place), plane, volume, result, crop, center, low, high, window)
     picture, findings = _picture_3d(result, surfaces)
-    _draw_3d(_panel(figure, (0.385, 0.02, 0.365, 0.435)), picture)
+    _draw_3d(panel(figure, (0.385, 0.02, 0.365, 0.435)), picture)
     _write_title(figure, volume, result, window)
     _write_legend(figure, measurements_table(result))
     _write_findings(figure, (*result.findings, *findings))
@@ -127,10 +120,10 @@ def view_pictures(volume: Volume, result: Result, surfaces: Sequence[tuple[Struc
     pictures: dict[str, bytes] = {}
     for plane in PLANES:
         figure = Figure(figsize=_VIEW_IN, dpi=DPI)
-        _draw_slice(_panel(figure, (0, 0, 1, 1)), plane, volume, result, crop, center, low, high, window)
+        _draw_slice(panel(figure, (0, 0, 1, 1)), plane, volume, result, crop, center, low, high, window)
         pictures[plane.name] = _png(figure)
     figure = Figure(figsize=_VIEW_IN, dpi=DPI)
-    axes = _panel(figure, (0, 0, 1, 1))
+    axes = panel(figure, (0, 0, 1, 1))
     axes.set_facecolor("#ffffff")
     picture, _ = _picture_3d(result, surfaces, (1.0, 1.0, 1.0))
     _draw_3d(axes, picture, ink="#222222")
@@ -176,34 +169,14 @@ def display_window(volume: Volume, result: Result, crop: LabelCrop | None) -> tu
     return (low, high) if high > low else (low, low + 1.0)  # an even image is shown black
 
 
-def _panel(figure: Any, place: tuple[float, float, float, float]) -> Axes:
-    axes = figure.add_axes(place)
-    axes.set_facecolor("#000000")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_color("#2a313c")
-        spine.set_linewidth(0.8)
-    return axes
-
-
 def _draw_slice(
-    axes: Axes, plane: _Plane, volume: Volume, result: Result, crop: LabelCrop | None,
+    axes: Axes, plane: Plane, volume: Volume, result: Result, crop: LabelCrop | None,
     center: np.ndarray, low: np.ndarray, high: np.ndarray, window: tuple[float, float],
 ) -> None:  # fmt: skip
     """Sample one world plane from scan and labels; grey image, contours, letters, scale bar."""
-    # Grow the shorter side so that every panel is filled to its edges; what lies outside the scan stays black.
-    aspect = _aspect(axes)
-    middle = (low + high) / 2
-    width, height = high[plane.across] - low[plane.across], high[plane.down] - low[plane.down]
-    width, height = max(width, height * aspect), max(height, width / aspect)
-    a = np.arange(-width / 2, width / 2, PIXEL_MM) + middle[plane.across]
-    d = np.arange(-height / 2, height / 2, PIXEL_MM)[:: plane.down_sign] + middle[plane.down]
-    world = np.empty((len(d), len(a), 3))
-    world[:] = center
-    world[..., plane.across], world[..., plane.down] = a[None, :], d[:, None]
+    world = plane_points(axes, plane, center, low, high)
     index = np.moveaxis(volume.geometry.world_to_index(world), -1, 0)
-    grey = _sample(volume.array, index, outside=window[0])
+    grey = sample_linear(volume.array, index, outside=window[0])
     axes.imshow(grey, cmap="gray", vmin=window[0], vmax=window[1], interpolation="bilinear", aspect="equal")
     if crop is not None:
         inner = np.moveaxis(crop.geometry.world_to_index(world), -1, 0)
@@ -215,53 +188,8 @@ def _draw_slice(
             if mask.max() > 0.5:
                 color = tuple(c / 255 for c in s.color)
                 axes.contourf(mask, levels=[0.5, 2.0], colors=[(*color, 0.16)])
-                axes.contour(mask, levels=[0.5], colors=[_vivid(color)], linewidths=1.5)
-    _annotate(axes, plane, center, len(a), len(d))
-
-
-def _sample(array: np.ndarray, index: np.ndarray, outside: float) -> np.ndarray:
-    """Linear interpolation of ``array`` at fractional indices ``(3, rows, columns)``, from the part that is needed."""
-    low = [int(np.clip(np.floor(i.min()), 0, n - 1)) for i, n in zip(index, array.shape, strict=True)]
-    high = [int(np.clip(np.ceil(i.max()) + 1, 1, n)) for i, n in zip(index, array.shape, strict=True)]
-    part = np.asarray(array[tuple(slice(a, max(a + 1, b)) for a, b in zip(low, high, strict=True))], np.float32)
-    shifted = index - np.array(low)[:, None, None]
-    return ndimage.map_coordinates(part, shifted, order=1, mode="constant", cval=outside, prefilter=False)
-
-
-def _vivid(color: Sequence[float]) -> tuple[float, float, float]:
-    """The colour, lightened until it stands out on dark grey."""
-    r, g, b = color
-    light = 0.3 * r + 0.59 * g + 0.11 * b
-    lift = max(0.0, 0.5 - light)
-    return tuple(min(1.0, c + lift * (1.0 - c)) for c in (r, g, b))  # type: ignore[return-value]
-
-
-def _annotate(axes: Axes, plane: _Plane, center: np.ndarray, columns: int, rows: int) -> None:
-    from matplotlib.patheffects import withStroke
-
-    halo = [withStroke(linewidth=2.5, foreground="#000000")]  # legible on bone and on contrast agent too
-    style: dict[str, Any] = {"color": TEXT, "fontsize": 12, "fontweight": "bold", "transform": axes.transAxes,
-                             "path_effects": halo}  # fmt: skip
-    left, right, top, bottom = plane.letters
-    axes.text(0.015, 0.5, left, ha="left", va="center", **style)
-    axes.text(0.985, 0.5, right, ha="right", va="center", **style)
-    axes.text(0.5, 0.98, top, ha="center", va="top", **style)
-    axes.text(0.5, 0.02, bottom, ha="center", va="bottom", **style)
-    third = ({0, 1, 2} - {plane.across, plane.down}).pop()
-    where = ("L", "P", "S")[third] if center[third] >= 0 else ("R", "A", "I")[third]
-    axes.text(
-        0.015, 0.975, f"{plane.name}  {where} {abs(center[third]):.0f} mm", ha="left", va="top", color=MUTED,
-        fontsize=9.5, transform=axes.transAxes, path_effects=halo,
-    )  # fmt: skip
-    bar_mm = 50.0 if columns * PIXEL_MM > 120 else 20.0
-    x1, y = columns * 0.975, rows * 0.955
-    axes.plot([x1 - bar_mm / PIXEL_MM, x1], [y, y], color=TEXT, linewidth=2.2, solid_capstyle="butt",
-              path_effects=[withStroke(linewidth=4.2, foreground="#000000")])  # fmt: skip
-    middle = x1 - bar_mm / PIXEL_MM / 2
-    axes.text(middle, y - rows * 0.015, f"{bar_mm:.0f} mm", ha="center", va="bottom", color=TEXT, fontsize=9,
-              path_effects=halo)  # fmt: skip
-    axes.set_xlim(-0.5, columns - 0.5)
-    axes.set_ylim(rows - 0.5, -0.5)
+                axes.contour(mask, levels=[0.5], colors=[vivid(color)], linewidths=1.5)
+    annotate(axes, plane, center, world.shape[1], world.shape[0])
 
 
 def _picture_3d(
@@ -280,14 +208,6 @@ def _picture_3d(
     return shaded_projection(result.labels, result.geometry, result.structures), findings
 
 
-def _aspect(axes: Axes) -> float:
-    """Width over height of a panel, in inches."""
-    box = axes.get_position(original=True)
-    figure: Any = axes.figure  # never a part of one
-    width, height = figure.get_size_inches()
-    return float(box.width * width / (box.height * height))
-
-
 def _draw_3d(axes: Axes, picture: np.ndarray | None, ink: str = TEXT) -> None:
     if picture is None:
         axes.text(0.5, 0.5, "no heart found", ha="center", va="center", color=MUTED, fontsize=14)
@@ -295,7 +215,7 @@ def _draw_3d(axes: Axes, picture: np.ndarray | None, ink: str = TEXT) -> None:
     axes.imshow(picture, interpolation="bilinear", aspect="equal")
     axes.set_anchor("C")
     rows, columns = picture.shape[:2]
-    aspect = _aspect(axes)
+    aspect = aspect_of(axes)
     pad = 1.0 if abs(columns / rows - aspect) < 0.02 else 1.06
     height = max(rows, columns / aspect) * pad
     width = height * aspect
@@ -346,7 +266,7 @@ def _write_legend(figure: Any, rows: Sequence[MeasurementRow]) -> None:
     for number, row in enumerate(rows):
         y = 1.0 - step * (number + 0.8)
         found = row.volume_ml is not None
-        color = _vivid(tuple(c / 255 for c in row.color))
+        color = vivid(tuple(c / 255 for c in row.color))
         axes.scatter([0.06], [y], s=110, marker="s", color=[(*color, 1.0 if found else 0.3)], linewidths=0)
         name = row.name.replace("left ventricular myocardium", "LV myocardium")
         axes.text(0.12, y, name, color=TEXT if found else MUTED, fontsize=11, va="center")

@@ -194,10 +194,9 @@ def _settle(node: Any, volume_node: Any) -> None:
 
 
 def _move_segments(source: Any, target: Any) -> None:
-    """Give ``target`` the very segments of ``source``; nothing is copied, and ``source`` is empty afterwards."""
-    segments = _segments_of(source)
-    source.RemoveAllSegments()
-    target.RemoveAllSegments()
+    """Give ``target`` what ``source`` holds; voxels and surfaces are not copied, and ``source`` is empty afterwards."""
+    segments = _take_segments(source)
+    _take_segments(target)
     target.SetSourceRepresentationName(source.GetSourceRepresentationName())
     target.SetConversionParameter("Smoothing factor", str(SURFACE_SMOOTHING))
     for segment_id, segment in segments:
@@ -205,13 +204,44 @@ def _move_segments(source: Any, target: Any) -> None:
             raise RuntimeError(f"segment {segment_id} could not be moved into the segmentation")
 
 
+def _take_segments(segmentation: Any) -> list[tuple[str, Any]]:
+    """Empty a segmentation; returns segment ID and a segment with the same representation objects, in order.
+
+    A segment that is removed from a shared layer gets a copy of its part of the layer, each of them. So the
+    representations are handed over to new segments first, and what is removed has none.
+    """
+    taken = _segments_of(segmentation)
+    for key in segmentation.GetSegmentIDs():
+        segmentation.GetSegment(key).RemoveAllRepresentations()
+    segmentation.RemoveAllSegments()
+    return taken
+
+
 def _segments_of(segmentation: Any) -> list[tuple[str, Any]]:
-    return [(key, segmentation.GetSegment(key)) for key in segmentation.GetSegmentIDs()]
+    """Segment ID and a new ``vtkSegment`` that shares the representations, for each segment."""
+    import slicer
+
+    converter, found = slicer.vtkSegmentationConverter, []
+    names = (
+        converter.GetBinaryLabelmapRepresentationName(),
+        converter.GetFractionalLabelmapRepresentationName(),
+        converter.GetClosedSurfaceRepresentationName(),
+        converter.GetPlanarContourRepresentationName(),
+    )
+    for key in segmentation.GetSegmentIDs():
+        segment, twin = segmentation.GetSegment(key), slicer.vtkSegment()
+        twin.DeepCopyMetadata(segment)
+        twin.SetLabelValue(segment.GetLabelValue())
+        for name in names:
+            if segment.GetRepresentation(name) is not None:
+                twin.AddRepresentation(name, segment.GetRepresentation(name))
+        found.append((key, twin))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
 class Replaced:
-    """What a segmentation node held before a run filled it: the segments themselves, not copies.
+    """What a segmentation node held before a run filled it; voxels and surfaces are not copied.
 
     Attributes:
         node: the ``vtkMRMLSegmentationNode``.
@@ -251,7 +281,7 @@ class Replaced:
         if self.node.GetScene() is None:
             raise InputError("the segmentation has left the scene: there is nothing to put its earlier content into")
         segmentation = self.node.GetSegmentation()
-        segmentation.RemoveAllSegments()
+        _take_segments(segmentation)
         segmentation.SetSourceRepresentationName(self.source)
         for segment_id, segment in self.segments:
             segmentation.AddSegment(segment, segment_id)

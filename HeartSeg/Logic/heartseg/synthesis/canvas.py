@@ -50,8 +50,8 @@ class Canvas:
         box = self._box(place - reach, place + reach)
         if box is None:
             return
-        square = sum(p**2 for p in self._along(box, place, axes / radii))
-        self._fill(box, square < (1 + rough * self.rough[box]) ** 2, region, into)
+        z, y, x = self._along(box, place, axes / radii)
+        self._fill(box, z**2 + y**2 + x**2 < (1 + rough * self.rough[box]) ** 2, region, into)
 
     def tube(
         self, region: int, points: Sequence[Point], radius: float | Point, rough: float = 0.04, into: int = -1

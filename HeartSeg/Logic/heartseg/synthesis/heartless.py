@@ -135,7 +135,7 @@ def _draw_neck(rng: np.random.Generator, canvas: Canvas) -> None:
     u = rng.uniform
     seams = (np.abs(canvas.rough) < 0.09) & (canvas.regions == Region.MUSCLE)
     canvas.regions[seams] = Region.FAT
-    for z in np.arange(-85, -300, -19):
+    for z in range(-85, -300, -19):
         canvas.ellipsoid(Region.CORTICAL_BONE, (z, 22, 0), (9, 12, 15), rough=0.03)
         canvas.ellipsoid(Region.MARROW, (z, 22, 0), (6, 9, 12), rough=0.03)
         canvas.tube(Region.CORTICAL_BONE, [(z, 36, -16), (z - 2, 50, 0), (z, 36, 16)], 4)
@@ -164,7 +164,7 @@ def _draw_limbs(rng: np.random.Generator) -> tuple[Canvas, str]:
     sides = (-1, 1) if both and variant != "arm" else (0,)
     limbs = [(_thigh if variant == "thighs" else _leg if variant == "legs" else _arm)(rng, side) for side in sides]
     for points, radii, _ in limbs:
-        canvas.tube(Region.MUSCLE, points, radii, rough=0.025)
+        canvas.tube(Region.MUSCLE, list(points), radii, rough=0.025)
     if variant == "thighs":
         canvas.ellipsoid(Region.MUSCLE, (130, 5, 0), (130, u(85, 115), u(150, 185)), rough=0.02)
     feet = [points[-1] for points, _, _ in limbs] if variant == "legs" and rng.random() < 0.6 else []
@@ -263,7 +263,8 @@ HEART_TISSUES = tuple(range(1, 13))
 def _draw_shapes(rng: np.random.Generator) -> tuple[Canvas, str]:
     """Things nobody scans: nested ellipsoids, blobs of noise or a bottle; lone blobs of heart tissue among them."""
     variant = str(rng.choice(["nested", "noise", "bottle"]))
-    canvas = blank_canvas(rng, rng.integers((90, 90, 90), (221, 181, 221)), SPACING, tilt_degrees=25)
+    shape = [int(n) for n in rng.integers((90, 90, 90), (221, 181, 221))]
+    canvas = blank_canvas(rng, shape, SPACING, tilt_degrees=25)
     others = [int(r) for r in Region if r > max(HEART_TISSUES) and r not in (Region.UNSEEN, Region.METAL)]
     if variant == "nested":
         _draw_nested(rng, canvas, others)
@@ -381,7 +382,7 @@ def _draw_back(rng: np.random.Generator, canvas: Canvas, hollow: np.ndarray) -> 
         canvas.tube(Region.MUSCLE, [(-300, spine - 8, side * 52), (300, spine + 6, side * 30)], [u(20, 30), u(10, 18)])
         canvas.tube(Region.ARTERY, [(20, spine - 34, 10), (10, spine - 10, side * 60)], u(2.5, 4))
         canvas.tube(Region.VEIN, [(12, spine - 38, -20), (6, spine - 14, side * 60)], u(3, 5))
-    for z in np.arange(-330, 330, 35):
+    for z in range(-330, 330, 35):
         canvas.tube(Region.CORTICAL_BONE, [(z - 11, spine, 0), (z + 11, spine, 0)], 22, rough=0.02)
         canvas.tube(Region.MARROW, [(z - 9, spine, 0), (z + 9, spine, 0)], 19, rough=0.02)
         canvas.tube(Region.CORTICAL_BONE, [(z, spine + 34, -26), (z - 6, spine + 52, 0), (z, spine + 34, 26)], 6)

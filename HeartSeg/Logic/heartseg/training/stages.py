@@ -93,7 +93,9 @@ def build_network(features: tuple[int, ...], deep_supervision: bool = True) -> n
             nn.init.kaiming_normal_(module.weight, a=1e-2)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    for layer in network.decoder.seg_layers:  # start undecided, so that no bias has to be unlearnt first
+    heads = network.decoder.seg_layers
+    assert isinstance(heads, nn.ModuleList)
+    for layer in heads:  # start undecided, so that no bias has to be unlearnt first
         assert isinstance(layer, nn.Conv3d)
         nn.init.normal_(layer.weight, std=0.1)
     return network

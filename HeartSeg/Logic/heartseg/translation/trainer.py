@@ -68,20 +68,17 @@ class Trainer:
         self.steps = total_steps(settings, max(len(mr.places), len(ct.places)))
         rng = torch.Generator().manual_seed(settings.seed)
         self.generators = {
-            d: self._placed(initialise(ResNetGenerator(settings.filters, settings.blocks), rng))
+            d: initialise(ResNetGenerator(settings.filters, settings.blocks), rng).to(self.device)
             for d in ("mr2ct", "ct2mr")
         }
         self.critics = {
-            m: self._placed(initialise(PatchDiscriminator(settings.critic_filters), rng)) for m in MODALITIES
+            m: initialise(PatchDiscriminator(settings.critic_filters), rng).to(self.device) for m in MODALITIES
         }
         self.average = {d: _copy(g) for d, g in self.generators.items()} if settings.ema else {}
         self.optimisers = [self._optimiser(self.generators), self._optimiser(self.critics)]
         self.pools = {m: ImagePool(settings.pool) for m in MODALITIES}
         self.step, self.seconds = 0, 0.0
         self.recent: list[torch.Tensor] = []
-
-    def _placed(self, network: nn.Module) -> nn.Module:
-        return network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _optimiser(self, networks: dict[str, nn.Module]) -> torch.optim.Optimizer:
         weights = list(itertools.chain.from_iterable(n.parameters() for n in networks.values()))
@@ -159,7 +156,7 @@ class Trainer:
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = self.learning_rate()
-        real = {m: self._to_device(self.domains[m].batch(s.seed, self.step, s.batch, s.patch)) for m in MODALITIES}
+        real = {m: self.domains[m].batch(s.seed, self.step, s.batch, s.patch).to(self.device) for m in MODALITIES}
         made, terms = self._teach_generators(real)
         critics = self._teach_critics(real, made)
         self.recent.append(torch.stack([*terms, critics]))
@@ -171,9 +168,6 @@ class Trainer:
                     torch._foreach_lerp_(
                         list(network.parameters()), list(self.generators[direction].parameters()), 1 - decay
                     )
-
-    def _to_device(self, images: torch.Tensor) -> torch.Tensor:
-        return images.to(self.device).contiguous(memory_format=torch.channels_last)
 
     def _teach_generators(self, real: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
         """A step of the generators; returns their images and the terms of the loss."""
@@ -206,7 +200,7 @@ class Trainer:
         loss = torch.zeros((), device=self.device)
         for number, m in enumerate(MODALITIES):
             rng = np.random.default_rng([s.seed, self.step, 2 + number])
-            shown = self.pools[m].exchange(made[m], rng).contiguous(memory_format=torch.channels_last)
+            shown = self.pools[m].exchange(made[m], rng)
             judged_real, judged_made = self.critics[m](torch.cat([real[m], shown])).split(s.batch)
             loss = loss + 0.5 * (
                 adversarial_loss(judged_real, True, s.loss) + adversarial_loss(judged_made, False, s.loss)
@@ -254,7 +248,7 @@ class Trainer:
             places = np.linspace(0, len(domain.places) - 1, SHEET_SLICES + 2).astype(int)[1:-1]
             rng = np.random.default_rng(0)
             stack = np.stack([fit(domain.slice(int(p)), self.settings.patch, rng) for p in places])
-            images[m] = self._to_device(torch.from_numpy(stack[:, None]))
+            images[m] = torch.from_numpy(stack[:, None]).to(self.device)
         return write_sheet(
             self.out / "sheets", self.step, draw_sheet(self.best_generators(), images["MR"], images["CT"])
         )

@@ -73,9 +73,19 @@ class ScriptedLoadableModuleLogic:
         self.isSingletonParameterNode = True
 
     def getParameterNode(self) -> Any:
-        """The module's first ``vtkMRMLScriptedModuleNode`` in the scene, made if there is none."""
+        """The module's ``vtkMRMLScriptedModuleNode`` in the scene, made if there is none.
+
+        A singleton outlives the closing of a scene, but loses its attributes then.
+        """
+        import slicer
+
+        if self.isSingletonParameterNode:
+            node = slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
+            if node is not None:
+                node.SetAttribute("ModuleName", self.moduleName)
+                return node
         found = self.getAllParameterNodes()
-        return found[0] if found else self.createParameterNode()
+        return found[0] if found and not self.isSingletonParameterNode else self.createParameterNode()
 
     def getAllParameterNodes(self) -> list[Any]:
         import slicer

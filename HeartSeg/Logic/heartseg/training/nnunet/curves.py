@@ -35,8 +35,8 @@ def draw_progress(logged: Mapping[str, Sequence[Any]], keys: Sequence[str], titl
         )
     each = np.array(logged["dice_per_class_or_region"], float).reshape(len(epochs), -1)
     for column, key in enumerate(keys[: each.shape[1]]):
-        color = tuple(c / 255 for c in structure(key).color)
-        dice.plot(epochs, each[:, column], label=key, color=color, linewidth=1.2)
+        own = tuple(c / 255 for c in structure(key).color)
+        dice.plot(epochs, each[:, column], label=key, color=own, linewidth=1.2)
     dice.plot(epochs, logged["mean_fg_dice"], label="mean", color="black", linewidth=2)
     rates.plot(epochs, logged["lrs"][: len(epochs)], color="#555555")
     dice.set_ylim(0, 1)

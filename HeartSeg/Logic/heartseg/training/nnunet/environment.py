@@ -153,7 +153,7 @@ def threads_for_processes(active: bool) -> Iterator[None]:
         return
     import torch
 
-    trainer = import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
+    trainer: Any = import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
     export = trainer.export_prediction_from_logits
     stand_in: Any = types.SimpleNamespace(get_context=lambda method=None: _ThreadContext, Pool=_ThreadContext.Pool)
     modules = [import_module(name) for name in _WITH_PROCESSES]

@@ -1,0 +1,108 @@
+"""``heartseg check``: what can be told about a scan before it is segmented."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from ..findings import Severity
+from ..settings import DEVICES, Settings
+from .exits import EXIT_OK, EXIT_USAGE, stop_token
+from .progress import ProgressBar
+
+if TYPE_CHECKING:
+    from ..preflight import Check
+
+_EXAMPLES = """\
+examples:
+  heartseg check scan.nii.gz
+  heartseg check dicom_folder --series 3 --modality CT
+  heartseg check scan.nii.gz --quick --json
+
+exit codes:
+  0    nothing keeps it from being segmented (warnings may be printed)
+  2    it cannot be segmented as it is; the lines that begin with "error" say why and what to do"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "check",
+        help="tell what may go wrong with a scan before it is segmented",
+        description="Check a scan before a run: dimensions, field of view, spacing, modality and intensities, and this "
+        "machine's memory, disk and speed. Nothing is written.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("input", metavar="INPUT", type=Path, help="scan file or DICOM folder")
+    parser.add_argument("--series", metavar="UID|NUMBER", help="which series of a DICOM folder")
+    parser.add_argument("--frame", metavar="N", type=int, help="which frame of a time series, from 0")
+    parser.add_argument("--modality", choices=("CT", "MR"), help="if the file does not say")
+    parser.add_argument("--model", metavar="NAME|DIR", help="model name or folder (default: the model that ships)")
+    parser.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or a card such as cuda:1")
+    parser.add_argument("--quick", action="store_true", help="do not look for the heart (no network is run)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the checks; returns 0 if nothing keeps the scan from being segmented, else 2."""
+    settings = Settings(device=args.device).check()
+    checks = checks_of(
+        args.input, args.series, args.frame, args.modality, args.model, settings, look=not args.quick, output=None
+    )
+    return print_checks(checks, args.json)
+
+
+def checks_of(
+    path: Path,
+    series: str | None,
+    frame: int | None,
+    modality: str | None,
+    model: str | None,
+    settings: Settings,
+    look: bool,
+    output: Path | None,
+) -> tuple[Check, ...]:
+    """All checks of a scan on disk; a scan that cannot be read is one of them.
+
+    Raises:
+        ModelError: the model is unknown.
+        Cancelled: stopped.
+    """
+    from ..models.store import find_model
+    from ..preflight import Check, Chosen, look_for_heart, machine_facts, preflight
+    from ..progress import Reporter
+    from ..volume.reading import count_frames, read_volume
+
+    label_map = dict(settings.label_map) if settings.label_map else None
+    folder = find_model(model, label_map)
+    with ProgressBar() as bar:
+        reporter = Reporter(bar, stop_token())
+        try:
+            with reporter.stage("read"):
+                if frame is None and path.exists() and (frames := count_frames(path, series=series)) > 1:
+                    return preflight(None, chosen=Chosen(path.name, frames=frames))
+                volume = read_volume(path, series=series, frame=frame, modality=modality)
+        except InputError as error:
+            return (Check("scan-refused", Severity.ERROR, str(error)),)
+        heart = look_for_heart(volume, folder, settings, reporter) if look else None
+    return preflight(volume, folder, settings, machine_facts(settings, output), heart=heart)
+
+
+def print_checks(checks: tuple[Check, ...], as_json: bool) -> int:
+    """Print them; returns the exit code."""
+    from ..preflight import OPTIONS
+
+    ready = all(c.severity is not Severity.ERROR for c in checks)
+    if as_json:
+        print(json.dumps({"ready": ready, "checks": [c.to_dict() for c in checks]}, indent=2, ensure_ascii=False))
+    else:
+        for check in checks:
+            option = f" ({OPTIONS[check.fix]})" if check.fix in OPTIONS else ""
+            print(f"{check.severity.value:<8}{check.message}{option}")
+        print("It can be segmented." if ready else "It cannot be segmented as it is.")
+    return EXIT_OK if ready else EXIT_USAGE

@@ -1,0 +1,197 @@
+"""``heartseg explain``: a heat map of what speaks for a structure."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..anatomy import KEYS
+from ..errors import InputError, ModelError, SettingsError
+from ..models.labels import parse_label_map
+from ..output import REPORT_FILE
+from ..settings import DEVICES, Settings
+from .exits import EXIT_OK, stop_token, warn
+from .progress import ProgressBar
+from .segment import frame_number
+
+if TYPE_CHECKING:
+    from ..models.folder import ModelFolder
+    from ..result import Result
+    from ..volume.geometry import Geometry
+
+_SUFFIXES = {"nifti": ".nii.gz", "nrrd": ".nrrd"}
+
+_DESCRIPTION = f"""\
+Show which part of a scan speaks for a structure (Grad-CAM for segmentation: Selvaraju et al. 2017, Vinogradova et al.
+2020), and write a folder with:
+  heat_map.nii.gz   float32, 0 to 1, on the scan's grid
+  heat_map.png      three slices: scan, heat map, contour of the structure
+  explanation.json  how it was made: model, layer, method, input hash, seconds
+
+It is an illustration, not a validation: it does not show whether the segmentation is right.
+
+SCAN is one scan, as for 'heartseg segment'. With --result, the labels of that result are explained and its model is
+taken; without, the scan is segmented first.
+
+Structures: {", ".join(KEYS)}."""
+
+_EXAMPLES = """\
+examples:
+  heartseg explain scan.nii.gz -o out/heat
+  heartseg explain scan.nii.gz -o out/heat --structure MYO --layer bottleneck
+  heartseg explain scan.nii.gz -o out/heat --result out/scan --structure LV
+  heartseg explain --list-layers
+
+exit codes:
+  0    done
+  2    bad input or setting; one line on standard error says which, and nothing was written
+  130  stopped with Ctrl-C or SIGTERM; nothing half-written is left"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "explain",
+        help="show which part of a scan speaks for a structure: a heat map (Grad-CAM)",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("scan", metavar="SCAN", type=Path, nargs="?", help="scan file or DICOM folder")
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="folder for the heat map")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier heat map in the output folder")
+    parser.add_argument("--format", choices=tuple(_SUFFIXES), default="nifti", help="of the heat map (default: nifti)")
+    parser.add_argument("--json", action="store_true", help="print explanation.json on standard output")
+    what = parser.add_argument_group("what is explained")
+    what.add_argument("--structure", metavar="KEY", default="AO", help="structure, e.g. LV (default: AO)")
+    what.add_argument(
+        "--layer", metavar="NAME", default="last",
+        help="last (the last convolution before the output), bottleneck, or a layer's name (default: last)",
+    )  # fmt: skip
+    what.add_argument("--list-layers", action="store_true", help="list the model's layers and do nothing else")
+    what.add_argument("--result", metavar="DIR", type=Path, help="folder of 'heartseg segment' for this scan")
+    scan = parser.add_argument_group("the scan")
+    scan.add_argument("--series", metavar="UID|NUMBER", help="which series of a DICOM folder")
+    scan.add_argument("--frame", metavar="N", help="which frame of a time series, from 0")
+    scan.add_argument("--modality", choices=("CT", "MR"), help="if the file does not say")
+    run = parser.add_argument_group("the run")
+    run.add_argument("--model", metavar="NAME|DIR", help="model name or folder (default: the result's, or what ships)")
+    run.add_argument("--labels", metavar="MAP", help='for a model without a card: "1=LV,2=RV,3=MYO"')
+    run.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or a card such as cuda:1 (default: auto)")
+    run.add_argument("--threads", metavar="N", type=int, help="CPU threads")
+    run.add_argument("--no-locate", action="store_true", help="tile the whole scan instead of finding the heart first")
+    parser.set_defaults(run=run_explain)
+
+
+def run_explain(args: argparse.Namespace) -> int:
+    """Explain what was asked for; returns the exit code."""
+    settings = Settings(
+        device=args.device,
+        locate=not args.no_locate,
+        threads=args.threads,
+        label_map=tuple(parse_label_map(args.labels).items()) if args.labels else None,
+    ).check()
+    if args.list_layers:
+        return _list_layers(_model(args, settings, {}))
+    if args.scan is None or args.output is None:
+        raise SettingsError("a scan and -o DIR are needed: see heartseg explain --help")
+    from ..explain.files import EXPLANATION_FILE, check_explanation_folder
+
+    check_explanation_folder(args.output, args.overwrite)
+    found = _explain(args, settings)
+    if args.json:
+        print((args.output / EXPLANATION_FILE).read_text(encoding="utf-8"), end="")
+        return EXIT_OK
+    for notice in found["notices"]:
+        warn(f"note: {notice}")
+    for name, why in found["skipped"].items():
+        warn(f"note: not written: {name} ({why})")
+    print(f"written to {args.output}: {', '.join(found['files'])}")
+    return EXIT_OK
+
+
+def _explain(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    """Read, explain and write, with a progress bar on standard error."""
+    from ..explain import Explainer, write_explanation
+    from ..pipeline import Segmenter
+    from ..progress import Reporter
+    from ..volume.reading import read_volume
+
+    report = _read_report(args.result) if args.result else {}
+    explainer = Explainer(Segmenter(_model(args, settings, report), settings))
+    explainer.find(args.structure, args.layer)  # a wrong name is told before the work begins
+    with ProgressBar() as bar:
+        reporter = Reporter(bar, stop_token())
+        with reporter.stage("read"):
+            frame = frame_number(args.frame)
+            volume = read_volume(args.scan, series=args.series, frame=frame, modality=args.modality)
+            result = _result(args.result, report, volume.geometry) if args.result else None
+        explanation = explainer.explain(volume, args.structure, args.layer, result, reporter=reporter)
+        written = write_explanation(
+            explanation, volume, args.output, _SUFFIXES[args.format], args.overwrite, reporter
+        )  # fmt: skip
+    return {**written, "notices": explanation.notices}
+
+
+def _model(args: argparse.Namespace, settings: Settings, report: dict[str, Any]) -> ModelFolder:
+    """The model that was named, else the result's, else the one that ships."""
+    from ..models.store import find_model
+
+    label_map = dict(settings.label_map) if settings.label_map else None
+    made_by = report.get("provenance", {}).get("model", {})
+    if args.model is not None or not made_by:
+        return find_model(args.model, label_map=label_map)
+    path, name = Path(str(made_by.get("path", ""))), str(made_by.get("name", ""))
+    if label_map is None:
+        label_map = {int(k): str(v) for k, v in report["provenance"].get("settings", {}).get("label_map") or ()} or None
+    try:
+        return find_model(path if path.is_dir() else name, label_map=label_map)
+    except ModelError as error:
+        raise ModelError(f"the model of the result, {name!r}, is not there: name one with --model ({error})") from error
+
+
+def _read_report(folder: Path) -> dict[str, Any]:
+    try:
+        report = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
+        if isinstance(report, dict) and isinstance(report.get("provenance", {}).get("model", {}), dict):
+            return report
+    except (OSError, ValueError, AttributeError):
+        pass
+    raise InputError(
+        f"'{folder}' holds no result with a {REPORT_FILE} that can be read: give a folder of 'heartseg segment'"
+    )
+
+
+def _result(folder: Path, report: dict[str, Any], grid: Geometry) -> Result:
+    """The labels of a result's folder, on the scan's grid, with how they were made."""
+    from ..result import Result
+    from ..volume.reading import read_volume
+
+    file = folder / "labels.nii.gz"
+    if report.get("heart_found") is False:
+        raise InputError(f"no heart was found in the result '{folder}': there is nothing to explain")
+    if not file.is_file():
+        raise InputError(f"'{folder}' holds no labels.nii.gz: write the result with --format labels")
+    labels = read_volume(file)
+    if labels.array.min() < 0 or labels.array.max() > len(KEYS) or (labels.array % 1).any():
+        raise InputError(f"'{file}' holds other values than HeartSeg's labels 0 to {len(KEYS)}: give a folder of "
+                         "'heartseg segment'")  # fmt: skip
+    if not labels.geometry.same_grid(grid, 0.01):  # NIfTI keeps 32-bit numbers
+        raise InputError(f"'{file}' is not on the scan's grid: give the result that was made from this scan")
+    return Result(labels.array.astype(np.uint8), grid, provenance=report.get("provenance", {}))
+
+
+def _list_layers(model: ModelFolder) -> int:
+    from ..explain import list_layers
+
+    layers = list_layers(model)
+    print(f"{model.name}: 'last' is {layers.last.name}, 'bottleneck' is {layers.bottleneck.name}")
+    width = max(len(layer.name) for layer in layers.all)
+    for layer in layers.all:
+        channels, *voxels = layer.shape
+        print(f"{layer.name:<{width}}  {channels:4d} channels  {' x '.join(map(str, voxels))} voxels a patch")
+    return EXIT_OK

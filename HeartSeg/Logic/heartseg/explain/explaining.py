@@ -1,0 +1,321 @@
+"""From a scan and a structure to a heat map on the scan's own grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import __version__
+from ..anatomy import KEYS, STRUCTURES, Structure, structure
+from ..errors import InputError, ModelError, SettingsError
+from ..pipeline import Segmenter, installed_versions, model_identity
+from ..progress import CancelToken, ProgressCallback, Reporter
+from ..result import Result
+from ..settings import Settings
+from ..volume.checks import check_volume
+from ..volume.geometry import Geometry
+from ..volume.types import Volume
+from .layers import LAST, Layer, Layers, list_layers
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..inference.views import View
+    from ..models.folder import ModelFolder
+
+NOTICE = "An illustration, not a validation."
+SCHEMA = {"name": "heartseg-explanation", "version": 1}
+_LARGEST_WINDOW = 512**3  # voxels; a record that says more was not written by a run
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """A heat map and how it was made.
+
+    Attributes:
+        heat: float32 ``(z, y, x)`` on the scan's grid, 0 to 1; 0 where the network did not look.
+        labels: uint8 ``(z, y, x)``, HeartSeg's label values: the segmentation that is explained.
+        geometry: the scan's grid.
+        structure: what is explained.
+        layer: where in the network.
+        notices: what should be known about this map.
+        details: JSON-ready: method, input, model, layer, settings, run, seconds, versions.
+    """
+
+    heat: np.ndarray
+    labels: np.ndarray
+    geometry: Geometry
+    structure: Structure
+    layer: Layer
+    notices: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def region(self) -> np.ndarray:
+        """Bool ``(z, y, x)``: the structure's voxels."""
+        return self.labels == self.structure.label
+
+
+class Explainer:
+    """Makes heat maps with one model, which stays in memory between calls.
+
+    Args:
+        segmenter: the model and how it is run. Of its settings, device, threads, tile step and what decides where the
+            network looks count; the network always runs in single precision, without averaged copies.
+
+    Raises:
+        ModelError: only nnU-Net itself can run the model.
+    """
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        why = segmenter.model.needs_fallback
+        if why:
+            raise ModelError(f"heat maps cannot be made for model {segmenter.model.name!r}, which needs nnU-Net's own "
+                             f"predictor ({why}): choose a 3D model with plain labels")  # fmt: skip
+        self.segmenter = segmenter
+
+    @cached_property
+    def layers(self) -> Layers:
+        """The layers that can be looked at."""
+        return list_layers(self.segmenter.model)
+
+    def find(self, structure_key: str, layer: str = LAST) -> tuple[Structure, Layer]:
+        """The structure and the layer that these names mean.
+
+        Raises:
+            SettingsError: one of them is unknown, or the model does not know the structure.
+        """
+        return self._known(structure_key), self.layers.find(layer)
+
+    def explain(
+        self,
+        volume: Volume,
+        structure_key: str = "AO",
+        layer: str = LAST,
+        result: Result | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+        reporter: Reporter | None = None,
+    ) -> Explanation:
+        """The heat map of one structure.
+
+        Args:
+            volume: the scan.
+            structure_key: ``"LV"``, ``"AO"``, ...
+            layer: ``last``, ``bottleneck``, or a name out of :attr:`layers`.
+            result: an earlier outcome for this scan, whose labels are explained; without it the scan is segmented.
+            progress: called with a :class:`~heartseg.progress.ProgressEvent` on this thread.
+            cancel: set it from anywhere to stop at the next tile.
+            reporter: instead of the two above.
+
+        Raises:
+            SettingsError: the structure or the layer is unknown.
+            InputError: the structure is not in the scan, or the result is of another grid.
+            Cancelled: the token was set.
+        """
+        from ..inference.devices import describe_device
+        from .gradcam import seg_grad_cam
+
+        reporter = reporter or Reporter(progress, cancel)
+        wanted, place = self.find(structure_key, layer)
+        volume = check_volume(volume)
+        engine = self.segmenter.engine
+        engine.load(reporter)
+        labels, grid = self._labels_and_grid(volume, result, reporter)
+        _check_present(wanted, labels, volume)
+        with _gradients_allowed(self.segmenter.settings):
+            with reporter.stage("preprocess"):
+                view, image = engine.view(volume, reporter, grid)
+                region = self._region(view, labels, wanted)
+            heat = seg_grad_cam(
+                engine.networks, place, image, region, self._channels(wanted), self.segmenter.model.patch_size,
+                engine.device, reporter, self.segmenter.settings.tile_step,
+            )  # fmt: skip
+            heat, largest = _scaled(heat)
+            with reporter.stage("resample"):
+                on_scan = _on_scan(heat, view, reporter)
+            device = describe_device(engine.device)
+        notices = _notices(wanted, place, largest, result, self.segmenter.model)
+        looked = "stored axes, whole image" if engine.stored_axes else "whole scan" if grid is None else "window"
+        run = {"device": device, "mode": looked, "network_grid": list(image.shape[1:]),
+               "region_voxels": int(region.sum()), "largest_before_scaling": largest}  # fmt: skip
+        details = self._details(volume, wanted, place, result, run, reporter)
+        return Explanation(on_scan, labels, volume.geometry, wanted, place, notices, details)
+
+    def _known(self, key: str) -> Structure:
+        """The structure, if the model knows it."""
+        known = [s.key for s in STRUCTURES if s.label in np.unique(self.segmenter.model.structure_lut())]
+        if key.upper() not in KEYS:
+            raise SettingsError(f"structure {key[:20]!r} is unknown: choose from {', '.join(known)}")
+        if key.upper() not in known:
+            raise SettingsError(
+                f"model {self.segmenter.model.name!r} does not know structure {key.upper()}: choose from "
+                f"{', '.join(known)}"
+            )
+        return structure(key)
+
+    def _labels_and_grid(
+        self, volume: Volume, result: Result | None, reporter: Reporter
+    ) -> tuple[np.ndarray, Geometry | None]:
+        """What is explained, and where the network looks; it is run over the scan only as far as that is not known."""
+        engine = self.segmenter.engine
+        if result is None:
+            prediction = engine.predict(volume, reporter)
+            return prediction.labels, prediction.grid
+        if not result.geometry.same_grid(volume.geometry):
+            raise InputError(
+                f"the result has {result.geometry.size} voxels on its own grid and {volume.name!r} has "
+                f"{volume.geometry.size}, or they lie elsewhere: give the result that was made from this scan"
+            )
+        if engine.stored_axes:
+            return result.labels, None
+        grid = recorded_window(result.provenance, self.segmenter.model)
+        return result.labels, grid or engine.predict(volume, reporter).grid
+
+    def _region(self, view: View, labels: np.ndarray, wanted: Structure) -> torch.Tensor:
+        import torch
+
+        region = torch.from_numpy(view.labels_for_network(labels) == wanted.label)
+        if not bool(region.any()):
+            raise InputError(
+                f"{wanted.key} has no voxel where the network looks: it is too small for its grid, or lies outside of "
+                "its window"
+            )
+        return region
+
+    def _channels(self, wanted: Structure) -> list[int]:
+        """Output channels that mean the structure."""
+        lut = self.segmenter.model.structure_lut()
+        return [c for c in range(self.segmenter.model.num_output_channels) if lut[c] == wanted.label]
+
+    def _details(
+        self,
+        volume: Volume,
+        wanted: Structure,
+        place: Layer,
+        result: Result | None,
+        run: dict[str, Any],
+        reporter: Reporter,
+    ) -> dict[str, Any]:
+        source = volume.source
+        return {
+            "schema": SCHEMA,
+            "notice": f"{NOTICE} Research software, not a medical device.",
+            "method": "Grad-CAM for segmentation (Selvaraju et al. 2017, Vinogradova et al. 2020): gradients of the "
+            "structure's logits, summed over its voxels",
+            "structure": {"key": wanted.key, "name": wanted.name, "label": wanted.label},
+            "layer": {"name": place.name, "kind": place.kind, "channels": place.shape[0],
+                      "voxels_of_a_patch": list(place.shape[1:]), "at_input": place.at_input},
+            "heartseg": __version__,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "input": {"name": volume.name, "path": source.path, "sha256": source.sha256, "frame": source.frame,
+                      "modality": volume.modality},
+            "segmentation": "an earlier result" if result is not None else "the network's own, before clean-up",
+            "model": model_identity(self.segmenter.model),
+            "settings": self.segmenter.settings.to_dict(),
+            "run": {"precision": "float32", "folds": len(self.segmenter.engine.networks), **run},
+            "announcements": list(reporter.announcements),
+            "seconds": {stage: round(seconds, 3) for stage, seconds in reporter.seconds.items()},
+            "packages": installed_versions(),
+        }  # fmt: skip
+
+
+def explain(
+    volume: Volume,
+    structure_key: str = "AO",
+    layer: str = LAST,
+    model: str | Path | ModelFolder | None = None,
+    settings: Settings | None = None,
+    result: Result | None = None,
+    progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> Explanation:
+    """The heat map of one structure with a model that is loaded for it; see :class:`Explainer` for several."""
+    return Explainer(Segmenter(model, settings)).explain(volume, structure_key, layer, result, progress, cancel)
+
+
+def recorded_window(provenance: Mapping[str, Any], model: ModelFolder) -> Geometry | None:
+    """Where this model's network looked in an earlier run; ``None`` if the record is of another model, or has none.
+
+    The record is rounded to 0.1 mm; voxel centres lie on multiples of the spacing, so that the grid comes back exactly.
+    """
+    from ..inference.axes import NetworkAxes
+    from ..inference.resample import window_grid
+
+    run, made_by = provenance.get("run", {}), provenance.get("model", {})
+    try:
+        center, size_mm = (np.asarray(run[k], float) for k in ("window_center_lps", "window_mm"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    orientation = model.card.orientation if model.card else None
+    if not _is_of(made_by, model) or orientation is None or center.shape != (3,) or size_mm.shape != (3,):
+        return None
+    if not np.isfinite([center, size_mm]).all() or (size_mm <= 0).any():
+        return None
+    x, y, z = NetworkAxes.of(orientation, model.transpose_forward).in_lps(model.spacing)[::-1]
+    nx, ny, nz = (max(1, round(n / s)) for n, s in zip(size_mm, (x, y, z), strict=True))
+    if nx * ny * nz > _LARGEST_WINDOW:
+        return None
+    return window_grid(center, center, (x, y, z), (nz, ny, nx))
+
+
+def _check_present(wanted: Structure, labels: np.ndarray, volume: Volume) -> None:
+    if bool((labels == wanted.label).any()):
+        return
+    there = set(np.unique(labels).tolist())
+    present = [s.key for s in STRUCTURES if s.label in there]
+    if not present:
+        raise InputError(f"no heart was found in {volume.name!r}: there is nothing to explain")
+    raise InputError(f"{wanted.key} was not found in {volume.name!r}: choose one that was, {', '.join(present)}")
+
+
+def _gradients_allowed(settings: Settings) -> Any:
+    """The engine's number of threads and deterministic kernels, but not its inference mode."""
+    from contextlib import ExitStack
+
+    import torch
+
+    from ..inference.devices import torch_settings
+
+    stack = ExitStack()
+    stack.enter_context(torch_settings(settings.threads))
+    stack.enter_context(torch.inference_mode(False))
+    return stack
+
+
+def _scaled(heat: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """The positive part, divided by its maximum, and that maximum (0 where nothing is positive)."""
+    heat = heat.clamp(min=0)
+    largest = float(heat.max())
+    return (heat / largest if largest > 0 and math.isfinite(largest) else heat * 0), largest
+
+
+def _on_scan(heat: torch.Tensor, view: View, reporter: Reporter) -> np.ndarray:
+    from ..inference.resample import only_channel
+
+    on_scan = view.to_scan(view.from_network(heat)[None], only_channel, reporter, np.float32)
+    return np.clip(on_scan, 0, 1, out=on_scan)
+
+
+def _notices(
+    wanted: Structure, place: Layer, largest: float, result: Result | None, model: ModelFolder
+) -> tuple[str, ...]:
+    found = []
+    if largest <= 0:
+        found.append(f"no feature at layer {place.name} speaks for {wanted.key}: the map is empty")
+    made_by = result.provenance.get("model", {}) if result is not None else {}
+    if isinstance(made_by, dict) and made_by.get("name") and not _is_of(made_by, model):
+        found.append(f"the result was made by {made_by['name']}, the map shows what {model.name} sees in it")
+    return tuple(found)
+
+
+def _is_of(made_by: Mapping[str, Any], model: ModelFolder) -> bool:
+    """Whether a provenance's entry names this model's very weights."""
+    return made_by.get("checkpoints") == model_identity(model)["checkpoints"]

@@ -1,0 +1,198 @@
+"""Grad-CAM for segmentation: which features of a layer raise a structure's logits.
+
+Selvaraju et al. 2017 (Grad-CAM, ICCV): a channel weighs as much as the mean gradient of a score over its positions,
+and the map is the weighted sum of the channels, its negative part cut off. Vinogradova et al. 2020 (Seg-Grad-CAM,
+AAAI student abstract): for segmentation the score is the class's logits summed over a region, here the region that
+was predicted.
+
+Over tiles the score stays one number: the logits of the whole image are the tiles' logits, blended with Gaussian
+weights, so each tile's share of the score is its own logits times its share of that blend. Channels are weighted once
+for all tiles, and the tiles' maps are blended as their logits are. A tile that the region does not reach has no part
+in the score and none in the map.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as functional
+
+from ..errors import DeviceError, SettingsError
+from ..inference.devices import is_out_of_memory
+from ..inference.tiles import gaussian_weights, padded_to_patch, tile_starts
+from ..progress import Reporter
+from .layers import Layer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Box = tuple[slice, ...]
+
+
+def seg_grad_cam(
+    networks: Sequence[nn.Module],
+    layer: Layer,
+    image: torch.Tensor,
+    region: torch.Tensor,
+    channels: Sequence[int],
+    patch: tuple[int, ...],
+    device: torch.device,
+    reporter: Reporter,
+    tile_step: float = 0.5,
+) -> torch.Tensor:
+    """The heat map of a region in an image, before its negative part is cut off and before it is scaled.
+
+    Args:
+        networks: one per fold, in evaluation mode; their maps are averaged. They are copied, not changed.
+        layer: where the features are taken.
+        image: float32 ``(1, z, y, x)``, normalised, in the network's axes.
+        region: bool ``(z, y, x)``, over which logits are summed.
+        channels: output channels of the class.
+        patch: the network's patch ``(z, y, x)``.
+        device: where to compute; the CPU takes over where its memory runs out.
+        reporter: progress and cancel, per tile.
+        tile_step: distance of tiles as a share of the patch.
+
+    Returns:
+        float32 ``(z, y, x)`` on the CPU.
+
+    Raises:
+        SettingsError: the layer has no influence on the output.
+        DeviceError: out of memory on the CPU.
+    """
+    tiles = _Tiles(image, region, patch, tile_step)
+    with reporter.stage("explain", 2 * len(networks) * len(tiles.boxes)):
+        try:
+            heat = _mean_map(networks, layer, tiles, channels, device, reporter)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if device.type == "cpu":
+                raise DeviceError(
+                    f"out of memory with one tile of {'x'.join(map(str, patch))} voxels: close other programs, or use "
+                    "the layer 'last', which needs the least"
+                ) from error
+            reporter.announce(f"out of memory on {device}: making the heat map on the CPU")
+            heat = _mean_map(networks, layer, tiles, channels, torch.device("cpu"), reporter)
+    return heat[tiles.inner]
+
+
+class _Tiles:
+    """The tiles of an image that a region reaches, and their share in the blend of all tiles."""
+
+    def __init__(self, image: torch.Tensor, region: torch.Tensor, patch: tuple[int, ...], step: float) -> None:
+        self.image, self.inner = padded_to_patch(image, patch)
+        self.region = padded_to_patch(region[None].float(), patch)[0][0]
+        self.gaussian = gaussian_weights(patch)
+        self.weight = torch.zeros(self.region.shape)
+        self.boxes: list[Box] = []
+        for start in tile_starts(tuple(self.region.shape), patch, step):
+            box = tuple(slice(a, a + p) for a, p in zip(start, patch, strict=True))
+            self.weight[box] += self.gaussian
+            if bool(self.region[box].any()):
+                self.boxes.append(box)
+
+    def crop(self, box: Box, device: torch.device) -> torch.Tensor:
+        """``(1, c, z, y, x)``."""
+        with_channels = (slice(None), *box)
+        return self.image[with_channels][None].to(device)
+
+    def share(self, box: Box) -> torch.Tensor:
+        """``(z, y, x)``: this tile's part in the blended value of each of its voxels."""
+        return self.gaussian / self.weight[box]
+
+
+def _mean_map(
+    networks: Sequence[nn.Module],
+    layer: Layer,
+    tiles: _Tiles,
+    channels: Sequence[int],
+    device: torch.device,
+    reporter: Reporter,
+) -> torch.Tensor:
+    """Mean of the networks' maps, on the padded image."""
+    total = torch.zeros(tiles.region.shape)
+    for number, network in enumerate(networks):
+        # The engine's own may have been moved to a device under inference mode, which gradients refuse.
+        ours = copy.deepcopy(network).to(device).eval().requires_grad_(False)
+        total += _map(ours, layer, tiles, channels, device, reporter, 2 * number * len(tiles.boxes))
+    return total / len(networks)
+
+
+def _map(
+    network: nn.Module,
+    layer: Layer,
+    tiles: _Tiles,
+    channels: Sequence[int],
+    device: torch.device,
+    reporter: Reporter,
+    before: int,
+) -> torch.Tensor:
+    """One network's map on the padded image: first the channels' weights over all tiles, then the tiles' maps."""
+    weights: Any = 0
+    features = None
+    for done, box in enumerate(tiles.boxes, 1):
+        share = (tiles.share(box) * tiles.region[box]).to(device)
+        features, gradient = _features_and_gradient(network, layer, tiles.crop(box, device), share, channels)
+        weights = weights + gradient.mean((0, 2, 3, 4))
+        reporter.advance(before + done)
+    heat = torch.zeros(tiles.region.shape)
+    for done, box in enumerate(tiles.boxes, 1 + len(tiles.boxes)):
+        if len(tiles.boxes) > 1:  # with a single tile its features are still there
+            features = _features(network, layer, tiles.crop(box, device))
+        coarse = torch.einsum("c,bczyx->bzyx", weights, features)[None]
+        fine = functional.interpolate(coarse, tuple(tiles.gaussian.shape), mode="trilinear", align_corners=False)
+        heat[box] += fine[0, 0].cpu() * tiles.share(box)
+        reporter.advance(before + done)
+    return heat
+
+
+def _features_and_gradient(
+    network: nn.Module, layer: Layer, crop: torch.Tensor, share: torch.Tensor, channels: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The layer's features ``(1, c, …)`` and the gradient of the score with respect to them.
+
+    Args:
+        share: ``(z, y, x)``, what each voxel's logit counts in the score: 0 outside of the region.
+    """
+    with _cut_at(network, layer) as taken, torch.enable_grad():
+        logits = network(crop)[0]
+        score = (logits[list(channels)] * share).sum()
+        gradient = torch.autograd.grad(score, taken, allow_unused=True)[0] if score.requires_grad else None
+    if gradient is None:
+        raise SettingsError(f"layer {layer.name!r} has no influence on the output: choose another one")
+    return taken[0].detach(), gradient
+
+
+def _features(network: nn.Module, layer: Layer, crop: torch.Tensor) -> torch.Tensor:
+    """The layer's features ``(1, c, …)``."""
+    with _cut_at(network, layer) as taken, torch.no_grad():
+        network(crop)
+    return taken[0].detach()
+
+
+@contextmanager
+def _cut_at(network: nn.Module, layer: Layer) -> Iterator[list[torch.Tensor]]:
+    """Let gradients begin at a layer: what is before it is computed, but not remembered, which saves most memory."""
+    taken: list[torch.Tensor] = []
+
+    def cut(tensor: torch.Tensor) -> torch.Tensor:
+        taken.append(tensor.detach().requires_grad_())
+        return taken[-1].clone()  # activations that work in place may change the copy
+
+    def after(module: Any, inputs: Any, output: Any) -> torch.Tensor:
+        return cut(output)
+
+    def before(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (cut(inputs[0]), *inputs[1:])
+
+    module = network.get_submodule(layer.name)
+    handle = module.register_forward_pre_hook(before) if layer.at_input else module.register_forward_hook(after)
+    try:
+        yield taken
+    finally:
+        handle.remove()

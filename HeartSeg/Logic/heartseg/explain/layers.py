@@ -1,0 +1,190 @@
+"""Where in a network to look: its layers by name, the last one before the output, and the bottleneck.
+
+A network is run once on tensors without memory (torch's ``meta`` device), and every module says what came out of it.
+So any network that a model folder may name has its layers listed, whatever its class.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ModelError, SettingsError
+from ..models.checkpoint import build_network, import_torch
+from ..models.folder import ModelFolder
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+LAST, BOTTLENECK = "last", "bottleneck"
+_SHOWN = 40  # characters of a wrong name that an error repeats
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A place in a network where features can be taken.
+
+    Attributes:
+        name: the module's name, e.g. ``"encoder.stages.4"``.
+        kind: its class.
+        shape: what comes out for one patch: channels, then voxels ``(z, y, x)``.
+        at_input: take what goes into the module instead of what comes out.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    at_input: bool = False
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The layers of a network.
+
+    Attributes:
+        all: in the order in which they finish; of modules that hand the same map on, the outermost.
+        last: what the output's convolution is computed from: the last convolution before the output, with its
+            normalisation and activation.
+        bottleneck: the coarsest features, at the end of the encoder.
+        named: every module whose map can be taken, by name.
+    """
+
+    all: tuple[Layer, ...]
+    last: Layer
+    bottleneck: Layer
+    named: Mapping[str, Layer]
+
+    def find(self, name: str) -> Layer:
+        """The layer that ``last``, ``bottleneck`` or a name means.
+
+        Raises:
+            SettingsError: there is none; the message shows names that are similar.
+        """
+        named = {**self.named, LAST: self.last, BOTTLENECK: self.bottleneck}
+        if name in named:
+            return named[name]
+        similar = difflib.get_close_matches(name[:_SHOWN], named, 3, 0.4)
+        instead = ", ".join(dict.fromkeys([*similar, LAST, BOTTLENECK]))
+        raise SettingsError(
+            f"layer {name[:_SHOWN]!r} is unknown: use {instead}, or see them all with 'heartseg explain --list-layers'"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """One module's turn in a forward pass."""
+
+    name: str
+    module: nn.Module
+    inputs: tuple[Any, ...]
+    output: Any
+
+
+def list_layers(folder: ModelFolder) -> Layers:
+    """The layers of a model's network; no weights are read.
+
+    Raises:
+        ModelError: the network cannot be followed.
+    """
+    torch = import_torch()
+    network = build_network(folder, "meta").eval()
+    image = torch.zeros(1, folder.num_input_channels, *folder.patch_size, device="meta")
+    try:
+        return layers_of(network, image)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"the layers of model {folder.name!r} cannot be followed ({reason:.120}): heat maps cannot be "
+                         "made for it") from error  # fmt: skip
+
+
+def layers_of(network: nn.Module, image: torch.Tensor) -> Layers:
+    """The layers that a network runs through for an image ``(1, c, z, y, x)``, on whatever device both are.
+
+    Raises:
+        ValueError: the network has no convolution.
+    """
+    with _recorded(network) as calls:
+        network(image)
+    convolutions = [k for k, call in enumerate(calls) if _is_convolution(call.module)]
+    if not convolutions:
+        raise ValueError("it has no convolution")
+    output = calls[convolutions[-1]]
+    before = [c for c in calls[: convolutions[-1]] if _is_map(c.output, image.ndim)]
+    features = output.inputs[0]
+    same = [c for c in before if c.output is features]
+    # Several modules may hand the same tensor on: the outermost has the shortest name.
+    last = _layer(_outermost(same)) if same else _input_layer(output)
+    usable = _only_once(before)
+    distinct = {id(c.output): _outermost([d for d in usable if d.output is c.output]) for c in usable}
+    named = {c.name: _layer(c) for c in usable}
+    return Layers(tuple(map(_layer, distinct.values())), last, _bottleneck(before) or last, named)
+
+
+def _bottleneck(calls: list[_Call]) -> Layer | None:
+    """The coarsest features with all that is done to them at that grid.
+
+    Of the convolutions that look around (not those on pooled maps inside of attention), those at the coarsest grid; of
+    these the last one with the most channels, for gates on skips work at the same grid with fewer.
+    """
+    wide = [c for c in calls if _is_convolution(c.module) and max(c.module.kernel_size) > 1]  # type: ignore[arg-type]
+    if not wide:
+        return None
+    coarsest = min(math.prod(c.output.shape[2:]) for c in wide)
+    deep = [c for c in wide if math.prod(c.output.shape[2:]) == coarsest]
+    most = max(c.output.shape[1] for c in deep)
+    deepest = [c for c in deep if c.output.shape[1] == most][-1]
+    around = [c for c in calls if deepest.name.startswith(f"{c.name}.") and c.output.shape == deepest.output.shape]
+    return _layer(_outermost([deepest, *around]))
+
+
+def _only_once(calls: list[_Call]) -> list[_Call]:
+    """What can be chosen by name: maps of more than one voxel, from modules that run once."""
+    counts: dict[str, int] = {}
+    for call in calls:
+        counts[call.name] = counts.get(call.name, 0) + 1
+    return [c for c in calls if c.name and counts[c.name] == 1 and math.prod(c.output.shape[2:]) > 1]
+
+
+def _outermost(calls: list[_Call]) -> _Call:
+    return min(calls, key=lambda c: c.name.count("."))
+
+
+def _layer(call: _Call) -> Layer:
+    return Layer(call.name, type(call.module).__name__, tuple(call.output.shape[1:]))
+
+
+def _input_layer(call: _Call) -> Layer:
+    return Layer(call.name, type(call.module).__name__, tuple(call.inputs[0].shape[1:]), at_input=True)
+
+
+def _is_convolution(module: nn.Module) -> bool:
+    nn = import_torch().nn
+    return isinstance(module, (nn.Conv2d, nn.Conv3d))
+
+
+def _is_map(output: Any, dimensions: int) -> bool:
+    torch = import_torch()
+    return isinstance(output, torch.Tensor) and output.ndim == dimensions and output.is_floating_point()
+
+
+@contextmanager
+def _recorded(network: nn.Module) -> Iterator[list[_Call]]:
+    """Every module's turn, in the order in which they finish."""
+    torch = import_torch()
+    calls: list[_Call] = []
+
+    def recorder(name: str) -> Any:
+        return lambda module, inputs, output: calls.append(_Call(name, module, inputs, output))
+
+    handles = [module.register_forward_hook(recorder(name)) for name, module in network.named_modules()]
+    try:
+        with torch.no_grad():
+            yield calls
+    finally:
+        for handle in handles:
+            handle.remove()

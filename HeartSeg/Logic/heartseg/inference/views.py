@@ -1,0 +1,133 @@
+"""What a network was shown of a scan, and the way back: for maps beside the labels (confidence, heat maps)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..models.folder import ModelFolder
+from ..progress import Reporter
+from ..volume.geometry import AxisFlip, Geometry
+from .axes import NetworkAxes
+from .resample import Reduction, reduced_on_grid, running_percent
+from .stored_axes import Prepared, labels_for_network, reduced_in_stored_axes
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import DTypeLike
+
+NEAR_MM = 10.0
+"""Background farther from the heart than this, along any axis, has no confidence: there is nothing to doubt there."""
+
+
+@dataclass(frozen=True, eq=False)
+class WorldView:
+    """A grid in the patient's axes.
+
+    Attributes:
+        grid: what the network saw, LPS-aligned.
+        geometry: the scan's grid in its nearest-LPS axes.
+        flip: from the scan's stored axes to those.
+        axes: from LPS to the network's.
+    """
+
+    grid: Geometry
+    geometry: Geometry
+    flip: AxisFlip
+    axes: NetworkAxes
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Of the view's voxels ``(z, y, x)``, mm."""
+        return self.grid.spacing[::-1]
+
+    def from_network(self, image: torch.Tensor) -> torch.Tensor:
+        """``(…, z, y, x)`` in the network's axes → the view's."""
+        return self.axes.from_network(image)
+
+    def to_scan(
+        self, channels: torch.Tensor, reduction: Reduction, reporter: Reporter, dtype: DTypeLike = np.uint8
+    ) -> np.ndarray:
+        """Channels ``(c, z, y, x)`` in the view's axes, at the scan's voxels, reduced; 0 outside of the view."""
+        part, where = reduced_on_grid(channels, self.grid, self.geometry, reduction, reporter, dtype)
+        stored = np.zeros(tuple(self.geometry.shape[k] for k in np.argsort(self.flip.order)), dtype)
+        self.flip.apply(stored)[where] = part  # through a view: maps may be large, and this needs no copy
+        return stored
+
+    def labels_for_network(self, labels: np.ndarray) -> np.ndarray:
+        """Labels ``(z, y, x)`` of the scan at the network's voxels, in its axes; 0 where the scan has none."""
+        import torch
+
+        turned = self.flip.apply(labels)
+        found = np.zeros(self.grid.shape, np.uint8)
+        plane = np.stack(np.meshgrid(*(np.arange(n) for n in self.grid.shape[1:]), indexing="ij"), -1)
+        for z in range(self.grid.shape[0]):
+            at = np.concatenate([np.full((*plane.shape[:2], 1), z), plane], -1)
+            index = np.rint(self.geometry.world_to_index(self.grid.index_to_world(at))).astype(int)
+            inside = ((index >= 0) & (index < turned.shape)).all(-1)
+            found[z][inside] = turned[tuple(index[inside].T)]
+        return self.axes.to_network(torch.from_numpy(found)).numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class StoredView:
+    """The whole scan in its stored axes, as nnU-Net itself would look at it; the view's axes are the network's.
+
+    Attributes:
+        prepared: the preprocessed scan.
+        folder: the model, for its way of resampling.
+    """
+
+    prepared: Prepared
+    folder: ModelFolder
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Of the view's voxels ``(z, y, x)``, mm."""
+        return self.folder.spacing
+
+    def from_network(self, image: torch.Tensor) -> torch.Tensor:
+        """The same: the view's axes are the network's."""
+        return image
+
+    def to_scan(
+        self, channels: torch.Tensor, reduction: Reduction, reporter: Reporter, dtype: DTypeLike = np.uint8
+    ) -> np.ndarray:
+        """As :meth:`WorldView.to_scan`."""
+        full = reduced_in_stored_axes(channels, self.prepared, self.folder, reduction, reporter, dtype)
+        return np.ascontiguousarray(full)
+
+    def labels_for_network(self, labels: np.ndarray) -> np.ndarray:
+        """As :meth:`WorldView.labels_for_network`."""
+        return labels_for_network(labels, self.prepared, self.folder)
+
+
+View = WorldView | StoredView
+
+
+def confidence_on_scan(logits: torch.Tensor, view: View, reporter: Reporter) -> np.ndarray:
+    """Probability of the class that wins at each voxel of the scan, uint8 percent ``(z, y, x)``, stored axes.
+
+    It is the softmax of the logits interpolated there, which are what the labels are decided on. Outside of the view
+    it is 0, and so it is in background farther than :data:`NEAR_MM` from the heart. Two maps of the scan's size are
+    in memory at most.
+
+    Args:
+        logits: float32 ``(c, z, y, x)``, channel 0 the background, in the view's axes.
+    """
+    import torch
+    from scipy.ndimage import maximum_filter1d
+
+    near = (logits.argmax(0) > 0).to(torch.uint8).numpy()
+    for axis, spacing in enumerate(view.spacing):
+        near = maximum_filter1d(near, 2 * int(NEAR_MM / spacing) + 1, axis, mode="constant")
+    percent = view.to_scan(logits, running_percent, reporter)
+    percent *= view.to_scan(torch.from_numpy(near).float()[None], _more_than_half, reporter)
+    return percent
+
+
+def _more_than_half(channel: Callable[[int], torch.Tensor], count: int) -> torch.Tensor:
+    return channel(0) > 0.5

@@ -1,0 +1,113 @@
+"""A model in a few lines for lists: what it segments, how well, under which licence, and how large it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .card import ModelCard
+from .store import StoredModel
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """What a list shows of a model.
+
+    Attributes:
+        name: under which it is found.
+        path: its folder.
+        shipped: it came with HeartSeg and cannot be removed.
+        problem: why it cannot be used, one line; ``None`` if it can.
+        version, description, licence: of the card; empty without one.
+        modalities: ``("CT", "MR")``, as the card says.
+        structures: structure keys that come out.
+        size_bytes: of its files on disk.
+        figures: one line per test that the card reports, with its n.
+        known_failures: sentences of the card.
+        has_card: whether there is a card at all.
+    """
+
+    name: str
+    path: Path
+    shipped: bool
+    problem: str | None
+    version: str = ""
+    description: str = ""
+    licence: str = ""
+    modalities: tuple[str, ...] = ()
+    structures: tuple[str, ...] = ()
+    size_bytes: int = 0
+    figures: tuple[str, ...] = ()
+    known_failures: tuple[str, ...] = ()
+    has_card: bool = False
+
+    @classmethod
+    def of(cls, stored: StoredModel) -> ModelSummary:
+        """The summary of a listed model, also of one that cannot be opened."""
+        size = size_on_disk(stored.path)
+        if stored.folder is None:
+            return cls(stored.name, stored.path, stored.shipped, stored.problem, size_bytes=size)
+        card = stored.folder.card
+        structures = tuple(dict.fromkeys(stored.folder.structures.values()))
+        if card is None:
+            return cls(stored.name, stored.path, stored.shipped, None, structures=structures, size_bytes=size)
+        return cls(
+            name=stored.name,
+            path=stored.path,
+            shipped=stored.shipped,
+            problem=None,
+            version=card.version,
+            description=card.description,
+            licence=card.licence,
+            modalities=card.modalities,
+            structures=structures,
+            size_bytes=size,
+            figures=figures_of(card),
+            known_failures=card.known_failures,
+            has_card=True,
+        )
+
+    @property
+    def line(self) -> str:
+        """The one line under the choice of a model."""
+        if self.problem:
+            return f"Cannot be used: {self.problem}"
+        what = ", ".join(self.structures) or "no known structure: say which label is which"
+        of = " and ".join(self.modalities) or "unknown modality"
+        first = self.figures[0] if self.figures else "no test figures"
+        return f"{what} in {of}; {first}; {size_text(self.size_bytes)}; {self.licence or 'licence not stated'}"
+
+
+def size_on_disk(folder: Path) -> int:
+    """Bytes of all files in and below a folder; links are not followed."""
+    return sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+
+
+def size_text(size: int) -> str:
+    """``"14.2 MB"``; megabytes of 10^6 bytes, as in the documentation."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def figures_of(card: ModelCard) -> tuple[str, ...]:
+    """The figures of ``tested_on`` as lines such as ``"Dice 0.855 (SD 0.071, n = 24, frozen synthetic CTA)"``.
+
+    A card is free in what it reports there: an entry without a mean figure is left out.
+    """
+    return tuple(line for entry in card.tested_on if (line := _figure(entry)))
+
+
+def _figure(entry: Any) -> str:
+    if not isinstance(entry, Mapping):
+        return ""
+    figures = entry.get("figures")
+    mean = figures.get("mean") if isinstance(figures, Mapping) else None
+    value, sd = (mean.get("mean"), mean.get("sd")) if isinstance(mean, Mapping) else (mean, None)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return ""
+    metric = str(entry.get("metric") or "figure").partition(" ")[0].strip(",:")
+    details = [f"SD {sd:.2f}"] if isinstance(sd, int | float) else []
+    details += [f"n = {entry['n']}"] if "n" in entry else []
+    details += [str(entry["data"])] if entry.get("data") else []
+    return f"{metric} {value:.2f}" + (f" ({', '.join(details)})" if details else "")

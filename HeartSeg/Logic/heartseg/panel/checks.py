@@ -1,0 +1,48 @@
+"""The checks before a run, on the worker: no Qt and no MRML call here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..errors import HeartSegError
+from ..findings import Severity
+from ..preflight import CPU_GFLOP_PER_S, Check, Chosen, Machine, preflight
+from ..scene.nodes import owned_volume
+from ..settings import Settings
+from ..volume.types import Volume
+from .device import look_at_device
+
+if TYPE_CHECKING:
+    from ..inference.locate import HeartBox
+
+
+def checks_of(
+    view: Volume, model: str, settings: Settings, chosen: Chosen, heart: HeartBox | bool | None
+) -> tuple[Check, ...]:
+    """All checks of a scan; a model that cannot be opened is told by the run itself.
+
+    Args:
+        view: the scan; its array still belongs to the node.
+        model: name of the model; ``""`` for the default one.
+        settings: of the run.
+        chosen: facts about the node, see :func:`heartseg.scene.fixes.chosen_facts`.
+        heart: as for :func:`heartseg.preflight.preflight`.
+    """
+    from ..models.store import find_model
+
+    try:
+        folder = find_model(model or None)
+    except HeartSegError:
+        folder = None
+    found = preflight(owned_volume(view), folder, settings, machine_of(settings), replace(chosen, size=()), heart)
+    # How long it takes stands beside the device, from the last run there: only a very long time is told here too.
+    return tuple(c for c in found if c.code != "time-on-processor" or c.severity is not Severity.INFO)
+
+
+def machine_of(settings: Settings) -> Machine:
+    """This machine as the checks take it, without loading torch."""
+    report = look_at_device(settings.device)
+    cores = settings.threads or os.cpu_count() or 1
+    return Machine(report.kind, report.free_bytes, None, cores, CPU_GFLOP_PER_S / (report.cpu_factor or 1.0))

@@ -1,0 +1,192 @@
+"""Explain: a heat map of what speaks for a structure, and how sure the network was, over the scan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from ..anatomy import STRUCTURES
+from ..errors import HeartSegError
+from ..scene.overlay import (
+    CONFIDENCE,
+    HEAT_MAP,
+    Overlay,
+    PreparedOverlay,
+    find_overlay,
+    is_overlay,
+    remove_overlay,
+    show_overlay,
+)
+from .maps import HeatMap, HeatMapRequest, make_confidence, make_heat_map
+from .results import masks_of
+from .section import PanelApi, Section, State
+
+_LAYERS = (("last", "the last before the output"), ("bottleneck", "the bottleneck, the coarsest"))
+_FIRST = "AO"
+
+
+class Explain(Section):
+    """Maps over the scan of the segmentation whose results are shown."""
+
+    name = "Explain"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._state = State()
+        self._keys: list[str] = []
+        self._layers: list[str] = []
+        self._shown: Overlay | None = None
+
+    def setup(self, panel: PanelApi) -> None:
+        super().setup(panel)
+        ui = self.ui
+        ui.explainButton.connect("clicked()", self.explain)
+        ui.confidenceButton.connect("clicked()", self.show_confidence)
+        ui.undoMapButton.connect("clicked()", self.undo)
+        ui.removeMapsButton.connect("clicked()", self.remove)
+        names = ("structureComboBox", "layerComboBox", "explainButton", "confidenceButton", "undoMapButton",
+                 "removeMapsButton")  # fmt: skip
+        self._tips = {name: getattr(ui, name).toolTip for name in names}
+        self._fill_layers(())
+
+    def update(self, state: State) -> None:
+        self._state = state
+        self._fill_structures()
+        self._enable()
+
+    def cleanup(self) -> None:
+        self._state, self._shown = State(), None
+
+    # --- buttons -------------------------------------------------------------------------------------------------
+
+    def explain(self) -> None:
+        """Make the heat map on the worker and show it."""
+        scan = self._scan()
+        try:
+            request = HeatMapRequest(
+                self.panel.scan_of(scan),
+                masks_of(self._state.segmentation, scan),
+                self._state.record.provenance if self._state.record is not None else {},
+                self._keys[self.ui.structureComboBox.currentIndex],
+                self._layers[self.ui.layerComboBox.currentIndex],
+            )
+        except HeartSegError as error:
+            self.panel.show_error(str(error))
+            return
+
+        def show(made: HeatMap) -> None:
+            self._fill_layers(made.layers)
+            said = _("{key}: what speaks for it at layer {layer}. An illustration, not a validation.")
+            text = said.format(key=request.structure, layer=made.layer)
+            self._show(made.prepared, scan, " ".join([text, *made.notices]))
+
+        segmenter = self.panel.segmenter
+        self.panel.start(_("Explain"), lambda reporter: make_heat_map(request, segmenter, reporter), show)
+
+    def show_confidence(self) -> None:
+        """Show how sure the network was; the scan is segmented again for it, unless the last run has made the map."""
+        scan, result = self._scan(), self._state.result
+        known = result.confidence_map if result is not None else None
+        try:
+            view = self.panel.scan_of(scan)
+        except HeartSegError as error:
+            self.panel.show_error(str(error))
+            return
+
+        def show(prepared: PreparedOverlay) -> None:
+            self._show(
+                prepared, scan, _("How sure the network was of the label that it chose: dark 40 %, bright 100 %.")
+            )
+
+        segmenter = self.panel.segmenter
+        self.panel.start(_("Confidence map"), lambda reporter: make_confidence(view, known, segmenter, reporter), show)
+
+    def undo(self) -> None:
+        """Bring back what was there before the last map."""
+        if self._shown is not None:
+            self._shown.undo()
+        self._shown = None
+        self.ui.mapLabel.text = ""
+        self._enable()
+
+    def remove(self) -> None:
+        """Take the maps of this scan away."""
+        scan = self._scan()
+        for kind in (HEAT_MAP, CONFIDENCE):
+            remove_overlay(find_overlay(scan, kind) if scan is not None else None)
+        self._shown = None
+        self.ui.mapLabel.text = ""
+        self._enable()
+
+    # --- what is shown -------------------------------------------------------------------------------------------
+
+    def _scan(self) -> Any:
+        """The scan that the shown segmentation was made from, or ``None``."""
+        node = self._state.segmentation
+        if node is None:
+            return None
+        scan = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
+        return scan if scan is not None and scan.GetImageData() is not None else None
+
+    def _show(self, prepared: PreparedOverlay, scan: Any, text: str) -> None:
+        try:
+            self._shown = show_overlay(prepared, scan)
+        except HeartSegError as error:
+            self.panel.show_error(str(error))
+            return
+        self.ui.mapLabel.text = text
+        self._enable()
+
+    def _fill_structures(self) -> None:
+        """The segments that are there, with the chosen one kept."""
+        segmentation = self._state.segmentation.GetSegmentation() if self._state.segmentation is not None else None
+        there = [s for s in STRUCTURES if segmentation is not None and segmentation.GetSegment(s.key) is not None]
+        if [s.key for s in there] == self._keys:
+            return
+        box = self.ui.structureComboBox
+        kept = self._keys[box.currentIndex] if 0 <= box.currentIndex < len(self._keys) else _FIRST
+        self._keys = [s.key for s in there]
+        box.clear()
+        for s in there:
+            box.addItem(f"{s.key}: {s.name}")
+        box.setCurrentIndex(self._keys.index(kept) if kept in self._keys else 0)
+
+    def _fill_layers(self, names: tuple[str, ...]) -> None:
+        """The two that every network has, and those of the model that was explained last."""
+        layers = [*(name for name, _text in _LAYERS), *names]
+        if layers == self._layers:
+            return
+        box = self.ui.layerComboBox
+        kept = self._layers[box.currentIndex] if 0 <= box.currentIndex < len(self._layers) else layers[0]
+        self._layers = layers
+        box.clear()
+        for _name, text in _LAYERS:
+            box.addItem(text)
+        for name in names:
+            box.addItem(name)
+        box.setCurrentIndex(layers.index(kept) if kept in layers else 0)
+
+    def _enable(self) -> None:
+        state, scan = self._state, self._scan()
+        why = ""
+        if state.segmentation is None or not self._keys:
+            why = _("There is no result yet: segment a scan first.")
+        elif scan is None:
+            why = _("The scan of this segmentation is not in the scene: load it again.")
+        elif state.running:
+            why = _("Not while a job runs.")
+        mapped = scan is not None and any(find_overlay(scan, kind) is not None for kind in (HEAT_MAP, CONFIDENCE))
+        can_undo = self._shown is not None and is_overlay(self._shown.node) and self._shown.node.GetScene() is not None
+        nothing = _("No map is shown.")
+        for name, reason in (
+            ("structureComboBox", why),
+            ("layerComboBox", why),
+            ("explainButton", why),
+            ("confidenceButton", why),
+            ("undoMapButton", "" if can_undo else nothing),
+            ("removeMapsButton", "" if mapped else nothing),
+        ):
+            widget = getattr(self.ui, name)
+            widget.enabled = not reason
+            widget.toolTip = reason or self._tips[name]

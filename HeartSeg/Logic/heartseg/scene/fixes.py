@@ -1,0 +1,109 @@
+"""What the checks before a run need to know of a volume node, and their fixes: always a new node, never the user's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..preflight import Chosen
+from ..volume.types import Volume
+
+_RIGID_TOLERANCE = 1e-4  # of M Mᵀ - 1: 0.01 % of a length
+
+
+def chosen_facts(node: Any) -> Chosen:
+    """What is known of a volume node beside its voxels: size, values per voxel, and the transform above it."""
+    image = node.GetImageData()
+    size = tuple(int(n) for n in image.GetDimensions()) if image is not None else ()
+    components = int(image.GetNumberOfScalarComponents()) if image is not None else 1
+    return Chosen(node.GetName() or "scan", size, components, 1, transform_kind(node))
+
+
+def transform_kind(node: Any) -> str:
+    """All transforms above a node: ``""``, ``"rigid"``, ``"scaling"`` (scales, shears or mirrors), ``"nonlinear"``."""
+    import slicer
+    import vtk
+
+    transform = node.GetParentTransformNode()
+    if transform is None:
+        return ""
+    if not transform.IsTransformToWorldLinear():
+        return "nonlinear"
+    matrix = vtk.vtkMatrix4x4()
+    transform.GetMatrixTransformToWorld(matrix)
+    linear = slicer.util.arrayFromVTKMatrix(matrix)[:3, :3]
+    if (
+        np.allclose(linear, np.eye(3), atol=_RIGID_TOLERANCE)
+        and not slicer.util.arrayFromVTKMatrix(matrix)[:3, 3].any()
+    ):
+        return ""
+    rigid = np.abs(linear @ linear.T - np.eye(3)).max() <= _RIGID_TOLERANCE and np.linalg.det(linear) > 0
+    return "rigid" if rigid else "scaling"
+
+
+def hardened_copy(node: Any) -> Any:
+    """A copy of a volume with the transforms above it applied; a non-linear one resamples it on its own grid."""
+    import slicer
+
+    copy = _copy_of(node, "transformed")
+    copy.SetAndObserveTransformNodeID(node.GetTransformNodeID())
+    if not slicer.vtkSlicerTransformLogic.hardenTransform(copy):
+        slicer.mrmlScene.RemoveNode(copy)
+        raise InputError(f"the transform above '{node.GetName()}' cannot be applied: apply it in the Transforms module")
+    return copy
+
+
+def add_volume(volume: Volume, name: str, like: Any) -> Any:
+    """A new scalar volume node with this scan's voxels and grid, and the modality of another node."""
+    import slicer
+
+    node = slicer.util.addVolumeFromArray(
+        np.ascontiguousarray(volume.array), ijkToRAS=volume.geometry.affine_ras, name=name
+    )
+    _take_modality(node, like)
+    node.SetAndObserveTransformNodeID(like.GetTransformNodeID())
+    return node
+
+
+def one_component(node: Any, index: int) -> Any:
+    """A new scalar volume of one of the values per voxel: a frame of a time series that was loaded as components."""
+    import slicer
+    import vtk
+
+    extract = vtk.vtkImageExtractComponents()
+    extract.SetInputData(node.GetImageData())
+    extract.SetComponents(index)
+    extract.Update()
+    name = slicer.mrmlScene.GenerateUniqueName(f"{node.GetName()} frame {index}")
+    taken = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    taken.SetAndObserveImageData(extract.GetOutput())
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    taken.SetIJKToRASMatrix(matrix)
+    _take_modality(taken, node)
+    taken.SetAndObserveTransformNodeID(node.GetTransformNodeID())
+    return taken
+
+
+def say_modality(node: Any, modality: str) -> None:
+    """Note on a volume node that it is ``"CT"`` or ``"MR"``; its voxels stay as they are."""
+    node.SetAttribute("DICOM.Modality", modality)
+
+
+def _copy_of(node: Any, suffix: str) -> Any:
+    import slicer
+
+    name = slicer.mrmlScene.GenerateUniqueName(f"{node.GetName()} {suffix}")
+    copy = slicer.modules.volumes.logic().CloneVolume(slicer.mrmlScene, node, name)
+    _take_modality(copy, node)
+    return copy
+
+
+def _take_modality(node: Any, like: Any) -> None:
+    from .nodes import modality_of
+
+    modality = modality_of(like)
+    if modality:
+        say_modality(node, modality)

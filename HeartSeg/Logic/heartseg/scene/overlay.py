@@ -1,0 +1,230 @@
+"""Maps over the scan in the slice views: heat maps and confidence, in warm colours, see-through where they are low.
+
+The map becomes a volume node of its own, cut to where it is not zero, under the scan's transform, and the foreground
+of every slice view at half opacity. A second map of the same kind takes the same node. What the views showed before is
+kept with the node, so that taking the map away brings it back.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..measure.boxes import bounding_box
+from ..volume.geometry import Geometry
+from .nodes import geometry_from_node
+
+OPACITY = 0.5
+_COLORS = "vtkMRMLColorTableNodeIron"  # black, purple, orange, yellow; part of every Slicer and of slicer-core
+_KIND, _SCAN, _VIEWS = "HeartSeg.Overlay", "HeartSeg.Scan", "HeartSeg.Views"
+
+
+@dataclass(frozen=True)
+class OverlayKind:
+    """What a map shows.
+
+    Attributes:
+        key: as written into the scene.
+        shown: values at the two ends of the colours.
+        threshold: values below are transparent.
+    """
+
+    key: str
+    shown: tuple[float, float]
+    threshold: float
+
+
+HEAT_MAP = OverlayKind("heat map", (0.0, 1.0), 0.08)
+CONFIDENCE = OverlayKind("confidence", (40.0, 100.0), 1.0)
+"""Percent. A network that chooses among eight is hardly ever less than 40 % sure."""
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedOverlay:
+    """A map ready to be shown, made on any thread.
+
+    Attributes:
+        values: contiguous ``(z, y, x)``, the part that is not zero.
+        grid: of that part.
+        scan_grid: of the whole map.
+        kind: what it shows.
+    """
+
+    values: np.ndarray
+    grid: Geometry
+    scan_grid: Geometry
+    kind: OverlayKind
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """A map that is shown.
+
+    Attributes:
+        node: its ``vtkMRMLScalarVolumeNode``.
+        earlier: image, index-to-world matrix and name that the node had before; ``None`` for a new node.
+    """
+
+    node: Any
+    earlier: tuple[Any, Any, str] | None
+
+    def undo(self) -> None:
+        """Bring the map back that was there before, or take this one away; nothing if the node has left the scene."""
+        if self.node.GetScene() is None:
+            return
+        if self.earlier is None:
+            remove_overlay(self.node)
+            return
+        image, matrix, name = self.earlier
+        _fill(self.node, image, matrix, name)
+
+
+def prepare_overlay(values: np.ndarray, geometry: Geometry, kind: OverlayKind = HEAT_MAP) -> PreparedOverlay:
+    """Cut a map ``(z, y, x)`` on a scan's grid to where it is not zero. Makes no Slicer call: for any thread."""
+    if tuple(values.shape) != tuple(geometry.shape):
+        raise ValueError(f"map of shape {values.shape} on a grid of shape {geometry.shape}: they must be equal")
+    box = bounding_box(values) or (slice(0, 1),) * 3
+    return PreparedOverlay(np.ascontiguousarray(values[box]), geometry.cropped(box), geometry, kind)
+
+
+def show_overlay(prepared: PreparedOverlay, volume_node: Any, opacity: float = OPACITY) -> Overlay:
+    """Show a map over a scan in all slice views. The voxels are shared, not copied, so that it takes no time.
+
+    Args:
+        prepared: from :func:`prepare_overlay`.
+        volume_node: ``vtkMRMLScalarVolumeNode`` of the scan.
+        opacity: of the foreground, 0 to 1.
+
+    Raises:
+        InputError: the scan has left the scene, or its grid is no longer the map's.
+    """
+    import slicer
+
+    if volume_node is None or volume_node.GetScene() is None:
+        raise InputError("the volume has left the scene: load it again and repeat")
+    if not geometry_from_node(volume_node).same_grid(prepared.scan_grid):
+        raise InputError(
+            f"volume '{volume_node.GetName()}' has changed since the {prepared.kind.key} was made: repeat it"
+        )
+    node = find_overlay(volume_node, prepared.kind)
+    earlier = None if node is None else (node.GetImageData(), _matrix_of(node), node.GetName())
+    if node is None:
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+        node.SetAttribute(_KIND, prepared.kind.key)
+        node.SetNodeReferenceID(_SCAN, volume_node.GetID())
+    overlay = Overlay(node, earlier)
+    try:
+        matrix = slicer.util.vtkMatrixFromArray(prepared.grid.affine_ras)
+        _fill(node, _image_of(prepared.values), matrix, f"{volume_node.GetName()} {prepared.kind.key}")
+        node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+        _color(node, prepared.kind)
+        _put_in_front(node, opacity)
+    except BaseException:
+        overlay.undo()
+        raise
+    return overlay
+
+
+def find_overlay(volume_node: Any, kind: OverlayKind) -> Any:
+    """The node that shows this kind of map of a scan, or ``None``."""
+    import slicer
+
+    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        if node.GetAttribute(_KIND) == kind.key and node.GetNodeReferenceID(_SCAN) == volume_node.GetID():
+            return node
+    return None
+
+
+def is_overlay(node: Any) -> bool:
+    """Whether a volume node is a map of ours, and no scan."""
+    return node is not None and bool(node.GetAttribute(_KIND))
+
+
+def remove_overlay(node: Any) -> None:
+    """Take a map out of the scene; the views that show it show again what they did before."""
+    import slicer
+
+    if node is None or node.GetScene() is None:
+        return
+    before = _views_before(node)
+    for view in _views():
+        if view.GetForegroundVolumeID() == node.GetID():
+            foreground, opacity = before.get(view.GetID(), (None, 0.0))
+            there = foreground is not None and slicer.mrmlScene.GetNodeByID(foreground) is not None
+            view.SetForegroundVolumeID(foreground if there else None)
+            view.SetForegroundOpacity(opacity)
+    if node.GetDisplayNode() is not None:
+        slicer.mrmlScene.RemoveNode(node.GetDisplayNode())
+    slicer.mrmlScene.RemoveNode(node)
+
+
+def _fill(node: Any, image: Any, matrix: Any, name: str) -> None:
+    modified = node.StartModify()
+    node.SetName(name)
+    node.SetIJKToRASMatrix(matrix)
+    node.SetAndObserveImageData(image)
+    node.EndModify(modified)
+
+
+def _matrix_of(node: Any) -> Any:
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return matrix
+
+
+def _image_of(values: np.ndarray) -> Any:
+    """``vtkImageData`` that shares an array's memory, and keeps it alive."""
+    import vtk
+    from vtk.util.numpy_support import numpy_to_vtk
+
+    image = vtk.vtkImageData()
+    image.SetDimensions(*values.shape[::-1])
+    image.GetPointData().SetScalars(numpy_to_vtk(values.reshape(-1)))
+    return image
+
+
+def _color(node: Any, kind: OverlayKind) -> None:
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    modified = display.StartModify()
+    display.SetAndObserveColorNodeID(_COLORS)
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevelMinMax(*kind.shown)
+    display.SetAutoThreshold(False)
+    display.SetThreshold(kind.threshold, max(kind.shown))
+    display.SetApplyThreshold(True)
+    display.EndModify(modified)
+
+
+def _put_in_front(node: Any, opacity: float) -> None:
+    """Make the node every slice view's foreground, and write down what was there."""
+    before = _views_before(node)
+    for view in _views():
+        if view.GetForegroundVolumeID() != node.GetID():
+            before[view.GetID()] = (view.GetForegroundVolumeID(), view.GetForegroundOpacity())
+            view.SetForegroundVolumeID(node.GetID())
+        view.SetForegroundOpacity(opacity)
+    node.SetAttribute(_VIEWS, json.dumps(before))
+
+
+def _views() -> list[Any]:
+    """The slice views' layers: one composite node each; none without an application."""
+    import slicer
+
+    return list(slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"))
+
+
+def _views_before(node: Any) -> dict[str, tuple[str | None, float]]:
+    """View -> foreground and opacity before the map; a scene's file may hold anything, what is not ours is left out."""
+    try:
+        written = json.loads(node.GetAttribute(_VIEWS) or "{}")
+        return {str(k): (None if v[0] is None else str(v[0]), float(v[1])) for k, v in written.items()}
+    except (ValueError, TypeError, AttributeError, IndexError, KeyError):
+        return {}

@@ -1,0 +1,89 @@
+"""The confidence map through the whole pipeline: asked for, written, and left away."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from cli.conftest import heartseg, temporary  # noqa: F401
+from command_lines import tree
+from heartseg import Segmenter, Settings, read_volume, write_result
+from heartseg.anatomy import STRUCTURES
+from heartseg.errors import OutputError, SettingsError
+from heartseg.inference.engine import Engine
+from heartseg.progress import Reporter
+from heartseg.volume import write_volume
+from tiny_models import make_tiny_model_folder
+
+
+@pytest.fixture(scope="module", params=["window_model", "bare_model"])
+def results(request, volume):
+    """A result without and one with a confidence map, in a window and in stored axes."""
+    model = request.getfixturevalue(request.param)
+    plain = Segmenter(model, Settings(device="cpu", clean_up=False))
+    asked = Segmenter(model, Settings(device="cpu", clean_up=False, confidence_map=True))
+    return plain.segment(volume), asked.segment(volume), plain
+
+
+def test_it_is_made_only_when_asked_for_and_changes_nothing_else(results):
+    plain, asked, _ = results
+    assert plain.confidence_map is None
+    assert asked.confidence_map.dtype == np.uint8 and asked.confidence_map.shape == asked.labels.shape
+    assert np.array_equal(plain.labels, asked.labels)
+
+
+def test_it_agrees_with_the_mean_probabilities_of_the_report(results):
+    """The same probabilities, at the scan's voxels instead of the network's, in whole percent."""
+    _, asked, _ = results
+    for s in STRUCTURES:
+        mask = asked.labels == s.label
+        if mask.sum() > 500:
+            stated = asked.provenance["confidence"][s.key]
+            assert asked.confidence_map[mask].mean() / 100 == pytest.approx(stated, abs=0.05), s.key
+
+
+def test_a_warm_segmenter_makes_it_afterwards(results, volume):
+    _, asked, segmenter = results
+    assert np.array_equal(segmenter.confidence_map(volume, Reporter()), asked.confidence_map)
+    assert not segmenter.settings.confidence_map and not segmenter.engine.settings.confidence_map
+
+
+def test_a_scan_without_a_heart_has_an_empty_map(window_model, volume, monkeypatch):
+    monkeypatch.setattr(Engine, "_locate", lambda *_: iter(()))
+    result = Segmenter(window_model, Settings(device="cpu", confidence_map=True)).segment(volume)
+    assert not result.heart_found
+    assert result.confidence_map is not None and not result.confidence_map.any()
+
+
+def test_files(results, volume, tmp_path):
+    plain, asked, _ = results
+    write_result(asked, volume, tmp_path / "asked", ["labels", "confidence"])
+    assert tree(tmp_path / "asked") == {"labels.nii.gz", "confidence.nii.gz", "report.json"}
+    back = read_volume(tmp_path / "asked" / "confidence.nii.gz")
+    assert np.array_equal(back.array, asked.confidence_map) and back.geometry.same_grid(volume.geometry)
+    with pytest.raises(OutputError, match="setting confidence_map"):
+        write_result(plain, volume, tmp_path / "plain", ["confidence"])
+    assert not (tmp_path / "plain").exists()
+
+
+def test_the_command_line_asks_for_it_by_its_format(heartseg, volume, window_model, tmp_path):  # noqa: F811
+    file = write_volume(volume, tmp_path / "scan.nii.gz")
+    arguments = ("segment", file, "--model", window_model)
+    assert heartseg(*arguments, "-o", tmp_path / "a", "--format", "labels,confidence").code == 0
+    assert tree(tmp_path / "a") == {"labels.nii.gz", "confidence.nii.gz", "report.json"}
+    assert json.loads((tmp_path / "a" / "report.json").read_text())["provenance"]["settings"]["confidence_map"] is True
+    assert heartseg(*arguments, "-o", tmp_path / "b", "--format", "labels").code == 0
+    assert tree(tmp_path / "b") == {"labels.nii.gz", "report.json"}
+
+
+def test_a_model_that_only_nnu_net_can_run_has_none(tmp_path):
+    regions = make_tiny_model_folder(
+        tmp_path / "m__3d_fullres", features=(4, 8), patch=(8, 8, 8),
+        dataset_changes={"labels": {"background": 0, "LV": [1, 2], "MYO": 2}, "regions_class_order": [1, 2]},
+    )  # fmt: skip
+    with pytest.raises(SettingsError, match="leave the confidence map away"):
+        Segmenter(regions, Settings(device="cpu", confidence_map=True))
+    with pytest.raises(SettingsError, match="leave the confidence map away"):
+        Segmenter(regions, Settings(device="cpu")).engine.with_confidence_map()

@@ -1,0 +1,178 @@
+"""Which label is probably which structure, how the user says so afterwards, and what a list shows of a model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+
+import pytest
+
+from heartseg.cli.models import add_parser
+from heartseg.errors import ModelError, OutputError
+from heartseg.models.card import ModelCard
+from heartseg.models.folder import ModelFolder
+from heartseg.models.install import install_model, set_labels
+from heartseg.models.labels import OutputHeads, map_text, suggest_labels, suggested_map
+from heartseg.models.store import find_model, list_models
+from heartseg.models.summary import ModelSummary, figures_of, size_on_disk, size_text
+from tiny_models import MODEL_FOLDER_NAME, make_tiny_model_folder
+
+
+def heads(*names: str, values: tuple[int, ...] | None = None) -> OutputHeads:
+    labels = dict(zip(names, values or range(1, len(names) + 1), strict=True))
+    return OutputHeads.of({"labels": {"background": 0, **labels}}, "dataset.json")
+
+
+@pytest.fixture
+def heartseg_models(capsys):
+    def run(*arguments: object) -> str:
+        parser = argparse.ArgumentParser("heartseg")
+        add_parser(parser.add_subparsers())
+        args = parser.parse_args(["models", *map(str, arguments)])
+        assert args.run(args) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("left ventricle", "LV"),
+        ("LeftVentricle", "LV"),
+        ("heart_ventricle_left_blood", "LV"),
+        ("Right-Atrium-Cavity", "RA"),
+        ("label_500", "LV"),
+        ("550", "RA"),
+        ("myocardium_of_lv", "MYO"),
+        ("rv myocardium", None),
+        ("right ventricular myocardium", None),
+        ("left atrial appendage", None),
+        ("pulmonary_vein", None),
+        ("pulmonary trunk", "PA"),
+        ("descending aorta", None),
+        ("ascending_aorta_root", "AO"),
+        ("aortic valve", None),
+        ("liver", None),
+        ("lv scar", None),
+    ],
+)
+def test_a_name_suggests_its_structure_or_none(name, key):
+    (suggestion,) = suggest_labels(heads(name))
+    assert suggestion.key == key
+
+
+def test_the_values_of_the_mmwhs_challenge_are_known():
+    values = (500, 600, 420, 550, 205, 820, 850)
+    found = suggested_map(heads(*"abcdefg", values=values))
+    assert found == {500: "LV", 600: "RV", 420: "LA", 550: "RA", 205: "MYO", 820: "AO", 850: "PA"}
+
+
+def test_no_structure_is_suggested_twice_and_the_surer_reason_wins():
+    found = suggest_labels(heads("lv blood pool of the heart", "LV"))
+    assert [(s.key, s.why) for s in found] == [(None, ""), ("LV", "name")]
+
+
+def test_a_model_whose_labels_mean_nothing_is_refused_with_what_they_probably_are(tmp_path):
+    folder = make_tiny_model_folder(tmp_path / MODEL_FOLDER_NAME, labels=("label_500", "label_600", "bone"))
+    with pytest.raises(ModelError, match=r'--labels "1=LV,2=RV" \(a guess: check it\)'):
+        install_model(folder)
+    model = install_model(folder, "Mapped", label_map=suggested_map(ModelFolder.open(folder).heads))
+    assert model.structure_lut().tolist() == [0, 1, 2, 0]
+
+
+def test_labels_of_an_installed_model_can_be_said_anew(carded, user_models):
+    install_model(carded)
+    hashes = ModelCard.read(user_models / "Tiny").files
+    model = set_labels("Tiny", {1: "RV", 2: "LV"})
+    assert find_model("Tiny").structure_lut().tolist() == [0, 2, 1, 0]
+    assert model.card.files == hashes
+    assert {p.name for p in model.path.iterdir()} == {"plans.json", "dataset.json", "heartseg.json", "fold_0"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"), [({9: "LV"}, "label 9 is not among"), ({1: "XY"}, "structure 'XY'"), ({}, None)]
+)
+def test_a_wrong_map_changes_nothing(carded, user_models, labels, words):
+    install_model(carded)
+    before = (user_models / "Tiny" / "heartseg.json").read_bytes()
+    if words:
+        with pytest.raises(ModelError, match=words):
+            set_labels("Tiny", labels)
+        assert (user_models / "Tiny" / "heartseg.json").read_bytes() == before
+
+
+def test_only_the_users_own_models_are_mapped(carded, tmp_path, user_models):
+    shipped = tmp_path / "module" / "Models" / "Shipped"
+    shutil.copytree(carded, shipped)
+    with pytest.raises(ModelError, match="only models there can be changed"):
+        set_labels("Shipped", {1: "LV"})
+    with pytest.raises(ModelError, match="'Nothing' is not in"):
+        set_labels("Nothing", {1: "LV"})
+
+
+def test_a_card_that_cannot_be_written_stays_as_it_was(carded, user_models, monkeypatch):
+    install_model(carded)
+    before = (user_models / "Tiny" / "heartseg.json").read_bytes()
+
+    def full(self, path):
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ModelCard, "write", full)
+    with pytest.raises(OutputError, match="No space left"):
+        set_labels("Tiny", {1: "RV"})
+    assert (user_models / "Tiny" / "heartseg.json").read_bytes() == before
+    assert not list((user_models / "Tiny").glob(".*"))
+
+
+def test_the_command_line_shows_the_labels_with_suggestions_and_maps_them(tmp_path, heartseg_models):
+    folder = make_tiny_model_folder(tmp_path / MODEL_FOLDER_NAME, labels=("LV", "label_600", "bone"))
+    heartseg_models("install", folder, "--name", "Mine")
+    out = heartseg_models("map", "Mine")
+    assert "probably RV (MM-WHS value)" in out
+    assert 'heartseg models map Mine --labels "1=LV,2=RV"' in out
+    heartseg_models("map", "Mine", "--map", "1=LV,2=RV")
+    rows = json.loads(heartseg_models("map", "Mine", "--json"))["labels"]
+    assert [r["structure"] for r in rows] == ["LV", "RV", None]
+    assert "To take" not in heartseg_models("map", "Mine")
+
+
+def test_the_command_line_names_the_folder(heartseg_models, user_models):
+    assert heartseg_models("folder").strip() == str(user_models)
+
+
+def test_a_summary_says_what_a_list_needs(carded, user_models, tmp_path):
+    card = ModelCard.read(carded)
+    entry = {"data": "ten scans", "n": 10, "metric": "Dice, mean", "figures": {"mean": {"mean": 0.8126, "sd": 0.05}}}
+    odd = ({"figures": {"LV": 1}}, "text", {"figures": {"mean": True}}, {"figures": None})
+    changed = {**card.to_dict(), "licence": "CC BY 4.0", "tested_on": [entry, *odd]}
+    ModelCard.from_dict(changed).write(carded)
+    install_model(carded)
+    summary = ModelSummary.of(list_models()[0])
+    assert summary.figures == ("Dice 0.81 (SD 0.05, n = 10, ten scans)",)
+    assert summary.size_bytes == size_on_disk(user_models / "Tiny") > 10_000
+    assert summary.line == (
+        f"LV, RV, MYO in CT and MR; Dice 0.81 (SD 0.05, n = 10, ten scans); {size_text(summary.size_bytes)}; CC BY 4.0"
+    )
+
+
+def test_a_broken_model_is_listed_with_its_problem(carded, user_models):
+    install_model(carded)
+    (user_models / "Tiny" / "plans.json").unlink()
+    summary = ModelSummary.of(list_models()[0])
+    assert "plans.json" in (summary.problem or "")
+    assert summary.line.startswith("Cannot be used: ")
+
+
+def test_the_shipped_card_has_figures_with_their_n(default_model):
+    lines = figures_of(ModelCard.read(default_model))
+    assert lines[0].startswith("Dice 0.8")
+    assert all("n = " in line for line in lines)
+
+
+def test_a_label_map_is_written_as_it_is_read():
+    from heartseg.models.labels import parse_label_map
+
+    assert parse_label_map(map_text({1: "LV", 205: "MYO"})) == {1: "LV", 205: "MYO"}

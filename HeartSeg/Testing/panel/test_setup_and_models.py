@@ -1,0 +1,407 @@
+"""The sections *Installation*, *Before the run* and *Models*: real scene, strict stand-ins for the widgets."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heartseg.models.download import FOLDER
+from heartseg.needs import PACKAGES, Missing
+from panel.driver import Driver
+from tiny_models import add_to_zip, make_tiny_model_folder, zip_folder
+from web_sites import Site, serve
+
+
+def section(driver: Driver, name: str) -> Any:
+    return next(s for s in driver.panel._sections if s.name == name)
+
+
+def hidden(widget: Any) -> bool:
+    return widget.isHidden()
+
+
+def texts(table: Any, column: int) -> list[str]:
+    return [table.item(row, column).text() for row in range(table.rowCount)]
+
+
+# --- Installation -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare(user: Driver, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    """A Slicer without torch, as far as the panel is told."""
+    missing = [Missing(PACKAGES[0])]
+    monkeypatch.setattr("heartseg.panel.dependencies.missing_packages", lambda packages=None: tuple(missing))
+    setup = section(user, "Setup")
+    monkeypatch.setattr(f"{type(setup).__module__}.missing_packages", lambda: tuple(missing))
+    user.missing = missing
+    setup.look()
+    user.panel.refresh()
+    return user
+
+
+class Installs:
+    """An installer of this test's making."""
+
+    def __init__(self, driver: Any, ends: BaseException | bool = True) -> None:
+        self.driver, self.ends, self.called = driver, ends, 0
+
+    def obstacle(self, packages: Any) -> str:
+        return ""
+
+    def install_torch(self, versions: str) -> bool:
+        self.called += 1
+        print("Collecting torch")
+        if isinstance(self.ends, BaseException):
+            print("ERROR: Could not find a version that satisfies the requirement torch")
+            raise self.ends
+        if self.ends:
+            self.driver.missing.clear()
+        return bool(self.ends)
+
+    def install(self, requirements: Any) -> None:
+        raise AssertionError("torch is never installed by pip")
+
+
+def test_nothing_is_shown_where_nothing_is_missing(user):
+    setup = section(user, "Setup")
+    assert hidden(setup.ui.needsFrame)
+    assert setup.obstacle(user.panel.state) == ""
+
+
+def test_missing_packages_are_explained_and_keep_a_run_from_starting(bare):
+    setup = section(bare, "Setup")
+    assert not hidden(setup.ui.needsFrame)
+    assert "200 MB to 2.8 GB" in setup.ui.needsLabel.text
+    assert not bare.ui.segmentButton.enabled
+    assert "install them under Installation" in bare.ui.segmentButton.toolTip
+
+
+def test_what_is_agreed_to_once_is_installed_and_the_run_is_free(bare):
+    setup, installer = section(bare, "Setup"), Installs(bare)
+    setup.make_installer = lambda: installer
+    setup.ui.installPackagesButton.click()
+    questions = [text for kind, text in bare.session.messages if kind == "question"]
+    assert len(questions) == 1
+    assert "torch" in questions[0]
+    assert installer.called == 1
+    assert hidden(setup.ui.needsFrame)
+    assert hidden(setup.ui.installProgressBar)
+    assert bare.status == "Installed: torch."
+    assert "Collecting torch" in bare.ui.logText.plainText
+    assert bare.ui.segmentButton.enabled
+
+
+def test_a_refusal_installs_nothing(bare):
+    setup, installer = section(bare, "Setup"), Installs(bare)
+    setup.make_installer = lambda: installer
+    bare.session.answers.append(False)
+    setup.ui.installPackagesButton.click()
+    assert installer.called == 0
+    assert bare.status == "Nothing was installed."
+    assert not hidden(setup.ui.needsFrame)
+    assert bare.error == ""
+
+
+def test_a_refusal_on_the_way_is_no_error(bare):
+    setup = section(bare, "Setup")
+    setup.make_installer = lambda: Installs(bare, False)
+    setup.ui.installPackagesButton.click()
+    assert bare.status == "Nothing more was installed."
+    assert bare.error == ""
+    assert setup.ui.installPackagesButton.enabled
+
+
+@pytest.mark.parametrize("ends", [subprocess.CalledProcessError(1, "ltt"), OSError("disk")])
+def test_a_failure_shows_the_installers_last_lines_and_can_be_tried_again(bare, ends):
+    setup = section(bare, "Setup")
+    setup.make_installer = lambda: Installs(bare, ends)
+    setup.ui.installPackagesButton.click()
+    assert "orch could not be installed" in bare.error
+    assert "ERROR: Could not find a version" in setup.ui.installLogText.plainText
+    assert not hidden(setup.ui.installLogText)
+    setup.make_installer = lambda: Installs(bare)
+    setup.ui.installPackagesButton.click()
+    assert hidden(setup.ui.needsFrame)
+
+
+def test_a_restart_is_asked_for_where_it_is_needed(bare, monkeypatch):
+    setup = section(bare, "Setup")
+    monkeypatch.setattr("heartseg.panel.dependencies._restart_reason", lambda before: "Restart Slicer: torch changed.")
+    setup.make_installer = lambda: Installs(bare)
+    setup.ui.installPackagesButton.click()
+    assert not hidden(setup.ui.restartButton)
+    assert bare.ui.segmentButton.toolTip == "Restart Slicer: torch changed."
+    setup.ui.restartButton.click()
+    assert ("restart", "") in bare.session.messages
+
+
+def test_the_installation_is_checked_and_the_report_copied(user, monkeypatch):
+    import slicer
+
+    from heartseg import doctor
+
+    monkeypatch.setattr(doctor, "_self_test", lambda reporter: ([("run", "1.0 s")], []))
+    setup = section(user, "Setup")
+    assert not setup.ui.copyInstallationButton.enabled
+    setup.ui.checkInstallationButton.click()
+    user.wait()
+    report = setup.ui.installationText.plainText
+    assert report.startswith("HeartSeg ")
+    assert "Tiny" in report
+    setup.ui.copyInstallationButton.click()
+    assert slicer.app.clipboard().text() == report
+
+
+# --- Before the run ---------------------------------------------------------------------------------------------------
+
+
+def settled(driver: Driver) -> Any:
+    """The section, when the checks of the voxels have come from the worker."""
+    before = section(driver, "Preflight")
+    driver.session.wait_until(lambda: "field-of-view-small" in codes(before), 120)
+    return before
+
+
+def codes(before: Any) -> list[str]:
+    return [c.code for c in before.checks]
+
+
+def test_the_checks_of_the_chosen_scan_appear_before_the_run(user):
+    before = settled(user)
+    assert "field-of-view-small" in codes(before)
+    assert before.ui.preflightLabel.text == "Look at this before the run."
+    assert texts(before.ui.checksTable, 1) == [c.message for c in before.checks]
+    assert user.ui.segmentButton.enabled
+
+
+def test_the_buttons_say_what_the_fixes_are_called():
+    from heartseg.panel.before_run import button_text
+    from heartseg.preflight import FIXES
+
+    assert {fix: button_text(fix) for fix in FIXES} == FIXES
+    assert button_text("") == "Nothing to fix"
+
+
+def test_saying_what_the_scan_is_mends_the_row(user, scan):
+    before = settled(user)
+    row = codes(before).index("modality-not-said")
+    before.ui.checksTable.selectRow(row)
+    assert before.ui.fixButton.text == "It is MR"
+    before.ui.fixButton.click()
+    assert scan.GetAttribute("DICOM.Modality") == "MR"
+    user.session.wait_until(lambda: "modality-not-said" not in codes(before), 120)
+
+
+def test_a_stretching_transform_is_applied_to_a_copy(user, scan):
+    import slicer
+
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([2.0, 1.0, 1.0, 1.0])))
+    scan.SetAndObserveTransformNodeID(transform.GetID())
+    user.panel.refresh()
+    before = section(user, "Preflight")
+    user.session.wait_until(lambda: "transform-scaling" in codes(before), 120)
+    before.ui.checksTable.selectRow(codes(before).index("transform-scaling"))
+    before.ui.fixButton.click()
+    copy = user.parameters.inputVolume
+    assert copy is not scan
+    assert copy.GetParentTransformNode() is None
+    assert copy.GetSpacing() == pytest.approx((6.0, 3.0, 3.0))
+    assert scan.GetParentTransformNode() is transform
+    assert scan.GetSpacing() == pytest.approx((3.0, 3.0, 3.0))
+
+
+def test_a_bending_transform_is_recognised_and_applied_to_a_copy(user, scan):
+    import slicer
+    import vtk
+
+    spline = vtk.vtkThinPlateSplineTransform()
+    points = [vtk.vtkPoints(), vtk.vtkPoints()]
+    for k, moved in enumerate((0.0, 5.0)):
+        for corner in ((0, 0, 0), (-75, 0, 0), (0, -75, 0), (0, 0, 75), (-40, -40, 40)):
+            points[k].InsertNextPoint(corner[0] + (moved if corner[0] == -40 else 0), corner[1], corner[2])
+    spline.SetSourceLandmarks(points[0])
+    spline.SetTargetLandmarks(points[1])
+    spline.SetBasisToR()
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode")
+    transform.SetAndObserveTransformToParent(spline)
+    scan.SetAndObserveTransformNodeID(transform.GetID())
+    user.panel.refresh()
+    before = section(user, "Preflight")
+    user.session.wait_until(lambda: "transform-nonlinear" in codes(before), 120)
+    old = slicer.util.arrayFromVolume(scan).copy()
+    before.ui.checksTable.selectRow(codes(before).index("transform-nonlinear"))
+    before.ui.fixButton.click()
+    copy = user.parameters.inputVolume
+    assert copy is not scan
+    assert not np.array_equal(slicer.util.arrayFromVolume(copy), old)
+    assert np.array_equal(slicer.util.arrayFromVolume(scan), old)
+
+
+def test_a_2d_image_keeps_a_run_from_starting_and_says_why(user):
+    import slicer
+
+    flat = slicer.util.addVolumeFromArray(np.zeros((1, 64, 64), np.int16), name="picture")
+    user.parameters.inputVolume = flat
+    user.panel.refresh()
+    before = section(user, "Preflight")
+    assert codes(before) == ["image-2d"]
+    user.panel.refresh()
+    assert not user.ui.segmentButton.enabled
+    assert "is a 2D image (64x64x1)" in user.ui.segmentButton.toolTip
+
+
+def test_the_heart_is_looked_for_when_asked(user):
+    before = settled(user)
+    before.ui.lookForHeartButton.click()
+    user.wait()
+    assert user.status == "This model looks at the whole scan; there is no finder to ask."
+
+
+# --- Models -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(user: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model folder of this test alone, so far empty."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "models"
+    monkeypatch.setenv("HEARTSEG_MODELS", str(folder))
+    section(user, "Models").reload()
+    user.panel.models.reload()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def zipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose labels say little, as a zip file of more than a megabyte."""
+    path = tmp_path_factory.mktemp("zip")
+    labels = ("LV", "label_600", "bone")
+    make_tiny_model_folder(path / "heart", labels=labels, features=(4, 8), full_checkpoint=False)
+    add_to_zip(zip_folder(path / "heart", path / "heart.zip"), "README.md", bytes(range(256)) * 4000)
+    return path / "heart.zip"
+
+
+def install(driver: Driver, source: object, sha256: str = "", name: str = "") -> Any:
+    models = section(driver, "Models")
+    models.ui.sourceEdit.text = str(source)
+    models.ui.sha256Edit.text, models.ui.modelNameEdit.text = sha256, name
+    models.ui.installModelButton.click()
+    return models
+
+
+def test_the_shipped_model_is_listed_and_cannot_be_removed(user, store):
+    models = section(user, "Models")
+    assert texts(models.ui.modelsTable, 0) == ["HeartSeg-Default"]
+    assert "MB" in texts(models.ui.modelsTable, 3)[0]
+    assert "Apache-2.0" in texts(models.ui.modelsTable, 4)[0]
+    assert "Tested: Dice 0." in models.ui.modelDetailsLabel.text
+    assert not models.ui.removeModelButton.enabled
+    assert models.ui.removeModelButton.toolTip == "This model came with HeartSeg and stays."
+
+
+def test_a_model_is_installed_from_a_file_mapped_and_removed(user, store, zipped):
+    models = install(user, zipped, name="Mine")
+    user.wait()
+    assert not user.error, user.error
+    assert models.chosen.name == "Mine"
+    assert "Not verified" in user.status
+    assert user.ui.modelComboBox.findText("Mine") >= 0
+    models.ui.mapLabelsButton.click()
+    assert texts(models.ui.labelsTable, 1) == ["LV", "label_600", "bone"]
+    assert [b.currentIndex for b in models._boxes] == [1, 0, 0]
+    models.ui.suggestLabelsButton.click()
+    assert [b.currentText.partition(" ")[0] for b in models._boxes] == ["LV", "RV", "background"]
+    models.ui.keepLabelsButton.click()
+    assert models.chosen.structures == ("LV", "RV")
+    assert hidden(models.ui.labelsFrame)
+    user.session.answers.append(False)
+    models.ui.removeModelButton.click()
+    assert (store / "Mine").is_dir()
+    models.ui.removeModelButton.click()
+    assert not (store / "Mine").exists()
+    assert texts(models.ui.modelsTable, 0) == ["HeartSeg-Default"]
+
+
+def test_a_map_without_any_structure_is_refused(user, store, zipped):
+    models = install(user, zipped, name="Mine")
+    user.wait()
+    models.ui.mapLabelsButton.click()
+    for box in models._boxes:
+        box.currentIndex = 0
+    models.ui.keepLabelsButton.click()
+    assert "has no structure yet" in user.error
+    assert models.chosen.structures == ("LV",)
+
+
+def test_a_wrong_hash_installs_nothing(user, store, zipped):
+    install(user, zipped, sha256="0" * 64)
+    user.wait()
+    assert "SHA-256 of" in user.error
+    assert not list(store.glob("*"))
+
+
+def test_a_zip_slip_installs_nothing(user, store, zipped, tmp_path):
+    bad = tmp_path / "bad.zip"
+    bad.write_bytes(zipped.read_bytes())
+    install(user, add_to_zip(bad, "../../evil.txt"))
+    user.wait()
+    assert "leads outside the model's folder and is refused" in user.error
+    assert not list(store.glob("*"))
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_a_download_is_cancelled_and_goes_on_where_it_ended(user, store, zipped):
+    content = zipped.read_bytes()
+    with serve(Site(content, hang_at=300_000)) as site:
+        models = install(user, site.url, name="Mine")
+        part = store / FOLDER
+        user.session.wait_until(lambda: any(p.stat().st_size >= 300_000 for p in part.rglob("*.part")), 120)
+        assert user.running
+        assert user.ui.segmentButton.text == "Cancel"
+        user.press()
+        user.wait()
+        assert user.status == "Stopped. Install again to go on where the download ended."
+        assert [p.name for p in part.rglob("download.part")] == ["download.part"]
+        assert texts(models.ui.modelsTable, 0) == ["HeartSeg-Default"]
+        site.hang_at = None
+        install(user, site.url, name="Mine")
+        user.wait()
+        assert not user.error, user.error
+        assert site.requests[-1]["range"] == "bytes=300000-"
+    assert models.chosen.name == "Mine"
+    assert not part.exists()
+
+
+def test_a_download_that_was_cut_tells_what_is_kept_and_can_be_deleted(user, store, zipped):
+    with serve(Site(zipped.read_bytes(), cut_after=[300_000])) as site:
+        site.statuses = []
+        models = section(user, "Models")
+        assert not models.ui.forgetDownloadButton.enabled
+        site.cut_after = [300_000, 0, 0, 0, 0]
+        from heartseg.models import download
+
+        quick = download.Rules(attempts=2, pause_s=0.01)
+        original = download.Rules
+        download.Rules = lambda: quick
+        try:
+            install(user, site.url)
+            user.wait()
+        finally:
+            download.Rules = original
+        assert "0.3 of 1.0 MB are kept" in user.error
+        models.ui.forgetDownloadButton.click()
+        assert user.status == "Deleted."
+        assert not (store / FOLDER).exists() or not list((store / FOLDER).rglob("*.part"))
+
+
+def test_an_address_that_is_not_encrypted_is_refused_in_one_line(user, store):
+    install(user, "http://models.example/heart.zip")
+    user.wait()
+    assert "is not encrypted (http)" in user.error
