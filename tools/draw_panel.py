@@ -153,6 +153,7 @@ def draw(folder: Path) -> None:
     with panel_host(ROOT / "HeartSeg" / "HeartSeg.py") as session:
         camera = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLCameraNode")
         volume = slicer.util.loadVolume(str(SCAN), {"name": "HeartSeg-synthetic-CTA"})
+        slicer.app.userSettings().setValue("HeartSeg/ExportFolder", "/home/you")  # nobody's own folder in a picture
         widget = session.open()
         panel, ui, desktop = widget.panel, widget.ui, Desktop(session, camera)
         widget._parameterNode.device = "cpu"

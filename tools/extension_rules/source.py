@@ -26,6 +26,8 @@ NEVER_BY_PIP = re.compile(r"(^|\s)(torch|torchvision|SimpleITK)\b")
 """torch comes by the PyTorch extension; Slicer's own SimpleITK must stay."""
 OUTDATED = ("QTextCodec", "currentIndexChanged(QString)", "currentIndexChanged(const QString", "buttonClicked(int)")
 """Gone in Qt 6."""
+CONNECTING = ("connectGui", "connectParametersToGui")
+"""The parameter node wrapper's ways to bind parameters to widgets."""
 WIDGET_METHODS = ("setup", "cleanup", "enter", "exit", "onSceneStartClose", "onSceneEndClose", "onReload")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -98,8 +100,9 @@ def module_shape(tree: Tree) -> list[Problem]:
         found.append(
             Problem(f"{MODULE_FILE} has no class under @parameterNodeWrapper", "keep the panel's state in one")
         )
-    if not any(_name(n) == "connectGui" for n in ast.walk(module) if isinstance(n, ast.Call)):
-        found.append(Problem(f"{MODULE_FILE} never calls connectGui", "connect the parameter node to the panel"))
+    if not any(_name(n) in CONNECTING for n in ast.walk(module) if isinstance(n, ast.Call)):
+        wanted = " or ".join(CONNECTING)
+        found.append(Problem(f"{MODULE_FILE} never calls {wanted}", "connect the parameter node to the panel"))
     return found
 
 
