@@ -123,5 +123,6 @@ def run_export(args: argparse.Namespace) -> int:
         print(f"not written: {name} ({why})")
     for name, part in ((content["print"] or {}).get("parts") or {}).items():
         print(f"print/{name}: watertight, {part['volume_ml']:.1f} mL of material")
-    print(f"written to {args.output}: {', '.join(content['files'])}")
+    shown = dict.fromkeys(file.partition("/")[0] + "/" * ("/" in file) for file in content["files"])
+    print(f"written to {args.output}: {', '.join(shown)}")
     return EXIT_OK

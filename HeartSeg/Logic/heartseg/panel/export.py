@@ -132,7 +132,7 @@ class Export(Section):
         scan = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
         view, masks = self.panel.scan_of(scan), masks_of(node, scan)
         options = ExportOptions(wall_mm=self.ui.wallSpinBox.value).check()
-        made = {}
+        made: dict[str, Path] = {}
         if "dicom-seg" in self.formats and has_dicom_exporter():
             made["dicom-seg"] = _dicom_seg(node)
         notices: tuple[str, ...] = ()
