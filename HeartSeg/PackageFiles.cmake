@@ -61,6 +61,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/inference/looks.py"
   "Logic/heartseg/inference/normalize.py"
   "Logic/heartseg/inference/resample.py"
+  "Logic/heartseg/inference/search.py"
   "Logic/heartseg/inference/stored_axes.py"
   "Logic/heartseg/inference/tiles.py"
   "Logic/heartseg/inference/views.py"

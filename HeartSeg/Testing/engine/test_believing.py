@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from heartseg.inference import engine
+from heartseg import Segmenter, Settings
+from heartseg.inference import engine, search
 from heartseg.inference.looks import shifted
 
 
@@ -58,15 +59,15 @@ def test_after_a_candidate_that_the_fine_network_rejects_the_next_one_is_tried(s
 
 @pytest.mark.parametrize(("story", "found"), [(0.2, False), (0.8, True)])
 def test_in_doubt_another_window_decides(segmenter, volume, monkeypatch, story, found):
-    monkeypatch.setattr(engine, "LOW_AGREEMENT", 1.01)  # every heart is doubtful
-    monkeypatch.setattr(engine, "same_story", lambda *_: story)
+    monkeypatch.setattr(search, "LOW_AGREEMENT", 1.01)  # every heart is doubtful
+    monkeypatch.setattr(search, "same_story", lambda *_: story)
     result = segmenter.segment(volume)
     assert result.heart_found is found
     assert found or "do not agree (0.20)" in run_of(result)["heart"]
 
 
 def test_the_sample_tells_the_same_story_in_another_window(segmenter, volume, monkeypatch):
-    monkeypatch.setattr(engine, "LOW_AGREEMENT", 1.01)
+    monkeypatch.setattr(search, "LOW_AGREEMENT", 1.01)
     result = segmenter.segment(volume)
     assert result.heart_found
     assert run_of(result)["same_story"] > 0.8
@@ -81,6 +82,16 @@ def test_a_window_that_never_stays_is_followed_only_so_often(segmenter, volume, 
         return real_look(self, *args, **options)
 
     monkeypatch.setattr(engine.Engine, "_look", counting)
-    monkeypatch.setattr(engine.Engine, "_recentred", lambda self, logits, grid, *_: shifted(grid, (1, 0, 0)))
+    monkeypatch.setattr(engine.Engine, "_recentred", lambda self, window, *_: shifted(window.grid, (1, 0, 0)))
     assert segmenter.segment(volume).heart_found
-    assert len(looked) == 1 + engine._MOVES
+    assert len(looked) == 1 + search.MOVES
+
+
+@pytest.mark.parametrize("how", ["located", "given centre"])
+def test_a_heart_as_dark_as_air_is_none_however_its_place_was_found(default_model, segmenter, volume, how):
+    """The sample, 900 HU darker and cut off at air: to the networks it looks the same, but no tissue is that dark."""
+    centre = run_of(segmenter.segment(volume))["window_center_lps"]
+    dark = replace(volume, array=np.maximum(volume.array.astype(np.int16) - 900, -1024), modality="CT")
+    settings = Settings(device="cpu", heart_center=tuple(centre) if how == "given centre" else None)
+    result = Segmenter(default_model, settings).segment(dark)
+    assert not result.heart_found

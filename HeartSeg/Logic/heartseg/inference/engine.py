@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -24,21 +24,20 @@ from ..volume.types import Volume
 from . import stored_axes
 from .axes import NetworkAxes
 from .backends import openvino_predictor, torch_predictor
-from .believe import LOW_AGREEMENT, REJECTED_AGREEMENT, REJECTED_STORY, agreement, same_story
+from .believe import LOW_AGREEMENT
 from .devices import choose_device, choose_dtype, describe_device, torch_settings
 from .locate import HeartBox, choose_heart, heart_candidates
 from .looks import LOOKS, MeanProbabilities, bend, shifted
 from .normalize import fit
 from .resample import Sampled, labels_on_grid, sample_image, window_grid, world_grid
+from .search import AIR, HeartWindow, Look, Window, find_heart_window
 from .tiles import Predictor, Rung, ladder, mirror_combinations, predict_tiles, tile_starts
 from .views import StoredView, View, WorldView, confidence_on_scan
 
 _CT_AIR = -1024.0  # HU; anything below marks voxels outside the scanner's circle, not tissue
 _GPU_BATCH_VOXELS = 4 * 64**3  # voxels of a tile batch that fit small cards with the usual networks
 _LOW_CONFIDENCE = 0.75  # mean probability of the chosen label inside the heart below which the user is told
-_MOVES = 3  # times that the window follows what the fine network sees, at most
 _OTHER_SCALES = (0.6, 1.7)  # exponents of the grey scale in which the finder looks again when it saw nothing
-_AIR_LIKE_HU = -200.0  # mean of a "heart" below which it is lung or air, where the scan's values look like HU
 _SECOND_HEART = 0.3  # share of the first candidate's volume from which a second one is mentioned
 
 
@@ -269,20 +268,28 @@ class Engine:
         given = self.settings.heart_center
         axes = NetworkAxes.of(card.orientation, self.folder.transpose_forward)
         look = partial(self._look, array, geometry, axes, volume.modality, reporter)
-        box: HeartBox | None = None
+        located: HeartWindow | None = None
         if given is None and self._finder and self.settings.locate:
-            view, why = self._believed(array, geometry, axes, volume.modality, look, reporter)
-            if view is None:
+            located, why = find_heart_window(
+                self._locate(array, geometry, volume.modality, reporter),
+                lambda box: self._window(box, geometry, axes),
+                lambda window: self._recentred(window, geometry, axes),
+                look,
+                volume.modality,
+            )
+            if located is None:
                 return _nothing(volume, why)
-            box = view.box
-            findings += _candidate_findings(box) if box else []
-            findings += _tiled_findings(view.grid, axes.in_lps(self.folder.patch_size))
+            findings += _candidate_findings(located.box)
+            findings += _tiled_findings(located.grid, axes.in_lps(self.folder.patch_size))
+            window: Window = located
         else:
             if given is not None:
                 _check_inside(given, volume)
-            view = _View(None, self._window(None, geometry, axes), look, mirrored=self.settings.accurate)
-        grid, logits = view.grid, view.logits
-        averaged = box is not None and self.settings.accurate
+            window = Window(self._window(None, geometry, axes), look, mirrored=self.settings.accurate)
+            if window.is_air(volume.modality):
+                return _nothing(volume, AIR)
+        grid, logits = window.grid, window.logits
+        averaged = located is not None and self.settings.accurate
         if averaged:
             tiles = self._fine.tile_count(tuple(grid.shape[k] for k in axes.order))
             logits = _averaged(logits, grid, look, tiles, reporter)
@@ -293,61 +300,18 @@ class Engine:
             labels = np.ascontiguousarray(flip.undo(labels))
             confidence_map = self._confidence_map(logits, WorldView(grid, geometry, flip, axes), reporter)
         confidence = self._confidence(logits)
-        findings += _doubts(view.agreement if box else None, confidence)
+        findings += _doubts(located.agreement if located else None, confidence)
         details = {
-            "mode": "located" if box else "given centre" if given else "whole scan",
-            "agreement": view.agreement if box else None,
-            "same_story": view.story,
-            "finder_grey_scale": view.box.grey_scale if view.box else None,
+            "mode": "located" if located else "given centre" if given else "whole scan",
+            "agreement": located.agreement if located else None,
+            "same_story": located.story if located else None,
+            "finder_grey_scale": located.box.grey_scale if located else None,
             "window_mm": [round(float(n * s), 1) for n, s in zip(grid.size, grid.spacing, strict=True)],
             "window_center_lps": [round(float(v), 1) for v in grid.center()],
             "windows": 1 + len(LOOKS) if averaged else 1,
-            "mirrored_copies": 1 if box else self._mirrored_copies(reporter),
+            "mirrored_copies": 1 if located else self._mirrored_copies(reporter),
         }
         return Prediction(labels, tuple(findings), confidence, details, confidence_map, grid)
-
-    def _believed(
-        self,
-        array: np.ndarray,
-        geometry: Geometry,
-        axes: NetworkAxes,
-        modality: str,
-        look: Callable[..., tuple[Sampled, torch.Tensor]],
-        reporter: Reporter,
-    ) -> tuple[_View | None, str]:
-        """The first of the finder's candidates that is a heart, or ``None`` and why there is none."""
-        why = "no candidate was found"
-        for box in self._locate(array, geometry, modality, reporter):
-            view = _View(box, self._window(box, geometry, axes), look)
-            if view.agreement >= REJECTED_AGREEMENT:
-                view = self._follow(view, box, geometry, axes, look)
-                if view.agreement < LOW_AGREEMENT:
-                    view.ask_another_window(look)
-            if view.agreement < REJECTED_AGREEMENT:
-                why = f"a candidate was found, but the fine network rejects it (agreement {view.agreement:.2f})"
-            elif view.story is not None and view.story < REJECTED_STORY:
-                why = f"a candidate was found, but two windows around it do not agree ({view.story:.2f})"
-            elif _is_air(view.sampled, view.logits, modality):
-                why = "the candidate has the intensity of air"
-            else:
-                return view, ""
-        return None, why
-
-    def _follow(
-        self,
-        view: _View,
-        box: HeartBox,
-        geometry: Geometry,
-        axes: NetworkAxes,
-        look: Callable[..., tuple[Sampled, torch.Tensor]],
-    ) -> _View:
-        """The view after the window has followed what the fine network sees until it stays."""
-        for _ in range(_MOVES):
-            better = self._recentred(view.logits, view.grid, box, geometry, axes)
-            if better is None:
-                break
-            view = _View(box, better, look)
-        return view
 
     def _window(self, box: HeartBox | None, geometry: Geometry, axes: NetworkAxes) -> Geometry:
         """The fine network's grid: one patch around the heart, more where it does not fit, or the whole scan.
@@ -364,20 +328,19 @@ class Engine:
         margin = np.full(3, self.folder.card.margin_mm)
         return window_grid(box.low - margin, box.high + margin, spacing, axes.in_lps(self.folder.patch_size))
 
-    def _recentred(
-        self, logits: torch.Tensor, grid: Geometry, box: HeartBox, geometry: Geometry, axes: NetworkAxes
-    ) -> Geometry | None:
+    def _recentred(self, window: HeartWindow, geometry: Geometry, axes: NetworkAxes) -> Geometry | None:
         """A window around what the fine network saw, if that moves it by more than a coarse voxel's half; else None.
 
         The finder's voxels are twice as coarse, and the fine network was trained on hearts in the middle of its patch.
         """
-        labels = self.folder.structure_lut()[logits.argmax(0).to(torch.uint8).numpy()]
+        grid = window.grid
+        labels = self.folder.structure_lut()[window.logits.argmax(0).to(torch.uint8).numpy()]
         seen = choose_heart(labels, grid)
         if seen is None:
             return None
         better = self._window(seen, geometry, axes)
         moved = np.abs(better.center() - grid.center()).max()
-        return better if moved > max(box.geometry.spacing) / 2 or better.shape != grid.shape else None
+        return better if moved > max(window.box.geometry.spacing) / 2 or better.shape != grid.shape else None
 
     def _look(
         self,
@@ -475,35 +438,6 @@ class Engine:
         }
 
 
-class _View:
-    """A window of the fine network, what it shows there, and how well that agrees with the coarse candidate.
-
-    Attributes:
-        box: the finder's candidate, or ``None``.
-        grid: the window, LPS-aligned.
-        sampled, logits: the scan and the fine network's logits there.
-        agreement: Dice of the coarse and the fine heart; 1 without a candidate.
-        story: agreement with another window; ``None`` where none was asked.
-    """
-
-    def __init__(
-        self,
-        box: HeartBox | None,
-        grid: Geometry,
-        look: Callable[..., tuple[Sampled, torch.Tensor]],
-        mirrored: bool = False,
-    ) -> None:
-        self.box, self.grid = box, grid
-        self.sampled, self.logits = look(grid, mirrored=mirrored)
-        self.agreement = agreement(self.logits, grid, box) if box else 1.0
-        self.story: float | None = None
-
-    def ask_another_window(self, look: Callable[..., tuple[Sampled, torch.Tensor]]) -> None:
-        """Look once more, a little aside, and compare."""
-        aside = shifted(self.grid, LOOKS[0].direction)
-        self.story = same_story(self.logits, self.grid, look(aside)[1], aside)
-
-
 def _check_inside(point: tuple[float, float, float], volume: Volume) -> None:
     """Raise :class:`~heartseg.errors.InputError` if a world LPS point (mm) lies outside of the scan's voxels."""
     index, limit = volume.geometry.world_to_index(np.asarray(point)), np.asarray(volume.geometry.shape) - 0.5
@@ -518,7 +452,7 @@ def _check_inside(point: tuple[float, float, float], volume: Volume) -> None:
 def _averaged(
     logits: torch.Tensor,
     grid: Geometry,
-    look: Callable[..., tuple[Sampled, torch.Tensor]],
+    look: Look,
     tiles: int,
     reporter: Reporter,
 ) -> torch.Tensor:
@@ -535,14 +469,6 @@ def _averaged(
             moved = shifted(grid, again.direction)
             mean.add(moved, look(moved, None, k * tiles, again.gamma)[1])
     return mean.logits()
-
-
-def _is_air(sampled: Sampled, logits: torch.Tensor, modality: str) -> bool:
-    """Whether what was labelled is darker than any tissue, in a scan whose values reach down to air in HU."""
-    heart = (logits.argmax(0) > 0) & sampled.inside
-    if modality == "MR" or not bool(heart.any()) or float(sampled.image.min()) > -500:
-        return False
-    return float(sampled.image[heart].mean()) < _AIR_LIKE_HU
 
 
 def _nothing(volume: Volume, why: str) -> Prediction:

@@ -1,0 +1,112 @@
+"""From the finder's candidates to a window that holds a heart: it follows what it shows, and is believed or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from ..volume.geometry import Geometry
+from .believe import LOW_AGREEMENT, REJECTED_AGREEMENT, REJECTED_STORY, agreement, same_story
+from .locate import HeartBox
+from .looks import LOOKS, shifted
+from .resample import Sampled
+
+if TYPE_CHECKING:
+    import torch
+
+MOVES = 3
+"""Times that the window follows what the fine network sees, at most."""
+
+_AIR_LIKE_HU = -200.0  # mean of a "heart" below which it is lung or air, where the scan's values look like HU
+AIR = "the candidate has the intensity of air"
+
+Look = Callable[..., "tuple[Sampled, torch.Tensor]"]
+"""Given a grid: the scan there, and the fine network's logits ``(c, z, y, x)``."""
+
+
+class Window:
+    """What the fine network shows on a grid.
+
+    Attributes:
+        grid: LPS-aligned.
+        sampled, logits: the scan and the fine network's logits there.
+    """
+
+    def __init__(self, grid: Geometry, look: Look, mirrored: bool = False) -> None:
+        self.grid = grid
+        self.sampled, self.logits = look(grid, mirrored=mirrored)
+
+    def is_air(self, modality: str) -> bool:
+        """Whether what is labelled is darker than any tissue, in a scan whose values reach down to air in HU."""
+        heart = (self.logits.argmax(0) > 0) & self.sampled.inside
+        if modality == "MR" or not bool(heart.any()) or float(self.sampled.image.min()) > -500:
+            return False
+        return float(self.sampled.image[heart].mean()) < _AIR_LIKE_HU
+
+
+class HeartWindow(Window):
+    """A window around one of the finder's candidates.
+
+    Attributes:
+        box: the candidate.
+        agreement: Dice of the coarse and the fine heart.
+        story: agreement with another window; ``None`` where none was asked.
+    """
+
+    def __init__(self, box: HeartBox, grid: Geometry, look: Look) -> None:
+        super().__init__(grid, look)
+        self.box = box
+        self.agreement = agreement(self.logits, grid, box)
+        self.story: float | None = None
+
+    def ask_another(self, look: Look) -> None:
+        """Look once more, a little aside, and compare."""
+        aside = shifted(self.grid, LOOKS[0].direction)
+        self.story = same_story(self.logits, self.grid, look(aside)[1], aside)
+
+    def doubts(self, modality: str) -> str:
+        """Why this is no heart; ``""`` if it is believed."""
+        if self.agreement < REJECTED_AGREEMENT:
+            return f"a candidate was found, but the fine network rejects it (agreement {self.agreement:.2f})"
+        if self.story is not None and self.story < REJECTED_STORY:
+            return f"a candidate was found, but two windows around it do not agree ({self.story:.2f})"
+        return AIR if self.is_air(modality) else ""
+
+
+def find_heart_window(
+    candidates: Iterable[HeartBox],
+    around: Callable[[HeartBox], Geometry],
+    better: Callable[[HeartWindow], Geometry | None],
+    look: Look,
+    modality: str,
+) -> tuple[HeartWindow | None, str]:
+    """The window around the first candidate that is a heart, or ``None`` and why there is none.
+
+    Args:
+        candidates: the finder's, best first; taken one by one, as each may cost a run of the finder.
+        around: the grid for a candidate.
+        better: a grid in whose middle the heart would lie, or ``None`` if it does so already.
+        look: the fine network.
+        modality: of the scan.
+    """
+    why = "no candidate was found"
+    for box in candidates:
+        window = HeartWindow(box, around(box), look)
+        if window.agreement >= REJECTED_AGREEMENT:
+            window = _followed(window, better, look)
+            if window.agreement < LOW_AGREEMENT:
+                window.ask_another(look)
+        why = window.doubts(modality)
+        if not why:
+            return window, ""
+    return None, why
+
+
+def _followed(window: HeartWindow, better: Callable[[HeartWindow], Geometry | None], look: Look) -> HeartWindow:
+    """The window after it has followed what the fine network sees until it stays."""
+    for _ in range(MOVES):
+        grid = better(window)
+        if grid is None:
+            break
+        window = HeartWindow(window.box, grid, look)
+    return window
