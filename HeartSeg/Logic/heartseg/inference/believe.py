@@ -23,8 +23,8 @@ LOW_AGREEMENT = 0.6
 """Dice of the coarse and the fine heart below which another window is asked, and the user is told."""
 REJECTED_STORY = 0.7
 """Dice of the same structures in two windows below which the candidate is no heart. It rests on little: the two
-doubtful hearts among 16 validation scans had 0.73 and 0.95 with one pair of networks, three drawn heads and limbs 0.84 to 0.85
-with another. It lets such heads pass rather than lose a heart."""
+doubtful hearts among 16 validation scans had 0.73 and 0.95 with one pair of networks, three drawn heads and limbs
+0.84 to 0.85 with another. It lets such heads pass rather than lose a heart."""
 
 
 def agreement(logits: torch.Tensor, grid: Geometry, box: HeartBox) -> float:
