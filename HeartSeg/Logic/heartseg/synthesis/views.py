@@ -46,7 +46,7 @@ def draw_pose(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_small_body(rng: np.random.Generator, share: float, largest: float) -> float:
-    """Factor on the zoom: in ``share`` of the views a body (and heart) smaller by 1 to ``largest``, else 1."""
+    """Factor on the zoom: in ``share`` of the views a body (and heart) smaller by 1.05 to ``largest``, else 1."""
     return float(rng.uniform(1.05, largest)) if rng.random() < share else 1.0
 
 
