@@ -206,13 +206,13 @@ def test_no_heart_is_a_warning_and_no_error():
 
 def test_the_finder_tells_whether_the_scan_cuts_the_heart(model):
     """The phantom's heart, whole and with its lower 40 mm cut away, seen by the real finder."""
-    _, geometry, image = heart_phantom((3.0, 3.0, 3.0), shape=(80, 80, 80))
+    labels, geometry, image = heart_phantom((3.0, 3.0, 3.0), shape=(80, 80, 80))
     whole = Volume(image, geometry, "phantom", "CT")
     heart = look_for_heart(whole, model, Settings(threads=1), Reporter())
     assert heart not in (None, False)
     assert check_field_of_view(whole, heart) == ()
-    middle = round(float(geometry.world_to_index(heart.center)[0]))
-    rest = (slice(middle - 3, None), slice(None), slice(None))
+    lowest = int(np.flatnonzero(labels.any((1, 2)))[0])
+    rest = (slice(lowest + 13, None), slice(None), slice(None))  # slices of 3 mm
     cut = Volume(np.ascontiguousarray(image[rest]), geometry.cropped(rest), "cut", "CT")
     seen = look_for_heart(cut, model, Settings(threads=1), Reporter())
     assert seen not in (None, False)

@@ -17,9 +17,9 @@ from pythonqt import PanelHost, panel_host
 from tiny_models import make_tiny_model_folder, synthetic_volume
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def session(repository: Path) -> Iterator[PanelHost]:
-    """One set of stand-ins for all tests of the panel."""
+    """One set of stand-ins for all tests of a file; gone before other tests run, which must not meet Slicer's names."""
     with panel_host(repository / "HeartSeg" / "HeartSeg.py") as running:
         yield running
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import psutil
@@ -21,11 +22,18 @@ def separate(user):
     return user
 
 
-def children() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+@pytest.fixture
+def children() -> Callable[[], list[psutil.Process]]:
+    """The living processes that were started since; others (of earlier tests) are none of ours."""
+
+    def living() -> list[psutil.Process]:
+        return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+
+    before = set(living())
+    return lambda: [p for p in living() if p not in before]
 
 
-def test_it_gives_the_same_result_as_a_run_in_this_process(user):
+def test_it_gives_the_same_result_as_a_run_in_this_process(user, children):
     user.run()
     here = user.panel.state.result
     user.parameters.separateProcess = True
@@ -39,7 +47,7 @@ def test_it_gives_the_same_result_as_a_run_in_this_process(user):
     assert children() == []
 
 
-def test_a_cancel_kills_the_process_and_leaves_nothing_behind(separate, hold):
+def test_a_cancel_kills_the_process_and_leaves_nothing_behind(separate, hold, children):
     before, gate = node_ids(), hold("predict")
     separate.press()
     separate.session.wait_until(gate.reached.is_set, 300)
@@ -52,7 +60,7 @@ def test_a_cancel_kills_the_process_and_leaves_nothing_behind(separate, hold):
     assert separate.status == "Stopped. Nothing was changed."
 
 
-def test_a_process_that_dies_is_told_and_the_next_run_works(separate, hold):
+def test_a_process_that_dies_is_told_and_the_next_run_works(separate, hold, children):
     gate = hold("predict")
     separate.press()
     separate.session.wait_until(gate.reached.is_set, 300)
