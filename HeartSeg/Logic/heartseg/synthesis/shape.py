@@ -103,7 +103,7 @@ def shoot(model: ShapeModel, momenta: np.ndarray) -> list[tuple[torch.Tensor, to
     for _ in range(model.steps):
         course.append((q, p))
         norm = (q * q).sum(1)
-        kernel = torch.exp(-(norm[:, None] + norm[None] - 2 * q @ q.T).clamp_(min=0) / w2)
+        kernel = gaussian((norm[:, None] + norm[None] - 2 * q @ q.T).clamp_(min=0) / w2, 80.0)
         pull = kernel * (p @ p.T)
         change = 2 / w2 * (q * pull.sum(1, keepdim=True) - pull @ q)
         q, p = q + dt * (kernel @ p), p + dt * change
@@ -145,9 +145,14 @@ class NodeGrid:
         return values.reshape(field.shape[0], *points.shape[1:])
 
 
+def gaussian(squares: torch.Tensor, far: float) -> torch.Tensor:
+    """exp(-squares), and 0 from ``far`` on: products of smaller values are denormal, 35 times as slow on a CPU."""
+    return torch.where(squares < far, torch.exp(-squares), 0.0)
+
+
 def velocity(grid: NodeGrid, q: torch.Tensor, p: torch.Tensor, width: float) -> torch.Tensor:
     """Velocity (3, z, y, x) on the nodes; exact, since a Gaussian kernel is a product along the axes."""
-    along = [torch.exp(-(((line[:, None] - q[None, :, k]) / width) ** 2)) for k, line in enumerate(grid.lines())]
+    along = [gaussian(((line[:, None] - q[None, :, k]) / width) ** 2, 25.0) for k, line in enumerate(grid.lines())]
     plane = (along[1].T[:, :, None] * along[2].T[:, None, :]).reshape(len(q), -1)
     return torch.stack([(along[0] * p[:, c]) @ plane for c in range(3)]).reshape(3, *grid.shape)
 
