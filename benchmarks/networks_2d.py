@@ -178,10 +178,12 @@ def vary(rng: np.random.Generator, images: np.ndarray, targets: np.ndarray) -> t
     return torch.from_numpy(moved)[:, None], torch.from_numpy(labels)
 
 
-def train(key: str, slices: Slices, steps: int, seed: int, rate: float) -> torch.nn.Module:
+def train(key: str, slices: Slices, steps: int, seed: int, rate: float, bfloat16: bool) -> torch.nn.Module:
     """A trained network of the catalogue, in evaluation mode."""
     torch.manual_seed(seed)
+    layout = torch.channels_last if bfloat16 else torch.contiguous_format
     network = build(key, unet_plan(FEATURES, 2), 1, 1 + N_STRUCTURES, deep_supervision=True)
+    network = network.to(memory_format=layout)
     edge = getattr(network, "edge", "none")
     loss = DeepSupervision(
         cross_entropy_and_soft_dice if edge == "none" else RegionAndEdgeLoss(edge, N_STRUCTURES, alpha=1.0)
@@ -193,7 +195,9 @@ def train(key: str, slices: Slices, steps: int, seed: int, rate: float) -> torch
             group["lr"] = rate * min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))
         if edge != "none":
             targets = split_interior_edge(targets, (SPACING, SPACING), 1, N_STRUCTURES)
-        value = loss(network(images), targets)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            outputs = network(images.contiguous(memory_format=layout))
+        value = loss([o.float() for o in outputs], targets)
         optimiser.zero_grad(set_to_none=True)
         value.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
@@ -218,11 +222,11 @@ def score(network: torch.nn.Module, slices: Slices) -> list[float]:
 
 def run(key: str, seed: int, args: argparse.Namespace, training: Slices, held: Slices) -> dict[str, Any]:
     """One network with one seed: from WORK/runs if it is there, else trained, scored and kept."""
-    name = f"{key}-{seed}-{args.steps}-{args.rate:g}-{len(training.images)}"
+    name = f"{key}-{seed}-{args.steps}-{args.rate:g}-{len(training.images)}" + "-bf16" * args.bfloat16
     path = args.work / "runs" / f"{name}.json"
     if not path.exists():
         start = time.monotonic()
-        network = train(key, training, args.steps, seed, args.rate)
+        network = train(key, training, args.steps, seed, args.rate, args.bfloat16)
         seconds = round(time.monotonic() - start)
         write_json(path.with_suffix(".part"), {"seconds": seconds, "dice": score(network, held)})
         path.with_suffix(".part").replace(path)
@@ -267,6 +271,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate (default 3e-3)")
+    parser.add_argument("--bfloat16", action="store_true", help="train in mixed precision (half the time where AMX is)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and how they came about to FILE")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -275,7 +280,10 @@ def main() -> int:
     for seed in range(args.seeds):
         for key in args.networks:
             results.setdefault(key, []).append(run(key, seed, args, training, held))
-            how = {"steps": args.steps, "rate": args.rate, "features": FEATURES, "slices": len(training.images)}
+            how = {
+                "steps": args.steps, "rate": args.rate, "bfloat16": args.bfloat16, "features": FEATURES,
+                "slices": len(training.images),
+            }  # fmt: skip
             write_json(args.json, {**how, "networks": table(results)})
     print(show(table(results)))
     return 0

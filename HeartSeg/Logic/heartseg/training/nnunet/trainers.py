@@ -72,6 +72,8 @@ class HeartSegTrainer(nnUNetTrainer):
             super().initialize()
         if self.start_from:
             load_start_weights(self._bare_network(), Path(self.start_from))
+        if self.device.type == "cpu" and has_bfloat16_units():
+            train_in_bfloat16(self._bare_network())
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
         """The preset's optimiser; the rate follows from the epoch's number alone, so that resuming cannot shift it."""
@@ -189,6 +191,28 @@ class HeartSegTrainer(nnUNetTrainer):
                 f"out of memory on {self.device} with batches of {batch} patches of {patch}: lower --batch (now "
                 f"{batch}), then --patch (now {patch}), or train in 2d"
             ) from error
+
+
+def has_bfloat16_units() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices in units of their own (AMX); on others bfloat16 is no faster."""
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
+def train_in_bfloat16(network: torch.nn.Module) -> None:
+    """Let a network on a CPU compute in mixed precision while it is in training mode, as nnU-Net does on a GPU.
+
+    Weights, outputs and losses stay float32, and so does everything in evaluation mode.
+    """
+    plain = network.forward
+
+    def forward(x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        if not network.training:
+            return plain(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = plain(x)
+        return [o.float() for o in outputs] if isinstance(outputs, list | tuple) else outputs.float()
+
+    network.forward = forward
 
 
 def is_out_of_memory(error: BaseException) -> bool:
