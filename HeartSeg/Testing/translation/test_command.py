@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -20,7 +21,10 @@ SMALL = [
 
 
 def test_train_apply_and_join_in_three_commands(scans, tmp_path, capsys):
-    mr, ct, out = scans["MR"][0].parent, scans["CT"][0].parent, tmp_path / "run"
+    labels = scans["MR"][0].parent.parent / "labels"
+    mr, ct, out = tmp_path / "mr", scans["CT"][0].parent, tmp_path / "run"
+    shutil.copytree(scans["MR"][0].parent, mr)
+    shutil.copytree(labels, mr, dirs_exist_ok=True)  # label maps beside the scans, as MM-WHS has them, are no scans
     assert main(["translate", "train", str(mr), str(ct), "-o", str(out), *SMALL]) == 0
     card = json.loads((out / "model" / "translation.json").read_text())
     assert card["step"] == card["steps"] == max(card["slices"].values())
@@ -35,7 +39,6 @@ def test_train_apply_and_join_in_three_commands(scans, tmp_path, capsys):
     )
     assert tree(many) == {f"ct{n}_image.nii.gz" for n in (10, 11, 12)}
 
-    labels = mr.parent / "labels"
     assert main(["translate", "join", str(out), str(mr), str(labels), str(tmp_path / "set"), "--device", "cpu"]) == 0
     wanted = {f"{k}/mr2ct_mr{n}.nii.gz" for k in ("images", "labels") for n in range(3)}
     assert tree(tmp_path / "set") == wanted | {"images", "labels", "translated.json"}

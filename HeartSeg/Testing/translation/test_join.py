@@ -13,7 +13,7 @@ import pytest
 from heartseg.errors import Cancelled, InputError, OutputError
 from heartseg.progress import Reporter
 from heartseg.translation.apply import Translator
-from heartseg.translation.join import RECORD, join_training_set, pair_labels
+from heartseg.translation.join import RECORD, join_training_set, pair_labels, without_label_maps
 from heartseg.volume import read_volume, write_labels, write_volume
 
 from .conftest import scan
@@ -103,7 +103,9 @@ def test_mmwhs_label_values_stay(translator, tmp_path):
     values = np.array([0, 500, 600, 420, 550, 205, 820, 850], np.int16)[labels]
     write_volume(volume, tmp_path / "mr_train_1001_image.nii.gz")
     write_volume(replace(volume, array=values), tmp_path / "mr_train_1001_label.nii.gz")
-    pairs = pair_labels([tmp_path / "mr_train_1001_image.nii.gz"], tmp_path)  # both in one folder, as MM-WHS has them
+    both = [tmp_path / f"mr_train_1001_{kind}.nii.gz" for kind in ("image", "label")]
+    assert without_label_maps(both) == both[:1]
+    pairs = pair_labels(both, tmp_path)  # both in one folder, as MM-WHS has them
     assert [p.name for p in pairs] == ["mr_train_1001"]
     join_training_set(translator, pairs, tmp_path / "set")
     assert np.array_equal(read_volume(tmp_path / "set" / "labels" / "mr2ct_mr_train_1001.nii.gz").array, values)

@@ -27,8 +27,10 @@ beside. Needs pip install "heartseg[train,evaluate]".
 
 {DATA_HELP}
 
-Configurations: baseline (plain U-Net), edge, fusion, edge+fusion (CSFBU-Net), edge-head, edge-m2, edge-m3, and the
-networks' names. --table FILE adds others: {{"wide": {{"network": "csfbu", "alpha": 2}}}}, any setting of a preset."""
+Configurations: baseline (plain U-Net), edge, fusion, edge+fusion (CSFBU-Net), edge-head, edge-m2, edge-m3, translated
+(plain U-Net, with the cases that heartseg translate join added), all (CSFBU-Net with them), and the networks' names.
+Translated cases are trained on where a configuration says so, and never held out. --table FILE adds others:
+{{"wide": {{"network": "csfbu", "alpha": 2}}}}, any setting of a preset."""
 
 _EPILOG = """\
 examples:

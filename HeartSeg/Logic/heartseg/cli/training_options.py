@@ -79,6 +79,9 @@ def add_preset(parser: argparse.ArgumentParser, default: str) -> None:
         "--augmentation", choices=AUGMENTATIONS,
         help="region-aware: rotation up to 30 degrees, shift up to 10 %%, scale 0.8-1.2 where the target lies",
     )  # fmt: skip
+    group.add_argument(
+        "--no-translated", action="store_true", help="leave out what heartseg translate join added to the data"
+    )
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +105,7 @@ def preset_of(args: argparse.Namespace) -> Preset:
         network=args.network, dimension=args.dimension, epochs=args.epochs, iterations=args.iterations_per_epoch,
         validation_iterations=args.validation_iterations, batch=args.batch, patch=_patch(args.patch),
         learning_rate=args.learning_rate, beta=args.beta, alpha=args.alpha, erosion=args.erosion,
-        augmentation=args.augmentation,
+        augmentation=args.augmentation, translated=False if args.no_translated else None,
     )  # fmt: skip
 
 

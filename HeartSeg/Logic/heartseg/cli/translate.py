@@ -154,8 +154,13 @@ def run_train(args: argparse.Namespace) -> int:
     settings = _settings(args)
     if args.sheet_every < 1:
         raise SettingsError(f"--sheet-every is {args.sheet_every}: it must be 1 or more")
-    mr, ct = ([case.path for case in list_cases(folder, without=args.output)] for folder in (args.mr, args.ct))
+    from ..translation.join import without_label_maps
     from ..translation.trainer import train
+
+    mr, ct = (
+        without_label_maps([case.path for case in list_cases(folder, without=args.output)])
+        for folder in (args.mr, args.ct)
+    )
 
     until = time.monotonic() + args.run_minutes * 60
     _limit_threads(args.threads)

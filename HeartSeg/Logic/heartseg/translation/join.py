@@ -31,6 +31,11 @@ class Labelled:
     labels: Path
 
 
+def without_label_maps(paths: Sequence[Path]) -> list[Path]:
+    """The files that are not named as label maps (``NAME_label.nii.gz``): MM-WHS keeps them beside the scans."""
+    return [p for p in paths if not _LABEL_ENDING.search(stem(p))]
+
+
 def pair_labels(images: Sequence[Path], folder: Path) -> list[Labelled]:
     """Each image with the label map of the same name, endings such as ``_image`` and ``_label`` apart.
 
@@ -53,9 +58,7 @@ def pair_labels(images: Sequence[Path], folder: Path) -> list[Labelled]:
             )
         found[name] = path
     pairs = []
-    for image in images:
-        if _LABEL_ENDING.search(stem(image)):
-            continue
+    for image in without_label_maps(images):
         name = _IMAGE_ENDING.sub("", stem(image))
         labels = found.get(name)
         if labels is None or labels.resolve() == image.resolve():

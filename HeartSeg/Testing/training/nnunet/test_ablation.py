@@ -17,9 +17,11 @@ from heartseg.training.nnunet.ablate import (
     changed,
     named_configurations,
     read_table,
+    refuse_without_translated,
     rows,
 )
 from heartseg.training.nnunet.presets import CSFBU
+from heartseg.training.nnunet.run import DataOptions, Training, left_out
 
 
 def trial(name: str, seed: int, **dice: dict[str, float]) -> Trial:
@@ -81,6 +83,21 @@ def test_unknown_names_and_settings_are_refused(tmp_path) -> None:
         read_table(tmp_path / "t.json")
     with pytest.raises(SettingsError, match="cannot be read"):
         read_table(tmp_path / "nowhere.json")
+
+
+def test_only_configurations_that_say_so_train_on_translated_cases(tmp_path) -> None:
+    found = named_configurations(["baseline", "edge+fusion", "translated", "all"])
+    presets = {n: changed(CSFBU, {"translated": False, **c}, n) for n, c in found.items()}
+    assert [n for n, p in presets.items() if p.translated] == ["translated", "all"]
+    training = Training(DataOptions(tmp_path / "scans"), tmp_path)
+    (tmp_path / "cases.json").write_text('{"translated": []}')
+    refuse_without_translated(training, {"baseline": presets["baseline"]})
+    with pytest.raises(SettingsError, match=r"'all' trains on translated scans, and '.*scans' holds none"):
+        refuse_without_translated(training, {"all": presets["all"]})
+    (tmp_path / "cases.json").write_text('{"translated": ["mr2ct_a"]}')
+    refuse_without_translated(training, presets)
+    assert left_out(training, presets["edge+fusion"]) == ["mr2ct_a"]
+    assert left_out(training, presets["all"]) == []
 
 
 @pytest.mark.slow

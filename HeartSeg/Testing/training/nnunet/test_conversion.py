@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hearts import read
-from heartseg.training.nnunet.checking import CheckedData, check_cases
+from heartseg.errors import InputError
+from heartseg.training.nnunet.checking import CheckedData, check_cases, refuse_bad_data
 from heartseg.training.nnunet.convert import Layout, convert
 from heartseg.training.nnunet.datasets import find_cases
 from heartseg.training.nnunet.run import split
@@ -98,6 +100,17 @@ def test_a_second_call_leaves_what_is_there(data, tmp_path) -> None:
     convert(data, Layout(SEVEN), tmp_path)
     assert label.stat().st_mtime_ns == before
     assert (home / "labelsTr" / "ct_train_1002.nii.gz").is_file()
+
+
+def test_translated_cases_are_trained_on_in_every_fold_and_held_out_in_none(data) -> None:
+    made, *real = data.cases
+    mixed = replace(data, cases=(replace(made, case=replace(made.case, translated=True)), *real))
+    assert mixed.translated == (made.case.name,)
+    folds = split(mixed, len(real), seed=5)
+    assert sorted(n for f in folds for n in f["val"]) == sorted(c.case.name for c in real)
+    assert all(made.case.name in f["train"] for f in folds)
+    with pytest.raises(InputError, match=r"there are \d+ \(translated ones are never held out\): lower --folds"):
+        refuse_bad_data(mixed, len(data.cases), skip_bad=True)
 
 
 def test_every_case_is_held_out_once(data) -> None:

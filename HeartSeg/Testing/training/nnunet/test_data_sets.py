@@ -11,8 +11,9 @@ import pytest
 from heartseg import STRUCTURES
 from heartseg.errors import InputError
 from heartseg.training.nnunet.checking import check_case, check_cases, load_case, refuse_bad_data
-from heartseg.training.nnunet.datasets import Case, find_cases
+from heartseg.training.nnunet.datasets import TRANSLATED, Case, find_cases
 from heartseg.training.nnunet.references import read_reference
+from heartseg.translation.join import RECORD
 from heartseg.volume import Geometry, Volume, write_labels, write_volume
 from labelled_scans import as_mmwhs, make_folder_pair, make_mmwhs, phantom_case, write_slicer_segmentation
 
@@ -50,6 +51,20 @@ def test_mmwhs_is_recognised_by_its_names(mmwhs) -> None:
 def test_two_folders_with_the_same_names_are_paired(tmp_path) -> None:
     make_folder_pair(tmp_path, 2, (8.0, 8.0, 10.0))
     assert [c.name for c in find_cases(tmp_path).cases] == ["heart_00", "heart_01"]
+
+
+def test_cases_of_the_record_of_translate_join_are_known_as_translated(tmp_path) -> None:
+    home = make_folder_pair(tmp_path, 2, (8.0, 8.0, 10.0))
+    names = [c.name for c in find_cases(home).cases]
+    (home / TRANSLATED).write_text(json.dumps({names[1]: {}, "gone": {}}))
+    assert [c.translated for c in find_cases(home).cases] == [False, True]
+    (home / TRANSLATED).write_text("{")
+    with pytest.raises(InputError, match=r"translated\.json' cannot be read"):
+        find_cases(home)
+
+
+def test_it_is_the_record_that_translate_join_writes() -> None:
+    assert TRANSLATED == RECORD
 
 
 def test_nnunets_own_folders_are_paired_without_the_channel_number(tmp_path, heart) -> None:

@@ -270,6 +270,13 @@ def test_edges_are_learnt_in_training_and_join_their_regions_in_evaluation(train
         assert trainer.network.eval()(x)[0].shape[1] == 1 + 7
 
 
+def test_cases_that_a_training_leaves_out_are_in_no_batch(trainer) -> None:
+    training, held_out = trainer.do_split()
+    assert len(training) == 2 and len(held_out) == 1
+    trainer.left_out = frozenset(training[:1])
+    assert trainer.do_split() == (training[1:], held_out)
+
+
 def test_mixed_precision_on_a_cpu_changes_training_alone_and_only_a_little(trainer) -> None:
     from heartseg.training.nnunet.trainers import train_in_bfloat16
 

@@ -58,6 +58,11 @@ class CheckedData:
         return tuple(k for k in KEYS if any(k in c.volumes_ml for c in self.cases))
 
     @property
+    def translated(self) -> tuple[str, ...]:
+        """Names of the cases that are trained on and never held out."""
+        return tuple(c.case.name for c in self.cases if c.case.translated)
+
+    @property
     def orientations(self) -> dict[str, int]:
         """Stored orientation -> number of cases."""
         found = [c.geometry.orientation for c in self.cases]
@@ -140,5 +145,7 @@ def refuse_bad_data(data: CheckedData, folds: int, skip_bad: bool) -> None:
         raise InputError("no case can be used: --dry-run says why for each")
     if len(data.cases) == 1:
         raise InputError(f"there is one case only ({data.cases[0].case.name}): training needs one more to test on")
-    if folds > len(data.cases):
-        raise InputError(f"{folds} folds need {folds} cases and there are {len(data.cases)}: lower --folds")
+    real = len(data.cases) - len(data.translated)
+    if folds > real:
+        text = f"{folds} folds need {folds} cases and there are {real}"
+        raise InputError(f"{text}{' (translated ones are never held out)' * bool(data.translated)}: lower --folds")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ LAYOUTS = (
     "same file names, scans beside Slicer segmentations (scan.nrrd, scan.seg.nrrd), or a MONAI data list (.json)"
 )
 
+TRANSLATED = "translated.json"
+"""Names the cases of a folder pair that ``heartseg translate join`` made (``heartseg.translation.join.RECORD``)."""
+
 _MMWHS = re.compile(r"(ct|mr)_(train|test)_\d+", re.IGNORECASE)
 _SEGMENTATION_ENDING = re.compile(r"[ _\-.]?(segmentation|seg|labels?)$", re.IGNORECASE)
 
@@ -37,6 +40,7 @@ class Case:
         image, label: the files.
         modality: ``"CT"`` or ``"MR"`` where the name tells, else ``""``.
         fold: in which fold the case is held out, where a data list tells.
+        translated: made of a scan of another modality: for training only, never held out.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Case:
     label: Path
     modality: str = ""
     fold: int | None = None
+    translated: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,21 @@ def _folder_pair(data: Path) -> Listing | None:
         return None
     images = {_case_name(p, nnunet=True): p for p in _files(found[0])}
     labels = {_case_name(p, nnunet=False): p for p in _files(found[1])}
-    return _paired(f"folders {found[0].name}/ and {found[1].name}/", images, labels)
+    listing = _paired(f"folders {found[0].name}/ and {found[1].name}/", images, labels)
+    made = _translated(data / TRANSLATED)
+    cases = tuple(replace(c, translated=stem_of(c.image) in made) for c in listing.cases)
+    return replace(listing, cases=cases)
+
+
+def _translated(record: Path) -> frozenset[str]:
+    """Names that the record of ``heartseg translate join`` holds; none without a record."""
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, ValueError) as error:
+        raise InputError(f"'{record}' cannot be read ({error}): mend it, or remove it and the cases it names") from None
+    return frozenset(content)
 
 
 def _case_name(path: Path, nnunet: bool) -> str:
@@ -197,7 +216,7 @@ def _without_doubles(listing: Listing) -> Listing:
         if name in names:
             raise InputError(f"{str(names[name].image)!r} and {str(case.image)!r} would both be case {name!r}: "
                              "rename one")  # fmt: skip
-        names[name] = Case(name, case.image, case.label, case.modality, case.fold)
+        names[name] = replace(case, name=name)
     return Listing(listing.layout, tuple(names.values()), listing.unlabelled, listing.problems)
 
 

@@ -91,7 +91,8 @@ def card(training: Training, plans: Mapping[str, Any], folder: Path) -> ModelCar
         orientation=promised_orientation(facts),
         configuration=configuration,
         trained_on={
-            "n": facts["n"], "data": facts["layout"], "cases": sorted(facts["cases"]), "structures": structures,
+            "n": facts["n"], "translated": len(facts.get("translated", ())), "data": facts["layout"],
+            "cases": sorted(facts["cases"]), "structures": structures,
             "stored_orientations": facts["stored_orientations"], "orientation": facts["orientation"],
             "folds": list(training.folds), "seed": training.seed, "start_from": training.start_from,
             "preset": training.preset.to_dict(), "steps": training.preset.epochs * training.preset.iterations,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,12 @@ def plan(out: Path, processes: int, reporter: Reporter) -> dict[str, Any]:
 
 
 def adapted_plans(
-    base: Mapping[str, Any], preset: Preset, name: str, seed: int, start: Mapping[str, Any] | None = None
+    base: Mapping[str, Any],
+    preset: Preset,
+    name: str,
+    seed: int,
+    start: Mapping[str, Any] | None = None,
+    left_out: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Plans of one training: one configuration of the base plans with the preset's changes, and the preset itself.
 
@@ -65,6 +70,7 @@ def adapted_plans(
         seed: of weights and samples.
         start: plans to take spacing, patch, normalisation and network from (fine-tuning), with ``checkpoint``, the file
             of the weights.
+        left_out: names of cases that are not trained on.
 
     Raises:
         SettingsError: the data cannot be trained in this dimension, or a size does not fit.
@@ -89,7 +95,8 @@ def adapted_plans(
     if start:
         axes = ("transpose_forward", "transpose_backward")
         plans.update({key: source[key] for key in (*axes, "foreground_intensity_properties_per_channel")})
-    settings = {"preset": preset.to_dict(), "seed": seed, "start_from": start["checkpoint"] if start else None}
+    settings = {"preset": preset.to_dict(), "seed": seed, "start_from": start["checkpoint"] if start else None,
+                "left_out": list(left_out)}  # fmt: skip
     return {
         **plans, "plans_name": name, "configurations": {preset.configuration: configuration}, SETTINGS_KEY: settings,
     }  # fmt: skip

@@ -51,6 +51,7 @@ class Preset:
             where the target lies; ``"flips-brightness"``.
         oversample: share of a batch that is centred on a structure.
         deep_supervision: losses at lower resolutions too.
+        translated: train on the cases that ``heartseg translate join`` made, where there are any.
     """
 
     name: str = "nnunet"
@@ -76,6 +77,7 @@ class Preset:
     augmentation: str = "nnunet"
     oversample: float = 0.33
     deep_supervision: bool = True
+    translated: bool = True
 
     @property
     def configuration(self) -> str:

@@ -231,6 +231,7 @@ def _facts(data: CheckedData, layout: Layout) -> dict[str, Any]:
         "stored_orientations": data.orientations,
         "orientation": layout.orientation,
         "left_out": dict(data.problems),
+        "translated": list(data.translated),
         "cases": {
             c.case.name: {"image": str(c.case.image), "label": str(c.case.label), "volumes_ml": dict(c.volumes_ml),
                           "notices": list(c.notices)}
@@ -240,8 +241,11 @@ def _facts(data: CheckedData, layout: Layout) -> dict[str, Any]:
 
 
 def split(data: CheckedData, folds: int, seed: int) -> list[dict[str, list[str]]]:
-    """nnU-Net's ``splits_final``: the data list's own folds where every case has one, else drawn with this seed."""
-    given = {c.case.name: c.case.fold for c in data.cases}
+    """nnU-Net's ``splits_final``: the data list's own folds where every case has one, else drawn with this seed.
+
+    Translated cases are trained on in every fold and held out in none.
+    """
+    given = {c.case.name: c.case.fold for c in data.cases if not c.case.translated}
     names = sorted(given)
     numbers = {f for f in given.values() if f is not None}
     if None not in given.values() and numbers == set(range(folds)):
@@ -250,7 +254,7 @@ def split(data: CheckedData, folds: int, seed: int) -> list[dict[str, list[str]]
         shuffled = list(names)
         random.Random(seed).shuffle(shuffled)
         held_out = [sorted(shuffled[fold::folds]) for fold in range(folds)]
-    return [{"train": [n for n in names if n not in val], "val": val} for val in held_out]
+    return [{"train": [n for n in names if n not in val] + list(data.translated), "val": val} for val in held_out]
 
 
 def plans_of(training: Training, base: Mapping[str, Any], preset: Preset, name: str, seed: int) -> dict[str, Any]:
@@ -260,7 +264,13 @@ def plans_of(training: Training, base: Mapping[str, Any], preset: Preset, name: 
         from .finetune import start_from_model
 
         start = start_from_model(training.start_from, preset, training.out)
-    return planning.adapted_plans(base, preset, name, seed, start)
+    return planning.adapted_plans(base, preset, name, seed, start, left_out(training, preset))
+
+
+def left_out(training: Training, preset: Preset) -> list[str]:
+    """Prepared cases that a preset does not train on."""
+    translated = read_json(training.out / "cases.json").get("translated", [])
+    return [] if preset.translated else list(translated)
 
 
 def fold_folder(training: Training, plans: Mapping[str, Any], fold: int) -> Path:

@@ -53,6 +53,7 @@ class HeartSegTrainer(nnUNetTrainer):
         settings = plans[SETTINGS_KEY]
         self.preset = Preset.from_dict(settings["preset"])
         self.start_from: str | None = settings.get("start_from")
+        self.left_out: frozenset[str] = frozenset(settings.get("left_out", ()))
         preset = self.preset
         self.initial_lr, self.weight_decay = preset.learning_rate, preset.weight_decay
         self.num_epochs = preset.epochs
@@ -95,6 +96,11 @@ class HeartSegTrainer(nnUNetTrainer):
         if self.preset.loss == "nnunet" and self.preset.edges == "none":
             return super()._build_loss()
         return TrainingLoss(self.preset, len(self.label_manager.foreground_labels), self.configuration_manager.spacing)
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """nnU-Net's split without the cases that this training leaves out."""
+        training, held_out = super().do_split()
+        return [name for name in training if name not in self.left_out], held_out
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:
         """nnU-Net's transforms, adapted to the preset."""
