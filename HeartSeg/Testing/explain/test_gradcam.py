@@ -9,6 +9,7 @@ import torch.nn.functional as functional
 from torch import nn
 
 from heartseg.errors import Cancelled, DeviceError, SettingsError
+from heartseg.explain import gradcam
 from heartseg.explain.gradcam import seg_grad_cam
 from heartseg.explain.layers import layers_of
 from heartseg.progress import CancelToken, Reporter
@@ -228,3 +229,27 @@ class Hungry(TwoChannels):
 def test_out_of_memory_on_the_cpu_says_what_helps():
     with pytest.raises(DeviceError, match="4x4x4 voxels: close other programs, or use the layer 'last'"):
         heat(seeded(Hungry), "last", image_of((4,) * 3), box_in((4,) * 3, slice(0, 2)))
+
+
+def test_out_of_memory_on_a_graphics_card_ends_on_the_cpu_with_the_same_map(monkeypatch):
+    """No card is at hand: what would run on it fails as torch does there, after the first tile."""
+    image, region, events = image_of((6, 6, 12)), box_in((6, 6, 12), slice(1, 4)), []
+    network = seeded(TwoChannels)
+    wanted = heat(network, "last", image, region, patch=(6, 6, 6))
+    real = gradcam._mean_map
+
+    def small_card(networks, layer, tiles, channels, device, reporter):
+        if device.type == "cuda":
+            reporter.advance(1)
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB")
+        return real(networks, layer, tiles, channels, device, reporter)
+
+    monkeypatch.setattr(gradcam, "_mean_map", small_card)
+    reporter, cuda = Reporter(events.append), torch.device("cuda")
+    place = layers_of(network, image.new_zeros(1, 1, 6, 6, 6)).find("last")
+
+    found = seg_grad_cam([network], place, image, region, [1], (6, 6, 6), cuda, reporter)
+
+    assert torch.equal(found, wanted)
+    assert any("out of memory on cuda: making the heat map on the CPU" in text for text in reporter.announcements)
+    assert events[-1].done == events[-1].total
