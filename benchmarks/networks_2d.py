@@ -41,7 +41,6 @@ SIZE, DEPTH, SPACING = 128, 64, 2.0
 HEART_SHARE = 0.6
 """Least share of heart-bearing slices in a training volume's choice."""
 KINDS = ("ct", "mr")
-FEATURES = (16, 32, 64, 128)
 N_STRUCTURES = 7
 BATCH, WARM_UP, CLIP = 4, 50, 5.0
 PASS = 0.9
@@ -178,11 +177,12 @@ def vary(rng: np.random.Generator, images: np.ndarray, targets: np.ndarray) -> t
     return torch.from_numpy(moved)[:, None], torch.from_numpy(labels)
 
 
-def train(key: str, slices: Slices, steps: int, seed: int, rate: float, bfloat16: bool) -> torch.nn.Module:
+def train(key: str, slices: Slices, seed: int, args: argparse.Namespace) -> torch.nn.Module:
     """A trained network of the catalogue, in evaluation mode."""
     torch.manual_seed(seed)
+    steps, rate, bfloat16 = args.steps, args.rate, args.bfloat16
     layout = torch.channels_last if bfloat16 else torch.contiguous_format
-    network = build(key, unet_plan(FEATURES, 2), 1, 1 + N_STRUCTURES, deep_supervision=True)
+    network = build(key, unet_plan(args.features, 2), 1, 1 + N_STRUCTURES, deep_supervision=True)
     network = network.to(memory_format=layout)
     edge = getattr(network, "edge", "none")
     loss = DeepSupervision(
@@ -222,11 +222,12 @@ def score(network: torch.nn.Module, slices: Slices) -> list[float]:
 
 def run(key: str, seed: int, args: argparse.Namespace, training: Slices, held: Slices) -> dict[str, Any]:
     """One network with one seed: from WORK/runs if it is there, else trained, scored and kept."""
-    name = f"{key}-{seed}-{args.steps}-{args.rate:g}-{len(training.images)}" + "-bf16" * args.bfloat16
+    size = "-".join(map(str, args.features))
+    name = f"{key}-{seed}-{args.steps}-{args.rate:g}-{len(training.images)}-{size}" + "-bf16" * args.bfloat16
     path = args.work / "runs" / f"{name}.json"
     if not path.exists():
         start = time.monotonic()
-        network = train(key, training, args.steps, seed, args.rate, args.bfloat16)
+        network = train(key, training, seed, args)
         seconds = round(time.monotonic() - start)
         write_json(path.with_suffix(".part"), {"seconds": seconds, "dice": score(network, held)})
         path.with_suffix(".part").replace(path)
@@ -269,6 +270,7 @@ def main() -> int:
     parser.add_argument("--held-out", type=int, default=4, help="held-out scenes (default 4)")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--features", type=int, nargs="+", default=[16, 32, 64, 128], help="(default 16 32 64 128)")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate (default 3e-3)")
     parser.add_argument("--bfloat16", action="store_true", help="train in mixed precision (half the time where AMX is)")
@@ -281,7 +283,7 @@ def main() -> int:
         for key in args.networks:
             results.setdefault(key, []).append(run(key, seed, args, training, held))
             how = {
-                "steps": args.steps, "rate": args.rate, "bfloat16": args.bfloat16, "features": FEATURES,
+                "steps": args.steps, "rate": args.rate, "bfloat16": args.bfloat16, "features": args.features,
                 "slices": len(training.images),
             }  # fmt: skip
             write_json(args.json, {**how, "networks": table(results)})
