@@ -186,13 +186,22 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             parameterNode = shown
         else:
             parameterNode = self.logic.getParameterNode()
-        if parameterNode.inputVolume is None:
-            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if first is not None and not first.IsA("vtkMRMLLabelMapVolumeNode"):
-                parameterNode.inputVolume = first
+        if parameterNode.inputVolume is None and self.firstScan() is not None:
+            parameterNode.inputVolume = self.firstScan()
         self.setParameterNode(parameterNode)
 
+    @staticmethod
+    def firstScan():
+        """The scene's first volume that is neither a label map nor a heat map of ours, or ``None``."""
+        from heartseg.scene.overlay import is_overlay
+
+        volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        return next((v for v in volumes if not (v.IsA("vtkMRMLLabelMapVolumeNode") or is_overlay(v))), None)
+
     def setParameterNode(self, parameterNode: "HeartSegParameterNode | None") -> None:
+        if parameterNode is not None and parameterNode is self._parameterNode:
+            self.panel.refresh()  # connecting it anew would leave Slicer's observers of the old connection behind
+            return
         if self._parameterNode is not None:
             self._parameterNode.disconnectGui(self._guiTag)
             self.removeObserver(self._parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParameters)
@@ -216,6 +225,15 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         shown = self._parameterNode.parameterNode if self._parameterNode is not None else None
         if node is not None and shown is not None and node is not shown:
             self.setParameterNode(self.logic.wrap(node))
+        elif node is None and shown is not None:
+            import qt
+
+            qt.QTimer.singleShot(0, self.replaceLostParameterNode)  # the node may be on its way out only now
+
+    def replaceLostParameterNode(self) -> None:
+        """The only set of choices was deleted: begin another one."""
+        if self._parameterNode is not None and self._parameterNode.parameterNode.GetScene() is None:
+            self.initializeParameterNode()
 
 
 class SegmentFunction(Protocol):

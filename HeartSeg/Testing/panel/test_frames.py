@@ -52,6 +52,22 @@ def test_all_frames_give_a_segmentation_each(user, series):
     assert user.results.ui.compareComboBox.count == 3
 
 
+def test_a_frame_is_named_after_what_was_segmented_wherever_the_user_scrolls(user, series, hold):
+    user.ui.frameSpinBox.value = 2
+    gate = hold("predict")
+    user.press()
+    user.session.wait_until(gate.reached.is_set, 300)
+    series.SetSelectedItemNumber(0)
+    gate.open()
+    user.wait()
+    assert [n.GetName()[-7:] for n in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")] == ["frame 2"]
+
+
+def test_a_chosen_segmentation_keeps_its_name(user, series):
+    user.parameters.outputSegmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+    assert user.run().GetName() == "mine"
+
+
 def test_a_cancel_ends_all_frames_and_keeps_the_finished_ones(user, series, hold):
     user.ui.allFramesCheckBox.checked = True
     user.press()

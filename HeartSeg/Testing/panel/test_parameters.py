@@ -108,6 +108,49 @@ def test_values_that_this_version_does_not_know_fall_back_to_the_defaults(opened
     assert "quantum" in caplog.text
 
 
+def test_another_device_is_looked_at_anew(user):
+    wait = user.session.wait_until
+    wait(lambda: user.panel._device is not None)
+    user.parameters.device = "auto"
+    wait(lambda: user.panel._device_asked[0] == "auto" and not user.panel._pump._handlers)
+    first = user.panel._device
+    user.parameters.device = "cpu"
+    wait(lambda: user.panel._device is not first)
+
+
+def test_deleting_the_only_set_of_choices_begins_another_one(user, scan):
+    import slicer
+
+    slicer.mrmlScene.RemoveNode(user.parameters.parameterNode)
+    user.session.wait_until(lambda: user.parameters.parameterNode.GetScene() is not None, 10)
+    user.session.turn()
+    user.parameters.inputVolume = scan
+    assert user.panel.parameters is user.parameters
+    assert user.panel.state.volume is scan
+
+
+def test_coming_back_to_the_panel_connects_nothing_twice(user):
+    node = user.parameters.parameterNode
+    before = sum(node.HasObserver(e) for e in ("ModifiedEvent",)), user.widget._guiTag
+    for _ in range(3):
+        user.widget.exit()
+        user.widget.enter()
+    assert (sum(node.HasObserver(e) for e in ("ModifiedEvent",)), user.widget._guiTag) == before
+
+
+def test_label_maps_and_maps_of_ours_are_no_first_scan(opened, scan):
+    import slicer
+
+    from heartseg.scene.overlay import _KIND
+
+    assert opened.widget.firstScan() is scan
+    scan.SetAttribute(_KIND, "heat map")
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+    assert opened.widget.firstScan() is None
+    later = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "scan")
+    assert opened.widget.firstScan() is later
+
+
 def test_a_model_that_is_gone_is_told_and_the_default_one_is_taken(user):
     user.parameters.model = "Removed"
     user.panel.models.show("Removed")

@@ -156,7 +156,31 @@ def test_a_replaced_segmentation_can_be_put_back(user, scan):
     assert target.GetSegmentation().GetSegmentIDs() == ("hand",)
     assert np.array_equal(slicer.util.arrayFromSegmentBinaryLabelmap(target, "hand", scan), mask)
     assert target.GetAttribute(ATTRIBUTE) is None
-    assert not user.results.ui.undoButton.enabled
+    user.results.ui.undoButton.click()  # and what was there, with what was edited since, comes back too
+    assert target.GetSegmentation().GetSegmentIDs() == ("LV", "RV", "MYO")
+    assert read_record(target) is not None
+    user.results.ui.undoButton.click()
+    assert target.GetSegmentation().GetSegmentIDs() == ("hand",)
+
+
+def test_without_its_scan_a_segmentation_waits_for_one_to_be_chosen(user, scan):
+    node = user.run()
+    node.SetNodeReferenceID(node.GetReferenceImageGeometryReferenceRole(), None)
+    user.parameters.inputVolume = None
+    user.panel.refresh()
+    for button in (
+        user.results.ui.recomputeButton,
+        next(s for s in user.panel._sections if s.name == "Export").ui.exportButton,
+    ):
+        assert not button.enabled
+        assert "is not in the scene: load it and choose it" in button.toolTip
+    user.parameters.inputVolume = scan
+    user.panel.refresh()
+    assert user.results.ui.recomputeButton.enabled
+    user.results.ui.recomputeButton.click()
+    user.wait()
+    assert not user.error, user.error
+    assert read_record(node).edited
 
 
 def test_edit_opens_the_segment_editor(user):

@@ -243,6 +243,17 @@ def test_whatever_the_worker_raises_is_shown_with_a_report_and_the_next_run_work
     assert not user.error
 
 
+def test_an_error_after_the_job_is_shown_too_and_the_next_run_works(user):
+    def breaks(value):
+        raise ValueError("in the window")
+
+    user.panel.start("Odd job", lambda reporter: 1, breaks)
+    user.wait()
+    assert "Odd job failed unexpectedly (ValueError: in the window)" in user.error
+    assert user.ui.segmentButton.text == "Segment heart"
+    user.run()
+
+
 def test_a_missing_package_is_one_line_that_says_how_to_install_it(user, monkeypatch):
     import heartseg.inference
 

@@ -136,6 +136,10 @@ def test_a_restart_is_asked_for_where_it_is_needed(bare, monkeypatch):
     setup.ui.installPackagesButton.click()
     assert not hidden(setup.ui.restartButton)
     assert bare.ui.segmentButton.toolTip == "Restart Slicer: torch changed."
+    bare.session.answers.append(False)
+    setup.ui.restartButton.click()
+    assert "not saved in the scene is lost" in bare.session.messages[-1][1]
+    assert ("restart", "") not in bare.session.messages
     setup.ui.restartButton.click()
     assert ("restart", "") in bare.session.messages
 
@@ -152,6 +156,7 @@ def test_the_installation_is_checked_and_the_report_copied(user, monkeypatch):
     user.wait()
     report = setup.ui.installationText.plainText
     assert report.startswith("HeartSeg ")
+    assert not setup.ui.setupSection.collapsed
     assert "Tiny" in report
     setup.ui.copyInstallationButton.click()
     assert slicer.app.clipboard().text() == report

@@ -7,6 +7,7 @@ printed (``-s``). ``benchmarks/panel_stalls.py`` measures the large scan.
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 
@@ -84,6 +85,31 @@ def test_the_shipped_model_on_the_sample_scan_does_not_freeze_the_window(user, s
     alone = Segmenter(settings=Settings(device="cpu")).segment(user.panel.scan_of(volume))
     assert np.array_equal(result.labels, alone.labels)
     assert user.results.ui.measuresTable.rowCount == 7
+
+
+def test_a_main_thread_that_never_gives_pythons_lock_away_does_not_starve_the_worker(user):
+    """As in Slicer, whose event loop holds the lock: only the turns themselves let the worker compute."""
+    before = sys.getswitchinterval()
+
+    def needs_the_lock(reporter):
+        for _ in range(100):
+            time.sleep(0)  # gives the lock away and needs it back
+        return "done"
+
+    ended = []
+    user.panel.start("needs the lock", needs_the_lock, ended.append)
+    sys.setswitchinterval(1000)  # nobody takes the lock from a thread that does not give it
+    try:
+        for _ in range(60):
+            user.panel._pump.turn()
+            if ended:
+                break
+            until = time.perf_counter() + 0.005
+            while time.perf_counter() < until:
+                pass  # the event loop, with the lock
+    finally:
+        sys.setswitchinterval(before)
+    assert ended == ["done"]
 
 
 def test_a_turn_inside_a_turn_does_nothing(user):

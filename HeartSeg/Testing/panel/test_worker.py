@@ -76,6 +76,26 @@ def test_no_error_ends_the_thread(worker, error):
     assert isinstance(outcome(worker, worker.submit("works", lambda reporter: 1)), Finished)
 
 
+def test_waiting_for_news_ends_with_the_next_event(worker):
+    gate = threading.Event()
+    job = worker.submit("waits", lambda reporter: gate.wait(60))
+    start = time.monotonic()
+    worker.wait(0.05)
+    assert time.monotonic() - start >= 0.045
+    threading.Timer(0.05, gate.set).start()
+    worker.wait(60)
+    assert time.monotonic() - start < 30
+    assert isinstance(outcome(worker, job), Finished)
+
+
+def test_closing_waits_for_a_job_that_ends_soon(worker):
+    gate = threading.Event()
+    worker.submit("waits", lambda reporter: gate.wait(60))
+    threading.Timer(0.1, gate.set).start()
+    worker.close(30)
+    assert not worker.alive
+
+
 def test_a_closed_worker_takes_no_job_and_its_thread_ends(worker):
     outcome(worker, worker.submit("one", lambda reporter: 1))
     worker.close()

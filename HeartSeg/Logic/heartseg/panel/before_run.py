@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import qt
@@ -88,7 +89,8 @@ class BeforeRun(Section):
         times = (image.GetMTime() if image is not None else 0, node.GetAttribute("DICOM.Modality") or "")
         p = self.panel.parameters
         wish = (p.device, p.accurate) if p is not None else ()
-        return (node.GetID(), times, node.GetTransformNodeID() or "", state.model, wish)
+        has_torch = importlib.util.find_spec("torch") is not None  # it may have been installed just now
+        return (node.GetID(), times, node.GetTransformNodeID() or "", state.model, wish, has_torch)
 
     # --- looking -----------------------------------------------------------------------------------------------------
 

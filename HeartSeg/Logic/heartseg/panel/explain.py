@@ -20,7 +20,7 @@ from ..scene.overlay import (
 )
 from .maps import HeatMap, HeatMapRequest, make_confidence, make_heat_map
 from .results import masks_of
-from .section import PanelApi, Section, State
+from .section import PanelApi, Section, State, no_scan, scan_of_segmentation
 
 _LAYERS = (("last", "the last before the output"), ("bottleneck", "the bottleneck, the coarsest"))
 _FIRST = "AO"
@@ -62,7 +62,7 @@ class Explain(Section):
 
     def explain(self) -> None:
         """Make the heat map on the worker and show it."""
-        scan = self._scan()
+        scan = scan_of_segmentation(self._state)
         try:
             request = HeatMapRequest(
                 self.panel.scan_of(scan),
@@ -86,7 +86,7 @@ class Explain(Section):
 
     def show_confidence(self) -> None:
         """Show how sure the network was; the scan is segmented again for it, unless the last run has made the map."""
-        scan, result = self._scan(), self._state.result
+        scan, result = scan_of_segmentation(self._state), self._state.result
         known = result.confidence_map if result is not None else None
         try:
             view = self.panel.scan_of(scan)
@@ -112,7 +112,7 @@ class Explain(Section):
 
     def remove(self) -> None:
         """Take the maps of this scan away."""
-        scan = self._scan()
+        scan = scan_of_segmentation(self._state)
         for kind in (HEAT_MAP, CONFIDENCE):
             remove_overlay(find_overlay(scan, kind) if scan is not None else None)
         self._shown = None
@@ -120,14 +120,6 @@ class Explain(Section):
         self._enable()
 
     # --- what is shown -------------------------------------------------------------------------------------------
-
-    def _scan(self) -> Any:
-        """The scan that the shown segmentation was made from, or ``None``."""
-        node = self._state.segmentation
-        if node is None:
-            return None
-        scan = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
-        return scan if scan is not None and scan.GetImageData() is not None else None
 
     def _show(self, prepared: PreparedOverlay, scan: Any, text: str) -> None:
         try:
@@ -168,12 +160,12 @@ class Explain(Section):
         box.setCurrentIndex(layers.index(kept) if kept in layers else 0)
 
     def _enable(self) -> None:
-        state, scan = self._state, self._scan()
+        state, scan = self._state, scan_of_segmentation(self._state)
         why = ""
         if state.segmentation is None or not self._keys:
             why = _("There is no result yet: segment a scan first.")
         elif scan is None:
-            why = _("The scan of this segmentation is not in the scene: load it again.")
+            why = no_scan()
         elif state.running:
             why = _("Not while a job runs.")
         mapped = scan is not None and any(find_overlay(scan, kind) is not None for kind in (HEAT_MAP, CONFIDENCE))

@@ -16,8 +16,9 @@ from ..errors import HeartSegError, OutputError
 from ..export import FORMATS, ExportOptions, check_export, missing_package
 from ..scene.dicom_export import export_dicom_seg, has_dicom_exporter
 from .export_work import ExportRequest, do_export
+from .report import one_line
 from .results import masks_of
-from .section import PanelApi, Section, State
+from .section import PanelApi, Section, State, no_scan, scan_of_segmentation
 
 _FOLDER_KEY, _FORMATS_KEY = "HeartSeg/ExportFolder", "HeartSeg/ExportFormats"
 _UNSAFE = r'[<>:"/\\|?*\x00-\x1f]+'  # what one or another file system refuses in a name
@@ -70,6 +71,8 @@ class Export(Section):
             if node is None
             else _("Not while a job runs.")
             if state.running
+            else no_scan()
+            if scan_of_segmentation(state) is None
             else _("Check at least one format.")
             if not self.formats
             else ""
@@ -129,12 +132,19 @@ class Export(Section):
 
     def _request(self, state: State, folder: Path, overwrite: bool) -> ExportRequest:
         node = state.segmentation
-        scan = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
+        scan = scan_of_segmentation(state)
         view, masks = self.panel.scan_of(scan), masks_of(node, scan)
         options = ExportOptions(wall_mm=self.ui.wallSpinBox.value).check()
         made: dict[str, Path] = {}
         if "dicom-seg" in self.formats and has_dicom_exporter():
-            made["dicom-seg"] = _dicom_seg(node)
+            try:
+                made["dicom-seg"] = _dicom_seg(node)
+            except HeartSegError:
+                raise
+            except Exception as error:  # Slicer's plugin raises what it likes
+                raise OutputError(
+                    f"Slicer's DICOM SEG exporter failed ({one_line(error)}): see Slicer's log"
+                ) from error
         notices: tuple[str, ...] = ()
         if node.GetParentTransformNode() is not None:
             notices = ("the scan stands under a transform in the scene, which is left out: files fit the scan's file",)

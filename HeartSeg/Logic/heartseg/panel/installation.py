@@ -42,7 +42,7 @@ class Installation(Section):
         super().setup(panel)
         ui = self.ui
         ui.installPackagesButton.connect("clicked(bool)", lambda checked=False: self.install())
-        ui.restartButton.connect("clicked(bool)", lambda checked=False: slicer.util.restart())
+        ui.restartButton.connect("clicked(bool)", lambda checked=False: self.restart())
         ui.checkInstallationButton.connect("clicked(bool)", lambda checked=False: self.check())
         ui.copyInstallationButton.connect("clicked(bool)", lambda checked=False: self._copy())
         for widget in (ui.installProgressBar, ui.installLineLabel, ui.installLogText, ui.restartButton,
@@ -108,6 +108,12 @@ class Installation(Section):
             self.look()
             self.panel.refresh()
 
+    def restart(self) -> None:
+        """Ask before, as Slicer's own restart does not: what is not saved is lost."""
+        text = _("Slicer restarts now. What is not saved in the scene is lost.")
+        if slicer.util.confirmOkCancelDisplay(text, windowTitle=_("HeartSeg")):
+            slicer.util.restart()
+
     def _begin(self) -> None:
         self._installing = True
         ui = self.ui
@@ -149,6 +155,7 @@ class Installation(Section):
                 else _("{count} to mend: see the end of the report.").format(count=count)
             )
             self.look()
+            self.ui.setupSection.collapsed = False
 
         self.panel.start(_("Check my installation"), check_installation, show)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import time
@@ -28,7 +29,7 @@ from .report import failure_report, one_line
 from .run import Entered, NodeWatch, enter_result, view_of
 from .section import Section, State
 from .work import Request, WarmModel, do_run
-from .worker import Job, Work, Worker
+from .worker import Job, Work, Worker, describe_failure
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Panel:
         self._ended_by = ""
         self._report = ""
         self._device: DeviceReport | None = None
+        self._device_asked: tuple[str, bool] | None = None
         self._last_run: Entered | None = None
         self._started = 0.0
         self._closed = False
@@ -167,6 +169,8 @@ class Panel:
         if self._closed:
             return
         p, old = self.parameters, self.state
+        if p is not None and self._device_asked != self._device_wish():
+            self.look_at_device()
         segmentation = old.segmentation
         if segmentation is not None and segmentation.GetScene() is None:
             segmentation = None
@@ -208,7 +212,7 @@ class Panel:
         self.parameters = parameters
         if parameters is not None and not self._closed:
             self.models.show(parameters.model)
-            self.look_at_device()
+            self._device_asked = None
         self.refresh()
 
     def scene_closes(self) -> None:
@@ -267,10 +271,17 @@ class Panel:
         def entering(outcome: Any) -> Any:
             return enter_result(outcome, request, volume, target, self._progressed)
 
+        frame = self._frames.index if self._frames.count > 1 else None
+
+        def done(entered: Any) -> None:
+            self._run_done(entered)
+            if frame is not None and target is None:
+                entered.node.SetName(f"{entered.node.GetName()} frame {frame + 1}")
+            if frame is not None and all_frames:
+                self._go_on_after_frame(frame)
+
         pace = Pace.of_run(request.settings.accurate, self._seconds_of_last_run().get("stages"))
-        return self._start(
-            RUN_TITLE, lambda reporter: do_run(request, warm, reporter), entering, self._run_done, pace=pace
-        )
+        return self._start(RUN_TITLE, lambda reporter: do_run(request, warm, reporter), entering, done, pace=pace)
 
     def _run_done(self, entered: Entered) -> None:
         self._last_run = entered
@@ -285,16 +296,12 @@ class Panel:
             else _("Done: no heart was found.")
         )
         self.add_to_log(f"done: {entered.node.GetName()}" + (f", findings up to {worst.value}" if worst else ""))
-        self._go_on_with_next_frame(entered)
 
-    def _go_on_with_next_frame(self, entered: Entered) -> None:
-        """All frames: each gets a segmentation of its own, named after it."""
-        if self._frames.count < 2:
+    def _go_on_after_frame(self, frame: int) -> None:
+        """All frames: the next one, wherever the user has scrolled meanwhile."""
+        if self.parameters is None or not self.parameters.allFrames or frame + 1 >= self._frames.count:
             return
-        entered.node.SetName(f"{entered.node.GetName()} frame {self._frames.index + 1}")
-        if self.parameters is None or not self.parameters.allFrames or self._frames.index + 1 >= self._frames.count:
-            return
-        self._frames.go_to(self._frames.index + 1)
+        self._frames.go_to(frame + 1)
         self.segment()
 
     # --- jobs ----------------------------------------------------------------------------------------------------
@@ -315,7 +322,10 @@ class Panel:
 
         def is_done(value: Any) -> None:
             self._end_job()
-            done(value)
+            try:
+                done(value)
+            except Exception as error:
+                self._show_failure(title, error, describe_failure(error))
             self.refresh()
 
         def has_failed(error: BaseException, trace: str) -> None:
@@ -407,13 +417,19 @@ class Panel:
 
     def look_at_device(self) -> None:
         """Ask in the background what a run would be computed on."""
-        wish = self.parameters.device if self.parameters is not None else "auto"
+        self._device_asked = self._device_wish()
+        wish = self._device_asked[0]
 
         def show(report: DeviceReport) -> None:
             self._device = report
             self._show_device()
 
         self.start_quietly(lambda reporter: look_at_device(wish), show)
+
+    def _device_wish(self) -> tuple[str, bool]:
+        """The wish, and whether torch is there to look with: it may have been installed just now."""
+        wish = self.parameters.device if self.parameters is not None else "auto"
+        return wish, importlib.util.find_spec("torch") is not None
 
     def _show_device(self) -> None:
         if self._device is not None:

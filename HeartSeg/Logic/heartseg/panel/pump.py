@@ -12,8 +12,13 @@ import qt
 from ..errors import Cancelled
 from .worker import Failed, Finished, Job, Progressed, Stopped, Work, Worker, describe_failure
 
-INTERVAL_MS = 30
-"""Pause between two turns. A tight loop would starve the worker of Python's lock."""
+INTERVAL_MS = 5
+"""Pause between two turns, in which the application draws and takes clicks."""
+WAIT_SECONDS = 0.02
+"""How long a turn waits for news from the worker. Slicer's main thread keeps Python's lock while it is in the
+application's event loop, so that the worker computes in these waits and in what gives the lock away by itself."""
+LAST_WAIT_SECONDS = 2.0
+"""How long a panel that is closed waits for a cancelled job: a thread that lives on when Python ends may crash it."""
 
 Steps = Generator[Any, None, Any]
 
@@ -101,7 +106,7 @@ class Pump:
         self._handlers.clear()
         self._steps.clear()
         self._collector.release()
-        self._worker.close()
+        self._worker.close(LAST_WAIT_SECONDS)
 
     def turn(self) -> None:
         """One turn: what the worker tells, then one step."""
@@ -117,6 +122,8 @@ class Pump:
             self._turning = False
         if self._handlers:
             self._collector.collect()
+            if not self._steps:
+                self._worker.wait(WAIT_SECONDS)
         else:
             self._timer.stop()
             self._collector.release()

@@ -11,9 +11,10 @@ from slicer.i18n import tr as _
 from ..anatomy import KEYS, STRUCTURES, Structure
 from ..errors import HeartSegError
 from ..findings import Finding, Severity
+from ..scene.segmentation import Replaced
 from .panel import documentation
 from .record import RunRecord, read_record, write_record
-from .section import PanelApi, Section, State
+from .section import PanelApi, Section, State, no_scan, scan_of_segmentation
 from .views import show_segmentation
 from .work import measure_again
 
@@ -40,6 +41,7 @@ class Results(Section):
         super().__init__()
         self._others: list[Any] = []
         self._state = State()
+        self._undone: Replaced | None = None
 
     def setup(self, panel: PanelApi) -> None:
         super().setup(panel)
@@ -60,6 +62,8 @@ class Results(Section):
                       "undoButton", "trainButton", "translateButton", "compareComboBox")}  # fmt: skip
 
     def update(self, state: State) -> None:
+        if self.panel.last_run is not None:
+            self._undone = None
         new_result = state.result is not None and state.result is not self._state.result
         self._state = state
         ui = self.ui
@@ -76,7 +80,7 @@ class Results(Section):
             self.show_heart()
 
     def cleanup(self) -> None:
-        self._others, self._state = [], State()
+        self._others, self._state, self._undone = [], State(), None
 
     # --- buttons -------------------------------------------------------------------------------------------------
 
@@ -92,12 +96,12 @@ class Results(Section):
         editor = getattr(getattr(slicer.modules, "SegmentEditorWidget", None), "editor", None)
         if editor is not None:
             editor.setSegmentationNode(node)
-            editor.setSourceVolumeNode(node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()))
+            editor.setSourceVolumeNode(scan_of_segmentation(self._state))
 
     def recompute(self) -> None:
         """Measure and check the segments as they are now."""
         node = self._state.segmentation
-        scan = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
+        scan = scan_of_segmentation(self._state)
         try:
             view, masks = self.panel.scan_of(scan), masks_of(node, scan)
         except HeartSegError as error:
@@ -114,18 +118,26 @@ class Results(Section):
         self.panel.start(_("Measure again"), lambda reporter: measure_again(view, masks, reporter), keep)
 
     def undo(self) -> None:
-        """Put back what the segmentation held before the last run."""
-        last = self.panel.last_run
-        if last is None or last.replaced is None:
+        """Put back what the segmentation held before the last run; pressed again, what it holds now, edits and all."""
+        earlier = self._earlier()
+        if earlier is None:
             return
+        self.panel.forget_last_run()
+        self._undone = None
+        now = Replaced.of(earlier.node)
         try:
-            last.replaced.restore()
+            earlier.restore()
         except HeartSegError as error:
             self.panel.show_error(str(error))
         else:
-            self.panel.show_status(_("The earlier segmentation is back."))
-        self.panel.forget_last_run()
+            self._undone = now
+            self.panel.show_status(_("The earlier segmentation is back. Press again to undo that."))
         self.panel.refresh()
+
+    def _earlier(self) -> Replaced | None:
+        """What *undo* puts back."""
+        last = self.panel.last_run
+        return last.replaced if last is not None else self._undone
 
     def open_how_to(self, which: str) -> None:
         """Open the page, and put its command line on the clipboard."""
@@ -141,14 +153,15 @@ class Results(Section):
 
     def _enable(self, state: State) -> None:
         idle, node = not state.running, state.segmentation
-        last = self.panel.last_run
-        can_undo = last is not None and last.replaced is not None and last.node is node
+        earlier = self._earlier()
+        can_undo = earlier is not None and earlier.node is node
         busy = _("Not while a job runs.")
         nothing = _("There is no result yet: segment a scan first.")
+        has_scan = node is not None and scan_of_segmentation(state) is not None
         for name, ready, why in (
             ("showButton", node is not None, nothing),
             ("editButton", node is not None and idle, busy if node is not None else nothing),
-            ("recomputeButton", node is not None and idle, busy if node is not None else nothing),
+            ("recomputeButton", has_scan and idle, nothing if node is None else busy if has_scan else no_scan()),
             ("undoButton", can_undo and idle, busy if can_undo else _("The last run replaced nothing.")),
             ("compareComboBox", bool(self._others), _("There is no other run in this scene.")),
             ("trainButton", has_command("train"), _("This version has no command for it.")),

@@ -30,6 +30,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from slicer.i18n import tr as _
+
 if TYPE_CHECKING:
     from ..result import Result
     from ..settings import Settings
@@ -58,6 +60,21 @@ class State:
     result: Result | None = None
     model: str = ""
     running: str = ""
+
+
+def scan_of_segmentation(state: State) -> Any:
+    """The scan that the shown segmentation belongs to: its own, else (loaded from a file alone) the chosen one."""
+    node = state.segmentation
+    if node is None:
+        return None
+    own = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
+    scan = own if own is not None else state.volume
+    return scan if scan is not None and scan.GetImageData() is not None else None
+
+
+def no_scan() -> str:
+    """Why a button waits where :func:`scan_of_segmentation` finds none."""
+    return _("The scan of this segmentation is not in the scene: load it and choose it as the scan.")
 
 
 class PanelApi(Protocol):

@@ -82,6 +82,7 @@ class Worker:
         self._name = name
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._events: deque[Event] = deque()
+        self._news = threading.Event()
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -102,15 +103,22 @@ class Worker:
 
     def events(self) -> list[Event]:
         """What has happened since the last call, oldest first. Never blocks."""
+        self._news.clear()
         collected = []
         while self._events:
             collected.append(self._events.popleft())
         return collected
 
-    def close(self) -> None:
-        """End the thread once its job has ended. Cancel the job before; nothing waits for it."""
+    def wait(self, seconds: float) -> None:
+        """Wait for the next event, so long at most; meanwhile the worker has Python's lock."""
+        self._news.wait(seconds)
+
+    def close(self, seconds: float = 0.0) -> None:
+        """End the thread once its job has ended, and wait for that so long at most. Cancel the job before."""
         self._closed = True
         self._jobs.put(None)
+        if self._thread is not None and seconds > 0:
+            self._thread.join(seconds)
 
     @property
     def alive(self) -> bool:
@@ -119,11 +127,15 @@ class Worker:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            self._events.append(self._outcome(job))
+            self._tell(self._outcome(job))
+
+    def _tell(self, event: Event) -> None:
+        self._events.append(event)
+        self._news.set()
 
     def _outcome(self, job: Job) -> Event:
         """Do the job. Whatever it raises ends the job, never the thread: ``SystemExit`` and its like too."""
-        reporter = Reporter(lambda event: self._events.append(Progressed(job, event)), job.token)
+        reporter = Reporter(lambda event: self._tell(Progressed(job, event)), job.token)
         try:
             reporter.check()
             return Finished(job, job.work(reporter))
