@@ -1,0 +1,47 @@
+"""nnU-Net's own command, in a process of its own, on a trained CSFBU-Net folder: the labels are ours."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
+
+from heartseg.inference.engine import Engine
+from heartseg.models.folder import ModelFolder
+from heartseg.progress import Reporter
+from heartseg.settings import Settings
+from heartseg.volume import read_volume, write_volume
+
+COMMAND = "from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder as main; main()"
+"""What the script ``nnUNetv2_predict_from_modelfolder`` runs; it loads the class that plans.json names."""
+
+
+def test_stock_prediction_of_a_trained_folder_is_ours(trained, tmp_path: Path) -> None:
+    """CSFBU-Net in 2D, with edges and fusion; the card promises LPS, and the scan given to both is stored so."""
+    raw = trained.training.out / "raw" / "Dataset501_HeartSeg" / "imagesTr"
+    scan = read_volume(sorted(raw.glob("*_0000.nii.gz"))[0])
+    assert scan.geometry.orientation == "LPS"
+    (tmp_path / "in").mkdir()
+    write_volume(scan, tmp_path / "in" / "case_0000.nii.gz")
+    arguments = [
+        "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-m", str(trained.model), "-f", "0",
+        "-chk", "checkpoint_final.pth", "-device", "cpu", "--disable_tta", "-npp", "1", "-nps", "1",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *arguments], capture_output=True, text=True, timeout=600,
+        env={**os.environ, "nnUNet_compile": "f"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+
+    stock = read_volume(tmp_path / "out" / "case.nii.gz").array
+    model = ModelFolder.open(trained.model)
+    ours = Engine(model, Settings(device="cpu", threads=1)).predict(scan, Reporter()).labels
+    lut = model.structure_lut()
+    assert np.array_equal(lut[stock.astype(np.uint8)], ours)
+    assert len(np.unique(ours)) > 1
