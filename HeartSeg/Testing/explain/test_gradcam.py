@@ -217,6 +217,26 @@ def test_progress_counts_tiles_twice_and_a_cancel_stops_between_them():
         heat(seeded(TwoChannels), "last", image, region, patch=(6, 6, 6), reporter=Reporter(stop, token))
 
 
+@pytest.mark.parametrize("layer", ["last", "bottleneck"])
+def test_a_2d_network_has_the_map_of_its_3d_twin_that_sees_single_slices(layer):
+    def stack(conv, norm, up, kernel, stride) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            down = nn.Sequential(conv(1, 4, kernel, stride, tuple(k // 2 for k in kernel)), norm(4), nn.LeakyReLU())
+            return nn.Sequential(down, up(4, 4, stride, stride), conv(4, 3, 1)).eval().requires_grad_(False)
+
+    flat = stack(nn.Conv2d, nn.InstanceNorm2d, nn.ConvTranspose2d, (3, 3), (2, 2))
+    deep = stack(nn.Conv3d, nn.InstanceNorm3d, nn.ConvTranspose3d, (1, 3, 3), (1, 2, 2))
+    deep.load_state_dict({k: v.reshape(deep.state_dict()[k].shape) for k, v in flat.state_dict().items()})
+    image, region, patch = image_of((5, 12, 14)), box_in((5, 12, 14), slice(1, 4), slice(2, 9), slice(3, 8)), (1, 8, 8)
+    place = layers_of(flat, image.new_zeros(1, 1, 8, 8)).find(layer)
+
+    found = gradcam.seg_grad_cam([gradcam.SliceWise(flat)], place, image, region, [1], patch, CPU, Reporter())
+
+    torch.testing.assert_close(found, heat(deep, layer, image, region, patch=patch), rtol=1e-4, atol=1e-6)
+    assert bool(found[1:4].any()) and not bool(found[0].any() or found[4].any())
+
+
 class Hungry(TwoChannels):
     """Runs out of memory once it is asked for gradients."""
 

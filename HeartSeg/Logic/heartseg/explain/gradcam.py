@@ -16,19 +16,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as functional
+from torch import nn
 
 from ..errors import DeviceError, SettingsError
 from ..inference.devices import is_out_of_memory
 from ..inference.tiles import gaussian_weights, padded_to_patch, tile_starts
 from ..progress import Reporter
 from .layers import Layer
-
-if TYPE_CHECKING:
-    from torch import nn
 
 Box = tuple[slice, ...]
 
@@ -79,6 +77,21 @@ def seg_grad_cam(
             reporter.announce(f"out of memory on {device}: making the heat map on the CPU")
             heat = _mean_map(networks, layer, tiles, channels, torch.device("cpu"), reporter)
     return heat[tiles.inner]
+
+
+class SliceWise(nn.Module):
+    """A 2D network as one of 3D patches that are a single slice thick; its layers keep their names."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(b, c, 1, y, x)`` → ``(b, classes, 1, y, x)``."""
+        return self.network(x[:, :, 0])[:, :, None]
+
+    def get_submodule(self, target: str) -> nn.Module:
+        return self.network.get_submodule(target)
 
 
 class _Tiles:
@@ -138,12 +151,15 @@ def _map(
     for done, box in enumerate(tiles.boxes, 1):
         share = (tiles.share(box) * tiles.region[box]).to(device)
         features, gradient = _features_and_gradient(network, layer, tiles.crop(box, device), share, channels)
-        weights = weights + gradient.mean((0, 2, 3, 4))
+        weights = weights + gradient.mean([0, *range(2, gradient.ndim)])
         reporter.advance(before + done)
     heat = torch.zeros(tiles.region.shape)
     for done, box in enumerate(tiles.boxes, 1 + len(tiles.boxes)):
         if len(tiles.boxes) > 1:  # with a single tile its features are still there
             features = _features(network, layer, tiles.crop(box, device))
+        assert features is not None
+        if features.ndim == 4:  # of a 2D network: a slice
+            features = features[:, :, None]
         coarse = torch.einsum("c,bczyx->bzyx", weights, features)[None]
         fine = functional.interpolate(coarse, tuple(tiles.gaussian.shape), mode="trilinear", align_corners=False)
         heat[box] += fine[0, 0].cpu() * tiles.share(box)

@@ -53,10 +53,10 @@ def ladder(device: torch.device, batch: int) -> list[Rung]:
 
 
 def tile_starts(image: tuple[int, ...], patch: tuple[int, ...], step: float) -> list[tuple[int, ...]]:
-    """First voxels ``(z, y, x)`` of all tiles: at most ``step`` of a patch apart, evenly spread, in reading order."""
+    """First voxels ``(z, y, x)`` of all tiles, evenly spread: at most ``step`` of a patch apart, or one voxel."""
     per_axis = []
     for size, tile in zip(image, patch, strict=True):
-        count = int(np.ceil((size - tile) / (tile * step))) + 1
+        count = int(np.ceil((size - tile) / max(1.0, tile * step))) + 1
         stride = (size - tile) / (count - 1) if count > 1 else 0.0
         per_axis.append([int(np.round(stride * k)) for k in range(count)])
     return list(itertools.product(*per_axis))

@@ -1,4 +1,4 @@
-"""nnU-Net's own command, in a process of its own, on a trained CSFBU-Net folder: the labels are ours."""
+"""A trained 2D CSFBU-Net folder: nnU-Net's own command gives our labels, and heat maps are made slice by slice."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import pytest
 
 pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
 
+from heartseg import Segmenter
+from heartseg.explain import Explainer
 from heartseg.inference.engine import Engine
 from heartseg.models.folder import ModelFolder
 from heartseg.progress import Reporter
+from heartseg.result import Result
 from heartseg.settings import Settings
-from heartseg.volume import read_volume, write_volume
+from heartseg.volume import Geometry, Volume, read_volume, write_volume
 
 COMMAND = "from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder as main; main()"
 """What the script ``nnUNetv2_predict_from_modelfolder`` runs; it loads the class that plans.json names."""
@@ -45,3 +48,26 @@ def test_stock_prediction_of_a_trained_folder_is_ours(trained, tmp_path: Path) -
     lut = model.structure_lut()
     assert np.array_equal(lut[stock.astype(np.uint8)], ours)
     assert len(np.unique(ours)) > 1
+
+
+def test_a_trained_2d_folder_can_be_explained_in_any_orientation(trained) -> None:
+    raw = trained.training.out / "raw" / "Dataset501_HeartSeg" / "imagesTr"
+    scan = read_volume(sorted(raw.glob("*_0000.nii.gz"))[0])
+    explainer = Explainer(Segmenter(trained.model, Settings(device="cpu", threads=1)))
+    labels = np.zeros(scan.array.shape, np.uint8)
+    labels[tuple(slice(n // 4, n // 2) for n in labels.shape)] = 6  # two epochs teach too little to have one
+    found = explainer.explain(scan, "AO", result=Result(labels, scan.geometry))
+    assert found.heat.shape == scan.array.shape and 0 < found.heat.max() <= 1
+    assert found.details["run"]["mode"] == "slice by slice, LPS axes"
+    slices = np.flatnonzero(found.heat.any((1, 2)))
+    assert set(slices) <= set(np.flatnonzero(labels.any((1, 2))))
+
+    flip = (slice(None), slice(None, None, -1), slice(None))
+    x, y, z = scan.geometry.origin
+    turned = Geometry(
+        scan.geometry.shape, scan.geometry.spacing, (x, y + (labels.shape[1] - 1) * scan.geometry.spacing[1], z),
+        (1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0),
+    )  # fmt: skip
+    copy = Volume(np.ascontiguousarray(scan.array[flip]), turned, "turned", scan.modality)
+    again = explainer.explain(copy, "AO", result=Result(np.ascontiguousarray(labels[flip]), turned))
+    assert np.allclose(again.heat[flip], found.heat, atol=1e-5)
