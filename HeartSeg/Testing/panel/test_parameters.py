@@ -30,6 +30,23 @@ def test_a_disabled_button_says_why(opened):
     assert "replaced nothing" in opened.results.ui.undoButton.toolTip
 
 
+def test_what_waits_for_a_job_says_so(user, hold):
+    gate = hold("read")
+    user.press()
+    user.session.wait_until(gate.reached.is_set)
+    sections = {s.name: s.ui for s in user.panel._sections}
+    waiting = [
+        user.ui.frameSpinBox, user.ui.allFramesCheckBox, user.ui.structureLVCheckBox,
+        sections["Export"].exportFolderButton, sections["Export"].segBox, sections["Preflight"].lookForHeartButton,
+    ]  # fmt: skip
+    for widget in waiting:
+        assert not widget.enabled, widget.name
+        assert widget.toolTip == "Not while a job runs: cancel it first.", widget.name
+    gate.open()
+    user.wait()
+    assert "Not while" not in "".join(w.toolTip for w in waiting)
+
+
 def test_the_first_scan_is_chosen_when_the_panel_is_entered(opened, scan):
     assert opened.parameters.inputVolume is scan
     opened.panel.refresh()

@@ -28,7 +28,7 @@ from ..scene.fixes import add_volume, chosen_facts, hardened_copy, one_component
 from ..scene.nodes import owned_volume
 from ..volume.upright import resample_upright
 from .checks import checks_of
-from .section import PanelApi, Section, State
+from .section import PanelApi, Section, State, busy
 
 _MARKS = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "ℹ"}
 
@@ -70,7 +70,11 @@ class BeforeRun(Section):
         self._show_fix()
         self.ui.lookForHeartButton.enabled = state.volume is not None and not state.running
         self.ui.lookForHeartButton.toolTip = (
-            _("Choose a scan first.") if state.volume is None else _("Let the coarse network look for the whole heart.")
+            _("Choose a scan first.")
+            if state.volume is None
+            else busy()
+            if state.running
+            else _("Let the coarse network look for the whole heart.")
         )
 
     def cleanup(self) -> None:
@@ -187,6 +191,8 @@ class BeforeRun(Section):
         button.text = button_text(fix)
         button.enabled = bool(fix) and not self._state.running
         button.toolTip = check.message if check is not None and fix else _("Choose a row that can be mended.")
+        if fix and self._state.running:
+            button.toolTip = busy()
 
     def fix(self) -> None:
         """Do what the button says; a new volume is made and chosen where the scan would have to be changed."""

@@ -22,7 +22,7 @@ from .maps import HeatMap, HeatMapRequest, make_confidence, make_heat_map
 from .results import masks_of
 from .section import PanelApi, Section, State, no_scan, scan_of_segmentation
 
-_LAYERS = (("last", "the last before the output"), ("bottleneck", "the bottleneck, the coarsest"))
+_LAYERS = (("last", _("the last before the output")), ("bottleneck", _("the bottleneck, the coarsest")))
 _FIRST = "AO"
 
 

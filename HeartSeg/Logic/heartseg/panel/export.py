@@ -18,7 +18,7 @@ from ..scene.dicom_export import export_dicom_seg, has_dicom_exporter
 from .export_work import ExportRequest, do_export
 from .report import one_line
 from .results import masks_of
-from .section import PanelApi, Section, State, no_scan, scan_of_segmentation
+from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
 
 _FOLDER_KEY, _FORMATS_KEY = "HeartSeg/ExportFolder", "HeartSeg/ExportFormats"
 _UNSAFE = r'[<>:"/\\|?*\x00-\x1f]+'  # what one or another file system refuses in a name
@@ -37,6 +37,7 @@ class Export(Section):
         super().setup(panel)
         self.boxes: dict[str, Any] = {name: getattr(self.ui, box_name(name)) for name in FORMATS}
         self._tips = {name: box.toolTip for name, box in self.boxes.items()}
+        self._plain_tips = [(w, w.toolTip) for w in (self.ui.wallSpinBox, self.ui.exportFolderButton)]
         chosen = str(slicer.app.userSettings().value(_FORMATS_KEY, "seg,stl,csv,html")).split(",")
         for name, box in self.boxes.items():
             box.checked = name in chosen
@@ -61,15 +62,19 @@ class Export(Section):
         for name, box in self.boxes.items():
             why = unavailable(name)
             box.enabled = not why and not state.running
-            box.toolTip = why or self._tips[name]
+            box.toolTip = why or (busy() if state.running else self._tips[name])
         ui, node = self.ui, state.segmentation
         ui.wallSpinBox.enabled = self.boxes["print"].checked and not state.running
         ui.exportFolderButton.enabled = not state.running
+        for widget, tip in self._plain_tips:
+            widget.toolTip = busy() if state.running else tip
+        if not self.boxes["print"].checked and not state.running:
+            ui.wallSpinBox.toolTip = _("Only for the 3D-print set: check it first.")
         ui.targetLabel.text = str(self.target(state)) if node is not None else ""
         why = (
             _("There is no segmentation yet: segment a scan first, or choose one under Results.")
             if node is None
-            else _("Not while a job runs.")
+            else busy()
             if state.running
             else no_scan()
             if scan_of_segmentation(state) is None

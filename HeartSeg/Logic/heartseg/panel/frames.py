@@ -10,6 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import slicer
+from slicer.i18n import tr as _
+
+from .section import busy
 
 
 class Frames:
@@ -22,6 +25,7 @@ class Frames:
     def __init__(self, ui: Any) -> None:
         self._row = (ui.framesLabel, ui.framesWidget)
         self._spin, self._all = ui.frameSpinBox, ui.allFramesCheckBox
+        self._tips = [(w, w.toolTip) for w in (self._spin, self._all)]
         self._browser: Any = None
 
     def connect(self, changed: Callable[[], None]) -> None:
@@ -39,12 +43,13 @@ class Frames:
         count = self.count
         for widget in self._row:
             widget.visible = count > 1
-        for widget in (self._spin, self._all):
+        for widget, tip in self._tips:
             widget.enabled = enabled
+            widget.toolTip = tip if enabled else busy()
         if count > 1:
             was = self._spin.blockSignals(True)
             self._spin.minimum, self._spin.maximum = 1, count
-            self._spin.suffix = f" of {count}"
+            self._spin.suffix = _(" of {count}").format(count=count)
             self._spin.value = self.index + 1
             self._spin.blockSignals(was)
 

@@ -11,6 +11,7 @@ from ..anatomy import KEYS, STRUCTURES
 from ..models.store import DEFAULT_MODEL, StoredModel, list_models
 from .device import REFERENCE_SECONDS, DeviceReport
 from .pace import TYPICAL_SECONDS, in_words
+from .section import busy
 
 if TYPE_CHECKING:
     from ..models.card import ModelCard
@@ -29,8 +30,9 @@ def card_in_full(card: ModelCard | None) -> str:
     """The tooltip of the card line."""
     if card is None:
         return _("This folder has no heartseg.json; write one to tell what the model is for.")
-    parts = [card.description, f"Licence: {card.licence}" if card.licence else "", card.intended_use]
-    parts += [f"Known failure: {failure}" for failure in card.known_failures]
+    licence = _("Licence: {licence}").format(licence=card.licence) if card.licence else ""
+    parts = [card.description, licence, card.intended_use]
+    parts += [_("Known failure: {failure}").format(failure=failure) for failure in card.known_failures]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -45,10 +47,11 @@ def device_line(report: DeviceReport, seconds: float | None = None, accurate: bo
     if not report.kind:
         return _("Not yet: {why}.").format(why=report.why)
     if report.kind == "cuda":
-        free = f", {report.free_bytes / 2**30:.1f} GB free" if report.free_bytes is not None else ""
-        return f"GPU: {report.name}{free}"
+        if report.free_bytes is None:
+            return _("GPU: {name}").format(name=report.name)
+        return _("GPU: {name}, {free} GB free").format(name=report.name, free=f"{report.free_bytes / 2**30:.1f}")
     if report.kind == "mps":
-        return f"GPU: {report.name}"
+        return _("GPU: {name}").format(name=report.name)
     longer = sum(TYPICAL_SECONDS.values()) / sum(v for s, v in TYPICAL_SECONDS.items() if s != "average")
     first_guess = REFERENCE_SECONDS * (report.cpu_factor or 1.0) * (longer if accurate else 1.0)
     expected = seconds if seconds is not None else first_guess
@@ -88,7 +91,7 @@ class ModelChooser:
             self._line.text = _("No model is installed: install one below, or put a folder into the user's models.")
             return
         card = chosen.folder.card if chosen.folder is not None else None
-        gone = f"Model {name} is not here; this one is taken. " if name and index < 0 else ""
+        gone = _("Model {name} is not here; this one is taken.").format(name=name) + " " if name and index < 0 else ""
         self._line.text = gone + card_line(card)
         self._line.toolTip = card_in_full(card)
 
@@ -128,7 +131,9 @@ class StructureBoxes:
             box = self._boxes[structure.key]
             box.checked = structure.key in wanted and structure.key in known
             box.enabled = enabled and structure.key in known
-            if structure.key in known:
+            if structure.key in known and not enabled:
+                box.toolTip = busy()
+            elif structure.key in known:
                 box.toolTip = _("Keep the {name} in the result.").format(name=structure.name)
             else:
                 box.toolTip = _("The chosen model does not know the {name}.").format(name=structure.name)

@@ -14,11 +14,11 @@ from ..findings import Finding, Severity
 from ..scene.segmentation import Replaced
 from .panel import documentation
 from .record import RunRecord, read_record, write_record
-from .section import PanelApi, Section, State, no_scan, scan_of_segmentation
+from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
 from .views import show_segmentation
 from .work import measure_again
 
-QUANTITIES = (("volume", "Volume\n(mL)"), ("mass", "Mass\n(g)"), ("diameter", "Diameter\n(mm)"))
+QUANTITIES = (("volume", _("Volume\n(mL)")), ("mass", _("Mass\n(g)")), ("diameter", _("Diameter\n(mm)")))
 HOW_TO = {
     "train": ("how-to/train-your-own.md", "heartseg train scans/ -o own --orientation lps", "heartseg.cli.train"),
     "translate": (
@@ -155,14 +155,13 @@ class Results(Section):
         idle, node = not state.running, state.segmentation
         earlier = self._earlier()
         can_undo = earlier is not None and earlier.node is node
-        busy = _("Not while a job runs.")
         nothing = _("There is no result yet: segment a scan first.")
         has_scan = node is not None and scan_of_segmentation(state) is not None
         for name, ready, why in (
             ("showButton", node is not None, nothing),
-            ("editButton", node is not None and idle, busy if node is not None else nothing),
-            ("recomputeButton", has_scan and idle, nothing if node is None else busy if has_scan else no_scan()),
-            ("undoButton", can_undo and idle, busy if can_undo else _("The last run replaced nothing.")),
+            ("editButton", node is not None and idle, busy() if node is not None else nothing),
+            ("recomputeButton", has_scan and idle, nothing if node is None else busy() if has_scan else no_scan()),
+            ("undoButton", can_undo and idle, busy() if can_undo else _("The last run replaced nothing.")),
             ("compareComboBox", bool(self._others), _("There is no other run in this scene.")),
             ("trainButton", has_command("train"), _("This version has no command for it.")),
             ("translateButton", has_command("translate"), _("This version has no command for it yet.")),
@@ -193,10 +192,10 @@ class Results(Section):
         index = self.ui.compareComboBox.currentIndex
         other = read_record(self._others[index - 1]) if 0 < index <= len(self._others) else None
         rows = rows_of(record, other)
-        titles = ["Structure"]
+        titles = [_("Structure")]
         for _quantity, title in QUANTITIES:
             titles += [title, "Δ"] if other is not None else [title]
-        titles.append("Findings")
+        titles.append(_("Findings"))
         table.columnCount = len(titles)
         table.setHorizontalHeaderLabels(titles)
         table.rowCount = len(rows)

@@ -72,6 +72,11 @@ def scan_of_segmentation(state: State) -> Any:
     return scan if scan is not None and scan.GetImageData() is not None else None
 
 
+def busy() -> str:
+    """Why a control waits while a job runs."""
+    return _("Not while a job runs: cancel it first.")
+
+
 def no_scan() -> str:
     """Why a button waits where :func:`scan_of_segmentation` finds none."""
     return _("The scan of this segmentation is not in the scene: load it and choose it as the scan.")
