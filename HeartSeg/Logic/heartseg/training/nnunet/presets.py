@@ -152,6 +152,12 @@ class Preset:
         return cls(**values)
 
 
+def changed_settings(before: Mapping[str, Any], now: Preset) -> dict[str, tuple[Any, Any]]:
+    """Setting -> its value before and now, where they differ; what an older version did not write had its default."""
+    old, new = Preset.from_dict(before).to_dict(), now.to_dict()
+    return {("preset" if k == "name" else k): (old[k], new[k]) for k in new if old[k] != new[k]}
+
+
 NNUNET = Preset()
 """nnU-Net v2's own defaults (nnunetv2 2.8, ``nnUNetTrainer``); only the network may be another."""
 
