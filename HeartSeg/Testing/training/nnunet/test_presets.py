@@ -178,5 +178,9 @@ def test_a_dimension_that_was_not_planned_is_refused() -> None:
         adapted_plans(base, NNUNET, "x", 0)
 
 
-def test_changing_the_dimension_drops_the_patch_of_the_other() -> None:
-    assert INTEGRATED_ATTENTION.with_changes(dimension="3d").patch is None
+def test_changing_the_dimension_drops_patch_and_batch_of_the_other() -> None:
+    changed = INTEGRATED_ATTENTION.with_changes(dimension="3d")
+    assert (changed.patch, changed.batch) == (None, None)
+    given = CSFBU.with_changes(dimension="3d", batch=3, patch=(64, 64, 64))
+    assert (given.patch, given.batch) == ((64, 64, 64), 3)
+    assert CSFBU.with_changes(dimension="2d").batch == 14

@@ -263,6 +263,20 @@ def converted(tmp_path, monkeypatch) -> Callable[[], None]:
     return convert
 
 
+def test_scans_in_several_orientations_are_announced_unless_they_are_turned(tmp_path, monkeypatch) -> None:
+    from heartseg.training.nnunet import planning
+    from heartseg.training.nnunet.run import DataOptions, Machine, Training, prepared
+    from labelled_scans import make_mmwhs
+
+    monkeypatch.setattr(planning, "plan", lambda *_: {})
+    data = make_mmwhs(tmp_path / "data", 3, (8.0, 8.0, 10.0))
+    notice = "scans are stored in 3 orientations (LPS, PIL, RAS): train with --orientation lps"
+    for orientation, said in (("keep", [notice]), ("lps", [])):
+        options, reporter = DataOptions(data, orientation=orientation, folds=3), Reporter()
+        with prepared(Training(options, tmp_path / orientation, machine=Machine("cpu")), reporter):
+            assert reporter.announcements == said
+
+
 @pytest.mark.parametrize(
     "lost", ["cases.json", "raw/Dataset501_HeartSeg/dataset.json", "preprocessed/Dataset501_HeartSeg/splits_final.json"]
 )
@@ -361,6 +375,27 @@ def test_edges_are_learnt_in_training_and_join_their_regions_in_evaluation(train
     with torch.no_grad():
         assert trainer.network.train()(x)[0].shape[1] == 1 + 2 * 7
         assert trainer.network.eval()(x)[0].shape[1] == 1 + 7
+
+
+@pytest.mark.parametrize(("batch", "share"), [(1, 0.33), (2, 0.5)])
+def test_batches_of_one_sample_meet_structures_as_often_as_the_preset_says(trainer, batch, share) -> None:
+    """nnU-Net's own loader decides; by its rounding a batch of one would never be centred on a structure."""
+    from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+
+    from heartseg.training.nnunet.trainers import HeartSegTrainer
+
+    plans = copy.deepcopy(trainer.plans_manager.plans)
+    plans["configurations"]["2d"]["batch_size"] = batch
+    plans["continue_training"] = True
+    one = HeartSegTrainer(plans, "2d", 0, trainer.dataset_json, torch.device("cpu"))
+    loader = nnUNetDataLoader(
+        types.SimpleNamespace(identifiers=["a"]), batch, (8, 8), (8, 8), one.label_manager,
+        oversample_foreground_percent=one.oversample_foreground_percent,
+        probabilistic_oversampling=one.probabilistic_oversampling,
+    )  # fmt: skip
+    np.random.seed(0)  # noqa: NPY002
+    chosen = [loader.get_do_oversample(k) for _ in range(2000) for k in range(batch)]
+    assert np.mean(chosen) == pytest.approx(share, abs=0.04)
 
 
 def test_cases_that_a_training_leaves_out_are_in_no_batch(trainer) -> None:

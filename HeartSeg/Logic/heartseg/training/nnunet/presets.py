@@ -92,10 +92,13 @@ class Preset:
         return str(NETWORKS[self.network].extra.get("edge", "none"))
 
     def with_changes(self, **changes: Any) -> Preset:
-        """These settings with those that are not ``None`` changed; the patch is dropped where the dimension changes."""
+        """These settings with those that are not ``None`` changed.
+
+        Where the dimension changes, patch and batch are as planned unless they are given.
+        """
         wanted = {k: v for k, v in changes.items() if v is not None}
-        if wanted.get("dimension", self.dimension) != self.dimension and "patch" not in wanted:
-            wanted["patch"] = None
+        if wanted.get("dimension", self.dimension) != self.dimension:
+            wanted = {"patch": None, "batch": None, **wanted}
         return replace(self, **wanted).check()
 
     def problems(self) -> list[str]:

@@ -18,7 +18,7 @@ from ...errors import DeviceError, InputError, OutputError, SettingsError
 from ...models.card import read_json
 from ...progress import Reporter
 from . import planning
-from .checking import CheckedData, check_cases, refuse_bad_data
+from .checking import CheckedData, check_cases, orientation_notice, refuse_bad_data
 from .convert import DATASET_ID, DATASET_NAME, ORIENTATIONS, Layout, convert, write_json
 from .datasets import Case, find_cases
 from .environment import check_nnunet, nnunet_environment, prints_logged, threads_for_processes
@@ -212,6 +212,8 @@ def _convert(training: Training, reporter: Reporter) -> None:
     options = training.data
     data = check_data(options, reporter)
     refuse_bad_data(data, options.folds, options.skip_bad)
+    if options.orientation == "keep" and (notice := orientation_notice(data)):
+        reporter.announce(notice)
     write_json(training.out / RECORD_NAME, _fingerprint(training))  # from here on the folder is this training's
     structures = tuple(k for k in data.structures if options.structures is None or k in options.structures)
     channel = options.modality or _common_modality(data)

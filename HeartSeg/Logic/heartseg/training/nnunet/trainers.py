@@ -60,6 +60,8 @@ class HeartSegTrainer(nnUNetTrainer):
         self.num_iterations_per_epoch = preset.iterations
         self.num_val_iterations_per_epoch = preset.validation_iterations
         self.oversample_foreground_percent = preset.oversample
+        # nnU-Net centres the last samples of a batch on a structure and rounds their number: none of one
+        self.probabilistic_oversampling = self.configuration_manager.batch_size == 1
         self.enable_deep_supervision = preset.deep_supervision
         self.save_every = 1
         self.logger.plot_progress_png = self._draw_progress  # nnU-Net's own picture takes longer than a short epoch
