@@ -94,7 +94,7 @@ class HeartSegTrainer(nnUNetTrainer):
         )
 
     def _build_loss(self) -> torch.nn.Module:
-        """nnU-Net's own loss where the preset asks for it and there are no edges, else the documents'."""
+        """nnU-Net's own loss where the preset asks for it and there are no edges, else HeartSeg's."""
         if self.preset.loss == "nnunet" and self.preset.edges == "none":
             return super()._build_loss()
         return TrainingLoss(self.preset, len(self.label_manager.foreground_labels), self.configuration_manager.spacing)
