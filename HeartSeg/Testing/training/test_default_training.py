@@ -21,6 +21,7 @@ from heartseg.training.export import CHECKPOINT, export_model, scene_facts
 from heartseg.training.losses import cross_entropy_and_dice
 from heartseg.training.scoring import dice_scores, score_scenes, summary
 from heartseg.training.stages import FINE, SIZES, STAGES, build_network
+from heartseg.training.state import load_state, save_state
 from heartseg.training.stream import PICTURE_SHARE, SampleStream, draw_look, more_pictures, outline_contrast
 from heartseg.training.trainer import Recipe, Trainer
 
@@ -60,7 +61,7 @@ def test_a_few_steps_lower_the_loss(trained):
 
 
 def test_a_run_goes_on_where_it_stopped(trained, scene_folder):
-    again = Trainer(TINY, scene_folder, trained.out, Recipe(steps=62, workers=0))
+    again = Trainer(TINY, scene_folder, trained.out, Recipe(steps=62, workers=0, without=("free", "mr")))
     assert again.resume()
     assert again.step == 60
     for old, new in zip(trained.network.parameters(), again.network.parameters(), strict=True):
@@ -71,8 +72,43 @@ def test_a_run_goes_on_where_it_stopped(trained, scene_folder):
     assert again.step == 62
 
 
+@pytest.mark.parametrize(
+    ("stage", "recipe", "said"),
+    [
+        ({"spacing": 1.5}, {}, "holds a training at 3 mm with 32 voxels, not 1.5 mm with 32: give another folder"),
+        ({"patch": 64}, {}, "holds a training at 3 mm with 32 voxels, not 3 mm with 64"),
+        ({"features": (4, 8, 8, 8, 8)}, {}, r"features \[4, 4, 8, 8, 8\], not \[4, 8, 8, 8, 8\]"),
+        ({}, {"seed": 1}, "holds a training with --seed 0, not 1"),
+        ({}, {"without": ()}, "holds a training with --without free mr, not nothing"),
+    ],
+)
+def test_another_training_is_not_gone_on_with(trained, scene_folder, stage, recipe, said):
+    recipe = Recipe(**{"steps": 60, "workers": 0, "without": ("mr", "free")} | recipe)
+    with pytest.raises(ValueError, match=said):
+        Trainer(replace(TINY, **stage), scene_folder, trained.out, recipe).resume()
+
+
+def test_the_size_of_the_training_there_is_named(scene_folder, tmp_path):
+    small, full = (replace(SIZES[s][1], features=(4, 4, 8, 8, 8)) for s in ("small", "full"))
+    trainer = Trainer(small, scene_folder, tmp_path, Recipe(steps=9))
+    trainer.stage = SIZES["small"][1]
+    trainer.save()
+    said = "at 2 mm with 96 voxels, not 1.5 mm with 128: give --size small, or another folder with -o"
+    with pytest.raises(ValueError, match=said):
+        Trainer(full, scene_folder, tmp_path, Recipe(steps=9)).resume()
+
+
+def test_a_state_of_an_older_version_is_gone_on_with(scene_folder, tmp_path):
+    trainer = Trainer(TINY, scene_folder, tmp_path, Recipe(steps=9))
+    trainer.save()
+    state = load_state(tmp_path)
+    del state["stage"]
+    save_state(tmp_path, state, 0)
+    assert Trainer(replace(TINY, batch=2), scene_folder, tmp_path, Recipe(steps=20, workers=0)).resume()
+
+
 def test_a_finished_run_has_nothing_left_to_do(trained, scene_folder):
-    again = Trainer(TINY, scene_folder, trained.out, Recipe(steps=60, workers=0))
+    again = Trainer(TINY, scene_folder, trained.out, Recipe(steps=60, workers=0, without=("mr", "free")))
     again.resume()
     assert again.fraction() >= 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 
 from heartseg.training import state
@@ -22,14 +23,55 @@ def test_a_state_comes_back_whole_from_small_pieces(tmp_path, monkeypatch):
     assert torch.equal(found["network"]["w"], written["network"]["w"])
 
 
+def names(folder):
+    return sorted(p.name for p in folder.glob("state-*"))
+
+
 def test_a_damaged_or_unfinished_state_is_passed_over(tmp_path):
     save_state(tmp_path, {"step": 1}, 1)
     second = save_state(tmp_path, {"step": 2}, 2)
     (second / "part-00.bin").write_bytes(b"damaged")
     assert load_state(tmp_path)["step"] == 1
-    third = save_state(tmp_path, {"step": 3}, 3)
-    (third / "state.json").unlink()
-    assert load_state(tmp_path) is None or load_state(tmp_path)["step"] < 3
+    (second / "state.json").unlink()
+    assert load_state(tmp_path)["step"] == 1
+
+
+def test_damaged_unfinished_and_later_states_go_and_whole_ones_stay(tmp_path):
+    for step in (1, 2, 9):
+        save_state(tmp_path, {"step": step}, step, keep=3)
+    (tmp_path / "state-0000002" / "part-00.bin").write_bytes(b"damaged")
+    (tmp_path / "state-0000002.part").mkdir()
+    save_state(tmp_path, {"step": 3}, 3)
+    assert names(tmp_path) == ["state-0000001", "state-0000003"]
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch, step):
+    save_state(tmp_path, {"step": 1, "note": "first"}, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(state.json, "dumps", lambda *a, **k: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            save_state(tmp_path, {"step": step, "note": "second"}, step)
+    assert load_state(tmp_path)["note"] == "first"
+    save_state(tmp_path, {"step": step, "note": "third"}, step)
+    assert load_state(tmp_path)["note"] == "third"
+
+
+def test_a_whole_state_that_was_not_renamed_yet_is_taken(tmp_path):
+    folder = save_state(tmp_path, {"step": 1}, 1)
+    folder.rename(tmp_path / "state-0000001.part")
+    assert load_state(tmp_path)["step"] == 1
+
+
+def test_states_that_are_all_damaged_are_refused(tmp_path):
+    (save_state(tmp_path, {"step": 1}, 1) / "part-00.bin").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"no state is whole .*; remove the folder to begin anew"):
+        load_state(tmp_path)
+
+
+def test_a_first_state_that_was_never_finished_is_no_state(tmp_path):
+    (tmp_path / "state-0000001.part").mkdir()
+    assert load_state(tmp_path) is None
 
 
 def test_a_state_cannot_name_a_file_elsewhere(tmp_path):
@@ -38,7 +80,8 @@ def test_a_state_cannot_name_a_file_elsewhere(tmp_path):
     card = json.loads((folder / "state.json").read_text())
     card["parts"][0]["name"] = "../../secret.bin"
     (folder / "state.json").write_text(json.dumps(card))
-    assert load_state(tmp_path / "run") is None
+    with pytest.raises(ValueError, match="no state is whole"):
+        load_state(tmp_path / "run")
 
 
 def test_old_states_are_removed(tmp_path):

@@ -55,6 +55,11 @@ def test_one_command_makes_a_model_folder_and_goes_on_after_a_stop(packed, tiny,
     before = (out / "fine" / "snapshot.pt").stat().st_mtime_ns
     assert main(command) == 0  # nothing left to train
     assert (out / "fine" / "snapshot.pt").stat().st_mtime_ns == before
+    for card in (out / "fine").glob("state-*/state.json"):
+        card.write_text("{}")
+    capsys.readouterr()
+    assert main(command) == 2
+    assert "fine' cannot go on: no state is whole" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_data_can_be_packed_into_one_file(packed, tmp_path):

@@ -56,6 +56,13 @@ def test_existing_files_are_kept_unless_asked(scans, trained, tmp_path, capsys):
     assert read_volume(made).array.dtype == np.int16
 
 
+@pytest.mark.parametrize(("name", "said"), [("a.png", "its name must end in"), ("no/a.nii.gz", "does not exist")])
+def test_a_file_that_cannot_be_written_is_refused_before_translating(scans, tmp_path, capsys, name, said):
+    command = ["translate", "apply", "no-model", str(scans["MR"][0]), "-o", str(tmp_path / name)]
+    assert main(command) == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("mr", "ct", "said"),
     [

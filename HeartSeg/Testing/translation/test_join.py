@@ -46,6 +46,31 @@ def test_labelled_mr_joins_a_ct_training_set(translator, scans, labels, tmp_path
     assert set(json.loads((tmp_path / RECORD).read_text())) == set(names)
 
 
+def test_a_slicer_segmentation_is_read_by_its_segments_names(translator, scans, labels, tmp_path):
+    image = scans["MR"][0]
+    stored = read_volume(labels / image.name.replace("_image", "_label"))
+    values = [int(v) for v in np.unique(stored.array) if v]
+    (tmp_path / "labels").mkdir()
+    path = tmp_path / "labels" / "mr0.seg.nrrd"
+
+    def join(*names):
+        fields = {}
+        for number, (value, name) in enumerate(zip(values, names, strict=False)):
+            fields |= {f"Segment{number}_Name": name, f"Segment{number}_LabelValue": str(value)}
+        write_labels(stored.array.astype(np.uint8), stored.geometry, path, fields)
+        reporter = Reporter()
+        pairs = pair_labels([image], path.parent)
+        (name,) = join_training_set(translator, pairs, tmp_path / "set", overwrite=True, reporter=reporter)
+        return read_volume(tmp_path / "set" / "labels" / f"{name}.nii.gz").array, reporter.announcements
+
+    assert len(values) > 1
+    made, said = join("Pulmonary artery", "spine")
+    assert np.array_equal(made, np.where(stored.array == values[0], 7, 0))
+    assert "mean no structure and count as background" in said[0]
+    with pytest.raises(InputError, match=r"segments of 'mr0.seg.nrrd' name no structure: call them"):
+        join("spine")
+
+
 def test_heartseg_train_takes_the_joined_set(translator, scans, labels, tmp_path):
     from heartseg.training.nnunet.datasets import find_cases
 

@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _list(data: CheckedData, folds: int) -> int:
     """Print the cases with their volumes, and what cannot be used; 2 if a training would be refused."""
-    from ..training.nnunet.checking import refuse_bad_data
+    from ..training.nnunet.checking import orientation_notice, refuse_bad_data
 
     width = max((len(c.case.name) for c in data.cases), default=4)
     print(f"{data.listing.layout}: {len(data.cases)} case(s), {len(data.listing.unlabelled)} scan(s) without reference")
@@ -117,9 +117,8 @@ def _list(data: CheckedData, folds: int) -> int:
         lacking = [c.case.name for c in data.cases if key not in c.volumes_ml]
         if lacking:
             warn(f"note: {structure(key).name} is in no reference of {', '.join(lacking)}: background there")
-    if len(data.orientations) > 1:
-        names = ", ".join(data.orientations)
-        warn(f"note: scans are stored in {len(data.orientations)} orientations ({names}): train with --orientation lps")
+    if notice := orientation_notice(data):
+        warn(f"note: {notice}")
     for problem in data.problems.values():
         warn(f"cannot be used: {problem}")
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..anatomy import KEYS
 from ..errors import SettingsError
 from ..models.labels import parse_label_map
-from ..training.nnunet.presets import AUGMENTATIONS, DIMENSIONS, NETWORK_NAMES, PRESETS
+from ..training.nnunet.presets import AUGMENTATIONS, DIMENSIONS, LOSSES, NETWORK_NAMES, PRESETS
 
 if TYPE_CHECKING:
     from ..training.nnunet.presets import Preset
@@ -72,7 +72,13 @@ def add_preset(parser: argparse.ArgumentParser, default: str) -> None:
     group.add_argument("--batch", metavar="N", type=int, help="patches a step")
     group.add_argument("--patch", metavar="SIZE", help="voxels, e.g. 256x256 or 96x128x128 (z, y, x)")
     group.add_argument("--learning-rate", metavar="RATE", type=float, help="at the start")
-    group.add_argument("--beta", metavar="B", type=float, help="loss = B cross-entropy + (1 - B) soft Dice")
+    group.add_argument(
+        "--loss", choices=LOSSES,
+        help="of regions, and of edges where the network has them: nnunet: its own (ce-dice with edges); ce-dice: B "
+        "cross-entropy + (1 - B) soft Dice; or one alone",
+    )  # fmt: skip
+    group.add_argument("--beta", metavar="B", type=float, help="of ce-dice, which a preset with loss nnunet then gets")
+    group.add_argument("--delta", metavar="D", type=float, help="smoothing of ce-dice's Dice, voxels; as --beta")
     group.add_argument("--alpha", metavar="A", type=float, help="weight of the edges' loss")
     group.add_argument("--erosion", metavar="M", type=int, help="voxels of the inner edge, 0-3")
     group.add_argument(
@@ -104,8 +110,8 @@ def preset_of(args: argparse.Namespace) -> Preset:
     return PRESETS[args.preset].with_changes(
         network=args.network, dimension=args.dimension, epochs=args.epochs, iterations=args.iterations_per_epoch,
         validation_iterations=args.validation_iterations, batch=args.batch, patch=_patch(args.patch),
-        learning_rate=args.learning_rate, beta=args.beta, alpha=args.alpha, erosion=args.erosion,
-        augmentation=args.augmentation, translated=False if args.no_translated else None,
+        learning_rate=args.learning_rate, loss=args.loss, beta=args.beta, delta=args.delta, alpha=args.alpha,
+        erosion=args.erosion, augmentation=args.augmentation, translated=False if args.no_translated else None,
     )  # fmt: skip
 
 

@@ -121,8 +121,8 @@ def _add_apply(commands: argparse._SubParsersAction) -> None:
 def _add_join(commands: argparse._SubParsersAction) -> None:
     text = """\
 Translate labelled scans and put them with their labels into SET/images and SET/labels, a training set's folders, beside
-what is there. Labels are found by name (case_01_image.nii.gz, case_01_label.nii.gz); their values stay. Stopped, the
-same command goes on."""
+what is there. Labels are found by name (case_01_image.nii.gz, case_01_label.nii.gz); their values stay, and a
+.seg.nrrd is read by its segments' names into the values 1-7. Stopped, the same command goes on."""
     parser = _command(commands, "join", "translated scans and their labels into a training set", text, _JOIN_EXAMPLES)
     parser.add_argument("model", metavar="MODEL", type=Path, help="what train wrote: OUT or OUT/model")
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of labelled scans")
@@ -205,6 +205,10 @@ def run_apply(args: argparse.Namespace) -> int:
     many = frame == "all" or is_batch(args.scan)
     cases = list_cases(args.scan, frame=frame, without=args.output if many else None)
     targets = [args.output / f"{c.name}.nii.gz" if many else args.output for c in cases]
+    if not many:
+        from ..volume.writing import check_target
+
+        check_target(args.output)
     there = [t for t in targets if t.exists()]
     if there and not args.overwrite:
         raise OutputError(f"'{there[0]}' exists: give --overwrite or another name")

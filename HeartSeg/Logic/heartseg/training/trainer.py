@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from .losses import deep_loss
 from .scoring import score_scenes
-from .stages import Stage, build_network
+from .stages import SIZES, Stage, build_network
 from .state import load_state, save_state, shrink_optimiser
 from .stream import SampleStream
 
@@ -105,6 +105,7 @@ class Trainer:
             "optimiser": shrink_optimiser(self.optimiser.state_dict()),
             "torch_rng": torch.get_rng_state(),
             "recipe": asdict(self.recipe) | {"without": list(self.recipe.without)},
+            "stage": self._grid(),
         }
         save_state(self.out, state, self.step)
         snapshot = {
@@ -116,16 +117,43 @@ class Trainer:
         part.replace(self.out / "snapshot.pt")
 
     def resume(self) -> bool:
-        """Go on from the newest whole state where there is one; returns whether there was."""
+        """Go on from the newest whole state where there is one; returns whether there was.
+
+        Raises:
+            ValueError: the state is of another training, or all states are damaged.
+        """
         state = load_state(self.out)
         if state is None:
             return False
+        self._refuse_another(state)
         self.network.load_state_dict(state["network"], strict=False)
         self.average.load_state_dict({k: v.float() for k, v in state["average"].items()}, strict=False)
         self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["torch_rng"])
         self.step, self.seconds, self.started_from = state["step"], state["seconds"], state["started_from"]
         return True
+
+    def _grid(self) -> dict[str, Any]:
+        """What of the stage may not change between the calls of one training."""
+        return {"spacing": self.stage.spacing, "patch": self.stage.patch, "features": list(self.stage.features)}
+
+    def _refuse_another(self, state: dict[str, Any]) -> None:
+        """Steps, batch, device and workers may change; states of older versions do not name their stage."""
+        before, now = state.get("stage", self._grid()), self._grid()
+        if before != now:
+            size = next((name for name, stages in SIZES.items() for s in stages if s.name == self.stage.name
+                         and (s.spacing, s.patch, list(s.features)) == tuple(before.values())), None)  # fmt: skip
+            was, wanted = (f"{g['spacing']:g} mm with {g['patch']} voxels" for g in (before, now))
+            if was == wanted:
+                was, wanted = f"{was} and features {before['features']}", f"{now['features']}"
+            raise ValueError(f"'{self.out}' holds a training at {was}, not {wanted.removesuffix(' voxels')}: give "
+                             f"{f'--size {size}, or ' if size else ''}another folder with -o")  # fmt: skip
+        for name in ("seed", "without"):
+            old, new = state["recipe"][name], asdict(self.recipe)[name]
+            old, new = (" ".join(sorted(v)) or "nothing" if name == "without" else v for v in (old, new))
+            if old != new:
+                raise ValueError(f"'{self.out}' holds a training with --{name} {old}, not {new}: give that again, or "
+                                 "another folder with -o")  # fmt: skip
 
     def fraction(self) -> float:
         """Share of the run that is done, 0 to 1."""

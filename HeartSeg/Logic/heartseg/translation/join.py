@@ -15,6 +15,7 @@ from ..errors import InputError, OutputError
 from ..progress import Reporter
 from ..volume import Volume, read_volume, write_volume
 from ..volume.headers import image_suffix, stem
+from ..volume.label_maps import as_label_map, read_whole_numbers
 from .apply import Translator
 
 RECORD = "translated.json"
@@ -82,9 +83,9 @@ def join_training_set(
 ) -> list[str]:
     """Translate scans and put them, with their labels, into ``folder/images`` and ``folder/labels``.
 
-    A case is ``<direction>_<name>.nii.gz`` in both folders. Label values stay as they are; both files have the scan's
-    grid. Cases that an earlier call has made with the same model are passed over, so that a stopped call can go on.
-    ``translated.json`` says where each case came from.
+    A case is ``<direction>_<name>.nii.gz`` in both folders. Label values stay as they are (see :func:`read_labels`);
+    both files have the scan's grid. Cases that an earlier call has made with the same model are passed over, so that a
+    stopped call can go on. ``translated.json`` says where each case came from.
 
     Returns:
         Names of the cases that are there now.
@@ -120,12 +121,30 @@ def join_training_set(
 
 def _join_case(translator: Translator, pair: Labelled, files: list[Path], reporter: Reporter) -> None:
     """Write one case, the labels first: where the image is, its labels are too."""
-    scan, labels = read_volume(pair.image), read_volume(pair.labels)
+    scan, labels = read_volume(pair.image), read_labels(pair.labels, reporter)
     check_labels(scan, labels)
     made = translator(scan, reporter)
     files[0].unlink(missing_ok=True)  # an older one must not stand beside new labels
     write_volume(replace(labels, geometry=scan.geometry), files[1])
     write_volume(made, files[0])
+
+
+def read_labels(path: Path, reporter: Reporter) -> Volume:
+    """A label map as it is stored; a Slicer segmentation in HeartSeg's labels, by its segments' names.
+
+    Raises:
+        InputError: it cannot be read, or is a segmentation of which no segment is named as a structure.
+    """
+    if not path.name.lower().endswith(".seg.nrrd"):
+        return read_volume(path)
+    array, geometry, segments = read_whole_numbers(path)
+    if not segments:
+        raise InputError(f"segments of {path.name!r} name no structure: call them as in Slicer's terminology (left "
+                         "ventricle, LV, myocardium, ...), or export a label map")  # fmt: skip
+    found = as_label_map(Volume(array, geometry, path.name), segments, "--labels")
+    for notice in found.notices:
+        reporter.announce(notice)
+    return Volume(found.labels, geometry, path.name)
 
 
 def check_labels(scan: Volume, labels: Volume) -> None:

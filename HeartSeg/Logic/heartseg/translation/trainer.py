@@ -268,7 +268,7 @@ class Trainer:
             "recent": list(self.recent),
         }
         try:
-            save_state(self.out, state, self.step, keep=1)
+            save_state(self.out, state, self.step)
         except OSError as error:
             raise OutputError(
                 f"state of the run in '{self.out}' cannot be written: {error.strerror or error}; free some space"
@@ -290,9 +290,12 @@ class Trainer:
         """Go on from the state in the folder where there is one; returns whether there was.
 
         Raises:
-            SettingsError: the run in the folder has other settings, or other scans.
+            SettingsError: the run in the folder has other settings, or other scans, or is damaged.
         """
-        state = load_state(self.out)
+        try:
+            state = load_state(self.out)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
         if state is None:
             return False
         before, now = state["settings"], self.settings.to_dict()

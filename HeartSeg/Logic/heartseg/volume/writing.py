@@ -53,9 +53,12 @@ def write_volume(volume: Volume, path: str | Path) -> Path:
     return _write(volume.array, volume.geometry, Path(path), {})
 
 
-def _write(array: np.ndarray, geometry: Geometry, path: Path, fields: Mapping[str, str]) -> Path:
-    if tuple(array.shape) != tuple(geometry.shape):
-        raise ValueError(f"array shape {array.shape} differs from the geometry's {geometry.shape}")
+def check_target(path: Path) -> str:
+    """The suffix of a file that can be written, as far as its name and its folder tell.
+
+    Raises:
+        OutputError: unknown suffix, no such folder, or the path is a folder.
+    """
     suffix = image_suffix(path)
     if suffix not in WRITABLE:
         raise OutputError(f"cannot write {path.name!r}: its name must end in {', '.join(WRITABLE)}")
@@ -63,6 +66,13 @@ def _write(array: np.ndarray, geometry: Geometry, path: Path, fields: Mapping[st
         raise OutputError(f"cannot write {str(path)!r}: folder {str(path.parent)!r} does not exist, make it first")
     if path.is_dir():
         raise OutputError(f"cannot write {str(path)!r}: it is a folder, choose another name")
+    return suffix
+
+
+def _write(array: np.ndarray, geometry: Geometry, path: Path, fields: Mapping[str, str]) -> Path:
+    if tuple(array.shape) != tuple(geometry.shape):
+        raise ValueError(f"array shape {array.shape} differs from the geometry's {geometry.shape}")
+    suffix = check_target(path)
     try:
         handle, name = tempfile.mkstemp(suffix=suffix, prefix=f".{path.name[: -len(suffix)]}-", dir=path.parent)
     except OSError as error:

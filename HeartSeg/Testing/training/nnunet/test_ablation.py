@@ -17,11 +17,15 @@ from heartseg.training.nnunet.ablate import (
     changed,
     named_configurations,
     read_table,
+    refuse_one_name_for_two,
+    refuse_other_settings,
     refuse_without_translated,
     rows,
 )
+from heartseg.training.nnunet.convert import DATASET_NAME
+from heartseg.training.nnunet.planning import SETTINGS_KEY
 from heartseg.training.nnunet.presets import CSFBU
-from heartseg.training.nnunet.run import DataOptions, Training, left_out
+from heartseg.training.nnunet.run import DataOptions, Training, fold_folder, left_out
 
 
 def trial(name: str, seed: int, **dice: dict[str, float]) -> Trial:
@@ -98,6 +102,41 @@ def test_only_configurations_that_say_so_train_on_translated_cases(tmp_path) -> 
     refuse_without_translated(training, presets)
     assert left_out(training, presets["edge+fusion"]) == ["mr2ct_a"]
     assert left_out(training, presets["all"]) == []
+
+
+def test_two_configurations_under_one_name_of_plans_are_refused() -> None:
+    refuse_one_name_for_two(["edge", "edge+fusion"])
+    with pytest.raises(SettingsError, match=r"'edge\+m2' and 'Edge-m2' would have one folder"):
+        refuse_one_name_for_two(["baseline", "edge+m2", "Edge-m2"])
+
+
+def test_a_configuration_that_was_trained_with_other_settings_is_refused(tmp_path) -> None:
+    training = Training(DataOptions(tmp_path), tmp_path)
+
+    def plans(preset, seed=0, **more):
+        settings = {"preset": preset.to_dict(), "seed": seed, "start_from": None, "left_out": [], **more}
+        return {"plans_name": "wide-seed0", "configurations": {preset.configuration: {}}, SETTINGS_KEY: settings}
+
+    first = plans(CSFBU)
+    path = tmp_path / "preprocessed" / DATASET_NAME / "wide-seed0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(first))
+    refuse_other_settings(training, "wide", plans(CSFBU.with_changes(alpha=2.0)))  # nothing is trained yet
+    fold = fold_folder(training, first, 0)
+    fold.mkdir(parents=True)
+    (fold / "checkpoint_latest.pth").touch()
+    refuse_other_settings(training, "wide", first)
+    for other, said in (
+        (plans(CSFBU.with_changes(alpha=2.0)), r"'wide' was trained in .* with alpha 1\.0, not 2\.0: give it"),
+        (plans(CSFBU.with_changes(dimension="3d")), r"with dimension '2d', not '3d'"),
+        (plans(CSFBU, left_out=["a"]), r"with left_out \[\], not \['a'\]"),
+        (plans(CSFBU, seed=1), "with seed 0, not 1"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            refuse_other_settings(training, "wide", other)
+    del first[SETTINGS_KEY]["left_out"], first[SETTINGS_KEY]["preset"]["translated"]  # as an older version wrote it
+    path.write_text(json.dumps(first))
+    refuse_other_settings(training, "wide", plans(CSFBU))
 
 
 @pytest.mark.slow

@@ -70,6 +70,8 @@ def test_one_case_alone_is_refused(tmp_path, capsys) -> None:
         (["--patch", "big"], "patch 'big' is no size"),
         (["--network", "vit"], "network 'vit' is unknown"),
         (["--structures", "LV,SPINE"], "structure SPINE is unknown"),
+        (["--delta", "0"], "delta 0.0 must be above 0"),
+        (["--loss", "focal", "--beta", "0.5"], "beta 0.5 has no place in the loss 'focal'"),
         (["--loaders", "-1"], "loaders -1 is too few"),
         (["--num-gpus", "2", "--device", "cpu"], "exclude each other"),
     ],

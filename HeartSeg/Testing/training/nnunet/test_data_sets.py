@@ -245,6 +245,30 @@ def test_one_case_or_fewer_cases_than_folds_are_refused(tmp_path) -> None:
         refuse_bad_data(check_cases(find_cases(tmp_path), None, None), 2, skip_bad=False)
 
 
+@pytest.mark.parametrize(
+    ("given", "folds", "said"),
+    [
+        ([0, 1, 2], 3, None),
+        ([0, 1, None], 3, None),
+        ([0, 1, 1], 3, "fold 0, 1, which are not 3 folds from 0: give --folds 2"),
+        ([0, 1, 2], 2, "give --folds 3"),
+        ([1, 2, 3], 3, "number two or more from 0 without gaps"),
+        ([0, 0, 0], 2, "number two or more from 0 without gaps"),
+    ],
+)
+def test_folds_of_a_data_list_are_taken_or_refused_and_never_replaced(tmp_path, given, folds, said) -> None:
+    make_folder_pair(tmp_path, 3, (8.0, 8.0, 10.0))
+    entries = [{"image": f"images/heart_0{k}.nii.gz", "label": f"labels/heart_0{k}.nii.gz"} for k in range(3)]
+    entries = [e if f is None else {**e, "fold": f} for e, f in zip(entries, given, strict=True)]
+    (tmp_path / "list.json").write_text(json.dumps({"training": entries}))
+    data = check_cases(find_cases(tmp_path / "list.json"), None, None)
+    if said is None:
+        refuse_bad_data(data, folds, skip_bad=False)
+        return
+    with pytest.raises(InputError, match=said):
+        refuse_bad_data(data, folds, skip_bad=False)
+
+
 def test_volumes_and_orientations_are_listed(mmwhs) -> None:
     data = check_cases(find_cases(mmwhs), None, None)
     assert data.orientations == {"LPS": 1, "PIL": 1, "RAS": 1}

@@ -11,8 +11,18 @@ import torch
 from heartseg.errors import SettingsError
 from heartseg.models.card import read_json
 from heartseg.networks.catalogue import NETWORKS
+from heartseg.training.losses import REGION_LOSSES
 from heartseg.training.nnunet.planning import SETTINGS_KEY, adapted_plans
-from heartseg.training.nnunet.presets import CSFBU, INTEGRATED_ATTENTION, NETWORK_NAMES, NNUNET, PRESETS, Preset
+from heartseg.training.nnunet.presets import (
+    CSFBU,
+    INTEGRATED_ATTENTION,
+    LOSSES,
+    NETWORK_NAMES,
+    NNUNET,
+    PRESETS,
+    Preset,
+)
+from heartseg.training.nnunet.supervision import TrainingLoss
 
 pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
 
@@ -164,6 +174,11 @@ def test_the_networks_that_can_be_named_are_the_catalogues() -> None:
         ({"erosion": 4}, "erosion 4 is none of 0, 1, 2, 3"),
         ({"patch": (64, 64, 64)}, "does not fit 2d"),
         ({"learning_rate": 0.0}, "learning rate 0.0 must be above 0"),
+        ({"delta": 0.0}, "delta 0.0 must be above 0"),
+        ({"loss": "tversky"}, "loss 'tversky' is unknown"),
+        ({"loss": "tversky", "beta": 0.5}, "loss 'tversky' is unknown"),
+        ({"loss": "focal", "beta": 0.5}, "beta 0.5 has no place in the loss 'focal': it belongs to ce-dice"),
+        ({"loss": "nnunet", "delta": 2.0}, "delta 2.0 has no place in the loss 'nnunet'"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(changes, said) -> None:
@@ -178,5 +193,36 @@ def test_a_dimension_that_was_not_planned_is_refused() -> None:
         adapted_plans(base, NNUNET, "x", 0)
 
 
-def test_changing_the_dimension_drops_the_patch_of_the_other() -> None:
-    assert INTEGRATED_ATTENTION.with_changes(dimension="3d").patch is None
+def test_the_losses_that_can_be_named_are_there() -> None:
+    assert set(LOSSES) - {"nnunet", "ce-dice"} <= set(REGION_LOSSES)
+
+
+def test_a_beta_or_delta_takes_the_place_of_nnunets_loss() -> None:
+    assert NNUNET.with_changes(beta=0.3).loss == NNUNET.with_changes(delta=2.0).loss == "ce-dice"
+    assert NNUNET.with_changes(alpha=2.0).loss == "nnunet"
+    assert NNUNET.with_changes(loss="focal").with_changes(epochs=2).loss == "focal"
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_loss_is_of_regions_and_of_edges(loss) -> None:
+    preset = CSFBU.with_changes(loss=loss, network="csfbu-head", alpha=0.5)
+    labels = torch.zeros(1, 1, 12, 12, dtype=torch.long)
+    labels[..., 3:9, 3:9] = 1
+    outputs = torch.randn(1, 3, 12, 12, generator=torch.Generator().manual_seed(0))  # background, region, edge
+    base = REGION_LOSSES[{"nnunet": "cross-entropy-dice", "ce-dice": "cross-entropy-dice"}.get(loss, loss)]
+    edges = labels.clone()
+    edges[..., 4:8, 4:8] = 0
+    expected = base(outputs[:, :2], labels) + 0.5 * base(
+        torch.stack([torch.zeros_like(outputs[:, 2]), outputs[:, 2]], 1), edges
+    )
+    assert torch.allclose(TrainingLoss(preset, 1, (1.0, 1.0))(outputs, labels), expected)
+    plain = CSFBU.with_changes(loss=loss, network="plain")
+    assert torch.allclose(TrainingLoss(plain, 1, (1.0, 1.0))(outputs[:, :2], labels), base(outputs[:, :2], labels))
+
+
+def test_changing_the_dimension_drops_patch_and_batch_of_the_other() -> None:
+    changed = INTEGRATED_ATTENTION.with_changes(dimension="3d")
+    assert (changed.patch, changed.batch) == (None, None)
+    given = CSFBU.with_changes(dimension="3d", batch=3, patch=(64, 64, 64))
+    assert (given.patch, given.batch) == ((64, 64, 64), 3)
+    assert CSFBU.with_changes(dimension="2d").batch == 14

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import shutil
 import sys
 import types
 from collections.abc import Callable
@@ -18,7 +20,7 @@ import torch
 
 from hearts import read
 from heartseg.cli.main import main
-from heartseg.errors import Cancelled, DeviceError, SettingsError
+from heartseg.errors import Cancelled, DeviceError, InputError, SettingsError
 from heartseg.inference.engine import Engine
 from heartseg.models.card import ModelCard, read_json
 from heartseg.models.folder import ModelFolder
@@ -214,6 +216,111 @@ def test_another_setting_in_the_same_folder_is_refused(trained) -> None:
         train(other)
 
 
+def test_the_setting_that_differs_is_named(trained) -> None:
+    from heartseg.training.nnunet.run import train
+
+    with pytest.raises(SettingsError, match="holds a training with batch 2, not 1: choose another folder"):
+        train(replace(trained.training, preset=trained.training.preset.with_changes(batch=1)))
+
+
+def test_batch_and_patch_may_be_lowered_until_there_is_a_checkpoint(tmp_path) -> None:
+    from heartseg.training.nnunet.convert import write_json
+    from heartseg.training.nnunet.presets import CSFBU
+    from heartseg.training.nnunet.run import DataOptions, Training, _fingerprint, _refuse_another_training
+
+    begun = Training(DataOptions(tmp_path / "data"), tmp_path)
+    record = tmp_path / "training.json"
+    write_json(record, _fingerprint(begun))
+    with pytest.raises(SettingsError, match="with epochs 200, not 100"):
+        _refuse_another_training(replace(begun, preset=CSFBU.with_changes(batch=7, epochs=100)))
+    _refuse_another_training(replace(begun, preset=CSFBU.with_changes(batch=7, patch=(64, 64))))
+    assert read_json(record)["preset"]["batch"] == 7
+    (tmp_path / "results" / "fold_0").mkdir(parents=True)
+    (tmp_path / "results" / "fold_0" / "checkpoint_latest.pth").touch()
+    with pytest.raises(SettingsError, match="with batch 7, not 14"):
+        _refuse_another_training(replace(begun, preset=CSFBU.with_changes(patch=(64, 64))))
+
+
+@pytest.fixture
+def converted(tmp_path, monkeypatch) -> Callable[[], None]:
+    """Two pairs in ``tmp_path/data``; the call converts and splits them into ``tmp_path/out``."""
+    from heartseg.training.nnunet import planning
+    from heartseg.training.nnunet.run import DataOptions, Machine, Training, prepared
+    from labelled_scans import make_folder_pair
+
+    monkeypatch.setattr(planning, "plan", lambda *_: {})
+    training = Training(
+        DataOptions(make_folder_pair(tmp_path / "data", 2, (8.0, 8.0, 10.0)), folds=2),
+        tmp_path / "out",
+        machine=Machine("cpu"),
+    )
+
+    def convert() -> None:
+        with prepared(training, Reporter()):
+            pass
+
+    convert()
+    return convert
+
+
+def test_scans_in_several_orientations_are_announced_unless_they_are_turned(tmp_path, monkeypatch) -> None:
+    from heartseg.training.nnunet import planning
+    from heartseg.training.nnunet.run import DataOptions, Machine, Training, prepared
+    from labelled_scans import make_mmwhs
+
+    monkeypatch.setattr(planning, "plan", lambda *_: {})
+    data = make_mmwhs(tmp_path / "data", 3, (8.0, 8.0, 10.0))
+    notice = "scans are stored in 3 orientations (LPS, PIL, RAS): train with --orientation lps"
+    for orientation, said in (("keep", [notice]), ("lps", [])):
+        options, reporter = DataOptions(data, orientation=orientation, folds=3), Reporter()
+        with prepared(Training(options, tmp_path / orientation, machine=Machine("cpu")), reporter):
+            assert reporter.announcements == said
+
+
+@pytest.mark.parametrize(
+    "lost", ["cases.json", "raw/Dataset501_HeartSeg/dataset.json", "preprocessed/Dataset501_HeartSeg/splits_final.json"]
+)
+def test_a_conversion_that_was_stopped_is_done_again(converted, tmp_path, lost) -> None:
+    before = (tmp_path / "out" / lost).read_text()
+    (tmp_path / "out" / lost).unlink()
+    converted()
+    assert (tmp_path / "out" / lost).read_text() == before
+
+
+def test_data_that_change_after_the_conversion_are_refused_and_may_go(converted, tmp_path) -> None:
+    data, label = tmp_path / "data", tmp_path / "data" / "labels" / "heart_01.nii.gz"
+
+    def refused() -> str:
+        with pytest.raises(InputError, match="choose another folder with -o") as error:
+            converted()
+        return str(error.value)
+
+    converted()
+    times = label.stat().st_atime, label.stat().st_mtime
+    os.utime(label, (times[0], times[1] + 5))
+    assert refused().startswith(f"case heart_01 in '{data}' has changed since")
+    os.utime(label, times)
+    for kind in ("images", "labels"):
+        shutil.copy2(data / kind / "heart_01.nii.gz", data / kind / "heart_00b.nii.gz")
+    assert refused().startswith("case heart_00b in") and "is new" in refused()
+    for kind in ("images", "labels"):
+        (data / kind / "heart_00b.nii.gz").unlink()
+        (data / kind / "heart_00.nii.gz").rename(tmp_path / f"{kind}.nii.gz")
+    assert "heart_00 in" in refused() and "is missing" in refused()
+    shutil.rmtree(data)
+    converted()
+
+
+def test_folds_of_several_calls_make_one_model(trained, tmp_path) -> None:
+    from heartseg.training.nnunet.run import train
+
+    shutil.copytree(trained.training.out, tmp_path / "out", symlinks=True)
+    card = ModelCard.read(train(replace(trained.training, out=tmp_path / "out", only_folds=(1,))))
+    assert card.trained_on["folds"] == [0, 1]
+    assert {f for f in card.files if f.startswith("fold")} == {f"fold_{k}/checkpoint_final.pth" for k in (0, 1)}
+    assert card.tested_on[0]["n"] == 2
+
+
 @pytest.fixture
 def trainer(trained) -> Any:
     """A trainer of the finished training, built as a resumed run builds it, and initialised."""
@@ -268,6 +375,27 @@ def test_edges_are_learnt_in_training_and_join_their_regions_in_evaluation(train
     with torch.no_grad():
         assert trainer.network.train()(x)[0].shape[1] == 1 + 2 * 7
         assert trainer.network.eval()(x)[0].shape[1] == 1 + 7
+
+
+@pytest.mark.parametrize(("batch", "share"), [(1, 0.33), (2, 0.5)])
+def test_batches_of_one_sample_meet_structures_as_often_as_the_preset_says(trainer, batch, share) -> None:
+    """nnU-Net's own loader decides; by its rounding a batch of one would never be centred on a structure."""
+    from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+
+    from heartseg.training.nnunet.trainers import HeartSegTrainer
+
+    plans = copy.deepcopy(trainer.plans_manager.plans)
+    plans["configurations"]["2d"]["batch_size"] = batch
+    plans["continue_training"] = True
+    one = HeartSegTrainer(plans, "2d", 0, trainer.dataset_json, torch.device("cpu"))
+    loader = nnUNetDataLoader(
+        types.SimpleNamespace(identifiers=["a"]), batch, (8, 8), (8, 8), one.label_manager,
+        oversample_foreground_percent=one.oversample_foreground_percent,
+        probabilistic_oversampling=one.probabilistic_oversampling,
+    )  # fmt: skip
+    np.random.seed(0)  # noqa: NPY002
+    chosen = [loader.get_do_oversample(k) for _ in range(2000) for k in range(batch)]
+    assert np.mean(chosen) == pytest.approx(share, abs=0.04)
 
 
 def test_cases_that_a_training_leaves_out_are_in_no_batch(trainer) -> None:

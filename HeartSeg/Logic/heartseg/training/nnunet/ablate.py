@@ -7,7 +7,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -19,8 +19,8 @@ from ...progress import Reporter
 from . import planning
 from .convert import DATASET_NAME, write_json
 from .environment import check_nnunet
-from .presets import NETWORK_NAMES, Preset
-from .run import Training, fold_folder, left_out, prepared, train_fold
+from .presets import NETWORK_NAMES, Preset, changed_settings
+from .run import TRAINER, Training, fold_folder, left_out, prepared, train_fold
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "baseline": {"network": "plain"},
@@ -109,11 +109,12 @@ def ablate(
         The trials; ``ablation.json``, ``ablation.csv`` and ``ablation.md`` are written into the folder after each.
 
     Raises:
-        SettingsError: a change names no setting, or cannot work.
+        SettingsError: a change names no setting, or cannot work; the folder holds a configuration with others.
         as :func:`~.run.train`.
     """
     reporter = reporter or Reporter()
     training.check()
+    refuse_one_name_for_two(configurations)
     check_nnunet()
     presets = {
         name: changed(training.preset, {"translated": False, **changes}, name)
@@ -122,16 +123,62 @@ def ablate(
     trials: list[Trial] = []
     with prepared(training, reporter) as base:
         refuse_without_translated(training, presets)
-        for seed in seeds:
-            for name, preset in presets.items():
-                plans_name = f"{re.sub(r'[^A-Za-z0-9-]+', '-', name)}-seed{seed}"
-                plans = planning.adapted_plans(base, preset, plans_name, seed, left_out=left_out(training, preset))
-                planning.preprocess(training.out, plans, training.machine.processes, reporter)
-                for fold in training.folds:
-                    train_fold(training, plans, fold, reporter)
-                trials.append(score(training, plans, name, seed, reporter))
-                write_tables(training, presets, trials)
+        jobs = [
+            (name, seed, planning.adapted_plans(
+                base, preset, plans_name(name, seed), seed, left_out=left_out(training, preset)
+            ))
+            for seed in seeds for name, preset in presets.items()
+        ]  # fmt: skip
+        for name, _, plans in jobs:
+            refuse_other_settings(training, name, plans)
+        for name, seed, plans in jobs:
+            planning.preprocess(training.out, plans, training.machine.processes, reporter)
+            for fold in training.folds:
+                train_fold(training, plans, fold, reporter)
+            trials.append(score(training, plans, name, seed, reporter))
+            write_tables(training, presets, trials)
     return tuple(trials)
+
+
+def plans_name(configuration: str, seed: int) -> str:
+    """Name of a configuration's plans: letters, digits and hyphens."""
+    return f"{re.sub(r'[^A-Za-z0-9-]+', '-', configuration)}-seed{seed}"
+
+
+def refuse_one_name_for_two(configurations: Iterable[str]) -> None:
+    """Two configurations under one name of plans would share their checkpoints.
+
+    Raises:
+        SettingsError: names both.
+    """
+    taken: dict[str, str] = {}
+    for name in configurations:
+        first = taken.setdefault(plans_name(name, 0).lower(), name)
+        if first != name:
+            raise SettingsError(f"configurations {first!r} and {name!r} would have one folder: rename one")
+
+
+def refuse_other_settings(training: Training, name: str, plans: Mapping[str, Any]) -> None:
+    """Stop where the folder holds a checkpoint of this configuration with other settings.
+
+    Raises:
+        SettingsError: names configuration, setting, and both values.
+    """
+    path = training.out / "preprocessed" / DATASET_NAME / f"{plans['plans_name']}.json"
+    results = training.out / "results" / DATASET_NAME
+    trained = results.glob(f"{TRAINER}__{plans['plans_name']}__*/fold_*/checkpoint_*.pth")
+    if not path.is_file() or not any(trained):
+        return
+    before, now = read_json(path)[planning.SETTINGS_KEY], plans[planning.SETTINGS_KEY]
+    different = changed_settings(before["preset"], Preset.from_dict(now["preset"]))
+    different |= {
+        k: (before.get(k), now[k]) for k in now if k != "preset" and (before.get(k) or None) != (now[k] or None)
+    }
+    for key, (old, new) in different.items():
+        raise SettingsError(
+            f"configuration {name!r} was trained in {str(training.out)!r} with {key} {old!r:.80}, not {new!r:.80}: "
+            "give it another name, or choose another folder with -o"
+        )
 
 
 def refuse_without_translated(training: Training, presets: Mapping[str, Preset]) -> None:

@@ -131,11 +131,20 @@ def describe_grid(geometry: Geometry) -> str:
     return f"{size} voxels of {spacing} mm at ({origin}), axes {geometry.orientation}"
 
 
+def orientation_notice(data: CheckedData) -> str:
+    """What to do where scans are stored in several orientations; empty where they are not."""
+    if len(data.orientations) < 2:
+        return ""
+    names = ", ".join(data.orientations)
+    return f"scans are stored in {len(data.orientations)} orientations ({names}): train with --orientation lps"
+
+
 def refuse_bad_data(data: CheckedData, folds: int, skip_bad: bool) -> None:
     """Stop before anything is written if the data cannot be trained on.
 
     Raises:
-        InputError: there are problems and ``skip_bad`` is off, too few cases, or only one.
+        InputError: there are problems and ``skip_bad`` is off, too few cases, or only one, or a data list has other
+            folds.
     """
     if data.problems and not skip_bad:
         more = f" (and {len(data.problems) - 1} more)" if len(data.problems) > 1 else ""
@@ -145,7 +154,21 @@ def refuse_bad_data(data: CheckedData, folds: int, skip_bad: bool) -> None:
         raise InputError("no case can be used: --dry-run says why for each")
     if len(data.cases) == 1:
         raise InputError(f"there is one case only ({data.cases[0].case.name}): training needs one more to test on")
+    _refuse_other_folds(data, folds)
     real = len(data.cases) - len(data.translated)
     if folds > real:
         text = f"{folds} folds need {folds} cases and there are {real}"
         raise InputError(f"{text}{' (translated ones are never held out)' * bool(data.translated)}: lower --folds")
+
+
+def _refuse_other_folds(data: CheckedData, folds: int) -> None:
+    """Where a data list gives every case a fold, those are the folds; another number would draw a split of its own."""
+    given = {c.case.fold for c in data.cases}
+    if None in given or given == set(range(folds)):
+        return
+    numbers = sorted(f for f in given if f is not None)
+    fits = len(numbers) > 1 and numbers == list(range(len(numbers)))
+    raise InputError(
+        f"the data list has fold {', '.join(map(str, numbers))}, which are not {folds} folds from 0: "
+        + (f"give --folds {len(numbers)}" if fits else "number two or more from 0 without gaps, then give --folds")
+    )

@@ -14,7 +14,8 @@ from ...errors import SettingsError
 
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("poly", "linear", "constant")
-LOSSES = ("nnunet", "ce-dice")
+LOSSES = ("nnunet", "ce-dice", "cross-entropy", "dice", "focal")
+"""nnU-Net's own, beta CE + (1 - beta) soft Dice, and names of :data:`heartseg.training.losses.REGION_LOSSES`."""
 AUGMENTATIONS = ("nnunet", "region-aware", "flips-brightness")
 NETWORK_NAMES = (
     "plain", "residual", "attention", "tutorial", "integrated-attention", "csfbu", "csfbu-edge", "csfbu-fusion",
@@ -43,7 +44,9 @@ class Preset:
         batch: samples a step; ``None``: as planned.
         patch: voxels, (z, y, x) or (y, x); ``None``: as planned.
         normalization: nnU-Net's class name; ``None``: as planned.
-        loss: ``"nnunet"`` (cross-entropy + Dice, unweighted sum) or ``"ce-dice"``: beta CE + (1 - beta) soft Dice.
+        loss: of regions, and of edges where the network has them: ``"nnunet"`` (cross-entropy + Dice, unweighted sum;
+            with edges as ``"ce-dice"``), ``"ce-dice"`` (beta CE + (1 - beta) soft Dice), ``"cross-entropy"``,
+            ``"dice"`` or ``"focal"``.
         beta, delta: of ``"ce-dice"``: weight of the cross-entropy, smoothing of the Dice.
         alpha: weight of the loss of edges against that of regions, for networks with edges.
         erosion: voxels that are eroded to find inner edges (the documents' m), 0-3.
@@ -92,10 +95,20 @@ class Preset:
         return str(NETWORKS[self.network].extra.get("edge", "none"))
 
     def with_changes(self, **changes: Any) -> Preset:
-        """These settings with those that are not ``None`` changed; the patch is dropped where the dimension changes."""
+        """These settings with those that are not ``None`` changed.
+
+        Where the dimension changes, patch and batch are as planned unless they are given. A beta or delta makes
+        nnU-Net's loss ``"ce-dice"``.
+        """
         wanted = {k: v for k, v in changes.items() if v is not None}
-        if wanted.get("dimension", self.dimension) != self.dimension and "patch" not in wanted:
-            wanted["patch"] = None
+        if wanted.get("dimension", self.dimension) != self.dimension:
+            wanted = {"patch": None, "batch": None, **wanted}
+        own = [k for k in ("beta", "delta") if k in wanted]
+        if own and self.loss == "nnunet":
+            wanted.setdefault("loss", "ce-dice")
+        loss = wanted.get("loss", self.loss)
+        if own and loss in LOSSES and loss != "ce-dice":
+            raise SettingsError(f"{own[0]} {wanted[own[0]]} has no place in the loss {loss!r}: it belongs to ce-dice")
         return replace(self, **wanted).check()
 
     def problems(self) -> list[str]:
@@ -119,6 +132,8 @@ class Preset:
             found.append(f"learning rate {self.learning_rate} must be above 0")
         if not 0 <= self.beta <= 1:
             found.append(f"beta {self.beta} is outside [0, 1]: 0.5 weighs cross-entropy and Dice alike")
+        if not (math.isfinite(self.delta) and self.delta > 0):
+            found.append(f"delta {self.delta} must be above 0: 1 voxel is the default")
         if self.alpha < 0:
             found.append(f"alpha {self.alpha} is below 0: 1 weighs edges as regions")
         if self.erosion not in (0, 1, 2, 3):
@@ -150,6 +165,12 @@ class Preset:
         if values.get("patch") is not None:
             values["patch"] = tuple(values["patch"])
         return cls(**values)
+
+
+def changed_settings(before: Mapping[str, Any], now: Preset) -> dict[str, tuple[Any, Any]]:
+    """Setting -> its value before and now, where they differ; what an older version did not write had its default."""
+    old, new = Preset.from_dict(before).to_dict(), now.to_dict()
+    return {("preset" if k == "name" else k): (old[k], new[k]) for k in new if old[k] != new[k]}
 
 
 NNUNET = Preset()

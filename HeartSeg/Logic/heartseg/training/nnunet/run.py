@@ -9,26 +9,28 @@ import contextlib
 import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ...anatomy import KEYS
-from ...errors import DeviceError, OutputError, SettingsError
+from ...errors import DeviceError, InputError, OutputError, SettingsError
 from ...models.card import read_json
 from ...progress import Reporter
 from . import planning
-from .checking import CheckedData, check_cases, refuse_bad_data
+from .checking import CheckedData, check_cases, orientation_notice, refuse_bad_data
 from .convert import DATASET_ID, DATASET_NAME, ORIENTATIONS, Layout, convert, write_json
-from .datasets import find_cases
+from .datasets import Case, find_cases
 from .environment import check_nnunet, nnunet_environment, prints_logged, threads_for_processes
-from .presets import CSFBU, Preset
+from .presets import CSFBU, Preset, changed_settings
 
 log = logging.getLogger(__name__)
 
 TRAINER = "HeartSegTrainer"
 LOG_NAME, RECORD_NAME = "train.log", "training.json"
 MODALITIES = ("CT", "MR")
+LOWERED = {"batch", "patch"}
+"""Settings to lower where memory is short; they may change until there is a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ class Training:
 def train(training: Training, reporter: Reporter | None = None) -> Path:
     """Train and write the model folder; called again, it goes on where it was stopped.
 
+    The model has every fold that is finished in the folder, those of earlier calls too.
+
     Args:
         training: what to do.
         reporter: progress and cancel: a cancelled training loses at most the epoch it was in.
@@ -170,7 +174,7 @@ def train(training: Training, reporter: Reporter | None = None) -> Path:
         planning.preprocess(training.out, plans, training.machine.processes, reporter)
         for fold in training.folds:
             train_fold(training, plans, fold, reporter)
-        return write_model(training, plans, reporter)
+        return write_model(replace(training, only_folds=finished_folds(training, plans)), plans, reporter)
 
 
 @contextlib.contextmanager
@@ -190,7 +194,10 @@ def prepared(training: Training, reporter: Reporter) -> Iterator[dict[str, Any]]
         nnunet_environment(out, _loaders(training.machine), training.machine.processes),
         _torch_threads(training.machine.threads),
     ):
-        if not (out / "raw" / DATASET_NAME / "dataset.json").is_file():
+        _refuse_changed_data(training)
+        home = out / "preprocessed" / DATASET_NAME
+        made = out / "raw" / DATASET_NAME / "dataset.json", out / "cases.json", home / "splits_final.json"
+        if not all(path.is_file() for path in made):
             _convert(training, reporter)
         yield planning.plan(out, training.machine.processes, reporter)
 
@@ -205,12 +212,14 @@ def _convert(training: Training, reporter: Reporter) -> None:
     options = training.data
     data = check_data(options, reporter)
     refuse_bad_data(data, options.folds, options.skip_bad)
+    if options.orientation == "keep" and (notice := orientation_notice(data)):
+        reporter.announce(notice)
     write_json(training.out / RECORD_NAME, _fingerprint(training))  # from here on the folder is this training's
     structures = tuple(k for k in data.structures if options.structures is None or k in options.structures)
     channel = options.modality or _common_modality(data)
     layout = Layout(structures, channel or "image", options.orientation, options.copy)
-    convert(data, layout, training.out / "raw", options.labels, reporter)
     write_json(training.out / "cases.json", _facts(data, layout))
+    convert(data, layout, training.out / "raw", options.labels, reporter)
     home = training.out / "preprocessed" / DATASET_NAME
     home.mkdir(parents=True, exist_ok=True)
     write_json(home / "splits_final.json", split(data, options.folds, options.split_seed))
@@ -234,10 +243,44 @@ def _facts(data: CheckedData, layout: Layout) -> dict[str, Any]:
         "translated": list(data.translated),
         "cases": {
             c.case.name: {"image": str(c.case.image), "label": str(c.case.label), "volumes_ml": dict(c.volumes_ml),
-                          "notices": list(c.notices)}
+                          "notices": list(c.notices), "files": _stamp(c.case)}
             for c in data.cases
         },
     }  # fmt: skip
+
+
+def _stamp(case: Case) -> list[list[int]]:
+    """Size and time of change (s) of a case's scan and reference; empty if one is not there."""
+    try:
+        return [[found.st_size, int(found.st_mtime)] for found in (case.image.stat(), case.label.stat())]
+    except OSError:
+        return []
+
+
+def _refuse_changed_data(training: Training) -> None:
+    """Stop where the data are no longer those that were converted; data that are gone are needed no more.
+
+    Raises:
+        InputError: names the first case that has changed, is new, or is missing.
+    """
+    path, data = training.out / "cases.json", Path(training.data.data).expanduser()
+    if not path.is_file() or not data.exists():
+        return
+    facts = read_json(path)
+    before, now = facts["cases"], {c.name: c for c in find_cases(data).cases}
+    for name in sorted(before.keys() | now.keys()):
+        if name not in before:
+            if name in facts["left_out"]:
+                continue
+            what = "is new"
+        elif name not in now or not _stamp(now[name]):
+            what = "is missing"
+        elif before[name].get("files") not in (None, _stamp(now[name])):  # None: written by an older version
+            what = "has changed"
+        else:
+            continue
+        raise InputError(f"case {name} in {str(data)!r} {what} since {str(training.out)!r} was begun: choose another "
+                         "folder with -o, or put the data back")  # fmt: skip
 
 
 def split(data: CheckedData, folds: int, seed: int) -> list[dict[str, list[str]]]:
@@ -278,6 +321,14 @@ def fold_folder(training: Training, plans: Mapping[str, Any], fold: int) -> Path
     (configuration,) = plans["configurations"]
     model = f"{TRAINER}__{plans['plans_name']}__{configuration}"
     return training.out / "results" / DATASET_NAME / model / f"fold_{fold}"
+
+
+def finished_folds(training: Training, plans: Mapping[str, Any]) -> tuple[int, ...]:
+    """The folds that are trained and validated, whichever call did it."""
+    return tuple(
+        fold for fold in range(training.data.folds)
+        if (fold_folder(training, plans, fold) / "validation" / "summary.json").is_file()
+    )  # fmt: skip
 
 
 def train_fold(training: Training, plans: Mapping[str, Any], fold: int, reporter: Reporter) -> None:
@@ -345,12 +396,15 @@ def _refuse_another_training(training: Training) -> None:
             )
         return
     before, now = read_json(path), _fingerprint(training)
-    different = [k for k in now if before.get(k) != now[k]]
-    if different:
-        key = different[0]
+    different = {k: (before.get(k), now[k]) for k in now if k != "preset" and before.get(k) != now[k]}
+    different |= changed_settings(before["preset"], training.preset)
+    if different and different.keys() <= LOWERED and not any((training.out / "results").rglob("checkpoint_*.pth")):
+        write_json(path, now)
+    elif different:
+        key, (old, new) = next(iter(different.items()))
         raise SettingsError(
-            f"{str(training.out)!r} holds a training with {key} {before.get(key)!r:.80}, not {now[key]!r:.80}: choose "
-            "another folder with -o, or repeat the command that began it"
+            f"{str(training.out)!r} holds a training with {key} {old!r:.80}, not {new!r:.80}: choose another folder "
+            "with -o, or repeat the command that began it"
         )
 
 

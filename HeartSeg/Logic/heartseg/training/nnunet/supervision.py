@@ -1,4 +1,4 @@
-"""The documents' losses as nnU-Net's loop calls them: lists of outputs and targets, edges made on the fly."""
+"""HeartSeg's losses as nnU-Net's loop calls them: lists of outputs and targets, edges made on the fly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..edges import split_interior_edge
-from ..losses import DeepSupervision, RegionAndEdgeLoss, cross_entropy_and_soft_dice
+from ..losses import REGION_LOSSES, DeepSupervision, RegionAndEdgeLoss, cross_entropy_and_soft_dice
 from .presets import Preset
 
 
@@ -28,7 +28,9 @@ class TrainingLoss(nn.Module):
         super().__init__()
         self.erosion, self.structures, self.spacing = preset.erosion, structures, tuple(float(s) for s in spacing)
         self.edges = preset.edges
-        base = partial(cross_entropy_and_soft_dice, beta=preset.beta, delta=preset.delta)
+        base = REGION_LOSSES.get(preset.loss)
+        if base is None:  # "ce-dice"; nnU-Net's own knows no edges
+            base = partial(cross_entropy_and_soft_dice, beta=preset.beta, delta=preset.delta)
         self.at_one_resolution = (
             base if self.edges == "none" else RegionAndEdgeLoss(self.edges, structures, preset.alpha, base)
         )

@@ -60,6 +60,8 @@ class HeartSegTrainer(nnUNetTrainer):
         self.num_iterations_per_epoch = preset.iterations
         self.num_val_iterations_per_epoch = preset.validation_iterations
         self.oversample_foreground_percent = preset.oversample
+        # nnU-Net centres the last samples of a batch on a structure and rounds their number: none of one
+        self.probabilistic_oversampling = self.configuration_manager.batch_size == 1
         self.enable_deep_supervision = preset.deep_supervision
         self.save_every = 1
         self.logger.plot_progress_png = self._draw_progress  # nnU-Net's own picture takes longer than a short epoch
@@ -92,7 +94,7 @@ class HeartSegTrainer(nnUNetTrainer):
         )
 
     def _build_loss(self) -> torch.nn.Module:
-        """nnU-Net's own loss where the preset asks for it and there are no edges, else the documents'."""
+        """nnU-Net's own loss where the preset asks for it and there are no edges, else HeartSeg's."""
         if self.preset.loss == "nnunet" and self.preset.edges == "none":
             return super()._build_loss()
         return TrainingLoss(self.preset, len(self.label_manager.foreground_labels), self.configuration_manager.spacing)
