@@ -39,6 +39,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/explain/gradcam.py"
   "Logic/heartseg/explain/layers.py"
   "Logic/heartseg/explain/picture.py"
+  "Logic/heartseg/explain/slices.py"
   "Logic/heartseg/export/__init__.py"
   "Logic/heartseg/export/dicom_seg.py"
   "Logic/heartseg/export/folder.py"
