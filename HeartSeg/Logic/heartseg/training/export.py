@@ -17,7 +17,7 @@ from heartseg.synthesis.hearts import RESERVED_SUBJECTS, TRAINING_SUBJECTS, VALI
 
 from .stages import CLASS_KEYS, LABELS, NETWORK_CLASS, SIZES, Stage, architecture_kwargs
 
-VERSION = "0.2.1"
+VERSION = "0.3.0"
 MARGIN_MM = 8.0
 CHECKPOINT = "fold_0/checkpoint_final.pth"
 
@@ -40,7 +40,8 @@ KNOWN_FAILURES = [
     "ventricle is misplaced, and moves with the window around the heart",
     "the left ventricular wall is drawn too thick; in CT, what lies in fat or lung is cut away afterwards, in MR not",
     "without contrast, or with all pools alike, chamber borders are guesses from the outline",
-    "black-blood MR, and MR stacks of a few thick oblique slices, may give no heart or half of one",
+    "MR stacks of a few thick oblique slices may give no heart or half of one",
+    "a scan in which the finder looks at the wrong place may be said to hold no heart",
     "hearts unlike the shape model's 19 healthy adults (congenital disease, aneurysms) were never seen",
     "the ascending aorta and the pulmonary artery may end earlier or later than a reader would end them",
     "heads: a heart may be drawn into one on which both networks agree",
