@@ -153,8 +153,11 @@ def run_seed(args: argparse.Namespace, seed: int, volumes: dict[str, list[Path]]
     return record
 
 
-def compare(seeds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means, SD over scenes, and the paired difference of translated and matched MR in both readings of "2 SD"."""
+def compare(seeds: list[dict[str, Any]], subjects: dict[str, int]) -> dict[str, Any]:
+    """Means, SD over scenes, and the paired difference of translated and matched MR in every reading of "2 SD".
+
+    ``subjects``: scene -> the shape-model subject behind it.
+    """
     scenes = sorted(seeds[0]["scenes"])
     each = {c: np.array([[s["scenes"][n][c] for n in scenes] for s in seeds]) for c in CONDITIONS}  # (seeds, scenes)
     gain = each["translated MR"] - each["histogram-matched MR"]
@@ -162,6 +165,8 @@ def compare(seeds: list[dict[str, Any]]) -> dict[str, Any]:
     sd = float(over_scenes.std(ddof=1))
     error = sd / np.sqrt(len(scenes))
     seed_means = gain.mean(1)
+    numbers = sorted({subjects[n] for n in scenes})
+    of_subject = [float(over_scenes[[subjects[n] == k for n in scenes]].mean()) for k in numbers]
     return {
         "conditions": {c: summarise(list(v.mean(0))) for c, v in each.items()},
         "each_seed": {c: list(v.mean(1)) for c, v in each.items()},
@@ -169,6 +174,8 @@ def compare(seeds: list[dict[str, Any]]) -> dict[str, Any]:
             "n_scenes": len(scenes), "n_seeds": len(seeds), "mean": float(gain.mean()),
             "scenes_better": int((over_scenes > 0).sum()), "least": float(over_scenes.min()),
             "each_seed": list(seed_means),
+            "each_subject": dict(zip(map(str, numbers), of_subject, strict=True)),
+            "in_sd_over_subjects": float(np.mean(of_subject) / np.std(of_subject, ddof=1)),
             "sd_over_scenes": sd, "in_sd_over_scenes": float(over_scenes.mean() / sd),
             "standard_error": error, "in_standard_errors": float(over_scenes.mean() / error),
             "sd_over_seeds": float(seed_means.std(ddof=1)) if len(seeds) > 1 else float("nan"),
@@ -194,6 +201,8 @@ translated minus matched, paired: {g["mean"]:+.3f} over {g["n_scenes"]} scenes a
 in nearly every scan?)
   against the SD of their mean (standard error), {g["standard_error"]:.3f}: {g["in_standard_errors"]:.1f} SD (is the \
 mean above chance?)
+  subjects: {", ".join(f"{k} {v:+.3f}" for k, v in g["each_subject"].items())}; {g["in_sd_over_subjects"]:.1f} SD over \
+them
   over seeds: {", ".join(f"{v:+.3f}" for v in g["each_seed"])}""")
 
 
@@ -232,7 +241,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     print(f"scenes and volumes: {cpu_minutes(start)} CPU min", flush=True)
     seeds = [run_seed(args, seed, volumes) for seed in range(args.seeds)]
-    found = compare(seeds)
+    found = compare(seeds, {card.stem: json.loads(card.read_text())["subject"] for card in tests})
     tell(found)
     facts = {"heartseg": __version__, "fat": args.fat, "training_scenes": {"mr": len(mr), "ct": len(ct)},
              "looks_a_scene": 2, "test_subjects": args.subjects, "unet_steps": args.unet_steps}  # fmt: skip
