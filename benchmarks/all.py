@@ -152,6 +152,7 @@ def main(argv: list[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     make_scans(args)
     tested: Entries = []
+    missing = []
     for benchmark in BENCHMARKS:
         if args.choose and not benchmark.choosing:
             continue
@@ -159,14 +160,19 @@ def main(argv: list[str] | None = None) -> int:
         places = {"data": args.data, "work": args.work, "heads": args.heads}
         command = [part.format(**places) for part in benchmark.command]
         if not path.is_file():
-            run([*command, "--model", str(model.path), "--json", str(path)])
+            run([*command, "--model", str(model.path), "--json", str(path)], check=False)
+        if not path.is_file():
+            missing.append(benchmark.name)
+            continue
         shown = " ".join(part.replace(str(args.data), "../shared/data") for part in command)
         entries = benchmark.entries(json.loads(path.read_text(encoding="utf-8")))
         tested += [{**entry, "command": f"benchmarks/{shown}"} for entry in entries]
     (out / "tested_on.json").write_text(json.dumps(tested, indent=1) + "\n", encoding="utf-8")
     for entry in tested:
         print(f"{entry['data']} (n {entry['n']}): {entry['figures']}")
-    return 0
+    if missing:
+        print(f"no figures of {', '.join(missing)}: see what they said above", file=sys.stderr)
+    return 1 if missing else 0
 
 
 if __name__ == "__main__":
