@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,16 @@ pytest.importorskip("slicer", reason='needs slicer-core: pip install "heartseg[a
 from heartseg.scene import host
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def module(repository: Path) -> Iterator[types.ModuleType]:
+    """Gone with the file's tests: by its name, ``HeartSeg``, pytest knows the folder that holds all tests."""
+    before = sys.modules.get("HeartSeg")
     with host.session():
         yield host.load_module(repository / "HeartSeg" / "HeartSeg.py")
+    if before is None:
+        del sys.modules["HeartSeg"]
+    else:
+        sys.modules["HeartSeg"] = before
 
 
 @pytest.fixture(autouse=True)

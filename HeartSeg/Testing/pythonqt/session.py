@@ -129,7 +129,7 @@ def panel_host(path: str | Path) -> Iterator[PanelHost]:
             *((slicer.app, name, value) for name, value in _application(session, qt).items()),
             *((slicer.util, name, value) for name, value in _message_boxes(session).items()),
         ]
-        before = {name: sys.modules.get(name, _MISSING) for name in modules}
+        before = {name: sys.modules.get(name, _MISSING) for name in (*modules, session.path.stem)}
         values = [(owner, name, getattr(owner, name, _MISSING)) for owner, name, _ in added]
         _forget_panel()
         try:
@@ -144,7 +144,7 @@ def panel_host(path: str | Path) -> Iterator[PanelHost]:
                 delattr(owner, name) if value is _MISSING else setattr(owner, name, value)
             for name, old in before.items():
                 if old is _MISSING:
-                    del sys.modules[name]
+                    sys.modules.pop(name, None)
                 else:
                     sys.modules[name] = old  # type: ignore[assignment]
             _forget_panel()
