@@ -328,9 +328,7 @@ def _check_disk(volume: Volume | None, machine: Machine) -> tuple[Check, ...]:
     need = _WRITE_RESERVE + 3 * (volume.array.size if volume is not None else 0)  # two label maps, room for surfaces
     if free is None or free >= need:
         return ()
-    text = (
-        f"{free / 1e6:.0f} MB are free where the result is written and about {need / 1e6:.0f} MB are needed: make room"
-    )
+    text = f"{free / 1e6:.0f} MB are free where files are written and about {need / 1e6:.0f} MB are needed: make room"
     return (Check("disk-nearly-full", Severity.WARNING, text, values={"free_bytes": free, "need_bytes": need}),)
 
 

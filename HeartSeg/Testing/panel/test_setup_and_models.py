@@ -184,6 +184,15 @@ def test_the_checks_of_the_chosen_scan_appear_before_the_run(user):
     assert user.ui.segmentButton.enabled
 
 
+def test_a_full_disk_is_told_before_the_run(user, monkeypatch):
+    monkeypatch.setattr("heartseg.panel.checks.free_for_temporary_files", lambda: 1_000_000)
+    user.parameters.accurate = not user.parameters.accurate  # looked at anew
+    before = section(user, "Preflight")
+    user.session.wait_until(lambda: "disk-nearly-full" in codes(before), 120)
+    (told,) = (c for c in before.checks if c.code == "disk-nearly-full")
+    assert told.message.startswith("1 MB are free")
+
+
 def test_the_buttons_say_what_the_fixes_are_called():
     from heartseg.panel.before_run import button_text
     from heartseg.preflight import FIXES

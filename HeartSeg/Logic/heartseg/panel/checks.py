@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -45,4 +47,13 @@ def machine_of(settings: Settings) -> Machine:
     """This machine as the checks take it, without loading torch."""
     report = look_at_device(settings.device)
     cores = settings.threads or os.cpu_count() or 1
-    return Machine(report.kind, report.free_bytes, None, cores, CPU_GFLOP_PER_S / (report.cpu_factor or 1.0))
+    speed = CPU_GFLOP_PER_S / (report.cpu_factor or 1.0)
+    return Machine(report.kind, report.free_bytes, free_for_temporary_files(), cores, speed)
+
+
+def free_for_temporary_files() -> int | None:
+    """Bytes that are free where a run in its own process, and Slicer itself, put files; ``None`` if nobody can tell."""
+    try:
+        return shutil.disk_usage(tempfile.gettempdir()).free
+    except OSError:
+        return None
