@@ -41,6 +41,11 @@ class DeviceReport:
     cpu_factor: float | None = None
 
 
+def has_torch() -> bool:
+    """Whether torch is there, without loading it: it may have been installed just now."""
+    return importlib.util.find_spec("torch") is not None
+
+
 def look_at_device(wish: str = "auto") -> DeviceReport:
     """Where a run with this setting would be computed. Never raises; takes a second at most."""
     if importlib.util.find_spec("torch") is None:

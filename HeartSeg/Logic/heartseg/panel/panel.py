@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import time
@@ -19,7 +18,7 @@ from ..errors import HeartSegError
 from ..progress import ProgressEvent, Reporter
 from ..settings import Settings
 from ..volume.types import Volume
-from .device import DeviceReport, look_at_device
+from .device import DeviceReport, has_torch, look_at_device
 from .frames import Frames
 from .inputs import ModelChooser, StructureBoxes, device_line
 from .pace import WORDS, Pace, in_words
@@ -429,7 +428,7 @@ class Panel:
     def _device_wish(self) -> tuple[str, bool]:
         """The wish, and whether torch is there to look with: it may have been installed just now."""
         wish = self.parameters.device if self.parameters is not None else "auto"
-        return wish, importlib.util.find_spec("torch") is not None
+        return wish, has_torch()
 
     def _show_device(self) -> None:
         if self._device is not None:
