@@ -184,6 +184,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/synthesis/vessels.py"
   "Logic/heartseg/synthesis/views.py"
   "Logic/heartseg/training/__init__.py"
+  "Logic/heartseg/training/cpu.py"
   "Logic/heartseg/training/default.py"
   "Logic/heartseg/training/edges.py"
   "Logic/heartseg/training/evaluate.py"

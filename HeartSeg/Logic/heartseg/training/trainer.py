@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from .cpu import has_bfloat16_units
 from .losses import deep_loss
 from .scoring import score_scenes
 from .stages import SIZES, Stage, build_network
@@ -272,8 +273,7 @@ def best_layout(device: torch.device) -> torch.memory_format:
     """Channels last on GPUs and where the CPU has AMX tiles (on AVX-512 alone it costs a quarter more)."""
     if device.type == "cuda":
         return torch.channels_last_3d
-    has_tiles = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-    return torch.channels_last_3d if has_tiles else torch.contiguous_format
+    return torch.channels_last_3d if has_bfloat16_units() else torch.contiguous_format
 
 
 def device_name(device: torch.device) -> str:

@@ -21,6 +21,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from ...errors import DeviceError, ModelError
 from ...progress import Reporter
+from ..cpu import has_bfloat16_units
 from .augmentation import adapted
 from .curves import draw_progress
 from .planning import SETTINGS_KEY
@@ -199,11 +200,6 @@ class HeartSegTrainer(nnUNetTrainer):
                 f"out of memory on {self.device} with batches of {batch} patches of {patch}: lower --batch (now "
                 f"{batch}), then --patch (now {patch}), or train in 2d"
             ) from error
-
-
-def has_bfloat16_units() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices in units of their own (AMX); on others bfloat16 is no faster."""
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
 
 
 def train_in_bfloat16(network: torch.nn.Module) -> None:
