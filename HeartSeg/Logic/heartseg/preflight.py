@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .inference.locate import HeartBox
     from .models.folder import ModelFolder
     from .progress import Reporter
+    from .volume.geometry import Geometry
 
 PICK_FRAME, RESAMPLE, HARDEN, AS_CT, AS_MR, USE_CPU = (
     "pick-frame", "resample", "harden-transform", "treat-as-ct", "treat-as-mr", "use-cpu",
@@ -362,25 +363,24 @@ def expected_seconds(volume: Volume, model: ModelFolder, settings: Settings, mac
         return None
     finder = model.open_finder()
     one_window = finder is not None and settings.reorient and (settings.locate or settings.heart_center is not None)
-    extent = [n * s for n, s in zip(volume.geometry.shape, volume.geometry.spacing[::-1], strict=True)]
-    gflop = cost.gflop * (1 if one_window else _tiles(extent, model, settings.tile_step))
+    gflop = cost.gflop * (1 if one_window else _tiles(volume.geometry, model, settings.tile_step))
     if settings.accurate:
         gflop *= 7
     if one_window and finder is not None and settings.heart_center is None:
         coarse = tile_cost(finder)
-        gflop += coarse.gflop * _tiles(extent, finder, settings.tile_step) if coarse else 0.0
+        gflop += coarse.gflop * _tiles(volume.geometry, finder, settings.tile_step) if coarse else 0.0
     voxels = volume.array.size
     return (
         gflop / (machine.gflop_per_core * max(1, machine.cores)) + voxels * 1e-8
     )  # sampling and labels: 10 ns a voxel
 
 
-def _tiles(extent_zyx: list[float], model: ModelFolder, step: float) -> int:
-    """Tiles of a scan of this size (mm), as nnU-Net places them."""
-    sizes = [extent_zyx[k] for k in model.transpose_forward]
-    count = 1
-    for length, spacing, patch in zip(sizes, model.spacing, model.patch_size, strict=True):
-        voxels = max(patch, round(length / spacing))
+def _tiles(geometry: Geometry, model: ModelFolder, step: float) -> int:
+    """Tiles of a scan with this grid, as nnU-Net places them: in every slice, for a 2D model."""
+    order = model.transpose_forward
+    count = geometry.shape[order[0]] if len(model.patch_size) == 2 else 1
+    for axis, spacing, patch in zip(order[-len(model.patch_size) :], model.spacing, model.patch_size, strict=True):
+        voxels = max(patch, round(geometry.shape[axis] * geometry.spacing[::-1][axis] / spacing))
         count *= math.ceil((voxels - patch) / (patch * step)) + 1
     return count * len(model.checkpoints)
 

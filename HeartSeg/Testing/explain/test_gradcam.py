@@ -12,6 +12,7 @@ from heartseg.errors import Cancelled, DeviceError, SettingsError
 from heartseg.explain import gradcam
 from heartseg.explain.gradcam import seg_grad_cam
 from heartseg.explain.layers import layers_of
+from heartseg.inference.slicewise import SliceWise
 from heartseg.progress import CancelToken, Reporter
 from tiny_models import _plans, build_tiny_network
 
@@ -231,7 +232,7 @@ def test_a_2d_network_has_the_map_of_its_3d_twin_that_sees_single_slices(layer):
     image, region, patch = image_of((5, 12, 14)), box_in((5, 12, 14), slice(1, 4), slice(2, 9), slice(3, 8)), (1, 8, 8)
     place = layers_of(flat, image.new_zeros(1, 1, 8, 8)).find(layer)
 
-    found = gradcam.seg_grad_cam([gradcam.SliceWise(flat)], place, image, region, [1], patch, CPU, Reporter())
+    found = gradcam.seg_grad_cam([SliceWise(flat)], place, image, region, [1], patch, CPU, Reporter())
 
     torch.testing.assert_close(found, heat(deep, layer, image, region, patch=patch), rtol=1e-4, atol=1e-6)
     assert bool(found[1:4].any()) and not bool(found[0].any() or found[4].any())

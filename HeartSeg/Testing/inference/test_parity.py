@@ -30,6 +30,13 @@ CASES = {
         "options": {"transpose_forward": (2, 0, 1), "folds": (0, 1), "full_checkpoint": False, "half": True},
         "spacing": (1.6, 1.5, 1.4), "mirroring": False,
     },
+    "2D, in-plane tiles, thick slices, mirrored": {
+        "options": {"configuration": "2d", "mirroring_axes": (0, 1)}, "spacing": (1.4, 1.6, 5.0), "mirroring": True,
+    },
+    "2D, transposed axes": {
+        "options": {"configuration": "2d", "transpose_forward": (1, 0, 2)}, "spacing": (1.4, 1.7, 1.6),
+        "mirroring": False,
+    },
 }  # fmt: skip
 
 
@@ -57,8 +64,9 @@ def stock_predictor(monkeypatch):
 @pytest.mark.parametrize("name", CASES)
 def test_ours_and_stock_agree(name, tmp_path, stock_predictor):
     case = CASES[name]
+    configuration = case["options"].get("configuration", "3d_fullres")
     path = make_tiny_model_folder(
-        tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres", train_steps=80, **case["options"]
+        tmp_path / f"nnUNetTrainer__nnUNetPlans__{configuration}", train_steps=80, **case["options"]
     )
     array, _ = synthetic_volume(3, (40, 44, 42), seed=7)
     geometry = Geometry(array.shape, case["spacing"])

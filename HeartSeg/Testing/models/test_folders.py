@@ -199,7 +199,6 @@ def test_an_argument_that_names_anything_but_torch_nn_is_refused(cardless, value
         ({"preprocessor_name": "MyPreprocessor"}, "preprocessor 'MyPreprocessor'"),
         ({"normalization_schemes": ["MyNorm"]}, "normalisation 'MyNorm'"),
         ({"resampling_fn_data": "no_resampling_hack"}, "resampling 'no_resampling_hack'"),
-        ({"patch_size": [32, 32], "spacing": [1, 1]}, "2D configuration"),
     ],
 )
 def test_what_our_own_loop_cannot_do_is_said(cardless, changes, reason):

@@ -20,10 +20,9 @@ from ..progress import CancelToken, ProgressCallback, Reporter
 from ..result import Result
 from ..settings import Settings
 from ..volume.checks import check_volume
-from ..volume.geometry import AxisFlip, Geometry, to_nearest_lps
+from ..volume.geometry import Geometry
 from ..volume.types import Volume
 from .layers import LAST, Layer, Layers, list_layers
-from .slices import as_3d, is_slicewise
 
 if TYPE_CHECKING:
     import torch
@@ -66,17 +65,10 @@ class Explanation:
 
 @dataclass(frozen=True, eq=False)
 class _Shown:
-    """What the network looks at: a view of the scan (turned by ``flip`` before), the image in it, its tiles' size."""
+    """What the network looks at: a view of the scan, and the image in it."""
 
     view: View
     image: torch.Tensor
-    networks: tuple[torch.nn.Module, ...]
-    patch: tuple[int, ...]
-    flip: AxisFlip | None = None
-
-    def undo(self, array: np.ndarray) -> np.ndarray:
-        """A map of the turned scan in the scan's own axes."""
-        return np.ascontiguousarray(self.flip.undo(array)) if self.flip else array
 
 
 class Explainer:
@@ -87,13 +79,12 @@ class Explainer:
             network looks count; the network always runs in single precision, without averaged copies.
 
     Raises:
-        ModelError: only nnU-Net itself can run the model, and not because it is 2D.
+        ModelError: only nnU-Net itself can run the model.
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
         why = segmenter.model.needs_fallback
-        self.slicewise = bool(why) and is_slicewise(segmenter.model)
-        if why and not self.slicewise:
+        if why:
             raise ModelError(f"heat maps cannot be made for model {segmenter.model.name!r}, which needs nnU-Net's own "
                              f"predictor ({why}): choose a model with plain labels and no cascade")  # fmt: skip
         self.segmenter = segmenter
@@ -138,6 +129,7 @@ class Explainer:
             Cancelled: the token was set.
         """
         from ..inference.devices import describe_device
+        from ..inference.slicewise import tile_size
         from .gradcam import seg_grad_cam
 
         reporter = reporter or Reporter(progress, cancel)
@@ -149,19 +141,18 @@ class Explainer:
         _check_present(wanted, labels, volume)
         with _gradients_allowed(self.segmenter.settings):
             with reporter.stage("preprocess"):
-                shown = self._show_slices(volume, reporter) if self.slicewise else self._show(volume, grid, reporter)
+                shown = _Shown(*engine.view(volume, reporter, grid))
                 region = self._region(shown, labels, wanted)
             heat = seg_grad_cam(
-                shown.networks, place, shown.image, region, self._channels(wanted), shown.patch, engine.device,
-                reporter, self.segmenter.settings.tile_step,
+                engine.networks, place, shown.image, region, self._channels(wanted), tile_size(self.segmenter.model),
+                engine.device, reporter, self.segmenter.settings.tile_step,
             )  # fmt: skip
             heat, largest = _scaled(heat)
             with reporter.stage("resample"):
-                on_scan = shown.undo(_on_scan(heat, shown.view, reporter))
+                on_scan = _on_scan(heat, shown.view, reporter)
             device = describe_device(engine.device)
         notices = _notices(wanted, place, largest, result, self.segmenter.model)
-        looked = "stored axes, whole image" if engine.stored_axes else "whole scan" if grid is None else "window"
-        looked = f"slice by slice, {'LPS' if shown.flip else 'stored'} axes" if self.slicewise else looked
+        looked = engine.whole_image_mode if engine.whole_image else "whole scan" if grid is None else "window"
         run = {"device": device, "mode": looked, "network_grid": list(shown.image.shape[1:]),
                "region_voxels": int(region.sum()), "largest_before_scaling": largest}  # fmt: skip
         details = self._details(volume, wanted, place, result, run, reporter)
@@ -192,38 +183,14 @@ class Explainer:
                 f"the result has {result.geometry.size} voxels on its own grid and {volume.name!r} has "
                 f"{volume.geometry.size}, or they lie elsewhere: give the result that was made from this scan"
             )
-        if engine.stored_axes or self.slicewise:
+        if engine.whole_image:
             return result.labels, None
         grid = recorded_window(result.provenance, self.segmenter.model)
         return result.labels, grid or engine.predict(volume, reporter).grid
 
-    def _show(self, volume: Volume, grid: Geometry | None, reporter: Reporter) -> _Shown:
-        engine = self.segmenter.engine
-        view, image = engine.view(volume, reporter, grid)
-        return _Shown(view, image, engine.networks, self.segmenter.model.patch_size)
-
-    def _show_slices(self, volume: Volume, reporter: Reporter) -> _Shown:
-        """As nnU-Net shows a scan to a 2D network: whole, in LPS axes where the model's card promises them."""
-        from ..inference.stored_axes import prepare
-        from ..inference.views import StoredView
-        from .gradcam import SliceWise
-
-        model = self.segmenter.model
-        turned = model.card is not None and model.card.orientation is not None and self.segmenter.settings.reorient
-        flip, lps = to_nearest_lps(volume.geometry)
-        array = np.ascontiguousarray(flip.apply(volume.array)) if turned else volume.array
-        spacing = (lps if turned else volume.geometry).spacing[::-1]
-        folder = as_3d(model, spacing)
-        prepared = prepare(array, spacing, folder, reporter)
-        networks = tuple(SliceWise(n) for n in self.segmenter.engine.networks)
-        return _Shown(
-            StoredView(prepared, folder), prepared.image, networks, folder.patch_size, flip if turned else None
-        )
-
     def _region(self, shown: _Shown, labels: np.ndarray, wanted: Structure) -> torch.Tensor:
         import torch
 
-        labels = shown.flip.apply(labels) if shown.flip else labels
         region = torch.from_numpy(shown.view.labels_for_network(labels) == wanted.label)
         if not bool(region.any()):
             raise InputError(

@@ -79,21 +79,6 @@ def seg_grad_cam(
     return heat[tiles.inner]
 
 
-class SliceWise(nn.Module):
-    """A 2D network as one of 3D patches that are a single slice thick; its layers keep their names."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(b, c, 1, y, x)`` → ``(b, classes, 1, y, x)``."""
-        return self.network(x[:, :, 0])[:, :, None]
-
-    def get_submodule(self, target: str) -> nn.Module:
-        return self.network.get_submodule(target)
-
-
 class _Tiles:
     """The tiles of an image that a region reaches, and their share in the blend of all tiles."""
 

@@ -15,7 +15,7 @@ from .tiles import Predictor
 
 
 class FusedNormActivation(nn.Module):
-    """Instance normalisation and leaky ReLU in place, for one sample in channels-last memory.
+    """Instance normalisation and leaky ReLU in place, for one sample in channels-last memory, 2D or 3D.
 
     PyTorch's own instance norm copies channels-last tensors; this does the same arithmetic on a view, which is what
     makes channels-last convolutions pay on a CPU. Differences are rounding (1e-4 on logits).
@@ -24,7 +24,7 @@ class FusedNormActivation(nn.Module):
     weight: torch.Tensor
     bias: torch.Tensor
 
-    def __init__(self, norm: nn.InstanceNorm3d, slope: float) -> None:
+    def __init__(self, norm: nn.InstanceNorm2d | nn.InstanceNorm3d, slope: float) -> None:
         super().__init__()
         self.weight, self.bias, self.eps, self.slope = norm.weight, norm.bias, float(norm.eps), slope
 
@@ -45,9 +45,11 @@ def fuse_norms(network: nn.Module) -> nn.Module:
         if not isinstance(block, ConvDropoutNormReLU):
             continue
         norm, act = getattr(block, "norm", None), getattr(block, "nonlin", None)
-        if isinstance(norm, nn.InstanceNorm3d) and norm.affine and isinstance(act, nn.LeakyReLU):
+        if isinstance(norm, nn.InstanceNorm2d | nn.InstanceNorm3d) and norm.affine and isinstance(act, nn.LeakyReLU):
             block.all_modules = nn.Sequential(block.conv, FusedNormActivation(norm, act.negative_slope))
-    return fast.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    flat = any(isinstance(block, nn.Conv2d) for block in fast.modules())
+    layout = torch.channels_last if flat else torch.channels_last_3d
+    return fast.to(memory_format=layout)  # type: ignore[call-overload]
 
 
 def torch_predictor(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Predictor:
@@ -82,7 +84,7 @@ def openvino_predictor(
         import openvino
     except ImportError as error:
         raise DependencyError('backend openvino needs a package: pip install "heartseg[openvino]"') from error
-    example = torch.zeros(1, channels, *(max(32, min(p, 64)) for p in patch))
+    example = torch.zeros(1, channels, *(p if p == 1 else max(32, min(p, 64)) for p in patch))
     model = openvino.convert_model(network, example_input=example)
     model.reshape([1, channels, *patch])
     options: dict[str, Any] = {

@@ -29,8 +29,9 @@ from .devices import choose_device, choose_dtype, describe_device, torch_setting
 from .locate import HeartBox, choose_heart, heart_candidates
 from .looks import LOOKS, MeanProbabilities, bend, shifted
 from .normalize import fit
-from .resample import Sampled, labels_on_grid, sample_image, window_grid, world_grid
+from .resample import Sampled, labels_on_grid, running_argmax, sample_image, window_grid, world_grid
 from .search import AIR, HeartWindow, Look, Window, find_heart_window
+from .slicewise import SliceWise, as_3d, is_2d, tile_size
 from .tiles import Predictor, Rung, ladder, mirror_combinations, predict_tiles, tile_starts
 from .views import StoredView, View, WorldView, confidence_on_scan
 
@@ -79,18 +80,29 @@ class _Runner:
         key = rung.device.type
         if key not in self._ready:
             self._ready.clear()  # one copy of the weights at a time on a device that is short of memory
-            self._ready[key] = [self._predictor(n, rung.device, reporter) for n in self.loaded.networks]
+            self._ready[key] = [self._predictor(n, rung.device, reporter) for n in self.networks]
         return self._ready[key]
+
+    @cached_property
+    def networks(self) -> tuple[torch.nn.Module, ...]:
+        """The networks, one per fold, for tiles ``(b, c, z, y, x)``."""
+        networks = self.loaded.networks
+        return tuple(SliceWise(n) for n in networks) if is_2d(self.folder) else networks
+
+    @property
+    def mirroring_axes(self) -> tuple[int, ...]:
+        """Axes of a tile along which the model may be mirrored."""
+        return tuple(axis + is_2d(self.folder) for axis in self.loaded.mirroring_axes)
 
     def _predictor(self, network: torch.nn.Module, device: torch.device, reporter: Reporter) -> Predictor:
         if device.type == "cpu" and self.settings.backend == "openvino":
-            patch, channels = self.folder.patch_size, self.folder.num_input_channels
+            patch, channels = tile_size(self.folder), self.folder.num_input_channels
             return openvino_predictor(network, patch, channels, reporter.check, self.settings.threads)
         return torch_predictor(network, device, choose_dtype(device, self.settings.precision))
 
     def tile_count(self, shape: tuple[int, ...]) -> int:
         """Tiles of an image ``(z, y, x)`` in the network's axes."""
-        patch = self.folder.patch_size
+        patch = tile_size(self.folder)
         padded = tuple(max(n, p) for n, p in zip(shape, patch, strict=True))
         return len(tile_starts(padded, patch, self.settings.tile_step))
 
@@ -106,13 +118,13 @@ class _Runner:
         batch = max(1, _GPU_BATCH_VOXELS // math.prod(self.folder.patch_size))
         return predict_tiles(
             image,
-            self.folder.patch_size,
+            tile_size(self.folder),
             lambda rung: self.predictors(rung, reporter),
             self.folder.num_output_channels,
             ladder(self.device, batch),
             reporter,
             self.settings.tile_step,
-            self.loaded.mirroring_axes if mirrored else (),
+            self.mirroring_axes if mirrored else (),
             stage,
             before,
         )
@@ -134,7 +146,7 @@ class Engine:
     def __init__(self, folder: ModelFolder, settings: Settings | None = None) -> None:
         self.folder = folder
         self.settings = (settings or Settings()).check()
-        if self.settings.heart_center is not None and (self.stored_axes or folder.needs_fallback):
+        if self.settings.heart_center is not None and (self.whole_image or folder.needs_fallback):
             raise SettingsError(f"model {folder.name!r} is run over the whole image: leave the heart center away")
         self._check_confidence_map()
         self.device = choose_device(self.settings.device)
@@ -143,9 +155,17 @@ class Engine:
         self._finder = _Runner(finder, self.settings, self.device) if finder else None
 
     @property
-    def stored_axes(self) -> bool:
-        """Whether the model is run as nnU-Net itself would: stored axes, whole image."""
-        return not self.settings.reorient or self.folder.card is None or self.folder.card.orientation is None
+    def whole_image(self) -> bool:
+        """Whether the model is run as nnU-Net itself would: the whole image, along its voxels' axes.
+
+        So it is with a model that states no orientation, and with 2D ones, which look at slices.
+        """
+        return not self.oriented or is_2d(self.folder)
+
+    @property
+    def oriented(self) -> bool:
+        """Whether the scan is turned to the orientation that the model's card states."""
+        return self.settings.reorient and self.folder.card is not None and self.folder.card.orientation is not None
 
     def load(self, reporter: Reporter) -> None:
         """Read the networks now instead of at the first scan."""
@@ -153,7 +173,7 @@ class Engine:
             return
         with reporter.stage("load model"):
             _ = self._fine.loaded
-            if self._finder and not self.stored_axes:
+            if self._finder and not self.whole_image:
                 _ = self._finder.loaded
 
     def predict(self, volume: Volume, reporter: Reporter) -> Prediction:
@@ -171,7 +191,7 @@ class Engine:
         self.load(reporter)
         with torch_settings(self.settings.threads):
             prediction = (
-                self._in_stored_axes(volume, reporter) if self.stored_axes else self._in_world(volume, reporter)
+                self._on_whole_image(volume, reporter) if self.whole_image else self._in_world(volume, reporter)
             )
             dtype = choose_dtype(self.device, self.settings.precision)
             facts = {
@@ -192,14 +212,14 @@ class Engine:
 
         Args:
             grid: where to look, LPS-aligned, such as :attr:`Prediction.grid`; ``None`` takes the whole scan. A model
-                that is run in stored axes always sees the whole scan.
+                that is run over the whole image always sees all of it.
 
         Returns:
             the view, and the normalised image, float32 ``(1, z, y, x)`` in the network's axes.
         """
-        if self.stored_axes:
-            prepared = stored_axes.prepare(volume.array, volume.geometry.spacing[::-1], self.folder, reporter)
-            return StoredView(prepared, self.folder), prepared.image
+        if self.whole_image:
+            stored = self._stored_view(volume, reporter)
+            return stored, stored.prepared.image
         assert self.folder.card is not None and self.folder.card.orientation is not None
         flip, geometry = to_nearest_lps(volume.geometry)
         axes = NetworkAxes.of(self.folder.card.orientation, self.folder.transpose_forward)
@@ -220,8 +240,8 @@ class Engine:
 
     @property
     def networks(self) -> tuple[torch.nn.Module, ...]:
-        """The fine networks, one per fold; as they were trained, without what makes prediction fast."""
-        return self._fine.loaded.networks
+        """The fine networks, one per fold, for tiles ``(b, c, z, y, x)``; without what makes prediction fast."""
+        return self._fine.networks
 
     def find_heart(self, volume: Volume, reporter: Reporter) -> HeartBox | None:
         """The finder's first candidate for the heart, without segmenting it; ``None`` where it sees none.
@@ -230,7 +250,7 @@ class Engine:
             SettingsError: the model has no finder.
             Cancelled: the reporter's token was set.
         """
-        if self._finder is None or self.stored_axes:
+        if self._finder is None or self.whole_image:
             raise SettingsError(f"model {self.folder.name!r} has no finder: it looks at the whole image")
         with reporter.stage("load model"):
             _ = self._finder.loaded
@@ -238,26 +258,43 @@ class Engine:
             flip, geometry = to_nearest_lps(volume.geometry)
             return next(self._locate(flip.apply(volume.array), geometry, volume.modality, reporter), None)
 
-    def _in_stored_axes(self, volume: Volume, reporter: Reporter) -> Prediction:
+    def _stored_view(self, volume: Volume, reporter: Reporter) -> StoredView:
+        """The whole scan as nnU-Net would prepare it: turned, where the card promises an orientation, never tilted."""
+        flip, geometry = to_nearest_lps(volume.geometry) if self.oriented else (None, volume.geometry)
+        array = np.ascontiguousarray(flip.apply(volume.array)) if flip else volume.array
+        spacing = geometry.spacing[::-1]
+        folder = as_3d(self.folder, spacing) if is_2d(self.folder) else self.folder
+        return StoredView(stored_axes.prepare(array, spacing, folder, reporter), folder, flip)
+
+    def _on_whole_image(self, volume: Volume, reporter: Reporter) -> Prediction:
         with reporter.stage("preprocess"):
-            prepared = stored_axes.prepare(volume.array, volume.geometry.spacing[::-1], self.folder, reporter)
-        logits = self._fine.logits(prepared.image, reporter, "predict", mirrored=self.settings.accurate)
+            view = self._stored_view(volume, reporter)
+        logits = self._fine.logits(view.prepared.image, reporter, "predict", mirrored=self.settings.accurate)
         with reporter.stage("resample"):
-            labels = stored_axes.labels_in_stored_axes(logits, prepared, self.folder, reporter)
-            confidence_map = self._confidence_map(logits, StoredView(prepared, self.folder), reporter)
-        why = "the model has no card that states an orientation" if self.settings.reorient else "reorientation is off"
-        note = Finding(
-            "stored-axes",
-            Severity.INFO,
-            f"{why}: it was run in the scan's stored axes over the whole image, as nnU-Net itself would",
-        )
+            labels = view.to_scan(logits, running_argmax, reporter)
+            confidence_map = self._confidence_map(logits, view, reporter)
         details = {
-            "mode": "stored axes, whole image",
-            "network_grid": list(prepared.image.shape[1:]),
+            "mode": self.whole_image_mode,
+            "network_grid": list(view.prepared.image.shape[1:]),
             "mirrored_copies": self._mirrored_copies(reporter),
         }
         labels = self.folder.structure_lut()[labels]
-        return Prediction(labels, (note,), self._confidence(logits), details, confidence_map)
+        return Prediction(labels, (self._how(),), self._confidence(logits), details, confidence_map)
+
+    @property
+    def whole_image_mode(self) -> str:
+        """How a model of :attr:`whole_image` is run, for reports."""
+        if is_2d(self.folder):
+            return f"slice by slice, {'LPS' if self.oriented else 'stored'} axes"
+        return "stored axes, whole image"
+
+    def _how(self) -> Finding:
+        if is_2d(self.folder):
+            text = f"the model is 2D: it went through the whole scan {self.whole_image_mode}, as nnU-Net itself would"
+            return Finding("slice-by-slice", Severity.INFO, text)
+        why = "the model has no card that states an orientation" if self.settings.reorient else "reorientation is off"
+        text = f"{why}: it was run in the scan's stored axes over the whole image, as nnU-Net itself would"
+        return Finding("stored-axes", Severity.INFO, text)
 
     def _in_world(self, volume: Volume, reporter: Reporter) -> Prediction:
         card = self.folder.card
@@ -387,7 +424,7 @@ class Engine:
         """Over how many mirrored copies a whole scan is averaged; says so if the user asked for more than there are."""
         if not self.settings.accurate:
             return 1
-        copies = len(mirror_combinations(self._fine.loaded.mirroring_axes))
+        copies = len(mirror_combinations(self._fine.mirroring_axes))
         if copies == 1:
             reporter.announce("accurate changes nothing here: the model allows no mirrored copies of a whole scan")
         return copies

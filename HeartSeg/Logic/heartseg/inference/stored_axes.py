@@ -15,7 +15,7 @@ import torch
 from ..models.folder import ModelFolder
 from ..progress import Reporter
 from .normalize import fit
-from .resample import Reduction, area_weights, nearest_index, nearest_weights, reduced_separable, running_argmax
+from .resample import Reduction, area_weights, nearest_index, nearest_weights, reduced_separable
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -112,13 +112,6 @@ def _normalized(crop: np.ndarray, mask: np.ndarray, folder: ModelFolder) -> np.n
         image[mask] = fit(scheme, image[mask], {}).apply(image[mask])
         return image
     return fit(scheme, crop, folder.foreground_intensity_properties_per_channel.get("0", {})).apply(crop)
-
-
-def labels_in_stored_axes(
-    logits: torch.Tensor, prepared: Prepared, folder: ModelFolder, reporter: Reporter
-) -> np.ndarray:
-    """uint8 labels ``(z, y, x)`` in stored axes from logits ``(c, z, y, x)`` in the network's."""
-    return reduced_in_stored_axes(logits, prepared, folder, running_argmax, reporter)
 
 
 def reduced_in_stored_axes(

@@ -74,15 +74,17 @@ class WorldView:
 
 @dataclass(frozen=True, eq=False)
 class StoredView:
-    """The whole scan in its stored axes, as nnU-Net itself would look at it; the view's axes are the network's.
+    """The whole scan along its voxels' axes, as nnU-Net itself would look at it; the view's axes are the network's.
 
     Attributes:
         prepared: the preprocessed scan.
-        folder: the model, for its way of resampling.
+        folder: the model, for its way of resampling; a 2D one as 3D.
+        flip: from the scan's stored axes to those it was prepared in; ``None`` where they are the same.
     """
 
     prepared: Prepared
     folder: ModelFolder
+    flip: AxisFlip | None = None
 
     @property
     def spacing(self) -> tuple[float, ...]:
@@ -98,11 +100,11 @@ class StoredView:
     ) -> np.ndarray:
         """As :meth:`WorldView.to_scan`."""
         full = reduced_in_stored_axes(channels, self.prepared, self.folder, reduction, reporter, dtype)
-        return np.ascontiguousarray(full)
+        return np.ascontiguousarray(self.flip.undo(full) if self.flip else full)
 
     def labels_for_network(self, labels: np.ndarray) -> np.ndarray:
         """As :meth:`WorldView.labels_for_network`."""
-        return labels_for_network(labels, self.prepared, self.folder)
+        return labels_for_network(self.flip.apply(labels) if self.flip else labels, self.prepared, self.folder)
 
 
 View = WorldView | StoredView

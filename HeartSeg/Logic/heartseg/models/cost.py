@@ -43,13 +43,12 @@ def tile_cost(folder: ModelFolder) -> TileCost | None:
     kwargs = folder.network.kwargs
     try:
         stages = [int(v) for v in kwargs["features_per_stage"]]
-        kernels = [_triple(v) for v in _per_stage(kwargs["kernel_sizes"], len(stages))]
-        strides = [_triple(v) for v in _per_stage(kwargs["strides"], len(stages))]
+        axes = len(folder.patch_size)
+        kernels = [_per_axis(v, axes) for v in _per_stage(kwargs["kernel_sizes"], len(stages))]
+        strides = [_per_axis(v, axes) for v in _per_stage(kwargs["strides"], len(stages))]
         convolutions = _per_stage(kwargs.get("n_conv_per_stage", kwargs.get("n_blocks_per_stage")), len(stages))
         decoder = _per_stage(kwargs["n_conv_per_stage_decoder"], len(stages) - 1)
     except (KeyError, TypeError, ValueError):
-        return None
-    if len(folder.patch_size) != 3:
         return None
     per_block = 1 if "n_conv_per_stage" in kwargs else 2  # a residual block has two convolutions
     sizes = _sizes(folder.patch_size, strides)
@@ -79,7 +78,7 @@ def tile_cost(folder: ModelFolder) -> TileCost | None:
 
 
 def _sizes(patch: Sequence[int], strides: Sequence[tuple[int, ...]]) -> list[int]:
-    """Voxels of every stage."""
+    """Voxels (pixels) of every stage."""
     sizes, current = [], list(patch)
     for stride in strides:
         current = [math.ceil(n / s) for n, s in zip(current, stride, strict=True)]
@@ -87,10 +86,10 @@ def _sizes(patch: Sequence[int], strides: Sequence[tuple[int, ...]]) -> list[int
     return sizes
 
 
-def _triple(value: Any) -> tuple[int, ...]:
-    given = tuple(int(v) for v in value) if isinstance(value, Sequence) else (int(value),) * 3
-    if len(given) != 3:
-        raise ValueError("three axes are needed")
+def _per_axis(value: Any, axes: int) -> tuple[int, ...]:
+    given = tuple(int(v) for v in value) if isinstance(value, Sequence) else (int(value),) * axes
+    if len(given) != axes:
+        raise ValueError("as many numbers as axes are needed")
     return given
 
 

@@ -120,7 +120,6 @@ def fallback_reason(configuration: Configuration, plans: Mapping[str, Any], regi
     exotic = [s for s in configuration.normalization_schemes if s not in NATIVE_NORMALIZATIONS]
     resampling = {configuration.resampling_data[0], configuration.resampling_probabilities[0]} - set(NATIVE_RESAMPLING)
     reasons = (
-        (len(configuration.patch_size) != 3, "it is a 2D configuration"),
         (bool(raw.get("previous_stage")), f"it is the second stage of a cascade (after '{raw.get('previous_stage')}')"),
         (regions, "it was trained on overlapping regions"),
         (not network.is_native, f"its network '{network.class_name}' needs more packages than torch"),

@@ -1,0 +1,128 @@
+"""2D models run in our own loop, slice by slice: without nnU-Net, in any orientation, with all that 3D ones have."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from heartseg import Settings, Volume
+from heartseg.errors import Cancelled, SettingsError
+from heartseg.explain import Explainer
+from heartseg.inference.engine import Engine
+from heartseg.models.checking import check_model
+from heartseg.models.cost import tile_cost
+from heartseg.models.folder import ModelFolder
+from heartseg.pipeline import Segmenter
+from heartseg.preflight import Machine, expected_seconds
+from heartseg.progress import CancelToken, Reporter
+from heartseg.volume import Geometry
+from tiny_models import make_tiny_model_folder, synthetic_volume
+
+CPU = Settings(device="cpu", threads=1, clean_up=False)
+TILES = 4
+"""In a slice of 42 x 47 pixels, of 32 x 32."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> ModelFolder:
+    path = tmp_path_factory.mktemp("model") / "nnUNetTrainer__nnUNetPlans__2d"
+    make_tiny_model_folder(path, configuration="2d", mirroring_axes=(0, 1), card=True, train_steps=80)
+    return ModelFolder.open(path)
+
+
+@pytest.fixture(scope="module")
+def volume() -> Volume:
+    array, _ = synthetic_volume(3, (40, 44, 42), seed=7)
+    return Volume(array, Geometry(array.shape, (1.5, 1.6, 3.0)))
+
+
+@pytest.fixture(scope="module")
+def labels(folder, volume) -> np.ndarray:
+    return Engine(folder, CPU).predict(volume, Reporter()).labels
+
+
+def test_it_needs_no_nnunet_and_says_how_it_ran(folder, volume, labels, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nnunetv2", None)
+    assert folder.needs_fallback is None
+    found = Engine(folder, CPU).predict(volume, Reporter())
+    assert np.array_equal(found.labels, labels) and set(np.unique(labels)) == {0, *folder.structure_lut()[1:]}
+    assert found.details["mode"] == "slice by slice, LPS axes" and found.findings[0].code == "slice-by-slice"
+    assert found.details["network_grid"][0] == volume.array.shape[0], "the distance of slices is left as it is"
+
+
+def test_it_finds_what_is_there(volume, labels, folder):
+    _, truth = synthetic_volume(3, (40, 44, 42), seed=7)
+    truth = folder.structure_lut()[truth]
+    for value in folder.structure_lut()[1:]:
+        both = 2 * ((labels == value) & (truth == value)).sum()
+        assert both / ((labels == value).sum() + (truth == value).sum()) > 0.5
+
+
+@pytest.mark.parametrize("axes", [(1, 2, 0), (2, 0, 1), (0, 2, 1)])
+def test_a_scan_stored_along_other_axes_has_the_same_labels(folder, volume, labels, axes):
+    """A card that promises LPS has the slices turned to those the model was trained on."""
+    unit = np.eye(3)[::-1]  # direction of each array axis (z, y, x) in the world
+    direction = np.stack([unit[k] for k in axes][::-1], 1)  # columns: of x, y, z as stored
+    spacing = tuple(volume.geometry.spacing[::-1][k] for k in axes)[::-1]
+    array = np.ascontiguousarray(volume.array.transpose(axes))
+    turned = Volume(array, Geometry(array.shape, spacing, (0.0, 0.0, 0.0), tuple(direction.ravel())))
+    found = Engine(folder, CPU).predict(turned, Reporter()).labels
+    assert np.array_equal(found, labels.transpose(axes))
+    without = Engine(folder, Settings(device="cpu", threads=1, clean_up=False, reorient=False))
+    stored = without.predict(turned, Reporter())
+    assert stored.details["mode"] == "slice by slice, stored axes" and not np.array_equal(stored.labels, found)
+
+
+def test_a_cancel_between_slices_stops(folder, volume):
+    token = CancelToken()
+    seen = []
+
+    def stop(event) -> None:
+        if event.stage == "predict":
+            seen.append((event.done, event.total))
+            if event.done == 5:
+                token.cancel()
+
+    with pytest.raises(Cancelled):
+        Engine(folder, CPU).predict(volume, Reporter(stop, token))
+    assert seen[-1][0] < 10 and seen[-1][1] == volume.array.shape[0] * TILES
+
+
+def test_a_confidence_map_is_made(folder, volume, labels):
+    found = Engine(folder, Settings(device="cpu", threads=1, confidence_map=True)).predict(volume, Reporter())
+    assert found.confidence_map is not None and found.confidence_map.shape == volume.array.shape
+    assert found.confidence_map[labels > 0].mean() > 50
+
+
+def test_accurate_means_mirrored_slices(folder, volume, labels):
+    found = Engine(folder, Settings(device="cpu", threads=1, accurate=True)).predict(volume, Reporter())
+    assert found.details["mirrored_copies"] == 4 and not np.array_equal(found.labels, labels)
+
+
+def test_a_centre_is_refused(folder):
+    with pytest.raises(SettingsError, match="run over the whole image"):
+        Engine(folder, Settings(device="cpu", heart_center=(1.0, 2.0, 3.0)))
+
+
+def test_openvino_gives_the_same_labels(folder, volume, labels):
+    pytest.importorskip("openvino")
+    found = Engine(folder, Settings(device="cpu", threads=1, backend="openvino")).predict(volume, Reporter()).labels
+    assert (found == labels).mean() > 0.999
+
+
+def test_a_heat_map_lies_on_the_scans_grid(folder, volume, labels):
+    found = Explainer(Segmenter(folder, CPU)).explain(volume, "LV")
+    assert found.heat.shape == volume.array.shape and np.array_equal(found.labels, labels)
+    assert found.heat[labels == 1].mean() > found.heat[labels == 0].mean()
+
+
+def test_the_model_is_checked_and_its_time_is_known(folder, volume):
+    codes = [finding.code for finding in check_model(folder.path)]
+    assert "model-runs" in codes and "model-needs-nnunet" not in codes
+    one_slice = tile_cost(folder)
+    seconds = expected_seconds(volume, folder, CPU, Machine("cpu", None, None, 1))
+    assert one_slice is not None and seconds is not None
+    rate = Machine("cpu", None, None, 1).gflop_per_core
+    assert seconds == pytest.approx(40 * TILES * one_slice.gflop / rate + volume.array.size * 1e-8, rel=0.01)
