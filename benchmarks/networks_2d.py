@@ -2,7 +2,8 @@
 
     python benchmarks/networks_2d.py ../shared/data WORK [--scenes FOLDER] [--networks plain csfbu] [--json FILE]
 
-Slices are 128 x 128 pixels of 2 mm, axial, z-scored; at least 60 % of a training volume's slices bear heart.
+Slices are 128 x 128 pixels of 2 mm, axial, z-scored; at least 60 % of a training volume's slices bear heart. CT is
+arterial and MR bSSFP, as in MM-WHS, but of random noise, thickness, contrast and artefacts.
 Training hearts are drawn in the space of subjects 1-14; the held-out ones are subjects 15 and 16. All networks have the
 same plan, samples, optimiser (AdamW, warm-up and cosine) and steps, batch 4; those with edges take m = 1 and alpha 1.
 A case is one image of one held-out scene: 16 slices evenly spread over its heart. Dice is the mean over its structures.
@@ -40,7 +41,7 @@ SIZE, DEPTH, SPACING = 128, 64, 2.0
 """Pixels an axis, slices of a rendered volume, and mm of either."""
 HEART_SHARE = 0.6
 """Least share of heart-bearing slices in a training volume's choice."""
-KINDS = ("ct", "mr")
+PROTOCOLS = {"ct": "arterial", "mr": "bssfp"}
 N_STRUCTURES = 7
 BATCH, WARM_UP, CLIP = 4, 50, 5.0
 PASS = 0.9
@@ -112,8 +113,8 @@ def make_slices(cards: Sequence[Path], seed: int, looks: int, per_volume: int, r
         regions, target = slab(scene, np.array(scene.heart_centre) + shift, zoom)
         truth, known = target.numpy(), (target != IGNORE).numpy()
         seen = regions[1::SUBDIVISIONS, 1::SUBDIVISIONS, 1::SUBDIVISIONS].numpy() != Region.UNSEEN
-        for kind in KINDS * looks:
-            volume = render(rng, regions, draw_appearance(rng, kind), SPACING).numpy()
+        for kind, protocol in [*PROTOCOLS.items()] * looks:
+            volume = render(rng, regions, draw_appearance(rng, kind, protocol=protocol), SPACING).numpy()
             places = choose_slices(rng, truth, per_volume) if random_places else spread_slices(truth, per_volume)
             images += [z_score(volume[z], seen[z]) for z in places]
             targets += [np.where(known[z], truth[z], np.uint8(IGNORE)) for z in places]

@@ -74,7 +74,7 @@ def _arguments(parser: argparse.ArgumentParser) -> str:
         else:
             name = ", ".join(action.option_strings) + (f" {value}" if action.nargs != 0 else "")
         needed = " (required)" if action.option_strings and action.required else ""
-        rows.append((f"`{name}`".replace("|", "\\|"), f"{action.help or ''}{needed}"))
+        rows.append((f"`{name}`".replace("|", "\\|"), f"{(action.help or '').replace('%%', '%')}{needed}"))
     if not rows:
         return ""
     return "\n".join(["| argument | meaning |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]) + "\n"

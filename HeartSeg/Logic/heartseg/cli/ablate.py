@@ -28,8 +28,9 @@ beside. Needs pip install "heartseg[train,evaluate]".
 {DATA_HELP}
 
 Configurations: baseline (plain U-Net), edge, fusion, edge+fusion (CSFBU-Net), edge-head, edge-m2, edge-m3, translated
-(plain U-Net, with the cases that heartseg translate join added), all (CSFBU-Net with them), and the networks' names.
-Translated cases are trained on where a configuration says so, and never held out. --table FILE adds others:
+(plain U-Net, with the cases that heartseg translate join added), all (CSFBU-Net with them), unlabelled (plain U-Net,
+with the scans of --unlabelled), and the networks' names. Translated cases and unlabelled scans are trained on where a
+configuration says so; translated ones are never held out. --table FILE adds others:
 {{"wide": {{"network": "csfbu", "alpha": 2}}}}, any setting of a preset."""
 
 _EPILOG = """\

@@ -55,6 +55,11 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--skip-bad", action="store_true", help="leave out cases that cannot be used, instead of stopping"
     )
+    data.add_argument(
+        "--unlabelled", metavar="DIR", type=Path,
+        help="folder of scans without references, of the same kind: the network also learns from what it is sure of in "
+        "them (FixMatch; doubles the time of a step)",
+    )  # fmt: skip
     data.add_argument("--copy", action="store_true", help="copy scans into DIR instead of linking them")
 
 
@@ -86,6 +91,13 @@ def add_preset(parser: argparse.ArgumentParser, default: str) -> None:
         help="region-aware: rotation up to 30 degrees, shift up to 10 %%, scale 0.8-1.2 where the target lies",
     )  # fmt: skip
     group.add_argument(
+        "--unlabelled-weight", metavar="W", type=float, help="of the unlabelled scans' loss (default: 1)"
+    )
+    group.add_argument(
+        "--pseudo-threshold", metavar="P", type=float,
+        help="least probability at which a voxel of an unlabelled scan teaches (default: 0.95)",
+    )  # fmt: skip
+    group.add_argument(
         "--no-translated", action="store_true", help="leave out what heartseg translate join added to the data"
     )
 
@@ -112,6 +124,7 @@ def preset_of(args: argparse.Namespace) -> Preset:
         validation_iterations=args.validation_iterations, batch=args.batch, patch=_patch(args.patch),
         learning_rate=args.learning_rate, loss=args.loss, beta=args.beta, delta=args.delta, alpha=args.alpha,
         erosion=args.erosion, augmentation=args.augmentation, translated=False if args.no_translated else None,
+        unlabelled_weight=args.unlabelled_weight, pseudo_threshold=args.pseudo_threshold,
     )  # fmt: skip
 
 
@@ -127,8 +140,9 @@ def data_of(args: argparse.Namespace) -> DataOptions:
     if args.structures is not None:
         structures = tuple(k.strip().upper() for k in args.structures.split(",") if k.strip())
     return DataOptions(
-        args.data, labels, structures, args.modality or "", args.orientation, args.skip_bad, args.copy, args.folds
-    )
+        args.data, labels, structures, args.modality or "", args.orientation, args.skip_bad, args.copy, args.folds,
+        unlabelled=args.unlabelled,
+    )  # fmt: skip
 
 
 def machine_of(args: argparse.Namespace) -> Machine:

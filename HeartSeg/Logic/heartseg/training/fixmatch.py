@@ -15,12 +15,14 @@ Images are (b, c, y, x) or (b, c, z, y, x), scaled to a standard deviation of ab
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as nnf
-from torch import nn
+
+Network = Callable[[torch.Tensor], "torch.Tensor | Sequence[torch.Tensor]"]
+"""A module, or a function of one."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,12 @@ def pseudo_labels(logits: torch.Tensor, threshold: float) -> tuple[torch.Tensor,
 
 
 def fixmatch_loss(
-    network: nn.Module,
+    network: Network,
     images: torch.Tensor,
     settings: FixMatchSettings,
     step: int,
     rng: torch.Generator,
-    teacher: nn.Module | None = None,
+    teacher: Network | None = None,
 ) -> FixMatchLoss:
     """The unsupervised loss of a batch of unlabelled images.
 

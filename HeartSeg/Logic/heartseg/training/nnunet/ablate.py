@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from . import planning
 from .convert import DATASET_NAME, write_json
 from .environment import check_nnunet
 from .presets import NETWORK_NAMES, Preset, changed_settings
-from .run import TRAINER, Training, fold_folder, left_out, prepared, train_fold
+from .run import TRAINER, Training, fold_folder, left_out, prepared, train_fold, with_unlabelled
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "baseline": {"network": "plain"},
@@ -32,10 +33,12 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "edge-m3": {"network": "csfbu-edge", "erosion": 3},
     "translated": {"network": "plain", "translated": True},
     "all": {"network": "csfbu", "translated": True},
+    "unlabelled": {"network": "plain", "unlabelled": True},
 }
 """Names for ``--configurations``: what each changes in the preset. Networks' names are configurations too.
 
-Only where a configuration says ``translated`` are the cases of ``heartseg translate join`` trained on.
+Only where a configuration says ``translated`` are the cases of ``heartseg translate join`` trained on; only where one
+says ``unlabelled`` does it learn from scans without references.
 """
 
 COLUMNS = ("LV", "RV", "LA", "RA", "MYO", "AO", "PA")
@@ -116,19 +119,20 @@ def ablate(
     training.check()
     refuse_one_name_for_two(configurations)
     check_nnunet()
+    refuse_without_unlabelled(training, configurations)
     presets = {
-        name: changed(training.preset, {"translated": False, **changes}, name)
+        name: changed(training.preset, {"translated": False, "unlabelled": False, **changes}, name)
         for name, changes in configurations.items()
     }
     trials: list[Trial] = []
     with prepared(training, reporter) as base:
         refuse_without_translated(training, presets)
-        jobs = [
-            (name, seed, planning.adapted_plans(
+        jobs = []
+        for seed, (name, preset) in itertools.product(seeds, presets.items()):
+            own = planning.adapted_plans(
                 base, preset, plans_name(name, seed), seed, left_out=left_out(training, preset)
-            ))
-            for seed in seeds for name, preset in presets.items()
-        ]  # fmt: skip
+            )  # fmt: skip
+            jobs.append((name, seed, with_unlabelled(training, preset, own, reporter)))
         for name, _, plans in jobs:
             refuse_other_settings(training, name, plans)
         for name, seed, plans in jobs:
@@ -193,6 +197,21 @@ def refuse_without_translated(training: Training, presets: Mapping[str, Preset])
             f"configuration {wanting[0]!r} trains on translated scans, and {str(training.data.data)!r} holds none: add "
             "them with heartseg translate join (to a folder with images/ and labels/), or leave the configuration out"
         )
+
+
+def refuse_without_unlabelled(training: Training, configurations: Mapping[str, Mapping[str, Any]]) -> None:
+    """Stop where a configuration learns from scans without references and none are given, or the reverse.
+
+    Raises:
+        SettingsError: names the option.
+    """
+    wanting = [name for name, changes in configurations.items() if changes.get("unlabelled")]
+    if wanting and training.data.unlabelled is None:
+        raise SettingsError(f"configuration {wanting[0]!r} learns from scans without references: give their folder "
+                            "with --unlabelled")  # fmt: skip
+    if training.data.unlabelled is not None and not wanting:
+        raise SettingsError("no configuration learns from the scans of --unlabelled: add 'unlabelled' to the "
+                            "configurations, or one of your own that says so")  # fmt: skip
 
 
 def changed(preset: Preset, changes: Mapping[str, Any], name: str) -> Preset:

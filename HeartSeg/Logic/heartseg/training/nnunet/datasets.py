@@ -94,8 +94,8 @@ def _folder_pair(data: Path) -> Listing | None:
     found = next(((data / i, data / m) for i, m in FOLDER_PAIRS if (data / i).is_dir() and (data / m).is_dir()), None)
     if found is None:
         return None
-    images = {_case_name(p, nnunet=True): p for p in _files(found[0])}
-    labels = {_case_name(p, nnunet=False): p for p in _files(found[1])}
+    images = {_case_name(p, nnunet=True): p for p in image_files(found[0])}
+    labels = {_case_name(p, nnunet=False): p for p in image_files(found[1])}
     listing = _paired(f"folders {found[0].name}/ and {found[1].name}/", images, labels)
     made = _translated(data / TRANSLATED)
     cases = tuple(replace(c, translated=stem_of(c.image) in made) for c in listing.cases)
@@ -121,7 +121,7 @@ def _case_name(path: Path, nnunet: bool) -> str:
 
 def _suffixed(data: Path) -> Listing | None:
     """``NAME_image`` beside ``NAME_label``, at any depth, as MM-WHS names its files."""
-    images, labels = ({_before(p, word): p for p in _files(data, deep=True) if _before(p, word)} for word in
+    images, labels = ({_before(p, word): p for p in image_files(data, deep=True) if _before(p, word)} for word in
                       ("image", "label"))  # fmt: skip
     if not images:
         return None
@@ -137,7 +137,7 @@ def _before(path: Path, word: str) -> str:
 
 def _slicer(data: Path) -> Listing | None:
     """Scans beside ``.seg.nrrd`` files whose name begins with the scan's."""
-    files = _files(data, deep=True)
+    files = image_files(data, deep=True)
     segmentations = [p for p in files if p.name.lower().endswith(".seg.nrrd")]
     if not segmentations:
         return None
@@ -230,7 +230,7 @@ def _modality(image: Path) -> str:
     return mark[1].upper() if mark else ""
 
 
-def _files(folder: Path, deep: bool = False) -> list[Path]:
+def image_files(folder: Path, deep: bool = False) -> list[Path]:
     """Image files, hidden ones left out."""
     entries: Iterable[Path] = folder.rglob("*") if deep else folder.iterdir()
     try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ...models.card import ModelCard, read_json, sha256_of
 from ...progress import Reporter
 from .convert import DATASET_NAME, write_json
+from .planning import SETTINGS_KEY
 
 if TYPE_CHECKING:
     from .run import Training
@@ -92,6 +93,7 @@ def card(training: Training, plans: Mapping[str, Any], folder: Path) -> ModelCar
         configuration=configuration,
         trained_on={
             "n": facts["n"], "translated": len(facts.get("translated", ())), "data": facts["layout"],
+            "unlabelled": len(plans[SETTINGS_KEY].get("unlabelled", ())),
             "cases": sorted(facts["cases"]), "structures": structures,
             "stored_orientations": facts["stored_orientations"], "orientation": facts["orientation"],
             "folds": list(training.folds), "seed": training.seed, "start_from": training.start_from,

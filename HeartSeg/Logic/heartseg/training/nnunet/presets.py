@@ -55,6 +55,9 @@ class Preset:
         oversample: share of a batch that is centred on a structure.
         deep_supervision: losses at lower resolutions too.
         translated: train on the cases that ``heartseg translate join`` made, where there are any.
+        unlabelled: learn from scans without references too, where there are any (see :mod:`.unlabelled`).
+        unlabelled_weight: of their loss, after its rise.
+        pseudo_threshold: least probability of a voxel's likeliest label for it to teach.
     """
 
     name: str = "nnunet"
@@ -81,6 +84,9 @@ class Preset:
     oversample: float = 0.33
     deep_supervision: bool = True
     translated: bool = True
+    unlabelled: bool = True
+    unlabelled_weight: float = 1.0
+    pseudo_threshold: float = 0.95
 
     @property
     def configuration(self) -> str:
@@ -136,6 +142,12 @@ class Preset:
             found.append(f"delta {self.delta} must be above 0: 1 voxel is the default")
         if self.alpha < 0:
             found.append(f"alpha {self.alpha} is below 0: 1 weighs edges as regions")
+        if not (math.isfinite(self.unlabelled_weight) and self.unlabelled_weight >= 0):
+            found.append(
+                f"unlabelled weight {self.unlabelled_weight} must be 0 or more: 1 weighs a sure voxel as a labelled"
+            )
+        if not 0 < self.pseudo_threshold <= 1:
+            found.append(f"pseudo threshold {self.pseudo_threshold} is outside (0, 1]: 0.95 is FixMatch's")
         if self.erosion not in (0, 1, 2, 3):
             found.append(f"erosion {self.erosion} is none of 0, 1, 2, 3: 1 was best in the documents")
         if self.patch is not None:

@@ -47,6 +47,7 @@ class DataOptions:
         copy: copy scans instead of linking them.
         folds: number of folds of the cross-validation.
         split_seed: seed of the split.
+        unlabelled: folder of scans without references, to learn from too.
     """
 
     data: Path
@@ -58,6 +59,7 @@ class DataOptions:
     copy: bool = False
     folds: int = 5
     split_seed: int = 12345
+    unlabelled: Path | None = None
 
     def problems(self) -> list[str]:
         """Why these options cannot work; empty if they can."""
@@ -140,6 +142,8 @@ class Training:
         wrong = [f for f in self.folds if not 0 <= f < self.data.folds]
         if wrong or not self.folds:
             problems.append(f"fold {wrong[0] if wrong else 'list'} is none of 0 to {self.data.folds - 1}: see --folds")
+        if self.data.unlabelled is not None and self.machine.gpus > 1:
+            problems.append("unlabelled scans and several GPUs exclude each other: use --num-gpus 1")
         for problem in problems:
             raise SettingsError(problem)
         return self
@@ -171,6 +175,7 @@ def train(training: Training, reporter: Reporter | None = None) -> Path:
     check_nnunet()
     with prepared(training, reporter) as base:
         plans = plans_of(training, base, training.preset, training.preset.name, training.seed)
+        plans = with_unlabelled(training, training.preset, plans, reporter)
         planning.preprocess(training.out, plans, training.machine.processes, reporter)
         for fold in training.folds:
             train_fold(training, plans, fold, reporter)
@@ -316,6 +321,22 @@ def left_out(training: Training, preset: Preset) -> list[str]:
     return [] if preset.translated else list(translated)
 
 
+def with_unlabelled(training: Training, preset: Preset, plans: Mapping[str, Any], reporter: Reporter) -> dict[str, Any]:
+    """The plans with the names of the scans without references, which are preprocessed here; as they are without.
+
+    Raises:
+        InputError: a scan cannot be read, or there is none.
+    """
+    if training.data.unlabelled is None or not preset.unlabelled:
+        return dict(plans)
+    from .unlabelled import find_unlabelled, prepare_unlabelled
+
+    orientation = read_json(training.out / "cases.json")["orientation"]
+    scans = find_unlabelled(training.data.unlabelled)
+    names = prepare_unlabelled(training.out, plans, scans, orientation, training.data.skip_bad, reporter)
+    return {**plans, planning.SETTINGS_KEY: {**plans[planning.SETTINGS_KEY], "unlabelled": names}}
+
+
 def fold_folder(training: Training, plans: Mapping[str, Any], fold: int) -> Path:
     """Where nnU-Net puts a fold's results."""
     (configuration,) = plans["configurations"]
@@ -421,6 +442,7 @@ def _fingerprint(training: Training) -> dict[str, Any]:
         "preset": training.preset.to_dict(),
         "seed": training.seed,
         "start_from": training.start_from,
+        "unlabelled": str(Path(data.unlabelled).expanduser().resolve()) if data.unlabelled else None,
     }
 
 

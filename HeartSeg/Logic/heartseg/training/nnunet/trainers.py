@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from .curves import draw_progress
 from .planning import SETTINGS_KEY
 from .presets import Preset
 from .supervision import TrainingLoss
+from .unlabelled import UnlabelledTeacher, folder_name, unlabelled_batches
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,9 @@ class HeartSegTrainer(nnUNetTrainer):
         self.preset = Preset.from_dict(settings["preset"])
         self.start_from: str | None = settings.get("start_from")
         self.left_out: frozenset[str] = frozenset(settings.get("left_out", ()))
+        self.unlabelled: tuple[str, ...] = tuple(settings.get("unlabelled", ()))
+        self._teacher: UnlabelledTeacher | None = None
+        self._seed = int(settings["seed"])
         preset = self.preset
         self.initial_lr, self.weight_decay = preset.learning_rate, preset.weight_decay
         self.num_epochs = preset.epochs
@@ -111,14 +115,36 @@ class HeartSegTrainer(nnUNetTrainer):
 
     def on_train_start(self) -> None:
         super().on_train_start()
+        if self.unlabelled:
+            folder = Path(self.preprocessed_dataset_folder_base) / folder_name(
+                self.configuration_manager.data_identifier
+            )
+            batches = unlabelled_batches(folder, self.unlabelled, self)
+            steps = self.num_epochs * self.num_iterations_per_epoch
+            self._teacher = UnlabelledTeacher(batches, self.preset, steps, self._seed, self.device)
         if self._random_state is not None:  # making the loaders has drawn numbers: go on where the checkpoint was
             restore_random_state(self._random_state)
         self._steps_done = self.current_epoch * (self.num_iterations_per_epoch + self.num_val_iterations_per_epoch)
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         self._advance()
-        with self._memory_advice():
+        with self._memory_advice(), self._taught():
             return super().train_step(batch)
+
+    @contextlib.contextmanager
+    def _taught(self) -> Iterator[None]:
+        """The loss of nnU-Net's step with that of a batch of unlabelled scans added, where there are any."""
+        teacher = self._teacher
+        labelled: Callable[..., torch.Tensor] = self.loss  # type: ignore[has-type]
+        if teacher is None:
+            yield
+            return
+        step = self.current_epoch * self.num_iterations_per_epoch + len(teacher.sure)
+        self.loss = lambda outputs, targets: labelled(outputs, targets) + teacher.loss(self.network, step)
+        try:
+            yield
+        finally:
+            self.loss = labelled
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """nnU-Net's own: in evaluation mode a network has no edge channels, so its pseudo Dice is of structures."""
@@ -135,6 +161,8 @@ class HeartSegTrainer(nnUNetTrainer):
             self.num_epochs, value("train_losses", -1), value("val_losses", -1), value("mean_fg_dice", -1),
             value("epoch_end_timestamps", -1) - value("epoch_start_timestamps", -1),
         )  # fmt: skip
+        if self._teacher is not None:
+            log.info("fold %s: sure of %.0f %% of the unlabelled voxels", self.fold, 100 * self._teacher.mean_sure())
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's checkpoint with the state of all random generators; whole or not at all."""

@@ -1,0 +1,167 @@
+"""Scans without references beside a training: through real preprocessing, nnU-Net's loop and resumption."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
+
+from heartseg.errors import Cancelled, InputError, SettingsError
+from heartseg.models.card import ModelCard, read_json
+from heartseg.progress import CancelToken, ProgressEvent, Reporter
+from heartseg.training.nnunet.ablate import ablate
+from heartseg.training.nnunet.presets import CSFBU, Preset
+from heartseg.training.nnunet.run import DataOptions, Machine, Training, train
+from heartseg.training.nnunet.unlabelled import UnlabelledTeacher, find_unlabelled
+from heartseg.volume import read_volume
+from labelled_scans import make_mmwhs
+
+PRESET = CSFBU.with_changes(epochs=2, iterations=2, validation_iterations=1, batch=2, pseudo_threshold=0.2)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_mmwhs(tmp_path_factory.mktemp("labelled") / "data", 3, (7.0, 7.0, 9.0))
+
+
+@pytest.fixture(scope="module")
+def scans(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two scans without references, one of them in a folder below."""
+    folder = tmp_path_factory.mktemp("unlabelled")
+    (folder / "more").mkdir()
+    shutil.copy(data / "ct_train_1001_image.nii.gz", folder / "ct_test_2001_image.nii.gz")
+    shutil.copy(data / "ct_train_1003_image.nii.gz", folder / "more" / "ct_test_2002_image.nii.gz")
+    return folder
+
+
+def training(data: Path, scans: Path | None, out: Path, **changes: Any) -> Training:
+    options = DataOptions(data, orientation="lps", folds=3, unlabelled=scans)
+    return replace(Training(options, out, PRESET, Machine("cpu"), "Taught", only_folds=(0,), seed=1), **changes)
+
+
+@pytest.fixture(scope="module")
+def taught(data: Path, scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    done = training(data, scans, tmp_path_factory.mktemp("taught") / "out")
+    train(done)
+    return done
+
+
+def weights(of: Training) -> dict[str, torch.Tensor]:
+    return torch.load(of.out / "model" / "fold_0" / "checkpoint_final.pth", weights_only=True)["network_weights"]
+
+
+def test_they_are_prepared_as_the_labelled_ones_are(taught: Training, scans: Path) -> None:
+    """The same scan with and without its reference comes out the same, turned to LPS as asked."""
+    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+
+    home = taught.out / "preprocessed" / "Dataset501_HeartSeg"
+    (unlabelled,) = home.glob("unlabelled_*")
+    labelled = home / unlabelled.name.removeprefix("unlabelled_")
+    assert read_volume(scans / "more" / "ct_test_2002_image.nii.gz").geometry.orientation != "LPS"
+    found = nnUNetDatasetBlosc2(str(unlabelled)).load_case("more_ct_test_2002_image")[0]
+    same = nnUNetDatasetBlosc2(str(labelled)).load_case("ct_train_1003")[0]
+    assert np.array_equal(found[:], same[:])
+
+
+def test_they_teach_and_the_card_and_the_log_say_so(taught: Training, data: Path, tmp_path: Path) -> None:
+    without = training(data, None, tmp_path / "out")
+    train(without)
+    mine, theirs = weights(taught), weights(without)
+    assert mine.keys() == theirs.keys() and any(not torch.equal(mine[k], theirs[k]) for k in mine)
+    assert ModelCard.read(taught.out / "model").trained_on["unlabelled"] == 2
+    assert ModelCard.read(without.out / "model").trained_on["unlabelled"] == 0
+    log = (taught.out / "train.log").read_text(encoding="utf-8")
+    assert log.count("of the unlabelled voxels") == 2
+    held_out = json.loads((taught.out / "preprocessed" / "Dataset501_HeartSeg" / "splits_final.json").read_text())
+    assert all("test" not in name for fold in held_out for name in (*fold["train"], *fold["val"]))
+
+
+def test_stopped_and_called_again_it_ends_bit_for_bit_the_same(taught: Training, data: Path, scans: Path, tmp_path):
+    token, seen = CancelToken(), []
+
+    def stop(event: ProgressEvent) -> None:
+        if event.stage == "fold 0":
+            seen.append(event.done)
+            if event.done == 4:  # in the second epoch: two steps and one held-out batch make an epoch
+                token.cancel()
+
+    again = training(data, scans, tmp_path / "out")
+    with pytest.raises(Cancelled):
+        train(again, Reporter(stop, token))
+    assert seen
+    train(again)
+    mine, first = weights(again), weights(taught)
+    assert all(torch.equal(mine[k], first[k]) for k in first)
+
+
+def test_a_network_learns_only_from_what_it_is_sure_of() -> None:
+    net = torch.nn.Conv2d(1, 3, 1)
+    images = torch.rand(2, 1, 32, 32)
+    for threshold, taught in ((1e-6, True), (1.0, False)):
+        preset = Preset(network="plain", pseudo_threshold=threshold)
+        teacher = UnlabelledTeacher(iter([images]), preset, 10, 3, torch.device("cpu"))
+        loss = teacher.loss(net, 9)
+        (gradient,) = torch.autograd.grad(loss, [net.weight])
+        assert bool(gradient.abs().sum() > 0) == taught and teacher.mean_sure() == float(taught)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("scan_label.nii.gz", "looks like a label map"),
+        ("scan.seg.nrrd", "looks like a label map"),
+        ("a.txt", "no scans"),
+    ],
+)
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(InputError, match=words):
+        find_unlabelled(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"unlabelled.*does not exist"):
+        find_unlabelled(tmp_path / "nowhere")
+
+
+def test_a_broken_scan_is_named_and_can_be_left_out(data: Path, scans: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "scans"
+    shutil.copytree(scans, bad)
+    whole = (bad / "ct_test_2001_image.nii.gz").read_bytes()
+    (bad / "broken.nii.gz").write_bytes(whole[: len(whole) // 2])
+    wanted = training(data, bad, tmp_path / "out")
+    with pytest.raises(InputError, match=r"unlabelled scan broken.nii.gz: .*--skip-bad"):
+        train(wanted)
+    train(replace(wanted, data=replace(wanted.data, skip_bad=True)))
+    assert ModelCard.read(wanted.out / "model").trained_on["unlabelled"] == 2
+
+
+def test_another_folder_is_another_training(taught: Training, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="unlabelled"):
+        train(replace(taught, data=replace(taught.data, unlabelled=None)))
+
+
+def test_several_gpus_are_refused(data: Path, scans: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="several GPUs"):
+        training(data, scans, tmp_path / "out", machine=Machine("cuda", gpus=2)).check()
+
+
+def test_an_ablation_learns_from_them_only_where_it_says_so(data: Path, scans: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"configuration 'unlabelled' .* --unlabelled"):
+        ablate(training(data, None, tmp_path / "none"), {"unlabelled": {"unlabelled": True}}, [0])
+    with pytest.raises(SettingsError, match="no configuration learns"):
+        ablate(training(data, scans, tmp_path / "some"), {"baseline": {"network": "plain"}}, [0])
+    wanted = training(data, scans, tmp_path / "out", preset=PRESET.with_changes(network="plain", epochs=1))
+    trials = ablate(wanted, {"baseline": {}, "unlabelled": {"unlabelled": True}}, [0])
+    assert [t.configuration for t in trials] == ["baseline", "unlabelled"]
+    home = wanted.out / "preprocessed" / "Dataset501_HeartSeg"
+    assert "unlabelled" not in read_json(home / "baseline-seed0.json")["heartseg"]
+    assert len(read_json(home / "unlabelled-seed0.json")["heartseg"]["unlabelled"]) == 2
