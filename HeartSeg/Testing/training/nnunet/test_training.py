@@ -81,7 +81,7 @@ def test_installed_it_segments_a_scan_in_any_orientation(trained, tmp_path, monk
 
 
 def test_turning_a_scan_does_not_change_what_is_found(trained) -> None:
-    """The card promises LPS, and nnU-Net's own predictor, which runs 2D models, is given LPS."""
+    """The card promises LPS, so a 2D model is shown LPS slices."""
     from heartseg.volume.geometry import to_nearest_lps
 
     volume = read_volume(trained.training.data.data / "ct_train_1003_image.nii.gz")
@@ -123,6 +123,27 @@ def test_stock_runs_the_trained_2d_folder_and_gives_the_same_labels(trained, sto
     ours = Engine(ModelFolder.open(trained.model), settings).predict(volume, Reporter()).labels
     assert len(np.unique(stock)) > 2, "the network finds hardly anything: nothing is compared"
     assert np.array_equal(ours, stock)
+
+
+def test_a_network_with_an_edge_head_becomes_nnunets_own(trained, tmp_path: Path) -> None:
+    """Its edges served the training; the folder needs no class of HeartSeg and gives the same labels."""
+    from heartseg.networks.catalogue import build
+    from heartseg.training.nnunet.run import train
+
+    preset = trained.training.preset.with_changes(network="csfbu-head", epochs=1)
+    training = replace(trained.training, out=tmp_path / "out", preset=preset)
+    folder = ModelFolder.open(train(training))
+    assert folder.network.class_name == "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+    assert not {"edge", "fusion"} & set(folder.network.kwargs)
+
+    (file,) = (training.out / "results").rglob("checkpoint_final.pth")
+    weights = torch.load(file, weights_only=False)["network_weights"]  # of this test's own training
+    whole = build("csfbu-head", folder.network.kwargs, 1, 8, deep_supervision=False)
+    whole.load_state_dict(weights)
+    (stock,) = Engine(folder, Settings(device="cpu")).networks
+    image = torch.rand(2, 1, 1, *folder.patch_size)
+    with torch.inference_mode():
+        assert torch.allclose(whole.eval()(image[:, :, 0]), stock(image)[:, :, 0], atol=1e-6)
 
 
 @pytest.fixture(scope="module")

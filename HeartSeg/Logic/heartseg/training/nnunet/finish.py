@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import os
 import shutil
@@ -11,9 +12,10 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from ...models.card import ModelCard, read_json, sha256_of
+from ...networks.catalogue import NETWORKS
 from ...progress import Reporter
 from .convert import DATASET_NAME, write_json
-from .planning import SETTINGS_KEY
+from .planning import SETTINGS_KEY, architecture
 
 if TYPE_CHECKING:
     from .run import Training
@@ -30,7 +32,8 @@ def write_model(training: Training, plans: Mapping[str, Any], reporter: Reporter
     """Write ``out/model`` from the trained folds, whole or not at all; returns it.
 
     The checkpoints hold the weights and three facts about them, no optimiser and no pickled code. The trainer is named
-    as nnU-Net's own, so that stock nnU-Net needs nothing but the network's class, importable from :mod:`heartseg`.
+    as nnU-Net's own, so that stock nnU-Net needs nothing but the network's class, importable from :mod:`heartseg`; a
+    network whose edges are a head of their own becomes nnU-Net's plain one, which needs nothing at all.
     """
     target = training.out / "model"
     part = training.out / f".model.part-{os.getpid()}"
@@ -39,7 +42,7 @@ def write_model(training: Training, plans: Mapping[str, Any], reporter: Reporter
     with reporter.stage("write model", len(training.folds)):
         try:
             dataset = read_json(training.out / "raw" / DATASET_NAME / "dataset.json")
-            write_json(part / "plans.json", plans)
+            write_json(part / "plans.json", _without_edge_head(training, plans))
             write_json(part / "dataset.json", {k: v for k, v in dataset.items() if k != "dataset"})
             for done, fold in enumerate(training.folds):
                 reporter.advance(done)
@@ -64,8 +67,12 @@ def _strip_checkpoint(training: Training, plans: Mapping[str, Any], fold: int, f
     content = torch.load(trained / "checkpoint_final.pth", map_location="cpu", weights_only=False)  # our own file
     folder.mkdir()
     (configuration,) = plans["configurations"]
+    weights = {k: v.detach().contiguous() for k, v in content["network_weights"].items()}
+    if _has_edge_head(training):
+        classes = 1 + len(read_json(training.out / "cases.json")["structures"])
+        weights = {k: v[:classes].clone() if ".seg_layers." in k else v for k, v in weights.items()}
     stripped = {
-        "network_weights": {k: v.detach().contiguous() for k, v in content["network_weights"].items()},
+        "network_weights": weights,
         "trainer_name": "nnUNetTrainer",
         "init_args": {"configuration": configuration},
         "inference_allowed_mirroring_axes": content["inference_allowed_mirroring_axes"],
@@ -73,6 +80,25 @@ def _strip_checkpoint(training: Training, plans: Mapping[str, Any], fold: int, f
     torch.save(stripped, folder / "checkpoint_final.pth")
     if (trained / "progress.png").is_file():
         shutil.copyfile(trained / "progress.png", training.out / f"progress_fold_{fold}.png")
+
+
+def _has_edge_head(training: Training) -> bool:
+    return training.preset.network == "csfbu-head"
+
+
+def _without_edge_head(training: Training, plans: Mapping[str, Any]) -> dict[str, Any]:
+    """The plans with nnU-Net's plain U-Net in place of one whose edges have a head of their own.
+
+    The last K output channels are the edges; what is left of the network is a plain one, weight by weight.
+    """
+    if not _has_edge_head(training):
+        return dict(plans)
+    content = copy.deepcopy(dict(plans))
+    (configuration,) = content["configurations"].values()
+    extra = NETWORKS[training.preset.network].extra
+    planned = {k: v for k, v in configuration["architecture"]["arch_kwargs"].items() if k not in extra}
+    configuration["architecture"] = architecture(planned, training.preset.with_changes(network="plain"))
+    return content
 
 
 def card(training: Training, plans: Mapping[str, Any], folder: Path) -> ModelCard:
