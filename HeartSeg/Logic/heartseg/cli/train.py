@@ -24,6 +24,7 @@ from .training_options import (
 
 if TYPE_CHECKING:
     from ..training.nnunet.checking import CheckedData
+    from ..training.nnunet.run import DataOptions
 
 _DESCRIPTION = f"""\
 Train a model on labelled scans with nnU-Net v2: convert, plan, preprocess, train every fold, predict the held-out
@@ -95,17 +96,22 @@ def run(args: argparse.Namespace) -> int:
             with epochs_on_stderr():
                 model = train(training, reporter)
     if args.dry_run:
-        return _list(data, training.data.folds)
+        return _list(data, training.data)
     print(f"model: {model}\ninstall it with: heartseg models install {model}")
     return EXIT_OK
 
 
-def _list(data: CheckedData, folds: int) -> int:
+def _list(data: CheckedData, options: DataOptions) -> int:
     """Print the cases with their volumes, and what cannot be used; 2 if a training would be refused."""
     from ..training.nnunet.checking import orientation_notice, refuse_bad_data
+    from ..training.nnunet.datasets import find_unlabelled
 
     width = max((len(c.case.name) for c in data.cases), default=4)
     print(f"{data.listing.layout}: {len(data.cases)} case(s), {len(data.listing.unlabelled)} scan(s) without reference")
+    if options.unlabelled is not None:
+        print(
+            f"{options.unlabelled}: {len(find_unlabelled(options.unlabelled))} scan(s) to learn from without reference"
+        )
     for checked in data.cases:
         grid = checked.geometry
         size, spacing = "x".join(map(str, grid.size)), "x".join(f"{s:.3g}" for s in grid.spacing)
@@ -117,12 +123,12 @@ def _list(data: CheckedData, folds: int) -> int:
         lacking = [c.case.name for c in data.cases if key not in c.volumes_ml]
         if lacking:
             warn(f"note: {structure(key).name} is in no reference of {', '.join(lacking)}: background there")
-    if notice := orientation_notice(data):
+    if options.orientation == "keep" and (notice := orientation_notice(data)):
         warn(f"note: {notice}")
     for problem in data.problems.values():
         warn(f"cannot be used: {problem}")
     try:
-        refuse_bad_data(data, folds, skip_bad=False)
+        refuse_bad_data(data, options.folds, skip_bad=False)
     except HeartSegError as error:
         if not data.problems:
             warn(f"heartseg: {error}")

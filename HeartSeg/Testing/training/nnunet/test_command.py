@@ -37,6 +37,20 @@ def test_a_dry_run_lists_cases_volumes_and_orientations_and_writes_nothing(tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_that_turns_the_scans_has_no_note_on_orientations_and_counts_unlabelled_ones(
+    tmp_path, capsys
+) -> None:
+    data = make_mmwhs(tmp_path / "data", 3, COARSE)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "scan.nii.gz").write_bytes((data / "ct_train_1001_image.nii.gz").read_bytes())
+    command = ["train", str(data), "-o", str(tmp_path / "out"), "--folds", "3", "--dry-run", "--unlabelled"]
+    assert main([*command, str(tmp_path / "more"), "--orientation", "lps"]) == 0
+    said = capsys.readouterr()
+    assert "orientations" not in said.err and "1 scan(s) to learn from" in said.out
+    assert main([*command, str(tmp_path / "nowhere")]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
 def test_a_dry_run_tells_everything_that_is_wrong(pairs, tmp_path, capsys) -> None:
     (pairs / "labels" / "heart_00.nii.gz").unlink()
     labels, geometry = read(pairs / "labels" / "heart_01.nii.gz")

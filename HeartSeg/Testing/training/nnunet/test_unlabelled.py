@@ -18,9 +18,10 @@ from heartseg.errors import Cancelled, InputError, SettingsError
 from heartseg.models.card import ModelCard, read_json
 from heartseg.progress import CancelToken, ProgressEvent, Reporter
 from heartseg.training.nnunet.ablate import ablate
+from heartseg.training.nnunet.datasets import find_unlabelled
 from heartseg.training.nnunet.presets import CSFBU, Preset
 from heartseg.training.nnunet.run import DataOptions, Machine, Training, train
-from heartseg.training.nnunet.unlabelled import UnlabelledTeacher, find_unlabelled
+from heartseg.training.nnunet.unlabelled import UnlabelledTeacher
 from heartseg.volume import read_volume
 from labelled_scans import make_mmwhs
 

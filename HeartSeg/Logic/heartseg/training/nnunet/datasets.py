@@ -94,8 +94,8 @@ def _folder_pair(data: Path) -> Listing | None:
     found = next(((data / i, data / m) for i, m in FOLDER_PAIRS if (data / i).is_dir() and (data / m).is_dir()), None)
     if found is None:
         return None
-    images = {_case_name(p, nnunet=True): p for p in image_files(found[0])}
-    labels = {_case_name(p, nnunet=False): p for p in image_files(found[1])}
+    images = {_case_name(p, nnunet=True): p for p in _files(found[0])}
+    labels = {_case_name(p, nnunet=False): p for p in _files(found[1])}
     listing = _paired(f"folders {found[0].name}/ and {found[1].name}/", images, labels)
     made = _translated(data / TRANSLATED)
     cases = tuple(replace(c, translated=stem_of(c.image) in made) for c in listing.cases)
@@ -113,6 +113,30 @@ def _translated(record: Path) -> frozenset[str]:
     return frozenset(content)
 
 
+def find_unlabelled(folder: Path) -> dict[str, Path]:
+    """Name -> scan, for all images below a folder.
+
+    Raises:
+        InputError: the folder does not exist or holds no images, or one of them is a label map by its name.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"folder {str(folder)!r} for --unlabelled does not exist: give a folder of scans")
+    found: dict[str, Path] = {}
+    for path in _files(folder, deep=True):
+        if re.search(r"(_labels?|_seg|\.seg)$", stem_of(path), re.IGNORECASE) or path.name.lower().endswith(
+            ".seg.nrrd"
+        ):
+            raise InputError(f"{str(path)!r} looks like a label map: --unlabelled wants a folder of scans alone")
+        name = safe_name("_".join(path.relative_to(folder).with_name(stem_of(path)).parts))
+        if name in found:
+            raise InputError(f"{str(found[name])!r} and {str(path)!r} would both be {name!r}: rename one")
+        found[name] = path
+    if not found:
+        raise InputError(f"folder {str(folder)!r} for --unlabelled holds no scans")
+    return found
+
+
 def _case_name(path: Path, nnunet: bool) -> str:
     """Name without suffix, and without nnU-Net's channel number for scans."""
     name = stem_of(path)
@@ -121,7 +145,7 @@ def _case_name(path: Path, nnunet: bool) -> str:
 
 def _suffixed(data: Path) -> Listing | None:
     """``NAME_image`` beside ``NAME_label``, at any depth, as MM-WHS names its files."""
-    images, labels = ({_before(p, word): p for p in image_files(data, deep=True) if _before(p, word)} for word in
+    images, labels = ({_before(p, word): p for p in _files(data, deep=True) if _before(p, word)} for word in
                       ("image", "label"))  # fmt: skip
     if not images:
         return None
@@ -137,7 +161,7 @@ def _before(path: Path, word: str) -> str:
 
 def _slicer(data: Path) -> Listing | None:
     """Scans beside ``.seg.nrrd`` files whose name begins with the scan's."""
-    files = image_files(data, deep=True)
+    files = _files(data, deep=True)
     segmentations = [p for p in files if p.name.lower().endswith(".seg.nrrd")]
     if not segmentations:
         return None
@@ -230,7 +254,7 @@ def _modality(image: Path) -> str:
     return mark[1].upper() if mark else ""
 
 
-def image_files(folder: Path, deep: bool = False) -> list[Path]:
+def _files(folder: Path, deep: bool = False) -> list[Path]:
     """Image files, hidden ones left out."""
     entries: Iterable[Path] = folder.rglob("*") if deep else folder.iterdir()
     try:

@@ -21,33 +21,10 @@ from ...volume.geometry import to_nearest_lps
 from ...volume.reading import read_volume
 from ..fixmatch import FixMatchLoss, FixMatchSettings, fixmatch_loss
 from .convert import DATASET_NAME
-from .datasets import image_files, safe_name
 from .presets import Preset
 
 RAMP_SHARE = 0.4
 """Share of the training over which the unlabelled scans' weight rises: a network that knows nothing teaches nothing."""
-
-
-def find_unlabelled(folder: Path) -> dict[str, Path]:
-    """Name -> scan, for all images below a folder.
-
-    Raises:
-        InputError: the folder does not exist or holds no images, or one of them is a label map by its name.
-    """
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        raise InputError(f"folder {str(folder)!r} for --unlabelled does not exist: give a folder of scans")
-    found: dict[str, Path] = {}
-    for path in image_files(folder, deep=True):
-        if path.name.lower().split(".")[0].endswith(("_label", "_labels", "_seg")) or ".seg." in path.name.lower():
-            raise InputError(f"{str(path)!r} looks like a label map: --unlabelled wants a folder of scans alone")
-        name = safe_name("_".join(path.relative_to(folder).with_name(path.name.split(".")[0]).parts))
-        if name in found:
-            raise InputError(f"{str(found[name])!r} and {str(path)!r} would both be {name!r}: rename one")
-        found[name] = path
-    if not found:
-        raise InputError(f"folder {str(folder)!r} for --unlabelled holds no scans")
-    return found
 
 
 def prepare_unlabelled(
@@ -58,7 +35,7 @@ def prepare_unlabelled(
     Args:
         out: the training's folder.
         plans: of one configuration.
-        scans: as :func:`find_unlabelled` found them.
+        scans: as :func:`~.datasets.find_unlabelled` found them.
         orientation: as the labelled ones': ``"keep"`` or ``"lps"``.
         skip_bad: leave out scans that cannot be read, saying so, instead of stopping.
         reporter: progress and cancel.
