@@ -11,7 +11,7 @@ import torch
 from heartseg.synthesis.appearance import KINDS, PARTS, Appearance, draw_appearance, render
 from heartseg.synthesis.appearance.ct import PHASES
 from heartseg.synthesis.appearance.mr import SEQUENCES
-from heartseg.synthesis.fields import gaussian_blur, shift_matrix, smooth_field, smooth_noise
+from heartseg.synthesis.fields import gaussian_blur, rotation_matrix, shift_matrix, smooth_field, smooth_noise
 from heartseg.synthesis.regions import Region
 
 LOOKS = [("ct", phase) for phase in PHASES] + [("mr", sequence) for sequence in SEQUENCES] + [("free", None)]
@@ -172,6 +172,27 @@ def test_slices_are_thick_along_the_axis_that_is_named():
         others = tuple(a for a in range(3) if a != axis)
         extent = [int((image.max(tuple(b for b in range(3) if b != a)) > 0.05).sum()) for a in range(3)]
         assert all(extent[axis] > extent[o] + 2 for o in others)
+
+
+def test_slices_of_a_turned_stack_are_thick_across_it_and_sharp_along_it():
+    """A ball's spread along the stack's own axes, one of them 40 degrees off the image's."""
+    regions = np.zeros((96, 96, 96), np.uint8)
+    regions[44:52, 44:52, 44:52] = Region.LV_BLOOD
+    turn = rotation_matrix(np.deg2rad([40.0, 0.0, 0.0]))
+    look = replace(plain("mr"), slice_mm=9.0, slice_axis=0, slice_turn=turn)
+    image = render(np.random.default_rng(0), regions, look, 1.5).numpy()
+    image -= image.min()
+    place = np.stack(np.indices(image.shape), -1) - (np.array(image.shape) - 1) / 2
+    spread = [float(np.sqrt((image * (place @ turn[:, k]) ** 2).sum() / image.sum())) for k in range(3)]
+    assert spread[0] > 1.5 * spread[1] and spread[0] > 1.5 * spread[2]
+    assert spread[0] < 1.5 * 9.0 / 1.5
+
+
+def test_a_stack_that_is_not_turned_is_the_same_with_and_without_its_axes():
+    regions, look = body(), replace(plain("mr"), slice_mm=9.0)
+    straight = render(np.random.default_rng(0), regions, look, 3.0).numpy()
+    turned = render(np.random.default_rng(0), regions, replace(look, slice_turn=np.eye(3)), 3.0).numpy()
+    assert turned == pytest.approx(straight, rel=1e-4, abs=1e-4 * float(np.ptp(straight)))
 
 
 def test_noise_in_mr_is_rician():

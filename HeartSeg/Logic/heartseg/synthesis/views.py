@@ -96,7 +96,7 @@ def draw_fine_view(rng: np.random.Generator, scene: Scene, size: int = 96, spaci
 def draw_finder_view(rng: np.random.Generator, scene: Scene, size: int = 64, spacing: float = 6.0) -> View:
     """A scan for the finder: whole trunk, chest, part of the trunk without the heart, or a small cardiac view.
 
-    Half of the cardiac views are oblique, some of them thin slabs.
+    Half of the cardiac views are oblique, some of them thin slabs. A drawn thorax has no more to show than the chest.
     """
     rotation, zoom = draw_pose(rng)
     zoom = zoom * draw_small_body(rng, 0.2, 1.45)
@@ -105,7 +105,7 @@ def draw_finder_view(rng: np.random.Generator, scene: Scene, size: int = 64, spa
     middle = np.array([heart[0], extent[1] / 2, extent[2] / 2])
     body = middle + rng.uniform(-35, 35, 3)
     low_mm, high_mm, turn = np.full(3, -edge / 2), np.full(3, edge / 2), None
-    kind = rng.random()
+    kind = rng.random() if scene.kind != "thorax" else float(rng.choice((0.0, 1.0), p=(0.3, 0.7)))
     if kind < 0.3:  # chest
         centre = body + np.array([rng.uniform(-40, 60), 0, 0])
         low_mm[0], high_mm[0] = -rng.uniform(110, 192), rng.uniform(90, 192)

@@ -46,7 +46,7 @@ class Stage:
 
 
 FINDER = Stage(
-    "finder", 6.0, 64, (8, 16, 32, 64, 128), (("trunk", 0.85), ("heartless", 0.15)), draw_finder_view,
+    "finder", 6.0, 64, (8, 16, 32, 64, 128), (("trunk", 0.6), ("thorax", 0.25), ("heartless", 0.15)), draw_finder_view,
     learning_rate=8e-3, heart_weight=6.0,
 )  # fmt: skip
 FINE = Stage(

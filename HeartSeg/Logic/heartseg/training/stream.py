@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset
 from heartseg.synthesis.appearance import Appearance, draw_appearance, render
 from heartseg.synthesis.regions import Region
 from heartseg.synthesis.scenes import Scene, load_scene
-from heartseg.synthesis.views import extract, normalise
+from heartseg.synthesis.views import View, extract, normalise
 
 from .stages import Stage
 
@@ -24,6 +24,8 @@ HEART = list(range(1, 8))
 MIN_OUTLINE_CONTRAST = 0.08
 PICTURE_SHARE = 0.25
 """Share of the HU images that are made into such pictures on top of those that the generator draws."""
+THICK_SHARE = 0.6
+"""Share of the oblique MR (and free) images whose slices are made thick, where they were not drawn so."""
 IMAGES_PER_VIEW = 2
 """Images rendered of each view, of different contrast; on a CPU sampling a view costs four times a rendering."""
 
@@ -33,9 +35,20 @@ def make_samples(
     without: frozenset[str] = frozenset(),
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:  # fmt: skip
     """Normalised images (float32) of one view and its target (uint8, 255 ignored), (z, y, x) of the stage's patch."""
-    regions, target, seen = extract(scene, stage.draw_view(rng, scene, stage.patch, stage.spacing), device)
-    looks = [draw_look(rng, without) for _ in range(count)]
+    view = stage.draw_view(rng, scene, stage.patch, stage.spacing)
+    regions, target, seen = extract(scene, view, device)
+    looks = [as_stack(rng, draw_look(rng, without), view, without) for _ in range(count)]
     return [(normalise(render(rng, regions, look, stage.spacing), seen), target) for look in looks]
+
+
+def as_stack(rng: np.random.Generator, look: Appearance, view: View, without: frozenset[str]) -> Appearance:
+    """An oblique field of view is a stack of slices across it; of MR, three in five are 5 to 10 mm thick (cine)."""
+    if view.fov_rotation is None or "slices" in without:
+        return look
+    thick = look.slice_mm
+    if look.kind != "ct" and thick < 5 and rng.random() < THICK_SHARE:
+        thick = float(rng.uniform(5, 10))
+    return replace(look, slice_mm=thick, slice_axis=0, slice_turn=view.fov_rotation, tilt=0.0)
 
 
 def draw_look(rng: np.random.Generator, without: frozenset[str] = frozenset()) -> Appearance:

@@ -46,6 +46,8 @@ class Appearance:
         ringing: width of the truncated k-space's point spread along y and x, mm.
         slice_mm: slice thickness along ``slice_axis`` in mm, nothing beyond the voxel's if smaller than that.
         slice_axis: 0, 1 or 2 for slices stacked along z, y or x.
+        slice_turn: for oblique slices the axes of their stack as columns, (z, y, x) each; ``slice_axis`` is one of
+            these. None: the image's own.
         tilt: slope of the slices against that axis: 0.5 smears each by half its thickness within its plane.
         motion: displacement of the heart between the copies that are averaged, mm.
         step: in-plane displacement of slabs of slices, mm, at most.
@@ -78,6 +80,7 @@ class Appearance:
     ringing: float = 0.0
     slice_mm: float = 0.0
     slice_axis: int = 0
+    slice_turn: np.ndarray | None = None
     tilt: float = 0.0
     motion: float = 0.0
     step: float = 0.0
