@@ -42,6 +42,7 @@ SIZE, DEPTH, SPACING = 128, 64, 2.0
 HEART_SHARE = 0.6
 """Least share of heart-bearing slices in a training volume's choice."""
 PROTOCOLS = {"ct": "arterial", "mr": "bssfp"}
+LOOKS = "-".join(PROTOCOLS.values())
 N_STRUCTURES = 7
 BATCH, WARM_UP, CLIP = 4, 50, 5.0
 PASS = 0.9
@@ -147,10 +148,15 @@ def prepare(args: argparse.Namespace) -> tuple[Slices, Slices]:
         make_scenes(source or load_source(args.data), scenes, range(args.count))
     cards = sorted(scenes.glob("scene*.json"))[: args.count]
     training = load_or_make(
-        args.work / "slices" / f"training-{len(cards)}.npz", cards, seed=1, looks=2, per_volume=8, random_places=True
+        args.work / "slices" / f"training-{LOOKS}-{len(cards)}.npz",
+        cards,
+        seed=1,
+        looks=2,
+        per_volume=8,
+        random_places=True,
     )
     cards = sorted(held.glob("scene*.json"))[: args.held_out]
-    path = args.work / "slices" / f"held-out-{len(cards)}.npz"
+    path = args.work / "slices" / f"held-out-{LOOKS}-{len(cards)}.npz"
     return training, load_or_make(path, cards, seed=2, looks=1, per_volume=16, random_places=False)
 
 
@@ -224,7 +230,7 @@ def score(network: torch.nn.Module, slices: Slices) -> list[float]:
 def run(key: str, seed: int, args: argparse.Namespace, training: Slices, held: Slices) -> dict[str, Any]:
     """One network with one seed: from WORK/runs if it is there, else trained, scored and kept."""
     size = "-".join(map(str, args.features))
-    name = f"{key}-{seed}-{args.steps}-{args.rate:g}-{len(training.images)}-{size}" + "-bf16" * args.bfloat16
+    name = f"{key}-{seed}-{LOOKS}-{args.steps}-{args.rate:g}-{len(training.images)}-{size}" + "-bf16" * args.bfloat16
     path = args.work / "runs" / f"{name}.json"
     if not path.exists():
         start = time.monotonic()

@@ -20,7 +20,7 @@ from .errors import HeartSegError, InputError
 from .findings import Severity, as_sentence
 from .models.cost import tile_cost
 from .settings import Settings
-from .volume.checks import SHEAR_LIMIT_DEG, check_spacing, check_volume, shear_degrees
+from .volume.checks import SHEAR_LIMIT_DEG, available_memory, check_spacing, check_volume, shear_degrees
 from .volume.types import Volume
 
 if TYPE_CHECKING:
@@ -321,6 +321,7 @@ def check_machine(
     checks = [*_check_disk(volume, machine)]
     if model is not None and volume is not None and not model.needs_fallback:
         checks += _check_gpu(model, settings, machine) + _check_time(volume, model, settings, machine)
+        checks += _check_memory(volume, model, settings)
     return tuple(checks)
 
 
@@ -333,9 +334,16 @@ def _check_disk(volume: Volume | None, machine: Machine) -> tuple[Check, ...]:
     return (Check("disk-nearly-full", Severity.WARNING, text, values={"free_bytes": free, "need_bytes": need}),)
 
 
+def _looks_in_window(model: ModelFolder, settings: Settings) -> bool:
+    """Whether the model has a finder that is asked: not for slices, nor where the scan is not turned."""
+    oriented = settings.reorient and model.card is not None and model.card.orientation is not None
+    return oriented and len(model.patch_size) == 3 and model.open_finder() is not None
+
+
 def gpu_bytes(model: ModelFolder, settings: Settings) -> int | None:
     """Estimate of the graphics memory a run takes at least, or ``None`` for a network that is not understood."""
-    costs = [tile_cost(f) for f in (model, model.open_finder()) if f is not None]
+    finder = model.open_finder() if _looks_in_window(model, settings) else None
+    costs = [tile_cost(f) for f in (model, finder) if f is not None]
     per_value = 4 if settings.precision == "float32" else 2
     known = [c.bytes(per_value) for c in costs if c is not None]
     return max(known) + 500 * 10**6 if known else None  # CUDA's context and cuDNN take 300 to 500 MB
@@ -356,16 +364,16 @@ def expected_seconds(volume: Volume, model: ModelFolder, settings: Settings, mac
     """Rough time on the processor, or ``None`` for a network that is not understood.
 
     One tile for a model with a finder (its window around the heart is one tile as a rule), else as many as the whole
-    scan needs; seven looks or mirrored copies with ``accurate``.
+    scan needs; with ``accurate`` seven looks, or for a 2D model at most four mirrored copies.
     """
     cost = tile_cost(model)
     if cost is None:
         return None
-    finder = model.open_finder()
-    one_window = finder is not None and settings.reorient and (settings.locate or settings.heart_center is not None)
+    finder = model.open_finder() if _looks_in_window(model, settings) else None
+    one_window = finder is not None and (settings.locate or settings.heart_center is not None)
     gflop = cost.gflop * (1 if one_window else _tiles(volume.geometry, model, settings.tile_step))
     if settings.accurate:
-        gflop *= 7
+        gflop *= 4 if len(model.patch_size) == 2 else 7
     if one_window and finder is not None and settings.heart_center is None:
         coarse = tile_cost(finder)
         gflop += coarse.gflop * _tiles(volume.geometry, finder, settings.tile_step) if coarse else 0.0
@@ -373,6 +381,37 @@ def expected_seconds(volume: Volume, model: ModelFolder, settings: Settings, mac
     return (
         gflop / (machine.gflop_per_core * max(1, machine.cores)) + voxels * 1e-8
     )  # sampling and labels: 10 ns a voxel
+
+
+def whole_image_bytes(volume: Volume, model: ModelFolder, settings: Settings) -> int:
+    """Main memory that a run over the whole image takes beside the scan; 0 for a model that looks in a window.
+
+    The logits' sum and weights, the image on the network's grid, and half a gigabyte for what is worked on
+    piece by piece (measured on the processor).
+    """
+    if settings.heart_center is not None or (settings.locate and _looks_in_window(model, settings)):
+        return 0
+    voxels = 1
+    for axis, wanted in zip(model.transpose_forward, _spacing_of(model, volume.geometry), strict=True):
+        voxels *= max(1, round(volume.geometry.shape[axis] * volume.geometry.spacing[::-1][axis] / wanted))
+    return voxels * 4 * (model.num_output_channels + 3) + 2**29
+
+
+def _spacing_of(model: ModelFolder, geometry: Geometry) -> tuple[float, ...]:
+    """Of the network's grid in its axes; a 2D model keeps the scan's distance of slices."""
+    between = geometry.spacing[::-1][model.transpose_forward[0]]
+    return (between, *model.spacing) if len(model.spacing) == 2 else model.spacing
+
+
+def _check_memory(volume: Volume, model: ModelFolder, settings: Settings) -> tuple[Check, ...]:
+    need, free = whole_image_bytes(volume, model, settings), available_memory()
+    if free is None or need <= free:
+        return ()
+    text = (
+        f"model '{model.name}' goes over the whole image and needs about {need / 2**30:.1f} GiB more memory; "
+        f"{free / 2**30:.1f} GiB are free: close other programs or crop the scan around the heart"
+    )
+    return (Check("memory-tight-for-model", Severity.WARNING, text, values={"need_bytes": need, "free_bytes": free}),)
 
 
 def _tiles(geometry: Geometry, model: ModelFolder, step: float) -> int:
@@ -439,9 +478,7 @@ def look_for_heart(
         Cancelled: the reporter's token was set.
         HeartSegError: the scan or the model cannot be used.
     """
-    if model.needs_fallback or model.open_finder() is None or model.card is None or model.card.orientation is None:
-        return None
-    if not settings.reorient:
+    if model.needs_fallback or not _looks_in_window(model, settings):
         return None
     from .inference.engine import Engine
 

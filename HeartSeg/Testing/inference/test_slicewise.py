@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 import numpy as np
@@ -15,10 +16,10 @@ from heartseg.models.checking import check_model
 from heartseg.models.cost import tile_cost
 from heartseg.models.folder import ModelFolder
 from heartseg.pipeline import Segmenter
-from heartseg.preflight import Machine, expected_seconds
+from heartseg.preflight import Machine, check_machine, expected_seconds, look_for_heart, whole_image_bytes
 from heartseg.progress import CancelToken, Reporter
 from heartseg.volume import Geometry
-from tiny_models import make_tiny_model_folder, synthetic_volume
+from tiny_models import make_tiny_model_folder, synthetic_volume, write_card
 
 CPU = Settings(device="cpu", threads=1, clean_up=False)
 TILES = 4
@@ -116,6 +117,29 @@ def test_a_heat_map_lies_on_the_scans_grid(folder, volume, labels):
     found = Explainer(Segmenter(folder, CPU)).explain(volume, "LV")
     assert found.heat.shape == volume.array.shape and np.array_equal(found.labels, labels)
     assert found.heat[labels == 1].mean() > found.heat[labels == 0].mean()
+
+
+def test_a_finder_beside_it_is_not_asked(folder, volume, tmp_path):
+    """Slices are not looked at in a window: the run, the look before it, its time and its memory agree on that."""
+    path = tmp_path / "with finder"
+    shutil.copytree(folder.path, path)
+    make_tiny_model_folder(path / "finder", features=(4, 8), patch=(24, 24, 24))
+    write_card(path, ("LV", "RV", "MYO"), finder="finder", configuration="2d")
+    model = ModelFolder.open(path)
+    machine = Machine("cpu", None, None, 1)
+    assert look_for_heart(volume, model, CPU, Reporter()) is None
+    assert expected_seconds(volume, model, CPU, machine) == expected_seconds(volume, folder, CPU, machine)
+    assert whole_image_bytes(volume, model, CPU) == whole_image_bytes(volume, folder, CPU) > 0
+    assert Engine(model, CPU).predict(volume, Reporter()).details["mode"] == "slice by slice, LPS axes"
+
+
+def test_too_little_memory_for_the_whole_image_is_told_before_the_run(folder, volume, monkeypatch):
+    monkeypatch.setattr("heartseg.preflight.available_memory", lambda: 10**6)
+    codes = [check.code for check in check_machine(volume, folder, CPU, Machine("cpu", None, None, 1))]
+    assert "memory-tight-for-model" in codes
+    monkeypatch.setattr("heartseg.preflight.available_memory", lambda: 10**12)
+    codes = [check.code for check in check_machine(volume, folder, CPU, Machine("cpu", None, None, 1))]
+    assert "memory-tight-for-model" not in codes
 
 
 def test_the_model_is_checked_and_its_time_is_known(folder, volume):

@@ -119,6 +119,12 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
 
 def preset_of(args: argparse.Namespace) -> Preset:
     """The preset with the options' changes."""
+    for name in ("unlabelled_weight", "pseudo_threshold"):
+        if getattr(args, name) is not None and args.unlabelled is None:
+            option = f"--{name.replace('_', '-')}"
+            raise SettingsError(
+                f"{option} has no effect without --unlabelled: give a folder of scans, or leave it away"
+            )
     return PRESETS[args.preset].with_changes(
         network=args.network, dimension=args.dimension, epochs=args.epochs, iterations=args.iterations_per_epoch,
         validation_iterations=args.validation_iterations, batch=args.batch, patch=_patch(args.patch),

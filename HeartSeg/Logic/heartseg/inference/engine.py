@@ -39,6 +39,7 @@ _CT_AIR = -1024.0  # HU; anything below marks voxels outside the scanner's circl
 _GPU_BATCH_VOXELS = 4 * 64**3  # voxels of a tile batch that fit small cards with the usual networks
 _LOW_CONFIDENCE = 0.75  # mean probability of the chosen label inside the heart below which the user is told
 _OTHER_SCALES = (0.6, 1.7)  # exponents of the grey scale in which the finder looks again when it saw nothing
+_CONFIDENCE_VOXELS = 2**21  # of all logits that are turned into probabilities at a time
 _SECOND_HEART = 0.3  # share of the first candidate's volume from which a second one is mentioned
 
 
@@ -289,10 +290,11 @@ class Engine:
         return "stored axes, whole image"
 
     def _how(self) -> Finding:
+        why = "the model has no card that states an orientation" if self.settings.reorient else "reorientation is off"
         if is_2d(self.folder):
             text = f"the model is 2D: it went through the whole scan {self.whole_image_mode}, as nnU-Net itself would"
+            text += "" if self.oriented else f" ({why})"
             return Finding("slice-by-slice", Severity.INFO, text)
-        why = "the model has no card that states an orientation" if self.settings.reorient else "reorientation is off"
         text = f"{why}: it was run in the scan's stored axes over the whole image, as nnU-Net itself would"
         return Finding("stored-axes", Severity.INFO, text)
 
@@ -468,11 +470,13 @@ class Engine:
         return confidence_on_scan(logits, view, reporter) if self.settings.confidence_map else None
 
     def _confidence(self, logits: torch.Tensor) -> dict[str, float]:
-        best, label = logits.softmax(0).max(0)
-        ours = torch.from_numpy(self.folder.structure_lut().astype(np.int64))[label]
-        return {
-            s.key: round(float(best[ours == s.label].mean()), 4) for s in STRUCTURES if bool((ours == s.label).any())
-        }
+        ours = torch.from_numpy(self.folder.structure_lut().astype(np.int64))
+        total, count = torch.zeros(256, dtype=torch.float64), torch.zeros(256, dtype=torch.float64)
+        for part in logits.split(max(1, _CONFIDENCE_VOXELS // math.prod(logits.shape[2:])), 1):
+            best, label = part.softmax(0).max(0)
+            total.index_add_(0, ours[label].flatten(), best.double().flatten())
+            count += torch.bincount(ours[label].flatten(), minlength=256)
+        return {s.key: round(float(total[s.label] / count[s.label]), 4) for s in STRUCTURES if bool(count[s.label])}
 
 
 def _check_inside(point: tuple[float, float, float], volume: Volume) -> None:

@@ -320,13 +320,16 @@ def reduced_separable(
     import torch
 
     wz, wy, wx = (torch.from_numpy(w) for w in weights)
-    tall = torch.stack([(wz @ c.reshape(c.shape[0], -1)).reshape(len(wz), *c.shape[1:]) for c in channels])
     reduced = np.empty((len(wz), len(wy), len(wx)), dtype)
     planes = max(1, _SLAB_VOXELS // (4 * len(wy) * len(wx)))
     for start in range(0, len(wz), planes):
         if reporter:
             reporter.check()
-        slab = tall[:, start : start + planes]
+        rows = wz[start : start + planes]
+        used = rows.any(0).nonzero()  # of the channels' planes: never more than these are in memory a second time
+        part = slice(int(used[0]), int(used[-1]) + 1)
+        below = channels[:, part]
+        slab = torch.stack([(rows[:, part] @ c.reshape(len(c), -1)).reshape(len(rows), *c.shape[1:]) for c in below])
         values = reduction(partial(_channel_in_plane, slab, wy, wx), len(channels))
         reduced[start : start + planes] = values.numpy()
     return reduced

@@ -193,7 +193,7 @@ class _Accumulator:
 
     def mean(self) -> torch.Tensor:
         assert self.total is not None and self.weight is not None
-        return (self.total / self.weight).cpu()
+        return self.total.div_(self.weight).cpu()  # in place: a second copy may be more than the card has left
 
 
 def _average(

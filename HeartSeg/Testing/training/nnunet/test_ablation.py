@@ -19,6 +19,7 @@ from heartseg.training.nnunet.ablate import (
     read_table,
     refuse_one_name_for_two,
     refuse_other_settings,
+    said,
     refuse_without_translated,
     rows,
 )
@@ -131,12 +132,20 @@ def test_a_configuration_that_was_trained_with_other_settings_is_refused(tmp_pat
         (plans(CSFBU.with_changes(dimension="3d")), r"with dimension '2d', not '3d'"),
         (plans(CSFBU, left_out=["a"]), r"with left_out \[\], not \['a'\]"),
         (plans(CSFBU, seed=1), "with seed 0, not 1"),
+        (plans(CSFBU, unlabelled=["a"]), r"with unlabelled None, not \['a'\]"),
     ):
         with pytest.raises(SettingsError, match=said):
             refuse_other_settings(training, "wide", other)
     del first[SETTINGS_KEY]["left_out"], first[SETTINGS_KEY]["preset"]["translated"]  # as an older version wrote it
     path.write_text(json.dumps(first))
     refuse_other_settings(training, "wide", plans(CSFBU))
+    del first[SETTINGS_KEY]["preset"]["unlabelled"]  # older still: none were learnt from
+    path.write_text(json.dumps(first))
+    refuse_other_settings(training, "wide", plans(CSFBU.with_changes(unlabelled=False)))
+
+
+def test_null_in_a_table_leaves_a_setting_as_it_is() -> None:
+    assert said({"alpha": None, "network": "csfbu", "unlabelled": False}) == {"network": "csfbu", "unlabelled": False}
 
 
 @pytest.mark.slow

@@ -146,6 +146,21 @@ def test_a_network_with_an_edge_head_becomes_nnunets_own(trained, tmp_path: Path
         assert torch.allclose(whole.eval()(image[:, :, 0]), stock(image)[:, :, 0], atol=1e-6)
 
 
+def test_an_edge_heads_network_goes_on_from_its_finished_model(tmp_path: Path) -> None:
+    """The model has lost the edges' channels: the regions' are taken, the edges' begin anew."""
+    from heartseg.networks.catalogue import build, unet_plan
+    from heartseg.training.nnunet.trainers import load_start_weights
+
+    finished, network = (build(key, unet_plan((8, 16), 2), 1, 8) for key in ("plain", "csfbu-head"))
+    torch.save({"network_weights": finished.state_dict()}, tmp_path / "start.pth")
+    edges = {k: v[8:].clone() for k, v in network.state_dict().items() if ".seg_layers." in k}
+    load_start_weights(network, tmp_path / "start.pth")
+    assert edges
+    for key, weight in network.state_dict().items():
+        assert torch.equal(weight[:8] if key in edges else weight, finished.state_dict()[key])
+        assert key not in edges or torch.equal(weight[8:], edges[key])
+
+
 @pytest.fixture(scope="module")
 def csfbu_3d(tmp_path_factory) -> Path:
     """A 3D CSFBU-Net with inner edges, trained on ellipsoids for a minute's fraction, as a folder of nnU-Net's."""

@@ -119,10 +119,13 @@ def test_a_network_learns_only_from_what_it_is_sure_of() -> None:
     [
         ("scan_label.nii.gz", "looks like a label map"),
         ("scan.seg.nrrd", "looks like a label map"),
+        ("labelsTr/scan.nii.gz", "looks like a label map"),
+        ("case1/mask.nii.gz", "looks like a label map"),
         ("a.txt", "no scans"),
     ],
 )
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(InputError, match=words):
         find_unlabelled(tmp_path)
@@ -143,6 +146,47 @@ def test_a_broken_scan_is_named_and_can_be_left_out(data: Path, scans: Path, tmp
         train(wanted)
     train(replace(wanted, data=replace(wanted.data, skip_bad=True)))
     assert ModelCard.read(wanted.out / "model").trained_on["unlabelled"] == 2
+
+
+def test_a_label_map_by_another_name_is_refused(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    shutil.copy(data / "ct_train_1001_label.nii.gz", folder / "case.nii.gz")
+    with pytest.raises(InputError, match=r"case.nii.gz: it looks like a label map"):
+        train(training(data, folder, tmp_path / "out"))
+
+
+def test_names_that_begin_alike_keep_their_scans(data: Path, scans: Path, tmp_path: Path) -> None:
+    """``scan-1`` comes before ``scan`` in a folder, and would lose its files to a pattern."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for name in ("scan-1", "scan"):
+        shutil.copy(scans / "ct_test_2001_image.nii.gz", folder / f"{name}.nii.gz")
+    wanted = training(data, folder, tmp_path / "out", preset=PRESET.with_changes(epochs=1))
+    reporter = Reporter()
+    train(wanted, reporter)
+    assert ModelCard.read(wanted.out / "model").trained_on["unlabelled"] == 2
+    assert any("is the labelled case ct_train_1001" in text for text in reporter.announcements)
+
+
+def test_changed_scans_are_refused_and_lost_ones_are_not_needed_any_more(
+    taught: Training, scans: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(taught.out, tmp_path / "out", symlinks=True)
+    again = replace(taught, out=tmp_path / "out")
+    moved = scans.rename(scans.with_name("moved"))
+    try:
+        reporter = Reporter()
+        assert train(again, reporter).is_dir() and "fold 0" not in reporter.seconds
+    finally:
+        moved.rename(scans)
+    added = scans / "new.nii.gz"
+    shutil.copy(scans / "ct_test_2001_image.nii.gz", added)
+    try:
+        with pytest.raises(InputError, match=r"unlabelled scan new .* is new since"):
+            train(again)
+    finally:
+        added.unlink()
 
 
 def test_another_folder_is_another_training(taught: Training, data: Path, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def ablate(
     check_nnunet()
     refuse_without_unlabelled(training, configurations)
     presets = {
-        name: changed(training.preset, {"translated": False, "unlabelled": False, **changes}, name)
+        name: changed(training.preset, {"translated": False, "unlabelled": False, **said(changes)}, name)
         for name, changes in configurations.items()
     }
     trials: list[Trial] = []
@@ -174,10 +174,10 @@ def refuse_other_settings(training: Training, name: str, plans: Mapping[str, Any
     if not path.is_file() or not any(trained):
         return
     before, now = read_json(path)[planning.SETTINGS_KEY], plans[planning.SETTINGS_KEY]
-    different = changed_settings(before["preset"], Preset.from_dict(now["preset"]))
-    different |= {
-        k: (before.get(k), now[k]) for k in now if k != "preset" and (before.get(k) or None) != (now[k] or None)
-    }
+    older = {"unlabelled": False, **before["preset"]}  # an ablation leaves them out where nothing is said
+    different = changed_settings(older, Preset.from_dict(now["preset"]))
+    keys = (before.keys() | now.keys()) - {"preset"}
+    different |= {k: (before.get(k), now.get(k)) for k in keys if (before.get(k) or None) != (now.get(k) or None)}
     for key, (old, new) in different.items():
         raise SettingsError(
             f"configuration {name!r} was trained in {str(training.out)!r} with {key} {old!r:.80}, not {new!r:.80}: "
@@ -212,6 +212,11 @@ def refuse_without_unlabelled(training: Training, configurations: Mapping[str, M
     if training.data.unlabelled is not None and not wanting:
         raise SettingsError("no configuration learns from the scans of --unlabelled: add 'unlabelled' to the "
                             "configurations, or one of your own that says so")  # fmt: skip
+
+
+def said(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes that have a value: a table's ``null`` leaves a setting as it is."""
+    return {k: v for k, v in changes.items() if v is not None}
 
 
 def changed(preset: Preset, changes: Mapping[str, Any], name: str) -> Preset:

@@ -28,6 +28,7 @@ TRANSLATED = "translated.json"
 """Names the cases of a folder pair that ``heartseg translate join`` made (``heartseg.translation.join.RECORD``)."""
 
 _MMWHS = re.compile(r"(ct|mr)_(train|test)_\d+", re.IGNORECASE)
+_LABEL_MAP = re.compile(r"(^|[ _.-])(labels?(Tr|Ts)?|seg|segmentations?|masks?)$", re.IGNORECASE)
 _SEGMENTATION_ENDING = re.compile(r"[ _\-.]?(segmentation|seg|labels?)$", re.IGNORECASE)
 
 
@@ -124,9 +125,8 @@ def find_unlabelled(folder: Path) -> dict[str, Path]:
         raise InputError(f"folder {str(folder)!r} for --unlabelled does not exist: give a folder of scans")
     found: dict[str, Path] = {}
     for path in _files(folder, deep=True):
-        if re.search(r"(_labels?|_seg|\.seg)$", stem_of(path), re.IGNORECASE) or path.name.lower().endswith(
-            ".seg.nrrd"
-        ):
+        words = (*path.relative_to(folder).parent.parts, stem_of(path))
+        if path.name.lower().endswith(".seg.nrrd") or any(_LABEL_MAP.search(word) for word in words):
             raise InputError(f"{str(path)!r} looks like a label map: --unlabelled wants a folder of scans alone")
         name = safe_name("_".join(path.relative_to(folder).with_name(stem_of(path)).parts))
         if name in found:

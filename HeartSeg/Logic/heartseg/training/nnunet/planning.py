@@ -22,7 +22,7 @@ INTENSITIES_PER_CASE = 500_000
 cases there are: half a minute and gigabytes for four small scans. The mean's error is a thousandth of the SD here."""
 
 SETTINGS_KEY = "heartseg"
-"""Key of the plans that holds preset, seed and the weights to start from."""
+"""Key of the plans that holds preset, seed, the weights to start from, the cases left out and the unlabelled scans."""
 
 
 def plan(out: Path, processes: int, reporter: Reporter) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def plan(out: Path, processes: int, reporter: Reporter) -> dict[str, Any]:
 
     cases = len(read_json(out / "raw" / DATASET_NAME / "dataset.json")["dataset"])
     with (
-        _as_input_error("plan"),
+        as_input_error("plan"),
         planning_environment(),
         threads_for_processes(processes == 1),
         bars_reported("fingerprint", cases, reporter),
@@ -160,7 +160,7 @@ def preprocess(out: Path, plans: Mapping[str, Any], processes: int, reporter: Re
     from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
     with (
-        _as_input_error("preprocess"),
+        as_input_error("preprocess"),
         threads_for_processes(processes == 1),
         bars_reported("preprocess", len(cases), reporter),
     ):
@@ -174,7 +174,7 @@ def preprocess(out: Path, plans: Mapping[str, Any], processes: int, reporter: Re
 
 
 @contextlib.contextmanager
-def _as_input_error(what: str) -> Iterator[None]:
+def as_input_error(what: str) -> Iterator[None]:
     """What stops nnU-Net lies in the data; its last line says what it was."""
     try:
         yield

@@ -20,7 +20,7 @@ from ...progress import Reporter
 from . import planning
 from .checking import CheckedData, check_cases, orientation_notice, refuse_bad_data
 from .convert import DATASET_ID, DATASET_NAME, ORIENTATIONS, Layout, convert, write_json
-from .datasets import Case, find_cases, find_unlabelled
+from .datasets import Case, find_cases
 from .environment import check_nnunet, nnunet_environment, prints_logged, threads_for_processes
 from .presets import CSFBU, Preset, changed_settings
 
@@ -329,11 +329,10 @@ def with_unlabelled(training: Training, preset: Preset, plans: Mapping[str, Any]
     """
     if training.data.unlabelled is None or not preset.unlabelled:
         return dict(plans)
-    from .unlabelled import prepare_unlabelled
+    from .unlabelled import prepare_unlabelled, recorded_scans
 
-    orientation = read_json(training.out / "cases.json")["orientation"]
-    scans = find_unlabelled(training.data.unlabelled)
-    names = prepare_unlabelled(training.out, plans, scans, orientation, training.data.skip_bad, reporter)
+    scans = recorded_scans(training.out, training.data.unlabelled, reporter)
+    names = prepare_unlabelled(training.out, plans, scans, training.data.skip_bad, reporter)
     return {**plans, planning.SETTINGS_KEY: {**plans[planning.SETTINGS_KEY], "unlabelled": names}}
 
 

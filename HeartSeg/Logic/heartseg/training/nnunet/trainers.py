@@ -19,7 +19,7 @@ import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from ...errors import DeviceError, ModelError
+from ...errors import DeviceError, ModelError, SettingsError
 from ...progress import Reporter
 from ..cpu import has_bfloat16_units
 from .augmentation import adapted
@@ -116,6 +116,8 @@ class HeartSegTrainer(nnUNetTrainer):
     def on_train_start(self) -> None:
         super().on_train_start()
         if self.unlabelled:
+            if self.is_ddp:
+                raise SettingsError("unlabelled scans and several GPUs exclude each other: train on one")
             folder = Path(self.preprocessed_dataset_folder_base) / folder_name(
                 self.configuration_manager.data_identifier
             )
@@ -284,12 +286,19 @@ def restore_random_state(state: dict[str, Any]) -> None:
 def load_start_weights(network: torch.nn.Module, path: Path) -> None:
     """Weights of another model into a new network; output layers are taken where they have the same shape.
 
+    Of an edge head's network a finished model has the regions' channels alone: they become the first ones here.
+
     Raises:
         ModelError: the networks differ in anything but the output layers.
     """
     weights = torch.load(path, map_location="cpu", weights_only=True)["network_weights"]
     own = network.state_dict()
     taken = {k: v.float() for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    if getattr(network, "edge", "none") == "head":
+        for key, weight in weights.items():
+            if ".seg_layers." in key and key not in taken and own[key].shape[1:] == weight.shape[1:]:
+                taken[key] = own[key].clone()
+                taken[key][: len(weight)] = weight.float()
     unlike = [k for k in own if k not in taken and ".seg_layers." not in k]
     if unlike:
         raise ModelError(f"the weights to start from do not fit the network ({len(unlike)} of {len(own)} differ, first "

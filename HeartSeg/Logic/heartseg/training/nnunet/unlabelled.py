@@ -6,37 +6,90 @@ of its own; the trainer adds :func:`heartseg.training.fixmatch.fixmatch_loss` of
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+import filecmp
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ...errors import InputError
+from ...models.card import read_json
 from ...networks.edge_channels import region_logits
 from ...progress import Reporter
+from ...volume.checks import check_volume
 from ...volume.geometry import to_nearest_lps
 from ...volume.reading import read_volume
 from ..fixmatch import FixMatchLoss, FixMatchSettings, fixmatch_loss
-from .convert import DATASET_NAME
+from .convert import DATASET_NAME, write_json
+from .datasets import find_unlabelled
+from .planning import as_input_error
 from .presets import Preset
 
 RAMP_SHARE = 0.4
 """Share of the training over which the unlabelled scans' weight rises: a network that knows nothing teaches nothing."""
 
 
+RECORD = "unlabelled.json"
+
+
+def recorded_scans(out: Path, data: Path, reporter: Reporter) -> dict[str, Path]:
+    """The scans that a training learns from: those of its first call, which is noted in its folder.
+
+    Args:
+        out: the training's folder.
+        data: the folder of scans; where it is gone, what was noted is enough for what is prepared.
+        reporter: tells of scans that are labelled cases too.
+
+    Raises:
+        InputError: a scan is new, missing, or has changed; or the folder holds no scans.
+    """
+    path = out / RECORD
+    if path.is_file() and not Path(data).expanduser().exists():
+        return {name: Path(entry["file"]) for name, entry in read_json(path).items()}
+    scans = find_unlabelled(data)
+    now = {}
+    for name, file in scans.items():
+        found = file.stat()
+        now[name] = {"file": str(file.resolve()), "stamp": [found.st_size, int(found.st_mtime)]}
+    if not path.is_file():
+        _tell_of_labelled(out, scans, reporter)
+        write_json(path, now)
+        return scans
+    before = read_json(path)
+    for name in sorted(before.keys() | now.keys()):
+        what = "is new" if name not in before else "is missing" if name not in now else "has changed"
+        if before.get(name, {}).get("stamp") != now.get(name, {}).get("stamp"):
+            raise InputError(f"unlabelled scan {name} in {str(data)!r} {what} since {str(out)!r} was begun: choose "
+                             "another folder with -o, or put the data back")  # fmt: skip
+    return scans
+
+
+def _tell_of_labelled(out: Path, scans: Mapping[str, Path], reporter: Reporter) -> None:
+    cases = {name: Path(case["image"]) for name, case in read_json(out / "cases.json")["cases"].items()}
+    for name, file in scans.items():
+        same = [case for case, image in cases.items() if image.is_file() and _same(image, file)]
+        if same:
+            reporter.announce(f"unlabelled scan {name} is the labelled case {same[0]}: where that is held out, the "
+                              "network has seen its scan, not its labels")  # fmt: skip
+
+
+def _same(a: Path, b: Path) -> bool:
+    return a.stat().st_size == b.stat().st_size and filecmp.cmp(a, b, shallow=False)
+
+
 def prepare_unlabelled(
-    out: Path, plans: Mapping[str, Any], scans: Mapping[str, Path], orientation: str, skip_bad: bool, reporter: Reporter
+    out: Path, plans: Mapping[str, Any], scans: Mapping[str, Path], skip_bad: bool, reporter: Reporter
 ) -> list[str]:
     """Preprocess scans as nnU-Net does its training cases; those that are done stay.
 
     Args:
         out: the training's folder.
         plans: of one configuration.
-        scans: as :func:`~.datasets.find_unlabelled` found them.
-        orientation: as the labelled ones': ``"keep"`` or ``"lps"``.
+        scans: name -> file. They are turned to LPS where the labelled ones are, or were all stored so.
         skip_bad: leave out scans that cannot be read, saying so, instead of stopping.
         reporter: progress and cancel.
 
@@ -49,13 +102,19 @@ def prepare_unlabelled(
     ((_, configuration),) = plans["configurations"].items()
     folder = out / "preprocessed" / DATASET_NAME / folder_name(configuration["data_identifier"])
     folder.mkdir(parents=True, exist_ok=True)
+    facts = read_json(out / "cases.json")
+    stored = set(facts["stored_orientations"])
+    lps = facts["orientation"] == "lps" or stored == {"LPS"}
     used = []
     with reporter.stage("preprocess unlabelled", len(scans)):
         for done, (name, path) in enumerate(scans.items()):
             reporter.advance(done)
             try:
                 if not (folder / f"{name}.pkl").is_file():  # written last
-                    _prepare(path, folder / name, plans, orientation)
+                    orientation = _prepare(path, folder / name, plans, lps)
+                    if not lps and orientation not in stored:
+                        reporter.announce(f"unlabelled scan {path.name} is stored {orientation}, and no labelled one "
+                                          "is: train with --orientation lps")  # fmt: skip
                 used.append(name)
             except InputError as error:
                 if not skip_bad:
@@ -71,32 +130,36 @@ def folder_name(data_identifier: str) -> str:
     return f"unlabelled_{data_identifier}"
 
 
-def _prepare(path: Path, target: Path, plans: Mapping[str, Any], orientation: str) -> None:
+def _prepare(path: Path, target: Path, plans: Mapping[str, Any], turn: bool) -> str:
+    """Write a scan as nnU-Net would, turned to LPS or not; returns its stored orientation."""
     from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor, comp_blosc2_params
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     volume = read_volume(path)
+    if any(finding.code == "looks-like-labels" for finding in check_volume(volume).findings):
+        raise InputError("it looks like a label map")
     flip, turned = to_nearest_lps(volume.geometry)
-    turn = orientation == "lps"
     array = np.ascontiguousarray(flip.apply(volume.array)) if turn else volume.array
     geometry = turned if turn else volume.geometry
     manager = PlansManager(dict(plans))
     (name,) = plans["configurations"]
     configuration = manager.get_configuration(name)
-    image, outside, facts = DefaultPreprocessor(verbose=False).run_case_npy(
-        array[None].astype(np.float32), None, {"spacing": list(geometry.spacing[::-1])}, manager, configuration, {}
-    )
+    with as_input_error("preprocess"):
+        image, outside, facts = DefaultPreprocessor(verbose=False).run_case_npy(
+            array[None].astype(np.float32), None, {"spacing": list(geometry.spacing[::-1])}, manager, configuration, {}
+        )
     image, outside = image.astype(np.float32, copy=False), outside.astype(np.int16, copy=False)
     sizes = [comp_blosc2_params(a.shape, tuple(configuration.patch_size), a.itemsize) for a in (image, outside)]
     (blocks, chunks), (blocks_seg, chunks_seg) = sizes
     facts["class_locations"] = {}  # nnU-Net's loader looks for it
-    for left in target.parent.glob(f"{target.name}*.b2nd"):  # of a stopped run
-        left.unlink() if left.is_file() else shutil.rmtree(left)
+    for left in (f"{target}.b2nd", f"{target}_seg.b2nd"):  # of a stopped run
+        Path(left).unlink(missing_ok=True)
     nnUNetDatasetBlosc2.save_case(
         image, outside, facts, str(target), chunks=chunks, blocks=blocks, chunks_seg=chunks_seg,
         blocks_seg=blocks_seg,
     )  # fmt: skip
+    return volume.geometry.orientation
 
 
 class UnlabelledTeacher:
@@ -120,8 +183,11 @@ class UnlabelledTeacher:
         )
         self.sure: list[float] = []
 
-    def loss(self, network: Callable[[torch.Tensor], Any], step: int) -> torch.Tensor:
-        """The loss of the next batch, to be added to the labelled one's; notes the share of sure voxels."""
+    def loss(self, network: nn.Module, step: int) -> torch.Tensor:
+        """The loss of the next batch, to be added to the labelled one's; notes the share of sure voxels.
+
+        Running statistics of batch norms are left to the labelled images.
+        """
         images = next(self.batches).to(self.device, non_blocking=True)
 
         def regions(x: torch.Tensor) -> torch.Tensor:
@@ -130,7 +196,8 @@ class UnlabelledTeacher:
             return region_logits(finest, self.edges)
 
         rng = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        found: FixMatchLoss = fixmatch_loss(regions, images, self.settings, step, rng)
+        with _running_statistics_kept(network):
+            found: FixMatchLoss = fixmatch_loss(regions, images, self.settings, step, rng)
         self.sure.append(found.confident)
         return found.loss
 
@@ -138,6 +205,19 @@ class UnlabelledTeacher:
         """Mean share of sure voxels since the last call."""
         sure, self.sure = self.sure, []
         return float(np.mean(sure)) if sure else 0.0
+
+
+@contextlib.contextmanager
+def _running_statistics_kept(network: nn.Module) -> Iterator[None]:
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momentum = [m.momentum for m in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, value in zip(norms, momentum, strict=True):
+            norm.momentum = value
 
 
 def unlabelled_batches(folder: Path, names: Sequence[str], trainer: Any) -> Iterator[torch.Tensor]:
