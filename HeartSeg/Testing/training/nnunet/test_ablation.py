@@ -19,9 +19,9 @@ from heartseg.training.nnunet.ablate import (
     read_table,
     refuse_one_name_for_two,
     refuse_other_settings,
-    said,
     refuse_without_translated,
     rows,
+    said,
 )
 from heartseg.training.nnunet.convert import DATASET_NAME
 from heartseg.training.nnunet.planning import SETTINGS_KEY
@@ -127,14 +127,14 @@ def test_a_configuration_that_was_trained_with_other_settings_is_refused(tmp_pat
     fold.mkdir(parents=True)
     (fold / "checkpoint_latest.pth").touch()
     refuse_other_settings(training, "wide", first)
-    for other, said in (
+    for other, words in (
         (plans(CSFBU.with_changes(alpha=2.0)), r"'wide' was trained in .* with alpha 1\.0, not 2\.0: give it"),
         (plans(CSFBU.with_changes(dimension="3d")), r"with dimension '2d', not '3d'"),
         (plans(CSFBU, left_out=["a"]), r"with left_out \[\], not \['a'\]"),
         (plans(CSFBU, seed=1), "with seed 0, not 1"),
         (plans(CSFBU, unlabelled=["a"]), r"with unlabelled None, not \['a'\]"),
     ):
-        with pytest.raises(SettingsError, match=said):
+        with pytest.raises(SettingsError, match=words):
             refuse_other_settings(training, "wide", other)
     del first[SETTINGS_KEY]["left_out"], first[SETTINGS_KEY]["preset"]["translated"]  # as an older version wrote it
     path.write_text(json.dumps(first))
