@@ -2,7 +2,8 @@
 
 ``python benchmarks/frozen_scenes.py ../shared/data WORK make`` writes 24 CTA and 24 MR scans and 20 whole-trunk CTs
 with their labels and compares every file's content with the SHA-256 list beside this program (``--freeze`` writes
-the list, once, before training). ``make-validation`` writes the same kind of scans of subjects 15 and 16, for choices.
+the list, once, before training). ``make-validation`` writes the same kind of scans of subjects 15 and 16, for choices,
+and ``make-more-validation`` 42 more of either kind and 9 trunks, of other scenes.
 ``... score [--model DIR] [--json FILE]`` runs the whole program on them.
 """
 
@@ -33,6 +34,8 @@ MANIFEST = Path(__file__).with_name("frozen_scenes.json")
 SEED = 170_000
 PER_SUBJECT = 8
 N_TRUNKS = 20
+MORE_FIRST, N_MORE_SCENES = 60_000, 14
+"""Number of the first of the further validation scenes, and how many there are."""
 CT_PHASES = ("arterial",) * 5 + ("triple_rule_out",) * 2 + ("venous",)
 MR_SEQUENCES = ("bssfp",) * 4 + ("gre", "black_blood", "late_enhancement", "mra")
 
@@ -82,6 +85,21 @@ def validation_cases(source: Source) -> Iterator[Case]:
             yield _scan(scene, f"{group}_{subject}_{i}", kind, protocols[i], rng)
 
 
+def more_validation_cases(source: Source) -> Iterator[Case]:
+    """Of 14 more scenes of subjects 15 and 16, three CTA and three MR each, and of those with a trunk, that."""
+    for i in range(N_MORE_SCENES):
+        number, subject = MORE_FIRST + i, VALIDATION_SUBJECTS[i % 2]
+        scene = make_scene(source, subject, number, "thorax" if i % 3 == 2 else "trunk", exact=False)
+        for k, letter in enumerate("abc"):
+            for j, (group, kind, protocols) in enumerate((("cta", "ct", CT_PHASES), ("mr", "mr", MR_SEQUENCES))):
+                rng = np.random.default_rng([MORE_FIRST, number, k, j])
+                yield _scan(
+                    scene, f"{group}_{subject}_{i:02d}{letter}", kind, protocols[(3 * i + k) % PER_SUBJECT], rng
+                )
+        if scene.kind == "trunk":
+            yield _trunk(scene, f"trunk_{subject}_{i:02d}", np.random.default_rng([MORE_FIRST, number, 9]))
+
+
 def _scan(scene: Scene, name: str, kind: str, protocol: str, rng: np.random.Generator) -> Case:
     """A scan of the heart: 150-240 mm in the plane and along z, the heart up to 25 mm off its middle, 1.5 mm."""
     size, spacing = 160, 1.5
@@ -129,9 +147,9 @@ def write_case(case: Case, folder: Path) -> None:
         sitk.WriteImage(image, str(folder / f"{case.name}{suffix}.nii.gz"))
 
 
-def make_validation(data: Path, work: Path) -> None:
-    """Write the validation cases."""
-    for case in validation_cases(load_source(data)):
+def make_validation(data: Path, work: Path, more: bool) -> None:
+    """Write the validation cases, or more of them."""
+    for case in (more_validation_cases if more else validation_cases)(load_source(data)):
         write_case(case, work)
         print(f"{case.name:14} {case.image.shape} {case.facts['protocol']}", flush=True)
 
@@ -228,7 +246,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks/frozen_scenes.py", description=__doc__.split("\n\n")[0])
     parser.add_argument("data", type=Path, help="data folder (../shared/data)")
     parser.add_argument("work", type=Path, help="folder for the scans (about 150 MB)")
-    parser.add_argument("action", choices=["make", "make-validation", "score"])
+    parser.add_argument("action", choices=["make", "make-validation", "make-more-validation", "score"])
     parser.add_argument("--freeze", action="store_true", help="write the SHA-256 list instead of checking it")
     parser.add_argument("--model", help="model folder or name (default: the model that ships)")
     parser.add_argument("--json", type=Path, help="write the scores")
@@ -240,8 +258,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.json:
             args.json.write_text(json.dumps(out, indent=1) + "\n")
         return 0
-    if args.action == "make-validation":
-        make_validation(args.data, args.work)
+    if args.action.endswith("validation"):
+        make_validation(args.data, args.work, more="more" in args.action)
         return 0
     differing = make(args.data, args.work, args.freeze)
     if differing:
