@@ -231,6 +231,10 @@ def test_limits_in_the_text_are_those_of_the_code() -> None:
         (inference, f"at least {100 * engine._SECOND_HEART:g} % of the first"),
         (inference, f"A Dice below {believe.REJECTED_AGREEMENT:g} means"),
         (inference, f"Below {believe.LOW_AGREEMENT:g} another window"),
+        (
+            inference,
+            f"below a Dice of {believe.REJECTED_STORY:g} ({believe.REJECTED_STORY_ELSEWHERE:g} in another grey scale)",
+        ),
         (findings, f"(Dice below {believe.LOW_AGREEMENT:g})"),
         (findings, f"labels is below {engine._LOW_CONFIDENCE:g}"),
         (findings, f"less than {checks.MISSING_ML:g} mL of it"),

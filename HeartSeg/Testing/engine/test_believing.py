@@ -19,9 +19,9 @@ def run_of(result) -> dict:
 def test_a_finder_that_sees_nothing_looks_again_in_another_grey_scale(segmenter, volume, monkeypatch):
     real, calls = engine.heart_candidates, []
 
-    def blind_at_first(labels, grid):
+    def blind_at_first(labels, grid, most):
         calls.append(labels)
-        return real(labels, grid) if len(calls) > 1 else []
+        return real(labels, grid, most) if len(calls) > 1 else []
 
     monkeypatch.setattr(engine, "heart_candidates", blind_at_first)
     result = segmenter.segment(volume)
@@ -32,24 +32,58 @@ def test_a_finder_that_sees_nothing_looks_again_in_another_grey_scale(segmenter,
 
 def test_a_finder_that_never_sees_a_heart_ends_with_none(segmenter, volume, monkeypatch):
     calls = []
-    monkeypatch.setattr(engine, "heart_candidates", lambda labels, grid: calls.append(grid) or [])
+    monkeypatch.setattr(engine, "heart_candidates", lambda labels, grid, most: calls.append(grid) or [])
     result = segmenter.segment(volume)
     assert not result.heart_found
     assert run_of(result)["heart"] == "no candidate was found"
     assert len(calls) == 1 + len(engine._OTHER_SCALES)
 
 
+def in_the_corner(box, grid):
+    """The candidate where the sample has lung and air, as large as a heart."""
+    corner = np.zeros_like(box.labels)
+    corner[-8:, :8, :8] = 1
+    low = grid.index_to_world(np.array([grid.shape[0] - 8, 0, 0]))
+    high = grid.index_to_world(np.array([grid.shape[0] - 1, 7, 7]))
+    return replace(box, low=np.minimum(low, high), high=np.maximum(low, high), labels=corner)
+
+
+def test_after_candidates_that_are_all_rejected_another_grey_scale_is_tried(segmenter, volume, monkeypatch):
+    """Its largest candidate alone; and another window is asked, however well the networks agree."""
+    real, asked = engine.heart_candidates, []
+
+    def wrong_in_the_own_scale(labels, grid, most):
+        asked.append(most)
+        found = real(labels, grid, most)
+        return found if len(asked) > 1 else [in_the_corner(box, grid) for box in found]
+
+    monkeypatch.setattr(engine, "heart_candidates", wrong_in_the_own_scale)
+    result = segmenter.segment(volume)
+    assert result.heart_found
+    assert run_of(result)["finder_grey_scale"] == engine._OTHER_SCALES[0]
+    assert run_of(result)["same_story"] >= search.REJECTED_STORY_ELSEWHERE
+    assert asked == [3, 1]
+
+
+def test_what_another_grey_scale_alone_shows_must_be_surer(segmenter, volume, monkeypatch):
+    real, asked = engine.heart_candidates, []
+
+    def wrong_in_the_own_scale(labels, grid, most):
+        asked.append(most)
+        found = real(labels, grid, most)
+        return found if len(asked) > 1 else [in_the_corner(box, grid) for box in found]
+
+    monkeypatch.setattr(engine, "heart_candidates", wrong_in_the_own_scale)
+    monkeypatch.setattr(search, "same_story", lambda *_: 0.8)
+    assert not segmenter.segment(volume).heart_found
+
+
 def test_after_a_candidate_that_the_fine_network_rejects_the_next_one_is_tried(segmenter, volume, monkeypatch):
     real = engine.heart_candidates
 
-    def wrong_one_first(labels, grid):
-        (box, *others) = real(labels, grid)
-        corner = np.zeros_like(box.labels)
-        corner[-8:, :8, :8] = 1  # as large as a heart, where the sample has lung and air
-        low = grid.index_to_world(np.array([grid.shape[0] - 8, 0, 0]))
-        high = grid.index_to_world(np.array([grid.shape[0] - 1, 7, 7]))
-        wrong = replace(box, low=np.minimum(low, high), high=np.maximum(low, high), labels=corner)
-        return [wrong, box, *others]
+    def wrong_one_first(labels, grid, most):
+        (box, *others) = real(labels, grid, most)
+        return [in_the_corner(box, grid), box, *others]
 
     plain = segmenter.segment(volume)
     monkeypatch.setattr(engine, "heart_candidates", wrong_one_first)
@@ -70,7 +104,7 @@ def test_the_sample_tells_the_same_story_in_another_window(segmenter, volume, mo
     monkeypatch.setattr(search, "LOW_AGREEMENT", 1.01)
     result = segmenter.segment(volume)
     assert result.heart_found
-    assert run_of(result)["same_story"] > 0.8
+    assert run_of(result)["same_story"] >= search.REJECTED_STORY
 
 
 def test_a_window_that_never_stays_is_followed_only_so_often(segmenter, volume, monkeypatch):

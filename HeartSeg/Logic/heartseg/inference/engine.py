@@ -26,7 +26,7 @@ from .axes import NetworkAxes
 from .backends import openvino_predictor, torch_predictor
 from .believe import LOW_AGREEMENT
 from .devices import choose_device, choose_dtype, describe_device, torch_settings
-from .locate import HeartBox, choose_heart, heart_candidates
+from .locate import MOST_CANDIDATES, HeartBox, choose_heart, heart_candidates
 from .looks import LOOKS, MeanProbabilities, bend, shifted
 from .normalize import fit
 from .resample import Sampled, labels_on_grid, running_argmax, sample_image, window_grid, world_grid
@@ -432,7 +432,11 @@ class Engine:
         return copies
 
     def _locate(self, array: np.ndarray, geometry: Geometry, modality: str, reporter: Reporter) -> Iterator[HeartBox]:
-        """The finder's candidates in the whole scan, largest first; where it sees none, those of other grey scales."""
+        """The finder's candidates in the whole scan, largest first; if none is a heart, of other grey scales.
+
+        Each grey scale costs a run of the finder, when its candidates are asked for. Of another one all are given if
+        the scan's own showed none, else the largest.
+        """
         assert self._finder is not None
         folder = self._finder.folder
         orientation = (folder.card.orientation if folder.card else None) or "LPS"
@@ -441,14 +445,14 @@ class Engine:
         with reporter.stage("sample scan"):
             sampled = self._sample(array, geometry, grid, modality, reporter)
         plain = _normalized(sampled, sampled, folder)
+        most = MOST_CANDIDATES
         for gamma in (1.0, *_OTHER_SCALES):
             image = axes.to_network(bend(plain, sampled.inside, gamma))[None]
             logits = axes.from_network(self._finder.logits(image, reporter, "locate"))
             labels = folder.structure_lut()[logits.argmax(0).to(torch.uint8).numpy()]
-            found = heart_candidates(np.where(sampled.inside.numpy(), labels, 0), grid)
+            found = heart_candidates(np.where(sampled.inside.numpy(), labels, 0), grid, most)
             yield from (replace(box, grey_scale=gamma) for box in found)
-            if found:
-                break
+            most = 1 if found or most == 1 else most
 
     def _sample(
         self, array: np.ndarray, geometry: Geometry, grid: Geometry, modality: str, reporter: Reporter

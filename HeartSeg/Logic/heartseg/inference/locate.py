@@ -11,6 +11,9 @@ from ..volume.geometry import Geometry
 MINIMUM_HEART_ML = 60.0
 """Smallest coarse heart that is believed: a quarter of a small adult heart's chambers and muscle."""
 
+MOST_CANDIDATES = 3
+"""Places in a scan that are looked at, at most."""
+
 _TAIL = 0.005  # share of voxels ignored at each end of the heart's extent: single stray voxels must not widen it
 
 
@@ -51,7 +54,7 @@ def choose_heart(labels: np.ndarray, geometry: Geometry) -> HeartBox | None:
     return next(iter(heart_candidates(labels, geometry, 1)), None)
 
 
-def heart_candidates(labels: np.ndarray, geometry: Geometry, most: int = 3) -> list[HeartBox]:
+def heart_candidates(labels: np.ndarray, geometry: Geometry, most: int = MOST_CANDIDATES) -> list[HeartBox]:
     """At most ``most`` connected candidates among coarse labels that are large enough to be a heart, largest first.
 
     Args:

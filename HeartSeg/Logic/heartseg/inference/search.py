@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ..volume.geometry import Geometry
-from .believe import LOW_AGREEMENT, REJECTED_AGREEMENT, REJECTED_STORY, agreement, same_story
+from .believe import (
+    LOW_AGREEMENT,
+    REJECTED_AGREEMENT,
+    REJECTED_STORY,
+    REJECTED_STORY_ELSEWHERE,
+    agreement,
+    same_story,
+)
 from .locate import HeartBox
 from .looks import LOOKS, shifted
 from .resample import Sampled
@@ -68,7 +75,8 @@ class HeartWindow(Window):
         """Why this is no heart; ``""`` if it is believed."""
         if self.agreement < REJECTED_AGREEMENT:
             return f"a candidate was found, but the fine network rejects it (agreement {self.agreement:.2f})"
-        if self.story is not None and self.story < REJECTED_STORY:
+        needed = REJECTED_STORY if self.box.grey_scale == 1 else REJECTED_STORY_ELSEWHERE
+        if self.story is not None and self.story < needed:
             return f"a candidate was found, but two windows around it do not agree ({self.story:.2f})"
         return AIR if self.is_air(modality) else ""
 
@@ -94,7 +102,7 @@ def find_heart_window(
         window = HeartWindow(box, around(box), look)
         if window.agreement >= REJECTED_AGREEMENT:
             window = _followed(window, better, look)
-            if window.agreement < LOW_AGREEMENT:
+            if window.agreement < LOW_AGREEMENT or box.grey_scale != 1:
                 window.ask_another(look)
         why = window.doubts(modality)
         if not why:

@@ -17,7 +17,7 @@ from heartseg.synthesis.hearts import RESERVED_SUBJECTS, TRAINING_SUBJECTS, VALI
 
 from .stages import CLASS_KEYS, LABELS, NETWORK_CLASS, SIZES, Stage, architecture_kwargs
 
-VERSION = "0.3.0"
+VERSION = "0.4.0"
 MARGIN_MM = 8.0
 CHECKPOINT = "fold_0/checkpoint_final.pth"
 
