@@ -38,7 +38,7 @@ from .views import StoredView, View, WorldView, confidence_on_scan
 _CT_AIR = -1024.0  # HU; anything below marks voxels outside the scanner's circle, not tissue
 _GPU_BATCH_VOXELS = 4 * 64**3  # voxels of a tile batch that fit small cards with the usual networks
 _LOW_CONFIDENCE = 0.75  # mean probability of the chosen label inside the heart below which the user is told
-_OTHER_SCALES = (0.6, 1.7)  # exponents of the grey scale in which the finder looks again when it saw nothing
+_OTHER_SCALES = (0.6, 1.7)  # exponents of the grey scale in which the finder looks again when nothing it saw is a heart
 _CONFIDENCE_VOXELS = 2**21  # of all logits that are turned into probabilities at a time
 _SECOND_HEART = 0.3  # share of the first candidate's volume from which a second one is mentioned
 
