@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from heartseg.synthesis.appearance import draw_appearance, render
+from heartseg.synthesis.appearance import Appearance, draw_appearance, render
 from heartseg.synthesis.hearts import RESERVED_SUBJECTS, VALIDATION_SUBJECTS
 from heartseg.synthesis.regions import IGNORE
 from heartseg.synthesis.scenes import Scene, make_scene
@@ -121,8 +121,12 @@ def _trunk(scene: Scene, name: str, rng: np.random.Generator) -> Case:
 
 
 def _make(scene: Scene, view: View, name: str, kind: str, protocol: str | None, rng: np.random.Generator) -> Case:
+    return scan_of(scene, view, name, draw_appearance(rng, kind, protocol=protocol), rng)
+
+
+def scan_of(scene: Scene, view: View, name: str, appearance: Appearance, rng: np.random.Generator) -> Case:
+    """A view of a scene as a scan, cut to what the scanner saw."""
     regions, target, seen = extract(scene, view)
-    appearance = draw_appearance(rng, kind, protocol=protocol)
     image = render(rng, regions, appearance, view.spacing)
     points = torch.nonzero(seen)
     box = tuple(slice(int(a), int(b) + 1) for a, b in zip(points.amin(0), points.amax(0), strict=True))

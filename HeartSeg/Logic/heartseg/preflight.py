@@ -334,15 +334,14 @@ def _check_disk(volume: Volume | None, machine: Machine) -> tuple[Check, ...]:
     return (Check("disk-nearly-full", Severity.WARNING, text, values={"free_bytes": free, "need_bytes": need}),)
 
 
-def _looks_in_window(model: ModelFolder, settings: Settings) -> bool:
-    """Whether the model has a finder that is asked: not for slices, nor where the scan is not turned."""
-    oriented = settings.reorient and model.card is not None and model.card.orientation is not None
-    return oriented and len(model.patch_size) == 3 and model.open_finder() is not None
+def _finder_of(model: ModelFolder, settings: Settings) -> ModelFolder | None:
+    """The model's finder, if a run would ask it."""
+    return None if model.over_whole_image(settings.reorient) else model.open_finder()
 
 
 def gpu_bytes(model: ModelFolder, settings: Settings) -> int | None:
     """Estimate of the graphics memory a run takes at least, or ``None`` for a network that is not understood."""
-    finder = model.open_finder() if _looks_in_window(model, settings) else None
+    finder = _finder_of(model, settings)
     costs = [tile_cost(f) for f in (model, finder) if f is not None]
     per_value = 4 if settings.precision == "float32" else 2
     known = [c.bytes(per_value) for c in costs if c is not None]
@@ -369,11 +368,11 @@ def expected_seconds(volume: Volume, model: ModelFolder, settings: Settings, mac
     cost = tile_cost(model)
     if cost is None:
         return None
-    finder = model.open_finder() if _looks_in_window(model, settings) else None
+    finder = _finder_of(model, settings)
     one_window = finder is not None and (settings.locate or settings.heart_center is not None)
     gflop = cost.gflop * (1 if one_window else _tiles(volume.geometry, model, settings.tile_step))
     if settings.accurate:
-        gflop *= 4 if len(model.patch_size) == 2 else 7
+        gflop *= 4 if model.is_2d else 7
     if one_window and finder is not None and settings.heart_center is None:
         coarse = tile_cost(finder)
         gflop += coarse.gflop * _tiles(volume.geometry, finder, settings.tile_step) if coarse else 0.0
@@ -386,21 +385,18 @@ def expected_seconds(volume: Volume, model: ModelFolder, settings: Settings, mac
 def whole_image_bytes(volume: Volume, model: ModelFolder, settings: Settings) -> int:
     """Main memory that a run over the whole image takes beside the scan; 0 for a model that looks in a window.
 
-    The logits' sum and weights, the image on the network's grid, and half a gigabyte for what is worked on
-    piece by piece (measured on the processor).
+    Sum and weights of the logits, the image on the network's grid, and half a gigabyte for work slab by slab.
     """
-    if settings.heart_center is not None or (settings.locate and _looks_in_window(model, settings)):
+    if settings.heart_center is not None or (settings.locate and _finder_of(model, settings) is not None):
         return 0
-    voxels = 1
-    for axis, wanted in zip(model.transpose_forward, _spacing_of(model, volume.geometry), strict=True):
-        voxels *= max(1, round(volume.geometry.shape[axis] * volume.geometry.spacing[::-1][axis] / wanted))
-    return voxels * 4 * (model.num_output_channels + 3) + 2**29
+    return math.prod(_network_grid(volume.geometry, model)) * 4 * (model.num_output_channels + 3) + 2**29
 
 
-def _spacing_of(model: ModelFolder, geometry: Geometry) -> tuple[float, ...]:
-    """Of the network's grid in its axes; a 2D model keeps the scan's distance of slices."""
-    between = geometry.spacing[::-1][model.transpose_forward[0]]
-    return (between, *model.spacing) if len(model.spacing) == 2 else model.spacing
+def _network_grid(geometry: Geometry, model: ModelFolder) -> tuple[int, ...]:
+    """Voxels of a scan along the network's axes, at the network's spacing."""
+    stored = geometry.spacing[::-1]
+    wanted = zip(model.transpose_forward, model.as_3d(stored).spacing, strict=True)
+    return tuple(max(1, round(geometry.shape[axis] * stored[axis] / spacing)) for axis, spacing in wanted)
 
 
 def _check_memory(volume: Volume, model: ModelFolder, settings: Settings) -> tuple[Check, ...]:
@@ -415,13 +411,11 @@ def _check_memory(volume: Volume, model: ModelFolder, settings: Settings) -> tup
 
 
 def _tiles(geometry: Geometry, model: ModelFolder, step: float) -> int:
-    """Tiles of a scan with this grid, as nnU-Net places them: in every slice, for a 2D model."""
-    order = model.transpose_forward
-    count = geometry.shape[order[0]] if len(model.patch_size) == 2 else 1
-    for axis, spacing, patch in zip(order[-len(model.patch_size) :], model.spacing, model.patch_size, strict=True):
-        voxels = max(patch, round(geometry.shape[axis] * geometry.spacing[::-1][axis] / spacing))
-        count *= math.ceil((voxels - patch) / (patch * step)) + 1
-    return count * len(model.checkpoints)
+    """Tiles of a scan with this grid, of all folds, as nnU-Net places them."""
+    count = len(model.checkpoints)
+    for voxels, tile in zip(_network_grid(geometry, model), model.tile_size, strict=True):
+        count *= math.ceil((max(tile, voxels) - tile) / max(1.0, tile * step)) + 1
+    return count
 
 
 def _check_time(volume: Volume, model: ModelFolder, settings: Settings, machine: Machine) -> tuple[Check, ...]:
@@ -478,7 +472,7 @@ def look_for_heart(
         Cancelled: the reporter's token was set.
         HeartSegError: the scan or the model cannot be used.
     """
-    if model.needs_fallback or not _looks_in_window(model, settings):
+    if model.needs_fallback or _finder_of(model, settings) is None:
         return None
     from .inference.engine import Engine
 

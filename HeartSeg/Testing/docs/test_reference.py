@@ -220,7 +220,7 @@ def test_the_citation_has_the_packages_version() -> None:
 
 def test_limits_in_the_text_are_those_of_the_code() -> None:
     from heartseg.anatomy import MYOCARDIAL_DENSITY_G_PER_ML
-    from heartseg.inference import believe, engine, locate
+    from heartseg.inference import believe, locate, remarks
     from heartseg.quality import checks
     from heartseg.volume import checks as volume_checks
 
@@ -228,7 +228,7 @@ def test_limits_in_the_text_are_those_of_the_code() -> None:
     inference = (ROOT / "docs" / "explanation" / "inference.md").read_text(encoding="utf-8")
     for page, sentence in (
         (inference, f"below {locate.MINIMUM_HEART_ML:g} mL there is none"),
-        (inference, f"at least {100 * engine._SECOND_HEART:g} % of the first"),
+        (inference, f"at least {100 * remarks.SECOND_HEART:g} % of the first"),
         (inference, f"A Dice below {believe.REJECTED_AGREEMENT:g} means"),
         (inference, f"Below {believe.LOW_AGREEMENT:g} another window"),
         (
@@ -236,7 +236,7 @@ def test_limits_in_the_text_are_those_of_the_code() -> None:
             f"below a Dice of {believe.REJECTED_STORY:g} ({believe.REJECTED_STORY_ELSEWHERE:g} in another grey scale)",
         ),
         (findings, f"(Dice below {believe.LOW_AGREEMENT:g})"),
-        (findings, f"labels is below {engine._LOW_CONFIDENCE:g}"),
+        (findings, f"labels is below {remarks.LOW_CONFIDENCE:g}"),
         (findings, f"less than {checks.MISSING_ML:g} mL of it"),
         (findings, f"more than {100 * checks.OPEN_LV_WARNING:g} % (error: {100 * checks.OPEN_LV_ERROR:g} %)"),
         (

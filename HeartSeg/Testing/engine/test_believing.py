@@ -48,8 +48,9 @@ def in_the_corner(box, grid):
     return replace(box, low=np.minimum(low, high), high=np.maximum(low, high), labels=corner)
 
 
-def test_after_candidates_that_are_all_rejected_another_grey_scale_is_tried(segmenter, volume, monkeypatch):
-    """Its largest candidate alone; and another window is asked, however well the networks agree."""
+@pytest.fixture
+def asked(monkeypatch) -> list[int]:
+    """In the scan's own grey scale all candidates are wrong; how many are asked for, grey scale by grey scale."""
     real, asked = engine.heart_candidates, []
 
     def wrong_in_the_own_scale(labels, grid, most):
@@ -58,6 +59,11 @@ def test_after_candidates_that_are_all_rejected_another_grey_scale_is_tried(segm
         return found if len(asked) > 1 else [in_the_corner(box, grid) for box in found]
 
     monkeypatch.setattr(engine, "heart_candidates", wrong_in_the_own_scale)
+    return asked
+
+
+def test_after_candidates_that_are_all_rejected_another_grey_scale_is_tried(asked, segmenter, volume):
+    """Its largest candidate alone; and another window is asked, however well the networks agree."""
     result = segmenter.segment(volume)
     assert result.heart_found
     assert run_of(result)["finder_grey_scale"] == engine._OTHER_SCALES[0]
@@ -65,15 +71,8 @@ def test_after_candidates_that_are_all_rejected_another_grey_scale_is_tried(segm
     assert asked == [3, 1]
 
 
+@pytest.mark.usefixtures("asked")
 def test_what_another_grey_scale_alone_shows_must_be_surer(segmenter, volume, monkeypatch):
-    real, asked = engine.heart_candidates, []
-
-    def wrong_in_the_own_scale(labels, grid, most):
-        asked.append(most)
-        found = real(labels, grid, most)
-        return found if len(asked) > 1 else [in_the_corner(box, grid) for box in found]
-
-    monkeypatch.setattr(engine, "heart_candidates", wrong_in_the_own_scale)
     monkeypatch.setattr(search, "same_story", lambda *_: 0.8)
     assert not segmenter.segment(volume).heart_found
 

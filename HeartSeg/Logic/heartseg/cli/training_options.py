@@ -58,7 +58,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--unlabelled", metavar="DIR", type=Path,
         help="folder of scans without references, of the same kind: the network also learns from what it is sure of in "
-        "them (FixMatch; doubles the time of a step)",
+        "them (FixMatch; 7/3 of the arithmetic of a step)",
     )  # fmt: skip
     data.add_argument("--copy", action="store_true", help="copy scans into DIR instead of linking them")
 

@@ -129,7 +129,6 @@ class Explainer:
             Cancelled: the token was set.
         """
         from ..inference.devices import describe_device
-        from ..inference.slicewise import tile_size
         from .gradcam import seg_grad_cam
 
         reporter = reporter or Reporter(progress, cancel)
@@ -144,7 +143,7 @@ class Explainer:
                 shown = _Shown(*engine.view(volume, reporter, grid))
                 region = self._region(shown, labels, wanted)
             heat = seg_grad_cam(
-                engine.networks, place, shown.image, region, self._channels(wanted), tile_size(self.segmenter.model),
+                engine.networks, place, shown.image, region, self._channels(wanted), self.segmenter.model.tile_size,
                 engine.device, reporter, self.segmenter.settings.tile_step,
             )  # fmt: skip
             heat, largest = _scaled(heat)

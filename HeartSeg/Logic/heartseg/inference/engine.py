@@ -14,7 +14,7 @@ import torch
 
 from ..anatomy import STRUCTURES
 from ..errors import InputError, SettingsError
-from ..findings import Finding, Severity
+from ..findings import Finding
 from ..models.checkpoint import LoadedModel, load_model
 from ..models.folder import ModelFolder
 from ..progress import Reporter
@@ -24,23 +24,21 @@ from ..volume.types import Volume
 from . import stored_axes
 from .axes import NetworkAxes
 from .backends import openvino_predictor, torch_predictor
-from .believe import LOW_AGREEMENT
 from .devices import choose_device, choose_dtype, describe_device, torch_settings
 from .locate import MOST_CANDIDATES, HeartBox, choose_heart, heart_candidates
 from .looks import LOOKS, MeanProbabilities, bend, shifted
 from .normalize import fit
+from .remarks import candidate_findings, doubts, tiled_findings, whole_image_finding
 from .resample import Sampled, labels_on_grid, running_argmax, sample_image, window_grid, world_grid
 from .search import AIR, HeartWindow, Look, Window, find_heart_window
-from .slicewise import SliceWise, as_3d, is_2d, tile_size
+from .slicewise import SliceWise
 from .tiles import Predictor, Rung, ladder, mirror_combinations, predict_tiles, tile_starts
 from .views import StoredView, View, WorldView, confidence_on_scan
 
 _CT_AIR = -1024.0  # HU; anything below marks voxels outside the scanner's circle, not tissue
 _GPU_BATCH_VOXELS = 4 * 64**3  # voxels of a tile batch that fit small cards with the usual networks
-_LOW_CONFIDENCE = 0.75  # mean probability of the chosen label inside the heart below which the user is told
 _OTHER_SCALES = (0.6, 1.7)  # exponents of the grey scale in which the finder looks again when nothing it saw is a heart
 _CONFIDENCE_VOXELS = 2**21  # of all logits that are turned into probabilities at a time
-_SECOND_HEART = 0.3  # share of the first candidate's volume from which a second one is mentioned
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,22 +86,22 @@ class _Runner:
     def networks(self) -> tuple[torch.nn.Module, ...]:
         """The networks, one per fold, for tiles ``(b, c, z, y, x)``."""
         networks = self.loaded.networks
-        return tuple(SliceWise(n) for n in networks) if is_2d(self.folder) else networks
+        return tuple(SliceWise(n) for n in networks) if self.folder.is_2d else networks
 
     @property
     def mirroring_axes(self) -> tuple[int, ...]:
         """Axes of a tile along which the model may be mirrored."""
-        return tuple(axis + is_2d(self.folder) for axis in self.loaded.mirroring_axes)
+        return tuple(axis + self.folder.is_2d for axis in self.loaded.mirroring_axes)
 
     def _predictor(self, network: torch.nn.Module, device: torch.device, reporter: Reporter) -> Predictor:
         if device.type == "cpu" and self.settings.backend == "openvino":
-            patch, channels = tile_size(self.folder), self.folder.num_input_channels
+            patch, channels = self.folder.tile_size, self.folder.num_input_channels
             return openvino_predictor(network, patch, channels, reporter.check, self.settings.threads)
         return torch_predictor(network, device, choose_dtype(device, self.settings.precision))
 
     def tile_count(self, shape: tuple[int, ...]) -> int:
         """Tiles of an image ``(z, y, x)`` in the network's axes."""
-        patch = tile_size(self.folder)
+        patch = self.folder.tile_size
         padded = tuple(max(n, p) for n, p in zip(shape, patch, strict=True))
         return len(tile_starts(padded, patch, self.settings.tile_step))
 
@@ -119,7 +117,7 @@ class _Runner:
         batch = max(1, _GPU_BATCH_VOXELS // math.prod(self.folder.patch_size))
         return predict_tiles(
             image,
-            tile_size(self.folder),
+            self.folder.tile_size,
             lambda rung: self.predictors(rung, reporter),
             self.folder.num_output_channels,
             ladder(self.device, batch),
@@ -157,16 +155,13 @@ class Engine:
 
     @property
     def whole_image(self) -> bool:
-        """Whether the model is run as nnU-Net itself would: the whole image, along its voxels' axes.
-
-        So it is with a model that states no orientation, and with 2D ones, which look at slices.
-        """
-        return not self.oriented or is_2d(self.folder)
+        """See :meth:`~heartseg.models.folder.ModelFolder.over_whole_image`."""
+        return self.folder.over_whole_image(self.settings.reorient)
 
     @property
     def oriented(self) -> bool:
         """Whether the scan is turned to the orientation that the model's card states."""
-        return self.settings.reorient and self.folder.card is not None and self.folder.card.orientation is not None
+        return self.folder.turns_scans(self.settings.reorient)
 
     def load(self, reporter: Reporter) -> None:
         """Read the networks now instead of at the first scan."""
@@ -264,7 +259,7 @@ class Engine:
         flip, geometry = to_nearest_lps(volume.geometry) if self.oriented else (None, volume.geometry)
         array = np.ascontiguousarray(flip.apply(volume.array)) if flip else volume.array
         spacing = geometry.spacing[::-1]
-        folder = as_3d(self.folder, spacing) if is_2d(self.folder) else self.folder
+        folder = self.folder.as_3d(spacing)
         return StoredView(stored_axes.prepare(array, spacing, folder, reporter), folder, flip)
 
     def _on_whole_image(self, volume: Volume, reporter: Reporter) -> Prediction:
@@ -279,24 +274,16 @@ class Engine:
             "network_grid": list(view.prepared.image.shape[1:]),
             "mirrored_copies": self._mirrored_copies(reporter),
         }
+        note = whole_image_finding(self.folder, self.settings.reorient, self.whole_image_mode)
         labels = self.folder.structure_lut()[labels]
-        return Prediction(labels, (self._how(),), self._confidence(logits), details, confidence_map)
+        return Prediction(labels, (note,), self._confidence(logits), details, confidence_map)
 
     @property
     def whole_image_mode(self) -> str:
         """How a model of :attr:`whole_image` is run, for reports."""
-        if is_2d(self.folder):
+        if self.folder.is_2d:
             return f"slice by slice, {'LPS' if self.oriented else 'stored'} axes"
         return "stored axes, whole image"
-
-    def _how(self) -> Finding:
-        why = "the model has no card that states an orientation" if self.settings.reorient else "reorientation is off"
-        if is_2d(self.folder):
-            text = f"the model is 2D: it went through the whole scan {self.whole_image_mode}, as nnU-Net itself would"
-            text += "" if self.oriented else f" ({why})"
-            return Finding("slice-by-slice", Severity.INFO, text)
-        text = f"{why}: it was run in the scan's stored axes over the whole image, as nnU-Net itself would"
-        return Finding("stored-axes", Severity.INFO, text)
 
     def _in_world(self, volume: Volume, reporter: Reporter) -> Prediction:
         card = self.folder.card
@@ -318,8 +305,8 @@ class Engine:
             )
             if located is None:
                 return _nothing(volume, why)
-            findings += _candidate_findings(located.box)
-            findings += _tiled_findings(located.grid, axes.in_lps(self.folder.patch_size))
+            findings += candidate_findings(located.box)
+            findings += tiled_findings(located.grid, axes.in_lps(self.folder.patch_size))
             window: Window = located
         else:
             if given is not None:
@@ -339,7 +326,7 @@ class Engine:
             labels = np.ascontiguousarray(flip.undo(labels))
             confidence_map = self._confidence_map(logits, WorldView(grid, geometry, flip, axes), reporter)
         confidence = self._confidence(logits)
-        findings += _doubts(located.agreement if located else None, confidence)
+        findings += doubts(located.agreement if located else None, confidence)
         details = {
             "mode": "located" if located else "given centre" if given else "whole scan",
             "agreement": located.agreement if located else None,
@@ -452,7 +439,7 @@ class Engine:
             labels = folder.structure_lut()[logits.argmax(0).to(torch.uint8).numpy()]
             found = heart_candidates(np.where(sampled.inside.numpy(), labels, 0), grid, most)
             yield from (replace(box, grey_scale=gamma) for box in found)
-            most = 1 if found or most == 1 else most
+            most = 1 if found else most
 
     def _sample(
         self, array: np.ndarray, geometry: Geometry, grid: Geometry, modality: str, reporter: Reporter
@@ -530,36 +517,3 @@ def _normalized(sampled: Sampled, reference: Sampled, folder: ModelFolder) -> to
     statistics = folder.foreground_intensity_properties_per_channel.get("0", {})
     scaling = fit(folder.normalization_schemes[0], values, statistics)
     return torch.from_numpy(scaling.apply(sampled.image.numpy()))
-
-
-def _candidate_findings(box: HeartBox) -> list[Finding]:
-    if not box.others_ml or box.others_ml[0] < _SECOND_HEART * box.volume_ml:
-        return []
-    text = (
-        f"a second place looks like a heart ({box.others_ml[0]:.0f} mL beside {box.volume_ml:.0f} mL): the larger was "
-        "taken, check that it is the heart"
-    )
-    return [Finding("second-candidate", Severity.WARNING, text, values={"others_ml": list(box.others_ml[:3])})]
-
-
-def _tiled_findings(grid: Geometry, patch: tuple[int, ...]) -> list[Finding]:
-    if all(n <= p for n, p in zip(grid.shape, patch, strict=True)):
-        return []
-    size = " x ".join(f"{n * s:.0f}" for n, s in zip(grid.size, grid.spacing, strict=True))
-    tile = " x ".join(f"{n * s:.0f}" for n, s in zip(patch[::-1], grid.spacing, strict=True))
-    text = f"the heart with its margin ({size} mm) exceeds the network's tile ({tile} mm): it was done in several tiles"
-    return [Finding("heart-tiled", Severity.INFO, text)]
-
-
-def _doubts(agreed: float | None, confidence: dict[str, float]) -> list[Finding]:
-    """What the networks themselves say about how sure they are."""
-    findings = []
-    if confidence:
-        mean = float(np.mean(list(confidence.values())))
-        if mean < _LOW_CONFIDENCE:
-            text = f"the network is unsure: mean probability {mean:.2f} in the heart (usual: {_LOW_CONFIDENCE} or more)"
-            findings.append(Finding("low-confidence", Severity.WARNING, text, values={"mean_probability": mean}))
-    if agreed is not None and agreed < LOW_AGREEMENT:
-        text = f"the coarse and the fine network disagree about where the heart is (Dice {agreed:.2f}): look closely"
-        findings.append(Finding("networks-disagree", Severity.WARNING, text, values={"dice": agreed}))
-    return findings

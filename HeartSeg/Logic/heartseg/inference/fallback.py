@@ -79,7 +79,7 @@ def predict_with_nnunet(
             checkpoints[0]["trainer_name"],
             checkpoints[0]["mirroring_axes"],
         )
-        turned = folder.card is not None and folder.card.orientation is not None and settings.reorient
+        turned = folder.turns_scans(settings.reorient)
         flip, lps = to_nearest_lps(volume.geometry)
         array = np.ascontiguousarray(flip.apply(volume.array)) if turned else volume.array
         spacing = list((lps if turned else volume.geometry).spacing[::-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,39 @@ class ModelFolder:
     def spacing(self) -> tuple[float, ...]:
         """mm, (z, y, x) after ``transpose_forward``."""
         return self.configuration_plan.spacing
+
+    @property
+    def is_2d(self) -> bool:
+        """Whether the network takes slices."""
+        return len(self.patch_size) == 2
+
+    @property
+    def tile_size(self) -> tuple[int, ...]:
+        """Voxels ``(z, y, x)`` of a tile in the network's axes: the patch, one slice thick for a 2D model."""
+        return (1, *self.patch_size) if self.is_2d else self.patch_size
+
+    def as_3d(self, spacing: tuple[float, ...]) -> ModelFolder:
+        """A 2D model with patches of one slice and the scan's distance of slices, which nnU-Net leaves; a 3D as it is.
+
+        Args:
+            spacing: of the scan's ``(z, y, x)`` axes, mm.
+        """
+        if not self.is_2d:
+            return self
+        between = spacing[self.transpose_forward[0]]
+        plan = replace(self.configuration_plan, patch_size=self.tile_size, spacing=(between, *self.spacing))
+        return replace(self, configuration_plan=plan)
+
+    def turns_scans(self, reorient: bool) -> bool:
+        """Whether a scan is turned to the orientation that the card states, if that is wished."""
+        return reorient and self.card is not None and self.card.orientation is not None
+
+    def over_whole_image(self, reorient: bool) -> bool:
+        """Whether the model is run as nnU-Net itself would: the whole image, along its voxels' axes.
+
+        So it is with a model that states no orientation, and with 2D ones, which look at slices.
+        """
+        return self.is_2d or not self.turns_scans(reorient)
 
     @property
     def transpose_forward(self) -> tuple[int, ...]:

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from ...anatomy import KEYS
-from ...errors import DeviceError, InputError, OutputError, SettingsError
+from ...errors import DeviceError, OutputError, SettingsError
 from ...models.card import read_json
 from ...progress import Reporter
 from . import planning
 from .checking import CheckedData, check_cases, orientation_notice, refuse_bad_data
 from .convert import DATASET_ID, DATASET_NAME, ORIENTATIONS, Layout, convert, write_json
-from .datasets import Case, find_cases
+from .datasets import find_cases
 from .environment import check_nnunet, nnunet_environment, prints_logged, threads_for_processes
 from .presets import CSFBU, Preset, changed_settings
+from .stamps import refuse_changes, stamp
 
 log = logging.getLogger(__name__)
 
@@ -248,18 +249,10 @@ def _facts(data: CheckedData, layout: Layout) -> dict[str, Any]:
         "translated": list(data.translated),
         "cases": {
             c.case.name: {"image": str(c.case.image), "label": str(c.case.label), "volumes_ml": dict(c.volumes_ml),
-                          "notices": list(c.notices), "files": _stamp(c.case)}
+                          "notices": list(c.notices), "files": stamp(c.case.image, c.case.label)}
             for c in data.cases
         },
     }  # fmt: skip
-
-
-def _stamp(case: Case) -> list[list[int]]:
-    """Size and time of change (s) of a case's scan and reference; empty if one is not there."""
-    try:
-        return [[found.st_size, int(found.st_mtime)] for found in (case.image.stat(), case.label.stat())]
-    except OSError:
-        return []
 
 
 def _refuse_changed_data(training: Training) -> None:
@@ -272,20 +265,9 @@ def _refuse_changed_data(training: Training) -> None:
     if not path.is_file() or not data.exists():
         return
     facts = read_json(path)
-    before, now = facts["cases"], {c.name: c for c in find_cases(data).cases}
-    for name in sorted(before.keys() | now.keys()):
-        if name not in before:
-            if name in facts["left_out"]:
-                continue
-            what = "is new"
-        elif name not in now or not _stamp(now[name]):
-            what = "is missing"
-        elif before[name].get("files") not in (None, _stamp(now[name])):  # None: written by an older version
-            what = "has changed"
-        else:
-            continue
-        raise InputError(f"case {name} in {str(data)!r} {what} since {str(training.out)!r} was begun: choose another "
-                         "folder with -o, or put the data back")  # fmt: skip
+    before = {name: case.get("files") for name, case in facts["cases"].items()}  # not noted by an older version
+    now = {c.name: stamp(c.image, c.label) for c in find_cases(data).cases if c.name not in facts["left_out"]}
+    refuse_changes("case", before, now, data, training.out)
 
 
 def split(data: CheckedData, folds: int, seed: int) -> list[dict[str, list[str]]]:

@@ -28,12 +28,13 @@ from .convert import DATASET_NAME, write_json
 from .datasets import find_unlabelled
 from .planning import as_input_error
 from .presets import Preset
+from .stamps import refuse_changes, stamp
 
 RAMP_SHARE = 0.4
 """Share of the training over which the unlabelled scans' weight rises: a network that knows nothing teaches nothing."""
 
-
 RECORD = "unlabelled.json"
+"""In the training's folder: the scans that were there when it was begun."""
 
 
 def recorded_scans(out: Path, data: Path, reporter: Reporter) -> dict[str, Path]:
@@ -51,20 +52,13 @@ def recorded_scans(out: Path, data: Path, reporter: Reporter) -> dict[str, Path]
     if path.is_file() and not Path(data).expanduser().exists():
         return {name: Path(entry["file"]) for name, entry in read_json(path).items()}
     scans = find_unlabelled(data)
-    now = {}
-    for name, file in scans.items():
-        found = file.stat()
-        now[name] = {"file": str(file.resolve()), "stamp": [found.st_size, int(found.st_mtime)]}
-    if not path.is_file():
+    now = {name: stamp(file) for name, file in scans.items()}
+    if path.is_file():
+        before = {name: entry["files"] for name, entry in read_json(path).items()}
+        refuse_changes("unlabelled scan", before, now, data, out)
+    else:
         _tell_of_labelled(out, scans, reporter)
-        write_json(path, now)
-        return scans
-    before = read_json(path)
-    for name in sorted(before.keys() | now.keys()):
-        what = "is new" if name not in before else "is missing" if name not in now else "has changed"
-        if before.get(name, {}).get("stamp") != now.get(name, {}).get("stamp"):
-            raise InputError(f"unlabelled scan {name} in {str(data)!r} {what} since {str(out)!r} was begun: choose "
-                             "another folder with -o, or put the data back")  # fmt: skip
+        write_json(path, {name: {"file": str(scans[name].resolve()), "files": now[name]} for name in scans})
     return scans
 
 

@@ -1,0 +1,45 @@
+"""Whether files are still those that a training began with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ...errors import InputError
+
+Stamp = list[list[int]]
+
+
+def stamp(*files: Path) -> Stamp:
+    """Size and time of change (s) of each file; empty if one is not there."""
+    try:
+        return [[found.st_size, int(found.st_mtime)] for found in (file.stat() for file in files)]
+    except OSError:
+        return []
+
+
+def refuse_changes(
+    what: str, before: Mapping[str, Stamp | None], now: Mapping[str, Stamp], data: Path, out: Path
+) -> None:
+    """Stop at the first name that is new, missing, or whose files have changed.
+
+    Args:
+        what: the names are of, for people: ``"case"``.
+        before: name -> stamp when the training was begun; ``None`` where an older version did not note it.
+        now: name -> stamp.
+        data: folder of the files; out: of the training.
+
+    Raises:
+        InputError: names it.
+    """
+    for name in sorted(before.keys() | now.keys()):
+        if name not in before:
+            change = "is new"
+        elif not now.get(name):
+            change = "is missing"
+        elif before[name] not in (None, now[name]):
+            change = "has changed"
+        else:
+            continue
+        raise InputError(f"{what} {name} in {str(data)!r} {change} since {str(out)!r} was begun: choose another folder "
+                         "with -o, or put the data back")  # fmt: skip
