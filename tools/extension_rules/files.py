@@ -101,13 +101,15 @@ def clone_size(tree: Tree) -> list[Problem]:
 
 
 def clone_bytes(tree: Tree) -> int:
-    """Bytes of the files and, where this is a repository, of its objects (packed and loose, of every branch here)."""
+    """Bytes of the files and, where this is a repository, of the objects that a clone of it would get.
+
+    Each object of the history of every branch and tag here counts once, as it is stored, whatever else lies in the
+    folder: after some fetches the same object is in several packs, and a clone gets it once.
+    """
     size = sum(tree.size(f) for f in tree.files)
     if (tree.root / ".git").exists():
-        command = ["git", "-C", str(tree.root), "count-objects", "-v"]
-        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        counts = dict(line.split(": ") for line in said.splitlines())
-        size += 1024 * (int(counts["size"]) + int(counts["size-pack"]))
+        command = ["git", "-C", str(tree.root), "rev-list", "--objects", "--all", "--disk-usage"]
+        size += int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return size
 
 

@@ -467,8 +467,16 @@ def test_ignored_files_do_not_count_and_history_does(tmp_path: Path) -> None:
     assert files.clone_bytes(tree) == working
     git("add", ".")
     git("commit", "-q", "-m", "x")
-    # four loose objects (two blobs, a tree, a commit), which git counts by the blocks of the disk
-    assert files.clone_bytes(read_tree(tmp_path)) > working
+    with_history = files.clone_bytes(read_tree(tmp_path))
+    assert with_history > working
+    # the same objects once more, in a pack that is kept beside the loose ones: a clone gets them once
+    git("repack", "-q")
+    git("hash-object", "-w", ".gitignore")
+    assert files.clone_bytes(read_tree(tmp_path)) <= with_history
+    # and what no branch holds, it does not get
+    (tmp_path / "build" / "x.o").write_bytes(bytes(range(256)) * 400)
+    git("hash-object", "-w", "build/x.o")
+    assert files.clone_bytes(read_tree(tmp_path)) <= with_history
     (tmp_path / "big.bin").unlink()
     assert read_tree(tmp_path).files == (".gitignore",)
 
