@@ -1,38 +1,43 @@
 """Does self-training on unlabelled real scans help? An experiment, not part of the model that ships.
 
-``python benchmarks/adaptation.py ../shared/data RUN MODEL [--steps 60] [--json FILE]``. The fine network of a
-training run (``RUN/fine``) labels two unlabelled real CTs (weak contrast, DICOM) in the window where the program
-finds the heart; its labels count where the probability is above 0.9. Then it learns on, one synthetic sample and one
-real sample in turn, the real one shifted, its grey scale bent, noise added (consistency: the label stays). Scored on
-the development CT, which is not among the two, before and after; the synthetic half alone at equal steps is the
-control.
+``python benchmarks/adaptation.py ../shared/data WORK [--model DIR] [--steps 60] [--seeds 2] [--json FILE]``. The fine
+network of a model labels two unlabelled real CTs (weak contrast, DICOM) in the window where the program finds the
+heart; its labels count where the probability is above 0.9. Then it learns on, one synthetic sample and one real sample
+in turn, the real one shifted, its grey scale bent, noise added (consistency: the label stays). The control learns on
+from the same weights and synthetic samples at equal steps, with synthetic samples where the other has real ones. Scored
+before and after on the development CT, which is not among the two, and on synthetic CT and MR of validation subjects 15
+and 16, window centred. Scenes are made in WORK unless ``--scenes`` names a folder of them.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 import torch
+from _common import markdown, write_json
 
 import heartseg
+from heartseg.models import ModelFolder, find_model
+from heartseg.synthesis.hearts import VALIDATION_SUBJECTS
 from heartseg.synthesis.regions import IGNORE
+from heartseg.synthesis.scenes import make_scenes
+from heartseg.synthesis.source import load_source
 from heartseg.synthesis.views import normalise
-from heartseg.training.evaluate import predict_window, score_development_ct
-from heartseg.training.stages import FINE, Stage, build_network
+from heartseg.training.evaluate import predict_window, score_development_ct, with_mean
+from heartseg.training.scoring import score_scenes
+from heartseg.training.stages import FINE
 from heartseg.training.stream import SampleStream
 from heartseg.training.trainer import Recipe, Trainer
 
 UNLABELLED = ("scans/ct_chest_weak_contrast_3mm.nii.gz", "dicom/lung-dx-a0002")
 CONFIDENT = 0.9
 STAGE = replace(FINE, learning_rate=3e-4, heart_weight=1.0)
+N_SCENES = 30
 
 
 def pseudo_labelled(network: torch.nn.Module, scan: Path, model: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -65,14 +70,16 @@ def disturbed(rng: np.random.Generator, image: np.ndarray, labels: np.ndarray) -
     return normalise(noisy, torch.ones_like(noisy, dtype=torch.bool))[None, None], target[None]
 
 
-def learn_on(
-    run: Path, scenes: Path, steps: int, real: list[tuple[np.ndarray, np.ndarray]], work: Path
-) -> torch.nn.Module:
-    """The network after ``steps`` steps; every second one on a real sample where there are any."""
-    trainer = Trainer(STAGE, scenes, work, Recipe(steps=steps, workers=0, ema=0.9, warm_up=5, seed=77))
-    trainer.network.load_state_dict(start(run, STAGE, deep=True).state_dict())
-    trainer.average = copy.deepcopy(trainer.network).eval()
-    rng, batches = np.random.default_rng(77), iter(SampleStream(scenes, STAGE, 77, 0))
+def make_trainer(model: Path, scenes: Path, work: Path, steps: int, seed: int) -> Trainer:
+    """A trainer whose networks have the model's weights."""
+    trainer = Trainer(STAGE, scenes, work, Recipe(steps=steps, workers=0, ema=0.9, warm_up=5, seed=seed))
+    trainer.start_from(model / "fold_0" / "checkpoint_final.pth")
+    return trainer
+
+
+def learn_on(trainer: Trainer, steps: int, seed: int, real: list[tuple[np.ndarray, np.ndarray]]) -> torch.nn.Module:
+    """The averaged network after ``steps`` steps; every second one on a real sample where there are any."""
+    rng, batches = np.random.default_rng(seed), iter(SampleStream(trainer.scenes, STAGE, seed, 0))
     for step in range(steps):
         if real and step % 2:
             trainer.take_step(*disturbed(rng, *real[(step // 2) % len(real)]))
@@ -82,36 +89,43 @@ def learn_on(
     return trainer.average
 
 
-def start(run: Path, stage: Stage, deep: bool = False) -> torch.nn.Module:
-    """The averaged network of a run."""
-    network = build_network(stage.features, deep_supervision=deep)
-    network.load_state_dict(torch.load(run / "fine" / "snapshot.pt", weights_only=True)["weights"])
-    return network.eval()
+def score(network: torch.nn.Module, data: Path, validation: Path) -> dict[str, float]:
+    """Mean Dice on validation CT and MR; every structure's and the mean on the development CT."""
+    found = {
+        kind: round(score_scenes(network, STAGE, validation, kind=kind)["mean"]["mean"], 3) for kind in ("ct", "mr")
+    }
+    return found | with_mean(score_development_ct(network, STAGE, data))
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks/adaptation.py", description=__doc__.split("\n\n")[0])
     parser.add_argument("data", type=Path, help="data folder (../shared/data)")
-    parser.add_argument("run", type=Path, help="folder of heartseg train-default, with scenes/ and fine/")
-    parser.add_argument("model", type=Path, help="its model folder")
+    parser.add_argument("work", type=Path, help="folder for scenes")
+    parser.add_argument("--model", default=None, help="model to adapt (default: the default model)")
+    parser.add_argument("--scenes", type=Path, help=f"folder of training scenes (default: {N_SCENES}, made in WORK)")
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="write figures and how they came about to FILE")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    network = start(args.run, STAGE)
-    real = [pseudo_labelled(network, args.data / scan, args.model) for scan in UNLABELLED]
-    rows: dict[str, Any] = {"before": score_development_ct(network, STAGE, args.data)}
-    for name, samples in (("synthetic alone", []), ("with the real scans", real)):
-        after = learn_on(args.run, args.run / "scenes", args.steps, samples, args.run / "adaptation")
-        rows[name] = score_development_ct(after, STAGE, args.data)
-    for name, row in rows.items():
-        print(
-            f"{name:20} "
-            + "  ".join(f"{k} {v:.3f}" for k, v in row.items())
-            + f"  mean {np.mean(list(row.values())):.3f}"
-        )
+    source, validation = load_source(args.data), args.work / "validation"
+    make_scenes(source, validation, range(50_000, 50_008), subjects=VALIDATION_SUBJECTS, thorax_every=4)
+    scenes = args.scenes or args.work / "training"
+    if not args.scenes:
+        make_scenes(source, scenes, range(N_SCENES))
+    model: ModelFolder = find_model(args.model)
+    before = make_trainer(model.path, scenes, args.work / "run", args.steps, 0).average
+    real = [pseudo_labelled(before, args.data / scan, model.path) for scan in UNLABELLED]
+    rows = {"before": score(before, args.data, validation)}
+    for seed in range(args.seeds):
+        for name, samples in (("synthetic alone", []), ("with the real scans", real)):
+            trainer = make_trainer(model.path, scenes, args.work / "run", args.steps, seed)
+            rows[f"{name}, seed {seed}"] = score(learn_on(trainer, args.steps, seed, samples), args.data, validation)
+            print(f"{name}, seed {seed}: {rows[f'{name}, seed {seed}']}", file=sys.stderr, flush=True)
+    columns = list(rows["before"])
+    print(markdown(["", *columns], [[name, *(f"{row[c]:.3f}" for c in columns)] for name, row in rows.items()]))
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+        write_json(args.json, {"rows": rows, "steps": args.steps, "model": model.path.name})
     return 0
 
 
