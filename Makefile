@@ -36,8 +36,10 @@ arrows: $(VENV)/.dev  ## import directions (docs/explanation/architecture.md)
 extension: $(VENV)/.dev  ## what Slicer's Extension Manager asks of the tree and the clone's size
 	$(BIN)/python tools/check_extension.py
 
+# One process a core, up to four (2 GB each), and one thread in each: threads of torch that wait for a busy core take
+# minutes. Tests of one file stay together, since they share what takes long to make.
 unit: $(VENV)/.dev  ## tests, without the slow ones
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile
 
 benchmark: $(VENV)/.dev  ## seconds and memory per stage, beside stock nnU-Net (SCAN=path for a scan of your own)
 	$(BIN)/python benchmarks/inference.py "$(SCAN)"

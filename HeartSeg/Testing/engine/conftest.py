@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heartseg import Segmenter, Settings, Volume, read_volume
+from heartseg import Result, Segmenter, Settings, Volume, read_volume
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +15,9 @@ def segmenter(default_model) -> Segmenter:
 @pytest.fixture(scope="session")
 def volume(sample_scan) -> Volume:
     return read_volume(sample_scan)
+
+
+@pytest.fixture(scope="session")
+def result(segmenter, volume) -> Result:
+    """The sample as the default settings segment it."""
+    return segmenter.segment(volume)

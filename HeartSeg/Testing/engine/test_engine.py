@@ -12,11 +12,6 @@ from heartseg.volume import Geometry
 from tiny_models import make_tiny_model_folder
 
 
-@pytest.fixture(scope="module")
-def result(segmenter, volume):
-    return segmenter.segment(volume)
-
-
 def test_the_sample_gives_every_structure(result):
     for s in STRUCTURES:
         assert (result.labels == s.label).any(), s.name

@@ -23,8 +23,11 @@ spacing = tuple(s / n for s, n in zip(sample.geometry.spacing, (5, 6, 7)))
 del sample
 volume = Volume(array, Geometry(array.shape, spacing), "large", "CT")
 result = Segmenter(sys.argv[1], Settings(device="cpu")).segment(volume)
-unit = 1 if sys.platform == "darwin" else 1024
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+try:  # Linux: the peak of this program alone; ru_maxrss starts at that of the process that started it
+    told = open("/proc/self/status").read()
+    peak = int(told.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
+except OSError:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 print(json.dumps({"peak_gb": peak, "shape": result.labels.shape, "found": result.heart_found}))
 """
 
