@@ -1,8 +1,9 @@
 """Synthetic labelled CT volumes as a training data set for ``heartseg train`` and ``heartseg ablate``.
 
     heartseg train-default ../shared/data -o WORK --scenes 24 --finder-steps 1 --fine-steps 1     makes WORK/scenes
-    python benchmarks/labelled_volumes.py WORK/scenes DATA --cases 10
-    heartseg ablate DATA -o OUT --folds 2 --only-folds 0 --seeds 0,1 --modality CT --epochs 10 --iterations-per-epoch 30
+    python benchmarks/labelled_volumes.py WORK/scenes DATA --cases 12
+    heartseg ablate DATA -o OUT --folds 2 --only-folds 0 --seeds 0,1 --modality CT --optimizer adam \\
+        --learning-rate 0.002 --epochs 10 --iterations-per-epoch 100 --validation-iterations 2 --batch 4
 
 One case is one scene with a heart: a cube of 64 voxels of 3 mm about it, arterial CT, its own appearance, z to the
 patient's head, stored in LPS. Every scene has a heart of its own, drawn in the space of the shape model's training

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..anatomy import KEYS
 from ..errors import SettingsError
 from ..models.labels import parse_label_map
-from ..training.nnunet.presets import AUGMENTATIONS, DIMENSIONS, LOSSES, NETWORK_NAMES, PRESETS
+from ..training.nnunet.presets import AUGMENTATIONS, DIMENSIONS, LOSSES, NETWORK_NAMES, OPTIMIZERS, PRESETS
 
 if TYPE_CHECKING:
     from ..training.nnunet.presets import Preset
@@ -76,6 +76,11 @@ def add_preset(parser: argparse.ArgumentParser, default: str) -> None:
     group.add_argument("--validation-iterations", metavar="N", type=int, help="held-out batches an epoch (nnU-Net: 50)")
     group.add_argument("--batch", metavar="N", type=int, help="patches a step")
     group.add_argument("--patch", metavar="SIZE", help="voxels, e.g. 256x256 or 96x128x128 (z, y, x)")
+    group.add_argument(
+        "--optimizer", choices=OPTIMIZERS,
+        help="another than the preset's starts at a rate of its own (sgd 0.01, adam 0.001); adam learns more in the "
+        "few steps of a first look",
+    )  # fmt: skip
     group.add_argument("--learning-rate", metavar="RATE", type=float, help="at the start")
     group.add_argument(
         "--loss", choices=LOSSES,
@@ -128,8 +133,8 @@ def preset_of(args: argparse.Namespace) -> Preset:
     return PRESETS[args.preset].with_changes(
         network=args.network, dimension=args.dimension, epochs=args.epochs, iterations=args.iterations_per_epoch,
         validation_iterations=args.validation_iterations, batch=args.batch, patch=_patch(args.patch),
-        learning_rate=args.learning_rate, loss=args.loss, beta=args.beta, delta=args.delta, alpha=args.alpha,
-        erosion=args.erosion, augmentation=args.augmentation, translated=False if args.no_translated else None,
+        optimizer=args.optimizer, learning_rate=args.learning_rate, loss=args.loss, beta=args.beta, delta=args.delta,
+        alpha=args.alpha, erosion=args.erosion, augmentation=args.augmentation, translated=False if args.no_translated else None,
         unlabelled_weight=args.unlabelled_weight, pseudo_threshold=args.pseudo_threshold,
     )  # fmt: skip
 

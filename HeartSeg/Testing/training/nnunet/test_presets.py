@@ -197,6 +197,14 @@ def test_the_losses_that_can_be_named_are_there() -> None:
     assert set(LOSSES) - {"nnunet", "ce-dice"} <= set(REGION_LOSSES)
 
 
+def test_another_optimizer_starts_at_its_own_rate_unless_one_is_given() -> None:
+    assert CSFBU.with_changes(optimizer="adam").learning_rate == 1e-3
+    assert CSFBU.with_changes(optimizer="adam", learning_rate=5e-4).learning_rate == 5e-4
+    assert CSFBU.with_changes(optimizer="sgd").learning_rate == CSFBU.learning_rate
+    assert INTEGRATED_ATTENTION.with_changes(optimizer="adam").learning_rate == 1e-4
+    assert INTEGRATED_ATTENTION.with_changes(optimizer="sgd").learning_rate == 1e-2
+
+
 def test_a_beta_or_delta_takes_the_place_of_nnunets_loss() -> None:
     assert NNUNET.with_changes(beta=0.3).loss == NNUNET.with_changes(delta=2.0).loss == "ce-dice"
     assert NNUNET.with_changes(alpha=2.0).loss == "nnunet"

@@ -13,6 +13,8 @@ from typing import Any
 from ...errors import SettingsError
 
 OPTIMIZERS = ("sgd", "adam")
+USUAL_RATES = {"sgd": 1e-2, "adam": 1e-3}
+"""Learning rate at the start where the optimizer was changed and no rate was given."""
 SCHEDULES = ("poly", "linear", "constant")
 LOSSES = ("nnunet", "ce-dice", "cross-entropy", "dice", "focal")
 """nnU-Net's own, beta CE + (1 - beta) soft Dice, and names of :data:`heartseg.training.losses.REGION_LOSSES`."""
@@ -103,12 +105,14 @@ class Preset:
     def with_changes(self, **changes: Any) -> Preset:
         """These settings with those that are not ``None`` changed.
 
-        Where the dimension changes, patch and batch are as planned unless they are given. A beta or delta makes
-        nnU-Net's loss ``"ce-dice"``.
+        Where the dimension changes, patch and batch are as planned unless they are given; where the optimizer changes,
+        the learning rate is :data:`USUAL_RATES`'s. A beta or delta makes nnU-Net's loss ``"ce-dice"``.
         """
         wanted = {k: v for k, v in changes.items() if v is not None}
         if wanted.get("dimension", self.dimension) != self.dimension:
             wanted = {"patch": None, "batch": None, **wanted}
+        if wanted.get("optimizer", self.optimizer) != self.optimizer and wanted["optimizer"] in USUAL_RATES:
+            wanted = {"learning_rate": USUAL_RATES[wanted["optimizer"]], **wanted}
         own = [k for k in ("beta", "delta") if k in wanted]
         if own and self.loss == "nnunet":
             wanted.setdefault("loss", "ce-dice")
