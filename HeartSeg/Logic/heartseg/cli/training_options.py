@@ -134,7 +134,8 @@ def preset_of(args: argparse.Namespace) -> Preset:
         network=args.network, dimension=args.dimension, epochs=args.epochs, iterations=args.iterations_per_epoch,
         validation_iterations=args.validation_iterations, batch=args.batch, patch=_patch(args.patch),
         optimizer=args.optimizer, learning_rate=args.learning_rate, loss=args.loss, beta=args.beta, delta=args.delta,
-        alpha=args.alpha, erosion=args.erosion, augmentation=args.augmentation, translated=False if args.no_translated else None,
+        alpha=args.alpha, erosion=args.erosion, augmentation=args.augmentation,
+        translated=False if args.no_translated else None,
         unlabelled_weight=args.unlabelled_weight, pseudo_threshold=args.pseudo_threshold,
     )  # fmt: skip
 
