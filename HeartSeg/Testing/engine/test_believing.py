@@ -10,6 +10,7 @@ import pytest
 from heartseg import Segmenter, Settings
 from heartseg.inference import engine, search
 from heartseg.inference.looks import shifted
+from heartseg.volume import Geometry
 
 
 def run_of(result) -> dict:
@@ -30,13 +31,54 @@ def test_a_finder_that_sees_nothing_looks_again_in_another_grey_scale(segmenter,
     assert len(calls) == 2
 
 
-def test_a_finder_that_never_sees_a_heart_ends_with_none(segmenter, volume, monkeypatch):
-    calls = []
-    monkeypatch.setattr(engine, "heart_candidates", lambda labels, grid, most: calls.append(grid) or [])
-    result = segmenter.segment(volume)
-    assert not result.heart_found
-    assert run_of(result)["heart"] == "no candidate was found"
-    assert len(calls) == 1 + len(engine._OTHER_SCALES)
+@pytest.fixture
+def blind(monkeypatch) -> list[Geometry]:
+    """The finder sees nothing; the grids that it looked at."""
+    looked: list[Geometry] = []
+    monkeypatch.setattr(engine, "heart_candidates", lambda labels, grid, most: looked.append(grid) or [])
+    return looked
+
+
+def test_where_the_finder_sees_nothing_the_fine_network_may_vouch_for_the_middle(blind, segmenter, volume, result):
+    alone = segmenter.segment(volume)
+    assert len(blind) == 1 + len(engine._OTHER_SCALES)
+    run = run_of(alone)
+    assert (run["mode"], run["agreement"], run["finder_grey_scale"]) == ("middle of the scan", 0.0, None)
+    assert run["same_story"] >= search.VOUCHING_STORY
+    assert run["mean_probability"] >= search.VOUCHING_CONFIDENCE
+    assert "networks-disagree" in [f.code for f in alone.findings]
+    same = (alone.labels == result.labels) & (result.labels > 0)
+    assert 2 * same.sum() / ((alone.labels > 0).sum() + (result.labels > 0).sum()) > 0.9
+
+
+@pytest.mark.parametrize(("confidence", "story"), [(0.84, 0.99), (0.95, 0.89)])
+def test_what_nobody_vouches_for_is_no_heart(blind, segmenter, volume, monkeypatch, confidence, story):
+    monkeypatch.setattr(search, "confidence", lambda _: confidence)
+    monkeypatch.setattr(search, "same_story", lambda *_: story)
+    nothing = segmenter.segment(volume)
+    assert not nothing.heart_found
+    assert run_of(nothing)["heart"] == "no candidate was found", "the middle is no reason"
+    assert len(blind) == 1 + len(engine._OTHER_SCALES)
+
+
+def test_a_candidate_that_the_finder_does_not_confirm_can_be_vouched_for(segmenter, volume, monkeypatch, result):
+    monkeypatch.setattr(search, "agreement", lambda *_: 0.1)
+    vouched = segmenter.segment(volume)
+    assert np.array_equal(vouched.labels, result.labels)
+    assert run_of(vouched)["mode"] == "located"
+    monkeypatch.setattr(search, "same_story", lambda *_: 0.89)
+    rejected = segmenter.segment(volume)
+    assert not rejected.heart_found
+    assert "rejects it (agreement 0.10)" in run_of(rejected)["heart"]
+
+
+@pytest.mark.parametrize(("agreement", "found"), [(0.59, False), (0.61, True)])
+def test_a_heart_that_both_networks_doubt_is_none(segmenter, volume, monkeypatch, agreement, found):
+    monkeypatch.setattr(search, "agreement", lambda *_: agreement)
+    monkeypatch.setattr(search, "confidence", lambda _: search.LOW_CONFIDENCE - 0.01)
+    doubted = segmenter.segment(volume)
+    assert doubted.heart_found is found
+    assert found or "both networks doubt it (agreement 0.59, mean probability 0.74)" in run_of(doubted)["heart"]
 
 
 def in_the_corner(box, grid):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from heartseg.inference.believe import agreement, same_story
+from heartseg.inference import believe
+from heartseg.inference.believe import agreement, chosen_probability, confidence, same_story
 from heartseg.inference.locate import HeartBox, heart_candidates
 from heartseg.volume import Geometry
 
@@ -75,3 +76,29 @@ def test_candidates_come_largest_first_know_the_others_and_leave_out_the_small()
     assert second.others_ml[0] == pytest.approx(first.volume_ml)
     assert set(np.unique(second.labels)) == {0, 2}
     assert len(heart_candidates(labels, geometry, most=1)) == 1
+
+
+def test_confidence_is_the_mean_over_what_is_drawn_of_its_mean_probability():
+    """Channel 1 has two voxels of 0.6 and 0.8, channel 3 one of 0.9; channel 2 and the background do not count."""
+    share = torch.tensor([
+        [0.2, 0.1, 0.05, 0.97],
+        [0.6, 0.8, 0.03, 0.01],
+        [0.1, 0.05, 0.02, 0.01],
+        [0.1, 0.05, 0.9, 0.01],
+    ])  # fmt: skip
+    logits = share.log().reshape(4, 1, 2, 2)
+    assert confidence(logits) == pytest.approx((0.7 + 0.9) / 2, abs=1e-3)
+    total, count = chosen_probability(logits)
+    assert total.tolist() == pytest.approx([0.97, 1.4, 0, 0.9], abs=1e-6)
+    assert count.tolist() == [1, 2, 0, 1]
+
+
+def test_confidence_does_not_depend_on_how_many_voxels_go_at_a_time(monkeypatch):
+    logits = torch.randn(3, 7, 5, 4, generator=torch.Generator().manual_seed(1))
+    whole = confidence(logits)
+    monkeypatch.setattr(believe, "_VOXELS_AT_A_TIME", 1)
+    assert confidence(logits) == whole
+
+
+def test_where_nothing_is_drawn_there_is_no_confidence():
+    assert confidence(torch.stack([torch.ones(2, 2, 2), torch.zeros(2, 2, 2)])) == 0.0

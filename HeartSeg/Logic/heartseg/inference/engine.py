@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,9 @@ from ..volume.types import Volume
 from . import stored_axes
 from .axes import NetworkAxes
 from .backends import openvino_predictor, torch_predictor
+from .believe import chosen_probability
 from .devices import choose_device, choose_dtype, describe_device, torch_settings
-from .locate import MOST_CANDIDATES, HeartBox, choose_heart, heart_candidates
+from .locate import MOST_CANDIDATES, HeartBox, choose_heart, heart_candidates, middle_of
 from .looks import LOOKS, MeanProbabilities, bend, shifted
 from .normalize import fit
 from .remarks import candidate_findings, doubts, tiled_findings, whole_image_finding
@@ -38,7 +40,6 @@ from .views import StoredView, View, WorldView, confidence_on_scan
 _CT_AIR = -1024.0  # HU; anything below marks voxels outside the scanner's circle, not tissue
 _GPU_BATCH_VOXELS = 4 * 64**3  # voxels of a tile batch that fit small cards with the usual networks
 _OTHER_SCALES = (0.6, 1.7)  # exponents of the grey scale in which the finder looks again when nothing it saw is a heart
-_CONFIDENCE_VOXELS = 2**21  # of all logits that are turned into probabilities at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,7 +298,7 @@ class Engine:
         located: HeartWindow | None = None
         if given is None and self._finder and self.settings.locate:
             located, why = find_heart_window(
-                self._locate(array, geometry, volume.modality, reporter),
+                chain(self._locate(array, geometry, volume.modality, reporter), self._in_the_middle(geometry)),
                 lambda box: self._window(box, geometry, axes),
                 lambda window: self._recentred(window, geometry, axes),
                 look,
@@ -328,10 +329,11 @@ class Engine:
         confidence = self._confidence(logits)
         findings += doubts(located.agreement if located else None, confidence)
         details = {
-            "mode": "located" if located else "given centre" if given else "whole scan",
+            "mode": _mode(located, given is not None),
             "agreement": located.agreement if located else None,
             "same_story": located.story if located else None,
-            "finder_grey_scale": located.box.grey_scale if located else None,
+            "mean_probability": located.confidence if located else None,
+            "finder_grey_scale": located.box.grey_scale if located and located.box.seen else None,
             "window_mm": [round(float(n * s), 1) for n, s in zip(grid.size, grid.spacing, strict=True)],
             "window_center_lps": [round(float(v), 1) for v in grid.center()],
             "windows": 1 + len(LOOKS) if averaged else 1,
@@ -426,9 +428,7 @@ class Engine:
         """
         assert self._finder is not None
         folder = self._finder.folder
-        orientation = (folder.card.orientation if folder.card else None) or "LPS"
-        axes = NetworkAxes.of(orientation, folder.transpose_forward)
-        grid = world_grid(geometry, axes.in_lps(folder.spacing)[::-1])
+        axes, grid = self._coarse(geometry)
         with reporter.stage("sample scan"):
             sampled = self._sample(array, geometry, grid, modality, reporter)
         plain = _normalized(sampled, sampled, folder)
@@ -440,6 +440,18 @@ class Engine:
             found = heart_candidates(np.where(sampled.inside.numpy(), labels, 0), grid, most)
             yield from (replace(box, grey_scale=gamma) for box in found)
             most = 1 if found else most
+
+    def _in_the_middle(self, geometry: Geometry) -> Iterator[HeartBox]:
+        """The scan's middle as a last candidate, on the finder's voxels."""
+        yield middle_of(self._coarse(geometry)[1])
+
+    def _coarse(self, geometry: Geometry) -> tuple[NetworkAxes, Geometry]:
+        """The finder's axes, and its grid over a scan."""
+        assert self._finder is not None
+        folder = self._finder.folder
+        orientation = (folder.card.orientation if folder.card else None) or "LPS"
+        axes = NetworkAxes.of(orientation, folder.transpose_forward)
+        return axes, world_grid(geometry, axes.in_lps(folder.spacing)[::-1])
 
     def _sample(
         self, array: np.ndarray, geometry: Geometry, grid: Geometry, modality: str, reporter: Reporter
@@ -461,13 +473,17 @@ class Engine:
         return confidence_on_scan(logits, view, reporter) if self.settings.confidence_map else None
 
     def _confidence(self, logits: torch.Tensor) -> dict[str, float]:
-        ours = torch.from_numpy(self.folder.structure_lut().astype(np.int64))
-        total, count = torch.zeros(256, dtype=torch.float64), torch.zeros(256, dtype=torch.float64)
-        for part in logits.split(max(1, _CONFIDENCE_VOXELS // math.prod(logits.shape[2:])), 1):
-            best, label = part.softmax(0).max(0)
-            total.index_add_(0, ours[label].flatten(), best.double().flatten())
-            count += torch.bincount(ours[label].flatten(), minlength=256)
+        of_channels = chosen_probability(logits)
+        ours = torch.from_numpy(self.folder.structure_lut()[: logits.shape[0]].astype(np.int64))
+        total, count = (torch.zeros(256, dtype=v.dtype).index_add_(0, ours, v) for v in of_channels)
         return {s.key: round(float(total[s.label] / count[s.label]), 4) for s in STRUCTURES if bool(count[s.label])}
+
+
+def _mode(located: HeartWindow | None, given: bool) -> str:
+    """How the place was found, for reports."""
+    if located is None:
+        return "given centre" if given else "whole scan"
+    return "located" if located.box.seen else "middle of the scan"
 
 
 def _check_inside(point: tuple[float, float, float], volume: Volume) -> None:

@@ -43,6 +43,17 @@ class HeartBox:
         """Middle ``(x, y, z)`` of the box, LPS mm."""
         return (self.low + self.high) / 2
 
+    @property
+    def seen(self) -> bool:
+        """Whether the coarse network sees anything there."""
+        return self.volume_ml > 0
+
+
+def middle_of(geometry: Geometry) -> HeartBox:
+    """The middle of a grid as a candidate: there a scan of the heart has it, whatever the coarse network sees."""
+    middle = geometry.center()
+    return HeartBox(middle, middle, 0.0, (), np.zeros(geometry.shape, np.uint8), geometry)
+
 
 def choose_heart(labels: np.ndarray, geometry: Geometry) -> HeartBox | None:
     """The largest connected candidate among coarse labels, or ``None`` if none is large enough to be a heart.

@@ -8,14 +8,12 @@ import numpy as np
 
 from ..findings import Finding, Severity
 from ..volume.geometry import Geometry
-from .believe import LOW_AGREEMENT
+from .believe import LOW_AGREEMENT, LOW_CONFIDENCE
 from .locate import HeartBox
 
 if TYPE_CHECKING:
     from ..models.folder import ModelFolder
 
-LOW_CONFIDENCE = 0.75
-"""Mean probability of the chosen label inside the heart below which the user is told."""
 SECOND_HEART = 0.3
 """Share of the first candidate's volume from which a second one is mentioned."""
 

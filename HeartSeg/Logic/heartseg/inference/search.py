@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 from ..volume.geometry import Geometry
 from .believe import (
     LOW_AGREEMENT,
+    LOW_CONFIDENCE,
     REJECTED_AGREEMENT,
     REJECTED_STORY,
     REJECTED_STORY_ELSEWHERE,
+    VOUCHING_CONFIDENCE,
+    VOUCHING_STORY,
     agreement,
+    confidence,
     same_story,
 )
 from .locate import HeartBox
@@ -57,6 +61,7 @@ class HeartWindow(Window):
     Attributes:
         box: the candidate.
         agreement: Dice of the coarse and the fine heart.
+        confidence: mean probability of what is drawn.
         story: agreement with another window; ``None`` where none was asked.
     """
 
@@ -64,6 +69,7 @@ class HeartWindow(Window):
         super().__init__(grid, look)
         self.box = box
         self.agreement = agreement(self.logits, grid, box)
+        self.confidence = confidence(self.logits)
         self.story: float | None = None
 
     def ask_another(self, look: Look) -> None:
@@ -71,10 +77,25 @@ class HeartWindow(Window):
         aside = shifted(self.grid, LOOKS[0].direction)
         self.story = same_story(self.logits, self.grid, look(aside)[1], aside)
 
+    @property
+    def worth_following(self) -> bool:
+        """Whether the coarse network confirms it, or the fine one is sure enough to be asked once more."""
+        return self.agreement >= REJECTED_AGREEMENT or self.confidence >= VOUCHING_CONFIDENCE
+
+    @property
+    def vouched_for(self) -> bool:
+        """Whether the fine network alone is sure, from two windows."""
+        return self.confidence >= VOUCHING_CONFIDENCE and (self.story or 0.0) >= VOUCHING_STORY
+
     def doubts(self, modality: str) -> str:
         """Why this is no heart; ``""`` if it is believed."""
-        if self.agreement < REJECTED_AGREEMENT:
+        if self.agreement < REJECTED_AGREEMENT and not self.vouched_for:
             return f"a candidate was found, but the fine network rejects it (agreement {self.agreement:.2f})"
+        if self.agreement < LOW_AGREEMENT and self.confidence < LOW_CONFIDENCE:
+            return (
+                f"a candidate was found, but both networks doubt it (agreement {self.agreement:.2f}, mean probability "
+                f"{self.confidence:.2f})"
+            )
         needed = REJECTED_STORY if self.box.grey_scale == 1 else REJECTED_STORY_ELSEWHERE
         if self.story is not None and self.story < needed:
             return f"a candidate was found, but two windows around it do not agree ({self.story:.2f})"
@@ -91,7 +112,8 @@ def find_heart_window(
     """The window around the first candidate that is a heart, or ``None`` and why there is none.
 
     Args:
-        candidates: the finder's, best first; taken one by one, as each may cost a run of the finder.
+        candidates: the finder's, best first; taken one by one, as each may cost a run of the finder. One that the
+            finder does not see (:func:`~.locate.middle_of`) must be vouched for, and is no reason if it is not.
         around: the grid for a candidate.
         better: a grid in whose middle the heart would lie, or ``None`` if it does so already.
         look: the fine network.
@@ -100,13 +122,14 @@ def find_heart_window(
     why = "no candidate was found"
     for box in candidates:
         window = HeartWindow(box, around(box), look)
-        if window.agreement >= REJECTED_AGREEMENT:
+        if window.worth_following:
             window = _followed(window, better, look)
             if window.agreement < LOW_AGREEMENT or box.grey_scale != 1:
                 window.ask_another(look)
-        why = window.doubts(modality)
-        if not why:
+        doubts = window.doubts(modality)
+        if not doubts:
             return window, ""
+        why = doubts if box.seen else why
     return None, why
 
 
