@@ -229,14 +229,16 @@ def test_limits_in_the_text_are_those_of_the_code() -> None:
     for page, sentence in (
         (inference, f"below {locate.MINIMUM_HEART_ML:g} mL there is none"),
         (inference, f"at least {100 * remarks.SECOND_HEART:g} % of the first"),
-        (inference, f"A Dice below {believe.REJECTED_AGREEMENT:g} means"),
-        (inference, f"Below {believe.LOW_AGREEMENT:g} another window"),
+        (inference, f"From an agreement of {believe.LOW_AGREEMENT:g} on a candidate is believed"),
         (
             inference,
-            f"below a Dice of {believe.REJECTED_STORY:g} ({believe.REJECTED_STORY_ELSEWHERE:g} in another grey scale)",
+            f"a story below {believe.REJECTED_STORY:g} ({believe.REJECTED_STORY_ELSEWHERE:g} in another grey scale) or "
+            f"a confidence below {believe.LOW_CONFIDENCE:g} rejects it",
         ),
+        (inference, f"Below an agreement of {believe.REJECTED_AGREEMENT:g} the fine network found something else"),
+        (inference, f"alone: confidence {believe.VOUCHING_CONFIDENCE:g}, story {believe.VOUCHING_STORY:g}."),
         (findings, f"(Dice below {believe.LOW_AGREEMENT:g})"),
-        (findings, f"labels is below {remarks.LOW_CONFIDENCE:g}"),
+        (findings, f"labels is below {believe.LOW_CONFIDENCE:g}"),
         (findings, f"less than {checks.MISSING_ML:g} mL of it"),
         (findings, f"more than {100 * checks.OPEN_LV_WARNING:g} % (error: {100 * checks.OPEN_LV_ERROR:g} %)"),
         (
