@@ -125,7 +125,8 @@ def ask(segmenter: heartseg.Segmenter, name: str, work: Path) -> Answer:
     if name.startswith("heart"):
         truth, mask = (heartseg.read_volume(work / f"{name}_{part}.nii.gz") for part in ("labels", "mask"))
         dice = evaluate(replace(truth, array=result.labels), truth, mask, name=name).mean("dice") or 0.0
-    numbers = (run.get(part) for part in ("agreement", "same_story", "mean_probability"))
+    located = run["mode"] == "located"  # not in the scan's middle, which is no candidate of the finder's
+    numbers = (run.get(part) if located else None for part in ("agreement", "same_story", "mean_probability"))
     return Answer(name, *numbers, result.heart_found, dice)
 
 

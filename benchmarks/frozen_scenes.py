@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from heartseg.anatomy import structure
 from heartseg.synthesis.appearance import Appearance, draw_appearance, render
 from heartseg.synthesis.hearts import RESERVED_SUBJECTS, VALIDATION_SUBJECTS
 from heartseg.synthesis.regions import IGNORE
@@ -34,7 +35,7 @@ MANIFEST = Path(__file__).with_name("frozen_scenes.json")
 SEED = 170_000
 PER_SUBJECT = 8
 N_TRUNKS = 20
-HEART_LABELS = (1, 2, 3, 4, 5)
+HEART_LABELS = tuple(structure(key).label for key in ("LV", "RV", "LA", "RA", "MYO"))
 """Ventricles, atria and myocardium."""
 NEAR = 25.0
 """mm within which a heart counts as found."""

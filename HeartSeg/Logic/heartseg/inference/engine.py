@@ -298,7 +298,7 @@ class Engine:
         located: HeartWindow | None = None
         if given is None and self._finder and self.settings.locate:
             located, why = find_heart_window(
-                chain(self._locate(array, geometry, volume.modality, reporter), self._in_the_middle(geometry)),
+                chain(self._locate(array, geometry, volume.modality, reporter), [middle_of(self._coarse(geometry)[1])]),
                 lambda box: self._window(box, geometry, axes),
                 lambda window: self._recentred(window, geometry, axes),
                 look,
@@ -440,10 +440,6 @@ class Engine:
             found = heart_candidates(np.where(sampled.inside.numpy(), labels, 0), grid, most)
             yield from (replace(box, grey_scale=gamma) for box in found)
             most = 1 if found else most
-
-    def _in_the_middle(self, geometry: Geometry) -> Iterator[HeartBox]:
-        """The scan's middle as a last candidate, on the finder's voxels."""
-        yield middle_of(self._coarse(geometry)[1])
 
     def _coarse(self, geometry: Geometry) -> tuple[NetworkAxes, Geometry]:
         """The finder's axes, and its grid over a scan."""
