@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from heartseg.inference.backends import fuse_norms, torch_predictor
+from heartseg.inference.backends import FusedNormActivation, fuse_norms, torch_predictor
 from heartseg.models.checkpoint import load_networks
 from heartseg.models.folder import ModelFolder
 from tiny_models import make_tiny_model_folder
@@ -22,6 +22,17 @@ def test_fused_norms_differ_by_rounding_only(network):
     image = torch.randn(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
     fast = fuse_norms(network)(image.contiguous(memory_format=torch.channels_last_3d))
     assert torch.allclose(fast, network(image), atol=1e-3)
+
+
+@torch.inference_mode()
+def test_a_mean_far_from_zero_costs_no_digits():
+    norm = torch.nn.InstanceNorm3d(3, affine=True)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([0.5, 1.0, 2.0])), norm.bias.copy_(torch.tensor([-1.0, 0.0, 1.0]))
+    x = 1000 + torch.randn(1, 3, 16, 16, 16, generator=torch.Generator().manual_seed(2))
+    wanted = torch.nn.functional.leaky_relu(norm(x), 0.01)
+    ours = FusedNormActivation(norm, 0.01)(x.contiguous(memory_format=torch.channels_last_3d))
+    assert torch.allclose(ours, wanted, atol=2e-3)
 
 
 @torch.inference_mode()

@@ -17,6 +17,10 @@ def logits_of(labels: np.ndarray, classes: int = 8) -> torch.Tensor:
     return torch.nn.functional.one_hot(torch.from_numpy(labels.astype(np.int64)), classes).permute(3, 0, 1, 2).float()
 
 
+def as_tensor(labels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(labels))
+
+
 def grid_at(origin: tuple[float, float, float], size: int = 12, spacing: float = 2.0) -> Geometry:
     return Geometry((size,) * 3, (spacing,) * 3, origin)
 
@@ -30,20 +34,20 @@ def cube(value: int, low: int, high: int, size: int = 12) -> np.ndarray:
 def test_the_same_labels_in_two_windows_are_the_same_story_wherever_the_windows_lie():
     labels = np.random.default_rng(0).integers(0, 8, (16, 16, 16)).astype(np.uint8)
     first, second = labels[:12, :12, :12], labels[4:, 4:, 4:]
-    story = same_story(logits_of(first), grid_at((0, 0, 0)), logits_of(second), grid_at((8, 8, 8)))
+    story = same_story(as_tensor(first), grid_at((0, 0, 0)), as_tensor(second), grid_at((8, 8, 8)))
     assert story == 1.0
 
 
 def test_the_same_place_called_otherwise_is_another_story():
     grid = grid_at((0, 0, 0))
-    assert same_story(logits_of(cube(1, 2, 8)), grid, logits_of(cube(2, 2, 8)), grid) == 0.0
+    assert same_story(as_tensor(cube(1, 2, 8)), grid, as_tensor(cube(2, 2, 8)), grid) == 0.0
     # Two cubes of 6 voxels an edge, one moved by 3 along one axis: half of each is common.
     moved = np.roll(cube(1, 2, 8), 3, 0)
-    assert same_story(logits_of(cube(1, 2, 8)), grid, logits_of(moved), grid) == pytest.approx(0.5)
+    assert same_story(as_tensor(cube(1, 2, 8)), grid, as_tensor(moved), grid) == pytest.approx(0.5)
 
 
 def test_windows_apart_or_empty_tell_no_story():
-    nothing, something = logits_of(np.zeros((12, 12, 12), np.uint8)), logits_of(cube(1, 2, 8))
+    nothing, something = as_tensor(np.zeros((12, 12, 12), np.uint8)), as_tensor(cube(1, 2, 8))
     assert same_story(something, grid_at((0, 0, 0)), something, grid_at((100, 0, 0))) == 0.0
     assert same_story(nothing, grid_at((0, 0, 0)), nothing, grid_at((0, 0, 0))) == 0.0
 
@@ -57,11 +61,11 @@ def test_agreement_counts_the_heart_whatever_its_structures_are_called():
     box = box_of(cube(1, 2, 10), coarse)
     fine = Geometry((36, 36, 36), (2.0,) * 3, (-2.0, -2.0, -2.0))  # three voxels an axis in each coarse one
     inside = np.kron(cube(3, 2, 10), np.ones((3, 3, 3), np.uint8))
-    assert agreement(logits_of(inside), fine, box) == 1.0
+    assert agreement(as_tensor(inside), fine, box) == 1.0
     half = inside.copy()
     half[:18] = 0  # the coarse heart spans voxels 2-9: half of it remains, Dice 2 * 1/2 / (1 + 1/2)
-    assert agreement(logits_of(half), fine, box) == pytest.approx(2 / 3, abs=0.01)
-    assert agreement(logits_of(np.zeros((36, 36, 36), np.uint8)), fine, box) == 0.0
+    assert agreement(as_tensor(half), fine, box) == pytest.approx(2 / 3, abs=0.01)
+    assert agreement(as_tensor(np.zeros((36, 36, 36), np.uint8)), fine, box) == 0.0
 
 
 def test_candidates_come_largest_first_know_the_others_and_leave_out_the_small():

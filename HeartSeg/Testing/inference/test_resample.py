@@ -12,6 +12,7 @@ import torch
 from heartseg.inference.resample import (
     area_weights,
     labels_on_grid,
+    likeliest,
     nearest_weights,
     reduced_separable,
     running_argmax,
@@ -130,3 +131,10 @@ def test_running_argmax_equals_argmax_of_interpolated_logits():
     stock = torch.nn.functional.interpolate(logits[None], shape, mode="trilinear", align_corners=False)[0].argmax(0)
     ours = reduced_separable(logits, tuple(weights), running_argmax)
     assert (ours == stock.numpy()).mean() > 0.9999  # ties within float rounding
+
+
+def test_the_likeliest_channel_is_argmax_and_leaves_the_logits_alone():
+    logits = torch.from_numpy(np.random.default_rng(2).integers(0, 4, (8, 6, 7, 8)).astype(np.float32))  # many ties
+    before = logits.clone()
+    assert np.array_equal(likeliest(logits).numpy(), logits.numpy().argmax(0))
+    assert torch.equal(logits, before)

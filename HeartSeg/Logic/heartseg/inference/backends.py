@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -30,9 +31,16 @@ class FusedNormActivation(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         flat = x.movedim(1, -1).reshape(-1, x.shape[1])  # a view: channels last, batch 1
-        variance, mean = torch.var_mean(flat, 0, correction=0)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        flat.mul_(scale).add_(self.bias - mean * scale)
+        if flat.dtype == torch.float32 and flat.is_contiguous():  # much faster than var_mean along the long axis
+            n, channels = flat.shape
+            some = math.gcd(n, 64)
+            flat.sub_(flat.view(-1, some * channels).mean(0).view(some, channels).mean(0))
+            variance = (flat.T @ flat).diagonal() / n
+            torch.addcmul(self.bias, flat, self.weight * torch.rsqrt(variance + self.eps), out=flat)
+        else:
+            variance, mean = torch.var_mean(flat, 0, correction=0)
+            scale = self.weight * torch.rsqrt(variance + self.eps)
+            flat.mul_(scale).add_(self.bias - mean * scale)
         return nn.functional.leaky_relu_(x, self.slope)
 
 

@@ -39,15 +39,15 @@ validation scans the doubtful hearts had 0.944 and more."""
 _VOXELS_AT_A_TIME = 2**21  # of all logits that are turned into probabilities
 
 
-def agreement(logits: torch.Tensor, grid: Geometry, box: HeartBox) -> float:
+def agreement(labels: torch.Tensor, grid: Geometry, box: HeartBox) -> float:
     """Dice of the fine and the coarse heart, all structures together, at the coarse voxels.
 
     Args:
-        logits: the fine network's, ``(c, z, y, x)``, channel 0 background.
+        labels: the fine network's, ``(z, y, x)``, 0 background.
         grid: their grid, LPS-aligned.
         box: the coarse candidate.
     """
-    fine = logits.argmax(0).numpy() > 0
+    fine = labels.numpy() > 0
     index = np.rint(grid.world_to_index(box.geometry.index_to_world(np.argwhere(np.ones(box.labels.shape, bool)))))
     inside = ((index >= 0) & (index < grid.shape)).all(1)
     at_coarse = np.zeros(len(index), bool)
@@ -60,7 +60,7 @@ def same_story(first: torch.Tensor, first_grid: Geometry, second: torch.Tensor, 
     """Dice of two windows' labels where both see: a voxel counts as common only with the same structure in both.
 
     Args:
-        first, second: logits ``(c, z, y, x)``; the grids differ by whole voxels.
+        first, second: labels ``(z, y, x)``; the grids differ by whole voxels.
 
     Returns:
         0 to 1; 0 where neither sees any heart.
@@ -73,7 +73,7 @@ def same_story(first: torch.Tensor, first_grid: Geometry, second: torch.Tensor, 
             return 0.0
         here.append(slice(low, high))
         there.append(slice(low - int(start), high - int(start)))
-    a, b = first.argmax(0)[tuple(here)], second.argmax(0)[tuple(there)]
+    a, b = first[tuple(here)], second[tuple(there)]
     drawn = int((a > 0).sum()) + int((b > 0).sum())
     return round(2 * int(((a == b) & (a > 0)).sum()) / max(1, drawn), 3)
 

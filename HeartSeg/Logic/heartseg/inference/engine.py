@@ -31,7 +31,7 @@ from .locate import MOST_CANDIDATES, HeartBox, choose_heart, heart_candidates, m
 from .looks import LOOKS, MeanProbabilities, bend, shifted
 from .normalize import fit
 from .remarks import candidate_findings, doubts, tiled_findings, whole_image_finding
-from .resample import Sampled, labels_on_grid, running_argmax, sample_image, window_grid, world_grid
+from .resample import Sampled, labels_on_grid, likeliest, running_argmax, sample_image, window_grid, world_grid
 from .search import AIR, HeartWindow, Look, Window, find_heart_window
 from .slicewise import SliceWise
 from .tiles import Predictor, Rung, ladder, mirror_combinations, predict_tiles, tile_starts
@@ -362,7 +362,7 @@ class Engine:
         The finder's voxels are twice as coarse, and the fine network was trained on hearts in the middle of its patch.
         """
         grid = window.grid
-        labels = self.folder.structure_lut()[window.logits.argmax(0).to(torch.uint8).numpy()]
+        labels = self.folder.structure_lut()[window.labels.numpy()]
         seen = choose_heart(labels, grid)
         if seen is None:
             return None
@@ -436,7 +436,7 @@ class Engine:
         for gamma in (1.0, *_OTHER_SCALES):
             image = axes.to_network(bend(plain, sampled.inside, gamma))[None]
             logits = axes.from_network(self._finder.logits(image, reporter, "locate"))
-            labels = folder.structure_lut()[logits.argmax(0).to(torch.uint8).numpy()]
+            labels = folder.structure_lut()[likeliest(logits).numpy()]
             found = heart_candidates(np.where(sampled.inside.numpy(), labels, 0), grid, most)
             yield from (replace(box, grey_scale=gamma) for box in found)
             most = 1 if found else most

@@ -358,6 +358,14 @@ def running_argmax(channel: Callable[[int], torch.Tensor], count: int) -> torch.
     return winner
 
 
+def likeliest(logits: torch.Tensor) -> torch.Tensor:
+    """uint8 ``(z, y, x)``: the channel with the largest of logits ``(c, z, y, x)``; ties go to the smaller index.
+
+    Many times as fast as ``argmax`` along the first axis, which walks the memory the wrong way.
+    """
+    return running_argmax(lambda c: logits[c].clone() if c == 0 else logits[c], logits.shape[0])
+
+
 def running_percent(channel: Callable[[int], torch.Tensor], count: int) -> torch.Tensor:
     """uint8 percent: the softmax of the largest of ``channel(0) … channel(count - 1)``, with two maps in memory."""
     import torch

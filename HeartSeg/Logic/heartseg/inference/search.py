@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..volume.geometry import Geometry
@@ -20,7 +21,7 @@ from .believe import (
 )
 from .locate import HeartBox
 from .looks import LOOKS, shifted
-from .resample import Sampled
+from .resample import Sampled, likeliest
 
 if TYPE_CHECKING:
     import torch
@@ -47,9 +48,14 @@ class Window:
         self.grid = grid
         self.sampled, self.logits = look(grid, mirrored=mirrored)
 
+    @cached_property
+    def labels(self) -> torch.Tensor:
+        """The likeliest channel, uint8 ``(z, y, x)``."""
+        return likeliest(self.logits)
+
     def is_air(self, modality: str) -> bool:
         """Whether what is labelled is darker than any tissue, in a scan whose values reach down to air in HU."""
-        heart = (self.logits.argmax(0) > 0) & self.sampled.inside
+        heart = (self.labels > 0) & self.sampled.inside
         if modality == "MR" or not bool(heart.any()) or float(self.sampled.image.min()) > -500:
             return False
         return float(self.sampled.image[heart].mean()) < _AIR_LIKE_HU
@@ -68,14 +74,14 @@ class HeartWindow(Window):
     def __init__(self, box: HeartBox, grid: Geometry, look: Look) -> None:
         super().__init__(grid, look)
         self.box = box
-        self.agreement = agreement(self.logits, grid, box)
+        self.agreement = agreement(self.labels, grid, box)
         self.confidence = confidence(self.logits)
         self.story: float | None = None
 
     def ask_another(self, look: Look) -> None:
         """Look once more, a little aside, and compare."""
         aside = shifted(self.grid, LOOKS[0].direction)
-        self.story = same_story(self.logits, self.grid, look(aside)[1], aside)
+        self.story = same_story(self.labels, self.grid, likeliest(look(aside)[1]), aside)
 
     @property
     def worth_following(self) -> bool:

@@ -12,7 +12,7 @@ from ..models.folder import ModelFolder
 from ..progress import Reporter
 from ..volume.geometry import AxisFlip, Geometry
 from .axes import NetworkAxes
-from .resample import Reduction, reduced_on_grid, running_percent
+from .resample import Reduction, likeliest, reduced_on_grid, running_percent
 from .stored_axes import Prepared, labels_for_network, reduced_in_stored_axes
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def confidence_on_scan(logits: torch.Tensor, view: View, reporter: Reporter) -> 
     import torch
     from scipy.ndimage import maximum_filter1d
 
-    near = (logits.argmax(0) > 0).to(torch.uint8).numpy()
+    near = (likeliest(logits) > 0).to(torch.uint8).numpy()
     for axis, spacing in enumerate(view.spacing):
         near = maximum_filter1d(near, 2 * int(NEAR_MM / spacing) + 1, axis, mode="constant")
     percent = view.to_scan(logits, running_percent, reporter)
