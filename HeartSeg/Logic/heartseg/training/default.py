@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.pool import AsyncResult, Pool
 from pathlib import Path
 
 import torch
@@ -71,12 +72,13 @@ def train_default(args: argparse.Namespace) -> int:
     workers = max(1, (os.cpu_count() or 2) - 1) if args.workers is None else args.workers
     torch.set_num_threads(args.threads)
     stages = choose_stages(args.size, device, args.batch)
-    if not prepare_scenes(args, workers, until):
-        log.info("stopped while making scenes; run again to go on")
-        return 1
-    for stage in stages:
-        if args.only in (None, stage.name) and not _train(stage, args, device, workers, until):
+    with SceneMakers(args, workers) as makers:
+        if not makers.wait(until):
+            log.info("stopped while making scenes; run again to go on")
             return 1
+        for stage in stages:
+            if args.only in (None, stage.name) and not _train(stage, args, device, workers, until):
+                return 1
     if args.only:
         log.info("%s is trained; without --only the model is finished", args.only)
         return 1
@@ -102,37 +104,64 @@ def choose_stages(size: str, device: str, batch: int | None) -> tuple[Stage, Sta
     return finder, fine
 
 
-def prepare_scenes(args: argparse.Namespace, workers: int, until: float) -> bool:
-    """Make the training and validation scenes that are missing, in worker processes; returns whether all are there."""
-    out, without = args.out, frozenset(args.without) & set(ANATOMY_PARTS)
-    jobs: list[SceneJob] = []
-    first = args.seed * 1_000_000
-    jobs += [SceneJob(out / "scenes", first + i, without=without) for i in range(args.scenes)]
-    jobs += [SceneJob(out / "validation", VALIDATION_FIRST + i, VALIDATION_SUBJECTS, 4) for i in range(N_VALIDATION)]
-    jobs += [SceneJob(out / "scenes", first + i, heartless=True) for i in range(args.heartless)]
-    missing = [job for job in jobs if not job.file(".json").exists()]
-    if not missing:
-        return True
-    for job in missing:  # locks of a run that was stopped: the working folder is this command's alone
-        job.file(".lock").unlink(missing_ok=True)
-    start = time.monotonic()
-    log.info("making %d scenes in %d processes", len(missing), workers)
-    source = str(args.data)
-    if workers <= 1:
-        for job in missing:
-            if time.monotonic() > until:
-                return False
-            _make_one(source, job)
-    else:
-        with multiprocessing.get_context("spawn").Pool(min(workers, len(missing))) as pool:
-            results = [pool.apply_async(_make_one, (source, job)) for job in missing]
-            for result in results:
+class SceneMakers:
+    """Makes the training and validation scenes that are missing: validation first, then the kinds in proportion.
+
+    A context: worker processes start with :meth:`wait` and end with the block. Without workers (0 or 1) the scenes are
+    made in this process, all of them by the first :meth:`wait`.
+    """
+
+    def __init__(self, args: argparse.Namespace, workers: int) -> None:
+        out, without = args.out, frozenset(args.without) & set(ANATOMY_PARTS)
+        first = args.seed * 1_000_000
+        hearts = [SceneJob(out / "scenes", first + i, without=without) for i in range(args.scenes)]
+        bodies = [SceneJob(out / "scenes", first + i, heartless=True) for i in range(args.heartless)]
+        mixed = [(i / len(jobs), job) for jobs in (hearts, bodies) for i, job in enumerate(jobs)]
+        mixed.sort(key=lambda pair: pair[0])
+        tests = [
+            SceneJob(out / "validation", VALIDATION_FIRST + i, VALIDATION_SUBJECTS, 4) for i in range(N_VALIDATION)
+        ]
+        self.jobs = [*tests, *(job for _, job in mixed)]
+        self.needed = len(self.jobs) if args.begin_with is None else len(tests) + max(1, args.begin_with)
+        self.source, self.workers = str(args.data), workers
+        self._pool: Pool | None = None
+        self._results: dict[SceneJob, AsyncResult[None]] = {}
+
+    def __enter__(self) -> SceneMakers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool.join()
+
+    def wait(self, until: float) -> bool:
+        """Wait until there are as many as training begins with; False if ``time.monotonic()`` passes ``until``."""
+        missing = [job for job in self.jobs if not job.file(".json").exists()]
+        for job in missing:  # locks of a run that was stopped: the working folder is this command's alone
+            job.file(".lock").unlink(missing_ok=True)
+        if not missing:
+            return True
+        start = time.monotonic()
+        log.info("making %d scenes in %d processes", len(missing), max(1, self.workers))
+        if self.workers <= 1:
+            for job in missing:
+                if time.monotonic() > until:
+                    return False
+                _make_one(self.source, job)
+        else:
+            spawn = multiprocessing.get_context("spawn")
+            self._pool = spawn.Pool(min(self.workers, len(missing)), _yield_to_training)
+            self._results = {job: self._pool.apply_async(_make_one, (self.source, job)) for job in missing}
+            for job in self.jobs[: self.needed]:
                 try:
-                    result.get(timeout=max(0.0, until - time.monotonic()) if until < math.inf else None)
+                    if job in self._results:
+                        self._results[job].get(timeout=max(0.0, until - time.monotonic()) if until < math.inf else None)
                 except multiprocessing.TimeoutError:
                     return False
-    log.info("%d scenes, %.2f a second", len(missing), len(missing) / (time.monotonic() - start))
-    return True
+        made = sum(job.file(".json").exists() for job in missing)
+        log.info("%d scenes, %.2f a second", made, made / (time.monotonic() - start))
+        return True
 
 
 @dataclass(frozen=True)
@@ -151,6 +180,11 @@ class SceneJob:
         return self.folder / (scene_name(self.number, self.heartless) + suffix)
 
 
+def _yield_to_training() -> None:
+    if hasattr(os, "nice"):
+        os.nice(10)
+
+
 def _make_one(source: str, job: SceneJob) -> None:
     torch.set_num_threads(1)
     make_scenes(
@@ -163,12 +197,13 @@ def _train(stage: Stage, args: argparse.Namespace, device: str, workers: int, un
     gpu = device != "cpu"
     steps = args.finder_steps if stage.name == "finder" else args.fine_steps
     default = {"finder": (3000, 6000), "fine": (8000, 16000)}[stage.name][gpu]
-    steps = steps or default
+    minutes = args.fine_minutes if stage.name == "fine" else 0.0
+    steps = 0 if minutes else steps or default
     if args.start_from:
         stage = replace(stage, learning_rate=stage.learning_rate * START_FROM_RATE)
     recipe = Recipe(
-        steps=steps, seed=args.seed, device=device, workers=0 if gpu else min(1, workers),
-        ema=min(0.998, 1 - 8 / max(steps, 16)), save_every=120.0,
+        steps=steps, minutes=minutes, seed=args.seed, device=device, workers=0 if gpu else min(1, workers),
+        ema=min(0.998, 1 - 8 / max(steps, 16)) if steps else 0.998, save_every=120.0, fresh=args.fresh,
         without=tuple(sorted(set(args.without) - set(ANATOMY_PARTS))),
     )  # fmt: skip
     trainer = Trainer(stage, args.out / "scenes", args.out / stage.name, recipe, args.out / "validation")

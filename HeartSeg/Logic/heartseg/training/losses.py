@@ -27,10 +27,10 @@ def cross_entropy_and_dice(
     picked = log_p.gather(1, labels[:, None])[:, 0]
     weight = seen * torch.where(labels > 0, heart_weight, 1.0)
     entropy = -(picked * weight).sum() / weight.sum().clamp(min=1)
-    n = logits.shape[1]
-    hit = (picked.exp() * seen).flatten()
-    overlap = torch.zeros(n, device=hit.device).index_add(0, labels.flatten(), hit)[1:]
-    counts = torch.bincount(labels[seen], minlength=n)[1:]
+    hit = picked.exp() * seen
+    members = [(labels == k) & seen for k in range(1, logits.shape[1])]
+    overlap = torch.stack([(hit * member).sum() for member in members])
+    counts = torch.stack([member.sum() for member in members])
     volume = (log_p.exp() * seen[:, None]).sum((0, 2, 3, 4))[1:] + counts
     present = (counts > 0).float()
     dice = (2 * overlap + 1) / (volume + 1)

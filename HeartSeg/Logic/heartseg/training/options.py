@@ -38,6 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", choices=["finder", "fine"], help="train this network alone, then stop")
     parser.add_argument("--finder-steps", metavar="N", type=int, help="default: 3000 on a CPU, 6000 on a GPU")
     parser.add_argument("--fine-steps", metavar="N", type=int, help="default: 8000 on a CPU, 16000 on a GPU")
+    parser.add_argument(
+        "--fine-minutes", metavar="M", type=float, default=0.0,
+        help="train the fine network for M minutes of training, instead of a number of steps",
+    )  # fmt: skip
+    parser.add_argument(
+        "--begin-with", metavar="N", type=int,
+        help="train as soon as N scenes are there, while worker processes make the others; such a run cannot be "
+        "repeated exactly (default: make all scenes first)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fresh", metavar="N", type=int, default=2,
+        help="on a GPU: new images a step; the others of a batch are drawn from the last 256 (default: 2)",
+    )  # fmt: skip
     parser.add_argument("--batch", metavar="N", type=int, help="samples a step (default: 1 on a CPU, 4 on a GPU)")
     parser.add_argument(
         "--run-minutes", metavar="M", type=float, default=math.inf,

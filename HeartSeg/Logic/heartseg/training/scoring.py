@@ -49,23 +49,27 @@ def centred_view(scene: Scene, stage: Stage) -> View:
 
 @torch.inference_mode()
 def predict(network: torch.nn.Module, image: np.ndarray) -> np.ndarray:
-    """Labels (uint8, (z, y, x)) of a normalised patch, computed in bfloat16."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = full_resolution(network(as_input(image)))
-    return logits[0].argmax(0).to(torch.uint8).numpy()
+    """Labels (uint8, (z, y, x)) of a normalised patch, computed in bfloat16 on the network's device."""
+    device = next(network.parameters()).device
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        logits = full_resolution(network(as_input(image).to(device)))
+    return logits[0].argmax(0).to(torch.uint8).cpu().numpy()
 
 
 def score_scenes(
     network: torch.nn.Module, stage: Stage, folder: Path, seed: int = 1, kind: str = "ct"
 ) -> dict[str, dict[str, float]]:
-    """Dice (mean, sd) on one image of ``kind`` of each scene in a folder, heart-centred, at the stage's voxels."""
-    cases = []
+    """Dice (mean, sd) on one image of ``kind`` of each scene in a folder, heart-centred, at the stage's voxels.
+
+    Images are made on the network's device; another kind of device gives other noise.
+    """
+    device, cases = next(network.parameters()).device, []
     for number, card in enumerate(sorted(folder.glob("*.json"))):
         scene = load_scene(card)
         rng = np.random.default_rng([seed, number])
-        regions, target, seen = extract(scene, centred_view(scene, stage))
-        image = normalise(render(rng, regions, draw_appearance(rng, kind), stage.spacing), seen).numpy()
-        truth = target.numpy()
+        regions, target, seen = extract(scene, centred_view(scene, stage), device)
+        image = normalise(render(rng, regions, draw_appearance(rng, kind), stage.spacing), seen).cpu().numpy()
+        truth = target.cpu().numpy()
         cases.append(dice_scores(predict(network, image), truth, truth != IGNORE))
     return summary(cases)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,10 @@ PICTURE_SHARE = 0.25
 """Share of the HU images that are made into such pictures on top of those that the generator draws."""
 THICK_SHARE = 0.6
 """Share of the oblique MR (and free) images whose slices are made thick, where they were not drawn so."""
+POOL = 256
+"""Samples that :func:`pooled_batches` keeps; 1.6 GB of 128 voxels an axis."""
+Sample = tuple[torch.Tensor, torch.Tensor]
+Batch = tuple[torch.Tensor, torch.Tensor]
 IMAGES_PER_VIEW = 2
 """Images rendered of each view, of different contrast; on a CPU sampling a view costs four times a rendering."""
 
@@ -95,6 +100,52 @@ def draw_kind(rng: np.random.Generator, kinds: Sequence[tuple[str, float]]) -> s
     """One of the scene kinds, by their shares (which need not add up to one)."""
     shares = np.array([share for _, share in kinds])
     return kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))][0]
+
+
+def plain_batches(samples: Iterator[Sample], size: int) -> Iterator[Batch]:
+    """``size`` samples after the other, stacked: images (b, 1, z, y, x), targets (b, z, y, x)."""
+    while True:
+        images, targets = zip(*(next(samples) for _ in range(size)), strict=True)
+        yield torch.stack(images), torch.stack(targets)
+
+
+def pooled_batches(
+    samples: Iterator[Sample], size: int, fresh: int, start: int = 0, seed: int = 0, keep: int = POOL
+) -> Iterator[Batch]:
+    """Batches drawn at random from the newest ``keep`` samples, ``fresh`` of which are new at each step.
+
+    Making a sample takes a GPU about as long as learning from one, most of it in launching small kernels. So each is
+    used ``size / fresh`` times on average, some hundred steps apart, and new ones are made in a stream of their own
+    while the last batch is learnt from.
+
+    Args:
+        samples: image (1, z, y, x) and target (z, y, x), on the GPU.
+        size: samples of a batch.
+        fresh: new samples a batch.
+        start, seed: number of the first batch, and seed of the drawing.
+        keep: samples in the pool, which is filled to an eighth before the first batch.
+    """
+    aside = torch.cuda.Stream(priority=-1) if torch.cuda.is_available() else None
+    pool: list[Sample] = []
+    newest = 0
+    for number in itertools.count(start):
+        rng = np.random.default_rng([seed, number, 7])
+        with torch.cuda.stream(aside):
+            for _ in range(fresh if pool else max(fresh, keep // 8)):
+                image, target = next(samples)
+                if len(pool) < keep:
+                    pool.append((image.half(), target))
+                else:
+                    pool[newest % keep] = (image.half(), target)
+                newest += 1
+            images, targets = zip(*(pool[k] for k in rng.integers(len(pool), size=size)), strict=True)
+            batch = torch.stack(images).float(), torch.stack(targets)
+        if aside is not None:
+            now = torch.cuda.current_stream()
+            now.wait_stream(aside)
+            for tensor in batch:
+                tensor.record_stream(now)
+        yield batch
 
 
 class SampleStream(IterableDataset):

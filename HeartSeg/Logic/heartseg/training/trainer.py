@@ -21,7 +21,7 @@ from .losses import deep_loss
 from .scoring import score_scenes
 from .stages import SIZES, Stage, build_network
 from .state import load_state, save_state, shrink_optimiser
-from .stream import SampleStream
+from .stream import Batch, SampleStream, plain_batches, pooled_batches
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ class Recipe:
         bfloat16: autocast to bfloat16.
         workers: processes that make samples (0: in this one, on the training's device).
         device: where the network is.
+        fresh: on a GPU, new samples a step; the rest of a batch was seen before
+            (:func:`~heartseg.training.stream.pooled_batches`).
         without: parts of the appearance switched off (ablation).
     """
 
@@ -59,6 +61,7 @@ class Recipe:
     bfloat16: bool = True
     workers: int = 1
     device: str = "cpu"
+    fresh: int = 2
     without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -74,11 +77,10 @@ class Trainer:
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.seed)
         self.device = torch.device(recipe.device)
-        self.layout = best_layout(self.device)
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # one shape for hours: the fastest kernels are worth a search
         self.network = build_network(stage.features).to(self.device)
-        for weight in self.network.parameters():
-            if weight.dim() == 5:
-                weight.data = weight.data.contiguous(memory_format=self.layout)
+        self.use_layout(best_layout(self.device))
         self.average = copy.deepcopy(self.network).eval()
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), stage.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
@@ -86,6 +88,13 @@ class Trainer:
         self.step, self.seconds, self.started_from = 0, 0.0, ""
         self.history: list[torch.Tensor] = []
         self.sample_rate = 0.0
+
+    def use_layout(self, layout: torch.memory_format) -> None:
+        """Keep weights and images in this memory layout."""
+        self.layout = layout
+        for weight in self.network.parameters():
+            if weight.dim() == 5:
+                weight.data = weight.data.contiguous(memory_format=layout)
 
     def start_from(self, checkpoint: Path) -> None:
         """Start from the weights of a trained model of the same network (``checkpoint_final.pth``)."""
@@ -197,12 +206,13 @@ class Trainer:
                 self.log_validation()
                 validated = clock = time.monotonic()
 
-    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(self) -> Iterator[Batch]:
         """Batches from here on: made by worker processes, or on the device itself without them."""
         workers, size = self.recipe.workers, self.stage.batch
         device = "cpu" if workers else self.device
+        made = self.recipe.fresh if device != "cpu" and self.device.type == "cuda" else size
         stream = SampleStream(
-            self.scenes, self.stage, self.recipe.seed, self.step * size, device, frozenset(self.recipe.without),
+            self.scenes, self.stage, self.recipe.seed, self.step * made, device, frozenset(self.recipe.without),
         )  # fmt: skip
         if workers:
             yield from DataLoader(
@@ -210,12 +220,17 @@ class Trainer:
                 pin_memory=self.device.type == "cuda",
             )  # fmt: skip
             return
-        samples = iter(stream)
+        if self.device.type == "cuda":
+            yield from self._timed(pooled_batches(iter(stream), size, self.recipe.fresh, self.step, self.recipe.seed))
+        yield from self._timed(plain_batches(iter(stream), size))
+
+    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; notes how many of their samples come in a second of making them."""
         while True:
             start = time.monotonic()
-            images, targets = zip(*(next(samples) for _ in range(size)), strict=True)
-            batch = torch.stack(images), torch.stack(targets)
-            self.sample_rate = size / max(time.monotonic() - start, 1e-6)
+            batch = next(batches)
+            made = self.recipe.fresh if self.device.type == "cuda" else self.stage.batch
+            self.sample_rate = made / max(time.monotonic() - start, 1e-6)
             yield batch
 
     def take_step(self, image: torch.Tensor, target: torch.Tensor) -> None:
@@ -254,9 +269,8 @@ class Trainer:
         """Log the Dice of the averaged network on centred views of the validation scenes, as CT and as MR."""
         assert self.validation is not None
         row: dict[str, Any] = {"step": self.step, "seconds": round(self.seconds)}
-        network = copy.deepcopy(self.average).cpu()
         for kind in ("ct", "mr"):
-            table = score_scenes(network, self.stage, self.validation, kind=kind)
+            table = score_scenes(self.average, self.stage, self.validation, kind=kind)
             row[kind] = {name: cell["mean"] for name, cell in table.items()}
             text = "  ".join(f"{k} {v:.3f}" for k, v in row[kind].items())
             log.info("%s step %d validation %s  %s", self.stage.name, self.step, kind, text)
