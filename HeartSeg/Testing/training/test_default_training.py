@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import sys
 import types
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +24,14 @@ from heartseg.training.losses import cross_entropy_and_dice
 from heartseg.training.scoring import dice_scores, score_scenes, summary
 from heartseg.training.stages import FINE, SIZES, STAGES, build_network
 from heartseg.training.state import load_state, save_state
-from heartseg.training.stream import PICTURE_SHARE, SampleStream, draw_look, more_pictures, outline_contrast
+from heartseg.training.stream import (
+    PICTURE_SHARE,
+    SampleStream,
+    draw_look,
+    more_pictures,
+    outline_contrast,
+    pooled_batches,
+)
 from heartseg.training.trainer import Recipe, Trainer
 
 TINY = replace(FINE, patch=32, spacing=3.0, features=(4, 4, 8, 8, 8), draw_view=draw_fine_view, learning_rate=2e-2)
@@ -122,6 +131,33 @@ def test_the_stream_repeats_its_samples_by_number(scene_folder):
     assert torch.equal(c[0], later[0])
     assert torch.equal(c[1], later[1])
     assert not torch.equal(a[0], b[0])
+
+
+def test_a_pool_gives_every_sample_out_about_twice_and_new_ones_at_every_step():
+    samples = ((torch.full((1, 2, 2, 2), float(k)), torch.full((2, 2, 2), k % 256)) for k in itertools.count())
+    batches = pooled_batches(samples, 4, 2, seed=3, keep=32)
+    seen: Counter[int] = Counter()
+    for step in range(400):
+        image, target = next(batches)
+        assert image.shape == (4, 1, 2, 2, 2) and image.dtype == torch.float32
+        numbers = image[:, 0, 0, 0, 0].int().tolist()
+        assert target[:, 0, 0, 0].tolist() == [k % 256 for k in numbers]
+        made = 4 + 2 * step  # an eighth of the pool before the first batch, then two a step
+        assert max(numbers) < made and min(numbers) >= made - 32
+        seen.update(numbers)
+    uses = [seen[k] for k in range(100, 700)]
+    assert 1.8 < np.mean(uses) < 2.2
+
+
+def test_a_pool_repeats_its_batches_by_number():
+    def batches(start):
+        return pooled_batches(
+            ((torch.full((1, 2, 2, 2), float(k)), torch.zeros(2, 2, 2)) for k in range(40)), 4, 2, start
+        )
+
+    first = [next(b)[0][:, 0, 0, 0, 0].tolist() for b in [batches(0)] for _ in range(3)]
+    again = [next(b)[0][:, 0, 0, 0, 0].tolist() for b in [batches(0)] for _ in range(3)]
+    assert first == again
 
 
 def test_steps_do_not_depend_on_where_a_run_was_stopped(scene_folder, tmp_path):

@@ -62,6 +62,19 @@ def test_one_command_makes_a_model_folder_and_goes_on_after_a_stop(packed, tiny,
     assert "fine' cannot go on: no state is whole" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_training_begins_with_some_scenes_and_takes_up_the_others(packed, tiny, tmp_path):
+    """Two processes make scenes while this one trains, by the clock."""
+    out = tmp_path / "run"
+    command = ["train-default", str(packed), "-o", str(out), "--device", "cpu", "--scenes", "6", "--heartless", "1",
+               "--workers", "2", "--only", "fine", "--fine-minutes", "0.02", "--begin-with", "1"]  # fmt: skip
+    assert main(command) == 1  # one network alone is no model
+    made = len(list((out / "scenes").glob("*.json")))
+    assert 1 <= made <= 7
+    assert len(list((out / "validation").glob("*.json"))) == 1
+    snapshot = torch.load(out / "fine" / "snapshot.pt", weights_only=True)
+    assert snapshot["step"] >= 1 and snapshot["seconds"] >= 1.2
+
+
 def test_the_data_can_be_packed_into_one_file(packed, tmp_path):
     assert main(["train-default", str(packed), "--pack", str(tmp_path / "one.npz")]) == 0
     assert (tmp_path / "one.npz").stat().st_size > 1000

@@ -16,6 +16,7 @@ import torch
 
 from heartseg.synthesis.views import normalise
 
+from .export import half_precision
 from .scoring import dice_scores, score_finder, score_scenes
 from .stages import SIZES, Stage, as_input, build_network, full_resolution
 
@@ -23,10 +24,10 @@ DEVELOPMENT_CT = "ct_chest_arterial_windowed_uint8"
 
 
 def load_snapshot(run: Path, stage: Stage) -> torch.nn.Module:
-    """The averaged network of a run, rounded to float16 as it is shipped, in evaluation mode."""
+    """The averaged network of a run, rounded as it is shipped, in evaluation mode."""
     network = build_network(stage.features, deep_supervision=False)
     weights = torch.load(run / stage.name / "snapshot.pt", weights_only=True)["weights"]
-    network.load_state_dict({k: v.half().float() for k, v in weights.items()})
+    network.load_state_dict({k: v.float() for k, v in half_precision(weights).items()})
     return network.eval()
 
 

@@ -120,7 +120,7 @@ class Trainer:
         save_state(self.out, state, self.step)
         snapshot = {
             "step": self.step, "seconds": self.seconds, "started_from": self.started_from,
-            "device": device_name(self.device), "weights": self.average.state_dict(),
+            "device": device_name(self.device), "batch": self.stage.batch, "weights": self.average.state_dict(),
         }  # fmt: skip
         part = self.out / "snapshot.part"
         torch.save(snapshot, part)
