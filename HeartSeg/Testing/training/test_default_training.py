@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import shutil
 import sys
 import types
 from collections import Counter
@@ -19,7 +20,8 @@ from heartseg.synthesis.regions import IGNORE, Region
 from heartseg.synthesis.scenes import Scene, save_scene
 from heartseg.synthesis.views import draw_fine_view
 from heartseg.training.evaluate import load_snapshot
-from heartseg.training.export import CHECKPOINT, export_model, scene_facts
+from heartseg.training.export import CHECKPOINT, coarser, export_model, scene_facts
+from heartseg.training.export import main as export_main
 from heartseg.training.losses import cross_entropy_and_dice
 from heartseg.training.scoring import dice_scores, score_scenes, summary
 from heartseg.training.stages import FINE, SIZES, STAGES, build_network
@@ -277,6 +279,37 @@ def test_the_export_loads_with_weights_only_and_is_small(exported):
             "inference_allowed_mirroring_axes",
         }
         assert path.stat().st_size < limit
+
+
+def test_filters_keep_eight_bits_that_float16_holds_exactly():
+    kernel = torch.randn(5, 4, 3, 3, 3, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 1, 5).view(
+        5, 1, 1, 1, 1
+    )
+    kernel[4] = 0
+    rounded = coarser(kernel)
+    assert torch.equal(rounded.half().float(), rounded)
+    assert torch.equal(coarser(rounded), rounded)
+    for before, after in zip(kernel, rounded, strict=True):
+        assert len(after.unique()) <= 255
+        assert (after - before).abs().max() <= before.abs().max() / 127 + 1e-12
+    bias = torch.randn(7)
+    assert torch.equal(coarser(bias), bias)
+
+
+def test_a_run_of_the_fine_network_alone_takes_the_finder_of_another_model(exported, tmp_path, scene_folder):
+    run, model, _ = exported
+    fine = tmp_path / "run" / "fine"
+    shutil.copytree(run / "fine", fine)
+    export_main(["--run", str(tmp_path / "run"), "--scenes", str(scene_folder), "--finder", str(model), "--note", "why",
+                 "--out", str(tmp_path / "new")])  # fmt: skip
+    card = json.loads((tmp_path / "new" / "heartseg.json").read_text())
+    assert (tmp_path / "new" / "finder" / CHECKPOINT).read_bytes() == (model / "finder" / CHECKPOINT).read_bytes()
+    assert (
+        card["files"][f"finder/{CHECKPOINT}"]
+        == json.loads((model / "heartseg.json").read_text())["files"][f"finder/{CHECKPOINT}"]
+    )
+    assert card["trained_on"]["history"] == "why"
+    assert card["trained_on"]["finder"]["of_model"] == card["version"]
 
 
 def test_the_card_holds_the_hashes_of_both_checkpoints(exported):
