@@ -30,17 +30,23 @@ from heartseg.synthesis.source import load_source
 from heartseg.synthesis.views import normalise
 from heartseg.training.evaluate import predict_window, score_development_ct, with_mean
 from heartseg.training.scoring import score_scenes
-from heartseg.training.stages import FINE
+from heartseg.training.stages import FINE, Stage
 from heartseg.training.stream import SampleStream
 from heartseg.training.trainer import Recipe, Trainer
 
 UNLABELLED = ("scans/ct_chest_weak_contrast_3mm.nii.gz", "dicom/lung-dx-a0002")
 CONFIDENT = 0.9
-STAGE = replace(FINE, learning_rate=3e-4, heart_weight=1.0)
+LEARNING_RATE = 3e-4
 N_SCENES = 30
 
 
-def pseudo_labelled(network: torch.nn.Module, scan: Path, model: Path) -> tuple[np.ndarray, np.ndarray]:
+def stage_of(model: ModelFolder) -> Stage:
+    """The model's fine network as a stage of training."""
+    spacing, patch = float(model.spacing[0]), int(model.patch_size[0])
+    return replace(FINE, spacing=spacing, patch=patch, learning_rate=LEARNING_RATE)
+
+
+def pseudo_labelled(network: torch.nn.Module, stage: Stage, scan: Path, model: Path) -> tuple[np.ndarray, np.ndarray]:
     """Window of a scan around the heart that the program finds: image (float32), labels (uint8, 255 where unsure)."""
     volume = heartseg.read_volume(scan)
     result = heartseg.segment(volume, model)
@@ -51,7 +57,7 @@ def pseudo_labelled(network: torch.nn.Module, scan: Path, model: Path) -> tuple[
     image.SetDirection(direction.ravel().tolist())
     image.SetSpacing([float(v) for v in volume.geometry.spacing])
     image.SetOrigin([float(v) for v in volume.geometry.origin])
-    logits, grid = predict_window(network, STAGE, sitk.DICOMOrient(image, "LPS"), np.asarray(centre))
+    logits, grid = predict_window(network, stage, sitk.DICOMOrient(image, "LPS"), np.asarray(centre))
     share = torch.from_numpy(logits).softmax(0)
     labels = share.argmax(0).to(torch.uint8)
     labels[share.amax(0) < CONFIDENT] = IGNORE
@@ -70,16 +76,17 @@ def disturbed(rng: np.random.Generator, image: np.ndarray, labels: np.ndarray) -
     return normalise(noisy, torch.ones_like(noisy, dtype=torch.bool))[None, None], target[None]
 
 
-def make_trainer(model: Path, scenes: Path, work: Path, steps: int, seed: int) -> Trainer:
+def make_trainer(model: ModelFolder, scenes: Path, work: Path, steps: int, seed: int) -> Trainer:
     """A trainer whose networks have the model's weights."""
-    trainer = Trainer(STAGE, scenes, work, Recipe(steps=steps, workers=0, ema=0.9, warm_up=5, seed=seed))
-    trainer.start_from(model / "fold_0" / "checkpoint_final.pth")
+    recipe = Recipe(steps=steps, workers=0, ema=0.9, warm_up=5, seed=seed)
+    trainer = Trainer(stage_of(model), scenes, work, recipe)
+    trainer.start_from(model.path / "fold_0" / "checkpoint_final.pth")
     return trainer
 
 
 def learn_on(trainer: Trainer, steps: int, seed: int, real: list[tuple[np.ndarray, np.ndarray]]) -> torch.nn.Module:
     """The averaged network after ``steps`` steps; every second one on a real sample where there are any."""
-    rng, batches = np.random.default_rng(seed), iter(SampleStream(trainer.scenes, STAGE, seed, 0))
+    rng, batches = np.random.default_rng(seed), iter(SampleStream(trainer.scenes, trainer.stage, seed, 0))
     for step in range(steps):
         if real and step % 2:
             trainer.take_step(*disturbed(rng, *real[(step // 2) % len(real)]))
@@ -89,12 +96,12 @@ def learn_on(trainer: Trainer, steps: int, seed: int, real: list[tuple[np.ndarra
     return trainer.average
 
 
-def score(network: torch.nn.Module, data: Path, validation: Path) -> dict[str, float]:
+def score(network: torch.nn.Module, stage: Stage, data: Path, validation: Path) -> dict[str, float]:
     """Mean Dice on validation CT and MR; every structure's and the mean on the development CT."""
     found = {
-        kind: round(score_scenes(network, STAGE, validation, kind=kind)["mean"]["mean"], 3) for kind in ("ct", "mr")
+        kind: round(score_scenes(network, stage, validation, kind=kind)["mean"]["mean"], 3) for kind in ("ct", "mr")
     }
-    return found | with_mean(score_development_ct(network, STAGE, data))
+    return found | with_mean(score_development_ct(network, stage, data))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -114,13 +121,17 @@ def main(argv: list[str] | None = None) -> int:
     if not args.scenes:
         make_scenes(source, scenes, range(N_SCENES))
     model: ModelFolder = find_model(args.model)
-    before = make_trainer(model.path, scenes, args.work / "run", args.steps, 0).average
-    real = [pseudo_labelled(before, args.data / scan, model.path) for scan in UNLABELLED]
-    rows = {"before": score(before, args.data, validation)}
+    stage = stage_of(model)
+    before = make_trainer(model, scenes, args.work / "run", args.steps, 0).average
+    real = [pseudo_labelled(before, stage, args.data / scan, model.path) for scan in UNLABELLED]
+    rows = {"before": score(before, stage, args.data, validation)}
+    print(f"before: {rows['before']}", file=sys.stderr, flush=True)
     for seed in range(args.seeds):
         for name, samples in (("synthetic alone", []), ("with the real scans", real)):
-            trainer = make_trainer(model.path, scenes, args.work / "run", args.steps, seed)
-            rows[f"{name}, seed {seed}"] = score(learn_on(trainer, args.steps, seed, samples), args.data, validation)
+            trainer = make_trainer(model, scenes, args.work / "run", args.steps, seed)
+            rows[f"{name}, seed {seed}"] = score(
+                learn_on(trainer, args.steps, seed, samples), stage, args.data, validation
+            )
             print(f"{name}, seed {seed}: {rows[f'{name}, seed {seed}']}", file=sys.stderr, flush=True)
     columns = list(rows["before"])
     print(markdown(["", *columns], [[name, *(f"{row[c]:.3f}" for c in columns)] for name, row in rows.items()]))
