@@ -192,6 +192,8 @@ def test_a_recipe_needs_steps_or_minutes():
     for kwargs in ({}, {"steps": 5, "minutes": 1.0}):
         with pytest.raises(ValueError, match="either steps or minutes"):
             Recipe(**kwargs)
+    with pytest.raises(ValueError, match="--fresh is 0: at least one image"):
+        Recipe(steps=5, fresh=0)
 
 
 def test_more_pictures_blacken_fat_and_keep_the_myocardium():

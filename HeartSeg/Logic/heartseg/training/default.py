@@ -134,6 +134,9 @@ class SceneMakers:
         if self._pool is not None:
             self._pool.terminate()
             self._pool.join()
+        failed = [job for job, result in self._results.items() if result.ready() and not result.successful()]
+        if failed:
+            log.warning("%d scenes could not be made, such as %s", len(failed), failed[0].file(".json").name)
 
     def wait(self, until: float) -> bool:
         """Wait until there are as many as training begins with; False if ``time.monotonic()`` passes ``until``."""

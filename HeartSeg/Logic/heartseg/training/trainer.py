@@ -67,6 +67,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if (self.steps > 0) == (self.minutes > 0):
             raise ValueError("give either steps or minutes")
+        if self.fresh < 1:
+            raise ValueError(f"--fresh is {self.fresh}: at least one image of a step must be new")
 
 
 class Trainer:
@@ -221,15 +223,12 @@ class Trainer:
             )  # fmt: skip
             return
         if self.device.type == "cuda":
-            yield from self._timed(pooled_batches(iter(stream), size, self.recipe.fresh, self.step, self.recipe.seed))
-        yield from self._timed(plain_batches(iter(stream), size))
-
-    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches; notes how many of their samples come in a second of making them."""
+            batches = pooled_batches(iter(stream), size, made, self.step, self.recipe.seed)
+        else:
+            batches = plain_batches(iter(stream), size)
         while True:
             start = time.monotonic()
             batch = next(batches)
-            made = self.recipe.fresh if self.device.type == "cuda" else self.stage.batch
             self.sample_rate = made / max(time.monotonic() - start, 1e-6)
             yield batch
 
