@@ -270,7 +270,7 @@ def test_the_time_on_the_processor_grows_with_what_is_to_be_done(model):
     two_cores = Machine("cpu", cores=2)
     chest = Volume(np.zeros((300, 512, 512), np.int16), Geometry((300, 512, 512), (0.75, 0.75, 1.0)))
     once = expected_seconds(chest, model, Settings(), two_cores)
-    assert 2.5 < once < 10.2  # README: 5.1 s, within the factor of two that the sentence promises
+    assert 3.9 < once < 15.4  # README: 7.7 s, within the factor of two that the sentence promises
     assert expected_seconds(chest, model, Settings(accurate=True), two_cores) > 4 * once
     assert expected_seconds(chest, model, Settings(locate=False), two_cores) > 2 * once
     slow = Machine("cpu", cores=1, gflop_per_core=0.1)
