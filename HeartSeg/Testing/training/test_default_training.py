@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 import types
+import zipfile
 from collections import Counter
 from dataclasses import replace
 
@@ -272,7 +273,7 @@ def exported(tmp_path_factory, scene_folder):
 
 def test_the_export_loads_with_weights_only_and_is_small(exported):
     _, out, _ = exported
-    for path, limit in ((out / CHECKPOINT, 12e6), (out / "finder" / CHECKPOINT, 3.2e6)):
+    for path, limit in ((out / CHECKPOINT, 7e6), (out / "finder" / CHECKPOINT, 1.8e6)):
         checkpoint = torch.load(path, weights_only=True)
         assert set(checkpoint) == {
             "network_weights",
@@ -281,6 +282,7 @@ def test_the_export_loads_with_weights_only_and_is_small(exported):
             "inference_allowed_mirroring_axes",
         }
         assert path.stat().st_size < limit
+        assert {i.compress_type for i in zipfile.ZipFile(path).infolist()} == {zipfile.ZIP_DEFLATED}
 
 
 def test_filters_keep_eight_bits_that_float16_holds_exactly():
