@@ -115,8 +115,8 @@ def pooled_batches(
     """Batches drawn at random from the newest ``keep`` samples, ``fresh`` of which are new at each step.
 
     Making a sample takes two thirds as long as learning from one (16 ms and 24 on an H200), most of it in launching
-    small kernels. So each is used ``size / fresh`` times on average, some tens of steps apart, and new ones are made in a
-    stream of their own while the last batch is learnt from.
+    small kernels. So each is used ``size / fresh`` times on average, some tens of steps apart, and new ones are made in
+    a stream of their own while the last batch is learnt from.
 
     Args:
         samples: image (1, z, y, x) and target (z, y, x), on the GPU.
