@@ -4,10 +4,10 @@
     python benchmarks/gpu.py segment [--model FOLDER] [--grid 512x512x300]
     python benchmarks/gpu.py train SCENES [--batch 4]
 
-Needs only torch, numpy and scipy, so that it runs on a bare machine. ``segment`` takes the array in memory to labels on
-the scan's grid, checks, clean-up and measures included, model warm. ``train`` times the parts of a step of the fine
-network (1.5 mm, 128 voxels): views and images of SCENES (a folder that ``heartseg train-default`` filled), the step in
-both memory layouts.
+``train`` needs only torch, numpy and scipy, ``segment`` dynamic-network-architectures besides, so that both run on a
+bare machine. ``segment`` takes the array in memory to labels on the scan's grid, checks, clean-up and measures
+included, model warm. ``train`` times the samples of SCENES (a folder that ``heartseg train-default`` filled) and a step
+of the fine network (1.5 mm, 128 voxels) in both memory layouts.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import json
 import statistics
 import struct
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -79,17 +80,15 @@ def segment(args: argparse.Namespace) -> dict[str, object]:
     if args.labels:
         np.savez_compressed(args.labels, labels=result.labels)
     if not args.no_cpu:
-        other = Segmenter(args.model, Settings(device="cpu")).segment(volume)
-        a, b = result.labels, other.labels
-        facts["dice_with_cpu"] = [
-            round(2 * float(((a == k) & (b == k)).sum()) / max(1.0, float((a == k).sum() + (b == k).sum())), 4)
-            for k in range(1, 8)
-        ]
+        from heartseg.training.scoring import dice_scores
+
+        other = Segmenter(args.model, Settings(device="cpu")).segment(volume).labels
+        facts["dice_with_cpu"] = dice_scores(result.labels, other, np.ones(other.shape, bool))
     return facts
 
 
 def train(args: argparse.Namespace) -> dict[str, object]:
-    """Milliseconds of a view, an image and a step."""
+    """Milliseconds of a sample and of a step."""
     from heartseg.training.default import choose_stages
     from heartseg.training.stream import SampleStream
     from heartseg.training.trainer import Recipe, Trainer
@@ -103,7 +102,8 @@ def train(args: argparse.Namespace) -> dict[str, object]:
     images, targets = zip(*(next(samples) for _ in range(stage.batch)), strict=True)
     batch = torch.stack(images), torch.stack(targets)
     for layout in (torch.channels_last_3d, torch.contiguous_format):
-        trainer = Trainer(stage, args.scenes, args.scenes / "unused", Recipe(steps=1000, device="cuda"))
+        with tempfile.TemporaryDirectory() as unused:
+            trainer = Trainer(stage, args.scenes, Path(unused), Recipe(steps=1000, device="cuda"))
         trainer.use_layout(layout)
         timed(lambda t=trainer: t.take_step(*batch), 3)
         seconds = timed(lambda t=trainer: t.take_step(*batch), 8)

@@ -4,7 +4,7 @@ A network draws hearts, for that is what it learnt; in a place without one it dr
 the place is looked at from elsewhere, that the coarse network does not confirm, and of which it is less sure itself.
 The thresholds were chosen on the scans of ``benchmarks/believing.py`` (56 hard scans of 8 hearts, 28 of 14 bodies
 without one) with model 0.4.0, which found 54 of the hearts and drew three into the bodies. The figures below are those
-of 0.5.0 under the same rules: 56 hearts, none in the bodies.
+of 0.5.0 under the same rules, of the program as it is: 56 hearts, none in the bodies.
 """
 
 from __future__ import annotations
