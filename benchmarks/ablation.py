@@ -80,11 +80,13 @@ def main(argv: list[str] | None = None) -> int:
         for seed in range(args.seeds):
             run = args.work / "runs" / f"{name.replace(' ', '-')}-{seed}"
             network = train_row(scenes, run, look, args.steps, seed, args.start)
-            cells.append([
-                score_scenes(network, STAGE, validation, kind="ct")["mean"]["mean"],
-                score_scenes(network, STAGE, validation, kind="mr")["mean"]["mean"],
-                float(np.mean(list(score_development_ct(network, STAGE, args.data).values()))),
-            ])  # fmt: skip
+            cells.append(
+                [
+                    score_scenes(network, STAGE, validation, kind="ct")["mean"]["mean"],
+                    score_scenes(network, STAGE, validation, kind="mr")["mean"]["mean"],
+                    float(np.mean(list(score_development_ct(network, STAGE, args.data).values()))),
+                ]
+            )
         columns = list(zip(*cells, strict=True))
         table[name] = {"n_seeds": args.seeds, "steps": args.steps, "minutes": round((time.monotonic() - start) / 60, 1)}
         for key, values in zip(("ct", "mr", "development_ct"), columns, strict=True):

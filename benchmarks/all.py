@@ -49,28 +49,39 @@ def scenes(what: str) -> Callable[[dict[str, Any]], Entries]:
 
     def entries(record: dict[str, Any]) -> Entries:
         rows = [
-            {"data": f"{label} of {what}, whole program", "n": record[group]["n"], "metric": DICE,
-             "figures": dice_figures(record[group])}
+            {
+                "data": f"{label} of {what}, whole program",
+                "n": record[group]["n"],
+                "metric": DICE,
+                "figures": dice_figures(record[group]),
+            }
             for group, label in (("cta", "synthetic CTA"), ("mr", "synthetic MR"))
-        ]  # fmt: skip
+        ]
         if record["trunks"]:
-            rows.append({
-                "data": f"synthetic trunk CT of {what}", "n": record["trunks"],
-                "metric": "hearts reported with chambers and myocardium's centre of mass within 25 mm, and those "
-                "with the centre of the box about all structures within 25 mm",
-                "figures": {"found": record["found_trunks"], "found_by_box": record["trunks_by_box"]},
-            })  # fmt: skip
+            rows.append(
+                {
+                    "data": f"synthetic trunk CT of {what}",
+                    "n": record["trunks"],
+                    "metric": "hearts reported with chambers and myocardium's centre of mass within 25 mm, and those "
+                    "with the centre of the box about all structures within 25 mm",
+                    "figures": {"found": record["found_trunks"], "found_by_box": record["trunks_by_box"]},
+                }
+            )
         return rows
 
     return entries
 
 
 def development(record: dict[str, Any]) -> Entries:
-    return [{
-        "data": "one real contrast chest CT (ct_chest_arterial_windowed_uint8), the development case on which choices "
-        "were made; the whole program", "n": 1, "metric": "Dice inside the confidence mask",
-        "figures": record["dice"] | {"mean": record["mean"]},
-    }]  # fmt: skip
+    return [
+        {
+            "data": "one real contrast chest CT (ct_chest_arterial_windowed_uint8), the development case on which "
+            "choices were made; the whole program",
+            "n": 1,
+            "metric": "Dice inside the confidence mask",
+            "figures": record["dice"] | {"mean": record["mean"]},
+        }
+    ]
 
 
 def sunnybrook(record: dict[str, Any]) -> Entries:
@@ -79,53 +90,76 @@ def sunnybrook(record: dict[str, Any]) -> Entries:
         "LV, standard view": "stacks in a standard short-axis view that was fixed before any score",
     }
     return [
-        {"data": f"Sunnybrook cine MR, LV cavity, {where[view]}, finder off", "n": row["n"],
-         "metric": "Dice, mean and SD over patients", "figures": {"LV": {"mean": row["mean"], "sd": row["sd"]}}}
+        {
+            "data": f"Sunnybrook cine MR, LV cavity, {where[view]}, finder off",
+            "n": row["n"],
+            "metric": "Dice, mean and SD over patients",
+            "figures": {"LV": {"mean": row["mean"], "sd": row["sd"]}},
+        }
         for view, row in record["summary"].items()
-    ]  # fmt: skip
+    ]
 
 
 def bivme(record: dict[str, Any]) -> Entries:
-    return [{
-        "data": "bivme cine MR frame (6 slices, 17.7 mm apart), whole program, against its software fit", "n": 1,
-        "metric": "Dice", "figures": {k: row["mean"] for k, row in record["summary"].items() if k != "mean"},
-    }]  # fmt: skip
+    return [
+        {
+            "data": "bivme cine MR frame (6 slices, 17.7 mm apart), whole program, against its software fit",
+            "n": 1,
+            "metric": "Dice",
+            "figures": {k: row["mean"] for k, row in record["summary"].items() if k != "mean"},
+        }
+    ]
 
 
 def prototype(record: dict[str, Any]) -> Entries:
     row = record["summary"]["whole program"]
-    return [{
-        "data": "synthetic CTA of the prototype's generator, subjects 17-19, whole program", "n": row["mean"]["n"],
-        "metric": DICE, "figures": {k: {"mean": v["mean"], "sd": v["sd"]} for k, v in row.items()},
-    }]  # fmt: skip
+    return [
+        {
+            "data": "synthetic CTA of the prototype's generator, subjects 17-19, whole program",
+            "n": row["mean"]["n"],
+            "metric": DICE,
+            "figures": {k: {"mean": v["mean"], "sd": v["sd"]} for k, v in row.items()},
+        }
+    ]
 
 
 def heart_free(record: dict[str, Any]) -> Entries:
     rows = record["summary"]
-    return [{
-        "data": "scans without a heart: " + ", ".join(f"{k} ({r['n']})" for k, r in rows.items() if k != "all"),
-        "n": rows["all"]["n"], "metric": "false hearts",
-        "figures": {k: r["false_hearts"] for k, r in rows.items() if r["false_hearts"] or k == "all"},
-    }]  # fmt: skip
+    return [
+        {
+            "data": "scans without a heart: " + ", ".join(f"{k} ({r['n']})" for k, r in rows.items() if k != "all"),
+            "n": rows["all"]["n"],
+            "metric": "false hearts",
+            "figures": {k: r["false_hearts"] for k, r in rows.items() if r["false_hearts"] or k == "all"},
+        }
+    ]
 
 
 BENCHMARKS = (
     Benchmark(
         "accuracy",
-        ("accuracy.py", f"{{data}}/{CHEST}.nii.gz", f"{{data}}/{CHEST}_reference.nii.gz", "--mask",
-         f"{{data}}/{CHEST}_confidence.nii.gz"),
-        development, True,
+        (
+            "accuracy.py",
+            f"{{data}}/{CHEST}.nii.gz",
+            f"{{data}}/{CHEST}_reference.nii.gz",
+            "--mask",
+            f"{{data}}/{CHEST}_confidence.nii.gz",
+        ),
+        development,
+        True,
     ),
     Benchmark(
-        "validation", ("frozen_scenes.py", "{data}", "{work}/validation", "score"),
-        scenes("validation subjects 15 and 16"), True,
+        "validation",
+        ("frozen_scenes.py", "{data}", "{work}/validation", "score"),
+        scenes("validation subjects 15 and 16"),
+        True,
     ),
     Benchmark("frozen", ("frozen_scenes.py", "{data}", "{work}/frozen", "score"), scenes("frozen subjects 17-19")),
     Benchmark("prototype", ("prototype_scenes.py", "{data}", "--work", "{work}/prototype"), prototype),
     Benchmark("sunnybrook", ("sunnybrook.py", "{data}"), sunnybrook),
     Benchmark("bivme", ("bivme.py", "{data}"), bivme),
     Benchmark("heart_free", ("heart_free.py", "{data}", "--heads", "{heads}"), heart_free),
-)  # fmt: skip
+)
 
 
 def make_scans(args: argparse.Namespace) -> None:

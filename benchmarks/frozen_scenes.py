@@ -140,8 +140,14 @@ def scan_of(scene: Scene, view: View, name: str, appearance: Appearance, rng: np
     pixels = torch.where(seen[box], kept, air).round().clamp(-32768, 32767).to(torch.int16).numpy()
     labels = target[box].numpy()
     mask = (labels != IGNORE).astype(np.uint8)
-    facts = {"subject": scene.subject, "seed": scene.seed, "scene": scene.kind, "protocol": appearance.protocol,
-             "shape": list(pixels.shape), "scene_facts": scene.facts}  # fmt: skip
+    facts = {
+        "subject": scene.subject,
+        "seed": scene.seed,
+        "scene": scene.kind,
+        "protocol": appearance.protocol,
+        "shape": list(pixels.shape),
+        "scene_facts": scene.facts,
+    }
     return Case(name, pixels, np.where(labels == IGNORE, 0, labels).astype(np.uint8), mask, view.spacing, facts)
 
 

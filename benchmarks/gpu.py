@@ -73,10 +73,16 @@ def segment(args: argparse.Namespace) -> dict[str, object]:
     seconds = timed(lambda: gpu.segment(volume), args.repeats)
     result = gpu.segment(volume)
     facts: dict[str, object] = {
-        "grid": list(grid), "seconds": statistics.median(seconds), "spread": [min(seconds), max(seconds)],
-        "n": len(seconds), "first": first, "gpu_MB": round(torch.cuda.max_memory_allocated() / 1e6),
-        "card": torch.cuda.get_device_name(), "torch": torch.__version__, "stages": result.provenance["seconds"],
-    }  # fmt: skip
+        "grid": list(grid),
+        "seconds": statistics.median(seconds),
+        "spread": [min(seconds), max(seconds)],
+        "n": len(seconds),
+        "first": first,
+        "gpu_MB": round(torch.cuda.max_memory_allocated() / 1e6),
+        "card": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "stages": result.provenance["seconds"],
+    }
     if args.labels:
         np.savez_compressed(args.labels, labels=result.labels)
     if not args.no_cpu:

@@ -247,10 +247,16 @@ def table(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     rows = []
     for key, runs in results.items():
         cases = summarise(np.mean([r["dice"] for r in runs], 0))
-        rows.append({
-            "network": key, "seeds": [float(np.mean(r["dice"])) for r in runs], "cases": cases["n"],
-            "mean": cases["mean"], "sd": cases["sd"], "seconds": [r["seconds"] for r in runs],
-        })  # fmt: skip
+        rows.append(
+            {
+                "network": key,
+                "seeds": [float(np.mean(r["dice"])) for r in runs],
+                "cases": cases["n"],
+                "mean": cases["mean"],
+                "sd": cases["sd"],
+                "seconds": [r["seconds"] for r in runs],
+            }
+        )
     plain = next((r["mean"] for r in rows if r["network"] == "plain"), None)
     for row in rows:
         row["of_plain"] = row["mean"] / plain if plain else None
@@ -262,10 +268,23 @@ def show(rows: list[dict[str, Any]]) -> str:
     """The table as Markdown."""
     verdict = {True: "yes", False: "no", None: "-"}
     heads = ["network", "seeds", "cases", "Dice", "SD over cases", "each seed", "of plain", ">= 90 %", "s a run"]
-    return markdown(heads, [
-        (r["network"], len(r["seeds"]), r["cases"], r["mean"], r["sd"], " ".join(f"{s:.3f}" for s in r["seeds"]),
-         r["of_plain"], verdict[r["passes"]], " ".join(map(str, r["seconds"]))) for r in rows
-    ])  # fmt: skip
+    return markdown(
+        heads,
+        [
+            (
+                r["network"],
+                len(r["seeds"]),
+                r["cases"],
+                r["mean"],
+                r["sd"],
+                " ".join(f"{s:.3f}" for s in r["seeds"]),
+                r["of_plain"],
+                verdict[r["passes"]],
+                " ".join(map(str, r["seconds"])),
+            )
+            for r in rows
+        ],
+    )
 
 
 def main() -> int:
@@ -290,9 +309,12 @@ def main() -> int:
         for key in args.networks:
             results.setdefault(key, []).append(run(key, seed, args, training, held))
             how = {
-                "steps": args.steps, "rate": args.rate, "bfloat16": args.bfloat16, "features": args.features,
+                "steps": args.steps,
+                "rate": args.rate,
+                "bfloat16": args.bfloat16,
+                "features": args.features,
                 "slices": len(training.images),
-            }  # fmt: skip
+            }
             write_json(args.json, {**how, "networks": table(results)})
     print(show(table(results)))
     return 0

@@ -52,8 +52,15 @@ LEAST_BLOOD, LEAST_CONTRAST = 200.0, 100.0
 FROZEN = Path(__file__).with_suffix(".sha256")
 KINDS = ("image", "labels", "mask")
 PROTOTYPE = {
-    "LV": 0.903, "RV": 0.901, "LA": 0.894, "RA": 0.859, "MYO": 0.784, "AO": 0.840, "PA": 0.798, "mean": 0.854,
-}  # fmt: skip
+    "LV": 0.903,
+    "RV": 0.901,
+    "LA": 0.894,
+    "RA": 0.859,
+    "MYO": 0.784,
+    "AO": 0.840,
+    "PA": 0.798,
+    "mean": 0.854,
+}
 
 
 @dataclass(frozen=True)

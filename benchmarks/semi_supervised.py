@@ -106,8 +106,12 @@ def main(argv: list[str] | None = None) -> int:
     runs = {row: [run(args, row, seed, files, tests) for seed in range(args.seeds)] for row in ROWS}
     each = {row: np.array([list(r["scores"].values()) for r in found]) for row, found in runs.items()}
     table = {row: summarise(list(v.mean(0))) | {"each_seed": list(v.mean(1))} for row, v in each.items()}
-    print(markdown(["Dice on CT", "scenes", "mean", "SD over scenes"],
-                   [(row, t["n"], t["mean"], t["sd"]) for row, t in table.items()]))  # fmt: skip
+    print(
+        markdown(
+            ["Dice on CT", "scenes", "mean", "SD over scenes"],
+            [(row, t["n"], t["mean"], t["sd"]) for row, t in table.items()],
+        )
+    )
     record: dict[str, Any] = {
         "heartseg": __version__,
         "labelled_scenes": args.labelled,
@@ -117,8 +121,12 @@ def main(argv: list[str] | None = None) -> int:
     for other in (ROWS[0], ROWS[2]):
         gain = each[ROWS[1]] - each[other]
         sd = float(gain.mean(0).std(ddof=1))
-        facts = {"mean": float(gain.mean()), "sd_over_scenes": sd, "standard_error": sd / np.sqrt(gain.shape[1]),
-                 "each_seed": list(gain.mean(1))}  # fmt: skip
+        facts = {
+            "mean": float(gain.mean()),
+            "sd_over_scenes": sd,
+            "standard_error": sd / np.sqrt(gain.shape[1]),
+            "each_seed": list(gain.mean(1)),
+        }
         record[f"gain over {other}"] = facts
         print(
             f"gain over {other}: {facts['mean']:+.3f} (SD over scenes {sd:.3f}, standard error "

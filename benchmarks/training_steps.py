@@ -30,19 +30,28 @@ def base_plans() -> dict[str, Any]:
     def configuration(dims: int, patch: list[int], stages: int, most: int, batch: int) -> dict[str, Any]:
         features = [min(32 * 2**i, most) for i in range(stages)]
         return {
-            "data_identifier": "x", "batch_size": batch, "patch_size": patch, "spacing": [0.6, 0.4, 0.4][-dims:],
-            "normalization_schemes": ["CTNormalization"], "architecture": {"arch_kwargs": unet_plan(features, dims)},
-        }  # fmt: skip
+            "data_identifier": "x",
+            "batch_size": batch,
+            "patch_size": patch,
+            "spacing": [0.6, 0.4, 0.4][-dims:],
+            "normalization_schemes": ["CTNormalization"],
+            "architecture": {"arch_kwargs": unet_plan(features, dims)},
+        }
 
-    return {"configurations": {"2d": configuration(2, [512, 512], 8, 512, 12),
-                               "3d_fullres": configuration(3, [96, 160, 160], 6, 320, 2)}}  # fmt: skip
+    return {
+        "configurations": {
+            "2d": configuration(2, [512, 512], 8, 512, 12),
+            "3d_fullres": configuration(3, [96, 160, 160], 6, 320, 2),
+        }
+    }
 
 
 def seconds_a_patch(preset: Preset, configuration: dict[str, Any]) -> float:
     """CPU seconds of one patch; the second of two, as the first also makes plans and caches."""
     entry = configuration["architecture"]
-    arguments = {k: pydoc.locate(v) if k in entry["_kw_requires_import"] and v else v
-                 for k, v in entry["arch_kwargs"].items()}  # fmt: skip
+    arguments = {
+        k: pydoc.locate(v) if k in entry["_kw_requires_import"] and v else v for k, v in entry["arch_kwargs"].items()
+    }
     network_class: Any = pydoc.locate(entry["network_class_name"])
     network = network_class(input_channels=1, num_classes=1 + STRUCTURES, deep_supervision=True, **arguments).train()
     loss = TrainingLoss(preset, STRUCTURES, configuration["spacing"])
@@ -71,8 +80,11 @@ def main() -> int:
         one, batch = seconds_a_patch(preset, configuration), configuration["batch_size"]
         steps = preset.epochs * preset.iterations
         patch = " × ".join(map(str, configuration["patch_size"]))
-        print(f"| {name} | {patch} | {batch} | {one:.1f} | {one * batch:.0f} | {steps} | "
-              f"{one * batch * steps / 86400:.0f} |", flush=True)  # fmt: skip
+        print(
+            f"| {name} | {patch} | {batch} | {one:.1f} | {one * batch:.0f} | {steps} | "
+            f"{one * batch * steps / 86400:.0f} |",
+            flush=True,
+        )
     return 0
 
 

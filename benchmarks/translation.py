@@ -37,9 +37,21 @@ from heartseg.translation.trainer import train
 from heartseg.volume import read_volume
 
 SETTINGS = Settings(
-    blocks=6, filters=24, critic_filters=32, identity=0.0, edges=0.0, learning_rate=4e-4, epochs=2, constant_epochs=1,
-    steps=2000, batch=1, patch=SIZE, spacing=SPACING, ct_window=(-500.0, 1000.0), ema=0.99,
-)  # fmt: skip
+    blocks=6,
+    filters=24,
+    critic_filters=32,
+    identity=0.0,
+    edges=0.0,
+    learning_rate=4e-4,
+    epochs=2,
+    constant_epochs=1,
+    steps=2000,
+    batch=1,
+    patch=SIZE,
+    spacing=SPACING,
+    ct_window=(-500.0, 1000.0),
+    ema=0.99,
+)
 """Smaller networks than the reference's and no identity term, for the sake of the CPU."""
 CONDITIONS = ("raw MR", "histogram-matched MR", "translated MR", "true CT")
 FIRST_TEST_SCENE = 60_000
@@ -171,13 +183,18 @@ def compare(seeds: list[dict[str, Any]], subjects: dict[str, int]) -> dict[str, 
         "conditions": {c: summarise(list(v.mean(0))) for c, v in each.items()},
         "each_seed": {c: list(v.mean(1)) for c, v in each.items()},
         "gain_over_histogram_matching": {
-            "n_scenes": len(scenes), "n_seeds": len(seeds), "mean": float(gain.mean()),
-            "scenes_better": int((over_scenes > 0).sum()), "least": float(over_scenes.min()),
+            "n_scenes": len(scenes),
+            "n_seeds": len(seeds),
+            "mean": float(gain.mean()),
+            "scenes_better": int((over_scenes > 0).sum()),
+            "least": float(over_scenes.min()),
             "each_seed": list(seed_means),
             "each_subject": dict(zip(map(str, numbers), of_subject, strict=True)),
             "in_sd_over_subjects": float(np.mean(of_subject) / np.std(of_subject, ddof=1)),
-            "sd_over_scenes": sd, "in_sd_over_scenes": float(over_scenes.mean() / sd),
-            "standard_error": error, "in_standard_errors": float(over_scenes.mean() / error),
+            "sd_over_scenes": sd,
+            "in_sd_over_scenes": float(over_scenes.mean() / sd),
+            "standard_error": error,
+            "in_standard_errors": float(over_scenes.mean() / error),
             "sd_over_seeds": float(seed_means.std(ddof=1)) if len(seeds) > 1 else float("nan"),
             "each_seed_in_sd_over_scenes": list(seed_means / gain.std(1, ddof=1)),
             "each_seed_in_standard_errors": list(seed_means / gain.std(1, ddof=1) * np.sqrt(len(scenes))),
@@ -185,7 +202,7 @@ def compare(seeds: list[dict[str, Any]], subjects: dict[str, int]) -> dict[str, 
         "share_of_the_gap_to_true_ct_closed": float(
             gain.mean() / (each["true CT"] - each["histogram-matched MR"]).mean()
         ),
-    }  # fmt: skip
+    }
 
 
 def tell(found: dict[str, Any]) -> None:
@@ -214,9 +231,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=80, help="training scenes, half MR, half CT (default: 80)")
     parser.add_argument("--tests", type=int, default=12, help="test scenes (default: %(default)s)")
     parser.add_argument(
-        "--subjects", type=int, nargs="+", choices=range(15, 20), metavar="N", default=[17, 18, 19],
+        "--subjects",
+        type=int,
+        nargs="+",
+        choices=range(15, 20),
+        metavar="N",
+        default=[17, 18, 19],
         help="shape-model subjects of the test scenes, 15 to 19 (default: 17 18 19)",
-    )  # fmt: skip
+    )
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=SETTINGS.steps, help="of the CycleGAN (default: %(default)s)")
     parser.add_argument("--unet-steps", type=int, default=900)
@@ -243,8 +265,14 @@ def main(argv: list[str] | None = None) -> int:
     seeds = [run_seed(args, seed, volumes) for seed in range(args.seeds)]
     found = compare(seeds, {card.stem: json.loads(card.read_text())["subject"] for card in tests})
     tell(found)
-    facts = {"heartseg": __version__, "fat": args.fat, "training_scenes": {"mr": len(mr), "ct": len(ct)},
-             "looks_a_scene": 2, "test_subjects": args.subjects, "unet_steps": args.unet_steps}  # fmt: skip
+    facts = {
+        "heartseg": __version__,
+        "fat": args.fat,
+        "training_scenes": {"mr": len(mr), "ct": len(ct)},
+        "looks_a_scene": 2,
+        "test_subjects": args.subjects,
+        "unet_steps": args.unet_steps,
+    }
     write_json(args.json, facts | found | {"seeds": seeds, "cpu_minutes_of_this_call": cpu_minutes(start)})
     return 0
 

@@ -8,9 +8,21 @@ from __future__ import annotations
 from importlib import metadata
 
 PACKAGES = (
-    "torch", "numpy", "scipy", "SimpleITK", "dynamic-network-architectures", "slicer-core", "vtk", "matplotlib", "rich",
-    "nnunetv2", "openvino", "monai", "highdicom", "PySide6-Essentials",
-)  # fmt: skip
+    "torch",
+    "numpy",
+    "scipy",
+    "SimpleITK",
+    "dynamic-network-architectures",
+    "slicer-core",
+    "vtk",
+    "matplotlib",
+    "rich",
+    "nnunetv2",
+    "openvino",
+    "monai",
+    "highdicom",
+    "PySide6-Essentials",
+)
 
 
 def licence(package: metadata.PackageMetadata) -> str:

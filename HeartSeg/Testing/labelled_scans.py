@@ -84,8 +84,12 @@ def write_slicer_segmentation(labels: np.ndarray, geometry: Geometry, path: Path
     image.SetOrigin(geometry.origin)
     image.SetDirection(geometry.direction)
     for number, (value, name) in enumerate(names.items()):
-        for field, text in (("ID", f"Segment_{number}"), ("Name", name), ("LabelValue", str(value)),
-                            ("Layer", str((value + 1) % 2))):  # fmt: skip
+        for field, text in (
+            ("ID", f"Segment_{number}"),
+            ("Name", name),
+            ("LabelValue", str(value)),
+            ("Layer", str((value + 1) % 2)),
+        ):
             image.SetMetaData(f"Segment{number}_{field}", text)
     sitk.WriteImage(image, str(path), True)
     return path

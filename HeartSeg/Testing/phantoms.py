@@ -97,9 +97,14 @@ def _ellipsoid(x: np.ndarray, y: np.ndarray, z: np.ndarray, center: np.ndarray, 
 
 
 def _tube(
-    x: np.ndarray, y: np.ndarray, z: np.ndarray,
-    start: np.ndarray, direction: np.ndarray, radius: float, reach: tuple[float, float],
-) -> np.ndarray:  # fmt: skip
+    x: np.ndarray,
+    y: np.ndarray,
+    z: np.ndarray,
+    start: np.ndarray,
+    direction: np.ndarray,
+    radius: float,
+    reach: tuple[float, float],
+) -> np.ndarray:
     unit = direction / np.linalg.norm(direction)
     dx, dy, dz = x - start[0], y - start[1], z - start[2]
     along = unit[0] * dx + unit[1] * dy + unit[2] * dz

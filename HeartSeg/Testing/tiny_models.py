@@ -163,9 +163,14 @@ def normalize_tiny(image: np.ndarray, plans: dict[str, Any]) -> np.ndarray:
 
 
 def train_tiny(
-    network: Any, plans: dict[str, Any], labels: int, *, steps: int = 100, seed: int = 0,
+    network: Any,
+    plans: dict[str, Any],
+    labels: int,
+    *,
+    steps: int = 100,
+    seed: int = 0,
     configuration: str = "3d_fullres",
-) -> None:  # fmt: skip
+) -> None:
     """Train for real, in place: Adam, cross-entropy and soft Dice on mirrored crops of three synthetic volumes.
 
     A 2D network gets every fourth slice of a crop as a batch.
@@ -217,8 +222,10 @@ def held_out_dice(network: Any, plans: dict[str, Any], labels: int, seed: int = 
     image, truth = synthetic_volume(labels, shape, seed=seed)
     with torch.inference_mode():
         found = network(torch.from_numpy(normalize_tiny(image, plans)).float()[None, None])[0].argmax(0).numpy()
-    dice = [2 * ((found == k) & (truth == k)).sum() / max(1, (found == k).sum() + (truth == k).sum())
-            for k in range(1, labels + 1)]  # fmt: skip
+    dice = [
+        2 * ((found == k) & (truth == k)).sum() / max(1, (found == k).sum() + (truth == k).sum())
+        for k in range(1, labels + 1)
+    ]
     return [float(d) for d in dice], [float((found == k).mean()) for k in range(1, labels + 1)]
 
 
@@ -310,8 +317,15 @@ def _plans(
         }
 
     highest = INTENSITY_STEP * 8
-    statistics = {"max": highest, "mean": 300.0, "median": 300.0, "min": -60.0,
-                  "percentile_00_5": -50.0, "percentile_99_5": highest, "std": 200.0}  # fmt: skip
+    statistics = {
+        "max": highest,
+        "mean": 300.0,
+        "median": 300.0,
+        "min": -60.0,
+        "percentile_00_5": -50.0,
+        "percentile_99_5": highest,
+        "std": 200.0,
+    }
     return {
         "dataset_name": "Dataset900_Tiny",
         "plans_name": "nnUNetPlans",
@@ -376,15 +390,24 @@ def _checkpoint(
     if not full:
         return needed
     torch = importlib.import_module("torch")
-    arguments = {"plans": plans, "configuration": configuration, "fold": fold, "dataset_json": dataset,
-                 "device": torch.device("cpu")}  # fmt: skip
+    arguments = {
+        "plans": plans,
+        "configuration": configuration,
+        "fold": fold,
+        "dataset_json": dataset,
+        "device": torch.device("cpu"),
+    }
     return {
         **needed,
         "optimizer_state": {"state": {}, "param_groups": [{"lr": 0.01, "momentum": 0.99, "params": [0]}]},
         "grad_scaler_state": None,
-        "logging": {"mean_fg_dice": [np.float64(0.9)], "train_losses": [np.float32(-0.8)],
-                    "dice_per_class_or_region": [[np.float64(0.9)]], "epoch_end_timestamps": [1.0]},
+        "logging": {
+            "mean_fg_dice": [np.float64(0.9)],
+            "train_losses": [np.float32(-0.8)],
+            "dice_per_class_or_region": [[np.float64(0.9)]],
+            "epoch_end_timestamps": [1.0],
+        },
         "_best_ema": np.float64(0.9),
         "current_epoch": 1,
         "init_args": arguments,
-    }  # fmt: skip
+    }

@@ -51,20 +51,37 @@ def toy_shape_model(points_an_axis: int = 3, width: float = 40.0) -> ShapeModel:
 
 
 TOY_STRUCTURES = {
-    1: "heart", 2: "lung_upper_lobe_left", 3: "lung_upper_lobe_right", 4: "vertebrae_T8", 5: "spinal_cord", 6: "aorta",
-    7: "liver", 8: "inferior_vena_cava", 9: "superior_vena_cava", 10: "trachea", 11: "stomach", 12: "sternum",
-}  # fmt: skip
+    1: "heart",
+    2: "lung_upper_lobe_left",
+    3: "lung_upper_lobe_right",
+    4: "vertebrae_T8",
+    5: "spinal_cord",
+    6: "aorta",
+    7: "liver",
+    8: "inferior_vena_cava",
+    9: "superior_vena_cava",
+    10: "trachea",
+    11: "stomach",
+    12: "sternum",
+}
 
 
 def toy_source() -> Source:
     """The toy shape model and a trunk of blocks (330 x 195 x 285 mm) whose heart is about the toy heart's size."""
     trunk = np.zeros((220, 130, 190), np.uint8)
     for (z0, z1), (y0, y1), (x0, x1), label in (
-        ((80, 200), (25, 110), (110, 180), 2), ((80, 200), (25, 110), (10, 80), 3), ((90, 165), (30, 85), (62, 128), 1),
-        ((0, 220), (100, 118), (85, 105), 4), ((0, 220), (119, 125), (92, 98), 5), ((0, 190), (88, 99), (100, 112), 6),
-        ((20, 80), (25, 100), (15, 100), 7), ((10, 92), (85, 95), (75, 86), 8), ((160, 215), (60, 70), (70, 80), 9),
-        ((165, 220), (80, 90), (90, 101), 10), ((30, 80), (25, 90), (105, 160), 11),
+        ((80, 200), (25, 110), (110, 180), 2),
+        ((80, 200), (25, 110), (10, 80), 3),
+        ((90, 165), (30, 85), (62, 128), 1),
+        ((0, 220), (100, 118), (85, 105), 4),
+        ((0, 220), (119, 125), (92, 98), 5),
+        ((0, 190), (88, 99), (100, 112), 6),
+        ((20, 80), (25, 100), (15, 100), 7),
+        ((10, 92), (85, 95), (75, 86), 8),
+        ((160, 215), (60, 70), (70, 80), 9),
+        ((165, 220), (80, 90), (90, 101), 10),
+        ((30, 80), (25, 90), (105, 160), 11),
         ((100, 190), (12, 18), (85, 105), 12),
-    ):  # fmt: skip
+    ):
         trunk[z0:z1, y0:y1, x0:x1] = label
     return Source(toy_shape_model(), trunk, dict(TOY_STRUCTURES))

@@ -22,9 +22,16 @@ SCHEMA = (
     "https://raw.githubusercontent.com/Slicer/Slicer/main/Schemas/slicer-extension-catalog-entry-schema-v1.0.1.json#"
 )
 KEYS: dict[str, type] = {
-    "$schema": str, "category": str, "scm_url": str, "scm_revision": str, "scm_type": str, "build_dependencies": list,
-    "build_subdirectory": str, "enabled": bool, "tier": int,
-}  # fmt: skip
+    "$schema": str,
+    "category": str,
+    "scm_url": str,
+    "scm_revision": str,
+    "scm_type": str,
+    "build_dependencies": list,
+    "build_subdirectory": str,
+    "enabled": bool,
+    "tier": int,
+}
 REQUIRED = {"$schema": SCHEMA, "category": "Cardiac", "tier": 1}
 DEPENDENCIES = ["PyTorch"]
 ICON_PIXELS = 128

@@ -27,10 +27,20 @@ SHOWN = frozenset(
 SHOWN_IN_CODE = SHOWN | {"helpText", "acknowledgementText", "windowText"}
 SHOWING = frozenset(
     {
-        "errorDisplay", "warningDisplay", "infoDisplay", "confirmOkCancelDisplay", "confirmYesNoDisplay", "setText",
-        "setToolTip", "setTitle", "setWindowTitle", "setPlaceholderText", "show_status", "showStatusMessage",
+        "errorDisplay",
+        "warningDisplay",
+        "infoDisplay",
+        "confirmOkCancelDisplay",
+        "confirmYesNoDisplay",
+        "setText",
+        "setToolTip",
+        "setTitle",
+        "setWindowTitle",
+        "setPlaceholderText",
+        "show_status",
+        "showStatusMessage",
     }
-)  # fmt: skip
+)
 """Functions whose first argument a user sees."""
 TRANSLATORS = frozenset({"_", "tr", "translate"})
 NOTICE = "not a medical device"

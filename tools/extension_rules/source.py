@@ -16,10 +16,20 @@ BY_PIP = frozenset({"pip_install", "pip_ensure", "pip_uninstall"})
 INSTALLERS = BY_PIP | {"installTorch", "uninstallTorch"}
 DIALOGS = frozenset(
     {
-        "errorDisplay", "warningDisplay", "infoDisplay", "messageBox", "confirmOkCancelDisplay", "confirmYesNoDisplay",
-        "confirmRetryCloseDisplay", "exec_", "QMessageBox", "ctkMessageBox", "QDialog", "QInputDialog",
+        "errorDisplay",
+        "warningDisplay",
+        "infoDisplay",
+        "messageBox",
+        "confirmOkCancelDisplay",
+        "confirmYesNoDisplay",
+        "confirmRetryCloseDisplay",
+        "exec_",
+        "QMessageBox",
+        "ctkMessageBox",
+        "QDialog",
+        "QInputDialog",
     }
-)  # fmt: skip
+)
 AT_START = frozenset({"__init__", "setup", "enter"})
 """Methods that run before the user has asked for anything."""
 NEVER_BY_PIP = re.compile(r"(^|\s)(torch|torchvision|SimpleITK)\b")

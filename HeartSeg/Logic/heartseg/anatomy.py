@@ -46,7 +46,7 @@ STRUCTURES: tuple[Structure, ...] = (
     Structure(5, "MYO", "left ventricular myocardium", "74281007", "Myocardium", 205, (190, 150, 120), (50, 350), "g"),
     Structure(6, "AO", "ascending aorta", "54247002", "Ascending aorta", 820, (250, 95, 160), (20, 60), "mm diameter"),
     Structure(7, "PA", "pulmonary artery", "81040000", "Pulmonary artery", 850, (0, 122, 171), (15, 45), "mm diameter"),
-)  # fmt: skip
+)
 
 KEYS: tuple[str, ...] = tuple(s.key for s in STRUCTURES)
 
@@ -58,11 +58,19 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "RV": ("right ventricle", "right ventricle blood cavity", "rv blood pool", "rv cavity", "heart ventricle right"),
     "LA": ("left atrium", "left atrium blood cavity", "la cavity", "heart atrium left"),
     "RA": ("right atrium", "right atrium blood cavity", "ra cavity", "heart atrium right"),
-    "MYO": ("myocardium", "left ventricular myocardium", "lv myocardium", "myocardium of the left ventricle",
-            "heart myocardium", "myo", "lvm", "lv myo"),
+    "MYO": (
+        "myocardium",
+        "left ventricular myocardium",
+        "lv myocardium",
+        "myocardium of the left ventricle",
+        "heart myocardium",
+        "myo",
+        "lvm",
+        "lv myo",
+    ),
     "AO": ("ascending aorta", "aorta", "ao", "aa"),
     "PA": ("pulmonary artery", "pa"),
-}  # fmt: skip
+}
 
 
 def structure(key_or_label: str | int) -> Structure:

@@ -36,8 +36,17 @@ LITTLE_SPACE = 2e9
 """Free bytes below which the report warns: a large model with its zip file, or a day's results."""
 
 _OTHERS = ("numpy", "scipy", "SimpleITK", "vtk", "slicer-core", "matplotlib", "nnunetv2", "openvino", "torchvision")
-_NETWORK = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "PIP_INDEX_URL", "PIP_PROXY", "PIP_CERT",
-            "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")  # fmt: skip
+_NETWORK = (
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "PIP_INDEX_URL",
+    "PIP_PROXY",
+    "PIP_CERT",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+)
 _SIDE, _STEP_MM = 64, 3.0
 
 
@@ -155,8 +164,13 @@ def _devices() -> tuple[list[tuple[str, str]], list[str]]:
         for index in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(index)
             major, minor = torch.cuda.get_device_capability(index)
-            rows.append((f"cuda:{index}", f"{torch.cuda.get_device_name(index)}, {_gb(free)} of {_gb(total)} free, "
-                                          f"compute capability {major}.{minor}"))  # fmt: skip
+            rows.append(
+                (
+                    f"cuda:{index}",
+                    f"{torch.cuda.get_device_name(index)}, {_gb(free)} of {_gb(total)} free, "
+                    f"compute capability {major}.{minor}",
+                )
+            )
     elif shutil.which("nvidia-smi"):
         rows.append(("cuda", "not available"))
         build = "was built without CUDA" if torch.version.cuda is None else "does not fit the driver"
@@ -200,8 +214,10 @@ def _folders() -> tuple[list[tuple[str, str]], list[str]]:
         free, writable = _disk(folder)
         rows.append((name, f"{folder}: {_gb(free)} free, {'can' if writable else 'CANNOT'} be written"))
         if not writable:
-            problems.append(f"the folder for {name} ('{folder}') cannot be written: change its permissions"
-                            + (" or set HEARTSEG_MODELS" if name == "models" else " or set TMPDIR"))  # fmt: skip
+            problems.append(
+                f"the folder for {name} ('{folder}') cannot be written: change its permissions"
+                + (" or set HEARTSEG_MODELS" if name == "models" else " or set TMPDIR")
+            )
         elif free < LITTLE_SPACE:
             problems.append(f"only {_gb(free)} are free where {name} are kept: make room")
     return rows, problems
@@ -241,9 +257,12 @@ def _self_test(reporter: Reporter) -> tuple[list[tuple[str, str]], list[str]]:
     device = result.provenance["run"].get("device", "unknown")
     rows = [
         ("run", f"{seconds:.1f} s for one window on {device}, after {loaded - started:.1f} s to load"),
-        ("labels", f"{int(np.count_nonzero(result.labels))} of {result.labels.size} voxels in {len(result.structures)} "
-                   "structures"),
-    ]  # fmt: skip
+        (
+            "labels",
+            f"{int(np.count_nonzero(result.labels))} of {result.labels.size} voxels in {len(result.structures)} "
+            "structures",
+        ),
+    ]
     return rows, []
 
 

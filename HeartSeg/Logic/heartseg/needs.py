@@ -42,14 +42,24 @@ class Package:
 
 PACKAGES = (
     Package(
-        "torch", "torch>=2.2,!=2.9.*", "torch", "runs the neural network, on the graphics card if there is one",
-        (200, 2800), (760, 6000), "PyTorch extension",
+        "torch",
+        "torch>=2.2,!=2.9.*",
+        "torch",
+        "runs the neural network, on the graphics card if there is one",
+        (200, 2800),
+        (760, 6000),
+        "PyTorch extension",
     ),
     Package(
-        "dynamic-network-architectures", "dynamic-network-architectures>=0.4,<0.6", "dynamic_network_architectures",
-        "nnU-Net's network classes", (0.1, 0.1), (0.5, 0.5), "pip",
+        "dynamic-network-architectures",
+        "dynamic-network-architectures>=0.4,<0.6",
+        "dynamic_network_architectures",
+        "nnU-Net's network classes",
+        (0.1, 0.1),
+        (0.5, 0.5),
+        "pip",
     ),
-)  # fmt: skip
+)
 """In the order in which they are installed. Least: torch for the CPU (Linux wheel 2.13); most: torch with CUDA."""
 
 

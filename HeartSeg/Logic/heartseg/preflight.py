@@ -30,8 +30,13 @@ if TYPE_CHECKING:
     from .volume.geometry import Geometry
 
 PICK_FRAME, RESAMPLE, HARDEN, AS_CT, AS_MR, USE_CPU = (
-    "pick-frame", "resample", "harden-transform", "treat-as-ct", "treat-as-mr", "use-cpu",
-)  # fmt: skip
+    "pick-frame",
+    "resample",
+    "harden-transform",
+    "treat-as-ct",
+    "treat-as-mr",
+    "use-cpu",
+)
 FIXES = {
     PICK_FRAME: "Take one frame",
     RESAMPLE: "Resample to 1.5 mm",
@@ -96,8 +101,13 @@ class Check:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary."""
-        return {"code": self.code, "severity": self.severity.value, "message": self.message, "fix": self.fix,
-                "values": self.values}  # fmt: skip
+        return {
+            "code": self.code,
+            "severity": self.severity.value,
+            "message": self.message,
+            "fix": self.fix,
+            "values": self.values,
+        }
 
 
 @dataclass(frozen=True)

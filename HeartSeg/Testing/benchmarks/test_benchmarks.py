@@ -197,8 +197,12 @@ def test_ignored_voxels_of_the_prototype_become_the_mask(benchmark):
 
 def test_the_prototypes_values_become_hu(benchmark):
     assert benchmark("prototype_scenes").to_hu(np.array([-1.8, -1.0, 0.0, 1.8, 2.5])).tolist() == [
-        -200, 0, 250, 700, 700
-    ]  # fmt: skip
+        -200,
+        0,
+        250,
+        700,
+        700,
+    ]
 
 
 def test_a_cta_is_the_first_seed_with_its_contrast(benchmark):

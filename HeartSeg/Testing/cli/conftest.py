@@ -42,9 +42,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that finds the ellipsoids of :func:`synthetic_volume`."""
     path = tmp_path_factory.mktemp("models") / "tiny"
     return make_tiny_model_folder(
-        path, card=True, train_steps=40, features=(4, 8), patch=(16, 16, 16), spacing=(SPACING,) * 3,
+        path,
+        card=True,
+        train_steps=40,
+        features=(4, 8),
+        patch=(16, 16, 16),
+        spacing=(SPACING,) * 3,
         full_checkpoint=False,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="session")
@@ -193,9 +198,12 @@ def launch(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Iterato
         folder = tmp_path_factory.mktemp("printed")
         with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
             process = subprocess.Popen(
-                [sys.executable, *program, *map(str, arguments)], stdout=out, stderr=err, env=environment(),
+                [sys.executable, *program, *map(str, arguments)],
+                stdout=out,
+                stderr=err,
+                env=environment(),
                 preexec_fn=ordinary_interrupts,
-            )  # fmt: skip
+            )
         started.append(Running(process, folder))
         return started[-1]
 

@@ -134,8 +134,12 @@ def test_all_frames_become_cases_and_a_bad_scan_among_good_ones_stays_one(save_s
     touch(tmp_path / "scans" / "bad.nii.gz")
     found = list_cases(tmp_path / "scans", frame="all")
     assert [(c.name, c.frame) for c in found] == [
-        ("bad", None), ("cine_frame0", 0), ("cine_frame1", 1), ("cine_frame2", 2), ("plain", None)
-    ]  # fmt: skip
+        ("bad", None),
+        ("cine_frame0", 0),
+        ("cine_frame1", 1),
+        ("cine_frame2", 2),
+        ("plain", None),
+    ]
 
 
 def test_no_two_scans_get_one_name(tmp_path):

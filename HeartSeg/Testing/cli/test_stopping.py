@@ -191,8 +191,10 @@ def test_nothing_heavy_is_imported_before_it_is_used(program):
 def test_a_pipe_that_closes_early_is_no_fault():
     process = subprocess.Popen(
         [sys.executable, "-m", "heartseg.cli.main", "models", "list"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
     text = process.stderr.read().decode()
@@ -204,7 +206,9 @@ def test_names_that_the_terminal_cannot_show(tmp_path):
     missing = tmp_path / "größe.nii"
     run = subprocess.run(
         [sys.executable, "-m", "heartseg.cli.main", "segment", str(missing), "-o", str(tmp_path / "out")],
-        capture_output=True, env={**environment(), "PYTHONIOENCODING": "ascii"}, timeout=240,
-    )  # fmt: skip
+        capture_output=True,
+        env={**environment(), "PYTHONIOENCODING": "ascii"},
+        timeout=240,
+    )
     assert run.returncode == 2
     assert b"Traceback" not in run.stderr

@@ -36,8 +36,12 @@ def test_a_scan_of_600_slices_stays_far_below_6_gb(default_model, sample_scan, r
     environment = {**os.environ, "PYTHONPATH": str(repository / "HeartSeg" / "Logic")}
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(default_model), str(sample_scan)],
-        capture_output=True, text=True, env=environment, timeout=600, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+        check=False,
+    )
     assert run.returncode == 0, run.stderr[-2000:]
     told = json.loads(run.stdout.splitlines()[-1])
     assert told["shape"] == [600, 512, 512]

@@ -33,8 +33,10 @@ def rotated_grid(image: sitk.Image, degrees: tuple[float, float, float], spacing
     turn = sitk.Euler3DTransform()
     turn.SetRotation(*(float(np.deg2rad(d)) for d in degrees))
     matrix = np.array(turn.GetMatrix()).reshape(3, 3)
-    corners = [image.TransformIndexToPhysicalPoint([c * (n - 1) for c, n in zip(pick, image.GetSize(), strict=True)])
-               for pick in itertools.product((0, 1), repeat=3)]  # fmt: skip
+    corners = [
+        image.TransformIndexToPhysicalPoint([c * (n - 1) for c, n in zip(pick, image.GetSize(), strict=True)])
+        for pick in itertools.product((0, 1), repeat=3)
+    ]
     local = np.array(corners) @ matrix
     low, high = local.min(0), local.max(0)
     size = [int(v) for v in np.ceil((high - low) / spacing) + 1]

@@ -27,8 +27,10 @@ def test_one_case_prints_a_table_and_writes_three_files(command, save, tmp_path)
     assert line.split()[:6] == ["LV", "0.667", "0.500", "0.667", "0.667", "2.00"]
     assert mean.split()[:2] == ["mean", "0.667"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "evaluation.csv", "evaluation.json", "evaluation.png",
-    ]  # fmt: skip
+        "evaluation.csv",
+        "evaluation.json",
+        "evaluation.png",
+    ]
     rows = read_csv(tmp_path / "out" / "evaluation.csv")
     assert [(r["row"], r["structure"]) for r in rows] == [("structure", "LV"), ("case mean", "mean")]
     assert float(rows[0]["dice"]) == pytest.approx(2 / 3, abs=1e-4)
@@ -66,9 +68,17 @@ def test_mask_tolerance_labels_and_structures_are_options(command, save):
     mask = np.ones(SHAPE, np.uint8)
     mask[:, :, 11:] = 0
     done = command(
-        pred, truth, "--mask", save("m.nrrd", mask), "--truth-labels", "mmwhs", "--tolerance", "0.5,3",
-        "--structures", "LV",
-    )  # fmt: skip
+        pred,
+        truth,
+        "--mask",
+        save("m.nrrd", mask),
+        "--truth-labels",
+        "mmwhs",
+        "--tolerance",
+        "0.5,3",
+        "--structures",
+        "LV",
+    )
     assert done.code == 0, done.err
     assert "NSD 0.5 mm" in done.out and "NSD 3 mm" in done.out
     assert done.out.splitlines()[1].split()[:2] == ["LV", "0.800"]
@@ -217,9 +227,10 @@ def test_a_4d_file(refused, save, tmp_path):
 
 def test_wrong_labels(refused, save):
     refused(
-        save("p.nrrd", box()), save("t.nrrd", box().astype(np.int16) * 420),
+        save("p.nrrd", box()),
+        save("t.nrrd", box().astype(np.int16) * 420),
         words="labels of 't.nrrd' are 420",
-    )  # fmt: skip
+    )
 
 
 def test_a_map_of_labels_that_is_none(refused, save):

@@ -231,10 +231,16 @@ def test_whole_numbers_stored_as_floats_are_labels():
 
 def test_slicers_segmentation_is_read_by_the_names_of_its_segments(save):
     names = {
-        "Segment0_ID": "Segment_1", "Segment0_LabelValue": "1", "Segment0_Name": "Right ventricle",
-        "Segment0_Layer": "0", "Segment1_ID": "Segment_2", "Segment1_LabelValue": "2", "Segment1_Name": "blood",
-        "Segment1_Tags": "TerminologyEntry:x~SCT^123037004^y~SCT^87878005^Left ventricle~^^~|", "Segment1_Layer": "0",
-    }  # fmt: skip
+        "Segment0_ID": "Segment_1",
+        "Segment0_LabelValue": "1",
+        "Segment0_Name": "Right ventricle",
+        "Segment0_Layer": "0",
+        "Segment1_ID": "Segment_2",
+        "Segment1_LabelValue": "2",
+        "Segment1_Name": "blood",
+        "Segment1_Tags": "TerminologyEntry:x~SCT^123037004^y~SCT^87878005^Left ventricle~^^~|",
+        "Segment1_Layer": "0",
+    }
     pred = save("mine.seg.nrrd", box(label=2, shift=8, array=box(label=1)), names)
     truth = save("truth.nii.gz", box(label=1, shift=8, array=box(label=2)))
     found = evaluate(pred, truth)

@@ -34,8 +34,12 @@ def bare_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as nnU-Net leaves it: run in stored axes, over the whole image, in tiles."""
     return make_tiny_model_folder(
         tmp_path_factory.mktemp("models") / "nnUNetTrainer__nnUNetPlans__3d_fullres",
-        train_steps=40, features=(4, 8), patch=(24, 24, 24), spacing=(SPACING,) * 3, full_checkpoint=False,
-    )  # fmt: skip
+        train_steps=40,
+        features=(4, 8),
+        patch=(24, 24, 24),
+        spacing=(SPACING,) * 3,
+        full_checkpoint=False,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -144,8 +144,9 @@ def test_a_broken_model_is_refused(heartseg, scan_file, window_model, tmp_path):
     checkpoint.write_bytes(checkpoint.read_bytes()[:500])
     refused(
         heartseg("explain", scan_file, "-o", tmp_path / "heat", "--model", broken, "--structure", "LV"),
-        "checkpoint_final.pth", "damaged",
-    )  # fmt: skip
+        "checkpoint_final.pth",
+        "damaged",
+    )
     assert not (tmp_path / "heat").exists()
 
 

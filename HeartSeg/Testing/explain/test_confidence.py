@@ -80,9 +80,11 @@ def test_the_command_line_asks_for_it_by_its_format(heartseg, volume, window_mod
 
 def test_a_model_that_only_nnu_net_can_run_has_none(tmp_path):
     regions = make_tiny_model_folder(
-        tmp_path / "m__3d_fullres", features=(4, 8), patch=(8, 8, 8),
+        tmp_path / "m__3d_fullres",
+        features=(4, 8),
+        patch=(8, 8, 8),
         dataset_changes={"labels": {"background": 0, "LV": [1, 2], "MYO": 2}, "regions_class_order": [1, 2]},
-    )  # fmt: skip
+    )
     with pytest.raises(SettingsError, match="leave the confidence map away"):
         Segmenter(regions, Settings(device="cpu", confidence_map=True))
     with pytest.raises(SettingsError, match="leave the confidence map away"):

@@ -200,9 +200,13 @@ def test_without_a_heart_there_is_nothing_to_explain(windowed, volume, monkeypat
 
 @pytest.mark.parametrize(
     ("key", "words"),
-    [("AO", "does not know structure AO: choose from LV, RV, MYO"), ("", "is unknown"), ("../x", "is unknown"),
-     ("liver", "'liver' is unknown: choose from LV, RV, MYO")],
-)  # fmt: skip
+    [
+        ("AO", "does not know structure AO: choose from LV, RV, MYO"),
+        ("", "is unknown"),
+        ("../x", "is unknown"),
+        ("liver", "'liver' is unknown: choose from LV, RV, MYO"),
+    ],
+)
 def test_a_structure_that_the_model_does_not_know_is_refused(windowed, volume, key, words):
     with pytest.raises(SettingsError, match=words):
         windowed.explain(volume, key)
@@ -257,9 +261,11 @@ def test_where_nothing_speaks_for_a_structure_the_map_is_empty_and_says_so(windo
 
 def test_a_model_that_only_nnu_net_can_run_is_refused(tmp_path):
     regions = make_tiny_model_folder(
-        tmp_path / "m__3d_fullres", features=(4, 8), patch=(8, 8, 8),
+        tmp_path / "m__3d_fullres",
+        features=(4, 8),
+        patch=(8, 8, 8),
         dataset_changes={"labels": {"background": 0, "LV": [1, 2], "MYO": 2}, "regions_class_order": [1, 2]},
-    )  # fmt: skip
+    )
     with pytest.raises(ModelError, match=r"heat maps cannot be made .* overlapping regions"):
         Explainer(Segmenter(ModelFolder.open(regions), Settings(device="cpu")))
 

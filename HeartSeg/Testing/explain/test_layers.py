@@ -103,9 +103,23 @@ def test_pooled_maps_inside_of_attention_are_no_bottleneck():
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "decoder", "__class__", "decoder.stages.0.__dict__", "../../etc/passwd", "last\n", "LAST", "a" * 100_000,
-     "\x1b[31mred", "decoder.seg_layers.0", "encoder.stages.*", "0; rm -rf /", "١"],
-)  # fmt: skip
+    [
+        "",
+        ".",
+        "decoder",
+        "__class__",
+        "decoder.stages.0.__dict__",
+        "../../etc/passwd",
+        "last\n",
+        "LAST",
+        "a" * 100_000,
+        "\x1b[31mred",
+        "decoder.seg_layers.0",
+        "encoder.stages.*",
+        "0; rm -rf /",
+        "١",
+    ],
+)
 def test_a_name_that_is_none_is_refused_in_one_short_line(layers, name):
     with pytest.raises(SettingsError) as refused:
         layers.find(name)

@@ -42,9 +42,15 @@ def test_everything_is_written_and_listed(subject, tmp_path) -> None:
     assert set(content["files"]) == set(stated["files"]) == names(tmp_path / "out")
     top = {p.name for p in (tmp_path / "out").iterdir()}
     assert top == {
-        "segmentation.seg.nrrd", "labels.nii.gz", "surfaces", "print", "measurements.csv", "preview.png",
-        "report.html", "export.json",
-    }  # fmt: skip
+        "segmentation.seg.nrrd",
+        "labels.nii.gz",
+        "surfaces",
+        "print",
+        "measurements.csv",
+        "preview.png",
+        "report.html",
+        "export.json",
+    }
     surfaces = {p.name for p in (tmp_path / "out" / "surfaces").iterdir()}
     assert surfaces == {f"{s.name.replace(' ', '_')}.{x}" for s in STRUCTURES for x in ("stl", "ply", "obj", "mtl")}
     assert set(stated["surfaces"]["structures"]) == set(KEYS)
@@ -250,9 +256,15 @@ def test_a_disk_that_gets_full_at_any_step(subject, small_disk, kilobytes, forma
 
 
 WRITERS = {
-    "seg": "write_segmentation", "labels": "write_labels", "stl": "write_surfaces", "print": "write_print_set",
-    "csv": "write_measurements", "preview": "write_preview", "html": "write_page", "dicom-seg": "write_dicom_seg",
-}  # fmt: skip
+    "seg": "write_segmentation",
+    "labels": "write_labels",
+    "stl": "write_surfaces",
+    "print": "write_print_set",
+    "csv": "write_measurements",
+    "preview": "write_preview",
+    "html": "write_page",
+    "dicom-seg": "write_dicom_seg",
+}
 
 
 @pytest.mark.parametrize("name", WRITERS)

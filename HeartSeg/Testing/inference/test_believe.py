@@ -84,12 +84,14 @@ def test_candidates_come_largest_first_know_the_others_and_leave_out_the_small()
 
 def test_confidence_is_the_mean_over_what_is_drawn_of_its_mean_probability():
     """Channel 1 has two voxels of 0.6 and 0.8, channel 3 one of 0.9; channel 2 and the background do not count."""
-    share = torch.tensor([
-        [0.2, 0.1, 0.05, 0.97],
-        [0.6, 0.8, 0.03, 0.01],
-        [0.1, 0.05, 0.02, 0.01],
-        [0.1, 0.05, 0.9, 0.01],
-    ])  # fmt: skip
+    share = torch.tensor(
+        [
+            [0.2, 0.1, 0.05, 0.97],
+            [0.6, 0.8, 0.03, 0.01],
+            [0.1, 0.05, 0.02, 0.01],
+            [0.1, 0.05, 0.9, 0.01],
+        ]
+    )
     logits = share.log().reshape(4, 1, 2, 2)
     assert confidence(logits) == pytest.approx((0.7 + 0.9) / 2, abs=1e-3)
     total, count = chosen_probability(logits)

@@ -20,24 +20,31 @@ from tiny_models import make_tiny_model_folder, synthetic_volume
 CASES = {
     "isotropic z-score, mirrored": {"options": {}, "spacing": (1.2, 1.3, 1.1), "mirroring": True},
     "CT normalisation, not mirrored": {
-        "options": {"normalization": "CTNormalization"}, "spacing": (1.8, 1.7, 1.9), "mirroring": False,
+        "options": {"normalization": "CTNormalization"},
+        "spacing": (1.8, 1.7, 1.9),
+        "mirroring": False,
     },
     "anisotropic": {
         "options": {"anisotropic": True, "spacing": (4.0, 1.2, 1.2), "patch": (16, 32, 32)},
-        "spacing": (1.1, 1.1, 4.4), "mirroring": False,
+        "spacing": (1.1, 1.1, 4.4),
+        "mirroring": False,
     },
     "transposed axes, two folds, stripped half checkpoint": {
         "options": {"transpose_forward": (2, 0, 1), "folds": (0, 1), "full_checkpoint": False, "half": True},
-        "spacing": (1.6, 1.5, 1.4), "mirroring": False,
-    },
-    "2D, in-plane tiles, thick slices, mirrored": {
-        "options": {"configuration": "2d", "mirroring_axes": (0, 1)}, "spacing": (1.4, 1.6, 5.0), "mirroring": True,
-    },
-    "2D, transposed axes": {
-        "options": {"configuration": "2d", "transpose_forward": (1, 0, 2)}, "spacing": (1.4, 1.7, 1.6),
+        "spacing": (1.6, 1.5, 1.4),
         "mirroring": False,
     },
-}  # fmt: skip
+    "2D, in-plane tiles, thick slices, mirrored": {
+        "options": {"configuration": "2d", "mirroring_axes": (0, 1)},
+        "spacing": (1.4, 1.6, 5.0),
+        "mirroring": True,
+    },
+    "2D, transposed axes": {
+        "options": {"configuration": "2d", "transpose_forward": (1, 0, 2)},
+        "spacing": (1.4, 1.7, 1.6),
+        "mirroring": False,
+    },
+}
 
 
 @pytest.fixture
@@ -49,9 +56,12 @@ def stock_predictor(monkeypatch):
 
     def predict(folder, array, spacing_zyx, mirroring, step):
         predictor = nnUNetPredictor(
-            tile_step_size=step, use_mirroring=mirroring, perform_everything_on_device=False,
-            device=torch.device("cpu"), allow_tqdm=False,
-        )  # fmt: skip
+            tile_step_size=step,
+            use_mirroring=mirroring,
+            perform_everything_on_device=False,
+            device=torch.device("cpu"),
+            allow_tqdm=False,
+        )
         real_load = torch.load  # nnU-Net's own files hold numpy scalars; this test made them
         monkeypatch.setattr(torch, "load", lambda *a, **k: real_load(*a, **{**k, "weights_only": False}))
         folds = tuple(int(f) for f in ModelFolder.open(folder).folds)

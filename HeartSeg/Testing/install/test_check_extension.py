@@ -484,9 +484,16 @@ def test_ignored_files_do_not_count_and_history_does(tmp_path: Path) -> None:
 def test_the_schema_of_the_entry_is_the_one_that_slicer_published() -> None:
     """Keys of ``slicer-extension-catalog-entry-schema-v1.0.1.json``; additional ones are refused there."""
     assert set(catalogue.KEYS) == {
-        "$schema", "category", "scm_url", "scm_revision", "scm_type", "build_dependencies", "build_subdirectory",
-        "enabled", "tier",
-    }  # fmt: skip
+        "$schema",
+        "category",
+        "scm_url",
+        "scm_revision",
+        "scm_type",
+        "build_dependencies",
+        "build_subdirectory",
+        "enabled",
+        "tier",
+    }
 
 
 def test_an_icon_of_the_right_size_decodes() -> None:

@@ -52,14 +52,23 @@ def test_a_missing_structure_has_no_values():
 
 @pytest.mark.parametrize(
     ("modality", "dtype", "shift", "unit"),
-    [("CT", np.float32, 0, "HU"), ("CT", np.int16, 0, "HU"), ("CT", np.uint8, 0, ""), ("MR", np.float32, 0, ""),
-     ("", np.float32, 0, ""), ("CT", np.float32, 3000, "")],
-)  # fmt: skip
+    [
+        ("CT", np.float32, 0, "HU"),
+        ("CT", np.int16, 0, "HU"),
+        ("CT", np.uint8, 0, ""),
+        ("MR", np.float32, 0, ""),
+        ("", np.float32, 0, ""),
+        ("CT", np.float32, 3000, ""),
+    ],
+)
 def test_intensities_are_in_hu_only_if_they_can_be(modality, dtype, shift, unit):
     labels, geometry, image = heart_phantom((3.0, 3.0, 3.0))
     array = np.clip(image + shift, 0 if dtype == np.uint8 else -2000, 255 if dtype == np.uint8 else 9000).astype(dtype)
-    units = {m.unit for m in measure_structures(Volume(array, geometry, modality=modality), labels)
-             if m.quantity.endswith("intensity")}  # fmt: skip
+    units = {
+        m.unit
+        for m in measure_structures(Volume(array, geometry, modality=modality), labels)
+        if m.quantity.endswith("intensity")
+    }
     assert units == {unit}
 
 
@@ -109,9 +118,11 @@ def test_the_phantoms_vessels_have_their_radii():
 def test_measures_do_not_depend_on_how_the_array_is_stored():
     labels, geometry, image = heart_phantom((2.0, 2.0, 3.0))
     flipped = Geometry(
-        geometry.shape, geometry.spacing, tuple(map(float, geometry.index_to_world((0, 0, geometry.shape[2] - 1)))),
+        geometry.shape,
+        geometry.spacing,
+        tuple(map(float, geometry.index_to_world((0, 0, geometry.shape[2] - 1)))),
         (-1.0, 0, 0, 0, 1, 0, 0, 0, 1),
-    )  # fmt: skip
+    )
     there = measure_structures(Volume(image, geometry), labels)
     back = measure_structures(Volume(image[:, :, ::-1], flipped), labels[:, :, ::-1])
     assert there == back

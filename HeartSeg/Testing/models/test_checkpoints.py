@@ -230,8 +230,13 @@ def test_loading_imports_none_of_the_heavy_relatives(carded):
         "heavy = ('nnunetv2', 'batchgenerators', 'timm', 'torchvision', 'einops', 'pandas', 'skimage');"
         "sys.exit(','.join(n for n in heavy if n in sys.modules) or 0)"
     )
-    run = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True,
-                         text=True, check=False)  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert run.returncode == 0, run.stderr
 
 

@@ -308,8 +308,13 @@ def test_opening_a_model_imports_neither_torch_nor_nnunetv2(carded):
         "sys.exit(','.join(n for n in ('torch', 'nnunetv2', 'SimpleITK', 'scipy') if n in sys.modules) or 0)"
     )
     root = Path(__file__).parents[2] / "Logic"
-    run = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(root)},
-                         capture_output=True, text=True, check=False)  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert run.returncode == 0, run.stderr
 
 

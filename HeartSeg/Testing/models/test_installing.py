@@ -54,8 +54,13 @@ def test_only_what_is_needed_is_copied(cardless):
     for name in ("progress.png", "README.md", "debug.json", "fold_0/validation.nii.gz", "fold_0/checkpoint_best.pth"):
         (cardless / name).write_text("x")
     assert set(content(install_model(cardless, "m").path)) == {
-        "plans.json", "dataset.json", "heartseg.json", "fold_0/checkpoint_final.pth", "progress.png", "README.md",
-    }  # fmt: skip
+        "plans.json",
+        "dataset.json",
+        "heartseg.json",
+        "fold_0/checkpoint_final.pth",
+        "progress.png",
+        "README.md",
+    }
 
 
 def test_a_finder_comes_along_and_its_hashes_hold(tmp_path, carded):
@@ -381,8 +386,9 @@ def test_a_check_names_every_damage(carded):
         stream.write("\n")
     findings = check_model(carded)
     assert [f.values.get("file") for f in findings if f.code == "model-hash"] == [
-        "fold_0/checkpoint_final.pth", "plans.json",
-    ]  # fmt: skip
+        "fold_0/checkpoint_final.pth",
+        "plans.json",
+    ]
     assert findings[-1].severity is Severity.ERROR
     (unreadable,) = check_model(carded.parent / "nowhere")
     assert (unreadable.code, unreadable.severity) == ("model-unreadable", Severity.ERROR)

@@ -76,9 +76,11 @@ def test_nnunet_builds_it_from_the_plan_alone(key, plan, image):
 def test_checkpoints_exchange_with_the_stock_class_that_is_named(key, plan, image):
     entry = find(key)
     theirs = locate(entry.stock_class)(
-        input_channels=1, num_classes=LABELS, deep_supervision=False,
+        input_channels=1,
+        num_classes=LABELS,
+        deep_supervision=False,
         **{k: locate(v) if isinstance(v, str) else v for k, v in entry.arguments(plan).items()},
-    ).eval()  # fmt: skip
+    ).eval()
     ours = build(key, plan, 1, LABELS).eval()
     assert list(ours.state_dict()) == list(theirs.state_dict())
     theirs.load_state_dict(ours.state_dict())
@@ -101,8 +103,11 @@ def test_without_its_parts_csfbu_net_is_the_plain_unet(plan, image):
     plain = build("plain", plan, 1, LABELS).eval()
     bare = locate(find("csfbu").class_path)(
         **{k: locate(v) if isinstance(v, str) else v for k, v in plan.items()},
-        input_channels=1, num_classes=LABELS, edge="none", fusion=False,
-    ).eval()  # fmt: skip
+        input_channels=1,
+        num_classes=LABELS,
+        edge="none",
+        fusion=False,
+    ).eval()
     bare.load_state_dict(plain.state_dict())
     with torch.inference_mode():
         assert torch.equal(bare(image), plain(image))

@@ -88,10 +88,17 @@ def test_the_label_map_lies_exactly_on_the_scans_grid(result, volume, labels, tm
         (["csv"], {"measurements.csv"}),
         (["seg"], {"segmentation.seg.nrrd"}),
         ([], set()),
-        (["stl", "csv"], {"surfaces/left_ventricle.stl", "surfaces/right_ventricle.stl",
-                          "surfaces/left_ventricular_myocardium.stl", "measurements.csv"}),
+        (
+            ["stl", "csv"],
+            {
+                "surfaces/left_ventricle.stl",
+                "surfaces/right_ventricle.stl",
+                "surfaces/left_ventricular_myocardium.stl",
+                "measurements.csv",
+            },
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_choice_of_formats_is_written_and_nothing_else(result, volume, tmp_path, formats, expected):
     written = write_result(result, volume, tmp_path / "out", formats)
     assert names(tmp_path / "out") == expected | {"report.json"} == set(written["files"])
@@ -380,8 +387,11 @@ except OutputError as error:
     root = Path(__file__).resolve().parents[2] / "Logic"
     run = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "out")],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(root)}, timeout=240,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        timeout=240,
+    )
     assert run.stdout.startswith(f"disk full while writing {tmp_path / 'out'}"), run
     assert list(tmp_path.iterdir()) == []
 

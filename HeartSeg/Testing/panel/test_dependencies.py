@@ -102,8 +102,20 @@ class SlicerLike:
         for name in (re.split(r"[<>=!]", a)[0].replace("-", "_") for a in arguments if not a.startswith("-")):
             for old in self.target.glob(f"{name}-*.dist-info"):
                 shutil.rmtree(old)  # what pip does itself, but not with --target
-        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-index", "--find-links",
-                   str(self.wheels), "--target", str(self.target), "--upgrade", *arguments]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "install",
+            "--no-index",
+            "--find-links",
+            str(self.wheels),
+            "--target",
+            str(self.target),
+            "--upgrade",
+            *arguments,
+        ]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert process.stdout is not None
         for line in process.stdout:

@@ -9,9 +9,15 @@ import slicer
 from heartseg.settings import Settings
 
 EXPLAINED = (
-    "QPushButton", "QComboBox", "QCheckBox", "QSpinBox", "QProgressBar", "QTableWidget", "QPlainTextEdit",
+    "QPushButton",
+    "QComboBox",
+    "QCheckBox",
+    "QSpinBox",
+    "QProgressBar",
+    "QTableWidget",
+    "QPlainTextEdit",
     "qMRMLNodeComboBox",
-)  # fmt: skip
+)
 
 
 def test_every_control_has_a_tooltip(opened):
@@ -36,9 +42,13 @@ def test_what_waits_for_a_job_says_so(user, hold):
     user.session.wait_until(gate.reached.is_set)
     sections = {s.name: s.ui for s in user.panel._sections}
     waiting = [
-        user.ui.frameSpinBox, user.ui.allFramesCheckBox, user.ui.structureLVCheckBox,
-        sections["Export"].exportFolderButton, sections["Export"].segBox, sections["Preflight"].lookForHeartButton,
-    ]  # fmt: skip
+        user.ui.frameSpinBox,
+        user.ui.allFramesCheckBox,
+        user.ui.structureLVCheckBox,
+        sections["Export"].exportFolderButton,
+        sections["Export"].segBox,
+        sections["Preflight"].lookForHeartButton,
+    ]
     for widget in waiting:
         assert not widget.enabled, widget.name
         assert widget.toolTip == "Not while a job runs: cancel it first.", widget.name

@@ -82,8 +82,10 @@ def test_an_error_that_a_user_can_mend_stays_one_line(separate, monkeypatch):
 
 
 def test_a_tree_of_processes_is_killed_to_the_last_child():
-    code = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); " \
-           "print('ready', flush=True); time.sleep(60)"  # fmt: skip
+    code = (
+        "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
+        "print('ready', flush=True); time.sleep(60)"
+    )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "ready\n"
     family = psutil.Process(child.pid).children(recursive=True)

@@ -129,9 +129,13 @@ def test_a_shifted_structure_is_an_error(heart, key, zyx_mm, expected):
 
 
 HALVES = {
-    "upper": np.s_[40:], "lower": np.s_[:40], "anterior": np.s_[:, :40], "posterior": np.s_[:, 40:],
-    "right": np.s_[:, :, :35], "left": np.s_[:, :, 40:],
-}  # fmt: skip
+    "upper": np.s_[40:],
+    "lower": np.s_[:40],
+    "anterior": np.s_[:, :40],
+    "posterior": np.s_[:, 40:],
+    "right": np.s_[:, :, :35],
+    "left": np.s_[:, :, 40:],
+}
 
 
 @pytest.mark.parametrize("half", HALVES)
@@ -178,8 +182,9 @@ def test_great_arteries_at_the_upper_border_are_for_the_record_only(heart):
     top = 65
     findings = findings_of(labels[:top], geometry.cropped((slice(0, top), slice(None), slice(None))))
     assert [(f.code, f.structure, f.severity) for f in findings] == [
-        ("cut-by-border", "AO", Severity.INFO), ("cut-by-border", "PA", Severity.INFO)
-    ]  # fmt: skip
+        ("cut-by-border", "AO", Severity.INFO),
+        ("cut-by-border", "PA", Severity.INFO),
+    ]
 
 
 def test_a_small_heart_is_implausible_in_volume_mass_and_diameter():

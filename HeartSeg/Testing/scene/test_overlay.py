@@ -229,14 +229,25 @@ def test_slicers_displayable_managers_draw_it(geometry, tmp_path: Path):
     content, picture = tmp_path / "map.npz", tmp_path / "view.png"
     scan = np.full(SHAPE, 100, np.int16)
     scan[:, :15] = 60
-    np.savez(content, scan=scan, map=heat_map(), labels=make_labels(SHAPE), at=(14, 9, 12), spacing=geometry.spacing,
-             origin=geometry.origin, direction=geometry.direction)  # fmt: skip
+    np.savez(
+        content,
+        scan=scan,
+        map=heat_map(),
+        labels=make_labels(SHAPE),
+        at=(14, 9, 12),
+        spacing=geometry.spacing,
+        origin=geometry.origin,
+        direction=geometry.direction,
+    )
     root = Path(__file__).resolve().parents[3]
     paths = os.pathsep.join([str(root / "HeartSeg" / "Logic"), str(root / "HeartSeg" / "Testing")])
     run = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("slice_view.py")), str(content), str(picture)],
-        env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     if run.returncode < 0:
         pytest.skip(f"no graphics here (exit code {run.returncode}): {run.stderr.strip()[-200:]}")
     assert run.returncode == 0, run.stderr

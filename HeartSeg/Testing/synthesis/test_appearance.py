@@ -106,11 +106,18 @@ def test_a_part_that_is_switched_off_leaves_everything_else_as_drawn(part):
             f.name for f in fields(Appearance) if not np.array_equal(getattr(full, f.name), getattr(less, f.name))
         }
     expected = {
-        "mixing": {"mixing"}, "streaks": {"streak"}, "noise": {"noise"}, "slices": {"slice_mm"},
-        "motion": {"motion", "step"}, "bias": {"bias", "gain", "front_gain", "banding"}, "window": {"window"},
-        "ghosts": {"ghost"}, "inflow": {"inflow"}, "beam_hardening": {"beam_hardening"},
+        "mixing": {"mixing"},
+        "streaks": {"streak"},
+        "noise": {"noise"},
+        "slices": {"slice_mm"},
+        "motion": {"motion", "step"},
+        "bias": {"bias", "gain", "front_gain", "banding"},
+        "window": {"window"},
+        "ghosts": {"ghost"},
+        "inflow": {"inflow"},
+        "beam_hardening": {"beam_hardening"},
         "kernel": {"sharpness", "ringing"},
-    }  # fmt: skip
+    }
     assert changed == expected[part]
 
 
@@ -146,13 +153,25 @@ def test_with_everything_off_an_image_is_the_mean_of_each_voxels_parts(kind):
 @pytest.mark.parametrize(
     ("kind", "part"),
     [
-        ("ct", {"streak": 0.3}), ("ct", {"beam_hardening": 1.0}), ("ct", {"step": 3.0}), ("ct", {"motion": 3.0}),
-        ("ct", {"sharpness": 0.4}), ("ct", {"noise": 40.0}), ("ct", {"bias": 20.0}), ("ct", {"slice_mm": 8.0}),
-        ("mr", {"noise": 0.1}), ("mr", {"ghost": 0.2}), ("mr", {"inflow": 0.4}), ("mr", {"banding": 0.6}),
-        ("mr", {"gain": 0.2}), ("mr", {"front_gain": 0.8}), ("mr", {"ringing": 5.0}),
-        ("mr", {"slice_mm": 8.0, "slice_axis": 1, "tilt": 0.5}), ("ct", {"window": (-100.0, 300.0, 256)}),
+        ("ct", {"streak": 0.3}),
+        ("ct", {"beam_hardening": 1.0}),
+        ("ct", {"step": 3.0}),
+        ("ct", {"motion": 3.0}),
+        ("ct", {"sharpness": 0.4}),
+        ("ct", {"noise": 40.0}),
+        ("ct", {"bias": 20.0}),
+        ("ct", {"slice_mm": 8.0}),
+        ("mr", {"noise": 0.1}),
+        ("mr", {"ghost": 0.2}),
+        ("mr", {"inflow": 0.4}),
+        ("mr", {"banding": 0.6}),
+        ("mr", {"gain": 0.2}),
+        ("mr", {"front_gain": 0.8}),
+        ("mr", {"ringing": 5.0}),
+        ("mr", {"slice_mm": 8.0, "slice_axis": 1, "tilt": 0.5}),
+        ("ct", {"window": (-100.0, 300.0, 256)}),
     ],
-)  # fmt: skip
+)
 def test_each_part_changes_the_image_and_keeps_the_heart_where_it_is(kind, part):
     regions, look = body(), plain(kind)
     before = render(np.random.default_rng(0), regions, look, 3.0).numpy()

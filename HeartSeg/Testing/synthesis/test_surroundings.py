@@ -13,9 +13,14 @@ from heartseg.synthesis.regions import IGNORE, TARGET_OF_HEART, Region
 from heartseg.synthesis.vessels import landmarks
 
 DEVICES = {
-    "lead": Region.METAL, "valve_ring": (Region.METAL, Region.CALCIUM), "stent": Region.METAL,
-    "calcium": Region.CALCIUM, "scar": Region.SCAR, "thrombus": Region.THROMBUS, "clips": Region.METAL,
-}  # fmt: skip
+    "lead": Region.METAL,
+    "valve_ring": (Region.METAL, Region.CALCIUM),
+    "stent": Region.METAL,
+    "calcium": Region.CALCIUM,
+    "scar": Region.SCAR,
+    "thrombus": Region.THROMBUS,
+    "clips": Region.METAL,
+}
 DRAWN_REGIONS = {int(r) for r in (Region.METAL, Region.CALCIUM, Region.SCAR, Region.THROMBUS)}
 
 
@@ -24,10 +29,15 @@ def block_heart() -> Heart:
     """Blocks of 120 mm: a ventricle in its wall under left atrium and aorta (with a wall), the right heart beside."""
     labels = np.zeros((120, 120, 120), np.uint8)
     for (z0, z1), (y0, y1), (x0, x1), label in (
-        ((15, 72), (38, 92), (56, 112), 5), ((25, 72), (45, 85), (63, 105), 1), ((72, 95), (62, 90), (60, 105), 3),
-        ((72, 112), (36, 60), (60, 84), 11), ((72, 112), (38, 58), (62, 82), 6), ((60, 95), (40, 80), (15, 45), 4),
-        ((20, 58), (35, 75), (12, 54), 2), ((60, 80), (20, 34), (50, 70), 7),
-    ):  # fmt: skip
+        ((15, 72), (38, 92), (56, 112), 5),
+        ((25, 72), (45, 85), (63, 105), 1),
+        ((72, 95), (62, 90), (60, 105), 3),
+        ((72, 112), (36, 60), (60, 84), 11),
+        ((72, 112), (38, 58), (62, 82), 6),
+        ((60, 95), (40, 80), (15, 45), 4),
+        ((20, 58), (35, 75), (12, 54), 2),
+        ((60, 80), (20, 34), (50, 70), 7),
+    ):
         labels[z0:z1, y0:y1, x0:x1] = label
     return Heart(labels, labels.copy(), TARGET_OF_HEART[labels])
 
@@ -60,9 +70,7 @@ def test_the_facts_name_the_devices_by_their_shares(monkeypatch):
 
 def test_every_axis_of_a_trunk_is_changed_by_15_to_25_per_cent(toy, plain_heart):
     atlas = trunk.make_atlas(toy)
-    changes = np.array(
-        [trunk.draw_placement(np.random.default_rng(s), atlas, plain_heart).change for s in range(60)]
-    )  # fmt: skip
+    changes = np.array([trunk.draw_placement(np.random.default_rng(s), atlas, plain_heart).change for s in range(60)])
     assert np.abs(changes - 1).min() >= 0.15
     assert np.abs(changes - 1).max() <= 0.25
     assert 0.3 < (changes > 1).mean() < 0.7

@@ -87,8 +87,9 @@ def test_an_oblique_slab_keeps_its_thickness_and_hides_what_lies_outside_it():
     scene, size, thickness = checker_scene(), 16, 6.0
     turn = rotation_matrix(np.deg2rad([20, 35, -25]))
     low, high = np.array([8 - thickness / 2, -20, -20]), np.array([8 + thickness / 2, 40, 40])
-    view = replace(plain_view(scene, np.array(scene.heart_centre), size=size), fov_low=low, fov_high=high,
-                   fov_rotation=turn)  # fmt: skip
+    view = replace(
+        plain_view(scene, np.array(scene.heart_centre), size=size), fov_low=low, fov_high=high, fov_rotation=turn
+    )
     regions, target, seen = views.extract(scene, view)
     centres = np.stack(np.meshgrid(*[np.arange(size) + 0.5 - size / 2] * 3, indexing="ij"), -1)
     depth = np.abs(centres @ turn[:, 0])

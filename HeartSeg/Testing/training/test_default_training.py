@@ -304,8 +304,20 @@ def test_a_run_of_the_fine_network_alone_takes_the_finder_of_another_model(expor
     run, model, _ = exported
     fine = tmp_path / "run" / "fine"
     shutil.copytree(run / "fine", fine)
-    export_main(["--run", str(tmp_path / "run"), "--scenes", str(scene_folder), "--finder", str(model), "--note", "why",
-                 "--out", str(tmp_path / "new")])  # fmt: skip
+    export_main(
+        [
+            "--run",
+            str(tmp_path / "run"),
+            "--scenes",
+            str(scene_folder),
+            "--finder",
+            str(model),
+            "--note",
+            "why",
+            "--out",
+            str(tmp_path / "new"),
+        ]
+    )
     card = json.loads((tmp_path / "new" / "heartseg.json").read_text())
     assert (tmp_path / "new" / "finder" / CHECKPOINT).read_bytes() == (model / "finder" / CHECKPOINT).read_bytes()
     assert (

@@ -15,10 +15,13 @@ from heartseg.training.edges import edge_map, erosion_schedule, inner_edges, spl
 
 K = 3
 label_maps = st.one_of(
-    hnp.arrays(np.uint8, hnp.array_shapes(min_dims=d + 1, max_dims=d + 1, min_side=1, max_side=7),
-               elements=st.sampled_from([0, 1, 2, 3, 255]))
+    hnp.arrays(
+        np.uint8,
+        hnp.array_shapes(min_dims=d + 1, max_dims=d + 1, min_side=1, max_side=7),
+        elements=st.sampled_from([0, 1, 2, 3, 255]),
+    )
     for d in (2, 3)
-)  # fmt: skip
+)
 
 
 def blocks(dims: int, seed: int) -> np.ndarray:

@@ -38,8 +38,24 @@ def tiny(monkeypatch):
 
 def test_one_command_makes_a_model_folder_and_goes_on_after_a_stop(packed, tiny, tmp_path, capsys):
     out = tmp_path / "run"
-    command = ["train-default", str(packed), "-o", str(out), "--device", "cpu", "--scenes", "2", "--heartless", "1",
-               "--workers", "0", "--finder-steps", "2", "--fine-steps", "3"]  # fmt: skip
+    command = [
+        "train-default",
+        str(packed),
+        "-o",
+        str(out),
+        "--device",
+        "cpu",
+        "--scenes",
+        "2",
+        "--heartless",
+        "1",
+        "--workers",
+        "0",
+        "--finder-steps",
+        "2",
+        "--fine-steps",
+        "3",
+    ]
     assert main([*command, "--run-minutes", "0"]) == 1
     assert not (out / "model").exists()
     assert main([*command, "--only", "fine"]) == 1
@@ -65,8 +81,26 @@ def test_one_command_makes_a_model_folder_and_goes_on_after_a_stop(packed, tiny,
 def test_training_begins_with_some_scenes_and_takes_up_the_others(packed, tiny, tmp_path):
     """Two processes make scenes while this one trains, by the clock."""
     out = tmp_path / "run"
-    command = ["train-default", str(packed), "-o", str(out), "--device", "cpu", "--scenes", "6", "--heartless", "1",
-               "--workers", "2", "--only", "fine", "--fine-minutes", "0.02", "--begin-with", "1"]  # fmt: skip
+    command = [
+        "train-default",
+        str(packed),
+        "-o",
+        str(out),
+        "--device",
+        "cpu",
+        "--scenes",
+        "6",
+        "--heartless",
+        "1",
+        "--workers",
+        "2",
+        "--only",
+        "fine",
+        "--fine-minutes",
+        "0.02",
+        "--begin-with",
+        "1",
+    ]
     assert main(command) == 1  # one network alone is no model
     made = len(list((out / "scenes").glob("*.json")))
     assert 1 <= made <= 7

@@ -16,9 +16,19 @@ from heartseg.volume import Geometry, Volume, write_labels, write_volume
 from phantoms import BLOOD_HU, FAT_HU, LUNG_HU, MYOCARDIUM_HU, heart_phantom
 
 TINY = replace(
-    REFERENCE, blocks=1, filters=6, critic_filters=4, learning_rate=2e-3, epochs=2, constant_epochs=1, steps=120,
-    patch=32, spacing=5.0, pool=4, ema=0.9,
-)  # fmt: skip
+    REFERENCE,
+    blocks=1,
+    filters=6,
+    critic_filters=4,
+    learning_rate=2e-3,
+    epochs=2,
+    constant_epochs=1,
+    steps=120,
+    patch=32,
+    spacing=5.0,
+    pool=4,
+    ema=0.9,
+)
 """Settings with which the phantoms' scans are learnt in seconds."""
 MR_SIGNAL = {BLOOD_HU: 900.0, MYOCARDIUM_HU: 300.0, FAT_HU: 650.0, LUNG_HU: 20.0}
 """Signal of the phantom's tissues in its MR: fat is bright, unlike in CT."""

@@ -53,10 +53,11 @@ def test_a_turned_copy_of_a_scan_gives_the_turned_translation(translator):
         volume,
         array=np.ascontiguousarray(volume.array[:, :, ::-1]),
         geometry=replace(
-            g, direction=(-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+            g,
+            direction=(-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
             origin=tuple(map(float, g.index_to_world(np.array([0, 0, g.shape[2] - 1])))),
         ),
-    )  # fmt: skip
+    )
     assert np.array_equal(translator(mirrored).array[:, :, ::-1], translator(volume).array)
 
 

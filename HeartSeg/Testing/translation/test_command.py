@@ -15,9 +15,17 @@ from heartseg.cli.main import main
 from heartseg.volume import read_volume
 
 SMALL = [
-    "--blocks=1", "--filters=4", "--critic-filters=4", "--patch=32", "--spacing=5", "--epochs=1", "--constant-epochs=0",
-    "--device=cpu", "--sheet-every=20", "--threads=1",
-]  # fmt: skip
+    "--blocks=1",
+    "--filters=4",
+    "--critic-filters=4",
+    "--patch=32",
+    "--spacing=5",
+    "--epochs=1",
+    "--constant-epochs=0",
+    "--device=cpu",
+    "--sheet-every=20",
+    "--threads=1",
+]
 
 
 def test_train_apply_and_join_in_three_commands(scans, tmp_path, capsys):

@@ -92,15 +92,41 @@ def test_a_pool_gives_old_images_half_of_the_time():
 def test_presets_are_exactly_the_sources():
     assert PRESETS == {"reference": REFERENCE, "document": DOCUMENT}
     paper = Settings(
-        blocks=9, filters=64, critic_filters=64, loss="lsgan", cycle=10.0, identity=0.5, edges=0.0, pool=50,
-        optimiser="adam", learning_rate=2e-4, momentum=0.5, epochs=200, constant_epochs=100, steps=0, batch=1,
-        patch=256, spacing=1.0, ct_window=(-500.0, 1000.0), mr_percentiles=(0.5, 99.5), ema=0.0, seed=0,
-    )  # fmt: skip
+        blocks=9,
+        filters=64,
+        critic_filters=64,
+        loss="lsgan",
+        cycle=10.0,
+        identity=0.5,
+        edges=0.0,
+        pool=50,
+        optimiser="adam",
+        learning_rate=2e-4,
+        momentum=0.5,
+        epochs=200,
+        constant_epochs=100,
+        steps=0,
+        batch=1,
+        patch=256,
+        spacing=1.0,
+        ct_window=(-500.0, 1000.0),
+        mr_percentiles=(0.5, 99.5),
+        ema=0.0,
+        seed=0,
+    )
     assert paper == REFERENCE
     document = {
-        "loss": "log", "cycle": 1.0, "identity": 0.0, "optimiser": "sgd", "learning_rate": 0.01, "momentum": 0.9,
-        "epochs": 50, "constant_epochs": 0, "batch": 2, "patch": 384,
-    }  # fmt: skip
+        "loss": "log",
+        "cycle": 1.0,
+        "identity": 0.0,
+        "optimiser": "sgd",
+        "learning_rate": 0.01,
+        "momentum": 0.9,
+        "epochs": 50,
+        "constant_epochs": 0,
+        "batch": 2,
+        "patch": 384,
+    }
     assert replace(REFERENCE, **document) == DOCUMENT
 
 

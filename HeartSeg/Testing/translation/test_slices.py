@@ -44,9 +44,12 @@ def test_slices_are_axial_however_the_volume_is_stored():
     direction = g.direction_matrix[:, [1, 2, 0]] * [1, -1, 1]
     origin = g.index_to_world(np.array([z - 1, 0, 0]))
     geometry = replace(
-        g, shape=(x, z, y), spacing=(g.spacing[1], g.spacing[2], g.spacing[0]), origin=tuple(map(float, origin)),
+        g,
+        shape=(x, z, y),
+        spacing=(g.spacing[1], g.spacing[2], g.spacing[0]),
+        origin=tuple(map(float, origin)),
         direction=tuple(map(float, direction.ravel())),
-    )  # fmt: skip
+    )
     again, _ = stack_of(Volume(turned_array, geometry, "turned"), scaling, 5.0)
     assert np.array_equal(again, plain)
 

@@ -136,9 +136,16 @@ def test_epochs_count_the_larger_domain():
 def test_each_preset_runs_real_steps_with_small_networks(new_trainer, name):
     """Its losses, optimiser and weights; networks and patches are small. With its own: the slow test below."""
     settings = replace(
-        PRESETS[name], blocks=1, filters=4, critic_filters=4, patch=32, spacing=5.0, epochs=4, steps=20,
+        PRESETS[name],
+        blocks=1,
+        filters=4,
+        critic_filters=4,
+        patch=32,
+        spacing=5.0,
+        epochs=4,
+        steps=20,
         constant_epochs=PRESETS[name].constant_epochs // 100,
-    )  # fmt: skip
+    )
     trainer = new_trainer(settings=settings)
     before = [w.clone() for w in weights(trainer)]
     assert trainer.run()

@@ -55,13 +55,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_data(parser)
     group = parser.add_argument_group("comparison")
     group.add_argument(
-        "--configurations", metavar="LIST", default="baseline,edge,fusion,edge+fusion",
+        "--configurations",
+        metavar="LIST",
+        default="baseline,edge,fusion,edge+fusion",
         help="(default: baseline,edge,fusion,edge+fusion)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--table", metavar="FILE", type=Path,
+        "--table",
+        metavar="FILE",
+        type=Path,
         help="configurations of your own (JSON); all of them, unless --configurations is given too",
-    )  # fmt: skip
+    )
     group.add_argument("--seeds", metavar="LIST", default="0", help="seeds of weights and samples (default: 0)")
     add_preset(parser, "csfbu")
     add_machine(parser)

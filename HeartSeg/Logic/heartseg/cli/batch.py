@@ -30,8 +30,19 @@ from .progress import ProgressBar
 if TYPE_CHECKING:
     from ..pipeline import Segmenter
 
-_COLUMNS = ["case", "status", "seconds (s)", "message", *(f"{k} volume (mL)" for k in KEYS), "MYO mass (g)",
-            "AO diameter (mm)", "PA diameter (mm)", "errors", "warnings", "path"]  # fmt: skip
+_COLUMNS = [
+    "case",
+    "status",
+    "seconds (s)",
+    "message",
+    *(f"{k} volume (mL)" for k in KEYS),
+    "MYO mass (g)",
+    "AO diameter (mm)",
+    "PA diameter (mm)",
+    "errors",
+    "warnings",
+    "path",
+]
 _FATAL = (ModelError, SettingsError, DependencyError)
 """What would befall every scan alike: it ends the batch."""
 _SHAPING = ("structures", "locate", "reorient", "clean_up", "accurate", "tile_step", "label_map")

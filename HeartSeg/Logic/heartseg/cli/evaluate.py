@@ -67,15 +67,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--mask", metavar="FILE|DIR", type=Path, help="voxels where it is 0 do not count; one for all, or a folder"
     )
     parser.add_argument(
-        "--labels", metavar="MAP",
+        "--labels",
+        metavar="MAP",
         help='label values of both, e.g. "1=RV,2=MYO,3=LV", or mmwhs (default: heartseg, or the names in a .seg.nrrd)',
-    )  # fmt: skip
+    )
     parser.add_argument("--truth-labels", metavar="MAP", help="label values of TRUTH, where they differ")
     parser.add_argument("--structures", metavar="LIST", help="structures to score, e.g. LV,RV,MYO (default: all)")
     parser.add_argument(
-        "--tolerance", metavar="LIST", default=",".join(f"{t:g}" for t in TOLERANCES_MM),
+        "--tolerance",
+        metavar="LIST",
+        default=",".join(f"{t:g}" for t in TOLERANCES_MM),
         help="of the surface Dice, mm (default: 1,2)",
-    )  # fmt: skip
+    )
     files = parser.add_argument_group("files")
     files.add_argument(
         "-o", "--output", metavar="DIR", type=Path, help=f"write {', '.join(STANDARD_NAMES.values())} into this folder"
@@ -131,14 +134,26 @@ def _compare(args: argparse.Namespace) -> Evaluation | Study:
         pred = file
     if not truth.is_dir():
         return evaluate(
-            pred, truth, args.mask, labels=labels, truth_labels=truth_labels, structures=structures,
-            tolerances=tolerances, name=args.pred.name if args.pred.is_dir() else "",
-        )  # fmt: skip
+            pred,
+            truth,
+            args.mask,
+            labels=labels,
+            truth_labels=truth_labels,
+            structures=structures,
+            tolerances=tolerances,
+            name=args.pred.name if args.pred.is_dir() else "",
+        )
     with ProgressBar() as bar:
         return evaluate_folders(
-            pred, truth, args.mask, labels=labels, truth_labels=truth_labels, structures=structures,
-            tolerances=tolerances, reporter=Reporter(bar, stop_token()),
-        )  # fmt: skip
+            pred,
+            truth,
+            args.mask,
+            labels=labels,
+            truth_labels=truth_labels,
+            structures=structures,
+            tolerances=tolerances,
+            reporter=Reporter(bar, stop_token()),
+        )
 
 
 def _labels(text: str | None) -> dict[int, str] | None:

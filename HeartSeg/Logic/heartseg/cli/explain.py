@@ -69,9 +69,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     what = parser.add_argument_group("what is explained")
     what.add_argument("--structure", metavar="KEY", default="AO", help="structure, e.g. LV (default: AO)")
     what.add_argument(
-        "--layer", metavar="NAME", default="last",
+        "--layer",
+        metavar="NAME",
+        default="last",
         help="last (the last convolution before the output), bottleneck, or a layer's name (default: last)",
-    )  # fmt: skip
+    )
     what.add_argument("--list-layers", action="store_true", help="list the model's layers and do nothing else")
     what.add_argument("--result", metavar="DIR", type=Path, help="folder of 'heartseg segment' for this scan")
     scan = parser.add_argument_group("the scan")
@@ -131,9 +133,7 @@ def _explain(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
             volume = read_volume(args.scan, series=args.series, frame=frame, modality=args.modality)
             result = _result(args.result, report, volume.geometry) if args.result else None
         explanation = explainer.explain(volume, args.structure, args.layer, result, reporter=reporter)
-        written = write_explanation(
-            explanation, volume, args.output, _SUFFIXES[args.format], args.overwrite, reporter
-        )  # fmt: skip
+        written = write_explanation(explanation, volume, args.output, _SUFFIXES[args.format], args.overwrite, reporter)
     return {**written, "notices": explanation.notices}
 
 
@@ -178,8 +178,9 @@ def _result(folder: Path, report: dict[str, Any], grid: Geometry) -> Result:
         raise InputError(f"'{folder}' holds no labels.nii.gz: write the result with --format labels")
     labels = read_volume(file)
     if labels.array.min() < 0 or labels.array.max() > len(KEYS) or (labels.array % 1).any():
-        raise InputError(f"'{file}' holds other values than HeartSeg's labels 0 to {len(KEYS)}: give a folder of "
-                         "'heartseg segment'")  # fmt: skip
+        raise InputError(
+            f"'{file}' holds other values than HeartSeg's labels 0 to {len(KEYS)}: give a folder of 'heartseg segment'"
+        )
     if not labels.geometry.same_grid(grid, 0.01):  # NIfTI keeps 32-bit numbers
         raise InputError(f"'{file}' is not on the scan's grid: give the result that was made from this scan")
     return Result(labels.array.astype(np.uint8), grid, provenance=report.get("provenance", {}))

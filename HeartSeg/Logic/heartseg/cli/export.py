@@ -67,23 +67,30 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for the export")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export in the output folder")
     parser.add_argument(
-        "--format", metavar="LIST",
+        "--format",
+        metavar="LIST",
         help=f"what to write, of {','.join(FORMATS)} (default: {','.join(DEFAULT_FORMATS)})",
-    )  # fmt: skip
+    )
     parser.add_argument("--json", action="store_true", help="print export.json on standard output")
     how = parser.add_argument_group("surfaces and print set")
     how.add_argument(
         "--coordinates", metavar="AXES", default="LPS", help=f"world axes, {' or '.join(COORDINATES)} (default: LPS)"
     )
     how.add_argument(
-        "--smoothing", metavar="F", type=float, default=SMOOTHING,
+        "--smoothing",
+        metavar="F",
+        type=float,
+        default=SMOOTHING,
         help=f"of the surfaces, 0 (none) to 1 (default: {SMOOTHING:g}, as in 3D Slicer)",
-    )  # fmt: skip
+    )
     low, high = WALL_LIMITS_MM
     how.add_argument(
-        "--wall", metavar="MM", type=float, default=WALL_MM,
+        "--wall",
+        metavar="MM",
+        type=float,
+        default=WALL_MM,
         help=f"thickness of the printed blood pool's wall, {low:g} to {high:g} mm (default: {WALL_MM:g})",
-    )  # fmt: skip
+    )
     scan = parser.add_argument_group("the scan")
     scan.add_argument("--scan", metavar="PATH", type=Path, help="the scan that was segmented, file or DICOM folder")
     scan.add_argument("--series", metavar="UID|NUMBER", help="which series of a DICOM folder")

@@ -52,9 +52,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     def action(name: str, text: str, handler: Any, example: str) -> argparse.ArgumentParser:
         sub = actions.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=f"example:\n  {example}",
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=f"example:\n  {example}",
             formatter_class=raw,
-        )  # fmt: skip
+        )
         sub.add_argument("--json", action="store_true", help="print JSON instead of text")
         sub.set_defaults(run=run, models_handler=handler)
         return sub
@@ -81,10 +84,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         'heartseg models install my_model.zip --name MyHeart --labels "1=LV,2=RV"',
     )
     install.add_argument(
-        "source", metavar="SOURCE",
+        "source",
+        metavar="SOURCE",
         help="model folder, a .zip file with one inside, or the https address of such a file, with #sha256=... at its "
         "end if you know the hash; a download that broke goes on where it ended",
-    )  # fmt: skip
+    )
     install.add_argument("--name", help="name to install it under (default: the card's, else the source's)")
     install.add_argument(
         "--labels", "--map", metavar="MAP", type=_label_map, help=f"{_LABELS_HELP}; kept in the model's card"
@@ -105,9 +109,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     action("folder", "print your model folder", _folder, "heartseg models folder")
 
     forgets = action(
-        "forget", "delete what a broken download left", _forget,
+        "forget",
+        "delete what a broken download left",
+        _forget,
         "heartseg models forget https://example.org/my_model.zip",
-    )  # fmt: skip
+    )
     forgets.add_argument("address", metavar="URL", help="address of the download")
 
     remove = action("remove", "delete a model from your model folder", _remove, "heartseg models remove MyHeart")
@@ -236,8 +242,16 @@ def _map(args: argparse.Namespace) -> int:
     model = set_labels(args.model, args.labels) if args.labels else find_model(args.model)
     suggestions = suggest_labels(model.heads)
     if args.json:
-        rows = [{"value": s.value, "name": s.name, "structure": model.structures.get(s.value),
-                 "suggested": s.key, "why": s.why} for s in suggestions]  # fmt: skip
+        rows = [
+            {
+                "value": s.value,
+                "name": s.name,
+                "structure": model.structures.get(s.value),
+                "suggested": s.key,
+                "why": s.why,
+            }
+            for s in suggestions
+        ]
         _print_json({"model": model.path.name, "labels": rows})
         return 0
     width = max(len(s.name) for s in suggestions)

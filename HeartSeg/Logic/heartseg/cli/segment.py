@@ -60,9 +60,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result in the output folder")
     parser.add_argument(
-        "--format", metavar="LIST",
+        "--format",
+        metavar="LIST",
         help=f"what to write, of {','.join(FORMATS)} (default: {','.join(DEFAULT_FORMATS)})",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--json", action="store_true", help="print the report (many scans: the summary) as JSON on standard output"
     )
@@ -78,10 +79,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     run.add_argument("--precision", default="auto", choices=PRECISIONS, help="of the network (default: auto)")
     run.add_argument("--backend", default="torch", choices=BACKENDS, help="on the CPU (default: torch)")
     run.add_argument(
-        "--accurate", action="store_true",
+        "--accurate",
+        action="store_true",
         help="average several predictions, several times slower: shifted windows in three grey scales, "
         "or, for whole scans, the mirrored copies that the model allows",
-    )  # fmt: skip
+    )
     run.add_argument("--threads", metavar="N", type=int, help="CPU threads per process")
     run.add_argument("--no-locate", action="store_true", help="tile the whole scan instead of finding the heart first")
     run.add_argument("--no-cleanup", action="store_true", help="keep every voxel that the network labels")

@@ -31,35 +31,45 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "data", metavar="DATA", type=Path, help="folder of labelled scans, or a MONAI data list (.json)"
     )
     parser.add_argument(
-        "-o", "--output", metavar="DIR", type=Path, required=True,
+        "-o",
+        "--output",
+        metavar="DIR",
+        type=Path,
+        required=True,
         help="folder for everything that is made; the same command goes on where it was stopped",
-    )  # fmt: skip
+    )
     data = parser.add_argument_group("data")
     data.add_argument(
-        "--labels", metavar="MAP",
+        "--labels",
+        metavar="MAP",
         help='label values, e.g. "1=RV,2=MYO,3=LV" (others become background), or mmwhs (default: told from them)',
-    )  # fmt: skip
+    )
     data.add_argument(
         "--structures", metavar="LIST", help=f"structures to train, of {','.join(KEYS)} (default: all there)"
     )
     data.add_argument(
-        "--modality", choices=("CT", "MR"),
+        "--modality",
+        choices=("CT", "MR"),
         help="CT is normalised by its HU, MR to z-scores (default: z-scores, or as MM-WHS's names say)",
-    )  # fmt: skip
+    )
     data.add_argument(
-        "--orientation", choices=("keep", "lps"), default="keep",
+        "--orientation",
+        choices=("keep", "lps"),
+        default="keep",
         help="lps turns all scans to the nearest LPS axes: needed where they are stored differently (default: keep)",
-    )  # fmt: skip
+    )
     data.add_argument("--folds", metavar="N", type=int, default=5, help="of the cross-validation (default: 5)")
     data.add_argument("--only-folds", metavar="LIST", help="train these folds alone, e.g. 0,1")
     data.add_argument(
         "--skip-bad", action="store_true", help="leave out cases that cannot be used, instead of stopping"
     )
     data.add_argument(
-        "--unlabelled", metavar="DIR", type=Path,
+        "--unlabelled",
+        metavar="DIR",
+        type=Path,
         help="folder of scans without references, of the same kind: the network also learns from what it is sure of in "
         "them (FixMatch; 7/3 of the arithmetic of a step)",
-    )  # fmt: skip
+    )
     data.add_argument("--copy", action="store_true", help="copy scans into DIR instead of linking them")
 
 
@@ -77,31 +87,36 @@ def add_preset(parser: argparse.ArgumentParser, default: str) -> None:
     group.add_argument("--batch", metavar="N", type=int, help="patches a step")
     group.add_argument("--patch", metavar="SIZE", help="voxels, e.g. 256x256 or 96x128x128 (z, y, x)")
     group.add_argument(
-        "--optimizer", choices=OPTIMIZERS,
+        "--optimizer",
+        choices=OPTIMIZERS,
         help="another than the preset's starts at a rate of its own (sgd 0.01, adam 0.001); adam learns more in the "
         "few steps of a first look",
-    )  # fmt: skip
+    )
     group.add_argument("--learning-rate", metavar="RATE", type=float, help="at the start")
     group.add_argument(
-        "--loss", choices=LOSSES,
+        "--loss",
+        choices=LOSSES,
         help="of regions, and of edges where the network has them: nnunet: its own (ce-dice with edges); ce-dice: B "
         "cross-entropy + (1 - B) soft Dice; or one alone",
-    )  # fmt: skip
+    )
     group.add_argument("--beta", metavar="B", type=float, help="of ce-dice, which a preset with loss nnunet then gets")
     group.add_argument("--delta", metavar="D", type=float, help="smoothing of ce-dice's Dice, voxels; as --beta")
     group.add_argument("--alpha", metavar="A", type=float, help="weight of the edges' loss")
     group.add_argument("--erosion", metavar="M", type=int, help="voxels of the inner edge, 0-3")
     group.add_argument(
-        "--augmentation", choices=AUGMENTATIONS,
+        "--augmentation",
+        choices=AUGMENTATIONS,
         help="region-aware: rotation up to 30 degrees, shift up to 10 %%, scale 0.8-1.2 where the target lies",
-    )  # fmt: skip
+    )
     group.add_argument(
         "--unlabelled-weight", metavar="W", type=float, help="of the unlabelled scans' loss (default: 1)"
     )
     group.add_argument(
-        "--pseudo-threshold", metavar="P", type=float,
+        "--pseudo-threshold",
+        metavar="P",
+        type=float,
         help="least probability at which a voxel of an unlabelled scan teaches (default: 0.95)",
-    )  # fmt: skip
+    )
     group.add_argument(
         "--no-translated", action="store_true", help="leave out what heartseg translate join added to the data"
     )
@@ -113,9 +128,11 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="(default: auto)")
     group.add_argument("--num-gpus", metavar="N", type=int, default=1, help="more than 1: nnU-Net's DDP (default: 1)")
     group.add_argument(
-        "--loaders", metavar="N", type=int,
+        "--loaders",
+        metavar="N",
+        type=int,
         help="processes that make batches; 0: none, and a stopped run repeats bit for bit (default: 0 on a CPU)",
-    )  # fmt: skip
+    )
     group.add_argument(
         "--processes", metavar="N", type=int, default=1, help="for preprocessing and export (default: 1)"
     )
@@ -131,13 +148,25 @@ def preset_of(args: argparse.Namespace) -> Preset:
                 f"{option} has no effect without --unlabelled: give a folder of scans, or leave it away"
             )
     return PRESETS[args.preset].with_changes(
-        network=args.network, dimension=args.dimension, epochs=args.epochs, iterations=args.iterations_per_epoch,
-        validation_iterations=args.validation_iterations, batch=args.batch, patch=_patch(args.patch),
-        optimizer=args.optimizer, learning_rate=args.learning_rate, loss=args.loss, beta=args.beta, delta=args.delta,
-        alpha=args.alpha, erosion=args.erosion, augmentation=args.augmentation,
+        network=args.network,
+        dimension=args.dimension,
+        epochs=args.epochs,
+        iterations=args.iterations_per_epoch,
+        validation_iterations=args.validation_iterations,
+        batch=args.batch,
+        patch=_patch(args.patch),
+        optimizer=args.optimizer,
+        learning_rate=args.learning_rate,
+        loss=args.loss,
+        beta=args.beta,
+        delta=args.delta,
+        alpha=args.alpha,
+        erosion=args.erosion,
+        augmentation=args.augmentation,
         translated=False if args.no_translated else None,
-        unlabelled_weight=args.unlabelled_weight, pseudo_threshold=args.pseudo_threshold,
-    )  # fmt: skip
+        unlabelled_weight=args.unlabelled_weight,
+        pseudo_threshold=args.pseudo_threshold,
+    )
 
 
 def data_of(args: argparse.Namespace) -> DataOptions:
@@ -152,9 +181,16 @@ def data_of(args: argparse.Namespace) -> DataOptions:
     if args.structures is not None:
         structures = tuple(k.strip().upper() for k in args.structures.split(",") if k.strip())
     return DataOptions(
-        args.data, labels, structures, args.modality or "", args.orientation, args.skip_bad, args.copy, args.folds,
+        args.data,
+        labels,
+        structures,
+        args.modality or "",
+        args.orientation,
+        args.skip_bad,
+        args.copy,
+        args.folds,
         unlabelled=args.unlabelled,
-    )  # fmt: skip
+    )
 
 
 def machine_of(args: argparse.Namespace) -> Machine:

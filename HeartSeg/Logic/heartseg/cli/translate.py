@@ -55,9 +55,11 @@ examples:
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
-        "translate", help="turn MR into CT for training (CycleGAN)", description=_DESCRIPTION,
+        "translate",
+        help="turn MR into CT for training (CycleGAN)",
+        description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _add_train(commands)
     _add_apply(commands)
@@ -166,9 +168,15 @@ def run_train(args: argparse.Namespace) -> int:
     _limit_threads(args.threads)
     with ProgressBar() as bar:
         done = train(
-            mr, ct, args.output, settings, device=args.device, reporter=Reporter(bar, stop_token()), until=until,
+            mr,
+            ct,
+            args.output,
+            settings,
+            device=args.device,
+            reporter=Reporter(bar, stop_token()),
+            until=until,
             sheet_every=args.sheet_every,
-        )  # fmt: skip
+        )
     print(f"model: {args.output / 'model'}\npictures: {args.output / 'sheets'}")
     if not done:
         warn("note: stopped before the end; the same command goes on")
@@ -180,8 +188,23 @@ def _settings(args: argparse.Namespace) -> Settings:
     from ..translation.presets import PRESETS as KNOWN
 
     preset = KNOWN[args.preset]
-    names = ("blocks", "filters", "critic_filters", "cycle", "identity", "edges", "learning_rate", "epochs",
-             "constant_epochs", "batch", "patch", "spacing", "ema", "seed", "loss")  # fmt: skip
+    names = (
+        "blocks",
+        "filters",
+        "critic_filters",
+        "cycle",
+        "identity",
+        "edges",
+        "learning_rate",
+        "epochs",
+        "constant_epochs",
+        "batch",
+        "patch",
+        "spacing",
+        "ema",
+        "seed",
+        "loss",
+    )
     given = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
     if args.ct_window is not None:
         given["ct_window"] = tuple(args.ct_window)

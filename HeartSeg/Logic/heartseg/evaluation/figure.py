@@ -87,9 +87,18 @@ def _boxes(axes: Axes, keys: Sequence[str], values: Sequence[Sequence[float]]) -
         line = {"color": INK, "linewidth": 1.1}
         face = {"facecolor": (*_color(key), 0.35), "edgecolor": INK, "linewidth": 1.1}
         axes.boxplot(
-            [found], positions=[place], widths=0.6, showfliers=False, patch_artist=True, boxprops=face,
-            medianprops=line, whiskerprops=line, capprops=line, manage_ticks=False, zorder=2,
-        )  # fmt: skip
+            [found],
+            positions=[place],
+            widths=0.6,
+            showfliers=False,
+            patch_artist=True,
+            boxprops=face,
+            medianprops=line,
+            whiskerprops=line,
+            capprops=line,
+            manage_ticks=False,
+            zorder=2,
+        )
         beside = place + rng.uniform(-0.18, 0.18, len(found))
         axes.scatter(beside, found, s=20, color=_color(key), edgecolor=INK, linewidth=0.6, zorder=3, clip_on=False)
 

@@ -69,8 +69,10 @@ def pair_folders(pred: Path, truth: Path, mask: Path | None = None) -> Pairing:
         masks = _files(mask, "mask") if mask.is_dir() else dict.fromkeys(names, mask)
         without = [n for n in names if n not in masks]
         if without:
-            raise InputError(f"folder {str(mask)!r} holds no mask for {', '.join(without[:5])}: add it, e.g. "
-                             f"{without[0]}_mask.nii.gz")  # fmt: skip
+            raise InputError(
+                f"folder {str(mask)!r} holds no mask for {', '.join(without[:5])}: add it, e.g. "
+                f"{without[0]}_mask.nii.gz"
+            )
     pairs = tuple(Pair(n, found[n], reference[n], masks.get(n)) for n in names)
     return Pairing(pairs, tuple(n for n in found if n not in reference), tuple(n for n in reference if n not in found))
 

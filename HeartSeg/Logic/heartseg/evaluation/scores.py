@@ -104,10 +104,18 @@ class Evaluation:
 def metric_names(tolerances: Sequence[float]) -> tuple[str, ...]:
     """Names of all metrics, in the order of tables, with their units: ``"surface_dice_1mm"``, ``"hd95_mm"``, ..."""
     return (
-        "dice", "iou", "precision", "sensitivity", "hd95_mm", "assd_mm",
+        "dice",
+        "iou",
+        "precision",
+        "sensitivity",
+        "hd95_mm",
+        "assd_mm",
         *(f"surface_dice_{t:g}mm" for t in tolerances),
-        "volume_ml", "truth_volume_ml", "volume_error_ml", "volume_error_percent",
-    )  # fmt: skip
+        "volume_ml",
+        "truth_volume_ml",
+        "volume_error_ml",
+        "volume_error_percent",
+    )
 
 
 def value_of(score: StructureScore, metric: str, tolerances: Sequence[float]) -> float | None:
@@ -176,10 +184,15 @@ def evaluate(
             f"{reference.name!r} holds none of {', '.join(c.key for c in chosen)}{within}: nothing to score against"
         )
     return Evaluation(
-        name or found.name, scores, tuple(tolerances), grid.geometry, found.path, reference.path,
+        name or found.name,
+        scores,
+        tuple(tolerances),
+        grid.geometry,
+        found.path,
+        reference.path,
         "" if mask is None or isinstance(mask, Volume) else str(mask),
         found.notices + reference.notices + grid.notices + _about(scores),
-    )  # fmt: skip
+    )
 
 
 def _score(s: Structure, grid: CommonGrid, tolerances: Sequence[float]) -> StructureScore | None:
@@ -200,10 +213,19 @@ def _score(s: Structure, grid: CommonGrid, tolerances: Sequence[float]) -> Struc
     x, y, z = grid.geometry.spacing
     distances = surface_distances(pred, truth, (z, y, x), grid.inside)
     return StructureScore(
-        s.key, SCORED, 2 * both / (n_pred + n_truth), both / (n_pred + n_truth - both), both / n_pred, both / n_truth,
-        distances.hd95(), distances.assd(), tuple(distances.surface_dice(t) for t in tolerances), *volumes, percent,
+        s.key,
+        SCORED,
+        2 * both / (n_pred + n_truth),
+        both / (n_pred + n_truth - both),
+        both / n_pred,
+        both / n_truth,
+        distances.hd95(),
+        distances.assd(),
+        tuple(distances.surface_dice(t) for t in tolerances),
+        *volumes,
+        percent,
         None if grid.inside is None else distances.truth_share,
-    )  # fmt: skip
+    )
 
 
 def _about(scores: Sequence[StructureScore]) -> tuple[str, ...]:

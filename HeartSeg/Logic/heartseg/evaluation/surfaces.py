@@ -103,9 +103,12 @@ def surface_distances(
     of_pred, of_truth = counts[pred_edges], counts[truth_edges]
     areas = pred_areas[pred_edges].astype(float), truth_areas[truth_edges].astype(float)
     return SurfaceDistances(
-        to_truth[of_pred], to_pred[of_truth], areas[0][of_pred], areas[1][of_truth],
+        to_truth[of_pred],
+        to_pred[of_truth],
+        areas[0][of_pred],
+        areas[1][of_truth],
         float(areas[1][of_truth].sum() / areas[1].sum()),
-    )  # fmt: skip
+    )
 
 
 def _box(mask: np.ndarray) -> tuple[slice, ...]:

@@ -19,10 +19,17 @@ ROWS = ("structure", "case mean", "mean over cases", "SD over cases", "n over ca
 """Kinds of lines of the CSV file: a structure of a case, the mean over a case's structures, and over the cases."""
 
 _TITLES = {
-    "dice": "Dice", "iou": "IoU", "precision": "precision", "sensitivity": "sensitivity", "hd95_mm": "HD95 (mm)",
-    "assd_mm": "ASSD (mm)", "volume_ml": "volume (mL)", "truth_volume_ml": "reference (mL)",
-    "volume_error_ml": "error (mL)", "volume_error_percent": "error (%)",
-}  # fmt: skip
+    "dice": "Dice",
+    "iou": "IoU",
+    "precision": "precision",
+    "sensitivity": "sensitivity",
+    "hd95_mm": "HD95 (mm)",
+    "assd_mm": "ASSD (mm)",
+    "volume_ml": "volume (mL)",
+    "truth_volume_ml": "reference (mL)",
+    "volume_error_ml": "error (mL)",
+    "volume_error_percent": "error (%)",
+}
 
 
 def title(metric: str) -> str:
@@ -123,8 +130,11 @@ def _number(value: float | None) -> str:
 
 def write_json(found: Evaluation | Study, path: Path) -> None:
     """Write :func:`to_dict` as UTF-8 JSON, indented."""
-    path.write_text(json.dumps(to_dict(found), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8",
-                    errors="backslashreplace")  # fmt: skip
+    path.write_text(
+        json.dumps(to_dict(found), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        encoding="utf-8",
+        errors="backslashreplace",
+    )
 
 
 def to_dict(found: Evaluation | Study) -> dict[str, Any]:

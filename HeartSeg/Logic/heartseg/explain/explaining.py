@@ -85,8 +85,10 @@ class Explainer:
     def __init__(self, segmenter: Segmenter) -> None:
         why = segmenter.model.needs_fallback
         if why:
-            raise ModelError(f"heat maps cannot be made for model {segmenter.model.name!r}, which needs nnU-Net's own "
-                             f"predictor ({why}): choose a model with plain labels and no cascade")  # fmt: skip
+            raise ModelError(
+                f"heat maps cannot be made for model {segmenter.model.name!r}, which needs nnU-Net's own "
+                f"predictor ({why}): choose a model with plain labels and no cascade"
+            )
         self.segmenter = segmenter
 
     @cached_property
@@ -143,17 +145,29 @@ class Explainer:
                 shown = _Shown(*engine.view(volume, reporter, grid))
                 region = self._region(shown, labels, wanted)
             heat = seg_grad_cam(
-                engine.networks, place, shown.image, region, self._channels(wanted), self.segmenter.model.tile_size,
-                engine.device, reporter, self.segmenter.settings.tile_step,
-            )  # fmt: skip
+                engine.networks,
+                place,
+                shown.image,
+                region,
+                self._channels(wanted),
+                self.segmenter.model.tile_size,
+                engine.device,
+                reporter,
+                self.segmenter.settings.tile_step,
+            )
             heat, largest = _scaled(heat)
             with reporter.stage("resample"):
                 on_scan = _on_scan(heat, shown.view, reporter)
             device = describe_device(engine.device)
         notices = _notices(wanted, place, largest, result, self.segmenter.model)
         looked = engine.whole_image_mode if engine.whole_image else "whole scan" if grid is None else "window"
-        run = {"device": device, "mode": looked, "network_grid": list(shown.image.shape[1:]),
-               "region_voxels": int(region.sum()), "largest_before_scaling": largest}  # fmt: skip
+        run = {
+            "device": device,
+            "mode": looked,
+            "network_grid": list(shown.image.shape[1:]),
+            "region_voxels": int(region.sum()),
+            "largest_before_scaling": largest,
+        }
         details = self._details(volume, wanted, place, result, run, reporter)
         return Explanation(on_scan, labels, volume.geometry, wanted, place, notices, details)
 
@@ -219,12 +233,22 @@ class Explainer:
             "method": "Grad-CAM for segmentation (Selvaraju et al. 2017, Vinogradova et al. 2020): gradients of the "
             "structure's logits, summed over its voxels",
             "structure": {"key": wanted.key, "name": wanted.name, "label": wanted.label},
-            "layer": {"name": place.name, "kind": place.kind, "channels": place.shape[0],
-                      "voxels_of_a_patch": list(place.shape[1:]), "at_input": place.at_input},
+            "layer": {
+                "name": place.name,
+                "kind": place.kind,
+                "channels": place.shape[0],
+                "voxels_of_a_patch": list(place.shape[1:]),
+                "at_input": place.at_input,
+            },
             "heartseg": __version__,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "input": {"name": volume.name, "path": source.path, "sha256": source.sha256, "frame": source.frame,
-                      "modality": volume.modality},
+            "input": {
+                "name": volume.name,
+                "path": source.path,
+                "sha256": source.sha256,
+                "frame": source.frame,
+                "modality": volume.modality,
+            },
             "segmentation": "an earlier result" if result is not None else "the network's own, before clean-up",
             "model": model_identity(self.segmenter.model),
             "settings": self.segmenter.settings.to_dict(),
@@ -232,7 +256,7 @@ class Explainer:
             "announcements": list(reporter.announcements),
             "seconds": {stage: round(seconds, 3) for stage, seconds in reporter.seconds.items()},
             "packages": installed_versions(),
-        }  # fmt: skip
+        }
 
 
 def explain(

@@ -98,8 +98,9 @@ def list_layers(folder: ModelFolder) -> Layers:
         return layers_of(network, image)
     except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"the layers of model {folder.name!r} cannot be followed ({reason:.120}): heat maps cannot be "
-                         "made for it") from error  # fmt: skip
+        raise ModelError(
+            f"the layers of model {folder.name!r} cannot be followed ({reason:.120}): heat maps cannot be made for it"
+        ) from error
 
 
 def layers_of(network: nn.Module, image: torch.Tensor) -> Layers:

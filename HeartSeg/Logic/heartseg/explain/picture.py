@@ -89,9 +89,15 @@ def _grey_window(volume: Volume, explanation: Explanation) -> tuple[float, float
 
 
 def _draw_slice(
-    axes: Axes, plane: Plane, volume: Volume, explanation: Explanation,
-    center: np.ndarray, low: np.ndarray, high: np.ndarray, window: tuple[float, float],
-) -> Any:  # fmt: skip
+    axes: Axes,
+    plane: Plane,
+    volume: Volume,
+    explanation: Explanation,
+    center: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    window: tuple[float, float],
+) -> Any:
     """Sample one world plane from scan, map and labels; returns the drawn map."""
     world = plane_points(axes, plane, center, low, high)
     index = np.moveaxis(explanation.geometry.world_to_index(world), -1, 0)
@@ -133,5 +139,13 @@ def _write_title(figure: Any, volume: Volume, explanation: Explanation) -> None:
         *explanation.notices,
     ]
     figure.text(0.012, 0.885, "  ·  ".join(parts), color=MUTED, fontsize=10.5, va="center", parse_math=False)
-    figure.text(0.988, 0.945, NOTICE.upper().rstrip("."), color="#ffc857", fontsize=11, fontweight="bold",
-                ha="right", va="center")  # fmt: skip
+    figure.text(
+        0.988,
+        0.945,
+        NOTICE.upper().rstrip("."),
+        color="#ffc857",
+        fontsize=11,
+        fontweight="bold",
+        ha="right",
+        va="center",
+    )

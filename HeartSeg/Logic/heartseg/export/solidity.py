@@ -62,8 +62,9 @@ def check_solidity(mesh: Mesh) -> Solidity:
     # Two triangles that face the same side run through their edge once each way.
     balance = np.add.reduceat(np.where(start < stop, 1, -1)[order], first) if len(order) else np.zeros(0)
     edges = code[order][first]
-    graph = sparse.coo_matrix((np.ones(len(edges), np.int8), (edges // max(count, 1), edges % max(count, 1))),
-                              shape=(count, count))  # fmt: skip
+    graph = sparse.coo_matrix(
+        (np.ones(len(edges), np.int8), (edges // max(count, 1), edges % max(count, 1))), shape=(count, count)
+    )
     return Solidity(
         points=count,
         triangles=len(mesh),

@@ -64,11 +64,18 @@ def _write_ply(mesh: Mesh, path: Path, coordinates: str, name: str, color: Color
     faces = np.zeros(len(mesh), [("count", "u1"), ("corners", "<i4", 3)])
     faces["count"], faces["corners"] = 3, mesh.triangles
     head = [
-        "ply", "format binary_little_endian 1.0", f"comment SPACE={coordinates}", f"comment {_plain(name)}",
-        "comment millimetres", f"element vertex {len(vertices)}", *(f"property float {axis}" for axis in "xyz"),
-        *(f"property uchar {part}" for part in ("red", "green", "blue")), f"element face {len(faces)}",
-        "property list uchar int vertex_indices", "end_header",
-    ]  # fmt: skip
+        "ply",
+        "format binary_little_endian 1.0",
+        f"comment SPACE={coordinates}",
+        f"comment {_plain(name)}",
+        "comment millimetres",
+        f"element vertex {len(vertices)}",
+        *(f"property float {axis}" for axis in "xyz"),
+        *(f"property uchar {part}" for part in ("red", "green", "blue")),
+        f"element face {len(faces)}",
+        "property list uchar int vertex_indices",
+        "end_header",
+    ]
     with path.open("wb") as file:
         file.write(("\n".join(head) + "\n").encode("ascii"))
         file.write(vertices.tobytes())

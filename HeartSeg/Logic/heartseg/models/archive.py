@@ -49,8 +49,10 @@ def _judged(entries: list[zipfile.ZipInfo], archive: str) -> list[tuple[zipfile.
         raise ModelError(f"'{archive}' has {len(entries)} entries and is refused: a model has at most {MAX_ENTRIES}")
     total = sum(e.file_size for e in entries)
     if total > MAX_BYTES:
-        raise ModelError(f"'{archive}' would unpack to {total / 2**30:.1f} GiB and is refused: "
-                         f"a model has at most {MAX_BYTES / 2**30:.0f} GiB")  # fmt: skip
+        raise ModelError(
+            f"'{archive}' would unpack to {total / 2**30:.1f} GiB and is refused: "
+            f"a model has at most {MAX_BYTES / 2**30:.0f} GiB"
+        )
     files: list[tuple[zipfile.ZipInfo, PurePosixPath]] = []
     seen: set[str] = set()
     for entry in entries:
@@ -60,8 +62,9 @@ def _judged(entries: list[zipfile.ZipInfo], archive: str) -> list[tuple[zipfile.
         if problem is None and str(relative).casefold() in seen:
             problem = "occurs twice"
         if problem:
-            raise ModelError(f"entry '{entry.filename:.100}' of '{archive}' {problem} and is refused: "
-                             "do not use this file")  # fmt: skip
+            raise ModelError(
+                f"entry '{entry.filename:.100}' of '{archive}' {problem} and is refused: do not use this file"
+            )
         seen.add(str(relative).casefold())
         if not entry.is_dir():
             files.append((entry, relative))

@@ -87,11 +87,15 @@ def _try_forward(model: LoadedModel, prefix: str) -> Finding:
     wanted = (1, folder.num_output_channels, *shape)
     for output, file in zip(outputs, folder.checkpoints, strict=True):
         if tuple(output.shape) != wanted or not torch.isfinite(output).all():
-            raise ModelError(f"the network of '{file}' gives {tuple(output.shape)} for zeros of {shape}, or values "
-                             f"that are not finite; {wanted} is right: copy the model again")  # fmt: skip
+            raise ModelError(
+                f"the network of '{file}' gives {tuple(output.shape)} for zeros of {shape}, or values "
+                f"that are not finite; {wanted} is right: copy the model again"
+            )
     parameters = sum(p.numel() for p in model.networks[0].parameters())
-    message = (f"{prefix}{len(outputs)} network(s) of {parameters / 1e6:.2f} million parameters load and run "
-               f"({seconds:.2f} s on zeros of {'x'.join(map(str, shape))})")  # fmt: skip
+    message = (
+        f"{prefix}{len(outputs)} network(s) of {parameters / 1e6:.2f} million parameters load and run "
+        f"({seconds:.2f} s on zeros of {'x'.join(map(str, shape))})"
+    )
     values = {"networks": len(outputs), "parameters": parameters, "seconds": seconds, "shape": list(shape)}
     return Finding("model-runs", Severity.INFO, message, values=values)
 

@@ -109,8 +109,10 @@ def build_network(folder: ModelFolder, device: str = "cpu") -> nn.Module:
             )
     except (TypeError, ValueError, AssertionError, IndexError, KeyError, RuntimeError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"the network {plan.class_name.rpartition('.')[2]} in '{folder.path / 'plans.json'}' cannot "
-                         f"be built ({reason:.120}): copy plans.json again") from None  # fmt: skip
+        raise ModelError(
+            f"the network {plan.class_name.rpartition('.')[2]} in '{folder.path / 'plans.json'}' cannot "
+            f"be built ({reason:.120}): copy plans.json again"
+        ) from None
 
 
 def load_networks(folder: ModelFolder) -> list[nn.Module]:
@@ -131,8 +133,10 @@ def load_model(folder: ModelFolder) -> LoadedModel:
         first = first or checkpoint
         trained = checkpoint["configuration"]
         if trained not in (None, folder.configuration):
-            raise ModelError(f"'{file}' was trained as configuration {trained!r}, but the folder or its card says "
-                             f"{folder.configuration!r}: put it back into its own folder")  # fmt: skip
+            raise ModelError(
+                f"'{file}' was trained as configuration {trained!r}, but the folder or its card says "
+                f"{folder.configuration!r}: put it back into its own folder"
+            )
         networks.append(_fill(folder, checkpoint["network_weights"], file))
     return LoadedModel(folder, tuple(networks), first["mirroring_axes"] or (), first["trainer_name"])
 
@@ -160,8 +164,9 @@ def _fill(folder: ModelFolder, weights: Mapping[str, Any], file: Path) -> nn.Mod
     cast = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     bad = [name for name, tensor in cast.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
     if bad:
-        raise ModelError(f"'{file}' holds weights that are not finite ('{bad[0]}'): the training diverged; "
-                         "use another checkpoint")  # fmt: skip
+        raise ModelError(
+            f"'{file}' holds weights that are not finite ('{bad[0]}'): the training diverged; use another checkpoint"
+        )
     network.load_state_dict(cast, assign=True)
     if any(t.is_meta for t in (*network.parameters(), *network.buffers())):  # buffers that a state dict leaves out
         network = build_network(folder)
@@ -190,8 +195,10 @@ def _import_class(name: str, roots: tuple[str, ...], folder: ModelFolder) -> Any
         found = getattr(importlib.import_module(module_name), class_name)
     except ModuleNotFoundError as error:
         if error.name == "dynamic_network_architectures":
-            raise DependencyError("the package dynamic-network-architectures is needed to load this model: "
-                                  "pip install --no-deps dynamic-network-architectures") from None  # fmt: skip
+            raise DependencyError(
+                "the package dynamic-network-architectures is needed to load this model: "
+                "pip install --no-deps dynamic-network-architectures"
+            ) from None
         raise ModelError(f"class '{name}' {where} needs the module '{error.name}', which is not there") from None
     except (ImportError, AttributeError):
         raise ModelError(f"class '{name}' {where} does not exist in the installed packages") from None
@@ -256,5 +263,6 @@ def _refuse_inflation(path: Path) -> None:
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
         return  # not a zip file, or a damaged one: torch will say so
     if unpacked > 4 * path.stat().st_size + (1 << 20):
-        raise ModelError(f"'{path}' would unpack to {unpacked / 2**20:.0f} MiB and is refused: torch does not "
-                         f"compress; {COPY_AGAIN}")  # fmt: skip
+        raise ModelError(
+            f"'{path}' would unpack to {unpacked / 2**20:.0f} MiB and is refused: torch does not compress; {COPY_AGAIN}"
+        )

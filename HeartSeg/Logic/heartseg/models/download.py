@@ -317,16 +317,20 @@ def _receive(fetch: Fetch, head: Head, url: str, folder: Path, start: int, rules
 
 def _check_size(size: int, url: str, rules: Rules) -> None:
     if size > rules.max_bytes:
-        raise _Useless(f"'{shown(url)}' is larger than {rules.max_bytes / 2**30:.3g} GiB and is refused: "
-                         "this is not the size of a model")  # fmt: skip
+        raise _Useless(
+            f"'{shown(url)}' is larger than {rules.max_bytes / 2**30:.3g} GiB and is refused: "
+            "this is not the size of a model"
+        )
 
 
 def _check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free - needed < RESERVE:
-        raise OutputError(f"{(needed + RESERVE) / _MB:.0f} MB of free space are needed in '{folder.parent.parent}' and "
-                          f"{free / _MB:.0f} MB are there: make room, or choose another folder with the variable "
-                          "HEARTSEG_MODELS")  # fmt: skip
+        raise OutputError(
+            f"{(needed + RESERVE) / _MB:.0f} MB of free space are needed in '{folder.parent.parent}' and "
+            f"{free / _MB:.0f} MB are there: make room, or choose another folder with the variable "
+            "HEARTSEG_MODELS"
+        )
 
 
 def _check_zip(folder: Path, url: str) -> None:
@@ -390,8 +394,10 @@ def _checked_hash(text: str | None) -> str | None:
 
 def _compare(digest: str, expected: str | None, what: str) -> None:
     if expected is not None and digest != expected:
-        raise _Useless(f"SHA-256 of '{what}' is {digest[:16]}... and not {expected[:16]}... as expected: the file is "
-                         "damaged or another one; it was not installed, get it again from its publisher")  # fmt: skip
+        raise _Useless(
+            f"SHA-256 of '{what}' is {digest[:16]}... and not {expected[:16]}... as expected: the file is "
+            "damaged or another one; it was not installed, get it again from its publisher"
+        )
 
 
 def _how(digest: str, expected: str | None, model: ModelFolder) -> str:
@@ -477,8 +483,10 @@ def _writing(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"cannot write to '{root}' ({os.strerror(error.errno or 0)}): check permissions and free "
-                          "space, or choose another folder with the variable HEARTSEG_MODELS") from error  # fmt: skip
+        raise OutputError(
+            f"cannot write to '{root}' ({os.strerror(error.errno or 0)}): check permissions and free "
+            "space, or choose another folder with the variable HEARTSEG_MODELS"
+        ) from error
 
 
 def facts_of(installed: Installed) -> Mapping[str, Any]:

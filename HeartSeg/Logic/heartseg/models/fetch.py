@@ -122,11 +122,14 @@ def check_address(url: str, allow_http: bool = False) -> str:
     if parts.scheme.lower() not in _SCHEMES or not host:
         raise ModelError(f"address '{shown(url):.200}' cannot be fetched: give one that begins with https://")
     if parts.username is not None or parts.password is not None:
-        raise ModelError(f"address of '{host}' holds a user name or password: download the file with a browser and "
-                         "install the file")  # fmt: skip
+        raise ModelError(
+            f"address of '{host}' holds a user name or password: download the file with a browser and install the file"
+        )
     if parts.scheme.lower() == "http" and not allow_http and not is_loopback(host):
-        raise ModelError(f"'{shown(url):.200}' is not encrypted (http): anybody on the way can exchange the model; use "
-                         "https, or --allow-http if you trust the whole network")  # fmt: skip
+        raise ModelError(
+            f"'{shown(url):.200}' is not encrypted (http): anybody on the way can exchange the model; use "
+            "https, or --allow-http if you trust the whole network"
+        )
     return url
 
 
@@ -151,11 +154,13 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         self.count += 1
         if self.count > MAX_REDIRECTS:
-            raise ModelError(f"'{shown(req.full_url)}' leads through more than {MAX_REDIRECTS} redirects: "
-                             "use the final address")  # fmt: skip
+            raise ModelError(
+                f"'{shown(req.full_url)}' leads through more than {MAX_REDIRECTS} redirects: use the final address"
+            )
         if req.full_url.lower().startswith("https:") and not newurl.lower().startswith("https:"):
-            raise ModelError(f"'{shown(req.full_url)}' redirects from https to '{shown(newurl)}' and is refused: "
-                             "use another address")  # fmt: skip
+            raise ModelError(
+                f"'{shown(req.full_url)}' redirects from https to '{shown(newurl)}' and is refused: use another address"
+            )
         check_address(newurl, self.allow_http)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -263,15 +268,21 @@ def _explained(error: BaseException, url: str, timeout_s: float) -> BaseExceptio
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     host = urlsplit(url).hostname
     if isinstance(reason, ssl.SSLCertVerificationError):
-        return ModelError(f"the certificate of '{host}' cannot be verified ({reason.verify_message}): behind a proxy "
-                          "that opens encrypted traffic, set SSL_CERT_FILE to its certificate; otherwise do not use "
-                          "this address")  # fmt: skip
+        return ModelError(
+            f"the certificate of '{host}' cannot be verified ({reason.verify_message}): behind a proxy "
+            "that opens encrypted traffic, set SSL_CERT_FILE to its certificate; otherwise do not use "
+            "this address"
+        )
     if isinstance(reason, ssl.SSLError):
-        return ModelError(f"no encrypted connection to '{host}' ({reason.reason or reason}): check the address, and "
-                          "whether a proxy is needed (HTTPS_PROXY)")  # fmt: skip
+        return ModelError(
+            f"no encrypted connection to '{host}' ({reason.reason or reason}): check the address, and "
+            "whether a proxy is needed (HTTPS_PROXY)"
+        )
     if isinstance(reason, socket.gaierror):
-        return ModelError(f"host '{host}' is not found: check the address and the network, and whether a proxy is "
-                          "needed (HTTPS_PROXY)")  # fmt: skip
+        return ModelError(
+            f"host '{host}' is not found: check the address and the network, and whether a proxy is "
+            "needed (HTTPS_PROXY)"
+        )
     if isinstance(reason, ConnectionRefusedError):
         return ModelError(f"'{host}' refuses the connection: check the address, and the proxy if one is set")
     if isinstance(reason, TimeoutError):
@@ -282,7 +293,9 @@ def _explained(error: BaseException, url: str, timeout_s: float) -> BaseExceptio
         return TransferBroken(f"no connection to '{host}' ({reason})")
     if isinstance(reason, OSError):  # among them "Tunnel connection failed: 407" of a proxy
         if "407" in str(reason):
-            return ModelError("the proxy wants a user name and password: set HTTPS_PROXY to http://USER:PASSWORD@HOST, "
-                              "or download with a browser and install the file")  # fmt: skip
+            return ModelError(
+                "the proxy wants a user name and password: set HTTPS_PROXY to http://USER:PASSWORD@HOST, "
+                "or download with a browser and install the file"
+            )
         return TransferBroken(f"no connection to '{host}' ({reason.strerror or reason})")
     return error

@@ -235,8 +235,10 @@ class ModelFolder:
             return None
         path = self.path / self.card.finder
         if not path.is_dir():
-            raise ModelError(f"the finder '{self.card.finder}' that '{self.path / CARD_NAME}' names is missing: "
-                             "copy the whole model folder again")  # fmt: skip
+            raise ModelError(
+                f"the finder '{self.card.finder}' that '{self.path / CARD_NAME}' names is missing: "
+                "copy the whole model folder again"
+            )
         path = locate(path)
         prefix = path.relative_to(self.path).as_posix() + "/"
         inner = {k.removeprefix(prefix): v for k, v in self.hashes.items() if k.startswith(prefix)}
@@ -245,18 +247,24 @@ class ModelFolder:
     def _check_channels(self) -> None:
         channels = self.channel_names
         if len(channels) != 1:
-            raise ModelError(f"model '{self.path.name}' wants {len(channels)} images per case ({', '.join(channels)}): "
-                             "HeartSeg gives one; use a model with one channel")  # fmt: skip
+            raise ModelError(
+                f"model '{self.path.name}' wants {len(channels)} images per case ({', '.join(channels)}): "
+                "HeartSeg gives one; use a model with one channel"
+            )
         if len(self.normalization_schemes) != 1:
-            raise ModelError(f"'normalization_schemes' in '{self.path / 'plans.json'}' has "
-                             f"{len(self.normalization_schemes)} entries for 1 channel")  # fmt: skip
+            raise ModelError(
+                f"'normalization_schemes' in '{self.path / 'plans.json'}' has "
+                f"{len(self.normalization_schemes)} entries for 1 channel"
+            )
         needed = ("mean", "std", "percentile_00_5", "percentile_99_5")
         statistics = self.foreground_intensity_properties_per_channel.get("0")
         if self.normalization_schemes[0] == "CTNormalization" and not (
             isinstance(statistics, dict) and all(isinstance(statistics.get(k), int | float) for k in needed)
         ):
-            raise ModelError(f"'foreground_intensity_properties_per_channel' in '{self.path / 'plans.json'}' lacks "
-                             f"{', '.join(needed)} for channel 0, which CTNormalization needs")  # fmt: skip
+            raise ModelError(
+                f"'foreground_intensity_properties_per_channel' in '{self.path / 'plans.json'}' lacks "
+                f"{', '.join(needed)} for channel 0, which CTNormalization needs"
+            )
 
 
 def locate(path: Path) -> Path:
@@ -281,8 +289,10 @@ def _find_checkpoints(path: Path) -> tuple[Path, ...]:
     checkpoints = tuple(files[0] for files in found if files)
     if not checkpoints:
         where = ", ".join(p.name for p in folds) or "any fold_*"
-        raise ModelError(f"model folder '{path}' has no {' or '.join(CHECKPOINT_NAMES)} in {where}: "
-                         "finish the training or copy it again")  # fmt: skip
+        raise ModelError(
+            f"model folder '{path}' has no {' or '.join(CHECKPOINT_NAMES)} in {where}: "
+            "finish the training or copy it again"
+        )
     return checkpoints
 
 
@@ -301,6 +311,8 @@ def _configuration_name(path: Path, plans: Mapping[str, Any], card: ModelCard | 
     expected = card.files.get(files[0].relative_to(path).as_posix()) if card else None
     found = load_checkpoint(files[0], expected)["configuration"]
     if found is None:
-        raise ModelError(f"which configuration of '{path / 'plans.json'}' was trained is unknown: name the folder "
-                         f"...__CONFIGURATION with one of {', '.join(names)}")  # fmt: skip
+        raise ModelError(
+            f"which configuration of '{path / 'plans.json'}' was trained is unknown: name the folder "
+            f"...__CONFIGURATION with one of {', '.join(names)}"
+        )
     return found

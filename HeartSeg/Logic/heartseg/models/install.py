@@ -100,8 +100,10 @@ def set_labels(name: str, label_map: LabelMap) -> ModelFolder:
     store = user_folder()
     path = model_paths().get(name)
     if path is None or store.resolve() not in path.resolve().parents:
-        raise ModelError(f"model '{name}' is not in '{store}': only models there can be changed; install a copy under "
-                         "another name first")  # fmt: skip
+        raise ModelError(
+            f"model '{name}' is not in '{store}': only models there can be changed; install a copy under "
+            "another name first"
+        )
     model = ModelFolder.open(path, label_map)
     model.structure_lut()
     card = model.card or ModelCard(
@@ -127,8 +129,10 @@ def remove_model(name: str) -> Path:
     if name not in own:
         shipped = [m for m in list_models() if m.name == name and m.shipped]
         if shipped:
-            raise ModelError(f"model '{name}' came with HeartSeg ('{shipped[0].path}') and is not removed: "
-                             f"only models in '{store}' can be")  # fmt: skip
+            raise ModelError(
+                f"model '{name}' came with HeartSeg ('{shipped[0].path}') and is not removed: "
+                f"only models in '{store}' can be"
+            )
         raise ModelError(f"model '{name}' is not in '{store}': there are {', '.join(own) or 'none'}")
     with _writing(store):
         if own[name].is_symlink():
@@ -165,8 +169,10 @@ def _name_for(model: ModelFolder, source: Path) -> str:
 
 def _check_name(name: str) -> None:
     if not re.fullmatch(r"[^\W_][\w.+ -]{0,78}[\w+-]|[^\W_]", name) or _RESERVED.match(name):
-        raise ModelError(f"model name '{name:.80}' cannot be a folder's name everywhere: use up to 80 letters, digits, "
-                         "'-', '_', '+', '.' and blanks, beginning with a letter or digit")  # fmt: skip
+        raise ModelError(
+            f"model name '{name:.80}' cannot be a folder's name everywhere: use up to 80 letters, digits, "
+            "'-', '_', '+', '.' and blanks, beginning with a letter or digit"
+        )
 
 
 def _check_free(name: str, into: Path, overwrite: bool) -> None:
@@ -175,8 +181,10 @@ def _check_free(name: str, into: Path, overwrite: bool) -> None:
     if into.resolve() == user_folder().resolve() and taken is not None and shipped & set(taken.resolve().parents):
         raise ModelError(f"a model called '{name}' came with HeartSeg: choose another name with --name")
     if (into / name).exists() and not overwrite:
-        raise ModelError(f"a model called '{name}' is in '{into}' already: replace it with --overwrite or choose "
-                         "another name with --name")  # fmt: skip
+        raise ModelError(
+            f"a model called '{name}' is in '{into}' already: replace it with --overwrite or choose "
+            "another name with --name"
+        )
 
 
 def _needed_files(model: ModelFolder) -> list[Path]:
@@ -198,8 +206,9 @@ def _gather(model: ModelFolder, staged: Path, reporter: Reporter) -> None:
     files = _needed_files(model)
     for relative in files:
         if not (model.path / relative).is_file():
-            raise ModelError(f"'{relative.as_posix()}' is missing in '{model.path}' though its card lists it: "
-                             "copy the model again")  # fmt: skip
+            raise ModelError(
+                f"'{relative.as_posix()}' is missing in '{model.path}' though its card lists it: copy the model again"
+            )
     with reporter.stage("copy", sum((model.path / f).stat().st_size for f in files)):
         done = 0
         for relative in files:
@@ -294,6 +303,8 @@ def _writing(store: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"cannot write to the model folder '{store}' ({os.strerror(error.errno or 0)}"
-                          f"{f': {error.filename}' if error.filename else ''}): check permissions and free space, or "
-                          "choose another folder with the variable HEARTSEG_MODELS") from error  # fmt: skip
+        raise OutputError(
+            f"cannot write to the model folder '{store}' ({os.strerror(error.errno or 0)}"
+            f"{f': {error.filename}' if error.filename else ''}): check permissions and free space, or "
+            "choose another folder with the variable HEARTSEG_MODELS"
+        ) from error

@@ -209,8 +209,10 @@ def parse_label_map(text: str) -> dict[int, str]:
     for part in text.replace(";", ",").split(","):
         value, _, key = (p.strip() for p in part.partition("="))
         if not value.isdecimal() or int(value) == 0 or key.upper() not in KEYS:
-            raise SettingsError(f"label map entry {part.strip()!r} is not LABEL=STRUCTURE with a label from 1 and a "
-                                f"structure of {', '.join(KEYS)}: write {LABELS_SYNTAX}")  # fmt: skip
+            raise SettingsError(
+                f"label map entry {part.strip()!r} is not LABEL=STRUCTURE with a label from 1 and a "
+                f"structure of {', '.join(KEYS)}: write {LABELS_SYNTAX}"
+            )
         if int(value) in labels:
             raise SettingsError(f"label {value} occurs twice in the label map {text!r}: give each label once")
         labels[int(value)] = key.upper()

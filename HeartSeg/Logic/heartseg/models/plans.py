@@ -202,8 +202,10 @@ def _architecture_of_old_plans(raw: Mapping[str, Any], dimensions: int, where: s
     """The ``architecture`` entry that plans written before nnU-Net 2.4 lack (same translation as nnU-Net's own)."""
     name = _need(raw, "UNet_class_name", str, where)
     if name not in ("PlainConvUNet", "ResidualEncoderUNet"):
-        raise ModelError(f"'UNet_class_name' of {where} is {name!r}: old plans are read for PlainConvUNet and "
-                         "ResidualEncoderUNet only; plan the data set again with a current nnU-Net")  # fmt: skip
+        raise ModelError(
+            f"'UNet_class_name' of {where} is {name!r}: old plans are read for PlainConvUNet and "
+            "ResidualEncoderUNet only; plan the data set again with a current nnU-Net"
+        )
     encoder = _need(raw, "n_conv_per_stage_encoder", list, where)
     base, most = (_need(raw, key, int, where) for key in ("UNet_base_num_features", "unet_max_num_features"))
     kwargs = {

@@ -135,8 +135,9 @@ def _default(known: dict[str, Path]) -> Path:
         return next(iter(known.values()))
     if not known:
         raise ModelError(f"no model is installed (searched: {_searched()}): {HOW_TO_INSTALL}")
-    raise ModelError(f"there are {len(known)} models and none is called {DEFAULT_MODEL}: choose one of "
-                     f"{', '.join(known)}")  # fmt: skip
+    raise ModelError(
+        f"there are {len(known)} models and none is called {DEFAULT_MODEL}: choose one of {', '.join(known)}"
+    )
 
 
 def _path_by_card_name(known: dict[str, Path], name: str) -> Path | None:

@@ -52,35 +52,55 @@ _DOCUMENT = "the founding document of CSFBU-Net"
 
 _ENTRIES = (
     NetworkEntry(
-        "plain", _OURS + "plain_unet.UNet", "nnU-Net's U-Net of plain convolutions, with the same weights",
-        "Isensee et al. 2021, Nat Methods 18:203", stock_class=STOCK + "PlainConvUNet",
+        "plain",
+        _OURS + "plain_unet.UNet",
+        "nnU-Net's U-Net of plain convolutions, with the same weights",
+        "Isensee et al. 2021, Nat Methods 18:203",
+        stock_class=STOCK + "PlainConvUNet",
     ),
     NetworkEntry(
-        "residual", STOCK + "ResidualEncoderUNet", "nnU-Net's own U-Net with residual blocks in the encoder",
-        "Isensee et al. 2024, MICCAI (nnU-Net Revisited)", needs_nnunet=True, stock_class=STOCK + "ResidualEncoderUNet",
+        "residual",
+        STOCK + "ResidualEncoderUNet",
+        "nnU-Net's own U-Net with residual blocks in the encoder",
+        "Isensee et al. 2024, MICCAI (nnU-Net Revisited)",
+        needs_nnunet=True,
+        stock_class=STOCK + "ResidualEncoderUNet",
     ),
     NetworkEntry(
-        "attention", _OURS + "attention_unet.AttentionUNet", "plain U-Net with an attention gate on every skip",
+        "attention",
+        _OURS + "attention_unet.AttentionUNet",
+        "plain U-Net with an attention gate on every skip",
         "Oktay et al. 2018, MIDL",
     ),
     NetworkEntry(
-        "tutorial", _OURS + "tutorial_unet.TutorialUNet",
+        "tutorial",
+        _OURS + "tutorial_unet.TutorialUNet",
         "double conv-BN-ReLU, max-pooling, linear interpolation up; in 3D two levels",
         "Ronneberger et al. 2015, MICCAI; Çiçek et al. 2016, MICCAI",
     ),
     NetworkEntry(
-        "integrated-attention", _OURS + "integrated_attention.IntegratedAttentionNet",
+        "integrated-attention",
+        _OURS + "integrated_attention.IntegratedAttentionNet",
         "scale features in the encoder, spatial attention on pooled keys and channel attention on every skip",
         "the founding document of the integrated-attention network",
     ),
-    NetworkEntry("csfbu", _CSFBU, "inner-edge channels and attention feature fusion", _DOCUMENT,
-                 {"edge": "inner", "fusion": True}),
+    NetworkEntry(
+        "csfbu",
+        _CSFBU,
+        "inner-edge channels and attention feature fusion",
+        _DOCUMENT,
+        {"edge": "inner", "fusion": True},
+    ),
     NetworkEntry("csfbu-edge", _CSFBU, "inner-edge channels alone", _DOCUMENT, {"edge": "inner", "fusion": False}),
-    NetworkEntry("csfbu-fusion", _CSFBU, "attention feature fusion alone", _DOCUMENT,
-                 {"edge": "none", "fusion": True}),
-    NetworkEntry("csfbu-head", _CSFBU, "edges from an auxiliary head that is dropped after training; exports to stock",
-                 _DOCUMENT, {"edge": "head", "fusion": False}),
-)  # fmt: skip
+    NetworkEntry("csfbu-fusion", _CSFBU, "attention feature fusion alone", _DOCUMENT, {"edge": "none", "fusion": True}),
+    NetworkEntry(
+        "csfbu-head",
+        _CSFBU,
+        "edges from an auxiliary head that is dropped after training; exports to stock",
+        _DOCUMENT,
+        {"edge": "head", "fusion": False},
+    ),
+)
 NETWORKS: dict[str, NetworkEntry] = {entry.key: entry for entry in _ENTRIES}
 
 

@@ -61,13 +61,25 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         ops = Operators(
-            conv_op, conv_bias, norm_op, norm_op_kwargs or {}, dropout_op, dropout_op_kwargs or {}, nonlin,
+            conv_op,
+            conv_bias,
+            norm_op,
+            norm_op_kwargs or {},
+            dropout_op,
+            dropout_op_kwargs or {},
+            nonlin,
             nonlin_kwargs or {},
-        )  # fmt: skip
+        )
         shape = read_shape(
-            ops, input_channels, n_stages, features_per_stage, kernel_sizes, strides, n_conv_per_stage,
+            ops,
+            input_channels,
+            n_stages,
+            features_per_stage,
+            kernel_sizes,
+            strides,
+            n_conv_per_stage,
             n_conv_per_stage_decoder,
-        )  # fmt: skip
+        )
         self.num_classes = num_classes
         self.build(ops, shape, deep_supervision)
 

@@ -97,8 +97,12 @@ class TutorialUNet(UNet):
         if ops.dims == 3:
             n = min(len(shape.features), self.levels_3d + 1)
             shape = Shape(
-                shape.channels_in, shape.features[:n], shape.kernels[:n], shape.strides[:n], shape.convolutions[:n],
+                shape.channels_in,
+                shape.features[:n],
+                shape.kernels[:n],
+                shape.strides[:n],
+                shape.convolutions[:n],
                 shape.decoder_convolutions[: n - 1],
-            )  # fmt: skip
+            )
         self.encoder = PoolingEncoder(ops, shape)
         self.decoder = InterpolatingDecoder(ops, shape, self.training_channels, deep_supervision)

@@ -145,9 +145,12 @@ class BeforeRun(Section):
         def done(heart: Any) -> None:
             self._heart, self._key = heart, ()
             self.panel.show_status(
-                _("This model looks at the whole scan; there is no finder to ask.") if heart is None
-                else _("No heart was seen.") if heart is False else _("The heart was seen.")
-            )  # fmt: skip
+                _("This model looks at the whole scan; there is no finder to ask.")
+                if heart is None
+                else _("No heart was seen.")
+                if heart is False
+                else _("The heart was seen.")
+            )
 
         self.panel.start(_("Look for the heart"), work, done)
 

@@ -27,9 +27,18 @@ from ..errors import DependencyError
 from ..needs import PACKAGES, Missing, Package, explanation, missing_packages
 
 __all__ = [
-    "PACKAGES", "InstallFailed", "Installer", "Missing", "Outcome", "Package", "Refused", "choose_installer",
-    "explanation", "install_missing", "missing_packages",
-]  # fmt: skip
+    "PACKAGES",
+    "InstallFailed",
+    "Installer",
+    "Missing",
+    "Outcome",
+    "Package",
+    "Refused",
+    "choose_installer",
+    "explanation",
+    "install_missing",
+    "missing_packages",
+]
 
 REQUESTER = "HeartSeg"
 KEPT = ("SimpleITK", "numpy", "scipy", "requests", "torch", "torchvision", "timm", "einops")
@@ -145,19 +154,34 @@ def _failed(package: Package, why: str, lines: collections.deque[str]) -> Instal
 
 _HINTS = (
     (("no space left", "errno 28", "disk quota"), "the disk is full; make room and try again"),
-    (("407 proxy", "proxyerror", "cannot connect to proxy"),
-     "the proxy does not let it through; set HTTPS_PROXY (with user name and password if it wants them) before Slicer "
-     "is started"),
-    (("certificate_verify_failed", "certificate verify failed"),
-     "the network opens encrypted traffic; set REQUESTS_CA_BUNDLE or PIP_CERT to its certificate"),
+    (
+        ("407 proxy", "proxyerror", "cannot connect to proxy"),
+        "the proxy does not let it through; set HTTPS_PROXY (with user name and password if it wants them) before "
+        "Slicer is started",
+    ),
+    (
+        ("certificate_verify_failed", "certificate verify failed"),
+        "the network opens encrypted traffic; set REQUESTS_CA_BUNDLE or PIP_CERT to its certificate",
+    ),
     (("no matching distribution", "could not find a version"), "there is no version of it for this system and Python"),
-    (("access is denied", "permission denied", "winerror 5"),
-     "Slicer's folder cannot be written, or a file of it is in use; restart Slicer, or install Slicer into a folder of "
-     "your own"),
-    (("connectionerror", "newconnectionerror", "name or service not known", "getaddrinfo", "temporary failure in name",
-      "timed out", "max retries exceeded"),
-     "there is no connection to the package server; check the network and HTTPS_PROXY"),
-)  # fmt: skip
+    (
+        ("access is denied", "permission denied", "winerror 5"),
+        "Slicer's folder cannot be written, or a file of it is in use; restart Slicer, or install Slicer into a folder "
+        "of your own",
+    ),
+    (
+        (
+            "connectionerror",
+            "newconnectionerror",
+            "name or service not known",
+            "getaddrinfo",
+            "temporary failure in name",
+            "timed out",
+            "max retries exceeded",
+        ),
+        "there is no connection to the package server; check the network and HTTPS_PROXY",
+    ),
+)
 
 
 def _hint(log: str) -> str:

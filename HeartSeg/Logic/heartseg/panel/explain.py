@@ -45,8 +45,14 @@ class Explain(Section):
         ui.confidenceButton.connect("clicked()", self.show_confidence)
         ui.undoMapButton.connect("clicked()", self.undo)
         ui.removeMapsButton.connect("clicked()", self.remove)
-        names = ("structureComboBox", "layerComboBox", "explainButton", "confidenceButton", "undoMapButton",
-                 "removeMapsButton")  # fmt: skip
+        names = (
+            "structureComboBox",
+            "layerComboBox",
+            "explainButton",
+            "confidenceButton",
+            "undoMapButton",
+            "removeMapsButton",
+        )
         self._tips = {name: getattr(ui, name).toolTip for name in names}
         self._fill_layers(())
 

@@ -154,9 +154,18 @@ class Export(Section):
         if node.GetParentTransformNode() is not None:
             notices = ("the scan stands under a transform in the scene, which is left out: files fit the scan's file",)
         return ExportRequest(
-            view, masks, folder, self.formats, options, overwrite, node.GetName(), state.result, state.record, made,
+            view,
+            masks,
+            folder,
+            self.formats,
+            options,
+            overwrite,
+            node.GetName(),
+            state.result,
+            state.record,
+            made,
             notices,
-        )  # fmt: skip
+        )
 
     def open_folder(self) -> None:
         """Show the last export in the system's file manager."""

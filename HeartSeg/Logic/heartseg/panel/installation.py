@@ -45,8 +45,13 @@ class Installation(Section):
         ui.restartButton.connect("clicked(bool)", lambda checked=False: self.restart())
         ui.checkInstallationButton.connect("clicked(bool)", lambda checked=False: self.check())
         ui.copyInstallationButton.connect("clicked(bool)", lambda checked=False: self._copy())
-        for widget in (ui.installProgressBar, ui.installLineLabel, ui.installLogText, ui.restartButton,
-                       ui.installationText):  # fmt: skip
+        for widget in (
+            ui.installProgressBar,
+            ui.installLineLabel,
+            ui.installLogText,
+            ui.restartButton,
+            ui.installationText,
+        ):
             widget.visible = False
         self._tip = ui.installPackagesButton.toolTip
         self.look()

@@ -36,12 +36,17 @@ class Models(Section):
         super().setup(panel)
         ui = self.ui
         for name, act in (
-            ("installModelButton", self.install), ("forgetDownloadButton", self.forget),
-            ("removeModelButton", self.remove), ("openModelFolderButton", self.open_folder),
-            ("mapLabelsButton", self.show_labels), ("suggestLabelsButton", self.take_suggestions),
-            ("keepLabelsButton", self.keep_labels), ("closeLabelsButton", self.close_labels),
-            ("browseFileButton", self.browse_file), ("browseFolderButton", self.browse_folder),
-        ):  # fmt: skip
+            ("installModelButton", self.install),
+            ("forgetDownloadButton", self.forget),
+            ("removeModelButton", self.remove),
+            ("openModelFolderButton", self.open_folder),
+            ("mapLabelsButton", self.show_labels),
+            ("suggestLabelsButton", self.take_suggestions),
+            ("keepLabelsButton", self.keep_labels),
+            ("closeLabelsButton", self.close_labels),
+            ("browseFileButton", self.browse_file),
+            ("browseFolderButton", self.browse_folder),
+        ):
             getattr(ui, name).connect("clicked()", act)
         ui.modelsTable.connect("itemSelectionChanged()", self._show_details)
         ui.sourceEdit.connect("textChanged(QString)", lambda text: self._enable())
@@ -50,8 +55,10 @@ class Models(Section):
         ui.modelsTable.setHorizontalHeaderLabels(heads)
         ui.labelsTable.columnCount = 3
         ui.labelsTable.setHorizontalHeaderLabels([_("Label"), _("Name in the model"), _("Structure")])
-        self._tips = {name: getattr(ui, name).toolTip for name in ("installModelButton", "removeModelButton",
-                      "mapLabelsButton", "forgetDownloadButton")}  # fmt: skip
+        self._tips = {
+            name: getattr(ui, name).toolTip
+            for name in ("installModelButton", "removeModelButton", "mapLabelsButton", "forgetDownloadButton")
+        }
         self.close_labels()
         self.reload()
 
@@ -101,9 +108,11 @@ class Models(Section):
         source = "" if ui.sourceEdit.text.strip() else _("Say where from: an address, a .zip file or a folder.")
         part = "" if is_address(ui.sourceEdit.text.strip()) else _("Write the address of the download above.")
         for name, why in (
-            ("installModelButton", busy or source), ("removeModelButton", busy or own),
-            ("mapLabelsButton", busy or broken or own), ("forgetDownloadButton", busy or part),
-        ):  # fmt: skip
+            ("installModelButton", busy or source),
+            ("removeModelButton", busy or own),
+            ("mapLabelsButton", busy or broken or own),
+            ("forgetDownloadButton", busy or part),
+        ):
             getattr(ui, name).enabled = not why
             getattr(ui, name).toolTip = why or self._tips[name]
 
@@ -170,8 +179,9 @@ class Models(Section):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            self.panel.show_error(f"folder '{folder}' cannot be made ({error.strerror}): choose another with the "
-                                  "variable HEARTSEG_MODELS")  # fmt: skip
+            self.panel.show_error(
+                f"folder '{folder}' cannot be made ({error.strerror}): choose another with the variable HEARTSEG_MODELS"
+            )
             return
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
 

@@ -452,9 +452,16 @@ class Panel:
         """Controls that a run must not change under its feet, with their own tooltips."""
         if not hasattr(self, "_tips"):
             names = (
-                "inputSelector", "outputSelector", "modelComboBox", "parameterSetSelector", "accurateCheckBox",
-                "cleanUpCheckBox", "deviceComboBox", "keepWarmCheckBox", "separateProcessCheckBox",
-            )  # fmt: skip
+                "inputSelector",
+                "outputSelector",
+                "modelComboBox",
+                "parameterSetSelector",
+                "accurateCheckBox",
+                "cleanUpCheckBox",
+                "deviceComboBox",
+                "keepWarmCheckBox",
+                "separateProcessCheckBox",
+            )
             self._tips = [(getattr(self.ui, name), getattr(self.ui, name).toolTip) for name in names]
         return self._tips
 

@@ -58,8 +58,18 @@ class Results(Section):
             ("translateButton", lambda: self.open_how_to("translate")),
         ):
             getattr(ui, name).connect("clicked()", act)
-        self._tips = {name: getattr(ui, name).toolTip for name in ("showButton", "editButton", "recomputeButton",
-                      "undoButton", "trainButton", "translateButton", "compareComboBox")}  # fmt: skip
+        self._tips = {
+            name: getattr(ui, name).toolTip
+            for name in (
+                "showButton",
+                "editButton",
+                "recomputeButton",
+                "undoButton",
+                "trainButton",
+                "translateButton",
+                "compareComboBox",
+            )
+        }
 
     def update(self, state: State) -> None:
         if self.panel.last_run is not None:

@@ -170,9 +170,16 @@ def display_window(volume: Volume, result: Result, crop: LabelCrop | None) -> tu
 
 
 def _draw_slice(
-    axes: Axes, plane: Plane, volume: Volume, result: Result, crop: LabelCrop | None,
-    center: np.ndarray, low: np.ndarray, high: np.ndarray, window: tuple[float, float],
-) -> None:  # fmt: skip
+    axes: Axes,
+    plane: Plane,
+    volume: Volume,
+    result: Result,
+    crop: LabelCrop | None,
+    center: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    window: tuple[float, float],
+) -> None:
     """Sample one world plane from scan and labels; grey image, contours, letters, scale bar."""
     world = plane_points(axes, plane, center, low, high)
     index = np.moveaxis(volume.geometry.world_to_index(world), -1, 0)
@@ -224,8 +231,9 @@ def _draw_3d(axes: Axes, picture: np.ndarray | None, ink: str = TEXT) -> None:
     style: dict[str, Any] = {"color": ink, "fontsize": 12, "fontweight": "bold", "transform": axes.transAxes}
     axes.text(0.015, 0.5, "R", ha="left", va="center", **style)
     axes.text(0.985, 0.5, "L", ha="right", va="center", **style)
-    axes.text(0.015, 0.975, "3D, from the front", ha="left", va="top", color=MUTED, fontsize=9.5,
-              transform=axes.transAxes)  # fmt: skip
+    axes.text(
+        0.015, 0.975, "3D, from the front", ha="left", va="top", color=MUTED, fontsize=9.5, transform=axes.transAxes
+    )
 
 
 def _write_title(figure: Any, volume: Volume, result: Result, window: tuple[float, float]) -> None:
@@ -271,8 +279,9 @@ def _write_legend(figure: Any, rows: Sequence[MeasurementRow]) -> None:
         name = row.name.replace("left ventricular myocardium", "LV myocardium")
         axes.text(0.12, y, name, color=TEXT if found else MUTED, fontsize=11, va="center")
         volume = f"{row.volume_ml:.0f} mL" if row.volume_ml is not None else "not found"
-        axes.text(0.96, y, volume, color=TEXT if found else MUTED, fontsize=12, fontweight="bold", ha="right",
-                  va="center")  # fmt: skip
+        axes.text(
+            0.96, y, volume, color=TEXT if found else MUTED, fontsize=12, fontweight="bold", ha="right", va="center"
+        )
         more = f"{row.mass_g:.0f} g" if row.mass_g is not None else ""
         more = f"Ø {row.diameter_mm:.0f} mm" if row.diameter_mm is not None else more
         axes.text(0.96, y - 0.4 * step, more, color=MUTED, fontsize=9, ha="right", va="center")

@@ -92,8 +92,13 @@ def annotate(axes: Axes, plane: Plane, center: np.ndarray, columns: int, rows: i
     from matplotlib.patheffects import withStroke
 
     halo = [withStroke(linewidth=2.5, foreground="#000000")]  # legible on bone and on contrast agent too
-    style: dict[str, Any] = {"color": TEXT, "fontsize": 12, "fontweight": "bold", "transform": axes.transAxes,
-                             "path_effects": halo}  # fmt: skip
+    style: dict[str, Any] = {
+        "color": TEXT,
+        "fontsize": 12,
+        "fontweight": "bold",
+        "transform": axes.transAxes,
+        "path_effects": halo,
+    }
     left, right, top, bottom = plane.letters
     axes.text(0.015, 0.5, left, ha="left", va="center", **style)
     axes.text(0.985, 0.5, right, ha="right", va="center", **style)
@@ -102,15 +107,36 @@ def annotate(axes: Axes, plane: Plane, center: np.ndarray, columns: int, rows: i
     third = ({0, 1, 2} - {plane.across, plane.down}).pop()
     where = ("L", "P", "S")[third] if center[third] >= 0 else ("R", "A", "I")[third]
     axes.text(
-        0.015, 0.975, f"{plane.name}  {where} {abs(center[third]):.0f} mm", ha="left", va="top", color=MUTED,
-        fontsize=9.5, transform=axes.transAxes, path_effects=halo,
-    )  # fmt: skip
+        0.015,
+        0.975,
+        f"{plane.name}  {where} {abs(center[third]):.0f} mm",
+        ha="left",
+        va="top",
+        color=MUTED,
+        fontsize=9.5,
+        transform=axes.transAxes,
+        path_effects=halo,
+    )
     bar_mm = 50.0 if columns * PIXEL_MM > 120 else 20.0
     x1, y = columns * 0.975, rows * 0.955
-    axes.plot([x1 - bar_mm / PIXEL_MM, x1], [y, y], color=TEXT, linewidth=2.2, solid_capstyle="butt",
-              path_effects=[withStroke(linewidth=4.2, foreground="#000000")])  # fmt: skip
+    axes.plot(
+        [x1 - bar_mm / PIXEL_MM, x1],
+        [y, y],
+        color=TEXT,
+        linewidth=2.2,
+        solid_capstyle="butt",
+        path_effects=[withStroke(linewidth=4.2, foreground="#000000")],
+    )
     middle = x1 - bar_mm / PIXEL_MM / 2
-    axes.text(middle, y - rows * 0.015, f"{bar_mm:.0f} mm", ha="center", va="bottom", color=TEXT, fontsize=9,
-              path_effects=halo)  # fmt: skip
+    axes.text(
+        middle,
+        y - rows * 0.015,
+        f"{bar_mm:.0f} mm",
+        ha="center",
+        va="bottom",
+        color=TEXT,
+        fontsize=9,
+        path_effects=halo,
+    )
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)

@@ -21,9 +21,14 @@ def add_devices(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> Non
     """Draw a random choice of devices and of disease into a heart, in place; ``heart.facts["devices"]`` names them."""
     found = []
     for name, share, draw in (
-        ("lead", 0.12, _lead), ("valve", 0.07, _valve_ring), ("stent", 0.05, _stent), ("calcium", 0.25, _calcium),
-        ("scar", 0.2, _scar), ("thrombus", 0.05, _thrombus), ("clips", 0.06, _clips),
-    ):  # fmt: skip
+        ("lead", 0.12, _lead),
+        ("valve", 0.07, _valve_ring),
+        ("stent", 0.05, _stent),
+        ("calcium", 0.25, _calcium),
+        ("scar", 0.2, _scar),
+        ("thrombus", 0.05, _thrombus),
+        ("clips", 0.06, _clips),
+    ):
         if rng.random() < share:
             draw(rng, heart, marks)
             found.append(name)

@@ -37,10 +37,23 @@ def cta_appearance(rng: np.random.Generator) -> Appearance:
     mean[Region.CORTICAL_BONE], mean[Region.MARROW], mean[Region.CARTILAGE] = 500.0, 170.0, 110.0
     mixing[[Region.RV_BLOOD, Region.PA_BLOOD]], mixing[Region.RA_BLOOD], mixing[Region.SVC] = 10.0, 40.0, 80.0
     return replace(
-        drawn, mean=mean, mixing=mixing, noise=14.0, noise_grain=0.8, blur=(0.8, 0.6, 0.6), slice_mm=0.0, bias=0.0,
-        gamma=1.0, window=None, streak=0.05, noise_variation=0.0, sharpness=0.0, motion=0.0, step=0.0,
+        drawn,
+        mean=mean,
+        mixing=mixing,
+        noise=14.0,
+        noise_grain=0.8,
+        blur=(0.8, 0.6, 0.6),
+        slice_mm=0.0,
+        bias=0.0,
+        gamma=1.0,
+        window=None,
+        streak=0.05,
+        noise_variation=0.0,
+        sharpness=0.0,
+        motion=0.0,
+        step=0.0,
         beam_hardening=0.0,
-    )  # fmt: skip
+    )
 
 
 def chest_box(

@@ -208,9 +208,13 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
     make_scenes(
-        load_source(args.data), args.out, range(args.first, args.last), subjects=args.subjects or (None,),
-        thorax_every=args.thorax_every, without=frozenset(args.without),
-    )  # fmt: skip
+        load_source(args.data),
+        args.out,
+        range(args.first, args.last),
+        subjects=args.subjects or (None,),
+        thorax_every=args.thorax_every,
+        without=frozenset(args.without),
+    )
 
 
 if __name__ == "__main__":

@@ -137,9 +137,7 @@ class NodeGrid:
 
     def at(self, field: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         """A field (c, z, y, x) at ``points`` (3, ...) in mm, linear, its border value outside."""
-        scaled = [
-            (points[k] - float(self.low[k])) / self.spacing / (self.shape[k] - 1) * 2 - 1 for k in (2, 1, 0)
-        ]  # fmt: skip
+        scaled = [(points[k] - float(self.low[k])) / self.spacing / (self.shape[k] - 1) * 2 - 1 for k in (2, 1, 0)]
         grid = torch.stack(scaled, -1).reshape(1, 1, 1, -1, 3)
         values = nnf.grid_sample(field[None], grid, mode="bilinear", padding_mode="border", align_corners=True)
         return values.reshape(field.shape[0], *points.shape[1:])

@@ -52,8 +52,12 @@ def load_source(path: str | Path) -> Source:
 
     template = sitk.ReadImage(str(path / TEMPLATE_FILE))
     with np.load(path / SHAPE_FILE, allow_pickle=False) as arrays:
-        model = _model(arrays, sitk.GetArrayFromImage(template).astype(np.uint8),
-                       float(template.GetSpacing()[0]), np.array(template.GetOrigin()[::-1]))  # fmt: skip
+        model = _model(
+            arrays,
+            sitk.GetArrayFromImage(template).astype(np.uint8),
+            float(template.GetSpacing()[0]),
+            np.array(template.GetOrigin()[::-1]),
+        )
     trunk = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(path / TRUNK_FILE)), "LPS"))
     with (path / str(TRUNK_FILE).replace(".nii.gz", ".csv")).open() as lines:
         structures = {int(row["index"]): row["structure"] for row in csv.DictReader(lines)}
@@ -63,10 +67,14 @@ def load_source(path: str | Path) -> Source:
 def _model(arrays: Any, template: np.ndarray, spacing: float, origin: np.ndarray) -> ShapeModel:
     """The file's points are (x, y, z); ours are (z, y, x)."""
     return ShapeModel(
-        template, spacing, origin,
-        np.ascontiguousarray(arrays["control_points"][:, ::-1]), np.ascontiguousarray(arrays["momenta"][..., ::-1]),
-        float(arrays["kernel_width"]), int(arrays["steps"]),
-    )  # fmt: skip
+        template,
+        spacing,
+        origin,
+        np.ascontiguousarray(arrays["control_points"][:, ::-1]),
+        np.ascontiguousarray(arrays["momenta"][..., ::-1]),
+        float(arrays["kernel_width"]),
+        int(arrays["steps"]),
+    )
 
 
 def pack_source(source: Source, path: Path) -> None:
@@ -75,18 +83,31 @@ def pack_source(source: Source, path: Path) -> None:
     part = path.with_name(path.name + ".part")
     with part.open("wb") as out:
         np.savez_compressed(
-            out, template=m.template, spacing=m.spacing, origin=m.origin, control_points=m.control_points,
-            momenta=m.momenta, kernel_width=m.kernel_width, steps=m.steps, trunk=source.trunk,
-            indices=np.array(list(source.structures), np.int64), names=np.array(list(source.structures.values())),
-        )  # fmt: skip
+            out,
+            template=m.template,
+            spacing=m.spacing,
+            origin=m.origin,
+            control_points=m.control_points,
+            momenta=m.momenta,
+            kernel_width=m.kernel_width,
+            steps=m.steps,
+            trunk=source.trunk,
+            indices=np.array(list(source.structures), np.int64),
+            names=np.array(list(source.structures.values())),
+        )
     part.replace(path)
 
 
 def _load_packed(path: Path) -> Source:
     with np.load(path, allow_pickle=False) as a:
         model = ShapeModel(
-            a["template"], float(a["spacing"]), a["origin"], a["control_points"], a["momenta"],
-            float(a["kernel_width"]), int(a["steps"]),
-        )  # fmt: skip
+            a["template"],
+            float(a["spacing"]),
+            a["origin"],
+            a["control_points"],
+            a["momenta"],
+            float(a["kernel_width"]),
+            int(a["steps"]),
+        )
         structures = {int(i): str(n) for i, n in zip(a["indices"], a["names"], strict=True)}
         return Source(model, a["trunk"], structures)

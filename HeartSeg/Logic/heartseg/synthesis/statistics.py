@@ -60,19 +60,31 @@ _DIASTOLE = "end-diastole, mean ± 2 SD of women and men"
 QUANTITIES: tuple[Quantity, ...] = (
     Quantity("LV_mL", "LV (mL)", (56, 165), _DIASTOLE, structure("LV").plausible),
     Quantity("RV_mL", "RV (mL)", (78, 256), _DIASTOLE, structure("RV").plausible),
-    Quantity("LA_mL", "LA (mL)", (47, 163), "largest in the beat, mean ± 2 SD of women and men",
-             structure("LA").plausible),
-    Quantity("RA_mL", "RA (mL)", (0, 162), "97.5th percentile of men, 85 mL per m², at 1.9 m²; no lower bound known",
-             structure("RA").plausible),
+    Quantity(
+        "LA_mL", "LA (mL)", (47, 163), "largest in the beat, mean ± 2 SD of women and men", structure("LA").plausible
+    ),
+    Quantity(
+        "RA_mL",
+        "RA (mL)",
+        (0, 162),
+        "97.5th percentile of men, 85 mL per m², at 1.9 m²; no lower bound known",
+        structure("RA").plausible,
+    ),
     Quantity("MYO_mL", "myocardium (mL)", None, "", None),
     Quantity("MYO_g", "myocardium (g)", (68, 203), "mean ± 2 SD of women and men", structure("MYO").plausible),
-    Quantity("wall_mm", "LV wall (mm)", (7.8, 10.8), "end-diastole, means of women's posterior wall to men's septum",
-             None),
-    Quantity("AO_mm", "aorta, inner (mm)", (24.9, 41.9), "ascending aorta, mean ± 2 SD of women and men",
-             structure("AO").plausible),
+    Quantity(
+        "wall_mm", "LV wall (mm)", (7.8, 10.8), "end-diastole, means of women's posterior wall to men's septum", None
+    ),
+    Quantity(
+        "AO_mm",
+        "aorta, inner (mm)",
+        (24.9, 41.9),
+        "ascending aorta, mean ± 2 SD of women and men",
+        structure("AO").plausible,
+    ),
     Quantity("AO_mL", "aorta (mL)", None, "", None),
     Quantity("PA_mL", "PA (mL)", None, "", None),
-)  # fmt: skip
+)
 """Normal ranges: field figures of healthy adults. AO and PA are the shape model's short pieces, before vessels are
 added, so their volumes have no range."""
 
@@ -189,9 +201,13 @@ def write_figure(rows: Sequence[dict[str, float | None]], path: Path) -> None:
     for axes in panels[len(shown) :]:
         axes.axis("off")
     panels[-1].text(
-        0, 0.9, f"{len(rows)} drawn hearts\n\nshaded: healthy adults\n(ventricles: end-diastole)\n\ndotted: limits "
-        "beyond which\nthe program warns", va="top", color="#1c232c",
-    )  # fmt: skip
+        0,
+        0.9,
+        f"{len(rows)} drawn hearts\n\nshaded: healthy adults\n(ventricles: end-diastole)\n\ndotted: limits "
+        "beyond which\nthe program warns",
+        va="top",
+        color="#1c232c",
+    )
     figure.savefig(path, format="png")
 
 

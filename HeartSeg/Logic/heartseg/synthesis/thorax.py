@@ -72,10 +72,20 @@ def make_thorax(
 _SOLID = tuple(
     int(r)
     for r in (
-        Region.AO_BLOOD, Region.AO_WALL, Region.PA_BLOOD, Region.PA_WALL, Region.ARCH, Region.VESSEL_WALL, Region.IVC,
-        Region.DESCENDING_AORTA, Region.FALSE_LUMEN, Region.SVC, Region.AIRWAY, Region.OESOPHAGUS,
+        Region.AO_BLOOD,
+        Region.AO_WALL,
+        Region.PA_BLOOD,
+        Region.PA_WALL,
+        Region.ARCH,
+        Region.VESSEL_WALL,
+        Region.IVC,
+        Region.DESCENDING_AORTA,
+        Region.FALSE_LUMEN,
+        Region.SVC,
+        Region.AIRWAY,
+        Region.OESOPHAGUS,
     )
-)  # fmt: skip
+)
 
 
 def _draw_cavity(

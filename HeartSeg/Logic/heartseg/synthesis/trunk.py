@@ -188,10 +188,23 @@ def _erase(regions: np.ndarray, region: int, offset: np.ndarray, above: float, b
 
 
 SWITCHABLE = (
-    Region.STOMACH, Region.SPLEEN, Region.KIDNEY, Region.GALLBLADDER, Region.PANCREAS, Region.BOWEL, Region.LIVER,
-    Region.OESOPHAGUS, Region.THYROID, Region.AIRWAY, Region.IVC, Region.VEIN, Region.ARTERY, Region.PULMONARY_VEIN,
-    Region.CARTILAGE, Region.LYMPH_NODE,
-)  # fmt: skip
+    Region.STOMACH,
+    Region.SPLEEN,
+    Region.KIDNEY,
+    Region.GALLBLADDER,
+    Region.PANCREAS,
+    Region.BOWEL,
+    Region.LIVER,
+    Region.OESOPHAGUS,
+    Region.THYROID,
+    Region.AIRWAY,
+    Region.IVC,
+    Region.VEIN,
+    Region.ARTERY,
+    Region.PULMONARY_VEIN,
+    Region.CARTILAGE,
+    Region.LYMPH_NODE,
+)
 """Structures of the trunk that a scene may lack (or show as another tissue)."""
 
 

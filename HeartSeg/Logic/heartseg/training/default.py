@@ -42,9 +42,11 @@ START_FROM_RATE = 0.6
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m heartseg.training.default``; returns 0 when the model is finished, 1 when not yet."""
     parser = argparse.ArgumentParser(
-        prog="python -m heartseg.training.default", description=DESCRIPTION, epilog=EXAMPLES,
+        prog="python -m heartseg.training.default",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     add_arguments(parser)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -191,9 +193,14 @@ def _yield_to_training() -> None:
 def _make_one(source: str, job: SceneJob) -> None:
     torch.set_num_threads(1)
     make_scenes(
-        load_source(source), job.folder, [job.number], subjects=job.subjects, thorax_every=job.thorax_every,
-        without=job.without, heartless=job.heartless,
-    )  # fmt: skip
+        load_source(source),
+        job.folder,
+        [job.number],
+        subjects=job.subjects,
+        thorax_every=job.thorax_every,
+        without=job.without,
+        heartless=job.heartless,
+    )
 
 
 def _train(stage: Stage, args: argparse.Namespace, device: str, workers: int, until: float) -> bool:
@@ -205,10 +212,16 @@ def _train(stage: Stage, args: argparse.Namespace, device: str, workers: int, un
     if args.start_from:
         stage = replace(stage, learning_rate=stage.learning_rate * START_FROM_RATE)
     recipe = Recipe(
-        steps=steps, minutes=minutes, seed=args.seed, device=device, workers=0 if gpu else min(1, workers),
-        ema=min(0.998, 1 - 8 / max(steps, 16)) if steps else 0.998, save_every=120.0, fresh=args.fresh,
+        steps=steps,
+        minutes=minutes,
+        seed=args.seed,
+        device=device,
+        workers=0 if gpu else min(1, workers),
+        ema=min(0.998, 1 - 8 / max(steps, 16)) if steps else 0.998,
+        save_every=120.0,
+        fresh=args.fresh,
         without=tuple(sorted(set(args.without) - set(ANATOMY_PARTS))),
-    )  # fmt: skip
+    )
     trainer = Trainer(stage, args.out / "scenes", args.out / stage.name, recipe, args.out / "validation")
     if trainer.resume():
         log.info("%s: going on from step %d", stage.name, trainer.step)

@@ -88,19 +88,25 @@ def validation_figures(run: Path, stages: Sequence[Stage], folder: Path) -> list
     for stage in stages:
         network = load_snapshot(run, stage)
         if stage.name == "finder":
-            results.append({
-                "data": "synthetic CT of validation subjects 15 and 16, finder, random fields of view", "n": n,
-                "metric": "distance of the found heart's box centre; volume seen where there is none",
-                "figures": score_finder(network, stage, folder),
-            })  # fmt: skip
+            results.append(
+                {
+                    "data": "synthetic CT of validation subjects 15 and 16, finder, random fields of view",
+                    "n": n,
+                    "metric": "distance of the found heart's box centre; volume seen where there is none",
+                    "figures": score_finder(network, stage, folder),
+                }
+            )
             continue
         for kind in ("ct", "mr"):
-            results.append({
-                "data": f"synthetic {kind.upper()} of validation subjects 15 and 16, fine network, window centred on "
-                "the heart", "n": n,
-                "metric": f"Dice at {stage.spacing:g} mm, mean and SD over scenes",
-                "figures": score_scenes(network, stage, folder, seed=2, kind=kind),
-            })  # fmt: skip
+            results.append(
+                {
+                    "data": f"synthetic {kind.upper()} of validation subjects 15 and 16, fine network, window centred "
+                    "on the heart",
+                    "n": n,
+                    "metric": f"Dice at {stage.spacing:g} mm, mean and SD over scenes",
+                    "figures": score_scenes(network, stage, folder, seed=2, kind=kind),
+                }
+            )
     return results
 
 
@@ -123,12 +129,15 @@ def main(argv: list[str] | None = None) -> None:
     finder, fine = SIZES[args.size]
     results = validation_figures(args.run, (finder, fine) if args.finder else (fine,), args.validation)
     if args.data:
-        results.append({
-            "data": f"one real contrast chest CT ({DEVELOPMENT_CT}), the development case on which choices were made; "
-            "fine network, window centred on the reference", "n": 1,
-            "metric": "Dice inside the confidence mask, on the scan's grid",
-            "figures": with_mean(score_development_ct(load_snapshot(args.run, fine), fine, args.data)),
-        })  # fmt: skip
+        results.append(
+            {
+                "data": f"one real contrast chest CT ({DEVELOPMENT_CT}), the development case on which choices were "
+                "made; fine network, window centred on the reference",
+                "n": 1,
+                "metric": "Dice inside the confidence mask, on the scan's grid",
+                "figures": with_mean(score_development_ct(load_snapshot(args.run, fine), fine, args.data)),
+            }
+        )
     args.out.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))  # noqa: T201 - a command's output
 

@@ -235,22 +235,31 @@ def export_model(
             continue
         snapshot = torch.load(run / stage.name / "snapshot.pt", weights_only=True, map_location="cpu")
         trained[stage.name] = {
-            "steps": int(snapshot["step"]), "hours": round(float(snapshot["seconds"]) / 3600, 2),
-            "batch": snapshot.get("batch", stage.batch), "voxel_mm": stage.spacing, "patch": stage.patch,
+            "steps": int(snapshot["step"]),
+            "hours": round(float(snapshot["seconds"]) / 3600, 2),
+            "batch": snapshot.get("batch", stage.batch),
+            "voxel_mm": stage.spacing,
+            "patch": stage.patch,
             "device": snapshot.get("device", "CPU, 1 thread"),
-        }  # fmt: skip
+        }
         write_stage(stage, snapshot["weights"], out / "finder" if stage.name == "finder" else out, n_scenes)
     finder_hash, fine_hash = sha256(out / "finder" / CHECKPOINT), sha256(out / CHECKPOINT)
     if finder is None:
         inner = model_card(
             description=f"Finds the heart in whole scans at {stages[0].spacing:g} mm, for HeartSeg-Default.",
-            trained_on=trained, tested_on=[], files={CHECKPOINT: finder_hash}, finder=True,
-        )  # fmt: skip
+            trained_on=trained,
+            tested_on=[],
+            files={CHECKPOINT: finder_hash},
+            finder=True,
+        )
         _write_json(out / "finder" / "heartseg.json", inner)
     card = model_card(
-        description=describe(*stages), trained_on=trained, tested_on=tested_on,
-        files={CHECKPOINT: fine_hash, f"finder/{CHECKPOINT}": finder_hash}, finder=False,
-    )  # fmt: skip
+        description=describe(*stages),
+        trained_on=trained,
+        tested_on=tested_on,
+        files={CHECKPOINT: fine_hash, f"finder/{CHECKPOINT}": finder_hash},
+        finder=False,
+    )
     _write_json(out / "heartseg.json", card)
 
 

@@ -50,9 +50,15 @@ class FixMatchSettings:
 
     def __post_init__(self) -> None:
         for name, low, high in (
-            ("threshold", 0.0, 1.0), ("weight", 0.0, math.inf), ("ramp_steps", 0, math.inf), ("shift", 0.0, 0.5),
-            ("contrast", 0.0, 0.99), ("brightness", 0.0, math.inf), ("noise", 0.0, math.inf), ("erased", 0.0, 0.9),
-        ):  # fmt: skip
+            ("threshold", 0.0, 1.0),
+            ("weight", 0.0, math.inf),
+            ("ramp_steps", 0, math.inf),
+            ("shift", 0.0, 0.5),
+            ("contrast", 0.0, 0.99),
+            ("brightness", 0.0, math.inf),
+            ("noise", 0.0, math.inf),
+            ("erased", 0.0, 0.9),
+        ):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} is {value}: it must be between {low:g} and {high:g}")

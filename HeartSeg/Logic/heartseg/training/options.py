@@ -28,9 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pack", metavar="FILE", type=Path, help="only write DATA as one .npz file")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument(
-        "--size", choices=["auto", "small", "full"], default="auto",
+        "--size",
+        choices=["auto", "small", "full"],
+        default="auto",
         help="fine network: small 2 mm and 96 voxels, full 1.5 mm and 128 (default: full on a GPU)",
-    )  # fmt: skip
+    )
     parser.add_argument("--scenes", metavar="N", type=int, default=400, help="training scenes (default: 400)")
     parser.add_argument(
         "--heartless", metavar="N", type=int, default=60, help="bodies without a heart, for the finder (default: 60)"
@@ -39,23 +41,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--finder-steps", metavar="N", type=int, help="default: 3000 on a CPU, 6000 on a GPU")
     parser.add_argument("--fine-steps", metavar="N", type=int, help="default: 8000 on a CPU, 16000 on a GPU")
     parser.add_argument(
-        "--fine-minutes", metavar="M", type=float, default=0.0,
+        "--fine-minutes",
+        metavar="M",
+        type=float,
+        default=0.0,
         help="train the fine network for M minutes of training, instead of a number of steps",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--begin-with", metavar="N", type=int,
+        "--begin-with",
+        metavar="N",
+        type=int,
         help="train as soon as N scenes are there, while worker processes make the others; such a run cannot be "
         "repeated exactly (default: make all scenes first)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--fresh", metavar="N", type=int, default=2,
+        "--fresh",
+        metavar="N",
+        type=int,
+        default=2,
         help="on a GPU: new images a step; the others of a batch are drawn from the last 256 (default: 2)",
-    )  # fmt: skip
+    )
     parser.add_argument("--batch", metavar="N", type=int, help="samples a step (default: 1 on a CPU, 4 on a GPU)")
     parser.add_argument(
-        "--run-minutes", metavar="M", type=float, default=math.inf,
+        "--run-minutes",
+        metavar="M",
+        type=float,
+        default=math.inf,
         help="stop after M minutes with everything saved; run again to go on (default: no limit)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--workers", metavar="N", type=int, help="processes that make scenes and samples (default: cores - 1)"
     )

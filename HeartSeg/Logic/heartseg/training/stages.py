@@ -46,9 +46,15 @@ class Stage:
 
 
 FINDER = Stage(
-    "finder", 6.0, 64, (8, 16, 32, 64, 128), (("trunk", 0.6), ("thorax", 0.25), ("heartless", 0.15)), draw_finder_view,
-    learning_rate=8e-3, heart_weight=6.0,
-)  # fmt: skip
+    "finder",
+    6.0,
+    64,
+    (8, 16, 32, 64, 128),
+    (("trunk", 0.6), ("thorax", 0.25), ("heartless", 0.15)),
+    draw_finder_view,
+    learning_rate=8e-3,
+    heart_weight=6.0,
+)
 FINE = Stage(
     "fine", 2.0, 96, (16, 32, 64, 128, 256), (("trunk", 0.51), ("thorax", 0.34), ("heartless", 0.15)), draw_fine_view
 )

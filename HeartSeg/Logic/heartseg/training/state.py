@@ -66,8 +66,10 @@ def load_state(folder: Path) -> dict[str, Any] | None:
             return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     damaged = [s for s in states if s.suffix != UNFINISHED]
     if damaged:
-        raise ValueError(f"the training in '{folder}' cannot go on: no state is whole ('{damaged[0].name}' is "
-                         "damaged); remove the folder to begin anew")  # fmt: skip
+        raise ValueError(
+            f"the training in '{folder}' cannot go on: no state is whole ('{damaged[0].name}' is "
+            "damaged); remove the folder to begin anew"
+        )
     return None
 
 

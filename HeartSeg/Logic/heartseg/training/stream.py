@@ -36,9 +36,13 @@ IMAGES_PER_VIEW = 2
 
 
 def make_samples(
-    rng: np.random.Generator, scene: Scene, stage: Stage, count: int = 1, device: torch.device | str = "cpu",
+    rng: np.random.Generator,
+    scene: Scene,
+    stage: Stage,
+    count: int = 1,
+    device: torch.device | str = "cpu",
     without: frozenset[str] = frozenset(),
-) -> list[tuple[torch.Tensor, torch.Tensor]]:  # fmt: skip
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Normalised images (float32) of one view and its target (uint8, 255 ignored), (z, y, x) of the stage's patch."""
     view = stage.draw_view(rng, scene, stage.patch, stage.spacing)
     regions, target, seen = extract(scene, view, device)

@@ -121,9 +121,13 @@ class Trainer:
         }
         save_state(self.out, state, self.step)
         snapshot = {
-            "step": self.step, "seconds": self.seconds, "started_from": self.started_from,
-            "device": device_name(self.device), "batch": self.stage.batch, "weights": self.average.state_dict(),
-        }  # fmt: skip
+            "step": self.step,
+            "seconds": self.seconds,
+            "started_from": self.started_from,
+            "device": device_name(self.device),
+            "batch": self.stage.batch,
+            "weights": self.average.state_dict(),
+        }
         part = self.out / "snapshot.part"
         torch.save(snapshot, part)
         part.replace(self.out / "snapshot.pt")
@@ -153,19 +157,30 @@ class Trainer:
         """Steps, batch, device and workers may change; states of older versions do not name their stage."""
         before, now = state.get("stage", self._grid()), self._grid()
         if before != now:
-            size = next((name for name, stages in SIZES.items() for s in stages if s.name == self.stage.name
-                         and (s.spacing, s.patch, list(s.features)) == tuple(before.values())), None)  # fmt: skip
+            size = next(
+                (
+                    name
+                    for name, stages in SIZES.items()
+                    for s in stages
+                    if s.name == self.stage.name and (s.spacing, s.patch, list(s.features)) == tuple(before.values())
+                ),
+                None,
+            )
             was, wanted = (f"{g['spacing']:g} mm with {g['patch']} voxels" for g in (before, now))
             if was == wanted:
                 was, wanted = f"{was} and features {before['features']}", f"{now['features']}"
-            raise ValueError(f"'{self.out}' holds a training at {was}, not {wanted.removesuffix(' voxels')}: give "
-                             f"{f'--size {size}, or ' if size else ''}another folder with -o")  # fmt: skip
+            raise ValueError(
+                f"'{self.out}' holds a training at {was}, not {wanted.removesuffix(' voxels')}: give "
+                f"{f'--size {size}, or ' if size else ''}another folder with -o"
+            )
         for name in ("seed", "without"):
             old, new = state["recipe"][name], asdict(self.recipe)[name]
             old, new = (" ".join(sorted(v)) or "nothing" if name == "without" else v for v in (old, new))
             if old != new:
-                raise ValueError(f"'{self.out}' holds a training with --{name} {old}, not {new}: give that again, or "
-                                 "another folder with -o")  # fmt: skip
+                raise ValueError(
+                    f"'{self.out}' holds a training with --{name} {old}, not {new}: give that again, or "
+                    "another folder with -o"
+                )
 
     def fraction(self) -> float:
         """Share of the run that is done, 0 to 1."""
@@ -214,13 +229,22 @@ class Trainer:
         device = "cpu" if workers else self.device
         made = self.recipe.fresh if device != "cpu" and self.device.type == "cuda" else size
         stream = SampleStream(
-            self.scenes, self.stage, self.recipe.seed, self.step * made, device, frozenset(self.recipe.without),
-        )  # fmt: skip
+            self.scenes,
+            self.stage,
+            self.recipe.seed,
+            self.step * made,
+            device,
+            frozenset(self.recipe.without),
+        )
         if workers:
             yield from DataLoader(
-                stream, size, num_workers=workers, prefetch_factor=4, worker_init_fn=_yield_to_training,
+                stream,
+                size,
+                num_workers=workers,
+                prefetch_factor=4,
+                worker_init_fn=_yield_to_training,
                 pin_memory=self.device.type == "cuda",
-            )  # fmt: skip
+            )
             return
         if self.device.type == "cuda":
             batches = pooled_batches(iter(stream), size, made, self.step, self.recipe.seed)
@@ -260,9 +284,16 @@ class Trainer:
         entropy, dice = torch.stack(self.history).mean(0).tolist()
         made = f"  {self.sample_rate:.1f} samples/s made" if self.sample_rate else ""
         log.info(
-            "%s step %d  %.0f s  %.2f s/step  lr %.1e  ce %.4f  dice %.3f%s", self.stage.name, self.step, self.seconds,
-            self.seconds / self.step, self.optimiser.param_groups[0]["lr"], entropy, dice, made,
-        )  # fmt: skip
+            "%s step %d  %.0f s  %.2f s/step  lr %.1e  ce %.4f  dice %.3f%s",
+            self.stage.name,
+            self.step,
+            self.seconds,
+            self.seconds / self.step,
+            self.optimiser.param_groups[0]["lr"],
+            entropy,
+            dice,
+            made,
+        )
 
     def log_validation(self) -> None:
         """Log the Dice of the averaged network on centred views of the validation scenes, as CT and as MR."""

@@ -84,8 +84,9 @@ class Translator:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            raise DeviceError(f"{describe_device(self.device)} has too little memory to translate {volume.name!r}: "
-                              "take --device cpu") from None  # fmt: skip
+            raise DeviceError(
+                f"{describe_device(self.device)} has too little memory to translate {volume.name!r}: take --device cpu"
+            ) from None
         array = np.ascontiguousarray(flip.undo(out))
         name = f"{volume.name}-as-{target}"
         return replace(

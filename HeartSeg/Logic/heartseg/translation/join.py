@@ -109,8 +109,10 @@ def join_training_set(
             there = [f for f in files if f.exists()]
             if len(there) < 2 or record.get(name) != origin or overwrite:
                 if there and record.get(name) != origin and not overwrite:
-                    raise OutputError(f"'{there[0]}' exists and was not made from '{pair.image}' with this model: give "
-                                      "--overwrite or another folder")  # fmt: skip
+                    raise OutputError(
+                        f"'{there[0]}' exists and was not made from '{pair.image}' with this model: give "
+                        "--overwrite or another folder"
+                    )
                 record[name] = origin
                 _write_record(folder, record)
                 _join_case(translator, pair, files, reporter)
@@ -139,8 +141,10 @@ def read_labels(path: Path, reporter: Reporter) -> Volume:
         return read_volume(path)
     array, geometry, segments = read_whole_numbers(path)
     if not segments:
-        raise InputError(f"segments of {path.name!r} name no structure: call them as in Slicer's terminology (left "
-                         "ventricle, LV, myocardium, ...), or export a label map")  # fmt: skip
+        raise InputError(
+            f"segments of {path.name!r} name no structure: call them as in Slicer's terminology (left "
+            "ventricle, LV, myocardium, ...), or export a label map"
+        )
     found = as_label_map(Volume(array, geometry, path.name), segments, "--labels")
     for notice in found.notices:
         reporter.announce(notice)
@@ -187,5 +191,7 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
         part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         part.replace(folder / RECORD)
     except OSError as error:
-        raise OutputError(f"training set '{folder}' cannot be written: {error.strerror or error}; free some space or "
-                          "choose another folder") from error  # fmt: skip
+        raise OutputError(
+            f"training set '{folder}' cannot be written: {error.strerror or error}; free some space or "
+            "choose another folder"
+        ) from error

@@ -102,8 +102,10 @@ def write_model(
             if old.name not in kept:
                 old.unlink()
     except OSError as error:
-        raise OutputError(f"model folder '{folder}' cannot be written: {error.strerror or error}; free some space or "
-                          "choose another folder") from error  # fmt: skip
+        raise OutputError(
+            f"model folder '{folder}' cannot be written: {error.strerror or error}; free some space or "
+            "choose another folder"
+        ) from error
     return open_model(folder)
 
 
@@ -118,8 +120,10 @@ def open_model(folder: str | Path) -> TranslationModel:
         folder = folder / "model"
     path = folder / CARD
     if not path.is_file():
-        raise ModelError(f"'{folder}' is no translation model: it holds no {CARD}; give the folder that "
-                         "'heartseg translate train' wrote")  # fmt: skip
+        raise ModelError(
+            f"'{folder}' is no translation model: it holds no {CARD}; give the folder that "
+            "'heartseg translate train' wrote"
+        )
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         if card["format"] != FORMAT:

@@ -81,12 +81,23 @@ class Settings:
 
     def _check_numbers(self) -> None:
         spans = {
-            "blocks": (1, 32), "filters": (1, 512), "critic_filters": (1, 512), "cycle": (0, 1e4), "identity": (0, 1e4),
-            "edges": (0, 1e4), "pool": (0, 10_000), "learning_rate": (1e-9, 10), "momentum": (0, 0.9999),
-            "epochs": (1, 1e6), "constant_epochs": (0, 1e6), "steps": (0, 1e9),
-            "batch": (1, 1024), "spacing": (0.05, 20),
-            "ema": (0, 0.99999), "seed": (0, 2**62),
-        }  # fmt: skip
+            "blocks": (1, 32),
+            "filters": (1, 512),
+            "critic_filters": (1, 512),
+            "cycle": (0, 1e4),
+            "identity": (0, 1e4),
+            "edges": (0, 1e4),
+            "pool": (0, 10_000),
+            "learning_rate": (1e-9, 10),
+            "momentum": (0, 0.9999),
+            "epochs": (1, 1e6),
+            "constant_epochs": (0, 1e6),
+            "steps": (0, 1e9),
+            "batch": (1, 1024),
+            "spacing": (0.05, 20),
+            "ema": (0, 0.99999),
+            "seed": (0, 2**62),
+        }
         for name, (low, high) in spans.items():
             value = getattr(self, name)
             if not low <= value <= high:  # also refuses NaN
@@ -114,9 +125,17 @@ REFERENCE = Settings()
 of which the rate falls over the last 100, batch 1, 256 x 256."""
 
 DOCUMENT = Settings(
-    loss="log", cycle=1.0, identity=0.0, optimiser="sgd", learning_rate=0.01, momentum=0.9, epochs=50,
-    constant_epochs=0, batch=2, patch=384,
-)  # fmt: skip
+    loss="log",
+    cycle=1.0,
+    identity=0.0,
+    optimiser="sgd",
+    learning_rate=0.01,
+    momentum=0.9,
+    epochs=50,
+    constant_epochs=0,
+    batch=2,
+    patch=384,
+)
 """The founding document's: rate .01 falling linearly to 0 over 50 epochs, batch 2, 384 x 384, log loss, unweighted sum
 of the adversarial and the cycle terms, no identity term. It names no optimiser: SGD with momentum .9, for which that
 rate is usual, is our reading. Networks and pool, of which it says nothing, are the paper's."""

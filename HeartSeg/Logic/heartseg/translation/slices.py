@@ -219,8 +219,10 @@ def _kept(scan: Path, modality: str, scaling: Scaling, spacing: float, folder: P
     slices, limits = stack_of(volume, scaling, spacing)
     rows = np.nonzero((slices > _EMPTY).mean((1, 2)) > _FULL_SHARE)[0]
     if not len(rows):
-        raise InputError(f"{volume.name!r} has no slice with content inside its grey scale ({limits[0]:g} to "
-                         f"{limits[1]:g}): leave it out or widen the window")  # fmt: skip
+        raise InputError(
+            f"{volume.name!r} has no slice with content inside its grey scale ({limits[0]:g} to "
+            f"{limits[1]:g}): leave it out or widen the window"
+        )
     facts = {"scan": str(scan), "limits": list(limits), "rows": [int(r) for r in rows]}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -231,8 +233,10 @@ def _kept(scan: Path, modality: str, scaling: Scaling, spacing: float, folder: P
         part.replace(file)
     except OSError as error:
         need = slices.size * 2 / 2**20
-        raise OutputError(f"slices of {volume.name!r} ({need:.0f} MiB) cannot be kept in '{folder}': "
-                          f"{error.strerror or error}; free some space") from error  # fmt: skip
+        raise OutputError(
+            f"slices of {volume.name!r} ({need:.0f} MiB) cannot be kept in '{folder}': "
+            f"{error.strerror or error}; free some space"
+        ) from error
     return file, facts
 
 

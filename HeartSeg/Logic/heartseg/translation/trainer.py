@@ -306,8 +306,10 @@ class Trainer:
                     "settings, or choose another folder"
                 )
         if state["scans"] != self._scans():
-            raise SettingsError(f"the run in '{self.out}' was begun with other scans (or they have changed since): "
-                                "give the same ones, or choose another folder")  # fmt: skip
+            raise SettingsError(
+                f"the run in '{self.out}' was begun with other scans (or they have changed since): "
+                "give the same ones, or choose another folder"
+            )
         for group, networks in (("generators", self.generators), ("critics", self.critics), ("average", self.average)):
             for name, network in networks.items():
                 network.load_state_dict(state[group][name])

@@ -33,22 +33,66 @@ READABLE = ".nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd, .dcm or a folder of DICOM f
 _CHUNK = 1 << 22
 
 _NIFTI_TYPES = {
-    2: ("uint8", 1), 4: ("int16", 2), 8: ("int32", 4), 16: ("float32", 4), 32: ("complex64", 8), 64: ("float64", 8),
-    128: ("RGB", 3), 256: ("int8", 1), 512: ("uint16", 2), 768: ("uint32", 4), 1024: ("int64", 8), 1280: ("uint64", 8),
-    1536: ("float128", 16), 1792: ("complex128", 16), 2304: ("RGBA", 4),
-}  # fmt: skip
+    2: ("uint8", 1),
+    4: ("int16", 2),
+    8: ("int32", 4),
+    16: ("float32", 4),
+    32: ("complex64", 8),
+    64: ("float64", 8),
+    128: ("RGB", 3),
+    256: ("int8", 1),
+    512: ("uint16", 2),
+    768: ("uint32", 4),
+    1024: ("int64", 8),
+    1280: ("uint64", 8),
+    1536: ("float128", 16),
+    1792: ("complex128", 16),
+    2304: ("RGBA", 4),
+}
 _NRRD_BYTES = {
     1: {"signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"},
-    2: {"short", "short int", "signed short", "signed short int", "int16", "int16_t", "ushort", "unsigned short",
-        "unsigned short int", "uint16", "uint16_t"},
+    2: {
+        "short",
+        "short int",
+        "signed short",
+        "signed short int",
+        "int16",
+        "int16_t",
+        "ushort",
+        "unsigned short",
+        "unsigned short int",
+        "uint16",
+        "uint16_t",
+    },
     4: {"int", "signed int", "int32", "int32_t", "uint", "unsigned int", "uint32", "uint32_t", "float"},
-    8: {"longlong", "long long", "long long int", "signed long long", "int64", "int64_t", "ulonglong",
-        "unsigned long long", "uint64", "uint64_t", "double"},
-}  # fmt: skip
+    8: {
+        "longlong",
+        "long long",
+        "long long int",
+        "signed long long",
+        "int64",
+        "int64_t",
+        "ulonglong",
+        "unsigned long long",
+        "uint64",
+        "uint64_t",
+        "double",
+    },
+}
 _META_BYTES = {
-    "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 8,
-    "MET_ULONG": 8, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
-}  # fmt: skip
+    "MET_CHAR": 1,
+    "MET_UCHAR": 1,
+    "MET_SHORT": 2,
+    "MET_USHORT": 2,
+    "MET_INT": 4,
+    "MET_UINT": 4,
+    "MET_LONG": 8,
+    "MET_ULONG": 8,
+    "MET_LONG_LONG": 8,
+    "MET_ULONG_LONG": 8,
+    "MET_FLOAT": 4,
+    "MET_DOUBLE": 8,
+}
 
 
 @dataclass(frozen=True)
@@ -273,22 +317,44 @@ def _read_nifti(path: Path) -> Header:
     floats = {"float32": order + "f4", "float64": order + "f8"}.get(pixel, "")
     coding = "gzip" if packed else "raw"
     return Header(
-        path, "NIfTI", size, frames, pixel, components, tuple(float(v) for v in pixdim[1:4]),
-        steps=steps, origin=origin, oriented=fields["qcode"] > 0 or fields["scode"] > 0,
+        path,
+        "NIfTI",
+        size,
+        frames,
+        pixel,
+        components,
+        tuple(float(v) for v in pixdim[1:4]),
+        steps=steps,
+        origin=origin,
+        oriented=fields["qcode"] > 0 or fields["scode"] > 0,
         disagreement=_nifti_disagreement(fields),
         data=DataBlock(path, 0, promised, coding, int(fields["offset"]), floats) if width else None,
-    )  # fmt: skip
+    )
 
 
 def _nifti_fields(raw: bytes, order: str) -> dict:
     version_1 = struct.unpack(order + "i", raw[:4])[0] == 348
     places = (
-        {"dim": (40, "8h"), "datatype": (70, "h"), "pixdim": (76, "8f"), "offset": (108, "f"),
-         "qcode": (252, "h"), "scode": (254, "h"), "srow": (280, "12f")}
-        if version_1 else
-        {"dim": (16, "8q"), "datatype": (12, "h"), "pixdim": (104, "8d"), "offset": (168, "q"),
-         "qcode": (344, "i"), "scode": (348, "i"), "srow": (400, "12d")}
-    )  # fmt: skip
+        {
+            "dim": (40, "8h"),
+            "datatype": (70, "h"),
+            "pixdim": (76, "8f"),
+            "offset": (108, "f"),
+            "qcode": (252, "h"),
+            "scode": (254, "h"),
+            "srow": (280, "12f"),
+        }
+        if version_1
+        else {
+            "dim": (16, "8q"),
+            "datatype": (12, "h"),
+            "pixdim": (104, "8d"),
+            "offset": (168, "q"),
+            "qcode": (344, "i"),
+            "scode": (348, "i"),
+            "srow": (400, "12d"),
+        }
+    )
     fields: dict = {}
     for name, (start, code) in places.items():
         values = struct.unpack_from(order + code, raw, start)
@@ -367,11 +433,18 @@ def _read_nrrd(path: Path) -> Header:
         matrix = np.stack(vectors, axis=1)  # type: ignore[arg-type]
         singular = matrix if is_singular(matrix) else None
     return Header(
-        path, "NRRD", tuple(sizes[k] for k in space), frames, pixel, components, spacing,
-        steps=singular, frames_inside=bool(times) and times[0] < min(space, default=0),
+        path,
+        "NRRD",
+        tuple(sizes[k] for k in space),
+        frames,
+        pixel,
+        components,
+        spacing,
+        steps=singular,
+        frames_inside=bool(times) and times[0] < min(space, default=0),
         oriented="space" in fields,
         data=_nrrd_data(path, fields, start, promised) if width else None,
-    )  # fmt: skip
+    )
 
 
 def _nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
@@ -443,9 +516,16 @@ def _read_meta(path: Path) -> Header:
     oriented = any(name in fields for name in ("TransformMatrix", "Rotation", "Orientation"))
     frames = int(np.prod(sizes[3:] or [1]))
     return Header(
-        path, "MetaImage", tuple(sizes[:3]), frames, pixel, components, spacing, oriented=oriented,
+        path,
+        "MetaImage",
+        tuple(sizes[:3]),
+        frames,
+        pixel,
+        components,
+        spacing,
+        oriented=oriented,
         data=data if plain and width and "HeaderSize" not in fields else None,
-    )  # fmt: skip
+    )
 
 
 def _meta_fields(path: Path) -> tuple[dict[str, str], int]:

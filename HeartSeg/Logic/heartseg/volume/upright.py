@@ -38,9 +38,14 @@ def resample_upright(volume: Volume, spacing_mm: float) -> Volume:
     start = volume.geometry.world_to_index(origin)
     steps = [volume.geometry.world_to_index(origin + np.eye(3)[2 - k] * spacing) - start for k in range(3)]
     array = affine_transform(
-        volume.array, np.stack(steps, axis=1), start, geometry.shape, order=1, mode="constant",
+        volume.array,
+        np.stack(steps, axis=1),
+        start,
+        geometry.shape,
+        order=1,
+        mode="constant",
         cval=float(volume.array.min()),
-    )  # fmt: skip
+    )
     note = Finding(
         "resampled",
         Severity.INFO,

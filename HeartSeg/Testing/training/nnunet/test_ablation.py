@@ -156,9 +156,26 @@ def test_a_comparison_runs_on_the_same_folds_and_goes_on_where_it_was_stopped(tm
 
     data, out = make_folder_pair(tmp_path / "data", 3, (7.0, 7.0, 9.0)), tmp_path / "out"
     command = [
-        "ablate", str(data), "-o", str(out), "--folds", "3", "--only-folds", "0", "--epochs", "1", "--batch", "2",
-        "--iterations-per-epoch", "2", "--validation-iterations", "1", "--device", "cpu", "--configurations",
-    ]  # fmt: skip
+        "ablate",
+        str(data),
+        "-o",
+        str(out),
+        "--folds",
+        "3",
+        "--only-folds",
+        "0",
+        "--epochs",
+        "1",
+        "--batch",
+        "2",
+        "--iterations-per-epoch",
+        "2",
+        "--validation-iterations",
+        "1",
+        "--device",
+        "cpu",
+        "--configurations",
+    ]
     assert main([*command, "baseline"]) == 0
     first = json.loads((out / "ablation.json").read_text())["trials"][0]
     assert main([*command, "baseline,edge"]) == 0

@@ -100,8 +100,11 @@ def test_each_kind_changes_what_it_says() -> None:
     aware = names(adapted(stock_transforms(), "region-aware"))
     assert aware == ["RegionAwareTransform" if n == "SpatialTransform" else n for n in stock]
     assert names(adapted(stock_transforms(), "flips-brightness")) == [
-        "SpatialTransform", "MultiplicativeBrightnessTransform", "MirrorTransform", "RemoveLabelTransform",
-    ]  # fmt: skip
+        "SpatialTransform",
+        "MultiplicativeBrightnessTransform",
+        "MirrorTransform",
+        "RemoveLabelTransform",
+    ]
 
 
 def test_nothing_depends_on_how_fast_the_machine_is() -> None:

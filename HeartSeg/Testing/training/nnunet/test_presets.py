@@ -83,9 +83,14 @@ def built(preset: Preset, classes: int = 7) -> torch.nn.Module:
     entry = configuration["architecture"]
     with torch.device("meta"):
         return get_network_from_plans(
-            entry["network_class_name"], entry["arch_kwargs"], entry["_kw_requires_import"], 1, classes,
-            allow_init=False, deep_supervision=True,
-        )  # fmt: skip
+            entry["network_class_name"],
+            entry["arch_kwargs"],
+            entry["_kw_requires_import"],
+            1,
+            classes,
+            allow_init=False,
+            deep_supervision=True,
+        )
 
 
 def test_csfbu_has_the_documents_settings() -> None:

@@ -33,13 +33,32 @@ def test_stock_prediction_of_a_trained_folder_is_ours(trained, tmp_path: Path) -
     (tmp_path / "in").mkdir()
     write_volume(scan, tmp_path / "in" / "case_0000.nii.gz")
     arguments = [
-        "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-m", str(trained.model), "-f", "0",
-        "-chk", "checkpoint_final.pth", "-device", "cpu", "--disable_tta", "-npp", "1", "-nps", "1",
-    ]  # fmt: skip
+        "-i",
+        str(tmp_path / "in"),
+        "-o",
+        str(tmp_path / "out"),
+        "-m",
+        str(trained.model),
+        "-f",
+        "0",
+        "-chk",
+        "checkpoint_final.pth",
+        "-device",
+        "cpu",
+        "--disable_tta",
+        "-npp",
+        "1",
+        "-nps",
+        "1",
+    ]
     done = subprocess.run(
-        [sys.executable, "-c", COMMAND, *arguments], capture_output=True, text=True, timeout=600,
-        env={**os.environ, "nnUNet_compile": "f"}, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "nnUNet_compile": "f"},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
     stock = read_volume(tmp_path / "out" / "case.nii.gz").array
@@ -68,9 +87,11 @@ def test_a_trained_2d_folder_can_be_explained_in_any_orientation(trained) -> Non
     flip = (slice(None), slice(None, None, -1), slice(None))
     x, y, z = scan.geometry.origin
     turned = Geometry(
-        scan.geometry.shape, scan.geometry.spacing, (x, y + (labels.shape[1] - 1) * scan.geometry.spacing[1], z),
+        scan.geometry.shape,
+        scan.geometry.spacing,
+        (x, y + (labels.shape[1] - 1) * scan.geometry.spacing[1], z),
         (1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0),
-    )  # fmt: skip
+    )
     copy = Volume(np.ascontiguousarray(scan.array[flip]), turned, "turned", scan.modality)
     again = explainer.explain(copy, "AO", result=Result(np.ascontiguousarray(labels[flip]), turned))
     assert np.allclose(again.heat[flip], found.heat, atol=1e-5)

@@ -48,8 +48,11 @@ def test_the_model_folder_is_complete_and_its_card_tells_what_was_done(trained) 
 def test_the_checkpoint_holds_weights_and_no_code(trained) -> None:
     content = torch.load(trained.model / "fold_0" / "checkpoint_final.pth", weights_only=True)
     assert set(content) == {
-        "network_weights", "trainer_name", "init_args", "inference_allowed_mirroring_axes",
-    }  # fmt: skip
+        "network_weights",
+        "trainer_name",
+        "init_args",
+        "inference_allowed_mirroring_axes",
+    }
     assert content["trainer_name"] == "nnUNetTrainer"
 
 
@@ -373,8 +376,10 @@ def trainer(trained) -> Any:
 
 
 def test_out_of_memory_says_which_setting_to_lower(trainer) -> None:
-    with pytest.raises(DeviceError, match=r"lower --batch \(now 2\), then --patch \(now \d+x\d+\)"), \
-            trainer._memory_advice():  # fmt: skip
+    with (
+        pytest.raises(DeviceError, match=r"lower --batch \(now 2\), then --patch \(now \d+x\d+\)"),
+        trainer._memory_advice(),
+    ):
         torch.empty(1 << 60)  # a real failure of torch's own allocator
 
 
@@ -425,10 +430,14 @@ def test_batches_of_one_sample_meet_structures_as_often_as_the_preset_says(train
     plans["continue_training"] = True
     one = HeartSegTrainer(plans, "2d", 0, trainer.dataset_json, torch.device("cpu"))
     loader = nnUNetDataLoader(
-        types.SimpleNamespace(identifiers=["a"]), batch, (8, 8), (8, 8), one.label_manager,
+        types.SimpleNamespace(identifiers=["a"]),
+        batch,
+        (8, 8),
+        (8, 8),
+        one.label_manager,
         oversample_foreground_percent=one.oversample_foreground_percent,
         probabilistic_oversampling=one.probabilistic_oversampling,
-    )  # fmt: skip
+    )
     np.random.seed(0)  # noqa: NPY002
     chosen = [loader.get_do_oversample(k) for _ in range(2000) for k in range(batch)]
     assert np.mean(chosen) == pytest.approx(share, abs=0.04)
@@ -510,9 +519,9 @@ def test_a_preset_takes_twenty_real_steps_at_full_size(name, tmp_path) -> None:
     model = train(training)
     card = ModelCard.read(model)
     assert card.trained_on["steps"] == 20
-    logged = torch.load(
-        next((tmp_path / "out" / "results").rglob("checkpoint_final.pth")), weights_only=False
-    )["logging"]  # fmt: skip
+    logged = torch.load(next((tmp_path / "out" / "results").rglob("checkpoint_final.pth")), weights_only=False)[
+        "logging"
+    ]
     assert np.isfinite(logged["train_losses"]).all()
     print(f"{name}: {(logged['epoch_end_timestamps'][0] - logged['epoch_start_timestamps'][0]) / 21:.2f} s a step")
 
@@ -527,9 +536,13 @@ def test_fine_tuning_starts_from_the_default_models_weights(tmp_path, default_mo
     data = make_folder_pair(tmp_path / "data", 2, (3.0, 3.0, 4.0))
     preset = NNUNET.with_changes(epochs=1, iterations=1, validation_iterations=1, learning_rate=1e-9)
     training = Training(
-        DataOptions(data, orientation="lps", folds=2), tmp_path / "out", preset, Machine("cpu"), only_folds=(0,),
+        DataOptions(data, orientation="lps", folds=2),
+        tmp_path / "out",
+        preset,
+        Machine("cpu"),
+        only_folds=(0,),
         start_from=str(default_model),
-    )  # fmt: skip
+    )
     tuned = load_model(ModelFolder.open(train(training))).networks[0].state_dict()
     for name, tensor in load_model(ModelFolder.open(default_model)).networks[0].state_dict().items():
         assert torch.allclose(tensor, tuned[name], atol=1e-5), name

@@ -14,8 +14,18 @@ from ..regions import N_REGIONS, Region
 from .tables import BLOOD, HEART, Appearance
 
 _STEPS = (
-    "mixing", "inflow", "texture", "motion", "streaks", "beam_hardening", "steps", "coil", "ghosts", "noise", "bias",
-)  # fmt: skip
+    "mixing",
+    "inflow",
+    "texture",
+    "motion",
+    "streaks",
+    "beam_hardening",
+    "steps",
+    "coil",
+    "ghosts",
+    "noise",
+    "bias",
+)
 
 
 def render(

@@ -11,13 +11,32 @@ from ..regions import Region
 LEFT_BLOOD = (Region.LV_BLOOD, Region.LA_BLOOD, Region.AO_BLOOD, Region.ARCH)
 RIGHT_BLOOD = (Region.RV_BLOOD, Region.RA_BLOOD, Region.PA_BLOOD, Region.DISTAL_PA)
 BLOOD = (
-    *LEFT_BLOOD, *RIGHT_BLOOD, Region.DESCENDING_AORTA, Region.SVC, Region.IVC, Region.PULMONARY_VEIN, Region.CORONARY,
-    Region.CORONARY_SINUS, Region.FALSE_LUMEN, Region.ARTERY, Region.VEIN, Region.LUNG_VESSEL,
-)  # fmt: skip
+    *LEFT_BLOOD,
+    *RIGHT_BLOOD,
+    Region.DESCENDING_AORTA,
+    Region.SVC,
+    Region.IVC,
+    Region.PULMONARY_VEIN,
+    Region.CORONARY,
+    Region.CORONARY_SINUS,
+    Region.FALSE_LUMEN,
+    Region.ARTERY,
+    Region.VEIN,
+    Region.LUNG_VESSEL,
+)
 HEART = (
-    *range(1, 13), Region.CORONARY, Region.PAPILLARY, Region.TRABECULA, Region.LEFT_VALVE, Region.RIGHT_VALVE,
-    Region.CALCIUM, Region.CORONARY_SINUS, Region.SCAR, Region.PERICARDIUM, Region.THROMBUS,
-)  # fmt: skip
+    *range(1, 13),
+    Region.CORONARY,
+    Region.PAPILLARY,
+    Region.TRABECULA,
+    Region.LEFT_VALVE,
+    Region.RIGHT_VALVE,
+    Region.CALCIUM,
+    Region.CORONARY_SINUS,
+    Region.SCAR,
+    Region.PERICARDIUM,
+    Region.THROMBUS,
+)
 BLOBS = slice(Region.BLOB_0, Region.BLOB_5 + 1)
 
 PARTS = frozenset(

@@ -131,7 +131,7 @@ def ablate(
         for seed, (name, preset) in itertools.product(seeds, presets.items()):
             own = planning.adapted_plans(
                 base, preset, plans_name(name, seed), seed, left_out=left_out(training, preset)
-            )  # fmt: skip
+            )
             jobs.append((name, seed, with_unlabelled(training, preset, own, reporter)))
         for name, _, plans in jobs:
             refuse_other_settings(training, name, plans)
@@ -207,11 +207,14 @@ def refuse_without_unlabelled(training: Training, configurations: Mapping[str, M
     """
     wanting = [name for name, changes in configurations.items() if changes.get("unlabelled")]
     if wanting and training.data.unlabelled is None:
-        raise SettingsError(f"configuration {wanting[0]!r} learns from scans without references: give their folder "
-                            "with --unlabelled")  # fmt: skip
+        raise SettingsError(
+            f"configuration {wanting[0]!r} learns from scans without references: give their folder with --unlabelled"
+        )
     if training.data.unlabelled is not None and not wanting:
-        raise SettingsError("no configuration learns from the scans of --unlabelled: add 'unlabelled' to the "
-                            "configurations, or one of your own that says so")  # fmt: skip
+        raise SettingsError(
+            "no configuration learns from the scans of --unlabelled: add 'unlabelled' to the "
+            "configurations, or one of your own that says so"
+        )
 
 
 def said(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,8 +228,10 @@ def changed(preset: Preset, changes: Mapping[str, Any], name: str) -> Preset:
         return preset.with_changes(**changes)
     except TypeError:
         unknown = [k for k in changes if k not in preset.to_dict()]
-        raise SettingsError(f"configuration {name!r} changes {', '.join(unknown)}, which is no setting: choose from "
-                            f"{', '.join(preset.to_dict())}") from None  # fmt: skip
+        raise SettingsError(
+            f"configuration {name!r} changes {', '.join(unknown)}, which is no setting: choose from "
+            f"{', '.join(preset.to_dict())}"
+        ) from None
 
 
 def score(training: Training, plans: Mapping[str, Any], name: str, seed: int, reporter: Reporter) -> Trial:
@@ -255,8 +260,9 @@ def score(training: Training, plans: Mapping[str, Any], name: str, seed: int, re
                 wanted = metric_names(found.tolerances)
                 metrics[case] = {s.key: {m: value_of(s, m, found.tolerances) for m in wanted} for s in scored}
         logged = torch.load(folder / "checkpoint_final.pth", map_location="cpu", weights_only=False)["logging"]
-        seconds += sum(e - s for s, e in zip(logged["epoch_start_timestamps"], logged["epoch_end_timestamps"],
-                                             strict=True))  # fmt: skip
+        seconds += sum(
+            e - s for s, e in zip(logged["epoch_start_timestamps"], logged["epoch_end_timestamps"], strict=True)
+        )
         preset = Preset.from_dict(plans[planning.SETTINGS_KEY]["preset"])
         steps += preset.epochs * preset.iterations
     return Trial(name, seed, dice, metrics, round(seconds, 1), steps)
@@ -319,8 +325,9 @@ def as_markdown(trials: Sequence[Trial]) -> str:
     for row in table:
         cells = [_cell(row.cells.get(k)) for k in keys]
         spread = "–" if row.seed_sd is None else f"{row.seed_sd:.1f}"
-        lines.append(f"| {row.configuration} | {' | '.join(cells)} | {row.n} × {row.seeds} | {spread} | "
-                     f"{row.seconds:.0f} |")  # fmt: skip
+        lines.append(
+            f"| {row.configuration} | {' | '.join(cells)} | {row.n} × {row.seeds} | {spread} | {row.seconds:.0f} |"
+        )
         if row.configuration in REPORTED or row.configuration in REPORTED_MEAN:
             figures = dict(zip((*COLUMNS[:6], "mean"), REPORTED.get(row.configuration, ()), strict=False))
             figures = figures or {"mean": REPORTED_MEAN[row.configuration]}
@@ -356,11 +363,16 @@ def write_tables(training: Training, presets: Mapping[str, Preset], trials: Sequ
         "presets": {name: p.to_dict() for name, p in presets.items()},
         "reported_dice_percent": {"columns": [*COLUMNS[:6], "mean"], **{k: list(v) for k, v in REPORTED.items()}},
         "trials": [
-            {"configuration": t.configuration, "seed": t.seed, "seconds": t.seconds, "steps": t.steps,
-             "metrics": t.metrics}
+            {
+                "configuration": t.configuration,
+                "seed": t.seed,
+                "seconds": t.seconds,
+                "steps": t.steps,
+                "metrics": t.metrics,
+            }
             for t in trials
         ],
-    }  # fmt: skip
+    }
     write_json(out / "ablation.json", content)
     for name, text in (("ablation.csv", as_csv(trials)), ("ablation.md", as_markdown(trials))):
         part = out / f".{name}.part-{os.getpid()}"
@@ -375,6 +387,7 @@ def read_table(path: Path) -> dict[str, dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise SettingsError(f"{str(path)!r} cannot be read ({error}): give a JSON file of configurations") from None
     if not (isinstance(content, dict) and content and all(isinstance(v, dict) for v in content.values())):
-        raise SettingsError(f"{str(path)!r} is no table of configurations: write "
-                            '{"name": {"network": "csfbu", "erosion": 2}}')  # fmt: skip
+        raise SettingsError(
+            f'{str(path)!r} is no table of configurations: write {{"name": {{"network": "csfbu", "erosion": 2}}}}'
+        )
     return content

@@ -34,15 +34,22 @@ class RegionAwareTransform(SpatialTransform):
 
     def __init__(self, patch_size: tuple[int, ...]) -> None:
         super().__init__(
-            patch_size, patch_center_dist_from_border=0, random_crop=False, border_mode_seg="constant",
+            patch_size,
+            patch_center_dist_from_border=0,
+            random_crop=False,
+            border_mode_seg="constant",
             padding_value_seg=-1,
-        )  # fmt: skip
+        )
 
     def get_parameters(self, **data_dict: Any) -> dict[str, Any]:
         """Draw the motion; ``grid`` is ``None`` where nothing of the target is in the patch."""
         shape = data_dict["image"].shape[1:]
-        plain = {"center_location_in_pixels": [n / 2 for n in shape], "grid": None, "affine": None,
-                 "elastic_offsets": None}  # fmt: skip
+        plain = {
+            "center_location_in_pixels": [n / 2 for n in shape],
+            "grid": None,
+            "affine": None,
+            "elastic_offsets": None,
+        }
         middle = self._target_middle(data_dict["segmentation"])
         if middle is None:
             return plain

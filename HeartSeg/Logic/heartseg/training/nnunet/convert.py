@@ -97,8 +97,9 @@ def convert(
                 _convert_case(checked, layout, home, labels)
         write_json(home / "dataset.json", dataset_json(data.cases, layout))
     except OSError as error:
-        raise OutputError(f"cannot write {str(home)!r}: {error.strerror or error}; free some space or choose another "
-                          "folder with -o") from error  # fmt: skip
+        raise OutputError(
+            f"cannot write {str(home)!r}: {error.strerror or error}; free some space or choose another folder with -o"
+        ) from error
     return home
 
 

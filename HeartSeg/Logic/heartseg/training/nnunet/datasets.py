@@ -145,8 +145,9 @@ def _case_name(path: Path, nnunet: bool) -> str:
 
 def _suffixed(data: Path) -> Listing | None:
     """``NAME_image`` beside ``NAME_label``, at any depth, as MM-WHS names its files."""
-    images, labels = ({_before(p, word): p for p in _files(data, deep=True) if _before(p, word)} for word in
-                      ("image", "label"))  # fmt: skip
+    images, labels = (
+        {_before(p, word): p for p in _files(data, deep=True) if _before(p, word)} for word in ("image", "label")
+    )
     if not images:
         return None
     layout = "MM-WHS" if all(_MMWHS.fullmatch(Path(name).name) for name in images) else "NAME_image and NAME_label"
@@ -201,8 +202,10 @@ def _data_list(path: Path) -> Listing:
         raise InputError(f"{str(path)!r} is not a MONAI data list ({error}): give {LAYOUTS}") from None
     entries = content.get("training") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
-        raise InputError(f"{str(path)!r} has no list 'training': a MONAI data list holds "
-                         '{"training": [{"image": "a.nii.gz", "label": "a_label.nii.gz"}]}')  # fmt: skip
+        raise InputError(
+            f"{str(path)!r} has no list 'training': a MONAI data list holds "
+            '{"training": [{"image": "a.nii.gz", "label": "a_label.nii.gz"}]}'
+        )
     cases, problems = [], []
     for number, entry in enumerate(entries):
         try:
@@ -238,8 +241,9 @@ def _without_doubles(listing: Listing) -> Listing:
     for case in listing.cases:
         name = case.name if case.name not in names else safe_name(f"{case.image.parent.name}_{case.name}")
         if name in names:
-            raise InputError(f"{str(names[name].image)!r} and {str(case.image)!r} would both be case {name!r}: "
-                             "rename one")  # fmt: skip
+            raise InputError(
+                f"{str(names[name].image)!r} and {str(case.image)!r} would both be case {name!r}: rename one"
+            )
         names[name] = replace(case, name=name)
     return Listing(listing.layout, tuple(names.values()), listing.unlabelled, listing.problems)
 

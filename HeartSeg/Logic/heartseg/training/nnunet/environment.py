@@ -50,8 +50,9 @@ def check_nnunet() -> None:
     except ImportError as error:
         raise DependencyError(f"training needs nnU-Net v2 ({error}): pip install 'heartseg[train]'") from None
     if tuple(int(p) for p in found.split(".")[:2]) < (2, 8):
-        raise DependencyError(f"nnunetv2 {found} cannot find trainers outside of its own folder: pip install "
-                              "'nnunetv2>=2.8'")  # fmt: skip
+        raise DependencyError(
+            f"nnunetv2 {found} cannot find trainers outside of its own folder: pip install 'nnunetv2>=2.8'"
+        )
 
 
 @contextlib.contextmanager

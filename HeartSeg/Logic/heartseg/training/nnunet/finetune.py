@@ -34,11 +34,13 @@ def start_from_model(model: str, preset: Preset, out: Path) -> Mapping[str, Any]
     folder = find_model(model)
     dimension = f"{len(folder.patch_size)}d"
     if dimension != preset.dimension:
-        raise SettingsError(f"model {folder.name!r} is {dimension} and the training {preset.dimension}: add "
-                            f"--dimension {dimension}")  # fmt: skip
+        raise SettingsError(
+            f"model {folder.name!r} is {dimension} and the training {preset.dimension}: add --dimension {dimension}"
+        )
     if DIMENSIONS[preset.dimension] not in folder.plans["configurations"]:
-        raise SettingsError(f"model {folder.name!r} has no configuration {DIMENSIONS[preset.dimension]!r}: train from "
-                            "another model")  # fmt: skip
+        raise SettingsError(
+            f"model {folder.name!r} has no configuration {DIMENSIONS[preset.dimension]!r}: train from another model"
+        )
     path = out / START_NAME
     if not path.is_file():
         weights = load_model(folder).networks[0].state_dict()

@@ -25,7 +25,7 @@ CITATIONS = {
     "image segmentation. Nat Methods 2021;18:203-211",
     "MM-WHS": "Zhuang X, Shen J. Multi-scale patch and multi-modality atlases for whole heart segmentation of MRI. "
     "Med Image Anal 2016;31:77-87 (MM-WHS data; its terms bind what is made from it)",
-}  # fmt: skip
+}
 
 
 def write_model(training: Training, plans: Mapping[str, Any], reporter: Reporter) -> Path:
@@ -118,12 +118,19 @@ def card(training: Training, plans: Mapping[str, Any], folder: Path) -> ModelCar
         orientation=promised_orientation(facts),
         configuration=configuration,
         trained_on={
-            "n": facts["n"], "translated": len(facts.get("translated", ())), "data": facts["layout"],
+            "n": facts["n"],
+            "translated": len(facts.get("translated", ())),
+            "data": facts["layout"],
             "unlabelled": len(plans[SETTINGS_KEY].get("unlabelled", ())),
-            "cases": sorted(facts["cases"]), "structures": structures,
-            "stored_orientations": facts["stored_orientations"], "orientation": facts["orientation"],
-            "folds": list(training.folds), "seed": training.seed, "start_from": training.start_from,
-            "preset": training.preset.to_dict(), "steps": training.preset.epochs * training.preset.iterations,
+            "cases": sorted(facts["cases"]),
+            "structures": structures,
+            "stored_orientations": facts["stored_orientations"],
+            "orientation": facts["orientation"],
+            "folds": list(training.folds),
+            "seed": training.seed,
+            "start_from": training.start_from,
+            "preset": training.preset.to_dict(),
+            "steps": training.preset.epochs * training.preset.iterations,
             "batch": plans["configurations"][configuration]["batch_size"],
             "patch": plans["configurations"][configuration]["patch_size"],
         },
@@ -132,7 +139,7 @@ def card(training: Training, plans: Mapping[str, Any], folder: Path) -> ModelCar
         citation=tuple(CITATIONS[k] for k in ("", "MM-WHS") if not k or mmwhs),
         files={p.relative_to(folder).as_posix(): sha256_of(p) for p in files},
         intended_use="research use only, not a medical device",
-    )  # fmt: skip
+    )
 
 
 def model_name(training: Training) -> str:

@@ -78,8 +78,10 @@ def adapted_plans(
     source = start["plans"] if start else base
     wanted = start["configuration"] if start else preset.configuration
     if wanted not in source["configurations"]:
-        raise SettingsError(f"the scans cannot be trained in {preset.dimension}: nnU-Net planned "
-                            f"{', '.join(source['configurations'])}; choose another --dimension")  # fmt: skip
+        raise SettingsError(
+            f"the scans cannot be trained in {preset.dimension}: nnU-Net planned "
+            f"{', '.join(source['configurations'])}; choose another --dimension"
+        )
     configuration = copy.deepcopy(source["configurations"][wanted])
     for key in ("inherits_from", "previous_stage", "next_stage"):
         configuration.pop(key, None)
@@ -95,11 +97,18 @@ def adapted_plans(
     if start:
         axes = ("transpose_forward", "transpose_backward")
         plans.update({key: source[key] for key in (*axes, "foreground_intensity_properties_per_channel")})
-    settings = {"preset": preset.to_dict(), "seed": seed, "start_from": start["checkpoint"] if start else None,
-                "left_out": list(left_out)}  # fmt: skip
+    settings = {
+        "preset": preset.to_dict(),
+        "seed": seed,
+        "start_from": start["checkpoint"] if start else None,
+        "left_out": list(left_out),
+    }
     return {
-        **plans, "plans_name": name, "configurations": {preset.configuration: configuration}, SETTINGS_KEY: settings,
-    }  # fmt: skip
+        **plans,
+        "plans_name": name,
+        "configurations": {preset.configuration: configuration},
+        SETTINGS_KEY: settings,
+    }
 
 
 def architecture(planned: Mapping[str, Any], preset: Preset) -> dict[str, Any]:
@@ -134,8 +143,9 @@ def _resize(configuration: dict[str, Any], preset: Preset) -> None:
 def _set_stages(kwargs: dict[str, Any], stages: int) -> None:
     """So many levels: features double up to the largest planned, the rest as in the first level."""
     features = list(kwargs["features_per_stage"])
-    kwargs["features_per_stage"] = [features[0] * 2**i if features[0] * 2**i <= max(features) else max(features)
-                                    for i in range(stages)]  # fmt: skip
+    kwargs["features_per_stage"] = [
+        features[0] * 2**i if features[0] * 2**i <= max(features) else max(features) for i in range(stages)
+    ]
     kwargs["n_stages"] = stages
     for key, count in (("strides", stages), ("kernel_sizes", stages)):
         kwargs[key] = kwargs[key][:count]
@@ -182,5 +192,6 @@ def as_input_error(what: str) -> Iterator[None]:
         raise
     except (RuntimeError, ValueError, AssertionError, IndexError, KeyError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[-1]
-        raise InputError(f"nnU-Net cannot {what} the data ({reason:.200}): train.log has the details; check the scans "
-                         "with --dry-run") from error  # fmt: skip
+        raise InputError(
+            f"nnU-Net cannot {what} the data ({reason:.200}): train.log has the details; check the scans with --dry-run"
+        ) from error

@@ -20,9 +20,16 @@ LOSSES = ("nnunet", "ce-dice", "cross-entropy", "dice", "focal")
 """nnU-Net's own, beta CE + (1 - beta) soft Dice, and names of :data:`heartseg.training.losses.REGION_LOSSES`."""
 AUGMENTATIONS = ("nnunet", "region-aware", "flips-brightness")
 NETWORK_NAMES = (
-    "plain", "residual", "attention", "tutorial", "integrated-attention", "csfbu", "csfbu-edge", "csfbu-fusion",
+    "plain",
+    "residual",
+    "attention",
+    "tutorial",
+    "integrated-attention",
+    "csfbu",
+    "csfbu-edge",
+    "csfbu-fusion",
     "csfbu-head",
-)  # fmt: skip
+)
 """Names of :data:`heartseg.networks.catalogue.NETWORKS` (a test holds them equal); looking there would import torch."""
 DIMENSIONS = {"2d": "2d", "3d": "3d_fullres"}
 """Option -> name of nnU-Net's configuration."""
@@ -125,9 +132,12 @@ class Preset:
         """Why these settings cannot work, each with what would be right; empty if they can."""
         found = []
         for name, choices in (
-            ("dimension", tuple(DIMENSIONS)), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("loss", LOSSES),
+            ("dimension", tuple(DIMENSIONS)),
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("loss", LOSSES),
             ("augmentation", AUGMENTATIONS),
-        ):  # fmt: skip
+        ):
             if getattr(self, name) not in choices:
                 found.append(f"{name} {getattr(self, name)!r} is unknown: use one of {', '.join(choices)}")
         for name, low in (("epochs", 1), ("iterations", 1), ("validation_iterations", 1), ("batch", 1)):
@@ -157,8 +167,10 @@ class Preset:
         if self.patch is not None:
             wrong = len(self.patch) != int(self.dimension[0]) or min(self.patch) < 16
             if wrong:
-                found.append(f"patch {'x'.join(map(str, self.patch))} does not fit {self.dimension}: give "
-                             f"{self.dimension[0]} sizes of 16 or more, such as 256x256")  # fmt: skip
+                found.append(
+                    f"patch {'x'.join(map(str, self.patch))} does not fit {self.dimension}: give "
+                    f"{self.dimension[0]} sizes of 16 or more, such as 256x256"
+                )
         return found
 
     def check(self) -> Preset:

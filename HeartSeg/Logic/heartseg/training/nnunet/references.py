@@ -53,8 +53,10 @@ def _known_set(array: np.ndarray, path: Path) -> Mapping[int, str]:
         if values <= set(known):
             return known
     if any(v != int(v) or v < 0 for v in values) or len(values) > 64:
-        raise InputError(f"{path.name!r} is not a label map: it holds {len(values)} values from {min(values):g} to "
-                         f"{max(values):g}; give the segmentation, not the image")  # fmt: skip
+        raise InputError(
+            f"{path.name!r} is not a label map: it holds {len(values)} values from {min(values):g} to "
+            f"{max(values):g}; give the segmentation, not the image"
+        )
     strange = sorted(int(v) for v in values - set().union(*KNOWN_SETS))
     shown = ", ".join(map(str, strange[:8])) if strange else "of both 1-7 and MM-WHS"
     raise InputError(

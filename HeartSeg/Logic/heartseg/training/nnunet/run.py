@@ -248,11 +248,16 @@ def _facts(data: CheckedData, layout: Layout) -> dict[str, Any]:
         "left_out": dict(data.problems),
         "translated": list(data.translated),
         "cases": {
-            c.case.name: {"image": str(c.case.image), "label": str(c.case.label), "volumes_ml": dict(c.volumes_ml),
-                          "notices": list(c.notices), "files": stamp(c.case.image, c.case.label)}
+            c.case.name: {
+                "image": str(c.case.image),
+                "label": str(c.case.label),
+                "volumes_ml": dict(c.volumes_ml),
+                "notices": list(c.notices),
+                "files": stamp(c.case.image, c.case.label),
+            }
             for c in data.cases
         },
-    }  # fmt: skip
+    }
 
 
 def _refuse_changed_data(training: Training) -> None:
@@ -328,9 +333,10 @@ def fold_folder(training: Training, plans: Mapping[str, Any], fold: int) -> Path
 def finished_folds(training: Training, plans: Mapping[str, Any]) -> tuple[int, ...]:
     """The folds that are trained and validated, whichever call did it."""
     return tuple(
-        fold for fold in range(training.data.folds)
+        fold
+        for fold in range(training.data.folds)
         if (fold_folder(training, plans, fold) / "validation" / "summary.json").is_file()
-    )  # fmt: skip
+    )
 
 
 def train_fold(training: Training, plans: Mapping[str, Any], fold: int, reporter: Reporter) -> None:
@@ -372,15 +378,22 @@ def _train_on_gpus(training: Training, plans: Mapping[str, Any], fold: int, star
     from nnunetv2.run.run_training import run_training
 
     if torch.cuda.device_count() < training.machine.gpus:
-        raise DeviceError(f"{training.machine.gpus} GPUs were asked for and {torch.cuda.device_count()} are there: "
-                          "lower --num-gpus")  # fmt: skip
+        raise DeviceError(
+            f"{training.machine.gpus} GPUs were asked for and {torch.cuda.device_count()} are there: lower --num-gpus"
+        )
     (configuration,) = plans["configurations"]
     with reporter.stage(f"fold {fold}"):
         try:
             run_training(
-                str(DATASET_ID), configuration, fold, TRAINER, plans["plans_name"], num_gpus=training.machine.gpus,
-                continue_training=started, device=torch.device("cuda"),
-            )  # fmt: skip
+                str(DATASET_ID),
+                configuration,
+                fold,
+                TRAINER,
+                plans["plans_name"],
+                num_gpus=training.machine.gpus,
+                continue_training=started,
+                device=torch.device("cuda"),
+            )
         except torch.multiprocessing.ProcessRaisedException as error:
             lines = [line for line in str(error).splitlines() if "DeviceError: " in line]
             if not lines:

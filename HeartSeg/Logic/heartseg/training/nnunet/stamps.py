@@ -41,5 +41,7 @@ def refuse_changes(
             change = "has changed"
         else:
             continue
-        raise InputError(f"{what} {name} in {str(data)!r} {change} since {str(out)!r} was begun: choose another folder "
-                         "with -o, or put the data back")  # fmt: skip
+        raise InputError(
+            f"{what} {name} in {str(data)!r} {change} since {str(out)!r} was begun: choose another folder "
+            "with -o, or put the data back"
+        )

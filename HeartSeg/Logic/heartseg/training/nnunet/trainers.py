@@ -91,9 +91,12 @@ class HeartSegTrainer(nnUNetTrainer):
             optimizer = torch.optim.Adam(parameters, preset.learning_rate, weight_decay=preset.weight_decay)
         else:
             optimizer = torch.optim.SGD(
-                parameters, preset.learning_rate, momentum=preset.momentum, weight_decay=preset.weight_decay,
+                parameters,
+                preset.learning_rate,
+                momentum=preset.momentum,
+                weight_decay=preset.weight_decay,
                 nesterov=preset.momentum > 0,
-            )  # fmt: skip
+            )
         return optimizer, PolyLRScheduler(
             optimizer, preset.learning_rate, self.num_epochs, exponent=EXPONENTS[preset.schedule]
         )
@@ -159,10 +162,15 @@ class HeartSegTrainer(nnUNetTrainer):
         super().on_epoch_end()
         value = self.logger.get_value
         log.info(
-            "fold %s, epoch %d of %d: loss %.4f, held out %.4f, pseudo Dice %.3f, %.1f s", self.fold, epoch + 1,
-            self.num_epochs, value("train_losses", -1), value("val_losses", -1), value("mean_fg_dice", -1),
+            "fold %s, epoch %d of %d: loss %.4f, held out %.4f, pseudo Dice %.3f, %.1f s",
+            self.fold,
+            epoch + 1,
+            self.num_epochs,
+            value("train_losses", -1),
+            value("val_losses", -1),
+            value("mean_fg_dice", -1),
             value("epoch_end_timestamps", -1) - value("epoch_start_timestamps", -1),
-        )  # fmt: skip
+        )
         if self._teacher is not None:
             log.info("fold %s: sure of %.0f %% of the unlabelled voxels", self.fold, 100 * self._teacher.mean_sure())
 
@@ -301,7 +309,9 @@ def load_start_weights(network: torch.nn.Module, path: Path) -> None:
                 taken[key][: len(weight)] = weight.float()
     unlike = [k for k in own if k not in taken and ".seg_layers." not in k]
     if unlike:
-        raise ModelError(f"the weights to start from do not fit the network ({len(unlike)} of {len(own)} differ, first "
-                         f"'{unlike[0]}'): choose the network and dimension of that model")  # fmt: skip
+        raise ModelError(
+            f"the weights to start from do not fit the network ({len(unlike)} of {len(own)} differ, first "
+            f"'{unlike[0]}'): choose the network and dimension of that model"
+        )
     network.load_state_dict({**own, **taken})
     log.info("started from %s: %d of %d weights taken", path, len(taken), len(own))

@@ -67,8 +67,10 @@ def _tell_of_labelled(out: Path, scans: Mapping[str, Path], reporter: Reporter) 
     for name, file in scans.items():
         same = [case for case, image in cases.items() if image.is_file() and _same(image, file)]
         if same:
-            reporter.announce(f"unlabelled scan {name} is the labelled case {same[0]}: where that is held out, the "
-                              "network has seen its scan, not its labels")  # fmt: skip
+            reporter.announce(
+                f"unlabelled scan {name} is the labelled case {same[0]}: where that is held out, the "
+                "network has seen its scan, not its labels"
+            )
 
 
 def _same(a: Path, b: Path) -> bool:
@@ -107,8 +109,10 @@ def prepare_unlabelled(
                 if not (folder / f"{name}.pkl").is_file():  # written last
                     orientation = _prepare(path, folder / name, plans, lps)
                     if not lps and orientation not in stored:
-                        reporter.announce(f"unlabelled scan {path.name} is stored {orientation}, and no labelled one "
-                                          "is: train with --orientation lps")  # fmt: skip
+                        reporter.announce(
+                            f"unlabelled scan {path.name} is stored {orientation}, and no labelled one "
+                            "is: train with --orientation lps"
+                        )
                 used.append(name)
             except InputError as error:
                 if not skip_bad:
@@ -150,9 +154,15 @@ def _prepare(path: Path, target: Path, plans: Mapping[str, Any], turn: bool) -> 
     for left in (f"{target}.b2nd", f"{target}_seg.b2nd"):  # of a stopped run
         Path(left).unlink(missing_ok=True)
     nnUNetDatasetBlosc2.save_case(
-        image, outside, facts, str(target), chunks=chunks, blocks=blocks, chunks_seg=chunks_seg,
+        image,
+        outside,
+        facts,
+        str(target),
+        chunks=chunks,
+        blocks=blocks,
+        chunks_seg=chunks_seg,
         blocks_seg=blocks_seg,
-    )  # fmt: skip
+    )
     return volume.geometry.orientation
 
 
@@ -221,8 +231,13 @@ def unlabelled_batches(folder: Path, names: Sequence[str], trainer: Any) -> Iter
 
     patch = trainer.configuration_manager.patch_size
     loader = nnUNetDataLoader(
-        nnUNetDatasetBlosc2(str(folder), list(names)), trainer.batch_size, patch, patch, trainer.label_manager,
-        oversample_foreground_percent=0.0, transforms=trainer.get_validation_transforms(None),
-    )  # fmt: skip
+        nnUNetDatasetBlosc2(str(folder), list(names)),
+        trainer.batch_size,
+        patch,
+        patch,
+        trainer.label_manager,
+        oversample_foreground_percent=0.0,
+        transforms=trainer.get_validation_transforms(None),
+    )
     while True:
         yield loader.generate_train_batch()["data"]
