@@ -254,7 +254,7 @@ def _self_test(reporter: Reporter) -> tuple[list[tuple[str, str]], list[str]]:
     except HeartSegError as error:
         return [("run", f"failed: {error}")], [f"the self-test failed: {error}"]
     seconds = time.perf_counter() - loaded
-    device = result.provenance["run"].get("device", "unknown")
+    device = result.provenance.run.device if result.provenance.run else "unknown"
     rows = [
         ("run", f"{seconds:.1f} s for one window on {device}, after {loaded - started:.1f} s to load"),
         (

@@ -1,7 +1,8 @@
-"""Findings: what HeartSeg noticed about a scan or a result, each with a code, a severity and a sentence."""
+"""Findings: observations about a scan, a model, a machine or a result, each with a code, a severity and a sentence."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
@@ -14,6 +15,11 @@ class Severity(str, Enum):
     WARNING = "warning"
     ERROR = "error"
 
+    @property
+    def rank(self) -> int:
+        """0 for ``info``, 1 for ``warning``, 2 for ``error``."""
+        return list(Severity).index(self)
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -22,10 +28,11 @@ class Finding:
     Attributes:
         code: stable identifier in kebab case, e.g. ``"structure-missing"``; programs test for it.
         severity: see :class:`Severity`.
-        message: one sentence for a person, with the numbers and units that led to it; a capital and a full stop are
-            added where they lack.
-        structure: key of the structure it is about (``"LV"``), or ``None`` for the whole scan.
-        values: the numbers behind the sentence, JSON-ready, units in the key names (``volume_ml``).
+        message: one sentence for a person, with the numbers and units that led to it. A missing capital or full stop
+            is added.
+        structure: key of the structure concerned (``"LV"``), or ``None`` for the whole scan.
+        values: the numbers behind the sentence, JSON-ready, with units in the key names (``volume_ml``).
+        fix: key of a remedy that one step applies (:data:`heartseg.preflight.FIXES`), or ``""``.
     """
 
     code: str
@@ -33,6 +40,7 @@ class Finding:
     message: str
     structure: str | None = None
     values: dict[str, Any] = field(default_factory=dict)
+    fix: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", as_sentence(self.message))
@@ -43,11 +51,21 @@ class Finding:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Finding:
-        """The finding that :meth:`to_dict` wrote; ``KeyError``, ``TypeError`` or ``ValueError`` if it did not."""
+        """The inverse of :meth:`to_dict`; ``KeyError``, ``TypeError`` or ``ValueError`` for any other dictionary."""
         return cls(**{**content, "severity": Severity(content["severity"])})
 
 
+def sorted_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings, most serious first; findings of equal severity keep their order."""
+    return tuple(sorted(findings, key=lambda f: -f.severity.rank))
+
+
+def worst_severity(findings: Iterable[Finding]) -> Severity | None:
+    """The most serious severity among the findings; ``None`` without findings."""
+    return max((f.severity for f in findings), key=lambda s: s.rank, default=None)
+
+
 def as_sentence(text: str) -> str:
-    """The text with a capital and a full stop where they lack."""
+    """The text with an initial capital and a final full stop."""
     sentence = text[:1].upper() + text[1:]
     return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."

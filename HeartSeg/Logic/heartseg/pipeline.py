@@ -1,4 +1,4 @@
-"""The one way through the house, in order: scan → labels → clean-up → measures → findings → result.
+"""The steps of a run in order: scan → labels → clean-up → measures → findings → result.
 
 ``Segmenter`` keeps the model warm between scans; ``segment`` is the same for a single scan.
 """
@@ -10,16 +10,17 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import __version__
 from .anatomy import STRUCTURES, Structure, structure
-from .findings import Finding, Severity
+from .findings import sorted_findings
 from .measure import measure_structures
 from .postprocess import clean_labels, remove_dark
 from .progress import CancelToken, ProgressCallback, Reporter
+from .provenance import InputFacts, ModelFacts, Provenance
 from .quality import check_result
 from .result import Removal, Result
 from .settings import Settings
@@ -40,7 +41,6 @@ _PACKAGES = (
     "nnunetv2",
     "openvino",
 )
-_SERIOUSNESS = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
 
 
 class Segmenter:
@@ -105,7 +105,7 @@ class Segmenter:
             labels = self._only(labels, chosen)
             measures = measure_structures(volume, labels, chosen)
             checks = check_result(volume, labels, measures, removals, chosen)
-        findings = _sorted(volume.findings + prediction.findings + tuple(checks))
+        findings = sorted_findings(volume.findings + prediction.findings + tuple(checks))
         result = Result(labels, volume.geometry, chosen, findings, tuple(measures), removals)
         provenance = self._provenance(volume, prediction, reporter)
         return replace(result, provenance=provenance, confidence_map=prediction.confidence_map)
@@ -139,36 +139,24 @@ class Segmenter:
             lut[s.label] = s.label
         return lut[labels]
 
-    def _provenance(self, volume: Volume, prediction: Prediction, reporter: Reporter) -> dict[str, Any]:
-        geometry, source = volume.geometry, volume.source
-        return {
-            "heartseg": __version__,
-            "notice": "Research software, not a medical device.",
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "input": {
-                "name": volume.name,
-                "path": source.path,
-                "sha256": source.sha256,
-                "series_uid": source.series_uid,
-                "frame": source.frame,
-                "modality": volume.modality,
-                "size_xyz": list(geometry.size),
-                "spacing_mm_xyz": [round(s, 6) for s in geometry.spacing],
-                "orientation": geometry.orientation,
-            },
-            "model": model_identity(self.model),
-            "settings": self.settings.to_dict(),
-            "run": prediction.details,
-            "confidence": prediction.confidence,
-            "announcements": list(reporter.announcements),
-            "seconds": {stage: round(seconds, 3) for stage, seconds in reporter.seconds.items()},
-            "packages": installed_versions(),
-            "platform": {
+    def _provenance(self, volume: Volume, prediction: Prediction, reporter: Reporter) -> Provenance:
+        return Provenance(
+            heartseg=__version__,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            input=input_facts(volume),
+            model=model_facts(self.model),
+            run=prediction.run,
+            settings=self.settings.to_dict(),
+            confidence=prediction.confidence,
+            announcements=tuple(reporter.announcements),
+            seconds={stage: round(seconds, 3) for stage, seconds in reporter.seconds.items()},
+            packages=installed_versions(),
+            platform={
                 "python": platform.python_version(),
                 "system": platform.platform(),
                 "machine": platform.machine(),
             },
-        }
+        )
 
 
 def segment(
@@ -182,21 +170,37 @@ def segment(
     return Segmenter(model, settings).segment(volume, progress, cancel)
 
 
-def model_identity(model: ModelFolder) -> dict[str, Any]:
-    """Name, version and checkpoint hashes of a model, for the report."""
+def input_facts(volume: Volume) -> InputFacts:
+    """The facts about a scan that a report states."""
+    geometry, source = volume.geometry, volume.source
+    return InputFacts(
+        name=volume.name,
+        path=source.path,
+        sha256=source.sha256,
+        series_uid=source.series_uid,
+        frame=source.frame,
+        modality=volume.modality,
+        value_scale=volume.value_scale.value,
+        size_xyz=geometry.size,
+        spacing_mm_xyz=tuple(round(s, 6) for s in geometry.spacing),
+        orientation=geometry.orientation,
+    )
+
+
+def model_facts(model: ModelFolder) -> ModelFacts:
+    """Name, version and checkpoint hashes of a model."""
     from .models.card import sha256_of
 
     card = model.card
-    hashes = {p.relative_to(model.path).as_posix(): model.sha256(p) or sha256_of(p) for p in model.checkpoints}
-    return {
-        "name": model.name,
-        "version": card.version if card else None,
-        "path": str(model.path),
-        "configuration": model.configuration,
-        "checkpoints": hashes,
-        "unmapped_labels": list(model.unmapped),
-        "licence": card.licence if card else None,
-    }
+    return ModelFacts(
+        name=model.name,
+        version=card.version if card else None,
+        path=str(model.path),
+        configuration=model.configuration,
+        checkpoints={p.relative_to(model.path).as_posix(): model.sha256(p) or sha256_of(p) for p in model.checkpoints},
+        unmapped_labels=tuple(model.unmapped),
+        licence=card.licence if card else None,
+    )
 
 
 def installed_versions() -> dict[str, str]:
@@ -208,8 +212,3 @@ def installed_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _sorted(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """Most serious first, otherwise in the order in which they were made."""
-    return tuple(sorted(findings, key=lambda f: _SERIOUSNESS[f.severity]))

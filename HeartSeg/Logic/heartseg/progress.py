@@ -98,29 +98,34 @@ class Reporter:
         self.cancel = cancel or CancelToken()
         self.seconds: dict[str, float] = {}
         self.announcements: list[str] = []
-        self._stage, self._total, self._started = "", 1, 0.0
+        self._stage, self._total, self._done, self._started = "", 1, 0, 0.0
 
     @contextmanager
     def stage(self, name: str, total: int = 1) -> Iterator[Reporter]:
         """Open a stage of ``total`` units; its wall time is added to ``seconds[name]``. Stages may nest."""
-        outer = (self._stage, self._total, self._started)
-        self._stage, self._total, self._started = name, max(1, total), time.perf_counter()
+        outer = (self._stage, self._total, self._done, self._started)
+        self._stage, self._total, self._done, self._started = name, max(1, total), 0, time.perf_counter()
         self.advance(0)
         try:
             yield self
             self.advance(self._total)
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - self._started
-            self._stage, self._total, self._started = outer
+            self._stage, self._total, self._done, self._started = outer
 
     def advance(self, done: int) -> None:
-        """Tell that ``done`` units of the open stage are finished; raises ``Cancelled`` if the user asked to stop."""
+        """Report that ``done`` units of the open stage are finished; raises ``Cancelled`` if the user asked to stop."""
         self.cancel.check()
+        self._done = done
         if self._callback is None:
             return
         elapsed = time.perf_counter() - self._started
         left = elapsed / done * (self._total - done) if done else None
         self._callback(ProgressEvent(self._stage, done, self._total, left))
+
+    def step(self, count: int = 1) -> None:
+        """Report that ``count`` more units of the open stage are finished; raises ``Cancelled`` as :meth:`advance`."""
+        self.advance(self._done + count)
 
     def relay(self, event: ProgressEvent) -> None:
         """Pass on an event of a run elsewhere (another process); raises ``Cancelled`` if the user asked to stop."""

@@ -1,15 +1,26 @@
-"""What a run gives back: labels on the input's grid, measures, findings, and how they came about."""
+"""What a run gives back: labels on the input's grid, measures, findings, and how they came about.
+
+:meth:`Result.to_dict` and :meth:`Result.from_dict` are the only way between a result and the report's JSON.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from .anatomy import STRUCTURES, Structure
-from .findings import Finding, Severity
+from .findings import Finding, Severity, worst_severity
+from .provenance import NOTICE, Provenance
 from .volume.geometry import Geometry
+
+SCHEMA_NAME, SCHEMA_VERSION = "heartseg-report", 2
+"""The version rises when a field changes its meaning or is removed; new fields do not raise it."""
+REMOVALS_LISTED = 100
+"""Pieces that a report lists at most, largest first: a model that scatters specks must not fill megabytes."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,7 @@ class Result:
         findings: from reading, prediction, clean-up and checks, most serious first.
         measures: per structure.
         removals: what clean-up took away.
-        provenance: JSON-ready: input hash, model and version, device, seconds per stage, package versions, settings.
+        provenance: input, model, settings, run and versions.
         confidence_map: uint8 percent ``(z, y, x)``: probability of the label that the network chose, before clean-up;
             0 in background far from the heart. ``None`` unless the setting ``confidence_map`` asks for it.
     """
@@ -78,7 +89,7 @@ class Result:
     findings: tuple[Finding, ...] = ()
     measures: tuple[Measure, ...] = ()
     removals: tuple[Removal, ...] = ()
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
     confidence_map: np.ndarray | None = None
 
     @property
@@ -89,8 +100,7 @@ class Result:
     @property
     def worst(self) -> Severity | None:
         """The most serious severity among the findings."""
-        order = list(Severity)
-        return max((f.severity for f in self.findings), key=order.index, default=None)
+        return worst_severity(self.findings)
 
     def mask(self, key: str) -> np.ndarray:
         """Boolean ``(z, y, x)`` mask of the structure with this key."""
@@ -103,3 +113,78 @@ class Result:
             if m.structure == structure.upper() and m.quantity == quantity:
                 return m.value
         return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready dictionary of everything but labels and confidence map.
+
+        Lengths in mm, volumes in mL, world coordinates LPS, ``geometry`` in x, y, z order. Numbers that JSON does not
+        know (infinite, NaN) become ``None``.
+        """
+        geometry = self.geometry
+        return json_ready(
+            {
+                "schema": {"name": SCHEMA_NAME, "version": SCHEMA_VERSION},
+                "use": NOTICE,
+                "heart_found": self.heart_found,
+                "worst": self.worst.value if self.worst else None,
+                "geometry": {
+                    "size": geometry.size,
+                    "spacing_mm": geometry.spacing,
+                    "origin_lps_mm": geometry.origin,
+                    "direction": geometry.direction,
+                    "orientation": geometry.orientation,
+                },
+                "structures": [
+                    {"label": s.label, "key": s.key, "name": s.name, "snomed_code": s.snomed_code, "color": s.color}
+                    for s in self.structures
+                ],
+                "findings": [f.to_dict() for f in self.findings],
+                "measures": [m.to_dict() for m in self.measures],
+                "removals": [r.to_dict() for r in self.removals[:REMOVALS_LISTED]],
+                "removals_not_listed": max(0, len(self.removals) - REMOVALS_LISTED),
+                "provenance": self.provenance.to_dict(),
+            }
+        )
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], labels: np.ndarray, geometry: Geometry) -> Result:
+        """The inverse of :meth:`to_dict`; reports of schema 1 can be read too.
+
+        Args:
+            content: a report.
+            labels: uint8 ``(z, y, x)`` of its label map.
+            geometry: the label map's grid.
+
+        Raises:
+            KeyError, TypeError, ValueError: the dictionary is no report, or a newer schema.
+        """
+        version = content.get("schema", {}).get("version", 1)
+        if version > SCHEMA_VERSION:
+            raise ValueError(f"schema {version}, this version reads up to {SCHEMA_VERSION}")
+        keys = {entry["key"] for entry in content["structures"]}
+        return cls(
+            labels,
+            geometry,
+            tuple(s for s in STRUCTURES if s.key in keys),
+            tuple(Finding.from_dict(f) for f in content["findings"]),
+            tuple(Measure(**m) for m in content["measures"]),
+            tuple(Removal(**{**r, "center_lps": tuple(r["center_lps"])}) for r in content["removals"]),
+            Provenance.from_dict(content["provenance"]),
+        )
+
+
+def json_ready(value: Any) -> Any:
+    """The value with plain Python types only; numbers that JSON does not know become ``None``."""
+    if isinstance(value, Mapping):
+        return {str(k): json_ready(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [json_ready(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return json_ready(value.tolist())
+    if isinstance(value, np.generic):
+        return json_ready(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int | bool):
+        return value.value if isinstance(value, Severity) else value
+    return str(value)

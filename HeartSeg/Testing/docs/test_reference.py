@@ -223,6 +223,7 @@ def test_limits_in_the_text_are_those_of_the_code() -> None:
     from heartseg.inference import believe, locate, remarks
     from heartseg.quality import checks
     from heartseg.volume import checks as volume_checks
+    from heartseg.volume import values
 
     findings, outputs = read("findings.md"), read("outputs.md")
     inference = (ROOT / "docs" / "explanation" / "inference.md").read_text(encoding="utf-8")
@@ -249,7 +250,7 @@ def test_limits_in_the_text_are_those_of_the_code() -> None:
         (findings, f"slices lie more than {volume_checks.THICK_SLICE_MM:g} mm apart"),
         (findings, f"by {volume_checks.SHEAR_SILENT_DEG:g} to {volume_checks.SHEAR_LIMIT_DEG:g} degrees"),
         (findings, f"more than {volume_checks.MAX_EXTENT_MM / 1000:g} m:"),
-        (findings, f"up to {100 * volume_checks.MAX_NONFINITE_SHARE:g} % of the voxels"),
+        (findings, f"up to {100 * values.MAX_NONFINITE_SHARE:g} % of the voxels"),
         (outputs, f"volume times {MYOCARDIAL_DENSITY_G_PER_ML:g} g/mL"),
     ):
         assert sentence in " ".join(page.split()), sentence

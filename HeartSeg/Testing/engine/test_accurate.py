@@ -1,4 +1,4 @@
-"""``accurate``: off it changes nothing, on it averages looks at the window, or mirrored copies where there is none.
+"""``accurate``: off it changes nothing, on it averages augmented windows, or mirrored copies where there is none.
 
 The networks are written by hand, so that what must come out can be computed beside the engine.
 """
@@ -12,7 +12,7 @@ from torch import nn
 
 from heartseg import STRUCTURES, Cancelled, CancelToken, Result, Segmenter, Settings, Volume
 from heartseg.inference.engine import Engine
-from heartseg.inference.looks import LOOKS, bend, shifted
+from heartseg.inference.test_time import AUGMENTATIONS, apply_gamma, shifted
 from heartseg.models.checkpoint import LoadedModel
 from heartseg.models.folder import ModelFolder
 from heartseg.progress import Reporter
@@ -74,18 +74,22 @@ def engine_of(folder: ModelFolder, settings: Settings, mirroring_axes: tuple[int
 
 
 def by_hand(scan: Volume, window: Geometry) -> np.ndarray:
-    """Labels on the window's grid: crop, normalise, look, average, all with numpy's indices."""
+    """Labels on the window's grid: crop, normalise, predict, average, all with numpy's indices."""
     network = Fine()
     first = np.rint((np.array(window.origin) - scan.geometry.origin) / SPACING).astype(int)[::-1]
     total, count = torch.zeros(3, *window.shape), torch.zeros(window.shape)
-    for look in [None, *LOOKS]:
-        step = (0, 0, 0) if look is None else tuple(3 * d for d in look.direction[::-1])  # 8 mm: 3 voxels of 3 mm
+    for augmentation in [None, *AUGMENTATIONS]:
+        step = (
+            (0, 0, 0) if augmentation is None else tuple(3 * d for d in augmentation.direction[::-1])
+        )  # 8 mm: 3 voxels of 3 mm
         start = first + step
         assert (start >= 0).all() and (start + window.shape <= scan.array.shape).all()
         box = tuple(slice(a, a + n) for a, n in zip(start, window.shape, strict=True))
         image = torch.from_numpy(scan.array[box].astype(np.float32))
         image = (image - image.mean()) / image.std(correction=0)
-        image = bend(image, torch.ones(image.shape, dtype=torch.bool), look.gamma if look else 1.0)
+        image = apply_gamma(
+            image, torch.ones(image.shape, dtype=torch.bool), augmentation.gamma if augmentation else 1.0
+        )
         share = network(image[None, None])[0].softmax(0)
         here = [slice(max(0, s), min(n, n + s)) for s, n in zip(step, window.shape, strict=True)]
         there = [slice(max(0, -s), min(n, n - s)) for s, n in zip(step, window.shape, strict=True)]
@@ -94,10 +98,10 @@ def by_hand(scan: Volume, window: Geometry) -> np.ndarray:
     return (total / count).argmax(0).numpy()
 
 
-def test_on_gives_the_mean_of_the_looks(folder, scan):
+def test_on_gives_the_mean_of_the_augmented_windows(folder, scan):
     engine, _ = engine_of(folder, ON)
     found = engine.predict(scan, Reporter())
-    center = np.array(found.details["window_center_lps"])
+    center = np.array(found.run.window_center_lps)
     origin = center - SPACING * 47 / 2
     window = Geometry((48, 48, 48), (SPACING,) * 3, tuple(origin))
     expected = by_hand(scan, window)
@@ -109,12 +113,12 @@ def test_on_gives_the_mean_of_the_looks(folder, scan):
     assert set(np.unique(expected)) == {0, 1, 2}
 
 
-def test_off_looks_no_more_often_than_needed_and_says_so(folder, scan):
+def test_off_runs_one_window_and_says_so(folder, scan):
     engine, network = engine_of(folder, Settings(device="cpu"))
     engine._fine._ready["cpu"] = [network]
     reporter = Reporter()
-    details = engine.predict(scan, reporter).details
-    assert (details["accurate"], details["windows"], details["mirrored_copies"]) == (False, 1, 1)
+    run = engine.predict(scan, reporter).run
+    assert (run.accurate, run.windows, run.mirrored_copies) == (False, 1, 1)
     assert network.calls == 1
     assert "average" not in reporter.seconds
 
@@ -124,11 +128,11 @@ def test_on_is_counted_reported_and_deterministic(folder, scan):
     engine._fine._ready["cpu"] = [network]
     events = []
     found = engine.predict(scan, Reporter(events.append))
-    assert network.calls == 1 + len(LOOKS), "a window is never mirrored"
-    details = found.details
-    assert (details["accurate"], details["windows"], details["mirrored_copies"]) == (True, 1 + len(LOOKS), 1)
+    assert network.calls == 1 + len(AUGMENTATIONS), "a window is never mirrored"
+    run = found.run
+    assert (run.accurate, run.windows, run.mirrored_copies) == (True, 1 + len(AUGMENTATIONS), 1)
     seen = [(e.done, e.total) for e in events if e.stage == "average"]
-    assert list(dict.fromkeys(seen)) == [(k, len(LOOKS)) for k in range(len(LOOKS) + 1)]
+    assert list(dict.fromkeys(seen)) == [(k, len(AUGMENTATIONS)) for k in range(len(AUGMENTATIONS) + 1)]
     assert np.array_equal(engine.predict(scan, Reporter()).labels, found.labels)
 
 
@@ -157,10 +161,10 @@ def test_without_a_window_the_checkpoints_mirrored_copies_are_averaged(carded, a
     reporter, settings = Reporter(), Settings(device="cpu", accurate=True, locate=False, tile_step=1.0)
     engine, network = engine_of(folder, settings, axes)
     engine._fine._ready["cpu"] = [network]
-    details = engine.predict(scan, reporter).details
+    run = engine.predict(scan, reporter).run
     tiles = 8
     assert network.calls == tiles * copies
-    assert (details["accurate"], details["windows"], details["mirrored_copies"]) == (True, 1, copies)
+    assert (run.accurate, run.windows, run.mirrored_copies) == (True, 1, copies)
     assert any("accurate changes nothing" in text for text in reporter.announcements) == (copies == 1)
 
 
@@ -199,9 +203,9 @@ def test_the_default_model_stays_as_good_on_the_sample(averaged, result, sample_
         return float(np.mean([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs]))
 
     assert mean_dice(averaged.labels) > mean_dice(result.labels) - 0.02
-    assert averaged.provenance["settings"]["accurate"] is True
-    assert averaged.provenance["run"]["windows"] == 1 + len(LOOKS)
-    assert "average" in averaged.provenance["seconds"]
+    assert averaged.provenance.settings["accurate"] is True
+    assert averaged.provenance.run.windows == 1 + len(AUGMENTATIONS)
+    assert "average" in averaged.provenance.seconds
 
 
 @pytest.mark.parametrize(("order", "flips"), [((2, 0, 1), (True, False, True)), ((1, 0, 2), (False, True, False))])
@@ -219,6 +223,6 @@ def test_permuted_and_flipped_copies_give_identical_voxels(order, flips, accurat
 
 def test_windows_stay_on_the_networks_lattice():
     grid = Geometry((8, 8, 8), (3.0, 2.0, 1.5), (30.0, -14.0, 4.5))
-    for look in LOOKS:
-        moved = np.array(shifted(grid, look.direction).origin) / grid.spacing
+    for augmentation in AUGMENTATIONS:
+        moved = np.array(shifted(grid, augmentation.direction).origin) / grid.spacing
         assert np.allclose(moved, np.rint(moved))

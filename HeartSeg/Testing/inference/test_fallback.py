@@ -45,12 +45,12 @@ def test_a_region_model_is_run_by_nnunet_and_says_so(folder, volume):
 def test_accurate_means_nnunets_mirrored_copies(folder, volume):
     plain = Engine(folder, Settings(device="cpu")).predict(volume, Reporter())
     accurate = Engine(folder, Settings(device="cpu", accurate=True)).predict(volume, Reporter())
-    counts = [(p.details["accurate"], p.details["windows"], p.details["mirrored_copies"]) for p in (plain, accurate)]
+    counts = [(p.run.accurate, p.run.windows, p.run.mirrored_copies) for p in (plain, accurate)]
     assert counts == [(False, 1, 1), (True, 1, 8)]
     assert not np.array_equal(plain.labels, accurate.labels)
 
 
 def test_without_nnunet_the_message_gives_the_command(folder, volume, monkeypatch):
-    monkeypatch.setitem(sys.modules, "nnunetv2.inference.predict_from_raw_data", None)
+    monkeypatch.setitem(sys.modules, "nnunetv2", None)
     with pytest.raises(DependencyError, match=r"pip install .*heartseg\[train\]"):
         Engine(folder, Settings(device="cpu")).predict(volume, Reporter())

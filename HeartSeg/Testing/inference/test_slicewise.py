@@ -16,7 +16,7 @@ from heartseg.models.checking import check_model
 from heartseg.models.cost import tile_cost
 from heartseg.models.folder import ModelFolder
 from heartseg.pipeline import Segmenter
-from heartseg.preflight import Machine, check_machine, expected_seconds, look_for_heart, whole_image_bytes
+from heartseg.preflight import Machine, check_machine, expected_seconds, look_for_heart, planned
 from heartseg.progress import CancelToken, Reporter
 from heartseg.volume import Geometry
 from tiny_models import make_tiny_model_folder, synthetic_volume, write_card
@@ -49,8 +49,8 @@ def test_it_needs_no_nnunet_and_says_how_it_ran(folder, volume, labels, monkeypa
     assert folder.needs_fallback is None
     found = Engine(folder, CPU).predict(volume, Reporter())
     assert np.array_equal(found.labels, labels) and set(np.unique(labels)) == {0, *folder.structure_lut()[1:]}
-    assert found.details["mode"] == "slice by slice, LPS axes" and found.findings[0].code == "slice-by-slice"
-    assert found.details["network_grid"][0] == volume.array.shape[0], "the distance of slices is left as it is"
+    assert found.run.mode == "slice by slice, LPS axes" and found.findings[0].code == "slice-by-slice"
+    assert found.run.network_grid[0] == volume.array.shape[0], "the distance of slices is left as it is"
 
 
 def test_it_finds_what_is_there(volume, labels, folder):
@@ -73,7 +73,7 @@ def test_a_scan_stored_along_other_axes_has_the_same_labels(folder, volume, labe
     assert np.array_equal(found, labels.transpose(axes))
     without = Engine(folder, Settings(device="cpu", threads=1, clean_up=False, reorient=False))
     stored = without.predict(turned, Reporter())
-    assert stored.details["mode"] == "slice by slice, stored axes" and not np.array_equal(stored.labels, found)
+    assert stored.run.mode == "slice by slice, stored axes" and not np.array_equal(stored.labels, found)
 
 
 def test_a_cancel_between_slices_stops(folder, volume):
@@ -99,11 +99,11 @@ def test_a_confidence_map_is_made(folder, volume, labels):
 
 def test_accurate_means_mirrored_slices(folder, volume, labels):
     found = Engine(folder, Settings(device="cpu", threads=1, accurate=True)).predict(volume, Reporter())
-    assert found.details["mirrored_copies"] == 4 and not np.array_equal(found.labels, labels)
+    assert found.run.mirrored_copies == 4 and not np.array_equal(found.labels, labels)
 
 
 def test_a_centre_is_refused(folder):
-    with pytest.raises(SettingsError, match="run over the whole image"):
+    with pytest.raises(SettingsError, match="heart center"):
         Engine(folder, Settings(device="cpu", heart_center=(1.0, 2.0, 3.0)))
 
 
@@ -120,7 +120,7 @@ def test_a_heat_map_lies_on_the_scans_grid(folder, volume, labels):
 
 
 def test_a_finder_beside_it_is_not_asked(folder, volume, tmp_path):
-    """Slices are not looked at in a window: the run, the look before it, its time and its memory agree on that."""
+    """Slices are not looked at in a window: the run, the check before it, its time and its memory agree on that."""
     path = tmp_path / "with finder"
     shutil.copytree(folder.path, path)
     make_tiny_model_folder(path / "finder", features=(4, 8), patch=(24, 24, 24))
@@ -128,16 +128,17 @@ def test_a_finder_beside_it_is_not_asked(folder, volume, tmp_path):
     model = ModelFolder.open(path)
     machine = Machine("cpu", None, None, 1)
     assert look_for_heart(volume, model, CPU, Reporter()) is None
-    assert expected_seconds(volume, model, CPU, machine) == expected_seconds(volume, folder, CPU, machine)
-    assert whole_image_bytes(volume, model, CPU) == whole_image_bytes(volume, folder, CPU) > 0
-    assert Engine(model, CPU).predict(volume, Reporter()).details["mode"] == "slice by slice, LPS axes"
+    beside, alone = planned(volume, model, CPU), planned(volume, folder, CPU)
+    assert expected_seconds(beside, volume, machine) == expected_seconds(alone, volume, machine)
+    assert beside.memory_bytes == alone.memory_bytes > 0
+    assert Engine(model, CPU).predict(volume, Reporter()).run.mode == "slice by slice, LPS axes"
 
 
 def test_too_little_memory_for_the_whole_image_is_told_before_the_run(folder, volume, monkeypatch):
-    monkeypatch.setattr("heartseg.preflight.available_memory", lambda: 10**6)
+    monkeypatch.setattr("heartseg.preflight.machine.available_memory", lambda: 10**6)
     codes = [check.code for check in check_machine(volume, folder, CPU, Machine("cpu", None, None, 1))]
     assert "memory-tight-for-model" in codes
-    monkeypatch.setattr("heartseg.preflight.available_memory", lambda: 10**12)
+    monkeypatch.setattr("heartseg.preflight.machine.available_memory", lambda: 10**12)
     codes = [check.code for check in check_machine(volume, folder, CPU, Machine("cpu", None, None, 1))]
     assert "memory-tight-for-model" not in codes
 
@@ -146,7 +147,7 @@ def test_the_model_is_checked_and_its_time_is_known(folder, volume):
     codes = [finding.code for finding in check_model(folder.path)]
     assert "model-runs" in codes and "model-needs-nnunet" not in codes
     one_slice = tile_cost(folder)
-    seconds = expected_seconds(volume, folder, CPU, Machine("cpu", None, None, 1))
+    seconds = expected_seconds(planned(volume, folder, CPU), volume, Machine("cpu", None, None, 1))
     assert one_slice is not None and seconds is not None
     rate = Machine("cpu", None, None, 1).gflop_per_core
     assert seconds == pytest.approx(40 * TILES * one_slice.gflop / rate + volume.array.size * 1e-8, rel=0.01)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from heartseg.errors import Cancelled, DeviceError
-from heartseg.inference.tiles import Rung, gaussian_weights, ladder, predict_tiles, tile_starts
+from heartseg.inference.tiles import Rung, SlidingWindow, gaussian_weights, ladder, predict_tiles, tile_starts
 from heartseg.progress import CancelToken, Reporter
 
 CPU = torch.device("cpu")
@@ -19,8 +19,9 @@ def double(batch: torch.Tensor) -> torch.Tensor:
 
 
 def run(image, predictor, reporter=None, rungs=None, **options):
-    rungs = rungs or [Rung(CPU, CPU, 1)]
-    return predict_tiles(image, PATCH, predictor, 2, rungs, reporter or Reporter(), **options)
+    rungs, reporter, window = rungs or [Rung(CPU, CPU, 1)], reporter or Reporter(), SlidingWindow(PATCH, **options)
+    with reporter.stage("predict", len(window.starts(image.shape[1:]))):
+        return predict_tiles(image, window, predictor, 2, rungs, reporter)
 
 
 @pytest.mark.parametrize("size", [(8, 8, 8), (9, 17, 30), (64, 40, 23)])
@@ -91,7 +92,7 @@ def test_the_ladder_goes_from_the_device_to_the_cpu():
 
 @pytest.mark.parametrize("fail_at", [1, 4])
 def test_out_of_memory_goes_on_a_rung_lower_without_repeating_a_tile(fail_at):
-    """Three rungs on the CPU stand for a graphics card's: the error is injected, the climb down is real."""
+    """Three rungs on the CPU stand for a graphics card's: the error is injected, the fallback is real."""
     rungs = [Rung(CPU, CPU, 4), Rung(CPU, CPU, 2), Rung(CPU, CPU, 1)]
     done = {4: 0, 2: 0, 1: 0}
 
@@ -110,7 +111,7 @@ def test_out_of_memory_goes_on_a_rung_lower_without_repeating_a_tile(fail_at):
     assert torch.allclose(logits, double(image[None])[0], atol=1e-5)
     assert sum(done.values()) == 27
     assert len(reporter.announcements) == 2
-    assert all("out of memory" in text and "going on from tile" in text for text in reporter.announcements)
+    assert all("out of memory" in text and "tile" in text for text in reporter.announcements)
 
 
 def test_out_of_memory_on_the_last_rung_is_one_line_with_a_way_out():

@@ -62,13 +62,20 @@ def test_the_file_a_node_was_loaded_from_is_its_source(scene, geometry, tmp_path
 
 
 def test_voxels_that_are_not_numbers_are_replaced_with_a_finding(scene, geometry) -> None:
-    values = np.full(geometry.shape, 5.0, np.float32)
+    values = np.full((8, 10, 12), 5.0, np.float32)
     values[0, 0, :3] = [np.nan, np.inf, -np.inf]
     values[1, 1, 1] = -7
     volume = volume_from_node(slicer.util.addVolumeFromArray(values))
     assert volume.array[0, 0, :3].tolist() == [-7, -7, -7]
-    assert [f.code for f in volume.findings] == ["non-finite-voxels"]
-    assert volume.findings[0].values == {"voxels": 3}
+    assert [f.code for f in volume.findings] == ["nan-replaced"]
+    assert volume.findings[0].values == {"voxels": 3, "share": 3 / 960, "value": -7.0}
+
+
+def test_a_node_with_too_many_voxels_that_are_not_numbers_is_refused_as_a_file_is(scene) -> None:
+    values = np.full((8, 10, 12), np.nan, np.float32)
+    values[:3] = 40.0
+    with pytest.raises(InputError, match=r"600 voxels .* \(62.5%\)"):
+        volume_from_node(slicer.util.addVolumeFromArray(values, name="holes"))
 
 
 def test_what_cannot_be_segmented_is_refused_in_one_line(scene, geometry) -> None:

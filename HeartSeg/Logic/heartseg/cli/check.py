@@ -5,16 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..findings import Severity
+from ..findings import Finding, Severity
 from ..settings import DEVICES, Settings
 from .exits import EXIT_OK, EXIT_USAGE, stop_token
 from .progress import ProgressBar
-
-if TYPE_CHECKING:
-    from ..preflight import Check
 
 _EXAMPLES = """\
 examples:
@@ -66,7 +62,7 @@ def checks_of(
     settings: Settings,
     look: bool,
     output: Path | None,
-) -> tuple[Check, ...]:
+) -> tuple[Finding, ...]:
     """All checks of a scan on disk; a scan that cannot be read is one of them.
 
     Raises:
@@ -74,7 +70,7 @@ def checks_of(
         Cancelled: stopped.
     """
     from ..models.store import find_model
-    from ..preflight import Check, Chosen, look_for_heart, machine_facts, preflight
+    from ..preflight import Chosen, look_for_heart, machine_facts, preflight
     from ..progress import Reporter
     from ..volume.reading import count_frames, read_volume
 
@@ -88,12 +84,12 @@ def checks_of(
                     return preflight(None, chosen=Chosen(path.name, frames=frames))
                 volume = read_volume(path, series=series, frame=frame, modality=modality)
         except InputError as error:
-            return (Check("scan-refused", Severity.ERROR, str(error)),)
+            return (Finding("scan-refused", Severity.ERROR, str(error)),)
         heart = look_for_heart(volume, folder, settings, reporter) if look else None
     return preflight(volume, folder, settings, machine_facts(settings, output), heart=heart)
 
 
-def print_checks(checks: tuple[Check, ...], as_json: bool) -> int:
+def print_checks(checks: tuple[Finding, ...], as_json: bool) -> int:
     """Print them; returns the exit code."""
     from ..preflight import OPTIONS
 

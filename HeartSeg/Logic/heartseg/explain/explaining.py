@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
@@ -15,8 +15,9 @@ import numpy as np
 from .. import __version__
 from ..anatomy import KEYS, STRUCTURES, Structure, structure
 from ..errors import InputError, ModelError, SettingsError
-from ..pipeline import Segmenter, installed_versions, model_identity
+from ..pipeline import Segmenter, installed_versions, model_facts
 from ..progress import CancelToken, ProgressCallback, Reporter
+from ..provenance import ModelFacts, Provenance
 from ..result import Result
 from ..settings import Settings
 from ..volume.checks import check_volume
@@ -160,7 +161,7 @@ class Explainer:
                 on_scan = _on_scan(heat, shown.view, reporter)
             device = describe_device(engine.device)
         notices = _notices(wanted, place, largest, result, self.segmenter.model)
-        looked = engine.whole_image_mode if engine.whole_image else "whole scan" if grid is None else "window"
+        looked = engine.mode if engine.way.whole_image else "whole scan" if grid is None else "window"
         run = {
             "device": device,
             "mode": looked,
@@ -196,7 +197,7 @@ class Explainer:
                 f"the result has {result.geometry.size} voxels on its own grid and {volume.name!r} has "
                 f"{volume.geometry.size}, or they lie elsewhere: give the result that was made from this scan"
             )
-        if engine.whole_image:
+        if engine.way.whole_image:
             return result.labels, None
         grid = recorded_window(result.provenance, self.segmenter.model)
         return result.labels, grid or engine.predict(volume, reporter).grid
@@ -250,7 +251,7 @@ class Explainer:
                 "modality": volume.modality,
             },
             "segmentation": "an earlier result" if result is not None else "the network's own, before clean-up",
-            "model": model_identity(self.segmenter.model),
+            "model": dataclasses.asdict(model_facts(self.segmenter.model)),
             "settings": self.segmenter.settings.to_dict(),
             "run": {"precision": "float32", "folds": len(self.segmenter.engine.networks), **run},
             "announcements": list(reporter.announcements),
@@ -273,29 +274,30 @@ def explain(
     return Explainer(Segmenter(model, settings)).explain(volume, structure_key, layer, result, progress, cancel)
 
 
-def recorded_window(provenance: Mapping[str, Any], model: ModelFolder) -> Geometry | None:
+def recorded_window(provenance: Provenance, model: ModelFolder) -> Geometry | None:
     """Where this model's network looked in an earlier run; ``None`` if the record is of another model, or has none.
 
     The record is rounded to 0.1 mm; voxel centres lie on multiples of the spacing, so that the grid comes back exactly.
     """
-    from ..inference.axes import NetworkAxes
+    from ..inference.lattice import Lattice
     from ..inference.resample import window_grid
 
-    run, made_by = provenance.get("run", {}), provenance.get("model", {})
-    try:
-        center, size_mm = (np.asarray(run[k], float) for k in ("window_center_lps", "window_mm"))
-    except (KeyError, TypeError, ValueError):
+    run = provenance.run
+    if run is None or run.window_center_lps is None or run.window_mm is None or not _is_of(provenance.model, model):
         return None
-    orientation = model.card.orientation if model.card else None
-    if not _is_of(made_by, model) or orientation is None or center.shape != (3,) or size_mm.shape != (3,):
+    try:
+        center, size_mm = np.asarray(run.window_center_lps, float), np.asarray(run.window_mm, float)
+    except (TypeError, ValueError):
+        return None
+    if model.card is None or model.card.orientation is None or center.shape != (3,) or size_mm.shape != (3,):
         return None
     if not np.isfinite([center, size_mm]).all() or (size_mm <= 0).any():
         return None
-    x, y, z = NetworkAxes.of(orientation, model.transpose_forward).in_lps(model.spacing)[::-1]
-    nx, ny, nz = (max(1, round(n / s)) for n, s in zip(size_mm, (x, y, z), strict=True))
+    spacing = Lattice.of(model).spacing
+    nx, ny, nz = (max(1, round(n / s)) for n, s in zip(size_mm, spacing, strict=True))
     if nx * ny * nz > _LARGEST_WINDOW:
         return None
-    return window_grid(center, center, (x, y, z), (nz, ny, nx))
+    return window_grid(center, center, spacing, (nz, ny, nx))
 
 
 def _check_present(wanted: Structure, labels: np.ndarray, volume: Volume) -> None:
@@ -342,12 +344,12 @@ def _notices(
     found = []
     if largest <= 0:
         found.append(f"no feature at layer {place.name} speaks for {wanted.key}: the map is empty")
-    made_by = result.provenance.get("model", {}) if result is not None else {}
-    if isinstance(made_by, dict) and made_by.get("name") and not _is_of(made_by, model):
-        found.append(f"the result was made by {made_by['name']}, the map shows what {model.name} sees in it")
+    made_by = result.provenance.model if result is not None else None
+    if made_by is not None and made_by.name and not _is_of(made_by, model):
+        found.append(f"the result was made by {made_by.name}, the map shows what {model.name} sees in it")
     return tuple(found)
 
 
-def _is_of(made_by: Mapping[str, Any], model: ModelFolder) -> bool:
-    """Whether a provenance's entry names this model's very weights."""
-    return made_by.get("checkpoints") == model_identity(model)["checkpoints"]
+def _is_of(made_by: ModelFacts | None, model: ModelFolder) -> bool:
+    """Whether a result was made with this model's very weights."""
+    return made_by is not None and dict(made_by.checkpoints) == dict(model_facts(model).checkpoints)

@@ -16,6 +16,7 @@ import numpy as np
 from .. import __version__
 from ..anatomy import STRUCTURES, Structure
 from ..errors import DependencyError, OutputError
+from ..provenance import ModelFacts
 from ..result import Result
 from ..scene.terminology import CATEGORY
 from ..volume.dicom import Series, list_series
@@ -154,9 +155,8 @@ def _description(number: int, structure: Structure, result: Result) -> Any:
     from pydicom.sr.codedict import codes
 
     scheme, code, meaning = CATEGORY
-    model = result.provenance.get("model")
-    model = model if isinstance(model, dict) else {}
-    parameters = {key: str(model[key]) for key in ("name", "version") if model.get(key)}
+    model = result.provenance.model or ModelFacts()
+    parameters = {key: value for key, value in (("name", model.name), ("version", model.version)) if value}
     return hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=structure.name,

@@ -96,7 +96,7 @@ def _content(subject: Subject, stage: Path, options: ExportOptions, written: Wri
         "structures": [s.key for s in result.structures],
         "surfaces": written.facts.get("surfaces"),
         "print": written.facts.get("print"),
-        "provenance": result.provenance,
+        "provenance": result.provenance.to_dict(),
     }
 
 

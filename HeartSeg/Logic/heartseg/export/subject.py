@@ -7,16 +7,16 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..anatomy import STRUCTURES, Structure
 from ..errors import HeartSegError, InputError
-from ..findings import Finding, Severity
+from ..findings import sorted_findings
 from ..measure import measure_structures
+from ..provenance import InputFacts, Provenance
 from ..quality import check_result
-from ..result import Measure, Removal, Result
+from ..result import Result
 from ..volume.geometry import Geometry
 from ..volume.label_maps import as_label_map, stem_of
 from ..volume.reading import read_volume
@@ -83,7 +83,7 @@ def open_subject(
         return _with_scan(_of_result_folder(source), asked, source)
     found = as_label_map(source, labels, "--labels")
     present = tuple(s for s in STRUCTURES if (found.labels == s.label).any())
-    provenance = {"segmentation": {"path": str(source)}}
+    provenance = Provenance(segmentation=str(source))
     result = Result(found.labels, found.geometry, present or STRUCTURES, provenance=provenance)
     subject = Subject(result, None, stem_of(source), found.notices)
     return measured(_with_scan(subject, asked, source))
@@ -96,9 +96,7 @@ def measured(subject: Subject) -> Subject:
     if subject.volume is None:
         measures = tuple(m for m in measures if m.quantity not in _INTENSITIES)
     findings = (*volume.findings, *check_result(volume, result.labels, measures, (), result.structures))
-    order = list(Severity)
-    ranked = tuple(sorted(findings, key=lambda f: -order.index(f.severity)))
-    return replace(subject, result=replace(result, measures=measures, findings=ranked, removals=()))
+    return replace(subject, result=replace(result, measures=measures, findings=sorted_findings(findings), removals=()))
 
 
 def _even(geometry: Geometry, name: str) -> Volume:
@@ -116,17 +114,14 @@ def _of_result_folder(folder: Path) -> Subject:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         structures = tuple(s for s in STRUCTURES if s.key in {entry["key"] for entry in report["structures"]})
-        measures = tuple(Measure(**m) for m in report["measures"])
-        findings = tuple(Finding.from_dict(f) for f in report["findings"])
-        removals = tuple(Removal(**{**r, "center_lps": tuple(r["center_lps"])}) for r in report["removals"])
-        provenance = dict(report["provenance"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        result = Result.from_dict(report, *_labels_of(folder, structures))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{str(path)!r} is not a report of HeartSeg's ({type(error).__name__}: {error}): segment the scan again"
+            f"{str(path)!r} is not a report that HeartSeg can read ({type(error).__name__}: {error}): segment the scan "
+            "again"
         ) from error
-    labels, geometry = _labels_of(folder, structures)
-    result = Result(labels, geometry, structures, findings, measures, removals, provenance)
-    return Subject(result, None, str(_input(provenance).get("name") or folder.resolve().name))
+    source = result.provenance.input
+    return Subject(result, None, (source.name if source else "") or folder.resolve().name)
 
 
 def _labels_of(folder: Path, structures: tuple[Structure, ...]) -> tuple[np.ndarray, Geometry]:
@@ -139,14 +134,9 @@ def _labels_of(folder: Path, structures: tuple[Structure, ...]) -> tuple[np.ndar
     )
 
 
-def _input(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
-    said = provenance.get("input")
-    return said if isinstance(said, dict) else {}
-
-
 def _with_scan(subject: Subject, asked: Volume | None, source: Path) -> Subject:
     """The subject with the scan that was asked for, or else the one that its report names."""
-    volume, notice = (asked, "") if asked is not None else _named_scan(_input(subject.result.provenance))
+    volume, notice = (asked, "") if asked is not None else _named_scan(subject.result.provenance.input)
     if volume is not None and not volume.geometry.same_grid(subject.result.geometry, 0.01):
         grid, own = volume.geometry, subject.result.geometry
         raise InputError(
@@ -157,20 +147,19 @@ def _with_scan(subject: Subject, asked: Volume | None, source: Path) -> Subject:
     return replace(subject, volume=volume, name=volume.name if volume else subject.name, notices=notices)
 
 
-def _named_scan(said: Mapping[str, Any]) -> tuple[Volume | None, str]:
+def _named_scan(said: InputFacts | None) -> tuple[Volume | None, str]:
     """The scan that a report names, if it is still there and the same; else why not."""
-    path = str(said.get("path") or "")
-    if not path:
+    if said is None or not said.path:
         return None, "the scan is not known: pictures show the labels alone; give it with --scan"
     try:
         volume = read_volume(
-            path, frame=said.get("frame"), series=said.get("series_uid") or None, modality=said.get("modality") or None
+            said.path, frame=said.frame, series=said.series_uid or None, modality=said.modality or None
         )
     except HeartSegError as error:
         log.info("scan of the report: %s", error)
-        return None, f"the scan is no longer at {path!r}: pictures show the labels alone; give it with --scan"
-    if said.get("sha256") and volume.source.sha256 != said["sha256"]:
-        return None, f"{path!r} is no longer the scan that was segmented: give the right one with --scan"
+        return None, f"the scan is no longer at {said.path!r}: pictures show the labels alone; give it with --scan"
+    if said.sha256 and volume.source.sha256 != said.sha256:
+        return None, f"{said.path!r} is no longer the scan that was segmented: give the right one with --scan"
     return volume, ""
 
 

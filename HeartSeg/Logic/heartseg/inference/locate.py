@@ -1,4 +1,4 @@
-"""Finding the heart: a coarse look at the whole scan, so that the fine network works only where the heart is."""
+"""Candidates for the heart among the labels of a coarse network that sees the whole scan."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from ..volume.geometry import Geometry
 
 MINIMUM_HEART_ML = 60.0
-"""Smallest coarse heart that is believed: a quarter of a small adult heart's chambers and muscle."""
+"""Smallest coarse heart: a quarter of the chambers and muscle of a small adult heart."""
 
 MOST_CANDIDATES = 3
-"""Places in a scan that are looked at, at most."""
+"""Candidates per scan, at most."""
 
-_TAIL = 0.005  # share of voxels ignored at each end of the heart's extent: single stray voxels must not widen it
+_TAIL = 0.005  # share of voxels ignored at each end of the extent, so that stray voxels do not widen it
 
 
 @dataclass(frozen=True)
 class HeartBox:
-    """Where the coarse network sees the heart.
+    """A candidate for the heart.
 
     Attributes:
         low, high: corners ``(x, y, z)`` of its box, LPS mm.
@@ -27,7 +27,7 @@ class HeartBox:
         others_ml: volumes of further candidates, largest first.
         labels: uint8 ``(z, y, x)`` coarse labels of the chosen candidate.
         geometry: their grid.
-        grey_scale: exponent of the grey scale in which it was seen, 1 for the scan's own.
+        grey_scale: exponent of the grey scale in which the finder saw it; 1 for the scan's own.
     """
 
     low: np.ndarray
@@ -45,12 +45,12 @@ class HeartBox:
 
     @property
     def seen(self) -> bool:
-        """Whether the coarse network sees anything there."""
+        """Whether the coarse network sees a heart there."""
         return self.volume_ml > 0
 
 
-def middle_of(geometry: Geometry) -> HeartBox:
-    """The middle of a grid as a candidate: there a scan of the heart has it, whatever the coarse network sees."""
+def center_candidate(geometry: Geometry) -> HeartBox:
+    """The centre of a grid as a candidate that the coarse network does not see: cardiac scans have the heart there."""
     middle = geometry.center()
     return HeartBox(middle, middle, 0.0, (), np.zeros(geometry.shape, np.uint8), geometry)
 
@@ -90,7 +90,7 @@ def heart_candidates(labels: np.ndarray, geometry: Geometry, most: int = MOST_CA
 def _box(
     chosen: np.ndarray, labels: np.ndarray, geometry: Geometry, volume_ml: float, others_ml: list[float]
 ) -> HeartBox:
-    """The candidate that ``chosen`` marks, of ``volume_ml``; the others have ``others_ml``."""
+    """The candidate of the voxels ``chosen``; the other candidates have the volumes ``others_ml``."""
     index = np.argwhere(chosen)
     low = np.quantile(index, _TAIL, axis=0, method="lower") - 0.5
     high = np.quantile(index, 1 - _TAIL, axis=0, method="higher") + 0.5

@@ -1,14 +1,14 @@
-"""The sliding window: tiles one by one, a Gaussian blend, and a ladder to climb down when memory runs out.
+"""The sliding window: tiles one by one, blended by a Gaussian, with fallbacks when memory runs out.
 
 Tile positions and weights are nnU-Net v2's (Isensee et al. 2021, Nat Methods 18:203), so that the same folder gives the
-same labels; the loop is ours, so that it can report, stop at any tile, and go on where it was when memory runs out.
+same labels. The loop is our own, so that it reports progress, stops at any tile, and continues where it was when memory
+runs out.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -39,7 +39,7 @@ class Rung:
 
 
 def ladder(device: torch.device, batch: int) -> list[Rung]:
-    """The rungs from the fastest to the safest: on the device → accumulate on CPU → smaller batch → all on the CPU."""
+    """Ways to run, fastest first: all on the device, sums on the CPU, smaller batches, everything on the CPU."""
     import torch
 
     cpu = torch.device("cpu")
@@ -81,31 +81,42 @@ def mirror_combinations(axes: tuple[int, ...]) -> list[tuple[int, ...]]:
     return [c for n in range(len(axes) + 1) for c in itertools.combinations(axes, n)]
 
 
+@dataclass(frozen=True)
+class SlidingWindow:
+    """How an image is cut into overlapping tiles.
+
+    Attributes:
+        patch: voxels of a tile ``(z, y, x)``.
+        step: distance of neighbouring tiles as a share of the patch.
+        mirror_axes: spatial axes (0 = z) over whose flips the prediction is averaged.
+    """
+
+    patch: tuple[int, ...]
+    step: float = 0.5
+    mirror_axes: tuple[int, ...] = ()
+
+    def starts(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """First voxels of the tiles of an image ``(z, y, x)``, which is padded to the patch where it is smaller."""
+        return tile_starts(tuple(max(n, p) for n, p in zip(shape, self.patch, strict=True)), self.patch, self.step)
+
+
 def predict_tiles(
     image: torch.Tensor,
-    patch: tuple[int, ...],
-    predictor: Callable[[Rung], list[Predictor]],
+    window: SlidingWindow,
+    networks: Callable[[Rung], list[Predictor]],
     classes: int,
     rungs: list[Rung],
     reporter: Reporter,
-    step: float = 0.5,
-    mirror_axes: tuple[int, ...] = (),
-    stage: str | None = "predict",
-    before: int = 0,
 ) -> torch.Tensor:
     """Average the networks' logits over overlapping tiles.
 
     Args:
-        image: float32 ``(c, z, y, x)``, normalised; padded with 0 around where smaller than the patch.
-        patch: the network's patch ``(z, y, x)``.
-        predictor: makes the networks (one per fold) ready for a rung.
+        image: float32 ``(c, z, y, x)``, normalised; padded with 0 where it is smaller than the patch.
+        window: the tiles and mirrored copies.
+        networks: makes the networks (one per fold) ready for a rung.
         classes: number of output channels.
-        rungs: from :func:`ladder`; each step down is announced, and finished tiles are kept.
-        reporter: progress per tile, cancel at every tile and between its mirrored copies.
-        step: distance of tiles as a share of the patch.
-        mirror_axes: spatial axes (0 = z) over whose flips the prediction is averaged.
-        stage: name under which progress is reported; ``None`` goes on counting in the stage that is open.
-        before: tiles of the open stage that were done before these.
+        rungs: from :func:`ladder`. Each step down is announced; finished tiles are kept.
+        reporter: counts tiles in its open stage; a cancel is noticed at every tile and mirrored copy.
 
     Returns:
         float32 logits ``(classes, z, y, x)`` on the CPU, of the image's own shape.
@@ -113,26 +124,25 @@ def predict_tiles(
     Raises:
         DeviceError: out of memory on the last rung.
     """
-    padded, inner = padded_to_patch(image, patch)
-    tiles = tile_starts(tuple(padded.shape[1:]), patch, step)
-    state = _Accumulator(padded, classes, patch)
+    padded, inner = padded_to_patch(image, window.patch)
+    tiles = window.starts(tuple(image.shape[1:]))
+    state = _Accumulator(padded, classes, window)
     remaining = list(rungs)
-    with reporter.stage(stage, len(tiles)) if stage else nullcontext():
-        while state.done < len(tiles):
-            rung = remaining.pop(0)
-            try:
-                for _ in state.run(rung, predictor(rung), tiles, mirror_axes, reporter.check):
-                    reporter.advance(before + state.done)
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                if not remaining:
-                    raise DeviceError(
-                        f"out of memory on {rung.device} with one tile of {'x'.join(map(str, patch))} voxels: "
-                        "close other programs, or use a model with a smaller patch"
-                    ) from error
-                state.free(remaining[0])
-                reporter.announce(f"out of memory with {rung}: going on from tile {state.done + 1} with {remaining[0]}")
+    while state.done < len(tiles):
+        rung = remaining.pop(0)
+        try:
+            for count in state.run(rung, networks(rung), tiles, reporter.check):
+                reporter.step(count)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if not remaining:
+                raise DeviceError(
+                    f"out of memory on {rung.device} with one tile of {'x'.join(map(str, window.patch))} voxels: "
+                    "close other programs, or use a model with a smaller patch"
+                ) from error
+            state.free(remaining[0])
+            reporter.announce(f"out of memory with {rung}: continuing at tile {state.done + 1} with {remaining[0]}")
     with_classes = (slice(None), *inner)
     return state.mean()[with_classes]
 
@@ -151,8 +161,8 @@ def padded_to_patch(image: torch.Tensor, patch: tuple[int, ...]) -> tuple[torch.
 class _Accumulator:
     """Sum of weighted logits, kept when the work moves to another rung."""
 
-    def __init__(self, image: torch.Tensor, classes: int, patch: tuple[int, ...]) -> None:
-        self.image, self.classes, self.patch, self.done = image, classes, patch, 0
+    def __init__(self, image: torch.Tensor, classes: int, window: SlidingWindow) -> None:
+        self.image, self.classes, self.window, self.done = image, classes, window, 0
         self.total: torch.Tensor | None = None
         self.weight: torch.Tensor | None = None
 
@@ -161,26 +171,26 @@ class _Accumulator:
         rung: Rung,
         networks: list[Predictor],
         tiles: list[tuple[int, ...]],
-        mirror_axes: tuple[int, ...],
         check: Callable[[], None],
-    ) -> Iterator[None]:
-        """Work through the tiles that are left, yielding after each batch."""
+    ) -> Iterator[int]:
+        """Process the remaining tiles; yields the size of each finished batch."""
         import torch
 
         if self.total is None or self.weight is None:
             self.total = torch.zeros((self.classes, *self.image.shape[1:]), device=rung.accumulate_on)
             self.weight = torch.zeros(self.image.shape[1:], device=rung.accumulate_on)
-        gaussian = gaussian_weights(self.patch).to(rung.accumulate_on)
+        patch = self.window.patch
+        gaussian = gaussian_weights(patch).to(rung.accumulate_on)
         while self.done < len(tiles):
             batch = tiles[self.done : self.done + rung.batch]
-            boxes = [(slice(None), *(slice(a, a + p) for a, p in zip(t, self.patch, strict=True))) for t in batch]
+            boxes = [(slice(None), *(slice(a, a + p) for a, p in zip(t, patch, strict=True))) for t in batch]
             crops = torch.stack([self.image[box] for box in boxes]).to(rung.device)
-            logits = _average(crops, networks, mirror_axes, check).to(rung.accumulate_on)
+            logits = _average(crops, networks, self.window.mirror_axes, check).to(rung.accumulate_on)
             for box, one in zip(boxes, logits, strict=True):
                 self.total[box].addcmul_(one.float(), gaussian)
                 self.weight[box[1:]] += gaussian
             self.done += len(batch)
-            yield
+            yield len(batch)
 
     def free(self, next_rung: Rung) -> None:
         """Give the device's memory back and move what was summed to where the next rung wants it."""

@@ -10,11 +10,9 @@ from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML, STRUCTURES, Structure
 from ..result import Measure
 from ..volume.geometry import Geometry
 from ..volume.types import Volume
+from ..volume.values import ValueScale
 from .boxes import Box, LabelCrop, crop_labels
 from .vessels import VesselDiameter, ascending_aorta_diameter, pulmonary_trunk_diameter
-
-HU_FLOOR, HU_CEILING = -100.0, 1500.0
-"""Means of heart structures in Hounsfield units lie between fat and dense contrast; beyond, the numbers are no HU."""
 
 
 def measure_structures(
@@ -43,7 +41,7 @@ def measure_structures(
     crop = crop_labels(labels, volume.geometry)
     boxes = crop.structure_boxes() if crop is not None else {}
     values = [_of_structure(s, crop, boxes.get(s.label), volume) for s in structures]
-    unit = _intensity_unit(volume, [v["mean_intensity"] for v in values])
+    unit = "HU" if volume.value_scale is ValueScale.HOUNSFIELD else ""
     return tuple(m for s, v in zip(structures, values, strict=True) for m in _as_measures(s, v, unit))
 
 
@@ -82,14 +80,6 @@ def world_extent(mask: np.ndarray, geometry: Geometry) -> tuple[float, float, fl
     steps = geometry.affine[:3, :3]
     x, y, z = np.ptp(ends @ steps.T, axis=0) + np.abs(steps).sum(axis=1)
     return float(x), float(y), float(z)
-
-
-def _intensity_unit(volume: Volume, means: Sequence[float | VesselDiameter | None]) -> str:
-    """``"HU"`` for a CT whose numbers can be Hounsfield units: not 8-bit, in range, soft tissue where it belongs."""
-    if volume.modality != "CT" or volume.array.dtype in (np.uint8, np.int8):
-        return ""
-    known = [m for m in means if isinstance(m, float)]
-    return "HU" if known and all(HU_FLOOR <= m <= HU_CEILING for m in known) else ""
 
 
 def _as_measures(structure: Structure, values: dict[str, float | VesselDiameter | None], unit: str) -> list[Measure]:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from ..errors import HeartSegError, ModelError
-from ..findings import Finding, Severity
+from ..findings import Finding, Severity, sorted_findings
 from .checkpoint import LoadedModel, import_torch, load_model, verify_hash
 from .folder import ModelFolder
 from .labels import LabelMap
@@ -33,7 +33,7 @@ def check_model(model: ModelFolder | str | Path, label_map: LabelMap | None = No
     else:
         if finder is not None:
             findings += _check_network(finder, "finder: ")
-    return tuple(sorted(findings, key=lambda f: -list(Severity).index(f.severity)))
+    return sorted_findings(findings)
 
 
 def _check_files(folder: ModelFolder) -> list[Finding]:

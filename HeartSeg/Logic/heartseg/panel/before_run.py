@@ -9,7 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..errors import HeartSegError
-from ..findings import Severity
+from ..findings import Finding, Severity
 from ..preflight import (
     AS_CT,
     AS_MR,
@@ -18,7 +18,6 @@ from ..preflight import (
     RESAMPLE,
     RESAMPLED_MM,
     USE_CPU,
-    Check,
     check_chosen,
     look_for_heart,
 )
@@ -44,7 +43,7 @@ class BeforeRun(Section):
 
     def __init__(self) -> None:
         super().__init__()
-        self.checks: tuple[Check, ...] = ()
+        self.checks: tuple[Finding, ...] = ()
         self._key: tuple[Any, ...] = ()
         self._heart: Any = None
         self._state = State()
@@ -111,14 +110,14 @@ class BeforeRun(Section):
         try:
             view = self.panel.scan_of(node)
         except HeartSegError as error:
-            self._show((*first, Check("scan-refused", Severity.ERROR, str(error))))
+            self._show((*first, Finding("scan-refused", Severity.ERROR, str(error))))
             return
         settings, model, heart, key = self.panel.settings(), state.model, self._heart, self._key
 
-        def work(reporter: Reporter) -> tuple[Check, ...]:
+        def work(reporter: Reporter) -> tuple[Finding, ...]:
             return checks_of(view, model, settings, chosen, heart)
 
-        def done(checks: tuple[Check, ...]) -> None:
+        def done(checks: tuple[Finding, ...]) -> None:
             if key == self._key:  # nothing else was chosen meanwhile
                 self._show(checks)
                 self.panel.refresh()
@@ -154,7 +153,7 @@ class BeforeRun(Section):
 
         self.panel.start(_("Look for the heart"), work, done)
 
-    def _show(self, checks: tuple[Check, ...]) -> None:
+    def _show(self, checks: tuple[Finding, ...]) -> None:
         self.checks = checks
         table = self.ui.checksTable
         table.rowCount = len(checks)
@@ -183,7 +182,7 @@ class BeforeRun(Section):
 
     # --- fixing ------------------------------------------------------------------------------------------------------
 
-    def _chosen_check(self) -> Check | None:
+    def _chosen_check(self) -> Finding | None:
         row = self.ui.checksTable.currentRow()
         return self.checks[row] if 0 <= row < len(self.checks) else None
 

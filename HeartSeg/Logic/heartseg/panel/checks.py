@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import HeartSegError
-from ..findings import Severity
-from ..preflight import CPU_GFLOP_PER_S, Check, Chosen, Machine, preflight
+from ..findings import Finding, Severity
+from ..preflight import CPU_GFLOP_PER_S, Chosen, Machine, preflight
 from ..scene.nodes import owned_volume
 from ..settings import Settings
 from ..volume.types import Volume
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def checks_of(
     view: Volume, model: str, settings: Settings, chosen: Chosen, heart: HeartBox | bool | None
-) -> tuple[Check, ...]:
+) -> tuple[Finding, ...]:
     """All checks of a scan; a model that cannot be opened is told by the run itself.
 
     Args:

@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 
 from ..anatomy import STRUCTURES
 from ..errors import HeartSegError
+from ..provenance import Provenance
 from ..scene.overlay import (
     CONFIDENCE,
     HEAT_MAP,
@@ -73,7 +74,7 @@ class Explain(Section):
             request = HeatMapRequest(
                 self.panel.scan_of(scan),
                 masks_of(self._state.segmentation, scan),
-                self._state.record.provenance if self._state.record is not None else {},
+                self._state.record.provenance if self._state.record is not None else Provenance(),
                 self._keys[self.ui.structureComboBox.currentIndex],
                 self._layers[self.ui.layerComboBox.currentIndex],
             )

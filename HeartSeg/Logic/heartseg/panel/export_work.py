@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from ..anatomy import structure
 from ..export import ExportOptions, Subject, write_export
 from ..progress import Reporter
+from ..provenance import Provenance
 from ..result import Result
 from ..volume.types import Volume
 from .work import measure_again
@@ -69,7 +70,7 @@ def subject_of_segments(request: ExportRequest, reporter: Reporter) -> Subject:
     labels, measures, findings = measure_again(request.view, request.masks, reporter)
     result, record = request.result, request.record
     if result is None or not np.array_equal(result.labels, labels):
-        provenance = {**record.provenance, "edited_or_reloaded": True} if record is not None else {}
+        provenance = replace(record.provenance, edited=True) if record is not None else Provenance()
         present = tuple(structure(key) for key in request.masks)
         result = Result(labels, request.view.geometry, present, findings, measures, (), provenance)
     return Subject(result, request.view, request.name, request.notices)

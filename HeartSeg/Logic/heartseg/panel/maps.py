@@ -10,6 +10,7 @@ import numpy as np
 
 from ..anatomy import structure
 from ..progress import Reporter
+from ..provenance import Provenance
 from ..result import Result
 from ..scene.nodes import owned_volume
 from ..scene.overlay import CONFIDENCE, HEAT_MAP, PreparedOverlay, prepare_overlay
@@ -34,7 +35,7 @@ class HeatMapRequest:
 
     view: Volume
     masks: Mapping[str, tuple[Any, int, tuple[int, int, int]]]
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
     structure: str = "AO"
     layer: str = "last"
 
@@ -70,7 +71,7 @@ def make_heat_map(request: HeatMapRequest, segmenter: Callable[[Reporter], Segme
         for key, (array, value, start) in request.masks.items():
             paste_label(labels, array == value, start, structure(key).label)
     explainer = Explainer(segmenter(reporter))
-    result = Result(labels, volume.geometry, provenance=dict(request.provenance))
+    result = Result(labels, volume.geometry, provenance=request.provenance)
     found = explainer.explain(volume, request.structure, request.layer, result, reporter=reporter)
     prepared = prepare_overlay(found.heat, found.geometry, HEAT_MAP)
     names = tuple(layer.name for layer in explainer.layers.all)

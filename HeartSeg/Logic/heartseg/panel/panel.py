@@ -511,7 +511,7 @@ class Panel:
             return {}
 
     def _remember_seconds(self, entered: Entered) -> None:
-        stages = entered.record.provenance.get("seconds", {})
+        stages = dict(entered.record.provenance.seconds)
         try:
             stored = json.loads(qt.QSettings().value(_SETTINGS_KEY) or "{}")
         except (TypeError, ValueError):

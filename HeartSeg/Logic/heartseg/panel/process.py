@@ -19,19 +19,18 @@ import subprocess
 import sys
 import tempfile
 import threading
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
 from .. import errors
-from ..anatomy import structure
 from ..errors import HeartSegError
 from ..findings import Finding
 from ..measure.boxes import bounding_box
 from ..progress import ProgressEvent, Reporter
-from ..result import Measure, Removal, Result
+from ..result import Result
 from ..settings import Settings
 from ..volume.geometry import Geometry
 from ..volume.types import Source, Volume
@@ -206,14 +205,7 @@ def _read_request(folder: Path) -> tuple[Volume, str, Settings]:
 def _write_result(folder: Path, result: Result) -> None:
     box = bounding_box(result.labels) or (slice(0, 0),) * 3
     np.save(folder / _LABELS, np.ascontiguousarray(result.labels[box]))
-    content = {
-        "box": [[span.start, span.stop] for span in box],
-        "structures": [s.key for s in result.structures],
-        "findings": [f.to_dict() for f in result.findings],
-        "measures": [m.to_dict() for m in result.measures],
-        "removals": [r.to_dict() for r in result.removals],
-        "provenance": result.provenance,
-    }
+    content = {"box": [[span.start, span.stop] for span in box], "result": result.to_dict()}
     (folder / _RESULT).write_text(json.dumps(content), encoding="utf-8")
 
 
@@ -221,16 +213,7 @@ def _read_result(folder: Path, volume: Volume) -> Result:
     content = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
     labels = np.zeros(volume.geometry.shape, np.uint8)
     labels[tuple(slice(low, high) for low, high in content["box"])] = np.load(folder / _LABELS)
-    removals = (replace(Removal(**r), center_lps=tuple(r["center_lps"])) for r in content["removals"])
-    return Result(
-        labels,
-        volume.geometry,
-        tuple(structure(key) for key in content["structures"]),
-        tuple(Finding.from_dict(f) for f in content["findings"]),
-        tuple(Measure(**m) for m in content["measures"]),
-        tuple(removals),
-        content["provenance"],
-    )
+    return Result.from_dict(content["result"], labels, volume.geometry)
 
 
 def _say(**message: Any) -> None:

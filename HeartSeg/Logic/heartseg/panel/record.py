@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..findings import Finding
+from ..provenance import Provenance
 from ..result import Measure, Result
 
 ATTRIBUTE = "HeartSeg.Run"
@@ -26,7 +27,7 @@ class RunRecord:
     scan: str
     measures: tuple[Measure, ...] = ()
     findings: tuple[Finding, ...] = ()
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
     edited: bool = False
 
     @classmethod
@@ -48,7 +49,7 @@ class RunRecord:
             "scan": self.scan,
             "measures": [m.to_dict() for m in self.measures],
             "findings": [f.to_dict() for f in self.findings],
-            "provenance": self.provenance,
+            "provenance": self.provenance.to_dict(),
             "edited": self.edited,
         }
         return json.dumps(content, ensure_ascii=True)
@@ -60,10 +61,9 @@ class RunRecord:
             content = json.loads(text)
             findings = [Finding.from_dict(f) for f in content["findings"]]
             measures = [Measure(**m) for m in content["measures"]]
-            return cls(
-                str(content["scan"]), tuple(measures), tuple(findings), dict(content["provenance"]), content["edited"]
-            )
-        except (ValueError, KeyError, TypeError):
+            provenance = Provenance.from_dict(content["provenance"])
+            return cls(str(content["scan"]), tuple(measures), tuple(findings), provenance, content["edited"])
+        except (ValueError, KeyError, TypeError, AttributeError):
             return None
 
 

@@ -14,11 +14,10 @@ from ..anatomy import STRUCTURES
 from ..measure.boxes import crop_labels
 from ..result import Removal
 from ..volume.types import Volume
+from ..volume.values import ValueScale
 
 TISSUE_HU = -30.0
 """Half-way between fat (-100 HU) and unenhanced blood (40 HU)."""
-AIR_HU = -500.0
-"""A scan without MR's tag whose values go below this is in HU."""
 BLACK_SHARE = 0.2
 """A scan with at least this share of voxels at its lowest value was cut there: a picture, air and lung are black."""
 BLACK_REACH = 0.06
@@ -34,9 +33,9 @@ def darkest_tissue(volume: Volume) -> float | None:
     """Grey value below which nothing is heart; None where no such value is known (MR, or no cut and no HU)."""
     if volume.modality == "MR":
         return None
-    lowest = float(volume.array.min())
-    if lowest < AIR_HU:
+    if volume.value_scale is ValueScale.HOUNSFIELD:
         return TISSUE_HU
+    lowest = float(volume.array.min())
     sample = volume.array[::2, ::2, ::2]
     if float((sample == lowest).mean()) < BLACK_SHARE:
         return None

@@ -18,6 +18,7 @@ from ..measure.boxes import Box, LabelCrop, crop_labels
 from ..postprocess import HOLE_FILLED, TOO_DARK
 from ..result import Measure, Removal
 from ..volume.types import Volume
+from ..volume.values import ValueScale
 from .contacts import Contacts, find_contacts, gap_mm
 
 INFO, WARNING, ERROR = Severity.INFO, Severity.WARNING, Severity.ERROR
@@ -64,8 +65,6 @@ ORDERED_PAIRS = (
 )
 """(first, second, LPS axis, side of the first, side of the second): the first has the smaller coordinate."""
 
-AIR_HU = -900
-"""A scan that reaches this low without saying its modality is taken for CT: MR has no such values."""
 
 CONTRAST_NONE_HU, CONTRAST_WEAK_HU = 20.0, 60.0
 """Blood minus myocardium in CT. Without contrast both have 30-65 HU; a coronary CTA has 200 HU and more between them.
@@ -319,11 +318,10 @@ def _components(values: dict[tuple[str, str], float | None], removals: Sequence[
 
 def _contrast(volume: Volume, measures: Sequence[Measure], keys: set[str]) -> list[Finding]:
     """CT only: whether blood stands out against the myocardium."""
-    if "MYO" not in keys or not (volume.modality == "CT" or _reaches_air_in_hu(volume)):
+    hu = volume.value_scale is ValueScale.HOUNSFIELD
+    if "MYO" not in keys or not (volume.modality == "CT" or hu):
         return []
     by_name = {(m.structure, m.quantity): m for m in measures}
-    told = all(m.unit == "HU" for m in measures if m.quantity == "mean_intensity" and m.value is not None)
-    hu = told or _reaches_air_in_hu(volume)
     wall, wall_sd = (by_name.get(("MYO", f"{q}_intensity")) for q in ("mean", "sd"))
     if wall is None or wall.value is None or wall_sd is None or wall_sd.value is None:
         return []
@@ -347,13 +345,6 @@ def _contrast(volume: Volume, measures: Sequence[Measure], keys: set[str]) -> li
     left = {"LV", "LA"} & set(weak)
     text = f"Blood is hardly brighter than the myocardium in {listed}; the inner borders there are guesses."
     return [Finding("contrast-doubtful", WARNING if left else INFO, text, None, values)]
-
-
-def _reaches_air_in_hu(volume: Volume) -> bool:
-    """Whether a scan of unknown modality looks like CT in HU: values down to air, none far beyond metal."""
-    if volume.modality not in ("", "CT") or volume.array.dtype.kind not in "if":
-        return False
-    return -5000 < float(volume.array.min()) <= AIR_HU and float(volume.array.max()) < 32000
 
 
 def _resolution(volume: Volume) -> list[Finding]:

@@ -15,7 +15,8 @@ from typing import Any
 from .. import __version__
 from ..anatomy import structure
 from ..errors import OutputError
-from ..findings import Finding, Severity
+from ..findings import Finding, sorted_findings
+from ..provenance import InputFacts, RunFacts
 from ..result import Result
 from ..volume.types import Volume
 from .measurements import MeasurementRow, measurements_table
@@ -28,7 +29,6 @@ _CAPTIONS = {
     "sagittal": "Sagittal slice through the heart's centre",
     "front": "The heart from the front; the patient's right is on the left",
 }
-_ORDER = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 
 _STYLE = """
 @page { size: A4; margin: 14mm 15mm; }
@@ -130,19 +130,14 @@ def _sentence(text: str) -> str:
     return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
 
 
-def _model(result: Result) -> str:
-    model = result.provenance.get("model")
-    return " ".join(str(model[k]) for k in ("name", "version") if model.get(k)) if isinstance(model, dict) else ""
-
-
 def _subtitle(result: Result, volume: Volume) -> str:
     x, y, z = result.geometry.spacing
     said = (
         "Whole-heart segmentation",
-        _model(result) and f"model {_model(result)}",
+        result.provenance.model_label and f"model {result.provenance.model_label}",
         volume.modality if volume.source.path else "",
         f"{x:.2f} × {y:.2f} × {z:.2f} mm",
-        str(result.provenance.get("created") or "")[:10],
+        result.provenance.created[:10],
     )
     return " · ".join(part for part in said if part)
 
@@ -199,31 +194,26 @@ def _findings(findings: Sequence[Finding]) -> str:
     lines = [
         f'<li class="{f.severity.value}"><span class="severity">{f.severity.value}</span>{escape(f.message)} '
         f'<span class="code">{escape(f.code)}</span></li>'
-        for f in sorted(findings, key=lambda f: _ORDER.index(f.severity))
+        for f in sorted_findings(findings)
     ]
     return f'<ul class="findings">{"".join(lines)}</ul>'
 
 
 def _provenance(result: Result, volume: Volume) -> str:
     made, geometry = result.provenance, result.geometry
-
-    def inner(field: str, key: str) -> str:
-        part = made.get(field)
-        return str(part.get(key) or "") if isinstance(part, dict) else ""
-
-    seconds = made.get("seconds")
-    total = sum(v for v in seconds.values() if isinstance(v, (int, float))) if isinstance(seconds, dict) else 0
+    source, run = made.input or InputFacts(), made.run or RunFacts()
+    total = sum(made.seconds.values())
     said = {
-        "Scan": inner("input", "name") or (volume.name if volume.source.path else ""),
-        "Segmentation": Path(inner("segmentation", "path")).name,
-        "SHA-256 of the scan": inner("input", "sha256") or volume.source.sha256,
+        "Scan": source.name or (volume.name if volume.source.path else ""),
+        "Segmentation": Path(made.segmentation).name,
+        "SHA-256 of the scan": source.sha256 or volume.source.sha256,
         "Grid": f"{' × '.join(map(str, geometry.size))} voxels, {geometry.orientation}",
-        "Model": _model(result),
-        "Device": inner("run", "device"),
-        "Averaged predictions": "yes" if inner("run", "accurate") == "True" else "",
-        "Segmented": str(made.get("created") or ""),
+        "Model": made.model_label,
+        "Device": run.device,
+        "Averaged predictions": "yes" if run.accurate else "",
+        "Segmented": made.created,
         "Seconds": f"{total:.1f}" if total else "",
-        "Software": f"HeartSeg {made.get('heartseg') or __version__}",
+        "Software": f"HeartSeg {made.heartseg or __version__}",
     }
     rows = "".join(f"<tr><td>{escape(k)}</td><td>{escape(v)}</td></tr>" for k, v in said.items() if v)
     return f'<table class="how"><tbody>{rows}</tbody></table>'

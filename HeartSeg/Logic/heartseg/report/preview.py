@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from ..anatomy import Structure
 from ..errors import DependencyError, OutputError
-from ..findings import Finding, Severity
+from ..findings import Finding, Severity, sorted_findings
 from ..measure.boxes import LabelCrop, crop_labels
 from ..result import Result
 from ..volume.types import Volume
@@ -239,9 +239,7 @@ def _draw_3d(axes: Axes, picture: np.ndarray | None, ink: str = TEXT) -> None:
 def _write_title(figure: Any, volume: Volume, result: Result, window: tuple[float, float]) -> None:
     name = volume.name if len(volume.name) <= 60 else volume.name[:57] + "…"
     figure.text(0.012, 0.965, name, color=TEXT, fontsize=17, fontweight="bold", va="center", parse_math=False)
-    model = result.provenance.get("model")
-    if isinstance(model, dict):
-        model = " ".join(str(model[k]) for k in ("name", "version") if model.get(k))
+    model = result.provenance.model_label
     x, y, z = volume.geometry.spacing
     parts = [
         f"HeartSeg · {model}" if model else "HeartSeg",
@@ -289,8 +287,7 @@ def _write_legend(figure: Any, rows: Sequence[MeasurementRow]) -> None:
 
 def _write_findings(figure: Any, findings: Sequence[Finding]) -> None:
     axes = _text_panel(figure, (0.76, 0.02, 0.228, 0.435))
-    order = [Severity.ERROR, Severity.WARNING, Severity.INFO]
-    ranked = sorted(findings, key=lambda f: order.index(f.severity))
+    ranked = sorted_findings(findings)
     axes.text(
         0.04, 0.955, "Findings" if ranked else "No findings", color=TEXT, fontsize=12, fontweight="bold", va="top"
     )

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..findings import Finding, Severity
 from ..volume.geometry import Geometry
 from ..volume.types import Source, Volume
+from ..volume.values import replace_nonfinite
 
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -61,7 +61,7 @@ def owned_volume(view: Volume) -> Volume:
     """A copy of the scan that nobody else can change, with non-finite numbers replaced (and a finding). Any thread.
 
     Raises:
-        InputError: no voxel has a finite value.
+        InputError: too many voxels are NaN or infinite.
     """
     array = view.array.copy()
     array.flags.writeable = False
@@ -152,19 +152,9 @@ def _voxels(image: Any, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def _finite(volume: Volume) -> Volume:
-    """The volume with NaN and infinities replaced by the lowest value, with a finding; itself if there are none."""
-    array = volume.array
-    if array.dtype.kind != "f":
+    """The volume with non-finite voxels replaced, as for a scan from a file; itself if all are finite."""
+    array, findings = replace_nonfinite(volume.array, volume.name)
+    if not findings:
         return volume
-    finite = np.isfinite(array)
-    bad = int(array.size - np.count_nonzero(finite))
-    if bad == array.size:
-        raise InputError(f"volume '{volume.name}' has no finite voxel value: load the scan again")
-    if not bad:
-        return volume
-    lowest = array[finite].min()
-    replaced = np.where(finite, array, lowest)
-    replaced.flags.writeable = False
-    message = f"{bad} voxels are NaN or infinite; they were read as the lowest value, {lowest:g}"
-    found = Finding("non-finite-voxels", Severity.WARNING, message, values={"voxels": bad})
-    return replace(volume, array=replaced).with_findings(found)
+    array.flags.writeable = False
+    return replace(volume, array=array).with_findings(*findings)

@@ -325,10 +325,7 @@ def build_segmentation(result: Result, volume_node: Any) -> Any:
 
 def algorithm_name(result: Result) -> str:
     """``"HeartSeg <version> <model>"`` for DICOM's Segment Algorithm Name, at most 64 characters."""
-    model = result.provenance.get("model", "")
-    if isinstance(model, dict):
-        model = " ".join(str(model[key]) for key in ("name", "version") if model.get(key))
-    return f"HeartSeg {__version__} {model}".strip()[:_MAX_ALGORITHM_NAME]
+    return f"HeartSeg {__version__} {result.provenance.model_label}".strip()[:_MAX_ALGORITHM_NAME]
 
 
 def layer_box(labels: np.ndarray) -> tuple[slice, slice, slice]:

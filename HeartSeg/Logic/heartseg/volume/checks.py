@@ -8,14 +8,12 @@ Limits (module constants) and why:
 * :data:`MAX_EXTENT_MM`: longer than any patient; such a grid has its unit wrong.
 * :data:`SHEAR_SILENT_DEG`, :data:`SHEAR_LIMIT_DEG`: rounding in headers stays far below 0.01°; 2° move the far edge of
   a 300 mm field by 10 mm, about a wall's thickness.
-* :data:`MAX_NONFINITE_SHARE`: padding and single defects may be filled up, an image full of NaN is no image.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from ..findings import Finding, Severity
 from .geometry import Geometry
 from .headers import READABLE, Header, is_text, mm
 from .types import Volume
+from .values import replace_nonfinite, slabs
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +35,6 @@ THICK_SLICE_MM = 5.0
 ROUNDING = 1e-6  # of direction cosines kept as 32-bit floats (NIfTI): such a grid is left exactly as stored
 SHEAR_SILENT_DEG = 0.01
 SHEAR_LIMIT_DEG = 2.0
-MAX_NONFINITE_SHARE = 0.01
 FEW_VALUES = 32
 
 _AXES = "xyz"
@@ -247,45 +245,13 @@ def _check_slices(geometry: Geometry) -> tuple[Finding, ...]:
 # --- voxels -----------------------------------------------------------------------------------------------------------
 
 
-def _slabs(array: np.ndarray) -> Iterator[np.ndarray]:
-    """The array in slabs of slices of about 8 million voxels, so that temporary arrays stay small."""
-    step = max(1, (1 << 23) // max(1, array[0].size))
-    for start in range(0, array.shape[0], step):
-        yield array[start : start + step]
-
-
 def _check_values(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Finding, ...]]:
-    findings: tuple[Finding, ...] = ()
-    if array.dtype.kind == "f":
-        array, findings = _without_nonfinite(array, name)
-    low = min(slab.min() for slab in _slabs(array))
-    high = max(slab.max() for slab in _slabs(array))
+    array, findings = replace_nonfinite(array, name)
+    low = min(slab.min() for slab in slabs(array))
+    high = max(slab.max() for slab in slabs(array))
     if low == high:
         raise InputError(f"every voxel of {name!r} is {low:g}: it holds no image, export the scan again")
     return array, findings + _check_labels(array)
-
-
-def _without_nonfinite(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Finding, ...]]:
-    bad = sum(int(slab.size - np.count_nonzero(np.isfinite(slab))) for slab in _slabs(array))
-    if bad == 0:
-        return array, ()
-    share = bad / array.size
-    if share > MAX_NONFINITE_SHARE:
-        raise InputError(
-            f"{bad} voxels of {name!r} ({share:.1%}) are NaN or infinite: at most {MAX_NONFINITE_SHARE:.0%} can be "
-            "replaced; export the scan again"
-        )
-    lowest = min(slab[np.isfinite(slab)].min(initial=np.inf) for slab in _slabs(array))
-    mended = array.copy()
-    for slab in _slabs(mended):
-        slab[~np.isfinite(slab)] = lowest
-    finding = Finding(
-        "nan-replaced",
-        Severity.WARNING,
-        f"{bad} voxels ({share:.2%}) were NaN or infinite; they were replaced by the lowest value, {lowest:g}",
-        values={"voxels": bad, "share": share, "value": float(lowest)},
-    )
-    return mended, (finding,)
 
 
 def _check_labels(array: np.ndarray) -> tuple[Finding, ...]:

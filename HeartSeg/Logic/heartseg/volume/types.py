@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from ..findings import Finding
 from .geometry import Geometry
+from .values import ValueScale, value_scale
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class Volume:
     def __post_init__(self) -> None:
         if tuple(self.array.shape) != tuple(self.geometry.shape):
             raise ValueError(f"array shape {self.array.shape} differs from the geometry's {self.geometry.shape}")
+
+    @cached_property
+    def value_scale(self) -> ValueScale:
+        """The scale of the grey values; see :func:`~heartseg.volume.values.value_scale`."""
+        return value_scale(self.array, self.modality)
 
     def with_findings(self, *more: Finding) -> Volume:
         """A copy (sharing the array) that carries these findings too, each once however often it was made."""

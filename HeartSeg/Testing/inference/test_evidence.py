@@ -1,4 +1,4 @@
-"""A heart is believed when the two networks, and two windows, tell the same story."""
+"""Evidence on a candidate: agreement of the networks, consistency of windows, mean probability."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from heartseg.inference import believe
-from heartseg.inference.believe import agreement, chosen_probability, confidence, same_story
+from heartseg.inference import evidence
+from heartseg.inference.evidence import agreement, chosen_probability, consistency, mean_confidence
 from heartseg.inference.locate import HeartBox, heart_candidates
 from heartseg.volume import Geometry
 
@@ -31,25 +31,25 @@ def cube(value: int, low: int, high: int, size: int = 12) -> np.ndarray:
     return labels
 
 
-def test_the_same_labels_in_two_windows_are_the_same_story_wherever_the_windows_lie():
+def test_equal_labels_in_two_windows_are_consistent_wherever_the_windows_lie():
     labels = np.random.default_rng(0).integers(0, 8, (16, 16, 16)).astype(np.uint8)
     first, second = labels[:12, :12, :12], labels[4:, 4:, 4:]
-    story = same_story(as_tensor(first), grid_at((0, 0, 0)), as_tensor(second), grid_at((8, 8, 8)))
-    assert story == 1.0
+    found = consistency(as_tensor(first), grid_at((0, 0, 0)), as_tensor(second), grid_at((8, 8, 8)))
+    assert found == 1.0
 
 
-def test_the_same_place_called_otherwise_is_another_story():
+def test_another_structure_at_the_same_place_is_inconsistent():
     grid = grid_at((0, 0, 0))
-    assert same_story(as_tensor(cube(1, 2, 8)), grid, as_tensor(cube(2, 2, 8)), grid) == 0.0
+    assert consistency(as_tensor(cube(1, 2, 8)), grid, as_tensor(cube(2, 2, 8)), grid) == 0.0
     # Two cubes of 6 voxels an edge, one moved by 3 along one axis: half of each is common.
     moved = np.roll(cube(1, 2, 8), 3, 0)
-    assert same_story(as_tensor(cube(1, 2, 8)), grid, as_tensor(moved), grid) == pytest.approx(0.5)
+    assert consistency(as_tensor(cube(1, 2, 8)), grid, as_tensor(moved), grid) == pytest.approx(0.5)
 
 
-def test_windows_apart_or_empty_tell_no_story():
+def test_windows_that_are_apart_or_empty_have_no_consistency():
     nothing, something = as_tensor(np.zeros((12, 12, 12), np.uint8)), as_tensor(cube(1, 2, 8))
-    assert same_story(something, grid_at((0, 0, 0)), something, grid_at((100, 0, 0))) == 0.0
-    assert same_story(nothing, grid_at((0, 0, 0)), nothing, grid_at((0, 0, 0))) == 0.0
+    assert consistency(something, grid_at((0, 0, 0)), something, grid_at((100, 0, 0))) == 0.0
+    assert consistency(nothing, grid_at((0, 0, 0)), nothing, grid_at((0, 0, 0))) == 0.0
 
 
 def box_of(labels: np.ndarray, geometry: Geometry) -> HeartBox:
@@ -82,7 +82,7 @@ def test_candidates_come_largest_first_know_the_others_and_leave_out_the_small()
     assert len(heart_candidates(labels, geometry, most=1)) == 1
 
 
-def test_confidence_is_the_mean_over_what_is_drawn_of_its_mean_probability():
+def test_confidence_is_the_mean_probability_of_each_labelled_structure_averaged():
     """Channel 1 has two voxels of 0.6 and 0.8, channel 3 one of 0.9; channel 2 and the background do not count."""
     share = torch.tensor(
         [
@@ -93,7 +93,7 @@ def test_confidence_is_the_mean_over_what_is_drawn_of_its_mean_probability():
         ]
     )
     logits = share.log().reshape(4, 1, 2, 2)
-    assert confidence(logits) == pytest.approx((0.7 + 0.9) / 2, abs=1e-3)
+    assert mean_confidence(logits) == pytest.approx((0.7 + 0.9) / 2, abs=1e-3)
     total, count = chosen_probability(logits)
     assert total.tolist() == pytest.approx([0.97, 1.4, 0, 0.9], abs=1e-6)
     assert count.tolist() == [1, 2, 0, 1]
@@ -101,10 +101,10 @@ def test_confidence_is_the_mean_over_what_is_drawn_of_its_mean_probability():
 
 def test_confidence_does_not_depend_on_how_many_voxels_go_at_a_time(monkeypatch):
     logits = torch.randn(3, 7, 5, 4, generator=torch.Generator().manual_seed(1))
-    whole = confidence(logits)
-    monkeypatch.setattr(believe, "_VOXELS_AT_A_TIME", 1)
-    assert confidence(logits) == whole
+    whole = mean_confidence(logits)
+    monkeypatch.setattr(evidence, "_VOXELS_AT_A_TIME", 1)
+    assert mean_confidence(logits) == whole
 
 
-def test_where_nothing_is_drawn_there_is_no_confidence():
-    assert confidence(torch.stack([torch.ones(2, 2, 2), torch.zeros(2, 2, 2)])) == 0.0
+def test_without_labels_there_is_no_confidence():
+    assert mean_confidence(torch.stack([torch.ones(2, 2, 2), torch.zeros(2, 2, 2)])) == 0.0

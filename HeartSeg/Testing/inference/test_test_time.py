@@ -1,4 +1,4 @@
-"""Several looks at one window: shifts by whole voxels, bent grey scales, and the mean of what they see, by hand."""
+"""Test-time augmentation: shifts by whole voxels, gamma curves, and the mean probabilities, by hand."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from heartseg.inference.looks import LOOKS, SHIFT_MM, MeanProbabilities, bend, shifted
+from heartseg.inference.test_time import AUGMENTATIONS, SHIFT_MM, MeanProbabilities, apply_gamma, shared_box, shifted
 from heartseg.volume import Geometry
 
 GRID = Geometry((4, 5, 6), (3.0, 3.0, 3.0), (-9.0, 6.0, 12.0))
 
 
-def test_the_looks_leave_the_middle_where_it_is_and_move_every_axis_alike():
-    directions = np.array([look.direction for look in LOOKS])
+def test_the_shifts_add_up_to_zero_and_move_every_axis_alike():
+    directions = np.array([a.direction for a in AUGMENTATIONS])
     assert not directions.sum(0).any()
     assert len(set(np.abs(directions).sum(0))) == 1
-    assert not any(any(look.direction) and look.gamma != 1 for look in LOOKS)
+    assert not any(any(a.direction) and a.gamma != 1 for a in AUGMENTATIONS)
 
 
 @pytest.mark.parametrize(("spacing", "voxels"), [(3.0, 3), (1.5, 5), (8.0, 1), (20.0, 1)])
@@ -29,29 +29,29 @@ def test_a_window_moves_by_whole_voxels_near_the_shift(spacing, voxels):
 
 
 @pytest.mark.parametrize("gamma", [0.8, 1.25])
-def test_a_bent_grey_scale_keeps_mean_sd_and_order(gamma):
+def test_a_gamma_curve_keeps_mean_sd_and_order(gamma):
     image = torch.from_numpy(np.random.default_rng(0).normal(0.3, 1.4, (12, 12, 12)).astype(np.float32))
     inside = torch.ones(image.shape, dtype=torch.bool)
     inside[:2] = False
-    bent = bend(image, inside, gamma)
-    assert float(bent[inside].mean()) == pytest.approx(float(image[inside].mean()), abs=1e-4)
-    assert float(bent[inside].std()) == pytest.approx(float(image[inside].std()), rel=1e-3)
+    curved = apply_gamma(image, inside, gamma)
+    assert float(curved[inside].mean()) == pytest.approx(float(image[inside].mean()), abs=1e-4)
+    assert float(curved[inside].std()) == pytest.approx(float(image[inside].std()), rel=1e-3)
     order = image[inside].argsort()
-    assert bool((bent[inside][order].diff() >= 0).all())
+    assert bool((curved[inside][order].diff() >= 0).all())
     middle = (image[inside].min() + image[inside].max()) / 2  # a smaller gamma lifts the middle above the mean line
-    line = np.polyfit(image[inside].numpy(), bent[inside].numpy(), 1)
+    line = np.polyfit(image[inside].numpy(), curved[inside].numpy(), 1)
     near = (image - middle).abs() < 0.2
-    assert (float(bent[near].mean()) > np.polyval(line, float(image[near].mean()))) == (gamma < 1)
+    assert (float(curved[near].mean()) > np.polyval(line, float(image[near].mean()))) == (gamma < 1)
 
 
 def test_a_grey_scale_without_a_range_stays_as_it_is():
     image, inside = torch.full((4, 4, 4), 2.0), torch.ones((4, 4, 4), dtype=torch.bool)
-    assert torch.equal(bend(image, inside, 0.8), image)
-    assert torch.equal(bend(image, ~inside, 0.8), image)
-    assert bend(image, inside, 1.0) is image
+    assert torch.equal(apply_gamma(image, inside, 0.8), image)
+    assert torch.equal(apply_gamma(image, ~inside, 0.8), image)
+    assert apply_gamma(image, inside, 1.0) is image
 
 
-def test_one_look_alone_gives_its_probabilities_back():
+def test_one_window_alone_gives_its_probabilities_back():
     logits = torch.randn(3, *GRID.shape)
     assert torch.allclose(MeanProbabilities(GRID, logits).logits().softmax(0), logits.softmax(0), atol=1e-6)
 
@@ -71,7 +71,7 @@ def test_the_mean_is_taken_where_windows_overlap_in_the_world():
 
 
 def test_probabilities_are_averaged_not_logits():
-    """Two looks that lean one way outvote one that is beside itself the other way."""
+    """Three windows that slightly favour one class outvote one that is certain of the other."""
     grid = Geometry((1, 1, 1), (3.0,) * 3)
     lean, shout = torch.tensor([1.0, 0.0]).view(2, 1, 1, 1), torch.tensor([0.0, 50.0]).view(2, 1, 1, 1)
     mean = MeanProbabilities(grid, lean)
@@ -85,3 +85,11 @@ def test_probabilities_are_averaged_not_logits():
 def test_certainty_stays_finite():
     logits = torch.tensor([500.0, -500.0]).view(2, 1, 1, 1)
     assert bool(MeanProbabilities(Geometry((1, 1, 1), (3.0,) * 3), logits).logits().isfinite().all())
+
+
+def test_grids_share_the_voxels_at_the_same_place():
+    moved = Geometry((4, 5, 6), (3.0, 3.0, 3.0), (-9.0 + 6.0, 6.0 - 3.0, 12.0 + 9.0))
+    here, there = shared_box(GRID, moved)
+    assert here == (slice(3, 4), slice(0, 4), slice(2, 6))
+    assert there == (slice(0, 1), slice(1, 5), slice(0, 4))
+    assert shared_box(GRID, Geometry((4, 5, 6), (3.0, 3.0, 3.0), (9.0, 6.0, 12.0))) is None

@@ -1,0 +1,46 @@
+"""The finder: a coarse network over the whole scan that yields candidates for the heart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from ..progress import Reporter
+from ..volume.geometry import Geometry
+from .locate import MOST_CANDIDATES, HeartBox, heart_candidates
+from .network import OrientedNetwork, normalized
+from .resample import likeliest
+from .scan import OrientedScan
+from .test_time import apply_gamma
+
+OTHER_GREY_SCALES = (0.6, 1.7)
+"""Exponents of the grey scale in which the finder searches again when no candidate is a heart."""
+
+
+class Finder(OrientedNetwork):
+    """A coarse network that locates the heart."""
+
+    def candidates(self, scan: OrientedScan, grid: Geometry, reporter: Reporter) -> Iterator[HeartBox]:
+        """Candidates in the whole scan, largest first; then those in other grey scales.
+
+        The network runs once for each grey scale, when the first of its candidates is asked for. If the scan's own
+        grey scale has no candidate, yields every candidate of the next one; otherwise only its largest.
+
+        Args:
+            scan: the scan.
+            grid: the finder's grid over it (:attr:`~.plan.RunPlan.finder_grid`).
+            reporter: for progress and cancelling.
+        """
+        with reporter.stage("sample scan"):
+            sampled = scan.sample(grid, reporter)
+        plain = normalized(sampled, sampled, self.folder)
+        most = MOST_CANDIDATES
+        for gamma in (1.0, *OTHER_GREY_SCALES):
+            with reporter.stage("locate", self.tiles_of(grid)):
+                logits = self.run(apply_gamma(plain, sampled.inside, gamma), reporter)
+            labels = self.folder.structure_lut()[likeliest(logits).numpy()]
+            found = heart_candidates(np.where(sampled.inside.numpy(), labels, 0), grid, most)
+            yield from (replace(box, grey_scale=gamma) for box in found)
+            most = 1 if found else most

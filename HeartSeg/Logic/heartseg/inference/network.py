@@ -1,0 +1,170 @@
+"""The networks of one model folder: loaded once, run over images and over scans."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from ..models.checkpoint import LoadedModel, load_model
+from ..models.folder import ModelFolder
+from ..progress import Reporter
+from ..settings import Settings
+from ..volume.geometry import Geometry
+from .backends import openvino_predictor, torch_predictor
+from .devices import choose_dtype
+from .lattice import Lattice
+from .normalize import fit
+from .resample import Sampled, likeliest, world_grid
+from .scan import OrientedScan
+from .slicewise import SliceWise
+from .test_time import apply_gamma
+from .tiles import Predictor, Rung, SlidingWindow, ladder, mirror_combinations, predict_tiles
+
+_GPU_BATCH_VOXELS = 4 * 64**3  # voxels of a batch of tiles that fit small cards with the usual networks
+_REFERENCE_MM = (6.0, 6.0, 6.0)  # grid on which the intensity statistics of a whole scan are taken
+
+
+class Network:
+    """The networks of a folder, one per fold, for images in their own axes.
+
+    Args:
+        folder: the model.
+        settings: how to run it.
+        device: where to run it.
+    """
+
+    def __init__(self, folder: ModelFolder, settings: Settings, device: torch.device) -> None:
+        self.folder, self.settings, self.device = folder, settings, device
+        self._ready: dict[str, list[Predictor]] = {}
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        """The checkpoints, read at first use."""
+        return load_model(self.folder)
+
+    @cached_property
+    def modules(self) -> tuple[torch.nn.Module, ...]:
+        """The plain networks, for tiles ``(b, c, z, y, x)``."""
+        networks = self.loaded.networks
+        return tuple(SliceWise(n) for n in networks) if self.folder.is_2d else networks
+
+    @property
+    def mirroring_axes(self) -> tuple[int, ...]:
+        """Axes of a tile along which the checkpoint allows mirrored copies."""
+        return tuple(axis + self.folder.is_2d for axis in self.loaded.mirroring_axes)
+
+    @property
+    def mirrored_copies(self) -> int:
+        """Copies that are averaged where mirroring is wanted."""
+        return len(mirror_combinations(self.mirroring_axes))
+
+    def tile_count(self, shape: tuple[int, ...]) -> int:
+        """Tiles of an image ``(z, y, x)`` in the network's axes."""
+        return len(SlidingWindow(self.folder.tile_size, self.settings.tile_step).starts(shape))
+
+    def logits(self, image: torch.Tensor, reporter: Reporter, mirrored: bool = False) -> torch.Tensor:
+        """float32 logits ``(c, z, y, x)`` of a normalised image ``(1, z, y, x)`` in the network's axes.
+
+        Args:
+            image: the image.
+            reporter: tiles are counted in its open stage.
+            mirrored: average over the mirrored copies that the checkpoint allows.
+        """
+        window = SlidingWindow(self.folder.tile_size, self.settings.tile_step, self.mirroring_axes if mirrored else ())
+        batch = max(1, _GPU_BATCH_VOXELS // math.prod(self.folder.patch_size))
+        return predict_tiles(
+            image,
+            window,
+            lambda rung: self._predictors(rung, reporter),
+            self.folder.num_output_channels,
+            ladder(self.device, batch),
+            reporter,
+        )
+
+    def _predictors(self, rung: Rung, reporter: Reporter) -> list[Predictor]:
+        """The networks on the rung's device; made once per device."""
+        key = rung.device.type
+        if key not in self._ready:
+            self._ready.clear()  # one copy of the weights at a time on a device that is short of memory
+            self._ready[key] = [self._predictor(n, rung.device, reporter) for n in self.modules]
+        return self._ready[key]
+
+    def _predictor(self, network: torch.nn.Module, device: torch.device, reporter: Reporter) -> Predictor:
+        if device.type == "cpu" and self.settings.backend == "openvino":
+            patch, channels = self.folder.tile_size, self.folder.num_input_channels
+            return openvino_predictor(network, patch, channels, reporter.check, self.settings.threads)
+        return torch_predictor(network, device, choose_dtype(device, self.settings.precision))
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """What a network shows of a scan on one grid.
+
+    Attributes:
+        grid: LPS-aligned.
+        sampled: the scan there.
+        logits: float32 ``(c, z, y, x)``, LPS-aligned.
+    """
+
+    grid: Geometry
+    sampled: Sampled
+    logits: torch.Tensor
+
+    @cached_property
+    def labels(self) -> torch.Tensor:
+        """Index of the largest logit, uint8 ``(z, y, x)``."""
+        return likeliest(self.logits)
+
+
+class OrientedNetwork(Network):
+    """A 3D network that sees scans resampled to its lattice in the patient's axes."""
+
+    @cached_property
+    def lattice(self) -> Lattice:
+        """Axes, spacing and patch in the patient."""
+        return Lattice.of(self.folder)
+
+    def prepare(self, scan: OrientedScan, grid: Geometry, reporter: Reporter) -> tuple[Sampled, torch.Tensor]:
+        """The scan on a grid, and normalised: float32 ``(z, y, x)``; both LPS-aligned."""
+        sampled = scan.sample(grid, reporter)
+        card = self.folder.card
+        over_scan = card is not None and card.normalization_extent == "scan"
+        reference = scan.sample(world_grid(scan.geometry, _REFERENCE_MM), reporter) if over_scan else sampled
+        return sampled, normalized(sampled, reference, self.folder)
+
+    def to_network(self, normalized_image: torch.Tensor) -> torch.Tensor:
+        """A normalised image ``(z, y, x)``, LPS-aligned, as the network takes it: ``(1, z, y, x)`` in its axes."""
+        return self.lattice.axes.to_network(normalized_image)[None]
+
+    def run(self, image: torch.Tensor, reporter: Reporter, mirrored: bool = False) -> torch.Tensor:
+        """LPS-aligned logits ``(c, z, y, x)`` of a normalised image ``(z, y, x)``; tiles count in the open stage."""
+        return self.lattice.axes.from_network(self.logits(self.to_network(image), reporter, mirrored))
+
+    def window(self, scan: OrientedScan, grid: Geometry, reporter: Reporter, gamma: float = 1.0) -> Window:
+        """The scan and the logits on a grid; tiles count in the open stage.
+
+        Args:
+            scan: the scan.
+            grid: LPS-aligned.
+            reporter: for progress and cancelling.
+            gamma: exponent of the grey scale.
+        """
+        sampled, image = self.prepare(scan, grid, reporter)
+        return Window(grid, sampled, self.run(apply_gamma(image, sampled.inside, gamma), reporter))
+
+    def tiles_of(self, grid: Geometry) -> int:
+        """Tiles of an LPS-aligned grid."""
+        return self.tile_count(self.lattice.network_shape(grid))
+
+
+def normalized(sampled: Sampled, reference: Sampled, folder: ModelFolder) -> torch.Tensor:
+    """float32 ``(z, y, x)``, normalised as the plans say, with statistics of the reference's voxels inside the scan."""
+    values = reference.image[reference.inside].numpy()
+    if values.size == 0:
+        return torch.zeros_like(sampled.image)
+    statistics = folder.foreground_intensity_properties_per_channel.get("0", {})
+    scaling = fit(folder.normalization_schemes[0], values, statistics)
+    return torch.from_numpy(scaling.apply(sampled.image.numpy()))

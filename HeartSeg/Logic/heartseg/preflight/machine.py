@@ -1,0 +1,146 @@
+"""Checks of the machine before a run: packages, disk, memory, graphics card, time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import HeartSegError
+from ..findings import Finding, Severity
+from ..inference.plan import RunPlan, plan_run
+from ..models.folder import ModelFolder
+from ..settings import Settings
+from ..volume.checks import available_memory
+from ..volume.types import Volume
+from .fixes import USE_CPU
+
+CPU_GFLOP_PER_S = 12.0
+"""Convolutions of one core, float32: the default model takes 5.1 s for 108 GFLOP and everything else on two cores of an
+AMD EPYC (README, "The default model")."""
+
+_SECONDS_PER_VOXEL = 1e-8  # sampling the scan and writing its labels
+_WRITE_RESERVE = 300 * 10**6
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the run would be made on.
+
+    Attributes:
+        device: ``"cuda"``, ``"mps"``, ``"cpu"``; ``""`` while torch is missing.
+        free_gpu_bytes: of the graphics card, ``None`` if not known.
+        free_disk_bytes: where the result would be written, ``None`` if nothing is written.
+        cores: processor cores that would be used.
+        gflop_per_core: speed of one core, 10^9 operations per second.
+    """
+
+    device: str = "cpu"
+    free_gpu_bytes: int | None = None
+    free_disk_bytes: int | None = None
+    cores: int = 1
+    gflop_per_core: float = CPU_GFLOP_PER_S
+
+
+def planned(volume: Volume, model: ModelFolder, settings: Settings) -> RunPlan:
+    """The plan of a run with this model; the checkpoint is not read."""
+    finder = None if model.over_whole_image(settings.reorient) else model.open_finder()
+    return plan_run(model, finder, settings, volume.geometry)
+
+
+def expected_seconds(plan: RunPlan, volume: Volume, machine: Machine) -> float | None:
+    """Rough time of a plan on the processor, or ``None`` for a network whose cost is not known."""
+    if plan.gflop is None:
+        return None
+    return plan.gflop / (machine.gflop_per_core * max(1, machine.cores)) + volume.array.size * _SECONDS_PER_VOXEL
+
+
+def check_machine(
+    volume: Volume | None, model: ModelFolder | None, settings: Settings, machine: Machine
+) -> tuple[Finding, ...]:
+    """Packages, disk, memory, graphics memory, and the time on the processor."""
+    if not machine.device:
+        text = "torch is not installed, which runs the network: install it (in Slicer: the button above)"
+        return (Finding("packages-missing", Severity.ERROR, text),)
+    checks = [*_check_disk(volume, machine)]
+    if model is not None and volume is not None and not model.needs_fallback:
+        plan = planned(volume, model, settings)
+        checks += _check_gpu(plan, settings, machine)
+        checks += _check_time(expected_seconds(plan, volume, machine), machine)
+        checks += _check_memory(plan, model.name)
+    return tuple(checks)
+
+
+def _check_disk(volume: Volume | None, machine: Machine) -> tuple[Finding, ...]:
+    free = machine.free_disk_bytes
+    need = _WRITE_RESERVE + 3 * (volume.array.size if volume is not None else 0)  # two label maps, room for surfaces
+    if free is None or free >= need:
+        return ()
+    text = f"{free / 1e6:.0f} MB are free where files are written and about {need / 1e6:.0f} MB are needed: free space"
+    return (Finding("disk-nearly-full", Severity.WARNING, text, values={"free_bytes": free, "need_bytes": need}),)
+
+
+def _check_gpu(plan: RunPlan, settings: Settings, machine: Machine) -> tuple[Finding, ...]:
+    free, need = machine.free_gpu_bytes, plan.gpu_bytes(4 if settings.precision == "float32" else 2)
+    if machine.device != "cuda" or free is None or need is None or free >= need:
+        return ()
+    text = (
+        f"the graphics card has {free / 1e9:.1f} GB free and about {need / 1e9:.1f} GB are needed: the run would end "
+        "on the processor; close other programs that use the card, or choose the processor"
+    )
+    values = {"free_bytes": free, "need_bytes": need}
+    return (Finding("gpu-memory-low", Severity.WARNING, text, None, values, USE_CPU),)
+
+
+def _check_memory(plan: RunPlan, model_name: str) -> tuple[Finding, ...]:
+    need, free = plan.memory_bytes, available_memory()
+    if free is None or need <= free:
+        return ()
+    text = (
+        f"model '{model_name}' processes the whole image and needs about {need / 2**30:.1f} GiB more memory; "
+        f"{free / 2**30:.1f} GiB are free: close other programs or crop the scan around the heart"
+    )
+    return (Finding("memory-tight-for-model", Severity.WARNING, text, values={"need_bytes": need, "free_bytes": free}),)
+
+
+def _check_time(seconds: float | None, machine: Machine) -> tuple[Finding, ...]:
+    if seconds is None or machine.device != "cpu":
+        return ()
+    about = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{max(1, round(seconds))} seconds"
+    severity = Severity.WARNING if seconds >= 600 else Severity.INFO
+    text = f"on the processor ({machine.cores} cores) this takes about {about}, give or take a factor of two"
+    return (Finding("time-on-processor", severity, text, values={"seconds": round(seconds, 1)}),)
+
+
+def machine_facts(settings: Settings, output: str | Path | None = None) -> Machine:
+    """The facts of this machine; imports torch. Never raises: the engine refuses a device that is not available."""
+    free = _free_disk(Path(output)) if output is not None else None
+    cores = settings.threads or _cores()
+    try:
+        import torch
+
+        from ..inference.devices import choose_device
+
+        device = choose_device(settings.device)
+    except ImportError:
+        return Machine("", None, free, cores)
+    except HeartSegError:
+        return Machine("cpu", None, free, cores)
+    card = int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
+    return Machine(device.type, card, free, settings.threads or torch.get_num_threads())
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # Windows, macOS
+        return os.cpu_count() or 1
+
+
+def _free_disk(folder: Path) -> int | None:
+    existing = next((p for p in (folder.absolute(), *folder.absolute().parents) if p.is_dir()), None)
+    try:
+        return shutil.disk_usage(existing).free if existing else None
+    except OSError:
+        return None

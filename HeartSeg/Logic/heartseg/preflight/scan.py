@@ -1,0 +1,196 @@
+"""Checks of the chosen image before a run: dimensions, geometry, voxels, modality, field of view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+from ..findings import Finding, Severity
+from ..volume.checks import SHEAR_LIMIT_DEG, check_spacing, check_volume, shear_degrees
+from ..volume.types import Volume
+from ..volume.values import ValueScale, value_scale
+from .fixes import AS_CT, AS_MR, HARDEN, PICK_FRAME, RESAMPLE
+
+if TYPE_CHECKING:
+    from ..inference.locate import HeartBox
+    from ..models.folder import ModelFolder
+
+SMALL_FIELD_MM = 110.0
+"""Field of view below which part of an adult heart is likely to lie outside: it is about 120 mm long and 80 to 100 mm
+wide with its great vessels (the plausible volumes of :mod:`heartseg.anatomy` in one ellipsoid)."""
+
+ANISOTROPIC = 6.0
+"""Ratio of the largest to the smallest voxel edge from which the surfaces between slices are guesses; short-axis cine
+has 5 to 12."""
+
+BORDER_MM = 5.0
+"""Distance of the coarse heart to the scan's border below which it counts as cut: less than one voxel (6 mm) of the
+default finder."""
+
+_SIDES = (("right", "left"), ("anterior", "posterior"), ("inferior", "superior"))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is known of the chosen image besides its voxels.
+
+    Attributes:
+        name: for people.
+        size: voxels along x, y, z (and further axes); empty where a :class:`Volume` says it.
+        components: values per voxel.
+        frames: of a time series; 1 for a single volume, or when a frame is chosen.
+        transform: kind of the transform above it in the scene: ``""``, ``"rigid"``, ``"scaling"`` (any linear one that
+            changes lengths or angles), ``"nonlinear"``.
+    """
+
+    name: str = "scan"
+    size: tuple[int, ...] = ()
+    components: int = 1
+    frames: int = 1
+    transform: str = ""
+
+
+def check_chosen(chosen: Chosen) -> tuple[Finding, ...]:
+    """Dimensions, colour, time and the transform above."""
+    checks = []
+    if chosen.size and (len(chosen.size) < 3 or min(chosen.size[:3]) == 1):
+        size = "x".join(map(str, chosen.size))
+        checks.append(Finding("image-2d", Severity.ERROR, f"'{chosen.name}' is a 2D image ({size}): choose a volume"))
+    if chosen.frames > 1:
+        text = f"'{chosen.name}' is a time series of {chosen.frames} frames: choose one of them, or all"
+        checks.append(Finding("time-series", Severity.ERROR, text, None, {"frames": chosen.frames}, PICK_FRAME))
+    elif chosen.components > 1:
+        many = chosen.components > 4
+        text = f"'{chosen.name}' has {chosen.components} values per voxel: " + (
+            "frames of a time series, most likely; take one" if many else "a colour picture; export the grey values"
+        )
+        values = {"components": chosen.components}
+        if many:
+            checks.append(Finding("time-series", Severity.ERROR, text, None, values, PICK_FRAME))
+        else:
+            checks.append(Finding("colour", Severity.ERROR, text, values=values))
+    return (*checks, *_check_transform(chosen))
+
+
+def _check_transform(chosen: Chosen) -> tuple[Finding, ...]:
+    if chosen.transform == "rigid":
+        text = f"'{chosen.name}' lies under a transform: the segmentation is put under the same one"
+        return (Finding("transform-rigid", Severity.INFO, text),)
+    if chosen.transform:
+        what = "bends it" if chosen.transform == "nonlinear" else "changes its size or angles"
+        text = (
+            f"'{chosen.name}' lies under a transform that {what}: volumes and diameters would be those before it; "
+            "apply it to a copy first"
+        )
+        if chosen.transform == "nonlinear":
+            return (Finding("transform-nonlinear", Severity.WARNING, text, fix=HARDEN),)
+        return (Finding("transform-scaling", Severity.WARNING, text, fix=HARDEN),)
+    return ()
+
+
+def check_scan(volume: Volume, model: ModelFolder | None = None) -> tuple[Finding, ...]:
+    """Geometry, voxels, and whether they are what the model knows."""
+    try:
+        checked = check_volume(volume)
+    except InputError as error:
+        return (Finding("scan-refused", Severity.ERROR, str(error), fix=_fix_for_refusal(volume)),)
+    fixes = {"memory-tight": RESAMPLE, "direction-sheared": RESAMPLE}
+    checks = [replace(f, fix=fixes.get(f.code, "")) for f in checked.findings]
+    checks += _check_anisotropy(checked)
+    checks += _check_modality(checked, model)
+    return tuple(checks)
+
+
+def _fix_for_refusal(volume: Volume) -> str:
+    """Resampling mends a tilted grid, and nothing else that is refused."""
+    matrix = volume.geometry.direction_matrix
+    try:
+        check_spacing(volume.geometry.spacing, volume.name)
+    except InputError:
+        return ""
+    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-6:
+        return ""
+    return RESAMPLE if shear_degrees(matrix) > SHEAR_LIMIT_DEG else ""
+
+
+def _check_anisotropy(volume: Volume) -> tuple[Finding, ...]:
+    spacing = volume.geometry.spacing
+    ratio = max(spacing) / min(spacing)
+    if ratio < ANISOTROPIC:
+        return ()
+    edges = " x ".join(f"{s:.3g}" for s in spacing)
+    text = (
+        f"voxels of {edges} mm are {ratio:.0f} times as long as they are wide: between the slices the surfaces are "
+        "guesses, and volumes depend on where the slices lie"
+    )
+    return (Finding("spacing-anisotropic", Severity.INFO, text, values={"ratio": round(ratio, 1)}),)
+
+
+def _check_modality(volume: Volume, model: ModelFolder | None) -> tuple[Finding, ...]:
+    low, high = float(volume.array.min()), float(volume.array.max())
+    values = {"lowest": low, "highest": high}
+    span = f"values of {low:g} to {high:g}"
+    modality, scale = volume.modality, volume.value_scale
+    known = model.card.modalities if model is not None and model.card is not None else ()
+    checks = []
+    if modality and known and modality not in known:
+        text = f"the scan is {modality} and model '{model.name if model else ''}' was made for {' and '.join(known)}: "
+        checks.append(Finding("modality-unknown-to-model", Severity.WARNING, text + "choose another model"))
+    if modality == "CT" and scale is not ValueScale.HOUNSFIELD:
+        wants_hu = model is not None and "CTNormalization" in model.normalization_schemes
+        severity = Severity.ERROR if wants_hu else Severity.WARNING
+        offset = ", but Hounsfield units with an offset" if scale is ValueScale.OFFSET else ""
+        text = f"the scan is said to be CT, but {span} are not Hounsfield units (air is -1000){offset}"
+        end = ", which this model needs: use the original" if wants_hu else ": use the original if there is one"
+        fix = "" if wants_hu or scale is ValueScale.OFFSET else AS_MR
+        checks.append(Finding("not-hounsfield", severity, text + end, None, values, fix))
+    looks_like_ct = scale is ValueScale.HOUNSFIELD or value_scale(volume.array) is ValueScale.HOUNSFIELD
+    if modality == "MR" and looks_like_ct:
+        text = f"the scan is said to be MR, but {span} look like CT in Hounsfield units: check which it is"
+        checks.append(Finding("looks-like-ct", Severity.WARNING, text, None, values, AS_CT))
+    if not modality:
+        guess, fix = ("CT in Hounsfield units", AS_CT) if looks_like_ct else ("no CT in Hounsfield units", AS_MR)
+        text = f"the scan does not say whether it is CT or MR; {span} look like {guess}: state the modality"
+        checks.append(Finding("modality-not-said", Severity.INFO, text, None, values, fix))
+    return tuple(checks)
+
+
+def check_field_of_view(volume: Volume, heart: HeartBox | bool | None = None) -> tuple[Finding, ...]:
+    """Whether the scan is large enough for a heart, and whether the coarse heart reaches its border."""
+    if heart is False:
+        text = "the finder sees no heart in this scan: it may be another body part, cut off, or unlike what it knows"
+        return (Finding("no-heart-seen", Severity.WARNING, text),)
+    if heart is not None and heart is not True:
+        return _check_cut(volume, heart)
+    extent = volume.geometry.extent_mm
+    if min(extent) >= SMALL_FIELD_MM:
+        return ()
+    size = " x ".join(f"{e:.0f}" for e in extent)
+    text = (
+        f"the scan covers {size} mm, less than {SMALL_FIELD_MM:g} mm along one axis: part of the heart may lie "
+        "outside, and its measures are then too small"
+    )
+    values = {"extent_mm": [round(e, 1) for e in extent]}
+    return (Finding("field-of-view-small", Severity.WARNING, text, values=values),)
+
+
+def _check_cut(volume: Volume, heart: HeartBox) -> tuple[Finding, ...]:
+    corners = volume.geometry.corners()
+    low, high = corners.min(0), corners.max(0)
+    sides = []
+    for axis in range(3):
+        if heart.low[axis] - low[axis] < BORDER_MM:
+            sides.append(_SIDES[axis][0])
+        if high[axis] - heart.high[axis] < BORDER_MM:
+            sides.append(_SIDES[axis][1])
+    if not sides:
+        return ()
+    where = " and ".join(sides) + (" border" if len(sides) == 1 else " borders")
+    if sides == ["superior"]:
+        text = f"the heart reaches the scan's {where}, as in many cardiac scans: the great vessels end there"
+        return (Finding("heart-cut", Severity.INFO, text, values={"sides": sides}),)
+    text = f"the heart reaches the scan's {where}: what lies outside is missing from volumes and diameters"
+    return (Finding("heart-cut", Severity.WARNING, text, values={"sides": sides}),)

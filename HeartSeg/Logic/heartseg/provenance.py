@@ -1,0 +1,182 @@
+"""How a result came about: input, model, settings, run, versions; typed in memory, a dictionary in the report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+NOTICE = "Research software, not a medical device."
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class InputFacts:
+    """The scan.
+
+    Attributes:
+        name: for people.
+        path: as the user gave it.
+        sha256: of the file's bytes, or of a series' files in slice order.
+        series_uid: DICOM series instance UID.
+        frame: of a time series, from 0.
+        modality: ``"CT"``, ``"MR"`` or ``""``.
+        value_scale: see :class:`~heartseg.volume.values.ValueScale`.
+        size_xyz: voxels.
+        spacing_mm_xyz: mm.
+        orientation: letters of the index axes, such as ``"LPS"``.
+    """
+
+    name: str = ""
+    path: str = ""
+    sha256: str = ""
+    series_uid: str = ""
+    frame: int | None = None
+    modality: str = ""
+    value_scale: str = ""
+    size_xyz: tuple[int, ...] = ()
+    spacing_mm_xyz: tuple[float, ...] = ()
+    orientation: str = ""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The model.
+
+    Attributes:
+        name, version, licence: as its card says; the folder's name without a card.
+        path: of the folder.
+        configuration: nnU-Net's name of it.
+        checkpoints: path relative to the folder -> SHA-256.
+        unmapped_labels: labels that mean no known structure.
+    """
+
+    name: str = ""
+    version: str | None = None
+    path: str = ""
+    configuration: str = ""
+    checkpoints: Mapping[str, str] = field(default_factory=dict)
+    unmapped_labels: tuple[str, ...] = ()
+    licence: str | None = None
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """How the network was run.
+
+    Attributes:
+        mode: how the place was found, or which way the whole image was processed.
+        device, precision, backend: where and how the arithmetic was done.
+        accurate: whether averaging was asked for.
+        windows, mirrored_copies: what was averaged.
+        network_grid: voxels of the image in the network's axes, for a whole image.
+        window_mm, window_center_lps: size and centre ``(x, y, z)`` of the window, mm.
+        agreement: Dice of the coarse and the fine heart.
+        consistency: Dice of two windows, where a second one was compared.
+        mean_probability: of the structures in the first window.
+        finder_grey_scale: exponent of the grey scale in which the finder saw the heart.
+        no_heart: why no heart was found; empty if one was.
+    """
+
+    mode: str = ""
+    device: str = ""
+    precision: str = ""
+    backend: str = ""
+    accurate: bool = False
+    windows: int = 1
+    mirrored_copies: int = 1
+    network_grid: tuple[int, ...] | None = None
+    window_mm: tuple[float, ...] | None = None
+    window_center_lps: tuple[float, ...] | None = None
+    agreement: float | None = None
+    consistency: float | None = None
+    mean_probability: float | None = None
+    finder_grey_scale: float | None = None
+    no_heart: str = ""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a result came about.
+
+    Attributes:
+        heartseg: version of the package.
+        created: ISO 8601, UTC.
+        input, model, run: see their classes; ``None`` for a segmentation of another program.
+        settings: :meth:`heartseg.settings.Settings.to_dict`.
+        confidence: structure key -> mean probability of its voxels.
+        announcements: what the user was told during the run.
+        seconds: stage -> wall time.
+        packages: package -> version.
+        platform: Python, system and machine.
+        edited: whether the segments may differ from the run's, being edited or reloaded since.
+        segmentation: path of a segmentation file that was opened instead of a run.
+        notice: intended use.
+    """
+
+    heartseg: str = ""
+    created: str = ""
+    input: InputFacts | None = None
+    model: ModelFacts | None = None
+    run: RunFacts | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    confidence: Mapping[str, float] = field(default_factory=dict)
+    announcements: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
+    platform: Mapping[str, str] = field(default_factory=dict)
+    edited: bool = False
+    segmentation: str = ""
+    notice: str = NOTICE
+
+    @property
+    def model_label(self) -> str:
+        """Name and version of the model in one string; empty if it is not known."""
+        return " ".join(v for v in (self.model.name, self.model.version) if v) if self.model else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready dictionary."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Provenance:
+        """The inverse of :meth:`to_dict`; fields of other versions and of wrong types are left out."""
+        renamed = dict(content)
+        if isinstance(renamed.get("segmentation"), Mapping):  # schema 1
+            renamed["segmentation"] = renamed["segmentation"].get("path", "")
+        parts = {
+            "input": _known(InputFacts, renamed.get("input")),
+            "model": _known(ModelFacts, renamed.get("model")),
+            "run": _known(RunFacts, _current_run(renamed.get("run"))),
+        }
+        return _known(cls, {**renamed, **parts}) or cls()
+
+
+def _current_run(run: Any) -> Any:
+    """The fields of a run under today's names (schema 1 had others)."""
+    names = {"same_story": "consistency", "heart": "no_heart"}
+    return {names.get(k, k): v for k, v in run.items()} if isinstance(run, Mapping) else run
+
+
+def _known(kind: type[T], content: Any) -> T | None:
+    """An instance of ``kind`` from the fields that it knows and whose values fit; ``None`` for no dictionary."""
+    if not isinstance(content, Mapping):
+        return None
+    values = {}
+    for f in dataclasses.fields(kind):  # type: ignore[arg-type]
+        value = content.get(f.name)
+        value = tuple(value) if isinstance(value, list) else value
+        if f.name in content and (f.default is None or _fits(value, f)):
+            values[f.name] = value
+    return kind(**values)
+
+
+def _fits(value: Any, known: dataclasses.Field[Any]) -> bool:
+    """Whether a value has the type of the field's default."""
+    make_default = known.default_factory
+    default = known.default if make_default is dataclasses.MISSING else make_default()
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    return isinstance(value, Mapping if isinstance(default, Mapping) else type(default))
