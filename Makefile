@@ -10,7 +10,7 @@ SCAN   ?= HeartSeg/Resources/SampleData/HeartSeg-synthetic-CTA.nii.gz
 OUT    ?= out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types arrows extension unit benchmark clean
+.PHONY: help demo test test-slow lint types arrows extension publish-clone unit benchmark docs clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,8 +33,11 @@ types: $(VENV)/.dev  ## types
 arrows: $(VENV)/.dev  ## import directions (docs/explanation/architecture.md)
 	$(BIN)/lint-imports
 
-extension: $(VENV)/.dev  ## what Slicer's Extension Manager asks of the tree and the clone's size
+extension: $(VENV)/.dev  ## what Slicer's ExtensionsIndex will see: entry, pictures, size of the published clone
 	$(BIN)/python tools/check_extension.py
+
+publish-clone: $(VENV)/.dev  ## a copy in OUT=DIR whose history lacks superseded weights and pictures
+	$(BIN)/python tools/publish_clone.py "$(OUT)"
 
 # One process a core, up to four (2 GB each), and one thread in each: threads of torch that wait for a busy core take
 # minutes. Tests of one file stay together, since they share what takes long to make.

@@ -17,6 +17,7 @@ from heartseg.models.checkpoint import LoadedModel
 from heartseg.models.folder import ModelFolder
 from heartseg.progress import Reporter
 from heartseg.volume import Geometry
+from near_ties import assert_equal_but_few
 from tiny_models import make_tiny_model_folder, write_card
 
 SPACING = 3.0
@@ -209,7 +210,7 @@ def test_the_default_model_stays_as_good_on_the_sample(averaged, result, sample_
 
 
 @pytest.mark.parametrize(("order", "flips"), [((2, 0, 1), (True, False, True)), ((1, 0, 2), (False, True, False))])
-def test_permuted_and_flipped_copies_give_identical_voxels(order, flips, accurate, averaged, volume):
+def test_permuted_and_flipped_copies_give_the_same_labels(order, flips, accurate, averaged, volume):
     import SimpleITK as sitk
 
     from heartseg.volume.itk import geometry_of, image_of
@@ -218,7 +219,7 @@ def test_permuted_and_flipped_copies_give_identical_voxels(order, flips, accurat
     copy = Volume(sitk.GetArrayFromImage(image), geometry_of(image), "copy", volume.modality)
     found = sitk.GetImageFromArray(accurate.segment(copy).labels)
     back = sitk.PermuteAxes(sitk.Flip(found, flips), [order.index(k) for k in range(3)])
-    assert np.array_equal(sitk.GetArrayFromImage(back), averaged.labels)
+    assert_equal_but_few(sitk.GetArrayFromImage(back), averaged.labels)
 
 
 def test_windows_stay_on_the_networks_lattice():

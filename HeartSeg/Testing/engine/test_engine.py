@@ -9,6 +9,7 @@ from heartseg import STRUCTURES, Cancelled, CancelToken, Segmenter, Settings, Vo
 from heartseg.errors import DeviceError, InputError, SettingsError
 from heartseg.inference.locate import MINIMUM_HEART_ML, choose_heart
 from heartseg.volume import Geometry
+from near_ties import assert_equal_but_few
 from tiny_models import make_tiny_model_folder
 
 
@@ -61,9 +62,12 @@ def test_a_cancel_in_any_stage_stops_the_run_and_the_next_one_works(stage, segme
     assert np.array_equal(segmenter.segment(volume).labels, result.labels)
 
 
-def test_the_model_is_loaded_once(segmenter, volume):
-    first = segmenter.segment(volume).provenance.seconds["load model"]
-    assert first < 0.05
+def test_the_model_is_loaded_once(segmenter, volume, result, monkeypatch):
+    """``result`` loaded it: no file of weights is opened again."""
+    import torch
+
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a checkpoint was read again"))
+    assert segmenter.segment(volume).heart_found
 
 
 def test_the_scan_is_not_changed(segmenter, volume):
@@ -147,9 +151,7 @@ def test_a_wrong_setting_says_what_is_right():
 def test_openvino_gives_the_same_labels(default_model, volume, result):
     pytest.importorskip("openvino", reason="the optional backend is not installed")
     other = Segmenter(default_model, Settings(device="cpu", backend="openvino")).segment(volume)
-    for s in STRUCTURES:
-        a, b = other.labels == s.label, result.labels == s.label
-        assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.999, s.name
+    assert_equal_but_few(other.labels, result.labels)
 
 
 def test_noise_as_dark_as_air_is_no_heart(segmenter):

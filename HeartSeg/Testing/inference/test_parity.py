@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import types
-
 import numpy as np
 import pytest
-import torch
 
 from heartseg import STRUCTURES, read_volume
 from heartseg.inference.engine import Engine
@@ -15,6 +11,8 @@ from heartseg.models.folder import ModelFolder
 from heartseg.progress import Reporter
 from heartseg.settings import Settings
 from heartseg.volume import Geometry, Volume
+from near_ties import assert_equal_but_near_ties
+from stock_nnunet import predict_stock
 from tiny_models import make_tiny_model_folder, synthetic_volume
 
 CASES = {
@@ -47,32 +45,8 @@ CASES = {
 }
 
 
-@pytest.fixture
-def stock_predictor(monkeypatch):
-    """nnU-Net's own predictor; its trainer look-up would import torchvision, whose CPU wheels are broken."""
-    name = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"
-    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-
-    def predict(folder, array, spacing_zyx, mirroring, step):
-        predictor = nnUNetPredictor(
-            tile_step_size=step,
-            use_mirroring=mirroring,
-            perform_everything_on_device=False,
-            device=torch.device("cpu"),
-            allow_tqdm=False,
-        )
-        real_load = torch.load  # nnU-Net's own files hold numpy scalars; this test made them
-        monkeypatch.setattr(torch, "load", lambda *a, **k: real_load(*a, **{**k, "weights_only": False}))
-        folds = tuple(int(f) for f in ModelFolder.open(folder).folds)
-        predictor.initialize_from_trained_model_folder(str(folder), folds, "checkpoint_final.pth")
-        return predictor.predict_single_npy_array(array[None].astype(np.float32), {"spacing": list(spacing_zyx)})
-
-    return predict
-
-
 @pytest.mark.parametrize("name", CASES)
-def test_ours_and_stock_agree(name, tmp_path, stock_predictor):
+def test_ours_and_stock_agree(name, tmp_path):
     case = CASES[name]
     configuration = case["options"].get("configuration", "3d_fullres")
     path = make_tiny_model_folder(
@@ -80,19 +54,16 @@ def test_ours_and_stock_agree(name, tmp_path, stock_predictor):
     )
     array, _ = synthetic_volume(3, (40, 44, 42), seed=7)
     geometry = Geometry(array.shape, case["spacing"])
-    stock = stock_predictor(path, array, geometry.spacing[::-1], case["mirroring"], 0.5)
+    stock = predict_stock(path, array, geometry.spacing[::-1], case["mirroring"])
     settings = Settings(device="cpu", locate=False, clean_up=False, reorient=False, accurate=case["mirroring"])
     folder = ModelFolder.open(path)
     ours = Engine(folder, settings).predict(Volume(array, geometry), Reporter()).labels
-    lut = folder.structure_lut()
-    stock = lut[stock]
-    for value in lut[1:]:
-        assert (stock == value).mean() > 0.01, "the network does not find this label: nothing is compared"
-        dice = 2 * ((stock == value) & (ours == value)).sum() / ((stock == value).sum() + (ours == value).sum())
-        assert dice >= 0.999, f"label {value}: Dice {dice:.5f} between ours and stock"
+    wanted = folder.structure_lut()[stock.labels]
+    assert min((wanted == value).mean() for value in folder.structure_lut()[1:]) > 0.01, "a label is not found"
+    assert_equal_but_near_ties(ours, wanted, stock.margin)
 
 
-def test_stock_runs_the_model_that_ships_and_agrees(default_model, sample_scan, stock_predictor):
+def test_stock_runs_the_model_that_ships_and_agrees(default_model, sample_scan):
     """The default model's folder as it is, on the sample's heart: several tiles, stored axes, mirroring off.
 
     The rest of the scan is left out, as stock takes a tile for every half patch: minutes on one core.
@@ -103,9 +74,8 @@ def test_stock_runs_the_model_that_ships_and_agrees(default_model, sample_scan, 
     box = tuple(slice(max(0, m - n), m + n) for m, n in zip(middle, (32, 32, 45), strict=True))
     array = np.ascontiguousarray(volume.array[box])
     volume = Volume(array, Geometry(array.shape, volume.geometry.spacing), "heart", "CT")
-    stock = stock_predictor(default_model, volume.array, volume.geometry.spacing[::-1], False, 0.5)
+    stock = predict_stock(default_model, volume.array, volume.geometry.spacing[::-1])
     settings = Settings(device="cpu", locate=False, clean_up=False, reorient=False)
     ours = Engine(ModelFolder.open(default_model), settings).predict(volume, Reporter()).labels
-    for s in STRUCTURES:
-        dice = 2 * ((stock == s.label) & (ours == s.label)).sum() / ((stock == s.label).sum() + (ours == s.label).sum())
-        assert dice >= 0.999, f"{s.name}: Dice {dice:.5f} between ours and stock"
+    assert {s.label for s in STRUCTURES} <= set(np.unique(stock.labels)), "a structure is not found"
+    assert_equal_but_near_ties(ours, stock.labels, stock.margin)

@@ -19,6 +19,7 @@ from heartseg.pipeline import Segmenter
 from heartseg.preflight import Machine, check_machine, expected_seconds, look_for_heart, planned
 from heartseg.progress import CancelToken, Reporter
 from heartseg.volume import Geometry
+from near_ties import assert_equal_but_few
 from tiny_models import make_tiny_model_folder, synthetic_volume, write_card
 
 CPU = Settings(device="cpu", threads=1, clean_up=False)
@@ -70,7 +71,7 @@ def test_a_scan_stored_along_other_axes_has_the_same_labels(folder, volume, labe
     array = np.ascontiguousarray(volume.array.transpose(axes))
     turned = Volume(array, Geometry(array.shape, spacing, (0.0, 0.0, 0.0), tuple(direction.ravel())))
     found = Engine(folder, CPU).predict(turned, Reporter()).labels
-    assert np.array_equal(found, labels.transpose(axes))
+    assert_equal_but_few(found, labels.transpose(axes))
     without = Engine(folder, Settings(device="cpu", threads=1, clean_up=False, reorient=False))
     stored = without.predict(turned, Reporter())
     assert stored.run.mode == "slice by slice, stored axes" and not np.array_equal(stored.labels, found)
@@ -110,7 +111,7 @@ def test_a_centre_is_refused(folder):
 def test_openvino_gives_the_same_labels(folder, volume, labels):
     pytest.importorskip("openvino")
     found = Engine(folder, Settings(device="cpu", threads=1, backend="openvino")).predict(volume, Reporter()).labels
-    assert (found == labels).mean() > 0.999
+    assert_equal_but_few(found, labels)
 
 
 def test_a_heat_map_lies_on_the_scans_grid(folder, volume, labels):

@@ -75,14 +75,6 @@ def test_the_extension_manager_finds_what_it_reads(repository: Path, build: Path
     assert (repository / "LICENSE.txt").is_file()
 
 
-def test_the_icon_url_names_the_icon_in_this_tree(repository: Path) -> None:
-    text = (repository / "CMakeLists.txt").read_text(encoding="utf-8")
-    path = re.search(
-        r"EXTENSION_ICONURL \"https://raw\.githubusercontent\.com/[^/]+/[^/]+/[^/]+/([^\"]+)\"", text
-    ).group(1)
-    assert (repository / path).is_file()
-
-
 def test_a_listed_file_that_is_missing_stops_the_build(tree: Path, tmp_path: Path) -> None:
     if shutil.which("cmake") is None:
         pytest.skip("cmake is not installed")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import slicer
 
+from cpu_pace import slowness
 from heartseg.pipeline import Segmenter
 from heartseg.result import Result
 from heartseg.settings import Settings
@@ -67,7 +68,7 @@ def test_from_the_click_to_the_labels_no_turn_takes_100_ms(user, monkeypatch):
     assert not user.error, user.error
     print(f"longest turn: {1000 * cpu:.0f} ms of the thread's own time, {1000 * wall:.0f} ms by the wall")
     assert len(user.panel.state.segmentation.GetSegmentation().GetSegmentIDs()) == 7
-    assert cpu <= 0.1
+    assert cpu <= 0.1 * slowness()
 
 
 def test_the_shipped_model_on_the_sample_scan_does_not_freeze_the_window(user, sample_scan, monkeypatch):
@@ -79,7 +80,7 @@ def test_the_shipped_model_on_the_sample_scan_does_not_freeze_the_window(user, s
     cpu, wall = stalls(user, user.press)
     assert not user.error, user.error
     print(f"longest turn: {1000 * cpu:.0f} ms of the thread's own time, {1000 * wall:.0f} ms by the wall")
-    assert cpu <= 0.1
+    assert cpu <= 0.1 * slowness()
     result = user.panel.state.result
     assert result.heart_found
     alone = Segmenter(settings=Settings(device="cpu")).segment(user.panel.scan_of(volume))
@@ -154,7 +155,7 @@ def test_the_view_of_the_voxels_takes_no_time_and_the_copy_is_the_workers(sessio
     node = slicer.util.addVolumeFromArray(array, name="large")
     started = time.thread_time()
     view = volume_view(node)
-    assert time.thread_time() - started < 0.01
+    assert time.thread_time() - started < 0.01 * slowness()
     owned = owned_volume(view)
     slicer.util.arrayFromVolume(node)[0, 0, 0] = 77
     assert view.array[0, 0, 0] == 77

@@ -58,7 +58,8 @@ def test_a_turned_copy_of_a_scan_gives_the_turned_translation(translator):
             origin=tuple(map(float, g.index_to_world(np.array([0, 0, g.shape[2] - 1])))),
         ),
     )
-    assert np.array_equal(translator(mirrored).array[:, :, ::-1], translator(volume).array)
+    apart = np.abs(translator(mirrored).array[:, :, ::-1].astype(int) - translator(volume).array)
+    assert apart.max() <= 1  # HU: rounding
 
 
 def test_the_other_direction_gives_typical_mr_values(trained):

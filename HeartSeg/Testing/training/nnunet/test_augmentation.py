@@ -12,7 +12,6 @@ pytest.importorskip("batchgeneratorsv2", reason="pip install 'heartseg[train]'")
 
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from heartseg.training.nnunet.augmentation import RegionAwareTransform, adapted
 
@@ -86,6 +85,8 @@ def test_in_3d_it_moves_too() -> None:
 
 
 def stock_transforms():
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
     return nnUNetTrainer.get_training_transforms((32, 32), (-0.5, 0.5), None, (0, 1), False, use_mask_for_norm=[False])
 
 

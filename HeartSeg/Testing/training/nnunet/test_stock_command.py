@@ -21,7 +21,15 @@ from heartseg.result import Result
 from heartseg.settings import Settings
 from heartseg.volume import Geometry, Volume, read_volume, write_volume
 
-COMMAND = "from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder as main; main()"
+COMMAND = """
+import functools, torch
+from nnunetv2.inference import predict_from_raw_data as stock
+torch.half = torch.float32  # stock sums tiles in float16
+gaussian = stock.compute_gaussian
+stock.compute_gaussian = functools.partial(gaussian, dtype=torch.float32)
+stock.compute_gaussian.cache_clear = gaussian.cache_clear
+stock.predict_entry_point_modelfolder()
+"""
 """What the script ``nnUNetv2_predict_from_modelfolder`` runs; it loads the class that plans.json names."""
 
 
@@ -65,10 +73,8 @@ def test_stock_prediction_of_a_trained_folder_is_ours(trained, tmp_path: Path) -
     model = ModelFolder.open(trained.model)
     ours = Engine(model, Settings(device="cpu", threads=1, precision="float32")).predict(scan, Reporter()).labels
     lut = model.structure_lut()
-    same = (
-        lut[stock.astype(np.uint8)] == ours
-    ).mean()  # stock keeps logits in float16: a near-tie or two, after 4 steps
-    assert same > 0.999
+    differ = np.mean(lut[stock.astype(np.uint8)] != ours)
+    assert differ <= 1e-3  # near-ties, which four steps leave many of
     assert len(np.unique(ours)) > 1
 
 
