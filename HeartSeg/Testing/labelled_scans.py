@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heartseg.training.nnunet.references import MMWHS_LABELS
+from heartseg.anatomy import MMWHS_LABELS
 from heartseg.volume import Geometry, Volume, write_labels, write_volume
 from phantoms import heart_phantom
 

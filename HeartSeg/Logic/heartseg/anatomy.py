@@ -50,6 +50,12 @@ STRUCTURES: tuple[Structure, ...] = (
 
 KEYS: tuple[str, ...] = tuple(s.key for s in STRUCTURES)
 
+MMWHS_LABELS: dict[int, str] = {s.mmwhs_label: s.key for s in STRUCTURES} | {421: "LA"}
+"""Label value in the MM-WHS data set -> structure key.
+
+The data set defines 420 as the left atrium; 421 occurs in some of its files by mistake and is read as 420.
+"""
+
 _BY_KEY = {s.key: s for s in STRUCTURES}
 _BY_LABEL = {s.label: s for s in STRUCTURES}
 

@@ -9,6 +9,7 @@ import statistics
 import numpy as np
 import pytest
 
+from heartseg.training.nnunet.references import read_reference
 from label_boxes import SHAPE, box
 
 
@@ -82,6 +83,14 @@ def test_mask_tolerance_labels_and_structures_are_options(command, save):
     assert done.code == 0, done.err
     assert "NSD 0.5 mm" in done.out and "NSD 3 mm" in done.out
     assert done.out.splitlines()[1].split()[:2] == ["LV", "0.800"]
+
+
+@pytest.mark.parametrize("value", [420, 421])
+def test_mmwhs_420_and_421_are_the_left_atrium_in_evaluation_and_training(command, save, value):
+    truth = save("t.nrrd", box().astype(np.int16) * value)
+    done = command(save("p.nrrd", box(label=3)), truth, "--truth-labels", "mmwhs")
+    assert done.out.splitlines()[1].split()[:2] == ["LA", "1.000"]
+    assert np.array_equal(read_reference(truth).labels, box(label=3))
 
 
 def test_a_folder_that_segment_wrote_is_a_prediction(command, save):
