@@ -145,13 +145,13 @@ def test_progress_of_a_resumed_download_starts_at_the_resumed_byte(site, zipped)
     assert (300_000, len(zipped)) in seen
 
 
-@pytest.mark.parametrize("minds", [True, False])
-def test_the_download_of_a_changed_file_starts_over(site, zipped, minds):
+@pytest.mark.parametrize("respects", [True, False])
+def test_the_download_of_a_changed_file_starts_over(site, zipped, respects):
     """Even if the server ignores If-Range and sends the rest of the new file."""
     site.cut_after = [300_000, 0, 0, 0]
     with pytest.raises(ModelError):
         fetched(site)
-    site.content, site.etag, site.minds_if_range, site.cut_after = zipped + b"new", '"two"', minds, []
+    site.content, site.etag, site.respects_if_range, site.cut_after = zipped + b"new", '"two"', respects, []
     assert fetched(site) == zipped + b"new"
 
 
@@ -159,7 +159,7 @@ def test_the_download_of_a_shortened_file_starts_over(site, zipped):
     site.cut_after = [600_000, 0, 0, 0]
     with pytest.raises(ModelError):
         fetched(site)
-    site.content, site.minds_if_range, site.cut_after = zipped[:500_000], False, []
+    site.content, site.respects_if_range, site.cut_after = zipped[:500_000], False, []
     assert fetched(site) == zipped[:500_000]
 
 
