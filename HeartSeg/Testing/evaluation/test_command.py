@@ -263,8 +263,8 @@ def test_folders_without_a_common_name(refused, save):
 
 def test_a_file_and_a_folder(refused, save):
     pred, truth = save("p.nrrd", box()), save("truth/p.nrrd", box())
-    refused(pred, truth.parent, named="p.nrrd'")
-    refused(truth.parent, pred, named="p.nrrd'")
+    refused(pred, truth.parent, named="truth'")
+    refused(truth.parent, pred, named="truth'")
 
 
 def test_two_predictions_for_one_case(refused, save):

@@ -24,8 +24,9 @@ FACE_INSIDE = 4 * 3 * X_FACE  # of a face normal to x, without its rim
 FACE_RIM = 2 * 4 * Y_EDGE + 2 * 3 * Z_EDGE + 4 * CORNER
 RING = 2 * 3 * Y_FACE + 2 * 4 * Z_FACE + 4 * X_EDGE  # around x, at one of the 5 positions between the two faces
 SURFACE = 2 * (FACE_INSIDE + FACE_RIM) + 5 * RING
-# Two boxes, one shifted by 2 voxels (2 mm) along x. For each box, one face with its rim and the interior of the opposite
-# face are 2 mm from the other surface (at least 2 mm along y and z as well), one ring is 1 mm away, the rest is on it.
+# Two boxes, one shifted by 2 voxels (2 mm) along x. For each box, one face with its rim and the interior of the
+# opposite face are 2 mm from the other surface (at least 2 mm along y and z as well), one ring is 1 mm away, and the
+# rest lies on it.
 AT_2_MM, AT_1_MM = 2 * FACE_INSIDE + FACE_RIM, RING
 
 
