@@ -220,7 +220,7 @@ def test_what_cannot_be_opened_is_one_line(subject, result_folder, tmp_path) -> 
         (tmp_path / "empty", None, "empty.*report.json"),
         (tmp_path / "broken", None, "broken.*report.json"),
         (tmp_path / "bare", None, "bare.*labels.nii.gz.*segmentation.seg.nrrd"),
-        (result_folder[0], scan, "other.nii.gz"),
+        (result_folder[0], scan, "'other'"),
     ):
         with pytest.raises(InputError, match=words) as caught:
             open_subject(source, given)
