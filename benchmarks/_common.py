@@ -1,4 +1,4 @@
-"""What the benchmark programs share: arguments, Dice, means, tables and the JSON record."""
+"""Shared functions of the benchmarks: arguments, Dice, means, tables and the JSON record."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ LABELS = {s.key: s.label for s in STRUCTURES}
 
 
 def make_parser(description: str | None, data: bool = True) -> argparse.ArgumentParser:
-    """A parser with the arguments that every benchmark has."""
+    """Create a parser with the common arguments of the benchmarks."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     if data:
         parser.add_argument("data", type=Path, help="the development data, ../shared/data")
-    parser.add_argument("--model", help="name or folder of the model; default: the one that ships")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and how they came about to FILE")
+    parser.add_argument("--model", help="name or folder of the model (default: the default model)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write results and their provenance to FILE")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--device", default="auto")
     return parser
 
 
 def make_segmenter(args: argparse.Namespace, **settings: Any) -> Segmenter:
-    """The model that the arguments name, with these settings beside them."""
+    """Create a segmenter for the model in the arguments, with additional settings."""
     return Segmenter(args.model, Settings(device=args.device, threads=args.threads, **settings))
 
 
 def center_of(volume: Volume) -> tuple[float, float, float]:
-    """Middle of a scan, world LPS ``(x, y, z)``, mm."""
+    """Centre of a scan, LPS ``(x, y, z)``, mm."""
     x, y, z = (float(v) for v in volume.geometry.center())
     return x, y, z
 
 
 def dice(found: np.ndarray, truth: np.ndarray, keep: np.ndarray | None = None) -> float:
-    """Dice of two masks of one shape, over the voxels of ``keep``; 1 if both are empty there."""
+    """Dice of two masks of equal shape over the voxels of ``keep``; 1 if both are empty there."""
     if keep is not None:
         found, truth = found & keep, truth & keep
     total = int(found.sum()) + int(truth.sum())
@@ -50,7 +50,7 @@ def dice(found: np.ndarray, truth: np.ndarray, keep: np.ndarray | None = None) -
 def structure_dice(
     found: np.ndarray, truth: np.ndarray, keys: Iterable[str] = tuple(LABELS), keep: np.ndarray | None = None
 ) -> dict[str, float]:
-    """Dice of these structures, in maps of HeartSeg's label values; those that ``truth`` lacks are left out."""
+    """Dice of these structures in maps of HeartSeg labels, without structures that ``truth`` lacks."""
     masks = {k: truth == LABELS[k] for k in keys}
     present = {k: m for k, m in masks.items() if (m if keep is None else m & keep).any()}
     return {k: dice(found == LABELS[k], m, keep) for k, m in present.items()}
@@ -64,32 +64,32 @@ def summarise(values: Sequence[float]) -> dict[str, float | int]:
 
 
 def summarise_cases(cases: Sequence[dict[str, float]]) -> dict[str, dict[str, float | int]]:
-    """Each structure over the cases that have it, and ``mean``: the cases' means over their structures."""
+    """Summary of each structure over the cases that have it, and ``mean``: of the mean over structures per case."""
     keys = [k for k in LABELS if any(k in c for c in cases)]
     table = {k: summarise([c[k] for c in cases if k in c]) for k in keys}
     return table | {"mean": summarise([float(np.mean(list(c.values()))) for c in cases])}
 
 
 def cell(value: Any) -> str:
-    """A table cell: three decimals for a number, a dash for what there is not."""
+    """Format a table cell: three decimals for a number, a dash for a missing value."""
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table."""
+    """Format a Markdown table."""
     lines = [heads, ["---"] * len(heads), *([cell(v) for v in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def summary_table(table: dict[str, dict[str, Any]], what: str = "Dice") -> str:
-    """n, mean and SD of each row, as Markdown."""
+    """Format n, mean and SD of each row as a Markdown table."""
     return markdown([what, "n", "mean", "SD"], [(k, r["n"], r["mean"], r["sd"]) for k, r in table.items()])
 
 
 def facts(segmenter: Segmenter) -> dict[str, Any]:
-    """Which program and which model (version and hashes of its weights) gave the figures."""
+    """Provenance of the results: program and model (version and hashes of its weights)."""
     model, finder = segmenter.model, segmenter.model.open_finder()
     weights = [*model.checkpoints, *(finder.checkpoints if finder else ())]
     return {
@@ -101,7 +101,7 @@ def facts(segmenter: Segmenter) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON-ready copy: floats rounded to four decimals, NaN as null."""
+    """JSON-serializable copy: floats rounded to four decimals, NaN as null."""
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -112,7 +112,7 @@ def _plain(value: Any) -> Any:
 
 
 def write_json(path: Path | None, record: dict[str, Any]) -> None:
-    """Write a record, if a file was asked for."""
+    """Write the record if a file is given."""
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(_plain(record), indent=2) + "\n", encoding="utf-8")

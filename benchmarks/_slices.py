@@ -1,4 +1,4 @@
-"""What the benchmarks on 2D slices share: scenes as small CT and MR volumes about the heart, and a small 2D U-Net."""
+"""Shared functions of the benchmarks on 2D slices: small CT and MR volumes around the heart, and a small 2D U-Net."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from heartseg.synthesis.views import View, extract
 from heartseg.volume import Geometry, Volume, write_volume
 
 SPACING, SIZE, DEPTH = 3.0, 64, 44
-"""mm; pixels of a slice's edge; slices of a volume: 192 x 192 x 132 mm about the heart."""
+"""Voxel size, mm; pixels along the edge of a slice; slices per volume: 192 x 192 x 132 mm around the heart."""
 CLASSES = 8
 
 
 def ct_look(rng: np.random.Generator) -> Appearance:
-    """A coronary-phase CTA: the sample scan's HU, contrast and noise varied by some ten per cent."""
+    """A coronary-phase CTA: HU, contrast and noise of the sample scan, varied by about ten per cent."""
     look = cta_appearance(rng)
     blood = look.mean > 150
     mean = np.where(blood, look.mean * rng.uniform(0.85, 1.15), look.mean).astype(np.float32)
@@ -32,7 +32,7 @@ def ct_look(rng: np.random.Generator) -> Appearance:
 
 
 def mr_look(rng: np.random.Generator, fat: str = "bright") -> Appearance:
-    """A bSSFP image as the generator draws it, without thick slices, doubled hearts and ghosts.
+    """A bSSFP image of the generator, without thick slices, double contours and ghosts.
 
     ``fat``: ``bright`` (no fat suppression), ``dark`` (suppressed), ``mixed`` (as drawn, dark in 40 %).
     """
@@ -44,7 +44,7 @@ def mr_look(rng: np.random.Generator, fat: str = "bright") -> Appearance:
 
 
 def heart_view(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
-    """Regions (twice as fine) and target (SIZE, SIZE, SIZE) of the cube about a scene's heart."""
+    """Regions (at twice the resolution) and target (SIZE, SIZE, SIZE) of the cube around the heart of a scene."""
     full = np.full(3, float(SIZE))
     view = View(np.array(scene.heart_centre), SIZE, SPACING, np.eye(3), np.ones(3), np.zeros(3), full)
     regions, target, _ = extract(scene, view)
@@ -58,7 +58,7 @@ def make_volumes(
     seed: int,
     looks: int = 1,
 ) -> list[Path]:
-    """Image files ``NAME-i.nii.gz`` of scenes, with ``NAME.npy`` (labels, uint8) beside; those there are kept."""
+    """Write image files ``NAME-i.nii.gz`` of scenes and ``NAME.npy`` (labels, uint8); existing files are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     low = (SIZE - DEPTH) // 2
     box = slice(low, low + DEPTH)
@@ -80,12 +80,12 @@ def make_volumes(
 
 
 def labels_of(image: Path) -> np.ndarray:
-    """Labels (z, y, x) that belong to an image of :func:`make_volumes`."""
+    """Labels (z, y, x) of an image of :func:`make_volumes`."""
     return np.load(image.with_name(image.name.rpartition("-")[0] + ".npy"))
 
 
 class SmallUNet(nn.Module):
-    """2D U-Net of four levels (16 to 128 channels), two convolutions each, instance norm; (b, 1, y, x) to 8 logits."""
+    """2D U-Net of four levels (16 to 128 channels) with two convolutions, instance norm; (b, 1, y, x) to 8 logits."""
 
     def __init__(self, features: Sequence[int] = (16, 32, 64, 128), classes: int = CLASSES) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ def _double(before: int, after: int) -> nn.Sequential:
 
 
 def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy plus soft Dice over the classes, ``IGNORE`` left out; labels (b, y, x) int64."""
+    """Cross-entropy plus soft Dice over the classes, without ``IGNORE``; labels (b, y, x) int64."""
     seen = labels != IGNORE
     entropy = nnf.cross_entropy(logits, labels, ignore_index=IGNORE)
     p = logits.softmax(1) * seen[:, None]
@@ -122,7 +122,7 @@ def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tenso
 
 
 def move(images: torch.Tensor, labels: torch.Tensor, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turned (15 degrees), scaled (0.85-1.18) and shifted (12 %) copies of slices and their labels."""
+    """Randomly rotated (15 degrees), scaled (0.85-1.18) and shifted (12 %) slices and labels."""
     n = len(images)
     u = torch.rand(4, n, generator=rng) * 2 - 1
     angle, scale = u[0] * 0.26, torch.exp(u[1] * 0.16)
@@ -135,7 +135,7 @@ def move(images: torch.Tensor, labels: torch.Tensor, rng: torch.Generator) -> tu
 
 
 def vary(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Brightness (0.1), contrast (15 %), noise (to 0.08) and blur of slices in [-1, 1], as trainings of today have."""
+    """Random brightness (0.1), contrast (15 %), noise (up to 0.08) and blur of slices in [-1, 1]."""
     n = (len(images), 1, 1, 1)
     shift = 0.1 * (torch.rand(n, generator=rng) * 2 - 1)
     factor = 1 + 0.15 * (torch.rand(n, generator=rng) * 2 - 1)
@@ -146,7 +146,7 @@ def vary(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
 
 
 def train_unet(images: torch.Tensor, labels: torch.Tensor, steps: int, seed: int, batch: int = 8) -> SmallUNet:
-    """A U-Net trained on slices (n, y, x) in [-1, 1] with labels (n, y, x): AdamW 3e-3, cosine."""
+    """Train a U-Net on slices (n, y, x) in [-1, 1] with labels (n, y, x): AdamW 3e-3, cosine schedule."""
     torch.manual_seed(seed)
     network = SmallUNet()
     optimiser = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-3)
@@ -165,7 +165,7 @@ def train_unet(images: torch.Tensor, labels: torch.Tensor, steps: int, seed: int
 
 
 def predict(network: nn.Module, slices: np.ndarray) -> np.ndarray:
-    """Labels (n, y, x) uint8 of slices (n, y, x) in [-1, 1]."""
+    """Predict labels (n, y, x), uint8, of slices (n, y, x) in [-1, 1]."""
     with torch.inference_mode():
         parts = [network(torch.from_numpy(slices[i : i + 22, None])).argmax(1) for i in range(0, len(slices), 22)]
     return torch.cat(parts).to(torch.uint8).numpy()

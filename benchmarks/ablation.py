@@ -1,9 +1,9 @@
-"""Which part of the generator buys what: the same small network trained at the same cost without each part.
+"""Contribution of each part of the generator: the same small network, trained at equal cost without each part.
 
 ``python benchmarks/ablation.py ../shared/data WORK --start MODEL/finder [--steps 250] [--seeds 2] [--json FILE]``. The
-network is the finder's, at 4 mm (48 voxels) in windows about the heart, so that a row takes minutes on a core; all rows
-start from the same weights. Differences count, not levels. Scored on synthetic CT and MR of validation subjects 15 and
-16, window centred, and on the development CT.
+network is that of the finder, at 4 mm (48 voxels) in windows around the heart, so that a row takes minutes on one core.
+All rows start from the same weights. The differences between rows are relevant, not the absolute values. Evaluated on
+synthetic CT and MR of validation subjects 15 and 16 with centred windows, and on the development CT.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ ROWS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "hearts as the subjects are": (PLAIN_ANATOMY, ()),
     "trunk unwarped, all organs": (("warp", "organs", "blobs"), ()),
 }
-"""Name -> parts of the anatomy and of the appearance that are switched off."""
+"""Name -> disabled parts of the anatomy and the appearance."""
 
 
 def scenes_for(data: Path, work: Path, without: tuple[str, ...], count: int) -> Path:
-    """Folder with ``count`` training scenes made without some parts; made once."""
+    """Folder with ``count`` training scenes without some parts; created once."""
     folder = work / ("scenes-" + ("-".join(without) or "full"))
     make_scenes(load_source(data), folder, range(count), without=frozenset(without))
     return folder
 
 
 def train_row(scenes: Path, out: Path, without: tuple[str, ...], steps: int, seed: int, start: Path) -> torch.nn.Module:
-    """The averaged network of one run."""
+    """Train the averaged network of one run."""
     trainer = Trainer(STAGE, scenes, out, Recipe(steps=steps, seed=seed, workers=1, ema=0.98, without=without))
     if not trainer.resume():
         trainer.start_from(start / "fold_0" / "checkpoint_final.pth")
@@ -62,10 +62,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks/ablation.py", description=__doc__.split("\n\n")[0])
     parser.add_argument("data", type=Path, help="data folder (../shared/data)")
     parser.add_argument("work", type=Path, help="folder for scenes and runs")
-    parser.add_argument("--start", type=Path, required=True, help="finder folder whose weights all rows start from")
+    parser.add_argument("--start", type=Path, required=True, help="finder folder with the initial weights of all rows")
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--scenes", type=int, default=30, help="training scenes of each row")
+    parser.add_argument("--scenes", type=int, default=30, help="number of training scenes of each row")
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)

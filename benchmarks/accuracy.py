@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Dice of a model on a scan with reference labels, on the scan's own grid, inside a confidence mask if there is one.
+"""Dice of a model on a scan with reference labels, on the grid of the scan, optionally inside a confidence mask.
 
     python benchmarks/accuracy.py SCAN REFERENCE [--mask MASK] [--model NAME]
 
-Also: how far the heart's centre lies from the reference's, and whether left and right are in their places. The
-development case of this repository's authors: ``ct_chest_arterial_windowed_uint8`` (docs/explanation/synthesis.md).
+Also prints the distance between the centres of the heart and the reference, and whether left and right are correct. The
+development case is ``ct_chest_arterial_windowed_uint8`` (docs/explanation/synthesis.md).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from heartseg import STRUCTURES
 
 
 def centroid(labels: np.ndarray, geometry: heartseg.Geometry, values: tuple[int, ...]) -> np.ndarray:
-    """World LPS centre (x, y, z) of the voxels with these labels, mm."""
+    """Centre (x, y, z) of the voxels with these labels, LPS, mm."""
     return geometry.index_to_world(np.argwhere(np.isin(labels, values)).mean(0))
 
 
 def compare(labels: np.ndarray, truth: np.ndarray, mask: np.ndarray, geometry: heartseg.Geometry) -> dict:
-    """Dice per structure inside the mask, distance of the hearts' centres (mm), and the left-right order."""
+    """Dice per structure inside the mask, distance between the centres of the hearts (mm), and left-right order."""
     dice = {}
     for s in STRUCTURES:
         a, b = (labels == s.label) & mask, (truth == s.label) & mask
@@ -46,7 +46,7 @@ def compare(labels: np.ndarray, truth: np.ndarray, mask: np.ndarray, geometry: h
 
 
 def seven_windows(volume: heartseg.Volume, truth: np.ndarray, mask: np.ndarray, model: str | None, shift: float) -> int:
-    """How far the scores depend on where the window lies: print each window's, and their mean."""
+    """Dependence of the scores on the position of the window: print the scores of each window, and their mean."""
     box = np.argwhere(truth > 0)
     middle = np.asarray(volume.geometry.index_to_world((box.min(0) + box.max(0)) / 2))
     rows = []
@@ -66,7 +66,11 @@ def main() -> int:
     parser.add_argument("--mask", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
-    parser.add_argument("--windows", type=float, help="seven windows: the reference's middle, and so many mm off it")
+    parser.add_argument(
+        "--windows",
+        type=float,
+        help="evaluate seven windows: at the centre of the reference, and shifted by this distance, mm",
+    )
     args = parser.parse_args()
     volume = heartseg.read_volume(args.scan)
     truth = sitk.GetArrayFromImage(sitk.ReadImage(str(args.reference)))

@@ -1,12 +1,12 @@
-"""Does self-training on unlabelled real scans help? An experiment, not part of the model that ships.
+"""Effect of self-training on unlabelled real scans: an experiment that is not part of the default model.
 
 ``python benchmarks/adaptation.py ../shared/data WORK [--model DIR] [--steps 60] [--seeds 2] [--json FILE]``. The fine
-network of a model labels two unlabelled real CTs (weak contrast, DICOM) in the window where the program finds the
-heart; its labels count where the probability is above 0.9. Then it learns on, one synthetic sample and one real sample
-in turn, the real one shifted, its grey scale bent, noise added (consistency: the label stays). The control learns on
-from the same weights and synthetic samples at equal steps, with synthetic samples where the other has real ones. Scored
-before and after on the development CT, which is not among the two, and on synthetic CT and MR of validation subjects 15
-and 16, window centred. Scenes are made in WORK unless ``--scenes`` names a folder of them.
+network of a model labels two unlabelled real CTs (weak contrast, DICOM) in the window around the heart; labels with a
+probability above 0.9 are used. Training then continues with alternating synthetic and real samples; real samples are
+augmented with shifts, gamma and noise while their labels stay the same (consistency). The control continues from the
+same weights with the same synthetic samples and the same number of steps, with synthetic samples in place of the real
+ones. Evaluated before and after on the development CT, which is not one of the two, and on synthetic CT and MR of
+validation subjects 15 and 16 with centred windows. Scenes are created in WORK unless ``--scenes`` names a folder.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ N_SCENES = 30
 
 
 def stage_of(model: ModelFolder) -> Stage:
-    """The model's fine network as a stage of training."""
+    """The fine network of the model as a training stage."""
     spacing, patch = float(model.spacing[0]), int(model.patch_size[0])
     return replace(FINE, spacing=spacing, patch=patch, learning_rate=LEARNING_RATE)
 
 
 def pseudo_labelled(network: torch.nn.Module, stage: Stage, scan: Path, model: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Window of a scan around the heart that the program finds: image (float32), labels (uint8, 255 where unsure)."""
+    """Window of a scan around the located heart: image (float32), labels (uint8, 255 if uncertain)."""
     volume = heartseg.read_volume(scan)
     result = heartseg.segment(volume, model)
     box = np.argwhere(result.labels > 0)
@@ -66,7 +66,7 @@ def pseudo_labelled(network: torch.nn.Module, stage: Stage, scan: Path, model: P
 
 
 def disturbed(rng: np.random.Generator, image: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """The pair shifted by up to 10 voxels an axis; the image's grey scale bent and noise added, then normalised."""
+    """Shift the pair by up to 10 voxels per axis; apply gamma and noise to the image and normalize it."""
     shift = [int(v) for v in rng.integers(-10, 11, 3)]
     moved = np.roll(image, shift, (0, 1, 2))
     target = torch.from_numpy(np.roll(labels, shift, (0, 1, 2)).copy())
@@ -77,7 +77,7 @@ def disturbed(rng: np.random.Generator, image: np.ndarray, labels: np.ndarray) -
 
 
 def make_trainer(model: ModelFolder, scenes: Path, work: Path, steps: int, seed: int) -> Trainer:
-    """A trainer whose networks have the model's weights."""
+    """A trainer whose networks start from the weights of the model."""
     recipe = Recipe(steps=steps, workers=0, ema=0.9, warm_up=5, seed=seed)
     trainer = Trainer(stage_of(model), scenes, work, recipe)
     trainer.start_from(model.path / "fold_0" / "checkpoint_final.pth")
@@ -85,7 +85,7 @@ def make_trainer(model: ModelFolder, scenes: Path, work: Path, steps: int, seed:
 
 
 def learn_on(trainer: Trainer, steps: int, seed: int, real: list[tuple[np.ndarray, np.ndarray]]) -> torch.nn.Module:
-    """The averaged network after ``steps`` steps; every second one on a real sample where there are any."""
+    """Train the averaged network for ``steps`` steps; every second step uses a real sample, if there are any."""
     rng, batches = np.random.default_rng(seed), iter(SampleStream(trainer.scenes, trainer.stage, seed, 0))
     for step in range(steps):
         if real and step % 2:
@@ -97,7 +97,7 @@ def learn_on(trainer: Trainer, steps: int, seed: int, real: list[tuple[np.ndarra
 
 
 def score(network: torch.nn.Module, stage: Stage, data: Path, validation: Path) -> dict[str, float]:
-    """Mean Dice on validation CT and MR; every structure's and the mean on the development CT."""
+    """Mean Dice on validation CT and MR; Dice per structure and mean on the development CT."""
     found = {
         kind: round(score_scenes(network, stage, validation, kind=kind)["mean"]["mean"], 3) for kind in ("ct", "mr")
     }
@@ -109,10 +109,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("data", type=Path, help="data folder (../shared/data)")
     parser.add_argument("work", type=Path, help="folder for scenes")
     parser.add_argument("--model", default=None, help="model to adapt (default: the default model)")
-    parser.add_argument("--scenes", type=Path, help=f"folder of training scenes (default: {N_SCENES}, made in WORK)")
+    parser.add_argument("--scenes", type=Path, help=f"folder of training scenes (default: {N_SCENES}, created in WORK)")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="write figures and how they came about to FILE")
+    parser.add_argument("--json", type=Path, help="write results and their provenance to FILE")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     source, validation = load_source(args.data), args.work / "validation"

@@ -1,13 +1,13 @@
-"""Every figure of a model that is to ship, in one command that goes on where it stopped.
+"""All benchmark results for the release of a model; an interrupted run can be continued.
 
     python benchmarks/all.py ../shared/data WORK [--model DIR] [--heads DIR]
 
-Scans are made once in ``WORK``; each benchmark writes its JSON file to ``WORK/<name of the model>-<version>``, and one
-that is there already is not run again. At the end ``tested_on.json`` there holds the list that a model card wants
+Scans are created once in ``WORK``. Each benchmark writes its JSON file to ``WORK/<name of the model>-<version>`` and is
+skipped if the file exists. At the end, ``tested_on.json`` in this folder contains the list for the model card
 (``python -m heartseg.training.export --tested-on``), and a table is printed.
 
-The frozen scenes, Sunnybrook, bivme and the heart-free scans are for a model that is to ship: no choice is made on
-them. ``--choose`` runs only what choices may be made on: the validation scenes and the development CT.
+The frozen scenes, Sunnybrook, bivme and the heart-free scans are for the release of a model and not used to make
+choices. ``--choose`` runs only the validation scenes and the development CT, which may be used for choices.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Entries = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One program: its arguments (``{data}``, ``{work}``, ``{heads}`` are filled in), what a card says of its JSON."""
+    """A program: its arguments (``{data}``, ``{work}``, ``{heads}`` are replaced) and the card entries of its JSON."""
 
     name: str
     command: tuple[str, ...]
@@ -40,12 +40,12 @@ class Benchmark:
 
 
 def dice_figures(row: dict[str, Any]) -> dict[str, Any]:
-    """Structure -> mean and SD of the Dice, of a group that ``frozen_scenes.py`` scored."""
+    """Structure -> mean and SD of the Dice in a group of ``frozen_scenes.py``."""
     return {k: v["dice"] for k, v in row.items() if isinstance(v, dict) and "dice" in v}
 
 
 def scenes(what: str) -> Callable[[dict[str, Any]], Entries]:
-    """Entries of scenes that ``frozen_scenes.py`` scored; ``what`` are their subjects."""
+    """Card entries of the scenes of ``frozen_scenes.py``; ``what`` describes their subjects."""
 
     def entries(record: dict[str, Any]) -> Entries:
         rows = [
@@ -163,24 +163,24 @@ BENCHMARKS = (
 
 
 def make_scans(args: argparse.Namespace) -> None:
-    """The synthetic scans, those that are not there yet."""
+    """Create the missing synthetic scans."""
     for name, action in (("validation", "make-validation"), ("frozen", "make")):
         if not any((args.work / name).glob("*_labels.nii.gz")):
             run(["frozen_scenes.py", str(args.data), str(args.work / name), action], check=False)
 
 
 def run(command: list[str], check: bool = True) -> None:
-    """Run one of the programs beside this one."""
+    """Run another benchmark program."""
     subprocess.run([sys.executable, str(HERE / command[0]), *command[1:]], check=check)
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks/all.py", description=__doc__.split("\n\n")[0])
     parser.add_argument("data", type=Path, help="data folder (../shared/data)")
-    parser.add_argument("work", type=Path, help="folder for scans and figures")
-    parser.add_argument("--model", help="model folder or name (default: the model that ships)")
+    parser.add_argument("work", type=Path, help="folder for scans and results")
+    parser.add_argument("--model", help="model folder or name (default: the default model)")
     parser.add_argument("--heads", type=Path, default=Path("/"), help="see benchmarks/heart_free.py")
-    parser.add_argument("--choose", action="store_true", help="only what choices may be made on")
+    parser.add_argument("--choose", action="store_true", help="run only benchmarks that may be used for choices")
     args = parser.parse_args(argv)
     model = find_model(args.model)
     out = args.work / f"{model.name}-{model.card.version if model.card else 'no-card'}"
@@ -206,7 +206,7 @@ def main(argv: list[str] | None = None) -> int:
     for entry in tested:
         print(f"{entry['data']} (n {entry['n']}): {entry['figures']}")
     if missing:
-        print(f"no figures of {', '.join(missing)}: see what they said above", file=sys.stderr)
+        print(f"no figures of {', '.join(missing)}: see their output above", file=sys.stderr)
     return 1 if missing else 0
 
 

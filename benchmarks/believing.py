@@ -1,13 +1,13 @@
-"""What the rules on believing a heart rest on: hard scans with a heart, and bodies without one, for choices.
+"""Data for the acceptance thresholds: hard scans with a heart, and bodies without a heart. May be used for choices.
 
     python benchmarks/believing.py ../shared/data WORK [--model DIR] [--json FILE]
 
-Hearts are those of validation scenes (shape-model subjects 15 and 16), in 56 scans that show little of them: fields of
-view of 110 to 210 mm about a point up to 35 mm off, or oblique slabs of 80 to 140 mm, of any CT or MR contrast. The
-bodies are 14 heads, limbs, abdomens and made-up things that no training saw, as CT and as MR. The finder's first
-candidate is followed and asked whatever the rules would say, so that every scan gives all numbers: the agreement of
-coarse and fine network, that of two windows ("story"), and the mean probability ("confidence"). No heart of a body is
-true: below a rule it is refused. Then the whole program runs as it is: how many hearts it finds and how good they are.
+The hearts are those of validation scenes (shape-model subjects 15 and 16), in 56 scans with small fields of view: 110
+to 210 mm around a point up to 35 mm off the heart, or oblique slabs of 80 to 140 mm, with any CT or MR contrast. The
+bodies are 14 heads, limbs, abdomens and synthetic objects that were not used in training, as CT and as MR. The first
+candidate of the finder is evaluated regardless of the thresholds, so that all values are available for each scan: the
+agreement between coarse and fine network, the consistency of two windows, and the mean probability (confidence). Then
+the complete program runs: the number of hearts found, and their Dice. A heart found in a body is a false positive.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FIRST_HEART, FIRST_BODY = 50_000, 9_000
 
 @dataclass(frozen=True)
 class Answer:
-    """What a scan gave: with all rules off, and with the program as it is; Dice is ``None`` where there is no heart."""
+    """Results of a scan, without thresholds and with the complete program; Dice is ``None`` without a heart."""
 
     name: str
     agreement: float | None
@@ -52,7 +52,7 @@ class Answer:
 
 
 def hard_view(rng: np.random.Generator, scene: Scene, oblique: bool) -> View:
-    """Part of a heart's surroundings at 2 mm: a small box, or an oblique slab."""
+    """Field of view around a heart at 2 mm: a small box, or an oblique slab."""
     size, spacing = 112, 2.0
     rotation, zoom = draw_pose(rng)
     centre = np.array(scene.heart_centre) + rng.uniform(-35, 35, 3)
@@ -67,7 +67,7 @@ def hard_view(rng: np.random.Generator, scene: Scene, oblique: bool) -> View:
 
 
 def hearts(scenes: list[Scene]) -> Iterator[Case]:
-    """The scans with a heart."""
+    """Scans with a heart."""
     for i, scene in enumerate(scenes):
         for j in range(VIEWS):
             rng = np.random.default_rng([7700, i, j])
@@ -77,7 +77,7 @@ def hearts(scenes: list[Scene]) -> Iterator[Case]:
 
 
 def bodies(scenes: list[Scene]) -> Iterator[Case]:
-    """The scans without one, 3 mm."""
+    """Scans without a heart, 3 mm."""
     for i, scene in enumerate(scenes):
         for j, (kind, protocols) in enumerate((("ct", CT_PHASES), ("mr", MR_SEQUENCES))):
             rng, size = np.random.default_rng([FIRST_BODY, i, j]), 112
@@ -88,7 +88,7 @@ def bodies(scenes: list[Scene]) -> Iterator[Case]:
 
 
 def make(data: Path, work: Path) -> None:
-    """Write the scans that are not there yet."""
+    """Write the missing scans."""
     source = load_source(data)
     numbers = range(FIRST_HEART, FIRST_HEART + HEARTS)
     make_scenes(source, work / "hearts", numbers, subjects=VALIDATION_SUBJECTS, thorax_every=4)
@@ -102,7 +102,7 @@ def make(data: Path, work: Path) -> None:
 
 @contextlib.contextmanager
 def without_rules() -> Iterator[None]:
-    """Every candidate is followed, asked for another window and believed."""
+    """Disable all thresholds, so that a second window is used and each candidate is accepted."""
     off = dict.fromkeys(("REJECTED_AGREEMENT", "REJECTED_STORY", "REJECTED_STORY_ELSEWHERE", "LOW_CONFIDENCE"), 0.0)
     off["LOW_AGREEMENT"] = 1.01
     before = {rule: getattr(search, rule) for rule in off}
@@ -116,7 +116,7 @@ def without_rules() -> Iterator[None]:
 
 
 def ask(segmenter: heartseg.Segmenter, name: str, work: Path) -> Answer:
-    """One scan through the whole program, twice."""
+    """Run the complete program on one scan, without and with thresholds."""
     volume = heartseg.read_volume(work / f"{name}.nii.gz")
     with without_rules():
         run = segmenter.segment(volume).provenance["run"]
@@ -125,19 +125,19 @@ def ask(segmenter: heartseg.Segmenter, name: str, work: Path) -> Answer:
     if name.startswith("heart"):
         truth, mask = (heartseg.read_volume(work / f"{name}_{part}.nii.gz") for part in ("labels", "mask"))
         dice = evaluate(replace(truth, array=result.labels), truth, mask, name=name).mean("dice") or 0.0
-    located = run["mode"] == "located"  # not in the scan's middle, which is no candidate of the finder's
+    located = run["mode"] == "located"  # not the centre of the scan, which is not a candidate of the finder
     numbers = (run.get(part) if located else None for part in ("agreement", "same_story", "mean_probability"))
     return Answer(name, *numbers, result.heart_found, dice)
 
 
 def spread(values: list[float]) -> str:
-    """Least, median and most, for the table."""
+    """Minimum, median and maximum for the table."""
     ordered = sorted(values)
     return " / ".join(f"{v:.3f}" for v in (ordered[0], ordered[len(ordered) // 2], ordered[-1])) if ordered else "-"
 
 
 def summary(answers: list[Answer]) -> list[tuple[Any, ...]]:
-    """A line each for hearts and bodies: where something is drawn, how the numbers lie, what the program does."""
+    """Rows for hearts and bodies: number of segmentations, distribution of the values, and hearts found."""
     rows = []
     for kind in ("heart", "body"):
         own = [a for a in answers if a.name.startswith(kind)]

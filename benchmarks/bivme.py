@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""One real cine MR short axis (6 slices, 17.7 mm apart) through the whole program: is the heart found, and its Dice.
+"""The complete program on one real cine MR short-axis stack (6 slices, 17.7 mm apart): heart found, and its Dice.
 
     python benchmarks/bivme.py ../shared/data [--model DIR] [--json FILE]
 
-The reference is the fit of another program (biv-me, Apache-2.0), not a manual contour, and there is one patient
-(n = 1). It labels five of the six slices; all six are scored, so a ventricle in the sixth counts against the model.
+The reference is the fit of another program (biv-me, Apache-2.0), not a manual contour, of one patient (n = 1). It
+labels five of the six slices; all six are scored, so a segmentation in the sixth lowers the score.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from heartseg import Segmenter, read_volume
 
 STEM = "bivme_patient1_SAX_frame00"
 FIT_LABELS = {"LV": 1, "RV": 2}
-"""The fit's wall (5) is of both ventricles: the model's myocardium is the left one's alone and has no counterpart."""
+"""The wall of the fit (5) covers both ventricles, so the left ventricular myocardium of the model is not compared."""
 
 
 def score(labels: np.ndarray, fit: np.ndarray) -> dict[str, float]:
-    """Dice of both cavities over all slices; HeartSeg's label map and the fit, ``(z, y, x)``."""
+    """Dice of both cavities over all slices, from the label map of HeartSeg and the fit, ``(z, y, x)``."""
     return {key: dice(labels == value, fit == value) for key, value in FIT_LABELS.items()}
 
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""Parameters, floating point operations and megabytes of each network of a model folder, for a patch.
+"""Parameters, floating-point operations and size of each network of a model folder, for a patch.
 
     python benchmarks/flops.py [--model NAME|DIR] [--patch 64,96] [--json]
 
-Counted by ``torch.utils.flop_counter``: convolutions and matrix products, a multiplication with its addition as two
-operations; normalisation and activation, under 2 % of a U-Net's arithmetic, are left out. Nothing is computed (the
-networks are built without memory), so the figures do not depend on the machine. MB (10^6 bytes) are those of the
-weights in float32 and of the checkpoint's file. Without ``--patch`` each network is counted for its own patch; a patch
-given here is for the fine network, and the finder keeps its own.
+Counted by ``torch.utils.flop_counter``: convolutions and matrix products, with a multiplication and its addition as two
+operations; normalization and activation, under 2 % of the operations of a U-Net, are not counted. The networks are
+built without memory and not executed, so the results do not depend on the machine. MB (10^6 bytes) are those of the
+weights in float32 and of the checkpoint file. By default, each network is counted for its own patch; ``--patch``
+applies to the fine network only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from heartseg.models.store import find_model
 
 @dataclass(frozen=True)
 class Cost:
-    """What one network takes for one patch ``(z, y, x)``; ``flops`` counts multiplications and additions."""
+    """Cost of one network for one patch ``(z, y, x)``; ``flops`` counts multiplications and additions."""
 
     network: str
     patch: tuple[int, ...]
@@ -39,14 +39,14 @@ class Cost:
 
 
 def count_flops(network: torch.nn.Module, channels: int, patch: tuple[int, ...]) -> int:
-    """Operations of one forward pass of a network on the meta device."""
+    """Count the operations of one forward pass of a network on the meta device."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.empty(1, channels, *patch, device="meta"))
     return counter.get_total_flops()
 
 
 def cost_of(folder: ModelFolder, name: str, patch: tuple[int, ...]) -> Cost:
-    """Count one folder's network; of several folds, one."""
+    """Count the network of one folder, for a single fold."""
     network = build_network(folder, device="meta").eval()
     parameters = sum(p.numel() for p in network.parameters())
     return Cost(
@@ -60,7 +60,7 @@ def cost_of(folder: ModelFolder, name: str, patch: tuple[int, ...]) -> Cost:
 
 
 def costs(model: str | None, edges: list[int]) -> list[Cost]:
-    """The fine network for its own patch or for cubes with these edges, then the finder, if there is one."""
+    """Count the fine network for its own patch or for cubes with these edges, and the finder, if there is one."""
     folder = find_model(model)
     patches = [(n, n, n) for n in edges] or [tuple(folder.patch_size)]
     found = [cost_of(folder, "fine", patch) for patch in patches]
@@ -69,7 +69,7 @@ def costs(model: str | None, edges: list[int]) -> list[Cost]:
 
 
 def table(rows: list[Cost]) -> str:
-    """Markdown."""
+    """Format the table as Markdown."""
     lines = ["| network | patch | parameters | GFLOPs | weights MB | file MB |", "|---|---|---|---|---|---|"]
     for r in rows:
         patch = " x ".join(map(str, r.patch))
@@ -82,8 +82,8 @@ def table(rows: list[Cost]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="model name or folder (default: the one that ships)")
-    parser.add_argument("--patch", default="", help="edges of cubes for the fine network, e.g. 64,96")
+    parser.add_argument("--model", help="model name or folder (default: the default model)")
+    parser.add_argument("--patch", default="", help="edge lengths of cubes for the fine network, e.g. 64,96")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     args = parser.parse_args()
     try:

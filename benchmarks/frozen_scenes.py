@@ -1,10 +1,10 @@
-"""The frozen synthetic test: scans of shape-model subjects 17, 18, 19 that no training and no choice may see.
+"""The frozen synthetic test set: scans of shape-model subjects 17, 18, 19, reserved from training and choices.
 
 ``python benchmarks/frozen_scenes.py ../shared/data WORK make`` writes 24 CTA and 24 MR scans and 20 whole-trunk CTs
-with their labels and compares every file's content with the SHA-256 list beside this program (``--freeze`` writes
-the list, once, before training). ``make-validation`` writes the same kind of scans of subjects 15 and 16, for choices,
-and ``make-more-validation`` 42 more of either kind and 9 trunks, of other scenes.
-``... score [--model DIR] [--json FILE]`` runs the whole program on them.
+with their labels and compares the content of each file with the SHA-256 list next to this program (``--freeze`` writes
+the list once, before training). ``make-validation`` writes similar scans of subjects 15 and 16, which may be used for
+choices, and ``make-more-validation`` 42 more of each kind and 9 trunks, from other scenes.
+``... score [--model DIR] [--json FILE]`` runs the complete program on them.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ N_TRUNKS = 20
 HEART_LABELS = tuple(structure(key).label for key in ("LV", "RV", "LA", "RA", "MYO"))
 """Ventricles, atria and myocardium."""
 NEAR = 25.0
-"""mm within which a heart counts as found."""
+"""Maximum distance, mm, of a heart that counts as found."""
 MORE_FIRST, N_MORE_SCENES = 60_000, 14
-"""Number of the first of the further validation scenes, and how many there are."""
+"""Number of the first additional validation scene, and their count."""
 CT_PHASES = ("arterial",) * 5 + ("triple_rule_out",) * 2 + ("venous",)
 MR_SEQUENCES = ("bssfp",) * 4 + ("gre", "black_blood", "late_enhancement", "mra")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One frozen scan: image int16, labels uint8 0-7, mask uint8 (0 where the label is a matter of convention)."""
+    """A frozen scan: image int16, labels uint8 0-7, mask uint8 (0 where the label is ambiguous)."""
 
     name: str
     image: np.ndarray
@@ -58,7 +58,7 @@ class Case:
 
     @property
     def sha256(self) -> str:
-        """Of the arrays' bytes, in the order image, labels, mask."""
+        """SHA-256 of the bytes of image, labels and mask."""
         digest = hashlib.sha256()
         for array in (self.image, self.labels, self.mask):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -66,7 +66,7 @@ class Case:
 
 
 def frozen_cases(source: Source) -> Iterator[Case]:
-    """All cases, in order; every eighth scene is a drawn thorax, the others are trunks."""
+    """All cases in order; every eighth scene is a synthetic thorax, the others are trunks."""
     trunks = 0
     for number in range(len(RESERVED_SUBJECTS) * PER_SUBJECT):
         subject = RESERVED_SUBJECTS[number // PER_SUBJECT]
@@ -81,7 +81,7 @@ def frozen_cases(source: Source) -> Iterator[Case]:
 
 
 def validation_cases(source: Source) -> Iterator[Case]:
-    """CTA and MR of the eight validation scenes (subjects 15 and 16), on which choices may be made; no trunks."""
+    """CTA and MR of the eight validation scenes (subjects 15 and 16), which may be used for choices; no trunks."""
     for i in range(N_VALIDATION):
         number, subject = VALIDATION_FIRST + i, VALIDATION_SUBJECTS[(VALIDATION_FIRST + i) % 2]
         scene = make_scene(source, subject, number, "thorax" if number % 4 == 3 else "trunk", exact=False)
@@ -91,7 +91,7 @@ def validation_cases(source: Source) -> Iterator[Case]:
 
 
 def more_validation_cases(source: Source) -> Iterator[Case]:
-    """Of 14 more scenes of subjects 15 and 16, three CTA and three MR each, and of those with a trunk, that."""
+    """Three CTA and three MR of each of 14 more scenes of subjects 15 and 16, and the trunk of scenes with one."""
     for i in range(N_MORE_SCENES):
         number, subject = MORE_FIRST + i, VALIDATION_SUBJECTS[i % 2]
         scene = make_scene(source, subject, number, "thorax" if i % 3 == 2 else "trunk", exact=False)
@@ -106,7 +106,7 @@ def more_validation_cases(source: Source) -> Iterator[Case]:
 
 
 def _scan(scene: Scene, name: str, kind: str, protocol: str, rng: np.random.Generator) -> Case:
-    """A scan of the heart: 150-240 mm in the plane and along z, the heart up to 25 mm off its middle, 1.5 mm."""
+    """A scan of the heart: 150-240 mm in plane and along z, with the heart up to 25 mm off its centre, 1.5 mm."""
     size, spacing = 160, 1.5
     rotation, zoom = draw_pose(rng)
     half = rng.uniform(75, 120, 3) / spacing
@@ -130,7 +130,7 @@ def _make(scene: Scene, view: View, name: str, kind: str, protocol: str | None, 
 
 
 def scan_of(scene: Scene, view: View, name: str, appearance: Appearance, rng: np.random.Generator) -> Case:
-    """A view of a scene as a scan, cut to what the scanner saw."""
+    """A view of a scene as a scan, cropped to the field of view."""
     regions, target, seen = extract(scene, view)
     image = render(rng, regions, appearance, view.spacing)
     points = torch.nonzero(seen)
@@ -152,7 +152,7 @@ def scan_of(scene: Scene, view: View, name: str, appearance: Appearance, rng: np
 
 
 def write_case(case: Case, folder: Path) -> None:
-    """``NAME.nii.gz``, ``NAME_labels.nii.gz``, ``NAME_mask.nii.gz``, LPS axes."""
+    """Write ``NAME.nii.gz``, ``NAME_labels.nii.gz``, ``NAME_mask.nii.gz``, LPS axes."""
     import SimpleITK as sitk
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -163,14 +163,14 @@ def write_case(case: Case, folder: Path) -> None:
 
 
 def make_validation(data: Path, work: Path, more: bool) -> None:
-    """Write the validation cases, or more of them."""
+    """Write the validation cases, or the additional ones."""
     for case in (more_validation_cases if more else validation_cases)(load_source(data)):
         write_case(case, work)
         print(f"{case.name:14} {case.image.shape} {case.facts['protocol']}", flush=True)
 
 
 def make(data: Path, work: Path, freeze: bool) -> int:
-    """Write all cases; returns how many differ from the frozen list."""
+    """Write all cases; return the number that differ from the frozen list."""
     frozen = {} if freeze else json.loads(MANIFEST.read_text())["sha256"]
     found: dict[str, str] = {}
     facts: dict[str, Any] = {}
@@ -188,9 +188,11 @@ def make(data: Path, work: Path, freeze: bool) -> int:
 
 
 def score(work: Path, model: str | None) -> dict[str, Any]:
-    """The whole program on every case: scores of CTA and MR (``heartseg evaluate``'s), and how many trunks' hearts
-    were found (reported, chambers and myocardium's centre of mass within 25 mm of the true one's). A second count, of
-    the box about all structures, also falls where the drawn part of the great vessels is longer or shorter."""
+    """Run the complete program on each case.
+
+    Returns the scores of CTA and MR (as in ``heartseg evaluate``), and the number of hearts found in trunks (reported,
+    with the centre of mass of chambers and myocardium within 25 mm of the true one). A second count uses the bounding
+    box of all structures, which also depends on the segmented length of the great vessels."""
     import heartseg
     from heartseg.evaluation import Study, evaluate
 
@@ -236,7 +238,7 @@ def score(work: Path, model: str | None) -> dict[str, Any]:
 
 
 def save_labels(labels: np.ndarray, spacing: float, path: Path) -> None:
-    """Labels beside the scans, for pictures (tools/draw_results.py)."""
+    """Write labels next to the scans, for pictures (tools/draw_results.py)."""
     import SimpleITK as sitk
 
     path.parent.mkdir(exist_ok=True)
@@ -251,7 +253,7 @@ def spread_of(spread: Any) -> dict[str, float] | None:
 
 
 def box_distance(labels: np.ndarray, truth: np.ndarray, geometry: Any) -> float:
-    """Distance (mm) of the centres of the boxes about all labels; infinite where nothing was found."""
+    """Distance (mm) between the centres of the bounding boxes of all labels; infinite if nothing was found."""
     if not labels.any():
         return float("inf")
     boxes = [np.argwhere(a > 0) for a in (labels, truth)]
@@ -260,7 +262,7 @@ def box_distance(labels: np.ndarray, truth: np.ndarray, geometry: Any) -> float:
 
 
 def mass_distance(labels: np.ndarray, truth: np.ndarray, geometry: Any) -> float:
-    """Distance (mm) of the centres of mass of chambers and myocardium; infinite where nothing of them was found."""
+    """Distance (mm) between the centres of mass of chambers and myocardium; infinite if they were not found."""
     hearts = [np.isin(a, HEART_LABELS) for a in (labels, truth)]
     if not hearts[0].any():
         return float("inf")
@@ -284,8 +286,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("data", type=Path, help="data folder (../shared/data)")
     parser.add_argument("work", type=Path, help="folder for the scans (about 150 MB)")
     parser.add_argument("action", choices=["make", "make-validation", "make-more-validation", "score"])
-    parser.add_argument("--freeze", action="store_true", help="write the SHA-256 list instead of checking it")
-    parser.add_argument("--model", help="model folder or name (default: the model that ships)")
+    parser.add_argument("--freeze", action="store_true", help="write the SHA-256 list instead of comparing with it")
+    parser.add_argument("--model", help="model folder or name (default: the default model)")
     parser.add_argument("--json", type=Path, help="write the scores")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -300,7 +302,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     differing = make(args.data, args.work, args.freeze)
     if differing:
-        print(f"{differing} cases differ from the frozen list: another torch, numpy or processor?", file=sys.stderr)
+        print(
+            f"{differing} cases differ from the frozen list: use the same versions and CPU",
+            file=sys.stderr,
+        )
     return 1 if differing else 0
 
 

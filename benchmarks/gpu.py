@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""What a GPU does: a whole chest segmented beside the CPU's labels, and the speed of the default model's training.
+"""GPU benchmark: segmentation of a chest scan, compared with the labels of the CPU, and speed of training.
 
     python benchmarks/gpu.py segment [--model FOLDER] [--grid 512x512x300]
     python benchmarks/gpu.py train SCENES [--batch 4]
 
-``train`` needs only torch, numpy and scipy, ``segment`` dynamic-network-architectures besides, so that both run on a
-bare machine. ``segment`` takes the array in memory to labels on the scan's grid, checks, clean-up and measures
-included, model warm. ``train`` times the samples of SCENES (a folder that ``heartseg train-default`` filled) and a step
-of the fine network (1.5 mm, 128 voxels) in both memory layouts.
+``train`` needs only torch, NumPy and SciPy; ``segment`` also needs dynamic-network-architectures. ``segment`` measures
+the time from the array in memory to labels on its grid, including checks, clean-up and measures, with a loaded model.
+``train`` measures the creation of samples from SCENES (a folder of ``heartseg train-default``) and a step of the fine
+network (1.5 mm, 128 voxels) in both memory layouts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SAMPLE = ROOT / "HeartSeg" / "Resources" / "SampleData" / "HeartSeg-synthetic-CT
 
 
 def sample_volume(grid: tuple[int, int, int]):
-    """The sample scan on another number of voxels (x, y, z), linear, same extent, int16, read without SimpleITK."""
+    """The sample scan, read without SimpleITK and linearly resampled to a number of voxels (x, y, z), int16."""
     from heartseg import Geometry, Volume
 
     data = gzip.decompress(SAMPLE.read_bytes())
@@ -50,7 +50,7 @@ def sample_volume(grid: tuple[int, int, int]):
 
 
 def timed(work: Callable[[], object], repeats: int) -> list[float]:
-    """Seconds of each repeat, the GPU's work included."""
+    """Time of each repetition, including GPU work, s."""
     seconds = []
     for _ in range(repeats):
         torch.cuda.synchronize()
@@ -62,7 +62,7 @@ def timed(work: Callable[[], object], repeats: int) -> list[float]:
 
 
 def segment(args: argparse.Namespace) -> dict[str, object]:
-    """Seconds on the GPU (median, least, most), stages, memory, and Dice against the CPU's labels."""
+    """Time on the GPU (median, minimum, maximum), stages, memory, and Dice against the labels of the CPU."""
     from heartseg import Segmenter, Settings
 
     grid = tuple(int(n) for n in args.grid.split("x"))
@@ -94,7 +94,7 @@ def segment(args: argparse.Namespace) -> dict[str, object]:
 
 
 def train(args: argparse.Namespace) -> dict[str, object]:
-    """Milliseconds of a sample and of a step."""
+    """Time of a sample and of a training step, ms."""
     from heartseg.training.default import choose_stages
     from heartseg.training.stream import SampleStream
     from heartseg.training.trainer import Recipe, Trainer
@@ -119,14 +119,14 @@ def train(args: argparse.Namespace) -> dict[str, object]:
 
 
 def main() -> None:
-    """Print the figures as JSON."""
+    """Print the results as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser("segment")
     one.add_argument("--model", default=str(ROOT / "Models" / "HeartSeg-Default"))
     one.add_argument("--grid", default="512x512x300")
     one.add_argument("--repeats", type=int, default=5)
-    one.add_argument("--no-cpu", action="store_true", help="do not compare with the CPU")
+    one.add_argument("--no-cpu", action="store_true", help="skip the comparison with the CPU")
     one.add_argument("--labels", type=Path, metavar="FILE.npz", help="write the labels here")
     one.set_defaults(work=segment)
     two = commands.add_parser("train")

@@ -1,21 +1,21 @@
 #!/usr/bin/env python
-"""False hearts in scans without a heart: parts of real chest CTs, real heads (CT and MR), synthetic feet.
+"""False positives in scans without a heart: parts of real chest CTs, real heads (CT and MR), synthetic feet.
 
     python benchmarks/heart_free.py ../shared/data [--crops 20] [--heads DIR] [--model DIR] [--json FILE]
 
-The crops are drawn at random (seeded) from the two chest CTs of the development data, whose hearts' places are known.
-The engine's rejection threshold was chosen on crops of these same scans: this guards against regressions, it is no
-held-out figure. No heart (exit code 3 of the command line) is the right answer everywhere.
+The crops are random (seeded) parts of the two chest CTs of the development data, in which the heart position is known.
+The rejection threshold was chosen on crops of the same scans, so this is a regression test, not a held-out result.
+The correct result is no heart (exit code 3 of the command line) in all cases.
 
-Heads come from two Debian packages, which are never part of HeartSeg: a CT (``invesalius-examples``, GPL-2) and an MR
-template, the average of 27 scans of one person (``mricron-data``, BSD-3-clause). Each is seen whole once and then in
-random crops. Unpack them anywhere and name the folder; without it the heads are left out, and the table says so:
+The heads come from two Debian packages, which are not part of HeartSeg: a CT (``invesalius-examples``, GPL-2) and an MR
+template, the average of 27 scans of one person (``mricron-data``, BSD-3-clause). Each is used as a whole once and then
+in random crops. Unpack the packages and give the folder; without it, the heads are skipped, which the table states:
 
     apt-get download invesalius-examples mricron-data
     for package in *.deb; do dpkg -x "$package" heads; done
 
-No foot with a clear licence was found: the feet are SYNTHETIC (skin, fat, muscle, bones as rods, in HU),
-another one for every crop.
+No scan of a foot with a clear licence was found: the feet are SYNTHETIC (skin, fat, muscle, bones as rods, in HU), with
+a different foot for each crop.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ WHOLE = (0, None)
 HEAD_CT = "usr/share/doc/invesalius-examples/examples/Cranium.inv3"
 HEAD_MR = "usr/share/mricron/templates/ch2.nii.gz"
 LEAST_SHARE = 0.6
-"""Least share of a head's extent along each axis that a crop of it keeps."""
+"""Minimum fraction of the extent of a head along each axis in a crop."""
 FOOT_SPACING = 1.5
 AIR, SKIN, FAT, MUSCLE, CORTEX, MARROW = -1000, 60, -100, 55, 900, 200  # HU
 
@@ -50,9 +50,9 @@ def crop(volume: Volume, z: tuple = WHOLE, y: tuple = WHOLE, x: tuple = WHOLE) -
 
 
 def chest_crops(arterial: Volume, weak: Volume, rng: np.random.Generator) -> Iterator[tuple[str, Volume]]:
-    """One crop of each kind. In the arterial CT the heart lies in z 50-96, x 98-188; in the weak one in z 30-78.
+    """One crop of each kind. In the arterial CT, the heart is in z 50-96, x 98-188; in the weak one in z 30-78.
 
-    What lies above in the weak CT begins in the aortic arch: scans of less than 60 mm are refused.
+    The upper crop of the weak CT begins in the aortic arch, because scans of less than 60 mm are refused.
     """
     k = rng.integers
     yield "arterial: above", crop(arterial, (102, 133), (k(0, 60), 256 - k(0, 60)), (k(0, 60), 256 - k(0, 60)))
@@ -66,7 +66,7 @@ def chest_crops(arterial: Volume, weak: Volume, rng: np.random.Generator) -> Ite
 
 
 def random_crop(volume: Volume, rng: np.random.Generator, least: float = LEAST_SHARE) -> Volume:
-    """A box inside a scan that keeps at least the share ``least`` of it along each axis."""
+    """A random box inside a scan with at least the fraction ``least`` of its extent along each axis."""
     ranges = []
     for n in volume.array.shape:
         size = int(rng.integers(int(np.ceil(least * n)), n + 1))
@@ -76,9 +76,9 @@ def random_crop(volume: Volume, rng: np.random.Generator, least: float = LEAST_S
 
 
 def read_inv3(path: Path) -> Volume:
-    """The scan in an InVesalius project file: a tar archive with a property list and the voxels.
+    """Read the scan in an InVesalius project file: a tar archive with a property list and the voxels.
 
-    Stored rows run from the back to the front; left and right are as in the file.
+    Stored rows run from posterior to anterior; left and right are as in the file.
     """
     with tarfile.open(path) as archive:
         members = {PurePosixPath(m.name).name: m for m in archive.getmembers() if m.isfile()}
@@ -97,16 +97,16 @@ def read_inv3(path: Path) -> Volume:
 
 
 def _rod(points: np.ndarray, start: np.ndarray, end: np.ndarray, radius: float) -> np.ndarray:
-    """Bool mask of the points ``(…, 3)`` within ``radius`` of the segment."""
+    """Boolean mask of the points ``(..., 3)`` within ``radius`` of a line segment."""
     along = end - start
     share = np.clip((points - start) @ along / (along @ along), 0, 1)
     return ((points - start - share[..., None] * along) ** 2).sum(-1) < radius**2
 
 
 def synthetic_foot(rng: np.random.Generator) -> Volume:
-    """A foot and the lower shank, SYNTHETIC, in HU at 1.5 mm; ankle at the origin, toes to the front (LPS).
+    """A SYNTHETIC foot with the lower shank, in HU at 1.5 mm; ankle at the origin, toes anterior (LPS).
 
-    Size, width, thickness of the fat, noise and the place in the field of view are drawn; about 250 mm long.
+    Size, width, fat thickness, noise and the position in the field of view are random; about 250 mm long.
     """
     size, width, fat = rng.uniform(0.85, 1.15), rng.uniform(0.9, 1.15), rng.uniform(3, 10)
     low = np.array([-75.0, -230.0, -90.0]) - rng.uniform(0, 25, 3)  # x, y, z; the toes point to -y
@@ -145,7 +145,7 @@ def synthetic_foot(rng: np.random.Generator) -> Volume:
 
 
 def all_scans(data: Path, heads: Path, crops: int, seed: int) -> Iterator[tuple[str, Volume]]:
-    """Every scan without a heart, with its kind."""
+    """All scans without a heart, with their kind."""
     arterial = read_volume(data / "scans" / "ct_chest_arterial_windowed_uint8.nii.gz")
     weak = read_volume(data / "scans" / "ct_chest_weak_contrast_3mm.nii.gz")
     rng = np.random.default_rng(seed)
@@ -166,14 +166,14 @@ def _read_mr(path: Path) -> Volume:
 
 
 def look(segmenter: Segmenter, kind: str, scan: Volume) -> dict[str, Any]:
-    """Whether a heart is reported in a scan, and how many mL are labelled."""
+    """Whether a heart is reported in a scan, and the labelled volume, mL."""
     result = segmenter.segment(scan)
     labelled = float((result.labels > 0).sum()) * scan.geometry.voxel_volume_ml
     return {"kind": kind, "heart": result.heart_found, "ml": labelled, "size": list(scan.geometry.size)}
 
 
 def tally(cases: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Per kind, and for ``all``: number of scans and of false hearts, mean and SD of their share and of the mL."""
+    """Per kind, and for ``all``: number of scans and false positives, mean and SD of their share and of the volume."""
     kinds = list(dict.fromkeys(c["kind"] for c in cases))
     out = {}
     for kind in [*kinds, "all"]:
@@ -187,7 +187,7 @@ def tally(cases: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def main(argv: list[str] | None = None) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--crops", type=int, default=20, help="scans of each kind")
-    parser.add_argument("--heads", type=Path, default=Path("/"), help="where the packages with the heads were unpacked")
+    parser.add_argument("--heads", type=Path, default=Path("/"), help="folder with the unpacked packages of the heads")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     segmenter = make_segmenter(args)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Seconds and peak memory per stage: HeartSeg beside stock nnU-Net, same model folder, same scan, one run.
+"""Time and peak memory per stage: HeartSeg compared with stock nnU-Net, for the same model folder and scan.
 
     python benchmarks/inference.py SCAN [--grid 512x512x300] [--backends torch,openvino,stock]
 
-Time runs from the array in memory to labels on the scan's grid, model warm; the first run of each backend is not
-counted. Start-up (imports), reading, loading and the output files are listed apart. Every backend runs in a process of
-its own, so that peaks of memory (resident set, sampled every 10 ms) do not mix. Stock nnU-Net runs the whole image with
-mirroring off, as its users get it with ``--disable_tta``; ours finds the heart first, and its time includes checks,
+The time is measured from the array in memory to labels on its grid, with a loaded model; the first run of each backend
+is excluded. Start-up (imports), reading, loading and writing are listed separately. Each backend runs in a separate
+process, so that peaks of memory (resident set, sampled every 10 ms) are independent. Stock nnU-Net runs over the whole
+image without mirroring, as with ``--disable_tta``; HeartSeg locates the heart first, and its time includes checks,
 clean-up and measures.
 """
 
@@ -46,13 +46,13 @@ class Memory:
             self.peak[self.stage] = max(self.peak[self.stage], self._process.memory_info().rss / 1e6)
 
     def stop(self) -> float:
-        """End sampling; the overall peak, MB."""
+        """Stop sampling and return the overall peak, MB."""
         self._stop.set()
         return max(self.peak.values(), default=0.0)
 
 
 def regrid(volume, grid: tuple[int, int, int]):
-    """The same scan on another number of voxels ``(x, y, z)``, linear, same extent, int16."""
+    """Resample a scan linearly to a number of voxels ``(x, y, z)`` with the same extent, int16."""
     import numpy as np
     import SimpleITK as sitk
 
@@ -72,7 +72,7 @@ def regrid(volume, grid: tuple[int, int, int]):
 
 
 def measure(args: argparse.Namespace) -> dict:
-    """What one backend takes; runs in a process of its own."""
+    """Measure one backend; runs in a separate process."""
     memory = Memory()
     once: dict[str, float] = {}
 
@@ -118,7 +118,7 @@ def measure(args: argparse.Namespace) -> dict:
 
 
 def our_runner(args: argparse.Namespace, memory: Memory):
-    """Array to labels with HeartSeg, checks, clean-up and measures included (stock has none of them)."""
+    """Measure HeartSeg from array to labels, including checks, clean-up and measures, which stock nnU-Net lacks."""
     from heartseg import Segmenter, Settings
     from heartseg.progress import Reporter
 
@@ -136,13 +136,13 @@ def our_runner(args: argparse.Namespace, memory: Memory):
 
 
 def stock_runner(args: argparse.Namespace, memory: Memory):
-    """Array to labels with nnU-Net's own predictor, mirroring off."""
+    """Measure the predictor of nnU-Net from array to labels, without mirroring."""
     import types
 
     import torch
 
     name = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"
-    sys.modules[name] = types.ModuleType(name)  # keeps the trainer look-up from importing torchvision
+    sys.modules[name] = types.ModuleType(name)  # prevents the trainer search from importing torchvision
     import numpy as np
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
@@ -163,7 +163,7 @@ def stock_runner(args: argparse.Namespace, memory: Memory):
 
 
 def table(rows: list[dict]) -> str:
-    """Markdown tables of what was measured."""
+    """Format the results as Markdown tables."""
     lines = ["| backend | median s | min-max s | n | peak MB | foreground voxels |", "|---|---|---|---|---|---|"]
     for r in rows:
         low, high = r["spread"]
@@ -187,7 +187,7 @@ def table(rows: list[dict]) -> str:
 
 
 def output_seconds(args: argparse.Namespace) -> str:
-    """What `heartseg segment` takes for the output files, from its own report."""
+    """Time of `heartseg segment` for the output files, from its report."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         command = [sys.executable, "-m", "heartseg.cli.main", "segment", args.scan, "-o", str(out), "--json"]
@@ -201,7 +201,7 @@ def output_seconds(args: argparse.Namespace) -> str:
 
 
 def machine() -> str:
-    """The machine, in a line."""
+    """One-line description of the machine."""
     import torch
 
     name = platform.processor() or platform.machine()
@@ -218,14 +218,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scan", nargs="?", default=str(SAMPLE), help="a scan (default: the synthetic sample)")
     parser.add_argument("--grid", help="resample the scan to this many voxels first, e.g. 512x512x300")
-    parser.add_argument("--model", help="model name or folder (default: the one that ships)")
+    parser.add_argument("--model", help="model name or folder (default: the default model)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--stock-repeats", type=int, default=1, help="stock is slow; give 5 where there is time")
+    parser.add_argument(
+        "--stock-repeats", type=int, default=1, help="number of runs; stock nnU-Net is slow, use 5 if time permits"
+    )
     parser.add_argument("--backends", default="torch,stock", help="of torch, openvino, stock")
-    parser.add_argument("--no-files", action="store_true", help="leave out the timing of the output files")
-    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--no-files", action="store_true", help="skip the timing of the output files")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:

@@ -1,14 +1,13 @@
-"""Synthetic labelled CT volumes as a training data set for ``heartseg train`` and ``heartseg ablate``.
+"""Create synthetic labelled CT volumes as a training data set for ``heartseg train`` and ``heartseg ablate``.
 
-    heartseg train-default ../shared/data -o WORK --scenes 24 --finder-steps 1 --fine-steps 1     makes WORK/scenes
+    heartseg train-default ../shared/data -o WORK --scenes 24 --finder-steps 1 --fine-steps 1     creates WORK/scenes
     python benchmarks/labelled_volumes.py WORK/scenes DATA --cases 12
     heartseg ablate DATA -o OUT --folds 2 --only-folds 0 --seeds 0,1 --modality CT --optimizer adam \\
         --learning-rate 0.002 --epochs 10 --iterations-per-epoch 100 --validation-iterations 2 --batch 4
 
-One case is one scene with a heart: a cube of 64 voxels of 3 mm about it, arterial CT, its own appearance, z to the
-patient's head, stored in LPS. Every scene has a heart of its own, drawn in the space of the shape model's training
-subjects (1-14); no two cases share one. Labels that the generator leaves open (the border of what is modelled) become
-background.
+One case is one scene with a heart: a cube of 64 voxels of 3 mm around it, arterial CT with random appearance, stored in
+LPS. Each scene has a different heart, drawn from the space of the training subjects of the shape model (1-14). Labels
+that the generator leaves undefined (at the border of the modelled anatomy) become background.
 """
 
 from __future__ import annotations
@@ -44,9 +43,9 @@ def make_case(rng: np.random.Generator, scene: Scene) -> tuple[np.ndarray, np.nd
 
 
 def main() -> int:
-    """Write ``images/`` and ``labels/``; returns the exit code."""
+    """Write ``images/`` and ``labels/``; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenes", type=Path, help="scenes of heartseg train-default")
+    parser.add_argument("scenes", type=Path, help="folder with scenes of heartseg train-default")
     parser.add_argument("out", type=Path)
     parser.add_argument("--cases", type=int, default=10)
     args = parser.parse_args()

@@ -1,10 +1,10 @@
-"""Parameters and FLOPs of every network of the catalogue, as Markdown.
+"""Parameters and FLOPs of all networks of the catalogue, as Markdown.
 
     python benchmarks/network_table.py [--patch 3d=128,128,128]
 
-Counted by ``torch.utils.flop_counter`` for one forward pass of one patch as in prediction: convolutions and matrix
-products, a multiplication with its addition as two operations. Networks are built without memory, so the figures do not
-depend on the machine. docs/reference/networks.md holds the output; a test compares it with the code.
+Counted by ``torch.utils.flop_counter`` for one forward pass of one patch in inference: convolutions and matrix
+products, with a multiplication and its addition as two operations. The networks are built without memory, so the
+results do not depend on the machine. docs/reference/networks.md contains the output; a test compares it with the code.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ LABELS = 8
 
 
 def rows(configuration: str, patch: tuple[int, ...]) -> list[Cost]:
-    """The catalogue's costs for one of the two plans: 1 image channel, 7 structures and background."""
+    """Costs of the catalogue for one of the two plans: 1 image channel, 7 structures and background."""
     return table(unet_plan(FEATURES[configuration], len(patch)), patch, 1, LABELS)
 
 
 def markdown(configuration: str, patch: tuple[int, ...]) -> str:
-    """One table, with its plan as a headline."""
+    """Format one table, with its plan as heading."""
     features = ", ".join(map(str, FEATURES[configuration]))
     lines = [
         f"**{configuration.upper()}**, patch {' x '.join(map(str, patch))}, features {features}:",
@@ -43,7 +43,7 @@ def markdown(configuration: str, patch: tuple[int, ...]) -> str:
 
 
 def catalogue() -> str:
-    """What the networks are and where they come from."""
+    """Format the description and the origin of the networks."""
     lines = ["| network | what it is | source | class |", "|---|---|---|---|"]
     for entry in NETWORKS.values():
         extra = "".join(f", `{k}={v!r}`" for k, v in entry.extra.items())
@@ -52,17 +52,17 @@ def catalogue() -> str:
 
 
 def read_patches(changes: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """The patches, with changes such as ``3d=128,128,128``.
+    """Parse changes of the patches such as ``3d=128,128,128``.
 
     Raises:
-        ValueError: a change names no plan, or has another number of axes.
+        ValueError: a plan is unknown, or the number of axes is wrong.
     """
     patches = dict(PATCHES)
     for change in changes:
         name, _, sizes = change.partition("=")
         patch = tuple(int(n) for n in sizes.split(",") if n.isdigit())
         if name not in patches or len(patch) != len(patches[name]):
-            raise ValueError(f"patch is '{change}': it must be like 2d=256,256 or 3d=96,96,96")
+            raise ValueError(f"patch '{change}' is not valid: write it like 2d=256,256 or 3d=96,96,96")
         patches[name] = patch
     return patches
 

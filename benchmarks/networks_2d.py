@@ -1,13 +1,13 @@
-"""Every 2D network of the catalogue, trained alike on synthetic CT and MR slices and scored on unseen hearts.
+"""All 2D networks of the catalogue, trained in the same way on synthetic CT and MR slices, scored on unseen hearts.
 
     python benchmarks/networks_2d.py ../shared/data WORK [--scenes FOLDER] [--networks plain csfbu] [--json FILE]
 
-Slices are 128 x 128 pixels of 2 mm, axial, z-scored; at least 60 % of a training volume's slices bear heart. CT is
-arterial and MR bSSFP, as in MM-WHS, but of random noise, thickness, contrast and artefacts.
-Training hearts are drawn in the space of subjects 1-14; the held-out ones are subjects 15 and 16. All networks have the
-same plan, samples, optimiser (AdamW, warm-up and cosine) and steps, batch 4; those with edges take m = 1 and alpha 1.
-A case is one image of one held-out scene: 16 slices evenly spread over its heart. Dice is the mean over its structures.
-A finished run of a network and a seed is kept in WORK/runs, slices in WORK/slices: run again, it goes on from there.
+Slices are axial with 128 x 128 pixels of 2 mm, z-scored; at least 60 % of the slices of a training volume contain the
+heart. CT is arterial and MR is bSSFP, as in MM-WHS, but with random noise, thickness, contrast and artefacts. Training
+hearts are drawn from the space of subjects 1-14; the held-out hearts are subjects 15 and 16. All networks have the same
+plan, samples, optimizer (AdamW, warm-up and cosine schedule) and steps, with batch 4; networks with edges use m = 1 and
+alpha = 1. A case is one image of one held-out scene: 16 slices evenly spaced over its heart. Dice is the mean over its
+structures. Finished runs are kept in WORK/runs, and slices in WORK/slices, to continue an interrupted benchmark.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from heartseg.training.losses import DeepSupervision, RegionAndEdgeLoss, cross_e
 from heartseg.training.scoring import dice_scores
 
 SIZE, DEPTH, SPACING = 128, 64, 2.0
-"""Pixels an axis, slices of a rendered volume, and mm of either."""
+"""Pixels per axis, slices of a rendered volume, and their spacing, mm."""
 HEART_SHARE = 0.6
-"""Least share of heart-bearing slices in a training volume's choice."""
+"""Minimum fraction of slices with heart in the selection from a training volume."""
 PROTOCOLS = {"ct": "arterial", "mr": "bssfp"}
 LOOKS = "-".join(PROTOCOLS.values())
 N_STRUCTURES = 7
 BATCH, WARM_UP, CLIP = 4, 50, 5.0
 PASS = 0.9
-"""Share of the plain U-Net's Dice that a network must reach."""
+"""Minimum Dice of a network relative to the plain U-Net."""
 
 
 @dataclass(frozen=True)
 class Slices:
-    """Images float16 and targets uint8, both (n, y, x); ``case`` (n,) numbers the volume each slice is of."""
+    """Images float16 and targets uint8, both (n, y, x); ``case`` (n,) is the volume index of each slice."""
 
     images: np.ndarray
     targets: np.ndarray
@@ -59,7 +59,7 @@ class Slices:
 
 
 def slab(scene: Scene, centre: np.ndarray, zoom: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Regions (twice as fine) and target of DEPTH x SIZE x SIZE voxels about a point (mm z y x), unturned."""
+    """Regions (at twice the resolution) and target, DEPTH x SIZE x SIZE voxels around a point (mm z y x)."""
     step, index, inside = SPACING / SUBDIVISIONS, [], []
     for axis, n in enumerate((DEPTH, SIZE, SIZE)):
         line = (np.arange(n * SUBDIVISIONS) - (n * SUBDIVISIONS - 1) / 2) * step * zoom[axis] + centre[axis]
@@ -82,7 +82,7 @@ def slab(scene: Scene, centre: np.ndarray, zoom: np.ndarray) -> tuple[torch.Tens
 
 
 def choose_slices(rng: np.random.Generator, target: np.ndarray, count: int) -> np.ndarray:
-    """Numbers of ``count`` slices, HEART_SHARE of them or more with heart, in random places."""
+    """Indices of ``count`` random slices; at least the fraction HEART_SHARE of them contains the heart."""
     bearing = ((target > 0) & (target != IGNORE)).any((1, 2))
     with_heart = rng.permutation(np.flatnonzero(bearing))[: math.ceil(HEART_SHARE * count)]
     rest = rng.permutation(np.setdiff1d(np.arange(len(target)), with_heart))
@@ -90,13 +90,13 @@ def choose_slices(rng: np.random.Generator, target: np.ndarray, count: int) -> n
 
 
 def spread_slices(target: np.ndarray, count: int) -> np.ndarray:
-    """Numbers of ``count`` slices evenly spread over the heart."""
+    """Indices of ``count`` slices evenly spaced over the heart."""
     bearing = np.flatnonzero(((target > 0) & (target != IGNORE)).any((1, 2)))
     return bearing[np.linspace(0, len(bearing) - 1, count).round().astype(int)]
 
 
 def z_score(image: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Mean 0 and deviation 1 over the known pixels of a slice; unknown ones get its lowest value. float16."""
+    """Normalize the known pixels of a slice to mean 0 and SD 1; unknown ones get its minimum; float16."""
     if not known.any():
         return np.zeros(image.shape, np.float16)
     filled = np.where(known, image, image[known].min())
@@ -104,7 +104,7 @@ def z_score(image: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def make_slices(cards: Sequence[Path], seed: int, looks: int, per_volume: int, random_places: bool) -> Slices:
-    """Slices of ``looks`` CT and as many MR images of every scene, zoomed and shifted where places are random."""
+    """Slices of ``looks`` CT and ``looks`` MR images per scene; zoomed and shifted if positions are random."""
     images, targets, case = [], [], []
     for number, card in enumerate(cards):
         scene, rng = load_scene(card), np.random.default_rng([seed, number])
@@ -124,9 +124,9 @@ def make_slices(cards: Sequence[Path], seed: int, looks: int, per_volume: int, r
 
 
 def load_or_make(path: Path, cards: Sequence[Path], **how: Any) -> Slices:
-    """Slices from the cache, or made and cached."""
+    """Slices from the cache; created and cached if missing."""
     if not path.exists():
-        print(f"making {path.name} from {len(cards)} scenes", file=sys.stderr, flush=True)
+        print(f"creating {path.name} from {len(cards)} scenes", file=sys.stderr, flush=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         made = make_slices(cards, **how)
         part = path.with_suffix(".part.npz")
@@ -137,7 +137,7 @@ def load_or_make(path: Path, cards: Sequence[Path], **how: Any) -> Slices:
 
 
 def prepare(args: argparse.Namespace) -> tuple[Slices, Slices]:
-    """Training and held-out slices; scenes are made where there are none."""
+    """Training and held-out slices; missing scenes are created."""
     held = args.work / "held-out"
     source = None if len(list(held.glob("*.json"))) >= args.held_out else load_source(args.data)
     if source:
@@ -161,7 +161,7 @@ def prepare(args: argparse.Namespace) -> tuple[Slices, Slices]:
 
 
 def batches(slices: Slices, steps: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """``steps`` batches (4, 1, y, x), targets (4, y, x): every slice once before any comes again, varied a little."""
+    """Yield ``steps`` augmented batches (4, 1, y, x) and targets (4, y, x), using each slice once per epoch."""
     rng, order = np.random.default_rng(seed), np.empty(0, int)
     for _ in range(steps):
         if len(order) < BATCH:
@@ -171,7 +171,7 @@ def batches(slices: Slices, steps: int, seed: int) -> Iterator[tuple[torch.Tenso
 
 
 def vary(rng: np.random.Generator, images: np.ndarray, targets: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each slice moved by up to 12 pixels (unknown where nothing comes in), its contrast changed, noise added."""
+    """Shift each slice by up to 12 pixels (new pixels are unknown), change its contrast and add noise."""
     moved, labels = np.empty(images.shape, np.float32), np.full(targets.shape, IGNORE, np.uint8)
     for i, (image, target) in enumerate(zip(images, targets, strict=True)):
         dy, dx = rng.integers(-12, 13, 2)
@@ -185,7 +185,7 @@ def vary(rng: np.random.Generator, images: np.ndarray, targets: np.ndarray) -> t
 
 
 def train(key: str, slices: Slices, seed: int, args: argparse.Namespace) -> torch.nn.Module:
-    """A trained network of the catalogue, in evaluation mode."""
+    """Train a network of the catalogue and return it in evaluation mode."""
     torch.manual_seed(seed)
     steps, rate, bfloat16 = args.steps, args.rate, args.bfloat16
     layout = torch.channels_last if bfloat16 else torch.contiguous_format
@@ -217,7 +217,7 @@ def train(key: str, slices: Slices, seed: int, args: argparse.Namespace) -> torc
 
 @torch.inference_mode()
 def score(network: torch.nn.Module, slices: Slices) -> list[float]:
-    """Mean Dice of every case."""
+    """Mean Dice of each case."""
     network.decoder.deep_supervision = False
     found = [network(torch.from_numpy(s[None, None]).float())[0].argmax(0).numpy() for s in slices.images]
     labels, scores = np.stack(found), []
@@ -228,7 +228,7 @@ def score(network: torch.nn.Module, slices: Slices) -> list[float]:
 
 
 def run(key: str, seed: int, args: argparse.Namespace, training: Slices, held: Slices) -> dict[str, Any]:
-    """One network with one seed: from WORK/runs if it is there, else trained, scored and kept."""
+    """Result of one network with one seed, from WORK/runs or after training and scoring."""
     size = "-".join(map(str, args.features))
     name = f"{key}-{seed}-{LOOKS}-{args.steps}-{args.rate:g}-{len(training.images)}-{size}" + "-bf16" * args.bfloat16
     path = args.work / "runs" / f"{name}.json"
@@ -243,7 +243,7 @@ def run(key: str, seed: int, args: argparse.Namespace, training: Slices, held: S
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """One row a network: each seed's mean, mean and SD over cases (averaged over seeds), share of the plain one."""
+    """One row per network: mean per seed, mean and SD over cases (averaged over seeds), ratio to the plain U-Net."""
     rows = []
     for key, runs in results.items():
         cases = summarise(np.mean([r["dice"] for r in runs], 0))
@@ -265,7 +265,7 @@ def table(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def show(rows: list[dict[str, Any]]) -> str:
-    """The table as Markdown."""
+    """Format the table as Markdown."""
     verdict = {True: "yes", False: "no", None: "-"}
     heads = ["network", "seeds", "cases", "Dice", "SD over cases", "each seed", "of plain", ">= 90 %", "s a run"]
     return markdown(
@@ -291,16 +291,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the development data, ../shared/data")
     parser.add_argument("work", type=Path, help="folder for scenes, slices and finished runs")
-    parser.add_argument("--scenes", type=Path, help="folder with training scenes (default: made in WORK/training)")
-    parser.add_argument("--count", type=int, default=60, help="training scenes at most (default 60)")
-    parser.add_argument("--held-out", type=int, default=4, help="held-out scenes (default 4)")
+    parser.add_argument("--scenes", type=Path, help="folder with training scenes (default: created in WORK/training)")
+    parser.add_argument("--count", type=int, default=60, help="maximum number of training scenes (default 60)")
+    parser.add_argument("--held-out", type=int, default=4, help="number of held-out scenes (default 4)")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--features", type=int, nargs="+", default=[16, 32, 64, 128], help="(default 16 32 64 128)")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate (default 3e-3)")
-    parser.add_argument("--bfloat16", action="store_true", help="train in mixed precision (half the time where AMX is)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and how they came about to FILE")
+    parser.add_argument("--bfloat16", action="store_true", help="train in mixed precision (twice as fast with AMX)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write results and their provenance to FILE")
     args = parser.parse_args()
     torch.set_num_threads(1)
     training, held = prepare(args)

@@ -1,11 +1,11 @@
-"""How long the panel keeps the main thread busy in one turn, from the click to the labels, for a scan of any size.
+"""Longest time that the panel blocks the main thread, from the click to the labels, for a scan of any size.
 
     QT_QPA_PLATFORM=offscreen python benchmarks/panel_stalls.py [--size 512,512,600] [--real]
 
-The heart phantom of the tests fills the scan's middle; its labels take the place of the model's unless ``--real`` runs
-the default model on it. Told per phase: the longest turn in the main thread's own processor time, which other programs
-do not lengthen, and by the wall, which includes waiting for Python's lock. A bare core without a window: drawing the
-views is not in it.
+The scan contains the heart phantom of the tests in its centre; its labels are used instead of a prediction unless
+``--real`` runs the default model. Printed per phase: the longest turn of the event loop in CPU time of the main thread,
+which is independent of other programs, and in wall time, which includes waiting for the global interpreter lock. There
+is no window, so drawing the views is not included.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ sys.path[:0] = [str(ROOT / "HeartSeg" / "Testing"), str(ROOT / "HeartSeg" / "Log
 
 
 def scan_and_labels(size: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A phantom in a grid of ``(x, y, z)`` voxels of 0.5 x 0.5 x 0.4 mm: image int16, labels uint8, IJK to RAS.
+    """A phantom on a grid of ``(x, y, z)`` voxels of 0.5 x 0.5 x 0.4 mm: image int16, labels uint8, IJK to RAS.
 
-    Drawn four times as coarse and repeated, as a model's labels of 2 mm are: drawn fine, it would take 20 GB.
+    It is created at a quarter of the resolution and repeated, like the labels of a model with 2 mm voxels; at full
+    resolution, it would take 20 GB.
     """
     from phantoms import heart_phantom
 
@@ -40,7 +41,7 @@ def scan_and_labels(size: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray,
 
 
 class Known:
-    """In the model's place: gives the phantom's labels."""
+    """Replacement of the model that returns the labels of the phantom."""
 
     def __init__(self, labels: np.ndarray) -> None:
         self._labels = labels
@@ -56,7 +57,7 @@ class Known:
 
 
 def measure(size: tuple[int, int, int], real: bool) -> dict[str, Any]:
-    """Longest turn in ms per stage, CPU and wall."""
+    """Longest turn of the event loop per stage, CPU and wall time, ms."""
     import slicer
     from PySide6 import QtWidgets
 
@@ -109,7 +110,7 @@ def measure(size: tuple[int, int, int], real: bool) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="512,512,600", help="voxels along x, y, z (default: %(default)s)")
-    parser.add_argument("--real", action="store_true", help="run the default model instead of giving known labels")
+    parser.add_argument("--real", action="store_true", help="run the default model instead of using known labels")
     arguments = parser.parse_args()
     voxels = tuple(int(n) for n in arguments.size.split(","))
     print(json.dumps(measure((voxels[0], voxels[1], voxels[2]), arguments.real), indent=2))

@@ -1,20 +1,20 @@
 #!/usr/bin/env python
-"""Six CTA images of the synthesis prototype, of hearts that no model was trained on (subjects 17, 18, 19, two each).
+"""Six CTA images of the synthesis prototype, of hearts not used in training (subjects 17, 18, 19, two each).
 
     python benchmarks/prototype_scenes.py ../shared/data [--work DIR] [--prototype] [--model DIR] [--json FILE]
 
-The scenes come from another generator than HeartSeg's own: ``../shared/reference/synthesis`` (beside the data folder),
-whose ``scene.py`` and ``synth.py`` are called where they lie. They are made once into the work folder, as NIfTI, and
-must then have the SHA-256 that ``benchmarks/prototype_scenes.sha256`` holds; ``--freeze`` writes that list anew.
+The scenes come from a generator other than that of HeartSeg: ``../shared/reference/synthesis`` (next to the data
+folder), whose ``scene.py`` and ``synth.py`` are called in place. They are created once in the work folder as NIfTI and
+compared with the SHA-256 in ``benchmarks/prototype_scenes.sha256``; ``--freeze`` writes this list.
 
-How they are presented: on the prototype's own grid, 72 voxels of 3 mm, LPS (216 mm, so the heart with its
-surroundings, no whole thorax), at the values that its network saw, in HU, clipped to -200 ... 700. Labels 1-7;
-where the prototype ignores (aortic arch, branches of the pulmonary artery), the mask is 0 and nothing is scored.
+The images are on the grid of the prototype, 72 voxels of 3 mm, LPS (216 mm: the heart with its surroundings, not the
+whole thorax), with the values of its network in HU, clipped to -200 ... 700. Labels are 1-7; the mask is 0 where the
+prototype ignores labels (aortic arch, branches of the pulmonary artery), and these voxels are not scored.
 
-Scored twice: the whole program (finder on), and with the finder off, one tile (of the model's own size; 192 mm in the
-first default model) at the volume's centre. A heart that is not found scores 0. The prototype's own figures on six such
-scenes of its own, in its own 3 mm window: mean .854 (LV .903 RV .901 LA .894 RA .859 MYO .784 AO .840 PA .798).
-``--prototype`` measures its network (``trial_3mm_fp16.pt``) on the very images made here as well.
+Scored twice: with the complete program (finder on), and with the finder off, in one tile (of the size of the model; 192
+mm in the first default model) at the centre of the volume. A heart that is not found scores 0. Results of the prototype
+on six scenes of its own, in its 3 mm window: mean .854 (LV .903 RV .901 LA .894 RA .859 MYO .784 AO .840 PA .798).
+``--prototype`` also evaluates its network (``trial_3mm_fp16.pt``) on the images created here.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SCENES = 6  # scene k is of subject SUBJECTS[k % 3], from the prototype's seed k
 SPACING = 3
 IGNORE = 255
 LEAST_BLOOD, LEAST_CONTRAST = 200.0, 100.0
-"""HU of the left ventricle's blood, and its distance from the myocardium, from which an image counts as CTA."""
+"""Minimum HU of the blood in the left ventricle, and minimum difference from the myocardium, in a CTA."""
 FROZEN = Path(__file__).with_suffix(".sha256")
 KINDS = ("image", "labels", "mask")
 PROTOTYPE = {
@@ -65,7 +65,7 @@ PROTOTYPE = {
 
 @dataclass(frozen=True)
 class Case:
-    """One image with its truth, ``(z, y, x)``."""
+    """An image with its reference labels, ``(z, y, x)``."""
 
     name: str
     volume: Volume
@@ -74,7 +74,7 @@ class Case:
 
 
 def prototype_module(folder: Path, name: str) -> Any:
-    """One of the prototype's files as a module, from where it lies."""
+    """Import a file of the prototype as a module."""
     if not (folder / f"{name}.py").is_file():
         raise HeartSegError(f"the prototype's {name}.py is not in {folder}: pass the development data's folder")
     if str(folder) not in sys.path:
@@ -83,27 +83,27 @@ def prototype_module(folder: Path, name: str) -> Any:
 
 
 def cta_seed(synth: Any, scene: int) -> int:
-    """The scene's first image seed (1000 * scene, + 1, ...) whose drawn contrast is that of a CTA."""
+    """First image seed of the scene (1000 * scene, + 1, ...) whose random contrast is that of a CTA."""
     for seed in range(1000 * scene, 1000 * scene + 1000):
-        mean = synth.luts(np.random.default_rng(seed))[0]  # drawn first of all by ``synth.synth``
+        mean = synth.luts(np.random.default_rng(seed))[0]  # the first random values in ``synth.synth``
         if mean[LABELS["LV"]] >= LEAST_BLOOD and mean[LABELS["LV"]] - mean[LABELS["MYO"]] >= LEAST_CONTRAST:
             return seed
     raise ValueError(f"scene {scene}: no seed gives a CTA")
 
 
 def to_hu(image: np.ndarray) -> np.ndarray:
-    """int16 HU from the prototype's normalised values: -1.8 is -200 HU, 1.8 is 700 HU."""
+    """Convert normalized values of the prototype to HU (int16): -1.8 is -200 HU, 1.8 is 700 HU."""
     return np.rint(np.clip(image * 250 + 250, -200, 700)).astype(np.int16)
 
 
 def split_target(target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels 0-7 and the mask of what is scored, both uint8, from the prototype's target."""
+    """Labels 0-7 and the mask of scored voxels, both uint8, from a target of the prototype."""
     mask = target != IGNORE
     return np.where(mask, target, 0).astype(np.uint8), mask.astype(np.uint8)
 
 
 def save(array: np.ndarray, path: Path) -> None:
-    """Write ``(z, y, x)`` as NIfTI, LPS, the volume's middle at the origin."""
+    """Write ``(z, y, x)`` as NIfTI, LPS, with the centre of the volume at the origin."""
     image = sitk.GetImageFromArray(array)
     image.SetSpacing([float(SPACING)] * 3)
     image.SetOrigin([-(n - 1) / 2 * SPACING for n in array.shape[::-1]])
@@ -111,13 +111,13 @@ def save(array: np.ndarray, path: Path) -> None:
 
 
 def make_scenes(prototype: Path, work: Path) -> None:
-    """Make the scenes with the prototype's programs, and their images, labels and masks."""
+    """Create the scenes with the programs of the prototype, and their images, labels and masks."""
     synth = prototype_module(prototype, "synth")
     subjects = ",".join(str(s) for s in SUBJECTS)
     work.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(prototype / "scene.py"), str(work / "regions"), "0", str(SCENES), subjects]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    synth.PHYS = 1.0  # physical contrast always, never the prototype's random one
+    synth.PHYS = 1.0  # always physical contrast, never the random contrast of the prototype
     for scene in range(SCENES):
         regions, target = (np.load(work / "regions" / f"{kind}{scene:04d}.npy") for kind in "rt")
         rng = np.random.default_rng(cta_seed(synth, scene))
@@ -127,18 +127,18 @@ def make_scenes(prototype: Path, work: Path) -> None:
 
 
 def file_name(scene: int, kind: str) -> str:
-    """Name of one of a scene's files."""
+    """Name of a file of a scene."""
     return f"scene{scene}-subject{SUBJECTS[scene % len(SUBJECTS)]}-{kind}.nii"
 
 
 def hashes(work: Path) -> str:
-    """The files' SHA-256 as ``sha256sum`` writes and checks them."""
+    """SHA-256 of the files in the format of ``sha256sum``."""
     names = [file_name(scene, kind) for scene in range(SCENES) for kind in KINDS]
     return "".join(f"{hashlib.sha256((work / n).read_bytes()).hexdigest()}  {n}\n" for n in names)
 
 
 def load_cases(work: Path) -> list[Case]:
-    """The images from the work folder, with their truth."""
+    """Read the images and their reference labels from the work folder."""
     cases = []
     for scene in range(SCENES):
         image, *truth = (work / file_name(scene, kind) for kind in KINDS)
@@ -148,7 +148,7 @@ def load_cases(work: Path) -> list[Case]:
 
 
 def score(segmenter: Segmenter, cases: list[Case]) -> dict[str, dict[str, Any]]:
-    """Dice per case and structure, and whether a heart was found."""
+    """Dice per case and structure, and whether the heart was found."""
     rows = {}
     for case in cases:
         result = segmenter.segment(case.volume)
@@ -158,7 +158,7 @@ def score(segmenter: Segmenter, cases: list[Case]) -> dict[str, dict[str, Any]]:
 
 
 def score_prototype(prototype: Path, cases: list[Case]) -> dict[str, dict[str, Any]]:
-    """The same of the prototype's own network and clean-up."""
+    """Dice per case and structure of the network and clean-up of the prototype."""
     infer = prototype_module(prototype, "infer")
     net = infer.load_net(str(prototype / "trial_3mm_fp16.pt"))
     rows = {}
@@ -171,15 +171,15 @@ def score_prototype(prototype: Path, cases: list[Case]) -> dict[str, dict[str, A
 
 
 def summary_rows(runs: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Per run: each structure's n, mean and SD."""
+    """Per run: n, mean and SD of each structure."""
     return {run: summarise_cases([row["dice"] for row in rows.values()]) for run, rows in runs.items()}
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--work", type=Path, default=Path("out/prototype_scenes"), help="where the scenes are kept")
-    parser.add_argument("--freeze", action="store_true", help="take the scenes' hashes as the right ones from now on")
-    parser.add_argument("--prototype", action="store_true", help="also score the prototype's own network")
+    parser.add_argument("--freeze", action="store_true", help="write the hashes of the scenes as the reference")
+    parser.add_argument("--prototype", action="store_true", help="also evaluate the network of the prototype")
     args = parser.parse_args(argv)
     prototype = args.data.resolve().parent / "reference" / "synthesis"
     names = [file_name(scene, kind) for scene in range(SCENES) for kind in KINDS]
@@ -189,8 +189,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.freeze:
         FROZEN.write_text(listed, encoding="utf-8")
     if listed != FROZEN.read_text(encoding="utf-8"):
-        print(f"the scenes in {args.work} are not those of {FROZEN.name}: remove the folder to make them anew; if they")
-        print("still differ, other versions of the libraries draw otherwise, and figures are not comparable (--freeze)")
+        print(f"the scenes in {args.work} differ from {FROZEN.name}: remove the folder to create them again; if they")
+        print("still differ, the versions of the packages differ, and the results are not comparable (--freeze)")
         return 2
     cases = load_cases(args.work)
     located = make_segmenter(args)

@@ -1,10 +1,10 @@
-"""Whether confident pseudo-labels on unlabelled scans (``heartseg.training.fixmatch``) help where few are labelled.
+"""Effect of confident pseudo-labels on unlabelled scans (``heartseg.training.fixmatch``) with few labelled scans.
 
 ``python benchmarks/semi_supervised.py WORK [--labelled 2] [--seeds 3] [--json FILE]``. WORK is a folder of
-``benchmarks/translation.py`` whose volumes exist. A small 2D U-Net learns from the CT slices of a few labelled scenes,
-with and without the other training scenes as unlabelled slices; the same steps, the same labelled slices in the same
-order. Tested on true CT of the test scenes (shape-model subjects 15 and 16). With unlabelled slices a step costs about
-four times as much: what the same time would bring in more steps is in the third row.
+``benchmarks/translation.py`` with its volumes. A small 2D U-Net is trained on the CT slices of a few labelled scenes,
+with and without the other training scenes as unlabelled slices, with the same steps and the same order of labelled
+slices. Tested on true CT of the test scenes (shape-model subjects 15 and 16). With unlabelled slices, a step takes
+about four times as long; the third row shows supervised training with more steps in the same time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROWS = ("labelled scans alone", "with pseudo-labels", "labelled scans alone, ste
 
 
 def load(files: list[Path]) -> tuple[torch.Tensor, torch.Tensor]:
-    """All slices of CT files and their labels."""
+    """Read all slices of CT files and their labels."""
     images = np.concatenate([as_ct_slices(read_volume(f).array) for f in files])
     return torch.from_numpy(images), torch.from_numpy(np.concatenate([labels_of(f) for f in files]))
 
@@ -38,7 +38,7 @@ def load(files: list[Path]) -> tuple[torch.Tensor, torch.Tensor]:
 def train_row(
     labelled: tuple[torch.Tensor, torch.Tensor], unlabelled: torch.Tensor | None, steps: int, seed: int, batch: int = 8
 ) -> tuple[torch.nn.Module, list[float]]:
-    """The averaged U-Net of one row, and the share of confident voxels every 50 steps."""
+    """Train the averaged U-Net of one row; also return the share of confident voxels every 50 steps."""
     torch.manual_seed(seed)
     network = SmallUNet()
     average = copy.deepcopy(network).requires_grad_(False).eval()
@@ -70,7 +70,7 @@ def train_row(
 
 
 def run(args: argparse.Namespace, row: str, seed: int, files: list[Path], tests: list[Path]) -> dict[str, Any]:
-    """Dice of every test scene; kept in a file."""
+    """Dice of each test scene; stored in a file."""
     kept = args.work / f"semi-{args.labelled}-{ROWS.index(row)}-{seed}.json"
     if kept.is_file():
         return json.loads(kept.read_text())
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace, row: str, seed: int, files: list[Path], tests:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks/semi_supervised.py", description=__doc__.split("\n\n")[0])
     parser.add_argument("work", type=Path, help="folder of benchmarks/translation.py")
-    parser.add_argument("--labelled", type=int, default=2, help="labelled scenes (default: 2)")
+    parser.add_argument("--labelled", type=int, default=2, help="number of labelled scenes (default: 2)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--json", type=Path)
@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     files = sorted((args.work / "ct").glob("*.nii.gz"))
     tests = sorted((args.work / "test-ct").glob("*.nii.gz"))
     if not files or not tests:
-        parser.error(f"'{args.work}' holds no volumes: run benchmarks/translation.py first")
+        parser.error(f"'{args.work}' contains no volumes: run benchmarks/translation.py first")
     runs = {row: [run(args, row, seed, files, tests) for seed in range(args.seeds)] for row in ROWS}
     each = {row: np.array([list(r["scores"].values()) for r in found]) for row, found in runs.items()}
     table = {row: summarise(list(v.mean(0))) | {"each_seed": list(v.mean(1))} for row, v in each.items()}

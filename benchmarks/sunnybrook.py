@@ -1,26 +1,26 @@
 #!/usr/bin/env python
-"""LV cavity of real cine MR short-axis stacks (Sunnybrook Cardiac Data, public domain), fine network alone.
+"""LV cavity in real cine MR short-axis stacks (Sunnybrook Cardiac Data, public domain), with the fine network only.
 
     python benchmarks/sunnybrook.py ../shared/data [--model DIR] [--json FILE] [--orientation-from FILE]
 
 12 patients with heart failure and infarction (SC-HF-I), 8-14 slices each, 8-bit, spacing assumed 1.3 x 1.3 x 8 mm. The
-files do not say how the patient lay, so all stacks are laid into one typical short-axis orientation. It is searched
-with the model itself on the first two patients, who leave the count: n = 10. ``--orientation-from`` takes it from the
-JSON file of an earlier run instead, to compare models on the very same images.
+files do not contain the patient orientation, so all stacks are placed in one typical short-axis orientation. It is
+found with the model on the first two patients, who are excluded from the results: n = 10. ``--orientation-from`` reads
+it from the JSON file of an earlier run instead, to compare models on the same images.
 
-How the planes were turned differs between patients, also between the two that fix it, so one orientation cannot fit all
-of them. Beside the searched one, the same ten are scored in the standard view, about which nothing was chosen: columns
-to the left, rows backwards and down, slices from base to apex, the typical long axis.
+The in-plane rotation differs between patients, also between the two that determine the orientation, so no orientation
+fits all of them. In addition to the search result, the ten patients are scored in a standard view that was not
+optimized: columns left, rows posterior and inferior, slices from base to apex, typical long axis.
 
-The finder is off: one tile is laid around the middle of the stack (of the stack, not of the label). The rest is the
-whole program, clean-up included. Score: Dice of the LV over the slices that have a manual contour, which are all. The
-stacks end where the contours end: the model sees the ventricles, hardly an atrium and no great vessel.
+The finder is off: one tile is placed at the centre of the stack (not of the label). All other steps are those of the
+complete program, including clean-up. The score is the Dice of the LV over the slices with a manual contour, which are
+all slices. The stacks end with the contours: they contain the ventricles, little of the atria and no great vessels.
 
-What the search may choose from. The slices of 8 mm are the short-axis planes, so of the 48 ways to lay three stored
-axes along three directions only the 16 that keep the third one along the heart's long axis are possible. Half of them
-are mirror images, which no patient is: in the fixing patients' pictures the right ventricle lies on the viewer's left,
-the chest wall above, and the slices run to the apex. The other 8 are tried, each turned in its plane by -30, 0 and 30
-degrees; then, for the best, turns 15 degrees around it and three long axes, from a heart that lies to one that stands.
+Search space. The slices of 8 mm are short-axis planes, so of the 48 assignments of three stored axes to three
+directions, only the 16 with the third axis along the long axis of the heart are possible. Half of them are mirror
+images and excluded: in the pictures of the two patients, the right ventricle is on the viewer's left, the chest wall at
+the top, and the slices run to the apex. The other 8 are evaluated with in-plane rotations of -30, 0 and 30 degrees;
+then, around the best one, rotations of 15 degrees and three long axes, from a horizontal to a vertical heart.
 """
 
 from __future__ import annotations
@@ -50,26 +50,26 @@ from _common import (
 from heartseg import Geometry, Volume, read_volume
 
 LONG_AXES = {"lying": (0.67, -0.63, -0.39), "typical": (0.57, -0.62, -0.54), "standing": (0.45, -0.53, -0.72)}
-"""From base to apex, LPS: to the left, forwards, downwards. ``typical`` is within 8 degrees of the axis that the one
-short-axis scan among the development data with a known orientation has (biv-me: 0.48, -0.62, -0.62)."""
+"""Long axes from base to apex, LPS: left, anterior, inferior. ``typical`` is within 8 degrees of that of the only
+short-axis scan of the development data with a known orientation (biv-me: 0.48, -0.62, -0.62)."""
 ASSIGNMENTS = tuple(
     (order, signs)
     for order, parity in (((0, 1), 1), ((1, 0), -1))
     for signs in itertools.product((1, -1), repeat=3)
     if parity * signs[0] * signs[1] * signs[2] > 0
-)  # directions and signs of the stored axes, mirror images left out
+)  # directions and signs of the stored axes, without mirror images
 FIXING = 2
 LV = 1
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a stored stack ``(z, y, x)`` lies in the patient.
+    """Orientation of a stored stack ``(z, y, x)`` in the patient.
 
     Attributes:
-        order: which in-plane direction (0: to the left, 1: backwards and down) the stored x and y axes run along.
-        signs: signs of the stored x, y and z axes; z positive runs from base to apex.
-        turn: degrees by which the in-plane directions are turned about the long axis.
+        order: in-plane direction of the stored x and y axes (0: left, 1: posterior and inferior).
+        signs: signs of the stored x, y and z axes; positive z runs from base to apex.
+        turn: in-plane rotation about the long axis, degrees.
         long_axis: name in ``LONG_AXES``.
     """
 
@@ -79,12 +79,12 @@ class Orientation:
     long_axis: str = "typical"
 
     def matrix(self) -> np.ndarray:
-        """3x3, column ``k`` is the LPS direction of stored axis ``k`` (x, y, z)."""
+        """3x3 matrix; column ``k`` is the LPS direction of stored axis ``k`` (x, y, z)."""
         axis = np.array(LONG_AXES[self.long_axis])
         axis /= np.linalg.norm(axis)
-        left = np.array([1.0, 0.0, 0.0]) - axis[0] * axis  # the in-plane direction nearest to the patient's left
+        left = np.array([1.0, 0.0, 0.0]) - axis[0] * axis  # the in-plane direction nearest to left
         left /= np.linalg.norm(left)
-        back = np.cross(left, axis)  # backwards and down
+        back = np.cross(left, axis)  # posterior and inferior
         angle = np.deg2rad(self.turn)
         plane = (np.cos(angle) * left + np.sin(angle) * back, np.cos(angle) * back - np.sin(angle) * left)
         x, y = (plane[k] for k in self.order)
@@ -92,7 +92,7 @@ class Orientation:
 
     @staticmethod
     def from_dict(fields: dict[str, Any]) -> Orientation:
-        """The inverse of ``asdict`` after a round through JSON."""
+        """Create an orientation from a dictionary that was stored as JSON."""
         a, b = fields["order"]
         sx, sy, sz = fields["signs"]
         return Orientation((a, b), (sx, sy, sz), float(fields["turn"]), fields["long_axis"])
@@ -100,7 +100,7 @@ class Orientation:
 
 @dataclass(frozen=True)
 class Patient:
-    """One stack, as stored, and its LV mask ``(z, y, x)``."""
+    """A stored stack and its LV mask, ``(z, y, x)``."""
 
     name: str
     stack: Volume
@@ -108,7 +108,7 @@ class Patient:
 
 
 def laid(stack: Volume, orientation: Orientation) -> Volume:
-    """A stack laid into the patient, its middle at the world's origin."""
+    """Place a stack in the patient, with its centre at the world origin."""
     g, matrix = stack.geometry, orientation.matrix()
     middle = (np.array(g.size) - 1) / 2 * np.array(g.spacing)
     x, y, z = (float(v) for v in -(matrix @ middle))
@@ -117,13 +117,13 @@ def laid(stack: Volume, orientation: Orientation) -> Volume:
 
 
 def contoured_dice(found: np.ndarray, truth: np.ndarray) -> float:
-    """Dice of two masks ``(z, y, x)`` over the slices in which ``truth`` has a contour."""
+    """Dice of two masks ``(z, y, x)`` over the slices with a contour in ``truth``."""
     keep = truth.any((1, 2))
     return dice(found[keep], truth[keep])
 
 
 def read_patients(data: Path) -> list[Patient]:
-    """All patients, sorted by name."""
+    """Read all patients, sorted by name."""
     patients = []
     for path in sorted((data / "scans" / "mr_sunnybrook").glob("*_phase.nii.gz")):
         name = path.name.removesuffix("_phase.nii.gz")
@@ -133,7 +133,7 @@ def read_patients(data: Path) -> list[Patient]:
 
 
 class Scorer:
-    """Scores patients with one warm model; every stack lies with its middle at the origin, and so does the tile."""
+    """Scores patients with one loaded model; stacks and tile are centred on the world origin."""
 
     def __init__(self, segmenter: Any) -> None:
         self.segmenter = segmenter
@@ -144,7 +144,7 @@ class Scorer:
         return contoured_dice(labels == LV, patient.truth)
 
     def tried(self, patients: list[Patient], candidates: Iterable[Orientation]) -> list[dict[str, Any]]:
-        """Every candidate with the patients' scores, best mean first; ties in the order they came."""
+        """All candidates with the scores of the patients, best mean first; ties in input order."""
         rows = []
         for candidate in candidates:
             scores = {p.name: self.score(p, candidate) for p in patients}
@@ -153,7 +153,7 @@ class Scorer:
 
 
 def search(scorer: Scorer, patients: list[Patient]) -> tuple[Orientation, list[dict[str, Any]]]:
-    """The orientation that scores best on these patients, and all that were tried, best first."""
+    """The orientation with the best score on these patients, and all candidates, best first."""
     first = scorer.tried(patients, (Orientation(o, s, t) for o, s in ASSIGNMENTS for t in (-30.0, 0.0, 30.0)))
     best = Orientation.from_dict(first[0])
     near = [
@@ -188,7 +188,7 @@ def main(argv: list[str] | None = None) -> int:
         markdown(["patient", *(f"Dice LV, {view}" for view in views)], rows_shown), summary_table(summary), sep="\n\n"
     )
     print("\nworst: " + "; ".join(f"{view} {name} ({scores[view][name]:.3f})" for view, name in worst.items()))
-    print(f"searched on {', '.join(p.name for p in fixing)}, who are not counted: {orientation}")
+    print(f"orientation found on {', '.join(p.name for p in fixing)}, who are excluded: {orientation}")
     record = {
         "benchmark": "sunnybrook",
         **facts(segmenter),

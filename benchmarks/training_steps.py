@@ -1,9 +1,9 @@
-"""What one training step of a preset at full size costs: CPU seconds, one thread, forward and backward.
+"""Cost of one training step of a preset at full size: CPU time, one thread, forward and backward pass.
 
     python benchmarks/training_steps.py [--presets csfbu integrated-attention nnunet]
 
-Networks and patches are those that nnU-Net plans for CT of 512 x 512 pixels of 0.4 mm. One patch is computed and taken
-times the batch: a batch of 14 slices of 512 x 512 needs more memory than many a machine without a GPU has.
+Networks and patches are those that nnU-Net plans for CT with 512 x 512 pixels of 0.4 mm. One patch is measured and
+multiplied by the batch size, because a batch of 14 slices of 512 x 512 does not fit into the memory of many machines.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STRUCTURES = 7
 
 
 def base_plans() -> dict[str, Any]:
-    """What of nnU-Net's plans the presets change."""
+    """Changes of the presets to the plans of nnU-Net."""
 
     def configuration(dims: int, patch: list[int], stages: int, most: int, batch: int) -> dict[str, Any]:
         features = [min(32 * 2**i, most) for i in range(stages)]
@@ -47,7 +47,7 @@ def base_plans() -> dict[str, Any]:
 
 
 def seconds_a_patch(preset: Preset, configuration: dict[str, Any]) -> float:
-    """CPU seconds of one patch; the second of two, as the first also makes plans and caches."""
+    """CPU time of one patch, s: the second of two, because the first includes initialization."""
     entry = configuration["architecture"]
     arguments = {
         k: pydoc.locate(v) if k in entry["_kw_requires_import"] and v else v for k, v in entry["arch_kwargs"].items()
@@ -66,14 +66,12 @@ def seconds_a_patch(preset: Preset, configuration: dict[str, Any]) -> float:
 
 
 def main() -> int:
-    """Print a table; returns the exit code."""
+    """Print a table; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", nargs="+", choices=tuple(PRESETS), default=tuple(PRESETS))
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print(
-        "| preset | patch | batch | CPU s a patch | CPU s a step | steps | days a fold |\n|---|---|---|---|---|---|---|"
-    )
+    print("| preset | patch | batch | CPU s/patch | CPU s/step | steps | days/fold |\n|---|---|---|---|---|---|---|")
     for name in args.presets:
         preset = PRESETS[name]
         (configuration,) = adapted_plans(base_plans(), preset, name, 0)["configurations"].values()

@@ -1,13 +1,13 @@
-"""Whether MR turned into CT by ``heartseg translate`` is segmented better by a CT-trained network than matched MR.
+"""Segmentation of MR translated to CT by ``heartseg translate``, compared with histogram-matched MR, by a CT network.
 
-``python benchmarks/translation.py DATA WORK [--scenes DIR] [--seeds 2] [--json FILE]``. Synthetic throughout: half of
-the training scenes are seen as CTA (with labels: a 2D U-Net learns on them), the other half as bSSFP MR (without
-labels); the CycleGAN learns from both, unpaired. Tested on scenes of shape-model subjects that no training scene is
-made from (``--subjects``; settings were chosen on 15 and 16, what is reported is 17, 18 and 19, looked at once): Dice
-of the U-Net, mean of seven structures, on raw MR (its 0.5th and 99.5th percentile laid on the CT window's ends),
-histogram-matched MR (SimpleITK, reference: all training CTs), translated MR, and true CT of the same scenes (the
-ceiling). One MR protocol, as one hospital's scans are: bSSFP without fat suppression (``--fat``). Slices of 64 pixels
-at 3 mm about the heart; what is larger and finer was not tried. Stopped, the same command goes on.
+``python benchmarks/translation.py DATA WORK [--scenes DIR] [--seeds 2] [--json FILE]``. All data are synthetic: half of
+the training scenes are CTA (with labels, to train a 2D U-Net), the other half bSSFP MR (without labels); the CycleGAN
+is trained on both, unpaired. Tested on scenes of shape-model subjects not used in training (``--subjects``; settings
+were chosen on 15 and 16, the reported results are of 17, 18 and 19, evaluated once): Dice of the U-Net, mean of seven
+structures, on raw MR (its 0.5th and 99.5th percentiles mapped to the CT window), histogram-matched MR (SimpleITK,
+reference: all training CTs), translated MR, and true CT of the same scenes (upper limit). There is one MR protocol, as
+in one hospital: bSSFP without fat suppression (``--fat``). Slices have 64 pixels of 3 mm around the heart; larger or
+finer slices were not tried. An interrupted run continues with the same command.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ SETTINGS = Settings(
     ct_window=(-500.0, 1000.0),
     ema=0.99,
 )
-"""Smaller networks than the reference's and no identity term, for the sake of the CPU."""
+"""Smaller networks than in the reference and no identity term, to run on a CPU."""
 CONDITIONS = ("raw MR", "histogram-matched MR", "translated MR", "true CT")
 FIRST_TEST_SCENE = 60_000
 
@@ -62,7 +62,7 @@ def cpu_minutes(since: float) -> float:
 
 
 def training_scenes(args: argparse.Namespace) -> tuple[list[Path], list[Path]]:
-    """Cards of the scenes that are seen as MR, and of those that are seen as CT; fixed at the first call."""
+    """Cards of the MR scenes and of the CT scenes; fixed at the first call."""
     listed = args.work / "scenes.json"
     if not listed.is_file():
         folder = args.scenes or args.work / "scenes"
@@ -76,21 +76,21 @@ def training_scenes(args: argparse.Namespace) -> tuple[list[Path], list[Path]]:
 
 
 def test_scenes(args: argparse.Namespace) -> list[Path]:
-    """Scenes of subjects that no training scene is made from, half of them trunks."""
+    """Scenes of subjects not used in training, half of them trunks."""
     folder = args.work / "test-scenes"
     numbers = range(FIRST_TEST_SCENE, FIRST_TEST_SCENE + args.tests)
-    turns = [s for s in args.subjects for _ in range(2)]  # a trunk and a drawn thorax of each
+    turns = [s for s in args.subjects for _ in range(2)]  # a trunk and a synthetic thorax of each
     make_scenes(load_source(args.data), folder, numbers, subjects=turns, thorax_every=2)
     return sorted(folder.glob("scene*.json"))[: args.tests]
 
 
 def as_ct_slices(values: np.ndarray) -> np.ndarray:
-    """HU as the U-Net sees them."""
+    """Normalize HU for the U-Net."""
     return to_unit(values, SETTINGS.ct_window)
 
 
 def match_histogram(mr: np.ndarray, reference: Any) -> np.ndarray:
-    """MR grey values brought to the histogram of CT (SimpleITK; 256 levels, 20 points)."""
+    """Match the histogram of MR to that of CT (SimpleITK; 256 levels, 20 points)."""
     import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(mr.astype(np.float32))
@@ -98,14 +98,14 @@ def match_histogram(mr: np.ndarray, reference: Any) -> np.ndarray:
 
 
 def pooled(files: list[Path]) -> Any:
-    """All training CTs above each other, as one image to match to."""
+    """All training CTs stacked to one reference image."""
     import SimpleITK as sitk
 
     return sitk.GetImageFromArray(np.concatenate([read_volume(f).array for f in files]).astype(np.float32))
 
 
 def segmenter(args: argparse.Namespace, files: list[Path], seed: int) -> torch.nn.Module:
-    """The U-Net of a seed, trained on CT slices once."""
+    """The U-Net of a seed, trained once on CT slices."""
     path = args.work / f"unet-{seed}.pt"
     if path.is_file():
         network = SmallUNet()
@@ -127,7 +127,7 @@ def mean_dice(network: torch.nn.Module, slices: np.ndarray, truth: np.ndarray) -
 def score(
     network: torch.nn.Module, translator: Translator | None, mr: Path, ct: Path, reference: Any
 ) -> dict[str, float]:
-    """Dice of one scene in every condition."""
+    """Dice of one scene in each condition."""
     truth, scan = labels_of(mr), read_volume(mr)
     shown = {
         "raw MR": to_unit(scan.array, new_scaling("MR", SETTINGS).limits(scan.array)),
@@ -140,7 +140,7 @@ def score(
 
 
 def run_seed(args: argparse.Namespace, seed: int, volumes: dict[str, list[Path]]) -> dict[str, Any]:
-    """Both networks of a seed, and every test scene's Dice; kept in a file."""
+    """Train both networks of a seed and compute the Dice of each test scene; stored in a file."""
     kept = args.work / f"scores-{seed}.json"
     if kept.is_file():
         return json.loads(kept.read_text())
@@ -166,9 +166,9 @@ def run_seed(args: argparse.Namespace, seed: int, volumes: dict[str, list[Path]]
 
 
 def compare(seeds: list[dict[str, Any]], subjects: dict[str, int]) -> dict[str, Any]:
-    """Means, SD over scenes, and the paired difference of translated and matched MR in every reading of "2 SD".
+    """Means, SD over scenes, and the paired difference of translated and matched MR relative to different SDs.
 
-    ``subjects``: scene -> the shape-model subject behind it.
+    ``subjects``: scene -> its shape-model subject.
     """
     scenes = sorted(seeds[0]["scenes"])
     each = {c: np.array([[s["scenes"][n][c] for n in scenes] for s in seeds]) for c in CONDITIONS}  # (seeds, scenes)
@@ -206,7 +206,7 @@ def compare(seeds: list[dict[str, Any]], subjects: dict[str, int]) -> dict[str, 
 
 
 def tell(found: dict[str, Any]) -> None:
-    """The table and the two readings in words."""
+    """Print the table and the differences."""
     rows = [(c, r["n"], r["mean"], r["sd"], *found["each_seed"][c]) for c, r in found["conditions"].items()]
     heads = ["Dice, mean of 7", "scenes", "mean", "SD over scenes", *(f"seed {i}" for i in range(len(rows[0]) - 4))]
     print(markdown(heads, rows))
@@ -214,10 +214,10 @@ def tell(found: dict[str, Any]) -> None:
     print(f"""
 translated minus matched, paired: {g["mean"]:+.3f} over {g["n_scenes"]} scenes and {g["n_seeds"]} seeds (better in \
 {g["scenes_better"]} scenes, least {g["least"]:+.3f}).
-  against the SD of the differences over scenes, {g["sd_over_scenes"]:.3f}: {g["in_sd_over_scenes"]:.1f} SD (is it so \
-in nearly every scan?)
-  against the SD of their mean (standard error), {g["standard_error"]:.3f}: {g["in_standard_errors"]:.1f} SD (is the \
-mean above chance?)
+  against the SD of the differences over scenes, {g["sd_over_scenes"]:.3f}: {g["in_sd_over_scenes"]:.1f} SD \
+(consistent over scans)
+  against the SD of their mean (standard error), {g["standard_error"]:.3f}: {g["in_standard_errors"]:.1f} SD \
+(significance of the mean)
   subjects: {", ".join(f"{k} {v:+.3f}" for k, v in g["each_subject"].items())}; {g["in_sd_over_subjects"]:.1f} SD over \
 them
   over seeds: {", ".join(f"{v:+.3f}" for v in g["each_seed"])}""")
@@ -227,9 +227,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks/translation.py", description=__doc__.split("\n\n")[0])
     parser.add_argument("data", type=Path, help="data folder (../shared/data)")
     parser.add_argument("work", type=Path, help="folder for scenes, volumes and runs")
-    parser.add_argument("--scenes", type=Path, help="training scenes that exist already (default: made in WORK)")
-    parser.add_argument("--count", type=int, default=80, help="training scenes, half MR, half CT (default: 80)")
-    parser.add_argument("--tests", type=int, default=12, help="test scenes (default: %(default)s)")
+    parser.add_argument("--scenes", type=Path, help="folder with existing training scenes (default: created in WORK)")
+    parser.add_argument(
+        "--count", type=int, default=80, help="number of training scenes, half MR, half CT (default: 80)"
+    )
+    parser.add_argument("--tests", type=int, default=12, help="number of test scenes (default: %(default)s)")
     parser.add_argument(
         "--subjects",
         type=int,
@@ -240,7 +242,9 @@ def main(argv: list[str] | None = None) -> int:
         help="shape-model subjects of the test scenes, 15 to 19 (default: 17 18 19)",
     )
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=SETTINGS.steps, help="of the CycleGAN (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=SETTINGS.steps, help="steps of the CycleGAN (default: %(default)s)"
+    )
     parser.add_argument("--unet-steps", type=int, default=900)
     parser.add_argument(
         "--edges", type=float, default=SETTINGS.edges, help="weight of the edge term (default: %(default)s)"

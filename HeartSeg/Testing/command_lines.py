@@ -1,4 +1,4 @@
-"""Helpers for tests of the command line: scans that it must tell apart, a child's environment, what a folder holds."""
+"""Helpers for tests of the command line: input files, the environment of a child process, folder content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NRRD_HEAD = (
 
 
 def patched_nifti(path: Path, changes: dict[int, bytes]) -> Path:
-    """An uncompressed NIfTI file with bytes of its header replaced: offset -> bytes."""
+    """Replace bytes in the header of an uncompressed NIfTI file: offset -> bytes."""
     content = bytearray(path.read_bytes())
     for offset, value in changes.items():
         content[offset : offset + len(value)] = value
@@ -25,7 +25,7 @@ def patched_nifti(path: Path, changes: dict[int, bytes]) -> Path:
 
 
 def write_time_series(path: Path, images: list) -> Path:
-    """SimpleITK images as the frames of one file."""
+    """Write SimpleITK images as the frames of one file."""
     import SimpleITK as sitk
 
     sitk.WriteImage(sitk.JoinSeries(images), str(path))
@@ -35,7 +35,7 @@ def write_time_series(path: Path, images: list) -> Path:
 def write_dicom(
     folder: Path, array: np.ndarray, spacing: float, *, number: int = 1, patient: str = "P", study: str = "1.2.3"
 ) -> Path:
-    """A CT series, a file per slice, in a folder that is made."""
+    """Write a CT series with one file per slice into a new folder."""
     import pydicom
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -64,10 +64,10 @@ def write_dicom(
 
 
 def environment() -> dict[str, str]:
-    """The environment of a child: this package, one thread."""
+    """Environment of a child process: this package, one thread."""
     return {**os.environ, "PYTHONPATH": str(LOGIC), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def tree(folder: Path) -> set[str]:
-    """Everything below a folder, hidden things as well."""
+    """All files and folders below a folder, including hidden ones."""
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*")}

@@ -1,4 +1,4 @@
-"""Shared fixtures. Where ``../shared`` is present, tests on its data must run: a skip there fails the run."""
+"""Shared fixtures. If ``../shared`` is present, tests that need it must not be skipped."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ SHARED_DATA = SHARED / "data"
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
-    """Root of the clone."""
+    """Root of the repository."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The development data beside the clone; skips with the reason where the folder is absent."""
+    """The development data next to the repository; the test is skipped if the folder is missing."""
     if not SHARED_DATA.is_dir():
         pytest.skip(f"development data not found at {SHARED_DATA}")
     return SHARED_DATA
@@ -27,7 +27,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def default_model() -> Path:
-    """The model that ships. It is part of the repository: a clone without it is broken."""
+    """The shipped model, which is part of the repository."""
     path = ROOT / "Models" / "HeartSeg-Default"
     assert (path / "plans.json").is_file(), f"the default model is missing at {path}"
     return path
@@ -35,7 +35,7 @@ def default_model() -> Path:
 
 @pytest.fixture(scope="session")
 def sample_scan() -> Path:
-    """The synthetic scan that ships."""
+    """The shipped synthetic scan."""
     path = ROOT / "HeartSeg" / "Resources" / "SampleData" / "HeartSeg-synthetic-CTA.nii.gz"
     assert path.is_file(), f"the sample scan is missing at {path}"
     return path
@@ -43,10 +43,10 @@ def sample_scan() -> Path:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
-    """A test on the development data that skips although the data are there fails the run."""
+    """Fail a test on the development data that is skipped although the data are present."""
     outcome = yield
     report = outcome.get_result()
-    wants_shared = "shared_data" in getattr(item, "fixturenames", ())
-    if report.skipped and wants_shared and SHARED_DATA.is_dir() and not hasattr(report, "wasxfail"):
+    needs_shared = "shared_data" in getattr(item, "fixturenames", ())
+    if report.skipped and needs_shared and SHARED_DATA.is_dir() and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} skipped although {SHARED_DATA} is present: {report.longrepr}"

@@ -1,4 +1,4 @@
-"""Real label maps for tests: the hearts of the shape model and the labelled CT, as HeartSeg's own types."""
+"""Real label maps for tests: the hearts of the shape model and the labelled CT."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from heartseg.volume.types import Volume
 
 
 def read(path: Path) -> tuple[np.ndarray, Geometry]:
-    """Array ``(z, y, x)`` and geometry of a file, by SimpleITK."""
+    """Read array ``(z, y, x)`` and geometry of a file with SimpleITK."""
     import SimpleITK as sitk
 
     image = sitk.ReadImage(str(path))
@@ -20,9 +20,9 @@ def read(path: Path) -> tuple[np.ndarray, Geometry]:
 
 
 def model_heart(shared_data: Path, number: int, step: int = 2) -> tuple[np.ndarray, Geometry]:
-    """Labels 1-7 of subject ``number`` (1-19) of the shape model; the walls (8-12) are background.
+    """Read labels 1-7 of subject ``number`` (1-19) of the shape model; the walls (8-12) become background.
 
-    The maps have voxels of 0.8 mm; every ``step``-th is taken (1.6 mm by default, an eighth of the work).
+    The maps have voxels of 0.8 mm and are subsampled by ``step``.
     """
     labels, geometry = read(shared_data / "heart-shape-model" / "labelmaps" / f"subject_{number:02d}.nii.gz")
     labels = np.where(labels > 7, 0, labels).astype(np.uint8)[::step, ::step, ::step]
@@ -31,7 +31,7 @@ def model_heart(shared_data: Path, number: int, step: int = 2) -> tuple[np.ndarr
 
 
 def labelled_ct(shared_data: Path) -> tuple[Volume, np.ndarray]:
-    """The real contrast CT (windowed to 8 bit) and its reference labels."""
+    """Read the contrast-enhanced CT (windowed to 8 bit) and its reference labels."""
     stem = "ct_chest_arterial_windowed_uint8"
     image, geometry = read(shared_data / "scans" / f"{stem}.nii.gz")
     labels, _ = read(shared_data / "scans" / f"{stem}_reference.nii.gz")

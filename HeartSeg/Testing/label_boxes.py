@@ -1,4 +1,4 @@
-"""Label maps of boxes, whose scores are known by hand."""
+"""Label maps of boxes, whose scores can be derived by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SPACING = (1.0, 2.0, 3.0)  # x, y, z
 
 
 def box(label: int = 1, shift: int = 0, array: np.ndarray | None = None) -> np.ndarray:
-    """A box of 4 x 5 x 6 voxels (z, y, x), shifted along x, in a map of its own or in ``array``."""
+    """Draw a box of 4 x 5 x 6 voxels (z, y, x), shifted along x, into a new map or into ``array``."""
     labels = np.zeros(SHAPE, np.uint8) if array is None else array
     labels[4:8, 4:9, 5 + shift : 11 + shift] = label
     return labels

@@ -1,4 +1,4 @@
-"""Labelled data sets for tests of training: phantoms of whole hearts, each a little different, in any naming."""
+"""Labelled data sets of heart phantoms with small variations, for tests of training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heartseg.training.nnunet.references import MMWHS_LABELS
+from heartseg.anatomy import MMWHS_LABELS
 from heartseg.volume import Geometry, Volume, write_labels, write_volume
 from phantoms import heart_phantom
 
@@ -16,13 +16,13 @@ ODD_DIRECTIONS = (
     (0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0),  # axes permuted, one reversed
     (0.0, -1.0, 0.0, 0.0, 0.0, 1.0, -1.0, 0.0, 0.0),
 )
-"""Index axes of a grid, row-major: MM-WHS's volumes are stored in many ways."""
+"""Directions of grids, row-major: the volumes of MM-WHS are stored in various orientations."""
 
 
 def phantom_case(
     seed: int, spacing: tuple[float, float, float] = (4.0, 4.0, 5.0), direction: tuple[float, ...] = ODD_DIRECTIONS[0]
 ) -> tuple[np.ndarray, Geometry, np.ndarray]:
-    """Labels 1-7 (uint8), grid and image (int16, HU) of a heart whose size and contrast depend on the seed."""
+    """Create labels 1-7 (uint8), grid and image (int16, HU) of a heart whose size and contrast depend on the seed."""
     rng = np.random.default_rng(seed)
     size = rng.uniform(0.92, 1.08)
     labels, grid, image = heart_phantom(tuple(s * size for s in spacing), direction=direction, seed=seed)
@@ -32,7 +32,7 @@ def phantom_case(
 
 
 def make_folder_pair(home: Path, n: int = 4, spacing: tuple[float, float, float] = (4.0, 4.0, 5.0)) -> Path:
-    """``images/`` and ``labels/`` with the same names, labels 1-7, LPS."""
+    """Write ``images/`` and ``labels/`` with the same file names, labels 1-7, LPS."""
     for name in ("images", "labels"):
         (home / name).mkdir(parents=True, exist_ok=True)
     for k in range(n):
@@ -43,7 +43,7 @@ def make_folder_pair(home: Path, n: int = 4, spacing: tuple[float, float, float]
 
 
 def as_mmwhs(labels: np.ndarray, stray: bool = False) -> np.ndarray:
-    """Labels 1-7 as MM-WHS's values (int16); ``stray``: some of the left atrium as 421, as in the real files."""
+    """Convert labels 1-7 to MM-WHS values (int16); ``stray``: some of the left atrium gets 421, as in real files."""
     from heartseg.anatomy import structure
 
     table = np.zeros(8, np.int16)
@@ -58,7 +58,7 @@ def as_mmwhs(labels: np.ndarray, stray: bool = False) -> np.ndarray:
 
 
 def make_mmwhs(home: Path, n: int = 4, spacing: tuple[float, float, float] = (4.0, 4.0, 5.0)) -> Path:
-    """MM-WHS's names, label values and odd orientations; case 1002 has stray 421s; one test scan has no labels."""
+    """Write scans with the names, label values and orientations of MM-WHS; 1002 has label 421; a test scan has none."""
     home.mkdir(parents=True, exist_ok=True)
     for k in range(n):
         labels, geometry, image = phantom_case(k, spacing, ODD_DIRECTIONS[k % len(ODD_DIRECTIONS)])
@@ -71,10 +71,10 @@ def make_mmwhs(home: Path, n: int = 4, spacing: tuple[float, float, float] = (4.
 
 
 def write_slicer_segmentation(labels: np.ndarray, geometry: Geometry, path: Path, names: dict[int, str]) -> Path:
-    """A ``.seg.nrrd`` of two layers, as Slicer writes overlapping segments: odd labels in the first, even in the other.
+    """Write a ``.seg.nrrd`` with two layers, as Slicer does for overlapping segments: odd and even labels.
 
     Args:
-        names: label -> the segment's name.
+        names: label -> segment name.
     """
     import SimpleITK as sitk
 

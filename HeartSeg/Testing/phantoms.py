@@ -1,7 +1,7 @@
-"""A heart made of ellipsoids and tubes: every structure in its place, sized like an adult's, without any data.
+"""A phantom of an adult heart made of ellipsoids and tubes.
 
-World axes are LPS, millimetres; the left ventricle's centre is the origin. The figures are those of a small normal
-heart (chambers 80-130 mL, wall 9 mm, aorta 28 mm, pulmonary trunk 24 mm across).
+World axes are LPS, mm; the origin is the centre of the left ventricle. The dimensions are those of a small normal heart
+(chambers 80-130 mL, wall thickness 9 mm, aortic diameter 28 mm, pulmonary trunk diameter 24 mm).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from heartseg.volume.geometry import Geometry
 
 HEART_LOW = np.array([-80.0, -75.0, -60.0])
 HEART_HIGH = np.array([70.0, 75.0, 105.0])
-"""World box (LPS mm) that holds the whole phantom with some air around."""
+"""Bounding box of the phantom with a margin, LPS, mm."""
 
 AORTA_RADIUS_MM = 14.0
 TRUNK_RADIUS_MM = 12.0
@@ -26,13 +26,14 @@ def heart_phantom(
     noise_hu: float = 20.0,
     seed: int = 0,
 ) -> tuple[np.ndarray, Geometry, np.ndarray]:
-    """A whole heart with contrast-filled blood in fat and lung.
+    """Create a heart with contrast-enhanced blood, surrounded by fat and lung.
 
     Args:
         spacing_mm: voxel size ``(x, y, z)``.
-        shape: grid ``(z, y, x)``; by default just large enough for the heart. The heart is in its middle.
-        direction: of the grid, row-major 3x3, for oblique and flipped grids.
-        noise_hu: standard deviation of white noise; ``seed`` seeds it.
+        shape: grid ``(z, y, x)``, centred on the heart; by default just large enough for it.
+        direction: direction of the grid, row-major 3x3, for oblique and flipped grids.
+        noise_hu: standard deviation of the white noise.
+        seed: seed of the noise.
 
     Returns:
         Labels (uint8, 1-7, ``(z, y, x)``), their geometry, and the image (float32, HU).
@@ -59,7 +60,7 @@ def heart_phantom(
 def _paint(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Labels 1-7 at world points."""
     axis = np.array([0.62, -0.52, -0.59])
-    axis /= np.linalg.norm(axis)  # from base to apex: to the left, forwards, down
+    axis /= np.linalg.norm(axis)  # from base to apex: left, anterior, inferior
     along = axis[0] * x + axis[1] * y + axis[2] * z
     radial2 = x * x + y * y + z * z - along * along
     base = -24.0  # position of the valve plane along the axis
@@ -68,12 +69,12 @@ def _paint(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
 
     base_center = base * axis
     mitral = (along < base) & (along > base - 14) & (radial2 < 20**2)
-    ring = (along < base) & (along > base - 12) & (radial2 < 30**2) & ~mitral  # fibrous skeleton: no label
+    ring = (along < base) & (along > base - 12) & (radial2 < 30**2) & ~mitral  # fibrous skeleton: unlabelled
     atrium_left = _ellipsoid(x, y, z, base_center + np.array([-6, 24, 20]), (30, 21, 24)) & (along < base)
     ventricle_right = _ellipsoid(x, y, z, np.array([-16, -26, 0]), (46, 30, 40)) & ~outer & ~ring
     atrium_right = _ellipsoid(x, y, z, np.array([-56, 12, 14]), (21, 26, 30))
     up = np.array([-0.10, -0.12, 1.0])
-    offset = np.array([-4.0, -7.5, 3.0])  # from the valve plane's middle to the aortic valve: to the front, right
+    offset = np.array([-4.0, -7.5, 3.0])  # from the centre of the valve plane to the aortic valve: anterior and right
     aorta = _tube(x, y, z, base_center + offset, up, AORTA_RADIUS_MM, (-18, 75)) & (along < base)
     trunk = _tube(x, y, z, np.array([10.0, -36.0, 30.0]), np.array([0.1, 0.35, 1.0]), TRUNK_RADIUS_MM, (-8, 58))
 
@@ -112,7 +113,7 @@ def _tube(
 
 
 def _image(labels: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """HU: contrast-filled blood and myocardium in fat, lung beyond."""
+    """Image in HU: contrast-enhanced blood and myocardium in fat, surrounded by lung."""
     center = (HEART_LOW + HEART_HIGH) / 2
     mediastinum = ((x - center[0]) / 85) ** 2 + ((y - center[1]) / 85) ** 2 + 0 * z < 1
     image = np.where(mediastinum, FAT_HU, LUNG_HU).astype(np.float32)
@@ -128,7 +129,7 @@ def tube_phantom(
     spacing_mm: tuple[float, float, float],
     label: int,
 ) -> tuple[np.ndarray, Geometry]:
-    """A straight tube of one label: radius known, axis along ``direction`` (LPS), its middle at the world's origin."""
+    """Create a straight tube of one label, centred on the world origin, with its axis along ``direction`` (LPS)."""
     spacing = np.asarray(spacing_mm, float)
     reach = radius_mm + length_mm / 2 + 5
     size = np.ceil(2 * reach / spacing).astype(int)

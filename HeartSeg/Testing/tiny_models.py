@@ -1,6 +1,6 @@
-"""Tiny but real nnU-Net v2 models for tests: folders that stock nnU-Net accepts, trained in seconds on ellipsoids.
+"""Tiny nnU-Net v2 models for tests: folders that stock nnU-Net can open, trained in seconds on ellipsoids.
 
-Nothing here needs nnunetv2; what is written follows nnU-Net 2.8.1, and a test holds the two together.
+The folders follow nnU-Net 2.8.1, which a test verifies; nnunetv2 is not required.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 MODEL_FOLDER_NAME = "nnUNetTrainer__nnUNetPlans__3d_fullres"
 INTENSITY_STEP = 150.0
-"""Distance of neighbouring labels' intensities (background 0, label k at k times this); the noise's SD is 15."""
+"""Intensity step between labels (background 0, label k at k times this); the SD of the noise is 15."""
 
 
 def make_tiny_model_folder(
@@ -46,19 +46,19 @@ def make_tiny_model_folder(
     configuration_changes: dict[str, Any] | None = None,
     dataset_changes: dict[str, Any] | None = None,
 ) -> Path:
-    """Write an nnU-Net v2 model folder at ``path`` (the folder itself, whatever its name) and return it.
+    """Write an nnU-Net v2 model folder to ``path`` and return it.
 
     Args:
         labels: names of the structures, in label order from 1.
-        patch, spacing: (z, y, x) in plans order, that is after ``transpose_forward``; voxels and mm.
-        features: channels per stage; every stage after the first halves the resolution.
+        patch, spacing: (z, y, x) after ``transpose_forward``; voxels and mm.
+        features: channels per stage; each stage after the first halves the resolution.
         card: also write ``heartseg.json`` with labels, LPS orientation and the hashes of all files.
-        train_steps: steps of real training (see :func:`train_tiny`); 0 leaves seeded random weights.
-        anisotropic: a first stage that sees and pools the last two axes only (pair it with e.g. spacing (4, 1, 1)).
-        configuration: the one that is trained; "2d" takes the last two axes of patch and spacing.
-        full_checkpoint: nnU-Net's own format with optimiser, log and numpy scalars; else four keys.
-        half: weights as float16.
-        plan_changes, configuration_changes, dataset_changes: merged into the JSON, to make it wrong on purpose.
+        train_steps: number of training steps (see :func:`train_tiny`); 0 keeps the seeded random weights.
+        anisotropic: convolve and pool the last two axes only in the first stage (use with e.g. spacing (4, 1, 1)).
+        configuration: the trained configuration; "2d" uses the last two axes of patch and spacing.
+        full_checkpoint: checkpoint of nnU-Net with optimizer, log and NumPy scalars; else reduced to four keys.
+        half: store the weights as float16.
+        plan_changes, configuration_changes, dataset_changes: changes to the JSON files, e.g. to make them invalid.
     """
     torch = importlib.import_module("torch")
     path = Path(path)
@@ -89,7 +89,7 @@ def make_tiny_model_folder(
 
 
 def write_card(path: Path, labels: Sequence[str], name: str = "Tiny", **changes: Any) -> Path:
-    """Write ``heartseg.json`` for a folder: labels as given (they must be HeartSeg keys), hashes of all other files."""
+    """Write ``heartseg.json`` for a folder with these labels (HeartSeg keys) and the hashes of all other files."""
     from heartseg.models.card import ModelCard, sha256_of
 
     files = sorted(p for p in path.rglob("*") if p.is_file() and p.name != "heartseg.json")
@@ -109,7 +109,7 @@ def write_card(path: Path, labels: Sequence[str], name: str = "Tiny", **changes:
 
 
 def build_tiny_network(plans: dict[str, Any], channels: int, seed: int = 0, configuration: str = "3d_fullres") -> Any:
-    """The network of a configuration, seeded."""
+    """Build the network of a configuration with seeded weights."""
     torch = importlib.import_module("torch")
     architecture = plans["configurations"][configuration]["architecture"]
     module, _, name = architecture["network_class_name"].rpartition(".")
@@ -129,10 +129,10 @@ def build_tiny_network(plans: dict[str, Any], channels: int, seed: int = 0, conf
 def synthetic_volume(
     labels: int, shape: tuple[int, int, int] = (40, 40, 40), seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A noisy image (float32) with one ellipsoid per label, and its uint8 label map, both ``(z, y, x)``.
+    """Create a noisy image (float32) with one ellipsoid per label, and its uint8 label map, both ``(z, y, x)``.
 
-    The ellipsoids sit on a jittered 2 x 2 x 2 grid and differ in intensity. With three or more labels the third one
-    also forms a shell around the first, as the myocardium does around the left ventricle.
+    The ellipsoids lie on a jittered 2 x 2 x 2 grid and differ in intensity. With three or more labels, the third also
+    forms a shell around the first, like the myocardium around the left ventricle.
     """
     rng = np.random.default_rng(seed)
     size = np.array(shape, float)
@@ -155,7 +155,7 @@ def synthetic_volume(
 
 
 def normalize_tiny(image: np.ndarray, plans: dict[str, Any]) -> np.ndarray:
-    """The image as the plans' normalisation scheme leaves it (z-score or CT)."""
+    """Normalize an image with the scheme of the plans (z-score or CT)."""
     if plans["configurations"]["3d_fullres"]["normalization_schemes"] == ["CTNormalization"]:
         p = plans["foreground_intensity_properties_per_channel"]["0"]
         return (np.clip(image, p["percentile_00_5"], p["percentile_99_5"]) - p["mean"]) / p["std"]
@@ -171,12 +171,11 @@ def train_tiny(
     seed: int = 0,
     configuration: str = "3d_fullres",
 ) -> None:
-    """Train for real, in place: Adam, cross-entropy and soft Dice on mirrored crops of three synthetic volumes.
+    """Train in place with Adam, cross-entropy and soft Dice on mirrored crops of three synthetic volumes.
 
-    A 2D network gets every fourth slice of a crop as a batch.
-
-    The crops are a little larger than the patch where they can be: instance norm then sees what it sees in use. With
-    three labels and 100 steps every held-out Dice is above 0.9, in about 8 s of one core.
+    A 2D network gets every fourth slice of a crop as a batch. If possible, the crops are slightly larger than the
+    patch, so that instance normalization sees similar statistics in training and inference. With three labels and 100
+    steps, each held-out Dice is above 0.9, in about 8 s on one core.
     """
     torch = importlib.import_module("torch")
     patch = plans["configurations"]["3d_fullres" if "3d_fullres" in plans["configurations"] else "2d"]["patch_size"]
@@ -192,7 +191,7 @@ def train_tiny(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
     network.train()
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the network is too small for more, and threads that wait for a busy core take minutes
+    torch.set_num_threads(1)  # more threads do not help such a small network and are very slow on a busy machine
     for _ in range(steps):
         case = int(rng.integers(len(cases)))
         corner = [int(rng.integers(s - p + 1)) for s, p in zip(shape, side, strict=True)]
@@ -215,7 +214,7 @@ def train_tiny(
 
 
 def held_out_dice(network: Any, plans: dict[str, Any], labels: int, seed: int = 5) -> tuple[list[float], list[float]]:
-    """Dice and share of all voxels, per label, of the prediction for a volume that was never trained on."""
+    """Dice and share of all voxels, per label, of the prediction for a held-out volume."""
     torch = importlib.import_module("torch")
     patch = plans["configurations"]["3d_fullres"]["patch_size"]
     shape = tuple(-(-max(40, p) // 8) * 8 for p in patch)
@@ -230,7 +229,7 @@ def held_out_dice(network: Any, plans: dict[str, Any], labels: int, seed: int = 
 
 
 class MarkerPayload:
-    """Pickles into a call that creates ``marker`` when it is unpickled without care."""
+    """Object whose unsafe unpickling creates the folder ``marker``."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -240,7 +239,7 @@ class MarkerPayload:
 
 
 def write_pickle_bomb(checkpoint: Path, marker: Path, *, legacy: bool = False) -> Path:
-    """Overwrite a checkpoint with one that creates the folder ``marker`` when it is unpickled without care.
+    """Overwrite a checkpoint with one whose unsafe unpickling creates the folder ``marker``.
 
     ``legacy`` writes a bare pickle instead of torch's zip format.
     """
@@ -254,7 +253,7 @@ def write_pickle_bomb(checkpoint: Path, marker: Path, *, legacy: bool = False) -
 
 
 def zip_folder(folder: Path, archive: Path, prefix: str = "") -> Path:
-    """A clean .zip of a folder's files below ``prefix`` (which ends with ``/`` unless empty)."""
+    """Write the files of a folder to a zip file, below ``prefix`` (empty or ending with ``/``)."""
     with zipfile.ZipFile(archive, "w") as z:
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):
             z.write(file, prefix + file.relative_to(folder).as_posix())
@@ -264,7 +263,7 @@ def zip_folder(folder: Path, archive: Path, prefix: str = "") -> Path:
 def add_to_zip(
     archive: Path, name: str, content: bytes = b"x", *, symlink: bool = False, deflate: bool = False
 ) -> Path:
-    """Append an entry with exactly this name, however malicious."""
+    """Append an entry with exactly this name, which may be unsafe."""
     entry = zipfile.ZipInfo(name)
     entry.external_attr = ((stat.S_IFLNK if symlink else stat.S_IFREG) | 0o644) << 16
     entry.compress_type = zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED
@@ -274,7 +273,7 @@ def add_to_zip(
 
 
 def mark_encrypted(archive: Path) -> Path:
-    """Set the encryption flag of every entry in the central directory."""
+    """Set the encryption flag of all entries in the central directory."""
     data = bytearray(archive.read_bytes())
     at = data.find(b"PK\x01\x02")
     while at >= 0:

@@ -1,4 +1,4 @@
-"""A made-up heart of nested ellipsoids, a shape model and a trunk of blocks, for tests that need no data."""
+"""A toy heart of nested ellipsoids, its shape model and a trunk of blocks, for tests without data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from heartseg.synthesis.source import Source
 
 
 def toy_subject(spacing: float = 0.8) -> np.ndarray:
-    """Labels 0-12 as in the shape model's maps (z, y, x), 0.8 mm, LPS: about the size of a small adult's heart."""
+    """Labels 0-12 as in the maps of the shape model, ``(z, y, x)``, LPS: about the size of a small adult heart."""
     labels = np.zeros((176, 150, 170), np.uint8)
     z, y, x = np.ogrid[tuple(slice(n) for n in labels.shape)]
 
@@ -38,9 +38,10 @@ def toy_subject(spacing: float = 0.8) -> np.ndarray:
 
 
 def toy_shape_model(points_an_axis: int = 3, width: float = 40.0) -> ShapeModel:
-    """A shape model of the toy heart: a few control points over it and 19 gentle, independent deformations.
+    """A shape model of the toy heart with a few control points and 19 small, independent deformations.
 
-    The momenta (SD 2 mm a control point and axis) move a point by some millimetres, as real subjects differ.
+    The momenta (SD 2 mm per control point and axis) move points by a few millimetres, like the variation of real
+    subjects.
     """
     template, origin = toy_subject(), np.array([-70.0, -60.0, -68.0])
     extent = (np.array(template.shape) - 1) * 0.8
@@ -67,7 +68,7 @@ TOY_STRUCTURES = {
 
 
 def toy_source() -> Source:
-    """The toy shape model and a trunk of blocks (330 x 195 x 285 mm) whose heart is about the toy heart's size."""
+    """The toy shape model and a trunk of blocks (330 x 195 x 285 mm) whose heart is about as large as the toy heart."""
     trunk = np.zeros((220, 130, 190), np.uint8)
     for (z0, z1), (y0, y1), (x0, x1), label in (
         ((80, 200), (25, 110), (110, 180), 2),

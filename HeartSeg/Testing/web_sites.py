@@ -1,4 +1,4 @@
-"""A real web server on this machine that serves one file and misbehaves on request."""
+"""A local web server that serves one file and can simulate failures."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Site:
-    """What the server does; tests change it while it runs.
+    """Behaviour of the server, which tests can change while it runs.
 
     Attributes:
         content: bytes of the file.
-        etag, last_modified: validators; empty: none is sent.
-        ranges: whether it answers Range requests with 206.
-        minds_if_range: whether a Range with an outdated If-Range is answered with the whole file, as it must be.
-        cut_after: bytes after which each connection is cut, one number per connection; further ones are whole.
-        announced: Content-Length to claim instead of the true one (``0``: send none and close at the end).
-        status: answer every request with this error instead; a list is used up first.
-        content_type: of the answer.
-        redirect: path -> address.
-        hang_at: bytes after which the connection stays open without sending (-1: before any answer).
-        requests: headers of every request, lower case, with ``path``.
+        etag, last_modified: validators; not sent if empty.
+        ranges: whether Range requests are answered with 206.
+        respects_if_range: whether a Range with an outdated If-Range is answered with the whole file, as required.
+        cut_after: number of bytes after which each connection is closed; later connections are complete.
+        announced: false Content-Length (``0``: send none and close at the end).
+        statuses: error statuses of the next requests.
+        content_type: content type of the response.
+        redirect: path -> URL.
+        hang_at: number of bytes after which the connection hangs (-1: before the response).
+        requests: headers of all requests, names in lower case, with ``path``.
     """
 
     content: bytes = b""
     etag: str = '"one"'
     last_modified: str = ""
     ranges: bool = True
-    minds_if_range: bool = True
+    respects_if_range: bool = True
     cut_after: list[int] = field(default_factory=list)
     announced: int | None = None
     statuses: list[int] = field(default_factory=list)
@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         condition = self.headers.get("If-Range")
         outdated = condition is not None and condition not in (site.etag, site.last_modified)
-        if outdated and site.minds_if_range:
+        if outdated and site.respects_if_range:
             return None
         return int(wanted.removeprefix("bytes=").partition("-")[0])
 
@@ -122,13 +122,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serve(site: Site, certificate: ssl.SSLContext | None = None) -> Iterator[Site]:
-    """The site on a free port of 127.0.0.1, on threads; with a certificate over https."""
+    """Serve the site on a free port of 127.0.0.1, over https if a certificate is given."""
     handler = type("Handler", (_Handler,), {"site": site})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         if certificate is not None:
             server.socket = certificate.wrap_socket(server.socket, server_side=True)
-            server.handle_error = lambda *_: None  # a client that does not trust the certificate is no error here
+            server.handle_error = lambda *_: None  # ignore clients that do not trust the certificate
         site.address = f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()

@@ -2,7 +2,7 @@
 
 Research software, not a medical device.
 
-The public API, all of it importable from here (names are resolved on first use, so that ``import heartseg`` is fast)::
+The public API is importable from this package; names are resolved on first use, so that ``import heartseg`` is fast::
 
     import heartseg
 
@@ -11,7 +11,7 @@ The public API, all of it importable from here (names are resolved on first use,
     print(result.measure("LV", "volume"), "mL")
     heartseg.write_result(result, volume, "out/scan")
 
-For many scans keep one :class:`Segmenter`: its model stays warm between calls.
+For several scans, use one :class:`Segmenter`, which keeps its model loaded between calls.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _PUBLIC = {
 
 __all__ = ["__version__", *_PUBLIC]
 
-if TYPE_CHECKING:  # what _PUBLIC resolves to, for type checkers and editors
+if TYPE_CHECKING:  # the names of _PUBLIC, for type checkers and editors
     from .anatomy import STRUCTURES
     from .errors import Cancelled, HeartSegError
     from .evaluation import evaluate

@@ -1,7 +1,7 @@
-"""The structures HeartSeg knows: label values, names, terminology codes, colours and plausible ranges.
+"""The structures of HeartSeg: label values, names, terminology codes, colours and plausible ranges.
 
-The one source of truth for everything that names or colours a structure. SNOMED CT codes as used by 3D Slicer's
-terminology; label values of MM-WHS for data conversion; adult ranges bound *plausibility*, not health.
+This is the only definition of names, codes and colours. SNOMED CT codes follow the terminology of 3D Slicer; MM-WHS
+label values are used for data conversion. The ranges are *plausible* values in adults, not normal ranges.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MYOCARDIAL_DENSITY_G_PER_ML = 1.05
-"""Density of myocardium, g/mL, for mass from volume."""
+"""Density of myocardium, g/mL, to compute mass from volume."""
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,13 @@ class Structure:
     """One anatomical structure.
 
     Attributes:
-        label: value in HeartSeg's label maps, 1-7.
+        label: value in the label maps of HeartSeg, 1-7.
         key: short key (``"LV"``), used in files, settings and findings.
-        name: name for people, lower case as in a sentence.
+        name: display name in lower case.
         snomed_code, snomed_meaning: SNOMED CT concept.
         mmwhs_label: value in the MM-WHS data set.
-        color: red, green, blue, each 0-255.
-        plausible: adult lower and upper limit outside which a finding is raised, in ``plausible_unit``.
+        color: red, green and blue, 0-255.
+        plausible: lower and upper limit in adults, in ``plausible_unit``; a value outside gives a finding.
         plausible_unit: ``"mL"``, ``"g"`` or ``"mm diameter"``.
     """
 
@@ -50,6 +50,12 @@ STRUCTURES: tuple[Structure, ...] = (
 
 KEYS: tuple[str, ...] = tuple(s.key for s in STRUCTURES)
 
+MMWHS_LABELS: dict[int, str] = {s.mmwhs_label: s.key for s in STRUCTURES} | {421: "LA"}
+"""Label value in the MM-WHS data set -> structure key.
+
+The data set defines 420 as the left atrium; 421 occurs in some of its files by mistake and is read as 420.
+"""
+
 _BY_KEY = {s.key: s for s in STRUCTURES}
 _BY_LABEL = {s.label: s for s in STRUCTURES}
 
@@ -74,16 +80,16 @@ _ALIASES: dict[str, tuple[str, ...]] = {
 
 
 def structure(key_or_label: str | int) -> Structure:
-    """The structure with this key (any case) or label value; ``KeyError`` if there is none."""
+    """Return the structure with a key (case-insensitive) or label value; raise ``KeyError`` if there is none."""
     if isinstance(key_or_label, str):
         return _BY_KEY[key_or_label.upper()]
     return _BY_LABEL[int(key_or_label)]
 
 
 def match_name(name: str) -> Structure | None:
-    """The structure that a model's label name means, or ``None``.
+    """Return the structure that matches a label name, or ``None``.
 
-    Case, underscores, hyphens and repeated spaces do not matter: ``"Left_Ventricle"`` is LV.
+    Ignores case, underscores, hyphens and repeated spaces: ``"Left_Ventricle"`` is LV.
     """
     plain = " ".join(name.replace("_", " ").replace("-", " ").lower().split())
     for key, aliases in _ALIASES.items():

@@ -1,6 +1,7 @@
-"""Is this installation fit to segment? A report that a user can paste into a message: no names, no scans, no paths.
+"""Installation check: an anonymous report that can be shared, without names, scans and full paths.
 
-Paths below the home folder begin with ``~``; of others only the last part is told. Of proxies only that they are set.
+Paths below the home folder begin with ``~``; only the last part of other paths is shown. Values of proxy settings are
+not shown.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from .volume.geometry import Geometry
 from .volume.types import Volume
 
 LITTLE_SPACE = 2e9
-"""Free bytes below which the report warns: a large model with its zip file, or a day's results."""
+"""Free space below which the report warns, bytes: a large model with its zip file, or the results of a day."""
 
 _OTHERS = ("numpy", "scipy", "SimpleITK", "vtk", "slicer-core", "matplotlib", "nnunetv2", "openvino", "torchvision")
 _NETWORK = (
@@ -52,11 +53,11 @@ _SIDE, _STEP_MM = 64, 3.0
 
 @dataclass(frozen=True)
 class InstallationReport:
-    """What was found.
+    """Report of an installation check.
 
     Attributes:
-        sections: title -> lines of (what, value), in the order in which they are shown.
-        problems: what needs mending, one sentence each with the way out; empty if all is well.
+        sections: title -> rows of (name, value), in display order.
+        problems: problems and how to fix them, one sentence each; empty if there are none.
     """
 
     sections: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
@@ -64,24 +65,24 @@ class InstallationReport:
 
     @property
     def text(self) -> str:
-        """The whole report, plain text with lines of moderate length."""
-        lines = [f"HeartSeg {__version__}: report on this installation"]
+        """The report as plain text."""
+        lines = [f"HeartSeg {__version__}: installation report"]
         for title, rows in self.sections.items():
             width = max((len(name) for name, _ in rows), default=0)
             lines += ["", title, *(f"  {name:<{width}}  {value}".rstrip() for name, value in rows)]
-        lines += ["", "To mend" if self.problems else "Nothing to mend"]
+        lines += ["", "Problems" if self.problems else "No problems"]
         lines += [f"  - {problem}" for problem in self.problems]
         return anonymous("\n".join(lines))
 
 
 def check_installation(reporter: Reporter | None = None, self_test: bool = True) -> InstallationReport:
-    """Look at versions, devices, models, folders, network settings, and segment a tiny made-up volume.
+    """Check versions, devices, models, folders and network settings, and segment a small synthetic volume.
 
-    Never raises for what it finds: that is a problem in the report.
+    Problems are part of the report and are not raised.
 
     Args:
         reporter: progress (stage ``check``) and cancellation.
-        self_test: also run the network; about ten seconds on a processor, as long as importing torch takes longer.
+        self_test: also run the network, which takes about ten seconds on a CPU, plus the import of torch.
 
     Raises:
         Cancelled: the reporter's token was set.
@@ -100,16 +101,16 @@ def check_installation(reporter: Reporter | None = None, self_test: bool = True)
     sections: dict[str, tuple[tuple[str, str], ...]] = {}
     problems: list[str] = []
     with reporter.stage("check", len(parts)):
-        for done, (title, look) in enumerate(parts):
+        for done, (title, check) in enumerate(parts):
             reporter.advance(done)
-            rows, more = _looked(look)
+            rows, more = _checked(check)
             sections[title] = tuple(rows)
             problems += more
     return InstallationReport(sections, tuple(problems))
 
 
 def anonymous(text: str) -> str:
-    """A text in which paths tell nothing about a person: the home folder is ``~``, of others the last part is kept."""
+    """Remove personal data from paths in a text: the home folder becomes ``~``; others keep their last part only."""
     home = str(Path.home())
     if len(home) > 1:
         text = text.replace(home, "~").replace(home.replace("\\", "/"), "~")
@@ -117,12 +118,12 @@ def anonymous(text: str) -> str:
     return re.sub(r"\\\\[^\\\s]+\\(?:[^\\\s'\"]+\\)*", "…\\\\", text)
 
 
-def _looked(look: Callable[[], tuple[list[tuple[str, str]], list[str]]]) -> tuple[list[tuple[str, str]], list[str]]:
+def _checked(check: Callable[[], tuple[list[tuple[str, str]], list[str]]]) -> tuple[list[tuple[str, str]], list[str]]:
     try:
-        return look()
-    except Exception as error:  # whatever is broken on this machine must not keep the rest from being told
+        return check()
+    except Exception as error:  # a failed check must not prevent the others
         name = f"{type(error).__name__}: {error}"
-        return [("failed", name)], [f"looking at this failed ({name}): tell the maintainers"]
+        return [("failed", name)], [f"a check failed ({name}): report it to the maintainers"]
 
 
 def _system() -> tuple[list[tuple[str, str]], list[str]]:
@@ -143,14 +144,14 @@ def _slicer_version() -> str:
     slicer: Any = sys.modules.get("slicer")
     app = getattr(slicer, "app", None)
     if app is None or getattr(app, "isHeartSegHost", False):
-        return "not the application"
+        return "not running"
     return f"{getattr(app, 'applicationVersion', 'unknown')} (revision {getattr(app, 'repositoryRevision', 'unknown')})"
 
 
 def _packages() -> tuple[list[tuple[str, str]], list[str]]:
     names = [*(p.name for p in PACKAGES), *_OTHERS]
     rows = [(name, installed_version(name) or "not installed") for name in names]
-    return rows, [f"a package is missing: {m.text}" for m in missing_packages()]
+    return rows, [f"a required package is missing: {m.text}" for m in missing_packages()]
 
 
 def _devices() -> tuple[list[tuple[str, str]], list[str]]:
@@ -175,10 +176,10 @@ def _devices() -> tuple[list[tuple[str, str]], list[str]]:
         rows.append(("cuda", "not available"))
         build = "was built without CUDA" if torch.version.cuda is None else "does not fit the driver"
         problems.append(
-            f"there is an NVIDIA driver, but this torch {build}: reinstall torch with the PyTorch extension"
+            f"torch cannot use the NVIDIA GPU because it {build}: reinstall torch with the PyTorch extension"
         )
     else:
-        rows.append(("cuda", "no NVIDIA driver was found"))
+        rows.append(("cuda", "no NVIDIA driver found"))
     rows.append(("mps", "available" if torch.backends.mps.is_available() else "not available"))
     rows.append(("cpu threads", str(torch.get_num_threads())))
     return rows, problems
@@ -189,7 +190,7 @@ def _models() -> tuple[list[tuple[str, str]], list[str]]:
     rows, problems = [], []
     for model in models:
         state, problem = _model_state(model)
-        rows.append((model.name, f"{'shipped' if model.shipped else 'yours'}, {state}"))
+        rows.append((model.name, f"{'shipped' if model.shipped else 'user'}, {state}"))
         problems += [problem] if problem else []
     if not models:
         problems.append("no model is installed: install one with heartseg models install")
@@ -205,44 +206,44 @@ def _model_state(model: StoredModel) -> tuple[str, str]:
             verify_hash(model.folder.path / relative, expected)
     except ModelError as error:
         return f"{version}, damaged", f"model '{model.name}' is damaged: {error}"
-    return f"{version}, {len(model.folder.hashes)} file hashes are right", ""
+    return f"{version}, {len(model.folder.hashes)} file hashes verified", ""
 
 
 def _folders() -> tuple[list[tuple[str, str]], list[str]]:
     rows, problems = [], []
     for name, folder in (("models", user_folder()), ("temporary files", Path(tempfile.gettempdir()))):
         free, writable = _disk(folder)
-        rows.append((name, f"{folder}: {_gb(free)} free, {'can' if writable else 'CANNOT'} be written"))
+        rows.append((name, f"{folder}: {_gb(free)} free, {'writable' if writable else 'NOT writable'}"))
         if not writable:
             problems.append(
-                f"the folder for {name} ('{folder}') cannot be written: change its permissions"
+                f"the folder for {name} ('{folder}') is not writable: change its permissions"
                 + (" or set HEARTSEG_MODELS" if name == "models" else " or set TMPDIR")
             )
         elif free < LITTLE_SPACE:
-            problems.append(f"only {_gb(free)} are free where {name} are kept: make room")
+            problems.append(f"only {_gb(free)} are free in the folder for {name}: free some space")
     return rows, problems
 
 
 def _disk(folder: Path) -> tuple[int, bool]:
-    """Free bytes and whether a file can be made there, or in the nearest folder above that exists."""
-    there = next(p for p in (folder, *folder.parents) if p.is_dir())
+    """Free bytes and whether a file can be created in a folder, or in its nearest existing parent."""
+    existing = next(p for p in (folder, *folder.parents) if p.is_dir())
     try:
-        with tempfile.TemporaryFile(dir=there):
-            return shutil.disk_usage(there).free, True
+        with tempfile.TemporaryFile(dir=existing):
+            return shutil.disk_usage(existing).free, True
     except OSError:
-        return shutil.disk_usage(there).free, False
+        return shutil.disk_usage(existing).free, False
 
 
 def _network() -> tuple[list[tuple[str, str]], list[str]]:
     rows = [(name, "set") for name in _NETWORK if os.environ.get(name) or os.environ.get(name.lower())]
     system = sorted(urllib.request.getproxies())
-    rows.append(("proxies in use for", ", ".join(system) if system else "none"))
+    rows.append(("proxies for", ", ".join(system) if system else "none"))
     return rows, []
 
 
 def _self_test(reporter: Reporter) -> tuple[list[tuple[str, str]], list[str]]:
     if missing_packages():
-        return [("run", "left out: packages are missing")], []
+        return [("run", "skipped: packages are missing")], []
     started = time.perf_counter()
     try:
         from .pipeline import Segmenter
@@ -256,7 +257,7 @@ def _self_test(reporter: Reporter) -> tuple[list[tuple[str, str]], list[str]]:
     seconds = time.perf_counter() - loaded
     device = result.provenance.run.device if result.provenance.run else "unknown"
     rows = [
-        ("run", f"{seconds:.1f} s for one window on {device}, after {loaded - started:.1f} s to load"),
+        ("run", f"{seconds:.1f} s for one window on {device}, {loaded - started:.1f} s to load the model"),
         (
             "labels",
             f"{int(np.count_nonzero(result.labels))} of {result.labels.size} voxels in {len(result.structures)} "
@@ -267,9 +268,9 @@ def _self_test(reporter: Reporter) -> tuple[list[tuple[str, str]], list[str]]:
 
 
 def tiny_volume() -> Volume:
-    """A made-up CT of 192 mm, about the world's origin: two bright pools with a wall between them, in fat and lung.
+    """Create a synthetic CT of 192 mm, centred on the world origin: two bright pools in muscle, fat and lung.
 
-    It resembles a heart as little as a traffic sign resembles a person: a test of the machinery, not of the model.
+    It tests that the software runs, not the accuracy of the model.
     """
     axis = (np.arange(_SIDE, dtype=np.float32) - (_SIDE - 1) / 2) * _STEP_MM
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij", sparse=True)

@@ -1,14 +1,14 @@
-"""What can go wrong, in the user's terms.
+"""Exceptions of HeartSeg.
 
-Every error that a user can cause derives from :class:`HeartSegError` and carries one line that names the thing, its
-value and the way out. The command line prints that line and exits with ``exit_code``; the panel shows it in a box.
+All errors that a user can cause derive from :class:`HeartSegError`. Their message is one line: what is wrong with which
+thing (its value), and what to do. The command line prints it and exits with ``exit_code``; the panel shows it.
 """
 
 from __future__ import annotations
 
 
 class HeartSegError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base class of all errors that a user can cause and fix."""
 
     exit_code = 2
 
@@ -22,24 +22,24 @@ class ModelError(HeartSegError):
 
 
 class OutputError(HeartSegError):
-    """The result cannot be written: folder not writable, not empty, disk full."""
+    """The result cannot be written: the folder is not writable or not empty, or the disk is full."""
 
 
 class SettingsError(HeartSegError):
-    """A setting has a value that cannot work; the message says what would be right."""
+    """A setting has an invalid value; the message names valid values."""
 
 
 class DependencyError(HeartSegError):
-    """An optional package is needed and missing; the message gives the command that installs it."""
+    """A required optional package is missing; the message contains the install command."""
 
 
 class DeviceError(HeartSegError):
-    """The device that was asked for is not there, or has too little memory on every rung of the ladder."""
+    """The requested device does not exist, or has too little memory for all fallbacks."""
 
 
 class Cancelled(Exception):
-    """The user stopped the run.
+    """The user cancelled the run.
 
-    Deliberately neither a ``HeartSegError`` (nothing went wrong) nor a ``RuntimeError`` (which nnU-Net's predictor
-    takes for "out of memory" and answers by running the whole image again).
+    Not a ``HeartSegError``, because it is not an error, and not a ``RuntimeError``, which the predictor of nnU-Net
+    interprets as "out of memory" and handles by running the whole image again.
     """

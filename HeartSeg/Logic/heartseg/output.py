@@ -1,4 +1,4 @@
-"""One result, one folder: everything a run writes appears at once, or not at all."""
+"""Atomic output of a run into a result folder."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .volume.writing import write_labels
 
 CONFIDENCE, _CONFIDENCE_FILE = "confidence", "confidence.nii.gz"
 
-FORMATS = {**exported.FORMATS, CONFIDENCE: f"{_CONFIDENCE_FILE}: how sure the network was at each voxel, percent"}
-"""Format -> what it writes. :data:`CONFIDENCE` is there for runs alone: a segmentation does not tell it afterwards."""
+FORMATS = {**exported.FORMATS, CONFIDENCE: f"{_CONFIDENCE_FILE}: confidence of the network per voxel, percent"}
+"""Format -> description. :data:`CONFIDENCE` is available for runs only: it cannot be derived from a segmentation."""
 
 DEFAULT_FORMATS = ("seg", "labels", "stl", "csv", "preview")
-"""What a run writes if nothing is asked for by name, besides ``report.json``, which always is."""
+"""Formats written by default, in addition to ``report.json``, which is always written."""
 
 RESULT_FOLDER = staging.FolderKind("a result of HeartSeg", (*FILES, _CONFIDENCE_FILE, REPORT_FILE), REPORT_FILE)
 
@@ -43,11 +43,11 @@ __all__ = [
 
 
 def check_formats(formats: Sequence[str] | None) -> None:
-    """Make sure that what was asked for by name can be written, before an hour is spent on it.
+    """Check that the requested formats can be written, before a long computation.
 
     Raises:
         OutputError: a format is unknown.
-        DependencyError: a format that was asked for needs a package that is not installed.
+        DependencyError: a requested format needs a package that is not installed.
     """
     unknown = [f for f in formats or () if f not in FORMATS]
     if unknown:
@@ -56,17 +56,17 @@ def check_formats(formats: Sequence[str] | None) -> None:
 
 
 def check_output_folder(folder: str | Path, overwrite: bool = False) -> Path:
-    """Make sure that a result could be written there, before an hour is spent on it.
+    """Check that a result can be written to a folder, before a long computation.
 
     Raises:
-        OutputError: the folder is a file, is not empty (and ``overwrite`` is off), holds other things than a result
-            (which overwriting would delete), or cannot be written to.
+        OutputError: the folder is a file, is not empty (without ``overwrite``), contains other files than a result,
+            which overwriting would delete, or is not writable.
     """
     return staging.check_folder(folder, RESULT_FOLDER, overwrite)
 
 
 def staged_folder(folder: Path, overwrite: bool = False) -> AbstractContextManager[Path]:
-    """A temporary folder that takes the result folder's place when the block ends well, and vanishes otherwise."""
+    """Return a context manager of a temporary folder that replaces ``folder`` on success and is deleted on failure."""
     return staging.staged_folder(folder, RESULT_FOLDER, overwrite)
 
 
@@ -78,30 +78,29 @@ def write_result(
     overwrite: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
-    """Write a result's files into a new folder.
+    """Write the files of a result into a new folder.
 
     Args:
-        result: what :func:`heartseg.segment` returned.
-        volume: the scan it was made from.
-        folder: created; must be empty or absent unless ``overwrite``.
-        formats: keys of :data:`FORMATS`; ``None`` takes :data:`DEFAULT_FORMATS`, as far as the installed packages
-            allow, and notes the rest in the report, and the confidence map if the result has one.
-        reporter: progress and cancel.
+        result: return value of :func:`heartseg.segment`.
+        volume: the scan that was segmented.
+        folder: folder to create; must be empty or missing unless ``overwrite``.
+        formats: keys of :data:`FORMATS`; ``None`` selects those of :data:`DEFAULT_FORMATS` whose packages are
+            installed, and the confidence map if the result has one; skipped formats are noted in the report.
+        reporter: progress and cancellation.
 
     Returns:
-        ``"files"``: names written, relative to the folder; ``"skipped"``: formats that could not be, and why;
-        ``"seconds"``: what writing took.
+        ``"files"``: written files, relative to the folder; ``"skipped"``: format -> reason; ``"seconds"``: duration.
 
     Raises:
-        OutputError: the folder cannot be used, the disk is full, or a confidence map is asked for that was not made;
-            nothing is left behind and an earlier result stays.
-        DependencyError: a format that was asked for needs a package that is not installed.
+        OutputError: the folder cannot be used, the disk is full, or the result lacks a requested confidence map. No
+            files are left behind, and an earlier result is kept.
+        DependencyError: a requested format needs a package that is not installed.
     """
     check_formats(formats)
     wanted = DEFAULT_FORMATS if formats is None else tuple(formats)
     confidence = result.confidence_map if formats is None or CONFIDENCE in wanted else None
     if CONFIDENCE in wanted and confidence is None:
-        raise OutputError("this result has no confidence map: run it again with the setting confidence_map")
+        raise OutputError("the result has no confidence map: segment the scan again with the setting confidence_map")
     started = time.perf_counter()
     with staged_folder(Path(folder), overwrite) as stage:
         written = write_formats(
@@ -111,7 +110,7 @@ def write_result(
             write_labels(confidence, result.geometry, stage / _CONFIDENCE_FILE)
         result = replace(result, findings=result.findings + written.findings)
         files = sorted(str(p.relative_to(stage).as_posix()) for p in stage.rglob("*") if p.is_file())
-        seconds = {"write": round(time.perf_counter() - started, 3)}  # all but the report itself
+        seconds = {"write": round(time.perf_counter() - started, 3)}  # without the report itself
         output = {"files": [*files, REPORT_FILE], "skipped": written.skipped, "seconds": seconds}
         write_report(result, stage / REPORT_FILE, extra={"output": output})
     return output

@@ -1,7 +1,7 @@
-"""Progress and cancellation: one small object that travels down through every step.
+"""Progress and cancellation of a run.
 
-A run owns one :class:`Reporter`. Steps open a stage, advance it, and by doing so also give the user the chance to
-cancel. Nothing here is global, and nothing prints.
+A run has one :class:`Reporter`, which is passed to each step. Steps open a stage and advance it, which also checks for
+cancellation. There is no global state, and nothing is printed.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ProgressEvent:
-    """One sign of life.
+    """A progress report.
 
     Attributes:
-        stage: name of the step, e.g. ``"predict"``; the steps of a run come in the order of :data:`STAGES`.
-        done: work units finished in this stage.
+        stage: name of the stage, e.g. ``"predict"``; stages follow the order of :data:`STAGES`.
+        done: finished work units of this stage.
         total: work units of this stage, at least 1.
-        seconds_left: estimate for this stage, from its own pace; ``None`` until one unit is done.
-        message: an announcement for the user ("out of GPU memory: continuing on the CPU"); empty otherwise.
+        seconds_left: estimated time left in this stage; ``None`` until one unit is done.
+        message: announcement for the user, e.g. "out of GPU memory: continuing on the CPU"; else empty.
     """
 
     stage: str
@@ -38,7 +38,7 @@ class ProgressEvent:
 
     @property
     def fraction(self) -> float:
-        """Share of the stage that is done, 0 to 1."""
+        """Finished fraction of the stage, 0 to 1."""
         return min(1.0, self.done / max(1, self.total))
 
 
@@ -56,19 +56,19 @@ STAGES: tuple[str, ...] = (
     "explain",
     "write",
 )
-"""Stages of a run in order, for programs that draw one bar for all of them; no run has all of them."""
+"""All stages in order, for programs that draw a single progress bar; a run has some of them."""
 
 ProgressCallback = Callable[[ProgressEvent], None]
 
 
 class CancelToken:
-    """A flag that any thread may raise; work checks it between tiles."""
+    """A thread-safe flag that requests cancellation; runs check it between tiles."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
 
     def cancel(self) -> None:
-        """Ask the run to stop at its next check."""
+        """Request cancellation at the next check."""
         self._event.set()
 
     @property
@@ -76,21 +76,21 @@ class CancelToken:
         return self._event.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Sleep so long, or until the user asks to stop; returns whether they did."""
+        """Wait for a number of seconds or until cancellation; return whether it was cancelled."""
         return self._event.wait(seconds)
 
     def check(self) -> None:
-        """Raise :class:`~heartseg.errors.Cancelled` if the user has asked to stop."""
+        """Raise :class:`~heartseg.errors.Cancelled` after a cancellation request."""
         if self._event.is_set():
             raise Cancelled("cancelled by the user")
 
 
 class Reporter:
-    """Carries progress up and cancellation down, and keeps the time of every stage.
+    """Reports progress, checks for cancellation and records the time of each stage.
 
     Args:
-        callback: called with a :class:`ProgressEvent`, on the thread that does the work.
-        cancel: token to check; a fresh one is made when omitted.
+        callback: called with a :class:`ProgressEvent` on the thread of the run.
+        cancel: token to check; by default a new one.
     """
 
     def __init__(self, callback: ProgressCallback | None = None, cancel: CancelToken | None = None) -> None:
@@ -102,7 +102,7 @@ class Reporter:
 
     @contextmanager
     def stage(self, name: str, total: int = 1) -> Iterator[Reporter]:
-        """Open a stage of ``total`` units; its wall time is added to ``seconds[name]``. Stages may nest."""
+        """Open a stage of ``total`` units and add its wall time to ``seconds[name]``; stages can be nested."""
         outer = (self._stage, self._total, self._done, self._started)
         self._stage, self._total, self._done, self._started = name, max(1, total), 0, time.perf_counter()
         self.advance(0)
@@ -114,7 +114,7 @@ class Reporter:
             self._stage, self._total, self._done, self._started = outer
 
     def advance(self, done: int) -> None:
-        """Report that ``done`` units of the open stage are finished; raises ``Cancelled`` if the user asked to stop."""
+        """Report that ``done`` units of the current stage are finished; raise ``Cancelled`` after a request."""
         self.cancel.check()
         self._done = done
         if self._callback is None:
@@ -124,11 +124,11 @@ class Reporter:
         self._callback(ProgressEvent(self._stage, done, self._total, left))
 
     def step(self, count: int = 1) -> None:
-        """Report that ``count`` more units of the open stage are finished; raises ``Cancelled`` as :meth:`advance`."""
+        """Report that ``count`` more units of the current stage are finished; raises as :meth:`advance`."""
         self.advance(self._done + count)
 
     def relay(self, event: ProgressEvent) -> None:
-        """Pass on an event of a run elsewhere (another process); raises ``Cancelled`` if the user asked to stop."""
+        """Forward an event from a run in another process; raise ``Cancelled`` after a request."""
         self.cancel.check()
         if event.message:
             self.announcements.append(event.message)
@@ -136,11 +136,11 @@ class Reporter:
             self._callback(event)
 
     def check(self) -> None:
-        """Raise ``Cancelled`` if the user asked to stop, without reporting progress."""
+        """Raise ``Cancelled`` after a request, without reporting progress."""
         self.cancel.check()
 
     def announce(self, message: str) -> None:
-        """Tell the user something that changes what they get or how long it takes; it also enters the report."""
+        """Announce a change of the result or the duration to the user; it is also added to the report."""
         logger.warning(message)
         self.announcements.append(message)
         if self._callback is not None:

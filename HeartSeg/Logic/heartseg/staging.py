@@ -1,7 +1,7 @@
-"""A folder of files that appears whole or not at all.
+"""Atomic writing of folders.
 
-Files are made in a hidden folder beside the one that the user named, which takes its place when all is written. A full
-disk, a kill or a mistake half-way leaves what was there before.
+Files are written to a hidden folder next to the output folder, which it replaces when it is complete. A full disk, a
+killed process or an error leaves an earlier folder unchanged.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from .errors import OutputError
 from .volume.headers import is_text
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system calls a full disk, a full quota and a file that may not grow."""
+"""Error numbers for a full disk, an exceeded quota and an exceeded file size limit."""
 
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 _PARTIAL = ".partial-"
 _RETIRED = "old"
-_TIGHT_BYTES = 1 << 24  # free space below which a failure to write is put down to the disk: one set of surfaces
+_TIGHT_BYTES = 1 << 24  # one set of surfaces: with less free space, a failed write is attributed to a full disk
 
 
 @dataclass(frozen=True)
 class FolderKind:
-    """A folder that HeartSeg writes.
+    """A kind of folder that HeartSeg writes.
 
     Attributes:
-        what: what it is to the user, ``"a result of HeartSeg"``.
-        names: everything that it may hold at its top; with anything else in it, it is not overwritten.
-        last: the file that is written last, and without which the folder counts as unfinished.
+        what: name for messages, e.g. ``"a result of HeartSeg"``.
+        names: allowed top-level entries; a folder with other entries is not overwritten.
+        last: file that is written last; a folder without it is incomplete.
     """
 
     what: str
@@ -43,40 +43,40 @@ class FolderKind:
 
 
 def check_folder(folder: str | Path, kind: FolderKind, overwrite: bool = False) -> Path:
-    """Make sure that a folder could be written, before the work is done.
+    """Check that a folder can be written, before a long computation.
 
     Raises:
-        OutputError: the folder is a file, is not empty (and ``overwrite`` is off), holds other things than its kind
-            (which overwriting would delete), or cannot be written to.
+        OutputError: the folder is a file, is not empty (without ``overwrite``), contains other entries than its kind,
+            which overwriting would delete, or is not writable.
     """
     folder = Path(folder)
     if not is_text(folder.resolve()):
-        raise OutputError(f"name of the output folder {str(folder)!r} is not valid UTF-8: choose another one")
+        raise OutputError(f"name of the output folder {str(folder)!r} is not valid UTF-8: choose another name")
     try:
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"output {folder} is a file: choose a folder")
-        held = _held(folder)
-        if held and not overwrite:
-            raise OutputError(f"output folder {folder} is not empty: choose another one, or add --overwrite")
-        foreign = [name for name in held if name not in kind.names]
+        entries = _entries(folder)
+        if entries and not overwrite:
+            raise OutputError(f"output folder {folder} is not empty: choose another folder, or add --overwrite")
+        foreign = [name for name in entries if name not in kind.names]
         if foreign:
             names = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
             raise OutputError(
-                f"output folder {folder} holds more than {kind.what} ({names}), and --overwrite would delete it: "
-                "choose another folder"
+                f"output folder {folder} contains other files than {kind.what} ({names}), which --overwrite would "
+                "delete: choose another folder"
             )
         home = _home(folder.resolve())
         with tempfile.TemporaryFile(dir=next(p for p in (home, *home.parents) if p.exists())):
             pass
     except OSError as error:
         raise OutputError(
-            f"output folder {folder} cannot be written to ({error.strerror}): choose another one"
+            f"output folder {folder} is not writable ({error.strerror}): choose another folder"
         ) from error
     return folder
 
 
-def _held(folder: Path) -> list[str]:
-    """Names of what a folder holds, but for what systems scatter and killed runs leave; none if it does not exist."""
+def _entries(folder: Path) -> list[str]:
+    """Entries of a folder, without files of the operating system and leftovers of killed runs; may be missing."""
     if not folder.is_dir():
         return []
     mark = f".{folder.resolve().name}{_PARTIAL}"
@@ -84,7 +84,7 @@ def _held(folder: Path) -> list[str]:
 
 
 def _home(folder: Path) -> Path:
-    """Where the temporary folder is made: beside ``folder``, but inside it where it cannot be renamed (a mount)."""
+    """Parent of the temporary folder: that of ``folder``, or ``folder`` itself if it cannot be renamed (a mount)."""
     if folder.is_dir() and (os.path.ismount(folder) or not os.access(folder.parent, os.W_OK)):
         return folder
     return folder.parent
@@ -92,13 +92,13 @@ def _home(folder: Path) -> Path:
 
 @contextmanager
 def staged_folder(folder: Path, kind: FolderKind, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary sibling of ``folder`` that takes its place when the block ends well, and vanishes otherwise.
+    """Yield a temporary sibling of ``folder`` that replaces it on success and is deleted on failure.
 
-    Where ``folder`` is a mount, or its parent may not be written to, the temporary folder lies inside it and its files
-    are moved one by one, ``kind.last`` last.
+    If ``folder`` is a mount or its parent is not writable, the temporary folder is created inside ``folder``, and its
+    files are moved one by one, ``kind.last`` last.
 
     Raises:
-        OutputError: as :func:`check_folder`; the disk is full, or the folder cannot be written to.
+        OutputError: as :func:`check_folder`; or the disk is full, or the folder is not writable.
     """
     folder = check_folder(folder, kind, overwrite).resolve()
     made = [p for p in folder.parents if not p.exists()]
@@ -107,26 +107,26 @@ def staged_folder(folder: Path, kind: FolderKind, overwrite: bool = False) -> It
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder)
         stage = _temporary(folder)
-        stage.chmod(0o777 & ~_umask())  # mkdtemp makes folders private
+        stage.chmod(0o777 & ~_umask())  # mkdtemp creates private folders
         yield stage
         _take_place(stage, folder, kind)
     except BaseException as error:
-        said: OutputError | None
+        reported: OutputError | None
         if isinstance(error, OutputError) and stage is not None:
-            said = _in_terms_of(folder, stage, error)
+            reported = _with_output_folder(folder, stage, error)
         else:
-            said = _output_error(error, folder) if isinstance(error, OSError) else None
+            reported = _output_error(error, folder) if isinstance(error, OSError) else None
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
-        for parent in made:  # nearest first; only those that are empty again
+        for parent in made:  # innermost first, if empty
             _remove_if_empty(parent)
-        if said is not None:
-            raise said from error
+        if reported is not None:
+            raise reported from error
         raise
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Remove a folder if it is empty; say nothing otherwise."""
+    """Remove a folder if it is empty."""
     try:
         folder.rmdir()
     except OSError:
@@ -134,15 +134,14 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _temporary(folder: Path) -> Path:
-    """A fresh hidden folder for ``folder``, named after this process."""
+    """Create a hidden folder for ``folder`` with the process ID in its name."""
     return Path(tempfile.mkdtemp(prefix=f".{folder.name}{_PARTIAL}{os.getpid()}-", dir=_home(folder)))
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Delete what killed runs left beside ``folder``; what belongs to a living process is spared.
+    """Delete temporary folders of killed runs next to ``folder``, except those of running processes.
 
-    A run that was killed in the instant between taking the old folder away and putting the new one in its place has
-    left the old one: it is put back.
+    If a run was killed between moving the old folder away and renaming the new one, the old folder is restored.
     """
     prefix = f".{folder.name}{_PARTIAL}"
     for old in [p for p in _home(folder).iterdir() if p.name.startswith(prefix)]:
@@ -155,7 +154,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _is_alive(pid: int) -> bool:
-    if os.name == "nt":  # there, signal 0 would end the process: leave its folder alone
+    if os.name == "nt":  # signal 0 would end the process: keep its folder
         return True
     try:
         os.kill(pid, 0)
@@ -167,7 +166,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _take_place(stage: Path, folder: Path, kind: FolderKind) -> None:
-    """Rename ``stage`` to ``folder``; an earlier folder goes only once the new one stands."""
+    """Rename ``stage`` to ``folder``; an earlier folder is deleted only after that."""
     if not folder.is_dir():
         stage.rename(folder)
         return
@@ -187,7 +186,7 @@ def _take_place(stage: Path, folder: Path, kind: FolderKind) -> None:
 
 
 def _move_in(stage: Path, folder: Path, kind: FolderKind) -> None:
-    """Replace file by file; without its last file a folder counts as unfinished."""
+    """Replace the files one by one; the folder is incomplete until its last file is moved."""
     (folder / kind.last).unlink(missing_ok=True)
     for name in sorted(kind.names, key=lambda n: n == kind.last):
         if (folder / name).is_dir():
@@ -207,19 +206,19 @@ def _umask() -> int:
 
 def _output_error(error: OSError, folder: Path) -> OutputError:
     if error.errno in DISK_FULL:
-        return OutputError(f"disk full while writing {folder}: free some space or choose another folder")
+        return OutputError(f"the disk is full while writing {folder}: free some space or choose another folder")
     return OutputError(f"cannot write {folder} ({error.strerror or error}): choose another folder")
 
 
-def _in_terms_of(folder: Path, stage: Path, error: OutputError) -> OutputError:
-    """The error with the folder that the user named, not the temporary one; a full disk is called so."""
+def _with_output_folder(folder: Path, stage: Path, error: OutputError) -> OutputError:
+    """Name the output folder instead of the temporary one in an error, and report a full disk as such."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in DISK_FULL:
             return _output_error(cause, folder)
         cause = cause.__cause__
     text = str(error).replace(str(stage), str(folder))
-    unnamed = "free space" in text and shutil.disk_usage(folder.parent).free < _TIGHT_BYTES  # VTK does not say why
-    if unnamed or any(os.strerror(number) in text for number in DISK_FULL):
+    full = "free space" in text and shutil.disk_usage(folder.parent).free < _TIGHT_BYTES  # VTK gives no reason
+    if full or any(os.strerror(number) in text for number in DISK_FULL):
         return _output_error(OSError(errno.ENOSPC, ""), folder)
     return OutputError(text)

@@ -218,39 +218,40 @@ def test_the_citation_has_the_packages_version() -> None:
     assert re.search(r"^version: (.+)$", citation, re.MULTILINE).group(1) == heartseg.__version__
 
 
+def numbers(text: str) -> set[float]:
+    return {float(n) for n in re.findall(r"(?<![\w.])\d+(?:\.\d+)?", text)}
+
+
 def test_limits_in_the_text_are_those_of_the_code() -> None:
     from heartseg.anatomy import MYOCARDIAL_DENSITY_G_PER_ML
-    from heartseg.inference import believe, locate, remarks
+    from heartseg.inference import acceptance, locate, run_findings
     from heartseg.quality import checks
     from heartseg.volume import checks as volume_checks
     from heartseg.volume import values
 
-    findings, outputs = read("findings.md"), read("outputs.md")
     inference = (ROOT / "docs" / "explanation" / "inference.md").read_text(encoding="utf-8")
-    for page, sentence in (
-        (inference, f"below {locate.MINIMUM_HEART_ML:g} mL there is none"),
-        (inference, f"at least {100 * remarks.SECOND_HEART:g} % of the first"),
-        (inference, f"From an agreement of {believe.LOW_AGREEMENT:g} on a candidate is believed"),
-        (
-            inference,
-            f"a story below {believe.REJECTED_STORY:g} ({believe.REJECTED_STORY_ELSEWHERE:g} in another grey scale) or "
-            f"a confidence below {believe.LOW_CONFIDENCE:g} rejects it",
-        ),
-        (inference, f"Below an agreement of {believe.REJECTED_AGREEMENT:g} the fine network found something else"),
-        (inference, f"alone: confidence {believe.VOUCHING_CONFIDENCE:g}, story {believe.VOUCHING_STORY:g}."),
-        (findings, f"(Dice below {believe.LOW_AGREEMENT:g})"),
-        (findings, f"labels is below {believe.LOW_CONFIDENCE:g}"),
-        (findings, f"less than {checks.MISSING_ML:g} mL of it"),
-        (findings, f"more than {100 * checks.OPEN_LV_WARNING:g} % (error: {100 * checks.OPEN_LV_ERROR:g} %)"),
-        (
-            findings,
-            f"over {100 * checks.REMOVED_WARNING_SHARE:g} % of the structure, or {checks.REMOVED_WARNING_ML:g} mL",
-        ),
-        (findings, f"largest voxel edge is over {checks.THICK_SLICE_MM:g} mm"),
-        (findings, f"slices lie more than {volume_checks.THICK_SLICE_MM:g} mm apart"),
-        (findings, f"by {volume_checks.SHEAR_SILENT_DEG:g} to {volume_checks.SHEAR_LIMIT_DEG:g} degrees"),
-        (findings, f"more than {volume_checks.MAX_EXTENT_MM / 1000:g} m:"),
-        (findings, f"up to {100 * values.MAX_NONFINITE_SHARE:g} % of the voxels"),
-        (outputs, f"volume times {MYOCARDIAL_DENSITY_G_PER_ML:g} g/mL"),
+    steps = re.split(r"^\d\. ", inference.partition("## Accurate")[0], flags=re.MULTILINE)
+    _, doubtful, rejected, other_gamma = rows(steps[7].replace("\n   |", "\n|"))
+    findings = {code(r[0]): r[2] for r in rows(read("findings.md"))}
+    measures = {code(r[0]): r[3] for r in rows(read("outputs.md"), "## Measures", "## `report.json`")}
+    for text, limits in (
+        (steps[2], {locate.MINIMUM_HEART_ML, 100 * run_findings.SECOND_HEART}),
+        (doubtful[0], {acceptance.REJECTED_AGREEMENT, acceptance.LOW_AGREEMENT}),
+        (doubtful[1], {acceptance.REJECTED_CONSISTENCY, acceptance.LOW_CONFIDENCE}),
+        (rejected[0], {acceptance.REJECTED_AGREEMENT}),
+        (rejected[1], {acceptance.CONFIDENT_CONSISTENCY, acceptance.CONFIDENT}),
+        (other_gamma[1], {acceptance.REJECTED_CONSISTENCY_OTHER_SCALE}),
+        (findings["networks-disagree"], {acceptance.LOW_AGREEMENT}),
+        (findings["low-confidence"], {acceptance.LOW_CONFIDENCE}),
+        (findings["structure-missing"], {checks.MISSING_ML}),
+        (findings["not-enclosed"], {100 * checks.OPEN_LV_WARNING, 100 * checks.OPEN_LV_ERROR}),
+        (findings["several-components"], {100 * checks.REMOVED_WARNING_SHARE, checks.REMOVED_WARNING_ML}),
+        (findings["low-resolution"], {checks.THICK_SLICE_MM}),
+        (findings["slices-thick"], {volume_checks.THICK_SLICE_MM}),
+        (findings["direction-sheared"], {volume_checks.SHEAR_SILENT_DEG, volume_checks.SHEAR_LIMIT_DEG}),
+        (findings["field-of-view-implausible"], {volume_checks.MAX_EXTENT_MM / 1000}),
+        (findings["nan-replaced"], {100 * values.MAX_NONFINITE_SHARE}),
+        (measures["mass"], {MYOCARDIAL_DENSITY_G_PER_ML}),
     ):
-        assert sentence in " ".join(page.split()), sentence
+        stated = numbers(text)
+        assert all(any(n == pytest.approx(limit) for n in stated) for limit in limits), (text, limits)

@@ -1,4 +1,4 @@
-"""Files of label maps, and the command in this process."""
+"""Fixtures that write label maps and run ``heartseg evaluate`` in this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from label_boxes import grid
 
 @pytest.fixture
 def save(tmp_path: Path) -> Callable[..., Path]:
-    """Write an array of any type below ``tmp_path``, with metadata if given."""
+    """Write an array below ``tmp_path``, optionally with metadata."""
     import SimpleITK as sitk
 
     def write(name: str, array: np.ndarray, metadata: dict[str, str] | None = None, **changes) -> Path:
@@ -32,7 +32,7 @@ def save(tmp_path: Path) -> Callable[..., Path]:
 
 @dataclass
 class Outcome:
-    """What a command gave back."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -41,7 +41,7 @@ class Outcome:
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """``heartseg evaluate`` in this process."""
+    """Run ``heartseg evaluate`` in this process."""
     from heartseg.cli.main import main
 
     def run(*arguments: object) -> Outcome:

@@ -7,6 +7,7 @@ import errno
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -187,7 +188,7 @@ def test_a_scan_that_has_changed_or_gone_is_not_used_and_the_reader_is_told(resu
         gone = open_subject(folder)
     finally:
         scan.write_bytes(before)
-    assert changed.volume is None and "no longer the scan that was segmented" in changed.notices[0]
+    assert changed.volume is None and "--scan" in changed.notices[0]
     assert gone.volume is None and "--scan" in gone.notices[0]
 
 
@@ -216,10 +217,10 @@ def test_what_cannot_be_opened_is_one_line(subject, result_folder, tmp_path) -> 
     noise = np.random.default_rng(0).integers(0, 99, (40, 40, 40)).astype(np.int16)
     scan = write_volume(Volume(noise, Geometry(noise.shape, (3.0, 3.0, 3.0))), tmp_path / "other.nii.gz")
     for source, given, words in (
-        (tmp_path / "empty", None, "holds no report.json"),
-        (tmp_path / "broken", None, "not a report of HeartSeg's"),
-        (tmp_path / "bare", None, "neither labels.nii.gz nor segmentation.seg.nrrd"),
-        (result_folder[0], scan, "is not on the grid of"),
+        (tmp_path / "empty", None, "empty.*report.json"),
+        (tmp_path / "broken", None, "broken.*report.json"),
+        (tmp_path / "bare", None, "bare.*labels.nii.gz.*segmentation.seg.nrrd"),
+        (result_folder[0], scan, "'other'"),
     ):
         with pytest.raises(InputError, match=words) as caught:
             open_subject(source, given)
@@ -237,7 +238,7 @@ def test_overwriting_is_asked_for_and_replaces_an_export_only(subject, tmp_path)
     write_export(subject, folder, ["csv"], overwrite=True)
     assert names(folder) == {"measurements.csv", "export.json"}
     (folder / "thesis.docx").touch()
-    with pytest.raises(OutputError, match=r"thesis.docx.*would delete it"):
+    with pytest.raises(OutputError, match=r"thesis\.docx"):
         write_export(subject, folder, ["csv"], overwrite=True)
     assert (folder / "thesis.docx").exists()
 
@@ -249,9 +250,8 @@ def test_overwriting_is_asked_for_and_replaces_an_export_only(subject, tmp_path)
 def test_a_disk_that_gets_full_at_any_step(subject, small_disk, kilobytes, formats) -> None:
     disk = small_disk(kilobytes)
     (disk / "keep").mkdir()
-    with pytest.raises(OutputError) as caught:
+    with pytest.raises(OutputError, match=rf"{re.escape(str(disk / 'keep' / 'out'))}\b"):
         write_export(subject, disk / "keep" / "out", formats)
-    assert str(caught.value).startswith(f"disk full while writing {disk / 'keep' / 'out'}: free some space")
     assert [p.name for p in disk.rglob("*")] == ["keep"]
 
 
@@ -278,7 +278,7 @@ def test_a_disk_that_is_full_at_each_writer_leaves_the_earlier_export(subject, t
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(formats_module, WRITERS[name], full)
-    with pytest.raises(OutputError, match="disk full while writing"):
+    with pytest.raises(OutputError, match=rf"{re.escape(str(tmp_path / 'out'))}\b"):
         write_export(subject, tmp_path / "out", ["csv", name] if name != "csv" else [name], overwrite=True)
     assert names(tmp_path / "out") == before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
@@ -335,11 +335,11 @@ def test_what_nobody_asked_for_is_left_out_and_named(subject, tmp_path, without)
 
 def test_options_and_formats_that_make_no_sense_are_refused(subject, tmp_path) -> None:
     for formats, options, error, words in (
-        (["fbx"], ExportOptions(), OutputError, "format fbx is unknown: choose from seg, labels"),
-        ([], ExportOptions(), OutputError, "no format is chosen"),
-        (["stl"], ExportOptions(coordinates="ABC"), SettingsError, "use LPS or RAS"),
-        (["stl"], ExportOptions(smoothing=-1), SettingsError, "outside 0 to 1"),
-        (["print"], ExportOptions(wall_mm=0.1), SettingsError, "outside 0.8 to 10 mm"),
+        (["fbx"], ExportOptions(), OutputError, "fbx.* seg, labels"),
+        ([], ExportOptions(), OutputError, " seg, labels"),
+        (["stl"], ExportOptions(coordinates="ABC"), SettingsError, "'ABC'.* LPS or RAS"),
+        (["stl"], ExportOptions(smoothing=-1), SettingsError, "-1 .* 0 to 1"),
+        (["print"], ExportOptions(wall_mm=0.1), SettingsError, "0.1 .* 0.8 to 10 mm"),
     ):
         with pytest.raises(error, match=words):
             write_export(subject, tmp_path / "out", formats, options)

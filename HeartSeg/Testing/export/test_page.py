@@ -89,7 +89,7 @@ def test_measures_come_with_units_and_what_is_plausible(written, subject) -> Non
         assert f"{volume:.1f}" in text
         low, high = s.plausible
         assert f"{low:g}–{high:g} {s.plausible_unit.split()[0]}" in text
-    for words in ("Volume mL", "Mass g", "Diameter mm", "HU", "no normal range", "Research use only"):
+    for words in ("Volume mL", "Mass g", "Diameter mm", "HU", "Research use only"):
         assert words in text
 
 
@@ -111,7 +111,7 @@ def test_findings_are_listed_most_serious_first(subject) -> None:
     text = Page(changed(subject, findings=findings)).text
     assert text.index("structure-missing") < text.index("low-resolution")
     assert NASTY in text
-    assert "Their absence proves nothing" in Page(changed(subject, findings=())).text
+    assert Page(changed(subject, findings=())).text.count("No findings") == 1
 
 
 def test_names_are_text_and_never_markup(subject) -> None:

@@ -1,4 +1,4 @@
-"""A tiny model, written once, and copies of it to spoil; the user's model folder is always a temporary one."""
+"""A tiny model and copies of it for the tests to modify; the user's model folder is a temporary folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tiny_models import MODEL_FOLDER_NAME, make_tiny_model_folder
 
 @pytest.fixture(autouse=True)
 def user_models(tmp_path, monkeypatch) -> Path:
-    """The user's model folder: empty, not there yet; and no shipped models."""
+    """The user's model folder, which does not exist yet, without shipped models."""
     folder = tmp_path / "user-models"
     monkeypatch.setenv("HEARTSEG_MODELS", str(folder))
     monkeypatch.setattr("heartseg.models.store._PACKAGE", tmp_path / "module" / "Logic" / "heartseg")
@@ -21,7 +21,7 @@ def user_models(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
-    """Networks this small are fastest on one thread, above all beside other work."""
+    """Tiny networks run fastest on one thread."""
     import torch
 
     before = torch.get_num_threads()
@@ -42,11 +42,11 @@ def _carded(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def cardless(tmp_path, _cardless) -> Path:
-    """A folder straight out of nnU-Net, with labels LV, RV, MYO."""
+    """A folder as nnU-Net writes it, with labels LV, RV, MYO."""
     return Path(shutil.copytree(_cardless, tmp_path / "Dataset900_Tiny" / MODEL_FOLDER_NAME))
 
 
 @pytest.fixture
 def carded(tmp_path, _carded) -> Path:
-    """The same with a card named ``Tiny`` and hashes, its checkpoint stripped."""
+    """The same model with a card named ``Tiny``, hashes and a reduced checkpoint."""
     return Path(shutil.copytree(_carded, tmp_path / "carded" / MODEL_FOLDER_NAME))

@@ -1,13 +1,15 @@
-"""Loading weights: stock nnU-Net's files are read, hashes are held, and nothing in a file is ever executed."""
+"""Loading checkpoints of stock nnU-Net: hashes are verified and no code from a file is executed."""
 
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 import types
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,8 +31,8 @@ def checkpoint_of(folder):
     return folder / "fold_0" / "checkpoint_final.pth"
 
 
-def test_nnunets_own_checkpoint_with_numpy_scalars_is_read(cardless):
-    with pytest.raises(Exception, match="Weights only load failed"):
+def test_an_nnunet_checkpoint_with_numpy_scalars_is_read(cardless):
+    with pytest.raises(pickle.UnpicklingError):
         torch.load(checkpoint_of(cardless), weights_only=True)
     found = load_checkpoint(checkpoint_of(cardless))
     assert found["trainer_name"] == "nnUNetTrainer"
@@ -39,70 +41,67 @@ def test_nnunets_own_checkpoint_with_numpy_scalars_is_read(cardless):
     assert all(isinstance(w, torch.Tensor) for w in found["network_weights"].values())
 
 
-def test_the_allow_list_is_gone_after_loading(cardless):
-    before = set(torch.serialization.get_safe_globals())  # torch keeps a set: its order may change
+def test_the_allow_list_is_restored_after_loading(cardless):
+    before = set(torch.serialization.get_safe_globals())  # a set: its order is not stable
     load_checkpoint(checkpoint_of(cardless))
     assert set(torch.serialization.get_safe_globals()) == before
 
 
-def test_a_stripped_checkpoint_is_read(carded):
+def test_a_reduced_checkpoint_is_read(carded):
     assert load_checkpoint(checkpoint_of(carded))["configuration"] == "3d_fullres"
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_a_checkpoint_that_holds_code_is_refused_and_nothing_runs(tmp_path, cardless, legacy):
+def test_a_checkpoint_with_code_is_refused_and_not_executed(tmp_path, cardless, legacy):
     marker = tmp_path / "pwned"
     bomb = write_pickle_bomb(checkpoint_of(cardless), marker, legacy=legacy)
-    with pytest.raises(ModelError, match=r"holds code .* refused") as error:
+    with pytest.raises(ModelError, match="mkdir") as error:
         load_checkpoint(bomb)
-    assert "mkdir" in str(error.value)
     assert "\n" not in str(error.value)
     assert not marker.exists()
 
 
-def test_the_bomb_of_these_tests_is_a_real_one(tmp_path, cardless):
+def test_the_pickle_bomb_of_these_tests_works(tmp_path, cardless):
     marker = tmp_path / "pwned"
     bomb = write_pickle_bomb(checkpoint_of(cardless), marker)
     torch.load(bomb, weights_only=False)
     assert marker.is_dir()
 
 
-def test_numpys_scalar_is_no_door_to_object_arrays(tmp_path):
+def test_numpy_object_arrays_are_refused(tmp_path):
     file = tmp_path / "objects.pth"
-    import numpy as np
-
     torch.save({"network_weights": {"a": torch.zeros(1)}, "x": np.array([object()], dtype=object)}, file)
-    with pytest.raises(ModelError, match="holds code"):
+    with pytest.raises(ModelError, match=r"objects\.pth"):
         load_checkpoint(file)
 
 
-def test_a_wrong_hash_is_told_before_the_file_is_opened(tmp_path, cardless):
+def test_a_wrong_hash_is_reported_before_the_file_is_opened(tmp_path, cardless):
     marker = tmp_path / "pwned"
     bomb = write_pickle_bomb(checkpoint_of(cardless), marker)
-    with pytest.raises(ModelError, match=r"has SHA-256 [0-9a-f]{12}\.\.\., the model's card says a{12}\.\.\.:.*again"):
+    with pytest.raises(ModelError, match=r"SHA-256 [0-9a-f]{12}\.\.\..* a{12}\.\.\."):
         load_checkpoint(bomb, "a" * 64)
     assert not marker.exists()
 
 
-def test_the_cards_hash_is_held_when_a_model_is_loaded(carded):
+def test_loading_a_model_verifies_the_hash_in_the_card(carded):
     checkpoint = torch.load(checkpoint_of(carded), weights_only=True)
     torch.save(checkpoint | {"trainer_name": "Another"}, checkpoint_of(carded))
-    with pytest.raises(ModelError, match="has SHA-256"):
+    with pytest.raises(ModelError, match="SHA-256"):
         load_networks(ModelFolder.open(carded))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
-def test_a_truncated_checkpoint_is_refused_in_one_line(cardless, share):
+def test_a_truncated_checkpoint_is_refused_with_a_one_line_message(cardless, share):
     file = checkpoint_of(cardless)
     data = file.read_bytes()
     file.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(ModelError, match="truncated or damaged") as error:
+    with pytest.raises(ModelError, match=r"checkpoint_final\.pth") as error:
         load_checkpoint(file)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("content", [b"hello", b"\x80\x04", b"PK\x03\x04garbage", b"<html>404</html>"])
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path, content):
     (tmp_path / "c.pth").write_bytes(content)
     with pytest.raises(ModelError) as error:
         load_checkpoint(tmp_path / "c.pth")
@@ -112,38 +111,38 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
 @pytest.mark.parametrize("content", [[1], {"state_dict": {}}, {"network_weights": {}}, {"network_weights": {"a": 1}}])
 def test_a_checkpoint_without_weights_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "c.pth")
-    with pytest.raises(ModelError, match="checkpoint"):
+    with pytest.raises(ModelError, match=r"c\.pth"):
         load_checkpoint(tmp_path / "c.pth")
 
 
-def test_mirroring_axes_that_cannot_be_are_refused(tmp_path):
+def test_invalid_mirroring_axes_are_refused(tmp_path):
     content = {"network_weights": {"a": torch.zeros(1)}, "inference_allowed_mirroring_axes": (0, 7)}
     torch.save(content, tmp_path / "c.pth")
-    with pytest.raises(ModelError, match="must hold axes 0, 1, 2"):
+    with pytest.raises(ModelError, match=r"\(0, 7\).*0, 1, 2"):
         load_checkpoint(tmp_path / "c.pth")
 
 
-def test_a_checkpoint_that_inflates_is_refused(tmp_path):
+def test_a_checkpoint_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "c.pth", "w", zipfile.ZIP_DEFLATED) as z:
         z.writestr("archive/data/0", bytes(50_000_000))
-    with pytest.raises(ModelError, match="would unpack to 48 MiB and is refused"):
+    with pytest.raises(ModelError, match="48 MiB"):
         load_checkpoint(tmp_path / "c.pth")
 
 
-def test_networks_come_ready_for_inference(cardless):
+def test_loaded_networks_are_ready_for_inference(cardless):
     (network,) = load_networks(ModelFolder.open(cardless))
     assert not network.training
     assert all(not p.requires_grad and p.dtype == torch.float32 and not p.is_meta for p in network.parameters())
     assert network(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 4, 16, 16, 16)
 
 
-def test_half_precision_weights_become_single(tmp_path):
+def test_half_precision_weights_become_single_precision(tmp_path):
     folder = ModelFolder.open(make_tiny_model_folder(tmp_path / MODEL_FOLDER_NAME, half=True))
     (network,) = load_networks(folder)
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 
-def test_every_fold_is_loaded_and_the_mirroring_axes_with_them(tmp_path):
+def test_all_folds_and_the_mirroring_axes_are_loaded(tmp_path):
     path = make_tiny_model_folder(tmp_path / MODEL_FOLDER_NAME, folds=(0, 1), mirroring_axes=(1, 2))
     model = load_model(ModelFolder.open(path))
     assert model.mirroring_axes == (1, 2)
@@ -162,28 +161,28 @@ def change_architecture(folder, **changes):
     (folder / "plans.json").write_text(json.dumps(plans))
 
 
-def test_weights_of_another_network_are_refused_and_the_first_difference_is_named(cardless):
+def test_weights_of_a_different_network_are_refused_with_the_first_difference(cardless):
     change_architecture(cardless, features_per_stage=[8, 16, 48])
-    with pytest.raises(ModelError, match=r"do not fit the network .*encoder.* instead of \(48, 16, 3, 3, 3\)"):
+    with pytest.raises(ModelError, match=r"encoder.*\(48, 16, 3, 3, 3\)"):
         load_networks(ModelFolder.open(cardless))
 
 
-def test_plans_that_ask_for_an_enormous_network_take_no_memory(cardless):
+def test_plans_of_an_enormous_network_allocate_no_memory(cardless):
     change_architecture(cardless, features_per_stage=[100_000, 100_000, 100_000])
-    with pytest.raises(ModelError, match="do not fit"):
+    with pytest.raises(ModelError, match="100000"):
         load_networks(ModelFolder.open(cardless))
 
 
-def test_plans_that_describe_no_network_are_refused(cardless):
+def test_plans_without_a_valid_network_are_refused(cardless):
     change_architecture(cardless, kernel_sizes=[[3, 3, 3]])
-    with pytest.raises(ModelError, match=r"PlainConvUNet in .* cannot be built"):
+    with pytest.raises(ModelError, match=r"PlainConvUNet.*plans\.json"):
         load_networks(ModelFolder.open(cardless))
 
 
 @pytest.mark.parametrize(
     "name", ["torch.nn.init.zeros_", "torch.nn.functional.relu", "torch.nn.Nothing", "torch.nn.modules.os.system"]
 )
-def test_what_is_below_torch_nn_but_no_class_is_refused(cardless, name):
+def test_a_name_below_torch_nn_that_is_not_a_class_is_refused(cardless, name):
     change_architecture(cardless, nonlin=name)
     with pytest.raises(ModelError, match=f"'{name}'"):
         build_network(ModelFolder.open(cardless))
@@ -197,25 +196,26 @@ def test_a_function_below_an_allowed_root_is_refused(cardless, monkeypatch):
     stock = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
     text = text.replace(stock, "heartseg.networks.sneaky.Net")
     (cardless / "plans.json").write_text(text)
-    with pytest.raises(ModelError, match="is refused: it is not a network class"):
+    with pytest.raises(ModelError, match=r"heartseg\.networks\.sneaky\.Net"):
         build_network(ModelFolder.open(cardless))
 
 
-def test_a_configuration_that_contradicts_the_checkpoint_is_refused(cardless):
+def test_a_configuration_that_differs_from_the_checkpoint_is_refused(cardless):
     path = cardless.rename(cardless.with_name("nnUNetTrainer__nnUNetPlans__2d"))
-    with pytest.raises(ModelError, match="trained as configuration '3d_fullres'"):
+    with pytest.raises(ModelError, match=r"'3d_fullres'.*'2d'"):
         load_networks(ModelFolder.open(path))
 
 
-def test_weights_that_are_not_finite_are_refused(cardless):
+def test_non_finite_weights_are_refused(cardless):
     content = load_checkpoint(checkpoint_of(cardless))
-    next(iter(content["network_weights"].values())).fill_(float("nan"))
+    name, weights = next(iter(content["network_weights"].items()))
+    weights.fill_(float("nan"))
     torch.save(content, checkpoint_of(cardless))
-    with pytest.raises(ModelError, match="not finite"):
+    with pytest.raises(ModelError, match=f"'{name}'"):
         load_networks(ModelFolder.open(cardless))
 
 
-def test_loading_leaves_the_random_numbers_of_the_program_alone(cardless):
+def test_loading_preserves_the_random_state(cardless):
     torch.manual_seed(1)
     expected = torch.rand(1)
     torch.manual_seed(1)
@@ -224,7 +224,7 @@ def test_loading_leaves_the_random_numbers_of_the_program_alone(cardless):
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_loading_imports_none_of_the_heavy_relatives(carded):
+def test_loading_does_not_import_heavy_packages(carded):
     code = (
         f"import sys; from heartseg.models.folder import ModelFolder; m = ModelFolder.open({str(carded)!r});"
         "from heartseg.models.checkpoint import load_networks; load_networks(m);"
@@ -260,7 +260,7 @@ def stock_predictor():
     ],
     ids=["plain", "residual", "anisotropic", "two folds in half precision"],
 )
-def test_stock_nnunet_accepts_the_folders_and_computes_the_same(tmp_path, stock_predictor, options):
+def test_stock_nnunet_opens_the_folders_and_computes_the_same_logits(tmp_path, stock_predictor, options):
     path = make_tiny_model_folder(tmp_path / MODEL_FOLDER_NAME, **options)
     stock_predictor.initialize_from_trained_model_folder(str(path), use_folds=None)
     folder = ModelFolder.open(path)
@@ -278,7 +278,7 @@ def test_stock_nnunet_accepts_the_folders_and_computes_the_same(tmp_path, stock_
             torch.testing.assert_close(ours(x), theirs.eval()(x), rtol=0, atol=1e-5)
 
 
-def test_a_tiny_model_is_really_trained(tmp_path, stock_predictor):
+def test_a_tiny_model_can_be_trained(tmp_path, stock_predictor):
     path = make_tiny_model_folder(tmp_path / MODEL_FOLDER_NAME, train_steps=100)
     write_card(path, ("LV", "RV", "MYO"))
     (network,) = load_networks(ModelFolder.open(path))

@@ -1,4 +1,4 @@
-"""Opening model folders: what is read from them, what is refused, what needs stock nnU-Net."""
+"""Opening model folders: content, errors, and models that need stock nnU-Net."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def edit_configuration(folder: Path, **changes) -> None:
     edit(folder / "plans.json", lambda p: p["configurations"]["3d_fullres"].update(changes))
 
 
-def test_everything_that_inference_needs_is_read(tmp_path):
+def test_all_properties_for_inference_are_read(tmp_path):
     path = make_tiny_model_folder(
         tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres",
         normalization="CTNormalization",
@@ -59,29 +59,29 @@ def test_everything_that_inference_needs_is_read(tmp_path):
     np.testing.assert_array_equal(model.structure_lut(), np.array([0, 1, 2, 5], np.uint8))
 
 
-def test_the_parent_of_one_model_is_enough(cardless):
+def test_the_parent_folder_of_one_model_is_accepted(cardless):
     assert ModelFolder.open(cardless.parent).path == cardless
 
 
-def test_the_parent_of_two_models_lists_them(cardless):
+def test_the_parent_folder_of_two_models_is_refused_with_their_names(cardless):
     make_tiny_model_folder(cardless.parent / "other__3d_lowres")
-    with pytest.raises(ModelError, match=r"holds 2 models: choose one of nnUNetTrainer__.*, other__3d_lowres"):
+    with pytest.raises(ModelError, match=r"2 models.*nnUNetTrainer__.*, other__3d_lowres"):
         ModelFolder.open(cardless.parent)
 
 
-def test_the_best_checkpoint_serves_where_the_final_one_is_missing(cardless):
+def test_the_best_checkpoint_replaces_a_missing_final_checkpoint(cardless):
     (cardless / "fold_0" / "checkpoint_final.pth").rename(cardless / "fold_0" / "checkpoint_best.pth")
     assert ModelFolder.open(cardless).checkpoints[0].name == "checkpoint_best.pth"
 
 
-def test_fold_all_serves_only_where_there_is_no_numbered_fold(tmp_path):
+def test_fold_all_is_used_only_without_numbered_folds(tmp_path):
     both = make_tiny_model_folder(tmp_path / "a__3d_fullres", folds=("all", 1))
     only = make_tiny_model_folder(tmp_path / "b__3d_fullres", folds=("all",))
     assert ModelFolder.open(both).folds == ("1",)
     assert ModelFolder.open(only).folds == ("all",)
 
 
-def test_without_a_telling_name_the_checkpoint_tells_the_configuration(cardless):
+def test_the_checkpoint_determines_the_configuration_if_the_folder_name_does_not(cardless):
     renamed = cardless.rename(cardless.with_name("heart"))
     assert ModelFolder.open(renamed).configuration == "3d_fullres"
 
@@ -96,14 +96,14 @@ def test_an_inherited_configuration_is_resolved(cardless):
     assert (model.configuration, model.patch_size, model.spacing) == ("small", (16, 16, 16), (1.5, 1.5, 1.5))
 
 
-def test_configurations_that_inherit_in_a_circle_are_refused(cardless):
+def test_circular_inheritance_of_configurations_is_refused(cardless):
     edit_configuration(cardless, inherits_from="2d")
     edit(cardless / "plans.json", lambda p: p["configurations"]["2d"].update(inherits_from="3d_fullres"))
-    with pytest.raises(ModelError, match="inherit in a circle: 3d_fullres -> 2d -> 3d_fullres"):
+    with pytest.raises(ModelError, match="3d_fullres -> 2d -> 3d_fullres"):
         ModelFolder.open(cardless)
 
 
-def test_plans_from_before_the_architecture_entry_are_translated(cardless):
+def test_plans_without_an_architecture_entry_are_converted(cardless):
     def to_old(plans):
         c = plans["configurations"]["3d_fullres"]
         kwargs = c.pop("architecture")["arch_kwargs"]
@@ -126,50 +126,50 @@ def test_plans_from_before_the_architecture_entry_are_translated(cardless):
 
 
 @pytest.mark.parametrize("missing", ["plans.json", "dataset.json", "fold_0/checkpoint_final.pth"])
-def test_a_missing_file_is_named(cardless, missing):
+def test_a_missing_file_is_reported(cardless, missing):
     (cardless / missing).unlink()
     with pytest.raises(ModelError, match=missing.rpartition("/")[2]) as error:
         ModelFolder.open(cardless)
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_folder_shows_the_expected_layout(tmp_path):
-    with pytest.raises(ModelError, match=r"does not exist: choose a folder with plans.json, dataset.json and fold_"):
+def test_a_missing_folder_is_reported_with_the_expected_layout(tmp_path):
+    with pytest.raises(ModelError, match=r"nowhere.*plans\.json.*dataset\.json.*fold_"):
         ModelFolder.open(tmp_path / "nowhere")
 
 
-def test_corrupt_plans_are_named_with_the_place(cardless):
+def test_corrupt_plans_are_reported_with_the_position(cardless):
     (cardless / "plans.json").write_text('{"configurations": {,}}')
-    with pytest.raises(ModelError, match=r"plans.json' is not valid JSON \(line 1, column 21"):
+    with pytest.raises(ModelError, match=r"plans\.json'.*line 1, column 21"):
         ModelFolder.open(cardless)
 
 
 @pytest.mark.parametrize("key", ["patch_size", "spacing", "normalization_schemes"])
-def test_a_key_that_the_configuration_lacks_is_named(cardless, key):
+def test_a_missing_key_of_the_configuration_is_reported(cardless, key):
     edit(cardless / "plans.json", lambda p: p["configurations"]["3d_fullres"].pop(key))
-    with pytest.raises(ModelError, match=f"configuration '3d_fullres' in .* has no '{key}'"):
+    with pytest.raises(ModelError, match=f"'3d_fullres'.*'{key}'"):
         ModelFolder.open(cardless)
 
 
 @pytest.mark.parametrize("value", [[0, 1, 1], [-1, 1, 1], [1, 1], "1", [float("nan"), 1, 1], [True, 1, 1]])
-def test_a_spacing_that_cannot_be_is_refused(cardless, value):
+def test_an_invalid_spacing_is_refused(cardless, value):
     edit_configuration(cardless, spacing=value)
-    with pytest.raises(ModelError, match="'spacing' of configuration '3d_fullres'"):
+    with pytest.raises(ModelError, match=r"'spacing'.*'3d_fullres'"):
         ModelFolder.open(cardless)
 
 
-def test_ct_normalisation_without_its_statistics_is_refused(cardless):
+def test_ct_normalisation_without_intensity_statistics_is_refused(cardless):
     edit_configuration(cardless, normalization_schemes=["CTNormalization"])
     edit(cardless / "plans.json", lambda p: p.pop("foreground_intensity_properties_per_channel"))
-    with pytest.raises(ModelError, match="lacks mean, std, percentile_00_5, percentile_99_5"):
+    with pytest.raises(ModelError, match="mean, std, percentile_00_5, percentile_99_5"):
         ModelFolder.open(cardless)
 
 
-def test_a_model_of_two_channels_is_refused(tmp_path):
+def test_a_model_with_two_input_channels_is_refused(tmp_path):
     path = make_tiny_model_folder(
         tmp_path / "m__3d_fullres", dataset_changes={"channel_names": {"0": "CT", "1": "PET"}}
     )
-    with pytest.raises(ModelError, match=r"wants 2 images per case \(CT, PET\)"):
+    with pytest.raises(ModelError, match=r"2 .*\(CT, PET\)"):
         ModelFolder.open(path)
 
 
@@ -178,42 +178,42 @@ def change_network(folder: Path, **changes) -> None:
 
 
 @pytest.mark.parametrize("name", ["os.system", "torch.nn.Module", "heartsegx.networks.Net", "nothing"])
-def test_a_network_class_from_elsewhere_is_refused(cardless, name):
+def test_a_network_class_outside_the_allowed_packages_is_refused(cardless, name):
     change_network(cardless, network_class_name=name)
-    with pytest.raises(ModelError, match=f"network class '{name}' .* is refused"):
+    with pytest.raises(ModelError, match=f"'{name}'"):
         ModelFolder.open(cardless)
 
 
 @pytest.mark.parametrize("value", ["os.system", "torch.load", "torch.nnx.Conv3d", ["torch.nn.Conv3d"]])
-def test_an_argument_that_names_anything_but_torch_nn_is_refused(cardless, value):
+def test_an_argument_that_names_a_class_outside_torch_nn_is_refused(cardless, value):
     change_network(cardless, arch_kwargs={"conv_op": value})
     change_network(cardless, _kw_requires_import=["conv_op"])
-    with pytest.raises(ModelError, match=r"'conv_op' .* refused: HeartSeg resolves torch.nn"):
+    with pytest.raises(ModelError, match=r"'conv_op'.*torch\.nn"):
         ModelFolder.open(cardless)
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"previous_stage": "3d_lowres"}, "second stage of a cascade"),
-        ({"preprocessor_name": "MyPreprocessor"}, "preprocessor 'MyPreprocessor'"),
-        ({"normalization_schemes": ["MyNorm"]}, "normalisation 'MyNorm'"),
-        ({"resampling_fn_data": "no_resampling_hack"}, "resampling 'no_resampling_hack'"),
+        ({"previous_stage": "3d_lowres"}, "'3d_lowres'"),
+        ({"preprocessor_name": "MyPreprocessor"}, "'MyPreprocessor'"),
+        ({"normalization_schemes": ["MyNorm"]}, "'MyNorm'"),
+        ({"resampling_fn_data": "no_resampling_hack"}, "'no_resampling_hack'"),
     ],
 )
-def test_what_our_own_loop_cannot_do_is_said(cardless, changes, reason):
+def test_an_unsupported_configuration_needs_stock_nnunet(cardless, changes, reason):
     edit_configuration(cardless, **changes)
     assert reason in (ModelFolder.open(cardless).needs_fallback or "")
 
 
-def test_a_network_with_more_requirements_than_torch_needs_stock_nnunet(cardless):
+def test_a_network_that_needs_other_packages_than_torch_needs_stock_nnunet(cardless):
     change_network(cardless, network_class_name="dynamic_network_architectures.architectures.primus.Primus")
-    assert "Primus' needs more packages than torch" in (ModelFolder.open(cardless).needs_fallback or "")
+    assert "Primus'" in (ModelFolder.open(cardless).needs_fallback or "")
 
 
-def test_a_label_manager_of_its_own_needs_stock_nnunet(cardless):
+def test_a_custom_label_manager_needs_stock_nnunet(cardless):
     edit(cardless / "plans.json", lambda p: p.update(label_manager="Mine"))
-    assert "label manager 'Mine'" in (ModelFolder.open(cardless).needs_fallback or "")
+    assert "'Mine'" in (ModelFolder.open(cardless).needs_fallback or "")
 
 
 def test_region_based_training_needs_stock_nnunet_and_keeps_its_label_values(cardless):
@@ -222,13 +222,13 @@ def test_region_based_training_needs_stock_nnunet_and_keeps_its_label_values(car
         lambda d: d.update(labels={"background": 0, "whole heart": [1, 2], "LV": 2}, regions_class_order=[1, 2]),
     )
     model = ModelFolder.open(cardless)
-    assert model.needs_fallback == "it was trained on overlapping regions"
+    assert model.needs_fallback is not None
     assert model.labels == ("whole heart", "LV")
     assert model.structure_lut().tolist() == [0, 0, 1]
     assert model.unmapped == ("whole heart",)
 
 
-def test_a_class_that_has_moved_between_versions_is_found_by_name(cardless):
+def test_a_class_that_moved_between_versions_is_found_by_name(cardless):
     old_home = "dynamic_network_architectures.architectures.residual_unet.ResidualEncoderUNet"
     change_network(cardless, network_class_name=old_home)
     assert ModelFolder.open(cardless).needs_fallback is None
@@ -238,26 +238,26 @@ def set_labels(folder: Path, **labels: int) -> None:
     edit(folder / "dataset.json", lambda d: d.update(labels={"background": 0, **labels}))
 
 
-def test_labels_are_matched_by_name_and_the_rest_is_listed(cardless):
+def test_labels_are_matched_by_name_and_unmatched_labels_are_listed(cardless):
     set_labels(cardless, Right_Ventricle=1, left_ventricle_blood_cavity=2, lung=3)
     model = ModelFolder.open(cardless)
     assert model.structure_lut().tolist() == [0, 2, 1, 0]
     assert model.unmapped == ("lung",)
 
 
-def test_a_label_map_goes_before_names(cardless):
+def test_a_label_map_overrides_label_names(cardless):
     model = ModelFolder.open(cardless, {1: "PA", 3: "ao"})
     assert model.structure_lut().tolist() == [0, 7, 0, 6]
     assert model.unmapped == ("RV",)
     assert ModelFolder.open(cardless, ((1, "PA"),)).structure_lut().tolist() == [0, 7, 0, 0]
 
 
-def test_the_card_goes_before_names(carded):
+def test_the_card_overrides_label_names(carded):
     edit(carded / "heartseg.json", lambda c: c.update(labels={"1": "RA"}))
     assert ModelFolder.open(carded).structure_lut().tolist() == [0, 4, 0, 0]
 
 
-def test_if_no_label_is_known_the_labels_and_the_syntax_are_shown(cardless):
+def test_an_error_without_known_labels_lists_the_labels_and_the_option(cardless):
     set_labels(cardless, liver=1, spleen=2)
     model = ModelFolder.open(cardless)
     with pytest.raises(ModelError) as error:
@@ -266,14 +266,14 @@ def test_if_no_label_is_known_the_labels_and_the_syntax_are_shown(cardless):
     assert '--labels "1=LV,2=MYO"' in str(error.value)
 
 
-def test_a_label_map_for_labels_that_are_not_there_is_refused(cardless):
-    with pytest.raises(ModelError, match=r"label 9 is not among those of .*1=LV, 2=RV, 3=MYO"):
+def test_a_label_map_with_unknown_labels_or_structures_is_refused(cardless):
+    with pytest.raises(ModelError, match=r"label 9 .*1=LV, 2=RV, 3=MYO"):
         ModelFolder.open(cardless, {9: "LV"})
-    with pytest.raises(ModelError, match=r"structure 'XX' for label 1 is unknown: choose from LV"):
+    with pytest.raises(ModelError, match=r"'XX' .*label 1"):
         ModelFolder.open(cardless, {1: "XX"})
 
 
-def test_heads_come_in_the_order_of_label_values_and_the_ignore_label_has_none(cardless):
+def test_output_channels_follow_label_values_without_the_ignore_label(cardless):
     edit(cardless / "dataset.json", lambda d: d.update(labels={"MYO": 2, "background": 0, "LV": 1, "ignore": 3}))
     model = ModelFolder.open(cardless)
     assert model.labels == ("background", "LV", "MYO")
@@ -284,18 +284,18 @@ def test_heads_come_in_the_order_of_label_values_and_the_ignore_label_has_none(c
 @pytest.mark.parametrize(
     "labels", [{"0": "background", "1": "LV"}, {"background": 0}, [], {"background": 0, "LV": "a"}]
 )
-def test_labels_that_nnunet_would_not_write_are_refused(cardless, labels):
+def test_invalid_labels_are_refused(cardless, labels):
     edit(cardless / "dataset.json", lambda d: d.update(labels=labels))
-    with pytest.raises(ModelError, match="'labels' in"):
+    with pytest.raises(ModelError, match="'labels'"):
         ModelFolder.open(cardless)
 
 
-def test_a_label_map_is_parsed_from_the_command_line_s_syntax():
+def test_a_label_map_is_parsed():
     assert parse_label_map("1=LV, 2=myo;3=RV") == {1: "LV", 2: "MYO", 3: "RV"}
 
 
 @pytest.mark.parametrize("text", ["", "LV=1", "1=XX", "0=LV", "1", "1=LV,1=RV", "-1=LV", "1=LV,"])
-def test_a_label_map_that_cannot_be_is_refused_in_one_line(text):
+def test_an_invalid_label_map_is_refused_with_a_one_line_message(text):
     with pytest.raises(SettingsError) as error:
         parse_label_map(text)
     assert "\n" not in str(error.value)
@@ -318,7 +318,7 @@ def test_opening_a_model_imports_neither_torch_nor_nnunetv2(carded):
     assert run.returncode == 0, run.stderr
 
 
-def test_the_shipped_model_can_be_used():
+def test_the_shipped_model_passes_the_check():
     from heartseg.findings import Severity
     from heartseg.models.checking import check_model
 

@@ -1,9 +1,10 @@
-"""Installing, finding, checking and removing models: whole or not at all, and nothing outside the folder."""
+"""Installing, finding, checking and removing models."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 import zipfile
@@ -31,7 +32,7 @@ def nothing_is_left(user_models: Path) -> bool:
     return not user_models.exists() or not list(user_models.iterdir())
 
 
-def test_a_carded_model_is_installed_under_its_name(carded, user_models):
+def test_a_model_is_installed_under_the_name_in_its_card(carded, user_models):
     model = install_model(carded)
     assert model.path == user_models / "Tiny"
     assert find_model("tiny").path == model.path
@@ -39,18 +40,17 @@ def test_a_carded_model_is_installed_under_its_name(carded, user_models):
     assert [p.name for p in user_models.iterdir()] == ["Tiny"]
 
 
-def test_a_folder_without_a_card_gets_one_that_keeps_its_labels(cardless, user_models):
+def test_a_model_without_a_card_gets_one_with_its_labels(cardless, user_models):
     model = install_model(cardless, label_map={1: "PA"})
     assert model.path.name == "Dataset900_Tiny"
     assert model.card is not None
     assert model.card.orientation is None
-    assert "without a card" in model.card.description
     assert set(model.card.files) == {"plans.json", "dataset.json", "fold_0/checkpoint_final.pth"}
     assert find_model("Dataset900_Tiny").structure_lut().tolist() == [0, 7, 0, 0]
     assert model.configuration == "3d_fullres"
 
 
-def test_only_what_is_needed_is_copied(cardless):
+def test_only_needed_files_are_copied(cardless):
     for name in ("progress.png", "README.md", "debug.json", "fold_0/validation.nii.gz", "fold_0/checkpoint_best.pth"):
         (cardless / name).write_text("x")
     assert set(content(install_model(cardless, "m").path)) == {
@@ -63,7 +63,7 @@ def test_only_what_is_needed_is_copied(cardless):
     }
 
 
-def test_a_finder_comes_along_and_its_hashes_hold(tmp_path, carded):
+def test_a_finder_is_installed_and_its_hashes_are_verified(tmp_path, carded):
     make_tiny_model_folder(carded / "finder", labels=("heart",), full_checkpoint=False)
     write_card(carded, ("LV", "RV", "MYO"), finder="finder")
     model = install_model(carded)
@@ -78,17 +78,17 @@ def test_a_finder_comes_along_and_its_hashes_hold(tmp_path, carded):
 @pytest.mark.parametrize(
     "prefix", ["", "model/", "nnUNet_results/Dataset900_Tiny/nnUNetTrainer__nnUNetPlans__3d_fullres/"]
 )
-def test_a_zip_file_may_hold_the_model_at_any_depth(tmp_path, cardless, prefix):
+def test_a_zip_file_can_contain_the_model_at_any_depth(tmp_path, cardless, prefix):
     model = install_model(zip_folder(cardless, tmp_path / "heart one.zip", prefix))
     assert model.path.name == "heart-one"
     assert model.structure_lut().tolist() == [0, 1, 2, 5]
 
 
-def test_a_zip_file_with_two_models_lists_them(tmp_path, cardless, user_models):
+def test_a_zip_file_with_two_models_is_refused_with_their_names(tmp_path, cardless, user_models):
     both = tmp_path / "both"
     shutil.copytree(cardless, both / "a")
     shutil.copytree(cardless, both / "b")
-    with pytest.raises(ModelError, match=r"'both.zip' holds 2 models: install one of a, b"):
+    with pytest.raises(ModelError, match=r"'both\.zip' .*2 models.* a, b"):
         install_model(zip_folder(both, tmp_path / "both.zip"))
     assert nothing_is_left(user_models)
 
@@ -96,9 +96,9 @@ def test_a_zip_file_with_two_models_lists_them(tmp_path, cardless, user_models):
 @pytest.mark.parametrize(
     "name", ["../evil.txt", "/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:\\evil.txt", "C:evil.txt", "a/b:stream"]
 )
-def test_an_entry_that_leads_outside_is_refused(tmp_path, cardless, user_models, name):
+def test_an_entry_outside_the_model_folder_is_refused(tmp_path, cardless, user_models, name):
     bad = add_to_zip(zip_folder(cardless, tmp_path / "m.zip"), name)
-    with pytest.raises(ModelError, match="leads outside the model's folder and is refused"):
+    with pytest.raises(ModelError, match=re.escape(name)):
         install_model(bad)
     assert nothing_is_left(user_models)
     assert not list(tmp_path.rglob("evil*"))
@@ -106,38 +106,38 @@ def test_an_entry_that_leads_outside_is_refused(tmp_path, cardless, user_models,
 
 def test_a_link_in_a_zip_file_is_refused(tmp_path, cardless, user_models):
     bad = add_to_zip(zip_folder(cardless, tmp_path / "m.zip"), "link", b"/etc/passwd", symlink=True)
-    with pytest.raises(ModelError, match=r"'link' of 'm.zip' is a link or a device"):
+    with pytest.raises(ModelError, match=r"'m\.zip'.*'link'"):
         install_model(bad)
     assert nothing_is_left(user_models)
 
 
 def test_an_entry_that_occurs_twice_is_refused(tmp_path, cardless):
     bad = add_to_zip(zip_folder(cardless, tmp_path / "m.zip"), "PLANS.json")
-    with pytest.raises(ModelError, match=r"'PLANS.json' of 'm.zip' occurs twice"):
+    with pytest.raises(ModelError, match=r"'m\.zip'.*'PLANS\.json'"):
         install_model(bad)
 
 
 def test_a_zip_bomb_is_refused(tmp_path, cardless, monkeypatch):
     bad = add_to_zip(zip_folder(cardless, tmp_path / "m.zip"), "big", bytes(30_000_000), deflate=True)
-    with pytest.raises(ModelError, match=r"'big' of 'm.zip' unpacks to \d+ times its size"):
+    with pytest.raises(ModelError, match=r"'m\.zip'.*'big'.* \d+ times"):
         install_model(bad)
     monkeypatch.setattr(archive, "MAX_BYTES", 1000)
-    with pytest.raises(ModelError, match="GiB and is refused"):
+    with pytest.raises(ModelError, match="GiB"):
         install_model(bad)
     monkeypatch.setattr(archive, "MAX_ENTRIES", 2)
-    with pytest.raises(ModelError, match="entries and is refused"):
+    with pytest.raises(ModelError, match=r"\d+ entries.* 2$"):
         install_model(bad)
 
 
 def test_an_encrypted_zip_file_is_refused(tmp_path, cardless):
-    with pytest.raises(ModelError, match="is encrypted and is refused"):
+    with pytest.raises(ModelError, match=r"'m\.zip'"):
         install_model(mark_encrypted(zip_folder(cardless, tmp_path / "m.zip")))
 
 
 @pytest.mark.parametrize("data", [b"", b"PK", b"no zip at all"])
-def test_a_file_that_is_no_zip_file_is_refused(tmp_path, data, user_models):
+def test_a_file_that_is_not_a_zip_file_is_refused(tmp_path, data, user_models):
     (tmp_path / "m.zip").write_bytes(data)
-    with pytest.raises(ModelError, match="is not a usable zip file"):
+    with pytest.raises(ModelError, match=r"m\.zip"):
         install_model(tmp_path / "m.zip")
     assert nothing_is_left(user_models)
 
@@ -151,17 +151,17 @@ def test_a_truncated_or_damaged_zip_file_is_refused(tmp_path, cardless, user_mod
     assert nothing_is_left(user_models)
 
 
-def test_a_pickle_bomb_is_refused_and_never_runs(tmp_path, cardless, user_models):
+def test_a_pickle_bomb_is_refused_and_not_executed(tmp_path, cardless, user_models):
     marker = tmp_path / "pwned"
     write_pickle_bomb(cardless / "fold_0" / "checkpoint_final.pth", marker)
     for source in (cardless, zip_folder(cardless, tmp_path / "m.zip")):
-        with pytest.raises(ModelError, match="holds code"):
+        with pytest.raises(ModelError, match="mkdir"):
             install_model(source)
     assert not marker.exists()
     assert nothing_is_left(user_models)
 
 
-def test_a_pickle_bomb_in_the_finder_or_in_a_model_for_stock_nnunet_is_refused_too(tmp_path, carded, cardless):
+def test_a_pickle_bomb_in_a_finder_or_a_model_for_stock_nnunet_is_refused(tmp_path, carded, cardless):
     marker = tmp_path / "pwned"
     make_tiny_model_folder(carded / "finder", labels=("heart",))
     write_pickle_bomb(carded / "finder" / "fold_0" / "checkpoint_final.pth", marker)
@@ -171,7 +171,7 @@ def test_a_pickle_bomb_in_the_finder_or_in_a_model_for_stock_nnunet_is_refused_t
     plans["configurations"]["3d_fullres"]["preprocessor_name"] = "Mine"
     (cardless / "plans.json").write_text(json.dumps(plans))
     for source in (carded, cardless):
-        with pytest.raises(ModelError, match="holds code"):
+        with pytest.raises(ModelError, match="mkdir"):
             install_model(source)
     assert not marker.exists()
 
@@ -180,19 +180,19 @@ def test_a_pickle_bomb_in_the_finder_or_in_a_model_for_stock_nnunet_is_refused_t
 def test_a_file_that_differs_from_the_card_is_refused(carded, user_models, file):
     with (carded / file).open("ab") as stream:
         stream.write(b" ")
-    with pytest.raises(ModelError, match="has SHA-256"):
+    with pytest.raises(ModelError, match=f"{file}.*SHA-256"):
         install_model(carded)
     assert nothing_is_left(user_models)
 
 
-def test_a_file_that_the_card_lists_must_be_there(carded, user_models):
+def test_a_missing_file_listed_in_the_card_is_reported(carded, user_models):
     write_card(carded, ("LV", "RV", "MYO"), files={"extra.bin": "a" * 64})
-    with pytest.raises(ModelError, match=r"'extra.bin' is missing .* its card lists it"):
+    with pytest.raises(ModelError, match=r"'extra\.bin'"):
         install_model(carded)
     assert nothing_is_left(user_models)
 
 
-def test_a_model_whose_labels_mean_nothing_is_refused_with_the_way_out(tmp_path, user_models):
+def test_a_model_without_known_labels_is_refused_with_the_option_to_map_them(tmp_path, user_models):
     path = make_tiny_model_folder(tmp_path / "x__3d_fullres", labels=("liver", "spleen"))
     with pytest.raises(ModelError, match=r'1=liver, 2=spleen.*--labels "1=LV,2=MYO"'):
         install_model(path)
@@ -200,9 +200,9 @@ def test_a_model_whose_labels_mean_nothing_is_refused_with_the_way_out(tmp_path,
     assert install_model(path, label_map={2: "LV"}).unmapped == ("liver",)
 
 
-def test_a_taken_name_needs_overwrite(carded, user_models):
+def test_replacing_a_model_requires_overwrite(carded, user_models):
     install_model(carded)
-    with pytest.raises(ModelError, match=r"is in .* already: replace it with --overwrite"):
+    with pytest.raises(ModelError, match=r"'Tiny'.*--overwrite"):
         install_model(carded)
     write_card(carded, ("LV", "RV", "MYO"), version="2")
     assert install_model(carded, overwrite=True).card.version == "2"
@@ -211,7 +211,7 @@ def test_a_taken_name_needs_overwrite(carded, user_models):
 
 @pytest.mark.parametrize("failing", ["_gather", "_complete_card", "_load_once", "_move_into_place"])
 @pytest.mark.parametrize("error", [RuntimeError("killed"), KeyboardInterrupt(), Cancelled("stop")])
-def test_a_failure_at_any_step_leaves_the_old_model_and_nothing_else(carded, user_models, monkeypatch, failing, error):
+def test_a_failure_at_any_step_leaves_the_old_model_unchanged(carded, user_models, monkeypatch, failing, error):
     install_model(carded)
     before = content(user_models)
 
@@ -225,7 +225,7 @@ def test_a_failure_at_any_step_leaves_the_old_model_and_nothing_else(carded, use
     assert [p.name for p in user_models.iterdir()] == ["Tiny"]
 
 
-def test_the_old_model_comes_back_if_the_last_rename_fails(carded, user_models, monkeypatch):
+def test_the_old_model_is_restored_if_the_last_rename_fails(carded, user_models, monkeypatch):
     install_model(carded)
     before = content(user_models)
     rename = Path.replace
@@ -241,14 +241,14 @@ def test_the_old_model_comes_back_if_the_last_rename_fails(carded, user_models, 
     assert content(user_models) == before
 
 
-def test_a_model_set_aside_by_a_killed_installation_is_put_back(carded, user_models):
+def test_a_model_replaced_by_a_killed_installation_is_restored(carded, user_models):
     model = install_model(carded)
     model.path.rename(user_models / ".replaced-Tiny")
     install_model(carded, "Other")
     assert sorted(p.name for p in user_models.iterdir()) == ["Other", "Tiny"]
 
 
-def test_cancelling_leaves_nothing(tmp_path, carded, user_models):
+def test_cancelling_leaves_no_files(tmp_path, carded, user_models):
     for source in (carded, zip_folder(carded, tmp_path / "m.zip")):
         token = CancelToken()
         reporter = Reporter(lambda event, token=token: token.cancel() if event.done > 0 else None, token)
@@ -257,33 +257,33 @@ def test_cancelling_leaves_nothing(tmp_path, carded, user_models):
         assert nothing_is_left(user_models)
 
 
-def test_a_store_that_cannot_be_written_is_said(tmp_path, carded):
+def test_an_unwritable_store_is_reported(tmp_path, carded):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OutputError, match=r"cannot write to the model folder .*file.*HEARTSEG_MODELS"):
+    with pytest.raises(OutputError, match=r"file.*HEARTSEG_MODELS"):
         install_model(carded, store=tmp_path / "file")
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "nul", "CON.txt", "a" * 90, "x.", "a\nb"])
-def test_a_name_that_cannot_be_a_folder_is_refused(carded, user_models, name):
-    with pytest.raises(ModelError, match="cannot be a folder's name"):
+def test_a_name_that_is_not_a_portable_folder_name_is_refused(carded, user_models, name):
+    with pytest.raises(ModelError, match=re.escape(f"'{name:.80}'")):
         install_model(carded, name)
     assert nothing_is_left(user_models)
 
 
-def test_a_source_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ModelError, match=r"nowhere' does not exist: give a model folder or a .zip file"):
+def test_a_missing_source_is_reported(tmp_path):
+    with pytest.raises(ModelError, match="nowhere'"):
         install_model(tmp_path / "nowhere")
 
 
 @pytest.fixture
 def shipped(tmp_path, carded) -> Path:
-    """A model named HeartSeg-Default beside the module."""
+    """A model named HeartSeg-Default next to the module."""
     target = tmp_path / "module" / "Models" / "HeartSeg-Default"
     shutil.copytree(carded, target)
     return target
 
 
-def test_folders_are_searched_in_order_and_the_first_model_of_a_name_wins(tmp_path, carded, shipped, user_models):
+def test_the_first_model_in_search_order_takes_precedence(tmp_path, carded, shipped, user_models):
     package = tmp_path / "module" / "Logic" / "heartseg" / "model_store" / "Same"
     clone = tmp_path / "Models"
     for target in (user_models / "Same", user_models / "Mine", clone / "Same", clone / "Cloned", package):
@@ -296,7 +296,7 @@ def test_folders_are_searched_in_order_and_the_first_model_of_a_name_wins(tmp_pa
     assert listed == {"Same": True, "HeartSeg-Default": True, "Cloned": True, "Mine": False}
 
 
-def test_a_model_is_also_found_by_its_cards_name(carded, user_models):
+def test_a_model_is_found_by_the_name_in_its_card(carded, user_models):
     shutil.copytree(carded, user_models / "folder")
     assert find_model("TINY").path == user_models / "folder"
 
@@ -312,7 +312,7 @@ def test_a_model_is_also_found_by_its_cards_name(carded, user_models):
         ("linux", {"HEARTSEG_MODELS": "/mine", "XDG_DATA_HOME": "/data"}, "/mine"),
     ],
 )
-def test_the_users_folder_is_the_platforms(monkeypatch, platform, variables, expected):
+def test_the_user_folder_depends_on_the_platform(monkeypatch, platform, variables, expected):
     for name in ("HEARTSEG_MODELS", "XDG_DATA_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
@@ -322,63 +322,63 @@ def test_the_users_folder_is_the_platforms(monkeypatch, platform, variables, exp
     assert store.user_folder() == Path(expected)
 
 
-def test_an_unknown_name_lists_models_and_folders(shipped, user_models):
+def test_an_unknown_name_is_reported_with_models_and_folders(shipped, user_models):
     with pytest.raises(ModelError) as error:
         find_model("Nope")
-    for part in ("model 'Nope' is unknown", "HeartSeg-Default", str(user_models), str(shipped.parent)):
+    for part in ("'Nope'", "HeartSeg-Default", str(user_models), str(shipped.parent)):
         assert part in str(error.value)
 
 
-def test_without_any_model_the_command_to_install_is_shown():
-    with pytest.raises(ModelError, match=r"no model is installed .*heartseg models install"):
+def test_the_error_without_any_model_shows_the_install_command():
+    with pytest.raises(ModelError, match="heartseg models install"):
         find_model()
 
 
-def test_several_models_and_no_default_ask_for_a_choice(carded):
+def test_without_a_default_one_of_several_models_must_be_chosen(carded):
     install_model(carded, "A")
     install_model(carded, "B")
-    with pytest.raises(ModelError, match="none is called HeartSeg-Default: choose one of A, B"):
+    with pytest.raises(ModelError, match=r"HeartSeg-Default.* A, B"):
         find_model()
 
 
-def test_a_zip_file_instead_of_a_model_shows_how_to_install_it(tmp_path, carded):
-    with pytest.raises(ModelError, match="is a zip file: install it first"):
+def test_opening_a_zip_file_shows_the_install_command(tmp_path, carded):
+    with pytest.raises(ModelError, match=r"m\.zip.*heartseg models install"):
         find_model(zip_folder(carded, tmp_path / "m.zip"))
 
 
-def test_a_broken_model_is_listed_with_its_problem(carded, user_models):
+def test_a_broken_model_is_listed_with_its_error(carded, user_models):
     install_model(carded)
     (user_models / "Tiny" / "dataset.json").write_text("{")
     (model,) = list_models()
     assert model.folder is None
-    assert "dataset.json' is not valid JSON" in (model.problem or "")
+    assert "dataset.json'" in (model.problem or "")
 
 
-def test_removing_takes_the_users_models_only(carded, shipped, user_models):
+def test_only_user_models_can_be_removed(carded, shipped, user_models):
     install_model(carded)
     assert remove_model("Tiny") == user_models / "Tiny"
     assert nothing_is_left(user_models)
-    with pytest.raises(ModelError, match=r"'HeartSeg-Default' came with HeartSeg .* is not removed"):
+    with pytest.raises(ModelError, match="'HeartSeg-Default'"):
         remove_model("HeartSeg-Default")
     assert shipped.is_dir()
     for name in ("Tiny", "..", "", ".", "../module"):
-        with pytest.raises(ModelError, match="is not in"):
+        with pytest.raises(ModelError, match=re.escape(f"'{name}'")):
             remove_model(name)
 
 
-def test_the_name_of_a_shipped_model_cannot_be_taken(carded, shipped):
-    with pytest.raises(ModelError, match="came with HeartSeg: choose another name"):
+def test_the_name_of_a_shipped_model_cannot_be_used(carded, shipped):
+    with pytest.raises(ModelError, match=r"'HeartSeg-Default'.*--name"):
         install_model(carded, "HeartSeg-Default", overwrite=True)
 
 
-def test_a_check_runs_the_network_and_reports_what_it_saw(carded, cardless):
+def test_a_check_runs_the_network_and_reports_it(carded, cardless):
     (ran,) = check_model(carded)
     assert (ran.code, ran.severity) == ("model-runs", Severity.INFO)
     assert ran.values["shape"] == [8, 8, 8]
     assert {f.code for f in check_model(cardless)} == {"model-runs", "model-without-card", "model-unhashed"}
 
 
-def test_a_check_names_every_damage(carded):
+def test_a_check_reports_every_damaged_file(carded):
     with (carded / "fold_0" / "checkpoint_final.pth").open("r+b") as stream:
         stream.seek(2000)
         stream.write(b"damage")
@@ -401,14 +401,14 @@ def heartseg_models(*arguments: object) -> int:
     return args.run(args)
 
 
-def test_the_command_line_installs_lists_shows_checks_and_removes(cardless, user_models, capsys):
+def test_the_models_commands_install_list_show_check_and_remove(cardless, user_models, capsys):
     assert heartseg_models("list") == 0
-    assert "No model is installed" in capsys.readouterr().out
+    assert str(user_models) in capsys.readouterr().out
     assert heartseg_models("install", cardless, "--name", "Mine", "--labels", "1=PA,2=RV") == 0
     out = capsys.readouterr().out
-    assert "Installed 'Mine'" in out
+    assert "'Mine'" in out
     assert "1=PA, 2=RV" in out
-    assert "background: MYO" in out
+    assert "MYO" in out
     assert heartseg_models("list", "--json") == 0
     (listed,) = json.loads(capsys.readouterr().out)
     assert (listed["name"], listed["shipped"], listed["problem"]) == ("Mine", False, None)
@@ -421,12 +421,12 @@ def test_the_command_line_installs_lists_shows_checks_and_removes(cardless, user
     assert json.loads(capsys.readouterr().out)["usable"] is True
     (user_models / "Mine" / "plans.json").open("a").write(" ")
     assert heartseg_models("check") == 2
-    assert "cannot be used" in capsys.readouterr().out
+    assert "plans.json" in capsys.readouterr().out
     assert heartseg_models("remove", "Mine") == 0
     assert nothing_is_left(user_models)
 
 
-def test_the_command_line_refuses_a_wrong_label_map_with_the_syntax(cardless, capsys):
+def test_the_command_line_refuses_an_invalid_label_map(cardless, capsys):
     with pytest.raises(SystemExit) as stop:
         heartseg_models("info", cardless, "--labels", "1:LV")
     assert stop.value.code == 2
@@ -434,14 +434,14 @@ def test_the_command_line_refuses_a_wrong_label_map_with_the_syntax(cardless, ca
 
 
 @pytest.mark.parametrize("action", ["", "list", "info", "check", "install", "map", "folder", "forget", "remove"])
-def test_every_help_has_an_example(action, capsys):
+def test_every_help_text_has_an_example(action, capsys):
     with pytest.raises(SystemExit) as stop:
         heartseg_models(*filter(None, [action]), "--help")
     assert stop.value.code == 0
     assert f"heartseg models {action}" in capsys.readouterr().out.partition("example")[2]
 
 
-def test_an_installed_card_says_what_was_in_the_archive(tmp_path, carded):
+def test_the_installed_card_keeps_the_hashes_of_the_archive(tmp_path, carded):
     model = install_model(zip_folder(carded, tmp_path / "m.zip", "x/"))
     original = ModelCard.read(carded)
     assert model.card.files == original.files

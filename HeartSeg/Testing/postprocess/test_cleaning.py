@@ -1,4 +1,4 @@
-"""Clean-up keeps one heart and lists what it took."""
+"""Clean-up of label maps, and the list of removals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ball(labels, center, radius):
 
 
 def inside(labels, label, depth):
-    """Index of a voxel of ``label`` that is deeper than ``depth`` voxels below its surface."""
+    """Index of a voxel of ``label`` that is more than ``depth`` voxels from its surface."""
     from scipy import ndimage
 
     distance = ndimage.distance_transform_edt(labels == label)
@@ -31,7 +31,7 @@ def inside(labels, label, depth):
     return np.unravel_index(int(distance.argmax()), labels.shape)
 
 
-def test_a_clean_heart_stays_as_it_is(heart):
+def test_a_correct_heart_is_unchanged(heart):
     labels, geometry, _ = heart
     cleaned, removals = clean_labels(labels, geometry)
     assert removals == ()
@@ -39,14 +39,14 @@ def test_a_clean_heart_stays_as_it_is(heart):
     assert cleaned is not labels
 
 
-def test_an_empty_map_stays_empty(heart):
+def test_an_empty_map_is_unchanged(heart):
     labels, geometry, _ = heart
     cleaned, removals = clean_labels(np.zeros_like(labels), geometry)
     assert not cleaned.any()
     assert removals == ()
 
 
-def test_a_piece_far_from_the_heart_is_removed_and_listed_with_its_place_and_size(heart):
+def test_a_component_far_from_the_heart_is_removed_and_listed(heart):
     labels, geometry, _ = heart
     broken = labels.copy()
     piece = ball(labels, (8, 8, 8), 5)
@@ -62,7 +62,7 @@ def test_a_piece_far_from_the_heart_is_removed_and_listed_with_its_place_and_siz
     assert removal.center_lps == pytest.approx(tuple(geometry.index_to_world((8, 8, 8))), abs=1e-3)
 
 
-def test_a_larger_piece_off_the_heart_does_not_win_over_the_smaller_one_in_it(heart):
+def test_a_large_component_off_the_heart_is_removed_in_favour_of_a_smaller_one_in_it(heart):
     labels, geometry, _ = heart
     broken = labels.copy()
     broken[broken == 1] = 0
@@ -71,23 +71,23 @@ def test_a_larger_piece_off_the_heart_does_not_win_over_the_smaller_one_in_it(he
     broken[small] = 1
     broken[ball(labels, (14, 14, 14), 11)] = 1
     cleaned, _ = clean_labels(broken, geometry)
-    # The small LV floats in the wall at up to 25 mm; without the wall's contact it would be off the heart.
+    # The small LV is inside the wall of the heart, the larger component is separate from it.
     assert not (cleaned[:28, :28, :28] == 1).any()
 
 
-def test_a_vessel_that_a_valve_gap_separates_from_its_ventricle_stays(heart):
+def test_a_vessel_separated_from_its_ventricle_by_a_valve_gap_is_kept(heart):
     labels, geometry, _ = heart
     from scipy import ndimage
 
     gap = labels.copy()
     near = ndimage.binary_dilation(np.isin(labels, (2, 5)), iterations=1)
-    gap[(labels == 7) & near] = 0  # one voxel, 2 mm, of nothing between PA and RV
+    gap[(labels == 7) & near] = 0  # a gap of one voxel (2 mm) between PA and RV
     cleaned, removals = clean_labels(gap, geometry)
     assert (cleaned == 7).sum() == (gap == 7).sum()
     assert removals == ()
 
 
-def test_a_second_piece_within_the_heart_is_removed(heart):
+def test_a_second_component_within_the_heart_is_removed(heart):
     labels, geometry, _ = heart
     broken = labels.copy()
     place = ball(labels, inside(labels, 2, 5), 3)
@@ -95,15 +95,15 @@ def test_a_second_piece_within_the_heart_is_removed(heart):
     cleaned, removals = clean_labels(broken, geometry)
     assert [r.structure for r in removals] == ["RA", "RV"]
     assert removals[0].reason.startswith(SEPARATE_PIECE)
-    assert removals[1].reason == HOLE_FILLED, "the hole it left in the ventricle is filled, and that is said"
+    assert removals[1].reason == HOLE_FILLED, "the resulting hole in the ventricle is filled"
     assert np.array_equal(cleaned, labels)
 
 
 @pytest.mark.parametrize(("radius", "kept"), [(5, True), (2, False)])
-def test_the_pulmonary_artery_keeps_large_pieces_only(heart, radius, kept):
+def test_the_pulmonary_artery_keeps_its_large_components(heart, radius, kept):
     labels, geometry, _ = heart
     broken = labels.copy()
-    # The LA's roof is part of the heart, so the piece is connected to the heart, but not to the trunk.
+    # The component lies in the LA, so it is connected to the heart but not to the pulmonary trunk.
     center = inside(labels, 3, 8)
     piece = ball(labels, center, radius)
     broken[piece] = 7
@@ -128,7 +128,7 @@ def test_holes_are_filled_up_to_one_millilitre_and_in_blood_only(heart):
         assert removals == ()
 
 
-def test_many_specks_are_one_entry(heart):
+def test_specks_are_listed_in_one_entry(heart):
     labels, geometry, _ = heart
     broken = labels.copy()
     broken[2:20:4, 2:20:4, 2] = 6
@@ -144,14 +144,14 @@ ORDERS = ((0, 1, 2), (2, 1, 0), (1, 2, 0), (0, 2, 1))
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("flips", [(), (0,), (1, 2), (0, 1, 2)])
-def test_the_result_does_not_depend_on_how_the_array_is_stored(order, flips):
+def test_the_result_is_independent_of_the_storage_order(order, flips):
     labels, geometry, _ = heart_phantom((3.0, 2.5, 4.0))
     broken = labels.copy()
     broken[:2, :2, :2] = 1
     broken[-2:, -2:, -2:] = 1
     broken[labels == 6] = 0
     z, y, x = (int(v) for v in np.round(geometry.world_to_index(np.array([-16.0, -30.0, 0.0]))))
-    broken[z, y, x - 4 : x - 2] = 6  # two equally large pieces of aorta within the RV: one of them stays
+    broken[z, y, x - 4 : x - 2] = 6  # two equally large components of the aorta within the RV: one of them is kept
     broken[z, y, x + 2 : x + 4] = 6
     expected, expected_removals = clean_labels(broken, geometry)
     assert (expected == 6).sum() == 2
@@ -164,7 +164,7 @@ def test_the_result_does_not_depend_on_how_the_array_is_stored(order, flips):
 
 
 def _turned(array, geometry, order, flips):
-    """The same volume, stored with other axes: ``np.flip(array.transpose(order), flips)`` and its geometry."""
+    """The same volume in another storage order: ``np.flip(array.transpose(order), flips)`` and its geometry."""
     turned = np.flip(array.transpose(order), flips)
     columns = [geometry.direction_matrix[:, 2 - order[2 - k]] for k in range(3)]
     spacing = [geometry.spacing[2 - order[2 - k]] for k in range(3)]
@@ -177,7 +177,7 @@ def _turned(array, geometry, order, flips):
     return turned, Geometry(turned.shape, tuple(spacing), tuple(map(float, origin)), direction)
 
 
-def test_a_label_without_structure_is_refused(heart):
+def test_an_unknown_label_is_refused(heart):
     labels, geometry, _ = heart
     broken = labels.copy()
     broken[0, 0, 0] = 9
@@ -193,7 +193,7 @@ def test_a_cancelled_run_stops(heart):
         clean_labels(labels, geometry, reporter)
 
 
-def test_the_real_hearts_lose_next_to_nothing(shared_data):
+def test_real_hearts_are_almost_unchanged(shared_data):
     from hearts import model_heart
 
     for number in (1, 4, 11, 16):

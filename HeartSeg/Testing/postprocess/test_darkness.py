@@ -1,4 +1,4 @@
-"""What is as dark as fat, lung or air is no heart: in HU, in windowed pictures; never in MR."""
+"""Removal of labels from dark regions, in HU and windowed images, but not in MR."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHAPE = (40, 44, 48)
 
 
 def scene(fat: float, muscle: float, air: float, modality: str = "CT") -> tuple[Volume, np.ndarray, np.ndarray]:
-    """A box of myocardium in fat, air around; labels two voxels too thick on every side; and the true labels."""
+    """A box of myocardium in fat and air, its labels two voxels too thick on every side, and the true labels."""
     image = np.full(SHAPE, air, np.float32)
     image[4:36, 4:40, 4:44] = fat
     true = np.zeros(SHAPE, np.uint8)
@@ -32,8 +32,8 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * float(((a > 0) & (b > 0)).sum()) / float((a > 0).sum() + (b > 0).sum())
 
 
-@pytest.mark.parametrize(("fat", "muscle", "air"), [(-100.0, 100.0, -1000.0), (0.0, 60.0, 0.0)], ids=["HU", "picture"])
-def test_what_is_dark_goes_and_what_is_tissue_stays(fat, muscle, air):
+@pytest.mark.parametrize(("fat", "muscle", "air"), [(-100.0, 100.0, -1000.0), (0.0, 60.0, 0.0)], ids=["HU", "windowed"])
+def test_labels_in_dark_regions_are_removed_and_tissue_is_kept(fat, muscle, air):
     volume, labels, true = scene(fat, muscle, air)
     cleaned, removals = remove_dark(labels, volume)
     assert dice(labels, true) < 0.8
@@ -44,7 +44,7 @@ def test_what_is_dark_goes_and_what_is_tissue_stays(fat, muscle, air):
     assert removal.voxels == int((labels > 0).sum() - (cleaned > 0).sum())
 
 
-def test_mr_is_left_alone():
+def test_mr_is_not_changed():
     volume, labels, _ = scene(0.0, 60.0, 0.0, "MR")
     assert darkest_tissue(volume) is None
     cleaned, removals = remove_dark(labels, volume)
@@ -52,28 +52,28 @@ def test_mr_is_left_alone():
     assert removals == ()
 
 
-def test_a_scan_without_black_and_without_hu_is_left_alone():
+def test_a_scan_without_black_and_without_hu_has_no_limit():
     rng = np.random.default_rng(1)
     volume = Volume(rng.uniform(50, 90, SHAPE).astype(np.float32), Geometry(SHAPE, (1.0, 1.0, 1.0)))
     assert darkest_tissue(volume) is None
 
 
-def test_hu_is_known_by_air():
+def test_hu_is_recognized_by_air():
     volume, _, _ = scene(-100.0, 100.0, -1000.0, "")
     assert darkest_tissue(volume) == TISSUE_HU
 
 
-def test_a_structure_that_a_window_drowned_stays():
+def test_a_structure_that_is_black_in_a_window_is_kept():
     volume, labels, _ = scene(0.0, 0.0, 0.0)
     bright = volume.array.copy()
     bright[0:3] = 200
-    drowned = Volume(bright, volume.geometry, modality="CT")
-    cleaned, removals = remove_dark(labels, drowned)
+    windowed = Volume(bright, volume.geometry, modality="CT")
+    cleaned, removals = remove_dark(labels, windowed)
     assert np.array_equal(cleaned, labels)
     assert removals == ()
 
 
-def test_the_input_is_not_changed_and_nothing_found_is_no_error():
+def test_the_input_is_not_modified_and_may_be_empty():
     volume, labels, _ = scene(-100.0, 100.0, -1000.0)
     before = labels.copy()
     remove_dark(labels, volume)

@@ -1,4 +1,4 @@
-"""What is written can be read by others: spreadsheets, JSON parsers, people."""
+"""Measurements as CSV and table, the JSON report, and findings as text."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def result():
     )
 
 
-def test_the_csv_has_one_line_per_measure_and_reads_back(result, tmp_path):
+def test_the_csv_has_one_row_per_measure(result, tmp_path):
     write_measurements(result, tmp_path / "m.csv")
     with (tmp_path / "m.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -51,7 +51,7 @@ def test_the_csv_has_one_line_per_measure_and_reads_back(result, tmp_path):
             assert float(row["value"]) == pytest.approx(measure.value, abs=0.051)
 
 
-def test_notes_with_commas_stay_in_their_column(tmp_path, result):
+def test_notes_with_commas_are_quoted(tmp_path, result):
     labels, geometry = result.labels, result.geometry
     noted = Result(labels, geometry, measures=(Measure("AO", "diameter", 30.0, "mm", 'inner, "median"'),))
     write_measurements(noted, tmp_path / "m.csv")
@@ -59,7 +59,7 @@ def test_notes_with_commas_stay_in_their_column(tmp_path, result):
         assert list(csv.reader(file))[1] == ["AO", "ascending aorta", "diameter", "30.00", "mm", 'inner, "median"']
 
 
-def test_the_table_has_a_row_for_every_structure_that_was_asked_for(result):
+def test_the_table_has_one_row_per_requested_structure(result):
     rows = {row.key: row for row in measurements_table(result)}
     assert list(rows) == [s.key for s in STRUCTURES]
     assert rows["MYO"].mass_g == pytest.approx(rows["MYO"].volume_ml * 1.05)
@@ -69,7 +69,7 @@ def test_the_table_has_a_row_for_every_structure_that_was_asked_for(result):
     assert rows["PA"].volume_ml is None
 
 
-def test_the_json_names_its_schema_and_holds_everything(result, tmp_path):
+def test_the_json_report_has_a_schema_and_all_fields(result, tmp_path):
     write_report(result, tmp_path / "r.json", {"input": {"path": "scan.nii.gz"}})
     report = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
     assert report["schema"] == {"name": "heartseg-report", "version": 1}
@@ -88,18 +88,18 @@ def test_the_json_names_its_schema_and_holds_everything(result, tmp_path):
     assert len(report["measures"]) == len(result.measures)
 
 
-def test_extra_fields_cannot_replace_the_reports_own(result):
+def test_extra_fields_cannot_replace_fields_of_the_report(result):
     with pytest.raises(ValueError, match="findings"):
         report_dict(result, {"findings": []})
 
 
-def test_a_folder_that_does_not_exist_is_an_output_error_that_names_the_file(result, tmp_path):
+def test_writing_to_a_missing_folder_raises_an_output_error(result, tmp_path):
     for write in (write_measurements, write_report):
         with pytest.raises(OutputError, match="nowhere"):
             write(result, tmp_path / "nowhere" / "file")
 
 
-def test_findings_are_printed_most_serious_first(result):
+def test_findings_are_printed_most_severe_first(result):
     lines = format_findings(result).splitlines()
     assert lines[0] == "error  structure-missing: The pulmonary artery was not found."
     assert lines[1].startswith("info   low-resolution: ")

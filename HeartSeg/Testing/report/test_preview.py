@@ -1,4 +1,4 @@
-"""The preview shows the right thing the right way round, with VTK and without."""
+"""The preview picture: content and orientation, with and without VTK."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def png_size(path):
 
 
 def write_cube(path, low, high):
-    """A closed box as binary STL, 12 triangles, LPS mm."""
+    """Write a closed box as binary STL with 12 triangles, LPS, mm."""
     corners = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
     quads = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
     with path.open("wb") as file:
@@ -54,19 +54,19 @@ def write_cube(path, low, high):
 
 @pytest.fixture
 def boxes(tmp_path):
-    """The LV on the patient's left, the RV on the right."""
+    """Surfaces of an LV on the patient's left and an RV on the right."""
     write_cube(tmp_path / "LV.stl", (20, -20, -20), (60, 20, 20))
     write_cube(tmp_path / "RV.stl", (-60, -20, -20), (-20, 20, 20))
     return [(structure("LV"), tmp_path / "LV.stl"), (structure("RV"), tmp_path / "RV.stl")]
 
 
-def test_a_preview_without_surfaces_is_written_and_needs_no_excuse(heart, tmp_path):
+def test_a_preview_without_surfaces_has_no_finding(heart, tmp_path):
     volume, result = heart
     assert write_preview(volume, result, (), tmp_path / "p.png") == ()
     assert png_size(tmp_path / "p.png") == (2000, 1250)
 
 
-def test_an_empty_result_and_a_one_voxel_thick_scan_have_a_preview_too(heart, tmp_path):
+def test_previews_of_an_empty_result_and_a_single_slice_are_written(heart, tmp_path):
     volume, result = heart
     empty = Result(np.zeros_like(result.labels), result.geometry)
     assert write_preview(volume, empty, (), tmp_path / "p.png") == ()
@@ -76,44 +76,46 @@ def test_an_empty_result_and_a_one_voxel_thick_scan_have_a_preview_too(heart, tm
     write_preview(flat, Result(np.zeros(grid.shape, np.uint8), grid), (), tmp_path / "flat.png")
 
 
-def test_from_the_front_the_patients_right_is_on_the_viewers_left(heart):
+def test_the_frontal_view_shows_the_patients_right_on_the_left(heart):
     _, result = heart
     picture = shaded_projection(result.labels, result.geometry, (structure("RA"), structure("AO")), pixel_mm=2.0)
     rows, columns = np.nonzero(picture[..., 3])
     colour = picture[rows, columns, :3]
     pink = colour[:, 0] > colour[:, 2]  # aorta; the right atrium is blue
     assert columns[~pink].mean() < columns[pink].mean()
-    assert rows[pink].min() < rows[~pink].min(), "the aorta reaches higher than the atrium"
+    assert rows[pink].min() < rows[~pink].min(), "the aorta extends above the atrium"
 
 
-def test_nothing_to_shade_is_none(heart):
+def test_empty_labels_are_not_shaded(heart):
     _, result = heart
     assert shaded_projection(np.zeros_like(result.labels), result.geometry, STRUCTURES) is None
 
 
 @pytest.mark.skipif(not has_vtk, reason="vtk is not installed")
-def test_surfaces_are_drawn_in_a_child_process_the_right_way_round(boxes):
+def test_surfaces_are_rendered_in_a_child_process_with_the_right_orientation(boxes):
     picture, reason = render_surfaces(boxes, (240, 180), (0.0, 0.0, 0.0))
     if picture is None:
-        pytest.skip(f"no off-screen graphics here: {reason}")
+        pytest.skip(f"no off-screen rendering: {reason}")
     assert picture.shape[:2] == (180, 240)
     red, blue = picture[..., 0] > picture[..., 2] + 0.1, picture[..., 2] > picture[..., 0] + 0.1
     assert red.any()
     assert blue.any()
-    assert np.nonzero(blue)[1].mean() < np.nonzero(red)[1].mean(), "the RV, on the patient's right, is on the left"
+    assert np.nonzero(blue)[1].mean() < np.nonzero(red)[1].mean(), (
+        "the RV, on the patient's right, is shown on the left"
+    )
 
 
 @pytest.mark.skipif(not has_vtk, reason="vtk is not installed")
-def test_a_surface_in_ras_is_turned(boxes, tmp_path):
+def test_a_surface_in_ras_is_converted(boxes, tmp_path):
     lps, reason = render_surfaces(boxes, (120, 90), (0.0, 0.0, 0.0))
     if lps is None:
-        pytest.skip(f"no off-screen graphics here: {reason}")
+        pytest.skip(f"off-screen rendering is not available: {reason}")
     for name, low, high in (("LV", (-60, -20, -20), (-20, 20, 20)), ("RV", (20, -20, -20), (60, 20, 20))):
         write_cube(tmp_path / f"{name}.stl", low, high)
         content = (tmp_path / f"{name}.stl").read_bytes()
         (tmp_path / f"{name}.stl").write_bytes(content.replace(b"SPACE=LPS", b"SPACE=RAS"))
     ras, _ = render_surfaces(boxes, (120, 90), (0.0, 0.0, 0.0))
-    # The triangles' diagonals lie elsewhere, so the shading differs a little; silhouettes and colours do not.
+    # The triangulation differs, so shading differs slightly; silhouettes and colours are the same.
     for channel, other in ((0, 2), (2, 0)):
         before, after = (picture[..., channel] > picture[..., other] + 0.1 for picture in (lps, ras))
         assert (before & after).sum() / (before | after).sum() > 0.95
@@ -121,7 +123,7 @@ def test_a_surface_in_ras_is_turned(boxes, tmp_path):
 
 @pytest.fixture
 def broken_python(tmp_path, monkeypatch):
-    """An interpreter that dies as a process without a graphics library does."""
+    """Replace the interpreter of the child process by a failing script."""
 
     def install(script):
         path = tmp_path / "python"
@@ -133,18 +135,18 @@ def broken_python(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell script as interpreter")
-def test_if_the_drawing_process_dies_the_labels_are_shaded_and_that_is_said(heart, boxes, broken_python, tmp_path):
+def test_the_labels_are_shaded_with_a_finding_if_the_rendering_process_crashes(heart, boxes, broken_python, tmp_path):
     volume, result = heart
     broken_python("kill -SEGV $$")
     (finding,) = write_preview(volume, result, boxes, tmp_path / "p.png")
     assert (finding.code, finding.severity) == ("preview-simplified", Severity.INFO)
-    assert "code -11" in finding.message
+    assert "code -11" in finding.values["reason"]
     assert png_size(tmp_path / "p.png")[0] > 1000
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell script as interpreter")
 @pytest.mark.parametrize(("script", "expected"), [("echo 'no libEGL' >&2; exit 3", "no libEGL"), ("exit 0", "code 0")])
-def test_a_drawing_process_that_fails_gives_its_reason(boxes, broken_python, script, expected):
+def test_the_reason_of_a_failed_rendering_process_is_returned(boxes, broken_python, script, expected):
     broken_python(script)
     picture, reason = render_surfaces(boxes, (64, 48), (0.0, 0.0, 0.0))
     assert picture is None
@@ -152,28 +154,28 @@ def test_a_drawing_process_that_fails_gives_its_reason(boxes, broken_python, scr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell script as interpreter")
-def test_a_drawing_process_that_hangs_is_given_up(boxes, broken_python):
+def test_a_hanging_rendering_process_times_out(boxes, broken_python):
     broken_python("exec sleep 30")
     picture, reason = render_surfaces(boxes, (64, 48), (0.0, 0.0, 0.0), timeout_s=0.5)
     assert picture is None
     assert "0.5 s" in reason
 
 
-def test_an_interpreter_that_is_not_there_is_named(boxes, monkeypatch):
+def test_a_missing_interpreter_is_reported(boxes, monkeypatch):
     monkeypatch.setenv(PYTHON_VARIABLE, "/nowhere/python")
     picture, reason = render_surfaces(boxes, (64, 48), (0.0, 0.0, 0.0))
     assert picture is None
     assert "/nowhere/python" in reason
 
 
-def test_the_window_of_a_contrast_ct_holds_fat_wall_and_blood_apart(heart):
+def test_the_window_of_a_contrast_ct_separates_fat_myocardium_and_blood(heart):
     volume, result = heart
     low, high = display_window(volume, result, crop_labels(result.labels, result.geometry))
     assert -400 < low < 0
     assert 350 < high < 700
 
 
-def test_a_constant_scan_has_a_window_of_its_own(heart):
+def test_the_window_of_a_constant_scan_is_not_empty(heart):
     volume, _ = heart
     low, high = display_window(
         Volume(np.zeros(volume.geometry.shape), volume.geometry), Result(np.zeros((1, 1, 1)), volume.geometry), None

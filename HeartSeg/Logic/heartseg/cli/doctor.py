@@ -1,4 +1,4 @@
-"""``heartseg doctor``: check the installation, as a report to paste."""
+"""``heartseg doctor``: check the installation."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from .progress import ProgressBar
 
 _EXAMPLES = """\
 examples:
-  heartseg doctor                 everything, with a run on a tiny made-up volume (about ten seconds)
+  heartseg doctor                 full check, with a run on a small synthetic volume (about ten seconds)
   heartseg doctor --no-self-test  without the run
 
 exit codes:
-  0    nothing to mend
-  1    something to mend; the last lines of the report say what"""
+  0    no problems
+  1    problems, listed at the end of the report"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "doctor",
-        help="check this installation; prints a report to paste",
-        description="Check versions, devices, models, folders and network settings, and segment a tiny made-up volume. "
-        "The report holds no names, no hosts, and no paths but those below your home folder (as ~).",
+        help="check this installation and print a report that can be shared",
+        description="Check versions, devices, models, folders and network settings, and segment a small synthetic "
+        "volume. The report contains no names, no hosts, and no full paths except those below your home folder (as ~).",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--no-self-test", action="store_true", help="leave the run on a tiny volume out")
+    parser.add_argument("--no-self-test", action="store_true", help="skip the run on a small volume")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report; returns 0 if there is nothing to mend, else 1."""
+    """Print the report; return 0 if there are no problems, else 1."""
     from ..doctor import check_installation
     from ..progress import Reporter
 

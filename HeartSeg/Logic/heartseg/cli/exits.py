@@ -1,4 +1,4 @@
-"""How a run ends: exit codes, errors in one line, and SIGTERM as orderly as Ctrl-C."""
+"""Exit codes, one-line errors, and handling of Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NO_HEART, EXIT_CANCELLED = 0, 1, 2, 3, 13
 EXIT_CODES = """\
 exit codes:
   0    done
-  1    some scans of a batch failed (summary.csv says which)
-  2    bad input or setting; one line on standard error says which, and nothing was written
-  3    no heart was found (files are written all the same)
-  130  stopped with Ctrl-C or SIGTERM; nothing half-written is left"""
+  1    some scans of a batch failed (listed in summary.csv)
+  2    invalid input or setting, reported in one line on standard error; nothing was written
+  3    no heart was found (files are written nevertheless)
+  130  stopped with Ctrl-C or SIGTERM; no partial output is left"""
 
 
 _stop = CancelToken()
 
 
 def stop_token() -> CancelToken:
-    """What this process's run checks between its steps: set by Ctrl-C and SIGTERM."""
+    """Cancellation token of this process, set by Ctrl-C and SIGTERM."""
     return _stop
 
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the block with ``KeyboardInterrupt``, so that temporary files are removed.
+    """Raise ``KeyboardInterrupt`` in the block on Ctrl-C and SIGTERM, so that temporary files are removed.
 
-    Python drops an exception that is raised in a destructor or a callback from C, as large libraries have many; so the
-    signal also sets the token, and the run stops at its next step.
+    Python ignores exceptions raised in destructors and in callbacks from C, which large libraries use. The signal
+    therefore also sets the cancellation token, and the run stops at its next check.
     """
     global _stop
     _stop = CancelToken()
@@ -45,9 +45,9 @@ def stopped_by_signals() -> Iterator[None]:
 
     before = {}
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is signal.SIG_IGN:  # as for a job in the background: the shell wants it so
+        if signal.getsignal(number) is signal.SIG_IGN:  # ignored by the shell, e.g. for background jobs
             continue
-        with suppress(ValueError):  # not on the main thread: the embedding program handles signals
+        with suppress(ValueError):  # not on the main thread: the calling program handles signals
             before[number] = signal.signal(number, interrupt)
     try:
         yield
@@ -57,11 +57,11 @@ def stopped_by_signals() -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """An error for a summary: HeartSeg's own as they are, others with their type."""
+    """Format an error as one line; errors other than HeartSeg's are preceded by their type."""
     text = " ".join(str(error).split())
     return text if isinstance(error, HeartSegError) else f"{type(error).__name__}: {text}"
 
 
 def warn(text: str) -> None:
-    """A line on standard error."""
+    """Print a line to standard error."""
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""``heartseg export``: a result or a segmentation in the formats of other programs."""
+"""``heartseg export``: export a result or a segmentation."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from .segment import parse_formats, parse_frame
 _FORMAT_LINES = "\n".join(f"  {name:<11}{text}" for name, text in FORMATS.items())
 
 _DESCRIPTION = f"""\
-Write a segmentation in the formats of other programs, into one folder that appears whole or not at all.
+Export a segmentation to surfaces, 3D-print models, DICOM SEG, tables and pictures. All files are written, or none.
 
-SOURCE is a folder that 'heartseg segment' wrote, or a segmentation: a label map (NIfTI, NRRD, MHA/MHD) or Slicer's
-.seg.nrrd, also after edits, which is then measured and checked anew. Pictures, intensities and DICOM SEG need the scan:
-a result's report names it, for a segmentation give --scan.
+SOURCE is a result folder of 'heartseg segment' or a segmentation, possibly edited: a label map (NIfTI, NRRD, MHA/MHD)
+or Slicer's .seg.nrrd, which is measured and checked again. Pictures, intensities and DICOM SEG need the scan. For a
+result folder, the scan named in its report is used; for a segmentation, give --scan.
 
 Formats:
 {_FORMAT_LINES}
 
-Besides, export.json says what was written, from what, and what was counted on the surfaces."""
+export.json lists the written files, their source and statistics of the surfaces."""
 
 _EXAMPLES = """\
 examples:
@@ -50,15 +50,15 @@ examples:
 
 exit codes:
   0    done
-  2    bad input or setting; one line on standard error says which, and nothing was written
-  130  stopped with Ctrl-C or SIGTERM; nothing half-written is left"""
+  2    invalid input or setting, reported in one line on standard error; nothing was written
+  130  stopped with Ctrl-C or SIGTERM; no partial output is left"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "export",
-        help="surfaces, 3D-print set, DICOM SEG, report page of a segmentation",
+        help="export surfaces, 3D-print models, DICOM SEG or a report page of a segmentation",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -69,10 +69,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--format",
         metavar="LIST",
-        help=f"what to write, of {','.join(FORMATS)} (default: {','.join(DEFAULT_FORMATS)})",
+        help=f"formats, from {','.join(FORMATS)} (default: {','.join(DEFAULT_FORMATS)})",
     )
-    parser.add_argument("--json", action="store_true", help="print export.json on standard output")
-    how = parser.add_argument_group("surfaces and print set")
+    parser.add_argument("--json", action="store_true", help="print export.json to standard output")
+    how = parser.add_argument_group("surfaces and print models")
     how.add_argument(
         "--coordinates", metavar="AXES", default="LPS", help=f"world axes, {' or '.join(COORDINATES)} (default: LPS)"
     )
@@ -81,7 +81,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="F",
         type=float,
         default=SMOOTHING,
-        help=f"of the surfaces, 0 (none) to 1 (default: {SMOOTHING:g}, as in 3D Slicer)",
+        help=f"smoothing of the surfaces, 0 (none) to 1 (default: {SMOOTHING:g}, as in 3D Slicer)",
     )
     low, high = WALL_LIMITS_MM
     how.add_argument(
@@ -89,13 +89,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="MM",
         type=float,
         default=WALL_MM,
-        help=f"thickness of the printed blood pool's wall, {low:g} to {high:g} mm (default: {WALL_MM:g})",
+        help=f"wall thickness of the printed blood pool, {low:g} to {high:g} mm (default: {WALL_MM:g})",
     )
     scan = parser.add_argument_group("the scan")
     scan.add_argument("--scan", metavar="PATH", type=Path, help="the scan that was segmented, file or DICOM folder")
-    scan.add_argument("--series", metavar="UID|NUMBER", help="which series of a DICOM folder")
-    scan.add_argument("--frame", metavar="N", help="which frame of a time series, from 0")
-    scan.add_argument("--modality", choices=("CT", "MR"), help="if the file does not say")
+    scan.add_argument("--series", metavar="UID|NUMBER", help="series of a DICOM folder")
+    scan.add_argument("--frame", metavar="N", help="frame of a time series, from 0")
+    scan.add_argument("--modality", choices=("CT", "MR"), help="modality, if the file does not state it")
     scan.add_argument(
         "--labels",
         metavar="MAP",
@@ -105,11 +105,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run_export(args: argparse.Namespace) -> int:
-    """Open, write, and say what was written; returns the exit code."""
+    """Run the export and print a summary; return the exit code."""
     options = ExportOptions(args.coordinates, args.smoothing, args.wall).check()
     formats, frame = parse_formats(args.format), parse_frame(args.frame)
     if isinstance(frame, str):
-        raise SettingsError("frame 'all' cannot be exported at once: give the number of one frame")
+        raise SettingsError("frame 'all' cannot be exported: give the number of one frame")
     labels = None
     if args.labels is not None:
         labels = LABEL_SETS.get(args.labels.strip().lower()) or parse_label_map(args.labels)
@@ -129,7 +129,7 @@ def run_export(args: argparse.Namespace) -> int:
     for name, why in content["skipped"].items():
         print(f"not written: {name} ({why})")
     for name, part in ((content["print"] or {}).get("parts") or {}).items():
-        print(f"print/{name}: watertight, {part['volume_ml']:.1f} mL of material")
+        print(f"print/{name}: watertight, material volume {part['volume_ml']:.1f} mL")
     shown = dict.fromkeys(file.partition("/")[0] + "/" * ("/" in file) for file in content["files"])
     print(f"written to {args.output}: {', '.join(shown)}")
     return EXIT_OK

@@ -25,12 +25,12 @@ from .exits import (
 _EPILOG = f"""\
 examples:
   heartseg segment scan.nii.gz -o out/scan        one scan: labels, surfaces (mm), volumes (mL), report, picture
-  heartseg segment scans/ -o out --resume         every scan in a folder, and summary.csv
-  heartseg export out/scan -o out/print --format print   for 3D printing; also PLY, OBJ, DICOM SEG, a page to print
-  heartseg evaluate out/scan reference.nii.gz     how well it fits a reference: Dice, distances, volumes
-  heartseg explain scan.nii.gz -o out/heat        which part of the scan speaks for the aorta: a heat map (Grad-CAM)
-  heartseg models list                            the models that are installed
-  heartseg segment --help                         all options, and what is written
+  heartseg segment scans/ -o out --resume         all scans in a folder, and summary.csv
+  heartseg export out/scan -o out/print --format print   3D-print models; also PLY, OBJ, DICOM SEG, a report page
+  heartseg evaluate out/scan reference.nii.gz     comparison with a reference: Dice, distances, volumes
+  heartseg explain scan.nii.gz -o out/heat        heat map of the regions relevant for the aorta (Grad-CAM)
+  heartseg models list                            installed models
+  heartseg segment --help                         all options and output files
 
 {EXIT_CODES}
 
@@ -38,14 +38,14 @@ HeartSeg is research software, not a medical device."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other error is said."""
+    """Argument parser that reports errors in one line, like all other errors."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"heartseg: {message}: see {self.prog} --help\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command line; imports nothing heavy."""
+    """Build the parser of the command line without heavy imports."""
     from . import (
         ablate,
         check,
@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"heartseg {__version__}")
-    parser.add_argument("-v", "--verbose", action="store_true", help="log what happens; tracebacks on errors")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print log messages, and tracebacks on errors")
     commands: Any = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     segment.add_parser(commands)
     export.add_parser(commands)
@@ -80,33 +80,33 @@ def build_parser() -> argparse.ArgumentParser:
     ablate.add_parser(commands)
     train_default.add_parser(commands)
     translate.add_parser(commands)
-    version = commands.add_parser("version", help="print the versions of heartseg and of what it uses")
+    version = commands.add_parser("version", help="print the versions of heartseg and its dependencies")
     version.set_defaults(run=_version)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    _never_fail_to_print()
+    """Run the command line; return the exit code."""
+    _escape_unprintable_characters()
     with stopped_by_signals():
         return _run(arguments)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    """Parse, do, and say in one line what went wrong."""
+    """Parse the arguments, run the command, and report errors in one line."""
     verbose = False
     try:
         args = build_parser().parse_args(arguments)
         verbose = args.verbose
         logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s")
-        logging.captureWarnings(True)  # of libraries: shown with -v
+        logging.captureWarnings(True)  # warnings of libraries are shown with -v
         return int(args.run(args))
     except (KeyboardInterrupt, Cancelled):
-        print("heartseg: stopped; nothing half-written was left behind", file=sys.stderr)
+        print("heartseg: stopped; no partial output was left", file=sys.stderr)
         return EXIT_CANCELLED
     except HeartSegError as error:
         if verbose:
-            logging.exception("in detail")
+            logging.exception("details")
         print(f"heartseg: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
@@ -115,19 +115,19 @@ def _run(arguments: Sequence[str] | None) -> int:
     except MemoryError:
         print("heartseg: out of memory: close other programs or crop the scan around the heart", file=sys.stderr)
         return EXIT_FAILED
-    except Exception as error:  # a fault of ours: one line for the user, everything for who reports it
+    except Exception as error:  # a bug
         if verbose:
-            logging.exception("in detail")
+            logging.exception("details")
         print(
-            f"heartseg: this should not happen ({one_line(error)}): run it again as 'heartseg -v ...' and report what "
-            "it prints",
+            f"heartseg: internal error ({one_line(error)}): run the command again as 'heartseg -v ...' and report the "
+            "output",
             file=sys.stderr,
         )
         return EXIT_FAILED
 
 
-def _never_fail_to_print() -> None:
-    """Names that the terminal's encoding does not know are escaped instead of ending the run."""
+def _escape_unprintable_characters() -> None:
+    """Escape characters that the encoding of the terminal lacks, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

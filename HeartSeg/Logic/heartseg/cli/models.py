@@ -1,4 +1,4 @@
-"""``heartseg models``: list, look at, check, install, map and remove models."""
+"""``heartseg models``: list, inspect, check, install, map and remove models."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .progress import ProgressBar
 if TYPE_CHECKING:
     from ..models.folder import ModelFolder
 
-_LABELS_HELP = 'which label of the model is which structure, e.g. "1=LV,2=RV,3=MYO"'
-_MODEL_HELP = "name of an installed model, or a folder; the default model when omitted"
+_LABELS_HELP = 'structures of the labels of the model, e.g. "1=LV,2=RV,3=MYO"'
+_MODEL_HELP = "name of an installed model, or a folder (default: the default model)"
 _EXAMPLES = """\
 examples:
   heartseg models list
@@ -38,7 +38,7 @@ examples:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    """Add ``models`` to the command line; the parsed arguments carry :func:`run` as ``run``."""
+    """Add the subcommand; the parsed arguments have :func:`run` as ``run``."""
     raw = argparse.RawDescriptionHelpFormatter
     summary = "list, inspect, check, install, map and remove models"
     parser = subparsers.add_parser(
@@ -62,15 +62,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         sub.set_defaults(run=run, models_handler=handler)
         return sub
 
-    action("list", "list the models that are found, in search order", _list, "heartseg models list --json")
+    action("list", "list the installed models in search order", _list, "heartseg models list --json")
 
-    info = action("info", "show what a model is", _info, "heartseg models info HeartSeg-Default")
+    info = action("info", "show the properties of a model", _info, "heartseg models info HeartSeg-Default")
     info.add_argument("model", nargs="?", metavar="MODEL", help=_MODEL_HELP)
     info.add_argument("--labels", metavar="MAP", type=_label_map, help=_LABELS_HELP)
 
     check = action(
         "check",
-        "check hashes and labels, load the weights and run the network once (exit code 2 if it is unusable)",
+        "check hashes and labels, load the weights and run the network once (exit code 2 if the model cannot be used)",
         _check,
         'heartseg models check ./my_model --labels "1=LV,2=MYO"',
     )
@@ -79,27 +79,27 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     install = action(
         "install",
-        "check a model and copy it into your model folder, whole or not at all; fetch it first if it is an address",
+        "check a model and copy it to your model folder, after downloading it if the source is a URL",
         _install,
         'heartseg models install my_model.zip --name MyHeart --labels "1=LV,2=RV"',
     )
     install.add_argument(
         "source",
         metavar="SOURCE",
-        help="model folder, a .zip file with one inside, or the https address of such a file, with #sha256=... at its "
-        "end if you know the hash; a download that broke goes on where it ended",
+        help="model folder, a .zip file that contains one, or the https URL of such a file, followed by #sha256=... if "
+        "the hash is known; an interrupted download is resumed",
     )
-    install.add_argument("--name", help="name to install it under (default: the card's, else the source's)")
+    install.add_argument("--name", help="name of the installed model (default: from the card, else from the source)")
     install.add_argument(
-        "--labels", "--map", metavar="MAP", type=_label_map, help=f"{_LABELS_HELP}; kept in the model's card"
+        "--labels", "--map", metavar="MAP", type=_label_map, help=f"{_LABELS_HELP}; stored in the model card"
     )
     install.add_argument("--overwrite", action="store_true", help="replace an installed model of the same name")
-    install.add_argument("--sha256", metavar="HASH", help="SHA-256 that the .zip file must have, from its publisher")
-    install.add_argument("--allow-http", action="store_true", help="also fetch from an unencrypted address")
+    install.add_argument("--sha256", metavar="HASH", help="expected SHA-256 of the .zip file, from its publisher")
+    install.add_argument("--allow-http", action="store_true", help="allow downloads from an unencrypted URL")
 
     mapping = action(
         "map",
-        "show the labels of a model with what they probably mean, or say which is which (kept in its card)",
+        "show the labels of a model with suggested structures, or set the structures (stored in its card)",
         _map,
         'heartseg models map MyHeart --labels "500=LV,600=RV,420=LA,550=RA,205=MYO,820=AO,850=PA"',
     )
@@ -110,11 +110,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     forgets = action(
         "forget",
-        "delete what a broken download left",
+        "delete an unfinished download",
         _forget,
         "heartseg models forget https://example.org/my_model.zip",
     )
-    forgets.add_argument("address", metavar="URL", help="address of the download")
+    forgets.add_argument("address", metavar="URL", help="URL of the download")
 
     remove = action("remove", "delete a model from your model folder", _remove, "heartseg models remove MyHeart")
     remove.add_argument("model", metavar="NAME", help="name of the installed model")
@@ -122,12 +122,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what the parsed arguments ask; returns the exit code. Errors travel up as ``HeartSegError``."""
+    """Run the action; return the exit code. Errors are raised as ``HeartSegError``."""
     return int(args.models_handler(args))
 
 
 def describe(model: ModelFolder) -> dict[str, Any]:
-    """JSON-ready facts about a model."""
+    """JSON-serializable description of a model."""
     card = model.card
     facts: dict[str, Any] = {
         "name": model.name,
@@ -178,13 +178,13 @@ def _list(args: argparse.Namespace) -> int:
             continue
         facts = describe(m.folder)
         spacing = " x ".join(f"{v:g}" for v in m.folder.spacing)
-        kind = "shipped" if m.shipped else "yours"
+        kind = "shipped" if m.shipped else "user"
         names = ", ".join(dict.fromkeys(m.folder.structures.values())) or "no known structure (use --labels)"
         size = size_text(facts["size_bytes"])
         print(f"{m.name:<{width}}  {facts['version'] or 'no card':<8} {kind:<8} {names}; {spacing} mm; {size}")
         summary = ModelSummary.of(m)
-        told = [*summary.figures[:1], f"licence: {summary.licence or 'not stated'}"]
-        print(f"{'':<{width}}  {'; '.join(told)}")
+        details = [*summary.figures[:1], f"licence: {summary.licence or 'not stated'}"]
+        print(f"{'':<{width}}  {'; '.join(details)}")
     return 0
 
 
@@ -234,7 +234,7 @@ def _install(args: argparse.Namespace) -> int:
     if model.unmapped:
         print(f"Labels that become background: {', '.join(model.unmapped)}")
     if model.needs_fallback:
-        print(f"It needs stock nnU-Net ({model.needs_fallback}): pip install 'heartseg[train]'")
+        print(f"The model needs stock nnU-Net ({model.needs_fallback}): pip install 'heartseg[train]'")
     return 0
 
 
@@ -257,11 +257,11 @@ def _map(args: argparse.Namespace) -> int:
     width = max(len(s.name) for s in suggestions)
     for s in suggestions:
         now = model.structures.get(s.value, "background")
-        guess = f"  probably {s.key} ({s.why})" if s.key and s.key != now else ""
-        print(f"{s.value:>5}  {s.name:<{width}}  {now}{guess}")
+        suggestion = f"  suggested: {s.key} ({s.why})" if s.key and s.key != now else ""
+        print(f"{s.value:>5}  {s.name:<{width}}  {now}{suggestion}")
     suggested = suggested_map(model.heads)
     if suggested and suggested != dict(model.structures):
-        print(f'To take the suggestions: heartseg models map {args.model} --labels "{map_text(suggested)}"')
+        print(f'To apply the suggestions: heartseg models map {args.model} --labels "{map_text(suggested)}"')
     return 0
 
 
@@ -275,11 +275,11 @@ def _folder(args: argparse.Namespace) -> int:
 
 
 def _forget(args: argparse.Namespace) -> int:
-    there = forget(args.address)
+    deleted = forget(args.address)
     if args.json:
-        _print_json({"deleted": there})
+        _print_json({"deleted": deleted})
     else:
-        print("Deleted what was downloaded." if there else "Nothing of it is there.")
+        print("The unfinished download was deleted." if deleted else "There is no unfinished download of this URL.")
     return 0
 
 

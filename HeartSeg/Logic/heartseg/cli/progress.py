@@ -1,4 +1,4 @@
-"""A progress bar on standard error: rich where it is installed and there is a terminal, plain lines otherwise."""
+"""A progress bar on standard error: uses rich on a terminal if it is installed, else plain lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..progress import ProgressEvent
 
 
 class ProgressBar:
-    """Callable with :class:`ProgressEvent`; a context manager that cleans up the terminal."""
+    """Context manager that is callable with :class:`ProgressEvent` and restores the terminal on exit."""
 
     def __init__(self, prefix: str = "") -> None:
         self._prefix = prefix

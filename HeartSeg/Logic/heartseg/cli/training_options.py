@@ -13,6 +13,7 @@ from ..anatomy import KEYS
 from ..errors import SettingsError
 from ..models.labels import parse_label_map
 from ..training.nnunet.presets import AUGMENTATIONS, DIMENSIONS, LOSSES, NETWORK_NAMES, OPTIMIZERS, PRESETS
+from ..volume.label_maps import LABEL_SETS
 
 if TYPE_CHECKING:
     from ..training.nnunet.presets import Preset
@@ -171,12 +172,11 @@ def preset_of(args: argparse.Namespace) -> Preset:
 
 def data_of(args: argparse.Namespace) -> DataOptions:
     """The data options."""
-    from ..training.nnunet.references import MMWHS_LABELS
     from ..training.nnunet.run import DataOptions
 
     labels = None
     if args.labels is not None:
-        labels = MMWHS_LABELS if args.labels.strip().lower() == "mmwhs" else parse_label_map(args.labels)
+        labels = LABEL_SETS.get(args.labels.strip().lower()) or parse_label_map(args.labels)
     structures = None
     if args.structures is not None:
         structures = tuple(k.strip().upper() for k in args.structures.split(",") if k.strip())

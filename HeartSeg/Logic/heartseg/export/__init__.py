@@ -1,6 +1,6 @@
-"""A segmentation in the formats of other programs: surfaces, a set for 3D printing, DICOM SEG, a page to print.
+"""Export of a segmentation: surfaces, 3D-print models, DICOM SEG and a printable report.
 
-Runs without Slicer and on any thread; VTK, matplotlib and highdicom are imported where they are used.
+Runs without Slicer and on any thread. VTK, matplotlib and highdicom are imported on use.
 """
 
 from .folder import DEFAULT_FORMATS, EXPORT_FILE, EXPORT_FOLDER, check_export, possible_formats, write_export

@@ -1,7 +1,7 @@
-"""DICOM Segmentation objects, by highdicom (Bridge et al., J Digit Imaging 2022), for archives and other viewers.
+"""DICOM Segmentation objects for archives and viewers, written with highdicom (Bridge et al., J Digit Imaging 2022).
 
-A segmentation refers to the images it was drawn on and takes patient, study and frame of reference from them: without
-the DICOM series there is none.
+A DICOM Segmentation refers to its source images and takes patient, study and frame of reference from them, so it
+requires the DICOM series.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from ..volume.geometry import Geometry
 from .subject import Subject, source_of
 
 SERIES_NUMBER = 9000
-"""Series number of what is written: high, so that it stands below the images in a list."""
+"""Series number of the segmentation; high, so that it is listed after the images."""
 
 MANUFACTURER, SERIES_DESCRIPTION = "HeartSeg", "HeartSeg whole heart segmentation, research use only"
 
-_LACKING = ("StudyDate", "StudyTime", "AccessionNumber", "PatientBirthDate", "PatientSex", "StudyID")
-"""Type 2 attributes: they must be there but may be empty."""
+_TYPE_2 = ("StudyDate", "StudyTime", "AccessionNumber", "PatientBirthDate", "PatientSex", "StudyID")
+"""Type 2 attributes: required, but may be empty."""
 
 
 def check_highdicom() -> None:
@@ -43,43 +43,43 @@ def check_highdicom() -> None:
 
 
 def source_series(subject: Subject) -> Series:
-    """The DICOM series that the scan was read from.
+    """Find the DICOM series that the scan was read from.
 
     Raises:
-        OutputError: says what is missing: the scan, or that it is no DICOM series, or no longer there.
+        OutputError: there is no scan, it is not a DICOM series, or the series no longer exists.
     """
     source = source_of(subject)
     if subject.volume is None:
         raise OutputError(
-            "DICOM SEG needs the DICOM series that was segmented, and the scan is not at hand: give its folder with "
+            "DICOM SEG needs the DICOM series that was segmented, but the scan is not available: give its folder with "
             "--scan"
         )
     folder = Path(source.path)
     if not source.series_uid or not folder.exists():
         raise OutputError(
-            f"DICOM SEG needs the DICOM series that was segmented, and the scan is {source.path!r}: give the folder of "
-            "its DICOM files with --scan, or leave dicom-seg out of --format"
+            f"DICOM SEG needs the DICOM series that was segmented, but the scan is {source.path!r}: give the folder of "
+            "its DICOM files with --scan, or omit dicom-seg from --format"
         )
     listed = list_series(folder if folder.is_dir() else folder.parent)
     found = [s for s in listed if s.uid == source.series_uid and s.size == subject.volume.geometry.size]
     if not found:
-        raise OutputError(f"series {source.series_uid} is no longer in {str(folder)!r}: give its folder with --scan")
+        raise OutputError(f"DICOM series {source.series_uid} is not in {str(folder)!r}: give its folder with --scan")
     return found[0]
 
 
 def write_dicom_seg(subject: Subject, path: Path) -> Path:
-    """Write a binary DICOM Segmentation with a segment per structure that was found.
+    """Write a binary DICOM Segmentation with one segment per structure found.
 
-    Segments have the structures' SNOMED CT codes and colours, are AUTOMATIC, and name HeartSeg, its version and the
-    model; frames have the position and orientation of the images they refer to, oblique ones too.
+    Segments have the SNOMED CT codes and colours of the structures and the algorithm type AUTOMATIC, and name HeartSeg,
+    its version and the model. Frames have the position and orientation of their source images, including oblique ones.
 
     Args:
-        subject: segmentation with the scan it was made on, which must have been read from a DICOM series.
+        subject: segmentation with its scan, which must have been read from a DICOM series.
         path: file to write.
 
     Raises:
         DependencyError: highdicom is not installed.
-        OutputError: the series is not there, nothing is labelled, or the series cannot carry a segmentation.
+        OutputError: the series is missing or unsuitable, or no structure was found.
         OSError: the disk is full.
     """
     check_highdicom()
@@ -88,9 +88,9 @@ def write_dicom_seg(subject: Subject, path: Path) -> Path:
     order = _slice_of_each_frame(images, subject)
     present = [s for s in STRUCTURES if (subject.result.labels == s.label).any()]
     if not present:
-        raise OutputError("DICOM SEG needs at least one structure, and none was found: leave dicom-seg out of --format")
+        raise OutputError("DICOM SEG needs at least one structure, but none was found: omit dicom-seg from --format")
     numbers = np.zeros(256, np.uint8)
-    numbers[[s.label for s in present]] = np.arange(1, len(present) + 1)  # DICOM numbers segments without a gap
+    numbers[[s.label for s in present]] = np.arange(1, len(present) + 1)  # DICOM segment numbers are consecutive
     labels = numbers[subject.result.labels]
     segments = [_description(k, s, subject.result) for k, s in enumerate(present, 1)]
     if len({image.SeriesInstanceUID for image in images}) == 1:
@@ -102,7 +102,7 @@ def write_dicom_seg(subject: Subject, path: Path) -> Path:
 
 
 def _images(series: Series, frame: int | None) -> list[Any]:
-    """Headers of the images (without pixels) in slice order, one per file."""
+    """Read the headers of the images, one per file, in slice order."""
     import pydicom
 
     start = (frame or 0) * series.slices
@@ -111,39 +111,39 @@ def _images(series: Series, frame: int | None) -> list[Any]:
     lacking = [n for n in ("FrameOfReferenceUID", "StudyInstanceUID", "PatientID") if not images[0].get(n)]
     if lacking:
         raise OutputError(
-            f"DICOM series {series.key} lacks {', '.join(lacking)}, which a DICOM SEG must repeat: export the series "
+            f"DICOM series {series.key} lacks {', '.join(lacking)}, required by DICOM SEG: export the series "
             "from the archive again"
         )
     for image in images:
-        for name in _LACKING:
+        for name in _TYPE_2:
             if name not in image:
                 setattr(image, name, "")
     return images
 
 
 def _slice_of_each_frame(images: list[Any], subject: Subject) -> np.ndarray:
-    """Which slice of the labels belongs to each frame of the images.
+    """Slice index in the labels for each frame of the images.
 
     Raises:
-        OutputError: an image lies where no slice is.
+        OutputError: an image has no matching slice.
     """
     geometry = subject.result.geometry
     positions = _positions(images)
     index = geometry.world_to_index(positions)[:, 0]
     order = np.rint(index).astype(int)
-    # Unevenly spaced slices were read as even ones: the nearest in order is meant, and the images keep their places.
+    # Unevenly spaced slices were read as evenly spaced: match them in order; the frames keep the image positions.
     if len(order) == geometry.shape[0] and len(set(order.tolist())) != len(order):
         order = np.argsort(np.argsort(index))
     if len(order) != geometry.shape[0] or order.min() < 0 or order.max() >= geometry.shape[0]:
         raise OutputError(
-            f"DICOM SEG needs one image for every slice: the series has {len(order)}, the segmentation "
-            f"{geometry.shape[0]}; give the series that was segmented with --scan"
+            f"DICOM SEG needs one image per slice, but the series has {len(order)} and the segmentation "
+            f"{geometry.shape[0]}: give the series that was segmented with --scan"
         )
     return order
 
 
 def _positions(images: list[Any]) -> np.ndarray:
-    """Image Position (Patient) of every frame, LPS mm ``(n, 3)``."""
+    """Image Position (Patient) of each frame, ``(n, 3)``, LPS, mm."""
     if len(images) == 1 and "PerFrameFunctionalGroupsSequence" in images[0]:
         frames = images[0].PerFrameFunctionalGroupsSequence
         return np.array([f.PlanePositionSequence[0].ImagePositionPatient for f in frames], float)
@@ -176,9 +176,9 @@ def _description(number: int, structure: Structure, result: Result) -> Any:
 
 
 def _of_joined_series(images: list[Any], labels: np.ndarray, geometry: Geometry, segments: list[Any]) -> Any:
-    """Where slices of two series make one even stack: frames are placed by the grid, and all images are named.
+    """Write the slices of several series that form one stack: the grid defines positions; all images are referenced.
 
-    highdicom wants the images that frames are placed by to be of one series.
+    highdicom requires the source images that define frame positions to be from one series.
     """
     import highdicom as hd
 
@@ -191,11 +191,11 @@ def _of_joined_series(images: list[Any], labels: np.ndarray, geometry: Geometry,
 
 
 def _segmentation(images: list[Any], pixels: Any, segments: list[Any], **more: Any) -> Any:
-    """``pixels``: segment numbers, uint8 ``(frames, rows, columns)`` in the images' order, or a highdicom volume."""
+    """Create the data set from segment numbers: uint8 ``(frames, rows, columns)`` in image order, or a volume."""
     import highdicom as hd
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about names that were made unrecognisable
+        warnings.simplefilter("ignore", UserWarning)  # about anonymized names
         try:
             dataset = hd.seg.Segmentation(
                 source_images=images,
@@ -217,8 +217,8 @@ def _segmentation(images: list[Any], pixels: Any, segments: list[Any], **more: A
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             why = " ".join(str(error).split())[:200]
             raise OutputError(
-                f"this DICOM series cannot carry a segmentation ({why}): export it from the archive again, or leave "
-                "dicom-seg out of --format"
+                f"the DICOM series is not suitable for DICOM SEG ({why}): export it from the archive again, or omit "
+                "dicom-seg from --format"
             ) from error
     dataset.SeriesDescription = SERIES_DESCRIPTION
     return dataset

@@ -1,4 +1,4 @@
-"""One export, one folder: everything that was asked for, or nothing."""
+"""Atomic export of all requested formats into a folder."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ EXPORT_FILE = "export.json"
 EXPORT_FOLDER = FolderKind("an export of HeartSeg", (*FILES, EXPORT_FILE), EXPORT_FILE)
 
 DEFAULT_FORMATS = ("seg", "labels", "stl", "csv", "html")
-"""What is exported if nothing is asked for by name: what everyone can open, and what only takes seconds."""
+"""Formats exported by default: widely supported and fast to write."""
 
 
 def check_export(folder: str | Path, formats: Sequence[str] | None, overwrite: bool = False) -> Path:
-    """Make sure that an export could be written, before anything is read.
+    """Check the formats and the folder of an export before reading input.
 
     Raises:
         OutputError: a format is unknown, or the folder cannot be used (see :func:`heartseg.staging.check_folder`).
-        DependencyError: a format that was asked for by name needs a package that is not installed.
+        DependencyError: a requested format needs a package that is not installed.
     """
     if formats is not None and not formats:
-        raise OutputError(f"no format is chosen: choose from {', '.join(FORMATS)}")
+        raise OutputError(f"no format is given: choose from {', '.join(FORMATS)}")
     check_formats(formats)
     return check_folder(folder, EXPORT_FOLDER, overwrite)
 
@@ -45,26 +45,26 @@ def write_export(
     reporter: Reporter | None = None,
     made: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
-    """Write a segmentation into a new folder in the formats of other programs.
+    """Export a segmentation into a new folder.
 
     Args:
         subject: from :func:`open_subject` or :func:`subject_of`.
-        folder: created; must be empty or absent unless ``overwrite``, which replaces an earlier export.
-        formats: keys of :data:`~heartseg.export.FORMATS`; ``None`` takes :data:`DEFAULT_FORMATS`, without those whose
-            package is missing.
-        options: coordinates, smoothing, wall of the print set.
-        reporter: progress and cancel.
-        made: single-file formats that somebody else has written, format -> file: copied in instead of written.
+        folder: folder to create; must be empty or missing unless ``overwrite``, which replaces an earlier export.
+        formats: keys of :data:`~heartseg.export.FORMATS`; ``None`` selects :data:`DEFAULT_FORMATS`, except formats
+            whose package is missing.
+        options: coordinates, smoothing, wall thickness of the print models.
+        reporter: progress and cancellation.
+        made: format -> existing file, for single-file formats that are copied instead of written.
 
     Returns:
-        What ``export.json`` holds: files, formats that were skipped, options, counts on the surfaces, provenance.
+        The content of ``export.json``: files, skipped formats, options, surface statistics, provenance.
 
     Raises:
-        OutputError: the folder cannot be used, the disk is full, or a format needs what is not there; nothing is left
-            behind and an earlier export stays.
-        DependencyError: a format that was asked for by name needs a package that is not installed.
+        OutputError: the folder cannot be used, the disk is full, or the input of a format is missing. No files are
+            left behind, and an earlier export is kept.
+        DependencyError: a requested format needs a package that is not installed.
         SettingsError: an option is outside its limits.
-        Cancelled: the user asked to stop; nothing is left behind.
+        Cancelled: the user cancelled; no files are left behind.
     """
     options = (options or ExportOptions()).check()
     made = made or {}
@@ -101,5 +101,5 @@ def _content(subject: Subject, stage: Path, options: ExportOptions, written: Wri
 
 
 def possible_formats() -> tuple[str, ...]:
-    """The formats that the packages on this machine allow."""
+    """Formats whose packages are installed."""
     return tuple(name for name in FORMATS if not missing_package(name))

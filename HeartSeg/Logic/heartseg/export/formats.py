@@ -1,4 +1,4 @@
-"""What can be written, and one way to write it: for a fresh result as for one that is exported later."""
+"""Output formats and their writers, for new results and for exports."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ from .surfaces import COORDINATES, SMOOTHING, Mesh, closed_surface
 
 FORMATS: dict[str, str] = {
     "seg": "segmentation.seg.nrrd: opens in 3D Slicer with names and colours",
-    "labels": "labels.nii.gz: label map on the scan's grid",
+    "labels": "labels.nii.gz: label map on the grid of the scan",
     "stl": "surfaces/*.stl: closed surfaces, mm",
-    "ply": "surfaces/*.ply: the same with colours",
-    "obj": "surfaces/*.obj: the same with colours (and *.mtl)",
+    "ply": "surfaces/*.ply: closed surfaces with colours, mm",
+    "obj": "surfaces/*.obj: closed surfaces with colours (*.mtl), mm",
     "print": "print/: hollow blood pool and solid myocardium for 3D printing, STL, checked watertight",
     "csv": "measurements.csv: volumes, mass, diameters, intensities with units",
     "preview": "preview.png: three slices with contours and a 3D view",
-    "html": "report.html: one page with pictures, measures and findings, to read and print",
-    "dicom-seg": "segmentation.dcm: DICOM Segmentation; needs the scan's DICOM series",
+    "html": "report.html: printable page with pictures, measures and findings",
+    "dicom-seg": "segmentation.dcm: DICOM Segmentation; needs the DICOM series of the scan",
 }
-"""Format -> what it writes: the file or folder, and what that is."""
+"""Format -> file or folder that it writes, with a description."""
 
 FILES = tuple(dict.fromkeys(text.partition(":")[0].partition("/")[0] for text in FORMATS.values()))
-"""Everything that the formats make at a folder's top."""
+"""Top-level files and folders of all formats."""
 
 _NEEDS = {
     **dict.fromkeys((*SURFACE_FORMATS, "print"), ("vtk", "vtk", "app")),
     **dict.fromkeys(("preview", "html"), ("matplotlib", "matplotlib", "app")),
     "dicom-seg": ("highdicom", "highdicom", "dicom"),
 }
-"""Format -> module, package and extra that it needs."""
+"""Format -> required module, package and extra."""
 
-_DRAWING = "surfaces-to-draw"  # STL files for the pictures where none were asked for; never stays
+_DRAWING = "surfaces-to-draw"  # temporary STL files for the pictures
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How to write.
+    """Options of surfaces and print models.
 
     Attributes:
-        coordinates: world axes of surfaces and print set, ``"LPS"`` or ``"RAS"``.
-        smoothing: of the surfaces, 0 (none) to 1.
-        wall_mm: thickness of the print set's blood pool.
+        coordinates: world axes of surfaces and print models, ``"LPS"`` or ``"RAS"``.
+        smoothing: smoothing of the surfaces, 0 (none) to 1.
+        wall_mm: wall thickness of the printed blood pool, mm.
     """
 
     coordinates: str = "LPS"
@@ -65,23 +65,23 @@ class ExportOptions:
     wall_mm: float = WALL_MM
 
     def check(self) -> ExportOptions:
-        """The options themselves; raises ``SettingsError`` with the first that cannot work, and what would be right."""
+        """Return the options if they are valid; ``SettingsError`` names the first invalid one and its limits."""
         if self.coordinates.upper() not in COORDINATES:
             raise SettingsError(f"coordinates {self.coordinates!r} are unknown: use {' or '.join(COORDINATES)}")
         if not 0 <= self.smoothing <= 1:
-            raise SettingsError(f"smoothing {self.smoothing:g} is outside 0 to 1: {SMOOTHING:g} suits most")
+            raise SettingsError(f"smoothing {self.smoothing:g} is outside 0 to 1: use {SMOOTHING:g} for most purposes")
         check_wall(self.wall_mm)
         return self
 
 
 @dataclass(frozen=True)
 class Written:
-    """What came of it.
+    """Outcome of writing formats.
 
     Attributes:
-        skipped: formats that could not be written for want of a package, and why.
-        findings: what was noticed in drawing.
-        facts: JSON-ready: what was measured on the surfaces and on the print set.
+        skipped: format -> reason, for formats whose package is missing.
+        findings: findings about the pictures.
+        facts: JSON-serializable statistics of the surfaces and the print models.
     """
 
     skipped: dict[str, str] = field(default_factory=dict)
@@ -90,22 +90,22 @@ class Written:
 
 
 def check_formats(formats: Sequence[str] | None) -> None:
-    """Make sure that what was asked for by name can be written, before an hour is spent on it.
+    """Check that the requested formats can be written, before a long computation.
 
     Raises:
         OutputError: a format is unknown.
-        DependencyError: a format that was asked for needs a package that is not installed.
+        DependencyError: a requested format needs a package that is not installed.
     """
     unknown = [f for f in formats or () if f not in FORMATS]
     if unknown:
         raise OutputError(f"format {', '.join(unknown)} is unknown: choose from {', '.join(FORMATS)}")
     for name in formats or ():
         if why := missing_package(name):
-            raise DependencyError(f"{why}, or leave it out of --format")
+            raise DependencyError(f"{why}, or omit it from --format")
 
 
 def missing_package(name: str) -> str:
-    """Why a format cannot be written on this machine, with the command that helps; ``""`` if it can."""
+    """Message about the missing package of a format, with the install command; ``""`` if it is installed."""
     module, package, extra = _NEEDS.get(name, ("", "", ""))
     if not module or _is_installed(module):
         return ""
@@ -127,19 +127,19 @@ def write_formats(
     strict: bool = True,
     reporter: Reporter | None = None,
 ) -> Written:
-    """Write formats into an existing, empty folder (of :func:`heartseg.staging.staged_folder`).
+    """Write formats into an existing, empty folder (see :func:`heartseg.staging.staged_folder`).
 
     Args:
-        subject: what to write.
-        folder: where to.
+        subject: segmentation to write.
+        folder: output folder.
         formats: keys of :data:`FORMATS`.
-        options: coordinates, smoothing, wall.
-        strict: whether a missing package is an error; else the format is skipped.
-        reporter: progress (a stage ``"write"``) and cancel, looked at between the files.
+        options: coordinates, smoothing, wall thickness.
+        strict: raise an error for a missing package instead of skipping the format.
+        reporter: progress (stage ``"write"``) and cancellation, checked between files.
 
     Raises:
-        OutputError: a file cannot be written, or there is nothing to write (a print set without a heart).
-        DependencyError: a package is missing, and ``strict``.
+        OutputError: a file cannot be written, or there is nothing to write (print models without a heart).
+        DependencyError: a package is missing and ``strict`` is set.
         OSError: the disk is full.
     """
     options, reporter = (options or ExportOptions()).check(), reporter or Reporter()
@@ -159,7 +159,7 @@ def write_formats(
 
 
 class _Writer:
-    """One folder being filled: keeps what was found on the way."""
+    """Writes the formats of one folder and collects findings and statistics."""
 
     def __init__(
         self, subject: Subject, folder: Path, options: ExportOptions, wanted: Sequence[str], reporter: Reporter
@@ -170,7 +170,7 @@ class _Writer:
         self.facts: dict[str, Any] = {}
 
     def surfaces(self) -> list[tuple[Structure, Path]]:
-        """Write the surfaces in the formats that were asked for; STL files for the pictures in any case."""
+        """Write the requested surface formats, and STL files if pictures need them; return the STL files."""
         asked = [kind for kind in SURFACE_FORMATS if kind in self._wanted]
         draw = bool({"preview", "html"} & set(self._wanted)) and _is_installed("vtk")
         if not asked and not draw:
@@ -199,7 +199,7 @@ class _Writer:
         return found
 
     def write(self, name: str, surfaces: list[tuple[Structure, Path]]) -> None:
-        """Write one format that is no surface."""
+        """Write a format other than a surface format."""
         subject, folder = self._subject, self._folder
         result = subject.result
         writers: dict[str, Callable[[], Any]] = {

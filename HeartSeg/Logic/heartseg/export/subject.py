@@ -1,4 +1,4 @@
-"""What is exported: a segmentation with its measures and, where it is at hand, the scan it was drawn on."""
+"""Input of an export: a segmentation with its measures and, if available, its scan."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ log = logging.getLogger(__name__)
 
 REPORT_FILE = "report.json"
 LABEL_FILES = ("labels.nii.gz", "segmentation.seg.nrrd")
-"""Where a result folder keeps its labels, in the order in which they are looked for."""
+"""Label files of a result folder, in search order."""
 
 _INTENSITIES = ("mean_intensity", "sd_intensity")
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What is exported.
+    """A segmentation to export.
 
     Attributes:
         result: labels, measures, findings and provenance.
-        volume: the scan on the same grid; ``None`` where it is not at hand.
-        name: for titles and descriptions.
-        notices: what a reader of the export should know about where it came from, a sentence each.
+        volume: the scan on the same grid, or ``None`` if it is not available.
+        name: name for titles and descriptions.
+        notices: remarks about the origin of the segmentation, one sentence each.
     """
 
     result: Result
@@ -48,8 +48,8 @@ class Subject:
     notices: tuple[str, ...] = ()
 
     def scan(self) -> Volume:
-        """The scan, or an even one (all voxels 0, no memory) on the labels' grid where there is none."""
-        return self.volume or _even(self.result.geometry, self.name)
+        """The scan; without one, a volume of zeros on the grid of the labels, which takes no memory."""
+        return self.volume or _zeros(self.result.geometry, self.name)
 
 
 def open_subject(
@@ -61,20 +61,20 @@ def open_subject(
     modality: str | None = None,
     labels: Mapping[int, str] | None = None,
 ) -> Subject:
-    """Open a result folder, or a segmentation file as it is after edits.
+    """Open a result folder or a segmentation file, e.g. an edited one.
 
-    Of a result folder, measures, findings and provenance are those of its report. A segmentation file is measured and
-    checked anew; without the scan, intensities are left out.
+    For a result folder, measures, findings and provenance are read from its report. A segmentation file is measured and
+    checked again; without the scan, it has no intensity measures.
 
     Args:
         source: folder of ``heartseg segment``, or a label map (NIfTI, NRRD, MHA/MHD, Slicer's ``.seg.nrrd``).
-        scan: the scan, file or DICOM folder. A result's report names its scan, which is used if it is still there and
-            is still the same file.
-        series, frame, modality: which part of ``scan``, as for :func:`heartseg.read_volume`.
-        labels: label value -> structure key, for a label map with values of its own.
+        scan: the scan, file or DICOM folder. By default, the scan named in the report of a result folder is used if the
+            file still exists and is unchanged.
+        series, frame, modality: selection within ``scan``, as for :func:`heartseg.read_volume`.
+        labels: label value -> structure key, for a label map with other label values.
 
     Raises:
-        InputError: nothing to export there; the scan has another grid than the labels; broken files.
+        InputError: the source contains no segmentation, the grids of scan and labels differ, or a file is broken.
         SettingsError: ``labels`` names an unknown structure.
     """
     source = Path(source)
@@ -90,7 +90,7 @@ def open_subject(
 
 
 def measured(subject: Subject) -> Subject:
-    """The subject with measures and findings made anew from its labels, for a segmentation that was edited."""
+    """Recompute measures and findings from the labels, for an edited segmentation."""
     result, volume = subject.result, subject.scan()
     measures = measure_structures(volume, result.labels, result.structures)
     if subject.volume is None:
@@ -99,8 +99,8 @@ def measured(subject: Subject) -> Subject:
     return replace(subject, result=replace(result, measures=measures, findings=sorted_findings(findings), removals=()))
 
 
-def _even(geometry: Geometry, name: str) -> Volume:
-    # MR: what its voxels hold is then not taken for Hounsfield units.
+def _zeros(geometry: Geometry, name: str) -> Volume:
+    # Modality MR, so that the zeros are not interpreted as Hounsfield units.
     return Volume(np.broadcast_to(np.int16(0), geometry.shape), geometry, name, "MR")
 
 
@@ -108,7 +108,7 @@ def _of_result_folder(folder: Path) -> Subject:
     path = folder / REPORT_FILE
     if not path.is_file():
         raise InputError(
-            f"folder {str(folder)!r} holds no {REPORT_FILE}: give a folder that 'heartseg segment' wrote for one scan, "
+            f"folder {str(folder)!r} has no {REPORT_FILE}: give a result folder of 'heartseg segment' for one scan, "
             "or a segmentation file"
         )
     try:
@@ -117,8 +117,7 @@ def _of_result_folder(folder: Path) -> Subject:
         result = Result.from_dict(report, *_labels_of(folder, structures))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{str(path)!r} is not a report that HeartSeg can read ({type(error).__name__}: {error}): segment the scan "
-            "again"
+            f"{str(path)!r} is not a readable HeartSeg report ({type(error).__name__}: {error}): segment the scan again"
         ) from error
     source = result.provenance.input
     return Subject(result, None, (source.name if source else "") or folder.resolve().name)
@@ -130,44 +129,45 @@ def _labels_of(folder: Path, structures: tuple[Structure, ...]) -> tuple[np.ndar
             found = as_label_map(folder / name, None, "--labels")
             return found.labels, found.geometry
     raise InputError(
-        f"folder {str(folder)!r} holds neither {' nor '.join(LABEL_FILES)}: segment the scan again with --format labels"
+        f"folder {str(folder)!r} has neither {' nor '.join(LABEL_FILES)}: segment the scan again with --format labels"
     )
 
 
 def _with_scan(subject: Subject, asked: Volume | None, source: Path) -> Subject:
-    """The subject with the scan that was asked for, or else the one that its report names."""
+    """Add the requested scan, or else the scan named in the report."""
     volume, notice = (asked, "") if asked is not None else _named_scan(subject.result.provenance.input)
     if volume is not None and not volume.geometry.same_grid(subject.result.geometry, 0.01):
         grid, own = volume.geometry, subject.result.geometry
         raise InputError(
-            f"scan {volume.name!r} ({grid.orientation} {grid.size}) is not on the grid of {source.name!r} "
+            f"the grid of scan {volume.name!r} ({grid.orientation} {grid.size}) differs from that of {source.name!r} "
             f"({own.orientation} {own.size}): give the scan that was segmented with --scan"
         )
     notices = subject.notices + ((notice,) if notice else ())
     return replace(subject, volume=volume, name=volume.name if volume else subject.name, notices=notices)
 
 
-def _named_scan(said: InputFacts | None) -> tuple[Volume | None, str]:
-    """The scan that a report names, if it is still there and the same; else why not."""
-    if said is None or not said.path:
-        return None, "the scan is not known: pictures show the labels alone; give it with --scan"
+def _named_scan(recorded: InputFacts | None) -> tuple[Volume | None, str]:
+    """Read the scan named in a report; without it, return ``None`` and the reason."""
+    if recorded is None or not recorded.path:
+        return None, "the scan is unknown, so pictures show the labels only: give it with --scan"
+    path = recorded.path
     try:
         volume = read_volume(
-            said.path, frame=said.frame, series=said.series_uid or None, modality=said.modality or None
+            path, frame=recorded.frame, series=recorded.series_uid or None, modality=recorded.modality or None
         )
     except HeartSegError as error:
         log.info("scan of the report: %s", error)
-        return None, f"the scan is no longer at {said.path!r}: pictures show the labels alone; give it with --scan"
-    if said.sha256 and volume.source.sha256 != said.sha256:
-        return None, f"{said.path!r} is no longer the scan that was segmented: give the right one with --scan"
+        return None, f"the scan cannot be read from {path!r}, so pictures show the labels only: give it with --scan"
+    if recorded.sha256 and volume.source.sha256 != recorded.sha256:
+        return None, f"{path!r} differs from the scan that was segmented: give that scan with --scan"
     return volume, ""
 
 
 def subject_of(result: Result, volume: Volume) -> Subject:
-    """A fresh result with its scan."""
+    """Combine a result with its scan."""
     return Subject(result, volume, volume.name)
 
 
 def source_of(subject: Subject) -> Source:
-    """Where the scan came from; empty where it is not at hand."""
+    """Source of the scan; empty if the scan is not available."""
     return subject.volume.source if subject.volume is not None else Source()

@@ -1,4 +1,4 @@
-"""Measures of each structure: volume, mass, vessel diameter, intensity, extent."""
+"""Measures per structure: volume, mass, vessel diameter, intensity and extent."""
 
 from .structures import measure_structures
 from .vessels import VesselDiameter, ascending_aorta_diameter, pulmonary_trunk_diameter

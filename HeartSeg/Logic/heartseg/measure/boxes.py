@@ -1,7 +1,7 @@
-"""The labelled part of a grid, cut out and turned to the nearest LPS axes.
+"""The labelled part of a grid, cropped and reoriented to the nearest LPS axes.
 
-Every step after the network works on this crop: a heart fills a tenth of a chest scan, and permuted or flipped copies
-of a label map end in the very same array, so that nothing downstream depends on how the file was stored.
+All steps after the network use this crop. The heart fills about a tenth of a chest scan, and permuted or flipped copies
+of a label map give the same crop, so the steps are independent of the storage order of the file.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Box = tuple[slice, slice, slice]
 
 
 def bounding_box(labels: np.ndarray) -> Box | None:
-    """Smallest box of slices ``(z, y, x)`` that holds every non-zero voxel of ``labels``; ``None`` if all are zero."""
+    """Bounding box of the non-zero voxels of ``labels`` as slices ``(z, y, x)``; ``None`` if all are zero."""
     if labels.size == 0:
         return None
-    # Reduce along the slowest stored axis first: memory is walked once, in its own order, whatever the view's axes.
+    # Reduce along the slowest axis in memory first, so that memory is read once and sequentially.
     order = tuple(int(k) for k in np.argsort([-abs(s) for s in labels.strides], kind="stable"))
     stored = labels.transpose(order)
     first = _span(stored.max(axis=(1, 2)))
@@ -41,13 +41,13 @@ def _span(profile: np.ndarray) -> slice | None:
 
 @dataclass(frozen=True, eq=False)
 class LabelCrop:
-    """The labelled box of a grid in nearest-LPS axes.
+    """The bounding box of the labels in nearest LPS axes.
 
     Attributes:
-        labels: contiguous uint8 ``(z, y, x)``, axes nearest to S, P, L; read only, it may share the input's memory.
-        geometry: its grid.
-        box: where it lay in the stored array, slices ``(z, y, x)``.
-        flip: turns ``array[box]`` into the axes of ``labels``.
+        labels: contiguous uint8 ``(z, y, x)``, axes nearest to S, P, L; read-only, may share memory with the input.
+        geometry: grid of the crop.
+        box: position in the stored array, slices ``(z, y, x)``.
+        flip: reorients ``array[box]`` to the axes of ``labels``.
     """
 
     labels: np.ndarray
@@ -56,27 +56,27 @@ class LabelCrop:
     flip: AxisFlip
 
     def take(self, array: np.ndarray) -> np.ndarray:
-        """The same part, in the same axes, of another array on the stored grid (a view)."""
+        """Crop and reorient another array on the stored grid; returns a view."""
         return self.flip.apply(array[self.box])
 
     def put(self, cropped: np.ndarray, into: np.ndarray) -> None:
-        """Write an array in the crop's axes back to where the crop came from."""
+        """Write an array in the axes of the crop back into an array on the stored grid."""
         into[self.box] = self.flip.undo(cropped)
 
     def structure_boxes(self) -> dict[int, Box]:
-        """Bounding box, within the crop, of every label that is present."""
+        """Label -> bounding box within the crop, for all labels present."""
         found = ndimage.find_objects(self.labels)
         return {k + 1: (b[0], b[1], b[2]) for k, b in enumerate(found) if b is not None}
 
 
 def crop_labels(labels: np.ndarray, geometry: Geometry) -> LabelCrop | None:
-    """Cut the labelled box out of ``labels`` (uint8 ``(z, y, x)`` on ``geometry``); ``None`` if nothing is labelled.
+    """Crop ``labels`` (uint8 ``(z, y, x)`` on ``geometry``) to the labelled voxels; ``None`` if there are none.
 
     Raises:
         ValueError: the shapes differ.
     """
     if tuple(labels.shape) != tuple(geometry.shape):
-        raise ValueError(f"label map of shape {labels.shape} on a grid of shape {geometry.shape}: they must be equal")
+        raise ValueError(f"label map has shape {labels.shape}, but its grid {geometry.shape}: use equal shapes")
     box = bounding_box(labels)
     if box is None:
         return None

@@ -1,4 +1,4 @@
-"""Numbers about every structure, from one crop of the label map."""
+"""Measures of each structure."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from .vessels import VesselDiameter, ascending_aorta_diameter, pulmonary_trunk_d
 def measure_structures(
     volume: Volume, labels: np.ndarray, structures: Sequence[Structure] = STRUCTURES
 ) -> tuple[Measure, ...]:
-    """Measure every structure.
+    """Measure the structures.
 
-    Per structure, in this order: ``volume`` (mL, voxels times voxel volume); ``mass`` (g) of the myocardium, volume
-    times :data:`~heartseg.anatomy.MYOCARDIAL_DENSITY_G_PER_ML`; ``diameter`` (mm) of the ascending aorta and the
+    Per structure, in this order: ``volume`` (mL): number of voxels times voxel volume; ``mass`` (g) of the myocardium:
+    volume times :data:`~heartseg.anatomy.MYOCARDIAL_DENSITY_G_PER_ML`; ``diameter`` (mm) of the ascending aorta and the
     pulmonary trunk (see :mod:`heartseg.measure.vessels`); ``mean_intensity`` and ``sd_intensity`` over its voxels;
-    ``extent_x``, ``extent_y``, ``extent_z`` (mm), the edges of the box along the patient's axes that holds its voxels,
-    edges included, for oblique grids too.
+    ``extent_x``, ``extent_y``, ``extent_z`` (mm): size of its bounding box along the patient axes, including voxel
+    edges, also on oblique grids.
 
     Args:
         volume: the scan, ``(z, y, x)``.
         labels: uint8 ``(z, y, x)`` on the same grid.
-        structures: which ones to measure.
+        structures: structures to measure.
 
     Returns:
-        Measures in the order of ``structures``. The values of a structure without voxels are ``None``, but for its
-        volume, which is ``None`` too: nothing was found, which is not a finding of 0 mL.
+        Measures in the order of ``structures``. All values of a structure without voxels are ``None``, including its
+        volume: a structure that was not found does not have a volume of 0 mL.
 
     Raises:
-        ValueError: ``labels`` has another shape than the volume.
+        ValueError: ``labels`` and the volume have different shapes.
     """
     crop = crop_labels(labels, volume.geometry)
     boxes = crop.structure_boxes() if crop is not None else {}
@@ -68,10 +68,10 @@ def _of_structure(
 
 
 def world_extent(mask: np.ndarray, geometry: Geometry) -> tuple[float, float, float]:
-    """Edge lengths (x, y, z) in mm of the box along the world's axes that holds every voxel of ``mask``, edges too.
+    """Size (x, y, z) of the bounding box of ``mask`` along the world axes, including voxel edges, mm.
 
-    ``mask`` is boolean ``(z, y, x)`` on any part of the grid; only spacing and direction of ``geometry`` matter.
-    Exact on oblique grids: the extreme point along a world axis is the first or last voxel of a row, half a voxel out.
+    ``mask`` is boolean ``(z, y, x)``; only spacing and direction of ``geometry`` are used. Exact on oblique grids: the
+    extreme point along a world axis is an outer corner of the first or last voxel of a row.
     """
     rows = np.argwhere(mask.any(axis=2))
     lines = mask[rows[:, 0], rows[:, 1]]

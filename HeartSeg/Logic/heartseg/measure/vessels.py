@@ -1,19 +1,19 @@
-"""Diameters of the great arteries, perpendicular to their own course.
+"""Diameters of the great arteries, perpendicular to their centrelines.
 
-Method, both vessels:
+Method for both vessels:
 
-1. *Start.* The vessel's voxels that touch the ventricle it leaves (aorta: LV, trunk: RV); where that ventricle is
-   missing or apart, the vessel's most inferior end.
-2. *Centreline.* Distance from the start through the vessel (shortest paths on a graph of its voxels, resampled to
-   about 1.5 mm, 26 neighbours); centroids of bands of equal distance; a local straight-line fit gives the direction.
-3. *Sections.* Planes perpendicular to that direction every 2 mm; the area of the piece around the centre; diameter of
-   the circle of equal area, ``2 sqrt(A / pi)``. Double-oblique planes perpendicular to the vessel's axis are what
-   guidelines ask for (2010 ACCF/AHA thoracic aortic disease guideline; Erbel et al., ESC 2014).
-4. *Which part.* Aorta: from the start until it turns towards the arch (course less than 30 degrees above the
-   horizontal) or 80 mm; the median of the sections in the middle half, so that sinuses, cut ends and the arch do not
-   count. Trunk: until it divides in two or 50 mm; the median of the middle half.
+1. *Start.* The voxels of the vessel adjacent to its ventricle (aorta: LV, pulmonary trunk: RV); if the ventricle is
+   missing or not adjacent, the inferior end of the vessel.
+2. *Centreline.* Distance from the start within the vessel (shortest paths on a graph of its voxels, resampled to about
+   1.5 mm, 26 neighbours); centroids of bands of equal distance; local direction from a straight-line fit.
+3. *Cross-sections.* Planes perpendicular to the centreline every 2 mm; area of the connected component around the
+   centre; diameter of the circle of equal area, ``2 sqrt(A / pi)``. Guidelines recommend double-oblique planes
+   perpendicular to the vessel axis (2010 ACCF/AHA thoracic aortic disease guideline; Erbel et al., ESC 2014).
+4. *Range.* Aorta: from the start to the turn towards the arch (course less than 30 degrees above the horizontal), at
+   most 80 mm. Pulmonary trunk: to the bifurcation, at most 50 mm. The result is the median of the sections in the
+   middle half, which excludes sinuses, cut ends and the arch.
 
-The label is the lumen, so these are inner diameters; a wall adds 2-4 mm.
+The label is the lumen, so these are inner diameters; the wall adds 2-4 mm.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ from .boxes import LabelCrop
 
 GRAPH_STEP_MM = 1.5
 BAND_MM = 4.0
-"""Thickness of the bands whose centroids make the centreline: two to three graph steps, a seventh of a diameter."""
+"""Length of the bands whose centroids form the centreline: two to three graph steps, a seventh of a diameter."""
 TANGENT_REACH_MM = 12.0
-"""Half length of the centreline piece whose straight-line fit is the local direction: about one radius."""
+"""Half length of the centreline segment for the straight-line fit of the local direction: about one radius."""
 SECTION_STEP_MM, SECTION_PIXEL_MM, SECTION_HALF_MM = 2.0, 0.5, 40.0
 AORTA_LENGTH_MM, TRUNK_LENGTH_MM = 80.0, 50.0
-"""Longest course that is searched: an ascending aorta has 50-80 mm from annulus to arch, a trunk 40-50 mm."""
+"""Maximum length of the centreline: an ascending aorta has 50-80 mm from annulus to arch, a trunk 40-50 mm."""
 ASCENDING_SLOPE = 0.5
-"""Least upward component of the unit direction in the ascending part: sin 30 degrees."""
+"""Minimum superior component of the unit direction in the ascending part: sin 30 degrees."""
 TOUCH_MM = 3.0
-"""A vessel's voxel this near to the ventricle is at the valve: one leaflet or one thick voxel between."""
+"""Maximum distance of vessel voxels from the ventricle at the valve: one leaflet or one thick voxel."""
 SMALLEST_ML = 0.3
 
 
 @dataclass(frozen=True)
 class VesselDiameter:
-    """A diameter (mm, or ``None`` where there is no course to measure) and how it came about."""
+    """A diameter, mm, or ``None`` if it cannot be measured, with a note on its measurement."""
 
     diameter_mm: float | None
     note: str
 
 
 def ascending_aorta_diameter(crop: LabelCrop) -> VesselDiameter | None:
-    """Inner diameter of the ascending aorta; ``None`` if the crop has no aorta. Method: module docstring."""
+    """Inner diameter of the ascending aorta; ``None`` without an aorta. For the method, see the module docstring."""
     return _diameter(crop, "AO", "LV", AORTA_LENGTH_MM)
 
 
 def pulmonary_trunk_diameter(crop: LabelCrop) -> VesselDiameter | None:
-    """Inner diameter of the main pulmonary artery; ``None`` if the crop has none. Method: module docstring."""
+    """Inner diameter of the pulmonary trunk; ``None`` without a pulmonary artery. See the module docstring."""
     return _diameter(crop, "PA", "RV", TRUNK_LENGTH_MM)
 
 
@@ -84,27 +84,27 @@ def _diameter(crop: LabelCrop, vessel: str, ventricle: str, length_mm: float) ->
     if vessel == "AO":
         line = _ascending_part(line)
     if line is None or len(line.centers) < 2:
-        return VesselDiameter(None, "no course long enough to lay a section across")
+        return VesselDiameter(None, "centreline too short for a cross-section")
     diameters = [
         d for d in (_section_diameter(mask, geometry, c, t) for c, t in line.middle_sections()) if d is not None
     ]
     if not diameters:
-        return VesselDiameter(None, "no section through its middle")
+        return VesselDiameter(None, "no cross-section contains the centreline")
     note = (
-        f"inner, circle of equal area, median of {len(diameters)} sections perpendicular to the centreline "
+        f"inner, circle of equal area, median of {len(diameters)} cross-sections perpendicular to the centreline "
         f"in the middle half of {line.length_mm:.0f} mm"
     )
     if not at_valve:
-        note += f"; {ventricle} not adjacent, course taken from the inferior end"
+        note += f"; {ventricle} not adjacent, measured from the inferior end"
     median = float(np.median(diameters))
     if line.length_mm < median:
-        note += "; the course is shorter than wide: read with care"
+        note += "; the vessel is shorter than wide, so the value is uncertain"
     return VesselDiameter(median, note)
 
 
 @dataclass(frozen=True, eq=False)
 class _Line:
-    """Centreline from the start on: centres (n, 3) world mm, unit directions (n, 3), position along it (n,) mm."""
+    """Centreline: centres ``(n, 3)``, world mm; unit directions ``(n, 3)``; positions along it ``(n,)``, mm."""
 
     centers: np.ndarray
     tangents: np.ndarray
@@ -115,7 +115,7 @@ class _Line:
         return float(self.along[-1] - self.along[0])
 
     def middle_sections(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Centre and direction of sections every 2 mm in the middle half (at least one)."""
+        """Centre and direction of cross-sections every 2 mm in the middle half, at least one."""
         low, high = np.quantile(self.along[[0, -1]], (0.25, 0.75))
         count = max(1, round((high - low) / SECTION_STEP_MM) + 1)
         at = np.linspace(low, high, count) if count > 1 else np.array([(low + high) / 2])
@@ -136,7 +136,7 @@ def _graph_points(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
 
 
 def _start(points: np.ndarray, ventricle: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, bool]:
-    """Indices of the points at the valve, and whether they lie at the ventricle (else: at the inferior end)."""
+    """Indices of the start points, and whether they are adjacent to the ventricle (else: at the inferior end)."""
     if ventricle.any():
         surface = ventricle & ~ndimage.binary_erosion(ventricle)
         tree = cKDTree(geometry.index_to_world(np.argwhere(surface)))
@@ -150,7 +150,7 @@ def _start(points: np.ndarray, ventricle: np.ndarray, geometry: Geometry) -> tup
 
 
 def _distance_along(points: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Length (n,) in mm of the shortest path within the vessel from ``start``; infinite where there is none."""
+    """Shortest path length ``(n,)`` from ``start`` within the vessel, mm; infinite for unreachable points."""
     pairs = cKDTree(points).query_pairs(GRAPH_STEP_MM * 2.0, output_type="ndarray")
     if not len(pairs):
         return np.where(np.isin(np.arange(len(points)), start), 0.0, np.inf)
@@ -182,7 +182,7 @@ def _centreline(points: np.ndarray, distance: np.ndarray, length_mm: float, stop
 
 
 def _divided(band: np.ndarray) -> bool:
-    """Whether a band falls into two pieces, each at least a fifth of it: the vessel has divided."""
+    """Whether a band consists of two components of at least a fifth each, i.e. lies beyond the bifurcation."""
     pairs = cKDTree(band).query_pairs(GRAPH_STEP_MM * 2.0, output_type="ndarray")
     ones = np.ones(len(pairs))
     graph = coo_matrix((ones, (pairs[:, 0], pairs[:, 1])), shape=(len(band),) * 2).tocsr()
@@ -191,7 +191,7 @@ def _divided(band: np.ndarray) -> bool:
 
 
 def _ascending_part(line: _Line | None) -> _Line | None:
-    """The centreline up to where it turns towards the arch."""
+    """The centreline up to its turn towards the arch."""
     if line is None:
         return None
     turning = np.flatnonzero((line.tangents[:, 2] < ASCENDING_SLOPE) & (line.along > 20.0))
@@ -202,7 +202,7 @@ def _ascending_part(line: _Line | None) -> _Line | None:
 
 
 def _section_diameter(mask: np.ndarray, geometry: Geometry, center: np.ndarray, normal: np.ndarray) -> float | None:
-    """Diameter (mm) of the circle with the area of the section's piece around ``center``; ``None`` if it misses.
+    """Diameter, mm, of the circle with the area of the cross-section; ``None`` if ``center`` is outside the vessel.
 
     The plane is sampled every 0.5 mm; the boundary is the 0.5 level of the linearly interpolated mask.
     """

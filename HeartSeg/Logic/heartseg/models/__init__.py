@@ -1,4 +1,4 @@
-"""Model folders and their cards, where they are found, how they are loaded without risk, checked and installed."""
+"""Model folders and model cards: finding, safe loading, checking and installing."""
 
 from __future__ import annotations
 

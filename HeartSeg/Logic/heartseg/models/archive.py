@@ -1,4 +1,4 @@
-"""Unpacking a zip file from anywhere: nothing may land outside the target folder, nothing may fill the disk."""
+"""Safe unpacking of untrusted zip files: no entry outside the target folder, no entry that fills the disk."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from .card import is_inside
 MAX_ENTRIES = 2000
 MAX_BYTES = 8 * 2**30
 MAX_RATIO = 100.0
-"""Unpacked over packed size; checked for entries over 1 MiB. Weights hardly compress, JSON does by 5 to 30."""
+"""Largest ratio of unpacked to packed size, checked for entries over 1 MiB. Weights hardly compress; JSON compresses
+5 to 30 times."""
 
 CHUNK = 1 << 20
 
 
 def unpack(archive: Path, target: Path, reporter: Reporter) -> None:
-    """Unpack ``archive`` into ``target`` (existing, empty) after all its entries have been judged.
+    """Unpack ``archive`` into ``target``, an existing empty folder, after checking every entry.
 
     Raises:
-        ModelError: not a zip file, damaged, encrypted, or an entry that is unsafe (outside the target, absolute, a
-            link, twice) or too large; one line that names the entry.
+        ModelError: the file is not a zip file, is damaged or encrypted, or has an entry that is too large or unsafe (a
+            path outside the target, an absolute path, a link, a duplicate). The message names the entry.
     """
     try:
         with zipfile.ZipFile(archive) as z:
-            entries = _judged(z.infolist(), archive.name)
+            entries = _checked_files(z.infolist(), archive.name)
             with reporter.stage("unpack", sum(e.file_size for e, _ in entries)):
                 done = 0
                 for entry, relative in entries:
@@ -43,14 +44,16 @@ def unpack(archive: Path, target: Path, reporter: Reporter) -> None:
         raise ModelError(f"'{archive}' is not a usable zip file ({error}): download or copy it again") from None
 
 
-def _judged(entries: list[zipfile.ZipInfo], archive: str) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
-    """The files among the entries with their safe relative paths."""
+def _checked_files(entries: list[zipfile.ZipInfo], archive: str) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
+    """Return the entries that are files, with their relative paths; raise ``ModelError`` for an unsafe entry."""
     if len(entries) > MAX_ENTRIES:
-        raise ModelError(f"'{archive}' has {len(entries)} entries and is refused: a model has at most {MAX_ENTRIES}")
+        raise ModelError(
+            f"'{archive}' is refused because it has {len(entries)} entries: a model has at most {MAX_ENTRIES}"
+        )
     total = sum(e.file_size for e in entries)
     if total > MAX_BYTES:
         raise ModelError(
-            f"'{archive}' would unpack to {total / 2**30:.1f} GiB and is refused: "
+            f"'{archive}' is refused because it would unpack to {total / 2**30:.1f} GiB: "
             f"a model has at most {MAX_BYTES / 2**30:.0f} GiB"
         )
     files: list[tuple[zipfile.ZipInfo, PurePosixPath]] = []
@@ -63,7 +66,7 @@ def _judged(entries: list[zipfile.ZipInfo], archive: str) -> list[tuple[zipfile.
             problem = "occurs twice"
         if problem:
             raise ModelError(
-                f"entry '{entry.filename:.100}' of '{archive}' {problem} and is refused: do not use this file"
+                f"'{archive}' is refused because its entry '{entry.filename:.100}' {problem}: do not use this file"
             )
         seen.add(str(relative).casefold())
         if not entry.is_dir():
@@ -75,11 +78,11 @@ def _problem(entry: zipfile.ZipInfo) -> str | None:
     name = entry.filename.replace("\\", "/")
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if not is_inside(name.rstrip("/")) or "\0" in entry.orig_filename:
-        return "leads outside the model's folder"
+        return "points outside the model folder"
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "is a link or a device"
+        return "is a link or a device file"
     if entry.flag_bits & 1:
         return "is encrypted"
     if entry.file_size > CHUNK and entry.file_size > MAX_RATIO * max(1, entry.compress_size):
-        return f"unpacks to {entry.file_size / max(1, entry.compress_size):.0f} times its size"
+        return f"unpacks to {entry.file_size / max(1, entry.compress_size):.0f} times its packed size"
     return None

@@ -1,4 +1,4 @@
-"""The model card, ``heartseg.json``: what a model is for, what it expects of a scan, and the hashes of its files."""
+"""The model card, ``heartseg.json``: purpose of a model, its requirements on a scan, and the hashes of its files."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ REQUIRED = ("schema", "name", "version", "labels", "orientation")
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What ``heartseg.json`` says about a model.
+    """Content of ``heartseg.json``.
 
     Attributes:
-        name: short name under which the model is found, e.g. ``"HeartSeg-Default"``.
-        version: the model's own version.
-        description: one or two sentences for people.
-        modalities: ``"CT"``, ``"MR"``: what the model was made for.
-        labels: label value in the model -> structure key; empty leaves it to the label names in ``dataset.json``.
-        orientation: ``"LPS"``: scans are brought to the nearest LPS axes first; ``None``: stored axes, as nnU-Net does.
-        configuration: the nnU-Net configuration in ``plans.json`` (``"3d_fullres"``); ``None``: the folder tells.
-        finder: folder, relative to the card, of the coarse model that finds the heart; ``None`` if there is none.
-        margin_mm: how far the window around the found heart reaches beyond it, mm.
-        normalization_extent: intensity statistics are taken over the whole ``"scan"`` or over the ``"crop"``.
-        trained_on: JSON-ready facts about the training data.
-        tested_on: JSON-ready facts, one entry per test set.
+        name: short name that identifies the model, e.g. ``"HeartSeg-Default"``.
+        version: version of the model.
+        description: one or two sentences.
+        modalities: modalities that the model supports: ``"CT"``, ``"MR"``.
+        labels: label value in the model -> structure key; if empty, the label names in ``dataset.json`` decide.
+        orientation: ``"LPS"``: scans are reoriented to the nearest LPS axes; ``None``: stored axes, as in nnU-Net.
+        configuration: nnU-Net configuration, e.g. ``"3d_fullres"``; ``None``: derived from the folder.
+        finder: folder of the coarse model that locates the heart, relative to the card; ``None`` if there is none.
+        margin_mm: margin around the located heart, mm.
+        normalization_extent: region for the intensity statistics: the whole ``"scan"`` or the ``"crop"``.
+        trained_on: JSON-serializable description of the training data.
+        tested_on: JSON-serializable results, one entry per test set.
         licence: SPDX identifier or a sentence.
-        citation: what to cite.
-        files: path relative to the card, with ``/`` -> SHA-256, lower-case hex.
-        known_failures: sentences.
-        intended_use: a sentence.
-        extra: keys of the file that this version does not know; kept when the card is written again.
+        citation: references to cite.
+        files: path relative to the card, with ``/`` -> SHA-256 as lower-case hex.
+        known_failures: known failure modes, one sentence each.
+        intended_use: intended use in one sentence.
+        extra: unknown keys of the file, preserved when the card is written.
     """
 
     name: str
@@ -65,7 +65,7 @@ class ModelCard:
 
     @classmethod
     def read(cls, path: str | Path) -> ModelCard:
-        """The card in this file, or in this folder's ``heartseg.json``; ``ModelError`` names what is wrong in it."""
+        """Read a card from a file, or from ``heartseg.json`` in a folder; ``ModelError`` names what is wrong in it."""
         path = Path(path)
         if path.is_dir():
             path = path / CARD_NAME
@@ -73,31 +73,31 @@ class ModelCard:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], source: str = CARD_NAME) -> ModelCard:
-        """The card with this content; ``source`` names the file in errors."""
+        """Create a card from the content of a JSON file; error messages name ``source`` as the file."""
         for key in REQUIRED:
             if key not in content:
                 raise ModelError(f"'{source}' has no '{key}': a card needs {', '.join(REQUIRED)}")
         values: dict[str, Any] = {}
-        for key, (right, accept) in _FIELDS.items():
+        for key, (expected, parse) in _FIELDS.items():
             if key not in content:
                 continue
             try:
-                values[key] = accept(content[key])
+                values[key] = parse(content[key])
             except (TypeError, ValueError, KeyError, AttributeError):
-                raise ModelError(f"'{key}' in '{source}' is {_short(content[key])}: it must be {right}") from None
+                raise ModelError(f"'{key}' in '{source}' is {_short(content[key])}: it must be {expected}") from None
         values.pop("schema")
         extra = {k: v for k, v in content.items() if k not in _FIELDS}
         return cls(**values, extra=extra)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready dictionary, in the order of the file; ``from_dict`` gives the same card back."""
+        """Return a JSON-serializable dictionary in the key order of the file; ``from_dict`` restores the card."""
         content = asdict(self)
         extra = content.pop("extra")
         content["labels"] = {str(value): key for value, key in self.labels.items()}
         return {"schema": SCHEMA, **content, **extra}
 
     def write(self, path: str | Path) -> Path:
-        """Write the card to this file, or into this folder as ``heartseg.json``; returns the file."""
+        """Write the card to a file, or as ``heartseg.json`` into a folder; return the path of the file."""
         path = Path(path)
         if path.is_dir():
             path = path / CARD_NAME
@@ -106,7 +106,7 @@ class ModelCard:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; ``ModelError`` says what is wrong with the file and where."""
+    """Read the object in a JSON file; ``ModelError`` names the file and the position of the error."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
@@ -114,16 +114,18 @@ def read_json(path: Path) -> dict[str, Any]:
             f"'{path}' is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg}): copy the model again"
         ) from None
     except (ValueError, RecursionError):
-        raise ModelError(f"'{path}' is not a JSON text file: copy the model again") from None
+        raise ModelError(f"'{path}' is not a JSON file: copy the model again") from None
     except OSError as error:
         raise ModelError(f"'{path}' cannot be read ({error.strerror}): check the file and its permissions") from None
     if not isinstance(content, dict):
-        raise ModelError(f"'{path}' holds a JSON {type(content).__name__}, not an object: copy the model again")
+        raise ModelError(
+            f"'{path}' contains a JSON {type(content).__name__} instead of an object: copy the model again"
+        )
     return content
 
 
 def sha256_of(path: Path, tick: Callable[[int], None] | None = None) -> str:
-    """SHA-256 of a file as lower-case hex, read in pieces; ``tick`` is called with the size of each."""
+    """SHA-256 of a file as lower-case hex; ``tick`` is called with the size of each chunk read."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while piece := stream.read(1 << 20):
@@ -134,7 +136,7 @@ def sha256_of(path: Path, tick: Callable[[int], None] | None = None) -> str:
 
 
 def is_inside(relative: str) -> bool:
-    """Whether a ``/``-separated path stays inside the folder it is relative to, on every platform."""
+    """Whether a relative ``/``-separated path stays inside its base folder on every platform."""
     path = PurePosixPath(relative)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and not set("\\:\0") & set(relative)
 
@@ -189,21 +191,21 @@ def _hashes(value: Any) -> dict[str, str]:
 
 _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "schema": (f"{SCHEMA!r}", _one_of((SCHEMA,))),
-    "name": ("a text that is not empty", _word),
-    "version": ("a text such as '1.0'", _word),
+    "name": ("a non-empty string", _word),
+    "version": ("a string such as '1.0'", _word),
     "labels": (f'an object such as {{"1": "LV"}} with keys from {", ".join(KEYS)}', _labels),
     "orientation": ("'LPS' or null", _one_of(ORIENTATIONS)),
-    "description": ("a text", _text),
+    "description": ("a string", _text),
     "modalities": ("a list of 'CT' and 'MR'", lambda v: tuple(_one_of(("CT", "MR"))(m) for m in _texts(v))),
-    "configuration": ("a text such as '3d_fullres', or null", lambda v: None if v is None else _word(v)),
-    "finder": ("a folder inside the model's, such as 'finder', or null", _relative),
+    "configuration": ("a string such as '3d_fullres', or null", lambda v: None if v is None else _word(v)),
+    "finder": ("a subfolder of the model, such as 'finder', or null", _relative),
     "margin_mm": ("a distance in mm from 0 to 1000", _distance),
     "normalization_extent": ("'scan' or 'crop'", _one_of(EXTENTS)),
     "trained_on": ("an object", _mapping),
     "tested_on": ("a list", lambda v: tuple(v) if isinstance(v, list | tuple) else _fail()),
-    "licence": ("a text", _text),
-    "citation": ("a list of texts", _texts),
-    "files": ("an object: path inside the model's folder -> SHA-256 in hex", _hashes),
-    "known_failures": ("a list of texts", _texts),
-    "intended_use": ("a text", _text),
+    "licence": ("a string", _text),
+    "citation": ("a list of strings", _texts),
+    "files": ("an object that maps paths in the model folder to SHA-256 in hex", _hashes),
+    "known_failures": ("a list of strings", _texts),
+    "intended_use": ("a string", _text),
 }

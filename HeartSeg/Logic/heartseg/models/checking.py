@@ -1,4 +1,4 @@
-"""Is this model usable? Hashes, labels, weights, and one small forward pass, as findings."""
+"""Model check: hashes, labels, weights and one small forward pass, reported as findings."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .labels import LabelMap
 
 
 def check_model(model: ModelFolder | str | Path, label_map: LabelMap | None = None) -> tuple[Finding, ...]:
-    """Everything that is wrong with a model, or worth knowing; at least one finding comes back.
+    """Check a model and, if there is one, its finder.
 
-    A model is usable if none of the findings is an error. The finder is checked too, if there is one.
+    Returns at least one finding, most severe first. The model is usable if no finding is an error.
 
     Args:
-        model: an opened model or its folder.
-        label_map: for a folder that is not opened yet, see :meth:`ModelFolder.open`.
+        model: an opened model or the path of its folder.
+        label_map: used to open a path, see :meth:`ModelFolder.open`.
     """
     try:
         folder = model if isinstance(model, ModelFolder) else ModelFolder.open(model, label_map)
@@ -45,7 +45,7 @@ def _check_files(folder: ModelFolder) -> list[Finding]:
             findings.append(Finding("model-hash", Severity.ERROR, str(error), values={"file": relative}))
     unlisted = [c.relative_to(folder.path).as_posix() for c in folder.checkpoints if folder.sha256(c) is None]
     if unlisted:
-        message = f"the card gives no SHA-256 for {', '.join(unlisted)}: damage would go unnoticed"
+        message = f"the card has no SHA-256 for {', '.join(unlisted)}: damage to these files cannot be detected"
         findings.append(Finding("model-unhashed", Severity.INFO, message, values={"files": unlisted}))
     return findings
 
@@ -57,17 +57,17 @@ def _check_labels(folder: ModelFolder) -> list[Finding]:
     except ModelError as error:
         findings.append(Finding("model-labels", Severity.ERROR, str(error)))
     if folder.unmapped and folder.structures:
-        message = f"labels that mean no structure HeartSeg knows become background: {', '.join(folder.unmapped)}"
+        message = f"labels that match no known structure become background: {', '.join(folder.unmapped)}"
         findings.append(Finding("model-unmapped", Severity.WARNING, message, values={"labels": list(folder.unmapped)}))
     if folder.card is None:
-        message = f"'{folder.path.name}' has no card: it runs in stored axes over the whole image, as nnU-Net would"
+        message = f"'{folder.path.name}' has no card: it runs over the whole image in stored axes, as in nnU-Net"
         findings.append(Finding("model-without-card", Severity.INFO, message))
     return findings
 
 
 def _check_network(folder: ModelFolder, prefix: str = "") -> list[Finding]:
     if folder.needs_fallback:
-        message = f"{prefix}only stock nnU-Net runs this model ({folder.needs_fallback}): pip install 'heartseg[train]'"
+        message = f"{prefix}this model needs stock nnU-Net ({folder.needs_fallback}): pip install 'heartseg[train]'"
         return [Finding("model-needs-nnunet", Severity.WARNING, message)]
     try:
         return [_try_forward(load_model(folder), prefix)]
@@ -84,12 +84,12 @@ def _try_forward(model: LoadedModel, prefix: str) -> Finding:
     with torch.inference_mode():
         outputs = [network(zeros) for network in model.networks]
     seconds = time.perf_counter() - started
-    wanted = (1, folder.num_output_channels, *shape)
+    expected = (1, folder.num_output_channels, *shape)
     for output, file in zip(outputs, folder.checkpoints, strict=True):
-        if tuple(output.shape) != wanted or not torch.isfinite(output).all():
+        if tuple(output.shape) != expected or not torch.isfinite(output).all():
             raise ModelError(
-                f"the network of '{file}' gives {tuple(output.shape)} for zeros of {shape}, or values "
-                f"that are not finite; {wanted} is right: copy the model again"
+                f"the network of '{file}' returns shape {tuple(output.shape)} or non-finite values for an input of "
+                f"zeros; shape {expected} is expected: copy the model again"
             )
     parameters = sum(p.numel() for p in model.networks[0].parameters())
     message = (
@@ -101,7 +101,7 @@ def _try_forward(model: LoadedModel, prefix: str) -> Finding:
 
 
 def smallest_patch(folder: ModelFolder) -> tuple[int, ...]:
-    """The smallest input (z, y, x) the network can take: two voxels at its coarsest stage, at most the patch."""
+    """Smallest input shape of the network, (z, y, x): two voxels at the coarsest stage, at most the patch size."""
     sizes = [2] * len(folder.patch_size)
     strides = folder.network.kwargs.get("strides")
     if not isinstance(strides, list):

@@ -1,4 +1,4 @@
-"""Checkpoints into networks: hashes first, weights only, and no class from outside the allow list."""
+"""Safe loading of checkpoints: hashes are verified first, only weights are read, classes come from an allow list."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ COPY_AGAIN = "copy or install the model again"
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model in memory.
+    """A model loaded into memory.
 
     Attributes:
-        folder: where it came from.
+        folder: model folder it was loaded from.
         networks: one per fold, float32 on the CPU, in evaluation mode, without gradients.
-        mirroring_axes: spatial axes (of the patch) the model was trained to be mirrored along; empty for none.
-        trainer_name: the trainer's class name.
+        mirroring_axes: spatial axes of the patch for test-time mirroring; empty if there are none.
+        trainer_name: class name of the trainer.
     """
 
     folder: ModelFolder
@@ -41,30 +41,31 @@ class LoadedModel:
 
 
 def load_checkpoint(path: str | Path, sha256: str | None = None) -> dict[str, Any]:
-    """Read a checkpoint of nnU-Net v2 without executing anything in it.
+    """Read a checkpoint of nnU-Net v2 without executing code from it.
 
     Args:
-        path: ``checkpoint_*.pth``, in nnU-Net's own format or stripped to what prediction needs.
-        sha256: expected hash; checked before the file is opened as a checkpoint.
+        path: ``checkpoint_*.pth``, in the format of nnU-Net or reduced to the entries needed for prediction.
+        sha256: expected hash; verified before the checkpoint is loaded.
 
     Returns:
         ``network_weights`` (name -> tensor), ``trainer_name``, ``configuration`` (or ``None``), ``mirroring_axes``
         (tuple of ints or ``None``).
 
     Raises:
-        ModelError: the file is missing, truncated, has another hash, holds code, or is no nnU-Net checkpoint.
+        ModelError: the file is missing or truncated, has a different hash, contains code, or is not an nnU-Net
+            checkpoint.
     """
     path = Path(path)
     verify_hash(path, sha256)
     torch = import_torch()
-    _refuse_inflation(path)
+    _check_unpacked_size(path)
     try:
         with _numpy_scalars_allowed():
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(_why_unpickling_failed(path, str(error))) from None
     except MemoryError:
-        raise ModelError(f"'{path}' needs more memory than there is: close other programs") from None
+        raise ModelError(f"'{path}' does not fit into memory: close other programs") from None
     except Exception as error:  # torch reports damage as RuntimeError, EOFError, ValueError, KeyError ...
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"'{path}' is truncated or damaged ({reason:.80}): {COPY_AGAIN}") from None
@@ -72,7 +73,7 @@ def load_checkpoint(path: str | Path, sha256: str | None = None) -> dict[str, An
 
 
 def verify_hash(path: Path, expected: str | None) -> None:
-    """``ModelError`` if the file is missing or its SHA-256 differs from ``expected`` (``None``: not checked)."""
+    """Raise ``ModelError`` if the file is missing or its SHA-256 is not ``expected`` (``None``: hash not checked)."""
     if not path.is_file():
         raise ModelError(f"'{path}' is missing: {COPY_AGAIN}")
     if expected is None:
@@ -83,16 +84,16 @@ def verify_hash(path: Path, expected: str | None) -> None:
         raise ModelError(f"'{path}' cannot be read ({error.strerror}): check its permissions") from None
     if found != expected.lower():
         raise ModelError(
-            f"'{path}' has SHA-256 {found[:12]}..., the model's card says {expected.lower()[:12]}...: "
-            f"the file was changed or damaged; {COPY_AGAIN}"
+            f"'{path}' has SHA-256 {found[:12]}..., but the model card expects {expected.lower()[:12]}...: "
+            f"the file was modified or damaged; {COPY_AGAIN}"
         )
 
 
 def build_network(folder: ModelFolder, device: str = "cpu") -> nn.Module:
-    """The network that the plans describe, untrained, deep supervision off, state dict as nnU-Net's own.
+    """Build the untrained network of the plans, without deep supervision, with the state dict of nnU-Net.
 
-    Only classes below :data:`~heartseg.models.plans.NETWORK_ROOTS` are built, and only ``torch.nn`` classes are
-    resolved in their arguments. ``device="meta"`` builds it without memory.
+    The class must lie below :data:`~heartseg.models.plans.NETWORK_ROOTS`; classes among its arguments must lie below
+    ``torch.nn``. ``device="meta"`` allocates no memory.
     """
     torch = import_torch()
     plan = folder.network
@@ -116,15 +117,15 @@ def build_network(folder: ModelFolder, device: str = "cpu") -> nn.Module:
 
 
 def load_networks(folder: ModelFolder) -> list[nn.Module]:
-    """The trained networks of all folds: float32 on the CPU, evaluation mode, no gradients."""
+    """Load the trained networks of all folds: float32 on the CPU, in evaluation mode, without gradients."""
     return list(load_model(folder).networks)
 
 
 def load_model(folder: ModelFolder) -> LoadedModel:
-    """All folds with what else their checkpoints say; every file's hash is checked where the card gives one.
+    """Load all folds, with mirroring axes and trainer name; verify each hash that the card lists.
 
     Raises:
-        ModelError: as :func:`load_checkpoint`; or the weights do not fit the network that the plans describe.
+        ModelError: as :func:`load_checkpoint`, or the weights do not fit the network in the plans.
     """
     networks = []
     first: dict[str, Any] = {}
@@ -142,7 +143,7 @@ def load_model(folder: ModelFolder) -> LoadedModel:
 
 
 def import_torch() -> Any:
-    """The ``torch`` module, or ``DependencyError`` with the command that installs it."""
+    """Import ``torch``; ``DependencyError`` names the command that installs it."""
     try:
         import torch
     except ImportError as error:
@@ -151,7 +152,7 @@ def import_torch() -> Any:
 
 
 def _fill(folder: ModelFolder, weights: Mapping[str, Any], file: Path) -> nn.Module:
-    """A network with these weights. Names and shapes are compared before any memory is taken."""
+    """Return a network with these weights; names and shapes are compared before memory is allocated."""
     torch = import_torch()
     network = build_network(folder, "meta")
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
@@ -165,10 +166,10 @@ def _fill(folder: ModelFolder, weights: Mapping[str, Any], file: Path) -> nn.Mod
     bad = [name for name, tensor in cast.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
     if bad:
         raise ModelError(
-            f"'{file}' holds weights that are not finite ('{bad[0]}'): the training diverged; use another checkpoint"
+            f"'{file}' contains non-finite weights ('{bad[0]}'): the training diverged; use another checkpoint"
         )
     network.load_state_dict(cast, assign=True)
-    if any(t.is_meta for t in (*network.parameters(), *network.buffers())):  # buffers that a state dict leaves out
+    if any(t.is_meta for t in (*network.parameters(), *network.buffers())):  # buffers missing from the state dict
         network = build_network(folder)
         network.load_state_dict(cast)
     return network.eval().requires_grad_(False)
@@ -179,18 +180,18 @@ def _difference(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple
         if name not in found:
             return f"'{name}' is missing"
         if found[name] != shape:
-            return f"'{name}' is {found[name]} instead of {shape}"
-    return f"'{next(n for n in found if n not in wanted)}' is not part of it"
+            return f"'{name}' has shape {found[name]} instead of {shape}"
+    return f"'{next(n for n in found if n not in wanted)}' does not belong to it"
 
 
 def _import_class(name: str, roots: tuple[str, ...], folder: ModelFolder) -> Any:
-    """The torch module class with this full name, if both its name and its real home are below ``roots``."""
+    """Import a ``torch.nn.Module`` class; its name and the module that defines it must lie below ``roots``."""
     torch = import_torch()
     module_name, _, class_name = name.rpartition(".")
     where = f"named in '{folder.path / 'plans.json'}'"
     if not name.startswith(roots):
         allowed = " and ".join(f"{r}*" for r in roots)
-        raise ModelError(f"class '{name}' {where} is refused: only {allowed} may be named")
+        raise ModelError(f"class '{name}' {where} is refused: only classes below {allowed} are allowed")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except ModuleNotFoundError as error:
@@ -199,11 +200,11 @@ def _import_class(name: str, roots: tuple[str, ...], folder: ModelFolder) -> Any
                 "the package dynamic-network-architectures is needed to load this model: "
                 "pip install --no-deps dynamic-network-architectures"
             ) from None
-        raise ModelError(f"class '{name}' {where} needs the module '{error.name}', which is not there") from None
+        raise ModelError(f"class '{name}' {where} needs the module '{error.name}': install it") from None
     except (ImportError, AttributeError):
         raise ModelError(f"class '{name}' {where} does not exist in the installed packages") from None
-    real_home = f"{getattr(found, '__module__', '')}."
-    if not (isinstance(found, type) and issubclass(found, torch.nn.Module) and real_home.startswith(roots)):
+    defined_in = f"{getattr(found, '__module__', '')}."
+    if not (isinstance(found, type) and issubclass(found, torch.nn.Module) and defined_in.startswith(roots)):
         raise ModelError(f"'{name}' {where} is refused: it is not a network class")
     return found
 
@@ -211,7 +212,7 @@ def _import_class(name: str, roots: tuple[str, ...], folder: ModelFolder) -> Any
 def _needed_parts(content: Any, path: Path) -> dict[str, Any]:
     torch = import_torch()
     if not isinstance(content, dict):
-        raise ModelError(f"'{path}' holds a {type(content).__name__}, not an nnU-Net checkpoint: {COPY_AGAIN}")
+        raise ModelError(f"'{path}' contains a {type(content).__name__}, not an nnU-Net checkpoint: {COPY_AGAIN}")
     weights = content.get("network_weights")
     if not isinstance(weights, dict) or not weights or not all(isinstance(w, torch.Tensor) for w in weights.values()):
         raise ModelError(f"'{path}' has no 'network_weights': it is not a checkpoint of nnU-Net v2")
@@ -230,17 +231,17 @@ def _needed_parts(content: Any, path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _numpy_scalars_allowed() -> Iterator[None]:
-    """Let ``weights_only`` accept the numpy scalars in nnU-Net's own checkpoints (Dice values), and nothing else."""
+    """Allow the NumPy scalars in nnU-Net checkpoints (Dice values) for ``weights_only``, and nothing else."""
     import numpy as np
 
     torch = import_torch()
-    if not hasattr(torch.serialization, "safe_globals"):  # before torch 2.5: stripped checkpoints only
+    if not hasattr(torch.serialization, "safe_globals"):  # before torch 2.5: reduced checkpoints only
         yield
         return
     multiarray = importlib.import_module("numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray")
     types = {type(np.dtype(kind)) for kind in ("float16", "float32", "float64", "int32", "int64", "bool")}
     allowed = [multiarray.scalar, np.dtype, *types]
-    if tuple(int(v) for v in re.findall(r"\d+", torch.__version__)[:2]) >= (2, 6):  # names from the other numpy, 1 or 2
+    if tuple(int(v) for v in re.findall(r"\d+", torch.__version__)[:2]) >= (2, 6):  # names of NumPy 1 and 2
         allowed += [(multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     with torch.serialization.safe_globals(allowed):
         yield
@@ -249,20 +250,18 @@ def _numpy_scalars_allowed() -> Iterator[None]:
 def _why_unpickling_failed(path: Path, message: str) -> str:
     named = re.search(r"GLOBAL (\S+) (?:was not an allowed global|whose module)", message)
     if named:
-        return f"'{path}' holds code ({named.group(1)}) and is refused: use a checkpoint that holds weights only"
+        return f"'{path}' is refused because it contains code ({named.group(1)}): use a checkpoint with weights only"
     if re.search(r"Trying to|blocked|not allowed|Can only", message):
-        return f"'{path}' holds code and is refused: use a checkpoint that holds weights only"
-    return f"'{path}' is truncated or damaged, or no checkpoint: {COPY_AGAIN}"
+        return f"'{path}' is refused because it contains code: use a checkpoint with weights only"
+    return f"'{path}' is damaged or not a checkpoint: {COPY_AGAIN}"
 
 
-def _refuse_inflation(path: Path) -> None:
-    """torch stores tensors uncompressed: an archive that unpacks to far more than its size was made to do harm."""
+def _check_unpacked_size(path: Path) -> None:
+    """Refuse an archive that unpacks to far more than its size: torch stores tensors uncompressed."""
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
-        return  # not a zip file, or a damaged one: torch will say so
+        return  # not a zip file, or damaged: torch reports it
     if unpacked > 4 * path.stat().st_size + (1 << 20):
-        raise ModelError(
-            f"'{path}' would unpack to {unpacked / 2**20:.0f} MiB and is refused: torch does not compress; {COPY_AGAIN}"
-        )
+        raise ModelError(f"'{path}' is refused because it would unpack to {unpacked / 2**20:.0f} MiB: {COPY_AGAIN}")

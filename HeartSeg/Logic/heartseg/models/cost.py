@@ -1,4 +1,4 @@
-"""What one tile costs a network: arithmetic and memory, from the plans alone; nothing is built or loaded."""
+"""Arithmetic and memory cost of one tile, estimated from the plans without building the network."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .folder import ModelFolder
 
 @dataclass(frozen=True)
 class TileCost:
-    """What one tile of one network takes.
+    """Cost of one tile for one network.
 
     Attributes:
-        gflop: 10^9 additions and multiplications of its convolutions.
-        values: numbers that are alive at its most crowded moment, weights left out.
-        parameters: weights.
+        gflop: additions and multiplications of the convolutions, in 10^9.
+        values: peak number of activation values in memory.
+        parameters: number of weights.
     """
 
     gflop: float
@@ -25,22 +25,23 @@ class TileCost:
     parameters: int
 
     def bytes(self, bytes_per_value: int) -> int:
-        """Memory for one tile: what is alive, the weights in float32, and as much again for the library's work space.
+        """Memory for one tile: twice the activations, plus the weights in float32.
 
-        Measured on the processor with ``torch.profiler``: the peak is 1.13 (fine network of the default model) and 1.44
-        times (its finder) what is alive; hence the factor of 2.
+        Measured on the CPU with ``torch.profiler``, the peak is 1.13 times (fine network of the default model) and 1.44
+        times (its finder) the activations; the factor of 2 leaves room for library workspace.
         """
         return 2 * self.values * bytes_per_value + 4 * self.parameters
 
 
 def tile_cost(folder: ModelFolder) -> TileCost | None:
-    """The cost of a U-Net that takes nnU-Net's arguments, or ``None`` for another network.
+    """Cost of a U-Net with the arguments of nnU-Net; ``None`` for other networks.
 
-    What HeartSeg's own networks have beyond a plain one is left out: CSFBU-Net takes 1.9 times as much as is said.
+    Counts a plain U-Net only, without the additional blocks of HeartSeg's networks: CSFBU-Net costs 1.9 times as much
+    as returned here.
 
-    Convolutions are counted as in ``torch.utils.flop_counter``: kernel volume × channels in × channels out × voxels out
-    × 2. Alive at the last decoder stage are all skip connections, the concatenated input and a convolution's input and
-    output.
+    Convolutions are counted as in ``torch.utils.flop_counter``: 2 × kernel volume × input channels × output channels ×
+    output voxels. The peak is at the last decoder stage, which holds all skip connections, the concatenated input, and
+    the input and output of a convolution.
     """
     kwargs = folder.network.kwargs
     try:
@@ -80,7 +81,7 @@ def tile_cost(folder: ModelFolder) -> TileCost | None:
 
 
 def _sizes(patch: Sequence[int], strides: Sequence[tuple[int, ...]]) -> list[int]:
-    """Voxels (pixels) of every stage."""
+    """Number of voxels at each stage."""
     sizes, current = [], list(patch)
     for stride in strides:
         current = [math.ceil(n / s) for n, s in zip(current, stride, strict=True)]
@@ -91,13 +92,13 @@ def _sizes(patch: Sequence[int], strides: Sequence[tuple[int, ...]]) -> list[int
 def _per_axis(value: Any, axes: int) -> tuple[int, ...]:
     given = tuple(int(v) for v in value) if isinstance(value, Sequence) else (int(value),) * axes
     if len(given) != axes:
-        raise ValueError("as many numbers as axes are needed")
+        raise ValueError("one number per axis is needed")
     return given
 
 
 def _per_stage(value: Any, count: int) -> list[Any]:
     if isinstance(value, Mapping) or value is None:
-        raise TypeError("no list")
+        raise TypeError("not a list")
     given = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * count
     if len(given) != count:
         raise ValueError("wrong length")

@@ -1,8 +1,8 @@
-"""Models from an address: fetched only when the user asked for it, resumed where it stopped, verified, installed.
+"""Installation of models from a URL, at the user's request: resumable download, verification, installation.
 
-What arrives lies in a hidden folder of the user's model folder: the content in ``download.part`` and, beside it, a
-small ``download.json`` that says which version of the file it is part of (its ETag or date, never the address). A
-download that breaks or is cancelled stays there and goes on the next time; one that is wrong is deleted.
+Downloads are stored in a hidden folder of the user's model folder: the content in ``download.part``, and the version of
+the file (ETag or date, never the URL) in ``download.json``. An interrupted download stays there and is resumed the next
+time; one with the wrong content is deleted.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ from .labels import LabelMap
 from .store import user_folder
 
 FOLDER = ".downloads"
-"""Hidden folder of the model folder; the search for models passes over it."""
+"""Hidden folder in the model folder; ignored by the search for models."""
 
 RESERVE = 256 * 2**20
-"""Bytes that stay free on the disk whatever happens."""
+"""Bytes that must stay free on the disk."""
 
 _PART, _STATE = "download.part", "download.json"
-_FREE_EVERY = 32 * 2**20  # bytes between two looks at the free space
-_OLD_S = 14 * 86400.0  # unfinished downloads older than this are deleted at the next one
+_FREE_EVERY = 32 * 2**20  # bytes between two checks of the free space
+_OLD_S = 14 * 86400.0  # older unfinished downloads are deleted by the next download
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
 _MB = 1e6
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How to download.
+    """Limits of a download.
 
     Attributes:
-        max_bytes: larger files are refused.
-        timeout_s: how long the server may be silent.
-        attempts: connections in a row that may fail without bringing a byte.
-        pause_s: wait before the second attempt; doubled from one to the next, at most 30 s.
-        allow_http: also fetch unencrypted from other machines.
+        max_bytes: maximum file size.
+        timeout_s: time without data after which a connection fails.
+        attempts: maximum number of consecutive connections that receive no data.
+        pause_s: pause before the second attempt; doubles with each attempt, up to 30 s.
+        allow_http: allow unencrypted downloads from other machines.
     """
 
     max_bytes: int = MAX_BYTES
@@ -64,13 +64,13 @@ class Rules:
 
 @dataclass(frozen=True)
 class Installed:
-    """A model that was installed, and how sure it is to be the one that was meant.
+    """An installed model and how it was verified.
 
     Attributes:
         model: the installed model.
-        sha256: of the file it came in; ``""`` for a folder.
-        verified: ``"sha256"``: the file has the hash that was given; ``"card"``: its files have the hashes of the card
-            inside, which tells damage but not exchange; ``""``: nothing to compare with.
+        sha256: hash of the installed archive; ``""`` for a folder.
+        verified: ``"sha256"``: the archive has the expected hash; ``"card"``: the files have the hashes in their own
+            card, which detects damage but not a substituted model; ``""``: there was no hash to compare with.
     """
 
     model: ModelFolder
@@ -79,22 +79,22 @@ class Installed:
 
     @property
     def note(self) -> str:
-        """One sentence for the user on what was verified."""
+        """One sentence for the user about the verification."""
         if self.verified == "sha256":
-            return "Verified: the file has the SHA-256 that was given."
+            return "Verified: the file has the expected SHA-256."
         if self.verified == "card":
-            said = "Its files have the SHA-256 of its own card: it is undamaged, but who made it is not shown"
+            said = "Undamaged: the files match the SHA-256 in the model's own card, but its origin is not verified"
         else:
-            said = "Not verified: neither a SHA-256 nor a card with hashes came with it"
+            said = "Not verified: neither a SHA-256 nor a card with hashes was given"
         return f"{said}. SHA-256 of the file: {self.sha256}" if self.sha256 else f"{said}."
 
 
-class _Useless(ModelError):
-    """What arrived is not what was wanted: nothing of it is worth keeping."""
+class _WrongContent(ModelError):
+    """The downloaded content is wrong and must be deleted."""
 
 
 def is_address(source: str | Path) -> bool:
-    """Whether a source is meant as an address rather than a path."""
+    """Whether a source is a URL rather than a path."""
     return isinstance(source, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source) is not None
 
 
@@ -107,19 +107,19 @@ def install_from(
     rules: Rules | None = None,
     reporter: Reporter | None = None,
 ) -> Installed:
-    """Install a model from an address, a zip file or a folder into the user's model folder.
+    """Install a model from a URL, a zip file or a folder into the user's model folder.
 
     Args:
-        source: ``https://.../model.zip``, with ``#sha256=...`` at its end if the publisher gives it; or a path.
+        source: ``https://.../model.zip``, optionally followed by ``#sha256=...``; or a path.
         name, label_map, overwrite: as for :func:`~heartseg.models.install.install_model`.
-        sha256: hash of the file, hex.
+        sha256: expected hash of the file, hex.
         rules: limits of a download.
         reporter: progress (stage ``download`` counts bytes) and cancellation.
 
     Raises:
-        ModelError: the address, the file or the model is refused, with the reason.
-        OutputError: no space, or the model folder cannot be written.
-        Cancelled: the reporter's token was set; a download goes on from there the next time.
+        ModelError: the URL, the file or the model is refused.
+        OutputError: the disk is full, or the model folder cannot be written.
+        Cancelled: the reporter's token was set; the download resumes the next time.
     """
     reporter = reporter or Reporter()
     if is_address(source):
@@ -127,10 +127,10 @@ def install_from(
         file = download(address, expected, rules, reporter)
         try:
             model = install_model(file, name, label_map, overwrite, reporter=reporter)
-            digest = expected or _hash(file, reporter)  # a given hash was compared when the file arrived
-            return Installed(model, digest, _how(digest, expected, model))
+            digest = expected or _hash(file, reporter)  # an expected hash was verified by the download
+            return Installed(model, digest, _verification(digest, expected, model))
         finally:
-            if not reporter.cancel.cancelled:  # cancelled while unpacking: the file is whole and is kept
+            if not reporter.cancel.cancelled:  # after a cancel while unpacking, the complete file is kept
                 shutil.rmtree(file.parent, ignore_errors=True)
                 with contextlib.suppress(OSError):
                     file.parent.parent.rmdir()
@@ -140,9 +140,9 @@ def install_from(
         digest = _hash(path, reporter)
         _compare(digest, expected, str(path))
     elif expected:
-        raise ModelError(f"'{path}' is no file: a SHA-256 can be compared with a .zip file only")
+        raise ModelError(f"'{path}' is not a file: use a SHA-256 with .zip files only")
     model = install_model(path, name, label_map, overwrite, reporter=reporter)
-    return Installed(model, digest, _how(digest, expected, model))
+    return Installed(model, digest, _verification(digest, expected, model))
 
 
 def download(
@@ -152,22 +152,23 @@ def download(
     reporter: Reporter | None = None,
     store: str | Path | None = None,
 ) -> Path:
-    """Fetch a zip file into the hidden folder of the user's model folder, or go on with one that was begun.
+    """Download a zip file into the hidden download folder, resuming an earlier download.
 
     Args:
-        url: https address; http for this machine itself, or where the rules allow it.
-        sha256: hash that the file must have, hex.
+        url: https URL; http only for this machine, or where the rules allow it.
+        sha256: expected hash of the file, hex.
         rules: limits.
         reporter: progress (stage ``download``, bytes) and cancellation.
-        store: model folder instead of the user's.
+        store: model folder to use instead of the user's.
 
     Returns:
-        The file, alone in a folder that the caller deletes when it is done.
+        The file, alone in a folder that the caller deletes after use.
 
     Raises:
-        ModelError: not found, not a zip file, wrong hash, too large, unsafe address or redirect, no connection.
-        OutputError: too little space, or the folder cannot be written.
-        Cancelled: the token was set; what arrived is kept.
+        ModelError: the file was not found, is not a zip file, has the wrong hash or is too large; the URL or a redirect
+            is unsafe; or there is no connection.
+        OutputError: there is too little space, or the folder cannot be written.
+        Cancelled: the token was set; the partial file is kept.
     """
     rules, reporter = rules or Rules(), reporter or Reporter()
     url, expected = _split(url, sha256)
@@ -186,7 +187,7 @@ def download(
                     (folder / _PART).replace(file)
                 if expected is not None:
                     _compare(_hash(file, reporter), expected, shown(url))
-            except _Useless as error:
+            except _WrongContent as error:
                 for name in (file.name, _PART, _STATE):
                     (folder / name).unlink(missing_ok=True)
                 raise ModelError(str(error)) from None
@@ -195,12 +196,12 @@ def download(
 
 
 def forget(url: str, store: str | Path | None = None) -> bool:
-    """Delete what an unfinished download left; returns whether there was anything."""
+    """Delete an unfinished download; return whether there was one."""
     root = (Path(store).expanduser() if store is not None else user_folder()) / FOLDER
     folder = root / hashlib.sha256(urldefrag(url).url.encode()).hexdigest()[:16]
-    there = folder.is_dir()
+    existed = folder.is_dir()
     shutil.rmtree(folder, ignore_errors=True)
-    return there
+    return existed
 
 
 # --- the transfer -----------------------------------------------------------------------------------------------------
@@ -208,7 +209,7 @@ def forget(url: str, store: str | Path | None = None) -> bool:
 
 @dataclass
 class _State:
-    """Which version of a file the part belongs to; written beside it."""
+    """Version of the file that the partial download belongs to; stored next to it."""
 
     validator: str = ""
     total: int | None = None
@@ -227,27 +228,29 @@ class _State:
 
 
 def _transfer(url: str, folder: Path, has_hash: bool, rules: Rules, reporter: Reporter) -> None:
-    """Connect until the whole content lies in the part file."""
-    failures, pause, most = 0, rules.pause_s, _size(folder / _PART)
+    """Connect until the partial file is complete."""
+    failures, pause, largest = 0, rules.pause_s, _size(folder / _PART)
     while True:
         try:
             return _connect_once(url, folder, has_hash, rules, reporter)
         except (TransferBroken, NotServed) as error:
             arrived = _size(folder / _PART)
-            better = arrived > most  # than ever: a server that lies about its file must not keep us for ever
-            failures, pause = (1, rules.pause_s) if better else (failures + 1, pause)
-            most = max(most, arrived)
-            helps = error.retry if isinstance(error, NotServed) else True
-            if not helps or failures >= rules.attempts:
-                raise _given_up(error, url, arrived, _State.read(folder).total) from None
-            reporter.announce(f"{error}: trying again in {pause:.0f} s")
+            progressed = (
+                arrived > largest
+            )  # compared with the maximum, so that a faulty server cannot cause endless retries
+            failures, pause = (1, rules.pause_s) if progressed else (failures + 1, pause)
+            largest = max(largest, arrived)
+            retry = error.retry if isinstance(error, NotServed) else True
+            if not retry or failures >= rules.attempts:
+                raise _failed(error, url, arrived, _State.read(folder).total) from None
+            reporter.announce(f"{error}: next attempt in {pause:.0f} s")
             reporter.cancel.wait(pause)
             reporter.check()
             pause = min(2 * pause, 30.0)
 
 
 def _connect_once(url: str, folder: Path, has_hash: bool, rules: Rules, reporter: Reporter) -> None:
-    """One connection: from where the part file ends, or from the start where the file on the server has changed."""
+    """Make one connection: resume the partial file, or start over if the file on the server has changed."""
     state, part = _State.read(folder), folder / _PART
     have = _size(part)
     if have and state.total == have:
@@ -262,18 +265,18 @@ def _connect_once(url: str, folder: Path, has_hash: bool, rules: Rules, reporter
             head = fetch.head()
             start = have if _continues(head, state, have) else 0
             if head.status == 206 and start != have:
-                part.unlink(missing_ok=True)  # another version than ours: the next connection asks for all of it
-                raise TransferBroken("the file on the server has changed, it is fetched from the start")
+                part.unlink(missing_ok=True)  # a different version: the next connection requests the whole file
+                raise TransferBroken("the file on the server has changed, the download starts over")
             _receive(fetch, head, url, folder, start, rules, reporter)
     except NotServed as error:
         if error.status != 416 or not have:
             raise
-        part.unlink(missing_ok=True)  # our part reaches beyond the server's file
-        raise TransferBroken("the file on the server has changed, it is fetched from the start") from None
+        part.unlink(missing_ok=True)  # the partial file is longer than the file on the server
+        raise TransferBroken("the file on the server has changed, the download starts over") from None
 
 
 def _continues(head: Head, state: _State, have: int) -> bool:
-    """Whether an answer is the rest of the very file that the part file began."""
+    """Whether the response continues the partial file: same version, size and offset."""
     span = head.range
     if not have or head.status != 206 or span is None or span[0] != have:
         return False
@@ -283,14 +286,14 @@ def _continues(head: Head, state: _State, have: int) -> bool:
 
 
 def _receive(fetch: Fetch, head: Head, url: str, folder: Path, start: int, rules: Rules, reporter: Reporter) -> None:
-    """Write what arrives behind the first ``start`` bytes of the part file."""
+    """Write the response to the partial file, from byte ``start`` on."""
     if head.is_web_page:
         raise _not_a_zip(url, folder)
     total = head.range[1] if start and head.range else None
     if total is None and head.length is not None:
         total = start + head.length
     _check_size(total or 0, url, rules)
-    _check_space(folder, 0 if total is None else 3 * total - start)  # the file, unpacked, and the copy that is kept
+    _check_space(folder, 0 if total is None else 3 * total - start)  # archive, unpacked files and installed copy
     pieces = fetch.chunks()
     piece = next(pieces, b"")
     if not start and not piece.startswith(tuple(magic[: len(piece)] for magic in _ZIP_STARTS)):
@@ -308,7 +311,7 @@ def _receive(fetch: Fetch, head: Head, url: str, folder: Path, start: int, rules
             reporter.advance(done if total else 0)
             piece = next(pieces, b"")
         if total is not None and done < total:
-            raise TransferBroken(f"the server ended at {done / _MB:.1f} of {total / _MB:.1f} MB")
+            raise TransferBroken(f"the server stopped after {done / _MB:.1f} of {total / _MB:.1f} MB")
     _State(head.validator, done).write(folder)
 
 
@@ -317,9 +320,9 @@ def _receive(fetch: Fetch, head: Head, url: str, folder: Path, start: int, rules
 
 def _check_size(size: int, url: str, rules: Rules) -> None:
     if size > rules.max_bytes:
-        raise _Useless(
-            f"'{shown(url)}' is larger than {rules.max_bytes / 2**30:.3g} GiB and is refused: "
-            "this is not the size of a model"
+        raise _WrongContent(
+            f"'{shown(url)}' is refused because it is larger than {rules.max_bytes / 2**30:.3g} GiB: "
+            "check that the URL points to a model"
         )
 
 
@@ -327,51 +330,50 @@ def _check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free - needed < RESERVE:
         raise OutputError(
-            f"{(needed + RESERVE) / _MB:.0f} MB of free space are needed in '{folder.parent.parent}' and "
-            f"{free / _MB:.0f} MB are there: make room, or choose another folder with the variable "
-            "HEARTSEG_MODELS"
+            f"'{folder.parent.parent}' has {free / _MB:.0f} MB of free space, but {(needed + RESERVE) / _MB:.0f} MB "
+            "are needed: free some space, or set HEARTSEG_MODELS to another folder"
         )
 
 
 def _check_zip(folder: Path, url: str) -> None:
-    """The first bytes decide, and an empty file is none; the whole archive is judged when it is unpacked."""
+    """Check the first bytes only; the archive is checked when it is unpacked."""
     with (folder / _PART).open("rb") as stream:
         if stream.read(4) not in _ZIP_STARTS:
             raise _not_a_zip(url, folder)
 
 
 def _not_a_zip(url: str, folder: Path) -> ModelError:
-    """What the user can do about it; a good part file of an earlier connection outlives a sign-in page."""
+    """Return the error; the partial file of an earlier connection is kept when the network shows a sign-in page."""
     text = (
-        f"'{shown(url)}' gives no zip file but something else, such as a web page: open it in a browser (a sign-in "
-        "page of your network? a page about the model instead of the file?), download there and install the file"
+        f"'{shown(url)}' returns a web page or other content instead of a zip file: open it in a browser (it may be "
+        "the sign-in page of your network or a page about the model), download the file there and install it"
     )
     with contextlib.suppress(OSError), (folder / _PART).open("rb") as stream:
         if stream.read(4) in _ZIP_STARTS:
             return ModelError(text)
-    return _Useless(text)
+    return _WrongContent(text)
 
 
-def _given_up(error: TransferBroken | NotServed, url: str, arrived: int, total: int | None) -> ModelError:
+def _failed(error: TransferBroken | NotServed, url: str, arrived: int, total: int | None) -> ModelError:
     if isinstance(error, NotServed):
         if 300 <= error.status < 400:
-            return ModelError(f"'{shown(url)}' leads elsewhere than to https ({error}): use another address")
-        ways = {
-            401: "the file needs a sign-in: download it with a browser and install the file",
-            403: "the file needs a sign-in or is not public: download it with a browser and install the file",
-            404: "there is no such file: check the address",
-            407: "the proxy wants a user name and password: set HTTPS_PROXY to http://USER:PASSWORD@HOST",
-            410: "the file was removed: look for a newer address",
+            return ModelError(f"'{shown(url)}' redirects to an address that is not https ({error}): use another URL")
+        advice = {
+            401: "sign in and download the file with a browser, then install the file",
+            403: "sign in and download the file with a browser, then install the file",
+            404: "check the URL",
+            407: "set HTTPS_PROXY to http://USER:PASSWORD@HOST for the proxy",
+            410: "the file was removed; look for a newer URL",
         }
-        way = ways.get(error.status, "the server has a problem: try again later")
-        return ModelError(f"'{shown(url)}' was not served ({error}): {way}")
+        what_to_do = advice.get(error.status, "try again later")
+        return ModelError(f"'{shown(url)}' cannot be downloaded ({error}): {what_to_do}")
     of = f" of {total / _MB:.1f}" if total else ""
-    kept = f"{arrived / _MB:.1f}{of} MB are kept; the same command goes on from there" if arrived else "try again later"
-    return ModelError(f"'{shown(url)}' could not be fetched ({error}): {kept}")
+    kept = f"run the same command to resume after {arrived / _MB:.1f}{of} MB" if arrived else "try again later"
+    return ModelError(f"'{shown(url)}' cannot be downloaded ({error}): {kept}")
 
 
 def _split(url: str, sha256: str | None) -> tuple[str, str | None]:
-    """The address without its fragment, and the hash from it or from the argument; they must agree."""
+    """Return the URL without its fragment, and the expected hash from the fragment or the argument."""
     plain, fragment = urldefrag(url)
     given = _checked_hash(sha256)
     inside = None
@@ -379,7 +381,7 @@ def _split(url: str, sha256: str | None) -> tuple[str, str | None]:
         key, _, value = fragment.partition("=")
         inside = _checked_hash(value) if key.lower() == "sha256" else None
     if given and inside and given != inside:
-        raise ModelError(f"two different SHA-256 were given for '{shown(plain)}': leave the wrong one away")
+        raise ModelError(f"two different SHA-256 are given for '{shown(plain)}': omit the wrong one")
     return plain, given or inside
 
 
@@ -388,19 +390,19 @@ def _checked_hash(text: str | None) -> str | None:
         return None
     plain = text.strip().lower()
     if not re.fullmatch(r"[0-9a-f]{64}", plain):
-        raise ModelError(f"'{text:.80}' is no SHA-256: it has 64 digits from 0-9 and a-f")
+        raise ModelError(f"SHA-256 '{text:.80}' is not valid: give 64 hexadecimal digits")
     return plain
 
 
 def _compare(digest: str, expected: str | None, what: str) -> None:
     if expected is not None and digest != expected:
-        raise _Useless(
-            f"SHA-256 of '{what}' is {digest[:16]}... and not {expected[:16]}... as expected: the file is "
-            "damaged or another one; it was not installed, get it again from its publisher"
+        raise _WrongContent(
+            f"'{what}' has SHA-256 {digest[:16]}..., but {expected[:16]}... is expected: it was not installed; "
+            "download it again from its publisher"
         )
 
 
-def _how(digest: str, expected: str | None, model: ModelFolder) -> str:
+def _verification(digest: str, expected: str | None, model: ModelFolder) -> str:
     if expected is not None and digest == expected:
         return "sha256"
     return "card" if model.card is not None and HASHED_HERE not in model.card.extra else ""
@@ -422,7 +424,7 @@ def _hash(file: Path, reporter: Reporter) -> str:
 
 
 def _file_name(url: str) -> str:
-    """Name of the file in the address, made safe; the model is named after it where it has no card."""
+    """Safe file name from the URL; a model without a card is named after it."""
     plain = re.sub(r"[^\w.+-]+", "-", PurePosixPath(unquote(urlsplit(url).path)).name).strip("-. ")
     stem = plain[:-4] if plain.lower().endswith(".zip") else plain
     return f"{stem[:80] or 'model'}.zip"
@@ -441,13 +443,13 @@ def _delete_old(root: Path) -> None:
 
 @contextlib.contextmanager
 def _alone(folder: Path, url: str) -> Iterator[None]:
-    """Refuse a second download of the same address at the same time: both would write the same file."""
+    """Refuse a concurrent download of the same URL, which would write the same file."""
     lock = folder / "lock"
     try:
         handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     except FileExistsError:
         if _is_running(lock):
-            raise ModelError(f"'{shown(url)}' is being downloaded already: wait for it, or stop it") from None
+            raise ModelError(f"'{shown(url)}' is already being downloaded: wait for that download or stop it") from None
         lock.unlink(missing_ok=True)
         handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     try:
@@ -465,7 +467,7 @@ def _alone(folder: Path, url: str) -> Iterator[None]:
 
 
 def _is_running(lock: Path) -> bool:
-    """Whether the process that wrote the lock lives; where that cannot be told, whether the lock is fresh."""
+    """Whether the process that wrote the lock is alive; if unknown, whether the lock is less than an hour old."""
     try:
         pid = int(lock.read_text() or 0)
         if os.name == "posix" and pid:
@@ -485,10 +487,10 @@ def _writing(root: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(
             f"cannot write to '{root}' ({os.strerror(error.errno or 0)}): check permissions and free "
-            "space, or choose another folder with the variable HEARTSEG_MODELS"
+            "space, or set HEARTSEG_MODELS to another folder"
         ) from error
 
 
 def facts_of(installed: Installed) -> Mapping[str, Any]:
-    """JSON-ready facts about an installation's verification."""
+    """JSON-serializable facts about the verification of an installation."""
     return {"sha256": installed.sha256, "verified": installed.verified or None, "note": installed.note}

@@ -1,8 +1,9 @@
-"""One HTTP request that can be cancelled at any moment: name look-up, connection, waiting and reading.
+"""An HTTP request that can be cancelled at any time: during name resolution, connection, waiting and reading.
 
-Standard library only. The request runs on a thread of its own that hands over what arrives; who asked for it waits on a
-queue and never on a socket, so that a cancel takes effect at once also while a server hangs. ``urllib`` respects the
-machine's proxies (``HTTPS_PROXY``, ``HTTP_PROXY``, ``NO_PROXY``, and the system's settings on Windows and macOS).
+Uses the standard library only. The request runs on a separate thread that passes the data through a queue. The caller
+waits on the queue rather than on a socket, so a cancel takes effect immediately even if the server hangs. ``urllib``
+respects the proxy settings (``HTTPS_PROXY``, ``HTTP_PROXY``, ``NO_PROXY``, and the system settings on Windows and
+macOS).
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from ..progress import CancelToken
 
 CHUNK = 1 << 18
 MAX_REDIRECTS = 5
-_WAITING_CHUNKS = 16  # 4 MiB that may wait to be written
-_LOOK_S = 0.1  # how often a waiting caller looks whether it was cancelled
+_WAITING_CHUNKS = 16  # buffer of 4 MiB
+_POLL_S = 0.1  # how often a waiting caller checks for cancellation
 _SCHEMES = ("https", "http")
 
 
 class TransferBroken(Exception):
-    """The connection failed in a way that trying again may mend; the message is a phrase for people."""
+    """The connection failed, and another attempt may succeed; the message is a phrase for the user."""
 
 
 class NotServed(Exception):
@@ -40,7 +41,7 @@ class NotServed(Exception):
 
     Attributes:
         status: HTTP status.
-        retry: whether trying again may help (408, 429, 5xx).
+        retry: whether another attempt may succeed (408, 429, 5xx).
     """
 
     def __init__(self, status: int, reason: str) -> None:
@@ -51,12 +52,12 @@ class NotServed(Exception):
 
 @dataclass(frozen=True)
 class Head:
-    """What a server says before the content.
+    """Status and headers of a response.
 
     Attributes:
-        status: 200 (from the start) or 206 (from the offset that was asked for).
+        status: 200 (from the start) or 206 (from the requested offset).
         url: final address, after redirects.
-        headers: names in lower case.
+        headers: response headers, names in lower case.
     """
 
     status: int
@@ -65,13 +66,13 @@ class Head:
 
     @property
     def validator(self) -> str:
-        """What identifies this very version of the file: a strong ETag, else Last-Modified, else ``""`` (RFC 9110)."""
+        """Identifier of this version of the file: a strong ETag, else Last-Modified, else ``""`` (RFC 9110)."""
         etag = self.headers.get("etag", "")
         return etag if etag.startswith('"') else self.headers.get("last-modified", "")
 
     @property
     def range(self) -> tuple[int, int | None] | None:
-        """First byte and total size of a 206 answer (``Content-Range: bytes 5-9/10``); ``None`` without a valid one."""
+        """First byte and total size from ``Content-Range: bytes 5-9/10``; ``None`` if missing or invalid."""
         unit, _, rest = self.headers.get("content-range", "").partition(" ")
         span, _, total = rest.partition("/")
         start = span.partition("-")[0]
@@ -81,13 +82,13 @@ class Head:
 
     @property
     def length(self) -> int | None:
-        """Bytes that follow, where the server says so."""
+        """Content length in bytes, if the server states it."""
         text = self.headers.get("content-length", "")
         return int(text) if text.isdecimal() else None
 
     @property
     def is_web_page(self) -> bool:
-        """Whether the content is HTML: a sign-in page of the network, or a page about the file."""
+        """Whether the content is HTML, e.g. a sign-in page of the network or a page about the file."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower() in (
             "text/html",
             "application/xhtml+xml",
@@ -95,7 +96,7 @@ class Head:
 
 
 def shown(url: str) -> str:
-    """An address for people and logs: without user name, password, query and fragment, which may hold secrets."""
+    """A URL for messages and logs, without user name, password, query and fragment, which may contain secrets."""
     parts = urlsplit(url)
     try:
         port = f":{parts.port}" if parts.port else ""
@@ -106,35 +107,35 @@ def shown(url: str) -> str:
 
 
 def check_address(url: str, allow_http: bool = False) -> str:
-    """The address itself if it may be fetched.
+    """Return the URL if it may be downloaded.
 
     Raises:
-        ModelError: not https (http is taken from this machine itself, or where it was allowed), no host, or with a
-            password in it.
+        ModelError: the URL is not https (http is accepted for this machine, or with ``allow_http``), has no host, or
+            contains a password.
     """
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise ModelError(f"address '{url:.200}' is none ({error}): give https://...") from None
+        raise ModelError(f"URL '{url:.200}' is not valid ({error}): give one that begins with https://") from None
     if any(ord(letter) <= 32 or ord(letter) == 127 for letter in url):
-        raise ModelError(f"address '{shown(url):.200}' holds blanks or control characters: copy it again")
+        raise ModelError(f"URL '{shown(url):.200}' contains spaces or control characters: copy it again")
     if parts.scheme.lower() not in _SCHEMES or not host:
-        raise ModelError(f"address '{shown(url):.200}' cannot be fetched: give one that begins with https://")
+        raise ModelError(f"URL '{shown(url):.200}' is not supported: give one that begins with https://")
     if parts.username is not None or parts.password is not None:
         raise ModelError(
-            f"address of '{host}' holds a user name or password: download the file with a browser and install the file"
+            f"the URL of '{host}' contains a user name or password: download the file with a browser and install it"
         )
     if parts.scheme.lower() == "http" and not allow_http and not is_loopback(host):
         raise ModelError(
-            f"'{shown(url):.200}' is not encrypted (http): anybody on the way can exchange the model; use "
-            "https, or --allow-http if you trust the whole network"
+            f"URL '{shown(url):.200}' is not encrypted (http), so the model could be replaced in transit: use https, "
+            "or --allow-http if you trust the network"
         )
     return url
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or number means this machine itself."""
+    """Whether a host name or address refers to this machine."""
     if host.lower().rstrip(".") == "localhost":
         return True
     try:
@@ -144,9 +145,9 @@ def is_loopback(host: str) -> bool:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """At most :data:`MAX_REDIRECTS`, never from https to http, and only to what could have been asked for directly."""
+    """Follow at most :data:`MAX_REDIRECTS`, never from https to http, and only to URLs that may be downloaded."""
 
-    max_redirections = max_repeats = 10 * MAX_REDIRECTS  # urllib's own limits: ours comes first, with a better line
+    max_redirections = max_repeats = 10 * MAX_REDIRECTS  # limits of urllib, higher so that ours applies first
 
     def __init__(self, allow_http: bool) -> None:
         self.allow_http, self.count = allow_http, 0
@@ -154,19 +155,17 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         self.count += 1
         if self.count > MAX_REDIRECTS:
-            raise ModelError(
-                f"'{shown(req.full_url)}' leads through more than {MAX_REDIRECTS} redirects: use the final address"
-            )
+            raise ModelError(f"'{shown(req.full_url)}' has more than {MAX_REDIRECTS} redirects: use the final URL")
         if req.full_url.lower().startswith("https:") and not newurl.lower().startswith("https:"):
             raise ModelError(
-                f"'{shown(req.full_url)}' redirects from https to '{shown(newurl)}' and is refused: use another address"
+                f"'{shown(req.full_url)}' redirects to '{shown(newurl)}', which is not https: use another URL"
             )
         check_address(newurl, self.allow_http)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _opener(allow_http: bool) -> urllib.request.OpenerDirector:
-    """An opener for https and http alone (``build_opener`` would also open files and FTP)."""
+    """Create an opener for https and http only (``build_opener`` would also open files and FTP)."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -181,14 +180,14 @@ def _opener(allow_http: bool) -> urllib.request.OpenerDirector:
 
 
 class Fetch:
-    """A GET request under way; a context manager that ends it.
+    """A running GET request; leaving the context ends it.
 
     Args:
-        url: address, see :func:`check_address`.
-        headers: of the request.
-        timeout_s: how long the server may be silent.
-        cancel: checked several times a second while waiting.
-        allow_http: also fetch unencrypted from other machines.
+        url: URL, see :func:`check_address`.
+        headers: request headers.
+        timeout_s: time without data after which the request fails.
+        cancel: checked several times per second while waiting.
+        allow_http: allow unencrypted downloads from other machines.
     """
 
     def __init__(
@@ -206,25 +205,25 @@ class Fetch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go: the thread ends at its next piece, or when its socket gives up; nobody waits for it."""
+        """Stop without waiting: the thread ends at its next chunk or at the timeout of its socket."""
         self._stopped.set()
         with contextlib.suppress(queue.Empty):
             while True:
                 self._queue.get_nowait()
 
     def head(self) -> Head:
-        """The answer's head.
+        """Wait for status and headers.
 
         Raises:
             Cancelled: the token was set.
-            NotServed: the server said no.
-            TransferBroken: no connection, or a silent server.
-            ModelError: trying again will not help: unknown host, broken certificate, refused redirect.
+            NotServed: the server answered with an error status.
+            TransferBroken: the connection failed or timed out.
+            ModelError: a permanent failure: unknown host, invalid certificate, refused redirect.
         """
         return self._next("head")
 
     def chunks(self) -> Iterator[bytes]:
-        """The content in pieces; raises as :meth:`head`."""
+        """Iterate over the content in chunks; raises as :meth:`head`."""
         while piece := self._next("data"):
             yield piece
 
@@ -232,7 +231,7 @@ class Fetch:
         while True:
             self._cancel.check()
             try:
-                kind, value = self._queue.get(timeout=_LOOK_S)
+                kind, value = self._queue.get(timeout=_POLL_S)
             except queue.Empty:
                 continue
             if kind == "error":
@@ -243,7 +242,7 @@ class Fetch:
     def _put(self, kind: str, value: Any) -> None:
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Full):
-                self._queue.put((kind, value), timeout=_LOOK_S)
+                self._queue.put((kind, value), timeout=_POLL_S)
                 return
 
     def _run(self, request: urllib.request.Request, timeout_s: float, opener: urllib.request.OpenerDirector) -> None:
@@ -256,12 +255,12 @@ class Fetch:
                     self._put("data", piece)
                     if not piece:
                         return
-        except BaseException as error:  # handed over: it is raised where the content is waited for
+        except BaseException as error:  # raised in the waiting thread
             self._put("error", _explained(error, request.full_url, timeout_s))
 
 
 def _explained(error: BaseException, url: str, timeout_s: float) -> BaseException:
-    """An error of urllib, http.client, ssl or socket as what the user can do about it."""
+    """Translate an error of urllib, http.client, ssl or socket into one that tells the user what to do."""
     if isinstance(error, urllib.error.HTTPError):
         error.close()
         return NotServed(error.code, error.reason if isinstance(error.reason, str) else "")
@@ -269,33 +268,31 @@ def _explained(error: BaseException, url: str, timeout_s: float) -> BaseExceptio
     host = urlsplit(url).hostname
     if isinstance(reason, ssl.SSLCertVerificationError):
         return ModelError(
-            f"the certificate of '{host}' cannot be verified ({reason.verify_message}): behind a proxy "
-            "that opens encrypted traffic, set SSL_CERT_FILE to its certificate; otherwise do not use "
-            "this address"
+            f"the certificate of '{host}' cannot be verified ({reason.verify_message}): behind a proxy that decrypts "
+            "traffic, set SSL_CERT_FILE to its certificate; otherwise do not use this URL"
         )
     if isinstance(reason, ssl.SSLError):
         return ModelError(
-            f"no encrypted connection to '{host}' ({reason.reason or reason}): check the address, and "
+            f"no encrypted connection to '{host}' ({reason.reason or reason}): check the URL, and "
             "whether a proxy is needed (HTTPS_PROXY)"
         )
     if isinstance(reason, socket.gaierror):
         return ModelError(
-            f"host '{host}' is not found: check the address and the network, and whether a proxy is "
-            "needed (HTTPS_PROXY)"
+            f"host '{host}' was not found: check the URL and the network, and whether a proxy is needed (HTTPS_PROXY)"
         )
     if isinstance(reason, ConnectionRefusedError):
-        return ModelError(f"'{host}' refuses the connection: check the address, and the proxy if one is set")
+        return ModelError(f"'{host}' refuses the connection: check the URL, and the proxy if one is set")
     if isinstance(reason, TimeoutError):
-        return TransferBroken(f"'{host}' was silent for {timeout_s:g} s")
+        return TransferBroken(f"'{host}' sent no data for {timeout_s:g} s")
     if isinstance(reason, http.client.IncompleteRead | ConnectionError | http.client.HTTPException):
-        return TransferBroken(f"the connection to '{host}' broke ({type(reason).__name__})")
+        return TransferBroken(f"the connection to '{host}' was lost ({type(reason).__name__})")
     if isinstance(reason, str):
         return TransferBroken(f"no connection to '{host}' ({reason})")
-    if isinstance(reason, OSError):  # among them "Tunnel connection failed: 407" of a proxy
+    if isinstance(reason, OSError):  # includes "Tunnel connection failed: 407" from a proxy
         if "407" in str(reason):
             return ModelError(
-                "the proxy wants a user name and password: set HTTPS_PROXY to http://USER:PASSWORD@HOST, "
-                "or download with a browser and install the file"
+                "the proxy requires a user name and password: set HTTPS_PROXY to http://USER:PASSWORD@HOST, "
+                "or download the file with a browser and install it"
             )
         return TransferBroken(f"no connection to '{host}' ({reason.strerror or reason})")
     return error

@@ -1,4 +1,4 @@
-"""A model folder as nnU-Net v2 writes it, read and checked; no weights are loaded here."""
+"""Model folders in the layout of nnU-Net v2: reading and checking, without loading weights."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ LAYOUT = "plans.json, dataset.json and fold_*/checkpoint_final.pth, as in .../nn
 
 @dataclass(frozen=True, eq=False)
 class ModelFolder:
-    """One trained nnU-Net v2 configuration on disk.
+    """A trained nnU-Net v2 configuration on disk.
 
-    Axis order of ``patch_size`` and ``spacing`` is the plans': (z, y, x) after ``transpose_forward``.
+    ``patch_size`` and ``spacing`` are in the axis order of the plans: (z, y, x) after ``transpose_forward``.
 
     Attributes:
         path: the folder that holds ``plans.json``.
         plans, dataset: the content of ``plans.json`` and ``dataset.json``.
-        configuration_plan: the configuration that was trained; the shortcuts below read from it.
+        configuration_plan: the trained configuration; the properties below read from it.
         checkpoints: one file per fold, in fold order.
-        heads: what the output channels mean.
+        heads: meaning of the output channels.
         card: content of ``heartseg.json``, or ``None``.
-        structures: label value in the model -> structure key, for the labels whose meaning is known.
-        hashes: path relative to the folder -> SHA-256, from the card (of this folder or of the one around it).
+        structures: label value in the model -> structure key, for known structures.
+        hashes: path relative to the folder -> SHA-256, from the card of this folder or of the enclosing folder.
     """
 
     path: Path
@@ -50,15 +50,15 @@ class ModelFolder:
     def open(
         cls, path: str | Path, label_map: LabelMap | None = None, *, hashes: Mapping[str, str] | None = None
     ) -> ModelFolder:
-        """Read a model folder, or the only one directly inside ``path``.
+        """Open a model folder, or the only model folder directly inside ``path``.
 
         Args:
             path: folder with ``plans.json``, ``dataset.json`` and ``fold_*``; or its parent.
-            label_map: label value in the model -> structure key, instead of what card and names say.
-            hashes: expected hashes for a folder whose own card has none.
+            label_map: label value in the model -> structure key; overrides card and label names.
+            hashes: expected hashes for a folder without hashes in its own card.
 
         Raises:
-            ModelError: one line naming what is missing, broken, refused or unknown, and the way out.
+            ModelError: the folder is incomplete, damaged, refused, or has unknown labels.
         """
         path = locate(Path(path).expanduser())
         plans, dataset = read_json(path / "plans.json"), read_json(path / "dataset.json")
@@ -83,7 +83,7 @@ class ModelFolder:
 
     @property
     def name(self) -> str:
-        """Name for people: the card's, else the folder's."""
+        """Display name: the name in the card, else the name of the folder."""
         return self.card.name if self.card else self.path.name
 
     @property
@@ -108,19 +108,21 @@ class ModelFolder:
 
     @property
     def is_2d(self) -> bool:
-        """Whether the network takes slices."""
+        """Whether the network processes slices."""
         return len(self.patch_size) == 2
 
     @property
     def tile_size(self) -> tuple[int, ...]:
-        """Voxels ``(z, y, x)`` of a tile in the network's axes: the patch, one slice thick for a 2D model."""
+        """Size of a tile in the network's axes (z, y, x), voxels: the patch size; one slice for a 2D model."""
         return (1, *self.patch_size) if self.is_2d else self.patch_size
 
     def as_3d(self, spacing: tuple[float, ...]) -> ModelFolder:
-        """A 2D model with patches of one slice and the scan's distance of slices, which nnU-Net leaves; a 3D as it is.
+        """Return a 2D model as a 3D model with patches of one slice; return a 3D model unchanged.
+
+        The slice spacing is that of the scan, because nnU-Net does not resample across slices in 2D.
 
         Args:
-            spacing: of the scan's ``(z, y, x)`` axes, mm.
+            spacing: spacing of the scan, (z, y, x), mm.
         """
         if not self.is_2d:
             return self
@@ -129,39 +131,39 @@ class ModelFolder:
         return replace(self, configuration_plan=plan)
 
     def turns_scans(self, reorient: bool) -> bool:
-        """Whether a scan is turned to the orientation that the card states, if that is wished."""
+        """Whether scans are reoriented to the orientation in the card; ``reorient`` is the user's setting."""
         return reorient and self.card is not None and self.card.orientation is not None
 
     def over_whole_image(self, reorient: bool) -> bool:
-        """Whether the model is run as nnU-Net itself would: the whole image, along its voxels' axes.
+        """Whether the model runs as in nnU-Net: over the whole image, in stored axes.
 
-        So it is with a model that states no orientation, and with 2D ones, which look at slices.
+        This applies to models without an orientation and to 2D models.
         """
         return self.is_2d or not self.turns_scans(reorient)
 
     @property
     def transpose_forward(self) -> tuple[int, ...]:
-        """Order of the stored (z, y, x) axes that the network sees."""
+        """Permutation from the stored (z, y, x) axes to the network's axes."""
         return self.configuration_plan.transpose_forward
 
     @property
     def transpose_backward(self) -> tuple[int, ...]:
-        """The way back to the stored (z, y, x) axes."""
+        """Permutation from the network's axes back to the stored (z, y, x) axes."""
         return self.configuration_plan.transpose_backward
 
     @property
     def network(self) -> NetworkPlan:
-        """Network class and keyword arguments."""
+        """Class and keyword arguments of the network."""
         return self.configuration_plan.network
 
     @property
     def normalization_schemes(self) -> tuple[str, ...]:
-        """nnU-Net's class name per channel, e.g. ``"CTNormalization"``."""
+        """nnU-Net class name per channel, e.g. ``"CTNormalization"``."""
         return self.configuration_plan.normalization_schemes
 
     @property
     def use_mask_for_norm(self) -> tuple[bool, ...]:
-        """Per channel: whether statistics are taken over the nonzero region only."""
+        """Per channel: whether intensity statistics use the nonzero region only."""
         return self.configuration_plan.use_mask_for_norm
 
     @property
@@ -176,7 +178,7 @@ class ModelFolder:
 
     @property
     def foreground_intensity_properties_per_channel(self) -> dict[str, dict[str, float]]:
-        """``"0"`` -> mean, std, percentile_00_5, percentile_99_5, ... of the training data's foreground."""
+        """``"0"`` -> mean, std, percentile_00_5, percentile_99_5, ... of the foreground in the training data."""
         old = self.plans.get("foreground_intensity_properties_by_modality", {})
         return dict(self.plans.get("foreground_intensity_properties_per_channel", old))
 
@@ -188,13 +190,13 @@ class ModelFolder:
 
     @property
     def num_input_channels(self) -> int:
-        """Channels the network takes: the image's, and in a cascade one per structure of the stage before."""
+        """Number of input channels: image channels, and in a cascade one per structure of the previous stage."""
         cascade = bool(self.configuration_plan.raw.get("previous_stage"))
         return len(self.channel_names) + (sum(v != 0 for v in self.heads.values) if cascade else 0)
 
     @property
     def num_output_channels(self) -> int:
-        """Channels the network gives, background included."""
+        """Number of output channels, including background."""
         return len(self.heads.names)
 
     @property
@@ -204,39 +206,39 @@ class ModelFolder:
 
     @property
     def ignore_label(self) -> int | None:
-        """Value of nnU-Net's ignore label, which is never predicted."""
+        """Value of the ignore label, which is never predicted."""
         return self.heads.ignore
 
     @property
     def unmapped(self) -> tuple[str, ...]:
-        """Names of the labels that mean no known structure: they become background."""
+        """Names of the labels that match no known structure and become background."""
         return tuple(name for value, name in self.heads.foreground().items() if value not in self.structures)
 
     @property
     def needs_fallback(self) -> str | None:
-        """Why only stock nnU-Net can run this model, as a phrase; ``None`` if HeartSeg's own loop can."""
+        """Phrase that states why the model needs stock nnU-Net; ``None`` if HeartSeg can run it."""
         return fallback_reason(self.configuration_plan, self.plans, self.heads.regions)
 
     def structure_lut(self) -> np.ndarray:
-        """uint8 table from the model's label map (argmax channel, or region value) to HeartSeg's labels.
+        """Return a uint8 lookup table from the model's label map (argmax channel or region value) to HeartSeg labels.
 
         Raises:
-            ModelError: none of the labels means a structure; the message shows how to say which is which.
+            ModelError: no label matches a known structure; the message shows how to map the labels.
         """
         return build_lut(self.heads, self.structures, self.path.name)
 
     def sha256(self, file: Path) -> str | None:
-        """The hash that the card gives for a file of this folder, or ``None``."""
+        """Hash of a file of this folder according to the card, or ``None``."""
         return self.hashes.get(file.relative_to(self.path).as_posix())
 
     def open_finder(self) -> ModelFolder | None:
-        """The coarse model that finds the heart, or ``None`` if the card names none."""
+        """Open the coarse model that locates the heart; ``None`` if the card names none."""
         if self.card is None or self.card.finder is None:
             return None
         path = self.path / self.card.finder
         if not path.is_dir():
             raise ModelError(
-                f"the finder '{self.card.finder}' that '{self.path / CARD_NAME}' names is missing: "
+                f"the finder '{self.card.finder}' named in '{self.path / CARD_NAME}' is missing: "
                 "copy the whole model folder again"
             )
         path = locate(path)
@@ -248,13 +250,13 @@ class ModelFolder:
         channels = self.channel_names
         if len(channels) != 1:
             raise ModelError(
-                f"model '{self.path.name}' wants {len(channels)} images per case ({', '.join(channels)}): "
-                "HeartSeg gives one; use a model with one channel"
+                f"model '{self.path.name}' has {len(channels)} input channels ({', '.join(channels)}): "
+                "use a model with one channel"
             )
         if len(self.normalization_schemes) != 1:
             raise ModelError(
                 f"'normalization_schemes' in '{self.path / 'plans.json'}' has "
-                f"{len(self.normalization_schemes)} entries for 1 channel"
+                f"{len(self.normalization_schemes)} entries for 1 channel: copy plans.json again"
             )
         needed = ("mean", "std", "percentile_00_5", "percentile_99_5")
         statistics = self.foreground_intensity_properties_per_channel.get("0")
@@ -263,21 +265,21 @@ class ModelFolder:
         ):
             raise ModelError(
                 f"'foreground_intensity_properties_per_channel' in '{self.path / 'plans.json'}' lacks "
-                f"{', '.join(needed)} for channel 0, which CTNormalization needs"
+                f"{', '.join(needed)} for channel 0, required by CTNormalization: copy plans.json again"
             )
 
 
 def locate(path: Path) -> Path:
-    """``path`` if it holds ``plans.json``, else the only folder directly inside that does."""
+    """Return ``path`` if it contains ``plans.json``, else its only subfolder that does."""
     if not path.is_dir():
         raise ModelError(f"model folder '{path}' does not exist: choose a folder with {LAYOUT}")
     if (path / "plans.json").is_file():
         return path
     inside = sorted(p.parent for p in path.glob("*/plans.json"))
     if not inside:
-        raise ModelError(f"'{path}' is no nnU-Net v2 model folder (no plans.json): choose a folder with {LAYOUT}")
+        raise ModelError(f"'{path}' is not an nnU-Net v2 model folder (no plans.json): choose a folder with {LAYOUT}")
     if len(inside) > 1:
-        raise ModelError(f"'{path}' holds {len(inside)} models: choose one of {', '.join(p.name for p in inside)}")
+        raise ModelError(f"'{path}' contains {len(inside)} models: choose one of {', '.join(p.name for p in inside)}")
     return inside[0]
 
 
@@ -297,7 +299,7 @@ def _find_checkpoints(path: Path) -> tuple[Path, ...]:
 
 
 def _configuration_name(path: Path, plans: Mapping[str, Any], card: ModelCard | None, files: tuple[Path, ...]) -> str:
-    """From the card, the folder's name, the plans if they hold only one, else the first checkpoint."""
+    """Name of the configuration from the card, the folder name, the only one in the plans, or the first checkpoint."""
     names = configuration_names(plans, str(path / "plans.json"))
     if card and card.configuration:
         return card.configuration
@@ -312,7 +314,7 @@ def _configuration_name(path: Path, plans: Mapping[str, Any], card: ModelCard | 
     found = load_checkpoint(files[0], expected)["configuration"]
     if found is None:
         raise ModelError(
-            f"which configuration of '{path / 'plans.json'}' was trained is unknown: name the folder "
+            f"the trained configuration of '{path / 'plans.json'}' is unknown: name the folder "
             f"...__CONFIGURATION with one of {', '.join(names)}"
         )
     return found

@@ -1,4 +1,4 @@
-"""Installing a model: staged, checked and loaded before it is moved into place, whole or not at all."""
+"""Atomic installation of models: staged, checked and loaded before the model is moved into place."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from .store import list_models, model_paths, shipped_folders, user_folder
 
 ORIGIN = "nnU-Net v2 folder without a card"
 HASHED_HERE = "hashes_from"
-"""Key of an installed card that says that its checkpoints' hashes were made on installation, not by the publisher."""
+"""Card key that marks hashes computed on installation rather than by the publisher."""
 
 EXTRAS = ("README*", "LICENSE*", "LICENCE*", "NOTICE*", "*.md", "*.png", "*.jpg", "*.svg")
-"""Files beside ``plans.json`` that are for people and come along."""
+"""Documentation files next to ``plans.json`` that are installed with the model."""
 
 _STAGING, _REPLACED = ".installing-", ".replaced-"
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
@@ -43,28 +43,28 @@ def install_model(
 ) -> ModelFolder:
     """Install a model into the user's folder.
 
-    The model is gathered in a hidden folder of the store, its hashes are checked, its weights are loaded into its
-    network once, and only then is it moved into place. If anything fails or is cancelled, nothing is left behind, and
-    a model that was there before stays as it was.
+    The model is copied to a hidden folder of the store, its hashes are verified, and its weights are loaded into the
+    network once before it is moved into place. A failed or cancelled installation leaves no files behind and an
+    existing model unchanged.
 
     Args:
-        source: an nnU-Net v2 model folder, a folder or a .zip file with exactly one inside (at any depth).
-        name: name to install it under; the card's name, else the source's, when omitted.
+        source: an nnU-Net v2 model folder; or a folder or .zip file that contains exactly one, at any depth.
+        name: name of the installed model; by default that of the card, else that of the source.
         label_map: label value in the model -> structure key; stored in the installed card.
         overwrite: replace a model of the same name.
-        store: folder to install into instead of the user's.
+        store: folder to install into instead of the user's model folder.
         reporter: progress and cancellation.
 
     Returns:
-        The installed model. A folder without a card has one now, with its labels and hashes, and orientation ``None``.
+        The installed model. A model without a card gets one with its labels and hashes, and orientation ``None``.
 
     Raises:
-        ModelError: the model is unsafe, incomplete, damaged, has no known labels; or the name is taken or unusable.
+        ModelError: the model is unsafe, incomplete, damaged or has no known labels; or the name is taken or invalid.
         OutputError: the store cannot be written.
     """
     source = Path(source).expanduser()
     if not source.exists():
-        raise ModelError(f"'{source}' does not exist: give a model folder or a .zip file")
+        raise ModelError(f"'{source}' does not exist: choose a model folder or a .zip file")
     into = Path(store).expanduser() if store is not None else user_folder()
     reporter = reporter or Reporter()
     if name is not None:
@@ -91,19 +91,16 @@ def install_model(
 
 
 def set_labels(name: str, label_map: LabelMap) -> ModelFolder:
-    """Say anew which label of an installed model is which structure; labels left out become background.
+    """Replace the label map of an installed model; omitted labels become background.
 
     Raises:
-        ModelError: no such model in the user's folder, or a label or structure that is unknown.
-        OutputError: its card cannot be written; it is as it was.
+        ModelError: the user's folder has no such model, or a label or structure is unknown.
+        OutputError: the card cannot be written; it is unchanged.
     """
     store = user_folder()
     path = model_paths().get(name)
     if path is None or store.resolve() not in path.resolve().parents:
-        raise ModelError(
-            f"model '{name}' is not in '{store}': only models there can be changed; install a copy under "
-            "another name first"
-        )
+        raise ModelError(f"model '{name}' is not in '{store}' and cannot be changed: install a copy under another name")
     model = ModelFolder.open(path, label_map)
     model.structure_lut()
     card = model.card or ModelCard(
@@ -119,10 +116,10 @@ def set_labels(name: str, label_map: LabelMap) -> ModelFolder:
 
 
 def remove_model(name: str) -> Path:
-    """Delete a model from the user's folder; returns the folder that is gone.
+    """Delete a model from the user's folder; return the deleted path.
 
     Raises:
-        ModelError: there is no such model, or it came with HeartSeg.
+        ModelError: there is no such model, or it is part of HeartSeg.
     """
     store = user_folder()
     own = {p.name: p for p in store.iterdir() if p.is_dir() and p.name[0] != "."} if store.is_dir() else {}
@@ -130,10 +127,10 @@ def remove_model(name: str) -> Path:
         shipped = [m for m in list_models() if m.name == name and m.shipped]
         if shipped:
             raise ModelError(
-                f"model '{name}' came with HeartSeg ('{shipped[0].path}') and is not removed: "
-                f"only models in '{store}' can be"
+                f"model '{name}' is part of HeartSeg ('{shipped[0].path}') and cannot be removed: "
+                f"choose a model in '{store}'"
             )
-        raise ModelError(f"model '{name}' is not in '{store}': there are {', '.join(own) or 'none'}")
+        raise ModelError(f"model '{name}' is not in '{store}': installed models are {', '.join(own) or 'none'}")
     with _writing(store):
         if own[name].is_symlink():
             own[name].unlink()
@@ -145,7 +142,7 @@ def remove_model(name: str) -> Path:
 
 
 def _only_model_inside(path: Path, source: Path) -> Path:
-    """The one folder with ``plans.json`` in ``path``; a finder inside a model does not count."""
+    """Return the only folder with ``plans.json`` in ``path``, not counting finders inside a model."""
     if (path / "plans.json").is_file() or not path.is_dir():
         return path
     found: list[Path] = []
@@ -154,7 +151,7 @@ def _only_model_inside(path: Path, source: Path) -> Path:
             found.append(plans.parent)
     if len(found) > 1:
         names = ", ".join(str(p.relative_to(path)) for p in found[:10])
-        raise ModelError(f"'{source.name}' holds {len(found)} models: install one of {names}")
+        raise ModelError(f"'{source.name}' contains {len(found)} models: install one of {names}")
     return found[0] if found else path
 
 
@@ -170,8 +167,8 @@ def _name_for(model: ModelFolder, source: Path) -> str:
 def _check_name(name: str) -> None:
     if not re.fullmatch(r"[^\W_][\w.+ -]{0,78}[\w+-]|[^\W_]", name) or _RESERVED.match(name):
         raise ModelError(
-            f"model name '{name:.80}' cannot be a folder's name everywhere: use up to 80 letters, digits, "
-            "'-', '_', '+', '.' and blanks, beginning with a letter or digit"
+            f"model name '{name:.80}' is not a portable folder name: use up to 80 letters, digits, "
+            "'-', '_', '+', '.' and spaces, beginning with a letter or digit"
         )
 
 
@@ -179,16 +176,15 @@ def _check_free(name: str, into: Path, overwrite: bool) -> None:
     shipped = {p.resolve() for p in shipped_folders()}
     taken = model_paths().get(name)
     if into.resolve() == user_folder().resolve() and taken is not None and shipped & set(taken.resolve().parents):
-        raise ModelError(f"a model called '{name}' came with HeartSeg: choose another name with --name")
+        raise ModelError(f"model name '{name}' is used by a model of HeartSeg: choose another name with --name")
     if (into / name).exists() and not overwrite:
         raise ModelError(
-            f"a model called '{name}' is in '{into}' already: replace it with --overwrite or choose "
-            "another name with --name"
+            f"model '{name}' already exists in '{into}': replace it with --overwrite or choose another name with --name"
         )
 
 
 def _needed_files(model: ModelFolder) -> list[Path]:
-    """What to copy, relative to the model's folder: what prediction needs, what the card lists, what people read."""
+    """Files to install, relative to the model folder: for prediction, listed in the card, and documentation."""
     files = [Path("plans.json"), Path("dataset.json"), *(c.relative_to(model.path) for c in model.checkpoints)]
     if model.card:
         files += [Path(CARD_NAME), *(Path(f) for f in model.card.files)]
@@ -202,12 +198,12 @@ def _needed_files(model: ModelFolder) -> list[Path]:
 
 
 def _gather(model: ModelFolder, staged: Path, reporter: Reporter) -> None:
-    """Copy the needed files, then check every hash that the card gives on the copy."""
+    """Copy the needed files and verify the hashes of the card on the copies."""
     files = _needed_files(model)
     for relative in files:
         if not (model.path / relative).is_file():
             raise ModelError(
-                f"'{relative.as_posix()}' is missing in '{model.path}' though its card lists it: copy the model again"
+                f"'{relative.as_posix()}', listed in the card, is missing in '{model.path}': copy the model again"
             )
     with reporter.stage("copy", sum((model.path / f).stat().st_size for f in files)):
         done = 0
@@ -226,7 +222,7 @@ def _gather(model: ModelFolder, staged: Path, reporter: Reporter) -> None:
 def _complete_card(
     original: ModelFolder, staged: Path, name: str, label_map: LabelMap | None, reporter: Reporter
 ) -> None:
-    """Write a card that states labels, configuration and all hashes, so that nothing hangs on folder names any more."""
+    """Write a card with labels, configuration and all hashes, so that folder names are no longer needed."""
     card = original.card or ModelCard(
         name=name, version="unknown", description=f"Origin: {ORIGIN}.", orientation=None, extra={"origin": ORIGIN}
     )
@@ -245,7 +241,7 @@ def _complete_card(
 
 
 def _load_once(model: ModelFolder) -> None:
-    """Prove that the checkpoints hold weights only, and, where our own loop runs the model, that they fit."""
+    """Check that the checkpoints contain weights only and, unless stock nnU-Net is needed, fit the network."""
     if model.needs_fallback is None:
         load_model(model)
     else:
@@ -257,7 +253,7 @@ def _load_once(model: ModelFolder) -> None:
 
 
 def _move_into_place(staged: Path, target: Path, stage: Path) -> None:
-    """Rename into place; what was there is kept until the new model is, and put back if that fails."""
+    """Rename into place; an existing model is kept until then and restored on failure."""
     if not target.exists():
         staged.replace(target)
         return
@@ -275,9 +271,9 @@ def _move_into_place(staged: Path, target: Path, stage: Path) -> None:
 
 @contextlib.contextmanager
 def _staging(into: Path) -> Iterator[Path]:
-    """A hidden folder in the store, so that the last step is a rename; always removed."""
+    """Yield a hidden folder in the store, so that the last step is a rename; it is always removed."""
     into.mkdir(parents=True, exist_ok=True)
-    _tidy(into)
+    _recover(into)
     stage = Path(tempfile.mkdtemp(prefix=_STAGING, dir=into))
     try:
         yield stage
@@ -285,8 +281,8 @@ def _staging(into: Path) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def _tidy(into: Path) -> None:
-    """Mend what a killed installation left: put a set-aside model back, remove staging folders older than a day."""
+def _recover(into: Path) -> None:
+    """Clean up after a killed installation: restore a replaced model, remove staging folders older than a day."""
     for left in into.glob(f"{_REPLACED}*"):
         target = into / left.name.removeprefix(_REPLACED)
         if target.exists():
@@ -306,5 +302,5 @@ def _writing(store: Path) -> Iterator[None]:
         raise OutputError(
             f"cannot write to the model folder '{store}' ({os.strerror(error.errno or 0)}"
             f"{f': {error.filename}' if error.filename else ''}): check permissions and free space, or "
-            "choose another folder with the variable HEARTSEG_MODELS"
+            "set HEARTSEG_MODELS to another folder"
         ) from error

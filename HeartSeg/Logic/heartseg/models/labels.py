@@ -1,4 +1,4 @@
-"""Which of a model's labels is which structure."""
+"""Mapping of model labels to structures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..anatomy import KEYS, match_name, structure
+from ..anatomy import KEYS, MMWHS_LABELS, match_name, structure
 from ..errors import ModelError, SettingsError
 
 LABELS_SYNTAX = '--labels "1=LV,2=MYO"'
@@ -18,11 +18,11 @@ LabelMap = Mapping[int, str] | Iterable[tuple[int, str]]
 
 @dataclass(frozen=True)
 class OutputHeads:
-    """What the network's output channels mean.
+    """Meaning of the output channels of a network.
 
     Attributes:
         names: label names in channel order; begins with ``"background"`` unless the model was trained on regions.
-        values: the label value of each in ``dataset.json`` (for regions: the value nnU-Net writes for it).
+        values: label value of each channel in ``dataset.json`` (for regions: the value that nnU-Net writes).
         ignore: value of the ignore label, which has no channel, or ``None``.
         regions: whether the model was trained on (overlapping) regions.
     """
@@ -34,11 +34,11 @@ class OutputHeads:
 
     @classmethod
     def of(cls, dataset: Mapping[str, Any], source: str) -> OutputHeads:
-        """Read the labels of a ``dataset.json`` as nnU-Net's label manager does."""
+        """Read the labels of a ``dataset.json`` like the label manager of nnU-Net."""
         labels = dataset.get("labels")
         if not isinstance(labels, dict) or labels.get("background") not in (0, "0"):
             raise ModelError(
-                f"'labels' in '{source}' is {labels!r:.80}: nnU-Net v2 writes {{\"background\": 0, \"name\": 1, ...}}"
+                f"'labels' in '{source}' is {labels!r:.80}: it must be like {{\"background\": 0, \"name\": 1, ...}}"
             )
         try:
             ignore = None if labels.get("ignore") is None else int(labels["ignore"])
@@ -47,34 +47,33 @@ class OutputHeads:
                 return cls._of_regions(named, dataset.get("regions_class_order"), ignore, source)
             plain = {name: int(v[0] if isinstance(v, list) else v) for name, v in named.items()}
         except (TypeError, ValueError, IndexError):
-            raise ModelError(f"'labels' in '{source}' holds a value that is no whole number: {labels!r:.80}") from None
+            raise ModelError(f"'labels' in '{source}' is {labels!r:.80}: values must be integers") from None
         by_value: dict[int, str] = {}
         for name, value in plain.items():
             by_value.setdefault(value, name)
         values = tuple(sorted(by_value))
         if len(values) < 2:
-            raise ModelError(f"'labels' in '{source}' names no structure: nothing but background can come out")
+            raise ModelError(f"'labels' in '{source}' contains background only: copy dataset.json again")
         return cls(tuple(by_value[v] for v in values), values, ignore, regions=False)
 
     @classmethod
     def _of_regions(cls, named: dict[str, Any], order: Any, ignore: int | None, source: str) -> OutputHeads:
         names = tuple(name for name, value in named.items() if value not in (0, "0", [0]))
         if not isinstance(order, list) or len(order) != len(names):
-            raise ModelError(f"'regions_class_order' in '{source}' is {order!r}: it needs {len(names)} label values")
+            raise ModelError(
+                f"'regions_class_order' in '{source}' is {order!r}: it must have {len(names)} label values"
+            )
         return cls(names, tuple(int(v) for v in order), ignore, regions=True)
 
     @property
     def written(self) -> tuple[int, ...]:
-        """The value each channel gets in nnU-Net's label map: its index, or for regions the class order's value."""
+        """Value of each channel in nnU-Net's label map: its index, or its entry in the class order of the regions."""
         return self.values if self.regions else tuple(range(len(self.names)))
 
     def foreground(self) -> dict[int, str]:
-        """Label value -> name, background left out."""
+        """Label value -> name, without background."""
         return {v: n for v, n in zip(self.values, self.names, strict=True) if v != 0}
 
-
-MMWHS_VALUES = {500: "LV", 600: "RV", 420: "LA", 550: "RA", 205: "MYO", 820: "AO", 850: "PA"}
-"""Label values of the MM-WHS challenge (Zhuang and Shen, Med Image Anal 2016;31:77-87), widely copied since."""
 
 _SIDES = {"left": "L", "l": "L", "right": "R", "r": "R"}
 _PARTS = {"ventricle": "V", "ventricular": "V", "atrium": "A", "atrial": "A"}
@@ -83,13 +82,13 @@ _NOT_A_CHAMBER = {"vein", "veins", "appendage", "scar", "infarct", "fat", "epica
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What a label of a model probably means.
+    """Suggested structure for a label of a model.
 
     Attributes:
         value: label value in the model.
-        name: its name there.
-        key: structure key, or ``None`` where nothing fits.
-        why: ``"name"``, ``"MM-WHS value"``, ``"words in the name"``, or ``""``.
+        name: label name in the model.
+        key: structure key, or ``None`` without a suggestion.
+        why: reason: ``"name"``, ``"MM-WHS value"``, ``"words in the name"``, or ``""``.
     """
 
     value: int
@@ -99,10 +98,10 @@ class Suggestion:
 
 
 def suggest_labels(heads: OutputHeads) -> tuple[Suggestion, ...]:
-    """A guess per label, for a person to confirm: by its whole name, by MM-WHS values, by words in its name.
+    """Suggest a structure for each label by its full name, its MM-WHS value, or words in its name, in this order.
 
-    Only the first is applied without asking (:func:`assign_structures`). No structure is suggested twice, the surer
-    reason wins, and a label called "myocardium" of the right side, a vein or an appendage gets none.
+    Only a match by full name is applied without confirmation (:func:`assign_structures`). Each structure is suggested
+    once, for the most reliable match. Labels of right myocardium, veins and appendages get no suggestion.
     """
     known = heads.foreground()
     guesses: list[tuple[int, int, str, str]] = []
@@ -121,12 +120,12 @@ def suggest_labels(heads: OutputHeads) -> tuple[Suggestion, ...]:
 
 
 def suggested_map(heads: OutputHeads) -> dict[int, str]:
-    """The suggestions as a label map; empty if nothing fits."""
+    """The suggestions as a label map; may be empty."""
     return {s.value: s.key for s in suggest_labels(heads) if s.key is not None}
 
 
 def map_text(labels: Mapping[int, str]) -> str:
-    """A label map as the command line takes it: ``"1=LV,2=MYO"``."""
+    """Format a label map for the command line: ``"1=LV,2=MYO"``."""
     return ",".join(f"{value}={key}" for value, key in labels.items())
 
 
@@ -137,7 +136,7 @@ def _by_name(name: str) -> str | None:
 
 def _by_mmwhs(value: int, name: str) -> str | None:
     numbers = {int(n) for n in re.findall(r"\d+", name)} | {value}
-    keys = {MMWHS_VALUES[n] for n in numbers if n in MMWHS_VALUES}
+    keys = {MMWHS_LABELS[n] for n in numbers if n in MMWHS_LABELS}
     return keys.pop() if len(keys) == 1 else None
 
 
@@ -160,10 +159,10 @@ def _by_words(name: str) -> str | None:
 
 
 def assign_structures(heads: OutputHeads, given: Mapping[int, str] | None, source: str) -> dict[int, str]:
-    """Label value -> structure key: as ``given``, else by name; labels that mean no known structure are left out.
+    """Label value -> structure key, as ``given`` or else by name, without labels that match no known structure.
 
     Raises:
-        ModelError: ``given`` names a label that the model lacks or a structure that is unknown.
+        ModelError: ``given`` contains a label that the model lacks, or an unknown structure.
     """
     known = heads.foreground()
     if not given:
@@ -172,7 +171,9 @@ def assign_structures(heads: OutputHeads, given: Mapping[int, str] | None, sourc
     keys: dict[int, str] = {}
     for value, key in given.items():
         if value not in known:
-            raise ModelError(f"label {value} is not among those of '{source}' ({_listed(known)}): use {LABELS_SYNTAX}")
+            raise ModelError(
+                f"label {value} does not exist in '{source}': choose from {_listed(known)}, as in {LABELS_SYNTAX}"
+            )
         if key.upper() not in KEYS:
             raise ModelError(f"structure {key!r} for label {value} is unknown: choose from {', '.join(KEYS)}")
         keys[value] = key.upper()
@@ -180,15 +181,15 @@ def assign_structures(heads: OutputHeads, given: Mapping[int, str] | None, sourc
 
 
 def build_lut(heads: OutputHeads, keys: Mapping[int, str], source: str) -> np.ndarray:
-    """uint8 table: value in the model's label map (argmax channel, or region value) -> HeartSeg's label, else 0.
+    """Return a uint8 table: value in the model's label map (argmax channel or region value) -> HeartSeg label, else 0.
 
     Raises:
-        ModelError: no label means a structure; lists the model's labels and shows how to name them.
+        ModelError: no label matches a known structure; the message lists the labels and shows how to map them.
     """
     if not keys:
         raise ModelError(
-            f"no label of '{source}' means a structure that HeartSeg knows (its labels: {_listed(heads.foreground())}):"
-            f" say which is which with {_syntax_for(heads)}, from {', '.join(KEYS)}"
+            f"no label of '{source}' matches a known structure (its labels: {_listed(heads.foreground())}):"
+            f" map the labels to {', '.join(KEYS)} with {_syntax_for(heads)}"
         )
     lut = np.zeros(max(heads.written) + 1, dtype=np.uint8)
     for written, value in zip(heads.written, heads.values, strict=True):
@@ -198,23 +199,23 @@ def build_lut(heads: OutputHeads, keys: Mapping[int, str], source: str) -> np.nd
 
 
 def _syntax_for(heads: OutputHeads) -> str:
-    """The option with what the labels probably mean, else with an example."""
+    """The option with the suggested label map, else with an example."""
     guess = suggested_map(heads)
-    return f'--labels "{map_text(guess)}" (a guess: check it)' if guess else LABELS_SYNTAX
+    return f'--labels "{map_text(guess)}" (a suggestion: check it)' if guess else LABELS_SYNTAX
 
 
 def parse_label_map(text: str) -> dict[int, str]:
-    """``"1=LV,2=MYO"`` as ``{1: "LV", 2: "MYO"}``; ``SettingsError`` shows the syntax."""
+    """Parse ``"1=LV,2=MYO"`` into ``{1: "LV", 2: "MYO"}``; ``SettingsError`` shows the syntax."""
     labels: dict[int, str] = {}
     for part in text.replace(";", ",").split(","):
         value, _, key = (p.strip() for p in part.partition("="))
         if not value.isdecimal() or int(value) == 0 or key.upper() not in KEYS:
             raise SettingsError(
-                f"label map entry {part.strip()!r} is not LABEL=STRUCTURE with a label from 1 and a "
-                f"structure of {', '.join(KEYS)}: write {LABELS_SYNTAX}"
+                f"label map entry {part.strip()!r} is not a positive label and a structure of {', '.join(KEYS)}: "
+                f"write {LABELS_SYNTAX}"
             )
         if int(value) in labels:
-            raise SettingsError(f"label {value} occurs twice in the label map {text!r}: give each label once")
+            raise SettingsError(f"label {value} occurs twice in the label map {text!r}: use each label once")
         labels[int(value)] = key.upper()
     return labels
 

@@ -1,4 +1,4 @@
-"""What ``plans.json`` says about one configuration, resolved and checked as nnU-Net v2 itself would read it."""
+"""One configuration of ``plans.json``, resolved and checked as in nnU-Net v2."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from ..errors import ModelError
 
 NETWORK_ROOTS = ("dynamic_network_architectures.", "heartseg.networks.")
-"""Import roots a network class may come from. Everything else in a plans file is refused."""
+"""Allowed import roots of network classes; all others are refused."""
 
 FALLBACK_ROOTS = ("nnunetv2.",)
-"""Import roots that only stock nnU-Net can serve."""
+"""Import roots of network classes that need stock nnU-Net."""
 
 NATIVE_NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet")
-"""Classes of ``dynamic_network_architectures.architectures.unet``: importable with torch alone (no timm, no einops)."""
+"""Classes of ``dynamic_network_architectures.architectures.unet`` that need torch only (no timm, no einops)."""
 
 NATIVE_NORMALIZATIONS = (
     "CTNormalization",
@@ -31,12 +31,12 @@ _UNET = "dynamic_network_architectures.architectures.unet"
 
 @dataclass(frozen=True)
 class NetworkPlan:
-    """The network that a configuration names.
+    """Network class and arguments of a configuration.
 
     Attributes:
         class_name: full import path of the class.
-        kwargs: its keyword arguments as in the file (classes are still names).
-        requires_import: the arguments whose value is the name of a class.
+        kwargs: keyword arguments as in the file, with classes given by name.
+        requires_import: names of the arguments whose value is a class name.
     """
 
     class_name: str
@@ -52,17 +52,17 @@ class NetworkPlan:
 
 @dataclass(frozen=True)
 class Configuration:
-    """One configuration of a plans file, ready to use.
+    """One configuration of a plans file.
 
     Attributes:
         name: e.g. ``"3d_fullres"``.
         patch_size: voxels, (z, y, x) after ``transpose_forward``.
         spacing: mm, (z, y, x) after ``transpose_forward``.
-        transpose_forward, transpose_backward: axis orders from and to the stored (z, y, x).
+        transpose_forward, transpose_backward: axis permutations from and to the stored (z, y, x).
         normalization_schemes, use_mask_for_norm: one entry per channel.
         network: see :class:`NetworkPlan`.
         resampling_data, resampling_probabilities: function name and keyword arguments.
-        raw: the configuration as in the file, inheritance resolved.
+        raw: the configuration as in the file, with inheritance resolved.
     """
 
     name: str
@@ -79,15 +79,15 @@ class Configuration:
 
 
 def configuration_names(plans: Mapping[str, Any], source: str) -> tuple[str, ...]:
-    """The configurations in a plans file."""
+    """Names of the configurations in a plans file."""
     found = plans.get("configurations")
     if not isinstance(found, dict) or not found:
-        raise ModelError(f"'{source}' has no 'configurations': it is not a plans file of nnU-Net v2")
+        raise ModelError(f"'{source}' has no 'configurations': use a plans file of nnU-Net v2")
     return tuple(found)
 
 
 def read_configuration(plans: Mapping[str, Any], name: str, source: str) -> Configuration:
-    """The configuration with this name; ``ModelError`` names the key of ``source`` that is missing or wrong."""
+    """Read a configuration; ``ModelError`` names the key of ``source`` that is missing or wrong."""
     raw = _resolve(plans, name, source)
     where = f"configuration '{name}' in '{source}'"
     patch = _numbers(raw, "patch_size", int, where)
@@ -113,7 +113,7 @@ def read_configuration(plans: Mapping[str, Any], name: str, source: str) -> Conf
 
 
 def fallback_reason(configuration: Configuration, plans: Mapping[str, Any], regions: bool) -> str | None:
-    """Why only stock nnU-Net can run this configuration, as a phrase; ``None`` if HeartSeg's own loop can."""
+    """Phrase that states why a configuration needs stock nnU-Net; ``None`` if HeartSeg can run it."""
     raw, network = configuration.raw, configuration.network
     preprocessor = raw.get("preprocessor_name", "DefaultPreprocessor")
     manager = plans.get("label_manager") or "LabelManager"
@@ -122,7 +122,7 @@ def fallback_reason(configuration: Configuration, plans: Mapping[str, Any], regi
     reasons = (
         (bool(raw.get("previous_stage")), f"it is the second stage of a cascade (after '{raw.get('previous_stage')}')"),
         (regions, "it was trained on overlapping regions"),
-        (not network.is_native, f"its network '{network.class_name}' needs more packages than torch"),
+        (not network.is_native, f"its network '{network.class_name}' needs packages other than torch"),
         (preprocessor != "DefaultPreprocessor", f"it uses the preprocessor '{preprocessor}'"),
         (manager != "LabelManager", f"it uses the label manager '{manager}'"),
         (bool(exotic), f"it uses the normalisation '{', '.join(exotic)}'"),
@@ -133,9 +133,9 @@ def fallback_reason(configuration: Configuration, plans: Mapping[str, Any], regi
 
 def _need(content: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
     if key not in content:
-        raise ModelError(f"{where} has no '{key}': copy plans.json again from the folder nnU-Net trained into")
+        raise ModelError(f"{where} has no '{key}': copy plans.json again from the training folder")
     if not isinstance(content[key], kind):
-        raise ModelError(f"'{key}' of {where} is {content[key]!r:.60}: it is not what nnU-Net v2 writes")
+        raise ModelError(f"'{key}' of {where} is {content[key]!r:.60}, unlike in nnU-Net v2: copy plans.json again")
     return content[key]
 
 
@@ -155,14 +155,16 @@ def _axes(plans: Mapping[str, Any], key: str, source: str) -> tuple[int, ...]:
 
 
 def _resolve(plans: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
-    """The configuration with everything it inherits."""
+    """Return the configuration with inherited entries."""
     names = configuration_names(plans, source)
     chain: list[str] = []
     resolved: dict[str, Any] = {}
     following: Any = name
     while following is not None:
         if following not in names:
-            raise ModelError(f"'{source}' has no configuration {following!r}: it has {', '.join(names)}")
+            raise ModelError(
+                f"configuration {following!r} does not exist in '{source}': choose from {', '.join(names)}"
+            )
         if following in chain:
             raise ModelError(f"configurations in '{source}' inherit in a circle: {' -> '.join([*chain, following])}")
         chain.append(following)
@@ -185,26 +187,26 @@ def _network(raw: Mapping[str, Any], dimensions: int, where: str) -> NetworkPlan
     names = tuple(_need(architecture, "_kw_requires_import", list, where))
     module, _, name = class_name.rpartition(".")
     if module.startswith("dynamic_network_architectures.") and name in NATIVE_NETWORKS:
-        class_name = f"{_UNET}.{name}"  # these classes have moved between versions; nnU-Net looks for them by name too
+        class_name = f"{_UNET}.{name}"  # these classes moved between versions; nnU-Net also finds them by name
     if not class_name.startswith(NETWORK_ROOTS + FALLBACK_ROOTS):
         raise ModelError(
-            f"the network class '{class_name}' of {where} is refused: HeartSeg loads classes from"
-            f" {' and '.join(r + '*' for r in NETWORK_ROOTS)} only; export the model with one of them"
+            f"the network class '{class_name}' of {where} is refused: use a class from"
+            f" {' or '.join(r + '*' for r in NETWORK_ROOTS)}"
         )
     for key in names:
         value = kwargs.get(key)
         if value is not None and not (isinstance(value, str) and value.startswith("torch.nn.")):
-            raise ModelError(f"'{key}' of {where} is {value!r:.60}, refused: HeartSeg resolves torch.nn.* names only")
+            raise ModelError(f"'{key}' of {where} is {value!r:.60}: use a class from torch.nn.*")
     return NetworkPlan(class_name, kwargs, names)
 
 
 def _architecture_of_old_plans(raw: Mapping[str, Any], dimensions: int, where: str) -> dict[str, Any]:
-    """The ``architecture`` entry that plans written before nnU-Net 2.4 lack (same translation as nnU-Net's own)."""
+    """Create the ``architecture`` entry missing from plans written before nnU-Net 2.4, as nnU-Net does."""
     name = _need(raw, "UNet_class_name", str, where)
     if name not in ("PlainConvUNet", "ResidualEncoderUNet"):
         raise ModelError(
-            f"'UNet_class_name' of {where} is {name!r}: old plans are read for PlainConvUNet and "
-            "ResidualEncoderUNet only; plan the data set again with a current nnU-Net"
+            f"'UNet_class_name' of {where} is {name!r}, but old plans are supported for PlainConvUNet and "
+            "ResidualEncoderUNet only: plan the data set again with a current nnU-Net"
         )
     encoder = _need(raw, "n_conv_per_stage_encoder", list, where)
     base, most = (_need(raw, key, int, where) for key in ("UNet_base_num_features", "unet_max_num_features"))

@@ -1,4 +1,4 @@
-"""Where models are found: with the package, beside Slicer's module, in the clone, in the user's folder."""
+"""Search for models: in the package, next to the Slicer module, in the repository, in the user's folder."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class StoredModel:
     """A model in one of the search folders.
 
     Attributes:
-        name: the name of its folder there, under which it is found.
-        path: the folder that holds ``plans.json``.
-        shipped: whether it came with HeartSeg (and cannot be removed), rather than into the user's folder.
-        problem: why it cannot be opened, one line; ``None`` if it can.
-        folder: the opened model; ``None`` if there is a problem.
+        name: name of its subfolder in the search folder; identifies the model.
+        path: the folder with ``plans.json``.
+        shipped: whether it is part of HeartSeg and cannot be removed.
+        problem: error message if it cannot be opened, else ``None``.
+        folder: the opened model, or ``None``.
     """
 
     name: str
@@ -37,7 +37,7 @@ class StoredModel:
 
 
 def user_folder() -> Path:
-    """The folder for the user's own models: ``HEARTSEG_MODELS``, else the platform's folder for application data."""
+    """Folder for the user's models: ``HEARTSEG_MODELS``, else in the platform's folder for application data."""
     if chosen := os.environ.get("HEARTSEG_MODELS"):
         return Path(chosen).expanduser()
     if sys.platform == "win32":
@@ -50,36 +50,36 @@ def user_folder() -> Path:
 
 
 def shipped_folders() -> tuple[Path, ...]:
-    """Where models that come with HeartSeg may be: in the package, beside ``HeartSeg.py``, at the top of a clone."""
+    """Folders for models of HeartSeg: in the package, next to ``HeartSeg.py``, at the root of the repository."""
     return (_PACKAGE / "model_store", _PACKAGE.parents[1] / "Models", _PACKAGE.parents[2] / "Models")
 
 
 def search_folders() -> tuple[Path, ...]:
-    """All folders that are searched, in order; the first model of a name wins."""
+    """All search folders, in order; the first model with a name takes precedence."""
     return (*shipped_folders(), user_folder())
 
 
 def model_paths() -> dict[str, Path]:
-    """Name -> folder with ``plans.json``, in search order; nothing is opened."""
+    """Name -> folder with ``plans.json``, in search order, without opening the models."""
     found: dict[str, Path] = {}
     for store in search_folders():
         try:
             children = sorted(store.iterdir()) if store.is_dir() else []
         except OSError:
-            continue  # a folder the user may not read holds no models for them
+            continue  # not readable
         for child in children:
             if child.name.startswith(".") or not child.is_dir() or child.name in found:
                 continue
             try:
                 found[child.name] = locate(child)
             except ModelError:
-                if (child / CARD_NAME).is_file():  # meant as a model, but incomplete: opening it tells what is missing
+                if (child / CARD_NAME).is_file():  # an incomplete model: opening it reports what is missing
                     found[child.name] = child
     return found
 
 
 def list_models() -> tuple[StoredModel, ...]:
-    """Every model in the search folders, broken ones included, in search order."""
+    """All models in the search folders, including broken ones, in search order."""
     shipped = [str(store.resolve()) for store in shipped_folders()]
     models = []
     for name, path in model_paths().items():
@@ -88,21 +88,21 @@ def list_models() -> tuple[StoredModel, ...]:
             folder = ModelFolder.open(path)
         except ModelError as error:
             problem = str(error)
-        came_along = any(str(path.resolve()).startswith(store + os.sep) for store in shipped)
-        models.append(StoredModel(name, path, came_along, problem, folder))
+        is_shipped = any(str(path.resolve()).startswith(store + os.sep) for store in shipped)
+        models.append(StoredModel(name, path, is_shipped, problem, folder))
     return tuple(models)
 
 
 def find_model(name_or_path: str | Path | None = None, label_map: LabelMap | None = None) -> ModelFolder:
-    """The model to use.
+    """Find and open a model.
 
     Args:
-        name_or_path: a model folder; or the name of a model in the search folders (case does not matter);
-            ``None`` takes ``HeartSeg-Default``, or the only model there is.
+        name_or_path: a model folder, or the name of a model in the search folders (case-insensitive);
+            ``None`` selects ``HeartSeg-Default``, or else the only model.
         label_map: label value in the model -> structure key; see :meth:`ModelFolder.open`.
 
     Raises:
-        ModelError: nothing of that name; lists the models there are and the folders that were searched.
+        ModelError: no model has this name; the message lists the installed models and the search folders.
     """
     if name_or_path is not None and (path := _as_path(name_or_path)) is not None:
         return ModelFolder.open(path, label_map)
@@ -118,11 +118,11 @@ def find_model(name_or_path: str | Path | None = None, label_map: LabelMap | Non
 
 
 def _as_path(given: str | Path) -> Path | None:
-    """``given`` as a folder, or ``None`` if it is a name."""
+    """Return ``given`` as a path, or ``None`` if it is a name."""
     path = Path(given).expanduser()
     if path.is_file():
         if path.suffix.lower() == ".zip":
-            raise ModelError(f"'{path}' is a zip file: install it first with heartseg models install '{path}'")
+            raise ModelError(f"'{path}' is a zip file: install it with heartseg models install '{path}'")
         return path.parent if path.name == "plans.json" else path
     spelled_as_path = isinstance(given, Path) or "/" in given or os.sep in given
     return path if spelled_as_path or (path.is_dir() and str(given) not in model_paths()) else None
@@ -135,9 +135,7 @@ def _default(known: dict[str, Path]) -> Path:
         return next(iter(known.values()))
     if not known:
         raise ModelError(f"no model is installed (searched: {_searched()}): {HOW_TO_INSTALL}")
-    raise ModelError(
-        f"there are {len(known)} models and none is called {DEFAULT_MODEL}: choose one of {', '.join(known)}"
-    )
+    raise ModelError(f"{len(known)} models are installed, but not {DEFAULT_MODEL}: choose one of {', '.join(known)}")
 
 
 def _path_by_card_name(known: dict[str, Path], name: str) -> Path | None:
@@ -151,8 +149,8 @@ def _path_by_card_name(known: dict[str, Path], name: str) -> Path | None:
 
 
 def _overview(known: dict[str, Path]) -> str:
-    there = f"installed are {', '.join(known)}" if known else "none is installed"
-    return f"{there} (searched: {_searched()}); install one with {HOW_TO_INSTALL}"
+    installed = f"choose one of {', '.join(known)}" if known else "no model is installed"
+    return f"{installed} (searched: {_searched()}) or install it with {HOW_TO_INSTALL}"
 
 
 def _searched() -> str:

@@ -1,4 +1,4 @@
-"""A model in a few lines for lists: what it segments, how well, under which licence, and how large it is."""
+"""Short summary of a model for lists: structures, accuracy, licence and size."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from .store import StoredModel
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """What a list shows of a model.
+    """Summary of a model.
 
     Attributes:
-        name: under which it is found.
+        name: name that identifies the model.
         path: its folder.
-        shipped: it came with HeartSeg and cannot be removed.
-        problem: why it cannot be used, one line; ``None`` if it can.
-        version, description, licence: of the card; empty without one.
-        modalities: ``("CT", "MR")``, as the card says.
-        structures: structure keys that come out.
-        size_bytes: of its files on disk.
-        figures: one line per test that the card reports, with its n.
-        known_failures: sentences of the card.
-        has_card: whether there is a card at all.
+        shipped: whether it is part of HeartSeg and cannot be removed.
+        problem: error message if it cannot be used, else ``None``.
+        version, description, licence: from the card; empty without a card.
+        modalities: modalities in the card, e.g. ``("CT", "MR")``.
+        structures: keys of the segmented structures.
+        size_bytes: size of its files on disk.
+        figures: one line per test in the card, with the number of cases.
+        known_failures: known failure modes from the card.
+        has_card: whether the model has a card.
     """
 
     name: str
@@ -45,7 +45,7 @@ class ModelSummary:
 
     @classmethod
     def of(cls, stored: StoredModel) -> ModelSummary:
-        """The summary of a listed model, also of one that cannot be opened."""
+        """Summarize a listed model, including one that cannot be opened."""
         size = size_on_disk(stored.path)
         if stored.folder is None:
             return cls(stored.name, stored.path, stored.shipped, stored.problem, size_bytes=size)
@@ -71,29 +71,29 @@ class ModelSummary:
 
     @property
     def line(self) -> str:
-        """The one line under the choice of a model."""
+        """One-line description for the model selector."""
         if self.problem:
             return f"Cannot be used: {self.problem}"
-        what = ", ".join(self.structures) or "no known structure: say which label is which"
+        what = ", ".join(self.structures) or "no known structure: map its labels"
         of = " and ".join(self.modalities) or "unknown modality"
         first = self.figures[0] if self.figures else "no test figures"
         return f"{what} in {of}; {first}; {size_text(self.size_bytes)}; {self.licence or 'licence not stated'}"
 
 
 def size_on_disk(folder: Path) -> int:
-    """Bytes of all files in and below a folder; links are not followed."""
+    """Total size of the files below a folder in bytes; links are not followed."""
     return sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
 
 
 def size_text(size: int) -> str:
-    """``"14.2 MB"``; megabytes of 10^6 bytes, as in the documentation."""
+    """Format a size in units of 10^6 or 10^9 bytes: ``"14.2 MB"``."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def figures_of(card: ModelCard) -> tuple[str, ...]:
-    """The figures of ``tested_on`` as lines such as ``"Dice 0.855 (SD 0.071, n = 24, frozen synthetic CTA)"``.
+    """Format the results in ``tested_on``: ``"Dice 0.855 (SD 0.071, n = 24, frozen synthetic CTA)"``.
 
-    A card is free in what it reports there: an entry without a mean figure is left out.
+    The format of the entries is free; entries without a mean figure are skipped.
     """
     return tuple(line for entry in card.tested_on if (line := _figure(entry)))
 

@@ -1,4 +1,4 @@
-"""Clean-up: keep what anatomy allows, list what was taken away."""
+"""Clean-up of label maps by anatomical constraints, with a list of the changes."""
 
 from .cleaning import HOLE_FILLED, NOT_CONNECTED, SEPARATE_PIECE, clean_labels
 from .darkness import TOO_DARK, remove_dark

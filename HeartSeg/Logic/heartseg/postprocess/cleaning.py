@@ -1,11 +1,12 @@
-"""What anatomy allows: one heart, one piece per structure, no bubbles in the blood.
+"""Clean-up by anatomical constraints: one heart, one connected component per structure, no holes in the blood.
 
-Neighbourhoods. Pieces are 26-connected: the apex, an appendage or an oblique branch of the pulmonary artery is often
-one voxel thin on thick slices and hangs together by edges and corners only; 6-connectivity would cut it off, while the
-price of 26, a crumb kept at a corner, is a fraction of a millilitre. Background is 6-connected, its counterpart.
+Connectivity. Structures are 26-connected: with thick slices, the apex, an appendage or an oblique branch of the
+pulmonary artery is often one voxel thin and connected by edges and corners only, so 6-connectivity would remove it.
+26-connectivity may keep a few extra voxels at a corner, a fraction of a millilitre. The background is 6-connected, as
+its counterpart.
 
-Components and ties are found in nearest-LPS axes: of two equally large pieces the one whose first voxel lies furthest
-inferior (then anterior, then right) stays, whichever way the array is stored.
+Components are labelled in nearest LPS axes: of two equally large components, the one whose first voxel is most inferior
+(then anterior, then right) is kept, independent of the storage order.
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ from ..result import Removal
 from ..volume.geometry import Geometry
 
 HEART_GAP_MM = 5.0
-"""A piece at most this far from the heart still belongs to it: a valve's leaflets or a vessel's wall may lie between
-(aortic wall about 2 mm, thickened leaflets up to 4 mm)."""
+"""Maximum distance of a component that belongs to the heart: valve leaflets or a vessel wall may lie between (aortic
+wall about 2 mm, thickened leaflets up to 4 mm)."""
 
 GAP_TEST_MIN_ML = 0.5
-"""Pieces below this that do not touch the heart are specks; their distance to it is not even looked at."""
+"""Smaller components that do not touch the heart are removed regardless of their distance."""
 
 PA_PIECE_SHARE = 0.05
-"""Pieces of the pulmonary artery stay from this share of its largest piece on: its branches leave and re-enter a
-window, or are cut through by a streak."""
+"""Minimum size of kept components of the pulmonary artery, relative to the largest: its branches may leave and re-enter
+the window, or be interrupted by a streak artefact."""
 
 HOLE_MAX_ML = 1.0
-"""Largest bubble that is filled. A papillary muscle head has about 1 mL; something larger is not a misread voxel."""
+"""Largest hole that is filled: about the size of a papillary muscle head. Larger holes are not label noise."""
 
 SPECK_ML = 0.05
-"""Pieces below this are listed together, one entry per structure and reason: a list of thousands helps nobody."""
+"""Smaller removals are listed together, one entry per structure and reason."""
 
 NOT_CONNECTED = "not connected to the heart"
 SEPARATE_PIECE = "separate piece"
@@ -49,7 +50,7 @@ _ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """A piece of one label within the crop: flat indices of its voxels, its label and why it goes (or is filled)."""
+    """A removed or filled component: label, flat indices of its voxels within the crop, and reason."""
 
     label: int
     voxels: np.ndarray
@@ -59,38 +60,40 @@ class _Piece:
 def clean_labels(
     labels: np.ndarray, geometry: Geometry, reporter: Reporter | None = None
 ) -> tuple[np.ndarray, tuple[Removal, ...]]:
-    """Keep one heart and one piece of each structure; fill small holes in the blood; list every change.
+    """Keep one heart and one component per structure, fill small holes in the blood, and list every change.
 
     In this order:
 
-    1. *The heart* is the largest connected piece of all structures together, with every other piece of at least
-       0.5 mL that lies within 5 mm of it. What is left is set to 0.
-    2. Of each structure the largest piece stays; of the pulmonary artery every piece of at least 5 % of its largest.
-    3. A bubble of background of at most 1 mL that is enclosed by one and the same blood structure gets its label.
+    1. *The heart* is the largest connected component of all structures together, with every other component of at least
+       0.5 mL within 5 mm of it. All other voxels are set to 0.
+    2. The largest component of each structure is kept; of the pulmonary artery, all components of at least 5 % of its
+       largest one.
+    3. A hole of at most 1 mL that is enclosed by a single blood structure gets its label.
 
     Args:
-        labels: integers ``(z, y, x)``, 0 background, else labels of :data:`heartseg.anatomy.STRUCTURES`; not modified.
-        geometry: their grid.
-        reporter: asked between structures whether the user wants to stop; the caller opens the stage.
+        labels: integers ``(z, y, x)``: 0 for background, else labels of :data:`heartseg.anatomy.STRUCTURES`; not
+            modified.
+        geometry: grid of the labels.
+        reporter: checked for cancellation between structures; the caller opens the stage.
 
     Returns:
-        The cleaned map (a new array, uint8 ``(z, y, x)``) and what was changed, largest first. A removal whose
-        ``reason`` is :data:`HOLE_FILLED` was added to the structure, every other one was taken away.
+        The cleaned map, a new uint8 array ``(z, y, x)``, and the changes, largest first. The reason :data:`HOLE_FILLED`
+        marks voxels that were added; all others were removed.
 
     Raises:
-        ValueError: a label that no structure has, or a shape that is not the geometry's.
-        Cancelled: the user asked to stop.
+        ValueError: a label is unknown, or the shapes of labels and geometry differ.
+        Cancelled: the user cancelled.
     """
     reporter = reporter or Reporter()
     crop = crop_labels(labels, geometry)
     cleaned = np.array(labels, dtype=np.uint8)
     if crop is None:
         return cleaned, ()
-    # The crop may be a view of the input (a heart that fills its array): work on a copy.
+    # The crop may be a view of the input if the heart fills the array: work on a copy.
     crop = replace(crop, labels=crop.labels.copy())
     work = crop.labels
     if int(labels[crop.box].max()) > max(s.label for s in STRUCTURES):
-        raise ValueError(f"label {labels[crop.box].max()} has no structure; known labels are 1-{len(STRUCTURES)}")
+        raise ValueError(f"label {labels[crop.box].max()} is unknown: use labels 1-{len(STRUCTURES)}")
     pieces = []
     for step in (_apart_from_heart, _apart_from_structure):
         reporter.check()
@@ -108,7 +111,7 @@ def clean_labels(
 def _apart_from_heart(
     work: np.ndarray, geometry: Geometry, boxes: dict[int, Box], reporter: Reporter
 ) -> Iterator[_Piece]:
-    """Pieces of each structure that lie off the heart, largest first."""
+    """Components of each structure that do not belong to the heart."""
     components, count = ndimage.label(work, _ALL_NEIGHBOURS)
     if count < 2:
         return
@@ -130,7 +133,7 @@ def _apart_from_heart(
 
 
 def _gap_within(components: np.ndarray, piece: int, heart: int, box: Box, geometry: Geometry) -> bool:
-    """Whether the surfaces of two components come within :data:`HEART_GAP_MM` of each other (voxel centres)."""
+    """Whether two components are at most :data:`HEART_GAP_MM` apart, measured between voxel centres."""
     spacing = np.asarray(geometry.spacing)[::-1]
     reach = np.ceil(HEART_GAP_MM / spacing).astype(int)
     near = tuple(slice(max(0, b.start - r), b.stop + r) for b, r in zip(box, reach, strict=True))
@@ -149,7 +152,7 @@ def _surface(mask: np.ndarray) -> np.ndarray:
 def _apart_from_structure(
     work: np.ndarray, geometry: Geometry, boxes: dict[int, Box], reporter: Reporter
 ) -> Iterator[_Piece]:
-    """Pieces of each structure apart from its largest one."""
+    """Components of each structure other than its largest one."""
     strides = np.array([work.shape[1] * work.shape[2], work.shape[2], 1])
     for label, box in boxes.items():
         reporter.check()
@@ -174,7 +177,7 @@ def _percent(share: float) -> str:
 
 
 def _groups(ids: np.ndarray) -> list[np.ndarray]:
-    """Positions of equal ids, one array per id, in ascending order of the ids."""
+    """Group the positions of equal ids: one array per id, in ascending order of ids."""
     if not len(ids):
         return []
     order = np.argsort(ids, kind="stable")
@@ -182,7 +185,7 @@ def _groups(ids: np.ndarray) -> list[np.ndarray]:
 
 
 def _holes(work: np.ndarray, geometry: Geometry) -> Iterator[_Piece]:
-    """Bubbles of background that one blood structure encloses on every face."""
+    """Holes enclosed by a single blood structure."""
     components, count = ndimage.label(np.pad(work, 1) == 0)
     if count < 2:
         return
@@ -193,7 +196,7 @@ def _holes(work: np.ndarray, geometry: Geometry) -> Iterator[_Piece]:
     for number, box in enumerate(ndimage.find_objects(bubbles), start=1):
         if box is None:
             continue
-        # A bubble never reaches the crop's border (it would be outside), so the grown box stays within the crop.
+        # A hole never touches the border of the crop, so the enlarged box lies within the crop.
         grown = tuple(slice(b.start - 1, b.stop + 1) for b in box)
         bubble = bubbles[grown] == number
         if bubble.sum() * geometry.voxel_volume_ml > HOLE_MAX_ML:
@@ -207,7 +210,7 @@ def _holes(work: np.ndarray, geometry: Geometry) -> Iterator[_Piece]:
 
 
 def _removals(pieces: list[_Piece], geometry: Geometry) -> tuple[Removal, ...]:
-    """The list for the report: largest first, specks of one structure and reason in one entry."""
+    """Removals for the report, largest first, with specks of the same structure and reason combined."""
     removals, specks = [], dict[tuple[int, str], list[np.ndarray]]()
     for piece in pieces:
         if len(piece.voxels) * geometry.voxel_volume_ml < SPECK_ML:

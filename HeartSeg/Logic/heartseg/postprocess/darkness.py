@@ -1,8 +1,8 @@
-"""Where the image says that there is no heart: fat, lung and air in CT, the black of a windowed picture.
+"""Removal of labels from dark regions: fat, lung and air in CT, black in windowed images.
 
-Blood and myocardium are never as dark as fat in HU, and never blackened by a reading window that fat and lung are
-blackened by, unless the window drowns them too. A network that is unsure of a border draws thin walls too thick into
-such places; what lies there is taken away. MR is left alone: there, fat may be bright and blood black.
+In HU, blood and myocardium are brighter than fat. In a windowed image, fat and lung are black before blood and
+myocardium are. Networks tend to extend thin walls into such regions, so labels there are removed. MR is not changed,
+because fat may be bright and blood dark.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ..volume.types import Volume
 from ..volume.values import ValueScale
 
 TISSUE_HU = -30.0
-"""Half-way between fat (-100 HU) and unenhanced blood (40 HU)."""
+"""Midway between fat (-100 HU) and unenhanced blood (40 HU)."""
 BLACK_SHARE = 0.2
-"""A scan with at least this share of voxels at its lowest value was cut there: a picture, air and lung are black."""
+"""Minimum share of voxels with the lowest value in a windowed image, where air and lung are black."""
 BLACK_REACH = 0.06
-"""Part of the grey scale (lowest to 99.5th percentile) above the lowest value that still is black."""
+"""Black range above the lowest value, relative to the range from the lowest value to the 99.5th percentile."""
 SMOOTHING_MM = 3.0
-"""Edge of the cube that grey values are averaged over first, against noise."""
+"""Edge length of the mean filter that reduces noise."""
 AT_MOST = 0.45
-"""A structure that would lose more than this share stays as it is: then the image is not what it seems."""
+"""Maximum share of a structure that is removed; a larger dark share means that the assumptions do not hold."""
 TOO_DARK = "as dark as fat, lung or air"
 
 
@@ -43,14 +43,14 @@ def darkest_tissue(volume: Volume) -> float | None:
 
 
 def remove_dark(labels: np.ndarray, volume: Volume) -> tuple[np.ndarray, tuple[Removal, ...]]:
-    """Take labelled voxels away that are too dark to be heart; structure by structure, all or nothing.
+    """Remove labelled voxels that are too dark for the heart, unless a structure would lose more than :data:`AT_MOST`.
 
     Args:
         labels: uint8 ``(z, y, x)``; not modified.
-        volume: the scan, on the same grid.
+        volume: the scan on the same grid.
 
     Returns:
-        The labels (the same array where nothing changes) and one removal per structure.
+        The labels, the same array if nothing changes, and one removal per structure.
     """
     limit = darkest_tissue(volume)
     crop = crop_labels(labels, volume.geometry)
@@ -61,13 +61,13 @@ def remove_dark(labels: np.ndarray, volume: Volume) -> tuple[np.ndarray, tuple[R
     sizes = [max(1, round(SMOOTHING_MM / s)) for s in volume.geometry.spacing[::-1]]
     dark = ndimage.uniform_filter(image, sizes, mode="nearest") < limit
     for s in STRUCTURES:
-        held = work == s.label
-        out = held & dark
-        count = int(out.sum())
-        if not count or count > AT_MOST * int(held.sum()):
+        mask = work == s.label
+        removed = mask & dark
+        count = int(removed.sum())
+        if not count or count > AT_MOST * int(mask.sum()):
             continue
-        index = np.argwhere(out).mean(0) + [b.start for b in crop.box]
+        index = np.argwhere(removed).mean(0) + [b.start for b in crop.box]
         x, y, z = (round(float(v), 3) for v in volume.geometry.index_to_world(index))
         removals.append(Removal(s.key, count, count * volume.geometry.voxel_volume_ml, (x, y, z), TOO_DARK))
-        work[out] = 0
+        work[removed] = 0
     return cleaned, tuple(removals)

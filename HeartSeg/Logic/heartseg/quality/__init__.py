@@ -1,4 +1,4 @@
-"""Findings about a result: what is missing, cut off, implausible or in the wrong place."""
+"""Quality checks of a result: missing, truncated, implausible or misplaced structures."""
 
 from .checks import check_result
 

@@ -1,8 +1,7 @@
-"""Checks after a run. They report; they never change the labels.
+"""Quality checks of a result. They report findings and never change the labels.
 
-The limits are constants with a reason each. They were set such that 19 normal hearts (Rodero et al. 2021) and a
-labelled contrast CT raise no error and broken versions of them do; between "seen in good maps" and the limit there is
-at least a factor of two.
+The limits were chosen such that 19 normal hearts (Rodero et al. 2021) and a labelled contrast-enhanced CT raise no
+error while corrupted versions of them do. Each limit is at least a factor of two from the values in correct maps.
 """
 
 from __future__ import annotations
@@ -24,38 +23,38 @@ from .contacts import Contacts, find_contacts, gap_mm
 INFO, WARNING, ERROR = Severity.INFO, Severity.WARNING, Severity.ERROR
 
 HEART_SHARE = 0.3
-"""Least share of the smallest plausible heart (sum of the lower limits of chambers and wall, 198 mL for all): below,
-that is 59 mL, what was found is a fragment or something else."""
+"""Minimum volume of a heart relative to the smallest plausible heart (sum of the lower limits of chambers and
+myocardium, 198 mL for all structures), i.e. 59 mL. Less is a fragment or a different organ."""
 
 MISSING_ML = 1.0
-"""Less than this is a speck, not a structure; the shortest arterial stub in a good map has 3 mL."""
+"""A structure below this volume is missing; the shortest arterial stump in a correct map has 3 mL."""
 
 REMOVED_WARNING_SHARE, REMOVED_WARNING_ML = 0.05, 5.0
-"""Removed pieces of more than 5 % of the structure or 5 mL mean that the network took something else for it."""
+"""Larger removals, relative to the structure or in mL, mean that the network mistook other tissue for it."""
 
 OPEN_LV_WARNING, OPEN_LV_ERROR = 0.10, 0.18
-"""Share of the LV's surface that touches neither wall, LA nor aorta. Good maps: 0.5-1.1 %, the semi-automatic
-reference of an ungated CT 4.3 %. A ventricle cut in half is open over a fifth of its surface and more."""
+"""Share of the LV surface that does not touch myocardium, LA or aorta. Correct maps: 0.5-1.1 %; the semi-automatic
+reference of an ungated CT: 4.3 %. A ventricle cut in half is open over at least a fifth of its surface."""
 
 FORBIDDEN_WARNING, FORBIDDEN_ERROR = 0.02, 0.08
-"""Share of the smaller surface that touches what it cannot touch. Good maps: 0; the membranous septum between LV and
-RA has about 1 cm², 1 % of the LV's surface."""
+"""Contact of structures that are anatomically separated, relative to the smaller surface. Correct maps: 0. The
+membranous septum between LV and RA has about 1 cm², 1 % of the LV surface."""
 
 FORBIDDEN_PAIRS = (("LV", "RV"), ("LV", "RA"), ("RV", "LA"), ("LV", "PA"), ("RA", "PA"))
-"""Blood pools that muscle or another chamber keeps apart."""
+"""Blood pools that are separated by muscle or another chamber."""
 
 REQUIRED_PAIRS = (("LA", "LV"), ("RA", "RV"), ("AO", "LV"), ("PA", "RV"))
-"""Neighbours through a valve."""
+"""Structures connected by a valve."""
 
 SEPTUM_SHARE = 0.08
-"""Least share of the RV's surface that touches the wall of the LV, its septum. Good maps: 19-24 %."""
+"""Minimum share of the RV surface that touches the LV myocardium (the septum). Correct maps: 19-24 %."""
 
 REQUIRED_GAP_MM = 5.0
-"""Largest gap between such neighbours: a valve's leaflets and one voxel of a thick-sliced scan."""
+"""Maximum gap between structures connected by a valve: its leaflets and one voxel of a scan with thick slices."""
 
 ORDER_MARGIN_MM = 5.0
-"""Centroids may be this far on the wrong side before it counts: what a cut or a rotated heart may shift. In normal
-hearts the distances are 25 mm and more."""
+"""Tolerance for the order of centroids, e.g. in truncated or rotated hearts. In normal hearts, the distances are at
+least 25 mm."""
 
 ORDERED_PAIRS = (
     ("RA", "LA", 0, "right", "left"),
@@ -63,18 +62,19 @@ ORDERED_PAIRS = (
     ("RV", "LA", 1, "anterior", "posterior"),
     ("LV", "AO", 2, "inferior", "superior"),
 )
-"""(first, second, LPS axis, side of the first, side of the second): the first has the smaller coordinate."""
+"""(first, second, LPS axis, side of the first, side of the second); the first has the smaller coordinate."""
 
 
 CONTRAST_NONE_HU, CONTRAST_WEAK_HU = 20.0, 60.0
-"""Blood minus myocardium in CT. Without contrast both have 30-65 HU; a coronary CTA has 200 HU and more between them.
-At 60 HU the step is two to three times the noise of a thin slice (21-26 HU), too little for a sharp border."""
+"""Mean of blood minus myocardium in CT. Without contrast medium, both have 30-65 HU; in coronary CTA, the difference is
+at least 200 HU. A difference of 60 HU is two to three times the noise of a thin slice (21-26 HU), too little for a
+sharp border."""
 
 CONTRAST_WEAK_SD = 1.0
-"""The same for numbers that are not HU: step over the larger standard deviation of the two."""
+"""The limit for values other than HU: difference divided by the larger standard deviation of the two."""
 
 THICK_SLICE_MM = 3.0
-"""A normal wall of 9 mm has three voxels at 3 mm; beyond, its thickness is not resolved."""
+"""At 3 mm, a normal wall of 9 mm has three voxels; thicker slices do not resolve its thickness."""
 
 _SIDES = (("right", "left"), ("anterior", "posterior"), ("inferior", "superior"))
 
@@ -86,18 +86,18 @@ def check_result(
     removals: Sequence[Removal],
     structures: Sequence[Structure],
 ) -> tuple[Finding, ...]:
-    """Look for what is missing, cut, implausible or misplaced in a cleaned label map.
+    """Check a cleaned label map for missing, truncated, implausible or misplaced structures.
 
-    Codes: ``no-heart`` (alone, nothing else is worth saying then), ``structure-missing``, ``several-components``,
+    Codes: ``no-heart`` (then the only finding), ``structure-missing``, ``several-components``,
     ``holes-filled``, ``dark-removed``, ``cut-by-border``, ``volume-implausible`` (mass and diameter too),
     ``not-enclosed``, ``wrong-neighbours``, ``sides-swapped``, ``contrast-doubtful``, ``low-resolution``.
 
     Args:
         volume: the scan.
-        labels: uint8 ``(z, y, x)`` on its grid, after clean-up.
+        labels: uint8 ``(z, y, x)`` on the same grid, after clean-up.
         measures: from :func:`heartseg.measure.measure_structures` on the same labels.
         removals: from :func:`heartseg.postprocess.clean_labels`.
-        structures: those that the model knows; only they can be missing.
+        structures: structures that the model segments; only these can be missing.
 
     Returns:
         Findings in the order of the checks; the pipeline sorts them by severity.
@@ -133,7 +133,7 @@ def _ml(crop: LabelCrop, boxes: dict[int, Box], structure: Structure) -> float:
 
 
 def _place_in_scan(crop: LabelCrop, volume: Volume) -> Box:
-    """The crop's box in its own axes: start 0 at the scan's low border, stop -1 at its high border."""
+    """Position of the crop in its own axes: start 0 at the low border of the scan, stop -1 at the high border."""
     axes, signs = volume.geometry.nearest_axes()
     place: list[slice] = [slice(1, -2)] * 3
     for index_axis in range(3):
@@ -154,7 +154,7 @@ def _no_heart(labels: np.ndarray, crop: LabelCrop | None, structures: Sequence[S
     total = int(np.count_nonzero(crop.labels)) * crop.geometry.voxel_volume_ml
     if total >= limit:
         return []
-    text = f"No heart was found in this scan: {total:.1f} mL were labelled, and a heart has at least {limit:.0f} mL."
+    text = f"No heart was found in this scan: {total:.1f} mL were labelled, but a heart has at least {limit:.0f} mL."
     return [Finding("no-heart", ERROR, text, values={"volume_ml": total, "limit_ml": limit})]
 
 
@@ -180,8 +180,8 @@ def _sides_swapped(crop: LabelCrop, boxes: dict[int, Box], keys: set[str]) -> li
         order = float(centers[second][axis] - centers[first][axis])
         if order < -ORDER_MARGIN_MM:
             text = (
-                f"The {by_key(first).name} lies {-order:.0f} mm on the {other_side} side of the {by_key(second).name}, "
-                f"but belongs on its {side} side: the labels are swapped, or the scan's orientation is wrong."
+                f"The {by_key(first).name} is {-order:.0f} mm {other_side} of the {by_key(second).name} instead of "
+                f"{side}: the labels are swapped, or the orientation of the scan is wrong."
             )
             values = {"distance_mm": order, "other": second}
             findings.append(Finding("sides-swapped", ERROR, text, first, values))
@@ -189,7 +189,7 @@ def _sides_swapped(crop: LabelCrop, boxes: dict[int, Box], keys: set[str]) -> li
 
 
 def _centroid(crop: LabelCrop, boxes: dict[int, Box], label: int) -> np.ndarray:
-    """World LPS centroid (3,) of a label."""
+    """Centroid ``(3,)`` of a label, LPS, mm."""
     mask = crop.labels[boxes[label]] == label
     index = []
     for axis in range(3):
@@ -206,8 +206,8 @@ def _not_enclosed(contacts: Contacts, keys: set[str]) -> list[Finding]:
         return []
     severity = ERROR if open_share > OPEN_LV_ERROR else WARNING
     text = (
-        f"{_percent(open_share)} of the left ventricle's surface touches neither its wall nor the left atrium nor the "
-        f"aorta (at most {_percent(OPEN_LV_WARNING)} is expected)."
+        f"{_percent(open_share)} of the surface of the left ventricle does not touch the myocardium, the left atrium "
+        f"or the aorta (expected: at most {_percent(OPEN_LV_WARNING)})."
     )
     return [Finding("not-enclosed", severity, text, "LV", {"open_share": open_share, "limit": OPEN_LV_WARNING})]
 
@@ -222,7 +222,7 @@ def _wrong_neighbours(crop: LabelCrop, boxes: dict[int, Box], contacts: Contacts
             severity = ERROR if share > FORBIDDEN_ERROR else WARNING
             text = (
                 f"The {by_key(a).name} and the {by_key(b).name} touch over {_percent(share)} of the smaller surface "
-                f"({contacts.area(a, b) / 100:.1f} cm²); they should not touch."
+                f"({contacts.area(a, b) / 100:.1f} cm²), but should be separated."
             )
             values = {"other": b, "share": share, "area_cm2": contacts.area(a, b) / 100}
             findings.append(Finding("wrong-neighbours", severity, text, a, values))
@@ -232,12 +232,12 @@ def _wrong_neighbours(crop: LabelCrop, boxes: dict[int, Box], contacts: Contacts
         gap = gap_mm(crop, boxes, a, b)
         limit = REQUIRED_GAP_MM + max(crop.geometry.spacing)
         if gap > limit:
-            text = f"The {by_key(a).name} and the {by_key(b).name} are neighbours, but {gap:.0f} mm lie between them."
+            text = f"The {by_key(a).name} and the {by_key(b).name} should be adjacent, but are {gap:.0f} mm apart."
             findings.append(Finding("wrong-neighbours", ERROR, text, a, {"other": b, "gap_mm": gap, "limit_mm": limit}))
     if {"RV", "MYO"} <= keys and (share := contacts.share("RV", "MYO")) < SEPTUM_SHARE:
         text = (
-            f"Only {_percent(share)} of the right ventricle's surface lies against the wall of the left one "
-            f"(at least {_percent(SEPTUM_SHARE)} is expected): there is no septum."
+            f"Only {_percent(share)} of the surface of the right ventricle touches the left ventricular myocardium "
+            f"(expected: at least {_percent(SEPTUM_SHARE)}): the septum is missing."
         )
         values = {"other": "MYO", "share": share, "limit": SEPTUM_SHARE}
         findings.append(Finding("wrong-neighbours", ERROR, text, "RV", values))
@@ -262,10 +262,10 @@ def _cut_by_border(
             continue
         harmless = s.key in ("AO", "PA") and sides == ["superior"]
         where = " and ".join(sides) + (" border" if len(sides) == 1 else " borders")
-        text = f"The {s.name} reaches the scan's {where}" + (
-            ": its upper part lies outside, as in many cardiac scans."
+        text = f"The {s.name} reaches the {where} of the scan" + (
+            ": its upper part is outside, as in many cardiac scans."
             if harmless
-            else ": part of it may lie outside, and its measures are then too small."
+            else ": part of it may be outside, so its measures may be too small."
         )
         findings.append(Finding("cut-by-border", INFO if harmless else WARNING, text, s.key, {"sides": sides}))
     return findings
@@ -281,8 +281,8 @@ def _implausible(values: dict[tuple[str, str], float | None], present: Sequence[
         if value is None or low <= value <= high:
             continue
         text = (
-            f"The {quantity} of the {s.name} is {value:.0f} {unit}, {'below' if value < low else 'above'} what "
-            f"is plausible for adults ({low:g}–{high:g} {unit})."
+            f"The {quantity} of the {s.name} is {value:.0f} {unit}, {'below' if value < low else 'above'} the "
+            f"plausible range for adults ({low:g}–{high:g} {unit})."
         )
         numbers = {"quantity": quantity, f"value_{unit.lower()}": value, "low": low, "high": high}
         findings.append(Finding("volume-implausible", WARNING, text, s.key, numbers))
@@ -299,25 +299,25 @@ def _components(values: dict[tuple[str, str], float | None], removals: Sequence[
         share = ml / (kept + ml) if kept + ml else 0.0
         severity = WARNING if share > REMOVED_WARNING_SHARE or ml > REMOVED_WARNING_ML else INFO
         name = by_key(key).name
-        text = f"{_small_ml(ml)} labelled {name} lay apart from the rest ({kept:.0f} mL kept) and were removed."
+        text = f"{_small_ml(ml)} of the label {name} were separate from the rest ({kept:.0f} mL) and were removed."
         numbers = {"removed_ml": ml, "kept_ml": kept, "share": share}
         findings.append(Finding("several-components", severity, text, key, numbers))
     if filled:
         ml = sum(r.volume_ml for r in filled)
         names = ", ".join(sorted({r.structure for r in filled}, key=lambda key: by_key(key).label))
-        text = f"{_small_ml(ml)} of unlabelled holes inside the blood were filled ({names})."
+        text = f"Holes of {_small_ml(ml)} in the blood were filled ({names})."
         findings.append(Finding("holes-filled", INFO, text, None, {"filled_ml": ml}))
     dark = [r for r in removals if r.reason.startswith(TOO_DARK)]
     if dark:
         ml = sum(r.volume_ml for r in dark)
         names = ", ".join(sorted({r.structure for r in dark}, key=lambda key: by_key(key).label))
-        text = f"{_small_ml(ml)} that are as dark as fat, lung or air were taken away ({names})."
+        text = f"{_small_ml(ml)} as dark as fat, lung or air were removed ({names})."
         findings.append(Finding("dark-removed", INFO, text, None, {"removed_ml": ml}))
     return findings
 
 
 def _contrast(volume: Volume, measures: Sequence[Measure], keys: set[str]) -> list[Finding]:
-    """CT only: whether blood stands out against the myocardium."""
+    """Contrast between blood and myocardium, in CT only."""
     hu = volume.value_scale is ValueScale.HOUNSFIELD
     if "MYO" not in keys or not (volume.modality == "CT" or hu):
         return []
@@ -340,17 +340,19 @@ def _contrast(volume: Volume, measures: Sequence[Measure], keys: set[str]) -> li
     listed = ", ".join(f"{key} {steps[key]:+.0f}{unit}" for key in weak)
     values = {f"step_{key}{'_hu' if hu else ''}": step for key, step in steps.items()}
     if hu and all(abs(step) < CONTRAST_NONE_HU for step in steps.values()):
-        text = f"No contrast medium: blood is as bright as the myocardium ({listed}); the inner borders are guesses."
+        text = (
+            f"No contrast medium: blood is as bright as the myocardium ({listed}), so the inner borders are unreliable."
+        )
         return [Finding("contrast-doubtful", WARNING, text, None, values)]
     left = {"LV", "LA"} & set(weak)
-    text = f"Blood is hardly brighter than the myocardium in {listed}; the inner borders there are guesses."
+    text = f"Blood is hardly brighter than the myocardium ({listed}), so the inner borders there are unreliable."
     return [Finding("contrast-doubtful", WARNING if left else INFO, text, None, values)]
 
 
 def _resolution(volume: Volume) -> list[Finding]:
     largest = max(volume.geometry.spacing)
     if largest <= THICK_SLICE_MM or any(f.code == "slices-thick" for f in volume.findings):
-        return []  # thick slices were told about when the scan was read
+        return []  # already reported when the scan was read
     text = (
         f"The largest voxel edge is {largest:.1f} mm (over {THICK_SLICE_MM:g} mm): wall thickness and small structures "
         "are not resolved, and volumes vary with the position of the slices."
@@ -359,7 +361,7 @@ def _resolution(volume: Volume) -> list[Finding]:
 
 
 def _small_ml(ml: float) -> str:
-    return f"{ml:.2f} mL" if ml >= 0.005 else "Less than 0.01 mL"
+    return f"{ml:.2f} mL" if ml >= 0.005 else "less than 0.01 mL"
 
 
 def _percent(share: float) -> str:

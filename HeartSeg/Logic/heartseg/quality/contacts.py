@@ -1,4 +1,4 @@
-"""Which structures touch, and over how much surface."""
+"""Contact areas between structures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _N = max(s.label for s in STRUCTURES) + 1
 
 @dataclass(frozen=True, eq=False)
 class Contacts:
-    """Area of the voxel faces between labels, mm² (n, n), 0 the background. Faces on the scan's border do not count."""
+    """Area of the faces between labels, ``(n, n)``, mm²; 0 is background. Faces at the scan border are excluded."""
 
     area_mm2: np.ndarray
 
@@ -29,20 +29,20 @@ class Contacts:
         return float(self.area_mm2[structure(key).label, structure(other).label])
 
     def share(self, key: str, *others: str) -> float:
-        """Share of the structure's surface that touches any of the others, 0-1; 0 without surface."""
+        """Share of the surface of a structure that touches any of the others, 0-1; 0 without a surface."""
         surface = self.surface(key)
         return sum(self.area(key, other) for other in others) / surface if surface else 0.0
 
     def open_share(self, key: str, *covers: str) -> float:
-        """Share of the structure's surface that touches none of ``covers``."""
+        """Share of the surface of a structure that touches none of ``covers``."""
         return 1.0 - self.share(key, *covers) if self.surface(key) else 0.0
 
 
 def find_contacts(crop: LabelCrop, whole_box: Box) -> Contacts:
-    """Count the faces between unequal labels along the three axes of the crop.
+    """Sum the areas of the faces between different labels along the three axes of the crop.
 
-    ``whole_box`` is the crop's place in its scan as slices ``(z, y, x)`` of the crop's own axes, starting at 0 where
-    the crop lies at the scan's border: only faces inside the scan are known to be open.
+    ``whole_box`` is the position of the crop in the scan, slices ``(z, y, x)`` in the axes of the crop: start 0 and
+    stop -1 mean that the crop touches the border of the scan, where faces are excluded.
     """
     labels, spacing = crop.labels, np.asarray(crop.geometry.spacing)[::-1]
     area = np.zeros((_N, _N))
@@ -62,7 +62,7 @@ def find_contacts(crop: LabelCrop, whole_box: Box) -> Contacts:
 
 
 def gap_mm(crop: LabelCrop, boxes: dict[int, Box], key: str, other: str) -> float:
-    """Smallest distance (mm) between voxel centres of two structures; infinite if one is missing."""
+    """Smallest distance between voxel centres of two structures, mm; infinite if one is missing."""
     clouds = []
     for label in (structure(key).label, structure(other).label):
         if label not in boxes:

@@ -1,4 +1,4 @@
-"""Files about a result: measurements (CSV), report (JSON and a page in HTML), preview picture (PNG), terminal text."""
+"""Reports of a result: measurements (CSV), report (JSON and HTML), preview picture (PNG) and text output."""
 
 from .measurements import MeasurementRow, format_measurements, measurements_table, write_measurements
 from .page import write_page

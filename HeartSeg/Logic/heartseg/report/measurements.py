@@ -12,15 +12,15 @@ from ..result import Result
 CSV_COLUMNS = ("structure", "name", "quantity", "value", "unit", "note")
 
 DECIMALS = {"mL": 2, "g": 2, "mm": 2, "HU": 1}
-"""Digits after the point: a hundredth of a millilitre or millimetre is finer than any scan."""
+"""Decimal places per unit; finer than the resolution of any scan."""
 
 
 @dataclass(frozen=True)
 class MeasurementRow:
-    """One structure's line in a table; ``None`` where a number does not exist or does not apply.
+    """Measures of one structure as a table row; ``None`` for missing or inapplicable values.
 
     Volume in mL, mass in g, diameter in mm, mean and SD of the intensity in ``intensity_unit`` (``"HU"`` or ``""``),
-    extents in mm along the patient's left-right, anterior-posterior and inferior-superior axes.
+    extents in mm along the left-right, anterior-posterior and inferior-superior axes.
     """
 
     key: str
@@ -36,7 +36,7 @@ class MeasurementRow:
 
 
 def measurements_table(result: Result) -> tuple[MeasurementRow, ...]:
-    """One row per structure that was asked for, in label order; a missing structure has a row without numbers."""
+    """One row per requested structure, in label order; the row of a missing structure has no values."""
     units = {m.structure: m.unit for m in result.measures if m.quantity == "mean_intensity"}
     rows = []
     for s in sorted(result.structures, key=lambda s: s.label):
@@ -63,10 +63,10 @@ def measurements_table(result: Result) -> tuple[MeasurementRow, ...]:
 
 
 def write_measurements(result: Result, path: str | Path) -> None:
-    """Write every measure as one CSV line: structure, name, quantity, value, unit, note.
+    """Write one CSV row per measure: structure, name, quantity, value, unit, note.
 
-    UTF-8, comma-separated, ``.`` as decimal sign, CRLF line ends (RFC 4180), an empty value where nothing could be
-    measured.
+    UTF-8, comma-separated, ``.`` as decimal separator, CRLF line endings (RFC 4180). The value of a missing measure is
+    empty.
 
     Raises:
         OutputError: the file cannot be written.
@@ -84,7 +84,7 @@ def write_measurements(result: Result, path: str | Path) -> None:
 
 
 def format_measurements(result: Result) -> str:
-    """A table for a terminal: one line per structure, units in the header, ``-`` where there is no number."""
+    """Format a text table with one row per structure, units in the header, and ``-`` for missing values."""
     rows = measurements_table(result)
     unit = next((r.intensity_unit for r in rows if r.intensity_unit), "")
     intensity = f"mean +- SD ({unit})" if unit else "mean +- SD"

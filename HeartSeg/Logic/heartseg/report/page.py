@@ -1,7 +1,6 @@
-"""The report as one page for people: a self-contained HTML file that needs no network and prints on A4.
+"""The report as a self-contained HTML page, printable on A4.
 
-Pictures are inside as data URIs, all text from outside is escaped, and a content security policy forbids the browser to
-fetch anything.
+Pictures are embedded as data URIs, all external text is escaped, and a content security policy blocks network access.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from ..volume.types import Volume
 from .measurements import MeasurementRow, measurements_table
 from .preview import view_pictures
 
-_NOTICE = "Research use only, not a medical device. Look at the segmentation before you use these numbers."
+_NOTICE = "Research use only, not a medical device. Check the segmentation before you use these measures."
 _CAPTIONS = {
-    "axial": "Axial slice through the heart's centre",
-    "coronal": "Coronal slice through the heart's centre",
-    "sagittal": "Sagittal slice through the heart's centre",
+    "axial": "Axial slice through the centre of the heart",
+    "coronal": "Coronal slice through the centre of the heart",
+    "sagittal": "Sagittal slice through the centre of the heart",
     "front": "The heart from the front; the patient's right is on the left",
 }
 
@@ -79,12 +78,12 @@ def write_page(
     """Write the report page.
 
     Args:
-        volume: the scan, for the pictures; an even one leaves black around the contours.
-        result: measures, findings, provenance.
-        surfaces: structures and their STL files, LPS mm, for the view from the front; empty: shaded from the labels.
-        path: the HTML file to write.
-        title: instead of the scan's name.
-        notices: sentences about where the segmentation came from.
+        volume: the scan, for the pictures.
+        result: measures, findings and provenance.
+        surfaces: structures and their STL files, LPS, mm, for the frontal view; if empty, the labels are shaded.
+        path: HTML file to write.
+        title: title of the page; by default the name of the scan.
+        notices: remarks about the origin of the segmentation, one sentence each.
 
     Raises:
         DependencyError: matplotlib is not installed.
@@ -101,7 +100,7 @@ def write_page(
 def page_text(
     result: Result, pictures: Mapping[str, bytes], title: str, volume: Volume, notices: Sequence[str] = ()
 ) -> str:
-    """The page's HTML, from the result and PNG pictures by view."""
+    """HTML text of the page; ``pictures``: view -> PNG data."""
     parts = [
         "<!DOCTYPE html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -117,7 +116,7 @@ def page_text(
         "<h2>Findings</h2>",
         _findings(result.findings),
         *([f'<p class="small">{escape(_sentence(n))}</p>' for n in notices]),
-        "<h2>How it was made</h2>",
+        "<h2>Provenance</h2>",
         _provenance(result, volume),
         f"<footer>HeartSeg {escape(__version__)} · {_NOTICE}</footer>",
         "</body></html>",
@@ -132,14 +131,14 @@ def _sentence(text: str) -> str:
 
 def _subtitle(result: Result, volume: Volume) -> str:
     x, y, z = result.geometry.spacing
-    said = (
+    parts = (
         "Whole-heart segmentation",
         result.provenance.model_label and f"model {result.provenance.model_label}",
         volume.modality if volume.source.path else "",
         f"{x:.2f} × {y:.2f} × {z:.2f} mm",
         result.provenance.created[:10],
     )
-    return " · ".join(part for part in said if part)
+    return " · ".join(part for part in parts if part)
 
 
 def _views(pictures: Mapping[str, bytes]) -> str:
@@ -163,8 +162,8 @@ def _measures(result: Result) -> str:
     notes = [f"{structure(m.structure).name}: {m.note}" for m in result.measures if m.note and m.value is not None]
     return (
         f"<table><thead><tr>{''.join(f'<th>{h}</th>' for h in heads)}</tr></thead><tbody>{body}</tbody></table>"
-        '<p class="small">The last column bounds what is plausible for an adult heart, and is no normal range: a value '
-        f"inside it says nothing about health. {escape(' '.join(_sentence(n) for n in notes))}</p>"
+        '<p class="small">The last column is the plausible range in adults. It is not a normal range: a value within '
+        f"it does not indicate a healthy heart. {escape(' '.join(_sentence(n) for n in notes))}</p>"
     )
 
 
@@ -190,7 +189,7 @@ def _cells(row: MeasurementRow, intensity: bool) -> str:
 
 def _findings(findings: Sequence[Finding]) -> str:
     if not findings:
-        return "<p>No findings. Their absence proves nothing: look at the segmentation.</p>"
+        return "<p>No findings. This does not prove that the segmentation is correct: check it.</p>"
     lines = [
         f'<li class="{f.severity.value}"><span class="severity">{f.severity.value}</span>{escape(f.message)} '
         f'<span class="code">{escape(f.code)}</span></li>'
@@ -203,7 +202,7 @@ def _provenance(result: Result, volume: Volume) -> str:
     made, geometry = result.provenance, result.geometry
     source, run = made.input or InputFacts(), made.run or RunFacts()
     total = sum(made.seconds.values())
-    said = {
+    entries = {
         "Scan": source.name or (volume.name if volume.source.path else ""),
         "Segmentation": Path(made.segmentation).name,
         "SHA-256 of the scan": source.sha256 or volume.source.sha256,
@@ -215,5 +214,5 @@ def _provenance(result: Result, volume: Volume) -> str:
         "Seconds": f"{total:.1f}" if total else "",
         "Software": f"HeartSeg {made.heartseg or __version__}",
     }
-    rows = "".join(f"<tr><td>{escape(k)}</td><td>{escape(v)}</td></tr>" for k, v in said.items() if v)
+    rows = "".join(f"<tr><td>{escape(k)}</td><td>{escape(v)}</td></tr>" for k, v in entries.items() if v)
     return f'<table class="how"><tbody>{rows}</tbody></table>'

@@ -1,4 +1,4 @@
-"""One picture to judge a result by: three slices with contours, the heart in 3D, names, volumes and findings."""
+"""Preview picture of a result: three slices with contours, a 3D view, a legend with volumes, and findings."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 DPI = 150
 WIDTH_IN, HEIGHT_IN = 2000.01 / DPI, 1250.01 / DPI
-_VIEW_IN = (880.01 / DPI, 656.01 / DPI)  # of a view alone, in the shape of its panel
+_VIEW_IN = (880.01 / DPI, 656.01 / DPI)  # size of a single view, with the aspect of its panel
 MARGIN_MM = 22.0
 SEVERITY_COLORS = {Severity.ERROR: "#ff6b6b", Severity.WARNING: "#ffc857", Severity.INFO: "#7fb8e6"}
 FINDINGS_SHOWN = 4
@@ -55,18 +55,18 @@ def write_preview(
 ) -> tuple[Finding, ...]:
     """Write the preview picture (PNG, 2000 x 1250 pixels).
 
-    Axial, coronal and sagittal slices through the heart's centre on world axes (an oblique scan is resampled), the
-    patient's right on the viewer's left, contours in the structures' colours, a scale bar; the surfaces seen from the
-    front; a legend with volumes, mass and diameters; the most serious findings.
+    Shows axial, coronal and sagittal slices through the centre of the heart along world axes (an oblique scan is
+    resampled), with the patient's right on the viewer's left, contours in the colours of the structures and a scale
+    bar; the surfaces from the front; a legend with volumes, mass and diameters; and the most severe findings.
 
     Args:
         volume: the scan.
-        result: the run's outcome on the same grid; without a heart the slices go through the scan's middle.
-        surfaces: structures and their STL files, LPS mm. Empty: the heart is shaded from the labels instead.
-        path: the PNG to write.
+        result: result on the same grid; without a heart, the slices pass through the centre of the scan.
+        surfaces: structures and their STL files, LPS, mm; if empty, the labels are shaded instead.
+        path: PNG file to write.
 
     Returns:
-        The finding ``preview-simplified`` (info) if the surfaces could not be drawn and the labels were shaded instead.
+        The finding ``preview-simplified`` (info) if the surfaces could not be rendered and the labels were shaded.
 
     Raises:
         DependencyError: matplotlib is not installed.
@@ -99,13 +99,13 @@ def write_preview(
 
 
 def view_pictures(volume: Volume, result: Result, surfaces: Sequence[tuple[Structure, str | Path]]) -> dict[str, bytes]:
-    """The preview's views as pictures of their own (PNG, 880 x 656 pixels), for a page on white paper.
+    """Render the views of the preview as separate pictures (PNG, 880 x 656 pixels) for a white page.
 
     Args:
         volume, result, surfaces: as for :func:`write_preview`.
 
     Returns:
-        ``"axial"``, ``"coronal"``, ``"sagittal"`` (black around, as scans are) and ``"front"`` (on white).
+        ``"axial"``, ``"coronal"``, ``"sagittal"`` (on black) and ``"front"`` (on white).
 
     Raises:
         DependencyError: matplotlib is not installed.
@@ -141,7 +141,7 @@ def _png(figure: Any) -> bytes:
 
 
 def _region(volume: Volume, crop: LabelCrop | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where to cut (world LPS of the heart's centroid) and the world box to show, mm."""
+    """Centre of the slices (centroid of the heart) and bounds of the displayed region, LPS, mm."""
     if crop is None:
         corners = volume.geometry.corners()
         return volume.geometry.center(), corners.min(axis=0), corners.max(axis=0)
@@ -151,11 +151,11 @@ def _region(volume: Volume, crop: LabelCrop | None) -> tuple[np.ndarray, np.ndar
 
 
 def display_window(volume: Volume, result: Result, crop: LabelCrop | None) -> tuple[float, float]:
-    """Grey values shown black and white.
+    """Display window: intensities shown as black and as white.
 
-    With contrast in the blood (its mean at least half the myocardium's spread above the myocardium): from well below
-    the myocardium to above the blood, so that both and the fat around stand apart. Else the 2nd and 98th percentile of
-    the heart's surroundings.
+    With contrast-enhanced blood (mean more than half an SD of the myocardium above its mean), the window extends from
+    well below the myocardium to above the blood, which separates blood, myocardium and fat. Otherwise it extends from
+    the 2nd to the 98th percentile around the heart.
     """
     means = {s.key: result.measure(s.key, "mean_intensity") for s in result.structures}
     blood = [m for key in ("LV", "LA", "AO") if (m := means.get(key)) is not None]
@@ -164,9 +164,9 @@ def display_window(volume: Volume, result: Result, crop: LabelCrop | None) -> tu
     sample = near.reshape(-1)[:: max(1, near.size // 200_000)].astype(float)
     low, high = (float(v) for v in np.percentile(sample, (2, 98)))
     if blood and wall is not None and wall_sd is not None and max(blood) - wall > 0.5 * wall_sd:
-        step = max(max(blood) - wall, 1.5 * wall_sd)  # noise and weak contrast need a window wider than the step
+        step = max(max(blood) - wall, 1.5 * wall_sd)  # noise and weak contrast need a wider window
         low, high = max(low, wall - 1.5 * step), min(max(high, wall + step), wall + 1.8 * step)
-    return (low, high) if high > low else (low, low + 1.0)  # an even image is shown black
+    return (low, high) if high > low else (low, low + 1.0)  # a constant image is shown black
 
 
 def _draw_slice(
@@ -180,7 +180,7 @@ def _draw_slice(
     high: np.ndarray,
     window: tuple[float, float],
 ) -> None:
-    """Sample one world plane from scan and labels; grey image, contours, letters, scale bar."""
+    """Draw one plane: the scan, contours, orientation letters and a scale bar."""
     world = plane_points(axes, plane, center, low, high)
     index = np.moveaxis(volume.geometry.world_to_index(world), -1, 0)
     grey = sample_linear(volume.array, index, outside=window[0])
@@ -204,13 +204,13 @@ def _picture_3d(
     surfaces: Sequence[tuple[Structure, str | Path]],
     background: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> tuple[np.ndarray | None, tuple[Finding, ...]]:
-    """The 3D view: surfaces by VTK if there are any, else (or if that fails, with a finding) shaded labels."""
+    """Render the surfaces with VTK; without surfaces, or with a finding if that fails, shade the labels."""
     findings: tuple[Finding, ...] = ()
     if surfaces:
         picture, reason = render_surfaces(surfaces, (1460, 1088), background)
         if picture is not None:
             return picture, ()
-        text = f"The preview's 3D view was shaded from the labels, because the surfaces could not be drawn: {reason}."
+        text = f"The 3D view of the preview shows shaded labels because the surfaces could not be rendered: {reason}."
         findings = (Finding("preview-simplified", Severity.INFO, text, None, {"reason": reason}),)
     return shaded_projection(result.labels, result.geometry, result.structures), findings
 
@@ -254,7 +254,7 @@ def _write_title(figure: Any, volume: Volume, result: Result, window: tuple[floa
 
 
 def _text_panel(figure: Any, place: tuple[float, float, float, float]) -> Axes:
-    """An empty panel in which text is placed by fractions of its width and height."""
+    """Add an empty panel for text; positions are fractions of its width and height."""
     axes = figure.add_axes(place)
     axes.set_facecolor(PANEL)
     axes.set_xticks([])

@@ -1,9 +1,9 @@
-"""Draw surfaces with VTK off screen: ``python -m heartseg.report.render3d scene.json out.png``.
+"""Off-screen rendering of surfaces with VTK: ``python -m heartseg.report.render3d scene.json out.png``.
 
-Always run as a child process: on a machine without a graphics library VTK does not raise, it takes the process down.
-``scene.json`` holds ``{"size": [w, h], "background": [r, g, b], "frame": 3x3, "surfaces": [{"path", "color",
-"opacity"}]}``; colours 0-1; ``frame`` as :func:`heartseg.report.shading.view_frame`. STL files are read as LPS unless
-their header says ``SPACE=RAS``, as Slicer writes it.
+Runs as a child process, because VTK crashes the process if there is no graphics library. ``scene.json`` contains
+``{"size": [w, h], "background": [r, g, b], "frame": 3x3, "surfaces": [{"path", "color", "opacity"}]}``, with colours
+from 0 to 1 and ``frame`` from :func:`heartseg.report.shading.view_frame`. STL files are in LPS unless their header
+contains ``SPACE=RAS``, as written by Slicer.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ..anatomy import Structure
 from .shading import view_frame
 
 PYTHON_VARIABLE = "HEARTSEG_RENDER_PYTHON"
-"""Environment variable naming another interpreter for the child process."""
+"""Environment variable with a different interpreter for the child process."""
 
 OPACITY = {"MYO": 0.55}
-"""The left ventricle lies within its wall: the wall lets it shine through."""
+"""The myocardium is translucent, so that the left ventricle inside it is visible."""
 
 
 def render_surfaces(
@@ -34,10 +34,10 @@ def render_surfaces(
     background: tuple[float, float, float],
     timeout_s: float = 90.0,
 ) -> tuple[np.ndarray | None, str]:
-    """Picture of surfaces seen from the front, made in a child process.
+    """Render surfaces from the front in a child process.
 
     Returns:
-        RGBA float ``(rows, columns, 4)`` and ``""``; or ``None`` and the reason why there is none.
+        RGBA float ``(rows, columns, 4)`` and ``""``; or ``None`` and the reason of the failure.
     """
     with tempfile.TemporaryDirectory() as folder:
         scene, picture = Path(folder) / "scene.json", Path(folder) / "view.png"
@@ -55,12 +55,12 @@ def render_surfaces(
         try:
             run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            return None, f"drawing the surfaces took more than {timeout_s:g} s"
+            return None, f"rendering took more than {timeout_s:g} s"
         except OSError as error:
             return None, f"'{python}' could not be started ({error.strerror or error})"
         if run.returncode != 0 or not picture.is_file():
             last = (run.stderr.strip().splitlines() or ["no message"])[-1][:200]
-            return None, f"the drawing process ended with code {run.returncode}: {last}"
+            return None, f"the rendering process ended with code {run.returncode}: {last}"
         from matplotlib.image import imread
 
         return np.asarray(imread(picture), float), ""
@@ -124,16 +124,16 @@ def _actor(surface: dict):  # type: ignore[no-untyped-def]
 
     path = Path(surface["path"])
     if not path.is_file():
-        raise FileNotFoundError(f"no surface at '{path}'")
+        raise FileNotFoundError(f"surface '{path}' does not exist")
     reader = vtk.vtkSTLReader()
     reader.SetFileName(str(path))
     source = reader
     with path.open("rb") as file:
         if b"SPACE=RAS" in file.read(200):
-            turn = vtk.vtkTransform()
-            turn.Scale(-1, -1, 1)
+            transform = vtk.vtkTransform()
+            transform.Scale(-1, -1, 1)
             source = vtk.vtkTransformPolyDataFilter()
-            source.SetTransform(turn)
+            source.SetTransform(transform)
             source.SetInputConnection(reader.GetOutputPort())
     normals = vtk.vtkPolyDataNormals()
     normals.SetInputConnection(source.GetOutputPort())
@@ -145,14 +145,14 @@ def _actor(surface: dict):  # type: ignore[no-untyped-def]
     mapper.ScalarVisibilityOff()
     actor = vtk.vtkActor()
     actor.SetMapper(mapper)
-    look = actor.GetProperty()
-    look.SetColor(*surface["color"])
-    look.SetOpacity(surface["opacity"])
-    look.SetInterpolationToPhong()
-    look.SetAmbient(0.18)
-    look.SetDiffuse(0.8)
-    look.SetSpecular(0.25)
-    look.SetSpecularPower(25)
+    material = actor.GetProperty()
+    material.SetColor(*surface["color"])
+    material.SetOpacity(surface["opacity"])
+    material.SetInterpolationToPhong()
+    material.SetAmbient(0.18)
+    material.SetDiffuse(0.8)
+    material.SetSpecular(0.25)
+    material.SetSpecularPower(25)
     return actor
 
 

@@ -1,6 +1,6 @@
-"""A shaded picture of the heart from its labels, with numpy alone: orthographic, seen from the front.
+"""Orthographic shaded view of the labels from the front, without a graphics library.
 
-Used where there are no surfaces (no Slicer) or no working graphics library.
+Used if there are no surfaces, or if VTK cannot render them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ..measure.boxes import crop_labels
 from ..volume.geometry import Geometry
 
 VIEW_DIRECTION = np.array([-0.25, 0.95, -0.18])
-"""Where the viewer looks, LPS: backwards, from a little left of and above the patient's front."""
+"""Viewing direction, LPS: posterior, slightly to the right and inferior."""
 
 
 def view_frame() -> np.ndarray:
-    """Unit vectors of the view as rows of a 3x3 matrix, LPS: to the picture's right, up, and away from the viewer."""
+    """Unit vectors of the view as rows of a 3x3 matrix, LPS: right, up, and away from the viewer."""
     away = VIEW_DIRECTION / np.linalg.norm(VIEW_DIRECTION)
     right = np.cross(away, np.array([0.0, 0.0, 1.0]))
     right /= np.linalg.norm(right)
@@ -29,18 +29,18 @@ def view_frame() -> np.ndarray:
 def shaded_projection(
     labels: np.ndarray, geometry: Geometry, structures: Sequence[Structure], pixel_mm: float = 0.7
 ) -> np.ndarray | None:
-    """Shade what a viewer in front of the patient sees.
+    """Render the labels by ray casting along :data:`VIEW_DIRECTION`.
 
-    Rays run along :data:`VIEW_DIRECTION`; the first labelled voxel counts. Its normal is the gradient of the smoothed
-    mask, its colour the structure's, lit by a light beside the viewer (Lambert), darkened with depth.
+    The first labelled voxel of each ray determines the colour. Its normal is the gradient of the smoothed mask; shading
+    is Lambertian with a light next to the viewer and decreases with depth.
 
     Args:
         labels: uint8 ``(z, y, x)`` on ``geometry``.
-        structures: which ones to draw.
-        pixel_mm: sampling along all three directions of the view.
+        structures: structures to draw.
+        pixel_mm: sampling distance along all three axes of the view, mm.
 
     Returns:
-        RGBA float ``(rows, columns, 4)`` 0-1, first row on top, transparent beside the heart; ``None`` if empty.
+        RGBA float ``(rows, columns, 4)``, 0-1, top row first, with a transparent background; ``None`` if empty.
     """
     crop = crop_labels(labels, geometry)
     wanted = np.zeros(256, np.uint8)
@@ -53,7 +53,7 @@ def shaded_projection(
     low, high = corners.min(axis=0) - 2.0, corners.max(axis=0) + 2.0
     step = max(pixel_mm, float(np.prod(high - low) / 8e6) ** (1 / 3))
     columns_out, rows_out, depth_out = (int(n) for n in np.ceil((high - low) / step))
-    # Rows run down, columns to the right, depth away from the viewer: one affine map from there to the crop's indices.
+    # Affine map from the view (rows down, columns right, depth away from the viewer) to indices of the crop.
     right, up, away = frame
     origin = low[0] * right + high[1] * up + low[2] * away
     to_index = crop.geometry.world_to_index
@@ -68,12 +68,12 @@ def shaded_projection(
     rows, columns = np.nonzero(hit)
     at = np.array((rows, columns, depth[rows, columns]))
     normal = _gradient_at(ndimage.gaussian_filter(smooth, 1.5 / step, mode="constant"), at)
-    # The smoothed surface may lie just outside the voxels: the colour is taken a little further in.
+    # The smoothed surface may lie just outside the voxels: sample the label slightly below the surface.
     inside = np.round(at + (1.5 * sigma) * normal.T).astype(int)
     inside = np.clip(inside, 0, np.array(seen.shape)[:, None] - 1)
     label = seen[tuple(inside)]
     label = np.where(label > 0, label, ndimage.maximum_filter(seen, 5)[tuple(inside)])
-    light = np.array([0.45, 0.25, 0.85])  # in (down the rows, along the columns, away): from the upper left, in front
+    light = np.array([0.45, 0.25, 0.85])  # (row, column, depth): from the upper left in front
     light /= np.linalg.norm(light)
     lambert = np.clip(normal @ light, 0.0, 1.0)
     nearness = 1.0 - 0.35 * (at[2] - at[2].min()) / max(float(np.ptp(at[2])), 1.0)
@@ -88,7 +88,7 @@ def shaded_projection(
 
 
 def _gradient_at(field: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Unit gradient (n, 3) of a 3D field at integer positions (3, n), by central differences."""
+    """Unit gradient ``(n, 3)`` of a 3D field at integer positions ``(3, n)``, by central differences."""
     parts = []
     for axis in range(3):
         ahead, behind = at.copy(), at.copy()

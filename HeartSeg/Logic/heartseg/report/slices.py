@@ -1,4 +1,4 @@
-"""Slices of a scan on world planes, drawn as a radiologist holds them: shared by the pictures."""
+"""Slices of a scan on world planes in radiological convention."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BACKGROUND, PANEL, TEXT, MUTED = "#0e1116", "#161b22", "#e8ecf1", "#8b96a5"
 
 @dataclass(frozen=True)
 class Plane:
-    """A view: its name, LPS axes along the columns and down the rows, their signs, and the letters at the edges."""
+    """An anatomical plane: name, LPS axes across and down the picture, sign of the latter, and edge letters."""
 
     name: str
     across: int
@@ -27,7 +27,7 @@ class Plane:
     letters: tuple[str, str, str, str]  # left, right, top, bottom
 
 
-# Radiological convention: the patient's right on the viewer's left; in sagittal views, anterior on the left.
+# Radiological convention: the patient's right on the viewer's left; anterior on the left in sagittal views.
 PLANES = (
     Plane("axial", 0, 1, 1, ("R", "L", "A", "P")),
     Plane("coronal", 0, 2, -1, ("R", "L", "S", "I")),
@@ -36,7 +36,7 @@ PLANES = (
 
 
 def panel(figure: Any, place: tuple[float, float, float, float]) -> Axes:
-    """A black panel for a picture, placed by fractions of the figure."""
+    """Add a black panel for a picture; ``place`` is in fractions of the figure."""
     axes = figure.add_axes(place)
     axes.set_facecolor("#000000")
     axes.set_xticks([])
@@ -48,15 +48,15 @@ def panel(figure: Any, place: tuple[float, float, float, float]) -> Axes:
 
 
 def aspect_of(axes: Axes) -> float:
-    """Width over height of a panel."""
+    """Aspect ratio (width / height) of a panel."""
     box, page = axes.get_position(original=True), axes.figure.bbox
     return float(box.width * page.width / (box.height * page.height))
 
 
 def plane_points(axes: Axes, plane: Plane, center: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """World LPS points ``(rows, columns, 3)``, :data:`PIXEL_MM` apart, of a plane through ``center``.
+    """LPS points ``(rows, columns, 3)`` of a plane through ``center``, spaced by :data:`PIXEL_MM`.
 
-    The shorter side of the world box from ``low`` to ``high`` (mm) grows until the panel is filled to its edges.
+    The box from ``low`` to ``high`` (LPS, mm) is enlarged along its shorter side to fill the panel.
     """
     aspect = aspect_of(axes)
     middle = (low + high) / 2
@@ -71,7 +71,7 @@ def plane_points(axes: Axes, plane: Plane, center: np.ndarray, low: np.ndarray, 
 
 
 def sample_linear(array: np.ndarray, index: np.ndarray, outside: float) -> np.ndarray:
-    """Linear interpolation of ``array`` at fractional indices ``(3, rows, columns)``, from the part that is needed."""
+    """Interpolate ``array`` linearly at fractional indices ``(3, rows, columns)``, reading only the needed part."""
     low = [int(np.clip(np.floor(i.min()), 0, n - 1)) for i, n in zip(index, array.shape, strict=True)]
     high = [int(np.clip(np.ceil(i.max()) + 1, 1, n)) for i, n in zip(index, array.shape, strict=True)]
     part = np.asarray(array[tuple(slice(a, max(a + 1, b)) for a, b in zip(low, high, strict=True))], np.float32)
@@ -80,7 +80,7 @@ def sample_linear(array: np.ndarray, index: np.ndarray, outside: float) -> np.nd
 
 
 def vivid(color: Sequence[float]) -> tuple[float, float, float]:
-    """The colour, lightened until it stands out on dark grey."""
+    """Lighten a colour for contrast on dark grey."""
     r, g, b = color
     light = 0.3 * r + 0.59 * g + 0.11 * b
     lift = max(0.0, 0.5 - light)
@@ -88,10 +88,10 @@ def vivid(color: Sequence[float]) -> tuple[float, float, float]:
 
 
 def annotate(axes: Axes, plane: Plane, center: np.ndarray, columns: int, rows: int) -> None:
-    """Letters at the edges, the plane's name and place, a scale bar."""
+    """Draw orientation letters, name and position of the plane, and a scale bar."""
     from matplotlib.patheffects import withStroke
 
-    halo = [withStroke(linewidth=2.5, foreground="#000000")]  # legible on bone and on contrast agent too
+    halo = [withStroke(linewidth=2.5, foreground="#000000")]  # legible on bone and contrast agent
     style: dict[str, Any] = {
         "color": TEXT,
         "fontsize": 12,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..anatomy import KEYS, STRUCTURES, Structure, match_name, structure
+from ..anatomy import KEYS, MMWHS_LABELS, STRUCTURES, Structure, match_name, structure
 from ..errors import InputError, SettingsError
 from . import itk
 from .checks import SHEAR_LIMIT_DEG, check_path, check_spacing, shear_degrees
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LABEL_SETS: dict[str, dict[int, str]] = {
     "heartseg": {s.label: s.key for s in STRUCTURES},
-    "mmwhs": {s.mmwhs_label: s.key for s in STRUCTURES},
+    "mmwhs": MMWHS_LABELS,
 }
 """Label values that have a name of their own: label value -> structure key."""
 

@@ -17,10 +17,7 @@ from ...volume.geometry import Geometry
 from ...volume.headers import read_header
 from ...volume.label_maps import LABEL_SETS, LabelMap, as_label_map, read_whole_numbers, structure_of_segment
 
-MMWHS_LABELS: dict[int, str] = {**LABEL_SETS["mmwhs"], 421: "LA"}
-"""MM-WHS label value -> structure key. 421 is a slip in some of the data set's files and means 420, the left atrium."""
-
-KNOWN_SETS: tuple[Mapping[int, str], ...] = (LABEL_SETS["heartseg"], MMWHS_LABELS)
+KNOWN_SETS: tuple[Mapping[int, str], ...] = (LABEL_SETS["heartseg"], LABEL_SETS["mmwhs"])
 
 
 def read_reference(path: str | Path, labels: Mapping[int, str] | None = None) -> LabelMap:
