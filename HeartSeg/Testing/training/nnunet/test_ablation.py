@@ -9,12 +9,16 @@ from statistics import mean, stdev
 import pytest
 
 from heartseg.errors import SettingsError
+from heartseg.networks.catalogue import NETWORKS
+from heartseg.networks.csfbu_net import AttentionFusion
 from heartseg.training.nnunet.ablate import (
+    CONFIGURATIONS,
     REPORTED,
     Trial,
     as_csv,
     as_markdown,
     changed,
+    configured,
     named_configurations,
     read_table,
     refuse_one_name_for_two,
@@ -24,9 +28,12 @@ from heartseg.training.nnunet.ablate import (
     said,
 )
 from heartseg.training.nnunet.convert import DATASET_NAME
-from heartseg.training.nnunet.planning import SETTINGS_KEY
-from heartseg.training.nnunet.presets import CSFBU
+from heartseg.training.nnunet.planning import SETTINGS_KEY, adapted_plans
+from heartseg.training.nnunet.presets import CSFBU, NETWORK_NAMES
 from heartseg.training.nnunet.run import DataOptions, Training, fold_folder, left_out
+from heartseg.training.nnunet.supervision import TrainingLoss
+
+from .conftest import base_plans, build_from
 
 
 def trial(name: str, seed: int, **dice: dict[str, float]) -> Trial:
@@ -78,6 +85,54 @@ def test_configurations_are_named_networks_or_the_users_own(tmp_path) -> None:
     assert changed(CSFBU, found["baseline"], "baseline").edges == "none"
 
 
+BUILT = {
+    # name: edge channels, fusion, erosion, translated cases, scans without references
+    "baseline": ("none", False, 1, False, False),
+    "edge": ("inner", False, 1, False, False),
+    "fusion": ("none", True, 1, False, False),
+    "edge+fusion": ("inner", True, 1, False, False),
+    "edge-head": ("head", False, 1, False, False),
+    "edge-m2": ("inner", False, 2, False, False),
+    "edge-m3": ("inner", False, 3, False, False),
+    "translated": ("none", False, 1, True, False),
+    "all": ("inner", True, 1, True, False),
+    "unlabelled": ("none", False, 1, False, True),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_every_configuration_builds_what_its_name_says(name) -> None:
+    """The network that nnU-Net builds from the configuration's plans, looked at part by part."""
+    pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
+    preset = configured(CSFBU, CONFIGURATIONS[name], name)
+    network = build_from(adapted_plans(base_plans(), preset, "x", 0), structures=7)
+    edge, fusion, erosion, translated, unlabelled = BUILT[name]
+    assert {h.out_channels for h in network.decoder.seg_layers} == {8 if edge == "none" else 15}
+    assert getattr(network, "edge", "none") == edge
+    fused = [m for m in network.modules() if isinstance(m, AttentionFusion)]
+    assert len(fused) == (len(network.decoder.stages) if fusion else 0)
+    assert (preset.erosion, preset.translated, preset.unlabelled) == (erosion, translated, unlabelled)
+    loss = TrainingLoss(preset, 7, (1.0, 1.0)).at_one_resolution
+    if edge != "none":
+        assert (loss.edge, loss.n_classes, loss.alpha) == (edge, 7, 1.0)
+    unchanged = {"network", "erosion", "translated", "unlabelled"}
+    same = {k: v for k, v in preset.to_dict().items() if k not in unchanged}
+    assert same == {k: v for k, v in CSFBU.to_dict().items() if k not in unchanged}
+
+
+@pytest.mark.parametrize("name", NETWORK_NAMES)
+def test_every_network_is_a_configuration(name) -> None:
+    pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
+    preset = configured(CSFBU, named_configurations([name])[name], name)
+    plans = adapted_plans(base_plans(), preset, "x", 0)
+    network = build_from(plans, structures=7)
+    entry = NETWORKS[name]
+    assert f"{type(network).__module__}.{type(network).__name__}" == (entry.stock_class or entry.class_path)
+    assert preset.network == name
+    for key, value in entry.extra.items():
+        assert getattr(network, key) == value
+
+
 def test_unknown_names_and_settings_are_refused(tmp_path) -> None:
     with pytest.raises(SettingsError, match="configuration edgy is unknown: choose from"):
         named_configurations(["edgy"])
@@ -92,7 +147,7 @@ def test_unknown_names_and_settings_are_refused(tmp_path) -> None:
 
 def test_only_configurations_that_say_so_train_on_translated_cases(tmp_path) -> None:
     found = named_configurations(["baseline", "edge+fusion", "translated", "all"])
-    presets = {n: changed(CSFBU, {"translated": False, **c}, n) for n, c in found.items()}
+    presets = {n: configured(CSFBU, c, n) for n, c in found.items()}
     assert [n for n, p in presets.items() if p.translated] == ["translated", "all"]
     training = Training(DataOptions(tmp_path / "scans"), tmp_path)
     (tmp_path / "cases.json").write_text('{"translated": []}')

@@ -120,10 +120,7 @@ def ablate(
     refuse_one_name_for_two(configurations)
     check_nnunet()
     refuse_without_unlabelled(training, configurations)
-    presets = {
-        name: changed(training.preset, {"translated": False, "unlabelled": False, **said(changes)}, name)
-        for name, changes in configurations.items()
-    }
+    presets = {name: configured(training.preset, changes, name) for name, changes in configurations.items()}
     trials: list[Trial] = []
     with prepared(training, reporter) as base:
         refuse_without_translated(training, presets)
@@ -220,6 +217,15 @@ def refuse_without_unlabelled(training: Training, configurations: Mapping[str, M
 def said(changes: Mapping[str, Any]) -> dict[str, Any]:
     """The changes that have a value: a table's ``null`` leaves a setting as it is."""
     return {k: v for k, v in changes.items() if v is not None}
+
+
+def configured(preset: Preset, changes: Mapping[str, Any], name: str) -> Preset:
+    """Return the preset of a configuration: without translated or unlabelled scans unless the configuration names them.
+
+    Raises:
+        SettingsError: a change names no setting, or cannot work.
+    """
+    return changed(preset, {"translated": False, "unlabelled": False, **said(changes)}, name)
 
 
 def changed(preset: Preset, changes: Mapping[str, Any], name: str) -> Preset:

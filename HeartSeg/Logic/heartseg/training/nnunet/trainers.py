@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +192,7 @@ class HeartSegTrainer(nnUNetTrainer):
         }
         part = Path(f"{filename}.part-{os.getpid()}")
         try:
-            torch.save(checkpoint, part)
+            torch.save(plain(checkpoint), part)
             part.replace(filename)
         finally:
             part.unlink(missing_ok=True)
@@ -277,9 +277,23 @@ def random_state() -> dict[str, Any]:
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": np.random.get_state(),  # noqa: NPY002
+        "numpy": plain(np.random.get_state()),  # noqa: NPY002
         "python": random.getstate(),
     }
+
+
+def plain(value: Any) -> Any:
+    """Return a copy of nested containers in which NumPy's arrays and numbers are Python's.
+
+    ``torch.load(..., weights_only=True)`` reads what holds nothing else than these and tensors.
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {plain(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value] if isinstance(value, list) else tuple(plain(v) for v in value)
+    return value
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
