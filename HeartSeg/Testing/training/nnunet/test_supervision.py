@@ -107,6 +107,9 @@ def test_a_network_without_edges_has_the_loss_of_its_regions() -> None:
     preset = UNUSUAL.with_changes(network="plain")
     labels, (full, half) = labels_3d(), outputs()
     regions = [o[:, : K + 1] for o in (full, half)]
-    parts = [ce_dice(o.numpy(), labels[:, ::n, ::n, ::n], preset.beta, preset.delta) for o, n in zip(regions, (1, 2))]
+    parts = [
+        ce_dice(o.numpy(), labels[:, ::n, ::n, ::n], preset.beta, preset.delta)
+        for o, n in zip(regions, (1, 2), strict=True)
+    ]
     found = TrainingLoss(preset, K, SPACING)(regions, torch.from_numpy(labels)[:, None]).item()
     assert found == pytest.approx((parts[0] + 0.5 * parts[1]) / 1.5, rel=1e-9)
