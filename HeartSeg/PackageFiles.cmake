@@ -195,6 +195,8 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/training/losses.py"
   "Logic/heartseg/training/nnunet/__init__.py"
   "Logic/heartseg/training/nnunet/ablate.py"
+  "Logic/heartseg/training/nnunet/ablation_figure.py"
+  "Logic/heartseg/training/nnunet/ablation_table.py"
   "Logic/heartseg/training/nnunet/augmentation.py"
   "Logic/heartseg/training/nnunet/checking.py"
   "Logic/heartseg/training/nnunet/convert.py"

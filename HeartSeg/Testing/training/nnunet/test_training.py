@@ -6,11 +6,9 @@ import copy
 import json
 import os
 import shutil
-import sys
 import types
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,27 +93,6 @@ def test_turning_a_scan_does_not_change_what_is_found(trained) -> None:
     lps = engine.predict(Volume(np.ascontiguousarray(flip.apply(volume.array)), turned), Reporter()).labels
     assert len(np.unique(lps)) > 1, "the network finds one label everywhere: nothing is compared"
     assert np.array_equal(flip.apply(stored), lps)
-
-
-@pytest.fixture
-def stock_labels(monkeypatch) -> Callable[..., np.ndarray]:
-    """Labels of nnU-Net's own predictor, initialised from a folder as ``nnUNetv2_predict`` does it."""
-    name = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"  # needs a torchvision that fits torch
-    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    from nnunetv2.inference import predict_from_raw_data as stock
-
-    def predict(folder: Path, array: np.ndarray, spacing_zyx: Any, full_precision: bool) -> np.ndarray:
-        predictor = stock.nnUNetPredictor(
-            use_mirroring=False, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
-        )
-        predictor.initialize_from_trained_model_folder(str(folder), (0,), "checkpoint_final.pth")
-        with monkeypatch.context() as patch:
-            if full_precision:  # stock sums the tiles in float16
-                patch.setattr(torch, "half", torch.float32)
-                patch.setattr(stock, "compute_gaussian", partial(stock.compute_gaussian, dtype=torch.float32))
-            return predictor.predict_single_npy_array(array[None].astype(np.float32), {"spacing": list(spacing_zyx)})
-
-    return predict
 
 
 def test_stock_runs_the_trained_2d_folder_and_gives_the_same_labels(trained, stock_labels) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pickle
 import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -200,9 +201,8 @@ class HeartSegTrainer(nnUNetTrainer):
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """nnU-Net's own, and the state of the random generators, which is put in place when training starts."""
         super().load_checkpoint(filename_or_checkpoint)
-        if isinstance(filename_or_checkpoint, str):  # of this user's own training: nnU-Net has unpickled it already
-            content = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False)
-            self._random_state = content.get("random_state")
+        if isinstance(filename_or_checkpoint, str):
+            self._random_state = load_own_checkpoint(Path(filename_or_checkpoint)).get("random_state")
 
     def _draw_progress(self, output_folder: str) -> None:
         title = f"{self.plans_manager.plans_name}, fold {self.fold}"
@@ -280,6 +280,18 @@ def random_state() -> dict[str, Any]:
         "numpy": plain(np.random.get_state()),  # noqa: NPY002
         "python": random.getstate(),
     }
+
+
+def load_own_checkpoint(path: Path) -> dict[str, Any]:
+    """Return everything in a checkpoint that this trainer wrote.
+
+    Checkpoints hold no code. Those of HeartSeg 0.5 and earlier hold NumPy arrays, which ``weights_only`` refuses; they
+    lie in the user's own training folder, where nnU-Net has unpickled them already.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        return torch.load(path, map_location="cpu", weights_only=False)
 
 
 def plain(value: Any) -> Any:
