@@ -211,6 +211,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/training/nnunet/references.py"
   "Logic/heartseg/training/nnunet/run.py"
   "Logic/heartseg/training/nnunet/stamps.py"
+  "Logic/heartseg/training/nnunet/stock.py"
   "Logic/heartseg/training/nnunet/supervision.py"
   "Logic/heartseg/training/nnunet/trainers.py"
   "Logic/heartseg/training/nnunet/unlabelled.py"

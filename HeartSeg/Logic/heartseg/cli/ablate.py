@@ -77,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
     preset = preset_of(args)
     only, seeds = whole_numbers(args.only_folds, "--only-folds"), whole_numbers(args.seeds, "--seeds")
     from ..evaluation.surfaces import check_monai
-    from ..training.nnunet.ablate import ablate, as_markdown, named_configurations, read_table
+    from ..training.nnunet.ablate import ablate, named_configurations, read_table
+    from ..training.nnunet.ablation_table import as_markdown
     from ..training.nnunet.run import Training
 
     check_monai()

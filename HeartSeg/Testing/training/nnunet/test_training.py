@@ -457,6 +457,29 @@ def test_nnunets_own_commands_find_the_trainer(trained, monkeypatch, capsys) -> 
     assert found.__module__ == "heartseg.training.nnunet.trainers"
 
 
+def test_nnunets_training_command_goes_on_with_a_training(trained, monkeypatch) -> None:
+    """The documented line, as far as nnU-Net's loop: trainer found and built, its checkpoint loaded."""
+    from heartseg.training.nnunet import trainers
+    from heartseg.training.nnunet.stock import run_stock_command
+
+    steps = []
+    monkeypatch.setattr(trainers.HeartSegTrainer, "run_training", lambda self: steps.append(self.current_epoch))
+    monkeypatch.setattr(
+        trainers.HeartSegTrainer, "perform_actual_validation", lambda self, *_: steps.append(self.preset.name)
+    )
+    arguments = ["501", "2d", "0", "-tr", "HeartSegTrainer", "-p", "csfbu", "--c", "-device", "cpu"]
+    threads = torch.get_num_threads()
+    try:
+        run_stock_command(trained.training.out, "nnUNetv2_train", arguments)
+    finally:
+        torch.set_num_threads(threads)  # nnU-Net's command sets them
+    assert steps == [2, "csfbu"]
+    with pytest.raises(SettingsError, match="has no command 'nnUNetv2_dance'"):
+        run_stock_command(trained.training.out, "nnUNetv2_dance", [])
+    with pytest.raises(SettingsError, match="holds no training"):
+        run_stock_command(trained.model, "nnUNetv2_train", arguments)
+
+
 def test_more_gpus_than_there_are_is_told(trained) -> None:
     from heartseg.training.nnunet.run import Machine, plans_of, prepared, train_fold
 

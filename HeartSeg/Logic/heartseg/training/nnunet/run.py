@@ -211,7 +211,7 @@ def prepared(training: Training, reporter: Reporter) -> Iterator[dict[str, Any]]
 def check_data(data: DataOptions, reporter: Reporter | None = None) -> CheckedData:
     """Find the cases and read each once, for ``--dry-run`` and before conversion."""
     listing = find_cases(data.data)
-    return check_cases(listing, data.labels, data.structures, reporter)
+    return check_cases(listing, data.labels, data.structures, reporter, data.modality)
 
 
 def _convert(training: Training, reporter: Reporter) -> None:
