@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import pickle
@@ -18,6 +19,7 @@ from heartseg.models.card import sha256_of
 from heartseg.progress import Reporter
 from heartseg.translation.apply import Translator, translate_slice
 from heartseg.translation.model import CARD, open_model
+from heartseg.translation.slices import Scaling
 from heartseg.volume import Volume
 
 from .conftest import oblique, scan
@@ -124,6 +126,15 @@ def test_a_pixels_weight_is_its_distance_to_the_patchs_border():
     found = translate_slice(Numbered(), torch.zeros(32, 56), 32)
     assert found[0, 26].item() == pytest.approx(2.5 / (5.5 + 2.5))
     assert found[16, 30].item() == pytest.approx(6.5 / (1.5 + 6.5))
+
+
+def test_grey_values_are_rounded_and_kept_inside_int16(translator):
+    wide = replace(translator.model, scaling={"CT": Scaling("window", -50_000.0, 50_000.0, (-50_000.0, 50_000.0))})
+    other = copy.copy(translator)
+    other.model = wide
+    unit = np.array([-3.0, -1.0, 0.0, 0.300009, 1.0, 2.0])
+    assert other._grey_values(unit, "CT").tolist() == [-32768, -32768, 0, 15000, 32767, 32767]
+    assert other._grey_values(unit, "CT").dtype == np.int16
 
 
 def test_patches_are_blended_where_they_overlap():

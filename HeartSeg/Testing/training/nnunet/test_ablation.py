@@ -13,8 +13,10 @@ import torch
 from heartseg.errors import SettingsError
 from heartseg.networks.catalogue import NETWORKS
 from heartseg.networks.csfbu_net import AttentionFusion
+from heartseg.progress import Reporter
 from heartseg.training.nnunet.ablate import (
     CONFIGURATIONS,
+    _prediction,
     changed,
     configured,
     named_configurations,
@@ -23,6 +25,7 @@ from heartseg.training.nnunet.ablate import (
     refuse_other_settings,
     refuse_without_translated,
     said,
+    score,
 )
 from heartseg.training.nnunet.ablation_table import (
     REPORTED,
@@ -34,11 +37,12 @@ from heartseg.training.nnunet.ablation_table import (
     differences,
     rows,
 )
-from heartseg.training.nnunet.convert import DATASET_NAME
+from heartseg.training.nnunet.convert import DATASET_NAME, write_json
 from heartseg.training.nnunet.planning import SETTINGS_KEY, adapted_plans
 from heartseg.training.nnunet.presets import CSFBU, NETWORK_NAMES
 from heartseg.training.nnunet.run import DataOptions, Training, fold_folder, left_out
 from heartseg.training.nnunet.supervision import TrainingLoss
+from heartseg.volume import Geometry, write_labels
 
 from .conftest import base_plans, build_from
 
@@ -277,6 +281,38 @@ def test_a_configuration_that_was_trained_with_other_settings_is_refused(tmp_pat
     del first[SETTINGS_KEY]["preset"]["unlabelled"]  # older still: none were learnt from
     path.write_text(json.dumps(first))
     refuse_other_settings(training, "wide", plans(CSFBU.with_changes(unlabelled=False)))
+
+
+def test_a_trial_is_scored_case_by_case_from_the_held_out_predictions(tmp_path) -> None:
+    """Two folds, a case each: the prediction of one is a voxel short; seconds and steps are those of the training."""
+    pytest.importorskip("monai", reason="pip install 'heartseg[evaluate]'")
+    training = Training(DataOptions(tmp_path / "scans", folds=2), tmp_path)
+    plans = adapted_plans(base_plans(), CSFBU.with_changes(epochs=2, iterations=7), "baseline-seed4", 4)
+    write_json(tmp_path / "cases.json", {"structures": ["LV", "AO"]})
+    references = tmp_path / "raw" / DATASET_NAME / "labelsTr"
+    references.mkdir(parents=True)
+    geometry = Geometry((8, 8, 8), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    for fold, case in enumerate(("a", "b")):
+        folder = fold_folder(training, plans, fold)
+        (folder / "validation").mkdir(parents=True)
+        labels = np.zeros((8, 8, 8), np.uint8)
+        labels[2:4, 2:4, 2:4], labels[5, 5, 5:7] = 1, 2
+        write_labels(labels, geometry, references / f"{case}.nii.gz")
+        labels[5, 5, 5] *= fold
+        write_labels(labels, geometry, folder / "validation" / f"{case}.nii.gz")
+        logging = {"epoch_start_timestamps": [10.0, 20.0], "epoch_end_timestamps": [13.0 + fold, 21.0]}
+        torch.save({"logging": logging}, folder / "checkpoint_final.pth")
+    seen: list[int] = []
+    found = score(training, plans, "baseline", 4, Reporter(lambda event: seen.append(event.done)))
+    assert found.dice == {"a": {"LV": 1.0, "AO": pytest.approx(2 / 3)}, "b": {"LV": 1.0, "AO": 1.0}}
+    assert (found.configuration, found.seed, found.seconds, found.steps) == ("baseline", 4, 9.0, 2 * 2 * 7)
+    assert found.metrics["a"]["AO"]["hd95_mm"] == pytest.approx(1.0)
+    assert found.metrics["b"]["AO"]["volume_ml"] == pytest.approx(0.002)
+    assert 0 in seen
+
+    reader = _prediction(training, found, "a")
+    assert (reader == 6).sum() == 1 and (reader == 1).sum() == 8
+    assert _prediction(training, found, "c") is None
 
 
 def test_null_in_a_table_leaves_a_setting_as_it_is() -> None:

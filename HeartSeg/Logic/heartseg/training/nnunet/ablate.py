@@ -275,7 +275,6 @@ def score(training: Training, plans: Mapping[str, Any], name: str, seed: int, re
     from .trainers import load_own_checkpoint
 
     labels = _labels(training)
-    structures = list(labels.values())
     references = training.out / "raw" / DATASET_NAME / "labelsTr"
     dice: dict[str, dict[str, float]] = {}
     metrics: dict[str, Any] = {}
@@ -286,7 +285,7 @@ def score(training: Training, plans: Mapping[str, Any], name: str, seed: int, re
         with reporter.stage(f"score {name}", len(predictions)):
             for done, file in enumerate(predictions):
                 reporter.advance(done)
-                found = evaluate(file, references / file.name, labels=labels, structures=structures)
+                found = evaluate(file, references / file.name, labels=labels)
                 case = file.name.removesuffix(".nii.gz")
                 scored = [s for s in found.scores if s.dice is not None]
                 dice[case] = {s.key: float(s.dice) for s in scored if s.dice is not None}
