@@ -317,3 +317,39 @@ def test_networks_have_the_sizes_of_the_settings(tmp_path):
     first, second = (g.body[1].weight for g in trainer.generators.values())
     assert not torch.equal(first, second)
     assert not any(w.requires_grad for n in trainer.average.values() for w in n.parameters())
+
+
+def read_history(folder) -> list[list[str]]:
+    return [line.split(",") for line in (folder / "history.csv").read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_history_has_the_means_since_its_last_line(new, tmp_path):
+    trainer = new(PLAIN)
+    trainer.recent = [torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]), torch.tensor([3.0, 2.0, 3.0, 4.0, 6.0])]
+    trainer.step, trainer.seconds = 4, 12.34
+    trainer._report()
+    assert trainer.recent == []
+    heading, row = read_history(tmp_path)
+    assert heading == ["step", "seconds", "learning rate", "generators", "cycle", "identity", "edges", "critics"]
+    assert row == ["4", "12.3", "0.01", "2.0000", "2.0000", "3.0000", "4.0000", "5.5000"]
+
+
+def test_lines_after_the_state_that_a_run_goes_on_from_are_written_again(new, tmp_path):
+    """And a line that was cut off when the program died goes."""
+    trainer = new(PLAIN)
+
+    def report(step: int, value: float) -> None:
+        trainer.step, trainer.recent = step, [torch.full((5,), value)]
+        trainer._report()
+
+    for step in (20, 40, 60):
+        report(step, 1.0)
+    assert [row[0] for row in read_history(tmp_path)] == ["step", "20", "40", "60"]
+    report(40, 7.0)
+    assert [(row[0], row[4]) for row in read_history(tmp_path)[1:]] == [("20", "1.0000"), ("40", "7.0000")]
+    with (tmp_path / "history.csv").open("a", encoding="utf-8") as stream:
+        stream.write("60,1")
+    report(60, 8.0)
+    rows = read_history(tmp_path)
+    assert [row[0] for row in rows] == ["step", "20", "40", "60"]
+    assert rows[-1][4] == "8.0000"
