@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DependencyError, ModelError
 from .card import sha256_of
 from .folder import ModelFolder
-from .plans import NETWORK_ROOTS
+from .plans import network_roots
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,12 +91,12 @@ def verify_hash(path: Path, expected: str | None) -> None:
 def build_network(folder: ModelFolder, device: str = "cpu") -> nn.Module:
     """The network that the plans describe, untrained, deep supervision off, state dict as nnU-Net's own.
 
-    Only classes below :data:`~heartseg.models.plans.NETWORK_ROOTS` are built, and only ``torch.nn`` classes are
+    Only classes below :func:`~heartseg.models.plans.network_roots` are built, and only ``torch.nn`` classes are
     resolved in their arguments. ``device="meta"`` builds it without memory.
     """
     torch = import_torch()
     plan = folder.network
-    network_class = _import_class(plan.class_name, NETWORK_ROOTS, folder)
+    network_class = _import_class(plan.class_name, network_roots(), folder)
     kwargs = dict(plan.kwargs)
     for key in plan.requires_import:
         if kwargs.get(key) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import json
 import os
 import shutil
@@ -24,6 +25,8 @@ from heartseg.models.card import ModelCard, read_json
 from heartseg.models.folder import ModelFolder
 from heartseg.progress import CancelToken, ProgressEvent, Reporter
 from heartseg.settings import Settings
+from heartseg.training.nnunet.config import read_config
+from heartseg.training.nnunet.presets import Preset
 from heartseg.volume import Geometry, Volume, read_volume
 
 pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
@@ -58,6 +61,11 @@ def test_curves_and_log_are_there_and_nothing_of_nnunet_stays_behind(trained, ca
     out = trained.training.out
     picture = (out / "progress_fold_0.png").read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
+    with (out / "history_fold_0.csv").open(encoding="utf-8") as stream:
+        history = list(csv.DictReader(stream))
+    assert [row["epoch"] for row in history] == ["1", "2"]
+    assert all(np.isfinite(float(row["loss"])) for row in history)
+    assert read_config(out / "config.yaml", Preset()) == trained.training.preset
     log = (out / "train.log").read_text(encoding="utf-8")
     assert "epoch 2 of 2" in log and "Mean Validation Dice" in log
     gone_or_new = trained.environment_after.items() ^ trained.environment_before.items()

@@ -89,13 +89,17 @@ def _strip_checkpoint(training: Training, plans: Mapping[str, Any], fold: int, f
 
 
 def _copy_curves(training: Training, plans: Mapping[str, Any], fold: int, target: Path) -> None:
-    """Copy the fold's curves beside the model folder: ``progress_fold_0.png``, or ``NAME-progress_fold_0.png``."""
+    """Copy the fold's curves beside the model folder: ``progress_fold_0.png`` and ``history_fold_0.csv``.
+
+    Beside a folder that is not ``out/model`` the names begin with the folder's.
+    """
     from .run import fold_folder
 
-    drawn = fold_folder(training, plans, fold) / "progress.png"
     prefix = "" if target == training.out / "model" else f"{target.name}-"
-    if drawn.is_file():
-        shutil.copyfile(drawn, target.with_name(f"{prefix}progress_fold_{fold}.png"))
+    for name in ("progress.png", "history.csv"):
+        made = fold_folder(training, plans, fold) / name
+        if made.is_file():
+            shutil.copyfile(made, target.with_name(f"{prefix}{made.stem}_fold_{fold}{made.suffix}"))
 
 
 def _has_edge_head(training: Training) -> bool:

@@ -19,6 +19,8 @@ from ...models.card import read_json
 from ...progress import Reporter
 from . import planning
 from .checking import CheckedData, check_cases, orientation_notice, refuse_bad_data
+from .config import NAME as CONFIG_NAME
+from .config import write_config
 from .convert import DATASET_ID, DATASET_NAME, ORIENTATIONS, Layout, convert, write_json
 from .datasets import find_cases
 from .environment import check_nnunet, nnunet_environment, prints_logged, threads_for_processes
@@ -221,6 +223,7 @@ def _convert(training: Training, reporter: Reporter) -> None:
     if options.orientation == "keep" and (notice := orientation_notice(data)):
         reporter.announce(notice)
     write_json(training.out / RECORD_NAME, _fingerprint(training))  # from here on the folder is this training's
+    write_config(training.preset, training.out / CONFIG_NAME)
     structures = tuple(k for k in data.structures if options.structures is None or k in options.structures)
     channel = options.modality or _common_modality(data)
     layout = Layout(structures, channel or "image", options.orientation, options.copy)

@@ -25,6 +25,7 @@ from ...progress import Reporter
 from ..cpu import has_bfloat16_units
 from .augmentation import adapted
 from .curves import draw_progress
+from .history import log_to_tensorboard, rows, write_history
 from .planning import SETTINGS_KEY
 from .presets import Preset
 from .supervision import TrainingLoss
@@ -172,6 +173,11 @@ class HeartSegTrainer(nnUNetTrainer):
             value("mean_fg_dice", -1),
             value("epoch_end_timestamps", -1) - value("epoch_start_timestamps", -1),
         )
+        keys = [k for k in self.dataset_json["labels"] if k != "background"]
+        logged = self.logger.local_logger.my_fantastic_logging
+        folder = Path(self.output_folder)
+        write_history(logged, keys, folder / "history.csv")
+        log_to_tensorboard(rows(logged, keys)[-1], folder / "tensorboard")
         if self._teacher is not None:
             log.info("fold %s: sure of %.0f %% of the unlabelled voxels", self.fold, 100 * self._teacher.mean_sure())
 
