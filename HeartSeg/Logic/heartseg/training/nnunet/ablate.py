@@ -106,8 +106,8 @@ def ablate(
             for fold in training.folds:
                 train_fold(training, plans, fold, reporter)
             trials.append(score(training, plans, name, seed, reporter))
-            own = replace(training, preset=presets[name], name=plans_name(name, seed), seed=seed)
-            write_model(own, plans, reporter, model_folder(training, name, seed))
+            trained = replace(training, preset=presets[name], name=plans_name(name, seed), seed=seed)
+            write_model(trained, plans, reporter, model_folder(training, name, seed))
             write_tables(training.out, training.folds, presets, trials)
         draw_figures(training, tuple(trials), reporter)
     return tuple(trials)
