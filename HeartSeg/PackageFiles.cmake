@@ -205,6 +205,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/training/nnunet/curves.py"
   "Logic/heartseg/training/nnunet/datasets.py"
   "Logic/heartseg/training/nnunet/environment.py"
+  "Logic/heartseg/training/nnunet/estimate.py"
   "Logic/heartseg/training/nnunet/external/heartseg_trainers.py"
   "Logic/heartseg/training/nnunet/finetune.py"
   "Logic/heartseg/training/nnunet/finish.py"

@@ -13,6 +13,7 @@ from .training_options import (
     add_data,
     add_machine,
     add_preset,
+    confirmation,
     data_of,
     epochs_on_stderr,
     machine_of,
@@ -88,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
         names = list(table)
     training = Training(data_of(args), args.output, preset, machine_of(args), only_folds=only).check()
     with ProgressBar() as bar, epochs_on_stderr():
-        trials = ablate(training, named_configurations(names, table), seeds or (0,), Reporter(bar, stop_token()))
+        chosen, reporter = named_configurations(names, table), Reporter(bar, stop_token())
+        trials = ablate(training, chosen, seeds or (0,), reporter, confirmation(args))
     print(as_markdown(trials), end="")
     print(f"written: {args.output / 'ablation.md'}, ablation.csv, ablation.json")
     return EXIT_OK

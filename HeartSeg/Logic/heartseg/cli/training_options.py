@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,6 +153,23 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
         "--processes", metavar="N", type=int, default=1, help="for preprocessing and export (default: 1)"
     )
     group.add_argument("--threads", metavar="N", type=int, help="CPU threads")
+    group.add_argument(
+        "--yes", action="store_true", help="start without asking, also if training will take longer than a day"
+    )
+
+
+def confirmation(args: argparse.Namespace) -> Callable[[str], bool]:
+    """Return what answers a question before a long training: ``--yes``, or the user at a terminal; else no."""
+
+    def ask(question: str) -> bool:
+        if args.yes:
+            return True
+        if not sys.stdin.isatty():
+            return False
+        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    return ask
 
 
 def preset_of(args: argparse.Namespace) -> Preset:

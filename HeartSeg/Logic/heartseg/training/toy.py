@@ -76,7 +76,7 @@ def toy_scan(rng: np.random.Generator, modality: str, spacing_mm: float) -> tupl
     angles = np.deg2rad(rng.uniform(-12, 12, 3))
     nx, ny, nz = (int(n) for n in np.ceil((HEART_HIGH - HEART_LOW) / spacing_mm))
     shape = (nz, ny, nx)
-    geometry = Geometry(shape, (spacing_mm, spacing_mm, spacing_mm), (*map(float, HEART_LOW),))
+    geometry = Geometry(shape, (spacing_mm, spacing_mm, spacing_mm), tuple(map(float, HEART_LOW)))  # type: ignore[arg-type]
     index = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1)
     world = geometry.index_to_world(index)
     x, y, z = np.moveaxis((world - shift) @ rotation(angles) / scale, -1, 0)

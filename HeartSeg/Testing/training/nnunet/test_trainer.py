@@ -11,8 +11,10 @@ import torch
 
 pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
 
+from heartseg.errors import SettingsError
 from heartseg.progress import Reporter
 from heartseg.training.nnunet.environment import nnunet_environment
+from heartseg.training.nnunet.estimate import Estimate, announce, duration, measure
 from heartseg.training.nnunet.planning import SETTINGS_KEY, adapted_plans
 from heartseg.training.nnunet.presets import CSFBU, INTEGRATED_ATTENTION, NNUNET, Preset
 from heartseg.training.nnunet.supervision import TrainingLoss
@@ -205,3 +207,43 @@ def test_steps_are_counted_for_the_progress(new) -> None:
         trainer._advance()
         trainer._advance()
     assert [n for n in seen if n][:2] == [1, 2]
+
+
+def test_a_few_steps_say_how_long_the_training_takes(new, tmp_path) -> None:
+    data = tmp_path / "preprocessed" / "Dataset501_HeartSeg" / "nnUNetPlans_2d"
+    data.mkdir(parents=True)
+    (data / "case.b2nd").touch()
+    for deep in (True, False):
+        found = measure(new(TINY.with_changes(epochs=3, iterations=5, deep_supervision=deep)), folds=2)
+        assert (found.folds, found.steps, found.batch, found.patch) == (2, 15, 2, (32, 32))
+        assert (found.name, found.network) == ("p", "CSFBUNet")
+        assert 0 < found.step_s < 60
+        assert found.total_s == 30 * found.step_s
+
+
+def test_only_a_training_of_more_than_a_day_is_asked_about() -> None:
+    asked = []
+
+    def answer(yes: bool):
+        return lambda question: asked.append(question) or yes
+
+    def estimate(step_s: float) -> Estimate:
+        return Estimate("csfbu", "CSFBUNet", 2, 1000, 14, (512, 512), step_s)
+
+    reporter = Reporter()
+    announce([estimate(20.0), estimate(20.0)], reporter, answer(False))  # 80,000 s
+    assert not asked
+    assert len(reporter.announcements) == 2 and "20 s a step" in reporter.announcements[0]
+    announce([estimate(50.0)], reporter, None)
+    announce([estimate(50.0)], reporter, answer(True))
+    with pytest.raises(SettingsError, match="1 d 3 h on this machine"):
+        announce([estimate(50.0)], reporter, answer(False))
+    assert len(asked) == 2 and "about 1 d 3 h" in asked[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.6, "1 min"), (200, "3 min 20 s"), (3600, "1 h"), (86_400 + 3 * 3600 + 59, "1 d 3 h")],
+)
+def test_lengths_of_time_have_two_units(seconds, text) -> None:
+    assert duration(seconds) == text

@@ -21,10 +21,11 @@ from . import planning
 from .ablation_table import Trial, write_tables
 from .convert import DATASET_NAME
 from .environment import check_nnunet
+from .estimate import Confirm, announce
 from .finish import write_model
 from .presets import NETWORK_NAMES, Preset, changed_settings
 from .references import read_reference
-from .run import TRAINER, Training, fold_folder, left_out, prepared, train_fold, with_unlabelled
+from .run import TRAINER, Training, estimated, fold_folder, left_out, prepared, train_fold, with_unlabelled
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "baseline": {"network": "plain"},
@@ -67,6 +68,7 @@ def ablate(
     configurations: Mapping[str, Mapping[str, Any]],
     seeds: Sequence[int],
     reporter: Reporter | None = None,
+    confirm: Confirm | None = None,
 ) -> tuple[Trial, ...]:
     """Train and score every configuration with every seed on the same folds; called again, it goes on.
 
@@ -75,6 +77,7 @@ def ablate(
         configurations: name -> changes of the preset (see :class:`~.presets.Preset`).
         seeds: of weights and samples.
         reporter: progress and cancel.
+        confirm: asked before trainings that will take longer than a day; None: start them.
 
     Returns:
         The trials. After each, its model folder ``models/NAME-seedN`` is written, and ``ablation.json``,
@@ -101,8 +104,11 @@ def ablate(
             jobs.append((name, seed, with_unlabelled(training, preset, own, reporter)))
         for name, _, plans in jobs:
             refuse_other_settings(training, name, plans)
-        for name, seed, plans in jobs:
+        for _, _, plans in jobs:
             planning.preprocess(training.out, plans, training.machine.processes, reporter)
+        estimates = [estimated(training, plans) for _, _, plans in jobs]
+        announce([e for e in estimates if e is not None], reporter, confirm)
+        for name, seed, plans in jobs:
             for fold in training.folds:
                 train_fold(training, plans, fold, reporter)
             trials.append(score(training, plans, name, seed, reporter))
