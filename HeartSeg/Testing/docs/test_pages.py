@@ -47,7 +47,7 @@ def shell_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def test_there_are_pages_in_all_four_rooms() -> None:
     rooms = {p.relative_to(ROOT / "docs").parts[0] for p in PAGES if p.is_relative_to(ROOT / "docs")}
-    assert rooms == {"tutorial", "how-to", "reference", "explanation"}
+    assert rooms - {"development"} == {"tutorial", "how-to", "reference", "explanation"}
     assert ROOT / "README.md" in PAGES
 
 

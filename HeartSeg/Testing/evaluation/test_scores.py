@@ -12,6 +12,7 @@ import heartseg
 from heartseg.errors import DependencyError, InputError, SettingsError
 from heartseg.evaluation import evaluate
 from heartseg.evaluation.surfaces import SurfaceDistances, surface_distances
+from heartseg.volume import write_volume
 from label_boxes import SHAPE, box, grid, volume
 
 # Surface area of a box of 6 x 5 x 4 voxels of 1 x 2 x 3 mm (x, y, z), derived by hand. Surface elements lie at voxel
@@ -112,6 +113,13 @@ def test_voxels_outside_the_mask_are_ignored():
     total = 2 * (FACE_INSIDE + FACE_RIM) + RING + 2 * FACE_INSIDE
     assert score.assd_mm == pytest.approx(total / (truth_counted + pred_counted), rel=1e-5)
     assert score.surface_share == pytest.approx(truth_counted / SURFACE, rel=1e-5)
+
+
+def test_the_masks_file_is_noted(tmp_path):
+    mask = write_volume(volume(np.ones(SHAPE, np.uint8)), tmp_path / "mask.nii.gz")
+    assert evaluate(volume(box()), volume(box()), mask).mask == str(mask)
+    assert evaluate(volume(box()), volume(box()), volume(np.ones(SHAPE, np.uint8))).mask == ""
+    assert evaluate(volume(box()), volume(box())).mask == ""
 
 
 def test_the_border_of_the_mask_is_not_a_surface():

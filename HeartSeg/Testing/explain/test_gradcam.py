@@ -89,6 +89,18 @@ def test_a_network_by_hand():
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)  # a few roundings of values up to 20
 
 
+def test_progress_counts_every_tile_of_every_network_twice():
+    """Once for the channels' weights, once for the map; two networks of two tiles are eight steps."""
+    seen = []
+    image, region = image_of((4, 4, 8)), box_in((4, 4, 8), slice(0, 2))
+    reporter = Reporter(lambda event: seen.append((event.done, event.total)))
+    heat([seeded(TwoChannels), seeded(TwoChannels, 1)], "last", image, region, patch=(4, 4, 4), reporter=reporter)
+    done = [d for d, _ in seen if d]
+    assert {total for _, total in seen} == {2 * 2 * len(set(done)) // 4}
+    assert sorted(set(done)) == list(range(1, max(done) + 1)) and done == sorted(done)
+    assert max(done) == seen[-1][1]
+
+
 def test_the_background_is_a_class_as_any_other():
     image, region = image_of((4, 4, 4)), box_in((4, 4, 4), slice(0, 2))
     expected = 0.5 * (0.3 * image[0] + 0.7 * (-2.0 * image[0] + 0.5))

@@ -101,6 +101,29 @@ def test_pooled_maps_inside_of_attention_are_no_bottleneck():
     )  # no module gives the product: taken where it goes in
 
 
+class Repeated(nn.Module):
+    """A convolution inside of two wrappers, one that runs twice, and a map pooled to a single voxel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Sequential(nn.Conv3d(1, 4, 3, padding=1)), nn.ReLU())
+        self.twice = nn.Conv3d(4, 4, 3, padding=1)
+        self.pool = nn.AdaptiveAvgPool3d(1)
+        self.head = nn.Conv3d(4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.twice(self.twice(self.first(x)))
+        return self.head(x * self.pool(x))
+
+
+def test_maps_of_one_voxel_and_modules_that_run_twice_cannot_be_chosen():
+    found = layers_of(Repeated(), torch.zeros(1, 1, 8, 8, 8))
+    assert set(found.named) == {"first.0.0", "first.0", "first.1", "first"}
+    assert [layer.name for layer in found.all] == ["first.0", "first"]  # of those that hand a tensor on, the outermost
+    assert [layer.kind for layer in found.all] == ["Sequential", "Sequential"]
+    assert {layer.shape for layer in found.all} == {(4, 8, 8, 8)}
+
+
 @pytest.mark.parametrize(
     "name",
     [

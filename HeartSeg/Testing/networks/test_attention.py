@@ -67,6 +67,38 @@ def test_fusion_adds_the_attended_features_and_convolves_each_with_the_sum(ops, 
     assert wanted.shape[1] == 12
 
 
+def test_a_gate_is_its_formula(ops, dims):
+    """skip * up(sigmoid(psi(ReLU(W_x skip + W_g below)))): W_x has the stride for kernel, and no bias."""
+    gate = AttentionGate(ops, 6, 10, 2)
+    skip, up = features(dims), features(dims, seed=2)
+    below = torch.randn(2, 10, *(n // 2 for n in skip.shape[2:]), generator=torch.Generator().manual_seed(3))
+    axes = tuple(range(2, 2 + dims))
+    blocks = skip
+    for axis in axes:  # (b, c, n, ...) to blocks of 2 voxels, moved to the end
+        blocks = blocks.unfold(axis, 2, 2)
+    shape = "bchwij,ocij->bohw" if dims == 2 else "bcdhwijk,ocijk->bodhw"
+    of_skip = torch.einsum(shape, blocks, gate.of_skip.weight)
+    weights, bias = gate.of_below.weight.flatten(1), gate.of_below.bias
+    of_below = torch.einsum("bc...,oc->bo...", below, weights) + bias.view(-1, *(1,) * dims)
+    asked = torch.relu(of_skip + of_below)
+    assert asked.shape[1] == 3  # half of the skip's channels
+    psi = torch.einsum("bo...,po->bp...", asked, gate.psi.weight.flatten(1)) + gate.psi.bias
+    raised = psi
+    for axis, wanted in zip(axes, skip.shape[2:], strict=True):
+        raised = linear_interpolation(raised, axis, wanted)
+    torch.testing.assert_close(gate(skip, up, below), torch.cat((up, skip * torch.sigmoid(raised)), 1))
+
+
+def linear_interpolation(x: torch.Tensor, axis: int, wanted: int) -> torch.Tensor:
+    """Along one axis, pixel centres half a pixel inside the border, constant beyond the outermost."""
+    n = x.shape[axis]
+    at = ((torch.arange(wanted) + 0.5) * n / wanted - 0.5).clamp(0, n - 1)
+    low = at.floor().long()
+    high, share = (low + 1).clamp(max=n - 1), at - low
+    share = share.view(-1, *(1,) * (x.dim() - axis - 1))
+    return x.index_select(axis, low) * (1 - share) + x.index_select(axis, high) * share
+
+
 def test_a_gate_weighs_every_voxel_of_the_skip_alike_in_all_channels(ops, dims):
     gate = AttentionGate(ops, 6, 10, 2)
     skip, up = features(dims), features(dims, seed=2)
@@ -118,6 +150,22 @@ def test_scale_features_add_three_receptive_fields(ops, dims):
     assert (near, middle) == (1, 2)
     assert far == 4 * 3**dims  # two channels twice, and as many paths of two steps back to the middle
     assert line[4].item() == near + middle + far
+
+
+def test_scale_features_are_pooled_before_and_each_branch_has_its_own_convolutions(ops, dims):
+    module, x = ScaleFeatures(ops, 2, 3, 3, 2), features(dims, 2)
+    pooled = (nnf.max_pool2d if dims == 2 else nnf.max_pool3d)(x, 2)
+    wanted = module.far(pooled) + module.middle(pooled) + module.near(pooled)
+    assert torch.equal(module(x), wanted)
+    kernels = [[b.conv.kernel_size[0] for b in branch] for branch in (module.far, module.middle, [module.near])]
+    assert kernels == [[1, 3, 3], [1, 3], [1]]
+    blocks = [*module.far, *module.middle, module.near]
+    assert len({id(b) for b in blocks}) == 6
+    assert {b.conv.out_channels for b in blocks} == {3}
+
+
+def test_the_perceptron_has_an_eighth_of_the_channels_and_four_at_least(ops):
+    assert [ChannelWeights(ops, n).mlp[0].out_channels for n in (6, 32, 40, 128)] == [4, 4, 5, 16]
 
 
 def test_padding_reaches_the_size_from_both_sides():

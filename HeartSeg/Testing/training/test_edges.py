@@ -40,6 +40,7 @@ def test_on_an_isotropic_grid_it_is_scipys_erosion_m_times(dims, m):
         labels = blocks(dims, seed)
         found = inner_edges(torch.from_numpy(labels)[None], (0.7,) * dims, m, K)[0].numpy()
         for k in range(1, K + 1):
+            assert len(found) == K
             mask = labels == k
             eroded = ndi.binary_erosion(mask, iterations=m, border_value=1) if m else mask
             assert np.array_equal(found[k - 1], mask & ~eroded)

@@ -100,6 +100,106 @@ def test_a_strong_view_keeps_every_voxel_in_its_place():
     assert float(torch.corrcoef(kept)[0, 1]) > 0.9999
 
 
+MANY = 400
+"""Images whose random changes are looked at together: with 400 uniform draws the outer 5 % are hit but for 1e-9."""
+
+
+def images_of(seed: int, size: int = 12) -> torch.Tensor:
+    """Noise of mean 5 and standard deviation 3."""
+    return 5 + 3 * torch.randn(MANY, 1, size, size, generator=seeded(seed))
+
+
+def moments(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return images.mean((1, 2, 3)), images.std((1, 2, 3))
+
+
+def test_contrast_stretches_around_the_mean():
+    images = images_of(1)
+    view = strong_view(images, replace(STILL, contrast=0.4), seeded(2))
+    (mean, spread), (new_mean, new_spread) = moments(images), moments(view)
+    torch.testing.assert_close(new_mean, mean, atol=1e-4, rtol=0)
+    factor = new_spread / spread
+    assert 0.6 <= factor.min() < 0.64 and 1.36 < factor.max() <= 1.4
+    torch.testing.assert_close(
+        view, (images - mean.view(-1, 1, 1, 1)) * factor.view(-1, 1, 1, 1) + mean.view(-1, 1, 1, 1)
+    )
+
+
+def test_brightness_shifts_by_shares_of_the_standard_deviation():
+    images = images_of(1)
+    view = strong_view(images, replace(STILL, brightness=0.5), seeded(2))
+    shift = (view - images) / moments(images)[1].view(-1, 1, 1, 1)
+    assert (shift.amax((1, 2, 3)) - shift.amin((1, 2, 3))).max() < 1e-5  # the same for all pixels of an image
+    assert -0.5 <= shift.min() < -0.45 and 0.45 < shift.max() <= 0.5
+
+
+def test_noise_has_a_strength_of_its_own_in_every_image():
+    images = images_of(1, 40)
+    view = strong_view(images, replace(STILL, noise=0.3), seeded(2))
+    strength = (view - images).std((1, 2, 3)) / moments(images)[1]
+    assert strength.min() < 0.02 and 0.28 < strength.max() < 0.3 * 1.1  # the standard deviation of 1600 draws: 2 %
+    assert strength.mean() == pytest.approx(0.15, abs=4 * 0.3 / 12**0.5 / MANY**0.5)
+
+
+def test_erased_boxes_have_their_size_and_reach_both_borders():
+    images = images_of(1)
+    view = strong_view(images, replace(STILL, erased=0.3), seeded(2))
+    erased = torch.isclose(view, moments(images)[0].view(-1, 1, 1, 1), atol=1e-5)
+    changed = erased & ~torch.isclose(view, images, atol=1e-6)
+    rows = [torch.nonzero(c[0].any(1)).flatten() for c in changed]
+    assert {int(r.max() - r.min()) + 1 for r in rows} == {4}  # 0.3 of 12, rounded
+    assert {int(r.min()) for r in rows} == set(range(9))
+    assert erased.sum((1, 2, 3)).min() >= 16
+    assert torch.equal(view[~changed], images[~changed]) or torch.allclose(view[~changed], images[~changed], atol=1e-5)
+
+
+def test_a_tiny_box_is_one_pixel():
+    images = images_of(1)
+    view = strong_view(images, replace(STILL, erased=0.01), seeded(2))
+    assert ((view - images).abs() > 1e-4).sum((1, 2, 3)).max() == 1
+
+
+def test_an_image_of_one_grey_value_is_no_division_by_zero():
+    flat = torch.full((2, 1, 4, 4), 3.0)
+    assert torch.allclose(strong_view(flat, FixMatchSettings(), seeded()), flat, atol=1e-5)
+
+
+def test_shifts_reach_their_limit_along_every_axis_and_repeat_the_border():
+    grid = torch.arange(20.0)
+    images = torch.stack(torch.broadcast_tensors(grid[:, None], 100 * grid[None, :])).expand(MANY, 2, 20, 20)
+    view = weak_view(images, replace(STILL, shift=0.16), seeded(2))
+    down, across = view[:, 0, 10, 10] - 10, view[:, 1, 10, 10] / 100 - 10
+    for shifts in (down, across):
+        assert set(shifts.int().tolist()) == set(range(-3, 4))  # 0.16 of 20 is 3.2
+    assert not torch.equal(down, across)
+    assert view[:, 0].min() == 0 and view[:, 0].max() == 19
+    moved = view[int(torch.argmax(down)), 0, :, 0]
+    assert moved[-4:].tolist() == [19, 19, 19, 19]
+
+
+def test_the_default_settings_are_fixmatchs():
+    settings = FixMatchSettings()
+    assert (settings.threshold, settings.weight, settings.ramp_steps) == (0.95, 1.0, 0)
+    assert (settings.shift, settings.contrast, settings.brightness) == (0.06, 0.4, 0.4)
+    assert (settings.noise, settings.erased) == (0.3, 0.3)
+    FixMatchSettings(0.0, 0.0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)  # the lowest there are
+    FixMatchSettings(1.0, 1e9, 10**9, 0.5, 0.99, 9.0, 9.0, 0.9)  # and the highest
+
+
+def test_several_resolutions_are_taught_at_the_finest():
+    class Deep(Scores):
+        def forward(self, x):
+            return [self.weight * x, x[..., ::2]]
+
+    images = torch.randn(2, 3, 8, 8, generator=seeded()) * 4
+    deep = fixmatch_loss(Deep(), images, STILL, 0, seeded())
+    flat = fixmatch_loss(Scores(), images, STILL, 0, seeded())
+    assert (deep.loss.item(), deep.confident) == (flat.loss.item(), flat.confident)
+    half = fixmatch_loss(Scores(), images, replace(STILL, ramp_steps=10, weight=4.0), 5, seeded())
+    assert half.weight == pytest.approx(4 * math.exp(-1.25))
+    assert half.loss.item() == pytest.approx(half.weight * flat.loss.item())
+
+
 @pytest.mark.parametrize("wrong", [{"threshold": 1.5}, {"weight": -1.0}, {"erased": 1.0}, {"noise": float("nan")}])
 def test_settings_that_cannot_work_are_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} is"):

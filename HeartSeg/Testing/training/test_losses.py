@@ -14,7 +14,9 @@ from heartseg.training.losses import (
     DeepSupervision,
     RegionAndEdgeLoss,
     cross_entropy,
+    cross_entropy_and_dice,
     cross_entropy_and_soft_dice,
+    deep_loss,
     dice,
     focal,
     soft_dice,
@@ -165,6 +167,45 @@ def test_deep_supervision_halves_the_weight_at_every_level():
     parts = [loss(logits, labels).item(), loss(coarse, labels[:, :1, ::2]).item()]
     assert loss([logits, coarse], labels).item() == pytest.approx((parts[0] + parts[1] / 2) / 1.5)
     assert loss([logits, coarse], [labels, labels[:, :1, ::2]]).item() == pytest.approx((parts[0] + parts[1] / 2) / 1.5)
+
+
+# Four voxels of a volume, three classes: p of the classes, and the truth; the last voxel is ignored.
+VOXELS = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8], [0.7, 0.2, 0.1], [0.2, 0.2, 0.6]])
+VOLUME, LABELS = VOXELS.log().T.reshape(1, 3, 1, 1, 4), torch.tensor([1, 0, 0, 255]).reshape(1, 1, 1, 4)
+
+
+@pytest.mark.parametrize("weight", [1.0, 3.0])
+def test_the_default_models_loss_weighs_heart_voxels_and_scores_the_labels_that_occur(weight):
+    entropy, lost = cross_entropy_and_dice(VOLUME, LABELS, weight)
+    wanted = -(weight * math.log(0.3) + math.log(0.1) + math.log(0.7)) / (weight + 2)
+    assert entropy.item() == pytest.approx(wanted, rel=1e-5)
+    # Label 1 alone occurs: its voxel has .3, and p of label 1 sums to .3 + .1 + .2 over the voxels that count.
+    assert lost.item() == pytest.approx(1 - (2 * 0.3 + 1) / (0.6 + 1 + 1), rel=1e-5)
+
+
+def test_the_default_models_dice_is_the_mean_over_the_labels_that_occur():
+    _, lost = cross_entropy_and_dice(VOLUME, torch.tensor([1, 2, 0, 255]).reshape(1, 1, 1, 4))
+    first, second = (2 * 0.3 + 1) / (0.6 + 1 + 1), (2 * 0.8 + 1) / (1.1 + 1 + 1)
+    assert lost.item() == pytest.approx(1 - (first + second) / 2, rel=1e-5)
+
+
+def test_nothing_to_learn_from_costs_nothing():
+    for labels in (LABELS * 0 + 255, LABELS * 0):
+        entropy, lost = cross_entropy_and_dice(VOLUME, labels)
+        assert lost.item() == 0
+    assert entropy.item() == pytest.approx(-sum(math.log(p) for p in (0.5, 0.1, 0.7, 0.2)) / 4, rel=1e-5)
+    assert cross_entropy_and_dice(VOLUME, LABELS * 0 + 255)[0].item() == 0
+
+
+def test_the_default_models_deep_loss_halves_the_weight_at_every_level():
+    generator = torch.Generator().manual_seed(0)
+    full, half = torch.randn(1, 3, 4, 4, 4, generator=generator), torch.randn(1, 3, 2, 2, 2, generator=generator)
+    labels = torch.randint(0, 3, (1, 4, 4, 4), generator=generator)
+    total, entropy, found = deep_loss([full, half], labels, 2.0)
+    first = cross_entropy_and_dice(full, labels, 2.0)
+    second = cross_entropy_and_dice(half, labels[:, ::2, ::2, ::2], 2.0)
+    assert total.item() == pytest.approx((sum(first) + sum(second) / 2).item())
+    assert (entropy.item(), found.item()) == pytest.approx((first[0].item(), 1 - first[1].item()))
 
 
 def test_targets_are_thinned_and_never_mixed():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import pickle
@@ -18,6 +19,7 @@ from heartseg.models.card import sha256_of
 from heartseg.progress import Reporter
 from heartseg.translation.apply import Translator, translate_slice
 from heartseg.translation.model import CARD, open_model
+from heartseg.translation.slices import Scaling
 from heartseg.volume import Volume
 
 from .conftest import oblique, scan
@@ -78,6 +80,62 @@ def test_a_slice_in_several_patches_has_no_seams():
         found = translate_slice(torch.nn.Identity(), image, 32)
         assert found.shape == image.shape
         assert (found - image).abs().max() < 1e-6
+
+
+def test_a_small_slice_lies_in_the_middle_of_a_patch_of_background():
+    """As in training: -1 around it; what the network sees, and which part of its answer is taken."""
+    seen = []
+
+    class Plus(torch.nn.Module):
+        def forward(self, tiles):
+            seen.append(tiles)
+            return tiles + torch.arange(1024.0).view(1, 1, 32, 32)
+
+    image = torch.rand(9, 20, generator=torch.Generator().manual_seed(1))
+    found = translate_slice(Plus(), image, 32)
+    (tiles,) = seen
+    assert tiles.shape == (1, 1, 32, 32)
+    tile = tiles[0, 0]
+    assert torch.equal(tile[11:20, 6:26], image)  # 23 rows are missing: 11 above; 12 columns: 6 on the left
+    assert (tile == -1).sum() == 1024 - 180
+    torch.testing.assert_close(found, image + torch.arange(1024.0).view(32, 32)[11:20, 6:26])
+
+
+def test_a_large_slice_is_covered_evenly_by_patches_that_overlap_by_a_quarter():
+    """70 x 100 pixels in patches of 32: starts at 0, 19, 38 and 0, 23, 45, 68; four tiles at a time."""
+    image = torch.arange(7000.0).view(70, 100)
+    seen = []
+
+    class Same(torch.nn.Module):
+        def forward(self, tiles):
+            seen.append(tiles)
+            return tiles
+
+    translate_slice(Same(), image, 32)
+    assert [len(t) for t in seen] == [4, 4, 4]
+    corners = [divmod(int(t[0, 0, 0]), 100) for t in torch.cat(seen)]
+    assert corners == [(a, b) for a in (0, 19, 38) for b in (0, 23, 45, 68)]
+
+
+def test_a_pixels_weight_is_its_distance_to_the_patchs_border():
+    """Two tiles of 32 pixels that begin at 0 and 24: at column 26 the first weighs 5.5, the second 2.5."""
+
+    class Numbered(torch.nn.Module):
+        def forward(self, tiles):
+            return torch.stack([torch.full_like(t, float(i)) for i, t in enumerate(tiles)])
+
+    found = translate_slice(Numbered(), torch.zeros(32, 56), 32)
+    assert found[0, 26].item() == pytest.approx(2.5 / (5.5 + 2.5))
+    assert found[16, 30].item() == pytest.approx(6.5 / (1.5 + 6.5))
+
+
+def test_grey_values_are_rounded_and_kept_inside_int16(translator):
+    wide = replace(translator.model, scaling={"CT": Scaling("window", -50_000.0, 50_000.0, (-50_000.0, 50_000.0))})
+    other = copy.copy(translator)
+    other.model = wide
+    unit = np.array([-3.0, -1.0, 0.0, 0.300009, 1.0, 2.0])
+    assert other._grey_values(unit, "CT").tolist() == [-32768, -32768, 0, 15000, 32767, 32767]
+    assert other._grey_values(unit, "CT").dtype == np.int16
 
 
 def test_patches_are_blended_where_they_overlap():

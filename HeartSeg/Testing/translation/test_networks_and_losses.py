@@ -11,7 +11,7 @@ import torch
 
 from heartseg.errors import SettingsError
 from heartseg.translation.losses import adversarial_loss, edge_loss
-from heartseg.translation.networks import PatchDiscriminator, ResNetGenerator, initialise
+from heartseg.translation.networks import PatchDiscriminator, ResidualBlock, ResNetGenerator, initialise
 from heartseg.translation.pool import ImagePool
 from heartseg.translation.presets import DOCUMENT, PRESETS, REFERENCE, Settings
 
@@ -29,6 +29,67 @@ def test_networks_have_the_papers_size():
     assert parameters(ResNetGenerator(64, 6)) == down + 6 * block + up
     critic = 16 * (1 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 512 * 1) + 64 + 128 + 256 + 512 + 1
     assert parameters(PatchDiscriminator(64)) == critic
+
+
+def instance_norm(x: torch.Tensor) -> torch.Tensor:
+    return (x - x.mean((2, 3), keepdim=True)) / torch.sqrt(x.var((2, 3), correction=0, keepdim=True) + 1e-5)
+
+
+def convolve(x: torch.Tensor, layer: torch.nn.Conv2d, border: int) -> torch.Tensor:
+    """Convolution after reflecting the image at its border."""
+    return torch.nn.functional.conv2d(
+        torch.nn.functional.pad(x, (border,) * 4, mode="reflect"), layer.weight, layer.bias
+    )
+
+
+def test_a_residual_block_adds_two_convolutions_to_its_input():
+    """x + N(conv(relu(N(conv x)))), N the instance norm without scale; borders are reflected."""
+    torch.manual_seed(0)
+    block, x = ResidualBlock(3), torch.randn(2, 3, 9, 7)
+    first, second = (layer for layer in block.body if isinstance(layer, torch.nn.Conv2d))
+    wanted = x + instance_norm(convolve(torch.relu(instance_norm(convolve(x, first, 1))), second, 1))
+    torch.testing.assert_close(block(x), wanted)
+
+
+def test_a_generator_is_the_papers_layer_by_layer():
+    torch.manual_seed(0)
+    network, x = ResNetGenerator(4, 2), torch.rand(1, 1, 16, 24)
+    layers = [m for m in network.body if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)]
+    first, *down, up_first, up_second, last = layers
+    y = torch.relu(instance_norm(convolve(x, first, 3)))
+    for layer in down:
+        y = torch.relu(instance_norm(torch.nn.functional.conv2d(y, layer.weight, layer.bias, stride=2, padding=1)))
+    assert y.shape == (1, 16, 4, 6)
+    for block in (m for m in network.body if isinstance(m, ResidualBlock)):
+        y = block(y)
+    for layer in (up_first, up_second):
+        raised = torch.nn.functional.conv_transpose2d(
+            y, layer.weight, layer.bias, stride=2, padding=1, output_padding=1
+        )
+        y = torch.relu(instance_norm(raised))
+    torch.testing.assert_close(network(x), torch.tanh(convolve(y, last, 3)))
+
+
+def test_a_discriminator_is_the_papers_layer_by_layer():
+    torch.manual_seed(0)
+    network, x = PatchDiscriminator(3), torch.rand(2, 1, 40, 48)
+    first, *middle, last = (m for m in network.body if isinstance(m, torch.nn.Conv2d))
+    leaky = torch.nn.functional.leaky_relu
+    y = leaky(torch.nn.functional.conv2d(x, first.weight, first.bias, stride=2, padding=1), 0.2)
+    for layer, stride in zip(middle, (2, 2, 1), strict=True):
+        y = torch.nn.functional.conv2d(y, layer.weight, layer.bias, stride=stride, padding=1)
+        y = leaky(instance_norm(y), 0.2)
+    wanted = torch.nn.functional.conv2d(y, last.weight, last.bias, padding=1)
+    torch.testing.assert_close(network(x), wanted)
+    assert wanted.shape == (2, 1, 40 // 8 - 2, 48 // 8 - 2)
+
+
+def test_biases_start_at_zero():
+    for network in (ResNetGenerator(4, 1), PatchDiscriminator(4)):
+        made = initialise(network, torch.Generator().manual_seed(0))
+        assert made is network
+        biases = [m.bias for m in network.modules() if getattr(m, "bias", None) is not None]
+        assert biases and not any(b.any() for b in biases)
 
 
 def test_a_generator_keeps_the_size_and_range():
@@ -76,6 +137,52 @@ def test_edges_that_stay_cost_nothing_and_edges_that_move_do():
     image[..., 8:20, 10:24] = 0.6
     assert float(edge_loss(image, -0.5 * image)) == pytest.approx(0, abs=1e-3)  # dark and bright changed places
     assert float(edge_loss(image, image.roll(5, -1))) > 0.3
+
+
+def test_the_edge_term_is_one_minus_a_correlation():
+    """By hand with NumPy, mean of two images of different agreement."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(2, 1, 6, 5))
+    b = np.stack([0.3 * a[0] + rng.normal(size=(1, 6, 5)), -2 * a[1]])
+
+    def magnitudes(x):
+        down, across = x[1:, :-1] - x[:-1, :-1], x[:-1, 1:] - x[:-1, :-1]
+        return np.sqrt(down**2 + across**2 + 1e-6).ravel()
+
+    wanted = np.mean([np.corrcoef(magnitudes(x[0]), magnitudes(y[0]))[0, 1] for x, y in zip(a, b, strict=True)])
+    found = edge_loss(torch.from_numpy(a), torch.from_numpy(b))
+    assert float(found) == pytest.approx(1 - wanted, abs=1e-9)
+    flat = torch.zeros(1, 1, 6, 5)
+    assert float(edge_loss(flat, flat)) == 1  # nothing to compare: no division by zero
+
+
+def test_a_pool_swaps_what_it_hands_out():
+    """With a generator that says "old" every time, each new image takes the place of the old one it is swapped for."""
+
+    class Old:
+        random = staticmethod(lambda: 0.4999)
+        integers = staticmethod(lambda n: n - 1)
+
+    class New(Old):
+        random = staticmethod(lambda: 0.5)
+
+    pool = ImagePool(2)
+    images = torch.arange(4.0).view(4, 1, 1, 1).requires_grad_()
+    handed = pool.exchange(images, Old())
+    assert handed.flatten().tolist() == [0, 1, 1, 2]  # two fill the pool; 2 and 3 push out the last one there
+    assert not handed.requires_grad
+    assert [i.item() for i in pool.images] == [0, 3]
+    assert pool.exchange(images[:2] + 7, New()).flatten().tolist() == [7, 8]
+    assert [i.item() for i in pool.images] == [0, 3]
+    assert not ImagePool(0).exchange(images, New()).requires_grad
+
+
+def test_a_pool_survives_a_file():
+    pool, other = ImagePool(2), ImagePool(2)
+    pool.exchange(torch.arange(3.0).view(3, 1, 1, 1), np.random.default_rng(0))
+    other.restore(pool.state(), torch.device("cpu"))
+    assert [i.item() for i in other.images] == [i.item() for i in pool.images]
+    assert ImagePool().size == 50
 
 
 def test_a_pool_gives_old_images_half_of_the_time():

@@ -13,6 +13,7 @@ from .training_options import (
     add_data,
     add_machine,
     add_preset,
+    confirmation,
     data_of,
     epochs_on_stderr,
     machine_of,
@@ -77,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
     preset = preset_of(args)
     only, seeds = whole_numbers(args.only_folds, "--only-folds"), whole_numbers(args.seeds, "--seeds")
     from ..evaluation.surfaces import check_monai
-    from ..training.nnunet.ablate import ablate, as_markdown, named_configurations, read_table
+    from ..training.nnunet.ablate import ablate, named_configurations, read_table
+    from ..training.nnunet.ablation_table import as_markdown
     from ..training.nnunet.run import Training
 
     check_monai()
@@ -87,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
         names = list(table)
     training = Training(data_of(args), args.output, preset, machine_of(args), only_folds=only).check()
     with ProgressBar() as bar, epochs_on_stderr():
-        trials = ablate(training, named_configurations(names, table), seeds or (0,), Reporter(bar, stop_token()))
+        chosen, reporter = named_configurations(names, table), Reporter(bar, stop_token())
+        trials = ablate(training, chosen, seeds or (0,), reporter, confirmation(args))
     print(as_markdown(trials), end="")
     print(f"written: {args.output / 'ablation.md'}, ablation.csv, ablation.json")
     return EXIT_OK

@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         explain,
         export,
         models,
+        sample,
         segment,
         train,
         train_default,
@@ -76,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_parser(commands)
     models.add_parser(commands)
     doctor.add_parser(commands)
+    sample.add_parser(commands)
     train.add_parser(commands)
     ablate.add_parser(commands)
     train_default.add_parser(commands)

@@ -15,6 +15,7 @@ from .training_options import (
     add_data,
     add_machine,
     add_preset,
+    confirmation,
     data_of,
     epochs_on_stderr,
     machine_of,
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
             data = check_data(training.data, reporter)
         else:
             with epochs_on_stderr():
-                model = train(training, reporter)
+                model = train(training, reporter, confirmation(args))
     if args.dry_run:
         return _list(data, training.data)
     print(f"model: {model}\ninstall it with: heartseg models install {model}")

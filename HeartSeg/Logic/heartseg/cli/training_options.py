@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..anatomy import KEYS
 from ..errors import SettingsError
 from ..models.labels import parse_label_map
+from ..training.nnunet.config import read_config
 from ..training.nnunet.presets import AUGMENTATIONS, DIMENSIONS, LOSSES, NETWORK_NAMES, OPTIMIZERS, PRESETS
 from ..volume.label_maps import LABEL_SETS
 
@@ -80,7 +82,18 @@ def add_preset(parser: argparse.ArgumentParser, default: str) -> None:
     group.add_argument(
         "--preset", choices=tuple(PRESETS), default=default, help=f"settings to start from (default: {default})"
     )
-    group.add_argument("--network", metavar="NAME", help=f"one of {', '.join(NETWORK_NAMES)}")
+    group.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help="settings of a preset (YAML), as a run writes them to DIR/config.yaml; other options replace them",
+    )
+    group.add_argument(
+        "--network",
+        metavar="NAME",
+        help=f"one of {', '.join(NETWORK_NAMES)}; or your own class, as package.module.Class, which takes nnU-Net's "
+        "arguments",
+    )
     group.add_argument("--dimension", choices=tuple(DIMENSIONS), help="2d: slice by slice")
     group.add_argument("--epochs", metavar="N", type=int, help="epochs of so many steps")
     group.add_argument("--iterations-per-epoch", metavar="N", type=int, help="steps an epoch (nnU-Net: 250)")
@@ -96,9 +109,10 @@ def add_preset(parser: argparse.ArgumentParser, default: str) -> None:
     group.add_argument("--learning-rate", metavar="RATE", type=float, help="at the start")
     group.add_argument(
         "--loss",
-        choices=LOSSES,
-        help="of regions, and of edges where the network has them: nnunet: its own (ce-dice with edges); ce-dice: B "
-        "cross-entropy + (1 - B) soft Dice; or one alone",
+        metavar="NAME",
+        help=f"of regions, and of edges where the network has them, one of {', '.join(LOSSES)} (nnunet: its own, or "
+        "ce-dice with edges; ce-dice: B cross-entropy + (1 - B) soft Dice); or your own function, as package.module.f, "
+        "called with logits, target and ignore",
     )
     group.add_argument("--beta", metavar="B", type=float, help="of ce-dice, which a preset with loss nnunet then gets")
     group.add_argument("--delta", metavar="D", type=float, help="smoothing of ce-dice's Dice, voxels; as --beta")
@@ -106,8 +120,10 @@ def add_preset(parser: argparse.ArgumentParser, default: str) -> None:
     group.add_argument("--erosion", metavar="M", type=int, help="voxels of the inner edge, 0-3")
     group.add_argument(
         "--augmentation",
-        choices=AUGMENTATIONS,
-        help="region-aware: rotation up to 30 degrees, shift up to 10 %%, scale 0.8-1.2 where the target lies",
+        metavar="NAME",
+        help=f"one of {', '.join(AUGMENTATIONS)} (region-aware: rotation up to 30 degrees, shift up to 10 %%, scale "
+        "0.8-1.2 where the target lies); or your own function, as package.module.f, from nnU-Net's transforms to those "
+        "to use",
     )
     group.add_argument(
         "--unlabelled-weight", metavar="W", type=float, help="of the unlabelled scans' loss (default: 1)"
@@ -138,6 +154,23 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
         "--processes", metavar="N", type=int, default=1, help="for preprocessing and export (default: 1)"
     )
     group.add_argument("--threads", metavar="N", type=int, help="CPU threads")
+    group.add_argument(
+        "--yes", action="store_true", help="start without asking, also if training will take longer than a day"
+    )
+
+
+def confirmation(args: argparse.Namespace) -> Callable[[str], bool]:
+    """Return what answers a question before a long training: ``--yes``, or the user at a terminal; else no."""
+
+    def ask(question: str) -> bool:
+        if args.yes:
+            return True
+        if not sys.stdin.isatty():
+            return False
+        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    return ask
 
 
 def preset_of(args: argparse.Namespace) -> Preset:
@@ -148,7 +181,8 @@ def preset_of(args: argparse.Namespace) -> Preset:
             raise SettingsError(
                 f"{option} has no effect without --unlabelled: give a folder of scans, or leave it away"
             )
-    return PRESETS[args.preset].with_changes(
+    start = PRESETS[args.preset] if args.config is None else read_config(args.config, PRESETS[args.preset])
+    return start.with_changes(
         network=args.network,
         dimension=args.dimension,
         epochs=args.epochs,

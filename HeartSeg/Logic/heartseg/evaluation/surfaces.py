@@ -121,4 +121,4 @@ def _percentile(distances: np.ndarray, areas: np.ndarray) -> float:
     order = np.argsort(distances, kind="stable")
     share = np.cumsum(areas[order]) / areas.sum()
     place = np.searchsorted(share, PERCENTILE / 100 - 1e-12)
-    return float(distances[order][min(int(place), len(distances) - 1)])
+    return float(distances[order][int(place)])

@@ -163,7 +163,7 @@ def _features_and_gradient(
     with _cut_at(network, layer) as taken, torch.enable_grad():
         logits = network(crop)[0]
         score = (logits[list(channels)] * share).sum()
-        gradient = torch.autograd.grad(score, taken, allow_unused=True)[0] if score.requires_grad else None
+        gradient = torch.autograd.grad(score, taken)[0] if score.requires_grad else None
     if gradient is None:
         raise SettingsError(f"layer {layer.name!r} has no influence on the output: choose another one")
     return taken[0].detach(), gradient

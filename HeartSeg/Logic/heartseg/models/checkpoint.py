@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DependencyError, ModelError
 from .card import sha256_of
 from .folder import ModelFolder
-from .plans import NETWORK_ROOTS
+from .plans import network_roots
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,12 +92,12 @@ def verify_hash(path: Path, expected: str | None) -> None:
 def build_network(folder: ModelFolder, device: str = "cpu") -> nn.Module:
     """Build the untrained network of the plans, without deep supervision, with the state dict of nnU-Net.
 
-    The class must lie below :data:`~heartseg.models.plans.NETWORK_ROOTS`; classes among its arguments must lie below
+    The class must lie below :func:`~heartseg.models.plans.network_roots`; classes among its arguments must lie below
     ``torch.nn``. ``device="meta"`` allocates no memory.
     """
     torch = import_torch()
     plan = folder.network
-    network_class = _import_class(plan.class_name, NETWORK_ROOTS, folder)
+    network_class = _import_class(plan.class_name, network_roots(), folder)
     kwargs = dict(plan.kwargs)
     for key in plan.requires_import:
         if kwargs.get(key) is not None:

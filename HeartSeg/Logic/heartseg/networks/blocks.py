@@ -25,6 +25,7 @@ class Operators:
         conv_bias: whether convolutions have a bias.
         norm_op, dropout_op, nonlin: module classes, or None to leave the step out.
         norm_op_kwargs, dropout_op_kwargs, nonlin_kwargs: their arguments.
+        nonlin_first: activate before normalising instead of after.
 
     Raises:
         ValueError: ``conv_op`` is neither 2D nor 3D.
@@ -38,6 +39,7 @@ class Operators:
     dropout_op_kwargs: dict[str, Any] = field(default_factory=dict)
     nonlin: type[nn.Module] | None = None
     nonlin_kwargs: dict[str, Any] = field(default_factory=dict)
+    nonlin_first: bool = False
 
     def __post_init__(self) -> None:
         if self.conv_op not in (nn.Conv2d, nn.Conv3d):
@@ -91,6 +93,8 @@ class ConvBlock(nn.Module):
         if ops.nonlin is not None:
             self.nonlin = ops.nonlin(**ops.nonlin_kwargs)
             parts.append(self.nonlin)
+        if ops.nonlin_first and ops.norm_op is not None and ops.nonlin is not None:
+            parts[-2:] = self.nonlin, self.norm
         self.all_modules = nn.Sequential(*parts)  # each weight has two names, as in nnU-Net
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

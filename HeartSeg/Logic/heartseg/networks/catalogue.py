@@ -105,11 +105,13 @@ NETWORKS: dict[str, NetworkEntry] = {entry.key: entry for entry in _ENTRIES}
 
 
 def find(key: str) -> NetworkEntry:
-    """The entry with this name.
+    """Return the entry with this name; a dotted name is a class of the user's own.
 
     Raises:
         ValueError: there is none.
     """
+    if key not in NETWORKS and "." in key:
+        return NetworkEntry(key, key, "a network of the user's own", key.partition(".")[0])
     if key not in NETWORKS:
         raise ValueError(f"network is {key!r}: it must be one of {', '.join(NETWORKS)}")
     return NETWORKS[key]
@@ -133,6 +135,8 @@ def build(
     """
     entry = find(key)
     network_class: Any = pydoc.locate(entry.class_path)
+    if network_class is None and not entry.needs_nnunet:
+        raise ImportError(f"network '{key}' cannot be imported: put the folder of its module into PYTHONPATH")
     if network_class is None:
         raise ImportError(
             f"network '{key}' needs nnU-Net's classes: pip install --no-deps dynamic-network-architectures"

@@ -29,8 +29,8 @@ class UNet(nn.Module):
         features_per_stage, kernel_sizes, strides, n_conv_per_stage: one entry per stage, or one number for all.
         conv_op: ``nn.Conv2d`` or ``nn.Conv3d``.
         n_conv_per_stage_decoder: blocks per decoder stage, coarsest first.
-        conv_bias, norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs: see
-            :class:`~heartseg.networks.blocks.Operators`.
+        conv_bias, norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs,
+            nonlin_first: see :class:`~heartseg.networks.blocks.Operators`.
         deep_supervision: return logits of every resolution; ``network.decoder.deep_supervision`` changes it later.
 
     Raises:
@@ -58,6 +58,7 @@ class UNet(nn.Module):
         nonlin: type[nn.Module] | None = None,
         nonlin_kwargs: dict[str, Any] | None = None,
         deep_supervision: bool = False,
+        nonlin_first: bool = False,
     ) -> None:
         super().__init__()
         ops = Operators(
@@ -69,6 +70,7 @@ class UNet(nn.Module):
             dropout_op_kwargs or {},
             nonlin,
             nonlin_kwargs or {},
+            nonlin_first,
         )
         shape = read_shape(
             ops,

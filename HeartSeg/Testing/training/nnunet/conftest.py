@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+import types
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +20,84 @@ from heartseg.training.nnunet.presets import CSFBU
 from labelled_scans import make_mmwhs
 
 SPACING = (7.0, 7.0, 9.0)
+
+
+def base_plans() -> dict[str, Any]:
+    """nnU-Net's plans for CT scans of 512 x 512 pixels of 0.4 mm, as it writes them."""
+
+    resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
+    intensities = {"mean": 200.0, "std": 150.0, "percentile_00_5": -300.0, "percentile_99_5": 900.0}
+
+    def configuration(dims: int, patch: list[int], stages: int, most: int, batch: int) -> dict[str, Any]:
+        return {
+            "data_identifier": f"nnUNetPlans_{'2d' if dims == 2 else '3d_fullres'}",
+            "preprocessor_name": "DefaultPreprocessor",
+            "batch_size": batch,
+            "patch_size": patch,
+            "spacing": [0.6, 0.4, 0.4][-dims:],
+            "normalization_schemes": ["CTNormalization"],
+            "use_mask_for_norm": [False],
+            "resampling_fn_data": "resample_data_or_seg_to_shape",
+            "resampling_fn_seg": "resample_data_or_seg_to_shape",
+            "resampling_fn_data_kwargs": resampling,
+            "resampling_fn_seg_kwargs": {**resampling, "is_seg": True, "order": 1},
+            "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+            "resampling_fn_probabilities_kwargs": {**resampling, "order": 1},
+            "architecture": {
+                "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+                "arch_kwargs": {
+                    "n_stages": stages,
+                    "features_per_stage": [min(32 * 2**i, most) for i in range(stages)],
+                    "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
+                    "kernel_sizes": [[3] * dims] * stages,
+                    "strides": [[1] * dims] + [[2] * dims] * (stages - 1),
+                    "n_conv_per_stage": [2] * stages,
+                    "n_conv_per_stage_decoder": [2] * (stages - 1),
+                    "conv_bias": True,
+                    "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dims}d",
+                    "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+                    "dropout_op": None,
+                    "dropout_op_kwargs": None,
+                    "nonlin": "torch.nn.LeakyReLU",
+                    "nonlin_kwargs": {"inplace": True},
+                },
+                "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+            },
+            "batch_dice": dims == 2,
+        }
+
+    return {
+        "dataset_name": "Dataset501_HeartSeg",
+        "plans_name": "nnUNetPlans",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "foreground_intensity_properties_per_channel": {"0": intensities},
+        "original_median_spacing_after_transp": [0.6, 0.4, 0.4],
+        "image_reader_writer": "SimpleITKIO",
+        "label_manager": "LabelManager",
+        "configurations": {
+            "2d": configuration(2, [512, 512], 8, 512, 12),
+            "3d_fullres": configuration(3, [96, 160, 160], 6, 320, 2),
+        },
+    }
+
+
+def build_from(plans: dict[str, Any], structures: int) -> torch.nn.Module:
+    """The network of plans with one configuration, on the meta device, as nnU-Net builds it."""
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+    (configuration,) = plans["configurations"].values()
+    entry = configuration["architecture"]
+    with torch.device("meta"):
+        return get_network_from_plans(
+            entry["network_class_name"],
+            entry["arch_kwargs"],
+            entry["_kw_requires_import"],
+            1,
+            1 + structures,
+            allow_init=False,
+            deep_supervision=True,
+        )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -70,3 +152,24 @@ def again(trained: Trained) -> Any:
             return fold_folder(training, plans, 0)
 
     return train_again
+
+
+@pytest.fixture
+def stock_labels(monkeypatch) -> Callable[..., np.ndarray]:
+    """Labels of nnU-Net's own predictor, initialised from a folder as ``nnUNetv2_predict`` does it."""
+    name = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"  # needs a torchvision that fits torch
+    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    from nnunetv2.inference import predict_from_raw_data as stock
+
+    def predict(folder: Path, array: np.ndarray, spacing_zyx: Any, full_precision: bool) -> np.ndarray:
+        predictor = stock.nnUNetPredictor(
+            use_mirroring=False, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
+        )
+        predictor.initialize_from_trained_model_folder(str(folder), (0,), "checkpoint_final.pth")
+        with monkeypatch.context() as patch:
+            if full_precision:  # stock sums the tiles in float16
+                patch.setattr(torch, "half", torch.float32)
+                patch.setattr(stock, "compute_gaussian", partial(stock.compute_gaussian, dtype=torch.float32))
+            return predictor.predict_single_npy_array(array[None].astype(np.float32), {"spacing": list(spacing_zyx)})
+
+    return predict

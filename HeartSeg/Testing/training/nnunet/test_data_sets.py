@@ -10,11 +10,11 @@ import pytest
 
 from heartseg import STRUCTURES
 from heartseg.errors import InputError
-from heartseg.training.nnunet.checking import check_case, check_cases, load_case, refuse_bad_data
+from heartseg.training.nnunet.checking import check_case, check_cases, evident_modality, load_case, refuse_bad_data
 from heartseg.training.nnunet.datasets import TRANSLATED, Case, find_cases
 from heartseg.training.nnunet.references import read_reference
 from heartseg.translation.join import RECORD
-from heartseg.volume import Geometry, Volume, write_labels, write_volume
+from heartseg.volume import Geometry, Volume, read_volume, write_labels, write_volume
 from labelled_scans import as_mmwhs, make_folder_pair, make_mmwhs, phantom_case, write_slicer_segmentation
 
 NAMES = {s.label: s.name for s in STRUCTURES}
@@ -232,6 +232,57 @@ def test_an_unreadable_file_is_a_problem_of_its_case_alone(tmp_path) -> None:
     with pytest.raises(InputError, match=r"heart_01.*--skip-bad"):
         refuse_bad_data(data, 2, skip_bad=False)
     refuse_bad_data(data, 2, skip_bad=True)
+
+
+def as_mr(path) -> None:
+    """Turn a CT scan in HU into magnitudes without a negative value."""
+    volume = read_volume(path)
+    write_volume(Volume((volume.array + 1000).clip(0).astype(np.int16), volume.geometry), path)
+
+
+def test_mr_among_ct_is_refused_by_name(tmp_path) -> None:
+    make_folder_pair(tmp_path, 4, (8.0, 8.0, 10.0))
+    as_mr(tmp_path / "images" / "heart_02.nii.gz")
+    for modality in ("", "CT"):
+        data = check_cases(find_cases(tmp_path), None, None, modality=modality)
+        assert list(data.problems) == ["heart_02"]
+        assert [c.case.name for c in data.cases] == ["heart_00", "heart_01", "heart_03"]
+        assert {c.modality for c in data.cases} == {"CT"}
+        with pytest.raises(InputError, match=r"heart_02.*--skip-bad"):
+            refuse_bad_data(data, 2, skip_bad=False)
+    mr = check_cases(find_cases(tmp_path), None, None, modality="MR")
+    assert [c.case.name for c in mr.cases] == ["heart_02"]
+
+
+def test_both_modalities_are_trained_on_where_their_names_say_so(tmp_path) -> None:
+    make_mmwhs(tmp_path, 2, (8.0, 8.0, 10.0))
+    for k in (1001, 1002):
+        for kind in ("image", "label"):
+            path = tmp_path / f"ct_train_{k}_{kind}.nii.gz"
+            (tmp_path / f"mr_train_{k}_{kind}.nii.gz").write_bytes(path.read_bytes())
+        as_mr(tmp_path / f"mr_train_{k}_image.nii.gz")
+    data = check_cases(find_cases(tmp_path), None, None)
+    assert not data.problems
+    assert sorted(c.modality for c in data.cases) == ["CT", "CT", "MR", "MR"]
+    as_mr(tmp_path / "ct_train_1002_image.nii.gz")
+    assert list(check_cases(find_cases(tmp_path), None, None).problems) == ["ct_train_1002"]
+
+
+@pytest.mark.parametrize(
+    ("tag", "values", "modality"),
+    [
+        ("", (-1000, -900, 40, 300), "CT"),
+        ("", (0, 100, 400, 900), "MR"),
+        ("", (-50, 0, 100, 400), ""),
+        ("MR", (-1000, -900, 40, 300), "MR"),
+        ("CT", (0, 100, 400, 900), "CT"),
+        ("PT", (0, 1, 2, 3), "MR"),
+    ],
+)
+def test_the_tag_decides_and_then_the_values(heart, tag, values, modality) -> None:
+    _, geometry, image = heart
+    array = np.resize(np.array(values, np.float32), image.shape)
+    assert evident_modality(Volume(array, geometry, "scan", tag)) == modality
 
 
 def test_one_case_or_fewer_cases_than_folds_are_refused(tmp_path) -> None:

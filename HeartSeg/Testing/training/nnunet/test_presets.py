@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import pytest
 import torch
@@ -24,73 +23,14 @@ from heartseg.training.nnunet.presets import (
 )
 from heartseg.training.nnunet.supervision import TrainingLoss
 
+from .conftest import base_plans, build_from
+
 pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
 
 
-def base_plans() -> dict[str, Any]:
-    """nnU-Net's plans for CT scans of 512 x 512 pixels of 0.4 mm, as it writes them."""
-
-    def configuration(dims: int, patch: list[int], stages: int, most: int, batch: int) -> dict[str, Any]:
-        return {
-            "data_identifier": f"nnUNetPlans_{'2d' if dims == 2 else '3d_fullres'}",
-            "preprocessor_name": "DefaultPreprocessor",
-            "batch_size": batch,
-            "patch_size": patch,
-            "spacing": [0.6, 0.4, 0.4][-dims:],
-            "normalization_schemes": ["CTNormalization"],
-            "use_mask_for_norm": [False],
-            "architecture": {
-                "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-                "arch_kwargs": {
-                    "n_stages": stages,
-                    "features_per_stage": [min(32 * 2**i, most) for i in range(stages)],
-                    "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
-                    "kernel_sizes": [[3] * dims] * stages,
-                    "strides": [[1] * dims] + [[2] * dims] * (stages - 1),
-                    "n_conv_per_stage": [2] * stages,
-                    "n_conv_per_stage_decoder": [2] * (stages - 1),
-                    "conv_bias": True,
-                    "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dims}d",
-                    "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-                    "dropout_op": None,
-                    "dropout_op_kwargs": None,
-                    "nonlin": "torch.nn.LeakyReLU",
-                    "nonlin_kwargs": {"inplace": True},
-                },
-                "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-            },
-            "batch_dice": dims == 2,
-        }
-
-    return {
-        "dataset_name": "Dataset501_HeartSeg",
-        "plans_name": "nnUNetPlans",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "foreground_intensity_properties_per_channel": {"0": {"mean": 200.0, "std": 150.0}},
-        "configurations": {
-            "2d": configuration(2, [512, 512], 8, 512, 12),
-            "3d_fullres": configuration(3, [96, 160, 160], 6, 320, 2),
-        },
-    }
-
-
 def built(preset: Preset, classes: int = 7) -> torch.nn.Module:
-    """The network of the preset's plans, on the meta device, as nnU-Net builds it."""
-    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-
-    (configuration,) = adapted_plans(base_plans(), preset, "x", 0)["configurations"].values()
-    entry = configuration["architecture"]
-    with torch.device("meta"):
-        return get_network_from_plans(
-            entry["network_class_name"],
-            entry["arch_kwargs"],
-            entry["_kw_requires_import"],
-            1,
-            classes,
-            allow_init=False,
-            deep_supervision=True,
-        )
+    """The network of the preset's plans, as nnU-Net builds it."""
+    return build_from(adapted_plans(base_plans(), preset, "x", 0), classes - 1)
 
 
 def test_csfbu_has_the_documents_settings() -> None:

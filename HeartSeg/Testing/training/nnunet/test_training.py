@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import json
 import os
 import shutil
@@ -24,6 +25,8 @@ from heartseg.models.card import ModelCard, read_json
 from heartseg.models.folder import ModelFolder
 from heartseg.progress import CancelToken, ProgressEvent, Reporter
 from heartseg.settings import Settings
+from heartseg.training.nnunet.config import read_config
+from heartseg.training.nnunet.presets import Preset
 from heartseg.volume import Geometry, Volume, read_volume
 from near_ties import assert_equal_but_near_ties
 from stock_nnunet import predict_stock
@@ -60,6 +63,11 @@ def test_curves_and_log_are_there_and_nothing_of_nnunet_stays_behind(trained, ca
     out = trained.training.out
     picture = (out / "progress_fold_0.png").read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
+    with (out / "history_fold_0.csv").open(encoding="utf-8") as stream:
+        history = list(csv.DictReader(stream))
+    assert [row["epoch"] for row in history] == ["1", "2"]
+    assert all(np.isfinite(float(row["loss"])) for row in history)
+    assert read_config(out / "config.yaml", Preset()) == trained.training.preset
     log = (out / "train.log").read_text(encoding="utf-8")
     assert "epoch 2 of 2" in log and "Mean Validation Dice" in log
     gone_or_new = trained.environment_after.items() ^ trained.environment_before.items()
@@ -454,6 +462,29 @@ def test_nnunets_own_commands_find_the_trainer(trained, monkeypatch, capsys) -> 
     with trainer_lookup_without_torchvision():
         found = recursive_find_trainer_class_by_name("HeartSegTrainer")
     assert found.__module__ == "heartseg.training.nnunet.trainers"
+
+
+def test_nnunets_training_command_goes_on_with_a_training(trained, monkeypatch) -> None:
+    """The documented line, as far as nnU-Net's loop: trainer found and built, its checkpoint loaded."""
+    from heartseg.training.nnunet import trainers
+    from heartseg.training.nnunet.stock import run_stock_command
+
+    steps = []
+    monkeypatch.setattr(trainers.HeartSegTrainer, "run_training", lambda self: steps.append(self.current_epoch))
+    monkeypatch.setattr(
+        trainers.HeartSegTrainer, "perform_actual_validation", lambda self, *_: steps.append(self.preset.name)
+    )
+    arguments = ["501", "2d", "0", "-tr", "HeartSegTrainer", "-p", "csfbu", "--c", "-device", "cpu"]
+    threads = torch.get_num_threads()
+    try:
+        run_stock_command(trained.training.out, "nnUNetv2_train", arguments)
+    finally:
+        torch.set_num_threads(threads)  # nnU-Net's command sets them
+    assert steps == [2, "csfbu"]
+    with pytest.raises(SettingsError, match="has no command 'nnUNetv2_dance'"):
+        run_stock_command(trained.training.out, "nnUNetv2_dance", [])
+    with pytest.raises(SettingsError, match="holds no training"):
+        run_stock_command(trained.model, "nnUNetv2_train", arguments)
 
 
 def test_more_gpus_than_there_are_is_told(trained) -> None:

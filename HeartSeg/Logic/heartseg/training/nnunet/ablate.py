@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
+
+import numpy as np
 
 from ...errors import SettingsError
 from ...models.card import read_json
 from ...progress import Reporter
+from ...volume.reading import read_volume
+from ...volume.types import Volume
 from . import planning
-from .convert import DATASET_NAME, write_json
+from .ablation_table import Trial, write_tables
+from .convert import DATASET_NAME
 from .environment import check_nnunet
+from .estimate import Confirm, announce
+from .finish import write_model
 from .presets import NETWORK_NAMES, Preset, changed_settings
-from .run import TRAINER, Training, fold_folder, left_out, prepared, train_fold, with_unlabelled
+from .references import read_reference
+from .run import TRAINER, Training, estimated, fold_folder, left_out, prepared, train_fold, with_unlabelled
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "baseline": {"network": "plain"},
@@ -40,41 +44,6 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 Only where a configuration says ``translated`` are the cases of ``heartseg translate join`` trained on; only where one
 says ``unlabelled`` does it learn from scans without references.
 """
-
-COLUMNS = ("LV", "RV", "LA", "RA", "MYO", "AO", "PA")
-
-REPORTED: dict[str, tuple[float, ...]] = {
-    "baseline": (93.1, 83.8, 91.5, 85.4, 90.9, 83.1, 87.9),
-    "edge": (92.8, 86.8, 93.1, 86.9, 89.3, 95.1, 90.7),
-    "fusion": (92.9, 85.2, 92.8, 87.3, 91.5, 95.0, 90.7),
-    "edge+fusion": (93.1, 87.2, 92.8, 87.0, 90.0, 95.4, 90.9),
-    "translated": (92.6, 86.5, 91.7, 87.9, 89.1, 93.9, 90.2),
-    "all": (93.2, 89.6, 91.8, 87.6, 91.8, 96.4, 91.7),
-}
-"""Dice in percent on MM-WHS 2017 CT (16 training, 4 test cases, best fold), as the founding document reports them:
-LV RV LA RA Myo AO and their mean. Other data and another protocol than here: not to be compared directly."""
-
-REPORTED_MEAN = {"edge-m2": 90.2, "edge-m3": 89.8}
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One configuration with one seed.
-
-    Attributes:
-        configuration, seed: which.
-        dice: held-out case -> structure key -> Dice, each case predicted by the fold that was not trained on it.
-        metrics: held-out case -> all scores of :mod:`heartseg.evaluation`, JSON-ready.
-        seconds: of training, all folds, without validation.
-        steps: of training, all folds.
-    """
-
-    configuration: str
-    seed: int
-    dice: Mapping[str, Mapping[str, float]]
-    metrics: Mapping[str, Any]
-    seconds: float
-    steps: int
 
 
 def named_configurations(names: Sequence[str], table: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
@@ -99,6 +68,7 @@ def ablate(
     configurations: Mapping[str, Mapping[str, Any]],
     seeds: Sequence[int],
     reporter: Reporter | None = None,
+    confirm: Confirm | None = None,
 ) -> tuple[Trial, ...]:
     """Train and score every configuration with every seed on the same folds; called again, it goes on.
 
@@ -107,9 +77,11 @@ def ablate(
         configurations: name -> changes of the preset (see :class:`~.presets.Preset`).
         seeds: of weights and samples.
         reporter: progress and cancel.
+        confirm: asked before trainings that will take longer than a day; None: start them.
 
     Returns:
-        The trials; ``ablation.json``, ``ablation.csv`` and ``ablation.md`` are written into the folder after each.
+        The trials. After each, its model folder ``models/NAME-seedN`` is written, and ``ablation.json``,
+        ``ablation.csv`` and ``ablation.md``; at the end ``ablation.png`` and ``comparison.png``.
 
     Raises:
         SettingsError: a change names no setting, or cannot work; the folder holds a configuration with others.
@@ -120,10 +92,7 @@ def ablate(
     refuse_one_name_for_two(configurations)
     check_nnunet()
     refuse_without_unlabelled(training, configurations)
-    presets = {
-        name: changed(training.preset, {"translated": False, "unlabelled": False, **said(changes)}, name)
-        for name, changes in configurations.items()
-    }
+    presets = {name: configured(training.preset, changes, name) for name, changes in configurations.items()}
     trials: list[Trial] = []
     with prepared(training, reporter) as base:
         refuse_without_translated(training, presets)
@@ -135,13 +104,75 @@ def ablate(
             jobs.append((name, seed, with_unlabelled(training, preset, own, reporter)))
         for name, _, plans in jobs:
             refuse_other_settings(training, name, plans)
-        for name, seed, plans in jobs:
+        for _, _, plans in jobs:
             planning.preprocess(training.out, plans, training.machine.processes, reporter)
+        estimates = [estimated(training, plans) for _, _, plans in jobs]
+        announce([e for e in estimates if e is not None], reporter, confirm)
+        for name, seed, plans in jobs:
             for fold in training.folds:
                 train_fold(training, plans, fold, reporter)
             trials.append(score(training, plans, name, seed, reporter))
-            write_tables(training, presets, trials)
+            trained = replace(training, preset=presets[name], name=plans_name(name, seed), seed=seed)
+            write_model(trained, plans, reporter, model_folder(training, name, seed))
+            write_tables(training.out, training.folds, presets, trials)
+        draw_figures(training, tuple(trials), reporter)
     return tuple(trials)
+
+
+def model_folder(training: Training, configuration: str, seed: int) -> Path:
+    """Return the folder of a configuration's model."""
+    return training.out / "models" / plans_name(configuration, seed)
+
+
+def draw_figures(training: Training, trials: Sequence[Trial], reporter: Reporter) -> None:
+    """Draw the box plot, and the comparison of all configurations in one slice of the first held-out case."""
+    from .ablation_figure import Shown, choose_slice, write_box_plot, write_comparison
+
+    write_box_plot(trials, training.out / "ablation.png")
+    case = min(c for t in trials for c in t.dice)
+    seed = trials[0].seed
+    first = [t for t in trials if t.seed == seed]
+    home = training.out / "raw" / DATASET_NAME
+    scan = read_volume(home / "imagesTr" / f"{case}_0000.nii.gz")
+    reference = read_reference(home / "labelsTr" / f"{case}.nii.gz", _labels(training))
+    key, place = choose_slice(reference.labels)
+    shown = []
+    with reporter.stage("draw comparison", len(first)):
+        for done, trial in enumerate(first):
+            reporter.advance(done)
+            found = _prediction(training, trial, case)
+            if found is not None:
+                model = model_folder(training, trial.configuration, seed)
+                heat = heat_map(model, scan, found, key, training.machine.device)
+                shown.append(Shown(trial.configuration, found[place], None if heat is None else heat[place]))
+    write_comparison(scan.array[place], reference.labels[place], shown, key, training.out / "comparison.png")
+
+
+def _labels(training: Training) -> dict[int, str]:
+    """Label value -> structure key in the prepared data."""
+    return {k + 1: key for k, key in enumerate(read_json(training.out / "cases.json")["structures"])}
+
+
+def _prediction(training: Training, trial: Trial, case: str) -> np.ndarray | None:
+    """A trial's labels of a held-out case, HeartSeg's values; None where it was not predicted."""
+    results = training.out / "results" / DATASET_NAME
+    name = plans_name(trial.configuration, trial.seed)
+    found = sorted(results.glob(f"{TRAINER}__{name}__*/fold_*/validation/{case}.nii.gz"))
+    return read_reference(found[0], _labels(training)).labels if found else None
+
+
+def heat_map(model: Path, scan: Volume, labels: np.ndarray, key: str, device: str) -> np.ndarray | None:
+    """Return Grad-CAM of a structure, (z, y, x), 0 to 1; None where the prediction holds none of it."""
+    from ...anatomy import structure
+    from ...explain import Explainer
+    from ...pipeline import Segmenter
+    from ...result import Result
+    from ...settings import Settings
+
+    if not (labels == structure(key).label).any():
+        return None
+    explainer = Explainer(Segmenter(model, Settings(device=device)))
+    return explainer.explain(scan, key, result=Result(labels, scan.geometry)).heat
 
 
 def plans_name(configuration: str, seed: int) -> str:
@@ -222,6 +253,15 @@ def said(changes: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in changes.items() if v is not None}
 
 
+def configured(preset: Preset, changes: Mapping[str, Any], name: str) -> Preset:
+    """Return the preset of a configuration: without translated or unlabelled scans unless the configuration names them.
+
+    Raises:
+        SettingsError: a change names no setting, or cannot work.
+    """
+    return changed(preset, {"translated": False, "unlabelled": False, **said(changes)}, name)
+
+
 def changed(preset: Preset, changes: Mapping[str, Any], name: str) -> Preset:
     """The preset with a configuration's changes."""
     try:
@@ -236,13 +276,11 @@ def changed(preset: Preset, changes: Mapping[str, Any], name: str) -> Preset:
 
 def score(training: Training, plans: Mapping[str, Any], name: str, seed: int, reporter: Reporter) -> Trial:
     """Compare the held-out predictions of all folds with their references."""
-    import torch
-
     from ...evaluation import evaluate
     from ...evaluation.scores import metric_names, value_of
+    from .trainers import load_own_checkpoint
 
-    structures = read_json(training.out / "cases.json")["structures"]
-    labels = {k + 1: key for k, key in enumerate(structures)}
+    labels = _labels(training)
     references = training.out / "raw" / DATASET_NAME / "labelsTr"
     dice: dict[str, dict[str, float]] = {}
     metrics: dict[str, Any] = {}
@@ -253,131 +291,19 @@ def score(training: Training, plans: Mapping[str, Any], name: str, seed: int, re
         with reporter.stage(f"score {name}", len(predictions)):
             for done, file in enumerate(predictions):
                 reporter.advance(done)
-                found = evaluate(file, references / file.name, labels=labels, structures=structures)
+                found = evaluate(file, references / file.name, labels=labels)
                 case = file.name.removesuffix(".nii.gz")
                 scored = [s for s in found.scores if s.dice is not None]
                 dice[case] = {s.key: float(s.dice) for s in scored if s.dice is not None}
                 wanted = metric_names(found.tolerances)
                 metrics[case] = {s.key: {m: value_of(s, m, found.tolerances) for m in wanted} for s in scored}
-        logged = torch.load(folder / "checkpoint_final.pth", map_location="cpu", weights_only=False)["logging"]
+        logged = load_own_checkpoint(folder / "checkpoint_final.pth")["logging"]
         seconds += sum(
             e - s for s, e in zip(logged["epoch_start_timestamps"], logged["epoch_end_timestamps"], strict=True)
         )
         preset = Preset.from_dict(plans[planning.SETTINGS_KEY]["preset"])
         steps += preset.epochs * preset.iterations
     return Trial(name, seed, dice, metrics, round(seconds, 1), steps)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: Dice in percent.
-
-    Attributes:
-        configuration: its name.
-        cells: structure key (and ``"mean"``) -> mean and SD over the cases, each case averaged over the seeds; the SD
-            is ``None`` for one case.
-        n: cases; seeds: number of seeds.
-        seed_sd: SD of the mean Dice over the seeds; ``None`` for one seed.
-        seconds: of training, all folds and seeds.
-    """
-
-    configuration: str
-    cells: Mapping[str, tuple[float, float | None]]
-    n: int
-    seeds: int
-    seed_sd: float | None
-    seconds: float
-
-
-def rows(trials: Sequence[Trial]) -> list[Row]:
-    """The table's lines, in the order of the trials."""
-    found = []
-    for name in dict.fromkeys(t.configuration for t in trials):
-        own = [t for t in trials if t.configuration == name]
-        cases = sorted(set().union(*(t.dice for t in own)))
-        keys = [k for k in COLUMNS if any(k in d for t in own for d in t.dice.values())]
-        cells = {}
-        for key in (*keys, "mean"):
-            values = [v for c in cases if (v := _case_value(own, c, key)) is not None]
-            cells[key] = (100 * mean(values), 100 * stdev(values) if len(values) > 1 else None)
-        means = [mean(mean(d.values()) for d in t.dice.values()) for t in own]
-        seed_sd = 100 * stdev(means) if len(means) > 1 else None
-        found.append(Row(name, cells, len(cases), len(own), seed_sd, sum(t.seconds for t in own)))
-    return found
-
-
-def _case_value(trials: Sequence[Trial], case: str, key: str) -> float | None:
-    """A case's Dice, or its mean over structures, averaged over the seeds."""
-    scores = [t.dice[case] for t in trials if case in t.dice]
-    values = [mean(d.values()) if key == "mean" else d[key] for d in scores if d and (key == "mean" or key in d)]
-    return mean(values) if values else None
-
-
-def as_markdown(trials: Sequence[Trial]) -> str:
-    """The documents' table: Dice in percent, mean ± SD over the cases, and what the document reported below."""
-    table = rows(trials)
-    keys = [k for k in (*COLUMNS, "mean") if any(k in r.cells for r in table)]
-    lines = [
-        f"| Dice % | {' | '.join('Myo' if k == 'MYO' else k for k in keys)} | n × seeds | SD of the mean over seeds "
-        "| training, s |",
-        "|---|" + "---|" * (len(keys) + 3),
-    ]
-    for row in table:
-        cells = [_cell(row.cells.get(k)) for k in keys]
-        spread = "–" if row.seed_sd is None else f"{row.seed_sd:.1f}"
-        lines.append(
-            f"| {row.configuration} | {' | '.join(cells)} | {row.n} × {row.seeds} | {spread} | {row.seconds:.0f} |"
-        )
-        if row.configuration in REPORTED or row.configuration in REPORTED_MEAN:
-            figures = dict(zip((*COLUMNS[:6], "mean"), REPORTED.get(row.configuration, ()), strict=False))
-            figures = figures or {"mean": REPORTED_MEAN[row.configuration]}
-            reported = [f"{figures[k]:.1f}" if k in figures else "" for k in keys]
-            lines.append(f"| *reported, MM-WHS CT* | {' | '.join(reported)} | 4 × 1 | | |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: tuple[float, float | None] | None) -> str:
-    if value is None:
-        return ""
-    return f"{value[0]:.1f}" + (f" ± {value[1]:.1f}" if value[1] is not None else "")
-
-
-def as_csv(trials: Sequence[Trial]) -> str:
-    """One line per configuration, seed, case and structure."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("configuration", "seed", "case", "structure", "dice"))
-    for trial in trials:
-        for case, scores in sorted(trial.dice.items()):
-            for key, value in scores.items():
-                writer.writerow((trial.configuration, trial.seed, case, key, f"{value:.6f}"))
-    return out.getvalue()
-
-
-def write_tables(training: Training, presets: Mapping[str, Preset], trials: Sequence[Trial]) -> None:
-    """``ablation.json``, ``ablation.csv`` and ``ablation.md``, each whole or not at all."""
-    out = training.out
-    content = {
-        "n": len({c for t in trials for c in t.dice}),
-        "folds": list(training.folds),
-        "presets": {name: p.to_dict() for name, p in presets.items()},
-        "reported_dice_percent": {"columns": [*COLUMNS[:6], "mean"], **{k: list(v) for k, v in REPORTED.items()}},
-        "trials": [
-            {
-                "configuration": t.configuration,
-                "seed": t.seed,
-                "seconds": t.seconds,
-                "steps": t.steps,
-                "metrics": t.metrics,
-            }
-            for t in trials
-        ],
-    }
-    write_json(out / "ablation.json", content)
-    for name, text in (("ablation.csv", as_csv(trials)), ("ablation.md", as_markdown(trials))):
-        part = out / f".{name}.part-{os.getpid()}"
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(out / name)
 
 
 def read_table(path: Path) -> dict[str, dict[str, Any]]:

@@ -18,6 +18,8 @@ from batchgeneratorsv2.transforms.spatial.spatial import (
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 
+from .names import is_dotted, named_object
+
 ROTATION_DEG, SHIFT_SHARE, SCALE = 30.0, 0.1, (0.8, 1.2)
 """Limits of the region-aware augmentation, as the documents give them."""
 
@@ -78,10 +80,14 @@ class RegionAwareTransform(SpatialTransform):
 
 
 def adapted(transforms: ComposeTransforms, kind: str) -> ComposeTransforms:
-    """nnU-Net's training transforms, changed to one of the kinds of :data:`~.presets.AUGMENTATIONS`.
+    """Return nnU-Net's training transforms, changed to one of the kinds of :data:`~.presets.AUGMENTATIONS`.
 
-    The blur's choice between two ways of computing it depends on their speed at the moment: it is switched off, so that
-    a run repeats bit for bit.
+    A dotted name is a function of the user's own: it gets the transforms and returns what to use instead. nnU-Net's
+    blur measures which of two implementations is faster at the moment; that is switched off, so that a run repeats bit
+    for bit.
+
+    Raises:
+        SettingsError: the dotted name cannot be imported.
     """
     kept: list[BasicTransform] = []
     for transform in transforms.transforms:
@@ -97,4 +103,5 @@ def adapted(transforms: ComposeTransforms, kind: str) -> ComposeTransforms:
         if kind == "flips-brightness" and is_intensity and not isinstance(inner, MultiplicativeBrightnessTransform):
             continue
         kept.append(transform)
-    return ComposeTransforms(kept)
+    composed = ComposeTransforms(kept)
+    return named_object(kind, "augmentation")(composed) if is_dotted(kind) else composed

@@ -17,6 +17,8 @@ from ...volume.types import Volume
 from .datasets import Case, Listing
 from .references import read_reference
 
+SURE_CT_BELOW = -200.0
+"""HU: a scan whose first percentile lies below is CT."""
 SAME_GRID = 0.01
 """Share of the smallest voxel edge by which scan and reference may differ and still count as one grid."""
 
@@ -30,12 +32,14 @@ class CheckedCase:
         geometry: its grid, as stored.
         volumes_ml: structure key -> volume in the reference, mL; structures it does not hold are left out.
         notices: what was left out or assumed on reading.
+        modality: ``"CT"`` or ``"MR"`` where tag or grey values show it, else ``""``.
     """
 
     case: Case
     geometry: Geometry
     volumes_ml: Mapping[str, float]
     notices: tuple[str, ...] = ()
+    modality: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,27 +78,83 @@ def check_cases(
     labels: Mapping[int, str] | None,
     structures: Sequence[str] | None,
     reporter: Reporter | None = None,
+    modality: str = "",
 ) -> CheckedData:
-    """Read every scan and reference once; a case that cannot be used is a problem and does not stop the rest."""
+    """Read every scan and reference once; a case that cannot be used is a problem and does not stop the rest.
+
+    Args:
+        listing: the cases.
+        labels, structures: see :func:`load_case`.
+        reporter: progress and cancel.
+        modality: ``"CT"`` or ``"MR"`` that every scan must be; ``""``: as the names say, or all alike.
+    """
     reporter = reporter or Reporter()
     checked, problems = [], {text: text for text in listing.problems}
     with reporter.stage("check data", len(listing.cases)):
         for done, case in enumerate(listing.cases):
             reporter.advance(done)
             try:
-                checked.append(check_case(case, labels, structures))
+                checked.append(check_case(case, labels, structures, modality))
             except HeartSegError as error:
                 problems[case.name] = f"case {case.name}: {error}"
-    return CheckedData(listing, tuple(checked), problems)
+    for name, problem in among_others(checked, modality).items():
+        problems[name] = problem
+    return CheckedData(listing, tuple(c for c in checked if c.case.name not in problems), problems)
 
 
-def check_case(case: Case, labels: Mapping[int, str] | None, structures: Sequence[str] | None) -> CheckedCase:
-    """Read a case and say what it holds; see :func:`load_case`."""
+def among_others(checked: Sequence[CheckedCase], modality: str) -> dict[str, str]:
+    """Return case name -> problem for the scans of the rarer modality, where nothing says that both are meant.
+
+    One network learns from both modalities where the names say so (MM-WHS), or where ``modality`` is given and fits.
+    """
+    unnamed = [c for c in checked if not (modality or c.case.modality)]
+    kinds = {kind: [c for c in unnamed if c.modality == kind] for kind in ("CT", "MR")}
+    if not all(kinds.values()):
+        return {}
+    rarer, other = sorted(kinds, key=lambda kind: len(kinds[kind]))
+    return {
+        c.case.name: f"case {c.case.name}: {c.case.image.name!r} looks like {rarer} and {len(kinds[other])} other "
+        f"scan(s) like {other}: train each modality in a folder of its own, or leave it out with --skip-bad"
+        for c in kinds[rarer]
+    }
+
+
+def evident_modality(volume: Volume) -> str:
+    """Return ``"CT"`` or ``"MR"`` if the DICOM tag or the grey values leave no doubt, else ``""``.
+
+    Air and lung in HU lie below -200, which no magnitude image of MR reaches; a scan without any value below 0 is not
+    in HU, and is taken for MR.
+    """
+    if volume.modality in ("CT", "MR"):
+        return volume.modality
+    sample = volume.array.reshape(-1)[:: max(1, volume.array.size // 1_000_000)]
+    if float(np.percentile(sample, 1)) < SURE_CT_BELOW:
+        return "CT"
+    return "MR" if float(sample.min()) >= 0 else ""
+
+
+def check_case(
+    case: Case, labels: Mapping[int, str] | None, structures: Sequence[str] | None, modality: str = ""
+) -> CheckedCase:
+    """Read a case and return what it holds; see :func:`load_case`.
+
+    Raises:
+        InputError: as :func:`load_case`; or the scan is evidently not of ``modality``, or of the one in its name.
+    """
     volume, reference = load_case(case, labels, structures)
+    wanted, found = modality or case.modality, evident_modality(volume)
+    if wanted and found and found != wanted:
+        why = f"its DICOM tag says {found}" if volume.modality else f"its values look like {found}"
+        if found == "MR" and not volume.modality:
+            why = "it has no value below 0, so it is MR, or CT that is not in HU"
+        raise InputError(
+            f"{case.image.name!r} is to be trained on as {wanted}, but {why}: leave it out (--skip-bad), or "
+            "correct --modality"
+        )
     ml = reference.geometry.voxel_volume_ml
     counts = np.bincount(reference.labels.ravel(), minlength=len(KEYS) + 1)
     volumes = {k: round(float(counts[structure(k).label]) * ml, 2) for k in KEYS if counts[structure(k).label]}
-    return CheckedCase(case, volume.geometry, volumes, reference.notices)
+    return CheckedCase(case, volume.geometry, volumes, reference.notices, found)
 
 
 def load_case(

@@ -1,4 +1,4 @@
-"""The finished training as a model folder in HeartSeg's format: what prediction needs, and a card."""
+"""Write a finished training as a model folder in HeartSeg's format: what prediction needs, and a card."""
 
 from __future__ import annotations
 
@@ -28,17 +28,23 @@ CITATIONS = {
 }
 
 
-def write_model(training: Training, plans: Mapping[str, Any], reporter: Reporter) -> Path:
-    """Write ``out/model`` from the trained folds, whole or not at all; returns it.
+def write_model(training: Training, plans: Mapping[str, Any], reporter: Reporter, target: Path | None = None) -> Path:
+    """Write a model folder from the trained folds, whole or not at all, and return its path.
 
-    The checkpoints hold the weights and three facts about them, no optimiser and no pickled code. The trainer is named
-    as nnU-Net's own, so that stock nnU-Net needs nothing but the network's class, importable from :mod:`heartseg`; a
-    network whose edges are a head of their own becomes nnU-Net's plain one, which needs nothing at all.
+    The checkpoints hold the weights and three facts about them, no optimiser and no pickled code. They name nnU-Net's
+    own trainer, so that stock nnU-Net needs only the network's class, importable from :mod:`heartseg`. A network with
+    an auxiliary edge head becomes nnU-Net's plain one, which needs nothing at all.
+
+    Args:
+        training: the training; its preset is the one that the plans were made from.
+        plans: of the trained folds.
+        reporter: progress.
+        target: folder to write; ``out/model`` by default. The curves of each fold are drawn beside it.
     """
-    target = training.out / "model"
-    part = training.out / f".model.part-{os.getpid()}"
+    target = target or training.out / "model"
+    part = target.with_name(f".{target.name}.part-{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
+    part.mkdir(parents=True)
     with reporter.stage("write model", len(training.folds)):
         try:
             dataset = read_json(training.out / "raw" / DATASET_NAME / "dataset.json")
@@ -47,8 +53,9 @@ def write_model(training: Training, plans: Mapping[str, Any], reporter: Reporter
             for done, fold in enumerate(training.folds):
                 reporter.advance(done)
                 _strip_checkpoint(training, plans, fold, part / f"fold_{fold}")
+                _copy_curves(training, plans, fold, target)
             card(training, plans, part).write(part)
-            old = training.out / f".model.old-{os.getpid()}"
+            old = target.with_name(f".{target.name}.old-{os.getpid()}")
             if target.exists():
                 target.replace(old)
             part.replace(target)
@@ -62,9 +69,10 @@ def _strip_checkpoint(training: Training, plans: Mapping[str, Any], fold: int, f
     import torch
 
     from .run import fold_folder
+    from .trainers import load_own_checkpoint
 
     trained = fold_folder(training, plans, fold)
-    content = torch.load(trained / "checkpoint_final.pth", map_location="cpu", weights_only=False)  # our own file
+    content = load_own_checkpoint(trained / "checkpoint_final.pth")
     folder.mkdir()
     (configuration,) = plans["configurations"]
     weights = {k: v.detach().contiguous() for k, v in content["network_weights"].items()}
@@ -78,8 +86,20 @@ def _strip_checkpoint(training: Training, plans: Mapping[str, Any], fold: int, f
         "inference_allowed_mirroring_axes": content["inference_allowed_mirroring_axes"],
     }
     torch.save(stripped, folder / "checkpoint_final.pth")
-    if (trained / "progress.png").is_file():
-        shutil.copyfile(trained / "progress.png", training.out / f"progress_fold_{fold}.png")
+
+
+def _copy_curves(training: Training, plans: Mapping[str, Any], fold: int, target: Path) -> None:
+    """Copy the fold's curves beside the model folder: ``progress_fold_0.png`` and ``history_fold_0.csv``.
+
+    Beside a folder that is not ``out/model`` the names begin with the folder's.
+    """
+    from .run import fold_folder
+
+    prefix = "" if target == training.out / "model" else f"{target.name}-"
+    for name in ("progress.png", "history.csv"):
+        made = fold_folder(training, plans, fold) / name
+        if made.is_file():
+            shutil.copyfile(made, target.with_name(f"{prefix}{made.stem}_fold_{fold}{made.suffix}"))
 
 
 def _has_edge_head(training: Training) -> bool:

@@ -14,6 +14,7 @@ from ...models.card import read_json
 from ...progress import Reporter
 from .convert import DATASET_ID, DATASET_NAME, write_json
 from .environment import bars_reported, planning_environment, threads_for_processes
+from .names import is_dotted, named_object
 from .presets import Preset
 
 BASE_PLANS = "nnUNetPlans"
@@ -112,10 +113,16 @@ def adapted_plans(
 
 
 def architecture(planned: Mapping[str, Any], preset: Preset) -> dict[str, Any]:
-    """The plans' entry for the preset's network; a stock class where one has the same weights."""
+    """Return the plans' entry for the preset's network; a stock class where one has the same weights.
+
+    Raises:
+        SettingsError: a network of the user's own cannot be imported.
+    """
     from ...networks.catalogue import find
 
     entry = find(preset.network)
+    if is_dotted(preset.network):
+        named_object(preset.network, "network")  # now, and not after hours of preprocessing
     kwargs = dict(planned)
     if "n_blocks_per_stage" in kwargs:
         kwargs["n_conv_per_stage"] = kwargs.pop("n_blocks_per_stage")

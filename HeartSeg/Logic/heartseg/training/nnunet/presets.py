@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from ...errors import SettingsError
+from .names import is_dotted
 
 OPTIMIZERS = ("sgd", "adam")
 USUAL_RATES = {"sgd": 1e-2, "adam": 1e-3}
@@ -31,6 +32,8 @@ NETWORK_NAMES = (
     "csfbu-head",
 )
 """Names of :data:`heartseg.networks.catalogue.NETWORKS` (a test holds them equal); looking there would import torch."""
+OWN = ("network", "loss", "augmentation")
+"""Settings that may also be the dotted name of a class or function of the user's own."""
 DIMENSIONS = {"2d": "2d", "3d": "3d_fullres"}
 """Option -> name of nnU-Net's configuration."""
 
@@ -105,9 +108,9 @@ class Preset:
     @property
     def edges(self) -> str:
         """``"inner"``, ``"head"`` or ``"none"``: which edge channels the network has."""
-        from ...networks.catalogue import NETWORKS
+        from ...networks.catalogue import find
 
-        return str(NETWORKS[self.network].extra.get("edge", "none"))
+        return str(find(self.network).extra.get("edge", "none"))
 
     def with_changes(self, **changes: Any) -> Preset:
         """These settings with those that are not ``None`` changed.
@@ -138,13 +141,13 @@ class Preset:
             ("loss", LOSSES),
             ("augmentation", AUGMENTATIONS),
         ):
-            if getattr(self, name) not in choices:
+            if getattr(self, name) not in choices and not (name in OWN and is_dotted(getattr(self, name))):
                 found.append(f"{name} {getattr(self, name)!r} is unknown: use one of {', '.join(choices)}")
         for name, low in (("epochs", 1), ("iterations", 1), ("validation_iterations", 1), ("batch", 1)):
             value = getattr(self, name)
             if value is not None and value < low:
                 found.append(f"{name} {value} is too few: give {low} or more")
-        if self.network not in NETWORK_NAMES:
+        if self.network not in NETWORK_NAMES and not is_dotted(self.network):
             found.append(f"network {self.network!r} is unknown: use one of {', '.join(NETWORK_NAMES)}")
         if self.stages is not None and self.stages < 2:
             found.append(f"stages {self.stages} are too few: give 2 or more")

@@ -19,9 +19,12 @@ from ...models.card import read_json
 from ...progress import Reporter
 from . import planning
 from .checking import CheckedData, check_cases, orientation_notice, refuse_bad_data
+from .config import NAME as CONFIG_NAME
+from .config import write_config
 from .convert import DATASET_ID, DATASET_NAME, ORIENTATIONS, Layout, convert, write_json
 from .datasets import find_cases
 from .environment import check_nnunet, nnunet_environment, prints_logged, threads_for_processes
+from .estimate import Confirm, Estimate, announce, measure
 from .presets import CSFBU, Preset, changed_settings
 from .stamps import refuse_changes, stamp
 
@@ -150,7 +153,7 @@ class Training:
         return self
 
 
-def train(training: Training, reporter: Reporter | None = None) -> Path:
+def train(training: Training, reporter: Reporter | None = None, confirm: Confirm | None = None) -> Path:
     """Train and write the model folder; called again, it goes on where it was stopped.
 
     The model has every fold that is finished in the folder, those of earlier calls too.
@@ -158,6 +161,7 @@ def train(training: Training, reporter: Reporter | None = None) -> Path:
     Args:
         training: what to do.
         reporter: progress and cancel: a cancelled training loses at most the epoch it was in.
+        confirm: asked before a training that will take longer than a day; None: start it.
 
     Returns:
         ``out/model``, which ``heartseg models install`` takes.
@@ -178,6 +182,7 @@ def train(training: Training, reporter: Reporter | None = None) -> Path:
         plans = plans_of(training, base, training.preset, training.preset.name, training.seed)
         plans = with_unlabelled(training, training.preset, plans, reporter)
         planning.preprocess(training.out, plans, training.machine.processes, reporter)
+        announce([e for e in [estimated(training, plans)] if e], reporter, confirm)
         for fold in training.folds:
             train_fold(training, plans, fold, reporter)
         return write_model(replace(training, only_folds=finished_folds(training, plans)), plans, reporter)
@@ -211,7 +216,7 @@ def prepared(training: Training, reporter: Reporter) -> Iterator[dict[str, Any]]
 def check_data(data: DataOptions, reporter: Reporter | None = None) -> CheckedData:
     """Find the cases and read each once, for ``--dry-run`` and before conversion."""
     listing = find_cases(data.data)
-    return check_cases(listing, data.labels, data.structures, reporter)
+    return check_cases(listing, data.labels, data.structures, reporter, data.modality)
 
 
 def _convert(training: Training, reporter: Reporter) -> None:
@@ -221,6 +226,7 @@ def _convert(training: Training, reporter: Reporter) -> None:
     if options.orientation == "keep" and (notice := orientation_notice(data)):
         reporter.announce(notice)
     write_json(training.out / RECORD_NAME, _fingerprint(training))  # from here on the folder is this training's
+    write_config(training.preset, training.out / CONFIG_NAME)
     structures = tuple(k for k in data.structures if options.structures is None or k in options.structures)
     channel = options.modality or _common_modality(data)
     layout = Layout(structures, channel or "image", options.orientation, options.copy)
@@ -337,6 +343,22 @@ def finished_folds(training: Training, plans: Mapping[str, Any]) -> tuple[int, .
         for fold in range(training.data.folds)
         if (fold_folder(training, plans, fold) / "validation" / "summary.json").is_file()
     )
+
+
+def estimated(training: Training, plans: Mapping[str, Any]) -> Estimate | None:
+    """Measure the steps of a training; None if nothing is left to train, or if several GPUs will share it."""
+    finished = finished_folds(training, plans)
+    left = [fold for fold in training.folds if fold not in finished]
+    if not left or training.machine.gpus > 1:
+        return None
+    from ...inference.devices import choose_device
+    from .trainers import HeartSegTrainer
+
+    dataset = read_json(training.out / "preprocessed" / DATASET_NAME / "dataset.json")
+    (configuration,) = plans["configurations"]
+    device = choose_device(training.machine.device)
+    trainer = HeartSegTrainer({**plans, "continue_training": True}, configuration, left[0], dataset, device)
+    return measure(trainer, len(left))
 
 
 def train_fold(training: Training, plans: Mapping[str, Any], fold: int, reporter: Reporter) -> None:

@@ -8,9 +8,24 @@ from functools import partial
 import torch
 from torch import nn
 
+from ...synthesis.regions import IGNORE
 from ..edges import split_interior_edge
-from ..losses import REGION_LOSSES, DeepSupervision, RegionAndEdgeLoss, cross_entropy_and_soft_dice
+from ..losses import REGION_LOSSES, DeepSupervision, RegionAndEdgeLoss, RegionLoss, cross_entropy_and_soft_dice
+from .names import is_dotted, named_object
 from .presets import Preset
+
+
+def region_loss(preset: Preset) -> RegionLoss:
+    """Return the loss of a preset for regions, and for edges: one of ours, or the user's own by its dotted name.
+
+    Raises:
+        SettingsError: the dotted name cannot be imported.
+    """
+    if is_dotted(preset.loss):
+        return partial(named_object(preset.loss, "loss"), ignore=IGNORE)
+    if preset.loss in REGION_LOSSES:
+        return REGION_LOSSES[preset.loss]
+    return partial(cross_entropy_and_soft_dice, beta=preset.beta, delta=preset.delta)  # nnU-Net's own knows no edges
 
 
 class TrainingLoss(nn.Module):
@@ -28,9 +43,7 @@ class TrainingLoss(nn.Module):
         super().__init__()
         self.erosion, self.structures, self.spacing = preset.erosion, structures, tuple(float(s) for s in spacing)
         self.edges = preset.edges
-        base = REGION_LOSSES.get(preset.loss)
-        if base is None:  # "ce-dice"; nnU-Net's own knows no edges
-            base = partial(cross_entropy_and_soft_dice, beta=preset.beta, delta=preset.delta)
+        base = region_loss(preset)
         self.at_one_resolution = (
             base if self.edges == "none" else RegionAndEdgeLoss(self.edges, structures, preset.alpha, base)
         )

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pickle
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ...progress import Reporter
 from ..cpu import has_bfloat16_units
 from .augmentation import adapted
 from .curves import draw_progress
+from .history import log_to_tensorboard, rows, write_history
 from .planning import SETTINGS_KEY
 from .presets import Preset
 from .supervision import TrainingLoss
@@ -171,6 +173,11 @@ class HeartSegTrainer(nnUNetTrainer):
             value("mean_fg_dice", -1),
             value("epoch_end_timestamps", -1) - value("epoch_start_timestamps", -1),
         )
+        keys = [k for k in self.dataset_json["labels"] if k != "background"]
+        logged = self.logger.local_logger.my_fantastic_logging
+        folder = Path(self.output_folder)
+        write_history(logged, keys, folder / "history.csv")
+        log_to_tensorboard(rows(logged, keys)[-1], folder / "tensorboard")
         if self._teacher is not None:
             log.info("fold %s: sure of %.0f %% of the unlabelled voxels", self.fold, 100 * self._teacher.mean_sure())
 
@@ -192,7 +199,7 @@ class HeartSegTrainer(nnUNetTrainer):
         }
         part = Path(f"{filename}.part-{os.getpid()}")
         try:
-            torch.save(checkpoint, part)
+            torch.save(plain(checkpoint), part)
             part.replace(filename)
         finally:
             part.unlink(missing_ok=True)
@@ -200,9 +207,8 @@ class HeartSegTrainer(nnUNetTrainer):
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """nnU-Net's own, and the state of the random generators, which is put in place when training starts."""
         super().load_checkpoint(filename_or_checkpoint)
-        if isinstance(filename_or_checkpoint, str):  # of this user's own training: nnU-Net has unpickled it already
-            content = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False)
-            self._random_state = content.get("random_state")
+        if isinstance(filename_or_checkpoint, str):
+            self._random_state = load_own_checkpoint(Path(filename_or_checkpoint)).get("random_state")
 
     def _draw_progress(self, output_folder: str) -> None:
         title = f"{self.plans_manager.plans_name}, fold {self.fold}"
@@ -277,9 +283,35 @@ def random_state() -> dict[str, Any]:
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": np.random.get_state(),  # noqa: NPY002
+        "numpy": plain(np.random.get_state()),  # noqa: NPY002
         "python": random.getstate(),
     }
+
+
+def load_own_checkpoint(path: Path) -> dict[str, Any]:
+    """Return everything in a checkpoint that this trainer wrote.
+
+    Checkpoints hold no code. Those of HeartSeg 0.5 and earlier hold NumPy arrays, which ``weights_only`` refuses; they
+    lie in the user's own training folder, where nnU-Net has unpickled them already.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        return torch.load(path, map_location="cpu", weights_only=False)
+
+
+def plain(value: Any) -> Any:
+    """Return a copy of nested containers in which NumPy's arrays and numbers are Python's.
+
+    ``torch.load(..., weights_only=True)`` reads what holds nothing else than these and tensors.
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {plain(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value] if isinstance(value, list) else tuple(plain(v) for v in value)
+    return value
 
 
 def restore_random_state(state: dict[str, Any]) -> None:

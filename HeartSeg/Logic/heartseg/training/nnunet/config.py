@@ -1,0 +1,62 @@
+"""Settings of a training in a YAML file: every field of the preset, read by a run and written back with it."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import DependencyError, SettingsError
+from .presets import Preset
+
+NAME = "config.yaml"
+
+
+def read_config(path: Path, preset: Preset) -> Preset:
+    """Return the preset with the settings in a file; those that the file lacks are the preset's.
+
+    Raises:
+        SettingsError: the file cannot be read, names no setting, or a value cannot work.
+        DependencyError: PyYAML is not installed.
+    """
+    yaml = _yaml()
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SettingsError(f"{str(path)!r} cannot be read ({reason}): give a YAML file of settings") from None
+    if not isinstance(content, dict):
+        raise SettingsError(f"{str(path)!r} holds no settings: write lines such as 'epochs: 50'")
+    known = {f.name for f in fields(Preset)}
+    unknown = [str(k) for k in content if k not in known]
+    if unknown:
+        raise SettingsError(f"{unknown[0]!r} in {str(path)!r} is no setting: choose from {', '.join(sorted(known))}")
+    if content.get("patch") is not None:
+        content["patch"] = tuple(content["patch"])
+    for name, value in content.items():
+        _check_type(name, value, getattr(Preset(), name), path)
+    return replace(preset, **content).check()
+
+
+def write_config(preset: Preset, path: Path) -> None:
+    """Write every setting of a preset."""
+    path.write_text(_yaml().safe_dump(preset.to_dict(), sort_keys=False), encoding="utf-8")
+
+
+def _check_type(name: str, value: Any, default: Any, path: Path) -> None:
+    """Refuse a value of another kind than the setting's, such as a word for a number."""
+    numbers = isinstance(default, int | float) and not isinstance(default, bool)
+    if default is None or (numbers and isinstance(value, int | float) and not isinstance(value, bool)):
+        return
+    if not isinstance(value, type(default)):
+        raise SettingsError(
+            f"{name} in {str(path)!r} is {value!r}: it must be a {type(default).__name__}, such as {default!r}"
+        )
+
+
+def _yaml() -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise DependencyError("settings in a file need PyYAML: pip install 'heartseg[train]'") from None
+    return yaml

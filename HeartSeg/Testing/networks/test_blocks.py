@@ -1,0 +1,205 @@
+"""The parts of the U-Nets, against their formulas in plain tensor arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as nnf
+from torch import nn
+
+from heartseg.networks.attention_unet import AttentionGate
+from heartseg.networks.blocks import ConvBlock, Decoder, Encoder, Operators, Shape, StackedBlocks, read_shape
+from heartseg.networks.catalogue import NETWORKS, Cost, build, find, unet_plan
+from heartseg.networks.csfbu_net import AttentionFusion
+from heartseg.networks.integrated_attention import IntegratedAttention, ScaleFeatures
+from heartseg.networks.tutorial_unet import DoubleConv, InterpolatingDecoder, PoolingEncoder
+
+
+@pytest.fixture
+def ops(dims) -> Operators:
+    torch.manual_seed(0)
+    conv, norm = (nn.Conv2d, nn.InstanceNorm2d) if dims == 2 else (nn.Conv3d, nn.InstanceNorm3d)
+    return Operators(
+        conv, True, norm, {"eps": 1e-3, "affine": True}, nonlin=nn.LeakyReLU, nonlin_kwargs={"negative_slope": 0.2}
+    )
+
+
+def noise(*size: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(*size, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_block_convolves_normalises_and_activates(ops, dims):
+    block = ConvBlock(ops, 2, 3, 3, 2)
+    with torch.no_grad():
+        block.norm.weight.copy_(torch.tensor([0.5, 2.0, 1.0]))
+        block.norm.bias.copy_(torch.tensor([1.0, 0.0, -1.0]))
+    x = noise(2, 2, *(8, 6, 4)[:dims])
+    y = (nnf.conv2d if dims == 2 else nnf.conv3d)(x, block.conv.weight, block.conv.bias, stride=2, padding=1)
+    axes = tuple(range(2, 2 + dims))
+    y = (y - y.mean(axes, keepdim=True)) / torch.sqrt(y.var(axes, correction=0, keepdim=True) + 1e-3)
+    y = y * block.norm.weight.view(-1, *(1,) * dims) + block.norm.bias.view(-1, *(1,) * dims)
+    torch.testing.assert_close(block(x), torch.where(y > 0, y, 0.2 * y))
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_odd_kernels_keep_the_grid(ops, dims, kernel):
+    x = noise(1, 2, *(9, 7, 5)[:dims])
+    assert ops.convolution(2, 4, kernel)(x).shape == (1, 4, *x.shape[2:])
+
+
+def test_a_plans_convolutions_have_a_bias_only_where_it_says_so(dims):
+    conv = nn.Conv2d if dims == 2 else nn.Conv3d
+    for bias in (True, False):
+        ops = Operators(conv, bias)
+        assert (ConvBlock(ops, 2, 3).conv.bias is not None) == bias
+        assert (ops.transposed(4, 2, 2).bias is not None) == bias
+        assert ops.convolution(2, 3).bias is not None  # heads and gates: always
+    assert Operators(conv, True).dims == dims
+
+
+def test_stacked_blocks_take_the_stride_once(ops, dims):
+    stack = StackedBlocks(ops, 3, 2, 5, 3, 2)
+    assert [(b.conv.in_channels, b.conv.out_channels, b.conv.stride[0]) for b in stack.convs] == [
+        (2, 5, 2),
+        (5, 5, 1),
+        (5, 5, 1),
+    ]
+    x = noise(1, 2, *(8, 8, 8)[:dims])
+    wanted = x
+    for block in stack.convs:
+        wanted = block(wanted)
+    assert torch.equal(stack(x), wanted)
+
+
+def shape_of(ops: Operators) -> Shape:
+    """Three stages, as a plan gives them, of unequal kernels, strides and numbers of blocks."""
+    return read_shape(ops, 2, 3, [3, 4, 5], [1, 3, 3], [1, 2, 2], [1, 2, 3], [2, 1])
+
+
+def test_one_number_in_a_plan_stands_for_all_stages(ops, dims):
+    shape = read_shape(ops, 2, 3, 6, 3, 2, 2, 1)
+    axes = (3,) * dims
+    assert shape == Shape(2, (6, 6, 6), (axes,) * 3, ((2,) * dims,) * 3, (2, 2, 2), (1, 1))
+
+
+def test_the_decoder_joins_each_stage_with_its_skip(ops, dims):
+    """By hand: transposed convolution, (up, skip) side by side, blocks, head; coarsest first."""
+    shape = shape_of(ops)
+    encoder = Encoder(ops, shape)
+    decoder = Decoder(encoder, ops, shape, 7, True)
+    assert [len(s[0].convs) for s in encoder.stages] == [1, 2, 3]
+    assert [len(s.convs) for s in decoder.stages] == [2, 1]
+    assert [s.convs[0].conv.kernel_size[0] for s in decoder.stages] == [3, 1]
+    x = noise(1, 2, *(8, 8, 8)[:dims])
+    skips = encoder(x)
+    assert [s.shape[1] for s in skips] == [3, 4, 5]
+    middle = decoder.stages[0](torch.cat((decoder.transpconvs[0](skips[2]), skips[1]), 1))
+    fine = decoder.stages[1](torch.cat((decoder.transpconvs[1](middle), skips[0]), 1))
+    found = decoder(skips)
+    assert torch.equal(found[0], decoder.seg_layers[1](fine))
+    assert torch.equal(found[1], decoder.seg_layers[0](middle))
+    decoder.deep_supervision = False
+    assert torch.equal(decoder(skips), found[0])
+
+
+def test_joins_stand_in_for_side_by_side(ops, dims):
+    shape = shape_of(ops)
+    seen = []
+
+    class Join(nn.Module):
+        def forward(self, skip, up, below):
+            seen.append((skip, up, below))
+            return torch.cat((skip, up), 1)
+
+    encoder = Encoder(ops, shape)
+    decoder = Decoder(encoder, ops, shape, 7, False, [Join(), Join()])
+    skips = encoder(noise(1, 2, *(8, 8, 8)[:dims]))
+    decoder(skips)
+    (skip, up, below), (fine, fine_up, fine_below) = seen
+    assert skip is skips[1] and fine is skips[0]
+    assert torch.equal(up, decoder.transpconvs[0](below)) and torch.equal(fine_up, decoder.transpconvs[1](fine_below))
+    assert below is skips[2]
+
+
+JOINS = {
+    "plain": None,
+    "attention": AttentionGate,
+    "integrated-attention": IntegratedAttention,
+    "csfbu": AttentionFusion,
+    "csfbu-edge": None,
+    "csfbu-fusion": AttentionFusion,
+    "csfbu-head": None,
+}
+
+
+@pytest.mark.parametrize("key", JOINS)
+def test_every_name_of_the_catalogue_builds_its_parts(key, dims):
+    network = build(key, unet_plan((8, 16, 32), dims), 2, 4, deep_supervision=True)
+    joins = getattr(network.decoder, "joins", None)
+    assert [type(j) for j in joins or ()] == [JOINS[key]] * (2 if JOINS[key] else 0)
+    channels = [{"inner": 7, "head": 7, "none": 4}[NETWORKS[key].extra.get("edge", "none")]] * 2
+    assert [h.out_channels for h in network.decoder.seg_layers] == channels
+    if key == "csfbu":  # coarsest first, each with the channels of its skip
+        assert [j.by_channel.conv.out_channels for j in joins] == [16, 8]
+    if key == "attention":
+        assert [(j.of_skip.in_channels, j.of_below.in_channels) for j in joins] == [(16, 32), (8, 16)]
+    if key == "integrated-attention":
+        assert [type(s) for s in network.encoder.stages] == [ScaleFeatures] * 3
+        assert [j.channel.mlp[2].out_channels for j in joins] == [16, 8]
+
+
+def test_the_tutorials_network_is_double_convolutions_pooling_and_interpolation(dims):
+    network = build("tutorial", unet_plan((4, 6, 8, 10), dims), 2, 3)
+    encoder, decoder = network.encoder, network.decoder
+    assert (type(encoder), type(decoder)) == (PoolingEncoder, InterpolatingDecoder)
+    assert len(encoder.stages) == (4 if dims == 2 else 3)
+    for stage in (*encoder.stages, *decoder.stages):
+        assert type(stage) is DoubleConv
+        for block in stage:
+            kinds = [type(m).__name__.rstrip("d") for m in block.all_modules]
+            assert kinds == [f"Conv{dims}", f"BatchNorm{dims}", "ReLU"]
+            assert block.conv.bias is None
+    network.eval()
+    x = noise(1, 2, *(16, 16, 16)[:dims])
+    skips = encoder(x)
+    pool = nnf.max_pool2d if dims == 2 else nnf.max_pool3d
+    assert torch.equal(skips[1], encoder.stages[1](pool(skips[0], 2)))
+    up, out = skips[-1], None
+    mode = "bilinear" if dims == 2 else "trilinear"
+    for level, stage in enumerate(decoder.stages):
+        raised = nnf.interpolate(up, scale_factor=2.0, mode=mode, align_corners=False)
+        up = stage(torch.cat((skips[-(level + 2)], raised), 1))
+        out = decoder.seg_layers[level](up)
+    assert torch.equal(network(x), out)
+
+
+def test_without_levels_in_3d_the_tutorials_network_is_a_single_grid():
+    network = build("tutorial", unet_plan((4, 6, 8), 3), 1, 3)
+    deeper = type(network)(1, 3, 4, [4, 6, 8, 10], nn.Conv3d, 3, [1, 2, 2, 2], 2, 2, levels_3d=3, deep_supervision=True)
+    assert len(network.encoder.stages) == 3
+    assert len(deeper.encoder.stages) == 4
+
+
+def test_a_plan_has_the_sizes_that_are_asked_for(dims):
+    plan = unet_plan(iter((8, 16, 32)), dims, convolutions=3)
+    assert plan["n_stages"] == 3
+    assert plan["features_per_stage"] == [8, 16, 32]
+    assert plan["kernel_sizes"] == [[3] * dims] * 3
+    assert plan["strides"] == [[1] * dims, [2] * dims, [2] * dims]
+    assert (plan["n_conv_per_stage"], plan["n_conv_per_stage_decoder"]) == ([3, 3, 3], [3, 3])
+    assert plan["norm_op_kwargs"] == {"eps": 1e-5, "affine": True}
+    assert plan["conv_bias"] is True
+
+
+def test_entries_that_are_nnunets_own_say_so():
+    assert [k for k, e in NETWORKS.items() if e.needs_nnunet] == ["residual"]
+    assert find("residual").arguments({"n_conv_per_stage": [1, 2], "n_stages": 2}) == {
+        "n_blocks_per_stage": [1, 2],
+        "n_stages": 2,
+    }
+    assert find("csfbu").arguments({"n_conv_per_stage": [1]}) == {
+        "n_conv_per_stage": [1],
+        "edge": "inner",
+        "fusion": True,
+    }
+    assert Cost("a", 1, 2) == Cost("a", 1, 2)

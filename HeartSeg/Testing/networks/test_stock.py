@@ -1,0 +1,103 @@
+"""Our class stands in for nnU-Net's: same weights, same logits, and its package is not imported."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pydoc import locate
+
+import pytest
+import torch
+
+from heartseg.networks.stock import equivalent_class
+
+STOCK = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+
+
+def arguments_of(folder) -> tuple[str, dict]:
+    """Class name and arguments in a model folder's plans, with the classes they name."""
+    plans = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
+    architecture = plans["configurations"]["3d_fullres"]["architecture"]
+    kwargs = dict(architecture["arch_kwargs"])
+    for key in architecture["_kw_requires_import"]:
+        kwargs[key] = locate(kwargs[key]) if kwargs[key] else None
+    return architecture["network_class_name"], kwargs
+
+
+@pytest.mark.parametrize("part", ["", "finder"])
+def test_the_default_model_gives_the_same_logits_without_nnunets_class(part, repository):
+    theirs_class = locate(STOCK)
+    if theirs_class is None:
+        pytest.skip("dynamic-network-architectures is not installed")
+    folder = repository / "Models" / "HeartSeg-Default" / part
+    name, kwargs = arguments_of(folder)
+    checkpoint = torch.load(folder / "fold_0" / "checkpoint_final.pth", map_location="cpu", weights_only=True)
+    weights = {key: value.float() for key, value in checkpoint["network_weights"].items()}
+    labels = weights["decoder.seg_layers.0.weight"].shape[0]
+    ours = equivalent_class(name)(input_channels=1, num_classes=labels, **kwargs).eval()
+    theirs = theirs_class(input_channels=1, num_classes=labels, **kwargs).eval()
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    ours.load_state_dict(weights)
+    theirs.load_state_dict(weights)
+    image = torch.randn(1, 1, 32, 48, 64, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        found, wanted = ours(image), theirs(image)
+    assert wanted.std() > 0.1
+    assert torch.equal(found, wanted)
+
+
+def test_every_argument_of_nnunets_class_means_the_same(plan, image, dims):
+    theirs_class = locate(STOCK)
+    if theirs_class is None:
+        pytest.skip("dynamic-network-architectures is not installed")
+    kwargs = {key: locate(value) if isinstance(value, str) else value for key, value in plan.items()}
+    unusual = {
+        "conv_bias": False,
+        "norm_op": locate(f"torch.nn.BatchNorm{dims}d"),
+        "norm_op_kwargs": {"eps": 1e-3},
+        "dropout_op": locate(f"torch.nn.Dropout{dims}d"),
+        "dropout_op_kwargs": {"p": 0.5},
+        "nonlin": torch.nn.ReLU,
+        "nonlin_kwargs": None,
+        "nonlin_first": True,
+        "kernel_sizes": 5,
+        "n_conv_per_stage": 1,
+        "n_conv_per_stage_decoder": 3,
+        "deep_supervision": True,
+    }
+    ours = equivalent_class(STOCK)(input_channels=1, num_classes=3, **kwargs | unusual)
+    theirs = theirs_class(input_channels=1, num_classes=3, **kwargs | unusual)
+    assert [(k, v.shape) for k, v in ours.state_dict().items()] == [
+        (k, v.shape) for k, v in theirs.state_dict().items()
+    ]
+    ours.load_state_dict(theirs.state_dict())
+    for network in (ours, theirs):
+        torch.manual_seed(4)  # the same channels drop out
+        network(image)  # changes the running statistics
+    with torch.inference_mode():
+        found, wanted = ours.eval()(image), theirs.eval()(image)
+    assert len(found) == len(wanted) == 3
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def test_it_is_built_where_nnunets_package_is_not_installed(plan, image, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("dynamic_network_architectures")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "dynamic_network_architectures", None)
+    kwargs = {key: locate(value) if isinstance(value, str) else value for key, value in plan.items()}
+    network = equivalent_class(STOCK)(input_channels=1, num_classes=5, **kwargs)
+    assert network(image).shape == (2, 5, *image.shape[2:])
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        (STOCK, True),
+        ("dynamic_network_architectures.architectures.somewhere_else.PlainConvUNet", True),
+        ("dynamic_network_architectures.architectures.unet.ResidualEncoderUNet", False),
+        ("elsewhere.PlainConvUNet", False),
+        ("heartseg.networks.plain_unet.UNet", False),
+    ],
+)
+def test_only_the_class_that_we_rebuilt_has_an_equivalent(name, known):
+    assert (equivalent_class(name) is not None) == known
