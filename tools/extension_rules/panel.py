@@ -107,7 +107,7 @@ def notice(tree: Tree) -> list[Problem]:
 
 def terminology(tree: Tree) -> list[Problem]:
     """The terminology holds the structures of ``anatomy.py``: codes, meanings, colours."""
-    mend = "write it from heartseg.scene.terminology_context()"
+    mend = "write it from heartseg.export.terminology.terminology_context()"
     try:
         content = json.loads(tree.text(TERMINOLOGY))
         (category,) = content["SegmentationCodes"]["Category"]

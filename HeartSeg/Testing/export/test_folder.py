@@ -91,11 +91,11 @@ assert content["skipped"] == {{}}, content["skipped"]
 
 
 def test_slicer_reads_the_segmentation_with_everything_that_belongs_to_it(subject, tmp_path) -> None:
-    pytest.importorskip("slicer", reason='needs slicer-core: pip install "heartseg[app]"')
+    pytest.importorskip("slicer", reason="needs slicer-core (extra dev)")
     import vtk
 
-    from heartseg.scene import host
-    from heartseg.scene.terminology import terminology_entry
+    from heartseg.export.terminology import terminology_entry
+    from slicer_host import host
 
     write_export(subject, tmp_path / "out", ["seg"])
     with host.session():
@@ -121,11 +121,12 @@ def test_slicer_reads_the_segmentation_with_everything_that_belongs_to_it(subjec
 
 
 def test_surfaces_are_those_that_slicer_shows(subject, tmp_path) -> None:
-    pytest.importorskip("slicer", reason='needs slicer-core: pip install "heartseg[app]"')
+    pytest.importorskip("slicer", reason="needs slicer-core (extra dev)")
     from vtk.util.numpy_support import vtk_to_numpy
 
     from heartseg.export import closed_surface
-    from heartseg.scene import fill_segmentation, host
+    from heartseg.scene import fill_segmentation
+    from slicer_host import host
 
     with host.session():
         import slicer

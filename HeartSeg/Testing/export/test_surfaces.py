@@ -142,8 +142,8 @@ def test_ras_turns_x_and_y_and_the_file_says_so(tmp_path, suffix) -> None:
 @pytest.mark.parametrize("coordinates", ["LPS", "RAS"])
 @pytest.mark.parametrize("suffix", [".stl", ".ply", ".obj"])
 def test_slicer_reads_them_into_the_right_place(tmp_path, coordinates, suffix) -> None:
-    pytest.importorskip("slicer", reason='needs slicer-core: pip install "heartseg[app]"')
-    from heartseg.scene import host
+    pytest.importorskip("slicer", reason="needs slicer-core (extra dev)")
+    from slicer_host import host
 
     path = write_surface(TETRAHEDRON, tmp_path / f"body{suffix}", coordinates, "body", (10, 20, 30))
     with host.session():

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("slicer", reason='needs slicer-core: pip install "heartseg[app]"')
+pytest.importorskip("slicer", reason="needs slicer-core (extra dev)")
 
-from heartseg.scene import host
+from slicer_host import host
 
 
 @pytest.fixture(scope="module")

@@ -132,7 +132,7 @@ def slicer_like(tmp_path, monkeypatch):
     target.mkdir()
     like = SlicerLike(wheels, target)
     slicer, packaging = types.ModuleType("slicer"), types.ModuleType("slicer.packaging")
-    slicer.app = types.SimpleNamespace(testingEnabled=lambda: like.testing)
+    slicer.app = types.SimpleNamespace(applicationVersion="5.12.0", testingEnabled=lambda: like.testing)
     slicer.util = types.SimpleNamespace(pip_install=like.pip_install)
     packaging.pip_ensure = like.pip_ensure
     slicer.packaging = packaging

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from heartseg.scene.standins import parameter_node as headless_parameters
-from heartseg.scene.standins import scripted_module as headless_module
+from slicer_host.standins import parameter_node as headless_parameters
+from slicer_host.standins import scripted_module as headless_module
 
 
 class ScriptedLoadableModuleWidget:

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from heartseg.scene import host
-from heartseg.scene.standins import install_standins
+from slicer_host import host
+from slicer_host.standins import install_standins
 
 from . import ctk_module, module_base, mrml_widgets, qt_module
 

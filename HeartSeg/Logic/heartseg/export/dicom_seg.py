@@ -17,10 +17,10 @@ from .. import __version__
 from ..anatomy import STRUCTURES, Structure
 from ..errors import DependencyError, OutputError
 from ..result import Result
-from ..scene.terminology import CATEGORY
 from ..volume.dicom import Series, list_series
 from ..volume.geometry import Geometry
 from .subject import Subject, source_of
+from .terminology import CATEGORY
 
 SERIES_NUMBER = 9000
 """Series number of what is written: high, so that it stands below the images in a list."""

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
+from .. import __version__
 from ..anatomy import STRUCTURES, Structure
+from ..measure.boxes import bounding_box
 from ..result import Result
-from ..scene.segmentation import SURFACE_SMOOTHING, algorithm_name, layer_box
-from ..scene.terminology import terminology_entry
 from ..volume.writing import write_labels
+from .surfaces import SMOOTHING
+from .terminology import terminology_entry
+
+_MAX_ALGORITHM_NAME = 64  # DICOM's value representation LO
 
 
 def write_segmentation(result: Result, path: Path) -> Path:
@@ -24,6 +30,27 @@ def write_segmentation(result: Result, path: Path) -> Path:
     return write_labels(result.labels, result.geometry, path, segment_fields(result))
 
 
+def algorithm_name(result: Result) -> str:
+    """``"HeartSeg <version> <model>"`` for DICOM's Segment Algorithm Name, at most 64 characters."""
+    model = result.provenance.get("model", "")
+    if isinstance(model, dict):
+        model = " ".join(str(model[key]) for key in ("name", "version") if model.get(key))
+    return f"HeartSeg {__version__} {model}".strip()[:_MAX_ALGORITHM_NAME]
+
+
+def layer_box(labels: np.ndarray) -> tuple[slice, slice, slice]:
+    """Box ``(z, y, x)`` of the labels, at least two voxels thick along every axis that has them.
+
+    VTK's surface filter refuses an image of one slice that does not hold the label asked for, and says so on standard
+    error for every missing structure, here and again whenever Slicer reads the file.
+    """
+    z, y, x = (
+        span if span.stop - span.start > 1 else slice(max(0, min(span.start, size - 2)), min(size, span.start + 2))
+        for span, size in zip(bounding_box(labels) or (slice(0, 1),) * 3, labels.shape, strict=True)
+    )
+    return z, y, x
+
+
 def segment_fields(result: Result) -> dict[str, str]:
     """Header fields: ID, name, colour, label, extent and tags of every segment, in label order."""
     shown = [s for s in STRUCTURES if s in result.structures or bool((result.labels == s.label).any())]
@@ -31,7 +58,7 @@ def segment_fields(result: Result) -> dict[str, str]:
     fields = {
         "Segmentation_MasterRepresentation": "Binary labelmap",
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|Closed surface|",
-        "Segmentation_ConversionParameters": f"Smoothing factor|{SURFACE_SMOOTHING}|Smoothing factor.&",
+        "Segmentation_ConversionParameters": f"Smoothing factor|{SMOOTHING}|Smoothing factor.&",
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
     }
     if not result.labels.any():  # there is nothing to make surfaces of, and Slicer complains when it tries

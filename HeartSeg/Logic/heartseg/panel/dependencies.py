@@ -316,7 +316,7 @@ class NoInstaller:
 def choose_installer() -> Installer:
     """The installer for this application."""
     slicer = sys.modules.get("slicer")
-    if slicer is None or getattr(slicer, "app", None) is None or getattr(slicer.app, "isHeartSegHost", False):
+    if not getattr(getattr(slicer, "app", None), "applicationVersion", ""):
         return NoInstaller()
     try:
         packaging = importlib.import_module("slicer.packaging")

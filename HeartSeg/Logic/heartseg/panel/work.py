@@ -10,10 +10,9 @@ from ..errors import DependencyError
 from ..progress import Reporter
 from ..result import Result
 from ..scene.nodes import owned_volume
-from ..scene.segmentation import PreparedSegments
+from ..scene.prepared import PreparedSegments, prepare_segments
 from ..settings import Settings
 from ..volume.types import Volume
-from .surfaces import prepare_segments
 
 if TYPE_CHECKING:
     from ..pipeline import Segmenter

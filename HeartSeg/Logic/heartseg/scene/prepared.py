@@ -8,17 +8,43 @@ about as much as one pass over the heart's box. A test holds the two equal.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from ..export.surfaces import voxel_surface
+from ..export.segmentation_file import layer_box
+from ..export.surfaces import SMOOTHING, voxel_surface
 from ..measure.boxes import bounding_box
 from ..progress import Reporter
-from ..scene.segmentation import SURFACE_SMOOTHING, Layer, PreparedSegments, layer_box
+from ..result import Result
 
-if TYPE_CHECKING:
-    from ..result import Result
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A label map cut to the heart.
+
+    Attributes:
+        labels: uint8 ``(z, y, x)``, contiguous.
+        start: index ``(z, y, x)`` of its first voxel on the scan's grid.
+    """
+
+    labels: np.ndarray
+    start: tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSegments:
+    """What can be made of a result away from the main thread.
+
+    Attributes:
+        layer: the labels.
+        surfaces: structure key -> ``vtkPolyData`` in the scan's RAS, below any transform; none for absent structures.
+    """
+
+    layer: Layer
+    surfaces: Mapping[str, Any] = field(default_factory=dict)
 
 
 def prepare_segments(result: Result, reporter: Reporter) -> PreparedSegments:
@@ -44,7 +70,7 @@ def prepare_segments(result: Result, reporter: Reporter) -> PreparedSegments:
 
 
 def closed_surface(
-    mask: np.ndarray, start: tuple[int, int, int], index_to_world: np.ndarray, smoothing: float = SURFACE_SMOOTHING
+    mask: np.ndarray, start: tuple[int, int, int], index_to_world: np.ndarray, smoothing: float = SMOOTHING
 ) -> Any:
     """The smoothed closed surface of a mask, in world coordinates.
 

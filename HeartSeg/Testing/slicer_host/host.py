@@ -4,7 +4,7 @@
 that ``slicer.util`` asks for the scene, the module logics and the readers and writers. :func:`start` provides these, so
 that code written for the application runs unchanged in a plain Python process::
 
-    from heartseg.scene import host
+    from slicer_host import host
 
     with host.session():
         import slicer
@@ -28,7 +28,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from ..errors import DependencyError, InputError
+from heartseg.errors import DependencyError, InputError
+
 from .node_io import NodeIO
 
 _MODULE_LOGICS = {
@@ -65,7 +66,7 @@ class HeadlessApplication:
     """The part of ``slicer.app`` that code without windows uses; method names are the application's."""
 
     applicationName = "Slicer"
-    isHeartSegHost = True
+    isTestHost = True
 
     def __init__(self, application_logic: Any) -> None:
         self._application_logic = application_logic
@@ -118,11 +119,11 @@ def import_slicer() -> Any:
     Raises:
         DependencyError: if it is missing, cannot be loaded, or is another project's package of that name.
     """
-    way_out = 'install it with: pip install "heartseg[app]"'
+    way_out = "install it with: pip install slicer-core"
     try:
         import slicer
     except ImportError as error:
-        raise DependencyError(f"segmentation nodes and surfaces need slicer-core ({error}): {way_out}") from error
+        raise DependencyError(f"Slicer's scene needs slicer-core ({error}): {way_out}") from error
     if not hasattr(slicer, "vtkMRMLScene"):
         where = getattr(slicer, "__file__", "an unknown place")
         raise DependencyError(f"the package 'slicer' at {where} is not 3D Slicer's: remove it, then {way_out}")
@@ -132,12 +133,12 @@ def import_slicer() -> Any:
 def in_application() -> bool:
     """Whether somebody else (3D Slicer itself, or another host) already runs the scene in this process."""
     app = getattr(sys.modules.get("slicer"), "app", None)
-    return app is not None and not getattr(app, "isHeartSegHost", False)
+    return app is not None and not getattr(app, "isTestHost", False)
 
 
 def running() -> bool:
     """Whether this project's host runs the scene in this process."""
-    return bool(getattr(getattr(sys.modules.get("slicer"), "app", None), "isHeartSegHost", False))
+    return bool(getattr(getattr(sys.modules.get("slicer"), "app", None), "isTestHost", False))
 
 
 def start() -> None:
@@ -254,7 +255,7 @@ def load_module(path: str | Path) -> types.ModuleType:
     """Load a scripted module's main file as the application does: import it and make its module object.
 
     Where Slicer's own Python base classes, Qt and ctk are missing, stand-ins with their contracts are provided
-    (:mod:`heartseg.scene.standins`), so that the module's logic runs unchanged. Panels cannot be shown.
+    (:mod:`slicer_host.standins`), so that the module's logic runs unchanged. Panels cannot be shown.
 
     Args:
         path: the module's main file, e.g. ``HeartSeg/HeartSeg.py``; its class of the same name is the module.
