@@ -76,12 +76,8 @@ class HeartSeg(ScriptedLoadableModule):
             "3D Slicer. The icon shows the mean heart of the shape model by Rodero et al. "
             "(PLOS Comput Biol 2021; 17(4): e1008851)."
         )
-        if hasattr(slicer.app, "connect"):
-            slicer.app.connect("startupCompleted()", self.load_terminology)
-            slicer.app.connect("startupCompleted()", self.offer_sample_data)
-        else:
-            self.load_terminology()
-            self.offer_sample_data()
+        slicer.app.connect("startupCompleted()", self.load_terminology)
+        slicer.app.connect("startupCompleted()", self.offer_sample_data)
 
     def load_terminology(self) -> None:
         """Offer HeartSeg's structures and colours in Slicer's terminology selector."""
@@ -236,6 +232,31 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
 
+def _problem_of(name: str, text: str) -> str:
+    """Why a parameter's stored text is no value of it; ``""`` if it is one. Node references are not looked at."""
+    probe = slicer.vtkMRMLScriptedModuleNode()
+    probe.SetParameter(name, text)
+    try:
+        parameters = HeartSegParameterNode(probe)
+        if name in parameters.allParameters:
+            parameters.setValue(name, parameters.getValue(name))
+    except (ValueError, TypeError, KeyError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _kept(parameters: HeartSegParameterNode) -> HeartSegParameterNode:
+    """The wrapper itself, referenced until Slicer ends.
+
+    ``disconnectGui`` of Slicer 5.10 leaves its observer on the node. If Python collected the wrapper after a reload,
+    the next change of the node (closing the scene) would call into freed memory.
+    """
+    if not hasattr(slicer, "heartSegKeptParameters"):
+        slicer.heartSegKeptParameters = []
+    slicer.heartSegKeptParameters.append(parameters)
+    return parameters
+
+
 class SegmentFunction(Protocol):
     """What runs the engine; ``heartseg.pipeline.Segmenter.segment`` is the usual one."""
 
@@ -269,14 +290,17 @@ class HeartSegLogic(ScriptedLoadableModuleLogic):
 
     @staticmethod
     def wrap(node) -> HeartSegParameterNode:
-        """The parameter node as typed attributes. Values that this version does not know fall back to the defaults."""
-        try:
-            return HeartSegParameterNode(node)
-        except (ValueError, TypeError, KeyError) as error:
-            logging.warning("HeartSeg's parameters in this scene were reset: %s", error)
-            for name in node.GetParameterNames():
+        """The parameter node as typed attributes; a value that this version does not know becomes its default.
+
+        Slicer's wrapper does not validate what a scene holds: an unknown value raises later, while the panel is
+        connected. So each value is validated here.
+        """
+        for name in node.GetParameterNames():
+            problem = _problem_of(name, node.GetParameter(name))
+            if problem:
+                logging.warning("HeartSeg's parameter %s was reset to its default: %s", name, problem)
                 node.UnsetParameter(name)
-            return HeartSegParameterNode(node)
+        return _kept(HeartSegParameterNode(node))
 
     def process(
         self,

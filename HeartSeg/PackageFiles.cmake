@@ -41,6 +41,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/explain/picture.py"
   "Logic/heartseg/export/__init__.py"
   "Logic/heartseg/export/dicom_seg.py"
+  "Logic/heartseg/export/finer_grid.py"
   "Logic/heartseg/export/folder.py"
   "Logic/heartseg/export/formats.py"
   "Logic/heartseg/export/printing.py"

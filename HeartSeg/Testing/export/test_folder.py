@@ -124,7 +124,7 @@ def test_surfaces_are_those_that_slicer_shows(subject, tmp_path) -> None:
     pytest.importorskip("slicer", reason="needs slicer-core (extra dev)")
     from vtk.util.numpy_support import vtk_to_numpy
 
-    from heartseg.export import closed_surface
+    from heartseg.export import label_surfaces
     from heartseg.scene import fill_segmentation
     from slicer_host import host
 
@@ -135,11 +135,12 @@ def test_surfaces_are_those_that_slicer_shows(subject, tmp_path) -> None:
         result = subject.result
         scan = slicer.util.addVolumeFromArray(subject.volume.array, ijkToRAS=result.geometry.affine_ras)
         node = fill_segmentation(result, scan)
+        surfaces = label_surfaces(result.labels, result.geometry, STRUCTURES)
         for key in ("LV", "PA"):
             shown = vtk.vtkPolyData()
             node.GetClosedSurfaceRepresentation(key, shown)
             ras = vtk_to_numpy(shown.GetPoints().GetData())
-            ours = closed_surface(result.mask(key), result.geometry).in_coordinates("RAS").points
+            ours = surfaces[key].in_coordinates("RAS").points
             assert ours.shape == ras.shape
             assert np.allclose(ours, ras, atol=1e-3)  # 32-bit floats at 100 mm
         slicer.mrmlScene.RemoveNode(node)

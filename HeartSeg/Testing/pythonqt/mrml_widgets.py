@@ -247,6 +247,12 @@ class qMRMLSegmentsTableView(_WithScene, wrap(QtWidgets.QTableWidget)):  # type:
         return self._node
 
 
+class qSlicerModuleManager(wrap(QtCore.QObject)):  # type: ignore[misc]
+    """Tells a panel that its module is about to be unloaded."""
+
+    moduleAboutToBeUnloaded = Signal(str)
+
+
 def widgets() -> dict[str, type]:
     """Name -> class, as they are found in the module ``slicer``."""
     return {name: value for name, value in globals().items() if name.startswith(("qMRML", "qSlicer"))}

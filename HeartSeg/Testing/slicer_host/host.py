@@ -23,7 +23,7 @@ import shutil
 import sys
 import tempfile
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,22 @@ class HeadlessApplication:
         atexit.register(shutil.rmtree, self.temporaryPath, ignore_errors=True)  # where nobody calls stop()
         self.slicerHome = ""
         self.keep_alive: list[Any] = []
+        self._at_startup: list[Callable[[], None]] = []
+
+    def connect(self, signal: str, slot: Callable[[], None]) -> None:
+        """The only signal is ``startupCompleted()``; :func:`load_module` emits it."""
+        if signal != "startupCompleted()":
+            raise ValueError(f"the host has no signal {signal}")
+        self._at_startup.append(slot)
+
+    def complete_startup(self) -> None:
+        """Emit ``startupCompleted()``, once."""
+        waiting, self._at_startup = self._at_startup, []
+        for slot in waiting:
+            slot()
+
+    def translate(self, context: str, text: str) -> str:
+        return text
 
     def applicationLogic(self) -> Any:
         return self._application_logic
@@ -289,4 +305,5 @@ def load_module(path: str | Path) -> types.ModuleType:
     instance = getattr(python_module, name)(parent)
     hosted.title = parent.title
     setattr(slicer.modules, f"{name}Instance", instance)
+    slicer.app.complete_startup()
     return python_module

@@ -14,9 +14,14 @@ from .. import __version__
 from ..anatomy import STRUCTURES, Structure
 from ..measure.boxes import bounding_box
 from ..result import Result
+from ..volume.geometry import Geometry
 from ..volume.writing import write_labels
 from .surfaces import SMOOTHING
 from .terminology import terminology_entry
+
+SURFACE_PARAMETERS = {"Smoothing factor": str(SMOOTHING), "Conversion method": "1"}
+"""Of Slicer's conversion from label map to closed surface: surface nets. Slicer's *Joint smoothing* stays off: together
+with surface nets it gives empty surfaces (5.10, 5.12)."""
 
 _MAX_ALGORITHM_NAME = 64  # DICOM's value representation LO
 
@@ -58,7 +63,9 @@ def segment_fields(result: Result) -> dict[str, str]:
     fields = {
         "Segmentation_MasterRepresentation": "Binary labelmap",
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|Closed surface|",
-        "Segmentation_ConversionParameters": f"Smoothing factor|{SMOOTHING}|Smoothing factor.&",
+        "Segmentation_ConversionParameters": "".join(
+            f"{name}|{value}|{name}.&" for name, value in conversion_parameters(result.geometry).items()
+        ),
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
     }
     if not result.labels.any():  # there is nothing to make surfaces of, and Slicer complains when it tries
@@ -67,6 +74,17 @@ def segment_fields(result: Result) -> dict[str, str]:
         own = {**_of_structure(structure, algorithm_name(result)), "Extent": extent}
         fields.update({f"Segment{number}_{name}": value for name, value in own.items()})
     return fields
+
+
+def conversion_parameters(geometry: Geometry) -> dict[str, str]:
+    """Slicer's parameters for making representations: the scan's grid, and surfaces made by surface nets too.
+
+    ``Reference image geometry`` is the matrix from index ``(x, y, z)`` to RAS, row by row, and the extent. Slicer
+    makes surfaces anew after an edit, with conversion method 1, segment by segment.
+    """
+    numbers = [*(f"{v:.17g}" for v in geometry.affine_ras.ravel())]
+    numbers += [str(v) for size in geometry.size for v in (0, size - 1)]
+    return {"Reference image geometry": "".join(f"{n};" for n in numbers), **SURFACE_PARAMETERS}
 
 
 def _of_structure(structure: Structure, algorithm: str) -> dict[str, str]:

@@ -1,10 +1,4 @@
-"""Closed surfaces with plain VTK, on the worker thread, so that Slicer need not make them on the main thread.
-
-The same filters with the same parameters as Slicer's own conversion from binary labelmap to closed surface
-(vtkBinaryLabelmapToClosedSurfaceConversionRule): discrete flying edges in index space, windowed sinc smoothing, the
-transform to the world, consistent normals. Each structure is cut to its own box first, so that seven structures cost
-about as much as one pass over the heart's box. A test holds the two equal.
-"""
+"""What can be made of a result on the worker thread, so that little is left to do on the main one. No MRML here."""
 
 from __future__ import annotations
 
@@ -15,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..export.segmentation_file import layer_box
-from ..export.surfaces import SMOOTHING, voxel_surface
-from ..measure.boxes import bounding_box
+from ..export.surfaces import as_polydata, label_surfaces
 from ..progress import Reporter
 from ..result import Result
 
@@ -48,7 +41,7 @@ class PreparedSegments:
 
 
 def prepare_segments(result: Result, reporter: Reporter) -> PreparedSegments:
-    """The label map cut to the heart, and a closed surface per structure; plain VTK objects that belong to no node.
+    """The label map cut to the heart, and a closed surface per structure; VTK objects that belong to no node.
 
     Args:
         result: labels uint8 ``(z, y, x)`` on the scan's grid.
@@ -61,45 +54,9 @@ def prepare_segments(result: Result, reporter: Reporter) -> PreparedSegments:
     cut = np.ascontiguousarray(result.labels[box])
     start = (box[0].start, box[1].start, box[2].start)
     surfaces = {}
-    present = [s for s in result.structures if bool((cut == s.label).any())]
-    with reporter.stage("surfaces", len(present)):
-        for done, structure in enumerate(present):
+    with reporter.stage("surfaces", len(result.structures) + 1):
+        meshes = label_surfaces(result.labels, result.geometry, result.structures)
+        for done, (key, mesh) in enumerate(meshes.items(), 1):
             reporter.advance(done)
-            surfaces[structure.key] = closed_surface(cut == structure.label, start, result.geometry.affine_ras)
+            surfaces[key] = as_polydata(mesh.in_coordinates("RAS"))
     return PreparedSegments(Layer(cut, start), surfaces)
-
-
-def closed_surface(
-    mask: np.ndarray, start: tuple[int, int, int], index_to_world: np.ndarray, smoothing: float = SMOOTHING
-) -> Any:
-    """The smoothed closed surface of a mask, in world coordinates.
-
-    Args:
-        mask: bool ``(z, y, x)``.
-        start: index ``(z, y, x)`` of the mask's first voxel on the scan's grid.
-        index_to_world: 4 x 4, from index ``(x, y, z)`` to mm.
-        smoothing: Slicer's smoothing factor, 0 to 1; 0 leaves the voxels' stairs.
-
-    Returns:
-        ``vtkPolyData`` with point normals; empty for an empty mask.
-    """
-    import vtk
-
-    box = bounding_box(mask.view(np.uint8))
-    if box is None:
-        return vtk.vtkPolyData()
-    low = [s + span.start - 1 for s, span in zip(start, box, strict=True)]  # of the rim
-    to_world = vtk.vtkTransform()
-    to_world.SetMatrix([float(v) for v in index_to_world.ravel()])
-    to_world.Translate(*(float(v) for v in reversed(low)))
-    moved = vtk.vtkTransformPolyDataFilter()
-    moved.SetInputData(voxel_surface(np.pad(mask[box], 1), smoothing))
-    moved.SetTransform(to_world)
-    normals = vtk.vtkPolyDataNormals()
-    normals.SetInputConnection(moved.GetOutputPort())
-    normals.ConsistencyOn()
-    normals.SplittingOff()
-    normals.Update()
-    surface = vtk.vtkPolyData()
-    surface.ShallowCopy(normals.GetOutput())  # let go of the filters' inputs
-    return surface

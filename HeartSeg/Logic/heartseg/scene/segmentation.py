@@ -8,8 +8,7 @@ from typing import Any
 
 from ..anatomy import STRUCTURES, Structure
 from ..errors import InputError
-from ..export.segmentation_file import algorithm_name
-from ..export.surfaces import SMOOTHING
+from ..export.segmentation_file import SURFACE_PARAMETERS, algorithm_name
 from ..export.terminology import terminology_entry
 from ..progress import Reporter
 from ..result import Result
@@ -123,7 +122,8 @@ def _collect(result: Result, prepared: PreparedSegments, volume_node: Any, hidde
     image = _oriented_image(prepared.layer, volume_node)
     segmentation = hidden.GetSegmentation()
     segmentation.SetSourceRepresentationName(binary)
-    segmentation.SetConversionParameter("Smoothing factor", str(SMOOTHING))
+    for name, value in SURFACE_PARAMETERS.items():
+        segmentation.SetConversionParameter(name, value)
     for structure in (s for s in STRUCTURES if s in result.structures or s.key in prepared.surfaces):
         segment = _segment(structure, algorithm_name(result))
         segment.AddRepresentation(binary, image)
@@ -149,7 +149,8 @@ def _move_segments(source: Any, target: Any) -> None:
     segments = _take_segments(source)
     _take_segments(target)
     target.SetSourceRepresentationName(source.GetSourceRepresentationName())
-    target.SetConversionParameter("Smoothing factor", str(SMOOTHING))
+    for name, value in SURFACE_PARAMETERS.items():
+        target.SetConversionParameter(name, value)
     for segment_id, segment in segments:
         if not target.AddSegment(segment, segment_id):
             raise RuntimeError(f"segment {segment_id} could not be moved into the segmentation")
