@@ -7,6 +7,7 @@ Annotations are not postponed here: Slicer's parameter node wrapper reads the fi
 """
 
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
@@ -17,7 +18,7 @@ import vtk
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
+from slicer.parameterNodeWrapper import Validator, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -33,11 +34,12 @@ if _PACKAGE_FOLDER not in sys.path:
 
 SECTIONS = (
     "heartseg.panel.installation:Installation",
-    "heartseg.panel.before_run:BeforeRun",
     "heartseg.panel.results:Results",
+    "heartseg.panel.before_run:BeforeRun",
     "heartseg.panel.explain:Explain",
     "heartseg.panel.export:Export",
     "heartseg.panel.models_section:Models",
+    "heartseg.panel.help:Help",
 )
 """The panel's sections from top to bottom, each ``"module:class"`` (``heartseg/panel/section.py`` tells how)."""
 
@@ -94,17 +96,31 @@ class HeartSeg(ScriptedLoadableModule):
         register_sample_data(MODULE_FOLDER / "Resources")
 
 
+class Matches(Validator):
+    """Refuses a text that a regular expression does not match as a whole."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+
+    def validate(self, value) -> None:
+        if not re.fullmatch(self.pattern, str(value)):
+            raise ValueError(f"value {value!r} is unknown: it must match {self.pattern}")
+
+
+_KEY = "(LV|RV|LA|RA|MYO|AO|PA)"
+
+
 @parameterNodeWrapper
 class HeartSegParameterNode:
     """What the panel shows, kept in the scene. A scene may hold several of these.
 
     Attributes:
         inputVolume: the scan to segment.
-        outputSegmentation: node to fill; a new one is made if none is chosen.
+        outputSegmentation: node to fill; a new one is made if none is chosen, and is chosen from then on.
         allFrames: of a time series, every frame instead of the one that is shown.
         model: name of the model; empty takes the default one.
-        device: where to compute.
-        structures: keys to keep, separated by commas; empty keeps all.
+        device: where to compute: ``auto``, ``cuda`` or ``cuda:1``, ``mps``, ``cpu``.
+        structures: keys to keep, separated by commas; empty keeps all, ``none`` none.
         accurate, cleanUp: as in ``heartseg.settings.Settings``.
         keepWarm: leave the model in memory between runs.
         separateProcess: run in a process of its own.
@@ -114,8 +130,8 @@ class HeartSegParameterNode:
     outputSegmentation: vtkMRMLSegmentationNode
     allFrames: bool = False
     model: str = ""
-    device: Annotated[str, Choice(["auto", "cuda", "mps", "cpu"])] = "auto"
-    structures: str = ""
+    device: Annotated[str, Matches(r"auto|cuda(:\d+)?|mps|cpu")] = "auto"
+    structures: Annotated[str, Matches(f"none|({_KEY}(,{_KEY})*)?")] = ""
     accurate: bool = False
     cleanUp: bool = True
     keepWarm: bool = True
@@ -189,10 +205,9 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     @staticmethod
     def firstScan():
         """The scene's first volume that is neither a label map nor a heat map of ours, or ``None``."""
-        from heartseg.scene.overlay import is_overlay
+        from heartseg.panel.panel import loaded_scans
 
-        volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        return next((v for v in volumes if not (v.IsA("vtkMRMLLabelMapVolumeNode") or is_overlay(v))), None)
+        return next(iter(loaded_scans()), None)
 
     def setParameterNode(self, parameterNode: "HeartSegParameterNode | None") -> None:
         if parameterNode is not None and parameterNode is self._parameterNode:
@@ -266,15 +281,23 @@ class SegmentFunction(Protocol):
 
 
 class HeartSegLogic(ScriptedLoadableModuleLogic):
-    """Segments volume nodes; usable from other modules and scripts without the panel::
+    """Segments volume nodes; for other modules and scripts, without the panel::
 
-    logic = HeartSegLogic()
-    segmentation, result = logic.process(slicer.util.getNode("CTACardio"))
+        logic = HeartSegLogic()
+        logic.runs.add(lambda event: print(event.kind, event.volume.GetName()))
+        segmentation, result = logic.process(slicer.util.getNode("CTACardio"))
+
+    Attributes:
+        runs: who is told when a run starts, progresses and ends (:class:`heartseg.panel.run_events.RunObservers`);
+            the panel's own logic tells of the panel's runs.
     """
 
     def __init__(self, *args) -> None:
+        from heartseg.panel.run_events import RunObservers
+
         super().__init__(*args)
         self._warm = None
+        self.runs: RunObservers = RunObservers()
 
     @property
     def warm_model(self) -> "WarmModel":
@@ -328,12 +351,29 @@ class HeartSegLogic(ScriptedLoadableModuleLogic):
             HeartSegError: one line that says what is wrong and how to mend it.
             Cancelled: the run was stopped; no node was changed.
         """
+        from heartseg.errors import Cancelled
+        from heartseg.panel.run_events import RunEvent
         from heartseg.scene import fill_segmentation, volume_from_node
 
+        def progressed(event) -> None:
+            self.runs.tell(RunEvent("progress", inputVolume, event))
+            if progress is not None:
+                progress(event)
+
         volume = volume_from_node(inputVolume)
-        run = segment or self._pipeline(settings)
-        result = run(volume, progress=progress, cancel=cancel)
-        return fill_segmentation(result, inputVolume, outputSegmentation), result
+        self.runs.tell(RunEvent("start", inputVolume))
+        try:
+            run = segment or self._pipeline(settings)
+            result = run(volume, progress=progressed, cancel=cancel)
+            segmentation = fill_segmentation(result, inputVolume, outputSegmentation)
+        except Cancelled:
+            self.runs.tell(RunEvent("end", inputVolume))
+            raise
+        except BaseException as error:
+            self.runs.tell(RunEvent("end", inputVolume, error=error))
+            raise
+        self.runs.tell(RunEvent("end", inputVolume, None, segmentation, result))
+        return segmentation, result
 
     def fillTable(self, result: "Result", name: str = "heart", tableNode=None):
         """Put the result's measures into a table node, a new one if none is given."""
@@ -388,9 +428,8 @@ class HeartSegTest(ScriptedLoadableModuleTest):
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 0)
 
     def test_segmentsSample(self) -> None:
-        """The sample scan CTACardio, with the shipped model; left out where model, torch or sample data are missing."""
+        """The scan that ships, with the default model; left out where model or torch are missing."""
         try:
-            import SampleData
             import torch  # noqa: F401
 
             from heartseg.models.store import find_model
@@ -399,11 +438,13 @@ class HeartSegTest(ScriptedLoadableModuleTest):
         except Exception as reason:
             self.delayDisplay(f"Left out: segmenting the sample scan ({reason})")
             return
-        self.delayDisplay("Segmenting CTACardio")
-        volume = SampleData.SampleDataLogic().downloadSample("CTACardio")
+        from heartseg.scene.sample_data import SCAN
+
+        self.delayDisplay("Segmenting the sample scan")
+        volume = slicer.util.loadVolume(str(MODULE_FOLDER / "Resources" / SCAN))
         node, result = HeartSegLogic().process(volume)
         self.assertTrue(result.heart_found)
-        for key in ("LV", "RV", "LA", "RA", "MYO", "AO", "PA"):
+        for key in ("LV", "RV", "LA", "RA", "MYO"):
             self.assertTrue(slicer.util.arrayFromSegmentBinaryLabelmap(node, key, volume).any(), key)
         self.assertTrue(20 < (result.measure("LV", "volume") or 0) < 500)
         self.delayDisplay("Test passed")

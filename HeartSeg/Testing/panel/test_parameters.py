@@ -139,7 +139,7 @@ def test_another_device_is_looked_at_anew(user):
     wait = user.session.wait_until
     wait(lambda: user.panel._device is not None)
     user.parameters.device = "auto"
-    wait(lambda: user.panel._device_asked[0] == "auto" and not user.panel._pump._handlers)
+    wait(lambda: user.panel._device_asked[0] == "auto" and not user.panel._loop._handlers)
     first = user.panel._device
     user.parameters.device = "cpu"
     wait(lambda: user.panel._device is not first)

@@ -93,7 +93,7 @@ def test_a_cancel_between_two_tiles_does_no_further_tile(user, hold):
     user.press()
     user.session.wait_until(gate.reached.is_set)
     user.press()
-    seen = len(user.panel._pump._worker._events)
+    seen = len(user.panel._loop._worker._events)
     gate.open()
     user.wait()
     assert seen <= 1 + 3  # what was told before; a tile tells once, the stop once
@@ -203,7 +203,7 @@ def test_reloading_the_module_ends_the_run_and_the_new_panel_works(user, scan, h
     try:
         again = type(user)(user.session, user.session.reload())
         gate.open()
-        again.session.wait_until(lambda: not old._pump._worker.alive)
+        again.session.wait_until(lambda: not old._loop._worker.alive)
         assert node_ids() == before
         assert again.panel is not old
         assert again.parameters.inputVolume is scan
