@@ -116,6 +116,12 @@ def test_slicer_reads_the_segmentation_with_everything_that_belongs_to_it(subjec
             assert segment.GetTag("DICOM.SegmentAlgorithmName", algorithm) and "made up 1.0" in str(algorithm)
             mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, expected.key, scan)
             assert np.array_equal(mask > 0, subject.result.mask(expected.key))
+        matrix, extent = vtk.vtkMatrix4x4(), [0] * 6
+        geometry = segmentation.GetConversionParameter("Reference image geometry")
+        assert slicer.vtkSegmentationConverter.DeserializeImageGeometry(geometry, matrix, extent)
+        assert np.allclose(slicer.util.arrayFromVTKMatrix(matrix), affine)
+        assert extent == [v for n in subject.result.geometry.size for v in (0, n - 1)]
+        assert segmentation.GetConversionParameter("Conversion method") == "1"
         slicer.mrmlScene.RemoveNode(node)
         slicer.mrmlScene.RemoveNode(scan)
 

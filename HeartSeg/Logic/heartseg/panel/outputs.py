@@ -46,49 +46,22 @@ def hide_others(shown: Any, volume_node: Any) -> None:
             display.SetVisibility(node is shown)
 
 
-class FrameSeries:
-    """The segmentations of a time series, one item per frame, in the browser that shows the scan's frames.
+def keep_frame(browser: Any, segmentation_node: Any, frame: int) -> Any:
+    """Copy a segmentation into the item of a frame, in a sequence beside the scan's frames.
 
-    The segmentation node that the runs fill becomes the proxy: it follows the frame that the browser shows, with its
+    The segmentation node becomes the proxy of the sequence: it follows the frame that the browser shows, with its
     measures and findings.
 
     Args:
         browser: ``vtkMRMLSequenceBrowserNode`` of the scan.
+        segmentation_node: filled for this frame; the same node for all frames.
+        frame: from 0.
+
+    Returns:
+        The ``vtkMRMLSequenceNode``, made and added to the browser with the first frame.
     """
-
-    def __init__(self, browser: Any) -> None:
-        self._browser = browser
-        self._sequence: Any = None
-        self._node: Any = None
-
-    def keep(self, segmentation_node: Any, frame: int) -> None:
-        """Copy the segmentation into the item of a frame.
-
-        Args:
-            segmentation_node: filled for this frame; the same node for all frames.
-            frame: from 0.
-        """
-        if self._browser.GetScene() is None:
-            return
-        master = self._browser.GetMasterSequenceNode()
-        if self._sequence is None:
-            self._node = segmentation_node
-            self._sequence = self._browser.GetSequenceNode(segmentation_node) or self._new_sequence(master)
-        self._sequence.SetDataNodeAtValue(segmentation_node, master.GetNthIndexValue(frame))
-
-    def show(self) -> None:
-        """Let the browser show the segmentation of its frame; called when no further frame comes."""
-        if self._sequence is None or self._browser.GetScene() is None or self._node.GetScene() is None:
-            return
-        if self._browser.GetSequenceNode(self._node) is None:
-            self._browser.AddSynchronizedSequenceNode(self._sequence.GetID())
-            self._browser.AddProxyNode(self._node, self._sequence, False)
-        slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(self._browser)
-
-    def _new_sequence(self, master: Any) -> Any:
-        name = slicer.mrmlScene.GenerateUniqueName(f"{self._node.GetName()} sequence")
-        sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", name)
-        sequence.SetIndexName(master.GetIndexName())
-        sequence.SetIndexUnit(master.GetIndexUnit())
-        sequence.SetIndexType(master.GetIndexType())
-        return sequence
+    sequence = browser.GetSequenceNode(segmentation_node)
+    if sequence is None:  # added while it is empty: to a sequence with items the browser gives a proxy of its own
+        sequence = slicer.modules.sequences.logic().AddSynchronizedNode(None, segmentation_node, browser)
+    sequence.SetDataNodeAtValue(segmentation_node, browser.GetMasterSequenceNode().GetNthIndexValue(frame))
+    return sequence

@@ -20,7 +20,7 @@ from .device import DeviceReport, has_torch, list_cards, look_at_device
 from .event_loop import EventLoop, Handlers
 from .frames import Frames
 from .inputs import DeviceChooser, ModelChooser, StructureBoxes, device_line
-from .outputs import FrameSeries, output_for
+from .outputs import keep_frame, output_for
 from .pace import WORDS, Pace, in_words
 from .record import read_record
 from .report import failure_report, one_line
@@ -75,7 +75,7 @@ class Panel:
         self._device_asked: tuple[str, bool] | None = None
         self._last_run: Entered | None = None
         self._waiting: list[Target] = []
-        self._series: FrameSeries | None = None
+        self._all_frames = False
         self._scan_seen: Any = None
         self._started = 0.0
         self._closed = False
@@ -245,7 +245,7 @@ class Panel:
 
     def scene_closes(self) -> None:
         """The scene is about to be closed: a run ends, results are let go."""
-        self._waiting, self._series, self._scan_seen = [], None, None
+        self._waiting, self._all_frames, self._scan_seen = [], False, None
         self._node_lost("scene")
         self._last_run = None
         self.state = replace(self.state, segmentation=None, volume=None)
@@ -269,7 +269,7 @@ class Panel:
             return
         p = self.parameters
         if p is not None and p.allFrames and self._frames.count > 1:
-            self._series = FrameSeries(self._frames.browser)
+            self._all_frames = True
             self._waiting = [Target(p.inputVolume, frame) for frame in range(self._frames.count)]
             self._run_next()
         else:
@@ -282,7 +282,7 @@ class Panel:
             self._run_next()
 
     def _run_next(self) -> None:
-        """Start the next of the runs that wait; after the last one, the series is shown."""
+        """Start the next of the runs that wait."""
         while self._waiting:
             target = self._waiting.pop(0)
             if self.parameters is None or target.volume.GetScene() is None:
@@ -295,12 +295,7 @@ class Panel:
                 return
             if target.frame is not None:
                 self._waiting = []
-        self._end_series()
-
-    def _end_series(self) -> None:
-        series, self._series = self._series, None
-        if series is not None:
-            series.show()
+        self._all_frames = False
 
     def obstacle(self) -> str:
         """Why a run cannot start; ``""`` if it can."""
@@ -350,14 +345,13 @@ class Panel:
             for section in self._sections:
                 section.failed(error)
             self.logic.runs.tell(RunEvent("end", volume, error=error))
-            if self._series is not None:
+            if self._all_frames:
                 self._waiting = []
             self._run_next()
 
         def stopped() -> None:
             self.logic.runs.tell(RunEvent("end", volume))
-            self._waiting = []
-            self._end_series()
+            self._waiting, self._all_frames = [], False
 
         handlers = Handlers(
             progressed,
@@ -375,8 +369,7 @@ class Panel:
         self.state = replace(self.state, segmentation=entered.node)
         if self.parameters is not None:
             self.parameters.outputSegmentation = entered.node  # the next run on this scan replaces it
-        if frame is not None:
-            (self._series or FrameSeries(self._frames.browser)).keep(entered.node, frame)
+        self._keep_frame(entered.node, frame)
         seconds = time.monotonic() - self._started
         remember(self._kind_of_run(), RunTimes(round(seconds, 1), entered.record.provenance.get("seconds", {})))
         result = entered.outcome.result
@@ -389,6 +382,12 @@ class Panel:
         )
         worst = f", findings up to {result.worst.value}" if result.worst else ""
         self.add_to_log(f"done: {entered.node.GetName()}{worst}")
+
+    def _keep_frame(self, segmentation: Any, frame: int | None) -> None:
+        """Put the result of a frame into the sequence, if all frames are run or the segmentation belongs to one."""
+        browser = self._frames.browser
+        if frame is not None and (self._all_frames or browser.GetSequenceNode(segmentation) is not None):
+            keep_frame(browser, segmentation, frame)
 
     # --- jobs ----------------------------------------------------------------------------------------------------
 
