@@ -7,6 +7,7 @@ Annotations are not postponed here: Slicer's parameter node wrapper reads the fi
 """
 
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
@@ -17,7 +18,7 @@ import vtk
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
+from slicer.parameterNodeWrapper import Validator, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -33,11 +34,12 @@ if _PACKAGE_FOLDER not in sys.path:
 
 SECTIONS = (
     "heartseg.panel.installation:Installation",
-    "heartseg.panel.before_run:BeforeRun",
     "heartseg.panel.results:Results",
+    "heartseg.panel.before_run:BeforeRun",
     "heartseg.panel.explain:Explain",
     "heartseg.panel.export:Export",
     "heartseg.panel.models_section:Models",
+    "heartseg.panel.help:Help",
 )
 """The panel's sections from top to bottom, each ``"module:class"`` (``heartseg/panel/section.py`` tells how)."""
 
@@ -76,12 +78,8 @@ class HeartSeg(ScriptedLoadableModule):
             "3D Slicer. The icon shows the mean heart of the shape model by Rodero et al. "
             "(PLOS Comput Biol 2021; 17(4): e1008851)."
         )
-        if hasattr(slicer.app, "connect"):
-            slicer.app.connect("startupCompleted()", self.load_terminology)
-            slicer.app.connect("startupCompleted()", self.offer_sample_data)
-        else:
-            self.load_terminology()
-            self.offer_sample_data()
+        slicer.app.connect("startupCompleted()", self.load_terminology)
+        slicer.app.connect("startupCompleted()", self.offer_sample_data)
 
     def load_terminology(self) -> None:
         """Offer HeartSeg's structures and colours in Slicer's terminology selector."""
@@ -98,17 +96,31 @@ class HeartSeg(ScriptedLoadableModule):
         register_sample_data(MODULE_FOLDER / "Resources")
 
 
+class Matches(Validator):
+    """Refuses a text that a regular expression does not match as a whole."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+
+    def validate(self, value) -> None:
+        if not re.fullmatch(self.pattern, str(value)):
+            raise ValueError(f"value {value!r} is unknown: it must match {self.pattern}")
+
+
+_KEY = "(LV|RV|LA|RA|MYO|AO|PA)"
+
+
 @parameterNodeWrapper
 class HeartSegParameterNode:
     """What the panel shows, kept in the scene. A scene may hold several of these.
 
     Attributes:
         inputVolume: the scan to segment.
-        outputSegmentation: node to fill; a new one is made if none is chosen.
+        outputSegmentation: node to fill; a new one is made if none is chosen, and is chosen from then on.
         allFrames: of a time series, every frame instead of the one that is shown.
         model: name of the model; empty takes the default one.
-        device: where to compute.
-        structures: keys to keep, separated by commas; empty keeps all.
+        device: where to compute: ``auto``, ``cuda`` or ``cuda:1``, ``mps``, ``cpu``.
+        structures: keys to keep, separated by commas; empty keeps all, ``none`` none.
         accurate, cleanUp: as in ``heartseg.settings.Settings``.
         keepWarm: leave the model in memory between runs.
         separateProcess: run in a process of its own.
@@ -118,8 +130,8 @@ class HeartSegParameterNode:
     outputSegmentation: vtkMRMLSegmentationNode
     allFrames: bool = False
     model: str = ""
-    device: Annotated[str, Choice(["auto", "cuda", "mps", "cpu"])] = "auto"
-    structures: str = ""
+    device: Annotated[str, Matches(r"auto|cuda(:\d+)?|mps|cpu")] = "auto"
+    structures: Annotated[str, Matches(f"none|({_KEY}(,{_KEY})*)?")] = ""
     accurate: bool = False
     cleanUp: bool = True
     keepWarm: bool = True
@@ -193,10 +205,9 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     @staticmethod
     def firstScan():
         """The scene's first volume that is neither a label map nor a heat map of ours, or ``None``."""
-        from heartseg.scene.overlay import is_overlay
+        from heartseg.panel.panel import loaded_scans
 
-        volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        return next((v for v in volumes if not (v.IsA("vtkMRMLLabelMapVolumeNode") or is_overlay(v))), None)
+        return next(iter(loaded_scans()), None)
 
     def setParameterNode(self, parameterNode: "HeartSegParameterNode | None") -> None:
         if parameterNode is not None and parameterNode is self._parameterNode:
@@ -236,6 +247,31 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
 
+def _problem_of(name: str, text: str) -> str:
+    """Why a parameter's stored text is no value of it; ``""`` if it is one. Node references are not looked at."""
+    probe = slicer.vtkMRMLScriptedModuleNode()
+    probe.SetParameter(name, text)
+    try:
+        parameters = HeartSegParameterNode(probe)
+        if name in parameters.allParameters:
+            parameters.setValue(name, parameters.getValue(name))
+    except (ValueError, TypeError, KeyError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _kept(parameters: HeartSegParameterNode) -> HeartSegParameterNode:
+    """The wrapper itself, referenced until Slicer ends.
+
+    ``disconnectGui`` of Slicer 5.10 leaves its observer on the node. If Python collected the wrapper after a reload,
+    the next change of the node (closing the scene) would call into freed memory.
+    """
+    if not hasattr(slicer, "heartSegKeptParameters"):
+        slicer.heartSegKeptParameters = []
+    slicer.heartSegKeptParameters.append(parameters)
+    return parameters
+
+
 class SegmentFunction(Protocol):
     """What runs the engine; ``heartseg.pipeline.Segmenter.segment`` is the usual one."""
 
@@ -245,15 +281,23 @@ class SegmentFunction(Protocol):
 
 
 class HeartSegLogic(ScriptedLoadableModuleLogic):
-    """Segments volume nodes; usable from other modules and scripts without the panel::
+    """Segments volume nodes; for other modules and scripts, without the panel::
 
-    logic = HeartSegLogic()
-    segmentation, result = logic.process(slicer.util.getNode("CTACardio"))
+        logic = HeartSegLogic()
+        logic.runs.add(lambda event: print(event.kind, event.volume.GetName()))
+        segmentation, result = logic.process(slicer.util.getNode("CTACardio"))
+
+    Attributes:
+        runs: who is told when a run starts, progresses and ends (:class:`heartseg.panel.run_events.RunObservers`);
+            the panel's own logic tells of the panel's runs.
     """
 
     def __init__(self, *args) -> None:
+        from heartseg.panel.run_events import RunObservers
+
         super().__init__(*args)
         self._warm = None
+        self.runs: RunObservers = RunObservers()
 
     @property
     def warm_model(self) -> "WarmModel":
@@ -269,14 +313,17 @@ class HeartSegLogic(ScriptedLoadableModuleLogic):
 
     @staticmethod
     def wrap(node) -> HeartSegParameterNode:
-        """The parameter node as typed attributes. Values that this version does not know fall back to the defaults."""
-        try:
-            return HeartSegParameterNode(node)
-        except (ValueError, TypeError, KeyError) as error:
-            logging.warning("HeartSeg's parameters in this scene were reset: %s", error)
-            for name in node.GetParameterNames():
+        """The parameter node as typed attributes; a value that this version does not know becomes its default.
+
+        Slicer's wrapper does not validate what a scene holds: an unknown value raises later, while the panel is
+        connected. So each value is validated here.
+        """
+        for name in node.GetParameterNames():
+            problem = _problem_of(name, node.GetParameter(name))
+            if problem:
+                logging.warning("HeartSeg's parameter %s was reset to its default: %s", name, problem)
                 node.UnsetParameter(name)
-            return HeartSegParameterNode(node)
+        return _kept(HeartSegParameterNode(node))
 
     def process(
         self,
@@ -304,12 +351,29 @@ class HeartSegLogic(ScriptedLoadableModuleLogic):
             HeartSegError: one line that says what is wrong and how to mend it.
             Cancelled: the run was stopped; no node was changed.
         """
+        from heartseg.errors import Cancelled
+        from heartseg.panel.run_events import RunEvent
         from heartseg.scene import fill_segmentation, volume_from_node
 
+        def progressed(event) -> None:
+            self.runs.tell(RunEvent("progress", inputVolume, event))
+            if progress is not None:
+                progress(event)
+
         volume = volume_from_node(inputVolume)
-        run = segment or self._pipeline(settings)
-        result = run(volume, progress=progress, cancel=cancel)
-        return fill_segmentation(result, inputVolume, outputSegmentation), result
+        self.runs.tell(RunEvent("start", inputVolume))
+        try:
+            run = segment or self._pipeline(settings)
+            result = run(volume, progress=progressed, cancel=cancel)
+            segmentation = fill_segmentation(result, inputVolume, outputSegmentation)
+        except Cancelled:
+            self.runs.tell(RunEvent("end", inputVolume))
+            raise
+        except BaseException as error:
+            self.runs.tell(RunEvent("end", inputVolume, error=error))
+            raise
+        self.runs.tell(RunEvent("end", inputVolume, None, segmentation, result))
+        return segmentation, result
 
     def fillTable(self, result: "Result", name: str = "heart", tableNode=None):
         """Put the result's measures into a table node, a new one if none is given."""
@@ -364,9 +428,8 @@ class HeartSegTest(ScriptedLoadableModuleTest):
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 0)
 
     def test_segmentsSample(self) -> None:
-        """The sample scan CTACardio, with the shipped model; left out where model, torch or sample data are missing."""
+        """The scan that ships, with the default model; left out where model or torch are missing."""
         try:
-            import SampleData
             import torch  # noqa: F401
 
             from heartseg.models.store import find_model
@@ -375,11 +438,13 @@ class HeartSegTest(ScriptedLoadableModuleTest):
         except Exception as reason:
             self.delayDisplay(f"Left out: segmenting the sample scan ({reason})")
             return
-        self.delayDisplay("Segmenting CTACardio")
-        volume = SampleData.SampleDataLogic().downloadSample("CTACardio")
+        from heartseg.scene.sample_data import SCAN
+
+        self.delayDisplay("Segmenting the sample scan")
+        volume = slicer.util.loadVolume(str(MODULE_FOLDER / "Resources" / SCAN))
         node, result = HeartSegLogic().process(volume)
         self.assertTrue(result.heart_found)
-        for key in ("LV", "RV", "LA", "RA", "MYO", "AO", "PA"):
+        for key in ("LV", "RV", "LA", "RA", "MYO"):
             self.assertTrue(slicer.util.arrayFromSegmentBinaryLabelmap(node, key, volume).any(), key)
         self.assertTrue(20 < (result.measure("LV", "volume") or 0) < 500)
         self.delayDisplay("Test passed")

@@ -14,8 +14,8 @@ except ImportError:
 CHECK
 
 case $extra in
-  app) what="torch, SimpleITK, slicer-core with VTK, matplotlib"; size="about 0.5 GB with torch's CPU build" ;;
-  dev) what="the above, nnU-Net v2, OpenVINO and the test tools"; size="about 0.7 GB with torch's CPU build" ;;
+  app) what="torch, SimpleITK, VTK, matplotlib"; size="about 0.5 GB with torch's CPU build" ;;
+  dev) what="the above, Slicer's core, nnU-Net v2, OpenVINO and the test tools"; size="about 0.7 GB with torch's CPU build" ;;
 esac
 cat <<TELL
 HeartSeg sets up $venv (nothing outside this folder is changed).

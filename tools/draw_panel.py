@@ -1,4 +1,4 @@
-"""Draw the panel for the documentation: before, during and after a run on the sample scan, and with an error.
+"""Draw the panel for the documentation: before, during, after a run, dark, with an error, and with a time series.
 
 The real module with its real ``.ui`` files and the real model, on Slicer's own scene; Qt's and Slicer's widgets are
 stand-ins (``HeartSeg/Testing/pythonqt``), so fonts and frames differ from the application's. Beside the panel stand the
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "HeartSeg" / "Testing"), str(ROOT / "HeartSeg" / "Logic")]
 SCAN = ROOT / "HeartSeg" / "Resources" / "SampleData" / "HeartSeg-synthetic-CTA.nii.gz"
-PANEL_WIDTH, VIEW = 450, 330
+PANEL_WIDTH, VIEW = 460, 408  # 1280 pixels together
 
 
 def slice_picture(volume: Any, segmentation: Any, axis: int, point: np.ndarray) -> np.ndarray:
@@ -145,7 +147,7 @@ class Desktop:
 
 
 def draw(folder: Path) -> None:
-    """The four pictures."""
+    """All pictures."""
     import slicer
 
     from pythonqt import panel_host
@@ -174,6 +176,8 @@ def draw(folder: Path) -> None:
         session.wait_until(lambda: panel.state.running == "", 600)
         segmentation = panel.state.segmentation
         desktop.save(folder / "panel-after.png", volume, segmentation)
+        with dark_theme():
+            desktop.save(folder / "panel-dark.png", volume, segmentation)
 
         panel.warm._make = _out_of_memory
         panel.warm.forget()
@@ -181,6 +185,45 @@ def draw(folder: Path) -> None:
         ui.segmentButton.click()
         session.wait_until(lambda: panel.state.running == "", 600)
         desktop.save(folder / "panel-error.png", volume, segmentation)
+        panel.hide_error()
+        browser = time_series(volume, segmentation)
+        widget._parameterNode.inputVolume = browser.GetProxyNode(browser.GetMasterSequenceNode())
+        panel.show_results_of(segmentation)
+        desktop.save(folder / "panel-sequence.png", widget._parameterNode.inputVolume, segmentation)
+
+
+@contextmanager
+def dark_theme() -> Iterator[None]:
+    """The application's dark palette."""
+    from PySide6 import QtGui, QtWidgets
+
+    roles = QtGui.QPalette.ColorRole
+    before, dark = QtWidgets.QApplication.palette(), QtGui.QPalette(QtGui.QColor(53, 53, 53))
+    for role, color in ((roles.Base, (30, 30, 30)), (roles.AlternateBase, (45, 45, 45)), (roles.Text, (235, 235, 235))):
+        dark.setColor(role, QtGui.QColor(*color))
+    QtWidgets.QApplication.setPalette(dark)
+    try:
+        yield
+    finally:
+        QtWidgets.QApplication.setPalette(before)
+
+
+def time_series(volume: Any, segmentation: Any) -> Any:
+    """A browser over three frames of the scan with the segmentation of each, as a run on all frames leaves it."""
+    import slicer
+
+    from heartseg.panel.outputs import keep_frame
+
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "HeartSeg-synthetic-cine")
+    for frame in range(3):
+        sequence.SetDataNodeAtValue(volume, str(frame))
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+    browser.GetProxyNode(sequence).SetName("HeartSeg-synthetic-cine")
+    for frame in range(3):
+        keep_frame(browser, segmentation, frame)
+    return browser
 
 
 def _out_of_memory(model: str, settings: Any) -> Any:

@@ -43,7 +43,17 @@ STRUCTURES: tuple[Structure, ...] = (
     Structure(2, "RV", "right ventricle", "53085002", "Right ventricle", 600, (45, 95, 185), (60, 400), "mL"),
     Structure(3, "LA", "left atrium", "82471001", "Left atrium", 420, (240, 140, 120), (25, 300), "mL"),
     Structure(4, "RA", "right atrium", "73829009", "Right atrium", 550, (110, 175, 230), (25, 350), "mL"),
-    Structure(5, "MYO", "left ventricular myocardium", "74281007", "Myocardium", 205, (190, 150, 120), (50, 350), "g"),
+    Structure(
+        5,
+        "MYO",
+        "left ventricular myocardium",
+        "49848007",
+        "Left Ventricle Myocardium",
+        205,
+        (190, 150, 120),
+        (50, 350),
+        "g",
+    ),
     Structure(6, "AO", "ascending aorta", "54247002", "Ascending aorta", 820, (250, 95, 160), (20, 60), "mm diameter"),
     Structure(7, "PA", "pulmonary artery", "81040000", "Pulmonary artery", 850, (0, 122, 171), (15, 45), "mm diameter"),
 )

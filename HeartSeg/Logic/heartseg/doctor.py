@@ -36,7 +36,7 @@ from .volume.types import Volume
 LITTLE_SPACE = 2e9
 """Free space below which the report warns, bytes: a large model with its zip file, or the results of a day."""
 
-_OTHERS = ("numpy", "scipy", "SimpleITK", "vtk", "slicer-core", "matplotlib", "nnunetv2", "openvino", "torchvision")
+_OTHERS = ("numpy", "scipy", "SimpleITK", "vtk", "matplotlib", "nnunetv2", "openvino", "torchvision")
 _NETWORK = (
     "HTTPS_PROXY",
     "HTTP_PROXY",
@@ -143,9 +143,10 @@ def _system() -> tuple[list[tuple[str, str]], list[str]]:
 def _slicer_version() -> str:
     slicer: Any = sys.modules.get("slicer")
     app = getattr(slicer, "app", None)
-    if app is None or getattr(app, "isHeartSegHost", False):
-        return "not running"
-    return f"{getattr(app, 'applicationVersion', 'unknown')} (revision {getattr(app, 'repositoryRevision', 'unknown')})"
+    version = getattr(app, "applicationVersion", "")
+    if not version:
+        return "not the application"
+    return f"{version} (revision {getattr(app, 'repositoryRevision', 'unknown')})"
 
 
 def _packages() -> tuple[list[tuple[str, str]], list[str]]:

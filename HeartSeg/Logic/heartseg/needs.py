@@ -1,4 +1,4 @@
-"""What segmenting needs besides Python and Slicer: which packages, in which versions, how large, and why.
+"""What segmentation needs besides Python and Slicer: which packages, in which versions, how large, and why.
 
 Reads the metadata of what is installed; imports none of it.
 """
@@ -9,13 +9,22 @@ import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Sequence
+import platform
+import shutil
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import DependencyError
+
+MIN_PYTHON = (3, 10)
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package that segmenting needs and Slicer does not bring.
+    """A package that segmentation needs and Slicer lacks.
 
     Attributes:
         name: on PyPI.
@@ -65,35 +74,115 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Missing:
-    """A package that is not there, or in a version that does not work.
+    """A package that is not there, in a version that does not work, or that cannot be imported.
 
     Attributes:
         package: what is needed.
         installed: the version that is there, ``""`` for none.
+        problem: why it cannot be imported, ``""`` if that was not tried.
     """
 
     package: Package
     installed: str = ""
+    problem: str = ""
 
     @property
     def text(self) -> str:
         """One line: what, why, how large, through whom."""
         least, most = self.package.download_mb
         size = f"{_mb(least)} to {_mb(most)}" if most > least else _mb(most)
-        old = f" (version {self.installed} is there and does not work)" if self.installed else ""
+        why = f" ({self.problem})" if self.problem else ""
+        old = f" (version {self.installed} is installed and does not work{why})" if self.installed else ""
         return f"{self.package.name}{old}: {self.package.why}; download of {size}, by {self.package.through}"
 
 
-def missing_packages(packages: Sequence[Package] = PACKAGES) -> tuple[Missing, ...]:
-    """The packages that are not there in a version that works. Reads metadata only: nothing is imported."""
+class UnusablePackage(DependencyError):
+    """An installed package cannot be imported.
+
+    Attributes:
+        name: of the package.
+        problem: what Python said, one line.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name} is installed but cannot be imported ({problem}): install it again")
+        self.name, self.problem = name, problem
+
+
+def check_torch() -> None:
+    """Import torch, which takes seconds. Not on the main thread.
+
+    Raises:
+        UnusablePackage: it is installed and cannot be imported, for want of a system library or of the right NumPy.
+        ModuleNotFoundError: it is not installed.
+    """
+    try:
+        importlib.import_module("torch")
+    except ModuleNotFoundError:
+        raise
+    except (ImportError, OSError, RuntimeError) as error:
+        problem = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UnusablePackage("torch", problem) from error
+
+
+def missing_packages(
+    packages: Sequence[Package] = PACKAGES, unusable: Mapping[str, str] | None = None
+) -> tuple[Missing, ...]:
+    """The packages that are not there in a version that works. Reads metadata only: nothing is imported.
+
+    Args:
+        packages: what is needed.
+        unusable: name -> problem of packages that were found not to import; they count as missing.
+    """
     importlib.invalidate_caches()
     found = []
     for package in packages:
-        version = installed_version(package.name)
+        version, problem = installed_version(package.name), (unusable or {}).get(package.name, "")
         there = bool(version) and importlib.util.find_spec(package.module) is not None
-        if not there or not _fits(version, package.versions):
-            found.append(Missing(package, version))
+        if not there or problem or not _fits(version, package.versions):
+            found.append(Missing(package, version, problem))
     return tuple(found)
+
+
+def unsupported(system: str = "", machine: str = "", numpy_version: str = "") -> str:
+    """Why torch cannot work on this system, one sentence; ``""`` if it can.
+
+    Slicer for macOS is built for x86-64. PyTorch ended there with 2.2, which needs NumPy below 2; Slicer has NumPy 2.
+
+    Args:
+        system, machine, numpy_version: of another machine; this one's when omitted.
+    """
+    system, machine = system or platform.system(), machine or platform.machine()
+    numpy_version = numpy_version or installed_version("numpy")
+    major = int(numpy_version.partition(".")[0] or 0) if numpy_version[:1].isdigit() else 0
+    if sys.version_info < MIN_PYTHON:
+        return f"Python {platform.python_version()} is too old: use a Slicer with Python 3.10 or newer (5.10 has 3.12)"
+    if system == "Darwin" and machine == "x86_64" and major >= 2:
+        return (
+            f"macOS with an x86-64 Python and NumPy {numpy_version} is not supported (PyTorch ended there with version "
+            "2.2, which needs NumPy 1): use Linux, Windows, or the command line with a Python for Apple silicon"
+        )
+    return ""
+
+
+def lacking_space(missing: Sequence[Missing], folder: Path | None = None) -> str:
+    """Why the disk is too small for what is missing, one sentence; ``""`` if it is not.
+
+    Args:
+        missing: what would be installed; the least that it takes is compared.
+        folder: where it would go; the folder of Python's packages when omitted.
+    """
+    least = 1e6 * sum(m.package.installed_mb[0] + m.package.download_mb[0] for m in missing)
+    folder = folder or Path(sysconfig.get_paths()["purelib"])
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return ""
+    if free >= least:
+        return ""
+    return (
+        f"{_mb(free / 1e6)} are free where Slicer's packages are, and at least {_mb(least / 1e6)} are needed: make room"
+    )
 
 
 def installed_version(name: str) -> str:
@@ -107,13 +196,13 @@ def installed_version(name: str) -> str:
 def explanation(missing: Sequence[Missing]) -> str:
     """What the user is asked to agree to, once."""
     if not missing:
-        return "Everything that segmenting needs is installed."
+        return "Everything that segmentation needs is installed."
     least = sum(m.package.installed_mb[0] for m in missing)
     most = sum(m.package.installed_mb[1] for m in missing)
     size = f"{_mb(least)} to {_mb(most)}" if most > least else _mb(most)
     lines = ["HeartSeg needs packages that are not part of Slicer:", *(f"• {m.text}" for m in missing)]
-    lines.append(f"They are downloaded from the internet, once, into Slicer's own Python ({size} on the disk).")
-    lines.append("No data of yours leave this computer; afterwards no network is needed.")
+    lines.append(f"They are downloaded once from the internet into Slicer's own Python ({size} on disk).")
+    lines.append("None of your data leave this computer. Afterwards no network is needed.")
     return "\n".join(lines)
 
 

@@ -92,11 +92,11 @@ assert content["skipped"] == {{}}, content["skipped"]
 
 
 def test_slicer_reads_the_segmentation_with_everything_that_belongs_to_it(subject, tmp_path) -> None:
-    pytest.importorskip("slicer", reason='needs slicer-core: pip install "heartseg[app]"')
+    pytest.importorskip("slicer", reason="needs slicer-core (extra dev)")
     import vtk
 
-    from heartseg.scene import host
-    from heartseg.scene.terminology import terminology_entry
+    from heartseg.export.terminology import terminology_entry
+    from slicer_host import host
 
     write_export(subject, tmp_path / "out", ["seg"])
     with host.session():
@@ -117,16 +117,23 @@ def test_slicer_reads_the_segmentation_with_everything_that_belongs_to_it(subjec
             assert segment.GetTag("DICOM.SegmentAlgorithmName", algorithm) and "made up 1.0" in str(algorithm)
             mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, expected.key, scan)
             assert np.array_equal(mask > 0, subject.result.mask(expected.key))
+        matrix, extent = vtk.vtkMatrix4x4(), [0] * 6
+        geometry = segmentation.GetConversionParameter("Reference image geometry")
+        assert slicer.vtkSegmentationConverter.DeserializeImageGeometry(geometry, matrix, extent)
+        assert np.allclose(slicer.util.arrayFromVTKMatrix(matrix), affine)
+        assert extent == [v for n in subject.result.geometry.size for v in (0, n - 1)]
+        assert segmentation.GetConversionParameter("Conversion method") == "1"
         slicer.mrmlScene.RemoveNode(node)
         slicer.mrmlScene.RemoveNode(scan)
 
 
 def test_surfaces_are_those_that_slicer_shows(subject, tmp_path) -> None:
-    pytest.importorskip("slicer", reason='needs slicer-core: pip install "heartseg[app]"')
+    pytest.importorskip("slicer", reason="needs slicer-core (extra dev)")
     from vtk.util.numpy_support import vtk_to_numpy
 
-    from heartseg.export import closed_surface
-    from heartseg.scene import fill_segmentation, host
+    from heartseg.export import label_surfaces
+    from heartseg.scene import fill_segmentation
+    from slicer_host import host
 
     with host.session():
         import slicer
@@ -135,11 +142,12 @@ def test_surfaces_are_those_that_slicer_shows(subject, tmp_path) -> None:
         result = subject.result
         scan = slicer.util.addVolumeFromArray(subject.volume.array, ijkToRAS=result.geometry.affine_ras)
         node = fill_segmentation(result, scan)
+        surfaces = label_surfaces(result.labels, result.geometry, STRUCTURES)
         for key in ("LV", "PA"):
             shown = vtk.vtkPolyData()
             node.GetClosedSurfaceRepresentation(key, shown)
             ras = vtk_to_numpy(shown.GetPoints().GetData())
-            ours = closed_surface(result.mask(key), result.geometry).in_coordinates("RAS").points
+            ours = surfaces[key].in_coordinates("RAS").points
             assert ours.shape == ras.shape
             assert np.allclose(ours, ras, atol=1e-3)  # 32-bit floats at 100 mm
         slicer.mrmlScene.RemoveNode(node)

@@ -7,10 +7,13 @@ import pytest
 
 from heartseg.anatomy import STRUCTURES, structure
 from heartseg.errors import InputError, SettingsError
-from heartseg.export import Mesh, check_solidity, closed_surface
+from heartseg.export import Mesh, check_solidity, closed_surface, label_surfaces
+from heartseg.export.finer_grid import finer_labels, separated
 from heartseg.export.surface_files import read_stl, write_surface, write_surfaces
-from heartseg.export.surfaces import joined
+from heartseg.export.surfaces import as_polydata, joined
+from heartseg.measure.boxes import bounding_box
 from heartseg.volume import Geometry
+from phantoms import heart_phantom
 
 vtk = pytest.importorskip("vtk", reason='needs vtk: pip install "heartseg[app]"')
 
@@ -142,8 +145,8 @@ def test_ras_turns_x_and_y_and_the_file_says_so(tmp_path, suffix) -> None:
 @pytest.mark.parametrize("coordinates", ["LPS", "RAS"])
 @pytest.mark.parametrize("suffix", [".stl", ".ply", ".obj"])
 def test_slicer_reads_them_into_the_right_place(tmp_path, coordinates, suffix) -> None:
-    pytest.importorskip("slicer", reason='needs slicer-core: pip install "heartseg[app]"')
-    from heartseg.scene import host
+    pytest.importorskip("slicer", reason="needs slicer-core (extra dev)")
+    from slicer_host import host
 
     path = write_surface(TETRAHEDRON, tmp_path / f"body{suffix}", coordinates, "body", (10, 20, 30))
     with host.session():
@@ -184,3 +187,62 @@ def test_an_stl_that_was_cut_short_is_not_taken_for_whole(tmp_path) -> None:
 def test_unknown_axes_are_refused(tmp_path) -> None:
     with pytest.raises(SettingsError, match="coordinates 'XYZ' are unknown: use LPS or RAS"):
         write_surface(TETRAHEDRON, tmp_path / "body.stl", "XYZ", "body", (0, 0, 0))
+
+
+SLICES = {"thin": (1.0, 1.0, 0.7), "2.5 mm": (1.0, 1.0, 2.5), "8 mm": (1.4, 1.4, 8.0)}
+
+
+@pytest.fixture(scope="module", params=SLICES.values(), ids=SLICES)
+def sliced(request):
+    """The phantom's labels on a grid, the grid, and the surfaces of all structures."""
+    labels, geometry, _ = heart_phantom(request.param)
+    return labels, geometry, label_surfaces(labels, geometry, STRUCTURES)
+
+
+def test_neighbours_share_their_border(sliced) -> None:
+    """Points of one structure inside another: under 0.5 %, where the surfaces made one by one had 47 %."""
+    _, _, surfaces = sliced
+    for key, other in (("LV", "MYO"), ("RV", "MYO"), ("LA", "LV"), ("RA", "RV")):
+        distance = vtk.vtkImplicitPolyDataDistance()
+        distance.SetInput(as_polydata(surfaces[other]))
+        points = surfaces[key].points[::7]
+        inside = np.mean([distance.EvaluateFunction(point) < -0.01 for point in points])  # mm; 32-bit floats
+        assert inside < 0.005, (key, other)
+
+
+def test_they_are_watertight_and_enclose_the_volume_of_their_grid(sliced) -> None:
+    labels, geometry, surfaces = sliced
+    fine, factors = finer_labels(np.pad(labels[bounding_box(labels)], 1), geometry.spacing[::-1])
+    for one in STRUCTURES:
+        solidity = check_solidity(surfaces[one.key])
+        assert solidity.watertight, (one.key, solidity)
+        own = np.count_nonzero(fine == one.label) * geometry.voxel_volume_ml / factors.prod()
+        assert solidity.volume_ml == pytest.approx(own, rel=0.01)
+        voxels = np.count_nonzero(labels == one.label) * geometry.voxel_volume_ml
+        assert solidity.volume_ml == pytest.approx(voxels, rel=0.03)  # thick slices end between two of their centres
+
+
+def test_thick_slices_give_no_steps() -> None:
+    """A ball on 8 mm slices: its surface lies within a millimetre of the ball; steps are off by two on average."""
+    z, y, x = np.meshgrid(np.arange(10) * 8.0, np.arange(70.0), np.arange(70.0), indexing="ij")
+    center, radius = np.array([35.0, 35.0, 36.0]), 25.0
+    ball = (x - center[0]) ** 2 + (y - center[1]) ** 2 + (z - center[2]) ** 2 <= radius**2
+    smooth = closed_surface(ball, Geometry(ball.shape, (1.0, 1.0, 8.0)))
+    off = np.abs(np.linalg.norm(smooth.points - center, axis=1) - radius)
+    assert off.mean() < 1.0
+
+
+def test_interpolated_labels_are_the_old_ones_at_the_old_slices() -> None:
+    labels, geometry, _ = heart_phantom((2.0, 2.0, 6.0))
+    fine, factors = finer_labels(labels, geometry.spacing[::-1])
+    assert factors.tolist() == [3, 1, 1]
+    assert np.array_equal(fine[1::3], labels)
+
+
+def test_voxels_that_touch_along_an_edge_only_are_separated() -> None:
+    labels = np.zeros((5, 6, 6), np.uint8)
+    labels[1:4, 1:3, 1:3] = 1
+    labels[1:4, 3:5, 3:5] = 1
+    assert 0 < np.count_nonzero(separated(labels) != labels) <= 6
+    mesh = label_surfaces(labels, Geometry(labels.shape, (1.0, 1.0, 1.0)), STRUCTURES, smoothing=0.0)["LV"]
+    assert check_solidity(mesh).watertight

@@ -1,4 +1,4 @@
-"""The plan of a run: which way, which grids, how many tiles and passes, what it costs; and that the engine keeps to it."""
+"""The plan of a run: way, grids, tiles, passes and cost; and that the engine keeps to it."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ import heartseg
 assert Path(heartseg.__file__).is_relative_to({str(installed)!r})
 assert not [p for p in sys.path if p.startswith({str(repository)!r} + "/HeartSeg")], sys.path
 assert (Path(heartseg.__file__).parent / "model_store").is_dir()  # the first place where models are looked for
-for name in ("anatomy", "result", "volume", "scene.files", "scene.host"):
+for name in ("anatomy", "result", "volume", "scene.segmentation", "export.surfaces"):
     importlib.import_module("heartseg." + name)
 assert "slicer" not in sys.modules
 print(heartseg.__version__)

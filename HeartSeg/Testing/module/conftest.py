@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("slicer", reason='needs slicer-core: pip install "heartseg[app]"')
+pytest.importorskip("slicer", reason="needs slicer-core (extra dev)")
 
-from heartseg.scene import host
+from slicer_host import host
+from slicer_host.source import real_files
 
 
 @pytest.fixture(scope="module")
 def module(repository: Path) -> Iterator[types.ModuleType]:
     """Gone with the file's tests: by its name, ``HeartSeg``, pytest knows the folder that holds all tests."""
     before = sys.modules.get("HeartSeg")
-    with host.session():
+    with host.session(), real_files():
         yield host.load_module(repository / "HeartSeg" / "HeartSeg.py")
     if before is None:
         del sys.modules["HeartSeg"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -16,9 +17,9 @@ import slicer
 
 from heartseg.anatomy import KEYS, STRUCTURES
 from heartseg.errors import Cancelled, DependencyError, InputError
+from heartseg.export.terminology import CONTEXT_NAME, terminology_context
 from heartseg.progress import CancelToken, ProgressEvent
 from heartseg.result import Result
-from heartseg.scene.terminology import CONTEXT_NAME, terminology_context
 
 
 def add_scan(shape=(10, 12, 14), name: str = "scan"):
@@ -151,13 +152,13 @@ def test_the_file_imports_only_what_the_application_has(repository: Path) -> Non
 
 def test_loading_it_does_not_load_torch(repository: Path) -> None:
     code = (
-        "import sys; from heartseg.scene import host\n"
+        "import sys; from slicer_host import host\n"
         f"host.load_module({str(repository / 'HeartSeg' / 'HeartSeg.py')!r})\n"
         "print([n for n in ('torch', 'nnunetv2', 'SimpleITK', 'matplotlib') if n in sys.modules])"
     )
     run = subprocess.run(
         [sys.executable, "-c", code],
-        env={"PYTHONPATH": str(repository / "HeartSeg" / "Logic")},
+        env={"PYTHONPATH": os.pathsep.join(str(repository / "HeartSeg" / part) for part in ("Logic", "Testing"))},
         capture_output=True,
         text=True,
         check=True,

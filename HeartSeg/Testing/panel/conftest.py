@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("slicer", reason='needs slicer-core: pip install "heartseg[app]"')
+pytest.importorskip("slicer", reason="needs slicer-core (extra dev)")
 pytest.importorskip("PySide6", reason="needs PySide6-Essentials (extra dev)")
 
 from panel.driver import Driver, Gate, gated_reporter

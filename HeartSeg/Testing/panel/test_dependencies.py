@@ -21,16 +21,26 @@ from pathlib import Path
 import pytest
 
 from heartseg.errors import DependencyError
-from heartseg.needs import PACKAGES, Missing, Package, explanation, missing_packages
+from heartseg.needs import (
+    PACKAGES,
+    Missing,
+    Package,
+    UnusablePackage,
+    check_torch,
+    explanation,
+    missing_packages,
+    unsupported,
+)
 from heartseg.panel.dependencies import (
-    KEPT,
+    InstallCancelled,
     InstallFailed,
     NoInstaller,
     Refused,
-    SlicerPackaging,
-    SlicerPip,
+    SlicerInstaller,
     choose_installer,
     install_missing,
+    no_connection,
+    responsive,
 )
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -65,38 +75,17 @@ def write_wheel(folder: Path, name: str, version: str, requires: tuple[str, ...]
 
 
 class SlicerLike:
-    """``slicer.util`` and ``slicer.packaging`` as far as they install: every line of pip is printed, a failure is a
-    ``CalledProcessError`` without text, as in ``slicer.util.logProcessOutput``."""
+    """``slicer.util`` as far as it installs: every line of pip is printed, a failure is a ``CalledProcessError``
+    without text, as in ``slicer.util.logProcessOutput``."""
 
     def __init__(self, wheels: Path, target: Path) -> None:
         self.wheels, self.target = wheels, target
         self.calls: list[tuple[str, object]] = []
-        self.declines = self.testing = False
+        self.testing = False
 
     def pip_install(self, requirements: str | list[str], **_: object) -> None:
         self.calls.append(("pip_install", requirements))
         self._pip(requirements if isinstance(requirements, list) else requirements.split())
-
-    def pip_ensure(
-        self,
-        requirements: list,
-        constraints: str | Path | None = None,
-        skip_packages: list[str] | None = None,
-        prompt_install: bool = True,
-        prompt_restart: bool = True,
-        requester: str | None = None,
-        skip_in_testing: bool = True,
-        show_progress: bool = True,
-    ) -> list[str] | None:
-        assert not prompt_install, "the user would be asked a second time"
-        self.calls.append(("pip_ensure", {"skip": skip_packages, "requester": requester}))
-        if self.declines:
-            raise RuntimeError("User declined package installation")
-        if self.testing and skip_in_testing:
-            return None
-        for requirement in requirements:
-            self._pip(["--no-deps", f"{requirement.name}{requirement.specifier}"])
-        return []
 
     def _pip(self, arguments: list[str]) -> None:
         for name in (re.split(r"[<>=!]", a)[0].replace("-", "_") for a in arguments if not a.startswith("-")):
@@ -131,13 +120,11 @@ def slicer_like(tmp_path, monkeypatch):
     wheels.mkdir()
     target.mkdir()
     like = SlicerLike(wheels, target)
-    slicer, packaging = types.ModuleType("slicer"), types.ModuleType("slicer.packaging")
-    slicer.app = types.SimpleNamespace(testingEnabled=lambda: like.testing)
+    slicer = types.ModuleType("slicer")
+    slicer.app = types.SimpleNamespace(applicationVersion="5.12.0", testingEnabled=lambda: like.testing)
     slicer.util = types.SimpleNamespace(pip_install=like.pip_install)
-    packaging.pip_ensure = like.pip_ensure
-    slicer.packaging = packaging
     monkeypatch.setitem(sys.modules, "slicer", slicer)
-    monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
+    monkeypatch.setattr("heartseg.panel.dependencies.no_connection", lambda: "")
     monkeypatch.setitem(sys.modules, "PyTorchUtils", types.ModuleType("PyTorchUtils"))
     monkeypatch.syspath_prepend(str(target))
     yield like
@@ -153,23 +140,23 @@ def test_the_list_agrees_with_the_projects_own():
     ours = {p.requirement for p in PACKAGES}
     assert ours <= set(declared)
     rest = {re.split(r"[<>=!]", d)[0] for d in set(declared) - ours}
-    assert rest <= set(KEPT)
+    assert rest <= {"numpy", "scipy", "SimpleITK"}
 
 
 def test_nothing_is_missing_here_and_nothing_is_then_done(slicer_like):
     assert missing_packages() == ()
-    outcome = install_missing(SlicerPackaging())
+    outcome = install_missing(SlicerInstaller())
     assert (outcome.installed, outcome.restart) == ((), "")
     assert slicer_like.calls == []
-    assert explanation(()) == "Everything that segmenting needs is installed."
+    assert explanation(()) == "Everything that segmentation needs is installed."
 
 
 def test_what_is_missing_is_explained_with_size_and_reason():
     text = explanation([Missing(p) for p in PACKAGES])
-    for word in ("torch", "200 MB to 2.8 GB", "PyTorch extension", "runs the neural network", "No data of yours"):
+    for word in ("torch", "200 MB to 2.8 GB", "PyTorch extension", "runs the neural network", "None of your data"):
         assert word in text
     old = Missing(PACKAGES[0], "1.13.0")
-    assert "version 1.13.0 is there and does not work" in old.text
+    assert "version 1.13.0 is installed and does not work" in old.text
 
 
 def test_a_version_that_does_not_work_counts_as_missing(monkeypatch):
@@ -183,22 +170,19 @@ def test_packages_are_installed_with_pip_and_every_line_is_heard(slicer_like, ca
     package = made_up("madeup-one")
     assert [m.package.name for m in missing_packages([package])] == ["madeup-one"]
     steps, lines = [], []
-    outcome = install_missing(SlicerPackaging(), missing_packages([package]), lambda *s: steps.append(s), lines.append)
+    outcome = install_missing(SlicerInstaller(), missing_packages([package]), lambda *s: steps.append(s), lines.append)
     assert (outcome.installed, outcome.restart) == (("madeup-one",), "")
     assert steps == [(0, 1, "Installing madeup-one…"), (1, 1, "Installed.")]
     assert any("Successfully installed madeup-one-1.2" in line for line in lines)
     assert "Successfully installed" in capsys.readouterr().out  # Slicer's console still shows it
     assert importlib.import_module("madeup_one").__version__ == "1.2"
-    name, arguments = slicer_like.calls[0]
-    assert name == "pip_ensure"
-    assert set(arguments["skip"]) >= {"SimpleITK", "torch", "requests", "numpy"}
-    assert arguments["requester"] == "HeartSeg"
 
 
-def test_slicer_5_10_installs_without_dependencies(slicer_like):
+def test_packages_are_installed_without_their_dependencies_and_without_pip_ensure(slicer_like):
+    """Slicer 5.12's pip_ensure deletes skipped requirements from the metadata of other packages."""
     write_wheel(slicer_like.wheels, "madeup-two", "1.0", requires=("madeup-unwanted",))
     package = made_up("madeup-two")
-    install_missing(SlicerPip(), missing_packages([package]))
+    install_missing(SlicerInstaller(), missing_packages([package]))
     assert slicer_like.calls == [("pip_install", ["--no-deps", "madeup-two>=1.0"])]
     assert missing_packages([package]) == ()
 
@@ -206,7 +190,7 @@ def test_slicer_5_10_installs_without_dependencies(slicer_like):
 def test_a_failure_shows_the_last_lines_of_pip_and_a_hint(slicer_like):
     package = made_up("madeup-nowhere")
     with pytest.raises(InstallFailed, match="there is no version of it for this system") as failed:
-        install_missing(SlicerPackaging(), missing_packages([package]))
+        install_missing(SlicerInstaller(), missing_packages([package]))
     assert "No matching distribution found for madeup-nowhere" in failed.value.log
     assert len(failed.value.log.splitlines()) <= 12
     assert isinstance(failed.value, DependencyError)
@@ -223,7 +207,7 @@ def test_a_failure_shows_the_last_lines_of_pip_and_a_hint(slicer_like):
     ],
 )
 def test_usual_failures_get_a_hint(slicer_like, line, hint):
-    class Prints(SlicerPackaging):
+    class Prints(SlicerInstaller):
         def install(self, requirements):
             print(line)
             raise subprocess.CalledProcessError(1, "pip")
@@ -232,25 +216,14 @@ def test_usual_failures_get_a_hint(slicer_like, line, hint):
         install_missing(Prints(), [Missing(made_up("madeup-three"))])
 
 
-def test_a_refusal_is_no_error_and_changes_nothing(slicer_like):
-    slicer_like.declines = True
-    with pytest.raises(Refused):
-        install_missing(SlicerPackaging(), [Missing(made_up("madeup-four"))])
-    assert not list(slicer_like.target.iterdir())
-
-
-def test_what_was_skipped_silently_is_noticed(slicer_like):
-    """Slicer skips pip_ensure while it runs tests."""
-    slicer_like.testing = True
-    with pytest.raises(InstallFailed, match="ended well, but it is still not there"):
-        install_missing(SlicerPackaging(), [Missing(made_up("madeup-five"))])
-
-
 def test_torch_comes_through_the_pytorch_extension_alone(slicer_like, monkeypatch):
     asked = []
 
     class Logic:
         answer: object = object()
+
+        def uninstallTorch(self, askConfirmation=False):
+            asked.append("uninstall")
 
         def installTorch(self, askConfirmation=False, forceComputationBackend=None, torchVersionRequirement=None):
             asked.append((askConfirmation, torchVersionRequirement))
@@ -263,18 +236,100 @@ def test_torch_comes_through_the_pytorch_extension_alone(slicer_like, monkeypatc
     package = made_up("madeup-torch", "madeup-torch>=2.2", "PyTorch extension")
     Logic.answer = None
     with pytest.raises(Refused):
-        install_missing(SlicerPackaging(), [Missing(package)])
+        install_missing(SlicerInstaller(), [Missing(package)])
     Logic.answer = object()
-    for installer in (SlicerPackaging(), SlicerPip()):
-        assert install_missing(installer, [Missing(package)]).installed == ("madeup-torch",)
-    assert asked == [(False, ">=2.2")] * 3
-    assert not any(name == "pip_ensure" for name, _ in slicer_like.calls)
+    assert install_missing(SlicerInstaller(), [Missing(package)]).installed == ("madeup-torch",)
+    assert asked == ["uninstall", (False, ">=2.2")] * 2  # the torch that is there does not work
+    assert slicer_like.calls == []
 
 
-def test_without_the_pytorch_extension_the_user_is_told_where_it_is(slicer_like, monkeypatch):
+def test_the_pytorch_extension_is_installed_without_a_further_question(slicer_like, monkeypatch):
+    installer, done = SlicerInstaller(), []
+    assert not installer.lacks_extension([Missing(PACKAGES[0])])
     monkeypatch.delitem(sys.modules, "PyTorchUtils")
-    with pytest.raises(InstallFailed, match="the extension PyTorch is not installed: install it in the Extensions"):
-        install_missing(SlicerPackaging(), [Missing(PACKAGES[0])])
+    assert installer.lacks_extension([Missing(PACKAGES[0])])
+    manager = types.SimpleNamespace(interactive=True)
+    manager.installExtensionFromServer = lambda name, restart: done.append((name, restart, manager.interactive)) or True
+    sys.modules["slicer"].app.extensionsManagerModel = lambda: manager
+    installer.install_extension()
+    assert done == [("PyTorch", False, False)]
+    manager.installExtensionFromServer = lambda name, restart: False
+    with pytest.raises(InstallFailed, match="Extensions Manager"):
+        installer.install_extension()
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "numpy", "works"),
+    [
+        ("Darwin", "x86_64", "2.0.2", False),  # Slicer 5.10 and 5.12 for macOS
+        ("Darwin", "x86_64", "1.26.4", True),
+        ("Darwin", "arm64", "2.4.6", True),
+        ("Linux", "x86_64", "2.4.6", True),
+        ("Windows", "AMD64", "2.4.6", True),
+    ],
+)
+def test_a_mac_whose_torch_cannot_work_with_numpy_2_is_told_so(slicer_like, monkeypatch, system, machine, numpy, works):
+    assert (unsupported(system, machine, numpy) == "") is works
+    monkeypatch.setattr("platform.system", lambda: system)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("heartseg.needs.installed_version", lambda name: numpy)
+    obstacle = SlicerInstaller().obstacle([Missing(PACKAGES[0])])
+    assert ("not supported" in obstacle) is not works
+
+
+def test_a_disk_without_room_is_an_obstacle(slicer_like, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: types.SimpleNamespace(free=100_000_000))
+    assert SlicerInstaller().obstacle([Missing(PACKAGES[0])]).startswith("100 MB are free")
+
+
+def test_a_server_that_cannot_be_reached_is_an_obstacle_unless_pip_has_another_one(monkeypatch):
+    for name in ("PIP_INDEX_URL", "PIP_NO_INDEX", "PIP_FIND_LINKS", "PIP_CONFIG_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    assert "cannot be reached" in no_connection("http://127.0.0.1:1/")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/")
+    assert no_connection("http://127.0.0.1:1/") == ""
+
+
+def test_a_torch_that_cannot_be_imported_counts_as_missing(tmp_path, monkeypatch):
+    """Its metadata is there; a library of the system is not."""
+    (tmp_path / "torch.py").write_text("raise OSError('libcudnn.so.9: cannot open shared object file')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    with pytest.raises(UnusablePackage, match="libcudnn") as caught:
+        check_torch()
+    (found,) = missing_packages(PACKAGES[:1], {caught.value.name: caught.value.problem})
+    assert "libcudnn.so.9" in found.text
+
+
+@pytest.fixture
+def slow_tool():
+    """A tool that prints a line and then stands still for a minute, as pip does while it downloads."""
+    code = "import time; print('Downloading torch', flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_the_window_lives_while_a_tool_is_silent_and_a_cancel_ends_it(slicer_like, slow_tool, capsys):
+    sys.modules["slicer"].util.logProcessOutput = original = lambda process: None
+    turns = []
+    with (
+        pytest.raises(InstallCancelled),
+        responsive(lambda: turns.append(1), lambda: len(turns) > 5),
+    ):
+        sys.modules["slicer"].util.logProcessOutput(slow_tool)
+    assert slow_tool.poll() is not None
+    assert "Downloading torch" in capsys.readouterr().out
+    assert sys.modules["slicer"].util.logProcessOutput is original
+
+
+def test_a_tool_that_fails_raises_as_slicers_own_function(slicer_like):
+    with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"], stdout=subprocess.PIPE, text=True) as process:
+        sys.modules["slicer"].util.logProcessOutput = None
+        with pytest.raises(subprocess.CalledProcessError), responsive(lambda: None, lambda: False):
+            sys.modules["slicer"].util.logProcessOutput(process, lambda line: None)
 
 
 def test_a_restart_is_asked_for_only_where_an_older_version_is_in_use(slicer_like):
@@ -284,18 +339,14 @@ def test_a_restart_is_asked_for_only_where_an_older_version_is_in_use(slicer_lik
     assert missing_packages([old])[0].installed == "1.0"
     write_wheel(slicer_like.wheels, "madeup-six", "2.0")
     importlib.import_module("madeup_six")
-    outcome = install_missing(SlicerPackaging(), missing_packages([old]))
+    outcome = install_missing(SlicerInstaller(), missing_packages([old]))
     assert outcome.restart == (
         "Restart Slicer before you segment: madeup-six changed while an older version was in use."
     )
 
 
 def test_the_installer_fits_the_application(slicer_like, monkeypatch):
-    assert isinstance(choose_installer(), SlicerPackaging)
-    monkeypatch.delattr(sys.modules["slicer.packaging"], "pip_ensure")
-    assert isinstance(choose_installer(), SlicerPip)
-    monkeypatch.setitem(sys.modules, "slicer.packaging", None)
-    assert isinstance(choose_installer(), SlicerPip)
+    assert isinstance(choose_installer(), SlicerInstaller)
     monkeypatch.setitem(sys.modules, "slicer", types.ModuleType("slicer"))
     assert isinstance(choose_installer(), NoInstaller)
 

@@ -42,25 +42,44 @@ def test_the_row_shows_the_frames_and_choosing_one_shows_it(user, series):
     assert not np.array_equal(slicer.util.arrayFromVolume(user.parameters.inputVolume), first)
 
 
-def test_all_frames_give_a_segmentation_each(user, series):
+def voxels(node, scan) -> dict[str, int]:
+    keys = node.GetSegmentation().GetSegmentIDs()
+    return {k: int((slicer.util.arrayFromSegmentBinaryLabelmap(node, k, scan) > 0).sum()) for k in keys}
+
+
+def test_all_frames_give_a_sequence_in_the_scans_browser(user, series):
+    alone = []
+    for frame in range(3):
+        user.ui.frameSpinBox.value = frame + 1
+        alone.append(voxels(user.run(), user.parameters.inputVolume))
+    assert len({tuple(v.values()) for v in alone}) == 3
     user.ui.allFramesCheckBox.checked = True
     user.press()
     user.wait()
     assert not user.error, user.error
-    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-    assert [n.GetName().rpartition(" ")[2] for n in nodes] == ["1", "2", "3"]
-    assert user.results.ui.compareComboBox.count == 3
+
+    (node,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    sequence = series.GetSequenceNode(node)
+    assert sequence.GetNumberOfDataNodes() == 3
+    assert sequence.GetIndexName() == series.GetMasterSequenceNode().GetIndexName()
+    for frame in (2, 0, 1):
+        series.SetSelectedItemNumber(frame)
+        slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(series)
+        assert voxels(node, user.parameters.inputVolume) == alone[frame]
 
 
-def test_a_frame_is_named_after_what_was_segmented_wherever_the_user_scrolls(user, series, hold):
-    user.ui.frameSpinBox.value = 2
-    gate = hold("predict")
+def test_a_run_on_one_frame_of_a_sequence_is_kept_there(user, series):
+    user.ui.allFramesCheckBox.checked = True
     user.press()
-    user.session.wait_until(gate.reached.is_set, 300)
-    series.SetSelectedItemNumber(0)
-    gate.open()
     user.wait()
-    assert [n.GetName()[-7:] for n in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")] == ["frame 2"]
+    user.ui.allFramesCheckBox.checked = False
+    node = user.panel.state.segmentation
+    user.ui.frameSpinBox.value = 2
+    node.GetSegmentation().RemoveSegment("LV")
+    user.run()
+    user.ui.frameSpinBox.value = 1
+    user.ui.frameSpinBox.value = 2
+    assert "LV" in node.GetSegmentation().GetSegmentIDs()
 
 
 def test_a_chosen_segmentation_keeps_its_name(user, series):
@@ -68,10 +87,11 @@ def test_a_chosen_segmentation_keeps_its_name(user, series):
     assert user.run().GetName() == "mine"
 
 
-def test_a_cancel_ends_all_frames_and_keeps_the_finished_ones(user, series, hold):
+def test_a_cancel_ends_all_frames_and_keeps_the_finished_ones(user, series):
     user.ui.allFramesCheckBox.checked = True
     user.press()
     user.session.wait_until(lambda: series.GetSelectedItemNumber() == 1 and user.running, 300)
     user.press()
     user.wait()
-    assert [n.GetName()[-7:] for n in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")] == ["frame 1"]
+    (node,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    assert series.GetSequenceNode(node).GetNumberOfDataNodes() == 1

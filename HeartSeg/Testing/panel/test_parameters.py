@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import slicer
@@ -122,7 +124,7 @@ def test_a_scene_of_the_first_version_loads(opened, scan, tmp_path):
     assert opened.parameters.keepWarm
 
 
-def test_values_that_this_version_does_not_know_fall_back_to_the_defaults(opened, scan, caplog):
+def test_only_a_value_that_this_version_does_not_know_falls_back_to_its_default(opened, scan, caplog):
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")
     node.SetAttribute("ModuleName", "HeartSeg")
     node.SetParameter("device", "quantum")
@@ -130,16 +132,63 @@ def test_values_that_this_version_does_not_know_fall_back_to_the_defaults(opened
     node.SetNodeReferenceID("inputVolume", scan.GetID())
     wrapped = opened.widget.logic.wrap(node)
     assert wrapped.device == "auto"
-    assert not wrapped.accurate
-    assert wrapped.inputVolume is scan
+    assert wrapped.accurate
     assert "quantum" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("device", "xpu"), ("device", "cuda:x"), ("structures", "LV,APPENDAGE"), ("accurate", "maybe")]
+)
+def test_a_scene_with_an_unknown_value_opens_with_a_working_panel(opened, scan, tmp_path, name, value):
+    """The real wrapper does not validate what a scene holds, and raises while the panel is connected."""
+    opened.parameters.parameterNode.SetParameter(name, value)
+    path = tmp_path / "scene.mrb"
+    assert slicer.util.saveScene(str(path))
+    slicer.mrmlScene.Clear(0)
+    slicer.util.loadScene(str(path))
+    parameters = opened.parameters
+    assert getattr(parameters, name) == type(parameters)(slicer.vtkMRMLScriptedModuleNode()).getValue(name)
+    assert parameters.inputVolume.GetName() == "scan"
+    opened.ui.accurateCheckBox.checked = True
+    assert opened.parameters.accurate
+
+
+def test_reload_then_garbage_collection_then_closing_the_scene(user):
+    """Slicer 5.10 left an observer of the first panel's wrapper on the node, and crashed when the scene was closed."""
+    import gc
+
+    packages = dict(sys.modules)
+    try:
+        user.session.reload()
+        user.widget = None
+        gc.collect()
+        slicer.mrmlScene.Clear(0)
+        user.session.turn()
+        assert user.session.panel._parameterNode is not None
+        user.session.close()
+    finally:  # the other tests hold on to the package that they imported
+        for name in [n for n in sys.modules if n.partition(".")[0] in ("heartseg", "HeartSeg")]:
+            del sys.modules[name]
+        sys.modules.update({n: m for n, m in packages.items() if n.partition(".")[0] in ("heartseg", "HeartSeg")})
+
+
+def test_each_graphics_card_can_be_chosen_by_name(user):
+    chooser, box = user.panel._devices, user.ui.deviceComboBox
+    user.panel._cards = ("RTX A", "RTX B")
+    user.panel.refresh()
+    assert "RTX B" in [box.itemText(i) for i in range(box.count)][2]
+    box.currentIndex = 2
+    assert user.parameters.device == "cuda:1"
+    assert user.panel.settings().device == "cuda:1"
+    chooser.show("cuda:7", ())  # a scene from another machine
+    assert box.currentText == "cuda:7"
 
 
 def test_another_device_is_looked_at_anew(user):
     wait = user.session.wait_until
     wait(lambda: user.panel._device is not None)
     user.parameters.device = "auto"
-    wait(lambda: user.panel._device_asked[0] == "auto" and not user.panel._pump._handlers)
+    wait(lambda: user.panel._device_asked[0] == "auto" and not user.panel._loop._handlers)
     first = user.panel._device
     user.parameters.device = "cpu"
     wait(lambda: user.panel._device is not first)

@@ -44,7 +44,7 @@ def test_findings_are_told_in_words_the_most_serious_first(user):
 def test_no_finding_is_said_to_prove_nothing(session):
     from heartseg.panel.results import findings_in_html
 
-    assert "proves nothing" in findings_in_html(RunRecord("scan"))
+    assert "does not prove" in findings_in_html(RunRecord("scan"))
 
 
 def test_a_finding_stands_in_its_structures_row(session):
@@ -91,7 +91,9 @@ def test_one_can_see_inside(user):
 
 
 def test_an_earlier_run_can_be_compared(user):
-    first, second = user.run(), user.run()
+    first = user.run()
+    user.ui.outputSelector.setCurrentNode(None)
+    second = user.run()
     record = read_record(first)
     changed = tuple(
         Measure(m.structure, m.quantity, m.value - 2.5 if m.structure == "LV" and m.value else m.value, m.unit)
@@ -218,3 +220,22 @@ def test_a_record_survives_its_attribute():
 @pytest.mark.parametrize("text", ["", "{}", "nonsense", '{"scan": 1, "measures": 3}'])
 def test_a_damaged_record_is_none(text):
     assert RunRecord.from_json(text) is None
+
+
+def test_the_segments_table_and_show_3d_are_the_results(user):
+    ui, node = user.results.ui, user.run()
+    assert not ui.resultsSection.collapsed
+    assert ui.segmentsTable.segmentationNode() is node
+    assert ui.show3DButton.segmentationNode() is node
+    assert node.GetDisplayNode().GetVisibility3D()
+    ui.show3DButton.click()
+    assert not node.GetDisplayNode().GetVisibility3D()
+
+
+def test_marks_are_told_apart_without_colour(user):
+    from heartseg.panel.results import findings_in_html
+
+    found = [Finding("a", severity, "look") for severity in Severity]
+    lines = findings_in_html(RunRecord("scan", (), tuple(found))).split("<br>")
+    assert len({line[0] for line in lines}) == len(found)
+    assert not any("color" in line for line in lines)

@@ -36,10 +36,93 @@ def test_a_click_makes_a_segmentation_with_the_pipelines_labels(user, scan):
     assert user.ui.progressBar.isHidden()
 
 
-def test_the_parameter_for_a_new_segmentation_stays_so_that_the_next_run_replaces_nothing(user):
-    first, second = user.run(), user.run()
-    assert first is not second
+def test_a_second_run_replaces_the_first_and_can_be_undone(user):
+    first = user.run()
+    assert user.parameters.outputSegmentation is first
+    first.GetSegmentation().RemoveSegment("MYO")
+    assert user.run() is first
+    assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 1
+    assert "MYO" in first.GetSegmentation().GetSegmentIDs()
+    user.results.ui.undoButton.click()
+    assert "MYO" not in first.GetSegmentation().GetSegmentIDs()
+
+
+def test_a_new_segmentation_is_made_when_asked_for_and_the_earlier_one_hidden(user):
+    first = user.run()
+    user.ui.outputSelector.setCurrentNode(None)
+    second = user.run()
+    assert second is not first
+    assert second.GetDisplayNode().GetVisibility()
+    assert not first.GetDisplayNode().GetVisibility()
+    assert user.parameters.outputSegmentation is second
+
+
+def test_another_scan_gets_a_segmentation_of_its_own(user, scan):
+    first = user.run()
+    other = slicer.modules.volumes.logic().CloneVolume(slicer.mrmlScene, scan, "other")
+    user.parameters.inputVolume = other
     assert user.parameters.outputSegmentation is None
+    second = user.run()
+    assert second is not first
+    assert first.GetDisplayNode().GetVisibility()
+    user.parameters.inputVolume = scan
+    assert user.parameters.outputSegmentation is first
+
+
+def test_all_loaded_scans_are_segmented_and_one_that_fails_stops_nobody(user, scan):
+    slicer.util.addVolumeFromArray(np.full((4, 4, 4), np.nan), name="broken")
+    last = slicer.modules.volumes.logic().CloneVolume(slicer.mrmlScene, scan, "last")
+    user.ui.segmentAllButton.click()
+    user.wait()
+    of = [n.GetNodeReference(n.GetReferenceImageGeometryReferenceRole()) for n in segmentations()]
+    assert of == [scan, last]
+
+
+def segmentations() -> list:
+    return slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+
+
+def test_the_views_move_on_the_first_result_only(user):
+    slice_node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", "Red")
+    user.run()
+    moved = slice_node.GetSliceToRAS().GetElement(2, 3)
+    assert moved != 0
+    slice_node.GetSliceToRAS().SetElement(2, 3, 7.0)
+    user.run()
+    assert slice_node.GetSliceToRAS().GetElement(2, 3) == 7.0
+    user.results.ui.showButton.click()
+    assert slice_node.GetSliceToRAS().GetElement(2, 3) == pytest.approx(moved)
+
+
+def test_observers_hear_of_the_panels_runs(user):
+    heard = []
+    tag = user.widget.logic.runs.add(heard.append)
+    user.widget.logic.runs.add(lambda event: 1 / 0)  # disturbs nobody
+    node = user.run()
+    kinds = [event.kind for event in heard]
+    assert (kinds[0], kinds[-1], set(kinds[1:-1])) == ("start", "end", {"progress"})
+    assert heard[-1].segmentation is node
+    assert heard[-1].result is user.panel.state.result
+    user.widget.logic.runs.remove(tag)
+    count = len(heard)
+    user.run()
+    assert len(heard) == count
+
+
+def test_observers_hear_of_a_cancel_and_of_a_failure(user, hold, monkeypatch):
+    heard = []
+    user.widget.logic.runs.add(lambda event: heard.append(event) if event.kind == "end" else None)
+    gate = hold("predict")
+    user.press()
+    user.session.wait_until(gate.reached.is_set)
+    user.press()
+    gate.open()
+    user.wait()
+    user.panel.warm.forget()
+    monkeypatch.setattr(user.panel.warm, "_make", lambda model, settings: 1 / 0)
+    user.press()
+    user.wait()
+    assert [(e.result, type(e.error)) for e in heard] == [(None, type(None)), (None, ZeroDivisionError)]
 
 
 def test_while_it_runs_the_button_cancels_and_choices_are_locked_and_say_why(user, hold):
@@ -93,7 +176,7 @@ def test_a_cancel_between_two_tiles_does_no_further_tile(user, hold):
     user.press()
     user.session.wait_until(gate.reached.is_set)
     user.press()
-    seen = len(user.panel._pump._worker._events)
+    seen = len(user.panel._loop._worker._events)
     gate.open()
     user.wait()
     assert seen <= 1 + 3  # what was told before; a tile tells once, the stop once
@@ -203,7 +286,7 @@ def test_reloading_the_module_ends_the_run_and_the_new_panel_works(user, scan, h
     try:
         again = type(user)(user.session, user.session.reload())
         gate.open()
-        again.session.wait_until(lambda: not old._pump._worker.alive)
+        again.session.wait_until(lambda: not old._loop._worker.alive)
         assert node_ids() == before
         assert again.panel is not old
         assert again.parameters.inputVolume is scan
@@ -232,7 +315,7 @@ def test_whatever_the_worker_raises_is_shown_with_a_report_and_the_next_run_work
     user.press()
     user.wait()
     assert type(crash).__name__ in user.error
-    assert "next run" in user.error
+    assert "failed unexpectedly" in user.error
     assert node_ids() == before
     user.ui.copyReportButton.click()
     report = slicer.app.clipboard().text()
@@ -262,7 +345,7 @@ def test_a_missing_package_is_one_line_that_says_how_to_install_it(user, monkeyp
     monkeypatch.setitem(sys.modules, "torch", None)
     user.press()
     user.wait()
-    assert user.error.startswith("A Python package is missing (torch): install torch with the PyTorch extension")
+    assert user.error.startswith("A Python package is missing (torch): press Segment heart")
     with pytest.raises(DependencyError):
         user.widget.logic.process(user.parameters.inputVolume)
 

@@ -35,9 +35,9 @@ def texts(table: Any, column: int) -> list[str]:
 def bare(user: Driver, monkeypatch: pytest.MonkeyPatch) -> Driver:
     """A Slicer without torch, as far as the panel is told."""
     missing = [Missing(PACKAGES[0])]
-    monkeypatch.setattr("heartseg.panel.dependencies.missing_packages", lambda packages=None: tuple(missing))
+    monkeypatch.setattr("heartseg.panel.dependencies.missing_packages", lambda *_, **__: tuple(missing))
     setup = section(user, "Setup")
-    monkeypatch.setattr(f"{type(setup).__module__}.missing_packages", lambda: tuple(missing))
+    monkeypatch.setattr(f"{type(setup).__module__}.missing_packages", lambda **_: tuple(missing))
     user.missing = missing
     setup.look()
     user.panel.refresh()
@@ -50,8 +50,11 @@ class Installs:
     def __init__(self, driver: Any, ends: BaseException | bool = True) -> None:
         self.driver, self.ends, self.called = driver, ends, 0
 
-    def obstacle(self, packages: Any) -> str:
+    def obstacle(self, missing: Any) -> str:
         return ""
+
+    def lacks_extension(self, missing: Any) -> bool:
+        return False
 
     def install_torch(self, versions: str) -> bool:
         self.called += 1
@@ -69,16 +72,86 @@ class Installs:
 
 def test_nothing_is_shown_where_nothing_is_missing(user):
     setup = section(user, "Setup")
-    assert hidden(setup.ui.needsFrame)
+    assert hidden(setup.widget)
     assert setup.obstacle(user.panel.state) == ""
 
 
-def test_missing_packages_are_explained_and_keep_a_run_from_starting(bare):
+def test_missing_packages_are_explained(bare):
     setup = section(bare, "Setup")
-    assert not hidden(setup.ui.needsFrame)
+    assert not hidden(setup.widget)
     assert "200 MB to 2.8 GB" in setup.ui.needsLabel.text
-    assert not bare.ui.segmentButton.enabled
-    assert "install them under Installation" in bare.ui.segmentButton.toolTip
+
+
+def test_from_a_bare_slicer_to_a_heart_in_two_clicks(bare):
+    """With the PyTorch extension present: *Segment heart*, then *OK*."""
+    setup, installer = section(bare, "Setup"), Installs(bare)
+    setup.make_installer = lambda: installer
+    assert bare.ui.segmentButton.enabled
+    bare.press()  # the first click; the harness answers OK, the second one
+    bare.wait()
+    assert [kind for kind, _ in bare.session.messages] == ["question"]
+    assert installer.called == 1
+    assert bare.panel.state.result is not None, bare.error
+
+
+def test_without_the_extension_one_restart_more(bare):
+    class WithoutExtension(Installs):
+        extension = False
+
+        def lacks_extension(self, missing: Any) -> bool:
+            return not self.extension
+
+        def install_extension(self) -> None:
+            WithoutExtension.extension = True
+
+    setup = section(bare, "Setup")
+    setup.make_installer = lambda: WithoutExtension(bare)
+    bare.press()
+    (question,) = (text for kind, text in bare.session.messages if kind == "question")
+    assert "extension PyTorch" in question and "restarted" in question
+    assert WithoutExtension.extension
+    assert not hidden(setup.ui.restartButton)
+    assert bare.panel.state.result is None
+    bare.press()
+    assert "Restart Slicer" in bare.error
+
+
+def test_every_obstacle_is_told_before_the_question(bare):
+    class Hindered(Installs):
+        def obstacle(self, missing: Any) -> str:
+            return "the proxy wants a name and password (407)"
+
+    section(bare, "Setup").make_installer = lambda: Hindered(bare)
+    bare.press()
+    assert bare.session.messages == []
+    assert "407" in bare.error
+    assert not bare.running
+
+
+def test_a_torch_that_cannot_be_imported_is_installed_again(bare, monkeypatch):
+    from heartseg.needs import UnusablePackage
+
+    broken = list(bare.missing)
+    bare.missing.clear()
+    setup = section(bare, "Setup")
+    setup.look()
+
+    def fail(model: str, settings: Any) -> Any:
+        bare.missing.extend(broken)
+        raise UnusablePackage("torch", "libcudnn.so.9: cannot open shared object file")
+
+    make = bare.panel.warm._make
+    bare.panel.warm.forget()
+    bare.panel.warm._make = fail
+    bare.press()
+    bare.wait()
+    assert "libcudnn" in bare.error
+    assert setup.missing
+    bare.panel.warm._make = make
+    setup.make_installer = lambda: Installs(bare)
+    bare.press()
+    bare.wait()
+    assert bare.panel.state.result is not None, bare.error
 
 
 def test_what_is_agreed_to_once_is_installed_and_the_run_is_free(bare):
@@ -89,7 +162,7 @@ def test_what_is_agreed_to_once_is_installed_and_the_run_is_free(bare):
     assert len(questions) == 1
     assert "torch" in questions[0]
     assert installer.called == 1
-    assert hidden(setup.ui.needsFrame)
+    assert hidden(setup.widget)
     assert hidden(setup.ui.installProgressBar)
     assert bare.status == "Installed: torch."
     assert "Collecting torch" in bare.ui.logText.plainText
@@ -103,7 +176,7 @@ def test_a_refusal_installs_nothing(bare):
     setup.ui.installPackagesButton.click()
     assert installer.called == 0
     assert bare.status == "Nothing was installed."
-    assert not hidden(setup.ui.needsFrame)
+    assert not hidden(setup.widget)
     assert bare.error == ""
 
 
@@ -126,7 +199,7 @@ def test_a_failure_shows_the_installers_last_lines_and_can_be_tried_again(bare, 
     assert not hidden(setup.ui.installLogText)
     setup.make_installer = lambda: Installs(bare)
     setup.ui.installPackagesButton.click()
-    assert hidden(setup.ui.needsFrame)
+    assert hidden(setup.widget)
 
 
 def test_a_restart_is_asked_for_where_it_is_needed(bare, monkeypatch):
@@ -150,15 +223,15 @@ def test_the_installation_is_checked_and_the_report_copied(user, monkeypatch):
     from heartseg import doctor
 
     monkeypatch.setattr(doctor, "_self_test", lambda reporter: ([("run", "1.0 s")], []))
-    setup = section(user, "Setup")
-    assert not setup.ui.copyInstallationButton.enabled
-    setup.ui.checkInstallationButton.click()
+    help_ = section(user, "Help")
+    assert not help_.ui.copyInstallationButton.enabled
+    help_.ui.checkInstallationButton.click()
     user.wait()
-    report = setup.ui.installationText.plainText
+    report = help_.ui.installationText.plainText
     assert report.startswith("HeartSeg ")
-    assert not setup.ui.setupSection.collapsed
+    assert not help_.ui.helpSection.collapsed
     assert "Tiny" in report
-    setup.ui.copyInstallationButton.click()
+    help_.ui.copyInstallationButton.click()
     assert slicer.app.clipboard().text() == report
 
 
@@ -266,8 +339,10 @@ def test_a_2d_image_keeps_a_run_from_starting_and_says_why(user):
     before = section(user, "Preflight")
     assert codes(before) == ["image-2d"]
     user.panel.refresh()
-    assert not user.ui.segmentButton.enabled
     assert "is a 2D image (64x64x1)" in user.ui.segmentButton.toolTip
+    user.press()
+    assert not user.running
+    assert "is a 2D image (64x64x1)" in user.error
 
 
 def test_the_heart_is_looked_for_when_asked(user):

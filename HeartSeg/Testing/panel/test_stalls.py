@@ -102,7 +102,7 @@ def test_a_main_thread_that_never_gives_pythons_lock_away_does_not_starve_the_wo
     sys.setswitchinterval(1000)  # nobody takes the lock from a thread that does not give it
     try:
         for _ in range(60):
-            user.panel._pump.turn()
+            user.panel._loop.turn()
             if ended:
                 break
             until = time.perf_counter() + 0.005
@@ -119,7 +119,7 @@ def test_a_turn_inside_a_turn_does_nothing(user):
     def nested(value):
         depth.append("in")
         user.session.turn()
-        user.panel._pump.turn()
+        user.panel._loop.turn()
         depth.append("out")
 
     user.panel.start("nested", lambda reporter: 1, nested)

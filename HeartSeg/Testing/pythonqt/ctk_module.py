@@ -197,6 +197,20 @@ class ctkFittedTextBrowser(wrap(QtWidgets.QTextBrowser)):  # type: ignore[misc]
     collapsible = stored(bool, False)
 
 
+_NAMED_BY_SLICER = (
+    "ctkCheckBox",
+    "ctkCheckablePushButton",
+    "ctkColorPickerButton",
+    "ctkComboBox",
+    "ctkDoubleRangeSlider",
+    "ctkDoubleSlider",
+    "ctkDoubleSpinBox",
+    "ctkPathLineEdit",
+    "ctkRangeWidget",
+)
+"""Classes that Slicer's own ``parameterNodeWrapper`` compares widgets with; empty, as no panel of ours has one."""
+
+
 def make_module() -> types.ModuleType:
     """A fresh module ``ctk``."""
     module = types.ModuleType("ctk")
@@ -204,4 +218,7 @@ def make_module() -> types.ModuleType:
         if name.startswith("ctk"):
             setattr(module, name, value)
     module.ctkMessageBox = wrap(QtWidgets.QMessageBox)  # type: ignore[attr-defined]
+    for name in _NAMED_BY_SLICER:
+        if not hasattr(module, name):
+            setattr(module, name, type(name, (), {}))
     return module

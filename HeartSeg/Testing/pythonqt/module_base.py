@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from heartseg.scene.standins import parameter_node as headless_parameters
-from heartseg.scene.standins import scripted_module as headless_module
+from slicer_host.standins import parameter_node as headless_parameters
+from slicer_host.standins import scripted_module as headless_module
 
 
 class ScriptedLoadableModuleWidget:
@@ -157,16 +157,12 @@ def _connect_parameters(self: Any, mapping: dict[str, Any]) -> int:
     for name, connector in connectors.items():
         connector.write(getattr(self, name))
         connector.on_changed(from_gui(name))
-    observer = self.AddObserver(vtk.vtkCommand.ModifiedEvent, to_gui)
-    self.__dict__.setdefault("_gui_observers", {})[tag] = observer
+    self.AddObserver(vtk.vtkCommand.ModifiedEvent, to_gui)
     return tag
 
 
 def _disconnect_gui(self: Any, tag: int) -> None:
-    # A singleton node outlives the scene in C++ alone; an observer left on it is collected by Python and crashes.
-    observer = self.__dict__.get("_gui_observers", {}).pop(tag, None)
-    if observer is not None:
-        self.RemoveObserver(observer)
+    # The observer stays on the node, as in Slicer 5.10: a wrapper that nobody references would crash the process.
     for connector in self.__dict__.get("_guis", {}).pop(tag, {}).values():
         connector.on_changed(None)
 

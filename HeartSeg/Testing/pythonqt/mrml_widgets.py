@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from PySide6 import QtCore, QtWidgets
+from PySide6 import QtCore, QtGui, QtWidgets
 
 from .ctk_module import ctkCollapsibleButton, ctkSliderWidget, stored
 from .qt_module import custom_widget, wrap
@@ -236,15 +236,93 @@ class qMRMLTableView(_WithScene, wrap(QtWidgets.QTableWidget)):  # type: ignore[
 
 
 @custom_widget
-class qMRMLSegmentsTableView(_WithScene, wrap(QtWidgets.QTableWidget)):  # type: ignore[misc]
+class qMRMLSegmentsTableView(_WithScene, wrap(QtWidgets.QWidget)):  # type: ignore[misc]
+    """A row per segment with visibility, colour, opacity and name, as the application's lists them."""
+
     mrmlSceneChanged = Signal(object)
     _node: Any = None
 
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._table = QtWidgets.QTableWidget(0, 4)
+        self._table.setHorizontalHeaderLabels(["Visible", "Colour", "Opacity", "Name"])
+        self._table.verticalHeader().setVisible(False)
+        self._table.horizontalHeader().setStretchLastSection(True)
+        self._table.itemChanged.connect(self._changed)
+        row = QtWidgets.QVBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self._table)
+
     def setSegmentationNode(self, node: Any) -> None:
         self._node = node
+        display = node.GetDisplayNode() if node is not None else None
+        ids = list(node.GetSegmentation().GetSegmentIDs()) if display is not None else []
+        self._table.blockSignals(True)
+        self._table.setRowCount(len(ids))
+        for row, key in enumerate(ids):
+            segment = node.GetSegmentation().GetSegment(key)
+            shown, colour = QtWidgets.QTableWidgetItem(), QtWidgets.QTableWidgetItem()
+            state = (
+                QtCore.Qt.CheckState.Checked if display.GetSegmentVisibility(key) else QtCore.Qt.CheckState.Unchecked
+            )
+            shown.setCheckState(state)
+            colour.setBackground(QtGui.QColor(*(round(255 * c) for c in segment.GetColor())))
+            opacity = QtWidgets.QTableWidgetItem(f"{display.GetSegmentOpacity3D(key):.2f}")
+            for column, item in enumerate((shown, colour, opacity, QtWidgets.QTableWidgetItem(segment.GetName()))):
+                self._table.setItem(row, column, item)
+        self._table.verticalHeader().setDefaultSectionSize(22)
+        for column in range(3):
+            self._table.resizeColumnToContents(column)
+        self._table.blockSignals(False)
 
     def segmentationNode(self) -> Any:
         return self._node
+
+    def _changed(self, item: Any) -> None:
+        key = list(self._node.GetSegmentation().GetSegmentIDs())[item.row()]
+        if item.column() == 0:
+            visible = item.checkState() == QtCore.Qt.CheckState.Checked
+            self._node.GetDisplayNode().SetSegmentVisibility(key, visible)
+
+    statusColumnVisible = stored(bool, True)
+    layerColumnVisible = stored(bool, True)
+    opacityColumnVisible = stored(bool, True)
+    visibilityColumnVisible = stored(bool, True)
+    colorColumnVisible = stored(bool, True)
+    headerVisible = stored(bool, True)
+    readOnly = stored(bool, False)
+    filterBarVisible = stored(bool, False)
+
+
+@custom_widget
+class qMRMLSegmentationShow3DButton(_WithScene, wrap(QtWidgets.QPushButton)):  # type: ignore[misc]
+    """Shows and hides the closed surfaces of a segmentation in the 3D views."""
+
+    mrmlSceneChanged = Signal(object)
+    _node: Any = None
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        QtWidgets.QPushButton.setCheckable(self, True)
+        self.clicked.connect(self._toggle)
+
+    def setSegmentationNode(self, node: Any) -> None:
+        self._node = node
+        display = node.GetDisplayNode() if node is not None else None
+        QtWidgets.QPushButton.setChecked(self, bool(display is not None and display.GetVisibility3D()))
+
+    def segmentationNode(self) -> Any:
+        return self._node
+
+    def _toggle(self, on: bool) -> None:
+        if self._node is not None and self._node.GetDisplayNode() is not None:
+            self._node.GetDisplayNode().SetVisibility3D(on)
+
+
+class qSlicerModuleManager(wrap(QtCore.QObject)):  # type: ignore[misc]
+    """Tells a panel that its module is about to be unloaded."""
+
+    moduleAboutToBeUnloaded = Signal(str)
 
 
 def widgets() -> dict[str, type]:

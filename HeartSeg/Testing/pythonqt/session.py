@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from heartseg.scene import host
-from heartseg.scene.standins import install_standins
+from slicer_host import host
+from slicer_host.source import real_files
+from slicer_host.standins import install_standins
 
 from . import ctk_module, module_base, mrml_widgets, qt_module
 
@@ -116,12 +117,13 @@ class PanelHost:
 @contextmanager
 def panel_host(path: str | Path) -> Iterator[PanelHost]:
     """Install the stand-ins and load the module file ``path``; everything is put back at the end of the ``with``."""
-    with host.session():
+    with host.session(), real_files() as real:
         import slicer
 
         session = PanelHost(Path(path).resolve())
         qt, ctk = qt_module.make_module(), ctk_module.make_module()
-        modules = {"qt": qt, "ctk": ctk, **module_base.make_modules()}
+        bases = {name: base for name, base in module_base.make_modules().items() if name not in real}
+        modules = {"qt": qt, "ctk": ctk, **bases}
         install_standins()
         added = [
             *((slicer, name, value) for name, value in mrml_widgets.widgets().items()),
@@ -159,8 +161,10 @@ def _forget_panel() -> None:
 
 def _application(session: PanelHost, qt: types.ModuleType) -> dict[str, Any]:
     """What ``slicer.app`` has when there are windows."""
+    manager = mrml_widgets.qSlicerModuleManager()
     settings = qt.QSettings(str(Path(tempfile.mkdtemp(prefix="heartseg-ini-")) / "Slicer.ini"), qt.QSettings.IniFormat)
     return {
+        "moduleManager": lambda: manager,
         "processEvents": lambda *_: session.turn(),
         "layoutManager": lambda: session.layout_manager,
         "userSettings": lambda: settings,

@@ -11,9 +11,9 @@ from heartseg.anatomy import STRUCTURES
 from heartseg.result import Measure, Result
 from heartseg.volume import Geometry, Volume
 
-pytest.importorskip("slicer", reason='needs slicer-core: pip install "heartseg[app]"')
+pytest.importorskip("slicer", reason="needs slicer-core (extra dev)")
 
-from heartseg.scene import host
+from slicer_host import host
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -88,9 +88,10 @@ def draw(logic: Any, path: str | Path) -> None:
 def main(map_file: str, picture: str) -> None:
     """Scan, map, labels and grid from a file; a segmentation's contours and the map over the scan."""
     from heartseg.result import Result
-    from heartseg.scene import fill_segmentation, host
+    from heartseg.scene import fill_segmentation
     from heartseg.scene.overlay import prepare_overlay, show_overlay
     from heartseg.volume import Geometry
+    from slicer_host import host
 
     content = np.load(map_file)
     grid = Geometry(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import pathlib
 import subprocess
 import sys
@@ -15,14 +16,14 @@ import pytest
 import slicer
 
 from heartseg.errors import DependencyError, InputError
-from heartseg.scene import host
-from heartseg.scene.standins import parameter_node as p
+from slicer_host import host
+from slicer_host.standins import parameter_node as p
 
 
 def in_fresh_process(code: str, repository: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code],
-        env={"PYTHONPATH": str(repository / "HeartSeg" / "Logic")},
+        env={"PYTHONPATH": os.pathsep.join(str(repository / "HeartSeg" / part) for part in ("Logic", "Testing"))},
         capture_output=True,
         text=True,
         check=False,
@@ -36,7 +37,7 @@ def test_starting_twice_keeps_the_scene(scene) -> None:
 
 def test_it_starts_quietly_and_stops_and_starts_again(repository: Path) -> None:
     code = (
-        "from heartseg.scene import host\n"
+        "from slicer_host import host\n"
         "with host.session():\n"
         "    import slicer, os; folder = slicer.app.temporaryPath\n"
         "    slicer.mrmlScene.AddNewNodeByClass('vtkMRMLScalarVolumeNode', 'one')\n"
@@ -62,7 +63,7 @@ def test_inside_the_application_it_does_nothing(scene, monkeypatch) -> None:
 
 def test_a_missing_slicer_core_is_one_line_with_the_command(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "slicer", None)
-    with pytest.raises(DependencyError, match=r'pip install "heartseg\[app\]"') as caught:
+    with pytest.raises(DependencyError, match="pip install slicer-core") as caught:
         host.import_slicer()
     assert "\n" not in str(caught.value)
 

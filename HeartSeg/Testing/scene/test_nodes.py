@@ -7,7 +7,7 @@ import pytest
 import slicer
 
 from heartseg.errors import InputError
-from heartseg.scene import host, volume_from_node
+from heartseg.scene import volume_from_node
 from scene.conftest import add_volume_node, make_volume
 
 
@@ -103,11 +103,6 @@ def test_what_cannot_be_segmented_is_refused_in_one_line(scene, geometry) -> Non
         with pytest.raises(InputError, match=message) as caught:
             volume_from_node(node)
         assert "\n" not in str(caught.value)
-
-
-def test_the_host_is_there_for_these_tests() -> None:
-    assert host.running()
-    assert not host.in_application()
 
 
 @pytest.mark.filterwarnings("error")

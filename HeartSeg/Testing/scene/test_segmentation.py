@@ -11,9 +11,9 @@ import vtk
 
 from heartseg.anatomy import KEYS, STRUCTURES, structure
 from heartseg.errors import InputError
+from heartseg.export.segmentation_file import algorithm_name, layer_box
 from heartseg.scene import fill_segmentation, terminology_entry, volume_from_node
 from heartseg.scene import segmentation as segmentation_module
-from heartseg.scene.segmentation import algorithm_name, layer_box
 from heartseg.volume import Geometry
 from scene.conftest import add_transform_node, add_volume_node, make_labels, make_result
 
@@ -129,20 +129,6 @@ def test_surfaces_are_ready_and_enclose_the_voxels_volume(scene, geometry) -> No
         assert mass.GetVolume() / 1000 == pytest.approx(voxels_ml, rel=0.15)  # edges of boxes are rounded off
 
 
-def test_cutting_to_the_heart_does_not_change_the_surfaces(scene, geometry, monkeypatch) -> None:
-    volume_node, result = add_volume_node(geometry), make_result(geometry)
-    cut = fill_segmentation(result, volume_node)
-    monkeypatch.setattr(segmentation_module, "bounding_box", lambda labels: tuple(slice(0, n) for n in labels.shape))
-    whole = fill_segmentation(result, volume_node)
-
-    for key in KEYS:
-        one, other = vtk.vtkPolyData(), vtk.vtkPolyData()
-        cut.GetClosedSurfaceRepresentation(key, one)
-        whole.GetClosedSurfaceRepresentation(key, other)
-        assert one.GetNumberOfPoints() == other.GetNumberOfPoints()
-        assert np.allclose(one.GetBounds(), other.GetBounds(), atol=1e-3)
-
-
 def test_labels_that_touch_the_images_edge_have_closed_surfaces(scene, geometry) -> None:
     labels = np.zeros(SHAPE, np.uint8)
     labels[:6, :8, 30:] = 6
@@ -227,7 +213,7 @@ def test_observers_hear_of_every_segment_and_the_labels_stay_in_one_layer(scene,
     assert node.GetSegmentation().GetNumberOfLayers() == 1
 
 
-@pytest.mark.parametrize("step", ["build_segmentation", "_show", "_put_beside"])
+@pytest.mark.parametrize("step", ["_collect", "_show", "_put_beside"])
 def test_a_failure_leaves_an_existing_node_as_it_was(scene, geometry, monkeypatch, step: str) -> None:
     volume_node, transform = add_volume_node(geometry), add_transform_node()
     node = fill_segmentation(make_result(geometry), volume_node)

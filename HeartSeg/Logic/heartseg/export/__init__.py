@@ -8,7 +8,7 @@ from .formats import FILES, FORMATS, ExportOptions, Written, check_formats, miss
 from .printing import WALL_LIMITS_MM, WALL_MM, print_parts, write_print_set
 from .solidity import Solidity, check_solidity
 from .subject import Subject, measured, open_subject, subject_of
-from .surfaces import COORDINATES, Mesh, closed_surface
+from .surfaces import COORDINATES, Mesh, closed_surface, label_surfaces
 
 __all__ = [
     "COORDINATES",
@@ -28,6 +28,7 @@ __all__ = [
     "check_formats",
     "check_solidity",
     "closed_surface",
+    "label_surfaces",
     "measured",
     "missing_package",
     "open_subject",

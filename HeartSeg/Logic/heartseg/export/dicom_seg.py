@@ -18,10 +18,10 @@ from ..anatomy import STRUCTURES, Structure
 from ..errors import DependencyError, OutputError
 from ..provenance import ModelFacts
 from ..result import Result
-from ..scene.terminology import CATEGORY
 from ..volume.dicom import Series, list_series
 from ..volume.geometry import Geometry
 from .subject import Subject, source_of
+from .terminology import CATEGORY
 
 SERIES_NUMBER = 9000
 """Series number of the segmentation; high, so that it is listed after the images."""

@@ -21,7 +21,7 @@ from .segmentation_file import write_segmentation
 from .solidity import check_solidity
 from .subject import Subject
 from .surface_files import SURFACE_FORMATS, write_surfaces
-from .surfaces import COORDINATES, SMOOTHING, Mesh, closed_surface
+from .surfaces import COORDINATES, SMOOTHING, Mesh, label_surfaces
 
 FORMATS: dict[str, str] = {
     "seg": "segmentation.seg.nrrd: opens in 3D Slicer with names and colours",
@@ -185,18 +185,16 @@ class _Writer:
             self.facts["surfaces"] = {
                 "coordinates": coordinates,
                 "smoothing": self._options.smoothing,
-                "method": "discrete flying edges, windowed sinc smoothing, as in 3D Slicer 5.12",
+                "method": "surface nets of all structures together, windowed sinc smoothing; thick slices interpolated",
                 "structures": solid,
             }
         return [(s, written["stl"][s.key]) for s, _ in meshes] if "stl" in written else []
 
     def _meshes(self) -> list[tuple[Structure, Mesh]]:
-        result, found = self._subject.result, []
-        for structure in result.structures:
-            self._reporter.check()
-            mesh = closed_surface(result.labels == structure.label, result.geometry, self._options.smoothing)
-            found += [(structure, mesh)] if mesh is not None else []
-        return found
+        result = self._subject.result
+        self._reporter.check()
+        found = label_surfaces(result.labels, result.geometry, result.structures, self._options.smoothing)
+        return [(structure, found[structure.key]) for structure in result.structures if structure.key in found]
 
     def write(self, name: str, surfaces: list[tuple[Structure, Path]]) -> None:
         """Write a format other than a surface format."""

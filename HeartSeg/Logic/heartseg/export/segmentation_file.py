@@ -8,11 +8,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
+from .. import __version__
 from ..anatomy import STRUCTURES, Structure
+from ..measure.boxes import bounding_box
 from ..result import Result
-from ..scene.segmentation import SURFACE_SMOOTHING, algorithm_name, layer_box
-from ..scene.terminology import terminology_entry
+from ..volume.geometry import Geometry
 from ..volume.writing import write_labels
+from .surfaces import SMOOTHING
+from .terminology import terminology_entry
+
+SURFACE_PARAMETERS = {"Smoothing factor": str(SMOOTHING), "Conversion method": "1"}
+"""Of Slicer's conversion from label map to closed surface: surface nets. Slicer's *Joint smoothing* stays off: together
+with surface nets it gives empty surfaces (5.10, 5.12)."""
+
+_MAX_ALGORITHM_NAME = 64  # DICOM's value representation LO
 
 
 def write_segmentation(result: Result, path: Path) -> Path:
@@ -24,6 +35,24 @@ def write_segmentation(result: Result, path: Path) -> Path:
     return write_labels(result.labels, result.geometry, path, segment_fields(result))
 
 
+def algorithm_name(result: Result) -> str:
+    """``"HeartSeg <version> <model>"`` for DICOM's Segment Algorithm Name, at most 64 characters."""
+    return f"HeartSeg {__version__} {result.provenance.model_label}".strip()[:_MAX_ALGORITHM_NAME]
+
+
+def layer_box(labels: np.ndarray) -> tuple[slice, slice, slice]:
+    """Box ``(z, y, x)`` of the labels, at least two voxels thick along every axis that has them.
+
+    VTK's surface filter refuses an image of one slice that does not hold the label asked for, and says so on standard
+    error for every missing structure, here and again whenever Slicer reads the file.
+    """
+    z, y, x = (
+        span if span.stop - span.start > 1 else slice(max(0, min(span.start, size - 2)), min(size, span.start + 2))
+        for span, size in zip(bounding_box(labels) or (slice(0, 1),) * 3, labels.shape, strict=True)
+    )
+    return z, y, x
+
+
 def segment_fields(result: Result) -> dict[str, str]:
     """Header fields: ID, name, colour, label, extent and tags of every segment, in label order."""
     shown = [s for s in STRUCTURES if s in result.structures or bool((result.labels == s.label).any())]
@@ -31,7 +60,9 @@ def segment_fields(result: Result) -> dict[str, str]:
     fields = {
         "Segmentation_MasterRepresentation": "Binary labelmap",
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|Closed surface|",
-        "Segmentation_ConversionParameters": f"Smoothing factor|{SURFACE_SMOOTHING}|Smoothing factor.&",
+        "Segmentation_ConversionParameters": "".join(
+            f"{name}|{value}|{name}.&" for name, value in conversion_parameters(result.geometry).items()
+        ),
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
     }
     if not result.labels.any():  # there is nothing to make surfaces of, and Slicer complains when it tries
@@ -40,6 +71,17 @@ def segment_fields(result: Result) -> dict[str, str]:
         own = {**_of_structure(structure, algorithm_name(result)), "Extent": extent}
         fields.update({f"Segment{number}_{name}": value for name, value in own.items()})
     return fields
+
+
+def conversion_parameters(geometry: Geometry) -> dict[str, str]:
+    """Slicer's parameters for making representations: the scan's grid, and surfaces made by surface nets too.
+
+    ``Reference image geometry`` is the matrix from index ``(x, y, z)`` to RAS, row by row, and the extent. Slicer
+    makes surfaces anew after an edit, with conversion method 1, segment by segment.
+    """
+    numbers = [*(f"{v:.17g}" for v in geometry.affine_ras.ravel())]
+    numbers += [str(v) for size in geometry.size for v in (0, size - 1)]
+    return {"Reference image geometry": "".join(f"{n};" for n in numbers), **SURFACE_PARAMETERS}
 
 
 def _of_structure(structure: Structure, algorithm: str) -> dict[str, str]:

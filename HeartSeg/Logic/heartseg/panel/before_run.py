@@ -1,4 +1,4 @@
-"""The section *Before the run*: what can be told about the chosen scan, with a button for what can be mended."""
+"""The section *Before the run*: what is known about the chosen scan, with a button for what can be fixed."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ class BeforeRun(Section):
         self.checks: tuple[Finding, ...] = ()
         self._key: tuple[Any, ...] = ()
         self._heart: Any = None
+        self._serious = False
         self._state = State()
 
     def setup(self, panel: PanelApi) -> None:
@@ -168,6 +169,9 @@ class BeforeRun(Section):
         if fixable >= 0:
             table.selectRow(fixable)
         self.ui.preflightLabel.text = self._headline()
+        serious = any(check.severity is not Severity.INFO for check in checks)
+        if serious != self._serious:
+            self._serious, self.ui.preflightSection.collapsed = serious, not serious
         self._show_fix()
 
     def _headline(self) -> str:
@@ -178,7 +182,7 @@ class BeforeRun(Section):
             return _("This scan cannot be segmented as it is.")
         if Severity.WARNING in worst:
             return _("Look at this before the run.")
-        return _("Nothing stands in the way.")
+        return _("Nothing speaks against a run.")
 
     # --- fixing ------------------------------------------------------------------------------------------------------
 
@@ -191,7 +195,7 @@ class BeforeRun(Section):
         fix = check.fix if check is not None else ""
         button.text = button_text(fix)
         button.enabled = bool(fix) and not self._state.running
-        button.toolTip = check.message if check is not None and fix else _("Choose a row that can be mended.")
+        button.toolTip = check.message if check is not None and fix else _("Choose a row that can be fixed.")
         if fix and self._state.running:
             button.toolTip = busy()
 

@@ -1,12 +1,12 @@
-"""The packages a fresh Slicer lacks: what, how large, why; installed after one question, in the way Slicer wants it.
+"""Installing the packages that a fresh Slicer lacks, after one question and in the way that Slicer wants it.
 
-Nothing here is run before the user has agreed, and nothing touches Slicer's own numpy, SimpleITK, scipy or requests:
-torch comes through the PyTorch extension alone, the rest without its dependencies (those that matter are listed here).
-What Slicer offers for this (``slicer.packaging`` of 5.12 and later, ``slicer.util.pip_install`` of 5.10,
-``PyTorchUtils``) is behind one small protocol, :class:`Installer`; it belongs to the main thread, as Slicer's own does.
+torch comes through the PyTorch extension alone; anything else without its dependencies. Slicer's NumPy, SciPy,
+SimpleITK and requests, and the metadata of other packages, are never touched: ``slicer.packaging.pip_ensure`` of Slicer
+5.12 is not used, because the requirements that it is told to skip are deleted from other packages' metadata for good.
 
-pip and light-the-torch run as child processes of Slicer with its environment, and so respect ``HTTPS_PROXY``,
-``NO_PROXY``, ``PIP_INDEX_URL`` and pip's configuration file.
+What Slicer offers (``slicer.util.pip_install``, ``PyTorchUtils``) is behind one small protocol, :class:`Installer`; it
+belongs to the main thread, as Slicer's own does. pip and light-the-torch run as child processes of Slicer with its
+environment, and so respect ``HTTPS_PROXY``, ``NO_PROXY``, ``PIP_INDEX_URL`` and pip's configuration file.
 """
 
 from __future__ import annotations
@@ -17,17 +17,32 @@ import importlib
 import importlib.metadata
 import importlib.util
 import io
+import os
+import queue
 import subprocess
 import sys
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import DependencyError
-from ..needs import PACKAGES, Missing, Package, explanation, missing_packages
+from ..needs import (
+    PACKAGES,
+    Missing,
+    Package,
+    explanation,
+    installed_version,
+    lacking_space,
+    missing_packages,
+    unsupported,
+)
 
 __all__ = [
     "PACKAGES",
+    "InstallCancelled",
     "InstallFailed",
     "Installer",
     "Missing",
@@ -38,12 +53,15 @@ __all__ = [
     "explanation",
     "install_missing",
     "missing_packages",
+    "responsive",
+    "unsupported",
 ]
 
-REQUESTER = "HeartSeg"
-KEPT = ("SimpleITK", "numpy", "scipy", "requests", "torch", "torchvision", "timm", "einops")
-"""Never installed or changed by pip here: Slicer's own, torch (of the PyTorch extension), and what only other network
-classes than ours need (timm, einops)."""
+PACKAGE_SERVER = "https://pypi.org/simple/"
+REACH_SECONDS = 5.0
+"""How long the server may take to answer before the question is asked."""
+
+EXTENSION = "PyTorch"
 
 LAST_LINES = 12
 """Lines of pip's output that a failure shows."""
@@ -59,6 +77,10 @@ class InstallFailed(DependencyError):
 
 class Refused(Exception):
     """The user said no; nothing was changed. Not an error."""
+
+
+class InstallCancelled(Refused):
+    """The user cancelled the installation on the way."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +99,20 @@ class Outcome:
 class Installer(Protocol):
     """Who installs packages. Methods block, keep the window alive, and print what the tools print."""
 
-    def obstacle(self, packages: Sequence[Package]) -> str:
+    def obstacle(self, missing: Sequence[Missing]) -> str:
         """Why these cannot be installed, one sentence with the way out; ``""`` if they can."""
+
+    def lacks_extension(self, missing: Sequence[Missing]) -> bool:
+        """Whether the PyTorch extension must be installed first, which takes a restart."""
+
+    def install_extension(self) -> None:
+        """Install it; raises :class:`InstallFailed`."""
 
     def install_torch(self, versions: str) -> bool:
         """Install torch; ``False`` if the user said no."""
 
     def install(self, requirements: Sequence[str]) -> None:
-        """Install these with none of :data:`KEPT`; raises ``RuntimeError`` on refusal, ``CalledProcessError``."""
+        """Install these without their dependencies; raises ``CalledProcessError``."""
 
 
 def install_missing(
@@ -111,7 +139,7 @@ def install_missing(
     missing = missing_packages() if missing is None else missing
     if not missing:
         return Outcome()
-    if obstacle := installer.obstacle([m.package for m in missing]):
+    if obstacle := installer.obstacle(missing):
         raise InstallFailed(obstacle)
     before = _versions()
     for done, item in enumerate(missing):
@@ -132,10 +160,6 @@ def _install_one(installer: Installer, package: Package, on_line: Callable[[str]
                 raise Refused(f"{package.name} was not installed")
         except (Refused, InstallFailed):
             raise
-        except RuntimeError as error:
-            if "declined" in str(error).lower():  # slicer.packaging.pip_ensure: "User declined package installation"
-                raise Refused(str(error)) from None
-            raise _failed(package, str(error), lines) from error
         except subprocess.CalledProcessError as error:
             raise _failed(package, f"the installer ended with code {error.returncode}", lines) from error
         except Exception as error:  # the tools are others' code: whatever they raise, the user gets a line and the log
@@ -250,49 +274,114 @@ def _listening(on_line: Callable[[str], None] | None) -> Iterator[collections.de
         yield lines
 
 
+# --- while a tool runs ------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def responsive(turn: Callable[[], None], cancelled: Callable[[], bool]) -> Iterator[None]:
+    """While this holds, Slicer's child processes do not block the window, and can be cancelled.
+
+    ``slicer.util.logProcessOutput`` waits in ``readline()``: while torch is downloaded, for minutes, nothing is drawn.
+    Here a thread reads, and the main thread turns the event loop.
+
+    Args:
+        turn: one turn of the event loop.
+        cancelled: asked at each turn; the process is ended when it says so.
+    """
+    import slicer
+
+    original = slicer.util.logProcessOutput
+
+    def follow(process: Any, logCallback: Callable[[str], None] | None = None) -> None:
+        for line in _lines_of(process, turn, cancelled):
+            print(line)  # noqa: T201 - as the function does that this one replaces
+            if logCallback:
+                logCallback(line)
+        if process.wait():
+            raise subprocess.CalledProcessError(process.returncode, process.args)
+
+    slicer.util.logProcessOutput = follow
+    try:
+        yield
+    finally:
+        slicer.util.logProcessOutput = original
+
+
+def _lines_of(process: Any, turn: Callable[[], None], cancelled: Callable[[], bool]) -> Iterator[str]:
+    """The lines that a process prints, while the event loop turns.
+
+    Raises:
+        InstallCancelled: the process was ended because the user cancelled.
+    """
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        with contextlib.suppress(ValueError, OSError):
+            for line in process.stdout:
+                lines.put(line.rstrip())
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True, name="HeartSeg installer output").start()
+    while True:
+        try:
+            line = lines.get(timeout=0.03)
+        except queue.Empty:
+            turn()
+            if cancelled():
+                _end_tree(process)
+                raise InstallCancelled("the installation was cancelled") from None
+            continue
+        if line is None:
+            return
+        yield line
+        turn()
+
+
+def _end_tree(process: Any) -> None:
+    """End a process and its children: PythonSlicer is a launcher."""
+    with contextlib.suppress(Exception):
+        import psutil
+
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+    process.kill()
+    process.wait()
+
+
 # --- Slicer -----------------------------------------------------------------------------------------------------------
 
 
-class _TorchExtension:
-    """torch through the PyTorch extension, which knows which build fits the machine's driver."""
+class SlicerInstaller:
+    """Slicer 5.10 and later: torch through the PyTorch extension, which knows which build fits the driver."""
 
-    def obstacle(self, packages: Sequence[Package]) -> str:
-        if all(package.through == "pip" for package in packages):
-            return ""
-        loaded = "PyTorchUtils" in sys.modules  # and find_spec refuses to look at some modules that are loaded
-        if not loaded and importlib.util.find_spec("PyTorchUtils") is None:
-            return (
-                "the extension PyTorch is not installed: install it in the Extensions Manager (View > Extensions "
-                "Manager, search for PyTorch), restart Slicer, and come back"
+    def obstacle(self, missing: Sequence[Missing]) -> str:
+        return unsupported() or lacking_space(missing) or no_connection()
+
+    def lacks_extension(self, missing: Sequence[Missing]) -> bool:
+        if all(m.package.through == "pip" for m in missing):
+            return False
+        # A module that is loaded without a spec makes find_spec raise.
+        return "PyTorchUtils" not in sys.modules and importlib.util.find_spec("PyTorchUtils") is None
+
+    def install_extension(self) -> None:
+        import slicer
+
+        manager = slicer.app.extensionsManagerModel()
+        manager.interactive = False  # it was asked for already
+        if not manager.installExtensionFromServer(EXTENSION, False):
+            raise InstallFailed(
+                f"the extension {EXTENSION} could not be installed: install it in the Extensions Manager (View > "
+                "Extensions Manager), restart Slicer, and come back"
             )
-        return ""
 
     def install_torch(self, versions: str) -> bool:
         import PyTorchUtils
 
+        logic = PyTorchUtils.PyTorchUtilsLogic()
+        if _is_installed("torch"):  # in a version that does not work
+            logic.uninstallTorch(askConfirmation=False)
         # Asked already: HeartSeg's own question names what, how large and why, once for all packages.
-        torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=False, torchVersionRequirement=versions)
-        return torch is not None
-
-
-class SlicerPackaging(_TorchExtension):
-    """Slicer 5.12 and later: ``slicer.packaging``, with its own progress window."""
-
-    def install(self, requirements: Sequence[str]) -> None:
-        import slicer.packaging
-        from packaging.requirements import Requirement
-
-        slicer.packaging.pip_ensure(
-            [Requirement(text) for text in requirements],
-            skip_packages=list(KEPT),
-            prompt_install=False,
-            prompt_restart=False,  # asked for by the caller, where it is needed
-            requester=REQUESTER,
-        )
-
-
-class SlicerPip(_TorchExtension):
-    """Slicer 5.10: ``slicer.util.pip_install``, without the packages' dependencies."""
+        return logic.installTorch(askConfirmation=False, torchVersionRequirement=versions) is not None
 
     def install(self, requirements: Sequence[str]) -> None:
         import slicer
@@ -303,8 +392,14 @@ class SlicerPip(_TorchExtension):
 class NoInstaller:
     """Outside of Slicer nothing is installed: the user's environment is theirs."""
 
-    def obstacle(self, packages: Sequence[Package]) -> str:
+    def obstacle(self, missing: Sequence[Missing]) -> str:
         return "packages are missing: install them with: pip install 'heartseg[app]'"
+
+    def lacks_extension(self, missing: Sequence[Missing]) -> bool:
+        return False
+
+    def install_extension(self) -> None:
+        raise InstallFailed(self.obstacle(()))
 
     def install_torch(self, versions: str) -> bool:
         raise InstallFailed(self.obstacle(()))
@@ -313,13 +408,37 @@ class NoInstaller:
         raise InstallFailed(self.obstacle(()))
 
 
-def choose_installer() -> Installer:
-    """The installer for this application."""
-    slicer = sys.modules.get("slicer")
-    if slicer is None or getattr(slicer, "app", None) is None or getattr(slicer.app, "isHeartSegHost", False):
-        return NoInstaller()
+def no_connection(url: str = PACKAGE_SERVER) -> str:
+    """Why the package server cannot be reached, one sentence; ``""`` if it can, or if pip is told to use another one.
+
+    Respects ``HTTPS_PROXY`` and ``NO_PROXY``. Sends nothing but the request itself.
+    """
+    if any(os.environ.get(name) for name in ("PIP_INDEX_URL", "PIP_NO_INDEX", "PIP_FIND_LINKS", "PIP_CONFIG_FILE")):
+        return ""
+    request = urllib.request.Request(url, method="HEAD")
     try:
-        packaging = importlib.import_module("slicer.packaging")
-    except ImportError:
-        return SlicerPip()
-    return SlicerPackaging() if hasattr(packaging, "pip_ensure") else SlicerPip()
+        with urllib.request.urlopen(request, timeout=REACH_SECONDS):
+            return ""
+    except urllib.error.HTTPError as error:
+        if error.code != 407:
+            return ""  # it answers, and pip asks in other words
+        return (
+            "the proxy wants a name and password (407): set HTTPS_PROXY to http://name:password@host:port and restart "
+            "Slicer"
+        )
+    except (OSError, ValueError) as error:
+        why = getattr(error, "reason", error)
+        proxy = urllib.request.getproxies().get("https", "")
+        through = "the proxy that HTTPS_PROXY names" if proxy else "HTTPS_PROXY, if this network has a proxy,"
+        return f"the package server pypi.org cannot be reached ({why}): check the network and {through} and try again"
+
+
+def _is_installed(name: str) -> bool:
+    return bool(installed_version(name))
+
+
+def choose_installer() -> Installer:
+    """The installer for this application; the application alone has a version."""
+    slicer = sys.modules.get("slicer")
+    in_slicer = bool(getattr(getattr(slicer, "app", None), "applicationVersion", ""))
+    return SlicerInstaller() if in_slicer else NoInstaller()

@@ -78,6 +78,11 @@ def cuda_build() -> str:
     return found.group(1) if found else ""
 
 
+def list_cards() -> tuple[str, ...]:
+    """Names of the NVIDIA cards that this torch could use, in the order of ``cuda:0``, ``cuda:1``… On the worker."""
+    return tuple(card.name for card in _cards()) if has_torch() and cuda_build() else ()
+
+
 def _cards() -> list[DeviceReport]:
     """NVIDIA cards as ``nvidia-smi`` lists them."""
     query = ["nvidia-smi", "--query-gpu=name,memory.free,memory.total", "--format=csv,noheader,nounits"]

@@ -54,6 +54,11 @@ class Frames:
             self._spin.blockSignals(was)
 
     @property
+    def browser(self) -> Any:
+        """The ``vtkMRMLSequenceBrowserNode`` of the chosen scan, ``None`` for one that is no time series."""
+        return self._browser
+
+    @property
     def count(self) -> int:
         """Number of frames, 1 for a volume that is no time series."""
         return self._browser.GetNumberOfItems() if self._browser is not None else 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
@@ -111,6 +113,44 @@ class ModelChooser:
             return KEYS
         labels = set(np.unique(folder.structure_lut()).tolist())
         return tuple(s.key for s in STRUCTURES if s.label in labels)
+
+
+class DeviceChooser:
+    """The combo box of devices: automatic, every graphics card by name, the processor."""
+
+    def __init__(self, ui: Any) -> None:
+        self._box = ui.deviceComboBox
+        self._values: list[str] = []
+
+    def connect(self, changed: Callable[[str], None]) -> None:
+        """Call ``changed(device)`` when the user chooses another one."""
+        self._box.connect(
+            "currentIndexChanged(int)", lambda index: changed(self._values[index]) if index >= 0 else None
+        )
+
+    def show(self, device: str, cards: Sequence[str]) -> None:
+        """List what there is and make one current; a device that is not there is listed as it is written.
+
+        Args:
+            device: as in :class:`~heartseg.settings.Settings`.
+            cards: names of the graphics cards.
+        """
+        choices = {"auto": _("Automatic")}
+        choices |= {f"cuda:{k}": _("GPU {number}: {name}").format(number=k, name=name) for k, name in enumerate(cards)}
+        if device == "cuda" and cards:
+            device = "cuda:0"
+        if sys.platform == "darwin":
+            choices["mps"] = _("Apple GPU")
+        choices["cpu"] = _("Processor (CPU)")
+        choices.setdefault(device, device)
+        was = self._box.blockSignals(True)
+        if list(choices) != self._values:
+            self._box.clear()
+            for text in choices.values():
+                self._box.addItem(text)
+            self._values = list(choices)
+        self._box.setCurrentIndex(self._values.index(device))
+        self._box.blockSignals(was)
 
 
 class StructureBoxes:

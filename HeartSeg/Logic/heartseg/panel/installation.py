@@ -1,13 +1,14 @@
-"""The section *Installation*: what is missing, installed after one question; and a report on this installation."""
+"""The section *Installation*: what is missing, installed after one question. Hidden where nothing is missing."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
 
+from ..needs import UnusablePackage
 from .dependencies import (
+    EXTENSION,
+    InstallCancelled,
     Installer,
     InstallFailed,
     Missing,
@@ -17,15 +18,17 @@ from .dependencies import (
     explanation,
     install_missing,
     missing_packages,
+    responsive,
+    unsupported,
 )
 from .section import PanelApi, Section, State
 
 
 class Installation(Section):
-    """The first-use bar and *Check my installation*.
+    """What is missing for a run. *Segment heart* installs it before it segments.
 
     Attributes:
-        missing: packages that are not there; a run waits for them.
+        missing: packages that are not there, or do not work.
         make_installer: gives the :class:`Installer` of this application.
     """
 
@@ -35,70 +38,113 @@ class Installation(Section):
         super().__init__()
         self.missing: tuple[Missing, ...] = ()
         self.make_installer = choose_installer
+        self._unusable: dict[str, str] = {}
         self._restart = ""
-        self._installing = False
+        self._installing = self._cancelled = False
 
     def setup(self, panel: PanelApi) -> None:
         super().setup(panel)
         ui = self.ui
-        ui.installPackagesButton.connect("clicked(bool)", lambda checked=False: self.install())
+        ui.installPackagesButton.connect("clicked(bool)", lambda checked=False: self.install_or_cancel())
         ui.restartButton.connect("clicked(bool)", lambda checked=False: self.restart())
-        ui.checkInstallationButton.connect("clicked(bool)", lambda checked=False: self.check())
-        ui.copyInstallationButton.connect("clicked(bool)", lambda checked=False: self._copy())
-        for widget in (
-            ui.installProgressBar,
-            ui.installLineLabel,
-            ui.installLogText,
-            ui.restartButton,
-            ui.installationText,
-        ):
+        for widget in (ui.installProgressBar, ui.installLineLabel, ui.installLogText, ui.restartButton):
             widget.visible = False
         self._tip = ui.installPackagesButton.toolTip
         self.look()
 
     def look(self) -> None:
-        """Look anew at what is missing; reads metadata only."""
-        self.missing = missing_packages()
-        ui = self.ui
-        ui.needsFrame.visible = bool(self.missing or self._restart)
+        """Look again at what is missing; reads metadata only."""
+        self.missing = missing_packages(unusable=self._unusable)
+        ui, shown = self.ui, bool(self.missing or self._restart)
+        self.widget.visible = shown
         ui.needsLabel.text = self._restart or explanation(self.missing)
         ui.installPackagesButton.visible = bool(self.missing)
         ui.restartButton.visible = bool(self._restart)
-        ui.setupSection.collapsed = not (self.missing or self._restart)
+        ui.setupSection.collapsed = not shown
 
     def update(self, state: State) -> None:
-        busy = bool(state.running) or self._installing
-        ui = self.ui
-        ui.installPackagesButton.enabled = ui.checkInstallationButton.enabled = not busy
-        ui.installPackagesButton.toolTip = _("Not while a job runs.") if busy else self._tip
-        ui.copyInstallationButton.enabled = bool(ui.installationText.plainText)
-        ui.copyInstallationButton.toolTip = (
-            _("Copy the report.") if ui.installationText.plainText else _("Press Check my installation first.")
+        button = self.ui.installPackagesButton
+        button.text = _("Cancel") if self._installing else _("Install…")
+        button.enabled = not state.running
+        button.toolTip = (
+            _("Stop the installation.")
+            if self._installing
+            else _("Not while a job runs.")
+            if state.running
+            else self._tip
         )
 
     def obstacle(self, state: State) -> str:
-        if self._restart:
-            return self._restart
-        if self._installing:
-            return _("Packages are being installed.")
-        if self.missing:
-            names = ", ".join(m.package.name for m in self.missing)
-            return _("Packages are missing ({names}): install them under Installation.").format(names=names)
-        return ""
+        return self._restart or unsupported() or (_("Packages are being installed.") if self._installing else "")
+
+    def before_run(self, state: State) -> bool:
+        """Install what is missing, after one question."""
+        return not self.missing or self.install()
+
+    def failed(self, error: BaseException) -> None:
+        """A torch that cannot be imported counts as missing from now on."""
+        if isinstance(error, UnusablePackage):
+            self._unusable[error.name] = error.problem
+            self.look()
 
     # --- installing --------------------------------------------------------------------------------------------------
 
-    def install(self) -> None:
-        """Ask once, then install; whatever happens is shown in this section and nothing is raised."""
+    def install_or_cancel(self) -> None:
+        """The button of this section."""
+        if self._installing:
+            self._cancelled = True
+        else:
+            self.install()
+
+    def install(self) -> bool:
+        """Find every obstacle, ask once, then install. Nothing is raised.
+
+        Returns:
+            whether a run can start now.
+        """
         if not self.missing or self._installing:
-            return
+            return False
         installer: Installer = self.make_installer()
+        if obstacle := installer.obstacle(self.missing):
+            self.panel.show_error(obstacle)
+            return False
+        if installer.lacks_extension(self.missing):
+            self._install_extension(installer)
+            return False
         if not slicer.util.confirmOkCancelDisplay(explanation(self.missing), windowTitle=_("HeartSeg")):
             self.panel.show_status(_("Nothing was installed."))
+            return False
+        return self._install(installer)
+
+    def _install_extension(self, installer: Installer) -> None:
+        question = _(
+            "HeartSeg computes with PyTorch, which comes to Slicer through the extension {name}. Install the extension "
+            "now? Slicer must be restarted afterwards; then press Segment heart again."
+        ).format(name=EXTENSION)
+        if not slicer.util.confirmOkCancelDisplay(question, windowTitle=_("HeartSeg")):
+            self.panel.show_status(_("Nothing was installed."))
             return
+        self.panel.show_status(_("Installing the extension {name}…").format(name=EXTENSION))
+        slicer.app.processEvents()
+        try:
+            installer.install_extension()
+        except InstallFailed as error:
+            self.panel.show_error(str(error))
+            return
+        self._restart = _("Restart Slicer, then press Segment heart again: the extension {name} was installed.").format(
+            name=EXTENSION
+        )
+        self.panel.show_status(self._restart)
+        self.look()
+        self.panel.refresh()
+
+    def _install(self, installer: Installer) -> bool:
         self._begin()
         try:
-            outcome = install_missing(installer, self.missing, self._step, self._line)
+            with responsive(slicer.app.processEvents, lambda: self._cancelled):
+                outcome = install_missing(installer, self.missing, self._step, self._line)
+        except InstallCancelled:
+            self.panel.show_status(_("The installation was cancelled."))
         except Refused:
             self.panel.show_status(_("Nothing more was installed."))
         except InstallFailed as error:
@@ -112,15 +158,16 @@ class Installation(Section):
             self.ui.installProgressBar.visible = self.ui.installLineLabel.visible = False
             self.look()
             self.panel.refresh()
+        return not self.missing and not self._restart
 
     def restart(self) -> None:
-        """Ask before, as Slicer's own restart does not: what is not saved is lost."""
+        """Ask first, as Slicer's own restart does not: what is not saved is lost."""
         text = _("Slicer restarts now. What is not saved in the scene is lost.")
         if slicer.util.confirmOkCancelDisplay(text, windowTitle=_("HeartSeg")):
             slicer.util.restart()
 
     def _begin(self) -> None:
-        self._installing = True
+        self._installing, self._cancelled = True, False
         ui = self.ui
         ui.installLogText.visible = False
         ui.installProgressBar.visible = ui.installLineLabel.visible = True
@@ -130,6 +177,7 @@ class Installation(Section):
 
     def _finished(self, outcome: Outcome) -> None:
         self._restart = outcome.restart
+        self._unusable.clear()
         done = _("Installed: {names}.").format(names=", ".join(outcome.installed))
         self.panel.show_status(outcome.restart or done)
         self.panel.add_to_log(done)
@@ -142,28 +190,3 @@ class Installation(Section):
     def _line(self, line: str) -> None:
         self.ui.installLineLabel.text = line[:160]
         self.panel.add_to_log(line)
-        slicer.app.processEvents()
-
-    # --- the report --------------------------------------------------------------------------------------------------
-
-    def check(self) -> None:
-        """Look at this installation on the worker; the report appears in the section."""
-        from ..doctor import check_installation
-
-        def show(report: Any) -> None:
-            self.ui.installationText.plainText = report.text
-            self.ui.installationText.visible = True
-            count = len(report.problems)
-            self.panel.show_status(
-                _("Nothing to mend.")
-                if not count
-                else _("{count} to mend: see the end of the report.").format(count=count)
-            )
-            self.look()
-            self.ui.setupSection.collapsed = False
-
-        self.panel.start(_("Check my installation"), check_installation, show)
-
-    def _copy(self) -> None:
-        slicer.app.clipboard().setText(self.ui.installationText.plainText)
-        self.panel.show_status(_("The report is on the clipboard."))

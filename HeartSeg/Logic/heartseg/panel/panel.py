@@ -6,11 +6,9 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -18,22 +16,37 @@ from ..errors import HeartSegError
 from ..progress import ProgressEvent, Reporter
 from ..settings import Settings
 from ..volume.types import Volume
-from .device import DeviceReport, has_torch, look_at_device
+from .device import DeviceReport, has_torch, list_cards, look_at_device
+from .event_loop import EventLoop, Handlers
 from .frames import Frames
-from .inputs import ModelChooser, StructureBoxes, device_line
+from .inputs import DeviceChooser, ModelChooser, StructureBoxes, device_line
+from .outputs import keep_frame, output_for
 from .pace import WORDS, Pace, in_words
-from .pump import Handlers, Pump
 from .record import read_record
 from .report import failure_report, one_line
 from .run import Entered, NodeWatch, enter_result, view_of
-from .section import Section, State
+from .run_events import RunEvent
+from .run_times import RunTimes, remember, times_of
+from .section import Section, State, busy
 from .work import Request, WarmModel, do_run
 from .worker import Job, Work, Worker, describe_failure
 
 logger = logging.getLogger(__name__)
 
-RUN_TITLE = "Segment heart"
-_SETTINGS_KEY = "HeartSeg/Seconds"
+RUN_TITLE = _("Segment heart")
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A run that is still to come.
+
+    Attributes:
+        volume: the ``vtkMRMLScalarVolumeNode``.
+        frame: of a time series, from 0; ``None`` for the voxels that the node holds now.
+    """
+
+    volume: Any
+    frame: int | None = None
 
 
 class Panel:
@@ -51,19 +64,24 @@ class Panel:
         self.parameters: Any = None
         self.state = State()
         self.warm: WarmModel = logic.warm_model
-        self._pump = Pump(Worker())
+        self._loop = EventLoop(Worker())
         self._watch = NodeWatch(self._node_lost)
         self._job: Job | None = None
         self._pace: Pace | None = None
         self._ended_by = ""
         self._report = ""
         self._device: DeviceReport | None = None
+        self._cards: tuple[str, ...] = ()
         self._device_asked: tuple[str, bool] | None = None
         self._last_run: Entered | None = None
+        self._waiting: list[Target] = []
+        self._all_frames = False
+        self._scan_seen: Any = None
         self._started = 0.0
         self._closed = False
         self.models = ModelChooser(ui)
         self._structures = StructureBoxes(ui)
+        self._devices = DeviceChooser(ui)
         self._frames = Frames(ui)
         self._sections = list(sections)
         for section in self._sections:
@@ -78,7 +96,9 @@ class Panel:
         ui.copyReportButton.connect("clicked(bool)", lambda checked=False: self._copy(self._report))
         ui.copyLogButton.connect("clicked(bool)", lambda checked=False: self._copy(ui.logText.plainText))
         ui.closeErrorButton.connect("clicked(bool)", lambda checked=False: self.hide_error())
+        ui.segmentAllButton.connect("clicked()", self.segment_all)
         ui.modelComboBox.connect("currentIndexChanged(int)", self._model_chosen)
+        self._devices.connect(self._device_chosen)
         self._structures.connect(self._structures_chosen)
         self._frames.connect(self.refresh)
         ui.errorFrame.visible = False
@@ -113,11 +133,18 @@ class Panel:
         stopped: Callable[[], None] | None = None,
     ) -> Job | None:
         """Do ``work(reporter)`` on the worker, then ``done(value)`` here; see :class:`~.section.PanelApi`."""
-        return self._start(title, work, lambda value: value, done, failed, stopped, None)
+        handlers = Handlers(
+            self._progressed,
+            lambda value: value,
+            done,
+            lambda error, trace: failed(error) if failed is not None else None,
+            lambda: stopped() if stopped is not None else None,
+        )
+        return self._start(title, work, handlers)
 
     def start_quietly(self, work: Work, done: Callable[[Any], None]) -> None:
         """A short job that nobody waits for: no bar, no cancel; a failure only enters the log."""
-        self._pump.submit(
+        self._loop.submit(
             "in the background",
             work,
             Handlers(
@@ -168,6 +195,8 @@ class Panel:
         if self._closed:
             return
         p, old = self.parameters, self.state
+        if p is not None and p.inputVolume is not self._scan_seen:
+            self._scan_changed()
         if p is not None and self._device_asked != self._device_wish():
             self.look_at_device()
         segmentation = old.segmentation
@@ -216,6 +245,7 @@ class Panel:
 
     def scene_closes(self) -> None:
         """The scene is about to be closed: a run ends, results are let go."""
+        self._waiting, self._all_frames, self._scan_seen = [], False, None
         self._node_lost("scene")
         self._last_run = None
         self.state = replace(self.state, segmentation=None, volume=None)
@@ -225,7 +255,7 @@ class Panel:
         """The panel is deleted, or the module reloaded: whatever runs ends, and nobody is told."""
         self._closed = True
         self._watch.stop()
-        self._pump.close()
+        self._loop.close()
         for section in self._sections:
             section.cleanup()
 
@@ -234,11 +264,38 @@ class Panel:
     def segment_or_cancel(self) -> None:
         """The big button."""
         if self._job is not None:
+            self._waiting = []
             self.cancel()
             return
-        if self.parameters is not None and self.parameters.allFrames and self._frames.count > 1:
-            self._frames.go_to(0)
-        self.segment()
+        p = self.parameters
+        if p is not None and p.allFrames and self._frames.count > 1:
+            self._all_frames = True
+            self._waiting = [Target(p.inputVolume, frame) for frame in range(self._frames.count)]
+            self._run_next()
+        else:
+            self.segment()
+
+    def segment_all(self) -> None:
+        """Segment every scan that is loaded, one after the other; one that fails does not stop the others."""
+        if self._job is None and self.parameters is not None:
+            self._waiting = [Target(volume) for volume in loaded_scans()]
+            self._run_next()
+
+    def _run_next(self) -> None:
+        """Start the next of the runs that wait."""
+        while self._waiting:
+            target = self._waiting.pop(0)
+            if self.parameters is None or target.volume.GetScene() is None:
+                continue
+            self.parameters.inputVolume = target.volume
+            self.refresh()
+            if target.frame is not None:
+                self._frames.go_to(target.frame)
+            if self.segment() is not None:
+                return
+            if target.frame is not None:
+                self._waiting = []
+        self._all_frames = False
 
     def obstacle(self) -> str:
         """Why a run cannot start; ``""`` if it can."""
@@ -251,101 +308,119 @@ class Panel:
         return next((why for s in self._sections if (why := s.obstacle(self.state))), "")
 
     def segment(self) -> Job | None:
-        """Start a run with what is chosen; ``None`` if something is in its way."""
+        """Start a run with what is chosen; shows what is in its way and returns ``None`` if something is."""
         self.refresh()
-        if self._job is not None or self.obstacle() or not all(s.before_run(self.state) for s in self._sections):
+        if self._job is not None:
             return None
+        if why := self.obstacle():
+            self.show_error(why)
+            return None
+        if not all(section.before_run(self.state) for section in self._sections):
+            return None
+        self.refresh()
         p = self.parameters
-        all_frames = p.allFrames and self._frames.count > 1
-        volume, target = p.inputVolume, None if all_frames else p.outputSegmentation
+        volume, target = p.inputVolume, p.outputSegmentation
         self.hide_error()
         try:
             request = Request(view_of(volume), self.state.model, self.settings(), p.keepWarm, p.separateProcess)
         except HeartSegError as error:
             self.show_error(str(error))
             return None
-        self._watch.start({"scan": volume, "segmentation": target})
-        warm = self.warm
+        return self._start_run(request, volume, target)
 
-        def entering(outcome: Any) -> Any:
-            return enter_result(outcome, request, volume, target, self._progressed)
+    def _start_run(self, request: Request, volume: Any, target: Any) -> Job | None:
+        self._watch.start({_("scan"): volume, _("segmentation"): target})
+        warm, frame = self.warm, self._frames.index if self._frames.count > 1 else None
 
-        frame = self._frames.index if self._frames.count > 1 else None
+        def progressed(event: ProgressEvent) -> None:
+            self._progressed(event)
+            self.logic.runs.tell(RunEvent("progress", volume, event))
 
-        def done(entered: Any) -> None:
-            self._run_done(entered)
-            if frame is not None and target is None:
-                entered.node.SetName(f"{entered.node.GetName()} frame {frame + 1}")
-            if frame is not None and all_frames:
-                self._go_on_after_frame(frame)
+        def done(entered: Entered) -> None:
+            self._run_done(entered, frame)
+            self.logic.runs.tell(RunEvent("end", volume, None, entered.node, entered.outcome.result))
+            self._run_next()
 
-        pace = Pace.of_run(request.settings.accurate, self._seconds_of_last_run().get("stages"))
-        return self._start(RUN_TITLE, lambda reporter: do_run(request, warm, reporter), entering, done, pace=pace)
+        def failed(error: BaseException) -> None:
+            for section in self._sections:
+                section.failed(error)
+            self.logic.runs.tell(RunEvent("end", volume, error=error))
+            if self._all_frames:
+                self._waiting = []
+            self._run_next()
 
-    def _run_done(self, entered: Entered) -> None:
+        def stopped() -> None:
+            self.logic.runs.tell(RunEvent("end", volume))
+            self._waiting, self._all_frames = [], False
+
+        handlers = Handlers(
+            progressed,
+            lambda outcome: enter_result(outcome, request, volume, target, progressed),
+            done,
+            lambda error, trace: failed(error),
+            stopped,
+        )
+        pace = Pace.of_run(request.settings.accurate, times_of(self._kind_of_run()).stages)
+        self.logic.runs.tell(RunEvent("start", volume))
+        return self._start(RUN_TITLE, lambda reporter: do_run(request, warm, reporter), handlers, pace)
+
+    def _run_done(self, entered: Entered, frame: int | None) -> None:
         self._last_run = entered
         self.state = replace(self.state, segmentation=entered.node)
-        self._remember_seconds(entered)
-        worst = entered.outcome.result.worst
+        if self.parameters is not None:
+            self.parameters.outputSegmentation = entered.node  # the next run on this scan replaces it
+        self._keep_frame(entered.node, frame)
+        seconds = time.monotonic() - self._started
+        remember(self._kind_of_run(), RunTimes(round(seconds, 1), dict(entered.record.provenance.seconds)))
+        result = entered.outcome.result
         self.show_status(
             _("Done in {time}. Look at the result before you use it.").format(
-                time=in_words(time.monotonic() - self._started).removeprefix("about ")
+                time=in_words(seconds).removeprefix("about ")
             )
-            if entered.outcome.result.heart_found
+            if result.heart_found
             else _("Done: no heart was found.")
         )
-        self.add_to_log(f"done: {entered.node.GetName()}" + (f", findings up to {worst.value}" if worst else ""))
+        worst = f", findings up to {result.worst.value}" if result.worst else ""
+        self.add_to_log(f"done: {entered.node.GetName()}{worst}")
 
-    def _go_on_after_frame(self, frame: int) -> None:
-        """All frames: the next one, wherever the user has scrolled meanwhile."""
-        if self.parameters is None or not self.parameters.allFrames or frame + 1 >= self._frames.count:
-            return
-        self._frames.go_to(frame + 1)
-        self.segment()
+    def _keep_frame(self, segmentation: Any, frame: int | None) -> None:
+        """Put the result of a frame into the sequence, if all frames are run or the segmentation belongs to one."""
+        browser = self._frames.browser
+        if frame is not None and (self._all_frames or browser.GetSequenceNode(segmentation) is not None):
+            keep_frame(browser, segmentation, frame)
 
     # --- jobs ----------------------------------------------------------------------------------------------------
 
-    def _start(
-        self,
-        title: str,
-        work: Work,
-        finished: Callable[[Any], Any],
-        done: Callable[[Any], None],
-        failed: Callable[[BaseException], None] | None = None,
-        stopped: Callable[[], None] | None = None,
-        pace: Pace | None = None,
-    ) -> Job | None:
+    def _start(self, title: str, work: Work, handlers: Handlers, pace: Pace | None = None) -> Job | None:
+        """Hand a job to the worker; the panel shows its end before ``handlers`` hear of it."""
         if self._job is not None:
             return None
         self._pace, self._ended_by, self._started = pace, "", time.monotonic()
 
-        def is_done(value: Any) -> None:
+        def done(value: Any) -> None:
             self._end_job()
             try:
-                done(value)
+                handlers.done(value)
             except Exception as error:
                 self._show_failure(title, error, describe_failure(error))
             self.refresh()
 
-        def has_failed(error: BaseException, trace: str) -> None:
+        def failed(error: BaseException, trace: str) -> None:
             self._end_job()
             self._show_failure(title, error, trace)
-            if failed is not None:
-                failed(error)
+            handlers.failed(error, trace)
             self.refresh()
 
-        def was_stopped() -> None:
+        def stopped() -> None:
             why = self._ended_by
             self._end_job()
             self.show_status(self._stopped_text(why))
             self.add_to_log(f"stopped: {title}" + (f" ({why} was removed)" if why else ""))
-            if stopped is not None:
-                stopped()
+            handlers.stopped()
             self.refresh()
 
-        self._job = self._pump.submit(
-            title, work, Handlers(self._progressed, finished, is_done, has_failed, was_stopped)
-        )
+        shown = replace(handlers, done=done, failed=failed, stopped=stopped)
+        self._job = self._loop.submit(title, work, shown)
         self.add_to_log(f"started: {title}")
         self.ui.progressBar.value = 0
         self.ui.progressBar.format = title
@@ -367,7 +442,13 @@ class Panel:
 
     def _show_failure(self, title: str, error: BaseException, trace: str) -> None:
         expected = isinstance(error, HeartSegError)
-        text = str(error) if expected else f"{title} failed unexpectedly ({one_line(error)}). The next run starts anew."
+        text = (
+            str(error)
+            if expected
+            else _("{title} failed unexpectedly ({error}): try again, and report it if it happens again.").format(
+                title=title, error=one_line(error)
+            )
+        )
         if not expected:
             logger.error("%s failed:\n%s", title, trace)
             self.warm.forget()
@@ -419,11 +500,11 @@ class Panel:
         self._device_asked = self._device_wish()
         wish = self._device_asked[0]
 
-        def show(report: DeviceReport) -> None:
-            self._device = report
+        def show(found: tuple[DeviceReport, tuple[str, ...]]) -> None:
+            self._device, self._cards = found
             self._show_device()
 
-        self.start_quietly(lambda reporter: look_at_device(wish), show)
+        self.start_quietly(lambda reporter: (look_at_device(wish), list_cards()), show)
 
     def _device_wish(self) -> tuple[str, bool]:
         """The wish, and whether torch is there to look with: it may have been installed just now."""
@@ -431,17 +512,18 @@ class Panel:
         return wish, has_torch()
 
     def _show_device(self) -> None:
+        p = self.parameters
+        if p is not None:
+            self._devices.show(p.device, self._cards)
         if self._device is not None:
-            accurate = self.parameters is not None and self.parameters.accurate
-            seconds = self._seconds_of_last_run().get("total")
-            self.ui.deviceLabel.text = device_line(self._device, seconds, accurate)
+            seconds = times_of(self._kind_of_run()).total
+            self.ui.deviceLabel.text = device_line(self._device, seconds, p is not None and p.accurate)
 
     def _show_inputs(self) -> None:
         ui, p, running = self.ui, self.parameters, self._job is not None
-        busy = _("Not while a job runs: cancel it first.")
         for widget, tip in self._lockable():
             widget.enabled = not running and p is not None
-            widget.toolTip = busy if running else tip
+            widget.toolTip = busy() if running else tip
         structures = p.structures if p is not None else ""
         self._structures.show(structures, self.models.known, not running and p is not None)
         self._frames.show(self.state.volume, not running)
@@ -461,6 +543,7 @@ class Panel:
                 "deviceComboBox",
                 "keepWarmCheckBox",
                 "separateProcessCheckBox",
+                "segmentAllButton",
             )
             self._tips = [(getattr(self.ui, name), getattr(self.ui, name).toolTip) for name in names]
         return self._tips
@@ -477,7 +560,7 @@ class Panel:
             return
         why = self.obstacle()
         button.text = _("Segment heart")
-        button.enabled = not why
+        button.enabled = self.parameters is not None
         button.toolTip = why or _("Segment the heart in the chosen scan.")
 
     def _model_chosen(self, index: int) -> None:
@@ -485,6 +568,18 @@ class Panel:
             self.parameters.model = self.ui.modelComboBox.currentText
             self.models.show(self.parameters.model)
             self.refresh()
+
+    def _device_chosen(self, device: str) -> None:
+        if self.parameters is not None:
+            self.parameters.device = device
+            self.refresh()
+
+    def _scan_changed(self) -> None:
+        """Another scan was chosen: its result goes into a segmentation of its own."""
+        p, before = self.parameters, self._scan_seen
+        self._scan_seen = p.inputVolume
+        if before is not None:
+            p.outputSegmentation = output_for(p.inputVolume, p.outputSegmentation)
 
     def _structures_chosen(self) -> None:
         if self.parameters is not None:
@@ -502,23 +597,13 @@ class Panel:
         model = self.models.chosen
         return "|".join([model.name if model is not None else "", device, "accurate" if accurate else "fast"])
 
-    def _seconds_of_last_run(self) -> dict[str, Any]:
-        """``total`` and ``stages`` of the last run with this model, device and accuracy on this machine."""
-        try:
-            stored = json.loads(qt.QSettings().value(_SETTINGS_KEY) or "{}")
-            return dict(stored.get(self._kind_of_run(), {}))
-        except (TypeError, ValueError, AttributeError):
-            return {}
 
-    def _remember_seconds(self, entered: Entered) -> None:
-        stages = dict(entered.record.provenance.seconds)
-        try:
-            stored = json.loads(qt.QSettings().value(_SETTINGS_KEY) or "{}")
-        except (TypeError, ValueError):
-            stored = {}
-        total = round(time.monotonic() - self._started, 1)
-        stored[self._kind_of_run()] = {"total": total, "stages": stages}
-        qt.QSettings().setValue(_SETTINGS_KEY, json.dumps(stored))
+def loaded_scans() -> list[Any]:
+    """The scene's volumes that can be segmented: neither label maps nor heat maps of ours."""
+    from ..scene.overlay import is_overlay
+
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [v for v in volumes if not (v.IsA("vtkMRMLLabelMapVolumeNode") or is_overlay(v))]
 
 
 def make_section(path: str) -> Section:
@@ -527,9 +612,3 @@ def make_section(path: str) -> Section:
 
     module, _colon, name = path.partition(":")
     return getattr(importlib.import_module(module), name)()
-
-
-def documentation(page: str) -> str:
-    """Where a page of ``docs/`` is: beside the module in a clone, else on the project's site."""
-    local = Path(__file__).resolve().parents[4] / "docs" / page
-    return local.as_uri() if local.is_file() else f"https://github.com/HeartSeg/SlicerHeartSeg/blob/main/docs/{page}"

@@ -12,24 +12,14 @@ from ..anatomy import KEYS, STRUCTURES, Structure
 from ..errors import HeartSegError
 from ..findings import Finding, Severity
 from ..scene.segmentation import Replaced
-from .panel import documentation
 from .record import RunRecord, read_record, write_record
 from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
 from .views import show_segmentation
 from .work import measure_again
 
 QUANTITIES = (("volume", _("Volume\n(mL)")), ("mass", _("Mass\n(g)")), ("diameter", _("Diameter\n(mm)")))
-HOW_TO = {
-    "train": ("how-to/train-your-own.md", "heartseg train scans/ -o own --orientation lps", "heartseg.cli.train"),
-    "translate": (
-        "how-to/translate-mr-to-ct.md",
-        "heartseg translate train mr/ ct/ -o cyclegan",
-        "heartseg.cli.translate",
-    ),
-}
-"""Button -> page of the documentation, command line, module without which this version does not have the command."""
-
-_MARKS = {Severity.ERROR: ("✖", "#b3261e"), Severity.WARNING: ("▲", "#8a6100"), Severity.INFO: ("ℹ", "#44546a")}
+_MARKS = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "ℹ"}
+"""Told apart by their shape: text colours come from the palette, also on a dark theme and for colour-blind eyes."""
 
 
 class Results(Section):
@@ -54,29 +44,20 @@ class Results(Section):
             ("editButton", self.edit),
             ("recomputeButton", self.recompute),
             ("undoButton", self.undo),
-            ("trainButton", lambda: self.open_how_to("train")),
-            ("translateButton", lambda: self.open_how_to("translate")),
         ):
             getattr(ui, name).connect("clicked()", act)
-        self._tips = {
-            name: getattr(ui, name).toolTip
-            for name in (
-                "showButton",
-                "editButton",
-                "recomputeButton",
-                "undoButton",
-                "trainButton",
-                "translateButton",
-                "compareComboBox",
-            )
-        }
+        names = ("showButton", "editButton", "recomputeButton", "undoButton", "compareComboBox", "show3DButton")
+        self._tips = {name: getattr(ui, name).toolTip for name in names}
 
     def update(self, state: State) -> None:
         if self.panel.last_run is not None:
             self._undone = None
         new_result = state.result is not None and state.result is not self._state.result
+        appeared = state.record is not None and self._state.record is None
         self._state = state
         ui = self.ui
+        if appeared or new_result:
+            ui.resultsSection.collapsed = False
         was = ui.shownSelector.blockSignals(True)
         ui.shownSelector.setCurrentNode(state.segmentation)
         ui.shownSelector.blockSignals(was)
@@ -85,8 +66,11 @@ class Results(Section):
         ui.findingsLabel.text = findings_in_html(state.record) if state.record is not None else ""
         ui.findingsLabel.visible = state.record is not None
         ui.measuresTable.visible = state.record is not None
+        for widget in (ui.segmentsTable, ui.show3DButton):
+            widget.setSegmentationNode(state.segmentation)
+        ui.segmentsTable.visible = state.segmentation is not None
         self._enable(state)
-        if new_result:
+        if new_result and self.panel.last_run is not None and self.panel.last_run.first:
             self.show_heart()
 
     def cleanup(self) -> None:
@@ -149,13 +133,6 @@ class Results(Section):
         last = self.panel.last_run
         return last.replaced if last is not None else self._undone
 
-    def open_how_to(self, which: str) -> None:
-        """Open the page, and put its command line on the clipboard."""
-        page, command, _module = HOW_TO[which]
-        slicer.app.clipboard().setText(command)
-        qt.QDesktopServices.openUrl(qt.QUrl(documentation(page)))
-        self.panel.show_status(_("The command is on the clipboard: {command}").format(command=command))
-
     # --- what is shown -------------------------------------------------------------------------------------------
 
     def _on_shown(self, node: Any) -> None:
@@ -173,8 +150,7 @@ class Results(Section):
             ("recomputeButton", has_scan and idle, nothing if node is None else busy() if has_scan else no_scan()),
             ("undoButton", can_undo and idle, busy() if can_undo else _("The last run replaced nothing.")),
             ("compareComboBox", bool(self._others), _("There is no other run in this scene.")),
-            ("trainButton", has_command("train"), _("This version has no command for it.")),
-            ("translateButton", has_command("translate"), _("This version has no command for it yet.")),
+            ("show3DButton", node is not None, nothing),
         ):
             widget = getattr(self.ui, name)
             widget.enabled = ready
@@ -227,13 +203,6 @@ class Results(Section):
                 self.panel.show_status(_("There is no {name} to jump to.").format(name=structure.name))
 
 
-def has_command(which: str) -> bool:
-    """Whether this version has the command that a button tells of."""
-    import importlib.util
-
-    return importlib.util.find_spec(HOW_TO[which][2]) is not None
-
-
 def rows_of(record: RunRecord, other: RunRecord | None) -> list[tuple[Structure, list[str], list[Finding]]]:
     """The table's rows: structure, its cells (number, and difference if there is another record), its findings."""
     measured = {m.structure for m in record.measures}
@@ -252,14 +221,10 @@ def rows_of(record: RunRecord, other: RunRecord | None) -> list[tuple[Structure,
 
 def findings_in_html(record: RunRecord) -> str:
     """The findings, most serious first, each with a mark in front and its own line."""
-    lines = []
-    if record.edited:
-        lines.append("<i>Measured again after edits.</i>")
-    for finding in record.findings:
-        mark, color = _MARKS[finding.severity]
-        lines.append(f'<span style="color:{color}">{mark}</span> {_escaped(finding.message)}')
+    lines = [f"<i>{_('Measured again after edits.')}</i>"] if record.edited else []
+    lines += [f"{_MARKS[finding.severity]} {_escaped(finding.message)}" for finding in record.findings]
     if not record.findings:
-        lines.append("Nothing conspicuous was found. That proves nothing: look at the result.")
+        lines.append(_("No finding. That does not prove the result right: look at it."))
     return "<br>".join(lines)
 
 
@@ -316,9 +281,8 @@ def _findings_cell(findings: list[Finding]) -> Any:
     worst = next((s for s in order for f in findings if f.severity is s), None)
     cell = qt.QTableWidgetItem("")
     if worst is not None:
-        mark, color = _MARKS[worst]
+        mark = _MARKS[worst]
         cell.setText(f"{mark} {len(findings)}" if len(findings) > 1 else f"{mark} {findings[0].code}")
-        cell.setForeground(qt.QBrush(qt.QColor(color)))
         cell.setToolTip("\n".join(f.message for f in findings))
     return cell
 

@@ -18,6 +18,7 @@ import vtk
 from ..progress import ProgressEvent
 from ..scene.nodes import volume_view
 from ..scene.segmentation import Replaced, enter_segments
+from .outputs import hide_others, results_of
 from .record import RunRecord, write_record
 from .work import Outcome, Request
 
@@ -31,12 +32,14 @@ class Entered:
         replaced: what it held before; ``None`` for a new node.
         outcome: what the worker made.
         record: what is kept with the node.
+        first: whether it is the first result of its scan in this scene: only then the views move by themselves.
     """
 
     node: Any
     replaced: Replaced | None
     outcome: Outcome
     record: RunRecord
+    first: bool = True
 
 
 class NodeWatch:
@@ -94,7 +97,9 @@ def enter_result(
             yield key
     finally:
         steps.close()
+    first = not results_of(volume_node)
     record = RunRecord.of(outcome.result, request.view.name)
     write_record(node, record)
+    hide_others(node, volume_node)
     progress(ProgressEvent("scene", total, total))
-    return Entered(node, replaced, outcome, record)
+    return Entered(node, replaced, outcome, record, first)

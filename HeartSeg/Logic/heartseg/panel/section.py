@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from slicer.i18n import tr as _
@@ -80,6 +81,12 @@ def busy() -> str:
 def no_scan() -> str:
     """Why a button waits where :func:`scan_of_segmentation` finds none."""
     return _("The scan of this segmentation is not in the scene: load it and choose it as the scan.")
+
+
+def documentation(page: str) -> str:
+    """Where a page of ``docs/`` is: beside the module in a clone, else on the project's site."""
+    local = Path(__file__).resolve().parents[4] / "docs" / page
+    return local.as_uri() if local.is_file() else f"https://github.com/HeartSeg/SlicerHeartSeg/blob/main/docs/{page}"
 
 
 class PanelApi(Protocol):
@@ -186,12 +193,15 @@ class Section:
         """Show the state; called after every change. A disabled control's tooltip says why it is disabled."""
 
     def obstacle(self, state: State) -> str:
-        """Why a run cannot start, in one sentence with the way out; ``""`` if nothing is in its way."""
+        """Why a run cannot start whatever the user answers, one sentence with the way out; ``""`` if it can."""
         return ""
 
     def before_run(self, state: State) -> bool:
-        """Called when *Segment heart* was pressed; may ask the user. ``False`` keeps the run from starting."""
+        """Called when *Segment heart* was pressed; may ask the user, and do what is missing. ``False``: no run."""
         return True
+
+    def failed(self, error: BaseException) -> None:
+        """A run ended with this error."""
 
     def cleanup(self) -> None:
         """Let go of observers and nodes: the panel is being deleted."""

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DependencyError
+from ..needs import check_torch
 from ..progress import Reporter
 from ..result import Result
 from ..scene.nodes import owned_volume
-from ..scene.segmentation import PreparedSegments
+from ..scene.prepared import PreparedSegments, prepare_segments
 from ..settings import Settings
 from ..volume.types import Volume
-from .surfaces import prepare_segments
 
 if TYPE_CHECKING:
     from ..pipeline import Segmenter
 
-HOW_TO_INSTALL = "install torch with the PyTorch extension, and the rest as the README says under 'In 3D Slicer'"
+HOW_TO_INSTALL = "press Segment heart, which installs it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +79,13 @@ class WarmModel:
 
 
 def make_segmenter(model: str, settings: Settings) -> Segmenter:
-    """A fresh segmenter; a package that is missing becomes one line that says how to install it."""
+    """A fresh segmenter.
+
+    Raises:
+        DependencyError: a package is missing, or torch cannot be imported (:class:`~heartseg.needs.UnusablePackage`).
+    """
     try:
+        check_torch()
         from ..pipeline import Segmenter
 
         return Segmenter(model or None, settings)

@@ -94,22 +94,6 @@ def geometry_from_node(node: Any) -> Geometry:
     return Geometry((k, j, i), (sx, sy, sz), (ox, oy, oz), direction)
 
 
-def add_grid_node(geometry: Geometry, name: str) -> Any:
-    """Add a ``vtkMRMLScalarVolumeNode`` that has a scan's grid and name but no voxels, so it costs no memory.
-
-    It can serve as reference geometry of segmentations; it cannot be shown.
-    """
-    import slicer
-    import vtk
-
-    image = vtk.vtkImageData()
-    image.SetDimensions(*geometry.size)
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    node.SetAndObserveImageData(image)
-    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(geometry.affine_ras))
-    return node
-
-
 def modality_of(node: Any) -> str:
     """``"CT"`` or ``"MR"`` where the node, its DICOM item or its voxel unit says so, else ``""``."""
     said = (node.GetAttribute("DICOM.Modality") or _subject_attribute(node, "DICOM.Modality")).upper()

@@ -3,51 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from .. import __version__
 from ..anatomy import STRUCTURES, Structure
 from ..errors import InputError
-from ..measure.boxes import bounding_box
+from ..export.segmentation_file import SURFACE_PARAMETERS, algorithm_name
+from ..export.terminology import terminology_entry
+from ..progress import Reporter
 from ..result import Result
 from .nodes import geometry_from_node, subject_item
-from .terminology import terminology_entry
-
-SURFACE_SMOOTHING = 0.5
-"""Smoothing factor of the closed surfaces, 0 to 1; Slicer's own default, about one voxel."""
+from .prepared import Layer, PreparedSegments, prepare_segments
 
 _OPACITY_2D_FILL = 0.4
 _MYOCARDIUM_OPACITY_3D = 0.5
-_MAX_ALGORITHM_NAME = 64  # DICOM's value representation LO
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A label map cut to the heart.
-
-    Attributes:
-        labels: uint8 ``(z, y, x)``, contiguous.
-        start: index ``(z, y, x)`` of its first voxel on the scan's grid.
-    """
-
-    labels: np.ndarray
-    start: tuple[int, int, int]
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedSegments:
-    """What can be made of a result away from the main thread.
-
-    Attributes:
-        layer: the labels.
-        surfaces: structure key -> ``vtkPolyData`` in the scan's RAS, below any transform; none for absent structures.
-    """
-
-    layer: Layer
-    surfaces: Mapping[str, Any] = field(default_factory=dict)
 
 
 def fill_segmentation(result: Result, volume_node: Any, segmentation_node: Any = None) -> Any:
@@ -70,31 +39,12 @@ def fill_segmentation(result: Result, volume_node: Any, segmentation_node: Any =
     Raises:
         InputError: if the volume's grid is no longer the result's, or a node has left the scene.
     """
-    import slicer
-
-    _check_nodes(result, volume_node, segmentation_node)
-    segmentation = build_segmentation(result, volume_node)
-    node, made = segmentation_node, segmentation_node is None
-    if node is None:
-        name = slicer.mrmlScene.GenerateUniqueName(f"{volume_node.GetName()} heart")
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-    before = _State(node)
-    try:
-        # Copied into the node's own object: exchanging the object would tell nobody about the segments, and the
-        # application's subject hierarchy would not list them.
-        node.GetSegmentation().DeepCopy(segmentation)
-        node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
-        node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
-        _show(node)
-        _put_beside(node, volume_node)
-    except BaseException:
-        before.restore(node)
-        if made:
-            if node.GetDisplayNode() is not None:
-                slicer.mrmlScene.RemoveNode(node.GetDisplayNode())
-            slicer.mrmlScene.RemoveNode(node)
-        raise
-    return node
+    steps = enter_segments(result, prepare_segments(result, Reporter()), volume_node, segmentation_node)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value[0]
 
 
 def enter_segments(
@@ -172,7 +122,8 @@ def _collect(result: Result, prepared: PreparedSegments, volume_node: Any, hidde
     image = _oriented_image(prepared.layer, volume_node)
     segmentation = hidden.GetSegmentation()
     segmentation.SetSourceRepresentationName(binary)
-    segmentation.SetConversionParameter("Smoothing factor", str(SURFACE_SMOOTHING))
+    for name, value in SURFACE_PARAMETERS.items():
+        segmentation.SetConversionParameter(name, value)
     for structure in (s for s in STRUCTURES if s in result.structures or s.key in prepared.surfaces):
         segment = _segment(structure, algorithm_name(result))
         segment.AddRepresentation(binary, image)
@@ -198,7 +149,8 @@ def _move_segments(source: Any, target: Any) -> None:
     segments = _take_segments(source)
     _take_segments(target)
     target.SetSourceRepresentationName(source.GetSourceRepresentationName())
-    target.SetConversionParameter("Smoothing factor", str(SURFACE_SMOOTHING))
+    for name, value in SURFACE_PARAMETERS.items():
+        target.SetConversionParameter(name, value)
     for segment_id, segment in segments:
         if not target.AddSegment(segment, segment_id):
             raise RuntimeError(f"segment {segment_id} could not be moved into the segmentation")
@@ -299,48 +251,6 @@ def _reference_role() -> str:
     return slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
 
 
-def build_segmentation(result: Result, volume_node: Any) -> Any:
-    """A ``vtkSegmentation`` with the result's structures and their closed surfaces that belongs to no node yet.
-
-    Without any labelled voxel it has no closed surfaces: there is nothing to make them of.
-    """
-    import slicer
-
-    converter = slicer.vtkSegmentationConverter
-    binary, surface = converter.GetBinaryLabelmapRepresentationName(), converter.GetClosedSurfaceRepresentationName()
-    shown = [s for s in STRUCTURES if s in result.structures or bool((result.labels == s.label).any())]
-    image = _label_image(result.labels, volume_node)
-    segmentation = slicer.vtkSegmentation()
-    segmentation.SetSourceRepresentationName(binary)
-    for structure in shown:
-        segment = _segment(structure, algorithm_name(result))
-        segment.AddRepresentation(binary, image)
-        if not segmentation.AddSegment(segment, structure.key):
-            raise RuntimeError(f"segment {structure.key} could not be added to the segmentation")
-    segmentation.SetConversionParameter("Smoothing factor", str(SURFACE_SMOOTHING))
-    if result.labels.any() and not segmentation.CreateRepresentation(surface):
-        raise RuntimeError("closed surfaces could not be made from the labels")
-    return segmentation
-
-
-def algorithm_name(result: Result) -> str:
-    """``"HeartSeg <version> <model>"`` for DICOM's Segment Algorithm Name, at most 64 characters."""
-    return f"HeartSeg {__version__} {result.provenance.model_label}".strip()[:_MAX_ALGORITHM_NAME]
-
-
-def layer_box(labels: np.ndarray) -> tuple[slice, slice, slice]:
-    """Box ``(z, y, x)`` of the labels, at least two voxels thick along every axis that has them.
-
-    VTK's surface filter refuses an image of one slice that does not hold the label asked for, and says so on standard
-    error for every missing structure, here and again whenever Slicer reads the file.
-    """
-    z, y, x = (
-        span if span.stop - span.start > 1 else slice(max(0, min(span.start, size - 2)), min(size, span.start + 2))
-        for span, size in zip(bounding_box(labels) or (slice(0, 1),) * 3, labels.shape, strict=True)
-    )
-    return z, y, x
-
-
 def _check_nodes(result: Result, volume_node: Any, segmentation_node: Any) -> None:
     if volume_node is None or volume_node.GetScene() is None:
         raise InputError("the volume has left the scene: load it again and repeat the segmentation")
@@ -352,14 +262,6 @@ def _check_nodes(result: Result, volume_node: Any, segmentation_node: Any) -> No
             f"volume '{volume_node.GetName()}' has changed since it was segmented "
             f"({grid.orientation} {grid.size}, result {result.geometry.orientation} {result.geometry.size}): repeat it"
         )
-
-
-def _label_image(labels: np.ndarray, volume_node: Any) -> Any:
-    """:func:`_oriented_image` of the labels' bounding box."""
-    box = layer_box(labels)
-    return _oriented_image(
-        Layer(np.ascontiguousarray(labels[box]), (box[0].start, box[1].start, box[2].start)), volume_node
-    )
 
 
 def _oriented_image(layer: Layer, volume_node: Any) -> Any:
@@ -413,20 +315,3 @@ def _put_beside(node: Any, volume_node: Any) -> None:
     _, item = subject_item(node)
     if volume_item and item:
         hierarchy.SetItemParent(item, hierarchy.GetItemParent(volume_item))
-
-
-class _State:
-    """What filling changes in a node, to be put back if it fails half-way."""
-
-    def __init__(self, node: Any) -> None:
-        import slicer
-
-        role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-        self._role, self._reference = role, node.GetNodeReferenceID(role)
-        self._segmentation, self._transform = slicer.vtkSegmentation(), node.GetTransformNodeID()
-        self._segmentation.DeepCopy(node.GetSegmentation())
-
-    def restore(self, node: Any) -> None:
-        node.GetSegmentation().DeepCopy(self._segmentation)
-        node.SetAndObserveTransformNodeID(self._transform)
-        node.SetNodeReferenceID(self._role, self._reference)

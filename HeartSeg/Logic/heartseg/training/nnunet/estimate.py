@@ -47,8 +47,9 @@ class Estimate:
     def __str__(self) -> str:
         patch = "x".join(map(str, self.patch))
         return (
-            f"{self.name}: {self.network}, {self.folds} fold(s) of {self.steps} steps of {self.batch} patches of {patch};"
-            f" {self.step_s:.2g} s a step (measured, without making batches), {duration(self.total_s)} in all"
+            f"{self.name}: {self.network}, {self.folds} fold(s) of {self.steps} steps of {self.batch} patches of "
+            f"{patch}; "
+            f"{self.step_s:.2g} s a step (measured, without making batches), {duration(self.total_s)} in all"
         )
 
 
@@ -78,7 +79,8 @@ def measure(trainer: Any, folds: int) -> Estimate:
     patch, batch = tuple(trainer.configuration_manager.patch_size), trainer.configuration_manager.batch_size
     image = torch.randn(batch, trainer.num_input_channels, *patch)
     label = torch.zeros(batch, 1, *patch)
-    label[(slice(None), slice(None), *(slice(n // 4, n // 2) for n in patch))] = 1
+    middle = (slice(None), slice(None), *(slice(n // 4, n // 2) for n in patch))
+    label[middle] = 1
     step: dict[str, Any] = {"data": image, "target": label}
     if trainer.enable_deep_supervision:
         sizes = [[round(n * s) for n, s in zip(patch, scale, strict=True)] for scale in deep_scales(trainer)]

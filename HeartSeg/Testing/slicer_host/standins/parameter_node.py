@@ -150,11 +150,8 @@ def parameterNodeWrapper(wrapped: type) -> type:
         self.parameterNode = parameterNode
         self.allParameters = {name: field.type for name, field in fields.items()}
         for field in fields.values():
-            if not field.is_stored(parameterNode):
+            if not field.is_stored(parameterNode):  # what is stored is not validated, as in the application
                 field.write(parameterNode, field.default)
-            elif not field.is_node:
-                for validator in field.validators:
-                    validator.validate(field.read(parameterNode))
 
     def default(self: Any, name: str) -> Any:
         return fields[name].default

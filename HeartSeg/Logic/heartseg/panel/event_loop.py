@@ -29,7 +29,7 @@ class Handlers:
 
     Attributes:
         progressed: with a :class:`~heartseg.progress.ProgressEvent`.
-        finished: with what the work returned. It may be a generator function's generator: the pump then takes one
+        finished: with what the work returned. It may be a generator function's generator: the loop then takes one
             step per turn, and calls ``done`` with the generator's value.
         done: with the value, when all is over.
         failed: with the error and its traceback as text.
@@ -72,7 +72,7 @@ class _Collector:
             self._held = False
 
 
-class Pump:
+class EventLoop:
     """Runs jobs for the window: collects the worker's events, and steps through what must be done on this thread.
 
     A turn that causes another one (an observer that calls ``processEvents``) does nothing: turns never nest.

@@ -4,7 +4,7 @@
 that ``slicer.util`` asks for the scene, the module logics and the readers and writers. :func:`start` provides these, so
 that code written for the application runs unchanged in a plain Python process::
 
-    from heartseg.scene import host
+    from slicer_host import host
 
     with host.session():
         import slicer
@@ -23,12 +23,13 @@ import shutil
 import sys
 import tempfile
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from ..errors import DependencyError, InputError
+from heartseg.errors import DependencyError, InputError
+
 from .node_io import NodeIO
 
 _MODULE_LOGICS = {
@@ -65,7 +66,7 @@ class HeadlessApplication:
     """The part of ``slicer.app`` that code without windows uses; method names are the application's."""
 
     applicationName = "Slicer"
-    isHeartSegHost = True
+    isTestHost = True
 
     def __init__(self, application_logic: Any) -> None:
         self._application_logic = application_logic
@@ -74,6 +75,22 @@ class HeadlessApplication:
         atexit.register(shutil.rmtree, self.temporaryPath, ignore_errors=True)  # where nobody calls stop()
         self.slicerHome = ""
         self.keep_alive: list[Any] = []
+        self._at_startup: list[Callable[[], None]] = []
+
+    def connect(self, signal: str, slot: Callable[[], None]) -> None:
+        """The only signal is ``startupCompleted()``; :func:`load_module` emits it."""
+        if signal != "startupCompleted()":
+            raise ValueError(f"the host has no signal {signal}")
+        self._at_startup.append(slot)
+
+    def complete_startup(self) -> None:
+        """Emit ``startupCompleted()``, once."""
+        waiting, self._at_startup = self._at_startup, []
+        for slot in waiting:
+            slot()
+
+    def translate(self, context: str, text: str) -> str:
+        return text
 
     def applicationLogic(self) -> Any:
         return self._application_logic
@@ -118,11 +135,11 @@ def import_slicer() -> Any:
     Raises:
         DependencyError: if it is missing, cannot be loaded, or is another project's package of that name.
     """
-    way_out = 'install it with: pip install "heartseg[app]"'
+    way_out = "install it with: pip install slicer-core"
     try:
         import slicer
     except ImportError as error:
-        raise DependencyError(f"segmentation nodes and surfaces need slicer-core ({error}): {way_out}") from error
+        raise DependencyError(f"Slicer's scene needs slicer-core ({error}): {way_out}") from error
     if not hasattr(slicer, "vtkMRMLScene"):
         where = getattr(slicer, "__file__", "an unknown place")
         raise DependencyError(f"the package 'slicer' at {where} is not 3D Slicer's: remove it, then {way_out}")
@@ -132,12 +149,12 @@ def import_slicer() -> Any:
 def in_application() -> bool:
     """Whether somebody else (3D Slicer itself, or another host) already runs the scene in this process."""
     app = getattr(sys.modules.get("slicer"), "app", None)
-    return app is not None and not getattr(app, "isHeartSegHost", False)
+    return app is not None and not getattr(app, "isTestHost", False)
 
 
 def running() -> bool:
     """Whether this project's host runs the scene in this process."""
-    return bool(getattr(getattr(sys.modules.get("slicer"), "app", None), "isHeartSegHost", False))
+    return bool(getattr(getattr(sys.modules.get("slicer"), "app", None), "isTestHost", False))
 
 
 def start() -> None:
@@ -254,7 +271,7 @@ def load_module(path: str | Path) -> types.ModuleType:
     """Load a scripted module's main file as the application does: import it and make its module object.
 
     Where Slicer's own Python base classes, Qt and ctk are missing, stand-ins with their contracts are provided
-    (:mod:`heartseg.scene.standins`), so that the module's logic runs unchanged. Panels cannot be shown.
+    (:mod:`slicer_host.standins`), so that the module's logic runs unchanged. Panels cannot be shown.
 
     Args:
         path: the module's main file, e.g. ``HeartSeg/HeartSeg.py``; its class of the same name is the module.
@@ -288,4 +305,5 @@ def load_module(path: str | Path) -> types.ModuleType:
     instance = getattr(python_module, name)(parent)
     hosted.title = parent.title
     setattr(slicer.modules, f"{name}Instance", instance)
+    slicer.app.complete_startup()
     return python_module

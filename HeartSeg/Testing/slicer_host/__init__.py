@@ -1,0 +1,1 @@
+"""A host for ``slicer-core``: Slicer's own scene without the application, for the tests."""
