@@ -174,10 +174,24 @@ def is_text(path: Path) -> bool:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file carries DICOM's mark, or at least its suffix."""
+    """Whether a file carries DICOM's mark or suffix, or begins like a data set without a preamble."""
+    if not path.is_file():  # a pipe or device would block
+        return False
     with path.open("rb") as stream:
-        stream.seek(128)
-        return stream.read(4) == b"DICM" or path.suffix.lower() in (".dcm", ".ima")
+        start = stream.read(132)
+    if start[128:] == b"DICM":
+        return True
+    return path.suffix.lower() in (".dcm", ".ima") or _begins_like_data_set(start)
+
+
+def _begins_like_data_set(start: bytes) -> bool:
+    """Whether the first bytes are an element of group 2 or 8 (DICOM PS3.5, 7.1), in either byte order."""
+    if len(start) < 16 or start[:2] not in (b"\2\0", b"\x08\0", b"\0\x08"):
+        return False
+    if start[4:6].isalpha() and start[4:6].isupper():
+        return True
+    element, length = int.from_bytes(start[2:4], "little"), int.from_bytes(start[4:8], "little")
+    return start[0] != 0 and element < 0x1200 and length < 1024  # implicit value representation
 
 
 def read_header(path: Path) -> Header:

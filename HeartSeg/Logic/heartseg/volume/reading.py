@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import InputError
 from . import dicom, itk
 from .checks import check_header, check_path, check_volume, header_findings
+from .dicom.files import is_media_directory
 from .geometry import Geometry
 from .headers import Header, check_data, image_suffix, is_dicom, is_singular, read_header, stem
 from .types import Source, Volume
@@ -47,21 +48,32 @@ def read_volume(
         raise InputError(f"modality {modality!r} is not known: use CT or MR")
     try:
         check_path(path)
-        volume = _read(path, frame, series)
+        volume = _read(path, frame, series, modality or "")
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
     return replace(volume, modality=modality) if modality else volume
 
 
-def _read(path: Path, frame: int | None, series: str | int | None) -> Volume:
-    if path.is_dir():
-        chosen = dicom.choose_series(dicom.list_series(path), series, str(path))
-        return dicom.read_series(chosen, frame=frame, name=path.resolve().name, path=str(path))
+def _read(path: Path, frame: int | None, series: str | int | None, modality: str) -> Volume:
+    if folder := _dicom_folder(path):
+        found = dicom.list_series(folder)
+        chosen = dicom.choose_series(found, series, str(path))
+        alone = len(found) == 1
+        name = folder.resolve().name
+        return dicom.read_series(chosen, frame=frame, name=name, path=str(path), modality=modality, alone=alone)
     if series is not None:
-        raise InputError(f"{path.name!r} is one file and has no series {series!r}: leave --series away")
+        raise InputError(f"{path.name!r} is one file and has no series {series!r}: leave out --series")
     if not image_suffix(path) and is_dicom(path):
-        return dicom.read_file(path, frame=frame)
+        return dicom.read_file(path, frame=frame, modality=modality)
     return _read_image(read_header(path), frame)
+
+
+def _dicom_folder(path: Path) -> Path | None:
+    """The folder to look for DICOM files in: the path itself, or that of a DICOMDIR."""
+    if path.is_dir():
+        return path
+    directory = not image_suffix(path) and is_dicom(path) and is_media_directory(path)
+    return path.parent if directory else None
 
 
 def count_frames(path: str | Path, *, series: str | int | None = None) -> int:
@@ -72,10 +84,10 @@ def count_frames(path: str | Path, *, series: str | int | None = None) -> int:
     """
     path = Path(path)
     check_path(path)
-    if path.is_dir():
-        return dicom.choose_series(dicom.list_series(path), series, str(path)).frames
+    if folder := _dicom_folder(path):
+        return dicom.choose_series(dicom.list_series(folder), series, str(path)).frames
     if not image_suffix(path) and is_dicom(path):
-        return 1
+        return dicom.series_of_file(path).frames
     return read_header(path).frames
 
 
