@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 MIN_SLICES = 5
 MIN_EXTENT_MM = 60.0
+LEAST_EXTENT_MM = 10.0
 MAX_EXTENT_MM = 2000.0
 THICK_SLICE_MM = 5.0
 ROUNDING = 1e-6  # of direction cosines kept as 32-bit floats (NIfTI): such a grid is left exactly as stored
@@ -211,19 +212,37 @@ def _check_extent(geometry: Geometry, name: str) -> tuple[Finding, ...]:
     axis = int(np.argmin(geometry.size))
     if geometry.size[axis] < MIN_SLICES:
         raise InputError(f"{name!r} has {geometry.size[axis]} slices along {_AXES[axis]}: needs at least {MIN_SLICES}")
-    axis = int(np.argmin(extent))
-    if extent[axis] < MIN_EXTENT_MM:
+    if min(extent) < LEAST_EXTENT_MM:
+        axis = int(np.argmin(extent))
         raise InputError(
             f"{name!r} covers {extent[axis]:.3g} mm along {_AXES[axis]} ({geometry.size[axis]} slices of "
-            f"{geometry.spacing[axis]:.3g} mm): needs at least {MIN_EXTENT_MM:g} mm to hold a heart"
+            f"{geometry.spacing[axis]:.3g} mm): needs at least {LEAST_EXTENT_MM:g} mm to hold a part of a heart"
         )
+    findings = _check_short(geometry)
     if max(extent) <= MAX_EXTENT_MM:
-        return ()
+        return findings
     finding = Finding(
         "field-of-view-implausible",
         Severity.WARNING,
         f"scan measures {mm(extent)} mm, more than a patient does: check the unit of its spacing",
         values={"extent_mm": [round(e, 1) for e in extent]},
+    )
+    return (*findings, finding)
+
+
+def _check_short(geometry: Geometry) -> tuple[Finding, ...]:
+    """A stack that covers less than a heart, as short-axis stacks often do."""
+    axis = int(np.argmin(geometry.extent_mm))
+    extent = geometry.extent_mm[axis]
+    if extent >= MIN_EXTENT_MM:
+        return ()
+    finding = Finding(
+        "field-of-view-short",
+        Severity.WARNING,
+        f"scan covers {extent:.3g} mm along {_AXES[axis]} ({geometry.size[axis]} slices of "
+        f"{geometry.spacing[axis]:.3g} mm), less than a heart (about {MIN_EXTENT_MM:g} mm): structures may be cut, and "
+        "their volumes are then those of the part inside",
+        values={"extent_mm": round(extent, 1)},
     )
     return (finding,)
 
