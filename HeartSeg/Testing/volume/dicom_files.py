@@ -220,9 +220,7 @@ def save(data: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian, preamb
     if syntax == ExplicitVRBigEndian:
         file["PixelData"].value = np.frombuffer(file.PixelData, "<u2").astype(">u2").tobytes()
         meta.TransferSyntaxUID = syntax
-        pydicom.dcmwrite(
-            path, file, little_endian=False, implicit_vr=False, enforce_file_format=True, force_encoding=True
-        )
+        pydicom.dcmwrite(path, file, little_endian=False, implicit_vr=False, force_encoding=True)
         return path
     if syntax in (RLELossless, JPEGLSLossless):
         file.compress(syntax, generate_instance_uid=False)
