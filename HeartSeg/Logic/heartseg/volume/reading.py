@@ -76,6 +76,21 @@ def _dicom_folder(path: Path) -> Path | None:
     return path.parent if directory else None
 
 
+def list_dicom(path: str | Path) -> tuple[dicom.Series, ...]:
+    """The series of a DICOM folder, DICOMDIR or multi-frame file; empty for a scan of another kind.
+
+    Raises:
+        InputError, DependencyError: as :func:`read_volume`.
+    """
+    path = Path(path)
+    check_path(path)
+    if folder := _dicom_folder(path):
+        return dicom.list_series(folder)
+    if not image_suffix(path) and is_dicom(path):
+        return (dicom.series_of_file(path),)
+    return ()
+
+
 def count_frames(path: str | Path, *, series: str | int | None = None) -> int:
     """Number of frames of a scan: 1 for a plain volume, more for a time series.
 

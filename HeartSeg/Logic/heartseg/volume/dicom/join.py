@@ -74,12 +74,12 @@ def _recency(series: Series) -> tuple[float, int]:
 
 def _cine_phase(phases: list[Phase], index: int, count: int) -> Phase:
     delays = [p.delay_ms for p in phases if p.delay_ms is not None]
-    text = f"{index + 1} of {count}, in the order of each slice's own phases"
+    text = f"{index + 1} of {count}"
     if not delays:
-        return Phase(text, phases[0].source)
+        return Phase(f"{text} in the order of each slice's own phases", phases[0].source)
     middle = sorted(delays)[len(delays) // 2]
     span = f"{min(delays):.0f} to {max(delays):.0f} ms" if max(delays) - min(delays) >= 1 else f"{middle:.0f} ms"
-    return Phase(f"{text}: {span} after the R wave", phases[0].source, None, middle)
+    return Phase(f"{text}, {span} after the R wave", phases[0].source, None, middle)
 
 
 def _cine_finding(keys: tuple[str, ...], frames: int, repeated: list[Series]) -> Finding:

@@ -30,16 +30,16 @@ IMPLICIT = (
 """Attributes whose order, place by place, is that of the phases."""
 
 SOURCES = {
-    "temporal position": "Temporal Position Identifier (0020,0100) or Index (0020,9128)",
-    "cardiac phase": "Nominal Percentage of Cardiac Phase (0020,9241)",
-    "trigger delay": "Trigger Time (0018,1060) or Nominal Cardiac Trigger Delay Time (0020,9153)",
-    "acquisition time": "Acquisition Time (0008,0032) or DateTime (0008,002A)",
-    "content time": "Content Time (0008,0033)",
-    "acquisition number": "Acquisition Number (0020,0012)",
-    "dimension index": "Dimension Index Values (0020,9157)",
-    "instance number": "Instance Number (0020,0013)",
+    "temporal position": "Temporal Position",
+    "cardiac phase": "Nominal Percentage of Cardiac Phase",
+    "trigger delay": "Trigger Time",
+    "acquisition time": "Acquisition Time",
+    "content time": "Content Time",
+    "acquisition number": "Acquisition Number",
+    "dimension index": "Dimension Index",
+    "instance number": "Instance Number",
 }
-"""Name of a time attribute -> the DICOM attributes it is read from."""
+"""Name of a time attribute -> the DICOM attribute it stands for (tags: docs/reference/dicom.md)."""
 
 
 @dataclass(frozen=True)
