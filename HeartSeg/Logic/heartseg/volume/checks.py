@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +46,7 @@ _AXES = "xyz"
 def check_path(path: Path) -> None:
     """Refuse a path where nothing is, or an empty file or folder, or a name that ITK would end the process over."""
     if not is_text(path):
-        raise InputError(f"name {str(path)!r} is not valid UTF-8: rename the file or folder")
+        raise InputError(_name_problem(path))
     if not path.exists():
         raise InputError(f"{str(path)!r} does not exist: give an image file or a folder of DICOM files ({READABLE})")
     if path.is_dir():
@@ -52,6 +54,16 @@ def check_path(path: Path) -> None:
             raise InputError(f"folder {str(path)!r} is empty: give a folder that holds a DICOM series")
     elif path.stat().st_size == 0:
         raise InputError(f"{path.name!r} is empty (0 bytes): copy or export it again")
+
+
+def _name_problem(path: Path) -> str:
+    """A name that is not UTF-8, or one that is, under a locale that reads names as ASCII."""
+    try:
+        name = os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        return f"name {str(path)!r} is not valid UTF-8: rename the file or folder"
+    encoding = sys.getfilesystemencoding()
+    return f"name {name!r} cannot be used under this locale ({encoding}): set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
 
 
 def check_header(header: Header, frame: int | None = None) -> int | None:
@@ -67,7 +79,21 @@ def check_header(header: Header, frame: int | None = None) -> int | None:
         size = "x".join(str(n) for n in header.size)
         raise InputError(f"{name!r} is a 2D image ({size}): HeartSeg needs a 3D volume of at least {MIN_SLICES} slices")
     check_spacing(header.spacing, name)
-    return check_frame(name, header.frames, frame)
+    frame = check_frame(name, header.frames, frame)
+    check_size(header)
+    return frame
+
+
+def check_size(header: Header) -> None:
+    """Refuse a scan that does not fit into memory, before anything of it is decoded."""
+    free = available_memory()
+    if header.frame_bytes > (2**40 if free is None else free):
+        size = "x".join(map(str, header.size))
+        need = f"{header.frame_bytes / 2**30:.3g} GiB of memory"
+        known = "" if free is None else f" and {free / 2**30:.1f} GiB are free"
+        raise InputError(
+            f"{header.path.name!r} holds {size} voxels, which take {need}{known}: crop it around the heart or resample it"
+        )
 
 
 def _check_pixel(name: str, pixel: str, components: int) -> None:
@@ -85,7 +111,7 @@ def check_frame(name: str, frames: int, frame: int | None) -> int | None:
     if frames == 1:
         if frame in (None, 0):
             return None
-        raise InputError(f"{name!r} has no frame {frame}: it holds one frame only, leave --frame away")
+        raise InputError(f"{name!r} has no frame {frame}: it holds one frame only, leave out --frame")
     if frame is None:
         raise InputError(
             f"{name!r} is a time series of {frames} frames: pick one with --frame N (0 to {frames - 1}) "

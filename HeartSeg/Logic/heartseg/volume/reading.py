@@ -15,7 +15,9 @@ from . import dicom, itk
 from .checks import check_header, check_path, check_volume, header_findings
 from .dicom.files import is_media_directory
 from .geometry import Geometry
-from .headers import Header, check_data, image_suffix, is_dicom, is_singular, read_header, stem
+from .headers import Header, image_suffix, is_dicom, is_singular, read_header, stem
+from .nifti import form_findings, readable_copy
+from .stored import check_data
 from .types import Source, Volume
 
 if TYPE_CHECKING:
@@ -111,13 +113,14 @@ def _read_image(header: Header, frame: int | None) -> Volume:
     undefined = check_data(header)
     stored = _stored_grid(header)
     image = _frame_of(header, frame)
-    geometry = stored or itk.geometry_of(image)
+    geometry = stored or _in_mm(itk.geometry_of(image), header.unit_mm)
     source = Source(str(header.path), _sha256(header.files), "", frame)
     array = itk.array_of(image)
     if undefined is not None:
         start = (frame or 0) * array.size
         array.reshape(-1)[undefined[start : start + array.size]] = np.nan
-    volume = Volume(array, geometry, stem(header.path), "", source, header_findings(header))
+    findings = header_findings(header) + form_findings(header, geometry)
+    volume = Volume(array, geometry, stem(header.path), "", source, findings)
     return check_volume(volume)
 
 
@@ -126,10 +129,10 @@ def _frame_of(header: Header, frame: int | None) -> sitk.Image:
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(header.path))
     reader.SetImageIO(_IO[header.format])
     try:
-        with itk.quiet(), itk.sheared_nifti_allowed(header.steps is not None):
+        with readable_copy(header) as path, itk.quiet(), itk.sheared_nifti_allowed(header.steps is not None):
+            reader.SetFileName(str(path))
             reader.ReadImageInformation()
             size = reader.GetSize()
             if len(size) > 3:
@@ -143,6 +146,15 @@ def _frame_of(header: Header, frame: int | None) -> sitk.Image:
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(f"{header.path.name!r} is not a plain 3D volume: export it as one")
     return image
+
+
+def _in_mm(geometry: Geometry, unit_mm: float) -> Geometry:
+    """The grid with its lengths in mm."""
+    if unit_mm == 1.0:
+        return geometry
+    sx, sy, sz = (unit_mm * s for s in geometry.spacing)
+    ox, oy, oz = (unit_mm * v for v in geometry.origin)
+    return replace(geometry, spacing=(sx, sy, sz), origin=(ox, oy, oz))
 
 
 def _stored_grid(header: Header) -> Geometry | None:
