@@ -179,6 +179,8 @@ def input_facts(volume: Volume) -> InputFacts:
         sha256=source.sha256,
         series_uid=source.series_uid,
         frame=source.frame,
+        phase=source.phase,
+        reading=source.reading.to_dict() if source.reading else None,
         modality=volume.modality,
         value_scale=volume.value_scale.value,
         size_xyz=geometry.size,

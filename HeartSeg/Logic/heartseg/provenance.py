@@ -22,6 +22,8 @@ class InputFacts:
         sha256: of the file's bytes, or of a series' files in slice order.
         series_uid: DICOM series instance UID.
         frame: of a time series, from 0.
+        phase: which phase of the heart that is, where DICOM says so.
+        reading: how a DICOM series was read (:class:`~heartseg.volume.types.ReadingReport`); ``None`` for other files.
         modality: ``"CT"``, ``"MR"`` or ``""``.
         value_scale: see :class:`~heartseg.volume.values.ValueScale`.
         size_xyz: voxels.
@@ -34,6 +36,8 @@ class InputFacts:
     sha256: str = ""
     series_uid: str = ""
     frame: int | None = None
+    phase: str = ""
+    reading: Mapping[str, Any] | None = None
     modality: str = ""
     value_scale: str = ""
     size_xyz: tuple[int, ...] = ()

@@ -125,7 +125,9 @@ def test_slices_at_uneven_distances_keep_their_own_places(dicom_series, tmp_path
     subject = segmented(read_volume(dicom_series(positions=heights)))
     file = pydicom.dcmread(write_dicom_seg(subject, tmp_path / "out.dcm"))
     for frame, pixels in zip(file.PerFrameFunctionalGroupsSequence, file.pixel_array, strict=True):
-        slice_index = heights.index(frame.PlanePositionSequence[0].ImagePositionPatient[2])
+        height = frame.PlanePositionSequence[0].ImagePositionPatient[2]
+        assert height in heights
+        slice_index = round(height / 3.0)  # the scan was resampled onto an even grid of 3 mm
         label = {1: 1, 2: 3, 3: 5, 4: 7}[frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber]
         assert np.array_equal(pixels > 0, subject.result.labels[slice_index] == label)
 

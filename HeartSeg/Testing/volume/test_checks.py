@@ -123,8 +123,14 @@ def test_six_thick_slices_that_cover_the_heart_are_taken(scan):
     assert codes(check_volume(cine)) == ["slices-thick"]
 
 
-def test_a_slab_too_thin_for_a_heart_is_refused(scan):
-    refused(regrid(scan, spacing=(2.0, 2.5, 1.0)), "40 mm along z", "at least 60 mm")
+def test_a_slab_thinner_than_a_heart_is_taken_with_a_finding(scan):
+    checked = check_volume(regrid(scan, spacing=(2.0, 2.5, 1.0)))
+    assert codes(checked) == ["field-of-view-short"]
+    assert checked.findings[0].values == {"extent_mm": 40.0}
+
+
+def test_a_slab_of_a_few_millimetres_is_refused(scan):
+    refused(regrid(scan, spacing=(2.0, 2.5, 0.2)), "8 mm along z", "at least 10 mm")
 
 
 @pytest.mark.parametrize(("factor", "unit"), [(1e-3, "metres"), (1e3, "micrometres")])

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import HeartSegError, InputError
 from ..findings import Finding, Severity
 from ..settings import DEVICES, Settings
 from .exits import EXIT_OK, EXIT_USAGE, stop_token
 from .progress import ProgressBar
+
+if TYPE_CHECKING:
+    from ..volume.dicom.table import Row
 
 _EXAMPLES = """\
 examples:
@@ -50,7 +54,18 @@ def run(args: argparse.Namespace) -> int:
     checks = checks_of(
         args.input, args.series, args.frame, args.modality, args.model, settings, look=not args.quick, output=None
     )
-    return print_checks(checks, args.json)
+    return print_checks(checks, args.json, series_table(args.input))
+
+
+def series_table(path: Path) -> tuple[Row, ...]:
+    """What a DICOM folder holds, a row per series; empty for other scans and for what cannot be read."""
+    from ..volume.dicom.table import rows_of
+    from ..volume.reading import list_dicom
+
+    try:
+        return rows_of(list_dicom(path))
+    except (HeartSegError, OSError):  # the checks say what is wrong
+        return ()
 
 
 def checks_of(
@@ -89,14 +104,18 @@ def checks_of(
     return preflight(volume, folder, settings, machine_facts(settings, output), heart=heart)
 
 
-def print_checks(checks: tuple[Finding, ...], as_json: bool) -> int:
-    """Print them; returns the exit code."""
+def print_checks(checks: tuple[Finding, ...], as_json: bool, table: tuple[Row, ...] = ()) -> int:
+    """Print them, after the table of series; returns the exit code."""
     from ..preflight import OPTIONS
+    from ..volume.dicom.table import format_rows
 
     ready = all(c.severity is not Severity.ERROR for c in checks)
     if as_json:
-        print(json.dumps({"ready": ready, "checks": [c.to_dict() for c in checks]}, indent=2, ensure_ascii=False))
+        told = {"ready": ready, "checks": [c.to_dict() for c in checks], "series": [row.to_dict() for row in table]}
+        print(json.dumps(told, indent=2, ensure_ascii=False))
     else:
+        if table:
+            print(f"{format_rows(table)}\n")
         for check in checks:
             option = f" ({OPTIONS[check.fix]})" if check.fix in OPTIONS else ""
             print(f"{check.severity.value:<8}{check.message}{option}")

@@ -149,13 +149,13 @@ def run_segment(args: argparse.Namespace) -> int:
 
 def _check_only(args: argparse.Namespace, settings: Settings, frame: int | str | None) -> int:
     """What may go wrong with one scan, and nothing else."""
-    from .check import checks_of, print_checks
+    from .check import checks_of, print_checks, series_table
 
     if frame == "all" or is_batch(args.input):
         raise SettingsError("--check-only looks at one scan: give one file, DICOM folder or frame")
     assert not isinstance(frame, str)
     checks = checks_of(args.input, args.series, frame, args.modality, args.model, settings, True, args.output)
-    return print_checks(checks, args.json)
+    return print_checks(checks, args.json, series_table(args.input))
 
 
 def parse_frame(text: str | None) -> int | str | None:

@@ -85,7 +85,6 @@ def write_dicom_seg(subject: Subject, path: Path) -> Path:
     check_highdicom()
     series = source_series(subject)
     images = _images(series, source_of(subject).frame)
-    order = _slice_of_each_frame(images, subject)
     present = [s for s in STRUCTURES if (subject.result.labels == s.label).any()]
     if not present:
         raise OutputError("DICOM SEG needs at least one structure, but none was found: omit dicom-seg from --format")
@@ -93,10 +92,12 @@ def write_dicom_seg(subject: Subject, path: Path) -> Path:
     numbers[[s.label for s in present]] = np.arange(1, len(present) + 1)  # DICOM segment numbers are consecutive
     labels = numbers[subject.result.labels]
     segments = [_description(k, s, subject.result) for k, s in enumerate(present, 1)]
-    if len({image.SeriesInstanceUID for image in images}) == 1:
-        dataset = _segmentation(images, labels[order], segments)
+    geometry = subject.result.geometry
+    one_series = len({image.SeriesInstanceUID for image in images}) == 1
+    if one_series and sum(int(image.get("NumberOfFrames", 1)) for image in images) == series.slices:
+        dataset = _segmentation(images, _labels_on_images(labels, images, geometry), segments)
     else:
-        dataset = _of_joined_series(images, labels, subject.result.geometry, segments)
+        dataset = _of_joined_series(images, labels, geometry, segments)
     dataset.save_as(path)
     return path
 
@@ -105,9 +106,7 @@ def _images(series: Series, frame: int | None) -> list[Any]:
     """Read the headers of the images, one per file, in slice order."""
     import pydicom
 
-    start = (frame or 0) * series.slices
-    files = series.files if len(series.files) == 1 else series.files[start : start + series.slices]
-    images = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
+    images = [pydicom.dcmread(file, stop_before_pixels=True) for file in series.files_of(frame)]
     lacking = [n for n in ("FrameOfReferenceUID", "StudyInstanceUID", "PatientID") if not images[0].get(n)]
     if lacking:
         raise OutputError(
@@ -121,25 +120,27 @@ def _images(series: Series, frame: int | None) -> list[Any]:
     return images
 
 
-def _slice_of_each_frame(images: list[Any], subject: Subject) -> np.ndarray:
-    """Slice index in the labels for each frame of the images.
+def _labels_on_images(labels: np.ndarray, images: list[Any], geometry: Geometry) -> np.ndarray:
+    """Labels on the pixels of each frame of the images, ``(frames, rows, columns)``.
+
+    A scan whose slices are uneven is segmented on another grid than the images have: the nearest voxel counts.
 
     Raises:
         OutputError: an image has no matching slice.
     """
-    geometry = subject.result.geometry
-    positions = _positions(images)
-    index = geometry.world_to_index(positions)[:, 0]
-    order = np.rint(index).astype(int)
-    # Unevenly spaced slices were read as evenly spaced: match them in order; the frames keep the image positions.
-    if len(order) == geometry.shape[0] and len(set(order.tolist())) != len(order):
-        order = np.argsort(np.argsort(index))
-    if len(order) != geometry.shape[0] or order.min() < 0 or order.max() >= geometry.shape[0]:
+    starts = np.rint(geometry.world_to_index(_positions(images))).astype(int)
+    if starts[:, 0].min() < 0 or starts[:, 0].max() >= geometry.shape[0]:
         raise OutputError(
-            f"DICOM SEG needs one image per slice, but the series has {len(order)} and the segmentation "
-            f"{geometry.shape[0]}: give the series that was segmented with --scan"
+            f"DICOM SEG needs images where the segmentation is: of the series' {len(starts)} images some lie outside "
+            f"its {geometry.shape[0]} slices; give the series that was segmented with --scan"
         )
-    return order
+    out = np.zeros((len(starts), int(images[0].Rows), int(images[0].Columns)), labels.dtype)
+    for frame, (z, y, x) in zip(out, starts, strict=True):
+        rows, columns = np.arange(frame.shape[0]) + y, np.arange(frame.shape[1]) + x
+        inside_y = (rows >= 0) & (rows < labels.shape[1])
+        inside_x = (columns >= 0) & (columns < labels.shape[2])
+        frame[np.ix_(inside_y, inside_x)] = labels[z][np.ix_(rows[inside_y], columns[inside_x])]
+    return out
 
 
 def _positions(images: list[Any]) -> np.ndarray:
@@ -176,9 +177,9 @@ def _description(number: int, structure: Structure, result: Result) -> Any:
 
 
 def _of_joined_series(images: list[Any], labels: np.ndarray, geometry: Geometry, segments: list[Any]) -> Any:
-    """Write the slices of several series that form one stack: the grid defines positions; all images are referenced.
+    """For slices of several series, or one phase of a multi-frame file: frames are placed by the grid.
 
-    highdicom requires the source images that define frame positions to be from one series.
+    All images are named; highdicom wants the images that frames are placed by to be of one series.
     """
     import highdicom as hd
 

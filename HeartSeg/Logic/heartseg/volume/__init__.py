@@ -7,12 +7,13 @@ from .checks import check_volume
 from .dicom import Series, list_series, read_series
 from .geometry import AxisFlip, Geometry, to_nearest_lps
 from .reading import count_frames, read_volume
-from .types import Source, Volume
+from .types import ReadingReport, Source, Volume
 from .writing import write_labels, write_volume
 
 __all__ = [
     "AxisFlip",
     "Geometry",
+    "ReadingReport",
     "Series",
     "Source",
     "Volume",

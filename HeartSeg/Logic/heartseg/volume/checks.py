@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 
 MIN_SLICES = 5
 MIN_EXTENT_MM = 60.0
+LEAST_EXTENT_MM = 10.0
 MAX_EXTENT_MM = 2000.0
 THICK_SLICE_MM = 5.0
 ROUNDING = 1e-6  # of direction cosines kept as 32-bit floats (NIfTI): such a grid is left exactly as stored
@@ -43,7 +46,7 @@ _AXES = "xyz"
 def check_path(path: Path) -> None:
     """Refuse a path where nothing is, or an empty file or folder, or a name that ITK would end the process over."""
     if not is_text(path):
-        raise InputError(f"name {str(path)!r} is not valid UTF-8: rename the file or folder")
+        raise InputError(_name_problem(path))
     if not path.exists():
         raise InputError(f"{str(path)!r} does not exist: give an image file or a folder of DICOM files ({READABLE})")
     if path.is_dir():
@@ -51,6 +54,16 @@ def check_path(path: Path) -> None:
             raise InputError(f"folder {str(path)!r} is empty: give a folder that holds a DICOM series")
     elif path.stat().st_size == 0:
         raise InputError(f"{path.name!r} is empty (0 bytes): copy or export it again")
+
+
+def _name_problem(path: Path) -> str:
+    """A name that is not UTF-8, or one that is, under a locale that reads names as ASCII."""
+    try:
+        name = os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        return f"name {str(path)!r} is not valid UTF-8: rename the file or folder"
+    encoding = sys.getfilesystemencoding()
+    return f"name {name!r} cannot be used under this locale ({encoding}): set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
 
 
 def check_header(header: Header, frame: int | None = None) -> int | None:
@@ -66,7 +79,21 @@ def check_header(header: Header, frame: int | None = None) -> int | None:
         size = "x".join(str(n) for n in header.size)
         raise InputError(f"{name!r} is a 2D image ({size}): HeartSeg needs a 3D volume of at least {MIN_SLICES} slices")
     check_spacing(header.spacing, name)
-    return check_frame(name, header.frames, frame)
+    frame = check_frame(name, header.frames, frame)
+    check_size(header)
+    return frame
+
+
+def check_size(header: Header) -> None:
+    """Refuse a scan that does not fit into memory, before anything of it is decoded."""
+    free = available_memory()
+    if header.frame_bytes > (2**40 if free is None else free):
+        size = "x".join(map(str, header.size))
+        need = f"{header.frame_bytes / 2**30:.3g} GiB of memory"
+        known = "" if free is None else f" and {free / 2**30:.1f} GiB are free"
+        raise InputError(
+            f"{header.path.name!r} holds {size} voxels, which take {need}{known}: crop or resample it"
+        )
 
 
 def _check_pixel(name: str, pixel: str, components: int) -> None:
@@ -84,7 +111,7 @@ def check_frame(name: str, frames: int, frame: int | None) -> int | None:
     if frames == 1:
         if frame in (None, 0):
             return None
-        raise InputError(f"{name!r} has no frame {frame}: it holds one frame only, leave --frame away")
+        raise InputError(f"{name!r} has no frame {frame}: it holds one frame only, leave out --frame")
     if frame is None:
         raise InputError(
             f"{name!r} is a time series of {frames} frames: pick one with --frame N (0 to {frames - 1}) "
@@ -211,19 +238,37 @@ def _check_extent(geometry: Geometry, name: str) -> tuple[Finding, ...]:
     axis = int(np.argmin(geometry.size))
     if geometry.size[axis] < MIN_SLICES:
         raise InputError(f"{name!r} has {geometry.size[axis]} slices along {_AXES[axis]}: needs at least {MIN_SLICES}")
-    axis = int(np.argmin(extent))
-    if extent[axis] < MIN_EXTENT_MM:
+    if min(extent) < LEAST_EXTENT_MM:
+        axis = int(np.argmin(extent))
         raise InputError(
             f"{name!r} covers {extent[axis]:.3g} mm along {_AXES[axis]} ({geometry.size[axis]} slices of "
-            f"{geometry.spacing[axis]:.3g} mm): needs at least {MIN_EXTENT_MM:g} mm to hold a heart"
+            f"{geometry.spacing[axis]:.3g} mm): needs at least {LEAST_EXTENT_MM:g} mm to hold a part of a heart"
         )
+    findings = _check_short(geometry)
     if max(extent) <= MAX_EXTENT_MM:
-        return ()
+        return findings
     finding = Finding(
         "field-of-view-implausible",
         Severity.WARNING,
         f"scan measures {mm(extent)} mm, more than a patient does: check the unit of its spacing",
         values={"extent_mm": [round(e, 1) for e in extent]},
+    )
+    return (*findings, finding)
+
+
+def _check_short(geometry: Geometry) -> tuple[Finding, ...]:
+    """A stack that covers less than a heart, as short-axis stacks often do."""
+    axis = int(np.argmin(geometry.extent_mm))
+    extent = geometry.extent_mm[axis]
+    if extent >= MIN_EXTENT_MM:
+        return ()
+    finding = Finding(
+        "field-of-view-short",
+        Severity.WARNING,
+        f"scan covers {extent:.3g} mm along {_AXES[axis]} ({geometry.size[axis]} slices of "
+        f"{geometry.spacing[axis]:.3g} mm), less than a heart (about {MIN_EXTENT_MM:g} mm): structures may be cut, and "
+        "their volumes are then those of the part inside",
+        values={"extent_mm": round(extent, 1)},
     )
     return (finding,)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,15 +21,35 @@ if TYPE_CHECKING:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """ITK's warnings off: what they tell is told by findings."""
+    """Silence ITK and the libraries in it, which print on their own: findings and errors say what matters."""
     import SimpleITK as sitk
 
     before = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        yield
+        with _standard_error_closed():
+            yield
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(before)
+
+
+@contextmanager
+def _standard_error_closed() -> Iterator[None]:
+    """Send what C libraries print on standard error nowhere; does nothing where there is no such descriptor."""
+    try:
+        sys.stderr.flush()
+        kept = os.dup(2)
+    except (OSError, ValueError, AttributeError):
+        yield
+        return
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextmanager

@@ -13,8 +13,11 @@ import numpy as np
 from ..errors import InputError
 from . import dicom, itk
 from .checks import check_header, check_path, check_volume, header_findings
+from .dicom.files import is_media_directory
 from .geometry import Geometry
-from .headers import Header, check_data, image_suffix, is_dicom, is_singular, read_header, stem
+from .headers import Header, image_suffix, is_dicom, is_singular, read_header, stem
+from .nifti import form_findings, readable_copy
+from .stored import check_data
 from .types import Source, Volume
 
 if TYPE_CHECKING:
@@ -47,21 +50,47 @@ def read_volume(
         raise InputError(f"modality {modality!r} is not known: use CT or MR")
     try:
         check_path(path)
-        volume = _read(path, frame, series)
+        volume = _read(path, frame, series, modality or "")
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
     return replace(volume, modality=modality) if modality else volume
 
 
-def _read(path: Path, frame: int | None, series: str | int | None) -> Volume:
-    if path.is_dir():
-        chosen = dicom.choose_series(dicom.list_series(path), series, str(path))
-        return dicom.read_series(chosen, frame=frame, name=path.resolve().name, path=str(path))
+def _read(path: Path, frame: int | None, series: str | int | None, modality: str) -> Volume:
+    if folder := _dicom_folder(path):
+        found = dicom.list_series(folder)
+        chosen = dicom.choose_series(found, series, str(path))
+        alone = len(found) == 1
+        name = folder.resolve().name
+        return dicom.read_series(chosen, frame=frame, name=name, path=str(path), modality=modality, alone=alone)
     if series is not None:
-        raise InputError(f"{path.name!r} is one file and has no series {series!r}: leave --series away")
+        raise InputError(f"{path.name!r} is one file and has no series {series!r}: leave out --series")
     if not image_suffix(path) and is_dicom(path):
-        return dicom.read_file(path, frame=frame)
+        return dicom.read_file(path, frame=frame, modality=modality)
     return _read_image(read_header(path), frame)
+
+
+def _dicom_folder(path: Path) -> Path | None:
+    """The folder to look for DICOM files in: the path itself, or that of a DICOMDIR."""
+    if path.is_dir():
+        return path
+    directory = not image_suffix(path) and is_dicom(path) and is_media_directory(path)
+    return path.parent if directory else None
+
+
+def list_dicom(path: str | Path) -> tuple[dicom.Series, ...]:
+    """The series of a DICOM folder, DICOMDIR or multi-frame file; empty for a scan of another kind.
+
+    Raises:
+        InputError, DependencyError: as :func:`read_volume`.
+    """
+    path = Path(path)
+    check_path(path)
+    if folder := _dicom_folder(path):
+        return dicom.list_series(folder)
+    if not image_suffix(path) and is_dicom(path):
+        return (dicom.series_of_file(path),)
+    return ()
 
 
 def count_frames(path: str | Path, *, series: str | int | None = None) -> int:
@@ -72,10 +101,10 @@ def count_frames(path: str | Path, *, series: str | int | None = None) -> int:
     """
     path = Path(path)
     check_path(path)
-    if path.is_dir():
-        return dicom.choose_series(dicom.list_series(path), series, str(path)).frames
+    if folder := _dicom_folder(path):
+        return dicom.choose_series(dicom.list_series(folder), series, str(path)).frames
     if not image_suffix(path) and is_dicom(path):
-        return 1
+        return dicom.series_of_file(path).frames
     return read_header(path).frames
 
 
@@ -84,13 +113,14 @@ def _read_image(header: Header, frame: int | None) -> Volume:
     undefined = check_data(header)
     stored = _stored_grid(header)
     image = _frame_of(header, frame)
-    geometry = stored or itk.geometry_of(image)
+    geometry = stored or _in_mm(itk.geometry_of(image), header.unit_mm)
     source = Source(str(header.path), _sha256(header.files), "", frame)
     array = itk.array_of(image)
     if undefined is not None:
         start = (frame or 0) * array.size
         array.reshape(-1)[undefined[start : start + array.size]] = np.nan
-    volume = Volume(array, geometry, stem(header.path), "", source, header_findings(header))
+    findings = header_findings(header) + form_findings(header, geometry)
+    volume = Volume(array, geometry, stem(header.path), "", source, findings)
     return check_volume(volume)
 
 
@@ -99,10 +129,10 @@ def _frame_of(header: Header, frame: int | None) -> sitk.Image:
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(header.path))
     reader.SetImageIO(_IO[header.format])
     try:
-        with itk.quiet(), itk.sheared_nifti_allowed(header.steps is not None):
+        with readable_copy(header) as path, itk.quiet(), itk.sheared_nifti_allowed(header.steps is not None):
+            reader.SetFileName(str(path))
             reader.ReadImageInformation()
             size = reader.GetSize()
             if len(size) > 3:
@@ -116,6 +146,15 @@ def _frame_of(header: Header, frame: int | None) -> sitk.Image:
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(f"{header.path.name!r} is not a plain 3D volume: export it as one")
     return image
+
+
+def _in_mm(geometry: Geometry, unit_mm: float) -> Geometry:
+    """The grid with its lengths in mm."""
+    if unit_mm == 1.0:
+        return geometry
+    sx, sy, sz = (unit_mm * s for s in geometry.spacing)
+    ox, oy, oz = (unit_mm * v for v in geometry.origin)
+    return replace(geometry, spacing=(sx, sy, sz), origin=(ox, oy, oz))
 
 
 def _stored_grid(header: Header) -> Geometry | None:

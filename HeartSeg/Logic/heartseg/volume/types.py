@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from ..findings import Finding
 from .geometry import Geometry
 from .values import ValueScale, value_scale
+
+
+@dataclass(frozen=True)
+class ReadingReport:
+    """How a DICOM series was read: what was taken, split, joined, left out and resampled, and why.
+
+    Attributes:
+        taken: the series, number of images and grid.
+        phase: which phase of the heart or point in time it is; empty where unknown.
+        phase_known_from: the DICOM attribute that says so.
+        split: what told it from other scans under the same series UID; empty if there are none.
+        joined: keys of the series that were put together.
+        left_out: other series, files and objects, each with the reason.
+        resampled: what was done to slices that do not form an even grid; empty if nothing.
+    """
+
+    taken: str
+    phase: str = ""
+    phase_known_from: str = ""
+    split: str = ""
+    joined: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    resampled: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready dictionary."""
+        return {**asdict(self), "joined": list(self.joined), "left_out": list(self.left_out)}
 
 
 @dataclass(frozen=True)
@@ -21,12 +49,16 @@ class Source:
         sha256: hash of the file's bytes, or of a series' files in slice order; empty for a volume made in memory.
         series_uid: DICOM series instance UID, if it was a series.
         frame: index of the frame taken from a time series, if there was one.
+        phase: which phase of the heart that frame is, where the file says so.
+        reading: how a DICOM series was read.
     """
 
     path: str = ""
     sha256: str = ""
     series_uid: str = ""
     frame: int | None = None
+    phase: str = ""
+    reading: ReadingReport | None = None
 
 
 @dataclass(frozen=True, eq=False)

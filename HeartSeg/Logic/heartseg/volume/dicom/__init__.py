@@ -1,0 +1,21 @@
+"""DICOM in: files → sub-series → positions → phases → an even grid, or a refusal.
+
+One path for classic, legacy-converted and enhanced objects. Modules, in the order of the steps: ``files`` (what is
+DICOM), ``frames`` (one record per image plane), ``split`` (scans that share a series UID), ``phases``, ``grid``,
+``series``, ``join`` (series that belong together), ``pixels``, ``reader``, ``table``. pydicom is imported by the
+functions that use it.
+"""
+
+from .reader import choose_series, list_series, read_file, read_series, series_of_file, study_of
+from .series import Series, Stack
+
+__all__ = [
+    "Series",
+    "Stack",
+    "choose_series",
+    "list_series",
+    "read_file",
+    "read_series",
+    "series_of_file",
+    "study_of",
+]

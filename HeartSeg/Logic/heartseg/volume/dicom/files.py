@@ -1,0 +1,133 @@
+"""Files of a folder: which of them are DICOM images, which are other DICOM objects, which are damaged.
+
+The data set is read by pydicom, without pixel data. A file needs neither a preamble nor a suffix to be recognised
+(DICOM PS3.10, 7.1 asks for the preamble, but many archives export data sets without one).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...errors import DependencyError
+from ..folders import files_below
+from ..headers import is_dicom, is_text
+from .tags import HEADER_TAGS
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+log = logging.getLogger(__name__)
+
+MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+"""Media Storage Directory (DICOMDIR): an index of a disc, without images of its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inventory:
+    """DICOM files by what they hold.
+
+    Attributes:
+        images: path and data set (without pixel data) of every readable image.
+        others: path and kind of every object that is not an image (structured report, presentation state, ...).
+        damaged: DICOM files that cannot be read.
+    """
+
+    images: tuple[tuple[Path, Dataset], ...] = ()
+    others: tuple[tuple[Path, str], ...] = ()
+    damaged: tuple[Path, ...] = ()
+
+
+def require_pydicom() -> None:
+    """Raise ``DependencyError`` if pydicom is not installed."""
+    if importlib.util.find_spec("pydicom") is None:
+        raise DependencyError(
+            "reading DICOM files needs pydicom, which is not installed: pip install 'heartseg[dicom]' (3D Slicer "
+            "loads DICOM itself)"
+        )
+
+
+def take_inventory(paths: Iterable[Path]) -> Inventory:
+    """Read the data sets of the DICOM files among ``paths``; other files are ignored.
+
+    Raises:
+        DependencyError: pydicom is not installed.
+    """
+    require_pydicom()
+    images, others, damaged = [], [], []
+    for path in paths:
+        if not _may_be_dicom(path):
+            continue
+        head = read_head(path) if is_text(path) else None
+        sop_class = str(head.get("SOPClassUID", "")) if head is not None else ""
+        if head is not None and head.get("Rows") and head.get("Columns"):
+            images.append((path, head))
+        elif sop_class and "Image Storage" not in _name_of(sop_class):
+            if sop_class != MEDIA_DIRECTORY:
+                others.append((path, _name_of(sop_class)))
+        elif not _is_directory(head):
+            damaged.append(path)
+    return Inventory(tuple(images), tuple(others), tuple(damaged))
+
+
+def dicom_files(folder: Path) -> Iterator[Path]:
+    """Every regular file in and below a folder, sorted; DICOMDIR is left out."""
+    return (path for path in files_below(folder) if path.name.upper() != "DICOMDIR")
+
+
+def read_head(path: Path) -> Dataset | None:
+    """The data set of a file without its pixel data, or ``None`` if it cannot be read."""
+    import pydicom
+
+    try:
+        with quiet():
+            return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(HEADER_TAGS))
+    except Exception as error:  # pydicom raises nearly every type of exception for damaged files
+        log.debug("%s is damaged: %s", path, error)
+        return None
+
+
+def is_media_directory(path: Path) -> bool:
+    """Whether a file is the index of a DICOM disc."""
+    return path.name.upper() == "DICOMDIR" or _is_directory(read_head(path))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence pydicom's warnings: findings say what matters to the user."""
+    import pydicom
+
+    logger, settings = pydicom.config.logger, pydicom.config.settings
+    before, mode = logger.disabled, settings.reading_validation_mode
+    logger.disabled, settings.reading_validation_mode = True, pydicom.config.IGNORE
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled, settings.reading_validation_mode = before, mode
+
+
+def _may_be_dicom(path: Path) -> bool:
+    try:
+        return is_dicom(path)
+    except OSError as error:
+        log.debug("%s cannot be read: %s", path, error)
+        return False
+
+
+def _is_directory(head: Dataset | None) -> bool:
+    meta = getattr(head, "file_meta", None)
+    return meta is not None and str(meta.get("MediaStorageSOPClassUID", "")) == MEDIA_DIRECTORY
+
+
+def _name_of(uid: str) -> str:
+    from pydicom.uid import UID
+
+    return UID(uid).name

@@ -1,0 +1,224 @@
+"""Which images of a stack belong to the same phase of the heart or point in time.
+
+Attributes are tried in this order: temporal position (DICOM PS3.3 C.7.6.16.2.2, Frame Content),
+nominal percentage of the cardiac phase and trigger delay (C.7.6.16.2.7, Cardiac Synchronization; Trigger Time of the
+classic MR Image, C.8.3.1), acquisition time, content time, and what only numbers images. An attribute tells phases
+apart if it gives every place exactly one image per phase; if none does, the images are not put into an order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .frames import Plane
+from .grid import depths_of, places_of
+
+EXPLICIT = ("temporal position", "cardiac phase", "trigger delay")
+"""Attributes that name the phase itself."""
+
+IMPLICIT = (
+    "trigger delay",
+    "acquisition time",
+    "content time",
+    "acquisition number",
+    "dimension index",
+    "instance number",
+)
+"""Attributes whose order, place by place, is that of the phases."""
+
+SOURCES = {
+    "temporal position": "Temporal Position",
+    "cardiac phase": "Nominal Percentage of Cardiac Phase",
+    "trigger delay": "Trigger Time",
+    "acquisition time": "Acquisition Time",
+    "content time": "Content Time",
+    "acquisition number": "Acquisition Number",
+    "dimension index": "Dimension Index",
+    "instance number": "Instance Number",
+}
+"""Name of a time attribute -> the DICOM attribute it stands for (tags: docs/reference/dicom.md)."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Which phase a stack is, and how that is known.
+
+    Attributes:
+        text: for people, e.g. ``"75 % of the heart beat"``.
+        source: the DICOM attribute that says so.
+        percent: nominal percentage of the cardiac phase, ``None`` where unknown.
+        delay_ms: trigger delay, the median over the planes; ``None`` where unknown.
+    """
+
+    text: str = ""
+    source: str = ""
+    percent: float | None = None
+    delay_ms: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Phases:
+    """The phases of a stack: planes in slice order for each, or the reason why they cannot be told apart."""
+
+    stacks: tuple[tuple[Plane, ...], ...]
+    phases: tuple[Phase, ...] = ()
+    problem: str = ""
+
+
+def value_of(plane: Plane, name: str) -> float | None:
+    """A time attribute of a plane as a number."""
+    if name == "instance number":
+        return None if plane.instance is None else float(plane.instance)
+    if name == "acquisition number":
+        text = plane.marks.get(name, "")
+        return float(text) if text.lstrip("-").isdecimal() else None
+    return plane.times.get(name)
+
+
+def explicit_phases(planes: Sequence[Plane]) -> tuple[str, list[list[Plane]]] | None:
+    """The attribute that names the phases and the planes of each in ascending order; ``None`` if there is none."""
+    places = places_of(planes)
+    shared = sum(len(place) > 1 for place in places)
+    for name in EXPLICIT:
+        groups = _by_value(planes, name)
+        if groups is None or len(groups) < 2:
+            continue
+        if name == "trigger delay" and 2 * shared < len(places):
+            continue  # slices of one gated stack may have delays of their own
+        if len(places) == 1 or _are_stacks(groups):
+            distinct = all(len(place) == 1 for group in groups for place in places_of(group))
+            if distinct:
+                return name, groups
+    return None
+
+
+def phases_of(planes: Sequence[Plane]) -> Phases:
+    """Sort the planes of one stack into phases.
+
+    Args:
+        planes: with position and orientation, of one orientation.
+    """
+    places = places_of(planes)
+    if found := explicit_phases(planes):
+        return _phases(*found)
+    counts = sorted({len(place) for place in places})
+    if counts == [1]:
+        stack = tuple(place[0] for place in places)
+        return Phases((stack,), (_phase("", stack, 0, 1),))
+    if len(counts) > 1:
+        text = f"its slice positions hold from {counts[0]} to {counts[-1]} images each: it is incomplete or mixed"
+        return Phases((), problem=text)
+    for name in IMPLICIT:
+        groups = _by_order(places, name)
+        if groups is not None:
+            return _phases(name, groups)
+    return Phases((), problem=_indistinct(places))
+
+
+def without_copies(planes: Sequence[Plane], digest: Callable[[Plane], bytes]) -> tuple[list[Plane], list[Plane]]:
+    """Planes without those that repeat another one at the same place, voxel by voxel; and those left out.
+
+    Pixels are compared only where places hold unequal numbers of images, or where the first place holds equal ones.
+
+    Args:
+        planes: with position and orientation, of one orientation.
+        digest: hash of a plane's stored pixel data.
+    """
+    places = places_of(planes)
+    counts = {len(place) for place in places}
+    if counts == {1}:
+        return list(planes), []
+    if len(counts) == 1 and len({digest(plane) for plane in places[0]}) == len(places[0]):
+        return list(planes), []
+    kept: list[Plane] = []
+    copies: list[Plane] = []
+    for place in places:
+        seen: set[tuple] = set()
+        for plane in place:
+            key = (digest(plane), *(plane.times.get(name) for name in EXPLICIT)) if len(place) > 1 else ()
+            (copies if key in seen else kept).append(plane)
+            seen.add(key)
+    return kept, copies
+
+
+def _by_value(planes: Sequence[Plane], name: str) -> list[list[Plane]] | None:
+    groups: dict[float, list[Plane]] = {}
+    for plane in planes:
+        value = value_of(plane, name)
+        if value is None:
+            return None
+        groups.setdefault(round(value, 3), []).append(plane)
+    return [groups[value] for value in sorted(groups)]
+
+
+def _are_stacks(groups: list[list[Plane]]) -> bool:
+    """Whether each group covers most of what the largest covers, as phases of one stack do."""
+    largest = max(groups, key=len)
+    normal_order = [depths_of([largest[0], *group])[1:] for group in groups]
+    low, high = depths_of(largest).min(), depths_of(largest).max()
+    for group, depths in zip(groups, normal_order, strict=True):
+        common = min(high, depths.max()) - max(low, depths.min())
+        if len(group) < max(2, len(largest) / 2) or common < 0.5 * (high - low):
+            return False
+    return True
+
+
+def _by_order(places: list[list[Plane]], name: str) -> list[list[Plane]] | None:
+    """Phases by the order of an attribute at each place, or ``None`` if that order cannot be relied on."""
+    values = [[value_of(plane, name) for plane in place] for place in places]
+    if any(value is None for row in values for value in row):
+        return None
+    table = np.array(values, float)
+    order = np.argsort(table, axis=1, kind="stable")
+    table = np.take_along_axis(table, order, axis=1)
+    if (np.diff(table, axis=1) <= 0).any() or not (name == "trigger delay" or _in_blocks(table)):
+        return None
+    return [[place[int(k)] for place, k in zip(places, column, strict=True)] for column in order.T]
+
+
+def _in_blocks(table: np.ndarray) -> bool:
+    """Whether one phase follows the other, or one place the other: ``(places, phases)``, ascending along rows.
+
+    Only then does the same rank at two places mean the same phase.
+    """
+    if (table.max(axis=0)[:-1] < table.min(axis=0)[1:]).all():
+        return True
+    rows = table[np.argsort(table[:, 0])]
+    return bool((rows[:-1, -1] < rows[1:, 0]).all())
+
+
+def _phases(name: str, groups: list[list[Plane]]) -> Phases:
+    stacks = tuple(tuple(place[0] for place in places_of(group)) for group in groups)
+    return Phases(stacks, tuple(_phase(name, stack, k, len(stacks)) for k, stack in enumerate(stacks)))
+
+
+def _phase(name: str, stack: Sequence[Plane], index: int, count: int) -> Phase:
+    """What is known of a stack's phase; ``name`` is the attribute that told it from the others, if any did."""
+    percent, delay = _common(stack, "cardiac phase"), _common(stack, "trigger delay")
+    parts = []
+    if percent is not None:
+        parts.append(f"{percent:g} % of the heart beat")
+    if delay is not None:
+        parts.append(f"{delay:.0f} ms after the R wave")
+    if name and name not in ("cardiac phase", "trigger delay"):
+        parts.append(f"{index + 1} of {count} by {name}")
+    source = name or ("cardiac phase" if percent is not None else "trigger delay" if delay is not None else "")
+    return Phase(", ".join(parts), SOURCES.get(source, ""), percent, delay)
+
+
+def _common(stack: Sequence[Plane], name: str) -> float | None:
+    values = [value_of(plane, name) for plane in stack]
+    known = [v for v in values if v is not None]
+    return float(np.median(known)) if known and len(known) == len(values) else None
+
+
+def _indistinct(places: list[list[Plane]]) -> str:
+    where = ", ".join("(" + ", ".join(f"{v:.4g}" for v in place[0].position or ()) + ")" for place in places[:3])
+    return (
+        f"{len(places[0])} images lie at each of its {len(places)} slice positions ({where}"
+        f"{', ...' if len(places) > 3 else ''}) and no attribute tells their phases apart (temporal position, cardiac "
+        "phase, trigger, acquisition and content time): export each phase as a series of its own"
+    )

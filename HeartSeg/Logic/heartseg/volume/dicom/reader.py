@@ -1,0 +1,281 @@
+"""DICOM folders and files in: choose a series, choose a phase, read its voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import InputError
+from ...findings import Finding, Severity
+from ..checks import MIN_EXTENT_MM, MIN_SLICES, check_frame, check_volume
+from ..headers import stem
+from ..types import ReadingReport, Source, Volume
+from . import files, pixels
+from .frames import Plane, planes_of
+from .grid import resampled
+from .join import joined
+from .series import MODALITIES, Series, Stack, copies_finding, grid_findings, series_of
+
+ADULT_YEARS = 18.0
+"""Below this age a heart may be far smaller than those the default model was trained on."""
+
+
+def list_series(folder: str | Path) -> tuple[Series, ...]:
+    """Every image series in a folder and the folders below it, by series number.
+
+    Links to folders are followed. Scans that share a series UID are listed apart; series that only together make a
+    stack (slices of a cine study, gaps filled by another series) are listed as one in addition.
+
+    Raises:
+        InputError: the folder does not exist or holds no DICOM image.
+        DependencyError: pydicom is not installed.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{str(folder)!r} is not a folder: give one that holds a DICOM series")
+    inventory = files.take_inventory(files.dicom_files(folder))
+    found = _series_in(inventory)
+    if not found:
+        raise InputError(f"folder {str(folder)!r} holds no DICOM image: {_why_none(inventory)}")
+    return found
+
+
+def _series_in(inventory: files.Inventory) -> tuple[Series, ...]:
+    by_uid: dict[str, list[Plane]] = {}
+    unique, copies = _unique(inventory)
+    for plane in unique:
+        by_uid.setdefault(plane.file.series_uid, []).append(plane)
+    found: list[Series] = []
+    for uid, planes in by_uid.items():
+        more = copies_finding(copies.get(uid, 0))
+        found += [replace(series, findings=series.findings + more) for series in series_of(planes)]
+    found += joined(found)
+    findings, left_out = _left_out(inventory)
+    found = [replace(s, findings=s.findings + findings, left_out=s.left_out + left_out) for s in found]
+    return tuple(sorted(found, key=lambda s: (s.number is None, s.number or 0, s.uid, s.part)))
+
+
+def _unique(inventory: files.Inventory) -> tuple[list[Plane], dict[str, int]]:
+    """Planes without copies of a file (same SOP instance UID, frame and place), and how many a series had."""
+    seen: set[tuple] = set()
+    unique: list[Plane] = []
+    copies: dict[str, int] = {}
+    for path, head in inventory.images:
+        planes = planes_of(path, head)
+        marks = [(p.file.uid, p.index, p.position, tuple(p.times.items())) for p in planes if p.file.uid]
+        if marks and all(mark in seen for mark in marks):
+            copies[planes[0].file.series_uid] = copies.get(planes[0].file.series_uid, 0) + 1
+            continue
+        seen.update(marks)
+        unique += planes
+    return unique, copies
+
+
+def _why_none(inventory: files.Inventory) -> str:
+    if inventory.damaged:
+        return f"none of its {len(inventory.damaged)} DICOM files can be read: copy or export them again"
+    if inventory.others:
+        kinds = ", ".join(sorted({kind for _, kind in inventory.others}))
+        return f"it holds only {kinds}: give the folder of the images"
+    return "no file in it is DICOM"
+
+
+def _left_out(inventory: files.Inventory) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    kinds = sorted({kind for _, kind in inventory.others})
+    left_out = tuple(f"{sum(k == kind for _, k in inventory.others)} x {kind}: not an image" for kind in kinds)
+    damaged = inventory.damaged
+    if not damaged:
+        return (), left_out
+    names = ", ".join(repr(path.name) for path in damaged[:3]) + (", ..." if len(damaged) > 3 else "")
+    text = f"{len(damaged)} damaged DICOM files were left out ({names}): slices may be missing"
+    finding = Finding("files-left-out", Severity.WARNING, text, values={"files": len(damaged)})
+    return (finding,), (*left_out, *(f"{path.name}: damaged" for path in damaged))
+
+
+# --- choosing ---------------------------------------------------------------------------------------------------------
+
+
+def looks_like_volume(series: Series) -> bool:
+    """Whether a series has no problem and enough slices."""
+    return not series.problem and any(not s.problem for s in series.stacks) and series.slices >= MIN_SLICES
+
+
+def _covers_heart(series: Series) -> bool:
+    return series.geometry is None or min(series.geometry.extent_mm) >= MIN_EXTENT_MM
+
+
+def choose_series(found: tuple[Series, ...], wanted: str | int | None, folder: str) -> Series:
+    """The series that was asked for by number, ``number/part`` or UID, or the only one that is a volume.
+
+    Raises:
+        InputError: none or several fit; the message lists them all.
+    """
+    if wanted is not None:
+        hits = [s for s in found if str(wanted) in (s.key, s.uid) or (not s.joined and str(wanted) == str(s.number))]
+        if len(hits) > 1 and sum(map(looks_like_volume, hits)) == 1:
+            hits = [s for s in hits if looks_like_volume(s)]
+        if len(hits) == 1:
+            return hits[0]
+        what = f"no series {wanted!r}" if not hits else f"{len(hits)} series {wanted!r}"
+        raise InputError(f"folder {folder!r} holds {what}: pick one with --series; {_listed(found)}")
+    if len(found) == 1:
+        return found[0]
+    fit = [s for s in found if looks_like_volume(s)]
+    fit = [s for s in fit if _covers_heart(s)] or fit
+    if len(fit) != 1:
+        count = f"{len(fit)} of them volumes" if fit else "none of them a volume of CT or MR"
+        raise InputError(
+            f"folder {folder!r} holds {len(found)} series, {count}: pick one with --series NUMBER; {_listed(found)}"
+        )
+    return _alone(fit[0], found)
+
+
+def _alone(chosen: Series, found: tuple[Series, ...]) -> Series:
+    """The chosen series, with a word on those that were left out."""
+    others = [s for s in found if s is not chosen and s.key not in chosen.joined]
+    if not others:
+        return chosen
+    names = ", ".join(f"{s.key} {s.description!r}" for s in others[:6]) + (", ..." if len(others) > 6 else "")
+    text = f"series {chosen.key} {chosen.description!r} was taken, the only volume; left out: {names}"
+    finding = Finding("series-chosen", Severity.INFO, text, values={"series": chosen.key, "found": len(found)})
+    left_out = tuple(f"series {s.key} {s.description!r}: {s.problem or 'not a volume'}" for s in others)
+    return replace(chosen, findings=(finding, *chosen.findings), left_out=chosen.left_out + left_out)
+
+
+def _listed(found: Sequence[Series]) -> str:
+    return "; ".join(f"[{series}]" for series in found)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_series(
+    series: Series, *, frame: int | None = None, name: str = "", path: str = "", modality: str = "", alone: bool = True
+) -> Volume:
+    """One series (one phase of it) as a checked volume, with its modality transformation applied (HU for CT).
+
+    Args:
+        series: from :func:`list_series`.
+        frame: which phase of a time series, from 0.
+        name: name of the volume; the series description if empty.
+        path: what the user named, for the report; the first file's folder if empty.
+        modality: ``"CT"`` or ``"MR"`` for a series that does not say which it is.
+        alone: whether there is no other series to choose.
+
+    Raises:
+        InputError: the series has a problem, is a time series and no frame was picked, or a file cannot be read.
+    """
+    name = name or series.description or "series"
+    way_out = "export it again" if alone else "choose another series"
+    series = _with_modality(series, modality)
+    if series.problem:
+        raise InputError(f"series {series.key} of {name!r} cannot be segmented: {series.problem}; {way_out}")
+    frame = check_frame(name, series.frames, frame)
+    stack = series.stacks[frame or 0]
+    if stack.problem or stack.grid is None:
+        what = f"series {series.key} of {name!r}" + ("" if frame is None else f", frame {frame}")
+        raise InputError(f"{what} cannot be segmented: {stack.problem}; {way_out}")
+    array, digest = pixels.read_planes(stack.planes)
+    if stack.grid.resample:
+        array = resampled(array, stack.grid)
+    findings = series.findings + grid_findings(stack.grid) + _phase_finding(stack, frame) + _age_finding(series)
+    if stack.planes[0].file.photometric == "MONOCHROME1" and series.modality == "MR":
+        array, inverted = _inverted(array)
+        findings += (inverted,)
+    known = series.modality if series.modality in MODALITIES else ""
+    folder = path or str(stack.planes[0].path.parent)
+    source = Source(folder, digest, series.uid, frame, stack.phase.text, _report(series, stack))
+    return check_volume(Volume(array, stack.grid.geometry, name, known, source, findings))
+
+
+def read_file(path: Path, *, frame: int | None = None, modality: str = "") -> Volume:
+    """A single DICOM file: a multi-frame scan; one slice is refused with the advice to give its folder."""
+    return read_series(series_of_file(path), frame=frame, name=stem(path), path=str(path), modality=modality)
+
+
+def series_of_file(path: Path) -> Series:
+    """The scan in a multi-frame DICOM file.
+
+    Raises:
+        InputError: the file holds no readable image, one slice only, or several scans.
+    """
+    inventory = files.take_inventory([path])
+    if inventory.others:
+        raise InputError(f"{path.name!r} is a {inventory.others[0][1]} and no image: give the images' folder")
+    found = _series_in(inventory)
+    if not found:
+        raise InputError(f"{path.name!r} holds no readable DICOM image: copy or export it again")
+    fit = [series for series in found if looks_like_volume(series)]
+    if len(fit) != 1 and len(found) > 1:
+        raise InputError(
+            f"{path.name!r} holds {len(found)} scans: give the folder {str(path.parent)!r} and pick one with --series; "
+            f"{_listed(found)}"
+        )
+    series = fit[0] if fit else found[0]
+    if series.slices == 1 and not series.problem:
+        what = "one slice of a DICOM series" if series.frames == 1 else f"one slice at {series.frames} phases"
+        raise InputError(f"{path.name!r} is {what}: give the folder {str(path.parent)!r} instead")
+    return series
+
+
+def study_of(path: Path) -> tuple[str, str]:
+    """Patient ID and study instance UID of a DICOM file; empty where it has none or cannot be read."""
+    files.require_pydicom()
+    head = files.read_head(path)
+    if head is None:
+        return "", ""
+    return str(head.get("PatientID") or ""), str(head.get("StudyInstanceUID") or "")
+
+
+def _with_modality(series: Series, modality: str) -> Series:
+    """The series as of the modality that the user names, where DICOM has none of those that HeartSeg reads."""
+    if not modality or series.modality in MODALITIES:
+        return series
+    planes = tuple(p for stack in series.stacks for p in stack.planes)
+    named = tuple(replace(p, file=replace(p.file, modality=modality)) for p in planes)
+    again = series_of(named)
+    return replace(again[0], part=series.part, left_out=series.left_out) if len(again) == 1 else series
+
+
+def _phase_finding(stack: Stack, frame: int | None) -> tuple[Finding, ...]:
+    if frame is None:
+        return ()
+    text = f"frame {frame} is {stack.phase.text} (known from {stack.phase.source})"
+    values = {"frame": frame, "percent": stack.phase.percent, "delay_ms": stack.phase.delay_ms}
+    return (Finding("phase-taken", Severity.INFO, text, values={k: v for k, v in values.items() if v is not None}),)
+
+
+def _age_finding(series: Series) -> tuple[Finding, ...]:
+    age = series.stacks[0].planes[0].file.patient_age
+    if age is None or age >= ADULT_YEARS:
+        return ()
+    text = (
+        f"patient is {age:.3g} years old, and the default model knows adult hearts only: check every border, and do "
+        "not compare volumes with limits for adults"
+    )
+    return (Finding("patient-is-child", Severity.WARNING, text, values={"age_years": round(age, 2)}),)
+
+
+def _inverted(array: np.ndarray) -> tuple[np.ndarray, Finding]:
+    """MR stored as MONOCHROME1 (lowest value white, PS3.3 C.7.6.3.1.2), turned round."""
+    text = "series is stored inverted (MONOCHROME1); its values were turned round"
+    turned = (array.max().astype(np.int64) + array.min() - array) if array.dtype.kind in "iu" else array
+    turned = turned.astype(array.dtype) if array.dtype.kind in "iu" else array.max() + array.min() - array
+    return turned, Finding("values-inverted", Severity.INFO, text)
+
+
+def _report(series: Series, stack: Stack) -> ReadingReport:
+    grid = stack.grid
+    edges = "x".join(f"{s:.4g}" for s in grid.geometry.spacing) if grid else "?"
+    return ReadingReport(
+        taken=f"series {series.key} {series.description!r}: {len(stack.planes)} images, grid of {edges} mm",
+        phase=stack.phase.text,
+        phase_known_from=stack.phase.source if stack.phase.text else "",
+        split=f"told from the other scans of its series by {series.told_by}" if series.told_by else "",
+        joined=tuple(series.joined),
+        left_out=series.left_out,
+        resampled="" if grid is None else " ".join(f.message for f in grid_findings(grid)),
+    )

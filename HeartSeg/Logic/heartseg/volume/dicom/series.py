@@ -1,0 +1,214 @@
+"""The series of a folder: files → planes → sub-series → phases → a grid or a reason to refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ...findings import Finding, Severity
+from ..geometry import Geometry
+from . import pixels
+from .frames import Plane
+from .grid import Grid, geometry_problem, grid_of, places_of
+from .phases import Phase, phases_of, without_copies
+from .split import Group, hard_groups, patients, soft_groups
+
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+MODALITIES = ("CT", "MR")
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """One phase of a series.
+
+    Attributes:
+        planes: in slice order, towards the cross product of row and column directions.
+        grid: the grid through them; ``None`` with a problem.
+        problem: why it cannot be segmented, or ``""``.
+        phase: which phase it is, and how that is known.
+    """
+
+    planes: tuple[Plane, ...]
+    grid: Grid | None = None
+    problem: str = ""
+    phase: Phase = field(default_factory=Phase)
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One scan in a folder: a stack of slices, or several phases of one.
+
+    Attributes:
+        uid: series instance UID; of joined series all of them, separated by ``+``.
+        number: series number, ``None`` if the files have none.
+        description: series description.
+        modality: as stored (``"CT"``, ``"MR"``, ``"OT"``, ...).
+        stacks: one for each phase, in order of time; never empty.
+        part: 0, or 1, 2, ... where one series holds several scans, which are listed apart.
+        told_by: what told the parts apart.
+        joined: keys of the series that were put together.
+        problem: why no phase of it can be segmented, or ``""``.
+        findings: what was noticed about the whole series.
+        left_out: other series and files that were left out, a phrase each.
+    """
+
+    uid: str
+    number: int | None
+    description: str
+    modality: str
+    stacks: tuple[Stack, ...]
+    part: int = 0
+    told_by: str = ""
+    joined: tuple[str, ...] = ()
+    problem: str = ""
+    findings: tuple[Finding, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What selects it: number, ``number/part`` where it falls apart, ``2+3`` where joined; UID without a number."""
+        if self.joined:
+            return "+".join(self.joined)
+        name = self.uid if self.number is None else str(self.number)
+        return f"{name}/{self.part}" if self.part else name
+
+    @property
+    def frames(self) -> int:
+        """Number of phases; 1 for a single volume."""
+        return len(self.stacks)
+
+    @property
+    def slices(self) -> int:
+        """Number of slice positions, of the first phase."""
+        return len(self.stacks[0].planes)
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Grid of the first phase; ``None`` with a problem."""
+        grid = self.stacks[0].grid
+        return None if grid is None else grid.geometry
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Voxels (x, y, z)."""
+        x, y = self.stacks[0].planes[0].file.size
+        return self.geometry.size if self.geometry else (x, y, self.slices)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Mm (x, y, z); NaN where it is not known."""
+        x, y = self.stacks[0].planes[0].spacing or (float("nan"), float("nan"))
+        return self.geometry.spacing if self.geometry else (x, y, float("nan"))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file once: slice by slice, phase after phase."""
+        return tuple(dict.fromkeys(plane.path for stack in self.stacks for plane in stack.planes))
+
+    def files_of(self, frame: int | None) -> tuple[Path, ...]:
+        """Files of one phase in slice order, each once."""
+        return tuple(dict.fromkeys(plane.path for plane in self.stacks[frame or 0].planes))
+
+    def __str__(self) -> str:
+        size = "x".join(str(n) for n in self.size)
+        spacing = "x".join(f"{s:.3g}" for s in self.spacing)
+        frames = f", {self.frames} frames" if self.frames > 1 else ""
+        text = f"{self.key}: {self.modality or '?'} {self.description!r}, {self.slices} slices{frames}, {size}"
+        problem = self.problem or (self.stacks[0].problem if self.frames == 1 else "")
+        return f"{text} voxels of {spacing} mm" + (f" ({problem})" if problem else "")
+
+
+def series_of(planes: Sequence[Plane]) -> list[Series]:
+    """The scans that one series UID holds.
+
+    Args:
+        planes: all of one series instance UID, without copies of files.
+    """
+    owners = patients(planes)
+    problem = "" if len(owners) < 2 else f"its images belong to {len(owners)} patients ({', '.join(map(repr, owners))})"
+    groups = [part for group in hard_groups(planes) for part in soft_groups(group)]
+    found = [_series(group, problem) for group in groups]
+    if len(found) == 1:
+        return found
+    return [replace(series, part=part) for part, series in enumerate(found, 1)]
+
+
+def _series(group: Group, problem: str) -> Series:
+    planes, first = group.planes, group.planes[0]
+    problem = problem or content_problem(first) or geometry_problem(planes)
+    stacks, findings = ((Stack(tuple(planes)),), ()) if problem else _stacks(planes)
+    if not problem and len(stacks) == 1:
+        problem = stacks[0].problem
+    file = first.file
+    return Series(
+        uid=file.series_uid,
+        number=file.number,
+        description=file.description,
+        modality=file.modality,
+        stacks=stacks,
+        told_by=group.told_by,
+        problem=problem,
+        findings=findings,
+    )
+
+
+def _stacks(planes: Sequence[Plane]) -> tuple[tuple[Stack, ...], tuple[Finding, ...]]:
+    """Phases with their grids, and what was noticed."""
+    kept, copies = without_copies(planes, pixels.digest)
+    phases = phases_of(kept)
+    if phases.problem:
+        ordered = tuple(plane for place in places_of(kept) for plane in place)
+        return (Stack(ordered, problem=phases.problem),), copies_finding(len(copies))
+    return tuple(map(stack_of, phases.stacks, phases.phases)), copies_finding(len(copies))
+
+
+def stack_of(planes: tuple[Plane, ...], phase: Phase) -> Stack:
+    """A phase with its grid, or with the reason why there is none."""
+    if problem := geometry_problem(planes):
+        return Stack(planes, None, problem, phase)
+    grid, problem = grid_of(planes)
+    return Stack(planes, grid, problem, phase)
+
+
+def content_problem(first: Plane) -> str:
+    """Why images of this kind are not segmented, or ``""``."""
+    file = first.file
+    if not file.photometric.startswith("MONOCHROME"):
+        return f"it holds colour pictures ({file.photometric}), not a scan"
+    if file.sop_class.startswith(SECONDARY_CAPTURE) or file.modality == "SC":
+        return "it is a secondary capture (a picture of a screen), not a scan"
+    if file.modality not in MODALITIES:
+        return f"its modality is {file.modality or 'missing'}, HeartSeg reads CT and MR"
+    if "LOCALIZER" in first.image_type.upper():
+        return "it is a localizer"
+    return ""
+
+
+def copies_finding(copies: int) -> tuple[Finding, ...]:
+    """``slices-repeated``, if there are any."""
+    if not copies:
+        return ()
+    text = f"{copies} images are copies of others in the series and were left out"
+    return (Finding("slices-repeated", Severity.INFO, text, values={"files": copies}),)
+
+
+def grid_findings(grid: Grid) -> tuple[Finding, ...]:
+    """What was done to planes that do not form an even, straight grid."""
+    if not grid.resample:
+        return ()
+    done = f"the scan was resampled onto an even grid from the true positions (error without: {grid.error_mm:.1f} mm)"
+    values: dict[str, float | int] = {"position_error_mm": round(grid.error_mm, 2)}
+    if grid.tilt_deg:
+        text = f"gantry was tilted by {grid.tilt_deg:.1f}°, so that slices are displaced against each other: {done}"
+        return (Finding("gantry-tilt", Severity.WARNING, text, values={**values, "tilt_deg": round(grid.tilt_deg, 2)}),)
+    values |= {"gaps": grid.uneven, "usual_mm": round(grid.usual_mm, 3), "widest_mm": round(grid.widest_mm, 3)}
+    gaps = len(grid.depths) - 1
+    what = f"{grid.uneven} of {gaps} distances between slices differ from the usual {grid.usual_mm:.3g} mm (widest: "
+    what += f"{grid.widest_mm:.3g} mm): slices are missing or unevenly spaced" if grid.uneven else ""
+    if not grid.uneven:
+        shift = float(np.linalg.norm(grid.shifts, axis=1).max())
+        what = f"slices are displaced against each other by up to {shift:.1f} mm"
+    return (Finding("slices-uneven", Severity.WARNING, f"{what}; {done}", values=values),)

@@ -1,0 +1,126 @@
+"""Scans that share a series UID, told apart.
+
+A series holds images of one kind only in theory. Images of another patient, size, orientation, kernel or frame of
+reference never belong to the same volume; images of another acquisition, echo or slice thickness do not if they lie at
+or between the same places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from .frames import MARKS, Plane
+from .grid import depths_of, geometry_problem, grid_of, places_of
+from .phases import explicit_phases
+
+MANY_ACQUISITIONS = 4
+"""From so many acquisitions of the same places on, they are the points in time of one dynamic scan."""
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Planes of one scan, and what told them from the others under the same UID (empty if nothing did)."""
+
+    planes: tuple[Plane, ...]
+    told_by: str = ""
+
+
+def hard_groups(planes: Sequence[Plane]) -> list[Group]:
+    """Planes by what no volume may mix: size, orientation, spacing, kernel, frame of reference, modality."""
+    groups: list[list[Plane]] = []
+    for plane in planes:
+        home = next((group for group in groups if not differences(plane, group[0])), None)
+        if home is None:
+            groups.append([plane])
+        else:
+            home.append(plane)
+    if len(groups) == 1:
+        return [Group(tuple(groups[0]))]
+    first = groups[0][0]
+    names = sorted({name for group in groups[1:] for name in differences(group[0], first)})
+    return [Group(tuple(group), " and ".join(names)) for group in groups]
+
+
+def differences(a: Plane, b: Plane) -> tuple[str, ...]:
+    """Names of what forbids two planes to be slices of one volume."""
+    checks = (
+        ("matrix", a.file.size == b.file.size),
+        ("orientation", _close(a.orientation, b.orientation, 2e-3)),
+        ("pixel spacing", _close(a.spacing, b.spacing, 1e-3)),
+        ("kernel", a.kernel == b.kernel),
+        ("frame of reference", a.file.frame_of_reference == b.file.frame_of_reference),
+        ("modality", a.file.modality == b.file.modality),
+        ("photometric interpretation", a.file.photometric == b.file.photometric),
+    )
+    return tuple(name for name, same in checks if not same)
+
+
+def _close(a: Sequence[float] | None, b: Sequence[float] | None, tolerance: float) -> bool:
+    if a is None or b is None:
+        return a is b
+    return bool(np.allclose(a, b, rtol=0, atol=tolerance))
+
+
+def soft_groups(group: Group) -> Iterator[Group]:
+    """Groups by acquisition, image type, echo and so on, where these lie at or between the same places."""
+    planes = group.planes
+    if geometry_problem(planes) or explicit_phases(planes):
+        yield group
+        return
+    for name in ("image type", *MARKS):
+        parts: dict[str, list[Plane]] = {}
+        for plane in planes:
+            value = plane.image_type if name == "image type" else plane.marks.get(name, "")
+            parts.setdefault(value, []).append(plane)
+        if len(parts) > 1 and _are_scans(list(parts.values()), name):
+            told = f"{group.told_by} and {name}" if group.told_by else name
+            for part in parts.values():
+                yield from soft_groups(Group(tuple(part), told))
+            return
+    yield group
+
+
+def _are_scans(parts: list[list[Plane]], name: str) -> bool:
+    """Whether the parts are scans of their own rather than pieces of one."""
+    whole = places_of([plane for part in parts for plane in part])
+    number = {id(plane): k for k, part in enumerate(parts) for plane in part}
+    if any(len({number[id(plane)] for plane in place}) > 1 for place in whole):
+        several = name == "acquisition number" and len(parts) >= MANY_ACQUISITIONS
+        return not (several and all(len(places_of(part)) == len(whole) for part in parts))
+    if min(map(len, parts)) < 2:
+        return False
+    first = parts[0][0]
+    ranges = sorted((d.min(), d.max()) for d in (depths_of([first, *part])[1:] for part in parts))
+    if any(low < high for (_, high), (low, _) in pairwise(ranges)):
+        return not _are_concatenations(whole, first)
+    if any(len(place) > 1 for place in whole):
+        return False
+    return grid_of([place[0] for place in whole])[0] is None and all(_has_grid(part) for part in parts)
+
+
+def _are_concatenations(whole: list[list[Plane]], first: Plane) -> bool:
+    """MR acquires every other slice first and the rest after, as one stack whose slices touch."""
+    if first.file.modality != "MR" or any(len(place) > 1 for place in whole):
+        return False
+    grid, _ = grid_of([place[0] for place in whole])
+    thickness = float(first.marks.get("slice thickness", "0") or 0)
+    return grid is not None and not grid.resample and grid.usual_mm > 0.9 * thickness > 0
+
+
+def _has_grid(part: list[Plane]) -> bool:
+    places = places_of(part)
+    return all(len(place) == 1 for place in places) and grid_of([place[0] for place in places])[0] is not None
+
+
+def patients(planes: Sequence[Plane]) -> list[str]:
+    """Names or IDs of the patients that the planes belong to; two only where ID, name or birth date contradict."""
+    distinct: list[tuple[str, str, str]] = []
+    for plane in planes:
+        mine = plane.file.patient
+        if not any(all(not a or not b or a == b for a, b in zip(mine, other, strict=True)) for other in distinct):
+            distinct.append(mine)
+    return [patient[0] or patient[1] or "unnamed" for patient in distinct]

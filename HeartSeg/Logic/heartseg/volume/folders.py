@@ -1,0 +1,33 @@
+"""Walking folders: links are followed, each folder is visited once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Regular files in a folder and in those below it, sorted by name within each folder.
+
+    Links to folders are followed; a folder that several links reach is visited once, so that a link that leads up does
+    not make the walk endless. Dangling links, pipes and devices are left out.
+    """
+    visited: set[tuple[int, int]] = set()
+    for root, below, names in os.walk(folder, followlinks=True):
+        mark = identity(Path(root))
+        if mark is None or mark in visited:
+            below.clear()
+            continue
+        visited.add(mark)
+        below.sort()
+        yield from (path for name in sorted(names) if (path := Path(root, name)).is_file())
+
+
+def identity(folder: Path) -> tuple[int, int] | None:
+    """Device and inode of a folder, which are the same however it is reached; ``None`` if it cannot be read."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,99 @@
+"""MetaImage headers (https://itk.org/Wiki/ITK/MetaIO/Documentation)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .headers import DataBlock, Header, numbered_files
+
+_BYTES = {
+    "MET_CHAR": 1,
+    "MET_UCHAR": 1,
+    "MET_SHORT": 2,
+    "MET_USHORT": 2,
+    "MET_INT": 4,
+    "MET_UINT": 4,
+    "MET_LONG": 4,
+    "MET_ULONG": 4,
+    "MET_LONG_LONG": 8,
+    "MET_ULONG_LONG": 8,
+    "MET_FLOAT": 4,
+    "MET_DOUBLE": 8,
+}
+_TEXT_LINE = 1 << 16
+
+
+def read(path: Path) -> Header:
+    """The header of a MetaImage file; raises what :func:`.headers.read_header` turns into a message."""
+    fields, start, listed = _fields(path)
+    sizes = [int(v) for v in fields["DimSize"].split()]
+    if not 1 <= len(sizes) <= 10 or min(sizes) < 1 or int(fields.get("NDims", len(sizes))) != len(sizes):
+        raise ValueError(f"NDims {fields.get('NDims', '?')[:20]}, DimSize {fields['DimSize'][:60]}")
+    spacing = tuple(float(v) for v in fields.get("ElementSpacing", fields.get("ElementSize", "1 1 1")).split())[:3]
+    pixel = fields.get("ElementType", "?")
+    components = int(fields.get("ElementNumberOfChannels", "1"))
+    width = _BYTES.get(pixel.removesuffix("_ARRAY"), 0)
+    promised = int(np.prod(sizes, dtype=object)) * components * width
+    data, parts = _data(path, fields, start, promised, listed)
+    return Header(
+        path,
+        "MetaImage",
+        tuple(sizes[:3]),
+        int(np.prod(sizes[3:] or [1])),
+        pixel,
+        components,
+        spacing,
+        bytes_per_value=width,
+        oriented=any(name in fields for name in ("TransformMatrix", "Rotation", "Orientation")),
+        data=data if width else None,
+        parts=parts,
+    )
+
+
+def _fields(path: Path) -> tuple[dict[str, str], int, tuple[str, ...]]:
+    """Fields, first byte after the header, and the lines after ``ElementDataFile = LIST``."""
+    fields: dict[str, str] = {}
+    with path.open("rb") as stream:
+        while line := stream.readline(_TEXT_LINE):
+            name, mark, value = line.decode("utf-8", "replace").partition("=")
+            if not mark:
+                raise ValueError("no field")
+            fields[name.strip()] = value.strip()
+            if name.strip() == "ElementDataFile":
+                break
+        if not fields.get("ElementDataFile"):
+            raise KeyError("ElementDataFile")
+        if fields["ElementDataFile"].upper().startswith("LIST"):
+            rest = stream.read(1 << 24).decode("utf-8", "replace").splitlines()
+            return fields, 0, tuple(name.strip() for name in rest if name.strip())
+        return fields, stream.tell(), ()
+
+
+def _data(
+    path: Path, fields: dict[str, str], start: int, promised: int, listed: tuple[str, ...]
+) -> tuple[DataBlock | None, tuple[Path, ...]]:
+    """The block of voxels, or the files that hold them."""
+    if fields.get("BinaryData", "True").lower() == "false":
+        raise ValueError("its voxels are stored as text, which cannot be read: save them as binary")
+    where = fields["ElementDataFile"]
+    header = int(fields.get("HeaderSize", "0"))
+    packed = _is_true(fields, "CompressedData")
+    if where.upper().startswith("LIST"):
+        if not listed:
+            raise ValueError("ElementDataFile is LIST, and no file is listed")
+        return None, tuple(path.parent / name for name in listed)
+    if "%" in where:
+        return None, numbered_files(path.parent, where)
+    attached = where.upper() == "LOCAL"
+    target = path if attached else path.parent / where
+    begin = (start if attached else 0) + max(0, header)
+    if packed:
+        size = int(fields["CompressedDataSize"]) if "CompressedDataSize" in fields else None
+        return DataBlock(target, begin, promised, "zlib", size), ()
+    return DataBlock(target, -1 if header < 0 else begin, promised, "raw"), ()
+
+
+def _is_true(fields: dict[str, str], name: str) -> bool:
+    return fields.get(name, "False").lower() == "true"

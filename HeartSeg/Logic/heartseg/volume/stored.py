@@ -1,0 +1,145 @@
+"""Whether a file holds the voxels that its header promises, before ITK reads them.
+
+ITK leaves memory as it is where a file ends too early: what it then returns looks like an image.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from typing import BinaryIO
+
+import numpy as np
+
+from ..errors import InputError
+from .headers import DataBlock, Header
+
+_CHUNK = 1 << 22
+_SLACK = 1 << 24
+"""Bytes after the promised ones that are decoded to reach the checksum at the end; a longer rest is not looked at."""
+
+
+def check_data(header: Header) -> np.ndarray | None:
+    """Refuse a file that holds fewer voxels than its header promises, or whose compressed data are damaged.
+
+    Decodes the promised part of the stream once (about 1 s for a 512x512x600 scan) in pieces, without keeping it.
+
+    Returns:
+        Flat bool mask of the NaN and infinite voxels of a NIfTI file, in file order, if there are any; else ``None``.
+        (The NIfTI library inside SimpleITK turns them into zeros.)
+
+    Raises:
+        InputError: names the file and says how many bytes are missing.
+    """
+    _check_parts(header)
+    block = header.data
+    if block is None:
+        return None
+    name = block.path.name
+    if not block.path.is_file():
+        what = "is not there" if not block.path.exists() else "is not a regular file"
+        raise InputError(f"{header.path.name!r} keeps its voxels in {name!r}, which {what}")
+    try:
+        found, undefined = _found(block)
+    except EOFError as error:
+        raise InputError(
+            f"{name!r} is cut short: its compressed data end before the {block.promised} bytes that its header "
+            "promises; copy or export it again"
+        ) from error
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"compressed data of {name!r} are damaged: copy or export it again") from error
+    if found < block.promised:
+        raise InputError(
+            f"{name!r} is cut short: its header promises {block.promised} bytes and {found} are there; "
+            "copy or export it again"
+        )
+    return undefined
+
+
+def _check_parts(header: Header) -> None:
+    """Refuse voxels in several files of which one is missing or which are too short together."""
+    name = header.path.name
+    for part in header.parts:
+        if not part.is_file():
+            what = "is not there" if not part.exists() else "is not a regular file"
+            raise InputError(f"{name!r} keeps its voxels in {part.name!r}, which {what}")
+    if not header.parts:
+        return
+    found, promised = sum(part.stat().st_size for part in header.parts), header.frame_bytes * header.frames
+    if found < promised and header.format == "MetaImage":
+        raise InputError(
+            f"voxels of {name!r} are cut short: its header promises {promised} bytes and its {len(header.parts)} files "
+            f"hold {found}; copy or export them again"
+        )
+
+
+def _found(block: DataBlock) -> tuple[int, np.ndarray | None]:
+    """Number of bytes that are there after decoding, and the mask of undefined voxels."""
+    size = block.path.stat().st_size
+    if block.stored is not None and block.start + block.stored > size:
+        raise EOFError
+    if block.coding == "raw" and not block.floats:
+        return size - max(0, block.start), None
+    return _decoded(block)
+
+
+def _decoded(block: DataBlock) -> tuple[int, np.ndarray | None]:
+    """Number of bytes after decoding, and the mask of undefined voxels."""
+    total = 0
+    undefined = _Undefined(block) if block.floats else None
+    with block.path.open("rb") as stream:
+        stream.seek(max(0, block.start))
+        decoded: gzip.GzipFile | _ZlibStream | BinaryIO = stream
+        if block.coding == "gzip":
+            decoded = gzip.GzipFile(fileobj=stream)
+        elif block.coding == "zlib":
+            decoded = _ZlibStream(stream, block)
+        while total < block.promised + _SLACK and (piece := decoded.read(_CHUNK)):
+            total += len(piece)
+            if undefined is not None:
+                undefined.look_at(piece)
+    return total, undefined.mask if undefined else None
+
+
+class _Undefined:
+    """Marks the NaN and infinite voxels in a stream of pieces."""
+
+    def __init__(self, block: DataBlock) -> None:
+        self.mask: np.ndarray | None = None
+        self._dtype = np.dtype(block.floats)
+        self._count = (block.promised - block.skip) // self._dtype.itemsize
+        self._skip, self._rest, self._done = block.skip, b"", 0
+
+    def look_at(self, piece: bytes) -> None:
+        if self._skip:
+            piece, self._skip = piece[self._skip :], max(0, self._skip - len(piece))
+        data = self._rest + piece
+        whole = len(data) // self._dtype.itemsize
+        values = np.frombuffer(data, self._dtype, whole)[: max(0, self._count - self._done)]
+        bad = ~np.isfinite(values)
+        if bad.any():
+            if self.mask is None:
+                self.mask = np.zeros(self._count, bool)
+            self.mask[self._done : self._done + values.size] = bad
+        self._done += whole
+        self._rest = data[whole * self._dtype.itemsize :]
+
+
+class _ZlibStream:
+    """Reads a zlib stream (MetaImage) in pieces; raises ``EOFError`` where the stream or its stated size ends early."""
+
+    def __init__(self, stream: BinaryIO, block: DataBlock) -> None:
+        self._stream, self._decoder = stream, zlib.decompressobj(zlib.MAX_WBITS | 32)
+        self._left = block.stored if block.stored is not None else 1 << 62
+
+    def read(self, size: int) -> bytes:
+        while not self._decoder.eof:
+            chunk = self._decoder.unconsumed_tail
+            if not chunk:
+                chunk = self._stream.read(min(1 << 20, self._left))
+                self._left -= len(chunk)
+            if not chunk:
+                raise EOFError
+            if piece := self._decoder.decompress(chunk, size):
+                return piece
+        return b""

@@ -1,0 +1,718 @@
+"""Kinds of DICOM input that a scanner or archive may produce: right voxels in the right places, or a refusal.
+
+Each kind of fault (R1 to R9 of docs/development/reading-faults.md) has several variants.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
+
+from heartseg.errors import InputError
+from heartseg.volume import Geometry, Volume, count_frames, list_series, read_volume
+from volume import dicom_files as make
+from volume.dicom_files import GRID, OBLIQUE, Image, phantom
+
+SYNTAXES = {
+    "explicit": ExplicitVRLittleEndian,
+    "implicit": ImplicitVRLittleEndian,
+    "big-endian": ExplicitVRBigEndian,
+    "rle": RLELossless,
+    "jpeg-ls": JPEGLSLossless,
+    "jpeg-2000": JPEG2000Lossless,
+    "jpeg-lossless": JPEGLosslessSV1,
+}
+
+
+def same(volume: Volume, expected: Volume, tolerance_mm: float = 1e-3) -> None:
+    """The same voxels on the same grid."""
+    assert volume.geometry.same_grid(expected.geometry, tolerance_mm)
+    np.testing.assert_array_equal(volume.array, expected.array)
+
+
+def codes(volume: Volume) -> set[str]:
+    return {finding.code for finding in volume.findings}
+
+
+def refusal(path: Path, **options: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        read_volume(path, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def rounded(images: list[Image], digits: int) -> list[Image]:
+    return [replace(i, position=tuple(round(float(v), digits) for v in i.position)) for i in images]
+
+
+def shuffled(images: list, seed: int = 1) -> list:
+    return [images[k] for k in np.random.default_rng(seed).permutation(len(images))]
+
+
+# --- encodings: the same voxels whatever the object and transfer syntax -----------------------------------------------
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES.values(), ids=SYNTAXES)
+@pytest.mark.parametrize("kind", ["classic", "enhanced", "legacy"])
+def test_every_object_in_every_transfer_syntax_gives_the_same_voxels(tmp_path, kind, syntax):
+    expected = phantom(OBLIQUE)
+    images = shuffled(make.planes(expected))
+    if kind == "classic":
+        path = make.write_classic(tmp_path / "scan", images, syntax=syntax)
+    else:
+        data = make.enhanced(images, legacy=kind == "legacy")
+        path = make.save(data, tmp_path / "scan" / "one.dcm", syntax)
+    same(read_volume(path), expected)
+    assert read_volume(path).findings == ()
+
+
+def test_a_multi_frame_file_reads_the_same_alone_and_from_its_folder(tmp_path):
+    path = make.save(make.enhanced(make.planes(phantom())), tmp_path / "scan" / "one.dcm")
+    alone, folder = read_volume(path), read_volume(path.parent)
+    same(alone, phantom())
+    same(folder, phantom())
+    assert alone.source.sha256 == folder.source.sha256
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("bits", [12, 16])
+def test_unused_bits_and_signed_values(tmp_path, signed, bits):
+    """Bits above BitsStored may hold anything (PS3.5, 8.1.1)."""
+    expected = phantom()
+
+    def store(k: int, data: Dataset) -> None:
+        values = expected.array[k].astype(np.int16) + (0 if signed else 1024)
+        mask = (1 << bits) - 1
+        stored = values.astype(np.uint16) & mask
+        if bits < 16:
+            stored |= np.uint16(0x7000 if k % 2 else 0)
+        data.PixelRepresentation, data.BitsStored, data.HighBit = int(signed), bits, bits - 1
+        data.RescaleIntercept = 0 if signed else -1024
+        data.PixelData = stored.tobytes()
+
+    same(read_volume(make.write_classic(tmp_path / "scan", make.planes(expected), change=store)), expected)
+
+
+# --- R1: multi-frame geometry -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("digits", [2, 1])
+@pytest.mark.parametrize("kind", ["classic", "enhanced", "legacy"])
+def test_rounded_positions_keep_the_grid(tmp_path, kind, digits):
+    expected = phantom(OBLIQUE)
+    images = shuffled(rounded(make.planes(expected), digits))
+    if kind == "classic":
+        path = make.write_classic(tmp_path / "scan", images)
+    else:
+        path = make.save(make.enhanced(images, legacy=kind == "legacy"), tmp_path / "scan.dcm")
+    volume = read_volume(path)
+    same(volume, expected, tolerance_mm=2 * 10**-digits)
+    assert volume.findings == ()
+
+
+@pytest.mark.parametrize("absent", [1, 7, 12, 22])
+@pytest.mark.parametrize("kind", ["classic", "enhanced", "legacy"])
+def test_one_absent_image_is_interpolated_in_place_and_reported(tmp_path, kind, absent):
+    expected = phantom(OBLIQUE)
+    images = [image for k, image in enumerate(make.planes(expected)) if k != absent]
+    if kind == "classic":
+        path = make.write_classic(tmp_path / "scan", images)
+    else:
+        path = make.save(make.enhanced(shuffled(images), legacy=kind == "legacy"), tmp_path / "scan.dcm")
+    volume = read_volume(path)
+    assert volume.geometry.same_grid(expected.geometry, 1e-3)
+    others = [k for k in range(len(expected.array)) if k != absent]
+    np.testing.assert_array_equal(volume.array[others], expected.array[others])
+    mean = (expected.array[absent - 1].astype(float) + expected.array[absent + 1]) / 2
+    assert np.abs(volume.array[absent] - mean).max() <= 0.5
+    assert "slices-uneven" in codes(volume)
+    assert volume.source.reading is not None and volume.source.reading.resampled
+
+
+@pytest.mark.parametrize("where", ["shared", "frame"])
+def test_pixel_measures_and_orientation_may_be_shared_or_per_frame(tmp_path, where):
+    data = make.enhanced(make.planes(phantom(OBLIQUE)))
+    if where == "shared":
+        for name in ("PixelMeasuresSequence", "PlaneOrientationSequence", "PixelValueTransformationSequence"):
+            setattr(data.SharedFunctionalGroupsSequence[0], name, data.PerFrameFunctionalGroupsSequence[0][name].value)
+            for group in data.PerFrameFunctionalGroupsSequence:
+                del group[name]
+    same(read_volume(make.save(data, tmp_path / "scan.dcm")), phantom(OBLIQUE))
+
+
+def test_a_multi_frame_file_without_positions_is_refused(tmp_path):
+    data = make.enhanced(make.planes(phantom()))
+    for group in data.PerFrameFunctionalGroupsSequence:
+        del group.PlanePositionSequence
+    assert "no position" in refusal(make.save(data, tmp_path / "scan.dcm"))
+    data = make.enhanced(make.planes(phantom()))
+    del data.PerFrameFunctionalGroupsSequence
+    assert "no position" in refusal(make.save(data, tmp_path / "scan.dcm"))
+
+
+# --- R2, R5: phases ---------------------------------------------------------------------------------------------------
+
+PHASES = [phantom(radius=r, seed=k) for k, r in enumerate((20.0, 24.0, 30.0))]
+
+
+def in_time(order: str, per_phase: Callable[[int], dict[str, Any]]) -> list[Image]:
+    """Images of three phases, phase after phase, place after place, or shuffled."""
+    stacks = [make.planes(volume, **per_phase(k)) for k, volume in enumerate(PHASES)]
+    if order == "time-major":
+        return [image for stack in stacks for image in stack]
+    interleaved = [image for place in zip(*stacks, strict=True) for image in place]
+    return interleaved if order == "interleaved" else shuffled(interleaved)
+
+
+def reads_three_phases(path: Path, text: str = "") -> None:
+    assert count_frames(path) == 3
+    assert "3 frames" in refusal(path)
+    for k, expected in enumerate(PHASES):
+        volume = read_volume(path, frame=k)
+        same(volume, expected)
+        assert make.ball_ml(volume) == make.ball_ml(expected)
+        assert volume.source.frame == k
+        assert volume.source.phase
+        assert volume.source.reading is not None and volume.source.reading.phase_known_from
+        if text:
+            assert text.format(*[30 + 20 * k]) in volume.source.phase
+
+
+ORDERS = ["time-major", "interleaved", "shuffled"]
+ENHANCED_TIMES = {
+    "temporal position": lambda k: make.temporal(k + 1),
+    "cardiac phase": lambda k: make.cardiac(percent=30.0 + 20 * k),
+    "trigger delay": lambda k: make.cardiac(delay=100.0 + 250.5 * k),
+    "acquisition time": lambda k: {
+        "FrameContentSequence": make.nested(FrameAcquisitionDateTime=f"2024020110{30 + k}02.5")
+    },
+    "time offset": lambda k: {"TemporalPositionSequence": make.nested(TemporalPositionTimeOffset=0.5 * k)},
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("told_by", ENHANCED_TIMES)
+def test_phases_of_an_enhanced_file(tmp_path, told_by, order):
+    images = in_time(order, lambda k: {"InstanceNumber": k})
+    data = make.enhanced(images, frame=lambda _, image: ENHANCED_TIMES[told_by](image.tags["InstanceNumber"]))
+    reads_three_phases(
+        make.save(data, tmp_path / "scan.dcm"), "{} % of the heart beat" if told_by == "cardiac phase" else ""
+    )
+
+
+def test_phases_of_a_legacy_converted_file(tmp_path):
+    images = in_time("shuffled", lambda k: {"TriggerTime": 100.0 * k})
+    reads_three_phases(make.save(make.enhanced(images, legacy=True), tmp_path / "scan.dcm"))
+
+
+def test_phases_in_an_enhanced_file_each(tmp_path):
+    series = generate_uid()
+    for k, volume in enumerate(PHASES):
+        data = make.enhanced(make.planes(volume), series=series, frame=lambda _, __, k=k: make.cardiac(30.0 + 20 * k))
+        make.save(data, tmp_path / "scan" / f"{(2 * k) % 3}.dcm")
+    reads_three_phases(tmp_path / "scan", "{} % of the heart beat")
+
+
+def test_phases_in_a_file_each_told_by_instance_number_alone(tmp_path):
+    series = generate_uid()
+    for k, volume in enumerate(PHASES):
+        data = make.enhanced(make.planes(volume), series=series)
+        data.InstanceNumber = k + 1
+        make.save(data, tmp_path / "scan" / f"{(2 * k) % 3}.dcm")
+    reads_three_phases(tmp_path / "scan")
+
+
+def clock(seconds: float) -> str:
+    return f"10{int(seconds) // 60:02}{int(seconds) % 60:02}.{int(seconds * 1000) % 1000:03}"
+
+
+MIDNIGHT = ("20240229235959.9", "20240301000000.2", "20240301000001")
+CLASSIC_TIMES: dict[str, Callable[[int, int], dict[str, Any]]] = {
+    "temporal position": lambda k, z: {"TemporalPositionIdentifier": k + 1},
+    "cardiac phase": lambda k, z: {"NominalPercentageOfCardiacPhase": 30.0 + 20 * k},
+    "trigger time": lambda k, z: {"TriggerTime": 100.0 * k},
+    "trigger time of each slice": lambda k, z: {"TriggerTime": 100.0 * k * (1 + 0.01 * z)},
+    "acquisition time of each phase": lambda k, z: {"AcquisitionTime": clock(60 + 5 * k)},
+    "acquisition time, phase after phase": lambda k, z: {"AcquisitionTime": clock(60 + 30 * k + 0.5 * z)},
+    "acquisition time, slice after slice": lambda k, z: {"AcquisitionTime": clock(60 + 10 * z + 0.5 * k)},
+    "acquisition time over midnight": lambda k, z: {"AcquisitionDateTime": MIDNIGHT[k]},
+    "content time": lambda k, z: {"ContentDate": "20240201", "ContentTime": clock(60 + 30 * k + 0.5 * z)},
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("told_by", CLASSIC_TIMES)
+def test_phases_of_a_classic_series_whose_instance_numbers_repeat(tmp_path, told_by, order):
+    images = []
+    for k, volume in enumerate(PHASES):
+        for z, image in enumerate(make.planes(volume)):
+            image.tags |= {"InstanceNumber": z + 1, **CLASSIC_TIMES[told_by](k, z)}
+            images.append(image)
+    if order == "interleaved":
+        images = [images[k * len(GRID_SLICES) + z] for z in GRID_SLICES for k in range(3)]
+    images = shuffled(images) if order == "shuffled" else images
+    reads_three_phases(
+        make.write_classic(tmp_path / "scan", images), "{} % of the heart beat" if told_by == "cardiac phase" else ""
+    )
+
+
+GRID_SLICES = range(GRID.shape[0])
+
+
+def test_phases_that_instance_numbers_alone_tell_apart(tmp_path):
+    images = in_time("time-major", lambda k: {})
+    for number, image in enumerate(images):
+        image.tags["InstanceNumber"] = number + 1
+    reads_three_phases(make.write_classic(tmp_path / "scan", shuffled(images)))
+
+
+@pytest.mark.parametrize("kind", ["classic", "enhanced", "unordered times"])
+def test_phases_that_nothing_tells_apart_are_refused(tmp_path, kind):
+    images = in_time("shuffled", lambda k: {"InstanceNumber": 1})
+    if kind == "unordered times":
+        rng = np.random.default_rng(0)
+        for image in images:
+            image.tags["AcquisitionTime"] = clock(float(rng.integers(0, 500)) + 60)
+    path = (
+        make.save(make.enhanced(images), tmp_path / "scan.dcm")
+        if kind == "enhanced"
+        else make.write_classic(tmp_path / "scan", images)
+    )
+    text = refusal(path)
+    assert "3 images lie at each of its 24 slice positions" in text
+
+
+@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+def test_a_phase_that_lacks_a_slice_is_read_by_itself(tmp_path, kind):
+    images = in_time("interleaved", lambda k: {"TemporalPositionIdentifier": k + 1})
+    images = [i for i in images if not (i.tags["TemporalPositionIdentifier"] == 2 and i.position[2] == 140.0)]
+    if kind == "classic":
+        path = make.write_classic(tmp_path / "scan", images)
+    else:
+        data = make.enhanced(images, frame=lambda _, i: make.temporal(i.tags["TemporalPositionIdentifier"]))
+        path = make.save(data, tmp_path / "scan.dcm")
+    same(read_volume(path, frame=0), PHASES[0])
+    assert "slices-uneven" not in codes(read_volume(path, frame=0))
+    lacking = read_volume(path, frame=1)
+    assert "slices-uneven" in codes(lacking)
+    np.testing.assert_array_equal(np.delete(lacking.array, 10, 0), np.delete(PHASES[1].array, 10, 0))
+
+
+def test_a_single_phase_says_which_it_is(tmp_path):
+    path = make.write_classic(tmp_path / "scan", make.planes(phantom(), NominalPercentageOfCardiacPhase=75.0))
+    volume = read_volume(path)
+    assert volume.source.phase == "75 % of the heart beat"
+    assert volume.source.frame is None
+
+
+# --- R3: values -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, JPEGLosslessSV1])
+@pytest.mark.parametrize("kind", ["classic", "enhanced", "legacy"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_each_frame_has_its_own_rescaling(tmp_path, kind, syntax, whole):
+    expected = phantom()
+    images = make.planes(expected)
+    for k, image in enumerate(images):
+        image.slope = float(1 + k % 4) if whole else 0.25 * (1 + k % 4)
+        image.intercept = -1024.0 - 10 * (k % 3)
+    want = np.stack([i.stored * i.slope + i.intercept for i in images])
+    if kind == "classic":
+        path = make.write_classic(tmp_path / "scan", images, syntax=syntax)
+    else:
+        path = make.save(make.enhanced(images, legacy=kind == "legacy"), tmp_path / "scan.dcm", syntax)
+    volume = read_volume(path)
+    assert volume.geometry.same_grid(expected.geometry)
+    np.testing.assert_array_equal(volume.array, want)
+
+
+# --- R4: cine studies -------------------------------------------------------------------------------------------------
+
+SAX = Geometry((8, 40, 44), (2.5, 2.5, 10.0), (-50.0, -40.0, 20.0), OBLIQUE.direction)
+
+
+def cine(folder: Path, style: str, phases: int = 4, **changes: Any) -> list[Volume]:
+    """A short-axis study of a series per slice, with a long-axis series."""
+    volumes = [replace(phantom(SAX, 25.0 + 3 * k, k), modality="MR") for k in range(phases)]
+    series = [[make.planes(v)[z] for v in volumes] for z in range(SAX.shape[0])]
+    for number, images in enumerate(series, 1):
+        for k, image in enumerate(images):
+            image.intercept, image.stored = 0.0, image.stored
+            image.tags = {"TriggerTime": (40.0 + number) * k, "SeriesDescription": "cine SAX"}
+        if style == "classic":
+            make.write_classic(folder / f"s{number}", shuffled(images), number=number, modality="MR")
+        else:
+            data = make.enhanced(
+                images, number=number, modality="MR", frame=lambda _, i: make.cardiac(delay=i.tags["TriggerTime"])
+            )
+            make.save(data, folder / f"s{number}.dcm")
+    long_axis = [replace(i, orientation=(1, 0, 0, 0, 0, -1)) for i in series[0]]
+    make.write_classic(folder / "4ch", long_axis, number=20, modality="MR")
+    return [replace(v, array=v.array + 1024) for v in volumes]
+
+
+@pytest.mark.parametrize("style", ["classic", "enhanced"])
+def test_a_cine_study_with_a_series_per_slice_is_one_stack_over_time(tmp_path, style):
+    expected = cine(tmp_path / "study", style)
+    assert count_frames(tmp_path / "study") == 4
+    for k, volume in enumerate(expected):
+        found = read_volume(tmp_path / "study", frame=k)
+        same(found, volume)
+        assert {"slices-joined", "series-chosen", "phase-taken"} <= codes(found)
+        assert found.source.reading is not None
+        assert len(found.source.reading.joined) == 8
+        assert any("20" in text for text in found.source.reading.left_out)
+
+
+def test_a_slice_that_was_acquired_twice_counts_once(tmp_path):
+    expected = cine(tmp_path / "study", "classic")
+    again = [make.planes(replace(v, array=v.array * 0))[2] for v in expected]
+    for k, image in enumerate(again):
+        image.intercept, image.tags = 0.0, {"TriggerTime": 40.0 * k, "SeriesDescription": "first try"}
+    make.write_classic(tmp_path / "study" / "bad", again, number=0, modality="MR")
+    same(read_volume(tmp_path / "study", frame=1), expected[1])
+
+
+@pytest.mark.parametrize("other", ["PatientID", "FrameOfReferenceUID", "StudyInstanceUID"])
+def test_slices_of_other_patients_studies_and_frames_of_reference_are_not_joined(tmp_path, other):
+    cine(tmp_path / "study", "classic")
+    for number in range(1, 9, 2):
+        for path in (tmp_path / "study" / f"s{number}").iterdir():
+            data = pydicom.dcmread(path)
+            setattr(data, other, "1.2.3.4")
+            data.save_as(path)
+    for series in list_series(tmp_path / "study"):
+        assert len(series.joined) in (0, 4)
+        assert series.problem or series.slices in (1, 4)
+
+
+# --- R6: scans that share a series UID --------------------------------------------------------------------------------
+
+
+def two_scans(offset: float, first: dict[str, Any], second: dict[str, Any]) -> tuple[list[Image], list[Volume]]:
+    """Two scans, the second displaced along the slices, with attributes that tell them apart."""
+    moved = replace(GRID, origin=(*GRID.origin[:2], GRID.origin[2] + offset))
+    volumes = [phantom(GRID, 20.0), phantom(moved, 30.0, 9)]
+    return [*make.planes(volumes[0], **first), *make.planes(volumes[1], **second)], volumes
+
+
+MIXED = {
+    "acquisition": ({"AcquisitionNumber": 1}, {"AcquisitionNumber": 2}),
+    "kernel": ({"ConvolutionKernel": "B30f"}, {"ConvolutionKernel": "B60f"}),
+    "image type": ({}, {"ImageType": ["DERIVED", "SECONDARY", "AXIAL", "AVERAGE"]}),
+    "thickness": ({}, {"SliceThickness": 5.0}),
+    "frame of reference": ({}, {"FrameOfReferenceUID": "1.2.3"}),
+}
+
+
+@pytest.mark.parametrize("offset", [0.0, 2.0, 1.0])
+@pytest.mark.parametrize("kind", MIXED)
+def test_two_scans_under_one_series_uid_are_listed_apart(tmp_path, kind, offset):
+    images, volumes = two_scans(offset, *MIXED[kind])
+    folder = make.write_classic(tmp_path / "scan", shuffled(images))
+    assert "2 series, 2 of them volumes" in refusal(folder)
+    found = list_series(folder)
+    assert [series.key for series in found] == ["1/1", "1/2"]
+    read = sorted((read_volume(folder, series=s.key) for s in found), key=make.ball_ml)
+    for volume, expected in zip(read, volumes, strict=True):
+        same(volume, expected)
+        assert volume.source.reading is not None and volume.source.reading.split
+
+
+@pytest.mark.parametrize("offset", [0.0, 2.0, 300.0])
+@pytest.mark.parametrize(
+    "second", [{"PatientID": "T2"}, {"PatientName": "Other^One"}, {"PatientBirthDate": "19710203"}]
+)
+def test_two_patients_under_one_series_uid_are_refused(tmp_path, offset, second):
+    images, _ = two_scans(offset, {}, second)
+    text = refusal(make.write_classic(tmp_path / "scan", shuffled(images)))
+    assert "2 patients" in text
+
+
+def test_an_acquisition_number_per_slice_is_one_scan(tmp_path):
+    images = make.planes(phantom())
+    for k, image in enumerate(images):
+        image.tags["AcquisitionNumber"] = k // 4
+    volume = read_volume(make.write_classic(tmp_path / "scan", images))
+    same(volume, phantom())
+    assert volume.findings == ()
+
+
+def test_mr_slices_acquired_alternately_are_one_scan(tmp_path):
+    images = make.planes(phantom())
+    for k, image in enumerate(images):
+        image.tags |= {"AcquisitionNumber": k % 2 + 1, "SliceThickness": 4.0}
+    volume = read_volume(make.write_classic(tmp_path / "scan", images, modality="MR"))
+    assert volume.array.shape == GRID.shape
+
+
+# --- R7: uneven positions ---------------------------------------------------------------------------------------------
+
+
+def ramp(positions: np.ndarray) -> list[Image]:
+    """Slices whose value is their height, so that interpolation has a right value everywhere."""
+    geometry = replace(GRID, shape=(len(positions), *GRID.shape[1:]))
+    images = make.planes(Volume(np.zeros(geometry.shape, np.int16), geometry))
+    for image, z in zip(images, positions, strict=True):
+        image.position = (*image.position[:2], float(z))
+        image.stored = np.full(image.stored.shape, round(1000 + 10 * z), np.uint16)
+        image.stored[0, 0] = 0
+        image.intercept = 0.0
+    return images
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [3.0] * 10 + [4.0] * 10,
+        [2.0, 4.0] * 10,
+        list(np.linspace(2.0, 4.5, 20)),
+        [3.0] * 7 + [6.0] + [3.0] * 12,
+        [3.0] * 4 + [6.0] + [3.0] * 6 + [6.0] + [3.0] * 8,
+        list(3 + np.random.default_rng(0).uniform(-0.8, 0.8, 20)),
+    ],
+    ids=["two distances", "alternating", "growing", "one missing", "two missing", "random"],
+)
+def test_uneven_slices_are_resampled_from_their_true_positions(tmp_path, steps):
+    heights = np.concatenate([[0.0], np.cumsum(steps)])
+    volume = read_volume(make.write_classic(tmp_path / "scan", ramp(heights)))
+    geometry = volume.geometry
+    z = geometry.index_to_world(np.array([[k, 5, 5] for k in range(geometry.shape[0])]))[:, 2]
+    assert z[0] == pytest.approx(0) and z[-1] == pytest.approx(heights[-1])
+    np.testing.assert_allclose(volume.array[:, 5, 5], 1000 + 10 * z, atol=1.1)
+    assert "slices-uneven" in codes(volume)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [3.0] * 10 + [100.0] + [3.0] * 10,
+        [3.0] * 10 + [9.0] + [3.0] * 10,
+        [1.0] * 10 + [5.0] * 10,
+        [3.0, 0.4] * 12,
+        [14.0] * 5 + [28.0] + [14.0] * 3,
+    ],
+    ids=["far apart", "two missing in a row", "two scans", "pairs", "too wide to bridge"],
+)
+def test_slices_that_cannot_be_put_on_a_grid_are_refused(tmp_path, steps):
+    heights = np.concatenate([[0.0], np.cumsum(steps)])
+    assert "mm" in refusal(make.write_classic(tmp_path / "scan", ramp(heights)))
+
+
+@pytest.mark.parametrize("degrees", [2.0, 10.0, 20.0, -15.0])
+def test_a_tilted_gantry_is_straightened(tmp_path, degrees):
+    """Each slice is displaced along its columns by the tilt: values that depend on the height above the table."""
+    shift = np.tan(np.radians(degrees)) * GRID.spacing[2]
+    images = make.planes(phantom())
+    y = np.arange(GRID.shape[1]) * GRID.spacing[1]
+    for k, image in enumerate(images):
+        image.position = (image.position[0], image.position[1] + k * shift, image.position[2])
+        image.stored = np.tile(np.rint(2000 + 5 * (y + k * shift))[:, None], (1, GRID.shape[2])).astype(np.uint16)
+        image.intercept = 0.0
+    volume = read_volume(make.write_classic(tmp_path / "scan", images))
+    assert "gantry-tilt" in codes(volume)
+    grid = volume.geometry
+    for z in (1, 12, 22):
+        world_y = grid.index_to_world(np.array([[z, j, 5] for j in range(grid.shape[1])]))[:, 1] - GRID.origin[1]
+        inside = (world_y > z * shift + 1) & (world_y < z * shift + y[-1] - 1)
+        assert inside.sum() >= len(y) - 2
+        np.testing.assert_allclose(volume.array[z, inside, 5], 2000 + 5 * world_y[inside], atol=1.1)
+
+
+# --- R8, R9: missing and short ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [None, "", [0, 0], [0.7, 0], [-1, 1], "absent"])
+@pytest.mark.parametrize("kind", ["classic", "enhanced", "one slice"])
+def test_a_missing_or_zero_pixel_spacing_is_never_taken_for_1_mm(tmp_path, kind, value):
+    def spoil(data: Dataset) -> None:
+        if value == "absent":
+            del data.PixelSpacing
+        else:
+            data.PixelSpacing = value
+
+    if kind == "enhanced":
+        data = make.enhanced(make.planes(phantom()))
+        for group in data.PerFrameFunctionalGroupsSequence:
+            spoil(group.PixelMeasuresSequence[0])
+        assert "Pixel Spacing" in refusal(make.save(data, tmp_path / "scan.dcm"))
+        return
+    only = 5 if kind == "one slice" else None
+    folder = make.write_classic(
+        tmp_path / "scan", make.planes(phantom()), change=lambda k, d: spoil(d) if only in (None, k) else None
+    )
+    if only is None:
+        assert "Pixel Spacing" in refusal(folder)
+    else:
+        volume = read_volume(folder)
+        assert volume.geometry.same_grid(GRID, 1e-3)
+        assert {"series-chosen", "slices-uneven"} <= codes(volume)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
+@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+@pytest.mark.parametrize("how", ["value", "file"])
+def test_pixel_data_shorter_than_the_header_says_are_refused(tmp_path, kind, share, how):
+    if kind == "classic":
+        folder = make.write_classic(tmp_path / "scan", make.planes(phantom()))
+        path = sorted(folder.iterdir())[4]
+    else:
+        path = make.save(make.enhanced(make.planes(phantom())), tmp_path / "scan" / "one.dcm")
+    data = pydicom.dcmread(path)
+    if how == "value":
+        data.PixelData = data.PixelData[: int(len(data.PixelData) * share) // 2 * 2]
+        data.save_as(path)
+    else:
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) - int(len(data.PixelData) * (1 - share)) - (share > 0)])
+    text = refusal(path.parent)
+    assert path.name in text
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless, JPEGLosslessSV1])
+def test_damaged_compressed_pixel_data_are_refused(tmp_path, syntax, capfd):
+    folder = make.write_classic(tmp_path / "scan", make.planes(phantom()), syntax=syntax)
+    path = sorted(folder.iterdir())[4]
+    data = pydicom.dcmread(path)
+    frame = pydicom.encaps.get_frame(data.PixelData, 0, number_of_frames=1)
+    data.PixelData = pydicom.encaps.encapsulate([frame[: len(frame) // 3]])
+    data["PixelData"].is_undefined_length = True
+    data.save_as(path)
+    text = refusal(folder)
+    assert path.name in text
+    assert capfd.readouterr() == ("", "")
+
+
+# --- minor ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("suffix", ["", ".img", ".dcm"])
+@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+def test_files_without_a_preamble_are_recognised(tmp_path, syntax, suffix, kind):
+    folder = tmp_path / "scan"
+    images = make.planes(phantom())
+    data = (
+        [make.enhanced(images)]
+        if kind == "enhanced"
+        else [make.classic(image, k, "1.2.3", 1, "CT") for k, image in enumerate(images)]
+    )
+    for k, one in enumerate(data):
+        make.save(one, folder / f"image{k}{suffix}", syntax, preamble=False)
+    same(read_volume(folder), phantom())
+
+
+def test_linked_folders_and_files_are_followed_once(tmp_path):
+    make.write_classic(tmp_path / "archive" / "ct", make.planes(phantom()))
+    (tmp_path / "scan").mkdir()
+    (tmp_path / "scan" / "series").symlink_to(tmp_path / "archive" / "ct")
+    (tmp_path / "archive" / "ct" / "up").symlink_to(tmp_path / "scan")
+    (tmp_path / "scan" / "again").symlink_to(tmp_path / "archive" / "ct")
+    (tmp_path / "scan" / "gone").symlink_to(tmp_path / "nowhere")
+    volume = read_volume(tmp_path / "scan")
+    same(volume, phantom())
+    assert volume.findings == ()
+
+
+@pytest.mark.parametrize("kind", ["88.11", "11.1", "481.3"], ids=["report", "presentation state", "structure set"])
+def test_objects_that_are_no_images_are_no_missing_slices(tmp_path, kind):
+    folder = make.write_classic(tmp_path / "scan", make.planes(phantom()))
+    other = Dataset()
+    other.SOPClassUID, other.SOPInstanceUID = f"1.2.840.10008.5.1.4.1.1.{kind}", generate_uid()
+    other.SeriesInstanceUID, other.Modality, other.PatientID = "1.2.3", "SR", "T1"
+    make.save(other, folder / "object.dcm")
+    volume = read_volume(folder)
+    same(volume, phantom())
+    assert volume.findings == ()
+    assert volume.source.reading is not None and len(volume.source.reading.left_out) == 1
+
+
+@pytest.mark.parametrize("name", ["DICOMDIR", "dicomdir", "index.dcm"])
+def test_a_dicomdir_stands_for_the_files_beside_it(tmp_path, name):
+    make.write_classic(tmp_path / "disc" / "images", make.planes(phantom()))
+    index = Dataset()
+    index.SOPClassUID, index.SOPInstanceUID = "1.2.840.10008.1.3.10", generate_uid()
+    index.FileSetID = "DISC"
+    make.save(index, tmp_path / "disc" / name)
+    same(read_volume(tmp_path / "disc" / name), phantom())
+    same(read_volume(tmp_path / "disc"), phantom())
+
+
+@pytest.mark.parametrize("copies", [[3], [0, 5, 6, 23], list(range(24))])
+def test_equal_images_under_new_uids_count_once(tmp_path, copies):
+    images = make.planes(phantom())
+    series = generate_uid()
+    folder = make.write_classic(tmp_path / "scan", images, series=series)
+    make.write_classic(folder, [images[k] for k in copies], series=series, start=100)
+    volume = read_volume(folder)
+    same(volume, phantom())
+    assert "slices-repeated" in codes(volume)
+
+
+def test_copied_files_count_once(tmp_path):
+    folder = make.write_classic(tmp_path / "scan", make.planes(phantom()))
+    shutil.copytree(folder, folder / "backup")
+    same(read_volume(folder), phantom())
+
+
+@pytest.mark.parametrize("modality", ["", "OT"])
+def test_the_modality_can_be_named_where_dicom_has_none(tmp_path, modality):
+    folder = make.write_classic(
+        tmp_path / "scan", make.planes(phantom()), change=lambda k, data: setattr(data, "Modality", modality)
+    )
+    assert "HeartSeg reads CT and MR" in refusal(folder)
+    volume = read_volume(folder, modality="CT")
+    same(volume, phantom())
+    assert volume.modality == "CT"
+
+
+def test_another_series_is_advised_only_where_there_is_one(tmp_path):
+    images = make.planes(phantom())
+    folder = make.write_classic(tmp_path / "scan", images, change=lambda k, data: setattr(data, "Modality", "US"))
+    assert "another series" not in refusal(folder)
+    make.write_classic(folder, images, number=2)
+    assert "another series" in refusal(folder, series=1)
+
+
+@pytest.mark.parametrize(
+    ("age", "child"), [("004Y", True), ("010M", True), ("017Y", True), ("018Y", False), ("", False)]
+)
+def test_a_childs_scan_is_taken_with_a_warning(tmp_path, age, child):
+    volume = read_volume(make.write_classic(tmp_path / "scan", make.planes(phantom(), PatientAge=age)))
+    assert ("patient-is-child" in codes(volume)) == child
+
+
+def test_a_short_stack_is_taken_with_a_finding(tmp_path):
+    short = phantom(replace(GRID, shape=(7, 28, 32), spacing=(3.0, 3.5, 8.0)))
+    volume = read_volume(make.write_classic(tmp_path / "scan", make.planes(short)))
+    same(volume, short)
+    assert "field-of-view-short" in codes(volume)
+
+
+def test_twenty_thousand_nested_sequences_are_a_damaged_file(tmp_path):
+    folder = make.write_classic(tmp_path / "scan", make.planes(phantom()))
+    item = b"\xfe\xff\x00\xe0\xff\xff\xff\xff" + b"\x08\x00\x15\x11SQ\x00\x00\xff\xff\xff\xff"
+    head = b"\0" * 128 + b"DICM" + b"\x08\x00\x15\x11SQ\x00\x00\xff\xff\xff\xff"
+    (folder / "deep.dcm").write_bytes(head + item * 20000)
+    volume = read_volume(folder)
+    same(volume, phantom())
+    assert codes(volume) == {"files-left-out"}

@@ -1,0 +1,366 @@
+"""Kinds of broken or unusual image files: right voxels in the right places, a warning, or a refusal in one line."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import os
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from heartseg.errors import InputError
+from heartseg.volume import Volume, read_volume
+from heartseg.volume.headers import numbered_files
+
+SHAPE = (40, 36, 44)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        read_volume(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def codes(volume: Volume) -> set[str]:
+    return {finding.code for finding in volume.findings}
+
+
+# --- NIfTI ------------------------------------------------------------------------------------------------------------
+
+
+def nifti_1(path: Path, array: np.ndarray, changes: dict[int, bytes] | None = None, packed: bool = False) -> Path:
+    """A NIfTI-1 file by hand: 2 x 2.5 x 2.25 mm, qform and sform equal, bytes of the header replaced afterwards."""
+    header = bytearray(352)
+    struct.pack_into("<i", header, 0, 348)
+    struct.pack_into("<8h", header, 40, 3, *array.shape[::-1], 1, 1, 1, 1)
+    struct.pack_into("<hh", header, 70, 4, 16)
+    struct.pack_into("<8f", header, 76, 1, 2, 2.5, 2.25, 0, 0, 0, 0)
+    struct.pack_into("<f", header, 108, 352)
+    struct.pack_into("<f", header, 112, 1)
+    header[123] = 2
+    struct.pack_into("<hh", header, 252, 1, 1)
+    struct.pack_into("<6f", header, 256, 0, 0, 0, 5, 6, 7)
+    struct.pack_into("<12f", header, 280, 2, 0, 0, 5, 0, 2.5, 0, 6, 0, 0, 2.25, 7)
+    header[344:348] = b"n+1\0"
+    for start, value in (changes or {}).items():
+        header[start : start + len(value)] = value
+    content = bytes(header) + array.astype("<i2").tobytes()
+    path.write_bytes(gzip.compress(content) if packed else content)
+    return path
+
+
+def nifti_2(path: Path, array: np.ndarray, order: str = "<", packed: bool = False) -> Path:
+    """A NIfTI-2 file by hand, on the grid of :func:`nifti_1`."""
+    header = bytearray(544)
+    struct.pack_into(order + "i", header, 0, 540)
+    header[4:12] = b"n+2\0\r\n\x1a\n"
+    struct.pack_into(order + "hh", header, 12, 4, 16)
+    struct.pack_into(order + "8q", header, 16, 3, *array.shape[::-1], 1, 1, 1, 1)
+    struct.pack_into(order + "8d", header, 104, 1, 2, 2.5, 2.25, 0, 0, 0, 0)
+    struct.pack_into(order + "q", header, 168, 544)
+    struct.pack_into(order + "d", header, 176, 1)
+    struct.pack_into(order + "ii", header, 344, 1, 1)
+    struct.pack_into(order + "6d", header, 352, 0, 0, 0, 5, 6, 7)
+    struct.pack_into(order + "12d", header, 400, 2, 0, 0, 5, 0, 2.5, 0, 6, 0, 0, 2.25, 7)
+    struct.pack_into(order + "i", header, 500, 2)
+    content = bytes(header) + array.astype(order + "i2").tobytes()
+    path.write_bytes(gzip.compress(content) if packed else content)
+    return path
+
+
+def sform(rows: list[list[float]]) -> dict[int, bytes]:
+    return {280: struct.pack("<12f", *np.ravel(rows))}
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_nifti_2_reads_as_nifti_1(tmp_path, scan, order, packed):
+    first = read_volume(nifti_1(tmp_path / "one.nii", scan.array))
+    second = read_volume(nifti_2(tmp_path / ("two.nii.gz" if packed else "two.nii"), scan.array, order, packed))
+    np.testing.assert_array_equal(second.array, scan.array)
+    assert second.geometry.same_grid(first.geometry)
+    assert second.source.path.endswith("two.nii.gz" if packed else "two.nii")
+
+
+def test_gzip_content_under_the_name_of_a_plain_nifti_is_read(tmp_path, scan):
+    volume = read_volume(nifti_1(tmp_path / "scan.nii", scan.array, packed=True))
+    np.testing.assert_array_equal(volume.array, scan.array)
+    assert volume.geometry.spacing == pytest.approx((2, 2.5, 2.25))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[2, 0, 0, 10], [0, 2.5, 0, 6], [0, 0, 2.25, 7]],
+        [[2, 0, 0, 5], [0, 2.5, 0, 6], [0, 0, 2.25, 107]],
+        [[2, 0, 0, 5.2], [0, 2.5, 0, 6], [0, 0, 2.25, 7]],
+        [[0, 2.5, 0, 5], [2, 0, 0, 6], [0, 0, -2.25, 7]],
+    ],
+    ids=["shifted", "far", "a little", "turned"],
+)
+def test_a_qform_and_sform_that_disagree_are_reported_with_their_distance(tmp_path, scan, rows):
+    corners = np.array([(x, y, z, 1) for x in (0, 43) for y in (0, 35) for z in (0, 39)], float)
+    other = np.array([[2, 0, 0, 5], [0, 2.5, 0, 6], [0, 0, 2.25, 7]])
+    apart = np.linalg.norm(corners @ (np.array(rows) - other).T, axis=1).max()
+    volume = read_volume(nifti_1(tmp_path / "scan.nii.gz", scan.array, sform(rows), packed=True))
+    (finding,) = [f for f in volume.findings if f.code == "forms-disagree"]
+    assert finding.values["apart_mm"] == pytest.approx(apart, rel=0.02)
+    used = np.array(rows)[:, 3] if finding.values["used"] == "sform" else np.array([5, 6, 7])
+    np.testing.assert_allclose(volume.geometry.origin, used * [-1, -1, 1], atol=1e-4)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_qform_and_sform_that_mirror_each_other_are_refused(tmp_path, scan, axis):
+    rows = np.array([[2, 0, 0, 5], [0, 2.5, 0, 6], [0, 0, 2.25, 7.0]])
+    rows[axis, axis] *= -1
+    assert "mirror" in refusal(nifti_1(tmp_path / "scan.nii", scan.array, sform(rows.tolist())))
+
+
+def test_equal_forms_with_rounding_are_silent(tmp_path, scan):
+    rows = [[2, 1e-5, 0, 5.001], [0, 2.5, 0, 6], [0, 0, 2.25001, 7]]
+    assert codes(read_volume(nifti_1(tmp_path / "scan.nii", scan.array, sform(rows)))) == set()
+
+
+@pytest.mark.parametrize("offset", [0.0, 348.0, 351.0, 64.0, -1.0, float("nan"), 1e30])
+def test_voxels_that_begin_inside_the_header_are_refused(tmp_path, scan, offset):
+    path = nifti_1(tmp_path / "scan.nii", scan.array, {108: struct.pack("<f", offset)})
+    assert "vox_offset" in refusal(path)
+
+
+@pytest.mark.parametrize("magic", [b"\0\0\0\0", b"ni1\0", b"n+3\0", b"nope", b"n+1 "])
+def test_a_wrong_magic_is_refused(tmp_path, scan, magic):
+    assert "magic" in refusal(nifti_1(tmp_path / "scan.nii.gz", scan.array, {344: magic}, packed=True))
+
+
+# --- MetaImage --------------------------------------------------------------------------------------------------------
+
+
+def meta(path: Path, data: bytes, **fields: object) -> Path:
+    """A MetaImage header with voxels behind it; later fields replace earlier ones."""
+    lines = {
+        "ObjectType": "Image",
+        "NDims": 3,
+        "BinaryData": "True",
+        "TransformMatrix": "1 0 0 0 1 0 0 0 1",
+        "ElementSpacing": "2 2.5 2.25",
+        "DimSize": "44 36 40",
+        "ElementType": "MET_SHORT",
+        **fields,
+    }
+    last = lines.pop("ElementDataFile", "LOCAL")
+    text = "".join(f"{k} = {v}\n" for k, v in lines.items()) + f"ElementDataFile = {last}\n"
+    path.write_bytes(text.encode() + data)
+    return path
+
+
+def test_a_list_of_slices_is_read(tmp_path, scan):
+    for k, plane in enumerate(scan.array):
+        (tmp_path / f"s{k}.raw").write_bytes(plane.astype("<i2").tobytes())
+    names = "".join(f"s{k}.raw\n" for k in range(40)).encode()
+    volume = read_volume(meta(tmp_path / "scan.mhd", names, ElementDataFile="LIST 2"))
+    np.testing.assert_array_equal(volume.array, scan.array)
+
+
+@pytest.mark.parametrize("fault", ["no names", "absent", "short", "one fewer", "fifo", "folder"])
+def test_a_list_whose_files_do_not_hold_the_voxels_is_refused(tmp_path, scan, fault):
+    for k, plane in enumerate(scan.array):
+        data = plane.astype("<i2").tobytes()
+        (tmp_path / f"s{k}.raw").write_bytes(data[:-100] if fault == "short" and k == 7 else data)
+    if fault in ("absent", "fifo", "folder"):
+        (tmp_path / "s7.raw").unlink()
+    if fault == "fifo":
+        os.mkfifo(tmp_path / "s7.raw")
+    if fault == "folder":
+        (tmp_path / "s7.raw").mkdir()
+    count = {"no names": 0, "one fewer": 39}.get(fault, 40)
+    names = "".join(f"s{k}.raw\n" for k in range(count)).encode()
+    refusal(meta(tmp_path / "scan.mhd", names, ElementDataFile="LIST 2"))
+
+
+@pytest.mark.parametrize("size", [0, 10, 1000, -1])
+def test_a_compressed_size_too_small_is_refused(tmp_path, scan, size):
+    packed = zlib.compress(scan.array.astype("<i2").tobytes())
+    path = meta(
+        tmp_path / "s.mha", packed, CompressedData="True", CompressedDataSize=len(packed) - 1 if size < 0 else size
+    )
+    assert "cut short" in refusal(path)
+
+
+def test_a_compressed_size_larger_than_the_file_is_refused(tmp_path, scan):
+    packed = zlib.compress(scan.array.astype("<i2").tobytes())
+    path = meta(tmp_path / "s.mha", packed, CompressedData="True", CompressedDataSize=len(packed) + 1)
+    assert "cut short" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"NDims": 10**9},
+        {"NDims": 4},
+        {"DimSize": "44 36"},
+        {"DimSize": "44 36 -40"},
+        {"DimSize": "44 36 99999999999"},
+        {"ElementDataFile": "%s%n%n%n.raw"},
+        {"ElementDataFile": "%999999999d.raw 1 40 1"},
+        {"ElementDataFile": "a%d.raw 1 99999999999 1"},
+        {"ElementDataFile": ""},
+        {"ElementDataFile": "other.raw"},
+        {"HeaderSize": 10**9},
+        {"ElementNumberOfChannels": 10**9},
+        {"BinaryData": "False"},
+    ],
+    ids=lambda fields: "-".join(f"{k}={v}" for k, v in fields.items()),
+)
+def test_header_fields_that_crash_itk_or_leave_memory_unset_are_refused(tmp_path, scan, fields):
+    refusal(meta(tmp_path / "s.mha", scan.array.astype("<i2").tobytes(), **fields))
+
+
+@pytest.mark.parametrize("header", [-1, 64])
+def test_a_header_size_is_taken_into_account(tmp_path, scan, header):
+    (tmp_path / "s.raw").write_bytes(b"x" * 64 + scan.array.astype("<i2").tobytes())
+    volume = read_volume(meta(tmp_path / "s.mhd", b"", ElementDataFile="s.raw", HeaderSize=header))
+    np.testing.assert_array_equal(volume.array, scan.array)
+
+
+def test_voxels_as_text_are_refused_with_the_way_out(tmp_path, scan):
+    text = " ".join(map(str, scan.array.ravel())).encode()
+    assert "binary" in refusal(meta(tmp_path / "s.mha", text, BinaryData="False"))
+
+
+def test_file_name_patterns_hold_one_number_only(tmp_path):
+    assert numbered_files(tmp_path, "s%02d.raw 3 7 2") == tuple(tmp_path / f"s0{k}.raw" for k in (3, 5, 7))
+    for pattern in ("%s.raw 1 2 1", "%d%d.raw 1 2 1", "a%n.raw", "s%1000d.raw 1 2 1", "s%d.raw 1 2 0"):
+        with pytest.raises(ValueError):
+            numbered_files(tmp_path, pattern)
+
+
+# --- NRRD -------------------------------------------------------------------------------------------------------------
+
+
+def nrrd(path: Path, data: bytes, **fields: str) -> Path:
+    lines = {
+        "type": "short",
+        "dimension": "3",
+        "space": "left-posterior-superior",
+        "sizes": "44 36 40",
+        "space directions": "(2,0,0) (0,2.5,0) (0,0,2.25)",
+        "kinds": "domain domain domain",
+        "endian": "little",
+        "encoding": "raw",
+        "space origin": "(5,6,7)",
+        **{name.replace("_", " "): value for name, value in fields.items()},
+    }
+    path.write_bytes(("NRRD0005\n" + "".join(f"{k}: {v}\n" for k, v in lines.items()) + "\n").encode() + data)
+    return path
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("m", 1e3), ("cm", 10), ("um", 1e-3), ("mm", 1), ("millimeters", 1)])
+def test_units_of_a_nrrd_are_converted_to_mm(tmp_path, scan, unit, factor):
+    steps = f"({2 / factor},0,0) (0,{2.5 / factor},0) (0,0,{2.25 / factor})"
+    path = nrrd(
+        tmp_path / "s.nrrd",
+        scan.array.astype("<i2").tobytes(),
+        space_directions=steps,
+        space_origin=f"({5 / factor},{6 / factor},{7 / factor})",
+        space_units=f'"{unit}" "{unit}" "{unit}"',
+    )
+    volume = read_volume(path)
+    assert volume.geometry.spacing == pytest.approx((2, 2.5, 2.25))
+    assert volume.geometry.origin == pytest.approx((5, 6, 7))
+
+
+@pytest.mark.parametrize("units", ['"mm" "mm" "m"', '"inch" "inch" "inch"'])
+def test_other_units_are_refused(tmp_path, scan, units):
+    assert "units" in refusal(nrrd(tmp_path / "s.nrrd", scan.array.astype("<i2").tobytes(), space_units=units))
+
+
+def test_bzip2_is_refused_with_the_way_out(tmp_path, scan):
+    data = bz2.compress(scan.array.astype("<i2").tobytes())
+    assert "gzip" in refusal(nrrd(tmp_path / "s.nrrd", data, encoding="bzip2"))
+
+
+def endless_pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["nhdr", "mhd", "nii", "dicom", "nhdr list"])
+def test_a_pipe_never_blocks(tmp_path, kind):
+    """A pipe that nobody writes to blocks whoever opens it."""
+    pipe = endless_pipe(tmp_path / ("pipe.nii" if kind == "nii" else "pipe.dcm" if kind == "dicom" else "pipe.raw"))
+    path = {
+        "nhdr": lambda: nrrd(tmp_path / "s.nhdr", b"", data_file="pipe.raw"),
+        "mhd": lambda: meta(tmp_path / "s.mhd", b"", ElementDataFile="pipe.raw"),
+        "nhdr list": lambda: nrrd(tmp_path / "l.nhdr", b"", data_file="LIST 2\npipe.raw"),
+    }.get(kind, lambda: pipe)()
+    refusal(path)
+    refusal_of_folder = tmp_path / "folder"
+    refusal_of_folder.mkdir()
+    endless_pipe(refusal_of_folder / "a.dcm")
+    refusal(refusal_of_folder)
+
+
+# --- sizes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["nifti", "nrrd", "meta"])
+def test_a_scan_that_does_not_fit_into_memory_is_refused_at_once(tmp_path, kind):
+    start = time.monotonic()
+    if kind == "nifti":
+        one = np.zeros((2, 2, 2), np.int16)
+        path = nifti_1(tmp_path / "s.nii.gz", one, {42: struct.pack("<3h", 30000, 30000, 30000)}, packed=True)
+    elif kind == "nrrd":
+        path = nrrd(tmp_path / "s.nrrd", b"", sizes="30000 30000 30000", encoding="gzip")
+    else:
+        path = meta(tmp_path / "s.mha", b"", DimSize="30000 30000 30000", CompressedData="True")
+    text = refusal(path)
+    assert "GiB" in text and "30000x30000x30000" in text
+    assert time.monotonic() - start < 2
+
+
+def test_what_follows_the_voxels_in_an_archive_is_not_unpacked(tmp_path, scan):
+    """A gzip file of 1 MB that unpacks to 1 GB: its header promises 127 kB."""
+    path = nifti_1(tmp_path / "scan.nii.gz", scan.array, packed=True)
+    with gzip.open(path, "ab", compresslevel=1) as stream:
+        for _ in range(16):
+            stream.write(bytes(1 << 26))
+    start = time.process_time()
+    np.testing.assert_array_equal(read_volume(path).array, scan.array)
+    assert time.process_time() - start < 2
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+PROGRAM = "import sys; from heartseg.volume import read_volume; print(read_volume(sys.argv[1]).array.shape)"
+
+
+def test_a_name_that_the_locale_cannot_read_names_the_way_out(tmp_path, scan, repository):
+    path = nifti_1(tmp_path / "Größe.nii", scan.array)
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment["PYTHONPATH"] = str(repository / "HeartSeg" / "Logic")
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, os.fsencode(path)], env=environment, capture_output=True, check=False
+    )
+    assert b"PYTHONUTF8=1" in done.stderr
+    environment["PYTHONUTF8"] = "1"
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, os.fsencode(path)], env=environment, capture_output=True, check=False
+    )
+    assert done.stdout.split() == [b"(40,", b"36,", b"44)"]
+
+
+@pytest.mark.parametrize("spoil", [lambda d: d[:400], lambda d: d[:40] + b"\xff" * 16 + d[56:], lambda d: b"\0" * 400])
+def test_itk_and_its_libraries_print_nothing(tmp_path, scan, spoil: Callable[[bytes], bytes], capfd):
+    path = nifti_1(tmp_path / "scan.nii", scan.array)
+    path.write_bytes(spoil(path.read_bytes()))
+    refusal(path)
+    assert capfd.readouterr() == ("", "")
