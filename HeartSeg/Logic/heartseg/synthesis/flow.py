@@ -31,8 +31,8 @@ FLOW_SPACING = 4.0
 """Distance of the nodes that these flows are computed on, mm."""
 MARGIN = 36.0
 """Space around the template, mm: a dilated heart is up to 60 mm longer and wider than the template."""
-PUSH_WIDTH = 22.0
-"""Width of the push on the tricuspid ring, mm: about its radius."""
+RING_WIDTH, SEPTUM_WIDTH = 22.0, 36.0
+"""Widths of the pushes on the tricuspid ring and on the septum, mm."""
 APICAL_CAP = 10.0
 """Height of the cap that is held as the apex, mm."""
 BASE_MM = 12.0
@@ -264,11 +264,11 @@ def _basis(frame: Frame, local: torch.Tensor, points: torch.Tensor) -> list[torc
     fade = 1 - smoothstep((local[0] / frame.length - 1.0) / 0.9)
     back = torch.from_numpy(frame.axes.T.astype(np.float32).copy())
     fields = [torch.tensordot(back, m * fade, 1) for m in _modes(frame, local)]
-    ring = _push(points, frame.tricuspid, frame.axes[0])
-    return [*fields, ring, _push(points, frame.septum, frame.axes[1])]
+    ring = _push(points, frame.tricuspid, frame.axes[0], RING_WIDTH)
+    return [*fields, ring, _push(points, frame.septum, frame.axes[1], SEPTUM_WIDTH)]
 
 
-def _push(points: torch.Tensor, centre: np.ndarray, direction: np.ndarray) -> torch.Tensor:
+def _push(points: torch.Tensor, centre: np.ndarray, direction: np.ndarray, width: float) -> torch.Tensor:
     """A field without divergence that moves what is near a point along a direction, (3, z, y, x).
 
     It is the curl of ``bell * (direction x r) / 2`` = ``bell * (d - (r² d - (d.r) r) / (2 w²))``.
@@ -276,8 +276,8 @@ def _push(points: torch.Tensor, centre: np.ndarray, direction: np.ndarray) -> to
     away = points - torch.from_numpy(centre.astype(np.float32)).view(3, 1, 1, 1)
     d = torch.from_numpy(direction.astype(np.float32)).view(3, 1, 1, 1)
     squares = (away * away).sum(0)
-    bell = torch.exp(-squares / (2 * PUSH_WIDTH**2))
-    return bell * (d - (squares * d - (d * away).sum(0) * away) / (2 * PUSH_WIDTH**2))
+    bell = torch.exp(-squares / (2 * width**2))
+    return bell * (d - (squares * d - (d * away).sum(0) * away) / (2 * width**2))
 
 
 def _rates(frame: Frame, local: torch.Tensor, parts: Parts) -> Callable[[torch.Tensor], np.ndarray]:

@@ -15,7 +15,7 @@ from scipy.fft import next_fast_len
 
 from .disease import DISEASES, EJECTION, VENTRICULAR, Condition, apply_condition, combined, draw_condition
 from .fields import rotation_matrix
-from .flow import AO, FLOW_SPACING, LA, LV, MARGIN, MYO, PA, PATCH, RA, RV, Heart3D, frame_of, parts_of, septal_bow, wall_of
+from .flow import AO, FLOW_SPACING, LA, LV, MARGIN, MYO, PA, PATCH, RA, RV, Heart3D, frame_of, parts_of, wall_of
 from .hearts import SIZE, Heart, add_detail, draw_shape
 from .motion import Beat, at_phase, draw_beat, state_at
 from .regions import TARGET_OF_HEART, Region
@@ -40,7 +40,6 @@ class Patient:
         bend: random nodes and amplitude (mm) of elastic fields.
         condition: its disease, in mL and mm of the made heart.
         beat: its function, in mm of the made heart.
-        vessels: inner diameters of ascending aorta and pulmonary trunk that are drawn on, mm.
     """
 
     momenta: np.ndarray
@@ -119,12 +118,16 @@ def healthy_heart(model: ShapeModel, patient: Patient) -> Heart3D:
     return replace(heart, model=marked)
 
 
-def end_diastole(model: ShapeModel, patient: Patient) -> Heart3D:
-    """The patient's heart at end-diastole, at the shape model's scale (``patient.size`` is applied on drawing)."""
-    heart = healthy_heart(model, patient)
+def end_diastole(healthy: Heart3D, patient: Patient) -> Heart3D:
+    """The patient's heart at end-diastole, at the shape model's scale: ``patient.size`` is applied on drawing.
+
+    Args:
+        healthy: :func:`healthy_heart` of the patient.
+        patient: whose condition is applied.
+    """
     condition = patient.condition.scaled(1 / patient.size)
     emptying = (patient.beat.la_emptying, patient.beat.ra_emptying)
-    return apply_condition(heart, condition, emptying, _diameters(heart))
+    return apply_condition(healthy, condition, emptying, _diameters(healthy))
 
 
 def _diameters(heart: Heart3D) -> tuple[float, float]:
@@ -189,6 +192,31 @@ def _box_middle(heart: Heart3D, turn: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return turn @ ((low + high) / 2), high - low
 
 
+def target_volumes(patient: Patient, phase: float, healthy: np.ndarray) -> dict[int, float]:
+    """Volumes (mL) that LV, RV, LA and RA (1-4) of a patient shall have at a phase.
+
+    Args:
+        patient: whose condition sets volumes; what it leaves open is as in the healthy heart.
+        phase: of the beat.
+        healthy: mL by label of the healthy heart at end-diastole, at the patient's size.
+    """
+    c, beat, state = patient.condition, patient.beat, state_at(patient.beat, phase)
+    left = {LV: 1 - beat.lv_ef * state.emptied, RV: 1 - beat.rv_ef * state.emptied}
+    wanted = {LV: c.lv_ml, RV: c.rv_ml}
+    diastole = {k: float(healthy[k]) if v is None else v for k, v in wanted.items()}
+    diastole[LV] += c.bulge_ml
+    targets = {k: diastole[k] * left[k] for k in (LV, RV)}
+    for label, largest, emptying in ((LA, c.la_ml, beat.la_emptying), (RA, c.ra_ml, beat.ra_emptying)):
+        smallest = float(healthy[label]) if largest is None else largest * (1 - emptying)
+        targets[label] = smallest * (1 + (1 / (1 - emptying) - 1) * state.filled)
+    return targets
+
+
+def volumes_of(heart: Heart3D, size: float) -> np.ndarray:
+    """Volumes (mL) by label 0-13 of a heart at a size."""
+    return parts_of(heart).volumes / 1000 * size**3
+
+
 @dataclass(frozen=True)
 class Measures:
     """A heart's label map in numbers: volumes (mL) by label 1-7, and thickness (mm) of wall and patch (0: none)."""
@@ -224,12 +252,14 @@ def make_patient_heart(
     for redrawn in range(REDRAWS):
         patient, phase = draw_patient(rng, model, subject, recipe)
         place = draw_placement(rng)
-        posed = at_phase(end_diastole(model, patient), patient.beat, phase, patient.size)
+        healthy = healthy_heart(model, patient)
+        posed = at_phase(end_diastole(healthy, patient), patient.beat, phase, patient.size)
         found = checked_labels(posed, patient.size, place)
         if found is not None:
             labels, repaired = found
-            topology = {"redrawn": redrawn, "repaired_voxels": repaired}
-            return _heart(rng, labels, patient, facts_of(patient, phase, labels) | {"topology": topology}, detail)
+            facts = facts_of(patient, phase, volumes_of(healthy, patient.size), labels)
+            facts["topology"] = {"redrawn": redrawn, "repaired_voxels": repaired}
+            return _heart(rng, labels, patient, facts, detail)
     raise RuntimeError(f"{REDRAWS} hearts in a row had holes or did not fit: check the recipe's spans ({recipe})")
 
 
@@ -246,20 +276,19 @@ def checked_labels(heart: Heart3D, size: float, place: Placement) -> tuple[np.nd
     return np.where((raw == PATCH) & (labels == MYO), PATCH, labels).astype(np.uint8), repaired
 
 
-def facts_of(patient: Patient, phase: float, labels: np.ndarray) -> dict[str, object]:
-    """What a heart is, in plain numbers: diseases, size, beat, phase, measures of its labels."""
-    beat = {k: round(float(v), 3) for k, v in vars(patient.beat).items()}
-    condition = {
-        k: round(float(v), 2) for k, v in vars(patient.condition).items() if isinstance(v, float) and k != "rv_wall"
-    }
+def facts_of(patient: Patient, phase: float, healthy: np.ndarray, labels: np.ndarray) -> dict[str, object]:
+    """What a heart is, in plain numbers: diseases, size, beat, phase; healthy, wanted and reached volumes (mL)."""
     reached = measure_labels(labels)
+    targets = target_volumes(patient, phase, healthy)
     return {
         "diseases": list(patient.condition.names),
         "size": round(patient.size, 3),
         "phase": round(phase, 3),
-        "emptied": round(state_at(patient.beat, phase).emptied, 3),
-        "beat": beat,
-        "condition": condition,
+        "beat": {k: round(float(v), 3) for k, v in vars(patient.beat).items()},
+        "condition": {k: round(v, 2) for k, v in vars(patient.condition).items() if isinstance(v, float)},
+        "healthy_mL": {str(k): round(float(healthy[k]), 1) for k in range(1, 8)},
+        "wanted_mL": {str(k): round(v, 1) for k, v in targets.items()},
+        "reached_mL": {str(k): round(v, 1) for k, v in reached.volumes.items()},
         "wall_mm": reached.wall_mm,
         "patch_mm": reached.patch_mm,
     }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.ndimage as ndi
 
-from .regions import TARGET_OF_HEART
+from .regions import IGNORE, TARGET_OF_HEART, Region
 
 STRUCTURES = tuple(range(1, 8))
 VALVE_REACH = 5.0
@@ -89,6 +89,29 @@ def sound_labels(labels: np.ndarray, attempts: int = 3) -> tuple[np.ndarray, int
     return None
 
 
+def tidy_target(target: np.ndarray, regions: np.ndarray) -> dict[str, int]:
+    """Close leaks and ignore stray pieces in a scene's target, in place; returns how many voxels each took.
+
+    Sampling a heart on a scene's coarser grid and painting vessels onto it can open a thin wall by a voxel or cut off
+    the end of a structure. A leak becomes myocardium in both maps; a stray piece keeps its tissue, and its label is
+    ignored.
+
+    Args:
+        target: uint8 (z, y, x), labels 0-7 and ``IGNORE``.
+        regions: the scene's tissues on the same grid.
+    """
+    box = tuple(slice(max(0, s.start - 2), s.stop + 2) for s in _box((target > 0) & (target < IGNORE)))
+    part, tissue = target[box], regions[box]
+    leaks = _leaks(part) & (part != IGNORE)
+    part[leaks], tissue[leaks] = 5, Region.LV_MYO
+    strays = 0
+    for label in STRUCTURES:
+        piece = _strays(part == label)
+        part[piece] = IGNORE
+        strays += int(piece.sum())
+    return {"scene_leaks": int(leaks.sum()), "scene_strays": strays}
+
+
 def _box(mask: np.ndarray) -> tuple[slice, ...]:
     found = [np.flatnonzero(mask.any(tuple(b for b in range(3) if b != a))) for a in range(3)]
     if not len(found[0]):
@@ -98,11 +121,15 @@ def _box(mask: np.ndarray) -> tuple[slice, ...]:
 
 def _strays(mask: np.ndarray) -> np.ndarray:
     """Voxels beside the largest component (faces touch)."""
-    pieces, n = ndi.label(mask)
-    if n < 2:
-        return np.zeros(mask.shape, bool)
-    largest = np.argmax(np.bincount(pieces.ravel())[1:]) + 1
-    return (pieces > 0) & (pieces != largest)
+    out = np.zeros(mask.shape, bool)
+    if not mask.any():
+        return out
+    box = _box(mask)
+    pieces, n = ndi.label(mask[box])
+    if n > 1:
+        largest = np.argmax(np.bincount(pieces.ravel())[1:]) + 1
+        out[box] = (pieces > 0) & (pieces != largest)
+    return out
 
 
 def _enclosed(mask: np.ndarray) -> np.ndarray:
