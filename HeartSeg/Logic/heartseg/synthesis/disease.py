@@ -118,7 +118,8 @@ def _course_to(
     growth = factors.get(LV, 1.0)
     lift = frame.length * (growth**SHORT_AXIS_SHARE - 1) if growth > 1 else 0.0
     motion = Motion(-lift, -0.8 * lift, round=False)
-    return Course(factors, motion, thickness, c.septal_bow_mm, steps=_steps(factors), corrections=3)
+    steps = max(_steps(factors), 6 if thickness else 4)
+    return Course(factors, motion, thickness, c.septal_bow_mm, steps=steps, corrections=3)
 
 
 def _steps(factors: dict[int, float]) -> int:

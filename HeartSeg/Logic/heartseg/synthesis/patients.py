@@ -217,6 +217,12 @@ def volumes_of(heart: Heart3D, size: float) -> np.ndarray:
     return parts_of(heart).volumes / 1000 * size**3
 
 
+def crop(labels: np.ndarray) -> np.ndarray:
+    """The part of a label map that holds labels, and two voxels more."""
+    found = np.argwhere(labels[::2, ::2, ::2] > 0) * 2
+    return labels[tuple(slice(max(a - 4, 0), b + 5) for a, b in zip(found.min(0), found.max(0), strict=True))]
+
+
 @dataclass(frozen=True)
 class Measures:
     """A heart's label map in numbers: volumes (mL) by label 1-7, and thickness (mm) of wall and patch (0: none)."""
@@ -228,6 +234,7 @@ class Measures:
 
 def measure_labels(labels: np.ndarray) -> Measures:
     """Measure labels 0-13 at 1 mm; label 5 includes the patch."""
+    labels = crop(labels)
     counts = np.bincount(labels.ravel(), minlength=PATCH + 1) / 1000
     counts[MYO] += counts[PATCH]
     volumes = {k: round(float(counts[k]), 2) for k in range(1, 8)}

@@ -67,8 +67,7 @@ def repair(labels: np.ndarray) -> np.ndarray:
         mask = part == label
         stray |= _strays(mask)
     if stray.any():
-        nearest = ndi.distance_transform_edt(stray, return_distances=False, return_indices=True)
-        part = part[tuple(nearest)]
+        part = _filled_from_beside(part, stray)
     for label in STRUCTURES:
         part[_enclosed(part == label)] = label
     part[_leaks(part)] = 5
@@ -130,6 +129,28 @@ def _strays(mask: np.ndarray) -> np.ndarray:
         largest = np.argmax(np.bincount(pieces.ravel())[1:]) + 1
         out[box] = (pieces > 0) & (pieces != largest)
     return out
+
+
+def _filled_from_beside(labels: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+    """Labels with the voxels of ``gaps`` taken from a neighbour across a face, from the gaps' rims inwards."""
+    part, left = labels.copy(), gaps.copy()
+    while left.any():
+        found = np.argwhere(left)
+        values = np.zeros(len(found), np.uint8)
+        known = np.zeros(len(found), bool)
+        for axis in range(3):
+            for step in (-1, 1):
+                beside = found.copy()
+                beside[:, axis] = np.clip(beside[:, axis] + step, 0, part.shape[axis] - 1)
+                at = tuple(beside.T)
+                new = ~known & ~left[at]
+                values[new], known = part[at][new], known | new
+        if not known.any():
+            break
+        here = tuple(found[known].T)
+        part[here] = values[known]
+        left[here] = False
+    return part
 
 
 def _enclosed(mask: np.ndarray) -> np.ndarray:
