@@ -174,7 +174,7 @@ def test_unknown_kinds_and_parts_of_a_scene_are_named_in_the_error(toy):
 def test_making_scenes_goes_on_where_it_stopped_and_leaves_those_that_others_are_making(toy, tmp_path, monkeypatch):
     made = []
 
-    def small_scene(source, subject, seed, kind, without):
+    def small_scene(source, subject, seed, kind, without, recipe):
         made.append((seed, subject, kind))
         regions, target = np.full((8, 8, 8), Region.MUSCLE, np.uint8), np.zeros((8, 8, 8), np.uint8)
         target[2:6, 2:6, 2:6] = 1

@@ -48,13 +48,16 @@ class Remodelling:
 class Heart:
     """A heart in its cube: ``labels`` with the model's 12 labels, ``regions`` with added detail, ``target`` 0-7.
 
-    ``facts`` says how it was made, in plain numbers.
+    ``facts`` says how it was made, in plain numbers. ``aorta_mm`` and ``pulmonary_mm`` are the inner diameters that the
+    ascending aorta and the pulmonary trunk are continued with; None takes them from the heart and from chance.
     """
 
     labels: np.ndarray
     regions: np.ndarray
     target: np.ndarray
     facts: dict[str, object] = field(default_factory=dict)
+    aorta_mm: float | None = None
+    pulmonary_mm: float | None = None
 
 
 WALL_OF = {2: 8, 3: 9, 4: 10, 6: 11, 7: 12}

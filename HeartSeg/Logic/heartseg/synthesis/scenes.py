@@ -18,9 +18,11 @@ from . import thorax, trunk
 from .heartless import SPACING as heartless_spacing
 from .heartless import heartless_body
 from .hearts import make_heart
+from .patients import Recipe, make_patient_heart
 from .regions import IGNORE, Region
 from .source import Source, load_source
 from .switches import ANATOMY_PARTS, check_parts
+from .topology import tidy_target
 from .vessels import landmarks
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ def make_scene(
     kind: str = "trunk",
     without: frozenset[str] = frozenset(),
     exact: bool = True,
+    recipe: Recipe | None = None,
 ) -> Scene:
     """Make one scene; the same arguments give the same scene.
 
@@ -74,12 +77,17 @@ def make_scene(
         without: parts switched off, names of :data:`~heartseg.synthesis.switches.ANATOMY_PARTS`.
         exact: chambers get the volumes that were drawn; False makes them as the frozen test scenes and the sample scan
             were made (see :func:`~heartseg.synthesis.hearts.shape_labels`).
+        recipe: patients to draw the heart from, beating and diseased; None makes hearts with random volumes of chambers
+            (:func:`~heartseg.synthesis.hearts.make_heart`), as all scenes were made before there were patients.
     """
     if kind not in KINDS:
         raise ValueError(f"scene kind is {kind!r}: must be one of {', '.join(KINDS)}")
     check_parts(without)
     rng = np.random.default_rng([seed, subject or 0, KINDS.index(kind)])
-    heart = make_heart(rng, source.model, subject, without, exact)
+    if recipe is None:
+        heart = make_heart(rng, source.model, subject, without, exact)
+    else:
+        heart = make_patient_heart(rng, source.model, subject, recipe, "detail" not in without)
     marks = landmarks(heart)
     if kind == "trunk":
         regions, target, _ = trunk.make_trunk(rng, trunk.make_atlas(source), heart, marks, without)
@@ -87,6 +95,8 @@ def make_scene(
     else:
         regions, target = thorax.make_thorax(rng, heart, marks, without)
         spacing = 1.0
+    if recipe is not None:
+        heart.facts["topology"] |= tidy_target(target, regions)
     volumes = np.bincount(heart.target.ravel(), minlength=8)[1:8]
     facts = heart.facts | {"volumes_mL": [round(float(v) / 1000, 1) for v in volumes]}
     return pack_scene(regions, target, spacing, kind, subject, seed, facts)
@@ -144,10 +154,11 @@ def make_scenes(
     thorax_every: int = 3,
     without: frozenset[str] = frozenset(),
     heartless: bool = False,
+    recipe: Recipe | None = None,
 ) -> None:
     """Write scenes that are not there yet; scene i is of subject i modulo the list, with seed i.
 
-    With ``heartless`` they are bodies without a heart, and only ``numbers`` counts. Every ``thorax_every``-th is a
+    With ``heartless`` they are bodies without a heart, and only ``numbers`` counts. ``recipe`` as in :func:`make_scene`. Every ``thorax_every``-th is a
     drawn thorax (0: none). Several processes may share the folder: a scene is taken by making its ``.lock``
     file, and a lock without a scene (of a process that was killed) is overridden after 10 minutes.
     """
@@ -161,7 +172,7 @@ def make_scenes(
             scene = make_heartless(i)
         else:
             kind = "thorax" if thorax_every and i % thorax_every == thorax_every - 1 else "trunk"
-            scene = make_scene(source, subjects[i % len(subjects)], i, kind, without)
+            scene = make_scene(source, subjects[i % len(subjects)], i, kind, without, recipe=recipe)
         save_scene(scene, out, name)
         (out / f"{name}.lock").unlink(missing_ok=True)
         log.info("%s: %s, %.1f s", name, scene.kind, time.time() - start)
@@ -203,6 +214,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--last", type=int, required=True)
     parser.add_argument("--subjects", type=int, nargs="+", default=None, help="subjects (default: new hearts)")
     parser.add_argument("--thorax-every", type=int, default=3, help="every n-th scene is a drawn thorax (0: none)")
+    parser.add_argument("--patients", action="store_true", help="beating and diseased hearts")
     parser.add_argument("--without", nargs="+", default=(), choices=sorted(ANATOMY_PARTS), help="parts switched off")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -214,6 +226,7 @@ def main(argv: list[str] | None = None) -> None:
         subjects=args.subjects or (None,),
         thorax_every=args.thorax_every,
         without=frozenset(args.without),
+        recipe=Recipe() if args.patients else None,
     )
 
 

@@ -174,6 +174,9 @@ def _ascending_aorta(rng: np.random.Generator, heart: Heart, marks: Landmarks, w
     direction /= np.linalg.norm(direction)
     end = start + direction * u(18, 50)
     radii = [radius, radius * u(0.85, 1.15), radius * u(0.8, 1.05)]
+    if heart.aorta_mm is not None:
+        radius = heart.aorta_mm / 2
+        radii = [radius, radius, radius * 0.95]
     path = [start - direction * 2, start + direction * 8, end]
     paint_tube(heart.regions, path, radii, Region.AO_BLOOD, wall=wall, wall_region=Region.AO_WALL)
     heart.target[heart.regions == Region.AO_BLOOD] = 6
@@ -231,13 +234,15 @@ def _pulmonary_artery(
     start, r = pool[pool[:, 0] > top - 8].mean(0), u(10, 15.5)
     fork = start + np.array([u(12, 26), u(18, 34), u(-4, 6)])
     fork[0] = max(fork[0], marks.la_top + u(0, 6))
+    r = r if heart.pulmonary_mm is None else heart.pulmonary_mm / 2
     wall *= 0.7
 
     def paint(path: list[np.ndarray], radii: list[float]) -> None:
         paint_tube(heart.regions, path, radii, Region.PA_BLOOD, wall=wall, wall_region=Region.PA_WALL)
 
     trunk = [start - np.array([3, 0, 0]), start + 0.45 * (fork - start) + np.array([3, -2, 0]), fork]
-    paint(trunk, [r * u(0.85, 1.05), r, r * 0.95])
+    first = r * u(0.85, 1.05)
+    paint(trunk, [first if heart.pulmonary_mm is None else r, r, r * 0.95])
     branch = u(0.6, 0.85) * r
     behind = max(ao_start[1] + ao_radius + branch + 2, fork[1])
     r1 = np.array([max(fork[0], marks.la_top + branch * 0.8) + u(-3, 3), behind, ao_start[2]])

@@ -1,0 +1,315 @@
+"""Patients of the generator: a heart of the shape model, its disease, its size and its beat, at any phase.
+
+:func:`draw_patient` draws one, :func:`end_diastole` makes its heart, :func:`~heartseg.synthesis.motion.at_phase` poses
+it, :func:`rasterise` draws it into a cube of 1 mm voxels, and :func:`make_patient_heart` does all of it, checked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as nnf
+from scipy.fft import next_fast_len
+
+from .disease import DISEASES, EJECTION, VENTRICULAR, Condition, apply_condition, combined, draw_condition
+from .fields import rotation_matrix
+from .flow import AO, FLOW_SPACING, LA, LV, MARGIN, MYO, PA, PATCH, RA, RV, Heart3D, frame_of, parts_of, wall_of
+from .hearts import SIZE, Heart, add_detail, draw_shape
+from .motion import Beat, at_phase, draw_beat, state_at
+from .regions import TARGET_OF_HEART, Region
+from .shape import NodeGrid, ShapeModel, backward_map, sample_template
+from .topology import sound_labels
+from .walls import clean_template, with_patch, with_walls
+
+REDRAWS = 8
+"""Hearts that are drawn anew before giving up."""
+CUBE_MARGIN = 6.0
+"""Least distance of a heart from its cube's faces, mm."""
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """A heart before it is made.
+
+    Attributes:
+        momenta: (c, 3), its healthy shape.
+        size: its scale against the shape model, 0.5-1.1.
+        walls: thickness (mm, at size 1) of thin walls by label of their blood.
+        bend: random nodes and amplitude (mm) of elastic fields.
+        condition: its disease, in mL and mm of the made heart.
+        beat: its function, in mm of the made heart.
+    """
+
+    momenta: np.ndarray
+    size: float
+    walls: dict[int, float]
+    bend: tuple[tuple[np.ndarray, float], ...]
+    condition: Condition
+    beat: Beat
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What patients a set of scenes has.
+
+    Attributes:
+        diseases: names of :data:`~heartseg.synthesis.disease.DISEASES` to draw from.
+        healthy: share of hearts without any.
+        second: share of diseased hearts with a second disease.
+        small: share of small and children's hearts (size 0.5-0.84).
+        diastolic: share of hearts within a tenth of the beat of end-diastole; the others are at any phase.
+    """
+
+    diseases: tuple[str, ...] = tuple(DISEASES)
+    healthy: float = 0.25
+    second: float = 0.35
+    small: float = 0.15
+    diastolic: float = 0.3
+
+
+def draw_patient(
+    rng: np.random.Generator, model: ShapeModel, subject: int | None = None, recipe: Recipe | None = None
+) -> tuple[Patient, float]:
+    """A patient and the phase to show it at; ``subject`` as in :func:`~heartseg.synthesis.hearts.draw_shape`."""
+    recipe, u = recipe or Recipe(), rng.uniform
+    momenta = draw_shape(rng, model, subject)
+    size = float(u(0.5, 0.84) if rng.random() < recipe.small else u(0.86, 1.08))
+    condition = _draw_disease(rng, recipe)
+    if size < 0.85:
+        condition = condition.scaled(size)
+    spans = next((EJECTION[n] for n in condition.names if n in EJECTION), ((0.35, 0.75), (0.3, 0.7)))
+    beat = draw_beat(rng, *spans, size=size)
+    walls = {RV: u(1.8, 3.8), LA: u(1.0, 2.6), RA: u(1.0, 2.4), AO: u(1.0, 2.5), PA: u(0.8, 2.5)}
+    bend = tuple((rng.standard_normal((1, 3, n, n, n)).astype(np.float32), float(u(0, a))) for n, a in ((7, 3.0), (12, 1.2)))
+    phase = float(u(-0.1, 0.1) if rng.random() < recipe.diastolic else u(0.1, 0.9)) % 1.0
+    return Patient(momenta, size, walls, bend, condition, beat), phase
+
+
+def _draw_disease(rng: np.random.Generator, recipe: Recipe) -> Condition:
+    if not recipe.diseases or rng.random() < recipe.healthy:
+        return Condition()
+    first = str(rng.choice(recipe.diseases))
+    condition = draw_condition(rng, first)
+    others = [n for n in recipe.diseases if n != first and not (n in VENTRICULAR and first in VENTRICULAR)]
+    if others and rng.random() < recipe.second:
+        condition = combined(condition, draw_condition(rng, str(rng.choice(others))))
+    return condition
+
+
+def healthy_heart(model: ShapeModel, patient: Patient) -> Heart3D:
+    """The patient's heart without its disease, at end-diastole; its patch is marked."""
+    extent = np.array(model.template.shape) * model.spacing
+    coarse = NodeGrid.around(model.origin, model.origin + extent, 24.0)
+    shape = [next_fast_len(int(n), real=True) for n in np.ceil((extent + 2 * MARGIN) / FLOW_SPACING)]
+    nodes = NodeGrid(model.origin - MARGIN, (shape[0], shape[1], shape[2]), FLOW_SPACING)
+    moved = coarse.points() - backward_map(model, patient.momenta, coarse)
+    bent = nodes.points()
+    for values, amplitude in patient.bend:
+        bent = bent + amplitude * nnf.interpolate(
+            torch.from_numpy(values), size=nodes.shape, mode="trilinear", align_corners=True
+        )[0]
+    heart = Heart3D(with_walls(model, patient.walls), nodes, bent - coarse.at(moved, bent))
+    if patient.condition.patch is None:
+        return heart
+    template = replace(heart, origin=nodes.points())
+    marked = with_patch(heart.model, patient.condition.patch, frame_of(template, parts_of(template)))
+    return replace(heart, model=marked)
+
+
+def end_diastole(healthy: Heart3D, patient: Patient) -> Heart3D:
+    """The patient's heart at end-diastole, at the shape model's scale: ``patient.size`` is applied on drawing.
+
+    Args:
+        healthy: :func:`healthy_heart` of the patient.
+        patient: whose condition is applied.
+    """
+    condition = patient.condition.scaled(1 / patient.size)
+    emptying = (patient.beat.la_emptying, patient.beat.ra_emptying)
+    return apply_condition(healthy, condition, emptying, _diameters(healthy))
+
+
+def _diameters(heart: Heart3D) -> tuple[float, float]:
+    """Inner diameters (mm) of the ascending aorta and the pulmonary stub: circles of their middle cross-sections."""
+    labels, step = parts_of(heart).labels, heart.nodes.spacing / 2
+    found = []
+    for label in (AO, PA):
+        points = np.argwhere(labels == label) * step
+        if len(points) < 20:
+            found.append(25.0)
+            continue
+        along = np.linalg.svd(points - points.mean(0), full_matrices=False)[2][0] if label == AO else np.array([1.0, 0, 0])
+        height = (points - points.mean(0)) @ along
+        low, high = np.quantile(height, (0.35, 0.8)) if along[0] > 0 else np.quantile(height, (0.2, 0.65))
+        area = ((height >= low) & (height <= high)).sum() * step**3 / (high - low)
+        found.append(2 * float(np.sqrt(area / np.pi)))
+    return found[0], found[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where a heart stands in its cube: turn (3, 3), cube to model; ``shift`` (3,) of its box's middle, mm."""
+
+    turn: np.ndarray = field(default_factory=lambda: np.eye(3))
+    shift: np.ndarray = field(default_factory=lambda: np.zeros(3))
+
+
+def draw_placement(rng: np.random.Generator) -> Placement:
+    """Turns to 20 degrees, shifts to 14 mm."""
+    return Placement(rotation_matrix(np.deg2rad(rng.uniform(-20, 20, 3))), rng.uniform(-14, 14, 3))
+
+
+def rasterise(heart: Heart3D, size: float, place: Placement | None = None) -> np.ndarray | None:
+    """Labels 0-13 (uint8, ``SIZE`` cube, 1 mm) of a heart at a size; None where it does not fit into the cube."""
+    place = place or Placement()
+    n = SIZE // 2 + 1
+    line = torch.linspace(0, SIZE - 1, n)
+    matrix = torch.from_numpy((place.turn / size).astype(np.float32))
+    cube = torch.stack(torch.meshgrid(line, line, line, indexing="ij"))
+    source = _box_middle(heart, place.turn)
+    extent = source[1] * size
+    if (extent > SIZE - 2 * CUBE_MARGIN).any():
+        return None
+    free = (SIZE - 2 * CUBE_MARGIN - extent) / 2
+    middle = SIZE / 2 + np.clip(place.shift, -free, free)
+    centred = cube - torch.from_numpy(middle.astype(np.float32)).view(3, 1, 1, 1)
+    points = torch.tensordot(matrix, centred, 1) + torch.from_numpy(source[0].astype(np.float32)).view(3, 1, 1, 1)
+    last = torch.tensor(heart.nodes.shape).view(3, 1, 1, 1) - 1
+    low = torch.from_numpy(heart.nodes.low.astype(np.float32)).view(3, 1, 1, 1)
+    inside = ((points - low) >= 0) & ((points - low) <= last * heart.nodes.spacing)
+    origin = torch.where(inside.all(0), heart.nodes.at(heart.origin, points), -1e4)
+    fine = nnf.interpolate(origin[None], size=(SIZE,) * 3, mode="trilinear", align_corners=True)[0]
+    return sample_template(heart.model, fine).numpy()
+
+
+def _box_middle(heart: Heart3D, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Model point in the middle of the turned heart's box, and the box's extent, mm."""
+    labels, step = parts_of(heart).labels, heart.nodes.spacing / 2
+    points = np.argwhere(labels > 0) * step + heart.nodes.low - step / 2
+    turned = points @ turn
+    low, high = turned.min(0), turned.max(0)
+    return turn @ ((low + high) / 2), high - low
+
+
+def target_volumes(patient: Patient, phase: float, healthy: np.ndarray) -> dict[int, float]:
+    """Volumes (mL) that LV, RV, LA and RA (1-4) of a patient shall have at a phase.
+
+    Args:
+        patient: whose condition sets volumes; what it leaves open is as in the healthy heart.
+        phase: of the beat.
+        healthy: mL by label of the healthy heart at end-diastole, at the patient's size.
+    """
+    c, beat, state = patient.condition, patient.beat, state_at(patient.beat, phase)
+    left = {LV: 1 - beat.lv_ef * state.emptied, RV: 1 - beat.rv_ef * state.emptied}
+    wanted = {LV: c.lv_ml, RV: c.rv_ml}
+    diastole = {k: float(healthy[k]) if v is None else v for k, v in wanted.items()}
+    diastole[LV] += c.bulge_ml
+    targets = {k: diastole[k] * left[k] for k in (LV, RV)}
+    for label, largest, emptying in ((LA, c.la_ml, beat.la_emptying), (RA, c.ra_ml, beat.ra_emptying)):
+        smallest = float(healthy[label]) if largest is None else largest * (1 - emptying)
+        targets[label] = smallest * (1 + (1 / (1 - emptying) - 1) * state.filled)
+    return targets
+
+
+def volumes_of(heart: Heart3D, size: float) -> np.ndarray:
+    """Volumes (mL) by label 0-13 of a heart at a size."""
+    return parts_of(heart).volumes / 1000 * size**3
+
+
+def crop(labels: np.ndarray) -> np.ndarray:
+    """The part of a label map that holds labels, and two voxels more."""
+    found = np.argwhere(labels[::2, ::2, ::2] > 0) * 2
+    return labels[tuple(slice(max(a - 4, 0), b + 5) for a, b in zip(found.min(0), found.max(0), strict=True))]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """A heart's label map in numbers: volumes (mL) by label 1-7, and thickness (mm) of wall and patch (0: none)."""
+
+    volumes: dict[int, float]
+    wall_mm: float
+    patch_mm: float
+
+
+def measure_labels(labels: np.ndarray) -> Measures:
+    """Measure labels 0-13 at 1 mm; label 5 includes the patch."""
+    labels = crop(labels)
+    counts = np.bincount(labels.ravel(), minlength=PATCH + 1) / 1000
+    counts[MYO] += counts[PATCH]
+    volumes = {k: round(float(counts[k]), 2) for k in range(1, 8)}
+    return Measures(volumes, round(wall_of(labels, MYO, 1.0), 2), round(wall_of(labels, PATCH, 1.0), 2))
+
+
+def make_patient_heart(
+    rng: np.random.Generator,
+    model: ShapeModel,
+    subject: int | None = None,
+    recipe: Recipe | None = None,
+    detail: bool = True,
+) -> Heart:
+    """A heart of a drawn patient at a drawn phase, in its cube, with sound topology.
+
+    A heart that does not fit into the cube, or whose topology is not repaired by changing few voxels, is drawn anew.
+    ``facts["topology"]`` counts both.
+
+    Raises:
+        RuntimeError: ``REDRAWS`` hearts in a row failed.
+    """
+    for redrawn in range(REDRAWS):
+        patient, phase = draw_patient(rng, model, subject, recipe)
+        place = draw_placement(rng)
+        healthy = healthy_heart(model, patient)
+        posed = at_phase(end_diastole(healthy, patient), patient.beat, phase, patient.size)
+        found = checked_labels(posed, patient.size, place)
+        if found is not None:
+            labels, repaired = found
+            facts = facts_of(patient, phase, volumes_of(healthy, patient.size), labels)
+            facts["topology"] = {"redrawn": redrawn, "repaired_voxels": repaired}
+            return _heart(rng, labels, patient, facts, detail)
+    raise RuntimeError(f"{REDRAWS} hearts in a row had holes or did not fit: check the recipe's spans ({recipe})")
+
+
+def checked_labels(heart: Heart3D, size: float, place: Placement) -> tuple[np.ndarray, int] | None:
+    """Sound labels 0-13 and how many voxels were repaired; None where that fails or the heart does not fit."""
+    raw = rasterise(heart, size, place)
+    if raw is None:
+        return None
+    merged = np.where(raw == PATCH, MYO, raw).astype(np.uint8)
+    sound = sound_labels(merged)
+    if sound is None:
+        return None
+    labels, repaired = sound
+    return np.where((raw == PATCH) & (labels == MYO), PATCH, labels).astype(np.uint8), repaired
+
+
+def facts_of(patient: Patient, phase: float, healthy: np.ndarray, labels: np.ndarray) -> dict[str, object]:
+    """What a heart is, in plain numbers: diseases, size, beat, phase; healthy, wanted and reached volumes (mL)."""
+    reached = measure_labels(labels)
+    targets = target_volumes(patient, phase, healthy)
+    return {
+        "diseases": list(patient.condition.names),
+        "size": round(patient.size, 3),
+        "phase": round(phase, 3),
+        "beat": {k: round(float(v), 3) for k, v in vars(patient.beat).items()},
+        "condition": {k: round(v, 2) for k, v in vars(patient.condition).items() if isinstance(v, float)},
+        "healthy_mL": {str(k): round(float(healthy[k]), 1) for k in range(1, 8)},
+        "wanted_mL": {str(k): round(v, 1) for k, v in targets.items()},
+        "reached_mL": {str(k): round(v, 1) for k, v in reached.volumes.items()},
+        "wall_mm": reached.wall_mm,
+        "patch_mm": reached.patch_mm,
+    }
+
+
+def _heart(rng: np.random.Generator, labels: np.ndarray, patient: Patient, facts: dict[str, object], detail: bool) -> Heart:
+    """Labels, regions with detail and scar, target."""
+    merged = np.where(labels == PATCH, MYO, labels).astype(np.uint8)
+    heart = Heart(merged, merged.copy(), TARGET_OF_HEART[merged], facts)
+    found = np.argwhere(merged[::2, ::2, ::2] > 0) * 2
+    box = tuple(slice(max(a - 8, 0), min(b + 9, SIZE)) for a, b in zip(found.min(0), found.max(0), strict=True))
+    if detail:
+        heart.regions[box] = add_detail(rng, merged[box])
+    if {"scar", "aneurysm"} & set(patient.condition.names) and rng.random() < 0.7:
+        heart.regions[labels == PATCH] = Region.SCAR
+    heart.aorta_mm, heart.pulmonary_mm = patient.condition.aorta_mm, patient.condition.pulmonary_mm
+    return heart
