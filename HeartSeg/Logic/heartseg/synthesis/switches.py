@@ -18,6 +18,40 @@ ANATOMY_PARTS = {
 """Parts of hearts and surroundings."""
 
 
+APPEARANCE_PARTS = {
+    "mixing": "uneven contrast medium, perfusion, slow flow",
+    "streaks": "streaks beside a dense superior vena cava, metal and calcium",
+    "noise": "noise of the scanner",
+    "slices": "thick slices",
+    "motion": "doubled and blurred hearts, displaced slabs",
+    "bias": "coil profile and other slow changes of brightness",
+    "window": "8-bit pictures of a window",
+    "ghosts": "displaced copies of what moves",
+    "inflow": "blood that is brighter where it is fresh",
+    "beam_hardening": "dark bands between dense things",
+    "kernel": "overshoot of a sharp kernel, ringing",
+}
+"""Parts of the images of both recipes."""
+
+EFFECTS: dict[str, str] = {}
+"""Parts of the images of recipe 0.6 alone (:mod:`~heartseg.synthesis.appearance.effects`)."""
+
+VIEW_PARTS: dict[str, str] = {}
+"""Parts of what is seen, of recipe 0.6 alone (:mod:`~heartseg.synthesis.limits`)."""
+
+RECIPES = ("0.5", "0.6")
+"""Versions of the generator, oldest first. A recipe never changes once scans made by it are frozen."""
+FROZEN, NEWEST = RECIPES[0], RECIPES[-1]
+"""What the frozen and validation scans are made by, and what training uses."""
+
+
+def check_recipe(recipe: str) -> str:
+    """The recipe; ``ValueError`` names an unknown one."""
+    if recipe not in RECIPES:
+        raise ValueError(f"recipe is {recipe!r}: must be one of {', '.join(RECIPES)}")
+    return recipe
+
+
 def check_parts(without: Iterable[str], known: Iterable[str] = ANATOMY_PARTS) -> frozenset[str]:
     """The names as a set; ``ValueError`` names an unknown one."""
     names, allowed = frozenset(without), frozenset(known)
