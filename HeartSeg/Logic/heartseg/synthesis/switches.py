@@ -33,11 +33,26 @@ APPEARANCE_PARTS = {
 }
 """Parts of the images of both recipes."""
 
-EFFECTS: dict[str, str] = {}
+EFFECTS = {
+    "layering": "dense contrast medium beside pale blood within one chamber",
+    "clusters": "parts of different brightness within tissues",
+    "late_enhancement": "scar below the endocardium, through the wall, within it; dark cores",
+    "flow_voids": "dark jets in blood",
+    "trabeculae": "trabeculae and papillary muscles that fill the cavities",
+    "svc_streaks": "rays from a superior vena cava full of contrast medium",
+    "pulsation": "blur and double borders of a beating heart",
+    "lung_kernel": "sharp lung kernels and their noise",
+    "low_dose": "noise in stripes of low-dose CT, more CT without contrast medium",
+    "random_convolution": "shallow random convolutions of the whole image",
+    "clipping": "upper end of the grey scale cut off or compressed",
+}
 """Parts of the images of recipe 0.6 alone (:mod:`~heartseg.synthesis.appearance.effects`)."""
 
-VIEW_PARTS: dict[str, str] = {}
-"""Parts of what is seen, of recipe 0.6 alone (:mod:`~heartseg.synthesis.limits`)."""
+VIEW_PARTS = {
+    "stacks": "cine stacks of thick slices with gaps and shifts between breath-holds",
+    "cuts": "fields of view that end above or below, within the heart",
+}
+"""Parts of what is seen, of recipe 0.6 alone (:mod:`~heartseg.synthesis.limited_views`)."""
 
 RECIPES = ("0.5", "0.6")
 """Versions of the generator, oldest first. A recipe never changes once scans made by it are frozen."""
@@ -50,6 +65,10 @@ def check_recipe(recipe: str) -> str:
     if recipe not in RECIPES:
         raise ValueError(f"recipe is {recipe!r}: must be one of {', '.join(RECIPES)}")
     return recipe
+
+
+IMAGE_PARTS = (*APPEARANCE_PARTS, *EFFECTS, *VIEW_PARTS)
+"""Everything that may be switched off in images."""
 
 
 def check_parts(without: Iterable[str], known: Iterable[str] = ANATOMY_PARTS) -> frozenset[str]:

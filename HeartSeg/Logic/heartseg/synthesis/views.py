@@ -15,6 +15,7 @@ import torch.nn.functional as nnf
 from .fields import nearest_index, rotation_matrix
 from .regions import IGNORE, Region
 from .scenes import Scene
+from .stacks import SliceStack
 
 SUBDIVISIONS = 2
 
@@ -25,7 +26,8 @@ class View:
 
     ``fov_low`` and ``fov_high`` bound the scanned part of the patch, in patch voxels (z, y, x), along the patch's axes
     or, turned by ``fov_rotation`` about the patch's centre, obliquely. ``elastic`` holds displacements (3, n, n, n) in
-    mm on nodes spread evenly over the patch, or is None.
+    mm on nodes spread evenly over the patch, or is None. ``stack`` holds the slices that the patch is seen
+    through, or is None; their shifts move regions and labels alike.
     """
 
     centre: np.ndarray
@@ -37,6 +39,7 @@ class View:
     fov_high: np.ndarray
     elastic: np.ndarray | None = None
     fov_rotation: np.ndarray | None = None
+    stack: SliceStack | None = None
 
 
 def draw_pose(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -163,6 +166,10 @@ def extract(
         shift = nnf.interpolate(nodes, size=(n,) * 3, mode="trilinear", align_corners=True)[0]
         for p, d in zip(points, shift, strict=True):
             p += d
+    if view.stack is not None:
+        moves = view.stack.displacement(line)
+        for k, p in enumerate(points):
+            p += sum(float(m[k, j]) * moves[j] for j in range(3))
     regions, parts = _sample(scene, points, device)
     parts[regions == int(Region.UNSEEN)] = IGNORE
     target = majority(parts, s)

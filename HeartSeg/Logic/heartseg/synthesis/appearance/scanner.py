@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
 from ..fields import apply_lines, smooth_field
+from ..stacks import scan_stack
 from .artefacts import add_ghosts, add_streaks, coil_gain, harden_beam, misregister, move_heart
+from .effects.base import SCANNED, SHOWN, TISSUE, Effect
 from .grey_scale import to_grey_scale
 from .resolution import add_noise, point_spread
 from .slices import stack_oblique, stack_slices
 from .tables import Appearance
-from .tissue import paint_tissues
+from .tissue import Body, paint_tissues
 
 _STEPS = (
     "mixing",
@@ -53,7 +57,10 @@ def render(
         regions = torch.from_numpy(np.array(regions, dtype=np.uint8))
     a = appearance
     streams = {name: np.random.default_rng(int(rng.integers(2**62))) for name in _STEPS}
-    image, middle = paint_tissues(streams, regions, a, spacing, subdivisions)
+    effects = [(effect, np.random.default_rng(int(rng.integers(2**62)))) for effect in a.effects]
+    image, body = paint_tissues(streams, regions, a, spacing, subdivisions)
+    middle = body.middle
+    image = _apply(effects, TISSUE, image, body)
     if a.motion:
         image = move_heart(streams["motion"], image, middle, a.motion / spacing, spacing)
     if a.streak:
@@ -69,8 +76,21 @@ def render(
     image = apply_lines(image, point_spread(image.shape, a, spacing))
     if a.noise:
         image = add_noise(streams["noise"], image, a, spacing)
-    if a.slice_mm > spacing * 1.2:
+    image = _apply(effects, SCANNED, image, body)
+    if a.stack is not None:
+        image = scan_stack(image, a.stack, spacing)
+    elif a.slice_mm > spacing * 1.2:
         image = stack_slices(image, a, spacing) if a.slice_turn is None else stack_oblique(image, a, spacing)
     if a.bias:
         image += a.bias * smooth_field(streams["bias"], image.shape, max(image.shape) / 2.5, image.device)
-    return to_grey_scale(image, a)
+    return _apply(effects, SHOWN, to_grey_scale(image, a), body)
+
+
+def _apply(
+    effects: Sequence[tuple[Effect, np.random.Generator]], when: str, image: torch.Tensor, body: Body
+) -> torch.Tensor:
+    """The effects of one moment, in their order."""
+    for effect, rng in effects:
+        if effect.when == when:
+            image = effect.apply(rng, image, body)
+    return image

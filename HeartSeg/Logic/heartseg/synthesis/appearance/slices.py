@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as nnf
 
 from ..fields import apply_lines
+from ..stacks import at_places, turned_places
 from .artefacts import shifted
 from .tables import Appearance
 
@@ -42,16 +42,3 @@ def stack_oblique(image: torch.Tensor, a: Appearance, spacing: float) -> torch.T
     there, back = turned_places(image, turn), turned_places(image, turn.T)
     stacked = at_places(stack_slices(at_places(image, there), a, spacing), back)
     return torch.where((back.abs() <= 1).all(-1), stacked, image)
-
-
-def turned_places(image: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
-    """``turn @ q`` for every voxel q of an image, from its middle, as shares of its half edges: (z, y, x, 3)."""
-    half = torch.tensor([n / 2 for n in image.shape], device=image.device)
-    lines = (torch.arange(n, device=image.device) + 0.5 - n / 2 for n in image.shape)
-    return torch.stack(torch.meshgrid(*lines, indexing="ij"), -1) @ turn.T / half
-
-
-def at_places(image: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """The image there, linearly interpolated; beyond it, its border."""
-    grid = places.flip(-1)[None]
-    return nnf.grid_sample(image[None, None], grid, padding_mode="border", align_corners=False)[0, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,10 +13,41 @@ from ..regions import N_REGIONS
 from .tables import BLOOD, Appearance
 
 
+@dataclass(frozen=True, eq=False)
+class Body:
+    """The imaged body, for what depends on the tissue.
+
+    Attributes:
+        middle: region in the middle of each image voxel, int32 (z, y, x).
+        corners: regions of two opposite map voxels of each image voxel.
+        look: how it is imaged.
+        spacing: voxel size of the image, mm.
+    """
+
+    middle: torch.Tensor
+    corners: Sequence[torch.Tensor]
+    look: Appearance
+    spacing: float
+
+    def share(self, ids: Sequence[int]) -> torch.Tensor:
+        """Share of each voxel that lies in these regions: 0, 0.5 or 1."""
+        table = np.zeros(N_REGIONS, np.float32)
+        table[list(ids)] = 1
+        return average(table, self.corners)
+
+    def centre(self, weight: torch.Tensor) -> list[float]:
+        """Centre of mass of a weight (z, y, x), in voxels; the middle of the image where there is none."""
+        total = float(weight.sum())
+        if total <= 0:
+            return [(n - 1) / 2 for n in weight.shape]
+        lines = [weight.sum(tuple(a for a in range(3) if a != axis)) for axis in range(3)]
+        return [float((line * torch.arange(len(line), device=line.device)).sum()) / total for line in lines]
+
+
 def paint_tissues(
     streams: dict[str, np.random.Generator], regions: torch.Tensor, a: Appearance, spacing: float, n: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Grey values of the tissues with their variation, and the region in the middle of each voxel (int32)."""
+) -> tuple[torch.Tensor, Body]:
+    """Grey values of the tissues with their variation, and the body they belong to."""
     device = regions.device
     corners = [(i, j, k) for i in range(n) for j in range(n) for k in range(n)]
     index = [regions[i::n, j::n, k::n].to(torch.int32) for i, j, k in corners]
@@ -39,7 +71,7 @@ def paint_tissues(
         image += average(a.texture, [middle]) * (grain / grain.std())
     if a.kind == "mr":
         image.clamp_(min=0)
-    return image, middle
+    return image, Body(middle, few, a, spacing)
 
 
 def average(table: np.ndarray, index: Sequence[torch.Tensor]) -> torch.Tensor:
