@@ -44,8 +44,8 @@ class Clusters(Effect):
         mean = look.mean
         contrast = abs(float(mean[Region.LV_BLOOD] - mean[Region.LV_MYO]))
         low, high = np.percentile(mean[[r for r in Region if r not in (Region.UNSEEN, Region.METAL)]], (10, 90))
-        spread = np.full(N_REGIONS, 0.2 * rng.uniform() * float(high - low), np.float32)
-        spread[list(_INSIDE)] = 0.25 * rng.uniform() * contrast
+        spread = np.full(N_REGIONS, rng.uniform(0.03, 0.25) * float(high - low), np.float32)
+        spread[list(_INSIDE)] = rng.uniform(0.05, 0.45) * contrast
         spread[rng.random(N_REGIONS) < 0.5] = 0
         spread[[Region.AIR, Region.UNSEEN]] = 0
         levels = np.sort(rng.uniform(-1.3, 1.3, int(rng.integers(1, 4))))

@@ -19,7 +19,7 @@ class LowDose(Effect):
     """Photon starvation: noise correlated along x, growing with the body's width.
 
     Attributes:
-        noise: standard deviation where the body is 350 mm wide, HU.
+        noise: standard deviation where the body is widest, HU.
         length: of the stripes, mm.
     """
 
@@ -41,4 +41,5 @@ class LowDose(Effect):
         wide = gaussian_blur(width.expand_as(image), [1, 4 / body.spacing, 0])
         noise = white_noise(rng, image.shape, image.device)
         noise = gaussian_blur(noise, [0, 0.5, self.length / body.spacing])
-        return image + noise / noise.std() * self.noise * (wide / 350).clamp(0.3, 1.5) ** 2
+        share = (wide / wide.max().clamp(min=1.0)).clamp(min=0.3)
+        return image + noise / noise.std() * self.noise * share**2
