@@ -50,7 +50,7 @@ def make_samples(
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Normalised images (float32) of one view and its target (uint8, 255 ignored), (z, y, x) of the stage's patch."""
     view = draw_limited_view(stage.draw_view, rng, scene, stage.patch, stage.spacing, recipe, without)
-    regions, target, seen = extract(scene, view, device)
+    regions, target, seen = extract(scene, view, device, fair_ties=recipe != FROZEN)
     kind = "mixed" if view.stack is None else "mr" if rng.random() < STACKS_OF_MR else "free"
     looks = [as_stack(rng, draw_look(rng, without, recipe, kind), view, without) for _ in range(count)]
     return [(normalise(render(rng, regions, look, stage.spacing), seen), target) for look in looks]
