@@ -1,4 +1,4 @@
-"""Draw ``docs/images/effect-*.png``: an image without and with each part that recipe 0.6 of the generator adds.
+"""Draw ``docs/images/effect-*.png``: an image without and with each part that generator 0.6 of the generator adds.
 
 ``python -m heartseg.synthesis.scenes --data ../shared/data --out SCENES --last 3`` makes the scenes; then::
 

@@ -1,4 +1,4 @@
-"""What recipe 0.6 adds to images: each effect alone, its switch, and that recipe 0.5 has none."""
+"""What generator 0.6 adds to images: each effect alone, its switch, and that generator 0.5 has none."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_each_effect_has_a_switch_of_its_name():
 
 @pytest.mark.parametrize("kind", ["ct", "mr", "free", "mixed"])
 def test_the_recipe_of_the_frozen_scans_has_no_effects_and_draws_as_before(kind):
-    old, named = (draw_appearance(np.random.default_rng(4), kind, **k) for k in ({}, {"recipe": "0.5"}))
+    old, named = (draw_appearance(np.random.default_rng(4), kind, **k) for k in ({}, {"generator": "0.5"}))
     assert old.effects == named.effects == ()
     assert np.array_equal(old.mean, named.mean)
 
@@ -64,7 +64,7 @@ def test_an_effect_that_is_switched_off_leaves_everything_else_as_drawn(kind):
     seen = 0
     for seed in range(160):
         full, less = (
-            draw_appearance(np.random.default_rng(seed), without=frozenset(off), recipe="0.6")
+            draw_appearance(np.random.default_rng(seed), without=frozenset(off), generator="0.6")
             for off in ((), (kind.name,))
         )
         if kind.name == "low_dose" and full.protocol != less.protocol:
@@ -80,13 +80,13 @@ def test_an_effect_that_is_switched_off_leaves_everything_else_as_drawn(kind):
 def test_images_with_effects_are_finite_and_repeat_by_seed(kind, protocol):
     regions = body()
     for seed in range(6):
-        look = draw_appearance(np.random.default_rng(seed), kind, protocol=protocol, recipe="0.6")
+        look = draw_appearance(np.random.default_rng(seed), kind, protocol=protocol, generator="0.6")
         a, b = (render(np.random.default_rng(1), regions, look, 3.0) for _ in range(2))
         assert a.dtype == torch.float32 and bool(torch.isfinite(a).all()) and torch.equal(a, b)
 
 
 def test_effects_are_drawn_for_the_images_that_have_them():
-    draws = [draw_appearance(np.random.default_rng(s), recipe="0.6") for s in range(300)]
+    draws = [draw_appearance(np.random.default_rng(s), generator="0.6") for s in range(300)]
     names = {e.name for look in draws for e in look.effects}
     assert names == set(EFFECTS)
     for look in draws:

@@ -125,9 +125,9 @@ def test_cuts_end_the_scan_within_the_heart_and_leave_some_of_it(trunk_scene):
 
 
 def test_recipe_0_5_has_no_stacks_and_their_switches_keep_the_other_views(trunk_scene):
-    def drawn(seed: int, recipe: str, *off: str) -> View:
+    def drawn(seed: int, generator: str, *off: str) -> View:
         rng = np.random.default_rng(seed)
-        return draw_limited_view(draw_fine_view, rng, trunk_scene, 32, 4.0, recipe, frozenset(off))
+        return draw_limited_view(draw_fine_view, rng, trunk_scene, 32, 4.0, generator, frozenset(off))
 
     stacks = 0
     for seed in range(60):

@@ -1,4 +1,4 @@
-"""What recipe 0.6 adds to views: cine stacks about the heart's long axis, and scans that end within the heart."""
+"""What generator 0.6 adds to views: cine stacks about the heart's long axis, and scans that end within the heart."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def draw_limited_view(
     scene: Scene,
     size: int,
     spacing: float,
-    recipe: str = FROZEN,
+    generator: str = FROZEN,
     without: frozenset[str] = frozenset(),
 ) -> View:
-    """A view drawn by ``draw``; in recipe 0.6 some become stacks and some are cut."""
+    """A view drawn by ``draw``; in generator 0.6 some become stacks and some are cut."""
     view = draw(rng, scene, size, spacing)
-    if recipe == FROZEN:
+    if generator == FROZEN:
         return view
     stream, pick = np.random.default_rng(int(rng.integers(2**62))), rng.random()
     if pick < STACK_SHARE:

@@ -31,7 +31,7 @@ APPEARANCE_PARTS = {
     "beam_hardening": "dark bands between dense things",
     "kernel": "overshoot of a sharp kernel, ringing",
 }
-"""Parts of the images of both recipes."""
+"""Parts of the images of all versions."""
 
 EFFECTS = {
     "layering": "dense contrast medium beside pale blood within one chamber",
@@ -46,25 +46,25 @@ EFFECTS = {
     "random_convolution": "shallow random convolutions of the whole image",
     "clipping": "upper end of the grey scale cut off or compressed",
 }
-"""Parts of the images of recipe 0.6 alone (:mod:`~heartseg.synthesis.appearance.effects`)."""
+"""Parts of the images of generator 0.6 alone (:mod:`~heartseg.synthesis.appearance.effects`)."""
 
 VIEW_PARTS = {
     "stacks": "cine stacks of thick slices with gaps and shifts between breath-holds",
     "cuts": "fields of view that end above or below, within the heart",
 }
-"""Parts of what is seen, of recipe 0.6 alone (:mod:`~heartseg.synthesis.limited_views`)."""
+"""Parts of what is seen, of generator 0.6 alone (:mod:`~heartseg.synthesis.limited_views`)."""
 
-RECIPES = ("0.5", "0.6")
-"""Versions of the generator, oldest first. A recipe never changes once scans made by it are frozen."""
-FROZEN, NEWEST = RECIPES[0], RECIPES[-1]
+GENERATORS = ("0.5", "0.6")
+"""Versions of the generator, oldest first. A version never changes once scans made by it are frozen."""
+FROZEN, NEWEST = GENERATORS[0], GENERATORS[-1]
 """What the frozen and validation scans are made by, and what training uses."""
 
 
-def check_recipe(recipe: str) -> str:
-    """The recipe; ``ValueError`` names an unknown one."""
-    if recipe not in RECIPES:
-        raise ValueError(f"recipe is {recipe!r}: must be one of {', '.join(RECIPES)}")
-    return recipe
+def check_generator(generator: str) -> str:
+    """The generator; ``ValueError`` names an unknown one."""
+    if generator not in GENERATORS:
+        raise ValueError(f"generator is {generator!r}: must be one of {', '.join(GENERATORS)}")
+    return generator
 
 
 IMAGE_PARTS = (*APPEARANCE_PARTS, *EFFECTS, *VIEW_PARTS)

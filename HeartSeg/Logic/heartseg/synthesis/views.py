@@ -151,7 +151,7 @@ def extract(
         scene: what is seen.
         view: where and how.
         device: where to compute.
-        fair_ties: how ties between labels go (:func:`majority`); True in recipe 0.6.
+        fair_ties: how ties between labels go (:func:`majority`); True in generator 0.6.
 
     Returns:
         regions, uint8 of ``SUBDIVISIONS * size`` an axis; target, uint8 of ``size`` an axis (majority of each voxel's

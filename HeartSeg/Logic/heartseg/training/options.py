@@ -6,7 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
-from heartseg.synthesis.switches import FROZEN, NEWEST, RECIPES
+from heartseg.synthesis.switches import FROZEN, GENERATORS, NEWEST
 
 DESCRIPTION = """\
 Train the default model (a finder and a fine network) on synthetic images, and write it as an nnU-Net v2 model folder
@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--heartless", metavar="N", type=int, default=60, help="bodies without a heart, for the finder (default: 60)"
     )
-    parser.add_argument("--only", choices=["finder", "fine"], help="train this network alone, then stop")
+    parser.add_argument(
+        "--only", choices=["scenes", "finder", "fine"], help="make the scenes, or train this network, then stop"
+    )
     parser.add_argument("--finder-steps", metavar="N", type=int, help="default: 3000 on a CPU, 6000 on a GPU")
     parser.add_argument("--fine-steps", metavar="N", type=int, help="default: 8000 on a CPU, 16000 on a GPU")
     parser.add_argument(
@@ -80,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", metavar="R", type=float, help="peak learning rate (default: the network's)")
     parser.add_argument(
         "--generator",
-        choices=RECIPES,
+        choices=GENERATORS,
         default=NEWEST,
         help=f"recipe of the images: {FROZEN} as the frozen scans, {NEWEST} with all artefacts (default: {NEWEST})",
     )

@@ -15,7 +15,7 @@ from heartseg.synthesis.appearance import Appearance, draw_appearance, render
 from heartseg.synthesis.limited_views import draw_limited_view, with_long_axis
 from heartseg.synthesis.regions import Region
 from heartseg.synthesis.scenes import Scene, load_scene
-from heartseg.synthesis.switches import FROZEN, check_recipe
+from heartseg.synthesis.switches import FROZEN, check_generator
 from heartseg.synthesis.views import View, extract, normalise
 
 from .stages import Stage
@@ -30,7 +30,7 @@ PICTURE_SHARE = 0.25
 THICK_SHARE = 0.6
 """Share of the oblique MR (and free) images whose slices are made thick, where they were not drawn so."""
 STACKS_OF_MR = 0.8
-"""Share of the stacks of recipe 0.6 that are MR; the others are free."""
+"""Share of the stacks of generator 0.6 that are MR; the others are free."""
 POOL = 256
 """Samples that :func:`pooled_batches` keeps; 1.6 GB of 128 voxels an axis."""
 Sample = tuple[torch.Tensor, torch.Tensor]
@@ -46,13 +46,14 @@ def make_samples(
     count: int = 1,
     device: torch.device | str = "cpu",
     without: frozenset[str] = frozenset(),
-    recipe: str = FROZEN,
+    generator: str = FROZEN,
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Normalised images (float32) of one view and its target (uint8, 255 ignored), (z, y, x) of the stage's patch."""
-    view = draw_limited_view(stage.draw_view, rng, scene, stage.patch, stage.spacing, recipe, without)
-    regions, target, seen = extract(scene, view, device, fair_ties=recipe != FROZEN)
-    kind = "mixed" if view.stack is None else "mr" if rng.random() < STACKS_OF_MR else "free"
-    looks = [as_stack(rng, draw_look(rng, without, recipe, kind), view, without) for _ in range(count)]
+    view = draw_limited_view(stage.draw_view, rng, scene, stage.patch, stage.spacing, generator, without)
+    regions, target, seen = extract(scene, view, device, fair_ties=generator != FROZEN)
+    kind = "mr" if rng.random() < STACKS_OF_MR else "free"
+    kind = "mixed" if view.stack is None or "mr" in without else kind
+    looks = [as_stack(rng, draw_look(rng, without, generator, kind), view, without) for _ in range(count)]
     return [(normalise(render(rng, regions, look, stage.spacing), seen), target) for look in looks]
 
 
@@ -69,7 +70,7 @@ def as_stack(rng: np.random.Generator, look: Appearance, view: View, without: fr
 
 
 def draw_look(
-    rng: np.random.Generator, without: frozenset[str] = frozenset(), recipe: str = FROZEN, kind: str = "mixed"
+    rng: np.random.Generator, without: frozenset[str] = frozenset(), generator: str = FROZEN, kind: str = "mixed"
 ) -> Appearance:
     """A random appearance in which the heart's outline can be seen (nine in ten, after a few tries).
 
@@ -77,7 +78,7 @@ def draw_look(
     often guesses where it could see as well, and draws walls and atria into the dark.
     """
     for _ in range(6):
-        look = draw_appearance(rng, kind, without=without, recipe=recipe)
+        look = draw_appearance(rng, kind, without=without, generator=generator)
         if "window" not in without:
             look = more_pictures(rng, look)
         black_blood = look.protocol == "black_blood"  # as dark as lung by design
@@ -172,7 +173,7 @@ class SampleStream(IterableDataset):
         start: number of the first sample (resuming).
         device: where samples are made; scenes are kept there if it is no CPU.
         without: parts of the appearance that are switched off.
-        recipe: version of the generator.
+        generator: version of the generator.
     """
 
     def __init__(
@@ -183,9 +184,9 @@ class SampleStream(IterableDataset):
         start: int,
         device: torch.device | str = "cpu",
         without: frozenset[str] = frozenset(),
-        recipe: str = FROZEN,
+        generator: str = FROZEN,
     ) -> None:
-        self.recipe = check_recipe(recipe)
+        self.generator = check_generator(generator)
         self.folder, self.stage, self.seed, self.start = folder, stage, seed, start
         self.device, self.without = torch.device(device), without
         self.scenes: dict[str, list[Scene]] = {}
@@ -197,7 +198,7 @@ class SampleStream(IterableDataset):
             self.known.add(card)
             scene = load_scene(card)
             if scene.kind in dict(self.stage.kinds):
-                if self.recipe != FROZEN:
+                if self.generator != FROZEN:
                     scene = with_long_axis(scene)
                 if self.device.type != "cpu":
                     scene = scene.to(self.device)
@@ -216,7 +217,7 @@ class SampleStream(IterableDataset):
             group = self.scenes[draw_kind(rng, [k for k in self.stage.kinds if k[0] in self.scenes])]
             scene = group[rng.integers(len(group))]
             for image, target in make_samples(
-                rng, scene, self.stage, IMAGES_PER_VIEW, self.device, self.without, self.recipe
+                rng, scene, self.stage, IMAGES_PER_VIEW, self.device, self.without, self.generator
             ):
                 number += 1
                 if number > self.start:

@@ -49,7 +49,7 @@ class Recipe:
         fresh: on a GPU, new samples a step; the rest of a batch was seen before
             (:func:`~heartseg.training.stream.pooled_batches`).
         without: parts of the images switched off (ablation).
-        generator: recipe of the images (:data:`~heartseg.synthesis.switches.RECIPES`).
+        generator: recipe of the images (:data:`~heartseg.synthesis.switches.GENERATORS`).
         frozen: names of the network's parts whose weights stay (``encoder``).
     """
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..switches import FROZEN, IMAGE_PARTS, check_recipe
+from ..switches import FROZEN, IMAGE_PARTS, check_generator
 from .ct import draw_ct
 from .effects import draw_effects
 from .free import draw_free
@@ -16,7 +16,7 @@ from .tables import PARTS, Appearance
 
 KINDS = ("ct", "mr", "free")
 MORE_PLAIN_CT = 0.08
-"""Share of the CT of recipe 0.6 that have no contrast medium whatever phase would be drawn (PET/CT)."""
+"""Share of the CT of generator 0.6 that have no contrast medium whatever phase would be drawn (PET/CT)."""
 
 _OFF: dict[str, dict[str, Any]] = {
     "streaks": {"streak": 0.0},
@@ -41,7 +41,7 @@ def draw_appearance(
     ct_share: float = 0.5,
     mr_share: float = 0.3,
     without: frozenset[str] = frozenset(),
-    recipe: str = FROZEN,
+    generator: str = FROZEN,
 ) -> Appearance:
     """Draw how a scene is imaged.
 
@@ -55,12 +55,12 @@ def draw_appearance(
         mr_share: share of MR among them; the rest are free.
         without: parts to switch off (:data:`~heartseg.synthesis.switches.IMAGE_PARTS`), everything else being drawn as
             before; "mr" or "free" turns mixed images of that kind into CT.
-        recipe: version of the generator (:data:`~heartseg.synthesis.switches.RECIPES`); 0.6 adds effects.
+        generator: version of the generator (:data:`~heartseg.synthesis.switches.GENERATORS`); 0.6 adds effects.
 
     Raises:
         ValueError: an unknown kind or part.
     """
-    check_recipe(recipe)
+    check_generator(generator)
     unknown = without - frozenset(IMAGE_PARTS) - {"mr", "free"}
     if unknown:
         raise ValueError(f"no part of an appearance: {', '.join(sorted(unknown))}")
@@ -68,7 +68,7 @@ def draw_appearance(
         pick = rng.random()
         kind = "ct" if pick < ct_share else "mr" if pick < ct_share + mr_share else "free"
         kind = "ct" if kind in without else kind
-    stream = None if recipe == FROZEN else np.random.default_rng(int(rng.integers(2**62)))
+    stream = None if generator == FROZEN else np.random.default_rng(int(rng.integers(2**62)))
     if stream is not None and kind == "ct" and protocol is None and stream.random() < MORE_PLAIN_CT:
         protocol = None if "low_dose" in without else "non_contrast"
     if kind == "ct":

@@ -89,7 +89,7 @@ class Appearance:
         clip: share of an MR image's voxels that are cut off at the top.
         levels: grey levels of an MR image.
         stack: the slices of a stack, which then replace ``slice_mm``, ``slice_axis``, ``slice_turn`` and ``tilt``.
-        effects: what recipe 0.6 adds, in the order in which it is applied.
+        effects: what generator 0.6 adds, in the order in which it is applied.
     """
 
     mean: np.ndarray
