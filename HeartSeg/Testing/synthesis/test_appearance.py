@@ -13,24 +13,9 @@ from heartseg.synthesis.appearance.ct import PHASES
 from heartseg.synthesis.appearance.mr import SEQUENCES
 from heartseg.synthesis.fields import gaussian_blur, rotation_matrix, shift_matrix, smooth_field, smooth_noise
 from heartseg.synthesis.regions import Region
+from plain_images import body, plain
 
 LOOKS = [("ct", phase) for phase in PHASES] + [("mr", sequence) for sequence in SEQUENCES] + [("free", None)]
-
-
-def body(size: int = 48) -> np.ndarray:
-    """A trunk of muscle in air with every region in it: blocks, a beating middle, a metal rod and a bone."""
-    regions = np.zeros((size, size, size), np.uint8)
-    regions[:, 4:-4, 4:-4] = Region.MUSCLE
-    ids = [r for r in Region if r != Region.UNSEEN]
-    for number, region in enumerate(ids):
-        z, y, x = (4 * (number // 25) + 4, 6 * (number // 5 % 5) + 8, 6 * (number % 5) + 8)
-        regions[z : z + 4, y : y + 4, x : x + 4] = region
-    regions[24:40, 10:38, 10:38] = Region.LV_MYO
-    regions[26:38, 12:36, 12:24] = Region.RV_BLOOD
-    regions[26:38, 12:36, 26:36] = Region.LV_BLOOD
-    regions[20:44, 24:26, 15:17] = Region.METAL
-    regions[20:40, 38:42, 20:28] = Region.CORTICAL_BONE
-    return regions
 
 
 @pytest.mark.parametrize(("kind", "protocol"), LOOKS)
@@ -133,13 +118,6 @@ def test_unknown_kinds_phases_sequences_and_parts_are_named():
             draw_appearance(rng, **wrong)
     with pytest.raises(ValueError, match="sparkle"):
         draw_appearance(rng, without=frozenset({"sparkle"}))
-
-
-def plain(kind: str) -> Appearance:
-    """Nothing but the tissues' means."""
-    look = draw_appearance(np.random.default_rng(3), kind, without=PARTS)
-    flat = np.zeros_like(look.texture)
-    return replace(look, texture=flat, blur=(0.0, 0.0, 0.0), gamma=1.0, full_scale=0.0, clip=0.0, levels=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

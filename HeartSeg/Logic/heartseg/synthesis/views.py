@@ -15,6 +15,7 @@ import torch.nn.functional as nnf
 from .fields import nearest_index, rotation_matrix
 from .regions import IGNORE, Region
 from .scenes import Scene
+from .stacks import SliceStack
 
 SUBDIVISIONS = 2
 
@@ -25,7 +26,8 @@ class View:
 
     ``fov_low`` and ``fov_high`` bound the scanned part of the patch, in patch voxels (z, y, x), along the patch's axes
     or, turned by ``fov_rotation`` about the patch's centre, obliquely. ``elastic`` holds displacements (3, n, n, n) in
-    mm on nodes spread evenly over the patch, or is None.
+    mm on nodes spread evenly over the patch, or is None. ``stack`` holds the slices that the patch is seen
+    through, or is None; their shifts move regions and labels alike.
     """
 
     centre: np.ndarray
@@ -37,6 +39,7 @@ class View:
     fov_high: np.ndarray
     elastic: np.ndarray | None = None
     fov_rotation: np.ndarray | None = None
+    stack: SliceStack | None = None
 
 
 def draw_pose(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -140,9 +143,15 @@ def draw_finder_view(rng: np.random.Generator, scene: Scene, size: int = 64, spa
 
 
 def extract(
-    scene: Scene, view: View, device: torch.device | str = "cpu"
+    scene: Scene, view: View, device: torch.device | str = "cpu", fair_ties: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Sample a view of a scene on a device.
+
+    Args:
+        scene: what is seen.
+        view: where and how.
+        device: where to compute.
+        fair_ties: how ties between labels go (:func:`majority`); True in generator 0.6.
 
     Returns:
         regions, uint8 of ``SUBDIVISIONS * size`` an axis; target, uint8 of ``size`` an axis (majority of each voxel's
@@ -163,9 +172,13 @@ def extract(
         shift = nnf.interpolate(nodes, size=(n,) * 3, mode="trilinear", align_corners=True)[0]
         for p, d in zip(points, shift, strict=True):
             p += d
+    if view.stack is not None:
+        moves = view.stack.displacement(line)
+        for k, p in enumerate(points):
+            p += sum(float(m[k, j]) * moves[j] for j in range(3))
     regions, parts = _sample(scene, points, device)
     parts[regions == int(Region.UNSEEN)] = IGNORE
-    target = majority(parts, s)
+    target = majority(parts, s, fair_ties)
     seen = field_of_view(view, device)
     seen &= (regions.view(size, s, size, s, size, s) != int(Region.UNSEEN)).all(5).all(3).all(1)
     target[~seen] = IGNORE
@@ -225,17 +238,27 @@ def _take(volume: torch.Tensor, index: torch.Tensor, inside: torch.Tensor, outsi
     return values
 
 
-def majority(labels: torch.Tensor, n: int) -> torch.Tensor:
-    """Most frequent label in each block of ``n`` voxels an axis; uint8 labels 0-7 and 255, ties to the lowest."""
+def majority(labels: torch.Tensor, n: int, fair_ties: bool = False) -> torch.Tensor:
+    """Most frequent label in each block of ``n`` voxels an axis; uint8 labels 0-7 and 255.
+
+    Ties go to the lowest label, which makes myocardium (5) lose every tie against blood and background; with
+    ``fair_ties`` to the lowest and the highest in turn, as on a chess board.
+    """
     parts = [labels[i::n, j::n, k::n] for i in range(n) for j in range(n) for k in range(n)]
     best = torch.zeros(parts[0].shape, dtype=torch.uint8, device=labels.device)
-    winner = torch.zeros_like(best)
+    winner, highest = torch.zeros_like(best), torch.zeros_like(best)
     for label in (*range(8), IGNORE):
         count = sum((p == label).to(torch.uint8) for p in parts)
         assert isinstance(count, torch.Tensor)
         more = count > best
         winner[more] = label
+        if fair_ties:
+            highest[count >= best.clamp(min=1)] = label
         best = torch.maximum(best, count)
+    if fair_ties:
+        lines = (torch.arange(n, device=labels.device) for n in winner.shape)
+        z, y, x = torch.meshgrid(*lines, indexing="ij")
+        return torch.where((z + y + x) % 2 == 0, winner, highest)
     return winner
 
 

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import torch
 
-from heartseg.synthesis.appearance import PARTS
 from heartseg.synthesis.hearts import VALIDATION_SUBJECTS
 from heartseg.synthesis.scenes import make_scenes, scene_name
 from heartseg.synthesis.source import load_source, pack_source
-from heartseg.synthesis.switches import ANATOMY_PARTS, check_parts
+from heartseg.synthesis.switches import ANATOMY_PARTS, IMAGE_PARTS, check_parts
 
+from .cargo import pack_scenes, unpack_scenes
 from .options import DESCRIPTION, EXAMPLES, add_arguments
 from .stages import SIZES, Stage
 from .trainer import Recipe, Trainer
@@ -68,12 +68,20 @@ def train_default(args: argparse.Namespace) -> int:
         return 0
     if args.out is None:
         raise ValueError("-o is missing: name a folder to work in")
-    check_parts(args.without, (*ANATOMY_PARTS, *PARTS))
+    if args.pack_scenes:
+        count = pack_scenes(args.out, args.pack_scenes)
+        log.info("wrote '%s', %d scenes, %.1f MB", args.pack_scenes, count, args.pack_scenes.stat().st_size / 1e6)
+        return 0
+    if args.unpack:
+        log.info("took %d scenes from '%s'", unpack_scenes(args.unpack, args.out), args.unpack)
+    check_parts(args.without, (*ANATOMY_PARTS, *IMAGE_PARTS))
     until = time.monotonic() + args.run_minutes * 60
     device = choose_device(args.device)
     workers = max(1, (os.cpu_count() or 2) - 1) if args.workers is None else args.workers
     torch.set_num_threads(args.threads)
     stages = choose_stages(args.size, device, args.batch)
+    if args.crop is not None and (args.crop < 16 or args.crop % 16):
+        raise ValueError(f"--crop is {args.crop}: must be a multiple of 16, such as 96")
     with SceneMakers(args, workers) as makers:
         if not makers.wait(until):
             log.info("stopped while making scenes; run again to go on")
@@ -82,6 +90,8 @@ def train_default(args: argparse.Namespace) -> int:
             if args.only in (None, stage.name) and not _train(stage, args, device, workers, until):
                 return 1
     if args.only:
+        if args.only == "scenes":
+            return 0
         log.info("%s is trained; without --only the model is finished", args.only)
         return 1
     return finish(args, stages)
@@ -209,8 +219,11 @@ def _train(stage: Stage, args: argparse.Namespace, device: str, workers: int, un
     default = {"finder": (3000, 6000), "fine": (8000, 16000)}[stage.name][gpu]
     minutes = args.fine_minutes if stage.name == "fine" else 0.0
     steps = 0 if minutes else steps or default
-    if args.start_from:
-        stage = replace(stage, learning_rate=stage.learning_rate * START_FROM_RATE)
+    if args.learning_rate or args.start_from:
+        rate = args.learning_rate or stage.learning_rate * START_FROM_RATE
+        stage = replace(stage, learning_rate=rate)
+    if args.crop and stage.name == "fine":
+        stage = replace(stage, patch=args.crop)
     recipe = Recipe(
         steps=steps,
         minutes=minutes,
@@ -221,6 +234,8 @@ def _train(stage: Stage, args: argparse.Namespace, device: str, workers: int, un
         save_every=120.0,
         fresh=args.fresh,
         without=tuple(sorted(set(args.without) - set(ANATOMY_PARTS))),
+        generator=args.generator,
+        frozen=tuple(args.freeze),
     )
     trainer = Trainer(stage, args.out / "scenes", args.out / stage.name, recipe, args.out / "validation")
     if trainer.resume():

@@ -6,6 +6,8 @@ import argparse
 import math
 from pathlib import Path
 
+from heartseg.synthesis.switches import FROZEN, GENERATORS, NEWEST
+
 DESCRIPTION = """\
 Train the default model (a finder and a fine network) on synthetic images, and write it as an nnU-Net v2 model folder
 that HeartSeg and stock nnU-Net load. No real scan is used. Stopped at any time, the same command goes on.
@@ -26,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", type=Path, help="data folder or packed file")
     parser.add_argument("-o", "--out", metavar="DIR", type=Path, help="working folder; the model is DIR/model")
     parser.add_argument("--pack", metavar="FILE", type=Path, help="only write DATA as one .npz file")
+    parser.add_argument(
+        "--pack-scenes", metavar="FILE", type=Path, help="only write the scenes of DIR as one .zip, for another machine"
+    )
+    parser.add_argument("--unpack", metavar="FILE", type=Path, help="first take the scenes that --pack-scenes wrote")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument(
         "--size",
@@ -37,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--heartless", metavar="N", type=int, default=60, help="bodies without a heart, for the finder (default: 60)"
     )
-    parser.add_argument("--only", choices=["finder", "fine"], help="train this network alone, then stop")
+    parser.add_argument(
+        "--only", choices=["scenes", "finder", "fine"], help="make the scenes, or train this network, then stop"
+    )
     parser.add_argument("--finder-steps", metavar="N", type=int, help="default: 3000 on a CPU, 6000 on a GPU")
     parser.add_argument("--fine-steps", metavar="N", type=int, help="default: 8000 on a CPU, 16000 on a GPU")
     parser.add_argument(
@@ -60,6 +68,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=2,
         help="on a GPU: new images a step; the others of a batch are drawn from the last 256 (default: 2)",
+    )
+    parser.add_argument(
+        "--crop",
+        metavar="N",
+        type=int,
+        help="voxels an axis of the fine network's training crops, a multiple of 16: smaller ones than the model's own "
+        "window let a CPU take more steps (default: the window)",
+    )
+    parser.add_argument(
+        "--freeze", choices=["encoder"], nargs="+", default=(), help="keep the weights of these parts of the networks"
+    )
+    parser.add_argument("--learning-rate", metavar="R", type=float, help="peak learning rate (default: the network's)")
+    parser.add_argument(
+        "--generator",
+        choices=GENERATORS,
+        default=NEWEST,
+        help=f"recipe of the images: {FROZEN} as the frozen scans, {NEWEST} with all artefacts (default: {NEWEST})",
     )
     parser.add_argument("--batch", metavar="N", type=int, help="samples a step (default: 1 on a CPU, 4 on a GPU)")
     parser.add_argument(

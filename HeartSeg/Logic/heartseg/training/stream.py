@@ -12,8 +12,10 @@ import torch
 from torch.utils.data import IterableDataset
 
 from heartseg.synthesis.appearance import Appearance, draw_appearance, render
+from heartseg.synthesis.limited_views import draw_limited_view, with_long_axis
 from heartseg.synthesis.regions import Region
 from heartseg.synthesis.scenes import Scene, load_scene
+from heartseg.synthesis.switches import FROZEN, check_generator
 from heartseg.synthesis.views import View, extract, normalise
 
 from .stages import Stage
@@ -27,6 +29,8 @@ PICTURE_SHARE = 0.25
 """Share of the HU images that are made into such pictures on top of those that the generator draws."""
 THICK_SHARE = 0.6
 """Share of the oblique MR (and free) images whose slices are made thick, where they were not drawn so."""
+STACKS_OF_MR = 0.8
+"""Share of the stacks of generator 0.6 that are MR; the others are free."""
 POOL = 256
 """Samples that :func:`pooled_batches` keeps; 1.6 GB of 128 voxels an axis."""
 Sample = tuple[torch.Tensor, torch.Tensor]
@@ -42,16 +46,21 @@ def make_samples(
     count: int = 1,
     device: torch.device | str = "cpu",
     without: frozenset[str] = frozenset(),
+    generator: str = FROZEN,
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Normalised images (float32) of one view and its target (uint8, 255 ignored), (z, y, x) of the stage's patch."""
-    view = stage.draw_view(rng, scene, stage.patch, stage.spacing)
-    regions, target, seen = extract(scene, view, device)
-    looks = [as_stack(rng, draw_look(rng, without), view, without) for _ in range(count)]
+    view = draw_limited_view(stage.draw_view, rng, scene, stage.patch, stage.spacing, generator, without)
+    regions, target, seen = extract(scene, view, device, fair_ties=generator != FROZEN)
+    kind = "mr" if rng.random() < STACKS_OF_MR else "free"
+    kind = "mixed" if view.stack is None or "mr" in without else kind
+    looks = [as_stack(rng, draw_look(rng, without, generator, kind), view, without) for _ in range(count)]
     return [(normalise(render(rng, regions, look, stage.spacing), seen), target) for look in looks]
 
 
 def as_stack(rng: np.random.Generator, look: Appearance, view: View, without: frozenset[str]) -> Appearance:
     """An oblique field of view is a stack of slices across it; of MR, three in five are 5 to 10 mm thick (cine)."""
+    if view.stack is not None:
+        return replace(look, stack=view.stack)
     if view.fov_rotation is None or "slices" in without:
         return look
     thick = look.slice_mm
@@ -60,14 +69,16 @@ def as_stack(rng: np.random.Generator, look: Appearance, view: View, without: fr
     return replace(look, slice_mm=thick, slice_axis=0, slice_turn=view.fov_rotation, tilt=0.0)
 
 
-def draw_look(rng: np.random.Generator, without: frozenset[str] = frozenset()) -> Appearance:
+def draw_look(
+    rng: np.random.Generator, without: frozenset[str] = frozenset(), generator: str = FROZEN, kind: str = "mixed"
+) -> Appearance:
     """A random appearance in which the heart's outline can be seen (nine in ten, after a few tries).
 
     Where a chamber or the myocardium is as fat or lung is, the outline is a guess; a network that is asked to guess too
     often guesses where it could see as well, and draws walls and atria into the dark.
     """
     for _ in range(6):
-        look = draw_appearance(rng, "mixed", without=without)
+        look = draw_appearance(rng, kind, without=without, generator=generator)
         if "window" not in without:
             look = more_pictures(rng, look)
         black_blood = look.protocol == "black_blood"  # as dark as lung by design
@@ -162,6 +173,7 @@ class SampleStream(IterableDataset):
         start: number of the first sample (resuming).
         device: where samples are made; scenes are kept there if it is no CPU.
         without: parts of the appearance that are switched off.
+        generator: version of the generator.
     """
 
     def __init__(
@@ -172,7 +184,9 @@ class SampleStream(IterableDataset):
         start: int,
         device: torch.device | str = "cpu",
         without: frozenset[str] = frozenset(),
+        generator: str = FROZEN,
     ) -> None:
+        self.generator = check_generator(generator)
         self.folder, self.stage, self.seed, self.start = folder, stage, seed, start
         self.device, self.without = torch.device(device), without
         self.scenes: dict[str, list[Scene]] = {}
@@ -184,6 +198,8 @@ class SampleStream(IterableDataset):
             self.known.add(card)
             scene = load_scene(card)
             if scene.kind in dict(self.stage.kinds):
+                if self.generator != FROZEN:
+                    scene = with_long_axis(scene)
                 if self.device.type != "cpu":
                     scene = scene.to(self.device)
                 self.scenes.setdefault(scene.kind, []).append(scene)
@@ -200,7 +216,9 @@ class SampleStream(IterableDataset):
             rng = np.random.default_rng([self.seed, number])
             group = self.scenes[draw_kind(rng, [k for k in self.stage.kinds if k[0] in self.scenes])]
             scene = group[rng.integers(len(group))]
-            for image, target in make_samples(rng, scene, self.stage, IMAGES_PER_VIEW, self.device, self.without):
+            for image, target in make_samples(
+                rng, scene, self.stage, IMAGES_PER_VIEW, self.device, self.without, self.generator
+            ):
                 number += 1
                 if number > self.start:
                     yield image[None], target

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from heartseg.synthesis.switches import FROZEN, NEWEST
+
 from .cpu import has_bfloat16_units
 from .losses import deep_loss
 from .scoring import score_scenes
@@ -41,12 +43,14 @@ class Recipe:
         ema: slowest decay of the averaged weights.
         save_every: seconds between checkpoints.
         validate_every: seconds between validations.
-        bfloat16: autocast to bfloat16.
+        bfloat16: autocast to bfloat16; None: where the device has units for it (elsewhere it takes twice as long).
         workers: processes that make samples (0: in this one, on the training's device).
         device: where the network is.
         fresh: on a GPU, new samples a step; the rest of a batch was seen before
             (:func:`~heartseg.training.stream.pooled_batches`).
-        without: parts of the appearance switched off (ablation).
+        without: parts of the images switched off (ablation).
+        generator: recipe of the images (:data:`~heartseg.synthesis.switches.GENERATORS`).
+        frozen: names of the network's parts whose weights stay (``encoder``).
     """
 
     steps: int = 0
@@ -58,11 +62,13 @@ class Recipe:
     ema: float = 0.998
     save_every: float = 180.0
     validate_every: float = 600.0
-    bfloat16: bool = True
+    bfloat16: bool | None = None
     workers: int = 1
     device: str = "cpu"
     fresh: int = 2
     without: tuple[str, ...] = ()
+    generator: str = NEWEST
+    frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.steps > 0) == (self.minutes > 0):
@@ -82,6 +88,11 @@ class Trainer:
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # one shape for hours: the fastest kernels are worth a search
         self.network = build_network(stage.features).to(self.device)
+        for part in recipe.frozen:
+            self.network.get_submodule(part).requires_grad_(False)
+        self.bfloat16 = recipe.bfloat16
+        if self.bfloat16 is None:
+            self.bfloat16 = self.device.type != "cpu" or has_bfloat16_units()
         self.use_layout(best_layout(self.device))
         self.average = copy.deepcopy(self.network).eval()
         self.optimiser = torch.optim.AdamW(
@@ -116,7 +127,7 @@ class Trainer:
             "average": average,
             "optimiser": shrink_optimiser(self.optimiser.state_dict()),
             "torch_rng": torch.get_rng_state(),
-            "recipe": asdict(self.recipe) | {"without": list(self.recipe.without)},
+            "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.recipe).items()},
             "stage": self._grid(),
         }
         save_state(self.out, state, self.step)
@@ -173,8 +184,8 @@ class Trainer:
                 f"'{self.out}' holds a training at {was}, not {wanted.removesuffix(' voxels')}: give "
                 f"{f'--size {size}, or ' if size else ''}another folder with -o"
             )
-        for name in ("seed", "without"):
-            old, new = state["recipe"][name], asdict(self.recipe)[name]
+        for name in ("seed", "without", "generator"):
+            old, new = state["recipe"].get(name, FROZEN), asdict(self.recipe)[name]
             old, new = (" ".join(sorted(v)) or "nothing" if name == "without" else v for v in (old, new))
             if old != new:
                 raise ValueError(
@@ -235,6 +246,7 @@ class Trainer:
             self.step * made,
             device,
             frozenset(self.recipe.without),
+            self.recipe.generator,
         )
         if workers:
             yield from DataLoader(
@@ -265,7 +277,7 @@ class Trainer:
             group["lr"] = self.stage.learning_rate * rise * fall
         image = image.to(self.device, non_blocking=True).contiguous(memory_format=self.layout)
         target = target.to(self.device, non_blocking=True)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=recipe.bfloat16):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bool(self.bfloat16)):
             outputs = self.network(image)
         loss, entropy, dice = deep_loss(outputs, target, self.stage.heart_weight)
         self.optimiser.zero_grad(set_to_none=True)

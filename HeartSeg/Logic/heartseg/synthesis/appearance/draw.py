@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from ..switches import FROZEN, IMAGE_PARTS, check_generator
 from .ct import draw_ct
+from .effects import draw_effects
 from .free import draw_free
 from .mr import draw_mr
 from .tables import PARTS, Appearance
 
 KINDS = ("ct", "mr", "free")
+MORE_PLAIN_CT = 0.08
+"""Share of the CT of generator 0.6 that have no contrast medium whatever phase would be drawn (PET/CT)."""
 
 _OFF: dict[str, dict[str, Any]] = {
     "streaks": {"streak": 0.0},
@@ -37,6 +41,7 @@ def draw_appearance(
     ct_share: float = 0.5,
     mr_share: float = 0.3,
     without: frozenset[str] = frozenset(),
+    generator: str = FROZEN,
 ) -> Appearance:
     """Draw how a scene is imaged.
 
@@ -48,19 +53,24 @@ def draw_appearance(
         max_slice_mm: thickest slices of CT and free images.
         ct_share: share of CT among mixed images.
         mr_share: share of MR among them; the rest are free.
-        without: parts to switch off (:data:`PARTS`), everything else being drawn as before; "mr" or "free" turns mixed
-            images of that kind into CT.
+        without: parts to switch off (:data:`~heartseg.synthesis.switches.IMAGE_PARTS`), everything else being drawn as
+            before; "mr" or "free" turns mixed images of that kind into CT.
+        generator: version of the generator (:data:`~heartseg.synthesis.switches.GENERATORS`); 0.6 adds effects.
 
     Raises:
         ValueError: an unknown kind or part.
     """
-    unknown = without - PARTS - {"mr", "free"}
+    check_generator(generator)
+    unknown = without - frozenset(IMAGE_PARTS) - {"mr", "free"}
     if unknown:
         raise ValueError(f"no part of an appearance: {', '.join(sorted(unknown))}")
     if kind == "mixed":
         pick = rng.random()
         kind = "ct" if pick < ct_share else "mr" if pick < ct_share + mr_share else "free"
         kind = "ct" if kind in without else kind
+    stream = None if generator == FROZEN else np.random.default_rng(int(rng.integers(2**62)))
+    if stream is not None and kind == "ct" and protocol is None and stream.random() < MORE_PLAIN_CT:
+        protocol = None if "low_dose" in without else "non_contrast"
     if kind == "ct":
         drawn = draw_ct(rng, max_slice_mm, protocol)
     elif kind == "mr":
@@ -71,4 +81,4 @@ def draw_appearance(
         raise ValueError(f"kind is '{kind}': it must be mixed, {', '.join(KINDS)}")
     for part in sorted(without & PARTS):
         drawn = replace(drawn, mixing=np.zeros_like(drawn.mixing)) if part == "mixing" else replace(drawn, **_OFF[part])
-    return drawn
+    return drawn if stream is None else replace(drawn, effects=draw_effects(stream, drawn, without))

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..regions import Region
+from ..stacks import SliceStack
+from ..switches import APPEARANCE_PARTS
+
+if TYPE_CHECKING:
+    from .effects.base import Effect
 
 LEFT_BLOOD = (Region.LV_BLOOD, Region.LA_BLOOD, Region.AO_BLOOD, Region.ARCH)
 RIGHT_BLOOD = (Region.RV_BLOOD, Region.RA_BLOOD, Region.PA_BLOOD, Region.DISTAL_PA)
@@ -39,9 +45,7 @@ HEART = (
 )
 BLOBS = slice(Region.BLOB_0, Region.BLOB_5 + 1)
 
-PARTS = frozenset(
-    ("mixing", "streaks", "noise", "slices", "motion", "bias", "window", "ghosts", "inflow", "beam_hardening", "kernel")
-)
+PARTS = frozenset(APPEARANCE_PARTS)
 """Parts of an appearance that can be switched off one by one."""
 
 
@@ -84,6 +88,8 @@ class Appearance:
         full_scale: value that the top of an MR image's grey scale is brought to.
         clip: share of an MR image's voxels that are cut off at the top.
         levels: grey levels of an MR image.
+        stack: the slices of a stack, which then replace ``slice_mm``, ``slice_axis``, ``slice_turn`` and ``tilt``.
+        effects: what generator 0.6 adds, in the order in which it is applied.
     """
 
     mean: np.ndarray
@@ -117,3 +123,5 @@ class Appearance:
     full_scale: float = 0.0
     clip: float = 0.0
     levels: int = 0
+    stack: SliceStack | None = None
+    effects: tuple[Effect, ...] = ()
