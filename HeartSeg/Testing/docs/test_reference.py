@@ -138,16 +138,16 @@ def test_every_field_of_the_report_is_listed(tmp_path: Path) -> None:
 
 
 def test_every_field_of_the_provenance_is_listed() -> None:
-    tree = ast.parse((PACKAGE / "pipeline.py").read_text(encoding="utf-8"))
-    (function,) = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "_provenance"]
-    (made,) = [n.value for n in function.body if isinstance(n, ast.Return) and isinstance(n.value, ast.Dict)]
-    content = dict(zip((ast.literal_eval(k) for k in made.keys if k), made.values, strict=True))
+    from heartseg import provenance
+
     listed = {code(r[0]): r[1] for r in rows(read("outputs.md"), "`provenance` holds", "**Privacy.**")}
-    assert set(listed) == set(content)
-    for field in ("input", "platform"):
-        inner = content[field]
-        assert isinstance(inner, ast.Dict)
-        assert {ast.literal_eval(k) for k in inner.keys if k} <= set(re.findall(r"`(\w+)`", listed[field])), field
+    assert set(listed) == {f.name for f in dataclasses.fields(provenance.Provenance)}
+    for field, kind in (
+        ("input", provenance.InputFacts),
+        ("model", provenance.ModelFacts),
+        ("run", provenance.RunFacts),
+    ):
+        assert {f.name for f in dataclasses.fields(kind)} <= set(re.findall(r"`(\w+)`", listed[field])), field
 
 
 def test_every_file_and_format_is_listed() -> None:
@@ -187,11 +187,11 @@ def test_the_architecture_shows_the_layers_that_are_checked() -> None:
 def test_every_check_before_a_run_is_listed_with_its_fix() -> None:
     from heartseg.preflight import FIXES
 
-    source = PACKAGE / "preflight.py"
     made = set()
-    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Check" and isinstance(node.args[0], ast.Constant):
-            made.add(node.args[0].value)
+    for source in (PACKAGE / "preflight").glob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Finding":
+                made |= {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
     page = read("preflight.md")
     assert {code(r[0]) for r in rows(page, before="| fix | what")} == made
     fixes = {f for r in rows(page, after="| fix | what") for f in re.findall(r"`([a-z-]+)`", r[0])}

@@ -80,17 +80,15 @@ def by_hand(scan: Volume, window: Geometry) -> np.ndarray:
     first = np.rint((np.array(window.origin) - scan.geometry.origin) / SPACING).astype(int)[::-1]
     total, count = torch.zeros(3, *window.shape), torch.zeros(window.shape)
     for augmentation in [None, *AUGMENTATIONS]:
-        step = (
-            (0, 0, 0) if augmentation is None else tuple(3 * d for d in augmentation.direction[::-1])
-        )  # 8 mm: 3 voxels of 3 mm
+        direction = augmentation.direction[::-1] if augmentation else (0, 0, 0)
+        step = tuple(3 * d for d in direction)  # 8 mm: 3 voxels of 3 mm
         start = first + step
         assert (start >= 0).all() and (start + window.shape <= scan.array.shape).all()
         box = tuple(slice(a, a + n) for a, n in zip(start, window.shape, strict=True))
         image = torch.from_numpy(scan.array[box].astype(np.float32))
         image = (image - image.mean()) / image.std(correction=0)
-        image = apply_gamma(
-            image, torch.ones(image.shape, dtype=torch.bool), augmentation.gamma if augmentation else 1.0
-        )
+        gamma = augmentation.gamma if augmentation else 1.0
+        image = apply_gamma(image, torch.ones(image.shape, dtype=torch.bool), gamma)
         share = network(image[None, None])[0].softmax(0)
         here = [slice(max(0, s), min(n, n + s)) for s, n in zip(step, window.shape, strict=True)]
         there = [slice(max(0, -s), min(n, n - s)) for s, n in zip(step, window.shape, strict=True)]

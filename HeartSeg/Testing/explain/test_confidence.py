@@ -40,7 +40,7 @@ def test_it_agrees_with_the_mean_probabilities_of_the_report(results):
     for s in STRUCTURES:
         mask = asked.labels == s.label
         if mask.sum() > 500:
-            stated = asked.provenance["confidence"][s.key]
+            stated = asked.provenance.confidence[s.key]
             assert asked.confidence_map[mask].mean() / 100 == pytest.approx(stated, abs=0.05), s.key
 
 

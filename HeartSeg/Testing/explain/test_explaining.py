@@ -14,7 +14,9 @@ from heartseg.errors import Cancelled, InputError, ModelError, SettingsError
 from heartseg.explain import Explainer, write_explanation
 from heartseg.explain.explaining import recorded_window
 from heartseg.models.folder import ModelFolder
+from heartseg.pipeline import model_facts
 from heartseg.progress import CancelToken
+from heartseg.provenance import Provenance, RunFacts
 from heartseg.result import Result
 from heartseg.volume import Geometry, Volume
 from tiny_models import INTENSITY_STEP, make_tiny_model_folder, synthetic_volume
@@ -160,15 +162,15 @@ def test_the_window_of_a_run_comes_back_from_its_record(windowed, volume):
     ],
 )
 def test_a_record_that_no_run_wrote_is_not_used(windowed, run):
-    from heartseg.pipeline import model_identity
-
     model = windowed.segmenter.model
-    assert recorded_window({"run": run, "model": model_identity(model)}, model) is None
+    record = Provenance(run=RunFacts(**run), model=model_facts(model))
+    assert recorded_window(record, model) is None
 
 
 def test_a_record_of_another_model_is_not_used(windowed, volume):
     provenance = result_of(windowed.segmenter, volume).provenance
-    other = {**provenance, "model": {**provenance["model"], "checkpoints": {"fold_0/checkpoint_final.pth": "0" * 64}}}
+    model = replace(provenance.model, checkpoints={"fold_0/checkpoint_final.pth": "0" * 64})
+    other = replace(provenance, model=model)
     assert recorded_window(other, windowed.segmenter.model) is None
 
 

@@ -12,11 +12,12 @@ import pytest
 
 from heartseg.anatomy import STRUCTURES
 from heartseg.export import Subject, measured
+from heartseg.provenance import ModelFacts, Provenance
 from heartseg.result import Result
 from heartseg.volume import Volume
 from phantoms import heart_phantom
 
-PROVENANCE = {"model": {"name": "made up", "version": "1.0"}, "created": "2026-01-02T03:04:05+00:00"}
+PROVENANCE = Provenance(model=ModelFacts(name="made up", version="1.0"), created="2026-01-02T03:04:05+00:00")
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from heartseg.anatomy import STRUCTURES
 from heartseg.errors import OutputError
 from heartseg.export import Subject, subject_of
 from heartseg.export.dicom_seg import write_dicom_seg
+from heartseg.provenance import ModelFacts, Provenance
 from heartseg.result import Result
 from heartseg.volume import Volume, read_volume
 from volume.conftest import dicom_series as _dicom_series
@@ -21,7 +22,7 @@ pydicom = pytest.importorskip("pydicom")
 hd = pytest.importorskip("highdicom", reason='needs highdicom: pip install "heartseg[dicom]"')
 
 dicom_series = _dicom_series
-MODEL = {"model": {"name": "made up", "version": "1.2"}}
+MODEL = Provenance(model=ModelFacts(name="made up", version="1.2"))
 
 
 def boxes(shape: tuple[int, int, int]) -> np.ndarray:

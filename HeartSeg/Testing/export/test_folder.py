@@ -23,6 +23,7 @@ from heartseg.export import FORMATS, ExportOptions, measured, open_subject, writ
 from heartseg.export import formats as formats_module
 from heartseg.output import write_result
 from heartseg.progress import Reporter
+from heartseg.provenance import InputFacts
 from heartseg.result import Result
 from heartseg.volume import Geometry, Volume, read_volume, write_labels, write_volume
 
@@ -169,8 +170,8 @@ def result_folder(subject, tmp_path_factory) -> tuple[Path, Path]:
     home = tmp_path_factory.mktemp("result")
     scan = write_volume(subject.volume, home / "scan.nii.gz")
     source = read_volume(scan).source
-    said = {"name": "scan", "path": str(scan), "sha256": source.sha256, "modality": "CT", "frame": None}
-    result = replace(subject.result, provenance={**subject.result.provenance, "input": said})
+    said = InputFacts(name="scan", path=str(scan), sha256=source.sha256, modality="CT")
+    result = replace(subject.result, provenance=replace(subject.result.provenance, input=said))
     write_result(result, subject.volume, home / "out", ["labels"])
     return home / "out", scan
 

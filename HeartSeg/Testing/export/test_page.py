@@ -13,6 +13,7 @@ import pytest
 from heartseg.anatomy import STRUCTURES
 from heartseg.errors import OutputError
 from heartseg.findings import Finding, Severity
+from heartseg.provenance import InputFacts, ModelFacts, Provenance
 from heartseg.report import write_page
 from heartseg.report.page import page_text
 from heartseg.result import Result
@@ -115,7 +116,8 @@ def test_findings_are_listed_most_serious_first(subject) -> None:
 
 
 def test_names_are_text_and_never_markup(subject) -> None:
-    provenance = {"model": {"name": NASTY, "version": NASTY}, "input": {"name": NASTY}, "created": NASTY}
+    model, source = ModelFacts(name=NASTY, version=NASTY), InputFacts(name=NASTY)
+    provenance = Provenance(created=NASTY, input=source, model=model)
     result = replace(subject.result, provenance=provenance)
     page = Page(page_text(result, {NASTY: b"png"}, NASTY, subject.scan(), (NASTY,)))
     assert "script" not in page.tags

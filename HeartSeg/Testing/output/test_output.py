@@ -19,6 +19,7 @@ import SimpleITK as sitk
 from heartseg.errors import DependencyError, OutputError
 from heartseg.output import FORMATS, check_output_folder, staged_folder, write_result
 from heartseg.progress import Reporter
+from heartseg.provenance import Provenance
 from heartseg.result import Measure, Result
 from heartseg.volume import Geometry, Volume
 
@@ -37,7 +38,8 @@ def labels() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def result(labels) -> Result:
-    return Result(labels, GRID, measures=(Measure("LV", "volume", 1.5, "mL"),), provenance={"seconds": {"predict": 1}})
+    measures = (Measure("LV", "volume", 1.5, "mL"),)
+    return Result(labels, GRID, measures=measures, provenance=Provenance(seconds={"predict": 1.0}))
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from heartseg.anatomy import STRUCTURES
 from heartseg.errors import OutputError
 from heartseg.findings import Finding, Severity
 from heartseg.measure import measure_structures
+from heartseg.provenance import InputFacts, ModelFacts, Provenance, RunFacts
 from heartseg.report import format_findings, measurements_table, report_dict, write_measurements, write_report
 from heartseg.result import Measure, Removal, Result
 from heartseg.volume.types import Volume
@@ -33,7 +34,12 @@ def result():
         findings,
         measure_structures(Volume(image, geometry, modality="CT"), labels),
         (Removal("LV", 12, 0.19, (1.0, -2.0, 3.5), "separate piece, under 1 % of the largest"),),
-        {"model": {"name": "phantom", "version": "1"}, "seconds": {"predict": float("nan")}, "count": np.int64(3)},
+        Provenance(
+            input=InputFacts(name="chest", frame=np.int64(3)),
+            model=ModelFacts(name="phantom", version="1"),
+            run=RunFacts(mode="located", window_mm=(192.0, 192.0, 192.0), agreement=0.8),
+            seconds={"predict": float("nan")},
+        ),
     )
 
 
@@ -72,20 +78,56 @@ def test_the_table_has_one_row_per_requested_structure(result):
 def test_the_json_report_has_a_schema_and_all_fields(result, tmp_path):
     write_report(result, tmp_path / "r.json", {"input": {"path": "scan.nii.gz"}})
     report = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
-    assert report["schema"] == {"name": "heartseg-report", "version": 1}
+    assert report["schema"] == {"name": "heartseg-report", "version": 2}
     assert report["heart_found"] is True
     assert report["worst"] == "error"
     assert report["findings"][0]["severity"] == "info"
     assert report["findings"][0]["values"] == {"spacing_mm": 2.5}
     assert report["removals"][0]["center_lps"] == [1.0, -2.0, 3.5]
-    assert report["provenance"] == {
-        "model": {"name": "phantom", "version": "1"},
-        "seconds": {"predict": None},
-        "count": 3,
-    }
+    made = report["provenance"]
+    assert (made["model"]["name"], made["model"]["version"]) == ("phantom", "1")
+    assert made["seconds"] == {"predict": None}
+    assert made["input"]["frame"] == 3
+    assert made["run"]["window_mm"] == [192.0, 192.0, 192.0]
     assert report["input"] == {"path": "scan.nii.gz"}
     assert {"structure": "LV", "quantity": "volume", "unit": "mL"}.items() <= report["measures"][0].items()
     assert len(report["measures"]) == len(result.measures)
+
+
+def test_a_report_reads_back_as_the_same_result(result):
+    content = json.loads(json.dumps(report_dict(result)))
+    read = Result.from_dict(content, result.labels, result.geometry)
+    assert read.findings == result.findings
+    assert read.measures == result.measures
+    assert read.removals == result.removals
+    assert read.structures == result.structures
+    assert read.provenance.model == result.provenance.model
+    assert read.provenance.run == result.provenance.run
+
+
+def test_a_report_of_schema_1_still_opens(result):
+    content = json.loads(json.dumps(report_dict(result)))
+    content["schema"]["version"] = 1
+    content["findings"] = [{k: v for k, v in f.items() if k != "fix"} for f in content["findings"]]
+    content["provenance"] = {
+        "heartseg": "0.1.0",
+        "input": {"name": "chest", "path": "chest.nii.gz", "sha256": "ab", "frame": None, "size_xyz": [1, 2, 3]},
+        "model": {"name": "phantom", "version": "1", "checkpoints": {"fold_0/checkpoint_final.pth": "ab"}},
+        "run": {"mode": "located", "same_story": 0.93, "agreement": None, "windows": 7, "finder_grey_scale": 1},
+        "announcements": [],
+        "unheard-of": True,
+    }
+    read = Result.from_dict(content, result.labels, result.geometry).provenance
+    assert (read.heartseg, read.input.path, read.input.size_xyz) == ("0.1.0", "chest.nii.gz", (1, 2, 3))
+    assert read.model.checkpoints == {"fold_0/checkpoint_final.pth": "ab"}
+    assert (read.run.consistency, read.run.windows, read.run.agreement) == (0.93, 7, None)
+
+
+@pytest.mark.parametrize("schema", [{"version": 3}, None, {"version": "new"}])
+def test_a_report_of_another_kind_is_refused(result, schema):
+    content = {**report_dict(result), "schema": schema}
+    with pytest.raises((ValueError, TypeError, AttributeError)):
+        Result.from_dict(content, result.labels, result.geometry)
 
 
 def test_extra_fields_cannot_replace_fields_of_the_report(result):

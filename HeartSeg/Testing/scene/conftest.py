@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from heartseg.anatomy import STRUCTURES
+from heartseg.provenance import ModelFacts, Provenance
 from heartseg.result import Measure, Result
 from heartseg.volume import Geometry, Volume
 
@@ -52,7 +53,7 @@ def make_labels(shape: tuple[int, int, int] = (24, 30, 36)) -> np.ndarray:
 
 def make_result(geometry: Geometry, labels: np.ndarray | None = None, **more) -> Result:
     labels = make_labels(geometry.shape) if labels is None else labels
-    provenance = {"model": {"name": "test-model", "version": "1.2"}}
+    provenance = Provenance(model=ModelFacts(name="test-model", version="1.2"))
     measures = tuple(
         Measure(s.key, "volume", float((labels == s.label).sum()) * geometry.voxel_volume_ml, "mL") for s in STRUCTURES
     )

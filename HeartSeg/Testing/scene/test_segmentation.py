@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import vtk
 from heartseg.anatomy import KEYS, STRUCTURES, structure
 from heartseg.errors import InputError
 from heartseg.export.segmentation_file import algorithm_name, layer_box
+from heartseg.provenance import ModelFacts, Provenance
 from heartseg.scene import fill_segmentation, terminology_entry, volume_from_node
 from heartseg.scene import segmentation as segmentation_module
 from heartseg.volume import Geometry
@@ -101,9 +103,8 @@ def test_segments_carry_key_name_colour_terminology_and_provenance(scene, geomet
 
 
 def test_the_algorithm_name_fits_the_dicom_field(geometry) -> None:
-    result = make_result(geometry)
-    result.provenance["model"] = "a model with a name that nobody would want to read to the end " * 3
-    assert len(algorithm_name(result)) == 64
+    long = ModelFacts(name="a model with a name that nobody would want to read to the end " * 3)
+    assert len(algorithm_name(replace(make_result(geometry), provenance=Provenance(model=long)))) == 64
 
 
 def test_slicer_reads_our_terminology_entries(scene) -> None:
