@@ -59,15 +59,6 @@ PACKAGES = (
         (760, 6000),
         "PyTorch extension",
     ),
-    Package(
-        "dynamic-network-architectures",
-        "dynamic-network-architectures>=0.4,<0.6",
-        "dynamic_network_architectures",
-        "nnU-Net's network classes",
-        (0.1, 0.1),
-        (0.5, 0.5),
-        "pip",
-    ),
 )
 """In the order in which they are installed. Least: torch for the CPU (Linux wheel 2.13); most: torch with CUDA."""
 

@@ -14,6 +14,8 @@ from torch import nn
 from ..errors import DependencyError
 from .tiles import Predictor
 
+_DROPOUT = (nn.Dropout, nn.Dropout2d, nn.Dropout3d)
+
 
 class FusedNormActivation(nn.Module):
     """Instance normalisation and leaky ReLU in place, for one sample in channels-last memory, 2D or 3D.
@@ -45,16 +47,19 @@ class FusedNormActivation(nn.Module):
 
 
 def fuse_norms(network: nn.Module) -> nn.Module:
-    """A copy of the network that runs faster on the CPU, with channels-last weights; same outputs up to rounding."""
-    from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
+    """A copy of the network that runs faster on the CPU, with channels-last weights; same outputs up to rounding.
 
+    Blocks of nnU-Net's and of our own networks keep their steps in ``all_modules``; those of convolution, instance
+    normalisation and leaky ReLU are fused. Dropout, which does nothing in evaluation, is left out.
+    """
     fast = copy.deepcopy(network)
     for block in fast.modules():
-        if not isinstance(block, ConvDropoutNormReLU):
+        parts = [p for p in getattr(block, "all_modules", ()) if not isinstance(p, _DROPOUT)]
+        if len(parts) != 3:
             continue
-        norm, act = getattr(block, "norm", None), getattr(block, "nonlin", None)
+        conv, norm, act = parts
         if isinstance(norm, nn.InstanceNorm2d | nn.InstanceNorm3d) and norm.affine and isinstance(act, nn.LeakyReLU):
-            block.all_modules = nn.Sequential(block.conv, FusedNormActivation(norm, act.negative_slope))
+            block.all_modules = nn.Sequential(conv, FusedNormActivation(norm, act.negative_slope))
     flat = any(isinstance(block, nn.Conv2d) for block in fast.modules())
     layout = torch.channels_last if flat else torch.channels_last_3d
     return fast.to(memory_format=layout)  # type: ignore[call-overload]

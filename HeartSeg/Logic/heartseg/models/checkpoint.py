@@ -92,12 +92,15 @@ def verify_hash(path: Path, expected: str | None) -> None:
 def build_network(folder: ModelFolder, device: str = "cpu") -> nn.Module:
     """Build the untrained network of the plans, without deep supervision, with the state dict of nnU-Net.
 
+    HeartSeg's own plain U-Net is built for nnU-Net's class of that kind, so that no further package is needed.
     The class must lie below :func:`~heartseg.models.plans.network_roots`; classes among its arguments must lie below
     ``torch.nn``. ``device="meta"`` allocates no memory.
     """
     torch = import_torch()
+    from ..networks.stock import equivalent_class
+
     plan = folder.network
-    network_class = _import_class(plan.class_name, network_roots(), folder)
+    network_class = equivalent_class(plan.class_name) or _import_class(plan.class_name, network_roots(), folder)
     kwargs = dict(plan.kwargs)
     for key in plan.requires_import:
         if kwargs.get(key) is not None:

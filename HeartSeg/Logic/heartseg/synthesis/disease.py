@@ -69,7 +69,9 @@ class Condition:
         )
 
 
-def apply_condition(heart: Heart3D, condition: Condition, emptying: tuple[float, float], diameters: tuple[float, float]) -> Heart3D:
+def apply_condition(
+    heart: Heart3D, condition: Condition, emptying: tuple[float, float], diameters: tuple[float, float]
+) -> Heart3D:
     """Change a healthy heart at end-diastole into a diseased one.
 
     Args:

@@ -399,7 +399,9 @@ def _missing(heart: Heart3D, parts: Parts, frame: Frame, course: Course, start: 
     """Motion of this step: what each ring and the septum are short of their places."""
     done = min(1.0, (step + 1) / course.steps)
     then, m = start.frame, course.motion
-    mitral, tricuspid = (-(a - b) @ then.axes[0] for a, b in ((frame.mitral, then.mitral), (frame.tricuspid, then.tricuspid)))
+    mitral, tricuspid = (
+        -(a - b) @ then.axes[0] for a, b in ((frame.mitral, then.mitral), (frame.tricuspid, then.tricuspid))
+    )
     bow = 0.0
     if course.septal_bow is not None:
         goal = start.bow + done * (course.septal_bow - start.bow)

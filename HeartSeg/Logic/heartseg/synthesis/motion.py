@@ -122,7 +122,12 @@ def at_phase(heart: Heart3D, beat: Beat, phase: float, scale: float = 1.0) -> He
     return run_course(heart, course_of(beat, state, scale))
 
 
-def draw_beat(rng: np.random.Generator, lv_ef: tuple[float, float] = (0.1, 0.75), rv_ef: tuple[float, float] = (0.15, 0.7), size: float = 1.0) -> Beat:
+def draw_beat(
+    rng: np.random.Generator,
+    lv_ef: tuple[float, float] = (0.1, 0.75),
+    rv_ef: tuple[float, float] = (0.15, 0.7),
+    size: float = 1.0,
+) -> Beat:
     """A beat whose descent, twist and atrial emptying go with its ejection fractions.
 
     Args:

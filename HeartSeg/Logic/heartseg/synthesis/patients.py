@@ -82,7 +82,9 @@ def draw_patient(
     spans = next((EJECTION[n] for n in condition.names if n in EJECTION), ((0.35, 0.75), (0.3, 0.7)))
     beat = draw_beat(rng, *spans, size=size)
     walls = {RV: u(1.8, 3.8), LA: u(1.0, 2.6), RA: u(1.0, 2.4), AO: u(1.0, 2.5), PA: u(0.8, 2.5)}
-    bend = tuple((rng.standard_normal((1, 3, n, n, n)).astype(np.float32), float(u(0, a))) for n, a in ((7, 3.0), (12, 1.2)))
+    bend = tuple(
+        (rng.standard_normal((1, 3, n, n, n)).astype(np.float32), float(u(0, a))) for n, a in ((7, 3.0), (12, 1.2))
+    )
     phase = float(u(-0.1, 0.1) if rng.random() < recipe.diastolic else u(0.1, 0.9)) % 1.0
     return Patient(momenta, size, walls, bend, condition, beat), phase
 
@@ -107,9 +109,11 @@ def healthy_heart(model: ShapeModel, patient: Patient) -> Heart3D:
     moved = coarse.points() - backward_map(model, patient.momenta, coarse)
     bent = nodes.points()
     for values, amplitude in patient.bend:
-        bent = bent + amplitude * nnf.interpolate(
-            torch.from_numpy(values), size=nodes.shape, mode="trilinear", align_corners=True
-        )[0]
+        bent = (
+            bent
+            + amplitude
+            * nnf.interpolate(torch.from_numpy(values), size=nodes.shape, mode="trilinear", align_corners=True)[0]
+        )
     heart = Heart3D(with_walls(model, patient.walls), nodes, bent - coarse.at(moved, bent))
     if patient.condition.patch is None:
         return heart
@@ -139,7 +143,9 @@ def _diameters(heart: Heart3D) -> tuple[float, float]:
         if len(points) < 20:
             found.append(25.0)
             continue
-        along = np.linalg.svd(points - points.mean(0), full_matrices=False)[2][0] if label == AO else np.array([1.0, 0, 0])
+        along = (
+            np.linalg.svd(points - points.mean(0), full_matrices=False)[2][0] if label == AO else np.array([1.0, 0, 0])
+        )
         height = (points - points.mean(0)) @ along
         low, high = np.quantile(height, (0.35, 0.8)) if along[0] > 0 else np.quantile(height, (0.2, 0.65))
         area = ((height >= low) & (height <= high)).sum() * step**3 / (high - low)
@@ -301,7 +307,9 @@ def facts_of(patient: Patient, phase: float, healthy: np.ndarray, labels: np.nda
     }
 
 
-def _heart(rng: np.random.Generator, labels: np.ndarray, patient: Patient, facts: dict[str, object], detail: bool) -> Heart:
+def _heart(
+    rng: np.random.Generator, labels: np.ndarray, patient: Patient, facts: dict[str, object], detail: bool
+) -> Heart:
     """Labels, regions with detail and scar, target."""
     merged = np.where(labels == PATCH, MYO, labels).astype(np.uint8)
     heart = Heart(merged, merged.copy(), TARGET_OF_HEART[merged], facts)

@@ -78,7 +78,10 @@ def reach_of(model: ShapeModel, patient: Patient, phase: float) -> Reach | None:
     for label, wanted in target_volumes(patient, phase, before).items():
         changes[("LV", "RV", "LA", "RA")[label - 1]] = _reached(before[label], wanted, ends[1].volumes[label])
     c, parts = patient.condition, parts_of(healthy)
-    for name, label, goal, now in (("wall", MYO, c.wall_mm, ends[0].wall_mm), ("patch", PATCH, c.patch_mm, ends[0].patch_mm)):
+    for name, label, goal, now in (
+        ("wall", MYO, c.wall_mm, ends[0].wall_mm),
+        ("patch", PATCH, c.patch_mm, ends[0].patch_mm),
+    ):
         if goal is not None:
             first = wall_of(parts.labels, label, healthy.nodes.spacing / 2) * size
             changes[name] = _reached(first, goal, now)
@@ -138,7 +141,9 @@ def table(found: list[Reach | None]) -> str:
     lines.append(f"{'all':10} {len(everything):3}  {np.median(everything):6.3f}  {everything.min():6.3f}")
     muscle = np.array([f.muscle for f in made])
     lines.append(f"muscle against end-diastole {muscle.min():.3f} to {muscle.max():.3f}")
-    lines.append(f"apex moves {np.median([f.apex_mm for f in made]):.1f} mm (median), {max(f.apex_mm for f in made)} most")
+    lines.append(
+        f"apex moves {np.median([f.apex_mm for f in made]):.1f} mm (median), {max(f.apex_mm for f in made)} most"
+    )
     for ring in ("mitral", "tricuspid"):
         off = [abs(f.descent_mm[ring][0] - f.descent_mm[ring][1]) for f in made]
         lines.append(f"{ring} descent off by {np.median(off):.1f} mm (median), {max(off):.1f} most")

@@ -91,9 +91,7 @@ def check_size(header: Header) -> None:
         size = "x".join(map(str, header.size))
         need = f"{header.frame_bytes / 2**30:.3g} GiB of memory"
         known = "" if free is None else f" and {free / 2**30:.1f} GiB are free"
-        raise InputError(
-            f"{header.path.name!r} holds {size} voxels, which take {need}{known}: crop or resample it"
-        )
+        raise InputError(f"{header.path.name!r} holds {size} voxels, which take {need}{known}: crop or resample it")
 
 
 def _check_pixel(name: str, pixel: str, components: int) -> None:
