@@ -1,7 +1,7 @@
 """Pictures of the generator's hearts: phases of one beat, and every disease at end-diastole and end-systole.
 
-``python tools/draw_patients.py ../shared/data --beat docs/images/heart-phases.png --diseases docs/images/heart-diseases.png``
-cuts each heart along its own long axis (through both ventricles) and across it, without noise and detail.
+``python tools/draw_patients.py ../shared/data --beat docs/images/heart-phases.png`` and ``--diseases FILE`` cut each
+heart along its own long axis (through both ventricles) and across it, without noise and detail.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from heartseg.synthesis.shape import ShapeModel, sample_template
 from heartseg.synthesis.source import load_source
 
 COLOURS = (
-    "#ffffff #d94f4f #4f7fd9 #e8a0a0 #a0c0f0 #a05a3c #c02090 #3cb0b0 #c8b08c #d8c8b0 #d8c8b0 #907090 #609090 #f0c030"
-).split()
+    *("#ffffff", "#d94f4f", "#4f7fd9", "#e8a0a0", "#a0c0f0", "#a05a3c", "#c02090"),
+    *("#3cb0b0", "#c8b08c", "#d8c8b0", "#d8c8b0", "#907090", "#609090", "#f0c030"),
+)
 """Of labels 0-13: blood, walls and, in yellow, the diseased patch."""
 PHASES = (0.0, 0.12, 0.24, 0.36, 0.45, 0.6, 0.8, 0.95)
 
 
 def cut(heart: Heart3D, frame: Frame, view: str, half: float = 85.0) -> np.ndarray:
-    """Labels (y, x) of a plane, 0.8 mm: ``long`` holds the long axis and the right ventricle, ``short`` is mid-ventricle."""
+    """Labels (y, x) of a plane, 0.8 mm: ``long`` along the axis and through both ventricles, ``short`` across it."""
     line = np.arange(-half, half, 0.8)
     v, u = np.meshgrid(line, line, indexing="ij")
     along, across, beside = frame.axes
@@ -49,7 +50,14 @@ def cut(heart: Heart3D, frame: Frame, view: str, half: float = 85.0) -> np.ndarr
 
 
 def show(axes: Axes, heart: Heart3D, frame: Frame, view: str, title: str) -> None:
-    axes.imshow(cut(heart, frame, view), cmap=ListedColormap(COLOURS), vmin=-0.5, vmax=13.5, origin="lower", interpolation="nearest")
+    axes.imshow(
+        cut(heart, frame, view),
+        cmap=ListedColormap(COLOURS),
+        vmin=-0.5,
+        vmax=13.5,
+        origin="lower",
+        interpolation="nearest",
+    )
     axes.set_title(title, fontsize=7)
     axes.axis("off")
 
@@ -64,18 +72,18 @@ def draw_beat_figure(model: ShapeModel, path: Path) -> None:
     patient = Patient(np.zeros_like(model.momenta[0]), 1.0, {2: 2.8, 3: 2.0, 4: 2.0}, (), Condition(), Beat())
     heart = end_diastole(healthy_heart(model, patient), patient)
     frame = frame_of(heart, parts_of(heart))
-    figure, grid = plt.subplots(2, len(PHASES), figsize=(1.55 * len(PHASES), 3.4))
+    figure, grid = plt.subplots(2, len(PHASES), figsize=(1.75 * len(PHASES), 3.7))
     for column, phase in zip(grid.T, PHASES, strict=True):
         posed = at_phase(heart, patient.beat, phase)
         v = volumes(posed, 1.0)
-        show(column[0], posed, frame, "long", f"{phase:.0%}: LV {v[1]:.0f}, RV {v[2]:.0f}, LA {v[3]:.0f} mL")
+        show(column[0], posed, frame, "long", f"{phase:.0%}\nLV {v[1]:.0f} RV {v[2]:.0f} LA {v[3]:.0f} mL")
         show(column[1], posed, frame, "short", "")
     save(figure, path)
 
 
 def draw_disease_figure(model: ShapeModel, path: Path, names: list[str], seed: int) -> None:
     """One heart of each disease, end-diastole and end-systole."""
-    figure, grid = plt.subplots(len(names), 4, figsize=(6.6, 1.75 * len(names)), squeeze=False)
+    figure, grid = plt.subplots(len(names), 4, figsize=(7.6, 1.95 * len(names)), squeeze=False)
     for row, name in zip(grid, names, strict=True):
         recipe = Recipe((name,), healthy=0.0, second=0.0, small=0.0)
         patient, _ = draw_patient(np.random.default_rng([seed, *name.encode()]), model, None, recipe)

@@ -11,18 +11,26 @@ from pathlib import Path
 
 MODULE = Path(__file__).resolve().parents[1] / "HeartSeg"
 LIST = MODULE / "PackageFiles.cmake"
+LEFT_OUT = ("workshop", "training", "synthesis", "translation")
+"""Packages that make models: in the Python package, not in the Slicer extension."""
 
 
 def scripts() -> list[str]:
-    """The module's main file and every Python file of the package, relative to the module's folder."""
-    found = sorted(p for p in (MODULE / "Logic" / "heartseg").rglob("*.py") if "__pycache__" not in p.parts)
-    return ["HeartSeg.py", *(p.relative_to(MODULE).as_posix() for p in found)]
+    """The module's main file and every Python file that is packaged, relative to the module's folder."""
+    return ["HeartSeg.py", *(p.relative_to(MODULE).as_posix() for p in packaged() if p.suffix == ".py")]
+
+
+def packaged() -> list[Path]:
+    """Every file of the package but those of :data:`LEFT_OUT`."""
+    package = MODULE / "Logic" / "heartseg"
+    found = (p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    return sorted(p for p in found if p.relative_to(package).parts[0] not in LEFT_OUT)
 
 
 def resources() -> list[str]:
     """Every resource, and every file of the package that is not Python."""
     found = [p for p in (MODULE / "Resources").rglob("*") if p.is_file()]
-    found += [p for p in (MODULE / "Logic" / "heartseg").rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
+    found += [p for p in packaged() if p.suffix not in (".py", ".pyc")]
     return sorted(p.relative_to(MODULE).as_posix() for p in found if not p.name.startswith("."))
 
 

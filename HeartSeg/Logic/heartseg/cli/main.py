@@ -7,7 +7,8 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import metadata
 from typing import Any, NoReturn
 
 from .. import __version__
@@ -37,6 +38,10 @@ examples:
 HeartSeg is research software, not a medical device."""
 
 
+COMMANDS = "heartseg.commands"
+"""Group of entry points: each is a function that takes the subparsers and adds one command."""
+
+
 class Parser(argparse.ArgumentParser):
     """Argument parser that reports errors in one line, like all other errors."""
 
@@ -46,20 +51,7 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line without heavy imports."""
-    from . import (
-        ablate,
-        check,
-        doctor,
-        evaluate,
-        explain,
-        export,
-        models,
-        sample,
-        segment,
-        train,
-        train_default,
-        translate,
-    )
+    from . import check, doctor, evaluate, explain, export, models, segment
 
     parser = Parser(
         prog="heartseg",
@@ -70,21 +62,25 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"heartseg {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="print log messages, and tracebacks on errors")
     commands: Any = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    segment.add_parser(commands)
-    export.add_parser(commands)
-    evaluate.add_parser(commands)
-    explain.add_parser(commands)
-    check.add_parser(commands)
-    models.add_parser(commands)
-    doctor.add_parser(commands)
-    sample.add_parser(commands)
-    train.add_parser(commands)
-    ablate.add_parser(commands)
-    train_default.add_parser(commands)
-    translate.add_parser(commands)
+    for command in (segment, export, evaluate, explain, check, models, doctor):
+        command.add_parser(commands)
+    for add_parser in _registered_commands():
+        add_parser(commands)
     version = commands.add_parser("version", help="print the versions of heartseg and its dependencies")
     version.set_defaults(run=_version)
     return parser
+
+
+def _registered_commands() -> list[Callable[[Any], None]]:
+    """Functions that add the subcommands registered as entry points, in the order of their names."""
+    found = sorted(metadata.entry_points(group=COMMANDS), key=lambda entry: entry.name)
+    commands = []
+    for entry in {e.name: e for e in found}.values():
+        try:
+            commands.append(entry.load())
+        except ImportError as error:  # another package's command must not stop ours
+            logging.getLogger(__name__).warning("command %s of %s: %s", entry.name, entry.value, error)
+    return commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from .flow import AO, LA, LV, MYO, PA, PATCH, RA, RV, Course, Frame, Heart3D, Motion, frame_of, parts_of, run_course
+from .control import Motion
+from .course import Course, run_course
+from .flow import AO, LA, LV, MYO, PA, PATCH, RA, RV, Frame, Heart3D, frame_of, parts_of
 from .walls import Patch
 
 WALL_GROWTH = 0.6
@@ -61,11 +63,16 @@ class Condition:
 
         return replace(
             self,
-            **{k: times(getattr(self, k), 3) for k in ("lv_ml", "rv_ml", "la_ml", "ra_ml", "bulge_ml")},
-            **{
-                k: times(getattr(self, k), 1)
-                for k in ("wall_mm", "patch_mm", "septal_bow_mm", "aorta_mm", "pulmonary_mm")
-            },
+            lv_ml=times(self.lv_ml, 3),
+            rv_ml=times(self.rv_ml, 3),
+            la_ml=times(self.la_ml, 3),
+            ra_ml=times(self.ra_ml, 3),
+            wall_mm=times(self.wall_mm, 1),
+            patch_mm=times(self.patch_mm, 1),
+            bulge_ml=self.bulge_ml * size**3,
+            septal_bow_mm=times(self.septal_bow_mm, 1),
+            aorta_mm=times(self.aorta_mm, 1),
+            pulmonary_mm=times(self.pulmonary_mm, 1),
         )
 
 
@@ -97,13 +104,9 @@ def _course_to(
     diameters: tuple[float, float],
 ) -> Course | None:
     """The way from volumes (mL, by label) to a condition; None where nothing changes."""
-    c, factors = condition, {}
-    wanted = {LV: c.lv_ml, RV: c.rv_ml, LA: c.la_ml, RA: c.ra_ml}
-    for label, left in ((LA, 1 - emptying[0]), (RA, 1 - emptying[1])):
-        wanted[label] = None if wanted[label] is None else wanted[label] * left
-    for label, millilitres in wanted.items():
-        if millilitres is not None:
-            factors[label] = millilitres / float(volumes[label])
+    c = condition
+    wanted = ((LV, c.lv_ml, 0.0), (RV, c.rv_ml, 0.0), (LA, c.la_ml, emptying[0]), (RA, c.ra_ml, emptying[1]))
+    factors = {k: ml * (1 - gone) / float(volumes[k]) for k, ml, gone in wanted if ml is not None}
     for label, wall in ((RV, 8), (LA, 9), (RA, 10)):
         if factors.get(label, 1.0) != 1.0 or (label == RV and c.rv_wall != 1.0):
             factors[wall] = max(1.0, factors.get(label, 1.0)) ** WALL_GROWTH * (c.rv_wall if label == RV else 1.0)
@@ -121,7 +124,7 @@ def _course_to(
     lift = frame.length * (growth**SHORT_AXIS_SHARE - 1) if growth > 1 else 0.0
     motion = Motion(-lift, -0.8 * lift, round=False)
     steps = max(_steps(factors), 6 if thickness else 4)
-    return Course(factors, motion, thickness, c.septal_bow_mm, steps=steps, corrections=3)
+    return Course(factors, motion, thickness, c.septal_bow_mm, steps=steps, corrections=4 if thickness else 3)
 
 
 def _steps(factors: dict[int, float]) -> int:

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
-from .flow import AO, LA, LV, RA, RV, Course, Frame, Heart3D, Motion, run_course
+from .control import Motion
+from .course import Course, run_course
+from .flow import AO, LA, LV, RA, RV, Frame, Heart3D
 
 APICAL_PULL = 1.5
 """How much more the apical cavity empties than the basal one if it closes fully (rate at the apex against the mean)."""
@@ -114,7 +116,7 @@ def at_phase(heart: Heart3D, beat: Beat, phase: float, scale: float = 1.0) -> He
         heart: at end-diastole.
         beat: how it beats.
         phase: 0 (end-diastole) to 1; ``beat.systole`` is end-systole.
-        scale: the size that the heart will be given (1: as the shape model has it); ``beat``'s millimetres are after it.
+        scale: the size that the heart will be given; ``beat``'s millimetres are at that size.
     """
     state = state_at(beat, phase)
     if max(state.emptied, state.filled) < SMALLEST_CHANGE:

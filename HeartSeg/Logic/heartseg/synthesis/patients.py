@@ -13,15 +13,16 @@ import torch
 import torch.nn.functional as nnf
 from scipy.fft import next_fast_len
 
+from .course import wall_of
 from .disease import DISEASES, EJECTION, VENTRICULAR, Condition, apply_condition, combined, draw_condition
 from .fields import rotation_matrix
-from .flow import AO, FLOW_SPACING, LA, LV, MARGIN, MYO, PA, PATCH, RA, RV, Heart3D, frame_of, parts_of, wall_of
+from .flow import AO, FLOW_SPACING, LA, LV, MARGIN, MYO, PA, PATCH, RA, RV, Heart3D, frame_of, parts_of
 from .hearts import SIZE, Heart, add_detail, draw_shape
 from .motion import Beat, at_phase, draw_beat, state_at
 from .regions import TARGET_OF_HEART, Region
 from .shape import NodeGrid, ShapeModel, backward_map, sample_template
 from .topology import sound_labels
-from .walls import clean_template, with_patch, with_walls
+from .walls import with_patch, with_walls
 
 REDRAWS = 8
 """Hearts that are drawn anew before giving up."""

@@ -1,7 +1,7 @@
 """Do the generator's hearts reach what they are asked for? Patients are drawn, made and measured at 1 mm.
 
 ``python -m heartseg.synthesis.reach ../shared/data --n 200 --json FILE`` prints a table. A measure's reached change is
-``1 - |log(made / wanted)| / |log(wanted / healthy)|``: 1 is exact, 0 as far off as no change at all, in either direction.
+``1 - |log(made / wanted)| / |log(wanted / healthy)|``: 1 is exact, 0 is as far off as no change would be.
 Changes of less than ``LEAST_CHANGE`` (log) are not counted.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .flow import LA, LV, MYO, PATCH, RA, RV, Heart3D, frame_of, parts_of, wall_of
+from .course import wall_of
+from .flow import MYO, PATCH, Heart3D, frame_of, parts_of
 from .motion import at_phase, state_at
 from .patients import (
     Patient,
@@ -162,10 +164,11 @@ def main(argv: list[str] | None = None) -> None:
     model, found = load_source(args.data).model, []
     for number in range(args.first, args.first + args.n):
         found += measure_reach(model, range(number, number + 1))
-        print(number, found[-1], flush=True)
+        sys.stdout.write(f"{number} {found[-1]}\n")
+        sys.stdout.flush()
         if args.json:
             args.json.write_text(json.dumps([f and vars(f) for f in found], indent=0) + "\n")
-    print(table(found))
+    sys.stdout.write(table(found) + "\n")
 
 
 if __name__ == "__main__":

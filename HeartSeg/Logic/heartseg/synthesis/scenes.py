@@ -96,7 +96,7 @@ def make_scene(
         regions, target = thorax.make_thorax(rng, heart, marks, without)
         spacing = 1.0
     if recipe is not None:
-        heart.facts["topology"] |= tidy_target(target, regions)
+        heart.facts |= tidy_target(target, regions)
     volumes = np.bincount(heart.target.ravel(), minlength=8)[1:8]
     facts = heart.facts | {"volumes_mL": [round(float(v) / 1000, 1) for v in volumes]}
     return pack_scene(regions, target, spacing, kind, subject, seed, facts)
@@ -158,7 +158,8 @@ def make_scenes(
 ) -> None:
     """Write scenes that are not there yet; scene i is of subject i modulo the list, with seed i.
 
-    With ``heartless`` they are bodies without a heart, and only ``numbers`` counts. ``recipe`` as in :func:`make_scene`. Every ``thorax_every``-th is a
+    ``recipe`` is as in :func:`make_scene`. With ``heartless`` they are bodies without a heart, and only ``numbers``
+    counts. Every ``thorax_every``-th is a
     drawn thorax (0: none). Several processes may share the folder: a scene is taken by making its ``.lock``
     file, and a lock without a scene (of a process that was killed) is overridden after 10 minutes.
     """

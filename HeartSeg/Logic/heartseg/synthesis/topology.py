@@ -77,7 +77,7 @@ def repair(labels: np.ndarray) -> np.ndarray:
 
 
 def sound_labels(labels: np.ndarray, attempts: int = 3) -> tuple[np.ndarray, int] | None:
-    """Labels without faults and how many voxels were changed, or None where more than ``REPAIRABLE`` would have to be."""
+    """Labels without faults and how many voxels were changed; None where ``REPAIRABLE`` voxels do not suffice."""
     fixed = labels
     for _ in range(attempts + 1):
         if check_topology(fixed).sound:
@@ -164,7 +164,7 @@ def _enclosed(mask: np.ndarray) -> np.ndarray:
 
 
 def _leaks(labels: np.ndarray) -> np.ndarray:
-    """Voxels that should be muscle: they touch the left ventricle's blood, at least by a corner, away from its valves."""
+    """Voxels that should be muscle: they touch the left ventricle's blood, if by a corner, away from its valves."""
     blood = labels == 1
     near = np.zeros(labels.shape, bool)
     if not blood.any():

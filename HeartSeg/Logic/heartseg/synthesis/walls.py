@@ -1,7 +1,7 @@
 """The shape model's template with walls of a chosen thickness and a marked patch of myocardium.
 
-The template's walls are thick for a heart's: right ventricle 3.0-4.8 mm (median 3.8), left atrium 2.9, right atrium 2.5,
-aorta 3.0, pulmonary artery 3.6 mm. Real free walls of the right ventricle measure 2-5 mm, of the atria 1-3 mm.
+The template's walls are thick for a heart's: right ventricle 3.0-4.8 mm (median 3.8), left atrium 2.9, right atrium
+2.5, aorta 3.0, pulmonary artery 3.6 mm. Real free walls of the right ventricle measure 2-5 mm, of the atria 1-3 mm.
 A thinner wall keeps its outer surface, and blood takes its inner layers.
 """
 
@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 import scipy.ndimage as ndi
 
-from .flow import AO, LA, LV, MYO, PA, PATCH, RA, RV, Frame
+from .flow import LV, MYO, PATCH, Frame
 from .hearts import WALL_OF, septum_to_myocardium
 from .shape import ShapeModel
 
@@ -101,6 +101,3 @@ def with_patch(model: ShapeModel, patch: Patch, frame: Frame) -> ShapeModel:
     inside = patch.contains(frame, index.T * model.spacing + model.origin[:, None])
     labels[tuple(index[inside].T)] = PATCH
     return replace(model, template=labels)
-
-
-BLOOD = (LV, RV, LA, RA, AO, PA)

@@ -14,7 +14,6 @@ import yaml
 pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
 
 from heartseg.cli.main import build_parser
-from heartseg.cli.training_options import preset_of
 from heartseg.errors import ModelError, SettingsError
 from heartseg.networks.catalogue import build, unet_plan
 from heartseg.training.nnunet.augmentation import adapted
@@ -23,6 +22,7 @@ from heartseg.training.nnunet.history import log_to_tensorboard, rows, write_his
 from heartseg.training.nnunet.planning import adapted_plans
 from heartseg.training.nnunet.presets import CSFBU, INTEGRATED_ATTENTION, PRESETS, Preset
 from heartseg.training.nnunet.supervision import TrainingLoss
+from heartseg.workshop.training_options import preset_of
 
 from .conftest import base_plans, build_from
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..cli.cases import is_batch, list_cases
+from ..cli.exits import EXIT_FAILED, EXIT_OK, stop_token, warn
+from ..cli.progress import ProgressBar
+from ..cli.segment import parse_frame
 from ..errors import OutputError, SettingsError
 from ..progress import Reporter
-from .cases import is_batch, list_cases
-from .exits import EXIT_FAILED, EXIT_OK, stop_token, warn
-from .progress import ProgressBar
-from .segment import parse_frame
 
 if TYPE_CHECKING:
     from ..translation.presets import Settings

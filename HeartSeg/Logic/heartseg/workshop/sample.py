@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..cli.exits import EXIT_OK, stop_token
+from ..cli.progress import ProgressBar
 from ..progress import Reporter
-from .exits import EXIT_OK, stop_token
-from .progress import ProgressBar
 
 _DESCRIPTION = """\
 Make labelled toy scans: hearts of ellipsoids and tubes, each of its own size, pose and contrast, in DIR/images and

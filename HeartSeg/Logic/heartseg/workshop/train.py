@@ -6,10 +6,10 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ..anatomy import structure
+from ..cli.exits import EXIT_OK, EXIT_USAGE, stop_token, warn
+from ..cli.progress import ProgressBar
 from ..errors import HeartSegError
 from ..progress import Reporter
-from .exits import EXIT_OK, EXIT_USAGE, stop_token, warn
-from .progress import ProgressBar
 from .training_options import (
     DATA_HELP,
     add_data,
