@@ -21,8 +21,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from heartseg import HeartSegError
-from heartseg.models.checkpoint import build_network
 from heartseg.models.folder import ModelFolder
+from heartseg.models.loading import build_network
 from heartseg.models.store import find_model
 
 

@@ -231,7 +231,7 @@ def test_arithmetic_is_counted_as_torch_counts_it(model):
     from torch import empty, no_grad
     from torch.utils.flop_counter import FlopCounterMode
 
-    from heartseg.models.checkpoint import build_network
+    from heartseg.models.loading import build_network
 
     for folder in (model, model.open_finder()):
         network = build_network(folder, device="meta").eval()

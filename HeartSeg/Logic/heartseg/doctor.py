@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__
 from .errors import HeartSegError, ModelError
 from .models.checkpoint import verify_hash
 from .models.store import StoredModel, list_models, user_folder
 from .needs import PACKAGES, installed_version, missing_packages
 from .progress import Reporter
 from .settings import Settings
+from .version import __version__
 from .volume.checks import available_memory
 from .volume.geometry import Geometry
 from .volume.types import Volume

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import __version__
 from .anatomy import STRUCTURES, Structure, structure
 from .findings import sorted_findings
 from .measure import measure_structures
@@ -24,6 +23,7 @@ from .provenance import InputFacts, ModelFacts, Provenance
 from .quality import check_result
 from .result import Removal, Result
 from .settings import Settings
+from .version import __version__
 from .volume.checks import check_volume
 from .volume.types import Volume
 

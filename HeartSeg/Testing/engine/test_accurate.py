@@ -13,8 +13,8 @@ from torch import nn
 from heartseg import STRUCTURES, Cancelled, CancelToken, Result, Segmenter, Settings, Volume
 from heartseg.inference.engine import Engine
 from heartseg.inference.test_time import AUGMENTATIONS, apply_gamma, shifted
-from heartseg.models.checkpoint import LoadedModel
 from heartseg.models.folder import ModelFolder
+from heartseg.models.loading import LoadedModel
 from heartseg.progress import Reporter
 from heartseg.volume import Geometry
 from near_ties import assert_equal_but_few

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from heartseg.inference.backends import FusedNormActivation, fuse_norms, torch_predictor
-from heartseg.models.checkpoint import load_networks
 from heartseg.models.folder import ModelFolder
+from heartseg.models.loading import load_networks
 from tiny_models import make_tiny_model_folder
 
 

@@ -15,8 +15,9 @@ import torch
 
 import stock_nnunet
 from heartseg.errors import ModelError
-from heartseg.models.checkpoint import build_network, load_checkpoint, load_model, load_networks
+from heartseg.models.checkpoint import load_checkpoint
 from heartseg.models.folder import ModelFolder
+from heartseg.models.loading import build_network, load_model, load_networks
 from tiny_models import (
     MODEL_FOLDER_NAME,
     held_out_dice,
@@ -227,7 +228,7 @@ def test_loading_preserves_the_random_state(cardless):
 def test_loading_does_not_import_heavy_packages(carded):
     code = (
         f"import sys; from heartseg.models.folder import ModelFolder; m = ModelFolder.open({str(carded)!r});"
-        "from heartseg.models.checkpoint import load_networks; load_networks(m);"
+        "from heartseg.models.loading import load_networks; load_networks(m);"
         "heavy = ('nnunetv2', 'batchgenerators', 'timm', 'torchvision', 'einops', 'pandas', 'skimage');"
         "sys.exit(','.join(n for n in heavy if n in sys.modules) or 0)"
     )

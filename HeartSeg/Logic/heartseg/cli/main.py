@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any, NoReturn
 
-from .. import __version__
 from ..errors import Cancelled, HeartSegError
+from ..version import __version__
 from .exits import (
     EXIT_CANCELLED,
     EXIT_CODES,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..anatomy import structure
+from ..version import __version__
 from .scores import EXTRA, Evaluation, StructureScore, metric_names, value_of
 from .study import MEAN, Spread, Study
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import __version__
 from ..anatomy import KEYS, STRUCTURES, Structure, structure
 from ..errors import InputError, ModelError, SettingsError
 from ..pipeline import Segmenter, installed_versions, model_facts
@@ -20,6 +19,7 @@ from ..progress import CancelToken, ProgressCallback, Reporter
 from ..provenance import ModelFacts, Provenance
 from ..result import Result
 from ..settings import Settings
+from ..version import __version__
 from ..volume.checks import check_volume
 from ..volume.geometry import Geometry
 from ..volume.types import Volume

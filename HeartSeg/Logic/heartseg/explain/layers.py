@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, SettingsError
-from ..models.checkpoint import build_network, import_torch
+from ..models.checkpoint import import_torch
 from ..models.folder import ModelFolder
+from ..models.loading import build_network
 
 if TYPE_CHECKING:
     import torch

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
 from ..anatomy import STRUCTURES, Structure
 from ..errors import DependencyError, OutputError
 from ..provenance import ModelFacts
 from ..result import Result
+from ..version import __version__
 from ..volume.dicom import Series, list_series
 from ..volume.geometry import Geometry
 from .subject import Subject, source_of

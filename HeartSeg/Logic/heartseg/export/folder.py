@@ -9,10 +9,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..errors import OutputError
 from ..progress import Reporter
 from ..staging import FolderKind, check_folder, staged_folder
+from ..version import __version__
 from .formats import FILES, FORMATS, ExportOptions, Written, check_formats, missing_package, write_formats
 from .subject import Subject
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from .. import __version__
 from ..anatomy import Structure
 from ..errors import OutputError, SettingsError
 from ..measure.boxes import LabelCrop, bounding_box, crop_labels
 from ..progress import Reporter
 from ..result import Result
+from ..version import __version__
 from ..volume.geometry import Geometry
 from .solidity import check_solidity
 from .surface_files import read_stl, write_surface

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import __version__
 from ..anatomy import STRUCTURES, Structure
 from ..measure.boxes import bounding_box
 from ..result import Result
+from ..version import __version__
 from ..volume.geometry import Geometry
 from ..volume.writing import write_labels
 from .surfaces import SMOOTHING

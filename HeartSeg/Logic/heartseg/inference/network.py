@@ -8,8 +8,8 @@ from functools import cached_property
 
 import torch
 
-from ..models.checkpoint import LoadedModel, load_model
 from ..models.folder import ModelFolder
+from ..models.loading import LoadedModel, load_model
 from ..progress import Reporter
 from ..settings import Settings
 from ..volume.geometry import Geometry

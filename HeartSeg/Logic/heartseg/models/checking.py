@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ..errors import HeartSegError, ModelError
 from ..findings import Finding, Severity, sorted_findings
-from .checkpoint import LoadedModel, import_torch, load_model, verify_hash
+from .checkpoint import import_torch, verify_hash
 from .folder import ModelFolder
 from .labels import LabelMap
+from .loading import LoadedModel, load_model
 
 
 def check_model(model: ModelFolder | str | Path, label_map: LabelMap | None = None) -> tuple[Finding, ...]:

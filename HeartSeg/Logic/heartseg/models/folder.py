@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import ModelError
 from .card import CARD_NAME, ModelCard, read_json
+from .checkpoint import load_checkpoint
 from .labels import LabelMap, OutputHeads, assign_structures, build_lut
 from .plans import Configuration, NetworkPlan, configuration_names, fallback_reason, read_configuration
 
@@ -308,8 +309,6 @@ def _configuration_name(path: Path, plans: Mapping[str, Any], card: ModelCard | 
         return suffix
     if len(names) == 1:
         return names[0]
-    from .checkpoint import load_checkpoint
-
     expected = card.files.get(files[0].relative_to(path).as_posix()) if card else None
     found = load_checkpoint(files[0], expected)["configuration"]
     if found is None:

@@ -17,9 +17,10 @@ from ..errors import ModelError, OutputError
 from ..progress import Reporter
 from .archive import CHUNK, unpack
 from .card import CARD_NAME, ModelCard, sha256_of
-from .checkpoint import load_checkpoint, load_model, verify_hash
+from .checkpoint import load_checkpoint, verify_hash
 from .folder import ModelFolder
 from .labels import LabelMap
+from .loading import load_model
 from .store import list_models, model_paths, shipped_folders, user_folder
 
 ORIGIN = "nnU-Net v2 folder without a card"

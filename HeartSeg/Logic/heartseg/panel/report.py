@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from typing import Any
 
-from .. import __version__
+from ..version import __version__
 
 
 def failure_report(what: str, error: BaseException, trace: str, facts: dict[str, Any]) -> str:

@@ -11,12 +11,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..anatomy import structure
 from ..errors import OutputError
 from ..findings import Finding, sorted_findings
 from ..provenance import InputFacts, RunFacts
 from ..result import Result
+from ..version import __version__
 from ..volume.types import Volume
 from .measurements import MeasurementRow, measurements_table
 from .preview import view_pictures

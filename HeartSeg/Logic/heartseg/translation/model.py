@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import __version__
 from ..errors import HeartSegError, ModelError, OutputError
 from ..models.card import sha256_of
 from ..models.checkpoint import load_checkpoint
+from ..version import __version__
 from .networks import ResNetGenerator
 from .presets import Settings
 from .slices import Scaling

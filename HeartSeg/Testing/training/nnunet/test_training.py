@@ -535,7 +535,7 @@ def test_a_preset_takes_twenty_real_steps_at_full_size(name, tmp_path) -> None:
 
 @pytest.mark.slow
 def test_fine_tuning_starts_from_the_default_models_weights(tmp_path, default_model) -> None:
-    from heartseg.models.checkpoint import load_model
+    from heartseg.models.loading import load_model
     from heartseg.training.nnunet.presets import NNUNET
     from heartseg.training.nnunet.run import DataOptions, Machine, Training, train
     from labelled_scans import make_folder_pair

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SettingsError
-from ...models.checkpoint import load_model
+from ...models.loading import load_model
 from ...models.store import find_model
 from .presets import DIMENSIONS, Preset
 
