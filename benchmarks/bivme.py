@@ -37,7 +37,7 @@ def run(data: Path, segmenter: Segmenter) -> dict[str, Any]:
     scores = score(result.labels, fit)
     return {
         "heart_found": result.heart_found,
-        "agreement": result.provenance["run"]["agreement"],
+        "agreement": result.provenance.run.agreement,
         "findings": [f.code for f in result.findings],
         "volumes_ml": {m.structure: m.value for m in result.measures if m.quantity == "volume"},
         "reference_ml": {k: float((fit == v).sum()) * volume.geometry.voxel_volume_ml for k, v in FIT_LABELS.items()},

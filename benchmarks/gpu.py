@@ -81,7 +81,7 @@ def segment(args: argparse.Namespace) -> dict[str, object]:
         "gpu_MB": round(torch.cuda.max_memory_allocated() / 1e6),
         "card": torch.cuda.get_device_name(),
         "torch": torch.__version__,
-        "stages": result.provenance["seconds"],
+        "stages": dict(result.provenance.seconds),
     }
     if args.labels:
         np.savez_compressed(args.labels, labels=result.labels)
