@@ -163,7 +163,7 @@ def main() -> int:
         "",
         "n",
         "drawn",
-        *(f"{part}: least / median / most" for part in ("agreement", "consistency", "confidence")),
+        *(f"{part}: min / median / max" for part in ("agreement", "consistency", "confidence")),
     ]
     print(markdown([*heads, "found", "mean Dice"], summary(answers)))
     write_json(args.json, {"answers": [vars(a) for a in answers]})
