@@ -1,4 +1,4 @@
-"""Hooks of MkDocs (mkdocs.yml): the navigation from the folders, and links from the pages to files outside ``docs/``."""
+"""Hooks of MkDocs (mkdocs.yml): navigation from the folders, and links to files outside ``docs/``."""
 
 from __future__ import annotations
 
