@@ -44,6 +44,9 @@ publish-clone: $(VENV)/.dev  ## a copy in OUT=DIR whose history lacks superseded
 unit: $(VENV)/.dev  ## tests, without the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile
 
+docs: $(VENV)/.dev  ## the documentation site in site/, strictly: a broken link or a missing reference fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 benchmark: $(VENV)/.dev  ## seconds and memory per stage, beside stock nnU-Net (SCAN=path for a scan of your own)
 	$(BIN)/python benchmarks/inference.py "$(SCAN)"
 
@@ -57,4 +60,4 @@ $(VENV)/.dev: pyproject.toml requirements/constraints.txt requirements/install.s
 	@touch $@ $(VENV)/.app
 
 clean:  ## remove the environment, results and build output
-	rm -rf $(VENV) out build dist HeartSeg/Logic/*.egg-info
+	rm -rf $(VENV) out build dist site .nox HeartSeg/Logic/*.egg-info

@@ -198,6 +198,7 @@ set(MODULE_PYTHON_SCRIPTS
   )
 
 set(MODULE_PYTHON_RESOURCES
+  "Logic/heartseg/py.typed"
   "Resources/HeartSeg.term.json"
   "Resources/Icons/HeartSeg.png"
   "Resources/Icons/HeartSegSyntheticCTA.png"

@@ -6,6 +6,7 @@ python tools/list_dependencies.py
 from __future__ import annotations
 
 from importlib import metadata
+from pathlib import Path
 
 PACKAGES = (
     "torch",
@@ -34,7 +35,7 @@ def licence(package: metadata.PackageMetadata) -> str:
 
 def megabytes(package: metadata.Distribution) -> float:
     """Size of the package's own files, without what it depends on."""
-    paths = [package.locate_file(file) for file in package.files or ()]
+    paths = [Path(str(package.locate_file(file))) for file in package.files or ()]
     return sum(p.stat().st_size for p in paths if p.is_file()) / 1e6
 
 

@@ -6,6 +6,8 @@ World axes are LPS, mm; the origin is the centre of the left ventricle. The dime
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from heartseg.training.toy import AORTA_RADIUS_MM, HEART_HIGH, HEART_LOW, TRUNK_RADIUS_MM, paint_heart, tube
@@ -35,6 +37,19 @@ def heart_phantom(
     Returns:
         Labels (uint8, 1-7, ``(z, y, x)``), their geometry, and the image (float32, HU).
     """
+    labels, geometry, image = _heart(spacing_mm, shape, direction, noise_hu, seed)
+    return labels.copy(), geometry, image.copy()
+
+
+@lru_cache(maxsize=8)
+def _heart(
+    spacing_mm: tuple[float, float, float],
+    shape: tuple[int, int, int] | None,
+    direction: tuple[float, ...],
+    noise_hu: float,
+    seed: int,
+) -> tuple[np.ndarray, Geometry, np.ndarray]:
+    """Compute what :func:`heart_phantom` hands out; drawing takes longer than most tests do with it."""
     spacing = np.asarray(spacing_mm, float)
     matrix = np.asarray(direction, float).reshape(3, 3)
     if shape is None:

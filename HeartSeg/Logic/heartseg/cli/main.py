@@ -1,8 +1,10 @@
+# PYTHON_ARGCOMPLETE_OK
 """``heartseg``: entry point, subcommands, exit codes."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import logging
 import os
@@ -94,7 +96,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     """Parse the arguments, run the command, and report errors in one line."""
     verbose = False
     try:
-        args = build_parser().parse_args(arguments)
+        parser = build_parser()
+        _complete(parser)
+        args = parser.parse_args(arguments)
         verbose = args.verbose
         logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s")
         logging.captureWarnings(True)  # warnings of libraries are shown with -v
@@ -122,6 +126,16 @@ def _run(arguments: Sequence[str] | None) -> int:
             file=sys.stderr,
         )
         return EXIT_FAILED
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer the shell's request for completions, if it made one and argcomplete is installed (extra ``complete``)."""
+    if "_ARGCOMPLETE" not in os.environ:
+        return
+    with contextlib.suppress(ImportError):
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
 
 
 def _escape_unprintable_characters() -> None:
