@@ -72,8 +72,8 @@ def hearts(scenes: list[Scene]) -> Iterator[Case]:
         for j in range(VIEWS):
             rng = np.random.default_rng([7700, i, j])
             view = hard_view(rng, scene, oblique=j % 2 == 1)
-            look = as_stack(rng, draw_look(rng, frozenset({"free"})), view, frozenset())
-            yield scan_of(scene, view, f"heart_{i}_{j}_{look.protocol}", look, rng)
+            appearance = as_stack(rng, draw_look(rng, frozenset({"free"})), view, frozenset())
+            yield scan_of(scene, view, f"heart_{i}_{j}_{appearance.protocol}", appearance, rng)
 
 
 def bodies(scenes: list[Scene]) -> Iterator[Case]:
@@ -83,8 +83,8 @@ def bodies(scenes: list[Scene]) -> Iterator[Case]:
             rng, size = np.random.default_rng([FIRST_BODY, i, j]), 112
             centre, whole = np.array(scene.regions.shape) * scene.spacing / 2, np.full(3, float(size))
             view = View(centre, size, 3.0, np.eye(3), np.ones(3), np.zeros(3), whole, None)
-            look = draw_appearance(rng, kind, protocol=protocols[i % len(protocols)])
-            yield scan_of(scene, view, f"body_{i}_{kind}", look, rng)
+            appearance = draw_appearance(rng, kind, protocol=protocols[i % len(protocols)])
+            yield scan_of(scene, view, f"body_{i}_{kind}", appearance, rng)
 
 
 def make(data: Path, work: Path) -> None:

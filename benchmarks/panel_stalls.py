@@ -75,11 +75,11 @@ def measure(size: tuple[int, int, int], real: bool) -> dict[str, Any]:
             panel.warm._make = lambda model, settings: Known(labels)
         longest: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         stage = ["click"]
-        told = panel._progressed
+        original = panel._progressed
 
         def progressed(event: Any) -> None:
             stage[0] = event.stage
-            told(event)
+            original(event)
 
         panel._progressed = progressed
 

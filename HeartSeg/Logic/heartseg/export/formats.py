@@ -171,16 +171,16 @@ class _Writer:
 
     def surfaces(self) -> list[tuple[Structure, Path]]:
         """Write the requested surface formats, and STL files if pictures need them; return the STL files."""
-        asked = [kind for kind in SURFACE_FORMATS if kind in self._wanted]
+        requested = [kind for kind in SURFACE_FORMATS if kind in self._wanted]
         draw = bool({"preview", "html"} & set(self._wanted)) and _is_installed("vtk")
-        if not asked and not draw:
+        if not requested and not draw:
             return []
         meshes = self._meshes()
         coordinates = self._options.coordinates.upper()
-        written = write_surfaces(meshes, self._folder / "surfaces", asked, coordinates) if asked else {}
+        written = write_surfaces(meshes, self._folder / "surfaces", requested, coordinates) if requested else {}
         if draw and "stl" not in written:
             written |= write_surfaces(meshes, self._folder / _DRAWING, ["stl"])
-        if asked:
+        if requested:
             solid = {s.key: check_solidity(mesh).to_dict() for s, mesh in meshes}
             self.facts["surfaces"] = {
                 "coordinates": coordinates,

@@ -26,7 +26,7 @@ class ModelFolder:
     ``patch_size`` and ``spacing`` are in the axis order of the plans: (z, y, x) after ``transpose_forward``.
 
     Attributes:
-        path: the folder that holds ``plans.json``.
+        path: the folder with ``plans.json``.
         plans, dataset: the content of ``plans.json`` and ``dataset.json``.
         configuration_plan: the trained configuration; the properties below read from it.
         checkpoints: one file per fold, in fold order.
