@@ -185,7 +185,7 @@ class _Writer:
             self.facts["surfaces"] = {
                 "coordinates": coordinates,
                 "smoothing": self._options.smoothing,
-                "method": "surface nets of all structures together, windowed sinc smoothing; thick slices interpolated",
+                "method": "surface nets of all structures, windowed sinc smoothing; thick slices are interpolated",
                 "structures": solid,
             }
         return [(s, written["stl"][s.key]) for s, _ in meshes] if "stl" in written else []

@@ -1,6 +1,6 @@
 """Data for the acceptance thresholds: hard scans with a heart, and bodies without a heart. May be used for choices.
 
-    python benchmarks/believing.py ../shared/data WORK [--model DIR] [--json FILE]
+    python benchmarks/acceptance.py ../shared/data WORK [--model DIR] [--json FILE]
 
 The hearts are those of validation scenes (shape-model subjects 15 and 16), in 56 scans with small fields of view: 110
 to 210 mm around a point up to 35 mm off the heart, or oblique slabs of 80 to 140 mm, with any CT or MR contrast. The
@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -26,7 +27,8 @@ from frozen_scenes import CT_PHASES, MR_SEQUENCES, Case, scan_of, write_case
 
 import heartseg
 from heartseg.evaluation import evaluate
-from heartseg.inference import search
+from heartseg.inference import around_heart
+from heartseg.inference.acceptance import Verdict
 from heartseg.synthesis.appearance import draw_appearance
 from heartseg.synthesis.fields import rotation_matrix
 from heartseg.synthesis.hearts import VALIDATION_SUBJECTS
@@ -40,12 +42,12 @@ FIRST_HEART, FIRST_BODY = 50_000, 9_000
 
 
 @dataclass(frozen=True)
-class Answer:
+class ScanResult:
     """Results of a scan, without thresholds and with the complete program; Dice is ``None`` without a heart."""
 
     name: str
     agreement: float | None
-    story: float | None
+    consistency: float | None
     confidence: float | None
     found: bool
     dice: float | None
@@ -100,34 +102,29 @@ def make(data: Path, work: Path) -> None:
             print(case.name, case.image.shape, file=sys.stderr, flush=True)
 
 
-@contextlib.contextmanager
-def without_rules() -> Iterator[None]:
-    """Disable all thresholds, so that a second window is used and each candidate is accepted."""
-    off = dict.fromkeys(("REJECTED_AGREEMENT", "REJECTED_STORY", "REJECTED_STORY_ELSEWHERE", "LOW_CONFIDENCE"), 0.0)
-    off["LOW_AGREEMENT"] = 1.01
-    before = {rule: getattr(search, rule) for rule in off}
-    try:
-        for rule, value in off.items():
-            setattr(search, rule, value)
-        yield
-    finally:
-        for rule, value in before.items():
-            setattr(search, rule, value)
+def without_thresholds() -> contextlib.AbstractContextManager[Any]:
+    """Compare two windows for each candidate, and accept it unless it has the intensity of air."""
+    return mock.patch.multiple(
+        around_heart,
+        worth_following=lambda evidence: True,
+        needs_second_window=lambda evidence: True,
+        judge=lambda evidence: Verdict(not evidence.is_air),
+    )
 
 
-def ask(segmenter: heartseg.Segmenter, name: str, work: Path) -> Answer:
+def evaluate_scan(segmenter: heartseg.Segmenter, name: str, work: Path) -> ScanResult:
     """Run the complete program on one scan, without and with thresholds."""
     volume = heartseg.read_volume(work / f"{name}.nii.gz")
-    with without_rules():
-        run = segmenter.segment(volume).provenance["run"]
+    with without_thresholds():
+        run = segmenter.segment(volume).provenance.run
     result = segmenter.segment(volume)
     dice = None
     if name.startswith("heart"):
         truth, mask = (heartseg.read_volume(work / f"{name}_{part}.nii.gz") for part in ("labels", "mask"))
         dice = evaluate(replace(truth, array=result.labels), truth, mask, name=name).mean("dice") or 0.0
-    located = run["mode"] == "located"  # not the centre of the scan, which is not a candidate of the finder
-    numbers = (run.get(part) if located else None for part in ("agreement", "same_story", "mean_probability"))
-    return Answer(name, *numbers, result.heart_found, dice)
+    located = run.mode == "located"  # not the centre of the scan, which is not a candidate of the finder
+    numbers = (getattr(run, part) if located else None for part in ("agreement", "consistency", "mean_probability"))
+    return ScanResult(name, *numbers, result.heart_found, dice)
 
 
 def spread(values: list[float]) -> str:
@@ -136,16 +133,16 @@ def spread(values: list[float]) -> str:
     return " / ".join(f"{v:.3f}" for v in (ordered[0], ordered[len(ordered) // 2], ordered[-1])) if ordered else "-"
 
 
-def summary(answers: list[Answer]) -> list[tuple[Any, ...]]:
+def summary(results: list[ScanResult]) -> list[tuple[Any, ...]]:
     """Rows for hearts and bodies: number of segmentations, distribution of the values, and hearts found."""
     rows = []
     for kind in ("heart", "body"):
-        own = [a for a in answers if a.name.startswith(kind)]
-        drawn = [a for a in own if a.agreement is not None]
-        numbers = [spread([getattr(a, part) for a in drawn]) for part in ("agreement", "story", "confidence")]
+        own = [a for a in results if a.name.startswith(kind)]
+        segmented = [a for a in own if a.agreement is not None]
+        numbers = [spread([getattr(a, part) for a in segmented]) for part in ("agreement", "consistency", "confidence")]
         scores = [a.dice for a in own if a.dice is not None]
         mean = f"{np.mean(scores):.3f}" if scores else "-"
-        rows.append((kind, len(own), len(drawn), *numbers, sum(a.found for a in own), mean))
+        rows.append((kind, len(own), len(segmented), *numbers, sum(a.found for a in own), mean))
     return rows
 
 
@@ -158,13 +155,18 @@ def main() -> int:
     if len(list(scans.glob("*_mask.nii.gz"))) < HEARTS * VIEWS + 2 * BODIES:
         make(args.data, args.work)
     segmenter = make_segmenter(args)
-    answers = []
+    results = []
     for name in sorted(p.name.removesuffix("_labels.nii.gz") for p in scans.glob("*_labels.nii.gz")):
-        answers.append(ask(segmenter, name, scans))
-        print(answers[-1], file=sys.stderr, flush=True)
-    heads = ["", "n", "drawn", *(f"{part}: least / median / most" for part in ("agreement", "story", "confidence"))]
-    print(markdown([*heads, "found", "mean Dice"], summary(answers)))
-    write_json(args.json, {"answers": [vars(a) for a in answers]})
+        results.append(evaluate_scan(segmenter, name, scans))
+        print(results[-1], file=sys.stderr, flush=True)
+    heads = [
+        "",
+        "n",
+        "segmented",
+        *(f"{part}: min / median / max" for part in ("agreement", "consistency", "confidence")),
+    ]
+    print(markdown([*heads, "found", "mean Dice"], summary(results)))
+    write_json(args.json, {"results": [vars(r) for r in results]})
     return 0
 
 
