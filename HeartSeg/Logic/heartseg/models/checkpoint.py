@@ -138,8 +138,8 @@ def load_model(folder: ModelFolder) -> LoadedModel:
         trained = checkpoint["configuration"]
         if trained not in (None, folder.configuration):
             raise ModelError(
-                f"'{file}' was trained as configuration {trained!r}, but the folder or its card says "
-                f"{folder.configuration!r}: put it back into its own folder"
+                f"'{file}' was trained as configuration {trained!r}, but the folder or its card states "
+                f"{folder.configuration!r}: move it to the folder of its configuration"
             )
         networks.append(_fill(folder, checkpoint["network_weights"], file))
     return LoadedModel(folder, tuple(networks), first["mirroring_axes"] or (), first["trainer_name"])
@@ -205,10 +205,10 @@ def _import_class(name: str, roots: tuple[str, ...], folder: ModelFolder) -> Any
             ) from None
         raise ModelError(f"class '{name}' {where} needs the module '{error.name}': install it") from None
     except (ImportError, AttributeError):
-        raise ModelError(f"class '{name}' {where} does not exist in the installed packages") from None
+        raise ModelError(f"class '{name}' {where} does not exist: copy plans.json again") from None
     defined_in = f"{getattr(found, '__module__', '')}."
     if not (isinstance(found, type) and issubclass(found, torch.nn.Module) and defined_in.startswith(roots)):
-        raise ModelError(f"'{name}' {where} is refused: it is not a network class")
+        raise ModelError(f"'{name}' {where} is not a network class: copy plans.json again")
     return found
 
 
@@ -218,12 +218,12 @@ def _needed_parts(content: Any, path: Path) -> dict[str, Any]:
         raise ModelError(f"'{path}' contains a {type(content).__name__}, not an nnU-Net checkpoint: {COPY_AGAIN}")
     weights = content.get("network_weights")
     if not isinstance(weights, dict) or not weights or not all(isinstance(w, torch.Tensor) for w in weights.values()):
-        raise ModelError(f"'{path}' has no 'network_weights': it is not a checkpoint of nnU-Net v2")
+        raise ModelError(f"'{path}' has no 'network_weights': use a checkpoint of nnU-Net v2")
     arguments = content.get("init_args")
     configuration = arguments.get("configuration") if isinstance(arguments, dict) else None
     axes = content.get("inference_allowed_mirroring_axes")
     if axes is not None and not (isinstance(axes, list | tuple) and all(a in (0, 1, 2) for a in axes)):
-        raise ModelError(f"'inference_allowed_mirroring_axes' in '{path}' is {axes!r:.60}: it must hold axes 0, 1, 2")
+        raise ModelError(f"'inference_allowed_mirroring_axes' in '{path}' is {axes!r:.60}: only axes 0, 1, 2 exist")
     return {
         "network_weights": weights,
         "trainer_name": str(content.get("trainer_name", "nnUNetTrainer")),

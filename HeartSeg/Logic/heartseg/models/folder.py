@@ -93,17 +93,17 @@ class ModelFolder:
 
     @property
     def folds(self) -> tuple[str, ...]:
-        """``"0"`` ... ``"4"`` or ``"all"``, in the order of ``checkpoints``."""
+        """Names of the folds, ``"0"`` ... ``"4"`` or ``"all"``, in the order of ``checkpoints``."""
         return tuple(c.parent.name.removeprefix("fold_") for c in self.checkpoints)
 
     @property
     def patch_size(self) -> tuple[int, ...]:
-        """Voxels, (z, y, x) after ``transpose_forward``."""
+        """Patch size, voxels, (z, y, x) after ``transpose_forward``."""
         return self.configuration_plan.patch_size
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """mm, (z, y, x) after ``transpose_forward``."""
+        """Voxel spacing, mm, (z, y, x) after ``transpose_forward``."""
         return self.configuration_plan.spacing
 
     @property

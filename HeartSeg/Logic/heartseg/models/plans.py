@@ -154,7 +154,7 @@ def _numbers(content: Mapping[str, Any], key: str, kind: type, where: str) -> tu
 def _axes(plans: Mapping[str, Any], key: str, source: str) -> tuple[int, ...]:
     axes = plans.get(key, [0, 1, 2])
     if not isinstance(axes, list) or sorted(axes) not in ([0, 1, 2], [0, 1]):
-        raise ModelError(f"'{key}' in '{source}' is {axes!r:.60}: it must be an order of the axes 0, 1, 2")
+        raise ModelError(f"'{key}' in '{source}' is {axes!r:.60}: it must be a permutation of 0, 1, 2")
     return tuple(axes)
 
 
@@ -170,7 +170,7 @@ def _resolve(plans: Mapping[str, Any], name: str, source: str) -> dict[str, Any]
                 f"configuration {following!r} does not exist in '{source}': choose from {', '.join(names)}"
             )
         if following in chain:
-            raise ModelError(f"configurations in '{source}' inherit in a circle: {' -> '.join([*chain, following])}")
+            raise ModelError(f"configurations in '{source}' inherit circularly: {' -> '.join([*chain, following])}")
         chain.append(following)
         own = _need(plans["configurations"], following, dict, f"'{source}'")
         resolved = {**own, **resolved}
