@@ -107,10 +107,14 @@ def measure(size: tuple[int, int, int], real: bool) -> dict[str, Any]:
         }
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="512,512,600", help="voxels along x, y, z (default: %(default)s)")
     parser.add_argument("--real", action="store_true", help="run the default model instead of using known labels")
     arguments = parser.parse_args()
     voxels = tuple(int(n) for n in arguments.size.split(","))
     print(json.dumps(measure((voxels[0], voxels[1], voxels[2]), arguments.real), indent=2))
+
+
+if __name__ == "__main__":
+    main()
