@@ -23,24 +23,24 @@ SPACING, SIZE, DEPTH = 3.0, 64, 44
 CLASSES = 8
 
 
-def ct_look(rng: np.random.Generator) -> Appearance:
+def ct_appearance(rng: np.random.Generator) -> Appearance:
     """A coronary-phase CTA: HU, contrast and noise of the sample scan, varied by about ten per cent."""
-    look = cta_appearance(rng)
-    blood = look.mean > 150
-    mean = np.where(blood, look.mean * rng.uniform(0.85, 1.15), look.mean).astype(np.float32)
-    return replace(look, mean=mean, noise=rng.uniform(8, 25))
+    appearance = cta_appearance(rng)
+    blood = appearance.mean > 150
+    mean = np.where(blood, appearance.mean * rng.uniform(0.85, 1.15), appearance.mean).astype(np.float32)
+    return replace(appearance, mean=mean, noise=rng.uniform(8, 25))
 
 
-def mr_look(rng: np.random.Generator, fat: str = "bright") -> Appearance:
+def mr_appearance(rng: np.random.Generator, fat: str = "bright") -> Appearance:
     """A bSSFP image of the generator, without thick slices, double contours and ghosts.
 
     ``fat``: ``bright`` (no fat suppression), ``dark`` (suppressed), ``mixed`` (as drawn, dark in 40 %).
     """
     while True:
-        look = draw_appearance(rng, "mr", protocol="bssfp", without=frozenset({"slices", "motion", "ghosts"}))
-        suppressed = look.mean[Region.FAT] <= 0.45
+        appearance = draw_appearance(rng, "mr", protocol="bssfp", without=frozenset({"slices", "motion", "ghosts"}))
+        suppressed = appearance.mean[Region.FAT] <= 0.45
         if fat == "mixed" or suppressed == (fat == "dark"):
-            return look
+            return appearance
 
 
 def heart_view(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,9 +54,9 @@ def heart_view(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
 def make_volumes(
     cards: Sequence[Path],
     folder: Path,
-    look: Callable[[np.random.Generator], Appearance],
+    appearance: Callable[[np.random.Generator], Appearance],
     seed: int,
-    looks: int = 1,
+    images_per_scene: int = 1,
 ) -> list[Path]:
     """Write image files ``NAME-i.nii.gz`` of scenes and ``NAME.npy`` (labels, uint8); existing files are kept."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def make_volumes(
     box = slice(low, low + DEPTH)
     files = []
     for card in cards:
-        names = [folder / f"{card.stem}-{i}.nii.gz" for i in range(looks)]
+        names = [folder / f"{card.stem}-{i}.nii.gz" for i in range(images_per_scene)]
         files += names
         if all(n.is_file() for n in names):
             continue
@@ -73,7 +73,7 @@ def make_volumes(
         np.save(folder / f"{card.stem}.npy", target[box].numpy())
         for i, name in enumerate(names):
             rng = np.random.default_rng([seed, scene.seed, i])
-            image = render(rng, regions, look(rng), SPACING)[box].numpy()
+            image = render(rng, regions, appearance(rng), SPACING)[box].numpy()
             geometry = Geometry(tuple(image.shape), (SPACING,) * 3, (0.0, 0.0, 0.0))
             write_volume(Volume(np.ascontiguousarray(image, np.float32), geometry, card.stem), name)
     return files

@@ -74,12 +74,12 @@ def main(argv: list[str] | None = None) -> int:
     make_scenes(load_source(args.data), validation, range(50_000, 50_008), subjects=VALIDATION_SUBJECTS, thorax_every=4)
     table: dict[str, Any] = {}
     for name in args.rows:
-        anatomy, look = ROWS[name]
+        anatomy, appearance = ROWS[name]
         scenes, cells = scenes_for(args.data, args.work, anatomy, args.scenes), []
         start = time.monotonic()
         for seed in range(args.seeds):
             run = args.work / "runs" / f"{name.replace(' ', '-')}-{seed}"
-            network = train_row(scenes, run, look, args.steps, seed, args.start)
+            network = train_row(scenes, run, appearance, args.steps, seed, args.start)
             cells.append(
                 [
                     score_scenes(network, STAGE, validation, kind="ct")["mean"]["mean"],

@@ -12,9 +12,9 @@ the complete program runs: the number of hearts found, and their Dice. A heart f
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ FIRST_HEART, FIRST_BODY = 50_000, 9_000
 
 
 @dataclass(frozen=True)
-class Answer:
+class ScanResult:
     """Results of a scan, without thresholds and with the complete program; Dice is ``None`` without a heart."""
 
     name: str
@@ -74,8 +74,8 @@ def hearts(scenes: list[Scene]) -> Iterator[Case]:
         for j in range(VIEWS):
             rng = np.random.default_rng([7700, i, j])
             view = hard_view(rng, scene, oblique=j % 2 == 1)
-            look = as_stack(rng, draw_look(rng, frozenset({"free"})), view, frozenset())
-            yield scan_of(scene, view, f"heart_{i}_{j}_{look.protocol}", look, rng)
+            appearance = as_stack(rng, draw_look(rng, frozenset({"free"})), view, frozenset())
+            yield scan_of(scene, view, f"heart_{i}_{j}_{appearance.protocol}", appearance, rng)
 
 
 def bodies(scenes: list[Scene]) -> Iterator[Case]:
@@ -85,8 +85,8 @@ def bodies(scenes: list[Scene]) -> Iterator[Case]:
             rng, size = np.random.default_rng([FIRST_BODY, i, j]), 112
             centre, whole = np.array(scene.regions.shape) * scene.spacing / 2, np.full(3, float(size))
             view = View(centre, size, 3.0, np.eye(3), np.ones(3), np.zeros(3), whole, None)
-            look = draw_appearance(rng, kind, protocol=protocols[i % len(protocols)])
-            yield scan_of(scene, view, f"body_{i}_{kind}", look, rng)
+            appearance = draw_appearance(rng, kind, protocol=protocols[i % len(protocols)])
+            yield scan_of(scene, view, f"body_{i}_{kind}", appearance, rng)
 
 
 def make(data: Path, work: Path) -> None:
@@ -102,20 +102,20 @@ def make(data: Path, work: Path) -> None:
             print(case.name, case.image.shape, file=sys.stderr, flush=True)
 
 
-def without_rules() -> AbstractContextManager[Any]:
-    """Accept the first candidate, after re-centring and a second window, whatever the evidence."""
-    always = {
-        "judge": lambda _: Verdict(True),
-        "needs_second_window": lambda _: True,
-        "worth_following": lambda _: True,
-    }
-    return mock.patch.multiple(around_heart, **always)
+def without_thresholds() -> contextlib.AbstractContextManager[Any]:
+    """Compare two windows for each candidate, and accept it unless it has the intensity of air."""
+    return mock.patch.multiple(
+        around_heart,
+        worth_following=lambda evidence: True,
+        needs_second_window=lambda evidence: True,
+        judge=lambda evidence: Verdict(not evidence.is_air),
+    )
 
 
-def ask(segmenter: heartseg.Segmenter, name: str, work: Path) -> Answer:
+def evaluate_scan(segmenter: heartseg.Segmenter, name: str, work: Path) -> ScanResult:
     """Run the complete program on one scan, without and with thresholds."""
     volume = heartseg.read_volume(work / f"{name}.nii.gz")
-    with without_rules():
+    with without_thresholds():
         run = segmenter.segment(volume).provenance.run
     result = segmenter.segment(volume)
     dice = None
@@ -124,7 +124,7 @@ def ask(segmenter: heartseg.Segmenter, name: str, work: Path) -> Answer:
         dice = evaluate(replace(truth, array=result.labels), truth, mask, name=name).mean("dice") or 0.0
     located = run.mode == "located"  # not the centre of the scan, which is not a candidate of the finder
     numbers = (getattr(run, part) if located else None for part in ("agreement", "consistency", "mean_probability"))
-    return Answer(name, *numbers, result.heart_found, dice)
+    return ScanResult(name, *numbers, result.heart_found, dice)
 
 
 def spread(values: list[float]) -> str:
@@ -133,16 +133,16 @@ def spread(values: list[float]) -> str:
     return " / ".join(f"{v:.3f}" for v in (ordered[0], ordered[len(ordered) // 2], ordered[-1])) if ordered else "-"
 
 
-def summary(answers: list[Answer]) -> list[tuple[Any, ...]]:
+def summary(results: list[ScanResult]) -> list[tuple[Any, ...]]:
     """Rows for hearts and bodies: number of segmentations, distribution of the values, and hearts found."""
     rows = []
     for kind in ("heart", "body"):
-        own = [a for a in answers if a.name.startswith(kind)]
-        drawn = [a for a in own if a.agreement is not None]
-        numbers = [spread([getattr(a, part) for a in drawn]) for part in ("agreement", "consistency", "confidence")]
+        own = [a for a in results if a.name.startswith(kind)]
+        segmented = [a for a in own if a.agreement is not None]
+        numbers = [spread([getattr(a, part) for a in segmented]) for part in ("agreement", "consistency", "confidence")]
         scores = [a.dice for a in own if a.dice is not None]
         mean = f"{np.mean(scores):.3f}" if scores else "-"
-        rows.append((kind, len(own), len(drawn), *numbers, sum(a.found for a in own), mean))
+        rows.append((kind, len(own), len(segmented), *numbers, sum(a.found for a in own), mean))
     return rows
 
 
@@ -155,18 +155,18 @@ def main() -> int:
     if len(list(scans.glob("*_mask.nii.gz"))) < HEARTS * VIEWS + 2 * BODIES:
         make(args.data, args.work)
     segmenter = make_segmenter(args)
-    answers = []
+    results = []
     for name in sorted(p.name.removesuffix("_labels.nii.gz") for p in scans.glob("*_labels.nii.gz")):
-        answers.append(ask(segmenter, name, scans))
-        print(answers[-1], file=sys.stderr, flush=True)
+        results.append(evaluate_scan(segmenter, name, scans))
+        print(results[-1], file=sys.stderr, flush=True)
     heads = [
         "",
         "n",
-        "drawn",
+        "segmented",
         *(f"{part}: min / median / max" for part in ("agreement", "consistency", "confidence")),
     ]
-    print(markdown([*heads, "found", "mean Dice"], summary(answers)))
-    write_json(args.json, {"answers": [vars(a) for a in answers]})
+    print(markdown([*heads, "found", "mean Dice"], summary(results)))
+    write_json(args.json, {"results": [vars(r) for r in results]})
     return 0
 
 

@@ -1,15 +1,16 @@
 #!/usr/bin/env python
-"""Where systematic errors of borders come from: the label maps, or the network.
+"""Origin of systematic errors of borders: the label maps or the network.
 
     python benchmarks/border_bias.py labels
     python benchmarks/border_bias.py network SCENES [--model DIR] [--scenes 3]
 
-``labels`` passes ellipsoidal shells of known volume through the label pipeline: drawn at the scene's voxels (1.5 or
-1 mm), sampled by random views, reduced to the network's voxels. ``network`` segments validation scenes (a folder that
-``heartseg train-default`` filled) with the fine network, heart centred, at its own voxels, and gives volumes against
-the truth by argmax, and by the sum of probabilities (which is right where the network's doubts are), and the mean
-distance by which the outer and the inner border of the myocardium lie outside of the true ones; against labels with
-fair ties, and with the ties of the frozen scans, in which the myocardium is too small.
+``labels`` passes ellipsoidal shells of known volume through the label pipeline: created at the voxel size of the scene
+(1.5 or 1 mm), sampled by random views, resampled to the voxel size of the network. ``network`` segments validation
+scenes (a folder of ``heartseg train-default``) with the fine network, centred on the heart, at its own voxel size. It
+compares volumes with the truth, by argmax and by the sum of probabilities (which is unbiased for calibrated
+probabilities), and prints the mean distance of the outer and the inner border of the myocardium from the true borders,
+outward positive. The reference are labels with fair ties, and with the ties of the frozen scans, in which the
+myocardium is too small.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ from heartseg.training.stages import FINE_FULL, LABELS, as_input, build_network,
 
 SHELLS_MM = (4.0, 6.0, 9.0)
 RADII_MM = np.array([40.0, 26.0, 26.0])
-"""Half axes of the cavity."""
+"""Semi-axes of the cavity, mm."""
 
 
 def shell_scene(rng: np.random.Generator, wall: float, spacing: float) -> tuple[Scene, dict[int, float]]:
-    """A left ventricle in a wall of even thickness along its axes, turned and placed at random; volumes in mm3."""
+    """A left ventricle with a wall of constant thickness, randomly rotated and placed, and its volumes, mm³."""
     n = int(130 / spacing)
     turn, middle = rotation_matrix(rng.uniform(-1, 1, 3)), np.full(3, n / 2) + rng.uniform(-0.5, 0.5, 3)
     place = (np.stack(np.indices((n, n, n)), -1) - middle) * spacing @ turn
@@ -54,7 +55,7 @@ def shell_scene(rng: np.random.Generator, wall: float, spacing: float) -> tuple[
 
 
 def label_bias(views: int) -> dict[str, dict[str, float]]:
-    """Percent by which the labels' volumes differ from the shells', mean over random views."""
+    """Mean relative error of the volumes of the labels over random views, percent."""
     out = {}
     for spacing in (1.5, 1.0):
         for wall in SHELLS_MM:
@@ -100,7 +101,7 @@ def network_bias(folder: Path, model: Path, count: int, seed: int) -> list[dict[
 
 
 def compare(share: torch.Tensor, truth: np.ndarray) -> dict[str, object]:
-    """Percent of volume by argmax and by probability, and mm by which MYO's borders lie outwards."""
+    """Relative volumes by argmax and by probability, percent, and outward distance of the borders of MYO, mm."""
     keep = truth != IGNORE
     found = share.argmax(0).numpy()
     out: dict[str, object] = {}
@@ -117,7 +118,7 @@ def compare(share: torch.Tensor, truth: np.ndarray) -> dict[str, object]:
 
 
 def outwards(found: np.ndarray, truth: np.ndarray, wall: np.ndarray) -> float:
-    """Mean signed distance (mm) of a found border from the true one, outwards positive, where the wall is."""
+    """Mean signed distance, mm, of a border from the true one, outward positive, along the wall."""
     step = FINE_FULL.spacing
     signed = (ndi.distance_transform_edt(~truth) - ndi.distance_transform_edt(truth)) * step
     border = found & ~ndi.binary_erosion(found)

@@ -165,7 +165,7 @@ def _read_mr(path: Path) -> Volume:
     return read_volume(path, modality="MR")
 
 
-def look(segmenter: Segmenter, kind: str, scan: Volume) -> dict[str, Any]:
+def evaluate_scan(segmenter: Segmenter, kind: str, scan: Volume) -> dict[str, Any]:
     """Whether a heart is reported in a scan, and the labelled volume, mL."""
     result = segmenter.segment(scan)
     labelled = float((result.labels > 0).sum()) * scan.geometry.voxel_volume_ml
@@ -191,7 +191,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     segmenter = make_segmenter(args)
-    cases = [look(segmenter, kind, scan) for kind, scan in all_scans(args.data, args.heads, args.crops, args.seed)]
+    cases = [
+        evaluate_scan(segmenter, kind, scan) for kind, scan in all_scans(args.data, args.heads, args.crops, args.seed)
+    ]
     summary = tally(cases)
     missing = [name for name in (HEAD_CT, HEAD_MR) if not (args.heads / name).is_file()]
     heads = ["no heart in", "n", "false hearts", "mean", "SD", "mean mL", "SD mL", "most mL"]

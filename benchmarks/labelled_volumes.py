@@ -34,8 +34,8 @@ def make_case(rng: np.random.Generator, scene: Scene) -> tuple[np.ndarray, np.nd
         np.array(scene.heart_centre), SIZE, SPACING, np.eye(3), np.ones(3), np.zeros(3), np.full(3, float(SIZE))
     )
     regions, target, seen = extract(scene, view)
-    look = draw_appearance(rng, "ct", protocol="arterial", without=frozenset({"window"}))
-    image = render(rng, regions, look, SPACING).numpy()
+    appearance = draw_appearance(rng, "ct", protocol="arterial", without=frozenset({"window"}))
+    image = render(rng, regions, appearance, SPACING).numpy()
     image = np.where(seen.numpy(), image, AIR_HU).round().clip(-1024, 3000).astype(np.int16)
     labels = target.numpy().copy()
     labels[labels == IGNORE] = 0
@@ -51,7 +51,7 @@ def main() -> int:
     args = parser.parse_args()
     cards = sorted(p for p in args.scenes.glob("*.json") if not p.name.startswith("heartless"))[: args.cases]
     if len(cards) < args.cases:
-        print(f"{args.scenes} holds {len(cards)} scenes with a heart, {args.cases} are needed", file=sys.stderr)
+        print(f"{args.scenes} has {len(cards)} scenes with a heart: {args.cases} are needed", file=sys.stderr)
         return 2
     for name in ("images", "labels"):
         (args.out / name).mkdir(parents=True, exist_ok=True)

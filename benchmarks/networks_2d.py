@@ -103,8 +103,8 @@ def z_score(image: np.ndarray, known: np.ndarray) -> np.ndarray:
     return ((filled - image[known].mean()) / max(float(image[known].std()), 1e-6)).astype(np.float16)
 
 
-def make_slices(cards: Sequence[Path], seed: int, looks: int, per_volume: int, random_places: bool) -> Slices:
-    """Slices of ``looks`` CT and ``looks`` MR images per scene; zoomed and shifted if positions are random."""
+def make_slices(cards: Sequence[Path], seed: int, repeats: int, per_volume: int, random_places: bool) -> Slices:
+    """Slices of ``repeats`` CT and ``repeats`` MR images per scene; zoomed and shifted if positions are random."""
     images, targets, case = [], [], []
     for number, card in enumerate(cards):
         scene, rng = load_scene(card), np.random.default_rng([seed, number])
@@ -114,7 +114,7 @@ def make_slices(cards: Sequence[Path], seed: int, looks: int, per_volume: int, r
         regions, target = slab(scene, np.array(scene.heart_centre) + shift, zoom)
         truth, known = target.numpy(), (target != IGNORE).numpy()
         seen = regions[1::SUBDIVISIONS, 1::SUBDIVISIONS, 1::SUBDIVISIONS].numpy() != Region.UNSEEN
-        for kind, protocol in [*PROTOCOLS.items()] * looks:
+        for kind, protocol in [*PROTOCOLS.items()] * repeats:
             volume = render(rng, regions, draw_appearance(rng, kind, protocol=protocol), SPACING).numpy()
             places = choose_slices(rng, truth, per_volume) if random_places else spread_slices(truth, per_volume)
             images += [z_score(volume[z], seen[z]) for z in places]
@@ -151,13 +151,13 @@ def prepare(args: argparse.Namespace) -> tuple[Slices, Slices]:
         args.work / "slices" / f"training-{LOOKS}-{len(cards)}.npz",
         cards,
         seed=1,
-        looks=2,
+        repeats=2,
         per_volume=8,
         random_places=True,
     )
     cards = sorted(held.glob("scene*.json"))[: args.held_out]
     path = args.work / "slices" / f"held-out-{LOOKS}-{len(cards)}.npz"
-    return training, load_or_make(path, cards, seed=2, looks=1, per_volume=16, random_places=False)
+    return training, load_or_make(path, cards, seed=2, repeats=1, per_volume=16, random_places=False)
 
 
 def batches(slices: Slices, steps: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -75,11 +75,11 @@ def measure(size: tuple[int, int, int], real: bool) -> dict[str, Any]:
             panel.warm._make = lambda model, settings: Known(labels)
         longest: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         stage = ["click"]
-        told = panel._progressed
+        original = panel._progressed
 
         def progressed(event: Any) -> None:
             stage[0] = event.stage
-            told(event)
+            original(event)
 
         panel._progressed = progressed
 
@@ -107,16 +107,14 @@ def measure(size: tuple[int, int, int], real: bool) -> dict[str, Any]:
         }
 
 
-def main() -> int:
-    """Measure, and print the figures as JSON."""
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="512,512,600", help="voxels along x, y, z (default: %(default)s)")
     parser.add_argument("--real", action="store_true", help="run the default model instead of using known labels")
     arguments = parser.parse_args()
     voxels = tuple(int(n) for n in arguments.size.split(","))
     print(json.dumps(measure((voxels[0], voxels[1], voxels[2]), arguments.real), indent=2))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from _common import markdown, structure_dice, summarise, write_json
-from _slices import SIZE, SPACING, SmallUNet, ct_look, labels_of, make_volumes, mr_look, predict, train_unet
+from _slices import SIZE, SPACING, SmallUNet, ct_appearance, labels_of, make_volumes, mr_appearance, predict, train_unet
 
 from heartseg import __version__
 from heartseg.synthesis.regions import IGNORE
@@ -205,7 +205,7 @@ def compare(seeds: list[dict[str, Any]], subjects: dict[str, int]) -> dict[str, 
     }
 
 
-def tell(found: dict[str, Any]) -> None:
+def print_summary(found: dict[str, Any]) -> None:
     """Print the table and the differences."""
     rows = [(c, r["n"], r["mean"], r["sd"], *found["each_seed"][c]) for c, r in found["conditions"].items()]
     heads = ["Dice, mean of 7", "scenes", "mean", "SD over scenes", *(f"seed {i}" for i in range(len(rows[0]) - 4))]
@@ -258,17 +258,17 @@ def main(argv: list[str] | None = None) -> int:
     start = time.process_time()
     mr, ct = training_scenes(args)
     tests = test_scenes(args)
-    look = partial(mr_look, fat=args.fat)
+    appearance = partial(mr_appearance, fat=args.fat)
     volumes = {
-        "mr": make_volumes(mr, args.work / "mr", look, 1, looks=2),
-        "ct": make_volumes(ct, args.work / "ct", ct_look, 2, looks=2),
-        "test-mr": make_volumes(tests, args.work / "test-mr", look, 3),
-        "test-ct": make_volumes(tests, args.work / "test-ct", ct_look, 4),
+        "mr": make_volumes(mr, args.work / "mr", appearance, 1, images_per_scene=2),
+        "ct": make_volumes(ct, args.work / "ct", ct_appearance, 2, images_per_scene=2),
+        "test-mr": make_volumes(tests, args.work / "test-mr", appearance, 3),
+        "test-ct": make_volumes(tests, args.work / "test-ct", ct_appearance, 4),
     }
     print(f"scenes and volumes: {cpu_minutes(start)} CPU min", flush=True)
     seeds = [run_seed(args, seed, volumes) for seed in range(args.seeds)]
     found = compare(seeds, {card.stem: json.loads(card.read_text())["subject"] for card in tests})
-    tell(found)
+    print_summary(found)
     facts = {
         "heartseg": __version__,
         "fat": args.fat,

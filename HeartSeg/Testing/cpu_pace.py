@@ -1,15 +1,15 @@
-"""Time limits that hold on any CPU: in units of a fixed amount of work on the same core."""
+"""CPU speed relative to a reference, for time limits that are independent of the CPU."""
 
 from __future__ import annotations
 
 import time
 
 REFERENCE_S = 0.055
-"""Processor seconds of :func:`_work` on the core on which the limits in milliseconds were set (Xeon, 2.7 GHz)."""
+"""CPU time of :func:`_work` on the core for which the limits were set (Xeon, 2.7 GHz), s."""
 
 
 def slowness() -> float:
-    """How many times slower than the reference this core is at present, at least 1."""
+    """Current slowdown of this core relative to the reference, at least 1."""
     return max(1.0, min(_work() for _ in range(3)) / REFERENCE_S)
 
 

@@ -1,7 +1,7 @@
-"""Comparisons of labels that hold on any CPU: rounding decides near-ties, and nothing else may differ.
+"""Comparisons of labels that are independent of the CPU: labels may differ only in near-ties.
 
-CPUs differ in the width of their vector units, so that sums are added in another order and float32 results differ in
-the last bits. A label changes only where the two likeliest channels are equal to within that.
+CPUs differ in the width of their vector units and thus in the order of summation, so float32 results differ in the last
+bits. A label changes only if the two most likely channels are equal within this precision.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from __future__ import annotations
 import numpy as np
 
 LARGEST_MARGIN = 2.0**-10
-"""Probabilities closer than this are a near-tie. Logits that differ by d change the difference of two probabilities by
-at most d. float32 rounds at 2**-24; 2**-10 leaves 2**14 roundings of a logit of 1, more than the longest sums have
-(8,640 products) and than a chain of 20 layers adds."""
+"""Maximum difference of two probabilities in a near-tie. Logits that differ by d change the difference of two
+probabilities by at most d. float32 rounds at 2**-24, so 2**-10 allows for 2**14 roundings of a logit of 1, more than
+those of the longest sums (8,640 products) and of a chain of 20 layers."""
 
 LARGEST_SHARE = 1e-3
-"""Of the labelled voxels, where no probabilities are at hand: near-ties were 5 in 10,000 of all voxels at most."""
+"""Maximum share of differing labelled voxels without probabilities: at most 5 in 10,000 voxels were near-ties."""
 
 
 def assert_equal_but_near_ties(found: np.ndarray, wanted: np.ndarray, margin: np.ndarray) -> None:
-    """Labels differ only where ``margin``, likeliest less second probability of ``wanted``, is a near-tie."""
+    """Check that labels differ only in near-ties; ``margin``: difference of the two largest probabilities."""
     near_tie = margin <= LARGEST_MARGIN
-    assert near_tie.mean() <= 0.05, "so many near-ties that the comparison says little"
+    assert near_tie.mean() <= 0.05, "too many near-ties for a meaningful comparison"
     differ = found != wanted
-    assert not (differ & ~near_tie).any(), f"{(differ & ~near_tie).sum()} voxels differ that are no near-tie"
+    assert not (differ & ~near_tie).any(), f"{(differ & ~near_tie).sum()} voxels differ that are not near-ties"
 
 
 def assert_equal_but_few(found: np.ndarray, wanted: np.ndarray, share: float = LARGEST_SHARE) -> None:
-    """As above where probabilities are not at hand: at most ``share`` of the labelled voxels differ."""
+    """Check without probabilities that at most ``share`` of the labelled voxels differ."""
     differ, labelled = np.count_nonzero(found != wanted), np.count_nonzero(wanted)
-    assert labelled, "nothing is labelled: nothing is compared"
+    assert labelled, "no voxel is labelled"
     assert differ <= share * labelled, f"{differ} voxels differ, of {labelled} labelled"

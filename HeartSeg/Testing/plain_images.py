@@ -1,4 +1,4 @@
-"""A body with every tissue in it, and appearances that show nothing but the tissues' means."""
+"""A phantom with all tissues, and appearances that show only the tissue means."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from heartseg.synthesis.regions import Region
 
 
 def body(size: int = 48) -> np.ndarray:
-    """A trunk of muscle in air with every region in it: blocks, a beating middle, a metal rod and a bone."""
+    """A trunk of muscle in air that contains all regions: blocks, a heart, a metal rod and a bone."""
     regions = np.zeros((size, size, size), np.uint8)
     regions[:, 4:-4, 4:-4] = Region.MUSCLE
     ids = [r for r in Region if r != Region.UNSEEN]
@@ -27,7 +27,7 @@ def body(size: int = 48) -> np.ndarray:
 
 
 def plain(kind: str) -> Appearance:
-    """Nothing but the tissues' means."""
-    look = draw_appearance(np.random.default_rng(3), kind, without=PARTS)
-    flat = np.zeros_like(look.texture)
-    return replace(look, texture=flat, blur=(0.0, 0.0, 0.0), gamma=1.0, full_scale=0.0, clip=0.0, levels=0)
+    """An appearance of tissue means only."""
+    appearance = draw_appearance(np.random.default_rng(3), kind, without=PARTS)
+    flat = np.zeros_like(appearance.texture)
+    return replace(appearance, texture=flat, blur=(0.0, 0.0, 0.0), gamma=1.0, full_scale=0.0, clip=0.0, levels=0)

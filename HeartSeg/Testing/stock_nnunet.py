@@ -1,4 +1,4 @@
-"""nnU-Net's own predictor, with float32 sums: it adds tiles in float16 by default, which turns voxels at random."""
+"""The predictor of nnU-Net with float32 sums; by default, it sums tiles in float16, which changes some voxels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from heartseg.models.folder import ModelFolder
 
 @dataclass(frozen=True)
 class StockLabels:
-    """Labels (z, y, x) in the model's own values, and likeliest less second probability of each voxel."""
+    """Labels (z, y, x) in the values of the model, and the margin: largest minus second-largest probability."""
 
     labels: np.ndarray
     margin: np.ndarray
@@ -27,7 +27,7 @@ class StockLabels:
 
 @contextmanager
 def importable() -> Iterator[Any]:
-    """nnU-Net's module ``predict_from_raw_data``; its trainer look-up would import torchvision, which may be absent."""
+    """Yield the module ``predict_from_raw_data`` of nnU-Net without its trainer search, which needs torchvision."""
     pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
     name = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"
     with pytest.MonkeyPatch.context() as patch:
@@ -40,10 +40,10 @@ def importable() -> Iterator[Any]:
 def predict_stock(
     folder: str | Path, array: np.ndarray, spacing_zyx: tuple[float, ...], mirroring: bool = False
 ) -> StockLabels:
-    """Labels of all folds of a model folder on an array (z, y, x) with the spacing given, in mm."""
+    """Predict an array (z, y, x) with a spacing in mm, using all folds of a model folder."""
     import torch
 
-    real_load = torch.load  # nnU-Net's own files hold numpy scalars; the tests made them
+    real_load = torch.load  # checkpoints of nnU-Net contain NumPy scalars; these were written by the tests
     with importable() as stock, pytest.MonkeyPatch.context() as patch:
         predictor = stock.nnUNetPredictor(
             use_mirroring=mirroring, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False

@@ -145,7 +145,7 @@ def _slicer_version() -> str:
     app = getattr(slicer, "app", None)
     version = getattr(app, "applicationVersion", "")
     if not version:
-        return "not the application"
+        return "not running"
     return f"{version} (revision {getattr(app, 'repositoryRevision', 'unknown')})"
 
 

@@ -62,7 +62,7 @@ def check_folder(folder: str | Path, kind: FolderKind, overwrite: bool = False) 
         if foreign:
             names = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
             raise OutputError(
-                f"output folder {folder} contains other files than {kind.what} ({names}), which --overwrite would "
+                f"output folder {folder} contains files other than {kind.what} ({names}), which --overwrite would "
                 "delete: choose another folder"
             )
         home = _home(folder.resolve())

@@ -1,4 +1,4 @@
-"""The benchmark programs start, and their arithmetic is right. What they measure is not tested here."""
+"""Command lines and calculations of the benchmarks; their measurements are not tested."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ PROGRAMS = sorted(p.stem for p in FOLDER.glob("[!_]*.py"))
 
 @pytest.fixture(scope="module")
 def benchmark():
-    """Loads a benchmark program as a module, from where it lies."""
+    """Import a benchmark program as a module."""
     sys.path.insert(0, str(FOLDER))
     yield importlib.import_module
     sys.path.remove(str(FOLDER))
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_help_tells_how_to_call_it(benchmark, name, monkeypatch, capsys):
+def test_the_help_text_contains_the_command(benchmark, name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}.py", "--help"])
     with pytest.raises(SystemExit) as stop:
         benchmark(name).main()
@@ -39,13 +39,13 @@ def test_help_tells_how_to_call_it(benchmark, name, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_the_readme_lists_it_with_its_command(name):
+def test_the_readme_lists_each_program_with_its_command(name):
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert f"| `{name}.py` |" in readme
     assert f"python benchmarks/{name}.py " in readme
 
 
-def test_dice_counts_the_kept_voxels_alone(benchmark):
+def test_dice_uses_the_kept_voxels_only(benchmark):
     common = benchmark("_common")
     found, truth = np.array([True, True, False, False]), np.array([True, False, True, False])
     assert common.dice(found, truth) == pytest.approx(0.5)
@@ -54,13 +54,13 @@ def test_dice_counts_the_kept_voxels_alone(benchmark):
     assert common.dice(found & False, truth) == 0.0
 
 
-def test_structures_that_the_truth_lacks_are_not_scored(benchmark):
+def test_structures_missing_in_the_truth_are_not_scored(benchmark):
     common = benchmark("_common")
     scores = common.structure_dice(np.array([1, 1, 2, 7]), np.array([1, 0, 2, 0]))
     assert scores == {"LV": pytest.approx(2 / 3), "RV": 1.0}
 
 
-def test_means_come_with_n_and_sample_sd(benchmark):
+def test_summaries_contain_n_mean_and_sample_sd(benchmark):
     common = benchmark("_common")
     assert common.summarise([1.0, 2.0, 3.0]) == {"n": 3, "mean": 2.0, "sd": 1.0}
     assert np.isnan(common.summarise([1.0])["sd"])
@@ -75,7 +75,7 @@ def test_a_record_is_plain_json(benchmark, tmp_path):
     assert json.loads(path.read_text()) == {"a": 0.1235, "b": None, "c": [1, True]}
 
 
-def test_every_short_axis_that_is_tried_is_a_rigid_lay_of_one_handedness(benchmark):
+def test_all_candidate_orientations_are_rotations_of_the_same_handedness(benchmark):
     sunnybrook = benchmark("sunnybrook")
     assert len(sunnybrook.ASSIGNMENTS) == 8
     standard = np.sign(np.linalg.det(sunnybrook.Orientation().matrix()))
@@ -86,7 +86,7 @@ def test_every_short_axis_that_is_tried_is_a_rigid_lay_of_one_handedness(benchma
             assert np.sign(np.linalg.det(matrix)) == standard
 
 
-def test_the_standard_view_runs_left_backwards_and_to_the_apex(benchmark):
+def test_the_standard_view_runs_left_posterior_and_to_the_apex(benchmark):
     columns = benchmark("sunnybrook").Orientation().matrix().T
     assert columns[0, 0] > 0.7  # stored x: to the patient's left
     assert columns[1, 1] > 0.6  # stored y: backwards ...
@@ -95,7 +95,7 @@ def test_the_standard_view_runs_left_backwards_and_to_the_apex(benchmark):
     assert columns[2, 2] < 0  # and down
 
 
-def test_an_orientation_survives_json(benchmark):
+def test_an_orientation_is_restored_from_json(benchmark):
     from dataclasses import asdict
 
     sunnybrook = benchmark("sunnybrook")
@@ -103,7 +103,7 @@ def test_an_orientation_survives_json(benchmark):
     assert sunnybrook.Orientation.from_dict(json.loads(json.dumps(asdict(orientation)))) == orientation
 
 
-def test_a_laid_stack_has_its_middle_at_the_origin(benchmark):
+def test_a_placed_stack_is_centred_on_the_origin(benchmark):
     sunnybrook = benchmark("sunnybrook")
     stack = Volume(np.zeros((9, 20, 30), np.int16), Geometry((9, 20, 30), (1.3, 1.3, 8.0)))
     laid = sunnybrook.laid(stack, sunnybrook.Orientation(turn=15.0))
@@ -111,7 +111,7 @@ def test_a_laid_stack_has_its_middle_at_the_origin(benchmark):
     assert laid.modality == "MR"
 
 
-def test_slices_without_a_contour_do_not_count(benchmark):
+def test_slices_without_a_contour_are_ignored(benchmark):
     truth = np.zeros((3, 4, 4), bool)
     truth[1, :2] = True
     found = truth.copy()
@@ -119,7 +119,7 @@ def test_slices_without_a_contour_do_not_count(benchmark):
     assert benchmark("sunnybrook").contoured_dice(found, truth) == 1.0
 
 
-def test_the_search_takes_the_best_mean(benchmark):
+def test_the_search_selects_the_best_mean(benchmark):
     """A scorer that likes one turn and one long axis: the search ends there."""
     sunnybrook = benchmark("sunnybrook")
 
@@ -143,7 +143,7 @@ def test_the_fit_is_scored_on_both_cavities(benchmark):
     }
 
 
-def test_random_crops_keep_their_place_and_their_share(benchmark):
+def test_random_crops_keep_position_and_minimum_extent(benchmark):
     heart_free = benchmark("heart_free")
     whole = Volume(np.arange(20 * 30 * 40).reshape(20, 30, 40), Geometry((20, 30, 40), (1.0, 2.0, 3.0)))
     rng = np.random.default_rng(0)
@@ -173,7 +173,7 @@ def test_an_invesalius_project_is_read_with_its_spacing(benchmark, tmp_path):
     assert volume.geometry.orientation == "LAS"
 
 
-def test_a_synthetic_foot_is_a_foot_and_repeats(benchmark, monkeypatch):
+def test_a_synthetic_foot_is_plausible_and_reproducible(benchmark, monkeypatch):
     heart_free = benchmark("heart_free")
     monkeypatch.setattr(heart_free, "FOOT_SPACING", 3.0)  # an eighth of the voxels
     foot, again = (heart_free.synthetic_foot(np.random.default_rng(1)) for _ in range(2))
@@ -183,7 +183,7 @@ def test_a_synthetic_foot_is_a_foot_and_repeats(benchmark, monkeypatch):
     assert (foot.array > 500).sum() * foot.geometry.voxel_volume_ml > 50  # cortex
 
 
-def test_false_hearts_are_counted_per_kind_and_in_all(benchmark):
+def test_false_positives_are_counted_per_kind_and_in_total(benchmark):
     cases = [
         {"kind": k, "heart": h, "ml": ml} for k, h, ml in (("a", True, 90.0), ("a", False, 0.0), ("b", False, 0.0))
     ]
@@ -192,13 +192,13 @@ def test_false_hearts_are_counted_per_kind_and_in_all(benchmark):
     assert tally["all"]["ml_max"] == 90.0
 
 
-def test_ignored_voxels_of_the_prototype_become_the_mask(benchmark):
+def test_ignored_voxels_of_the_prototype_are_masked(benchmark):
     labels, mask = benchmark("prototype_scenes").split_target(np.array([0, 5, 255], np.uint8))
     assert labels.tolist() == [0, 5, 0]
     assert mask.tolist() == [1, 1, 0]
 
 
-def test_the_prototypes_values_become_hu(benchmark):
+def test_values_of_the_prototype_are_converted_to_hu(benchmark):
     assert benchmark("prototype_scenes").to_hu(np.array([-1.8, -1.0, 0.0, 1.8, 2.5])).tolist() == [
         -200,
         0,
@@ -208,7 +208,7 @@ def test_the_prototypes_values_become_hu(benchmark):
     ]
 
 
-def test_a_cta_is_the_first_seed_with_its_contrast(benchmark):
+def test_the_first_seed_with_cta_contrast_is_selected(benchmark):
     prototype = benchmark("prototype_scenes")
 
     def luts(rng):
@@ -220,7 +220,7 @@ def test_a_cta_is_the_first_seed_with_its_contrast(benchmark):
     assert prototype.cta_seed(Namespace(luts=luts), 2) == first
 
 
-def test_the_frozen_list_names_every_file(benchmark):
+def test_the_frozen_list_contains_all_files(benchmark):
     prototype = benchmark("prototype_scenes")
     listed = prototype.FROZEN.read_text(encoding="utf-8").splitlines()
     assert [line.split("  ")[1] for line in listed] == [

@@ -121,9 +121,9 @@ def _images(series: Series, frame: int | None) -> list[Any]:
 
 
 def _labels_on_images(labels: np.ndarray, images: list[Any], geometry: Geometry) -> np.ndarray:
-    """Labels on the pixels of each frame of the images, ``(frames, rows, columns)``.
+    """Labels on the pixels of the image frames, ``(frames, rows, columns)``.
 
-    A scan whose slices are uneven is segmented on another grid than the images have: the nearest voxel counts.
+    A scan with uneven slice spacing is segmented on a resampled grid; the nearest voxel is used.
 
     Raises:
         OutputError: an image has no matching slice.
@@ -131,8 +131,8 @@ def _labels_on_images(labels: np.ndarray, images: list[Any], geometry: Geometry)
     starts = np.rint(geometry.world_to_index(_positions(images))).astype(int)
     if starts[:, 0].min() < 0 or starts[:, 0].max() >= geometry.shape[0]:
         raise OutputError(
-            f"DICOM SEG needs images where the segmentation is: of the series' {len(starts)} images some lie outside "
-            f"its {geometry.shape[0]} slices; give the series that was segmented with --scan"
+            f"some of the {len(starts)} images of the DICOM series are outside the {geometry.shape[0]} slices of the "
+            "segmentation: give the series that was segmented with --scan"
         )
     out = np.zeros((len(starts), int(images[0].Rows), int(images[0].Columns)), labels.dtype)
     for frame, (z, y, x) in zip(out, starts, strict=True):
@@ -177,9 +177,9 @@ def _description(number: int, structure: Structure, result: Result) -> Any:
 
 
 def _of_joined_series(images: list[Any], labels: np.ndarray, geometry: Geometry, segments: list[Any]) -> Any:
-    """For slices of several series, or one phase of a multi-frame file: frames are placed by the grid.
+    """Write slices of several series, or one phase of a multi-frame file: the grid defines the frame positions.
 
-    All images are named; highdicom wants the images that frames are placed by to be of one series.
+    All images are referenced; highdicom requires the source images that define frame positions to be from one series.
     """
     import highdicom as hd
 

@@ -171,21 +171,21 @@ class _Writer:
 
     def surfaces(self) -> list[tuple[Structure, Path]]:
         """Write the requested surface formats, and STL files if pictures need them; return the STL files."""
-        asked = [kind for kind in SURFACE_FORMATS if kind in self._wanted]
+        requested = [kind for kind in SURFACE_FORMATS if kind in self._wanted]
         draw = bool({"preview", "html"} & set(self._wanted)) and _is_installed("vtk")
-        if not asked and not draw:
+        if not requested and not draw:
             return []
         meshes = self._meshes()
         coordinates = self._options.coordinates.upper()
-        written = write_surfaces(meshes, self._folder / "surfaces", asked, coordinates) if asked else {}
+        written = write_surfaces(meshes, self._folder / "surfaces", requested, coordinates) if requested else {}
         if draw and "stl" not in written:
             written |= write_surfaces(meshes, self._folder / _DRAWING, ["stl"])
-        if asked:
+        if requested:
             solid = {s.key: check_solidity(mesh).to_dict() for s, mesh in meshes}
             self.facts["surfaces"] = {
                 "coordinates": coordinates,
                 "smoothing": self._options.smoothing,
-                "method": "surface nets of all structures together, windowed sinc smoothing; thick slices interpolated",
+                "method": "surface nets of all structures, windowed sinc smoothing; thick slices are interpolated",
                 "structures": solid,
             }
         return [(s, written["stl"][s.key]) for s, _ in meshes] if "stl" in written else []

@@ -78,15 +78,15 @@ def open_subject(
         SettingsError: ``labels`` names an unknown structure.
     """
     source = Path(source)
-    asked = None if scan is None else read_volume(scan, frame=frame, series=series, modality=modality)
+    requested = None if scan is None else read_volume(scan, frame=frame, series=series, modality=modality)
     if source.is_dir():
-        return _with_scan(_of_result_folder(source), asked, source)
+        return _with_scan(_of_result_folder(source), requested, source)
     found = as_label_map(source, labels, "--labels")
     present = tuple(s for s in STRUCTURES if (found.labels == s.label).any())
     provenance = Provenance(segmentation=str(source))
     result = Result(found.labels, found.geometry, present or STRUCTURES, provenance=provenance)
     subject = Subject(result, None, stem_of(source), found.notices)
-    return measured(_with_scan(subject, asked, source))
+    return measured(_with_scan(subject, requested, source))
 
 
 def measured(subject: Subject) -> Subject:
@@ -133,9 +133,9 @@ def _labels_of(folder: Path, structures: tuple[Structure, ...]) -> tuple[np.ndar
     )
 
 
-def _with_scan(subject: Subject, asked: Volume | None, source: Path) -> Subject:
+def _with_scan(subject: Subject, requested: Volume | None, source: Path) -> Subject:
     """Add the requested scan, or else the scan named in the report."""
-    volume, notice = (asked, "") if asked is not None else _named_scan(subject.result.provenance.input)
+    volume, notice = (requested, "") if requested is not None else _named_scan(subject.result.provenance.input)
     if volume is not None and not volume.geometry.same_grid(subject.result.geometry, 0.01):
         grid, own = volume.geometry, subject.result.geometry
         raise InputError(

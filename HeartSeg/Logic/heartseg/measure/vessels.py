@@ -125,7 +125,7 @@ class _Line:
 
 
 def _graph_points(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """World points (n, 3) of a grid of about 1.5 mm inside ``mask``, whatever its spacing."""
+    """World points ``(n, 3)`` inside ``mask`` on a grid of about 1.5 mm."""
     zoom = np.asarray(geometry.spacing)[::-1] / GRAPH_STEP_MM
     size = np.maximum(1, np.round(np.asarray(mask.shape) * zoom)).astype(int)
     axes = [(np.arange(n) + 0.5) * (m / n) - 0.5 for n, m in zip(size, mask.shape, strict=True)]

@@ -81,12 +81,12 @@ def _needed_parts(content: Any, path: Path) -> dict[str, Any]:
         raise ModelError(f"'{path}' contains a {type(content).__name__}, not an nnU-Net checkpoint: {COPY_AGAIN}")
     weights = content.get("network_weights")
     if not isinstance(weights, dict) or not weights or not all(isinstance(w, torch.Tensor) for w in weights.values()):
-        raise ModelError(f"'{path}' has no 'network_weights': it is not a checkpoint of nnU-Net v2")
+        raise ModelError(f"'{path}' has no 'network_weights': use a checkpoint of nnU-Net v2")
     arguments = content.get("init_args")
     configuration = arguments.get("configuration") if isinstance(arguments, dict) else None
     axes = content.get("inference_allowed_mirroring_axes")
     if axes is not None and not (isinstance(axes, list | tuple) and all(a in (0, 1, 2) for a in axes)):
-        raise ModelError(f"'inference_allowed_mirroring_axes' in '{path}' is {axes!r:.60}: it must hold axes 0, 1, 2")
+        raise ModelError(f"'inference_allowed_mirroring_axes' in '{path}' is {axes!r:.60}: only axes 0, 1, 2 exist")
     return {
         "network_weights": weights,
         "trainer_name": str(content.get("trainer_name", "nnUNetTrainer")),

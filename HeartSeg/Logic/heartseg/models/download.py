@@ -83,10 +83,10 @@ class Installed:
         if self.verified == "sha256":
             return "Verified: the file has the expected SHA-256."
         if self.verified == "card":
-            said = "Undamaged: the files match the SHA-256 in the model's own card, but its origin is not verified"
+            text = "Undamaged: the files match the SHA-256 in the model's own card, but its origin is not verified"
         else:
-            said = "Not verified: neither a SHA-256 nor a card with hashes was given"
-        return f"{said}. SHA-256 of the file: {self.sha256}" if self.sha256 else f"{said}."
+            text = "Not verified: neither a SHA-256 nor a card with hashes was given"
+        return f"{text}. SHA-256 of the file: {self.sha256}" if self.sha256 else f"{text}."
 
 
 class _WrongContent(ModelError):

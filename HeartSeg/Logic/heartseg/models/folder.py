@@ -27,7 +27,7 @@ class ModelFolder:
     ``patch_size`` and ``spacing`` are in the axis order of the plans: (z, y, x) after ``transpose_forward``.
 
     Attributes:
-        path: the folder that holds ``plans.json``.
+        path: the folder with ``plans.json``.
         plans, dataset: the content of ``plans.json`` and ``dataset.json``.
         configuration_plan: the trained configuration; the properties below read from it.
         checkpoints: one file per fold, in fold order.
@@ -94,17 +94,17 @@ class ModelFolder:
 
     @property
     def folds(self) -> tuple[str, ...]:
-        """``"0"`` ... ``"4"`` or ``"all"``, in the order of ``checkpoints``."""
+        """Names of the folds, ``"0"`` ... ``"4"`` or ``"all"``, in the order of ``checkpoints``."""
         return tuple(c.parent.name.removeprefix("fold_") for c in self.checkpoints)
 
     @property
     def patch_size(self) -> tuple[int, ...]:
-        """Voxels, (z, y, x) after ``transpose_forward``."""
+        """Patch size, voxels, (z, y, x) after ``transpose_forward``."""
         return self.configuration_plan.patch_size
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """mm, (z, y, x) after ``transpose_forward``."""
+        """Voxel spacing, mm, (z, y, x) after ``transpose_forward``."""
         return self.configuration_plan.spacing
 
     @property

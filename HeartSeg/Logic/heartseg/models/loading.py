@@ -141,8 +141,8 @@ def _import_class(name: str, roots: tuple[str, ...], folder: ModelFolder) -> Any
             ) from None
         raise ModelError(f"class '{name}' {where} needs the module '{error.name}': install it") from None
     except (ImportError, AttributeError):
-        raise ModelError(f"class '{name}' {where} does not exist in the installed packages") from None
+        raise ModelError(f"class '{name}' {where} does not exist: copy plans.json again") from None
     defined_in = f"{getattr(found, '__module__', '')}."
     if not (isinstance(found, type) and issubclass(found, torch.nn.Module) and defined_in.startswith(roots)):
-        raise ModelError(f"'{name}' {where} is refused: it is not a network class")
+        raise ModelError(f"'{name}' {where} is not a network class: copy plans.json again")
     return found

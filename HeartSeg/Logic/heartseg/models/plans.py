@@ -13,7 +13,7 @@ NETWORK_ROOTS = ("dynamic_network_architectures.", "heartseg.networks.")
 """Allowed import roots of network classes; all others are refused."""
 
 TRUSTED_PACKAGES = "HEARTSEG_TRUSTED_PACKAGES"
-"""Environment variable: packages of the user's own that network classes may come from too, separated by commas."""
+"""Environment variable with additional packages for network classes, separated by commas."""
 
 FALLBACK_ROOTS = ("nnunetv2.",)
 """Import roots of network classes that need stock nnU-Net."""
@@ -154,7 +154,7 @@ def _numbers(content: Mapping[str, Any], key: str, kind: type, where: str) -> tu
 def _axes(plans: Mapping[str, Any], key: str, source: str) -> tuple[int, ...]:
     axes = plans.get(key, [0, 1, 2])
     if not isinstance(axes, list) or sorted(axes) not in ([0, 1, 2], [0, 1]):
-        raise ModelError(f"'{key}' in '{source}' is {axes!r:.60}: it must be an order of the axes 0, 1, 2")
+        raise ModelError(f"'{key}' in '{source}' is {axes!r:.60}: it must be a permutation of 0, 1, 2")
     return tuple(axes)
 
 
@@ -170,7 +170,7 @@ def _resolve(plans: Mapping[str, Any], name: str, source: str) -> dict[str, Any]
                 f"configuration {following!r} does not exist in '{source}': choose from {', '.join(names)}"
             )
         if following in chain:
-            raise ModelError(f"configurations in '{source}' inherit in a circle: {' -> '.join([*chain, following])}")
+            raise ModelError(f"configurations in '{source}' inherit circularly: {' -> '.join([*chain, following])}")
         chain.append(following)
         own = _need(plans["configurations"], following, dict, f"'{source}'")
         resolved = {**own, **resolved}
@@ -179,7 +179,7 @@ def _resolve(plans: Mapping[str, Any], name: str, source: str) -> dict[str, Any]
 
 
 def network_roots() -> tuple[str, ...]:
-    """Return the import roots a network class may come from, those that the user trusts included."""
+    """Allowed import roots of network classes, including the packages that the user trusts."""
     trusted = os.environ.get(TRUSTED_PACKAGES, "").split(",")
     return (*NETWORK_ROOTS, *(f"{name.strip()}." for name in trusted if name.strip()))
 
@@ -197,12 +197,11 @@ def _network(raw: Mapping[str, Any], dimensions: int, where: str) -> NetworkPlan
     names = tuple(_need(architecture, "_kw_requires_import", list, where))
     module, _, name = class_name.rpartition(".")
     if module.startswith("dynamic_network_architectures.") and name in NATIVE_NETWORKS:
-        class_name = f"{_UNET}.{name}"  # these classes have moved between versions; nnU-Net looks for them by name too
+        class_name = f"{_UNET}.{name}"  # these classes moved between versions; nnU-Net also finds them by name
     if not class_name.startswith(network_roots() + FALLBACK_ROOTS):
         raise ModelError(
-            f"the network class '{class_name}' of {where} is refused: HeartSeg loads classes from"
-            f" {' and '.join(r + '*' for r in network_roots())} only; export the model with one of them, or name"
-            f" its package in {TRUSTED_PACKAGES} if you trust it"
+            f"the network class '{class_name}' of {where} is refused: use a class from"
+            f" {' or '.join(r + '*' for r in network_roots())}, or add a trusted package to {TRUSTED_PACKAGES}"
         )
     for key in names:
         value = kwargs.get(key)

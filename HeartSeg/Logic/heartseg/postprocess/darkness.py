@@ -30,7 +30,7 @@ TOO_DARK = "as dark as fat, lung or air"
 
 
 def darkest_tissue(volume: Volume) -> float | None:
-    """Grey value below which nothing is heart; None where no such value is known (MR, or no cut and no HU)."""
+    """Value below which a voxel is not heart; ``None`` if unknown (MR, or neither HU nor windowed)."""
     if volume.modality == "MR":
         return None
     if volume.value_scale is ValueScale.HOUNSFIELD:

@@ -1,4 +1,4 @@
-"""The report: everything about a run that is not the label map, as JSON; and its findings as text."""
+"""The report of a run as JSON, and its findings as text."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..result import Result, json_ready
 
 
 def report_dict(result: Result, extra: dict[str, Any] | None = None) -> dict[str, Any]:
-    """:meth:`~heartseg.result.Result.to_dict` with the fields of ``extra`` beside its own.
+    """Combine :meth:`~heartseg.result.Result.to_dict` with the fields of ``extra``.
 
     Raises:
-        ValueError: ``extra`` has a field of the report's own.
+        ValueError: a field of ``extra`` already exists in the report.
     """
     report = result.to_dict()
     clash = sorted(set(report) & set(extra or {}))
     if clash:
-        raise ValueError(f"extra field {clash[0]!r} is one of the report's own: use another name")
+        raise ValueError(f"extra field {clash[0]!r} already exists in the report: use another name")
     return {**report, **json_ready(extra or {})}
 
 
@@ -29,7 +29,7 @@ def write_report(result: Result, path: str | Path, extra: dict[str, Any] | None 
 
     Raises:
         OutputError: the file cannot be written.
-        ValueError: ``extra`` has a field of the report's own.
+        ValueError: a field of ``extra`` already exists in the report.
     """
     text = json.dumps(report_dict(result, extra), indent=2, ensure_ascii=False, allow_nan=False)
     try:
@@ -39,9 +39,9 @@ def write_report(result: Result, path: str | Path, extra: dict[str, Any] | None 
 
 
 def format_findings(result: Result) -> str:
-    """The findings as lines for a terminal, most serious first: ``warning  not-enclosed: 14 % of ...``.
+    """Format the findings as lines, most severe first: ``warning  not-enclosed: 14 % of ...``.
 
-    Without findings: ``no findings``.
+    Returns ``no findings`` if there are none.
     """
     findings = sorted_findings(result.findings)
     if not findings:
