@@ -160,7 +160,7 @@ def judged(outcome: Outcome, sound: Outcome, short: bool) -> str:
     """``silent`` for a file without a part of its voxels that is read, without a warning, as something else."""
     if outcome.outcome != "read":
         return outcome.outcome
-    if outcome.warnings:
+    if set(outcome.warnings) - set(sound.warnings):
         return "warned"
     different = (outcome.voxels, outcome.grid) != (sound.voxels, sound.grid)
     return "silent" if short and different else "read"
