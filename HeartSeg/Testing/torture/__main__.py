@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from torture import cohort, fuzz
 
 TABLE = ("volume/test_dicom_kinds.py", "volume/test_file_kinds.py", "cli/test_bad_input.py", "cli/test_cohorts.py")
-"""The table of bad inputs (docs/development/reading-faults.md): every kind in several variants."""
+"""The table of bad inputs (docs/reference/reading-faults.md): every kind in several variants."""
 
 
 def main() -> int:

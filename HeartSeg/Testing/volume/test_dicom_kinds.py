@@ -1,6 +1,6 @@
 """Kinds of DICOM input that a scanner or archive may produce: right voxels in the right places, or a refusal.
 
-Each kind of fault (R1 to R9 of docs/development/reading-faults.md) has several variants.
+Each kind of fault (R1 to R9 of docs/reference/reading-faults.md) has several variants.
 """
 
 from __future__ import annotations
