@@ -10,7 +10,7 @@ SCAN   ?= HeartSeg/Resources/SampleData/HeartSeg-synthetic-CTA.nii.gz
 OUT    ?= out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types arrows extension publish-clone unit benchmark docs clean
+.PHONY: help demo test test-slow torture lint types arrows extension publish-clone unit benchmark docs clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,10 @@ test: $(VENV)/.dev lint types arrows extension unit  ## set up and run every che
 
 test-slow: $(VENV)/.dev  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+# Fuzzed files, the table of bad inputs and a cohort that is killed and resumed; about half an hour on two cores.
+torture: $(VENV)/.dev  ## spoilt files, bad inputs and injected faults, with counts (TORTURE="--files 200" for less)
+	PYTHONPATH=HeartSeg/Testing:HeartSeg/Logic OMP_NUM_THREADS=1 $(BIN)/python -m torture $(TORTURE)
 
 lint: $(VENV)/.dev  ## style
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +77,7 @@ def write_result(
     formats: Sequence[str] | None = None,
     overwrite: bool = False,
     reporter: Reporter | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the files of a result into a new folder.
 
@@ -87,6 +88,7 @@ def write_result(
         formats: keys of :data:`FORMATS`; ``None`` selects those of :data:`DEFAULT_FORMATS` whose packages are
             installed, and the confidence map if the result has one; skipped formats are noted in the report.
         reporter: progress and cancellation.
+        extra: further fields of ``report.json``, JSON-ready.
 
     Returns:
         ``"files"``: written files, relative to the folder; ``"skipped"``: format -> reason; ``"seconds"``: duration.
@@ -112,5 +114,5 @@ def write_result(
         files = sorted(str(p.relative_to(stage).as_posix()) for p in stage.rglob("*") if p.is_file())
         seconds = {"write": round(time.perf_counter() - started, 3)}  # without the report itself
         output = {"files": [*files, REPORT_FILE], "skipped": written.skipped, "seconds": seconds}
-        write_report(result, stage / REPORT_FILE, extra={"output": output})
+        write_report(result, stage / REPORT_FILE, extra={**(extra or {}), "output": output})
     return output

@@ -174,13 +174,13 @@ def input_facts(volume: Volume) -> InputFacts:
     """The facts about a scan that a report states."""
     geometry, source = volume.geometry, volume.source
     return InputFacts(
-        name=volume.name,
-        path=source.path,
+        name="" if source.anonymize else volume.name,
+        path="" if source.anonymize else source.path,
         sha256=source.sha256,
         series_uid=source.series_uid,
         frame=source.frame,
         phase=source.phase,
-        reading=source.reading.to_dict() if source.reading else None,
+        reading=source.reading.to_dict() if source.reading and not source.anonymize else None,
         modality=volume.modality,
         value_scale=volume.value_scale.value,
         size_xyz=geometry.size,

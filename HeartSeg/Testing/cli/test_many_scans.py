@@ -172,7 +172,7 @@ def test_a_process_that_dies_costs_its_scan_only(launch, scans, tmp_path, tiny_m
     assert outcome.code == 1, outcome
     assert statuses(out) == {"a": "failed", "b": "done", "c": "done"}
     (row,) = [r for r in summary(out) if r["case"] == "a"]
-    assert "process died (exit code -9" in row["message"] and "--jobs" in row["message"]
+    assert "SIGKILL" in row["message"] and "--jobs" in row["message"]
     assert tree(out) >= {"b/labels.nii.gz", "c/labels.nii.gz"} and hidden(out) == []
 
 

@@ -168,11 +168,11 @@ def test_every_measure_is_listed_with_its_unit() -> None:
 
 
 def test_every_column_of_the_summary_is_named() -> None:
-    from heartseg.cli.batch import _COLUMNS
+    from heartseg.cli.summary import COLUMNS
 
     part = read("outputs.md").partition("## `summary.csv`")[2]
     named = set(re.findall(r"`([^`]+)`", " ".join(part.split())))
-    assert {c for c in _COLUMNS if not c.endswith("volume (mL)")} <= named
+    assert {c for c in COLUMNS if not c.endswith("volume (mL)")} <= named
     assert "seven volumes in mL" in " ".join(part.split())
 
 

@@ -30,7 +30,7 @@ from pydicom.uid import (
 from heartseg.volume import Geometry, Volume
 
 STUDY, FRAME_OF_REFERENCE = "1.2.826.0.1.3680043.8.498.1", "1.2.826.0.1.3680043.8.498.2"
-GRID = Geometry((24, 28, 32), (3.0, 3.5, 4.0), (-40.5, -50.25, 100.0))
+GRID = Geometry((16, 20, 22), (4.0, 4.5, 4.0), (-40.5, -50.25, 100.0))
 COS, SIN = np.cos(0.4), np.sin(0.4)
 OBLIQUE = replace(GRID, direction=(COS, 0.0, SIN, 0.0, 1.0, 0.0, -SIN, 0.0, COS))
 

@@ -1,6 +1,6 @@
 """Kinds of DICOM input that a scanner or archive may produce: right voxels in the right places, or a refusal.
 
-Each kind of fault (R1 to R9 of docs/development/reading-faults.md) has several variants.
+Each kind of fault (R1 to R9 of docs/reference/reading-faults.md) has several variants.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def test_rounded_positions_keep_the_grid(tmp_path, kind, digits):
     assert volume.findings == ()
 
 
-@pytest.mark.parametrize("absent", [1, 7, 12, 22])
+@pytest.mark.parametrize("absent", [1, 6, 14])
 @pytest.mark.parametrize("kind", ["classic", "enhanced", "legacy"])
 def test_one_absent_image_is_interpolated_in_place_and_reported(tmp_path, kind, absent):
     expected = phantom(OBLIQUE)
@@ -297,7 +297,7 @@ def test_phases_that_nothing_tells_apart_are_refused(tmp_path, kind):
         else make.write_classic(tmp_path / "scan", images)
     )
     text = refusal(path)
-    assert "3 images lie at each of its 24 slice positions" in text
+    assert "3 images lie at each of its 16 slice positions" in text
 
 
 @pytest.mark.parametrize("kind", ["classic", "enhanced"])
@@ -531,7 +531,7 @@ def test_a_tilted_gantry_is_straightened(tmp_path, degrees):
     volume = read_volume(make.write_classic(tmp_path / "scan", images))
     assert "gantry-tilt" in codes(volume)
     grid = volume.geometry
-    for z in (1, 12, 22):
+    for z in (1, 8, 14):
         world_y = grid.index_to_world(np.array([[z, j, 5] for j in range(grid.shape[1])]))[:, 1] - GRID.origin[1]
         inside = (world_y > z * shift + 1) & (world_y < z * shift + y[-1] - 1)
         assert inside.sum() >= len(y) - 2
@@ -657,7 +657,7 @@ def test_a_dicomdir_stands_for_the_files_beside_it(tmp_path, name):
     same(read_volume(tmp_path / "disc"), phantom())
 
 
-@pytest.mark.parametrize("copies", [[3], [0, 5, 6, 23], list(range(24))])
+@pytest.mark.parametrize("copies", [[3], [0, 5, 6, 15], list(range(16))])
 def test_equal_images_under_new_uids_count_once(tmp_path, copies):
     images = make.planes(phantom())
     series = generate_uid()
@@ -702,7 +702,7 @@ def test_a_childs_scan_is_taken_with_a_warning(tmp_path, age, child):
 
 
 def test_a_short_stack_is_taken_with_a_finding(tmp_path):
-    short = phantom(replace(GRID, shape=(7, 28, 32), spacing=(3.0, 3.5, 8.0)))
+    short = phantom(replace(GRID, shape=(7, 20, 22), spacing=(4.0, 4.5, 8.0)))
     volume = read_volume(make.write_classic(tmp_path / "scan", make.planes(short)))
     same(volume, short)
     assert "field-of-view-short" in codes(volume)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import re
 import unicodedata
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from ..errors import HeartSegError, InputError
 from ..output import REPORT_FILE
+from ..volume.folders import files_below, identity
 
 _SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _LONGEST_NAME = 150  # bytes; leaves room in 255 for a temporary folder's name
@@ -34,6 +36,13 @@ class Case:
     modality: str | None = None
 
 
+def scan_path(text: str) -> Path:
+    """The path of a scan; an empty one is not the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path of the scan is empty")
+    return Path(text)
+
+
 def is_scan_file(path: Path) -> bool:
     """Whether the name is that of a volume file (DICOM files are told by their folder; .seg.nrrd holds labels)."""
     name = path.name.lower()
@@ -54,15 +63,23 @@ def is_batch(path: Path) -> bool:
     return not _is_one_scan(path) if folder else path.suffix.lower() == ".csv"
 
 
-def _is_one_scan(folder: Path) -> bool:
-    """Whether a folder is one DICOM scan (or holds nothing, which reading it will say)."""
+def _is_one_scan(folder: Path, seen: set[tuple[int, int] | None] | None = None) -> bool:
+    """Whether a folder is one DICOM scan (or holds nothing, which reading it will say).
+
+    Args:
+        seen: folders that were looked into already: links may lead to them many times.
+    """
+    seen = set() if seen is None else seen
+    if identity(folder) in seen:
+        return True
+    seen.add(identity(folder))
     entries = _entries(folder)
     if any(_dicom_among(entries)):
         return True
-    if any(is_scan_file(p) for p in entries):
+    if any(is_scan_file(p) or _is_dangling(p) for p in entries):
         return False
     below = [p for p in entries if p.is_dir() and _holds_scans(p)]
-    if not all(map(_is_one_scan, below)):
+    if not all(_is_one_scan(p, seen) for p in below):
         return False
     return len(below) < 2 or _is_one_study(below)
 
@@ -76,9 +93,11 @@ def _is_one_study(folders: list[Path]) -> bool:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder, by name, without what is hidden."""
+    """What a folder holds, by name, without hidden entries and links to folders that hold the folder itself."""
     try:
-        return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+        above = {identity(p) for p in (folder.resolve(), *folder.resolve().parents)}
+        entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+        return [p for p in entries if not (p.is_symlink() and p.is_dir() and identity(p) in above)]
     except OSError as error:
         raise InputError(f"folder {str(folder)!r} cannot be read: {error.strerror or error}") from error
 
@@ -98,22 +117,31 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _dicom_files(folder: Path) -> Iterator[Path]:
-    """The DICOM files in a folder, and then those below."""
-    entries = _entries(folder)
-    yield from _dicom_among(entries)
-    for below in entries:
-        if below.is_dir():
-            yield from _dicom_files(below)
+    """The DICOM files in a folder and those below."""
+    return (p for p in files_below(folder) if p.name.upper() != "DICOMDIR" and _is_dicom(p))
 
 
-def _holds_scans(folder: Path) -> bool:
-    """Whether there is any scan in or below a folder; HeartSeg's own results are none."""
+def _holds_scans(folder: Path, seen: set[tuple[int, int] | None] | None = None) -> bool:
+    """Whether there is any scan in or below a folder; HeartSeg's own results are none.
+
+    Args:
+        seen: folders that were looked into already: links may lead to them many times.
+    """
+    seen = set() if seen is None else seen
+    if identity(folder) in seen:
+        return False
+    seen.add(identity(folder))
     entries = _entries(folder)
     if any(p.name == REPORT_FILE for p in entries):
         return False
-    if any(is_scan_file(p) for p in entries) or any(_dicom_among(entries)):
+    if any(is_scan_file(p) or _is_dangling(p) for p in entries) or any(_dicom_among(entries)):
         return True
-    return any(_holds_scans(p) for p in entries if p.is_dir())
+    return any(_holds_scans(p, seen) for p in entries if p.is_dir())
+
+
+def _is_dangling(path: Path) -> bool:
+    """A link to nothing under the name of a scan or of a folder: it gets a row that says so."""
+    return path.is_symlink() and not path.exists() and (path.name.lower().endswith(_SUFFIXES) or not path.suffix)
 
 
 def list_cases(
@@ -139,7 +167,7 @@ def list_cases(
     if not is_batch(path):
         cases = [Case(path, plain_name(path))]
     elif path.is_dir():
-        cases = list(_in_folder(path, "", without.resolve() if without else None))
+        cases = list(_in_folder(path, "", without.resolve() if without else None, set()))
     else:
         cases = _from_csv(path)
     if not cases:
@@ -152,17 +180,24 @@ def list_cases(
     return _unique(cases)
 
 
-def _in_folder(folder: Path, prefix: str, without: Path | None) -> Iterator[Case]:
-    """Scans of a folder of scans, and of those below; a folder's name goes before those of the scans in it."""
+def _in_folder(folder: Path, prefix: str, without: Path | None, visited: set[tuple[int, int] | None]) -> Iterator[Case]:
+    """Scans of a folder of scans, and of those below; a folder's name goes before those of the scans in it.
+
+    A folder that several links reach is visited once.
+    """
+    if identity(folder) in visited:
+        return
+    visited.add(identity(folder))
     for path in _entries(folder):
-        if is_scan_file(path):
+        if is_scan_file(path) or _is_dangling(path):
             yield Case(path, plain_name(path, prefix))
         elif path.is_dir() and path.resolve() != without and _holds_scans(path):
             name = plain_name(path, prefix)
-            if _is_one_scan(path):
+            if not _is_one_scan(path):
+                yield from _in_folder(path, f"{name}_", without, visited)
+            elif identity(path) not in visited:
+                visited.add(identity(path))
                 yield Case(path, name)
-            else:
-                yield from _in_folder(path, f"{name}_", without)
 
 
 def plain_name(path: Path, prefix: str = "") -> str:

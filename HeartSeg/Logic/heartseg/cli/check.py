@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import HeartSegError, InputError
 from ..findings import Finding, Severity
 from ..settings import DEVICES, Settings
+from .cases import scan_path
 from .exits import EXIT_OK, EXIT_USAGE, stop_token
 from .progress import ProgressBar
 
@@ -37,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("input", metavar="INPUT", type=Path, help="scan file or DICOM folder")
+    parser.add_argument("input", metavar="INPUT", type=scan_path, help="scan file or DICOM folder")
     parser.add_argument("--series", metavar="UID|NUMBER", help="which series of a DICOM folder")
     parser.add_argument("--frame", metavar="N", type=int, help="which frame of a time series, from 0")
     parser.add_argument("--modality", choices=("CT", "MR"), help="if the file does not say")

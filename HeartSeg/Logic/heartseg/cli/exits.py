@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
 from ..errors import HeartSegError
 from ..progress import CancelToken
@@ -22,6 +24,8 @@ exit codes:
 
 
 _stop = CancelToken()
+_AGAIN_SECONDS = 0.05
+"""A signal that comes during an import is repeated until the import is over."""
 
 
 def stop_token() -> CancelToken:
@@ -39,8 +43,13 @@ def stopped_by_signals() -> Iterator[None]:
     global _stop
     _stop = CancelToken()
 
-    def interrupt(signum: int, frame: object) -> None:
+    def interrupt(signum: int, frame: FrameType | None) -> None:
         _stop.cancel()
+        if _is_importing(frame):  # an extension module that is half loaded crashes when the interpreter ends
+            timer = threading.Timer(_AGAIN_SECONDS, signal.raise_signal, (signum,))
+            timer.daemon = True
+            timer.start()
+            return
         raise KeyboardInterrupt
 
     before = {}
@@ -54,6 +63,15 @@ def stopped_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether the interrupted code is part of an import."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def one_line(error: BaseException) -> str:

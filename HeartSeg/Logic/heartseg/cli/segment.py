@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..anatomy import KEYS
@@ -12,7 +13,7 @@ from ..errors import SettingsError
 from ..models.labels import parse_label_map
 from ..output import CONFIDENCE, DEFAULT_FORMATS, FORMATS, REPORT_FILE, check_formats, check_output_folder, write_result
 from ..settings import BACKENDS, DEVICES, PRECISIONS, Settings
-from .cases import Case, is_batch, list_cases
+from .cases import Case, is_batch, list_cases, scan_path
 from .exits import EXIT_CODES, EXIT_NO_HEART, EXIT_OK, stop_token
 from .progress import ProgressBar
 
@@ -53,7 +54,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("input", metavar="INPUT", type=Path, help="scan, DICOM folder, folder of scans, or list.csv")
+    parser.add_argument(
+        "input", metavar="INPUT", type=scan_path, help="scan, DICOM folder, folder of scans, or list.csv"
+    )
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for the results")
     parser.add_argument(
         "--check-only", action="store_true", help="only tell what may go wrong (as heartseg check); write nothing"
@@ -66,6 +69,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--json", action="store_true", help="print the report (many scans: the summary) as JSON on standard output"
+    )
+    parser.add_argument(
+        "--anonymize",
+        action="store_true",
+        help="leave the patient's name, ID and birth date, the scan's path and its name out of what is written",
     )
     scan = parser.add_argument_group("the scan")
     scan.add_argument("--series", metavar="UID|NUMBER", help="which series of a DICOM folder")
@@ -90,6 +98,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     batch = parser.add_argument_group("many scans")
     batch.add_argument("--resume", action="store_true", help="skip scans that are already done in the output folder")
     batch.add_argument(
+        "--time-limit",
+        metavar="MIN",
+        type=float,
+        default=120.0,
+        help="minutes that one scan may take, 0 for no limit (default: 120)",
+    )
+    batch.add_argument(
         "--jobs", metavar="N", type=int, default=1, help="processes, each with its own model (default: 1)"
     )
     parser.set_defaults(run=run_segment)
@@ -97,6 +112,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def settings_from(args: argparse.Namespace) -> Settings:
     """Settings of a run from the parsed arguments; raises ``SettingsError``."""
+    most = 8 * (os.cpu_count() or 1)
+    if args.threads is not None and args.threads > most:
+        raise SettingsError(f"threads {args.threads} is more than this machine can run: at most {most} (8 per core)")
     return Settings(
         device=args.device,
         structures=tuple(k.strip().upper() for k in args.structures.split(",") if k.strip())
@@ -141,7 +159,8 @@ def run_segment(args: argparse.Namespace) -> int:
     assert not isinstance(frame, str)
     check_output_folder(args.output, args.overwrite)
     case = Case(args.input, args.output.name, args.series, frame, args.modality)
-    report = segment_case(case, args.output, args.model, settings, formats, args.overwrite, quiet=args.json)
+    run = Run(args.output, args.model, settings, formats, args.overwrite, args.anonymize)
+    report = segment_case(case, run, quiet=args.json)
     if args.json:
         print(json.dumps(report, indent=2))
     return EXIT_OK if report["heart_found"] else EXIT_NO_HEART
@@ -172,15 +191,19 @@ def frame_number(text: str | None, else_say: str = "") -> int | None:
     return int(text)
 
 
-def segment_case(
-    case: Case,
-    output: Path,
-    model: str | None,
-    settings: Settings,
-    formats: tuple[str, ...] | None,
-    overwrite: bool,
-    quiet: bool = False,
-) -> dict:
+@dataclass(frozen=True)
+class Run:
+    """Where and how one scan is segmented."""
+
+    output: Path
+    model: str | None
+    settings: Settings
+    formats: tuple[str, ...] | None
+    overwrite: bool
+    anonymize: bool = False
+
+
+def segment_case(case: Case, run: Run, quiet: bool = False) -> dict:
     """Read, segment and write one scan, with a progress bar on standard error; returns the report."""
     from ..models.store import find_model
     from ..pipeline import Segmenter
@@ -188,19 +211,20 @@ def segment_case(
     from ..report import format_findings, format_measurements
     from ..volume.reading import read_volume
 
-    folder = find_model(model, label_map=dict(settings.label_map) if settings.label_map else None)
+    folder = find_model(run.model, label_map=dict(run.settings.label_map) if run.settings.label_map else None)
     with ProgressBar() as bar:
         reporter = Reporter(bar, stop_token())
         with reporter.stage("read"):
             volume = read_volume(case.path, series=case.series, frame=case.frame, modality=case.modality)
-        result = Segmenter(folder, settings).segment(volume, reporter=reporter)
-        written = write_result(result, volume, output, formats, overwrite, reporter)
+        volume = volume.anonymized() if run.anonymize else volume
+        result = Segmenter(folder, run.settings).segment(volume, reporter=reporter)
+        written = write_result(result, volume, run.output, run.formats, run.overwrite, reporter)
     if not quiet:
         print(format_measurements(result))
         print(format_findings(result))
         for name, why in written["skipped"].items():
             print(f"not written: {name} ({why})")
-        print(f"written to {output}: {', '.join(f for f in written['files'] if not f.startswith('surfaces/'))}")
+        print(f"written to {run.output}: {', '.join(f for f in written['files'] if not f.startswith('surfaces/'))}")
         if any(f.startswith("surfaces/") for f in written["files"]):
-            print(f"surfaces in {output / 'surfaces'}")
-    return json.loads((output / REPORT_FILE).read_text(encoding="utf-8"))
+            print(f"surfaces in {run.output / 'surfaces'}")
+    return json.loads((run.output / REPORT_FILE).read_text(encoding="utf-8"))

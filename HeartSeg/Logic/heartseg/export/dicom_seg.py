@@ -84,7 +84,10 @@ def write_dicom_seg(subject: Subject, path: Path) -> Path:
     """
     check_highdicom()
     series = source_series(subject)
-    images = _images(series, source_of(subject).frame)
+    source = source_of(subject)
+    images = _images(series, source.frame)
+    if source.anonymize:
+        _remove_patient(images)
     present = [s for s in STRUCTURES if (subject.result.labels == s.label).any()]
     if not present:
         raise OutputError("DICOM SEG needs at least one structure, but none was found: omit dicom-seg from --format")
@@ -118,6 +121,21 @@ def _images(series: Series, frame: int | None) -> list[Any]:
             if name not in image:
                 setattr(image, name, "")
     return images
+
+
+def _remove_patient(images: list[Any]) -> None:
+    """Take the attributes that name the patient or the visit out of the headers that a segmentation repeats.
+
+    UIDs and dates of the study stay: a segmentation must refer to its images (PS3.3 C.8.20.2).
+    """
+    for image in images:
+        image.PatientName, image.PatientID, image.PatientBirthDate = "Anonymous", "ANONYMOUS", ""
+        for name in ("AccessionNumber", "StudyID", "PatientAge", "PatientSize", "PatientWeight", "OtherPatientIDs"):
+            if name in image:
+                setattr(image, name, "" if name in _LACKING else None)
+        for name in ("ReferringPhysicianName", "PatientComments", "StudyDescription", "InstitutionName"):
+            if name in image:
+                setattr(image, name, "")
 
 
 def _labels_on_images(labels: np.ndarray, images: list[Any], geometry: Geometry) -> np.ndarray:

@@ -76,6 +76,12 @@ CONTRAST_WEAK_SD = 1.0
 THICK_SLICE_MM = 3.0
 """At 3 mm, a normal wall of 9 mm has three voxels; thicker slices do not resolve its thickness."""
 
+LIMITS = (
+    "The model that ships knows adult hearts in their usual place: it may miss a child's heart, which is far smaller, "
+    "and a mirrored one (dextrocardia)."
+)
+"""What a heart that is not found may be."""
+
 _SIDES = (("right", "left"), ("anterior", "posterior"), ("inferior", "superior"))
 
 
@@ -90,7 +96,8 @@ def check_result(
 
     Codes: ``no-heart`` (then the only finding), ``structure-missing``, ``several-components``,
     ``holes-filled``, ``dark-removed``, ``cut-by-border``, ``volume-implausible`` (mass and diameter too),
-    ``not-enclosed``, ``wrong-neighbours``, ``sides-swapped``, ``contrast-doubtful``, ``low-resolution``.
+    ``not-enclosed``, ``wrong-neighbours``, ``sides-swapped``, ``contrast-doubtful``, ``low-resolution``,
+    ``not-hounsfield``.
 
     Args:
         volume: the scan.
@@ -105,7 +112,7 @@ def check_result(
     crop = crop_labels(labels, volume.geometry)
     heart = _no_heart(labels, crop, structures)
     if crop is None or heart:
-        return tuple(heart)
+        return (*heart, *_scale(volume))
     values = {(m.structure, m.quantity): m.value for m in measures}
     boxes = crop.structure_boxes()
     contacts = find_contacts(crop, _place_in_scan(crop, volume))
@@ -121,6 +128,7 @@ def check_result(
         *_components(values, removals),
         *_contrast(volume, measures, keys),
         *_resolution(volume),
+        *_scale(volume),
     )
 
 
@@ -148,13 +156,14 @@ def _place_in_scan(crop: LabelCrop, volume: Volume) -> Box:
 
 def _no_heart(labels: np.ndarray, crop: LabelCrop | None, structures: Sequence[Structure]) -> list[Finding]:
     if crop is None:
-        return [Finding("no-heart", ERROR, "No heart was found in this scan.", values={"volume_ml": 0.0})]
+        return [Finding("no-heart", ERROR, f"No heart was found in this scan. {LIMITS}", values={"volume_ml": 0.0})]
     lower = {"mL": 1.0, "g": 1 / MYOCARDIAL_DENSITY_G_PER_ML}
     limit = HEART_SHARE * sum(s.plausible[0] * lower.get(s.plausible_unit, 0.0) for s in structures)
     total = int(np.count_nonzero(crop.labels)) * crop.geometry.voxel_volume_ml
     if total >= limit:
         return []
-    text = f"No heart was found in this scan: {total:.1f} mL were labelled, but a heart has at least {limit:.0f} mL."
+    text = f"No heart was found in this scan: {total:.1f} mL were labelled, but a heart has at least {limit:.0f} mL. "
+    text += LIMITS
     return [Finding("no-heart", ERROR, text, values={"volume_ml": total, "limit_ml": limit})]
 
 
@@ -314,6 +323,18 @@ def _components(values: dict[tuple[str, str], float | None], removals: Sequence[
         text = f"{_small_ml(ml)} as dark as fat, lung or air were removed ({names})."
         findings.append(Finding("dark-removed", INFO, text, None, {"removed_ml": ml}))
     return findings
+
+
+def _scale(volume: Volume) -> list[Finding]:
+    """A scan that is said to be CT but is not in Hounsfield units; its intensities have no unit then."""
+    if volume.modality != "CT" or volume.value_scale is ValueScale.HOUNSFIELD:
+        return []
+    low, high = float(volume.array.min()), float(volume.array.max())
+    text = (
+        f"The scan is said to be CT, but its values of {low:g} to {high:g} are not Hounsfield units (air is -1000): "
+        "intensities have no unit; use the original if there is one."
+    )
+    return [Finding("not-hounsfield", WARNING, text, None, {"lowest": low, "highest": high})]
 
 
 def _contrast(volume: Volume, measures: Sequence[Measure], keys: set[str]) -> list[Finding]:

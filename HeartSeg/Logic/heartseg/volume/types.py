@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ class Source:
         frame: index of the frame taken from a time series, if there was one.
         phase: which phase of the heart that frame is, where the file says so.
         reading: how a DICOM series was read.
+        anonymize: whether results must not name the patient: no path, no name, no DICOM patient attributes.
     """
 
     path: str = ""
@@ -59,6 +61,7 @@ class Source:
     frame: int | None = None
     phase: str = ""
     reading: ReadingReport | None = None
+    anonymize: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +92,18 @@ class Volume:
     def value_scale(self) -> ValueScale:
         """The scale of the grey values; see :func:`~heartseg.volume.values.value_scale`."""
         return value_scale(self.array, self.modality)
+
+    def anonymized(self) -> Volume:
+        """A copy (sharing the array) whose results name neither the patient nor the scan's files."""
+        names = [name for name in (Path(self.source.path).name, self.name) if name]
+        findings = []
+        for finding in self.findings:
+            message = finding.message
+            for name in names:
+                message = message.replace(name, "scan")
+            findings.append(replace(finding, message=message))
+        source = replace(self.source, anonymize=True)
+        return replace(self, name="scan", source=source, findings=tuple(findings))
 
     def with_findings(self, *more: Finding) -> Volume:
         """A copy (sharing the array) that carries these findings too, each once however often it was made."""

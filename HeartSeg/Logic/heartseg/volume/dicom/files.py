@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ...errors import DependencyError
 from ..folders import files_below
 from ..headers import is_dicom, is_text
+from .frames import Plane, planes_of
 from .tags import HEADER_TAGS
 
 if TYPE_CHECKING:
@@ -34,12 +35,12 @@ class Inventory:
     """DICOM files by what they hold.
 
     Attributes:
-        images: path and data set (without pixel data) of every readable image.
+        images: the planes of every readable image file.
         others: path and kind of every object that is not an image (structured report, presentation state, ...).
         damaged: DICOM files that cannot be read.
     """
 
-    images: tuple[tuple[Path, Dataset], ...] = ()
+    images: tuple[tuple[Plane, ...], ...] = ()
     others: tuple[tuple[Path, str], ...] = ()
     damaged: tuple[Path, ...] = ()
 
@@ -60,20 +61,39 @@ def take_inventory(paths: Iterable[Path]) -> Inventory:
         DependencyError: pydicom is not installed.
     """
     require_pydicom()
-    images, others, damaged = [], [], []
+    images: list[tuple[Plane, ...]] = []
+    others: list[tuple[Path, str]] = []
+    damaged: list[Path] = []
     for path in paths:
         if not _may_be_dicom(path):
             continue
-        head = read_head(path) if is_text(path) else None
-        sop_class = str(head.get("SOPClassUID", "")) if head is not None else ""
-        if head is not None and head.get("Rows") and head.get("Columns"):
-            images.append((path, head))
-        elif sop_class and "Image Storage" not in _name_of(sop_class):
-            if sop_class != MEDIA_DIRECTORY:
-                others.append((path, _name_of(sop_class)))
-        elif not _is_directory(head):
+        try:
+            with quiet():
+                found = _read(path)
+        except Exception as error:  # pydicom raises nearly every type of exception for damaged files
+            log.debug("%s is damaged: %s", path, error)
             damaged.append(path)
+            continue
+        if isinstance(found, str):
+            others.append((path, found))
+        elif found:
+            images.append(found)
     return Inventory(tuple(images), tuple(others), tuple(damaged))
+
+
+def _read(path: Path) -> tuple[Plane, ...] | str:
+    """The planes of a file, none for a DICOMDIR, or the kind of another object; raises what a damaged file causes."""
+    if not is_text(path):
+        raise ValueError("its name is not valid UTF-8")
+    head = _head(path)
+    sop_class = str(head.get("SOPClassUID") or "")
+    if head.get("Rows") and head.get("Columns"):
+        return tuple(planes_of(path, head))
+    if sop_class == MEDIA_DIRECTORY or _is_directory(head):
+        return ()
+    if sop_class and "Image Storage" not in _name_of(sop_class):
+        return _name_of(sop_class)
+    raise ValueError("it has no image and is no other object")
 
 
 def dicom_files(folder: Path) -> Iterator[Path]:
@@ -83,14 +103,18 @@ def dicom_files(folder: Path) -> Iterator[Path]:
 
 def read_head(path: Path) -> Dataset | None:
     """The data set of a file without its pixel data, or ``None`` if it cannot be read."""
-    import pydicom
-
     try:
         with quiet():
-            return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(HEADER_TAGS))
-    except Exception as error:  # pydicom raises nearly every type of exception for damaged files
+            return _head(path)
+    except Exception as error:  # see take_inventory
         log.debug("%s is damaged: %s", path, error)
         return None
+
+
+def _head(path: Path) -> Dataset:
+    import pydicom
+
+    return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(HEADER_TAGS))
 
 
 def is_media_directory(path: Path) -> bool:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _SPATIAL_DIMENSIONS = ("StackID", "InStackPositionNumber", "ImagePositionPatient", "SliceLocation")
 SECONDS_PER_DAY = 86400.0
+MOST_FRAMES = 20_000
+"""More frames than this without a functional group each are a broken number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +99,8 @@ def planes_of(path: Path, head: Dataset) -> list[Plane]:
     """The planes of one file, in stored order."""
     frames = max(1, int(_number(head.get("NumberOfFrames")) or 1))
     groups = head.get("PerFrameFunctionalGroupsSequence") or []
+    if frames > max(MOST_FRAMES, len(groups)):
+        raise ValueError(f"number of frames {frames}")
     shared = head.get("SharedFunctionalGroupsSequence") or []
     base = _Attributes([*(_layers(shared[0]) if shared else ()), head])
     file = _image_file(path, head, frames, bool(groups) or frames > 1)

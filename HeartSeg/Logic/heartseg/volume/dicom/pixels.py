@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import InputError
 from .. import itk
+from ..checks import available_memory
 from .files import quiet
 from .frames import Plane
 
@@ -40,6 +41,7 @@ def read_planes(planes: Sequence[Plane]) -> tuple[np.ndarray, str]:
     """
     digest = hashlib.sha256()
     columns, rows = planes[0].file.size
+    _check_memory(len(planes) * rows * columns * 2, planes[0].path)
     whole = all(float(p.slope).is_integer() and float(p.intercept).is_integer() for p in planes)
     out = np.empty((len(planes), rows, columns), np.int16 if whole else np.float32)
     for k, (plane, stored) in enumerate(_stored(planes, digest)):
@@ -49,6 +51,15 @@ def read_planes(planes: Sequence[Plane]) -> tuple[np.ndarray, str]:
         out = _widened(out, values, k)
         out[k] = values
     return out, digest.hexdigest()
+
+
+def _check_memory(need: int, path: Path) -> None:
+    free = available_memory()
+    if free is not None and need > free:
+        raise InputError(
+            f"series of {path.name!r} takes {need / 2**30:.3g} GiB of memory and {free / 2**30:.1f} GiB are free: crop "
+            "it around the heart, or close other programs"
+        )
 
 
 def digest(plane: Plane) -> bytes:
@@ -140,7 +151,7 @@ def _loaded(run: Sequence[Plane], digest: Any) -> Iterator[np.ndarray]:
     digest.update(data)
     with quiet():
         dataset = _dataset(data, path)
-    _check_length(dataset, run[0])
+        _check_length(dataset, run[0])
     for plane in run:
         with quiet():
             yield _decoded(dataset, plane)
@@ -157,6 +168,11 @@ def _dataset(data: bytes, path: Path) -> Dataset:
         raise InputError(f"{path.name!r} holds no pixel data, or is cut short: copy or export it again")
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset)
+    if not dataset.file_meta.TransferSyntaxUID.is_transfer_syntax:
+        raise InputError(
+            f"{path.name!r} states the transfer syntax {dataset.file_meta.TransferSyntaxUID}, which is none: copy or "
+            "export it again"
+        )
     return dataset
 
 
@@ -175,9 +191,12 @@ def _check_length(dataset: Dataset, plane: Plane) -> None:
     if dataset.file_meta.TransferSyntaxUID.is_compressed and not dataset.file_meta.TransferSyntaxUID.is_deflated:
         return
     columns, rows = plane.file.size
-    bits = int(dataset.get("BitsAllocated") or 0)
-    promised = columns * rows * plane.file.frames * int(dataset.get("SamplesPerPixel") or 1) * bits // 8
-    found = max(len(dataset[tag].value or b"") for tag in _PIXEL_TAGS if tag in dataset)
+    try:
+        bits, samples = int(dataset.get("BitsAllocated") or 0), int(dataset.get("SamplesPerPixel") or 1)
+        found = max(len(dataset[tag].value or b"") for tag in _PIXEL_TAGS if tag in dataset)
+    except Exception as error:  # values are converted when they are asked for
+        raise InputError(f"{plane.path.name!r} is damaged ({_reason(error)}): copy or export it again") from error
+    promised = columns * rows * plane.file.frames * samples * bits // 8
     if not promised or found < promised:
         raise InputError(
             f"{plane.path.name!r} is cut short: its header promises {promised} bytes of pixel data and {found} are "

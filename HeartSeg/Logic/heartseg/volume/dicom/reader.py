@@ -14,7 +14,7 @@ from ..checks import MIN_EXTENT_MM, MIN_SLICES, check_frame, check_volume
 from ..headers import stem
 from ..types import ReadingReport, Source, Volume
 from . import files, pixels
-from .frames import Plane, planes_of
+from .frames import Plane
 from .grid import resampled
 from .join import joined
 from .series import MODALITIES, Series, Stack, copies_finding, grid_findings, series_of
@@ -63,8 +63,7 @@ def _unique(inventory: files.Inventory) -> tuple[list[Plane], dict[str, int]]:
     seen: set[tuple] = set()
     unique: list[Plane] = []
     copies: dict[str, int] = {}
-    for path, head in inventory.images:
-        planes = planes_of(path, head)
+    for planes in inventory.images:
         marks = [(p.file.uid, p.index, p.position, tuple(p.times.items())) for p in planes if p.file.uid]
         if marks and all(mark in seen for mark in marks):
             copies[planes[0].file.series_uid] = copies.get(planes[0].file.series_uid, 0) + 1

@@ -1,0 +1,129 @@
+"""Injected faults: a cohort with broken scans, killed at random moments and resumed until it is complete."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from command_lines import environment
+from heartseg.volume import Geometry, Volume, write_volume
+from tiny_models import make_tiny_model_folder, synthetic_volume
+
+BROKEN_SHARE = 10
+"""One scan in so many is broken."""
+
+
+def make_cohort(folder: Path, count: int) -> set[str]:
+    """Tiny scans, some of them broken in different ways; returns the names of the broken ones."""
+    (folder / "scans").mkdir(parents=True)
+    broken = set()
+    image, _ = synthetic_volume(3, (24, 24, 24), 5)
+    for k in range(count):
+        path = folder / "scans" / f"s{k:04}.nii"
+        values = (image + k % 7).astype(np.int16)
+        write_volume(Volume(values, Geometry(values.shape, (6.0, 6.0, 6.0))), path)
+        if k % BROKEN_SHARE == 3:
+            broken.add(path.stem)
+            _break(path, k)
+    return broken
+
+
+def _break(path: Path, k: int) -> None:
+    content = path.read_bytes()
+    kind = k // BROKEN_SHARE % 5
+    if kind == 0:
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == 1:
+        path.write_bytes(b"")
+    elif kind == 2:
+        path.write_bytes(content[:352] + bytes(len(content) - 352))
+    elif kind == 3:
+        path.unlink()
+        path.symlink_to(path.parent / "gone")
+    else:
+        path.write_bytes(content[:80] + b"\xff\xff\xc0\x7f" * 3 + content[92:])  # a spacing of NaN
+
+
+def run(folder: Path, count: int, kills: int, start: int = 0, jobs: int = 2) -> tuple[Counter[str], list[str]]:
+    """Segment a cohort, killing it now and then; returns counts and a line for each thing that must not be."""
+    broken = make_cohort(folder, count)
+    model = make_tiny_model_folder(
+        folder / "model", card=True, features=(4, 8), patch=(16, 16, 16), spacing=(6.0,) * 3, full_checkpoint=False
+    )
+    rng, out = random.Random(start), folder / "out"
+    command = [sys.executable, "-m", "heartseg.cli.main", "segment", str(folder / "scans"), "-o", str(out), "--resume"]
+    command += ["--model", str(model), "--format", "csv", "--jobs", str(jobs)]
+    finished: dict[str, tuple[int, int]] = {}
+    faults: list[str] = []
+    for kill in range(kills):
+        process = _start(command)
+        begun = len(_reports(out))
+        end = time.monotonic() + 300
+        aim = begun + rng.randint(1, max(2, count // (kills + 1)))
+        while process.poll() is None and len(_reports(out)) < aim and time.monotonic() < end:
+            time.sleep(0.02)
+        time.sleep(rng.random() * 0.3)
+        _kill(process)
+        now = _reports(out)
+        faults += [f"kill {kill}: {name} was made again" for name in finished if now.get(name) != finished[name]]
+        finished = now
+    code = _start(command).wait()
+    return _judged(out, broken, code, finished, faults)
+
+
+def _start(command: list[str]) -> subprocess.Popen:
+    null = subprocess.DEVNULL
+    return subprocess.Popen(command, env=environment(), stdout=null, stderr=null, start_new_session=True)
+
+
+def _kill(process: subprocess.Popen) -> None:
+    """Kill -9 of the program and its workers, as the end of a container would."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _reports(out: Path) -> dict[str, tuple[int, int]]:
+    """Finished cases, with what tells whether they were made again."""
+    found = {}
+    for report in out.glob("*/report.json"):
+        if not report.parent.name.startswith("."):
+            status = report.stat()
+            found[report.parent.name] = (status.st_mtime_ns, status.st_ino)
+    return found
+
+
+def _judged(
+    out: Path, broken: set[str], code: int, finished: dict[str, tuple[int, int]], faults: list[str]
+) -> tuple[Counter[str], list[str]]:
+    with (out / "summary.csv").open(newline="", encoding="utf-8") as file:
+        rows = [(row["case"], row["status"], row["message"]) for row in csv.DictReader(file)]
+    counts = Counter(status for _, status, _ in rows)
+    names = [name for name, _, _ in rows]
+    scans = {p.stem for p in (out.parent / "scans").iterdir()}
+    now = _reports(out)
+    faults += [f"{name} is lost" for name in sorted(scans - set(names))]
+    faults += [f"{name} is there twice" for name, times in Counter(names).items() if times > 1]
+    faults += [f"{name} is broken and {status}" for name, status, _ in rows if name in broken and status != "failed"]
+    faults += [f"{name} failed: {why}" for name, status, why in rows if name not in broken and status == "failed"]
+    faults += [f"{name} was made again" for name in finished if now.get(name) != finished[name]]
+    faults += [f"{name} should not happen" for name, _, why in rows if "should not happen" in why]
+    faults += [f"{p.name} was left" for p in out.iterdir() if p.name.startswith(".")]
+    faults += [f"{name} has no report" for name, status, _ in rows if status != "failed" and name not in now]
+    if code != (1 if broken else 0):
+        faults.append(f"exit code {code}")
+    for name in now:
+        json.loads((out / name / "report.json").read_text(encoding="utf-8"))
+    return counts, faults

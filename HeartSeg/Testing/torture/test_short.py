@@ -1,0 +1,30 @@
+"""A short version of ``make torture``, with a fixed seed."""
+
+from __future__ import annotations
+
+import pytest
+
+from torture import cohort, fuzz
+
+
+def test_spoilt_files_are_refused_or_read_and_never_do_harm():
+    counts, faults = fuzz.run(200, start=1)
+    assert faults == []
+    assert sum(counts.values()) == 200
+    assert counts["refused"] > 20 and counts["read"] > 20, "both outcomes must occur, or the fuzzing tests nothing"
+
+
+def test_a_cut_file_that_reads_as_something_else_is_noticed():
+    sound = fuzz.Outcome("read", voxels="a", grid=[1])
+    other = fuzz.Outcome("read", voxels="b", grid=[1])
+    assert fuzz.judged(other, sound, short=True) == "silent"
+    assert fuzz.judged(other, sound, short=False) == "read"
+    assert fuzz.judged(fuzz.Outcome("read", voxels="b", grid=[1], warnings=["x"]), sound, short=True) == "warned"
+
+
+@pytest.mark.slow
+def test_a_cohort_that_is_killed_and_resumed_is_complete(tmp_path):
+    counts, faults = cohort.run(tmp_path, count=40, kills=4, start=2)
+    assert faults == []
+    assert counts["failed"] == 4
+    assert sum(counts.values()) == 40
