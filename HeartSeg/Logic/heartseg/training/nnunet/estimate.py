@@ -48,8 +48,7 @@ class Estimate:
         patch = "x".join(map(str, self.patch))
         return (
             f"{self.name}: {self.network}, {self.folds} fold(s) of {self.steps} steps of {self.batch} patches of "
-            f"{patch}; "
-            f"{self.step_s:.2g} s a step (measured, without making batches), {duration(self.total_s)} in all"
+            f"{patch}; {self.step_s:.2g} s a step (measured, without making batches), {duration(self.total_s)} in all"
         )
 
 
