@@ -100,6 +100,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/networks/csfbu_net.py"
   "Logic/heartseg/networks/edge_channels.py"
   "Logic/heartseg/networks/integrated_attention.py"
+  "Logic/heartseg/networks/mobile_unet.py"
   "Logic/heartseg/networks/plain_unet.py"
   "Logic/heartseg/networks/stock.py"
   "Logic/heartseg/networks/tutorial_unet.py"

@@ -54,6 +54,19 @@ def edge_logits(channels: torch.Tensor, edge: str) -> torch.Tensor:
     return torch.cat((rest, edges), 1).to(channels.dtype)
 
 
+def interior_logits(channels: torch.Tensor) -> torch.Tensor:
+    """Return logits of "no interior" and the K interiors, (b, 1 + K, ...), of a network with ``inner`` edges."""
+    k = (channels.shape[1] - 1) // 2
+    x = full_precision(channels)
+    rest = torch.logsumexp(torch.cat((x[:, :1], x[:, k + 1 :]), 1), 1, keepdim=True)
+    return torch.cat((rest, x[:, 1 : k + 1]), 1).to(channels.dtype)
+
+
+def interior_labels(targets: torch.Tensor, k: int, ignore: int) -> torch.Tensor:
+    """Return interiors 1..K, 0 elsewhere (``ignore`` kept), of a map of channel numbers 0..2K."""
+    return torch.where((targets > k) & (targets != ignore), torch.zeros_like(targets), targets)
+
+
 def region_labels(targets: torch.Tensor, k: int, ignore: int) -> torch.Tensor:
     """Labels 0..K (``ignore`` kept) of a map of channel numbers 0..2K."""
     return torch.where((targets > k) & (targets != ignore), targets - k, targets)

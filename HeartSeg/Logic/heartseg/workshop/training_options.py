@@ -14,7 +14,7 @@ from ..anatomy import KEYS
 from ..errors import SettingsError
 from ..models.labels import parse_label_map
 from ..training.nnunet.config import read_config
-from ..training.nnunet.presets import AUGMENTATIONS, DIMENSIONS, LOSSES, NETWORK_NAMES, OPTIMIZERS, PRESETS
+from ..training.nnunet.presets import AUGMENTATIONS, DIMENSIONS, LOSSES, NETWORK_NAMES, OPTIMIZERS, PRESETS, REGIONS
 from ..volume.label_maps import LABEL_SETS
 
 if TYPE_CHECKING:
@@ -119,6 +119,9 @@ def add_preset(parser: argparse.ArgumentParser, default: str) -> None:
     group.add_argument("--alpha", metavar="A", type=float, help="weight of the edges' loss")
     group.add_argument("--erosion", metavar="M", type=int, help="voxels of the inner edge, 0-3")
     group.add_argument(
+        "--regions", choices=REGIONS, help="what the regions' loss compares where edges are learnt (default: whole)"
+    )
+    group.add_argument(
         "--augmentation",
         metavar="NAME",
         help=f"one of {', '.join(AUGMENTATIONS)} (region-aware: rotation up to 30 degrees, shift up to 10 %%, scale "
@@ -197,6 +200,7 @@ def preset_of(args: argparse.Namespace) -> Preset:
         delta=args.delta,
         alpha=args.alpha,
         erosion=args.erosion,
+        regions=args.regions,
         augmentation=args.augmentation,
         translated=False if args.no_translated else None,
         unlabelled_weight=args.unlabelled_weight,

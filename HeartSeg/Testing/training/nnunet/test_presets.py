@@ -48,13 +48,16 @@ def test_csfbu_has_the_documents_settings() -> None:
 def test_integrated_attention_has_the_documents_settings() -> None:
     p = INTEGRATED_ATTENTION
     assert (p.optimizer, p.learning_rate, p.weight_decay, p.schedule) == ("adam", 1e-4, 1e-5, "constant")
-    assert (p.batch, p.epochs, p.patch, p.stages, p.augmentation) == (16, 500, (256, 256), 5, "flips-brightness")
+    assert (p.batch, p.epochs, p.patch, p.stages, p.augmentation) == (16, 500, (256, 256), 6, "flips-brightness")
     (configuration,) = adapted_plans(base_plans(), p, "ia", 0)["configurations"].values()
     assert (configuration["batch_size"], configuration["patch_size"]) == (16, [256, 256])
     assert configuration["normalization_schemes"] == ["ZScoreNormalization"]
     assert configuration["data_identifier"] != "nnUNetPlans_2d", "z-scores need preprocessing of their own"
     kwargs = configuration["architecture"]["arch_kwargs"]
-    assert kwargs["n_stages"] == len(kwargs["strides"]) == len(kwargs["features_per_stage"]) == 5
+    assert kwargs["n_stages"] == len(kwargs["strides"]) == len(kwargs["features_per_stage"]) == 6, (
+        "five steps down and five up"
+    )
+    assert p.loss == "ce-plus-dice"
 
 
 def test_nnunet_is_left_as_it_is() -> None:

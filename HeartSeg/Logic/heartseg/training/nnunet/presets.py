@@ -17,7 +17,7 @@ OPTIMIZERS = ("sgd", "adam")
 USUAL_RATES = {"sgd": 1e-2, "adam": 1e-3}
 """Learning rate at the start where the optimizer was changed and no rate was given."""
 SCHEDULES = ("poly", "linear", "constant")
-LOSSES = ("nnunet", "ce-dice", "cross-entropy", "dice", "focal")
+LOSSES = ("nnunet", "ce-dice", "cross-entropy", "dice", "focal", "plain-focal", "ce-plus-dice")
 """nnU-Net's own, beta CE + (1 - beta) soft Dice, and names of :data:`heartseg.training.losses.REGION_LOSSES`."""
 AUGMENTATIONS = ("nnunet", "region-aware", "flips-brightness")
 NETWORK_NAMES = (
@@ -25,13 +25,18 @@ NETWORK_NAMES = (
     "residual",
     "attention",
     "tutorial",
+    "tutorial-corners",
+    "tutorial-3d",
+    "mobile",
     "integrated-attention",
     "csfbu",
+    "csfbu-concatenate",
     "csfbu-edge",
     "csfbu-fusion",
     "csfbu-head",
 )
 """Names of :data:`heartseg.networks.catalogue.NETWORKS` (a test holds them equal); looking there would import torch."""
+REGIONS = ("whole", "interior")
 OWN = ("network", "loss", "augmentation")
 """Settings that may also be the dotted name of a class or function of the user's own."""
 DIMENSIONS = {"2d": "2d", "3d": "3d_fullres"}
@@ -62,6 +67,8 @@ class Preset:
         beta, delta: of ``"ce-dice"``: weight of the cross-entropy, smoothing of the Dice.
         alpha: weight of the loss of edges against that of regions, for networks with edges.
         erosion: voxels that are eroded to find inner edges (the documents' m), 0-3.
+        regions: what the loss of regions compares where edges are learnt: ``"whole"`` structures, or their
+            ``"interior"``.
         augmentation: ``"nnunet"``; ``"region-aware"``: rotation up to 30 degrees, shift up to 10 %, scale 0.8-1.2,
             where the target lies; ``"flips-brightness"``.
         oversample: share of a batch that is centred on a structure.
@@ -92,6 +99,7 @@ class Preset:
     delta: float = 1.0
     alpha: float = 1.0
     erosion: int = 1
+    regions: str = "whole"
     augmentation: str = "nnunet"
     oversample: float = 0.33
     deep_supervision: bool = True
@@ -140,6 +148,7 @@ class Preset:
             ("schedule", SCHEDULES),
             ("loss", LOSSES),
             ("augmentation", AUGMENTATIONS),
+            ("regions", REGIONS),
         ):
             if getattr(self, name) not in choices and not (name in OWN and is_dotted(getattr(self, name))):
                 found.append(f"{name} {getattr(self, name)!r} is unknown: use one of {', '.join(choices)}")
@@ -225,7 +234,7 @@ augmentation as planned, deep supervision, delta 1 voxel.
 INTEGRATED_ATTENTION = Preset(
     name="integrated-attention",
     network="integrated-attention",
-    stages=5,
+    stages=6,
     dimension="2d",
     optimizer="adam",
     learning_rate=1e-4,
@@ -235,14 +244,14 @@ INTEGRATED_ATTENTION = Preset(
     batch=16,
     patch=(256, 256),
     normalization="ZScoreNormalization",
-    loss="ce-dice",
+    loss="ce-plus-dice",
     augmentation="flips-brightness",
 )
 """Integrated-attention network: Adam 1e-4, weight decay 1e-5, batch 16, 500 epochs, 256 x 256 crops, z-scores, flips
-and brightness; CE + Dice; 5 + 5 levels.
+and brightness; the plain sum of cross-entropy and Dice, its smoothing in the denominator alone.
 
-Silent in the document: no schedule is named, so the rate is constant; 250 steps an epoch are nnU-Net's. CE + Dice is
-taken as beta 0.5, which differs from their plain sum by a factor that Adam cancels.
+The document's 5 + 5 levels are five steps down and five up, so six stages. Silent in the document: no schedule is
+named, so the rate is constant; the smoothing is 1 voxel; 250 steps an epoch are nnU-Net's.
 """
 
 PRESETS: dict[str, Preset] = {p.name: p for p in (NNUNET, CSFBU, INTEGRATED_ATTENTION)}

@@ -45,7 +45,9 @@ class TrainingLoss(nn.Module):
         self.edges = preset.edges
         base = region_loss(preset)
         self.at_one_resolution = (
-            base if self.edges == "none" else RegionAndEdgeLoss(self.edges, structures, preset.alpha, base)
+            base
+            if self.edges == "none"
+            else RegionAndEdgeLoss(self.edges, structures, preset.alpha, base, regions=preset.regions)
         )
         self.over_all = DeepSupervision(self.at_one_resolution)
 
