@@ -25,6 +25,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/evaluation/grids.py"
   "Logic/heartseg/evaluation/pairs.py"
   "Logic/heartseg/evaluation/scores.py"
+  "Logic/heartseg/evaluation/slices.py"
   "Logic/heartseg/evaluation/study.py"
   "Logic/heartseg/evaluation/surfaces.py"
   "Logic/heartseg/evaluation/tables.py"

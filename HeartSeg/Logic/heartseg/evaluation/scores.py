@@ -38,6 +38,8 @@ class StructureScore:
         volume_ml, truth_volume_ml: of prediction and reference, inside the mask.
         volume_error_ml, volume_error_percent: prediction minus reference; percent of the reference.
         surface_share: share of the reference's surface that lies inside the mask, 0-1.
+        accuracy, false_positive_rate, false_negative_rate: of all voxels inside the mask, 0-1. Nearly all of them are
+            background, so accuracy is near 1 and the false positive rate near 0 whatever was found.
     """
 
     key: str
@@ -54,6 +56,9 @@ class StructureScore:
     volume_error_ml: float
     volume_error_percent: float | None
     surface_share: float | None = None
+    accuracy: float | None = None
+    false_positive_rate: float | None = None
+    false_negative_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ class Evaluation:
         geometry: the reference's grid, axes nearest to LPS, on which everything was computed.
         pred, truth, mask: paths; empty for arrays and where there is no mask.
         notices: what was assumed, resampled or left out, one sentence each.
+        confusion: structure of the reference -> structure of the prediction -> voxels inside the mask; both may be
+            ``"background"``, and pairs without a voxel are left out.
     """
 
     name: str
@@ -77,6 +84,7 @@ class Evaluation:
     truth: str = ""
     mask: str = ""
     notices: tuple[str, ...] = field(default=())
+    confusion: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def score(self, key: str) -> StructureScore:
         """The scores of a structure; ``KeyError`` if neither holds it."""
@@ -108,6 +116,9 @@ def metric_names(tolerances: Sequence[float]) -> tuple[str, ...]:
         "iou",
         "precision",
         "sensitivity",
+        "accuracy",
+        "false_positive_rate",
+        "false_negative_rate",
         "hd95_mm",
         "assd_mm",
         *(f"surface_dice_{t:g}mm" for t in tolerances),
@@ -192,6 +203,30 @@ def evaluate(
         reference.path,
         "" if mask is None or isinstance(mask, Volume) else str(mask),
         found.notices + reference.notices + grid.notices + _about(scores),
+        confusion(grid),
+    )
+
+
+def confusion(grid: CommonGrid) -> dict[str, dict[str, int]]:
+    """Return structure of the reference -> structure of the prediction -> voxels inside the mask."""
+    inside = slice(None) if grid.inside is None else grid.inside
+    pairs = 256 * grid.truth[inside].ravel().astype(np.int64) + grid.pred[inside].ravel()
+    names = {0: "background", **{structure(k).label: k for k in KEYS}}
+    found: dict[str, dict[str, int]] = {}
+    for pair, count in zip(*np.unique(pairs, return_counts=True), strict=True):
+        truth, pred = divmod(int(pair), 256)
+        if truth in names and pred in names:
+            found.setdefault(names[truth], {})[names[pred]] = int(count)
+    return found
+
+
+def _rates(n_pred: int, n_truth: int, both: int, voxels: int) -> tuple[float, float | None, float | None]:
+    """Accuracy, false positive and false negative rate, from counts of voxels."""
+    wrong, missed, rest = n_pred - both, n_truth - both, voxels - n_truth
+    return (
+        (voxels - wrong - missed) / voxels,
+        wrong / rest if rest else None,
+        missed / n_truth if n_truth else None,
     )
 
 
@@ -204,12 +239,14 @@ def _score(s: Structure, grid: CommonGrid, tolerances: Sequence[float]) -> Struc
         return None
     ml = grid.geometry.voxel_volume_ml
     volumes = n_pred * ml, n_truth * ml, (n_pred - n_truth) * ml
+    voxels = grid.truth.size if grid.inside is None else int(np.count_nonzero(grid.inside))
+    rates = _rates(n_pred, n_truth, both, voxels)
     nothing = (None,) * len(tolerances)
     if not n_truth:
         return StructureScore(s.key, EXTRA, None, None, None, None, None, None, nothing, *volumes, None)
     percent = 100 * (n_pred - n_truth) / n_truth
     if not n_pred:
-        return StructureScore(s.key, MISSING, 0.0, 0.0, None, 0.0, None, None, nothing, *volumes, percent)
+        return StructureScore(s.key, MISSING, 0.0, 0.0, None, 0.0, None, None, nothing, *volumes, percent, None, *rates)
     x, y, z = grid.geometry.spacing
     distances = surface_distances(pred, truth, (z, y, x), grid.inside)
     return StructureScore(
@@ -225,6 +262,7 @@ def _score(s: Structure, grid: CommonGrid, tolerances: Sequence[float]) -> Struc
         *volumes,
         percent,
         None if grid.inside is None else distances.truth_share,
+        *rates,
     )
 
 

@@ -138,7 +138,8 @@ def test_a_bootstrap_interval_covers_the_mean_as_often_as_it_says() -> None:
 def test_pictures_show_every_configuration(tmp_path) -> None:
     import SimpleITK as sitk
 
-    from heartseg.training.nnunet.ablation_figure import Shown, choose_slice, colored, write_box_plot, write_comparison
+    from heartseg.evaluation.slices import Shown, choose_slice, colored, write_comparison
+    from heartseg.training.nnunet.ablation_figure import write_box_plot
 
     labels = np.zeros((5, 40, 40), np.uint8)
     labels[1:4, 10:30, 10:20] = 1

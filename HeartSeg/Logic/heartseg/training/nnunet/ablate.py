@@ -126,7 +126,8 @@ def model_folder(training: Training, configuration: str, seed: int) -> Path:
 
 def draw_figures(training: Training, trials: Sequence[Trial], reporter: Reporter) -> None:
     """Draw the box plot, and the comparison of all configurations in one slice of the first held-out case."""
-    from .ablation_figure import Shown, choose_slice, write_box_plot, write_comparison
+    from ...evaluation.slices import Shown, choose_slice, write_comparison
+    from .ablation_figure import write_box_plot
 
     write_box_plot(trials, training.out / "ablation.png")
     case = min(c for t in trials for c in t.dice)
