@@ -65,6 +65,8 @@ def test_nnunet_is_left_as_it_is() -> None:
     assert (p.optimizer, p.learning_rate, p.momentum, p.weight_decay, p.schedule) == ("sgd", 0.01, 0.99, 3e-5, "poly")
     assert (p.epochs, p.iterations, p.validation_iterations, p.oversample) == (1000, 250, 50, 0.33)
     assert (p.batch, p.patch, p.loss, p.augmentation) == (None, None, "nnunet", "nnunet")
+    assert (p.deep_supervision, p.translated, p.unlabelled, p.regions) == (True, True, True, "whole")
+    assert (p.stages, p.normalization, p.erosion, p.unlabelled_weight, p.pseudo_threshold) == (None, None, 1, 1.0, 0.95)
     (configuration,) = adapted_plans(base, p, "x", 0)["configurations"].values()
     assert configuration == base["configurations"]["3d_fullres"]
 
