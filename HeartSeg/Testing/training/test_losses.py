@@ -116,6 +116,16 @@ def test_ignored_voxels_have_no_weight(name):
     assert not logits.grad.any()
 
 
+def test_a_single_voxel_that_counts_is_the_whole_mean():
+    target = torch.tensor([[[1, 255]]])
+    assert cross_entropy(LOGITS, target).item() == pytest.approx(-math.log(0.3))
+    weighed = -0.75 * 0.7**2 * math.log(0.3)
+    assert focal(LOGITS, target).item() == plain_focal(LOGITS, target).item() == pytest.approx(weighed)
+    alone = torch.tensor([1, 255, 255, 255]).reshape(1, 1, 1, 4)
+    entropy, lost = cross_entropy_and_dice(VOLUME, alone)
+    assert (entropy.item(), lost.item()) == pytest.approx((-math.log(0.3), 1 - 1.6 / 2.3))
+
+
 @pytest.mark.parametrize("name", REGION_LOSSES)
 def test_a_slice_costs_the_same_in_2d_and_in_3d_and_with_a_channel_axis(name):
     logits, labels = random_case(2, 4)

@@ -20,7 +20,7 @@ _WRITERS = {"csv": write_csv, "json": write_json, "figure": write_figure}
 
 
 def check_targets(targets: Mapping[str, Path], overwrite: bool = False) -> None:
-    """Make sure that the files could be written, before anything is computed.
+    """Check that the files can be written, before anything is computed.
 
     Args:
         targets: kind (``"csv"``, ``"json"``, ``"figure"``, ``"picture"``) -> file.

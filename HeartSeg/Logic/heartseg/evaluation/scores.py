@@ -87,18 +87,18 @@ class Evaluation:
     confusion: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def score(self, key: str) -> StructureScore:
-        """The scores of a structure; ``KeyError`` if neither holds it."""
+        """Return the scores of a structure; ``KeyError`` if neither holds it."""
         for score in self.scores:
             if score.key == key.upper():
                 return score
         raise KeyError(f"neither prediction nor reference holds {key!r}")
 
     def has(self, key: str) -> bool:
-        """Whether prediction or reference holds the structure."""
+        """Return whether prediction or reference holds the structure."""
         return any(s.key == key.upper() for s in self.scores)
 
     def mean(self, metric: str) -> float | None:
-        """Mean of a metric (a name of :func:`metric_names`) over the reference's structures that have a value.
+        """Return the mean of a metric (see :func:`metric_names`) over the reference's structures that have a value.
 
         ``None`` for volumes and their errors: over structures of different size, a mean of them says nothing.
         """
@@ -130,7 +130,7 @@ def metric_names(tolerances: Sequence[float]) -> tuple[str, ...]:
 
 
 def value_of(score: StructureScore, metric: str, tolerances: Sequence[float]) -> float | None:
-    """A metric by its name."""
+    """Return a metric by its name."""
     for tolerance, value in zip(tolerances, score.surface_dice, strict=True):
         if metric == f"surface_dice_{tolerance:g}mm":
             return value
@@ -138,7 +138,7 @@ def value_of(score: StructureScore, metric: str, tolerances: Sequence[float]) ->
 
 
 def check_choices(tolerances: Sequence[float], structures: Sequence[str] | None) -> tuple[Structure, ...]:
-    """The structures to score.
+    """Return the structures to score.
 
     Raises:
         SettingsError: a tolerance is not a positive number of mm, or a structure is unknown.
@@ -221,7 +221,7 @@ def confusion(grid: CommonGrid) -> dict[str, dict[str, int]]:
 
 
 def _rates(n_pred: int, n_truth: int, both: int, voxels: int) -> tuple[float, float | None, float | None]:
-    """Accuracy, false positive and false negative rate, from counts of voxels."""
+    """Return accuracy, false positive and false negative rate, from counts of voxels."""
     wrong, missed, rest = n_pred - both, n_truth - both, voxels - n_truth
     return (
         (voxels - wrong - missed) / voxels,
@@ -231,7 +231,7 @@ def _rates(n_pred: int, n_truth: int, both: int, voxels: int) -> tuple[float, fl
 
 
 def _score(s: Structure, grid: CommonGrid, tolerances: Sequence[float]) -> StructureScore | None:
-    """Scores of one structure; ``None`` if neither holds it inside the mask."""
+    """Return scores of one structure; ``None`` if neither holds it inside the mask."""
     pred, truth = grid.pred == s.label, grid.truth == s.label
     a, b = (pred, truth) if grid.inside is None else (pred & grid.inside, truth & grid.inside)
     n_pred, n_truth, both = (int(np.count_nonzero(m)) for m in (a, b, a & b))
@@ -267,7 +267,7 @@ def _score(s: Structure, grid: CommonGrid, tolerances: Sequence[float]) -> Struc
 
 
 def _about(scores: Sequence[StructureScore]) -> tuple[str, ...]:
-    """What a reader of the table must know about some of its lines."""
+    """Notes on lines of the table that would mislead without them."""
     notices = []
     for status, text in (
         (MISSING, "in the reference alone: Dice 0, and no distance, so that it is not in the distances' mean"),
@@ -279,7 +279,7 @@ def _about(scores: Sequence[StructureScore]) -> tuple[str, ...]:
     if little:
         shares = ", ".join(f"{s.key} {s.surface_share:.0%}" for s in little)
         notices.append(
-            f"little of the reference's surface lies inside the mask ({shares}): distances and surface Dice tell about "
+            f"little of the reference's surface lies inside the mask ({shares}): distances and surface Dice describe "
             "that part and false positives alone; evaluate without --mask for the whole surface"
         )
     return tuple(notices)

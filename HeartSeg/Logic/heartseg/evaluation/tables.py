@@ -40,7 +40,7 @@ IN_FILES_ONLY = ("accuracy", "false_positive_rate", "false_negative_rate")
 
 
 def title(metric: str) -> str:
-    """Head of a metric's column, with its unit; surface Dice is ``NSD`` (normalised surface Dice) for width."""
+    """Return the head of a metric's column, with its unit; surface Dice is ``NSD`` (normalised) for width."""
     if metric.startswith("surface_dice_"):
         return f"NSD {metric.removeprefix('surface_dice_').removesuffix('mm')} mm"
     return _TITLES[metric]
@@ -63,7 +63,7 @@ def _spread_cell(spread: Spread | None, metric: str, n: int) -> str:
 
 
 def format_evaluation(evaluation: Evaluation) -> str:
-    """A line per structure and their mean; units in the head, ``-`` where there is no number."""
+    """Return a line per structure and their mean; units in the head, ``-`` where there is no number."""
     metrics = [m for m in metric_names(evaluation.tolerances) if m not in IN_FILES_ONLY]
     lines = [["structure", *map(title, metrics)]]
     for s in evaluation.scores:

@@ -25,7 +25,7 @@ class NetworkEntry:
         class_path: dotted name of the class, as nnU-Net's plans hold it.
         summary: one line.
         source: where it is described.
-        extra: arguments beside the plan's.
+        extra: arguments in addition to the plan's.
         needs_nnunet: whether the class is nnU-Net's own (package dynamic-network-architectures).
         stock_class: nnU-Net's class with the same weights, if there is one: folders with it run without HeartSeg.
     """
@@ -39,7 +39,7 @@ class NetworkEntry:
     stock_class: str | None = None
 
     def arguments(self, plan: Mapping[str, Any]) -> dict[str, Any]:
-        """The plan's arguments (of ``PlainConvUNet``) as this network takes them, the extra ones with them."""
+        """Return the plan's arguments (of ``PlainConvUNet``) as this network takes them, the extra ones with them."""
         arguments = {**plan, **self.extra}
         if self.needs_nnunet:
             arguments["n_blocks_per_stage"] = arguments.pop("n_conv_per_stage")
@@ -147,7 +147,7 @@ def find(key: str) -> NetworkEntry:
 def build(
     key: str, plan: Mapping[str, Any], input_channels: int, num_classes: int, deep_supervision: bool = False
 ) -> nn.Module:
-    """A network with nnU-Net's initial weights.
+    """Return a network with nnU-Net's initial weights.
 
     Args:
         key: name in :data:`NETWORKS`.
@@ -177,7 +177,7 @@ def build(
 
 
 def unet_plan(features: Iterable[int], dims: int, convolutions: int = 2) -> dict[str, Any]:
-    """A plan with 3-voxel kernels and strides of 2 along every axis, as nnU-Net writes it (classes by name)."""
+    """Return a plan with 3-voxel kernels and strides of 2 along every axis, as nnU-Net writes it (classes by name)."""
     features = list(features)
     n = len(features)
     return {
@@ -200,7 +200,7 @@ def unet_plan(features: Iterable[int], dims: int, convolutions: int = 2) -> dict
 
 @dataclass(frozen=True)
 class Cost:
-    """What one network takes: parameters, and operations of one forward pass (a multiply-add is two)."""
+    """Cost of one network: parameters, and operations of one forward pass (a multiply-add is two)."""
 
     key: str
     parameters: int
@@ -214,7 +214,7 @@ def table(
     num_classes: int = 8,
     keys: Iterable[str] = tuple(NETWORKS),
 ) -> list[Cost]:
-    """Count networks of one plan as they predict (evaluation mode, no deep supervision, batch 1).
+    """Count parameters and operations of a prediction (evaluation mode, no deep supervision, batch 1).
 
     Counted by ``torch.utils.flop_counter`` (convolutions and matrix products) on the meta device: nothing is computed.
     Parameters are those that the prediction uses; heads of deep supervision are left out.
@@ -228,7 +228,7 @@ def table(
 
 
 def count_parameters(network: nn.Module) -> int:
-    """All parameters, those of deep supervision's heads with them, as the checkpoint holds them."""
+    """Return the number of parameters, including deep supervision's heads, as in the checkpoint."""
     return sum(p.numel() for p in network.parameters())
 
 
@@ -242,5 +242,5 @@ def count_flops(network: nn.Module, channels: int, patch: tuple[int, ...]) -> in
 
 
 def _resolve(value: Any) -> Any:
-    """A class for its dotted name; everything else as it is."""
+    """Return a class for its dotted name; everything else as it is."""
     return pydoc.locate(value) if isinstance(value, str) and value.startswith("torch.nn.") else value

@@ -104,7 +104,7 @@ class CSFBUNet(UNet):
         return {k: v[: self.num_classes].clone() if ".seg_layers." in k else v for k, v in weights.items()}
 
     def forward_training(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """The training channels, whatever the mode."""
+        """Return the training channels, whatever the mode."""
         return self.decoder(self.encoder(x))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:

@@ -80,7 +80,7 @@ class InterpolatingDecoder(nn.Module):
 
 
 def pad_to(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    """Zeros on both sides until the spatial size is reached (max-pooling drops the odd voxel)."""
+    """Return ``x`` padded with zeros on both sides to a spatial size (max-pooling drops the odd voxel)."""
     missing: list[int] = []
     for wanted, there in zip(reversed(size), reversed(x.shape[2:]), strict=True):
         missing += [(wanted - there) // 2, wanted - there - (wanted - there) // 2]

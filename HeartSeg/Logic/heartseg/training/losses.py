@@ -22,7 +22,7 @@ from heartseg.synthesis.regions import IGNORE
 def cross_entropy_and_dice(
     logits: torch.Tensor, target: torch.Tensor, heart_weight: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean cross-entropy and one minus the mean soft Dice of the labels that occur in the batch.
+    """Return the mean cross-entropy and one minus the mean soft Dice of the labels that occur in the batch.
 
     Args:
         logits: (b, 8, z, y, x).
@@ -65,7 +65,7 @@ def deep_loss(
 
 
 def cross_entropy(logits: torch.Tensor, target: torch.Tensor, *, ignore: int = IGNORE) -> torch.Tensor:
-    """Mean of -log p of the true label over the voxels that count; 0 if there is none."""
+    """Return the mean of -log p of the true label over the voxels that count; 0 if there is none."""
     labels, seen = _known(logits, target, ignore)
     picked = full_precision(logits).log_softmax(1).gather(1, labels[:, None])[:, 0]
     return -(picked * seen).sum() / seen.sum().clamp(min=1)
@@ -102,7 +102,7 @@ def soft_dice(
 
 
 def dice(logits: torch.Tensor, target: torch.Tensor, *, smooth: float = 1e-5, ignore: int = IGNORE) -> torch.Tensor:
-    """The tutorials' Dice loss: :func:`soft_dice` with a smoothing that only keeps 0/0 away."""
+    """Return the tutorials' Dice loss: :func:`soft_dice` with a smoothing that only prevents 0/0."""
     return soft_dice(logits, target, delta=smooth, ignore=ignore)
 
 
@@ -123,7 +123,7 @@ def cross_entropy_and_soft_dice(
 def focal(
     logits: torch.Tensor, target: torch.Tensor, *, gamma: float = 2.0, alpha: float = 0.75, ignore: int = IGNORE
 ) -> torch.Tensor:
-    """Mean of -a (1 - p)^gamma log p of the true label, a = alpha for a structure and 1 - alpha for background.
+    """Mean of -a (1 - p)^gamma log p of the true label; a is alpha for a structure and 1 - alpha for background.
 
     Lin et al. 2017 for many classes: every structure is a positive. gamma 0 and alpha 0.5 is half the cross-entropy.
     """
@@ -241,7 +241,7 @@ class DeepSupervision:
 
 
 def thin_out(target: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """A label map (its last axes are spatial) at every n-th voxel, the first of those that a coarser one covers."""
+    """A label map (its last axes are spatial) at every n-th voxel, the first of those that a coarser voxel covers."""
     for axis, wanted in enumerate(size, start=target.dim() - len(size)):
         if target.shape[axis] != wanted:
             at = torch.arange(wanted, device=target.device) * target.shape[axis] // wanted
@@ -250,7 +250,7 @@ def thin_out(target: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 def _known(logits: torch.Tensor, target: torch.Tensor, ignore: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels (b, ...) as whole numbers, ignored ones 0, and which voxels count."""
+    """Return labels (b, ...) as whole numbers, ignored ones 0, and which voxels count."""
     target = target[:, 0] if target.dim() == logits.dim() else target
     seen = target != ignore
     return torch.where(seen, target, torch.zeros_like(target)).long(), seen

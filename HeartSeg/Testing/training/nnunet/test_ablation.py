@@ -221,10 +221,10 @@ def test_every_network_is_a_configuration(name) -> None:
 def test_unknown_names_and_settings_are_refused(tmp_path) -> None:
     with pytest.raises(SettingsError, match="configuration edgy is unknown: choose from"):
         named_configurations(["edgy"])
-    with pytest.raises(SettingsError, match="changes colour, which is no setting"):
+    with pytest.raises(SettingsError, match="changes colour, which are not settings"):
         changed(CSFBU, {"colour": 1}, "x")
     (tmp_path / "t.json").write_text("[]")
-    with pytest.raises(SettingsError, match="no table of configurations"):
+    with pytest.raises(SettingsError, match="not a table of configurations"):
         read_table(tmp_path / "t.json")
     with pytest.raises(SettingsError, match="cannot be read"):
         read_table(tmp_path / "nowhere.json")

@@ -121,7 +121,7 @@ def test_the_networks_that_can_be_named_are_the_catalogues() -> None:
         ({"network": "u-net"}, "network 'u-net' is unknown"),
         ({"epochs": 0}, "epochs 0 is too few"),
         ({"beta": 1.5}, "beta 1.5 is outside"),
-        ({"erosion": 4}, "erosion 4 is none of 0, 1, 2, 3"),
+        ({"erosion": 4}, "erosion 4 is unknown: choose 0, 1, 2 or 3"),
         ({"patch": (64, 64, 64)}, "does not fit 2d"),
         ({"learning_rate": 0.0}, "learning rate 0.0 must be above 0"),
         ({"delta": 0.0}, "delta 0.0 must be above 0"),

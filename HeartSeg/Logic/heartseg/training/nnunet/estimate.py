@@ -15,7 +15,7 @@ LONG_STEP_S = 5.0
 """A first step that takes longer is not repeated: warming up no longer matters."""
 
 Confirm = Callable[[str], bool]
-"""Asked with a text; returns whether to go on."""
+"""Shows a question and returns whether to continue."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""How a network is trained: every setting in one place, and the presets of the documents and of nnU-Net.
+"""Settings of a training in one place, and the presets of the documents and of nnU-Net.
 
-Where the documents are silent, nnU-Net's own value is kept; each such choice is said at its preset.
+Where a document is silent, nnU-Net's value is kept; each preset names such choices.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Preset:
         return replace(self, **wanted).check()
 
     def problems(self) -> list[str]:
-        """Why these settings cannot work, each with what would be right; empty if they can."""
+        """Problems of these settings, each with the way out; empty if there is none."""
         found = []
         for name, choices in (
             ("dimension", tuple(DIMENSIONS)),
@@ -175,7 +175,7 @@ class Preset:
         if not 0 < self.pseudo_threshold <= 1:
             found.append(f"pseudo threshold {self.pseudo_threshold} is outside (0, 1]: 0.95 is FixMatch's")
         if self.erosion not in (0, 1, 2, 3):
-            found.append(f"erosion {self.erosion} is none of 0, 1, 2, 3: 1 was best in the documents")
+            found.append(f"erosion {self.erosion} is unknown: choose 0, 1, 2 or 3 (1 was best in the documents)")
         if self.patch is not None:
             wrong = len(self.patch) != int(self.dimension[0]) or min(self.patch) < 16
             if wrong:
@@ -199,7 +199,7 @@ class Preset:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Preset:
-        """The settings that :meth:`to_dict` wrote; keys of newer versions are left out."""
+        """Return the settings that :meth:`to_dict` wrote; keys of newer versions are left out."""
         known = {f.name for f in fields(cls)}
         values = {k: v for k, v in content.items() if k in known}
         if values.get("patch") is not None:

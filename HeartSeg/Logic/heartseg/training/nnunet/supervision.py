@@ -54,7 +54,7 @@ class TrainingLoss(nn.Module):
     def forward(
         self, outputs: torch.Tensor | list[torch.Tensor], targets: torch.Tensor | list[torch.Tensor]
     ) -> torch.Tensor:
-        """The loss.
+        """Return the loss.
 
         Args:
             outputs: (b, c, ...) logits, or a list of them, finest first.
