@@ -9,7 +9,9 @@ import statistics
 import numpy as np
 import pytest
 
+from heartseg.cli.main import main
 from heartseg.training.nnunet.references import read_reference
+from heartseg.volume import write_labels, write_volume
 from label_boxes import SHAPE, box
 
 
@@ -282,3 +284,21 @@ def test_a_missing_mask(refused, save):
 def test_folders_without_a_valid_case(refused, save):
     pred, truth = save("pred/a.nrrd", box()), save("truth/a.nrrd", np.zeros(SHAPE, np.uint8))
     refused(pred.parent, truth.parent, named="'a.nrrd'")
+
+
+def test_a_picture_shows_scan_reference_and_result(tmp_path, capsys):
+    import SimpleITK as sitk
+
+    from heartseg.training.toy import toy_scan
+
+    scan, labels = toy_scan(np.random.default_rng(0), "CT", 5.0)
+    for name, array in (("truth", labels), ("pred", np.roll(labels, 1, axis=2))):
+        write_labels(array, scan.geometry, tmp_path / f"{name}.nii.gz")
+    write_volume(scan, tmp_path / "scan.nii.gz")
+    command = ["evaluate", str(tmp_path / "pred.nii.gz"), str(tmp_path / "truth.nii.gz")]
+    picture = tmp_path / "new" / "slice.png"
+    assert main([*command, "--picture", str(picture), "--image", str(tmp_path / "scan.nii.gz")]) == 0
+    assert sitk.ReadImage(str(picture)).GetSize() == (990, 367)
+    assert main([*command, "--picture", str(picture)]) == 2
+    assert "belong together" in capsys.readouterr().err
+    assert main([*command, "--picture", str(picture), "--image", str(tmp_path / "scan.nii.gz")]) == 2  # it exists

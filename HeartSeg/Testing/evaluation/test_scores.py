@@ -61,6 +61,31 @@ def test_a_larger_box_has_a_larger_volume():
     assert score.volume_error_percent == pytest.approx(50.0)
 
 
+def test_rates_are_of_all_voxels_or_of_those_inside_the_mask():
+    found = evaluate(volume(box(shift=2)), volume(box()))
+    score, voxels = found.score("LV"), int(np.prod(SHAPE))  # 120 voxels each, 80 in common
+    assert score.accuracy == pytest.approx((voxels - 80) / voxels)
+    assert score.false_positive_rate == pytest.approx(40 / (voxels - 120))
+    assert score.false_negative_rate == pytest.approx(40 / 120)
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[box() > 0] = 1
+    inside = evaluate(volume(box(shift=2)), volume(box()), volume(mask)).score("LV")
+    assert (inside.accuracy, inside.false_negative_rate) == (pytest.approx(80 / 120), pytest.approx(40 / 120))
+    assert inside.false_positive_rate is None  # nothing inside is background
+
+
+def test_confusion_counts_every_pair_of_structures():
+    truth, pred = box(), box()
+    pred[truth > 0] = np.where(np.arange(120) < 30, 2, 1)
+    pred[0, 0, :5] = 7
+    found = evaluate(volume(pred), volume(truth))
+    assert found.confusion["LV"] == {"LV": 90, "RV": 30}
+    assert found.confusion["background"]["PA"] == 5
+    assert sum(n for row in found.confusion.values() for n in row.values()) == np.prod(SHAPE)
+    mask = (truth > 0).astype(np.uint8)
+    assert set(evaluate(volume(pred), volume(truth), volume(mask)).confusion) == {"LV"}
+
+
 def test_equal_maps_have_perfect_scores_at_the_edge_of_the_grid():
     labels = np.ones(SHAPE, np.uint8)
     score = evaluate(volume(labels), volume(labels)).score("LV")

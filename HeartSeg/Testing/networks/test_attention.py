@@ -67,6 +67,18 @@ def test_fusion_adds_the_attended_features_and_convolves_each_with_the_sum(ops, 
     assert wanted.shape[1] == 12
 
 
+def test_fusion_by_concatenation_puts_side_by_side_what_the_other_adds(ops, dims):
+    module = AttentionFusion(ops, 6, 3, "concatenate")
+    low, high = features(dims), features(dims, seed=2)
+    both = torch.cat((low, high), 1)
+    by_channel = torch.cat((low * module.channel_low(low), high * module.channel_high(high), both), 1)
+    by_place = torch.cat((low * module.spatial_low(low), high * module.spatial_high(high), both), 1)
+    wanted = torch.cat((module.by_channel(by_channel), module.by_place(by_place)), 1)
+    assert torch.equal(module(low, high, high), wanted)
+    with pytest.raises(ValueError, match="fuse is 'mix': it must be one of add, concatenate"):
+        AttentionFusion(ops, 6, 3, "mix")
+
+
 def test_a_gate_is_its_formula(ops, dims):
     """skip * up(sigmoid(psi(ReLU(W_x skip + W_g below)))): W_x has the stride for kernel, and no bias."""
     gate = AttentionGate(ops, 6, 10, 2)

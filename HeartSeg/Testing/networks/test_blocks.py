@@ -12,6 +12,7 @@ from heartseg.networks.blocks import ConvBlock, Decoder, Encoder, Operators, Sha
 from heartseg.networks.catalogue import NETWORKS, Cost, build, find, unet_plan
 from heartseg.networks.csfbu_net import AttentionFusion
 from heartseg.networks.integrated_attention import IntegratedAttention, ScaleFeatures
+from heartseg.networks.mobile_unet import InvertedResidual
 from heartseg.networks.tutorial_unet import DoubleConv, InterpolatingDecoder, PoolingEncoder
 
 
@@ -125,7 +126,9 @@ JOINS = {
     "plain": None,
     "attention": AttentionGate,
     "integrated-attention": IntegratedAttention,
+    "mobile": None,
     "csfbu": AttentionFusion,
+    "csfbu-concatenate": AttentionFusion,
     "csfbu-edge": None,
     "csfbu-fusion": AttentionFusion,
     "csfbu-head": None,
@@ -139,6 +142,8 @@ def test_every_name_of_the_catalogue_builds_its_parts(key, dims):
     assert [type(j) for j in joins or ()] == [JOINS[key]] * (2 if JOINS[key] else 0)
     channels = [{"inner": 7, "head": 7, "none": 4}[NETWORKS[key].extra.get("edge", "none")]] * 2
     assert [h.out_channels for h in network.decoder.seg_layers] == channels
+    if key.startswith("csfbu") and joins is not None:
+        assert {j.fuse for j in joins} == {"concatenate" if key == "csfbu-concatenate" else "add"}
     if key == "csfbu":  # coarsest first, each with the channels of its skip
         assert [j.by_channel.conv.out_channels for j in joins] == [16, 8]
     if key == "attention":
@@ -171,6 +176,60 @@ def test_the_tutorials_network_is_double_convolutions_pooling_and_interpolation(
         up = stage(torch.cat((skips[-(level + 2)], raised), 1))
         out = decoder.seg_layers[level](up)
     assert torch.equal(network(x), out)
+
+
+def test_the_tutorials_variants_are_as_their_names_say(dims):
+    plan = unet_plan((4, 6, 8, 10), dims)
+    printed, corners, usual = (build(k, plan, 1, 3) for k in ("tutorial-3d", "tutorial-corners", "tutorial"))
+    stages = [*printed.encoder.stages, *printed.decoder.stages]
+    assert {len(stage) for stage in stages} == {1}
+    assert len(printed.encoder.stages) == (2 if dims == 3 else 4)
+    usual.load_state_dict(corners.state_dict())
+    x = noise(1, 1, *(16, 16, 16)[:dims])
+    found, other = (n.eval()(x) for n in (corners, usual))
+    assert not torch.allclose(found, other)
+    corners.decoder.align_corners = False
+    assert torch.equal(corners(x), other)
+    assert (printed.decoder.align_corners, usual.decoder.align_corners) == (False, False)
+
+
+def test_a_mobile_block_is_its_formula(ops, dims):
+    """Expand, depthwise with the stride, squeeze and excitation, project; the input is added where it fits."""
+    x = noise(2, 3, *(8, 6, 4)[:dims])
+    convolve = nnf.conv2d if dims == 2 else nnf.conv3d
+    axes = tuple(range(2, 2 + dims))
+    for channels, stride in ((3, 1), (5, 1), (3, 2)):
+        block = InvertedResidual(ops, 3, channels, 3, stride)
+        inside = block.expand(x)
+        assert inside.shape[1] == 6
+        each = convolve(inside, block.each.weight, None, stride=stride, padding=1, groups=6)
+        each = nnf.hardswish(block.norm(each))
+        squeeze, _, excite, _ = block.excite.weigh
+        mean = each.mean(axes)
+        hidden = torch.relu(mean @ squeeze.weight.flatten(1).T + squeeze.bias)
+        assert hidden.shape[1] == 1
+        weights = nnf.hardsigmoid(hidden @ excite.weight.flatten(1).T + excite.bias)
+        weighed = each * weights.view(*weights.shape, *(1,) * dims)
+        wanted = block.last_norm(convolve(weighed, block.project.weight))
+        if channels == 3 and stride == 1:
+            wanted = wanted + x
+        torch.testing.assert_close(block(x), wanted)
+
+
+def test_the_mobile_encoder_begins_with_a_convolution_and_has_the_plans_blocks(dims):
+    network = build("mobile", unet_plan((8, 16, 32), dims), 2, 4)
+    kinds = [[type(m) for m in stage] for stage in network.encoder.stages]
+    assert kinds == [[ConvBlock, InvertedResidual, InvertedResidual]] + [[InvertedResidual] * 2] * 2
+    assert [[b.each.stride[0] for b in s if isinstance(b, InvertedResidual)] for s in network.encoder.stages] == [
+        [1, 1],
+        [2, 1],
+        [2, 1],
+    ]
+    assert isinstance(network.encoder.stages[0][0].nonlin, nn.Hardswish)
+    assert isinstance(network.decoder.stages[0].convs[0].nonlin, nn.LeakyReLU)
+    plain = build("plain", unet_plan((8, 16, 32), dims), 2, 4)
+    count = [sum(w.numel() for w in n.encoder.parameters()) for n in (network, plain)]
+    assert count[0] < count[1]
 
 
 def test_without_levels_in_3d_the_tutorials_network_is_a_single_grid():

@@ -9,6 +9,8 @@ from heartseg.networks.edge_channels import (
     channels_for,
     edge_labels,
     edge_logits,
+    interior_labels,
+    interior_logits,
     region_labels,
     region_logits,
 )
@@ -40,6 +42,15 @@ def test_half_precision_comes_back_as_half_and_does_not_overflow():
     found = region_logits(large, "inner")
     assert found.dtype == torch.float16
     assert torch.isfinite(found).all()
+
+
+def test_an_interior_is_apart_from_background_and_all_edges():
+    p = CHANNELS.softmax(1)
+    found = interior_logits(CHANNELS).softmax(1)
+    torch.testing.assert_close(found, torch.cat((p[:, :1] + p[:, 4:].sum(1, keepdim=True), p[:, 1:4]), 1))
+    targets = torch.tensor([0, 1, 3, 4, 6, 255], dtype=torch.uint8)
+    assert interior_labels(targets, 3, 255).tolist() == [0, 1, 3, 0, 0, 255]
+    assert interior_logits(CHANNELS.half()).dtype == torch.float16
 
 
 def test_labels_come_back_from_channel_numbers():

@@ -16,12 +16,16 @@ from heartseg.training.losses import (
     cross_entropy,
     cross_entropy_and_dice,
     cross_entropy_and_soft_dice,
+    cross_entropy_plus_dice,
     deep_loss,
     dice,
     focal,
+    plain_focal,
     soft_dice,
     thin_out,
 )
+from heartseg.training.nnunet.presets import CSFBU
+from heartseg.training.nnunet.supervision import TrainingLoss
 
 # Two pixels, three classes: p = (.5, .3, .2) where the truth is 1, and (.1, .1, .8) where it is 2.
 P = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], dtype=torch.float64)
@@ -112,6 +116,16 @@ def test_ignored_voxels_have_no_weight(name):
     assert not logits.grad.any()
 
 
+def test_a_single_voxel_that_counts_is_the_whole_mean():
+    target = torch.tensor([[[1, 255]]])
+    assert cross_entropy(LOGITS, target).item() == pytest.approx(-math.log(0.3))
+    weighed = -0.75 * 0.7**2 * math.log(0.3)
+    assert focal(LOGITS, target).item() == plain_focal(LOGITS, target).item() == pytest.approx(weighed)
+    alone = torch.tensor([1, 255, 255, 255]).reshape(1, 1, 1, 4)
+    entropy, lost = cross_entropy_and_dice(VOLUME, alone)
+    assert (entropy.item(), lost.item()) == pytest.approx((-math.log(0.3), 1 - 1.6 / 2.3))
+
+
 @pytest.mark.parametrize("name", REGION_LOSSES)
 def test_a_slice_costs_the_same_in_2d_and_in_3d_and_with_a_channel_axis(name):
     logits, labels = random_case(2, 4)
@@ -120,13 +134,45 @@ def test_a_slice_costs_the_same_in_2d_and_in_3d_and_with_a_channel_axis(name):
     assert loss(logits, labels[:, None].to(torch.int16)).item() == pytest.approx(flat)
 
 
-@pytest.mark.parametrize("name", REGION_LOSSES)
+@pytest.mark.parametrize("name", [n for n in REGION_LOSSES if n != "ce-plus-dice"])
 def test_a_right_answer_costs_nothing_and_half_precision_is_no_matter(name):
     labels = torch.randint(0, 4, (2, 5, 5), generator=torch.Generator().manual_seed(0))
     logits = 40 * torch.nn.functional.one_hot(labels, 4).movedim(-1, 1).half()
     value = REGION_LOSSES[name](logits, labels)
     assert value.dtype == torch.float32
     assert value.item() == pytest.approx(0, abs=1e-5)
+
+
+def test_document_004s_focal_loss_weighs_all_voxels_alike():
+    wanted = -0.75 * (0.5**2 * math.log(0.5) + 0.2**2 * math.log(0.8)) / 2
+    found = REGION_LOSSES["plain-focal"](LOGITS, torch.tensor([[[0, 2]]]))
+    assert found.item() == pytest.approx(wanted)
+    halved = plain_focal(LOGITS, TRUTH, gamma=0.0, alpha=0.5)
+    assert halved.item() == pytest.approx(cross_entropy(LOGITS, TRUTH).item() / 2)
+
+
+@pytest.mark.parametrize("smoothing", [0.5, 1.0])
+def test_document_002s_loss_is_the_plain_sum_with_its_smoothing_in_the_denominator(smoothing):
+    first, second = 2 * 0.3 / (1 + 0.4 + smoothing), 2 * 0.8 / (1 + 1.0 + smoothing)
+    entropy = -(math.log(0.3) + math.log(0.8)) / 2
+    found = cross_entropy_plus_dice(LOGITS, TRUTH, smoothing=smoothing)
+    assert found.item() == pytest.approx(entropy + 1 - (first + second) / 2)
+    if smoothing == 1:
+        assert REGION_LOSSES["ce-plus-dice"](LOGITS, TRUTH).item() == pytest.approx(found.item())
+    masked = cross_entropy_plus_dice(LOGITS, torch.tensor([[[1, 255]]]), smoothing=smoothing)
+    assert masked.item() == pytest.approx(-math.log(0.3) + 1 - 0.6 / (1 + 0.3 + smoothing) / 2)
+
+
+def test_regions_that_lose_their_edges_are_compared_as_interiors():
+    """By hand, K = 1: one pixel of interior with p = (.2, .5, .3), one of edge with p = (.1, .3, .6)."""
+    p = torch.tensor([[0.2, 0.5, 0.3], [0.1, 0.3, 0.6]], dtype=torch.float64)
+    channels, target = p.log().T.reshape(1, 3, 1, 2), torch.tensor([[[1, 2]]])
+    interior, edges = [0.5, 0.7], [0.7, 0.6]  # the edge's pixel is no interior: .1 + .6
+    entropies = [-sum(map(math.log, part)) / 2 for part in (interior, edges)]
+    loss = RegionAndEdgeLoss("inner", 1, alpha=0.5, base=cross_entropy, regions="interior")
+    assert loss(channels, target).item() == pytest.approx(entropies[0] + 0.5 * entropies[1])
+    preset = CSFBU.with_changes(regions="interior", loss="cross-entropy", network="csfbu-edge", alpha=0.5)
+    assert TrainingLoss(preset, 1, (1.0, 1.0)).at_one_resolution == loss
 
 
 @pytest.mark.parametrize("edge", ["inner", "head"])

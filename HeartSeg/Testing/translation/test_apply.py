@@ -246,5 +246,5 @@ def test_a_card_that_cannot_be_is_refused(copied, change, said):
 
 
 def test_a_folder_without_a_card_is_no_model(tmp_path):
-    with pytest.raises(ModelError, match=r"is no translation model: it holds no translation\.json"):
+    with pytest.raises(ModelError, match=r"is not a translation model: it holds no translation\.json"):
         open_model(tmp_path)

@@ -96,7 +96,7 @@ def test_it_stops_when_its_time_is_over(new_trainer, tmp_path):
 def test_other_settings_or_scans_do_not_go_on_with_a_run(new_trainer, scans, trained):
     with pytest.raises(SettingsError, match=r"has cycle 10\.0, not 5"):
         new_trainer(trained, replace(TINY, cycle=5)).resume()
-    with pytest.raises(SettingsError, match="begun with other scans"):
+    with pytest.raises(SettingsError, match="started with other scans"):
         train(scans["MR"][:2], scans["CT"], trained, TINY, device="cpu")
 
 

@@ -86,6 +86,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     files.add_argument("--csv", metavar="FILE", type=Path, help="write the table")
     files.add_argument("--json", metavar="FILE", type=Path, help="write everything, notices too")
     files.add_argument("--figure", metavar="FILE", type=Path, help="write a picture of Dice and HD95 (PNG)")
+    files.add_argument(
+        "--picture",
+        metavar="FILE",
+        type=Path,
+        help="write image, reference and result of one slice (PNG), with --image; for one case",
+    )
+    files.add_argument("--image", metavar="SCAN", type=Path, help="the scan, for --picture")
     files.add_argument("--overwrite", action="store_true", help="replace these files if they exist")
     parser.set_defaults(run=run_evaluate)
 
@@ -93,7 +100,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run_evaluate(args: argparse.Namespace) -> int:
     """Compare, print and write; returns the exit code."""
     targets = _targets(args)
-    check_targets(targets, args.overwrite)
+    if (args.picture is None) != (args.image is None):
+        raise SettingsError("--picture and --image belong together: give the scan and the picture's name")
+    if args.picture is not None and args.truth.is_dir():
+        raise SettingsError("--picture shows one case and TRUTH is a folder: give two files")
+    check_targets({**targets, **({"picture": args.picture} if args.picture else {})}, args.overwrite)
     found = _compare(args)
     stop_token().check()
     write_files(found, targets, args.overwrite)
@@ -104,9 +115,24 @@ def run_evaluate(args: argparse.Namespace) -> int:
         print(format_evaluation(found))
         for notice in found.notices:
             warn(f"note: {notice}")
+    if args.picture is not None:
+        _draw(args)
+        targets["picture"] = args.picture
     for path in targets.values():
         print(f"written: {path}")
     return EXIT_FAILED if isinstance(found, Study) and found.failed else EXIT_OK
+
+
+def _draw(args: argparse.Namespace) -> None:
+    """Write the picture of one slice."""
+    from ..evaluation.slices import write_slices
+    from ..volume.label_maps import as_label_map
+
+    pred = (result_file(args.pred) if args.pred.is_dir() else None) or args.pred
+    labels, truth_labels = _labels(args.labels), _labels(args.truth_labels)
+    truth = as_label_map(args.truth, truth_labels if truth_labels is not None else labels, "--truth-labels")
+    args.picture.parent.mkdir(parents=True, exist_ok=True)
+    write_slices(args.image, as_label_map(pred, labels, "--labels"), truth, args.picture)
 
 
 def _targets(args: argparse.Namespace) -> dict[str, Path]:

@@ -125,7 +125,7 @@ def _explain(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
 
     report = _read_report(args.result) if args.result else {}
     explainer = Explainer(Segmenter(_model(args, settings, report), settings))
-    explainer.find(args.structure, args.layer)  # a wrong name is told before the work begins
+    explainer.find(args.structure, args.layer)  # refuses a wrong name before the work begins
     with ProgressBar() as bar:
         reporter = Reporter(bar, stop_token())
         with reporter.stage("read"):
@@ -138,7 +138,7 @@ def _explain(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
 
 
 def _model(args: argparse.Namespace, settings: Settings, report: dict[str, Any]) -> ModelFolder:
-    """The model that was named, else the result's, else the one that ships."""
+    """Return the model that was named, else the result's, else the one that ships."""
     from ..models.store import find_model
 
     label_map = dict(settings.label_map) if settings.label_map else None
@@ -167,7 +167,7 @@ def _read_report(folder: Path) -> dict[str, Any]:
 
 
 def _result(folder: Path, report: dict[str, Any], grid: Geometry) -> Result:
-    """The labels of a result's folder, on the scan's grid, with how they were made."""
+    """Return the labels of a result's folder, on the scan's grid, with how they were made."""
     from ..result import Result
     from ..volume.reading import read_volume
 

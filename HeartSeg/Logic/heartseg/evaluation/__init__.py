@@ -1,4 +1,4 @@
-"""How good a segmentation is: a label map against a reference, one case or two folders.
+"""Compare label maps with references: one case, or two folders.
 
 Apart from what segments: nothing here runs a model, and nothing that segments imports this package. The metrics of
 surfaces are MONAI's (``pip install 'heartseg[evaluate]'``).

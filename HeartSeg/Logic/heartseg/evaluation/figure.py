@@ -22,7 +22,7 @@ _PANELS = (("dice", "Dice"), ("hd95_mm", "HD95 (mm)"))
 
 
 def check_matplotlib() -> None:
-    """Make sure that a figure can be drawn, before anything is computed; raises ``DependencyError``."""
+    """Check that a figure can be drawn, before anything is computed; raises ``DependencyError``."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:

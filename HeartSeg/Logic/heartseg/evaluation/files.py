@@ -20,10 +20,10 @@ _WRITERS = {"csv": write_csv, "json": write_json, "figure": write_figure}
 
 
 def check_targets(targets: Mapping[str, Path], overwrite: bool = False) -> None:
-    """Make sure that the files could be written, before anything is computed.
+    """Check that the files can be written, before anything is computed.
 
     Args:
-        targets: kind (``"csv"``, ``"json"``, ``"figure"``) -> file.
+        targets: kind (``"csv"``, ``"json"``, ``"figure"``, ``"picture"``) -> file.
         overwrite: whether files that exist may be replaced.
 
     Raises:
@@ -33,7 +33,7 @@ def check_targets(targets: Mapping[str, Path], overwrite: bool = False) -> None:
     if len({p.resolve() for p in targets.values()}) < len(targets):
         raise OutputError("two of the files to write have the same name: give each its own")
     for kind, path in targets.items():
-        if kind == "figure":
+        if kind in ("figure", "picture"):
             check_matplotlib()
             if path.suffix.lower() != ".png":
                 raise OutputError(f"cannot write {str(path)!r}: a figure's name must end in .png")

@@ -58,7 +58,7 @@ def _turned(array: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, Geometry
 def _onto(
     array: np.ndarray, geometry: Geometry, target: Geometry, name: str, truth: str
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """A uint8 array (at most 254) on the target grid."""
+    """Return a uint8 array (at most 254) on the target grid."""
     turned, grid = _turned(array, geometry)
     if grid.same_grid(target, SAME_GRID * min(target.spacing)):
         return turned, ()
@@ -90,7 +90,7 @@ def _nearest(array: np.ndarray, grid: Geometry, target: Geometry) -> np.ndarray:
 
 
 def _outside_ml(array: np.ndarray, grid: Geometry, target: Geometry) -> float:
-    """Labelled volume whose voxel centres lie outside the target grid, mL."""
+    """Return labelled volume whose voxel centres lie outside the target grid, mL."""
     points = target.world_to_index(grid.index_to_world(np.argwhere(array)))
     outside = ((points < -0.5) | (points > np.array(target.shape) - 0.5)).any(axis=1)
     return float(np.count_nonzero(outside)) * grid.voxel_volume_ml

@@ -42,7 +42,7 @@ class Pairing:
 
 
 def result_file(folder: Path) -> Path | None:
-    """The label map in a folder that ``heartseg segment`` wrote; ``None`` if it is none."""
+    """Return the label map in a folder that ``heartseg segment`` wrote; ``None`` if the folder is not one."""
     return next((folder / name for name in RESULT_NAMES if (folder / name).is_file()), None)
 
 
@@ -78,7 +78,7 @@ def pair_folders(pred: Path, truth: Path, mask: Path | None = None) -> Pairing:
 
 
 def _files(folder: Path, role: str) -> dict[str, Path]:
-    """Case name -> file, in the order of names."""
+    """Return case name -> file, in the order of names."""
     try:
         entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     except OSError as error:

@@ -38,6 +38,8 @@ class StructureScore:
         volume_ml, truth_volume_ml: of prediction and reference, inside the mask.
         volume_error_ml, volume_error_percent: prediction minus reference; percent of the reference.
         surface_share: share of the reference's surface that lies inside the mask, 0-1.
+        accuracy, false_positive_rate, false_negative_rate: of all voxels inside the mask, 0-1. Nearly all of them are
+            background, so accuracy is near 1 and the false positive rate near 0 whatever was found.
     """
 
     key: str
@@ -54,6 +56,9 @@ class StructureScore:
     volume_error_ml: float
     volume_error_percent: float | None
     surface_share: float | None = None
+    accuracy: float | None = None
+    false_positive_rate: float | None = None
+    false_negative_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ class Evaluation:
         geometry: the reference's grid, axes nearest to LPS, on which everything was computed.
         pred, truth, mask: paths; empty for arrays and where there is no mask.
         notices: what was assumed, resampled or left out, one sentence each.
+        confusion: structure of the reference -> structure of the prediction -> voxels inside the mask; both may be
+            ``"background"``, and pairs without a voxel are left out.
     """
 
     name: str
@@ -77,20 +84,21 @@ class Evaluation:
     truth: str = ""
     mask: str = ""
     notices: tuple[str, ...] = field(default=())
+    confusion: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def score(self, key: str) -> StructureScore:
-        """The scores of a structure; ``KeyError`` if neither holds it."""
+        """Return the scores of a structure; ``KeyError`` if neither holds it."""
         for score in self.scores:
             if score.key == key.upper():
                 return score
         raise KeyError(f"neither prediction nor reference holds {key!r}")
 
     def has(self, key: str) -> bool:
-        """Whether prediction or reference holds the structure."""
+        """Return whether prediction or reference holds the structure."""
         return any(s.key == key.upper() for s in self.scores)
 
     def mean(self, metric: str) -> float | None:
-        """Mean of a metric (a name of :func:`metric_names`) over the reference's structures that have a value.
+        """Return the mean of a metric (see :func:`metric_names`) over the reference's structures that have a value.
 
         ``None`` for volumes and their errors: over structures of different size, a mean of them says nothing.
         """
@@ -108,6 +116,9 @@ def metric_names(tolerances: Sequence[float]) -> tuple[str, ...]:
         "iou",
         "precision",
         "sensitivity",
+        "accuracy",
+        "false_positive_rate",
+        "false_negative_rate",
         "hd95_mm",
         "assd_mm",
         *(f"surface_dice_{t:g}mm" for t in tolerances),
@@ -119,7 +130,7 @@ def metric_names(tolerances: Sequence[float]) -> tuple[str, ...]:
 
 
 def value_of(score: StructureScore, metric: str, tolerances: Sequence[float]) -> float | None:
-    """A metric by its name."""
+    """Return a metric by its name."""
     for tolerance, value in zip(tolerances, score.surface_dice, strict=True):
         if metric == f"surface_dice_{tolerance:g}mm":
             return value
@@ -127,7 +138,7 @@ def value_of(score: StructureScore, metric: str, tolerances: Sequence[float]) ->
 
 
 def check_choices(tolerances: Sequence[float], structures: Sequence[str] | None) -> tuple[Structure, ...]:
-    """The structures to score.
+    """Return the structures to score.
 
     Raises:
         SettingsError: a tolerance is not a positive number of mm, or a structure is unknown.
@@ -192,11 +203,35 @@ def evaluate(
         reference.path,
         "" if mask is None or isinstance(mask, Volume) else str(mask),
         found.notices + reference.notices + grid.notices + _about(scores),
+        confusion(grid),
+    )
+
+
+def confusion(grid: CommonGrid) -> dict[str, dict[str, int]]:
+    """Return structure of the reference -> structure of the prediction -> voxels inside the mask."""
+    inside = slice(None) if grid.inside is None else grid.inside
+    pairs = 256 * grid.truth[inside].ravel().astype(np.int64) + grid.pred[inside].ravel()
+    names = {0: "background", **{structure(k).label: k for k in KEYS}}
+    found: dict[str, dict[str, int]] = {}
+    for pair, count in zip(*np.unique(pairs, return_counts=True), strict=True):
+        truth, pred = divmod(int(pair), 256)
+        if truth in names and pred in names:
+            found.setdefault(names[truth], {})[names[pred]] = int(count)
+    return found
+
+
+def _rates(n_pred: int, n_truth: int, both: int, voxels: int) -> tuple[float, float | None, float | None]:
+    """Return accuracy, false positive and false negative rate, from counts of voxels."""
+    wrong, missed, rest = n_pred - both, n_truth - both, voxels - n_truth
+    return (
+        (voxels - wrong - missed) / voxels,
+        wrong / rest if rest else None,
+        missed / n_truth if n_truth else None,
     )
 
 
 def _score(s: Structure, grid: CommonGrid, tolerances: Sequence[float]) -> StructureScore | None:
-    """Scores of one structure; ``None`` if neither holds it inside the mask."""
+    """Return scores of one structure; ``None`` if neither holds it inside the mask."""
     pred, truth = grid.pred == s.label, grid.truth == s.label
     a, b = (pred, truth) if grid.inside is None else (pred & grid.inside, truth & grid.inside)
     n_pred, n_truth, both = (int(np.count_nonzero(m)) for m in (a, b, a & b))
@@ -204,12 +239,14 @@ def _score(s: Structure, grid: CommonGrid, tolerances: Sequence[float]) -> Struc
         return None
     ml = grid.geometry.voxel_volume_ml
     volumes = n_pred * ml, n_truth * ml, (n_pred - n_truth) * ml
+    voxels = grid.truth.size if grid.inside is None else int(np.count_nonzero(grid.inside))
+    rates = _rates(n_pred, n_truth, both, voxels)
     nothing = (None,) * len(tolerances)
     if not n_truth:
         return StructureScore(s.key, EXTRA, None, None, None, None, None, None, nothing, *volumes, None)
     percent = 100 * (n_pred - n_truth) / n_truth
     if not n_pred:
-        return StructureScore(s.key, MISSING, 0.0, 0.0, None, 0.0, None, None, nothing, *volumes, percent)
+        return StructureScore(s.key, MISSING, 0.0, 0.0, None, 0.0, None, None, nothing, *volumes, percent, None, *rates)
     x, y, z = grid.geometry.spacing
     distances = surface_distances(pred, truth, (z, y, x), grid.inside)
     return StructureScore(
@@ -225,11 +262,12 @@ def _score(s: Structure, grid: CommonGrid, tolerances: Sequence[float]) -> Struc
         *volumes,
         percent,
         None if grid.inside is None else distances.truth_share,
+        *rates,
     )
 
 
 def _about(scores: Sequence[StructureScore]) -> tuple[str, ...]:
-    """What a reader of the table must know about some of its lines."""
+    """Notes on lines of the table that would mislead without them."""
     notices = []
     for status, text in (
         (MISSING, "in the reference alone: Dice 0, and no distance, so that it is not in the distances' mean"),
@@ -241,7 +279,7 @@ def _about(scores: Sequence[StructureScore]) -> tuple[str, ...]:
     if little:
         shares = ", ".join(f"{s.key} {s.surface_share:.0%}" for s in little)
         notices.append(
-            f"little of the reference's surface lies inside the mask ({shares}): distances and surface Dice tell about "
+            f"little of the reference's surface lies inside the mask ({shares}): distances and surface Dice describe "
             "that part and false positives alone; evaluate without --mask for the whole surface"
         )
     return tuple(notices)

@@ -58,14 +58,14 @@ class Study:
         return found
 
     def spread(self, key: str, metric: str) -> Spread | None:
-        """Mean and spread over the cases; ``None`` if no case has a value."""
+        """Return the mean and spread over the cases; ``None`` if no case has a value."""
         values = self.values(key, metric)
         if not values:
             return None
         return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None, len(values))
 
     def summary(self) -> dict[str, dict[str, Spread | None]]:
-        """Structure (and :data:`MEAN`) -> metric -> spread; structures that a reference holds."""
+        """Return structure (and :data:`MEAN`) -> metric -> spread; structures that a reference holds."""
         held = [k for k in KEYS if any(c.has(k) and c.score(k).status != EXTRA for c in self.cases)]
         return {k: {m: self.spread(k, m) for m in metric_names(self.tolerances)} for k in (*held, MEAN)}
 

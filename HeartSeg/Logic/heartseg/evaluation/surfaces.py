@@ -62,7 +62,7 @@ class SurfaceDistances:
 
 
 def check_monai() -> None:
-    """Make sure that MONAI is there, before anything is read.
+    """Check that MONAI is installed, before anything is read.
 
     Raises:
         DependencyError: it is not installed.
@@ -78,7 +78,7 @@ def check_monai() -> None:
 def surface_distances(
     pred: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float], inside: np.ndarray | None = None
 ) -> SurfaceDistances:
-    """Distances between the surfaces of two masks.
+    """Return distances between the surfaces of two masks.
 
     Args:
         pred, truth: bool ``(z, y, x)``, neither empty.
@@ -117,7 +117,7 @@ def _box(mask: np.ndarray) -> tuple[slice, ...]:
 
 
 def _percentile(distances: np.ndarray, areas: np.ndarray) -> float:
-    """Smallest distance within which :data:`PERCENTILE` % of the area lies."""
+    """Return the smallest distance within which :data:`PERCENTILE` % of the area lies."""
     order = np.argsort(distances, kind="stable")
     share = np.cumsum(areas[order]) / areas.sum()
     place = np.searchsorted(share, PERCENTILE / 100 - 1e-12)

@@ -25,6 +25,9 @@ _TITLES = {
     "sensitivity": "sensitivity",
     "hd95_mm": "HD95 (mm)",
     "assd_mm": "ASSD (mm)",
+    "accuracy": "accuracy",
+    "false_positive_rate": "FPR",
+    "false_negative_rate": "FNR",
     "volume_ml": "volume (mL)",
     "truth_volume_ml": "reference (mL)",
     "volume_error_ml": "error (mL)",
@@ -32,8 +35,12 @@ _TITLES = {
 }
 
 
+IN_FILES_ONLY = ("accuracy", "false_positive_rate", "false_negative_rate")
+"""Metrics that the terminal's tables leave out: they say little where nearly all voxels are background."""
+
+
 def title(metric: str) -> str:
-    """Head of a metric's column, with its unit; surface Dice is ``NSD`` (normalised surface Dice) for width."""
+    """Return the head of a metric's column, with its unit; surface Dice is ``NSD`` (normalised) for width."""
     if metric.startswith("surface_dice_"):
         return f"NSD {metric.removeprefix('surface_dice_').removesuffix('mm')} mm"
     return _TITLES[metric]
@@ -56,8 +63,8 @@ def _spread_cell(spread: Spread | None, metric: str, n: int) -> str:
 
 
 def format_evaluation(evaluation: Evaluation) -> str:
-    """A line per structure and their mean; units in the head, ``-`` where there is no number."""
-    metrics = metric_names(evaluation.tolerances)
+    """Return a line per structure and their mean; units in the head, ``-`` where there is no number."""
+    metrics = [m for m in metric_names(evaluation.tolerances) if m not in IN_FILES_ONLY]
     lines = [["structure", *map(title, metrics)]]
     for s in evaluation.scores:
         lines.append([s.key, *(_cell(value_of(s, m, evaluation.tolerances), m) for m in metrics)])
@@ -75,8 +82,8 @@ def format_study(study: Study) -> str:
         means = [_cell(case.mean(m), m) for m in ("dice", "hd95_mm")]
         cases.append([case.name, *(_cell(d, "dice") for d in dice), *means])
     metrics = metric_names(study.tolerances)
-    overlap = [m for m in metrics if "volume" not in m]
-    volumes = [m for m in metrics if m not in overlap]
+    overlap = [m for m in metrics if "volume" not in m and m not in IN_FILES_ONLY]
+    volumes = [m for m in metrics if "volume" in m]
     tables = [cases]
     for columns, rows in ((overlap, [*keys, MEAN]), (volumes, keys)):
         table = [["mean ± SD", "n", *map(title, columns)]]
@@ -174,6 +181,7 @@ def _case(case: Evaluation) -> dict[str, Any]:
         "notices": list(case.notices),
         "structures": {s.key: _structure(s, case) for s in case.scores},
         "mean": {m: case.mean(m) for m in metrics},
+        "confusion_voxels": {truth: dict(found) for truth, found in case.confusion.items()},
     }
 
 

@@ -1,4 +1,4 @@
-"""Explain: which part of a scan speaks for a structure, as a heat map (Grad-CAM for segmentation).
+"""Show which part of a scan contributes to a structure, as a heat map (Grad-CAM for segmentation).
 
 An illustration, not a validation: a map shows where features that raise a structure's logits lie, not whether the
 segmentation is right.

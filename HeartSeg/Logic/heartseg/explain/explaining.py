@@ -98,7 +98,7 @@ class Explainer:
         return list_layers(self.segmenter.model)
 
     def find(self, structure_key: str, layer: str = LAST) -> tuple[Structure, Layer]:
-        """The structure and the layer that these names mean.
+        """Return the structure and the layer that these names mean.
 
         Raises:
             SettingsError: one of them is unknown, or the model does not know the structure.
@@ -115,7 +115,7 @@ class Explainer:
         cancel: CancelToken | None = None,
         reporter: Reporter | None = None,
     ) -> Explanation:
-        """The heat map of one structure.
+        """Return the heat map of one structure.
 
         Args:
             volume: the scan.
@@ -173,7 +173,7 @@ class Explainer:
         return Explanation(on_scan, labels, volume.geometry, wanted, place, notices, details)
 
     def _known(self, key: str) -> Structure:
-        """The structure, if the model knows it."""
+        """Return the structure, if the model knows it."""
         known = [s.key for s in STRUCTURES if s.label in np.unique(self.segmenter.model.structure_lut())]
         if key.upper() not in KEYS:
             raise SettingsError(f"structure {key[:20]!r} is unknown: choose from {', '.join(known)}")
@@ -214,7 +214,7 @@ class Explainer:
         return region
 
     def _channels(self, wanted: Structure) -> list[int]:
-        """Output channels that mean the structure."""
+        """Return output channels that mean the structure."""
         lut = self.segmenter.model.structure_lut()
         return [c for c in range(self.segmenter.model.num_output_channels) if lut[c] == wanted.label]
 
@@ -270,7 +270,7 @@ def explain(
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> Explanation:
-    """The heat map of one structure with a model that is loaded for it; see :class:`Explainer` for several."""
+    """Load a model and return the heat map of one structure; see :class:`Explainer` for several."""
     return Explainer(Segmenter(model, settings)).explain(volume, structure_key, layer, result, progress, cancel)
 
 
@@ -311,7 +311,7 @@ def _check_present(wanted: Structure, labels: np.ndarray, volume: Volume) -> Non
 
 
 def _gradients_allowed(settings: Settings) -> Any:
-    """The engine's number of threads and deterministic kernels, but not its inference mode."""
+    """Return the engine's number of threads and deterministic kernels, but not its inference mode."""
     from contextlib import ExitStack
 
     import torch
@@ -325,7 +325,7 @@ def _gradients_allowed(settings: Settings) -> Any:
 
 
 def _scaled(heat: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """The positive part, divided by its maximum, and that maximum (0 where nothing is positive)."""
+    """Return the positive part, divided by its maximum, and that maximum (0 where nothing is positive)."""
     heat = heat.clamp(min=0)
     largest = float(heat.max())
     return (heat / largest if largest > 0 and math.isfinite(largest) else heat * 0), largest
@@ -351,5 +351,5 @@ def _notices(
 
 
 def _is_of(made_by: ModelFacts | None, model: ModelFolder) -> bool:
-    """Whether a result was made with this model's very weights."""
+    """Return whether a result was made with this model's very weights."""
     return made_by is not None and dict(made_by.checkpoints) == dict(model_facts(model).checkpoints)

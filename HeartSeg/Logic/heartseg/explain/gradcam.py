@@ -42,7 +42,7 @@ def seg_grad_cam(
     reporter: Reporter,
     tile_step: float = 0.5,
 ) -> torch.Tensor:
-    """The heat map of a region in an image, before its negative part is cut off and before it is scaled.
+    """Return the heat map of a region in an image, before its negative part is cut off and before it is scaled.
 
     Args:
         networks: one per fold, in evaluation mode; their maps are averaged. They are copied, not changed.
@@ -112,7 +112,7 @@ def _mean_map(
     device: torch.device,
     reporter: Reporter,
 ) -> torch.Tensor:
-    """Mean of the networks' maps, on the padded image."""
+    """Return the mean of the networks' maps, on the padded image."""
     total = torch.zeros(tiles.region.shape)
     for number, network in enumerate(networks):
         # The engine's own may have been moved to a device under inference mode, which gradients refuse.
@@ -155,7 +155,7 @@ def _map(
 def _features_and_gradient(
     network: nn.Module, layer: Layer, crop: torch.Tensor, share: torch.Tensor, channels: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The layer's features ``(1, c, …)`` and the gradient of the score with respect to them.
+    """Return the layer's features ``(1, c, …)`` and the gradient of the score with respect to them.
 
     Args:
         share: ``(z, y, x)``, what each voxel's logit counts in the score: 0 outside of the region.
@@ -170,7 +170,7 @@ def _features_and_gradient(
 
 
 def _features(network: nn.Module, layer: Layer, crop: torch.Tensor) -> torch.Tensor:
-    """The layer's features ``(1, c, …)``."""
+    """Return the layer's features ``(1, c, …)``."""
     with _cut_at(network, layer) as taken, torch.no_grad():
         network(crop)
     return taken[0].detach()
@@ -178,7 +178,7 @@ def _features(network: nn.Module, layer: Layer, crop: torch.Tensor) -> torch.Ten
 
 @contextmanager
 def _cut_at(network: nn.Module, layer: Layer) -> Iterator[list[torch.Tensor]]:
-    """Let gradients begin at a layer: what is before it is computed, but not remembered, which saves most memory."""
+    """Start gradients at a layer: earlier activations are not kept, which saves most of the memory."""
     taken: list[torch.Tensor] = []
 
     def cut(tensor: torch.Tensor) -> torch.Tensor:

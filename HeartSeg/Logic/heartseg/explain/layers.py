@@ -1,4 +1,4 @@
-"""Where in a network to look: its layers by name, the last one before the output, and the bottleneck.
+"""Find the layers of a network: by name, the last one before the output, and the bottleneck.
 
 A network is run once on tensors without memory (torch's ``meta`` device), and every module says what came out of it.
 So any network that a model folder may name has its layers listed, whatever its class.
@@ -61,7 +61,7 @@ class Layers:
     named: Mapping[str, Layer]
 
     def find(self, name: str) -> Layer:
-        """The layer that ``last``, ``bottleneck`` or a name means.
+        """Return the layer that ``last``, ``bottleneck`` or a name means.
 
         Raises:
             SettingsError: there is none; the message shows names that are similar.
@@ -87,7 +87,7 @@ class _Call:
 
 
 def list_layers(folder: ModelFolder) -> Layers:
-    """The layers of a model's network; no weights are read.
+    """Return the layers of a model's network; no weights are read.
 
     Raises:
         ModelError: the network cannot be followed.
@@ -105,7 +105,7 @@ def list_layers(folder: ModelFolder) -> Layers:
 
 
 def layers_of(network: nn.Module, image: torch.Tensor) -> Layers:
-    """The layers that a network runs through for an image ``(1, c, z, y, x)``, on whatever device both are.
+    """Return the layers that a network runs through for an image ``(1, c, z, y, x)``, on whatever device both are.
 
     Raises:
         ValueError: the network has no convolution.
@@ -128,7 +128,7 @@ def layers_of(network: nn.Module, image: torch.Tensor) -> Layers:
 
 
 def _bottleneck(calls: list[_Call]) -> Layer | None:
-    """The coarsest features with all that is done to them at that grid.
+    """Return the coarsest features, after all processing on that grid.
 
     Of the convolutions that look around (not those on pooled maps inside of attention), those at the coarsest grid; of
     these the last one with the most channels, for gates on skips work at the same grid with fewer.
@@ -145,7 +145,7 @@ def _bottleneck(calls: list[_Call]) -> Layer | None:
 
 
 def _only_once(calls: list[_Call]) -> list[_Call]:
-    """What can be chosen by name: maps of more than one voxel, from modules that run once."""
+    """Return the calls that can be chosen by name: maps of more than one voxel, from modules that run once."""
     counts: dict[str, int] = {}
     for call in calls:
         counts[call.name] = counts.get(call.name, 0) + 1

@@ -70,7 +70,7 @@ def write_picture(volume: Volume, explanation: Explanation, path: str | Path) ->
 
 
 def _place(explanation: Explanation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The structure's centre, and the world box of the whole heart with a margin, LPS mm."""
+    """Return the structure's centre, and the world box of the whole heart with a margin, LPS mm."""
     structure = crop_labels(explanation.region.view(np.uint8), explanation.geometry)
     heart = crop_labels(explanation.labels, explanation.geometry)
     assert structure is not None and heart is not None  # there is no explanation of what is absent
@@ -80,7 +80,7 @@ def _place(explanation: Explanation) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def _grey_window(volume: Volume, explanation: Explanation) -> tuple[float, float]:
-    """Grey values shown black and white: the 2nd and 98th percentile around the heart."""
+    """Return grey values shown black and white: the 2nd and 98th percentile around the heart."""
     heart = crop_labels(explanation.labels, explanation.geometry)
     near = volume.array if heart is None else heart.take(volume.array)
     sample = near.reshape(-1)[:: max(1, near.size // 200_000)].astype(float)

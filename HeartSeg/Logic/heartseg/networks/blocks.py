@@ -1,4 +1,4 @@
-"""What the U-Nets are built of: convolution blocks, encoder and decoder, 2D and 3D, as nnU-Net's plans describe them.
+"""Parts of the U-Nets: convolution blocks, encoder and decoder, 2D and 3D, as nnU-Net's plans describe them.
 
 Weights have the names that nnU-Net v2 gives them, so that checkpoints exchange wherever the parts are the same.
 """
@@ -51,13 +51,13 @@ class Operators:
         return 2 if self.conv_op is nn.Conv2d else 3
 
     def per_axis(self, sizes: Sizes) -> tuple[int, ...]:
-        """One whole number per axis."""
+        """Return one whole number per axis."""
         return (sizes,) * self.dims if isinstance(sizes, int) else tuple(int(n) for n in sizes)
 
     def convolution(
         self, channels_in: int, channels_out: int, kernel: Sizes = 1, stride: Sizes = 1, bias: bool = True
     ) -> nn.Module:
-        """A convolution that keeps the grid but for its stride (odd kernels)."""
+        """Return a convolution that keeps the grid except for its stride (odd kernels)."""
         sizes = self.per_axis(kernel)
         return self.conv_op(
             channels_in,
@@ -69,7 +69,7 @@ class Operators:
         )
 
     def transposed(self, channels_in: int, channels_out: int, stride: Sizes) -> nn.Module:
-        """The transposed convolution that undoes a stride."""
+        """Return the transposed convolution that undoes a stride."""
         op = nn.ConvTranspose2d if self.dims == 2 else nn.ConvTranspose3d
         sizes: Any = self.per_axis(stride)
         return op(channels_in, channels_out, sizes, sizes, bias=self.conv_bias)
@@ -159,7 +159,7 @@ def read_shape(
     n_conv_per_stage: Sizes,
     n_conv_per_stage_decoder: Sizes,
 ) -> Shape:
-    """The sizes in a plan, where one number may stand for all stages.
+    """Return the sizes in a plan, where one number may stand for all stages.
 
     Raises:
         ValueError: a list does not fit the number of stages.
@@ -205,7 +205,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Back to full resolution; logits from every level (finest first) or, without deep supervision, from the last.
+    """Decode to full resolution; logits of every level (finest first) or, without deep supervision, of the last.
 
     Args:
         encoder: kept under the name ``encoder`` too, because nnU-Net's weights are.

@@ -25,7 +25,7 @@ class NetworkEntry:
         class_path: dotted name of the class, as nnU-Net's plans hold it.
         summary: one line.
         source: where it is described.
-        extra: arguments beside the plan's.
+        extra: arguments in addition to the plan's.
         needs_nnunet: whether the class is nnU-Net's own (package dynamic-network-architectures).
         stock_class: nnU-Net's class with the same weights, if there is one: folders with it run without HeartSeg.
     """
@@ -39,7 +39,7 @@ class NetworkEntry:
     stock_class: str | None = None
 
     def arguments(self, plan: Mapping[str, Any]) -> dict[str, Any]:
-        """The plan's arguments (of ``PlainConvUNet``) as this network takes them, the extra ones with them."""
+        """Return the plan's arguments (of ``PlainConvUNet``) as this network takes them, the extra ones with them."""
         arguments = {**plan, **self.extra}
         if self.needs_nnunet:
             arguments["n_blocks_per_stage"] = arguments.pop("n_conv_per_stage")
@@ -79,6 +79,26 @@ _ENTRIES = (
         "Ronneberger et al. 2015, MICCAI; Çiçek et al. 2016, MICCAI",
     ),
     NetworkEntry(
+        "tutorial-corners",
+        _OURS + "tutorial_unet.TutorialUNet",
+        "the same, interpolated with aligned corners as in the tutorials' code",
+        "founding document 004",
+        {"align_corners": True},
+    ),
+    NetworkEntry(
+        "tutorial-3d",
+        _OURS + "tutorial_unet.TutorialUNet",
+        "two resolutions in 3D and single convolutions, as document 004 prints its 3D network",
+        "founding document 004",
+        {"levels_3d": 1, "convolutions": 1},
+    ),
+    NetworkEntry(
+        "mobile",
+        _OURS + "mobile_unet.MobileUNet",
+        "U-Net with an encoder of MobileNetV3 blocks: few parameters and operations",
+        "Howard et al. 2019, ICCV; founding document 004",
+    ),
+    NetworkEntry(
         "integrated-attention",
         _OURS + "integrated_attention.IntegratedAttentionNet",
         "scale features in the encoder, spatial attention on pooled keys and channel attention on every skip",
@@ -90,6 +110,13 @@ _ENTRIES = (
         "inner-edge channels and attention feature fusion",
         _DOCUMENT,
         {"edge": "inner", "fusion": True},
+    ),
+    NetworkEntry(
+        "csfbu-concatenate",
+        _CSFBU,
+        "CSFBU-Net that concatenates where it would add",
+        _DOCUMENT,
+        {"edge": "inner", "fusion": True, "fuse": "concatenate"},
     ),
     NetworkEntry("csfbu-edge", _CSFBU, "inner-edge channels alone", _DOCUMENT, {"edge": "inner", "fusion": False}),
     NetworkEntry("csfbu-fusion", _CSFBU, "attention feature fusion alone", _DOCUMENT, {"edge": "none", "fusion": True}),
@@ -120,7 +147,7 @@ def find(key: str) -> NetworkEntry:
 def build(
     key: str, plan: Mapping[str, Any], input_channels: int, num_classes: int, deep_supervision: bool = False
 ) -> nn.Module:
-    """A network with nnU-Net's initial weights.
+    """Return a network with nnU-Net's initial weights.
 
     Args:
         key: name in :data:`NETWORKS`.
@@ -150,7 +177,7 @@ def build(
 
 
 def unet_plan(features: Iterable[int], dims: int, convolutions: int = 2) -> dict[str, Any]:
-    """A plan with 3-voxel kernels and strides of 2 along every axis, as nnU-Net writes it (classes by name)."""
+    """Return a plan with 3-voxel kernels and strides of 2 along every axis, as nnU-Net writes it (classes by name)."""
     features = list(features)
     n = len(features)
     return {
@@ -173,7 +200,7 @@ def unet_plan(features: Iterable[int], dims: int, convolutions: int = 2) -> dict
 
 @dataclass(frozen=True)
 class Cost:
-    """What one network takes: parameters, and operations of one forward pass (a multiply-add is two)."""
+    """Cost of one network: parameters, and operations of one forward pass (a multiply-add is two)."""
 
     key: str
     parameters: int
@@ -187,7 +214,7 @@ def table(
     num_classes: int = 8,
     keys: Iterable[str] = tuple(NETWORKS),
 ) -> list[Cost]:
-    """Count networks of one plan as they predict (evaluation mode, no deep supervision, batch 1).
+    """Count parameters and operations of a prediction (evaluation mode, no deep supervision, batch 1).
 
     Counted by ``torch.utils.flop_counter`` (convolutions and matrix products) on the meta device: nothing is computed.
     Parameters are those that the prediction uses; heads of deep supervision are left out.
@@ -201,7 +228,7 @@ def table(
 
 
 def count_parameters(network: nn.Module) -> int:
-    """All parameters, those of deep supervision's heads with them, as the checkpoint holds them."""
+    """Return the number of parameters, including deep supervision's heads, as in the checkpoint."""
     return sum(p.numel() for p in network.parameters())
 
 
@@ -215,5 +242,5 @@ def count_flops(network: nn.Module, channels: int, patch: tuple[int, ...]) -> in
 
 
 def _resolve(value: Any) -> Any:
-    """A class for its dotted name; everything else as it is."""
+    """Return a class for its dotted name; everything else as it is."""
     return pydoc.locate(value) if isinstance(value, str) and value.startswith("torch.nn.") else value

@@ -1,4 +1,4 @@
-"""Networks that learn inner edges beside regions: which channel is what, and how edges join their regions again.
+"""Networks that learn inner edges as well as regions: meaning of the channels, and how edges rejoin their regions.
 
 With K structures a network has 1 + 2K channels in training, and a target is one map of channel numbers: 0 is
 background, k the interior of structure k, K + k its inner edge
@@ -18,7 +18,7 @@ EDGE_KINDS = ("inner", "head", "none")
 
 
 def channels_for(edge: str, num_classes: int) -> int:
-    """Channels in training of a network with ``num_classes`` labels (background with them).
+    """Return channels in training of a network with ``num_classes`` labels (background with them).
 
     Raises:
         ValueError: an unknown kind of edge supervision.
@@ -29,7 +29,7 @@ def channels_for(edge: str, num_classes: int) -> int:
 
 
 def region_logits(channels: torch.Tensor, edge: str) -> torch.Tensor:
-    """Logits of background and whole structures, (b, 1 + K, ...), from training channels (b, 1 + 2K, ...)."""
+    """Return logits of background and whole structures, (b, 1 + K, ...), from training channels (b, 1 + 2K, ...)."""
     if edge == "none":
         return channels
     k = (channels.shape[1] - 1) // 2
@@ -41,7 +41,7 @@ def region_logits(channels: torch.Tensor, edge: str) -> torch.Tensor:
 
 
 def edge_logits(channels: torch.Tensor, edge: str) -> torch.Tensor:
-    """Logits of "no edge" and the K inner edges, (b, 1 + K, ...), from training channels (b, 1 + 2K, ...).
+    """Return logits of "no edge" and the K inner edges, (b, 1 + K, ...), from training channels (b, 1 + 2K, ...).
 
     Raises:
         ValueError: the network has no edge channels.
@@ -54,17 +54,30 @@ def edge_logits(channels: torch.Tensor, edge: str) -> torch.Tensor:
     return torch.cat((rest, edges), 1).to(channels.dtype)
 
 
+def interior_logits(channels: torch.Tensor) -> torch.Tensor:
+    """Return logits of "no interior" and the K interiors, (b, 1 + K, ...), of a network with ``inner`` edges."""
+    k = (channels.shape[1] - 1) // 2
+    x = full_precision(channels)
+    rest = torch.logsumexp(torch.cat((x[:, :1], x[:, k + 1 :]), 1), 1, keepdim=True)
+    return torch.cat((rest, x[:, 1 : k + 1]), 1).to(channels.dtype)
+
+
+def interior_labels(targets: torch.Tensor, k: int, ignore: int) -> torch.Tensor:
+    """Return interiors 1..K, 0 elsewhere (``ignore`` kept), of a map of channel numbers 0..2K."""
+    return torch.where((targets > k) & (targets != ignore), torch.zeros_like(targets), targets)
+
+
 def region_labels(targets: torch.Tensor, k: int, ignore: int) -> torch.Tensor:
-    """Labels 0..K (``ignore`` kept) of a map of channel numbers 0..2K."""
+    """Return labels 0..K (``ignore`` kept) of a map of channel numbers 0..2K."""
     return torch.where((targets > k) & (targets != ignore), targets - k, targets)
 
 
 def edge_labels(targets: torch.Tensor, k: int, ignore: int) -> torch.Tensor:
-    """Edges 0..K, 0 for none (``ignore`` kept), of a map of channel numbers 0..2K."""
+    """Return edges 0..K, 0 for none (``ignore`` kept), of a map of channel numbers 0..2K."""
     kept = torch.where(targets > k, targets - k, torch.zeros_like(targets))
     return torch.where(targets == ignore, targets, kept)
 
 
 def full_precision(x: torch.Tensor) -> torch.Tensor:
-    """Half-precision tensors as float32; sums of exponentials need it."""
+    """Return half-precision tensors as float32; sums of exponentials need it."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

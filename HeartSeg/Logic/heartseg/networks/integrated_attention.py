@@ -96,7 +96,7 @@ class IntegratedAttention(nn.Module):
 class IntegratedAttentionNet(UNet):
     """SFA in the encoder, SA and CA on the skips; arguments as :class:`~heartseg.networks.plain_unet.UNet`.
 
-    ``n_conv_per_stage`` counts for nothing: scale features have their own convolutions.
+    ``n_conv_per_stage`` is ignored: scale features have their own convolutions.
     """
 
     def make_encoder(self, ops: Operators, shape: Shape) -> nn.Module:

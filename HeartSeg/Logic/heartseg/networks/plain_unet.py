@@ -1,7 +1,7 @@
 """The plain U-Net of nnU-Net v2, in torch alone, with the same names for its weights.
 
 It exists for machines where training runs without nnU-Net's packages: weights trained here load into
-``dynamic_network_architectures.architectures.unet.PlainConvUNet`` and the other way round (a test holds it).
+``dynamic_network_architectures.architectures.unet.PlainConvUNet`` and vice versa (a test checks this).
 """
 
 from __future__ import annotations
@@ -97,11 +97,11 @@ class UNet(nn.Module):
         self.decoder: nn.Module = Decoder(self.encoder, ops, shape, self.training_channels, deep_supervision, joins)
 
     def make_encoder(self, ops: Operators, shape: Shape) -> nn.Module:
-        """A module that returns the features of every stage, finest first."""
+        """Return a module that returns the features of every stage, finest first."""
         return Encoder(ops, shape)
 
     def make_joins(self, ops: Operators, shape: Shape) -> list[nn.Module] | None:
-        """What joins skips and upsampled features (:class:`~heartseg.networks.blocks.Decoder`)."""
+        """Return the modules that join skips and upsampled features (:class:`~heartseg.networks.blocks.Decoder`)."""
         return None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:

@@ -17,21 +17,23 @@ LEVELS_3D = 2
 
 
 class DoubleConv(nn.Sequential):
-    """Convolution, batch normalisation, ReLU; twice."""
+    """Convolution, batch normalisation, ReLU; twice, or ``count`` times."""
 
-    def __init__(self, ops: Operators, channels_in: int, channels_out: int, kernel: tuple[int, ...]) -> None:
-        first = ConvBlock(ops, channels_in, channels_out, kernel)
-        super().__init__(first, ConvBlock(ops, channels_out, channels_out, kernel))
+    def __init__(
+        self, ops: Operators, channels_in: int, channels_out: int, kernel: tuple[int, ...], count: int = 2
+    ) -> None:
+        sizes = [channels_in] + [channels_out] * count
+        super().__init__(*(ConvBlock(ops, sizes[i], sizes[i + 1], kernel) for i in range(count)))
 
 
 class PoolingEncoder(nn.Module):
     """Double convolutions, max-pooling between them; features at every resolution, finest first."""
 
-    def __init__(self, ops: Operators, shape: Shape) -> None:
+    def __init__(self, ops: Operators, shape: Shape, count: int = 2) -> None:
         super().__init__()
         pool = nn.MaxPool2d if ops.dims == 2 else nn.MaxPool3d
         sizes = zip((shape.channels_in, *shape.features), shape.features, shape.kernels, strict=False)
-        self.stages = nn.ModuleList(DoubleConv(ops, *size) for size in sizes)
+        self.stages = nn.ModuleList(DoubleConv(ops, *size, count) for size in sizes)
         self.pools = nn.ModuleList(pool(stride) if max(stride) > 1 else nn.Identity() for stride in shape.strides)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
@@ -45,15 +47,24 @@ class PoolingEncoder(nn.Module):
 class InterpolatingDecoder(nn.Module):
     """Linear interpolation up, zero padding to the skip's size, double convolution; logits as in the plain U-Net."""
 
-    def __init__(self, ops: Operators, shape: Shape, channels_out: int, deep_supervision: bool) -> None:
+    def __init__(
+        self,
+        ops: Operators,
+        shape: Shape,
+        channels_out: int,
+        deep_supervision: bool,
+        count: int = 2,
+        align_corners: bool = False,
+    ) -> None:
         super().__init__()
+        self.align_corners = align_corners
         self.deep_supervision = deep_supervision
         self.mode = "bilinear" if ops.dims == 2 else "trilinear"
         self.factors = [tuple(float(n) for n in stride) for stride in shape.strides[:0:-1]]
         stages, heads = [], []
         for i in range(len(shape.features) - 1, 0, -1):
             below, here = shape.features[i], shape.features[i - 1]
-            stages.append(DoubleConv(ops, below + here, here, shape.kernels[i - 1]))
+            stages.append(DoubleConv(ops, below + here, here, shape.kernels[i - 1], count))
             heads.append(ops.convolution(here, channels_out))
         self.stages, self.seg_layers = nn.ModuleList(stages), nn.ModuleList(heads)
 
@@ -61,7 +72,7 @@ class InterpolatingDecoder(nn.Module):
         x, logits = skips[-1], []
         for level, (stage, factor) in enumerate(zip(self.stages, self.factors, strict=True)):
             skip = skips[-(level + 2)]
-            up = nnf.interpolate(x, scale_factor=factor, mode=self.mode, align_corners=False)
+            up = nnf.interpolate(x, scale_factor=factor, mode=self.mode, align_corners=self.align_corners)
             x = stage(torch.cat((skip, pad_to(up, skip.shape[2:])), 1))
             if self.deep_supervision:
                 logits.append(self.seg_layers[level](x))
@@ -69,7 +80,7 @@ class InterpolatingDecoder(nn.Module):
 
 
 def pad_to(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    """Zeros on both sides until the spatial size is reached (max-pooling drops the odd voxel)."""
+    """Return ``x`` padded with zeros on both sides to a spatial size (max-pooling drops the odd voxel)."""
     missing: list[int] = []
     for wanted, there in zip(reversed(size), reversed(x.shape[2:]), strict=True):
         missing += [(wanted - there) // 2, wanted - there - (wanted - there) // 2]
@@ -79,14 +90,26 @@ def pad_to(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
 class TutorialUNet(UNet):
     """Double conv-BN-ReLU, max-pooling, linear interpolation up with padding; any input size, 2D and 3D.
 
-    Of the plan it takes stages, features, kernels and strides. Two convolutions a stage, batch normalisation and ReLU
-    are what makes it the tutorials' network, so ``n_conv_per_stage``, ``norm_op`` and ``nonlin`` count for nothing. In
-    3D it halves the grid ``levels_3d`` times at most, as the tutorials' does; deep supervision then returns as many
-    outputs.
+    It takes stages, features, kernels and strides from the plan and ignores ``n_conv_per_stage``, ``norm_op`` and
+    ``nonlin``: batch normalisation and ReLU make it the tutorials' network.
+
+    Args:
+        levels_3d: times that the 3D form halves the grid, at most; deep supervision returns as many outputs.
+        convolutions: per stage: 2, or 1 as in the 3D network of document 004.
+        align_corners: let the outermost pixels of the interpolated map fall on those of the coarse one, as the
+            tutorials' code does. The default aligns the pixels' outer edges, which keeps maps in place.
+        plans: every argument of :class:`~heartseg.networks.plain_unet.UNet`.
     """
 
-    def __init__(self, *args: Any, levels_3d: int = LEVELS_3D, **plans: Any) -> None:
-        self.levels_3d = levels_3d
+    def __init__(
+        self,
+        *args: Any,
+        levels_3d: int = LEVELS_3D,
+        convolutions: int = 2,
+        align_corners: bool = False,
+        **plans: Any,
+    ) -> None:
+        self.levels_3d, self.convolutions, self.align_corners = levels_3d, convolutions, align_corners
         super().__init__(*args, **plans)
 
     def build(self, ops: Operators, shape: Shape, deep_supervision: bool) -> None:
@@ -104,5 +127,7 @@ class TutorialUNet(UNet):
                 shape.convolutions[:n],
                 shape.decoder_convolutions[: n - 1],
             )
-        self.encoder = PoolingEncoder(ops, shape)
-        self.decoder = InterpolatingDecoder(ops, shape, self.training_channels, deep_supervision)
+        self.encoder = PoolingEncoder(ops, shape, self.convolutions)
+        self.decoder = InterpolatingDecoder(
+            ops, shape, self.training_channels, deep_supervision, self.convolutions, self.align_corners
+        )

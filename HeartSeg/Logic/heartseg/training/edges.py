@@ -19,7 +19,7 @@ MOST_STEPS = 3
 
 
 def erosion_schedule(spacing: Sequence[float], m: int) -> list[tuple[int, ...]]:
-    """Voxels to erode along each axis in each of m steps.
+    """Return voxels to erode along each axis in each of m steps.
 
     One step is the finest in-plane spacing h (of the last two axes), so after i steps an axis of spacing s has been
     eroded by the whole number of voxels nearest to i·h/s, ties down. On an isotropic grid that is one voxel a step, the
@@ -44,7 +44,7 @@ def erosion_schedule(spacing: Sequence[float], m: int) -> list[tuple[int, ...]]:
 def edge_map(
     labels: torch.Tensor, spacing: Sequence[float], m: int, n_classes: int, ignore: int = IGNORE
 ) -> torch.Tensor:
-    """Which structure's inner edge each voxel belongs to.
+    """Return which structure's inner edge each voxel belongs to.
 
     Args:
         labels: (b, z, y, x) or (b, y, x), any dtype; 0 background, 1 to ``n_classes`` structures, ``ignore``.
@@ -72,7 +72,7 @@ def edge_map(
 def inner_edges(
     labels: torch.Tensor, spacing: Sequence[float], m: int, n_classes: int, ignore: int = IGNORE
 ) -> torch.Tensor:
-    """Inner edges as masks, (b, n_classes, z, y, x) or (b, n_classes, y, x) bool, structure 1 first.
+    """Return inner edges as masks, (b, n_classes, z, y, x) or (b, n_classes, y, x) bool, structure 1 first.
 
     No voxel belongs to two of them, ignored voxels to none. Arguments and errors as :func:`edge_map`.
     """
@@ -95,7 +95,7 @@ def split_interior_edge(
 
 
 def _erode_once(interior: torch.Tensor, unknown: torch.Tensor, voxels: tuple[int, ...]) -> torch.Tensor:
-    """Set to 0 every voxel that has, within so many voxels along an axis, a neighbour of another value."""
+    """Set every voxel to 0 that has a neighbour of another value within ``voxels`` along an axis."""
     eroded = interior
     for axis, count in enumerate(voxels, start=1):
         line = interior
@@ -106,7 +106,7 @@ def _erode_once(interior: torch.Tensor, unknown: torch.Tensor, voxels: tuple[int
 
 
 def _erode_line(values: torch.Tensor, unknown: torch.Tensor, axis: int) -> torch.Tensor:
-    """The same along one axis, by one voxel."""
+    """Return the map eroded along one axis by one voxel."""
     n = values.shape[axis]
     if n < 2:
         return values

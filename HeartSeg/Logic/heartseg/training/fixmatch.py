@@ -88,7 +88,7 @@ def rising_weight(settings: FixMatchSettings, step: int) -> float:
 
 
 def weak_view(images: torch.Tensor, settings: FixMatchSettings, rng: torch.Generator) -> torch.Tensor:
-    """Images shifted by whole voxels, each its own way, the border repeated."""
+    """Return images shifted by whole voxels, each its own way, the border repeated."""
     views = []
     for image in images:
         reach = [max(0, int(settings.shift * n)) for n in image.shape[1:]]
@@ -140,7 +140,7 @@ def fixmatch_loss(
     rng: torch.Generator,
     teacher: Network | None = None,
 ) -> FixMatchLoss:
-    """The unsupervised loss of a batch of unlabelled images.
+    """Return the unsupervised loss of a batch of unlabelled images.
 
     Cross-entropy of the strong view against the confident labels of the weak view, summed over the confident voxels and
     divided by the number of all, so that an unsure network learns little from itself.

@@ -7,14 +7,22 @@ from dataclasses import dataclass
 
 import torch
 
-from heartseg.networks.edge_channels import edge_labels, edge_logits, full_precision, region_labels, region_logits
+from heartseg.networks.edge_channels import (
+    edge_labels,
+    edge_logits,
+    full_precision,
+    interior_labels,
+    interior_logits,
+    region_labels,
+    region_logits,
+)
 from heartseg.synthesis.regions import IGNORE
 
 
 def cross_entropy_and_dice(
     logits: torch.Tensor, target: torch.Tensor, heart_weight: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean cross-entropy and one minus the mean soft Dice of the labels that occur in the batch.
+    """Return the mean cross-entropy and one minus the mean soft Dice of the labels that occur in the batch.
 
     Args:
         logits: (b, 8, z, y, x).
@@ -57,7 +65,7 @@ def deep_loss(
 
 
 def cross_entropy(logits: torch.Tensor, target: torch.Tensor, *, ignore: int = IGNORE) -> torch.Tensor:
-    """Mean of -log p of the true label over the voxels that count; 0 if there is none."""
+    """Return the mean of -log p of the true label over the voxels that count; 0 if there is none."""
     labels, seen = _known(logits, target, ignore)
     picked = full_precision(logits).log_softmax(1).gather(1, labels[:, None])[:, 0]
     return -(picked * seen).sum() / seen.sum().clamp(min=1)
@@ -94,7 +102,7 @@ def soft_dice(
 
 
 def dice(logits: torch.Tensor, target: torch.Tensor, *, smooth: float = 1e-5, ignore: int = IGNORE) -> torch.Tensor:
-    """The tutorials' Dice loss: :func:`soft_dice` with a smoothing that only keeps 0/0 away."""
+    """Return the tutorials' Dice loss: :func:`soft_dice` with a smoothing that only prevents 0/0."""
     return soft_dice(logits, target, delta=smooth, ignore=ignore)
 
 
@@ -115,7 +123,7 @@ def cross_entropy_and_soft_dice(
 def focal(
     logits: torch.Tensor, target: torch.Tensor, *, gamma: float = 2.0, alpha: float = 0.75, ignore: int = IGNORE
 ) -> torch.Tensor:
-    """Mean of -a (1 - p)^gamma log p of the true label, a = alpha for a structure and 1 - alpha for background.
+    """Mean of -a (1 - p)^gamma log p of the true label; a is alpha for a structure and 1 - alpha for background.
 
     Lin et al. 2017 for many classes: every structure is a positive. gamma 0 and alpha 0.5 is half the cross-entropy.
     """
@@ -123,6 +131,31 @@ def focal(
     log_p = full_precision(logits).log_softmax(1).gather(1, labels[:, None])[:, 0]
     weight = seen * torch.where(labels > 0, alpha, 1 - alpha)
     return -(weight * (1 - log_p.exp()) ** gamma * log_p).sum() / seen.sum().clamp(min=1)
+
+
+def plain_focal(
+    logits: torch.Tensor, target: torch.Tensor, *, gamma: float = 2.0, alpha: float = 0.75, ignore: int = IGNORE
+) -> torch.Tensor:
+    """Mean of -alpha (1 - p)^gamma log p of the true label; alpha weighs every voxel alike, as in document 004."""
+    labels, seen = _known(logits, target, ignore)
+    log_p = full_precision(logits).log_softmax(1).gather(1, labels[:, None])[:, 0]
+    return -(seen * alpha * (1 - log_p.exp()) ** gamma * log_p).sum() / seen.sum().clamp(min=1)
+
+
+def cross_entropy_plus_dice(
+    logits: torch.Tensor, target: torch.Tensor, *, smoothing: float = 1.0, ignore: int = IGNORE
+) -> torch.Tensor:
+    """Cross-entropy + 1 - the mean over structures of 2 sum(y p) / (sum(y) + sum(p) + smoothing) (document 002).
+
+    The smoothing stands in the denominator alone: a structure that neither occurs nor is predicted scores 0, not 1.
+    """
+    labels, seen = _known(logits, target, ignore)
+    classes = torch.arange(1, logits.shape[1], device=logits.device)
+    truth = (labels[:, None] == classes.view(1, -1, *(1,) * (labels.dim() - 1))) & seen[:, None]
+    found = full_precision(logits).softmax(1)[:, 1:] * seen[:, None]
+    axes = (0, *range(2, logits.dim()))
+    scores = 2 * (found * truth).sum(axes) / (truth.sum(axes) + found.sum(axes) + smoothing)
+    return cross_entropy(logits, target, ignore=ignore) + 1 - scores.mean()
 
 
 RegionLoss = Callable[..., torch.Tensor]
@@ -134,6 +167,8 @@ REGION_LOSSES: dict[str, RegionLoss] = {
     "soft-dice": soft_dice,
     "cross-entropy-dice": cross_entropy_and_soft_dice,
     "focal": focal,
+    "plain-focal": plain_focal,
+    "ce-plus-dice": cross_entropy_plus_dice,
 }
 
 
@@ -154,6 +189,8 @@ class RegionAndEdgeLoss:
         alpha: weight of the edges.
         base: the loss of either part.
         ignore: label of voxels that do not count.
+        regions: ``"whole"``: L_region compares whole structures; ``"interior"``: it compares their interiors, as where
+            labels lose their edges (``"inner"`` only).
     """
 
     edge: str
@@ -161,6 +198,7 @@ class RegionAndEdgeLoss:
     alpha: float = 1.0
     base: RegionLoss = cross_entropy_and_soft_dice
     ignore: int = IGNORE
+    regions: str = "whole"
 
     def __call__(self, channels: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         k = self.n_classes
@@ -169,7 +207,11 @@ class RegionAndEdgeLoss:
         regions = region_labels(target, k, self.ignore)
         if channels.shape[1] == 1 + k:
             return self.base(channels, regions, ignore=self.ignore)
-        loss = self.base(region_logits(channels, self.edge), regions, ignore=self.ignore)
+        if self.regions == "interior" and self.edge == "inner":
+            interiors = interior_labels(target, k, self.ignore)
+            loss = self.base(interior_logits(channels), interiors, ignore=self.ignore)
+        else:
+            loss = self.base(region_logits(channels, self.edge), regions, ignore=self.ignore)
         if self.alpha:
             edges = edge_labels(target, k, self.ignore)
             loss = loss + self.alpha * self.base(edge_logits(channels, self.edge), edges, ignore=self.ignore)
@@ -199,7 +241,7 @@ class DeepSupervision:
 
 
 def thin_out(target: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """A label map (its last axes are spatial) at every n-th voxel, the first of those that a coarser one covers."""
+    """A label map (its last axes are spatial) at every n-th voxel, the first of those that a coarser voxel covers."""
     for axis, wanted in enumerate(size, start=target.dim() - len(size)):
         if target.shape[axis] != wanted:
             at = torch.arange(wanted, device=target.device) * target.shape[axis] // wanted
@@ -208,7 +250,7 @@ def thin_out(target: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 def _known(logits: torch.Tensor, target: torch.Tensor, ignore: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels (b, ...) as whole numbers, ignored ones 0, and which voxels count."""
+    """Return labels (b, ...) as whole numbers, ignored ones 0, and which voxels count."""
     target = target[:, 0] if target.dim() == logits.dim() else target
     seen = target != ignore
     return torch.where(seen, target, torch.zeros_like(target)).long(), seen

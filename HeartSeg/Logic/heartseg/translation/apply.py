@@ -96,7 +96,7 @@ class Translator:
     def _translate_slices(
         self, slices: np.ndarray, spacing: tuple[float, float], reporter: Reporter, done: int
     ) -> np.ndarray:
-        """Slices (n, y, x) in [-1, 1] with pixels of ``spacing`` (y, x) mm, translated, in the same pixels."""
+        """Translate slices (n, y, x) in [-1, 1] with pixels of ``spacing`` (y, x) mm, which the result keeps."""
         wanted, shape = self.model.settings.spacing, slices.shape[1:]
         size = (pixels(shape[0], spacing[0], wanted), pixels(shape[1], spacing[1], wanted))
         small = torch.from_numpy(resample(slices, size)).to(self.device)
@@ -112,11 +112,11 @@ class Translator:
 
 
 def translate_slice(network: nn.Module, image: torch.Tensor, patch: int) -> torch.Tensor:
-    """One slice (y, x) in [-1, 1] through the generator in patches of the size of its training.
+    """Translate one slice (y, x) in [-1, 1], in patches of the size that the generator was trained on.
 
-    The norms see a patch as a whole, so that other sizes would look different to it: a smaller slice lies in the middle
-    of a patch that is -1 around it, as in training; a larger one is covered by patches that overlap by a quarter and
-    more, each counting less towards its border.
+    Normalisation runs over the whole patch, so other sizes would look different to the network. A smaller slice is
+    padded with -1 to the patch, as in training. A larger one is covered by patches that overlap by a quarter or more;
+    their weight falls towards the border.
     """
     height, width = image.shape
     below, right = max(0, patch - height), max(0, patch - width)
@@ -139,7 +139,7 @@ def translate_slice(network: nn.Module, image: torch.Tensor, patch: int) -> torc
 
 
 def _starts(length: int, patch: int) -> list[int]:
-    """Where patches begin along an edge, evenly spread."""
+    """Return where patches begin along an edge, evenly spread."""
     if length <= patch:
         return [0]
     count = 1 + int(np.ceil((length - patch) / (patch * (1 - OVERLAP))))

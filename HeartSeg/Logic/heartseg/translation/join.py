@@ -33,7 +33,7 @@ class Labelled:
 
 
 def without_label_maps(paths: Sequence[Path]) -> list[Path]:
-    """The files that are not named as label maps (``NAME_label.nii.gz``): MM-WHS keeps them beside the scans."""
+    """Return the files that are not named as label maps (``NAME_label.nii.gz``): MM-WHS keeps them beside the scans."""
     return [p for p in paths if not _LABEL_ENDING.search(stem(p))]
 
 
@@ -85,7 +85,7 @@ def join_training_set(
 
     A case is ``<direction>_<name>.nii.gz`` in both folders. Label values stay as they are (see :func:`read_labels`);
     both files have the scan's grid. Cases that an earlier call has made with the same model are passed over, so that a
-    stopped call can go on. ``translated.json`` says where each case came from.
+    stopped call can continue. ``translated.json`` says where each case came from.
 
     Returns:
         Names of the cases that are there now.
@@ -132,7 +132,7 @@ def _join_case(translator: Translator, pair: Labelled, files: list[Path], report
 
 
 def read_labels(path: Path, reporter: Reporter) -> Volume:
-    """A label map as it is stored; a Slicer segmentation in HeartSeg's labels, by its segments' names.
+    """Return a label map as it is stored; a Slicer segmentation in HeartSeg's labels, by its segments' names.
 
     Raises:
         InputError: it cannot be read, or is a segmentation of which no segment is named as a structure.

@@ -27,7 +27,7 @@ def adversarial_loss(judgement: torch.Tensor, real: bool, kind: str) -> torch.Te
 
 
 def edge_loss(image: torch.Tensor, translated: torch.Tensor) -> torch.Tensor:
-    """One minus the correlation of both images' gradient magnitudes: 0 where every edge stays in its place.
+    """Return one minus the correlation of both images' gradient magnitudes: 0 where every edge stays in its place.
 
     Insensitive to how strong edges are and which of their sides is bright, since that is what modalities differ in.
     Both are (b, 1, y, x); correlation over the pixels of each image, mean over the images.

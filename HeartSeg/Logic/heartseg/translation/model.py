@@ -23,7 +23,7 @@ CARD = "translation.json"
 FORMAT = 1
 DIRECTIONS = {"mr2ct": ("MR", "CT"), "ct2mr": ("CT", "MR")}
 """Name -> modality that goes in, modality that comes out."""
-_AGAIN = "copy the model folder again or train it anew"
+_AGAIN = "copy the model folder again or train it again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class TranslationModel:
     facts: dict[str, Any]
 
     def load(self, direction: str = "mr2ct", device: torch.device | str = "cpu") -> nn.Module:
-        """The generator of a direction, in evaluation mode, without gradients.
+        """Return the generator of a direction, in evaluation mode, without gradients.
 
         Raises:
             ModelError: weights are missing, changed, damaged, hold code, or do not fit.
@@ -58,7 +58,7 @@ class TranslationModel:
         if wanted != {k: tuple(v.shape) for k, v in weights.items()}:
             raise ModelError(f"the weights in '{path}' do not fit the card's settings: {_AGAIN}")
         if not all(bool(torch.isfinite(v).all()) for v in weights.values()):
-            raise ModelError(f"'{path}' holds weights that are not finite: the training diverged; train it anew")
+            raise ModelError(f"'{path}' holds weights that are not finite: the training diverged; train it again")
         network.load_state_dict(weights)
         return network.eval().requires_grad_(False).to(device)
 
@@ -113,7 +113,7 @@ def open_model(folder: str | Path) -> TranslationModel:
     """Read and check a model folder's card.
 
     Raises:
-        ModelError: there is none, or it says what cannot be.
+        ModelError: there is none, or its content is invalid.
     """
     folder = Path(folder)
     if (folder / "model" / CARD).is_file():  # the working folder of a training
@@ -121,7 +121,7 @@ def open_model(folder: str | Path) -> TranslationModel:
     path = folder / CARD
     if not path.is_file():
         raise ModelError(
-            f"'{folder}' is no translation model: it holds no {CARD}; give the folder that "
+            f"'{folder}' is not a translation model: it holds no {CARD}; give the folder that "
             "'heartseg translate train' wrote"
         )
     try:

@@ -75,7 +75,7 @@ class PatchDiscriminator(nn.Module):
 
 
 def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
-    """Weights from N(0, 0.02), biases 0, as in the paper; in place, from a seeded generator."""
+    """Draw weights from N(0, 0.02) and set biases to 0, in place, as in the paper; return the network."""
     with torch.no_grad():
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):

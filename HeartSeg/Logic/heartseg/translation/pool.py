@@ -38,7 +38,7 @@ class ImagePool:
         return torch.stack(chosen)
 
     def state(self) -> list[torch.Tensor]:
-        """What it holds, for a file."""
+        """Return what it holds, for a file."""
         return [image.cpu() for image in self.images]
 
     def restore(self, images: list[torch.Tensor], device: torch.device) -> None:

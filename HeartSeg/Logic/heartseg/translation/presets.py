@@ -112,7 +112,7 @@ class Settings:
         """From :meth:`to_dict`; ``SettingsError`` for names that are unknown or values that cannot be."""
         unknown = set(values) - set(cls.__dataclass_fields__)
         if unknown:
-            raise SettingsError(f"unknown setting {sorted(unknown)[0]!r}: leave it away")
+            raise SettingsError(f"unknown setting {sorted(unknown)[0]!r}: leave it out")
         try:
             given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
             return cls(**given)

@@ -15,7 +15,7 @@ GAP = 2
 
 
 def draw_sheet(generators: dict[str, nn.Module], mr: torch.Tensor, ct: torch.Tensor) -> np.ndarray:
-    """A grey picture: a row per slice, MR first; in each row source, translation, and what comes back of it.
+    """Return a grey picture: a row per slice, MR first; in each row source, translation, and what comes back of it.
 
     Args:
         generators: ``mr2ct`` and ``ct2mr``.

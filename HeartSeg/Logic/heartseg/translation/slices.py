@@ -50,7 +50,7 @@ class Scaling:
     typical: tuple[float, float]
 
     def limits(self, array: np.ndarray) -> tuple[float, float]:
-        """Grey values of this volume that become -1 and 1."""
+        """Return grey values of this volume that become -1 and 1."""
         if self.kind == "window":
             return self.low, self.high
         sample = array.reshape(-1)[:: max(1, array.size // 1_000_000)]
@@ -58,13 +58,13 @@ class Scaling:
         return low, max(high, low + 1e-6)
 
     def back(self, unit: np.ndarray) -> np.ndarray:
-        """Typical grey values of [-1, 1], float32."""
+        """Return typical grey values of [-1, 1], float32."""
         low, high = self.typical
         return ((unit.astype(np.float32) + 1) * np.float32(0.5 * (high - low)) + np.float32(low)).astype(np.float32)
 
 
 def to_unit(array: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Grey values as float32 in [-1, 1]; beyond the limits they are cut off."""
+    """Return grey values as float32 in [-1, 1]; beyond the limits they are cut off."""
     low, high = limits
     return np.clip((array.astype(np.float32) - low) * (2 / (high - low)) - 1, -1, 1)
 
@@ -95,12 +95,12 @@ def check_modality(volume: Volume, modality: str, way_out: str) -> None:
 
 
 def pixels(count: int, spacing: float, wanted: float) -> int:
-    """Pixels of ``wanted`` mm that an edge of ``count`` pixels of ``spacing`` mm is resampled to."""
+    """Return pixels of ``wanted`` mm that an edge of ``count`` pixels of ``spacing`` mm is resampled to."""
     return max(1, round(count * spacing / wanted))
 
 
 def resample(slices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Slices (n, y, x) resampled to ``size`` (y, x) over the same field of view, float32.
+    """Return slices (n, y, x) resampled to ``size`` (y, x) over the same field of view, float32.
 
     Bilinear; averaged over the area where the new pixels are larger.
     """
@@ -140,7 +140,7 @@ class Domain:
     scaling: Scaling
 
     def slice(self, place: int) -> np.ndarray:
-        """One slice (y, x), float32."""
+        """Return one slice (y, x), float32."""
         file, row = self.places[place]
         return np.load(self.files[file], mmap_mode="r")[row].astype(np.float32)
 
@@ -205,14 +205,14 @@ def prepare(scans: Sequence[Path], modality: str, settings: Settings, folder: Pa
 
 
 def _kept(scan: Path, modality: str, scaling: Scaling, spacing: float, folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The kept slices of a scan and their card, made if they are not there."""
+    """Return the kept slices of a scan and their card, made if they are not there."""
     name = _key(scan, modality, scaling, spacing)
     file, card = folder / f"{name}.npy", folder / f"{name}.json"
     try:
         if file.is_file():
             return file, json.loads(card.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        pass  # written anew
+        pass  # written again
     volume = read_volume(scan)
     other = MODALITIES[1 - MODALITIES.index(modality)]
     check_modality(volume, modality, f"the MR scans come first and the CT scans second, and no {other} among them")

@@ -1,4 +1,4 @@
-"""The training loop: two generators against two discriminators, stopped and gone on with at any step, bit for bit."""
+"""The training loop of both generators and discriminators; it can be stopped and resumed at any step, bit for bit."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class Trainer:
             ) from None
 
     def learning_rate(self) -> float:
-        """Rate of the next step: constant at first, then falling linearly to 0 at the end."""
+        """Return the rate of the next step: constant at first, then falling linearly to 0 at the end."""
         s = self.settings
         constant = self.steps * s.constant_epochs / s.epochs
         return s.learning_rate * min(1.0, (self.steps - self.step) / (self.steps - constant))
@@ -170,7 +170,7 @@ class Trainer:
                     )
 
     def _teach_generators(self, real: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
-        """A step of the generators; returns their images and the terms of the loss."""
+        """Return a step of the generators; returns their images and the terms of the loss."""
         s = self.settings
         for critic in self.critics.values():
             critic.requires_grad_(False)
@@ -195,7 +195,7 @@ class Trainer:
         return {m: x.detach() for m, x in made.items()}, [t.detach() for t in (fooled, cycle, identity, edges)]
 
     def _teach_critics(self, real: dict[str, torch.Tensor], made: dict[str, torch.Tensor]) -> torch.Tensor:
-        """A step of the critics on real images and on some of the pool; half the rate, as in the paper."""
+        """Return a step of the critics on real images and on some of the pool; half the rate, as in the paper."""
         s = self.settings
         loss = torch.zeros((), device=self.device)
         for number, m in enumerate(MODALITIES):
@@ -217,7 +217,7 @@ class Trainer:
     # --- what is written ----------------------------------------------------------------------------------------------
 
     def _report(self) -> None:
-        """A line of the history; refuses to go on after a loss that is not finite."""
+        """A line of the history; raises if a loss is not finite."""
         means = torch.stack(self.recent).mean(0).tolist()
         self.recent = []
         if not all(math.isfinite(v) for v in means):
@@ -238,11 +238,11 @@ class Trainer:
         log.info("step %d of %d  %.2f s/step  %s", self.step, self.steps, self.seconds / self.step, text)
 
     def best_generators(self) -> dict[str, nn.Module]:
-        """What the model gets: the running averages where there are any, else the generators themselves."""
+        """Return what the model gets: the running averages where there are any, else the generators themselves."""
         return self.average or self.generators
 
     def draw(self) -> Path:
-        """A sample sheet of fixed slices."""
+        """Return a sample sheet of fixed slices."""
         images = {}
         for m, domain in self.domains.items():
             places = np.linspace(0, len(domain.places) - 1, SHEET_SLICES + 2).astype(int)[1:-1]
@@ -254,7 +254,7 @@ class Trainer:
         )
 
     def save(self) -> TranslationModel:
-        """Write a state to go on from, and the model."""
+        """Write a state to resume from, and the model."""
         state: dict[str, Any] = {
             "step": self.step,
             "seconds": self.seconds,
@@ -287,7 +287,7 @@ class Trainer:
         return [file.stem for d in self.domains.values() for file in d.files]
 
     def resume(self) -> bool:
-        """Go on from the state in the folder where there is one; returns whether there was.
+        """Resume from the state in the folder; return whether there was one.
 
         Raises:
             SettingsError: the run in the folder has other settings, or other scans, or is damaged.
@@ -302,12 +302,12 @@ class Trainer:
         for name in now:
             if before.get(name) != now[name]:
                 raise SettingsError(
-                    f"the run in '{self.out}' has {name} {before.get(name)!r}, not {now[name]!r}: go on with the same "
-                    "settings, or choose another folder"
+                    f"the run in '{self.out}' has {name} {before.get(name)!r}, not {now[name]!r}: continue with the "
+                    "same settings, or choose another folder"
                 )
         if state["scans"] != self._scans():
             raise SettingsError(
-                f"the run in '{self.out}' was begun with other scans (or they have changed since): "
+                f"the run in '{self.out}' was started with other scans (or they have changed since): "
                 "give the same ones, or choose another folder"
             )
         for group, networks in (("generators", self.generators), ("critics", self.critics), ("average", self.average)):
@@ -333,7 +333,7 @@ def train(
     until: float = math.inf,
     sheet_every: int = 500,
 ) -> bool:
-    """Train on scans, going on where a run was stopped; returns whether the end was reached.
+    """Train on scans, or continue a stopped run; return whether the end was reached.
 
     Args:
         mr, ct: image files or DICOM folders, unpaired, without labels, at least two of each.
@@ -357,12 +357,12 @@ def train(
     domains = [prepare(s, m, settings, out / "slices", reporter) for s, m in ((mr, "MR"), (ct, "CT"))]
     trainer = Trainer(domains[0], domains[1], out, settings, device, sheet_every=sheet_every)
     if trainer.resume():
-        log.info("going on from step %d", trainer.step)
+        log.info("continuing from step %d", trainer.step)
     return trainer.run(reporter, until)
 
 
 def total_steps(settings: Settings, slices: int) -> int:
-    """Steps of a training whose larger domain has so many slices."""
+    """Return steps of a training whose larger domain has so many slices."""
     return settings.steps or settings.epochs * max(1, math.ceil(slices / settings.batch))
 
 
@@ -371,7 +371,7 @@ def _copy(network: nn.Module) -> nn.Module:
 
 
 def _rows_before(path: Path, step: int) -> list[list[str]] | None:
-    """None where a line of this step can simply be added, else the rows that stay: a heading, or what came before."""
+    """Return rows to keep before a line of this step is written; None if the line can simply be appended."""
     heading = ["step", "seconds", "learning rate", *TERMS]
     if not path.is_file():
         return [heading]

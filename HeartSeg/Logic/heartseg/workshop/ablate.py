@@ -40,7 +40,7 @@ examples:
   heartseg ablate scans/ -o m --configurations edge,edge-m2,edge-m3 --only-folds 0 --seeds 0,1
   heartseg ablate scans/ -o quick --epochs 10 --iterations-per-epoch 50
 
-written into DIR: ablation.md, ablation.csv, ablation.json, after each training. The same command goes on where it was
+written into DIR: ablation.md, ablation.csv, ablation.json, after each training. The same command continues where it
 stopped."""
 
 

@@ -51,7 +51,7 @@ written into DIR:
   progress_fold_0.png    losses, Dice and learning rate by epoch; train.log: everything nnU-Net says
   raw/ preprocessed/ results/    nnU-Net's folders; they may go when the model is installed
 
-Stopped at any time, the same command goes on from the last epoch. Settings that change the result cannot be changed
+After a stop, the same command continues from the last epoch. Settings that change the result cannot be changed
 in a folder that holds a training.
 
 exit codes: 0 done, 2 bad data or setting (one line says which), 130 stopped"""

@@ -14,7 +14,7 @@ from ..anatomy import KEYS
 from ..errors import SettingsError
 from ..models.labels import parse_label_map
 from ..training.nnunet.config import read_config
-from ..training.nnunet.presets import AUGMENTATIONS, DIMENSIONS, LOSSES, NETWORK_NAMES, OPTIMIZERS, PRESETS
+from ..training.nnunet.presets import AUGMENTATIONS, DIMENSIONS, LOSSES, NETWORK_NAMES, OPTIMIZERS, PRESETS, REGIONS
 from ..volume.label_maps import LABEL_SETS
 
 if TYPE_CHECKING:
@@ -39,13 +39,13 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=Path,
         required=True,
-        help="folder for everything that is made; the same command goes on where it was stopped",
+        help="folder for everything that is made; the same command continues where it stopped",
     )
     data = parser.add_argument_group("data")
     data.add_argument(
         "--labels",
         metavar="MAP",
-        help='label values, e.g. "1=RV,2=MYO,3=LV" (others become background), or mmwhs (default: told from them)',
+        help='label values, e.g. "1=RV,2=MYO,3=LV" (others become background), or mmwhs (default: by the values)',
     )
     data.add_argument(
         "--structures", metavar="LIST", help=f"structures to train, of {','.join(KEYS)} (default: all there)"
@@ -103,8 +103,8 @@ def add_preset(parser: argparse.ArgumentParser, default: str) -> None:
     group.add_argument(
         "--optimizer",
         choices=OPTIMIZERS,
-        help="another than the preset's starts at a rate of its own (sgd 0.01, adam 0.001); adam learns more in the "
-        "few steps of a first look",
+        help="another optimizer than the preset's starts at its own rate (sgd 0.01, adam 0.001); adam learns more in "
+        "the few steps of a first look",
     )
     group.add_argument("--learning-rate", metavar="RATE", type=float, help="at the start")
     group.add_argument(
@@ -118,6 +118,9 @@ def add_preset(parser: argparse.ArgumentParser, default: str) -> None:
     group.add_argument("--delta", metavar="D", type=float, help="smoothing of ce-dice's Dice, voxels; as --beta")
     group.add_argument("--alpha", metavar="A", type=float, help="weight of the edges' loss")
     group.add_argument("--erosion", metavar="M", type=int, help="voxels of the inner edge, 0-3")
+    group.add_argument(
+        "--regions", choices=REGIONS, help="what the regions' loss compares where edges are learnt (default: whole)"
+    )
     group.add_argument(
         "--augmentation",
         metavar="NAME",
@@ -174,13 +177,11 @@ def confirmation(args: argparse.Namespace) -> Callable[[str], bool]:
 
 
 def preset_of(args: argparse.Namespace) -> Preset:
-    """The preset with the options' changes."""
+    """Return the preset with the options' changes."""
     for name in ("unlabelled_weight", "pseudo_threshold"):
         if getattr(args, name) is not None and args.unlabelled is None:
             option = f"--{name.replace('_', '-')}"
-            raise SettingsError(
-                f"{option} has no effect without --unlabelled: give a folder of scans, or leave it away"
-            )
+            raise SettingsError(f"{option} has no effect without --unlabelled: give a folder of scans, or leave it out")
     start = PRESETS[args.preset] if args.config is None else read_config(args.config, PRESETS[args.preset])
     return start.with_changes(
         network=args.network,
@@ -197,6 +198,7 @@ def preset_of(args: argparse.Namespace) -> Preset:
         delta=args.delta,
         alpha=args.alpha,
         erosion=args.erosion,
+        regions=args.regions,
         augmentation=args.augmentation,
         translated=False if args.no_translated else None,
         unlabelled_weight=args.unlabelled_weight,
@@ -205,7 +207,7 @@ def preset_of(args: argparse.Namespace) -> Preset:
 
 
 def data_of(args: argparse.Namespace) -> DataOptions:
-    """The data options."""
+    """Return the data options."""
     from ..training.nnunet.run import DataOptions
 
     labels = None
@@ -228,7 +230,7 @@ def data_of(args: argparse.Namespace) -> DataOptions:
 
 
 def machine_of(args: argparse.Namespace) -> Machine:
-    """The machine options."""
+    """Return the machine options."""
     from ..training.nnunet.run import Machine
 
     return Machine(args.device, args.num_gpus, args.loaders, args.processes, args.threads)
@@ -241,7 +243,7 @@ def whole_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise SettingsError(f"{option} {text!r} is no list of whole numbers: write {option} 0,1") from None
+        raise SettingsError(f"{option} {text!r} is not a list of whole numbers: write {option} 0,1") from None
 
 
 def _patch(text: str | None) -> tuple[int, ...] | None:
@@ -250,7 +252,7 @@ def _patch(text: str | None) -> tuple[int, ...] | None:
     try:
         return tuple(int(part) for part in text.lower().split("x"))
     except ValueError:
-        raise SettingsError(f"patch {text!r} is no size: write 256x256, or 96x128x128 (z, y, x)") from None
+        raise SettingsError(f"patch {text!r} is not a size: write 256x256, or 96x128x128 (z, y, x)") from None
 
 
 @contextlib.contextmanager

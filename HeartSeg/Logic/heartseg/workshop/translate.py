@@ -28,8 +28,8 @@ one modality can join a training set of the other. What it makes is training dat
 what this patient's CT would show. Never read it as an image."""
 
 _TRAIN = """\
-Train both directions on folders of scans (or DICOM folders); they need be neither paired nor labelled. Stopped at any
-time, the same command goes on. OUT/model is the model, OUT/sheets holds pictures made while it trains: a row a slice,
+Train both directions on folders of scans (or DICOM folders); they need be neither paired nor labelled. After a
+stop, the same command continues. OUT/model is the model, OUT/sheets holds pictures made while it trains: a row a slice,
 MR first; in each row source, translation, and what comes back.
 
 Presets: reference (the CycleGAN paper: ResNet-9, least squares, 200 epochs, batch 1, 256 pixels), document (the
@@ -124,7 +124,7 @@ def _add_join(commands: argparse._SubParsersAction) -> None:
     text = """\
 Translate labelled scans and put them with their labels into SET/images and SET/labels, a training set's folders, beside
 what is there. Labels are found by name (case_01_image.nii.gz, case_01_label.nii.gz); their values stay, and a
-.seg.nrrd is read by its segments' names into the values 1-7. Stopped, the same command goes on."""
+.seg.nrrd is read by its segments' names into the values 1-7. After a stop, the same command continues."""
     parser = _command(commands, "join", "translated scans and their labels into a training set", text, _JOIN_EXAMPLES)
     parser.add_argument("model", metavar="MODEL", type=Path, help="what train wrote: OUT or OUT/model")
     parser.add_argument("images", metavar="IMAGES", type=Path, help="folder of labelled scans")
@@ -179,12 +179,12 @@ def run_train(args: argparse.Namespace) -> int:
         )
     print(f"model: {args.output / 'model'}\npictures: {args.output / 'sheets'}")
     if not done:
-        warn("note: stopped before the end; the same command goes on")
+        warn("note: stopped before the end; the same command continues")
     return EXIT_OK if done else EXIT_FAILED
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    """The preset with what the command line replaces."""
+    """Return the preset with what the command line replaces."""
     from ..translation.presets import PRESETS as KNOWN
 
     preset = KNOWN[args.preset]

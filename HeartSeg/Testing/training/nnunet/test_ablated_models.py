@@ -19,7 +19,8 @@ from heartseg.models.folder import ModelFolder
 from heartseg.progress import Reporter
 from heartseg.result import Result
 from heartseg.settings import Settings
-from heartseg.training.nnunet.ablate import CONFIGURATIONS, configured, heat_map, model_folder, plans_name
+from heartseg.training.nnunet.ablate import CONFIGURATIONS, configured, draw_figures, heat_map, model_folder, plans_name
+from heartseg.training.nnunet.ablation_table import Trial
 from heartseg.training.nnunet.convert import DATASET_NAME, write_json
 from heartseg.training.nnunet.environment import nnunet_environment
 from heartseg.training.nnunet.finish import write_model
@@ -27,7 +28,7 @@ from heartseg.training.nnunet.planning import adapted_plans
 from heartseg.training.nnunet.presets import CSFBU, NETWORK_NAMES, Preset
 from heartseg.training.nnunet.run import DataOptions, Training, fold_folder
 from heartseg.training.nnunet.trainers import HeartSegTrainer
-from heartseg.volume import Geometry, Volume
+from heartseg.volume import Geometry, Volume, write_labels, write_volume
 
 from .conftest import base_plans
 
@@ -57,7 +58,7 @@ def finished(out: Path, preset: Preset, name: str) -> tuple[Training, dict]:
     dataset = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 2, "file_ending": ".nii.gz"}
     fold = fold_folder(training, plans, 0)
     for folder in (out / "raw" / DATASET_NAME, fold / "validation"):
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     write_json(out / "raw" / DATASET_NAME / "dataset.json", dataset)
     facts = {"channel": "CT", "structures": KEYS, "layout": "folders", "n": 2, "cases": {"a": {}, "b": {}}}
     write_json(out / "cases.json", facts | {"stored_orientations": {"LPS": 2}, "orientation": "keep"})
@@ -106,3 +107,28 @@ def test_an_edge_heads_folder_needs_no_class_of_heartseg(tmp_path) -> None:
     content = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
     name = content["configurations"]["2d"]["architecture"]["network_class_name"]
     assert name.startswith("dynamic_network_architectures.")
+
+
+def test_the_comparison_is_drawn_from_predictions_and_models_of_the_first_seed(tmp_path) -> None:
+    """Two configurations, the second without the aorta; the first case is shown."""
+    import SimpleITK as sitk
+
+    image, labels = scan(), np.zeros((8, 40, 40), np.uint8)
+    labels[2:6, 8:20, 8:20], labels[3:5, 25:35, 25:35] = 3, 1  # AO and LV, as numbered in the data set
+    trials = []
+    for name in ("baseline", "edge"):
+        own, plans = finished(tmp_path, configured(SMALL, CONFIGURATIONS[name], name), plans_name(name, 0))
+        write_model(own, plans, Reporter(), model_folder(own, name, 0))
+        predicted = np.where(labels == 3, 0, labels) if name == "edge" else labels
+        write_labels(predicted, image.geometry, fold_folder(own, plans, 0) / "validation" / "a.nii.gz")
+        trials += [Trial(name, seed, {case: {"LV": 0.5} for case in ("b", "a")}, {}, 1.0, 1) for seed in (0, 1)]
+    raw = tmp_path / "raw" / DATASET_NAME
+    for folder in ("imagesTr", "labelsTr"):
+        (raw / folder).mkdir()
+    write_volume(image, raw / "imagesTr" / "a_0000.nii.gz")
+    write_labels(labels, image.geometry, raw / "labelsTr" / "a.nii.gz")
+    reporter = Reporter()
+    draw_figures(own, trials, reporter)
+    assert sitk.ReadImage(str(tmp_path / "comparison.png")).GetSize() == (4 * 330, 735)
+    assert (tmp_path / "ablation.png").read_bytes().startswith(b"\x89PNG")
+    assert "draw comparison" in reporter.seconds

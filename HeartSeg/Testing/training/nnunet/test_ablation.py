@@ -138,7 +138,8 @@ def test_a_bootstrap_interval_covers_the_mean_as_often_as_it_says() -> None:
 def test_pictures_show_every_configuration(tmp_path) -> None:
     import SimpleITK as sitk
 
-    from heartseg.training.nnunet.ablation_figure import Shown, choose_slice, colored, write_box_plot, write_comparison
+    from heartseg.evaluation.slices import Shown, choose_slice, colored, write_comparison
+    from heartseg.training.nnunet.ablation_figure import write_box_plot
 
     labels = np.zeros((5, 40, 40), np.uint8)
     labels[1:4, 10:30, 10:20] = 1
@@ -220,10 +221,10 @@ def test_every_network_is_a_configuration(name) -> None:
 def test_unknown_names_and_settings_are_refused(tmp_path) -> None:
     with pytest.raises(SettingsError, match="configuration edgy is unknown: choose from"):
         named_configurations(["edgy"])
-    with pytest.raises(SettingsError, match="changes colour, which is no setting"):
+    with pytest.raises(SettingsError, match="changes colour, which are not settings"):
         changed(CSFBU, {"colour": 1}, "x")
     (tmp_path / "t.json").write_text("[]")
-    with pytest.raises(SettingsError, match="no table of configurations"):
+    with pytest.raises(SettingsError, match="not a table of configurations"):
         read_table(tmp_path / "t.json")
     with pytest.raises(SettingsError, match="cannot be read"):
         read_table(tmp_path / "nowhere.json")

@@ -78,10 +78,10 @@ def test_one_case_alone_is_refused(tmp_path, capsys) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--folds", "1"], "1 fold is none"),
-        (["--only-folds", "7"], "fold 7 is none of 0 to 4"),
-        (["--only-folds", "a"], "--only-folds 'a' is no list"),
-        (["--patch", "big"], "patch 'big' is no size"),
+        (["--folds", "1"], "folds is 1"),
+        (["--only-folds", "7"], "fold 7 does not exist: choose 0 to 4"),
+        (["--only-folds", "a"], "--only-folds 'a' is not a list"),
+        (["--patch", "big"], "patch 'big' is not a size"),
         (["--network", "vit"], "network 'vit' is unknown"),
         (["--structures", "LV,SPINE"], "structure SPINE is unknown"),
         (["--delta", "0"], "delta 0.0 must be above 0"),

@@ -126,7 +126,7 @@ def test_options_replace_the_files_settings_and_the_file_those_of_the_preset(tmp
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("colour: red", "'colour' in .* is no setting"),
+        ("colour: red", "'colour' in .* is not a setting"),
         ("epochs: many", "epochs in .* is 'many': it must be a int"),
         ("epochs: 0", "epochs 0 is too few"),
         ("deep_supervision: 1", "must be a bool"),

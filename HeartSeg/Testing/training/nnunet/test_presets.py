@@ -48,13 +48,16 @@ def test_csfbu_has_the_documents_settings() -> None:
 def test_integrated_attention_has_the_documents_settings() -> None:
     p = INTEGRATED_ATTENTION
     assert (p.optimizer, p.learning_rate, p.weight_decay, p.schedule) == ("adam", 1e-4, 1e-5, "constant")
-    assert (p.batch, p.epochs, p.patch, p.stages, p.augmentation) == (16, 500, (256, 256), 5, "flips-brightness")
+    assert (p.batch, p.epochs, p.patch, p.stages, p.augmentation) == (16, 500, (256, 256), 6, "flips-brightness")
     (configuration,) = adapted_plans(base_plans(), p, "ia", 0)["configurations"].values()
     assert (configuration["batch_size"], configuration["patch_size"]) == (16, [256, 256])
     assert configuration["normalization_schemes"] == ["ZScoreNormalization"]
     assert configuration["data_identifier"] != "nnUNetPlans_2d", "z-scores need preprocessing of their own"
     kwargs = configuration["architecture"]["arch_kwargs"]
-    assert kwargs["n_stages"] == len(kwargs["strides"]) == len(kwargs["features_per_stage"]) == 5
+    assert kwargs["n_stages"] == len(kwargs["strides"]) == len(kwargs["features_per_stage"]) == 6, (
+        "five steps down and five up"
+    )
+    assert p.loss == "ce-plus-dice"
 
 
 def test_nnunet_is_left_as_it_is() -> None:
@@ -62,6 +65,8 @@ def test_nnunet_is_left_as_it_is() -> None:
     assert (p.optimizer, p.learning_rate, p.momentum, p.weight_decay, p.schedule) == ("sgd", 0.01, 0.99, 3e-5, "poly")
     assert (p.epochs, p.iterations, p.validation_iterations, p.oversample) == (1000, 250, 50, 0.33)
     assert (p.batch, p.patch, p.loss, p.augmentation) == (None, None, "nnunet", "nnunet")
+    assert (p.deep_supervision, p.translated, p.unlabelled, p.regions) == (True, True, True, "whole")
+    assert (p.stages, p.normalization, p.erosion, p.unlabelled_weight, p.pseudo_threshold) == (None, None, 1, 1.0, 0.95)
     (configuration,) = adapted_plans(base, p, "x", 0)["configurations"].values()
     assert configuration == base["configurations"]["3d_fullres"]
 
@@ -116,7 +121,7 @@ def test_the_networks_that_can_be_named_are_the_catalogues() -> None:
         ({"network": "u-net"}, "network 'u-net' is unknown"),
         ({"epochs": 0}, "epochs 0 is too few"),
         ({"beta": 1.5}, "beta 1.5 is outside"),
-        ({"erosion": 4}, "erosion 4 is none of 0, 1, 2, 3"),
+        ({"erosion": 4}, "erosion 4 is unknown: choose 0, 1, 2 or 3"),
         ({"patch": (64, 64, 64)}, "does not fit 2d"),
         ({"learning_rate": 0.0}, "learning rate 0.0 must be above 0"),
         ({"delta": 0.0}, "delta 0.0 must be above 0"),

@@ -247,3 +247,23 @@ def test_only_a_training_of_more_than_a_day_is_asked_about() -> None:
 )
 def test_lengths_of_time_have_two_units(seconds, text) -> None:
     assert duration(seconds) == text
+
+
+def test_the_unlabelled_scans_loss_is_added_at_the_step_of_the_training(new) -> None:
+    class Teacher:
+        sure, steps = [0.1, 0.2, 0.3], []
+
+        def loss(self, network, step):
+            self.steps.append((network, step))
+            return torch.tensor(10.0)
+
+    trainer = new(TINY.with_changes(iterations=7))
+    trainer.network, trainer.current_epoch = torch.nn.Identity(), 2
+    trainer.loss = own = lambda outputs, targets: outputs + targets
+    with trainer._taught():
+        assert trainer.loss is own
+    trainer._teacher = teacher = Teacher()
+    with trainer._taught():
+        assert trainer.loss(torch.tensor(1.0), torch.tensor(2.0)).item() == 13.0
+    assert trainer.loss is own
+    assert teacher.steps == [(trainer.network, 2 * 7 + 3)]

@@ -1,4 +1,4 @@
-"""Several ways to train, on the same folds and seeds, side by side: the documents' table."""
+"""Compare several ways to train on the same folds and seeds: the documents' ablation table."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ says ``unlabelled`` does it learn from scans without references.
 
 
 def named_configurations(names: Sequence[str], table: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
-    """Name -> changes of the preset.
+    """Return name -> changes of the preset.
 
     Args:
         names: of :data:`CONFIGURATIONS`, of ``table``, or of networks.
@@ -70,7 +70,7 @@ def ablate(
     reporter: Reporter | None = None,
     confirm: Confirm | None = None,
 ) -> tuple[Trial, ...]:
-    """Train and score every configuration with every seed on the same folds; called again, it goes on.
+    """Train and score every configuration with every seed on the same folds; a repeated call continues.
 
     Args:
         training: data, preset, machine and folder that all have in common.
@@ -126,7 +126,8 @@ def model_folder(training: Training, configuration: str, seed: int) -> Path:
 
 def draw_figures(training: Training, trials: Sequence[Trial], reporter: Reporter) -> None:
     """Draw the box plot, and the comparison of all configurations in one slice of the first held-out case."""
-    from .ablation_figure import Shown, choose_slice, write_box_plot, write_comparison
+    from ...evaluation.slices import Shown, choose_slice, write_comparison
+    from .ablation_figure import write_box_plot
 
     write_box_plot(trials, training.out / "ablation.png")
     case = min(c for t in trials for c in t.dice)
@@ -154,7 +155,7 @@ def _labels(training: Training) -> dict[int, str]:
 
 
 def _prediction(training: Training, trial: Trial, case: str) -> np.ndarray | None:
-    """A trial's labels of a held-out case, HeartSeg's values; None where it was not predicted."""
+    """Return a trial's labels of a held-out case, HeartSeg's values; None where it was not predicted."""
     results = training.out / "results" / DATASET_NAME
     name = plans_name(trial.configuration, trial.seed)
     found = sorted(results.glob(f"{TRAINER}__{name}__*/fold_*/validation/{case}.nii.gz"))
@@ -176,12 +177,12 @@ def heat_map(model: Path, scan: Volume, labels: np.ndarray, key: str, device: st
 
 
 def plans_name(configuration: str, seed: int) -> str:
-    """Name of a configuration's plans: letters, digits and hyphens."""
+    """Return the name of a configuration's plans: letters, digits and hyphens."""
     return f"{re.sub(r'[^A-Za-z0-9-]+', '-', configuration)}-seed{seed}"
 
 
 def refuse_one_name_for_two(configurations: Iterable[str]) -> None:
-    """Two configurations under one name of plans would share their checkpoints.
+    """Refuse two configurations whose plans have the same name: they would share checkpoints.
 
     Raises:
         SettingsError: names both.
@@ -194,7 +195,7 @@ def refuse_one_name_for_two(configurations: Iterable[str]) -> None:
 
 
 def refuse_other_settings(training: Training, name: str, plans: Mapping[str, Any]) -> None:
-    """Stop where the folder holds a checkpoint of this configuration with other settings.
+    """Refuse a folder that holds a checkpoint of this configuration with other settings.
 
     Raises:
         SettingsError: names configuration, setting, and both values.
@@ -217,7 +218,7 @@ def refuse_other_settings(training: Training, name: str, plans: Mapping[str, Any
 
 
 def refuse_without_translated(training: Training, presets: Mapping[str, Preset]) -> None:
-    """Stop before anything is trained where a configuration needs translated cases and the data hold none.
+    """Refuse a configuration that needs translated cases if the data hold none.
 
     Raises:
         SettingsError: says how to make them.
@@ -231,7 +232,7 @@ def refuse_without_translated(training: Training, presets: Mapping[str, Preset])
 
 
 def refuse_without_unlabelled(training: Training, configurations: Mapping[str, Mapping[str, Any]]) -> None:
-    """Stop where a configuration learns from scans without references and none are given, or the reverse.
+    """Refuse a configuration that learns from unlabelled scans if none are given, and the reverse.
 
     Raises:
         SettingsError: names the option.
@@ -249,7 +250,7 @@ def refuse_without_unlabelled(training: Training, configurations: Mapping[str, M
 
 
 def said(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The changes that have a value: a table's ``null`` leaves a setting as it is."""
+    """Return the changes that have a value; ``null`` in a table leaves a setting unchanged."""
     return {k: v for k, v in changes.items() if v is not None}
 
 
@@ -263,13 +264,13 @@ def configured(preset: Preset, changes: Mapping[str, Any], name: str) -> Preset:
 
 
 def changed(preset: Preset, changes: Mapping[str, Any], name: str) -> Preset:
-    """The preset with a configuration's changes."""
+    """Return the preset with a configuration's changes."""
     try:
         return preset.with_changes(**changes)
     except TypeError:
         unknown = [k for k in changes if k not in preset.to_dict()]
         raise SettingsError(
-            f"configuration {name!r} changes {', '.join(unknown)}, which is no setting: choose from "
+            f"configuration {name!r} changes {', '.join(unknown)}, which are not settings: choose from "
             f"{', '.join(preset.to_dict())}"
         ) from None
 
@@ -307,13 +308,13 @@ def score(training: Training, plans: Mapping[str, Any], name: str, seed: int, re
 
 
 def read_table(path: Path) -> dict[str, dict[str, Any]]:
-    """Configurations from a JSON file: ``{"name": {"network": "csfbu", "erosion": 2}, ...}``."""
+    """Return configurations from a JSON file: ``{"name": {"network": "csfbu", "erosion": 2}, ...}``."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise SettingsError(f"{str(path)!r} cannot be read ({error}): give a JSON file of configurations") from None
     if not (isinstance(content, dict) and content and all(isinstance(v, dict) for v in content.values())):
         raise SettingsError(
-            f'{str(path)!r} is no table of configurations: write {{"name": {{"network": "csfbu", "erosion": 2}}}}'
+            f'{str(path)!r} is not a table of configurations: write {{"name": {{"network": "csfbu", "erosion": 2}}}}'
         )
     return content

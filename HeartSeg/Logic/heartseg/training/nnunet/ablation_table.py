@@ -79,7 +79,7 @@ class Row:
 
 
 def rows(trials: Sequence[Trial]) -> list[Row]:
-    """The table's lines, in the order of the trials."""
+    """Return the table's lines, in the order of the trials."""
     found = []
     for name in dict.fromkeys(t.configuration for t in trials):
         own = [t for t in trials if t.configuration == name]
@@ -96,7 +96,7 @@ def rows(trials: Sequence[Trial]) -> list[Row]:
 
 
 def _case_value(trials: Sequence[Trial], case: str, key: str) -> float | None:
-    """A case's Dice, or its mean over structures, averaged over the seeds."""
+    """Return a case's Dice, or its mean over structures, averaged over the seeds."""
     scores = [t.dice[case] for t in trials if case in t.dice]
     values = [mean(d.values()) if key == "mean" else d[key] for d in scores if d and (key == "mean" or key in d)]
     return mean(values) if values else None
@@ -179,7 +179,7 @@ def as_markdown(trials: Sequence[Trial]) -> str:
 
 
 def distance_table(trials: Sequence[Trial]) -> str:
-    """Return mean ± SD of HD95 and ASSD over the cases, each the mean of its structures; empty without distances."""
+    """Return mean ± SD of HD95 and ASSD over the cases, each averaged over structures; empty without distances."""
     lines = [f"| mean of structures | {' | '.join(DISTANCES.values())} | cases |", "|---|" + "---|" * 3]
     for name in dict.fromkeys(t.configuration for t in trials):
         own = [t for t in trials if t.configuration == name]

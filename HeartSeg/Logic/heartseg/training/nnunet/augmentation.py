@@ -1,4 +1,4 @@
-"""Augmentation beside nnU-Net's own: where the target lies, or flips and brightness alone."""
+"""Augmentation in addition to nnU-Net's: around the target, or flips and brightness only."""
 
 from __future__ import annotations
 

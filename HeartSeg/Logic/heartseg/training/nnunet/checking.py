@@ -1,4 +1,4 @@
-"""Whether a case can be trained on: one grid, known labels, something to learn. Used before anything is written."""
+"""Check whether a case can be trained on: one grid, known labels, at least one structure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SAME_GRID = 0.01
 
 @dataclass(frozen=True)
 class CheckedCase:
-    """What is known of a case after its files were read once.
+    """What reading a case's files has shown.
 
     Attributes:
         case: its files.
@@ -49,7 +49,7 @@ class CheckedData:
     Attributes:
         listing: what was found.
         cases: those that can be used.
-        problems: case name -> why it cannot; what belongs to no case stands under its own text.
+        problems: case name -> why it cannot be used; a problem that belongs to no case is its own key.
     """
 
     listing: Listing
@@ -160,7 +160,7 @@ def check_case(
 def load_case(
     case: Case, labels: Mapping[int, str] | None, structures: Sequence[str] | None
 ) -> tuple[Volume, LabelMap]:
-    """A case's scan and its reference, on one grid; structures that are not wanted are background.
+    """Return a case's scan and its reference, on one grid; structures that are not wanted are background.
 
     Raises:
         InputError: a file cannot be read, the grids differ, a label value means nothing, or no structure is left.
@@ -178,13 +178,13 @@ def load_case(
     if not kept.any():
         raise InputError(
             f"{case.label.name!r} holds none of {', '.join(structures or KEYS)}: nothing can be learnt from "
-            "it, take the case away"
+            "it, remove the case"
         )
     return volume, LabelMap(kept, reference.geometry, reference.name, reference.path, reference.notices)
 
 
 def describe_grid(geometry: Geometry) -> str:
-    """A grid in one line: size, spacing, origin, orientation; world LPS mm."""
+    """Return a grid in one line: size, spacing, origin, orientation; world LPS mm."""
     size = "x".join(str(n) for n in geometry.size)
     spacing = "x".join(f"{s:.4g}" for s in geometry.spacing)
     origin = ", ".join(f"{v:.1f}" for v in geometry.origin)
@@ -192,7 +192,7 @@ def describe_grid(geometry: Geometry) -> str:
 
 
 def orientation_notice(data: CheckedData) -> str:
-    """What to do where scans are stored in several orientations; empty where they are not."""
+    """Return what to do where scans are stored in several orientations; empty where they are not."""
     if len(data.orientations) < 2:
         return ""
     names = ", ".join(data.orientations)
@@ -200,7 +200,7 @@ def orientation_notice(data: CheckedData) -> str:
 
 
 def refuse_bad_data(data: CheckedData, folds: int, skip_bad: bool) -> None:
-    """Stop before anything is written if the data cannot be trained on.
+    """Refuse data that cannot be trained on, before anything is written.
 
     Raises:
         InputError: there are problems and ``skip_bad`` is off, too few cases, or only one, or a data list has other
@@ -222,7 +222,7 @@ def refuse_bad_data(data: CheckedData, folds: int, skip_bad: bool) -> None:
 
 
 def _refuse_other_folds(data: CheckedData, folds: int) -> None:
-    """Where a data list gives every case a fold, those are the folds; another number would draw a split of its own."""
+    """Refuse another number of folds than a data list defines: it would replace the list's split."""
     given = {c.case.fold for c in data.cases}
     if None in given or given == set(range(folds)):
         return

@@ -30,7 +30,7 @@ def read_config(path: Path, preset: Preset) -> Preset:
     known = {f.name for f in fields(Preset)}
     unknown = [str(k) for k in content if k not in known]
     if unknown:
-        raise SettingsError(f"{unknown[0]!r} in {str(path)!r} is no setting: choose from {', '.join(sorted(known))}")
+        raise SettingsError(f"{unknown[0]!r} in {str(path)!r} is not a setting: choose from {', '.join(sorted(known))}")
     if content.get("patch") is not None:
         content["patch"] = tuple(content["patch"])
     for name, value in content.items():

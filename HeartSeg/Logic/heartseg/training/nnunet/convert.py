@@ -27,7 +27,7 @@ DATASET_ID, DATASET_NAME = 501, "Dataset501_HeartSeg"
 FILE_ENDING = ".nii.gz"
 ORIENTATIONS = ("keep", "lps")
 REPAIRED = ("direction-sheared", "nan-replaced", "spacing-disagrees", "orientation-unknown")
-"""Findings on reading after which the scan is not what its file says to nnU-Net: it is written anew."""
+"""Findings on reading after which the scan is not what its file says to nnU-Net: it is rewritten."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def convert(
     labels: Mapping[int, str] | None = None,
     reporter: Reporter | None = None,
 ) -> Path:
-    """Write the raw data set below ``raw``; what is there already stays, so that a stopped conversion goes on.
+    """Write the raw data set below ``raw``; existing files stay, so that a stopped conversion can continue.
 
     Args:
         data: cases that were checked.

@@ -1,4 +1,4 @@
-"""The course of a training as a picture: losses, Dice of held-out patches, learning rate."""
+"""Draw the course of a training: losses, Dice of held-out patches, learning rate."""
 
 from __future__ import annotations
 

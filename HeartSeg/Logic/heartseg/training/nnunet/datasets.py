@@ -70,7 +70,7 @@ class Listing:
 
 
 def find_cases(data: str | Path) -> Listing:
-    """The training cases of a folder or of a MONAI data list.
+    """Return the training cases of a folder or of a MONAI data list.
 
     Args:
         data: a folder in one of the layouts of :data:`LAYOUTS`, or the ``.json`` file of a data list.
@@ -104,7 +104,7 @@ def _folder_pair(data: Path) -> Listing | None:
 
 
 def _translated(record: Path) -> frozenset[str]:
-    """Names that the record of ``heartseg translate join`` holds; none without a record."""
+    """Return names that the record of ``heartseg translate join`` holds; none without a record."""
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -115,7 +115,7 @@ def _translated(record: Path) -> frozenset[str]:
 
 
 def find_unlabelled(folder: Path) -> dict[str, Path]:
-    """Name -> scan, for all images below a folder.
+    """Return name -> scan, for all images below a folder.
 
     Raises:
         InputError: the folder does not exist or holds no images, or one of them is a label map by its name.
@@ -138,7 +138,7 @@ def find_unlabelled(folder: Path) -> dict[str, Path]:
 
 
 def _case_name(path: Path, nnunet: bool) -> str:
-    """Name without suffix, and without nnU-Net's channel number for scans."""
+    """Return the name without suffix, and without nnU-Net's channel number for scans."""
     name = stem_of(path)
     return re.sub(r"_0000$", "", name) if nnunet else re.sub(r"_(labels?|seg)$", "", name, flags=re.IGNORECASE)
 
@@ -177,7 +177,7 @@ def _slicer(data: Path) -> Listing | None:
 
 
 def _paired(layout: str, images: Mapping[str, Path], labels: Mapping[str, Path]) -> Listing:
-    """Cases by equal keys; what is left over becomes a problem, or an unlabelled scan where its name says so."""
+    """Pair scans and references by key; a leftover is a problem, or an unlabelled scan if its name says so."""
     cases, unlabelled, problems = [], [], []
     for key, image in sorted(images.items()):
         if key in labels:
@@ -185,9 +185,9 @@ def _paired(layout: str, images: Mapping[str, Path], labels: Mapping[str, Path])
         elif (mark := _MMWHS.match(image.name)) and mark[2].lower() == "test":
             unlabelled.append(image)
         else:
-            problems.append(f"{str(image)!r} has no reference: add its label map, or take the scan away")
+            problems.append(f"{str(image)!r} has no reference: add its label map, or remove the scan")
     for key in sorted(set(labels) - set(images)):
-        problems.append(f"{str(labels[key])!r} has no scan of its name: add the scan, or take the label map away")
+        problems.append(f"{str(labels[key])!r} has no scan of its name: add the scan, or remove the label map")
     return Listing(layout, tuple(cases), tuple(unlabelled), tuple(problems))
 
 
@@ -249,7 +249,7 @@ def _without_doubles(listing: Listing) -> Listing:
 
 
 def safe_name(name: str) -> str:
-    """A case's name as nnU-Net's file names allow it."""
+    """Return a case's name as nnU-Net's file names allow it."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._-") or "case"
 
 

@@ -15,7 +15,7 @@ LONG_STEP_S = 5.0
 """A first step that takes longer is not repeated: warming up no longer matters."""
 
 Confirm = Callable[[str], bool]
-"""Asked with a text; returns whether to go on."""
+"""Shows a question and returns whether to continue."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,7 @@ class Estimate:
         patch = "x".join(map(str, self.patch))
         return (
             f"{self.name}: {self.network}, {self.folds} fold(s) of {self.steps} steps of {self.batch} patches of "
-            f"{patch}; "
-            f"{self.step_s:.2g} s a step (measured, without making batches), {duration(self.total_s)} in all"
+            f"{patch}; {self.step_s:.2g} s a step (measured, without making batches), {duration(self.total_s)} in all"
         )
 
 

@@ -107,7 +107,7 @@ def _has_edge_head(training: Training) -> bool:
 
 
 def _without_edge_head(training: Training, plans: Mapping[str, Any]) -> dict[str, Any]:
-    """The plans with nnU-Net's plain U-Net in place of one whose edges have a head of their own.
+    """Return the plans with nnU-Net's plain U-Net in place of one whose edges have a head of their own.
 
     The last K output channels are the edges; what is left of the network is a plain one, weight by weight.
     """
@@ -122,7 +122,7 @@ def _without_edge_head(training: Training, plans: Mapping[str, Any]) -> dict[str
 
 
 def card(training: Training, plans: Mapping[str, Any], folder: Path) -> ModelCard:
-    """The card of a training: what it learnt from, and its cross-validation's Dice."""
+    """Return the card of a training: what it learnt from, and its cross-validation's Dice."""
     facts = read_json(training.out / "cases.json")
     (configuration,) = plans["configurations"]
     channel, structures = facts["channel"], facts["structures"]
@@ -163,7 +163,7 @@ def card(training: Training, plans: Mapping[str, Any], folder: Path) -> ModelCar
 
 
 def model_name(training: Training) -> str:
-    """The name asked for, else preset and data."""
+    """Return the name asked for, else preset and data."""
     return training.name or f"{training.preset.network}-{training.preset.dimension}-{training.out.resolve().name}"
 
 
@@ -191,7 +191,7 @@ def tested_on(training: Training, plans: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def spread(values: list[float]) -> dict[str, float | int | None]:
-    """Mean, sample standard deviation (``None`` below two values) and number."""
+    """Return mean, sample standard deviation (``None`` below two values) and number."""
     return {
         "mean": round(mean(values), 4) if values else None,
         "sd": round(stdev(values), 4) if len(values) > 1 else None,

@@ -12,7 +12,7 @@ _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 def is_dotted(name: str) -> bool:
-    """Whether a name is like ``package.module.Thing``."""
+    """Return whether a name is like ``package.module.Thing``."""
     return _DOTTED.fullmatch(name) is not None
 
 

@@ -192,7 +192,7 @@ def preprocess(out: Path, plans: Mapping[str, Any], processes: int, reporter: Re
 
 @contextlib.contextmanager
 def as_input_error(what: str) -> Iterator[None]:
-    """What stops nnU-Net lies in the data; its last line says what it was."""
+    """Turn nnU-Net's errors into ``InputError``: their cause is the data, and their last line names it."""
     try:
         yield
     except HeartSegError:

@@ -1,6 +1,6 @@
-"""How a network is trained: every setting in one place, and the presets of the documents and of nnU-Net.
+"""Settings of a training in one place, and the presets of the documents and of nnU-Net.
 
-Where the documents are silent, nnU-Net's own value is kept; each such choice is said at its preset.
+Where a document is silent, nnU-Net's value is kept; each preset names such choices.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ OPTIMIZERS = ("sgd", "adam")
 USUAL_RATES = {"sgd": 1e-2, "adam": 1e-3}
 """Learning rate at the start where the optimizer was changed and no rate was given."""
 SCHEDULES = ("poly", "linear", "constant")
-LOSSES = ("nnunet", "ce-dice", "cross-entropy", "dice", "focal")
+LOSSES = ("nnunet", "ce-dice", "cross-entropy", "dice", "focal", "plain-focal", "ce-plus-dice")
 """nnU-Net's own, beta CE + (1 - beta) soft Dice, and names of :data:`heartseg.training.losses.REGION_LOSSES`."""
 AUGMENTATIONS = ("nnunet", "region-aware", "flips-brightness")
 NETWORK_NAMES = (
@@ -25,13 +25,18 @@ NETWORK_NAMES = (
     "residual",
     "attention",
     "tutorial",
+    "tutorial-corners",
+    "tutorial-3d",
+    "mobile",
     "integrated-attention",
     "csfbu",
+    "csfbu-concatenate",
     "csfbu-edge",
     "csfbu-fusion",
     "csfbu-head",
 )
 """Names of :data:`heartseg.networks.catalogue.NETWORKS` (a test holds them equal); looking there would import torch."""
+REGIONS = ("whole", "interior")
 OWN = ("network", "loss", "augmentation")
 """Settings that may also be the dotted name of a class or function of the user's own."""
 DIMENSIONS = {"2d": "2d", "3d": "3d_fullres"}
@@ -62,6 +67,8 @@ class Preset:
         beta, delta: of ``"ce-dice"``: weight of the cross-entropy, smoothing of the Dice.
         alpha: weight of the loss of edges against that of regions, for networks with edges.
         erosion: voxels that are eroded to find inner edges (the documents' m), 0-3.
+        regions: what the loss of regions compares where edges are learnt: ``"whole"`` structures, or their
+            ``"interior"``.
         augmentation: ``"nnunet"``; ``"region-aware"``: rotation up to 30 degrees, shift up to 10 %, scale 0.8-1.2,
             where the target lies; ``"flips-brightness"``.
         oversample: share of a batch that is centred on a structure.
@@ -92,6 +99,7 @@ class Preset:
     delta: float = 1.0
     alpha: float = 1.0
     erosion: int = 1
+    regions: str = "whole"
     augmentation: str = "nnunet"
     oversample: float = 0.33
     deep_supervision: bool = True
@@ -132,7 +140,7 @@ class Preset:
         return replace(self, **wanted).check()
 
     def problems(self) -> list[str]:
-        """Why these settings cannot work, each with what would be right; empty if they can."""
+        """Problems of these settings, each with the way out; empty if there is none."""
         found = []
         for name, choices in (
             ("dimension", tuple(DIMENSIONS)),
@@ -140,6 +148,7 @@ class Preset:
             ("schedule", SCHEDULES),
             ("loss", LOSSES),
             ("augmentation", AUGMENTATIONS),
+            ("regions", REGIONS),
         ):
             if getattr(self, name) not in choices and not (name in OWN and is_dotted(getattr(self, name))):
                 found.append(f"{name} {getattr(self, name)!r} is unknown: use one of {', '.join(choices)}")
@@ -166,7 +175,7 @@ class Preset:
         if not 0 < self.pseudo_threshold <= 1:
             found.append(f"pseudo threshold {self.pseudo_threshold} is outside (0, 1]: 0.95 is FixMatch's")
         if self.erosion not in (0, 1, 2, 3):
-            found.append(f"erosion {self.erosion} is none of 0, 1, 2, 3: 1 was best in the documents")
+            found.append(f"erosion {self.erosion} is unknown: choose 0, 1, 2 or 3 (1 was best in the documents)")
         if self.patch is not None:
             wrong = len(self.patch) != int(self.dimension[0]) or min(self.patch) < 16
             if wrong:
@@ -190,7 +199,7 @@ class Preset:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Preset:
-        """The settings that :meth:`to_dict` wrote; keys of newer versions are left out."""
+        """Return the settings that :meth:`to_dict` wrote; keys of newer versions are left out."""
         known = {f.name for f in fields(cls)}
         values = {k: v for k, v in content.items() if k in known}
         if values.get("patch") is not None:
@@ -225,7 +234,7 @@ augmentation as planned, deep supervision, delta 1 voxel.
 INTEGRATED_ATTENTION = Preset(
     name="integrated-attention",
     network="integrated-attention",
-    stages=5,
+    stages=6,
     dimension="2d",
     optimizer="adam",
     learning_rate=1e-4,
@@ -235,14 +244,14 @@ INTEGRATED_ATTENTION = Preset(
     batch=16,
     patch=(256, 256),
     normalization="ZScoreNormalization",
-    loss="ce-dice",
+    loss="ce-plus-dice",
     augmentation="flips-brightness",
 )
 """Integrated-attention network: Adam 1e-4, weight decay 1e-5, batch 16, 500 epochs, 256 x 256 crops, z-scores, flips
-and brightness; CE + Dice; 5 + 5 levels.
+and brightness; the plain sum of cross-entropy and Dice, its smoothing in the denominator alone.
 
-Silent in the document: no schedule is named, so the rate is constant; 250 steps an epoch are nnU-Net's. CE + Dice is
-taken as beta 0.5, which differs from their plain sum by a factor that Adam cancels.
+The document's 5 + 5 levels are five steps down and five up, so six stages. Silent in the document: no schedule is
+named, so the rate is constant; the smoothing is 1 voxel; 250 steps an epoch are nnU-Net's.
 """
 
 PRESETS: dict[str, Preset] = {p.name: p for p in (NNUNET, CSFBU, INTEGRATED_ATTENTION)}

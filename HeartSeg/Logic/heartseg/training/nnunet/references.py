@@ -21,7 +21,7 @@ KNOWN_SETS: tuple[Mapping[int, str], ...] = (LABEL_SETS["heartseg"], LABEL_SETS[
 
 
 def read_reference(path: str | Path, labels: Mapping[int, str] | None = None) -> LabelMap:
-    """A reference in labels 1-7.
+    """Return a reference in labels 1-7.
 
     Args:
         path: NIfTI, NRRD or MetaImage label map; a Slicer segmentation (``.seg.nrrd``) may have several layers.
@@ -44,7 +44,7 @@ def read_reference(path: str | Path, labels: Mapping[int, str] | None = None) ->
 
 
 def _known_set(array: np.ndarray, path: Path) -> Mapping[int, str]:
-    """The label set that explains every value of the map."""
+    """Return the label set that explains every value of the map."""
     values = set(np.unique(array).tolist()) - {0}
     for known in KNOWN_SETS:
         if values <= set(known):
@@ -87,7 +87,7 @@ def _segmentation(path: Path) -> LabelMap:
 
 
 def _merged(layers: np.ndarray, fields: Mapping[str, str], path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels (uint8) from layers ``(z, y, x, n)``, by the segments that mean a structure."""
+    """Return labels (uint8) from layers ``(z, y, x, n)``, by the segments that mean a structure."""
     labels, overlap, ignored, known = np.zeros(layers.shape[:3], np.uint8), 0, [], []
     segments = sorted({int(m[1]) for f in fields if (m := re.match(r"Segment(\d+)_", f))})
     for number in segments:

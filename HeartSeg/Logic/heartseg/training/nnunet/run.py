@@ -1,6 +1,6 @@
 """One training from a folder of labelled scans to a model folder: convert, plan, preprocess, train folds, finish.
 
-Every step looks at what is there and does the rest, so that the same call goes on after an interruption.
+Every step does only what is left to do, so that a repeated call continues after an interruption.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class DataOptions:
     unlabelled: Path | None = None
 
     def problems(self) -> list[str]:
-        """Why these options cannot work; empty if they can."""
+        """Problems of these options; empty if there is none."""
         found = []
         unknown = [k for k in self.structures or () if k not in KEYS]
         if unknown or (self.structures is not None and not self.structures):
@@ -76,7 +76,7 @@ class DataOptions:
         if self.orientation not in ORIENTATIONS:
             found.append(f"orientation {self.orientation!r} is unknown: use {' or '.join(ORIENTATIONS)}")
         if self.folds < 2:
-            found.append(f"{self.folds} fold is none: a cross-validation has 2 or more")
+            found.append(f"folds is {self.folds}: a cross-validation needs 2 or more")
         return found
 
 
@@ -100,7 +100,7 @@ class Machine:
     threads: int | None = None
 
     def problems(self) -> list[str]:
-        """Why this cannot work; empty if it can."""
+        """Problems of this machine; empty if there is none."""
         found = []
         if self.device not in ("auto", "cuda", "mps", "cpu"):
             found.append(f"device {self.device!r} is unknown: use auto, cuda, mps or cpu")
@@ -141,11 +141,15 @@ class Training:
         return self.only_folds if self.only_folds is not None else tuple(range(self.data.folds))
 
     def check(self) -> Training:
-        """The training itself, or :class:`~heartseg.errors.SettingsError` with the first problem."""
+        """Return the training itself, or :class:`~heartseg.errors.SettingsError` with the first problem."""
         problems = [*self.preset.problems(), *self.data.problems(), *self.machine.problems()]
         wrong = [f for f in self.folds if not 0 <= f < self.data.folds]
         if wrong or not self.folds:
-            problems.append(f"fold {wrong[0] if wrong else 'list'} is none of 0 to {self.data.folds - 1}: see --folds")
+            problems.append(
+                f"fold {wrong[0]} does not exist: choose 0 to {self.data.folds - 1} (--folds {self.data.folds})"
+                if wrong
+                else "no fold is chosen: give numbers with --only-folds, such as 0,1"
+            )
         if self.data.unlabelled is not None and self.machine.gpus > 1:
             problems.append("unlabelled scans and several GPUs exclude each other: use --num-gpus 1")
         for problem in problems:
@@ -154,7 +158,7 @@ class Training:
 
 
 def train(training: Training, reporter: Reporter | None = None, confirm: Confirm | None = None) -> Path:
-    """Train and write the model folder; called again, it goes on where it was stopped.
+    """Train and write the model folder; a repeated call continues where it stopped.
 
     The model has every fold that is finished in the folder, those of earlier calls too.
 
@@ -243,7 +247,7 @@ def _common_modality(data: CheckedData) -> str:
 
 
 def _facts(data: CheckedData, layout: Layout) -> dict[str, Any]:
-    """What the card tells about the data later."""
+    """Return what the card tells about the data later."""
     return {
         "layout": data.listing.layout,
         "n": len(data.cases),
@@ -299,7 +303,7 @@ def split(data: CheckedData, folds: int, seed: int) -> list[dict[str, list[str]]
 
 
 def plans_of(training: Training, base: Mapping[str, Any], preset: Preset, name: str, seed: int) -> dict[str, Any]:
-    """The plans of one training in the prepared folder."""
+    """Return the plans of one training in the prepared folder."""
     start = None
     if training.start_from is not None:
         from .finetune import start_from_model
@@ -330,14 +334,14 @@ def with_unlabelled(training: Training, preset: Preset, plans: Mapping[str, Any]
 
 
 def fold_folder(training: Training, plans: Mapping[str, Any], fold: int) -> Path:
-    """Where nnU-Net puts a fold's results."""
+    """Return where nnU-Net puts a fold's results."""
     (configuration,) = plans["configurations"]
     model = f"{TRAINER}__{plans['plans_name']}__{configuration}"
     return training.out / "results" / DATASET_NAME / model / f"fold_{fold}"
 
 
 def finished_folds(training: Training, plans: Mapping[str, Any]) -> tuple[int, ...]:
-    """The folds that are trained and validated, whichever call did it."""
+    """Return the folds that are trained and validated, whichever call did it."""
     return tuple(
         fold
         for fold in range(training.data.folds)
@@ -401,7 +405,7 @@ def _train_on_gpus(training: Training, plans: Mapping[str, Any], fold: int, star
 
     if torch.cuda.device_count() < training.machine.gpus:
         raise DeviceError(
-            f"{training.machine.gpus} GPUs were asked for and {torch.cuda.device_count()} are there: lower --num-gpus"
+            f"{training.machine.gpus} GPUs are requested and {torch.cuda.device_count()} available: lower --num-gpus"
         )
     (configuration,) = plans["configurations"]
     with reporter.stage(f"fold {fold}"):
@@ -424,7 +428,7 @@ def _train_on_gpus(training: Training, plans: Mapping[str, Any], fold: int, star
 
 
 def _refuse_another_training(training: Training) -> None:
-    """Leave a folder alone in which something else was begun, or that holds other things."""
+    """Refuse a folder that holds another training, or other files."""
     path = training.out / RECORD_NAME
     if not path.is_file():
         if any(p.name != LOG_NAME for p in training.out.iterdir()):
@@ -441,12 +445,12 @@ def _refuse_another_training(training: Training) -> None:
         key, (old, new) = next(iter(different.items()))
         raise SettingsError(
             f"{str(training.out)!r} holds a training with {key} {old!r:.80}, not {new!r:.80}: choose another folder "
-            "with -o, or repeat the command that began it"
+            "with -o, or repeat the command that started it"
         )
 
 
 def _fingerprint(training: Training) -> dict[str, Any]:
-    """What may not change between the calls that make one training; machine and chosen folds may."""
+    """Return what may not change between the calls that make one training; machine and chosen folds may."""
     data = training.data
     return {
         "data": str(Path(data.data).expanduser().resolve()),

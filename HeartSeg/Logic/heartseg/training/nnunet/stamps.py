@@ -11,7 +11,7 @@ Stamp = list[list[int]]
 
 
 def stamp(*files: Path) -> Stamp:
-    """Size and time of change (s) of each file; empty if one is not there."""
+    """Return the size and time of change (s) of each file; empty if one is not there."""
     try:
         return [[found.st_size, int(found.st_mtime)] for found in (file.stat() for file in files)]
     except OSError:
@@ -25,7 +25,7 @@ def refuse_changes(
 
     Args:
         what: the names are of, for people: ``"case"``.
-        before: name -> stamp when the training was begun; ``None`` where an older version did not note it.
+        before: name -> stamp when the training was started; ``None`` where an older version did not note it.
         now: name -> stamp.
         data: folder of the files; out: of the training.
 
@@ -42,6 +42,6 @@ def refuse_changes(
         else:
             continue
         raise InputError(
-            f"{what} {name} in {str(data)!r} {change} since {str(out)!r} was begun: choose another folder "
+            f"{what} {name} in {str(data)!r} {change} since {str(out)!r} was started: choose another folder "
             "with -o, or put the data back"
         )

@@ -45,14 +45,16 @@ class TrainingLoss(nn.Module):
         self.edges = preset.edges
         base = region_loss(preset)
         self.at_one_resolution = (
-            base if self.edges == "none" else RegionAndEdgeLoss(self.edges, structures, preset.alpha, base)
+            base
+            if self.edges == "none"
+            else RegionAndEdgeLoss(self.edges, structures, preset.alpha, base, regions=preset.regions)
         )
         self.over_all = DeepSupervision(self.at_one_resolution)
 
     def forward(
         self, outputs: torch.Tensor | list[torch.Tensor], targets: torch.Tensor | list[torch.Tensor]
     ) -> torch.Tensor:
-        """The loss.
+        """Return the loss.
 
         Args:
             outputs: (b, c, ...) logits, or a list of them, finest first.

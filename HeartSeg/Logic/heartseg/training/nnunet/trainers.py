@@ -129,7 +129,7 @@ class HeartSegTrainer(nnUNetTrainer):
             batches = unlabelled_batches(folder, self.unlabelled, self)
             steps = self.num_epochs * self.num_iterations_per_epoch
             self._teacher = UnlabelledTeacher(batches, self.preset, steps, self._seed, self.device)
-        if self._random_state is not None:  # making the loaders has drawn numbers: go on where the checkpoint was
+        if self._random_state is not None:  # making the loaders has drawn numbers: restore those of the checkpoint
             restore_random_state(self._random_state)
         self._steps_done = self.current_epoch * (self.num_iterations_per_epoch + self.num_val_iterations_per_epoch)
 
@@ -217,7 +217,7 @@ class HeartSegTrainer(nnUNetTrainer):
         draw_progress(logged, keys, title, Path(output_folder) / "progress.png")
 
     def _bare_network(self) -> torch.nn.Module:
-        """The network without the wrappers of DDP and torch.compile."""
+        """Return the network without the wrappers of DDP and torch.compile."""
         network = self.network.module if self.is_ddp else self.network
         return getattr(network, "_orig_mod", network)
 
@@ -264,7 +264,7 @@ def train_in_bfloat16(network: torch.nn.Module) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch, on a GPU or on the CPU, or Python itself ran out of memory."""
+    """Return whether torch, on a GPU or on the CPU, or Python itself ran out of memory."""
     text = str(error).lower()
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(
         sign in text for sign in ("out of memory", "not enough memory", "can't allocate memory")

@@ -1,4 +1,4 @@
-"""Scans without references beside a training: the network is also taught by what it is sure of in them (FixMatch).
+"""Unlabelled scans in a training: the network also learns from its own confident labels in them (FixMatch).
 
 They take no part in planning, splits or validation. Each is preprocessed as the labelled ones are and kept in a folder
 of its own; the trainer adds :func:`heartseg.training.fixmatch.fixmatch_loss` of a batch of them to every step.
@@ -34,11 +34,11 @@ RAMP_SHARE = 0.4
 """Share of the training over which the unlabelled scans' weight rises: a network that knows nothing teaches nothing."""
 
 RECORD = "unlabelled.json"
-"""In the training's folder: the scans that were there when it was begun."""
+"""In the training's folder: the scans that were there when it was started."""
 
 
 def recorded_scans(out: Path, data: Path, reporter: Reporter) -> dict[str, Path]:
-    """The scans that a training learns from: those of its first call, which is noted in its folder.
+    """Return the scans that a training learns from: those of its first call, which is noted in its folder.
 
     Args:
         out: the training's folder.
@@ -124,7 +124,7 @@ def prepare_unlabelled(
 
 
 def folder_name(data_identifier: str) -> str:
-    """Of the preprocessed scans, beside that of the labelled ones."""
+    """Return the name of the folder of the preprocessed unlabelled scans, next to that of the labelled ones."""
     return f"unlabelled_{data_identifier}"
 
 
@@ -188,7 +188,7 @@ class UnlabelledTeacher:
         self.sure: list[float] = []
 
     def loss(self, network: nn.Module, step: int) -> torch.Tensor:
-        """The loss of the next batch, to be added to the labelled one's; notes the share of sure voxels.
+        """Return the loss of the next batch, to be added to the labelled one's; notes the share of sure voxels.
 
         Running statistics of batch norms are left to the labelled images.
         """
@@ -206,7 +206,7 @@ class UnlabelledTeacher:
         return found.loss
 
     def mean_sure(self) -> float:
-        """Mean share of sure voxels since the last call."""
+        """Return the mean share of sure voxels since the last call."""
         sure, self.sure = self.sure, []
         return float(np.mean(sure)) if sure else 0.0
 
