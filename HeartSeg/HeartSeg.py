@@ -195,6 +195,7 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Show the scene's parameter node; choose the first scan if none was chosen yet."""
         shown = self._parameterNode
         if shown is not None and shown.parameterNode.GetScene() is not None:
+            self.logic.validate(shown.parameterNode)  # a scene that was just loaded has overwritten its values
             parameterNode = shown
         else:
             parameterNode = self.logic.getParameterNode()
@@ -260,6 +261,13 @@ def _problem_of(name: str, text: str) -> str:
     return ""
 
 
+def _default_of(name: str) -> str:
+    """A parameter's default, as it is stored."""
+    probe = slicer.vtkMRMLScriptedModuleNode()
+    HeartSegParameterNode(probe)
+    return probe.GetParameter(name)
+
+
 def _kept(parameters: HeartSegParameterNode) -> HeartSegParameterNode:
     """The wrapper itself, referenced until Slicer ends.
 
@@ -313,17 +321,22 @@ class HeartSegLogic(ScriptedLoadableModuleLogic):
 
     @staticmethod
     def wrap(node) -> HeartSegParameterNode:
-        """The parameter node as typed attributes; a value that this version does not know becomes its default.
+        """The parameter node as typed attributes, its stored values validated."""
+        HeartSegLogic.validate(node)
+        return _kept(HeartSegParameterNode(node))
+
+    @staticmethod
+    def validate(node) -> None:
+        """Reset each stored value that this version does not know to its default.
 
         Slicer's wrapper does not validate what a scene holds: an unknown value raises later, while the panel is
-        connected. So each value is validated here.
+        connected or a run is started.
         """
         for name in node.GetParameterNames():
             problem = _problem_of(name, node.GetParameter(name))
             if problem:
                 logging.warning("HeartSeg's parameter %s was reset to its default: %s", name, problem)
-                node.UnsetParameter(name)
-        return _kept(HeartSegParameterNode(node))
+                node.SetParameter(name, _default_of(name))
 
     def process(
         self,

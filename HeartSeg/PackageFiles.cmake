@@ -122,6 +122,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/panel/help.py"
   "Logic/heartseg/panel/inputs.py"
   "Logic/heartseg/panel/installation.py"
+  "Logic/heartseg/panel/jobs.py"
   "Logic/heartseg/panel/maps.py"
   "Logic/heartseg/panel/models_section.py"
   "Logic/heartseg/panel/outputs.py"

@@ -21,7 +21,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "HeartSeg" / "Testing"), str(ROOT / "HeartSeg" / "Logic")]
 SCAN = ROOT / "HeartSeg" / "Resources" / "SampleData" / "HeartSeg-synthetic-CTA.nii.gz"
-PANEL_WIDTH, VIEW = 460, 408  # 1280 pixels together
+PANEL_WIDTH, VIEW = 460, 405  # 1280 pixels together
 
 
 def slice_picture(volume: Any, segmentation: Any, axis: int, point: np.ndarray) -> np.ndarray:
@@ -186,6 +186,7 @@ def draw(folder: Path) -> None:
         session.wait_until(lambda: panel.state.running == "", 600)
         desktop.save(folder / "panel-error.png", volume, segmentation)
         panel.hide_error()
+        panel.show_status("")
         browser = time_series(volume, segmentation)
         widget._parameterNode.inputVolume = browser.GetProxyNode(browser.GetMasterSequenceNode())
         panel.show_results_of(segmentation)

@@ -25,7 +25,7 @@ import numpy as np
 from .errors import HeartSegError, ModelError
 from .models.checkpoint import verify_hash
 from .models.store import StoredModel, list_models, user_folder
-from .needs import PACKAGES, installed_version, missing_packages
+from .needs import PACKAGES, installed_version, missing_packages, unsupported
 from .progress import Reporter
 from .settings import Settings
 from .version import __version__
@@ -152,7 +152,8 @@ def _slicer_version() -> str:
 def _packages() -> tuple[list[tuple[str, str]], list[str]]:
     names = [*(p.name for p in PACKAGES), *_OTHERS]
     rows = [(name, installed_version(name) or "not installed") for name in names]
-    return rows, [f"a required package is missing: {m.text}" for m in missing_packages()]
+    problems = [f"a required package is missing: {m.text}" for m in missing_packages()]
+    return rows, problems + [why for why in (unsupported(),) if why]
 
 
 def _devices() -> tuple[list[tuple[str, str]], list[str]]:

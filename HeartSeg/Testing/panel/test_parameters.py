@@ -29,9 +29,14 @@ def test_every_control_has_a_tooltip(opened):
     assert [w.name for w in controls if not w.toolTip] == []
 
 
+def test_the_big_button_is_enabled_from_the_start_and_says_what_is_missing(opened):
+    assert opened.ui.segmentButton.enabled
+    opened.press()
+    assert not opened.running
+    assert opened.error == opened.ui.segmentButton.toolTip == "Choose a scan first."
+
+
 def test_a_disabled_button_says_why(opened):
-    assert not opened.ui.segmentButton.enabled
-    assert opened.ui.segmentButton.toolTip == "Choose a scan first."
     for name in ("showButton", "editButton", "recomputeButton"):
         assert not getattr(opened.results.ui, name).enabled
         assert "no result yet" in getattr(opened.results.ui, name).toolTip
@@ -81,8 +86,9 @@ def test_a_structure_that_the_model_does_not_know_cannot_be_ticked(user):
 def test_without_any_structure_there_is_no_run_and_the_button_says_so(user):
     for key in ("LV", "RV", "MYO"):
         getattr(user.ui, f"structure{key}CheckBox").click()
-    assert not user.ui.segmentButton.enabled
-    assert "at least one structure" in user.ui.segmentButton.toolTip
+    user.press()
+    assert not user.running
+    assert "at least one structure" in user.error
 
 
 def test_choices_are_saved_with_the_scene_and_shown_again(user, scan, tmp_path):

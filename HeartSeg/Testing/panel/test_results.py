@@ -191,23 +191,20 @@ def test_edit_opens_the_segment_editor(user):
     assert user.session.selected_modules == ["SegmentEditor"]
 
 
-@pytest.mark.parametrize("which", ["train", "translate"])
-def test_a_how_to_that_exists_is_opened_and_a_command_that_runs_is_on_the_clipboard(
-    user, repository, monkeypatch, which
-):
+def test_help_opens_pages_that_exist_and_training_is_no_result(user, repository, monkeypatch):
     import qt
 
-    from heartseg.cli.main import build_parser
+    from heartseg.panel.help import PAGES
 
     opened = []
     monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: opened.append(url.toString()))
-    getattr(user.results.ui, f"{which}Button").click()
-    page = repository / "docs" / opened[0].partition("/docs/")[2]
-    command = slicer.app.clipboard().text()
-    assert command.split()[:2] == ["heartseg", which]
-    assert command in page.read_text(encoding="utf-8")
-    build_parser().parse_args(command.split()[1:])  # exits where the command line does not know it
-    assert "--help" not in command
+    help_ = next(s for s in user.panel._sections if s.name == "Help")
+    for button in PAGES:
+        getattr(help_.ui, button).click()
+    assert len(opened) == 4
+    for address in opened:
+        assert (repository / "docs" / address.partition("/docs/")[2]).is_file()
+    assert not hasattr(user.results.ui, "trainButton")
 
 
 def test_a_record_survives_its_attribute():

@@ -255,6 +255,7 @@ def test_deleting_a_node_of_the_run_ends_it(user, scan, hold, which):
 
 def test_deleting_the_shown_result_during_another_run_does_not_disturb_it(user, hold):
     shown = user.run()
+    user.ui.outputSelector.setCurrentNode(None)
     gate = hold("predict")
     user.press()
     user.session.wait_until(gate.reached.is_set)

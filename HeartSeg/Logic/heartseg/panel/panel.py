@@ -17,19 +17,19 @@ from ..progress import ProgressEvent, Reporter
 from ..settings import Settings
 from ..volume.types import Volume
 from .device import DeviceReport, has_torch, list_cards, look_at_device
-from .event_loop import EventLoop, Handlers
+from .event_loop import Handlers
 from .frames import Frames
 from .inputs import DeviceChooser, ModelChooser, StructureBoxes, device_line
+from .jobs import JobRunner
 from .outputs import keep_frame, output_for
-from .pace import WORDS, Pace, in_words
+from .pace import Pace, in_words
 from .record import read_record
-from .report import failure_report, one_line
 from .run import Entered, NodeWatch, enter_result, view_of
 from .run_events import RunEvent
 from .run_times import RunTimes, remember, times_of
 from .section import Section, State, busy
-from .work import Request, WarmModel, do_run
-from .worker import Job, Work, Worker, describe_failure
+from .work import Request, do_run
+from .worker import Job
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Target:
     frame: int | None = None
 
 
-class Panel:
+class Panel(JobRunner):
     """The controls of ``HeartSeg.ui``, the sections below them, and the one job that may run.
 
     Args:
@@ -60,16 +60,11 @@ class Panel:
     """
 
     def __init__(self, ui: Any, logic: Any, resource: Callable[[str], str], sections: Sequence[Section]) -> None:
-        self.ui, self.logic, self.resource = ui, logic, resource
+        super().__init__(ui, logic.warm_model)
+        self.logic, self.resource = logic, resource
         self.parameters: Any = None
         self.state = State()
-        self.warm: WarmModel = logic.warm_model
-        self._loop = EventLoop(Worker())
         self._watch = NodeWatch(self._node_lost)
-        self._job: Job | None = None
-        self._pace: Pace | None = None
-        self._ended_by = ""
-        self._report = ""
         self._device: DeviceReport | None = None
         self._cards: tuple[str, ...] = ()
         self._device_asked: tuple[str, bool] | None = None
@@ -77,7 +72,6 @@ class Panel:
         self._waiting: list[Target] = []
         self._all_frames = False
         self._scan_seen: Any = None
-        self._started = 0.0
         self._closed = False
         self.models = ModelChooser(ui)
         self._structures = StructureBoxes(ui)
@@ -124,71 +118,11 @@ class Panel:
         reporter.check()
         return self.warm.get(self.state.model, self.settings())
 
-    def start(
-        self,
-        title: str,
-        work: Work,
-        done: Callable[[Any], None],
-        failed: Callable[[BaseException], None] | None = None,
-        stopped: Callable[[], None] | None = None,
-    ) -> Job | None:
-        """Do ``work(reporter)`` on the worker, then ``done(value)`` here; see :class:`~.section.PanelApi`."""
-        handlers = Handlers(
-            self._progressed,
-            lambda value: value,
-            done,
-            lambda error, trace: failed(error) if failed is not None else None,
-            lambda: stopped() if stopped is not None else None,
-        )
-        return self._start(title, work, handlers)
-
-    def start_quietly(self, work: Work, done: Callable[[Any], None]) -> None:
-        """A short job that nobody waits for: no bar, no cancel; a failure only enters the log."""
-        self._loop.submit(
-            "in the background",
-            work,
-            Handlers(
-                lambda event: None,
-                lambda value: value,
-                done,
-                lambda error, trace: self.add_to_log(f"in the background: {one_line(error)}"),
-                lambda: None,
-            ),
-        )
-
     def models_changed(self) -> None:
         """Models were installed, removed or mapped: list them anew, and forget the one in memory."""
         self.start_quietly(lambda reporter: self.warm.forget(), lambda value: None)
         self.models.reload()
         self.refresh()
-
-    def cancel(self) -> None:
-        """Stop what runs, at its next check."""
-        if self._job is None or self._job.token.cancelled:
-            return
-        self._job.token.cancel()
-        self.ui.segmentButton.enabled = False
-        self.ui.segmentButton.toolTip = _("Stopping at the next tile.")
-        self.show_status(_("Stopping…"))
-
-    def show_status(self, text: str) -> None:
-        """One line under the bar."""
-        self.ui.statusLabel.text = text
-
-    def show_error(self, text: str, report: str = "") -> None:
-        """One line in the error box, with a report to copy."""
-        self._report = report or text
-        self.ui.errorLabel.text = text[:1].upper() + text[1:]
-        self.ui.errorFrame.visible = True
-        self.add_to_log(f"error: {text}")
-
-    def hide_error(self) -> None:
-        """Take the error box away."""
-        self.ui.errorFrame.visible = False
-
-    def add_to_log(self, text: str) -> None:
-        """A line in the log."""
-        self.ui.logText.appendPlainText(f"{time.strftime('%H:%M:%S')}  {text}")
 
     def refresh(self) -> None:
         """Look at the state anew and let every section show it."""
@@ -389,73 +323,7 @@ class Panel:
         if frame is not None and (self._all_frames or browser.GetSequenceNode(segmentation) is not None):
             keep_frame(browser, segmentation, frame)
 
-    # --- jobs ----------------------------------------------------------------------------------------------------
-
-    def _start(self, title: str, work: Work, handlers: Handlers, pace: Pace | None = None) -> Job | None:
-        """Hand a job to the worker; the panel shows its end before ``handlers`` hear of it."""
-        if self._job is not None:
-            return None
-        self._pace, self._ended_by, self._started = pace, "", time.monotonic()
-
-        def done(value: Any) -> None:
-            self._end_job()
-            try:
-                handlers.done(value)
-            except Exception as error:
-                self._show_failure(title, error, describe_failure(error))
-            self.refresh()
-
-        def failed(error: BaseException, trace: str) -> None:
-            self._end_job()
-            self._show_failure(title, error, trace)
-            handlers.failed(error, trace)
-            self.refresh()
-
-        def stopped() -> None:
-            why = self._ended_by
-            self._end_job()
-            self.show_status(self._stopped_text(why))
-            self.add_to_log(f"stopped: {title}" + (f" ({why} was removed)" if why else ""))
-            handlers.stopped()
-            self.refresh()
-
-        shown = replace(handlers, done=done, failed=failed, stopped=stopped)
-        self._job = self._loop.submit(title, work, shown)
-        self.add_to_log(f"started: {title}")
-        self.ui.progressBar.value = 0
-        self.ui.progressBar.format = title
-        self.show_status("")
-        self.refresh()
-        return self._job
-
-    def _end_job(self) -> None:
-        self._job, self._pace = None, None
-        self._watch.stop()
-
-    @staticmethod
-    def _stopped_text(why: str) -> str:
-        if why == "scene":
-            return _("The scene was closed: the run was stopped.")
-        if why:
-            return _("The {what} was deleted: the run was stopped, nothing was changed.").format(what=why)
-        return _("Stopped. Nothing was changed.")
-
-    def _show_failure(self, title: str, error: BaseException, trace: str) -> None:
-        expected = isinstance(error, HeartSegError)
-        text = (
-            str(error)
-            if expected
-            else _("{title} failed unexpectedly ({error}): try again, and report it if it happens again.").format(
-                title=title, error=one_line(error)
-            )
-        )
-        if not expected:
-            logger.error("%s failed:\n%s", title, trace)
-            self.warm.forget()
-        self.show_status(_("Failed. Nothing was changed."))
-        self.show_error(text, failure_report(title, error, trace, self._facts()))
-
-    def _facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """What a report says about the panel's choices."""
         p = self.parameters
         node = p.inputVolume if p is not None else None
@@ -470,23 +338,9 @@ class Panel:
             "separate process": p.separateProcess if p is not None else "",
         }
 
-    def _progressed(self, event: ProgressEvent) -> None:
-        if event.message:
-            self.show_status(event.message)
-            self.add_to_log(event.message)
-            return
-        bar = self.ui.progressBar
-        words = WORDS.get(event.stage, event.stage)
-        if self._pace is None:
-            bar.value = round(1000 * event.fraction)
-            left = event.seconds_left
-        else:
-            if event.stage != self._pace.stage:
-                self.add_to_log(words)
-            left = self._pace.take(event)
-            bar.value = round(1000 * self._pace.fraction)
-        percent = round(bar.value / 10)
-        bar.format = f"{words} – {percent} %" + (f", {in_words(left)} left" if left else "")
+    def job_ended(self) -> None:
+        """Nothing needs to be watched any more."""
+        self._watch.stop()
 
     def _node_lost(self, what: str) -> None:
         if self._job is not None and not self._ended_by:
@@ -588,8 +442,6 @@ class Panel:
 
     def _copy(self, text: str) -> None:
         slicer.app.clipboard().setText(text)
-
-    # --- seconds of earlier runs ---------------------------------------------------------------------------------
 
     def _kind_of_run(self) -> str:
         device = self._device.name if self._device is not None else ""

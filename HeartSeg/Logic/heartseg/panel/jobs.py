@@ -1,0 +1,192 @@
+"""One job at a time, shown in the bar: start, progress, cancel, failure. :class:`~.panel.Panel` builds on it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from ..errors import HeartSegError
+from ..progress import ProgressEvent
+from .event_loop import EventLoop, Handlers
+from .pace import WORDS, Pace, in_words
+from .report import failure_report, one_line
+from .work import WarmModel
+from .worker import Job, Work, Worker, describe_failure
+
+logger = logging.getLogger(__name__)
+
+
+class JobRunner:
+    """The bar, the status line, the error box and the log, and the job that they show.
+
+    Args:
+        ui: named widgets of ``HeartSeg.ui``.
+        warm: the model in memory; it is let go after an unexpected failure.
+    """
+
+    def __init__(self, ui: Any, warm: WarmModel) -> None:
+        self.ui, self.warm = ui, warm
+        self._loop = EventLoop(Worker())
+        self._job: Job | None = None
+        self._pace: Pace | None = None
+        self._ended_by = ""
+        self._report = ""
+        self._started = 0.0
+
+    def refresh(self) -> None:
+        """Look at the state anew; called whenever a job starts or ends."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Any]:
+        """What a failure's report says about the choices."""
+        raise NotImplementedError
+
+    def job_ended(self) -> None:
+        """A job ended, however it ended."""
+
+    def start(
+        self,
+        title: str,
+        work: Work,
+        done: Callable[[Any], None],
+        failed: Callable[[BaseException], None] | None = None,
+        stopped: Callable[[], None] | None = None,
+    ) -> Job | None:
+        """Do ``work(reporter)`` on the worker, then ``done(value)`` here; see :class:`~.section.PanelApi`."""
+        handlers = Handlers(
+            self._progressed,
+            lambda value: value,
+            done,
+            lambda error, trace: failed(error) if failed is not None else None,
+            lambda: stopped() if stopped is not None else None,
+        )
+        return self._start(title, work, handlers)
+
+    def start_quietly(self, work: Work, done: Callable[[Any], None]) -> None:
+        """A short job that nobody waits for: no bar, no cancel; a failure only enters the log."""
+        self._loop.submit(
+            "in the background",
+            work,
+            Handlers(
+                lambda event: None,
+                lambda value: value,
+                done,
+                lambda error, trace: self.add_to_log(f"in the background: {one_line(error)}"),
+                lambda: None,
+            ),
+        )
+
+    def cancel(self) -> None:
+        """Stop what runs, at its next check."""
+        if self._job is None or self._job.token.cancelled:
+            return
+        self._job.token.cancel()
+        self.ui.segmentButton.enabled = False
+        self.ui.segmentButton.toolTip = _("Stopping at the next tile.")
+        self.show_status(_("Stopping…"))
+
+    def show_status(self, text: str) -> None:
+        """One line under the bar."""
+        self.ui.statusLabel.text = text
+
+    def show_error(self, text: str, report: str = "") -> None:
+        """One line in the error box, with a report to copy."""
+        self._report = report or text
+        self.ui.errorLabel.text = text[:1].upper() + text[1:]
+        self.ui.errorFrame.visible = True
+        self.add_to_log(f"error: {text}")
+
+    def hide_error(self) -> None:
+        """Take the error box away."""
+        self.ui.errorFrame.visible = False
+
+    def add_to_log(self, text: str) -> None:
+        """A line in the log."""
+        self.ui.logText.appendPlainText(f"{time.strftime('%H:%M:%S')}  {text}")
+
+    def _start(self, title: str, work: Work, handlers: Handlers, pace: Pace | None = None) -> Job | None:
+        """Hand a job to the worker; the panel shows its end before ``handlers`` hear of it."""
+        if self._job is not None:
+            return None
+        self._pace, self._ended_by, self._started = pace, "", time.monotonic()
+
+        def done(value: Any) -> None:
+            self._end_job()
+            try:
+                handlers.done(value)
+            except Exception as error:
+                self._show_failure(title, error, describe_failure(error))
+            self.refresh()
+
+        def failed(error: BaseException, trace: str) -> None:
+            self._end_job()
+            self._show_failure(title, error, trace)
+            handlers.failed(error, trace)
+            self.refresh()
+
+        def stopped() -> None:
+            why = self._ended_by
+            self._end_job()
+            self.show_status(self._stopped_text(why))
+            self.add_to_log(f"stopped: {title}" + (f" ({why} was removed)" if why else ""))
+            handlers.stopped()
+            self.refresh()
+
+        shown = replace(handlers, done=done, failed=failed, stopped=stopped)
+        self._job = self._loop.submit(title, work, shown)
+        self.add_to_log(f"started: {title}")
+        self.ui.progressBar.value = 0
+        self.ui.progressBar.format = title
+        self.show_status("")
+        self.refresh()
+        return self._job
+
+    def _end_job(self) -> None:
+        self._job, self._pace = None, None
+        self.job_ended()
+
+    @staticmethod
+    def _stopped_text(why: str) -> str:
+        if why == "scene":
+            return _("The scene was closed: the run was stopped.")
+        if why:
+            return _("The {what} was deleted: the run was stopped, nothing was changed.").format(what=why)
+        return _("Stopped. Nothing was changed.")
+
+    def _show_failure(self, title: str, error: BaseException, trace: str) -> None:
+        expected = isinstance(error, HeartSegError)
+        text = (
+            str(error)
+            if expected
+            else _("{title} failed unexpectedly ({error}): try again, and report it if it happens again.").format(
+                title=title, error=one_line(error)
+            )
+        )
+        if not expected:
+            logger.error("%s failed:\n%s", title, trace)
+            self.warm.forget()
+        self.show_status(_("Failed. Nothing was changed."))
+        self.show_error(text, failure_report(title, error, trace, self.facts()))
+
+    def _progressed(self, event: ProgressEvent) -> None:
+        if event.message:
+            self.show_status(event.message)
+            self.add_to_log(event.message)
+            return
+        bar = self.ui.progressBar
+        words = WORDS.get(event.stage, event.stage)
+        if self._pace is None:
+            bar.value = round(1000 * event.fraction)
+            left = event.seconds_left
+        else:
+            if event.stage != self._pace.stage:
+                self.add_to_log(words)
+            left = self._pace.take(event)
+            bar.value = round(1000 * self._pace.fraction)
+        percent = round(bar.value / 10)
+        bar.format = f"{words} – {percent} %" + (f", {in_words(left)} left" if left else "")
