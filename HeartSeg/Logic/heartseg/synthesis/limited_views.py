@@ -49,14 +49,15 @@ def draw_limited_view(
     return view
 
 
-def as_stack_view(rng: np.random.Generator, view: View, scene: Scene) -> View:
+def as_stack_view(rng: np.random.Generator, view: View, scene: Scene, short_axis: bool = False) -> View:
     """The view through slices: two in three short-axis stacks, some of which end near the base; else any direction.
 
-    Slices are 6-10 mm thick, gaps 0-12 mm, pixels 1.2-2 mm; breath-holds differ by up to 5 mm in six of ten stacks.
+    With ``short_axis`` all are short-axis stacks, where the scene has a left ventricle. Slices are 6-10 mm thick, gaps
+    0-12 mm, pixels 1.2-2 mm; breath-holds differ by up to 5 mm in six of ten stacks.
     """
     u, axis = rng.uniform, long_axis(scene)
     middle = to_patch(view, np.array(scene.heart_centre))
-    if axis is not None and rng.random() < 0.67:
+    if axis is not None and (short_axis or rng.random() < 0.67):
         base, apex = to_patch(view, axis.base), to_patch(view, axis.apex)
         normal = (base - apex) / np.linalg.norm(base - apex)
         normal = rotation_matrix(np.deg2rad(np.clip(rng.normal(0, 7, 3), -20, 20))) @ normal

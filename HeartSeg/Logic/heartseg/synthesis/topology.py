@@ -15,7 +15,7 @@ from .regions import IGNORE, TARGET_OF_HEART, Region
 STRUCTURES = tuple(range(1, 8))
 VALVE_REACH = 5.0
 """The left ventricle's blood may touch more than muscle this near (mm) to where it meets left atrium or aorta."""
-REPAIRABLE = 400
+REPAIRABLE = 800
 """Voxels (1 mm) that a repair may change; a heart that needs more is drawn anew."""
 _FULL = np.ones((3, 3, 3), bool)
 
