@@ -125,6 +125,33 @@ def test_majority_is_the_most_frequent_value_and_ties_go_to_the_lowest():
     assert np.array_equal(views.majority(torch.from_numpy(labels), 2).numpy(), expected)
 
 
+def test_fair_ties_keep_the_volume_of_a_thin_wall():
+    """A wall four map voxels thick, of label 5, between 1 and 0, at random distances from the blocks' borders."""
+    share = {}
+    for fair in (False, True):
+        counts = []
+        for offset in range(8):
+            labels = np.zeros((64, 16, 16), np.uint8)
+            labels[: 20 + offset] = 1
+            labels[20 + offset : 23 + offset] = 5  # three voxels: one of its borders divides a block into halves
+            counts.append(int((views.majority(torch.from_numpy(labels), 2, fair) == 5).sum()) * 8)
+        share[fair] = np.mean(counts) / (3 * 16 * 16)
+    assert share[True] == pytest.approx(1)
+    assert share[False] == pytest.approx(2 / 3)
+
+
+def test_fair_ties_differ_from_the_others_in_ties_alone():
+    labels = torch.from_numpy(np.random.default_rng(0).choice([0, 1, 5, IGNORE], (24, 24, 24)).astype(np.uint8))
+    blocks = labels.numpy().reshape(12, 2, 12, 2, 12, 2).transpose(0, 2, 4, 1, 3, 5).reshape(-1, 8)
+    counts = np.stack([(blocks == k).sum(1) for k in (0, 1, 5, IGNORE)], 1)
+    tied = ((counts == counts.max(1, keepdims=True)).sum(1) > 1).reshape(12, 12, 12)
+    fair, lowest = views.majority(labels, 2, True).numpy(), views.majority(labels, 2).numpy()
+    assert np.array_equal(fair[~tied], lowest[~tied])
+    chosen = np.stack([fair.ravel() == k for k in (0, 1, 5, IGNORE)], 1)
+    assert (counts[chosen] == counts.max(1)).all()
+    assert 0.4 < (fair[tied] != lowest[tied]).mean() < 0.6
+
+
 def test_crops_away_from_the_heart_hold_none_and_are_a_good_share(trunk_scene):
     scene = trunk_scene
     rng = np.random.default_rng(0)

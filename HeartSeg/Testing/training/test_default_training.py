@@ -91,6 +91,7 @@ def test_a_run_goes_on_where_it_stopped(trained, scene_folder):
         ({"patch": 64}, {}, "holds a training at 3 mm with 32 voxels, not 3 mm with 64"),
         ({"features": (4, 8, 8, 8, 8)}, {}, r"features \[4, 4, 8, 8, 8\], not \[4, 8, 8, 8, 8\]"),
         ({}, {"seed": 1}, "holds a training with --seed 0, not 1"),
+        ({}, {"generator": "0.5"}, "holds a training with --generator 0.6, not 0.5"),
         ({}, {"without": ()}, "holds a training with --without free mr, not nothing"),
     ],
 )
@@ -119,6 +120,21 @@ def test_a_state_of_an_older_version_is_gone_on_with(scene_folder, tmp_path):
     assert Trainer(replace(TINY, batch=2), scene_folder, tmp_path, Recipe(steps=20, workers=0)).resume()
 
 
+def test_frozen_parts_keep_their_weights(scene_folder, tmp_path):
+    trainer = Trainer(TINY, scene_folder, tmp_path, Recipe(steps=2, workers=0, frozen=("encoder",)))
+    before = {name: weight.clone() for name, weight in trainer.network.named_parameters()}
+    trainer.run()
+    changed = {n for n, weight in trainer.network.named_parameters() if not torch.equal(weight, before[n])}
+    assert changed and not any(name.startswith("encoder.") for name in changed)
+
+
+def test_bfloat16_is_for_devices_with_units_for_it(scene_folder, tmp_path, monkeypatch):
+    for units in (False, True):
+        monkeypatch.setattr("heartseg.training.trainer.has_bfloat16_units", lambda u=units: u)
+        assert Trainer(TINY, scene_folder, tmp_path, Recipe(steps=2)).bfloat16 is units
+    assert Trainer(TINY, scene_folder, tmp_path, Recipe(steps=2, bfloat16=False)).bfloat16 is False
+
+
 def test_a_finished_run_has_nothing_left_to_do(trained, scene_folder):
     again = Trainer(TINY, scene_folder, trained.out, Recipe(steps=60, workers=0, without=("mr", "free")))
     again.resume()
@@ -134,6 +150,19 @@ def test_the_stream_repeats_its_samples_by_number(scene_folder):
     assert torch.equal(c[0], later[0])
     assert torch.equal(c[1], later[1])
     assert not torch.equal(a[0], b[0])
+
+
+def test_the_newest_generator_gives_other_samples_than_the_frozen_one(scene_folder):
+    def first(generator: str) -> list[torch.Tensor]:
+        stream = SampleStream(scene_folder, TINY, 3, 0, generator=generator)
+        return [image for image, _ in itertools.islice(stream, 6)]
+
+    old, new, again = first("0.5"), first("0.6"), first("0.6")
+    assert all(torch.equal(a, b) for a, b in zip(new, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(old, new, strict=True))
+    assert all(bool(torch.isfinite(image).all()) for image in new)
+    with pytest.raises(ValueError, match=r"0\.4"):
+        SampleStream(scene_folder, TINY, 3, 0, generator="0.4")
 
 
 def test_a_pool_gives_every_sample_out_about_twice_and_new_ones_at_every_step():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,6 +110,27 @@ def test_training_begins_with_some_scenes_and_takes_up_the_others(packed, tiny, 
     assert snapshot["step"] >= 1 and snapshot["seconds"] >= 1.2
 
 
+def test_scenes_travel_in_one_file(packed, tiny, tmp_path, capsys):
+    here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / "scenes.zip"
+    count = ["--scenes", "1", "--heartless", "1", "--workers", "0", "--device", "cpu"]
+    assert main(["train-default", str(packed), "-o", str(here), "--pack-scenes", str(file)]) == 2
+    assert "holds no scenes" in capsys.readouterr().err
+    assert main(["train-default", str(packed), "-o", str(here), "--only", "scenes", *count]) == 0
+    assert not (here / "fine").exists()
+    assert main(["train-default", str(packed), "-o", str(here), "--pack-scenes", str(file)]) == 0
+    options = [*count, "--unpack", str(file), "--only", "fine", "--fine-steps", "1", "--crop", "16"]
+    assert main(["train-default", str(packed), "-o", str(there), *options]) == 1
+    for folder in ("scenes", "validation"):
+        names = sorted(p.name for p in (here / folder).iterdir())
+        assert names == sorted(p.name for p in (there / folder).iterdir()) and names
+        assert all((here / folder / n).read_bytes() == (there / folder / n).read_bytes() for n in names)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("../elsewhere.json", "{}")
+    assert main(["train-default", str(packed), "-o", str(there), *options]) == 2
+    assert "elsewhere.json" in capsys.readouterr().err
+    assert not (tmp_path / "elsewhere.json").exists()
+
+
 def test_the_data_can_be_packed_into_one_file(packed, tmp_path):
     assert main(["train-default", str(packed), "--pack", str(tmp_path / "one.npz")]) == 0
     assert (tmp_path / "one.npz").stat().st_size > 1000
@@ -120,6 +142,7 @@ def test_the_data_can_be_packed_into_one_file(packed, tmp_path):
         (["nowhere", "-o", "x"], "nowhere"),
         (["{packed}"], "-o is missing"),
         (["{packed}", "-o", "x", "--device", "tpu"], "must be auto, cpu, cuda"),
+        (["{packed}", "-o", "x", "--crop", "50"], "--crop is 50: must be a multiple of 16"),
         (["{packed}", "-o", "x", "--without", "gravity"], "unknown part 'gravity'"),
     ],
 )

@@ -12,6 +12,7 @@ import logging
 import math
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -50,8 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_arguments(parser)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    for stop in (signal.SIGINT, signal.SIGTERM):  # a shell's background processes ignore the first one
+        signal.signal(stop, signal.default_int_handler)
     try:
         return train_default(args)
+    except KeyboardInterrupt:
+        parser.exit(1, "stopped with everything saved; run again to go on\n")
     except (OSError, ValueError) as error:
         parser.exit(2, f"{error}\n")
 

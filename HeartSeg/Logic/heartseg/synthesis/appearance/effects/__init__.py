@@ -1,4 +1,4 @@
-"""What generator 0.6 adds to images, one file each: drawn first, applied by :func:`~heartseg.synthesis.appearance.render`.
+"""What generator 0.6 adds to images, one file each; see :func:`~heartseg.synthesis.appearance.render`.
 
 The order of :data:`ALL` is that of applying.
 """
