@@ -171,7 +171,7 @@ def find_sites(tree: ast.Module, file: str) -> list[Site]:
                     guard = isinstance(node, ast.keyword) and node.arg == "strict"
                     guard |= operator == "keyword" and "strict" in dropped(child, new)
                     guard |= is_for_type_checkers(child)
-                    found.append(Site(name, child.lineno, node, field, index, new, guard))
+                    found.append(Site(name, getattr(child, "lineno", 0), node, field, index, new, guard))
                 if is_for_type_checkers(child):
                     continue
                 inner = f"{scope}.{child.name}".lstrip(".") if isinstance(child, SCOPES) else scope

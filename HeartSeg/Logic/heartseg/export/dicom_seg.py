@@ -132,7 +132,7 @@ def _remove_patient(images: list[Any]) -> None:
         image.PatientName, image.PatientID, image.PatientBirthDate = "Anonymous", "ANONYMOUS", ""
         for name in ("AccessionNumber", "StudyID", "PatientAge", "PatientSize", "PatientWeight", "OtherPatientIDs"):
             if name in image:
-                setattr(image, name, "" if name in _LACKING else None)
+                setattr(image, name, "" if name in _TYPE_2 else None)
         for name in ("ReferringPhysicianName", "PatientComments", "StudyDescription", "InstitutionName"):
             if name in image:
                 setattr(image, name, "")
