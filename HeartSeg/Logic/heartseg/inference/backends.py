@@ -66,8 +66,8 @@ def fuse_norms(network: nn.Module) -> nn.Module:
 
 
 def torch_predictor(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Predictor:
-    """The network on a device, with autocast where half precision is wanted."""
-    moved = network.to(device)  # also back from a graphics card, when memory has run out there
+    """The network on a device, with autocast for half precision."""
+    moved = network.to(device)  # also from a graphics card back to the CPU, after it ran out of memory
     if device.type == "cpu":
         fast = fuse_norms(moved)
 

@@ -75,7 +75,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def torch_settings(threads: int | None) -> Iterator[None]:
-    """Inference mode with deterministic kernels and the wanted number of CPU threads; restores what was before."""
+    """Inference mode with deterministic kernels and this number of CPU threads; the old settings are restored."""
     import torch
 
     before = (torch.get_num_threads(), torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic)

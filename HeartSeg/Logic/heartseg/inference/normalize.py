@@ -1,4 +1,4 @@
-"""nnU-Net v2's intensity normalisation schemes, by the names that plans use.
+"""Intensity normalisation schemes of nnU-Net v2, under their names in plans.
 
 Each of them is: clip, subtract, divide. So a scheme is fitted on the voxels that count and applied to any others.
 """
@@ -40,7 +40,7 @@ class Scaling:
 
 
 def fit(scheme: str, values: np.ndarray, properties: dict[str, Any]) -> Scaling:
-    """The scaling that a scheme means for a scan.
+    """The scaling of a scheme for a scan.
 
     Args:
         scheme: one of :data:`SCHEMES`.

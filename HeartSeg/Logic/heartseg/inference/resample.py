@@ -1,4 +1,4 @@
-"""Resampling between grids, separable where axes run parallel, through rotated coordinates where they do not.
+"""Resampling between grids: axis by axis where the axes are parallel, in rotated coordinates otherwise.
 
 Going down, a new voxel averages the old ones it covers (the area kernel: each old voxel weighs as much as its overlap
 with the new one), which is what a scanner with larger voxels would see; going up, the same formula is linear
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ..progress import Reporter
 
 Reduction = Callable[[Callable[[int], "torch.Tensor"], int], "torch.Tensor"]
-"""Makes one number per voxel of ``channel(0) … channel(count - 1)``, asked for one at a time: see running_argmax."""
+"""Takes ``channel`` and ``count``; reduces ``channel(0)`` to ``channel(count - 1)`` to one number per voxel, without
+keeping more than one of them (see :func:`running_argmax`)."""
 
 _ALIGNED_TOLERANCE = 1e-3  # largest entry by which a direction may differ from the identity: 0.06 degrees
 _SLAB_VOXELS = 16_000_000  # voxels converted to float32 at a time: 64 MB
@@ -94,12 +95,12 @@ def area_weights(positions: np.ndarray, width: float, count: int) -> np.ndarray:
 
 
 def nearest_index(positions: np.ndarray, count: int) -> np.ndarray:
-    """Index of the nearest of ``count`` samples; halves go up, as in scipy's spline of order 0."""
+    """Index of the nearest of ``count`` samples; halves are rounded up, as in SciPy's spline of order 0."""
     return np.clip(np.floor(positions + 0.5), 0, count - 1).astype(int)
 
 
 def nearest_weights(positions: np.ndarray, count: int) -> np.ndarray:
-    """As :func:`area_weights`, but each new sample copies the nearest old one."""
+    """As :func:`area_weights`, with the nearest old sample for each new one."""
     weights = np.zeros((len(positions), count), np.float32)
     weights[np.arange(len(positions)), nearest_index(positions, count)] = 1
     return weights
@@ -184,7 +185,7 @@ def _sample_aligned(
 def _sample_rotated(
     array: np.ndarray, geometry: Geometry, target: Geometry, reporter: Reporter | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Average down along the scan's own axes first (at half the target's spacing), then interpolate rotated."""
+    """Average along the scan's own axes to half the target's spacing, then interpolate in the rotated frame."""
     import torch
 
     box = _index_box(geometry, target, margin_mm=2 * max(target.spacing))
@@ -215,7 +216,7 @@ def _sample_rotated(
 
 
 def _index_box(source: Geometry, target: Geometry, margin_mm: float) -> tuple[slice, slice, slice]:
-    """Smallest box of the source's array that holds the target's world box and a margin."""
+    """The smallest box of the source's array that contains the target's world box and a margin."""
     index = source.world_to_index(target.corners())
     margin = margin_mm / np.asarray(source.spacing)[::-1]
     low = np.maximum(0, np.floor(index.min(0) - margin)).astype(int)
@@ -241,7 +242,7 @@ def _slab_indices(at: Geometry, into: Geometry) -> Iterator[tuple[slice, torch.T
 
 
 def _interpolate(channels: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Trilinear values ``(c, …)`` of ``(c, z, y, x)`` at indices ``(…, 3)`` as z, y, x; ends extend outwards."""
+    """Trilinear values ``(c, …)`` of ``(c, z, y, x)`` at indices ``(…, 3)`` as z, y, x; values beyond the ends are those of the ends."""
     import torch.nn.functional as functional
 
     shape = channels.new_tensor(channels.shape[1:])
@@ -252,7 +253,7 @@ def _interpolate(channels: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 def labels_on_grid(
     logits: torch.Tensor, source: Geometry, target: Geometry, reporter: Reporter | None = None
 ) -> tuple[np.ndarray, tuple[slice, slice, slice]]:
-    """The winning class at every voxel of ``target`` that lies in the logits' grid.
+    """The class with the largest logit at every voxel of ``target`` inside the logits' grid.
 
     Args:
         logits: float32 ``(c, z, y, x)`` on the LPS-aligned grid ``source``, CPU.
@@ -277,8 +278,8 @@ def reduced_on_grid(
     Args:
         channels: float32 ``(c, z, y, x)`` on the LPS-aligned grid ``source``, CPU.
         target: grid of the scan (axes nearest to LPS, may be oblique).
-        reduction: what becomes of a voxel's channels.
-        dtype: of the outcome.
+        reduction: how the channels of a voxel are reduced.
+        dtype: of the result.
 
     Returns:
         A box of the target's array, and that box ``(z, y, x)``; voxels beyond the source are 0 in it and around it.
@@ -316,7 +317,7 @@ def reduced_separable(
     reporter: Reporter | None = None,
     dtype: DTypeLike = np.uint8,
 ) -> np.ndarray:
-    """``(z, y, x)`` of ``dtype``: ``(c, z, y, x)`` channels resampled with one matrix per axis, then reduced."""
+    """Resample channels ``(c, z, y, x)`` with one matrix per axis and reduce them: ``(z, y, x)`` of ``dtype``."""
     import torch
 
     wz, wy, wx = (torch.from_numpy(w) for w in weights)
@@ -326,7 +327,7 @@ def reduced_separable(
         if reporter:
             reporter.check()
         rows = wz[start : start + planes]
-        used = rows.any(0).nonzero()  # of the channels' planes: never more than these are in memory a second time
+        used = rows.any(0).nonzero()  # planes of the channels that this slab needs: only these are copied
         part = slice(int(used[0]), int(used[-1]) + 1)
         below = channels[:, part]
         slab = torch.stack([(rows[:, part] @ c.reshape(len(c), -1)).reshape(len(rows), *c.shape[1:]) for c in below])
@@ -361,13 +362,13 @@ def running_argmax(channel: Callable[[int], torch.Tensor], count: int) -> torch.
 def likeliest(logits: torch.Tensor) -> torch.Tensor:
     """uint8 ``(z, y, x)``: the channel with the largest of logits ``(c, z, y, x)``; ties go to the smaller index.
 
-    Many times as fast as ``argmax`` along the first axis, which walks the memory the wrong way.
+    Much faster than ``argmax`` along the first axis, which reads memory with a large stride.
     """
     return running_argmax(lambda c: logits[c].clone() if c == 0 else logits[c], logits.shape[0])
 
 
 def running_percent(channel: Callable[[int], torch.Tensor], count: int) -> torch.Tensor:
-    """uint8 percent: the softmax of the largest of ``channel(0) … channel(count - 1)``, with two maps in memory."""
+    """uint8 percent: the softmax of the largest of ``channel(0) … channel(count - 1)``; two maps are kept in memory."""
     import torch
 
     best = channel(0)
@@ -380,5 +381,5 @@ def running_percent(channel: Callable[[int], torch.Tensor], count: int) -> torch
 
 
 def only_channel(channel: Callable[[int], torch.Tensor], count: int) -> torch.Tensor:
-    """The one channel as it is, for maps that are interpolated and nothing more."""
+    """The only channel, for maps that are interpolated without reduction."""
     return channel(0)

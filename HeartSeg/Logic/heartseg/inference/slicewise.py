@@ -1,4 +1,4 @@
-"""2D models: their network goes through the slices one by one, as nnU-Net has it.
+"""2D models: the network processes one slice at a time, as in nnU-Net.
 
 For the sliding window a slice is a tile that is one voxel thick (``ModelFolder.tile_size``); nothing else of the loop
 has to know.
@@ -11,7 +11,7 @@ from torch import nn
 
 
 class SliceWise(nn.Module):
-    """A 2D network as one of 3D patches that are a single slice thick; its layers keep their names."""
+    """A 2D network with the interface of a 3D one whose patches are one slice thick; layers keep their names."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

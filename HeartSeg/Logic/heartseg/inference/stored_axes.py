@@ -1,4 +1,4 @@
-"""Preprocessing as nnU-Net v2 itself does it: stored axes, whole image, cubic splines.
+"""Preprocessing as nnU-Net v2 does it: stored axes, whole image, cubic splines.
 
 For folders without a card, and for comparing with stock nnU-Net. Formulas follow nnU-Net 2.8's default preprocessor and
 resampling; the cubic spline is scipy's, which is what skimage's ``resize`` calls.
@@ -20,7 +20,7 @@ from .resample import Reduction, area_weights, nearest_index, nearest_weights, r
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-_ANISOTROPY = 3.0  # nnU-Net's threshold for treating the coarse axis apart
+_ANISOTROPY = 3.0  # nnU-Net's threshold for resampling the coarse axis separately
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Prepared:
 
 
 def separate_axis(current: tuple[float, ...], new: tuple[float, ...], forced: bool | None) -> int | None:
-    """The coarse axis that nnU-Net resamples apart (nearest neighbour along it), or ``None``."""
+    """The coarse axis that nnU-Net resamples separately (nearest neighbour along it), or ``None``."""
     if forced is False:
         return None
     for spacing in (current, new) if forced is None else (current,):
@@ -79,7 +79,7 @@ def resample_image(image: np.ndarray, shape: tuple[int, ...], axis: int | None, 
 
 
 def prepare(array: np.ndarray, spacing_zyx: tuple[float, ...], folder: ModelFolder, reporter: Reporter) -> Prepared:
-    """Transpose, crop to non-zero, normalise, resample: nnU-Net's order of things.
+    """Transpose, crop to non-zero, normalise, resample, in nnU-Net's order.
 
     Args:
         array: ``(z, y, x)`` scan in stored axes.
@@ -122,7 +122,7 @@ def reduced_in_stored_axes(
     reporter: Reporter,
     dtype: DTypeLike = np.uint8,
 ) -> np.ndarray:
-    """``(z, y, x)`` of ``dtype`` in stored axes: channels ``(c, z, y, x)`` of the network's, resampled and reduced."""
+    """Resample and reduce the network's channels ``(c, z, y, x)``: ``(z, y, x)`` of ``dtype`` in stored axes."""
     _, options = folder.resampling_probabilities
     shape = tuple(s.stop - s.start for s in prepared.box)
     axis = separate_axis(folder.spacing, prepared.spacing, options.get("force_separate_z"))
@@ -137,7 +137,7 @@ def reduced_in_stored_axes(
 
 
 def labels_for_network(labels: np.ndarray, prepared: Prepared, folder: ModelFolder) -> np.ndarray:
-    """Labels ``(z, y, x)`` of the scan at the network's voxels, the nearest for each; the network's axes."""
+    """The scan's labels ``(z, y, x)`` at the network's voxels (nearest neighbour), in the network's axes."""
     part = labels.transpose(folder.transpose_forward)[prepared.box]
     for axis, count in enumerate(prepared.image.shape[1:]):
         old = part.shape[axis]

@@ -53,7 +53,7 @@ def ladder(device: torch.device, batch: int) -> list[Rung]:
 
 
 def tile_starts(image: tuple[int, ...], patch: tuple[int, ...], step: float) -> list[tuple[int, ...]]:
-    """First voxels ``(z, y, x)`` of all tiles, evenly spread: at most ``step`` of a patch apart, or one voxel."""
+    """First voxels ``(z, y, x)`` of all tiles, evenly spaced, at most ``step`` of a patch (or one voxel) apart."""
     per_axis = []
     for size, tile in zip(image, patch, strict=True):
         count = int(np.ceil((size - tile) / max(1.0, tile * step))) + 1
@@ -148,7 +148,7 @@ def predict_tiles(
 
 
 def padded_to_patch(image: torch.Tensor, patch: tuple[int, ...]) -> tuple[torch.Tensor, tuple[slice, ...]]:
-    """``(c, z, y, x)`` with zeros around where it is smaller than the patch, and its place ``(z, y, x)`` in that."""
+    """``(c, z, y, x)`` padded with zeros to the patch where it is smaller, and the image's box in the result."""
     import torch.nn.functional as functional
 
     shape = image.shape[1:]
@@ -159,7 +159,7 @@ def padded_to_patch(image: torch.Tensor, patch: tuple[int, ...]) -> tuple[torch.
 
 
 class _Accumulator:
-    """Sum of weighted logits, kept when the work moves to another rung."""
+    """Sum of weighted logits, kept when another rung continues."""
 
     def __init__(self, image: torch.Tensor, classes: int, window: SlidingWindow) -> None:
         self.image, self.classes, self.window, self.done = image, classes, window, 0
@@ -193,7 +193,7 @@ class _Accumulator:
             yield len(batch)
 
     def free(self, next_rung: Rung) -> None:
-        """Give the device's memory back and move what was summed to where the next rung wants it."""
+        """Release the device's memory and move the sums to where the next rung accumulates."""
         import torch
 
         if self.total is not None and self.weight is not None:

@@ -1,4 +1,4 @@
-"""What a network was shown of a scan, and the way back: for maps beside the labels (confidence, heat maps)."""
+"""The part of a scan that a network sees, and the way back to the scan, for labels, confidence and heat maps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 NEAR_MM = 10.0
-"""Background farther from the heart than this, along any axis, has no confidence: there is nothing to doubt there."""
+"""Background farther from the heart than this, along any axis, gets no confidence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class WorldView:
     """A grid in the patient's axes.
 
     Attributes:
-        grid: what the network saw, LPS-aligned.
+        grid: of the network, LPS-aligned.
         geometry: the scan's grid in its nearest-LPS axes.
         flip: from the scan's stored axes to those.
         axes: from LPS to the network's.
@@ -41,7 +41,7 @@ class WorldView:
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """Of the view's voxels ``(z, y, x)``, mm."""
+        """Spacing of the view ``(z, y, x)``, mm."""
         return self.grid.spacing[::-1]
 
     def from_network(self, image: torch.Tensor) -> torch.Tensor:
@@ -51,14 +51,14 @@ class WorldView:
     def to_scan(
         self, channels: torch.Tensor, reduction: Reduction, reporter: Reporter, dtype: DTypeLike = np.uint8
     ) -> np.ndarray:
-        """Channels ``(c, z, y, x)`` in the view's axes, at the scan's voxels, reduced; 0 outside of the view."""
+        """Channels ``(c, z, y, x)`` in the view's axes, reduced at the scan's voxels; 0 outside the view."""
         part, where = reduced_on_grid(channels, self.grid, self.geometry, reduction, reporter, dtype)
         stored = np.zeros(tuple(self.geometry.shape[k] for k in np.argsort(self.flip.order)), dtype)
-        self.flip.apply(stored)[where] = part  # through a view: maps may be large, and this needs no copy
+        self.flip.apply(stored)[where] = part  # through a view: needs no copy of a large map
         return stored
 
     def labels_for_network(self, labels: np.ndarray) -> np.ndarray:
-        """Labels ``(z, y, x)`` of the scan at the network's voxels, in its axes; 0 where the scan has none."""
+        """The scan's labels ``(z, y, x)`` at the network's voxels, in its axes; 0 outside the scan."""
         import torch
 
         turned = self.flip.apply(labels)
@@ -74,7 +74,7 @@ class WorldView:
 
 @dataclass(frozen=True, eq=False)
 class StoredView:
-    """The whole scan along its voxels' axes, as nnU-Net itself would look at it; the view's axes are the network's.
+    """The whole scan in its stored axes, as nnU-Net sees it; the axes of the view are those of the network.
 
     Attributes:
         prepared: the preprocessed scan.
@@ -88,11 +88,11 @@ class StoredView:
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """Of the view's voxels ``(z, y, x)``, mm."""
+        """Spacing of the view ``(z, y, x)``, mm."""
         return self.folder.spacing
 
     def from_network(self, image: torch.Tensor) -> torch.Tensor:
-        """The same: the view's axes are the network's."""
+        """Unchanged, because the axes of the view are those of the network."""
         return image
 
     def to_scan(
@@ -111,7 +111,7 @@ View = WorldView | StoredView
 
 
 def confidence_on_scan(logits: torch.Tensor, view: View, reporter: Reporter) -> np.ndarray:
-    """Probability of the class that wins at each voxel of the scan, uint8 percent ``(z, y, x)``, stored axes.
+    """Probability of the most likely class at each voxel of the scan, uint8 percent ``(z, y, x)``, stored axes.
 
     It is the softmax of the logits interpolated there, which are what the labels are decided on. Outside of the view
     it is 0, and so it is in background farther than :data:`NEAR_MM` from the heart. Two maps of the scan's size are
