@@ -242,7 +242,7 @@ def _slab_indices(at: Geometry, into: Geometry) -> Iterator[tuple[slice, torch.T
 
 
 def _interpolate(channels: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Trilinear values ``(c, …)`` of ``(c, z, y, x)`` at indices ``(…, 3)`` as z, y, x; values beyond the ends are those of the ends."""
+    """Trilinear values ``(c, …)`` of ``(c, z, y, x)`` at indices ``(…, 3)`` as z, y, x; the ends are extended."""
     import torch.nn.functional as functional
 
     shape = channels.new_tensor(channels.shape[1:])
