@@ -13,6 +13,7 @@ from heartseg.anatomy import STRUCTURES, structure
 from heartseg.findings import Finding, Severity
 from heartseg.measure import measure_structures
 from heartseg.measure.boxes import crop_labels
+from heartseg.provenance import ModelFacts, Provenance
 from heartseg.report import write_preview
 from heartseg.report.preview import display_window
 from heartseg.report.render3d import PYTHON_VARIABLE, render_surfaces
@@ -21,6 +22,7 @@ from heartseg.result import Result
 from heartseg.volume.types import Volume
 from phantoms import heart_phantom
 
+PROVENANCE = Provenance(model=ModelFacts("phantom", "1"))
 has_vtk = importlib.util.find_spec("vtk") is not None
 
 
@@ -31,7 +33,7 @@ def heart():
     volume = Volume(image, geometry, name="phantom", modality="CT")
     measures = measure_structures(volume, labels)
     finding = Finding("not-enclosed", Severity.WARNING, "14 % of the surface is open.", "LV")
-    return volume, Result(labels, geometry, STRUCTURES, (finding,), measures, (), {"model": "phantom 1"})
+    return volume, Result(labels, geometry, STRUCTURES, (finding,), measures, (), PROVENANCE)
 
 
 def png_size(path):
