@@ -119,7 +119,7 @@ def _judged(
     faults += [f"{name} is broken and {status}" for name, status, _ in rows if name in broken and status != "failed"]
     faults += [f"{name} failed: {why}" for name, status, why in rows if name not in broken and status == "failed"]
     faults += [f"{name} was made again" for name in finished if now.get(name) != finished[name]]
-    faults += [f"{name} should not happen" for name, _, why in rows if "should not happen" in why]
+    faults += [f"{name}: {why}" for name, _, why in rows if "internal error" in why]
     faults += [f"{p.name} was left" for p in out.iterdir() if p.name.startswith(".")]
     faults += [f"{name} has no report" for name, status, _ in rows if status != "failed" and name not in now]
     if code != (1 if broken else 0):
