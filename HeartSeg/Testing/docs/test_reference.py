@@ -205,14 +205,6 @@ def test_the_architecture_names_every_room() -> None:
     assert there - {"model_store"} <= named
 
 
-def test_the_readme_names_the_versions_that_are_constrained() -> None:
-    pins = (ROOT / "requirements" / "constraints.txt").read_text(encoding="utf-8")
-    newest = dict(re.findall(r'^([\w-]+)==([\w.]+)(?:; python_version >= "3.11")?$', pins, re.MULTILINE))
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    stated = {r[0].split(" ")[0]: r[3] for r in rows(readme, "## What it needs", "## Safety")}
-    assert {n: v for n, v in stated.items() if n != "vtk"} == {n: v for n, v in newest.items() if n in stated}
-
-
 def test_the_citation_has_the_packages_version() -> None:
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.search(r"^version: (.+)$", citation, re.MULTILINE).group(1) == heartseg.__version__
