@@ -27,7 +27,6 @@ from heartseg.training.nnunet.finish import write_model
 from heartseg.training.nnunet.planning import adapted_plans
 from heartseg.training.nnunet.presets import CSFBU, NETWORK_NAMES, Preset
 from heartseg.training.nnunet.run import DataOptions, Training, fold_folder
-from heartseg.training.nnunet.trainers import HeartSegTrainer
 from heartseg.volume import Geometry, Volume, write_labels, write_volume
 
 from .conftest import base_plans
@@ -66,6 +65,8 @@ def finished(out: Path, preset: Preset, name: str) -> tuple[Training, dict]:
     data.mkdir(parents=True, exist_ok=True)
     (data / "a.b2nd").touch()
     with nnunet_environment(out, 0, 1):
+        from heartseg.training.nnunet.trainers import HeartSegTrainer
+
         trainer = HeartSegTrainer({**plans, "continue_training": False}, "2d", 0, dataset, torch.device("cpu"))
         trainer.initialize()
         trainer.save_checkpoint(str(fold / "checkpoint_final.pth"))

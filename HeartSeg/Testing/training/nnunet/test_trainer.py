@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,9 +18,11 @@ from heartseg.training.nnunet.estimate import Estimate, announce, duration, meas
 from heartseg.training.nnunet.planning import SETTINGS_KEY, adapted_plans
 from heartseg.training.nnunet.presets import CSFBU, INTEGRATED_ATTENTION, NNUNET, Preset
 from heartseg.training.nnunet.supervision import TrainingLoss
-from heartseg.training.nnunet.trainers import HeartSegTrainer, random_state, restore_random_state, seed_everything
 
 from .conftest import base_plans
+
+if TYPE_CHECKING:
+    from heartseg.training.nnunet.trainers import HeartSegTrainer
 
 DATASET = {
     "channel_names": {"0": "CT"},
@@ -34,6 +36,7 @@ TINY = CSFBU.with_changes(patch=(32, 32), batch=2, erosion=3, beta=0.25, delta=4
 @pytest.fixture
 def new(tmp_path) -> Iterator[Callable[..., HeartSegTrainer]]:
     """Makes trainers in an empty folder; keyword arguments are settings beside the preset."""
+    from heartseg.training.nnunet.trainers import HeartSegTrainer
 
     def make(preset: Preset = TINY, seed: int = 3, fold: int = 0, **settings: Any) -> HeartSegTrainer:
         plans = adapted_plans(base_plans(), preset, "p", seed)
@@ -156,6 +159,8 @@ def test_seed_and_fold_decide_the_weights(new) -> None:
 
 
 def test_a_checkpoint_holds_no_code_and_brings_everything_back(new, tmp_path) -> None:
+    from heartseg.training.nnunet import trainers
+
     """``weights_only=True`` without exceptions: nothing but numbers, text and tensors is in it."""
     data = tmp_path / "preprocessed" / "Dataset501_HeartSeg" / "nnUNetPlans_2d"
     data.mkdir(parents=True)
@@ -181,7 +186,7 @@ def test_a_checkpoint_holds_no_code_and_brings_everything_back(new, tmp_path) ->
     assert other._best_ema == 0.25
     pairs = zip(trainer.network.state_dict().values(), other.network.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
-    restore_random_state(other._random_state)
+    trainers.restore_random_state(other._random_state)
     assert torch.equal(torch.rand(3), after[0])
     assert np.array_equal(np.random.random(3), after[1])  # noqa: NPY002
 
@@ -189,12 +194,14 @@ def test_a_checkpoint_holds_no_code_and_brings_everything_back(new, tmp_path) ->
 def test_the_random_state_is_that_of_all_three_generators() -> None:
     import random
 
-    seed_everything(11)
+    from heartseg.training.nnunet import trainers
+
+    trainers.seed_everything(11)
     np.random.normal()  # noqa: NPY002  (leaves a second normal number in store)
-    state = random_state()
+    state = trainers.random_state()
     first = torch.rand(2).tolist(), np.random.normal(size=3).tolist(), random.random()  # noqa: NPY002
-    seed_everything(12)
-    restore_random_state(state)
+    trainers.seed_everything(12)
+    trainers.restore_random_state(state)
     assert (torch.rand(2).tolist(), np.random.normal(size=3).tolist(), random.random()) == first  # noqa: NPY002
 
 
