@@ -181,7 +181,7 @@ def test_the_card_holds_the_hash_of_the_weights(trained):
 def test_truncated_weights_are_refused_by_their_hash(copied):
     path = next(copied.glob("mr2ct-*.pth"))
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ModelError, match=r"has SHA-256 .* the file was changed or damaged"):
+    with pytest.raises(ModelError, match=r"has SHA-256 .* the file was modified or damaged"):
         Translator(copied, device="cpu")
 
 
@@ -210,7 +210,7 @@ def test_code_in_the_weights_is_not_run(copied, tmp_path):
     buffer = io.BytesIO()
     torch.save({"network_weights": {"body.1.weight": Harm(trap)}}, buffer)
     for content in (buffer.getvalue(), pickle.dumps(Harm(trap), protocol=2)):
-        with pytest.raises(ModelError, match="holds code"):
+        with pytest.raises(ModelError, match="contains code"):
             Translator(with_weights(copied, content), device="cpu")
     assert not trap.exists()
 
