@@ -117,8 +117,8 @@ def test_bad_settings_are_refused_before_anything_is_read(scans, tmp_path, capsy
 
 
 def test_the_command_line_knows_what_the_room_offers():
-    from heartseg.workshop import translate
     from heartseg.translation import model, presets
+    from heartseg.workshop import translate
 
     assert set(translate.PRESETS) == set(presets.PRESETS)
     assert set(translate.DIRECTIONS) == set(model.DIRECTIONS)

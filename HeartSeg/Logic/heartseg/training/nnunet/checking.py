@@ -197,12 +197,11 @@ def orientation_notice(data: CheckedData) -> str:
     return f"scans are stored in {len(data.orientations)} orientations ({names}): train with --orientation lps"
 
 
-def refuse_bad_data(data: CheckedData, folds: int, skip_bad: bool) -> None:
-    """Refuse data that cannot be trained on, before anything is written.
+def refuse_problems(data: CheckedData, skip_bad: bool) -> None:
+    """Refuse data with problems, unless ``skip_bad`` leaves those cases out, and data without a case.
 
     Raises:
-        InputError: there are problems and ``skip_bad`` is off, too few cases, or only one, or a data list has other
-            folds.
+        InputError: names the first problem.
     """
     if data.problems and not skip_bad:
         more = f" (and {len(data.problems) - 1} more)" if len(data.problems) > 1 else ""
@@ -210,6 +209,16 @@ def refuse_bad_data(data: CheckedData, folds: int, skip_bad: bool) -> None:
         raise InputError(f"{first}{more}; --dry-run lists everything, --skip-bad trains without what cannot be used")
     if not data.cases:
         raise InputError("no case can be used: --dry-run says why for each")
+
+
+def refuse_bad_data(data: CheckedData, folds: int, skip_bad: bool) -> None:
+    """Refuse data that cannot be trained on, before anything is written.
+
+    Raises:
+        InputError: there are problems and ``skip_bad`` is off, too few cases, or only one, or a data list has other
+            folds.
+    """
+    refuse_problems(data, skip_bad)
     if len(data.cases) == 1:
         raise InputError(f"there is one case only ({data.cases[0].case.name}): training needs one more to test on")
     _refuse_other_folds(data, folds)
