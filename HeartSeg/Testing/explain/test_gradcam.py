@@ -89,6 +89,16 @@ def test_a_network_by_hand():
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)  # a few roundings of values up to 20
 
 
+@pytest.mark.parametrize("length", [4, 6, 8, 12])
+def test_tiles_blend_into_one_map_whatever_their_number(length):
+    """A channel weighs the head's weight times the region's share of a tile, summed over the tiles."""
+    shape = (4, 4, length)
+    image, region = image_of(shape), box_in(shape, slice(1, 4))
+    expected = float(region.sum()) / 4**3 * (2.0 * image[0] - 1.5 * (-2.0 * image[0] + 0.5))
+    found = heat(seeded(TwoChannels), "last", image, region, patch=(4, 4, 4))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_progress_counts_every_tile_of_every_network_twice():
     """Once for the channels' weights, once for the map; two networks of two tiles are eight steps."""
     seen = []

@@ -207,7 +207,7 @@ def test_a_mobile_block_is_its_formula(ops, dims):
         squeeze, _, excite, _ = block.excite.weigh
         mean = each.mean(axes)
         hidden = torch.relu(mean @ squeeze.weight.flatten(1).T + squeeze.bias)
-        assert hidden.shape[1] == 1
+        assert hidden.shape[1] == 8
         weights = nnf.hardsigmoid(hidden @ excite.weight.flatten(1).T + excite.bias)
         weighed = each * weights.view(*weights.shape, *(1,) * dims)
         wanted = block.last_norm(convolve(weighed, block.project.weight))

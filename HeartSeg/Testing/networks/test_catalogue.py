@@ -78,4 +78,4 @@ def test_patches_of_the_program_are_read_and_checked(program, monkeypatch, capsy
     assert program.read_patches(["3d=32,48,64"]) == {"2d": (256, 256), "3d": (32, 48, 64)}
     monkeypatch.setattr(sys, "argv", ["network_table.py", "--patch", "2d=32"])
     assert program.main() == 2
-    assert "patch is '2d=32': it must be like" in capsys.readouterr().err
+    assert "patch '2d=32' is not valid" in capsys.readouterr().err

@@ -181,7 +181,7 @@ def test_the_card_holds_the_hash_of_the_weights(trained):
 def test_truncated_weights_are_refused_by_their_hash(copied):
     path = next(copied.glob("mr2ct-*.pth"))
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ModelError, match=r"has SHA-256 "):
+    with pytest.raises(ModelError, match=r"has SHA-256 .* the file was modified or damaged"):
         Translator(copied, device="cpu")
 
 
@@ -235,6 +235,10 @@ def test_weights_of_another_network_or_without_sense_are_refused(copied, trained
         (lambda card: card["settings"].update(filters=100_000), "filters is 100000"),
         (lambda card: card["scaling"]["CT"].update(typical=[5]), "is damaged"),
         (lambda card: card.pop("scaling"), "is damaged"),
+        (lambda card: card["scaling"]["MR"].update(kind="gamma"), "is damaged"),
+        (lambda card: card["scaling"]["CT"].update(low=1000.0, high=-500.0), "is damaged"),
+        (lambda card: card["scaling"]["CT"].update(typical=[5.0, 5.0]), "is damaged"),
+        (lambda card: card["weights"]["ct2mr"].update(sha256="abc"), "is damaged"),
     ],
 )
 def test_a_card_that_cannot_be_is_refused(copied, change, said):

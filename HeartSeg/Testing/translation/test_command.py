@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,8 +117,8 @@ def test_bad_settings_are_refused_before_anything_is_read(scans, tmp_path, capsy
 
 
 def test_the_command_line_knows_what_the_room_offers():
-    from heartseg.cli import translate
     from heartseg.translation import model, presets
+    from heartseg.workshop import translate
 
     assert set(translate.PRESETS) == set(presets.PRESETS)
     assert set(translate.DIRECTIONS) == set(model.DIRECTIONS)
@@ -130,3 +131,55 @@ def test_the_command_line_loads_neither_torch_nor_the_room_until_it_is_used():
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
     assert said.stdout.strip() == "[]"
+
+
+def test_every_setting_has_an_option():
+    """Each option changes its setting alone."""
+    from dataclasses import fields
+
+    from heartseg.cli.main import build_parser
+    from heartseg.translation.presets import REFERENCE, Settings
+    from heartseg.workshop.translate import _settings
+
+    other = {
+        "blocks": 6,
+        "filters": 32,
+        "critic_filters": 16,
+        "loss": "log",
+        "cycle": 5.0,
+        "identity": 0.25,
+        "edges": 2.0,
+        "pool": 7,
+        "optimiser": "sgd",
+        "learning_rate": 0.5,
+        "momentum": 0.25,
+        "constant_epochs": 3,
+        "steps": 11,
+        "batch": 4,
+        "patch": 64,
+        "spacing": 2.0,
+        "ct_window": (-100.0, 500.0),
+        "mr_percentiles": (2.0, 98.0),
+        "ema": 0.9,
+        "seed": 5,
+    }
+    assert set(other) == {f.name for f in fields(Settings)} - {"epochs"}
+    for name, value in other.items():
+        words = [f"{v:g}" for v in value] if isinstance(value, tuple) else [str(value)]
+        args = build_parser().parse_args(
+            ["translate", "train", "a", "b", "-o", "c", f"--{name.replace('_', '-')}", *words]
+        )
+        assert _settings(args) == replace(REFERENCE, **{name: value})
+    args = build_parser().parse_args(["translate", "train", "a", "b", "-o", "c", "--epochs", "40"])
+    assert _settings(args) == replace(REFERENCE, epochs=40, constant_epochs=20)
+
+
+def test_padding_is_the_share_of_a_patch_that_no_slice_fills(tmp_path):
+    from heartseg.translation.slices import Domain, Scaling, padding_share
+
+    files = []
+    for k, shape in enumerate(((3, 32, 16), (2, 64, 64))):
+        files.append(tmp_path / f"{k}.npy")
+        np.save(files[-1], np.zeros(shape, np.float16))
+    domain = Domain("CT", tuple(files), ((0, 0),), Scaling("window", -1.0, 1.0, (-1.0, 1.0)))
+    assert padding_share(domain, 32) == 0.25  # half of the first, none of the second

@@ -215,7 +215,7 @@ def test_presets_are_exactly_the_sources():
         steps=0,
         batch=1,
         patch=256,
-        spacing=1.0,
+        spacing=0.75,
         ct_window=(-500.0, 1000.0),
         mr_percentiles=(0.5, 99.5),
         ema=0.0,
@@ -233,6 +233,7 @@ def test_presets_are_exactly_the_sources():
         "constant_epochs": 0,
         "batch": 2,
         "patch": 384,
+        "spacing": 0.5,
     }
     assert replace(REFERENCE, **document) == DOCUMENT
 

@@ -130,6 +130,7 @@ def test_epochs_count_the_larger_domain():
     assert total_steps(REFERENCE, 1000) == 200_000
     assert total_steps(DOCUMENT, 1001) == 50 * 501
     assert total_steps(replace(REFERENCE, steps=7), 1000) == 7
+    assert total_steps(DOCUMENT, 1) == total_steps(DOCUMENT, 0) == 50
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -16,6 +16,7 @@ EXPANSION = 2
 as nnU-Net plans, 2 makes a block lighter than the convolution in its place."""
 SQUEEZE = 4
 """Channels per hidden unit of the squeeze-and-excitation."""
+FEWEST_HIDDEN = 8
 
 
 class SqueezeExcitation(nn.Module):
@@ -23,7 +24,7 @@ class SqueezeExcitation(nn.Module):
 
     def __init__(self, ops: Operators, channels: int) -> None:
         super().__init__()
-        hidden = max(1, channels // SQUEEZE)
+        hidden = max(FEWEST_HIDDEN, channels // SQUEEZE)
         self.axes = tuple(range(2, 2 + ops.dims))
         self.weigh = nn.Sequential(
             ops.convolution(channels, hidden), nn.ReLU(), ops.convolution(hidden, channels), nn.Hardsigmoid()

@@ -23,14 +23,13 @@ from ..errors import InputError, OutputError
 from ..progress import Reporter
 from ..volume import Volume, read_volume, to_nearest_lps
 from ..volume.checks import check_path
+from ..volume.values import ValueScale, value_scale
 from .presets import Settings
 
 MODALITIES = ("MR", "CT")
 FEWEST_SCANS = 2
 SLAB = 16
 """Slices that are resampled at once, to keep temporary arrays small."""
-CT_BELOW, SURE_CT_BELOW = 0.0, -200.0
-"""A CT in HU has fat and lung below 0; magnitudes of MR have nothing below -200."""
 _EMPTY, _FULL_SHARE = -0.9, 0.05
 
 
@@ -86,12 +85,11 @@ def check_modality(volume: Volume, modality: str, way_out: str) -> None:
     """
     if volume.modality and volume.modality != modality:
         raise InputError(f"{volume.name!r} is {volume.modality} by its DICOM tag, not {modality}: {way_out}")
-    sample = volume.array.reshape(-1)[:: max(1, volume.array.size // 1_000_000)]
-    lowest = float(np.percentile(sample, 1))
-    if modality == "MR" and lowest < SURE_CT_BELOW:
+    lowest = float(volume.array.min())
+    if modality == "MR" and value_scale(volume.array) is ValueScale.HOUNSFIELD:
         raise InputError(f"{volume.name!r} has values down to {lowest:g} and must be CT in HU, not MR: {way_out}")
-    if modality == "CT" and float(sample.min()) >= CT_BELOW:
-        raise InputError(f"{volume.name!r} has no value below 0 and cannot be CT in HU: {way_out}")
+    if modality == "CT" and value_scale(volume.array, "CT") is not ValueScale.HOUNSFIELD:
+        raise InputError(f"{volume.name!r} is not in HU (its lowest value is {lowest:g}), as CT must be: {way_out}")
 
 
 def pixels(count: int, spacing: float, wanted: float) -> int:
@@ -162,6 +160,12 @@ def fit(image: np.ndarray, patch: int, rng: np.random.Generator) -> np.ndarray:
         put.append(slice((patch - inside) // 2, (patch - inside) // 2 + inside))
     out[tuple(put)] = image[tuple(take)]
     return out
+
+
+def padding_share(domain: Domain, patch: int) -> float:
+    """Return the share of a patch that is padding, averaged over the scans' slices."""
+    inside = [np.load(file, mmap_mode="r").shape[1:] for file in domain.files]
+    return float(np.mean([1 - min(h, patch) * min(w, patch) / patch**2 for h, w in inside]))
 
 
 def check_scans(scans: Sequence[Path], modality: str) -> None:

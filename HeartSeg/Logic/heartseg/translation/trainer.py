@@ -28,11 +28,13 @@ from .networks import PatchDiscriminator, ResNetGenerator, initialise
 from .pool import ImagePool
 from .presets import Settings
 from .sheets import draw_sheet, write_sheet
-from .slices import MODALITIES, Domain, check_scans, fit, prepare
+from .slices import MODALITIES, Domain, check_scans, fit, padding_share, prepare
 
 log = logging.getLogger(__name__)
 
 SHEET_SLICES = 4
+MOST_PADDING = 0.35
+"""Share of a patch that is padding, above which the user is told."""
 REPORT_EVERY = 20
 TERMS = ("generators", "cycle", "identity", "edges", "critics")
 """What the history keeps: adversarial loss of both generators, the other terms unweighted, loss of both critics."""
@@ -355,6 +357,13 @@ def train(
     for scans, modality in ((mr, "MR"), (ct, "CT")):
         check_scans(scans, modality)
     domains = [prepare(s, m, settings, out / "slices", reporter) for s, m in ((mr, "MR"), (ct, "CT"))]
+    for domain in domains:
+        padding = padding_share(domain, settings.patch)
+        if padding > MOST_PADDING:
+            reporter.announce(
+                f"{padding:.0%} of a patch of {settings.patch} pixels of {settings.spacing:g} mm is padding in "
+                f"{domain.modality}: lower --patch or --spacing"
+            )
     trainer = Trainer(domains[0], domains[1], out, settings, device, sheet_every=sheet_every)
     if trainer.resume():
         log.info("continuing from step %d", trainer.step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..anatomy import structure
@@ -74,6 +75,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     training.add_argument(
         "--start-from", metavar="MODEL", help="fine-tune: start from this model's weights, spacing and patch"
     )
+    training.add_argument(
+        "--test",
+        metavar="DATA",
+        type=Path,
+        help="labelled scans that the training does not see, in one of the layouts above: scored once, at the end, in "
+        "DIR/test",
+    )
     add_machine(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="list the cases and what is wrong with them; write nothing"
@@ -87,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     from ..training.nnunet.run import Training, check_data, train
 
     training = Training(
-        data_of(args), args.output, preset, machine_of(args), args.name, only, args.seed, args.start_from
+        data_of(args), args.output, preset, machine_of(args), args.name, only, args.seed, args.start_from, args.test
     ).check()
     with ProgressBar() as bar:
         reporter = Reporter(bar, stop_token())

@@ -82,6 +82,9 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         ("cycle", float, "weight of the cycle's L1 loss"),
         ("identity", float, "weight of the identity loss, as a share of --cycle"),
         ("edges", float, "weight of a term that keeps edges in place (0 in the presets)"),
+        ("pool", int, "earlier translations that a discriminator also sees (0: none)"),
+        ("momentum", float, "beta1 of adam, or the momentum of sgd"),
+        ("steps", int, "steps in all, instead of --epochs"),
         ("learning-rate", float, "at the start"),
         ("epochs", int, "epochs in all"),
         ("constant-epochs", int, "epochs before the rate begins to fall (default: the preset's share of --epochs)"),
@@ -93,6 +96,14 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     ):
         numbers.add_argument(f"--{name}", metavar="N", type=kind, help=text)
     numbers.add_argument("--loss", choices=("lsgan", "log"), help="adversarial loss")
+    numbers.add_argument("--optimiser", choices=("adam", "sgd"), help="give --learning-rate and --momentum with it")
+    numbers.add_argument(
+        "--mr-percentiles",
+        metavar=("LOW", "HIGH"),
+        nargs=2,
+        type=float,
+        help="percentiles of each MR scan that become -1 and 1 (default: 0.5 99.5)",
+    )
     numbers.add_argument(
         "--ct-window", metavar=("LOW", "HIGH"), nargs=2, type=float, help="HU that are kept (default: -500 1000)"
     )
@@ -195,6 +206,10 @@ def _settings(args: argparse.Namespace) -> Settings:
         "cycle",
         "identity",
         "edges",
+        "pool",
+        "momentum",
+        "steps",
+        "optimiser",
         "learning_rate",
         "epochs",
         "constant_epochs",
@@ -208,6 +223,8 @@ def _settings(args: argparse.Namespace) -> Settings:
     given = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
     if args.ct_window is not None:
         given["ct_window"] = tuple(args.ct_window)
+    if args.mr_percentiles is not None:
+        given["mr_percentiles"] = tuple(args.mr_percentiles)
     if "epochs" in given and "constant_epochs" not in given:
         given["constant_epochs"] = given["epochs"] * preset.constant_epochs // preset.epochs
     return replace(preset, **given)

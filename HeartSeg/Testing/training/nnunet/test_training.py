@@ -27,6 +27,7 @@ from heartseg.progress import CancelToken, ProgressEvent, Reporter
 from heartseg.settings import Settings
 from heartseg.training.nnunet.config import read_config
 from heartseg.training.nnunet.presets import Preset
+from heartseg.training.nnunet.testing import score_test_set
 from heartseg.volume import Geometry, Volume, read_volume
 from near_ties import assert_equal_but_near_ties
 from stock_nnunet import predict_stock
@@ -357,6 +358,30 @@ def trainer(trained) -> Any:
         found = HeartSegTrainer({**plans, "continue_training": True}, "2d", 0, dataset, torch.device("cpu"))
         found.initialize()
         yield found
+
+
+def test_an_independent_test_set_is_scored_once(trained, tmp_path) -> None:
+    from labelled_scans import make_mmwhs
+
+    test = make_mmwhs(tmp_path / "more", 2, (9.0, 9.0, 9.0))
+    for name in sorted(p.name for p in test.iterdir()):
+        (test / name).rename(test / name.replace("_100", "_200"))
+    (trained.training.out / "test").mkdir(exist_ok=True)
+    seen = Path(trained.training.data.data)
+    with pytest.raises(InputError, match="is among the training's cases"):
+        score_test_set(replace(trained.training, test=seen), trained.model, Reporter())
+    reporter = Reporter()
+    out = score_test_set(replace(trained.training, test=test), trained.model, reporter)
+    content = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+    assert [c["name"] for c in content["cases"]] == ["ct_train_2001", "ct_train_2002"]
+    assert (out / "evaluation.csv").is_file() and (out / "evaluation.png").is_file()
+    truth = read_volume(out / "references" / "ct_train_2001.nii.gz")
+    assert set(np.unique(truth.array)) == set(range(8))
+    written = (out / "evaluation.json").stat().st_mtime_ns
+    assert score_test_set(replace(trained.training, test=test), trained.model, reporter) == out
+    assert (out / "evaluation.json").stat().st_mtime_ns == written
+    assert "scored before" in reporter.announcements[-1]
+    assert score_test_set(trained.training, trained.model, reporter) is None
 
 
 def test_out_of_memory_says_which_setting_to_lower(trainer) -> None:

@@ -14,11 +14,10 @@ from ...volume.geometry import Geometry
 from ...volume.label_maps import LabelMap
 from ...volume.reading import read_volume
 from ...volume.types import Volume
+from ...volume.values import ValueScale, value_scale
 from .datasets import Case, Listing
 from .references import read_reference
 
-SURE_CT_BELOW = -200.0
-"""HU: a scan whose first percentile lies below is CT."""
 SAME_GRID = 0.01
 """Share of the smallest voxel edge by which scan and reference may differ and still count as one grid."""
 
@@ -122,15 +121,14 @@ def among_others(checked: Sequence[CheckedCase], modality: str) -> dict[str, str
 def evident_modality(volume: Volume) -> str:
     """Return ``"CT"`` or ``"MR"`` if the DICOM tag or the grey values leave no doubt, else ``""``.
 
-    Air and lung in HU lie below -200, which no magnitude image of MR reaches; a scan without any value below 0 is not
-    in HU, and is taken for MR.
+    A scan in Hounsfield units (:func:`~heartseg.volume.values.value_scale`) is CT. One without any value below 0 is not
+    in Hounsfield units, and is taken for MR.
     """
     if volume.modality in ("CT", "MR"):
         return volume.modality
-    sample = volume.array.reshape(-1)[:: max(1, volume.array.size // 1_000_000)]
-    if float(np.percentile(sample, 1)) < SURE_CT_BELOW:
+    if value_scale(volume.array) is ValueScale.HOUNSFIELD:
         return "CT"
-    return "MR" if float(sample.min()) >= 0 else ""
+    return "MR" if float(volume.array.min()) >= 0 else ""
 
 
 def check_case(
@@ -199,12 +197,11 @@ def orientation_notice(data: CheckedData) -> str:
     return f"scans are stored in {len(data.orientations)} orientations ({names}): train with --orientation lps"
 
 
-def refuse_bad_data(data: CheckedData, folds: int, skip_bad: bool) -> None:
-    """Refuse data that cannot be trained on, before anything is written.
+def refuse_problems(data: CheckedData, skip_bad: bool) -> None:
+    """Refuse data with problems, unless ``skip_bad`` leaves those cases out, and data without a case.
 
     Raises:
-        InputError: there are problems and ``skip_bad`` is off, too few cases, or only one, or a data list has other
-            folds.
+        InputError: names the first problem.
     """
     if data.problems and not skip_bad:
         more = f" (and {len(data.problems) - 1} more)" if len(data.problems) > 1 else ""
@@ -212,6 +209,16 @@ def refuse_bad_data(data: CheckedData, folds: int, skip_bad: bool) -> None:
         raise InputError(f"{first}{more}; --dry-run lists everything, --skip-bad trains without what cannot be used")
     if not data.cases:
         raise InputError("no case can be used: --dry-run says why for each")
+
+
+def refuse_bad_data(data: CheckedData, folds: int, skip_bad: bool) -> None:
+    """Refuse data that cannot be trained on, before anything is written.
+
+    Raises:
+        InputError: there are problems and ``skip_bad`` is off, too few cases, or only one, or a data list has other
+            folds.
+    """
+    refuse_problems(data, skip_bad)
     if len(data.cases) == 1:
         raise InputError(f"there is one case only ({data.cases[0].case.name}): training needs one more to test on")
     _refuse_other_folds(data, folds)

@@ -124,6 +124,7 @@ class Training:
         only_folds: folds to train; ``None``: all.
         seed: of weights and samples.
         start_from: name or folder of a model whose weights to start from (fine-tuning).
+        test: data set, read as ``data``, that is scored once with the finished model; ``None``: none.
     """
 
     data: DataOptions
@@ -134,6 +135,7 @@ class Training:
     only_folds: tuple[int, ...] | None = None
     seed: int = 0
     start_from: str | None = None
+    test: Path | None = None
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -178,6 +180,7 @@ def train(training: Training, reporter: Reporter | None = None, confirm: Confirm
         OutputError: the folder cannot be written.
     """
     from .finish import write_model
+    from .testing import score_test_set
 
     reporter = reporter or Reporter()
     training.check()
@@ -189,7 +192,9 @@ def train(training: Training, reporter: Reporter | None = None, confirm: Confirm
         announce([e for e in [estimated(training, plans)] if e], reporter, confirm)
         for fold in training.folds:
             train_fold(training, plans, fold, reporter)
-        return write_model(replace(training, only_folds=finished_folds(training, plans)), plans, reporter)
+        model = write_model(replace(training, only_folds=finished_folds(training, plans)), plans, reporter)
+    score_test_set(training, model, reporter)
+    return model
 
 
 @contextlib.contextmanager

@@ -1,0 +1,81 @@
+"""An independent test set, scored once: cases that no fold has trained on or been chosen by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import HeartSegError, InputError
+from ...models.card import read_json
+from ...progress import Reporter
+from ...settings import Settings
+from ...volume.writing import write_labels
+from .checking import check_cases, load_case, refuse_problems
+
+if TYPE_CHECKING:
+    from .run import Training
+
+FOLDER = "test"
+
+
+def score_test_set(training: Training, model: Path, reporter: Reporter) -> Path | None:
+    """Segment the test cases with the finished model, all folds together, and compare them with their references.
+
+    Args:
+        training: with ``test``, a data set like ``data``.
+        model: the model folder.
+        reporter: progress and cancel.
+
+    Returns:
+        The folder with the predictions and ``evaluation.csv``, ``.json`` and ``.png``; None without a test set. A test
+        set that has been scored is not scored again: a set that decides on settings is no test set any more.
+
+    Raises:
+        InputError: the test cases cannot be used, or the training has seen one of them.
+    """
+    out = training.out / FOLDER
+    if training.test is None:
+        return None
+    if (out / "evaluation.json").is_file():
+        reporter.announce(f"the test set was scored before: {str(out)!r} is kept")
+        return out
+    from ...evaluation import evaluate_folders, write_files
+    from ...evaluation.files import STANDARD_NAMES
+    from ...pipeline import Segmenter
+    from .datasets import find_cases
+
+    data, facts = training.data, read_json(training.out / "cases.json")
+    checked = check_cases(find_cases(training.test), data.labels, data.structures, reporter, data.modality)
+    refuse_problems(checked, data.skip_bad)
+    refuse_seen(facts, [c.case.image for c in checked.cases])
+    segmenter = Segmenter(model, Settings(device=training.machine.device))
+    for folder in ("predictions", "references"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    with reporter.stage("test", len(checked.cases)):
+        for done, case in enumerate(checked.cases):
+            reporter.advance(done)
+            volume, reference = load_case(case.case, data.labels, facts["structures"])
+            try:
+                labels = segmenter.segment(volume).labels
+            except HeartSegError as error:  # scored as what it is: nothing found
+                reporter.announce(f"test case {case.case.name} was not segmented ({error}): every structure is missing")
+                labels = np.zeros(volume.array.shape, np.uint8)
+            write_labels(labels, volume.geometry, out / "predictions" / f"{case.case.name}.nii.gz")
+            write_labels(reference.labels, volume.geometry, out / "references" / f"{case.case.name}.nii.gz")
+    study = evaluate_folders(out / "predictions", out / "references", structures=facts["structures"])
+    write_files(study, {kind: out / name for kind, name in STANDARD_NAMES.items()}, overwrite=True)
+    return out
+
+
+def refuse_seen(facts: dict, images: list[Path]) -> None:
+    """Refuse test scans that the training has learnt from.
+
+    Raises:
+        InputError: names the first.
+    """
+    seen = {str(Path(case["image"]).resolve()) for case in facts["cases"].values()}
+    for image in images:
+        if str(image.resolve()) in seen:
+            raise InputError(f"test scan {str(image)!r} is among the training's cases: give scans that it has not seen")
