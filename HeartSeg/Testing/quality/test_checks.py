@@ -55,6 +55,19 @@ def test_a_correct_heart_has_no_findings(heart):
     assert findings_of(labels, geometry, image, "CT") == ()
 
 
+@pytest.mark.parametrize("change", [lambda v: v + 1024, lambda v: (v + 1024) * 16, lambda v: np.clip(v, 0, 255)])
+@pytest.mark.parametrize("found", [True, False])
+def test_a_ct_that_is_not_in_hounsfield_units_is_reported_after_the_run(heart, change, found):
+    labels, geometry, image = heart
+    values = change(image.astype(np.int32))
+    findings = findings_of(labels if found else np.zeros_like(labels), geometry, values, "CT")
+    (finding,) = [f for f in findings if f.code == "not-hounsfield"]
+    assert finding.values == {"lowest": values.min(), "highest": values.max()}
+    volume = Volume(values, geometry, modality="CT")
+    assert {m.unit for m in measure_structures(volume, labels, STRUCTURES) if "intensity" in m.quantity} == {""}
+    assert "not-hounsfield" not in codes(findings_of(labels, geometry, image, "CT"))
+
+
 def test_the_only_finding_of_an_empty_map_is_no_heart(heart):
     labels, geometry, image = heart
     (finding,) = findings_of(np.zeros_like(labels), geometry, image, "CT")

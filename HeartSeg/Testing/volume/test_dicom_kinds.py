@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     ExplicitVRBigEndian,
@@ -158,6 +159,26 @@ def test_pixel_measures_and_orientation_may_be_shared_or_per_frame(tmp_path, whe
     same(read_volume(make.save(data, tmp_path / "scan.dcm")), phantom(OBLIQUE))
 
 
+@pytest.mark.parametrize("frames", [15, 17, 1, 10**9])
+def test_a_number_of_frames_other_than_that_of_functional_groups_is_refused(tmp_path, frames):
+    data = make.enhanced(make.planes(phantom()))
+    data.NumberOfFrames = frames
+    refusal(make.save(data, tmp_path / "scan.dcm"))
+
+
+def test_a_slice_displaced_in_its_plane_is_put_back(tmp_path):
+    expected = phantom()
+    images = make.planes(expected)
+    x, y, z = images[7].position
+    images[7].position = (x - 2 * GRID.spacing[0], y, z)
+    images[7].stored = np.roll(images[7].stored, 2, axis=1)
+    volume = read_volume(make.write_classic(tmp_path / "scan", images))
+    assert "slices-uneven" in codes(volume)
+    start = np.rint(volume.geometry.world_to_index(np.array(GRID.origin))).astype(int)
+    inside = volume.array[:, start[1] : start[1] + GRID.shape[1], start[2] : start[2] + GRID.shape[2]]
+    np.testing.assert_array_equal(inside[:, :, :-2], expected.array[:, :, :-2])
+
+
 def test_a_multi_frame_file_without_positions_is_refused(tmp_path):
     data = make.enhanced(make.planes(phantom()))
     for group in data.PerFrameFunctionalGroupsSequence:
@@ -229,6 +250,22 @@ def test_phases_in_an_enhanced_file_each(tmp_path):
         data = make.enhanced(make.planes(volume), series=series, frame=lambda _, __, k=k: make.cardiac(30.0 + 20 * k))
         make.save(data, tmp_path / "scan" / f"{(2 * k) % 3}.dcm")
     reads_three_phases(tmp_path / "scan", "{} % of the heart beat")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_phases_that_only_dimension_indices_tell_apart(tmp_path, order):
+    """PS3.3 C.7.6.17: the standard's own way to say where a frame belongs."""
+    images = in_time(order, lambda k: {"InstanceNumber": k})
+    places = sorted({image.position[2] for image in images})
+
+    def group(_: int, image: Image) -> dict[str, Any]:
+        index = [1, places.index(image.position[2]) + 1, image.tags["InstanceNumber"] + 1]
+        return {"FrameContentSequence": make.nested(DimensionIndexValues=index)}
+
+    data = make.enhanced(images, frame=group)
+    pointers = ("StackID", "InStackPositionNumber", "NominalPercentageOfCardiacPhase")
+    data.DimensionIndexSequence = [make.nested(DimensionIndexPointer=tag_for_keyword(name)) for name in pointers]
+    reads_three_phases(make.save(data, tmp_path / "scan.dcm"))
 
 
 def test_phases_in_a_file_each_told_by_instance_number_alone(tmp_path):
@@ -343,6 +380,24 @@ def test_each_frame_has_its_own_rescaling(tmp_path, kind, syntax, whole):
     volume = read_volume(path)
     assert volume.geometry.same_grid(expected.geometry)
     np.testing.assert_array_equal(volume.array, want)
+
+
+@pytest.mark.parametrize("value", ["0,5", "abc", "0", "1e999"])
+def test_a_rescale_slope_that_is_no_number_is_refused(tmp_path, value):
+    def spoil(k: int, data: Dataset) -> None:
+        data.RescaleSlope = 1
+        data["RescaleSlope"]._value = value  # as written by a program that knows another decimal mark
+
+    try:
+        folder = make.write_classic(tmp_path / "scan", make.planes(phantom()), change=spoil)
+    except (ValueError, TypeError, AttributeError):
+        folder = make.write_classic(tmp_path / "scan", make.planes(phantom()))
+        for path in folder.iterdir():
+            content = path.read_bytes()
+            old = b"\x28\x00\x53\x10DS\x04\x001.0 "
+            assert content.count(old) == 1
+            path.write_bytes(content.replace(old, b"\x28\x00\x53\x10DS\x06\x00" + value.ljust(6).encode()))
+    assert "Rescale Slope" in refusal(folder)
 
 
 # --- R4: cine studies -------------------------------------------------------------------------------------------------
@@ -666,6 +721,12 @@ def test_equal_images_under_new_uids_count_once(tmp_path, copies):
     volume = read_volume(folder)
     same(volume, phantom())
     assert "slices-repeated" in codes(volume)
+
+
+def test_other_images_under_the_same_uid_are_no_copies(tmp_path):
+    """As left by a program that gives every image the same UID."""
+    images = in_time("time-major", lambda k: {"SOPInstanceUID": "1.2.3", "InstanceNumber": 1})
+    assert "3 images lie at each" in refusal(make.write_classic(tmp_path / "scan", images))
 
 
 def test_copied_files_count_once(tmp_path):

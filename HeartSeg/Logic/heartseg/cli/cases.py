@@ -1,4 +1,4 @@
-"""Which scans a command means: one, the frames of one, a folder of them, or a list."""
+"""Find the scans of a command: one scan, its frames, a folder of scans, or a list."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def scan_path(text: str) -> Path:
 
 
 def is_scan_file(path: Path) -> bool:
-    """Whether the name is that of a volume file (DICOM files are told by their folder; .seg.nrrd holds labels)."""
+    """Whether a path is a volume file by its name (DICOM is found by folder; .seg.nrrd holds labels)."""
     name = path.name.lower()
     return name.endswith(_SUFFIXES) and not name.endswith(".seg.nrrd") and path.is_file()
 
 
 def is_batch(path: Path) -> bool:
-    """Whether the input means several scans.
+    """Whether an input stands for several scans.
 
     A CSV list does. A folder does where it holds volume files, or folders with scans of different patients or studies.
     A folder with DICOM files of its own is one scan, whatever else lies in it, and so is a tree of folders that hold
@@ -151,13 +151,13 @@ def list_cases(
     modality: str | None = None,
     without: Path | None = None,
 ) -> list[Case]:
-    """All scans that the input means, in a stable order, with unique names.
+    """List the scans of an input in a stable order, with unique names.
 
     Args:
         path: file, folder or CSV list.
         series, modality: for every scan.
         frame: number for every scan, or ``"all"``: each frame becomes a case.
-        without: a folder that is passed over: the results may lie among the scans.
+        without: folder to skip, since the results may be among the scans.
 
     Raises:
         InputError: the list cannot be read, or there is nothing in it.
@@ -201,7 +201,7 @@ def _in_folder(folder: Path, prefix: str, without: Path | None, visited: set[tup
 
 
 def plain_name(path: Path, prefix: str = "") -> str:
-    """File name without extensions, safe as a folder name."""
+    """Return the file name without extensions, usable as a folder name."""
     name = path.resolve().name if path.name in ("", "..") else path.name
     for suffix in sorted(_SUFFIXES, key=len, reverse=True):
         if name.lower().endswith(suffix) and not path.is_dir():
@@ -237,7 +237,7 @@ def _row(row: dict) -> dict[str, str]:
 
 
 def _listed(path: Path, number: int, row: dict[str, str]) -> Case:
-    """The case that a line of the list means; paths are relative to the list."""
+    """Return the case of one line; paths are relative to the list."""
     frame = row.get("frame", "")
     if frame and not frame.isdecimal():
         raise InputError(f"list {str(path)!r}, line {number}: frame {frame!r} is not a number")
@@ -250,7 +250,7 @@ def _listed(path: Path, number: int, row: dict[str, str]) -> Case:
 
 
 def _frames(case: Case, strict: bool) -> list[Case]:
-    """A case per frame; one that cannot be read stays as it is, to fail on its own, unless it stands alone."""
+    """Return a case per frame; an unreadable scan stays one case that fails later, unless it is the only one."""
     from ..volume.reading import count_frames
 
     if case.frame is not None:
@@ -268,7 +268,7 @@ def _frames(case: Case, strict: bool) -> list[Case]:
 
 
 def _unique(cases: list[Case]) -> list[Case]:
-    """The same cases with names that stay apart also where the file system knows no capitals."""
+    """Make names unique, also on file systems that ignore case."""
     wanted = {c.name.casefold() for c in cases}
     taken = {SUMMARY_FILE}
     unique = []

@@ -1,4 +1,4 @@
-"""``heartseg check``: what can be told about a scan before it is segmented."""
+"""``heartseg check``: problems of a scan that can be found before it is segmented."""
 
 from __future__ import annotations
 

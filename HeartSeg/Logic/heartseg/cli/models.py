@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import HeartSegError
+from ..errors import HeartSegError, ModelError
 from ..findings import Severity
 from ..models.checking import check_model
 from ..models.download import Rules, facts_of, forget, install_from, is_address
@@ -16,7 +16,7 @@ from ..models.labels import map_text, parse_label_map, suggest_labels, suggested
 from ..models.store import StoredModel, find_model, list_models, search_folders, user_folder
 from ..models.summary import ModelSummary, figures_of, size_on_disk, size_text
 from ..progress import Reporter
-from .exits import stop_token
+from .exits import one_line, stop_token
 from .progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -173,24 +173,39 @@ def _list(args: argparse.Namespace) -> int:
         return 0
     width = max(len(m.name) for m in models)
     for m in models:
-        if m.folder is None:
-            print(f"{m.name:<{width}}  cannot be used: {m.problem}")
-            continue
-        facts = describe(m.folder)
-        spacing = " x ".join(f"{v:g}" for v in m.folder.spacing)
-        kind = "shipped" if m.shipped else "user"
-        names = ", ".join(dict.fromkeys(m.folder.structures.values())) or "no known structure (use --labels)"
-        size = size_text(facts["size_bytes"])
-        print(f"{m.name:<{width}}  {facts['version'] or 'no card':<8} {kind:<8} {names}; {spacing} mm; {size}")
-        summary = ModelSummary.of(m)
-        details = [*summary.figures[:1], f"licence: {summary.licence or 'not stated'}"]
-        print(f"{'':<{width}}  {'; '.join(details)}")
+        print("\n".join(f"{start:<{width}}  {text}" for start, text in zip((m.name, ""), _lines(m), strict=False)))
     return 0
 
 
+def _lines(model: StoredModel) -> tuple[str, ...]:
+    """One or two lines on a model; a broken one does not hide the others."""
+    try:
+        return _facts_in_lines(model)
+    except Exception as error:  # whatever a damaged folder causes
+        return (f"cannot be used: {model.problem or one_line(error)}",)
+
+
+def _facts_in_lines(model: StoredModel) -> tuple[str, str]:
+    if model.folder is None:
+        raise ModelError(model.problem or "it cannot be opened")
+    facts = describe(model.folder)
+    spacing = " x ".join(f"{v:g}" for v in model.folder.spacing)
+    kind = "shipped" if model.shipped else "user"
+    names = ", ".join(dict.fromkeys(model.folder.structures.values())) or "no known structure (use --labels)"
+    size = size_text(facts["size_bytes"])
+    summary = ModelSummary.of(model)
+    details = [*summary.figures[:1], f"licence: {summary.licence or 'not stated'}"]
+    first = f"{facts['version'] or 'no card':<8} {kind:<8} {names}; {spacing} mm; {size}"
+    return first, "; ".join(details)
+
+
 def _listed(model: StoredModel) -> dict[str, Any]:
-    facts = describe(model.folder) if model.folder else {"path": str(model.path)}
-    return {**facts, "name": model.name, "shipped": model.shipped, "problem": model.problem}
+    problem, facts = model.problem, {"path": str(model.path)}
+    try:
+        facts = describe(model.folder) if model.folder else facts
+    except Exception as error:  # whatever a damaged folder causes
+        problem = one_line(error)
+    return {**facts, "name": model.name, "shipped": model.shipped, "problem": problem}
 
 
 def _info(args: argparse.Namespace) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import pydoc
 import time
 from pathlib import Path
 
@@ -68,12 +70,28 @@ def _check_labels(folder: ModelFolder) -> list[Finding]:
 
 def _check_network(folder: ModelFolder, prefix: str = "") -> list[Finding]:
     if folder.needs_fallback:
+        if problem := _fallback_problem(folder):
+            return [Finding("model-network", Severity.ERROR, prefix + problem)]
         message = f"{prefix}this model needs stock nnU-Net ({folder.needs_fallback}): pip install 'heartseg[train]'"
         return [Finding("model-needs-nnunet", Severity.WARNING, message)]
     try:
         return [_try_forward(load_model(folder), prefix)]
     except HeartSegError as error:
         return [Finding("model-network", Severity.ERROR, prefix + str(error))]
+
+
+def _fallback_problem(folder: ModelFolder) -> str:
+    """Reason why nnU-Net cannot run the model either, or ``""``."""
+    if stage := folder.configuration_plan.raw.get("previous_stage"):
+        return (
+            f"'{folder.path.name}' is the second stage of a cascade and needs the prediction of '{stage}' as input: "
+            "use the first stage, or a model of one stage"
+        )
+    name = folder.network.class_name
+    package = name.partition(".")[0]
+    if importlib.util.find_spec(package) is not None and pydoc.locate(name) is None:
+        return f"the network class '{name}' does not exist in the installed {package}: install the version that has it"
+    return ""
 
 
 def _try_forward(model: LoadedModel, prefix: str) -> Finding:

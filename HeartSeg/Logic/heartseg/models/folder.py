@@ -287,9 +287,9 @@ def locate(path: Path) -> Path:
 def _find_checkpoints(path: Path) -> tuple[Path, ...]:
     folds = [p for p in path.glob("fold_*") if p.is_dir() and re.fullmatch(r"fold_(all|\d+)", p.name)]
     folds.sort(key=lambda p: int("".join(filter(str.isdecimal, p.name)) or -1))
-    numbered = [p for p in folds if p.name != "fold_all"]
-    found = [[p / name for name in CHECKPOINT_NAMES if (p / name).is_file()] for p in numbered or folds]
-    checkpoints = tuple(files[0] for files in found if files)
+    found = {p: [p / name for name in CHECKPOINT_NAMES if (p / name).is_file()] for p in folds}
+    numbered = [files[0] for p, files in found.items() if files and p.name != "fold_all"]
+    checkpoints = tuple(numbered or [files[0] for files in found.values() if files])  # a begun fold does not count
     if not checkpoints:
         where = ", ".join(p.name for p in folds) or "any fold_*"
         raise ModelError(

@@ -116,6 +116,10 @@ def read_configuration(plans: Mapping[str, Any], name: str, source: str) -> Conf
     )
 
 
+MOST_STAGES = 16
+"""Limit of resolution stages: each halves the patch, and 2^16 voxels are more than any patch has."""
+
+
 def fallback_reason(configuration: Configuration, plans: Mapping[str, Any], regions: bool) -> str | None:
     """Phrase that states why a configuration needs stock nnU-Net; ``None`` if HeartSeg can run it."""
     raw, network = configuration.raw, configuration.network
@@ -203,6 +207,9 @@ def _network(raw: Mapping[str, Any], dimensions: int, where: str) -> NetworkPlan
             f"the network class '{class_name}' of {where} is refused: use a class from"
             f" {' or '.join(r + '*' for r in network_roots())}, or add a trusted package to {TRUSTED_PACKAGES}"
         )
+    stages = kwargs.get("n_stages", 1)
+    if not isinstance(stages, int) or not 1 <= stages <= MOST_STAGES:
+        raise ModelError(f"'n_stages' of {where} is {stages!r:.60}: it must be 1 to {MOST_STAGES}")
     for key in names:
         value = kwargs.get(key)
         if value is not None and not (isinstance(value, str) and value.startswith("torch.nn.")):

@@ -88,6 +88,8 @@ def list_models() -> tuple[StoredModel, ...]:
             folder = ModelFolder.open(path)
         except ModelError as error:
             problem = str(error)
+        except Exception as error:  # one broken folder must not hide the others
+            problem = f"'{path}' is damaged ({type(error).__name__}: {error}): copy or install the model again"
         is_shipped = any(str(path.resolve()).startswith(store + os.sep) for store in shipped)
         models.append(StoredModel(name, path, is_shipped, problem, folder))
     return tuple(models)

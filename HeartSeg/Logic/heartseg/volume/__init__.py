@@ -1,6 +1,6 @@
-"""Volumes: the array and its geometry, reading and writing, and the checks a scan must pass.
+"""Volumes: arrays with geometry, reading, writing, and the checks that a scan must pass.
 
-SimpleITK is imported by the functions that use it, so that importing this room costs no more than numpy.
+SimpleITK and pydicom are imported by the functions that use them, so importing this package needs only numpy.
 """
 
 from .checks import check_volume

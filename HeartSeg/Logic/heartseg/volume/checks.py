@@ -1,13 +1,14 @@
-"""What a scan must be before it is segmented: refused with one line, or taken with findings.
+"""Checks that a scan must pass before it is segmented: it is refused with one line, or accepted with findings.
 
-Limits (module constants) and why:
+The limits (module constants) and their reasons:
 
-* :data:`MIN_SLICES` and :data:`MIN_EXTENT_MM`: an adult heart is about 120 mm long and 80 mm deep. What matters is the
-  length covered, not the number of slices: a short-axis cine of 6 slices, 17.7 mm apart, covers 106 mm and can be
-  segmented; 20 slices of 1 mm cannot. A few slices are still needed to tell up from down.
-* :data:`MAX_EXTENT_MM`: longer than any patient; such a grid has its unit wrong.
-* :data:`SHEAR_SILENT_DEG`, :data:`SHEAR_LIMIT_DEG`: rounding in headers stays far below 0.01°; 2° move the far edge of
-  a 300 mm field by 10 mm, about a wall's thickness.
+* :data:`MIN_SLICES`: fewer slices show too little of the heart's shape to tell its top from its bottom.
+* :data:`MIN_EXTENT_MM`: an adult heart is about 120 mm long and 80 mm deep. A stack of less than 60 mm may cut the
+  ventricles; short-axis stacks of 7 slices at 8 mm are common, so it is accepted with a finding.
+* :data:`LEAST_EXTENT_MM`: below 10 mm no chamber fits.
+* :data:`MAX_EXTENT_MM`: longer than any patient; the unit of such a grid is wrong.
+* :data:`SHEAR_SILENT_DEG`, :data:`SHEAR_LIMIT_DEG`: rounding in headers stays far below 0.01°. A shear of 2° moves the
+  far edge of a 300 mm field by 10 mm, about the thickness of a wall.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ MIN_EXTENT_MM = 60.0
 LEAST_EXTENT_MM = 10.0
 MAX_EXTENT_MM = 2000.0
 THICK_SLICE_MM = 5.0
-ROUNDING = 1e-6  # of direction cosines kept as 32-bit floats (NIfTI): such a grid is left exactly as stored
+ROUNDING = 1e-6  # of direction cosines stored as 32-bit floats (NIfTI): such a grid is not changed
 SHEAR_SILENT_DEG = 0.01
 SHEAR_LIMIT_DEG = 2.0
 FEW_VALUES = 32
@@ -44,7 +45,7 @@ _AXES = "xyz"
 
 
 def check_path(path: Path) -> None:
-    """Refuse a path where nothing is, or an empty file or folder, or a name that ITK would end the process over."""
+    """Refuse a path that does not exist, an empty file or folder, and a name that would crash ITK."""
     if not is_text(path):
         raise InputError(_name_problem(path))
     if not path.exists():
@@ -57,7 +58,7 @@ def check_path(path: Path) -> None:
 
 
 def _name_problem(path: Path) -> str:
-    """A name that is not UTF-8, or one that is, under a locale that reads names as ASCII."""
+    """Message for a name that is not UTF-8, or that the current locale cannot decode."""
     try:
         name = os.fsencode(path).decode("utf-8")
     except UnicodeDecodeError:
@@ -67,11 +68,17 @@ def _name_problem(path: Path) -> str:
 
 
 def check_header(header: Header, frame: int | None = None) -> int | None:
-    """Refuse what the header alone rules out; the frame to read, or ``None`` for a file with one frame.
+    """Check a header before any voxel is read.
 
     Args:
         header: claims of the file.
-        frame: the frame asked for, from 0.
+        frame: requested frame, from 0.
+
+    Returns:
+        The frame to read, or ``None`` for a file with one frame.
+
+    Raises:
+        InputError: the file cannot be segmented, whatever its voxels are.
     """
     name = header.path.name
     _check_pixel(name, header.pixel, header.components)
@@ -105,7 +112,7 @@ def _check_pixel(name: str, pixel: str, components: int) -> None:
 
 
 def check_frame(name: str, frames: int, frame: int | None) -> int | None:
-    """The frame to read of a file or series with ``frames`` frames; ``None`` where there is one only."""
+    """Return the frame to read from a file or series with ``frames`` frames; ``None`` if there is only one."""
     if frames == 1:
         if frame in (None, 0):
             return None
@@ -127,7 +134,7 @@ def check_spacing(spacing: tuple[float, ...], name: str) -> None:
 
 
 def header_findings(header: Header) -> tuple[Finding, ...]:
-    """What the header leaves open or says twice."""
+    """Findings on a header that is incomplete or contradicts itself."""
     findings = []
     if not header.oriented:
         findings.append(
@@ -150,7 +157,7 @@ def header_findings(header: Header) -> tuple[Finding, ...]:
 
 
 def check_volume(volume: Volume) -> Volume:
-    """Judge a scan in memory, whatever it was read from (a file, a node in Slicer, an array).
+    """Check a scan in memory, from a file, a Slicer node or an array.
 
     Args:
         volume: array ``(z, y, x)`` of any real dtype, with its grid.
@@ -216,7 +223,7 @@ def _check_direction(geometry: Geometry, name: str) -> tuple[Geometry, tuple[Fin
 
 
 def _straightened(geometry: Geometry) -> Geometry:
-    """The grid with the nearest orthonormal direction (polar decomposition), turned about its middle."""
+    """Return the grid with the nearest orthonormal direction (polar decomposition), rotated about its centre."""
     unit = geometry.direction_matrix / np.linalg.norm(geometry.direction_matrix, axis=0)
     left, _, right = np.linalg.svd(unit)
     straight = replace(geometry, direction=tuple(float(v) for v in (left @ right).ravel()))
@@ -255,7 +262,7 @@ def _check_extent(geometry: Geometry, name: str) -> tuple[Finding, ...]:
 
 
 def _check_short(geometry: Geometry) -> tuple[Finding, ...]:
-    """A stack that covers less than a heart, as short-axis stacks often do."""
+    """Finding on a stack that covers less than a heart, as short-axis stacks often do."""
     axis = int(np.argmin(geometry.extent_mm))
     extent = geometry.extent_mm[axis]
     if extent >= MIN_EXTENT_MM:
@@ -298,7 +305,7 @@ def _check_values(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Findi
 
 
 def _check_labels(array: np.ndarray) -> tuple[Finding, ...]:
-    """Few, whole values: a label map taken for a scan. Judged by a coarse sample and, where it fits, a fine one."""
+    """Finding on a scan with few, whole values, which may be a label map; judged by a coarse and a fine sample."""
     values: set[float] = set()
     for per_axis in (32, 128):
         z, y, x = (max(1, n // per_axis) for n in array.shape)
@@ -315,7 +322,7 @@ def _check_labels(array: np.ndarray) -> tuple[Finding, ...]:
 
 
 def _check_depth(array: np.ndarray) -> tuple[Finding, ...]:
-    """Eight bits an intensity: a copy made for viewing, in which a reading window has cut values off."""
+    """Finding on 8-bit values: a copy made for viewing, whose window has cut off values."""
     if array.dtype.itemsize > 1:
         return ()
     finding = Finding(
@@ -328,7 +335,7 @@ def _check_depth(array: np.ndarray) -> tuple[Finding, ...]:
 
 
 def _check_memory(array: np.ndarray) -> tuple[Finding, ...]:
-    """The scan, its float32 copy, labels and a margin for the logits of one tile against what the system has left."""
+    """Finding if the scan, its float32 copy, labels and the logits of one tile exceed the free memory."""
     need = array.size * (4 + 2 * np.dtype(np.uint8).itemsize + 2)
     free = available_memory()
     if free is None or need <= free:
@@ -344,7 +351,7 @@ def _check_memory(array: np.ndarray) -> tuple[Finding, ...]:
 
 
 def available_memory() -> int | None:
-    """Bytes of memory that the system can give without swapping (Linux), or ``None`` where it does not say."""
+    """Return the bytes of memory available without swapping (Linux), or ``None`` if the system does not say."""
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):

@@ -1,4 +1,4 @@
-"""Where voxels lie in the patient: index ↔ world, in one place.
+"""Geometry of a volume: conversion between voxel indices and world coordinates.
 
 Arrays are ``(z, y, x)``. Geometry follows ITK and DICOM: spacing, origin and direction are in ``(x, y, z)`` order,
 millimetres, world axes LPS (to the patient's Left, Posterior, Superior). 3D Slicer's RAS appears in
@@ -66,12 +66,12 @@ class Geometry:
 
     @property
     def orientation(self) -> str:
-        """Letters of the world directions nearest to the index axes x, y, z, e.g. ``"LPS"``."""
+        """Letters of the world directions nearest to the index axes x, y, z, for example ``"LPS"``."""
         axes, signs = self.nearest_axes()
         return "".join(_AXIS_LETTERS[a][int(s > 0)] for a, s in zip(axes, signs, strict=True))
 
     def nearest_axes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """For each index axis x, y, z: the LPS world axis it runs along most, each used once, and its sign (+1, -1)."""
+        """Return the LPS world axis nearest to each index axis x, y, z, each used once, and its sign (+1, -1)."""
         matrix = self.direction_matrix
         best, best_score = (0, 1, 2), -1.0
         for order in ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)):
@@ -81,18 +81,18 @@ class Geometry:
         return best, tuple(1 if matrix[best[k], k] >= 0 else -1 for k in range(3))
 
     def index_to_world(self, index_zyx: np.ndarray) -> np.ndarray:
-        """World LPS mm ``(…, 3)`` as x, y, z, of array indices ``(…, 3)`` as z, y, x (may be fractional)."""
+        """Convert array indices ``(…, 3)``, z, y, x, possibly fractional, to world LPS ``(…, 3)``, x, y, z, mm."""
         index = np.asarray(index_zyx, float)[..., ::-1]
         return index @ self.affine[:3, :3].T + self.affine[:3, 3]
 
     def world_to_index(self, world_xyz: np.ndarray) -> np.ndarray:
-        """Array indices ``(…, 3)`` as z, y, x (fractional), of world LPS points ``(…, 3)`` as x, y, z, mm."""
+        """Convert world LPS points ``(…, 3)``, x, y, z, mm, to fractional array indices ``(…, 3)``, z, y, x."""
         inverse = np.linalg.inv(self.affine)
         index = np.asarray(world_xyz, float) @ inverse[:3, :3].T + inverse[:3, 3]
         return index[..., ::-1]
 
     def center(self) -> np.ndarray:
-        """World LPS position (3,) of the grid's middle, mm."""
+        """World LPS position (3,) of the centre of the grid, mm."""
         return self.index_to_world((np.asarray(self.shape) - 1) / 2)
 
     def corners(self) -> np.ndarray:
@@ -116,7 +116,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class AxisFlip:
-    """A change of stored axes without interpolation: which array axes are permuted and which are reversed.
+    """A permutation and reversal of array axes, without interpolation.
 
     Made by :func:`to_nearest_lps`; :meth:`apply` and :meth:`undo` are exact inverses for any ``(z, y, x)`` array.
     """
@@ -134,10 +134,10 @@ class AxisFlip:
 
 
 def to_nearest_lps(geometry: Geometry) -> tuple[AxisFlip, Geometry]:
-    """The permutation and flips that bring index axes x, y, z nearest to L, P, S, and the geometry after them.
+    """Return the permutation and flips that bring index axes x, y, z nearest to L, P, S, and the resulting geometry.
 
-    The numbers of the new geometry are rounded to 1e-6 mm (direction: 1e-9), so that permuted and flipped copies of a
-    scan end in the very same grid and are computed identically.
+    The new geometry is rounded to 1e-6 mm (direction: 1e-9), so that permuted and flipped copies of a scan get exactly
+    the same grid and the same result.
     """
     axes, signs = geometry.nearest_axes()
     source_axis = [axes.index(world) for world in range(3)]  # index axis (x, y, z) that runs along each world axis

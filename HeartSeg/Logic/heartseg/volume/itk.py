@@ -1,4 +1,4 @@
-"""The few places where SimpleITK's manners need help: noise on the console, long messages, memory."""
+"""Helpers for SimpleITK: silence, short messages, arrays without copies."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def _standard_error_closed() -> Iterator[None]:
-    """Send what C libraries print on standard error nowhere; does nothing where there is no such descriptor."""
+    """Discard what C libraries print on standard error; does nothing without a file descriptor for it."""
     try:
         sys.stderr.flush()
         kept = os.dup(2)
@@ -54,7 +54,7 @@ def _standard_error_closed() -> Iterator[None]:
 
 @contextmanager
 def sheared_nifti_allowed(allowed: bool) -> Iterator[None]:
-    """Let ITK read the voxels of a NIfTI file whose sform is sheared; its geometry is then taken from the header."""
+    """Allow ITK to read the voxels of a NIfTI file with a sheared sform; its geometry is taken from the header."""
     name = "ITK_NIFTI_SFORM_PERMISSIVE"
     before = os.environ.get(name)
     if allowed:
@@ -69,14 +69,14 @@ def sheared_nifti_allowed(allowed: bool) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """What an ITK exception says, on one line, without addresses and source files."""
+    """Return the message of an ITK exception on one line, without addresses and source files."""
     text = re.split(r"(?:ITK ERROR|sitk::ERROR|itk::ERROR):", str(error))[-1]
     text = re.sub(r"\w+\(0x[0-9a-f]+\):\s*", "", text)
     return " ".join(text.split())[:200].rstrip(" .!;")
 
 
 class _Buffer:
-    """An image's voxels for numpy, keeping the image alive as long as any array looks at them."""
+    """Array interface of an image that keeps the image alive as long as an array refers to its voxels."""
 
     def __init__(self, image: sitk.Image) -> None:
         import SimpleITK as sitk
@@ -88,18 +88,18 @@ class _Buffer:
 
 
 def array_of(image: sitk.Image) -> np.ndarray:
-    """The voxels ``(z, y, x)`` in the stored dtype, not copied."""
+    """Return the voxels ``(z, y, x)`` in the stored dtype, without a copy."""
     return np.asarray(_Buffer(image))
 
 
 def geometry_of(image: sitk.Image) -> Geometry:
-    """Grid of a 3D image."""
+    """Return the grid of a 3D image."""
     (x, y, z), (sx, sy, sz), (ox, oy, oz) = image.GetSize(), image.GetSpacing(), image.GetOrigin()
     return Geometry((z, y, x), (sx, sy, sz), (ox, oy, oz), tuple(image.GetDirection()))
 
 
 def image_of(array: np.ndarray, geometry: Geometry) -> sitk.Image:
-    """A SimpleITK image (a copy) of an array ``(z, y, x)`` on its grid."""
+    """Return a SimpleITK image (a copy) of an array ``(z, y, x)`` on its grid."""
     import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(array)
@@ -110,7 +110,7 @@ def image_of(array: np.ndarray, geometry: Geometry) -> sitk.Image:
 
 
 def write_picture(pixels: np.ndarray, path: Path) -> Path:
-    """Write a grey picture, uint8 (rows, columns), as PNG: under a temporary name first, then whole.
+    """Write a grey picture, uint8 (rows, columns), as PNG, completely or not at all.
 
     Raises:
         OutputError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Label maps in: from files or arrays to HeartSeg's labels 1-7, whatever values they were stored with."""
+"""Read label maps from files or arrays and convert their values to HeartSeg's labels 1-7."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ LABEL_SETS: dict[str, dict[int, str]] = {
     "heartseg": {s.label: s.key for s in STRUCTURES},
     "mmwhs": MMWHS_LABELS,
 }
-"""Label values that have a name of their own: label value -> structure key."""
+"""Named sets of label values: label value -> structure key."""
 
 MAX_VALUES = 256
-"""A map with more different values than this is an image: the largest atlases of the trunk have some 120 structures."""
+"""A file with more distinct values than this is an image: large atlases of the trunk have about 120 structures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class LabelMap:
         geometry: its grid.
         name: for messages.
         path: where it was read from; empty for an array.
-        notices: what was left out or assumed on reading, one sentence each.
+        notices: labels that were left out, one sentence each.
     """
 
     labels: np.ndarray
@@ -52,7 +52,7 @@ class LabelMap:
 
 
 def as_label_map(source: str | Path | Volume, labels: Mapping[int, str] | None, option: str) -> LabelMap:
-    """A label map from a file or an array.
+    """Read a label map from a file or an array.
 
     Args:
         source: NIfTI, NRRD (also Slicer's ``.seg.nrrd``) or MetaImage file, or a volume of whole numbers.
@@ -74,7 +74,7 @@ def as_label_map(source: str | Path | Volume, labels: Mapping[int, str] | None, 
 
 
 def read_whole_numbers(path: Path) -> tuple[np.ndarray, Geometry, dict[int, str]]:
-    """A 3D file's voxels as stored ``(z, y, x)``, its grid, and the structures that a ``.seg.nrrd`` names.
+    """Read the voxels of a 3D file as stored ``(z, y, x)``, its grid, and the structures named by a ``.seg.nrrd``.
 
     Raises:
         InputError: missing, broken, not one 3D volume, or with a grid that cannot be used.
@@ -132,7 +132,7 @@ def _read(header: Header) -> tuple[sitk.Image, dict[int, str]]:
 
 
 def _segments(fields: Mapping[str, str]) -> dict[int, str]:
-    """Label value -> structure key, by name, identifier or SNOMED CT code of a Slicer segmentation's segments."""
+    """Map label values to structure keys by the name, identifier or SNOMED CT code of the segments in Slicer files."""
     found: dict[int, str] = {}
     for field, value in fields.items():
         mark = re.fullmatch(r"(Segment\d+)_LabelValue", field)
@@ -144,7 +144,7 @@ def _segments(fields: Mapping[str, str]) -> dict[int, str]:
 
 
 def structure_of_segment(fields: Mapping[str, str], segment: str) -> Structure | None:
-    """What a segment (``"Segment0"``) of a Slicer segmentation is, by its name, identifier or SNOMED CT code."""
+    """Return the structure of a segment (``"Segment0"``), by its name, identifier or SNOMED CT code."""
     named = (match_name(fields.get(f"{segment}_{field}", "")) for field in ("Name", "ID"))
     tags = fields.get(f"{segment}_Tags", "")
     coded = (s for s in STRUCTURES if f"SCT^{s.snomed_code}^" in tags)
@@ -161,7 +161,7 @@ def _checked(labels: Mapping[int, str]) -> dict[int, str]:
 def _mapped(
     array: np.ndarray, geometry: Geometry, name: str, path: str, chosen: Mapping[int, str], option: str
 ) -> LabelMap:
-    """The array in HeartSeg's labels; unknown labels become background, with a notice."""
+    """Convert an array to HeartSeg's labels; unknown labels become background, with a notice."""
     if array.ndim != 3:
         raise InputError(f"{name!r} is an array of {array.ndim} dimensions: a label map has three (z, y, x)")
     values = _values(array, name)
@@ -181,7 +181,7 @@ def _mapped(
 
 
 def _values(array: np.ndarray, name: str) -> list[int]:
-    """Different values, sorted; slice by slice, so that temporary arrays stay small."""
+    """Return the distinct values, sorted; works slice by slice to keep temporary arrays small."""
     if array.dtype.kind not in "iufb":
         raise InputError(f"{name!r} holds {array.dtype}: a label map holds whole numbers")
     found: set[float] = set()
@@ -212,5 +212,5 @@ def _listed(values: list[int], at_most: int = 12) -> str:
 
 
 def stem_of(path: Path) -> str:
-    """File name without its image suffix, ``.seg.nrrd`` included."""
+    """Return the file name without its image suffix (also ``.seg.nrrd``)."""
     return re.sub(r"\.seg$", "", stem(path), flags=re.IGNORECASE)

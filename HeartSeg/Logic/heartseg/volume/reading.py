@@ -1,4 +1,4 @@
-"""Scans in: one door for image files and DICOM folders."""
+"""Read scans from image files and DICOM folders."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def read_volume(
         path: NIfTI, NRRD or MetaImage file, a multi-frame DICOM file, or a folder (and those below) of DICOM files.
         frame: which frame of a time series, from 0.
         series: number, ``"number/part"`` or UID of the DICOM series; needed where a folder holds several volumes.
-        modality: ``"CT"`` or ``"MR"``; overrides what DICOM says, which other formats do not.
+        modality: ``"CT"`` or ``"MR"``, for files that do not state it; overrides DICOM.
 
     Returns:
-        The volume: array ``(z, y, x)`` in the stored dtype and axes (CT from DICOM in HU), findings on board.
+        The volume: array ``(z, y, x)`` in the stored dtype and axes (CT from DICOM in HU), with findings.
 
     Raises:
         InputError: one line that names the file, what is wrong with it and the way out.
@@ -94,7 +94,7 @@ def list_dicom(path: str | Path) -> tuple[dicom.Series, ...]:
 
 
 def count_frames(path: str | Path, *, series: str | int | None = None) -> int:
-    """Number of frames of a scan: 1 for a plain volume, more for a time series.
+    """Return the number of frames of a scan: 1 for a volume, more for a time series.
 
     Raises:
         InputError: as :func:`read_volume`.
@@ -125,7 +125,7 @@ def _read_image(header: Header, frame: int | None) -> Volume:
 
 
 def _frame_of(header: Header, frame: int | None) -> sitk.Image:
-    """The 3D image; of a time series one frame, the others not kept."""
+    """Read a 3D image, or one frame of a time series."""
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
@@ -158,7 +158,7 @@ def _in_mm(geometry: Geometry, unit_mm: float) -> Geometry:
 
 
 def _stored_grid(header: Header) -> Geometry | None:
-    """Grid of a NIfTI file with a sheared sform, as stored: :func:`check_volume` straightens or refuses it."""
+    """Return the stored grid of a NIfTI file with a sheared sform; :func:`check_volume` straightens or refuses it."""
     if header.steps is None:
         return None
     if is_singular(header.steps):
@@ -175,7 +175,7 @@ def _stored_grid(header: Header) -> Geometry | None:
 
 
 def _sha256(files: tuple[Path, ...]) -> str:
-    """Hash of the files' bytes, one after the other."""
+    """Return the SHA-256 of the bytes of the files, one after the other."""
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as stream:

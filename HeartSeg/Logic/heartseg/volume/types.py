@@ -1,4 +1,4 @@
-"""The scan as the engine sees it: an array with its geometry, its name and where it came from."""
+"""A scan in memory: an array with its geometry, name and source."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class ReadingReport:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a volume came from, for the report.
+    """Source of a volume, for the report.
 
     Attributes:
-        path: file or folder as the user named it; empty for a volume made in memory.
+        path: file or folder as given by the user; empty for a volume created in memory.
         sha256: hash of the file's bytes, or of a series' files in slice order; empty for a volume made in memory.
         series_uid: DICOM series instance UID, if it was a series.
         frame: index of the frame taken from a time series, if there was one.
@@ -74,7 +74,7 @@ class Volume:
         name: short name for people and output folders.
         modality: ``"CT"``, ``"MR"`` or ``""`` when the file does not say.
         source: where it came from.
-        findings: what was noticed on reading (NaN replaced, few slices, ...).
+        findings: findings from reading (replaced NaN, thick slices, ...).
     """
 
     array: np.ndarray
@@ -106,5 +106,5 @@ class Volume:
         return replace(self, name="scan", source=source, findings=tuple(findings))
 
     def with_findings(self, *more: Finding) -> Volume:
-        """A copy (sharing the array) that carries these findings too, each once however often it was made."""
+        """Return a copy (sharing the array) with further findings, each of them once."""
         return replace(self, findings=self.findings + tuple(f for f in more if f not in self.findings))

@@ -1,4 +1,4 @@
-"""A scan on a plain grid: rectangular, along the patient's axes, with equal voxel edges."""
+"""Resample a scan onto a rectangular grid along the patient axes with cubic voxels."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ MAX_VOXELS = 1 << 30
 
 
 def resample_upright(volume: Volume, spacing_mm: float) -> Volume:
-    """The scan, linearly interpolated, on the LPS-aligned grid that holds all of it.
+    """Interpolate a scan linearly onto the LPS-aligned grid that contains all of it.
 
-    For grids that the engine refuses or that are needlessly fine: tilted gantries (sheared axes), very large scans.
+    Use it for grids that are refused (sheared axes) or finer than needed (very large scans).
 
     Args:
         volume: array ``(z, y, x)``; its direction need not be orthogonal.
-        spacing_mm: edge of the new voxels; made larger where more than 2^30 would come out.
+        spacing_mm: edge of the new voxels; increased if there would be more than 2^30 of them.
 
     Returns:
-        A volume in the same dtype; what lies outside the old grid has the lowest value. A finding says what was done.
+        A volume of the same dtype with a finding; voxels outside the old grid have the lowest value.
     """
     from scipy.ndimage import affine_transform
 

@@ -1,7 +1,7 @@
-"""Label maps and images out: whole or not at all, and checked after writing.
+"""Write label maps and images, completely or not at all.
 
-ITK does not notice a full disk when it writes compressed files. So everything is written under a temporary name in the
-same folder, read back (header, and the whole stream decoded once), and only then given its name.
+ITK does not notice a full disk when it writes compressed files. A file is therefore written under a temporary name in
+the same folder, read back (header and the whole data stream), and only then renamed.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def write_labels(
     Args:
         labels: uint8 ``(z, y, x)``.
         geometry: grid of the labels, that of the scan; kept within 1e-4 mm (NIfTI stores 32-bit floats).
-        path: file to write; an existing one is replaced, whole or not at all.
-        fields: names and values for the header, each on one line; only NRRD keeps them all.
+        path: file to write; an existing one is replaced completely or not at all.
+        fields: names and values for the header, each on one line; only NRRD stores all of them.
 
     Returns:
         The path.
@@ -55,7 +55,7 @@ def write_volume(volume: Volume, path: str | Path) -> Path:
 
 
 def check_target(path: Path) -> str:
-    """The suffix of a file that can be written, as far as its name and its folder tell.
+    """Check the name and folder of a file to write, and return its suffix.
 
     Raises:
         OutputError: unknown suffix, no such folder, or the path is a folder.
@@ -64,7 +64,7 @@ def check_target(path: Path) -> str:
     if suffix not in WRITABLE:
         raise OutputError(f"cannot write {path.name!r}: its name must end in {', '.join(WRITABLE)}")
     if not path.parent.is_dir():
-        raise OutputError(f"cannot write {str(path)!r}: folder {str(path.parent)!r} does not exist, make it first")
+        raise OutputError(f"cannot write {str(path)!r}: folder {str(path.parent)!r} does not exist: create it first")
     if path.is_dir():
         raise OutputError(f"cannot write {str(path)!r}: it is a folder, choose another name")
     return suffix
@@ -116,7 +116,7 @@ def _write_checked(
 
 
 def _disk_state(temporary: Path) -> str:
-    """Why ITK may have failed, as the system tells it when asked for a few more bytes in the same place."""
+    """Return the reason of a failed write, found by writing a few more bytes to the same place."""
     try:
         with temporary.open("ab") as stream:
             stream.write(b"\0" * (1 << 16))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SPATIAL_DIMENSIONS = ("StackID", "InStackPositionNumber", "ImagePositionPatient", "SliceLocation")
 SECONDS_PER_DAY = 86400.0
 MOST_FRAMES = 20_000
-"""More frames than this without a functional group each are a broken number."""
+"""More frames than this are a broken number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class Plane:
         position: LPS mm of the centre of the first voxel; ``None`` if missing (PS3.3 C.7.6.2.1.1).
         orientation: direction cosines of row and column, 6 numbers; ``None`` if missing.
         spacing: mm between columns (x) and between rows (y); ``None`` if missing or not positive.
-        slope, intercept: of the modality transformation (PS3.3 C.11.1).
+        slope, intercept: of the modality transformation (PS3.3 C.11.1); NaN if they are no numbers.
         image_type, kernel: as stored, joined.
         marks: other attributes that may tell apart scans under one series UID: name -> value.
         times: attributes that tell phases apart: name (see :mod:`.phases`) -> number.
@@ -99,8 +99,8 @@ def planes_of(path: Path, head: Dataset) -> list[Plane]:
     """The planes of one file, in stored order."""
     frames = max(1, int(_number(head.get("NumberOfFrames")) or 1))
     groups = head.get("PerFrameFunctionalGroupsSequence") or []
-    if frames > max(MOST_FRAMES, len(groups)):
-        raise ValueError(f"number of frames {frames}")
+    if frames > MOST_FRAMES or (groups and frames != len(groups)):
+        raise ValueError(f"number of frames {frames}, functional groups of {len(groups)}")
     shared = head.get("SharedFunctionalGroupsSequence") or []
     base = _Attributes([*(_layers(shared[0]) if shared else ()), head])
     file = _image_file(path, head, frames, bool(groups) or frames > 1)
@@ -221,14 +221,19 @@ def _plane(file: ImageFile, index: int, own: _Attributes, dimensions: tuple[int,
         position=own.numbers("ImagePositionPatient", 3),
         orientation=own.numbers("ImageOrientationPatient", 6),
         spacing=(gaps[1], gaps[0]) if gaps and min(gaps) > 0 else None,
-        slope=1.0 if slope is None else slope,
-        intercept=0.0 if intercept is None else intercept,
+        slope=_or_default(slope, own.get("RescaleSlope"), 1.0),
+        intercept=_or_default(intercept, own.get("RescaleIntercept"), 0.0),
         image_type=own.text("FrameType") or own.text("ImageType"),
         kernel=own.text("ConvolutionKernel"),
         marks={name: text for name, keyword in MARKS.items() if (text := _rounded(own.text(keyword)))},
         times=_times(own, dimensions),
         instance=None if instance is None else int(instance),
     )
+
+
+def _or_default(number: float | None, stored: Any, default: float) -> float:
+    """The number, the default where nothing is stored, and NaN for something that is no number."""
+    return number if number is not None else default if stored is None else math.nan
 
 
 MARKS = {

@@ -60,15 +60,16 @@ def _series_in(inventory: files.Inventory) -> tuple[Series, ...]:
 
 def _unique(inventory: files.Inventory) -> tuple[list[Plane], dict[str, int]]:
     """Planes without copies of a file (same SOP instance UID, frame and place), and how many a series had."""
-    seen: set[tuple] = set()
+    seen: dict[tuple, Plane] = {}
     unique: list[Plane] = []
     copies: dict[str, int] = {}
     for planes in inventory.images:
         marks = [(p.file.uid, p.index, p.position, tuple(p.times.items())) for p in planes if p.file.uid]
-        if marks and all(mark in seen for mark in marks):
+        known = [seen[mark] for mark in marks if mark in seen]
+        if planes and len(known) == len(planes) and pixels.digest(planes[0]) == pixels.digest(known[0]):
             copies[planes[0].file.series_uid] = copies.get(planes[0].file.series_uid, 0) + 1
             continue
-        seen.update(marks)
+        seen.update(zip(marks, planes, strict=False))
         unique += planes
     return unique, copies
 

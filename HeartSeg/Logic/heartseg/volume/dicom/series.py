@@ -138,7 +138,7 @@ def series_of(planes: Sequence[Plane]) -> list[Series]:
 
 def _series(group: Group, problem: str) -> Series:
     planes, first = group.planes, group.planes[0]
-    problem = problem or content_problem(first) or geometry_problem(planes)
+    problem = problem or content_problem(first) or geometry_problem(planes) or value_problem(planes)
     stacks, findings = ((Stack(tuple(planes)),), ()) if problem else _stacks(planes)
     if not problem and len(stacks) == 1:
         problem = stacks[0].problem
@@ -185,6 +185,13 @@ def content_problem(first: Plane) -> str:
     if "LOCALIZER" in first.image_type.upper():
         return "it is a localizer"
     return ""
+
+
+def value_problem(planes: Sequence[Plane]) -> str:
+    """What forbids to turn stored values into those that are meant, or ``""``."""
+    if all(np.isfinite((plane.slope, plane.intercept)).all() and plane.slope != 0 for plane in planes):
+        return ""
+    return "its Rescale Slope or Intercept is not a number, or the slope is 0"
 
 
 def copies_finding(copies: int) -> tuple[Finding, ...]:
