@@ -206,7 +206,7 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     @staticmethod
     def firstScan():
         """The scene's first volume that is neither a label map nor a heat map of ours, or ``None``."""
-        from heartseg.panel.panel import loaded_scans
+        from heartseg.scene.nodes import loaded_scans
 
         return next(iter(loaded_scans()), None)
 

@@ -215,7 +215,7 @@ def time_series(volume: Any, segmentation: Any) -> Any:
     """A browser over three frames of the scan with the segmentation of each, as a run on all frames leaves it."""
     import slicer
 
-    from heartseg.panel.outputs import keep_frame
+    from heartseg.scene.frames import keep_frame
 
     sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "HeartSeg-synthetic-cine")
     for frame in range(3):

@@ -14,6 +14,8 @@ from slicer.i18n import tr as _
 
 from ..errors import HeartSegError
 from ..progress import ProgressEvent, Reporter
+from ..scene.frames import keep_frame
+from ..scene.nodes import loaded_scans
 from ..settings import Settings
 from ..volume.types import Volume
 from .device import DeviceReport, has_torch, list_cards, look_at_device
@@ -21,7 +23,7 @@ from .event_loop import Handlers
 from .frames import Frames
 from .inputs import DeviceChooser, ModelChooser, StructureBoxes, device_line
 from .jobs import JobRunner
-from .outputs import keep_frame, output_for
+from .outputs import output_for
 from .pace import Pace, in_words
 from .record import read_record
 from .run import Entered, NodeWatch, enter_result, view_of
@@ -448,14 +450,6 @@ class Panel(JobRunner):
         accurate = self.parameters.accurate if self.parameters is not None else False
         model = self.models.chosen
         return "|".join([model.name if model is not None else "", device, "accurate" if accurate else "fast"])
-
-
-def loaded_scans() -> list[Any]:
-    """The scene's volumes that can be segmented: neither label maps nor heat maps of ours."""
-    from ..scene.overlay import is_overlay
-
-    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-    return [v for v in volumes if not (v.IsA("vtkMRMLLabelMapVolumeNode") or is_overlay(v))]
 
 
 def make_section(path: str) -> Section:

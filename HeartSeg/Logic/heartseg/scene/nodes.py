@@ -94,6 +94,16 @@ def geometry_from_node(node: Any) -> Geometry:
     return Geometry((k, j, i), (sx, sy, sz), (ox, oy, oz), direction)
 
 
+def loaded_scans() -> list[Any]:
+    """The scene's scalar volumes that can be segmented: neither label maps nor heat maps of ours."""
+    import slicer
+
+    from .overlay import is_overlay
+
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [v for v in volumes if not (v.IsA("vtkMRMLLabelMapVolumeNode") or is_overlay(v))]
+
+
 def modality_of(node: Any) -> str:
     """``"CT"`` or ``"MR"`` where the node, its DICOM item or its voxel unit says so, else ``""``."""
     said = (node.GetAttribute("DICOM.Modality") or _subject_attribute(node, "DICOM.Modality")).upper()
