@@ -49,11 +49,11 @@ class Export(Section):
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """What is checked and can be written here."""
+        """The formats that are checked and can be written here."""
         return tuple(name for name, box in self.boxes.items() if box.checked and box.enabled)
 
     def target(self, state: State) -> Path:
-        """The export's own folder, below the one that was chosen and named after the segmentation."""
+        """The folder of this export: below the chosen one, named after the segmentation."""
         name = state.segmentation.GetName() if state.segmentation is not None else "heart"
         plain = re.sub(_UNSAFE, "_", name).strip(" .") or "heart"
         return Path(self.ui.exportFolderButton.directory) / f"{plain} export"
@@ -90,7 +90,7 @@ class Export(Section):
         )
 
     def export(self) -> None:
-        """Write what is checked; the worker does it, and a failure leaves nothing behind."""
+        """Write the checked formats on the worker; a failure leaves nothing behind."""
         state, folder = self.panel.state, self.target(self.panel.state)
         try:
             overwrite = self._may_write(folder)

@@ -23,7 +23,7 @@ _MARKS = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "ℹ"}
 
 
 class Results(Section):
-    """What came out, for the segmentation that is chosen in this section."""
+    """Segments, measures and findings of the segmentation that is chosen in this section."""
 
     name = "Results"
 
@@ -112,7 +112,7 @@ class Results(Section):
         self.panel.start(_("Measure again"), lambda reporter: measure_again(view, masks, reporter), keep)
 
     def undo(self) -> None:
-        """Put back what the segmentation held before the last run; pressed again, what it holds now, edits and all."""
+        """Restore what the segmentation held before the last run; pressed again, restore what it holds now."""
         earlier = self._earlier()
         if earlier is None:
             return
@@ -129,7 +129,7 @@ class Results(Section):
         self.panel.refresh()
 
     def _earlier(self) -> Replaced | None:
-        """What *undo* puts back."""
+        """The content that *Undo* restores, or ``None``."""
         last = self.panel.last_run
         return last.replaced if last is not None else self._undone
 
@@ -157,7 +157,7 @@ class Results(Section):
             widget.toolTip = self._tips[name] if ready else why
 
     def _list_others(self) -> None:
-        """Other segmentations of the scene that came from a run."""
+        """List the other segmentations in the scene that came from a run."""
         box, shown = self.ui.compareComboBox, self._state.segmentation
         kept = self._others[box.currentIndex - 1] if 0 < box.currentIndex <= len(self._others) else None
         found = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")

@@ -58,7 +58,7 @@ def volume_view(node: Any) -> Volume:
 
 
 def owned_volume(view: Volume) -> Volume:
-    """A copy of the scan that nobody else can change, with non-finite numbers replaced (and a finding). Any thread.
+    """A private copy of the scan, with non-finite numbers replaced and a finding. For any thread.
 
     Raises:
         InputError: too many voxels are NaN or infinite.
@@ -85,7 +85,7 @@ def geometry_from_node(node: Any) -> Geometry:
         shown = ", ".join(f"{s:g}" for s in spacing)
         raise InputError(
             f"geometry of volume '{node.GetName()}' is broken (spacing {shown} mm): "
-            "mend it in the Volumes module under Volume Information"
+            "correct it in the Volumes module under Volume Information"
         )
     i, j, k = node.GetImageData().GetDimensions()
     sx, sy, sz = (float(s) for s in spacing)
@@ -128,7 +128,7 @@ def _subject_attribute(node: Any, name: str) -> str:
 
 
 def _source(node: Any) -> Source:
-    """File and DICOM series of the node, as far as it knows them."""
+    """File and DICOM series of the node, as far as they are known."""
     storage = node.GetStorageNode()
     path = (storage.GetFullNameFromFileName() or "") if storage is not None and storage.GetFileName() else ""
     hierarchy, item = subject_item(node)
