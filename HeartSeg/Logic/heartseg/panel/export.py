@@ -47,6 +47,11 @@ class Export(Section):
         self.ui.exportButton.connect("clicked()", self.export)
         self.ui.openFolderButton.connect("clicked()", self.open_folder)
 
+    def _tip(self, name: str) -> str:
+        if name == "dicom-seg" and has_dicom_exporter():
+            return _("Written by Slicer's own exporter, which also adds the file to Slicer's DICOM database.")
+        return str(self._tips[name])
+
     @property
     def formats(self) -> tuple[str, ...]:
         """The formats that are checked and can be written here."""
@@ -62,7 +67,7 @@ class Export(Section):
         for name, box in self.boxes.items():
             why = unavailable(name)
             box.enabled = not why and not state.running
-            box.toolTip = why or (busy() if state.running else self._tips[name])
+            box.toolTip = why or (busy() if state.running else self._tip(name))
         ui, node = self.ui, state.segmentation
         ui.wallSpinBox.enabled = self.boxes["print"].checked and not state.running
         ui.exportFolderButton.enabled = not state.running

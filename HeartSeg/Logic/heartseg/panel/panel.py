@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 
 from ..errors import HeartSegError
 from ..progress import ProgressEvent, Reporter
-from ..scene.frames import keep_frame
+from ..scene.frames import keep_frame, save_edits
 from ..scene.nodes import loaded_scans
 from ..settings import Settings
 from ..volume.types import Volume
@@ -267,6 +267,7 @@ class Panel(JobRunner):
     def _start_run(self, request: Request, volume: Any, target: Any) -> Job | None:
         self._watch.start({_("scan"): volume, _("segmentation"): target})
         warm, frame = self.warm, self._frames.index if self._frames.count > 1 else None
+        save_edits(volume, target, False)
 
         def progressed(event: ProgressEvent) -> None:
             self._progressed(event)
@@ -301,6 +302,8 @@ class Panel(JobRunner):
         return self._start(RUN_TITLE, lambda reporter: do_run(request, warm, reporter), handlers, pace)
 
     def _run_done(self, entered: Entered, frame: int | None) -> None:
+        if frame:  # a later frame of a series: the views stay
+            entered = replace(entered, first=False)
         self._last_run = entered
         self.state = replace(self.state, segmentation=entered.node)
         if self.parameters is not None:

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from ..anatomy import KEYS, STRUCTURES, Structure
 from ..errors import HeartSegError
 from ..findings import Finding, Severity
+from ..scene.frames import browser_of, keep_frame, save_edits
 from ..scene.segmentation import Replaced
 from .record import RunRecord, read_record, write_record
 from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
@@ -86,6 +87,7 @@ class Results(Section):
     def edit(self) -> None:
         """Open the segmentation in the Segment Editor, with the scan behind it."""
         node = self._state.segmentation
+        save_edits(scan_of_segmentation(self._state), node, True)
         slicer.util.selectModule("SegmentEditor")
         editor = getattr(getattr(slicer.modules, "SegmentEditorWidget", None), "editor", None)
         if editor is not None:
@@ -107,6 +109,9 @@ class Results(Section):
             _labels, measures, findings = value
             if node.GetScene() is not None:
                 write_record(node, record.measured_again(measures, findings))
+                browser = browser_of(scan)
+                if browser is not None and browser.GetSequenceNode(node) is not None:
+                    keep_frame(browser, node, browser.GetSelectedItemNumber())
                 self.panel.show_status(_("Measured again, after edits."))
 
         self.panel.start(_("Measure again"), lambda reporter: measure_again(view, masks, reporter), keep)
