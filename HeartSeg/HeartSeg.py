@@ -206,7 +206,7 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     @staticmethod
     def firstScan():
         """The scene's first volume that is neither a label map nor a heat map of ours, or ``None``."""
-        from heartseg.panel.panel import loaded_scans
+        from heartseg.scene.nodes import loaded_scans
 
         return next(iter(loaded_scans()), None)
 
@@ -297,7 +297,7 @@ class HeartSegLogic(ScriptedLoadableModuleLogic):
 
     Attributes:
         runs: who is told when a run starts, progresses and ends (:class:`heartseg.panel.run_events.RunObservers`);
-            the panel's own logic tells of the panel's runs.
+            the panel's own logic reports the panel's runs.
     """
 
     def __init__(self, *args) -> None:
@@ -361,7 +361,7 @@ class HeartSegLogic(ScriptedLoadableModuleLogic):
             The segmentation node and the whole result (measures, findings, provenance).
 
         Raises:
-            HeartSegError: one line that says what is wrong and how to mend it.
+            HeartSegError: one line that says what is wrong and what to do.
             Cancelled: the run was stopped; no node was changed.
         """
         from heartseg.errors import Cancelled

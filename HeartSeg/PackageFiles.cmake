@@ -164,6 +164,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/scene/__init__.py"
   "Logic/heartseg/scene/dicom_export.py"
   "Logic/heartseg/scene/fixes.py"
+  "Logic/heartseg/scene/frames.py"
   "Logic/heartseg/scene/nodes.py"
   "Logic/heartseg/scene/overlay.py"
   "Logic/heartseg/scene/prepared.py"

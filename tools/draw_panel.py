@@ -112,6 +112,7 @@ class Desktop:
 
     def save(self, path: Path, volume: Any, segmentation: Any = None) -> None:
         """Draw and write; the picture is as high as the panel needs."""
+        from PIL import Image
         from PySide6 import QtCore, QtGui, QtWidgets
 
         panel = self.session.parent
@@ -143,6 +144,7 @@ class Desktop:
             painter.drawImage(QtCore.QPoint(PANEL_WIDTH + 3 + column * (VIEW + 3), row * (VIEW + 3)), picture)
         painter.end()
         image.save(str(path))
+        Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
         print(path)
 
 
@@ -213,7 +215,7 @@ def time_series(volume: Any, segmentation: Any) -> Any:
     """A browser over three frames of the scan with the segmentation of each, as a run on all frames leaves it."""
     import slicer
 
-    from heartseg.panel.outputs import keep_frame
+    from heartseg.scene.frames import keep_frame
 
     sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "HeartSeg-synthetic-cine")
     for frame in range(3):

@@ -95,3 +95,21 @@ def test_a_cancel_ends_all_frames_and_keeps_the_finished_ones(user, series):
     user.wait()
     (node,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     assert series.GetSequenceNode(node).GetNumberOfDataNodes() == 1
+    user.ui.frameSpinBox.value = 3
+    assert node.GetSegmentation().GetNumberOfSegments() == 0  # that frame was not segmented
+    user.ui.frameSpinBox.value = 1
+    assert node.GetSegmentation().GetNumberOfSegments() == 3
+
+
+def test_edits_of_a_frame_are_kept_there(user, series):
+    user.ui.allFramesCheckBox.checked = True
+    user.press()
+    user.wait()
+    node = user.panel.state.segmentation
+    user.ui.frameSpinBox.value = 2
+    user.results.ui.editButton.click()
+    node.GetSegmentation().RemoveSegment("LV")
+    user.ui.frameSpinBox.value = 1
+    assert "LV" in node.GetSegmentation().GetSegmentIDs()
+    user.ui.frameSpinBox.value = 2
+    assert "LV" not in node.GetSegmentation().GetSegmentIDs()

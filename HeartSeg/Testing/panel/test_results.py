@@ -8,6 +8,7 @@ import slicer
 
 from heartseg.findings import Finding, Severity
 from heartseg.panel.record import ATTRIBUTE, RunRecord, read_record, write_record
+from heartseg.provenance import Provenance
 from heartseg.result import Measure
 
 
@@ -209,7 +210,11 @@ def test_help_opens_pages_that_exist_and_training_is_no_result(user, repository,
 
 def test_a_record_survives_its_attribute():
     record = RunRecord(
-        "scan", (Measure("LV", "volume", 81.5, "mL"),), (Finding("x", Severity.INFO, "Say."),), {"a": [1, None]}, True
+        "scan",
+        (Measure("LV", "volume", 81.5, "mL"),),
+        (Finding("x", Severity.INFO, "Say."),),
+        Provenance(segmentation="heart.nrrd"),
+        True,
     )
     assert RunRecord.from_json(record.to_json()) == record
 

@@ -59,7 +59,7 @@ class NodeIO:
     def fileWriterFileType(self, node: Any) -> str:
         return next((k.file_type for k in _KINDS if k.node_class == node.GetClassName()), node.GetClassName())
 
-    def loadNodes(self, file_type: str, properties: dict[str, Any], loaded: Any, messages: Any) -> bool:
+    def loadNodes(self, file_type: str, properties: dict[str, Any], loaded: Any, messages: Any = None) -> bool:
         """Read ``properties["fileName"]`` into the scene; new nodes are added to the collection ``loaded``."""
         path = Path(str(properties["fileName"]))
         if file_type == "SceneFile":

@@ -34,7 +34,7 @@ SMOOTHING_MM = 1.0
 """Standard deviation of the Gaussian that smooths the distance map: structures thinner than about 2 mm go."""
 
 SMALLEST_ML = 0.5
-"""Loose pieces and cavities below this volume are left out: they would be crumbs in the print."""
+"""Separate pieces and cavities below this volume are left out."""
 
 POOL_KEYS = ("LV", "RV", "LA", "RA", "AO", "PA")
 POOL_FILE, MYOCARDIUM_FILE, README_FILE, CHECK_FILE = "blood_pool.stl", "myocardium.stl", "README.txt", "print.json"

@@ -46,7 +46,7 @@ class Solidity:
 
 
 def check_solidity(mesh: Mesh) -> Solidity:
-    """Count what stands against printing a mesh. Points are told apart by their index."""
+    """Count the faults that prevent printing a mesh. Points are told apart by their index."""
     from scipy import sparse
     from scipy.sparse import csgraph
 

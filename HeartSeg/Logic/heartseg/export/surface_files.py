@@ -1,4 +1,4 @@
-"""Meshes to STL, PLY and OBJ files, written by numpy: a full disk raises, which VTK's writers do not notice always."""
+"""Meshes to STL, PLY and OBJ files, written by NumPy: a full disk raises, which VTK's writers do not always notice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def file_stem(structure: Structure) -> str:
 
 
 def write_surface(mesh: Mesh, path: Path, coordinates: str, name: str, color: Color) -> Path:
-    """Write a mesh as its file's suffix says: ``.stl``, ``.ply`` or ``.obj`` (with an ``.mtl`` beside it).
+    """Write a mesh in the format of the file's suffix: ``.stl``, ``.ply`` or ``.obj`` (with an ``.mtl`` beside it).
 
     Args:
         mesh: in world LPS mm.
@@ -121,7 +121,7 @@ def read_stl(path: Path) -> Mesh:
     content = path.read_bytes()
     count = int.from_bytes(content[80:84], "little") if len(content) >= 84 else -1
     if len(content) != 84 + _STL_TRIANGLE.itemsize * count:
-        raise InputError(f"{path.name!r} is no whole binary STL file: write it again")
+        raise InputError(f"{path.name!r} is no complete binary STL file: write it again")
     corners = np.frombuffer(content, _STL_TRIANGLE, count, 84)["corners"].reshape(-1, 3)
     order = np.lexsort(corners.T)
     ordered = corners[order]

@@ -81,7 +81,7 @@ class BeforeRun(Section):
         self._state, self._heart = State(), None
 
     def obstacle(self, state: State) -> str:
-        """Only what no run can survive, in its own words."""
+        """The first error among the checks: with it no run can succeed."""
         error = next((c for c in self.checks if c.severity is Severity.ERROR and c.code != "packages-missing"), None)
         return error.message if error is not None and self._what_is_chosen(state)[:2] == self._key[:2] else ""
 
@@ -98,7 +98,7 @@ class BeforeRun(Section):
     # --- looking -----------------------------------------------------------------------------------------------------
 
     def _begin(self, state: State) -> None:
-        """Show what is known at once, and look at the voxels on the worker."""
+        """Show what is known at once, and check the voxels on the worker."""
         node = state.volume
         if node is None:
             self._show(())
@@ -126,7 +126,7 @@ class BeforeRun(Section):
         self.panel.start_quietly(work, done)
 
     def look(self) -> None:
-        """Let the finder look for the heart, as a job."""
+        """Look for the heart with the coarse network, as a job."""
         node = self._state.volume
         if node is None:
             return
@@ -235,7 +235,7 @@ class BeforeRun(Section):
 
 
 def button_text(fix: str) -> str:
-    """What the button says for a fix of :data:`heartseg.preflight.FIXES`, or for none; here it can be translated."""
+    """The button's text for a fix of :data:`heartseg.preflight.FIXES`, or for none, translated."""
     return {
         PICK_FRAME: _("Take one frame"),
         RESAMPLE: _("Resample to 1.5 mm"),

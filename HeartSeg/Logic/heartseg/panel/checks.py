@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def checks_of(
     view: Volume, model: str, settings: Settings, chosen: Chosen, heart: HeartBox | bool | None
 ) -> tuple[Finding, ...]:
-    """All checks of a scan; a model that cannot be opened is told by the run itself.
+    """All checks of a scan; a model that cannot be opened is reported by the run itself.
 
     Args:
         view: the scan; its array still belongs to the node.
@@ -39,12 +39,12 @@ def checks_of(
     except HeartSegError:
         folder = None
     found = preflight(owned_volume(view), folder, settings, machine_of(settings), replace(chosen, size=()), heart)
-    # How long it takes stands beside the device, from the last run there: only a very long time is told here too.
+    # The panel shows the expected time beside the device; only a very long one is repeated here.
     return tuple(c for c in found if c.code != "time-on-processor" or c.severity is not Severity.INFO)
 
 
 def machine_of(settings: Settings) -> Machine:
-    """This machine as the checks take it, without loading torch."""
+    """This machine, as the checks need it, without loading torch."""
     report = look_at_device(settings.device)
     cores = settings.threads or os.cpu_count() or 1
     speed = CPU_GFLOP_PER_S / (report.cpu_factor or 1.0)
@@ -52,7 +52,7 @@ def machine_of(settings: Settings) -> Machine:
 
 
 def free_for_temporary_files() -> int | None:
-    """Bytes that are free where a run in its own process, and Slicer itself, put files; ``None`` if nobody can tell."""
+    """Free bytes in the folder for temporary files, which a separate process and Slicer use; ``None`` if unknown."""
     try:
         return shutil.disk_usage(tempfile.gettempdir()).free
     except OSError:

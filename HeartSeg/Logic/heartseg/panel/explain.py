@@ -1,4 +1,4 @@
-"""Explain: a heat map of what speaks for a structure, and how sure the network was, over the scan."""
+"""The section *Explain*: a heat map of the evidence for a structure, and the network's confidence, over the scan."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Explain(Section):
         self.panel.start(_("Confidence map"), lambda reporter: make_confidence(view, known, segmenter, reporter), show)
 
     def undo(self) -> None:
-        """Bring back what was there before the last map."""
+        """Show again what the last map replaced."""
         if self._shown is not None:
             self._shown.undo()
         self._shown = None
@@ -118,7 +118,7 @@ class Explain(Section):
         self._enable()
 
     def remove(self) -> None:
-        """Take the maps of this scan away."""
+        """Remove the maps of this scan."""
         scan = scan_of_segmentation(self._state)
         for kind in (HEAT_MAP, CONFIDENCE):
             remove_overlay(find_overlay(scan, kind) if scan is not None else None)
@@ -138,7 +138,7 @@ class Explain(Section):
         self._enable()
 
     def _fill_structures(self) -> None:
-        """The segments that are there, with the chosen one kept."""
+        """List the segments and keep the chosen one."""
         segmentation = self._state.segmentation.GetSegmentation() if self._state.segmentation is not None else None
         there = [s for s in STRUCTURES if segmentation is not None and segmentation.GetSegment(s.key) is not None]
         if [s.key for s in there] == self._keys:
@@ -152,7 +152,7 @@ class Explain(Section):
         box.setCurrentIndex(self._keys.index(kept) if kept in self._keys else 0)
 
     def _fill_layers(self, names: tuple[str, ...]) -> None:
-        """The two that every network has, and those of the model that was explained last."""
+        """List the two layers that every network has, and those of the model that was explained last."""
         layers = [*(name for name, _text in _LAYERS), *names]
         if layers == self._layers:
             return

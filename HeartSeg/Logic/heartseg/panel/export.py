@@ -47,13 +47,18 @@ class Export(Section):
         self.ui.exportButton.connect("clicked()", self.export)
         self.ui.openFolderButton.connect("clicked()", self.open_folder)
 
+    def _tip(self, name: str) -> str:
+        if name == "dicom-seg" and has_dicom_exporter():
+            return _("Written by Slicer's own exporter, which also adds the file to Slicer's DICOM database.")
+        return str(self._tips[name])
+
     @property
     def formats(self) -> tuple[str, ...]:
-        """What is checked and can be written here."""
+        """The formats that are checked and can be written here."""
         return tuple(name for name, box in self.boxes.items() if box.checked and box.enabled)
 
     def target(self, state: State) -> Path:
-        """The export's own folder, below the one that was chosen and named after the segmentation."""
+        """The folder of this export: below the chosen one, named after the segmentation."""
         name = state.segmentation.GetName() if state.segmentation is not None else "heart"
         plain = re.sub(_UNSAFE, "_", name).strip(" .") or "heart"
         return Path(self.ui.exportFolderButton.directory) / f"{plain} export"
@@ -62,7 +67,7 @@ class Export(Section):
         for name, box in self.boxes.items():
             why = unavailable(name)
             box.enabled = not why and not state.running
-            box.toolTip = why or (busy() if state.running else self._tips[name])
+            box.toolTip = why or (busy() if state.running else self._tip(name))
         ui, node = self.ui, state.segmentation
         ui.wallSpinBox.enabled = self.boxes["print"].checked and not state.running
         ui.exportFolderButton.enabled = not state.running
@@ -90,7 +95,7 @@ class Export(Section):
         )
 
     def export(self) -> None:
-        """Write what is checked; the worker does it, and a failure leaves nothing behind."""
+        """Write the checked formats on the worker; a failure leaves nothing behind."""
         state, folder = self.panel.state, self.target(self.panel.state)
         try:
             overwrite = self._may_write(folder)

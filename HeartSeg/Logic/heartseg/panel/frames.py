@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import slicer
 from slicer.i18n import tr as _
 
+from ..scene.frames import browser_of, go_to_frame
 from .section import busy
 
 
@@ -71,13 +71,4 @@ class Frames:
     def go_to(self, index: int) -> None:
         """Show another frame; the proxy volume then holds its voxels."""
         if self._browser is not None:
-            self._browser.SetSelectedItemNumber(index)
-            slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(self._browser)
-
-
-def browser_of(volume_node: Any) -> Any:
-    """The sequence browser that shows its frames through this volume, or ``None``."""
-    sequences = getattr(slicer.modules, "sequences", None)
-    if volume_node is None or sequences is None:
-        return None
-    return sequences.logic().GetFirstBrowserNodeForProxyNode(volume_node)
+            go_to_frame(self._browser, index)

@@ -42,7 +42,7 @@ class HeatMapRequest:
 
 @dataclass(frozen=True, eq=False)
 class HeatMap:
-    """What a heat map's job hands to the main thread.
+    """The outcome of a heat map's job, for the main thread.
 
     Attributes:
         prepared: ready for the scene.

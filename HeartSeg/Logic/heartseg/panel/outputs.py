@@ -1,4 +1,4 @@
-"""Where results go: earlier results of a scan, which one a run replaces, and the sequence of a time series."""
+"""Where results go: earlier results of a scan, and which one a run replaces."""
 
 from __future__ import annotations
 
@@ -44,24 +44,3 @@ def hide_others(shown: Any, volume_node: Any) -> None:
         display = node.GetDisplayNode()
         if display is not None:
             display.SetVisibility(node is shown)
-
-
-def keep_frame(browser: Any, segmentation_node: Any, frame: int) -> Any:
-    """Copy a segmentation into the item of a frame, in a sequence beside the scan's frames.
-
-    The segmentation node becomes the proxy of the sequence: it follows the frame that the browser shows, with its
-    measures and findings.
-
-    Args:
-        browser: ``vtkMRMLSequenceBrowserNode`` of the scan.
-        segmentation_node: filled for this frame; the same node for all frames.
-        frame: from 0.
-
-    Returns:
-        The ``vtkMRMLSequenceNode``, made and added to the browser with the first frame.
-    """
-    sequence = browser.GetSequenceNode(segmentation_node)
-    if sequence is None:  # added while it is empty: to a sequence with items the browser gives a proxy of its own
-        sequence = slicer.modules.sequences.logic().AddSynchronizedNode(None, segmentation_node, browser)
-    sequence.SetDataNodeAtValue(segmentation_node, browser.GetMasterSequenceNode().GetNthIndexValue(frame))
-    return sequence

@@ -14,6 +14,8 @@ from slicer.i18n import tr as _
 
 from ..errors import HeartSegError
 from ..progress import ProgressEvent, Reporter
+from ..scene.frames import keep_frame, save_edits
+from ..scene.nodes import loaded_scans
 from ..settings import Settings
 from ..volume.types import Volume
 from .device import DeviceReport, has_torch, list_cards, look_at_device
@@ -21,7 +23,7 @@ from .event_loop import Handlers
 from .frames import Frames
 from .inputs import DeviceChooser, ModelChooser, StructureBoxes, device_line
 from .jobs import JobRunner
-from .outputs import keep_frame, output_for
+from .outputs import output_for
 from .pace import Pace, in_words
 from .record import read_record
 from .run import Entered, NodeWatch, enter_result, view_of
@@ -265,6 +267,7 @@ class Panel(JobRunner):
     def _start_run(self, request: Request, volume: Any, target: Any) -> Job | None:
         self._watch.start({_("scan"): volume, _("segmentation"): target})
         warm, frame = self.warm, self._frames.index if self._frames.count > 1 else None
+        save_edits(volume, target, False)
 
         def progressed(event: ProgressEvent) -> None:
             self._progressed(event)
@@ -299,6 +302,8 @@ class Panel(JobRunner):
         return self._start(RUN_TITLE, lambda reporter: do_run(request, warm, reporter), handlers, pace)
 
     def _run_done(self, entered: Entered, frame: int | None) -> None:
+        if frame:  # a later frame of a series: the views stay
+            entered = replace(entered, first=False)
         self._last_run = entered
         self.state = replace(self.state, segmentation=entered.node)
         if self.parameters is not None:
@@ -448,14 +453,6 @@ class Panel(JobRunner):
         accurate = self.parameters.accurate if self.parameters is not None else False
         model = self.models.chosen
         return "|".join([model.name if model is not None else "", device, "accurate" if accurate else "fast"])
-
-
-def loaded_scans() -> list[Any]:
-    """The scene's volumes that can be segmented: neither label maps nor heat maps of ours."""
-    from ..scene.overlay import is_overlay
-
-    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-    return [v for v in volumes if not (v.IsA("vtkMRMLLabelMapVolumeNode") or is_overlay(v))]
 
 
 def make_section(path: str) -> Section:

@@ -42,7 +42,7 @@ _SCAN, _REQUEST, _LABELS, _RESULT = "scan.npy", "request.json", "labels.npy", "r
 
 
 class ProcessFailed(Exception):
-    """The child ended with an error that nobody expected, or without a word; ``trace`` is what it left behind."""
+    """The child ended with an unexpected error or without an answer; ``trace`` is its last output."""
 
     def __init__(self, message: str, trace: str) -> None:
         super().__init__(f"{message}\n{trace}" if trace else message)
@@ -116,11 +116,11 @@ def _descendants(pid: int) -> list[Any]:
 
 
 class _NoAnswer(Exception):
-    """The child ended without a last word."""
+    """The child ended without an answer."""
 
 
 def _follow(child: subprocess.Popen[str], reporter: Reporter) -> None:
-    """Pass the child's progress on until it is done; raises what it tells."""
+    """Pass the child's progress on until it has ended; raises the error that it reports."""
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     assert child.stdout is not None
     threading.Thread(target=_read_lines, args=(child.stdout, lines), daemon=True).start()
@@ -222,7 +222,7 @@ def _say(**message: Any) -> None:
 
 
 def main(folder: Path) -> int:
-    """The child: read the request, run it, tell how it goes."""
+    """The child: read the request, run it, report progress and outcome."""
     from .work import make_segmenter
     from .worker import describe_failure
 

@@ -1,4 +1,4 @@
-"""The text behind *Copy report*: what a person pastes into a question, so that somebody else can help."""
+"""The text behind *Copy report*: what a user pastes into a question, so that others can help."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def failure_report(what: str, error: BaseException, trace: str, facts: dict[str,
 
 
 def one_line(error: BaseException) -> str:
-    """What the error box says of an error that nobody expected."""
+    """What the error box says about an unexpected error."""
     text = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

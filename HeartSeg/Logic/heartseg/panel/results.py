@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from ..anatomy import KEYS, STRUCTURES, Structure
 from ..errors import HeartSegError
 from ..findings import Finding, Severity
+from ..scene.frames import browser_of, keep_frame, save_edits
 from ..scene.segmentation import Replaced
 from .record import RunRecord, read_record, write_record
 from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
@@ -23,7 +24,7 @@ _MARKS = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "ℹ"}
 
 
 class Results(Section):
-    """What came out, for the segmentation that is chosen in this section."""
+    """Segments, measures and findings of the segmentation that is chosen in this section."""
 
     name = "Results"
 
@@ -86,6 +87,7 @@ class Results(Section):
     def edit(self) -> None:
         """Open the segmentation in the Segment Editor, with the scan behind it."""
         node = self._state.segmentation
+        save_edits(scan_of_segmentation(self._state), node, True)
         slicer.util.selectModule("SegmentEditor")
         editor = getattr(getattr(slicer.modules, "SegmentEditorWidget", None), "editor", None)
         if editor is not None:
@@ -107,12 +109,15 @@ class Results(Section):
             _labels, measures, findings = value
             if node.GetScene() is not None:
                 write_record(node, record.measured_again(measures, findings))
+                browser = browser_of(scan)
+                if browser is not None and browser.GetSequenceNode(node) is not None:
+                    keep_frame(browser, node, browser.GetSelectedItemNumber())
                 self.panel.show_status(_("Measured again, after edits."))
 
         self.panel.start(_("Measure again"), lambda reporter: measure_again(view, masks, reporter), keep)
 
     def undo(self) -> None:
-        """Put back what the segmentation held before the last run; pressed again, what it holds now, edits and all."""
+        """Restore what the segmentation held before the last run; pressed again, restore what it holds now."""
         earlier = self._earlier()
         if earlier is None:
             return
@@ -129,7 +134,7 @@ class Results(Section):
         self.panel.refresh()
 
     def _earlier(self) -> Replaced | None:
-        """What *undo* puts back."""
+        """The content that *Undo* restores, or ``None``."""
         last = self.panel.last_run
         return last.replaced if last is not None else self._undone
 
@@ -157,7 +162,7 @@ class Results(Section):
             widget.toolTip = self._tips[name] if ready else why
 
     def _list_others(self) -> None:
-        """Other segmentations of the scene that came from a run."""
+        """List the other segmentations in the scene that came from a run."""
         box, shown = self.ui.compareComboBox, self._state.segmentation
         kept = self._others[box.currentIndex - 1] if 0 < box.currentIndex <= len(self._others) else None
         found = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")

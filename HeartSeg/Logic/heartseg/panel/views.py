@@ -1,4 +1,4 @@
-"""What the user looks at: the 3D view centred and filled, the slices at the heart. Nothing where there are no views."""
+"""Slice and 3D views: centred on the heart. Does nothing where there are no views."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 FILL = 1.2
-"""How much more than the heart's longest extent the 3D view shows."""
+"""Height of the 3D view relative to the heart's longest extent."""
 
 
 def world_box(segmentation_node: Any, segment_id: str | None = None) -> np.ndarray | None:

@@ -22,12 +22,12 @@ from ..progress import CancelToken, ProgressEvent, Reporter
 logger = logging.getLogger(__name__)
 
 Work = Callable[[Reporter], Any]
-"""What a job does, on the worker thread: progress and cancel go through the reporter; the value is handed back."""
+"""The work of a job, on the worker thread: progress and cancel go through the reporter; returns the job's value."""
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One piece of work that was handed to the worker.
+    """One piece of work that the worker does.
 
     Attributes:
         title: what it is, for people ("Segment the heart").
@@ -42,7 +42,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Progressed:
-    """A sign of life of a job."""
+    """A job reports progress."""
 
     job: Job
     event: ProgressEvent
@@ -50,7 +50,7 @@ class Progressed:
 
 @dataclass(frozen=True)
 class Finished:
-    """A job has ended well; ``value`` is what its work returned."""
+    """A job succeeded; ``value`` is what its work returned."""
 
     job: Job
     value: Any
@@ -102,7 +102,7 @@ class Worker:
         return job
 
     def events(self) -> list[Event]:
-        """What has happened since the last call, oldest first. Never blocks."""
+        """The events since the last call, oldest first. Never blocks."""
         self._news.clear()
         collected = []
         while self._events:
@@ -110,11 +110,11 @@ class Worker:
         return collected
 
     def wait(self, seconds: float) -> None:
-        """Wait for the next event, so long at most; meanwhile the worker has Python's lock."""
+        """Wait for the next event, at most this long; meanwhile the worker has Python's lock."""
         self._news.wait(seconds)
 
     def close(self, seconds: float = 0.0) -> None:
-        """End the thread once its job has ended, and wait for that so long at most. Cancel the job before."""
+        """End the thread once its job has ended; waits at most this long. Cancel the job first."""
         self._closed = True
         self._jobs.put(None)
         if self._thread is not None and seconds > 0:
@@ -134,7 +134,7 @@ class Worker:
         self._news.set()
 
     def _outcome(self, job: Job) -> Event:
-        """Do the job. Whatever it raises ends the job, never the thread: ``SystemExit`` and its like too."""
+        """Do the job. Whatever it raises, ``SystemExit`` included, ends the job and never the thread."""
         reporter = Reporter(lambda event: self._tell(Progressed(job, event)), job.token)
         try:
             reporter.check()

@@ -1,4 +1,4 @@
-"""What the checks before a run need to know of a volume node, and their fixes: always a new node, never the user's."""
+"""What the checks before a run need to know about a volume node, and their fixes, which always make a new node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RIGID_TOLERANCE = 1e-4  # of M Mᵀ - 1: 0.01 % of a length
 
 
 def chosen_facts(node: Any) -> Chosen:
-    """What is known of a volume node beside its voxels: size, values per voxel, and the transform above it."""
+    """Facts about a volume node besides its voxels: size, values per voxel, and the transform above it."""
     image = node.GetImageData()
     size = tuple(int(n) for n in image.GetDimensions()) if image is not None else ()
     components = int(image.GetNumberOfScalarComponents()) if image is not None else 1
@@ -68,7 +68,7 @@ def add_volume(volume: Volume, name: str, like: Any) -> Any:
 
 
 def one_component(node: Any, index: int) -> Any:
-    """A new scalar volume of one of the values per voxel: a frame of a time series that was loaded as components."""
+    """A new scalar volume of one component: a frame of a time series that was loaded as components."""
     import slicer
     import vtk
 

@@ -58,7 +58,7 @@ def volume_view(node: Any) -> Volume:
 
 
 def owned_volume(view: Volume) -> Volume:
-    """A copy of the scan that nobody else can change, with non-finite numbers replaced (and a finding). Any thread.
+    """A private copy of the scan, with non-finite numbers replaced and a finding. For any thread.
 
     Raises:
         InputError: too many voxels are NaN or infinite.
@@ -85,13 +85,23 @@ def geometry_from_node(node: Any) -> Geometry:
         shown = ", ".join(f"{s:g}" for s in spacing)
         raise InputError(
             f"geometry of volume '{node.GetName()}' is broken (spacing {shown} mm): "
-            "mend it in the Volumes module under Volume Information"
+            "correct it in the Volumes module under Volume Information"
         )
     i, j, k = node.GetImageData().GetDimensions()
     sx, sy, sz = (float(s) for s in spacing)
     ox, oy, oz = (float(v) for v in affine[:3, 3])
     direction = tuple(float(v) for v in (affine[:3, :3] / spacing).ravel())
     return Geometry((k, j, i), (sx, sy, sz), (ox, oy, oz), direction)
+
+
+def loaded_scans() -> list[Any]:
+    """The scene's scalar volumes that can be segmented: neither label maps nor heat maps of ours."""
+    import slicer
+
+    from .overlay import is_overlay
+
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [v for v in volumes if not (v.IsA("vtkMRMLLabelMapVolumeNode") or is_overlay(v))]
 
 
 def modality_of(node: Any) -> str:
@@ -118,7 +128,7 @@ def _subject_attribute(node: Any, name: str) -> str:
 
 
 def _source(node: Any) -> Source:
-    """File and DICOM series of the node, as far as it knows them."""
+    """File and DICOM series of the node, as far as they are known."""
     storage = node.GetStorageNode()
     path = (storage.GetFullNameFromFileName() or "") if storage is not None and storage.GetFileName() else ""
     hierarchy, item = subject_item(node)

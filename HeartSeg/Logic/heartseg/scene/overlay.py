@@ -140,12 +140,12 @@ def find_overlay(volume_node: Any, kind: OverlayKind) -> Any:
 
 
 def is_overlay(node: Any) -> bool:
-    """Whether a volume node is a map of ours, and no scan."""
+    """Whether a volume node is one of our maps and not a scan."""
     return node is not None and bool(node.GetAttribute(_KIND))
 
 
 def remove_overlay(node: Any) -> None:
-    """Take a map out of the scene; the views that show it show again what they did before."""
+    """Remove a map from the scene; the views show again what they showed before."""
     import slicer
 
     if node is None or node.GetScene() is None:
@@ -204,7 +204,7 @@ def _color(node: Any, kind: OverlayKind) -> None:
 
 
 def _put_in_front(node: Any, opacity: float) -> None:
-    """Make the node every slice view's foreground, and write down what was there."""
+    """Make the node the foreground of every slice view, and record what was there."""
     before = _views_before(node)
     for view in _views():
         if view.GetForegroundVolumeID() != node.GetID():
@@ -222,7 +222,7 @@ def _views() -> list[Any]:
 
 
 def _views_before(node: Any) -> dict[str, tuple[str | None, float]]:
-    """View -> foreground and opacity before the map; a scene's file may hold anything, what is not ours is left out."""
+    """View -> foreground and opacity before the map; entries that are not ours are ignored."""
     try:
         written = json.loads(node.GetAttribute(_VIEWS) or "{}")
         return {str(k): (None if v[0] is None else str(v[0]), float(v[1])) for k, v in written.items()}

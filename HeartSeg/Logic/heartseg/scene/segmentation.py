@@ -137,7 +137,7 @@ def _collect(result: Result, prepared: PreparedSegments, volume_node: Any, hidde
 
 
 def _settle(node: Any, volume_node: Any) -> None:
-    """Tie the node to its volume: grid, transform, place in the hierarchy, look."""
+    """Tie the node to its volume: grid, transform, place in the hierarchy, display."""
     node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
     _show(node)
@@ -212,7 +212,7 @@ class Replaced:
 
     @classmethod
     def of(cls, node: Any) -> Replaced:
-        """What the node holds now."""
+        """The present content of a node."""
         segmentation = node.GetSegmentation()
         names = node.GetAttributeNames() or ()
         return cls(
@@ -225,7 +225,7 @@ class Replaced:
         )
 
     def restore(self) -> None:
-        """Put it back.
+        """Restore this content.
 
         Raises:
             InputError: if the node has left the scene.
@@ -285,7 +285,7 @@ def _oriented_image(layer: Layer, volume_node: Any) -> Any:
 
 
 def _segment(structure: Structure, algorithm: str) -> Any:
-    """An empty segment that knows what it is. The label value is set before any voxels (after, it would empty them)."""
+    """An empty segment with name, colour, label and tags. Setting the label later would remove its voxels."""
     import slicer
 
     segment = slicer.vtkSegment()
