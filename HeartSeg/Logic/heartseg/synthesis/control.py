@@ -18,8 +18,10 @@ from .shape import NodeGrid
 
 RING_WIDTH, SEPTUM_WIDTH = 22.0, 36.0
 """Widths of the pushes on the tricuspid ring and on the septum, mm."""
-APICAL_CAP = 10.0
+APICAL_CAP = 8.0
 """Height of the cap that is held as the apex, mm."""
+EDGE_MM = 3.0
+"""Softness of the limits of the cap and of the ventricle at the mitral plane: sharp ones would make phases jitter."""
 
 
 def smoothstep(x: torch.Tensor) -> torch.Tensor:
@@ -124,14 +126,15 @@ def _rates(frame: Frame, local: torch.Tensor, parts: Parts) -> Callable[[torch.T
     ventricle (growth across the axis is fitted with them and left out), then the tricuspid ring's speed along the axis
     and the middle septum's across it, against the septum's edges.
     """
-    ventricle = parts.ventricle * (local[0] < frame.length)
-    inside = torch.nonzero((ventricle > 0.5).reshape(-1))[:, 0][::3]
-    here = local.reshape(3, -1)[:, inside]
+    below = torch.sigmoid((frame.length - local[0]) / EDGE_MM)
+    ventricle = (parts.ventricle * below).reshape(-1)
+    inside = torch.nonzero(ventricle > 0.01)[:, 0]
+    here, root = local.reshape(3, -1)[:, inside], ventricle[inside].sqrt()
     radial = torch.stack([torch.zeros_like(here[0]), *(here[1:] / frame.length)])
-    matrix = torch.stack([m.reshape(-1) for m in (*_modes(frame, here), radial)], 1).double()
+    matrix = torch.stack([(m * root).reshape(-1) for m in (*_modes(frame, here), radial)], 1).double()
     inverse = torch.linalg.pinv(matrix)
     axes = torch.from_numpy(frame.axes.astype(np.float32))
-    cap = parts.ventricle * (local[0] < APICAL_CAP)
+    cap = parts.ventricle * torch.sigmoid((APICAL_CAP - local[0]) / EDGE_MM)
     ring = interface(parts, RV, RA)
     middle, edge = septum_weights(frame, local, parts)
 
@@ -141,7 +144,7 @@ def _rates(frame: Frame, local: torch.Tensor, parts: Parts) -> Callable[[torch.T
         return (axes @ (velocity.reshape(3, -1)[:, near] @ w) / w.sum().clamp(min=1e-6)).double().numpy()
 
     def measure(velocity: torch.Tensor) -> np.ndarray:
-        turned = (axes @ velocity.reshape(3, -1)[:, inside]).reshape(-1).double()
+        turned = (axes @ velocity.reshape(3, -1)[:, inside] * root).reshape(-1).double()
         bow = mean(middle, velocity)[1] - mean(edge, velocity)[1]
         modes = (inverse @ turned)[3:12].numpy()
         return np.concatenate([mean(cap, velocity), modes, [mean(ring, velocity)[0], bow]])

@@ -20,7 +20,7 @@ from .walls import Patch
 
 WALL_GROWTH = 0.6
 """Growth of a chamber's thin wall, as a power of the chamber's: 2/3 keeps its thickness."""
-SHORT_AXIS_SHARE = 0.22
+LENGTH_SHARE = 0.17
 """Share (of the log factor) that a dilating ventricle grows in length; a third would keep its shape."""
 
 
@@ -121,7 +121,7 @@ def _course_to(
     if not factors and not thickness and c.septal_bow_mm is None:
         return None
     growth = factors.get(LV, 1.0)
-    lift = frame.length * (growth**SHORT_AXIS_SHARE - 1) if growth > 1 else 0.0
+    lift = frame.length * (growth**LENGTH_SHARE - 1) if growth > 1 else 0.0
     motion = Motion(-lift, -0.8 * lift, round=False)
     steps = max(_steps(factors), 6 if thickness else 4)
     return Course(factors, motion, thickness, c.septal_bow_mm, steps=steps, corrections=4 if thickness else 3)

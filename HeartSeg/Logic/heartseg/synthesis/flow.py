@@ -26,6 +26,8 @@ PATCH = 13
 N_LABELS = 14
 FLOW_SPACING = 4.0
 """Distance of the nodes that these flows are computed on, mm."""
+APEX_SOFTNESS = 2.0
+"""Depth (mm) over which nodes count as the apex, less and less; a sharp limit would make it jump from node to node."""
 MARGIN = 36.0
 """Space around the template, mm: a dilated heart is up to 60 mm longer and wider than the template."""
 
@@ -84,7 +86,7 @@ class Frame:
     """The left ventricle's own axes.
 
     Attributes:
-        apex: its outermost point, mm.
+        apex: its outer end, mm, averaged over a few millimetres.
         mitral, tricuspid: centres of the valve planes, mm.
         axes: rows are the unit vectors from the apex to the mitral plane, across towards the right ventricle, and
             perpendicular to both.
@@ -126,11 +128,14 @@ def frame_of(heart: Heart3D, parts: Parts) -> Frame:
     )
     cavity, right = (_centre(parts.fractions[k], points) for k in (LV, RV))
     along = mitral - cavity
-    inside = points[:, parts.ventricle > 0.5].double().numpy()
+    share = parts.ventricle.reshape(-1)
+    found = torch.nonzero(share)[:, 0]
+    inside, share = points.reshape(3, -1)[:, found].double().numpy(), share[found].double().numpy()
     for _ in range(3):
         along = along / np.linalg.norm(along)
         height = along @ inside
-        apex = inside[:, height <= np.quantile(height, 0.004)].mean(1)
+        weight = share * np.exp(-(height - height.min()) / APEX_SOFTNESS)
+        apex = inside @ weight / weight.sum()
         along = mitral - apex
     length = float(np.linalg.norm(along))
     along = along / length

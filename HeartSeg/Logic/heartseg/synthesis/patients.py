@@ -82,7 +82,7 @@ def draw_patient(
         condition = condition.scaled(size)
     spans = next((EJECTION[n] for n in condition.names if n in EJECTION), ((0.35, 0.75), (0.3, 0.7)))
     beat = draw_beat(rng, *spans, size=size)
-    walls = {RV: u(1.8, 3.8), LA: u(1.0, 2.6), RA: u(1.0, 2.4), AO: u(1.0, 2.5), PA: u(0.8, 2.5)}
+    walls = {RV: u(2.4, 4.2), LA: u(1.0, 2.6), RA: u(1.0, 2.4), AO: u(1.0, 2.5), PA: u(0.8, 2.5)}
     bend = tuple(
         (rng.standard_normal((1, 3, n, n, n)).astype(np.float32), float(u(0, a))) for n, a in ((7, 3.0), (12, 1.2))
     )
