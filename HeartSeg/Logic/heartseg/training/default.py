@@ -86,8 +86,8 @@ def train_default(args: argparse.Namespace) -> int:
     workers = max(1, (os.cpu_count() or 2) - 1) if args.workers is None else args.workers
     torch.set_num_threads(args.threads)
     stages = choose_stages(args.size, device, args.batch)
-    if args.crop is not None and (args.crop < 16 or args.crop % 16):
-        raise ValueError(f"--crop is {args.crop}: must be a multiple of 16, such as 96")
+    if args.crop is not None and (args.crop < 32 or args.crop % 16):
+        raise ValueError(f"--crop is {args.crop}: must be a multiple of 16 from 32 on, such as 96")
     with SceneMakers(args, workers) as makers:
         if not makers.wait(until):
             log.info("stopped while making scenes; run again to go on")
