@@ -101,7 +101,7 @@ def train(args: argparse.Namespace) -> dict[str, object]:
 
     stage = choose_stages("full", "cuda", args.batch)[1]
     facts: dict[str, object] = {"card": torch.cuda.get_device_name(), "batch": stage.batch}
-    samples = iter(SampleStream(args.scenes, stage, 0, 0, "cuda"))
+    samples = iter(SampleStream(args.scenes, stage, 0, 0, "cuda", generator=args.generator))
     for _ in range(4):
         next(samples)
     facts["sample_ms"] = 1000 * statistics.mean(timed(lambda: next(samples), 12))
@@ -132,6 +132,7 @@ def main() -> None:
     two = commands.add_parser("train")
     two.add_argument("scenes", type=Path)
     two.add_argument("--batch", type=int, default=4)
+    two.add_argument("--generator", default="0.6", help="recipe of the images (default: 0.6)")
     two.set_defaults(work=train)
     args = parser.parse_args()
     print(json.dumps(args.work(args), indent=1))

@@ -57,6 +57,10 @@ RAYS = VenaCavaStreaks(
     70.0,
     30.0,
 )
+_SPREAD = np.where(np.isin(np.arange(256), [int(Region.AIR), int(Region.LUNG)]), 0, 90)
+PARTS_OF_TISSUE = Clusters(
+    (-0.6, 0.5), (np.random.default_rng(1).uniform(-1, 1, (3, 256)) * _SPREAD).astype(np.float32), 20.0
+)
 SUNK = Layering((Layer((RA, RV), np.array([0, 0.9, 0.4]), 0.2, 3.0, 5.0, 700.0, 50.0),))
 DENSE = Layering((Layer((RA, RV), np.array([0, 0.9, 0.4]), -2.5, 6.0, 5.0, 2500.0, 300.0),))
 
@@ -80,7 +84,7 @@ class Example:
 
 EXAMPLES = {
     "layering": Example("ct", "arterial", SUNK, label=4),
-    "clusters": Example("ct", "triple_rule_out", Clusters, seed=8),
+    "clusters": Example("ct", "triple_rule_out", PARTS_OF_TISSUE),
     "late_enhancement": Example("mr", "late_enhancement", LateEnhancement(0.2, 1.0, -0.1, 35.0, 1.0, 0.0), seed=2),
     "flow_voids": Example("mr", "bssfp", JETS),
     "trabeculae": Example("mr", "bssfp", Trabeculae((LV, RV), 6.0, 0.6, 4.5, 1.0)),

@@ -30,11 +30,11 @@ start)
     echo $! >"$run/pid"
     echo "process $! writes $run/log.txt"
     ;;
-pause) alive && kill -STOP -- "-$(cat "$run/pid")" ;;
-go) alive && kill -CONT -- "-$(cat "$run/pid")" ;;
+pause) alive && env kill -s STOP -- "-$(cat "$run/pid")" ;;
+go) alive && env kill -s CONT -- "-$(cat "$run/pid")" ;;
 stop)
     alive || { echo "not running"; exit 1; }
-    kill -CONT -- "-$(cat "$run/pid")"
+    env kill -s CONT -- "-$(cat "$run/pid")"
     kill -TERM "$(cat "$run/pid")"
     while alive; do sleep 1; done
     ;;

@@ -130,7 +130,7 @@ def test_frozen_parts_keep_their_weights(scene_folder, tmp_path):
 
 def test_bfloat16_is_for_devices_with_units_for_it(scene_folder, tmp_path, monkeypatch):
     for units in (False, True):
-        monkeypatch.setattr("heartseg.training.trainer.has_bfloat16_units", lambda u=units: u)
+        monkeypatch.setattr("heartseg.training.cpu.has_bfloat16_units", lambda u=units: u)
         assert Trainer(TINY, scene_folder, tmp_path, Recipe(steps=2)).bfloat16 is units
     assert Trainer(TINY, scene_folder, tmp_path, Recipe(steps=2, bfloat16=False)).bfloat16 is False
 

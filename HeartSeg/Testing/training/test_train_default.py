@@ -9,11 +9,14 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from heartseg.cli.main import main
 from heartseg.models.folder import ModelFolder
+from heartseg.synthesis.regions import Region
+from heartseg.synthesis.scenes import Scene, save_scene
 from heartseg.synthesis.source import pack_source
 from heartseg.training import default
 from heartseg.training.stages import FINDER, FINE
@@ -110,16 +113,30 @@ def test_training_begins_with_some_scenes_and_takes_up_the_others(packed, tiny, 
     assert snapshot["step"] >= 1 and snapshot["seconds"] >= 1.2
 
 
+def block_scene(kind: str) -> Scene:
+    """A cube of muscle with a heart of two labels in it."""
+    regions, target = np.full((60, 60, 60), Region.MUSCLE, np.uint8), np.ones((20, 20, 20), np.uint8)
+    target[10:] = 5
+    regions[20:40, 20:40, 20:40] = target
+    return Scene(regions, target, (20, 20, 20), 1.5, (45.0, 45.0, 45.0), kind, None, 0)
+
+
 def test_scenes_travel_in_one_file(packed, tiny, tmp_path, capsys):
     here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / "scenes.zip"
     count = ["--scenes", "1", "--heartless", "1", "--workers", "0", "--device", "cpu"]
     assert main(["train-default", str(packed), "-o", str(here), "--pack-scenes", str(file)]) == 2
     assert "holds no scenes" in capsys.readouterr().err
+    for folder, name, kind in (
+        ("scenes", "scene00000", "trunk"),
+        ("scenes", "heartless00000", "heartless"),
+        ("validation", "scene50000", "trunk"),
+    ):
+        save_scene(block_scene(kind), here / folder, name)
     assert main(["train-default", str(packed), "-o", str(here), "--only", "scenes", *count]) == 0
     assert not (here / "fine").exists()
     assert main(["train-default", str(packed), "-o", str(here), "--pack-scenes", str(file)]) == 0
-    options = [*count, "--unpack", str(file), "--only", "fine", "--fine-steps", "1", "--crop", "16"]
-    assert main(["train-default", str(packed), "-o", str(there), *options]) == 1
+    options = [*count, "--unpack", str(file), "--only", "fine", "--fine-steps", "1", "--crop", "32"]
+    assert main(["train-default", str(packed), "-o", str(there), *options]) == 1  # one network alone is no model
     for folder in ("scenes", "validation"):
         names = sorted(p.name for p in (here / folder).iterdir())
         assert names == sorted(p.name for p in (there / folder).iterdir()) and names
@@ -142,7 +159,7 @@ def test_the_data_can_be_packed_into_one_file(packed, tmp_path):
         (["nowhere", "-o", "x"], "nowhere"),
         (["{packed}"], "-o is missing"),
         (["{packed}", "-o", "x", "--device", "tpu"], "must be auto, cpu, cuda"),
-        (["{packed}", "-o", "x", "--crop", "50"], "--crop is 50: must be a multiple of 16"),
+        (["{packed}", "-o", "x", "--crop", "50"], "--crop is 50: must be a multiple of 16 from 32 on"),
         (["{packed}", "-o", "x", "--without", "gravity"], "unknown part 'gravity'"),
     ],
 )

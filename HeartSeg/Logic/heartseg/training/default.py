@@ -22,9 +22,10 @@ from pathlib import Path
 import torch
 
 from heartseg.synthesis.hearts import VALIDATION_SUBJECTS
+from heartseg.synthesis.patients import Recipe as PatientRecipe
 from heartseg.synthesis.scenes import make_scenes, scene_name
 from heartseg.synthesis.source import load_source, pack_source
-from heartseg.synthesis.switches import ANATOMY_PARTS, IMAGE_PARTS, check_parts
+from heartseg.synthesis.switches import ANATOMY_PARTS, FROZEN, IMAGE_PARTS, check_parts
 
 from .cargo import pack_scenes, unpack_scenes
 from .options import DESCRIPTION, EXAMPLES, add_arguments
@@ -85,8 +86,8 @@ def train_default(args: argparse.Namespace) -> int:
     workers = max(1, (os.cpu_count() or 2) - 1) if args.workers is None else args.workers
     torch.set_num_threads(args.threads)
     stages = choose_stages(args.size, device, args.batch)
-    if args.crop is not None and (args.crop < 16 or args.crop % 16):
-        raise ValueError(f"--crop is {args.crop}: must be a multiple of 16, such as 96")
+    if args.crop is not None and (args.crop < 32 or args.crop % 16):
+        raise ValueError(f"--crop is {args.crop}: must be a multiple of 16 from 32 on, such as 96")
     with SceneMakers(args, workers) as makers:
         if not makers.wait(until):
             log.info("stopped while making scenes; run again to go on")
@@ -131,7 +132,10 @@ class SceneMakers:
     def __init__(self, args: argparse.Namespace, workers: int) -> None:
         out, without = args.out, frozenset(args.without) & set(ANATOMY_PARTS)
         first = args.seed * 1_000_000
-        hearts = [SceneJob(out / "scenes", first + i, without=without) for i in range(args.scenes)]
+        hearts = [
+            SceneJob(out / "scenes", first + i, without=without, patients=args.generator != FROZEN and i % 4 < 3)
+            for i in range(args.scenes)
+        ]
         bodies = [SceneJob(out / "scenes", first + i, heartless=True) for i in range(args.heartless)]
         mixed = [(i / len(jobs), job) for jobs in (hearts, bodies) for i, job in enumerate(jobs)]
         mixed.sort(key=lambda pair: pair[0])
@@ -186,7 +190,10 @@ class SceneMakers:
 
 @dataclass(frozen=True)
 class SceneJob:
-    """One scene to make: where, which number, and how (see :func:`~heartseg.synthesis.scenes.make_scenes`)."""
+    """One scene to make: where, which number, and how (see :func:`~heartseg.synthesis.scenes.make_scenes`).
+
+    ``patients``: a beating, often diseased heart (:mod:`~heartseg.synthesis.patients`); three in four of generator 0.6.
+    """
 
     folder: Path
     number: int
@@ -194,6 +201,7 @@ class SceneJob:
     thorax_every: int = 3
     without: frozenset[str] = frozenset()
     heartless: bool = False
+    patients: bool = False
 
     def file(self, suffix: str) -> Path:
         """The scene's file with this suffix."""
@@ -215,6 +223,7 @@ def _make_one(source: str, job: SceneJob) -> None:
         thorax_every=job.thorax_every,
         without=job.without,
         heartless=job.heartless,
+        recipe=PatientRecipe() if job.patients else None,
     )
 
 

@@ -13,6 +13,7 @@ from heartseg.synthesis.regions import IGNORE
 from heartseg.synthesis.scenes import Scene, load_scene
 from heartseg.synthesis.views import View, extract, normalise
 
+from .cpu import fast_bfloat16
 from .stages import LABELS, Stage, as_input, full_resolution
 
 STRUCTURES = tuple(name for name in LABELS if name != "background")
@@ -49,9 +50,9 @@ def centred_view(scene: Scene, stage: Stage) -> View:
 
 @torch.inference_mode()
 def predict(network: torch.nn.Module, image: np.ndarray) -> np.ndarray:
-    """Labels (uint8, (z, y, x)) of a normalised patch, computed in bfloat16 on the network's device."""
+    """Labels (uint8, (z, y, x)) of a normalised patch, on the network's device, in bfloat16 where that is fast."""
     device = next(network.parameters()).device
-    with torch.autocast(device.type, dtype=torch.bfloat16):
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast_bfloat16(device)):
         logits = full_resolution(network(as_input(image).to(device)))
     return logits[0].argmax(0).to(torch.uint8).cpu().numpy()
 

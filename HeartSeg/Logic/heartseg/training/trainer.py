@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from heartseg.synthesis.switches import FROZEN, NEWEST
 
-from .cpu import has_bfloat16_units
+from .cpu import fast_bfloat16, has_bfloat16_units
 from .losses import deep_loss
 from .scoring import score_scenes
 from .stages import SIZES, Stage, build_network
@@ -92,7 +92,7 @@ class Trainer:
             self.network.get_submodule(part).requires_grad_(False)
         self.bfloat16 = recipe.bfloat16
         if self.bfloat16 is None:
-            self.bfloat16 = self.device.type != "cpu" or has_bfloat16_units()
+            self.bfloat16 = fast_bfloat16(self.device)
         self.use_layout(best_layout(self.device))
         self.average = copy.deepcopy(self.network).eval()
         self.optimiser = torch.optim.AdamW(
