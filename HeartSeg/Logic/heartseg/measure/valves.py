@@ -22,8 +22,8 @@ VALVES = {"mitral": ("LA", "LV"), "tricuspid": ("RA", "RV"), "aortic": ("LV", "A
 SMALLEST_MM2 = 50.0
 """An interface below this is no valve: the smallest normal valve, the aortic, has 300-400 mm²."""
 FOLDED_SHARE = 0.5
-"""If the projected area is less than this share of the area of the interface, the interface is no disc. The staircase of a
-flat tilted disc has a share of at least 1/sqrt(3)."""
+"""If the projected area is less than this share of the area of the interface, the interface is no disc. The staircase
+of a flat tilted disc has a share of at least 1/sqrt(3)."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ that starts there (Jones et al., Hum Brain Mapp 2000;11:12; Yezzi and Prince, IE
 
 Both surfaces are the 0.5 level of slightly smoothed labels, placed between voxels by linear interpolation, and enter
 the equation at their distance from the voxel (Gibou et al., J Comput Phys 2002;176:205). No flux passes where the
-myocardium borders on an atrium, the aorta or the space above the mitral plane.
+myocardium borders on an atrium, the aorta or the space above the mitral plane, and at its basal rim.
 
 Arrays are ``(z, y, x)``; positions within the grid are in mm along its axes, in this order.
 """
@@ -23,9 +23,9 @@ from ..anatomy import structure
 from .axes import HeartFrame
 from .grid import HeartGrid, Unknown
 
-SMOOTHING_MM = 0.6
-"""Standard deviation of the Gaussian that removes the staircase of the labels; it moves a surface of radius R by
-SMOOTHING_MM² / R, i.e. 0.02 mm at 20 mm."""
+SMOOTHING_VOXELS = 0.75
+"""Standard deviation s of the Gaussian that removes the staircase of the labels. It moves a surface of radius R by
+s² / R, with voxels of 1 mm by 0.03 mm at 20 mm."""
 SMALLEST_FRACTION = 0.1
 """Smallest distance of a surface from a voxel, in voxels, so that the equations stay well-conditioned."""
 STEP_MM, LONGEST_MM = 0.5, 40.0
@@ -33,9 +33,11 @@ STEP_MM, LONGEST_MM = 0.5, 40.0
 THICK_SLICE_MM = 3.0
 """With thicker slices, fewer than three voxels lie in a normal wall of 9 mm where it is parallel to the slices."""
 BASE_MARGIN_MM = 3.0
-"""The wall starts this far below the level from which myocardium surrounds the cavity: above, it ends at the annulus and
-the outflow tract in a thin edge, whose thickness is not that of a wall."""
+"""The wall starts this far below the level from which myocardium surrounds the cavity: above, it ends at the annulus
+and the outflow tract in a thin edge, whose thickness is not that of a wall."""
 ANGLE_BINS = 24
+RIM_HEIGHT, RIM_COSINE = 1 / 3, 0.7
+"""In the basal third, outer surfaces that face the base within 45 degrees are the rim of the wall at the valves."""
 TOLERANCE = 1e-3
 """Relative residual of the solution; 1e-6 changes no thickness by more than 0.01 mm."""
 
@@ -115,15 +117,24 @@ def _wall(grid: HeartGrid, frame: HeartFrame) -> tuple[_Wall, np.ndarray]:
     spacing = np.asarray(grid.geometry.spacing)[::-1]
     cavity = labels == structure("LV").label
     myocardium = labels == structure("MYO").label
-    sigma = SMOOTHING_MM / spacing
     # The atria and the aorta continue the cavity for the smoothing, so that its surface is not rounded at the base.
     blood = cavity | np.isin(labels, [structure(k).label for k in ("LA", "AO")])
-    endo = 0.5 - ndimage.gaussian_filter(blood.astype(np.float32), sigma, truncate=3.0)
-    epi = ndimage.gaussian_filter((blood | myocardium).astype(np.float32), sigma, truncate=3.0) - 0.5
+    endo = 0.5 - ndimage.gaussian_filter(blood.astype(np.float32), SMOOTHING_VOXELS, truncate=3.0)
+    epi = ndimage.gaussian_filter((blood | myocardium).astype(np.float32), SMOOTHING_VOXELS, truncate=3.0) - 0.5
     inside = (endo > 0) & (epi > 0)
-    above = _height(grid, frame, low, labels.shape) < 0
-    insulating = ~inside & (above | (blood & ~cavity))
+    height = _height(grid, frame, low, labels.shape)
+    above = height < 0
+    rim = (height < frame.axis.length_mm * RIM_HEIGHT) & _faces_base(grid, frame, epi)
+    insulating = ~inside & (above | rim | (blood & ~cavity))
     return _Wall(endo, epi, inside & ~above, insulating | (inside & above), spacing), low
+
+
+def _faces_base(grid: HeartGrid, frame: HeartFrame, epi: np.ndarray) -> np.ndarray:
+    """Where the outside of the heart, given by its level, faces the base rather than the side."""
+    steps = np.asarray(grid.geometry.spacing)[::-1]
+    slopes = np.stack(np.gradient(epi, *steps.tolist()))
+    towards_apex = np.tensordot((grid.geometry.direction_matrix.T @ frame.axis.direction)[::-1], slopes, 1)
+    return np.asarray(towards_apex > RIM_COSINE * np.linalg.norm(slopes, axis=0))
 
 
 def _height(grid: HeartGrid, frame: HeartFrame, low: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -179,7 +190,7 @@ def _potential(wall: _Wall) -> np.ndarray:
 
 
 def _direction(wall: _Wall, potential: np.ndarray) -> np.ndarray:
-    """Unit direction of the field lines, from endocardium to epicardium, ``(3, z, y, x)``, also just outside the wall."""
+    """Unit direction of the field lines, from endo- to epicardium, ``(3, z, y, x)``, also just outside the wall."""
     field = np.zeros(wall.inside.shape)
     field[wall.inside] = potential
     gradient = np.zeros((3, *wall.inside.shape), np.float32)
