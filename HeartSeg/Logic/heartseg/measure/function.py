@@ -1,0 +1,245 @@
+"""Function of the heart from the volumes of its chambers over one cardiac cycle.
+
+End-diastole and end-systole are the frames with the largest and smallest volume of the left ventricle. Frames that do
+not fit their neighbours are named and left out of all extremes: a frame that failed is usually the largest or smallest.
+
+The frames must cover the whole cycle in even steps, as retrospectively gated CT and cine MR do: the last is the
+neighbour of the first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .grid import Unknown
+
+FEWEST_FRAMES_FOR_FIT = 8
+"""With fewer frames, neighbours do not predict a frame: steps are as large as errors."""
+MISFIT_SHARE = 0.15
+"""A frame does not fit if it differs from its neighbours by more than this share of the curve's range, and by more
+than four robust standard deviations. A curve of a normal heart in 10 frames differs by 0.1 of its range at most."""
+MISFIT_SD = 4.0
+MOST_MISFITS = 0.2
+"""If more than this share of the frames does not fit, there is no curve to compare with."""
+CHAMBERS = ("LV", "RV", "LA", "RA")
+
+
+@dataclass(frozen=True)
+class VolumeCurve:
+    """Volume of a structure over the cycle.
+
+    Attributes:
+        structure: key.
+        volume_ml: per frame; ``None`` where the structure is missing or cut off.
+        misfits: frames (from 0) that do not fit their neighbours.
+        checked: whether there were enough frames to look for misfits.
+    """
+
+    structure: str
+    volume_ml: tuple[float | None, ...]
+    misfits: tuple[int, ...] = ()
+    checked: bool = False
+
+    @property
+    def used(self) -> dict[int, float]:
+        """Frame -> volume, without missing values and misfits."""
+        return {k: v for k, v in enumerate(self.volume_ml) if v is not None and k not in self.misfits}
+
+    def at(self, frame: int) -> float | None:
+        """Volume in a frame; ``None`` if it is missing or does not fit."""
+        return self.used.get(frame)
+
+
+@dataclass(frozen=True)
+class VentricularFunction:
+    """Function of a ventricle between end-diastole and end-systole of the left ventricle; ``None`` where unknown."""
+
+    edv_ml: float | None
+    esv_ml: float | None
+
+    @property
+    def stroke_volume_ml(self) -> float | None:
+        return None if self.edv_ml is None or self.esv_ml is None else self.edv_ml - self.esv_ml
+
+    @property
+    def ejection_fraction_percent(self) -> float | None:
+        sv = self.stroke_volume_ml
+        return None if sv is None or not self.edv_ml else 100.0 * sv / self.edv_ml
+
+
+@dataclass(frozen=True)
+class AtrialFunction:
+    """Largest and smallest volume of an atrium over the cycle; ``None`` where unknown."""
+
+    max_ml: float | None
+    min_ml: float | None
+
+    @property
+    def emptying_fraction_percent(self) -> float | None:
+        if self.max_ml is None or self.min_ml is None or not self.max_ml:
+            return None
+        return 100.0 * (self.max_ml - self.min_ml) / self.max_ml
+
+
+@dataclass(frozen=True)
+class CardiacFunction:
+    """Function over one cycle.
+
+    Attributes:
+        frames: number of frames.
+        end_diastole, end_systole: frames (from 0), from the left ventricle.
+        curves: structure key -> curve.
+        left, right: ventricles.
+        left_atrium, right_atrium: atria.
+        myocardium_ed_ml, myocardium_es_ml: volume of the myocardium at end-diastole and end-systole.
+        cardiac_output_l_min: of the left ventricle; ``None`` without a heart rate.
+        notes: what a reader must know: frames left out, missing structures.
+    """
+
+    frames: int
+    end_diastole: int
+    end_systole: int
+    curves: Mapping[str, VolumeCurve]
+    left: VentricularFunction
+    right: VentricularFunction
+    left_atrium: AtrialFunction
+    right_atrium: AtrialFunction
+    myocardium_ed_ml: float | None
+    myocardium_es_ml: float | None
+    cardiac_output_l_min: float | None
+    notes: tuple[str, ...]
+
+
+def cardiac_function(
+    volumes_ml: Mapping[str, Sequence[float | None]], heart_rate_bpm: float | None = None
+) -> CardiacFunction | Unknown:
+    """Function from the volumes of all frames of one cycle.
+
+    Args:
+        volumes_ml: structure key -> volume per frame, all of the same length; ``None`` where the structure is missing
+            or cut off by the border of the scan.
+        heart_rate_bpm: beats per minute, if known.
+
+    Returns:
+        The function, or the reason why end-diastole and end-systole are not known.
+
+    Raises:
+        ValueError: the numbers of frames differ.
+    """
+    lengths = {len(v) for v in volumes_ml.values()}
+    if len(lengths) > 1:
+        raise ValueError(f"the curves have {sorted(lengths)} frames: give the same frames of all structures")
+    curves = {key: volume_curve(key, values) for key, values in volumes_ml.items()}
+    left = curves.get("LV")
+    if left is None or len(left.used) < 2:
+        return Unknown("left ventricle known in fewer than two frames, so end-diastole and end-systole are unknown")
+    used = left.used
+    ed, es = max(used, key=lambda k: used[k]), min(used, key=lambda k: used[k])
+    ventricles = {k: VentricularFunction(_at(curves, k, ed), _at(curves, k, es)) for k in ("LV", "RV")}
+    output = None
+    if heart_rate_bpm is not None and ventricles["LV"].stroke_volume_ml is not None:
+        output = ventricles["LV"].stroke_volume_ml * heart_rate_bpm / 1000.0
+    return CardiacFunction(
+        len(left.volume_ml),
+        ed,
+        es,
+        curves,
+        ventricles["LV"],
+        ventricles["RV"],
+        _atrium(curves.get("LA")),
+        _atrium(curves.get("RA")),
+        _at(curves, "MYO", ed),
+        _at(curves, "MYO", es),
+        output,
+        _notes(curves),
+    )
+
+
+def _at(curves: Mapping[str, VolumeCurve], key: str, frame: int) -> float | None:
+    return curves[key].at(frame) if key in curves else None
+
+
+def _atrium(curve: VolumeCurve | None) -> AtrialFunction:
+    used = list(curve.used.values()) if curve is not None else []
+    return AtrialFunction(max(used), min(used)) if len(used) >= 2 else AtrialFunction(None, None)
+
+
+def _notes(curves: Mapping[str, VolumeCurve]) -> tuple[str, ...]:
+    notes = []
+    for key, curve in curves.items():
+        if curve.misfits:
+            notes.append(f"{key}: {_frames(curve.misfits)} left out, because it does not fit its neighbours")
+        missing = [k for k, v in enumerate(curve.volume_ml) if v is None]
+        if missing:
+            notes.append(f"{key}: no volume in {_frames(missing)}")
+    if not any(c.checked for c in curves.values()):
+        notes.append("too few frames to find those that do not fit their neighbours")
+    return tuple(notes)
+
+
+def _frames(numbers: Sequence[int]) -> str:
+    return f"frame{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+
+
+def volume_curve(structure: str, volume_ml: Sequence[float | None]) -> VolumeCurve:
+    """The curve of a structure, with the frames that do not fit their neighbours."""
+    values = tuple(None if v is None or not math.isfinite(v) else float(v) for v in volume_ml)
+    misfits = _misfits(values)
+    return VolumeCurve(structure, values, misfits or (), misfits is not None)
+
+
+def _misfits(values: tuple[float | None, ...]) -> tuple[int, ...] | None:
+    """Frames that do not fit, worst first removed; ``None`` if that cannot be judged."""
+    kept = [k for k, v in enumerate(values) if v is not None]
+    left_out: list[int] = []
+    while len(kept) >= FEWEST_FRAMES_FOR_FIT:
+        known = np.array([values[k] for k in kept], float)
+        residual = known - _from_neighbours(np.array(kept), known, len(values))
+        spread = 1.4826 * float(np.median(np.abs(residual)))
+        low, high = np.quantile(known, (0.1, 0.9))
+        limit = max(MISFIT_SD * spread, MISFIT_SHARE * float(high - low), 1e-6)
+        worst = int(np.argmax(np.abs(residual)))
+        if abs(residual[worst]) <= limit:
+            return tuple(sorted(left_out))
+        left_out.append(kept.pop(worst))
+        if len(left_out) > MOST_MISFITS * len(values):
+            return None
+    return tuple(sorted(left_out)) if left_out else None
+
+
+def _from_neighbours(frames: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """Each value as predicted by two neighbours on either side: the cubic through them, frames taken as cyclic."""
+    predicted = np.empty(len(values))
+    for k in range(len(values)):
+        near = [(k + step) % len(values) for step in (-2, -1, 1, 2)]
+        at = np.mod(frames[near] - frames[k] + count / 2, count) - count / 2
+        weights = [np.prod([-b / (a - b) for b in at if b != a]) for a in at]
+        predicted[k] = float(np.dot(weights, values[near]))
+    return predicted
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What is known of the patient; ``None`` where unknown. Nothing is guessed.
+
+    Attributes:
+        sex: ``"M"`` or ``"F"``.
+        height_cm, weight_kg: body size.
+        heart_rate_bpm: during the scan.
+    """
+
+    sex: str | None = None
+    height_cm: float | None = None
+    weight_kg: float | None = None
+    heart_rate_bpm: float | None = None
+
+    @property
+    def bsa_m2(self) -> float | None:
+        """Body surface area after Mosteller (N Engl J Med 1987;317:1098), m²."""
+        if self.height_cm is None or self.weight_kg is None:
+            return None
+        return math.sqrt(self.height_cm * self.weight_kg / 3600.0)

@@ -1,0 +1,126 @@
+"""Valve planes: the interfaces of the chambers and vessels that a valve connects.
+
+The interface of two labels is a surface of voxel faces whose rim is the annulus. The sum of the face area vectors
+depends on the rim only (Stokes' theorem), not on the bulge of the leaflets or on the staircase of the voxels: its
+direction is the normal of the annulus, its length the area of the annulus projected on its plane.
+
+The values describe the position of a valve. They are too coarse to size a device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from ..anatomy import structure
+from .grid import HeartGrid, Unknown
+
+VALVES = {"mitral": ("LA", "LV"), "tricuspid": ("RA", "RV"), "aortic": ("LV", "AO"), "pulmonary": ("RV", "PA")}
+"""Valve -> structures before and behind it, in the direction of flow."""
+SMALLEST_MM2 = 50.0
+"""An interface below this is no valve: the smallest normal valve, the aortic, has 300-400 mm²."""
+FOLDED_SHARE = 0.5
+"""If the projected area is less than this share of the area of the interface, the interface is no disc. The staircase
+of a flat tilted disc has a share of at least 1/sqrt(3)."""
+
+
+@dataclass(frozen=True)
+class ValvePlane:
+    """Plane of a valve.
+
+    Attributes:
+        name: key of :data:`VALVES`.
+        center_lps_mm: centroid of the interface, world LPS.
+        normal_lps: unit normal, in the direction of flow.
+        area_mm2: area of the annulus projected on the plane.
+    """
+
+    name: str
+    center_lps_mm: tuple[float, float, float]
+    normal_lps: tuple[float, float, float]
+    area_mm2: float
+
+    @property
+    def center(self) -> np.ndarray:
+        return np.array(self.center_lps_mm)
+
+    @property
+    def normal(self) -> np.ndarray:
+        return np.array(self.normal_lps)
+
+
+@dataclass(frozen=True, eq=False)
+class Interface:
+    """Voxel faces between two sets of labels: world centres ``(n, 3)`` and area vectors ``(n, 3)``, mm²."""
+
+    centers: np.ndarray
+    vectors: np.ndarray
+
+    @property
+    def vector(self) -> np.ndarray:
+        """Sum of the area vectors, mm², from the first to the second set of labels."""
+        return np.asarray(self.vectors.sum(axis=0))
+
+    @property
+    def area_mm2(self) -> float:
+        """Sum of the areas of the faces."""
+        return float(np.linalg.norm(self.vectors, axis=1).sum())
+
+
+def valve_plane(grid: HeartGrid, name: str) -> ValvePlane | Unknown:
+    """Plane of the valve ``name``, from the largest connected interface of its two structures."""
+    before, behind = VALVES[name]
+    for key in (before, behind):
+        if not grid.has(key):
+            return Unknown(f"{structure(key).name} not found")
+    found = interface(grid, (structure(before).label,), (structure(behind).label,))
+    pair = f"{structure(before).name} and {structure(behind).name}"
+    if found is None or found.area_mm2 < SMALLEST_MM2:
+        return Unknown(f"{pair} do not touch")
+    projected = float(np.linalg.norm(found.vector))
+    if projected < FOLDED_SHARE * found.area_mm2 or projected < SMALLEST_MM2:
+        return Unknown(f"the interface of {pair} is not a disc")
+    return plane_of(found, name)
+
+
+def plane_of(found: Interface, name: str) -> ValvePlane:
+    """The plane of an interface; its normal points from the first to the second set of labels."""
+    projected = float(np.linalg.norm(found.vector))
+    weights = np.abs(found.vectors @ found.vector)
+    x, y, z = (weights @ found.centers / weights.sum()).tolist()
+    nx, ny, nz = (found.vector / projected).tolist()
+    return ValvePlane(name, (x, y, z), (nx, ny, nz), projected)
+
+
+def interface(grid: HeartGrid, first: tuple[int, ...], second: tuple[int, ...]) -> Interface | None:
+    """Faces between voxels of the labels ``first`` and ``second``: the largest connected piece, or ``None``."""
+    boxes = [grid.boxes[label] for label in first if label in grid.boxes]
+    if not boxes:
+        return None
+    low = np.min([[b.start for b in box] for box in boxes], axis=0) - 1
+    high = np.max([[b.stop for b in box] for box in boxes], axis=0) + 1
+    part = grid.labels[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+    inside, other = np.isin(part, first), np.isin(part, second)
+    touching = inside & ndimage.binary_dilation(other)
+    pieces, count = ndimage.label(touching, np.ones((3, 3, 3)))
+    if count == 0:
+        return None
+    owner = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+    return _faces(grid, owner, other, low)
+
+
+def _faces(grid: HeartGrid, owner: np.ndarray, other: np.ndarray, low: np.ndarray) -> Interface:
+    spacing, directions = np.asarray(grid.geometry.spacing), grid.geometry.direction_matrix
+    centers, vectors = [], []
+    for axis in range(3):
+        world = 2 - axis
+        normal = directions[:, world] * (spacing.prod() / spacing[world])
+        for sign in (1, -1):
+            ahead = np.roll(other, -sign, axis)  # the border of the box holds no owner, so nothing wraps around
+            index = np.argwhere(owner & ahead).astype(float)
+            index[:, axis] += sign / 2
+            centers.append(grid.geometry.index_to_world(index + low))
+            vectors.append(np.tile(sign * normal, (len(index), 1)))
+    return Interface(np.concatenate(centers), np.concatenate(vectors))

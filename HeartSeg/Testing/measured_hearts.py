@@ -1,0 +1,98 @@
+"""Phantoms for measures: left ventricles, valves and septa of simple shapes, in any orientation, on any grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from heartseg.volume.geometry import Geometry
+
+
+def turned(seed: int) -> np.ndarray:
+    """A random rotation, (3, 3); its columns are the phantom's own axes in the world."""
+    q, r = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    q = q * np.sign(np.diag(r))
+    return q if np.linalg.det(q) > 0 else q[:, ::-1]
+
+
+def grid(half_mm: float, spacing: tuple[float, float, float], center: tuple[float, float, float] = (0, 0, 0)):
+    """A grid of edge 2 * ``half_mm`` around ``center``, and the world points of its voxels ``(z, y, x, 3)``."""
+    n = np.ceil(2 * half_mm / np.asarray(spacing)).astype(int)
+    origin = np.asarray(center) - (n - 1) / 2 * spacing
+    geometry = Geometry((int(n[2]), int(n[1]), int(n[0])), spacing, tuple(map(float, origin)))
+    index = np.stack(np.meshgrid(*map(np.arange, geometry.shape), indexing="ij"), axis=-1)
+    return geometry, geometry.index_to_world(index)
+
+
+@dataclass(frozen=True)
+class LeftVentricle:
+    """A prolate left ventricle with its wall and a septum, in its own axes: x septal, y anterior, z apex.
+
+    Blood: ellipsoid of semi-axes ``radius``, ``radius``, ``half_length`` about the origin, below the mitral plane at
+    z = ``base``; above it lies the left atrium. Wall: between this ellipsoid and the one whose semi-axes are larger by
+    ``wall``. The right ventricle is a layer of 12 mm on the wall, between the angles ``-half_septum`` and
+    ``half_septum`` (degrees) around x, between z = -15 and 25; the right atrium covers its basal end.
+    """
+
+    radius: float = 24.0
+    half_length: float = 46.0
+    base: float = -28.0
+    wall: float = 9.0
+    half_septum: float = 60.0
+    rotation_seed: int = 0
+    extra_septal_wall: float = 0.0
+
+    def shrunk(self, factor: float) -> LeftVentricle:
+        """The ventricle with semi-axes of blood times ``factor``, the outside unchanged."""
+        outside = self.radius + self.wall
+        return replace(self, radius=self.radius * factor, wall=outside - self.radius * factor)
+
+    @property
+    def rotation(self) -> np.ndarray:
+        """Its columns are the ventricle's own axes in the world. They are left-handed: septum, anterior, apex."""
+        return turned(self.rotation_seed) * [1, -1, 1]
+
+    @property
+    def volume_ml(self) -> float:
+        """Blood below the mitral plane."""
+        t = self.base / self.half_length
+        return np.pi * self.radius**2 * self.half_length * ((1 - t) - (1 - t**3) / 3) / 1000
+
+    def labels(self, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> tuple[np.ndarray, Geometry]:
+        geometry, world = grid(62.0, spacing, tuple(self.rotation @ [0.0, 0.0, 6.0]))
+        x, y, z = np.moveaxis(world @ self.rotation, -1, 0)
+        rho2, angle = x * x + y * y, np.degrees(np.arctan2(y, x))
+        septum = np.abs(angle) < self.half_septum
+
+        def inside(grow: np.ndarray | float) -> np.ndarray:
+            return rho2 / (self.radius + grow) ** 2 + z * z / (self.half_length + grow) ** 2 < 1
+
+        wall = self.wall + self.extra_septal_wall * septum
+        labels = np.zeros(geometry.shape, np.uint8)
+        right = inside(wall + 12) & septum & (z > -15) & (z < 25)
+        labels[right] = 2
+        labels[inside(wall + 12) & septum & (z <= -15) & (z > -30)] = 4
+        labels[inside(wall)] = 5
+        labels[inside(wall) & (z < self.base)] = 0
+        labels[inside(0.0)] = np.where(z[inside(0.0)] < self.base, 3, 1)
+        return labels, geometry
+
+
+def cut_ellipsoid(
+    normal: np.ndarray, offset: float, semi: np.ndarray, spacing: tuple[float, float, float], labels: tuple[int, int]
+) -> tuple[np.ndarray, Geometry]:
+    """An ellipsoid about (3, -2, 5), cut by a plane: ``labels`` before and behind it along ``normal``."""
+    center = np.array([3.0, -2.0, 5.0])
+    geometry, world = grid(float(semi.max()) + 5, spacing, tuple(center))
+    local = world - center
+    inside = ((local / semi) ** 2).sum(-1) < 1
+    behind = local @ normal > offset
+    return np.where(inside, np.where(behind, labels[1], labels[0]), 0).astype(np.uint8), geometry
+
+
+def section_of_ellipsoid(normal: np.ndarray, offset: float, semi: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centre (world) and area of the section that :func:`cut_ellipsoid` makes."""
+    q = float(((semi * normal) ** 2).sum())
+    area = np.pi * semi.prod() / np.sqrt(q) * (1 - offset**2 / q)
+    return np.array([3.0, -2.0, 5.0]) + offset * semi**2 * normal / q, area
