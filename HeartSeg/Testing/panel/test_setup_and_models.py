@@ -432,7 +432,7 @@ def test_a_map_without_any_structure_is_refused(user, store, zipped):
 def test_a_wrong_hash_installs_nothing(user, store, zipped):
     install(user, zipped, sha256="0" * 64)
     user.wait()
-    assert "SHA-256 of" in user.error
+    assert "SHA-256" in user.error
     assert not list(store.glob("*"))
 
 
@@ -441,7 +441,7 @@ def test_a_zip_slip_installs_nothing(user, store, zipped, tmp_path):
     bad.write_bytes(zipped.read_bytes())
     install(user, add_to_zip(bad, "../../evil.txt"))
     user.wait()
-    assert "leads outside the model's folder and is refused" in user.error
+    assert "../../evil.txt" in user.error
     assert not list(store.glob("*"))
     assert not list(tmp_path.rglob("evil*"))
 
@@ -484,7 +484,7 @@ def test_a_download_that_was_cut_tells_what_is_kept_and_can_be_deleted(user, sto
             user.wait()
         finally:
             download.Rules = original
-        assert "0.3 of 1.0 MB are kept" in user.error
+        assert "0.3 of 1.0 MB" in user.error
         models.ui.forgetDownloadButton.click()
         assert user.status == "Deleted."
         assert not (store / FOLDER).exists() or not list((store / FOLDER).rglob("*.part"))

@@ -41,7 +41,7 @@ def volume_ml(surface) -> float:
 
 
 def test_slicers_own_conversion_after_an_edit_makes_much_the_same_surfaces(result):
-    """The node's parameters ask Slicer for surface nets too; it smooths the segments one by one."""
+    """Slicer makes them one by one with flying edges, and smooths as much."""
     slicer.mrmlScene.Clear(0)
     segmentation = fill_segmentation(result, add_grid_node(result.geometry)).GetSegmentation()
     ours = {key: vtk.vtkPolyData() for key in segmentation.GetSegmentIDs()}
@@ -51,9 +51,9 @@ def test_slicers_own_conversion_after_an_edit_makes_much_the_same_surfaces(resul
     assert segmentation.CreateRepresentation("Closed surface")
     for key, surface in ours.items():
         theirs = segmentation.GetSegment(key).GetRepresentation("Closed surface")
-        assert volume_ml(surface) == pytest.approx(volume_ml(theirs), rel=0.01)
+        assert volume_ml(surface) == pytest.approx(volume_ml(theirs), rel=0.03)
         for mine, other in zip(surface.GetBounds(), theirs.GetBounds(), strict=True):
-            assert mine == pytest.approx(other, abs=max(result.geometry.spacing)), key
+            assert mine == pytest.approx(other, abs=2 * max(result.geometry.spacing)), key  # thin tips are rounded off
 
 
 def test_they_are_closed(result):

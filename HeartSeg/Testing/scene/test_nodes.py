@@ -97,7 +97,7 @@ def test_what_cannot_be_segmented_is_refused_in_one_line(scene, geometry) -> Non
         (colour, "'photo' has 3 values per voxel"),
         (label, "'drawn' is a label map"),
         (model, "'surface' is a Model node"),
-        (nothing, "'nothing' has no finite voxel value"),
+        (nothing, "of 'nothing' .* NaN or infinite"),
         (broken, "geometry of volume 'flat' is broken"),
     ):
         with pytest.raises(InputError, match=message) as caught:
