@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from heartseg.synthesis.regions import Region
 from heartseg.synthesis.scenes import Scene, save_scene
 from heartseg.synthesis.source import pack_source
 from heartseg.training import default
+from heartseg.training.options import add_arguments
 from heartseg.training.stages import FINDER, FINE
 from toy_hearts import toy_source
 
@@ -51,6 +53,8 @@ def test_one_command_makes_a_model_folder_and_goes_on_after_a_stop(packed, tiny,
         "cpu",
         "--scenes",
         "2",
+        "--generator",
+        "0.5",  # the toy shape model makes no sound patients
         "--heartless",
         "1",
         "--workers",
@@ -94,6 +98,8 @@ def test_training_begins_with_some_scenes_and_takes_up_the_others(packed, tiny, 
         "cpu",
         "--scenes",
         "6",
+        "--generator",
+        "0.5",
         "--heartless",
         "1",
         "--workers",
@@ -111,6 +117,31 @@ def test_training_begins_with_some_scenes_and_takes_up_the_others(packed, tiny, 
     assert len(list((out / "validation").glob("*.json"))) == 1
     snapshot = torch.load(out / "fine" / "snapshot.pt", weights_only=True)
     assert snapshot["step"] >= 1 and snapshot["seconds"] >= 1.2
+
+
+def test_a_scene_whose_patients_are_not_sound_gets_another_heart(packed, tmp_path, monkeypatch):
+    asked = []
+
+    def make(source, out, numbers, *, recipe, **_):
+        asked.append(recipe is not None)
+        if recipe is not None:
+            raise RuntimeError("8 hearts in a row had holes")
+
+    monkeypatch.setattr(default, "make_scenes", make)
+    default._make_one(str(packed), default.SceneJob(tmp_path, 3, patients=True))
+    assert asked == [True, False]
+
+
+def test_three_in_four_hearts_of_the_newest_generator_are_patients():
+    def patients(generator: str) -> float:
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        args = parser.parse_args(["DATA", "-o", "OUT", "--scenes", "100", "--generator", generator])
+        jobs = [job for job in default.SceneMakers(args, 1).jobs if job.folder.name == "scenes" and not job.heartless]
+        return sum(job.patients for job in jobs) / len(jobs)
+
+    assert patients("0.6") == 0.75
+    assert patients("0.5") == 0
 
 
 def block_scene(kind: str) -> Scene:

@@ -214,7 +214,19 @@ def _yield_to_training() -> None:
 
 
 def _make_one(source: str, job: SceneJob) -> None:
+    """Make one scene; where no patient's heart is sound in several tries, one of :mod:`~heartseg.synthesis.hearts`."""
     torch.set_num_threads(1)
+    try:
+        _make(source, job, PatientRecipe() if job.patients else None)
+    except RuntimeError as error:
+        if not job.patients:
+            raise
+        log.warning("%s: %s; made without a patient", job.file("").name, error)
+        job.file(".lock").unlink(missing_ok=True)
+        _make(source, job, None)
+
+
+def _make(source: str, job: SceneJob, recipe: PatientRecipe | None) -> None:
     make_scenes(
         load_source(source),
         job.folder,
@@ -223,7 +235,7 @@ def _make_one(source: str, job: SceneJob) -> None:
         thorax_every=job.thorax_every,
         without=job.without,
         heartless=job.heartless,
-        recipe=PatientRecipe() if job.patients else None,
+        recipe=recipe,
     )
 
 
