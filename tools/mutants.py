@@ -344,7 +344,7 @@ def main() -> int:
     if options.fresh:
         names = draw(parts, options.fresh, options.seed or 0, [*fixed["mutants"], *equivalent])
     else:
-        names = options.only or [n for n in fixed["mutants"] if n not in equivalent]
+        names = options.only or [plan["moved"].get(n, n) for n in fixed["mutants"] if n not in equivalent]
     print("| part | place | mutant | outcome |\n|---|---|---|---|")
     results = {}
     for package in PRELOADED:

@@ -12,7 +12,7 @@ from command_lines import tree
 from heartseg import Segmenter, Settings, read_volume, write_result
 from heartseg.anatomy import STRUCTURES
 from heartseg.errors import OutputError, SettingsError
-from heartseg.inference.engine import Engine
+from heartseg.inference.around_heart import AroundHeart
 from heartseg.progress import Reporter
 from heartseg.volume import write_volume
 from tiny_models import make_tiny_model_folder
@@ -51,7 +51,7 @@ def test_a_warm_segmenter_makes_it_afterwards(results, volume):
 
 
 def test_a_scan_without_a_heart_has_an_empty_map(window_model, volume, monkeypatch):
-    monkeypatch.setattr(Engine, "_locate", lambda *_: iter(()))
+    monkeypatch.setattr(AroundHeart, "_candidates", lambda *_: iter(()))
     result = Segmenter(window_model, Settings(device="cpu", confidence_map=True)).segment(volume)
     assert not result.heart_found
     assert result.confidence_map is not None and not result.confidence_map.any()
@@ -85,7 +85,7 @@ def test_a_model_that_only_nnu_net_can_run_has_none(tmp_path):
         patch=(8, 8, 8),
         dataset_changes={"labels": {"background": 0, "LV": [1, 2], "MYO": 2}, "regions_class_order": [1, 2]},
     )
-    with pytest.raises(SettingsError, match="leave the confidence map away"):
+    with pytest.raises(SettingsError, match="leave out the confidence map"):
         Segmenter(regions, Settings(device="cpu", confidence_map=True))
-    with pytest.raises(SettingsError, match="leave the confidence map away"):
+    with pytest.raises(SettingsError, match="leave out the confidence map"):
         Segmenter(regions, Settings(device="cpu")).engine.with_confidence_map()

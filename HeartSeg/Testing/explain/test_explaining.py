@@ -195,7 +195,7 @@ def test_a_structure_outside_of_the_window_is_named(windowed, explanation, volum
 
 
 def test_without_a_heart_there_is_nothing_to_explain(windowed, volume, monkeypatch):
-    monkeypatch.setattr(type(windowed.segmenter.engine), "_locate", lambda *_: iter(()))
+    monkeypatch.setattr("heartseg.inference.around_heart.AroundHeart._candidates", lambda *_: iter(()))
     with pytest.raises(InputError, match="no heart was found in 'ellipsoids'"):
         windowed.explain(volume, "LV")
 

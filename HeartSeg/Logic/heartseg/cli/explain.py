@@ -168,6 +168,7 @@ def _read_report(folder: Path) -> dict[str, Any]:
 
 def _result(folder: Path, report: dict[str, Any], grid: Geometry) -> Result:
     """Return the labels of a result's folder, on the scan's grid, with how they were made."""
+    from ..provenance import Provenance
     from ..result import Result
     from ..volume.reading import read_volume
 
@@ -183,7 +184,8 @@ def _result(folder: Path, report: dict[str, Any], grid: Geometry) -> Result:
         )
     if not labels.geometry.same_grid(grid, 0.01):  # NIfTI keeps 32-bit numbers
         raise InputError(f"'{file}' is not on the scan's grid: give the result that was made from this scan")
-    return Result(labels.array.astype(np.uint8), grid, provenance=report.get("provenance", {}))
+    provenance = Provenance.from_dict(report.get("provenance", {}))
+    return Result(labels.array.astype(np.uint8), grid, provenance=provenance)
 
 
 def _list_layers(model: ModelFolder) -> int:
