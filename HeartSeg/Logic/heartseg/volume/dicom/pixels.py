@@ -78,7 +78,11 @@ def _values(stored: np.ndarray, plane: Plane) -> np.ndarray:
     if (slope, intercept) == (1.0, 0.0):
         return stored
     if stored.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer():
-        return stored.astype(np.int64) * int(slope) + int(intercept)
+        small = stored.dtype.itemsize <= 2 and 65536 * abs(slope) + abs(intercept) < 2**31
+        values = stored.astype(np.int32 if small else np.int64)
+        values *= int(slope)
+        values += int(intercept)
+        return values
     return stored.astype(np.float64) * slope + intercept
 
 
