@@ -69,6 +69,7 @@ def _arguments(parser: argparse.ArgumentParser) -> str:
             continue
         choices = f"{{{','.join(map(str, action.choices))}}}" if action.choices else ""
         value = action.metavar or choices or action.dest.upper()
+        value = " ".join(value) if isinstance(value, tuple) else value
         if not action.option_strings:
             name = f"[{value}]" if action.nargs == "?" else str(value)
         else:
