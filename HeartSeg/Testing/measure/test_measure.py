@@ -57,11 +57,11 @@ def test_a_missing_structure_has_no_values():
         ("CT", np.int16, 0, "HU"),
         ("CT", np.uint8, 0, ""),
         ("MR", np.float32, 0, ""),
-        ("", np.float32, 0, ""),
+        ("", np.float32, 0, "HU"),
         ("CT", np.float32, 3000, ""),
     ],
 )
-def test_the_intensity_unit_is_hu_only_for_ct_with_plausible_values(modality, dtype, shift, unit):
+def test_the_intensity_unit_is_hu_only_for_values_of_ct(modality, dtype, shift, unit):
     labels, geometry, image = heart_phantom((3.0, 3.0, 3.0))
     array = np.clip(image + shift, 0 if dtype == np.uint8 else -2000, 255 if dtype == np.uint8 else 9000).astype(dtype)
     units = {

@@ -104,7 +104,8 @@ def grid_of_crop(crop: LabelCrop, labels: np.ndarray) -> HeartGrid:
     origin = crop.geometry.index_to_world(start - step)
     sx, sy, sz = (float(s) for s in (spacing * step)[::-1])
     shape = (padded.shape[0], padded.shape[1], padded.shape[2])
-    grid = Geometry(shape, (sx, sy, sz), (*map(float, origin),), crop.geometry.direction)
+    ox, oy, oz = (float(v) for v in origin)
+    grid = Geometry(shape, (sx, sy, sz), (ox, oy, oz), crop.geometry.direction)
     return HeartGrid(padded, grid, structures_at_border(labels))
 
 
