@@ -14,6 +14,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/cli/explain.py"
   "Logic/heartseg/cli/export.py"
   "Logic/heartseg/cli/main.py"
+  "Logic/heartseg/cli/measure.py"
   "Logic/heartseg/cli/models.py"
   "Logic/heartseg/cli/progress.py"
   "Logic/heartseg/cli/segment.py"
@@ -78,10 +79,14 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/measure/boxes.py"
   "Logic/heartseg/measure/chambers.py"
   "Logic/heartseg/measure/function.py"
+  "Logic/heartseg/measure/function_table.py"
   "Logic/heartseg/measure/grid.py"
+  "Logic/heartseg/measure/heart.py"
+  "Logic/heartseg/measure/norms.py"
   "Logic/heartseg/measure/planes.py"
   "Logic/heartseg/measure/segments17.py"
   "Logic/heartseg/measure/structures.py"
+  "Logic/heartseg/measure/study.py"
   "Logic/heartseg/measure/valves.py"
   "Logic/heartseg/measure/vessels.py"
   "Logic/heartseg/measure/wall.py"
@@ -207,6 +212,7 @@ set(MODULE_PYTHON_SCRIPTS
   )
 
 set(MODULE_PYTHON_RESOURCES
+  "Logic/heartseg/measure/norms.json"
   "Resources/HeartSeg.term.json"
   "Resources/Icons/HeartSeg.png"
   "Resources/Icons/HeartSegSyntheticCTA.png"
