@@ -16,7 +16,7 @@ import numpy as np
 
 from .anatomy import STRUCTURES, Structure, structure
 from .findings import sorted_findings
-from .measure import measure_structures
+from .measure import measure_everything
 from .postprocess import clean_labels, remove_dark
 from .progress import CancelToken, ProgressCallback, Reporter
 from .provenance import InputFacts, ModelFacts, Provenance
@@ -103,7 +103,7 @@ class Segmenter:
         with reporter.stage("measure"):
             chosen = self.structures
             labels = self._only(labels, chosen)
-            measures = measure_structures(volume, labels, chosen)
+            measures = measure_everything(volume, labels, chosen)
             checks = check_result(volume, labels, measures, removals, chosen)
         findings = sorted_findings(volume.findings + prediction.findings + tuple(checks))
         result = Result(labels, volume.geometry, chosen, findings, tuple(measures), removals)

@@ -54,7 +54,7 @@ def test_a_thick_septum_is_found_in_the_septal_segments():
     )
     for s in by_segment[6:12]:
         assert s.mean_mm == pytest.approx(13.9 if s.segment in SEPTAL else 7.9, abs=0.8), s  # steps at the insertions
-    assert wall.thickness_mm.max() == pytest.approx(14.0, abs=0.8)
+    assert np.quantile(wall.thickness_mm, 0.9) == pytest.approx(14.0, abs=0.8)
 
 
 def test_the_masses_of_the_segments_are_those_of_their_sectors():

@@ -13,7 +13,7 @@ import numpy as np
 from ..anatomy import STRUCTURES, Structure
 from ..errors import HeartSegError, InputError
 from ..findings import sorted_findings
-from ..measure import measure_structures
+from ..measure import measure_everything
 from ..provenance import InputFacts, Provenance
 from ..quality import check_result
 from ..result import Result
@@ -92,7 +92,7 @@ def open_subject(
 def measured(subject: Subject) -> Subject:
     """Recompute measures and findings from the labels, for an edited segmentation."""
     result, volume = subject.result, subject.scan()
-    measures = measure_structures(volume, result.labels, result.structures)
+    measures = measure_everything(volume, result.labels, result.structures)
     if subject.volume is None:
         measures = tuple(m for m in measures if m.quantity not in _INTENSITIES)
     findings = (*volume.findings, *check_result(volume, result.labels, measures, (), result.structures))

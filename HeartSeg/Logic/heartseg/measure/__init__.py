@@ -1,6 +1,30 @@
-"""Measures per structure: volume, mass, vessel diameter, intensity and extent."""
+"""Measures: volumes, mass and intensities per structure, planes, wall, vessels, function, reference ranges."""
 
+from .function import CardiacFunction, Patient, cardiac_function
+from .function_table import function_measures, index_measures
+from .grid import Unknown
+from .heart import HeartMeasures, heart_measures, measure_everything, measure_heart
+from .norms import Circumstances, Comparison, compare, implausible
 from .structures import measure_structures
 from .vessels import VesselDiameter, ascending_aorta_diameter, pulmonary_trunk_diameter
 
-__all__ = ["VesselDiameter", "ascending_aorta_diameter", "measure_structures", "pulmonary_trunk_diameter"]
+__all__ = [
+    "CardiacFunction",
+    "Circumstances",
+    "Comparison",
+    "HeartMeasures",
+    "Patient",
+    "Unknown",
+    "VesselDiameter",
+    "ascending_aorta_diameter",
+    "cardiac_function",
+    "compare",
+    "function_measures",
+    "heart_measures",
+    "implausible",
+    "index_measures",
+    "measure_everything",
+    "measure_heart",
+    "measure_structures",
+    "pulmonary_trunk_diameter",
+]

@@ -104,17 +104,15 @@ def grid_of_crop(crop: LabelCrop, labels: np.ndarray) -> HeartGrid:
     origin = crop.geometry.index_to_world(start - step)
     sx, sy, sz = (float(s) for s in (spacing * step)[::-1])
     shape = (padded.shape[0], padded.shape[1], padded.shape[2])
-    grid = Geometry(shape, (sx, sy, sz), (*map(float, origin),), crop.geometry.direction)
+    ox, oy, oz = (float(v) for v in origin)
+    grid = Geometry(shape, (sx, sy, sz), (ox, oy, oz), crop.geometry.direction)
     return HeartGrid(padded, grid, structures_at_border(labels))
 
 
-def structures_at_border(labels: np.ndarray) -> frozenset[str]:
-    """Keys of the structures with voxels on an outer face of ``labels`` ``(z, y, x)``.
-
-    An axis with a single voxel is ignored.
-    """
+def structures_at_border(labels: np.ndarray, axes: tuple[int, ...] = (0, 1, 2)) -> frozenset[str]:
+    """Keys of the structures with voxels on an outer face of ``labels`` ``(z, y, x)`` across one of ``axes``."""
     found: set[int] = set()
-    for axis in range(3):
+    for axis in axes:
         if labels.shape[axis] > 1:
             for end in (0, -1):
                 found |= set(np.unique(np.take(labels, end, axis)).tolist())

@@ -29,6 +29,7 @@ from scipy.spatial import cKDTree
 from ..anatomy import structure
 from ..volume.geometry import Geometry
 from .boxes import LabelCrop
+from .grid import Unknown
 
 GRAPH_STEP_MM = 1.5
 BAND_MM = 4.0
@@ -64,10 +65,68 @@ def pulmonary_trunk_diameter(crop: LabelCrop) -> VesselDiameter | None:
 
 
 def _diameter(crop: LabelCrop, vessel: str, ventricle: str, length_mm: float) -> VesselDiameter | None:
-    boxes = crop.structure_boxes()
-    box = boxes.get(structure(vessel).label)
-    if box is None:
+    if structure(vessel).label not in crop.structure_boxes():
         return None
+    course = _course(crop, vessel, ventricle, length_mm)
+    if isinstance(course, Unknown):
+        return VesselDiameter(None, course.why)
+    line = course.line
+    sections = line.middle_sections()
+    diameters = [d for c, t in sections if (d := _section_diameter(course.mask, course.geometry, c, t)) is not None]
+    if not diameters:
+        return VesselDiameter(None, "no cross-section contains the centreline")
+    note = (
+        f"inner, circle of equal area, median of {len(diameters)} cross-sections perpendicular to the centreline "
+        f"in the middle half of {line.length_mm:.0f} mm"
+    )
+    if not course.at_valve:
+        note += f"; {ventricle} not adjacent, measured from the inferior end"
+    median = float(np.median(diameters))
+    if line.length_mm < median:
+        note += "; the vessel is shorter than wide, so the value is uncertain"
+    return VesselDiameter(median, note)
+
+
+@dataclass(frozen=True, eq=False)
+class VesselProfile:
+    """Diameters along a vessel.
+
+    Attributes:
+        along_mm: distance from the valve along the centreline ``(n,)``.
+        diameter_mm: diameter of the circle with the area of the cross-section ``(n,)``; NaN where there is none.
+        at_valve: whether the vessel reaches its ventricle; otherwise, distances are from its inferior end.
+    """
+
+    along_mm: np.ndarray
+    diameter_mm: np.ndarray
+    at_valve: bool
+
+
+def vessel_profile(crop: LabelCrop, vessel: str, ventricle: str) -> VesselProfile | Unknown:
+    """Diameters every 2 mm from the valve to the arch (aorta) or to the bifurcation (pulmonary trunk)."""
+    course = _course(crop, vessel, ventricle, AORTA_LENGTH_MM if vessel == "AO" else TRUNK_LENGTH_MM)
+    if isinstance(course, Unknown):
+        return course
+    sections = course.line.sections(0.0, 1.0)
+    found = [_section_diameter(course.mask, course.geometry, c, t) for c, t in sections]
+    along = np.linspace(course.line.along[0], course.line.along[-1], len(sections))
+    return VesselProfile(along, np.array([np.nan if d is None else d for d in found]), course.at_valve)
+
+
+@dataclass(frozen=True, eq=False)
+class _Course:
+    """A vessel on the smallest grid that holds it, and its centreline."""
+
+    mask: np.ndarray
+    geometry: Geometry
+    line: _Line
+    at_valve: bool
+
+
+def _course(crop: LabelCrop, vessel: str, ventricle: str, length_mm: float) -> _Course | Unknown:
+    box = crop.structure_boxes().get(structure(vessel).label)
+    if box is None:
+        return Unknown(f"{structure(vessel).name} not found")
     grown = tuple(
         slice(max(0, b.start - r), b.stop + r)
         for b, r in zip(box, np.ceil(TOUCH_MM / np.asarray(crop.geometry.spacing)[::-1]).astype(int), strict=True)
@@ -76,7 +135,7 @@ def _diameter(crop: LabelCrop, vessel: str, ventricle: str, length_mm: float) ->
     labels, geometry = crop.labels[part], crop.geometry.cropped(part)
     mask = labels == structure(vessel).label
     if mask.sum() * geometry.voxel_volume_ml < SMALLEST_ML:
-        return VesselDiameter(None, "too small to measure")
+        return Unknown("too small to measure")
     points = _graph_points(mask, geometry)
     start, at_valve = _start(points, labels == structure(ventricle).label, geometry)
     distance = _distance_along(points, start)
@@ -84,22 +143,8 @@ def _diameter(crop: LabelCrop, vessel: str, ventricle: str, length_mm: float) ->
     if vessel == "AO":
         line = _ascending_part(line)
     if line is None or len(line.centers) < 2:
-        return VesselDiameter(None, "centreline too short for a cross-section")
-    diameters = [
-        d for d in (_section_diameter(mask, geometry, c, t) for c, t in line.middle_sections()) if d is not None
-    ]
-    if not diameters:
-        return VesselDiameter(None, "no cross-section contains the centreline")
-    note = (
-        f"inner, circle of equal area, median of {len(diameters)} cross-sections perpendicular to the centreline "
-        f"in the middle half of {line.length_mm:.0f} mm"
-    )
-    if not at_valve:
-        note += f"; {ventricle} not adjacent, measured from the inferior end"
-    median = float(np.median(diameters))
-    if line.length_mm < median:
-        note += "; the vessel is shorter than wide, so the value is uncertain"
-    return VesselDiameter(median, note)
+        return Unknown("centreline too short for a cross-section")
+    return _Course(mask, geometry, line, at_valve)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +161,11 @@ class _Line:
 
     def middle_sections(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Centre and direction of cross-sections every 2 mm in the middle half, at least one."""
-        low, high = np.quantile(self.along[[0, -1]], (0.25, 0.75))
+        return self.sections(0.25, 0.75)
+
+    def sections(self, start: float, stop: float) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Centre and direction of cross-sections every 2 mm between two shares of the length, at least one."""
+        low, high = np.quantile(self.along[[0, -1]], (start, stop))
         count = max(1, round((high - low) / SECTION_STEP_MM) + 1)
         at = np.linspace(low, high, count) if count > 1 else np.array([(low + high) / 2])
         centers = np.stack([np.interp(at, self.along, c) for c in self.centers.T], axis=-1)

@@ -21,6 +21,8 @@ from ..volume.types import Volume
 from .measurements import MeasurementRow, measurements_table
 from .preview import view_pictures
 
+_IN_TABLE = ("volume", "mass", "diameter")
+"""Quantities of the page's table, whose notes it shows."""
 _NOTICE = "Research use only, not a medical device. Check the segmentation before you use these measures."
 _CAPTIONS = {
     "axial": "Axial slice through the centre of the heart",
@@ -159,7 +161,8 @@ def _measures(result: Result) -> str:
     heads += [f"Intensity, mean ± SD<br>{escape(unit) or 'no unit'}"] if intensity else []
     heads += ["Plausible<br>in adults"]
     body = "".join(f"<tr>{_cells(row, intensity)}</tr>" for row in rows)
-    notes = [f"{structure(m.structure).name}: {m.note}" for m in result.measures if m.note and m.value is not None]
+    shown = [m for m in result.measures if m.quantity in _IN_TABLE and m.note and m.value is not None]
+    notes = [f"{structure(m.structure).name}: {m.note}" for m in shown]
     return (
         f"<table><thead><tr>{''.join(f'<th>{h}</th>' for h in heads)}</tr></thead><tbody>{body}</tbody></table>"
         '<p class="small">The last column is the plausible range in adults. It is not a normal range: a value within '

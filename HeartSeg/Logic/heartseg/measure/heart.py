@@ -1,0 +1,206 @@
+"""All geometric measures of one label map, as values and as rows of the table of measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML, Structure, structure
+from ..result import Measure
+from ..volume.geometry import Geometry
+from ..volume.types import Volume
+from .aorta import AscendingAorta, ascending_aorta
+from .axes import HeartFrame, LongAxis, heart_frame, long_axis, septum_surface
+from .boxes import crop_labels
+from .chambers import (
+    AtrialDiameters,
+    VentricularWidths,
+    atrial_diameters,
+    septal_angle_deg,
+    sphericity,
+    ventricular_widths,
+)
+from .grid import HeartGrid, Unknown, grid_of_crop
+from .planes import StandardPlanes, standard_planes
+from .segments17 import SegmentWall, segment_walls
+from .structures import measure_structures
+from .valves import VALVES, ValvePlane, valve_plane
+from .vessels import VesselDiameter, ascending_aorta_diameter, pulmonary_trunk_diameter
+from .wall import WallThickness, wall_thickness
+
+_VALVE_OF = {"mitral": "LV", "tricuspid": "RV", "aortic": "AO", "pulmonary": "PA"}
+"""Valve -> structure behind it, whose measure its area is."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeartMeasures:
+    """Geometric measures of one label map; :class:`Unknown` with the reason where one cannot be taken.
+
+    Attributes:
+        valves: name -> plane, for all of :data:`~heartseg.measure.valves.VALVES`.
+        axis, frame, planes: long axis of the left ventricle, directions around it, standard planes.
+        wall: thickness at the endocardium.
+        segments: the 17 AHA segments; empty without long axis or septum.
+        lv_volume_ml, myocardial_mass_g: on the grid of the scan; ``None`` if the structure is missing or cut off.
+        widths: of both ventricles in the four-chamber plane.
+        septal_angle_deg: 180 is flat.
+        left_atrium, right_atrium: diameters in the four-chamber plane.
+        aorta: levels of the ascending aorta.
+        aorta_mm, trunk_mm: median inner diameters of ascending aorta and pulmonary trunk.
+    """
+
+    valves: dict[str, ValvePlane | Unknown]
+    axis: LongAxis | Unknown
+    frame: HeartFrame | Unknown
+    planes: StandardPlanes
+    wall: WallThickness | Unknown
+    segments: tuple[SegmentWall, ...]
+    lv_volume_ml: float | None
+    myocardial_mass_g: float | None
+    widths: VentricularWidths | Unknown
+    septal_angle_deg: float | Unknown
+    left_atrium: AtrialDiameters | Unknown
+    right_atrium: AtrialDiameters | Unknown
+    aorta: AscendingAorta | Unknown
+    aorta_mm: float | None
+    trunk_mm: float | None
+
+
+def measure_heart(labels: np.ndarray, geometry: Geometry) -> HeartMeasures | None:
+    """Planes, wall, vessels and ratios of a label map (uint8 ``(z, y, x)``, labels 1-7); ``None`` without labels.
+
+    Raises:
+        ValueError: the shapes of labels and geometry differ.
+    """
+    crop = crop_labels(labels, geometry)
+    if crop is None:
+        return None
+    grid = grid_of_crop(crop, labels)
+    valves = {name: valve_plane(grid, name) for name in VALVES}
+    axis, septum = long_axis(grid, valves["mitral"]), septum_surface(grid)
+    frame = heart_frame(axis, septum)
+    planes = standard_planes(axis, frame, valves["tricuspid"], valves["aortic"])
+    wall = wall_thickness(grid, frame)
+    myocardium_ml = _whole_ml(grid, labels, geometry, "MYO")
+    return HeartMeasures(
+        valves,
+        axis,
+        frame,
+        planes,
+        wall,
+        segment_walls(grid, frame, wall) if isinstance(frame, HeartFrame) and grid.has("MYO") else (),
+        _whole_ml(grid, labels, geometry, "LV"),
+        None if myocardium_ml is None else myocardium_ml * MYOCARDIAL_DENSITY_G_PER_ML,
+        ventricular_widths(grid, planes.four_chamber, axis, septum),
+        septal_angle_deg(grid, frame, septum),
+        atrial_diameters(grid, "LA", planes.four_chamber, valves["mitral"]),
+        atrial_diameters(grid, "RA", planes.four_chamber, valves["tricuspid"]),
+        ascending_aorta(crop),
+        _diameter(ascending_aorta_diameter(crop)),
+        _diameter(pulmonary_trunk_diameter(crop)),
+    )
+
+
+def _whole_ml(grid: HeartGrid, labels: np.ndarray, geometry: Geometry, key: str) -> float | None:
+    if grid.problem(key) is not None:
+        return None
+    return int(np.count_nonzero(labels == structure(key).label)) * geometry.voxel_volume_ml
+
+
+def _diameter(found: VesselDiameter | None) -> float | None:
+    return None if found is None else found.diameter_mm
+
+
+def heart_measures(heart: HeartMeasures) -> tuple[Measure, ...]:
+    """Rows of the table of measures; a measure that cannot be taken has no value and the reason as note."""
+    parts = (_valve_rows, _ventricle_rows, _wall_rows, _atrium_rows, _vessel_rows)
+    return tuple(row for part in parts for row in part(heart))
+
+
+def measure_everything(volume: Volume, labels: np.ndarray, structures: Sequence[Structure]) -> tuple[Measure, ...]:
+    """Measures of each structure (:func:`~heartseg.measure.measure_structures`) and geometric measures of the heart.
+
+    Args:
+        volume: the scan, ``(z, y, x)``.
+        labels: uint8 ``(z, y, x)`` on the same grid.
+        structures: structures to measure; rows of others are left out.
+    """
+    heart = measure_heart(labels, volume.geometry)
+    keys = {s.key for s in structures}
+    rows = () if heart is None else (m for m in heart_measures(heart) if m.structure in keys)
+    return (*measure_structures(volume, labels, structures), *rows)
+
+
+def _row(key: str, quantity: str, value: float | Unknown | None, unit: str, note: str = "") -> Measure:
+    if isinstance(value, Unknown):
+        return Measure(key, quantity, None, unit, value.why)
+    return Measure(key, quantity, value, unit, note)
+
+
+def _valve_rows(heart: HeartMeasures) -> Iterator[Measure]:
+    for name, valve in heart.valves.items():
+        area = valve if isinstance(valve, Unknown) else valve.area_mm2 / 100
+        note = "area of the annulus projected on its plane; not for sizing a device"
+        yield _row(_VALVE_OF[name], f"{name}_valve_area", area, "cm²", note)
+
+
+def _ventricle_rows(heart: HeartMeasures) -> Iterator[Measure]:
+    axis, widths = heart.axis, heart.widths
+    note = axis.note if isinstance(axis, LongAxis) else ""
+    yield _row("LV", "long_axis_length", axis.length_mm if isinstance(axis, LongAxis) else axis, "mm", note)
+    if isinstance(axis, LongAxis) and heart.lv_volume_ml is not None:
+        yield _row("LV", "sphericity", sphericity(heart.lv_volume_ml, axis), "", "volume relative to a sphere")
+    else:
+        yield _row("LV", "sphericity", axis if isinstance(axis, Unknown) else None, "")
+    plane = "largest, perpendicular to the septum, in the four-chamber plane"
+    yield _row("LV", "width_4ch", widths.lv_mm if isinstance(widths, VentricularWidths) else widths, "mm", plane)
+    yield _row("RV", "width_4ch", widths.rv_mm if isinstance(widths, VentricularWidths) else widths, "mm", plane)
+    ratio = widths.ratio if isinstance(widths, VentricularWidths) else widths
+    yield _row("RV", "rv_lv_diameter_ratio", ratio, "", plane)
+    yield _row("RV", "septal_angle", heart.septal_angle_deg, "deg", "middle of the long axis; a flat septum has 180")
+
+
+def _wall_rows(heart: HeartMeasures) -> Iterator[Measure]:
+    why = heart.wall.why if isinstance(heart.wall, Unknown) else "too few endocardial points"
+    for s in heart.segments:
+        for name, value in (("mean", s.mean_mm), ("min", s.min_mm), ("max", s.max_mm)):
+            note = s.name if value is not None else f"{s.name}: {why}"
+            yield Measure("MYO", f"wall_thickness_{name}_{s.segment:02d}", value, "mm", note)
+        mass = None if heart.myocardial_mass_g is None else s.mass_share * heart.myocardial_mass_g
+        note = s.name if mass is not None else f"{s.name}: myocardium cut off by the border of the scan"
+        yield Measure("MYO", f"segment_mass_{s.segment:02d}", mass, "g", note)
+    wall = heart.wall
+    mean = wall if isinstance(wall, Unknown) else float(wall.thickness_mm.mean())
+    yield _row("MYO", "wall_thickness_mean", mean, "mm", "Laplace's equation, mean over the endocardium")
+    most = [s.mean_mm for s in heart.segments if s.mean_mm is not None]
+    widest = wall if isinstance(wall, Unknown) else max(most, default=None)
+    yield _row("MYO", "wall_thickness_largest_segment", widest, "mm", "largest mean of the 17 segments")
+
+
+def _atrium_rows(heart: HeartMeasures) -> Iterator[Measure]:
+    for key, atrium in (("LA", heart.left_atrium), ("RA", heart.right_atrium)):
+        known = isinstance(atrium, AtrialDiameters)
+        length = atrium.length_mm if isinstance(atrium, AtrialDiameters) else atrium
+        width = atrium.width_mm if isinstance(atrium, AtrialDiameters) else atrium
+        yield _row(key, "length_4ch", length, "mm", "valve to roof in the four-chamber plane" if known else "")
+        yield _row(key, "width_4ch", width, "mm", "parallel to the valve in the four-chamber plane" if known else "")
+
+
+def _vessel_rows(heart: HeartMeasures) -> Iterator[Measure]:
+    aorta = heart.aorta
+    levels = (
+        ("root_diameter", "root_mm", "root_at_mm"),
+        ("sinotubular_diameter", "junction_mm", "junction_at_mm"),
+        ("maximum_diameter", "maximum_mm", "maximum_at_mm"),
+    )
+    for quantity, name, at in levels:
+        value = aorta if isinstance(aorta, Unknown) else getattr(aorta, name)
+        place = None if isinstance(aorta, Unknown) else getattr(aorta, at)
+        note = "" if place is None else f"inner, double-oblique, {place:.0f} mm from the valve"
+        yield _row("AO", quantity, value, "mm", note)
+    both = heart.trunk_mm is not None and heart.aorta_mm is not None
+    ratio = heart.trunk_mm / heart.aorta_mm if heart.trunk_mm and heart.aorta_mm else None
+    note = "median inner diameters of trunk and ascending aorta" if both else "one of the diameters is unknown"
+    yield Measure("PA", "pa_ao_ratio", ratio, "", note)

@@ -1,0 +1,140 @@
+"""Reference ranges and limits of plausibility, from ``norms.json``.
+
+A range belongs to a modality, a sex and a phase of the heart. A value is compared only if all of them are known;
+nothing is guessed. The range of healthy people is no diagnosis: the value, the range and its source are shown together.
+
+The limits of plausibility are wide: a value outside is more probably an error of the segmentation than a finding.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+
+from ..result import Measure
+from .grid import Unknown
+
+ANY = "any"
+PHASES = ("diastole", "cycle", ANY)
+"""Phase of a range: one diastolic image, a whole cycle, or any."""
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Range of a measure in healthy adults.
+
+    Attributes:
+        structure, quantity, unit: as in :class:`~heartseg.result.Measure`.
+        sex: ``"M"``, ``"F"`` or ``"any"``.
+        phase: one of :data:`PHASES`.
+        modality: ``"CT"`` or ``"MR"``.
+        low, high: limits; ``None`` if the source states only the other.
+        basis: what the limits are, such as ``"97.5th percentile"``.
+        n: number of people; ``None`` if the source pools studies.
+        source, doi: where the range is published.
+        note: differences between the method of the source and that of HeartSeg.
+    """
+
+    structure: str
+    quantity: str
+    unit: str
+    sex: str
+    phase: str
+    modality: str
+    low: float | None
+    high: float | None
+    basis: str
+    n: int | None
+    source: str
+    doi: str
+    note: str = ""
+
+    @property
+    def text(self) -> str:
+        """The range as text, e.g. ``"up to 97 mL/m²"``."""
+        if self.low is None:
+            return f"up to {self.high:g} {self.unit}".strip()
+        if self.high is None:
+            return f"from {self.low:g} {self.unit}".strip()
+        return f"{self.low:g} to {self.high:g} {self.unit}".strip()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of plausibility of a measure."""
+
+    structure: str
+    quantity: str
+    low: float
+    high: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What must be known of a scan for a comparison.
+
+    Attributes:
+        modality: ``"CT"``, ``"MR"`` or ``""``.
+        phase: ``"diastole"``, ``"cycle"`` (a time series), or ``""`` if unknown.
+        sex: ``"M"``, ``"F"``, or ``None``.
+    """
+
+    modality: str = ""
+    phase: str = ""
+    sex: str | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A value beside its range."""
+
+    measure: Measure
+    norm: Norm
+
+    @property
+    def position(self) -> str:
+        """``"below"``, ``"within"`` or ``"above"``."""
+        value = self.measure.value
+        assert value is not None
+        if self.norm.low is not None and value < self.norm.low:
+            return "below"
+        return "above" if self.norm.high is not None and value > self.norm.high else "within"
+
+
+@lru_cache(maxsize=1)
+def load_norms() -> tuple[tuple[Norm, ...], tuple[Limits, ...]]:
+    """All ranges and limits of the package."""
+    content = json.loads(resources.files(__package__).joinpath("norms.json").read_text(encoding="utf-8"))
+    return tuple(Norm(**n) for n in content["norms"]), tuple(Limits(**entry) for entry in content["limits"])
+
+
+def compare(measure: Measure, circumstances: Circumstances) -> Comparison | Unknown:
+    """Compare a measure with the range that fits its circumstances, or say why there is no comparison."""
+    if measure.value is None:
+        return Unknown(measure.note or "not measured")
+    found = [n for n in load_norms()[0] if (n.structure, n.quantity) == (measure.structure, measure.quantity)]
+    if not found:
+        return Unknown("no reference range")
+    if not circumstances.modality:
+        return Unknown("modality unknown")
+    found = [n for n in found if n.modality == circumstances.modality]
+    if not found:
+        return Unknown(f"no reference range for {circumstances.modality}")
+    of_phase = [n for n in found if n.phase in (ANY, circumstances.phase)]
+    if not of_phase:
+        return Unknown(f"reference range is for {found[0].phase}, the phase is {circumstances.phase or 'unknown'}")
+    for norm in of_phase:
+        if norm.sex in (ANY, circumstances.sex):
+            return Comparison(measure, norm)
+    return Unknown("sex unknown")
+
+
+def implausible(measure: Measure) -> Limits | None:
+    """The limits that a measure violates; ``None`` if it is plausible, has no limits or no value."""
+    for limits in load_norms()[1]:
+        if (limits.structure, limits.quantity) == (measure.structure, measure.quantity) and measure.value is not None:
+            return None if limits.low <= measure.value <= limits.high else limits
+    return None
