@@ -13,11 +13,11 @@ import slicer
 import vtk
 
 from heartseg.errors import InputError
+from heartseg.scene.nodes import is_overlay
 from heartseg.scene.overlay import (
     CONFIDENCE,
     HEAT_MAP,
     find_overlay,
-    is_overlay,
     prepare_overlay,
     remove_overlay,
     show_overlay,

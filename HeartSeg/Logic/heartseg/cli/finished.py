@@ -14,7 +14,8 @@ from ..errors import HeartSegError
 from ..output import REPORT_FILE
 from ..settings import Settings
 from ..volume.folders import files_below
-from ..volume.headers import image_suffix, read_header
+from ..volume.headers import image_suffix
+from ..volume.image_header import read_header
 
 if TYPE_CHECKING:
     from ..models.folder import ModelFolder

@@ -9,13 +9,13 @@ from slicer.i18n import tr as _
 from ..anatomy import STRUCTURES
 from ..errors import HeartSegError
 from ..provenance import Provenance
+from ..scene.nodes import is_overlay
 from ..scene.overlay import (
     CONFIDENCE,
     HEAT_MAP,
     Overlay,
     PreparedOverlay,
     find_overlay,
-    is_overlay,
     remove_overlay,
     show_overlay,
 )

@@ -223,7 +223,7 @@ def _say(**message: Any) -> None:
 
 def main(folder: Path) -> int:
     """The child: read the request, run it, report progress and outcome."""
-    from .work import make_segmenter
+    from .segmenter import make_segmenter
     from .worker import describe_failure
 
     sys.stdout = sys.stderr  # what libraries print must not get into the protocol

@@ -6,19 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DependencyError
-from ..needs import check_torch
 from ..progress import Reporter
 from ..result import Result
 from ..scene.nodes import owned_volume
 from ..scene.prepared import PreparedSegments, prepare_segments
 from ..settings import Settings
 from ..volume.types import Volume
+from .process import segment_in_process
+from .segmenter import make_segmenter
 
 if TYPE_CHECKING:
     from ..pipeline import Segmenter
-
-HOW_TO_INSTALL = "press Segment heart, which installs it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,23 +76,6 @@ class WarmModel:
             torch.cuda.empty_cache()
 
 
-def make_segmenter(model: str, settings: Settings) -> Segmenter:
-    """A fresh segmenter.
-
-    Raises:
-        DependencyError: a package is missing, or torch cannot be imported (:class:`~heartseg.needs.UnusablePackage`).
-    """
-    try:
-        check_torch()
-        from ..pipeline import Segmenter
-
-        return Segmenter(model or None, settings)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "heartseg":
-            raise
-        raise DependencyError(f"a Python package is missing ({error.name}): {HOW_TO_INSTALL}") from error
-
-
 def do_run(request: Request, warm: WarmModel, reporter: Reporter) -> Outcome:
     """Segment the scan and prepare what the scene needs.
 
@@ -113,8 +94,6 @@ def do_run(request: Request, warm: WarmModel, reporter: Reporter) -> Outcome:
 
 def _segment(request: Request, volume: Volume, warm: WarmModel, reporter: Reporter) -> Result:
     if request.separate:
-        from .process import segment_in_process
-
         warm.forget()
         return segment_in_process(volume, request.model, request.settings, reporter)
     return warm.get(request.model, request.settings).segment(volume, reporter=reporter)

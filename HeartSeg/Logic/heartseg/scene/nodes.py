@@ -13,6 +13,9 @@ from ..volume.geometry import Geometry
 from ..volume.types import Source, Volume
 from ..volume.values import replace_nonfinite
 
+OVERLAY_KIND = "HeartSeg.Overlay"
+"""Attribute of a volume node that holds a confidence map or a heat map of HeartSeg's."""
+
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -94,11 +97,14 @@ def geometry_from_node(node: Any) -> Geometry:
     return Geometry((k, j, i), (sx, sy, sz), (ox, oy, oz), direction)
 
 
+def is_overlay(node: Any) -> bool:
+    """Whether a volume node is a map made by HeartSeg and not a scan."""
+    return node is not None and bool(node.GetAttribute(OVERLAY_KIND))
+
+
 def loaded_scans() -> list[Any]:
     """The scene's scalar volumes that can be segmented: neither label maps nor heat maps of ours."""
     import slicer
-
-    from .overlay import is_overlay
 
     volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     return [v for v in volumes if not (v.IsA("vtkMRMLLabelMapVolumeNode") or is_overlay(v))]

@@ -16,11 +16,11 @@ import numpy as np
 from ..errors import InputError
 from ..measure.boxes import bounding_box
 from ..volume.geometry import Geometry
-from .nodes import geometry_from_node
+from .nodes import OVERLAY_KIND, geometry_from_node
 
 OPACITY = 0.5
 _COLORS = "vtkMRMLColorTableNodeIron"  # black, purple, orange, yellow; part of every Slicer and of slicer-core
-_KIND, _SCAN, _VIEWS = "HeartSeg.Overlay", "HeartSeg.Scan", "HeartSeg.Views"
+_SCAN, _VIEWS = "HeartSeg.Scan", "HeartSeg.Views"
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def show_overlay(prepared: PreparedOverlay, volume_node: Any, opacity: float = O
     earlier = None if node is None else (node.GetImageData(), _matrix_of(node), node.GetName())
     if node is None:
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
-        node.SetAttribute(_KIND, prepared.kind.key)
+        node.SetAttribute(OVERLAY_KIND, prepared.kind.key)
         node.SetNodeReferenceID(_SCAN, volume_node.GetID())
     overlay = Overlay(node, earlier)
     try:
@@ -134,14 +134,9 @@ def find_overlay(volume_node: Any, kind: OverlayKind) -> Any:
     import slicer
 
     for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
-        if node.GetAttribute(_KIND) == kind.key and node.GetNodeReferenceID(_SCAN) == volume_node.GetID():
+        if node.GetAttribute(OVERLAY_KIND) == kind.key and node.GetNodeReferenceID(_SCAN) == volume_node.GetID():
             return node
     return None
-
-
-def is_overlay(node: Any) -> bool:
-    """Whether a volume node is one of our maps and not a scan."""
-    return node is not None and bool(node.GetAttribute(_KIND))
 
 
 def remove_overlay(node: Any) -> None:

@@ -8,15 +8,10 @@ Formats: NIfTI-1 and -2 (:mod:`.nifti`), NRRD (:mod:`.nrrd`) and MetaImage (:mod
 
 from __future__ import annotations
 
-import gzip
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from ..errors import InputError
 
 FORMATS = {
     ".nii.gz": "NIfTI",
@@ -148,38 +143,6 @@ def _begins_like_data_set(start: bytes) -> bool:
         return True
     element, length = int.from_bytes(start[2:4], "little"), int.from_bytes(start[4:8], "little")
     return start[0] != 0 and element < 0x1200 and length < 1024  # implicit value representation
-
-
-def read_header(path: Path) -> Header:
-    """Claims of a NIfTI, NRRD or MetaImage file.
-
-    Raises:
-        InputError: the suffix is unknown, or the file is not what its suffix says.
-    """
-    from . import metaimage, nifti, nrrd
-
-    kind = FORMATS.get(image_suffix(path))
-    if kind is None:
-        raise InputError(f"{path.name!r} is not an image file that HeartSeg reads: use {READABLE}")
-    if not path.is_file():  # a pipe or device would block
-        raise InputError(f"{path.name!r} is not a regular file: copy the scan to a file")
-    read = {"NIfTI": nifti.read, "NRRD": nrrd.read, "MetaImage": metaimage.read}[kind]
-    try:
-        return read(path)
-    except (struct.error, ValueError, KeyError, IndexError, EOFError, OverflowError, zlib.error) as error:
-        reason = "cut short or damaged" if isinstance(error, EOFError | zlib.error) else f"broken ({_why(error)})"
-        raise _unreadable(path, kind, reason) from error
-    except gzip.BadGzipFile as error:
-        raise _unreadable(path, kind, "cut short or damaged") from error
-
-
-def _unreadable(path: Path, kind: str, reason: str) -> InputError:
-    return InputError(f"{path.name!r} is not a readable {kind} file, its header is {reason}: export or copy it again")
-
-
-def _why(error: Exception) -> str:
-    text = " ".join(str(error).split())[:100]
-    return f"field {text} is missing" if isinstance(error, KeyError) else text or type(error).__name__
 
 
 def is_singular(steps: np.ndarray) -> bool:

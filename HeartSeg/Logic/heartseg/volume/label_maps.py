@@ -15,7 +15,8 @@ from ..errors import InputError, SettingsError
 from . import itk
 from .checks import SHEAR_LIMIT_DEG, check_path, check_spacing, shear_degrees
 from .geometry import Geometry
-from .headers import FORMATS, Header, image_suffix, read_header, stem
+from .headers import FORMATS, Header, image_suffix, stem
+from .image_header import read_header
 from .stored import check_data
 from .types import Volume
 

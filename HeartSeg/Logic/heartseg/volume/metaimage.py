@@ -26,7 +26,7 @@ _TEXT_LINE = 1 << 16
 
 
 def read(path: Path) -> Header:
-    """The header of a MetaImage file; raises what :func:`.headers.read_header` turns into a message."""
+    """The header of a MetaImage file; raises what :func:`.image_header.read_header` turns into a message."""
     fields, start, listed = _fields(path)
     sizes = [int(v) for v in fields["DimSize"].split()]
     if not 1 <= len(sizes) <= 10 or min(sizes) < 1 or int(fields.get("NDims", len(sizes))) != len(sizes):

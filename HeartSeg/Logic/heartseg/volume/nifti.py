@@ -73,7 +73,7 @@ _NIFTI_2 = {
 
 
 def read(path: Path) -> Header:
-    """The header of a NIfTI file; raises what :func:`.headers.read_header` turns into a message."""
+    """The header of a NIfTI file; raises what :func:`.image_header.read_header` turns into a message."""
     with path.open("rb") as stream:
         packed = stream.read(2) == b"\x1f\x8b"
     with gzip.open(path, "rb") if packed else path.open("rb") as stream:

@@ -46,7 +46,7 @@ _TEXT_LINE = 1 << 16
 
 
 def read(path: Path) -> Header:
-    """The header of an NRRD file; raises what :func:`.headers.read_header` turns into a message."""
+    """The header of an NRRD file; raises what :func:`.image_header.read_header` turns into a message."""
     fields, start, listed = _fields(path)
     if fields.get("encoding", "").lower() in ("bzip2", "bz2"):
         raise InputError(

@@ -15,7 +15,8 @@ from . import dicom, itk
 from .checks import check_header, check_path, check_volume, header_findings
 from .dicom.files import is_media_directory
 from .geometry import Geometry
-from .headers import Header, image_suffix, is_dicom, is_singular, read_header, stem
+from .headers import Header, image_suffix, is_dicom, is_singular, stem
+from .image_header import read_header
 from .nifti import form_findings, readable_copy
 from .stored import check_data
 from .types import Source, Volume

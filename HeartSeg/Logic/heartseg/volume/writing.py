@@ -17,7 +17,8 @@ import numpy as np
 from ..errors import HeartSegError, OutputError
 from . import itk
 from .geometry import Geometry
-from .headers import image_suffix, read_header
+from .headers import image_suffix
+from .image_header import read_header
 from .stored import check_data
 from .types import Volume
 

@@ -14,7 +14,7 @@ from ...errors import InputError
 from ...volume import itk
 from ...volume.checks import check_path
 from ...volume.geometry import Geometry
-from ...volume.headers import read_header
+from ...volume.image_header import read_header
 from ...volume.label_maps import LABEL_SETS, LabelMap, as_label_map, read_whole_numbers, structure_of_segment
 
 KNOWN_SETS: tuple[Mapping[int, str], ...] = (LABEL_SETS["heartseg"], LABEL_SETS["mmwhs"])

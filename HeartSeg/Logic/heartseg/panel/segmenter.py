@@ -1,0 +1,31 @@
+"""A segmenter for the panel; errors say what the panel can do about them. No Qt, no MRML here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import DependencyError
+from ..needs import check_torch
+from ..settings import Settings
+
+if TYPE_CHECKING:
+    from ..pipeline import Segmenter
+
+HOW_TO_INSTALL = "press Segment heart, which installs it"
+
+
+def make_segmenter(model: str, settings: Settings) -> Segmenter:
+    """A fresh segmenter.
+
+    Raises:
+        DependencyError: a package is missing, or torch cannot be imported (:class:`~heartseg.needs.UnusablePackage`).
+    """
+    try:
+        check_torch()
+        from ..pipeline import Segmenter
+
+        return Segmenter(model or None, settings)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "heartseg":
+            raise
+        raise DependencyError(f"a Python package is missing ({error.name}): {HOW_TO_INSTALL}") from error

@@ -1,0 +1,42 @@
+"""The header of an image file of any format that HeartSeg reads."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+
+from ..errors import InputError
+from . import metaimage, nifti, nrrd
+from .headers import FORMATS, READABLE, Header, image_suffix
+
+
+def read_header(path: Path) -> Header:
+    """Claims of a NIfTI, NRRD or MetaImage file.
+
+    Raises:
+        InputError: the suffix is unknown, or the file is not what its suffix says.
+    """
+    kind = FORMATS.get(image_suffix(path))
+    if kind is None:
+        raise InputError(f"{path.name!r} is not an image file that HeartSeg reads: use {READABLE}")
+    if not path.is_file():  # a pipe or device would block
+        raise InputError(f"{path.name!r} is not a regular file: copy the scan to a file")
+    read = {"NIfTI": nifti.read, "NRRD": nrrd.read, "MetaImage": metaimage.read}[kind]
+    try:
+        return read(path)
+    except (struct.error, ValueError, KeyError, IndexError, EOFError, OverflowError, zlib.error) as error:
+        reason = "cut short or damaged" if isinstance(error, EOFError | zlib.error) else f"broken ({_why(error)})"
+        raise _unreadable(path, kind, reason) from error
+    except gzip.BadGzipFile as error:
+        raise _unreadable(path, kind, "cut short or damaged") from error
+
+
+def _unreadable(path: Path, kind: str, reason: str) -> InputError:
+    return InputError(f"{path.name!r} is not a readable {kind} file, its header is {reason}: export or copy it again")
+
+
+def _why(error: Exception) -> str:
+    text = " ".join(str(error).split())[:100]
+    return f"field {text} is missing" if isinstance(error, KeyError) else text or type(error).__name__
