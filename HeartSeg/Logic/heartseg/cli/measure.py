@@ -167,11 +167,10 @@ def write_study(study: Study, folder: Path) -> None:
             writer.writerow(CSV_COLUMNS)
             for measure, found in study.compared():
                 value = "" if measure.value is None else f"{measure.value:.2f}"
-                known = isinstance(found, Comparison)
-                beside = (
-                    (found.norm.text, found.position, found.norm.source) if isinstance(found, Comparison) else ("",) * 3
-                )
-                note = measure.note if not known or not found.norm.note else f"{measure.note}; range: {found.norm.note}"
+                beside, note = ("", "", ""), measure.note
+                if isinstance(found, Comparison):
+                    beside = (found.norm.text, found.position, found.norm.source)
+                    note += f"; range: {found.norm.note}" if found.norm.note else ""
                 writer.writerow((measure.structure, measure.quantity, value, measure.unit, *beside, note))
     except OSError as error:
         raise OutputError(f"cannot write to {str(folder)!r}: {error.strerror or error}") from error

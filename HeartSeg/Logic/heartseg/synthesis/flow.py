@@ -130,11 +130,11 @@ def frame_of(heart: Heart3D, parts: Parts) -> Frame:
     along = mitral - cavity
     share = parts.ventricle.reshape(-1)
     found = torch.nonzero(share)[:, 0]
-    inside, share = points.reshape(3, -1)[:, found].double().numpy(), share[found].double().numpy()
+    inside, shares = points.reshape(3, -1)[:, found].double().numpy(), share[found].double().numpy()
     for _ in range(3):
         along = along / np.linalg.norm(along)
         height = along @ inside
-        weight = share * np.exp(-(height - height.min()) / APEX_SOFTNESS)
+        weight = shares * np.exp(-(height - height.min()) / APEX_SOFTNESS)
         apex = inside @ weight / weight.sum()
         along = mitral - apex
     length = float(np.linalg.norm(along))

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation.surfaces import check_monai
     from ..training.nnunet.ablate import ablate, named_configurations, read_table
     from ..training.nnunet.ablation_table import as_markdown
-    from ..training.nnunet.run import Training
+    from ..training.nnunet.job import Training
 
     check_monai()
     table = read_table(args.table) if args.table else {}

@@ -26,7 +26,7 @@ from .training_options import (
 
 if TYPE_CHECKING:
     from ..training.nnunet.checking import CheckedData
-    from ..training.nnunet.run import DataOptions
+    from ..training.nnunet.job import DataOptions
 
 _DESCRIPTION = f"""\
 Train a model on labelled scans with nnU-Net v2: convert, plan, preprocess, train every fold, predict the held-out
@@ -92,7 +92,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, or list what would be trained on; returns the exit code."""
     preset, only = preset_of(args), whole_numbers(args.only_folds, "--only-folds")
-    from ..training.nnunet.run import Training, check_data, train
+    from ..training.nnunet.job import Training
+    from ..training.nnunet.run import check_data, train
 
     training = Training(
         data_of(args), args.output, preset, machine_of(args), args.name, only, args.seed, args.start_from, args.test

@@ -18,8 +18,8 @@ from ..training.nnunet.presets import AUGMENTATIONS, DIMENSIONS, LOSSES, NETWORK
 from ..volume.label_maps import LABEL_SETS
 
 if TYPE_CHECKING:
+    from ..training.nnunet.job import DataOptions, Machine
     from ..training.nnunet.presets import Preset
-    from ..training.nnunet.run import DataOptions, Machine
 
 DATA_HELP = """\
 DATA is a folder in one of these layouts, or a MONAI data list (.json):
@@ -208,7 +208,7 @@ def preset_of(args: argparse.Namespace) -> Preset:
 
 def data_of(args: argparse.Namespace) -> DataOptions:
     """Return the data options."""
-    from ..training.nnunet.run import DataOptions
+    from ..training.nnunet.job import DataOptions
 
     labels = None
     if args.labels is not None:
@@ -231,7 +231,7 @@ def data_of(args: argparse.Namespace) -> DataOptions:
 
 def machine_of(args: argparse.Namespace) -> Machine:
     """Return the machine options."""
-    from ..training.nnunet.run import Machine
+    from ..training.nnunet.job import Machine
 
     return Machine(args.device, args.num_gpus, args.loaders, args.processes, args.threads)
 

@@ -124,7 +124,8 @@ class Trained:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Two epochs of two steps: enough to go through everything, too few to learn."""
     pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
-    from heartseg.training.nnunet.run import DataOptions, Machine, Training, train
+    from heartseg.training.nnunet.job import DataOptions, Machine, Training
+    from heartseg.training.nnunet.run import train
 
     home = tmp_path_factory.mktemp("training")
     data = make_mmwhs(home / "data", 3, SPACING)
@@ -140,7 +141,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def again(trained: Trained) -> Any:
     """Trains another network in the same prepared folder: ``again("name", reporter, epochs=...)`` gives its fold."""
     from heartseg.training.nnunet import planning
-    from heartseg.training.nnunet.run import fold_folder, plans_of, prepared, train_fold
+    from heartseg.training.nnunet.job import fold_folder
+    from heartseg.training.nnunet.run import plans_of, prepared, train_fold
 
     def train_again(name: str, reporter: Reporter | None = None, **changes: Any) -> Path:
         training = replace(trained.training, preset=trained.training.preset)

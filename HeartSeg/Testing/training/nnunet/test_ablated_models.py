@@ -24,9 +24,9 @@ from heartseg.training.nnunet.ablation_table import Trial
 from heartseg.training.nnunet.convert import DATASET_NAME, write_json
 from heartseg.training.nnunet.environment import nnunet_environment
 from heartseg.training.nnunet.finish import write_model
+from heartseg.training.nnunet.job import DataOptions, Training, fold_folder
 from heartseg.training.nnunet.planning import adapted_plans
 from heartseg.training.nnunet.presets import CSFBU, NETWORK_NAMES, Preset
-from heartseg.training.nnunet.run import DataOptions, Training, fold_folder
 from heartseg.volume import Geometry, Volume, write_labels, write_volume
 
 from .conftest import base_plans

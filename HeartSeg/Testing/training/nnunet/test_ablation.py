@@ -38,9 +38,10 @@ from heartseg.training.nnunet.ablation_table import (
     rows,
 )
 from heartseg.training.nnunet.convert import DATASET_NAME, write_json
+from heartseg.training.nnunet.job import DataOptions, Training, fold_folder
 from heartseg.training.nnunet.planning import SETTINGS_KEY, adapted_plans
 from heartseg.training.nnunet.presets import CSFBU, NETWORK_NAMES
-from heartseg.training.nnunet.run import DataOptions, Training, fold_folder, left_out
+from heartseg.training.nnunet.run import left_out
 from heartseg.training.nnunet.supervision import TrainingLoss
 from heartseg.volume import Geometry, write_labels
 

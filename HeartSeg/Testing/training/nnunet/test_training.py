@@ -249,8 +249,9 @@ def test_the_setting_that_differs_is_named(trained) -> None:
 
 def test_batch_and_patch_may_be_lowered_until_there_is_a_checkpoint(tmp_path) -> None:
     from heartseg.training.nnunet.convert import write_json
+    from heartseg.training.nnunet.job import DataOptions, Training
     from heartseg.training.nnunet.presets import CSFBU
-    from heartseg.training.nnunet.run import DataOptions, Training, _fingerprint, _refuse_another_training
+    from heartseg.training.nnunet.run import _fingerprint, _refuse_another_training
 
     begun = Training(DataOptions(tmp_path / "data"), tmp_path)
     record = tmp_path / "training.json"
@@ -269,7 +270,8 @@ def test_batch_and_patch_may_be_lowered_until_there_is_a_checkpoint(tmp_path) ->
 def converted(tmp_path, monkeypatch) -> Callable[[], None]:
     """Two pairs in ``tmp_path/data``; the call converts and splits them into ``tmp_path/out``."""
     from heartseg.training.nnunet import planning
-    from heartseg.training.nnunet.run import DataOptions, Machine, Training, prepared
+    from heartseg.training.nnunet.job import DataOptions, Machine, Training
+    from heartseg.training.nnunet.run import prepared
     from labelled_scans import make_folder_pair
 
     monkeypatch.setattr(planning, "plan", lambda *_: {})
@@ -289,7 +291,8 @@ def converted(tmp_path, monkeypatch) -> Callable[[], None]:
 
 def test_scans_in_several_orientations_are_announced_unless_they_are_turned(tmp_path, monkeypatch) -> None:
     from heartseg.training.nnunet import planning
-    from heartseg.training.nnunet.run import DataOptions, Machine, Training, prepared
+    from heartseg.training.nnunet.job import DataOptions, Machine, Training
+    from heartseg.training.nnunet.run import prepared
     from labelled_scans import make_mmwhs
 
     monkeypatch.setattr(planning, "plan", lambda *_: {})
@@ -513,7 +516,8 @@ def test_nnunets_training_command_goes_on_with_a_training(trained, monkeypatch) 
 
 
 def test_more_gpus_than_there_are_is_told(trained) -> None:
-    from heartseg.training.nnunet.run import Machine, plans_of, prepared, train_fold
+    from heartseg.training.nnunet.job import Machine
+    from heartseg.training.nnunet.run import plans_of, prepared, train_fold
 
     training = replace(trained.training, machine=Machine("cuda", gpus=64, loaders=0), only_folds=(1,))
     with prepared(trained.training, Reporter()) as base, pytest.raises(DeviceError, match="lower --num-gpus"):
@@ -539,8 +543,9 @@ def test_start_weights_that_do_not_fit_are_refused_and_fitting_ones_are_taken(tm
 @pytest.mark.parametrize("name", ["csfbu", "integrated-attention", "nnunet"])
 def test_a_preset_takes_twenty_real_steps_at_full_size(name, tmp_path) -> None:
     """Patch, batch and network of the full preset on CT-like phantoms of 1.5 mm; minutes each on one core."""
+    from heartseg.training.nnunet.job import DataOptions, Machine, Training
     from heartseg.training.nnunet.presets import PRESETS
-    from heartseg.training.nnunet.run import DataOptions, Machine, Training, train
+    from heartseg.training.nnunet.run import train
     from labelled_scans import make_folder_pair
 
     data = make_folder_pair(tmp_path / "data", 2, (0.8, 0.8, 3.0))
@@ -561,8 +566,9 @@ def test_a_preset_takes_twenty_real_steps_at_full_size(name, tmp_path) -> None:
 @pytest.mark.slow
 def test_fine_tuning_starts_from_the_default_models_weights(tmp_path, default_model) -> None:
     from heartseg.models.loading import load_model
+    from heartseg.training.nnunet.job import DataOptions, Machine, Training
     from heartseg.training.nnunet.presets import NNUNET
-    from heartseg.training.nnunet.run import DataOptions, Machine, Training, train
+    from heartseg.training.nnunet.run import train
     from labelled_scans import make_folder_pair
 
     data = make_folder_pair(tmp_path / "data", 2, (3.0, 3.0, 4.0))

@@ -19,8 +19,9 @@ from heartseg.models.card import ModelCard, read_json
 from heartseg.progress import CancelToken, ProgressEvent, Reporter
 from heartseg.training.nnunet.ablate import ablate
 from heartseg.training.nnunet.datasets import find_unlabelled
+from heartseg.training.nnunet.job import DataOptions, Machine, Training
 from heartseg.training.nnunet.presets import CSFBU, Preset
-from heartseg.training.nnunet.run import DataOptions, Machine, Training, train
+from heartseg.training.nnunet.run import train
 from heartseg.training.nnunet.unlabelled import UnlabelledTeacher
 from heartseg.volume import read_volume
 from labelled_scans import make_mmwhs

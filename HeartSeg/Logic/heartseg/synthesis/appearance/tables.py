@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from ..regions import Region
 from ..stacks import SliceStack
 from ..switches import APPEARANCE_PARTS
-
-if TYPE_CHECKING:
-    from .effects.base import Effect
 
 LEFT_BLOOD = (Region.LV_BLOOD, Region.LA_BLOOD, Region.AO_BLOOD, Region.ARCH)
 RIGHT_BLOOD = (Region.RV_BLOOD, Region.RA_BLOOD, Region.PA_BLOOD, Region.DISTAL_PA)
@@ -124,4 +121,4 @@ class Appearance:
     clip: float = 0.0
     levels: int = 0
     stack: SliceStack | None = None
-    effects: tuple[Effect, ...] = ()
+    effects: tuple[Any, ...] = ()

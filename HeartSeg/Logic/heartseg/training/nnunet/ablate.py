@@ -23,9 +23,10 @@ from .convert import DATASET_NAME
 from .environment import check_nnunet
 from .estimate import Confirm, announce
 from .finish import write_model
+from .job import TRAINER, Training, fold_folder
 from .presets import NETWORK_NAMES, Preset, changed_settings
 from .references import read_reference
-from .run import TRAINER, Training, estimated, fold_folder, left_out, prepared, train_fold, with_unlabelled
+from .run import estimated, left_out, prepared, train_fold, with_unlabelled
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "baseline": {"network": "plain"},

@@ -18,7 +18,7 @@ from .convert import DATASET_NAME, write_json
 from .planning import SETTINGS_KEY, architecture
 
 if TYPE_CHECKING:
-    from .run import Training
+    from .job import Training
 
 CITATIONS = {
     "": "Isensee F, Jaeger PF, Kohl SAA, et al. nnU-Net: a self-configuring method for deep learning-based biomedical "
@@ -68,7 +68,7 @@ def write_model(training: Training, plans: Mapping[str, Any], reporter: Reporter
 def _strip_checkpoint(training: Training, plans: Mapping[str, Any], fold: int, folder: Path) -> None:
     import torch
 
-    from .run import fold_folder
+    from .job import fold_folder
     from .trainers import load_own_checkpoint
 
     trained = fold_folder(training, plans, fold)
@@ -93,7 +93,7 @@ def _copy_curves(training: Training, plans: Mapping[str, Any], fold: int, target
 
     Beside a folder that is not ``out/model`` the names begin with the folder's.
     """
-    from .run import fold_folder
+    from .job import fold_folder
 
     prefix = "" if target == training.out / "model" else f"{target.name}-"
     for name in ("progress.png", "history.csv"):
@@ -175,7 +175,7 @@ def promised_orientation(facts: Mapping[str, Any]) -> str | None:
 
 def tested_on(training: Training, plans: Mapping[str, Any]) -> dict[str, Any]:
     """The card's entry for the cross-validation: Dice of the held-out cases, each predicted by the fold without it."""
-    from .run import cross_validation
+    from .job import cross_validation
 
     dice = cross_validation(training, plans, training.folds)
     keys = read_json(training.out / "cases.json")["structures"]

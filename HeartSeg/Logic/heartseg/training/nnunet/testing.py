@@ -15,7 +15,7 @@ from ...volume.writing import write_labels
 from .checking import check_cases, load_case, refuse_problems
 
 if TYPE_CHECKING:
-    from .run import Training
+    from .job import Training
 
 FOLDER = "test"
 
