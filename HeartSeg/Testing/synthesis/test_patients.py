@@ -258,9 +258,10 @@ def test_a_heart_too_large_for_its_cube_is_refused(toy_heart):
     assert patients.rasterise(toy_heart, 1.9) is None
 
 
-def test_the_same_seed_gives_the_same_patient_s_heart_and_its_facts_say_what_it_is(toy_model):
-    recipe = Recipe(("dilated_lv",), healthy=0.0, small=0.0)
-    heart, again = (patients.make_patient_heart(np.random.default_rng(4), toy_model, None, recipe) for _ in range(2))
+@pytest.mark.shared
+def test_the_same_seed_gives_the_same_patient_s_heart_and_its_facts_say_what_it_is(real_source):
+    model, recipe = real_source.model, Recipe(("dilated_lv",), healthy=0.0, second=0.0, small=0.0)
+    heart, again = (patients.make_patient_heart(np.random.default_rng(4), model, None, recipe) for _ in range(2))
     assert np.array_equal(heart.regions, again.regions)
     assert heart.facts == again.facts
     assert heart.facts["diseases"][0] == "dilated_lv"
