@@ -191,7 +191,7 @@ def test_the_data_can_be_packed_into_one_file(packed, tmp_path):
         (["{packed}"], "-o is missing"),
         (["{packed}", "-o", "x", "--device", "tpu"], "must be auto, cpu, cuda"),
         (["{packed}", "-o", "x", "--crop", "50"], "--crop is 50: must be a multiple of 16 from 32 on"),
-        (["{packed}", "-o", "x", "--without", "gravity"], "unknown part 'gravity'"),
+        (["{packed}", "-o", "x", "--without", "gravity"], "'gravity'"),
     ],
 )
 def test_wrong_options_are_named(packed, tmp_path, monkeypatch, capsys, options, message):
