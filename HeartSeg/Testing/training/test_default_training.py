@@ -220,9 +220,9 @@ def test_a_run_stops_in_time_and_says_it_is_not_done(scene_folder, tmp_path):
 
 def test_a_recipe_needs_steps_or_minutes():
     for kwargs in ({}, {"steps": 5, "minutes": 1.0}):
-        with pytest.raises(ValueError, match="either steps or minutes"):
+        with pytest.raises(ValueError, match=r"steps is .* minutes is"):
             Recipe(**kwargs)
-    with pytest.raises(ValueError, match="--fresh is 0: at least one image"):
+    with pytest.raises(ValueError, match="--fresh is 0"):
         Recipe(steps=5, fresh=0)
 
 

@@ -1,6 +1,6 @@
-"""Synthetic chest images with known heart labels: shape-model hearts set into drawn or mapped trunks.
+"""Synthetic chest images with known heart labels: hearts of a shape model in a drawn thorax or a mapped trunk.
 
-The way through it: ``hearts`` (a subject's label map, deformed and remodelled) → ``vessels`` (what the model
-lacks) → ``thorax`` or ``trunk`` (what lies around) → ``scenes`` (kept on disk) → ``views`` (what a scanner and a
-crop show) → ``appearance`` (grey values). Only :mod:`heartseg.training` imports this package; inference never does.
+Data flows through ``hearts`` (label map, deformed and remodelled) → ``vessels`` (vessels that the model lacks) →
+``thorax`` or ``trunk`` (surroundings) → ``scenes`` (stored on disk) → ``views`` (field of view and crop) →
+``appearance`` (grey values). Only :mod:`heartseg.training` imports this package; inference never does.
 """

@@ -1,4 +1,4 @@
-"""Drawing of simple bodies into a map of tissue ids: ellipsoids and tubes with rough outlines, skin, fat, a table."""
+"""Draw simple bodies into a region map: ellipsoids and tubes with rough outlines, skin, fat, a table."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ Point = Sequence[float] | np.ndarray
 
 @dataclass(frozen=True)
 class Canvas:
-    """A body that is being drawn. Points are mm in the body's own axes (z up, y back, x left) about its middle.
+    """Region map on which a body is drawn.
 
-    ``regions`` (uint8, (z, y, x), LPS) is painted in place; ``rough`` (float32, same shape, unit SD) moves every
-    outline; ``turn`` (3x3) and ``middle`` (mm from voxel (0, 0, 0)) place the body's axes in the map. ``within``: paint
-    only over what is painted already, so that organs do not stick out of the skin.
+    Points are in mm, relative to the centre of the body, in body axes (z up, y back, x left). ``regions`` (uint8,
+    (z, y, x), LPS) is painted in place. ``rough`` (float32, same shape, unit SD) perturbs every outline. ``turn`` (3x3)
+    and ``middle`` (mm from voxel (0, 0, 0)) place the body axes in the map. With ``within``, only painted voxels are
+    overwritten, so that organs do not extend beyond the skin.
     """
 
     regions: np.ndarray
@@ -33,15 +34,15 @@ class Canvas:
     def ellipsoid(
         self, region: int, centre: Point, radii: Point, rough: float = 0.04, tilt: Point = (0, 0, 0), into: int = -1
     ) -> None:
-        """Paint an ellipsoid of semi-axes ``radii`` mm, turned by ``tilt`` (radians).
+        """Paint an ellipsoid.
 
         Args:
             region: tissue id.
             centre: mm, body axes.
-            radii: mm, along the ellipsoid's axes.
-            rough: SD of the outline, as a share of the radii.
-            tilt: turn about the body's axes.
-            into: paint only voxels of this tissue; -1: all.
+            radii: semi-axes, mm.
+            rough: SD of the outline, as a fraction of the radii.
+            tilt: rotation about the body axes, radians.
+            into: paint only voxels of this tissue; -1 for all tissues.
         """
         axes = self.turn @ rotation_matrix(tilt)
         radii = np.maximum(np.asarray(radii, float), 0.5)
@@ -56,7 +57,7 @@ class Canvas:
     def tube(
         self, region: int, points: Sequence[Point], radius: float | Point, rough: float = 0.04, into: int = -1
     ) -> None:
-        """Paint a tube of ``radius`` mm (or one radius a point) through ``points``; its ends are round."""
+        """Paint a tube with round ends through ``points``; ``radius`` in mm, one value or one per point."""
         ends = [self.middle + self.turn @ np.asarray(p, float) for p in points]
         sizes = np.broadcast_to(np.asarray(radius, float), len(ends))
         for a, b, r, s in zip(ends[:-1], ends[1:], sizes[:-1], sizes[1:], strict=True):
@@ -72,14 +73,14 @@ class Canvas:
             self._fill(box, square < ((r + (s - r) * t) * (1 + rough * self.rough[box])) ** 2, region, into)
 
     def bone(self, points: Sequence[Point], radius: float | Point, cortex: float = 3.0) -> None:
-        """A tube of cortical bone with marrow in it; ``cortex`` is its wall in mm."""
+        """Paint a tube of cortical bone filled with marrow; ``cortex`` is the thickness of its wall in mm."""
         self.tube(Region.CORTICAL_BONE, points, radius)
         self.tube(Region.MARROW, points, np.maximum(np.asarray(radius, float) - cortex, 0.5))
 
     def cover(self, skin: float, fat: float, uneven: float = 0.2) -> Canvas:
-        """Turn the outermost ``skin`` and the next ``fat`` mm of what is painted into skin and fat.
+        """Turn the outermost ``skin`` mm of the body into skin and the next ``fat`` mm into fat.
 
-        Depth is known to 3 mm; less skin than that is none. Returns the canvas that paints within the body only.
+        Depth is measured to 3 mm, so thinner skin disappears. Returns a canvas that paints within the body only.
         """
         depth = coarse_distance(self.regions > 0) * self.spacing
         painted = self.regions > 0
@@ -88,13 +89,13 @@ class Canvas:
         return replace(self, within=True)
 
     def _box(self, low: np.ndarray, high: np.ndarray) -> tuple[slice, ...] | None:
-        """The voxels between two corners (mm); None when there are none."""
+        """Voxels between two corners (mm), or None if there are none."""
         first = np.maximum(np.floor(low / self.spacing).astype(int), 0)
         last = np.minimum(np.ceil(high / self.spacing).astype(int) + 1, self.regions.shape)
         return None if (first >= last).any() else tuple(slice(a, b) for a, b in zip(first, last, strict=True))
 
     def _along(self, box: tuple[slice, ...], origin: np.ndarray, axes: np.ndarray) -> list[np.ndarray]:
-        """Coordinates of a box's voxels about ``origin`` along each column of ``axes``, float32."""
+        """Coordinates of the voxels of a box along each column of ``axes``, relative to ``origin``, float32."""
         z, y, x = (
             np.arange(s.start, s.stop, dtype=np.float32) * np.float32(self.spacing) - np.float32(o)
             for s, o in zip(box, origin, strict=True)
@@ -114,7 +115,7 @@ class Canvas:
 def blank_canvas(
     rng: np.random.Generator, shape: Sequence[int], spacing: float, tilt_degrees: float, shift: float = 15.0
 ) -> Canvas:
-    """An empty canvas whose body axes are turned (SD ``tilt_degrees``) and moved (to ``shift`` mm) at random."""
+    """Make an empty canvas with randomly rotated (SD ``tilt_degrees``) and shifted (up to ``shift`` mm) body axes."""
     turn = rotation_matrix(np.deg2rad(np.clip(rng.normal(0, tilt_degrees, 3), -45, 45)))
     middle = np.asarray(shape, float) * spacing / 2 + rng.uniform(-shift, shift, 3)
     rough = np.clip(smooth_noise(rng, shape, rng.uniform(8, 20)), -3, 3)
@@ -122,7 +123,7 @@ def blank_canvas(
 
 
 def draw_table(rng: np.random.Generator, regions: np.ndarray) -> None:
-    """A plate or trough under whatever is painted, along z, in place."""
+    """Draw a plate or trough along z under the body, in place."""
     u = rng.uniform
     back = np.nonzero((regions > 0).any((0, 2)))[0]
     if not len(back):

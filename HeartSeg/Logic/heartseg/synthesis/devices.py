@@ -1,7 +1,7 @@
-"""What treatment and age leave in and around a heart: leads, valves, stents, clips, wires, calcium, thrombus, scar.
+"""Devices and disease in and around a heart: leads, valves, stents, clips, wires, calcium, thrombus, scar.
 
-All of it is drawn into ``heart.regions``; labels are not changed, so a lead in the right ventricle is blood to a
-reader.
+They are drawn into ``heart.regions`` only. The labels stay: a lead in the right ventricle keeps the label of the
+ventricle.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BLOOD = (*range(1, 8), Region.PAPILLARY, Region.TRABECULA, Region.LEFT_VALVE, Re
 
 
 def add_devices(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> None:
-    """Draw a random choice of devices and of disease into a heart, in place; ``heart.facts["devices"]`` names them."""
+    """Draw random devices and disease into a heart, in place, and list them in ``heart.facts["devices"]``."""
     found = []
     for name, share, draw in (
         ("lead", 0.12, _lead),
@@ -36,7 +36,7 @@ def add_devices(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> Non
 
 
 def _lead(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> None:
-    """From the superior vena cava through the right atrium to the right ventricle's apex (or the atrium's wall)."""
+    """Draw a lead from the superior vena cava through the right atrium to the RV apex (or to the atrial wall)."""
     ra, rv, u = marks.pools[4], marks.pools[2], rng.uniform
     roof, floor = upper_back(ra, 24).mean(0), lower_back(ra, 30).mean(0)
     path = [roof + np.array([90, u(-6, 6), u(-6, 6)]), roof, ra.mean(0)]
@@ -49,7 +49,7 @@ def _lead(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> None:
 
 
 def _valve_ring(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> None:
-    """A ring where two of the left heart's pools meet: mitral or aortic."""
+    """Draw a ring in the mitral or aortic plane, where two pools of the left heart meet."""
     pair = [(1, 3), (1, 6)][rng.integers(2)]
     near = [ndi.binary_dilation(heart.labels == k, iterations=2) for k in pair]
     plane = near[0] & near[1]
@@ -58,14 +58,14 @@ def _valve_ring(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> Non
 
 
 def _stent(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> None:
-    """A mesh on the wall of the ascending aorta's or the arch's lumen."""
+    """Draw a mesh on the luminal wall of the ascending aorta or the arch."""
     lumen = heart.regions == (Region.ARCH if rng.random() < 0.5 else Region.AO_BLOOD)
     shell = lumen & ~ndi.binary_erosion(lumen, iterations=1)
     heart.regions[shell & (smooth_noise(rng, lumen.shape, 4) > rng.uniform(-0.8, 0.8))] = Region.METAL
 
 
 def _calcium(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> None:
-    """Patches on the aortic wall, the aortic valve and the mitral annulus."""
+    """Draw patches of calcium on the aortic wall, the left heart's valves and the mitral annulus."""
     noise, level = smooth_noise(rng, heart.labels.shape, rng.uniform(4, 7)), rng.uniform(1.4, 2.4)
     wall = np.isin(heart.regions, (Region.AO_WALL, Region.VESSEL_WALL, Region.LEFT_VALVE))
     near = [ndi.binary_dilation(heart.labels == k, iterations=2) for k in (1, 3)]
@@ -74,13 +74,13 @@ def _calcium(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> None:
 
 
 def _scar(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> None:
-    """A patch of the myocardium, to be bright in late enhancement, dark or calcified in CT."""
+    """Draw patches of scar in the LV myocardium."""
     noise = smooth_noise(rng, heart.labels.shape, rng.uniform(18, 40))
     heart.regions[(heart.regions == Region.LV_MYO) & (noise > rng.uniform(0.8, 1.8))] = Region.SCAR
 
 
 def _thrombus(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> None:
-    """A clot against the wall of the LV's apex or in the left atrium; it stays part of the chamber's label."""
+    """Draw a thrombus in the LV apex or the left atrium; it keeps the label of the chamber."""
     label = int(rng.choice([1, 3]))
     pool = marks.pools[label]
     centre = pool[pool[:, 0] < np.percentile(pool[:, 0], 12)].mean(0) if label == 1 else pool[rng.integers(len(pool))]
@@ -90,7 +90,7 @@ def _thrombus(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> None:
 
 
 def _clips(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> None:
-    """Surgical clips and sternal wires: small pieces of metal before the heart."""
+    """Draw surgical clips and sternal wires: small pieces of metal in front of the heart."""
     front = min(p[:, 1].min() for p in marks.pools.values() if len(p)) - rng.uniform(8, 20)
     for _ in range(rng.integers(3, 12)):
         start = np.array([rng.uniform(50, 180), front + rng.uniform(-4, 4), marks.la_centre[2] + rng.uniform(-15, 35)])

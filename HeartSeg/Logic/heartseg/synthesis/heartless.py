@@ -1,6 +1,7 @@
-"""Bodies and things without a heart (1.5 mm, LPS), so that the finder learns to find none: heads, limbs, shapes.
+"""Bodies and objects without a heart (1.5 mm, LPS), from which the finder learns to find none: heads, limbs, shapes.
 
-They are drawn of ellipsoids and tubes, coarsely: the finder sees voxels of 6 mm. Sizes are those of adults, in mm.
+They consist of ellipsoids and tubes. Coarse shapes suffice, because the finder works on voxels of 6 mm. Sizes are those
+of adults, in mm.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ from .regions import Region
 SPACING = 1.5
 """Voxel size, mm."""
 KINDS = {"head": 0.3, "limbs": 0.25, "shapes": 0.2, "abdomen": 0.25}
-"""Share of each kind."""
+"""Relative frequency of each kind."""
 LEAST_VOXELS = 64
-"""Shortest edge of a map after its ends are cut, voxels."""
+"""Minimum edge length of a map after cropping, voxels."""
 
 
 def heartless_body(rng: np.random.Generator) -> tuple[np.ndarray, dict[str, object]]:
-    """Tissue ids (uint8, (z, y, x)) of a body without a heart, and what it is.
+    """Draw a body without a heart.
 
     Args:
-        rng: source of everything random.
+        rng: source of randomness.
 
     Returns:
-        the map, at most 240 x 200 x 240 voxels of ``SPACING`` mm, ids of :class:`~heartseg.synthesis.regions.Region`;
-        its facts: ``kind`` (a name of :data:`KINDS`), ``variant``, ``table`` and ``cut`` (whether its ends were cut).
+        Region map, uint8 (z, y, x), at most 240 x 200 x 240 voxels of ``SPACING`` mm, with ids of
+        :class:`~heartseg.synthesis.regions.Region`; and its facts: ``kind`` (a key of :data:`KINDS`), ``variant``,
+        ``table`` and ``cut`` (whether the map was cropped).
     """
     kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
     canvas, variant = _DRAWERS[kind](rng)
@@ -45,7 +47,7 @@ def heartless_body(rng: np.random.Generator) -> tuple[np.ndarray, dict[str, obje
 
 
 def _cut_ends(rng: np.random.Generator, regions: np.ndarray) -> np.ndarray:
-    """The map without up to 30 % of it at some of its six ends: a smaller field of view."""
+    """Crop up to 30 % from some of the six sides of a map, as in a smaller field of view."""
     parts = []
     for n in regions.shape:
         low, high = (rng.random(2) < 0.4) * rng.uniform(0, 0.3, 2)
@@ -56,12 +58,12 @@ def _cut_ends(rng: np.random.Generator, regions: np.ndarray) -> np.ndarray:
 
 
 def _draw_head(rng: np.random.Generator) -> tuple[Canvas, str]:
-    """A head: cranium, face and neck, at times the shoulders."""
+    """Draw a head: cranium, face and neck, sometimes with shoulders."""
     u = rng.uniform
     shoulders = rng.random() < 0.4
     shape = (int(u(190, 241)), int(u(165, 201)), 240 if shoulders else int(u(140, 201)))
     canvas = blank_canvas(rng, shape, SPACING, tilt_degrees=12)
-    canvas.middle[0] += u(40, 75)  # the cranium is the middle of the body's axes, and near the map's top
+    canvas.middle[0] += u(40, 75)  # moves the cranium, the origin of the body axes, towards the top of the map
     skull = np.array([u(66, 80), u(80, 98), u(62, 78)])
     scalp, neck = u(4, 10), u(42, 62)
     canvas.ellipsoid(Region.MUSCLE, (0, 0, 0), skull + scalp, rough=0.015)
@@ -78,7 +80,7 @@ def _draw_head(rng: np.random.Generator) -> tuple[Canvas, str]:
 
 
 def _draw_cranium(rng: np.random.Generator, canvas: Canvas, skull: np.ndarray) -> None:
-    """Skull with diploe, fluid around a folded brain of two tissues, ventricles, falx, sinus and arteries."""
+    """Draw the skull with diploe, fluid, a folded brain of two tissues, ventricles, a venous sinus and arteries."""
     u = rng.uniform
     bone, fluid = u(5, 9), u(2, 7)
     canvas.ellipsoid(Region.CORTICAL_BONE, (0, 0, 0), skull, rough=0.01)
@@ -101,13 +103,13 @@ def _draw_cranium(rng: np.random.Generator, canvas: Canvas, skull: np.ndarray) -
     top, back = skull[0] - bone - 4, skull[1] - bone - 4
     arc = [(top * np.sin(t), -back * np.cos(t), 0) for t in np.linspace(0.9, 3.2, 7)]
     canvas.tube(Region.VEIN, arc, u(2.5, 5))
-    if rng.random() < 0.3:  # a mass or a bleeding
+    if rng.random() < 0.3:  # a mass or a haemorrhage
         region = int(rng.choice([Region.BLOB_0, Region.THROMBUS, Region.EFFUSION]))
         canvas.ellipsoid(region, u(-0.5, 0.5, 3) * brain, u(8, 26, 3), rough=0.2)
 
 
 def _draw_face(rng: np.random.Generator, canvas: Canvas) -> None:
-    """Bones of the face, jaw and teeth, eyes in fat, sinuses, nose and throat."""
+    """Draw the facial bones, jaw and teeth, eyes in fat, sinuses, nose and throat."""
     u = rng.uniform
     canvas.ellipsoid(Region.CORTICAL_BONE, (-38, -52, 0), (34, 34, 46), rough=0.08)
     canvas.ellipsoid(Region.MARROW, (-36, -44, 0), (26, 28, 38), rough=0.1)
@@ -131,7 +133,7 @@ def _draw_face(rng: np.random.Generator, canvas: Canvas) -> None:
 
 
 def _draw_neck(rng: np.random.Generator, canvas: Canvas) -> None:
-    """Spine, throat and windpipe, vessels, thyroid and fat between the muscles."""
+    """Draw the spine, throat and trachea, vessels, thyroid, and fat between the muscles."""
     u = rng.uniform
     seams = (np.abs(canvas.rough) < 0.09) & (canvas.regions == Region.MUSCLE)
     canvas.regions[seams] = Region.FAT
@@ -154,7 +156,7 @@ def _draw_neck(rng: np.random.Generator, canvas: Canvas) -> None:
 
 
 def _draw_limbs(rng: np.random.Generator) -> tuple[Canvas, str]:
-    """Pelvis and thighs, lower legs with or without feet, or an arm."""
+    """Draw pelvis and thighs, lower legs with or without feet, or an arm."""
     u = rng.uniform
     variant = str(rng.choice(["thighs", "legs", "arm"]))
     both = variant == "thighs" or rng.random() < 0.6
@@ -183,7 +185,7 @@ def _draw_limbs(rng: np.random.Generator) -> tuple[Canvas, str]:
 
 
 Limb = tuple[np.ndarray, np.ndarray, list[float]]
-"""Points along a limb (n, 3) mm, its radius at each, and the radii of the bones side by side in each of its parts."""
+"""Points along a limb (n, 3) mm, its radius at each point, and the radii of its parallel bones."""
 
 
 def _thigh(rng: np.random.Generator, side: int) -> Limb:
@@ -208,7 +210,7 @@ def _arm(rng: np.random.Generator, side: int) -> Limb:
 
 
 def _draw_foot_bones(canvas: Canvas, heel: np.ndarray) -> None:
-    """Heel bone, ankle and five rays in the soft parts of a foot."""
+    """Draw the heel bone, the ankle and the five rays of a foot."""
 
     def line(*points: tuple[float, float, float]) -> list[np.ndarray]:
         return [heel + np.array(p) for p in points]
@@ -221,7 +223,7 @@ def _draw_foot_bones(canvas: Canvas, heel: np.ndarray) -> None:
 def _fill_limb(
     rng: np.random.Generator, canvas: Canvas, points: np.ndarray, radii: np.ndarray, bones: list[float]
 ) -> None:
-    """Bones with marrow (thick at the joints), and an artery and a vein or two beside them."""
+    """Draw bones with marrow (thicker at the joints), and an artery and two veins beside them."""
     u = rng.uniform
     for i, (a, b) in enumerate(pairwise(points)):
         gap = np.array([0, 0, radii[i + 1] * 0.32])
@@ -236,7 +238,7 @@ def _fill_limb(
 
 
 def _draw_pelvis(rng: np.random.Generator, canvas: Canvas) -> None:
-    """Hip bones, sacrum, bladder, bowel and vessels above the thighs."""
+    """Draw the hip bones, sacrum, bladder, bowel and vessels above the thighs."""
     u = rng.uniform
     canvas.ellipsoid(Region.FAT, (140, -5, 0), (120, 60, 95), rough=0.08)
     canvas.ellipsoid(Region.BOWEL, (170, -20, 0), (70, 42, 80), rough=0.15)
@@ -257,11 +259,11 @@ def _draw_pelvis(rng: np.random.Generator, canvas: Canvas) -> None:
 
 
 HEART_TISSUES = tuple(range(1, 13))
-"""Ids of blood, myocardium and walls; used in shapes so that grey value alone is no cue to a heart."""
+"""Ids of blood, myocardium and walls; used in random shapes so that the grey value alone does not indicate a heart."""
 
 
 def _draw_shapes(rng: np.random.Generator) -> tuple[Canvas, str]:
-    """Things nobody scans: nested ellipsoids, blobs of noise or a bottle; lone blobs of heart tissue among them."""
+    """Draw non-anatomical objects: nested ellipsoids, noise or a bottle, sometimes with blobs of heart tissue."""
     variant = str(rng.choice(["nested", "noise", "bottle"]))
     shape = [int(n) for n in rng.integers((90, 90, 90), (221, 181, 221))]
     canvas = blank_canvas(rng, shape, SPACING, tilt_degrees=25)
@@ -282,7 +284,7 @@ def _draw_shapes(rng: np.random.Generator) -> tuple[Canvas, str]:
 
 
 def _draw_nested(rng: np.random.Generator, canvas: Canvas, tissues: list[int]) -> None:
-    """One to four ellipsoids, each with one to four others inside it."""
+    """Draw one to four groups of one to four nested ellipsoids."""
     size = np.array(canvas.regions.shape) * SPACING / 2
     for _ in range(rng.integers(1, 5)):
         centre, radii, tilt = rng.uniform(-0.5, 0.5, 3) * size, rng.uniform(0.2, 0.8, 3) * size, rng.uniform(-1, 1, 3)
@@ -292,7 +294,7 @@ def _draw_nested(rng: np.random.Generator, canvas: Canvas, tissues: list[int]) -
 
 
 def _draw_bottle(rng: np.random.Generator, canvas: Canvas) -> None:
-    """A bottle (or ball) of fluid: a wall, at times a bubble of gas and a grid or rods in it."""
+    """Draw a bottle or ball of fluid: a wall, sometimes with rods and a gas bubble inside."""
     u = rng.uniform
     radius, half = u(35, 110), u(40, 150)
     wall, content = u(2, 7), int(rng.choice([Region.BLADDER, Region.EFFUSION, Region.BLOB_1, Region.FAT]))
@@ -308,7 +310,7 @@ def _draw_bottle(rng: np.random.Generator, canvas: Canvas) -> None:
 
 
 def _draw_lone_blobs(rng: np.random.Generator, canvas: Canvas) -> None:
-    """Balls and tubes of one heart tissue each, apart from one another, so that no two lie as they do in a heart."""
+    """Draw separate ellipsoids and tubes of one heart tissue each, so that no two are adjacent as in a heart."""
     size = np.array(canvas.regions.shape) * SPACING / 2
     taken: list[tuple[np.ndarray, float]] = []
     for _ in range(rng.integers(1, 7)):
@@ -326,7 +328,7 @@ def _draw_lone_blobs(rng: np.random.Generator, canvas: Canvas) -> None:
 
 
 def _draw_abdomen(rng: np.random.Generator) -> tuple[Canvas, str]:
-    """An abdomen below the diaphragm: a ring of fat and muscle, organs, bowel with gas, kidneys and great vessels."""
+    """Draw an abdomen below the diaphragm: a ring of fat and muscle, organs, bowel gas, kidneys and great vessels."""
     u = rng.uniform
     canvas = blank_canvas(rng, (int(u(110, 201)), int(u(160, 201)), 240), SPACING, tilt_degrees=6)
     deep, wide = u(85, 125), u(120, 168)
@@ -340,7 +342,7 @@ def _draw_abdomen(rng: np.random.Generator) -> tuple[Canvas, str]:
 
 
 def _draw_organs(rng: np.random.Generator, canvas: Canvas, hollow: np.ndarray) -> None:
-    """Bowel loops, liver and gallbladder, spleen, stomach, pancreas and kidneys, each left out at times."""
+    """Draw bowel loops and, each with some probability, liver, gallbladder, spleen, stomach, pancreas and kidneys."""
     u, regions = rng.uniform, canvas.regions
     _, deep, wide = hollow
     inside = coarse_distance(regions == Region.FAT, 3)
@@ -375,7 +377,7 @@ def _draw_organs(rng: np.random.Generator, canvas: Canvas, hollow: np.ndarray) -
 
 
 def _draw_back(rng: np.random.Generator, canvas: Canvas, hollow: np.ndarray) -> None:
-    """Spine and muscles beside it, aorta, vena cava and their branches."""
+    """Draw the spine with the muscles beside it, the aorta, the vena cava and their branches."""
     u, deep = rng.uniform, hollow[1]
     spine = deep * u(0.6, 0.75)
     for side in (-1, 1):

@@ -1,4 +1,4 @@
-"""A heart: shot from the shape model, its chambers and walls remodelled, posed and detailed (1 mm, z y x, LPS)."""
+"""Make a heart from the shape model: deform, remodel chambers and walls, pose, add detail (1 mm, z y x, LPS)."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from .regions import TARGET_OF_HEART, Region
 from .shape import MomentaSpace, NodeGrid, ShapeModel, backward_map, draw_momenta, sample_template
 
 SIZE = 216
-"""Edge of the cube that a heart is made in, voxels of 1 mm."""
+"""Edge length of the cube that holds a heart, in voxels of 1 mm."""
 TRAINING_SUBJECTS = tuple(range(1, 15))
 VALIDATION_SUBJECTS = (15, 16)
 RESERVED_SUBJECTS = (17, 18, 19)
 FLOW_STEPS = 4
-"""Steps that chamber changes are integrated in."""
+"""Integration steps of the chamber changes."""
 FLOW_CORRECTIONS = 6
-"""Rounds that correct the flow's strength until the chambers have the wanted volumes."""
+"""Maximum number of corrections of the flow towards the requested chamber volumes."""
 VOLUME_TOLERANCE = 0.05
-"""Error of a chamber's volume (log factor) that ends the corrections."""
+"""Error of the chamber volumes (log factor) below which the corrections stop."""
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Random pose and shape of a heart: cube to model, mm, axes z y x."""
+    """Random pose and elastic deformation of a heart: maps the cube to the model, mm, axes z y x."""
 
     matrix: np.ndarray
     centre: np.ndarray
@@ -37,7 +37,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Remodelling:
-    """How many 1 mm layers each wall loses, the LV cavity gains, and the outer LV wall gains."""
+    """Number of 1 mm layers that each wall loses, and that the LV cavity and the outer LV wall gain."""
 
     thinning: dict[int, int]
     cavity_layers: int
@@ -48,8 +48,9 @@ class Remodelling:
 class Heart:
     """A heart in its cube: ``labels`` with the model's 12 labels, ``regions`` with added detail, ``target`` 0-7.
 
-    ``facts`` says how it was made, in plain numbers. ``aorta_mm`` and ``pulmonary_mm`` are the inner diameters that the
-    ascending aorta and the pulmonary trunk are continued with; None takes them from the heart and from chance.
+    ``facts`` records how it was made. ``aorta_mm`` and ``pulmonary_mm`` are the inner diameters of the added parts of
+    the ascending aorta and the pulmonary trunk. With None the aorta continues at its own diameter, and the diameter of
+    the pulmonary trunk is random.
     """
 
     labels: np.ndarray
@@ -66,10 +67,10 @@ WALL_OF = {2: 8, 3: 9, 4: 10, 6: 11, 7: 12}
 def draw_shape(
     rng: np.random.Generator, model: ShapeModel, subject: int | None, without: frozenset[str] = frozenset()
 ) -> np.ndarray:
-    """Momenta (c, 3) of a heart.
+    """Draw the momenta (c, 3) of a heart.
 
-    ``subject`` None draws in the space of the training subjects (13 modes, or the subjects themselves without
-    ``modes``); a number gives that subject, its deformation scaled by 0.9-1.1.
+    If ``subject`` is None, the momenta are drawn in the space of the training subjects (13 modes; with "modes" in
+    ``without``, one of the subjects). A number selects that subject, with its deformation scaled by 0.9-1.1.
     """
     if subject is not None:
         return model.momenta[subject - 1] * np.float32(rng.uniform(0.9, 1.1))
@@ -79,10 +80,10 @@ def draw_shape(
 
 
 def draw_chamber_factors(rng: np.random.Generator) -> dict[int, float]:
-    """Wanted volume factor of each cavity (labels 1-4) against the end-diastolic healthy heart.
+    """Draw the volume factor of each cavity (labels 1-4) relative to the healthy end-diastolic heart.
 
-    Both ventricles share the phase of the beat: a third of the hearts are systolic (0.35-0.8), a quarter dilated
-    (to 2), the rest near diastole; each ventricle then varies alone. Atria run from 0.55 to 2.4.
+    Both ventricles share the cardiac phase: a third of the hearts are systolic (0.35-0.8), a quarter dilated (up to 2)
+    and the rest near diastole. Each ventricle then varies independently. Atrial factors range from 0.55 to 2.4.
     """
     u, kind = rng.uniform, rng.random()
     beat = u(0.35, 0.8) if kind < 0.33 else u(1.2, 2.0) if kind < 0.58 else u(0.8, 1.2)
@@ -96,10 +97,11 @@ def draw_chamber_factors(rng: np.random.Generator) -> dict[int, float]:
 
 
 def chamber_flow(nodes: NodeGrid, labels: torch.Tensor, factors: dict[int, float], with_wall: bool) -> torch.Tensor:
-    """Velocity (3, z, y, x) that swells or shrinks chambers about their centres by the wanted volume factors.
+    """Velocity (3, z, y, x) that expands or shrinks chambers about their centres by the given volume factors.
 
-    Each chamber's scaling fades out over about 8 mm beyond it, so neighbours give way; ``with_wall`` carries the
-    LV wall along (dilation), else the cavity grows into it (a thinner wall) or away from it (a thicker one).
+    The scaling of a chamber fades out over about 8 mm beyond it, so that its neighbours move too. With ``with_wall``
+    the LV wall moves along (dilation); otherwise the cavity grows into the wall (which thins) or shrinks away from it
+    (which thickens it).
     """
     points, total = nodes.points(), torch.zeros(3, *nodes.shape)
     for label, factor in factors.items():
@@ -116,10 +118,10 @@ def chamber_flow(nodes: NodeGrid, labels: torch.Tensor, factors: dict[int, float
 def strengths_for(
     nodes: NodeGrid, model: ShapeModel, origin: torch.Tensor, factors: dict[int, float], with_wall: bool
 ) -> dict[int, float]:
-    """Factors to give :func:`chamber_flow` so that the chambers' volumes are changed by the wanted ``factors``.
+    """Find the factors for :func:`chamber_flow` that change the chamber volumes by ``factors``.
 
-    The flow of one chamber fades into its neighbours' and falls short of what it is asked for; here the labels it gives
-    are counted on the nodes and each chamber's strength (log factor) is corrected by what is missing.
+    The flows of neighbouring chambers overlap, so each volume changes by less than its factor. This function counts
+    the resulting labels on the nodes and adds the missing log factor to the strength of each chamber, repeatedly.
     """
     labels = sample_template(model, origin)
     wanted = {k: f for k, f in factors.items() if int((labels == k).sum()) >= 4}
@@ -143,7 +145,7 @@ def strengths_for(
 def _against_flow(
     nodes: NodeGrid, labels: torch.Tensor, factors: dict[int, float], with_wall: bool, points: torch.Tensor
 ) -> torch.Tensor:
-    """Where ``points`` (3, ...) in the changed heart come from in the unchanged one."""
+    """Map ``points`` (3, ...) in the changed heart to the unchanged one."""
     flow = chamber_flow(nodes, labels, factors, with_wall)
     for _ in range(FLOW_STEPS):
         points = points - nodes.at(flow, points) / FLOW_STEPS
@@ -151,7 +153,7 @@ def _against_flow(
 
 
 def draw_pose(rng: np.random.Generator, size: int = SIZE) -> Pose:
-    """Scale 0.8-1.13, turns to 20 degrees, shift to 14 mm, two elastic fields (SD to 3 mm)."""
+    """Draw a scale of 0.8-1.13, rotations up to 20 degrees, a shift up to 14 mm, two elastic fields (SD up to 3 mm)."""
     scale = rng.uniform(0.84, 1.08) * rng.uniform(0.95, 1.05, 3)
     matrix = rotation_matrix(np.deg2rad(rng.uniform(-20, 20, 3))) @ np.diag(1 / scale)
     elastic = []
@@ -162,7 +164,7 @@ def draw_pose(rng: np.random.Generator, size: int = SIZE) -> Pose:
 
 
 def still_pose(size: int = SIZE) -> Pose:
-    """The heart as the model has it, in the middle of the cube."""
+    """Pose of the model itself, in the middle of the cube."""
     return Pose(np.eye(3), np.full(3, size / 2), ())
 
 
@@ -174,10 +176,10 @@ def shape_labels(
     pose: Pose,
     exact: bool = True,
 ) -> np.ndarray:
-    """Labels 0-12 (uint8, ``SIZE`` cube) of a heart: template, shot, chambers changed, posed.
+    """Labels 0-12 (uint8, ``SIZE`` cube) of a heart: the deformed template with changed chambers, posed.
 
-    With ``exact`` the chambers get the wanted volumes; without it, the flow is as strong as the factors say, which
-    reaches 40 to 65 % of a change.
+    With ``exact`` the chambers reach the requested volumes. Without it the factors go to the flow uncorrected, which
+    achieves 40 to 65 % of a change.
     """
     extent = np.array(model.template.shape) * model.spacing
     nodes = NodeGrid.around(model.origin, model.origin + extent, 28.0)
@@ -198,7 +200,7 @@ def shape_labels(
 
 
 def _pose_nodes(pose: Pose, centre: torch.Tensor) -> torch.Tensor:
-    """Model coordinates (3, n, n, n) of nodes spread evenly over the cube, about every 4 mm."""
+    """Model coordinates (3, n, n, n) of nodes spaced evenly in the cube, about 4 mm apart."""
     n = SIZE // 4 + 1
     line = torch.linspace(0, SIZE - 1, n)
     axes = [line - float(c) for c in pose.centre]
@@ -218,7 +220,7 @@ def _pose_nodes(pose: Pose, centre: torch.Tensor) -> torch.Tensor:
 
 
 def draw_remodelling(rng: np.random.Generator) -> Remodelling:
-    """Walls thinned towards the 1-2 mm of real atria and right ventricles; LV wall thinned or hypertrophied."""
+    """Thin the walls towards the 1-2 mm of real atria and right ventricles; thin or thicken the LV wall."""
     choices = {2: (0, 1, 2, 2, 3), 3: (0, 1, 1, 2), 4: (0, 1, 1, 2), 6: (0, 1, 1, 2), 7: (0, 1, 2, 2)}
     return Remodelling(
         thinning={label: int(rng.choice(c)) for label, c in choices.items()},
@@ -249,7 +251,7 @@ def remodel(labels: np.ndarray, change: Remodelling) -> np.ndarray:
 
 
 def septum_to_myocardium(labels: np.ndarray) -> np.ndarray:
-    """The deep, septal part of the model's RV wall lies on the LV's: it becomes myocardium (a copy)."""
+    """Relabel the septal part of the model's RV wall, which lies on the LV wall, as myocardium; returns a copy."""
     c = labels.copy()
     depth = coarse_distance(c > 0)
     c[(c == 8) & (depth > 5) & ndi.binary_dilation(c == 5, iterations=3)] = 5
@@ -257,7 +259,7 @@ def septum_to_myocardium(labels: np.ndarray) -> np.ndarray:
 
 
 def add_detail(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
-    """Papillary muscles, trabeculae and valve leaflets drawn into the blood; labels are not changed by them."""
+    """Draw papillary muscles, trabeculae and valve leaflets into the blood; returns regions, keeps the labels."""
     r = labels.copy()
     from_myocardium = coarse_distance(labels != 5)
     blobs = smooth_noise(rng, labels.shape, rng.uniform(5, 9))
@@ -284,9 +286,10 @@ def make_heart(
     without: frozenset[str] = frozenset(),
     exact: bool = True,
 ) -> Heart:
-    """A heart in its cube (1 mm).
+    """Make a heart in its cube (1 mm).
 
-    ``subject`` and ``without`` as in :func:`draw_shape` and ``switches``, ``exact`` as in :func:`shape_labels`.
+    For ``subject`` see :func:`draw_shape`, for ``without`` :mod:`~heartseg.synthesis.switches`, for ``exact``
+    :func:`shape_labels`.
     """
     momenta = draw_shape(rng, model, subject, without)
     factors = None if "chambers" in without else draw_chamber_factors(rng)

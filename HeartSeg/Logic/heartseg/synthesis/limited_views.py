@@ -1,4 +1,4 @@
-"""What generator 0.6 adds to views: cine stacks about the heart's long axis, and scans that end within the heart."""
+"""Limited views of generator 0.6: cine stacks along the long axis of the heart, and scans that end within the heart."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .switches import FROZEN
 from .views import View
 
 STACK_SHARE, CUT_SHARE = 0.2, 0.12
-"""Shares of the views that become stacks, and of the others that are cut."""
+"""Fractions of the views that become stacks, and that are cut."""
 DrawView = Callable[[np.random.Generator, Scene, int, float], View]
 
 
 @dataclass(frozen=True, eq=False)
 class LongAxis:
-    """The left ventricle's long axis: middle of the mitral plane and apex, mm from voxel (0, 0, 0) (z, y, x)."""
+    """Long axis of the left ventricle: centre of the mitral plane and apex, mm from voxel (0, 0, 0) (z, y, x)."""
 
     base: np.ndarray
     apex: np.ndarray
@@ -37,7 +37,7 @@ def draw_limited_view(
     generator: str = FROZEN,
     without: frozenset[str] = frozenset(),
 ) -> View:
-    """A view drawn by ``draw``; in generator 0.6 some become stacks and some are cut."""
+    """Draw a view with ``draw``; in generator 0.6, turn some views into stacks and cut others."""
     view = draw(rng, scene, size, spacing)
     if generator == FROZEN:
         return view
@@ -50,10 +50,11 @@ def draw_limited_view(
 
 
 def as_stack_view(rng: np.random.Generator, view: View, scene: Scene, short_axis: bool = False) -> View:
-    """The view through slices: two in three short-axis stacks, some of which end near the base; else any direction.
+    """Turn a view into a stack of slices: two thirds are short-axis stacks, some of which end near the base.
 
-    With ``short_axis`` all are short-axis stacks, where the scene has a left ventricle. Slices are 6-10 mm thick, gaps
-    0-12 mm, pixels 1.2-2 mm; breath-holds differ by up to 5 mm in six of ten stacks.
+    The others have a random direction. With ``short_axis`` all are short-axis stacks, if the scene has a left
+    ventricle. Slices are 6-10 mm thick, gaps 0-12 mm and pixels 1.2-2 mm. In six of ten stacks the slices are shifted
+    by up to 5 mm, as between breath-holds.
     """
     u, axis = rng.uniform, long_axis(scene)
     middle = to_patch(view, np.array(scene.heart_centre))
@@ -83,7 +84,7 @@ def as_stack_view(rng: np.random.Generator, view: View, scene: Scene, short_axis
 
 
 def cut_view(rng: np.random.Generator, view: View, scene: Scene) -> View:
-    """The view with its upper or lower end, at times both, within or near the heart; at least 45 mm are left."""
+    """Cut a view above or below (sometimes both), within or near the heart; at least 45 mm remain."""
     middle = float(to_patch(view, np.array(scene.heart_centre))[0])
     below, above = middle - rng.uniform(-10, 60), middle + rng.uniform(-10, 60)
     pick = rng.random()
@@ -98,14 +99,15 @@ def cut_view(rng: np.random.Generator, view: View, scene: Scene) -> View:
 
 
 def to_patch(view: View, place: np.ndarray) -> np.ndarray:
-    """A place in the scene (mm) in the patch: mm from its centre, without elastic shape."""
+    """Convert a scene position (mm) to mm from the patch centre, without elastic deformation."""
     return np.linalg.solve(view.rotation @ np.diag(view.zoom), place - view.centre)
 
 
 def long_axis(scene: Scene) -> LongAxis | None:
-    """The long axis of a scene's left ventricle, from its labels; None without ventricle or atrium.
+    """Long axis of the left ventricle of a scene, from its labels; None without left ventricle or left atrium.
 
-    Base: mean of the ventricle's voxels within 6 mm of the atrium; apex: mean of its fiftieth furthest from there.
+    The base is the mean of the ventricular voxels within 6 mm of the atrium. The apex is the mean of the 2 % of the
+    ventricular voxels that are farthest from the base.
     """
     if "long_axis" in scene.facts:
         known: Any = scene.facts["long_axis"]
@@ -128,14 +130,14 @@ def long_axis(scene: Scene) -> LongAxis | None:
 
 
 def with_long_axis(scene: Scene) -> Scene:
-    """The scene with its long axis among its facts, so that it is not looked for again at every view."""
+    """Store the long axis of a scene in its facts, so that it is computed once and not for every view."""
     axis = long_axis(scene)
     points = None if axis is None else (axis.base.tolist(), axis.apex.tolist())
     return replace(scene, facts=scene.facts | {"long_axis": points})
 
 
 def _frame(rng: np.random.Generator, normal: np.ndarray) -> np.ndarray:
-    """3x3 rotation whose first column is ``normal``; the others are turned about it at random."""
+    """3x3 rotation whose first column is ``normal``, with a random rotation about it."""
     other = rng.standard_normal(3)
     second = np.cross(normal, other)
     second /= np.linalg.norm(second)

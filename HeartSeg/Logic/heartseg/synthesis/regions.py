@@ -1,4 +1,4 @@
-"""The tissues a scene is made of, and how the trunk atlas's structures map to them."""
+"""Tissues of a scene, and the mapping from the structures of the trunk atlas to them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from enum import IntEnum
 import numpy as np
 
 IGNORE = 255
-"""Target label of voxels whose true label is a matter of convention (aortic arch, distal pulmonary arteries)."""
+"""Target label of voxels whose label depends on convention (aortic arch, distal pulmonary arteries)."""
 
 
 class Region(IntEnum):
-    """One id a tissue in a region map (uint8). 1-12 are the ids of the shape model's label maps."""
+    """Tissue ids of a region map (uint8). Ids 1-12 equal those of the shape model's label maps."""
 
     AIR = 0
     LV_BLOOD = 1
@@ -94,7 +94,7 @@ TARGET_OF_HEART = np.array([0, 1, 2, 3, 4, 5, 6, 7, 0, 0, 0, 0, 0], np.uint8)
 
 
 def trunk_region(structure: str) -> Region:
-    """The tissue that a structure of the TotalSegmentator naming is drawn as."""
+    """Tissue of a structure, given its name in TotalSegmentator."""
     for prefix, region in _BY_PREFIX:
         if structure.startswith(prefix):
             return region

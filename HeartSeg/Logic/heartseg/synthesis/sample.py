@@ -1,4 +1,4 @@
-"""Make the sample scan that ships: a synthetic contrast CT of a chest, no patient.
+"""Make the sample scan of the distribution: a synthetic contrast-enhanced chest CT.
 
 ``python -m heartseg.synthesis.sample --data ../shared/data --subject 16 --seed 5 --out sample.nii.gz``
 """
@@ -20,7 +20,7 @@ from .views import SUBDIVISIONS, majority
 
 
 def cta_appearance(rng: np.random.Generator) -> Appearance:
-    """A good coronary-phase CT: bright left heart, contrast in the right heart, denser superior vena cava."""
+    """Appearance of a good coronary CT angiogram: bright left heart, enhanced right heart, dense superior vena cava."""
     drawn = draw_appearance(rng, "ct")
     mean, mixing = drawn.mean.copy(), drawn.mixing.copy()
     left, right, muscle = 390.0, 270.0, 105.0
@@ -59,7 +59,7 @@ def cta_appearance(rng: np.random.Generator) -> Appearance:
 def chest_box(
     scene: Scene, above_mm: float = 150.0, below_mm: float = 140.0, margin_mm: float = 12.0
 ) -> tuple[slice, ...]:
-    """Slices of the scene's voxels (z, y, x): from below to above the heart, the body and a margin in the plane."""
+    """Slices (z, y, x) of the scene that contain the chest: from below to above the heart, the body with a margin."""
     step = scene.spacing
     centre = scene.heart_centre[0] / step
     low = max(0, int(centre - below_mm / step))
@@ -78,11 +78,11 @@ def chest_box(
 
 
 def image_scene(scene: Scene) -> tuple[np.ndarray, np.ndarray, float]:
-    """A coronary-phase CT of a trunk scene's chest, and its labels.
+    """Render a coronary CT angiogram of the chest of a trunk scene.
 
     Returns:
-        image, int16 HU (z, y, x); labels, uint8 0-7 (the arch and distal pulmonary arteries, ignored in training, are
-        0 here); voxel size in mm.
+        Image, int16 HU (z, y, x); labels, uint8 0-7 (0 in the arch and the distal pulmonary arteries, which training
+        ignores); voxel size in mm.
     """
     box = chest_box(scene)
     whole = np.zeros(scene.regions.shape, np.uint8)
@@ -97,12 +97,12 @@ def image_scene(scene: Scene) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def make_sample_scan(source: Source, subject: int, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """:func:`image_scene` of the trunk scene of a shape-model subject (1-19) and a seed."""
+    """Render the trunk scene of a shape-model subject (1-19) and a seed with :func:`image_scene`."""
     return image_scene(make_scene(source, subject, seed, "trunk", exact=False))
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write the image and, beside it, its labels as ``...-labels.nii.gz``."""
+    """Write the image, and its labels next to it as ``...-labels.nii.gz``."""
     import SimpleITK as sitk
 
     parser = argparse.ArgumentParser(prog="python -m heartseg.synthesis.sample", description=main.__doc__)
@@ -112,7 +112,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=5)
     args = parser.parse_args(argv)
     if not args.out.name.endswith(".nii.gz"):
-        parser.error(f"--out is '{args.out}': the name must end in .nii.gz")
+        parser.error(f"--out is '{args.out}': give a name that ends in .nii.gz")
     image, labels, spacing = make_sample_scan(load_source(args.data), args.subject, args.seed)
     heart = np.argwhere(labels > 0).mean(0)[::-1] * spacing
     names = (args.out, args.out.with_name(args.out.name.replace(".nii.gz", "-labels.nii.gz")))

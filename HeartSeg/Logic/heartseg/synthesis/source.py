@@ -1,6 +1,6 @@
-"""What the generator starts from: the heart shape model and one labelled trunk, from their files or one packed file.
+"""Input of the generator: the heart shape model and one labelled trunk, from separate files or one packed file.
 
-The packed file (``.npz``) holds the same arrays, so that scenes can be made where SimpleITK is not installed.
+The packed file (``.npz``) holds the same arrays and makes scenes without SimpleITK.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Source:
 
     Attributes:
         model: the heart shape model.
-        trunk: uint8 (z, y, x), 1.5 mm, LPS axes, ids of ``structures``.
-        structures: name of each id of the trunk.
+        trunk: uint8 (z, y, x), 1.5 mm, LPS axes; values are keys of ``structures``.
+        structures: structure name of each trunk id.
     """
 
     model: ShapeModel
@@ -37,7 +37,7 @@ class Source:
 
 @lru_cache(maxsize=2)
 def load_source(path: str | Path) -> Source:
-    """Read a data folder (``heart-shape-model/``, ``thorax/``) or a file that :func:`pack_source` wrote.
+    """Read a data folder (``heart-shape-model/``, ``thorax/``) or a file written by :func:`pack_source`.
 
     Raises:
         FileNotFoundError: a file is missing; the message names it.
@@ -65,7 +65,7 @@ def load_source(path: str | Path) -> Source:
 
 
 def _model(arrays: Any, template: np.ndarray, spacing: float, origin: np.ndarray) -> ShapeModel:
-    """The file's points are (x, y, z); ours are (z, y, x)."""
+    """Reorder the points of the file, (x, y, z), to (z, y, x)."""
     return ShapeModel(
         template,
         spacing,
@@ -78,7 +78,7 @@ def _model(arrays: Any, template: np.ndarray, spacing: float, origin: np.ndarray
 
 
 def pack_source(source: Source, path: Path) -> None:
-    """Write a source to one ``.npz`` (about 1.6 MB); the file appears whole or not at all."""
+    """Write a source to one ``.npz`` file (about 1.6 MB), atomically."""
     m = source.model
     part = path.with_name(path.name + ".part")
     with part.open("wb") as out:

@@ -1,4 +1,4 @@
-"""A stack of parallel slices, as cine MR is scanned: how it lies, and what it does to positions and to an image."""
+"""Stacks of parallel slices, as in cine MR: their geometry and their effect on positions and images."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .fields import apply_lines
 
 @dataclass(frozen=True, eq=False)
 class SliceStack:
-    """Parallel slices about a patch's centre.
+    """Stack of parallel slices in a patch.
 
     Attributes:
-        turn: 3x3, whose columns are the stack's axes in the patch's axes (z, y, x); the first runs across the slices.
-        first: position of the first slice's centre along that axis, mm from the patch's centre.
-        thickness: of a slice, mm.
-        gap: between two slices, mm.
+        turn: 3x3; its columns are the axes of the stack in patch axes (z, y, x), the first being the slice normal.
+        first: position of the first slice centre along the normal, mm from the patch centre.
+        thickness: slice thickness, mm.
+        gap: gap between two slices, mm.
         in_plane: pixel size, mm.
-        shifts: displacement of each slice along the second and third axis, mm, (slices, 2): breath-holds differ.
+        shifts: in-plane displacement of each slice, mm, (slices, 2), as between breath-holds.
     """
 
     turn: np.ndarray
@@ -33,22 +33,22 @@ class SliceStack:
 
     @property
     def pitch(self) -> float:
-        """Distance of the slices' centres, mm."""
+        """Distance between slice centres, mm."""
         return self.thickness + self.gap
 
     @property
     def extent(self) -> tuple[float, float]:
-        """Where the voxels of the first and the last slice end, mm along the first axis."""
+        """Outer ends of the first and the last slice, mm along the normal."""
         last = self.first + (len(self.shifts) - 1) * self.pitch
         return self.first - self.pitch / 2, last + self.pitch / 2
 
     def displacement(self, line: torch.Tensor) -> torch.Tensor:
-        """Displacement (3, n, n, n) in mm, patch axes, of a cube's points.
+        """Displacement (3, n, n, n) of the points of a cube, mm, patch axes.
 
-        Every point moves with the slice nearest to it, so that labels follow the slices as a reader's contours do.
+        Every point moves with its nearest slice, so that the labels follow the slices as a reader's contours would.
 
         Args:
-            line: positions of the points along each axis, mm from the patch's centre, (n,).
+            line: positions of the points along each axis, mm from the patch centre, (n,).
         """
         t = self.turn[:, 0]
         along = (float(t[0]) * line)[:, None, None] + (float(t[1]) * line)[:, None] + float(t[2]) * line
@@ -58,9 +58,10 @@ class SliceStack:
 
 
 def scan_stack(image: torch.Tensor, stack: SliceStack, spacing: float) -> torch.Tensor:
-    """An image as a stack shows it after resampling: averaged over slices and pixels, linear between their centres.
+    """Simulate a scan of an image as a stack: average over slices and pixels, then interpolate linearly.
 
-    The image is turned to the stack's axes and back. Its corners, which the turned grid does not reach, stay.
+    The image is rotated to the axes of the stack and back. Its corners, which the rotated grid does not reach, stay
+    unchanged.
     """
     turn = torch.from_numpy(np.ascontiguousarray(stack.turn)).float().to(image.device)
     there, back = turned_places(image, turn), turned_places(image, turn.T)
@@ -77,13 +78,14 @@ def scan_stack(image: torch.Tensor, stack: SliceStack, spacing: float) -> torch.
 
 
 def slice_matrix(n: int, first: float, pitch: float, thickness: float, count: int) -> np.ndarray:
-    """(n, n) float64 matrix: a line averaged over slices, then interpolated linearly between their centres.
+    """(n, n) float64 matrix that averages a line over slices and interpolates linearly between their centres.
 
     Args:
-        n: voxels of the line.
-        first: centre of the first slice, in voxels from the line's middle.
-        pitch, thickness: of the slices, in voxels.
-        count: number of slices; beyond the outer ones their values go on.
+        n: number of voxels on the line.
+        first: centre of the first slice, in voxels from the middle of the line.
+        pitch: distance between slice centres, in voxels.
+        thickness: slice thickness, in voxels.
+        count: number of slices; the outer ones extend to the ends of the line.
     """
     edges = np.arange(n + 1) - n / 2
     centres = first + pitch * np.arange(count)
@@ -99,13 +101,13 @@ def slice_matrix(n: int, first: float, pitch: float, thickness: float, count: in
 
 
 def turned_places(image: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
-    """``turn @ q`` for every voxel q of an image, from its middle, as shares of its half edges: (z, y, x, 3)."""
+    """``turn @ q`` for every voxel position q relative to the image centre, in half image sizes, (z, y, x, 3)."""
     half = torch.tensor([n / 2 for n in image.shape], device=image.device)
     lines = (torch.arange(n, device=image.device) + 0.5 - n / 2 for n in image.shape)
     return torch.stack(torch.meshgrid(*lines, indexing="ij"), -1) @ turn.T / half
 
 
 def at_places(image: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """The image there, linearly interpolated; beyond it, its border."""
+    """Interpolate an image linearly at ``places``; border values extend outside."""
     grid = places.flip(-1)[None]
     return nnf.grid_sample(image[None, None], grid, padding_mode="border", align_corners=False)[0, 0]

@@ -1,8 +1,8 @@
-"""What the generator makes, in numbers to check: volumes, wall thickness and vessel diameter of drawn hearts.
+"""Statistics of generated hearts: volumes, wall thickness and vessel diameter.
 
-``python -m heartseg.synthesis.statistics ../shared/data --n 60 --out docs/images/generator-statistics.png`` draws new
-hearts (:func:`~heartseg.synthesis.hearts.make_heart`: no vessels added, no image), measures each at 1 mm, prints a
-table and writes a figure and, with ``--csv``, the values.
+``python -m heartseg.synthesis.statistics ../shared/data --n 60 --out docs/images/generator-statistics.png`` makes new
+hearts (:func:`~heartseg.synthesis.hearts.make_heart`, without added vessels or images), measures each at 1 mm, prints
+a table and writes a figure. ``--csv`` also writes the values.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SEED = 900_000
-"""First part of every heart's seed; the second is its number. No scene for training or for tests has it."""
+"""First part of the seed of every heart; the second is its number. No training or test scene uses it."""
 BASE_MM = 12.0
-"""The wall is not measured this near to the left atrium and the aorta, where it ends at the valves."""
+"""Distance (mm) from the left atrium and the aorta within which the wall is not measured: it ends at the valves."""
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """One measure of a heart and what it is compared with.
+    """A measured quantity and its reference values.
 
     Attributes:
-        key: column of the CSV.
-        title: heading for people, with the unit.
-        normal: lower and upper bound in healthy adults of both sexes, None where none is known.
-        source: what ``normal`` is.
+        key: column of the CSV file.
+        title: heading in table and figure, with the unit.
+        normal: lower and upper bound in healthy adults of both sexes, or None if unknown.
+        source: definition of ``normal``.
         plausible: limits outside which the program warns, from :mod:`~heartseg.anatomy`, or None.
     """
 
@@ -85,24 +85,24 @@ QUANTITIES: tuple[Quantity, ...] = (
     Quantity("AO_mL", "aorta (mL)", None, "", None),
     Quantity("PA_mL", "PA (mL)", None, "", None),
 )
-"""Normal ranges: field figures of healthy adults. AO and PA are the shape model's short pieces, before vessels are
-added, so their volumes have no range."""
+"""Measured quantities with the normal ranges of healthy adults. AO and PA are the short pieces of the shape model,
+before vessels are added, so their volumes have no range."""
 
 
 def wall_thickness(labels: np.ndarray, spacing: float = 1.0) -> float | None:
-    """Mean thickness of the left ventricle's wall, mm.
+    """Mean thickness of the left ventricular wall, mm.
 
-    At a voxel of the wall, the distance to the cavity plus the distance to what lies outside cavity and wall is the
-    thickness there (exact for parallel surfaces). Distances between voxel centres exceed those to the surfaces by a
-    quarter of a voxel each, averaged over directions (a spherical shell of 10 mm comes out within 0.1 mm), so half a
-    voxel is taken off. The mean is over all wall voxels at least ``BASE_MM`` from the left atrium and the aorta.
+    The thickness at a wall voxel is its distance to the cavity plus its distance to the outside of the heart wall
+    (exact for parallel surfaces). Distances between voxel centres exceed those to the surfaces by a quarter of a voxel
+    each, averaged over directions, so half a voxel is subtracted (a spherical shell of 10 mm is then measured within
+    0.1 mm). The mean is taken over all wall voxels at least ``BASE_MM`` from the left atrium and the aorta.
 
     Args:
         labels: (z, y, x), labels 0-12 of :mod:`~heartseg.synthesis.regions`.
         spacing: voxel size, mm, isotropic.
 
     Returns:
-        None if no wall voxel is left.
+        The mean thickness, or None if no wall voxel remains.
     """
     found = np.argwhere(np.isin(labels, (1, 5)))
     if not len(found):
@@ -121,7 +121,7 @@ def wall_thickness(labels: np.ndarray, spacing: float = 1.0) -> float | None:
 
 
 def measure_heart(heart: Heart) -> dict[str, float | None]:
-    """Every one of ``QUANTITIES`` of a heart, by key; None where there is nothing to measure."""
+    """Measure all ``QUANTITIES`` of a heart, by key; None for those that cannot be measured."""
     size = heart.target.shape
     counts = np.bincount(heart.target.ravel(), minlength=8)
     values: dict[str, float | None] = {f"{s.key}_mL": float(counts[s.label]) / 1000 for s in STRUCTURES}
@@ -134,7 +134,7 @@ def measure_heart(heart: Heart) -> dict[str, float | None]:
 
 
 def measure_hearts(source: Source, numbers: Iterable[int]) -> list[dict[str, float | None]]:
-    """Measures of new hearts ``numbers``, as training draws them."""
+    """Make and measure the hearts ``numbers``, drawn as for training."""
     rows = []
     for number in numbers:
         rows.append(measure_heart(make_heart(np.random.default_rng([SEED, number]), source.model)))
@@ -143,19 +143,19 @@ def measure_hearts(source: Source, numbers: Iterable[int]) -> list[dict[str, flo
 
 
 def column(rows: Sequence[dict[str, float | None]], key: str) -> np.ndarray:
-    """The values of a measure that were found, float64 (n,)."""
+    """Values of a quantity over all hearts, without None, float64 (n,)."""
     return np.array([v for v in (row[key] for row in rows) if v is not None], float)
 
 
 def share_inside(values: np.ndarray, bounds: tuple[float, float] | None) -> float | None:
-    """Share of values within bounds, both included; None without bounds or values."""
+    """Fraction of values within bounds, inclusive; None without bounds or values."""
     if bounds is None or not len(values):
         return None
     return float(((values >= bounds[0]) & (values <= bounds[1])).mean())
 
 
 def format_table(rows: Sequence[dict[str, float | None]]) -> str:
-    """Mean, standard deviation, extremes, normal range and plausible limits of each measure, one a line (Markdown)."""
+    """Markdown table of the mean, standard deviation, extremes, normal range and plausible limits of each quantity."""
     lines = [
         f"| {len(rows)} hearts | mean | SD | min | max | normal range | share inside | plausible | share inside |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -178,7 +178,7 @@ def _span(bounds: tuple[float, float]) -> str:
 
 
 def write_csv(rows: Sequence[dict[str, float | None]], path: Path) -> None:
-    """One heart a line: its number and its measures."""
+    """Write one row per heart: its number and its measured values."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["heart", *(q.key for q in QUANTITIES)])
@@ -188,7 +188,7 @@ def write_csv(rows: Sequence[dict[str, float | None]], path: Path) -> None:
 
 
 def write_figure(rows: Sequence[dict[str, float | None]], path: Path) -> None:
-    """A histogram of each measure that has a normal range, as PNG; the range is shaded, plausible limits are lines."""
+    """Write a PNG with a histogram of each quantity that has a normal range (shaded); lines mark plausible limits."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -203,7 +203,7 @@ def write_figure(rows: Sequence[dict[str, float | None]], path: Path) -> None:
     panels[-1].text(
         0,
         0.9,
-        f"{len(rows)} drawn hearts\n\nshaded: healthy adults\n(ventricles: end-diastole)\n\ndotted: limits "
+        f"{len(rows)} generated hearts\n\nshaded: healthy adults\n(ventricles: end-diastole)\n\ndotted: limits "
         "beyond which\nthe program warns",
         va="top",
         color="#1c232c",
@@ -228,17 +228,17 @@ def _histogram(axes: Axes, quantity: Quantity, values: np.ndarray) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure drawn hearts: print a table, write a figure and a CSV."""
+    """Measure generated hearts: print a table, write a figure and a CSV file."""
     import torch
 
     parser = argparse.ArgumentParser(prog="python -m heartseg.synthesis.statistics", description=main.__doc__)
     parser.add_argument("data", type=Path, help="data folder (../shared/data) or packed file")
-    parser.add_argument("--n", type=int, default=60, help="hearts (about 4 s each; at least 2)")
+    parser.add_argument("--n", type=int, default=60, help="number of hearts (about 4 s each; at least 2)")
     parser.add_argument("--out", type=Path, required=True, help="figure, .png")
-    parser.add_argument("--csv", type=Path, help="the values, one heart a line")
+    parser.add_argument("--csv", type=Path, help="file for the values, one row per heart")
     args = parser.parse_args(argv)
     if args.n < 2:
-        parser.error(f"--n is {args.n}: a spread needs at least 2 hearts")
+        parser.error(f"--n is {args.n}: give at least 2, because a standard deviation needs two hearts")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
     rows = measure_hearts(load_source(args.data), range(args.n))

@@ -1,6 +1,6 @@
-"""A drawn thorax around a heart: walls, spine, lungs, diaphragm and abdomen from simple shapes (1 mm, 216 mm cube).
+"""Synthetic thorax around a heart: chest wall, spine, lungs and abdomen from simple shapes (1 mm, 216 mm cube).
 
-Less true than the trunk atlas but far more varied, since every measure is drawn anew.
+It is less realistic than the trunk atlas but varies much more, because every dimension is random.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from .regions import Region
 from .vessels import Landmarks, add_vessels, draw_anchors
 
 HALF = SIZE // 2
-"""Edge of the half-resolution grid (2 mm) that the surroundings are drawn on."""
+"""Edge length of the half-resolution grid (2 mm) on which the surroundings are drawn."""
 SHAPE = (HALF,) * 3
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Open coordinate grids of the 2 mm surroundings, in mm."""
+    """Open coordinate grids of the surroundings, in mm."""
 
     z: np.ndarray
     y: np.ndarray
@@ -32,7 +32,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Cavity:
-    """The thoracic cavity: mask, distance (mm) to it from outside, centre y, half depth and spine position."""
+    """Thoracic cavity: mask, distance (mm) to it from outside, y of its centre, half its depth, spine position."""
 
     mask: np.ndarray
     distance: np.ndarray
@@ -45,7 +45,7 @@ class Cavity:
 def make_thorax(
     rng: np.random.Generator, heart: Heart, marks: Landmarks, without: frozenset[str] = frozenset()
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A thorax scene: regions and target, uint8 (216, 216, 216), 1 mm."""
+    """Make a thorax scene: regions and target, uint8 (216, 216, 216), 1 mm."""
     anchors = draw_anchors(rng, marks)
     add_vessels(rng, heart, marks, anchors)
     if "devices" not in without:
@@ -91,7 +91,7 @@ _SOLID = tuple(
 def _draw_cavity(
     rng: np.random.Generator, grid: Grid, organ: np.ndarray, from_heart: np.ndarray, spine_y: float, spine_x: float
 ) -> Cavity:
-    """A superelliptic cylinder from behind the sternum to beside the spine, bulging around the heart."""
+    """Draw a superelliptic cylinder from behind the sternum to beside the spine, widened around the heart."""
     u = rng.uniform
     front = np.percentile(np.argwhere(organ)[:, 1], 0.5) * 2 - u(2, 16)
     back = spine_y + u(30, 48)
@@ -128,7 +128,7 @@ def _chest_wall(rng: np.random.Generator, grid: Grid, cavity: Cavity, regions: n
 def _mediastinum(
     rng: np.random.Generator, grid: Grid, cavity: Cavity, regions: np.ndarray, solid: np.ndarray, marks: Landmarks
 ) -> np.ndarray:
-    """Fat that closes the gaps between heart and vessels, and an anterior wedge; returns a mask of its border."""
+    """Draw fat between heart and vessels and an anterior wedge of fat; returns a mask of the fat's border."""
     u, reach = rng.uniform, rng.uniform(6, 18)
     near = ndi.distance_transform_edt(~solid) * 2 < reach
     depth = ndi.distance_transform_edt(near).astype(np.float32) * 2
@@ -160,7 +160,7 @@ def _spine(rng: np.random.Generator, grid: Grid, cavity: Cavity, regions: np.nda
 
 
 def _abdomen(rng: np.random.Generator, grid: Grid, cavity: Cavity, regions: np.ndarray, organ: np.ndarray) -> None:
-    """Two domes under the heart; below them liver, stomach and fat."""
+    """Draw the two domes of the diaphragm under the heart, and liver, stomach and fat below them."""
     u, x0 = rng.uniform, cavity.spine_x
     covered = organ.any(0)
     floor = np.where(covered, organ.argmax(0) * 2.0, 1e3)
@@ -195,7 +195,7 @@ def _lungs(
     border: np.ndarray,
     cavity: Cavity,
 ) -> None:
-    """Vessels that thin out away from the mediastinum, dependent opacities, and at times a visible pericardium."""
+    """Draw lung vessels that taper away from the mediastinum, and sometimes dependent opacities and pericardium."""
     u = rng.uniform
     tube = smooth_noise(rng, SHAPE, u(9, 13)) ** 2 + smooth_noise(rng, SHAPE, u(9, 13)) ** 2
     thickness = np.clip(1.6 - np.clip(from_solid / 40, 0, 1.4), 0.2, 1.6)
@@ -209,7 +209,7 @@ def _lungs(
 
 
 def _around_heart(rng: np.random.Generator, regions: np.ndarray, from_heart: np.ndarray, blobs_too: bool) -> None:
-    """Coronaries, effusion, lymph nodes and unexplained blobs."""
+    """Draw coronary arteries, lymph nodes, and sometimes an effusion and random blobs."""
     u = rng.uniform
     fat = regions == Region.MEDIASTINAL_FAT
     line = (np.abs(smooth_noise(rng, SHAPE, 10)) < 0.1) & (np.abs(smooth_noise(rng, SHAPE, 12)) < 1.2)

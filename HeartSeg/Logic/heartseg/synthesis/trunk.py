@@ -1,7 +1,7 @@
-"""A whole trunk around a heart: one labelled trunk, deformed at random so that its heart meets ours (1.5 mm, LPS).
+"""Whole trunk around a heart: one labelled trunk, randomly deformed to match the generated heart (1.5 mm, LPS).
 
-The atlas is a TotalSegmentator label map (data set v2, subject s0327, CC BY 4.0). It holds organs, not the body:
-the body is the closed hull of the organs plus drawn muscle, fat and skin; arms, table and bed linen are drawn.
+The atlas is a TotalSegmentator label map (data set v2, subject s0327, CC BY 4.0). It labels organs, not the body. The
+body is the closed hull of the organs with added muscle, fat and skin; arms and table are drawn.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ SPACING = 1.5
 SHAPE = (352, 224, 288)
 """Canvas (z, y, x): 528 x 336 x 432 mm."""
 HULL_RADIUS = 60.0
-"""Radius (mm) of the closing that makes a body of the organs."""
+"""Radius (mm) of the morphological closing that turns the organs into a body."""
 
 
 @dataclass(frozen=True)
 class Atlas:
-    """The labelled trunk: tissue ids, body hull and heart (uint8 or bool, (z, y, x), 1.5 mm) and its heart's box."""
+    """Labelled trunk: tissue ids (uint8) and body hull (bool), (z, y, x), 1.5 mm, and the bounding box of its heart."""
 
     regions: np.ndarray
     hull: np.ndarray
@@ -41,9 +41,9 @@ class Atlas:
 
 @dataclass(frozen=True)
 class Placement:
-    """Canvas to atlas, in mm: ``atlas = source_centre + matrix @ (canvas - canvas_centre) + elastic``.
+    """Map from canvas to atlas, in mm: ``atlas = source_centre + matrix @ (canvas - canvas_centre) + elastic``.
 
-    ``change`` is what was multiplied into each axis beyond the match of the hearts.
+    ``change`` is the random factor on each axis, in addition to the scale that matches the hearts.
     """
 
     matrix: np.ndarray
@@ -56,7 +56,7 @@ class Placement:
 
 @lru_cache(maxsize=2)
 def make_atlas(source: Source) -> Atlas:
-    """Tissues, body hull and heart box of the source's trunk."""
+    """Make the atlas of a source: tissues, body hull and bounding box of the heart."""
     labels = source.trunk
     lookup, heart_id = np.zeros(256, np.uint8), 0
     for index, structure in source.structures.items():
@@ -74,7 +74,7 @@ def _hollow_bones(regions: np.ndarray) -> np.ndarray:
 
 
 def _body_hull(organs: np.ndarray) -> np.ndarray:
-    """Closing of the organs by a ball of ``HULL_RADIUS``, computed on every fourth voxel."""
+    """Close the organs morphologically with a ball of ``HULL_RADIUS``, on every fourth voxel."""
     step = 4
     pad = int(HULL_RADIUS / SPACING / step) + 2
     coarse = np.pad(organs[::step, ::step, ::step], ((pad, pad), (0, 0), (0, 0)), mode="edge")
@@ -90,9 +90,9 @@ def _body_hull(organs: np.ndarray) -> np.ndarray:
 def draw_placement(
     rng: np.random.Generator, atlas: Atlas, heart: Heart, without: frozenset[str] = frozenset()
 ) -> Placement:
-    """Match the atlas's heart to ours in centre and extent, then change each axis by 15 to 25 %, tilt and bend it.
+    """Match centre and extent of the atlas heart to ``heart``, then scale each axis by 15 to 25 %, tilt and deform it.
 
-    Wider and deeper trunks are drawn as often as narrower and flatter ones; without ``warp`` only the match is made.
+    Axes grow as often as they shrink. With "warp" in ``without`` the hearts are only matched.
     """
     ours = np.argwhere(heart.labels[::2, ::2, ::2] > 0) * 2.0
     extent = np.percentile(ours, 97, axis=0) - np.percentile(ours, 3, axis=0)
@@ -111,7 +111,7 @@ def draw_placement(
 
 
 def place_atlas(atlas: Atlas, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
-    """Resample the atlas onto the canvas; returns regions (UNSEEN beyond the atlas's ends) and the hull, uint8/bool."""
+    """Resample the atlas onto the canvas; returns regions (uint8, UNSEEN beyond the atlas) and hull (bool)."""
     axes = [
         torch.arange(n, dtype=torch.float32) * SPACING - float(c)
         for n, c in zip(SHAPE, placement.canvas_centre, strict=True)
@@ -134,7 +134,7 @@ def place_atlas(atlas: Atlas, placement: Placement) -> tuple[np.ndarray, np.ndar
 
 
 def cube_offset(placement: Placement, heart: Heart) -> np.ndarray:
-    """Canvas position (mm) of the heart cube's voxel (0, 0, 0), so that both hearts' centres coincide."""
+    """Canvas position (mm) of voxel (0, 0, 0) of the heart cube that aligns the centres of both hearts."""
     ours = np.argwhere(heart.labels[::2, ::2, ::2] > 0) * 2.0
     middle = (np.percentile(ours, 97, axis=0) + np.percentile(ours, 3, axis=0)) / 2
     return placement.canvas_centre - middle
@@ -143,7 +143,7 @@ def cube_offset(placement: Placement, heart: Heart) -> np.ndarray:
 def atlas_anchors(
     rng: np.random.Generator, regions: np.ndarray, heart: Heart, marks: Landmarks, offset: np.ndarray
 ) -> Anchors:
-    """Anchors of the placed atlas in cube coordinates; removes its ascending aorta, arch and lower SVC in place."""
+    """Find the anchors of the placed atlas, in cube coordinates; erases its ascending aorta, arch and SVC in place."""
     half = regions[::2, ::2, ::2]
 
     def where(region: int) -> np.ndarray:
@@ -180,7 +180,7 @@ def atlas_anchors(
 
 
 def _erase(regions: np.ndarray, region: int, offset: np.ndarray, above: float, before: float) -> None:
-    """Turn ``region`` into fat where it lies above ``above`` (z) or in front of ``before`` (y), cube millimetres."""
+    """Turn ``region`` into fat above ``above`` (z) and in front of ``before`` (y); cube coordinates, mm."""
     z = np.arange(regions.shape[0]) * SPACING - offset[0]
     y = np.arange(regions.shape[1]) * SPACING - offset[1]
     hit = (regions == region) & ((z > above)[:, None, None] | (y < before)[None, :, None])
@@ -205,11 +205,11 @@ SWITCHABLE = (
     Region.CARTILAGE,
     Region.LYMPH_NODE,
 )
-"""Structures of the trunk that a scene may lack (or show as another tissue)."""
+"""Structures of the trunk that a scene may omit or show as another tissue."""
 
 
 def switch_organs(rng: np.random.Generator, regions: np.ndarray) -> list[str]:
-    """Turn some organs into fat or unnamed soft tissue, at times a lung into fluid, in place; returns their names."""
+    """Turn some organs into fat or other soft tissue, sometimes a lung into fluid, in place; returns their names."""
     lookup = np.arange(256, dtype=np.uint8)
     chosen = [r for r in SWITCHABLE if rng.random() < (0.25 if r != Region.LIVER else 0.06)]
     for region in chosen:
@@ -225,7 +225,7 @@ def switch_organs(rng: np.random.Generator, regions: np.ndarray) -> list[str]:
 
 
 def _draw_breasts(rng: np.random.Generator, regions: np.ndarray, hull: np.ndarray, offset: np.ndarray) -> None:
-    """Two half-ellipsoids of fat with gland in them before the chest, in place."""
+    """Draw two half-ellipsoids of fat and gland in front of the chest, in place."""
     u = rng.uniform
     level = (offset[0] + SIZE * u(0.35, 0.6)) / SPACING
     radius, depth = u(45, 80) / SPACING, u(20, 65) / SPACING
@@ -249,7 +249,7 @@ def _draw_breasts(rng: np.random.Generator, regions: np.ndarray, hull: np.ndarra
 
 
 def fill_body(rng: np.random.Generator, regions: np.ndarray, hull: np.ndarray, without: frozenset[str]) -> None:
-    """Give every unlabelled voxel of the body a tissue and draw fat, skin, arms and table around it, in place."""
+    """Assign a tissue to every unlabelled voxel of the body and draw fat, skin, arms and table around it, in place."""
     u = rng.uniform
     unseen = regions == Region.UNSEEN
     bone = np.isin(regions, (Region.CORTICAL_BONE, Region.MARROW, Region.CARTILAGE))
@@ -272,7 +272,7 @@ def fill_body(rng: np.random.Generator, regions: np.ndarray, hull: np.ndarray, w
 
 
 def _organ_contents(rng: np.random.Generator, regions: np.ndarray, blobs_too: bool) -> None:
-    """Gas and contents of stomach and bowel, lung and liver vessels, discs, disease of the lung."""
+    """Draw the contents of stomach and bowel, lung and liver vessels, discs, and sometimes lung disease and blobs."""
     u = rng.uniform
     fine, wide = smooth_noise(rng, regions.shape, u(5, 8)), smooth_noise(rng, regions.shape, u(9, 14))
     regions[(regions == Region.BOWEL) & (wide > u(0.3, 1.6))] = Region.GAS
@@ -301,7 +301,7 @@ def _organ_contents(rng: np.random.Generator, regions: np.ndarray, blobs_too: bo
 
 
 def _draw_arms(rng: np.random.Generator, regions: np.ndarray, unseen: np.ndarray) -> None:
-    """An arm on each or one side: skin, fat, muscle and a bone, along z, beside the body."""
+    """Draw one or two arms along z beside the body: skin, fat, muscle and a bone."""
     u = rng.uniform
     body = (regions > 0) & ~unseen
     xs = np.nonzero(body.any((0, 1)))[0]
@@ -321,7 +321,7 @@ def _draw_arms(rng: np.random.Generator, regions: np.ndarray, unseen: np.ndarray
 
 
 def _draw_table(rng: np.random.Generator, regions: np.ndarray, unseen: np.ndarray) -> None:
-    """A shallow trough under the back: shell of table material and a core of foam (drawn as gas)."""
+    """Draw the shell of a shallow trough under the back."""
     u = rng.uniform
     body = (regions > 0) & ~unseen
     back = np.nonzero(body.sum((0, 2)) > 50)[0][-1] + u(-3, 12) / SPACING
@@ -337,7 +337,7 @@ def _draw_table(rng: np.random.Generator, regions: np.ndarray, unseen: np.ndarra
 
 
 def compose(regions: np.ndarray, heart: Heart, offset: np.ndarray) -> np.ndarray:
-    """Set the heart and its vessels into the trunk, in place; returns the target (uint8, canvas)."""
+    """Insert the heart and its vessels into the trunk, in place; returns the target (uint8, canvas)."""
     axes = [(torch.arange(n, dtype=torch.float32) * SPACING - float(o)) for n, o in zip(SHAPE, offset, strict=True)]
     points = [axes[0][:, None, None], axes[1][None, :, None], axes[2][None, None, :]]
     low = [max(0, int(np.ceil(o / SPACING))) for o in offset]
@@ -358,7 +358,7 @@ def compose(regions: np.ndarray, heart: Heart, offset: np.ndarray) -> np.ndarray
 
 
 def _clear_pulmonary_veins(regions: np.ndarray, heart: Heart, points: list[torch.Tensor], box: tuple) -> None:
-    """The atlas's pulmonary veins near our atrium would contradict its labels: turn them into fat."""
+    """Turn the atlas's pulmonary veins near the generated left atrium, which would contradict its labels, into fat."""
     near = coarse_distance(heart.target != 3, 3) < 16
     close = resample_nearest(near.astype(np.uint8), points) > 0
     sub = regions[box]
@@ -368,9 +368,9 @@ def _clear_pulmonary_veins(regions: np.ndarray, heart: Heart, points: list[torch
 def make_trunk(
     rng: np.random.Generator, atlas: Atlas, heart: Heart, marks: Landmarks, without: frozenset[str] = frozenset()
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A trunk scene: regions and target (uint8, ``SHAPE``, 1.5 mm) and the heart cube's position (z, y, x) mm.
+    """Make a trunk scene: regions and target (uint8, ``SHAPE``, 1.5 mm), and the position of the heart cube in mm.
 
-    ``heart.facts`` is given the scale of each axis and the organs that were switched off.
+    Adds the scale of each axis and the omitted organs to ``heart.facts``.
     """
     placement = draw_placement(rng, atlas, heart, without)
     regions, hull = place_atlas(atlas, placement)
@@ -391,7 +391,7 @@ def make_trunk(
 
 
 def _epicardial_detail(rng: np.random.Generator, regions: np.ndarray, target: np.ndarray) -> None:
-    """Coronary arteries, lymph nodes and at times an effusion in the fat around the heart, in place."""
+    """Draw coronary arteries, lymph nodes, sometimes pericardium and effusion, into the epicardial fat, in place."""
     inside = (target > 0) & (target < IGNORE)
     if not inside.any():
         return

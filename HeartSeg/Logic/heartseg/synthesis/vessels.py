@@ -1,8 +1,8 @@
-"""The vessels and airways that the shape model lacks, painted as tubes around a heart (1 mm cube, z y x, LPS).
+"""Vessels and airways that the shape model lacks, painted as tubes around a heart (1 mm cube, z y x, LPS).
 
-The model ends some 5 cm above the aortic valve and just above the pulmonary valve. The ascending aorta is continued
-to an arch, the pulmonary artery to its trunk and first branches, and caval and pulmonary veins, appendages, trachea
-and bronchi are added. What lies beyond the labelled course (arch, distal branches) becomes ``IGNORE`` in the target.
+The model ends about 5 cm above the aortic valve and just above the pulmonary valve. This module continues the ascending
+aorta to the arch and the pulmonary artery to its first branches, and adds caval and pulmonary veins, appendages,
+trachea and bronchi. Vessels beyond the labelled course (arch, distal branches) are ``IGNORE`` in the target.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from .regions import IGNORE, Region
 
 @dataclass
 class Anchors:
-    """Where the neighbouring anatomy is, in cube coordinates (z, y, x), mm.
+    """Positions of the neighbouring anatomy, in cube coordinates (z, y, x), mm.
 
-    ``descending`` is the course of the descending aorta from where the arch reaches it, or the single point where an
-    atlas's own descending aorta begins. ``carina`` is None where no airways are to be painted above the bronchi.
+    ``descending`` is the course of the descending aorta, starting where it meets the arch. For an atlas with its own
+    descending aorta it is the single point where that aorta starts. ``paint_airways`` is False if the atlas already has
+    a trachea and an oesophagus.
     """
 
     spine_front_y: float
@@ -37,7 +38,7 @@ class Anchors:
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Points of a heart that the vessels start from: voxel lists (n, 3) of each pool on every second voxel."""
+    """Points of a heart from which the vessels start: voxels (n, 3) of each blood pool, at every second voxel."""
 
     pools: dict[int, np.ndarray]
 
@@ -55,7 +56,7 @@ class Landmarks:
 
 
 def landmarks(heart: Heart) -> Landmarks:
-    """Collect the voxels of each pool of a heart; pool 7 includes the pulmonary artery's wall."""
+    """Collect the voxels of each blood pool of a heart; pool 7 includes the wall of the pulmonary artery."""
     half = heart.labels[::2, ::2, ::2]
     pools = {k: np.argwhere(half == k) * 2.0 for k in (1, 2, 3, 4, 5, 6)}
     pools[7] = np.argwhere(np.isin(half, (7, 12))) * 2.0
@@ -66,7 +67,7 @@ def landmarks(heart: Heart) -> Landmarks:
 
 
 def draw_anchors(rng: np.random.Generator, marks: Landmarks) -> Anchors:
-    """Anchors of a drawn thorax: spine behind the left atrium, descending aorta to its left."""
+    """Draw the anchors of a synthetic thorax: spine behind the left atrium, descending aorta to the left of it."""
     u = rng.uniform
     x, y = marks.la_centre[2] + u(-18, 8), marks.la_back + u(6, 26)
     dy, dx, wobble = y + u(-12, 6), x + u(12, 26), u(-8, 8)
@@ -92,13 +93,13 @@ def draw_anchors(rng: np.random.Generator, marks: Landmarks) -> Anchors:
 
 
 def upper_back(pool: np.ndarray, depth: float) -> np.ndarray:
-    """Voxels of a pool within ``depth`` mm of its top, the posterior 40 per cent of them."""
+    """Posterior 40 % of the voxels of a pool within ``depth`` mm of its top."""
     high = pool[pool[:, 0] > pool[:, 0].max() - depth]
     return high[high[:, 1] >= np.percentile(high[:, 1], 60)]
 
 
 def lower_back(pool: np.ndarray, depth: float) -> np.ndarray:
-    """Voxels of a pool within ``depth`` mm of its floor, the posterior 40 per cent of them."""
+    """Posterior 40 % of the voxels of a pool within ``depth`` mm of its floor."""
     low = pool[pool[:, 0] < pool[:, 0].min() + depth]
     return low[low[:, 1] >= np.percentile(low[:, 1], 60)]
 
@@ -113,14 +114,14 @@ def paint_tube(
     wall: float = 0.0,
     wall_region: int = 0,
 ) -> None:
-    """Paint a tube into a region map, in place, where the map holds one of ``over``.
+    """Paint a tube into a region map, in place, over voxels with an id in ``over``.
 
     Args:
         volume: (z, y, x) uint8, 1 mm voxels.
-        path: points (z, y, x) in voxels; smoothed along the way.
-        radii: radii in mm at even distances along the path.
+        path: points (z, y, x) in voxels; the path is smoothed.
+        radii: radii in mm at equal distances along the path.
         region: id of the lumen.
-        over: ids that may be overwritten.
+        over: ids that the tube may overwrite.
         wall: wall thickness in mm, painted first.
         wall_region: id of the wall.
     """
@@ -150,7 +151,7 @@ def paint_tube(
 
 
 def add_vessels(rng: np.random.Generator, heart: Heart, marks: Landmarks, anchors: Anchors) -> None:
-    """Paint all vessels, appendages and airways around a heart; ``heart.regions`` and ``target`` change in place."""
+    """Paint all vessels, appendages and airways around a heart, in place (``heart.regions`` and ``heart.target``)."""
     wall = rng.uniform(0.6, 1.6)
     ascending_top, radius = _ascending_aorta(rng, heart, marks, wall)
     _arch(rng, heart, anchors, ascending_top, radius, wall)
@@ -214,7 +215,7 @@ def _arch(
 
 
 def _dissection(rng: np.random.Generator, regions: np.ndarray, centre: np.ndarray) -> None:
-    """Split the descending aorta by a flap; one side becomes a false lumen or thrombus."""
+    """Split the descending aorta with a flap; one side becomes a false lumen."""
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.ogrid[:SIZE, :SIZE]
     side = (y - centre[1]) * np.sin(angle) + (x - centre[2]) * np.cos(angle) + rng.uniform(-5, 5)
@@ -226,7 +227,7 @@ def _dissection(rng: np.random.Generator, regions: np.ndarray, centre: np.ndarra
 def _pulmonary_artery(
     rng: np.random.Generator, heart: Heart, marks: Landmarks, ascending_top: np.ndarray, ao_radius: float, wall: float
 ) -> np.ndarray:
-    """Trunk, right branch behind the ascending aorta, left branch; returns where the right branch runs."""
+    """Paint the trunk, the right branch (behind the aorta) and the left branch; returns a point of the right one."""
     u, pool = rng.uniform, marks.pools[7]
     aorta = marks.pools[6]
     ao_start = aorta[aorta[:, 0] > aorta[:, 0].max() - 12].mean(0)
@@ -278,7 +279,7 @@ def _caval_veins(rng: np.random.Generator, heart: Heart, marks: Landmarks, ancho
 
 
 def _pulmonary_veins(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> None:
-    """Up to four veins and side branches; their first centimetre belongs to the left atrium."""
+    """Paint up to four veins with side branches; their first centimetre belongs to the left atrium."""
     u, la, centre = rng.uniform, marks.pools[3], marks.la_centre
     back = la[la[:, 1] > centre[1]]
     for side in (-1, 1):
@@ -304,7 +305,7 @@ def _pulmonary_veins(rng: np.random.Generator, heart: Heart, marks: Landmarks) -
 
 
 def _appendages(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> None:
-    """Left appendage beside the pulmonary trunk, right one in front of the aortic root; they belong to the atria."""
+    """Paint the left appendage beside the pulmonary trunk and the right one in front of the aortic root, as atria."""
     u = rng.uniform
     for pool, region, sideways, share in ((3, Region.LA_BLOOD, 0.35, 0.9), (4, Region.RA_BLOOD, 0.35, 0.7)):
         if rng.random() > share:
@@ -326,7 +327,7 @@ def _appendages(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> Non
 
 
 def _coronary_sinus(rng: np.random.Generator, heart: Heart, marks: Landmarks) -> None:
-    """The vein in the groove behind the mitral valve, from the left to the right atrium's floor."""
+    """Paint the vein in the groove behind the mitral valve, from the left atrium to the floor of the right atrium."""
     u, la, lv = rng.uniform, marks.pools[3], marks.pools[1]
     if rng.random() < 0.2:
         return

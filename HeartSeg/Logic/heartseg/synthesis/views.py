@@ -1,7 +1,7 @@
-"""What a scan and a crop show of a scene: where, how turned and scaled, and where the scan ends.
+"""Views: position, orientation, scale and field of view of a patch of a scene.
 
-A view samples the scene on a grid twice as fine as the network's, so that two map voxels an axis give the partial
-volume. Beyond the scene, or beyond the drawn field of view, a voxel is ``UNSEEN`` and its target ``IGNORE``.
+A view samples the scene on a grid twice as fine as that of the network, so that two map voxels per axis give the
+partial volume. Outside the scene a voxel is ``UNSEEN``; there and outside the field of view its target is ``IGNORE``.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ SUBDIVISIONS = 2
 
 @dataclass(frozen=True)
 class View:
-    """A cubic patch: ``size`` voxels of ``spacing`` mm about ``centre`` (scene mm, z y x), turned and zoomed.
+    """A cubic patch: ``size`` voxels of ``spacing`` mm about ``centre`` (scene mm, z y x), rotated and zoomed.
 
-    ``fov_low`` and ``fov_high`` bound the scanned part of the patch, in patch voxels (z, y, x), along the patch's axes
-    or, turned by ``fov_rotation`` about the patch's centre, obliquely. ``elastic`` holds displacements (3, n, n, n) in
-    mm on nodes spread evenly over the patch, or is None. ``stack`` holds the slices that the patch is seen
-    through, or is None; their shifts move regions and labels alike.
+    ``fov_low`` and ``fov_high`` bound the scanned part of the patch, in patch voxels (z, y, x), along the patch axes.
+    ``fov_rotation`` rotates this box about the centre of the patch. ``elastic`` holds displacements (3, n, n, n) in mm
+    on nodes spaced evenly in the patch. ``stack`` holds the slices through which the patch is scanned; their shifts
+    move regions and labels alike. Each of these three may be None.
     """
 
     centre: np.ndarray
@@ -43,18 +43,18 @@ class View:
 
 
 def draw_pose(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Random turn (SD 6 degrees, at most 15; one view in ten up to 40) and zoom (0.88-1.14, little anisotropy)."""
+    """Draw a rotation (SD 6 degrees, at most 15; in 10 % of views up to 40) and a nearly isotropic zoom (0.87-1.15)."""
     angles = np.clip(rng.normal(0, 6, 3), -15, 15) if rng.random() < 0.9 else rng.uniform(-40, 40, 3)
     return rotation_matrix(np.deg2rad(angles)), rng.uniform(0.9, 1.12) * rng.uniform(0.97, 1.03, 3)
 
 
 def draw_small_body(rng: np.random.Generator, share: float, largest: float) -> float:
-    """Factor on the zoom: in ``share`` of the views a body (and heart) smaller by 1.05 to ``largest``, else 1."""
+    """Draw a zoom factor: 1.05 to ``largest`` in a fraction ``share`` of the views (a smaller body), else 1."""
     return float(rng.uniform(1.05, largest)) if rng.random() < share else 1.0
 
 
 def draw_elastic(rng: np.random.Generator, edge: float, node_spacing: float = 48.0) -> np.ndarray | None:
-    """Random displacements (SD to 5 mm) for three views in four; ``edge`` of the patch and ``node_spacing`` in mm."""
+    """Draw displacements (SD up to 5 mm) for three views in four; patch ``edge`` and ``node_spacing`` in mm."""
     if rng.random() < 0.25:
         return None
     n = max(4, round(edge / node_spacing) + 1)
@@ -62,10 +62,11 @@ def draw_elastic(rng: np.random.Generator, edge: float, node_spacing: float = 48
 
 
 def draw_fine_view(rng: np.random.Generator, scene: Scene, size: int = 96, spacing: float = 2.0) -> View:
-    """A crop for the fine network: heart centred (to 20 mm), off-centre, or away from it.
+    """Draw a crop for the fine network: centred on the heart (within 20 mm), off-centre, or away from the heart.
 
-    A third of the trunk scenes' crops are away from the heart: the network must refuse what a finder got wrong. A third
-    of all views end before the patch does; half of those are oblique or thin slabs, as short-axis stacks are.
+    A third of the crops of trunk scenes are away from the heart, so that the network learns to reject a wrong location.
+    In a third of all views the field of view is smaller than the patch; half of these are oblique or thin slabs, like
+    short-axis stacks.
     """
     rotation, zoom = draw_pose(rng)
     zoom = zoom * draw_small_body(rng, 0.12, 1.3)
@@ -97,9 +98,9 @@ def draw_fine_view(rng: np.random.Generator, scene: Scene, size: int = 96, spaci
 
 
 def draw_finder_view(rng: np.random.Generator, scene: Scene, size: int = 64, spacing: float = 6.0) -> View:
-    """A scan for the finder: whole trunk, chest, part of the trunk without the heart, or a small cardiac view.
+    """Draw a scan for the finder: whole trunk, chest, part of the trunk without the heart, or a small cardiac view.
 
-    Half of the cardiac views are oblique, some of them thin slabs. A drawn thorax has no more to show than the chest.
+    Half of the cardiac views are oblique, some of them thin slabs. Thorax scenes give chest and cardiac views only.
     """
     rotation, zoom = draw_pose(rng)
     zoom = zoom * draw_small_body(rng, 0.2, 1.45)
@@ -148,14 +149,14 @@ def extract(
     """Sample a view of a scene on a device.
 
     Args:
-        scene: what is seen.
-        view: where and how.
-        device: where to compute.
-        fair_ties: how ties between labels go (:func:`majority`); True in generator 0.6.
+        scene: the scene.
+        view: the patch.
+        device: device of the computation and the result.
+        fair_ties: how to break ties between labels (:func:`majority`); True in generator 0.6.
 
     Returns:
-        regions, uint8 of ``SUBDIVISIONS * size`` an axis; target, uint8 of ``size`` an axis (majority of each voxel's
-        parts, ``IGNORE`` where unseen); seen, bool of ``size`` an axis.
+        Regions, uint8, ``SUBDIVISIONS * size`` voxels per axis; target, uint8, ``size`` voxels per axis (majority of
+        the parts of each voxel, ``IGNORE`` where unseen); seen, bool, ``size`` voxels per axis.
     """
     s, size = SUBDIVISIONS, view.size
     n, step = size * s, view.spacing / s
@@ -186,7 +187,7 @@ def extract(
 
 
 def field_of_view(view: View, device: torch.device | str = "cpu") -> torch.Tensor:
-    """Which voxels of the patch the scanner saw, bool (size, size, size)."""
+    """Mask of the patch voxels inside the field of view, bool (size, size, size)."""
     size = view.size
     if view.fov_rotation is None:
         seen = torch.zeros((size,) * 3, dtype=torch.bool, device=device)
@@ -202,7 +203,7 @@ def field_of_view(view: View, device: torch.device | str = "cpu") -> torch.Tenso
 
 
 def _sample(scene: Scene, points: list[torch.Tensor], device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Nearest region and target at points (scene voxels), reading only the part of the scene that they lie in."""
+    """Nearest region and target at points (scene voxels); reads only the part of the scene that contains them."""
     low = [max(0, int(p.min()) - 1) for p in points]
     high = [min(n, int(p.max()) + 3) for p, n in zip(points, scene.regions.shape, strict=True)]
     shape = torch.broadcast_shapes(*(p.shape for p in points))
@@ -226,7 +227,7 @@ def _sample(scene: Scene, points: list[torch.Tensor], device: torch.device | str
 
 
 def _on(block: np.ndarray | torch.Tensor, device: torch.device | str) -> torch.Tensor:
-    """A contiguous copy of part of a scene on a device; scenes may lie there already."""
+    """Contiguous part of a scene on ``device``; a scene held as a tensor is there already."""
     if isinstance(block, np.ndarray):
         return torch.from_numpy(np.array(block)).to(device)
     return block.contiguous()
@@ -239,10 +240,10 @@ def _take(volume: torch.Tensor, index: torch.Tensor, inside: torch.Tensor, outsi
 
 
 def majority(labels: torch.Tensor, n: int, fair_ties: bool = False) -> torch.Tensor:
-    """Most frequent label in each block of ``n`` voxels an axis; uint8 labels 0-7 and 255.
+    """Most frequent label in each block of ``n`` voxels per axis; uint8 labels 0-7 and 255.
 
-    Ties go to the lowest label, which makes myocardium (5) lose every tie against blood and background; with
-    ``fair_ties`` to the lowest and the highest in turn, as on a chess board.
+    The lowest label wins ties, so myocardium (5) loses every tie with blood and background. With ``fair_ties`` the
+    lowest and the highest label win alternately, in a checkerboard pattern.
     """
     parts = [labels[i::n, j::n, k::n] for i in range(n) for j in range(n) for k in range(n)]
     best = torch.zeros(parts[0].shape, dtype=torch.uint8, device=labels.device)
@@ -263,7 +264,7 @@ def majority(labels: torch.Tensor, n: int, fair_ties: bool = False) -> torch.Ten
 
 
 def normalise(image: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    """Z-score over the seen voxels; unseen voxels get the lowest seen value. float32 (z, y, x)."""
+    """Z-score over the seen voxels, float32 (z, y, x); unseen voxels get the lowest seen value."""
     if not bool(seen.any()):
         return torch.zeros_like(image)
     values = image[seen]

@@ -1,4 +1,4 @@
-"""What makes the default model: networks' settings, sample stream, training loop, evaluation, export.
+"""Training of the default model: network settings, sample stream, training loop, evaluation, export.
 
-Nothing on the inference path imports this package.
+Inference never imports this package.
 """

@@ -1,4 +1,4 @@
-"""Scenes on their way to another machine: one file that holds those of a working folder, about 0.6 MB each."""
+"""Transfer scenes between machines: one archive with the scenes of a working folder, about 0.6 MB per scene."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ FOLDERS = ("scenes", "validation")
 
 
 def pack_scenes(run: Path, file: Path) -> int:
-    """Write the whole scenes of a working folder as one ``.zip``; returns how many.
+    """Write the complete scenes of a working folder to one ``.zip`` file; returns their number.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: the folder has no scenes.
     """
     cards = [card for folder in FOLDERS for card in sorted((run / folder).glob("*.json"))]
     if not cards:
-        raise FileNotFoundError(f"'{run}' holds no scenes: make some first (--run-minutes 0 makes them alone)")
+        raise FileNotFoundError(f"folder '{run}' holds no scenes: make some first with --only scenes")
     part = file.with_name(file.name + ".part")
     with zipfile.ZipFile(part, "w", zipfile.ZIP_BZIP2) as archive:
         for card in cards:
@@ -28,17 +28,19 @@ def pack_scenes(run: Path, file: Path) -> int:
 
 
 def unpack_scenes(file: Path, run: Path) -> int:
-    """Put packed scenes into a working folder, except those that it has; returns how many it took.
+    """Extract packed scenes into a working folder, skipping existing ones; returns the number of new scenes.
 
     Raises:
-        ValueError: the file holds something else.
+        ValueError: the archive contains other files.
     """
     taken = 0
     with zipfile.ZipFile(file) as archive:
-        for entry in archive.infolist():  # a scene's card comes after its maps
+        for entry in archive.infolist():  # the card of a scene comes after its maps
             folder, _, name = entry.filename.partition("/")
             if folder not in FOLDERS or Path(name).name != name:
-                raise ValueError(f"'{file}' holds '{entry.filename}', which is no scene: give a file of --pack-scenes")
+                raise ValueError(
+                    f"'{file}' contains '{entry.filename}', which is not a scene: give a file written by --pack-scenes"
+                )
             target = run / folder / name
             if target.exists():
                 continue

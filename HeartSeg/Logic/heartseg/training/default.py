@@ -1,7 +1,7 @@
 """Train the default model from the shape model and the trunk: scenes, finder, fine network, model folder.
 
-``heartseg train-default DATA -o DIR``, or, where only torch, numpy and scipy are installed,
-``python -m heartseg.training.default DATA.npz -o DIR``. Run again, it goes on where it stopped.
+Run ``heartseg train-default DATA -o DIR`` or, with only torch, numpy and scipy installed,
+``python -m heartseg.training.default DATA.npz -o DIR``. The same command resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from .trainer import Recipe, Trainer
 log = logging.getLogger(__name__)
 
 VALIDATION_FIRST = 50_000
-"""Number of the first validation scene; training scenes count from 0."""
+"""Number of the first validation scene; training scenes start at 0."""
 N_VALIDATION = 8
 START_FROM_RATE = 0.6
-"""Peak learning rate of a run that starts from a trained model, as a share of the usual one."""
+"""Factor on the peak learning rate of a run that starts from a trained model."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of ``python -m heartseg.training.default``; returns 0 when the model is finished, 1 when not yet."""
+    """Command line of ``python -m heartseg.training.default``; returns 0 if the model is finished, else 1."""
     parser = argparse.ArgumentParser(
         prog="python -m heartseg.training.default",
         description=DESCRIPTION,
@@ -52,34 +52,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_arguments(parser)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    for stop in (signal.SIGINT, signal.SIGTERM):  # a shell's background processes ignore the first one
+    for stop in (signal.SIGINT, signal.SIGTERM):  # background processes of a shell ignore SIGINT
         signal.signal(stop, signal.default_int_handler)
     try:
         return train_default(args)
     except KeyboardInterrupt:
-        parser.exit(1, "stopped with everything saved; run again to go on\n")
+        parser.exit(1, "stopped, everything is saved: run the same command again to continue\n")
     except (OSError, ValueError) as error:
         parser.exit(2, f"{error}\n")
 
 
 def train_default(args: argparse.Namespace) -> int:
-    """Do what the options say; 0 when done, 1 when stopped by ``--run-minutes``.
+    """Run the command with the given options; returns 0 when done, 1 when stopped by ``--run-minutes``.
 
     Raises:
-        ValueError: an option does not fit; FileNotFoundError: a file of DATA is missing.
+        ValueError: an option has an invalid value.
+        FileNotFoundError: a file of DATA is missing.
     """
     if args.pack:
         pack_source(load_source(args.data), args.pack)
         log.info("wrote '%s', %.1f MB", args.pack, args.pack.stat().st_size / 1e6)
         return 0
     if args.out is None:
-        raise ValueError("-o is missing: name a folder to work in")
+        raise ValueError("option -o is missing: give a working folder")
     if args.pack_scenes:
         count = pack_scenes(args.out, args.pack_scenes)
         log.info("wrote '%s', %d scenes, %.1f MB", args.pack_scenes, count, args.pack_scenes.stat().st_size / 1e6)
         return 0
     if args.unpack:
-        log.info("took %d scenes from '%s'", unpack_scenes(args.unpack, args.out), args.unpack)
+        log.info("extracted %d scenes from '%s'", unpack_scenes(args.unpack, args.out), args.unpack)
     check_parts(args.without, (*ANATOMY_PARTS, *IMAGE_PARTS))
     until = time.monotonic() + args.run_minutes * 60
     device = choose_device(args.device)
@@ -87,10 +88,10 @@ def train_default(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     stages = choose_stages(args.size, device, args.batch)
     if args.crop is not None and (args.crop < 32 or args.crop % 16):
-        raise ValueError(f"--crop is {args.crop}: must be a multiple of 16 from 32 on, such as 96")
+        raise ValueError(f"--crop is {args.crop}: give a multiple of 16 that is at least 32, such as 96")
     with SceneMakers(args, workers) as makers:
         if not makers.wait(until):
-            log.info("stopped while making scenes; run again to go on")
+            log.info("stopped while making scenes: run the same command again to continue")
             return 1
         for stage in stages:
             if args.only in (None, stage.name) and not _train(stage, args, device, workers, until):
@@ -98,24 +99,24 @@ def train_default(args: argparse.Namespace) -> int:
     if args.only:
         if args.only == "scenes":
             return 0
-        log.info("%s is trained; without --only the model is finished", args.only)
+        log.info("%s is trained: run again without --only to finish the model", args.only)
         return 1
     return finish(args, stages)
 
 
 def choose_device(name: str) -> str:
-    """``auto`` is the GPU where there is one."""
+    """Resolve ``auto`` to the GPU if available, else the CPU."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.split(":")[0] not in ("cpu", "cuda"):
-        raise ValueError(f"--device is {name!r}: must be auto, cpu, cuda or cuda:N")
+        raise ValueError(f"--device is {name!r}: choose auto, cpu, cuda or cuda:N")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device is {name!r}, but torch sees no GPU: use --device cpu")
+        raise ValueError(f"--device is {name!r}, but torch finds no GPU: use --device cpu")
     return name
 
 
 def choose_stages(size: str, device: str, batch: int | None) -> tuple[Stage, Stage]:
-    """Finder and fine network of a size, with the batch that suits the device."""
+    """Return the finder and the fine network of a size, with the batch size of the device."""
     gpu = device != "cpu"
     chosen = SIZES["full" if size == "auto" and gpu else "small" if size == "auto" else size]
     finder, fine = (replace(stage, batch=batch or (4 if gpu else 1)) for stage in chosen)
@@ -123,10 +124,10 @@ def choose_stages(size: str, device: str, batch: int | None) -> tuple[Stage, Sta
 
 
 class SceneMakers:
-    """Makes the training and validation scenes that are missing: validation first, then the kinds in proportion.
+    """Make the missing training and validation scenes: validation first, then all kinds in proportion.
 
-    A context: worker processes start with :meth:`wait` and end with the block. Without workers (0 or 1) the scenes are
-    made in this process, all of them by the first :meth:`wait`.
+    Use as a context manager: :meth:`wait` starts the worker processes, and leaving the block ends them. With 0 or 1
+    workers, :meth:`wait` makes all scenes in this process.
     """
 
     def __init__(self, args: argparse.Namespace, workers: int) -> None:
@@ -160,9 +161,9 @@ class SceneMakers:
             log.warning("%d scenes could not be made, such as %s", len(failed), failed[0].file(".json").name)
 
     def wait(self, until: float) -> bool:
-        """Wait until there are as many as training begins with; False if ``time.monotonic()`` passes ``until``."""
+        """Wait for the scenes that training needs to start; False if ``time.monotonic()`` exceeds ``until``."""
         missing = [job for job in self.jobs if not job.file(".json").exists()]
-        for job in missing:  # locks of a run that was stopped: the working folder is this command's alone
+        for job in missing:  # locks of an interrupted run; no other process uses the working folder
             job.file(".lock").unlink(missing_ok=True)
         if not missing:
             return True
@@ -184,15 +185,16 @@ class SceneMakers:
                 except multiprocessing.TimeoutError:
                     return False
         made = sum(job.file(".json").exists() for job in missing)
-        log.info("%d scenes, %.2f a second", made, made / (time.monotonic() - start))
+        log.info("%d scenes, %.2f per second", made, made / (time.monotonic() - start))
         return True
 
 
 @dataclass(frozen=True)
 class SceneJob:
-    """One scene to make: where, which number, and how (see :func:`~heartseg.synthesis.scenes.make_scenes`).
+    """A scene to make: its folder, number and parameters (see :func:`~heartseg.synthesis.scenes.make_scenes`).
 
-    ``patients``: a beating, often diseased heart (:mod:`~heartseg.synthesis.patients`); three in four of generator 0.6.
+    With ``patients`` the heart has a cardiac phase and often a disease (:mod:`~heartseg.synthesis.patients`), as in
+    three quarters of the scenes of generator 0.6.
     """
 
     folder: Path
@@ -204,7 +206,7 @@ class SceneJob:
     patients: bool = False
 
     def file(self, suffix: str) -> Path:
-        """The scene's file with this suffix."""
+        """Path of the file of the scene with this suffix."""
         return self.folder / (scene_name(self.number, self.heartless) + suffix)
 
 
@@ -265,7 +267,7 @@ def _train(stage: Stage, args: argparse.Namespace, device: str, workers: int, un
     )
     trainer = Trainer(stage, args.out / "scenes", args.out / stage.name, recipe, args.out / "validation")
     if trainer.resume():
-        log.info("%s: going on from step %d", stage.name, trainer.step)
+        log.info("%s: resuming at step %d", stage.name, trainer.step)
     elif args.start_from:
         trainer.start_from(
             args.start_from / ("finder" if stage.name == "finder" else "") / "fold_0/checkpoint_final.pth"
@@ -274,7 +276,7 @@ def _train(stage: Stage, args: argparse.Namespace, device: str, workers: int, un
 
 
 def finish(args: argparse.Namespace, stages: tuple[Stage, Stage]) -> int:
-    """Write the model folder, with its figures on the validation scenes on the card."""
+    """Write the model folder; its card contains the results on the validation scenes."""
     from .evaluate import validation_figures
     from .export import export_model, scene_facts
 

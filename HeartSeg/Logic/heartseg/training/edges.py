@@ -1,7 +1,7 @@
-"""Inner edges of structures, made from label maps while training runs: 2D and 3D, on any device.
+"""Inner edges of structures, computed from label maps during training: 2D and 3D, on any device.
 
-A structure's mask is eroded m times to its interior; the inner edge is what the erosion took. Inner edges of different
-structures never overlap, though the structures touch (docs/explanation/csfbu-net.md).
+Eroding the mask of a structure m times gives its interior. The inner edge consists of the eroded voxels. Inner edges of
+different structures never overlap, even if the structures touch (docs/explanation/csfbu-net.md).
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ import torch
 from heartseg.synthesis.regions import IGNORE
 
 MOST_STEPS = 3
-"""Erosions the founding document tried: m = 0 to 3 (1 was best)."""
+"""Maximum number of erosions; the original document tried m = 0 to 3 (1 was best)."""
 
 
 def erosion_schedule(spacing: Sequence[float], m: int) -> list[tuple[int, ...]]:
-    """Return voxels to erode along each axis in each of m steps.
+    """Return the number of voxels to erode along each axis in each of m steps.
 
-    One step is the finest in-plane spacing h (of the last two axes), so after i steps an axis of spacing s has been
-    eroded by the whole number of voxels nearest to i·h/s, ties down. On an isotropic grid that is one voxel a step, the
-    plain erosion by a cross; across slices 5 times as thick as h it is none for m <= 2 and one for m = 3.
+    The size of a step is the finest in-plane spacing h (of the last two axes). After i steps, an axis with spacing s is
+    eroded by i·h/s voxels, rounded to the nearest whole number (ties down). On an isotropic grid this is one voxel per
+    step, the usual erosion with a cross. Across slices 5 times as thick as h it is no voxel for m <= 2 and one for
+    m = 3.
 
     Args:
-        spacing: of the label map's axes, (z, y, x) or (y, x), mm.
+        spacing: spacing of the label map, (z, y, x) or (y, x), mm.
         m: number of erosions, 0 to 3.
 
     Raises:
@@ -44,21 +45,21 @@ def erosion_schedule(spacing: Sequence[float], m: int) -> list[tuple[int, ...]]:
 def edge_map(
     labels: torch.Tensor, spacing: Sequence[float], m: int, n_classes: int, ignore: int = IGNORE
 ) -> torch.Tensor:
-    """Return which structure's inner edge each voxel belongs to.
+    """Return the structure whose inner edge contains each voxel.
 
     Args:
         labels: (b, z, y, x) or (b, y, x), any dtype; 0 background, 1 to ``n_classes`` structures, ``ignore``.
-        spacing: of the spatial axes, mm.
+        spacing: spacing of the spatial axes, mm.
         m: number of erosions, 0 to 3 (0: no edges).
-        n_classes: K, number of structures.
-        ignore: label of voxels that do not count.
+        n_classes: number of structures, K.
+        ignore: label of ignored voxels.
 
     Returns:
-        Same shape and dtype: 0 where there is no edge, else the structure; ``ignore`` stays. What is ignored or lies
-        beyond the image is unknown and taken to continue the structure: a heart that a patch cuts gets no edge there.
+        Same shape and dtype: 0 where there is no edge, else the structure; ``ignore`` stays. Structures are assumed to
+        continue into ignored voxels and beyond the image, so a heart cut by a patch has no edge at the cut.
 
     Raises:
-        ValueError: a label above ``n_classes`` or below 0, or the spacing does not fit the labels.
+        ValueError: a label is negative or above ``n_classes``, or the spacing does not match the labels.
     """
     _check(labels, spacing, n_classes, ignore)
     unknown = labels == ignore
@@ -74,7 +75,7 @@ def inner_edges(
 ) -> torch.Tensor:
     """Return inner edges as masks, (b, n_classes, z, y, x) or (b, n_classes, y, x) bool, structure 1 first.
 
-    No voxel belongs to two of them, ignored voxels to none. Arguments and errors as :func:`edge_map`.
+    The masks do not overlap, and ignored voxels belong to none. Arguments and errors as in :func:`edge_map`.
     """
     edges = edge_map(labels, spacing, m, n_classes, ignore)
     wanted = torch.arange(1, n_classes + 1, device=labels.device).to(labels.dtype)
@@ -85,17 +86,17 @@ def inner_edges(
 def split_interior_edge(
     labels: torch.Tensor, spacing: Sequence[float], m: int, n_classes: int, ignore: int = IGNORE
 ) -> torch.Tensor:
-    """Channel number of every voxel: 0 background, k interior of structure k, K + k its inner edge; ``ignore`` stays.
+    """Return the channel of every voxel: 0 background, k interior of structure k, K + k its inner edge.
 
-    Arguments, shape, dtype and errors as :func:`edge_map`; a structure's region is exactly the union of the two
-    (:func:`~heartseg.networks.edge_channels.region_labels` undoes it).
+    Ignored voxels keep their label. Arguments, shape, dtype and errors are those of :func:`edge_map`. Interior and edge
+    together are exactly the structure; :func:`~heartseg.networks.edge_channels.region_labels` joins them again.
     """
     edges = edge_map(labels, spacing, m, n_classes, ignore)
     return torch.where((edges > 0) & (edges != ignore), labels + n_classes, labels)
 
 
 def _erode_once(interior: torch.Tensor, unknown: torch.Tensor, voxels: tuple[int, ...]) -> torch.Tensor:
-    """Set every voxel to 0 that has a neighbour of another value within ``voxels`` along an axis."""
+    """Set every voxel to 0 that has a neighbour with another value within ``voxels`` along an axis."""
     eroded = interior
     for axis, count in enumerate(voxels, start=1):
         line = interior
@@ -106,7 +107,7 @@ def _erode_once(interior: torch.Tensor, unknown: torch.Tensor, voxels: tuple[int
 
 
 def _erode_line(values: torch.Tensor, unknown: torch.Tensor, axis: int) -> torch.Tensor:
-    """Return the map eroded along one axis by one voxel."""
+    """Erode the map by one voxel along one axis."""
     n = values.shape[axis]
     if n < 2:
         return values

@@ -1,4 +1,4 @@
-"""How good a training run is: Dice on validation scenes and, in a window placed by hand, on the development CT.
+"""Evaluate a training run: Dice on validation scenes and, in a manually placed window, on the development CT.
 
 ``python -m heartseg.training.evaluate --run DIR --validation DIR --data ../shared/data --out results.json``
 """
@@ -24,7 +24,7 @@ DEVELOPMENT_CT = "ct_chest_arterial_windowed_uint8"
 
 
 def load_snapshot(run: Path, stage: Stage) -> torch.nn.Module:
-    """The averaged network of a run, rounded as it is shipped, in evaluation mode."""
+    """Load the averaged network of a run in evaluation mode, with weights rounded as in the exported model."""
     network = build_network(stage.features, deep_supervision=False)
     weights = torch.load(run / stage.name / "snapshot.pt", weights_only=True)["weights"]
     network.load_state_dict({k: v.float() for k, v in half_precision(weights).items()})
@@ -32,9 +32,9 @@ def load_snapshot(run: Path, stage: Stage) -> torch.nn.Module:
 
 
 def score_development_ct(network: torch.nn.Module, stage: Stage, shared: Path) -> dict[str, float]:
-    """Dice on the development CT inside its confidence mask, on the scan's own grid.
+    """Dice on the development CT inside its confidence mask, on the grid of the scan.
 
-    The window is centred on the reference's box, so this is the network's part alone, without the finder.
+    The window is centred on the bounding box of the reference, so the result does not depend on the finder.
     """
     import SimpleITK as sitk
 
@@ -60,9 +60,10 @@ def score_development_ct(network: torch.nn.Module, stage: Stage, shared: Path) -
 
 @torch.inference_mode()
 def predict_window(network: torch.nn.Module, stage: Stage, scan: Any, centre: np.ndarray) -> tuple[np.ndarray, Any]:
-    """Logits (8, z, y, x) of one patch centred on an LPS point (x, y, z), and its grid as a SimpleITK image.
+    """Return the logits (8, z, y, x) of a patch centred on an LPS point (x, y, z), and its grid as a SimpleITK image.
 
-    The scan (a SimpleITK image with LPS axes) is averaged down to the patch's voxels; outside it takes the minimum.
+    The scan (a SimpleITK image with LPS axes) is smoothed and resampled to the voxels of the patch. Voxels outside the
+    scan get its minimum.
     """
     import SimpleITK as sitk
 
@@ -83,7 +84,7 @@ def predict_window(network: torch.nn.Module, stage: Stage, scan: Any, centre: np
 
 
 def validation_figures(run: Path, stages: Sequence[Stage], folder: Path) -> list[dict[str, Any]]:
-    """What a card says of a run's averaged networks (float16) on the validation scenes: CT, MR, and the finder."""
+    """Evaluate the averaged networks (float16) of a run on the validation scenes for the model card: CT, MR, finder."""
     n, results = len(list(folder.glob("*.json"))), []
     for stage in stages:
         network = load_snapshot(run, stage)
@@ -111,18 +112,18 @@ def validation_figures(run: Path, stages: Sequence[Stage], folder: Path) -> list
 
 
 def with_mean(scores: dict[str, float]) -> dict[str, float]:
-    """Rounded scores and their mean."""
+    """Round the scores and add their mean."""
     return {k: round(v, 3) for k, v in scores.items()} | {"mean": round(float(np.mean(list(scores.values()))), 3)}
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Score a run's fine network on the validation scenes and on the development CT, its window centred by hand."""
+    """Score the fine network of a run on the validation scenes and, with a centred window, on the development CT."""
     parser = argparse.ArgumentParser(prog="python -m heartseg.training.evaluate", description=main.__doc__)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--validation", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="data folder, for the development CT")
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--finder", action="store_true", help="score the finder as well")
+    parser.add_argument("--finder", action="store_true", help="also score the finder")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
     torch.set_num_threads(1)

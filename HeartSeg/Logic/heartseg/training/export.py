@@ -1,4 +1,4 @@
-"""Write trained networks as an nnU-Net v2 model folder that stock nnU-Net and HeartSeg both load.
+"""Write trained networks as an nnU-Net v2 model folder for stock nnU-Net and HeartSeg.
 
 ``python -m heartseg.training.export --run DIR --out Models/HeartSeg-Default``
 """
@@ -23,7 +23,7 @@ from .stages import CLASS_KEYS, LABELS, NETWORK_CLASS, SIZES, Stage, architectur
 VERSION = "0.5.0"
 MARGIN_MM = 8.0
 WEIGHT_STEPS = 127
-"""Largest multiple of its filter's step that a weight is; see :func:`coarser`."""
+"""Largest multiple of the rounding step of a filter; see :func:`coarser`."""
 CHECKPOINT = "fold_0/checkpoint_final.pth"
 
 CITATION = [
@@ -56,7 +56,7 @@ KNOWN_FAILURES = [
 
 
 def describe(finder: Stage, fine: Stage) -> str:
-    """One line about a model."""
+    """One-line description of a model."""
     return (
         "Whole heart in CT and MR, learnt from synthetic images alone: "
         f"a {finder.spacing:g} mm network finds the heart, a {fine.spacing:g} mm network ({fine.patch} voxels, "
@@ -66,7 +66,7 @@ def describe(finder: Stage, fine: Stage) -> str:
 
 
 def plans_for(stage: Stage) -> dict[str, Any]:
-    """nnU-Net plans of a stage, as nnunetv2 2.x reads them; axes z, y, x."""
+    """Plans of a stage in the format of nnunetv2 2.x; axes z, y, x."""
     resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
     configuration = {
         "data_identifier": f"HeartSegPlans_{stage.name}",
@@ -109,7 +109,7 @@ def plans_for(stage: Stage) -> dict[str, Any]:
 
 
 def dataset_card(n_scenes: int) -> dict[str, Any]:
-    """nnU-Net's ``dataset.json``."""
+    """Content of nnU-Net's ``dataset.json``."""
     return {
         "channel_names": {"0": "image"},
         "labels": dict(LABELS),
@@ -121,7 +121,7 @@ def dataset_card(n_scenes: int) -> dict[str, Any]:
 
 
 def write_stage(stage: Stage, weights: dict[str, torch.Tensor], folder: Path, n_scenes: int) -> Path:
-    """Write plans, data set card and checkpoint (float16 weights, four keys); returns the checkpoint's path."""
+    """Write plans, ``dataset.json`` and checkpoint (float16 weights, four keys); returns the checkpoint path."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / "plans.json", plans_for(stage))
     _write_json(folder / "dataset.json", dataset_card(n_scenes))
@@ -140,9 +140,9 @@ def write_stage(stage: Stage, weights: dict[str, torch.Tensor], folder: Path, n_
 
 
 def deflated(archive: io.BytesIO) -> bytes:
-    """A zip archive, such as torch writes, with its entries compressed; torch reads it all the same.
+    """Compress the entries of a zip archive written by torch; torch can still read it.
 
-    The limit for a clone counts the files beside the history, in which they are compressed anyway.
+    The size limit of a clone counts the working files as well as the history, and only the history is compressed.
     """
     smaller = io.BytesIO()
     with zipfile.ZipFile(archive) as before, zipfile.ZipFile(smaller, "w", zipfile.ZIP_DEFLATED) as after:
@@ -152,7 +152,10 @@ def deflated(archive: io.BytesIO) -> bytes:
 
 
 def half_precision(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """float16 copies of :func:`coarser` weights; tensors that share memory (nnU-Net names layers twice) still do."""
+    """Return float16 copies of the :func:`coarser` weights; tensors that share memory continue to do so.
+
+    nnU-Net lists some layers under two names, which share memory.
+    """
     copies: dict[int, torch.Tensor] = {}
     for tensor in weights.values():
         if tensor.data_ptr() not in copies:
@@ -161,11 +164,11 @@ def half_precision(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def coarser(kernel: torch.Tensor) -> torch.Tensor:
-    """Kernels with each filter (first axis) rounded to multiples of a power of two, 127 at most; others as they are.
+    """Round each filter (first axis) of a kernel to multiples of a power of two, at most 127; other tensors stay.
 
-    float16 holds these numbers exactly, and git and zip pack them to six tenths of the size: a repository keeps every
-    set of weights that it ever had. The mean Dice of 0.5.0 on validation scenes and on the development CT stayed the
-    same to .001.
+    float16 represents these numbers exactly, and git and zip compress them to 60 % of the size, which matters because a
+    repository keeps all versions of the weights. The mean Dice of 0.5.0 on validation scenes and on the development CT
+    changed by less than 0.001.
     """
     if kernel.dim() < 5:
         return kernel
@@ -182,7 +185,7 @@ def model_card(
     files: dict[str, str],
     finder: bool,
 ) -> dict[str, Any]:
-    """``heartseg.json``: of the model folder, or of the finder inside it."""
+    """Content of ``heartseg.json`` for the model folder or for the finder inside it."""
     return {
         "schema": "heartseg-model-1",
         "name": "HeartSeg-Default-finder" if finder else "HeartSeg-Default",
@@ -213,15 +216,15 @@ def export_model(
     stages: tuple[Stage, Stage],
     finder: Path | None = None,
 ) -> None:
-    """Write the model folder of a training run's averaged weights.
+    """Write a model folder with the averaged weights of a training run.
 
     Args:
-        run: folder of :mod:`heartseg.training.default`, with ``finder/snapshot.pt`` and ``fine/snapshot.pt``.
+        run: working folder of :mod:`heartseg.training.default`, with ``finder/snapshot.pt`` and ``fine/snapshot.pt``.
         out: model folder to write.
-        facts: goes into the card's ``trained_on`` beside what the snapshots say.
-        tested_on: the card's test results.
+        facts: entries of ``trained_on`` in the card, in addition to those of the snapshots.
+        tested_on: test results for the card.
         stages: finder and fine network.
-        finder: a model folder whose finder is taken as it is, where the run trained the fine network alone.
+        finder: a model folder whose finder is copied, if the run trained only the fine network.
     """
     n_scenes = int(facts.get("scenes", 0))
     trained = dict(facts)
@@ -264,12 +267,12 @@ def export_model(
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file as lower-case hex."""
+    """SHA-256 of a file in lower-case hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def scene_facts(scenes: Path, seed: int) -> dict[str, Any]:
-    """What a card says about the training scenes in a folder."""
+    """Describe the training scenes of a folder for the model card."""
     kinds: dict[str, int] = {}
     subjects: set[int] = set()
     for card in scenes.glob("*.json"):
@@ -300,12 +303,12 @@ def main(argv: list[str] | None = None) -> None:
     """Write the model folder of a training run."""
     parser = argparse.ArgumentParser(prog="python -m heartseg.training.export", description=main.__doc__)
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--scenes", type=Path, required=True, help="the scenes it was trained on, for the card")
+    parser.add_argument("--scenes", type=Path, required=True, help="folder of the training scenes, for the card")
     parser.add_argument("--tested-on", type=Path, default=None, help="JSON list of test results, for the card")
-    parser.add_argument("--note", default="", help="what was special about this run, for the card")
+    parser.add_argument("--note", default="", help="note on this run, for the card")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--finder", type=Path, metavar="MODEL", help="take the finder of this model folder")
+    parser.add_argument("--finder", type=Path, metavar="MODEL", help="copy the finder of this model folder")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
     tested = json.loads(args.tested_on.read_text()) if args.tested_on else []

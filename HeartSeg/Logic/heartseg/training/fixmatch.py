@@ -1,9 +1,8 @@
-"""Semi-supervised training by confident pseudo-labels, for any network that segments; needs only torch.
+"""Semi-supervised training with confident pseudo-labels, for any segmentation network; requires only torch.
 
-A scan without labels is shown twice: weakly changed, and strongly changed on top of that. Where the network is sure of
-a voxel of the weak view, its answer is the label of that voxel in the strong view (FixMatch: Sohn et al., NeurIPS
-2020). Strong changes are of grey values and erased boxes only, so that a voxel of one view is the same voxel of the
-other. In a training loop::
+Each unlabelled scan gives a weakly augmented view and a strongly augmented version of it. Where the network is
+confident in the weak view, its prediction is the label of the same voxel in the strong view (FixMatch: Sohn et al.,
+NeurIPS 2020). Strong augmentation changes grey values and erases boxes but does not move voxels. In a training loop::
 
     loss = supervised_loss(network(images), labels)
     extra = fixmatch_loss(network, unlabelled, settings, step, rng)
@@ -22,21 +21,22 @@ import torch
 import torch.nn.functional as nnf
 
 Network = Callable[[torch.Tensor], "torch.Tensor | Sequence[torch.Tensor]"]
-"""A module, or a function of one."""
+"""A module, or a function that calls one."""
 
 
 @dataclass(frozen=True)
 class FixMatchSettings:
-    """How much the unlabelled scans count.
+    """Settings of semi-supervised training.
 
     Attributes:
-        threshold: least probability of the likeliest class for a voxel to be taught.
-        weight: of the unsupervised loss at the end of its rise.
-        ramp_steps: steps over which the weight rises from nearly 0 (0: at once).
-        shift: largest shift of the weak view, as a share of each edge.
-        contrast, brightness, noise: largest relative change, change and standard deviation of noise in the strong view,
-            in units of each image's standard deviation.
-        erased: edge of the erased box, as a share of each edge (0: none).
+        threshold: minimum probability of the most likely class for a voxel to get a pseudo-label.
+        weight: weight of the unsupervised loss after the ramp-up.
+        ramp_steps: steps over which the weight rises from nearly 0 (0: no ramp-up).
+        shift: maximum shift of the weak view, as a fraction of each edge.
+        contrast: maximum relative change of contrast in the strong view.
+        brightness: maximum change of brightness in the strong view, in standard deviations of the image.
+        noise: maximum standard deviation of the noise in the strong view, in standard deviations of the image.
+        erased: edge length of the erased box, as a fraction of each edge (0: none).
     """
 
     threshold: float = 0.95
@@ -66,12 +66,12 @@ class FixMatchSettings:
 
 @dataclass(frozen=True)
 class FixMatchLoss:
-    """What :func:`fixmatch_loss` found.
+    """Result of :func:`fixmatch_loss`.
 
     Attributes:
-        loss: to be added to the supervised loss; weighted already.
-        confident: share of the voxels that were sure enough to teach.
-        weight: the weight at this step.
+        loss: weighted loss, to add to the supervised loss.
+        confident: fraction of the voxels with a pseudo-label.
+        weight: weight at this step.
     """
 
     loss: torch.Tensor
@@ -80,7 +80,10 @@ class FixMatchLoss:
 
 
 def rising_weight(settings: FixMatchSettings, step: int) -> float:
-    """The weight at a step: exp(-5 (1 - t)^2) of it, t the share of the rise that is done (Laine and Aila 2017)."""
+    """Weight at a step: ``weight * exp(-5 (1 - t)^2)``, where t is the completed fraction of the ramp-up.
+
+    Laine and Aila 2017.
+    """
     if settings.ramp_steps == 0:
         return settings.weight
     t = min(1.0, step / settings.ramp_steps)
@@ -88,7 +91,7 @@ def rising_weight(settings: FixMatchSettings, step: int) -> float:
 
 
 def weak_view(images: torch.Tensor, settings: FixMatchSettings, rng: torch.Generator) -> torch.Tensor:
-    """Return images shifted by whole voxels, each its own way, the border repeated."""
+    """Shift each image by a random whole number of voxels along each axis; border values are replicated."""
     views = []
     for image in images:
         reach = [max(0, int(settings.shift * n)) for n in image.shape[1:]]
@@ -101,7 +104,7 @@ def weak_view(images: torch.Tensor, settings: FixMatchSettings, rng: torch.Gener
 
 
 def strong_view(images: torch.Tensor, settings: FixMatchSettings, rng: torch.Generator) -> torch.Tensor:
-    """Images of another contrast and brightness, with noise and a box erased to the mean; voxels stay in place."""
+    """Change contrast and brightness, add noise and erase a box to the mean; voxels do not move."""
     n = (len(images), *[1] * (images.dim() - 1))
     around = tuple(range(1, images.dim()))
     mean, spread = images.mean(around, keepdim=True), images.std(around, keepdim=True).clamp(min=1e-6)
@@ -127,7 +130,7 @@ def strong_view(images: torch.Tensor, settings: FixMatchSettings, rng: torch.Gen
 
 
 def pseudo_labels(logits: torch.Tensor, threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Likeliest class (b, ...) int64 of logits (b, classes, ...), and where its probability reaches the threshold."""
+    """Return the most likely class, (b, ...) int64, of logits (b, classes, ...), and where it reaches the threshold."""
     likeliest, labels = logits.float().softmax(1).max(1)
     return labels, likeliest >= threshold
 
@@ -142,19 +145,20 @@ def fixmatch_loss(
 ) -> FixMatchLoss:
     """Return the unsupervised loss of a batch of unlabelled images.
 
-    Cross-entropy of the strong view against the confident labels of the weak view, summed over the confident voxels and
-    divided by the number of all, so that an unsure network learns little from itself.
+    The loss is the cross-entropy between the strong view and the confident labels of the weak view, summed over the
+    confident voxels and divided by the number of all voxels. A network with few confident voxels therefore learns
+    little from its own predictions.
 
     Args:
-        network: gives logits (b, classes, ...), or several resolutions of them with the finest first.
-        images: (b, c, ...) on the network's device.
+        network: returns logits (b, classes, ...), or a list of them at several resolutions, finest first.
+        images: (b, c, ...) on the device of the network.
         settings: see :class:`FixMatchSettings`.
-        step: of the training, for the rise of the weight.
+        step: training step, for the ramp-up of the weight.
         rng: a CPU generator.
-        teacher: gives the pseudo-labels instead of the network itself, such as its running average.
+        teacher: network that predicts the pseudo-labels, such as a running average; default: ``network``.
 
     Returns:
-        The loss (with gradients into ``network`` alone) and how many voxels taught.
+        The loss (with gradients for ``network`` only), the fraction of confident voxels and the weight.
     """
     weight = rising_weight(settings, step)
     weak = weak_view(images, settings, rng)

@@ -1,4 +1,4 @@
-"""Losses: what the default model is trained with (first two functions), and those of the methods on offer."""
+"""Loss functions: those of the default model (first two functions) and those of the selectable methods."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from heartseg.synthesis.regions import IGNORE
 def cross_entropy_and_dice(
     logits: torch.Tensor, target: torch.Tensor, heart_weight: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the mean cross-entropy and one minus the mean soft Dice of the labels that occur in the batch.
+    """Return the mean cross-entropy, and one minus the mean soft Dice of the labels present in the batch.
 
     Args:
         logits: (b, 8, z, y, x).
         target: (b, z, y, x), 0-7 or ``IGNORE``.
-        heart_weight: weight of a heart voxel in the cross-entropy; a background voxel has 1.
+        heart_weight: weight of a heart voxel in the cross-entropy; a background voxel has weight 1.
     """
     seen = target != IGNORE
     labels = torch.where(seen, target, 0).long()
@@ -48,7 +48,7 @@ def cross_entropy_and_dice(
 def deep_loss(
     outputs: Sequence[torch.Tensor], target: torch.Tensor, heart_weight: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Sum over resolutions, weights 1, 1/2, 1/4, ...; also the full-resolution cross-entropy and Dice for the log."""
+    """Sum the loss over resolutions, weighted 1, 1/2, 1/4, ...; also return cross-entropy and Dice of the finest."""
     total, first = torch.zeros((), device=target.device), (torch.zeros(()), torch.zeros(()))
     for i, logits in enumerate(outputs):
         step = 2**i
@@ -59,13 +59,12 @@ def deep_loss(
     return total, *first
 
 
-# The losses of the methods on offer (docs/explanation/csfbu-net.md). All take logits (b, c, ...) in 2D or 3D and a
-# target (b, ...) or (b, 1, ...), as nnU-Net hands it over. Half precision is computed in float32, and ignored voxels
-# have no weight.
+# Losses of the selectable methods (docs/explanation/csfbu-net.md). All take logits (b, c, ...) in 2D or 3D and a target
+# (b, ...) or (b, 1, ...), as in nnU-Net. They compute half-precision input in float32 and exclude ignored voxels.
 
 
 def cross_entropy(logits: torch.Tensor, target: torch.Tensor, *, ignore: int = IGNORE) -> torch.Tensor:
-    """Return the mean of -log p of the true label over the voxels that count; 0 if there is none."""
+    """Return the mean of -log p of the true label over all voxels that are not ignored; 0 if there are none."""
     labels, seen = _known(logits, target, ignore)
     picked = full_precision(logits).log_softmax(1).gather(1, labels[:, None])[:, 0]
     return -(picked * seen).sum() / seen.sum().clamp(min=1)
@@ -82,14 +81,14 @@ def soft_dice(
 ) -> torch.Tensor:
     """1 - the mean over classes of (2 sum(y p) + delta) / (sum(y) + sum(p) + delta), with p the softmax of the logits.
 
-    A class that neither occurs nor is predicted scores 1, so every class counts in every batch.
+    A class that is neither present nor predicted scores 1, so the mean includes every class in every batch.
 
     Args:
         logits, target: see above.
         delta: smoothing constant, in voxels.
-        background: count class 0 too.
-        per_image: one Dice per image, averaged; else the sums run over the batch.
-        ignore: label of voxels that do not count.
+        background: whether to include class 0.
+        per_image: whether to average one Dice per image; otherwise the sums run over the batch.
+        ignore: label of ignored voxels.
     """
     labels, seen = _known(logits, target, ignore)
     first = 0 if background else 1
@@ -102,7 +101,7 @@ def soft_dice(
 
 
 def dice(logits: torch.Tensor, target: torch.Tensor, *, smooth: float = 1e-5, ignore: int = IGNORE) -> torch.Tensor:
-    """Return the tutorials' Dice loss: :func:`soft_dice` with a smoothing that only prevents 0/0."""
+    """Return the Dice loss of the tutorials: :func:`soft_dice` with a smoothing constant that only prevents 0/0."""
     return soft_dice(logits, target, delta=smooth, ignore=ignore)
 
 
@@ -125,7 +124,8 @@ def focal(
 ) -> torch.Tensor:
     """Mean of -a (1 - p)^gamma log p of the true label; a is alpha for a structure and 1 - alpha for background.
 
-    Lin et al. 2017 for many classes: every structure is a positive. gamma 0 and alpha 0.5 is half the cross-entropy.
+    The focal loss of Lin et al. 2017 for several classes, where every structure is positive. With gamma 0 and alpha 0.5
+    it is half the cross-entropy.
     """
     labels, seen = _known(logits, target, ignore)
     log_p = full_precision(logits).log_softmax(1).gather(1, labels[:, None])[:, 0]
@@ -136,7 +136,7 @@ def focal(
 def plain_focal(
     logits: torch.Tensor, target: torch.Tensor, *, gamma: float = 2.0, alpha: float = 0.75, ignore: int = IGNORE
 ) -> torch.Tensor:
-    """Mean of -alpha (1 - p)^gamma log p of the true label; alpha weighs every voxel alike, as in document 004."""
+    """Mean of -alpha (1 - p)^gamma log p of the true label, with the same alpha for every voxel (document 004)."""
     labels, seen = _known(logits, target, ignore)
     log_p = full_precision(logits).log_softmax(1).gather(1, labels[:, None])[:, 0]
     return -(seen * alpha * (1 - log_p.exp()) ** gamma * log_p).sum() / seen.sum().clamp(min=1)
@@ -147,7 +147,7 @@ def cross_entropy_plus_dice(
 ) -> torch.Tensor:
     """Cross-entropy + 1 - the mean over structures of 2 sum(y p) / (sum(y) + sum(p) + smoothing) (document 002).
 
-    The smoothing stands in the denominator alone: a structure that neither occurs nor is predicted scores 0, not 1.
+    Only the denominator is smoothed, so a structure that is neither present nor predicted scores 0, not 1.
     """
     labels, seen = _known(logits, target, ignore)
     classes = torch.arange(1, logits.shape[1], device=logits.device)
@@ -159,7 +159,7 @@ def cross_entropy_plus_dice(
 
 
 RegionLoss = Callable[..., torch.Tensor]
-"""(logits, target, ignore=...) to a scalar; the functions above, or ``functools.partial`` of them."""
+"""Function of (logits, target, ignore=...) that returns a scalar: the functions above, or a ``functools.partial``."""
 
 REGION_LOSSES: dict[str, RegionLoss] = {
     "cross-entropy": cross_entropy,
@@ -176,21 +176,21 @@ REGION_LOSSES: dict[str, RegionLoss] = {
 class RegionAndEdgeLoss:
     """L = L_region + alpha * L_edge for the training channels of a network with inner edges.
 
-    Called with channels (b, 1 + 2K, ...) and a target of channel numbers 0 to 2K
+    Takes channels (b, 1 + 2K, ...) and a target with channel numbers 0 to 2K
     (:func:`~heartseg.training.edges.split_interior_edge`). L_region compares background and K whole structures with
-    their labels, as if there were no edges: with alpha 0 it is the loss of the plain network. L_edge compares "no edge"
-    and K inner edges. Both take their logits from :mod:`~heartseg.networks.edge_channels`.
+    their labels; with alpha 0 it equals the loss of a network without edges. L_edge compares "no edge" and K inner
+    edges. :mod:`~heartseg.networks.edge_channels` computes the logits of both.
 
-    Logits (b, 1 + K, ...) of a network in evaluation mode give L_region alone: their edges have joined the regions.
+    For logits (b, 1 + K, ...) of a network in evaluation mode, which joins edges and regions, the loss is L_region.
 
     Attributes:
-        edge: ``"inner"`` or ``"head"``, as the network's.
-        n_classes: K.
+        edge: ``"inner"`` or ``"head"``, as in the network.
+        n_classes: number of structures, K.
         alpha: weight of the edges.
-        base: the loss of either part.
-        ignore: label of voxels that do not count.
-        regions: ``"whole"``: L_region compares whole structures; ``"interior"``: it compares their interiors, as where
-            labels lose their edges (``"inner"`` only).
+        base: loss function of both parts.
+        ignore: label of ignored voxels.
+        regions: ``"whole"``: L_region compares whole structures; ``"interior"``: it compares their interiors
+            (``"inner"`` only).
     """
 
     edge: str
@@ -220,11 +220,11 @@ class RegionAndEdgeLoss:
 
 @dataclass(frozen=True)
 class DeepSupervision:
-    """A loss over all resolutions of a decoder: weights 1, 1/2, 1/4, ..., divided by their sum.
+    """Weighted mean of a loss over all resolutions of a decoder, with weights 1, 1/2, 1/4, ...
 
-    Called with a list of outputs, finest first, or with one; and with the full-resolution target, or a list of targets.
-    A single target is thinned to the others' grids (nearest voxel). Edges are split before that: they keep their share
-    of the voxels, and mean the same at every resolution.
+    Takes one output or a list of outputs, finest first, and the full-resolution target or a list of targets. A single
+    target is subsampled to the coarser grids (nearest voxel). Edges are split before subsampling, so they keep their
+    fraction of the voxels and their meaning at every resolution.
     """
 
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -241,7 +241,7 @@ class DeepSupervision:
 
 
 def thin_out(target: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """A label map (its last axes are spatial) at every n-th voxel, the first of those that a coarser voxel covers."""
+    """Subsample a label map (last axes spatial): keep the first of the voxels that each coarser voxel covers."""
     for axis, wanted in enumerate(size, start=target.dim() - len(size)):
         if target.shape[axis] != wanted:
             at = torch.arange(wanted, device=target.device) * target.shape[axis] // wanted
@@ -250,7 +250,7 @@ def thin_out(target: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 def _known(logits: torch.Tensor, target: torch.Tensor, ignore: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return labels (b, ...) as whole numbers, ignored ones 0, and which voxels count."""
+    """Return labels (b, ...) as int64, with 0 for ignored voxels, and the mask of voxels that are not ignored."""
     target = target[:, 0] if target.dim() == logits.dim() else target
     seen = target != ignore
     return torch.where(seen, target, torch.zeros_like(target)).long(), seen

@@ -1,4 +1,4 @@
-"""Dice of a network on scenes, at its own voxel size."""
+"""Dice of a network on scenes, at the voxel size of the network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STRUCTURES = tuple(name for name in LABELS if name != "background")
 
 
 def dice_scores(found: np.ndarray, truth: np.ndarray, keep: np.ndarray) -> dict[str, float]:
-    """Dice of each structure that occurs in ``truth``, over the voxels of ``keep``; arrays of one shape."""
+    """Dice of each structure present in ``truth``, over the voxels in ``keep``; arrays of equal shape."""
     scores = {}
     for name in STRUCTURES:
         a, b = (found == LABELS[name]) & keep, (truth == LABELS[name]) & keep
@@ -30,7 +30,7 @@ def dice_scores(found: np.ndarray, truth: np.ndarray, keep: np.ndarray) -> dict[
 
 
 def summary(cases: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation of each structure over the cases, and of the cases' means."""
+    """Mean and standard deviation over the cases, of each structure and of the mean over structures."""
     table = {name: [c[name] for c in cases if name in c] for name in STRUCTURES}
     table["mean"] = [float(np.mean(list(c.values()))) for c in cases]
     return {
@@ -41,7 +41,7 @@ def summary(cases: list[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 def centred_view(scene: Scene, stage: Stage) -> View:
-    """The untransformed view of a stage about a scene's heart, the whole patch seen."""
+    """Untransformed view centred on the heart of a scene, with a full field of view."""
     size = stage.patch
     return View(
         np.array(scene.heart_centre), size, stage.spacing, np.eye(3), np.ones(3), np.zeros(3), np.full(3, float(size))
@@ -50,7 +50,7 @@ def centred_view(scene: Scene, stage: Stage) -> View:
 
 @torch.inference_mode()
 def predict(network: torch.nn.Module, image: np.ndarray) -> np.ndarray:
-    """Labels (uint8, (z, y, x)) of a normalised patch, on the network's device, in bfloat16 where that is fast."""
+    """Predict labels (uint8, (z, y, x)) of a normalised patch; uses bfloat16 where it is fast."""
     device = next(network.parameters()).device
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast_bfloat16(device)):
         logits = full_resolution(network(as_input(image).to(device)))
@@ -60,9 +60,9 @@ def predict(network: torch.nn.Module, image: np.ndarray) -> np.ndarray:
 def score_scenes(
     network: torch.nn.Module, stage: Stage, folder: Path, seed: int = 1, kind: str = "ct"
 ) -> dict[str, dict[str, float]]:
-    """Dice (mean, sd) on one image of ``kind`` of each scene in a folder, heart-centred, at the stage's voxels.
+    """Dice (mean, sd) on one heart-centred image of ``kind`` per scene in a folder, at the voxel size of the stage.
 
-    Images are made on the network's device; another kind of device gives other noise.
+    Images are made on the device of the network; their noise depends on the type of device.
     """
     device, cases = next(network.parameters()).device, []
     for number, card in enumerate(sorted(folder.glob("*.json"))):
@@ -76,7 +76,7 @@ def score_scenes(
 
 
 def largest_piece(labels: np.ndarray) -> tuple[float, np.ndarray]:
-    """Voxel count and box centre (z, y, x) of the largest connected piece of a label map; (0, NaN) if it is empty."""
+    """Voxel count and box centre (z, y, x) of the largest connected component of a label map; (0, NaN) if empty."""
     pieces, count = ndi.label(labels > 0, np.ones((3, 3, 3)))
     if not count:
         return 0.0, np.full(3, np.nan)
@@ -86,11 +86,11 @@ def largest_piece(labels: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def score_finder(network: torch.nn.Module, stage: Stage, folder: Path, views: int = 20) -> dict[str, float]:
-    """How well a finder points: random HU scans (whole trunk, chest, abdomen, cardiac views) of each scene.
+    """Measure the accuracy of a finder on random CT views (whole trunk, chest, abdomen, cardiac) of each scene.
 
     Returns:
-        number of scans with at least four fifths of the heart, the median and largest distance (mm) of the found from
-        the true box centre; number of scans without any heart, and the largest heart (mL) seen in those.
+        Number of views with at least 80 % of the heart, median and maximum distance (mm) between found and true box
+        centre; number of views without a heart, number of false hearts over 60 mL and volume (mL) of the largest.
     """
     errors, phantoms = [], []
     for number, card in enumerate(sorted(folder.glob("*.json"))):

@@ -1,4 +1,4 @@
-"""The two networks of the default model and how each is fed."""
+"""The two networks of the default model and their training views."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ NETWORK_CLASS = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
 
 @dataclass(frozen=True)
 class Stage:
-    """One network: its grid, its size, its training views.
+    """A network: its grid, size and training views.
 
     Attributes:
         name: ``finder`` or ``fine``.
         spacing: isotropic voxel size, mm.
-        patch: voxels along each axis.
-        features: channels of each resolution level.
-        kinds: scene kinds it learns from, each with its share of the samples.
-        draw_view: draws a training view of a scene.
-        batch: samples a step.
+        patch: patch size, voxels along each axis.
+        features: channels at each resolution level.
+        kinds: kinds of training scenes, each with its fraction of the samples.
+        draw_view: function that draws a training view of a scene.
+        batch: samples per step.
         learning_rate: peak learning rate of AdamW.
-        heart_weight: weight of a heart voxel in the cross-entropy against one of background.
+        heart_weight: weight of a heart voxel relative to a background voxel in the cross-entropy.
     """
 
     name: str
@@ -60,12 +60,12 @@ FINE = Stage(
 )
 FINE_FULL = replace(FINE, spacing=1.5, patch=128)
 SIZES = {"small": (FINDER, FINE), "full": (FINDER, FINE_FULL)}
-"""Finder and fine network: what hours of CPU can train, and what a GPU can."""
+"""Finder and fine network for training on a CPU (small) and on a GPU (full)."""
 STAGES = {s.name: s for s in (FINDER, FINE)}
 
 
 def architecture_kwargs(features: tuple[int, ...]) -> dict[str, Any]:
-    """Arguments of ``PlainConvUNet`` as nnU-Net's plans write them (classes as dotted names)."""
+    """Arguments of ``PlainConvUNet`` in the format of nnU-Net plans (classes as dotted names)."""
     n = len(features)
     return {
         "n_stages": n,
@@ -89,9 +89,10 @@ CLASS_KEYS = ("conv_op", "norm_op", "dropout_op", "nonlin")
 
 
 def build_network(features: tuple[int, ...], deep_supervision: bool = True) -> nn.Module:
-    """The network that nnU-Net builds from :func:`architecture_kwargs`; one input channel, eight outputs.
+    """Build the same network as nnU-Net from :func:`architecture_kwargs`; one input channel, eight outputs.
 
-    With ``deep_supervision`` the forward pass returns logits at full, 1/2, 1/4 and 1/8 resolution, else the first.
+    With ``deep_supervision`` the forward pass returns logits at full, 1/2, 1/4 and 1/8 resolution, otherwise only at
+    full resolution.
     """
     network = PlainUNet(features, n_classes=len(LABELS), deep_supervision=deep_supervision)
     for module in network.modules():
@@ -101,17 +102,17 @@ def build_network(features: tuple[int, ...], deep_supervision: bool = True) -> n
                 nn.init.zeros_(module.bias)
     heads = network.decoder.seg_layers
     assert isinstance(heads, nn.ModuleList)
-    for layer in heads:  # start undecided, so that no bias has to be unlearnt first
+    for layer in heads:  # small initial logits: the network starts without a preference for any label
         assert isinstance(layer, nn.Conv3d)
         nn.init.normal_(layer.weight, std=0.1)
     return network
 
 
 def as_input(image: np.ndarray) -> torch.Tensor:
-    """(z, y, x) float image as a (1, 1, z, y, x) tensor."""
+    """Convert a (z, y, x) float image to a (1, 1, z, y, x) tensor."""
     return torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None]
 
 
 def full_resolution(outputs: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
-    """The logits of the patch itself, whether the network has deep supervision or not."""
+    """Return the full-resolution logits of a network with or without deep supervision."""
     return outputs[0] if isinstance(outputs, list | tuple) else outputs

@@ -1,8 +1,9 @@
-"""A training run on disk: everything needed to go on, in pieces small enough to travel.
+"""State of a training run on disk, in parts small enough to transfer.
 
-A state is a folder ``state-<step>/`` of ``part-NN.bin`` files and ``state.json``, which names them with their SHA-256
-and is written last; until it is whole its name ends in ``.part``. A folder with a wrong piece is passed over. Networks
-are float32, their average float16, the optimiser's moments bfloat16: 10 bytes a weight, 57 MB for the fine network.
+A state is a folder ``state-<step>/`` with ``part-NN.bin`` files and ``state.json``, which lists them with their SHA-256
+and is written last. The name of an incomplete folder ends in ``.part``. Folders with a damaged part are skipped.
+Networks are stored as float32, their average as float16 and the moments of the optimiser as bfloat16: 10 bytes per
+weight, 57 MB for the fine network.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ UNFINISHED = ".part"
 
 
 def save_state(folder: Path, state: dict[str, Any], step: int, keep: int = 2) -> Path:
-    """Write ``state`` (tensors, numbers, texts) of ``step``.
+    """Write ``state`` (tensors, numbers, strings) of ``step``.
 
-    Once it is whole, the newest ``keep`` whole states up to this step stay; unfinished, damaged and later ones go.
+    After writing, keep the newest ``keep`` complete states up to this step and delete incomplete, damaged and later
+    ones.
     """
     target = folder / f"state-{step:07d}"
     part = target.with_suffix(UNFINISHED)
@@ -40,7 +42,7 @@ def save_state(folder: Path, state: dict[str, Any], step: int, keep: int = 2) ->
     card = part / "state.json.part"
     card.write_text(json.dumps({"step": step, "parts": parts}, indent=1))
     card.rename(part / "state.json")
-    shutil.rmtree(target, ignore_errors=True)  # stopped here, the whole one under its temporary name is taken
+    shutil.rmtree(target, ignore_errors=True)  # if stopped here, load_state uses the complete ".part" folder
     part.rename(target)
     kept = 1
     for old in sorted(folder.glob("state-*"), reverse=True):
@@ -54,10 +56,10 @@ def save_state(folder: Path, state: dict[str, Any], step: int, keep: int = 2) ->
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """The newest whole state below ``folder``, read with ``weights_only``; None if none was ever finished.
+    """Load the newest complete state in ``folder`` with ``weights_only``; None if there is none.
 
     Raises:
-        ValueError: there are states and all are damaged.
+        ValueError: all states are damaged.
     """
     states = sorted(folder.glob("state-*"), reverse=True)
     for target in states:
@@ -67,8 +69,8 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     damaged = [s for s in states if s.suffix != UNFINISHED]
     if damaged:
         raise ValueError(
-            f"the training in '{folder}' cannot go on: no state is whole ('{damaged[0].name}' is "
-            "damaged); remove the folder to begin anew"
+            f"training in '{folder}' cannot resume, all saved states are damaged (such as '{damaged[0].name}'): "
+            "remove the folder to start again"
         )
     return None
 
@@ -88,7 +90,7 @@ def _whole(target: Path) -> bytes | None:
 
 
 def shrink_optimiser(state: dict[str, Any]) -> dict[str, Any]:
-    """An optimiser's state dict with its moments as bfloat16 (torch turns them back on loading)."""
+    """Convert the moments in the state dict of an optimiser to bfloat16 (torch converts them back on loading)."""
     small = {
         index: {k: v.bfloat16() if isinstance(v, torch.Tensor) and v.dim() else v for k, v in entry.items()}
         for index, entry in state["state"].items()

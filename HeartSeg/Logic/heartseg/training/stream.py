@@ -1,4 +1,4 @@
-"""An endless, seeded stream of training samples made from scenes while training runs."""
+"""Infinite, seeded stream of training samples made from scenes during training."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from heartseg.synthesis.views import View, extract, normalise
 from .stages import Stage
 
 RESCAN_EVERY = 50
-"""Samples after which the folder is looked at again for new scenes."""
+"""Number of samples between two searches of the folder for new scenes."""
 HEART = list(range(1, 8))
 """Regions with a label."""
 MIN_OUTLINE_CONTRAST = 0.08
 PICTURE_SHARE = 0.25
-"""Share of the HU images that are made into such pictures on top of those that the generator draws."""
+"""Fraction of the HU images that :func:`more_pictures` windows, in addition to those of the generator."""
 THICK_SHARE = 0.6
-"""Share of the oblique MR (and free) images whose slices are made thick, where they were not drawn so."""
+"""Fraction of the oblique MR and free images with thin slices that get thick slices instead."""
 STACKS_OF_MR = 0.8
-"""Share of the stacks of generator 0.6 that are MR; the others are free."""
+"""Fraction of the stacks of generator 0.6 that are MR; the others are free."""
 POOL = 256
-"""Samples that :func:`pooled_batches` keeps; 1.6 GB of 128 voxels an axis."""
+"""Number of samples that :func:`pooled_batches` keeps; 1.6 GB at 128 voxels per axis."""
 Sample = tuple[torch.Tensor, torch.Tensor]
 Batch = tuple[torch.Tensor, torch.Tensor]
 IMAGES_PER_VIEW = 2
-"""Images rendered of each view, of different contrast; on a CPU sampling a view costs four times a rendering."""
+"""Images of different contrast rendered per view; on a CPU, sampling a view takes four times as long as rendering."""
 
 
 def make_samples(
@@ -48,7 +48,7 @@ def make_samples(
     without: frozenset[str] = frozenset(),
     generator: str = FROZEN,
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Normalised images (float32) of one view and its target (uint8, 255 ignored), (z, y, x) of the stage's patch."""
+    """Make normalised images (float32) of one view, each with its target (uint8, 255 ignored), (z, y, x)."""
     view = draw_limited_view(stage.draw_view, rng, scene, stage.patch, stage.spacing, generator, without)
     regions, target, seen = extract(scene, view, device, fair_ties=generator != FROZEN)
     kind = "mr" if rng.random() < STACKS_OF_MR else "free"
@@ -58,7 +58,7 @@ def make_samples(
 
 
 def as_stack(rng: np.random.Generator, look: Appearance, view: View, without: frozenset[str]) -> Appearance:
-    """An oblique field of view is a stack of slices across it; of MR, three in five are 5 to 10 mm thick (cine)."""
+    """Turn an oblique field of view into a stack of slices; 60 % of those of MR are 5 to 10 mm thick (cine)."""
     if view.stack is not None:
         return replace(look, stack=view.stack)
     if view.fov_rotation is None or "slices" in without:
@@ -72,25 +72,25 @@ def as_stack(rng: np.random.Generator, look: Appearance, view: View, without: fr
 def draw_look(
     rng: np.random.Generator, without: frozenset[str] = frozenset(), generator: str = FROZEN, kind: str = "mixed"
 ) -> Appearance:
-    """A random appearance in which the heart's outline can be seen (nine in ten, after a few tries).
+    """Draw an appearance in which, usually, the outline of the heart is visible.
 
-    Where a chamber or the myocardium is as fat or lung is, the outline is a guess; a network that is asked to guess too
-    often guesses where it could see as well, and draws walls and atria into the dark.
+    If a chamber or the myocardium has the grey value of fat or lung, the network can only guess the outline. Too many
+    such images teach it to guess where the outline is visible, and to extend walls and atria into dark tissue.
     """
     for _ in range(6):
         look = draw_appearance(rng, kind, without=without, generator=generator)
         if "window" not in without:
             look = more_pictures(rng, look)
-        black_blood = look.protocol == "black_blood"  # as dark as lung by design
+        black_blood = look.protocol == "black_blood"  # blood is as dark as lung by design
         if black_blood or outline_contrast(look) > MIN_OUTLINE_CONTRAST or rng.random() < 0.1:
             break
     return look
 
 
 def outline_contrast(look: Appearance) -> float:
-    """Least difference of a heart's blood or myocardium from fat or lung, in parts of the whole heart's span of greys.
+    """Minimum difference between blood or myocardium and fat or lung, as a fraction of the range of these grey values.
 
-    Where contrast medium mixes unevenly, the darker parts count.
+    Uses the darker parts of blood with unevenly mixed contrast medium.
     """
     low, high = look.window[:2] if look.window is not None else (-np.inf, np.inf)
     heart = np.clip(look.mean[HEART] - look.mixing[HEART], low, high)
@@ -100,9 +100,9 @@ def outline_contrast(look: Appearance) -> float:
 
 
 def more_pictures(rng: np.random.Generator, look: Appearance) -> Appearance:
-    """One more CT in four as an 8-bit picture whose window blackens fat as well as lung, but nothing of the heart.
+    """Turn a quarter of the CT images in HU into 8-bit images whose window shows fat and lung, but no heart, as black.
 
-    Such pictures are common and were the hardest.
+    Such images are common and were the most difficult.
     """
     if look.kind != "ct" or look.window is not None or rng.random() > PICTURE_SHARE:
         return look
@@ -112,13 +112,13 @@ def more_pictures(rng: np.random.Generator, look: Appearance) -> Appearance:
 
 
 def draw_kind(rng: np.random.Generator, kinds: Sequence[tuple[str, float]]) -> str:
-    """One of the scene kinds, by their shares (which need not add up to one)."""
+    """Draw one of the scene kinds with its probability; the fractions need not add up to one."""
     shares = np.array([share for _, share in kinds])
     return kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))][0]
 
 
 def plain_batches(samples: Iterator[Sample], size: int) -> Iterator[Batch]:
-    """``size`` samples after the other, stacked: images (b, 1, z, y, x), targets (b, z, y, x)."""
+    """Stack ``size`` consecutive samples: images (b, 1, z, y, x), targets (b, z, y, x)."""
     while True:
         images, targets = zip(*(next(samples) for _ in range(size)), strict=True)
         yield torch.stack(images), torch.stack(targets)
@@ -127,18 +127,19 @@ def plain_batches(samples: Iterator[Sample], size: int) -> Iterator[Batch]:
 def pooled_batches(
     samples: Iterator[Sample], size: int, fresh: int, start: int = 0, seed: int = 0, keep: int = POOL
 ) -> Iterator[Batch]:
-    """Batches drawn at random from the newest ``keep`` samples, ``fresh`` of which are new at each step.
+    """Draw batches at random from the newest ``keep`` samples, and make ``fresh`` new samples at each step.
 
-    Making a sample takes two thirds as long as learning from one (16 ms and 24 on an H200), most of it in launching
-    small kernels. So each is used ``size / fresh`` times on average, some tens of steps apart, and new ones are made in
-    a stream of their own while the last batch is learnt from.
+    Making a sample takes two thirds of the time of a training step per sample (16 ms and 24 ms on an H200), mostly for
+    launching small kernels. Therefore each sample is used ``size / fresh`` times on average, some tens of steps apart,
+    and new samples are made in a separate CUDA stream during the training step.
 
     Args:
         samples: image (1, z, y, x) and target (z, y, x), on the GPU.
-        size: samples of a batch.
-        fresh: new samples a batch.
-        start, seed: number of the first batch, and seed of the drawing.
-        keep: samples in the pool, which is filled to an eighth before the first batch.
+        size: samples per batch.
+        fresh: new samples per batch.
+        start: number of the first batch.
+        seed: seed of the random choice.
+        keep: size of the pool; an eighth of it is filled before the first batch.
     """
     aside = torch.cuda.Stream(priority=-1) if torch.cuda.is_available() else None
     pool: list[Sample] = []
@@ -164,15 +165,15 @@ def pooled_batches(
 
 
 class SampleStream(IterableDataset):
-    """Samples number ``start``, ``start + 1``, ... of a stage; they depend on seed, number and the scenes present.
+    """Samples ``start``, ``start + 1``, ... of a stage; each depends on seed, number and the scenes in the folder.
 
     Args:
-        folder: scenes; new ones are picked up as they appear.
-        stage: the network to feed.
+        folder: folder of scenes; new scenes are added as they appear.
+        stage: the network that uses the samples.
         seed: seed of all samples.
-        start: number of the first sample (resuming).
-        device: where samples are made; scenes are kept there if it is no CPU.
-        without: parts of the appearance that are switched off.
+        start: number of the first sample, to resume a run.
+        device: device on which samples are made; a GPU also holds the scenes.
+        without: parts of the appearance to switch off.
         generator: version of the generator.
     """
 
@@ -193,7 +194,7 @@ class SampleStream(IterableDataset):
         self.known: set[Path] = set()
 
     def look(self) -> None:
-        """Take up scenes that have appeared in the folder."""
+        """Load new scenes from the folder."""
         for card in sorted(set(self.folder.glob("*.json")) - self.known):
             self.known.add(card)
             scene = load_scene(card)

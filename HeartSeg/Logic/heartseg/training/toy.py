@@ -1,8 +1,8 @@
-"""Toy hearts of ellipsoids and tubes: labelled scans to try a training on, made in seconds, without any data.
+"""Toy hearts of ellipsoids and tubes: labelled scans to try out training, made in seconds without any data.
 
-World axes are LPS, millimetres; the left ventricle's centre is the origin. The figures are those of a small normal
-heart (chambers 80-130 mL, wall 9 mm, aorta 28 mm, pulmonary trunk 24 mm across). Nothing learnt from them is of use on
-a patient's scan.
+World axes are LPS, in mm, with the origin at the centre of the left ventricle. Dimensions are those of a small normal
+heart (chambers 80-130 mL, wall 9 mm, aorta 28 mm, pulmonary trunk 24 mm). A network trained on them is of no use for
+scans of patients.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ..volume.writing import write_labels, write_volume
 
 HEART_LOW = np.array([-80.0, -75.0, -60.0])
 HEART_HIGH = np.array([70.0, 75.0, 105.0])
-"""World box (LPS mm) that holds the whole heart with some air around."""
+"""World box (LPS mm) that contains the whole heart with a margin."""
 
 AORTA_RADIUS_MM = 14.0
 TRUNK_RADIUS_MM = 12.0
 TISSUES = {"blood": (350.0, 900.0), "myocardium": (110.0, 300.0), "fat": (-90.0, 650.0), "lung": (-800.0, 20.0)}
-"""Tissue -> HU in CT, and signal in MR (arbitrary units; fat is bright)."""
+"""HU in CT and signal in MR (arbitrary units; fat is bright) of each tissue."""
 MODALITIES = ("CT", "MR")
 NOISE = 20.0
 
@@ -32,19 +32,19 @@ NOISE = 20.0
 def make_toy_data(
     out: Path, count: int, modality: str, spacing_mm: float = 3.0, seed: int = 0, reporter: Reporter | None = None
 ) -> Path:
-    """Write ``out/images`` and ``out/labels``: labelled scans, each a heart of its own; returns ``out``.
+    """Write labelled scans of different hearts to ``out/images`` and ``out/labels``; returns ``out``.
 
     Args:
         out: a new or empty folder.
-        count: scans.
+        count: number of scans.
         modality: ``"CT"`` (int16, HU) or ``"MR"`` (int16, arbitrary units).
-        spacing_mm: edge of the voxels.
-        seed: of the hearts; scan k of a seed is always the same.
-        reporter: progress and cancel.
+        spacing_mm: isotropic voxel size, mm.
+        seed: random seed; scan k of a seed is always the same.
+        reporter: receives progress and cancels.
 
     Raises:
-        SettingsError: a value cannot work.
-        OutputError: the folder is not empty, or cannot be written.
+        SettingsError: a value is invalid.
+        OutputError: the folder is not empty or not writable.
     """
     if modality not in MODALITIES:
         raise SettingsError(f"modality {modality!r} is unknown: use {' or '.join(MODALITIES)}")
@@ -71,7 +71,7 @@ def make_toy_data(
 
 
 def toy_scan(rng: np.random.Generator, modality: str, spacing_mm: float) -> tuple[Volume, np.ndarray]:
-    """Return a scan, stored in LPS, and its labels 1-7; size, pose, contrast and noise are drawn."""
+    """Return a scan with LPS axes and its labels 1-7; size, pose, contrast and noise are random."""
     scale, shift = rng.uniform(0.85, 1.15, 3), rng.uniform(-8, 8, 3)
     angles = np.deg2rad(rng.uniform(-12, 12, 3))
     nx, ny, nz = (int(n) for n in np.ceil((HEART_HIGH - HEART_LOW) / spacing_mm))
@@ -94,7 +94,7 @@ def toy_scan(rng: np.random.Generator, modality: str, spacing_mm: float) -> tupl
 
 
 def rotation(angles: np.ndarray) -> np.ndarray:
-    """Return the (3, 3) matrix that turns about x, then y, then z, by these angles in radians."""
+    """Return the (3, 3) matrix that rotates about x, then y, then z, by these angles in radians."""
     matrix = np.eye(3)
     for axis, angle in enumerate(angles):
         c, s = np.cos(angle), np.sin(angle)
@@ -142,7 +142,7 @@ def paint_heart(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 def ellipsoid(x: np.ndarray, y: np.ndarray, z: np.ndarray, center: np.ndarray, semi: tuple[float, ...]) -> np.ndarray:
-    """Return which world points lie inside an ellipsoid of these semi-axes, mm."""
+    """Return the mask of world points inside an ellipsoid with these semi-axes, mm."""
     return ((x - center[0]) / semi[0]) ** 2 + ((y - center[1]) / semi[1]) ** 2 + ((z - center[2]) / semi[2]) ** 2 < 1
 
 
@@ -155,7 +155,7 @@ def tube(
     radius: float,
     reach: tuple[float, float],
 ) -> np.ndarray:
-    """Return which world points lie inside a straight tube between two distances along its axis, mm."""
+    """Return the mask of world points inside a straight tube, between two distances along its axis, mm."""
     unit = direction / np.linalg.norm(direction)
     dx, dy, dz = x - start[0], y - start[1], z - start[2]
     along = unit[0] * dx + unit[1] * dy + unit[2] * dz

@@ -1,4 +1,4 @@
-"""The training loop of one network: any device, mixed precision, averaged weights, stop and go on at any time."""
+"""Training loop of one network: any device, mixed precision, averaged weights, can stop and resume at any time."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ class Recipe:
 
     Attributes:
         steps: optimiser steps; the learning rate follows a cosine over them.
-        minutes: instead of steps, time to train (0: steps count). The cosine then follows the clock, so that a run
-            repeats only roughly.
+        minutes: training time, instead of ``steps`` (0: use ``steps``). The cosine then follows the clock, so that a
+            run is only approximately reproducible.
         seed: seed of weights and samples.
-        weight_decay: of AdamW.
-        clip: largest norm of the gradient.
-        warm_up: steps of rising learning rate.
-        ema: slowest decay of the averaged weights.
+        weight_decay: weight decay of AdamW.
+        clip: maximum norm of the gradient.
+        warm_up: steps of linearly rising learning rate.
+        ema: maximum decay factor of the averaged weights.
         save_every: seconds between checkpoints.
         validate_every: seconds between validations.
-        bfloat16: autocast to bfloat16; None: where the device has units for it (elsewhere it takes twice as long).
-        workers: processes that make samples (0: in this one, on the training's device).
-        device: where the network is.
-        fresh: on a GPU, new samples a step; the rest of a batch was seen before
+        bfloat16: whether to autocast to bfloat16; None: if the device has units for it.
+        workers: processes that make samples (0: in this process, on the training device).
+        device: device of the network.
+        fresh: on a GPU, number of new samples per step; the rest of a batch is reused
             (:func:`~heartseg.training.stream.pooled_batches`).
-        without: parts of the images switched off (ablation).
-        generator: recipe of the images (:data:`~heartseg.synthesis.switches.GENERATORS`).
-        frozen: names of the network's parts whose weights stay (``encoder``).
+        without: parts of the images to switch off (ablation).
+        generator: version of the generator (:data:`~heartseg.synthesis.switches.GENERATORS`).
+        frozen: names of the parts of the network that are not trained (``encoder``).
     """
 
     steps: int = 0
@@ -72,13 +72,13 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if (self.steps > 0) == (self.minutes > 0):
-            raise ValueError("give either steps or minutes")
+            raise ValueError(f"steps is {self.steps} and minutes is {self.minutes:g}: give either steps or minutes")
         if self.fresh < 1:
-            raise ValueError(f"--fresh is {self.fresh}: at least one image of a step must be new")
+            raise ValueError(f"--fresh is {self.fresh}: give at least 1 new image per step")
 
 
 class Trainer:
-    """Network, averaged network, optimiser and clock of one run; writes ``state-*/`` and ``snapshot.pt``."""
+    """Network, averaged network, optimiser and elapsed time of a run; writes ``state-*/`` and ``snapshot.pt``."""
 
     def __init__(self, stage: Stage, scenes: Path, out: Path, recipe: Recipe, validation: Path | None = None) -> None:
         self.stage, self.scenes, self.out, self.recipe, self.validation = stage, scenes, out, recipe, validation
@@ -86,7 +86,7 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.device = torch.device(recipe.device)
         if self.device.type == "cuda":
-            torch.backends.cudnn.benchmark = True  # one shape for hours: the fastest kernels are worth a search
+            torch.backends.cudnn.benchmark = True  # the shape is constant, so searching the fastest kernels pays off
         self.network = build_network(stage.features).to(self.device)
         for part in recipe.frozen:
             self.network.get_submodule(part).requires_grad_(False)
@@ -103,21 +103,21 @@ class Trainer:
         self.sample_rate = 0.0
 
     def use_layout(self, layout: torch.memory_format) -> None:
-        """Keep weights and images in this memory layout."""
+        """Use this memory layout for weights and images."""
         self.layout = layout
         for weight in self.network.parameters():
             if weight.dim() == 5:
                 weight.data = weight.data.contiguous(memory_format=layout)
 
     def start_from(self, checkpoint: Path) -> None:
-        """Start from the weights of a trained model of the same network (``checkpoint_final.pth``)."""
+        """Load initial weights from a trained model with the same network (``checkpoint_final.pth``)."""
         weights = torch.load(checkpoint, weights_only=True)["network_weights"]
         self.network.load_state_dict({k: v.float() for k, v in weights.items()})
         self.average.load_state_dict(self.network.state_dict())
         self.started_from = str(checkpoint)
 
     def save(self) -> None:
-        """Write everything needed to go on, and the averaged weights alone."""
+        """Write the full state, to resume from, and a snapshot of the averaged weights."""
         average = {k: v.half() for k, v in named_once(self.average).items()}
         state = {
             "step": self.step,
@@ -144,10 +144,10 @@ class Trainer:
         part.replace(self.out / "snapshot.pt")
 
     def resume(self) -> bool:
-        """Go on from the newest whole state where there is one; returns whether there was.
+        """Load the newest complete state; returns False if there is none.
 
         Raises:
-            ValueError: the state is of another training, or all states are damaged.
+            ValueError: the state belongs to a different training, or all states are damaged.
         """
         state = load_state(self.out)
         if state is None:
@@ -161,11 +161,14 @@ class Trainer:
         return True
 
     def _grid(self) -> dict[str, Any]:
-        """What of the stage may not change between the calls of one training."""
+        """Properties of the stage that must not change when a training resumes."""
         return {"spacing": self.stage.spacing, "patch": self.stage.patch, "features": list(self.stage.features)}
 
     def _refuse_another(self, state: dict[str, Any]) -> None:
-        """Steps, batch, device and workers may change; states of older versions do not name their stage."""
+        """Raise if the state belongs to a different training.
+
+        Steps, batch, device and workers may change. States of older versions do not contain their stage.
+        """
         before, now = state.get("stage", self._grid()), self._grid()
         if before != now:
             size = next(
@@ -194,22 +197,22 @@ class Trainer:
                 )
 
     def fraction(self) -> float:
-        """Share of the run that is done, 0 to 1."""
+        """Completed fraction of the run, 0 to 1."""
         if self.recipe.steps:
             return self.step / self.recipe.steps
         return self.seconds / (self.recipe.minutes * 60)
 
     def run(self, until: float = math.inf) -> bool:
-        """Train to the end, or until ``time.monotonic()`` passes ``until``; returns whether the end was reached.
+        """Train to the end, or until ``time.monotonic()`` exceeds ``until``; returns whether the training is complete.
 
-        Interrupted (Ctrl-C, SIGTERM), it saves before it lets the interruption pass.
+        On an interrupt (Ctrl-C, SIGTERM) it saves the state before the exception propagates.
         """
         try:
             self._steps(until)
         finally:
             self.save()
         if self.fraction() < 1:
-            log.info("%s: stopped at step %d, %.0f s; run again to go on", self.stage.name, self.step, self.seconds)
+            log.info("%s: stopped at step %d, %.0f s: run again to continue", self.stage.name, self.step, self.seconds)
             return False
         if self.validation:
             self.log_validation()
@@ -235,7 +238,7 @@ class Trainer:
                 validated = clock = time.monotonic()
 
     def batches(self) -> Iterator[Batch]:
-        """Batches from here on: made by worker processes, or on the device itself without them."""
+        """Batches from the current step on, made by worker processes or, without workers, on the device."""
         workers, size = self.recipe.workers, self.stage.batch
         device = "cpu" if workers else self.device
         made = self.recipe.fresh if device != "cpu" and self.device.type == "cuda" else size
@@ -269,7 +272,7 @@ class Trainer:
             yield batch
 
     def take_step(self, image: torch.Tensor, target: torch.Tensor) -> None:
-        """One optimiser step on a batch: image (b, 1, z, y, x), target (b, z, y, x)."""
+        """Take one optimiser step on a batch: image (b, 1, z, y, x), target (b, z, y, x)."""
         recipe = self.recipe
         rise = min(1.0, (self.step + 1) / recipe.warm_up)
         fall = 0.5 * (1 + math.cos(math.pi * min(self.fraction(), 1.0))) * 0.98 + 0.02
@@ -291,7 +294,7 @@ class Trainer:
         self.history.append(torch.stack([entropy, dice]))
 
     def report(self) -> None:
-        """Log speed and the mean of the last 100 steps."""
+        """Log speed and the mean losses of the last 100 steps."""
         self.history = self.history[-100:]
         entropy, dice = torch.stack(self.history).mean(0).tolist()
         made = f"  {self.sample_rate:.1f} samples/s made" if self.sample_rate else ""
@@ -321,19 +324,19 @@ class Trainer:
 
 
 def named_once(network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """A network's weights, each under one of its names (nnU-Net's names repeat)."""
+    """Weights of a network, each under only one of its names (nnU-Net lists some twice)."""
     return {name: weight.detach() for name, weight in network.named_parameters()}
 
 
 def best_layout(device: torch.device) -> torch.memory_format:
-    """Channels last on GPUs and where the CPU has AMX tiles (on AVX-512 alone it costs a quarter more)."""
+    """Return channels last for GPUs and CPUs with AMX; on CPUs with AVX-512 only it is 25 % slower."""
     if device.type == "cuda":
         return torch.channels_last_3d
     return torch.channels_last_3d if has_bfloat16_units() else torch.contiguous_format
 
 
 def device_name(device: torch.device) -> str:
-    """What a card says about where a network was trained."""
+    """Name of the training device for the model card."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU, {torch.get_num_threads()} thread" + ("s" if torch.get_num_threads() > 1 else "")

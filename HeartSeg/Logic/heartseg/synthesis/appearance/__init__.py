@@ -1,7 +1,7 @@
-"""Grey values: each tissue gets a mean, a mixing amplitude and a texture; then the scanner's blur, noise and habits.
+"""Grey values: tissues get a mean, slow variation and texture; the scanner adds blur, noise and artefacts.
 
-All parameters are drawn first (:func:`draw_appearance`: ``ct``, ``mr`` or ``free``), then applied (:func:`render`, in
-``scanner``), so that the same parameters give the same kind of image on any grid and any device.
+:func:`draw_appearance` draws all parameters (modules ``ct``, ``mr``, ``free``), then :func:`render` (module
+``scanner``) applies them, so that the same parameters give the same kind of image on any grid and any device.
 """
 
 from .draw import KINDS, draw_appearance

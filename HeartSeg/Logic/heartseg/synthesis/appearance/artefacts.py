@@ -1,4 +1,4 @@
-"""What the scanner and the moving body add: motion, streaks, beam hardening, steps, coil profile, ghosts."""
+"""Artefacts of the scanner and of motion: blur, streaks, beam hardening, steps, coil profile, ghosts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .tissue import average, members
 
 
 def shifted(image: torch.Tensor, shift: Sequence[float] | np.ndarray) -> torch.Tensor:
-    """Image moved by ``shift`` voxels (z, y, x), linearly interpolated, its border replicated."""
+    """Shift an image by ``shift`` voxels (z, y, x); linear interpolation, border values replicated."""
     return apply_lines(
         image, [shift_matrix(n, s) if abs(s) > 0.02 else None for n, s in zip(image.shape, shift, strict=True)]
     )
@@ -23,7 +23,7 @@ def shifted(image: torch.Tensor, shift: Sequence[float] | np.ndarray) -> torch.T
 def move_heart(
     rng: np.random.Generator, image: torch.Tensor, middle: torch.Tensor, voxels: float, spacing: float
 ) -> torch.Tensor:
-    """Doubling (two copies) or blurring (three) of the heart and what is next to it, about its place."""
+    """Double (two copies) or blur (three copies) the heart and its vicinity."""
     weight = gaussian_blur(members(middle, HEART), [8 / spacing] * 3).mul_(1.6).clamp_(max=1)
     direction = rng.standard_normal(3)
     direction *= voxels / np.linalg.norm(direction)
@@ -35,7 +35,7 @@ def move_heart(
 def add_streaks(
     rng: np.random.Generator, image: torch.Tensor, middle: torch.Tensor, a: Appearance, spacing: float
 ) -> None:
-    """Star of bright and dark rays about a dense superior vena cava, metal and calcium in each slice, in place."""
+    """Add bright and dark rays around a dense superior vena cava, metal and calcium in each slice, in place."""
     excess = np.zeros(N_REGIONS, np.float32)
     excess[Region.SVC] = max(0.0, float(a.mean[Region.SVC]) - 250) * 0.6
     excess[Region.METAL] = max(0.0, float(a.mean[Region.METAL]) - 200) * 0.4
@@ -66,7 +66,7 @@ def add_streaks(
 
 
 def harden_beam(image: torch.Tensor, strength: float, spacing: float) -> None:
-    """Dark bands between dense things of one slice along x and along y, in place."""
+    """Add dark bands between dense structures of a slice along x and y, in place."""
     dense = (image - 350).clamp(0, 2500)
     dense = gaussian_blur(dense, [0, 3 / spacing, 3 / spacing])
     body = (image > -300).float()
@@ -83,7 +83,7 @@ def harden_beam(image: torch.Tensor, strength: float, spacing: float) -> None:
 
 
 def misregister(rng: np.random.Generator, image: torch.Tensor, voxels: float, spacing: float) -> None:
-    """Slabs of 20-45 mm along z displaced in the plane by up to ``voxels``, in place."""
+    """Displace slabs of 20-45 mm along z in the plane by up to ``voxels``, in place."""
     height, low = rng.uniform(20, 45) / spacing, rng.uniform(-20, 0) / spacing
     while low < image.shape[0]:
         shift = rng.uniform(-1, 1, 2)
@@ -95,7 +95,7 @@ def misregister(rng: np.random.Generator, image: torch.Tensor, voxels: float, sp
 
 
 def coil_gain(rng: np.random.Generator, image: torch.Tensor, a: Appearance) -> torch.Tensor:
-    """Smooth factor: coil profile, brighter at the front (low y), and dark off-resonance bands."""
+    """Smooth gain field: coil profile, brighter at the front (low y), with dark off-resonance bands."""
     log = a.gain * smooth_field(rng, image.shape, max(image.shape) / 2.5, image.device)
     if a.front_gain:
         line = torch.linspace(1, 0, image.shape[1], device=image.device) ** float(rng.uniform(1, 2))
@@ -112,7 +112,7 @@ def coil_gain(rng: np.random.Generator, image: torch.Tensor, a: Appearance) -> t
 def add_ghosts(
     rng: np.random.Generator, image: torch.Tensor, middle: torch.Tensor, a: Appearance, spacing: float
 ) -> None:
-    """Displaced, attenuated copies of the heart and the front of the chest, wrapped around, in place."""
+    """Add displaced, attenuated copies of the heart and the front of the chest, wrapped around, in place."""
     n = image.shape[a.ghost_axis]
     front = torch.linspace(1, 0, image.shape[1], device=image.device)[None, :, None] ** 3
     moving = image * (gaussian_blur(members(middle, HEART), [5 / spacing] * 3) + 0.6 * front)

@@ -1,4 +1,4 @@
-"""CT: HU tables by contrast phase and tube voltage, and the scanner's habits."""
+"""CT: HU tables by contrast phase and tube voltage, and scanner parameters."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ PHASES = {
     "pulmonary": 0.08,
     "non_contrast": 0.08,
 }
-"""Share of each contrast phase."""
+"""Relative frequency of each contrast phase."""
 
 _TUBE_VOLTAGES = {70: 1.85, 80: 1.6, 100: 1.25, 120: 1.0, 140: 0.85}
-"""Enhancement by iodine at each kV, against 120 kV."""
+"""Iodine enhancement at each tube voltage (kV), relative to 120 kV."""
 _BLOOD_HU = 42.0
-"""Blood without contrast medium."""
+"""HU of blood without contrast medium."""
 
 
 def draw_ct(rng: np.random.Generator, max_slice_mm: float = 8.0, phase: str | None = None) -> Appearance:
-    """A CT of a random (or the given) contrast phase, with HU tables."""
+    """Draw the appearance of a CT, in HU, of a random or the given contrast phase."""
     u = rng.uniform
     if phase is None:
         phase = str(rng.choice(list(PHASES), p=list(PHASES.values())))
@@ -54,7 +54,7 @@ def draw_ct(rng: np.random.Generator, max_slice_mm: float = 8.0, phase: str | No
 
 
 def _draw_window(rng: np.random.Generator) -> tuple[float, float, int]:
-    """A reading window, or any other; few have a floor above water, since those drown a weak myocardium."""
+    """Draw a window; few start above 0 HU, because such windows hide weakly enhanced myocardium."""
     u = rng.uniform
     levels, kind = int(rng.choice([64, 256, 256])), rng.random()
     if kind < 0.5:
@@ -65,7 +65,7 @@ def _draw_window(rng: np.random.Generator) -> tuple[float, float, int]:
 
 
 def _draw_blood(rng: np.random.Generator, phase: str, iodine: float) -> tuple[float, float]:
-    """Left- and right-heart HU in a contrast phase; ``iodine`` scales the enhancement."""
+    """Draw the HU of left- and right-heart blood in a contrast phase; ``iodine`` scales the enhancement."""
     u = rng.uniform
     if phase == "non_contrast":
         left = u(25, 60)
@@ -86,12 +86,12 @@ def _draw_blood(rng: np.random.Generator, phase: str, iodine: float) -> tuple[fl
         left = u(150, 480)
         right = u(5, min(150.0, left)) if rng.random() < 0.5 else u(80, 600)
     else:
-        raise ValueError(f"no contrast phase: '{phase}'")
+        raise ValueError(f"contrast phase '{phase}' does not exist: choose one of {', '.join(PHASES)}")
     return _BLOOD_HU + left * iodine, _BLOOD_HU + right * iodine
 
 
 def _draw_tables(rng: np.random.Generator, phase: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, mixing and texture (HU) of every region."""
+    """Draw mean, mixing and texture (HU) of every region."""
     u = rng.uniform
     m, a, f = (np.zeros(N_REGIONS, np.float32) for _ in range(3))
     iodine = _TUBE_VOLTAGES[int(rng.choice(list(_TUBE_VOLTAGES), p=[0.05, 0.15, 0.3, 0.45, 0.05]))] * u(0.95, 1.05)

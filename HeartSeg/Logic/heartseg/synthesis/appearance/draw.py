@@ -1,4 +1,4 @@
-"""Which kind of scan, and which of its parts are switched off."""
+"""Draw the appearance of a scan of any kind, without the parts that are switched off."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .tables import PARTS, Appearance
 
 KINDS = ("ct", "mr", "free")
 MORE_PLAIN_CT = 0.08
-"""Share of the CT of generator 0.6 that have no contrast medium whatever phase would be drawn (PET/CT)."""
+"""Fraction of CT in generator 0.6 that is non-contrast (as in PET/CT), in addition to the drawn contrast phases."""
 
 _OFF: dict[str, dict[str, Any]] = {
     "streaks": {"streak": 0.0},
@@ -43,27 +43,27 @@ def draw_appearance(
     without: frozenset[str] = frozenset(),
     generator: str = FROZEN,
 ) -> Appearance:
-    """Draw how a scene is imaged.
+    """Draw the imaging parameters of a scene.
 
     Args:
         rng: source of randomness.
         kind: "ct", "mr", "free", or "mixed" for one of them.
-        protocol: a contrast phase (``ct.PHASES``) or MR sequence (``mr.SEQUENCES``) instead of a random one; needs
+        protocol: a contrast phase (``ct.PHASES``) or MR sequence (``mr.SEQUENCES``) instead of a random one; requires
             ``kind`` "ct" or "mr".
-        max_slice_mm: thickest slices of CT and free images.
-        ct_share: share of CT among mixed images.
-        mr_share: share of MR among them; the rest are free.
-        without: parts to switch off (:data:`~heartseg.synthesis.switches.IMAGE_PARTS`), everything else being drawn as
-            before; "mr" or "free" turns mixed images of that kind into CT.
+        max_slice_mm: maximum slice thickness of CT and free images.
+        ct_share: fraction of CT among mixed images.
+        mr_share: fraction of MR among mixed images; the rest are free.
+        without: parts to switch off (:data:`~heartseg.synthesis.switches.IMAGE_PARTS`); all other parts stay as drawn.
+            "mr" or "free" turns mixed images of that kind into CT.
         generator: version of the generator (:data:`~heartseg.synthesis.switches.GENERATORS`); 0.6 adds effects.
 
     Raises:
-        ValueError: an unknown kind or part.
+        ValueError: the kind, a part or the generator does not exist.
     """
     check_generator(generator)
     unknown = without - frozenset(IMAGE_PARTS) - {"mr", "free"}
     if unknown:
-        raise ValueError(f"no part of an appearance: {', '.join(sorted(unknown))}")
+        raise ValueError(f"part {', '.join(sorted(unknown))} does not exist: choose from {', '.join(IMAGE_PARTS)}")
     if kind == "mixed":
         pick = rng.random()
         kind = "ct" if pick < ct_share else "mr" if pick < ct_share + mr_share else "free"
@@ -78,7 +78,7 @@ def draw_appearance(
     elif kind == "free":
         drawn = draw_free(rng, max_slice_mm)
     else:
-        raise ValueError(f"kind is '{kind}': it must be mixed, {', '.join(KINDS)}")
+        raise ValueError(f"kind '{kind}' does not exist: choose mixed, {', '.join(KINDS)}")
     for part in sorted(without & PARTS):
         drawn = replace(drawn, mixing=np.zeros_like(drawn.mixing)) if part == "mixing" else replace(drawn, **_OFF[part])
     return drawn if stream is None else replace(drawn, effects=draw_effects(stream, drawn, without))

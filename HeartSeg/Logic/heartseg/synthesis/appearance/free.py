@@ -1,4 +1,4 @@
-"""Grey values without physics."""
+"""Random grey values without a physical model."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ _ALIKE = (
 
 
 def draw_free(rng: np.random.Generator, max_slice_mm: float) -> Appearance:
-    """Any contrast; tissues that mostly look alike in any scan are tied together most of the time."""
+    """Draw a random contrast; tissues that are similar in most scans usually get similar values."""
     u = rng.uniform
     m = u(-250, 750, N_REGIONS).astype(np.float32)
     for copy, source in _ALIKE:
         if rng.random() < 0.7:
             m[copy] = m[source] + u(-30, 30)
-    if rng.random() < 0.7:  # air and lung dark, as in CT and MR
+    if rng.random() < 0.7:  # dark air and lung, as in CT and MR
         m[[Region.AIR, Region.GAS, Region.AIRWAY]] = m.min() - u(0, 60)
         m[Region.LUNG] = m[Region.AIR] + u(0, 150)
     m[Region.UNSEEN] = m[Region.AIR]

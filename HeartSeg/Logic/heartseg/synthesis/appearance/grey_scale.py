@@ -1,4 +1,4 @@
-"""The grey scale that an image is stored in."""
+"""Grey scale of the stored image."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .tables import Appearance
 
 
 def quantiles(image: torch.Tensor, shares: Sequence[float]) -> list[float]:
-    """Quantiles of about 100 000 of the voxels, evenly spread."""
+    """Quantiles of about 100 000 evenly spaced voxels."""
     values = image.reshape(-1)[:: max(1, image.numel() // 100_000)].sort().values
     return [float(values[round(s * (len(values) - 1))]) for s in shares]
 
 
 def to_grey_scale(image: torch.Tensor, a: Appearance) -> torch.Tensor:
-    """HU limits and window of a CT, full scale, clipping and grey levels of an MR image, gamma."""
+    """Apply HU limits and window (CT), gamma, and full scale, clipping and grey levels (MR)."""
     if a.kind == "ct":
         image = image.clamp(-1024, 3071)
     if a.window is not None:

@@ -1,4 +1,4 @@
-"""MR: signal of each tissue by sequence, and the scanner's habits."""
+"""MR: tissue signals by sequence, and scanner parameters."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from ..regions import N_REGIONS, Region
 from .tables import BLOBS, BLOOD, LEFT_BLOOD, RIGHT_BLOOD, Appearance
 
 SEQUENCES = {"bssfp": 0.37, "mra": 0.18, "late_enhancement": 0.14, "gre": 0.14, "black_blood": 0.17}
-"""Share of each sequence."""
+"""Relative frequency of each sequence."""
 
 Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """Spans of the tissues' signals in a sequence, in units of its typical brightest one.
+    """Ranges of tissue signals in a sequence, relative to its typical brightest tissue.
 
     Attributes:
         blood: left-heart blood.
-        myocardium: the left ventricle's, as a share of blood if ``relative`` else in the common unit.
-        relative: whether ``myocardium`` is a share of blood.
-        right: right-heart blood as a share of left-heart blood.
-        fat, dark_fat, suppression: signal of fat, of suppressed fat, and how often it is suppressed.
-        muscle, liver, spleen, kidney, fluid: of those.
+        myocardium: LV myocardium, as a fraction of blood if ``relative``.
+        relative: whether ``myocardium`` is a fraction of blood.
+        right: right-heart blood as a fraction of left-heart blood.
+        fat: fat without suppression.
+        dark_fat: suppressed fat.
+        suppression: probability of fat suppression.
+        muscle, liver, spleen, kidney, fluid: these tissues.
         scar: scarred myocardium.
         clot: thrombus.
     """
@@ -131,12 +133,12 @@ _SIGNALS = {
 
 
 def draw_mr(rng: np.random.Generator, sequence: str | None = None) -> Appearance:
-    """An MR image of a random (or the given) sequence; the tables are in arbitrary units, blood or fat about 1."""
+    """Draw the appearance of an MR image of a random or the given sequence; arbitrary units, blood or fat about 1."""
     u = rng.uniform
     if sequence is None:
         sequence = str(rng.choice(list(SEQUENCES), p=list(SEQUENCES.values())))
     if sequence not in _SIGNALS:
-        raise ValueError(f"no MR sequence: '{sequence}'")
+        raise ValueError(f"MR sequence '{sequence}' does not exist: choose one of {', '.join(SEQUENCES)}")
     mean, mixing, texture = _draw_tables(rng, sequence)
     thick = rng.random() < (0.3 if sequence == "mra" else 0.5)
     slice_axis = int(rng.choice([0, 0, 1, 2]))
@@ -175,12 +177,12 @@ def draw_mr(rng: np.random.Generator, sequence: str | None = None) -> Appearance
 
 
 def _draw_tables(rng: np.random.Generator, sequence: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, mixing and texture of every region."""
+    """Draw mean, mixing and texture of every region."""
     s, u, r = _SIGNALS[sequence], rng.uniform, Region
     m, a, f = (np.zeros(N_REGIONS, np.float32) for _ in range(3))
     left = u(*s.blood)
     right = left * u(*s.right)
-    if sequence == "mra" and rng.random() < 0.3:  # the bolus is on one side
+    if sequence == "mra" and rng.random() < 0.3:  # the bolus is in one side of the heart
         left, right = (left, left * u(0.45, 0.75)) if rng.random() < 0.6 else (left * u(0.55, 0.8), left)
     myo = u(*s.myocardium) * (left if s.relative else 1.0)
     if s.relative:

@@ -1,4 +1,4 @@
-"""Point spread and noise of the scanner."""
+"""Point spread function and noise of the scanner."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .tissue import white_noise
 
 
 def point_spread(shape: Sequence[int], a: Appearance, spacing: float) -> list[np.ndarray | None]:
-    """Matrix of each axis: blur, then the kernel's overshoot or the truncated k-space's ringing in the plane."""
+    """Point spread matrix of each axis: blur, and in-plane kernel overshoot or ringing from truncated k-space."""
     matrices: list[np.ndarray | None] = []
     for axis, n in enumerate(shape):
         matrix = None
@@ -33,12 +33,12 @@ def point_spread(shape: Sequence[int], a: Appearance, spacing: float) -> list[np
 
 
 def _truncated(distance: np.ndarray, cut: float) -> np.ndarray:
-    """Point spread of a k-space cut off at a share of its width, its far side lobes damped; distance in voxels."""
+    """Point spread of k-space truncated to a fraction ``cut`` of its width, with damped far side lobes; in voxels."""
     return np.sinc(cut * distance) * np.exp(-0.5 * (distance * cut / 5) ** 2)
 
 
 def add_noise(rng: np.random.Generator, image: torch.Tensor, a: Appearance, spacing: float) -> torch.Tensor:
-    """Correlated noise: Gaussian, stronger in the middle of the body and towards one end in CT; Rician in MR."""
+    """Add correlated noise: Rician in MR, else Gaussian, stronger in the middle of the body and towards one end."""
     shape, grain = image.shape, [a.noise_grain / spacing] * 3
 
     def field() -> torch.Tensor:

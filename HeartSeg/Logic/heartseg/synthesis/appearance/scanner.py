@@ -1,4 +1,4 @@
-"""From a region map and the parameters of a scan to the image: anatomy, artefacts, resolution, noise, grey scale."""
+"""Render an image from a region map and imaging parameters: anatomy, artefacts, resolution, noise, grey scale."""
 
 from __future__ import annotations
 
@@ -39,19 +39,20 @@ def render(
     spacing: float,
     subdivisions: int = 2,
 ) -> torch.Tensor:
-    """Image of a region map, ``subdivisions`` times coarser than it: partial volume by averaging grey values.
+    """Render a region map as an image ``subdivisions`` times coarser; averaging grey values gives the partial volume.
 
     Args:
-        rng: randomness of the textures, artefacts and noise. Each has its own stream, so that switching one off leaves
-            the others as they are. The same state gives the same image on one device, and one alike on another.
-        regions: (z, y, x) uint8 (:class:`~heartseg.synthesis.regions.Region`), axes LPS, every axis a multiple of
-            ``subdivisions``, on any device.
-        appearance: drawn parameters.
-        spacing: voxel size of the image in mm (the map's is ``spacing / subdivisions``).
-        subdivisions: map voxels an image voxel holds along each axis.
+        rng: source of randomness of textures, artefacts and noise. Each has its own stream, so that switching one off
+            does not change the others. The same state gives the same image on one device, and a similar image on
+            another.
+        regions: (z, y, x) uint8 (:class:`~heartseg.synthesis.regions.Region`), LPS axes, on any device; the length of
+            every axis is a multiple of ``subdivisions``.
+        appearance: imaging parameters.
+        spacing: voxel size of the image in mm (that of the map is ``spacing / subdivisions``).
+        subdivisions: map voxels per image voxel along each axis.
 
     Returns:
-        float32 image on the map's device, each axis ``subdivisions`` times shorter.
+        float32 image on the device of the map, each axis ``subdivisions`` times shorter.
     """
     if isinstance(regions, np.ndarray):
         regions = torch.from_numpy(np.array(regions, dtype=np.uint8))
@@ -89,7 +90,7 @@ def render(
 def _apply(
     effects: Sequence[tuple[Effect, np.random.Generator]], when: str, image: torch.Tensor, body: Body
 ) -> torch.Tensor:
-    """The effects of one moment, in their order."""
+    """Apply the effects of one stage, in order."""
     for effect, rng in effects:
         if effect.when == when:
             image = effect.apply(rng, image, body)

@@ -1,4 +1,4 @@
-"""Thick slices, along an axis or across an oblique one."""
+"""Thick slices, along an image axis or an oblique axis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .tables import Appearance
 
 
 def stack_slices(image: torch.Tensor, a: Appearance, spacing: float) -> torch.Tensor:
-    """Slices ``slice_mm`` thick and as far apart, interpolated linearly between their centres; tilted ones smear."""
+    """Average over contiguous slices of ``slice_mm`` and interpolate linearly between centres; tilted slices smear."""
     n, thick = image.shape[a.slice_axis], a.slice_mm / spacing
     if a.tilt:
         across = 1 if a.slice_axis != 1 else 2
@@ -33,9 +33,9 @@ def stack_slices(image: torch.Tensor, a: Appearance, spacing: float) -> torch.Te
 
 
 def stack_oblique(image: torch.Tensor, a: Appearance, spacing: float) -> torch.Tensor:
-    """As :func:`stack_slices`, of slices across an oblique axis, such as the heart's: turned, stacked, turned back.
+    """Apply :func:`stack_slices` along an oblique axis, such as that of the heart: rotate, stack, rotate back.
 
-    What the turned grid, as large as the image's, does not reach (the corners) stays as it is.
+    The corners of the image, which the rotated grid does not reach, stay unchanged.
     """
     assert a.slice_turn is not None
     turn = torch.from_numpy(np.ascontiguousarray(a.slice_turn)).float().to(image.device)

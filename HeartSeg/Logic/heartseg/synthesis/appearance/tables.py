@@ -1,4 +1,4 @@
-"""The parameters of an image, and the tissues that go together in every kind of scan."""
+"""Parameters of an image, and groups of tissues common to all kinds of scan."""
 
 from __future__ import annotations
 
@@ -48,45 +48,46 @@ PARTS = frozenset(APPEARANCE_PARTS)
 
 @dataclass(frozen=True)
 class Appearance:
-    """How a scene is imaged. Tables have one entry a region: HU for CT, any unit for MR and free images.
+    """Imaging parameters of a scene.
 
-    A part is off at 0 (``window``: None).
+    Tables have one entry per region, in HU for CT and in arbitrary units for MR and free images. A value of 0 (for
+    ``window``: None) switches a part off.
 
     Attributes:
         mean: grey value of each region.
-        mixing: amplitude of slow variation inside it (contrast mixing, perfusion, slow flow).
-        texture: amplitude of fine variation.
+        mixing: amplitude of slow variation within it (contrast mixing, perfusion, slow flow).
+        texture: amplitude of fine variation within it.
         kind: "ct", "mr" or "free".
-        protocol: contrast phase of a CT, sequence of an MR, else "free".
-        noise: standard deviation of the scanner's noise, in grey values; Rician in MR.
+        protocol: contrast phase of a CT, sequence of an MR image, else "free".
+        noise: standard deviation of the scanner noise, in grey values; Rician in MR.
         noise_grain: blur of the noise, mm.
-        noise_variation: how much more noise the middle of the body and one end along z have, as a share.
-        blur: point spread, mm (z, y, x), Gaussian sigma.
-        sharpness: overshoot of the kernel at edges in the axial plane, as a share of the edge.
-        ringing: width of the truncated k-space's point spread along y and x, mm.
-        slice_mm: slice thickness along ``slice_axis`` in mm, nothing beyond the voxel's if smaller than that.
+        noise_variation: relative increase of the noise in the middle of the body and towards one end along z.
+        blur: Gaussian sigma of the point spread, mm (z, y, x).
+        sharpness: overshoot of the kernel at edges in the axial plane, as a fraction of the edge.
+        ringing: width of the point spread of truncated k-space along y and x, mm.
+        slice_mm: slice thickness along ``slice_axis``, mm; no effect if not larger than a voxel.
         slice_axis: 0, 1 or 2 for slices stacked along z, y or x.
-        slice_turn: for oblique slices the axes of their stack as columns, (z, y, x) each; ``slice_axis`` is one of
-            these. None: the image's own.
-        tilt: slope of the slices against that axis: 0.5 smears each by half its thickness within its plane.
-        motion: displacement of the heart between the copies that are averaged, mm.
-        step: in-plane displacement of slabs of slices, mm, at most.
+        slice_turn: axes of an oblique stack as columns, (z, y, x) each; ``slice_axis`` then refers to these. None for
+            the axes of the image.
+        tilt: slope of the slices relative to that axis: 0.5 smears each by half its thickness within its plane.
+        motion: displacement of the heart between the averaged copies, mm.
+        step: maximum in-plane displacement of slabs of slices, mm.
         bias: amplitude of a smooth additive field.
         gain: log-amplitude of a smooth multiplicative field.
-        front_gain: log of how much brighter the front of the field of view is than its back.
-        banding: depth of dark off-resonance bands, as a share.
-        inflow: log-amplitude of the blood's brightness along z and within pools.
-        ghost: strength of the displaced copies of moving tissue, as a share.
-        ghost_axis: axis along which they are displaced (1 or 2).
-        streak: strength of the streaks beside a dense superior vena cava, metal and calcium.
-        beam_hardening: strength of the dark bands between dense things.
-        window: (low, high, levels) for images kept as a windowed picture, or None.
-        gamma: exponent of the grey scale, 1 for none.
-        full_scale: value that the top of an MR image's grey scale is brought to.
-        clip: share of an MR image's voxels that are cut off at the top.
-        levels: grey levels of an MR image.
-        stack: the slices of a stack, which then replace ``slice_mm``, ``slice_axis``, ``slice_turn`` and ``tilt``.
-        effects: what generator 0.6 adds, in the order in which it is applied.
+        front_gain: log of the brightness at the front of the field of view relative to its back.
+        banding: depth of dark off-resonance bands, as a fraction.
+        inflow: log-amplitude of the brightness of blood along z and within pools.
+        ghost: strength of displaced copies of moving tissue, as a fraction.
+        ghost_axis: axis along which these copies are displaced (1 or 2).
+        streak: strength of streaks beside a dense superior vena cava, metal and calcium.
+        beam_hardening: strength of dark bands between dense structures.
+        window: (low, high, levels) of windowed images, or None.
+        gamma: exponent of the grey scale; 1 has no effect.
+        full_scale: value to which the top of the grey scale of an MR image is scaled.
+        clip: fraction of the voxels of an MR image clipped at the top.
+        levels: number of grey levels of an MR image.
+        stack: a slice stack, which replaces ``slice_mm``, ``slice_axis``, ``slice_turn`` and ``tilt``.
+        effects: effects of generator 0.6, in order of application.
     """
 
     mean: np.ndarray

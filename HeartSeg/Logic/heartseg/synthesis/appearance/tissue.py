@@ -1,4 +1,4 @@
-"""Grey values of the tissues, with their slow and fine variation."""
+"""Grey values of the tissues, with slow and fine variation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .tables import BLOOD, Appearance
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """The imaged body, for what depends on the tissue.
+    """Tissues of the imaged body, for effects that depend on them.
 
     Attributes:
-        middle: region in the middle of each image voxel, int32 (z, y, x).
+        middle: region at the centre of each image voxel, int32 (z, y, x).
         corners: regions of two opposite map voxels of each image voxel.
-        look: how it is imaged.
+        look: imaging parameters.
         spacing: voxel size of the image, mm.
     """
 
@@ -30,13 +30,13 @@ class Body:
     spacing: float
 
     def share(self, ids: Sequence[int]) -> torch.Tensor:
-        """Share of each voxel that lies in these regions: 0, 0.5 or 1."""
+        """Fraction of each voxel that belongs to the given regions: 0, 0.5 or 1."""
         table = np.zeros(N_REGIONS, np.float32)
         table[list(ids)] = 1
         return average(table, self.corners)
 
     def centre(self, weight: torch.Tensor) -> list[float]:
-        """Centre of mass of a weight (z, y, x), in voxels; the middle of the image where there is none."""
+        """Centre of mass of a weight (z, y, x), in voxels; the image centre if the weight is zero."""
         total = float(weight.sum())
         if total <= 0:
             return [(n - 1) / 2 for n in weight.shape]
@@ -47,7 +47,7 @@ class Body:
 def paint_tissues(
     streams: dict[str, np.random.Generator], regions: torch.Tensor, a: Appearance, spacing: float, n: int
 ) -> tuple[torch.Tensor, Body]:
-    """Grey values of the tissues with their variation, and the body they belong to."""
+    """Return the grey values of the tissues with their variation, and the body."""
     device = regions.device
     corners = [(i, j, k) for i in range(n) for j in range(n) for k in range(n)]
     index = [regions[i::n, j::n, k::n].to(torch.int32) for i, j, k in corners]
@@ -75,7 +75,7 @@ def paint_tissues(
 
 
 def average(table: np.ndarray, index: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Mean of a table's values over several index maps of one shape."""
+    """Mean of table values over several index maps of one shape."""
     values = torch.from_numpy(table.astype(np.float32) / len(index)).to(index[0].device)
     total = values.index_select(0, index[0].reshape(-1))
     for i in index[1:]:

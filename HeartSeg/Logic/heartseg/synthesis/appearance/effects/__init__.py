@@ -1,6 +1,6 @@
-"""What generator 0.6 adds to images, one file each; see :func:`~heartseg.synthesis.appearance.render`.
+"""Image effects of generator 0.6, one per file; see :func:`~heartseg.synthesis.appearance.render`.
 
-The order of :data:`ALL` is that of applying.
+Effects apply in the order of :data:`ALL`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ALL: tuple[type[Effect], ...] = (
 
 
 def draw_effects(rng: np.random.Generator, look: Appearance, without: frozenset[str]) -> tuple[Effect, ...]:
-    """Effects for an appearance; each has a stream of its own, so that one switched off leaves the others as drawn."""
+    """Draw the effects for an appearance; each has its own stream, so switching one off does not change the others."""
     drawn = [(kind.name, kind.draw(np.random.default_rng(int(rng.integers(2**62))), look)) for kind in ALL]
     return tuple(effect for name, effect in drawn if effect is not None and name not in without)
 

@@ -1,4 +1,4 @@
-"""What every effect is: parameters that are drawn once and then applied to any image."""
+"""Base class of the effects: parameters that are drawn once and apply to any image."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..tables import Appearance
 from ..tissue import Body
 
 TISSUE, SCANNED, SHOWN = "tissue", "scanned", "shown"
-"""When an effect applies: to the tissues' grey values, after blur and noise, or to the image as it is stored."""
+"""Stages of effects: on the tissue grey values, after blur and noise, or on the stored image."""
 
 
 class Effect(ABC):
-    """One artefact or property of an image, a frozen dataclass of its parameters.
+    """An artefact or property of an image; subclasses are frozen dataclasses of its parameters.
 
-    ``name`` is its switch (:data:`~heartseg.synthesis.switches.EFFECTS`), ``when`` one of ``TISSUE``, ``SCANNED`` and
+    ``name`` is the key in :data:`~heartseg.synthesis.switches.EFFECTS`; ``when`` is ``TISSUE``, ``SCANNED`` or
     ``SHOWN``.
     """
 
@@ -28,8 +28,8 @@ class Effect(ABC):
     @classmethod
     @abstractmethod
     def draw(cls, rng: np.random.Generator, look: Appearance) -> Effect | None:
-        """Random parameters that suit an appearance, or None where it does not have the effect."""
+        """Draw parameters that suit an appearance, or return None for no effect."""
 
     @abstractmethod
     def apply(self, rng: np.random.Generator, image: torch.Tensor, body: Body) -> torch.Tensor:
-        """The image, float32 (z, y, x), with the effect; ``rng`` gives the noise that it needs."""
+        """Return the image, float32 (z, y, x), with the effect; ``rng`` is the source of its noise."""

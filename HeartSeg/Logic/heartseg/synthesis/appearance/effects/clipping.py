@@ -1,4 +1,4 @@
-"""Upper end of the grey scale cut off or compressed, so that dense contrast medium does not set the scale."""
+"""Clip or compress the upper end of the grey scale, so that dense contrast medium does not determine the scale."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .base import SHOWN, Effect
 
 @dataclass(frozen=True)
 class Clipping(Effect):
-    """What lies above a knee keeps ``slope`` of its distance from it; 0 cuts it off.
+    """Compression of grey values above a knee.
 
     Attributes:
-        knee: quantile of the image where it begins, or grey value if ``absolute``.
+        knee: quantile of the image at which compression starts, or grey value if ``absolute``.
         absolute: whether the knee is a grey value.
-        slope: 0 to 1.
+        slope: slope of the grey scale above the knee, 0 to 1; 0 clips.
     """
 
     name: ClassVar[str] = "clipping"
@@ -32,7 +32,7 @@ class Clipping(Effect):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, look: Appearance) -> Clipping | None:
-        """In half of all images; half of the CT in HU at 250 to 700 HU, everything else at a quantile."""
+        """Draw for half of all images: at 250 to 700 HU in half of the CT images in HU, at a quantile in all others."""
         if rng.random() >= 0.5:
             return None
         absolute = look.kind == "ct" and look.window is None and look.gamma == 1.0 and bool(rng.random() < 0.5)

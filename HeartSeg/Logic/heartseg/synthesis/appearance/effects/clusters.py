@@ -1,6 +1,6 @@
-"""Intensity clusters within tissues: each is divided into a few parts of different brightness.
+"""Intensity clusters within tissues: each tissue is divided into a few parts of different brightness.
 
-After Zalevskyi et al. (FetalSynthSeg, arXiv 2411.06842), who found clusters decisive outside of the training domain.
+After Zalevskyi et al. (FetalSynthSeg, arXiv 2411.06842), who found clusters decisive outside the training domain.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _INSIDE = (*BLOOD, *HEART)
 
 @dataclass(frozen=True)
 class Clusters(Effect):
-    """Parts of tissues, bordered by the levels of a smooth field.
+    """Parts of tissues, delimited by levels of a smooth field.
 
     Attributes:
-        levels: of a field of unit standard deviation, rising.
-        offset: added to each region in each part, float32 (parts, regions).
+        levels: ascending levels of a field of unit standard deviation.
+        offset: value added to each region in each part, float32 (parts, regions).
         extent: size of the parts, mm.
     """
 
@@ -38,7 +38,7 @@ class Clusters(Effect):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, look: Appearance) -> Clusters | None:
-        """In half of all images; half of the regions are divided, the heart's by a share of its contrast."""
+        """Draw for half of all images and half of the regions; offsets in the heart scale with its contrast."""
         if rng.random() >= 0.5:
             return None
         mean = look.mean
@@ -53,7 +53,7 @@ class Clusters(Effect):
         return cls(tuple(float(v) for v in levels), offset.astype(np.float32), rng.uniform(8, 40))
 
     def apply(self, rng: np.random.Generator, image: torch.Tensor, body: Body) -> torch.Tensor:
-        """Add each part's offset."""
+        """Add the offset of each part."""
         field = smooth_field(rng, image.shape, max(2.0, self.extent / body.spacing), image.device)
         part = sum((field > level).to(torch.int32) for level in self.levels)
         assert isinstance(part, torch.Tensor)

@@ -1,4 +1,4 @@
-"""Late gadolinium enhancement: scar below the endocardium, through the wall or within it, with dark cores at times."""
+"""Late gadolinium enhancement: subendocardial, transmural or midwall scar, sometimes with dark cores."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _WALL = (Region.LV_MYO, Region.SCAR, Region.PAPILLARY)
 
 @dataclass(frozen=True)
 class LateEnhancement(Effect):
-    """Bright scar in part of the left ventricle's wall.
+    """Bright scar in part of the left ventricular wall.
 
     Attributes:
-        low, high: depth of the scar in the wall: 0.5 at the endocardium, falling outwards; it lies between them.
-        level: a smooth field of unit standard deviation is above it where there is scar.
+        low, high: range of the scar's depth in the wall, where 0.5 is the endocardium and values decrease outwards.
+        level: scar is where a smooth field of unit standard deviation exceeds this level.
         extent: size of the scars, mm.
-        brightness: of the scar, as a multiple of the table's.
-        core: share of the scar without signal (microvascular obstruction).
+        brightness: factor on the table's grey value of scar.
+        core: fraction of the scar without enhancement (microvascular obstruction).
     """
 
     name: ClassVar[str] = "late_enhancement"
@@ -40,7 +40,7 @@ class LateEnhancement(Effect):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, look: Appearance) -> LateEnhancement | None:
-        """In seven of ten late-enhancement images."""
+        """Draw for 70 % of late-enhancement images."""
         if look.protocol != "late_enhancement" or rng.random() >= 0.7:
             return None
         u = rng.uniform
@@ -49,7 +49,7 @@ class LateEnhancement(Effect):
         return cls(low, high, u(-0.3, 1.2), u(20, 50), u(0.7, 1.2), core)
 
     def apply(self, rng: np.random.Generator, image: torch.Tensor, body: Body) -> torch.Tensor:
-        """Blend the scar's grey value into the wall."""
+        """Blend the grey value of scar into the wall."""
         blood = (Region.LV_BLOOD, Region.PAPILLARY, Region.TRABECULA)
         depth = gaussian_blur(body.share(blood), [5 / body.spacing] * 3)
         where = smooth_field(rng, image.shape, max(2.0, self.extent / body.spacing), image.device) > self.level

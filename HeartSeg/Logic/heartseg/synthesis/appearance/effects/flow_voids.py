@@ -1,4 +1,4 @@
-"""Signal lost in jets and whirls of fast blood, in balanced and spoiled gradient echo."""
+"""Signal loss in jets of fast blood, in balanced and spoiled gradient echo images."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ POOLS = (Region.LV_BLOOD, Region.RV_BLOOD, Region.LA_BLOOD, Region.RA_BLOOD, Reg
 
 @dataclass(frozen=True)
 class FlowVoids(Effect):
-    """Dark jets, each in blood.
+    """Dark jets in blood.
 
     Attributes:
-        length, radius: of each jet, mm.
-        direction: of each jet, unit vectors (jets, 3).
-        pool: region that each starts in.
-        loss: share of the signal that each takes at its middle.
+        length, radius: size of each jet, mm.
+        direction: unit vector of each jet (jets, 3).
+        pool: region in which each jet starts.
+        loss: fraction of the signal lost on the axis of each jet.
     """
 
     name: ClassVar[str] = "flow_voids"
@@ -37,7 +37,7 @@ class FlowVoids(Effect):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, look: Appearance) -> FlowVoids | None:
-        """One to four jets in six of ten bright-blood cine images."""
+        """Draw one to four jets for 60 % of bright-blood cine images."""
         if look.protocol not in ("bssfp", "gre") or rng.random() >= 0.6:
             return None
         n = int(rng.integers(1, 5))
@@ -47,7 +47,7 @@ class FlowVoids(Effect):
         return cls(rng.uniform(8, 40, n), rng.uniform(2, 6, n), direction, pool, rng.uniform(0.3, 0.9, n))
 
     def apply(self, rng: np.random.Generator, image: torch.Tensor, body: Body) -> torch.Tensor:
-        """Darken the blood along each jet; a pool that is not in view has none."""
+        """Darken the blood along each jet; skips pools outside the field of view."""
         blood, keep = body.share(POOLS), torch.ones_like(image)
         for k, pool in enumerate(self.pool):
             places = torch.nonzero(body.middle == int(pool))
@@ -57,7 +57,7 @@ class FlowVoids(Effect):
         return image * (1 - blood * (1 - keep))
 
     def _darken(self, k: int, keep: torch.Tensor, start: np.ndarray, spacing: float) -> None:
-        """Multiply the jet's profile into its box, in place."""
+        """Multiply the bounding box of a jet by its profile, in place."""
         line, radius = self.direction[k] * self.length[k] / spacing, self.radius[k] / spacing
         low = np.maximum(np.floor(np.minimum(start, start + line) - 3 * radius).astype(int), 0)
         high = np.minimum(np.ceil(np.maximum(start, start + line) + 3 * radius).astype(int) + 1, keep.shape)

@@ -1,4 +1,4 @@
-"""Dense contrast medium beside blood without any in one chamber: it sinks to the back, or streams in unmixed."""
+"""Dense contrast medium beside unenhanced blood in one chamber: it settles at the back, or flows in unmixed."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ GROUPS = (
     (0.1, (_RV,)),
     (0.05, ((Region.LA_BLOOD,),)),
 )
-"""How often, and which regions: those in one tuple share one border, which then runs across the tricuspid valve."""
+"""Probabilities and region groups. The regions of one group share one border, which may cross the tricuspid valve."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One border between dense and pale blood.
+    """Border between dense and unenhanced blood.
 
     Attributes:
-        regions: blood that it divides.
+        regions: blood regions that it divides.
         normal: unit vector towards the dense side (z, y, x).
-        place: of the border, in standard deviations of the blood's extent along the normal.
-        width: over which dense becomes pale, mm.
-        waves: amplitude of the border's waves, mm.
-        dense, pale: grey values.
+        place: position of the border along the normal, in standard deviations of the extent of the blood.
+        width: width of the transition, mm.
+        waves: amplitude of the undulation of the border, mm.
+        dense, pale: grey values on the two sides.
     """
 
     regions: tuple[int, ...]
@@ -50,7 +50,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Layering(Effect):
-    """Blood in layers, so that brightness is no cue for where an atrium ends."""
+    """Layered blood, so that brightness does not indicate the border of an atrium."""
 
     name: ClassVar[str] = "layering"
     when: ClassVar[str] = TISSUE
@@ -58,7 +58,7 @@ class Layering(Effect):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, look: Appearance) -> Layering | None:
-        """In 45 % of CT with contrast medium, 20 % of free images."""
+        """Draw for 45 % of contrast-enhanced CT and 20 % of free images."""
         contrast = look.kind == "ct" and look.protocol != "non_contrast"
         if rng.random() >= (0.45 if contrast else 0.2 if look.kind == "free" else 0.0):
             return None
@@ -66,7 +66,7 @@ class Layering(Effect):
         return cls(tuple(_draw_layer(rng, look, tuple(int(r) for r in ids)) for ids in groups))
 
     def apply(self, rng: np.random.Generator, image: torch.Tensor, body: Body) -> torch.Tensor:
-        """Replace the mean grey value of each layer's blood; its texture and mixing stay."""
+        """Replace the mean grey value of the blood of each layer; keeps texture and mixing."""
         for layer in self.layers:
             share = body.share(layer.regions)
             lines = [torch.arange(n, device=image.device) * body.spacing for n in image.shape]
@@ -85,7 +85,7 @@ class Layering(Effect):
 
 
 def _draw_layer(rng: np.random.Generator, look: Appearance, regions: tuple[int, ...]) -> Layer:
-    """Half of the borders are level (a patient on the back), a quarter across the body's axis, the others anyhow."""
+    """Draw a border: 50 % are horizontal (patient supine), 25 % perpendicular to the body axis, the others random."""
     u, pick = rng.uniform, rng.random()
     normal = np.array([0.0, 1.0, 0.0]) if pick < 0.5 else np.array([1.0, 0.0, 0.0])
     normal = rng.standard_normal(3) if pick > 0.75 else normal * rng.choice((-1, 1), p=(0.15, 0.85))

@@ -1,4 +1,4 @@
-"""The CT of a PET/CT: hardly any dose, no contrast medium, noise in stripes where the body is wide."""
+"""Low-dose CT, as in PET/CT: no contrast medium, streak noise where the body is wide."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .base import SCANNED, Effect
 
 @dataclass(frozen=True)
 class LowDose(Effect):
-    """Photon starvation: noise correlated along x, growing with the body's width.
+    """Photon starvation: noise correlated along x that grows with the width of the body.
 
     Attributes:
         noise: standard deviation where the body is widest, HU.
-        length: of the stripes, mm.
+        length: length of the streaks, mm.
     """
 
     name: ClassVar[str] = "low_dose"
@@ -30,13 +30,13 @@ class LowDose(Effect):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, look: Appearance) -> LowDose | None:
-        """In most CT without contrast medium and a few others."""
+        """Draw for 70 % of non-contrast CT and 6 % of other CT."""
         if look.kind != "ct" or rng.random() >= (0.7 if look.protocol == "non_contrast" else 0.06):
             return None
         return cls(rng.uniform(10, 70), rng.uniform(4, 20))
 
     def apply(self, rng: np.random.Generator, image: torch.Tensor, body: Body) -> torch.Tensor:
-        """Add the stripes inside the body."""
+        """Add the streak noise."""
         width = (image > -300).float().sum(2, keepdim=True) * body.spacing
         wide = gaussian_blur(width.expand_as(image), [1, 4 / body.spacing, 0])
         noise = white_noise(rng, image.shape, image.device)

@@ -1,4 +1,4 @@
-"""CT reconstructed with a sharp lung kernel: overshooting borders, strong noise without slow parts."""
+"""CT reconstructed with a sharp lung kernel: overshoot at edges, strong high-frequency noise."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class LungKernel(Effect):
     """Unsharp mask and high-pass noise.
 
     Attributes:
-        gain: of the unsharp mask.
-        width: its standard deviation, mm.
+        gain: gain of the unsharp mask.
+        width: standard deviation of the unsharp mask, mm.
         noise: standard deviation of the added noise, HU.
     """
 
@@ -32,7 +32,7 @@ class LungKernel(Effect):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, look: Appearance) -> LungKernel | None:
-        """In 15 % of CT."""
+        """Draw for 15 % of CT."""
         if look.kind != "ct" or rng.random() >= 0.15:
             return None
         return cls(rng.uniform(0.5, 2.5), rng.uniform(0.8, 1.8), float(np.exp(rng.uniform(np.log(25), np.log(140)))))

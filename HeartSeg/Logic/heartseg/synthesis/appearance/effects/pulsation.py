@@ -1,4 +1,4 @@
-"""Blur and double borders of a heart that beats while it is scanned, at times in bands along the body."""
+"""Blur and double borders of a heart that beats during the scan, sometimes in bands along the body."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .base import TISSUE, Effect
 
 @dataclass(frozen=True)
 class Pulsation(Effect):
-    """Mean of several sizes of the heart, larger and smaller by equal parts, so that borders stay in the mean.
+    """Average of enlarged and shrunk copies of the heart, symmetric in size so that mean borders do not move.
 
     Attributes:
-        amplitude: largest change of size along each axis, as a share.
-        phases: sizes that are averaged; two give double borders.
-        band: height of the bands in which the heart moves more and less, mm; 0 for none.
-        sharp: whether the bands have borders, as slabs of an ungated scan have.
-        offset: place of the bands, as a share of two bands.
+        amplitude: maximum relative change of size along each axis.
+        phases: number of averaged copies; two give double borders.
+        band: height of bands with more and less motion, mm; 0 for no bands.
+        sharp: whether the bands have sharp borders, like the slabs of an ungated scan.
+        offset: phase of the bands, as a fraction of the height of two bands.
     """
 
     name: ClassVar[str] = "pulsation"
@@ -36,7 +36,7 @@ class Pulsation(Effect):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, look: Appearance) -> Pulsation | None:
-        """In 35 % of CT, 15 % of other images."""
+        """Draw for 35 % of CT and 15 % of other images."""
         if rng.random() >= (0.35 if look.kind == "ct" else 0.15):
             return None
         u, size = rng.uniform, rng.uniform(0.02, 0.1)
@@ -45,7 +45,7 @@ class Pulsation(Effect):
         return cls((z, y, x), int(rng.choice([2, 2, 3, 5])), band, bool(rng.random() < 0.5), u(0, 1))
 
     def apply(self, rng: np.random.Generator, image: torch.Tensor, body: Body) -> torch.Tensor:
-        """Blend the mean of the sizes into the heart and what is beside it."""
+        """Blend the average of the copies into the heart and its vicinity."""
         heart = body.share(HEART)
         weight = gaussian_blur(heart, [8 / body.spacing] * 3).mul_(1.6).clamp_(max=1)
         centre = body.centre(heart)
@@ -67,6 +67,6 @@ class Pulsation(Effect):
 
 
 def zoom_matrix(n: int, centre: float, size: float) -> np.ndarray:
-    """(n, n) float64 matrix that enlarges a line ``size`` times about a voxel; its ends are replicated."""
+    """(n, n) float64 matrix that scales a line by ``size`` about a voxel; edge values are replicated."""
     place = np.clip((np.arange(n) - centre) / size + centre, 0, n - 1)
     return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(n)))

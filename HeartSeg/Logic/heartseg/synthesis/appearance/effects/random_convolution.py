@@ -1,4 +1,4 @@
-"""Shallow random convolutions of the whole image (GIN: Ouyang et al. 2022, arXiv 2111.12525), blended with it."""
+"""Blend an image with a shallow random convolution of itself (GIN: Ouyang et al. 2022, arXiv 2111.12525)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CHANNELS, _LAYERS = 2, 4
 
 @dataclass(frozen=True)
 class RandomConvolution(Effect):
-    """Four layers of random 1- or 3-voxel kernels with leaky rectifiers between them.
+    """Four layers of random kernels of 1 or 3 voxels with leaky ReLUs in between.
 
     Attributes:
-        kernels: of each layer, float32 (out, in, k, k, k).
-        shifts: added by each layer, (out,).
-        share: of the convolved image in the blend.
+        kernels: kernels of each layer, float32 (out, in, k, k, k).
+        shifts: bias of each layer, (out,).
+        share: weight of the convolved image in the blend.
     """
 
     name: ClassVar[str] = "random_convolution"
@@ -35,7 +35,7 @@ class RandomConvolution(Effect):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, look: Appearance) -> RandomConvolution | None:
-        """In a quarter of all images, a third of the free ones."""
+        """Draw for a third of the free images and a quarter of the others."""
         if rng.random() >= (0.33 if look.kind == "free" else 0.25):
             return None
         widths = (1, *[_CHANNELS] * (_LAYERS - 1), 1)
@@ -47,7 +47,7 @@ class RandomConvolution(Effect):
         return cls(tuple(kernels), tuple(shifts), rng.uniform(0, 0.9))
 
     def apply(self, rng: np.random.Generator, image: torch.Tensor, body: Body) -> torch.Tensor:
-        """The blend, with the mean and the standard deviation of the image."""
+        """Blend, keeping mean and standard deviation of the image."""
         mean, spread = image.mean(), image.std() + 1e-8
         unit = (image - mean) / spread
         hidden = unit[None, None]

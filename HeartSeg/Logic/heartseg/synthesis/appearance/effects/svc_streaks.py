@@ -1,4 +1,4 @@
-"""Fans of bright and dark rays from a superior vena cava full of contrast medium."""
+"""Bright and dark rays from a superior vena cava full of contrast medium."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _ANGLES = 720
 
 @dataclass(frozen=True)
 class VenaCavaStreaks(Effect):
-    """Narrow rays that turn slowly from slice to slice.
+    """Narrow rays that rotate slowly from slice to slice.
 
     Attributes:
-        angle, width: of each ray, radians.
-        strength: of each ray at its start, HU.
-        turn: of the fan, radians a mm along z.
-        reach: distance over which a ray fades, mm.
-        below: mm that the fan goes on below the vein, into the atrium.
+        angle, width: angle and angular width of each ray, radians.
+        strength: strength of each ray at its start, HU.
+        turn: rotation of the rays, radians per mm along z.
+        reach: decay length of a ray, mm.
+        below: distance that the rays continue below the vein, into the atrium, mm.
     """
 
     name: ClassVar[str] = "svc_streaks"
@@ -40,7 +40,7 @@ class VenaCavaStreaks(Effect):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, look: Appearance) -> VenaCavaStreaks | None:
-        """In 35 % of CT with contrast medium."""
+        """Draw for 35 % of contrast-enhanced CT."""
         if look.kind != "ct" or look.protocol == "non_contrast" or rng.random() >= 0.35:
             return None
         n = int(rng.integers(4, 14))
@@ -49,7 +49,7 @@ class VenaCavaStreaks(Effect):
         return cls(u(0, 2 * np.pi, n), np.deg2rad(u(1.5, 7, n)), strength, u(-0.06, 0.06), u(25, 90), u(0, 35))
 
     def apply(self, rng: np.random.Generator, image: torch.Tensor, body: Body) -> torch.Tensor:
-        """Add the fan in the vein's slices and some below."""
+        """Add the rays in the slices of the vein and some slices below."""
         vein = (body.middle == int(Region.SVC)).float()
         amount = vein.sum((1, 2)).cpu().numpy()
         slices = np.nonzero(amount > 0)[0]

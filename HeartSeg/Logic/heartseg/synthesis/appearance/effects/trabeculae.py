@@ -1,4 +1,4 @@
-"""Cavities filled by trabeculae and papillary muscles, as systolic hearts have them; a reader counts them as blood."""
+"""Trabeculae and papillary muscles that fill the cavities, as in systole; the labels count them as blood."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _WALL = {Region.LV_BLOOD: (Region.LV_MYO, Region.SCAR), Region.RV_BLOOD: (Region
 
 @dataclass(frozen=True)
 class Trabeculae(Effect):
-    """Muscle between blood, densest at the wall.
+    """Muscle in the blood, densest at the wall.
 
     Attributes:
-        cavities: blood regions that are filled.
-        reach: distance from the wall at which they become rare, mm.
-        fill: share of the blood beside the wall that they take.
-        grain: their size, mm.
-        strength: how much of the muscle's grey value they show.
+        cavities: blood regions to fill.
+        reach: distance from the wall at which muscle becomes rare, mm.
+        fill: fraction of the blood at the wall replaced by muscle.
+        grain: size of the trabeculae, mm.
+        strength: weight of the muscle's grey value.
     """
 
     name: ClassVar[str] = "trabeculae"
@@ -39,7 +39,7 @@ class Trabeculae(Effect):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, look: Appearance) -> Trabeculae | None:
-        """In half of all images, more often of the left ventricle than of the right one."""
+        """Draw for half of all images, more often for the left ventricle than for the right."""
         if rng.random() >= 0.5:
             return None
         both = (Region.LV_BLOOD, Region.RV_BLOOD)
@@ -48,7 +48,7 @@ class Trabeculae(Effect):
         return cls(tuple(int(c) for c in cavities), u(2, 8), u(0.2, 0.75), u(3, 8), u(0.5, 1))
 
     def apply(self, rng: np.random.Generator, image: torch.Tensor, body: Body) -> torch.Tensor:
-        """Blend the muscle's grey value into the blood."""
+        """Blend the grey value of muscle into the blood."""
         noise = smooth_field(rng, image.shape, max(1.3, self.grain / body.spacing), image.device)
         for cavity in self.cavities:
             blood = body.share((cavity,))
