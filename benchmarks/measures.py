@@ -6,8 +6,9 @@
 The hearts are those of the shape model (Rodero et al. 2021). For each subject, the template's surfaces are moved by the
 subject's momenta (Deformetrica's equations, 10 Euler steps). Reference of a valve: plane through the vertices of its
 plug (smallest principal component) and their mean. Reference of the wall: vertices of the wall's surface next to the
-cavity, and their distance to the nearest vertex of its outside. A shortest distance is a lower bound of the length of
-a field line. Measured are the label maps of the same subjects, 0.8 mm, with labels 1-7 only.
+cavity, and their distance to the nearest vertex of its outside: shorter than a field line, but longer by the gaps
+between vertices, of which every fourth is used. Measured are the label maps of the same subjects, 0.8 mm, with labels
+1-7 only.
 """
 
 from __future__ import annotations

@@ -131,3 +131,10 @@ def test_the_planes_do_not_depend_on_the_storage_order():
     corner = geometry.index_to_world((0, 0, geometry.shape[2] - 1))
     flipped = Geometry(geometry.shape, geometry.spacing, tuple(map(float, corner)), (-1.0, 0, 0, 0, 1, 0, 0, 0, 1))
     assert frame_of(labels, geometry) == frame_of(labels[:, :, ::-1], flipped)
+
+
+def test_thick_slices_give_no_planes():
+    grid = heart_grid(*LeftVentricle(rotation_seed=1).labels((1.5, 1.5, 8.0)))
+    why = Unknown("slices of 8.0 mm are too thick for planes and lengths")
+    assert valve_plane(grid, "mitral") == why
+    assert long_axis(grid, why) == why

@@ -92,8 +92,8 @@ def test_thickening_between_two_phases():
 
 def test_without_a_thickness_no_number_is_given():
     heart = LeftVentricle(rotation_seed=1)
-    wall, by_segment = measured(heart, (1.5, 1.5, 8.0))
-    assert wall == Unknown("slices of 8.0 mm do not resolve the wall")
+    wall, by_segment = measured(heart, (1.5, 1.5, 4.0))
+    assert wall == Unknown("slices of 4.0 mm do not resolve the wall")
     assert all(s.mean_mm is None and s.mass_share > 0 for s in by_segment)
     assert thickening_percent(by_segment[0], by_segment[0]) is None
     labels, geometry = heart.labels((2.0, 2.0, 2.0))

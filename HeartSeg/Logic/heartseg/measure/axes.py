@@ -93,7 +93,7 @@ def long_axis(grid: HeartGrid, mitral: ValvePlane | Unknown) -> LongAxis | Unkno
     Without a mitral valve, the base is the middle of the largest part of the ventricle's surface that neither
     myocardium nor aorta covers.
     """
-    problem = grid.problem("LV")
+    problem = grid.too_coarse or grid.problem("LV")
     if problem is not None:
         return problem
     note = ""

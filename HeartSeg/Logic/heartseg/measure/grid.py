@@ -18,6 +18,8 @@ from .boxes import Box, LabelCrop, crop_labels
 
 LARGEST_STEP_MM = 1.2
 """Every n-th voxel is taken, with the largest n for which the step stays below this."""
+THICKEST_MM = 5.0
+"""With larger steps, planes and lengths are off by several millimetres and degrees: they are not measured."""
 SMALLEST_ML = 1.0
 """A structure below this volume counts as missing, as in :mod:`heartseg.quality`."""
 
@@ -60,6 +62,12 @@ class HeartGrid:
             return False
         voxels = np.count_nonzero(self.labels[box] == structure(key).label)
         return bool(voxels * self.geometry.voxel_volume_ml >= SMALLEST_ML)
+
+    @property
+    def too_coarse(self) -> Unknown | None:
+        """Why the grid is too coarse for planes and lengths; ``None`` if it is not."""
+        step = max(self.geometry.spacing)
+        return Unknown(f"slices of {step:.1f} mm are too thick for planes and lengths") if step > THICKEST_MM else None
 
     def problem(self, *keys: str) -> Unknown | None:
         """Why a measure that needs these structures whole cannot be taken; ``None`` if it can."""

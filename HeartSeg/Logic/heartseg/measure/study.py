@@ -14,14 +14,10 @@ from ..result import Measure, json_ready
 from ..volume.geometry import Geometry
 from .function import CardiacFunction, Patient, cardiac_function
 from .function_table import function_measures, index_measures
-from .grid import Unknown, structures_at_border
+from .grid import THICKEST_MM, Unknown, structures_at_border
 from .heart import HeartMeasures, heart_measures, measure_heart
 from .norms import Circumstances, Comparison, compare, implausible
 from .segments17 import SegmentWall, thickening_percent
-
-SLICED_MM = 5.0
-"""Along an axis with larger steps, the last slice of a stack is often the last of the structure: for volumes, it is not
-taken as cut off."""
 
 Labels = tuple[np.ndarray, Geometry]
 """Label map, uint8 ``(z, y, x)``, and its grid."""
@@ -98,10 +94,14 @@ def _measure_dict(measure: Measure, found: Comparison | Unknown) -> dict[str, An
 
 
 def frame_volumes(labels: np.ndarray, geometry: Geometry) -> dict[str, float | None]:
-    """Structure key -> volume, mL, of a frame; ``None`` if it is missing or cut off by the border of the scan."""
+    """Structure key -> volume, mL, of a frame; ``None`` if it is missing or cut off by the border of the scan.
+
+    In stacks of slices thicker than :data:`~heartseg.measure.grid.THICKEST_MM`, the last slice is often the last of the
+    structure; it does not count as cut off there.
+    """
     counts = np.bincount(labels.reshape(-1), minlength=256)
     steps = geometry.spacing[::-1]
-    cut = structures_at_border(labels, tuple(axis for axis in range(3) if steps[axis] <= SLICED_MM))
+    cut = structures_at_border(labels, tuple(axis for axis in range(3) if steps[axis] <= THICKEST_MM))
     return {
         s.key: None if s.key in cut or not counts[s.label] else float(counts[s.label]) * geometry.voxel_volume_ml
         for s in STRUCTURES[:5]

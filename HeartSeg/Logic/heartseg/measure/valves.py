@@ -71,6 +71,8 @@ class Interface:
 
 def valve_plane(grid: HeartGrid, name: str) -> ValvePlane | Unknown:
     """Plane of the valve ``name``, from the largest connected interface of its two structures."""
+    if grid.too_coarse is not None:
+        return grid.too_coarse
     before, behind = VALVES[name]
     for key in (before, behind):
         if not grid.has(key):

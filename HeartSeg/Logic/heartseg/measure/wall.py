@@ -14,6 +14,7 @@ Arrays are ``(z, y, x)``; positions within the grid are in mm along its axes, in
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage, sparse
@@ -75,6 +76,11 @@ class _Wall:
     inside: np.ndarray
     insulating: np.ndarray
     spacing: np.ndarray
+
+    @cached_property
+    def neighbours(self) -> dict[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Axis and sign -> what :func:`_neighbours` gives."""
+        return {(axis, sign): _neighbours(self, axis, sign) for axis in range(3) for sign in (1, -1)}
 
 
 def wall_thickness(grid: HeartGrid, frame: HeartFrame | Unknown) -> WallThickness | Unknown:
@@ -174,7 +180,7 @@ def _potential(wall: _Wall) -> np.ndarray:
     for axis in range(3):
         weight = 1 / wall.spacing[axis] ** 2
         for sign in (1, -1):
-            kind, fraction, value = _neighbours(wall, axis, sign)
+            kind, fraction, value = wall.neighbours[axis, sign]
             linked, surface = kind == 0, kind == 1
             diagonal += weight * (linked + surface / fraction)
             right += weight * surface * value / fraction
@@ -197,7 +203,7 @@ def _direction(wall: _Wall, potential: np.ndarray) -> np.ndarray:
     for axis in range(3):
         slopes, shares = [], []
         for sign in (1, -1):
-            kind, fraction, value = _neighbours(wall, axis, sign)
+            kind, fraction, value = wall.neighbours[axis, sign]
             there = np.where(kind == 0, np.roll(field, -sign, axis)[wall.inside], value)
             reach = np.where(kind == 0, 1.0, fraction) * wall.spacing[axis]
             slopes.append(np.where(kind == 2, 0.0, sign * (there - potential) / reach))
@@ -217,7 +223,7 @@ def _endocardial_points(wall: _Wall) -> np.ndarray:
     index = np.argwhere(wall.inside)
     for axis in range(3):
         for sign in (1, -1):
-            kind, fraction, value = _neighbours(wall, axis, sign)
+            kind, fraction, value = wall.neighbours[axis, sign]
             here = (kind == 1) & (value == 0)
             points = index[here].astype(float)
             points[:, axis] += sign * fraction[here]
