@@ -174,7 +174,7 @@ def test_a_fault_of_ours_is_said_in_one_line(segment, save_scan, tmp_path, monke
     def broken(*_):
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(heartseg.pipeline, "measure_structures", broken)
+    monkeypatch.setattr(heartseg.pipeline, "measure_everything", broken)
     outcome = segment(save_scan(), "-o", tmp_path / "out")
     assert outcome.code == 1
     assert len(outcome.complaints) == 1
