@@ -90,7 +90,7 @@ def _check_batch_output(folder: Path, go_on: bool) -> None:
         raise OutputError(f"output {folder} is a file: choose a folder")
     if folder.is_dir() and any(folder.iterdir()) and not go_on:
         raise OutputError(
-            f"output folder {folder} is not empty: add --resume to continue, or --overwrite to start again"
+            f"output folder {folder} is not empty: add --resume to continue, or --overwrite to replace it"
         )
 
 

@@ -174,7 +174,7 @@ def _check_only(args: argparse.Namespace, settings: Settings, frame: int | str |
 
     if frame == "all" or is_batch(args.input):
         raise SettingsError(
-            f"--check-only checks a single scan, not {args.input}: give one file, DICOM folder or frame"
+            f"--check-only checks a single scan, not all of {args.input}: give one file, DICOM folder or frame"
         )
     assert not isinstance(frame, str)
     checks = checks_of(args.input, args.series, frame, args.modality, args.model, settings, True, args.output)

@@ -111,9 +111,7 @@ def print_parts(result: Result, wall_mm: float = WALL_MM, reporter: Reporter | N
         part = make(crop, result.structures, wall_mm) if crop is not None else None
         parts += [part] if part is not None else []
     if not parts:
-        raise OutputError(
-            "the segmentation has no blood pool and no myocardium: print a scan in which a heart was found"
-        )
+        raise OutputError("the segmentation has neither blood pool nor myocardium: choose a scan with a heart")
     return tuple(parts)
 
 
