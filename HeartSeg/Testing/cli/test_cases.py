@@ -124,7 +124,7 @@ def test_a_list_with_semicolons(tmp_path):
 
 def test_a_list_without_paths_holds_no_scan(tmp_path):
     (tmp_path / "list.csv").write_text("path,name\n,a\n")
-    with pytest.raises(InputError, match="holds no scan"):
+    with pytest.raises(InputError, match="contains no scan"):
         list_cases(tmp_path / "list.csv")
 
 

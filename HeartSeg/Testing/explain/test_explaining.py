@@ -176,13 +176,13 @@ def test_a_record_of_another_model_is_not_used(windowed, volume):
 
 def test_a_result_of_another_scan_is_refused(windowed, volume):
     labels = np.ones((10, 10, 10), np.uint8)
-    with pytest.raises(InputError, match="give the result that was made from this scan"):
+    with pytest.raises(InputError, match="grid of the result"):
         windowed.explain(volume, "LV", result=Result(labels, Geometry(labels.shape, (1.0, 1.0, 1.0))))
 
 
 def test_a_structure_that_is_absent_is_named_with_those_present(windowed, explanation, volume):
     labels = np.where(explanation.labels == 2, 0, explanation.labels).astype(np.uint8)
-    with pytest.raises(InputError, match="RV was not found in 'ellipsoids': choose one that was, LV, MYO"):
+    with pytest.raises(InputError, match=r"RV was not found in 'ellipsoids': .*LV, MYO"):
         windowed.explain(volume, "RV", result=Result(labels, volume.geometry))
 
 
@@ -190,7 +190,7 @@ def test_a_structure_outside_of_the_window_is_named(windowed, explanation, volum
     result = result_of(windowed.segmenter, volume)
     labels = np.where(explanation.labels == 2, 0, explanation.labels).astype(np.uint8)
     labels[0, 0, 0] = 2
-    with pytest.raises(InputError, match="RV has no voxel where the network looks"):
+    with pytest.raises(InputError, match="RV has no voxel"):
         windowed.explain(volume, "RV", result=replace(result, labels=labels))
 
 
@@ -203,7 +203,7 @@ def test_without_a_heart_there_is_nothing_to_explain(windowed, volume, monkeypat
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("AO", "does not know structure AO: choose from LV, RV, MYO"),
+        ("AO", "structure AO: choose from LV, RV, MYO"),
         ("", "is unknown"),
         ("../x", "is unknown"),
         ("liver", "'liver' is unknown: choose from LV, RV, MYO"),
@@ -258,7 +258,8 @@ def test_where_nothing_speaks_for_a_structure_the_map_is_empty_and_says_so(windo
     monkeypatch.setattr(gradcam, "seg_grad_cam", lambda networks, layer, image, *_: -abs(image[0]) - 1)
     found = windowed.explain(volume, "RV")
     assert not found.heat.any()
-    assert found.notices == ("no feature at layer decoder.stages.0 speaks for RV: the map is empty",)
+    (notice,) = found.notices
+    assert "decoder.stages.0" in notice and "RV" in notice
 
 
 def test_a_model_that_only_nnu_net_can_run_is_refused(tmp_path):

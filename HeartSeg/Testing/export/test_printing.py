@@ -110,7 +110,7 @@ def test_a_wall_that_cannot_be_printed_is_refused(wall) -> None:
 
 def test_without_a_heart_there_is_nothing_to_print() -> None:
     empty = Result(np.zeros((5, 5, 5), np.uint8), Geometry((5, 5, 5), (1.0, 1.0, 1.0)))
-    with pytest.raises(OutputError, match="nothing to print"):
+    with pytest.raises(OutputError, match="neither blood pool nor myocardium"):
         print_parts(empty)
 
 

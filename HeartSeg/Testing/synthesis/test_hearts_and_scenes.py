@@ -164,7 +164,7 @@ def test_scenes_survive_saving_and_opening(thorax_scene, tmp_path):
 
 
 def test_unknown_kinds_and_parts_of_a_scene_are_named_in_the_error(toy):
-    with pytest.raises(ValueError, match="'torso': must be one of trunk, thorax"):
+    with pytest.raises(ValueError, match=r"'torso'.*trunk, thorax"):
         scenes.make_scene(toy, 1, 0, "torso")
     with pytest.raises(ValueError, match=r"'halo'.*blobs, chambers"):
         scenes.make_scene(toy, 1, 0, "trunk", frozenset({"halo", "pose"}))

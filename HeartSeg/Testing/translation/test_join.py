@@ -112,14 +112,14 @@ def test_a_case_from_elsewhere_is_not_overwritten_unasked(translator, scans, lab
 def test_labels_on_another_grid_are_refused_and_nothing_is_written(translator, scans, tmp_path):
     volume, labels = scan("MR", 0, spacing_mm=(6.0, 6.0, 12.0))
     write_labels(labels, volume.geometry, tmp_path / "mr0_label.nii.gz")
-    with pytest.raises(InputError, match="lie on another grid than scan 'mr0_image'"):
+    with pytest.raises(InputError, match=r"grid of labels .* scan 'mr0_image'"):
         join_training_set(translator, pair_labels(scans["MR"][:1], tmp_path), tmp_path / "set")
     assert not list((tmp_path / "set").rglob("*.nii.gz"))
 
 
 def test_an_image_in_place_of_labels_is_refused(translator, scans, tmp_path):
     shutil.copy(scans["MR"][1], tmp_path / "mr0_label.nii.gz")
-    with pytest.raises(InputError, match="hold values that are not whole"):
+    with pytest.raises(InputError, match="fractional values"):
         join_training_set(translator, pair_labels(scans["MR"][:1], tmp_path), tmp_path / "set")
 
 

@@ -111,7 +111,7 @@ def test_a_scan_of_the_wrong_modality_is_refused_with_the_order(scans, tmp_path)
 
 
 def test_one_scan_is_too_few(scans, tmp_path):
-    with pytest.raises(InputError, match=r"1 CT scan given .* needs at least 2"):
+    with pytest.raises(InputError, match=r"number of CT scans is 1 .* at least 2"):
         prepare(scans["CT"][:1], "CT", TINY, tmp_path, Reporter())
 
 

@@ -1,4 +1,4 @@
-"""Many scans: read and segmented in worker processes; a bad scan, or a process that dies, never stops the rest."""
+"""Batch segmentation in worker processes; an unreadable scan or a crashed process does not stop the others."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def run_batch(cases: list[Case], args: argparse.Namespace, settings: Settings, f
     """Segment all cases into ``OUT/<name>/`` and write ``OUT/summary.csv``; returns the exit code.
 
     Raises:
-        OutputError: the output folder cannot be used.
-        ModelError, SettingsError, DependencyError: what every scan would fail of.
+        OutputError: the output folder is unusable.
+        ModelError, SettingsError, DependencyError: an error that would affect every scan.
     """
     _check_batch_output(args.output, args.resume or args.overwrite)
     job = _job(args, settings, formats)  # fails before the first scan
@@ -34,7 +34,7 @@ def run_batch(cases: list[Case], args: argparse.Namespace, settings: Settings, f
     try:
         rows = _all_rows(cases, job, args.jobs)
     except BaseException:
-        for folder in made:  # only those that are empty
+        for folder in made:  # rmdir removes only empty folders
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
@@ -49,7 +49,7 @@ def _job(args: argparse.Namespace, settings: Settings, formats: tuple[str, ...] 
     from ..models.store import find_model
 
     if args.time_limit < 0:
-        raise SettingsError(f"time limit {args.time_limit:g} must be 0 (none) or more minutes")
+        raise SettingsError(f"time limit is {args.time_limit:g} minutes: give 0 (no limit) or more")
     model = find_model(args.model, label_map=dict(settings.label_map) if settings.label_map else None)
     return Job(
         output=args.output,
@@ -65,7 +65,7 @@ def _job(args: argparse.Namespace, settings: Settings, formats: tuple[str, ...] 
 
 
 def _all_rows(cases: list[Case], job: Job, jobs: int) -> dict[str, dict[str, Any]]:
-    """A row per case, by name; the summary is kept up to date."""
+    """Process all cases and update the summary after each; returns one row per case, by name."""
     rows: dict[str, dict[str, Any]] = {}
     with ProgressBar() as bar:
         progress = bar if jobs == 1 and sys.stderr.isatty() else None
@@ -89,14 +89,16 @@ def _check_batch_output(folder: Path, go_on: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"output {folder} is a file: choose a folder")
     if folder.is_dir() and any(folder.iterdir()) and not go_on:
-        raise OutputError(f"output folder {folder} is not empty: add --resume to go on, or --overwrite to start anew")
+        raise OutputError(
+            f"output folder {folder} is not empty: add --resume to continue, or --overwrite to replace it"
+        )
 
 
 def _make(folder: Path) -> None:
-    """Make the folder and see that something can be written into it."""
+    """Create the folder and check that it is writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OutputError(f"output folder {folder} cannot be written to ({error.strerror}): choose another") from error
+        raise OutputError(f"output folder {folder} is not writable ({error.strerror}): choose another") from error

@@ -15,7 +15,7 @@ from ..output import REPORT_FILE
 from ..volume.folders import files_below, identity
 
 _SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-_LONGEST_NAME = 150  # bytes; leaves room in 255 for a temporary folder's name
+_LONGEST_NAME = 150  # bytes; a temporary folder name of at most 255 bytes extends it
 SUMMARY_FILE = "summary.csv"
 
 
@@ -25,8 +25,8 @@ class Case:
 
     Attributes:
         path: file or DICOM folder.
-        name: its folder below the output folder.
-        series, frame, modality: as for :func:`heartseg.read_volume`.
+        name: name of its folder in the output folder.
+        series, frame, modality: arguments of :func:`heartseg.read_volume`.
     """
 
     path: Path
@@ -37,37 +37,37 @@ class Case:
 
 
 def scan_path(text: str) -> Path:
-    """The path of a scan; an empty one is not the current folder."""
+    """Parse the path of a scan; rejects an empty path, which would mean the current folder."""
     if not text.strip():
         raise argparse.ArgumentTypeError("the path of the scan is empty")
     return Path(text)
 
 
 def is_scan_file(path: Path) -> bool:
-    """Whether a path is a volume file by its name (DICOM is found by folder; .seg.nrrd holds labels)."""
+    """Whether the name of a file is that of a volume (not DICOM, which is found by folder, and not .seg.nrrd)."""
     name = path.name.lower()
     return name.endswith(_SUFFIXES) and not name.endswith(".seg.nrrd") and path.is_file()
 
 
 def is_batch(path: Path) -> bool:
-    """Whether an input stands for several scans.
+    """Whether an input contains several scans.
 
-    A CSV list does. A folder does where it holds volume files, or folders with scans of different patients or studies.
-    A folder with DICOM files of its own is one scan, whatever else lies in it, and so is a tree of folders that hold
-    DICOM files of one study only (which of its series is meant is chosen on reading).
+    This holds for CSV lists, for folders with volume files, and for folders with subfolders of different patients or
+    studies. A folder that directly contains DICOM files is one scan, regardless of other files. A tree of folders with
+    DICOM files of a single study is one scan too; the series is chosen when it is read.
     """
     try:
         folder = path.is_dir()
-    except OSError:  # a name too long, a folder above that may not be entered: reading it will say so
+    except OSError:  # name too long, or no permission for a parent folder: reading the scan reports it
         return False
     return not _is_one_scan(path) if folder else path.suffix.lower() == ".csv"
 
 
 def _is_one_scan(folder: Path, seen: set[tuple[int, int] | None] | None = None) -> bool:
-    """Whether a folder is one DICOM scan (or holds nothing, which reading it will say).
+    """Whether a folder is one DICOM scan (or empty, which reading it reports).
 
     Args:
-        seen: folders that were looked into already: links may lead to them many times.
+        seen: folders visited before; links may lead to them repeatedly.
     """
     seen = set() if seen is None else seen
     if identity(folder) in seen:
@@ -93,7 +93,7 @@ def _is_one_study(folders: list[Path]) -> bool:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What a folder holds, by name, without hidden entries and links to folders that hold the folder itself."""
+    """List a folder by name, without hidden entries and without links to its parent folders."""
     try:
         above = {identity(p) for p in (folder.resolve(), *folder.resolve().parents)}
         entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
@@ -103,7 +103,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _dicom_among(entries: list[Path]) -> Iterator[Path]:
-    """The DICOM files among the entries, the directory of a DICOM disc apart."""
+    """Yield the DICOM files among the entries, except DICOMDIR."""
     return (p for p in entries if p.is_file() and p.name.upper() != "DICOMDIR" and _is_dicom(p))
 
 
@@ -117,15 +117,15 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _dicom_files(folder: Path) -> Iterator[Path]:
-    """The DICOM files in a folder and those below."""
+    """Yield the DICOM files in a folder and its subfolders."""
     return (p for p in files_below(folder) if p.name.upper() != "DICOMDIR" and _is_dicom(p))
 
 
 def _holds_scans(folder: Path, seen: set[tuple[int, int] | None] | None = None) -> bool:
-    """Whether there is any scan in or below a folder; HeartSeg's own results are none.
+    """Whether a folder or its subfolders contain a scan; results of HeartSeg do not count.
 
     Args:
-        seen: folders that were looked into already: links may lead to them many times.
+        seen: folders visited before; links may lead to them repeatedly.
     """
     seen = set() if seen is None else seen
     if identity(folder) in seen:
@@ -140,7 +140,7 @@ def _holds_scans(folder: Path, seen: set[tuple[int, int] | None] | None = None) 
 
 
 def _is_dangling(path: Path) -> bool:
-    """A link to nothing under the name of a scan or of a folder: it gets a row that says so."""
+    """Whether a path is a broken link with the name of a scan or folder; the summary reports such links."""
     return path.is_symlink() and not path.exists() and (path.name.lower().endswith(_SUFFIXES) or not path.suffix)
 
 
@@ -155,15 +155,15 @@ def list_cases(
 
     Args:
         path: file, folder or CSV list.
-        series, modality: for every scan.
-        frame: number for every scan, or ``"all"``: each frame becomes a case.
-        without: folder to skip, since the results may be among the scans.
+        series, modality: default for every scan.
+        frame: frame of every scan, or ``"all"`` to make each frame a case.
+        without: output folder to skip, which may be inside the input folder.
 
     Raises:
-        InputError: the list cannot be read, or there is nothing in it.
+        InputError: the list is unreadable or empty.
     """
     if path.is_dir() and without is not None and without.resolve() == path.resolve():
-        raise InputError(f"results cannot go into the folder of the scans, {path}: choose another one with -o")
+        raise InputError(f"output folder {path} is the folder of the scans: choose another with -o")
     if not is_batch(path):
         cases = [Case(path, plain_name(path))]
     elif path.is_dir():
@@ -171,7 +171,7 @@ def list_cases(
     else:
         cases = _from_csv(path)
     if not cases:
-        raise InputError(f"{path} holds no scan: expected {', '.join(_SUFFIXES)} files or DICOM folders")
+        raise InputError(f"{path} contains no scan: give {', '.join(_SUFFIXES)} files or DICOM folders")
     cases = [replace(c, series=c.series or series, modality=c.modality or modality) for c in cases]
     if frame == "all":
         cases = [f for case in cases for f in _frames(case, strict=len(cases) == 1)]
@@ -181,9 +181,9 @@ def list_cases(
 
 
 def _in_folder(folder: Path, prefix: str, without: Path | None, visited: set[tuple[int, int] | None]) -> Iterator[Case]:
-    """Scans of a folder of scans, and of those below; a folder's name goes before those of the scans in it.
+    """Yield the scans of a folder and its subfolders; scans in subfolders get the name of the subfolder as a prefix.
 
-    A folder that several links reach is visited once.
+    A folder that several links point to is visited once.
     """
     if identity(folder) in visited:
         return
@@ -232,25 +232,25 @@ def _from_csv(path: Path) -> list[Case]:
 
 
 def _row(row: dict) -> dict[str, str]:
-    """A line of the list with plain keys; cells beyond the last column are dropped."""
+    """Normalise the keys of a row of the list and drop cells beyond the last column."""
     return {k.strip().lower(): (v or "").strip() for k, v in row.items() if isinstance(k, str)}
 
 
 def _listed(path: Path, number: int, row: dict[str, str]) -> Case:
-    """Return the case of one line; paths are relative to the list."""
+    """Return the case of one row; paths are relative to the list."""
     frame = row.get("frame", "")
     if frame and not frame.isdecimal():
         raise InputError(f"list {str(path)!r}, line {number}: frame {frame!r} is not a number")
     modality = row.get("modality", "").upper()
     if modality not in ("", "CT", "MR"):
-        raise InputError(f"list {str(path)!r}, line {number}: modality {modality!r} is not known: use CT or MR")
+        raise InputError(f"list {str(path)!r}, line {number}: modality {modality!r} is unknown: use CT or MR")
     scan = path.parent / row["path"]
     name = _safe(row.get("name", "")) or plain_name(scan)
     return Case(scan, name, row.get("series") or None, int(frame) if frame else None, modality or None)
 
 
 def _frames(case: Case, strict: bool) -> list[Case]:
-    """Return a case per frame; an unreadable scan stays one case that fails later, unless it is the only one."""
+    """Return one case per frame. An unreadable scan stays one case that fails later; if ``strict``, it raises."""
     from ..volume.reading import count_frames
 
     if case.frame is not None:

@@ -1,4 +1,4 @@
-"""``heartseg check``: problems of a scan that can be found before it is segmented."""
+"""``heartseg check``: find problems of a scan before segmentation."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ examples:
   heartseg check scan.nii.gz --quick --json
 
 exit codes:
-  0    nothing keeps it from being segmented (warnings may be printed)
-  2    it cannot be segmented as it is; the lines that begin with "error" say why and what to do"""
+  0    the scan can be segmented (warnings may be printed)
+  2    the scan cannot be segmented; the lines that begin with "error" give the reason and the solution"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "check",
-        help="tell what may go wrong with a scan before it is segmented",
-        description="Check a scan before a run: dimensions, field of view, spacing, modality and intensities, and this "
-        "machine's memory, disk and speed. Nothing is written.",
+        help="check a scan for problems before segmentation",
+        description="Check a scan before segmentation: dimensions, field of view, spacing, modality and intensities, "
+        "and the memory, disk and speed of this machine. No file is written.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("input", metavar="INPUT", type=scan_path, help="scan file or DICOM folder")
-    parser.add_argument("--series", metavar="UID|NUMBER", help="which series of a DICOM folder")
-    parser.add_argument("--frame", metavar="N", type=int, help="which frame of a time series, from 0")
-    parser.add_argument("--modality", choices=("CT", "MR"), help="if the file does not say")
-    parser.add_argument("--model", metavar="NAME|DIR", help="model name or folder (default: the model that ships)")
+    parser.add_argument("--series", metavar="UID|NUMBER", help="series of a DICOM folder")
+    parser.add_argument("--frame", metavar="N", type=int, help="frame of a time series, from 0")
+    parser.add_argument("--modality", choices=("CT", "MR"), help="modality, for files that do not store it")
+    parser.add_argument("--model", metavar="NAME|DIR", help="model name or folder (default: the included model)")
     parser.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or a card such as cuda:1")
-    parser.add_argument("--quick", action="store_true", help="do not look for the heart (no network is run)")
+    parser.add_argument("--quick", action="store_true", help="do not search for the heart (runs no network)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the checks; returns 0 if nothing keeps the scan from being segmented, else 2."""
+    """Print the checks; returns 0 if the scan can be segmented, else 2."""
     settings = Settings(device=args.device).check()
     checks = checks_of(
         args.input, args.series, args.frame, args.modality, args.model, settings, look=not args.quick, output=None
@@ -59,13 +59,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def series_table(path: Path) -> tuple[Row, ...]:
-    """What a DICOM folder holds, a row per series; empty for other scans and for what cannot be read."""
+    """List the series of a DICOM folder; empty for other scans and unreadable folders."""
     from ..volume.dicom.table import rows_of
     from ..volume.reading import list_dicom
 
     try:
         return rows_of(list_dicom(path))
-    except (HeartSegError, OSError):  # the checks say what is wrong
+    except (HeartSegError, OSError):  # the checks report the problem
         return ()
 
 
@@ -79,11 +79,11 @@ def checks_of(
     look: bool,
     output: Path | None,
 ) -> tuple[Finding, ...]:
-    """All checks of a scan on disk; a scan that cannot be read is one of them.
+    """Run all checks of a scan on disk; an unreadable scan gives a finding too.
 
     Raises:
         ModelError: the model is unknown.
-        Cancelled: stopped.
+        Cancelled: the user stopped the check.
     """
     from ..models.store import find_model
     from ..preflight import Chosen, look_for_heart, machine_facts, preflight
@@ -106,7 +106,7 @@ def checks_of(
 
 
 def print_checks(checks: tuple[Finding, ...], as_json: bool, table: tuple[Row, ...] = ()) -> int:
-    """Print them, after the table of series; returns the exit code."""
+    """Print the table of series, then the checks; returns the exit code."""
     from ..preflight import OPTIONS
     from ..volume.dicom.table import format_rows
 
@@ -120,5 +120,5 @@ def print_checks(checks: tuple[Finding, ...], as_json: bool, table: tuple[Row, .
         for check in checks:
             option = f" ({OPTIONS[check.fix]})" if check.fix in OPTIONS else ""
             print(f"{check.severity.value:<8}{check.message}{option}")
-        print("It can be segmented." if ready else "It cannot be segmented as it is.")
+        print("The scan can be segmented." if ready else "The scan cannot be segmented as it is.")
     return EXIT_OK if ready else EXIT_USAGE

@@ -1,4 +1,4 @@
-"""``heartseg evaluate``: label maps against references."""
+"""``heartseg evaluate``: compare label maps with references."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ Compare a segmentation with a reference: Dice, IoU, precision, sensitivity, HD95
 tolerance (NSD), volumes and their error (mL, %), per structure and their mean.
 
 PRED and TRUTH are label maps (NIfTI, NRRD, Slicer's .seg.nrrd, MHA/MHD), or two folders whose files have the same
-names but for an ending such as _labels or _reference. PRED may also be a folder that 'heartseg segment' wrote, for one
-scan or for many. On different grids, PRED is resampled onto the grid of TRUTH.
+names except for an ending such as _labels or _reference. PRED may also be an output folder of 'heartseg segment', for
+one or many scans. If the grids differ, PRED is resampled onto the grid of TRUTH.
 
 Structures: {", ".join(KEYS)} (label values 1-7, in this order)."""
 
@@ -61,38 +61,38 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("pred", metavar="PRED", type=Path, help="segmentation to judge: label map or folder")
+    parser.add_argument("pred", metavar="PRED", type=Path, help="segmentation to evaluate: label map or folder")
     parser.add_argument("truth", metavar="TRUTH", type=Path, help="reference: label map or folder")
     parser.add_argument(
-        "--mask", metavar="FILE|DIR", type=Path, help="voxels where it is 0 do not count; one for all, or a folder"
+        "--mask", metavar="FILE|DIR", type=Path, help="mask that excludes voxels where it is 0: one file or a folder"
     )
     parser.add_argument(
         "--labels",
         metavar="MAP",
         help='label values of both, e.g. "1=RV,2=MYO,3=LV", or mmwhs (default: heartseg, or the names in a .seg.nrrd)',
     )
-    parser.add_argument("--truth-labels", metavar="MAP", help="label values of TRUTH, where they differ")
+    parser.add_argument("--truth-labels", metavar="MAP", help="label values of TRUTH, if different")
     parser.add_argument("--structures", metavar="LIST", help="structures to score, e.g. LV,RV,MYO (default: all)")
     parser.add_argument(
         "--tolerance",
         metavar="LIST",
         default=",".join(f"{t:g}" for t in TOLERANCES_MM),
-        help="of the surface Dice, mm (default: 1,2)",
+        help="tolerances of the surface Dice, mm (default: 1,2)",
     )
     files = parser.add_argument_group("files")
     files.add_argument(
         "-o", "--output", metavar="DIR", type=Path, help=f"write {', '.join(STANDARD_NAMES.values())} into this folder"
     )
     files.add_argument("--csv", metavar="FILE", type=Path, help="write the table")
-    files.add_argument("--json", metavar="FILE", type=Path, help="write everything, notices too")
-    files.add_argument("--figure", metavar="FILE", type=Path, help="write a picture of Dice and HD95 (PNG)")
+    files.add_argument("--json", metavar="FILE", type=Path, help="write all results and notices")
+    files.add_argument("--figure", metavar="FILE", type=Path, help="write a figure of Dice and HD95 (PNG)")
     files.add_argument(
         "--picture",
         metavar="FILE",
         type=Path,
-        help="write image, reference and result of one slice (PNG), with --image; for one case",
+        help="write one slice of image, reference and result (PNG); requires --image and a single case",
     )
-    files.add_argument("--image", metavar="SCAN", type=Path, help="the scan, for --picture")
+    files.add_argument("--image", metavar="SCAN", type=Path, help="scan for --picture")
     files.add_argument("--overwrite", action="store_true", help="replace these files if they exist")
     parser.set_defaults(run=run_evaluate)
 
@@ -101,7 +101,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     """Compare, print and write; returns the exit code."""
     targets = _targets(args)
     if (args.picture is None) != (args.image is None):
-        raise SettingsError("--picture and --image belong together: give the scan and the picture's name")
+        raise SettingsError("--picture and --image require each other: give the scan and the name of the picture")
     if args.picture is not None and args.truth.is_dir():
         raise SettingsError("--picture shows one case and TRUTH is a folder: give two files")
     check_targets({**targets, **({"picture": args.picture} if args.picture else {})}, args.overwrite)
@@ -197,7 +197,7 @@ def _tolerances(text: str) -> tuple[float, ...]:
 
 
 def _tell(study: Study) -> None:
-    """What was left out, on standard error."""
+    """Report omitted cases on standard error."""
     for case in study.cases:
         for notice in case.notices:
             warn(f"note: {case.name}: {notice}")

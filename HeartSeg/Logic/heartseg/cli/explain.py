@@ -1,4 +1,4 @@
-"""``heartseg explain``: a heat map of what speaks for a structure."""
+"""``heartseg explain``: heat map of the image regions that contribute to a structure."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 _SUFFIXES = {"nifti": ".nii.gz", "nrrd": ".nrrd"}
 
 _DESCRIPTION = f"""\
-Show which part of a scan speaks for a structure (Grad-CAM for segmentation: Selvaraju et al. 2017, Vinogradova et al.
-2020), and write a folder with:
+Show which parts of a scan contribute to a structure (Grad-CAM for segmentation: Selvaraju et al. 2017, Vinogradova et
+al. 2020), and write a folder with:
   heat_map.nii.gz   float32, 0 to 1, on the scan's grid
   heat_map.png      three slices: scan, heat map, contour of the structure
-  explanation.json  how it was made: model, layer, method, input hash, seconds
+  explanation.json  provenance: model, layer, method, input hash, seconds
 
-It is an illustration, not a validation: it does not show whether the segmentation is right.
+The map is an illustration, not a validation: it does not show whether the segmentation is correct.
 
-SCAN is one scan, as for 'heartseg segment'. With --result, the labels of that result are explained and its model is
-taken; without, the scan is segmented first.
+SCAN is one scan, as for 'heartseg segment'. With --result, the command explains the labels of that result with its
+model; otherwise it segments the scan first.
 
 Structures: {", ".join(KEYS)}."""
 
@@ -56,7 +56,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "explain",
-        help="show which part of a scan speaks for a structure: a heat map (Grad-CAM)",
+        help="show which parts of a scan contribute to a structure: a heat map (Grad-CAM)",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -64,24 +64,28 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("scan", metavar="SCAN", type=Path, nargs="?", help="scan file or DICOM folder")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="folder for the heat map")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier heat map in the output folder")
-    parser.add_argument("--format", choices=tuple(_SUFFIXES), default="nifti", help="of the heat map (default: nifti)")
+    parser.add_argument(
+        "--format", choices=tuple(_SUFFIXES), default="nifti", help="format of the heat map (default: nifti)"
+    )
     parser.add_argument("--json", action="store_true", help="print explanation.json on standard output")
-    what = parser.add_argument_group("what is explained")
+    what = parser.add_argument_group("structure and layer")
     what.add_argument("--structure", metavar="KEY", default="AO", help="structure, e.g. LV (default: AO)")
     what.add_argument(
         "--layer",
         metavar="NAME",
         default="last",
-        help="last (the last convolution before the output), bottleneck, or a layer's name (default: last)",
+        help="last (the last convolution before the output), bottleneck, or the name of a layer (default: last)",
     )
-    what.add_argument("--list-layers", action="store_true", help="list the model's layers and do nothing else")
-    what.add_argument("--result", metavar="DIR", type=Path, help="folder of 'heartseg segment' for this scan")
+    what.add_argument("--list-layers", action="store_true", help="only list the layers of the model")
+    what.add_argument("--result", metavar="DIR", type=Path, help="output folder of 'heartseg segment' for this scan")
     scan = parser.add_argument_group("the scan")
-    scan.add_argument("--series", metavar="UID|NUMBER", help="which series of a DICOM folder")
-    scan.add_argument("--frame", metavar="N", help="which frame of a time series, from 0")
-    scan.add_argument("--modality", choices=("CT", "MR"), help="if the file does not say")
+    scan.add_argument("--series", metavar="UID|NUMBER", help="series of a DICOM folder")
+    scan.add_argument("--frame", metavar="N", help="frame of a time series, from 0")
+    scan.add_argument("--modality", choices=("CT", "MR"), help="modality, for files that do not store it")
     run = parser.add_argument_group("the run")
-    run.add_argument("--model", metavar="NAME|DIR", help="model name or folder (default: the result's, or what ships)")
+    run.add_argument(
+        "--model", metavar="NAME|DIR", help="model name or folder (default: that of --result, or the included model)"
+    )
     run.add_argument("--labels", metavar="MAP", help='for a model without a card: "1=LV,2=RV,3=MYO"')
     run.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or a card such as cuda:1 (default: auto)")
     run.add_argument("--threads", metavar="N", type=int, help="CPU threads")
@@ -90,7 +94,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run_explain(args: argparse.Namespace) -> int:
-    """Explain what was asked for; returns the exit code."""
+    """Run the command; returns the exit code."""
     settings = Settings(
         device=args.device,
         locate=not args.no_locate,
@@ -100,7 +104,7 @@ def run_explain(args: argparse.Namespace) -> int:
     if args.list_layers:
         return _list_layers(_model(args, settings, {}))
     if args.scan is None or args.output is None:
-        raise SettingsError("a scan and -o DIR are needed: see heartseg explain --help")
+        raise SettingsError("SCAN or -o is missing: give a scan and -o DIR")
     from ..explain.files import EXPLANATION_FILE, check_explanation_folder
 
     check_explanation_folder(args.output, args.overwrite)
@@ -125,7 +129,7 @@ def _explain(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
 
     report = _read_report(args.result) if args.result else {}
     explainer = Explainer(Segmenter(_model(args, settings, report), settings))
-    explainer.find(args.structure, args.layer)  # refuses a wrong name before the work begins
+    explainer.find(args.structure, args.layer)  # rejects an unknown name before reading the scan
     with ProgressBar() as bar:
         reporter = Reporter(bar, stop_token())
         with reporter.stage("read"):
@@ -138,7 +142,7 @@ def _explain(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
 
 
 def _model(args: argparse.Namespace, settings: Settings, report: dict[str, Any]) -> ModelFolder:
-    """Return the model that was named, else the result's, else the one that ships."""
+    """Return the model of ``--model``, else that of the result, else the included model."""
     from ..models.store import find_model
 
     label_map = dict(settings.label_map) if settings.label_map else None
@@ -151,7 +155,7 @@ def _model(args: argparse.Namespace, settings: Settings, report: dict[str, Any])
     try:
         return find_model(path if path.is_dir() else name, label_map=label_map)
     except ModelError as error:
-        raise ModelError(f"the model of the result, {name!r}, is not there: name one with --model ({error})") from error
+        raise ModelError(f"model {name!r} of the result was not found ({error}): give a model with --model") from error
 
 
 def _read_report(folder: Path) -> dict[str, Any]:
@@ -161,13 +165,11 @@ def _read_report(folder: Path) -> dict[str, Any]:
             return report
     except (OSError, ValueError, AttributeError):
         pass
-    raise InputError(
-        f"'{folder}' holds no result with a {REPORT_FILE} that can be read: give a folder of 'heartseg segment'"
-    )
+    raise InputError(f"'{folder}' contains no readable {REPORT_FILE}: give an output folder of 'heartseg segment'")
 
 
 def _result(folder: Path, report: dict[str, Any], grid: Geometry) -> Result:
-    """Return the labels of a result's folder, on the scan's grid, with how they were made."""
+    """Read the labels and the provenance of a result folder, on the grid of the scan."""
     from ..provenance import Provenance
     from ..result import Result
     from ..volume.reading import read_volume
@@ -176,14 +178,15 @@ def _result(folder: Path, report: dict[str, Any], grid: Geometry) -> Result:
     if report.get("heart_found") is False:
         raise InputError(f"no heart was found in the result '{folder}': there is nothing to explain")
     if not file.is_file():
-        raise InputError(f"'{folder}' holds no labels.nii.gz: write the result with --format labels")
+        raise InputError(f"'{folder}' contains no labels.nii.gz: write the result with --format labels")
     labels = read_volume(file)
     if labels.array.min() < 0 or labels.array.max() > len(KEYS) or (labels.array % 1).any():
         raise InputError(
-            f"'{file}' holds other values than HeartSeg's labels 0 to {len(KEYS)}: give a folder of 'heartseg segment'"
+            f"'{file}' contains values other than the labels 0 to {len(KEYS)}: give an output folder of "
+            "'heartseg segment'"
         )
-    if not labels.geometry.same_grid(grid, 0.01):  # NIfTI keeps 32-bit numbers
-        raise InputError(f"'{file}' is not on the scan's grid: give the result that was made from this scan")
+    if not labels.geometry.same_grid(grid, 0.01):  # NIfTI stores 32-bit numbers
+        raise InputError(f"'{file}' is not on the grid of the scan: give the result for this scan")
     provenance = Provenance.from_dict(report.get("provenance", {}))
     return Result(labels.array.astype(np.uint8), grid, provenance=provenance)
 
@@ -196,5 +199,5 @@ def _list_layers(model: ModelFolder) -> int:
     width = max(len(layer.name) for layer in layers.all)
     for layer in layers.all:
         channels, *voxels = layer.shape
-        print(f"{layer.name:<{width}}  {channels:4d} channels  {' x '.join(map(str, voxels))} voxels a patch")
+        print(f"{layer.name:<{width}}  {channels:4d} channels  {' x '.join(map(str, voxels))} voxels per patch")
     return EXIT_OK

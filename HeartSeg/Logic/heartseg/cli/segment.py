@@ -25,12 +25,12 @@ Segment the heart in a scan and write a folder with:
   measurements.csv       volumes (mL), mass (g), diameters (mm), intensities
   report.json            how it was made: input hash, model, device, seconds, findings
   preview.png            three slices with contours and a 3D view
-or with what --format asks for (see heartseg export --help; confidence writes confidence.nii.gz: how sure the network
-was at each voxel, percent).
+--format selects other files (see heartseg export --help). The format confidence writes confidence.nii.gz, the
+probability that the network assigns to the label of each voxel, in percent.
 
-INPUT is a NIfTI, NRRD, MHA/MHD or DICOM file, or a folder of DICOM files (with the folders below, one study).
-For many scans: a folder with scan files, or with a folder per patient; or a CSV file with a column "path" (and, if
-wanted, "name", "series", "frame", "modality"). Each scan gets a folder in DIR, and summary.csv a line each.
+INPUT is a NIfTI, NRRD, MHA/MHD or DICOM file, or a folder of DICOM files (with its subfolders, one study).
+For many scans: a folder with scan files, or with a folder per patient; or a CSV file with a column "path" and the
+optional columns "name", "series", "frame" and "modality". Each scan gets a folder in DIR and a row in summary.csv.
 
 Structures: {", ".join(KEYS)}."""
 
@@ -49,7 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "segment",
-        help="segment the heart in a scan, or in many",
+        help="segment the heart in one or many scans",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -59,13 +59,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for the results")
     parser.add_argument(
-        "--check-only", action="store_true", help="only tell what may go wrong (as heartseg check); write nothing"
+        "--check-only", action="store_true", help="only report possible problems (as heartseg check); write nothing"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result in the output folder")
     parser.add_argument(
         "--format",
         metavar="LIST",
-        help=f"what to write, of {','.join(FORMATS)} (default: {','.join(DEFAULT_FORMATS)})",
+        help=f"formats to write: {','.join(FORMATS)} (default: {','.join(DEFAULT_FORMATS)})",
     )
     parser.add_argument(
         "--json", action="store_true", help="print the report (many scans: the summary) as JSON on standard output"
@@ -73,45 +73,47 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--anonymize",
         action="store_true",
-        help="leave the patient's name, ID and birth date, the scan's path and its name out of what is written",
+        help="omit the patient's name, ID and birth date and the path and name of the scan from all files",
     )
     scan = parser.add_argument_group("the scan")
-    scan.add_argument("--series", metavar="UID|NUMBER", help="which series of a DICOM folder")
-    scan.add_argument("--frame", metavar="N|all", help="which frame of a time series, from 0; all: a folder each")
-    scan.add_argument("--modality", choices=("CT", "MR"), help="if the file does not say")
+    scan.add_argument("--series", metavar="UID|NUMBER", help="series of a DICOM folder")
+    scan.add_argument(
+        "--frame", metavar="N|all", help="frame of a time series, from 0; all writes a folder for each frame"
+    )
+    scan.add_argument("--modality", choices=("CT", "MR"), help="modality, for files that do not store it")
     run = parser.add_argument_group("the run")
-    run.add_argument("--model", metavar="NAME|DIR", help="model name or folder (default: the model that ships)")
+    run.add_argument("--model", metavar="NAME|DIR", help="model name or folder (default: the included model)")
     run.add_argument("--labels", metavar="MAP", help='for a model without a card: "1=LV,2=RV,3=MYO"')
     run.add_argument("--structures", metavar="LIST", help="structures to keep, e.g. LV,RV,MYO (default: all)")
     run.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or a card such as cuda:1 (default: auto)")
-    run.add_argument("--precision", default="auto", choices=PRECISIONS, help="of the network (default: auto)")
-    run.add_argument("--backend", default="torch", choices=BACKENDS, help="on the CPU (default: torch)")
+    run.add_argument("--precision", default="auto", choices=PRECISIONS, help="precision of the network (default: auto)")
+    run.add_argument("--backend", default="torch", choices=BACKENDS, help="backend on the CPU (default: torch)")
     run.add_argument(
         "--accurate",
         action="store_true",
-        help="average several predictions, several times slower: shifted windows in three grey scales, "
-        "or, for whole scans, the mirrored copies that the model allows",
+        help="average several predictions, which is several times slower: shifted windows at three grey scales or, for "
+        "whole scans, the mirrored copies that the model allows",
     )
     run.add_argument("--threads", metavar="N", type=int, help="CPU threads per process")
     run.add_argument("--no-locate", action="store_true", help="tile the whole scan instead of finding the heart first")
     run.add_argument("--no-cleanup", action="store_true", help="keep every voxel that the network labels")
     batch = parser.add_argument_group("many scans")
-    batch.add_argument("--resume", action="store_true", help="skip scans that are already done in the output folder")
+    batch.add_argument("--resume", action="store_true", help="skip scans with a complete result in the output folder")
     batch.add_argument(
         "--time-limit",
         metavar="MIN",
         type=float,
         default=120.0,
-        help="minutes that one scan may take, 0 for no limit (default: 120)",
+        help="time limit for each scan in minutes, 0 for no limit (default: 120)",
     )
     batch.add_argument(
-        "--jobs", metavar="N", type=int, default=1, help="processes, each with its own model (default: 1)"
+        "--jobs", metavar="N", type=int, default=1, help="number of processes, each with its own model (default: 1)"
     )
     parser.set_defaults(run=run_segment)
 
 
 def settings_from(args: argparse.Namespace) -> Settings:
-    """Settings of a run from the parsed arguments; raises ``SettingsError``."""
+    """Return the settings of a run from the parsed arguments; raises ``SettingsError``."""
     most = 8 * (os.cpu_count() or 1)
     if args.threads is not None and args.threads > most:
         raise SettingsError(f"threads {args.threads} is more than this machine can run: at most {most} (8 per core)")
@@ -131,7 +133,7 @@ def settings_from(args: argparse.Namespace) -> Settings:
 
 
 def parse_formats(text: str | None) -> tuple[str, ...] | None:
-    """The formats to write, or ``None`` for all; raises ``SettingsError``."""
+    """Return the formats to write, or ``None`` for the default; raises ``SettingsError``."""
     if text is None:
         return None
     formats = tuple(f.strip().lower() for f in text.split(",") if f.strip())
@@ -143,7 +145,7 @@ def parse_formats(text: str | None) -> tuple[str, ...] | None:
 
 
 def run_segment(args: argparse.Namespace) -> int:
-    """Segment what was asked for; returns the exit code."""
+    """Run the command; returns the exit code."""
     formats = parse_formats(args.format)
     settings = replace(settings_from(args), confidence_map=CONFIDENCE in (formats or ()))
     if args.jobs < 1:
@@ -167,33 +169,35 @@ def run_segment(args: argparse.Namespace) -> int:
 
 
 def _check_only(args: argparse.Namespace, settings: Settings, frame: int | str | None) -> int:
-    """What may go wrong with one scan, and nothing else."""
+    """Only check one scan for possible problems."""
     from .check import checks_of, print_checks, series_table
 
     if frame == "all" or is_batch(args.input):
-        raise SettingsError("--check-only looks at one scan: give one file, DICOM folder or frame")
+        raise SettingsError(
+            f"--check-only checks a single scan, not all of {args.input}: give one file, DICOM folder or frame"
+        )
     assert not isinstance(frame, str)
     checks = checks_of(args.input, args.series, frame, args.modality, args.model, settings, True, args.output)
     return print_checks(checks, args.json, series_table(args.input))
 
 
 def parse_frame(text: str | None) -> int | str | None:
-    """``--frame``: a number, ``"all"``, or None where it was not given."""
+    """Parse ``--frame``: a number, ``"all"``, or None if omitted."""
     return text if text == "all" else frame_number(text, ", or all")
 
 
 def frame_number(text: str | None, else_say: str = "") -> int | None:
-    """The number of a frame, or ``None`` if none was given; raises ``SettingsError``."""
+    """Parse the number of a frame, or return ``None`` if omitted; raises ``SettingsError``."""
     if text is None:
         return None
     if not text.isdecimal():
-        raise SettingsError(f"frame {text!r} is not one: give a number from 0{else_say}")
+        raise SettingsError(f"frame {text!r} is not a number: give a number from 0{else_say}")
     return int(text)
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where and how one scan is segmented."""
+    """Output folder, model and settings for the segmentation of one scan."""
 
     output: Path
     model: str | None

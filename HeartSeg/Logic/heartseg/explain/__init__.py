@@ -1,7 +1,7 @@
-"""Show which part of a scan contributes to a structure, as a heat map (Grad-CAM for segmentation).
+"""Show which parts of a scan contribute to a structure, as a heat map (Grad-CAM for segmentation).
 
-An illustration, not a validation: a map shows where features that raise a structure's logits lie, not whether the
-segmentation is right.
+The map is an illustration, not a validation. It shows the location of features that raise the logits of a structure,
+not whether the segmentation is correct.
 """
 
 from .explaining import Explainer, Explanation, explain

@@ -1,4 +1,4 @@
-"""From a scan and a structure to a heat map on the scan's own grid."""
+"""Compute the heat map of a structure on the grid of the scan."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
 
 NOTICE = "An illustration, not a validation."
 SCHEMA = {"name": "heartseg-explanation", "version": 1}
-_LARGEST_WINDOW = 512**3  # voxels; a record that says more was not written by a run
+_LARGEST_WINDOW = 512**3  # voxels; a record with more is invalid
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """A heat map and how it was made.
+    """A heat map and its provenance.
 
     Attributes:
-        heat: float32 ``(z, y, x)`` on the scan's grid, 0 to 1; 0 where the network did not look.
-        labels: uint8 ``(z, y, x)``, HeartSeg's label values: the segmentation that is explained.
-        geometry: the scan's grid.
-        structure: what is explained.
-        layer: where in the network.
-        notices: what should be known about this map.
-        details: JSON-ready: method, input, model, layer, settings, run, seconds, versions.
+        heat: float32 ``(z, y, x)`` on the grid of the scan, 0 to 1; 0 outside the window of the network.
+        labels: uint8 ``(z, y, x)``, the explained segmentation with the label values of HeartSeg.
+        geometry: grid of the scan.
+        structure: the explained structure.
+        layer: the layer whose features are used.
+        notices: warnings about this map.
+        details: method, input, model, layer, settings, run, seconds and versions, JSON-ready.
     """
 
     heat: np.ndarray
@@ -60,27 +60,27 @@ class Explanation:
 
     @property
     def region(self) -> np.ndarray:
-        """Bool ``(z, y, x)``: the structure's voxels."""
+        """Mask of the structure, bool ``(z, y, x)``."""
         return self.labels == self.structure.label
 
 
 @dataclass(frozen=True, eq=False)
 class _Shown:
-    """What the network looks at: a view of the scan, and the image in it."""
+    """Input of the network: a view of the scan and its image."""
 
     view: View
     image: torch.Tensor
 
 
 class Explainer:
-    """Makes heat maps with one model, which stays in memory between calls.
+    """Computes heat maps with one model, which stays in memory between calls.
 
     Args:
-        segmenter: the model and how it is run. Of its settings, device, threads, tile step and what decides where the
-            network looks count; the network always runs in single precision, without averaged copies.
+        segmenter: the model and its settings. The settings of device, threads, tile step and window apply. The network
+            always runs in single precision, without test-time augmentation.
 
     Raises:
-        ModelError: only nnU-Net itself can run the model.
+        ModelError: the model requires nnU-Net's own predictor.
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
@@ -94,14 +94,14 @@ class Explainer:
 
     @cached_property
     def layers(self) -> Layers:
-        """The layers that can be looked at."""
+        """Layers of the model."""
         return list_layers(self.segmenter.model)
 
     def find(self, structure_key: str, layer: str = LAST) -> tuple[Structure, Layer]:
-        """Return the structure and the layer that these names mean.
+        """Return the structure and the layer with these names.
 
         Raises:
-            SettingsError: one of them is unknown, or the model does not know the structure.
+            SettingsError: a name is unknown, or the model does not segment the structure.
         """
         return self._known(structure_key), self.layers.find(layer)
 
@@ -120,15 +120,15 @@ class Explainer:
         Args:
             volume: the scan.
             structure_key: ``"LV"``, ``"AO"``, ...
-            layer: ``last``, ``bottleneck``, or a name out of :attr:`layers`.
-            result: an earlier outcome for this scan, whose labels are explained; without it the scan is segmented.
+            layer: ``last``, ``bottleneck``, or a name from :attr:`layers`.
+            result: an earlier result for this scan, whose labels are explained; by default the scan is segmented.
             progress: called with a :class:`~heartseg.progress.ProgressEvent` on this thread.
-            cancel: set it from anywhere to stop at the next tile.
-            reporter: instead of the two above.
+            cancel: token that stops the computation at the next tile.
+            reporter: replaces ``progress`` and ``cancel``.
 
         Raises:
             SettingsError: the structure or the layer is unknown.
-            InputError: the structure is not in the scan, or the result is of another grid.
+            InputError: the structure is not in the scan, or the result has a different grid.
             Cancelled: the token was set.
         """
         from ..inference.devices import describe_device
@@ -173,13 +173,13 @@ class Explainer:
         return Explanation(on_scan, labels, volume.geometry, wanted, place, notices, details)
 
     def _known(self, key: str) -> Structure:
-        """Return the structure, if the model knows it."""
+        """Return the structure; raises if the model does not segment it."""
         known = [s.key for s in STRUCTURES if s.label in np.unique(self.segmenter.model.structure_lut())]
         if key.upper() not in KEYS:
             raise SettingsError(f"structure {key[:20]!r} is unknown: choose from {', '.join(known)}")
         if key.upper() not in known:
             raise SettingsError(
-                f"model {self.segmenter.model.name!r} does not know structure {key.upper()}: choose from "
+                f"model {self.segmenter.model.name!r} does not segment structure {key.upper()}: choose from "
                 f"{', '.join(known)}"
             )
         return structure(key)
@@ -187,15 +187,15 @@ class Explainer:
     def _labels_and_grid(
         self, volume: Volume, result: Result | None, reporter: Reporter
     ) -> tuple[np.ndarray, Geometry | None]:
-        """What is explained, and where the network looks; it is run over the scan only as far as that is not known."""
+        """Return the labels to explain and the window of the network; predicts them only if they are unknown."""
         engine = self.segmenter.engine
         if result is None:
             prediction = engine.predict(volume, reporter)
             return prediction.labels, prediction.grid
         if not result.geometry.same_grid(volume.geometry):
             raise InputError(
-                f"the result has {result.geometry.size} voxels on its own grid and {volume.name!r} has "
-                f"{volume.geometry.size}, or they lie elsewhere: give the result that was made from this scan"
+                f"the grid of the result ({result.geometry.size} voxels) is not that of {volume.name!r} "
+                f"({volume.geometry.size} voxels): give the result for this scan"
             )
         if engine.way.whole_image:
             return result.labels, None
@@ -208,13 +208,13 @@ class Explainer:
         region = torch.from_numpy(shown.view.labels_for_network(labels) == wanted.label)
         if not bool(region.any()):
             raise InputError(
-                f"{wanted.key} has no voxel where the network looks: it is too small for its grid, or lies outside of "
-                "its window"
+                f"{wanted.key} has no voxel in the window of the network (it is outside, or too small for the grid): "
+                "choose another structure"
             )
         return region
 
     def _channels(self, wanted: Structure) -> list[int]:
-        """Return output channels that mean the structure."""
+        """Return the output channels of the structure."""
         lut = self.segmenter.model.structure_lut()
         return [c for c in range(self.segmenter.model.num_output_channels) if lut[c] == wanted.label]
 
@@ -250,7 +250,7 @@ class Explainer:
                 "frame": source.frame,
                 "modality": volume.modality,
             },
-            "segmentation": "an earlier result" if result is not None else "the network's own, before clean-up",
+            "segmentation": "an earlier result" if result is not None else "prediction of the network before clean-up",
             "model": dataclasses.asdict(model_facts(self.segmenter.model)),
             "settings": self.segmenter.settings.to_dict(),
             "run": {"precision": "float32", "folds": len(self.segmenter.engine.networks), **run},
@@ -275,9 +275,9 @@ def explain(
 
 
 def recorded_window(provenance: Provenance, model: ModelFolder) -> Geometry | None:
-    """Where this model's network looked in an earlier run; ``None`` if the record is of another model, or has none.
+    """Return the window of the network in an earlier run, or ``None`` if there is none or it is of another model.
 
-    The record is rounded to 0.1 mm; voxel centres lie on multiples of the spacing, so that the grid comes back exactly.
+    The record is rounded to 0.1 mm. The grid is restored exactly, because voxel centres are multiples of the spacing.
     """
     from ..inference.lattice import Lattice
     from ..inference.resample import window_grid
@@ -306,12 +306,12 @@ def _check_present(wanted: Structure, labels: np.ndarray, volume: Volume) -> Non
     there = set(np.unique(labels).tolist())
     present = [s.key for s in STRUCTURES if s.label in there]
     if not present:
-        raise InputError(f"no heart was found in {volume.name!r}: there is nothing to explain")
-    raise InputError(f"{wanted.key} was not found in {volume.name!r}: choose one that was, {', '.join(present)}")
+        raise InputError(f"no heart was found in {volume.name!r}: choose a scan with a heart")
+    raise InputError(f"{wanted.key} was not found in {volume.name!r}: choose from {', '.join(present)}")
 
 
 def _gradients_allowed(settings: Settings) -> Any:
-    """Return the engine's number of threads and deterministic kernels, but not its inference mode."""
+    """Return a context with the threads and deterministic kernels of the engine, but without inference mode."""
     from contextlib import ExitStack
 
     import torch
@@ -325,7 +325,7 @@ def _gradients_allowed(settings: Settings) -> Any:
 
 
 def _scaled(heat: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Return the positive part, divided by its maximum, and that maximum (0 where nothing is positive)."""
+    """Return the positive part divided by its maximum, and that maximum (0 if nothing is positive)."""
     heat = heat.clamp(min=0)
     largest = float(heat.max())
     return (heat / largest if largest > 0 and math.isfinite(largest) else heat * 0), largest
@@ -343,13 +343,13 @@ def _notices(
 ) -> tuple[str, ...]:
     found = []
     if largest <= 0:
-        found.append(f"no feature at layer {place.name} speaks for {wanted.key}: the map is empty")
+        found.append(f"no feature of layer {place.name} contributes to {wanted.key}: the map is empty")
     made_by = result.provenance.model if result is not None else None
     if made_by is not None and made_by.name and not _is_of(made_by, model):
-        found.append(f"the result was made by {made_by.name}, the map shows what {model.name} sees in it")
+        found.append(f"the result was made with model {made_by.name}, the map with model {model.name}")
     return tuple(found)
 
 
 def _is_of(made_by: ModelFacts | None, model: ModelFolder) -> bool:
-    """Return whether a result was made with this model's very weights."""
+    """Return whether a result was made with the weights of this model."""
     return made_by is not None and dict(made_by.checkpoints) == dict(model_facts(model).checkpoints)

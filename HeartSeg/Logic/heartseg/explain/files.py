@@ -1,4 +1,4 @@
-"""An explanation's folder: heat map, picture, how it was made; whole or not at all."""
+"""Write a heat map, its picture and its provenance to a folder, atomically."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXPLANATION_FOLDER = FolderKind(
 
 
 def check_explanation_folder(folder: str | Path, overwrite: bool = False) -> Path:
-    """Make sure that an explanation could be written there; see :func:`heartseg.staging.check_folder`."""
+    """Check that an explanation can be written to a folder; see :func:`heartseg.staging.check_folder`."""
     return check_folder(folder, EXPLANATION_FOLDER, overwrite)
 
 
@@ -34,20 +34,21 @@ def write_explanation(
     overwrite: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
-    """Write an explanation's files into a new folder: ``heat_map.nii.gz``, ``heat_map.png``, ``explanation.json``.
+    """Write an explanation to a new folder: ``heat_map.nii.gz``, ``heat_map.png``, ``explanation.json``.
 
     Args:
-        explanation: what :func:`~heartseg.explain.explaining.explain` returned.
-        volume: the scan it was made from.
-        folder: created; must be empty or absent unless ``overwrite``.
-        suffix: of the heat map's file, one of :data:`SUFFIXES`.
-        reporter: progress and cancel.
+        explanation: result of :func:`~heartseg.explain.explaining.explain`.
+        volume: the explained scan.
+        folder: folder to create; must be empty or absent unless ``overwrite``.
+        suffix: file suffix of the heat map, one of :data:`SUFFIXES`.
+        overwrite: whether to replace an earlier heat map.
+        reporter: receives progress and cancels.
 
     Returns:
-        ``"files"``: names written; ``"skipped"``: ``{"picture": why}`` where matplotlib is not installed.
+        ``"files"``: names of the files; ``"skipped"``: ``{"picture": reason}`` if matplotlib is not installed.
 
     Raises:
-        OutputError: the folder cannot be used, or the disk is full; nothing is left behind.
+        OutputError: the folder is unusable or the disk is full; no file remains.
     """
     skipped = {}
     reporter = reporter or Reporter()

@@ -1,14 +1,13 @@
-"""Grad-CAM for segmentation: which features of a layer raise a structure's logits.
+"""Grad-CAM for segmentation: which features of a layer raise the logits of a structure.
 
-Selvaraju et al. 2017 (Grad-CAM, ICCV): a channel weighs as much as the mean gradient of a score over its positions,
-and the map is the weighted sum of the channels, its negative part cut off. Vinogradova et al. 2020 (Seg-Grad-CAM,
-AAAI student abstract): for segmentation the score is the class's logits summed over a region, here the region that
-was predicted.
+Grad-CAM (Selvaraju et al. 2017, ICCV) weights each channel by the mean gradient of a score over all positions. The map
+is the positive part of the weighted sum of the channels. In Seg-Grad-CAM (Vinogradova et al. 2020, AAAI student
+abstract) the score is the sum of the logits of a class over a region, here the predicted region.
 
-Over tiles the score stays one number: the logits of the whole image are the tiles' logits, blended with Gaussian
-weights, so each tile's share of the score is its own logits times its share of that blend. Channels are weighted once
-for all tiles, and the tiles' maps are blended as their logits are. A tile that the region does not reach has no part
-in the score and none in the map.
+With several tiles the score remains a single number. The logits of the whole image are a blend of the logits of the
+tiles with Gaussian weights, so each tile contributes its logits times its blending weights. Channel weights are
+computed once over all tiles, and the maps of the tiles are blended like the logits. Tiles that do not overlap the
+region contribute neither to the score nor to the map.
 """
 
 from __future__ import annotations
@@ -42,18 +41,18 @@ def seg_grad_cam(
     reporter: Reporter,
     tile_step: float = 0.5,
 ) -> torch.Tensor:
-    """Return the heat map of a region in an image, before its negative part is cut off and before it is scaled.
+    """Return the heat map of a region in an image, before clipping at 0 and scaling.
 
     Args:
-        networks: one per fold, in evaluation mode; their maps are averaged. They are copied, not changed.
-        layer: where the features are taken.
-        image: float32 ``(1, z, y, x)``, normalised, in the network's axes.
-        region: bool ``(z, y, x)``, over which logits are summed.
+        networks: one per fold, in evaluation mode; their maps are averaged. The networks are copied, not changed.
+        layer: layer whose features are used.
+        image: float32 ``(1, z, y, x)``, normalised, in the axes of the network.
+        region: bool ``(z, y, x)``, the region over which logits are summed.
         channels: output channels of the class.
-        patch: the network's patch ``(z, y, x)``.
-        device: where to compute; the CPU takes over where its memory runs out.
-        reporter: progress and cancel, per tile.
-        tile_step: distance of tiles as a share of the patch.
+        patch: patch size of the network ``(z, y, x)``.
+        device: device of the computation; the CPU is used if its memory is insufficient.
+        reporter: receives progress and cancels, per tile.
+        tile_step: distance between tiles as a fraction of the patch.
 
     Returns:
         float32 ``(z, y, x)`` on the CPU.
@@ -72,7 +71,7 @@ def seg_grad_cam(
             if device.type == "cpu":
                 raise DeviceError(
                     f"out of memory with one tile of {'x'.join(map(str, patch))} voxels: close other programs, or use "
-                    "the layer 'last', which needs the least"
+                    "the layer 'last', which needs the least memory"
                 ) from error
             reporter.announce(f"out of memory on {device}: making the heat map on the CPU")
             heat = _mean_map(networks, layer, tiles, channels, torch.device("cpu"), reporter)
@@ -80,7 +79,7 @@ def seg_grad_cam(
 
 
 class _Tiles:
-    """The tiles of an image that a region reaches, and their share in the blend of all tiles."""
+    """Tiles of an image that overlap a region, and their weights in the blend of all tiles."""
 
     def __init__(self, image: torch.Tensor, region: torch.Tensor, patch: tuple[int, ...], step: float) -> None:
         self.image, self.inner = padded_to_patch(image, patch)
@@ -95,12 +94,12 @@ class _Tiles:
                 self.boxes.append(box)
 
     def crop(self, box: Box, device: torch.device) -> torch.Tensor:
-        """``(1, c, z, y, x)``."""
+        """Image of a tile, ``(1, c, z, y, x)``."""
         with_channels = (slice(None), *box)
         return self.image[with_channels][None].to(device)
 
     def share(self, box: Box) -> torch.Tensor:
-        """``(z, y, x)``: this tile's part in the blended value of each of its voxels."""
+        """Weight of a tile in the blended value of each of its voxels, ``(z, y, x)``."""
         return self.gaussian / self.weight[box]
 
 
@@ -112,10 +111,10 @@ def _mean_map(
     device: torch.device,
     reporter: Reporter,
 ) -> torch.Tensor:
-    """Return the mean of the networks' maps, on the padded image."""
+    """Return the mean of the maps of all networks, on the padded image."""
     total = torch.zeros(tiles.region.shape)
     for number, network in enumerate(networks):
-        # The engine's own may have been moved to a device under inference mode, which gradients refuse.
+        # The engine may have moved its networks in inference mode, which does not allow gradients.
         ours = copy.deepcopy(network).to(device).eval().requires_grad_(False)
         total += _map(ours, layer, tiles, channels, device, reporter, 2 * number * len(tiles.boxes))
     return total / len(networks)
@@ -130,7 +129,7 @@ def _map(
     reporter: Reporter,
     before: int,
 ) -> torch.Tensor:
-    """One network's map on the padded image: first the channels' weights over all tiles, then the tiles' maps."""
+    """Map of one network on the padded image: compute channel weights over all tiles, then the maps of the tiles."""
     weights: Any = 0
     features = None
     for done, box in enumerate(tiles.boxes, 1):
@@ -140,10 +139,10 @@ def _map(
         reporter.advance(before + done)
     heat = torch.zeros(tiles.region.shape)
     for done, box in enumerate(tiles.boxes, 1 + len(tiles.boxes)):
-        if len(tiles.boxes) > 1:  # with a single tile its features are still there
+        if len(tiles.boxes) > 1:  # the features of a single tile are still available
             features = _features(network, layer, tiles.crop(box, device))
         assert features is not None
-        if features.ndim == 4:  # of a 2D network: a slice
+        if features.ndim == 4:  # a slice, from a 2D network
             features = features[:, :, None]
         coarse = torch.einsum("c,bczyx->bzyx", weights, features)[None]
         fine = functional.interpolate(coarse, tuple(tiles.gaussian.shape), mode="trilinear", align_corners=False)
@@ -155,22 +154,22 @@ def _map(
 def _features_and_gradient(
     network: nn.Module, layer: Layer, crop: torch.Tensor, share: torch.Tensor, channels: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the layer's features ``(1, c, …)`` and the gradient of the score with respect to them.
+    """Return the features ``(1, c, …)`` of a layer and the gradient of the score with respect to them.
 
     Args:
-        share: ``(z, y, x)``, what each voxel's logit counts in the score: 0 outside of the region.
+        share: ``(z, y, x)``, weight of the logit of each voxel in the score; 0 outside the region.
     """
     with _cut_at(network, layer) as taken, torch.enable_grad():
         logits = network(crop)[0]
         score = (logits[list(channels)] * share).sum()
         gradient = torch.autograd.grad(score, taken)[0] if score.requires_grad else None
     if gradient is None:
-        raise SettingsError(f"layer {layer.name!r} has no influence on the output: choose another one")
+        raise SettingsError(f"layer {layer.name!r} has no influence on the output: choose another layer")
     return taken[0].detach(), gradient
 
 
 def _features(network: nn.Module, layer: Layer, crop: torch.Tensor) -> torch.Tensor:
-    """Return the layer's features ``(1, c, …)``."""
+    """Return the features ``(1, c, …)`` of a layer."""
     with _cut_at(network, layer) as taken, torch.no_grad():
         network(crop)
     return taken[0].detach()
@@ -178,12 +177,12 @@ def _features(network: nn.Module, layer: Layer, crop: torch.Tensor) -> torch.Ten
 
 @contextmanager
 def _cut_at(network: nn.Module, layer: Layer) -> Iterator[list[torch.Tensor]]:
-    """Start gradients at a layer: earlier activations are not kept, which saves most of the memory."""
+    """Start gradients at a layer, so that earlier activations are not kept, which saves most of the memory."""
     taken: list[torch.Tensor] = []
 
     def cut(tensor: torch.Tensor) -> torch.Tensor:
         taken.append(tensor.detach().requires_grad_())
-        return taken[-1].clone()  # activations that work in place may change the copy
+        return taken[-1].clone()  # in-place activations may change the clone
 
     def after(module: Any, inputs: Any, output: Any) -> torch.Tensor:
         return cut(output)

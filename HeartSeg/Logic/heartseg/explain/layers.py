@@ -1,7 +1,7 @@
 """Find the layers of a network: by name, the last one before the output, and the bottleneck.
 
-A network is run once on tensors without memory (torch's ``meta`` device), and every module says what came out of it.
-So any network that a model folder may name has its layers listed, whatever its class.
+The network runs once on tensors without data (torch's ``meta`` device), and hooks record the output of every module.
+This works for any network class.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from torch import nn
 
 LAST, BOTTLENECK = "last", "bottleneck"
-_SHOWN = 40  # characters of a wrong name that an error repeats
+_SHOWN = 40  # maximum number of characters of an unknown name in an error message
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A place in a network where features can be taken.
+    """A layer whose features can be used.
 
     Attributes:
-        name: the module's name, e.g. ``"encoder.stages.4"``.
-        kind: its class.
-        shape: what comes out for one patch: channels, then voxels ``(z, y, x)``.
-        at_input: take what goes into the module instead of what comes out.
+        name: name of the module, e.g. ``"encoder.stages.4"``.
+        kind: class of the module.
+        shape: shape of its output for one patch: channels, then voxels ``(z, y, x)``.
+        at_input: whether to use the input of the module instead of its output.
     """
 
     name: str
@@ -48,11 +48,10 @@ class Layers:
     """The layers of a network.
 
     Attributes:
-        all: in the order in which they finish; of modules that hand the same map on, the outermost.
-        last: what the output's convolution is computed from: the last convolution before the output, with its
-            normalisation and activation.
+        all: all layers in order of execution; of several modules with the same output, the outermost.
+        last: input of the output convolution: the last convolution before it, with normalisation and activation.
         bottleneck: the coarsest features, at the end of the encoder.
-        named: every module whose map can be taken, by name.
+        named: every module with a usable output, by name.
     """
 
     all: tuple[Layer, ...]
@@ -61,10 +60,10 @@ class Layers:
     named: Mapping[str, Layer]
 
     def find(self, name: str) -> Layer:
-        """Return the layer that ``last``, ``bottleneck`` or a name means.
+        """Return the layer ``last``, ``bottleneck`` or one with this name.
 
         Raises:
-            SettingsError: there is none; the message shows names that are similar.
+            SettingsError: the layer does not exist; the message lists similar names.
         """
         named = {**self.named, LAST: self.last, BOTTLENECK: self.bottleneck}
         if name in named:
@@ -72,13 +71,13 @@ class Layers:
         similar = difflib.get_close_matches(name[:_SHOWN], named, 3, 0.4)
         instead = ", ".join(dict.fromkeys([*similar, LAST, BOTTLENECK]))
         raise SettingsError(
-            f"layer {name[:_SHOWN]!r} is unknown: use {instead}, or see them all with 'heartseg explain --list-layers'"
+            f"layer {name[:_SHOWN]!r} is unknown: use {instead}, or list all with 'heartseg explain --list-layers'"
         )
 
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """One module's turn in a forward pass."""
+    """Call of one module in a forward pass."""
 
     name: str
     module: nn.Module
@@ -87,10 +86,10 @@ class _Call:
 
 
 def list_layers(folder: ModelFolder) -> Layers:
-    """Return the layers of a model's network; no weights are read.
+    """Return the layers of the network of a model, without reading its weights.
 
     Raises:
-        ModelError: the network cannot be followed.
+        ModelError: the network cannot be traced.
     """
     torch = import_torch()
     network = build_network(folder, "meta").eval()
@@ -100,12 +99,12 @@ def list_layers(folder: ModelFolder) -> Layers:
     except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"the layers of model {folder.name!r} cannot be followed ({reason:.120}): heat maps cannot be made for it"
+            f"the layers of model {folder.name!r} cannot be traced ({reason:.120}): choose another model for heat maps"
         ) from error
 
 
 def layers_of(network: nn.Module, image: torch.Tensor) -> Layers:
-    """Return the layers that a network runs through for an image ``(1, c, z, y, x)``, on whatever device both are.
+    """Return the layers that a network executes for an image ``(1, c, z, y, x)``; both are on the same device.
 
     Raises:
         ValueError: the network has no convolution.
@@ -119,7 +118,7 @@ def layers_of(network: nn.Module, image: torch.Tensor) -> Layers:
     before = [c for c in calls[: convolutions[-1]] if _is_map(c.output, image.ndim)]
     features = output.inputs[0]
     same = [c for c in before if c.output is features]
-    # Several modules may hand the same tensor on: the outermost has the shortest name.
+    # Several modules may return the same tensor: the outermost has the shortest name.
     last = _layer(_outermost(same)) if same else _input_layer(output)
     usable = _only_once(before)
     distinct = {id(c.output): _outermost([d for d in usable if d.output is c.output]) for c in usable}
@@ -128,10 +127,11 @@ def layers_of(network: nn.Module, image: torch.Tensor) -> Layers:
 
 
 def _bottleneck(calls: list[_Call]) -> Layer | None:
-    """Return the coarsest features, after all processing on that grid.
+    """Return the coarsest features, after all processing on their grid.
 
-    Of the convolutions that look around (not those on pooled maps inside of attention), those at the coarsest grid; of
-    these the last one with the most channels, for gates on skips work at the same grid with fewer.
+    Considers convolutions with kernels larger than 1 (which excludes those on pooled maps in attention modules) on the
+    coarsest grid. Of these it takes the last one with the most channels, because attention gates on the same grid have
+    fewer channels.
     """
     wide = [c for c in calls if _is_convolution(c.module) and max(c.module.kernel_size) > 1]  # type: ignore[arg-type]
     if not wide:
@@ -145,7 +145,7 @@ def _bottleneck(calls: list[_Call]) -> Layer | None:
 
 
 def _only_once(calls: list[_Call]) -> list[_Call]:
-    """Return the calls that can be chosen by name: maps of more than one voxel, from modules that run once."""
+    """Return the calls that can be selected by name: maps with more than one voxel, from modules that run once."""
     counts: dict[str, int] = {}
     for call in calls:
         counts[call.name] = counts.get(call.name, 0) + 1
@@ -176,7 +176,7 @@ def _is_map(output: Any, dimensions: int) -> bool:
 
 @contextmanager
 def _recorded(network: nn.Module) -> Iterator[list[_Call]]:
-    """Every module's turn, in the order in which they finish."""
+    """Record the call of every module, in order of completion."""
     torch = import_torch()
     calls: list[_Call] = []
 

@@ -1,4 +1,4 @@
-"""The picture of an explanation: three slices with the heat map and the structure's contour."""
+"""Draw an explanation: three slices with the heat map and the contour of the structure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DPI = 150
 WIDTH_IN, HEIGHT_IN = 2000.01 / DPI, 800.01 / DPI
 COLORS = "inferno"
 OPACITY = 0.65
-"""Of the heat map where it is 1; proportionally less below, so that the scan shows where it is cold."""
+"""Opacity of the heat map at high values; it decreases towards 0, so that the scan is visible at low values."""
 
 _MARGIN_MM = 30.0
 
@@ -41,8 +41,8 @@ _MARGIN_MM = 30.0
 def write_picture(volume: Volume, explanation: Explanation, path: str | Path) -> None:
     """Write the picture (PNG, 2000 x 800 pixels).
 
-    Axial, coronal and sagittal slices through the structure's centre on world axes, the patient's right on the
-    viewer's left; the heat map in warm colours, the structure's contour in its own.
+    The picture shows axial, coronal and sagittal slices through the centre of the structure along the world axes, with
+    the patient's right on the viewer's left. The heat map has warm colours, the contour the colour of the structure.
 
     Raises:
         DependencyError: matplotlib is not installed.
@@ -70,17 +70,17 @@ def write_picture(volume: Volume, explanation: Explanation, path: str | Path) ->
 
 
 def _place(explanation: Explanation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the structure's centre, and the world box of the whole heart with a margin, LPS mm."""
+    """Return the centre of the structure, and the world box of the whole heart with a margin, LPS mm."""
     structure = crop_labels(explanation.region.view(np.uint8), explanation.geometry)
     heart = crop_labels(explanation.labels, explanation.geometry)
-    assert structure is not None and heart is not None  # there is no explanation of what is absent
+    assert structure is not None and heart is not None  # an explained structure is never empty
     center = structure.geometry.index_to_world(np.array(ndimage.center_of_mass(structure.labels)))
     corners = heart.geometry.corners()
     return center, corners.min(0) - _MARGIN_MM, corners.max(0) + _MARGIN_MM
 
 
 def _grey_window(volume: Volume, explanation: Explanation) -> tuple[float, float]:
-    """Return grey values shown black and white: the 2nd and 98th percentile around the heart."""
+    """Return the grey values of black and white: the 2nd and 98th percentile around the heart."""
     heart = crop_labels(explanation.labels, explanation.geometry)
     near = volume.array if heart is None else heart.take(volume.array)
     sample = near.reshape(-1)[:: max(1, near.size // 200_000)].astype(float)
@@ -98,7 +98,7 @@ def _draw_slice(
     high: np.ndarray,
     window: tuple[float, float],
 ) -> Any:
-    """Sample one world plane from scan, map and labels; returns the drawn map."""
+    """Draw one world plane of scan, heat map and contour; returns the drawn heat map."""
     world = plane_points(axes, plane, center, low, high)
     index = np.moveaxis(explanation.geometry.world_to_index(world), -1, 0)
     grey = sample_linear(volume.array, index, outside=window[0])
@@ -115,7 +115,7 @@ def _draw_slice(
 
 
 def _draw_scale(figure: Any, shown: Any) -> None:
-    """The colours and what they mean."""
+    """Draw the colour bar."""
     from matplotlib.cm import ScalarMappable
 
     axes = figure.add_axes((0.956, 0.12, 0.012, 0.62))
@@ -127,7 +127,7 @@ def _draw_scale(figure: Any, shown: Any) -> None:
 def _write_title(figure: Any, volume: Volume, explanation: Explanation) -> None:
     structure, layer = explanation.structure, explanation.layer
     name = volume.name if len(volume.name) <= 60 else volume.name[:57] + "…"
-    title = f"{name}: what speaks for the {structure.name}"
+    title = f"{name}: contributions to the {structure.name}"
     figure.text(0.012, 0.945, title, color=TEXT, fontsize=16, fontweight="bold", va="center", parse_math=False)
     model = explanation.details.get("model", {})
     where = "input" if layer.at_input else "output"
@@ -135,7 +135,7 @@ def _write_title(figure: Any, volume: Volume, explanation: Explanation) -> None:
     parts = [
         "Grad-CAM",
         " ".join(str(model[k]) for k in ("name", "version") if model.get(k)) or "HeartSeg",
-        f"{where} of {layer.name} ({layer.shape[0]} channels, {size} voxels a patch)",
+        f"{where} of {layer.name} ({layer.shape[0]} channels, {size} voxels per patch)",
         *explanation.notices,
     ]
     figure.text(0.012, 0.885, "  ·  ".join(parts), color=MUTED, fontsize=10.5, va="center", parse_math=False)

@@ -1,7 +1,7 @@
-"""A set for 3D printing: the blood pool as a hollow shell with a wall, and the myocardium as a solid.
+"""Models for 3D printing: the blood pool as a hollow shell with a wall, and the myocardium as a solid.
 
-Every part is the level set of a smooth field on a fine, even grid, which makes it closed and manifold by construction;
-the file is then read back and counted (:mod:`.solidity`).
+Every part is a level set of a smooth field on a fine isotropic grid, so it is closed and manifold by construction.
+Each file is read back after writing and checked (:mod:`.solidity`).
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from .surfaces import Mesh, joined, level_set
 
 WALL_MM = 2.0
 WALL_LIMITS_MM = (0.8, 10.0)
-"""Thinner walls break on most printers; thicker ones close the space between the chambers."""
+"""Limits of the wall thickness: thinner walls break on most printers, thicker ones fill the space between chambers."""
 
 SMOOTHING_MM = 1.0
-"""Standard deviation of the Gaussian that smooths the distance map: structures thinner than about 2 mm go."""
+"""Standard deviation of the Gaussian that smooths the distance map; it removes structures thinner than about 2 mm."""
 
 SMALLEST_ML = 0.5
-"""Separate pieces and cavities below this volume are left out."""
+"""Volume below which separate pieces are removed."""
 
 POOL_KEYS = ("LV", "RV", "LA", "RA", "AO", "PA")
 POOL_FILE, MYOCARDIUM_FILE, README_FILE, CHECK_FILE = "blood_pool.stl", "myocardium.stl", "README.txt", "print.json"
 
 _STEP_LIMITS_MM = (0.5, 1.0)
 _MARGIN_STEPS = 3
-_NUDGE = 0.05  # of a step: keeps the surface away from the grid's points, where triangles would lose their area
+_NUDGE = 0.05  # in steps: keeps the surface away from grid points, where triangles would have zero area
 _SAMPLES = 20_000
 
 
 @dataclass(frozen=True, eq=False)
 class _Field:
-    """A signed distance map: float32 ``(z, y, x)``, mm, negative inside; its grid; and what cleaning it took away."""
+    """Signed distance map, float32 ``(z, y, x)``, mm, negative inside; with its grid and counts of removed parts."""
 
     distance: np.ndarray
     geometry: Geometry
@@ -61,13 +61,13 @@ class _Field:
 
 @dataclass(frozen=True, eq=False)
 class PrintPart:
-    """One body to print.
+    """One part to print.
 
     Attributes:
-        file: its name in the folder.
-        mesh: in world LPS mm.
-        color: for viewers that show one.
-        facts: JSON-ready: what it is, from which structures, thickness.
+        file: file name.
+        mesh: surface in world LPS mm.
+        color: red, green, blue, for viewers that display colours.
+        facts: description, structures and thickness, JSON-ready.
     """
 
     file: str
@@ -77,29 +77,30 @@ class PrintPart:
 
 
 def check_wall(wall_mm: float) -> float:
-    """The thickness itself, or ``SettingsError`` with the limits."""
+    """Return the wall thickness; raises ``SettingsError`` if it is outside the limits."""
     low, high = WALL_LIMITS_MM
     if not low <= wall_mm <= high:
-        raise SettingsError(f"wall of {wall_mm:g} mm is outside {low:g} to {high:g} mm: 2 mm suits most printers")
+        raise SettingsError(f"wall thickness {wall_mm:g} mm is outside {low:g} to {high:g} mm: most printers need 2 mm")
     return wall_mm
 
 
 def print_parts(result: Result, wall_mm: float = WALL_MM, reporter: Reporter | None = None) -> tuple[PrintPart, ...]:
-    """Make the bodies.
+    """Make the parts to print.
 
-    The blood pool's inner surface is that of the chambers and vessels together; its outer one lies ``wall_mm`` outside,
-    everywhere. The two are separate closed shells: the lumen stays empty and has no openings.
+    The inner surface of the blood pool is the common surface of the chambers and vessels. The outer surface lies
+    ``wall_mm`` outside it everywhere. The two surfaces are separate closed shells, so the lumen is empty and has no
+    openings.
 
     Args:
-        result: labels on the scan's grid.
-        wall_mm: thickness of the pool's wall.
+        result: labels on the grid of the scan.
+        wall_mm: wall thickness of the blood pool.
 
     Returns:
-        The pool and the myocardium, those that were found.
+        The blood pool and the myocardium, if present.
 
     Raises:
-        SettingsError: the wall is outside its limits.
-        OutputError: neither was found.
+        SettingsError: the wall thickness is outside its limits.
+        OutputError: neither is present.
     """
     reporter = reporter or Reporter()
     check_wall(wall_mm)
@@ -110,7 +111,7 @@ def print_parts(result: Result, wall_mm: float = WALL_MM, reporter: Reporter | N
         part = make(crop, result.structures, wall_mm) if crop is not None else None
         parts += [part] if part is not None else []
     if not parts:
-        raise OutputError("there is nothing to print: neither blood nor myocardium was found in this segmentation")
+        raise OutputError("the segmentation has neither blood pool nor myocardium: choose a scan with a heart")
     return tuple(parts)
 
 
@@ -124,7 +125,7 @@ def _pool(crop: LabelCrop, structures: Sequence[Structure], wall_mm: float) -> P
         return None
     grown = _grown(field, inner, wall_mm)
     outer = _surface(grown)
-    assert outer is not None  # the pool is not empty, so what is around it is not either
+    assert outer is not None  # the blood pool is not empty
     facts = {
         "what": "blood pool, hollow: an outer and an inner closed shell, no openings",
         "structures": [s.key for s in chosen],
@@ -160,10 +161,9 @@ def _cleaning(field: _Field) -> dict[str, Any]:
 
 
 def _distance_field(crop: LabelCrop, structures: Sequence[Structure], wall_mm: float) -> _Field | None:
-    """Smoothed signed distance to the border of the structures' union, on an even grid with room for the wall.
+    """Smoothed signed distance to the border of all structures together, on an isotropic grid with room for the wall.
 
-    Interpolating the distance map instead of the voxels rounds the steps between thick slices (Raya & Udupa, IEEE TMI
-    1990).
+    Interpolating distances instead of labels smooths the steps between thick slices (Raya & Udupa, IEEE TMI 1990).
     """
     mask = np.isin(crop.labels, [s.label for s in structures])
     box = bounding_box(mask.astype(np.uint8))
@@ -176,7 +176,7 @@ def _distance_field(crop: LabelCrop, structures: Sequence[Structure], wall_mm: f
     padded = np.pad(mask[box], [(int(n), int(n)) for n in room])
     signed = ndimage.distance_transform_edt(~padded, sampling=spacing)
     signed -= ndimage.distance_transform_edt(padded, sampling=spacing)
-    half = spacing.min() / 2  # distances run between voxel centres, the border lies between them
+    half = spacing.min() / 2  # distances are between voxel centres, the border is half a voxel away
     signed = np.where(padded, signed + half, signed - half).astype(np.float32)
     shape = np.floor((np.array(padded.shape) - 1) * spacing / step).astype(int) + 1
     fine = ndimage.affine_transform(signed, step / spacing, output_shape=tuple(shape), order=1, mode="nearest")
@@ -188,7 +188,7 @@ def _distance_field(crop: LabelCrop, structures: Sequence[Structure], wall_mm: f
 
 
 def _cleaned(distance: np.ndarray, geometry: Geometry) -> _Field:
-    """Without crumbs and enclosed cavities, and nowhere nearer to 0 than the nudge."""
+    """Remove small pieces and enclosed cavities, and keep all values at least ``_NUDGE`` away from 0."""
     step = geometry.spacing[0]
     few = SMALLEST_ML * 1000.0 / step**3
     inside, left_out = _without_small(distance < 0, few)
@@ -200,7 +200,7 @@ def _cleaned(distance: np.ndarray, geometry: Geometry) -> _Field:
 
 
 def _without_small(mask: np.ndarray, voxels: float) -> tuple[np.ndarray, int]:
-    """The mask without components below so many voxels (the largest always stays), and how many went."""
+    """Remove components smaller than ``voxels`` from a mask, except the largest; returns the mask and the number."""
     components, count = ndimage.label(mask)
     sizes = np.bincount(components.ravel(), minlength=count + 1)
     sizes[0] = 0
@@ -217,15 +217,15 @@ def _surface(field: _Field) -> Mesh | None:
 
 
 def _grown(field: _Field, inner: Mesh, wall_mm: float) -> _Field:
-    """Distance to the surface ``wall_mm`` outside ``inner``.
+    """Signed distance to the surface ``wall_mm`` outside ``inner``.
 
-    Where the outer surface may lie, the distance to the inner one is taken to its triangles' corners and centres: with
-    triangles of a step's size that is exact to step² / (6 wall), a few hundredths of a millimetre.
+    Near the outer surface, the distance to the corners and centres of the triangles of ``inner`` is used. For triangles
+    as large as a grid step, its error is step² / (6 wall), a few hundredths of a millimetre.
     """
     from scipy import spatial
 
     grid, step = field.geometry, field.step
-    # Between voxel centres: within a step of the truth, enough to know where the surface may lie.
+    # Distances between voxel centres are correct to one step, which suffices to find voxels near the outer surface.
     distance = ndimage.distance_transform_edt(field.distance > 0, sampling=step).astype(np.float32) - wall_mm
     distance[field.distance <= 0] = -wall_mm
     band = np.argwhere((np.abs(distance) < 2 * step) & (field.distance > 0))
@@ -236,7 +236,7 @@ def _grown(field: _Field, inner: Mesh, wall_mm: float) -> _Field:
 
 
 def _distances(of: Mesh, to: Mesh) -> dict[str, float]:
-    """Distance from points of one surface to the other surface, mm: smallest, percentiles, mean, largest."""
+    """Distance from points of one surface to the other, mm: minimum, percentiles, mean, maximum."""
     import vtk
     from vtk.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray
 
@@ -263,20 +263,20 @@ def _distances(of: Mesh, to: Mesh) -> dict[str, float]:
 def write_print_set(
     result: Result, folder: Path, wall_mm: float = WALL_MM, coordinates: str = "LPS", reporter: Reporter | None = None
 ) -> dict[str, Any]:
-    """Write the print set: STL files, what was counted on them (JSON), and a text for who prints them.
+    """Write the print set: STL files, the results of their check (JSON) and a readme.
 
     Args:
         result: labels and structures.
-        folder: made if it does not exist.
-        wall_mm: thickness of the blood pool's wall.
+        folder: created if it does not exist.
+        wall_mm: wall thickness of the blood pool.
         coordinates: ``"LPS"`` or ``"RAS"``.
 
     Returns:
-        What ``print.json`` holds: per file its counts after reading it back, thickness, volume.
+        Content of ``print.json``: for each file, the results of checking it after reading it back, thickness, volume.
 
     Raises:
-        SettingsError: the wall is outside its limits.
-        OutputError: there is nothing to print, or a body came out not watertight (which is a fault of ours).
+        SettingsError: the wall thickness is outside its limits.
+        OutputError: there is nothing to print, or a part is not watertight (a bug in HeartSeg).
         OSError: the disk is full.
     """
     parts = print_parts(result, wall_mm, reporter)
@@ -286,7 +286,7 @@ def write_print_set(
         path = write_surface(part.mesh, folder / part.file, coordinates, part.file, part.color)
         counted = check_solidity(read_stl(path))
         if not counted.watertight:
-            raise OutputError(f"{part.file} came out not watertight ({counted}): report this with the segmentation")
+            raise OutputError(f"{part.file} is not watertight ({counted}): report this bug with the segmentation")
         facts["parts"][part.file] = _rounded({**part.facts, **counted.to_dict()})
     (folder / CHECK_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     (folder / README_FILE).write_text(_readme(facts, wall_mm), encoding="utf-8")
@@ -303,7 +303,7 @@ def _readme(facts: dict[str, Any], wall_mm: float) -> str:
     lines = [
         f"3D-print set of a heart, made by HeartSeg {facts['heartseg']}. Research use only, not a medical device.",
         "",
-        "The unit of all files is the millimetre; STL files do not say so: choose mm on import. "
+        "The unit of all files is the millimetre. STL files do not store it: choose mm on import. "
         f"Axes: {facts['coordinates']}.",
         "",
     ]
@@ -313,17 +313,17 @@ def _readme(facts: dict[str, Any], wall_mm: float) -> str:
         if "thickness_mm" in part:
             wall = part["thickness_mm"]["from_outer_surface"]
             lines += [
-                f"  wall asked for: {wall_mm:g} mm; measured from the outer surface: median {wall['median']:.2f}, "
+                f"  requested wall: {wall_mm:g} mm; measured from the outer surface: median {wall['median']:.2f}, "
                 f"5th to 95th percentile {wall['p5']:.2f} to {wall['p95']:.2f} mm",
                 f"  lumen inside: {part['lumen_ml']:.1f} mL",
             ]
-        lines += ["  checked after writing: closed, every edge between two triangles, none without area", ""]
+        lines += ["  checked after writing: closed, two triangles at every edge, no triangle without area", ""]
     lines += [
-        "The blood pool has no openings: cut it open in your print program, also so that resin or powder can leave.",
-        "The blood pool's wall grows outwards and lies inside the myocardium where they touch: print them apart.",
-        f"Surfaces were smoothed (Gaussian of {SMOOTHING_MM:g} mm on the distance map); pieces and cavities under "
-        f"{SMALLEST_ML:g} mL were left out or filled.",
-        "The wall is a technical one and not the patient's: atria and vessels are thinner, and the right ventricle's",
-        "wall is not segmented.",
+        "The blood pool has no openings. Cut it open in your printing software, also to drain resin or powder.",
+        "The wall of the blood pool extends outwards and overlaps the myocardium: print the two parts separately.",
+        f"Surfaces are smoothed (Gaussian of {SMOOTHING_MM:g} mm on the distance map). Pieces under {SMALLEST_ML:g} mL "
+        "are removed and enclosed cavities are filled.",
+        "The wall is artificial. The walls of the patient's atria and vessels are thinner, and the wall of the right",
+        "ventricle is not segmented.",
     ]
     return "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
-"""3D Slicer's ``.seg.nrrd`` without Slicer: a label map whose header says what every label is.
+"""Write ``.seg.nrrd`` files of 3D Slicer without Slicer: a label map whose header describes the segments.
 
-The header's fields are those of vtkMRMLSegmentationStorageNode; Slicer reads names, colours, terminology and tags from
-them. Unlike a scene's own storage node this needs no scene, so that it runs on any thread.
+The header has the fields of vtkMRMLSegmentationStorageNode, from which Slicer reads names, colours, terminology and
+tags. Unlike that storage node, this module does not require a scene and runs on any thread.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ _MAX_ALGORITHM_NAME = 64  # DICOM's value representation LO
 
 
 def write_segmentation(result: Result, path: Path) -> Path:
-    """Write every structure that was asked for or is present as a segment, on the scan's grid, compressed.
+    """Write every requested or present structure as a segment, on the grid of the scan, compressed.
 
     Raises:
-        OutputError: the disk is full or the folder cannot be written to; nothing half-written is left.
+        OutputError: the disk is full or the folder is not writable; no partial file remains.
     """
     return write_labels(result.labels, result.geometry, path, segment_fields(result))
 
 
 def algorithm_name(result: Result) -> str:
-    """``"HeartSeg <version> <model>"`` for DICOM's Segment Algorithm Name, at most 64 characters."""
+    """Value of the DICOM Segment Algorithm Name, ``"HeartSeg <version> <model>"``, at most 64 characters."""
     return f"HeartSeg {__version__} {result.provenance.model_label}".strip()[:_MAX_ALGORITHM_NAME]
 
 
 def layer_box(labels: np.ndarray) -> tuple[slice, slice, slice]:
-    """Box ``(z, y, x)`` of the labels, at least two voxels thick along every axis that has them.
+    """Bounding box ``(z, y, x)`` of the labels, at least two voxels thick along every axis with at least two voxels.
 
-    VTK's surface filter refuses an image of one slice that does not hold the label asked for, and says so on standard
-    error for every missing structure, here and again whenever Slicer reads the file.
+    VTK's surface filter rejects single-slice images that lack a label. It would print an error for every missing
+    structure, here and whenever Slicer reads the file.
     """
     z, y, x = (
         span if span.stop - span.start > 1 else slice(max(0, min(span.start, size - 2)), min(size, span.start + 2))
@@ -55,7 +55,7 @@ def layer_box(labels: np.ndarray) -> tuple[slice, slice, slice]:
 
 
 def segment_fields(result: Result) -> dict[str, str]:
-    """Header fields: ID, name, colour, label, extent and tags of every segment, in label order."""
+    """Return the header fields: ID, name, colour, label, extent and tags of every segment, in label order."""
     shown = [s for s in STRUCTURES if s in result.structures or bool((result.labels == s.label).any())]
     extent = " ".join(f"{s.start} {s.stop - 1}" for s in reversed(layer_box(result.labels)))
     fields = {
@@ -66,7 +66,7 @@ def segment_fields(result: Result) -> dict[str, str]:
         ),
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
     }
-    if not result.labels.any():  # there is nothing to make surfaces of, and Slicer complains when it tries
+    if not result.labels.any():  # Slicer reports an error if it makes surfaces of an empty label map
         fields["Segmentation_ContainedRepresentationNames"] = "Binary labelmap|"
     for number, structure in enumerate(shown):
         own = {**_of_structure(structure, algorithm_name(result)), "Extent": extent}
@@ -75,7 +75,7 @@ def segment_fields(result: Result) -> dict[str, str]:
 
 
 def conversion_parameters(geometry: Geometry) -> dict[str, str]:
-    """Slicer's parameters for making representations: the scan's grid, and the smoothing of surfaces.
+    """Return Slicer's conversion parameters: the grid of the scan and the smoothing of surfaces.
 
     ``Reference image geometry`` is the matrix from index ``(x, y, z)`` to RAS, row by row, and the extent.
     """

@@ -1,4 +1,4 @@
-"""Whether a surface can be printed: closed, manifold, one-sided, without triangles of no area."""
+"""Check whether a surface is printable: closed, manifold, consistently oriented, without degenerate triangles."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .surfaces import Mesh
 
 @dataclass(frozen=True)
 class Solidity:
-    """What was counted on a mesh.
+    """Counts and faults of a mesh.
 
     Attributes:
-        points, triangles: how many.
-        shells: pieces that are connected by edges (a hollow body has at least two: outside and inside).
-        open_edges: edges with one triangle: borders of a hole.
+        points, triangles: number of points and triangles.
+        shells: number of connected components (at least two for a hollow body: outside and inside).
+        open_edges: edges with one triangle (at a hole).
         crowded_edges: edges with more than two triangles.
-        misoriented_edges: edges whose two triangles face opposite sides.
-        degenerate_triangles: triangles with a repeated corner or without area.
-        volume_ml: enclosed volume, mL, inside shells subtracted.
-        area_cm2: surface, cm².
+        misoriented_edges: edges whose two triangles have opposite orientation.
+        degenerate_triangles: triangles with a repeated corner or zero area.
+        volume_ml: enclosed volume without that of inner shells, mL.
+        area_cm2: surface area, cm².
     """
 
     points: int
@@ -37,7 +37,7 @@ class Solidity:
 
     @property
     def watertight(self) -> bool:
-        """Every edge has two triangles that face the same side, none is degenerate, and the volume is positive."""
+        """Whether all edges have two consistently oriented triangles, none is degenerate and the volume is positive."""
         faults = self.open_edges + self.crowded_edges + self.misoriented_edges + self.degenerate_triangles
         return self.triangles > 0 and faults == 0 and self.volume_ml > 0
 
@@ -46,7 +46,7 @@ class Solidity:
 
 
 def check_solidity(mesh: Mesh) -> Solidity:
-    """Count the faults that prevent printing a mesh. Points are told apart by their index."""
+    """Count the faults that prevent printing a mesh. Points with different indices are different."""
     from scipy import sparse
     from scipy.sparse import csgraph
 
@@ -59,7 +59,7 @@ def check_solidity(mesh: Mesh) -> Solidity:
     order = np.argsort(code)
     first = np.flatnonzero(np.diff(code[order], prepend=-1))  # where the next edge begins
     uses = np.diff(first, append=len(order))
-    # Two triangles that face the same side run through their edge once each way.
+    # Two triangles with consistent orientation traverse their common edge in opposite directions.
     balance = np.add.reduceat(np.where(start < stop, 1, -1)[order], first) if len(order) else np.zeros(0)
     edges = code[order][first]
     graph = sparse.coo_matrix(

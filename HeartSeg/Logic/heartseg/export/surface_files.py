@@ -1,4 +1,4 @@
-"""Meshes to STL, PLY and OBJ files, written by NumPy: a full disk raises, which VTK's writers do not always notice."""
+"""Write meshes to STL, PLY and OBJ files with NumPy; unlike some VTK writers it reports a full disk."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from .surfaces import Mesh
 SURFACE_FORMATS = ("stl", "ply", "obj")
 
 _STL_TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-_ROWS = 100_000  # lines of text that are made at once
+_ROWS = 100_000  # lines of text formatted at once
 
 Color = tuple[int, int, int]
 
 
 def file_stem(structure: Structure) -> str:
-    """``left_ventricle``: the structure's name in plain characters."""
+    """Structure name in plain characters, such as ``left_ventricle``."""
     return re.sub(r"[^a-z0-9]+", "_", structure.name.lower()).strip("_")
 
 
 def write_surface(mesh: Mesh, path: Path, coordinates: str, name: str, color: Color) -> Path:
-    """Write a mesh in the format of the file's suffix: ``.stl``, ``.ply`` or ``.obj`` (with an ``.mtl`` beside it).
+    """Write a mesh in the format of the file suffix: ``.stl``, ``.ply`` or ``.obj`` (with an ``.mtl`` file).
 
     Args:
-        mesh: in world LPS mm.
+        mesh: surface in world LPS mm.
         path: file to write.
-        coordinates: ``"LPS"`` or ``"RAS"``; the file says which, in the words that 3D Slicer looks for.
-        name: of the object, for OBJ.
-        color: red, green, blue, 0-255; STL has none.
+        coordinates: ``"LPS"`` or ``"RAS"``; recorded in the file header in the notation of 3D Slicer.
+        name: object name, for PLY and OBJ.
+        color: red, green, blue, 0-255; not stored in STL.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written to.
+        OSError: the disk is full or the folder is not writable.
     """
     turned = mesh.in_coordinates(coordinates)
     _WRITERS[path.suffix](turned, path, coordinates.upper(), name, color)
@@ -44,7 +44,7 @@ def write_surface(mesh: Mesh, path: Path, coordinates: str, name: str, color: Co
 
 
 def _write_stl(mesh: Mesh, path: Path, coordinates: str, name: str, color: Color) -> None:
-    """Binary STL: 80 bytes of header, the count, 50 bytes a triangle."""
+    """Write binary STL: a header of 80 bytes, the count, and 50 bytes per triangle."""
     triangles = np.zeros(len(mesh), _STL_TRIANGLE)
     corners = mesh.points.astype("<f4")[mesh.triangles]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -58,7 +58,7 @@ def _write_stl(mesh: Mesh, path: Path, coordinates: str, name: str, color: Color
 
 
 def _write_ply(mesh: Mesh, path: Path, coordinates: str, name: str, color: Color) -> None:
-    """Binary PLY with a colour at every vertex."""
+    """Write binary PLY with a colour at every vertex."""
     vertices = np.zeros(len(mesh.points), [("xyz", "<f4", 3), ("rgb", "u1", 3)])
     vertices["xyz"], vertices["rgb"] = mesh.points, color
     faces = np.zeros(len(mesh), [("count", "u1"), ("corners", "<i4", 3)])
@@ -83,7 +83,7 @@ def _write_ply(mesh: Mesh, path: Path, coordinates: str, name: str, color: Color
 
 
 def _write_obj(mesh: Mesh, path: Path, coordinates: str, name: str, color: Color) -> None:
-    """OBJ with the colour in a material file of the same name, and again at every vertex for programs without them."""
+    """Write OBJ with the colour in a material file and, for programs that ignore materials, at every vertex."""
     shade = " ".join(f"{c / 255:.4f}" for c in color)
     material = path.with_suffix(".mtl")
     material.write_text(f"newmtl {path.stem}\nKa {shade}\nKd {shade}\nKs 0.1 0.1 0.1\nillum 2\n", encoding="ascii")
@@ -113,19 +113,19 @@ def _plain(text: str) -> str:
 
 
 def read_stl(path: Path) -> Mesh:
-    """A binary STL file as it was written: 32-bit coordinates, equal ones made one point.
+    """Read a binary STL file (32-bit coordinates) and merge equal points.
 
     Raises:
-        InputError: it is no binary STL file, or it is cut short.
+        InputError: the file is not a binary STL file or is truncated.
     """
     content = path.read_bytes()
     count = int.from_bytes(content[80:84], "little") if len(content) >= 84 else -1
     if len(content) != 84 + _STL_TRIANGLE.itemsize * count:
-        raise InputError(f"{path.name!r} is no complete binary STL file: write it again")
+        raise InputError(f"{path.name!r} is not a complete binary STL file: write it again")
     corners = np.frombuffer(content, _STL_TRIANGLE, count, 84)["corners"].reshape(-1, 3)
     order = np.lexsort(corners.T)
     ordered = corners[order]
-    new = np.any(np.diff(ordered, axis=0, prepend=np.nan) != 0, axis=1)  # sorted: equal points lie side by side
+    new = np.any(np.diff(ordered, axis=0, prepend=np.nan) != 0, axis=1)  # sorted: equal points are adjacent
     index = np.empty(len(order), np.int64)
     index[order] = np.cumsum(new) - 1
     return Mesh(ordered[new].astype(float), index.reshape(-1, 3))
@@ -134,16 +134,16 @@ def read_stl(path: Path) -> Mesh:
 def write_surfaces(
     meshes: Sequence[tuple[Structure, Mesh]], folder: Path, formats: Sequence[str], coordinates: str = "LPS"
 ) -> dict[str, dict[str, Path]]:
-    """Write every structure's surface in every format.
+    """Write the surface of every structure in every format.
 
     Args:
-        meshes: in world LPS mm.
-        folder: made if it does not exist.
-        formats: of :data:`SURFACE_FORMATS`.
+        meshes: structures with their surfaces in world LPS mm.
+        folder: created if it does not exist.
+        formats: some of :data:`SURFACE_FORMATS`.
         coordinates: ``"LPS"`` or ``"RAS"``.
 
     Returns:
-        Format -> structure's key -> file, ``left_ventricle.stl`` and so on.
+        For each format, the file of each structure key, such as ``left_ventricle.stl``.
     """
     written: dict[str, dict[str, Path]] = {kind: {} for kind in formats}
     if meshes:

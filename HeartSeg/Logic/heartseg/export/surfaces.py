@@ -1,4 +1,4 @@
-"""Closed surfaces of structures by VTK alone: the ones that the panel shows and that the STL files hold."""
+"""Closed surfaces of structures, made with VTK only; the panel displays them and the STL files contain them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SMOOTHING = 0.5
 """Smoothing factor, 0 (none) to 1: 3D Slicer's default, which moves the surface by up to about one voxel."""
 
 COORDINATES = ("LPS", "RAS")
-"""World axes that surfaces are written in: DICOM's and ITK's LPS, or RAS as inside 3D Slicer."""
+"""World axes of surface files: LPS as in DICOM and ITK, or RAS as in 3D Slicer."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """A surface of triangles.
+    """Triangle mesh.
 
     Attributes:
         points: float64 ``(n, 3)``, x, y, z in mm.
@@ -43,15 +43,15 @@ class Mesh:
         return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6000.0)
 
     def flipped(self) -> Mesh:
-        """The same surface with its inside out."""
+        """Return the surface with reversed orientation."""
         return Mesh(self.points, self.triangles[:, ::-1])
 
     def outwards(self) -> Mesh:
-        """The same surface with its triangles facing outwards, also after a mirroring map of its points."""
+        """Return the surface with its triangles facing outwards, for example after mirroring the points."""
         return self.flipped() if self.volume_ml < 0 else self
 
     def in_coordinates(self, coordinates: str) -> Mesh:
-        """From LPS to ``"LPS"`` or ``"RAS"``: half a turn about the long axis, so outside stays outside.
+        """Convert from LPS to ``"LPS"`` or ``"RAS"``; a rotation about the long axis, so orientation is preserved.
 
         Raises:
             SettingsError: the axes are unknown.
@@ -63,7 +63,7 @@ class Mesh:
 
 
 def joined(*meshes: Mesh) -> Mesh:
-    """Several surfaces as one mesh of separate shells."""
+    """Combine several surfaces into one mesh with separate shells."""
     starts = np.cumsum([0, *(len(m.points) for m in meshes)])
     triangles = [m.triangles + start for m, start in zip(meshes, starts, strict=False)]
     return Mesh(np.concatenate([m.points for m in meshes]), np.concatenate(triangles))
@@ -72,28 +72,28 @@ def joined(*meshes: Mesh) -> Mesh:
 def label_surfaces(
     labels: np.ndarray, geometry: Geometry, structures: Sequence[Structure], smoothing: float = SMOOTHING
 ) -> dict[str, Mesh]:
-    """Closed surfaces of all structures, made together, so that neighbours share the points of their border.
+    """Make the closed surfaces of all structures together, so that neighbours share the points of their border.
 
-    Surface nets (Frisken, JCGT 2022; ``vtkSurfaceNets3D``) on the label map, then windowed sinc smoothing (Taubin et
-    al., ICCV 1995) of the whole net with a pass band of ``10 ** (-4 * smoothing)`` and ``20 + 40 * smoothing``
-    iterations: what 3D Slicer does with its conversion method *SurfaceNets* and joint smoothing. Slices thicker than
-    the pixels are interpolated first (:func:`~heartseg.export.finer_grid.finer_labels`).
+    Applies surface nets (Frisken, JCGT 2022; ``vtkSurfaceNets3D``) to the label map, then windowed sinc smoothing
+    (Taubin et al., ICCV 1995) to the whole net with a pass band of ``10 ** (-4 * smoothing)`` and
+    ``20 + 40 * smoothing`` iterations, like 3D Slicer with the conversion method *SurfaceNets* and joint smoothing.
+    Slices thicker than the pixels are interpolated first (:func:`~heartseg.export.finer_grid.finer_labels`).
 
     Args:
         labels: uint8 ``(z, y, x)``.
-        geometry: its grid.
-        structures: which ones; the others still bound them.
+        geometry: grid of the labels.
+        structures: structures to return; all others still form their borders.
         smoothing: 0 (none) to 1.
 
     Returns:
-        Structure key -> surface in world LPS mm, closed also where it meets the scan's border; none for structures
-        without a voxel.
+        Surface of each structure key in world LPS mm, closed also at the border of the scan; structures without voxels
+        are omitted.
 
     Raises:
         SettingsError: ``smoothing`` is outside its range.
     """
     if not 0 <= smoothing <= 1:
-        raise SettingsError(f"smoothing {smoothing:g} is outside 0 to 1: {SMOOTHING:g} suits most")
+        raise SettingsError(f"smoothing {smoothing:g} is outside 0 to 1: the default is {SMOOTHING:g}")
     box = bounding_box(labels)
     if box is None:
         return {}
@@ -111,15 +111,15 @@ def label_surfaces(
 
 
 def surface_nets(labels: np.ndarray, smoothing: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The borders between all labels, and between labels and background, each made once.
+    """Make the borders between all labels, and between labels and background, each once.
 
     Args:
-        labels: uint8 ``(z, y, x)`` with a rim of zeros.
+        labels: uint8 ``(z, y, x)`` with a margin of zeros.
         smoothing: 0 (none) to 1.
 
     Returns:
         Points ``(n, 3)`` in index coordinates ``(x, y, z)``, triangles ``(m, 3)``, and the labels ``(m, 2)`` on both
-        sides of each triangle; seen from the second one it runs anticlockwise.
+        sides of each triangle; its corners are anticlockwise as seen from the second label.
     """
     import vtk
     from vtk.util.numpy_support import vtk_to_numpy
@@ -153,17 +153,17 @@ def _smoothed(surface: Any, smoothing: float) -> Any:
 
 
 def _compact(points: np.ndarray, triangles: np.ndarray) -> Mesh:
-    """The mesh of some triangles with the points that they use."""
+    """Make a mesh of some triangles with only the points that they use."""
     used, index = np.unique(triangles, return_inverse=True)
     return Mesh(points[used], index.reshape(triangles.shape))
 
 
 def closed_surface(mask: np.ndarray, geometry: Geometry, smoothing: float = SMOOTHING) -> Mesh | None:
-    """Surface around one mask; see :func:`label_surfaces`.
+    """Make the closed surface of one mask; see :func:`label_surfaces`.
 
     Args:
         mask: bool ``(z, y, x)``.
-        geometry: its grid.
+        geometry: grid of the mask.
         smoothing: 0 (none) to 1.
 
     Returns:
@@ -174,7 +174,7 @@ def closed_surface(mask: np.ndarray, geometry: Geometry, smoothing: float = SMOO
 
 
 def as_polydata(mesh: Mesh) -> Any:
-    """``vtkPolyData`` of a mesh, with point normals."""
+    """Convert a mesh to ``vtkPolyData`` with point normals."""
     import vtk
     from vtk.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray
 
@@ -186,18 +186,19 @@ def as_polydata(mesh: Mesh) -> Any:
     surface.SetPolys(cells)
     normals = vtk.vtkPolyDataNormals()
     normals.SetInputData(surface)
-    normals.ConsistencyOff()  # it is consistent, and would be repaired where two parts touch
+    normals.ConsistencyOff()  # the mesh is consistent, and the check would change it where two parts touch
     normals.SplittingOff()
     normals.Update()
     made = vtk.vtkPolyData()
-    made.ShallowCopy(normals.GetOutput())  # without the filter's inputs
+    made.ShallowCopy(normals.GetOutput())  # does not keep the filter inputs in memory
     return made
 
 
 def level_set(field: np.ndarray) -> Mesh | None:
-    """The surface where a smooth field is 0, in index coordinates ``(x, y, z)``; triangles face the positive side.
+    """Make the surface where a smooth field is 0, in index coordinates ``(x, y, z)``; triangles face the positive side.
 
-    Flying edges on 32-bit floats. Closed and manifold if the field is positive at the border and nowhere 0.
+    Uses flying edges on 32-bit floats. The surface is closed and manifold if the field is positive at the border of the
+    grid and nowhere exactly 0.
 
     Args:
         field: float32 ``(z, y, x)``, negative inside.
@@ -216,7 +217,7 @@ def level_set(field: np.ndarray) -> Mesh | None:
 
 
 def _image(array: np.ndarray) -> Any:
-    """``vtkImageData`` of an array ``(z, y, x)``, in index coordinates."""
+    """Convert an array ``(z, y, x)`` to ``vtkImageData`` in index coordinates."""
     import vtk
     from vtk.util.numpy_support import numpy_to_vtk
 

@@ -1,7 +1,7 @@
-"""Terminology: each structure's SNOMED CT concept in the two forms that Slicer reads.
+"""SNOMED CT terminology of the structures in the two formats of Slicer.
 
-A segment carries an *entry* (one string of seven parts); Slicer's terminology selector reads a *context* (a JSON file
-of categories and types). Both are made from :mod:`heartseg.anatomy`; nothing here needs Slicer.
+A segment stores an *entry* (one string with seven parts). Slicer's terminology selector reads a *context* (a JSON file
+with categories and types). Both derive from :mod:`heartseg.anatomy`; this module does not require Slicer.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _SCHEMA = "https://raw.githubusercontent.com/qiicr/dcmqi/master/doc/schemas/segm
 
 
 def terminology_entry(structure: Structure) -> str:
-    """Slicer's seven-part entry: context, category, type, type modifier, region context, region, region modifier."""
+    """Terminology entry: context, category, type, type modifier, region context, region, region modifier."""
     kind = ("SCT", structure.snomed_code, structure.snomed_meaning)
     parts = (CONTEXT_NAME, "^".join(CATEGORY), "^".join(kind), "^^", REGION_CONTEXT_NAME, "^^", "^^")
     return "~".join(parts)
 
 
 def terminology_context() -> dict[str, Any]:
-    """JSON-ready context with our structures and their colours, as ``Resources/HeartSeg.term.json`` holds it."""
+    """Terminology context with all structures and colours, JSON-ready; stored in ``Resources/HeartSeg.term.json``."""
     scheme, code, meaning = CATEGORY
     category = {
         "CodingSchemeDesignator": scheme,

@@ -1,7 +1,8 @@
-"""Steering a flow: the apex held, the valve rings moved, the ventricle kept round or its septum bent.
+"""Control of a flow: fix the apex, move the valve rings, keep the ventricle round or bend its septum.
 
-A velocity of a given divergence is free up to fields without divergence. A few such fields, combined so that chosen
-rates of the heart (speeds of apex, rings and septum, strains of the ventricle) come out as wanted, are added to it.
+A given divergence determines a velocity only up to divergence-free fields. This module adds a linear combination of a
+few such fields, so that selected rates of the heart (velocities of apex, rings and septum, strains of the ventricle)
+reach their targets.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from .flow import MYO, PATCH, RA, RV, Frame, Parts, divergence_flow, interface
 from .shape import NodeGrid
 
 RING_WIDTH, SEPTUM_WIDTH = 22.0, 36.0
-"""Widths of the pushes on the tricuspid ring and on the septum, mm."""
+"""Widths of the local fields that move the tricuspid ring and the septum, mm."""
 APICAL_CAP = 8.0
-"""Height of the cap that is held as the apex, mm."""
+"""Height of the fixed apical cap, mm."""
 EDGE_MM = 3.0
-"""Softness of the limits of the cap and of the ventricle at the mitral plane: sharp ones would make phases jitter."""
+"""Width of the soft limits of the cap and of the ventricle at the mitral plane; sharp limits would cause jitter."""
 
 
 def smoothstep(x: torch.Tensor) -> torch.Tensor:
-    """0 below 0, 1 above 1, smooth between."""
+    """Smooth step: 0 below 0, 1 above 1."""
     x = x.clamp(0, 1)
     return x * x * (3 - 2 * x)
 
@@ -35,10 +36,10 @@ class Motion:
     """Motion of the left ventricle and of the base.
 
     Attributes:
-        mitral_mm, tricuspid_mm: descent of each ring towards the apex; negative lifts it.
-        twist: turn of the mitral plane against the apex, radians.
-        septum_mm: shift of the middle of the septum towards the left ventricle, against its edges.
-        round: keeps the ventricle's cross-section as round as it is and its axis straight.
+        mitral_mm, tricuspid_mm: descent of each ring towards the apex; negative values raise it.
+        twist: rotation of the mitral plane relative to the apex, radians.
+        septum_mm: shift of the middle of the septum towards the left ventricle, relative to its edges.
+        round: whether to preserve the roundness of the ventricle's cross-section and keep its axis straight.
     """
 
     mitral_mm: float = 0.0
@@ -51,11 +52,11 @@ class Motion:
 def controlled_flow(
     nodes: NodeGrid, parts: Parts, frame: Frame, divergence: torch.Tensor, motion: Motion, drift: np.ndarray
 ) -> torch.Tensor:
-    """Velocity of a divergence that holds the apex, moves the rings, twists, and keeps the ventricle round if wanted.
+    """Velocity with a given divergence that fixes the apex, moves the rings, twists, and optionally keeps roundness.
 
-    The ventricle's velocities are described by twelve modes (translation, strain and turns about the apex, and twist);
-    fields that have no divergence in it are added so that each mode has its wanted rate. ``drift`` (3,) mm is how far
-    the apex has left its place; it is brought back.
+    Twelve modes describe the velocity of the ventricle (translation, strain and rotation about the apex, and twist).
+    Divergence-free fields are added so that each mode reaches its target rate. ``drift`` (3,) is the displacement of
+    the apex in mm, which the velocity compensates.
     """
     points = nodes.points()
     local = frame.coordinates(points)
@@ -78,7 +79,7 @@ def controlled_flow(
 
 
 def _modes(frame: Frame, local: torch.Tensor) -> list[torch.Tensor]:
-    """Twelve velocity fields in the ventricle's axes (3, ...): unit speed at the mitral plane's distance."""
+    """Twelve velocity fields in the axes of the ventricle (3, ...), with unit speed at the mitral plane's distance."""
     z, a, b = local / frame.length
     zero, one = torch.zeros_like(z), torch.ones_like(z)
     rows = [
@@ -99,7 +100,7 @@ def _modes(frame: Frame, local: torch.Tensor) -> list[torch.Tensor]:
 
 
 def _basis(frame: Frame, local: torch.Tensor, points: torch.Tensor) -> list[torch.Tensor]:
-    """Fields (3, z, y, x): the modes, fading out through the atria; pushes on the tricuspid ring and on the septum."""
+    """Fields (3, z, y, x): the modes, fading out across the atria, and local fields at tricuspid ring and septum."""
     fade = 1 - smoothstep((local[0] / frame.length - 1.0) / 0.9)
     back = torch.from_numpy(frame.axes.T.astype(np.float32).copy())
     fields = [torch.tensordot(back, m * fade, 1) for m in _modes(frame, local)]
@@ -108,7 +109,7 @@ def _basis(frame: Frame, local: torch.Tensor, points: torch.Tensor) -> list[torc
 
 
 def _push(points: torch.Tensor, centre: np.ndarray, direction: np.ndarray, width: float) -> torch.Tensor:
-    """A field without divergence that moves what is near a point along a direction, (3, z, y, x).
+    """Divergence-free field that moves the vicinity of a point along a direction, (3, z, y, x).
 
     It is the curl of ``bell * (direction x r) / 2`` = ``bell * (d - (r² d - (d.r) r) / (2 w²))``.
     """
@@ -120,11 +121,11 @@ def _push(points: torch.Tensor, centre: np.ndarray, direction: np.ndarray, width
 
 
 def _rates(frame: Frame, local: torch.Tensor, parts: Parts) -> Callable[[torch.Tensor], np.ndarray]:
-    """Measures a velocity: 14 rates in the order of :func:`_basis`.
+    """Return a function that measures 14 rates of a velocity, in the order of :func:`_basis`.
 
-    The first three are the apical cap's mean velocity, the next nine least-squares strengths of the modes over the
-    ventricle (growth across the axis is fitted with them and left out), then the tricuspid ring's speed along the axis
-    and the middle septum's across it, against the septum's edges.
+    The first three are the mean velocity of the apical cap. The next nine are least-squares amplitudes of the modes in
+    the ventricle (radial growth is fitted too, but omitted). The last two are the velocity of the tricuspid ring along
+    the axis and that of the middle of the septum across it, relative to the edges of the septum.
     """
     below = torch.sigmoid((frame.length - local[0]) / EDGE_MM)
     ventricle = (parts.ventricle * below).reshape(-1)
@@ -153,7 +154,7 @@ def _rates(frame: Frame, local: torch.Tensor, parts: Parts) -> Callable[[torch.T
 
 
 def septum_weights(frame: Frame, local: torch.Tensor, parts: Parts) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights (z, y, x) of the middle of the septum's right surface and of its two edges, at mid height."""
+    """Weights (z, y, x) of the middle and of the two edges of the right surface of the septum, at mid height."""
     near = [
         nnf.avg_pool3d(f[None, None], 3, stride=1, padding=1)[0, 0]
         for f in (parts.fractions[MYO] + parts.fractions[PATCH], parts.fractions[RV])
@@ -167,7 +168,7 @@ def septum_weights(frame: Frame, local: torch.Tensor, parts: Parts) -> tuple[tor
 
 
 def septal_bow(frame: Frame, parts: Parts, nodes: NodeGrid) -> float:
-    """How far the middle of the septum lies to the right of its edges, mm: about 10 in health, 0 if flat."""
+    """Displacement of the middle of the septum to the right of its edges, mm: about 10 if healthy, 0 if flat."""
     local = frame.coordinates(nodes.points())
     middle, edge = septum_weights(frame, local, parts)
     return float((middle * local[1]).sum() / middle.sum() - (edge * local[1]).sum() / edge.sum())

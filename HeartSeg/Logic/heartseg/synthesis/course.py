@@ -1,6 +1,7 @@
-"""The way of a heart to what it shall become: volumes, thickness of its wall, place of its base, bow of its septum.
+"""Deform a heart in steps towards target volumes, wall thickness, position of the base and septal curvature.
 
-What each structure is short of is measured before every step, so that errors of one step are corrected by the next.
+Before every step the remaining difference of each structure is measured, so that a step corrects the errors of the
+previous one.
 """
 
 from __future__ import annotations
@@ -18,29 +19,30 @@ from .flow import AO, LA, LV, MYO, N_LABELS, PATCH, Frame, Heart3D, Parts, frame
 from .shape import sample_template
 
 BASE_MM = 12.0
-"""The wall's thickness is not measured this near to the left atrium and the aorta."""
+"""Distance (mm) from the left atrium and the aorta within which the wall thickness is not measured."""
 CORRECTION_GAIN = 1.25
-"""Excess of all growth rates in the last, correcting steps: thin structures share their nodes with others."""
+"""Factor on all growth rates in the final correction steps, because thin structures share nodes with others."""
 PATCH_GAIN = 1.4
-"""Excess of the growth rates of a patch and of the wall beside it: each spreads a little into the other."""
+"""Factor on the growth rates of a patch and the adjacent wall, which blur into each other."""
 LARGEST_STEP = 0.4
-"""Largest change of a structure's volume (log factor) in a step."""
+"""Maximum change of the volume of a structure (log factor) per step."""
 
 Weights = Callable[[Frame, torch.Tensor], torch.Tensor]
-"""Relative rate of growth at points given in the ventricle's axes (3, z, y, x): from frame and coordinates."""
+"""Function of frame and points in the axes of the ventricle (3, z, y, x) that returns relative growth rates."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """What a heart shall become.
+    """Target of a deformation.
 
     Attributes:
-        factors: wanted volume factor of each label; labels 1-13 that are not named keep their volume.
-        motion: over the whole course.
-        thickness: wanted thickness (mm) of the myocardium (5) and of its diseased patch (13), instead of a factor.
-        septal_bow: wanted bow of the septum, mm (:func:`septal_bow`).
-        weights: by label, where in it volume is gained or lost.
-        steps: of the course; a few more correct what is missing at the end.
+        factors: target volume factor of each label; other labels 1-13 keep their volume.
+        motion: motion over the whole course.
+        thickness: target thickness (mm) of the myocardium (5) and of its diseased patch (13), instead of a factor.
+        septal_bow: target curvature of the septum, mm (:func:`septal_bow`).
+        weights: for each label, spatial weights of the volume change.
+        steps: number of steps.
+        corrections: number of additional steps that correct the remaining errors.
     """
 
     factors: Mapping[int, float]
@@ -54,7 +56,7 @@ class Course:
 
 @dataclass(frozen=True, eq=False)
 class _Start:
-    """A course's first state: volumes, axes, thickness by label, bow of the septum."""
+    """Initial state of a course: volumes, axes, thickness by label, septal curvature."""
 
     volumes: np.ndarray
     frame: Frame
@@ -63,7 +65,7 @@ class _Start:
 
 
 def run_course(heart: Heart3D, course: Course) -> Heart3D:
-    """Change a heart along a course: volumes on logarithmic ways, base, septum and twist evenly."""
+    """Deform a heart along a course: volumes change geometrically; base, septum and twist change linearly."""
     parts = parts_of(heart)
     frame = frame_of(heart, parts)
     bow = septal_bow(frame, parts, heart.nodes) if course.septal_bow is not None else 0.0
@@ -86,7 +88,7 @@ def run_course(heart: Heart3D, course: Course) -> Heart3D:
 
 
 def _missing(heart: Heart3D, parts: Parts, frame: Frame, course: Course, start: _Start, step: int) -> Motion:
-    """Motion of this step: what each ring and the septum are short of their places."""
+    """Return the motion of this step: the remaining displacement of each ring and of the septum."""
     done = min(1.0, (step + 1) / course.steps)
     then, m = start.frame, course.motion
     mitral, tricuspid = (
@@ -107,7 +109,7 @@ def _missing(heart: Heart3D, parts: Parts, frame: Frame, course: Course, start: 
 
 @dataclass(frozen=True, eq=False)
 class _Progress:
-    """Where a course is: its start, the thickness (mm) now by label, and the share to be done after the step."""
+    """Progress of a course: its start, current thickness (mm) by label, and completed fraction after the step."""
 
     start: _Start
     thickness: dict[int, float]
@@ -115,7 +117,7 @@ class _Progress:
 
 
 def _divergence(heart: Heart3D, parts: Parts, frame: Frame, course: Course, progress: _Progress) -> torch.Tensor:
-    """Divergence (z, y, x) of a step: each label on its way from its first to its last volume or thickness."""
+    """Divergence (z, y, x) of a step that brings each label towards its target volume or thickness."""
     total = torch.zeros(heart.nodes.shape)
     local = frame.coordinates(heart.nodes.points()) if course.weights else None
     start, now, done = progress.start, progress.thickness, progress.done
@@ -138,7 +140,7 @@ def _divergence(heart: Heart3D, parts: Parts, frame: Frame, course: Course, prog
 
 
 def _blurred_patch(parts: Parts) -> torch.Tensor:
-    """The patch's share, spread smoothly over the myocardium beside it."""
+    """Fraction of the patch, blurred into the adjacent myocardium."""
     wall = parts.fractions[MYO] + parts.fractions[PATCH]
     spread = nnf.avg_pool3d(parts.fractions[PATCH][None, None], 3, stride=1, padding=1)
     around = nnf.avg_pool3d(wall[None, None], 3, stride=1, padding=1)
@@ -146,14 +148,14 @@ def _blurred_patch(parts: Parts) -> torch.Tensor:
 
 
 def _thickness(heart: Heart3D, parts: Parts, course: Course) -> dict[int, float]:
-    """Thickness (mm) of the parts of the wall whose thickness the course sets."""
+    """Current thickness (mm) of the parts of the wall with a target thickness."""
     if not course.thickness:
         return {}
     return {k: wall_of(parts.labels, k, heart.nodes.spacing / 2) for k in course.thickness}
 
 
 def _coarse_error(heart: Heart3D, parts: Parts, course: Course) -> dict[int, float]:
-    """What :func:`_thickness` lacks (mm) against the same measure at about 1 mm."""
+    """Difference (mm) between the thickness measured at about 1 mm and that of :func:`_thickness`."""
     if not course.thickness:
         return {}
     points = torch.nonzero(parts.ventricle > 0.05)
@@ -167,9 +169,9 @@ def _coarse_error(heart: Heart3D, parts: Parts, course: Course) -> dict[int, flo
 
 
 def wall_of(labels: np.ndarray, label: int, spacing: float) -> float:
-    """Thickness (mm) of the myocardium: the mean of label 5 away from the base, or of a patch's thicker half.
+    """Thickness (mm) of the myocardium (mean of label 5 away from the base) or of a patch (mean of its thicker half).
 
-    Measured as in :func:`~heartseg.synthesis.statistics.wall_thickness`. 0 where there is none.
+    Measured as in :func:`~heartseg.synthesis.statistics.wall_thickness`. 0 if the label is absent.
     """
     found = np.argwhere(np.isin(labels, (LV, MYO, PATCH)))
     if not len(found):

@@ -1,8 +1,8 @@
-"""Diseased hearts: what they measure at end-diastole, and the way from a healthy heart to there.
+"""Diseased hearts: their dimensions at end-diastole, and the deformation of a healthy heart to them.
 
-Sources of the spans: dilated cardiomyopathy and heart failure (LV to 400 mL), hypertrophic cardiomyopathy (walls to
-30 mm), chronic infarction (walls below 5.5 mm, aneurysm at the apex or behind), pulmonary hypertension (right ventricle
-to twice the left, septal bow lost), atrial fibrillation (atria to 250 mL), aortic aneurysm (to 55 mm).
+The ranges cover dilated cardiomyopathy and heart failure (LV up to 400 mL), hypertrophic cardiomyopathy (walls up to
+30 mm), chronic infarction (walls below 5.5 mm, apical or posterior aneurysm), pulmonary hypertension (right ventricle
+up to twice the left, flat septum), atrial fibrillation (atria up to 250 mL) and aortic aneurysm (up to 55 mm).
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from .flow import AO, LA, LV, MYO, PA, PATCH, RA, RV, Frame, Heart3D, frame_of, 
 from .walls import Patch
 
 WALL_GROWTH = 0.6
-"""Growth of a chamber's thin wall, as a power of the chamber's: 2/3 keeps its thickness."""
+"""Exponent of the growth of a chamber's thin wall relative to the growth of the chamber; 2/3 keeps its thickness."""
 LENGTH_SHARE = 0.17
-"""Share (of the log factor) that a dilating ventricle grows in length; a third would keep its shape."""
+"""Fraction of the log volume factor by which a dilating ventricle lengthens; a third would keep its shape."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a heart measures; None keeps what the shape model gives.
+    """Dimensions of a diseased heart; None keeps the value of the shape model.
 
     Attributes:
-        names: of the diseases, for facts.
-        lv_ml, rv_ml: volumes at end-diastole.
-        la_ml, ra_ml: largest volumes in the beat.
-        wall_mm: mean thickness of the left ventricle's wall at end-diastole, without the patch.
+        names: names of the diseases.
+        lv_ml, rv_ml: end-diastolic volumes.
+        la_ml, ra_ml: maximum volumes in the cardiac cycle.
+        wall_mm: mean end-diastolic thickness of the left ventricular wall, without the patch.
         patch: a part of the wall that is thicker or thinner than the rest.
-        patch_mm: its thickness.
-        bulge_ml: volume of an aneurysm over the patch, beyond ``lv_ml``.
-        septal_bow_mm: how far the middle of the septum lies to the right of its edges; 0 is flat, below 0 inverted.
-        aorta_mm, pulmonary_mm: inner diameters of the ascending aorta and of the pulmonary trunk.
-        rv_wall: factor of the right ventricle's wall volume.
+        patch_mm: thickness of the patch.
+        bulge_ml: volume of an aneurysm at the patch, in addition to ``lv_ml``.
+        septal_bow_mm: displacement of the middle of the septum to the right of its edges; 0 is flat, negative inverted.
+        aorta_mm, pulmonary_mm: inner diameters of the ascending aorta and the pulmonary trunk.
+        rv_wall: factor on the volume of the right ventricular wall.
     """
 
     names: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Condition:
     rv_wall: float = 1.0
 
     def scaled(self, size: float) -> Condition:
-        """The same disease in a heart of another size: lengths by ``size``, volumes by its cube."""
+        """Scale the disease to another heart size: lengths by ``size``, volumes by its cube."""
 
         def times(value: float | None, power: int) -> float | None:
             return None if value is None else value * size**power
@@ -79,13 +79,13 @@ class Condition:
 def apply_condition(
     heart: Heart3D, condition: Condition, emptying: tuple[float, float], diameters: tuple[float, float]
 ) -> Heart3D:
-    """Change a healthy heart at end-diastole into a diseased one.
+    """Deform a healthy end-diastolic heart into a diseased one.
 
     Args:
-        heart: with the condition's patch marked in its template, if it has one.
-        condition: at the heart's own size (:meth:`Condition.scaled`).
-        emptying: of left and right atrium, to go from their largest volume to that at end-diastole.
-        diameters: of the heart's ascending aorta and pulmonary stub now, mm.
+        heart: the healthy heart; the patch of the condition, if any, is marked in its template.
+        condition: the disease, at the size of the heart (:meth:`Condition.scaled`).
+        emptying: emptying fractions of left and right atrium, which convert maximum to end-diastolic volumes.
+        diameters: current diameters of the ascending aorta and the pulmonary stub, mm.
     """
     parts = parts_of(heart)
     course = _course_to(condition, parts.volumes / 1000, frame_of(heart, parts), emptying, diameters)
@@ -103,7 +103,7 @@ def _course_to(
     emptying: tuple[float, float],
     diameters: tuple[float, float],
 ) -> Course | None:
-    """The way from volumes (mL, by label) to a condition; None where nothing changes."""
+    """Return the course from volumes (mL, by label) to a condition; None if nothing changes."""
     c = condition
     wanted = ((LV, c.lv_ml, 0.0), (RV, c.rv_ml, 0.0), (LA, c.la_ml, emptying[0]), (RA, c.ra_ml, emptying[1]))
     factors = {k: ml * (1 - gone) / float(volumes[k]) for k, ml, gone in wanted if ml is not None}
@@ -128,13 +128,13 @@ def _course_to(
 
 
 def _steps(factors: dict[int, float]) -> int:
-    """Steps of a course: none changes a volume by more than a fifth or so."""
+    """Number of steps of a course, so that no step changes a volume by much more than 20 %."""
     largest = max((abs(float(np.log(f))) for f in factors.values()), default=0.0)
     return int(np.clip(np.ceil(largest / 0.22), 4, 9))
 
 
 def _bulge(heart: Heart3D, millilitres: float) -> Heart3D:
-    """Blow the cavity out over the patch; the patch and all else keep their volume."""
+    """Expand the cavity at the patch; the patch and all other structures keep their volume."""
     parts = parts_of(heart)
     points = heart.nodes.points()
     share = parts.fractions[PATCH]
@@ -235,15 +235,15 @@ EJECTION: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "aneurysm": ((0.1, 0.4), (0.3, 0.65)),
     "dilated_rv": ((0.4, 0.75), (0.15, 0.45)),
 }
-"""Spans of left and right ejection fraction that go with a disease."""
+"""Ranges of left and right ejection fraction in each disease."""
 VENTRICULAR = tuple(EJECTION)
 
 
 def draw_condition(rng: np.random.Generator, name: str) -> Condition:
-    """A disease of a name, its measures drawn, for an adult's heart.
+    """Draw the dimensions of a disease, for an adult heart.
 
     Raises:
-        ValueError: the name is not one of :data:`DISEASES`.
+        ValueError: the name is not in :data:`DISEASES`.
     """
     if name not in DISEASES:
         raise ValueError(f"disease {name!r} does not exist: choose from {', '.join(DISEASES)}")
@@ -251,7 +251,7 @@ def draw_condition(rng: np.random.Generator, name: str) -> Condition:
 
 
 def combined(first: Condition, second: Condition) -> Condition:
-    """Both diseases; where both set a measure, the first counts."""
+    """Combine two diseases; if both set a dimension, the first applies."""
     values = {}
     for key in Condition.__dataclass_fields__:
         a, b, default = getattr(first, key), getattr(second, key), Condition.__dataclass_fields__[key].default

@@ -1,11 +1,11 @@
 """Hearts as backward maps, and velocities with prescribed divergence.
 
-A heart is a map: where in the template each node of a grid comes from (:class:`Heart3D`). It is changed by small steps
-along a velocity. The velocity's divergence is the rate at which volume grows, so a structure with rate ``s`` changes
-its volume by ``exp(s dt)``, and one with rate 0 (muscle) keeps it: a wall whose cavity empties thickens by itself. Of
-all velocities with a divergence, :func:`divergence_flow` gives the one nearest to a design field (Helmholtz
-decomposition, solved with a Fourier transform). :mod:`~heartseg.synthesis.control` adds fields without divergence that
-steer the ventricle and the base; :mod:`~heartseg.synthesis.course` takes the steps.
+A heart (:class:`Heart3D`) maps each node of a grid to its position in the template. It is deformed in small steps along
+a velocity. The divergence of the velocity is the growth rate of volume: a structure with rate ``s`` changes its volume
+by ``exp(s dt)``, and a structure with rate 0 (muscle) keeps it, so the wall of an emptying cavity thickens. Of all
+velocities with a given divergence, :func:`divergence_flow` returns the one nearest to a design field (Helmholtz
+decomposition, solved with a Fourier transform). :mod:`~heartseg.synthesis.control` adds divergence-free fields that
+control the ventricle and the base; :mod:`~heartseg.synthesis.course` takes the steps.
 
 Arrays are (z, y, x), lengths mm, volumes mm³.
 """
@@ -22,26 +22,26 @@ from .shape import NodeGrid, ShapeModel, sample_template
 
 LV, RV, LA, RA, MYO, AO, PA = 1, 2, 3, 4, 5, 6, 7
 PATCH = 13
-"""Label of a diseased part of the myocardium, beside the shape model's labels 0-12."""
+"""Label of a diseased part of the myocardium, in addition to labels 0-12 of the shape model."""
 N_LABELS = 14
 FLOW_SPACING = 4.0
-"""Distance of the nodes that these flows are computed on, mm."""
+"""Distance between the nodes on which flows are computed, mm."""
 APEX_SOFTNESS = 2.0
-"""Depth (mm) over which nodes count as the apex, less and less; a sharp limit would make it jump from node to node."""
+"""Decay length (mm) of the weights that define the apex; a sharp limit would make it jump between nodes."""
 MARGIN = 36.0
-"""Space around the template, mm: a dilated heart is up to 60 mm longer and wider than the template."""
+"""Margin around the template, mm; a dilated heart is up to 60 mm longer and wider than the template."""
 
 
 @dataclass(frozen=True, eq=False)
 class Heart3D:
-    """A heart as a map: ``origin`` (3, z, y, x) is the template point (mm) that each node comes from."""
+    """A heart as a backward map: ``origin`` (3, z, y, x) is the template point (mm) of each node."""
 
     model: ShapeModel
     nodes: NodeGrid
     origin: torch.Tensor
 
     def moved(self, velocity: torch.Tensor) -> Heart3D:
-        """The heart after a unit of time along a velocity (3, z, y, x) in mm, by one midpoint step."""
+        """Move the heart along a velocity (3, z, y, x) in mm for one unit of time, with one midpoint step."""
         points = self.nodes.points()
         middle = points - 0.5 * velocity
         back = points - self.nodes.at(velocity, middle)
@@ -51,12 +51,12 @@ class Heart3D:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What lies at each node.
+    """Labels of a heart and their fractions at each node.
 
     Attributes:
-        labels: uint8 on a grid of half the nodes' distance.
-        fractions: share of each label 0-13 in the node's cell, float32 (14, z, y, x).
-        volumes: mm³ of each label, (14,).
+        labels: uint8, on a grid with half the node spacing.
+        fractions: fraction of each label 0-13 in the cell of each node, float32 (14, z, y, x).
+        volumes: volume of each label in mm³, (14,).
     """
 
     labels: np.ndarray
@@ -65,12 +65,12 @@ class Parts:
 
     @property
     def ventricle(self) -> torch.Tensor:
-        """Share of the left ventricle, cavity and wall, at each node."""
+        """Fraction of the left ventricle (cavity and wall) at each node."""
         return self.fractions[LV] + self.fractions[MYO] + self.fractions[PATCH]
 
 
 def parts_of(heart: Heart3D) -> Parts:
-    """Count labels on a grid of half the nodes' distance."""
+    """Count labels on a grid with half the node spacing."""
     fine = nnf.interpolate(heart.origin[None], scale_factor=2, mode="trilinear", align_corners=False)[0]
     labels = sample_template(heart.model, fine)
     n = heart.nodes.shape
@@ -83,10 +83,10 @@ def parts_of(heart: Heart3D) -> Parts:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """The left ventricle's own axes.
+    """Axes of the left ventricle.
 
     Attributes:
-        apex: its outer end, mm, averaged over a few millimetres.
+        apex: outer end of the ventricle, mm, averaged over a few millimetres.
         mitral, tricuspid: centres of the valve planes, mm.
         axes: rows are the unit vectors from the apex to the mitral plane, across towards the right ventricle, and
             perpendicular to both.
@@ -102,14 +102,14 @@ class Frame:
     length: float
 
     def coordinates(self, points: torch.Tensor) -> torch.Tensor:
-        """Points (3, ...) as distances along the three axes from the apex, mm."""
+        """Convert points (3, ...) to distances from the apex along the three axes, mm."""
         m = torch.from_numpy(self.axes.astype(np.float32))
         shifted = points - torch.from_numpy(self.apex.astype(np.float32)).view(3, *[1] * (points.dim() - 1))
         return torch.tensordot(m, shifted, 1)
 
 
 def interface(parts: Parts, a: int, b: int) -> torch.Tensor:
-    """Weight of each node for lying between two labels, (z, y, x), sum 1."""
+    """Weights (z, y, x) of the nodes at the interface of two labels, with sum 1."""
     for width in (3, 5, 9, 15, 25):
         near = [
             nnf.avg_pool3d(parts.fractions[k][None, None], width, stride=1, padding=width // 2)[0, 0] for k in (a, b)
@@ -117,11 +117,11 @@ def interface(parts: Parts, a: int, b: int) -> torch.Tensor:
         weight = near[0] * near[1]
         if float(weight.sum()) > 1e-3:
             return weight / weight.sum()
-    raise ValueError(f"labels {a} and {b} of the heart do not lie near each other: is the template a heart?")
+    raise ValueError(f"labels {a} and {b} of the heart are not adjacent: check that the template is a heart")
 
 
 def frame_of(heart: Heart3D, parts: Parts) -> Frame:
-    """The left ventricle's axes in the present heart."""
+    """Compute the axes of the left ventricle of a heart."""
     points = heart.nodes.points()
     mitral, tricuspid = (
         (interface(parts, *pair) * points).sum((1, 2, 3)).double().numpy() for pair in ((LV, LA), (RV, RA))
@@ -151,9 +151,9 @@ def _centre(weight: torch.Tensor, points: torch.Tensor) -> np.ndarray:
 
 
 def divergence_flow(nodes: NodeGrid, divergence: torch.Tensor | None, design: torch.Tensor | None) -> torch.Tensor:
-    """The velocity (3, z, y, x) nearest to ``design`` (default 0) whose divergence is ``divergence`` (default 0).
+    """Velocity (3, z, y, x) nearest to ``design`` (default 0) with divergence ``divergence`` (default 0).
 
-    The grid is periodic; the mean of the divergence is spread over it.
+    The grid is periodic, so the mean of the divergence is subtracted.
     """
     k = _wave_numbers(nodes)
     squares = k[0] ** 2 + k[1] ** 2 + k[2] ** 2

@@ -1,8 +1,8 @@
-"""The beat: how far ventricles have emptied, atria have filled and the base has descended at a phase.
+"""Cardiac cycle: emptying of the ventricles, filling of the atria and descent of the base as functions of the phase.
 
-Phase runs from 0 to 1 over one beat and begins at end-diastole, which is what the shape model's hearts show. The
-curves follow the volumes of healthy ventricles and atria (Wiggers diagram): ejection, rapid filling, diastasis, atrial
-kick. They are smooth and periodic, so that a cine series of one heart is a loop.
+The phase runs from 0 to 1 over one cycle and starts at end-diastole, the phase of the shape model. The curves follow
+the volumes of healthy ventricles and atria (Wiggers diagram): ejection, rapid filling, diastasis, atrial contraction.
+They are smooth and periodic, so that a cine series of a heart is a closed loop.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from .course import Course, run_course
 from .flow import AO, LA, LV, RA, RV, Frame, Heart3D
 
 APICAL_PULL = 1.5
-"""How much more the apical cavity empties than the basal one if it closes fully (rate at the apex against the mean)."""
+"""Excess emptying of the apical cavity for full apical closure (rate at the apex relative to the mean)."""
 SMALLEST_CHANGE = 1e-3
-"""A phase nearer to end-diastole than this share of the beat's stroke is end-diastole."""
+"""Fraction of the stroke below which a phase counts as end-diastole."""
 
 
 @dataclass(frozen=True)
 class Beat:
-    """How a heart beats.
+    """Function of a heart over the cardiac cycle.
 
     Attributes:
         lv_ef, rv_ef: ejection fractions, 0.1-0.75 and 0.15-0.7.
-        la_emptying, ra_emptying: (largest - smallest) / largest volume of each atrium.
-        mitral_mm, tricuspid_mm: descent of the rings from end-diastole to end-systole.
-        twist_degrees: turn of the base against the apex at end-systole.
-        apical_closure: 0 empties the ventricle evenly; 1 empties its apex first.
-        systole: end-systole, as a share of the beat.
+        la_emptying, ra_emptying: emptying fraction (maximum - minimum) / maximum volume of each atrium.
+        mitral_mm, tricuspid_mm: descent of the valve rings from end-diastole to end-systole.
+        twist_degrees: rotation of the base relative to the apex at end-systole.
+        apical_closure: 0 empties the ventricle uniformly; 1 empties its apex first.
+        systole: phase of end-systole.
     """
 
     lv_ef: float = 0.62
@@ -56,7 +56,7 @@ class Beat:
 
 @dataclass(frozen=True)
 class State:
-    """A phase as shares: how far the ventricles have emptied, the atria have filled and the muscle has twisted."""
+    """State at a phase: fractions (0 to 1) of ventricular emptying, atrial filling and twist."""
 
     emptied: float
     filled: float
@@ -65,7 +65,7 @@ class State:
 
 @lru_cache(maxsize=64)
 def _curve(times: tuple[float, ...], values: tuple[float, ...]) -> CubicSpline:
-    """A smooth loop through points that rise and fall without overshooting."""
+    """Make a smooth periodic curve through the points without overshoot."""
     steps = np.linspace(0, 1, 25)
     loop = PchipInterpolator(
         np.concatenate([np.array(times[:-1]) - 1, times, np.array(times[1:]) + 1]), [*values[:-1], *values, *values[1:]]
@@ -76,7 +76,7 @@ def _curve(times: tuple[float, ...], values: tuple[float, ...]) -> CubicSpline:
 
 
 def state_at(beat: Beat, phase: float) -> State:
-    """Where in the beat a phase is; phases outside 0-1 wrap around."""
+    """Return the state at a phase; phases outside 0-1 wrap around."""
     p, s = float(phase) % 1.0, beat.systole
     rest = 1 - s
     filling = tuple(s + rest * f for f in (0.12, 0.35, 0.7))
@@ -88,7 +88,7 @@ def state_at(beat: Beat, phase: float) -> State:
 
 
 def course_of(beat: Beat, state: State, scale: float = 1.0) -> Course:
-    """The way from end-diastole to a state; ``scale`` is the heart's size, by which lengths in mm are divided."""
+    """Return the course from end-diastole to a state; lengths in mm are divided by ``scale``, the size of the heart."""
     factors = {
         LV: 1 - beat.lv_ef * state.emptied,
         RV: 1 - beat.rv_ef * state.emptied,
@@ -110,13 +110,13 @@ def course_of(beat: Beat, state: State, scale: float = 1.0) -> Course:
 
 
 def at_phase(heart: Heart3D, beat: Beat, phase: float, scale: float = 1.0) -> Heart3D:
-    """A heart at end-diastole, posed at a phase of its beat.
+    """Deform an end-diastolic heart to a phase of the cardiac cycle.
 
     Args:
-        heart: at end-diastole.
-        beat: how it beats.
+        heart: the end-diastolic heart.
+        beat: function of the heart.
         phase: 0 (end-diastole) to 1; ``beat.systole`` is end-systole.
-        scale: the size that the heart will be given; ``beat``'s millimetres are at that size.
+        scale: final size of the heart; lengths in ``beat`` refer to this size.
     """
     state = state_at(beat, phase)
     if max(state.emptied, state.filled) < SMALLEST_CHANGE:
@@ -130,12 +130,12 @@ def draw_beat(
     rv_ef: tuple[float, float] = (0.15, 0.7),
     size: float = 1.0,
 ) -> Beat:
-    """A beat whose descent, twist and atrial emptying go with its ejection fractions.
+    """Draw the function of a heart; descent and atrial emptying depend on the ejection fractions.
 
     Args:
         rng: source of randomness.
-        lv_ef, rv_ef: spans that the ejection fractions are drawn from.
-        size: of the heart; descents are 5-20 mm in an adult's (1) and smaller in a small heart.
+        lv_ef, rv_ef: ranges of the ejection fractions.
+        size: size of the heart; the descent is 5-20 mm in an adult heart (size 1) and proportional to the size.
     """
     u = rng.uniform
     left, right = u(*lv_ef), u(*rv_ef)

@@ -1,7 +1,8 @@
-"""Patients of the generator: a heart of the shape model, its disease, its size and its beat, at any phase.
+"""Synthetic patients: a heart of the shape model with a disease, a size and a cardiac phase.
 
-:func:`draw_patient` draws one, :func:`end_diastole` makes its heart, :func:`~heartseg.synthesis.motion.at_phase` poses
-it, :func:`rasterise` draws it into a cube of 1 mm voxels, and :func:`make_patient_heart` does all of it, checked.
+:func:`draw_patient` draws the parameters, :func:`end_diastole` makes the heart,
+:func:`~heartseg.synthesis.motion.at_phase` deforms it to a phase and :func:`rasterise` samples it in a cube of 1 mm
+voxels. :func:`make_patient_heart` does all of this and checks the result.
 """
 
 from __future__ import annotations
@@ -25,22 +26,22 @@ from .topology import sound_labels
 from .walls import with_patch, with_walls
 
 REDRAWS = 8
-"""Hearts that are drawn anew before giving up."""
+"""Maximum number of hearts drawn before giving up."""
 CUBE_MARGIN = 6.0
-"""Least distance of a heart from its cube's faces, mm."""
+"""Minimum distance of a heart from the faces of its cube, mm."""
 
 
 @dataclass(frozen=True, eq=False)
 class Patient:
-    """A heart before it is made.
+    """Parameters of a heart.
 
     Attributes:
-        momenta: (c, 3), its healthy shape.
-        size: its scale against the shape model, 0.5-1.1.
-        walls: thickness (mm, at size 1) of thin walls by label of their blood.
+        momenta: (c, 3), healthy shape.
+        size: scale relative to the shape model, 0.5-1.1.
+        walls: thickness (mm, at size 1) of thin walls, by label of their blood.
         bend: random nodes and amplitude (mm) of elastic fields.
-        condition: its disease, in mL and mm of the made heart.
-        beat: its function, in mm of the made heart.
+        condition: disease, in mL and mm at the final size.
+        beat: function, in mm at the final size.
     """
 
     momenta: np.ndarray
@@ -53,14 +54,14 @@ class Patient:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What patients a set of scenes has.
+    """Distribution of the patients in a set of scenes.
 
     Attributes:
-        diseases: names of :data:`~heartseg.synthesis.disease.DISEASES` to draw from.
-        healthy: share of hearts without any.
-        second: share of diseased hearts with a second disease.
-        small: share of small and children's hearts (size 0.5-0.84).
-        diastolic: share of hearts within a tenth of the beat of end-diastole; the others are at any phase.
+        diseases: names from :data:`~heartseg.synthesis.disease.DISEASES` to draw from.
+        healthy: fraction of hearts without disease.
+        second: fraction of diseased hearts with a second disease.
+        small: fraction of small and paediatric hearts (size 0.5-0.84).
+        diastolic: fraction of hearts within 0.1 of the phase of end-diastole; the others are at any phase.
     """
 
     diseases: tuple[str, ...] = tuple(DISEASES)
@@ -73,7 +74,7 @@ class Recipe:
 def draw_patient(
     rng: np.random.Generator, model: ShapeModel, subject: int | None = None, recipe: Recipe | None = None
 ) -> tuple[Patient, float]:
-    """A patient and the phase to show it at; ``subject`` as in :func:`~heartseg.synthesis.hearts.draw_shape`."""
+    """Draw a patient and a phase; for ``subject`` see :func:`~heartseg.synthesis.hearts.draw_shape`."""
     recipe, u = recipe or Recipe(), rng.uniform
     momenta = draw_shape(rng, model, subject)
     size = float(u(0.5, 0.84) if rng.random() < recipe.small else u(0.86, 1.08))
@@ -102,7 +103,7 @@ def _draw_disease(rng: np.random.Generator, recipe: Recipe) -> Condition:
 
 
 def healthy_heart(model: ShapeModel, patient: Patient) -> Heart3D:
-    """The patient's heart without its disease, at end-diastole; its patch is marked."""
+    """Make the end-diastolic heart of a patient without its disease, with its patch marked."""
     extent = np.array(model.template.shape) * model.spacing
     coarse = NodeGrid.around(model.origin, model.origin + extent, 24.0)
     shape = [next_fast_len(int(n), real=True) for n in np.ceil((extent + 2 * MARGIN) / FLOW_SPACING)]
@@ -124,11 +125,11 @@ def healthy_heart(model: ShapeModel, patient: Patient) -> Heart3D:
 
 
 def end_diastole(healthy: Heart3D, patient: Patient) -> Heart3D:
-    """The patient's heart at end-diastole, at the shape model's scale: ``patient.size`` is applied on drawing.
+    """Make the end-diastolic heart of a patient at the scale of the shape model; :func:`rasterise` applies the size.
 
     Args:
         healthy: :func:`healthy_heart` of the patient.
-        patient: whose condition is applied.
+        patient: the patient whose condition is applied.
     """
     condition = patient.condition.scaled(1 / patient.size)
     emptying = (patient.beat.la_emptying, patient.beat.ra_emptying)
@@ -136,7 +137,7 @@ def end_diastole(healthy: Heart3D, patient: Patient) -> Heart3D:
 
 
 def _diameters(heart: Heart3D) -> tuple[float, float]:
-    """Inner diameters (mm) of the ascending aorta and the pulmonary stub: circles of their middle cross-sections."""
+    """Inner diameters (mm) of the ascending aorta and the pulmonary stub, of circles with their mean cross-section."""
     labels, step = parts_of(heart).labels, heart.nodes.spacing / 2
     found = []
     for label in (AO, PA):
@@ -156,19 +157,19 @@ def _diameters(heart: Heart3D) -> tuple[float, float]:
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where a heart stands in its cube: turn (3, 3), cube to model; ``shift`` (3,) of its box's middle, mm."""
+    """Placement of a heart in its cube: ``turn`` (3, 3), cube to model; ``shift`` (3,) of the centre of its box, mm."""
 
     turn: np.ndarray = field(default_factory=lambda: np.eye(3))
     shift: np.ndarray = field(default_factory=lambda: np.zeros(3))
 
 
 def draw_placement(rng: np.random.Generator) -> Placement:
-    """Turns to 20 degrees, shifts to 14 mm."""
+    """Draw rotations up to 20 degrees and shifts up to 14 mm."""
     return Placement(rotation_matrix(np.deg2rad(rng.uniform(-20, 20, 3))), rng.uniform(-14, 14, 3))
 
 
 def rasterise(heart: Heart3D, size: float, place: Placement | None = None) -> np.ndarray | None:
-    """Labels 0-13 (uint8, ``SIZE`` cube, 1 mm) of a heart at a size; None where it does not fit into the cube."""
+    """Sample labels 0-13 (uint8, ``SIZE`` cube, 1 mm) of a heart at a size; None if it does not fit into the cube."""
     place = place or Placement()
     n = SIZE // 2 + 1
     line = torch.linspace(0, SIZE - 1, n)
@@ -191,7 +192,7 @@ def rasterise(heart: Heart3D, size: float, place: Placement | None = None) -> np
 
 
 def _box_middle(heart: Heart3D, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Model point in the middle of the turned heart's box, and the box's extent, mm."""
+    """Return the centre (model point) and the extent (mm) of the bounding box of the rotated heart."""
     labels, step = parts_of(heart).labels, heart.nodes.spacing / 2
     points = np.argwhere(labels > 0) * step + heart.nodes.low - step / 2
     turned = points @ turn
@@ -200,12 +201,12 @@ def _box_middle(heart: Heart3D, turn: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def target_volumes(patient: Patient, phase: float, healthy: np.ndarray) -> dict[int, float]:
-    """Volumes (mL) that LV, RV, LA and RA (1-4) of a patient shall have at a phase.
+    """Return the target volumes (mL) of LV, RV, LA and RA (1-4) of a patient at a phase.
 
     Args:
-        patient: whose condition sets volumes; what it leaves open is as in the healthy heart.
-        phase: of the beat.
-        healthy: mL by label of the healthy heart at end-diastole, at the patient's size.
+        patient: the patient; volumes that its condition does not set are those of the healthy heart.
+        phase: cardiac phase.
+        healthy: volumes (mL) by label of the healthy end-diastolic heart, at the size of the patient.
     """
     c, beat, state = patient.condition, patient.beat, state_at(patient.beat, phase)
     left = {LV: 1 - beat.lv_ef * state.emptied, RV: 1 - beat.rv_ef * state.emptied}
@@ -220,19 +221,19 @@ def target_volumes(patient: Patient, phase: float, healthy: np.ndarray) -> dict[
 
 
 def volumes_of(heart: Heart3D, size: float) -> np.ndarray:
-    """Volumes (mL) by label 0-13 of a heart at a size."""
+    """Return the volumes (mL) of labels 0-13 of a heart at a size."""
     return parts_of(heart).volumes / 1000 * size**3
 
 
 def crop(labels: np.ndarray) -> np.ndarray:
-    """The part of a label map that holds labels, and two voxels more."""
+    """Crop a label map to its labels with a margin of at least two voxels."""
     found = np.argwhere(labels[::2, ::2, ::2] > 0) * 2
     return labels[tuple(slice(max(a - 4, 0), b + 5) for a, b in zip(found.min(0), found.max(0), strict=True))]
 
 
 @dataclass(frozen=True)
 class Measures:
-    """A heart's label map in numbers: volumes (mL) by label 1-7, and thickness (mm) of wall and patch (0: none)."""
+    """Measurements of a label map: volumes (mL) of labels 1-7, and thickness (mm) of wall and patch (0: none)."""
 
     volumes: dict[int, float]
     wall_mm: float
@@ -255,10 +256,10 @@ def make_patient_heart(
     recipe: Recipe | None = None,
     detail: bool = True,
 ) -> Heart:
-    """A heart of a drawn patient at a drawn phase, in its cube, with sound topology.
+    """Make the heart of a random patient at a random phase, in its cube, with correct topology.
 
-    A heart that does not fit into the cube, or whose topology is not repaired by changing few voxels, is drawn anew.
-    ``facts["topology"]`` counts both.
+    If a heart does not fit into the cube, or if its topology cannot be repaired by changing a few voxels, another one
+    is drawn. ``facts["topology"]`` counts discarded hearts and repaired voxels.
 
     Raises:
         RuntimeError: ``REDRAWS`` hearts in a row failed.
@@ -274,11 +275,11 @@ def make_patient_heart(
             facts = facts_of(patient, phase, volumes_of(healthy, patient.size), labels)
             facts["topology"] = {"redrawn": redrawn, "repaired_voxels": repaired}
             return _heart(rng, labels, patient, facts, detail)
-    raise RuntimeError(f"{REDRAWS} hearts in a row had holes or did not fit: check the recipe's spans ({recipe})")
+    raise RuntimeError(f"{REDRAWS} consecutive hearts had holes or did not fit: check the ranges of recipe {recipe}")
 
 
 def checked_labels(heart: Heart3D, size: float, place: Placement) -> tuple[np.ndarray, int] | None:
-    """Sound labels 0-13 and how many voxels were repaired; None where that fails or the heart does not fit."""
+    """Return repaired labels 0-13 and the number of repaired voxels; None if repair fails or the heart does not fit."""
     raw = rasterise(heart, size, place)
     if raw is None:
         return None
@@ -291,7 +292,7 @@ def checked_labels(heart: Heart3D, size: float, place: Placement) -> tuple[np.nd
 
 
 def facts_of(patient: Patient, phase: float, healthy: np.ndarray, labels: np.ndarray) -> dict[str, object]:
-    """What a heart is, in plain numbers: diseases, size, beat, phase; healthy, wanted and reached volumes (mL)."""
+    """Describe a heart: diseases, size, beat and phase; healthy, target and actual volumes (mL)."""
     reached = measure_labels(labels)
     targets = target_volumes(patient, phase, healthy)
     return {
@@ -311,7 +312,7 @@ def facts_of(patient: Patient, phase: float, healthy: np.ndarray, labels: np.nda
 def _heart(
     rng: np.random.Generator, labels: np.ndarray, patient: Patient, facts: dict[str, object], detail: bool
 ) -> Heart:
-    """Labels, regions with detail and scar, target."""
+    """Make the heart with labels, regions (with detail and scar) and target."""
     merged = np.where(labels == PATCH, MYO, labels).astype(np.uint8)
     heart = Heart(merged, merged.copy(), TARGET_OF_HEART[merged], facts)
     found = np.argwhere(merged[::2, ::2, ::2] > 0) * 2

@@ -1,8 +1,8 @@
-"""Do the generator's hearts reach what they are asked for? Patients are drawn, made and measured at 1 mm.
+"""Measure how closely generated hearts reach their target dimensions, on random patients at 1 mm.
 
-``python -m heartseg.synthesis.reach ../shared/data --n 200 --json FILE`` prints a table. A measure's reached change is
-``1 - |log(made / wanted)| / |log(wanted / healthy)|``: 1 is exact, 0 is as far off as no change would be.
-Changes of less than ``LEAST_CHANGE`` (log) are not counted.
+``python -m heartseg.synthesis.reach ../shared/data --n 200 --json FILE`` prints a table. The reached change of a
+measure is ``1 - |log(made / wanted)| / |log(wanted / healthy)|``: 1 is exact, 0 is the error of no change at all.
+Changes smaller than ``LEAST_CHANGE`` (log) are excluded.
 """
 
 from __future__ import annotations
@@ -37,21 +37,22 @@ from .shape import ShapeModel
 from .source import load_source
 
 SEED = 910_000
-"""First part of every patient's seed; the second is its number."""
+"""First part of the seed of every patient; the second is its number."""
 LEAST_CHANGE = 0.15
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How well one patient's heart was made.
+    """Accuracy of the heart of one patient.
 
     Attributes:
-        diseases: names.
-        changes: by measure, the reached change.
-        muscle: volume of the myocardium at the phase against end-diastole.
-        apex_mm: how far the apex moved in the beat.
-        descent_mm: by ring, wanted and made descent.
-        sound: whether topology was sound after repair, and how many voxels were repaired (-1: failed or did not fit).
+        diseases: names of its diseases.
+        phase: cardiac phase.
+        changes: reached change of each measure.
+        muscle: myocardial volume at the phase relative to end-diastole.
+        apex_mm: displacement of the apex between end-diastole and the phase.
+        descent_mm: requested and actual descent of each valve ring.
+        repaired: number of voxels changed by the repair of the topology.
         seconds: CPU time.
     """
 
@@ -66,7 +67,7 @@ class Reach:
 
 
 def reach_of(model: ShapeModel, patient: Patient, phase: float) -> Reach | None:
-    """Make a patient's heart and compare it with what was wanted; None where the heart has to be drawn anew."""
+    """Make the heart of a patient and compare it with its target; None if the heart is unusable."""
     start, size = time.process_time(), patient.size
     healthy = healthy_heart(model, patient)
     diastole = end_diastole(healthy, patient)
@@ -110,7 +111,7 @@ def _reached(before: float, wanted: float, made: float) -> float | None:
 def _base_motion(
     diastole: Heart3D, posed: Heart3D, patient: Patient, phase: float
 ) -> tuple[float, dict[str, tuple[float, float]]]:
-    """Apex's way and each ring's wanted and made descent along the ventricle's axis at end-diastole, mm."""
+    """Displacement of the apex, and requested and actual descent of each ring along the end-diastolic long axis, mm."""
     first, last = (frame_of(h, parts_of(h)) for h in (diastole, posed))
     share, axis = state_at(patient.beat, phase).emptied, first.axes[0]
     descent = {}
@@ -123,7 +124,7 @@ def _base_motion(
 
 
 def measure_reach(model: ShapeModel, numbers: range, recipe: Recipe | None = None) -> list[Reach | None]:
-    """:func:`reach_of` of drawn patients, by their numbers."""
+    """Apply :func:`reach_of` to random patients, by number."""
     found = []
     for number in numbers:
         rng = np.random.default_rng([SEED, number])
@@ -132,24 +133,24 @@ def measure_reach(model: ShapeModel, numbers: range, recipe: Recipe | None = Non
 
 
 def table(found: list[Reach | None]) -> str:
-    """Rows of measure, count, median and least reached change; then muscle, apex, descent, time."""
+    """Format a table of the reached changes (count, median, minimum), followed by muscle, apex, descent and time."""
     made = [f for f in found if f is not None]
     names = sorted({n for f in made for n in f.changes})
-    lines = [f"{len(made)} hearts, {len(found) - len(made)} to be drawn anew", "measure      n  median   least"]
+    lines = [f"{len(made)} hearts, {len(found) - len(made)} unusable", "measure      n  median     min"]
     for name in names:
         values = np.array([f.changes[name] for f in made if name in f.changes])
         lines.append(f"{name:10} {len(values):3}  {np.median(values):6.3f}  {values.min():6.3f}")
     everything = np.array([v for f in made for v in f.changes.values()])
     lines.append(f"{'all':10} {len(everything):3}  {np.median(everything):6.3f}  {everything.min():6.3f}")
     muscle = np.array([f.muscle for f in made])
-    lines.append(f"muscle against end-diastole {muscle.min():.3f} to {muscle.max():.3f}")
+    lines.append(f"muscle relative to end-diastole {muscle.min():.3f} to {muscle.max():.3f}")
     lines.append(
-        f"apex moves {np.median([f.apex_mm for f in made]):.1f} mm (median), {max(f.apex_mm for f in made)} most"
+        f"apex moves {np.median([f.apex_mm for f in made]):.1f} mm (median), {max(f.apex_mm for f in made)} mm (max)"
     )
     for ring in ("mitral", "tricuspid"):
         off = [abs(f.descent_mm[ring][0] - f.descent_mm[ring][1]) for f in made]
-        lines.append(f"{ring} descent off by {np.median(off):.1f} mm (median), {max(off):.1f} most")
-    lines.append(f"{np.median([f.seconds for f in made]):.1f} s of CPU a heart (median; two phases)")
+        lines.append(f"error of {ring} descent {np.median(off):.1f} mm (median), {max(off):.1f} mm (maximum)")
+    lines.append(f"{np.median([f.seconds for f in made]):.1f} s of CPU time per heart (median; two phases)")
     return "\n".join(lines)
 
 
@@ -158,7 +159,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("data", type=Path, help="data folder (../shared/data) or packed file")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--n", type=int, default=200)
-    parser.add_argument("--json", type=Path, help="write each heart's figures")
+    parser.add_argument("--json", type=Path, help="write the results of each heart")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     model, found = load_source(args.data).model, []

@@ -1,4 +1,4 @@
-"""Scenes on disk: region map, target, and what they were made from."""
+"""Scenes on disk: region map, target and provenance."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ HEARTLESS = "heartless"
 
 @dataclass(frozen=True)
 class Scene:
-    """A labelled body. ``regions`` uint8 (z, y, x) on an LPS grid of ``spacing`` mm, ids of :class:`Region`.
+    """A labelled body: ``regions``, uint8 (z, y, x), with ids of :class:`Region` on an LPS grid of ``spacing`` mm.
 
-    ``target`` uint8 covers the block that starts at voxel ``target_origin``; beyond it the target is background.
-    ``heart_centre`` is the middle of the labelled voxels' box in mm from the centre of voxel (0, 0, 0).
+    ``target``, uint8, covers the block that starts at voxel ``target_origin``; outside it the target is background.
+    ``heart_centre`` is the centre of the bounding box of the labels in mm from the centre of voxel (0, 0, 0).
     """
 
     regions: np.ndarray
@@ -51,7 +51,7 @@ class Scene:
     facts: dict[str, object] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Scene:
-        """The same scene with its maps as tensors on a device (for :func:`~heartseg.synthesis.views.extract`)."""
+        """Return the scene with its maps as tensors on a device (for :func:`~heartseg.synthesis.views.extract`)."""
         maps: dict[str, Any] = {
             k: torch.from_numpy(np.array(v)).to(device) for k, v in (("regions", self.regions), ("target", self.target))
         }
@@ -72,16 +72,16 @@ def make_scene(
     Args:
         source: shape model and labelled trunk.
         subject: shape-model subject 1-19, or None for a new heart in the space of the training subjects.
-        seed: seed of everything random in it.
+        seed: random seed.
         kind: ``trunk`` (atlas, 1.5 mm) or ``thorax`` (drawn, 1 mm, 216 mm cube).
-        without: parts switched off, names of :data:`~heartseg.synthesis.switches.ANATOMY_PARTS`.
-        exact: chambers get the volumes that were drawn; False makes them as the frozen test scenes and the sample scan
-            were made (see :func:`~heartseg.synthesis.hearts.shape_labels`).
-        recipe: patients to draw the heart from, beating and diseased; None makes hearts with random volumes of chambers
-            (:func:`~heartseg.synthesis.hearts.make_heart`), as all scenes were made before there were patients.
+        without: parts to switch off, names from :data:`~heartseg.synthesis.switches.ANATOMY_PARTS`.
+        exact: whether chambers reach the drawn volumes; False reproduces the frozen test scenes and the sample scan
+            (see :func:`~heartseg.synthesis.hearts.shape_labels`).
+        recipe: distribution of the patients, with cardiac phases and diseases; None makes hearts with random chamber
+            volumes (:func:`~heartseg.synthesis.hearts.make_heart`), as in scenes from before patients were introduced.
     """
     if kind not in KINDS:
-        raise ValueError(f"scene kind is {kind!r}: must be one of {', '.join(KINDS)}")
+        raise ValueError(f"scene kind {kind!r} does not exist: choose from {', '.join(KINDS)}")
     check_parts(without)
     rng = np.random.default_rng([seed, subject or 0, KINDS.index(kind)])
     if recipe is None:
@@ -111,7 +111,7 @@ def pack_scene(
     seed: int,
     facts: dict[str, object] | None = None,
 ) -> Scene:
-    """A scene of full-size maps: the target is cut to its labelled block and the heart's centre is noted."""
+    """Make a scene from full-size maps: crop the target to its labels and compute the centre of the heart."""
     points = np.argwhere((target[::2, ::2, ::2] > 0) & (regions[::2, ::2, ::2] != Region.UNSEEN)) * 2
     low, high = points.min(0), np.minimum(points.max(0) + 2, target.shape)
     heart = np.argwhere((target[::2, ::2, ::2] > 0) & (target[::2, ::2, ::2] < IGNORE)) * 2
@@ -133,7 +133,7 @@ def save_scene(scene: Scene, folder: Path, name: str) -> None:
 
 
 def load_scene(card: Path) -> Scene:
-    """Open a scene by its ``.json``; the arrays are memory maps."""
+    """Open a scene by its ``.json`` file; the arrays are memory-mapped."""
     facts = json.loads(card.read_text())
     stem = str(card)[: -len(".json")]
     for key in ("target_origin", "heart_centre"):
@@ -156,12 +156,12 @@ def make_scenes(
     heartless: bool = False,
     recipe: Recipe | None = None,
 ) -> None:
-    """Write scenes that are not there yet; scene i is of subject i modulo the list, with seed i.
+    """Write missing scenes; scene i has seed i and the subject at index i modulo the length of ``subjects``.
 
-    ``recipe`` is as in :func:`make_scene`. With ``heartless`` they are bodies without a heart, and only ``numbers``
-    counts. Every ``thorax_every``-th is a
-    drawn thorax (0: none). Several processes may share the folder: a scene is taken by making its ``.lock``
-    file, and a lock without a scene (of a process that was killed) is overridden after 10 minutes.
+    For ``recipe`` see :func:`make_scene`. Every ``thorax_every``-th scene is a drawn thorax (0: none). With
+    ``heartless`` the scenes are bodies without a heart, and only ``numbers`` applies. Several processes can share the
+    folder: a ``.lock`` file reserves a scene, and a lock without a scene (of a killed process) expires after 10
+    minutes.
     """
     out.mkdir(parents=True, exist_ok=True)
     for i in numbers:
@@ -180,12 +180,12 @@ def make_scenes(
 
 
 def scene_name(number: int, heartless: bool = False) -> str:
-    """Name of a scene's files, without suffixes."""
+    """Name of the files of a scene, without suffix."""
     return f"{HEARTLESS if heartless else 'scene'}{number:05d}"
 
 
 def make_heartless(seed: int) -> Scene:
-    """A body without a heart as a scene; its middle stands for the heart's centre."""
+    """Make a scene of a body without a heart; its centre replaces the centre of the heart."""
     regions, facts = heartless_body(np.random.default_rng([seed, 424242]))
     z, y, x = (float(n) * heartless_spacing / 2 for n in regions.shape)
     nothing = np.zeros((1, 1, 1), np.uint8)
@@ -215,8 +215,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--last", type=int, required=True)
     parser.add_argument("--subjects", type=int, nargs="+", default=None, help="subjects (default: new hearts)")
     parser.add_argument("--thorax-every", type=int, default=3, help="every n-th scene is a drawn thorax (0: none)")
-    parser.add_argument("--patients", action="store_true", help="beating and diseased hearts")
-    parser.add_argument("--without", nargs="+", default=(), choices=sorted(ANATOMY_PARTS), help="parts switched off")
+    parser.add_argument("--patients", action="store_true", help="hearts with cardiac phases and diseases")
+    parser.add_argument("--without", nargs="+", default=(), choices=sorted(ANATOMY_PARTS), help="parts to switch off")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)

@@ -1,6 +1,6 @@
-"""Is a heart's label map in one piece, without holes, and its left ventricle closed by muscle?
+"""Topology of a heart's label map: connected structures without holes, left ventricle enclosed by muscle.
 
-Labels as in :mod:`~heartseg.synthesis.regions`, 1 mm, (z, y, x).
+Labels are those of :mod:`~heartseg.synthesis.regions`, 1 mm, (z, y, x).
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from .regions import IGNORE, TARGET_OF_HEART, Region
 
 STRUCTURES = tuple(range(1, 8))
 VALVE_REACH = 5.0
-"""The left ventricle's blood may touch more than muscle this near (mm) to where it meets left atrium or aorta."""
+"""Distance (mm) from the mitral and aortic planes within which LV blood may touch other tissue than muscle."""
 REPAIRABLE = 800
-"""Voxels (1 mm) that a repair may change; a heart that needs more is drawn anew."""
+"""Maximum number of voxels (1 mm) that a repair may change."""
 _FULL = np.ones((3, 3, 3), bool)
 
 
 @dataclass(frozen=True)
 class Topology:
-    """What is wrong with a heart's label map, in voxels.
+    """Topological faults of a label map, in voxels.
 
     Attributes:
-        pieces: by structure, voxels beside its largest component.
-        holes: by structure, voxels that it encloses.
-        leaks: voxels of other things than muscle that touch the left ventricle's blood away from its valves.
-        missing: structures without a voxel.
+        pieces: for each structure, voxels outside its largest component.
+        holes: for each structure, voxels that it encloses.
+        leaks: voxels other than muscle that touch LV blood away from the valves.
+        missing: structures without voxels.
     """
 
     pieces: dict[int, int]
@@ -42,7 +42,7 @@ class Topology:
 
 
 def check_topology(labels: np.ndarray) -> Topology:
-    """Examine labels 0-12; structures are 1-7."""
+    """Check labels 0-12; structures are 1-7."""
     box = _box(labels > 0)
     part = np.pad(labels[box], 1)
     pieces, holes, missing = {}, {}, []
@@ -59,7 +59,7 @@ def check_topology(labels: np.ndarray) -> Topology:
 
 
 def repair(labels: np.ndarray) -> np.ndarray:
-    """Labels (a copy) with stray pieces given to their neighbours, holes filled and leaks of the ventricle closed."""
+    """Assign stray pieces to their neighbours, fill holes and close leaks of the ventricle; returns a copy."""
     box = tuple(slice(max(0, s.start - 2), s.stop + 2) for s in _box(labels > 0))
     part = labels[box].copy()
     stray = np.zeros(part.shape, bool)
@@ -77,7 +77,7 @@ def repair(labels: np.ndarray) -> np.ndarray:
 
 
 def sound_labels(labels: np.ndarray, attempts: int = 3) -> tuple[np.ndarray, int] | None:
-    """Labels without faults and how many voxels were changed; None where ``REPAIRABLE`` voxels do not suffice."""
+    """Return labels without faults and the number of changed voxels; None if more than ``REPAIRABLE`` would change."""
     fixed = labels
     for _ in range(attempts + 1):
         if check_topology(fixed).sound:
@@ -89,15 +89,14 @@ def sound_labels(labels: np.ndarray, attempts: int = 3) -> tuple[np.ndarray, int
 
 
 def tidy_target(target: np.ndarray, regions: np.ndarray) -> dict[str, int]:
-    """Close leaks and ignore stray pieces in a scene's target, in place; returns how many voxels each took.
+    """Close leaks and ignore stray pieces in the target of a scene, in place; returns the numbers of changed voxels.
 
-    Sampling a heart on a scene's coarser grid and painting vessels onto it can open a thin wall by a voxel or cut off
-    the end of a structure. A leak becomes myocardium in both maps; a stray piece keeps its tissue, and its label is
-    ignored.
+    Sampling a heart on the coarser grid of a scene and painting vessels can open a thin wall by a voxel or detach the
+    end of a structure. A leak becomes myocardium in both maps. A stray piece keeps its tissue and gets ``IGNORE``.
 
     Args:
         target: uint8 (z, y, x), labels 0-7 and ``IGNORE``.
-        regions: the scene's tissues on the same grid.
+        regions: tissues of the scene on the same grid.
     """
     box = tuple(slice(max(0, s.start - 2), s.stop + 2) for s in _box((target > 0) & (target < IGNORE)))
     part, tissue = target[box], regions[box]
@@ -119,7 +118,7 @@ def _box(mask: np.ndarray) -> tuple[slice, ...]:
 
 
 def _strays(mask: np.ndarray) -> np.ndarray:
-    """Voxels beside the largest component (faces touch)."""
+    """Mask of voxels outside the largest component (6-connectivity)."""
     out = np.zeros(mask.shape, bool)
     if not mask.any():
         return out
@@ -132,7 +131,7 @@ def _strays(mask: np.ndarray) -> np.ndarray:
 
 
 def _filled_from_beside(labels: np.ndarray, gaps: np.ndarray) -> np.ndarray:
-    """Labels with the voxels of ``gaps`` taken from a neighbour across a face, from the gaps' rims inwards."""
+    """Fill the voxels of ``gaps`` with the label of a face neighbour, from the border of the gaps inwards."""
     part, left = labels.copy(), gaps.copy()
     while left.any():
         found = np.argwhere(left)
@@ -154,7 +153,7 @@ def _filled_from_beside(labels: np.ndarray, gaps: np.ndarray) -> np.ndarray:
 
 
 def _enclosed(mask: np.ndarray) -> np.ndarray:
-    """Voxels that the mask encloses."""
+    """Mask of the voxels enclosed by a mask."""
     if not mask.any():
         return np.zeros(mask.shape, bool)
     box = _box(mask)
@@ -164,7 +163,7 @@ def _enclosed(mask: np.ndarray) -> np.ndarray:
 
 
 def _leaks(labels: np.ndarray) -> np.ndarray:
-    """Voxels that should be muscle: they touch the left ventricle's blood, if by a corner, away from its valves."""
+    """Mask of voxels that should be muscle: they touch LV blood (26-connectivity) away from the valves."""
     blood = labels == 1
     near = np.zeros(labels.shape, bool)
     if not blood.any():

@@ -1,8 +1,8 @@
-"""The shape model's template with walls of a chosen thickness and a marked patch of myocardium.
+"""Template of the shape model with walls of a given thickness and a marked patch of myocardium.
 
-The template's walls are thick for a heart's: right ventricle 3.0-4.8 mm (median 3.8), left atrium 2.9, right atrium
-2.5, aorta 3.0, pulmonary artery 3.6 mm. Real free walls of the right ventricle measure 2-5 mm, of the atria 1-3 mm.
-A thinner wall keeps its outer surface, and blood takes its inner layers.
+The walls of the template are thicker than in real hearts: right ventricle 3.0-4.8 mm (median 3.8), left atrium 2.9,
+right atrium 2.5, aorta 3.0, pulmonary artery 3.6 mm. The free wall of a real right ventricle measures 2-5 mm, that of
+the atria 1-3 mm. Thinning keeps the outer surface of a wall and turns its inner layers into blood.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from .hearts import WALL_OF, septum_to_myocardium
 from .shape import ShapeModel
 
 SEAL_MM = 1.6
-"""What lies this near to the left ventricle's blood and belongs to nothing is myocardium."""
+"""Distance (mm) from the blood of the left ventricle within which background becomes myocardium."""
 
 
 @dataclass(frozen=True)
 class Patch:
-    """A diseased part of the left ventricle's wall, in the ventricle's own axes.
+    """A diseased part of the left ventricular wall, in the axes of the ventricle.
 
     Attributes:
-        height: of its centre, 0 at the apex, 1 at the mitral plane.
-        angle: of its centre about the long axis, radians; 0 faces the right ventricle.
+        height: height of its centre, 0 at the apex, 1 at the mitral plane.
+        angle: angle of its centre about the long axis, radians; 0 faces the right ventricle.
         half_height: half its height, same unit as ``height``.
-        half_angle: half its width, radians; pi or more goes all around.
+        half_angle: half its angular width, radians; pi or more covers the whole circumference.
     """
 
     height: float
@@ -39,7 +39,7 @@ class Patch:
     half_angle: float
 
     def contains(self, frame: Frame, points: np.ndarray) -> np.ndarray:
-        """Which points (3, n) in mm lie in its sector, bool (n,)."""
+        """Return which points (3, n) in mm lie inside the patch, bool (n,)."""
         along, across, beside = frame.axes @ (points - frame.apex[:, None])
         turn = np.angle(np.exp(1j * (np.arctan2(beside, across) - self.angle)))
         up = (along / frame.length - self.height) / self.half_height
@@ -50,7 +50,7 @@ class Patch:
 
 @lru_cache(maxsize=4)
 def clean_template(model: ShapeModel) -> np.ndarray:
-    """The template with one component a structure, a sealed left ventricle and the whole septum as myocardium."""
+    """Clean the template: one component per structure, a closed left ventricle, the whole septum as myocardium."""
     labels = septum_to_myocardium(model.template)
     stray = np.zeros(labels.shape, bool)
     for label in range(1, 13):
@@ -68,7 +68,7 @@ def clean_template(model: ShapeModel) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _depths(model: ShapeModel) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """By blood label: flat indices of its wall's voxels and their distance (mm) from the wall's outside."""
+    """For each blood label, return flat indices of its wall voxels and their depth (mm) below the outer surface."""
     labels, found = clean_template(model), {}
     for blood, wall in WALL_OF.items():
         index = np.flatnonzero(labels == wall)
@@ -79,12 +79,12 @@ def _depths(model: ShapeModel) -> dict[int, tuple[np.ndarray, np.ndarray]]:
 
 
 def with_walls(model: ShapeModel, thickness: Mapping[int, float]) -> ShapeModel:
-    """The model with thinner walls.
+    """Thin the walls of a model.
 
     Args:
         model: the shape model.
-        thickness: by label of the blood (2 RV, 3 LA, 4 RA, 6 AO, 7 PA), wanted thickness of its wall in mm. A wall that
-            is thinner already stays.
+        thickness: requested wall thickness in mm, by label of the blood (2 RV, 3 LA, 4 RA, 6 AO, 7 PA). Walls that are
+            already thinner do not change.
     """
     labels = clean_template(model).copy()
     flat = labels.reshape(-1)
@@ -95,7 +95,7 @@ def with_walls(model: ShapeModel, thickness: Mapping[int, float]) -> ShapeModel:
 
 
 def with_patch(model: ShapeModel, patch: Patch, frame: Frame) -> ShapeModel:
-    """The model with a part of its myocardium marked as :data:`~heartseg.synthesis.flow.PATCH`."""
+    """Mark a part of the myocardium of a model as :data:`~heartseg.synthesis.flow.PATCH`."""
     labels = model.template.copy()
     index = np.argwhere(labels == MYO)
     inside = patch.contains(frame, index.T * model.spacing + model.origin[:, None])

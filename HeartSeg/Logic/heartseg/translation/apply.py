@@ -1,4 +1,4 @@
-"""A volume in, its translation out: slice by slice, on the very same grid."""
+"""Translate a volume slice by slice, on the same grid."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from .model import DIRECTIONS, TranslationModel, open_model
 from .slices import SLAB, check_modality, pixels, resample, to_unit
 
 OVERLAP = 0.25
-"""Least share of a patch that it has in common with the next one."""
+"""Minimum overlap of adjacent patches, as a fraction of a patch."""
 TILES_AT_ONCE = 4
 
 
 class Translator:
-    """A generator in memory, for one volume after the other.
+    """Translates volumes with one generator, which stays in memory.
 
     Args:
-        model: folder that ``heartseg translate train`` wrote, or one that is open already.
+        model: model folder of ``heartseg translate train``, or an open model.
         direction: ``mr2ct`` or ``ct2mr``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        threads: CPU threads; ``None`` leaves torch's number.
+        threads: CPU threads; ``None`` keeps torch's setting.
 
     Raises:
-        ModelError: the folder cannot be used. SettingsError: no such direction. DeviceError: no such device.
+        ModelError: the folder is unusable.
+        SettingsError: the direction does not exist.
+        DeviceError: the device does not exist.
     """
 
     def __init__(
@@ -51,25 +53,26 @@ class Translator:
     def __call__(self, volume: Volume, reporter: Reporter | None = None) -> Volume:
         """Translate a volume.
 
-        Axial slices are scaled and resampled as in training, translated, resampled back and scaled to the target's grey
-        values: HU in int16 for CT, typical values of the training's MR in float32. Where a slice is larger than the
-        training's patch, overlapping patches are blended. Detail finer than the training's pixels is not kept.
+        Axial slices are scaled and resampled as in training, translated, resampled back and scaled to grey values of
+        the target: HU in int16 for CT, typical values of the MR training scans in float32. Slices larger than a
+        training patch are translated in overlapping patches, which are blended. Detail finer than the training pixels
+        is lost.
 
         Args:
-            volume: a scan of the modality that goes in (``mr2ct``: MR).
-            reporter: progress and cancel.
+            volume: a scan of the source modality (``mr2ct``: MR).
+            reporter: receives progress and cancels.
 
         Returns:
-            The translation, on the input's geometry, exactly.
+            The translation, with exactly the geometry of the input.
 
         Raises:
-            InputError: the scan is not of that modality.
-            DeviceError: too little memory.
+            InputError: the scan has a different modality.
+            DeviceError: the device has too little memory.
         """
         reporter = reporter or Reporter()
         source, target = DIRECTIONS[self.direction]
         other = next(d for d in DIRECTIONS if d != self.direction)
-        check_modality(volume, source, f"take direction {other} for it, or leave it out")
+        check_modality(volume, source, f"use direction {other}, or omit this scan")
         flip, turned = to_nearest_lps(volume.geometry)
         stored = flip.apply(volume.array)
         limits = self.model.scaling[source].limits(volume.array)
@@ -85,7 +88,7 @@ class Translator:
             if not is_out_of_memory(error):
                 raise
             raise DeviceError(
-                f"{describe_device(self.device)} has too little memory to translate {volume.name!r}: take --device cpu"
+                f"{describe_device(self.device)} has too little memory to translate {volume.name!r}: use --device cpu"
             ) from None
         array = np.ascontiguousarray(flip.undo(out))
         name = f"{volume.name}-as-{target}"
@@ -96,7 +99,7 @@ class Translator:
     def _translate_slices(
         self, slices: np.ndarray, spacing: tuple[float, float], reporter: Reporter, done: int
     ) -> np.ndarray:
-        """Translate slices (n, y, x) in [-1, 1] with pixels of ``spacing`` (y, x) mm, which the result keeps."""
+        """Translate slices (n, y, x) in [-1, 1] with pixels of ``spacing`` (y, x) mm; keeps the pixel size."""
         wanted, shape = self.model.settings.spacing, slices.shape[1:]
         size = (pixels(shape[0], spacing[0], wanted), pixels(shape[1], spacing[1], wanted))
         small = torch.from_numpy(resample(slices, size)).to(self.device)
@@ -112,11 +115,11 @@ class Translator:
 
 
 def translate_slice(network: nn.Module, image: torch.Tensor, patch: int) -> torch.Tensor:
-    """Translate one slice (y, x) in [-1, 1], in patches of the size that the generator was trained on.
+    """Translate one slice (y, x) in [-1, 1], in patches of the training size.
 
-    Normalisation runs over the whole patch, so other sizes would look different to the network. A smaller slice is
-    padded with -1 to the patch, as in training. A larger one is covered by patches that overlap by a quarter or more;
-    their weight falls towards the border.
+    Other sizes would change the result, because instance normalisation runs over the whole patch. Smaller slices are
+    padded with -1 to the patch size, as in training. Larger slices are covered by patches that overlap by at least a
+    quarter, with weights that decrease towards their borders.
     """
     height, width = image.shape
     below, right = max(0, patch - height), max(0, patch - width)
@@ -139,7 +142,7 @@ def translate_slice(network: nn.Module, image: torch.Tensor, patch: int) -> torc
 
 
 def _starts(length: int, patch: int) -> list[int]:
-    """Return where patches begin along an edge, evenly spread."""
+    """Return evenly spaced start positions of patches along an edge."""
     if length <= patch:
         return [0]
     count = 1 + int(np.ceil((length - patch) / (patch * (1 - OVERLAP))))

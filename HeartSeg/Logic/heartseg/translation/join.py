@@ -1,4 +1,4 @@
-"""Labelled scans of one modality, translated, into a training set of the other."""
+"""Add translated labelled scans of one modality to a training set of the other."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ class Labelled:
 
 
 def without_label_maps(paths: Sequence[Path]) -> list[Path]:
-    """Return the files that are not named as label maps (``NAME_label.nii.gz``): MM-WHS keeps them beside the scans."""
+    """Return the files without label maps (``NAME_label.nii.gz``), which MM-WHS stores next to the scans."""
     return [p for p in paths if not _LABEL_ENDING.search(stem(p))]
 
 
 def pair_labels(images: Sequence[Path], folder: Path) -> list[Labelled]:
-    """Each image with the label map of the same name, endings such as ``_image`` and ``_label`` apart.
+    """Pair each image with the label map of the same name, ignoring endings such as ``_image`` and ``_label``.
 
     Raises:
-        InputError: no folder, an image without labels, or two files for one case.
+        InputError: the folder does not exist, an image has no labels, or two files belong to one case.
     """
     if not folder.is_dir():
         raise InputError(
-            f"folder of labels '{folder}' does not exist: give the folder whose files are named as the scans"
+            f"label folder '{folder}' does not exist: give a folder whose files have the names of the scans"
         )
     found: dict[str, Path] = {}
     for path in sorted(p for p in folder.iterdir() if p.is_file() and image_suffix(p) and not p.name.startswith(".")):
@@ -55,7 +55,7 @@ def pair_labels(images: Sequence[Path], folder: Path) -> list[Labelled]:
         name = _LABEL_ENDING.sub("", name)
         if name in found:
             raise InputError(
-                f"'{found[name].name}' and '{path.name}' are both labels of {name!r}: leave one in '{folder}'"
+                f"'{found[name].name}' and '{path.name}' in '{folder}' are both labels of {name!r}: remove one"
             )
         found[name] = path
     pairs = []
@@ -63,9 +63,7 @@ def pair_labels(images: Sequence[Path], folder: Path) -> list[Labelled]:
         name = _IMAGE_ENDING.sub("", stem(image))
         labels = found.get(name)
         if labels is None or labels.resolve() == image.resolve():
-            raise InputError(
-                f"scan '{image}' has no labels in '{folder}': add {name}_label.nii.gz or leave the scan out"
-            )
+            raise InputError(f"scan '{image}' has no labels in '{folder}': add {name}_label.nii.gz or omit the scan")
         pairs.append(Labelled(name, image, labels))
     twice = sorted({p.name for p in pairs if sum(q.name == p.name for q in pairs) > 1})
     if twice or not pairs:
@@ -81,18 +79,18 @@ def join_training_set(
     overwrite: bool = False,
     reporter: Reporter | None = None,
 ) -> list[str]:
-    """Translate scans and put them, with their labels, into ``folder/images`` and ``folder/labels``.
+    """Translate scans and write them with their labels to ``folder/images`` and ``folder/labels``.
 
-    A case is ``<direction>_<name>.nii.gz`` in both folders. Label values stay as they are (see :func:`read_labels`);
-    both files have the scan's grid. Cases that an earlier call has made with the same model are passed over, so that a
-    stopped call can continue. ``translated.json`` says where each case came from.
+    The files of a case are named ``<direction>_<name>.nii.gz`` in both folders and have the grid of the scan. Label
+    values do not change (see :func:`read_labels`). Cases from an earlier call with the same model are skipped, so that
+    an interrupted call can continue. ``translated.json`` records the origin of each case.
 
     Returns:
-        Names of the cases that are there now.
+        Names of all cases.
 
     Raises:
-        InputError: a scan or label map cannot be used, or they lie on different grids.
-        OutputError: a case is there already and not from this call; the folder cannot be written.
+        InputError: a scan or label map is unusable, or their grids differ.
+        OutputError: a case with a different origin exists, or the folder is not writable.
     """
     reporter = reporter or Reporter()
     record = _read_record(folder / RECORD)
@@ -122,27 +120,27 @@ def join_training_set(
 
 
 def _join_case(translator: Translator, pair: Labelled, files: list[Path], reporter: Reporter) -> None:
-    """Write one case, the labels first: where the image is, its labels are too."""
+    """Write one case, labels first, so that an image always has labels."""
     scan, labels = read_volume(pair.image), read_labels(pair.labels, reporter)
     check_labels(scan, labels)
     made = translator(scan, reporter)
-    files[0].unlink(missing_ok=True)  # an older one must not stand beside new labels
+    files[0].unlink(missing_ok=True)  # an old image must not be paired with new labels
     write_volume(replace(labels, geometry=scan.geometry), files[1])
     write_volume(made, files[0])
 
 
 def read_labels(path: Path, reporter: Reporter) -> Volume:
-    """Return a label map as it is stored; a Slicer segmentation in HeartSeg's labels, by its segments' names.
+    """Read a label map; segments of a Slicer segmentation get the label of HeartSeg that matches their name.
 
     Raises:
-        InputError: it cannot be read, or is a segmentation of which no segment is named as a structure.
+        InputError: the file is unreadable, or no segment has the name of a structure.
     """
     if not path.name.lower().endswith(".seg.nrrd"):
         return read_volume(path)
     array, geometry, segments = read_whole_numbers(path)
     if not segments:
         raise InputError(
-            f"segments of {path.name!r} name no structure: call them as in Slicer's terminology (left "
+            f"no segment of {path.name!r} has the name of a structure: rename them as in Slicer's terminology (left "
             "ventricle, LV, myocardium, ...), or export a label map"
         )
     found = as_label_map(Volume(array, geometry, path.name), segments, "--labels")
@@ -152,21 +150,19 @@ def read_labels(path: Path, reporter: Reporter) -> Volume:
 
 
 def check_labels(scan: Volume, labels: Volume) -> None:
-    """Refuse labels that lie on another grid than their scan, or are no labels.
+    """Check that labels have the grid of their scan and integer values.
 
     Raises:
-        InputError: says how they differ.
+        InputError: they do not; the message gives the difference.
     """
     if not scan.geometry.same_grid(labels.geometry, tolerance_mm=0.1):
         a, b = scan.geometry, labels.geometry
         raise InputError(
-            f"labels {labels.name!r} ({b.size} voxels of {_mm(b.spacing)} mm) lie on another grid than scan "
-            f"{scan.name!r} ({a.size} of {_mm(a.spacing)} mm): resample them onto the scan's, or pair other files"
+            f"the grid of labels {labels.name!r} ({b.size} voxels of {_mm(b.spacing)} mm) is not that of scan "
+            f"{scan.name!r} ({a.size} of {_mm(a.spacing)} mm): resample the labels onto the scan, or pair other files"
         )
     if labels.array.dtype.kind == "f" and not np.array_equal(labels.array, np.rint(labels.array)):
-        raise InputError(
-            f"labels {labels.name!r} hold values that are not whole: is it an image rather than a label map?"
-        )
+        raise InputError(f"labels {labels.name!r} contain fractional values: give a label map instead of an image")
 
 
 def _mm(spacing: tuple[float, ...]) -> str:
@@ -179,7 +175,7 @@ def _read_record(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise InputError(f"'{path}' cannot be read ({error}): mend or remove it") from None
+        raise InputError(f"'{path}' cannot be read ({error}): repair or remove it") from None
     return found if isinstance(found, dict) else {}
 
 

@@ -1,4 +1,4 @@
-"""What the generators and discriminators are trained with."""
+"""Loss functions of the generators and discriminators."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from .presets import LOSSES
 
 
 def adversarial_loss(judgement: torch.Tensor, real: bool, kind: str) -> torch.Tensor:
-    """Loss of a discriminator's logits that should say ``real``, or not.
+    """Loss of discriminator logits with the target ``real``.
 
-    ``lsgan``: (D(x) - 1)^2 or D(x)^2, least squares (Mao et al. 2017). ``log``: -log s(D(x)) or -log(1 - s(D(x))), s
-    the logistic function (Goodfellow et al. 2014); with ``real`` true for a generator's own images it is the form that
-    does not saturate.
+    ``lsgan``: (D(x) - 1)^2 or D(x)^2, least squares (Mao et al. 2017). ``log``: -log s(D(x)) or -log(1 - s(D(x))), with
+    the logistic function s (Goodfellow et al. 2014). With ``real`` True for generated images it is the non-saturating
+    generator loss.
 
     Raises:
-        ValueError: an unknown kind.
+        ValueError: the kind does not exist.
     """
     target = torch.full_like(judgement, float(real))
     if kind == "lsgan":
@@ -27,10 +27,10 @@ def adversarial_loss(judgement: torch.Tensor, real: bool, kind: str) -> torch.Te
 
 
 def edge_loss(image: torch.Tensor, translated: torch.Tensor) -> torch.Tensor:
-    """Return one minus the correlation of both images' gradient magnitudes: 0 where every edge stays in its place.
+    """Return one minus the correlation of the gradient magnitudes of two images: 0 if all edges coincide.
 
-    Insensitive to how strong edges are and which of their sides is bright, since that is what modalities differ in.
-    Both are (b, 1, y, x); correlation over the pixels of each image, mean over the images.
+    It does not depend on the overall strength of edges or on which side is brighter, because these differ between
+    modalities. Both images are (b, 1, y, x). The correlation is over the pixels of each image, averaged over images.
     """
     a, b = (_gradient(x).flatten(1) for x in (image, translated))
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""A trained pair of generators on disk: two files of weights and a card that names them with their SHA-256."""
+"""A trained pair of generators on disk: two weight files and a card that lists them with their SHA-256."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from .slices import Scaling
 CARD = "translation.json"
 FORMAT = 1
 DIRECTIONS = {"mr2ct": ("MR", "CT"), "ct2mr": ("CT", "MR")}
-"""Name -> modality that goes in, modality that comes out."""
+"""Source and target modality of each direction."""
 _AGAIN = "copy the model folder again or train it again"
 
 
 @dataclass(frozen=True, eq=False)
 class TranslationModel:
-    """What a model folder says about itself; weights are read by :meth:`load`.
+    """Content of the card of a model folder; :meth:`load` reads the weights.
 
     Attributes:
-        folder: where it lies.
-        settings: of its training.
-        scaling: of MR and CT.
-        files: direction -> file name and SHA-256 of its weights.
-        facts: everything else in the card.
+        folder: the model folder.
+        settings: settings of the training.
+        scaling: scaling of MR and CT.
+        files: file name and SHA-256 of the weights of each direction.
+        facts: all entries of the card.
     """
 
     folder: Path
@@ -48,7 +48,7 @@ class TranslationModel:
         """Return the generator of a direction, in evaluation mode, without gradients.
 
         Raises:
-            ModelError: weights are missing, changed, damaged, hold code, or do not fit.
+            ModelError: the weights are missing, changed, damaged, contain code, or do not match the settings.
         """
         name, sha256 = self.files[direction]
         path = self.folder / name
@@ -56,9 +56,9 @@ class TranslationModel:
         network = ResNetGenerator(self.settings.filters, self.settings.blocks)
         wanted = {k: tuple(v.shape) for k, v in network.state_dict().items()}
         if wanted != {k: tuple(v.shape) for k, v in weights.items()}:
-            raise ModelError(f"the weights in '{path}' do not fit the card's settings: {_AGAIN}")
+            raise ModelError(f"the weights in '{path}' do not match the settings of the card: {_AGAIN}")
         if not all(bool(torch.isfinite(v).all()) for v in weights.values()):
-            raise ModelError(f"'{path}' holds weights that are not finite: the training diverged; train it again")
+            raise ModelError(f"'{path}' contains non-finite weights (the training diverged): train the model again")
         network.load_state_dict(weights)
         return network.eval().requires_grad_(False).to(device)
 
@@ -71,7 +71,7 @@ def write_model(
     step: int,
     facts: dict[str, Any],
 ) -> TranslationModel:
-    """Write both generators, then the card; a model that lies there stays whole until the new card is in place.
+    """Write both generators, then the card; an existing model stays valid until the new card replaces the old one.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -110,10 +110,10 @@ def write_model(
 
 
 def open_model(folder: str | Path) -> TranslationModel:
-    """Read and check a model folder's card.
+    """Read and check the card of a model folder.
 
     Raises:
-        ModelError: there is none, or its content is invalid.
+        ModelError: the card is missing or invalid.
     """
     folder = Path(folder)
     if (folder / "model" / CARD).is_file():  # the working folder of a training
@@ -121,8 +121,8 @@ def open_model(folder: str | Path) -> TranslationModel:
     path = folder / CARD
     if not path.is_file():
         raise ModelError(
-            f"'{folder}' is not a translation model: it holds no {CARD}; give the folder that "
-            "'heartseg translate train' wrote"
+            f"'{folder}' is not a translation model (it contains no {CARD}): give an output folder of "
+            "'heartseg translate train'"
         )
     try:
         card = json.loads(path.read_text(encoding="utf-8"))

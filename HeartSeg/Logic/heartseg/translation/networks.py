@@ -25,7 +25,7 @@ class ResNetGenerator(nn.Module):
     """ResNet-``blocks``: two strided convolutions down, residual blocks, two transposed convolutions up, tanh.
 
     Input and output are (b, 1, y, x) float32 in [-1, 1]; y and x must be multiples of 4 and at least 16 (reflection
-    padding needs more pixels than it adds). No position is known to it: the same tissue looks the same anywhere.
+    padding needs more pixels than it adds). The generator has no position information.
 
     Args:
         filters: channels of the first layer; 64 in the paper.
@@ -53,7 +53,7 @@ def _norm_relu(channels: int) -> tuple[nn.Module, nn.Module]:
 
 
 class PatchDiscriminator(nn.Module):
-    """PatchGAN: judges every 70 x 70 patch (Isola et al. 2017); (b, 1, y, x) to (b, 1, y / 8 - 2, x / 8 - 2) logits.
+    """PatchGAN: classifies 70 x 70 patches (Isola et al. 2017); (b, 1, y, x) to (b, 1, y / 8 - 2, x / 8 - 2) logits.
 
     Args:
         filters: channels of the first layer; 64 in the paper.

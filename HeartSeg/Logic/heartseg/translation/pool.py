@@ -1,4 +1,4 @@
-"""A pool of earlier translations, so that a discriminator does not forget what it has learnt to tell apart."""
+"""Pool of earlier translations, so that a discriminator also trains on output of earlier generators."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import torch
 
 
 class ImagePool:
-    """Keeps up to ``size`` translated images; half of what it hands out is older (Shrivastava et al. 2017).
+    """Pool of up to ``size`` translated images; half of the returned images are older (Shrivastava et al. 2017).
 
     Args:
-        size: images that are kept; 0 hands every image straight through.
+        size: number of stored images; 0 returns all new images.
     """
 
     def __init__(self, size: int = 50) -> None:
@@ -18,9 +18,9 @@ class ImagePool:
         self.images: list[torch.Tensor] = []
 
     def exchange(self, images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """Each of the new images (b, 1, y, x), or an older one that it takes the place of, without gradients.
+        """Store new images (b, 1, y, x); returns each of them or the older image that it replaces, without gradients.
 
-        While the pool fills up, the new images come back.
+        Until the pool is full, the new images are returned.
         """
         if self.size == 0:
             return images.detach()
@@ -38,9 +38,9 @@ class ImagePool:
         return torch.stack(chosen)
 
     def state(self) -> list[torch.Tensor]:
-        """Return what it holds, for a file."""
+        """Return the stored images, for saving."""
         return [image.cpu() for image in self.images]
 
     def restore(self, images: list[torch.Tensor], device: torch.device) -> None:
-        """Hold what :meth:`state` gave."""
+        """Restore the images returned by :meth:`state`."""
         self.images = [image.to(device) for image in images]

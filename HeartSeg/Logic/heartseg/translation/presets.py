@@ -1,4 +1,4 @@
-"""Settings of a CycleGAN training, and the two sets of them that have a name; imports nothing heavy."""
+"""Settings of a CycleGAN training and two presets; has no slow imports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOSSES = ("lsgan", "log")
 
 @dataclass(frozen=True)
 class Settings:
-    """One training.
+    """Settings of one training.
 
     Attributes:
         blocks: residual blocks of a generator.
@@ -22,21 +22,21 @@ class Settings:
         critic_filters: channels of a discriminator's first layer.
         loss: adversarial loss, ``lsgan`` or ``log``.
         cycle: weight of the cycle's L1 loss.
-        identity: weight of the identity loss, as a share of ``cycle``.
+        identity: weight of the identity loss, relative to ``cycle``.
         edges: weight of the edge correlation (:func:`~heartseg.translation.losses.edge_loss`).
-        pool: earlier translations that a discriminator also sees.
+        pool: size of the pool of earlier translations for each discriminator.
         optimiser: ``adam`` (``momentum`` is its beta1, beta2 .999) or ``sgd`` (``momentum`` is its momentum).
-        learning_rate: at the start.
+        learning_rate: initial learning rate.
         momentum: see ``optimiser``.
-        epochs: epochs in all; an epoch shows as many slices as the larger domain has.
-        constant_epochs: epochs before the learning rate begins to fall linearly to 0.
-        steps: steps in all instead of ``epochs`` (0: epochs count); the rate's course is scaled to them.
-        batch: slices of each domain a step.
-        patch: edge of the square that is shown, pixels; a multiple of 4, at least 32.
-        spacing: pixel size in the plane, mm.
-        ct_window: HU that become -1 and 1 in CT.
-        mr_percentiles: percentiles of each MR volume that become -1 and 1.
-        ema: decay of the generators' running average, which is what the model gets; 0 for none.
+        epochs: number of epochs; an epoch has as many slices as the larger domain.
+        constant_epochs: epochs with a constant learning rate, before it decreases linearly to 0.
+        steps: number of steps instead of ``epochs`` (0: use ``epochs``); the learning rate schedule is scaled to it.
+        batch: slices of each domain per step.
+        patch: edge length of the square patch, pixels; a multiple of 4, at least 32.
+        spacing: in-plane pixel size, mm.
+        ct_window: HU mapped to -1 and 1 in CT.
+        mr_percentiles: percentiles of each MR volume mapped to -1 and 1.
+        ema: decay of the running average of the generators, which the model contains; 0 for no average.
         seed: seed of weights, samples and pools.
     """
 
@@ -72,10 +72,10 @@ class Settings:
             raise SettingsError(f"patch is {self.patch} pixels: it must be a multiple of 4 between 32 and 4096")
         low, high = self.mr_percentiles
         if not 0 <= low < high <= 100:
-            raise SettingsError(f"mr_percentiles are {low:g}, {high:g}: they must rise, between 0 and 100")
+            raise SettingsError(f"mr_percentiles are {low:g}, {high:g}: give two ascending values from 0 to 100")
         low, high = self.ct_window
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise SettingsError(f"ct_window is {low:g} to {high:g} HU: it must rise")
+            raise SettingsError(f"ct_window is {low:g} to {high:g} HU: give two ascending values")
         if self.constant_epochs >= self.epochs:
             raise SettingsError(f"constant_epochs is {self.constant_epochs}: it must be below epochs, {self.epochs}")
 
@@ -109,10 +109,10 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Settings:
-        """From :meth:`to_dict`; ``SettingsError`` for names that are unknown or values that cannot be."""
+        """Make settings from :meth:`to_dict`; raises ``SettingsError`` for unknown names or invalid values."""
         unknown = set(values) - set(cls.__dataclass_fields__)
         if unknown:
-            raise SettingsError(f"unknown setting {sorted(unknown)[0]!r}: leave it out")
+            raise SettingsError(f"setting {sorted(unknown)[0]!r} does not exist: omit it")
         try:
             given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
             return cls(**given)
@@ -121,9 +121,9 @@ class Settings:
 
 
 REFERENCE = Settings()
-"""The CycleGAN paper's own: ResNet-9, least squares, lambda 10, identity .5, pool 50, Adam 2e-4 (beta1 .5), 200 epochs
-of which the rate falls over the last 100, batch 1, 256 x 256; pixels of 0.75 mm, so that a cardiac CT of 200 mm fills
-the patch."""
+"""Settings of the CycleGAN paper: ResNet-9, least squares, lambda 10, identity .5, pool 50, Adam 2e-4 (beta1 .5), 200
+epochs with a learning rate that decreases over the last 100, batch 1, 256 x 256. Pixels of 0.75 mm, so that a cardiac
+CT of 200 mm fills the patch."""
 
 DOCUMENT = Settings(
     loss="log",
@@ -138,9 +138,9 @@ DOCUMENT = Settings(
     patch=384,
     spacing=0.5,
 )
-"""The founding document's: rate .01 falling linearly to 0 over 50 epochs, batch 2, 384 x 384, log loss, unweighted sum
-of the adversarial and the cycle terms, no identity term. It names no optimiser: SGD with momentum .9, for which that
-rate is usual, is our reading, and so are pixels of 0.5 mm: a cardiac CT of 200 mm then fills the patch. Networks and
-pool, of which it says nothing, are the paper's."""
+"""Settings of the original document: learning rate .01 decreasing linearly to 0 over 50 epochs, batch 2, 384 x 384, log
+loss, unweighted sum of the adversarial and the cycle terms, no identity term. The document does not specify optimiser
+and pixel size. We assume SGD with momentum .9, for which this rate is usual, and pixels of 0.5 mm, so that a cardiac CT
+of 200 mm fills the patch. Networks and pool are not specified either and follow the paper."""
 
 PRESETS: dict[str, Settings] = {"reference": REFERENCE, "document": DOCUMENT}

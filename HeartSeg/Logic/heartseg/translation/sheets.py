@@ -1,4 +1,4 @@
-"""Sample sheets: what both generators make of a few slices, as a picture, while they train."""
+"""Sample sheets: pictures of translations of a few slices by both generators during training."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import nn
 from ..volume.itk import write_picture
 
 GAP = 2
-"""Pixels between the pictures of a sheet."""
+"""Pixels between the images of a sheet."""
 
 
 def draw_sheet(generators: dict[str, nn.Module], mr: torch.Tensor, ct: torch.Tensor) -> np.ndarray:
-    """Return a grey picture: a row per slice, MR first; in each row source, translation, and what comes back of it.
+    """Return a grey-scale picture with one row per slice, MR first: source, translation, and translation back.
 
     Args:
         generators: ``mr2ct`` and ``ct2mr``.
@@ -39,6 +39,6 @@ def _framed(image: torch.Tensor) -> torch.Tensor:
 
 
 def write_sheet(folder: Path, step: int, picture: np.ndarray) -> Path:
-    """Write a sheet as ``step-NNNNNNN.png``, whole or not at all."""
+    """Write a sheet as ``step-NNNNNNN.png``, atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     return write_picture(picture, folder / f"step-{step:07d}.png")

@@ -1,7 +1,7 @@
-"""Volumes as stacks of axial slices in [-1, 1], kept on disk, and unpaired samples of them.
+"""Stacks of axial slices in [-1, 1], cached on disk, and unpaired samples of them.
 
-"Axial" are the slices across the stored axis that lies nearest to head and feet; nothing is interpolated between them.
-In the plane they are resampled to square pixels of one size, since the networks know tissue by its texture too.
+Axial slices are perpendicular to the stored axis nearest to the head-feet direction; there is no interpolation between
+slices. In the plane they are resampled to square pixels of equal size, because the networks also use texture.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from .presets import Settings
 MODALITIES = ("MR", "CT")
 FEWEST_SCANS = 2
 SLAB = 16
-"""Slices that are resampled at once, to keep temporary arrays small."""
+"""Number of slices resampled at once, to keep temporary arrays small."""
 _EMPTY, _FULL_SHARE = -0.9, 0.05
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """From grey values to [-1, 1] and back.
+    """Mapping between grey values and [-1, 1].
 
     Attributes:
-        kind: ``window`` (the same values for every volume, HU) or ``percentiles`` (of each volume's own values).
-        low, high: HU, or percentiles, that become -1 and 1; what lies beyond is cut off.
-        typical: grey values that -1 and 1 stand for on the way back: the window, or the mean of the training volumes'.
+        kind: ``window`` (the same HU for every volume) or ``percentiles`` (of each volume).
+        low, high: HU or percentiles mapped to -1 and 1; values outside are clipped.
+        typical: grey values of -1 and 1 in the inverse mapping: the window, or the mean over the training volumes.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Scaling:
     typical: tuple[float, float]
 
     def limits(self, array: np.ndarray) -> tuple[float, float]:
-        """Return grey values of this volume that become -1 and 1."""
+        """Return the grey values of a volume that map to -1 and 1."""
         if self.kind == "window":
             return self.low, self.high
         sample = array.reshape(-1)[:: max(1, array.size // 1_000_000)]
@@ -57,19 +57,19 @@ class Scaling:
         return low, max(high, low + 1e-6)
 
     def back(self, unit: np.ndarray) -> np.ndarray:
-        """Return typical grey values of [-1, 1], float32."""
+        """Map [-1, 1] to typical grey values, float32."""
         low, high = self.typical
         return ((unit.astype(np.float32) + 1) * np.float32(0.5 * (high - low)) + np.float32(low)).astype(np.float32)
 
 
 def to_unit(array: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Return grey values as float32 in [-1, 1]; beyond the limits they are cut off."""
+    """Map grey values to float32 in [-1, 1]; values outside the limits are clipped."""
     low, high = limits
     return np.clip((array.astype(np.float32) - low) * (2 / (high - low)) - 1, -1, 1)
 
 
 def new_scaling(modality: str, settings: Settings) -> Scaling:
-    """How scans of a modality are scaled in a training, before any has been seen."""
+    """Return the initial scaling of a modality, before any scan is read."""
     if modality == "CT":
         low, high = settings.ct_window
         return Scaling("window", low, high, (low, high))
@@ -78,29 +78,29 @@ def new_scaling(modality: str, settings: Settings) -> Scaling:
 
 
 def check_modality(volume: Volume, modality: str, way_out: str) -> None:
-    """Refuse a scan that cannot be of this modality, by its DICOM tag or its values.
+    """Check the modality of a scan by its DICOM tag and values.
 
     Raises:
-        InputError: says why, and ``way_out``.
+        InputError: the scan has a different modality; the message ends with ``way_out``.
     """
     if volume.modality and volume.modality != modality:
         raise InputError(f"{volume.name!r} is {volume.modality} by its DICOM tag, not {modality}: {way_out}")
     lowest = float(volume.array.min())
     if modality == "MR" and value_scale(volume.array) is ValueScale.HOUNSFIELD:
-        raise InputError(f"{volume.name!r} has values down to {lowest:g} and must be CT in HU, not MR: {way_out}")
+        raise InputError(f"{volume.name!r} has values down to {lowest:g}, as CT in HU, not MR: {way_out}")
     if modality == "CT" and value_scale(volume.array, "CT") is not ValueScale.HOUNSFIELD:
-        raise InputError(f"{volume.name!r} is not in HU (its lowest value is {lowest:g}), as CT must be: {way_out}")
+        raise InputError(f"{volume.name!r} is not CT in HU (its lowest value is {lowest:g}): {way_out}")
 
 
 def pixels(count: int, spacing: float, wanted: float) -> int:
-    """Return pixels of ``wanted`` mm that an edge of ``count`` pixels of ``spacing`` mm is resampled to."""
+    """Return the number of pixels of ``wanted`` mm on an edge of ``count`` pixels of ``spacing`` mm."""
     return max(1, round(count * spacing / wanted))
 
 
 def resample(slices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return slices (n, y, x) resampled to ``size`` (y, x) over the same field of view, float32.
+    """Resample slices (n, y, x) to ``size`` (y, x) over the same field of view, float32.
 
-    Bilinear; averaged over the area where the new pixels are larger.
+    Uses bilinear interpolation, with averaging over the area of larger pixels.
     """
     if slices.shape[1:] == size:
         return slices.astype(np.float32)
@@ -112,7 +112,7 @@ def resample(slices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def stack_of(volume: Volume, scaling: Scaling, spacing: float) -> tuple[np.ndarray, tuple[float, float]]:
-    """A volume's axial slices (n, y, x), float32 in [-1, 1], axes P and L, pixels of ``spacing`` mm; and its limits."""
+    """Return axial slices (n, y, x), float32 in [-1, 1], axes P and L, pixels of ``spacing`` mm, and the limits."""
     flip, turned = to_nearest_lps(volume.geometry)
     limits = scaling.limits(volume.array)
     slices = to_unit(flip.apply(volume.array), limits)
@@ -127,9 +127,9 @@ class Domain:
 
     Attributes:
         modality: ``MR`` or ``CT``.
-        files: one ``.npy`` a scan, float16 (n, y, x).
+        files: one ``.npy`` file per scan, float16 (n, y, x).
         places: (file, slice) of every slice that is not nearly empty.
-        scaling: with the scans' typical grey values.
+        scaling: scaling with the typical grey values of the scans.
     """
 
     modality: str
@@ -143,14 +143,14 @@ class Domain:
         return np.load(self.files[file], mmap_mode="r")[row].astype(np.float32)
 
     def batch(self, seed: int, step: int, count: int, patch: int) -> torch.Tensor:
-        """The slices that this step sees, (count, 1, patch, patch): they depend on seed, step and the scans alone."""
+        """Slices of a step, (count, 1, patch, patch); they depend only on seed, step and scans."""
         rng = np.random.default_rng([seed, step, MODALITIES.index(self.modality)])
         chosen = [fit(self.slice(int(rng.integers(len(self.places)))), patch, rng) for _ in range(count)]
         return torch.from_numpy(np.stack(chosen)[:, None])
 
 
 def fit(image: np.ndarray, patch: int, rng: np.random.Generator) -> np.ndarray:
-    """A random ``patch`` x ``patch`` window of a slice; a slice that is smaller lies in its middle, -1 around."""
+    """Crop a random ``patch`` x ``patch`` window of a slice; centre a smaller slice and pad it with -1."""
     out = np.full((patch, patch), -1, np.float32)
     take, put = [], []
     for n in image.shape:
@@ -163,31 +163,31 @@ def fit(image: np.ndarray, patch: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def padding_share(domain: Domain, patch: int) -> float:
-    """Return the share of a patch that is padding, averaged over the scans' slices."""
+    """Return the fraction of padding in a patch, averaged over the scans."""
     inside = [np.load(file, mmap_mode="r").shape[1:] for file in domain.files]
     return float(np.mean([1 - min(h, patch) * min(w, patch) / patch**2 for h, w in inside]))
 
 
 def check_scans(scans: Sequence[Path], modality: str) -> None:
-    """Refuse paths where nothing is, and fewer than two scans, before any is read.
+    """Check that all paths exist and that there are at least two scans, without reading them.
 
     Raises:
-        InputError: says which, or how many.
+        InputError: a path does not exist, or there are too few scans.
     """
     for scan in scans:
         check_path(scan)
     if len(scans) < FEWEST_SCANS:
         raise InputError(
-            f"{len(scans)} {modality} scan given ({', '.join(str(s) for s in scans) or 'none'}): needs at least "
-            f"{FEWEST_SCANS}, the more the better"
+            f"number of {modality} scans is {len(scans)} ({', '.join(str(s) for s in scans) or 'none'}): give at least "
+            f"{FEWEST_SCANS}"
         )
 
 
 def prepare(scans: Sequence[Path], modality: str, settings: Settings, folder: Path, reporter: Reporter) -> Domain:
-    """Read scans once and keep their slices in ``folder``; those that are there already are not read again.
+    """Read scans and cache their slices in ``folder``; cached scans are not read again.
 
     Raises:
-        InputError: a scan cannot be read, is not of the modality, or has no slice with content; fewer than two scans.
+        InputError: a scan is unreadable, has a different modality or only empty slices, or there are too few scans.
         OutputError: the slices cannot be written.
     """
     check_scans(scans, modality)
@@ -209,23 +209,23 @@ def prepare(scans: Sequence[Path], modality: str, settings: Settings, folder: Pa
 
 
 def _kept(scan: Path, modality: str, scaling: Scaling, spacing: float, folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the kept slices of a scan and their card, made if they are not there."""
+    """Return the cached slices of a scan and their card; makes them if necessary."""
     name = _key(scan, modality, scaling, spacing)
     file, card = folder / f"{name}.npy", folder / f"{name}.json"
     try:
         if file.is_file():
             return file, json.loads(card.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        pass  # written again
+        pass  # the cache is written again
     volume = read_volume(scan)
     other = MODALITIES[1 - MODALITIES.index(modality)]
-    check_modality(volume, modality, f"the MR scans come first and the CT scans second, and no {other} among them")
+    check_modality(volume, modality, f"give MR scans first and CT scans second, and no {other} among the {modality}")
     slices, limits = stack_of(volume, scaling, spacing)
     rows = np.nonzero((slices > _EMPTY).mean((1, 2)) > _FULL_SHARE)[0]
     if not len(rows):
         raise InputError(
             f"{volume.name!r} has no slice with content inside its grey scale ({limits[0]:g} to "
-            f"{limits[1]:g}): leave it out or widen the window"
+            f"{limits[1]:g}): omit it or widen the window"
         )
     facts = {"scan": str(scan), "limits": list(limits), "rows": [int(r) for r in rows]}
     try:
@@ -238,14 +238,14 @@ def _kept(scan: Path, modality: str, scaling: Scaling, spacing: float, folder: P
     except OSError as error:
         need = slices.size * 2 / 2**20
         raise OutputError(
-            f"slices of {volume.name!r} ({need:.0f} MiB) cannot be kept in '{folder}': "
-            f"{error.strerror or error}; free some space"
+            f"slices of {volume.name!r} ({need:.0f} MiB) cannot be written to '{folder}' ({error.strerror or error}): "
+            "free some space"
         ) from error
     return file, facts
 
 
 def _key(scan: Path, modality: str, scaling: Scaling, spacing: float) -> str:
-    """Name of the kept slices: changes with the files' place, size and time, and with the scaling and spacing."""
+    """Name of the cached slices; it depends on path, size and time of the files, and on scaling and spacing."""
     digest = hashlib.sha256(repr((modality, scaling, spacing)).encode())
     for file in [scan] if scan.is_file() else sorted(p for p in scan.rglob("*") if p.is_file()):
         facts = file.stat()
@@ -254,5 +254,5 @@ def _key(scan: Path, modality: str, scaling: Scaling, spacing: float) -> str:
 
 
 def forget(folder: Path) -> None:
-    """Remove the kept slices."""
+    """Remove the cached slices."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The training loop of both generators and discriminators; it can be stopped and resumed at any step, bit for bit."""
+"""Training loop of both generators and discriminators; it can stop and resume at any step with identical results."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ log = logging.getLogger(__name__)
 
 SHEET_SLICES = 4
 MOST_PADDING = 0.35
-"""Share of a patch that is padding, above which the user is told."""
+"""Fraction of padding in a patch above which the user gets a warning."""
 REPORT_EVERY = 20
 TERMS = ("generators", "cycle", "identity", "edges", "critics")
-"""What the history keeps: adversarial loss of both generators, the other terms unweighted, loss of both critics."""
+"""Columns of the history: adversarial loss of both generators, the unweighted other terms, loss of both critics."""
 
 
 class Trainer:
-    """One run in one folder: ``state-*``, ``model/``, ``sheets/``, ``history.csv``, ``slices/``.
+    """A training run in a folder with ``state-*``, ``model/``, ``sheets/``, ``history.csv`` and ``slices/``.
 
-    The same settings and scans give the same weights on one machine, however often the run is stopped.
+    On one machine, the same settings and scans give the same weights, even if the run was stopped and resumed.
 
     Args:
         mr, ct: slices of both modalities.
         out: folder of the run.
-        settings: what to train.
-        device: where.
+        settings: settings of the training.
+        device: device of the networks.
         save_every: seconds between states.
         sheet_every: steps between sample sheets.
     """
@@ -92,10 +92,10 @@ class Trainer:
     # --- running ------------------------------------------------------------------------------------------------------
 
     def run(self, reporter: Reporter | None = None, until: float = math.inf) -> bool:
-        """Train to the end, or until ``time.monotonic()`` passes ``until``; returns whether the end was reached.
+        """Train to the end, or until ``time.monotonic()`` exceeds ``until``; returns whether the training is complete.
 
-        Stopped between two steps (:class:`Cancelled`), it saves first. A ``KeyboardInterrupt`` inside a step loses what
-        came after the last state, at most ``save_every`` seconds and a step.
+        If it is cancelled between two steps (:class:`Cancelled`), it saves the state first. A ``KeyboardInterrupt``
+        within a step loses all steps since the last saved state, at most ``save_every`` seconds and one step.
 
         Raises:
             SettingsError: a loss is no longer finite.
@@ -147,13 +147,13 @@ class Trainer:
             ) from None
 
     def learning_rate(self) -> float:
-        """Return the rate of the next step: constant at first, then falling linearly to 0 at the end."""
+        """Return the learning rate of the next step: constant at first, then linearly decreasing to 0."""
         s = self.settings
         constant = self.steps * s.constant_epochs / s.epochs
         return s.learning_rate * min(1.0, (self.steps - self.step) / (self.steps - constant))
 
     def take_step(self) -> None:
-        """One step of both generators, then of both critics."""
+        """Take one step of both generators, then of both critics."""
         s = self.settings
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
@@ -172,13 +172,13 @@ class Trainer:
                     )
 
     def _teach_generators(self, real: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
-        """Return a step of the generators; returns their images and the terms of the loss."""
+        """Take a step of the generators; returns their images and the terms of the loss."""
         s = self.settings
         for critic in self.critics.values():
             critic.requires_grad_(False)
         made, same = {}, {}
         for source, target, direction in (("MR", "CT", "mr2ct"), ("CT", "MR", "ct2mr")):
-            if s.identity:  # norms are each image's own: both batches in one call
+            if s.identity:  # instance norm treats each image separately, so one call can process both batches
                 both = self.generators[direction](torch.cat([real[source], real[target]]))
                 made[target], same[target] = both.split(s.batch)
             else:
@@ -197,7 +197,7 @@ class Trainer:
         return {m: x.detach() for m, x in made.items()}, [t.detach() for t in (fooled, cycle, identity, edges)]
 
     def _teach_critics(self, real: dict[str, torch.Tensor], made: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return a step of the critics on real images and on some of the pool; half the rate, as in the paper."""
+        """Take a step of the critics on real and pooled images with half the loss, as in the paper; returns it."""
         s = self.settings
         loss = torch.zeros((), device=self.device)
         for number, m in enumerate(MODALITIES):
@@ -219,13 +219,13 @@ class Trainer:
     # --- what is written ----------------------------------------------------------------------------------------------
 
     def _report(self) -> None:
-        """A line of the history; raises if a loss is not finite."""
+        """Append a row to the history; raises if a loss is not finite."""
         means = torch.stack(self.recent).mean(0).tolist()
         self.recent = []
         if not all(math.isfinite(v) for v in means):
             raise SettingsError(
-                f"training diverged before step {self.step}: a loss is not finite; lower the learning rate, "
-                f"{self.settings.learning_rate:g}, or take the preset reference, in a new folder"
+                f"training diverged before step {self.step} (a loss is not finite): start again in a new folder with a "
+                f"learning rate below {self.settings.learning_rate:g} or the preset reference"
             )
         path = self.out / "history.csv"
         self.out.mkdir(parents=True, exist_ok=True)
@@ -240,11 +240,11 @@ class Trainer:
         log.info("step %d of %d  %.2f s/step  %s", self.step, self.steps, self.seconds / self.step, text)
 
     def best_generators(self) -> dict[str, nn.Module]:
-        """Return what the model gets: the running averages where there are any, else the generators themselves."""
+        """Return the generators for the model: their running averages if available, else the generators."""
         return self.average or self.generators
 
     def draw(self) -> Path:
-        """Return a sample sheet of fixed slices."""
+        """Draw a sample sheet of fixed slices; returns its path."""
         images = {}
         for m, domain in self.domains.items():
             places = np.linspace(0, len(domain.places) - 1, SHEET_SLICES + 2).astype(int)[1:-1]
@@ -292,7 +292,7 @@ class Trainer:
         """Resume from the state in the folder; return whether there was one.
 
         Raises:
-            SettingsError: the run in the folder has other settings, or other scans, or is damaged.
+            SettingsError: the run in the folder has different settings or scans, or is damaged.
         """
         try:
             state = load_state(self.out)
@@ -309,8 +309,8 @@ class Trainer:
                 )
         if state["scans"] != self._scans():
             raise SettingsError(
-                f"the run in '{self.out}' was started with other scans (or they have changed since): "
-                "give the same ones, or choose another folder"
+                f"the run in '{self.out}' was started with different scans, or the scans have changed: "
+                "give the same scans, or choose another folder"
             )
         for group, networks in (("generators", self.generators), ("critics", self.critics), ("average", self.average)):
             for name, network in networks.items():
@@ -335,25 +335,25 @@ def train(
     until: float = math.inf,
     sheet_every: int = 500,
 ) -> bool:
-    """Train on scans, or continue a stopped run; return whether the end was reached.
+    """Train on scans, or continue an interrupted run; returns whether the training is complete.
 
     Args:
         mr, ct: image files or DICOM folders, unpaired, without labels, at least two of each.
         out: folder of the run; the model is ``out/model``, pictures in ``out/sheets``.
         settings: see :mod:`~heartseg.translation.presets`.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        reporter: progress and cancel.
-        until: ``time.monotonic()`` at which to stop, with everything saved.
+        reporter: receives progress and cancels.
+        until: ``time.monotonic()`` at which to save and stop.
         sheet_every: steps between sample sheets.
 
     Raises:
-        InputError, SettingsError, OutputError, DeviceError: one line with the way out.
+        InputError, SettingsError, OutputError, DeviceError: with a message that gives the solution.
     """
     reporter = reporter or Reporter()
     both = {p.resolve() for p in mr} & {p.resolve() for p in ct}
     if both:
         raise InputError(f"'{sorted(both)[0]}' is among the MR and among the CT scans: give each once")
-    choose_device(device)  # refuses, as the next lines do, before anything is read
+    choose_device(device)  # check the device and the paths before reading any scan
     for scans, modality in ((mr, "MR"), (ct, "CT")):
         check_scans(scans, modality)
     domains = [prepare(s, m, settings, out / "slices", reporter) for s, m in ((mr, "MR"), (ct, "CT"))]
@@ -371,7 +371,7 @@ def train(
 
 
 def total_steps(settings: Settings, slices: int) -> int:
-    """Return steps of a training whose larger domain has so many slices."""
+    """Return the number of steps of a training whose larger domain has ``slices`` slices."""
     return settings.steps or settings.epochs * max(1, math.ceil(slices / settings.batch))
 
 
@@ -380,11 +380,11 @@ def _copy(network: nn.Module) -> nn.Module:
 
 
 def _rows_before(path: Path, step: int) -> list[list[str]] | None:
-    """Return rows to keep before a line of this step is written; None if the line can simply be appended."""
+    """Return the rows to keep before a row of this step is written; None if it can simply be appended."""
     heading = ["step", "seconds", "learning rate", *TERMS]
     if not path.is_file():
         return [heading]
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.reader(stream))
-    kept = [r for r in rows[1:] if len(r) == len(heading) and int(r[0]) < step]  # a line may have been cut off
+    kept = [r for r in rows[1:] if len(r) == len(heading) and int(r[0]) < step]  # a row may be incomplete
     return None if len(kept) == len(rows) - 1 else [heading, *kept]
