@@ -185,6 +185,7 @@ def json_ready(value: Any) -> Any:
         return json_ready(value.item())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int | bool):
-        return value.value if isinstance(value, Severity) else value
-    return str(value)
+    if value is None or isinstance(value, int | bool):
+        return value
+    text = value.value if isinstance(value, Severity) else str(value)
+    return text.encode("utf-8", "backslashreplace").decode()  # file names may hold bytes that are no text

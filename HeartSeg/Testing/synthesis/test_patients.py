@@ -283,14 +283,16 @@ def check_reach(found: list) -> None:
 
 
 @pytest.mark.shared
-def test_eight_drawn_patients_reach_what_was_asked_for(real_source):
-    check_reach(reach.measure_reach(real_source.model, range(500, 508)))
-
-
-@pytest.mark.shared
-@pytest.mark.slow
-def test_two_hundred_drawn_patients_reach_what_was_asked_for(real_source):
-    check_reach(reach.measure_reach(real_source.model, range(200)))
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        pytest.param(range(500, 502), id="2"),
+        pytest.param(range(500, 508), id="8", marks=pytest.mark.slow),
+        pytest.param(range(200), id="200", marks=pytest.mark.slow),
+    ],
+)
+def test_drawn_patients_reach_what_was_asked_for(real_source, numbers):
+    check_reach(reach.measure_reach(real_source.model, numbers))
 
 
 def test_a_wall_s_thickness_is_that_of_a_shell():
