@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any, NoReturn
 
-from ..errors import Cancelled, HeartSegError
+from ..errors import Cancelled, DependencyError, HeartSegError
 from ..version import __version__
 from .exits import (
     EXIT_CANCELLED,
@@ -112,6 +112,12 @@ def _run(arguments: Sequence[str] | None) -> int:
             logging.exception("details")
         print(f"heartseg: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if verbose or not package or package == __package__.partition(".")[0]:
+            raise
+        print(f"heartseg: the package {package!r} is not installed: pip install {package}", file=sys.stderr)
+        return DependencyError.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED

@@ -81,7 +81,8 @@ def preflight(
 def look_for_heart(
     volume: Volume, model: ModelFolder, settings: Settings, reporter: Reporter
 ) -> HeartBox | bool | None:
-    """Where the model's finder sees the heart: a box, ``False`` for nowhere, ``None`` for a model without a finder.
+    """Where the model's finder sees the heart: a box, ``False`` for nowhere, ``None`` for a model
+    without a finder, or if torch is missing.
 
     One run of the coarse network over the whole scan: a second or less on a processor, besides loading torch.
 
@@ -92,6 +93,11 @@ def look_for_heart(
     has_finder = model.card is not None and model.card.finder is not None
     if model.needs_fallback or model.over_whole_image(settings.reorient) or not has_finder:
         return None
-    from ..inference.engine import Engine
+    try:
+        from ..inference.engine import Engine
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "heartseg":
+            raise
+        return None  # torch is missing, which check_machine reports
 
     return Engine(model, settings).find_heart(check_volume(volume), reporter) or False
