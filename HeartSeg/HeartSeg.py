@@ -1,9 +1,10 @@
 """HeartSeg in 3D Slicer: module, panel, logic and self-test.
 
-Thin by intent: the panel and the logic follow Slicer's conventions and hand the work to the package ``heartseg`` in
-``Logic/``, which knows no window. Nothing is installed, and torch is not imported, before the user asks for a run.
+This module only follows Slicer's conventions; the package ``heartseg`` in ``Logic/`` does the work. It installs nothing
+and does not import torch before the user starts a run.
 
-Annotations are not postponed here: Slicer's parameter node wrapper reads the fields' types when the class is made.
+Annotations are not postponed in this file, because Slicer's parameter node wrapper reads the field types when the class
+is created.
 """
 
 import logging
@@ -41,7 +42,7 @@ SECTIONS = (
     "heartseg.panel.models_section:Models",
     "heartseg.panel.help:Help",
 )
-"""The panel's sections from top to bottom, each ``"module:class"`` (``heartseg/panel/section.py`` tells how)."""
+"""The panel's sections from top to bottom, each ``"module:class"`` (see ``heartseg/panel/section.py``)."""
 
 if TYPE_CHECKING:
     from heartseg.panel.panel import Panel
@@ -53,13 +54,13 @@ if TYPE_CHECKING:
 
 
 def purge_package() -> None:
-    """Forget every loaded module of the package, so that the next import reads the files again."""
+    """Unload all modules of the package, so that the next import reads the files again."""
     for name in [n for n in sys.modules if n.partition(".")[0] == "heartseg"]:
         del sys.modules[name]
 
 
 class HeartSeg(ScriptedLoadableModule):
-    """The module as the application lists it."""
+    """Description of the module for the application."""
 
     def __init__(self, parent) -> None:
         super().__init__(parent)
@@ -82,7 +83,7 @@ class HeartSeg(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", self.offer_sample_data)
 
     def load_terminology(self) -> None:
-        """Offer HeartSeg's structures and colours in Slicer's terminology selector."""
+        """Add the structures and colours of HeartSeg to Slicer's terminology selector."""
         path = MODULE_FOLDER / "Resources" / "HeartSeg.term.json"
         if not hasattr(slicer.modules, "terminologies"):
             return
@@ -90,14 +91,14 @@ class HeartSeg(ScriptedLoadableModule):
             logging.warning("HeartSeg's terminology could not be loaded from %s", path)
 
     def offer_sample_data(self) -> None:
-        """Offer the scan that ships in Slicer's module Sample Data."""
+        """Add the included scan to Slicer's module Sample Data."""
         from heartseg.scene.sample_data import register_sample_data
 
         register_sample_data(MODULE_FOLDER / "Resources")
 
 
 class Matches(Validator):
-    """Refuses a text that a regular expression does not match as a whole."""
+    """Validates that a regular expression matches the whole text."""
 
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
@@ -112,13 +113,13 @@ _KEY = "(LV|RV|LA|RA|MYO|AO|PA)"
 
 @parameterNodeWrapper
 class HeartSegParameterNode:
-    """What the panel shows, kept in the scene. A scene may hold several of these.
+    """Choices in the panel, stored in the scene. A scene may contain several of these.
 
     Attributes:
         inputVolume: the scan to segment.
-        outputSegmentation: node to fill; a new one is made if none is chosen, and is chosen from then on.
-        allFrames: of a time series, every frame instead of the one that is shown.
-        model: name of the model; empty takes the default one.
+        outputSegmentation: node to fill; if none is chosen, a new node is created and chosen.
+        allFrames: whether to segment all frames of a time series instead of the displayed frame.
+        model: name of the model; empty for the default model.
         device: where to compute: ``auto``, ``cuda`` or ``cuda:1``, ``mps``, ``cpu``.
         structures: keys to keep, separated by commas; empty keeps all, ``none`` none.
         accurate, cleanUp: as in ``heartseg.settings.Settings``.
@@ -139,7 +140,7 @@ class HeartSegParameterNode:
 
 
 class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel's place in Slicer: parameter node, scene events, reload. What it does is in ``heartseg.panel``."""
+    """Connects the panel (``heartseg.panel``) to Slicer: parameter node, scene events, reload."""
 
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -176,10 +177,10 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.initializeParameterNode()
 
     def exit(self) -> None:
-        """Another module is shown; a run goes on."""
+        """Called when another module is shown; a run continues."""
 
     def onReload(self) -> None:
-        """Reload the package too; Slicer itself reloads this file only."""
+        """Reload the package too, because Slicer reloads only this file."""
         purge_package()
         super().onReload()
 
@@ -192,10 +193,10 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
     def initializeParameterNode(self) -> None:
-        """Show the scene's parameter node; choose the first scan if none was chosen yet."""
+        """Show the parameter node of the scene; choose the first scan if none is chosen."""
         shown = self._parameterNode
         if shown is not None and shown.parameterNode.GetScene() is not None:
-            self.logic.validate(shown.parameterNode)  # a scene that was just loaded has overwritten its values
+            self.logic.validate(shown.parameterNode)  # loading a scene has overwritten its values
             parameterNode = shown
         else:
             parameterNode = self.logic.getParameterNode()
@@ -205,14 +206,14 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     @staticmethod
     def firstScan():
-        """The scene's first volume that is neither a label map nor a heat map of ours, or ``None``."""
+        """Return the first volume of the scene that is neither a label map nor an overlay, or ``None``."""
         from heartseg.scene.nodes import loaded_scans
 
         return next(iter(loaded_scans()), None)
 
     def setParameterNode(self, parameterNode: "HeartSegParameterNode | None") -> None:
         if parameterNode is not None and parameterNode is self._parameterNode:
-            self.panel.refresh()  # connecting it anew would leave Slicer's observers of the old connection behind
+            self.panel.refresh()  # connecting it again would leak the observers of the old connection
             return
         if self._parameterNode is not None:
             self._parameterNode.disconnectGui(self._guiTag)
@@ -225,7 +226,7 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.set_parameters(parameterNode)
 
     def boundWidgets(self) -> dict:
-        """Parameter -> widget that shows it. ``connectGui`` finds the same, but returns no tag to disconnect it by."""
+        """Return the widget of each parameter, as ``connectGui`` finds them, to get a tag for disconnecting."""
         named = [(widget.property("SlicerParameterName"), widget) for widget in vars(self.ui).values()]
         return {name: widget for name, widget in named if name}
 
@@ -233,23 +234,23 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.refresh()
 
     def onParameterSetChosen(self, node) -> None:
-        """Show another set of choices; one that the selector has just made gets the defaults."""
+        """Show another set of choices; a newly created set gets the defaults."""
         shown = self._parameterNode.parameterNode if self._parameterNode is not None else None
         if node is not None and shown is not None and node is not shown:
             self.setParameterNode(self.logic.wrap(node))
         elif node is None and shown is not None:
             import qt
 
-            qt.QTimer.singleShot(0, self.replaceLostParameterNode)  # the node may be on its way out only now
+            qt.QTimer.singleShot(0, self.replaceLostParameterNode)  # the node may still be in the scene now
 
     def replaceLostParameterNode(self) -> None:
-        """The only set of choices was deleted: begin another one."""
+        """Create a new set of choices if the displayed one was deleted."""
         if self._parameterNode is not None and self._parameterNode.parameterNode.GetScene() is None:
             self.initializeParameterNode()
 
 
 def _problem_of(name: str, text: str) -> str:
-    """Why a parameter's stored text is no value of it; ``""`` if it is one. Node references are not looked at."""
+    """Return why the stored text of a parameter is invalid; ``""`` if it is valid. Does not check node references."""
     probe = slicer.vtkMRMLScriptedModuleNode()
     probe.SetParameter(name, text)
     try:
@@ -262,17 +263,17 @@ def _problem_of(name: str, text: str) -> str:
 
 
 def _default_of(name: str) -> str:
-    """A parameter's default, as it is stored."""
+    """Return the default of a parameter in its stored form."""
     probe = slicer.vtkMRMLScriptedModuleNode()
     HeartSegParameterNode(probe)
     return probe.GetParameter(name)
 
 
 def _kept(parameters: HeartSegParameterNode) -> HeartSegParameterNode:
-    """The wrapper itself, referenced until Slicer ends.
+    """Keep a reference to the wrapper until Slicer ends.
 
     ``disconnectGui`` of Slicer 5.10 leaves its observer on the node. If Python collected the wrapper after a reload,
-    the next change of the node (closing the scene) would call into freed memory.
+    the next change of the node (closing the scene) would access freed memory.
     """
     if not hasattr(slicer, "heartSegKeptParameters"):
         slicer.heartSegKeptParameters = []
@@ -281,7 +282,7 @@ def _kept(parameters: HeartSegParameterNode) -> HeartSegParameterNode:
 
 
 class SegmentFunction(Protocol):
-    """What runs the engine; ``heartseg.pipeline.Segmenter.segment`` is the usual one."""
+    """Function that segments a volume, usually ``heartseg.pipeline.Segmenter.segment``."""
 
     def __call__(
         self, volume: "Volume", progress: "ProgressCallback | None" = None, cancel: "CancelToken | None" = None
@@ -321,16 +322,16 @@ class HeartSegLogic(ScriptedLoadableModuleLogic):
 
     @staticmethod
     def wrap(node) -> HeartSegParameterNode:
-        """The parameter node as typed attributes, its stored values validated."""
+        """Wrap a parameter node with typed attributes and validated values."""
         HeartSegLogic.validate(node)
         return _kept(HeartSegParameterNode(node))
 
     @staticmethod
     def validate(node) -> None:
-        """Reset each stored value that this version does not know to its default.
+        """Reset each stored value that is invalid in this version to its default.
 
-        Slicer's wrapper does not validate what a scene holds: an unknown value raises later, while the panel is
-        connected or a run is started.
+        Slicer's wrapper does not validate the values in a scene. An invalid value would raise later, when the panel is
+        connected or a run starts.
         """
         for name in node.GetParameterNames():
             problem = _problem_of(name, node.GetParameter(name))
@@ -350,9 +351,9 @@ class HeartSegLogic(ScriptedLoadableModuleLogic):
         """Segment the heart in a scan.
 
         Args:
-            inputVolume: the scan. A transform above it also goes above the segmentation.
-            outputSegmentation: node to fill; its content is replaced only on success. A new one is made when omitted.
-            settings: see :class:`heartseg.settings.Settings`; defaults when omitted.
+            inputVolume: the scan. The segmentation gets the same transform.
+            outputSegmentation: node to fill; its content is replaced only on success. Default: a new node.
+            settings: see :class:`heartseg.settings.Settings`; default: the default settings.
             progress: called with a ``ProgressEvent`` at every step, on this thread.
             cancel: token by which another thread or an event handler stops the run.
             segment: what runs the engine, instead of the pipeline with these settings.
@@ -389,13 +390,13 @@ class HeartSegLogic(ScriptedLoadableModuleLogic):
         return segmentation, result
 
     def fillTable(self, result: "Result", name: str = "heart", tableNode=None):
-        """Put the result's measures into a table node, a new one if none is given."""
+        """Write the measures of a result to a table node; default: a new node."""
         from heartseg.scene import fill_table
 
         return fill_table(result, tableNode, name)
 
     def _pipeline(self, settings: "Settings | None") -> SegmentFunction:
-        """The pipeline with these settings; the model stays warm while they do not change."""
+        """Return the segmentation function for these settings; the model stays in memory while they do not change."""
         from heartseg.settings import Settings
 
         return self.warm_model.get("", settings or Settings()).segment
@@ -413,10 +414,10 @@ class HeartSegTest(ScriptedLoadableModuleTest):
             test()
 
     def test_fillsFromResult(self) -> None:
-        """Voxels of a made-up result come back from the segmentation on the scan's grid."""
+        """The segmentation of a synthetic result has the same voxels on the grid of the scan."""
         from heartseg.result import Result
 
-        self.delayDisplay("Filling a segmentation from a made-up result")
+        self.delayDisplay("Filling a segmentation from a synthetic result")
         shape = (20, 24, 28)
         labels = np.zeros(shape, np.uint8)
         labels[4:12, 5:15, 6:20] = 1
@@ -433,7 +434,7 @@ class HeartSegTest(ScriptedLoadableModuleTest):
             self.assertTrue(np.array_equal(mask != 0, labels == label))
 
     def test_refusesNothing(self) -> None:
-        """No scan chosen: one line, no node."""
+        """Without a scan there is an error message and no node."""
         from heartseg.errors import InputError
 
         with self.assertRaises(InputError):
@@ -441,7 +442,7 @@ class HeartSegTest(ScriptedLoadableModuleTest):
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 0)
 
     def test_segmentsSample(self) -> None:
-        """The scan that ships, with the default model; left out where model or torch are missing."""
+        """Segment the included scan with the default model; skipped without model or torch."""
         try:
             import torch  # noqa: F401
 
@@ -449,7 +450,7 @@ class HeartSegTest(ScriptedLoadableModuleTest):
 
             find_model()
         except Exception as reason:
-            self.delayDisplay(f"Left out: segmenting the sample scan ({reason})")
+            self.delayDisplay(f"Skipped: segmenting the sample scan ({reason})")
             return
         from heartseg.scene.sample_data import SCAN
 

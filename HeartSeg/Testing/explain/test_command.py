@@ -75,12 +75,12 @@ def test_a_results_labels_and_model_are_taken(heartseg, scan_file, window_model,
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda folder: shutil.rmtree(folder), ("holds no result",)),
-        (lambda folder: (folder / "report.json").write_text("[]"), ("holds no result",)),
+        (lambda folder: shutil.rmtree(folder), ("report.json",)),
+        (lambda folder: (folder / "report.json").write_text("[]"), ("report.json",)),
         (lambda folder: (folder / "labels.nii.gz").unlink(), ("--format labels",)),
         (lambda folder: move_labels(folder), ("grid of the scan",)),
         (lambda folder: other_values(folder), ("values other than",)),
-        (lambda folder: lose_model(folder), ("the model of the result, 'Gone'", "--model")),
+        (lambda folder: lose_model(folder), ("'Gone'", "--model")),
     ],
     ids=["no folder", "no report", "no labels", "other grid", "no label map", "no model"],
 )

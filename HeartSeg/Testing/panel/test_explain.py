@@ -51,7 +51,7 @@ def test_a_heat_map_lies_over_the_scan(user, section, scan):
     values = map_of(scan)
     assert values.dtype == np.float32 and values.min() >= 0 and values.max() <= 1
     said = section.ui.mapLabel.text
-    assert said.startswith(f"{key}: what speaks for it at layer ") and "An illustration, not a validation." in said
+    assert said.startswith(f"{key}: contributions at layer ") and "An illustration, not a validation." in said
     assert section.ui.removeMapsButton.enabled and section.ui.undoMapButton.enabled
 
 

@@ -80,7 +80,7 @@ def test_what_is_ticked_becomes_the_settings(user):
 def test_a_structure_that_the_model_does_not_know_cannot_be_ticked(user):
     assert user.ui.structureLVCheckBox.enabled
     assert not user.ui.structureAOCheckBox.enabled
-    assert "does not know the ascending aorta" in user.ui.structureAOCheckBox.toolTip
+    assert "does not segment the ascending aorta" in user.ui.structureAOCheckBox.toolTip
 
 
 def test_without_any_structure_there_is_no_run_and_the_button_says_so(user):
@@ -236,7 +236,7 @@ def test_label_maps_and_maps_of_ours_are_no_first_scan(opened, scan):
 def test_a_model_that_is_gone_is_told_and_the_default_one_is_taken(user):
     user.parameters.model = "Removed"
     user.panel.models.show("Removed")
-    assert user.ui.modelCardLabel.text.startswith("Model Removed is not here; this one is taken.")
+    assert user.ui.modelCardLabel.text.startswith("Model Removed was not found; this one is used instead.")
     assert user.panel.models.chosen.name == "HeartSeg-Default"
 
 

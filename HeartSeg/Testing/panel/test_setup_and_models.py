@@ -211,7 +211,7 @@ def test_a_restart_is_asked_for_where_it_is_needed(bare, monkeypatch):
     assert bare.ui.segmentButton.toolTip == "Restart Slicer: torch changed."
     bare.session.answers.append(False)
     setup.ui.restartButton.click()
-    assert "not saved in the scene is lost" in bare.session.messages[-1][1]
+    assert "Unsaved changes" in bare.session.messages[-1][1]
     assert ("restart", "") not in bare.session.messages
     setup.ui.restartButton.click()
     assert ("restart", "") in bare.session.messages
@@ -252,7 +252,7 @@ def codes(before: Any) -> list[str]:
 def test_the_checks_of_the_chosen_scan_appear_before_the_run(user):
     before = settled(user)
     assert "field-of-view-small" in codes(before)
-    assert before.ui.preflightLabel.text == "Look at this before the run."
+    assert before.ui.preflightLabel.text == "Read these warnings before the run."
     assert texts(before.ui.checksTable, 1) == [c.message for c in before.checks]
     assert user.ui.segmentButton.enabled
 
@@ -349,7 +349,7 @@ def test_the_heart_is_looked_for_when_asked(user):
     before = settled(user)
     before.ui.lookForHeartButton.click()
     user.wait()
-    assert user.status == "This model looks at the whole scan; there is no finder to ask."
+    assert user.status == "This model segments the whole scan and has no finder."
 
 
 # --- Models -----------------------------------------------------------------------------------------------------------

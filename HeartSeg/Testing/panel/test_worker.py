@@ -168,7 +168,7 @@ def test_a_card_that_this_torch_cannot_use_is_told(monkeypatch):
     monkeypatch.setattr(device, "_cards", lambda: parse_cards("NVIDIA T4, 100, 200"))
     report = look_at_device()
     assert report.kind == "cpu"
-    assert report.why == "NVIDIA T4 is there, but this torch was built without CUDA"
+    assert report.why == "NVIDIA T4 is present, but this torch was built without CUDA"
     monkeypatch.setattr(device, "cuda_build", lambda: "12.6")
     assert look_at_device().name == "NVIDIA T4"
 

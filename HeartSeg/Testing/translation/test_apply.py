@@ -154,7 +154,7 @@ def test_patches_are_blended_where_they_overlap():
 
 def test_a_ct_scan_is_not_taken_for_mr(translator):
     volume, _ = scan("CT", 1)
-    with pytest.raises(InputError, match="must be CT in HU, not MR: take direction ct2mr"):
+    with pytest.raises(InputError, match="CT in HU, not MR: use direction ct2mr"):
         translator(volume)
     with pytest.raises(InputError, match="is CT by its DICOM tag, not MR"):
         translator(replace(scan("MR", 1)[0], modality="CT"))

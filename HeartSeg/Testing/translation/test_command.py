@@ -75,12 +75,12 @@ def test_a_file_that_cannot_be_written_is_refused_before_translating(scans, tmp_
 @pytest.mark.parametrize(
     ("mr", "ct", "said"),
     [
-        ("CT", "MR", "the MR scans come first and the CT scans second"),
+        ("CT", "MR", "give MR scans first"),
         ("empty", "CT", "is empty"),
         ("flat", "CT", "is a 2D image"),
         ("MR", "empty", "is empty"),
         ("nothing", "CT", "does not exist"),
-        ("single", "CT", "1 MR scan given"),
+        ("single", "CT", "number of MR scans is 1"),
     ],
 )
 def test_bad_folders_are_refused_in_one_line(scans, tmp_path, capsys, mr, ct, said):

@@ -67,7 +67,7 @@ def test_a_slicer_segmentation_is_read_by_its_segments_names(translator, scans, 
     made, said = join("Pulmonary artery", "spine")
     assert np.array_equal(made, np.where(stored.array == values[0], 7, 0))
     assert "mean no structure and count as background" in said[0]
-    with pytest.raises(InputError, match=r"segments of 'mr0.seg.nrrd' name no structure: call them"):
+    with pytest.raises(InputError, match=r"no segment of 'mr0\.seg\.nrrd' has the name of a structure"):
         join("spine")
 
 

@@ -104,9 +104,9 @@ def test_typical_mr_values_are_the_mean_of_the_scans(scans, tmp_path):
 
 
 def test_a_scan_of_the_wrong_modality_is_refused_with_the_order(scans, tmp_path):
-    with pytest.raises(InputError, match=r"must be CT in HU, not MR: the MR scans come first and the CT scans second"):
+    with pytest.raises(InputError, match=r"CT in HU, not MR: give MR scans first"):
         prepare(scans["CT"], "MR", TINY, tmp_path, Reporter())
-    with pytest.raises(InputError, match=r"is not in HU"):
+    with pytest.raises(InputError, match=r"is not CT in HU"):
         prepare(scans["MR"], "CT", TINY, tmp_path, Reporter())
 
 

@@ -109,7 +109,7 @@ def test_a_run_goes_on_from_the_state_before_a_damaged_one_and_not_from_none(new
     assert again.resume()
     assert again.step == 1
     (tmp_path / "run" / "state-0000001" / "state.json").unlink()
-    with pytest.raises(SettingsError, match="no state is whole"):
+    with pytest.raises(SettingsError, match="all saved states are damaged"):
         again.resume()
 
 

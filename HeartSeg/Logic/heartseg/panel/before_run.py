@@ -1,4 +1,4 @@
-"""The section *Before the run*: what is known about the chosen scan, with a button for what can be fixed."""
+"""The section *Before the run*: checks of the chosen scan, with a button for available fixes."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _MARKS = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "ℹ"}
 
 
 class BeforeRun(Section):
-    """Checks of the chosen scan: again whenever scan, model or settings change.
+    """Checks of the chosen scan, repeated whenever scan, model or settings change.
 
     Attributes:
-        checks: what is shown, the most serious first.
+        checks: the displayed checks, most serious first.
     """
 
     name = "Preflight"
@@ -74,14 +74,14 @@ class BeforeRun(Section):
             if state.volume is None
             else busy()
             if state.running
-            else _("Let the coarse network look for the whole heart.")
+            else _("Search for the whole heart with the coarse network.")
         )
 
     def cleanup(self) -> None:
         self._state, self._heart = State(), None
 
     def obstacle(self, state: State) -> str:
-        """The first error among the checks: with it no run can succeed."""
+        """Return the message of the first error among the checks, which prevents a run."""
         error = next((c for c in self.checks if c.severity is Severity.ERROR and c.code != "packages-missing"), None)
         return error.message if error is not None and self._what_is_chosen(state)[:2] == self._key[:2] else ""
 
@@ -98,7 +98,7 @@ class BeforeRun(Section):
     # --- looking -----------------------------------------------------------------------------------------------------
 
     def _begin(self, state: State) -> None:
-        """Show what is known at once, and check the voxels on the worker."""
+        """Show the checks that need no voxels, and check the voxels on the worker."""
         node = state.volume
         if node is None:
             self._show(())
@@ -119,14 +119,14 @@ class BeforeRun(Section):
             return checks_of(view, model, settings, chosen, heart)
 
         def done(checks: tuple[Finding, ...]) -> None:
-            if key == self._key:  # nothing else was chosen meanwhile
+            if key == self._key:  # the choices have not changed in the meantime
                 self._show(checks)
                 self.panel.refresh()
 
         self.panel.start_quietly(work, done)
 
     def look(self) -> None:
-        """Look for the heart with the coarse network, as a job."""
+        """Search for the heart with the coarse network, as a job."""
         node = self._state.volume
         if node is None:
             return
@@ -145,11 +145,11 @@ class BeforeRun(Section):
         def done(heart: Any) -> None:
             self._heart, self._key = heart, ()
             self.panel.show_status(
-                _("This model looks at the whole scan; there is no finder to ask.")
+                _("This model segments the whole scan and has no finder.")
                 if heart is None
-                else _("No heart was seen.")
+                else _("No heart was found.")
                 if heart is False
-                else _("The heart was seen.")
+                else _("The heart was found.")
             )
 
         self.panel.start(_("Look for the heart"), work, done)
@@ -181,8 +181,8 @@ class BeforeRun(Section):
         if Severity.ERROR in worst:
             return _("This scan cannot be segmented as it is.")
         if Severity.WARNING in worst:
-            return _("Look at this before the run.")
-        return _("Nothing speaks against a run.")
+            return _("Read these warnings before the run.")
+        return _("No problem was found.")
 
     # --- fixing ------------------------------------------------------------------------------------------------------
 
@@ -200,7 +200,7 @@ class BeforeRun(Section):
             button.toolTip = busy()
 
     def fix(self) -> None:
-        """Do what the button says; a new volume is made and chosen where the scan would have to be changed."""
+        """Apply the selected fix; if it changes the scan, make and choose a new volume."""
         check, node = self._chosen_check(), self._state.volume
         if check is None or not check.fix or node is None or self._state.running:
             return
@@ -235,7 +235,7 @@ class BeforeRun(Section):
 
 
 def button_text(fix: str) -> str:
-    """The button's text for a fix of :data:`heartseg.preflight.FIXES`, or for none, translated."""
+    """Return the translated button text for a fix of :data:`heartseg.preflight.FIXES`, or for no fix."""
     return {
         PICK_FRAME: _("Take one frame"),
         RESAMPLE: _("Resample to 1.5 mm"),

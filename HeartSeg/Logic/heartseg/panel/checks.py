@@ -1,4 +1,4 @@
-"""The checks before a run, on the worker: no Qt and no MRML call here."""
+"""Checks before a run, on the worker thread; makes no Qt and MRML calls."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 def checks_of(
     view: Volume, model: str, settings: Settings, chosen: Chosen, heart: HeartBox | bool | None
 ) -> tuple[Finding, ...]:
-    """All checks of a scan; a model that cannot be opened is reported by the run itself.
+    """Run all checks of a scan. A model that cannot be opened is reported by the run itself.
 
     Args:
-        view: the scan; its array still belongs to the node.
-        model: name of the model; ``""`` for the default one.
-        settings: of the run.
-        chosen: facts about the node, see :func:`heartseg.scene.fixes.chosen_facts`.
-        heart: as for :func:`heartseg.preflight.preflight`.
+        view: the scan; its array is a view of the node's voxels.
+        model: name of the model; ``""`` for the default model.
+        settings: settings of the run.
+        chosen: properties of the node, see :func:`heartseg.scene.fixes.chosen_facts`.
+        heart: see :func:`heartseg.preflight.preflight`.
     """
     from ..models.store import find_model
 
@@ -39,12 +39,12 @@ def checks_of(
     except HeartSegError:
         folder = None
     found = preflight(owned_volume(view), folder, settings, machine_of(settings), replace(chosen, size=()), heart)
-    # The panel shows the expected time beside the device; only a very long one is repeated here.
+    # The panel shows the expected time next to the device; the checks mention it only if it is very long.
     return tuple(c for c in found if c.code != "time-on-processor" or c.severity is not Severity.INFO)
 
 
 def machine_of(settings: Settings) -> Machine:
-    """This machine, as the checks need it, without loading torch."""
+    """Describe this machine for the checks, without loading torch."""
     report = look_at_device(settings.device)
     cores = settings.threads or os.cpu_count() or 1
     speed = CPU_GFLOP_PER_S / (report.cpu_factor or 1.0)
@@ -52,7 +52,7 @@ def machine_of(settings: Settings) -> Machine:
 
 
 def free_for_temporary_files() -> int | None:
-    """Free bytes in the folder for temporary files, which a separate process and Slicer use; ``None`` if unknown."""
+    """Free bytes in the folder for temporary files, used by separate processes and Slicer; ``None`` if unknown."""
     try:
         return shutil.disk_usage(tempfile.gettempdir()).free
     except OSError:

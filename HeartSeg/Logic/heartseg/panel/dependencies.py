@@ -1,12 +1,12 @@
-"""Installing the packages that a fresh Slicer lacks, after one question and in the way that Slicer wants it.
+"""Install the packages that Slicer lacks, after a single question and with Slicer's own tools.
 
-torch comes through the PyTorch extension alone; anything else without its dependencies. Slicer's NumPy, SciPy,
-SimpleITK and requests, and the metadata of other packages, are never touched: ``slicer.packaging.pip_ensure`` of Slicer
-5.12 is not used, because the requirements that it is told to skip are deleted from other packages' metadata for good.
+torch is installed only by the PyTorch extension, all other packages without their dependencies. NumPy, SciPy, SimpleITK
+and requests of Slicer and the metadata of other packages never change. ``slicer.packaging.pip_ensure`` of Slicer 5.12
+is not used, because it permanently deletes skipped requirements from the metadata of other packages.
 
-What Slicer offers (``slicer.util.pip_install``, ``PyTorchUtils``) is behind one small protocol, :class:`Installer`; it
-belongs to the main thread, as Slicer's own does. pip and light-the-torch run as child processes of Slicer with its
-environment, and so respect ``HTTPS_PROXY``, ``NO_PROXY``, ``PIP_INDEX_URL`` and pip's configuration file.
+The protocol :class:`Installer` wraps Slicer's tools (``slicer.util.pip_install``, ``PyTorchUtils``); it runs on the
+main thread like these. pip and light-the-torch run as child processes of Slicer with its environment, so they respect
+``HTTPS_PROXY``, ``NO_PROXY``, ``PIP_INDEX_URL`` and pip's configuration file.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ __all__ = [
 
 PACKAGE_SERVER = "https://pypi.org/simple/"
 REACH_SECONDS = 5.0
-"""How long the server may take to answer before the question is asked."""
+"""Timeout of the connection test before the question."""
 
 EXTENSION = "PyTorch"
 
 LAST_LINES = 12
-"""Lines of pip's output that a failure shows."""
+"""Number of lines of pip's output shown after a failure."""
 
 
 class InstallFailed(DependencyError):
-    """A package could not be installed; ``log`` holds the last lines of the installer's output."""
+    """A package could not be installed; ``log`` contains the last lines of the installer's output."""
 
     def __init__(self, message: str, log: str = "") -> None:
         super().__init__(message)
@@ -76,20 +76,20 @@ class InstallFailed(DependencyError):
 
 
 class Refused(Exception):
-    """The user said no; nothing was changed. Not an error."""
+    """The user declined; nothing was changed. Not an error."""
 
 
 class InstallCancelled(Refused):
-    """The user cancelled the installation on the way."""
+    """The user cancelled a running installation."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an installation did.
+    """Outcome of an installation.
 
     Attributes:
-        installed: names of the packages that were installed.
-        restart: why Slicer must be restarted before they work, one sentence; ``""`` if it need not be.
+        installed: names of the installed packages.
+        restart: reason why Slicer must be restarted, one sentence; ``""`` if no restart is necessary.
     """
 
     installed: tuple[str, ...] = ()
@@ -97,22 +97,22 @@ class Outcome:
 
 
 class Installer(Protocol):
-    """Who installs packages. Methods block, keep the window alive, and print what the tools print."""
+    """Installs packages. Methods block but keep the window responsive, and print the output of the tools."""
 
     def obstacle(self, missing: Sequence[Missing]) -> str:
-        """Why these cannot be installed, one sentence with the way out; ``""`` if they can."""
+        """Return why the packages cannot be installed, one sentence with the solution; ``""`` if they can."""
 
     def lacks_extension(self, missing: Sequence[Missing]) -> bool:
-        """Whether the PyTorch extension must be installed first, which takes a restart."""
+        """Whether the PyTorch extension must be installed first, which requires a restart."""
 
     def install_extension(self) -> None:
-        """Install it; raises :class:`InstallFailed`."""
+        """Install the PyTorch extension; raises :class:`InstallFailed`."""
 
     def install_torch(self, versions: str) -> bool:
-        """Install torch; ``False`` if the user said no."""
+        """Install torch; returns ``False`` if the user declined."""
 
     def install(self, requirements: Sequence[str]) -> None:
-        """Install these without their dependencies; raises ``CalledProcessError``."""
+        """Install the requirements without their dependencies; raises ``CalledProcessError``."""
 
 
 def install_missing(
@@ -121,20 +121,20 @@ def install_missing(
     on_step: Callable[[int, int, str], None] | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> Outcome:
-    """Install what is missing; call it after the user has agreed to :func:`explanation`. Main thread.
+    """Install missing packages on the main thread, after the user has agreed to :func:`explanation`.
 
     Args:
-        installer: who does it.
-        missing: what; all that is missing when omitted.
-        on_step: called with (done, total, what comes now).
-        on_line: called with every line the tools print.
+        installer: the installer.
+        missing: packages to install; default: all missing packages.
+        on_step: called with (done, total, description of the next step).
+        on_line: called with every line that the tools print.
 
     Returns:
-        What was installed and whether Slicer must be restarted; nothing at all where nothing was missing.
+        The installed packages and whether Slicer must be restarted.
 
     Raises:
-        Refused: the user declined on the way; what was installed before that stays.
-        InstallFailed: with the tools' last lines.
+        Refused: the user declined a step; packages installed before remain.
+        InstallFailed: a package could not be installed; contains the last lines of the tools.
     """
     missing = missing_packages() if missing is None else missing
     if not missing:
@@ -162,12 +162,12 @@ def _install_one(installer: Installer, package: Package, on_line: Callable[[str]
             raise
         except subprocess.CalledProcessError as error:
             raise _failed(package, f"the installer ended with code {error.returncode}", lines) from error
-        except Exception as error:  # the tools are others' code: whatever they raise, the user gets a line and the log
+        except Exception as error:  # external tools may raise anything; the user gets a message and the log
             raise _failed(package, f"{type(error).__name__}: {error}", lines) from error
     left = missing_packages([package])
     if left:
-        there = f"version {left[0].installed} is there" if left[0].installed else "it is still not there"
-        raise _failed(package, f"the installer ended well, but {there}", lines)
+        there = f"version {left[0].installed} is installed" if left[0].installed else "the package is still missing"
+        raise _failed(package, f"the installer reported success, but {there}", lines)
 
 
 def _failed(package: Package, why: str, lines: collections.deque[str]) -> InstallFailed:
@@ -214,7 +214,7 @@ def _hint(log: str) -> str:
 
 
 def _restart_reason(before: dict[str, str]) -> str:
-    """A restart is needed where a package changed that this process has already loaded in its older version."""
+    """Return the reason for a restart: a package changed that this process has loaded in its older version."""
     importlib.invalidate_caches()
     after = _versions()
     changed = {name for name, version in after.items() if name in before and before[name] != version}
@@ -238,7 +238,7 @@ def _versions() -> dict[str, str]:
 
 
 class _Tee(io.TextIOBase):
-    """Passes text on to where it would have gone, and every whole line to a listener."""
+    """Forwards text to the original stream, and every complete line to a listener."""
 
     def __init__(self, target: Any, heard: Callable[[str], None]) -> None:
         self._target, self._heard, self._rest = target, heard, ""
@@ -259,9 +259,9 @@ class _Tee(io.TextIOBase):
 
 @contextlib.contextmanager
 def _listening(on_line: Callable[[str], None] | None) -> Iterator[collections.deque[str]]:
-    """The last lines that are printed meanwhile.
+    """Collect the last printed lines.
 
-    ``slicer.util.logProcessOutput`` prints every line of pip and light-the-torch; the error it raises holds none.
+    ``slicer.util.logProcessOutput`` prints every line of pip and light-the-torch, but its error contains none.
     """
     lines: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
 
@@ -279,14 +279,14 @@ def _listening(on_line: Callable[[str], None] | None) -> Iterator[collections.de
 
 @contextlib.contextmanager
 def responsive(turn: Callable[[], None], cancelled: Callable[[], bool]) -> Iterator[None]:
-    """While this holds, Slicer's child processes do not block the window, and can be cancelled.
+    """Keep the window responsive while Slicer's child processes run, and make them cancellable.
 
-    ``slicer.util.logProcessOutput`` waits in ``readline()``: while torch is downloaded, for minutes, nothing is drawn.
-    Here a thread reads, and the main thread turns the event loop.
+    ``slicer.util.logProcessOutput`` blocks in ``readline()``, so the window freezes for minutes during the download of
+    torch. In this context a thread reads the output, and the main thread processes events.
 
     Args:
-        turn: one turn of the event loop.
-        cancelled: asked at each turn; the process is ended when it says so.
+        turn: processes the events of the application.
+        cancelled: called repeatedly; if it returns True, the process is ended.
     """
     import slicer
 
@@ -294,7 +294,7 @@ def responsive(turn: Callable[[], None], cancelled: Callable[[], bool]) -> Itera
 
     def follow(process: Any, logCallback: Callable[[str], None] | None = None) -> None:
         for line in _lines_of(process, turn, cancelled):
-            print(line)  # noqa: T201 - as the function does that this one replaces
+            print(line)  # noqa: T201 - like the replaced function
             if logCallback:
                 logCallback(line)
         if process.wait():
@@ -308,10 +308,10 @@ def responsive(turn: Callable[[], None], cancelled: Callable[[], bool]) -> Itera
 
 
 def _lines_of(process: Any, turn: Callable[[], None], cancelled: Callable[[], bool]) -> Iterator[str]:
-    """The lines that a process prints, while the event loop turns.
+    """Yield the lines that a process prints while processing events.
 
     Raises:
-        InstallCancelled: the process was ended because the user cancelled.
+        InstallCancelled: the user cancelled, and the process was ended.
     """
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
@@ -338,7 +338,7 @@ def _lines_of(process: Any, turn: Callable[[], None], cancelled: Callable[[], bo
 
 
 def _end_tree(process: Any) -> None:
-    """End a process and its children: PythonSlicer is a launcher."""
+    """End a process and its children (PythonSlicer is a launcher)."""
     with contextlib.suppress(Exception):
         import psutil
 
@@ -352,7 +352,7 @@ def _end_tree(process: Any) -> None:
 
 
 class SlicerInstaller:
-    """Slicer 5.10 and later: torch through the PyTorch extension, which knows which build fits the driver."""
+    """Installer for Slicer 5.10 and later; installs torch with the PyTorch extension, which selects the build."""
 
     def obstacle(self, missing: Sequence[Missing]) -> str:
         return unsupported() or lacking_space(missing) or no_connection()
@@ -360,14 +360,14 @@ class SlicerInstaller:
     def lacks_extension(self, missing: Sequence[Missing]) -> bool:
         if all(m.package.through == "pip" for m in missing):
             return False
-        # A module that is loaded without a spec makes find_spec raise.
+        # find_spec raises for a module that was loaded without a spec.
         return "PyTorchUtils" not in sys.modules and importlib.util.find_spec("PyTorchUtils") is None
 
     def install_extension(self) -> None:
         import slicer
 
         manager = slicer.app.extensionsManagerModel()
-        manager.interactive = False  # it was asked for already
+        manager.interactive = False  # the user has already agreed
         if not manager.installExtensionFromServer(EXTENSION, False):
             raise InstallFailed(
                 f"the extension {EXTENSION} could not be installed: install it in the Extensions Manager (View > "
@@ -378,9 +378,9 @@ class SlicerInstaller:
         import PyTorchUtils
 
         logic = PyTorchUtils.PyTorchUtilsLogic()
-        if _is_installed("torch"):  # in a version that does not work
+        if _is_installed("torch"):  # an unusable version
             logic.uninstallTorch(askConfirmation=False)
-        # Asked already: HeartSeg's own question names what, how large and why, once for all packages.
+        # The user has already agreed to HeartSeg's question, which covers all packages.
         return logic.installTorch(askConfirmation=False, torchVersionRequirement=versions) is not None
 
     def install(self, requirements: Sequence[str]) -> None:
@@ -390,7 +390,7 @@ class SlicerInstaller:
 
 
 class NoInstaller:
-    """Outside of Slicer nothing is installed: the user's environment is theirs."""
+    """Installer outside Slicer, which installs nothing in the user's environment."""
 
     def obstacle(self, missing: Sequence[Missing]) -> str:
         return "packages are missing: install them with: pip install 'heartseg[app]'"
@@ -409,9 +409,9 @@ class NoInstaller:
 
 
 def no_connection(url: str = PACKAGE_SERVER) -> str:
-    """Why the package server cannot be reached, one sentence; ``""`` if it can, or if pip is told to use another one.
+    """Return why the package server is unreachable; ``""`` if it is reachable or pip is configured for another server.
 
-    Respects ``HTTPS_PROXY`` and ``NO_PROXY``. Sends nothing but the request itself.
+    Respects ``HTTPS_PROXY`` and ``NO_PROXY``. Sends only the request itself.
     """
     if any(os.environ.get(name) for name in ("PIP_INDEX_URL", "PIP_NO_INDEX", "PIP_FIND_LINKS", "PIP_CONFIG_FILE")):
         return ""
@@ -421,7 +421,7 @@ def no_connection(url: str = PACKAGE_SERVER) -> str:
             return ""
     except urllib.error.HTTPError as error:
         if error.code != 407:
-            return ""  # it answers, and pip asks in other words
+            return ""  # the server responds, and pip sends a different request
         return (
             "the proxy wants a name and password (407): set HTTPS_PROXY to http://name:password@host:port and restart "
             "Slicer"
@@ -438,7 +438,7 @@ def _is_installed(name: str) -> bool:
 
 
 def choose_installer() -> Installer:
-    """The installer for this application; the application alone has a version."""
+    """Return the installer for this environment; only the Slicer application has a version."""
     slicer = sys.modules.get("slicer")
     in_slicer = bool(getattr(getattr(slicer, "app", None), "applicationVersion", ""))
     return SlicerInstaller() if in_slicer else NoInstaller()

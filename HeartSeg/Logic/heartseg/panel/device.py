@@ -1,6 +1,6 @@
-"""What a run would be computed on, told before torch is loaded: that takes seconds, and the user has not pressed yet.
+"""Find the device of a run without loading torch, which takes seconds.
 
-Read from torch's version file and asked of ``nvidia-smi``; once torch is loaded, torch itself is asked. On the worker.
+The information comes from torch's version file and from ``nvidia-smi``. Runs on the worker thread.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ REFERENCE_GFLOP_PER_S = 45.0
 """Single-precision matrix product on one core of the machine on which :data:`REFERENCE_SECONDS` was measured."""
 
 REFERENCE_SECONDS = 9.0
-"""A run of the default model there, from click to result, model cold (one core, the shipped sample scan)."""
+"""Seconds of a run of the default model on that machine, including loading the model (one core, sample scan)."""
 
 
 @dataclass(frozen=True)
 class DeviceReport:
-    """Where a run would be computed.
+    """Device of a run.
 
     Attributes:
-        kind: ``"cuda"``, ``"mps"``, ``"cpu"``, or ``""`` while torch is not installed.
-        name: of the card, or of the processor.
-        free_bytes, total_bytes: the card's memory, ``None`` where it does not matter or is not known.
-        why: why it is not a graphics card, where one would be expected; else ``""``.
-        cpu_factor: how much slower than the reference machine this processor is, ``None`` where it does not matter.
+        kind: ``"cuda"``, ``"mps"``, ``"cpu"``, or ``""`` if torch is not installed.
+        name: name of the graphics card or processor.
+        free_bytes, total_bytes: memory of the graphics card; ``None`` if unknown or not applicable.
+        why: reason for not using an expected graphics card, else ``""``.
+        cpu_factor: run time of this processor relative to the reference machine; ``None`` if not applicable.
     """
 
     kind: str
@@ -42,12 +42,12 @@ class DeviceReport:
 
 
 def has_torch() -> bool:
-    """Whether torch is there, without loading it: it may have been installed just now."""
+    """Whether torch is installed, without loading it."""
     return importlib.util.find_spec("torch") is not None
 
 
 def look_at_device(wish: str = "auto") -> DeviceReport:
-    """Where a run with this setting would be computed. Never raises; takes a second at most."""
+    """Return the device of a run with this setting. Never raises; takes at most a second."""
     if importlib.util.find_spec("torch") is None:
         return DeviceReport("", why="torch is not installed yet")
     kind = wish.split(":")[0]
@@ -57,7 +57,7 @@ def look_at_device(wish: str = "auto") -> DeviceReport:
         if build and cards:
             return cards[min(int(wish.partition(":")[2] or 0), len(cards) - 1)]
         if cards:
-            return _processor(f"{cards[0].name} is there, but this torch was built without CUDA")
+            return _processor(f"{cards[0].name} is present, but this torch was built without CUDA")
         if kind == "cuda":
             return _processor("no NVIDIA card was found")
     if kind in ("auto", "mps") and sys.platform == "darwin" and platform.machine() == "arm64":
@@ -66,7 +66,7 @@ def look_at_device(wish: str = "auto") -> DeviceReport:
 
 
 def cuda_build() -> str:
-    """The CUDA version this torch was built for, from its version file; ``""`` for none."""
+    """Return the CUDA version of the installed torch from its version file; ``""`` for none."""
     spec = importlib.util.find_spec("torch")
     if spec is None or not spec.origin:
         return ""
@@ -84,7 +84,7 @@ def list_cards() -> tuple[str, ...]:
 
 
 def _cards() -> list[DeviceReport]:
-    """NVIDIA cards as ``nvidia-smi`` lists them."""
+    """List the NVIDIA cards with ``nvidia-smi``."""
     query = ["nvidia-smi", "--query-gpu=name,memory.free,memory.total", "--format=csv,noheader,nounits"]
     hidden = getattr(subprocess, "CREATE_NO_WINDOW", 0)
     try:
@@ -95,7 +95,7 @@ def _cards() -> list[DeviceReport]:
 
 
 def parse_cards(text: str) -> list[DeviceReport]:
-    """Cards in the answer of ``nvidia-smi``: name, free and total memory in MiB, a line each."""
+    """Parse the output of ``nvidia-smi``: name, free and total memory in MiB, one card per line."""
     cards = []
     for line in text.splitlines():
         parts = [part.strip() for part in line.rsplit(",", 2)]
@@ -109,7 +109,7 @@ def _processor(why: str) -> DeviceReport:
 
 
 def cpu_factor() -> float:
-    """How many times longer than on the reference machine a network takes here, by a matrix product (20 ms)."""
+    """Estimate the run time of a network relative to the reference machine from a matrix product (20 ms)."""
     import numpy as np
 
     size = 512

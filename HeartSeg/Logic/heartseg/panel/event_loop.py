@@ -1,4 +1,4 @@
-"""Between the worker and the window: a timer that takes one small turn at a time on the main thread."""
+"""Event loop between worker and window: a timer that performs one short step at a time on the main thread."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from ..errors import Cancelled
 from .worker import Failed, Finished, Job, Progressed, Stopped, Work, Worker, describe_failure
 
 INTERVAL_MS = 5
-"""Pause between two turns, in which the application draws and takes clicks."""
+"""Pause between two turns, during which the application draws and handles input."""
 WAIT_SECONDS = 0.02
-"""How long a turn waits for news from the worker. Slicer's main thread keeps Python's lock while it is in the
-application's event loop, so that the worker computes in these waits and in what gives the lock away by itself."""
+"""Time that a turn waits for events of the worker. Slicer's main thread holds the GIL in the application's event loop,
+so the worker can run Python code only during these waits and in operations that release the GIL."""
 LAST_WAIT_SECONDS = 2.0
-"""How long a panel that is closed waits for a cancelled job: a thread that lives on when Python ends may crash it."""
+"""Time that a closing panel waits for a cancelled job; a thread that still runs when Python exits may crash it."""
 
 Steps = Generator[Any, None, Any]
 
 
 @dataclass(frozen=True)
 class Handlers:
-    """What is called on the main thread as a job goes on; exactly one of the last three is called, once.
+    """Callbacks of a job on the main thread; exactly one of the last three is called, once.
 
     Attributes:
-        progressed: with a :class:`~heartseg.progress.ProgressEvent`.
-        finished: with what the work returned. It may be a generator function's generator: the loop then takes one
-            step per turn, and calls ``done`` with the generator's value.
-        done: with the value, when all is over.
-        failed: with the error and its traceback as text.
-        stopped: after a cancel.
+        progressed: called with a :class:`~heartseg.progress.ProgressEvent`.
+        finished: called with the result of the work. If it returns a generator, the loop takes one step per turn and
+            calls ``done`` with the value of the generator.
+        done: called with the final value.
+        failed: called with the error and its traceback as text.
+        stopped: called after a cancel.
     """
 
     progressed: Callable[[Any], None]
@@ -44,38 +44,38 @@ class Handlers:
 
 
 class _Collector:
-    """Keeps Python's garbage collector on the main thread while the worker works.
+    """Restricts Python's garbage collector to the main thread while the worker runs.
 
-    It runs on whatever thread happens to allocate, and then deletes what it finds there: widgets and MRML nodes too,
-    which belong to the main thread.
+    The collector runs on any thread that allocates memory. On the worker it would delete widgets and MRML nodes, which
+    belong to the main thread.
     """
 
     def __init__(self) -> None:
         self._held, self._turns = False, 0
 
     def hold(self) -> None:
-        """From now on it runs in :meth:`collect` only; nothing happens where somebody else has switched it off."""
+        """Run the collector only in :meth:`collect` from now on; no effect if it is already disabled."""
         if not self._held and gc.isenabled():
             gc.disable()
             self._held = True
 
     def collect(self) -> None:
-        """Take away what is young: a millisecond at most; now and then what is older."""
+        """Collect the young generation (at most a millisecond), and sometimes an older one."""
         self._turns += 1
         if self._held:
             gc.collect(1 if self._turns % 30 == 0 else 0)
 
     def release(self) -> None:
-        """Leave it to itself again."""
+        """Enable automatic collection again."""
         if self._held:
             gc.enable()
             self._held = False
 
 
 class EventLoop:
-    """Runs jobs for the window: collects the worker's events, and steps through what must be done on this thread.
+    """Runs jobs for the window: collects events of the worker and performs steps on the main thread.
 
-    A turn that causes another one (an observer that calls ``processEvents``) does nothing: turns never nest.
+    Turns never nest: a turn triggered inside another one (by an observer that calls ``processEvents``) does nothing.
     """
 
     def __init__(self, worker: Worker) -> None:
@@ -89,7 +89,7 @@ class EventLoop:
         self._timer.connect("timeout()", self.turn)
 
     def submit(self, title: str, work: Work, handlers: Handlers) -> Job:
-        """Hand a job to the worker."""
+        """Submit a job to the worker."""
         self._collector.hold()
         job = self._worker.submit(title, work)
         self._handlers[job] = handlers
@@ -97,7 +97,7 @@ class EventLoop:
         return job
 
     def close(self) -> None:
-        """Cancel everything and call nobody any more; half-done steps are closed, which undoes them."""
+        """Cancel all jobs and make no more callbacks; closing an unfinished generator undoes its steps."""
         self._timer.stop()
         for job in self._handlers:
             job.token.cancel()
@@ -109,7 +109,7 @@ class EventLoop:
         self._worker.close(LAST_WAIT_SECONDS)
 
     def turn(self) -> None:
-        """One turn: what the worker tells, then one step."""
+        """Handle the events of the worker, then take one step."""
         if self._turning:
             return
         self._turning = True
@@ -160,7 +160,7 @@ class EventLoop:
         self._guarded(job, take)
 
     def _guarded(self, job: Job, act: Callable[[], None]) -> None:
-        """Do something for a job on this thread; what it raises ends the job as if the worker had raised it."""
+        """Run a function for a job on this thread; an exception ends the job like an exception on the worker."""
         try:
             act()
         except Cancelled:

@@ -1,4 +1,4 @@
-"""The section *Explain*: a heat map of the evidence for a structure, and the network's confidence, over the scan."""
+"""The section *Explain*: overlays a heat map of a structure or a confidence map on the scan."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FIRST = "AO"
 
 
 class Explain(Section):
-    """Maps over the scan of the segmentation whose results are shown."""
+    """Overlays on the scan of the displayed segmentation."""
 
     name = "Explain"
 
@@ -68,7 +68,7 @@ class Explain(Section):
     # --- buttons -------------------------------------------------------------------------------------------------
 
     def explain(self) -> None:
-        """Make the heat map on the worker and show it."""
+        """Compute the heat map on the worker and show it."""
         scan = scan_of_segmentation(self._state)
         try:
             request = HeatMapRequest(
@@ -84,7 +84,7 @@ class Explain(Section):
 
         def show(made: HeatMap) -> None:
             self._fill_layers(made.layers)
-            said = _("{key}: what speaks for it at layer {layer}. An illustration, not a validation.")
+            said = _("{key}: contributions at layer {layer}. An illustration, not a validation.")
             text = said.format(key=request.structure, layer=made.layer)
             self._show(made.prepared, scan, " ".join([text, *made.notices]))
 
@@ -92,7 +92,7 @@ class Explain(Section):
         self.panel.start(_("Explain"), lambda reporter: make_heat_map(request, segmenter, reporter), show)
 
     def show_confidence(self) -> None:
-        """Show how sure the network was; the scan is segmented again for it, unless the last run has made the map."""
+        """Show the confidence map; segments the scan again unless the last run has computed the map."""
         scan, result = scan_of_segmentation(self._state), self._state.result
         known = result.confidence_map if result is not None else None
         try:
@@ -102,15 +102,13 @@ class Explain(Section):
             return
 
         def show(prepared: PreparedOverlay) -> None:
-            self._show(
-                prepared, scan, _("How sure the network was of the label that it chose: dark 40 %, bright 100 %.")
-            )
+            self._show(prepared, scan, _("Probability of the label chosen by the network: dark 40 %, bright 100 %."))
 
         segmenter = self.panel.segmenter
         self.panel.start(_("Confidence map"), lambda reporter: make_confidence(view, known, segmenter, reporter), show)
 
     def undo(self) -> None:
-        """Show again what the last map replaced."""
+        """Restore what the last map replaced."""
         if self._shown is not None:
             self._shown.undo()
         self._shown = None
@@ -138,7 +136,7 @@ class Explain(Section):
         self._enable()
 
     def _fill_structures(self) -> None:
-        """List the segments and keep the chosen one."""
+        """List the segments and keep the selection."""
         segmentation = self._state.segmentation.GetSegmentation() if self._state.segmentation is not None else None
         there = [s for s in STRUCTURES if segmentation is not None and segmentation.GetSegment(s.key) is not None]
         if [s.key for s in there] == self._keys:
@@ -152,7 +150,7 @@ class Explain(Section):
         box.setCurrentIndex(self._keys.index(kept) if kept in self._keys else 0)
 
     def _fill_layers(self, names: tuple[str, ...]) -> None:
-        """List the two layers that every network has, and those of the model that was explained last."""
+        """List the two layers that every network has, and those of the model explained last."""
         layers = [*(name for name, _text in _LAYERS), *names]
         if layers == self._layers:
             return

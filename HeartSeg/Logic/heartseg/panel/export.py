@@ -1,4 +1,4 @@
-"""Export: the segmentation as it is now, in the formats of other programs, into a folder of its own."""
+"""The section *Export*: write the current segmentation in formats of other programs to a new folder."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .results import masks_of
 from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
 
 _FOLDER_KEY, _FORMATS_KEY = "HeartSeg/ExportFolder", "HeartSeg/ExportFormats"
-_UNSAFE = r'[<>:"/\\|?*\x00-\x1f]+'  # what one or another file system refuses in a name
+_UNSAFE = r'[<>:"/\\|?*\x00-\x1f]+'  # characters that some file systems do not allow in names
 
 
 class Export(Section):
-    """Check boxes for formats, a folder, a button."""
+    """Check boxes for formats, a folder and a button."""
 
     name = "Export"
 
@@ -54,11 +54,11 @@ class Export(Section):
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """The formats that are checked and can be written here."""
+        """Checked formats that are available here."""
         return tuple(name for name, box in self.boxes.items() if box.checked and box.enabled)
 
     def target(self, state: State) -> Path:
-        """The folder of this export: below the chosen one, named after the segmentation."""
+        """Folder of this export, inside the chosen folder and named after the segmentation."""
         name = state.segmentation.GetName() if state.segmentation is not None else "heart"
         plain = re.sub(_UNSAFE, "_", name).strip(" .") or "heart"
         return Path(self.ui.exportFolderButton.directory) / f"{plain} export"
@@ -95,7 +95,7 @@ class Export(Section):
         )
 
     def export(self) -> None:
-        """Write the checked formats on the worker; a failure leaves nothing behind."""
+        """Write the checked formats on the worker; after a failure no file remains."""
         state, folder = self.panel.state, self.target(self.panel.state)
         try:
             overwrite = self._may_write(folder)
@@ -126,10 +126,10 @@ class Export(Section):
             forget_made()
 
     def _may_write(self, folder: Path) -> bool | None:
-        """Whether an earlier export is to be replaced; ``None`` if the user does not want that.
+        """Return whether to replace an earlier export; ``None`` if the user declines.
 
         Raises:
-            OutputError: the folder cannot be used, whatever the user says.
+            OutputError: the folder is unusable.
         """
         chosen = tuple(name for name in self.formats if name != "dicom-seg" or not has_dicom_exporter())
         try:
@@ -151,7 +151,7 @@ class Export(Section):
                 made["dicom-seg"] = _dicom_seg(node)
             except HeartSegError:
                 raise
-            except Exception as error:  # Slicer's plugin raises what it likes
+            except Exception as error:  # Slicer's plugin may raise any exception
                 raise OutputError(
                     f"Slicer's DICOM SEG exporter failed ({one_line(error)}): see Slicer's log"
                 ) from error
@@ -173,13 +173,13 @@ class Export(Section):
         )
 
     def open_folder(self) -> None:
-        """Show the last export in the system's file manager."""
+        """Show the last export in the file manager."""
         if self._written is not None:
             qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._written)))
 
 
 def _dicom_seg(node: Any) -> Path:
-    """Slicer's DICOM SEG of a segmentation, in a temporary folder of its own."""
+    """Write Slicer's DICOM SEG of a segmentation to a new temporary folder."""
     folder = Path(tempfile.mkdtemp(prefix="heartseg-dicom-"))
     try:
         return export_dicom_seg(node, folder)
@@ -189,13 +189,13 @@ def _dicom_seg(node: Any) -> Path:
 
 
 def box_name(name: str) -> str:
-    """Name of a format's check box in the ``.ui`` file: ``dicomSegBox``."""
+    """Name of the check box of a format in the ``.ui`` file, such as ``dicomSegBox``."""
     first, *more = name.split("-")
     return first + "".join(part.capitalize() for part in more) + "Box"
 
 
 def unavailable(name: str) -> str:
-    """Why a format cannot be written here; ``""`` if it can."""
+    """Return why a format is unavailable; ``""`` if it is available."""
     if name == "dicom-seg" and has_dicom_exporter():
         return ""
     return missing_package(name)

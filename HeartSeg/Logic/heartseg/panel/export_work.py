@@ -1,4 +1,4 @@
-"""What the worker does for an export: the segments as they are now, measured, into a folder. No Qt, no MRML here."""
+"""Export on the worker thread: measure the current segments and write them to a folder; makes no Qt and MRML calls."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class ExportRequest:
     """One export.
 
     Attributes:
-        view: the scan; its array still belongs to the node.
-        masks: of the segments, as :func:`heartseg.panel.results.masks_of` gives them.
-        folder: where to.
+        view: the scan; its array is a view of the node's voxels.
+        masks: masks of the segments, from :func:`heartseg.panel.results.masks_of`.
+        folder: output folder.
         formats: keys of :data:`heartseg.export.FORMATS`.
-        options: coordinates, smoothing, wall.
-        overwrite: whether an earlier export in the folder is replaced.
-        name: for titles.
-        result: the run's own result, if it is still in memory: taken where the segments are still the same.
-        record: what is kept of the run with the node; its provenance is handed on.
-        made: files that somebody else has made, format -> file; they are copied in.
-        notices: sentences for the reader.
+        options: coordinates, smoothing, wall thickness.
+        overwrite: whether to replace an earlier export in the folder.
+        name: name for titles.
+        result: result of the run, if it is still in memory; used if the segments have not changed.
+        record: record of the run stored with the node, whose provenance is exported.
+        made: existing files to copy, by format.
+        notices: notices for the reader.
     """
 
     view: Volume
@@ -53,11 +53,11 @@ class ExportRequest:
 
 
 def do_export(request: ExportRequest, reporter: Reporter) -> dict[str, Any]:
-    """Write the export; returns what ``export.json`` holds.
+    """Write the export; returns the content of ``export.json``.
 
     Raises:
-        HeartSegError: as :func:`heartseg.export.write_export`; nothing is left behind.
-        Cancelled: the user asked to stop; nothing is left behind.
+        HeartSegError: see :func:`heartseg.export.write_export`; no file remains.
+        Cancelled: the user cancelled; no file remains.
     """
     subject = subject_of_segments(request, reporter)
     return write_export(
@@ -66,7 +66,7 @@ def do_export(request: ExportRequest, reporter: Reporter) -> dict[str, Any]:
 
 
 def subject_of_segments(request: ExportRequest, reporter: Reporter) -> Subject:
-    """The segments on the scan's grid; measured anew, unless they are still the run's."""
+    """Return the segments on the grid of the scan; measures them again if they differ from the result of the run."""
     labels, measures, findings = measure_again(request.view, request.masks, reporter)
     result, record = request.result, request.record
     if result is None or not np.array_equal(result.labels, labels):

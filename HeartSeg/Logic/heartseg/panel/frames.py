@@ -1,7 +1,7 @@
-"""Time series: which frame is segmented, and all of them one after the other.
+"""Time series: choice of the frame to segment, or of all frames.
 
-In Slicer a time series is a sequence node with a browser, and the volume that the user sees and chooses is the
-browser's proxy: it shows one frame at a time. So the scan is chosen as any other, and this row appears.
+In Slicer a time series is a sequence node with a browser. The user chooses the proxy volume of the browser, which shows
+one frame at a time, like any other scan; then the row *Frames* appears.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .section import busy
 
 
 class Frames:
-    """The row *Frames*: hidden, but for a volume that is a sequence browser's proxy.
+    """The row *Frames*, visible only for the proxy volume of a sequence browser.
 
     Args:
         ui: named widgets of ``HeartSeg.ui``.
@@ -29,7 +29,7 @@ class Frames:
         self._browser: Any = None
 
     def connect(self, changed: Callable[[], None]) -> None:
-        """Call ``changed()`` when the user has chosen another frame; it is then the one that is shown."""
+        """Call ``changed()`` after the user has chosen another frame, which is then displayed."""
 
         def choose(number: int) -> None:
             self.go_to(number - 1)
@@ -55,20 +55,20 @@ class Frames:
 
     @property
     def browser(self) -> Any:
-        """The ``vtkMRMLSequenceBrowserNode`` of the chosen scan, ``None`` for one that is no time series."""
+        """The ``vtkMRMLSequenceBrowserNode`` of the chosen scan; ``None`` if it is not a time series."""
         return self._browser
 
     @property
     def count(self) -> int:
-        """Number of frames, 1 for a volume that is no time series."""
+        """Number of frames; 1 if the scan is not a time series."""
         return self._browser.GetNumberOfItems() if self._browser is not None else 1
 
     @property
     def index(self) -> int:
-        """The frame that is shown, from 0."""
+        """Number of the displayed frame, from 0."""
         return self._browser.GetSelectedItemNumber() if self._browser is not None else 0
 
     def go_to(self, index: int) -> None:
-        """Show another frame; the proxy volume then holds its voxels."""
+        """Show another frame; the proxy volume then contains its voxels."""
         if self._browser is not None:
             go_to_frame(self._browser, index)

@@ -1,4 +1,4 @@
-"""The section *Help*: a report on this installation, and links to the documentation."""
+"""The section *Help*: check of the installation, and links to the documentation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGES = {
     "trainButton": "how-to/train-your-own.md",
     "translateButton": "how-to/translate-mr-to-ct.md",
 }
-"""Button -> page of the documentation."""
+"""Documentation page of each button."""
 
 
 class Help(Section):

@@ -1,4 +1,4 @@
-"""The upper part of the panel: model with its card, device, frames, structures; what connectGui cannot bind."""
+"""Inputs of the panel that ``connectGui`` cannot bind: model with its card, device, structures."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 def card_line(card: ModelCard | None) -> str:
-    """A model's card in one line: what for, and under which licence."""
+    """Summarise a model card in one line: version, modalities and description."""
     if card is None:
-        return _("No card: run as nnU-Net itself would, in stored axes over the whole scan.")
+        return _("No card: runs like nnU-Net, in stored axes over the whole scan.")
     first = re.split(r"[.:] ", card.description, maxsplit=1)[0].rstrip(".")
     kinds = " and ".join(card.modalities) or "CT or MR"
     return f"{card.version} · {kinds} · {first}."
 
 
 def card_in_full(card: ModelCard | None) -> str:
-    """The tooltip of the card line."""
+    """Return the tooltip of the card line."""
     if card is None:
-        return _("This folder has no heartseg.json; write one to tell what the model is for.")
+        return _("This folder has no heartseg.json: write one to describe the model.")
     licence = _("Licence: {licence}").format(licence=card.licence) if card.licence else ""
     parts = [card.description, licence, card.intended_use]
     parts += [_("Known failure: {failure}").format(failure=failure) for failure in card.known_failures]
@@ -39,12 +39,12 @@ def card_in_full(card: ModelCard | None) -> str:
 
 
 def device_line(report: DeviceReport, seconds: float | None = None, accurate: bool = False) -> str:
-    """What the device line says.
+    """Return the text of the device line.
 
     Args:
-        report: where a run would be computed.
-        seconds: what the last run of this kind took there, or ``None``.
-        accurate: whether several looks will be averaged.
+        report: device of a run.
+        seconds: duration of the last run of this kind, or ``None``.
+        accurate: whether several predictions are averaged.
     """
     if not report.kind:
         return _("Not yet: {why}.").format(why=report.why)
@@ -62,7 +62,7 @@ def device_line(report: DeviceReport, seconds: float | None = None, accurate: bo
 
 
 class ModelChooser:
-    """The model combo box and the line under it. The box shows the models there are; a name that is gone is told."""
+    """The model combo box, which lists the installed models, and the line below it, which reports a missing model."""
 
     def __init__(self, ui: Any) -> None:
         self._box, self._line = ui.modelComboBox, ui.modelCardLabel
@@ -82,7 +82,7 @@ class ModelChooser:
         self.show(self.wanted)
 
     def show(self, name: str) -> None:
-        """Make a model current; ``""`` is the default one."""
+        """Select a model; ``""`` is the default model."""
         self.wanted = name
         index = self._box.findText(name or DEFAULT_MODEL)
         was = self._box.blockSignals(True)
@@ -90,22 +90,23 @@ class ModelChooser:
         self._box.blockSignals(was)
         chosen = self.chosen
         if chosen is None:
-            self._line.text = _("No model is installed: install one below, or put a folder into the user's models.")
+            self._line.text = _("No model is installed: install one below, or copy a folder to the user's models.")
             return
         card = chosen.folder.card if chosen.folder is not None else None
-        gone = _("Model {name} is not here; this one is taken.").format(name=name) + " " if name and index < 0 else ""
+        missing = _("Model {name} was not found; this one is used instead.").format(name=name) + " "
+        gone = missing if name and index < 0 else ""
         self._line.text = gone + card_line(card)
         self._line.toolTip = card_in_full(card)
 
     @property
     def chosen(self) -> StoredModel | None:
-        """The model that a run would take."""
+        """The model for the next run."""
         name = self._box.currentText
         return next((m for m in self._models if m.name == name and m.problem is None), None)
 
     @property
     def known(self) -> tuple[str, ...]:
-        """Keys of the structures that the chosen model knows."""
+        """Keys of the structures that the chosen model segments."""
         import numpy as np
 
         folder = self.chosen.folder if self.chosen is not None else None
@@ -123,16 +124,16 @@ class DeviceChooser:
         self._values: list[str] = []
 
     def connect(self, changed: Callable[[str], None]) -> None:
-        """Call ``changed(device)`` when the user chooses another one."""
+        """Call ``changed(device)`` when the user chooses another device."""
         self._box.connect(
             "currentIndexChanged(int)", lambda index: changed(self._values[index]) if index >= 0 else None
         )
 
     def show(self, device: str, cards: Sequence[str]) -> None:
-        """List what there is and make one current; a device that is not there is listed as it is written.
+        """List the available devices and select one; an unavailable selected device is listed by its value.
 
         Args:
-            device: as in :class:`~heartseg.settings.Settings`.
+            device: see :class:`~heartseg.settings.Settings`.
             cards: names of the graphics cards.
         """
         choices = {"auto": _("Automatic")}
@@ -154,18 +155,18 @@ class DeviceChooser:
 
 
 class StructureBoxes:
-    """One check box per structure, kept as text in the parameter node: ``""`` is all, ``"LV,MYO"`` are two."""
+    """One check box per structure, stored as text in the parameter node: ``""`` for all, ``"LV,MYO"`` for two."""
 
     def __init__(self, ui: Any) -> None:
         self._boxes = {key: getattr(ui, f"structure{key}CheckBox") for key in KEYS}
 
     def connect(self, changed: Any) -> None:
-        """Call ``changed()`` when the user ticks."""
+        """Call ``changed()`` when the user checks or unchecks a box."""
         for box in self._boxes.values():
             box.connect("clicked()", changed)
 
     def show(self, text: str, known: tuple[str, ...], enabled: bool) -> None:
-        """Tick what is wanted; what the model does not know cannot be ticked, and says so."""
+        """Check the requested structures; disable those that the model does not segment."""
         wanted = [key for key in text.split(",") if key] or list(KEYS)
         for structure in STRUCTURES:
             box = self._boxes[structure.key]
@@ -176,9 +177,9 @@ class StructureBoxes:
             elif structure.key in known:
                 box.toolTip = _("Keep the {name} in the result.").format(name=structure.name)
             else:
-                box.toolTip = _("The chosen model does not know the {name}.").format(name=structure.name)
+                box.toolTip = _("The chosen model does not segment the {name}.").format(name=structure.name)
 
     def text(self, known: tuple[str, ...]) -> str:
-        """What is ticked, as the parameter node keeps it."""
+        """Return the checked structures in the format of the parameter node."""
         ticked = [key for key in KEYS if self._boxes[key].checked]
         return "" if set(ticked) == set(known) else ",".join(ticked) or "none"

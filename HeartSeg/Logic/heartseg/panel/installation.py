@@ -1,4 +1,4 @@
-"""The section *Installation*: what is missing, installed after one question. Hidden where nothing is missing."""
+"""The section *Installation*: installs missing packages after one question. Hidden if nothing is missing."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from .section import PanelApi, Section, State
 
 
 class Installation(Section):
-    """What is missing for a run. *Segment heart* installs it before it segments.
+    """Packages that are missing for a run; *Segment heart* installs them first.
 
     Attributes:
-        missing: packages that are not there, or do not work.
-        make_installer: gives the :class:`Installer` of this application.
+        missing: packages that are missing or unusable.
+        make_installer: returns the :class:`Installer` for this environment.
     """
 
     name = "Setup"
@@ -53,7 +53,7 @@ class Installation(Section):
         self.look()
 
     def look(self) -> None:
-        """Look again at what is missing; reads metadata only."""
+        """Update the list of missing packages; reads only metadata."""
         self.missing = missing_packages(unusable=self._unusable)
         ui, shown = self.ui, bool(self.missing or self._restart)
         self.widget.visible = shown
@@ -78,11 +78,11 @@ class Installation(Section):
         return self._restart or unsupported() or (_("Packages are being installed.") if self._installing else "")
 
     def before_run(self, state: State) -> bool:
-        """Install what is missing, after one question."""
+        """Install missing packages after one question."""
         return not self.missing or self.install()
 
     def failed(self, error: BaseException) -> None:
-        """A torch that cannot be imported counts as missing from now on."""
+        """Treat a package that cannot be imported as missing from now on."""
         if isinstance(error, UnusablePackage):
             self._unusable[error.name] = error.problem
             self.look()
@@ -90,17 +90,17 @@ class Installation(Section):
     # --- installing --------------------------------------------------------------------------------------------------
 
     def install_or_cancel(self) -> None:
-        """The button of this section."""
+        """Handle a click on the button of this section."""
         if self._installing:
             self._cancelled = True
         else:
             self.install()
 
     def install(self) -> bool:
-        """Find every obstacle, ask once, then install. Nothing is raised.
+        """Check for all obstacles, ask once, then install. Never raises.
 
         Returns:
-            whether a run can start now.
+            Whether a run can start now.
         """
         if not self.missing or self._installing:
             return False
@@ -118,8 +118,8 @@ class Installation(Section):
 
     def _install_extension(self, installer: Installer) -> None:
         question = _(
-            "HeartSeg computes with PyTorch, which comes to Slicer through the extension {name}. Install the extension "
-            "now? Slicer must be restarted afterwards; then press Segment heart again."
+            "HeartSeg requires PyTorch, which Slicer provides through the extension {name}. Install the extension now? "
+            "Slicer must be restarted afterwards; then press Segment heart again."
         ).format(name=EXTENSION)
         if not slicer.util.confirmOkCancelDisplay(question, windowTitle=_("HeartSeg")):
             self.panel.show_status(_("Nothing was installed."))
@@ -161,8 +161,8 @@ class Installation(Section):
         return not self.missing and not self._restart
 
     def restart(self) -> None:
-        """Ask first, as Slicer's own restart does not: what is not saved is lost."""
-        text = _("Slicer restarts now. What is not saved in the scene is lost.")
+        """Restart Slicer after a question, because Slicer itself does not warn about unsaved data."""
+        text = _("Slicer restarts now. Unsaved changes of the scene are lost.")
         if slicer.util.confirmOkCancelDisplay(text, windowTitle=_("HeartSeg")):
             slicer.util.restart()
 

@@ -1,4 +1,4 @@
-"""One job at a time, shown in the bar: start, progress, cancel, failure. :class:`~.panel.Panel` builds on it."""
+"""Runs one job at a time with progress bar, cancel and error report; base of :class:`~.panel.Panel`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 
 class JobRunner:
-    """The bar, the status line, the error box and the log, and the job that they show.
+    """Runs a job and shows it in progress bar, status line, error box and log.
 
     Args:
         ui: named widgets of ``HeartSeg.ui``.
-        warm: the model in memory; it is let go after an unexpected failure.
+        warm: the model in memory, which is released after an unexpected failure.
     """
 
     def __init__(self, ui: Any, warm: WarmModel) -> None:
@@ -39,15 +39,15 @@ class JobRunner:
         self._started = 0.0
 
     def refresh(self) -> None:
-        """Look at the state anew; called whenever a job starts or ends."""
+        """Update the state; called whenever a job starts or ends."""
         raise NotImplementedError
 
     def facts(self) -> dict[str, Any]:
-        """What a failure's report says about the choices."""
+        """Return the user's choices for an error report."""
         raise NotImplementedError
 
     def job_ended(self) -> None:
-        """A job ended, however it ended."""
+        """Called when a job has finished, failed or stopped."""
 
     def start(
         self,
@@ -57,7 +57,7 @@ class JobRunner:
         failed: Callable[[BaseException], None] | None = None,
         stopped: Callable[[], None] | None = None,
     ) -> Job | None:
-        """Do ``work(reporter)`` on the worker, then ``done(value)`` here; see :class:`~.section.PanelApi`."""
+        """Run ``work(reporter)`` on the worker, then ``done(value)`` here; see :class:`~.section.PanelApi`."""
         handlers = Handlers(
             self._progressed,
             lambda value: value,
@@ -68,7 +68,7 @@ class JobRunner:
         return self._start(title, work, handlers)
 
     def start_quietly(self, work: Work, done: Callable[[Any], None]) -> None:
-        """A short job that nobody waits for: no bar, no cancel; a failure only enters the log."""
+        """Run a short background job without progress bar and cancel; a failure is only logged."""
         self._loop.submit(
             "in the background",
             work,
@@ -82,7 +82,7 @@ class JobRunner:
         )
 
     def cancel(self) -> None:
-        """Stop what runs, at its next check."""
+        """Stop the running job at its next check."""
         if self._job is None or self._job.token.cancelled:
             return
         self._job.token.cancel()
@@ -91,26 +91,26 @@ class JobRunner:
         self.show_status(_("Stopping…"))
 
     def show_status(self, text: str) -> None:
-        """One line under the bar."""
+        """Show a line below the progress bar."""
         self.ui.statusLabel.text = text
 
     def show_error(self, text: str, report: str = "") -> None:
-        """One line in the error box, with a report to copy."""
+        """Show a line in the error box, with a report to copy."""
         self._report = report or text
         self.ui.errorLabel.text = text[:1].upper() + text[1:]
         self.ui.errorFrame.visible = True
         self.add_to_log(f"error: {text}")
 
     def hide_error(self) -> None:
-        """Take the error box away."""
+        """Hide the error box."""
         self.ui.errorFrame.visible = False
 
     def add_to_log(self, text: str) -> None:
-        """A line in the log."""
+        """Append a line to the log."""
         self.ui.logText.appendPlainText(f"{time.strftime('%H:%M:%S')}  {text}")
 
     def _start(self, title: str, work: Work, handlers: Handlers, pace: Pace | None = None) -> Job | None:
-        """Hand a job to the worker; the panel shows its end before ``handlers`` hear of it."""
+        """Submit a job to the worker; the panel shows its end before it calls ``handlers``."""
         if self._job is not None:
             return None
         self._pace, self._ended_by, self._started = pace, "", time.monotonic()

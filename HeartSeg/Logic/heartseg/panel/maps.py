@@ -1,4 +1,4 @@
-"""What the worker does for maps over the scan: heat maps and confidence. No Qt, no MRML here."""
+"""Heat maps and confidence maps on the worker thread; makes no Qt and MRML calls."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class HeatMapRequest:
-    """One heat map.
+    """Request for a heat map.
 
     Attributes:
-        view: the scan; its array still belongs to the node.
-        masks: the segments as they are, see :func:`~heartseg.panel.results.masks_of`.
-        provenance: how the segmentation was made.
-        structure: key.
-        layer: ``last``, ``bottleneck`` or a name.
+        view: the scan; its array is a view of the node's voxels.
+        masks: current segments, see :func:`~heartseg.panel.results.masks_of`.
+        provenance: provenance of the segmentation.
+        structure: key of the structure.
+        layer: ``last``, ``bottleneck`` or the name of a layer.
     """
 
     view: Volume
@@ -42,13 +42,13 @@ class HeatMapRequest:
 
 @dataclass(frozen=True, eq=False)
 class HeatMap:
-    """The outcome of a heat map's job, for the main thread.
+    """Heat map for the main thread.
 
     Attributes:
-        prepared: ready for the scene.
-        layer: name of the layer that was looked at.
-        layers: names of all that can be.
-        notices: what should be known about this map.
+        prepared: overlay ready for the scene.
+        layer: name of the explained layer.
+        layers: names of all layers.
+        notices: warnings about this map.
     """
 
     prepared: PreparedOverlay
@@ -58,10 +58,10 @@ class HeatMap:
 
 
 def make_heat_map(request: HeatMapRequest, segmenter: Callable[[Reporter], Segmenter], reporter: Reporter) -> HeatMap:
-    """Explain the segments as they are in the scene.
+    """Compute the heat map of the current segments.
 
     Raises:
-        HeartSegError, Cancelled: as :meth:`~heartseg.explain.Explainer.explain`.
+        HeartSegError, Cancelled: see :meth:`~heartseg.explain.Explainer.explain`.
     """
     from ..explain import Explainer
 
@@ -81,15 +81,16 @@ def make_heat_map(request: HeatMapRequest, segmenter: Callable[[Reporter], Segme
 def make_confidence(
     view: Volume, known: np.ndarray | None, segmenter: Callable[[Reporter], Segmenter], reporter: Reporter
 ) -> PreparedOverlay:
-    """The confidence map of a scan, ready for the scene.
+    """Make the confidence map of a scan, ready for the scene.
 
     Args:
-        view: the scan; its array still belongs to the node.
-        known: the map, where the last run has made it; else the scan is segmented again.
-        segmenter: gives the warm one.
+        view: the scan; its array is a view of the node's voxels.
+        known: confidence map of the last run, if available; otherwise the scan is segmented again.
+        segmenter: returns the segmenter in memory.
+        reporter: receives progress and cancels.
 
     Raises:
-        HeartSegError, Cancelled: as :meth:`~heartseg.pipeline.Segmenter.confidence_map`.
+        HeartSegError, Cancelled: see :meth:`~heartseg.pipeline.Segmenter.confidence_map`.
     """
     if known is None:
         with reporter.stage("read"):

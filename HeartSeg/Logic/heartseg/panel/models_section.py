@@ -1,4 +1,4 @@
-"""The section *Models*: list, install from a file or an address, say which label is which, remove, open the folder."""
+"""The section *Models*: list, install from a file or URL, map labels, remove, open the folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .section import PanelApi, Section, State
 
 
 class Models(Section):
-    """What is installed, and what can be done with it."""
+    """Lists, installs, maps and removes models."""
 
     name = "Models"
 
@@ -72,7 +72,7 @@ class Models(Section):
     # --- the list ----------------------------------------------------------------------------------------------------
 
     def reload(self, choose: str = "") -> None:
-        """Read the model folders again, and select a model."""
+        """Read the model folders again and select a model."""
         chosen = choose or (self.chosen.name if self.chosen is not None else "")
         self._models = list_models()
         self._rows = tuple(ModelSummary.of(m) for m in self._models)
@@ -91,7 +91,7 @@ class Models(Section):
 
     @property
     def chosen(self) -> ModelSummary | None:
-        """The model of the selected row."""
+        """Return the model of the selected row."""
         row = self.ui.modelsTable.currentRow()
         return self._rows[row] if 0 <= row < len(self._rows) else None
 
@@ -119,21 +119,21 @@ class Models(Section):
     # --- installing and removing -------------------------------------------------------------------------------------
 
     def browse_file(self) -> None:
-        """Choose a zip file."""
+        """Let the user choose a zip file."""
         path = qt.QFileDialog.getOpenFileName(self.widget, _("Model"), "", _("Zip files (*.zip)"))
         self._take_path(path)
 
     def browse_folder(self) -> None:
-        """Choose a folder."""
+        """Let the user choose a folder."""
         self._take_path(qt.QFileDialog.getExistingDirectory(self.widget, _("Model folder")))
 
     def _take_path(self, path: Any) -> None:
-        text = path[0] if isinstance(path, tuple) else path  # PySide gives the filter too, PythonQt does not
+        text = path[0] if isinstance(path, tuple) else path  # PySide also returns the filter, PythonQt does not
         if text:
             self.ui.sourceEdit.text = text
 
     def install(self) -> None:
-        """Install from what the line says, as a job with progress and cancel."""
+        """Install from the entered file, folder or URL, as a job with progress and cancel."""
         ui = self.ui
         source, name, sha256 = (e.text.strip() for e in (ui.sourceEdit, ui.modelNameEdit, ui.sha256Edit))
         if not source:
@@ -157,12 +157,12 @@ class Models(Section):
         )
 
     def forget(self) -> None:
-        """Delete what a stopped download left."""
+        """Delete partial files of a stopped download."""
         there = forget(self.ui.sourceEdit.text.strip())
         self.panel.show_status(_("Deleted.") if there else _("Nothing of it is there."))
 
     def remove(self) -> None:
-        """Delete the chosen model, after a question."""
+        """Delete the chosen model after a question."""
         model = self.chosen
         if model is None or model.shipped:
             return
@@ -198,7 +198,7 @@ class Models(Section):
     # --- labels ------------------------------------------------------------------------------------------------------
 
     def show_labels(self) -> None:
-        """Open the table of the chosen model's labels."""
+        """Open the label table of the chosen model."""
         model = self.chosen
         stored = next((m for m in self._models if model is not None and m.name == model.name), None)
         if stored is None or stored.folder is None:
@@ -222,7 +222,7 @@ class Models(Section):
         self.ui.labelsFrame.visible = True
 
     def take_suggestions(self) -> None:
-        """Fill in what the labels probably mean; kept only with *Keep*."""
+        """Fill in the probable meaning of the labels; stored only by *Keep*."""
         self._fill({s.value: s.key for s in self._labels if s.key})
 
     def _fill(self, keys: dict[int, str]) -> None:
@@ -231,7 +231,7 @@ class Models(Section):
             box.currentIndex = KEYS.index(key) + 1 if key else 0
 
     def keep_labels(self) -> None:
-        """Write the map into the model's card."""
+        """Write the label map to the card of the model."""
         chosen = {
             label.value: KEYS[box.currentIndex - 1]
             for label, box in zip(self._labels, self._boxes, strict=True)
@@ -245,12 +245,12 @@ class Models(Section):
         self.close_labels()
 
     def close_labels(self) -> None:
-        """Close the table of labels."""
+        """Close the label table."""
         self.ui.labelsFrame.visible = False
 
 
 def details(model: ModelSummary) -> str:
-    """The card of a model, as lines."""
+    """Return the card of a model as lines."""
     if model.problem:
         return _("Cannot be used: {why}").format(why=model.problem)
     parts = [model.description or _("No card: it runs as nnU-Net itself would.")]

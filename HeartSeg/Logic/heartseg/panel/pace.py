@@ -1,4 +1,4 @@
-"""How far a run is, and how long it still takes: one bar for all stages, from the seconds that stages usually take."""
+"""Progress and remaining time of a run over all stages, from the usual durations of the stages."""
 
 from __future__ import annotations
 
@@ -21,31 +21,32 @@ TYPICAL_SECONDS: Mapping[str, float] = {
     "surfaces": 1.0,
     "scene": 0.4,
 }
-"""Default model, chest CT, two CPU cores; only the proportions matter. The last run's own seconds replace them."""
+"""Seconds with the default model, a chest CT and two CPU cores; only their proportions matter. The durations of the
+last run replace them."""
 
 WORDS: Mapping[str, str] = {
     "read": "copying the scan",
     "load model": "loading the model",
     "sample scan": "sampling the scan",
-    "locate": "looking for the heart",
+    "locate": "searching for the heart",
     "preprocess": "preparing the scan",
     "predict": "segmenting",
-    "average": "looking again, several times",
-    "resample": "bringing the labels back to the scan",
-    "clean up": "keeping what anatomy allows",
+    "average": "averaging predictions",
+    "resample": "resampling the labels to the scan",
+    "clean up": "cleaning up the labels",
     "measure": "measuring",
     "surfaces": "making surfaces",
-    "scene": "entering the result",
+    "scene": "adding the result to the scene",
 }
-"""Stage -> what a person is told."""
+"""Description of each stage for the user."""
 
 
 class Pace:
-    """Turns the events of one run into a share of the whole and a time left; the share never goes back.
+    """Converts the events of a run to a completed fraction, which never decreases, and a remaining time.
 
     Args:
-        seconds: stage -> expected seconds, in the order of :data:`TYPICAL_SECONDS`; what is left out will not come.
-        clock: monotonic seconds.
+        seconds: expected seconds of each stage, in the order of :data:`TYPICAL_SECONDS`; other stages are not expected.
+        clock: monotonic clock, in seconds.
     """
 
     def __init__(self, seconds: Mapping[str, float], clock: Callable[[], float] = time.monotonic) -> None:
@@ -57,13 +58,13 @@ class Pace:
 
     @classmethod
     def of_run(cls, accurate: bool, last: Mapping[str, float] | None = None) -> Pace:
-        """The pace of a run: as the last one of its kind where there was one, else as is typical."""
+        """Return the expected pace of a run: that of the last run of this kind, else the typical pace."""
         seconds = {s: v for s, v in TYPICAL_SECONDS.items() if s != "average" or accurate}
         seconds.update({s: v for s, v in (last or {}).items() if s in seconds})
         return cls(seconds)
 
     def take(self, event: ProgressEvent) -> float | None:
-        """Note an event; returns the seconds left, or ``None`` while nothing is known about this machine's speed."""
+        """Process an event; returns the remaining seconds, or ``None`` while they are unknown."""
         self.stage = event.stage
         stages = list(self._expected)
         if event.stage not in stages or event.message:
@@ -78,7 +79,7 @@ class Pace:
 
 
 def in_words(seconds: float) -> str:
-    """A duration as a person says it: ``"about 20 s"``, ``"about 3 min"``."""
+    """Format a duration, such as ``"about 20 s"`` or ``"about 3 min"``."""
     if seconds < 10:
         return f"about {max(1, round(seconds))} s"
     if seconds < 90:

@@ -1,4 +1,4 @@
-"""The panel: one window for sections, jobs and runs. ``HeartSegWidget`` makes it and tells it of Slicer's events."""
+"""The panel with its sections, jobs and runs. ``HeartSegWidget`` creates it and forwards Slicer's events."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ RUN_TITLE = _("Segment heart")
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A run that is still to come.
+    """A pending run.
 
     Attributes:
         volume: the ``vtkMRMLScalarVolumeNode``.
-        frame: of a time series, from 0; ``None`` for the voxels that the node holds now.
+        frame: frame of a time series, from 0; ``None`` for the current voxels of the node.
     """
 
     volume: Any
@@ -52,13 +52,13 @@ class Target:
 
 
 class Panel(JobRunner):
-    """The controls of ``HeartSeg.ui``, the sections below them, and the one job that may run.
+    """The controls of ``HeartSeg.ui``, the sections below them, and the running job.
 
     Args:
         ui: named widgets of ``HeartSeg.ui``.
-        logic: the module's logic; its ``warm_model`` is used on the worker.
-        resource: gives the path of a file under ``Resources``.
-        sections: in the order in which they are shown.
+        logic: logic of the module; the worker uses its ``warm_model``.
+        resource: returns the path of a file in ``Resources``.
+        sections: sections in display order.
     """
 
     def __init__(self, ui: Any, logic: Any, resource: Callable[[str], str], sections: Sequence[Section]) -> None:
@@ -103,7 +103,7 @@ class Panel(JobRunner):
     # --- what sections use -------------------------------------------------------------------------------------------
 
     def settings(self) -> Settings:
-        """How the next run would be made."""
+        """Return the settings of the next run."""
         p = self.parameters
         if p is None:
             return Settings()
@@ -112,22 +112,22 @@ class Panel(JobRunner):
         return Settings(device=p.device, structures=chosen, accurate=p.accurate, clean_up=p.cleanUp)
 
     def scan_of(self, volume_node: Any) -> Volume:
-        """The node's scan; its array is a view of the voxels."""
+        """Return the scan of a node; its array is a view of the voxels."""
         return view_of(volume_node)
 
     def segmenter(self, reporter: Reporter) -> Any:
-        """The warm segmenter of the chosen model and settings. On the worker."""
+        """Return the segmenter of the chosen model and settings, kept in memory. Worker thread only."""
         reporter.check()
         return self.warm.get(self.state.model, self.settings())
 
     def models_changed(self) -> None:
-        """Models were installed, removed or mapped: list them anew, and forget the one in memory."""
+        """Update the list of models after a change, and release the model in memory."""
         self.start_quietly(lambda reporter: self.warm.forget(), lambda value: None)
         self.models.reload()
         self.refresh()
 
     def refresh(self) -> None:
-        """Look at the state anew and let every section show it."""
+        """Update the state and all sections."""
         if self._closed:
             return
         p, old = self.parameters, self.state
@@ -156,15 +156,15 @@ class Panel(JobRunner):
 
     @property
     def last_run(self) -> Entered | None:
-        """The run that ended well last, for *undo*."""
+        """The last successful run, for *Undo*."""
         return self._last_run
 
     def forget_last_run(self) -> None:
-        """There is nothing to undo any more."""
+        """Forget the last run, so that it cannot be undone any more."""
         self._last_run = None
 
     def show_results_of(self, segmentation_node: Any) -> None:
-        """Show another segmentation's results."""
+        """Show the results of another segmentation."""
         if segmentation_node is not self.state.segmentation:
             self.state = replace(self.state, segmentation=segmentation_node)
             self.refresh()
@@ -180,7 +180,7 @@ class Panel(JobRunner):
         self.refresh()
 
     def scene_closes(self) -> None:
-        """The scene is about to be closed: a run ends, results are let go."""
+        """Stop the run and release the results before the scene is closed."""
         self._waiting, self._all_frames, self._scan_seen = [], False, None
         self._node_lost("scene")
         self._last_run = None
@@ -188,7 +188,7 @@ class Panel(JobRunner):
         self.parameters = None
 
     def close(self) -> None:
-        """The panel is deleted, or the module reloaded: whatever runs ends, and nobody is told."""
+        """Stop the run without callbacks, because the panel is deleted or the module is reloaded."""
         self._closed = True
         self._watch.stop()
         self._loop.close()
@@ -198,7 +198,7 @@ class Panel(JobRunner):
     # --- the run -------------------------------------------------------------------------------------------------
 
     def segment_or_cancel(self) -> None:
-        """The big button."""
+        """Handle a click on the main button."""
         if self._job is not None:
             self._waiting = []
             self.cancel()
@@ -212,13 +212,13 @@ class Panel(JobRunner):
             self.segment()
 
     def segment_all(self) -> None:
-        """Segment every scan that is loaded, one after the other; one that fails does not stop the others."""
+        """Segment all loaded scans one after the other; a failure does not stop the others."""
         if self._job is None and self.parameters is not None:
             self._waiting = [Target(volume) for volume in loaded_scans()]
             self._run_next()
 
     def _run_next(self) -> None:
-        """Start the next of the runs that wait."""
+        """Start the next pending run."""
         while self._waiting:
             target = self._waiting.pop(0)
             if self.parameters is None or target.volume.GetScene() is None:
@@ -234,7 +234,7 @@ class Panel(JobRunner):
         self._all_frames = False
 
     def obstacle(self) -> str:
-        """Why a run cannot start; ``""`` if it can."""
+        """Return why a run cannot start; ``""`` if it can."""
         if self.parameters is None or self.parameters.inputVolume is None:
             return _("Choose a scan first.")
         if self.models.chosen is None:
@@ -244,7 +244,7 @@ class Panel(JobRunner):
         return next((why for s in self._sections if (why := s.obstacle(self.state))), "")
 
     def segment(self) -> Job | None:
-        """Start a run with what is chosen; shows what is in its way and returns ``None`` if something is."""
+        """Start a run with the current choices; if it cannot start, show the reason and return ``None``."""
         self.refresh()
         if self._job is not None:
             return None
@@ -302,7 +302,7 @@ class Panel(JobRunner):
         return self._start(RUN_TITLE, lambda reporter: do_run(request, warm, reporter), handlers, pace)
 
     def _run_done(self, entered: Entered, frame: int | None) -> None:
-        if frame:  # a later frame of a series: the views stay
+        if frame:  # a later frame of a series: do not move the views
             entered = replace(entered, first=False)
         self._last_run = entered
         self.state = replace(self.state, segmentation=entered.node)
@@ -313,7 +313,7 @@ class Panel(JobRunner):
         remember(self._kind_of_run(), RunTimes(round(seconds, 1), dict(entered.record.provenance.seconds)))
         result = entered.outcome.result
         self.show_status(
-            _("Done in {time}. Look at the result before you use it.").format(
+            _("Done in {time}. Check the result before you use it.").format(
                 time=in_words(seconds).removeprefix("about ")
             )
             if result.heart_found
@@ -323,13 +323,13 @@ class Panel(JobRunner):
         self.add_to_log(f"done: {entered.node.GetName()}{worst}")
 
     def _keep_frame(self, segmentation: Any, frame: int | None) -> None:
-        """Put the result of a frame into the sequence, if all frames are run or the segmentation belongs to one."""
+        """Add the result of a frame to the sequence if all frames run or the segmentation belongs to a sequence."""
         browser = self._frames.browser
         if frame is not None and (self._all_frames or browser.GetSequenceNode(segmentation) is not None):
             keep_frame(browser, segmentation, frame)
 
     def facts(self) -> dict[str, Any]:
-        """What a report says about the panel's choices."""
+        """Return the user's choices for an error report."""
         p = self.parameters
         node = p.inputVolume if p is not None else None
         image = node.GetImageData() if node is not None else None
@@ -344,7 +344,7 @@ class Panel(JobRunner):
         }
 
     def job_ended(self) -> None:
-        """Nothing needs to be watched any more."""
+        """Stop watching the nodes of the run."""
         self._watch.stop()
 
     def _node_lost(self, what: str) -> None:
@@ -355,7 +355,7 @@ class Panel(JobRunner):
     # --- controls ------------------------------------------------------------------------------------------------
 
     def look_at_device(self) -> None:
-        """Ask in the background what a run would be computed on."""
+        """Find the device of a run in the background."""
         self._device_asked = self._device_wish()
         wish = self._device_asked[0]
 
@@ -366,7 +366,7 @@ class Panel(JobRunner):
         self.start_quietly(lambda reporter: (look_at_device(wish), list_cards()), show)
 
     def _device_wish(self) -> tuple[str, bool]:
-        """The wish, and whether torch is there to look with: it may have been installed just now."""
+        """Return the chosen device and whether torch is installed, which may have changed."""
         wish = self.parameters.device if self.parameters is not None else "auto"
         return wish, has_torch()
 
@@ -390,7 +390,7 @@ class Panel(JobRunner):
         self._show_device()
 
     def _lockable(self) -> list[tuple[Any, str]]:
-        """Controls that a run must not change under its feet, with their own tooltips."""
+        """Controls to disable during a run, with their tooltips."""
         if not hasattr(self, "_tips"):
             names = (
                 "inputSelector",
@@ -434,7 +434,7 @@ class Panel(JobRunner):
             self.refresh()
 
     def _scan_changed(self) -> None:
-        """Another scan was chosen: its result goes into a segmentation of its own."""
+        """Choose the output segmentation for a newly chosen scan."""
         p, before = self.parameters, self._scan_seen
         self._scan_seen = p.inputVolume
         if before is not None:
@@ -456,7 +456,7 @@ class Panel(JobRunner):
 
 
 def make_section(path: str) -> Section:
-    """The section named ``"package.module:Class"``."""
+    """Create the section named ``"package.module:Class"``."""
     import importlib
 
     module, _colon, name = path.partition(":")

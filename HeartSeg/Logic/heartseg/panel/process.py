@@ -1,11 +1,12 @@
-"""A run in a process of its own, for machines where a crash must not take Slicer down.
+"""Run in a separate process, for machines where a crash must not end Slicer.
 
-The parent (the worker thread) writes the scan and the request into a temporary folder and starts::
+The parent (the worker thread) writes the scan and the request to a temporary folder and starts::
 
     python -m heartseg.panel.process FOLDER
 
-The child prints one JSON object a line: ``{"event": …}`` for progress, then ``{"done": true}`` or ``{"error": …}``; its
-labels and the rest of the result lie in the folder. A cancel kills the child with all its children. No Qt, no MRML.
+The child prints one JSON object per line: ``{"event": …}`` for progress, then ``{"done": true}`` or ``{"error": …}``.
+It writes the labels and the rest of the result to the folder. A cancel kills the child and all its children. This
+module makes no Qt and MRML calls.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _SCAN, _REQUEST, _LABELS, _RESULT = "scan.npy", "request.json", "labels.npy", "r
 
 
 class ProcessFailed(Exception):
-    """The child ended with an unexpected error or without an answer; ``trace`` is its last output."""
+    """The child ended with an unexpected error or without a result; ``trace`` is its last output."""
 
     def __init__(self, message: str, trace: str) -> None:
         super().__init__(f"{message}\n{trace}" if trace else message)
@@ -50,13 +51,13 @@ class ProcessFailed(Exception):
 
 
 def segment_in_process(volume: Volume, model: str, settings: Settings, reporter: Reporter) -> Result:
-    """Segment a scan in a process of its own.
+    """Segment a scan in a separate process.
 
     Args:
         volume: the scan.
-        model: name of the model, ``""`` for the default one.
-        settings: how to run.
-        reporter: gets the child's progress; a cancel kills the child within a tenth of a second.
+        model: name of the model; ``""`` for the default model.
+        settings: settings of the run.
+        reporter: receives the progress of the child; a cancel kills the child within 0.1 s.
 
     Raises:
         HeartSegError: as the run itself would raise.
@@ -89,12 +90,12 @@ def segment_in_process(volume: Volume, model: str, settings: Settings, reporter:
 
 
 def python_executable() -> str:
-    """The Python that a child runs on: ``PythonSlicer`` inside the application."""
+    """Return the Python interpreter for a child: ``PythonSlicer`` in the application."""
     return shutil.which("PythonSlicer") or sys.executable
 
 
 def kill_tree(child: subprocess.Popen[str]) -> None:
-    """End a child and all its children (``PythonSlicer`` is a launcher: the run is a child of it)."""
+    """End a child and all its children (``PythonSlicer`` is a launcher that starts the run as a child)."""
     if child.poll() is None:
         for process in _descendants(child.pid):
             process.kill()
@@ -116,11 +117,11 @@ def _descendants(pid: int) -> list[Any]:
 
 
 class _NoAnswer(Exception):
-    """The child ended without an answer."""
+    """The child ended without a result."""
 
 
 def _follow(child: subprocess.Popen[str], reporter: Reporter) -> None:
-    """Pass the child's progress on until it has ended; raises the error that it reports."""
+    """Forward the progress of the child until it ends; raises the error that it reports."""
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     assert child.stdout is not None
     threading.Thread(target=_read_lines, args=(child.stdout, lines), daemon=True).start()
@@ -151,7 +152,7 @@ def _read_lines(stream: TextIO, lines: queue.SimpleQueue[str | None]) -> None:
 
 
 def _message(line: str) -> dict[str, Any]:
-    """A line of the protocol; anything else that a library prints is ignored."""
+    """Parse a line of the protocol; other output of libraries is ignored."""
     try:
         told = json.loads(line)
     except ValueError:
@@ -168,7 +169,7 @@ def _error(told: dict[str, str]) -> Exception:
 
 
 def _environment() -> dict[str, str]:
-    """The parent's environment, with this package first on the child's path."""
+    """Return the environment of the parent, with this package first on the child's path."""
     package = str(Path(__file__).resolve().parents[2])
     inherited = os.environ.get("PYTHONPATH", "")
     path = os.pathsep.join([package, *([inherited] if inherited else [])])
@@ -222,11 +223,11 @@ def _say(**message: Any) -> None:
 
 
 def main(folder: Path) -> int:
-    """The child: read the request, run it, report progress and outcome."""
+    """Main function of the child: read the request, run it, report progress and outcome."""
     from .segmenter import make_segmenter
     from .worker import describe_failure
 
-    sys.stdout = sys.stderr  # what libraries print must not get into the protocol
+    sys.stdout = sys.stderr  # keeps the output of libraries out of the protocol
     try:
         volume, model, settings = _read_request(folder)
         result = make_segmenter(model, settings).segment(volume, progress=lambda event: _say(event=asdict(event)))

@@ -1,4 +1,4 @@
-"""What is kept of a run with its segmentation node, so that a scene loaded later still shows and compares it."""
+"""Record of a run stored with its segmentation node, so that a scene loaded later can show and compare it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..provenance import Provenance
 from ..result import Measure, Result
 
 ATTRIBUTE = "HeartSeg.Run"
-"""Attribute of the segmentation node; holds JSON."""
+"""Attribute of the segmentation node that contains the record as JSON."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class RunRecord:
 
     Attributes:
         scan: name of the scan.
-        measures, findings, provenance: as in :class:`~heartseg.result.Result`.
-        edited: whether the measures were taken again after edits.
+        measures, findings, provenance: see :class:`~heartseg.result.Result`.
+        edited: whether the segments were measured again after edits.
     """
 
     scan: str
@@ -32,15 +32,15 @@ class RunRecord:
 
     @classmethod
     def of(cls, result: Result, scan: str) -> RunRecord:
-        """The record of a result."""
+        """Make the record of a result."""
         return cls(scan, result.measures, result.findings, result.provenance)
 
     def measured_again(self, measures: tuple[Measure, ...], findings: tuple[Finding, ...]) -> RunRecord:
-        """The record with new numbers, marked as edited; what was said about the scan itself stays."""
+        """Return the record with new measures and findings, marked as edited."""
         return replace(self, measures=measures, findings=findings, edited=True)
 
     def value(self, structure: str, quantity: str) -> float | None:
-        """One measure's number, or ``None``."""
+        """Return the value of a measure, or ``None``."""
         found = (m.value for m in self.measures if m.structure == structure and m.quantity == quantity)
         return next(found, None)
 
@@ -56,7 +56,7 @@ class RunRecord:
 
     @classmethod
     def from_json(cls, text: str) -> RunRecord | None:
-        """The record in an attribute's text; ``None`` if it is none (another version's, or damaged)."""
+        """Parse the record from the text of an attribute; ``None`` if it is invalid (another version, or damaged)."""
         try:
             content = json.loads(text)
             findings = [Finding.from_dict(f) for f in content["findings"]]
@@ -68,11 +68,11 @@ class RunRecord:
 
 
 def write_record(segmentation_node: Any, record: RunRecord) -> None:
-    """Keep the record with the node."""
+    """Store the record with the node."""
     segmentation_node.SetAttribute(ATTRIBUTE, record.to_json())
 
 
 def read_record(segmentation_node: Any) -> RunRecord | None:
-    """The record kept with a segmentation node, or ``None``."""
+    """Return the record stored with a segmentation node, or ``None``."""
     text = segmentation_node.GetAttribute(ATTRIBUTE) if segmentation_node is not None else None
     return RunRecord.from_json(text) if text else None

@@ -1,4 +1,4 @@
-"""The text behind *Copy report*: what a user pastes into a question, so that others can help."""
+"""Text of *Copy report*, which users paste into a question or issue."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ..version import __version__
 
 
 def failure_report(what: str, error: BaseException, trace: str, facts: dict[str, Any]) -> str:
-    """What happened, in which versions, with which choices.
+    """Describe a failure with versions and the user's choices.
 
     Args:
-        what: the job's title.
-        error: what ended it.
-        trace: its traceback as text.
-        facts: name -> value, the panel's choices and the scan's size.
+        what: title of the job.
+        error: error that ended the job.
+        trace: traceback as text.
+        facts: choices in the panel and size of the scan, by name.
     """
     from ..pipeline import installed_versions
 
@@ -33,6 +33,6 @@ def failure_report(what: str, error: BaseException, trace: str, facts: dict[str,
 
 
 def one_line(error: BaseException) -> str:
-    """What the error box says about an unexpected error."""
+    """Return the text of the error box for an unexpected error."""
     text = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""Results: a table of measures, findings in words, comparison, editing and measuring again, undo."""
+"""The section *Results*: table of measures, findings, comparison, editing, measuring again, undo."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .work import measure_again
 
 QUANTITIES = (("volume", _("Volume\n(mL)")), ("mass", _("Mass\n(g)")), ("diameter", _("Diameter\n(mm)")))
 _MARKS = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "ℹ"}
-"""Told apart by their shape: text colours come from the palette, also on a dark theme and for colour-blind eyes."""
+"""Marks that differ in shape, because text colours come from the palette; suits dark themes and colour blindness."""
 
 
 class Results(Section):
-    """Segments, measures and findings of the segmentation that is chosen in this section."""
+    """Segments, measures and findings of the segmentation chosen in this section."""
 
     name = "Results"
 
@@ -85,7 +85,7 @@ class Results(Section):
             show_segmentation(self._state.segmentation)
 
     def edit(self) -> None:
-        """Open the segmentation in the Segment Editor, with the scan behind it."""
+        """Open the segmentation and its scan in the Segment Editor."""
         node = self._state.segmentation
         save_edits(scan_of_segmentation(self._state), node, True)
         slicer.util.selectModule("SegmentEditor")
@@ -95,7 +95,7 @@ class Results(Section):
             editor.setSourceVolumeNode(scan_of_segmentation(self._state))
 
     def recompute(self) -> None:
-        """Measure and check the segments as they are now."""
+        """Measure and check the current segments."""
         node = self._state.segmentation
         scan = scan_of_segmentation(self._state)
         try:
@@ -117,7 +117,7 @@ class Results(Section):
         self.panel.start(_("Measure again"), lambda reporter: measure_again(view, masks, reporter), keep)
 
     def undo(self) -> None:
-        """Restore what the segmentation held before the last run; pressed again, restore what it holds now."""
+        """Restore the content of the segmentation before the last run; a second call restores the current content."""
         earlier = self._earlier()
         if earlier is None:
             return
@@ -134,7 +134,7 @@ class Results(Section):
         self.panel.refresh()
 
     def _earlier(self) -> Replaced | None:
-        """The content that *Undo* restores, or ``None``."""
+        """Return the content that *Undo* restores, or ``None``."""
         last = self.panel.last_run
         return last.replaced if last is not None else self._undone
 
@@ -162,7 +162,7 @@ class Results(Section):
             widget.toolTip = self._tips[name] if ready else why
 
     def _list_others(self) -> None:
-        """List the other segmentations in the scene that came from a run."""
+        """List the other segmentations in the scene that are results of runs."""
         box, shown = self.ui.compareComboBox, self._state.segmentation
         kept = self._others[box.currentIndex - 1] if 0 < box.currentIndex <= len(self._others) else None
         found = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
@@ -209,7 +209,7 @@ class Results(Section):
 
 
 def rows_of(record: RunRecord, other: RunRecord | None) -> list[tuple[Structure, list[str], list[Finding]]]:
-    """The table's rows: structure, its cells (number, and difference if there is another record), its findings."""
+    """Return the table rows: structure, cells (value, and difference from another record if given), findings."""
     measured = {m.structure for m in record.measures}
     rows = []
     for structure in (s for s in STRUCTURES if s.key in measured):
@@ -225,22 +225,22 @@ def rows_of(record: RunRecord, other: RunRecord | None) -> list[tuple[Structure,
 
 
 def findings_in_html(record: RunRecord) -> str:
-    """The findings, most serious first, each with a mark in front and its own line."""
+    """Format the findings, most serious first, one per line with a mark."""
     lines = [f"<i>{_('Measured again after edits.')}</i>"] if record.edited else []
     lines += [f"{_MARKS[finding.severity]} {_escaped(finding.message)}" for finding in record.findings]
     if not record.findings:
-        lines.append(_("No finding. That does not prove the result right: look at it."))
+        lines.append(_("No finding. This does not prove that the result is correct: check it."))
     return "<br>".join(lines)
 
 
 def masks_of(segmentation_node: Any, scan_node: Any) -> dict[str, Any]:
-    """Structure key -> (array ``(z, y, x)``, label value, index of its first voxel) of each segment of ours.
+    """Return (array ``(z, y, x)``, label value, index of its first voxel) of each segment, by structure key.
 
-    The arrays are views of the segments' voxels: no time is spent on the main thread. A segment on another grid than
-    the scan's (resampled by an edit) is brought to it by Slicer.
+    The arrays are views of the voxels of the segments, so the main thread spends no time. Slicer resamples a segment
+    whose grid differs from that of the scan (after an edit).
 
     Raises:
-        InputError: no segment has a structure's key.
+        InputError: no segment has the key of a structure.
     """
     import vtk
     from vtk.util.numpy_support import vtk_to_numpy

@@ -1,9 +1,9 @@
-"""The life of a run on the main thread: from the click to the segmentation in the scene.
+"""A run on the main thread, from the click to the segmentation in the scene.
 
-    click → sections may ask → view of the voxels → worker: labels and surfaces → segments, one per turn → views, record
+    click → sections may ask → view of the voxels → worker: labels and surfaces → one segment per turn → views, record
 
-Whatever ends it early (cancel, an error, a node deleted, the scene closed, the module reloaded) leaves the scene as it
-was: the result is collected in a hidden node, and shown in one step at the end.
+The result is collected in a hidden node and shown in one step at the end. If the run ends early (cancel, error, deleted
+node, closed scene, reloaded module), the scene does not change.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from .work import Outcome, Request
 
 @dataclass(frozen=True, eq=False)
 class Entered:
-    """A run that has ended well.
+    """A run that succeeded.
 
     Attributes:
         node: the segmentation node.
-        replaced: what it held before; ``None`` for a new node.
-        outcome: what the worker made.
-        record: what is kept with the node.
-        first: whether it is the first result of its scan in this scene: only then the views move by themselves.
+        replaced: its previous content; ``None`` for a new node.
+        outcome: outcome of the worker.
+        record: record stored with the node.
+        first: whether it is the first result for its scan in this scene; only then the views are centred automatically.
     """
 
     node: Any
@@ -43,13 +43,13 @@ class Entered:
 
 
 class NodeWatch:
-    """Calls back when one of some nodes is about to leave the scene."""
+    """Calls a function when one of the watched nodes is about to be removed from the scene."""
 
     def __init__(self, lost: Callable[[str], None]) -> None:
         self._lost, self._watched, self._tag = lost, {}, None  # type: ignore[var-annotated]
 
     def start(self, nodes: dict[str, Any]) -> None:
-        """Watch these: what they are in the sentence (``"scan"``) -> node; ``None`` is left out."""
+        """Watch nodes, given by their description (``"scan"``); ``None`` is ignored."""
         self.stop()
         self._watched = {what: node for what, node in nodes.items() if node is not None}
 
@@ -64,14 +64,14 @@ class NodeWatch:
         self._tag = slicer.mrmlScene.AddObserver(event, removed)
 
     def stop(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching."""
         if self._tag is not None:
             slicer.mrmlScene.RemoveObserver(self._tag)
         self._tag, self._watched = None, {}
 
 
 def view_of(volume_node: Any) -> Any:
-    """The scan as the worker gets it. Takes no time: the voxels are not looked at, the worker copies them."""
+    """Return a view of the scan for the worker, which copies the voxels; takes no time."""
     return volume_view(volume_node)
 
 
@@ -82,7 +82,7 @@ def enter_result(
     segmentation_node: Any,
     progress: Callable[[ProgressEvent], None],
 ) -> Generator[str, None, Entered]:
-    """Bring the outcome into the scene, a segment per step; see :func:`~heartseg.scene.segmentation.enter_segments`."""
+    """Add the outcome to the scene, one segment per step; see :func:`~heartseg.scene.segmentation.enter_segments`."""
     total, done = len(outcome.result.structures) + 1, 0
     steps = enter_segments(outcome.result, outcome.prepared, volume_node, segmentation_node)
     try:

@@ -1,4 +1,4 @@
-"""Events of runs, for other modules and scripts: start, progress and end, whoever started the run."""
+"""Events of runs for other modules and scripts: start, progress and end of runs from the panel or the logic."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class RunEvent:
-    """Something that happened in a run. Delivered on the main thread.
+    """Event of a run, delivered on the main thread.
 
     Attributes:
         kind: ``"start"``, ``"progress"`` or ``"end"``; every start is followed by exactly one end.
-        volume: the ``vtkMRMLScalarVolumeNode`` that is segmented.
-        progress: with ``"progress"``: stage, share and message.
-        segmentation: with ``"end"``: the filled ``vtkMRMLSegmentationNode``; ``None`` after a failure or a cancel.
-        result: with ``"end"`` of a run that succeeded: labels, measures, findings, provenance.
-        error: with ``"end"`` of a run that failed; a cancelled run has neither result nor error.
+        volume: the segmented ``vtkMRMLScalarVolumeNode``.
+        progress: for ``"progress"``: stage, fraction and message.
+        segmentation: for ``"end"``: the filled ``vtkMRMLSegmentationNode``; ``None`` after a failure or a cancel.
+        result: for ``"end"`` of a successful run: labels, measures, findings, provenance.
+        error: for ``"end"`` of a failed run; a cancelled run has neither result nor error.
     """
 
     kind: Literal["start", "progress", "end"]
@@ -36,7 +36,7 @@ class RunEvent:
 
 
 class RunObservers:
-    """Who is told of runs. An observer that raises is logged and does not disturb the run or the other observers."""
+    """Observers of runs. An exception in an observer is logged and affects neither the run nor other observers."""
 
     def __init__(self) -> None:
         self._observers: dict[int, Callable[[RunEvent], None]] = {}
@@ -49,11 +49,11 @@ class RunObservers:
         return tag
 
     def remove(self, tag: int) -> None:
-        """Do not call it any more; an unknown tag is ignored."""
+        """Remove an observer; an unknown tag is ignored."""
         self._observers.pop(tag, None)
 
     def tell(self, event: RunEvent) -> None:
-        """Call every observer, in the order in which they were added."""
+        """Call all observers in the order in which they were added."""
         for observer in list(self._observers.values()):
             try:
                 observer(event)

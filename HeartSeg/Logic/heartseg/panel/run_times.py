@@ -1,4 +1,4 @@
-"""How long runs took on this machine, kept in Slicer's settings: for the time that the panel announces."""
+"""Durations of runs on this machine, stored in Slicer's settings, for the time estimate of the panel."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _KEY = "HeartSeg/Seconds"
 
 @dataclass(frozen=True)
 class RunTimes:
-    """Seconds of the last run of one kind.
+    """Durations of the last run of one kind.
 
     Attributes:
-        total: from the click to the result, ``None`` if there was no run yet.
-        stages: stage -> seconds.
+        total: seconds from the click to the result; ``None`` if there was no run.
+        stages: seconds of each stage.
     """
 
     total: float | None = None
@@ -26,7 +26,7 @@ class RunTimes:
 
 
 def times_of(kind: str) -> RunTimes:
-    """The last run of this kind (model, device and accuracy)."""
+    """Return the durations of the last run of this kind (model, device and accuracy)."""
     stored = _stored().get(kind)
     if not isinstance(stored, dict):
         return RunTimes()
@@ -35,7 +35,7 @@ def times_of(kind: str) -> RunTimes:
 
 
 def remember(kind: str, times: RunTimes) -> None:
-    """Keep the seconds of a run that ended well."""
+    """Store the durations of a successful run."""
     stored = {**_stored(), kind: {"total": times.total, "stages": dict(times.stages)}}
     qt.QSettings().setValue(_KEY, json.dumps(stored))
 

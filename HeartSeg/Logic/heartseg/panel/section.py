@@ -1,7 +1,7 @@
-"""The sections of the panel: each has a ``.ui`` file, and knows the panel only through what is written here.
+"""Sections of the panel: each has a ``.ui`` file and uses the panel only through the interface in this module.
 
-To add a section, write ``Resources/UI/HeartSeg<Name>.ui`` (a ``qMRMLWidget`` that holds a ``ctkCollapsibleButton``),
-a subclass of :class:`Section` with that name, and a line in ``SECTIONS`` of ``HeartSeg.py``::
+To add a section, write ``Resources/UI/HeartSeg<Name>.ui`` (a ``qMRMLWidget`` with a ``ctkCollapsibleButton``), a
+subclass of :class:`Section` with that name, and a line in ``SECTIONS`` of ``HeartSeg.py``::
 
     class Explain(Section):
         name = "Explain"
@@ -20,8 +20,8 @@ a subclass of :class:`Section` with that name, and a line in ``SECTIONS`` of ``H
         def show_map(self, value):                                   # main thread again
             ...
 
-Everything in a section runs on the main thread, but for the function handed to ``panel.start``: that runs on the worker
-and makes no Qt and no MRML call.
+Everything in a section runs on the main thread, except the function passed to ``panel.start``, which runs on the worker
+and must not make Qt or MRML calls.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class State:
-    """What the panel is about at this moment.
+    """Current state of the panel.
 
     Attributes:
         volume: chosen ``vtkMRMLScalarVolumeNode``, or ``None``.
-        segmentation: ``vtkMRMLSegmentationNode`` whose results are shown, or ``None``.
-        record: measures, findings and provenance of that segmentation, also of a scene loaded from a file; or ``None``.
-        result: the whole result with its label map, only while it is the one of the last run; or ``None``.
-        model: name of the chosen model (a folder in the search folders), ``""`` for the default one.
-        running: title of the job that runs, ``""`` for none.
+        segmentation: ``vtkMRMLSegmentationNode`` whose results are displayed, or ``None``.
+        record: measures, findings and provenance of that segmentation, also after loading a scene; or ``None``.
+        result: full result with its label map if the segmentation is from the last run; or ``None``.
+        model: name of the chosen model (a folder in the search folders); ``""`` for the default model.
+        running: title of the running job; ``""`` for none.
     """
 
     volume: Any = None
@@ -64,7 +64,7 @@ class State:
 
 
 def scan_of_segmentation(state: State) -> Any:
-    """The scan that the shown segmentation belongs to: its own, else (loaded from a file alone) the chosen one."""
+    """Return the scan of the displayed segmentation; if it refers to none (loaded from a file), the chosen scan."""
     node = state.segmentation
     if node is None:
         return None
@@ -74,44 +74,44 @@ def scan_of_segmentation(state: State) -> Any:
 
 
 def busy() -> str:
-    """Why a control waits while a job runs."""
+    """Return why a control is disabled while a job runs."""
     return _("Not while a job runs: cancel it first.")
 
 
 def no_scan() -> str:
-    """Why a button waits where :func:`scan_of_segmentation` finds none."""
+    """Return why a button is disabled if :func:`scan_of_segmentation` finds no scan."""
     return _("The scan of this segmentation is not in the scene: load it and choose it as the scan.")
 
 
 def documentation(page: str) -> str:
-    """Where a page of ``docs/`` is: beside the module in a clone, else on the project's site."""
+    """Return the address of a page of ``docs/``: the file in a clone, else the page on the project's site."""
     local = Path(__file__).resolve().parents[4] / "docs" / page
     return local.as_uri() if local.is_file() else f"https://github.com/HeartSeg/SlicerHeartSeg/blob/main/docs/{page}"
 
 
 class PanelApi(Protocol):
-    """What a section may use of the panel."""
+    """Interface of the panel for sections."""
 
     @property
     def state(self) -> State:
-        """What the panel is about now."""
+        """Current state of the panel."""
 
     @property
     def parameters(self) -> Any:
-        """The parameter node wrapper that is shown, or ``None``."""
+        """The displayed parameter node wrapper, or ``None``."""
 
     @property
     def logic(self) -> Any:
-        """The module's logic."""
+        """The logic of the module."""
 
     def settings(self) -> Settings:
-        """How the next run would be made."""
+        """Return the settings of the next run."""
 
     def scan_of(self, volume_node: Any) -> Volume:
-        """The node's scan, its array a view; work on the worker takes a copy with ``scene.owned_volume`` first."""
+        """Return the scan of a node, its array being a view; the worker must copy it with ``scene.owned_volume``."""
 
     def segmenter(self, reporter: Any) -> Any:
-        """The warm :class:`~heartseg.pipeline.Segmenter` of the chosen model. On the worker only."""
+        """Return the :class:`~heartseg.pipeline.Segmenter` of the chosen model, kept in memory. Worker thread only."""
 
     def start(
         self,
@@ -121,56 +121,56 @@ class PanelApi(Protocol):
         failed: Callable[[BaseException], None] | None = None,
         stopped: Callable[[], None] | None = None,
     ) -> Job | None:
-        """Do ``work(reporter)`` on the worker, then ``done(value)`` on the main thread.
+        """Run ``work(reporter)`` on the worker, then ``done(value)`` on the main thread.
 
-        The big button turns into *Cancel*, the bar shows the reporter's progress. A failure is shown with a report to
-        copy, a cancel in the status line; ``failed`` and ``stopped`` are called in addition. Only one job at a time:
-        returns ``None``, and does nothing, while another one runs.
+        The main button becomes *Cancel*, and the progress bar shows the progress. The panel shows a failure with a
+        report to copy, and a cancel in the status line; then it calls ``failed`` or ``stopped``. While another job
+        runs, this method does nothing and returns ``None``.
         """
 
     def start_quietly(self, work: Work, done: Callable[[Any], None]) -> None:
-        """A short job that nobody waits for: no bar, no cancel; a failure only enters the log."""
+        """Run a short background job without progress bar and cancel; a failure is only logged."""
 
     def models_changed(self) -> None:
-        """Models were installed, removed or mapped: list them anew, and forget the one in memory."""
+        """Update the list of models after a change, and release the model in memory."""
 
     @property
     def last_run(self) -> Entered | None:
-        """The last run of this session that ended well, with its result and what it replaced; or ``None``."""
+        """The last successful run of this session, with its result and what it replaced; or ``None``."""
 
     def forget_last_run(self) -> None:
-        """There is nothing to undo any more."""
+        """Forget the last run, so that it cannot be undone any more."""
 
     def show_results_of(self, segmentation_node: Any) -> None:
-        """Show another segmentation's results."""
+        """Show the results of another segmentation."""
 
     def cancel(self) -> None:
-        """Stop what runs, at its next check."""
+        """Stop the running job at its next check."""
 
     def show_status(self, text: str) -> None:
-        """One line under the bar."""
+        """Show a line below the progress bar."""
 
     def show_error(self, text: str, report: str = "") -> None:
-        """One line in the error box; ``report`` is what *Copy report* copies."""
+        """Show a line in the error box; ``report`` is the text for *Copy report*."""
 
     def add_to_log(self, text: str) -> None:
-        """A line in the log under *Advanced*."""
+        """Append a line to the log under *Advanced*."""
 
     def refresh(self) -> None:
-        """Look at the state anew and let every section show it."""
+        """Update the state and all sections."""
 
     def resource(self, name: str) -> str:
-        """Path of a file under ``Resources``."""
+        """Return the path of a file in ``Resources``."""
 
 
 class Section:
-    """Base of a section.
+    """Base class of the sections.
 
     Attributes:
-        name: its file is ``Resources/UI/HeartSeg<name>.ui``.
-        panel: what it may use, from :meth:`setup` on.
-        widget: its top widget.
-        ui: its named widgets.
+        name: name in ``Resources/UI/HeartSeg<name>.ui``.
+        panel: interface of the panel, available from :meth:`setup` on.
+        widget: top-level widget of the section.
+        ui: named widgets of the section.
     """
 
     name = ""
@@ -181,7 +181,7 @@ class Section:
         self.ui: Any = None
 
     def setup(self, panel: PanelApi) -> None:
-        """Load the ``.ui`` file and give its node selectors the scene. Extend it to connect signals."""
+        """Load the ``.ui`` file and set the scene of its node selectors. Subclasses extend it to connect signals."""
         import slicer
 
         self.panel = panel
@@ -190,18 +190,18 @@ class Section:
         self.widget.setMRMLScene(slicer.mrmlScene)
 
     def update(self, state: State) -> None:
-        """Show the state; called after every change. A disabled control's tooltip says why it is disabled."""
+        """Show the state; called after every change. The tooltip of a disabled control gives the reason."""
 
     def obstacle(self, state: State) -> str:
-        """Why a run cannot start whatever the user answers, one sentence with the way out; ``""`` if it can."""
+        """Return why a run cannot start, one sentence with the solution; ``""`` if it can."""
         return ""
 
     def before_run(self, state: State) -> bool:
-        """Called when *Segment heart* was pressed; may ask the user, and do what is missing. ``False``: no run."""
+        """Prepare a run, possibly after a question to the user; return ``False`` to prevent the run."""
         return True
 
     def failed(self, error: BaseException) -> None:
-        """A run ended with this error."""
+        """Called when a run has failed with this error."""
 
     def cleanup(self) -> None:
-        """Let go of observers and nodes: the panel is being deleted."""
+        """Release observers and nodes before the panel is deleted."""

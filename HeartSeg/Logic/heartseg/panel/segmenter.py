@@ -1,4 +1,4 @@
-"""A segmenter for the panel; errors say what the panel can do about them. No Qt, no MRML here."""
+"""Create segmenters for the panel, with errors that refer to the panel; makes no Qt and MRML calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOW_TO_INSTALL = "press Segment heart, which installs it"
 
 
 def make_segmenter(model: str, settings: Settings) -> Segmenter:
-    """A fresh segmenter.
+    """Create a segmenter.
 
     Raises:
         DependencyError: a package is missing, or torch cannot be imported (:class:`~heartseg.needs.UnusablePackage`).

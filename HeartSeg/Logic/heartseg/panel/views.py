@@ -1,4 +1,4 @@
-"""Slice and 3D views: centred on the heart. Does nothing where there are no views."""
+"""Centre slice and 3D views on the heart; does nothing without views."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 FILL = 1.2
-"""Height of the 3D view relative to the heart's longest extent."""
+"""Height of the 3D view relative to the longest extent of the heart."""
 
 
 def world_box(segmentation_node: Any, segment_id: str | None = None) -> np.ndarray | None:
-    """Box of a segment, or of all, in world RAS mm: ``(2, 3)``, low and high corner; ``None`` if there is nothing."""
+    """Return the bounding box of one or all segments in world RAS mm, ``(2, 3)``; ``None`` if they are empty."""
     import slicer
     import vtk
 
@@ -49,7 +49,7 @@ def jump_slices(point: np.ndarray) -> None:
 
 
 def fill_3d(box: np.ndarray) -> None:
-    """Look at a box from the front in every 3D view, so that it fills the view."""
+    """Point the camera of every 3D view at a box from the front, so that it fills the view."""
     import slicer
     import vtk
 
@@ -72,7 +72,7 @@ def fill_3d(box: np.ndarray) -> None:
 
 
 def show_segmentation(segmentation_node: Any, segment_id: str | None = None) -> bool:
-    """Jump to a segment, or centre slices and 3D view on the whole; returns whether there was anything to show."""
+    """Jump to a segment, or centre slice and 3D views on all segments; returns False if there is nothing to show."""
     box = world_box(segmentation_node, segment_id)
     if box is None:
         return False

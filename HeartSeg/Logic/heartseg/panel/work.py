@@ -1,4 +1,4 @@
-"""What the worker does in a run: the scan's own copy, the model, labels, surfaces. No Qt, no MRML here."""
+"""A run on the worker thread: copy of the scan, model, labels and surfaces; makes no Qt and MRML calls."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """One run.
+    """Request for a run.
 
     Attributes:
-        view: the scan; its array still belongs to the node.
-        model: name of the model; ``""`` for the default one.
-        settings: how to run.
-        keep_warm: leave the model in memory for the next run.
-        separate: run in a process of its own.
+        view: the scan; its array is a view of the node's voxels.
+        model: name of the model; ``""`` for the default model.
+        settings: settings of the run.
+        keep_warm: whether to keep the model in memory for the next run.
+        separate: whether to run in a separate process.
     """
 
     view: Volume
@@ -40,14 +40,14 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a run hands to the main thread."""
+    """Outcome of a run for the main thread."""
 
     result: Result
     prepared: PreparedSegments
 
 
 class WarmModel:
-    """The model of the last run, kept while model and settings stay the same. Belongs to the worker."""
+    """Keeps the model of the last run in memory while model and settings stay the same. Worker thread only."""
 
     def __init__(self, make: Callable[[str, Settings], Segmenter] | None = None) -> None:
         self._make = make or make_segmenter
@@ -55,10 +55,10 @@ class WarmModel:
         self._segmenter: Segmenter | None = None
 
     def get(self, model: str, settings: Settings) -> Segmenter:
-        """The segmenter for these; loaded if it is not the one in memory.
+        """Return the segmenter for a model and settings; loads it if it is not in memory.
 
         Raises:
-            HeartSegError: as :class:`~heartseg.pipeline.Segmenter`; a missing package too.
+            HeartSegError: see :class:`~heartseg.pipeline.Segmenter`; also if a package is missing.
         """
         if self._segmenter is None or self._key != (model, settings):
             self.forget()
@@ -67,7 +67,7 @@ class WarmModel:
         return self._segmenter
 
     def forget(self) -> None:
-        """Give the memory back, on the graphics card too."""
+        """Release the memory, also that of the graphics card."""
         import sys
 
         had_one, self._segmenter, self._key = self._segmenter is not None, None, None
@@ -77,10 +77,10 @@ class WarmModel:
 
 
 def do_run(request: Request, warm: WarmModel, reporter: Reporter) -> Outcome:
-    """Segment the scan and prepare what the scene needs.
+    """Segment the scan and prepare the segments for the scene.
 
     Raises:
-        HeartSegError, Cancelled: as :meth:`~heartseg.pipeline.Segmenter.segment`.
+        HeartSegError, Cancelled: see :meth:`~heartseg.pipeline.Segmenter.segment`.
     """
     with reporter.stage("read"):
         volume = owned_volume(request.view)
@@ -100,7 +100,7 @@ def _segment(request: Request, volume: Volume, warm: WarmModel, reporter: Report
 
 
 def measure_again(view: Volume, masks: dict[str, Any], reporter: Reporter) -> tuple[Any, Any, Any]:
-    """Measures and findings of segments that were edited.
+    """Measure and check edited segments.
 
     Args:
         view: the scan.
@@ -131,7 +131,7 @@ def measure_again(view: Volume, masks: dict[str, Any], reporter: Reporter) -> tu
 
 
 def paste_label(labels: Any, mask: Any, start: tuple[int, int, int], label: int) -> None:
-    """Write ``label`` where ``mask`` holds; what lies outside of the scan is cut off."""
+    """Write ``label`` where ``mask`` is True; ignores voxels outside the scan."""
     target, source = [], []
     for first, size, limit in zip(start, mask.shape, labels.shape, strict=True):
         low, high = max(0, first), min(limit, first + size)

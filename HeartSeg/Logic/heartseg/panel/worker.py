@@ -1,8 +1,8 @@
-"""The worker: one thread that owns torch and the model, so that the window lives on.
+"""Worker thread that owns torch and the model, so that the window stays responsive.
 
-One thread for all jobs, because cuDNN keeps its plans per thread and a model is warm only where it was used. A job is
-a function of a :class:`~heartseg.progress.Reporter`; what becomes of it comes back as events, which the main thread
-collects whenever it likes. No Qt, no MRML here.
+All jobs share one thread, because cuDNN keeps its plans per thread. A job is a function of a
+:class:`~heartseg.progress.Reporter`. Its progress and outcome are events, which the main thread collects. The worker
+makes no Qt and MRML calls.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from ..progress import CancelToken, ProgressEvent, Reporter
 logger = logging.getLogger(__name__)
 
 Work = Callable[[Reporter], Any]
-"""The work of a job, on the worker thread: progress and cancel go through the reporter; returns the job's value."""
+"""Function of a job, called on the worker thread with a reporter for progress and cancel; returns the value."""
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One piece of work that the worker does.
+    """A job for the worker.
 
     Attributes:
-        title: what it is, for people ("Segment the heart").
+        title: description for the user ("Segment the heart").
         work: the function.
-        token: set it to stop the work at its next check.
+        token: token that stops the work at its next check.
     """
 
     title: str
@@ -76,7 +76,7 @@ Event = Progressed | Finished | Stopped | Failed
 
 
 class Worker:
-    """A persistent daemon thread that does jobs in order. It is started by the first job."""
+    """Runs jobs in order on a persistent daemon thread, which the first job starts."""
 
     def __init__(self, name: str = "HeartSeg worker") -> None:
         self._name = name
@@ -102,7 +102,7 @@ class Worker:
         return job
 
     def events(self) -> list[Event]:
-        """The events since the last call, oldest first. Never blocks."""
+        """Return the events since the last call, oldest first. Never blocks."""
         self._news.clear()
         collected = []
         while self._events:
@@ -110,11 +110,11 @@ class Worker:
         return collected
 
     def wait(self, seconds: float) -> None:
-        """Wait for the next event, at most this long; meanwhile the worker has Python's lock."""
+        """Wait for the next event, at most ``seconds``; meanwhile the worker can hold the GIL."""
         self._news.wait(seconds)
 
     def close(self, seconds: float = 0.0) -> None:
-        """End the thread once its job has ended; waits at most this long. Cancel the job first."""
+        """End the thread after its current job; waits at most ``seconds``. Cancel the job first."""
         self._closed = True
         self._jobs.put(None)
         if self._thread is not None and seconds > 0:
@@ -134,7 +134,7 @@ class Worker:
         self._news.set()
 
     def _outcome(self, job: Job) -> Event:
-        """Do the job. Whatever it raises, ``SystemExit`` included, ends the job and never the thread."""
+        """Run a job. Any exception, including ``SystemExit``, ends the job but not the thread."""
         reporter = Reporter(lambda event: self._tell(Progressed(job, event)), job.token)
         try:
             reporter.check()
@@ -148,12 +148,12 @@ class Worker:
 
 
 def describe_failure(error: BaseException) -> str:
-    """The traceback as text, for a report."""
+    """Return the traceback as text, for a report."""
     return "".join(traceback.format_exception(error)).rstrip()
 
 
 def _without_frames(error: BaseException) -> BaseException:
-    """The error without its traceback: its frames would keep tensors and arrays in memory while it is shown."""
+    """Remove the traceback from an error, because its frames keep tensors and arrays in memory."""
     chained: BaseException | None = error
     while chained is not None:
         chained.__traceback__ = None

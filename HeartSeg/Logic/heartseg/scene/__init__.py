@@ -1,7 +1,7 @@
-"""The scene: from a result to Slicer's nodes.
+"""Conversion between results and nodes of Slicer's scene.
 
-Besides ``panel`` the only package that imports ``slicer``, inside functions; it needs 3D Slicer 5.10 or newer. All of
-it belongs to the main thread, except :func:`owned_volume` and :mod:`heartseg.scene.prepared`.
+Only this package and ``panel`` import ``slicer``, inside functions. It requires 3D Slicer 5.10 or newer. Everything
+runs on the main thread, except :func:`owned_volume` and :mod:`heartseg.scene.prepared`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""DICOM SEG through 3D Slicer's own exporter, which only the application has.
+"""Export DICOM SEG with 3D Slicer's own exporter, which exists only in the application.
 
-**Not tested**: ``slicer-core`` lacks the plugin. The calls are those of Slicer's DICOM export dialog
+**Not tested**, because ``slicer-core`` lacks the plugin. The calls are those of Slicer's DICOM export dialog
 (``DICOMLib/Widgets``: ``examineForExport``, then ``export``).
 """
 
@@ -16,16 +16,16 @@ _PLUGIN = "DICOMSegmentationPlugin"
 
 
 def has_dicom_exporter() -> bool:
-    """Whether this is the application with its DICOM segmentation plugin."""
+    """Whether the DICOM segmentation plugin of the application is available."""
     import slicer
 
     return _PLUGIN in (getattr(slicer.modules, "dicomPlugins", None) or {})
 
 
 def export_dicom_seg(segmentation_node: Any, folder: Path) -> Path:
-    """Write a segmentation node as DICOM SEG. Main thread; the window waits.
+    """Write a segmentation node as DICOM SEG, blocking the main thread.
 
-    The node must stand beside its scan under a patient and study of the subject hierarchy, where
+    The node must be next to its scan under a patient and study of the subject hierarchy, where
     :func:`~heartseg.scene.segmentation.fill_segmentation` puts it if the scan came from DICOM.
 
     Args:

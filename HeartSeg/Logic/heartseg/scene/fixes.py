@@ -1,4 +1,4 @@
-"""What the checks before a run need to know about a volume node, and their fixes, which always make a new node."""
+"""Properties of a volume node for the checks before a run, and fixes, which always make a new node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RIGID_TOLERANCE = 1e-4  # of M Mᵀ - 1: 0.01 % of a length
 
 
 def chosen_facts(node: Any) -> Chosen:
-    """Facts about a volume node besides its voxels: size, values per voxel, and the transform above it."""
+    """Return the size of a volume node, the number of components and the kind of its transform."""
     image = node.GetImageData()
     size = tuple(int(n) for n in image.GetDimensions()) if image is not None else ()
     components = int(image.GetNumberOfScalarComponents()) if image is not None else 1
@@ -22,7 +22,7 @@ def chosen_facts(node: Any) -> Chosen:
 
 
 def transform_kind(node: Any) -> str:
-    """All transforms above a node: ``""``, ``"rigid"``, ``"scaling"`` (scales, shears or mirrors), ``"nonlinear"``."""
+    """Classify the transforms of a node: ``""``, ``"rigid"``, ``"scaling"`` (scale, shear, mirror), ``"nonlinear"``."""
     import slicer
     import vtk
 
@@ -44,7 +44,7 @@ def transform_kind(node: Any) -> str:
 
 
 def hardened_copy(node: Any) -> Any:
-    """A copy of a volume with the transforms above it applied; a non-linear one resamples it on its own grid."""
+    """Copy a volume and apply its transforms; a non-linear transform resamples it on its own grid."""
     import slicer
 
     copy = _copy_of(node, "transformed")
@@ -56,7 +56,7 @@ def hardened_copy(node: Any) -> Any:
 
 
 def add_volume(volume: Volume, name: str, like: Any) -> Any:
-    """A new scalar volume node with this scan's voxels and grid, and the modality of another node."""
+    """Add a scalar volume node with the voxels and grid of a scan, and the modality of another node."""
     import slicer
 
     node = slicer.util.addVolumeFromArray(
@@ -68,7 +68,7 @@ def add_volume(volume: Volume, name: str, like: Any) -> Any:
 
 
 def one_component(node: Any, index: int) -> Any:
-    """A new scalar volume of one component: a frame of a time series that was loaded as components."""
+    """Add a scalar volume with one component: a frame of a time series that was loaded as components."""
     import slicer
     import vtk
 
@@ -88,7 +88,7 @@ def one_component(node: Any, index: int) -> Any:
 
 
 def say_modality(node: Any, modality: str) -> None:
-    """Note on a volume node that it is ``"CT"`` or ``"MR"``; its voxels stay as they are."""
+    """Set the modality of a volume node, ``"CT"`` or ``"MR"``; its voxels do not change."""
     node.SetAttribute("DICOM.Modality", modality)
 
 

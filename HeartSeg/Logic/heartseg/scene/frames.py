@@ -1,4 +1,4 @@
-"""Time series in the scene: the browser of a scan's frames, and a segmentation for each frame."""
+"""Time series in the scene: sequence browser of a scan, and a segmentation for each frame."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def browser_of(volume_node: Any) -> Any:
-    """The ``vtkMRMLSequenceBrowserNode`` that shows its frames through this volume, or ``None``."""
+    """Return the ``vtkMRMLSequenceBrowserNode`` that has this volume as proxy, or ``None``."""
     import slicer
 
     sequences = getattr(slicer.modules, "sequences", None)
@@ -16,7 +16,7 @@ def browser_of(volume_node: Any) -> Any:
 
 
 def go_to_frame(browser: Any, frame: int) -> None:
-    """Show a frame, from 0; the scan's volume node then holds its voxels."""
+    """Show a frame, from 0; the volume node then contains its voxels."""
     import slicer
 
     browser.SetSelectedItemNumber(frame)
@@ -24,14 +24,14 @@ def go_to_frame(browser: Any, frame: int) -> None:
 
 
 def keep_frame(browser: Any, segmentation_node: Any, frame: int) -> Any:
-    """Copy a segmentation into the item of a frame, in a sequence beside the scan's frames.
+    """Copy a segmentation to the item of a frame in a sequence synchronised with the scan.
 
-    The segmentation node becomes the proxy of the sequence: it follows the frame that the browser shows, with its
-    measures and findings, and is empty at frames that were not segmented.
+    The segmentation node becomes the proxy of this sequence. It follows the displayed frame, with its measures and
+    findings, and is empty at frames that were not segmented.
 
     Args:
         browser: ``vtkMRMLSequenceBrowserNode`` of the scan.
-        segmentation_node: filled for this frame; the same node for all frames.
+        segmentation_node: segmentation of this frame; the same node for all frames.
         frame: from 0.
 
     Returns:
@@ -49,10 +49,10 @@ def keep_frame(browser: Any, segmentation_node: Any, frame: int) -> Any:
 
 
 def save_edits(volume_node: Any, segmentation_node: Any, on: bool) -> None:
-    """Whether edits of a segmentation go into the sequence's item of the frame that is shown.
+    """Set whether edits of a segmentation are stored in the sequence item of the displayed frame.
 
-    Nothing happens for a segmentation that belongs to no sequence. Off during runs, whose result belongs to the frame
-    that was segmented and not to the one that is shown by then.
+    This has no effect on a segmentation outside a sequence. It is off during runs, because the result belongs to the
+    segmented frame, which may not be displayed any more.
     """
     browser = browser_of(volume_node)
     sequence = browser.GetSequenceNode(segmentation_node) if browser is not None and segmentation_node else None

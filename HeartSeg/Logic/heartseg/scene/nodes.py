@@ -1,4 +1,4 @@
-"""Volume nodes and :class:`~heartseg.volume.Volume`: the one place where Slicer's RAS meets the engine's LPS."""
+"""Convert volume nodes (RAS) to :class:`~heartseg.volume.Volume` (LPS)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def volume_from_node(node: Any) -> Volume:
-    """The scan of a volume node as the engine sees it.
+    """Return the scan of a volume node.
 
-    The array is a read-only view of the node's voxels, ``(z, y, x)`` = ``(k, j, i)``, not a copy (except where
-    non-finite numbers had to be replaced): whoever edits the node while the engine runs edits what it sees. A transform
-    above the node is not applied: the segmentation is put under the same one.
+    The array is a read-only view of the node's voxels, ``(z, y, x)`` = ``(k, j, i)``. It is a copy only if non-finite
+    values had to be replaced, so edits of the node change it. The transform of the node is not applied; the
+    segmentation gets the same transform.
 
     Args:
         node: ``vtkMRMLScalarVolumeNode`` with image data.
@@ -36,12 +36,12 @@ def volume_from_node(node: Any) -> Volume:
 
 
 def volume_view(node: Any) -> Volume:
-    """:func:`volume_from_node` without a look at the voxels: takes no time, whatever the scan's size.
+    """Return the scan of a volume node without reading its voxels, which takes no time.
 
-    For the main thread; :func:`owned_volume` does the rest on any other.
+    For the main thread; :func:`owned_volume` completes it on any thread.
 
     Raises:
-        InputError: as :func:`volume_from_node`.
+        InputError: see :func:`volume_from_node`.
     """
     if node is None:
         raise InputError("no volume is chosen: load a CT or MR scan and choose it as input")
@@ -61,7 +61,7 @@ def volume_view(node: Any) -> Volume:
 
 
 def owned_volume(view: Volume) -> Volume:
-    """A private copy of the scan, with non-finite numbers replaced and a finding. For any thread.
+    """Copy a scan and replace non-finite values, with a finding. For any thread.
 
     Raises:
         InputError: too many voxels are NaN or infinite.
@@ -72,7 +72,7 @@ def owned_volume(view: Volume) -> Volume:
 
 
 def geometry_from_node(node: Any) -> Geometry:
-    """Grid of a volume node in world LPS mm, without the transform above it.
+    """Return the grid of a volume node in world LPS mm, without its transform.
 
     Raises:
         InputError: if the spacing is not positive and finite.
@@ -98,12 +98,12 @@ def geometry_from_node(node: Any) -> Geometry:
 
 
 def is_overlay(node: Any) -> bool:
-    """Whether a volume node is a map made by HeartSeg and not a scan."""
+    """Whether a volume node is an overlay made by HeartSeg."""
     return node is not None and bool(node.GetAttribute(OVERLAY_KIND))
 
 
 def loaded_scans() -> list[Any]:
-    """The scene's scalar volumes that can be segmented: neither label maps nor heat maps of ours."""
+    """Return the scalar volumes of the scene that can be segmented (no label maps and no overlays)."""
     import slicer
 
     volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
@@ -111,7 +111,7 @@ def loaded_scans() -> list[Any]:
 
 
 def modality_of(node: Any) -> str:
-    """``"CT"`` or ``"MR"`` where the node, its DICOM item or its voxel unit says so, else ``""``."""
+    """Return ``"CT"`` or ``"MR"`` from the node, its DICOM item or its voxel unit, else ``""``."""
     said = (node.GetAttribute("DICOM.Modality") or _subject_attribute(node, "DICOM.Modality")).upper()
     if said in ("CT", "MR"):
         return said
@@ -121,7 +121,7 @@ def modality_of(node: Any) -> str:
 
 
 def subject_item(node: Any) -> tuple[Any, int]:
-    """The subject hierarchy and the node's item in it (0 where there is none; ``(None, 0)`` without a hierarchy)."""
+    """Return the subject hierarchy and the item of the node (0 if it has none; ``(None, 0)`` without hierarchy)."""
     import slicer
 
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
@@ -134,7 +134,7 @@ def _subject_attribute(node: Any, name: str) -> str:
 
 
 def _source(node: Any) -> Source:
-    """File and DICOM series of the node, as far as they are known."""
+    """Return the file and the DICOM series of the node, if known."""
     storage = node.GetStorageNode()
     path = (storage.GetFullNameFromFileName() or "") if storage is not None and storage.GetFileName() else ""
     hierarchy, item = subject_item(node)
@@ -143,7 +143,7 @@ def _source(node: Any) -> Source:
 
 
 def _voxels(image: Any, shape: tuple[int, int, int]) -> np.ndarray:
-    """Read-only ``(k, j, i)`` view of the voxels; it keeps them alive when the node is deleted."""
+    """Return a read-only ``(k, j, i)`` view of the voxels, which keeps them alive if the node is deleted."""
     from vtk.util.numpy_support import vtk_to_numpy
 
     array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape)
@@ -152,7 +152,7 @@ def _voxels(image: Any, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def _finite(volume: Volume) -> Volume:
-    """The volume with non-finite voxels replaced, as for a scan from a file; itself if all are finite."""
+    """Replace non-finite voxels as for a scan from a file; returns the same volume if all are finite."""
     array, findings = replace_nonfinite(volume.array, volume.name)
     if not findings:
         return volume

@@ -1,8 +1,8 @@
-"""Maps over the scan in the slice views: heat maps and confidence, in warm colours, see-through where they are low.
+"""Overlays on the scan in the slice views: heat maps and confidence maps in warm colours, transparent at low values.
 
-The map becomes a volume node of its own, cut to where it is not zero, under the scan's transform, and the foreground
-of every slice view at half opacity. A second map of the same kind takes the same node. What the views showed before is
-kept with the node, so that taking the map away brings it back.
+An overlay is a volume node with the non-zero part of the map, under the transform of the scan. It is the foreground of
+every slice view at half opacity. A second map of the same kind uses the same node. The node stores the previous
+foreground of the views, which is restored when the overlay is removed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _SCAN, _VIEWS = "HeartSeg.Scan", "HeartSeg.Views"
 
 @dataclass(frozen=True)
 class OverlayKind:
-    """What a map shows.
+    """Kind of an overlay.
 
     Attributes:
-        key: as written into the scene.
-        shown: values at the two ends of the colours.
-        threshold: values below are transparent.
+        key: name in the scene.
+        shown: values at the two ends of the colour map.
+        threshold: values below it are transparent.
     """
 
     key: str
@@ -40,18 +40,18 @@ class OverlayKind:
 
 HEAT_MAP = OverlayKind("heat map", (0.0, 1.0), 0.08)
 CONFIDENCE = OverlayKind("confidence", (40.0, 100.0), 1.0)
-"""Percent. A network that chooses among eight is hardly ever less than 40 % sure."""
+"""Confidence in percent; the probability of the chosen one of eight labels is hardly ever below 40 %."""
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedOverlay:
-    """A map ready to be shown, made on any thread.
+    """An overlay ready for display, made on any thread.
 
     Attributes:
-        values: contiguous ``(z, y, x)``, the part that is not zero.
-        grid: of that part.
-        scan_grid: of the whole map.
-        kind: what it shows.
+        values: contiguous ``(z, y, x)``, non-zero part of the map.
+        grid: grid of that part.
+        scan_grid: grid of the whole map.
+        kind: kind of the overlay.
     """
 
     values: np.ndarray
@@ -62,18 +62,18 @@ class PreparedOverlay:
 
 @dataclass(frozen=True, eq=False)
 class Overlay:
-    """A map that is shown.
+    """A displayed overlay.
 
     Attributes:
         node: its ``vtkMRMLScalarVolumeNode``.
-        earlier: image, index-to-world matrix and name that the node had before; ``None`` for a new node.
+        earlier: previous image, index-to-world matrix and name of the node; ``None`` for a new node.
     """
 
     node: Any
     earlier: tuple[Any, Any, str] | None
 
     def undo(self) -> None:
-        """Bring the map back that was there before, or take this one away; nothing if the node has left the scene."""
+        """Restore the previous overlay, or remove this one; no effect if the node is not in the scene any more."""
         if self.node.GetScene() is None:
             return
         if self.earlier is None:
@@ -84,7 +84,7 @@ class Overlay:
 
 
 def prepare_overlay(values: np.ndarray, geometry: Geometry, kind: OverlayKind = HEAT_MAP) -> PreparedOverlay:
-    """Cut a map ``(z, y, x)`` on a scan's grid to where it is not zero. Makes no Slicer call: for any thread."""
+    """Crop a map ``(z, y, x)`` on the grid of a scan to its non-zero part. Makes no Slicer calls; for any thread."""
     if tuple(values.shape) != tuple(geometry.shape):
         raise ValueError(f"map of shape {values.shape} on a grid of shape {geometry.shape}: they must be equal")
     box = bounding_box(values) or (slice(0, 1),) * 3
@@ -92,15 +92,15 @@ def prepare_overlay(values: np.ndarray, geometry: Geometry, kind: OverlayKind = 
 
 
 def show_overlay(prepared: PreparedOverlay, volume_node: Any, opacity: float = OPACITY) -> Overlay:
-    """Show a map over a scan in all slice views. The voxels are shared, not copied, so that it takes no time.
+    """Show an overlay on a scan in all slice views. The voxels are shared, not copied, which takes no time.
 
     Args:
-        prepared: from :func:`prepare_overlay`.
+        prepared: overlay from :func:`prepare_overlay`.
         volume_node: ``vtkMRMLScalarVolumeNode`` of the scan.
-        opacity: of the foreground, 0 to 1.
+        opacity: opacity of the foreground, 0 to 1.
 
     Raises:
-        InputError: the scan has left the scene, or its grid is no longer the map's.
+        InputError: the scan is not in the scene any more, or its grid has changed.
     """
     import slicer
 
@@ -130,7 +130,7 @@ def show_overlay(prepared: PreparedOverlay, volume_node: Any, opacity: float = O
 
 
 def find_overlay(volume_node: Any, kind: OverlayKind) -> Any:
-    """The node that shows this kind of map of a scan, or ``None``."""
+    """Return the node with this kind of overlay for a scan, or ``None``."""
     import slicer
 
     for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
@@ -140,7 +140,7 @@ def find_overlay(volume_node: Any, kind: OverlayKind) -> Any:
 
 
 def remove_overlay(node: Any) -> None:
-    """Remove a map from the scene; the views show again what they showed before."""
+    """Remove an overlay from the scene and restore the previous foreground of the views."""
     import slicer
 
     if node is None or node.GetScene() is None:
@@ -174,7 +174,7 @@ def _matrix_of(node: Any) -> Any:
 
 
 def _image_of(values: np.ndarray) -> Any:
-    """``vtkImageData`` that shares an array's memory, and keeps it alive."""
+    """Make ``vtkImageData`` that shares the memory of an array and keeps it alive."""
     import vtk
     from vtk.util.numpy_support import numpy_to_vtk
 
@@ -199,7 +199,7 @@ def _color(node: Any, kind: OverlayKind) -> None:
 
 
 def _put_in_front(node: Any, opacity: float) -> None:
-    """Make the node the foreground of every slice view, and record what was there."""
+    """Make the node the foreground of every slice view, and record the previous foreground."""
     before = _views_before(node)
     for view in _views():
         if view.GetForegroundVolumeID() != node.GetID():
@@ -210,14 +210,14 @@ def _put_in_front(node: Any, opacity: float) -> None:
 
 
 def _views() -> list[Any]:
-    """The slice views' layers: one composite node each; none without an application."""
+    """Return the composite nodes of the slice views; none without the application."""
     import slicer
 
     return list(slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"))
 
 
 def _views_before(node: Any) -> dict[str, tuple[str | None, float]]:
-    """View -> foreground and opacity before the map; entries that are not ours are ignored."""
+    """Return the foreground and opacity of each view before the overlay; ignores invalid entries."""
     try:
         written = json.loads(node.GetAttribute(_VIEWS) or "{}")
         return {str(k): (None if v[0] is None else str(v[0]), float(v[1])) for k, v in written.items()}

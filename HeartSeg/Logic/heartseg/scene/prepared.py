@@ -1,4 +1,4 @@
-"""What can be made of a result on the worker thread, so that little is left to do on the main one. No MRML here."""
+"""Prepare a result for the scene on the worker thread, to relieve the main thread; makes no MRML calls."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..result import Result
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A label map cut to the heart.
+    """A label map cropped to the heart.
 
     Attributes:
         labels: uint8 ``(z, y, x)``, contiguous.
-        start: index ``(z, y, x)`` of its first voxel on the scan's grid.
+        start: index ``(z, y, x)`` of its first voxel on the grid of the scan.
     """
 
     labels: np.ndarray
@@ -29,11 +29,11 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class PreparedSegments:
-    """What can be made of a result away from the main thread.
+    """Labels and surfaces of a result, ready for the scene.
 
     Attributes:
         layer: the labels.
-        surfaces: structure key -> ``vtkPolyData`` in the scan's RAS, below any transform; none for absent structures.
+        surfaces: ``vtkPolyData`` of each structure key in RAS without transform; absent structures are omitted.
     """
 
     layer: Layer
@@ -41,14 +41,14 @@ class PreparedSegments:
 
 
 def prepare_segments(result: Result, reporter: Reporter) -> PreparedSegments:
-    """The label map cut to the heart, and a closed surface per structure; VTK objects that belong to no node.
+    """Crop the label map to the heart and make a closed surface of each structure, as VTK objects without nodes.
 
     Args:
-        result: labels uint8 ``(z, y, x)`` on the scan's grid.
-        reporter: the stage ``"surfaces"`` counts the structures.
+        result: labels uint8 ``(z, y, x)`` on the grid of the scan.
+        reporter: receives progress per structure in the stage ``"surfaces"``.
 
     Raises:
-        Cancelled: the user asked to stop; checked between two structures.
+        Cancelled: the user cancelled; checked between two structures.
     """
     box = layer_box(result.labels)
     cut = np.ascontiguousarray(result.labels[box])

@@ -1,4 +1,4 @@
-"""The synthetic scan that ships, offered in Slicer's module Sample Data; it loads without a network."""
+"""Register the included synthetic scan in Slicer's module Sample Data; it loads without a network."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 CATEGORY = "HeartSeg"
-"""Heading in Sample Data; by Slicer's habit the extension's name."""
+"""Heading in Sample Data; by convention the name of the extension."""
 SAMPLE_NAME = "HeartSegSyntheticCTA"
-"""What ``SampleData.downloadSample`` takes."""
+"""Argument of ``SampleData.downloadSample``."""
 SCAN = "SampleData/HeartSeg-synthetic-CTA.nii.gz"
 THUMBNAIL = "Icons/HeartSegSyntheticCTA.png"
 
 
 def register_sample_data(folder: str | Path) -> bool:
-    """Add the shipped scan to the module Sample Data (twice is as good as once).
+    """Add the included scan to the module Sample Data; repeated calls have no further effect.
 
-    The scan's address is a ``file:`` URI: Sample Data copies it into its cache as it would download it. The checksum
-    is the file's own, so that a copy of an earlier version in the cache is replaced.
+    The address of the scan is a ``file:`` URI, which Sample Data copies to its cache like a download. The checksum is
+    that of the file, so that a copy of an earlier version in the cache is replaced.
 
     Args:
-        folder: the module's folder ``Resources``.
+        folder: folder ``Resources`` of the module.
 
     Returns:
         whether it is offered; False (with a line in the log) where Slicer has no module Sample Data or a file is

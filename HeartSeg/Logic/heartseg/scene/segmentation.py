@@ -1,4 +1,4 @@
-"""From a result to a segmentation node: names, colours, terminology, provenance, surfaces; whole or not at all."""
+"""Fill a segmentation node with a result: names, colours, terminology, provenance and surfaces, atomically."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _MYOCARDIUM_OPACITY_3D = 0.5
 
 
 def fill_segmentation(result: Result, volume_node: Any, segmentation_node: Any = None) -> Any:
-    """Put a result's structures into a segmentation node.
+    """Fill a segmentation node with the structures of a result.
 
-    Every structure that was asked for or is present becomes a segment whose ID is the structure's key, with name,
-    colour, terminology and the DICOM tags that name HeartSeg as an automatic algorithm. Labels share one layer on the
-    volume's own grid, cut to the heart. Closed surfaces are ready. The node refers to the volume, stands under the same
-    transform and in the same place of the subject hierarchy.
+    Every requested or present structure becomes a segment. Its ID is the structure key; it has the name, colour and
+    terminology of the structure and DICOM tags that identify HeartSeg as an automatic algorithm. All labels share one
+    layer on the grid of the volume, cropped to the heart. Closed surfaces are included. The node refers to the volume
+    and has the same transform and parent in the subject hierarchy.
 
     Args:
         result: labels uint8 ``(z, y, x)`` on the volume's grid.
@@ -50,11 +50,11 @@ def fill_segmentation(result: Result, volume_node: Any, segmentation_node: Any =
 def enter_segments(
     result: Result, prepared: PreparedSegments, volume_node: Any, segmentation_node: Any = None
 ) -> Generator[str, None, tuple[Any, Replaced | None]]:
-    """:func:`fill_segmentation` in small steps, for a window that lives on: one segment per step.
+    """Fill a segmentation node like :func:`fill_segmentation`, one segment per step, to keep the window responsive.
 
-    The segments are collected in a hidden node; the chosen or a new node gets them in the last step, all at once and
-    without a copy of voxels or surfaces. Until then nothing that the user sees has changed; closing the generator, or
-    an error, removes the hidden node.
+    The segments are collected in a hidden node. The last step moves them to the chosen or a new node, all at once and
+    without copying voxels or surfaces. Until then nothing visible changes. Closing the generator, or an error, removes
+    the hidden node.
 
     Args:
         result: labels on the volume's grid.
