@@ -238,7 +238,7 @@ def test_only_configurations_that_say_so_train_on_translated_cases(tmp_path) -> 
     training = Training(DataOptions(tmp_path / "scans"), tmp_path)
     (tmp_path / "cases.json").write_text('{"translated": []}')
     refuse_without_translated(training, {"baseline": presets["baseline"]})
-    with pytest.raises(SettingsError, match=r"'all' trains on translated scans, and '.*scans' holds none"):
+    with pytest.raises(SettingsError, match=r"'all' requires translated scans, but '.*scans'"):
         refuse_without_translated(training, {"all": presets["all"]})
     (tmp_path / "cases.json").write_text('{"translated": ["mr2ct_a"]}')
     refuse_without_translated(training, presets)
@@ -248,7 +248,7 @@ def test_only_configurations_that_say_so_train_on_translated_cases(tmp_path) -> 
 
 def test_two_configurations_under_one_name_of_plans_are_refused() -> None:
     refuse_one_name_for_two(["edge", "edge+fusion"])
-    with pytest.raises(SettingsError, match=r"'edge\+m2' and 'Edge-m2' would have one folder"):
+    with pytest.raises(SettingsError, match=r"'edge\+m2' and 'Edge-m2'"):
         refuse_one_name_for_two(["baseline", "edge+m2", "Edge-m2"])
 
 

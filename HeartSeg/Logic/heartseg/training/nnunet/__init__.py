@@ -1,6 +1,6 @@
-"""Training with nnU-Net v2 on labelled scans: data sets in, model folders out.
+"""Training of model folders with nnU-Net v2 on labelled scans.
 
-Needs ``pip install 'heartseg[train]'``. Nothing that segments imports this package; the command line imports it when
-``heartseg train`` or ``heartseg ablate`` is called. nnunetv2 itself is imported by :mod:`.trainers` alone at its top,
-and by the others inside the functions that use it.
+Requires ``pip install 'heartseg[train]'``. Inference never imports this package; the command line imports it only for
+``heartseg train`` and ``heartseg ablate``. Only :mod:`.trainers` imports nnunetv2 at its top; the other modules import
+it inside functions.
 """

@@ -1,4 +1,4 @@
-"""Compare several ways to train on the same folds and seeds: the documents' ablation table."""
+"""Compare training configurations on the same folds and seeds, as in the ablation table of the documents."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "all": {"network": "csfbu", "translated": True},
     "unlabelled": {"network": "plain", "unlabelled": True},
 }
-"""Names for ``--configurations``: what each changes in the preset. Networks' names are configurations too.
+"""Changes of the preset for each name in ``--configurations``. Network names are configurations too.
 
-Only where a configuration says ``translated`` are the cases of ``heartseg translate join`` trained on; only where one
-says ``unlabelled`` does it learn from scans without references.
+A configuration trains on the cases of ``heartseg translate join`` only with ``translated``, and on scans without
+references only with ``unlabelled``.
 """
 
 
 def named_configurations(names: Sequence[str], table: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
-    """Return name -> changes of the preset.
+    """Return the changes of the preset for each name.
 
     Args:
-        names: of :data:`CONFIGURATIONS`, of ``table``, or of networks.
-        table: configurations of the user's own.
+        names: names of :data:`CONFIGURATIONS`, ``table`` or networks.
+        table: additional configurations of the user.
 
     Raises:
-        SettingsError: an unknown name, or none.
+        SettingsError: a name is unknown, or there are no names.
     """
     known = {**{n: {"network": n} for n in NETWORK_NAMES}, **CONFIGURATIONS, **(table or {})}
     unknown = [n for n in names if n not in known]
@@ -74,11 +74,11 @@ def ablate(
     """Train and score every configuration with every seed on the same folds; a repeated call continues.
 
     Args:
-        training: data, preset, machine and folder that all have in common.
-        configurations: name -> changes of the preset (see :class:`~.presets.Preset`).
-        seeds: of weights and samples.
-        reporter: progress and cancel.
-        confirm: asked before trainings that will take longer than a day; None: start them.
+        training: data, preset, machine and folder common to all configurations.
+        configurations: changes of the preset (see :class:`~.presets.Preset`) by name.
+        seeds: seeds of weights and samples.
+        reporter: receives progress and cancels.
+        confirm: asks before trainings that take longer than a day; None starts them without a question.
 
     Returns:
         The trials. After each, its model folder ``models/NAME-seedN`` is written, and ``ablation.json``,
@@ -156,7 +156,7 @@ def _labels(training: Training) -> dict[int, str]:
 
 
 def _prediction(training: Training, trial: Trial, case: str) -> np.ndarray | None:
-    """Return a trial's labels of a held-out case, HeartSeg's values; None where it was not predicted."""
+    """Return the predicted labels of a held-out case, with HeartSeg's values; None if it was not predicted."""
     results = training.out / "results" / DATASET_NAME
     name = plans_name(trial.configuration, trial.seed)
     found = sorted(results.glob(f"{TRAINER}__{name}__*/fold_*/validation/{case}.nii.gz"))
@@ -164,7 +164,7 @@ def _prediction(training: Training, trial: Trial, case: str) -> np.ndarray | Non
 
 
 def heat_map(model: Path, scan: Volume, labels: np.ndarray, key: str, device: str) -> np.ndarray | None:
-    """Return Grad-CAM of a structure, (z, y, x), 0 to 1; None where the prediction holds none of it."""
+    """Return the Grad-CAM map of a structure, (z, y, x), 0 to 1; None if the prediction lacks the structure."""
     from ...anatomy import structure
     from ...explain import Explainer
     from ...pipeline import Segmenter
@@ -183,23 +183,23 @@ def plans_name(configuration: str, seed: int) -> str:
 
 
 def refuse_one_name_for_two(configurations: Iterable[str]) -> None:
-    """Refuse two configurations whose plans have the same name: they would share checkpoints.
+    """Check that no two configurations have the same plans name, because they would share checkpoints.
 
     Raises:
-        SettingsError: names both.
+        SettingsError: two configurations have the same plans name.
     """
     taken: dict[str, str] = {}
     for name in configurations:
         first = taken.setdefault(plans_name(name, 0).lower(), name)
         if first != name:
-            raise SettingsError(f"configurations {first!r} and {name!r} would have one folder: rename one")
+            raise SettingsError(f"configurations {first!r} and {name!r} would share one folder: rename one")
 
 
 def refuse_other_settings(training: Training, name: str, plans: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds a checkpoint of this configuration with other settings.
+    """Check that the folder has no checkpoint of this configuration with different settings.
 
     Raises:
-        SettingsError: names configuration, setting, and both values.
+        SettingsError: it has; the message contains configuration, setting and both values.
     """
     path = training.out / "preprocessed" / DATASET_NAME / f"{plans['plans_name']}.json"
     results = training.out / "results" / DATASET_NAME
@@ -219,34 +219,33 @@ def refuse_other_settings(training: Training, name: str, plans: Mapping[str, Any
 
 
 def refuse_without_translated(training: Training, presets: Mapping[str, Preset]) -> None:
-    """Refuse a configuration that needs translated cases if the data hold none.
+    """Check that the data contain translated cases if a configuration requires them.
 
     Raises:
-        SettingsError: says how to make them.
+        SettingsError: they do not; the message describes how to make them.
     """
     wanting = [name for name, preset in presets.items() if preset.translated]
     if wanting and not read_json(training.out / "cases.json").get("translated"):
         raise SettingsError(
-            f"configuration {wanting[0]!r} trains on translated scans, and {str(training.data.data)!r} holds none: add "
-            "them with heartseg translate join (to a folder with images/ and labels/), or leave the configuration out"
+            f"configuration {wanting[0]!r} requires translated scans, but {str(training.data.data)!r} contains none: "
+            "add them with heartseg translate join (to a folder with images/ and labels/), or omit the configuration"
         )
 
 
 def refuse_without_unlabelled(training: Training, configurations: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse a configuration that learns from unlabelled scans if none are given, and the reverse.
+    """Check that unlabelled scans are given if and only if a configuration uses them.
 
     Raises:
-        SettingsError: names the option.
+        SettingsError: they are missing or unused.
     """
     wanting = [name for name, changes in configurations.items() if changes.get("unlabelled")]
     if wanting and training.data.unlabelled is None:
         raise SettingsError(
-            f"configuration {wanting[0]!r} learns from scans without references: give their folder with --unlabelled"
+            f"configuration {wanting[0]!r} requires scans without references: give their folder with --unlabelled"
         )
     if training.data.unlabelled is not None and not wanting:
         raise SettingsError(
-            "no configuration learns from the scans of --unlabelled: add 'unlabelled' to the "
-            "configurations, or one of your own that says so"
+            "no configuration uses the scans of --unlabelled: add 'unlabelled' or a similar configuration of your own"
         )
 
 
@@ -256,10 +255,10 @@ def said(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def configured(preset: Preset, changes: Mapping[str, Any], name: str) -> Preset:
-    """Return the preset of a configuration: without translated or unlabelled scans unless the configuration names them.
+    """Return the preset of a configuration; it uses translated and unlabelled scans only if the configuration does.
 
     Raises:
-        SettingsError: a change names no setting, or cannot work.
+        SettingsError: a changed setting does not exist or is invalid.
     """
     return changed(preset, {"translated": False, "unlabelled": False, **said(changes)}, name)
 

@@ -1,4 +1,4 @@
-"""The box plot of a comparison: every case of every configuration."""
+"""Box plot of a comparison, with every case of every configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .ablation_table import Trial, case_values
 
 
 def write_box_plot(trials: Sequence[Trial], path: Path) -> None:
-    """Draw Dice, HD95 and ASSD of every case as boxes and points, one box a configuration.
+    """Draw Dice, HD95 and ASSD of every case as points, with one box per configuration.
 
     Raises:
         DependencyError: matplotlib is not installed.

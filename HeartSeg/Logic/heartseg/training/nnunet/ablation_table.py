@@ -1,4 +1,4 @@
-"""What a comparison of configurations found: the documents' table, distances, and paired differences."""
+"""Tables of a comparison of configurations: Dice as in the documents, distances, and paired differences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .convert import write_json
 from .presets import Preset
 
 RESAMPLES = 10_000
-"""Bootstrap samples of the cases behind each interval."""
+"""Number of bootstrap samples of the cases for each interval."""
 DISTANCES = {"hd95_mm": "HD95, mm", "assd_mm": "ASSD, mm"}
 """Metric of :func:`heartseg.evaluation.scores.metric_names` -> heading."""
 
@@ -31,8 +31,8 @@ REPORTED: dict[str, tuple[float, ...]] = {
     "translated": (92.6, 86.5, 91.7, 87.9, 89.1, 93.9, 90.2),
     "all": (93.2, 89.6, 91.8, 87.6, 91.8, 96.4, 91.7),
 }
-"""Dice in percent on MM-WHS 2017 CT (16 training, 4 test cases, best fold), as the founding document reports them:
-LV RV LA RA Myo AO and their mean. Other data and another protocol than here: not to be compared directly."""
+"""Dice in percent on MM-WHS 2017 CT (16 training, 4 test cases, best fold) as reported in the original document:
+LV RV LA RA Myo AO and their mean. Data and protocol differ, so these values are not directly comparable."""
 
 REPORTED_MEAN = {"edge-m2": 90.2, "edge-m3": 89.8}
 
@@ -42,11 +42,11 @@ class Trial:
     """One configuration with one seed.
 
     Attributes:
-        configuration, seed: which.
-        dice: held-out case -> structure key -> Dice, each case predicted by the fold that was not trained on it.
-        metrics: held-out case -> all scores of :mod:`heartseg.evaluation`, JSON-ready.
-        seconds: of training, all folds, without validation.
-        steps: of training, all folds.
+        configuration, seed: name of the configuration, and seed.
+        dice: Dice by held-out case and structure key; each case is predicted by the fold that was not trained on it.
+        metrics: all scores of :mod:`heartseg.evaluation` by held-out case, JSON-ready.
+        seconds: training time of all folds, without validation.
+        steps: training steps of all folds.
     """
 
     configuration: str
@@ -59,7 +59,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: Dice in percent.
+    """A row of the table: Dice in percent.
 
     Attributes:
         configuration: its name.
@@ -79,7 +79,7 @@ class Row:
 
 
 def rows(trials: Sequence[Trial]) -> list[Row]:
-    """Return the table's lines, in the order of the trials."""
+    """Return the rows of the table, in the order of the trials."""
     found = []
     for name in dict.fromkeys(t.configuration for t in trials):
         own = [t for t in trials if t.configuration == name]
@@ -125,7 +125,7 @@ def case_values(trials: Sequence[Trial], metric: str) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Difference:
-    """A configuration against the first one, case by case.
+    """Difference between a configuration and the first one, paired by case.
 
     Attributes:
         configuration, against: names.
@@ -145,7 +145,7 @@ class Difference:
 
     @property
     def says_something(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval excludes 0."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
@@ -217,7 +217,7 @@ def _spread(values: Sequence[float], digits: int) -> str:
 
 
 def dice_table(trials: Sequence[Trial]) -> str:
-    """Return the documents' table: Dice in percent, mean ± SD over the cases, and the document's figures below."""
+    """Return the Dice table: percent, mean ± SD over the cases, followed by the values of the document."""
     table = rows(trials)
     keys = [k for k in (*COLUMNS, "mean") if any(k in r.cells for r in table)]
     lines = [
@@ -260,7 +260,7 @@ def as_csv(trials: Sequence[Trial]) -> str:
 
 
 def write_tables(out: Path, folds: Sequence[int], presets: Mapping[str, Preset], trials: Sequence[Trial]) -> None:
-    """Write ``ablation.json``, ``ablation.csv`` and ``ablation.md``, each whole or not at all."""
+    """Write ``ablation.json``, ``ablation.csv`` and ``ablation.md``, each atomically."""
     content = {
         "n": len({c for t in trials for c in t.dice}),
         "folds": list(folds),

@@ -1,4 +1,4 @@
-"""Augmentation in addition to nnU-Net's: around the target, or flips and brightness only."""
+"""Alternatives to nnU-Net's augmentation: centred on the target, or only flips and brightness."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from .names import is_dotted, named_object
 
 ROTATION_DEG, SHIFT_SHARE, SCALE = 30.0, 0.1, (0.8, 1.2)
-"""Limits of the region-aware augmentation, as the documents give them."""
+"""Limits of the region-aware augmentation, from the documents."""
 
 MIN_TARGET_VOXELS = 8
-"""A patch with fewer voxels of the target is left as it is."""
+"""Minimum number of target voxels; patches with fewer are not transformed."""
 
 
 class RegionAwareTransform(SpatialTransform):
-    """Rotation, shift and scale about the middle of the target, for patches that hold some of it; others are cropped.
+    """Rotate, shift and scale patches about the centre of the target; patches without target are only cropped.
 
     Args:
         patch_size: voxels of the patch, (y, x) or (z, y, x).
@@ -44,7 +44,7 @@ class RegionAwareTransform(SpatialTransform):
         )
 
     def get_parameters(self, **data_dict: Any) -> dict[str, Any]:
-        """Draw the motion; ``grid`` is ``None`` where nothing of the target is in the patch."""
+        """Draw the transform; ``grid`` is ``None`` if the patch contains no target."""
         shape = data_dict["image"].shape[1:]
         plain = {
             "center_location_in_pixels": [n / 2 for n in shape],
@@ -55,20 +55,20 @@ class RegionAwareTransform(SpatialTransform):
         middle = self._target_middle(data_dict["segmentation"])
         if middle is None:
             return plain
-        uniform = np.random.uniform  # nnU-Net's loaders draw from numpy's global generator: so do we
+        uniform = np.random.uniform  # like nnU-Net's loaders, use NumPy's global generator
         angles = np.deg2rad(uniform(-ROTATION_DEG, ROTATION_DEG, len(shape)))
         scales = [1 / uniform(*SCALE)] * len(shape)  # a grid scaled by 1/s shows things s times as large
         shift = uniform(-SHIFT_SHARE, SHIFT_SHARE, len(shape)) * np.array(self.patch_size)
         affine = (
             create_affine_matrix_3d(angles, scales) if len(shape) == 3 else create_affine_matrix_2d(angles[-1], scales)
         )
-        offset = middle - affine @ (middle + shift)  # the point at middle + shift shows what was at the middle
+        offset = middle - affine @ (middle + shift)  # maps the point at middle + shift to the middle
         grid = torch.matmul(self._get_base_grid_clone(), torch.from_numpy(affine.T).float())
         grid += torch.from_numpy(offset).float()
         return {**plain, "grid": _convert_my_grid_to_grid_sample_grid(grid, shape), "affine": affine}
 
     def _target_middle(self, segmentation: torch.Tensor) -> np.ndarray | None:
-        """Middle of the target in the central patch, voxels from the image's middle; ``None`` if it is not there."""
+        """Centre of the target in the central patch, in voxels from the image centre; ``None`` without target."""
         target = (segmentation > 0).any(0)
         starts = [max(0, (n - p) // 2) for n, p in zip(target.shape, self.patch_size, strict=True)]
         window = target[tuple(slice(s, s + p) for s, p in zip(starts, self.patch_size, strict=True))]
@@ -82,9 +82,8 @@ class RegionAwareTransform(SpatialTransform):
 def adapted(transforms: ComposeTransforms, kind: str) -> ComposeTransforms:
     """Return nnU-Net's training transforms, changed to one of the kinds of :data:`~.presets.AUGMENTATIONS`.
 
-    A dotted name is a function of the user's own: it gets the transforms and returns what to use instead. nnU-Net's
-    blur measures which of two implementations is faster at the moment; that is switched off, so that a run repeats bit
-    for bit.
+    A dotted name refers to a function of the user that takes the transforms and returns their replacement. nnU-Net's
+    blur benchmarks two implementations at run time; this is switched off, so that runs are exactly reproducible.
 
     Raises:
         SettingsError: the dotted name cannot be imported.

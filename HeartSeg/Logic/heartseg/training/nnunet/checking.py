@@ -19,19 +19,19 @@ from .datasets import Case, Listing
 from .references import read_reference
 
 SAME_GRID = 0.01
-"""Share of the smallest voxel edge by which scan and reference may differ and still count as one grid."""
+"""Tolerance for the equality of the grids of scan and reference, as a fraction of the smallest voxel edge."""
 
 
 @dataclass(frozen=True)
 class CheckedCase:
-    """What reading a case's files has shown.
+    """Properties of a case that has been read.
 
     Attributes:
-        case: its files.
-        geometry: its grid, as stored.
-        volumes_ml: structure key -> volume in the reference, mL; structures it does not hold are left out.
-        notices: what was left out or assumed on reading.
-        modality: ``"CT"`` or ``"MR"`` where tag or grey values show it, else ``""``.
+        case: files of the case.
+        geometry: stored grid.
+        volumes_ml: volume of each structure in the reference, mL; absent structures are omitted.
+        notices: omissions and assumptions on reading.
+        modality: ``"CT"`` or ``"MR"`` from the DICOM tag or grey values, else ``""``.
     """
 
     case: Case
@@ -46,9 +46,9 @@ class CheckedData:
     """All cases of a data set.
 
     Attributes:
-        listing: what was found.
-        cases: those that can be used.
-        problems: case name -> why it cannot be used; a problem that belongs to no case is its own key.
+        listing: all listed cases.
+        cases: usable cases.
+        problems: reason why a case is unusable, by case name; the key of a general problem is its own text.
     """
 
     listing: Listing
@@ -57,17 +57,17 @@ class CheckedData:
 
     @property
     def structures(self) -> tuple[str, ...]:
-        """Keys of the structures that any reference holds, in label order."""
+        """Keys of the structures in any reference, in label order."""
         return tuple(k for k in KEYS if any(k in c.volumes_ml for c in self.cases))
 
     @property
     def translated(self) -> tuple[str, ...]:
-        """Names of the cases that are trained on and never held out."""
+        """Names of the translated cases, which are used for training but never held out."""
         return tuple(c.case.name for c in self.cases if c.case.translated)
 
     @property
     def orientations(self) -> dict[str, int]:
-        """Stored orientation -> number of cases."""
+        """Number of cases by stored orientation."""
         found = [c.geometry.orientation for c in self.cases]
         return {o: found.count(o) for o in sorted(set(found))}
 
@@ -79,7 +79,7 @@ def check_cases(
     reporter: Reporter | None = None,
     modality: str = "",
 ) -> CheckedData:
-    """Read every scan and reference once; a case that cannot be used is a problem and does not stop the rest.
+    """Read every scan and reference once; an unusable case is recorded as a problem and does not stop the others.
 
     Args:
         listing: the cases.
@@ -102,7 +102,7 @@ def check_cases(
 
 
 def among_others(checked: Sequence[CheckedCase], modality: str) -> dict[str, str]:
-    """Return case name -> problem for the scans of the rarer modality, where nothing says that both are meant.
+    """Return problems, by case name, of scans with the rarer modality, unless both modalities are intended.
 
     One network learns from both modalities where the names say so (MM-WHS), or where ``modality`` is given and fits.
     """
@@ -119,7 +119,7 @@ def among_others(checked: Sequence[CheckedCase], modality: str) -> dict[str, str
 
 
 def evident_modality(volume: Volume) -> str:
-    """Return ``"CT"`` or ``"MR"`` if the DICOM tag or the grey values leave no doubt, else ``""``.
+    """Return ``"CT"`` or ``"MR"`` if the DICOM tag or the grey values are unambiguous, else ``""``.
 
     A scan in Hounsfield units (:func:`~heartseg.volume.values.value_scale`) is CT. One without any value below 0 is not
     in Hounsfield units, and is taken for MR.
@@ -134,7 +134,7 @@ def evident_modality(volume: Volume) -> str:
 def check_case(
     case: Case, labels: Mapping[int, str] | None, structures: Sequence[str] | None, modality: str = ""
 ) -> CheckedCase:
-    """Read a case and return what it holds; see :func:`load_case`.
+    """Read a case and return its properties; see :func:`load_case`.
 
     Raises:
         InputError: as :func:`load_case`; or the scan is evidently not of ``modality``, or of the one in its name.
@@ -158,7 +158,7 @@ def check_case(
 def load_case(
     case: Case, labels: Mapping[int, str] | None, structures: Sequence[str] | None
 ) -> tuple[Volume, LabelMap]:
-    """Return a case's scan and its reference, on one grid; structures that are not wanted are background.
+    """Return the scan and the reference of a case, on one grid; unselected structures become background.
 
     Raises:
         InputError: a file cannot be read, the grids differ, a label value means nothing, or no structure is left.
@@ -182,7 +182,7 @@ def load_case(
 
 
 def describe_grid(geometry: Geometry) -> str:
-    """Return a grid in one line: size, spacing, origin, orientation; world LPS mm."""
+    """Format a grid in one line: size, spacing, origin, orientation; world LPS mm."""
     size = "x".join(str(n) for n in geometry.size)
     spacing = "x".join(f"{s:.4g}" for s in geometry.spacing)
     origin = ", ".join(f"{v:.1f}" for v in geometry.origin)
@@ -190,7 +190,7 @@ def describe_grid(geometry: Geometry) -> str:
 
 
 def orientation_notice(data: CheckedData) -> str:
-    """Return what to do where scans are stored in several orientations; empty where they are not."""
+    """Return advice if the scans are stored in several orientations, else an empty string."""
     if len(data.orientations) < 2:
         return ""
     names = ", ".join(data.orientations)
@@ -198,7 +198,7 @@ def orientation_notice(data: CheckedData) -> str:
 
 
 def refuse_problems(data: CheckedData, skip_bad: bool) -> None:
-    """Refuse data with problems, unless ``skip_bad`` leaves those cases out, and data without a case.
+    """Check that the data contain usable cases and, unless ``skip_bad`` omits them, no unusable ones.
 
     Raises:
         InputError: names the first problem.
@@ -212,7 +212,7 @@ def refuse_problems(data: CheckedData, skip_bad: bool) -> None:
 
 
 def refuse_bad_data(data: CheckedData, folds: int, skip_bad: bool) -> None:
-    """Refuse data that cannot be trained on, before anything is written.
+    """Check that the data are suitable for training, before writing any file.
 
     Raises:
         InputError: there are problems and ``skip_bad`` is off, too few cases, or only one, or a data list has other
@@ -229,7 +229,7 @@ def refuse_bad_data(data: CheckedData, folds: int, skip_bad: bool) -> None:
 
 
 def _refuse_other_folds(data: CheckedData, folds: int) -> None:
-    """Refuse another number of folds than a data list defines: it would replace the list's split."""
+    """Check that the number of folds is that of the data list, whose split it would otherwise replace."""
     given = {c.case.fold for c in data.cases}
     if None in given or given == set(range(folds)):
         return

@@ -13,7 +13,7 @@ NAME = "config.yaml"
 
 
 def read_config(path: Path, preset: Preset) -> Preset:
-    """Return the preset with the settings in a file; those that the file lacks are the preset's.
+    """Return the preset updated with the settings in a file.
 
     Raises:
         SettingsError: the file cannot be read, names no setting, or a value cannot work.
@@ -44,7 +44,7 @@ def write_config(preset: Preset, path: Path) -> None:
 
 
 def _check_type(name: str, value: Any, default: Any, path: Path) -> None:
-    """Refuse a value of another kind than the setting's, such as a word for a number."""
+    """Check that a value has the type of the setting; rejects, for example, a word for a number."""
     numbers = isinstance(default, int | float) and not isinstance(default, bool)
     if default is None or (numbers and isinstance(value, int | float) and not isinstance(value, bool)):
         return

@@ -1,4 +1,4 @@
-"""A checked data set in nnU-Net v2's raw layout: imagesTr, labelsTr, dataset.json.
+"""Write a checked data set in the raw layout of nnU-Net v2: imagesTr, labelsTr, dataset.json.
 
 https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_format.md
 """
@@ -27,12 +27,12 @@ DATASET_ID, DATASET_NAME = 501, "Dataset501_HeartSeg"
 FILE_ENDING = ".nii.gz"
 ORIENTATIONS = ("keep", "lps")
 REPAIRED = ("direction-sheared", "nan-replaced", "spacing-disagrees", "orientation-unknown")
-"""Findings on reading after which the scan is not what its file says to nnU-Net: it is rewritten."""
+"""Findings on reading that require rewriting the scan, because nnU-Net would read different values from its file."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a data set is written.
+    """Options for writing a data set.
 
     Attributes:
         structures: keys in label order; the first becomes label 1 in the training data, and so on. With all seven the
@@ -51,11 +51,11 @@ class Layout:
 
     @property
     def labels(self) -> dict[str, int]:
-        """``dataset.json``'s labels."""
+        """Labels of ``dataset.json``."""
         return {"background": 0, **{key: k + 1 for k, key in enumerate(self.structures)}}
 
     def table(self) -> np.ndarray:
-        """uint8 table from HeartSeg's labels to those of the training data."""
+        """uint8 lookup table from HeartSeg's labels to those of the training data."""
         table = np.zeros(256, np.uint8)
         for key, value in self.labels.items():
             if value:
@@ -70,7 +70,7 @@ def convert(
     labels: Mapping[int, str] | None = None,
     reporter: Reporter | None = None,
 ) -> Path:
-    """Write the raw data set below ``raw``; existing files stay, so that a stopped conversion can continue.
+    """Write the raw data set in ``raw``; keeps existing files, so that an interrupted conversion can continue.
 
     Args:
         data: cases that were checked.
@@ -104,7 +104,7 @@ def convert(
 
 
 def dataset_json(cases: Sequence[CheckedCase], layout: Layout) -> dict[str, Any]:
-    """nnU-Net's description of the data set; ``dataset`` names the files, so that nnU-Net starts no search for them."""
+    """Content of nnU-Net's ``dataset.json``; its entry ``dataset`` lists the files, so that nnU-Net does not search."""
     names = [c.case.name for c in cases]
     return {
         "channel_names": {"0": layout.channel},
@@ -140,7 +140,7 @@ def _convert_case(checked: CheckedCase, layout: Layout, home: Path, labels: Mapp
 
 
 def _link(source: Path, target: Path, copy: bool) -> None:
-    """A symbolic link, or a copy where links are not wanted or not allowed (Windows)."""
+    """Make a symbolic link, or a copy if links are not wanted or not allowed (Windows)."""
     target.unlink(missing_ok=True)
     if not copy:
         try:
@@ -154,7 +154,7 @@ def _link(source: Path, target: Path, copy: bool) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all."""
+    """Write JSON atomically."""
     part = path.with_name(f".{path.name}.part-{os.getpid()}")
     part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     part.replace(path)

@@ -13,7 +13,7 @@ from ...anatomy import structure
 
 
 def draw_progress(logged: Mapping[str, Sequence[Any]], keys: Sequence[str], title: str, path: Path) -> None:
-    """Draw what nnU-Net logged per epoch, as PNG (1400 x 450 pixels), whole or not at all.
+    """Draw nnU-Net's log of the epochs as PNG (1400 x 450 pixels), written atomically.
 
     Args:
         logged: nnU-Net's log: ``train_losses``, ``val_losses``, ``dice_per_class_or_region``, ``mean_fg_dice``,

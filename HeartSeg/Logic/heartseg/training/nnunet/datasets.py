@@ -1,4 +1,4 @@
-"""Which files are training cases: MM-WHS naming, two folders, Slicer segmentations, MONAI data lists.
+"""Find training cases: MM-WHS naming, two folders, Slicer segmentations, MONAI data lists.
 
 Only names are looked at here; :mod:`.references` and :mod:`.checking` open the files.
 """
@@ -17,7 +17,7 @@ from ...volume.headers import image_suffix
 from ...volume.label_maps import stem_of
 
 FOLDER_PAIRS = (("images", "labels"), ("imagesTr", "labelsTr"), ("image", "label"))
-"""Names of two folders whose files belong together."""
+"""Names of folder pairs with scans and references."""
 
 LAYOUTS = (
     "MM-WHS files (ct_train_1001_image.nii.gz beside ct_train_1001_label.nii.gz), folders images/ and labels/ with the "
@@ -25,7 +25,7 @@ LAYOUTS = (
 )
 
 TRANSLATED = "translated.json"
-"""Names the cases of a folder pair that ``heartseg translate join`` made (``heartseg.translation.join.RECORD``)."""
+"""File that lists the cases made by ``heartseg translate join`` (``heartseg.translation.join.RECORD``)."""
 
 _MMWHS = re.compile(r"(ct|mr)_(train|test)_\d+", re.IGNORECASE)
 _LABEL_MAP = re.compile(r"(^|[ _.-])(labels?(Tr|Ts)?|seg|segmentations?|masks?)$", re.IGNORECASE)
@@ -54,7 +54,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Listing:
-    """What was found.
+    """Cases of a data set.
 
     Attributes:
         layout: how the files are named, for people.
@@ -91,7 +91,7 @@ def find_cases(data: str | Path) -> Listing:
 
 
 def _folder_pair(data: Path) -> Listing | None:
-    """Scans in one folder, references in another, under the same names."""
+    """List scans in one folder and references with the same names in another."""
     found = next(((data / i, data / m) for i, m in FOLDER_PAIRS if (data / i).is_dir() and (data / m).is_dir()), None)
     if found is None:
         return None
@@ -104,7 +104,7 @@ def _folder_pair(data: Path) -> Listing | None:
 
 
 def _translated(record: Path) -> frozenset[str]:
-    """Return names that the record of ``heartseg translate join`` holds; none without a record."""
+    """Return the names in the record of ``heartseg translate join``; none without a record."""
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -144,7 +144,7 @@ def _case_name(path: Path, nnunet: bool) -> str:
 
 
 def _suffixed(data: Path) -> Listing | None:
-    """``NAME_image`` beside ``NAME_label``, at any depth, as MM-WHS names its files."""
+    """List pairs of ``NAME_image`` and ``NAME_label`` at any depth, the naming of MM-WHS."""
     images, labels = (
         {_before(p, word): p for p in _files(data, deep=True) if _before(p, word)} for word in ("image", "label")
     )
@@ -161,7 +161,7 @@ def _before(path: Path, word: str) -> str:
 
 
 def _slicer(data: Path) -> Listing | None:
-    """Scans beside ``.seg.nrrd`` files whose name begins with the scan's."""
+    """List scans next to ``.seg.nrrd`` files whose name starts with that of the scan."""
     files = _files(data, deep=True)
     segmentations = [p for p in files if p.name.lower().endswith(".seg.nrrd")]
     if not segmentations:
@@ -236,7 +236,7 @@ def _path(value: Any) -> str:
 
 
 def _without_doubles(listing: Listing) -> Listing:
-    """Two scans under one name would overwrite each other: name the second after its folder."""
+    """Make names unique: name the second of two scans with the same name after its folder."""
     names: dict[str, Case] = {}
     for case in listing.cases:
         name = case.name if case.name not in names else safe_name(f"{case.image.parent.name}_{case.name}")
@@ -249,7 +249,7 @@ def _without_doubles(listing: Listing) -> Listing:
 
 
 def safe_name(name: str) -> str:
-    """Return a case's name as nnU-Net's file names allow it."""
+    """Return the name of a case in a form allowed in nnU-Net file names."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._-") or "case"
 
 
@@ -259,7 +259,7 @@ def _modality(image: Path) -> str:
 
 
 def _files(folder: Path, deep: bool = False) -> list[Path]:
-    """Image files, hidden ones left out."""
+    """List image files, without hidden files."""
     entries: Iterable[Path] = folder.rglob("*") if deep else folder.iterdir()
     try:
         return sorted(p for p in entries if not p.name.startswith(".") and image_suffix(p) and p.is_file())

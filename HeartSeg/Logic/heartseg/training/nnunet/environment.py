@@ -1,4 +1,4 @@
-"""nnU-Net v2 as a library: its variables, its console output and its worker processes, for the time of one call.
+"""Context for calling nnU-Net v2 as a library: environment variables, console output and worker processes.
 
 nnU-Net is made for its own command line: it reads folders from the environment, prints, and starts processes for every
 step. All of that is put right here, and put back afterwards.
@@ -25,7 +25,7 @@ from ...progress import Reporter
 log = logging.getLogger(__name__)
 
 N_LOADERS = "nnUNet_n_proc_DA"
-"""nnU-Net's variable for the number of processes that make batches."""
+"""Environment variable of nnU-Net for the number of processes that make batches."""
 
 EXTERNAL_VARIABLE = "nnUNet_extTrainer"
 EXTERNAL = Path(__file__).with_name("external")
@@ -41,7 +41,7 @@ _WITH_BARS = _WITH_PROCESSES[:2]
 
 
 def check_nnunet() -> None:
-    """``DependencyError`` with the command that installs it, unless nnunetv2 2.8 or newer is there."""
+    """Raise ``DependencyError`` with the installation command unless nnunetv2 2.8 or newer is installed."""
     try:
         from importlib.metadata import version
 
@@ -57,7 +57,7 @@ def check_nnunet() -> None:
 
 @contextlib.contextmanager
 def nnunet_environment(out: Path, loaders: int | None, processes: int) -> Iterator[None]:
-    """nnU-Net's folders below ``out``, and how many processes it may start.
+    """Set nnU-Net's folders inside ``out``, and the number of processes it may start.
 
     Args:
         out: folder of the training.
@@ -88,7 +88,7 @@ def nnunet_environment(out: Path, loaders: int | None, processes: int) -> Iterat
 
 @contextlib.contextmanager
 def planning_environment() -> Iterator[None]:
-    """Planning sets torch's threads to ``nnUNet_n_proc_DA`` and fails on 0: unset while it runs."""
+    """Unset ``nnUNet_n_proc_DA`` during planning, which sets torch's threads to it and fails on 0."""
     before = os.environ.pop(N_LOADERS, None)
     try:
         yield
@@ -98,7 +98,7 @@ def planning_environment() -> Iterator[None]:
 
 
 class _Lines(io.TextIOBase):
-    """Standard output that becomes lines of a logger."""
+    """Stream that writes standard output to a logger, line by line."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger, self._rest = logger, ""
@@ -113,7 +113,7 @@ class _Lines(io.TextIOBase):
 
 @contextlib.contextmanager
 def prints_logged(path: Path) -> Iterator[None]:
-    """What is printed in this block, and what ``heartseg.training`` logs, goes into the log file ``path``."""
+    """Write printed output and the log of ``heartseg.training`` to the log file ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -136,7 +136,7 @@ def prints_logged(path: Path) -> Iterator[None]:
 
 
 class _ThreadContext:
-    """Stands in for ``multiprocessing.get_context("spawn")``: pools of threads, which start at once."""
+    """Replacement for ``multiprocessing.get_context("spawn")`` with pools of threads, which start immediately."""
 
     @staticmethod
     def Pool(processes: int | None = None) -> multiprocessing.pool.ThreadPool:
@@ -145,7 +145,7 @@ class _ThreadContext:
 
 @contextlib.contextmanager
 def threads_for_processes(active: bool) -> Iterator[None]:
-    """nnU-Net's pools as threads of this process: nothing is spawned, each start of which takes ten seconds.
+    """Run nnU-Net's pools as threads of this process, because spawning a process takes ten seconds.
 
     The modules' name ``multiprocessing`` is replaced, as nnU-Net offers no other way; with ``active`` off nothing is.
     """
@@ -172,7 +172,7 @@ def threads_for_processes(active: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def bars_reported(stage: str, total: int, reporter: Reporter) -> Iterator[None]:
-    """nnU-Net's tqdm bars as a stage of the reporter, which also stops it when the user cancels."""
+    """Report nnU-Net's tqdm progress as a stage of the reporter, and stop it when the user cancels."""
 
     class Bar:
         def __init__(self, *_: Any, **__: Any) -> None:
@@ -202,7 +202,7 @@ def bars_reported(stage: str, total: int, reporter: Reporter) -> Iterator[None]:
 
 @contextlib.contextmanager
 def trainer_lookup_without_torchvision() -> Iterator[None]:
-    """nnU-Net's look-up of trainers imports all of them, and the primus ones need a torchvision that fits torch.
+    """Skip trainers that nnU-Net's lookup would import: the primus ones need a torchvision that matches torch.
 
     CPU builds from PyPI do not fit. An empty module in their place lets the look-up pass by.
     """

@@ -1,4 +1,4 @@
-"""How long a training will take: measured on a few steps before it starts."""
+"""Estimate the duration of a training from a few steps before it starts."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ...progress import Reporter
 
 DAY_S = 86_400.0
 LONG_STEP_S = 5.0
-"""A first step that takes longer is not repeated: warming up no longer matters."""
+"""Duration of the first step above which it is not repeated, because warm-up is negligible."""
 
 Confirm = Callable[[str], bool]
-"""Shows a question and returns whether to continue."""
+"""Function that shows a question and returns whether to continue."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is about to be trained.
+    """Size and estimated duration of a training.
 
     Attributes:
         name: of the plans.
@@ -41,7 +41,7 @@ class Estimate:
 
     @property
     def total_s(self) -> float:
-        """Seconds of all folds, without validation."""
+        """Estimated seconds for all folds, without validation."""
         return self.folds * self.steps * self.step_s
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ class Estimate:
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time in the two largest units: ``"2 d 3 h"``, ``"3 min 20 s"``."""
+    """Format a duration in its two largest units, such as ``"2 d 3 h"`` or ``"3 min 20 s"``."""
     whole = round(seconds)
     parts = []
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
@@ -64,7 +64,7 @@ def duration(seconds: float) -> str:
 
 
 def measure(trainer: Any, folds: int) -> Estimate:
-    """Take one or two steps of a trainer on noise and return what its training will take.
+    """Take one or two steps of a trainer on noise and return the estimate for its training.
 
     Args:
         trainer: a new :class:`~.trainers.HeartSegTrainer`, which must not be used afterwards: its weights change.
@@ -99,12 +99,12 @@ def measure(trainer: Any, folds: int) -> Estimate:
 
 
 def deep_scales(trainer: Any) -> list[list[float]]:
-    """Return the size of every output of the decoder, as a share of the patch along each axis."""
+    """Return the size of every output of the decoder, as a fraction of the patch along each axis."""
     return [list(map(float, scale)) for scale in trainer._get_deep_supervision_scales()]
 
 
 def announce(estimates: Sequence[Estimate], reporter: Reporter, confirm: Confirm | None) -> None:
-    """Tell what will be trained, and ask if all of it takes longer than a day.
+    """Announce the training, and ask for confirmation if it takes longer than a day.
 
     Raises:
         SettingsError: the answer was no.

@@ -1,4 +1,4 @@
-"""Fine-tuning: another model's spacing, patch, normalisation and weights for a new training."""
+"""Fine-tuning: use spacing, patch, normalisation and weights of an existing model in a new training."""
 
 from __future__ import annotations
 

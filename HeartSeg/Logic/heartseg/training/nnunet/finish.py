@@ -1,4 +1,4 @@
-"""Write a finished training as a model folder in HeartSeg's format: what prediction needs, and a card."""
+"""Write a finished training as a HeartSeg model folder: the files for prediction and a card."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CITATIONS = {
 
 
 def write_model(training: Training, plans: Mapping[str, Any], reporter: Reporter, target: Path | None = None) -> Path:
-    """Write a model folder from the trained folds, whole or not at all, and return its path.
+    """Write a model folder from the trained folds, atomically, and return its path.
 
     The checkpoints hold the weights and three facts about them, no optimiser and no pickled code. They name nnU-Net's
     own trainer, so that stock nnU-Net needs only the network's class, importable from :mod:`heartseg`. A network with
@@ -89,7 +89,7 @@ def _strip_checkpoint(training: Training, plans: Mapping[str, Any], fold: int, f
 
 
 def _copy_curves(training: Training, plans: Mapping[str, Any], fold: int, target: Path) -> None:
-    """Copy the fold's curves beside the model folder: ``progress_fold_0.png`` and ``history_fold_0.csv``.
+    """Copy the curves of a fold next to the model folder: ``progress_fold_0.png`` and ``history_fold_0.csv``.
 
     Beside a folder that is not ``out/model`` the names begin with the folder's.
     """
@@ -107,7 +107,7 @@ def _has_edge_head(training: Training) -> bool:
 
 
 def _without_edge_head(training: Training, plans: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plans with nnU-Net's plain U-Net in place of one whose edges have a head of their own.
+    """Return the plans with nnU-Net's plain U-Net instead of a network with a separate head for edges.
 
     The last K output channels are the edges; what is left of the network is a plain one, weight by weight.
     """
@@ -122,7 +122,7 @@ def _without_edge_head(training: Training, plans: Mapping[str, Any]) -> dict[str
 
 
 def card(training: Training, plans: Mapping[str, Any], folder: Path) -> ModelCard:
-    """Return the card of a training: what it learnt from, and its cross-validation's Dice."""
+    """Return the model card of a training, with its training data and the Dice of its cross-validation."""
     facts = read_json(training.out / "cases.json")
     (configuration,) = plans["configurations"]
     channel, structures = facts["channel"], facts["structures"]
@@ -163,18 +163,18 @@ def card(training: Training, plans: Mapping[str, Any], folder: Path) -> ModelCar
 
 
 def model_name(training: Training) -> str:
-    """Return the name asked for, else preset and data."""
+    """Return the requested name, or a name made from preset and data."""
     return training.name or f"{training.preset.network}-{training.preset.dimension}-{training.out.resolve().name}"
 
 
 def promised_orientation(facts: Mapping[str, Any]) -> str | None:
-    """``"LPS"`` where every training case was stored or turned so, else ``None``: stored axes, as nnU-Net has it."""
+    """Return ``"LPS"`` if all training cases have LPS axes, else ``None`` (stored axes, as in nnU-Net)."""
     turned = facts["orientation"] == "lps" or set(facts["stored_orientations"]) == {"LPS"}
     return "LPS" if turned else None
 
 
 def tested_on(training: Training, plans: Mapping[str, Any]) -> dict[str, Any]:
-    """The card's entry for the cross-validation: Dice of the held-out cases, each predicted by the fold without it."""
+    """Return the card entry of the cross-validation: Dice of held-out cases, predicted by the fold without them."""
     from .job import cross_validation
 
     dice = cross_validation(training, plans, training.folds)

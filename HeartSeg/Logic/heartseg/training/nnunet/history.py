@@ -1,4 +1,4 @@
-"""The course of a training as numbers: ``history.csv``, and TensorBoard where it is installed."""
+"""Training history as numbers: ``history.csv``, and TensorBoard if installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLUMNS = {
     "mean_fg_dice": "mean Dice of held-out patches",
     "lrs": "learning rate",
 }
-"""What nnU-Net logs once an epoch -> heading."""
+"""Column heading of each value that nnU-Net logs per epoch."""
 
 
 def rows(logged: Mapping[str, Sequence[Any]], keys: Sequence[str]) -> list[dict[str, float]]:
@@ -35,7 +35,7 @@ def rows(logged: Mapping[str, Sequence[Any]], keys: Sequence[str]) -> list[dict[
 
 
 def write_history(logged: Mapping[str, Sequence[Any]], keys: Sequence[str], path: Path) -> None:
-    """Write ``history.csv``, whole or not at all."""
+    """Write ``history.csv`` atomically."""
     table = rows(logged, keys)
     part = path.with_name(f".{path.name}.part-{os.getpid()}")
     with part.open("w", newline="", encoding="utf-8") as stream:
@@ -46,7 +46,7 @@ def write_history(logged: Mapping[str, Sequence[Any]], keys: Sequence[str], path
 
 
 def log_to_tensorboard(row: Mapping[str, float], folder: Path) -> bool:
-    """Add an epoch to TensorBoard's files in ``folder``; returns whether the package ``tensorboard`` is there."""
+    """Add an epoch to the TensorBoard files in ``folder``; returns whether ``tensorboard`` is installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -1,4 +1,4 @@
-"""Networks, losses and augmentations of the user's own, by dotted name."""
+"""Import networks, losses and augmentations of the user by dotted name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reference label maps in HeartSeg's labels 1-7, whatever they were stored as; strict, as training data must be."""
+"""Read reference label maps in any format as HeartSeg labels 1-7, with strict checks for training data."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _known_set(array: np.ndarray, path: Path) -> Mapping[int, str]:
 
 
 def _segmentation(path: Path) -> LabelMap:
-    """A Slicer segmentation of one or more layers; where structures overlap, the later segment covers the earlier."""
+    """Read a Slicer segmentation with one or more layers; where structures overlap, the later segment wins."""
     import SimpleITK as sitk
 
     read_header(path)  # refuses what is broken, in one line
@@ -87,7 +87,7 @@ def _segmentation(path: Path) -> LabelMap:
 
 
 def _merged(layers: np.ndarray, fields: Mapping[str, str], path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return labels (uint8) from layers ``(z, y, x, n)``, by the segments that mean a structure."""
+    """Return labels (uint8) from layers ``(z, y, x, n)``, using the segments that match a structure."""
     labels, overlap, ignored, known = np.zeros(layers.shape[:3], np.uint8), 0, [], []
     segments = sorted({int(m[1]) for f in fields if (m := re.match(r"Segment(\d+)_", f))})
     for number in segments:

@@ -71,7 +71,7 @@ def train(training: Training, reporter: Reporter | None = None, confirm: Confirm
 
 @contextlib.contextmanager
 def prepared(training: Training, reporter: Reporter) -> Iterator[dict[str, Any]]:
-    """A folder in which nnU-Net can train: data converted, split and planned. Gives the base plans.
+    """Prepare a folder for nnU-Net (convert, split and plan the data); yields the base plans.
 
     nnU-Net's variables and its captured prints hold as long as the block.
     """
@@ -124,7 +124,7 @@ def _common_modality(data: CheckedData) -> str:
 
 
 def _facts(data: CheckedData, layout: Layout) -> dict[str, Any]:
-    """Return what the card tells about the data later."""
+    """Return the description of the data for the card."""
     return {
         "layout": data.listing.layout,
         "n": len(data.cases),
@@ -148,7 +148,7 @@ def _facts(data: CheckedData, layout: Layout) -> dict[str, Any]:
 
 
 def _refuse_changed_data(training: Training) -> None:
-    """Stop where the data are no longer those that were converted; data that are gone are needed no more.
+    """Check that the data have not changed since they were converted; deleted data are not needed any more.
 
     Raises:
         InputError: names the first case that has changed, is new, or is missing.
@@ -163,7 +163,7 @@ def _refuse_changed_data(training: Training) -> None:
 
 
 def split(data: CheckedData, folds: int, seed: int) -> list[dict[str, list[str]]]:
-    """nnU-Net's ``splits_final``: the data list's own folds where every case has one, else drawn with this seed.
+    """Make nnU-Net's ``splits_final``: the folds of the data list if every case has one, else random with this seed.
 
     Translated cases are trained on in every fold and held out in none.
     """
@@ -190,13 +190,13 @@ def plans_of(training: Training, base: Mapping[str, Any], preset: Preset, name: 
 
 
 def left_out(training: Training, preset: Preset) -> list[str]:
-    """Prepared cases that a preset does not train on."""
+    """Return the prepared cases that a preset does not use for training."""
     translated = read_json(training.out / "cases.json").get("translated", [])
     return [] if preset.translated else list(translated)
 
 
 def with_unlabelled(training: Training, preset: Preset, plans: Mapping[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """The plans with the names of the scans without references, which are preprocessed here; as they are without.
+    """Preprocess the scans without references and add their names to the plans; without such scans, plans stay.
 
     Raises:
         InputError: a scan cannot be read, or there is none.
@@ -211,7 +211,7 @@ def with_unlabelled(training: Training, preset: Preset, plans: Mapping[str, Any]
 
 
 def finished_folds(training: Training, plans: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the folds that are trained and validated, whichever call did it."""
+    """Return the folds that are trained and validated, in this or an earlier call."""
     return tuple(
         fold
         for fold in range(training.data.folds)
@@ -220,7 +220,7 @@ def finished_folds(training: Training, plans: Mapping[str, Any]) -> tuple[int, .
 
 
 def estimated(training: Training, plans: Mapping[str, Any]) -> Estimate | None:
-    """Measure the steps of a training; None if nothing is left to train, or if several GPUs will share it."""
+    """Estimate a training from a few steps; None if it is complete or runs on several GPUs."""
     finished = finished_folds(training, plans)
     left = [fold for fold in training.folds if fold not in finished]
     if not left or training.machine.gpus > 1:
@@ -236,7 +236,7 @@ def estimated(training: Training, plans: Mapping[str, Any]) -> Estimate | None:
 
 
 def train_fold(training: Training, plans: Mapping[str, Any], fold: int, reporter: Reporter) -> None:
-    """Train one fold and predict its held-out cases, or the part of it that is not done yet."""
+    """Train one fold and predict its held-out cases, continuing an earlier call."""
     folder = fold_folder(training, plans, fold)
     if (folder / "validation" / "summary.json").is_file():
         return
@@ -269,7 +269,7 @@ def _newest(folder: Path) -> Path:
 
 
 def _train_on_gpus(training: Training, plans: Mapping[str, Any], fold: int, started: bool, reporter: Reporter) -> None:
-    """nnU-Net's own DDP: it looks the trainer up by its name, in the folder of ``nnUNet_extTrainer``."""
+    """Train with nnU-Net's DDP, which finds the trainer by name in the folder ``nnUNet_extTrainer``."""
     import torch
     from nnunetv2.run.run_training import run_training
 
@@ -298,7 +298,7 @@ def _train_on_gpus(training: Training, plans: Mapping[str, Any], fold: int, star
 
 
 def _refuse_another_training(training: Training) -> None:
-    """Refuse a folder that holds another training, or other files."""
+    """Check that the folder contains no other training and no other files."""
     path = training.out / RECORD_NAME
     if not path.is_file():
         if any(p.name != LOG_NAME for p in training.out.iterdir()):
@@ -320,7 +320,7 @@ def _refuse_another_training(training: Training) -> None:
 
 
 def _fingerprint(training: Training) -> dict[str, Any]:
-    """Return what may not change between the calls that make one training; machine and chosen folds may."""
+    """Return the settings that must not change between calls of one training; machine and selected folds may."""
     data = training.data
     return {
         "data": str(Path(data.data).expanduser().resolve()),

@@ -1,4 +1,4 @@
-"""Whether files are still those that a training began with."""
+"""Check whether the files of a training have changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Stamp = list[list[int]]
 
 
 def stamp(*files: Path) -> Stamp:
-    """Return the size and time of change (s) of each file; empty if one is not there."""
+    """Return size and modification time (s) of each file; empty if a file does not exist."""
     try:
         return [[found.st_size, int(found.st_mtime)] for found in (file.stat() for file in files)]
     except OSError:
@@ -21,7 +21,7 @@ def stamp(*files: Path) -> Stamp:
 def refuse_changes(
     what: str, before: Mapping[str, Stamp | None], now: Mapping[str, Stamp], data: Path, out: Path
 ) -> None:
-    """Stop at the first name that is new, missing, or whose files have changed.
+    """Raise for the first name that is new, missing, or whose files have changed.
 
     Args:
         what: the names are of, for people: ``"case"``.

@@ -1,4 +1,4 @@
-"""Run one of nnU-Net's own commands in the folder of a HeartSeg training, with HeartSeg's trainer findable.
+"""Run a command of nnU-Net in the folder of a HeartSeg training, with access to HeartSeg's trainer.
 
     python -m heartseg.training.nnunet.stock own nnUNetv2_train 501 2d 0 -tr HeartSegTrainer -p csfbu --c
 

@@ -1,4 +1,4 @@
-"""HeartSeg's losses as nnU-Net's loop calls them: lists of outputs and targets, edges made on the fly."""
+"""Adapt HeartSeg's losses to nnU-Net's training loop: lists of outputs and targets, edges computed on the fly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .presets import Preset
 
 
 def region_loss(preset: Preset) -> RegionLoss:
-    """Return the loss of a preset for regions, and for edges: one of ours, or the user's own by its dotted name.
+    """Return the loss of a preset for regions and edges: a built-in loss, or one of the user by dotted name.
 
     Raises:
         SettingsError: the dotted name cannot be imported.
@@ -29,7 +29,7 @@ def region_loss(preset: Preset) -> RegionLoss:
 
 
 class TrainingLoss(nn.Module):
-    """Region loss, plus alpha times edge loss for a network with edges, over all resolutions of the decoder.
+    """Region loss plus, for networks with edges, alpha times edge loss, over all resolutions of the decoder.
 
     Edges are made from the full-resolution labels, on their device, and thinned out with them.
 

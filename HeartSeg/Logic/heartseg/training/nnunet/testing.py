@@ -1,4 +1,4 @@
-"""An independent test set, scored once: cases that no fold has trained on or been chosen by."""
+"""Evaluate an independent test set: cases used by no fold for training or model selection."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def score_test_set(training: Training, model: Path, reporter: Reporter) -> Path 
 
 
 def refuse_seen(facts: dict, images: list[Path]) -> None:
-    """Refuse test scans that the training has learnt from.
+    """Check that no test scan was used for training.
 
     Raises:
         InputError: names the first.

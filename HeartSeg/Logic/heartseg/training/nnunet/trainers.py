@@ -1,4 +1,4 @@
-"""HeartSeg's trainer for nnU-Net v2: everything that a :class:`~.presets.Preset` says, on nnU-Net's own loop.
+"""HeartSeg's trainer for nnU-Net v2: applies a :class:`~.presets.Preset` to nnU-Net's training loop.
 
 The settings travel in the plans (key ``heartseg``), so that a resumed run, another process of a DDP training and
 nnU-Net's own commands all see the same.
@@ -38,7 +38,7 @@ EXPONENTS = {"poly": 0.9, "linear": 1.0, "constant": 0.0}
 
 
 class HeartSegTrainer(nnUNetTrainer):
-    """nnU-Net's trainer with a preset's settings, reproducible, resumable bit for bit, with progress and cancel.
+    """nnU-Net's trainer with the settings of a preset; reproducible, exactly resumable, with progress and cancel.
 
     ``reporter`` is set by the run that owns the trainer; a DDP process has none.
     """
@@ -77,7 +77,7 @@ class HeartSegTrainer(nnUNetTrainer):
         seed_everything(int(settings["seed"]) + 1000 * (fold if isinstance(fold, int) else 99) + self.local_rank)
 
     def initialize(self) -> None:
-        """Build everything; weights to start from are loaded into the new network."""
+        """Initialise the trainer; load initial weights, if any, into the new network."""
         with self._memory_advice():
             super().initialize()
         if self.start_from:
@@ -86,7 +86,7 @@ class HeartSegTrainer(nnUNetTrainer):
             train_in_bfloat16(self._bare_network())
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
-        """The preset's optimiser; the rate follows from the epoch's number alone, so that resuming cannot shift it."""
+        """Make the optimiser of the preset; its learning rate depends only on the epoch, so resuming keeps it."""
         preset, parameters = self.preset, self.network.parameters()
         optimizer: torch.optim.Optimizer
         if preset.optimizer == "adam":
@@ -104,18 +104,18 @@ class HeartSegTrainer(nnUNetTrainer):
         )
 
     def _build_loss(self) -> torch.nn.Module:
-        """nnU-Net's own loss where the preset asks for it and there are no edges, else HeartSeg's."""
+        """Make nnU-Net's loss if the preset selects it and there are no edges, else HeartSeg's loss."""
         if self.preset.loss == "nnunet" and self.preset.edges == "none":
             return super()._build_loss()
         return TrainingLoss(self.preset, len(self.label_manager.foreground_labels), self.configuration_manager.spacing)
 
     def do_split(self) -> tuple[list[str], list[str]]:
-        """nnU-Net's split without the cases that this training leaves out."""
+        """Return nnU-Net's split without the cases that this training omits."""
         training, held_out = super().do_split()
         return [name for name in training if name not in self.left_out], held_out
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:
-        """nnU-Net's transforms, adapted to the preset."""
+        """Return nnU-Net's transforms, adapted to the preset."""
         return adapted(nnUNetTrainer.get_training_transforms(*args, **kwargs), self.preset.augmentation)
 
     def on_train_start(self) -> None:
@@ -140,7 +140,7 @@ class HeartSegTrainer(nnUNetTrainer):
 
     @contextlib.contextmanager
     def _taught(self) -> Iterator[None]:
-        """The loss of nnU-Net's step with that of a batch of unlabelled scans added, where there are any."""
+        """Take a training step of nnU-Net, adding the loss of a batch of unlabelled scans if there are any."""
         teacher = self._teacher
         labelled: Callable[..., torch.Tensor] = self.loss  # type: ignore[has-type]
         if teacher is None:
@@ -154,7 +154,7 @@ class HeartSegTrainer(nnUNetTrainer):
             self.loss = labelled
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """nnU-Net's own: in evaluation mode a network has no edge channels, so its pseudo Dice is of structures."""
+        """Take a validation step; evaluation mode has no edge channels, so the pseudo Dice is that of structures."""
         self._advance()
         with self._memory_advice():
             return super().validation_step(batch)
@@ -182,7 +182,7 @@ class HeartSegTrainer(nnUNetTrainer):
             log.info("fold %s: sure of %.0f %% of the unlabelled voxels", self.fold, 100 * self._teacher.mean_sure())
 
     def save_checkpoint(self, filename: str) -> None:
-        """nnU-Net's checkpoint with the state of all random generators; whole or not at all."""
+        """Write nnU-Net's checkpoint with the state of all random generators, atomically."""
         if self.local_rank != 0 or self.disable_checkpointing:
             return
         checkpoint = {
@@ -205,7 +205,7 @@ class HeartSegTrainer(nnUNetTrainer):
             part.unlink(missing_ok=True)
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
-        """nnU-Net's own, and the state of the random generators, which is put in place when training starts."""
+        """Load nnU-Net's checkpoint and the state of the random generators, restored when training starts."""
         super().load_checkpoint(filename_or_checkpoint)
         if isinstance(filename_or_checkpoint, str):
             self._random_state = load_own_checkpoint(Path(filename_or_checkpoint)).get("random_state")
@@ -228,7 +228,7 @@ class HeartSegTrainer(nnUNetTrainer):
 
     @contextlib.contextmanager
     def _memory_advice(self) -> Iterator[None]:
-        """Out of memory, say which settings to lower.
+        """Turn an out-of-memory error into advice on the settings to lower.
 
         Raises:
             DeviceError: instead of torch's error.
@@ -247,7 +247,7 @@ class HeartSegTrainer(nnUNetTrainer):
 
 
 def train_in_bfloat16(network: torch.nn.Module) -> None:
-    """Let a network on a CPU compute in mixed precision while it is in training mode, as nnU-Net does on a GPU.
+    """Use mixed precision for a network on a CPU in training mode, as nnU-Net does on a GPU.
 
     Weights, outputs and losses stay float32, and so does everything in evaluation mode.
     """
@@ -272,14 +272,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed torch, numpy and Python; nnU-Net draws from all three."""
+    """Seed the generators of torch, NumPy and Python, all of which nnU-Net uses."""
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
     random.seed(seed)
 
 
 def random_state() -> dict[str, Any]:
-    """State of every generator that nnU-Net draws from."""
+    """Return the state of all random generators that nnU-Net uses."""
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -289,7 +289,7 @@ def random_state() -> dict[str, Any]:
 
 
 def load_own_checkpoint(path: Path) -> dict[str, Any]:
-    """Return everything in a checkpoint that this trainer wrote.
+    """Load a checkpoint written by this trainer.
 
     Checkpoints hold no code. Those of HeartSeg 0.5 and earlier hold NumPy arrays, which ``weights_only`` refuses; they
     lie in the user's own training folder, where nnU-Net has unpickled them already.
@@ -301,7 +301,7 @@ def load_own_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a copy of nested containers in which NumPy's arrays and numbers are Python's.
+    """Copy nested containers and convert NumPy arrays and numbers to Python types.
 
     ``torch.load(..., weights_only=True)`` reads what holds nothing else than these and tensors.
     """
@@ -315,7 +315,7 @@ def plain(value: Any) -> Any:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Put the generators back to where :func:`random_state` found them."""
+    """Restore the generators to a state from :func:`random_state`."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
@@ -324,7 +324,7 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 
 def load_start_weights(network: torch.nn.Module, path: Path) -> None:
-    """Weights of another model into a new network; output layers are taken where they have the same shape.
+    """Load weights of another model into a network; output layers are loaded only if their shapes match.
 
     Of an edge head's network a finished model has the regions' channels alone: they become the first ones here.
 

@@ -1,4 +1,4 @@
-"""Unlabelled scans in a training: the network also learns from its own confident labels in them (FixMatch).
+"""Training with unlabelled scans: the network also learns from its own confident predictions (FixMatch).
 
 They take no part in planning, splits or validation. Each is preprocessed as the labelled ones are and kept in a folder
 of its own; the trainer adds :func:`heartseg.training.fixmatch.fixmatch_loss` of a batch of them to every step.
@@ -31,14 +31,14 @@ from .presets import Preset
 from .stamps import refuse_changes, stamp
 
 RAMP_SHARE = 0.4
-"""Share of the training over which the unlabelled scans' weight rises: a network that knows nothing teaches nothing."""
+"""Fraction of the training over which the weight of unlabelled scans rises, because early predictions are useless."""
 
 RECORD = "unlabelled.json"
-"""In the training's folder: the scans that were there when it was started."""
+"""File in the training folder that lists the scans present at the start."""
 
 
 def recorded_scans(out: Path, data: Path, reporter: Reporter) -> dict[str, Path]:
-    """Return the scans that a training learns from: those of its first call, which is noted in its folder.
+    """Return the unlabelled scans of a training: those of its first call, which are recorded in its folder.
 
     Args:
         out: the training's folder.
@@ -80,7 +80,7 @@ def _same(a: Path, b: Path) -> bool:
 def prepare_unlabelled(
     out: Path, plans: Mapping[str, Any], scans: Mapping[str, Path], skip_bad: bool, reporter: Reporter
 ) -> list[str]:
-    """Preprocess scans as nnU-Net does its training cases; those that are done stay.
+    """Preprocess scans like nnU-Net's training cases; skips finished scans.
 
     Args:
         out: the training's folder.
@@ -129,7 +129,7 @@ def folder_name(data_identifier: str) -> str:
 
 
 def _prepare(path: Path, target: Path, plans: Mapping[str, Any], turn: bool) -> str:
-    """Write a scan as nnU-Net would, turned to LPS or not; returns its stored orientation."""
+    """Write a scan in the format of nnU-Net, optionally with LPS axes; returns its stored orientation."""
     from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor, comp_blosc2_params
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -167,7 +167,7 @@ def _prepare(path: Path, target: Path, plans: Mapping[str, Any], turn: bool) -> 
 
 
 class UnlabelledTeacher:
-    """Batches of unlabelled scans and what a network learns from them.
+    """Batches of unlabelled scans and their loss.
 
     Args:
         batches: gives patches (b, 1, ...), float32.
@@ -188,7 +188,7 @@ class UnlabelledTeacher:
         self.sure: list[float] = []
 
     def loss(self, network: nn.Module, step: int) -> torch.Tensor:
-        """Return the loss of the next batch, to be added to the labelled one's; notes the share of sure voxels.
+        """Return the loss of the next batch, to add to the supervised loss; records the share of confident voxels.
 
         Running statistics of batch norms are left to the labelled images.
         """
@@ -206,7 +206,7 @@ class UnlabelledTeacher:
         return found.loss
 
     def mean_sure(self) -> float:
-        """Return the mean share of sure voxels since the last call."""
+        """Return the mean fraction of confident voxels since the last call."""
         sure, self.sure = self.sure, []
         return float(np.mean(sure)) if sure else 0.0
 
@@ -225,7 +225,7 @@ def _running_statistics_kept(network: nn.Module) -> Iterator[None]:
 
 
 def unlabelled_batches(folder: Path, names: Sequence[str], trainer: Any) -> Iterator[torch.Tensor]:
-    """Endless patches (b, 1, ...) of preprocessed scans, drawn anywhere, for an initialised nnU-Net trainer."""
+    """Yield random patches (b, 1, ...) of preprocessed scans without end, for an initialised nnU-Net trainer."""
     from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
