@@ -223,10 +223,10 @@ def test_coming_back_to_the_panel_connects_nothing_twice(user):
 def test_label_maps_and_maps_of_ours_are_no_first_scan(opened, scan):
     import slicer
 
-    from heartseg.scene.overlay import _KIND
+    from heartseg.scene.nodes import OVERLAY_KIND
 
     assert opened.widget.firstScan() is scan
-    scan.SetAttribute(_KIND, "heat map")
+    scan.SetAttribute(OVERLAY_KIND, "heat map")
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
     assert opened.widget.firstScan() is None
     later = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "scan")

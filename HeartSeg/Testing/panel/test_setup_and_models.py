@@ -456,7 +456,7 @@ def test_a_download_is_cancelled_and_goes_on_where_it_ended(user, store, zipped)
         assert user.ui.segmentButton.text == "Cancel"
         user.press()
         user.wait()
-        assert user.status == "Stopped. Install again to go on where the download ended."
+        assert user.status == "Stopped. Install again to resume the download."
         assert [p.name for p in part.rglob("download.part")] == ["download.part"]
         assert texts(models.ui.modelsTable, 0) == ["HeartSeg-Default"]
         site.hang_at = None

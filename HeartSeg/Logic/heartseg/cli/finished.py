@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .cases import Case
 
 NOT_SHAPING = ("device", "threads")
-"""Settings that change where and how fast a result is computed, and not what it is."""
+"""Settings that affect device and speed, but not the result."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _model_files(folder: Path) -> Iterator[Path]:
 def finished_report(folder: Path, case: Case, choices: dict[str, Any]) -> dict[str, Any] | None:
     """The report of a finished run of this very scan with these very choices, or ``None``.
 
-    Result folders appear whole or not at all, so a readable report stands for a whole result.
+    Result folders are written atomically, so a readable report indicates a complete result.
     """
     try:
         report = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))

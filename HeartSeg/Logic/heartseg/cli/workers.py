@@ -42,7 +42,7 @@ class Job:
         model, model_hash: as the user named it, and the hash of its files.
         settings, formats: of the runs.
         overwrite, resume: what happens to earlier results.
-        anonymize: whether names of patient and paths are left out of the results.
+        anonymize: whether to omit patient names and paths from the results.
         time_limit: seconds per scan, ``None`` for no limit.
     """
 
@@ -133,7 +133,7 @@ def _serve(connection: Connection, job: Job) -> None:
 
 
 class _Process:
-    """One worker process and what it is doing."""
+    """A worker process and its current job."""
 
     def __init__(self, job: Job) -> None:
         context = multiprocessing.get_context("spawn")

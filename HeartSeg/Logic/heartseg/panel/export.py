@@ -157,7 +157,7 @@ class Export(Section):
                 ) from error
         notices: tuple[str, ...] = ()
         if node.GetParentTransformNode() is not None:
-            notices = ("the scan stands under a transform in the scene, which is left out: files fit the scan's file",)
+            notices = ("the transform of the scan in the scene is not applied: exported files match the scan's file",)
         return ExportRequest(
             view,
             masks,

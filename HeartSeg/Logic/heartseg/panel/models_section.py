@@ -147,7 +147,7 @@ class Models(Section):
 
         def stopped() -> None:
             if is_address(source):
-                self.panel.show_status(_("Stopped. Install again to go on where the download ended."))
+                self.panel.show_status(_("Stopped. Install again to resume the download."))
 
         self.panel.start(
             _("Install model"),

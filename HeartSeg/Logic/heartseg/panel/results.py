@@ -197,7 +197,7 @@ class Results(Section):
                 cell.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
                 table.setItem(r, c, cell)
             table.setItem(r, len(titles) - 1, _findings_cell(findings))
-        for column in range(len(titles) - 1):  # the last one takes what is left
+        for column in range(len(titles) - 1):  # the last column takes the remaining width
             table.resizeColumnToContents(column)
 
     def _jump(self, row: int) -> None:

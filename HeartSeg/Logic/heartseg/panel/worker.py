@@ -50,7 +50,7 @@ class Progressed:
 
 @dataclass(frozen=True)
 class Finished:
-    """A job succeeded; ``value`` is what its work returned."""
+    """A job succeeded; ``value`` is the return value of its work."""
 
     job: Job
     value: Any

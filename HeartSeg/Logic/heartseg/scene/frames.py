@@ -40,7 +40,7 @@ def keep_frame(browser: Any, segmentation_node: Any, frame: int) -> Any:
     import slicer
 
     sequence = browser.GetSequenceNode(segmentation_node)
-    if sequence is None:  # added while it is empty: to a sequence with items the browser gives a proxy of its own
+    if sequence is None:  # added while empty, because the browser creates a new proxy for a sequence with items
         sequence = slicer.modules.sequences.logic().AddSynchronizedNode(None, segmentation_node, browser)
         browser.SetMissingItemMode(sequence, browser.MissingItemSetToDefault)
     sequence.SetDataNodeAtValue(segmentation_node, browser.GetMasterSequenceNode().GetNthIndexValue(frame))

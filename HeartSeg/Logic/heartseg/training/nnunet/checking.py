@@ -104,7 +104,7 @@ def check_cases(
 def among_others(checked: Sequence[CheckedCase], modality: str) -> dict[str, str]:
     """Return problems, by case name, of scans with the rarer modality, unless both modalities are intended.
 
-    One network learns from both modalities where the names say so (MM-WHS), or where ``modality`` is given and fits.
+    Both modalities are intended if the file names contain them (MM-WHS).
     """
     unnamed = [c for c in checked if not (modality or c.case.modality)]
     kinds = {kind: [c for c in unnamed if c.modality == kind] for kind in ("CT", "MR")}
@@ -112,8 +112,8 @@ def among_others(checked: Sequence[CheckedCase], modality: str) -> dict[str, str
         return {}
     rarer, other = sorted(kinds, key=lambda kind: len(kinds[kind]))
     return {
-        c.case.name: f"case {c.case.name}: {c.case.image.name!r} looks like {rarer} and {len(kinds[other])} other "
-        f"scan(s) like {other}: train each modality in a folder of its own, or leave it out with --skip-bad"
+        c.case.name: f"case {c.case.name}: {c.case.image.name!r} appears to be {rarer}, but {len(kinds[other])} other "
+        f"scan(s) {other}: train each modality in a separate folder, or omit the case with --skip-bad"
         for c in kinds[rarer]
     }
 
@@ -121,8 +121,8 @@ def among_others(checked: Sequence[CheckedCase], modality: str) -> dict[str, str
 def evident_modality(volume: Volume) -> str:
     """Return ``"CT"`` or ``"MR"`` if the DICOM tag or the grey values are unambiguous, else ``""``.
 
-    A scan in Hounsfield units (:func:`~heartseg.volume.values.value_scale`) is CT. One without any value below 0 is not
-    in Hounsfield units, and is taken for MR.
+    A scan in Hounsfield units (:func:`~heartseg.volume.values.value_scale`) is CT. A scan without negative values is
+    not in Hounsfield units and counts as MR.
     """
     if volume.modality in ("CT", "MR"):
         return volume.modality

@@ -147,7 +147,8 @@ class _ThreadContext:
 def threads_for_processes(active: bool) -> Iterator[None]:
     """Run nnU-Net's pools as threads of this process, because spawning a process takes ten seconds.
 
-    The modules' name ``multiprocessing`` is replaced, as nnU-Net offers no other way; with ``active`` off nothing is.
+    Replaces the name ``multiprocessing`` in nnU-Net's modules, which offer no other way. Without ``active`` it does
+    nothing.
     """
     if not active:
         yield
@@ -204,7 +205,7 @@ def bars_reported(stage: str, total: int, reporter: Reporter) -> Iterator[None]:
 def trainer_lookup_without_torchvision() -> Iterator[None]:
     """Skip trainers that nnU-Net's lookup would import: the primus ones need a torchvision that matches torch.
 
-    CPU builds from PyPI do not fit. An empty module in their place lets the look-up pass by.
+    CPU builds from PyPI do not match. An empty module replaces the primus trainers during the lookup.
     """
     name = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"
     missing = name not in sys.modules

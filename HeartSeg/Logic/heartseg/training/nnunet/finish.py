@@ -109,7 +109,7 @@ def _has_edge_head(training: Training) -> bool:
 def _without_edge_head(training: Training, plans: Mapping[str, Any]) -> dict[str, Any]:
     """Return the plans with nnU-Net's plain U-Net instead of a network with a separate head for edges.
 
-    The last K output channels are the edges; what is left of the network is a plain one, weight by weight.
+    The last K output channels are the edges; the rest of the network equals a plain U-Net.
     """
     if not _has_edge_head(training):
         return dict(plans)

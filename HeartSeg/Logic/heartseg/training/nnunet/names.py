@@ -24,7 +24,7 @@ def named_object(name: str, what: str) -> Any:
         what: which setting asks for it, for messages.
 
     Raises:
-        SettingsError: the module cannot be imported, or holds no such thing that can be called.
+        SettingsError: the module cannot be imported, or does not contain a callable with this name.
     """
     module_name, _, attribute = name.rpartition(".")
     try:
@@ -34,7 +34,7 @@ def named_object(name: str, what: str) -> Any:
             f"{what} {name!r} cannot be imported ({error}): put the folder of its module into PYTHONPATH"
         ) from None
     except AttributeError:
-        raise SettingsError(f"{what} {name!r} does not exist: {module_name!r} holds no {attribute!r}") from None
+        raise SettingsError(f"{what} {name!r} does not exist: {module_name!r} has no attribute {attribute!r}") from None
     if not callable(found):
         raise SettingsError(f"{what} {name!r} is a {type(found).__name__}: name a class or a function")
     return found

@@ -1,4 +1,4 @@
-"""Plans: nnU-Net's own fingerprint, planning and preprocessing, and what a preset changes in them."""
+"""Plans: nnU-Net's fingerprint, planning and preprocessing, and the changes of a preset."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INTENSITIES_PER_CASE = 500_000
 cases there are: half a minute and gigabytes for four small scans. The mean's error is a thousandth of the SD here."""
 
 SETTINGS_KEY = "heartseg"
-"""Key of the plans that holds preset, seed, the weights to start from, the cases left out and the unlabelled scans."""
+"""Key of the plans that contains preset, seed, initial weights, omitted cases and unlabelled scans."""
 
 
 def plan(out: Path, processes: int, reporter: Reporter) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def _set_stages(kwargs: dict[str, Any], stages: int) -> None:
 
 
 def preprocess(out: Path, plans: Mapping[str, Any], processes: int, reporter: Reporter) -> None:
-    """Write the plans and preprocess what they need, unless another training with the same data has.
+    """Write the plans and preprocess their data, unless another training with the same data has done so.
 
     Raises:
         InputError: nnU-Net cannot preprocess the data.

@@ -73,8 +73,8 @@ class Preset:
             where the target lies; ``"flips-brightness"``.
         oversample: share of a batch that is centred on a structure.
         deep_supervision: losses at lower resolutions too.
-        translated: train on the cases that ``heartseg translate join`` made, where there are any.
-        unlabelled: learn from scans without references too, where there are any (see :mod:`.unlabelled`).
+        translated: whether to train on cases made by ``heartseg translate join``, if there are any.
+        unlabelled: whether to train on scans without references too, if there are any (see :mod:`.unlabelled`).
         unlabelled_weight: of their loss, after its rise.
         pseudo_threshold: least probability of a voxel's likeliest label for it to teach.
     """
@@ -140,7 +140,7 @@ class Preset:
         return replace(self, **wanted).check()
 
     def problems(self) -> list[str]:
-        """Problems of these settings, each with the way out; empty if there is none."""
+        """Problems of these settings, each with its solution; empty if there are none."""
         found = []
         for name, choices in (
             ("dimension", tuple(DIMENSIONS)),
@@ -199,7 +199,7 @@ class Preset:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Preset:
-        """Return the settings that :meth:`to_dict` wrote; keys of newer versions are left out."""
+        """Make settings from the output of :meth:`to_dict`; ignores keys of newer versions."""
         known = {f.name for f in fields(cls)}
         values = {k: v for k, v in content.items() if k in known}
         if values.get("patch") is not None:
@@ -208,7 +208,7 @@ class Preset:
 
 
 def changed_settings(before: Mapping[str, Any], now: Preset) -> dict[str, tuple[Any, Any]]:
-    """Setting -> its value before and now, where they differ; what an older version did not write had its default."""
+    """Return the old and new value of each changed setting; settings unknown to older versions had their default."""
     old, new = Preset.from_dict(before).to_dict(), now.to_dict()
     return {("preset" if k == "name" else k): (old[k], new[k]) for k in new if old[k] != new[k]}
 

@@ -67,7 +67,7 @@ def _segmentation(path: Path) -> LabelMap:
     """Read a Slicer segmentation with one or more layers; where structures overlap, the later segment wins."""
     import SimpleITK as sitk
 
-    read_header(path)  # refuses what is broken, in one line
+    read_header(path)  # rejects damaged files
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:

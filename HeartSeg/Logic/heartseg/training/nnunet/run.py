@@ -1,6 +1,6 @@
 """One training from a folder of labelled scans to a model folder: convert, plan, preprocess, train folds, finish.
 
-Every step does only what is left to do, so that a repeated call continues after an interruption.
+Every step skips completed work, so that a repeated call continues after an interruption.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def train(training: Training, reporter: Reporter | None = None, confirm: Confirm
 def prepared(training: Training, reporter: Reporter) -> Iterator[dict[str, Any]]:
     """Prepare a folder for nnU-Net (convert, split and plan the data); yields the base plans.
 
-    nnU-Net's variables and its captured prints hold as long as the block.
+    Within the block, nnU-Net's environment variables are set and its output is captured.
     """
     out = training.out
     try:
@@ -151,7 +151,7 @@ def _refuse_changed_data(training: Training) -> None:
     """Check that the data have not changed since they were converted; deleted data are not needed any more.
 
     Raises:
-        InputError: names the first case that has changed, is new, or is missing.
+        InputError: a case has changed, is new, or is missing.
     """
     path, data = training.out / "cases.json", Path(training.data.data).expanduser()
     if not path.is_file() or not data.exists():
@@ -165,7 +165,7 @@ def _refuse_changed_data(training: Training) -> None:
 def split(data: CheckedData, folds: int, seed: int) -> list[dict[str, list[str]]]:
     """Make nnU-Net's ``splits_final``: the folds of the data list if every case has one, else random with this seed.
 
-    Translated cases are trained on in every fold and held out in none.
+    Every fold trains on the translated cases, and no fold holds them out.
     """
     given = {c.case.name: c.case.fold for c in data.cases if not c.case.translated}
     names = sorted(given)
@@ -303,7 +303,7 @@ def _refuse_another_training(training: Training) -> None:
     if not path.is_file():
         if any(p.name != LOG_NAME for p in training.out.iterdir()):
             raise OutputError(
-                f"folder {str(training.out)!r} is not empty and holds no training: choose another with -o"
+                f"folder {str(training.out)!r} is not empty and contains no training: choose another with -o"
             )
         return
     before, now = read_json(path), _fingerprint(training)

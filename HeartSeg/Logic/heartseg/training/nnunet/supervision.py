@@ -25,18 +25,18 @@ def region_loss(preset: Preset) -> RegionLoss:
         return partial(named_object(preset.loss, "loss"), ignore=IGNORE)
     if preset.loss in REGION_LOSSES:
         return REGION_LOSSES[preset.loss]
-    return partial(cross_entropy_and_soft_dice, beta=preset.beta, delta=preset.delta)  # nnU-Net's own knows no edges
+    return partial(cross_entropy_and_soft_dice, beta=preset.beta, delta=preset.delta)  # no edges in nnU-Net's loss
 
 
 class TrainingLoss(nn.Module):
     """Region loss plus, for networks with edges, alpha times edge loss, over all resolutions of the decoder.
 
-    Edges are made from the full-resolution labels, on their device, and thinned out with them.
+    Edges are computed from the full-resolution labels on their device, and subsampled with them.
 
     Args:
         preset: loss settings.
         structures: K, labels without background.
-        spacing: of the patch's axes, (z, y, x) or (y, x), mm: the erosion follows it.
+        spacing: spacing of the patch axes, (z, y, x) or (y, x), mm, which determines the erosion.
     """
 
     def __init__(self, preset: Preset, structures: int, spacing: Sequence[float]) -> None:

@@ -59,7 +59,7 @@ def score_test_set(training: Training, model: Path, reporter: Reporter) -> Path 
             volume, reference = load_case(case.case, data.labels, facts["structures"])
             try:
                 labels = segmenter.segment(volume).labels
-            except HeartSegError as error:  # scored as what it is: nothing found
+            except HeartSegError as error:  # scored like an empty segmentation
                 reporter.announce(f"test case {case.case.name} was not segmented ({error}): every structure is missing")
                 labels = np.zeros(volume.array.shape, np.uint8)
             write_labels(labels, volume.geometry, out / "predictions" / f"{case.case.name}.nii.gz")

@@ -303,7 +303,7 @@ def load_own_checkpoint(path: Path) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """Copy nested containers and convert NumPy arrays and numbers to Python types.
 
-    ``torch.load(..., weights_only=True)`` reads what holds nothing else than these and tensors.
+    ``torch.load(..., weights_only=True)`` can read these types and tensors.
     """
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
@@ -326,7 +326,8 @@ def restore_random_state(state: dict[str, Any]) -> None:
 def load_start_weights(network: torch.nn.Module, path: Path) -> None:
     """Load weights of another model into a network; output layers are loaded only if their shapes match.
 
-    Of an edge head's network a finished model has the regions' channels alone: they become the first ones here.
+    A finished model of a network with an edge head contains only the channels of the regions, which become the first
+    channels here.
 
     Raises:
         ModelError: the networks differ in anything but the output layers.

@@ -42,11 +42,11 @@ def recorded_scans(out: Path, data: Path, reporter: Reporter) -> dict[str, Path]
 
     Args:
         out: the training's folder.
-        data: the folder of scans; where it is gone, what was noted is enough for what is prepared.
+        data: folder of the scans; if it was deleted, the recorded list suffices for preprocessed scans.
         reporter: tells of scans that are labelled cases too.
 
     Raises:
-        InputError: a scan is new, missing, or has changed; or the folder holds no scans.
+        InputError: a scan is new, missing, or has changed; or the folder contains no scans.
     """
     path = out / RECORD
     if path.is_file() and not Path(data).expanduser().exists():
@@ -117,7 +117,7 @@ def prepare_unlabelled(
             except InputError as error:
                 if not skip_bad:
                     raise InputError(f"unlabelled scan {path.name}: {error}; --skip-bad trains without it") from error
-                reporter.announce(f"unlabelled scan {path.name} is left out: {error}")
+                reporter.announce(f"unlabelled scan {path.name} is omitted: {error}")
     if not used:
         raise InputError("no scan of --unlabelled can be used: check them with heartseg check")
     return used
