@@ -1,4 +1,4 @@
-"""A scan or a setting that cannot work is refused with one line and exit code 2, and leaves nothing behind."""
+"""An invalid scan or setting is refused with one line and exit code 2, and leaves no files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as one scan, what as many, and under which names."""
+"""Recognition of single and multiple scans, and their names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cohorts that cannot be stopped: crashes, endless scans, links, changed inputs, cells that look like formulas."""
+"""Cohorts with crashes, unresponsive scans, links, changed inputs and cells that resemble formulas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders, lists and time series: one row and one folder per scan, whatever happens to the others."""
+"""Folders, lists and time series: one row and one folder per scan, regardless of the other scans."""
 
 from __future__ import annotations
 

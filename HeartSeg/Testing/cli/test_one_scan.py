@@ -1,4 +1,4 @@
-"""One scan from the command line: what is written, printed and returned."""
+"""One scan on the command line: files, output and exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that are stopped, killed, or find the disk full, in processes of their own; and what starting one costs."""
+"""Runs in separate processes that are stopped, killed or run out of disk space; and the cost of starting one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API page names everything public, and its examples run."""
+"""The API page lists all public names, and its examples run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documentation shows works: links lead somewhere, commands parse, Python compiles and names what exists."""
+"""Examples in the documentation work: links resolve, commands parse, Python code compiles and uses existing names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine on the shipped sample: stages, cancel at each of them, warmth, settings, doubts."""
+"""The engine on the included sample scan: stages, cancel at each of them, model in memory, settings, findings."""
 
 from __future__ import annotations
 

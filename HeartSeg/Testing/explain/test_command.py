@@ -1,4 +1,4 @@
-"""``heartseg explain``: files, JSON, results, layers, and what it refuses."""
+"""``heartseg explain``: files, JSON, results, layers and refused input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The confidence map through the whole pipeline: asked for, written, and left away."""
+"""The confidence map in the whole pipeline: requested and written, or omitted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a scan to a heat map on its own grid, with tiny trained models in a window and in stored axes."""
+"""From a scan to a heat map on the same grid, with tiny trained models in a window and in stored axes."""
 
 from __future__ import annotations
 

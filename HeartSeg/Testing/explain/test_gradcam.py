@@ -1,4 +1,4 @@
-"""The method on networks whose heat maps are known: by formula, by finite differences, by symmetry."""
+"""Grad-CAM on networks with known heat maps: by formula, finite differences and symmetry."""
 
 from __future__ import annotations
 

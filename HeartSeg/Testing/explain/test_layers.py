@@ -1,4 +1,4 @@
-"""Finding a network's layers: the last, the bottleneck, and names, good and hostile."""
+"""Finding layers of a network: the last, the bottleneck, and valid and invalid names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verdict on a candidate, from the evidence alone."""
+"""Acceptance of a candidate from its evidence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Network axes: any stated orientation and transposition, there and back."""
+"""Network axes: conversion to and from any orientation and transposition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ways to run a network give what plain torch gives, and a network comes back from wherever it was."""
+"""All backends give the same results as torch, and networks return to their original device."""
 
 from __future__ import annotations
 

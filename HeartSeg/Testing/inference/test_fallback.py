@@ -1,4 +1,4 @@
-"""Folders that need nnU-Net itself: run by its predictor where it is installed, refused with the command where not."""
+"""Model folders that require nnU-Net: run by its predictor if installed, otherwise refused with the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""With finder, clean-up and reorientation off, ours and stock nnU-Net v2 give the same labels from the same folder."""
+"""Without finder, clean-up and reorientation, HeartSeg and stock nnU-Net v2 give the same labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan of a run: way, grids, tiles, passes and cost; and that the engine keeps to it."""
+"""The plan of a run (mode, grids, tiles, passes, cost), and that the engine follows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resampling puts things where they belong in the world, whatever the axes."""
+"""Resampling preserves world positions for any axes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""2D models run in our own loop, slice by slice: without nnU-Net, in any orientation, with all that 3D ones have."""
+"""2D models in the slice-wise engine: without nnU-Net, in any orientation, with all options of 3D models."""
 
 from __future__ import annotations
 

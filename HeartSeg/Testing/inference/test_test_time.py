@@ -1,4 +1,4 @@
-"""Test-time augmentation: shifts by whole voxels, gamma curves, and the mean probabilities, by hand."""
+"""Test-time augmentation: shifts by whole voxels, gamma curves and mean probabilities, against manual calculations."""
 
 from __future__ import annotations
 

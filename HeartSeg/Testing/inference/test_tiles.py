@@ -1,4 +1,4 @@
-"""Tiles: nnU-Net's places and weights, progress and cancel at each, and a ladder when memory runs out."""
+"""Tiles: nnU-Net's positions and weights, progress and cancel at each tile, fallbacks when memory runs out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Slicer extension: configured and installed by CMake, and loaded from where it was installed."""
+"""The Slicer extension: configured and installed by CMake, and loaded from its installation."""
 
 from __future__ import annotations
 

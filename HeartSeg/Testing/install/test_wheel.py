@@ -1,4 +1,4 @@
-"""The Python package: a wheel built from a source distribution, installed, and used far from the clone."""
+"""The Python package: a wheel built from a source distribution, installed and used outside the clone."""
 
 from __future__ import annotations
 

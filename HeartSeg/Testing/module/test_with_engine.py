@@ -1,4 +1,4 @@
-"""The module with the real pipeline and the model that ships; left out while one of them is not in the tree."""
+"""The module with the real pipeline and the included model; skipped if one of them is missing."""
 
 from __future__ import annotations
 

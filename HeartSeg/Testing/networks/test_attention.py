@@ -1,4 +1,4 @@
-"""The attention modules compute what their formulas say, written out again with plain tensor arithmetic."""
+"""Attention modules against their formulas in plain tensor arithmetic."""
 
 from __future__ import annotations
 

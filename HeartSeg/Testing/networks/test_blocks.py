@@ -1,4 +1,4 @@
-"""The parts of the U-Nets, against their formulas in plain tensor arithmetic."""
+"""Building blocks of the U-Nets against their formulas in plain tensor arithmetic."""
 
 from __future__ import annotations
 

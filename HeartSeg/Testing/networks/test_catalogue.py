@@ -1,4 +1,4 @@
-"""The catalogue's costs: counted as a pencil counts, and as docs/reference/networks.md says."""
+"""Costs in the catalogue, against a manual count and docs/reference/networks.md."""
 
 from __future__ import annotations
 

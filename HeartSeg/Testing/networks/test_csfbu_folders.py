@@ -1,4 +1,4 @@
-"""Model folders with CSFBU-Net in their plans: stock nnU-Net and our engine read C structures and agree."""
+"""Model folders with CSFBU-Net in their plans: stock nnU-Net and our engine give the same C structures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Edges join their regions again: probabilities add up, labels come back."""
+"""Edges are joined to their regions: probabilities sum to 1, and labels are restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every network of the catalogue promises: nnU-Net's arguments in, logits on the image's grid out."""
+"""Interface of all networks in the catalogue: nnU-Net's arguments, logits on the grid of the image."""
 
 from __future__ import annotations
 

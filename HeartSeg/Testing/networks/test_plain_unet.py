@@ -1,4 +1,4 @@
-"""Our plain U-Net is nnU-Net's: names, sizes and outputs."""
+"""The plain U-Net equals nnU-Net's in names, sizes and outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our class stands in for nnU-Net's: same weights, same logits, and its package is not imported."""
+"""Our class replaces that of nnU-Net: same weights, same logits, without importing its package."""
 
 from __future__ import annotations
 

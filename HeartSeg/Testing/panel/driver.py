@@ -1,4 +1,4 @@
-"""The hands of the panel's user, and means to stop the worker where a test wants it."""
+"""Simulated user of the panel, and means to pause the worker in tests."""
 
 from __future__ import annotations
 

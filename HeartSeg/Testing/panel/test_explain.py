@@ -1,4 +1,4 @@
-"""Maps over the scan from the panel: heat map and confidence, on the worker, cancelled, undone, refused."""
+"""Overlays from the panel: heat map and confidence map, computed on the worker, cancelled, undone, refused."""
 
 from __future__ import annotations
 

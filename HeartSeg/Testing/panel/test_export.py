@@ -1,4 +1,4 @@
-"""The Export section: what is checked is written as the segments are now; what fails leaves nothing and is told."""
+"""The Export section: checked formats contain the current segments; failures leave no files and are reported."""
 
 from __future__ import annotations
 

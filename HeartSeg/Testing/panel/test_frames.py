@@ -1,4 +1,4 @@
-"""Time series: the row appears, a frame is chosen, all frames are segmented one after the other."""
+"""Time series: the row appears, a frame is chosen, all frames are segmented in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is chosen lives in the scene: saved, loaded, several sets; and every control explains itself."""
+"""Choices are stored in the scene (saving, loading, several sets), and every control has an explanation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run in a process of its own: same result, same progress; a cancel kills it, a crash leaves the window alive."""
+"""Runs in a separate process: same result and progress; a cancel kills it, and the window survives a crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results: table, findings, jump, compare, edit and measure again, undo."""
+"""Results: table, findings, jumping, comparison, editing and measuring again, undo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The life of a run: click, cancel, delete, close, reload, fail; nothing half-made is ever left in the scene."""
+"""Runs: click, cancel, delete, close, reload, failure; no incomplete result ever remains in the scene."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-ins are as strict as PythonQt: what would fail in the application fails here."""
+"""The stand-ins are as strict as PythonQt: code that fails in the application fails here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Surfaces made by the worker with plain VTK, and how they enter the scene."""
+"""Surfaces that the worker makes with plain VTK, and how they are added to the scene."""
 
 from __future__ import annotations
 

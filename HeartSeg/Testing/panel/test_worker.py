@@ -1,4 +1,4 @@
-"""The worker thread, the pace of a run and the device line, without any window."""
+"""The worker thread, the pace of a run and the device line, without a window."""
 
 from __future__ import annotations
 

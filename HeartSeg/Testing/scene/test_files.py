@@ -1,4 +1,4 @@
-"""Segmentation nodes as files of Slicer."""
+"""Segmentation nodes in files of Slicer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The host: starts, stops, keeps out of the application's way, and says what is missing."""
+"""The host: it starts, stops, does not affect the application, and reports missing parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From volume nodes to volumes: voxels, modality, source, and one line for what cannot be segmented."""
+"""Conversion of volume nodes to volumes: voxels, modality, source, and one line for unsuitable nodes."""
 
 from __future__ import annotations
 

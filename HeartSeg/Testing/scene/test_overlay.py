@@ -1,4 +1,4 @@
-"""A map over the scan, in Slicer's real scene and slice views."""
+"""Overlays on the scan in Slicer's real scene and slice views."""
 
 from __future__ import annotations
 

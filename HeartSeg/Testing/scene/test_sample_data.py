@@ -1,4 +1,4 @@
-"""The shipped scan in the module Sample Data, here a stand-in with its signature, cache and checksum."""
+"""The included scan in the module Sample Data (a stand-in with the same signature, cache and checksum)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filling a segmentation node: geometry, names, provenance, surfaces, and what happens when it fails."""
+"""Filling a segmentation node: geometry, names, provenance, surfaces and failures."""
 
 from __future__ import annotations
 

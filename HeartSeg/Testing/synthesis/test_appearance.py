@@ -1,4 +1,4 @@
-"""Grey values of each kind of scan, and the parts of the imaging."""
+"""Grey values of each kind of scan, and the parts of the image formation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What generator 0.6 adds to images: each effect alone, its switch, and that generator 0.5 has none."""
+"""Image effects of generator 0.6: each effect alone, its switch, and their absence in generator 0.5."""
 
 from __future__ import annotations
 

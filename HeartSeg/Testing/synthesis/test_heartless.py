@@ -1,4 +1,4 @@
-"""Bodies without a heart: what they hold, how large they are, and that nothing in them is to be found."""
+"""Bodies without a heart: their content and size, and that they contain no heart."""
 
 from __future__ import annotations
 

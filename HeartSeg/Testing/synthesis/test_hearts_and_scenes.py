@@ -1,4 +1,4 @@
-"""Hearts and scenes: repeatable, labelled as promised, of plausible size."""
+"""Hearts and scenes: reproducible, correctly labelled, of plausible size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Beating and diseased hearts: they reach what they are asked for, keep their muscle, and beat smoothly."""
+"""Patients with cardiac phases and diseases: they reach their targets, keep their muscle volume and move smoothly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scan that ships for `make demo`: present, plausible, and made by the command its README names."""
+"""The sample scan for `make demo`: present, plausible, and made by the command in its README."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shape model: shooting is what its equations say, and gives back the subjects it was built from."""
+"""The shape model: shooting follows its equations and reproduces the subjects of the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures of drawn hearts: bodies of known thickness and volume, and the files that are written."""
+"""Statistics of generated hearts: bodies of known thickness and volume, and the output files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Around the heart: devices and disease, the trunk that is changed to fit, and what can be switched off."""
+"""Surroundings of the heart: devices and disease, the deformed trunk, and parts that can be switched off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Topology of label maps: faults are found, counted and repaired, and what cannot be repaired is refused."""
+"""Topology of label maps: faults are found, counted and repaired, or the map is rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Views and images: what is seen, what is ignored, and how it is scaled."""
+"""Views and images: field of view, ignored voxels and scaling."""
 
 from __future__ import annotations
 

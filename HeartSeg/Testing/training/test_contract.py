@@ -1,4 +1,4 @@
-"""The contract on what training may import names every module of it but nnU-Net's part."""
+"""The import contract of training lists all of its modules except nnU-Net's part."""
 
 from __future__ import annotations
 

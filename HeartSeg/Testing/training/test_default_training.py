@@ -1,4 +1,4 @@
-"""The training loop: it learns, stops and goes on, and its export loads in stock nnU-Net."""
+"""The training loop: it learns, stops and resumes, and its export loads in stock nnU-Net."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inner edges: what the erosion takes, in voxels that fit the spacing; regions come back exactly."""
+"""Inner edges: eroded voxels for a given spacing, and exact reconstruction of the regions."""
 
 from __future__ import annotations
 

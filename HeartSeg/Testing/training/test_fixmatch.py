@@ -1,4 +1,4 @@
-"""Confident pseudo-labels: who teaches, how much, and that a network really learns from scans without labels."""
+"""Confident pseudo-labels: their source and weight, and that a network learns from scans without labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The losses: values worked out by hand, gradients against finite differences, ignored voxels without weight."""
+"""Losses: values calculated by hand, gradients against finite differences, ignored voxels without weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's state on disk: pieces of bounded size, checked, the newest whole one is taken."""
+"""Saved states of a run: parts of limited size with checksums; the newest complete state is loaded."""
 
 from __future__ import annotations
 

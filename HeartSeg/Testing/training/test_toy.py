@@ -1,4 +1,4 @@
-"""Toy hearts: every structure in its place and size, each scan another, the same with its seed."""
+"""Toy hearts: position and size of every structure, variation between scans, reproducibility."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``heartseg train-default``: from a packed source to a model folder that segments, stopped and resumed on the way."""
+"""``heartseg train-default``: from a packed source to a model folder that segments, stopped and resumed in between."""
 
 from __future__ import annotations
 

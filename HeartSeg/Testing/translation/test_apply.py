@@ -1,4 +1,4 @@
-"""A volume in, a volume out: the grid exactly, patches without seams, models that are damaged or hostile."""
+"""Translating a volume: the exact grid, patches without seams, damaged or malicious models."""
 
 from __future__ import annotations
 

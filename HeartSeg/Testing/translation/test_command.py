@@ -1,4 +1,4 @@
-"""``heartseg translate``: one after the other as a user would call it, and what it says of bad input."""
+"""``heartseg translate``: the commands in the order of a user, and messages for bad input."""
 
 from __future__ import annotations
 

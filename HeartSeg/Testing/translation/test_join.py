@@ -1,4 +1,4 @@
-"""Labelled MR, translated, joins a training set: pairs by name, the same grid, nothing overwritten, gone on with."""
+"""Translated labelled MR in a training set: pairing by name, same grid, no overwriting, resuming."""
 
 from __future__ import annotations
 

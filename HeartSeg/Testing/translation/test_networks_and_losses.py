@@ -1,4 +1,4 @@
-"""Generators, discriminators, the pool and the losses, against what their sources say and hand-computed values."""
+"""Generators, discriminators, pool and losses, against their sources and hand-calculated values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Volumes as slices: scaling and back, resampling, which samples a step sees, what is refused."""
+"""Volumes as slices: scaling and its inverse, resampling, samples of a step, refused scans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training really trains, is stopped and gone on with bit for bit, and says what went wrong."""
+"""Training improves the networks, stops and resumes with identical results, and reports errors."""
 
 from __future__ import annotations
 

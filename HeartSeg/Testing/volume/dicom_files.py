@@ -1,4 +1,4 @@
-"""DICOM files as scanners and archives write them, made of a phantom whose values and places are known."""
+"""DICOM files like those of scanners and archives, from a phantom with known values and positions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scan in memory is refused with one line, or taken with findings."""
+"""A scan in memory is refused with one line or accepted with findings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DICOM folders: what lies in them, in which order, and what is amiss."""
+"""DICOM folders: their series, order and problems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real scans in every encoding: the same voxels and grid as the file they were written from, and so the same labels."""
+"""Real scans in every encoding have the same voxels and grid as their source, and so the same labels."""
 
 from __future__ import annotations
 

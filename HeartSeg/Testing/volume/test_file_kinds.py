@@ -1,4 +1,4 @@
-"""Kinds of broken or unusual image files: right voxels in the right places, a warning, or a refusal in one line."""
+"""Kinds of damaged or unusual image files: correct voxels and positions, a warning, or a refusal in one line."""
 
 from __future__ import annotations
 

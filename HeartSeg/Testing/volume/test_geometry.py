@@ -1,4 +1,4 @@
-"""Where voxels lie: index to world and back, and the way to the nearest LPS axes, for every orientation there is."""
+"""Geometry: index to world and back, and conversion to the nearest LPS axes, for all orientations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image files: sound ones come in as they are stored, broken ones are refused with one line and no noise."""
+"""Image files: valid files are read as stored, damaged files are refused with one line and no other output."""
 
 from __future__ import annotations
 

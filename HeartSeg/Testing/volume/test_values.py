@@ -1,4 +1,4 @@
-"""The scale of a scan's values, and voxels that are not finite: one answer for every part of the program."""
+"""The value scale of a scan, and non-finite voxels."""
 
 from __future__ import annotations
 

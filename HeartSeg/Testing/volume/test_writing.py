@@ -1,4 +1,4 @@
-"""Label maps and images are written exactly, and whole or not at all."""
+"""Label maps and images are written exactly and atomically."""
 
 from __future__ import annotations
 

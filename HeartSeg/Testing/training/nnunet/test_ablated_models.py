@@ -1,4 +1,4 @@
-"""Every network of the ablation leaves a model folder that can be used: here before it has learnt anything."""
+"""Every network of the ablation gives a usable model folder, here with untrained weights."""
 
 from __future__ import annotations
 

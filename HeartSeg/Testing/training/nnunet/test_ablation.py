@@ -1,4 +1,4 @@
-"""The documents' table: which numbers stand in it, and a comparison that runs, stops and goes on."""
+"""The ablation table: its values, and a comparison that runs, stops and resumes."""
 
 from __future__ import annotations
 

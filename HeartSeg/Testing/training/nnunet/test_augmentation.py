@@ -1,4 +1,4 @@
-"""Region-aware augmentation stays within the documents' limits and moves nothing where there is no target."""
+"""Region-aware augmentation respects the limits of the documents and moves nothing without target."""
 
 from __future__ import annotations
 

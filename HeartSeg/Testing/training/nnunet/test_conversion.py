@@ -1,4 +1,4 @@
-"""The raw data set is what nnU-Net expects, and nothing moved in the patient."""
+"""The raw data set has the format of nnU-Net, and positions in the patient do not change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scans and references are found in every layout, read in every kind of label, and refused with a line that helps."""
+"""Scans and references are found in every layout, read with every kind of labels, or refused with a helpful line."""
 
 from __future__ import annotations
 

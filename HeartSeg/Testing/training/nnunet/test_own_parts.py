@@ -1,4 +1,4 @@
-"""A network, a loss and an augmentation of the user's own, by dotted name; settings in a file; the history."""
+"""Networks, losses and augmentations of the user by dotted name; settings in a file; the history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained 2D CSFBU-Net folder: nnU-Net's own command gives our labels, and heat maps are made slice by slice."""
+"""A trained 2D CSFBU-Net folder: nnU-Net's command gives the same labels, and heat maps are made slice by slice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss that a preset describes, against the same loss written out in NumPy and SciPy."""
+"""The loss of a preset against the same loss in NumPy and SciPy."""
 
 from __future__ import annotations
 

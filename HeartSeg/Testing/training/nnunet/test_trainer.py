@@ -1,4 +1,4 @@
-"""HeartSegTrainer does what its preset says: built from plans alone, without data."""
+"""HeartSegTrainer applies its preset; built from plans without data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scans without references beside a training: through real preprocessing, nnU-Net's loop and resumption."""
+"""Training with scans without references: real preprocessing, nnU-Net's loop, resuming."""
 
 from __future__ import annotations
 
