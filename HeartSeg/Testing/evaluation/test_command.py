@@ -300,5 +300,5 @@ def test_a_picture_shows_scan_reference_and_result(tmp_path, capsys):
     assert main([*command, "--picture", str(picture), "--image", str(tmp_path / "scan.nii.gz")]) == 0
     assert sitk.ReadImage(str(picture)).GetSize() == (990, 367)
     assert main([*command, "--picture", str(picture)]) == 2
-    assert "belong together" in capsys.readouterr().err
+    assert "--picture and --image" in capsys.readouterr().err
     assert main([*command, "--picture", str(picture), "--image", str(tmp_path / "scan.nii.gz")]) == 2  # it exists

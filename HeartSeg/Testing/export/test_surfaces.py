@@ -180,7 +180,7 @@ def test_an_stl_that_was_cut_short_is_not_taken_for_whole(tmp_path) -> None:
     path = write_surface(TETRAHEDRON, tmp_path / "body.stl", "LPS", "body", (0, 0, 0))
     assert check_solidity(read_stl(path)).watertight
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(InputError, match="no complete binary STL"):
+    with pytest.raises(InputError, match="not a complete binary STL"):
         read_stl(path)
 
 
