@@ -129,7 +129,7 @@ def test_a_full_disk_leaves_nothing_and_is_told(user, section, segmented, tmp_pa
 
     monkeypatch.setattr(formats, writer, full)
     press(user, section)
-    assert user.error.startswith("Disk full while writing")
+    assert user.error.startswith("The disk is full")
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
     press(user, section)
