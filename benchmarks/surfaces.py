@@ -128,10 +128,18 @@ def _renderer(surfaces: Surfaces) -> Any:
     return renderer
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks/surfaces.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--picture", type=Path, help="PNG file to draw")
-    asked = parser.parse_args().picture
+    picture = parser.parse_args().picture
     made = [report(spacing) for spacing in SLICES_MM.values()]
-    if asked is not None:
-        draw(made, asked)
+    if picture is not None:
+        draw(made, picture)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

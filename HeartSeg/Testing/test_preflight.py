@@ -105,7 +105,6 @@ def test_a_transform_that_changes_lengths_is_told_and_can_be_applied():
     ("volume", "words"),
     [
         (scan((3, 70, 80)), "3 slices"),
-        (scan((20, 70, 80), (2.5, 2.5, 1.0)), "covers 20 mm"),
         (scan((60, 70, 80), (0.0025, 0.0025, 0.0025)), "looks like metres"),
         (Volume(np.zeros((60, 70, 80), np.int16), scan().geometry), "holds no image"),
         (Volume(np.full((60, 70, 80), np.nan, np.float32), scan().geometry), "NaN"),
@@ -115,6 +114,11 @@ def test_what_the_engine_would_refuse_is_said_in_its_own_words(volume, words):
     (check,) = check_scan(volume)
     assert (check.code, check.severity, check.fix) == ("scan-refused", Severity.ERROR, "")
     assert words in check.message
+
+
+def test_a_scan_of_20_mm_is_taken_with_a_warning():
+    check = codes(check_scan(scan((20, 70, 80), (2.5, 2.5, 1.0))))["field-of-view-short"]
+    assert check.severity is Severity.WARNING
 
 
 def tilted(degrees: float) -> tuple[float, ...]:

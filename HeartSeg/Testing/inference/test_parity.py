@@ -50,7 +50,7 @@ def test_ours_and_stock_agree(name, tmp_path):
     case = CASES[name]
     configuration = case["options"].get("configuration", "3d_fullres")
     path = make_tiny_model_folder(
-        tmp_path / f"nnUNetTrainer__nnUNetPlans__{configuration}", train_steps=40, **case["options"]
+        tmp_path / f"nnUNetTrainer__nnUNetPlans__{configuration}", train_steps=80, **case["options"]
     )
     array, _ = synthetic_volume(3, (40, 44, 42), seed=7)
     geometry = Geometry(array.shape, case["spacing"])
