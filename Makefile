@@ -10,7 +10,7 @@ SCAN   ?= HeartSeg/Resources/SampleData/HeartSeg-synthetic-CTA.nii.gz
 OUT    ?= out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow torture lint types arrows extension publish-clone unit benchmark docs clean
+.PHONY: help demo test test-slow torture lint types imports extension publish-clone unit benchmark docs clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,7 +18,7 @@ help:  ## show this list
 demo: $(VENV)/.app  ## set up, segment SCAN (default: the synthetic sample that ships), print volumes and files
 	@$(BIN)/heartseg segment "$(SCAN)" -o "$(OUT)" --overwrite
 
-test: $(VENV)/.dev lint types arrows extension unit  ## set up and run every check: style, types, import directions, extension, tests
+test: $(VENV)/.dev lint types imports extension unit  ## set up and run every check: style, types, import directions, extension, tests
 
 test-slow: $(VENV)/.dev  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
@@ -34,7 +34,7 @@ lint: $(VENV)/.dev  ## style
 types: $(VENV)/.dev  ## types
 	$(BIN)/mypy
 
-arrows: $(VENV)/.dev  ## import directions (docs/explanation/architecture.md)
+imports: $(VENV)/.dev  ## import directions (docs/explanation/architecture.md)
 	$(BIN)/lint-imports
 
 extension: $(VENV)/.dev  ## what Slicer's ExtensionsIndex will see: entry, pictures, size of the published clone
