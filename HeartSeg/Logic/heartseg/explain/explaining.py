@@ -131,7 +131,7 @@ class Explainer:
             InputError: the structure is not in the scan, or the result has a different grid.
             Cancelled: the token was set.
         """
-        from ..inference.devices import describe_device
+        from ..devices import describe_device
         from .gradcam import seg_grad_cam
 
         reporter = reporter or Reporter(progress, cancel)
@@ -316,7 +316,7 @@ def _gradients_allowed(settings: Settings) -> Any:
 
     import torch
 
-    from ..inference.devices import torch_settings
+    from ..devices import torch_settings
 
     stack = ExitStack()
     stack.enter_context(torch_settings(settings.threads))

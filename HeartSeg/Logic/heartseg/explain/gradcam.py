@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 
+from ..devices import is_out_of_memory
 from ..errors import DeviceError, SettingsError
-from ..inference.devices import is_out_of_memory
 from ..inference.tiles import gaussian_weights, padded_to_patch, tile_starts
 from ..progress import Reporter
 from .layers import Layer

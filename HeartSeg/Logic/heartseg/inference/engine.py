@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ..devices import choose_device, choose_dtype, describe_device, torch_settings
 from ..errors import InputError, SettingsError
 from ..models.folder import ModelFolder
 from ..progress import Reporter
@@ -19,7 +20,6 @@ from ..settings import Settings
 from ..volume.geometry import Geometry
 from ..volume.types import Volume
 from .around_heart import AroundHeart
-from .devices import choose_device, choose_dtype, describe_device, torch_settings
 from .fallback import NnUNet
 from .finder import Finder
 from .locate import HeartBox

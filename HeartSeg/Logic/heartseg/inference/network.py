@@ -8,13 +8,13 @@ from functools import cached_property
 
 import torch
 
+from ..devices import choose_dtype
 from ..models.folder import ModelFolder
 from ..models.loading import LoadedModel, load_model
 from ..progress import Reporter
 from ..settings import Settings
 from ..volume.geometry import Geometry
 from .backends import openvino_predictor, torch_predictor
-from .devices import choose_dtype
 from .lattice import Lattice
 from .normalize import fit
 from .resample import Sampled, likeliest, world_grid

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..devices import is_out_of_memory
 from ..errors import DeviceError
 from ..progress import Reporter
-from .devices import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch

@@ -120,7 +120,7 @@ def machine_facts(settings: Settings, output: str | Path | None = None) -> Machi
     try:
         import torch
 
-        from ..inference.devices import choose_device
+        from ..devices import choose_device
 
         device = choose_device(settings.device)
     except ImportError:

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import torch
 
+from heartseg.devices import choose_device
+from heartseg.errors import HeartSegError
 from heartseg.synthesis.hearts import VALIDATION_SUBJECTS
 from heartseg.synthesis.patients import Recipe as PatientRecipe
 from heartseg.synthesis.scenes import make_scenes, scene_name
@@ -58,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return train_default(args)
     except KeyboardInterrupt:
         parser.exit(1, "stopped, everything is saved: run the same command again to continue\n")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HeartSegError) as error:
         parser.exit(2, f"{error}\n")
 
 
@@ -83,7 +85,7 @@ def train_default(args: argparse.Namespace) -> int:
         log.info("extracted %d scenes from '%s'", unpack_scenes(args.unpack, args.out), args.unpack)
     check_parts(args.without, (*ANATOMY_PARTS, *IMAGE_PARTS))
     until = time.monotonic() + args.run_minutes * 60
-    device = choose_device(args.device)
+    device = str(choose_device(args.device, ("cuda", "cpu")))
     workers = max(1, (os.cpu_count() or 2) - 1) if args.workers is None else args.workers
     torch.set_num_threads(args.threads)
     stages = choose_stages(args.size, device, args.batch)
@@ -102,17 +104,6 @@ def train_default(args: argparse.Namespace) -> int:
         log.info("%s is trained: run again without --only to finish the model", args.only)
         return 1
     return finish(args, stages)
-
-
-def choose_device(name: str) -> str:
-    """Resolve ``auto`` to the GPU if available, else the CPU."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.split(":")[0] not in ("cpu", "cuda"):
-        raise ValueError(f"--device is {name!r}: choose auto, cpu, cuda or cuda:N")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device is {name!r}, but torch finds no GPU: use --device cpu")
-    return name
 
 
 def choose_stages(size: str, device: str, batch: int | None) -> tuple[Stage, Stage]:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..devices import choose_device, describe_device, is_out_of_memory, torch_settings
 from ..errors import DeviceError, SettingsError
-from ..inference.devices import choose_device, describe_device, is_out_of_memory, torch_settings
 from ..progress import Reporter
 from ..volume import Source, Volume, to_nearest_lps
 from .model import DIRECTIONS, TranslationModel, open_model

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as nnf
 from torch import nn
 
+from ..devices import choose_device, describe_device, is_out_of_memory
 from ..errors import DeviceError, InputError, OutputError, SettingsError
-from ..inference.devices import choose_device, describe_device, is_out_of_memory
 from ..progress import Reporter
 from ..training.state import load_state, save_state
 from .losses import adversarial_loss, edge_loss

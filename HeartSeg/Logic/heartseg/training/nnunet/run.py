@@ -225,7 +225,7 @@ def estimated(training: Training, plans: Mapping[str, Any]) -> Estimate | None:
     left = [fold for fold in training.folds if fold not in finished]
     if not left or training.machine.gpus > 1:
         return None
-    from ...inference.devices import choose_device
+    from ...devices import choose_device
     from .trainers import HeartSegTrainer
 
     dataset = read_json(training.out / "preprocessed" / DATASET_NAME / "dataset.json")
@@ -244,7 +244,7 @@ def train_fold(training: Training, plans: Mapping[str, Any], fold: int, reporter
     if training.machine.gpus > 1:
         _train_on_gpus(training, plans, fold, started, reporter)
         return
-    from ...inference.devices import choose_device
+    from ...devices import choose_device
     from .trainers import HeartSegTrainer
 
     device = choose_device(training.machine.device)
@@ -339,7 +339,7 @@ def _fingerprint(training: Training) -> dict[str, Any]:
 def _loaders(machine: Machine) -> int | None:
     if machine.loaders is not None:
         return machine.loaders
-    from ...inference.devices import choose_device
+    from ...devices import choose_device
 
     return 0 if machine.gpus == 1 and choose_device(machine.device).type == "cpu" else None
 

@@ -7,28 +7,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..errors import DeviceError
+from .errors import DeviceError
 
 if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
 
+KINDS = ("cuda", "mps", "cpu")
+"""Kinds of devices, the preferred one first."""
 
-def choose_device(wish: str = "auto") -> torch.device:
-    """The torch device for a setting: ``auto`` takes CUDA, then MPS, then the CPU.
+
+def choose_device(wish: str = "auto", kinds: tuple[str, ...] = KINDS) -> torch.device:
+    """The torch device for a setting; ``auto`` takes the first kind that is available.
+
+    Args:
+        wish: ``auto``, a kind, or ``cuda:N``.
+        kinds: kinds that the caller can use, the preferred one first.
 
     Raises:
-        DeviceError: the device that was asked for is not there.
+        DeviceError: the device is not available.
     """
     import torch
 
     kind = wish.split(":")[0]
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = [name for name in kinds if there[name]]
     if kind == "auto":
-        return torch.device(next(name for name, there in available.items() if there))
-    if not available.get(kind, False):
-        have = ", ".join(name for name, there in available.items() if there)
+        return torch.device(available[0])
+    if kind not in available:
+        have = ", ".join(available)
         raise DeviceError(f"device {wish!r} is not available to torch {torch.__version__}: use one of {have}, or auto")
     device = torch.device(wish)
     if kind == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
