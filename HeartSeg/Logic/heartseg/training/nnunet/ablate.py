@@ -74,19 +74,20 @@ def ablate(
     """Train and score every configuration with every seed on the same folds; a repeated call continues.
 
     Args:
-        training: data, preset, machine and folder common to all configurations.
-        configurations: changes of the preset (see :class:`~.presets.Preset`) by name.
-        seeds: seeds of weights and samples.
+        training: data, preset, machine and folder that all configurations share.
+        configurations: configuration name -> changes of the preset (see :class:`~.presets.Preset`).
+        seeds: seeds of the initial weights and of sampling; each configuration is trained once per seed.
         reporter: receives progress and cancels.
         confirm: asks before trainings that take longer than a day; None starts them without a question.
 
     Returns:
-        The trials. After each, its model folder ``models/NAME-seedN`` is written, and ``ablation.json``,
-        ``ablation.csv`` and ``ablation.md``; at the end ``ablation.png`` and ``comparison.png``.
+        The trials. Each trial updates its model folder ``models/NAME-seedN`` and the files ``ablation.json``,
+        ``ablation.csv`` and ``ablation.md``; the end of the run writes ``ablation.png`` and ``comparison.png``.
 
     Raises:
-        SettingsError: a change names no setting, or cannot work; the folder holds a configuration with others.
-        as :func:`~.run.train`.
+        SettingsError: a change refers to an unknown setting or has an invalid value, or the folder already contains a
+            configuration of the same name with different settings.
+        HeartSegError: as raised by :func:`~.run.train`.
     """
     reporter = reporter or Reporter()
     training.check()
@@ -126,7 +127,7 @@ def model_folder(training: Training, configuration: str, seed: int) -> Path:
 
 
 def draw_figures(training: Training, trials: Sequence[Trial], reporter: Reporter) -> None:
-    """Draw the box plot, and the comparison of all configurations in one slice of the first held-out case."""
+    """Draw the box plot, and a figure that compares all configurations in one slice of the first held-out case."""
     from ...evaluation.slices import Shown, choose_slice, write_comparison
     from .ablation_figure import write_box_plot
 
@@ -156,7 +157,7 @@ def _labels(training: Training) -> dict[int, str]:
 
 
 def _prediction(training: Training, trial: Trial, case: str) -> np.ndarray | None:
-    """Return the predicted labels of a held-out case, with HeartSeg's values; None if it was not predicted."""
+    """Return the predicted labels of a held-out case as HeartSeg's values; ``None`` if there is no prediction."""
     results = training.out / "results" / DATASET_NAME
     name = plans_name(trial.configuration, trial.seed)
     found = sorted(results.glob(f"{TRAINER}__{name}__*/fold_*/validation/{case}.nii.gz"))
@@ -199,7 +200,7 @@ def refuse_other_settings(training: Training, name: str, plans: Mapping[str, Any
     """Check that the folder has no checkpoint of this configuration with different settings.
 
     Raises:
-        SettingsError: it has; the message contains configuration, setting and both values.
+        SettingsError: the settings differ; the message gives the configuration, the setting and both values.
     """
     path = training.out / "preprocessed" / DATASET_NAME / f"{plans['plans_name']}.json"
     results = training.out / "results" / DATASET_NAME
@@ -207,7 +208,7 @@ def refuse_other_settings(training: Training, name: str, plans: Mapping[str, Any
     if not path.is_file() or not any(trained):
         return
     before, now = read_json(path)[planning.SETTINGS_KEY], plans[planning.SETTINGS_KEY]
-    older = {"unlabelled": False, **before["preset"]}  # an ablation leaves them out where nothing is said
+    older = {"unlabelled": False, **before["preset"]}  # records of older versions lack settings that had their default
     different = changed_settings(older, Preset.from_dict(now["preset"]))
     keys = (before.keys() | now.keys()) - {"preset"}
     different |= {k: (before.get(k), now.get(k)) for k in keys if (before.get(k) or None) != (now.get(k) or None)}
@@ -222,7 +223,7 @@ def refuse_without_translated(training: Training, presets: Mapping[str, Preset])
     """Check that the data contain translated cases if a configuration requires them.
 
     Raises:
-        SettingsError: they do not; the message describes how to make them.
+        SettingsError: translated cases are missing; the message describes how to make them.
     """
     wanting = [name for name, preset in presets.items() if preset.translated]
     if wanting and not read_json(training.out / "cases.json").get("translated"):
@@ -236,7 +237,7 @@ def refuse_without_unlabelled(training: Training, configurations: Mapping[str, M
     """Check that unlabelled scans are given if and only if a configuration uses them.
 
     Raises:
-        SettingsError: they are missing or unused.
+        SettingsError: unlabelled scans are missing, or given but unused.
     """
     wanting = [name for name, changes in configurations.items() if changes.get("unlabelled")]
     if wanting and training.data.unlabelled is None:
@@ -308,7 +309,7 @@ def score(training: Training, plans: Mapping[str, Any], name: str, seed: int, re
 
 
 def read_table(path: Path) -> dict[str, dict[str, Any]]:
-    """Return configurations from a JSON file: ``{"name": {"network": "csfbu", "erosion": 2}, ...}``."""
+    """Read configurations from a JSON file: ``{"name": {"network": "csfbu", "erosion": 2}, ...}``."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:

@@ -42,9 +42,9 @@ class Trial:
     """One configuration with one seed.
 
     Attributes:
-        configuration, seed: name of the configuration, and seed.
+        configuration, seed: name of the configuration, and its seed.
         dice: Dice by held-out case and structure key; each case is predicted by the fold that was not trained on it.
-        metrics: all scores of :mod:`heartseg.evaluation` by held-out case, JSON-ready.
+        metrics: all scores of :mod:`heartseg.evaluation` by held-out case, ready for JSON.
         seconds: training time of all folds, without validation.
         steps: training steps of all folds.
     """
@@ -62,12 +62,12 @@ class Row:
     """A row of the table: Dice in percent.
 
     Attributes:
-        configuration: its name.
+        configuration: name of the configuration.
         cells: structure key (and ``"mean"``) -> mean and SD over the cases, each case averaged over the seeds; the SD
             is ``None`` for one case.
-        n: cases; seeds: number of seeds.
+        n: number of cases; seeds: number of seeds.
         seed_sd: SD of the mean Dice over the seeds; ``None`` for one seed.
-        seconds: of training, all folds and seeds.
+        seconds: training time of all folds and seeds.
     """
 
     configuration: str
@@ -106,9 +106,9 @@ def case_values(trials: Sequence[Trial], metric: str) -> dict[str, float]:
     """Return case -> value, averaged over its structures and then over the seeds.
 
     Args:
-        trials: of one configuration.
-        metric: ``"dice"``, in percent, or a name of :data:`DISTANCES`, in mm. A distance exists only where both
-            prediction and reference hold the structure.
+        trials: trials of one configuration.
+        metric: ``"dice"``, in percent, or a name of :data:`DISTANCES`, in mm. A distance is defined only if both
+            prediction and reference contain the structure.
     """
     found: dict[str, list[float]] = {}
     for trial in trials:
@@ -128,11 +128,11 @@ class Difference:
     """Difference between a configuration and the first one, paired by case.
 
     Attributes:
-        configuration, against: names.
+        configuration, against: names of the configuration and of the first one.
         metric: ``"dice"`` (percent) or a name of :data:`DISTANCES` (mm).
-        mean: of the differences, configuration - against.
+        mean: mean of the differences, configuration - against.
         low, high: 95 % percentile bootstrap interval of the mean over the cases; None for a single case.
-        n: cases that both have.
+        n: number of cases that both have.
     """
 
     configuration: str

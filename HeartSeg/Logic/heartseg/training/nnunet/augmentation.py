@@ -31,7 +31,7 @@ class RegionAwareTransform(SpatialTransform):
     """Rotate, shift and scale patches about the centre of the target; patches without target are only cropped.
 
     Args:
-        patch_size: voxels of the patch, (y, x) or (z, y, x).
+        patch_size: size of the patch in voxels, (y, x) or (z, y, x).
     """
 
     def __init__(self, patch_size: tuple[int, ...]) -> None:
@@ -55,9 +55,9 @@ class RegionAwareTransform(SpatialTransform):
         middle = self._target_middle(data_dict["segmentation"])
         if middle is None:
             return plain
-        uniform = np.random.uniform  # like nnU-Net's loaders, use NumPy's global generator
+        uniform = np.random.uniform  # nnU-Net's loaders also use NumPy's global generator
         angles = np.deg2rad(uniform(-ROTATION_DEG, ROTATION_DEG, len(shape)))
-        scales = [1 / uniform(*SCALE)] * len(shape)  # a grid scaled by 1/s shows things s times as large
+        scales = [1 / uniform(*SCALE)] * len(shape)  # scaling the grid by 1/s magnifies the image by s
         shift = uniform(-SHIFT_SHARE, SHIFT_SHARE, len(shape)) * np.array(self.patch_size)
         affine = (
             create_affine_matrix_3d(angles, scales) if len(shape) == 3 else create_affine_matrix_2d(angles[-1], scales)
@@ -83,7 +83,7 @@ def adapted(transforms: ComposeTransforms, kind: str) -> ComposeTransforms:
     """Return nnU-Net's training transforms, changed to one of the kinds of :data:`~.presets.AUGMENTATIONS`.
 
     A dotted name refers to a function of the user that takes the transforms and returns their replacement. nnU-Net's
-    blur benchmarks two implementations at run time; this is switched off, so that runs are exactly reproducible.
+    blur benchmarks two implementations at run time; this benchmark is disabled to make runs exactly reproducible.
 
     Raises:
         SettingsError: the dotted name cannot be imported.

@@ -30,7 +30,7 @@ class CheckedCase:
         case: files of the case.
         geometry: stored grid.
         volumes_ml: volume of each structure in the reference, mL; absent structures are omitted.
-        notices: omissions and assumptions on reading.
+        notices: omissions and assumptions made when reading the files.
         modality: ``"CT"`` or ``"MR"`` from the DICOM tag or grey values, else ``""``.
     """
 
@@ -82,10 +82,11 @@ def check_cases(
     """Read every scan and reference once; an unusable case is recorded as a problem and does not stop the others.
 
     Args:
-        listing: the cases.
+        listing: cases to read.
         labels, structures: see :func:`load_case`.
-        reporter: progress and cancel.
-        modality: ``"CT"`` or ``"MR"`` that every scan must be; ``""``: as the names say, or all alike.
+        reporter: receives progress and cancels.
+        modality: ``"CT"`` or ``"MR"`` that every scan must have; ``""`` derives it from the file names, or requires the
+            same modality for all scans.
     """
     reporter = reporter or Reporter()
     checked, problems = [], {text: text for text in listing.problems}
@@ -137,7 +138,8 @@ def check_case(
     """Read a case and return its properties; see :func:`load_case`.
 
     Raises:
-        InputError: as :func:`load_case`; or the scan is evidently not of ``modality``, or of the one in its name.
+        InputError: as :func:`load_case`; or the scan clearly has a different modality than ``modality`` or its file
+            name.
     """
     volume, reference = load_case(case, labels, structures)
     wanted, found = modality or case.modality, evident_modality(volume)
@@ -161,7 +163,7 @@ def load_case(
     """Return the scan and the reference of a case, on one grid; unselected structures become background.
 
     Raises:
-        InputError: a file cannot be read, the grids differ, a label value means nothing, or no structure is left.
+        InputError: a file cannot be read, the grids differ, a label value is unknown, or no selected structure remains.
     """
     volume = read_volume(case.image)
     reference = read_reference(case.label, labels)
@@ -201,7 +203,7 @@ def refuse_problems(data: CheckedData, skip_bad: bool) -> None:
     """Check that the data contain usable cases and, unless ``skip_bad`` omits them, no unusable ones.
 
     Raises:
-        InputError: names the first problem.
+        InputError: the data contain a problem; the message describes the first one.
     """
     if data.problems and not skip_bad:
         more = f" (and {len(data.problems) - 1} more)" if len(data.problems) > 1 else ""
@@ -215,8 +217,8 @@ def refuse_bad_data(data: CheckedData, folds: int, skip_bad: bool) -> None:
     """Check that the data are suitable for training, before writing any file.
 
     Raises:
-        InputError: there are problems and ``skip_bad`` is off, too few cases, or only one, or a data list has other
-            folds.
+        InputError: there are problems and ``skip_bad`` is off, there are fewer cases than folds or only one case, or
+            the number of folds differs from that of the data list.
     """
     refuse_problems(data, skip_bad)
     if len(data.cases) == 1:

@@ -1,4 +1,4 @@
-"""Settings of a training in a YAML file: every field of the preset, read by a run and written back with it."""
+"""Training settings in a YAML file that contains every field of the preset; a run reads it and writes it back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read_config(path: Path, preset: Preset) -> Preset:
     """Return the preset updated with the settings in a file.
 
     Raises:
-        SettingsError: the file cannot be read, names no setting, or a value cannot work.
+        SettingsError: the file cannot be read, or contains an unknown setting or an invalid value.
         DependencyError: PyYAML is not installed.
     """
     yaml = _yaml()

@@ -27,7 +27,7 @@ DATASET_ID, DATASET_NAME = 501, "Dataset501_HeartSeg"
 FILE_ENDING = ".nii.gz"
 ORIENTATIONS = ("keep", "lps")
 REPAIRED = ("direction-sheared", "nan-replaced", "spacing-disagrees", "orientation-unknown")
-"""Findings on reading that require rewriting the scan, because nnU-Net would read different values from its file."""
+"""Findings of the reader that require rewriting the scan, because nnU-Net would read different values from the file."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Layout:
     """Options for writing a data set.
 
     Attributes:
-        structures: keys in label order; the first becomes label 1 in the training data, and so on. With all seven the
-            labels are HeartSeg's own.
-        channel: nnU-Net's channel name: ``"CT"`` is normalised by the foreground's intensities, anything else to
+        structures: keys in label order; the first becomes label 1 in the training data, and so on. With all seven
+            structures the labels equal HeartSeg's.
+        channel: nnU-Net's channel name: ``"CT"`` is normalised by the foreground's intensities, any other name by
             z-scores.
-        orientation: ``"keep"`` leaves the stored axes; ``"lps"`` turns every case to the nearest LPS axes (no
-            interpolation), so that a card may promise them.
-        copy: copy scans even where a link would do.
+        orientation: ``"keep"`` keeps the stored axes; ``"lps"`` reorders the axes of every case to the nearest LPS axes
+            without interpolation, so that the model card can state the orientation.
+        copy: copy scans even if a link would suffice.
     """
 
     structures: tuple[str, ...]
@@ -73,14 +73,14 @@ def convert(
     """Write the raw data set in ``raw``; keeps existing files, so that an interrupted conversion can continue.
 
     Args:
-        data: cases that were checked.
+        data: checked cases.
         layout: see :class:`Layout`.
         raw: nnU-Net's ``nnUNet_raw``.
-        labels: label value -> structure key of the references, as they were checked.
-        reporter: progress and cancel.
+        labels: label value -> structure key of the references, as used for the check.
+        reporter: receives progress and cancels.
 
     Returns:
-        The data set's folder.
+        The folder of the data set.
 
     Raises:
         InputError: a file has changed since it was checked.
@@ -104,7 +104,7 @@ def convert(
 
 
 def dataset_json(cases: Sequence[CheckedCase], layout: Layout) -> dict[str, Any]:
-    """Content of nnU-Net's ``dataset.json``; its entry ``dataset`` lists the files, so that nnU-Net does not search."""
+    """Return the content of ``dataset.json``; its entry ``dataset`` lists the files, which saves nnU-Net a search."""
     names = [c.case.name for c in cases]
     return {
         "channel_names": {"0": layout.channel},
@@ -140,7 +140,7 @@ def _convert_case(checked: CheckedCase, layout: Layout, home: Path, labels: Mapp
 
 
 def _link(source: Path, target: Path, copy: bool) -> None:
-    """Make a symbolic link, or a copy if links are not wanted or not allowed (Windows)."""
+    """Make a symbolic link, or a copy if links are disabled or not permitted (Windows)."""
     target.unlink(missing_ok=True)
     if not copy:
         try:

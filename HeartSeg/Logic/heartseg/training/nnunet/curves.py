@@ -1,4 +1,4 @@
-"""Draw the course of a training: losses, Dice of held-out patches, learning rate."""
+"""Draw the course of a training: losses, Dice of validation patches, learning rate."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ...anatomy import structure
 
 
 def draw_progress(logged: Mapping[str, Sequence[Any]], keys: Sequence[str], title: str, path: Path) -> None:
-    """Draw nnU-Net's log of the epochs as PNG (1400 x 450 pixels), written atomically.
+    """Draw nnU-Net's log of the epochs as a PNG file (1400 x 450 pixels), written atomically.
 
     Args:
         logged: nnU-Net's log: ``train_losses``, ``val_losses``, ``dice_per_class_or_region``, ``mean_fg_dice``,
             ``lrs``, one entry per epoch.
         keys: structures in label order, for names and colours.
-        title: over the picture.
-        path: file to write.
+        title: title of the figure.
+        path: output file.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,6 +1,6 @@
 """Find training cases: MM-WHS naming, two folders, Slicer segmentations, MONAI data lists.
 
-Only names are looked at here; :mod:`.references` and :mod:`.checking` open the files.
+This module reads file names only; :mod:`.references` and :mod:`.checking` open the files.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ class Case:
 
     Attributes:
         name: identifier in nnU-Net's folders: letters, digits, ``_``, ``-`` and ``.``.
-        image, label: the files.
-        modality: ``"CT"`` or ``"MR"`` where the name tells, else ``""``.
-        fold: in which fold the case is held out, where a data list tells.
-        translated: made of a scan of another modality: for training only, never held out.
+        image, label: paths of scan and reference.
+        modality: ``"CT"`` or ``"MR"`` if the file name contains it, else ``""``.
+        fold: fold that holds the case out, if a data list gives it.
+        translated: whether the scan was translated from another modality; such cases are for training only, never held
+            out.
     """
 
     name: str
@@ -57,10 +58,10 @@ class Listing:
     """Cases of a data set.
 
     Attributes:
-        layout: how the files are named, for people.
-        cases: scans with a reference, by name.
-        unlabelled: scans that are meant to have none (MM-WHS's test set).
-        problems: what does not fit, one line each: a scan without its reference, a reference without its scan.
+        layout: description of the naming scheme, for messages.
+        cases: scans with a reference, sorted by name.
+        unlabelled: scans that have no reference by design (test set of MM-WHS).
+        problems: inconsistencies, one line each: a scan without reference, or a reference without scan.
     """
 
     layout: str
@@ -76,7 +77,7 @@ def find_cases(data: str | Path) -> Listing:
         data: a folder in one of the layouts of :data:`LAYOUTS`, or the ``.json`` file of a data list.
 
     Raises:
-        InputError: nothing there, or nothing that looks like pairs of scans and references.
+        InputError: the path does not exist, or contains no pairs of scans and references.
     """
     data = Path(data).expanduser()
     if not data.exists():
@@ -118,7 +119,7 @@ def find_unlabelled(folder: Path) -> dict[str, Path]:
     """Return name -> scan, for all images below a folder.
 
     Raises:
-        InputError: the folder does not exist or holds no images, or one of them is a label map by its name.
+        InputError: the folder does not exist or contains no images, or an image is a label map according to its name.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -192,9 +193,9 @@ def _paired(layout: str, images: Mapping[str, Path], labels: Mapping[str, Path])
 
 
 def _data_list(path: Path) -> Listing:
-    """MONAI's data list: ``{"training": [{"image": ..., "label": ..., "fold": 0}, ...]}``, paths from its folder.
+    """Read a MONAI data list: ``{"training": [{"image": ..., "label": ..., "fold": 0}, ...]}``, paths relative to it.
 
-    https://docs.monai.io/en/stable/data.html (``load_decathlon_datalist``); ``fold`` as Auto3DSeg has it.
+    https://docs.monai.io/en/stable/data.html (``load_decathlon_datalist``); ``fold`` is used as in Auto3DSeg.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -236,7 +237,7 @@ def _path(value: Any) -> str:
 
 
 def _without_doubles(listing: Listing) -> Listing:
-    """Make names unique: name the second of two scans with the same name after its folder."""
+    """Make names unique: if two scans have the same name, the second gets its folder as prefix."""
     names: dict[str, Case] = {}
     for case in listing.cases:
         name = case.name if case.name not in names else safe_name(f"{case.image.parent.name}_{case.name}")

@@ -1,7 +1,7 @@
 """Context for calling nnU-Net v2 as a library: environment variables, console output and worker processes.
 
-nnU-Net is made for its own command line: it reads folders from the environment, prints, and starts processes for every
-step. All of that is put right here, and put back afterwards.
+nnU-Net is made for its own command line: it reads folders from the environment, prints to the console, and starts
+processes for every step. The context managers here change this behaviour and restore the previous state when they exit.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def nnunet_environment(out: Path, loaders: int | None, processes: int) -> Iterat
 
     Args:
         out: folder of the training.
-        loaders: processes that make batches (0: none, ``None``: nnU-Net's choice).
-        processes: for preprocessing, export and scores; nnU-Net reads it when it is imported first.
+        loaders: number of processes that make batches (0: none, ``None``: nnU-Net's default).
+        processes: number of processes for preprocessing, export and scores; nnU-Net reads it at its first import.
     """
     wanted = {
         "nnUNet_raw": str(out / "raw"),
@@ -88,7 +88,7 @@ def nnunet_environment(out: Path, loaders: int | None, processes: int) -> Iterat
 
 @contextlib.contextmanager
 def planning_environment() -> Iterator[None]:
-    """Unset ``nnUNet_n_proc_DA`` during planning, which sets torch's threads to it and fails on 0."""
+    """Unset ``nnUNet_n_proc_DA`` during planning; nnU-Net sets torch's number of threads to it and fails if it is 0."""
     before = os.environ.pop(N_LOADERS, None)
     try:
         yield
@@ -147,8 +147,8 @@ class _ThreadContext:
 def threads_for_processes(active: bool) -> Iterator[None]:
     """Run nnU-Net's pools as threads of this process, because spawning a process takes ten seconds.
 
-    Replaces the name ``multiprocessing`` in nnU-Net's modules, which offer no other way. Without ``active`` it does
-    nothing.
+    Replaces the name ``multiprocessing`` in nnU-Net's modules, because nnU-Net has no setting for this. Does nothing if
+    ``active`` is false.
     """
     if not active:
         yield
@@ -203,7 +203,7 @@ def bars_reported(stage: str, total: int, reporter: Reporter) -> Iterator[None]:
 
 @contextlib.contextmanager
 def trainer_lookup_without_torchvision() -> Iterator[None]:
-    """Skip trainers that nnU-Net's lookup would import: the primus ones need a torchvision that matches torch.
+    """Replace trainers that nnU-Net's lookup would import and that need a torchvision matching torch.
 
     CPU builds from PyPI do not match. An empty module replaces the primus trainers during the lookup.
     """

@@ -23,12 +23,12 @@ class Estimate:
     """Size and estimated duration of a training.
 
     Attributes:
-        name: of the plans.
-        network: class name.
-        folds: to train.
-        steps: of a fold.
-        batch, patch: of a step.
-        step_s: seconds of a step on this machine, without making its batch.
+        name: name of the plans.
+        network: class name of the network.
+        folds: number of folds to train.
+        steps: training steps per fold.
+        batch, patch: batch size, and patch size in voxels.
+        step_s: seconds per step on this machine, without making the batch.
     """
 
     name: str
@@ -88,7 +88,7 @@ def measure(trainer: Any, folds: int) -> Estimate:
     seconds = 0.0
     for _ in range(2):
         start = time.perf_counter()
-        trainer.train_step(step)  # waits for the device: it takes the loss from there
+        trainer.train_step(step)  # waits for the device, because it copies the loss from there
         seconds = time.perf_counter() - start
         if seconds > LONG_STEP_S:
             break
@@ -99,7 +99,7 @@ def measure(trainer: Any, folds: int) -> Estimate:
 
 
 def deep_scales(trainer: Any) -> list[list[float]]:
-    """Return the size of every output of the decoder, as a fraction of the patch along each axis."""
+    """Return the size of every output of the decoder as a fraction of the patch, for each axis."""
     return [list(map(float, scale)) for scale in trainer._get_deep_supervision_scales()]
 
 
@@ -107,7 +107,7 @@ def announce(estimates: Sequence[Estimate], reporter: Reporter, confirm: Confirm
     """Announce the training, and ask for confirmation if it takes longer than a day.
 
     Raises:
-        SettingsError: the answer was no.
+        SettingsError: the user declined.
     """
     for estimate in estimates:
         reporter.announce(str(estimate))

@@ -15,19 +15,19 @@ START_NAME = "start.pth"
 
 
 def start_from_model(model: str, preset: Preset, out: Path) -> Mapping[str, Any]:
-    """Plans, configuration and weights of a model for :func:`~.planning.adapted_plans`.
+    """Return plans, configuration and weights of a model for :func:`~.planning.adapted_plans`.
 
-    The weights are read by HeartSeg's safe loader and written to ``out/start.pth``, weights alone, where every process
-    of the training finds them.
+    HeartSeg's safe loader reads the weights. They are written to ``out/start.pth`` without any other content, where
+    every process of the training finds them.
 
     Args:
         model: name of an installed model, or a folder.
-        preset: of the new training; its dimension must be the model's.
+        preset: preset of the new training; its dimension must be that of the model.
         out: folder of the training.
 
     Raises:
         ModelError: the model cannot be read.
-        SettingsError: the model is of the other dimension.
+        SettingsError: the model has the other dimension.
     """
     import torch
 

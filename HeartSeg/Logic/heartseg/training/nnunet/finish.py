@@ -31,15 +31,16 @@ CITATIONS = {
 def write_model(training: Training, plans: Mapping[str, Any], reporter: Reporter, target: Path | None = None) -> Path:
     """Write a model folder from the trained folds, atomically, and return its path.
 
-    The checkpoints hold the weights and three facts about them, no optimiser and no pickled code. They name nnU-Net's
-    own trainer, so that stock nnU-Net needs only the network's class, importable from :mod:`heartseg`. A network with
-    an auxiliary edge head becomes nnU-Net's plain one, which needs nothing at all.
+    The checkpoints contain the weights and three properties of them, but no optimiser state and no pickled code. They
+    refer to nnU-Net's standard trainer, so stock nnU-Net needs only the network class, which can be imported from
+    :mod:`heartseg`. A network with an auxiliary edge head is stored as nnU-Net's plain network, which requires no
+    HeartSeg code.
 
     Args:
-        training: the training; its preset is the one that the plans were made from.
-        plans: of the trained folds.
-        reporter: progress.
-        target: folder to write; ``out/model`` by default. The curves of each fold are drawn beside it.
+        training: the training; the plans were made from its preset.
+        plans: plans of the trained folds.
+        reporter: receives progress.
+        target: output folder; default: ``out/model``. The curves of each fold are drawn next to it.
     """
     target = target or training.out / "model"
     part = target.with_name(f".{target.name}.part-{os.getpid()}")
@@ -91,7 +92,7 @@ def _strip_checkpoint(training: Training, plans: Mapping[str, Any], fold: int, f
 def _copy_curves(training: Training, plans: Mapping[str, Any], fold: int, target: Path) -> None:
     """Copy the curves of a fold next to the model folder: ``progress_fold_0.png`` and ``history_fold_0.csv``.
 
-    Beside a folder that is not ``out/model`` the names begin with the folder's.
+    If the model folder is not ``out/model``, its name is the prefix of the file names.
     """
     from .job import fold_folder
 
@@ -107,7 +108,7 @@ def _has_edge_head(training: Training) -> bool:
 
 
 def _without_edge_head(training: Training, plans: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plans with nnU-Net's plain U-Net instead of a network with a separate head for edges.
+    """Return plans with nnU-Net's plain U-Net in place of a network with a separate edge head.
 
     The last K output channels are the edges; the rest of the network equals a plain U-Net.
     """
@@ -191,7 +192,7 @@ def tested_on(training: Training, plans: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def spread(values: list[float]) -> dict[str, float | int | None]:
-    """Return mean, sample standard deviation (``None`` below two values) and number."""
+    """Return mean, sample standard deviation (``None`` for fewer than two values) and number of values."""
     return {
         "mean": round(mean(values), 4) if values else None,
         "sd": round(stdev(values), 4) if len(values) > 1 else None,

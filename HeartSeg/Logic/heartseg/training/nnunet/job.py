@@ -1,4 +1,4 @@
-"""What one training is to do: data, preset, machine, and the folder of its results."""
+"""Description of one training: data, preset, machine, and output folder."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ TRAINER = "HeartSegTrainer"
 LOG_NAME, RECORD_NAME = "train.log", "training.json"
 MODALITIES = ("CT", "MR")
 LOWERED = {"batch", "patch"}
-"""Settings to lower where memory is short; they may change until there is a checkpoint."""
+"""Settings to lower if memory is insufficient; they may change until the first checkpoint exists."""
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Which scans are trained on, and how their references are read.
+    """Scans for training, and how their references are read.
 
     Attributes:
-        data: folder, or ``.json`` of a MONAI data list.
-        labels: label value -> structure key; ``None``: told from the values or segments.
-        structures: keys to train; ``None``: all that any reference holds.
-        modality: ``"CT"`` is normalised by the foreground's HU, all else to z-scores; ``""``: by MM-WHS's names.
+        data: folder, or ``.json`` file of a MONAI data list.
+        labels: label value -> structure key; ``None`` derives it from the label values or segment names.
+        structures: keys to train; ``None``: all structures in any reference.
+        modality: ``"CT"`` is normalised by the foreground's HU, any other by z-scores; ``""`` uses the names of MM-WHS.
         orientation: see :class:`~.convert.Layout`.
-        skip_bad: leave out cases that cannot be used.
+        skip_bad: omit cases that cannot be used.
         copy: copy scans instead of linking them.
         folds: number of folds of the cross-validation.
-        split_seed: seed of the split.
-        unlabelled: folder of scans without references, to learn from too.
+        split_seed: seed of the random split.
+        unlabelled: folder of scans without references for semi-supervised training.
     """
 
     data: Path
@@ -49,7 +49,7 @@ class DataOptions:
     unlabelled: Path | None = None
 
     def problems(self) -> list[str]:
-        """Problems of these options; empty if there is none."""
+        """Problems of these options; empty if there are none."""
         found = []
         unknown = [k for k in self.structures or () if k not in KEYS]
         if unknown or (self.structures is not None and not self.structures):
@@ -65,15 +65,15 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the training runs on.
+    """Machine settings of a training.
 
     Attributes:
         device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
-        gpus: more than one: nnU-Net's own DDP.
-        loaders: processes that make batches; 0 makes them in this process, which a run needs to repeat bit for bit.
-            ``None``: 0 on a CPU, else nnU-Net's choice.
-        processes: for preprocessing and export; 1 starts none.
-        threads: torch's threads; ``None``: its own choice.
+        gpus: number of GPUs; more than one uses nnU-Net's DDP.
+        loaders: number of processes that make batches. With 0, this process makes them, which is required for bitwise
+            reproducible runs. ``None``: 0 on a CPU, else nnU-Net's default.
+        processes: number of processes for preprocessing and export; 1 starts no additional process.
+        threads: number of torch threads; ``None``: torch's default.
     """
 
     device: str = "auto"
@@ -83,7 +83,7 @@ class Machine:
     threads: int | None = None
 
     def problems(self) -> list[str]:
-        """Problems of this machine; empty if there is none."""
+        """Problems of these settings; empty if there are none."""
         found = []
         if self.device not in ("auto", "cuda", "mps", "cpu"):
             found.append(f"device {self.device!r} is unknown: use auto, cuda, mps or cpu")
@@ -98,16 +98,16 @@ class Machine:
 
 @dataclass(frozen=True)
 class Training:
-    """Everything about one training.
+    """Description of one training.
 
     Attributes:
-        data, preset, machine: see there.
-        out: folder for all that is made.
-        name: of the model.
-        only_folds: folds to train; ``None``: all.
-        seed: of weights and samples.
-        start_from: name or folder of a model whose weights to start from (fine-tuning).
-        test: data set, read as ``data``, that is scored once with the finished model; ``None``: none.
+        data, preset, machine: see :class:`DataOptions`, :class:`~.presets.Preset` and :class:`Machine`.
+        out: output folder.
+        name: name of the model.
+        only_folds: numbers of the folds to train; ``None``: all.
+        seed: seed of the initial weights and of sampling.
+        start_from: name or folder of the model that provides the initial weights (fine-tuning).
+        test: test set, read like ``data`` and scored once with the finished model; ``None``: no test set.
     """
 
     data: DataOptions
@@ -126,7 +126,7 @@ class Training:
         return self.only_folds if self.only_folds is not None else tuple(range(self.data.folds))
 
     def check(self) -> Training:
-        """Return the training itself, or :class:`~heartseg.errors.SettingsError` with the first problem."""
+        """Return this training, or raise :class:`~heartseg.errors.SettingsError` with the first problem."""
         problems = [*self.preset.problems(), *self.data.problems(), *self.machine.problems()]
         wrong = [f for f in self.folds if not 0 <= f < self.data.folds]
         if wrong or not self.folds:
@@ -143,14 +143,14 @@ class Training:
 
 
 def fold_folder(training: Training, plans: Mapping[str, Any], fold: int) -> Path:
-    """Return where nnU-Net puts a fold's results."""
+    """Return the folder of nnU-Net's results for a fold."""
     (configuration,) = plans["configurations"]
     model = f"{TRAINER}__{plans['plans_name']}__{configuration}"
     return training.out / "results" / DATASET_NAME / model / f"fold_{fold}"
 
 
 def cross_validation(training: Training, plans: Mapping[str, Any], folds: Sequence[int]) -> dict[str, dict[str, float]]:
-    """Held-out case -> structure key -> Dice, from nnU-Net's own summaries of the folds; absent structures left out."""
+    """Read held-out case -> structure key -> Dice from nnU-Net's summaries of the folds; omits absent structures."""
     keys = read_json(training.out / "cases.json")["structures"]
     found: dict[str, dict[str, float]] = {}
     for fold in folds:
@@ -158,5 +158,5 @@ def cross_validation(training: Training, plans: Mapping[str, Any], folds: Sequen
         for case in summary["metric_per_case"]:
             name = Path(case["prediction_file"]).name.removesuffix(".nii.gz")
             metrics = {keys[int(value) - 1]: m["Dice"] for value, m in case["metrics"].items()}
-            found[name] = {k: float(d) for k, d in metrics.items() if d is not None and d == d}  # NaN: nowhere
+            found[name] = {k: float(d) for k, d in metrics.items() if d is not None and d == d}  # NaN: absent in both
     return found

@@ -21,7 +21,7 @@ def named_object(name: str, what: str) -> Any:
 
     Args:
         name: dotted name; the module must be importable, for example because its folder is in ``PYTHONPATH``.
-        what: which setting asks for it, for messages.
+        what: kind of the setting, for messages.
 
     Raises:
         SettingsError: the module cannot be imported, or does not contain a callable with this name.

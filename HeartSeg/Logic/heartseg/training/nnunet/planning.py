@@ -19,15 +19,16 @@ from .presets import Preset
 
 BASE_PLANS = "nnUNetPlans"
 INTENSITIES_PER_CASE = 500_000
-"""Foreground voxels drawn per case for nnU-Net's intensity statistics. nnU-Net draws 100 million in all, however few
-cases there are: half a minute and gigabytes for four small scans. The mean's error is a thousandth of the SD here."""
+"""Number of foreground voxels sampled per case for nnU-Net's intensity statistics. nnU-Net samples 100 million in total
+for any number of cases, which takes half a minute and gigabytes for four small scans. With this number the error of the
+mean is a thousandth of the SD."""
 
 SETTINGS_KEY = "heartseg"
 """Key of the plans that contains preset, seed, initial weights, omitted cases and unlabelled scans."""
 
 
 def plan(out: Path, processes: int, reporter: Reporter) -> dict[str, Any]:
-    """nnU-Net's plans of the raw data set below ``out``; made once.
+    """Return nnU-Net's plans of the raw data set below ``out``; makes them only once.
 
     Raises:
         InputError: nnU-Net cannot plan the data.
@@ -49,7 +50,7 @@ def plan(out: Path, processes: int, reporter: Reporter) -> dict[str, Any]:
         extractor = DatasetFingerprintExtractor(DATASET_ID, processes)
         extractor.num_foreground_voxels_for_intensitystats = min(10e7, INTENSITIES_PER_CASE * cases)
         extractor.run(overwrite_existing=False)
-        with torch.device("meta"):  # networks are built for their sizes only: no memory, no initial weights
+        with torch.device("meta"):  # networks are built only to determine their size: no memory, no initial weights
             ExperimentPlanner(DATASET_ID).plan_experiment()
     return read_json(home / f"{BASE_PLANS}.json")
 
@@ -62,19 +63,19 @@ def adapted_plans(
     start: Mapping[str, Any] | None = None,
     left_out: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Plans of one training: one configuration of the base plans with the preset's changes, and the preset itself.
+    """Return the plans of one training: a configuration of the base plans, changed by the preset, and the preset.
 
     Args:
         base: nnU-Net's plans.
-        preset: what to change.
-        name: name of these plans: part of the results' folder.
-        seed: of weights and samples.
-        start: plans to take spacing, patch, normalisation and network from (fine-tuning), with ``checkpoint``, the file
-            of the weights.
-        left_out: names of cases that are not trained on.
+        preset: changes of the plans.
+        name: name of the new plans, which is part of the name of the results folder.
+        seed: seed of the initial weights and of sampling.
+        start: plans that provide spacing, patch, normalisation and network (fine-tuning); their key ``checkpoint`` is
+            the file of the weights.
+        left_out: names of cases that are not used for training.
 
     Raises:
-        SettingsError: the data cannot be trained in this dimension, or a size does not fit.
+        SettingsError: the data do not support this dimension, or a size is unsuitable.
     """
     source = start["plans"] if start else base
     wanted = start["configuration"] if start else preset.configuration
@@ -113,16 +114,16 @@ def adapted_plans(
 
 
 def architecture(planned: Mapping[str, Any], preset: Preset) -> dict[str, Any]:
-    """Return the plans' entry for the preset's network; a stock class where one has the same weights.
+    """Return the plans entry for the preset's network, with the stock class if one has the same weights.
 
     Raises:
-        SettingsError: a network of the user's own cannot be imported.
+        SettingsError: a network of the user cannot be imported.
     """
     from ...networks.catalogue import find
 
     entry = find(preset.network)
     if is_dotted(preset.network):
-        named_object(preset.network, "network")  # now, and not after hours of preprocessing
+        named_object(preset.network, "network")  # fail before the preprocessing, which may take hours
     kwargs = dict(planned)
     if "n_blocks_per_stage" in kwargs:
         kwargs["n_conv_per_stage"] = kwargs.pop("n_blocks_per_stage")
@@ -134,7 +135,7 @@ def architecture(planned: Mapping[str, Any], preset: Preset) -> dict[str, Any]:
 
 
 def _resize(configuration: dict[str, Any], preset: Preset) -> None:
-    """The preset's patch, and the pooling that nnU-Net would plan for it, with at most so many levels."""
+    """Set the preset's patch, the pooling that nnU-Net plans for it, and at most the preset's number of levels."""
     kwargs = configuration["architecture"]["arch_kwargs"]
     if preset.patch is not None and list(preset.patch) != list(configuration["patch_size"]):
         from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
@@ -148,7 +149,7 @@ def _resize(configuration: dict[str, Any], preset: Preset) -> None:
 
 
 def _set_stages(kwargs: dict[str, Any], stages: int) -> None:
-    """So many levels: features double up to the largest planned, the rest as in the first level."""
+    """Set the number of levels: features double up to the planned maximum; all else is as in the first level."""
     features = list(kwargs["features_per_stage"])
     kwargs["features_per_stage"] = [
         features[0] * 2**i if features[0] * 2**i <= max(features) else max(features) for i in range(stages)
@@ -162,7 +163,7 @@ def _set_stages(kwargs: dict[str, Any], stages: int) -> None:
 
 
 def preprocess(out: Path, plans: Mapping[str, Any], processes: int, reporter: Reporter) -> None:
-    """Write the plans and preprocess their data, unless another training with the same data has done so.
+    """Write the plans and preprocess the data, unless another training with the same data has already done so.
 
     Raises:
         InputError: nnU-Net cannot preprocess the data.
@@ -192,7 +193,7 @@ def preprocess(out: Path, plans: Mapping[str, Any], processes: int, reporter: Re
 
 @contextlib.contextmanager
 def as_input_error(what: str) -> Iterator[None]:
-    """Turn nnU-Net's errors into ``InputError``: their cause is the data, and their last line names it."""
+    """Convert nnU-Net's errors to ``InputError``: the data cause them, and their last line describes the cause."""
     try:
         yield
     except HeartSegError:

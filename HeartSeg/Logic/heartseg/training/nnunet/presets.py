@@ -1,6 +1,6 @@
-"""Settings of a training in one place, and the presets of the documents and of nnU-Net.
+"""Training settings, and the presets of the documents and of nnU-Net.
 
-Where a document is silent, nnU-Net's value is kept; each preset names such choices.
+nnU-Net's value is used where a document does not specify one; each preset lists these choices.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from .names import is_dotted
 
 OPTIMIZERS = ("sgd", "adam")
 USUAL_RATES = {"sgd": 1e-2, "adam": 1e-3}
-"""Learning rate at the start where the optimizer was changed and no rate was given."""
+"""Initial learning rate if the optimizer was changed and no rate was given."""
 SCHEDULES = ("poly", "linear", "constant")
 LOSSES = ("nnunet", "ce-dice", "cross-entropy", "dice", "focal", "plain-focal", "ce-plus-dice")
-"""nnU-Net's own, beta CE + (1 - beta) soft Dice, and names of :data:`heartseg.training.losses.REGION_LOSSES`."""
+"""nnU-Net's loss, beta CE + (1 - beta) soft Dice, and names of :data:`heartseg.training.losses.REGION_LOSSES`."""
 AUGMENTATIONS = ("nnunet", "region-aware", "flips-brightness")
 NETWORK_NAMES = (
     "plain",
@@ -35,48 +35,48 @@ NETWORK_NAMES = (
     "csfbu-fusion",
     "csfbu-head",
 )
-"""Names of :data:`heartseg.networks.catalogue.NETWORKS` (a test holds them equal); looking there would import torch."""
+"""Names of :data:`heartseg.networks.catalogue.NETWORKS`, repeated to avoid importing torch; a test compares both."""
 REGIONS = ("whole", "interior")
 OWN = ("network", "loss", "augmentation")
-"""Settings that may also be the dotted name of a class or function of the user's own."""
+"""Settings that may also be the dotted name of a class or function of the user."""
 DIMENSIONS = {"2d": "2d", "3d": "3d_fullres"}
 """Option -> name of nnU-Net's configuration."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings of a training, as plans carry them to the trainer.
+    """Training settings, which the plans transfer to the trainer.
 
     Attributes:
-        name: of the preset these settings started from.
+        name: name of the preset on which these settings are based.
         network: name in :mod:`heartseg.networks.catalogue`.
-        stages: resolution levels of the network at most; ``None``: as planned.
+        stages: maximum number of resolution levels of the network; ``None``: as planned.
         dimension: ``"2d"`` (slice by slice) or ``"3d"``.
-        optimizer: ``"sgd"`` or ``"adam"`` (with L2 weight decay, as ``torch.optim.Adam`` has it).
-        learning_rate: at the start.
-        schedule: ``"poly"`` (nnU-Net's, exponent 0.9) or ``"linear"`` to 0 over the epochs, or ``"constant"``.
-        momentum: of SGD, with Nesterov's step.
-        weight_decay: L2.
-        epochs, iterations, validation_iterations: an epoch is a number of steps, as in nnU-Net, not a pass.
-        batch: samples a step; ``None``: as planned.
-        patch: voxels, (z, y, x) or (y, x); ``None``: as planned.
-        normalization: nnU-Net's class name; ``None``: as planned.
-        loss: of regions, and of edges where the network has them: ``"nnunet"`` (cross-entropy + Dice, unweighted sum;
-            with edges as ``"ce-dice"``), ``"ce-dice"`` (beta CE + (1 - beta) soft Dice), ``"cross-entropy"``,
+        optimizer: ``"sgd"`` or ``"adam"`` (with L2 weight decay, as in ``torch.optim.Adam``).
+        learning_rate: initial learning rate.
+        schedule: ``"poly"`` (as in nnU-Net, exponent 0.9), ``"linear"`` (to 0 over the epochs) or ``"constant"``.
+        momentum: Nesterov momentum of SGD.
+        weight_decay: L2 weight decay.
+        epochs, iterations, validation_iterations: number of epochs, and of steps per epoch, as in nnU-Net; an epoch is
+            not a pass over the data.
+        batch: samples per step; ``None``: as planned.
+        patch: patch size in voxels, (z, y, x) or (y, x); ``None``: as planned.
+        normalization: class name in nnU-Net; ``None``: as planned.
+        loss: loss of regions, and of edges if the network has them: ``"nnunet"`` (cross-entropy + Dice, unweighted sum;
+            with edges like ``"ce-dice"``), ``"ce-dice"`` (beta CE + (1 - beta) soft Dice), ``"cross-entropy"``,
             ``"dice"`` or ``"focal"``.
-        beta, delta: of ``"ce-dice"``: weight of the cross-entropy, smoothing of the Dice.
-        alpha: weight of the loss of edges against that of regions, for networks with edges.
-        erosion: voxels that are eroded to find inner edges (the documents' m), 0-3.
-        regions: what the loss of regions compares where edges are learnt: ``"whole"`` structures, or their
-            ``"interior"``.
+        beta, delta: parameters of ``"ce-dice"``: weight of the cross-entropy, smoothing of the Dice.
+        alpha: weight of the edge loss relative to the region loss, for networks with edges.
+        erosion: number of voxels by which structures are eroded to find inner edges (m in the documents), 0-3.
+        regions: target of the region loss of networks with edges: ``"whole"`` structures, or their ``"interior"``.
         augmentation: ``"nnunet"``; ``"region-aware"``: rotation up to 30 degrees, shift up to 10 %, scale 0.8-1.2,
-            where the target lies; ``"flips-brightness"``.
-        oversample: share of a batch that is centred on a structure.
-        deep_supervision: losses at lower resolutions too.
-        translated: whether to train on cases made by ``heartseg translate join``, if there are any.
-        unlabelled: whether to train on scans without references too, if there are any (see :mod:`.unlabelled`).
-        unlabelled_weight: of their loss, after its rise.
-        pseudo_threshold: least probability of a voxel's likeliest label for it to teach.
+            about the centre of the target; ``"flips-brightness"``.
+        oversample: fraction of a batch that is centred on a structure.
+        deep_supervision: whether lower resolutions also contribute to the loss.
+        translated: whether to train on cases made by ``heartseg translate join``, if present.
+        unlabelled: whether to train also on scans without references, if present (see :mod:`.unlabelled`).
+        unlabelled_weight: final weight of the loss of unlabelled scans.
+        pseudo_threshold: minimum probability of the predicted label for a voxel to serve as pseudo-label.
     """
 
     name: str = "nnunet"
@@ -115,16 +115,16 @@ class Preset:
 
     @property
     def edges(self) -> str:
-        """``"inner"``, ``"head"`` or ``"none"``: which edge channels the network has."""
+        """Kind of edge channels of the network: ``"inner"``, ``"head"`` or ``"none"``."""
         from ...networks.catalogue import find
 
         return str(find(self.network).extra.get("edge", "none"))
 
     def with_changes(self, **changes: Any) -> Preset:
-        """These settings with those that are not ``None`` changed.
+        """Return these settings, changed by all arguments that are not ``None``.
 
-        Where the dimension changes, patch and batch are as planned unless they are given; where the optimizer changes,
-        the learning rate is :data:`USUAL_RATES`'s. A beta or delta makes nnU-Net's loss ``"ce-dice"``.
+        If the dimension changes, patch and batch become ``None`` (as planned) unless given; if the optimizer changes,
+        the learning rate becomes that of :data:`USUAL_RATES`. A beta or delta changes nnU-Net's loss to ``"ce-dice"``.
         """
         wanted = {k: v for k, v in changes.items() if v is not None}
         if wanted.get("dimension", self.dimension) != self.dimension:
@@ -186,13 +186,13 @@ class Preset:
         return found
 
     def check(self) -> Preset:
-        """These settings, or :class:`~heartseg.errors.SettingsError` with the first problem."""
+        """Return these settings, or raise :class:`~heartseg.errors.SettingsError` with the first problem."""
         for problem in self.problems():
             raise SettingsError(problem)
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, for the plans and the card."""
+        """Return the settings in a form ready for JSON, for the plans and the card."""
         content = asdict(self)
         content["patch"] = list(self.patch) if self.patch else None
         return content
@@ -208,13 +208,13 @@ class Preset:
 
 
 def changed_settings(before: Mapping[str, Any], now: Preset) -> dict[str, tuple[Any, Any]]:
-    """Return the old and new value of each changed setting; settings unknown to older versions had their default."""
+    """Return the old and new value of each changed setting; a setting unknown to an older version had its default."""
     old, new = Preset.from_dict(before).to_dict(), now.to_dict()
     return {("preset" if k == "name" else k): (old[k], new[k]) for k in new if old[k] != new[k]}
 
 
 NNUNET = Preset()
-"""nnU-Net v2's own defaults (nnunetv2 2.8, ``nnUNetTrainer``); only the network may be another."""
+"""Defaults of nnU-Net v2 (nnunetv2 2.8, ``nnUNetTrainer``); only the network may differ."""
 
 CSFBU = Preset(
     name="csfbu",
@@ -227,8 +227,8 @@ CSFBU = Preset(
 )
 """CSFBU-Net: SGD 0.01 falling linearly to 0 over 200 epochs, batch 14, slice-wise; alpha 1, beta 0.5, m = 1.
 
-Silent in the document and therefore nnU-Net's: momentum 0.99, weight decay 3e-5, 250 steps an epoch, patch and
-augmentation as planned, deep supervision, delta 1 voxel.
+Not specified in the document and therefore as in nnU-Net: momentum 0.99, weight decay 3e-5, 250 steps per epoch,
+planned patch and augmentation, deep supervision, delta 1 voxel.
 """
 
 INTEGRATED_ATTENTION = Preset(
@@ -248,10 +248,11 @@ INTEGRATED_ATTENTION = Preset(
     augmentation="flips-brightness",
 )
 """Integrated-attention network: Adam 1e-4, weight decay 1e-5, batch 16, 500 epochs, 256 x 256 crops, z-scores, flips
-and brightness; the plain sum of cross-entropy and Dice, its smoothing in the denominator alone.
+and brightness; unweighted sum of cross-entropy and Dice, with smoothing in the denominator only.
 
-The document's 5 + 5 levels are five steps down and five up, so six stages. Silent in the document: no schedule is
-named, so the rate is constant; the smoothing is 1 voxel; 250 steps an epoch are nnU-Net's.
+The document's 5 + 5 levels are five steps down and five up, hence six stages. The document does not specify a schedule,
+the smoothing or the steps per epoch: the rate is constant, the smoothing 1 voxel, and an epoch has 250 steps as in
+nnU-Net.
 """
 
 PRESETS: dict[str, Preset] = {p.name: p for p in (NNUNET, CSFBU, INTEGRATED_ATTENTION)}

@@ -24,12 +24,12 @@ def read_reference(path: str | Path, labels: Mapping[int, str] | None = None) ->
     """Return a reference in labels 1-7.
 
     Args:
-        path: NIfTI, NRRD or MetaImage label map; a Slicer segmentation (``.seg.nrrd``) may have several layers.
-        labels: label value -> structure key; other values become background. ``None``: a segmentation's own names,
-            else HeartSeg's 1-7 or MM-WHS's values, and any other value is refused.
+        path: label map in NIfTI, NRRD or MetaImage; a Slicer segmentation (``.seg.nrrd``) may have several layers.
+        labels: label value -> structure key; other values become background. ``None`` uses the segment names of a
+            segmentation, else the values of HeartSeg (1-7) or MM-WHS; any other value raises an error.
 
     Raises:
-        InputError: missing, broken, no label map, or it holds a value that means no structure.
+        InputError: the file is missing or damaged, is not a label map, or contains a value that denotes no structure.
     """
     path = Path(path)
     check_path(path)
@@ -44,7 +44,7 @@ def read_reference(path: str | Path, labels: Mapping[int, str] | None = None) ->
 
 
 def _known_set(array: np.ndarray, path: Path) -> Mapping[int, str]:
-    """Return the label set that explains every value of the map."""
+    """Return the label set that contains every value of the map."""
     values = set(np.unique(array).tolist()) - {0}
     for known in KNOWN_SETS:
         if values <= set(known):

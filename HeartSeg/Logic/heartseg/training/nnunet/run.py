@@ -34,21 +34,21 @@ log = logging.getLogger(__name__)
 def train(training: Training, reporter: Reporter | None = None, confirm: Confirm | None = None) -> Path:
     """Train and write the model folder; a repeated call continues where it stopped.
 
-    The model has every fold that is finished in the folder, those of earlier calls too.
+    The model contains every finished fold in the folder, including those of earlier calls.
 
     Args:
-        training: what to do.
-        reporter: progress and cancel: a cancelled training loses at most the epoch it was in.
-        confirm: asked before a training that will take longer than a day; None: start it.
+        training: description of the training.
+        reporter: receives progress and cancels; a cancelled training loses at most the current epoch.
+        confirm: asks before a training that takes longer than a day; ``None`` starts it without a question.
 
     Returns:
-        ``out/model``, which ``heartseg models install`` takes.
+        ``out/model``, which ``heartseg models install`` accepts.
 
     Raises:
-        InputError: the data cannot be trained on.
-        SettingsError: a setting cannot work, or the folder holds another training.
+        InputError: the data are unsuitable for training.
+        SettingsError: a setting is invalid, or the folder contains another training.
         DependencyError: nnU-Net v2 is not installed.
-        DeviceError: no such device, or out of memory; says which setting to lower.
+        DeviceError: the device does not exist or is out of memory; the message names the setting to lower.
         OutputError: the folder cannot be written.
     """
     from .finish import write_model
@@ -95,7 +95,7 @@ def prepared(training: Training, reporter: Reporter) -> Iterator[dict[str, Any]]
 
 
 def check_data(data: DataOptions, reporter: Reporter | None = None) -> CheckedData:
-    """Find the cases and read each once, for ``--dry-run`` and before conversion."""
+    """Find the cases and read each of them once, for ``--dry-run`` and before conversion."""
     listing = find_cases(data.data)
     return check_cases(listing, data.labels, data.structures, reporter, data.modality)
 
@@ -106,7 +106,7 @@ def _convert(training: Training, reporter: Reporter) -> None:
     refuse_bad_data(data, options.folds, options.skip_bad)
     if options.orientation == "keep" and (notice := orientation_notice(data)):
         reporter.announce(notice)
-    write_json(training.out / RECORD_NAME, _fingerprint(training))  # from here on the folder is this training's
+    write_json(training.out / RECORD_NAME, _fingerprint(training))  # from here on the folder belongs to this training
     write_config(training.preset, training.out / CONFIG_NAME)
     structures = tuple(k for k in data.structures if options.structures is None or k in options.structures)
     channel = options.modality or _common_modality(data)
@@ -124,7 +124,7 @@ def _common_modality(data: CheckedData) -> str:
 
 
 def _facts(data: CheckedData, layout: Layout) -> dict[str, Any]:
-    """Return the description of the data for the card."""
+    """Return the description of the data for the model card."""
     return {
         "layout": data.listing.layout,
         "n": len(data.cases),
@@ -148,7 +148,7 @@ def _facts(data: CheckedData, layout: Layout) -> dict[str, Any]:
 
 
 def _refuse_changed_data(training: Training) -> None:
-    """Check that the data have not changed since they were converted; deleted data are not needed any more.
+    """Check that the data have not changed since the conversion; deleted data are allowed, because they are not needed.
 
     Raises:
         InputError: a case has changed, is new, or is missing.
@@ -157,13 +157,13 @@ def _refuse_changed_data(training: Training) -> None:
     if not path.is_file() or not data.exists():
         return
     facts = read_json(path)
-    before = {name: case.get("files") for name, case in facts["cases"].items()}  # not noted by an older version
+    before = {name: case.get("files") for name, case in facts["cases"].items()}  # not recorded by an older version
     now = {c.name: stamp(c.image, c.label) for c in find_cases(data).cases if c.name not in facts["left_out"]}
     refuse_changes("case", before, now, data, training.out)
 
 
 def split(data: CheckedData, folds: int, seed: int) -> list[dict[str, list[str]]]:
-    """Make nnU-Net's ``splits_final``: the folds of the data list if every case has one, else random with this seed.
+    """Write nnU-Net's ``splits_final``: the folds of the data list if every case has one, else a random split.
 
     Every fold trains on the translated cases, and no fold holds them out.
     """
@@ -196,10 +196,10 @@ def left_out(training: Training, preset: Preset) -> list[str]:
 
 
 def with_unlabelled(training: Training, preset: Preset, plans: Mapping[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Preprocess the scans without references and add their names to the plans; without such scans, plans stay.
+    """Preprocess the scans without references and add their names to the plans; without such scans, return the plans.
 
     Raises:
-        InputError: a scan cannot be read, or there is none.
+        InputError: a scan cannot be read, or there are no scans.
     """
     if training.data.unlabelled is None or not preset.unlabelled:
         return dict(plans)
@@ -211,7 +211,7 @@ def with_unlabelled(training: Training, preset: Preset, plans: Mapping[str, Any]
 
 
 def finished_folds(training: Training, plans: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the folds that are trained and validated, in this or an earlier call."""
+    """Return the folds that have been trained and validated, in this or an earlier call."""
     return tuple(
         fold
         for fold in range(training.data.folds)
@@ -320,7 +320,7 @@ def _refuse_another_training(training: Training) -> None:
 
 
 def _fingerprint(training: Training) -> dict[str, Any]:
-    """Return the settings that must not change between calls of one training; machine and selected folds may."""
+    """Return the settings that must not change between calls of one training; machine and selected folds may change."""
     data = training.data
     return {
         "data": str(Path(data.data).expanduser().resolve()),

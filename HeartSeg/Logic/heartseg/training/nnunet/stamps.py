@@ -24,13 +24,13 @@ def refuse_changes(
     """Raise for the first name that is new, missing, or whose files have changed.
 
     Args:
-        what: the names are of, for people: ``"case"``.
-        before: name -> stamp when the training was started; ``None`` where an older version did not note it.
-        now: name -> stamp.
-        data: folder of the files; out: of the training.
+        what: kind of the names for messages, such as ``"case"``.
+        before: name -> stamp at the start of the training; ``None`` if an older version did not record it.
+        now: name -> current stamp.
+        data: folder of the files; out: folder of the training.
 
     Raises:
-        InputError: names it.
+        InputError: a file is new, missing or changed; the message names it.
     """
     for name in sorted(before.keys() | now.keys()):
         if name not in before:

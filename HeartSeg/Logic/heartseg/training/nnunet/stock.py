@@ -2,9 +2,9 @@
 
     python -m heartseg.training.nnunet.stock own nnUNetv2_train 501 2d 0 -tr HeartSegTrainer -p csfbu --c
 
-sets nnU-Net's variables for the folder ``own`` and then does what the command itself does. It is needed where
-``import torchvision`` fails, as it does with torch's CPU build and torchvision from PyPI: nnU-Net's search for trainers
-imports all of its own, and some need torchvision.
+sets nnU-Net's variables for the folder ``own`` and then runs the command. This is necessary if ``import torchvision``
+fails, as with a CPU build of torch and torchvision from PyPI, because nnU-Net's search for trainers imports all of its
+own, and some need torchvision.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def run_stock_command(folder: Path, command: str, arguments: Sequence[str]) -> N
     """Run a command of nnU-Net in this process.
 
     Args:
-        folder: of a training, as ``heartseg train -o`` made it.
-        command: for example ``nnUNetv2_train``.
-        arguments: of the command.
+        folder: folder of a training, as made by ``heartseg train -o``.
+        command: name of the command, for example ``nnUNetv2_train``.
+        arguments: arguments of the command.
 
     Raises:
-        SettingsError: nnU-Net has no such command, or the folder holds no training.
+        SettingsError: nnU-Net has no such command, or the folder contains no training.
     """
     check_nnunet()
     found = [e for e in entry_points(group="console_scripts") if e.name == command and e.value.startswith("nnunetv2.")]

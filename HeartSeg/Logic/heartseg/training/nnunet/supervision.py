@@ -16,7 +16,7 @@ from .presets import Preset
 
 
 def region_loss(preset: Preset) -> RegionLoss:
-    """Return the loss of a preset for regions and edges: a built-in loss, or one of the user by dotted name.
+    """Return the loss of a preset for regions and edges: a built-in loss, or a loss of the user by dotted name.
 
     Raises:
         SettingsError: the dotted name cannot be imported.
@@ -29,13 +29,13 @@ def region_loss(preset: Preset) -> RegionLoss:
 
 
 class TrainingLoss(nn.Module):
-    """Region loss plus, for networks with edges, alpha times edge loss, over all resolutions of the decoder.
+    """Region loss and, for networks with edges, alpha times the edge loss, over all resolutions of the decoder.
 
-    Edges are computed from the full-resolution labels on their device, and subsampled with them.
+    Edges are computed from the full-resolution labels on the device of the labels, and subsampled with them.
 
     Args:
         preset: loss settings.
-        structures: K, labels without background.
+        structures: number of labels K, without background.
         spacing: spacing of the patch axes, (z, y, x) or (y, x), mm, which determines the erosion.
     """
 

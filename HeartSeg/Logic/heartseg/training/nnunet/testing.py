@@ -24,16 +24,16 @@ def score_test_set(training: Training, model: Path, reporter: Reporter) -> Path 
     """Segment the test cases with the finished model, all folds together, and compare them with their references.
 
     Args:
-        training: with ``test``, a data set like ``data``.
+        training: the training; its ``test`` is a data set like ``data``.
         model: the model folder.
-        reporter: progress and cancel.
+        reporter: receives progress and cancels.
 
     Returns:
-        The folder with the predictions and ``evaluation.csv``, ``.json`` and ``.png``; None without a test set. A test
-        set that has been scored is not scored again: a set that decides on settings is no test set any more.
+        The folder with the predictions and ``evaluation.csv``, ``.json`` and ``.png``; ``None`` without a test set. A
+        scored test set is not scored again, because a set that influences settings is no longer a test set.
 
     Raises:
-        InputError: the test cases cannot be used, or the training has seen one of them.
+        InputError: the test cases cannot be used, or one of them was used for training.
     """
     out = training.out / FOLDER
     if training.test is None:
@@ -73,7 +73,7 @@ def refuse_seen(facts: dict, images: list[Path]) -> None:
     """Check that no test scan was used for training.
 
     Raises:
-        InputError: names the first.
+        InputError: a test scan was used for training; the message names the first one.
     """
     seen = {str(Path(case["image"]).resolve()) for case in facts["cases"].values()}
     for image in images:

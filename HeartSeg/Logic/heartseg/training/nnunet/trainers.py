@@ -1,7 +1,7 @@
 """HeartSeg's trainer for nnU-Net v2: applies a :class:`~.presets.Preset` to nnU-Net's training loop.
 
-The settings travel in the plans (key ``heartseg``), so that a resumed run, another process of a DDP training and
-nnU-Net's own commands all see the same.
+The plans (key ``heartseg``) contain the settings, so that a resumed run, the other processes of a DDP training and
+nnU-Net's own commands all use the same settings.
 """
 
 from __future__ import annotations
@@ -67,11 +67,12 @@ class HeartSegTrainer(nnUNetTrainer):
         self.num_iterations_per_epoch = preset.iterations
         self.num_val_iterations_per_epoch = preset.validation_iterations
         self.oversample_foreground_percent = preset.oversample
-        # nnU-Net centres the last samples of a batch on a structure and rounds their number: none of one
+        # nnU-Net centres the last samples of a batch on a structure and rounds their number, which gives zero for one
+        # sample
         self.probabilistic_oversampling = self.configuration_manager.batch_size == 1
         self.enable_deep_supervision = preset.deep_supervision
         self.save_every = 1
-        self.logger.plot_progress_png = self._draw_progress  # nnU-Net's own picture takes longer than a short epoch
+        self.logger.plot_progress_png = self._draw_progress  # nnU-Net's figure takes longer than a short epoch
         self._random_state: dict[str, Any] | None = None
         self._steps_done = 0
         seed_everything(int(settings["seed"]) + 1000 * (fold if isinstance(fold, int) else 99) + self.local_rank)
@@ -86,7 +87,7 @@ class HeartSegTrainer(nnUNetTrainer):
             train_in_bfloat16(self._bare_network())
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
-        """Make the optimiser of the preset; its learning rate depends only on the epoch, so resuming keeps it."""
+        """Make the optimiser of the preset; its learning rate depends only on the epoch, also after resuming."""
         preset, parameters = self.preset, self.network.parameters()
         optimizer: torch.optim.Optimizer
         if preset.optimizer == "adam":
@@ -104,7 +105,7 @@ class HeartSegTrainer(nnUNetTrainer):
         )
 
     def _build_loss(self) -> torch.nn.Module:
-        """Make nnU-Net's loss if the preset selects it and there are no edges, else HeartSeg's loss."""
+        """Make nnU-Net's loss if the preset selects it and the network has no edges, else HeartSeg's loss."""
         if self.preset.loss == "nnunet" and self.preset.edges == "none":
             return super()._build_loss()
         return TrainingLoss(self.preset, len(self.label_manager.foreground_labels), self.configuration_manager.spacing)
@@ -129,7 +130,7 @@ class HeartSegTrainer(nnUNetTrainer):
             batches = unlabelled_batches(folder, self.unlabelled, self)
             steps = self.num_epochs * self.num_iterations_per_epoch
             self._teacher = UnlabelledTeacher(batches, self.preset, steps, self._seed, self.device)
-        if self._random_state is not None:  # making the loaders has drawn numbers: restore those of the checkpoint
+        if self._random_state is not None:  # making the loaders drew random numbers: restore the checkpoint's state
             restore_random_state(self._random_state)
         self._steps_done = self.current_epoch * (self.num_iterations_per_epoch + self.num_val_iterations_per_epoch)
 
@@ -140,7 +141,7 @@ class HeartSegTrainer(nnUNetTrainer):
 
     @contextlib.contextmanager
     def _taught(self) -> Iterator[None]:
-        """Take a training step of nnU-Net, adding the loss of a batch of unlabelled scans if there are any."""
+        """Take a training step of nnU-Net; add the loss of a batch of unlabelled scans, if there are any."""
         teacher = self._teacher
         labelled: Callable[..., torch.Tensor] = self.loss  # type: ignore[has-type]
         if teacher is None:
@@ -154,7 +155,7 @@ class HeartSegTrainer(nnUNetTrainer):
             self.loss = labelled
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Take a validation step; evaluation mode has no edge channels, so the pseudo Dice is that of structures."""
+        """Take a validation step; the pseudo Dice covers structures only, as evaluation mode has no edge channels."""
         self._advance()
         with self._memory_advice():
             return super().validation_step(batch)
@@ -205,7 +206,7 @@ class HeartSegTrainer(nnUNetTrainer):
             part.unlink(missing_ok=True)
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
-        """Load nnU-Net's checkpoint and the state of the random generators, restored when training starts."""
+        """Load nnU-Net's checkpoint and the state of the random generators, which is restored when training starts."""
         super().load_checkpoint(filename_or_checkpoint)
         if isinstance(filename_or_checkpoint, str):
             self._random_state = load_own_checkpoint(Path(filename_or_checkpoint)).get("random_state")
@@ -228,10 +229,10 @@ class HeartSegTrainer(nnUNetTrainer):
 
     @contextlib.contextmanager
     def _memory_advice(self) -> Iterator[None]:
-        """Turn an out-of-memory error into advice on the settings to lower.
+        """Convert an out-of-memory error to an error that names the settings to lower.
 
         Raises:
-            DeviceError: instead of torch's error.
+            DeviceError: replaces torch's error.
         """
         try:
             yield
@@ -249,7 +250,7 @@ class HeartSegTrainer(nnUNetTrainer):
 def train_in_bfloat16(network: torch.nn.Module) -> None:
     """Use mixed precision for a network on a CPU in training mode, as nnU-Net does on a GPU.
 
-    Weights, outputs and losses stay float32, and so does everything in evaluation mode.
+    Weights, outputs and losses stay float32, and so do all computations in evaluation mode.
     """
     plain = network.forward
 
@@ -291,8 +292,8 @@ def random_state() -> dict[str, Any]:
 def load_own_checkpoint(path: Path) -> dict[str, Any]:
     """Load a checkpoint written by this trainer.
 
-    Checkpoints hold no code. Those of HeartSeg 0.5 and earlier hold NumPy arrays, which ``weights_only`` refuses; they
-    lie in the user's own training folder, where nnU-Net has unpickled them already.
+    Checkpoints contain no code. Checkpoints of HeartSeg 0.5 and earlier contain NumPy arrays, which ``weights_only``
+    rejects; they are in the user's own training folder, where nnU-Net has already unpickled them.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -330,7 +331,7 @@ def load_start_weights(network: torch.nn.Module, path: Path) -> None:
     channels here.
 
     Raises:
-        ModelError: the networks differ in anything but the output layers.
+        ModelError: the networks differ in layers other than the output layers.
     """
     weights = torch.load(path, map_location="cpu", weights_only=True)["network_weights"]
     own = network.state_dict()

@@ -1,7 +1,8 @@
 """Training with unlabelled scans: the network also learns from its own confident predictions (FixMatch).
 
-They take no part in planning, splits or validation. Each is preprocessed as the labelled ones are and kept in a folder
-of its own; the trainer adds :func:`heartseg.training.fixmatch.fixmatch_loss` of a batch of them to every step.
+Unlabelled scans are not used for planning, splits or validation. They are preprocessed like the labelled scans and kept
+in a separate folder; in every step the trainer adds :func:`heartseg.training.fixmatch.fixmatch_loss` of a batch of
+them.
 """
 
 from __future__ import annotations
@@ -31,19 +32,19 @@ from .presets import Preset
 from .stamps import refuse_changes, stamp
 
 RAMP_SHARE = 0.4
-"""Fraction of the training over which the weight of unlabelled scans rises, because early predictions are useless."""
+"""Fraction of the training over which the weight of unlabelled scans rises, as early predictions are unreliable."""
 
 RECORD = "unlabelled.json"
 """File in the training folder that lists the scans present at the start."""
 
 
 def recorded_scans(out: Path, data: Path, reporter: Reporter) -> dict[str, Path]:
-    """Return the unlabelled scans of a training: those of its first call, which are recorded in its folder.
+    """Return the unlabelled scans recorded in the training folder by the first call.
 
     Args:
-        out: the training's folder.
-        data: folder of the scans; if it was deleted, the recorded list suffices for preprocessed scans.
-        reporter: tells of scans that are labelled cases too.
+        out: folder of the training.
+        data: folder of the scans; if it was deleted, the recorded list suffices once all scans are preprocessed.
+        reporter: receives a warning about scans that are also labelled cases.
 
     Raises:
         InputError: a scan is new, missing, or has changed; or the folder contains no scans.
@@ -83,17 +84,17 @@ def prepare_unlabelled(
     """Preprocess scans like nnU-Net's training cases; skips finished scans.
 
     Args:
-        out: the training's folder.
-        plans: of one configuration.
-        scans: name -> file. They are turned to LPS where the labelled ones are, or were all stored so.
-        skip_bad: leave out scans that cannot be read, saying so, instead of stopping.
-        reporter: progress and cancel.
+        out: folder of the training.
+        plans: plans of one configuration.
+        scans: name -> file. Their axes are reordered to LPS if those of the labelled scans were, or are all stored so.
+        skip_bad: omit scans that cannot be read, with a warning, instead of raising an error.
+        reporter: receives progress and cancels.
 
     Returns:
-        The names of those that can be used.
+        The names of the usable scans.
 
     Raises:
-        InputError: a scan cannot be read, or none is left.
+        InputError: a scan cannot be read, or no scan remains.
     """
     ((_, configuration),) = plans["configurations"].items()
     folder = out / "preprocessed" / DATASET_NAME / folder_name(configuration["data_identifier"])
@@ -150,8 +151,8 @@ def _prepare(path: Path, target: Path, plans: Mapping[str, Any], turn: bool) -> 
     image, outside = image.astype(np.float32, copy=False), outside.astype(np.int16, copy=False)
     sizes = [comp_blosc2_params(a.shape, tuple(configuration.patch_size), a.itemsize) for a in (image, outside)]
     (blocks, chunks), (blocks_seg, chunks_seg) = sizes
-    facts["class_locations"] = {}  # nnU-Net's loader looks for it
-    for left in (f"{target}.b2nd", f"{target}_seg.b2nd"):  # of a stopped run
+    facts["class_locations"] = {}  # required by nnU-Net's loader
+    for left in (f"{target}.b2nd", f"{target}_seg.b2nd"):  # from an interrupted run
         Path(left).unlink(missing_ok=True)
     nnUNetDatasetBlosc2.save_case(
         image,
@@ -170,12 +171,12 @@ class UnlabelledTeacher:
     """Batches of unlabelled scans and their loss.
 
     Args:
-        batches: gives patches (b, 1, ...), float32.
-        preset: weight, threshold, and the network's kind of edges.
-        steps: of the whole training.
-        seed: of shifts, contrasts and erased boxes; with the step's number it decides them, so that a resumed training
-            sees the same.
-        device: of the network.
+        batches: yields patches (b, 1, ...), float32.
+        preset: weight, threshold, and kind of edges of the network.
+        steps: number of steps of the whole training.
+        seed: seed of shifts, contrasts and erased boxes; together with the step number it determines them, so a resumed
+            training uses the same.
+        device: device of the network.
     """
 
     def __init__(
@@ -188,9 +189,9 @@ class UnlabelledTeacher:
         self.sure: list[float] = []
 
     def loss(self, network: nn.Module, step: int) -> torch.Tensor:
-        """Return the loss of the next batch, to add to the supervised loss; records the share of confident voxels.
+        """Return the loss of the next batch, to add to the supervised loss; records the fraction of confident voxels.
 
-        Running statistics of batch norms are left to the labelled images.
+        Only labelled images update the running statistics of batch norms.
         """
         images = next(self.batches).to(self.device, non_blocking=True)
 
@@ -225,7 +226,7 @@ def _running_statistics_kept(network: nn.Module) -> Iterator[None]:
 
 
 def unlabelled_batches(folder: Path, names: Sequence[str], trainer: Any) -> Iterator[torch.Tensor]:
-    """Yield random patches (b, 1, ...) of preprocessed scans without end, for an initialised nnU-Net trainer."""
+    """Yield random batches (b, 1, ...) of preprocessed patches endlessly, for an initialised nnU-Net trainer."""
     from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
