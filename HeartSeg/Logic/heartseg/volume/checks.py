@@ -58,7 +58,7 @@ def check_path(path: Path) -> None:
 
 
 def _name_problem(path: Path) -> str:
-    """Message for a name that is not UTF-8, or that the current locale cannot decode."""
+    """Return the message for a name that is not UTF-8, or that the current locale cannot decode."""
     try:
         name = os.fsencode(path).decode("utf-8")
     except UnicodeDecodeError:
@@ -68,17 +68,17 @@ def _name_problem(path: Path) -> str:
 
 
 def check_header(header: Header, frame: int | None = None) -> int | None:
-    """Check a header before any voxel is read.
+    """Check a header before reading any voxel.
 
     Args:
-        header: claims of the file.
+        header: header of the file.
         frame: requested frame, from 0.
 
     Returns:
         The frame to read, or ``None`` for a file with one frame.
 
     Raises:
-        InputError: the file cannot be segmented, whatever its voxels are.
+        InputError: the file cannot be segmented, whatever its voxels contain.
     """
     name = header.path.name
     _check_pixel(name, header.pixel, header.components)
@@ -92,7 +92,7 @@ def check_header(header: Header, frame: int | None = None) -> int | None:
 
 
 def check_size(header: Header) -> None:
-    """Refuse a scan that does not fit into memory, before anything of it is decoded."""
+    """Refuse a scan that does not fit into memory, before decoding any part of it."""
     free = available_memory()
     if header.frame_bytes > (2**40 if free is None else free):
         size = "x".join(map(str, header.size))
@@ -134,7 +134,7 @@ def check_spacing(spacing: tuple[float, ...], name: str) -> None:
 
 
 def header_findings(header: Header) -> tuple[Finding, ...]:
-    """Findings on a header that is incomplete or contradicts itself."""
+    """Return findings on a header that is incomplete or contradicts itself."""
     findings = []
     if not header.oriented:
         findings.append(
@@ -167,8 +167,8 @@ def check_volume(volume: Volume) -> Volume:
         copy); its direction is replaced by the nearest orthonormal one if it was sheared slightly.
 
     Raises:
-        InputError: not real numbers, too few slices, covers too little, unit of the spacing is wrong, grossly sheared,
-            too many NaN, or one value everywhere.
+        InputError: the scan does not contain real numbers, has too few slices, covers too little, has a wrong unit of
+            the spacing, is strongly sheared, contains too many NaN, or has the same value everywhere.
     """
     name, array = volume.name, volume.array
     if array.ndim != 3 or array.dtype.kind not in "iuf":
@@ -187,7 +187,7 @@ def check_volume(volume: Volume) -> Volume:
 
 
 def shear_degrees(direction: np.ndarray) -> float:
-    """Largest departure from a right angle between the columns of a 3x3 matrix, degrees."""
+    """Return the largest deviation from a right angle between the columns of a 3x3 matrix, degrees."""
     unit = direction / np.linalg.norm(direction, axis=0)
     cosines = np.abs(unit.T @ unit)[np.triu_indices(3, 1)]
     return float(np.degrees(np.arcsin(min(1.0, cosines.max()))))
@@ -262,7 +262,7 @@ def _check_extent(geometry: Geometry, name: str) -> tuple[Finding, ...]:
 
 
 def _check_short(geometry: Geometry) -> tuple[Finding, ...]:
-    """Finding on a stack that covers less than a heart, as short-axis stacks often do."""
+    """Return a finding on a stack that covers less than a heart, as short-axis stacks often do."""
     axis = int(np.argmin(geometry.extent_mm))
     extent = geometry.extent_mm[axis]
     if extent >= MIN_EXTENT_MM:
@@ -305,7 +305,7 @@ def _check_values(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Findi
 
 
 def _check_labels(array: np.ndarray) -> tuple[Finding, ...]:
-    """Finding on a scan with few, whole values, which may be a label map; judged by a coarse and a fine sample."""
+    """Return a finding if the scan has few, integer values and may be a label map; uses a coarse and a fine sample."""
     values: set[float] = set()
     for per_axis in (32, 128):
         z, y, x = (max(1, n // per_axis) for n in array.shape)
@@ -322,7 +322,7 @@ def _check_labels(array: np.ndarray) -> tuple[Finding, ...]:
 
 
 def _check_depth(array: np.ndarray) -> tuple[Finding, ...]:
-    """Finding on 8-bit values: a copy made for viewing, whose window has cut off values."""
+    """Return a finding on 8-bit values, which indicate a copy for viewing whose window has clipped values."""
     if array.dtype.itemsize > 1:
         return ()
     finding = Finding(
@@ -335,7 +335,7 @@ def _check_depth(array: np.ndarray) -> tuple[Finding, ...]:
 
 
 def _check_memory(array: np.ndarray) -> tuple[Finding, ...]:
-    """Finding if the scan, its float32 copy, labels and the logits of one tile exceed the free memory."""
+    """Return a finding if the scan, its float32 copy, labels and the logits of one tile exceed the free memory."""
     need = array.size * (4 + 2 * np.dtype(np.uint8).itemsize + 2)
     free = available_memory()
     if free is None or need <= free:

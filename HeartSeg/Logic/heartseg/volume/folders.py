@@ -1,4 +1,4 @@
-"""Walking folders: links are followed, each folder is visited once."""
+"""Walk through folders: links are followed, and each folder is visited once."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Regular files in a folder and in those below it, sorted by name within each folder.
+    """List the regular files in a folder and its subfolders, sorted by name within each folder.
 
-    Links to folders are followed; a folder that several links reach is visited once, so that a link that leads up does
-    not make the walk endless. Dangling links, pipes and devices are left out.
+    Links to folders are followed. A folder that several links point to is visited once, so that a link to a parent
+    folder does not make the walk endless. Dangling links, pipes and devices are omitted.
     """
     visited: set[tuple[int, int]] = set()
     for root, below, names in os.walk(folder, followlinks=True):
@@ -25,7 +25,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def identity(folder: Path) -> tuple[int, int] | None:
-    """Device and inode of a folder, which are the same however it is reached; ``None`` if it cannot be read."""
+    """Return device and inode of a folder, which do not depend on its path; ``None`` if it cannot be read."""
     try:
         status = folder.stat()
     except OSError:

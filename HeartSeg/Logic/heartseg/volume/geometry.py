@@ -50,7 +50,7 @@ class Geometry:
 
     @property
     def affine_ras(self) -> np.ndarray:
-        """4x4 float64 from index ``(x, y, z, 1)`` to world RAS mm, as Slicer and NIfTI have it."""
+        """4x4 float64 from index ``(x, y, z, 1)`` to world RAS mm, as used by Slicer and NIfTI."""
         return np.diag([-1.0, -1.0, 1.0, 1.0]) @ self.affine
 
     @property
@@ -125,11 +125,11 @@ class AxisFlip:
     flipped: tuple[int, ...]
 
     def apply(self, array: np.ndarray) -> np.ndarray:
-        """View of ``array`` with the new axes."""
+        """Return a view of ``array`` with the new axes."""
         return np.flip(array.transpose(self.order), self.flipped)
 
     def undo(self, array: np.ndarray) -> np.ndarray:
-        """View of an array with the new axes, back in the stored ones."""
+        """Return a view of an array with the new axes in the stored axes."""
         return np.flip(array, self.flipped).transpose(np.argsort(self.order))
 
 

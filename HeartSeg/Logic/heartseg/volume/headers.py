@@ -1,7 +1,7 @@
-"""What an image file says about itself, read from its first bytes before any voxel.
+"""Content of the header of an image file, read before any voxel.
 
-SimpleITK reads the voxels. It repairs some broken headers silently (a NIfTI spacing of 0 becomes 1, a truncated NIfTI
-is filled with zeros), so the header is read here as it is stored, and :mod:`.checks` judges it.
+SimpleITK reads the voxels. It repairs some invalid headers silently (a NIfTI spacing of 0 becomes 1, a truncated NIfTI
+is filled with zeros). Therefore HeartSeg reads the header itself, as stored, and :mod:`.checks` judges it.
 
 Formats: NIfTI-1 and -2 (:mod:`.nifti`), NRRD (:mod:`.nrrd`) and MetaImage (:mod:`.metaimage`).
 """
@@ -26,16 +26,16 @@ READABLE = ".nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd, .dcm or a folder of DICOM f
 
 @dataclass(frozen=True)
 class DataBlock:
-    """Where the voxels are stored.
+    """Location of the voxels.
 
     Attributes:
         path: the file.
-        start: first byte; negative: the data end with the file.
-        promised: bytes after decoding, from ``start`` on.
+        start: position of the first byte; negative if the data end with the file.
+        promised: number of bytes after decoding, from ``start`` on.
         coding: ``raw``, ``gzip`` or ``zlib``.
-        stored: bytes before decoding that the header states, ``None`` if it states none.
-        skip: for fractions in NIfTI, the first byte that belongs to a voxel.
-        floats: for fractions in NIfTI, the voxel type (``"<f4"``).
+        stored: number of bytes before decoding according to the header, ``None`` if the header does not state it.
+        skip: for floating-point NIfTI, number of bytes before the first voxel.
+        floats: for floating-point NIfTI, the voxel type (``"<f4"``).
     """
 
     path: Path
@@ -49,28 +49,28 @@ class DataBlock:
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """An image file's claims, unrepaired.
+    """Header of an image file, without repairs.
 
     Attributes:
         path: the file.
         format: ``"NIfTI"``, ``"NRRD"`` or ``"MetaImage"``.
         size: spatial size in stored order, ``(x, y, z)``; two entries for a 2D image.
         frames: number of frames of a time series, else 1.
-        frames_inside: whether the frames of a voxel are stored side by side (NRRD sequences).
+        frames_inside: whether the frames of a voxel are stored consecutively (NRRD sequences).
         pixel: name of the voxel type, for messages.
-        components: values per voxel (3 for RGB and vector fields), frames apart.
-        spacing: voxel size (x, y, z) as stored: may be zero, negative or NaN.
-        unit_mm: millimetres per unit of a geometry that SimpleITK does not convert (NRRD).
-        bytes_per_value: of the voxel type, 0 if unknown.
-        steps: 3x3, column ``k`` is the step in LPS mm along index axis ``k``, where the file is sheared or singular so
-            that SimpleITK refuses it; else ``None``.
-        origin: LPS mm, belongs to ``steps``.
-        forms: qform and sform of a NIfTI file that has both, each 3x4, index ``(x, y, z, 1)`` to LPS mm.
-        oriented: whether the file says how the patient lies in it.
-        disagreement: a sentence where two parts of the header contradict each other.
-        data: where the voxels are; ``None`` if only SimpleITK knows the layout.
-        parts: the files that hold the voxels, where there are several.
-        recode: what keeps SimpleITK from reading the file: ``"nifti-2"``, ``"packed"`` (gzip in a ``.nii``), or ``""``.
+        components: values per voxel (3 for RGB and vector fields), not counting frames.
+        spacing: voxel size (x, y, z) as stored; may be zero, negative or NaN.
+        unit_mm: millimetres per unit, for a geometry that SimpleITK does not convert (NRRD).
+        bytes_per_value: bytes of the voxel type, 0 if unknown.
+        steps: 3x3, column ``k`` is the step in LPS mm along index axis ``k``; set only for a sheared or singular grid,
+            which SimpleITK refuses, else ``None``.
+        origin: origin in LPS mm, used together with ``steps``.
+        forms: qform and sform of a NIfTI file that contains both, each 3x4, index ``(x, y, z, 1)`` to LPS mm.
+        oriented: whether the file states the orientation of the patient.
+        disagreement: one sentence if two parts of the header contradict each other.
+        data: location of the voxels; ``None`` if only SimpleITK knows the layout.
+        parts: files that contain the voxels, if there are several.
+        recode: reason why SimpleITK cannot read the file: ``"nifti-2"``, ``"packed"`` (gzip in a ``.nii``), or ``""``.
     """
 
     path: Path
@@ -94,29 +94,29 @@ class Header:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Every file that the image consists of, header first."""
+        """All files of the image, header first."""
         data = () if self.data is None or self.data.path == self.path else (self.data.path,)
         return (self.path, *data, *self.parts)
 
     @property
     def frame_bytes(self) -> int:
-        """Memory of one frame."""
+        """Bytes of one frame in memory."""
         return int(np.prod(self.size, dtype=object)) * self.components * max(1, self.bytes_per_value)
 
 
 def image_suffix(path: Path) -> str:
-    """The known suffix of an image file (``".nii.gz"``), or ``""``."""
+    """Return the suffix of an image file if it is known (``".nii.gz"``), else ``""``."""
     return next((suffix for suffix in FORMATS if path.name.lower().endswith(suffix)), "")
 
 
 def stem(path: Path) -> str:
-    """File name without its image suffix; other dots stay."""
+    """Return the file name without its image suffix; other dots stay."""
     suffix = image_suffix(path) or (path.suffix if path.suffix.lower() in (".dcm", ".ima") else "")
     return path.name[: len(path.name) - len(suffix)] or path.name
 
 
 def is_text(path: Path) -> bool:
-    """Whether a path is made of characters: file systems also accept bytes that are not, and ITK does not."""
+    """Return whether a path is valid text; file systems also accept bytes that are not, but ITK does not."""
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
@@ -125,7 +125,7 @@ def is_text(path: Path) -> bool:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file has DICOM's mark or suffix, or begins like a data set without a preamble."""
+    """Return whether a file has DICOM's prefix or suffix, or begins like a data set without a preamble."""
     if not path.is_file():  # a pipe or device would block
         return False
     with path.open("rb") as stream:
@@ -136,7 +136,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def _begins_like_data_set(start: bytes) -> bool:
-    """Whether the first bytes are an element of group 2 or 8 (DICOM PS3.5, 7.1), in either byte order."""
+    """Return whether the first bytes are an element of group 2 or 8 (DICOM PS3.5, 7.1), in either byte order."""
     if len(start) < 16 or start[:2] not in (b"\2\0", b"\x08\0", b"\0\x08"):
         return False
     if start[4:6].isalpha() and start[4:6].isupper():
@@ -146,21 +146,21 @@ def _begins_like_data_set(start: bytes) -> bool:
 
 
 def is_singular(steps: np.ndarray) -> bool:
-    """Whether the columns of a 3x3 matrix do not span space; also for zeros and NaN."""
+    """Return whether the columns of a 3x3 matrix are linearly dependent; also true for NaN."""
     lengths = np.linalg.norm(steps, axis=0)
     return not (np.isfinite(steps).all() and lengths.min() > 0 and abs(np.linalg.det(steps / lengths)) > 1e-6)
 
 
 def mm(values: np.ndarray | tuple[float, ...]) -> str:
-    """Numbers in brackets, short: ``(0.7, 0.7, 1.25)``."""
+    """Format numbers briefly in brackets: ``(0.7, 0.7, 1.25)``."""
     return "(" + ", ".join(f"{float(v):.4g}" for v in values) + ")"
 
 
 def numbered_files(folder: Path, pattern: str) -> tuple[Path, ...]:
-    """The files of a pattern such as ``slice%03d.raw 1 30 1`` (first, last, step), as NRRD and MetaImage write it.
+    """Return the files of a pattern such as ``slice%03d.raw 1 30 1`` (first, last, step; NRRD and MetaImage).
 
     Raises:
-        ValueError: the pattern holds anything but one number: such a text would crash the library that reads it.
+        ValueError: the pattern contains anything but one number; such a text would crash the library that reads it.
     """
     import re
 

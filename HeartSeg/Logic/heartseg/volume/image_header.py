@@ -1,4 +1,4 @@
-"""The header of an image file of any format that HeartSeg reads."""
+"""Read the header of an image file in any supported format."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .headers import FORMATS, READABLE, Header, image_suffix
 
 
 def read_header(path: Path) -> Header:
-    """Claims of a NIfTI, NRRD or MetaImage file.
+    """Read the header of a NIfTI, NRRD or MetaImage file.
 
     Raises:
-        InputError: the suffix is unknown, or the file is not what its suffix says.
+        InputError: the suffix is unknown, or the content does not match the suffix.
     """
     kind = FORMATS.get(image_suffix(path))
     if kind is None:

@@ -1,4 +1,4 @@
-"""Helpers for SimpleITK: silence, short messages, arrays without copies."""
+"""Helpers for SimpleITK: suppressed output, short messages, arrays without copies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence ITK and the libraries in it, which print on their own: findings and errors say what matters."""
+    """Suppress the output of ITK and its libraries; findings and errors contain the relevant information."""
     import SimpleITK as sitk
 
     before = sitk.ProcessObject.GetGlobalWarningDisplay()
@@ -76,14 +76,14 @@ def reason(error: Exception) -> str:
 
 
 class _Buffer:
-    """Array interface of an image that keeps the image alive as long as an array refers to its voxels."""
+    """Return the array interface of an image; keeps the image alive while an array refers to its voxels."""
 
     def __init__(self, image: sitk.Image) -> None:
         import SimpleITK as sitk
 
         self._image = image
         interface = dict(sitk.GetArrayViewFromImage(image).__array_interface__)
-        interface["data"] = (interface["data"][0], False)  # writable: nobody else holds this image
+        interface["data"] = (interface["data"][0], False)  # writable, because this image has no other owner
         self.__array_interface__ = interface
 
 
@@ -110,7 +110,7 @@ def image_of(array: np.ndarray, geometry: Geometry) -> sitk.Image:
 
 
 def write_picture(pixels: np.ndarray, path: Path) -> Path:
-    """Write a grey picture, uint8 (rows, columns), as PNG, completely or not at all.
+    """Write a grey-scale image, uint8 (rows, columns), as PNG, completely or not at all.
 
     Raises:
         OutputError: the file cannot be written.

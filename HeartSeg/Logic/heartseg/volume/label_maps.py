@@ -39,10 +39,10 @@ class LabelMap:
 
     Attributes:
         labels: uint8 ``(z, y, x)``, 0 background, 1-7 as in :mod:`heartseg.anatomy`.
-        geometry: its grid.
-        name: for messages.
-        path: where it was read from; empty for an array.
-        notices: labels that were left out, one sentence each.
+        geometry: grid of the labels.
+        name: name for messages.
+        path: file that was read; empty for an array.
+        notices: omitted labels, one sentence each.
     """
 
     labels: np.ndarray
@@ -56,13 +56,14 @@ def as_label_map(source: str | Path | Volume, labels: Mapping[int, str] | None, 
     """Read a label map from a file or an array.
 
     Args:
-        source: NIfTI, NRRD (also Slicer's ``.seg.nrrd``) or MetaImage file, or a volume of whole numbers.
-        labels: label value -> structure key. ``None``: by the segments' names in a ``.seg.nrrd``, else HeartSeg's own.
-        option: the command line's option that would set ``labels``, for messages.
+        source: NIfTI, NRRD (also Slicer's ``.seg.nrrd``) or MetaImage file, or a volume of integers.
+        labels: label value -> structure key. ``None`` uses the segment names of a ``.seg.nrrd``, else HeartSeg's
+            labels.
+        option: command line option that sets ``labels``, for messages.
 
     Raises:
-        InputError: missing, broken, not 3D, no label map, or none of its labels is known.
-        SettingsError: ``labels`` names an unknown structure.
+        InputError: the file is missing, damaged, not 3D or not a label map, or no label in it is known.
+        SettingsError: ``labels`` contains an unknown structure.
     """
     if labels is not None:
         labels = _checked(labels)
@@ -78,7 +79,7 @@ def read_whole_numbers(path: Path) -> tuple[np.ndarray, Geometry, dict[int, str]
     """Read the voxels of a 3D file as stored ``(z, y, x)``, its grid, and the structures named by a ``.seg.nrrd``.
 
     Raises:
-        InputError: missing, broken, not one 3D volume, or with a grid that cannot be used.
+        InputError: the file is missing, damaged, not a single 3D volume, or has an unusable grid.
     """
     check_path(path)
     if path.is_dir() or not image_suffix(path):

@@ -26,7 +26,7 @@ _TEXT_LINE = 1 << 16
 
 
 def read(path: Path) -> Header:
-    """The header of a MetaImage file; raises what :func:`.image_header.read_header` turns into a message."""
+    """Read the header of a MetaImage file; errors are converted to messages by :func:`.image_header.read_header`."""
     fields, start, listed = _fields(path)
     sizes = [int(v) for v in fields["DimSize"].split()]
     if not 1 <= len(sizes) <= 10 or min(sizes) < 1 or int(fields.get("NDims", len(sizes))) != len(sizes):
@@ -53,7 +53,7 @@ def read(path: Path) -> Header:
 
 
 def _fields(path: Path) -> tuple[dict[str, str], int, tuple[str, ...]]:
-    """Fields, first byte after the header, and the lines after ``ElementDataFile = LIST``."""
+    """Return the fields, the position after the header, and the lines after ``ElementDataFile = LIST``."""
     fields: dict[str, str] = {}
     with path.open("rb") as stream:
         while line := stream.readline(_TEXT_LINE):
@@ -74,7 +74,7 @@ def _fields(path: Path) -> tuple[dict[str, str], int, tuple[str, ...]]:
 def _data(
     path: Path, fields: dict[str, str], start: int, promised: int, listed: tuple[str, ...]
 ) -> tuple[DataBlock | None, tuple[Path, ...]]:
-    """The block of voxels, or the files that hold them."""
+    """Return the block of voxels, or the files that contain them."""
     if fields.get("BinaryData", "True").lower() == "false":
         raise ValueError("its voxels are stored as text, which cannot be read: save them as binary")
     where = fields["ElementDataFile"]

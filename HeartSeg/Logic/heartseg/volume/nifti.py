@@ -1,4 +1,4 @@
-"""NIfTI-1 and -2 headers (https://nifti.nimh.nih.gov), with what SimpleITK does not say or cannot read."""
+"""NIfTI-1 and -2 headers (https://nifti.nimh.nih.gov), including what SimpleITK does not report or cannot read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .geometry import Geometry
 from .headers import DataBlock, Header, mm
 
 FORMS_APART_MM = 0.1
-"""Distance between the grids of qform and sform that rounding does not explain."""
+"""Minimum distance between the grids of qform and sform that cannot be explained by rounding, mm."""
 
 _TYPES = {
     2: ("uint8", 1),
@@ -73,7 +73,7 @@ _NIFTI_2 = {
 
 
 def read(path: Path) -> Header:
-    """The header of a NIfTI file; raises what :func:`.image_header.read_header` turns into a message."""
+    """Read the header of a NIfTI file; errors are converted to messages by :func:`.image_header.read_header`."""
     with path.open("rb") as stream:
         packed = stream.read(2) == b"\x1f\x8b"
     with gzip.open(path, "rb") if packed else path.open("rb") as stream:
@@ -119,7 +119,7 @@ def _fields(raw: bytes, order: str, places: dict[str, tuple[int, str]]) -> dict[
 
 
 def _check_start(fields: dict[str, Any], second: bool) -> None:
-    """Refuse a wrong mark, and voxels that would begin inside the header."""
+    """Refuse a wrong magic string, and voxels that begin inside the header."""
     magic, offset = fields["magic"], float(fields["offset"])
     right = b"n+2\0\r\n\x1a\n" if second else b"n+1\0"
     if magic != right:
@@ -146,12 +146,12 @@ _LPS = np.diag([-1.0, -1.0, 1.0])
 
 
 def _sform(fields: dict[str, Any]) -> np.ndarray:
-    """3x4, index to LPS mm."""
+    """Return the sform, 3x4, index to LPS mm."""
     return _LPS @ np.asarray(fields["srow"], float).reshape(3, 4)
 
 
 def _qform(fields: dict[str, Any]) -> np.ndarray:
-    """3x4, index to LPS mm, from the quaternion (nifti1.h, method 2)."""
+    """Return the qform from the quaternion, 3x4, index to LPS mm (nifti1.h, method 2)."""
     b, c, d, x, y, z = (float(v) for v in fields["quatern"])
     a = math.sqrt(max(0.0, 1.0 - (b * b + c * c + d * d)))
     turn = np.array(
@@ -175,10 +175,10 @@ def _forms(fields: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def form_findings(header: Header, geometry: Geometry) -> tuple[Finding, ...]:
-    """A word on a qform and sform that contradict each other, and which of them the geometry was taken from.
+    """Report a qform and sform that contradict each other, and which of them was used for the geometry.
 
     Raises:
-        InputError: one is the mirror image of the other, so that left and right cannot be told.
+        InputError: one is the mirror image of the other, so that left and right are ambiguous.
     """
     if header.forms is None:
         return ()
@@ -202,14 +202,14 @@ def form_findings(header: Header, geometry: Geometry) -> tuple[Finding, ...]:
 
 
 def _corners(form: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """``(8, 3)`` mm of the outermost voxels."""
+    """Return the positions ``(8, 3)`` of the corner voxels, mm."""
     x, y, z = ((0, n - 1) for n in size[:3])
     index = np.array([(i, j, k, 1) for i in x for j in y for k in z], float)
     return index @ form.T
 
 
 def _shear(fields: dict[str, Any]) -> tuple[np.ndarray | None, tuple[float, float, float]]:
-    """Steps and origin of a sheared or singular sform without a qform: ITK refuses such a file."""
+    """Return steps and origin of a sheared or singular sform without a qform, which ITK refuses."""
     nowhere = (0.0, 0.0, 0.0)
     if fields["scode"] <= 0 or fields["qcode"] > 0:
         return None, nowhere
@@ -241,7 +241,7 @@ def _disagreement(fields: dict[str, Any]) -> str:
 
 @contextmanager
 def readable_copy(header: Header) -> Iterator[Path]:
-    """A path that SimpleITK can read: the file itself, or a temporary one for NIfTI-2 and for gzip in a ``.nii``."""
+    """Yield a path that SimpleITK can read: the file, or a temporary one for NIfTI-2 and for gzip in a ``.nii``."""
     if not header.recode:
         yield header.path
         return

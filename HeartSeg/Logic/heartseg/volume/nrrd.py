@@ -46,7 +46,7 @@ _TEXT_LINE = 1 << 16
 
 
 def read(path: Path) -> Header:
-    """The header of an NRRD file; raises what :func:`.image_header.read_header` turns into a message."""
+    """Read the header of an NRRD file; errors are converted to messages by :func:`.image_header.read_header`."""
     fields, start, listed = _fields(path)
     if fields.get("encoding", "").lower() in ("bzip2", "bz2"):
         raise InputError(
@@ -84,7 +84,7 @@ def read(path: Path) -> Header:
 
 
 def _fields(path: Path) -> tuple[dict[str, str], int, tuple[str, ...]]:
-    """Fields, first byte after the header, and the lines after ``data file: LIST``."""
+    """Return the fields, the position of the first byte after the header, and the lines after ``data file: LIST``."""
     fields: dict[str, str] = {}
     with path.open("rb") as stream:
         if not stream.readline(64).startswith(b"NRRD"):
@@ -103,7 +103,7 @@ def _fields(path: Path) -> tuple[dict[str, str], int, tuple[str, ...]]:
 
 
 def _unit(fields: dict[str, str], path: Path) -> float:
-    """Millimetres per unit."""
+    """Return the millimetres per unit."""
     text = fields.get("space units", fields.get("units", ""))
     units = {u.strip().lower().rstrip("s") for u in re.findall(r'"([^"]*)"', text)} - {"???", "s", "ms"}
     factors = {_UNITS_MM.get(unit) for unit in units} or {1.0}
@@ -120,7 +120,7 @@ def _singular(vectors: list[np.ndarray | None]) -> np.ndarray | None:
 
 
 def _steps(fields: dict[str, str], rank: int) -> list[np.ndarray | None]:
-    """Step along every axis; ``None`` for an axis that is not in space."""
+    """Return the step along every axis; ``None`` for a non-spatial axis."""
     if "space directions" in fields:
         entries = re.findall(r"none|\([^)]*\)", fields["space directions"])
         steps = [None if e == "none" else np.array([float(v) for v in e.strip("()").split(",")]) for e in entries]
@@ -133,7 +133,7 @@ def _steps(fields: dict[str, str], rank: int) -> list[np.ndarray | None]:
 
 
 def _length(step: np.ndarray | None) -> float:
-    """Length of a step; a lone number keeps its sign."""
+    """Return the length of a step; a single number keeps its sign."""
     if step is None:
         return float("nan")
     return float(step[0]) if step.size == 1 else float(np.linalg.norm(step))
@@ -146,7 +146,7 @@ def _not_space(axis: int, kinds: list[str], steps: list[np.ndarray | None]) -> b
 def _data(
     path: Path, fields: dict[str, str], start: int, promised: int, listed: tuple[str, ...]
 ) -> tuple[DataBlock | None, tuple[Path, ...]]:
-    """The block of voxels, or the files that hold them."""
+    """Return the block of voxels, or the files that contain them."""
     where = fields.get("data file", "")
     if listed or where.upper().startswith("LIST"):
         return None, tuple(path.parent / name for name in listed)

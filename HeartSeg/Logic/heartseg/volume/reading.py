@@ -35,16 +35,16 @@ def read_volume(
     """Read a scan and check it.
 
     Args:
-        path: NIfTI, NRRD or MetaImage file, a multi-frame DICOM file, or a folder (and those below) of DICOM files.
-        frame: which frame of a time series, from 0.
-        series: number, ``"number/part"`` or UID of the DICOM series; needed where a folder holds several volumes.
+        path: NIfTI, NRRD or MetaImage file, multi-frame DICOM file, or folder (with subfolders) of DICOM files.
+        frame: index of the frame of a time series, from 0.
+        series: number, ``"number/part"`` or UID of the DICOM series; required if a folder contains several volumes.
         modality: ``"CT"`` or ``"MR"``, for files that do not state it; overrides DICOM.
 
     Returns:
         The volume: array ``(z, y, x)`` in the stored dtype and axes (CT from DICOM in HU), with findings.
 
     Raises:
-        InputError: one line that names the file, what is wrong with it and the way out.
+        InputError: the message, one line, names the file, the problem and the solution.
     """
     path = Path(path)
     if modality not in (None, "", "CT", "MR"):
@@ -72,7 +72,7 @@ def _read(path: Path, frame: int | None, series: str | int | None, modality: str
 
 
 def _dicom_folder(path: Path) -> Path | None:
-    """The folder to look for DICOM files in: the path itself, or that of a DICOMDIR."""
+    """Return the folder to search for DICOM files: the path itself, or that of a DICOMDIR."""
     if path.is_dir():
         return path
     directory = not image_suffix(path) and is_dicom(path) and is_media_directory(path)
@@ -80,7 +80,7 @@ def _dicom_folder(path: Path) -> Path | None:
 
 
 def list_dicom(path: str | Path) -> tuple[dicom.Series, ...]:
-    """The series of a DICOM folder, DICOMDIR or multi-frame file; empty for a scan of another kind.
+    """Return the series of a DICOM folder, DICOMDIR or multi-frame file; empty for other kinds of scans.
 
     Raises:
         InputError, DependencyError: as :func:`read_volume`.
@@ -150,7 +150,7 @@ def _frame_of(header: Header, frame: int | None) -> sitk.Image:
 
 
 def _in_mm(geometry: Geometry, unit_mm: float) -> Geometry:
-    """The grid with its lengths in mm."""
+    """Return the grid with its lengths in mm."""
     if unit_mm == 1.0:
         return geometry
     sx, sy, sz = (unit_mm * s for s in geometry.spacing)

@@ -1,6 +1,6 @@
-"""Whether a file holds the voxels that its header promises, before ITK reads them.
+"""Check that a file contains the voxels stated in its header, before ITK reads them.
 
-ITK leaves memory as it is where a file ends too early: what it then returns looks like an image.
+If a file ends early, ITK leaves the remaining memory uninitialised and returns what looks like an image.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from .headers import DataBlock, Header
 
 _CHUNK = 1 << 22
 _SLACK = 1 << 24
-"""Bytes after the promised ones that are decoded to reach the checksum at the end; a longer rest is not looked at."""
+"""Number of bytes decoded beyond the stated ones to reach the checksum at the end; further bytes are ignored."""
 
 
 def check_data(header: Header) -> np.ndarray | None:
-    """Refuse a file that holds fewer voxels than its header promises, or whose compressed data are damaged.
+    """Refuse a file that contains fewer voxels than stated in its header, or whose compressed data are damaged.
 
-    Decodes the promised part of the stream once (about 1 s for a 512x512x600 scan) in pieces, without keeping it.
+    Decodes this part of the stream once (about 1 s for a 512x512x600 scan) in pieces, without keeping it.
 
     Returns:
         Flat bool mask of the NaN and infinite voxels of a NIfTI file, in file order, if there are any; else ``None``.
         (The NIfTI library inside SimpleITK turns them into zeros.)
 
     Raises:
-        InputError: names the file and says how many bytes are missing.
+        InputError: the message names the file and the number of missing bytes.
     """
     _check_parts(header)
     block = header.data
@@ -57,7 +57,7 @@ def check_data(header: Header) -> np.ndarray | None:
 
 
 def _check_parts(header: Header) -> None:
-    """Refuse voxels in several files of which one is missing or which are too short together."""
+    """Refuse voxels in several files if one is missing or all together are too short."""
     name = header.path.name
     for part in header.parts:
         if not part.is_file():
@@ -74,7 +74,7 @@ def _check_parts(header: Header) -> None:
 
 
 def _found(block: DataBlock) -> tuple[int, np.ndarray | None]:
-    """Number of bytes that are there after decoding, and the mask of undefined voxels."""
+    """Return the number of available bytes after decoding, and the mask of undefined voxels."""
     size = block.path.stat().st_size
     if block.stored is not None and block.start + block.stored > size:
         raise EOFError
@@ -84,7 +84,7 @@ def _found(block: DataBlock) -> tuple[int, np.ndarray | None]:
 
 
 def _decoded(block: DataBlock) -> tuple[int, np.ndarray | None]:
-    """Number of bytes after decoding, and the mask of undefined voxels."""
+    """Return the number of bytes after decoding, and the mask of undefined voxels."""
     total = 0
     undefined = _Undefined(block) if block.floats else None
     with block.path.open("rb") as stream:
@@ -102,7 +102,7 @@ def _decoded(block: DataBlock) -> tuple[int, np.ndarray | None]:
 
 
 class _Undefined:
-    """Marks the NaN and infinite voxels in a stream of pieces."""
+    """Finds the NaN and infinite voxels in a stream of pieces."""
 
     def __init__(self, block: DataBlock) -> None:
         self.mask: np.ndarray | None = None
@@ -126,7 +126,7 @@ class _Undefined:
 
 
 class _ZlibStream:
-    """Reads a zlib stream (MetaImage) in pieces; raises ``EOFError`` where the stream or its stated size ends early."""
+    """Reads a zlib stream (MetaImage) in pieces; raises ``EOFError`` if the stream or its stated size ends early."""
 
     def __init__(self, stream: BinaryIO, block: DataBlock) -> None:
         self._stream, self._decoder = stream, zlib.decompressobj(zlib.MAX_WBITS | 32)

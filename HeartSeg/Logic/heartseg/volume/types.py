@@ -16,16 +16,16 @@ from .values import ValueScale, value_scale
 
 @dataclass(frozen=True)
 class ReadingReport:
-    """How a DICOM series was read: what was taken, split, joined, left out and resampled, and why.
+    """How a DICOM series was read: what was used, split, joined, omitted and resampled, and why.
 
     Attributes:
-        taken: the series, number of images and grid.
-        phase: which phase of the heart or point in time it is; empty where unknown.
-        phase_known_from: the DICOM attribute that says so.
-        split: what told it from other scans under the same series UID; empty if there are none.
-        joined: keys of the series that were put together.
-        left_out: other series, files and objects, each with the reason.
-        resampled: what was done to slices that do not form an even grid; empty if nothing.
+        taken: series, number of images and grid.
+        phase: phase of the heart or time point; empty if unknown.
+        phase_known_from: DICOM attribute that determined the phase.
+        split: attribute that separated it from other scans with the same series UID; empty if there are no others.
+        joined: keys of the joined series.
+        left_out: omitted series, files and objects, each with the reason.
+        resampled: how slices that do not form an even grid were resampled; empty if they were not.
     """
 
     taken: str
@@ -37,7 +37,7 @@ class ReadingReport:
     resampled: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready dictionary."""
+        """Return a dictionary ready for JSON."""
         return {**asdict(self), "joined": list(self.joined), "left_out": list(self.left_out)}
 
 
@@ -47,12 +47,13 @@ class Source:
 
     Attributes:
         path: file or folder as given by the user; empty for a volume created in memory.
-        sha256: hash of the file's bytes, or of a series' files in slice order; empty for a volume made in memory.
-        series_uid: DICOM series instance UID, if it was a series.
-        frame: index of the frame taken from a time series, if there was one.
-        phase: which phase of the heart that frame is, where the file says so.
+        sha256: hash of the bytes of the file, or of the files of a series in slice order; empty for a volume made in
+            memory.
+        series_uid: DICOM series instance UID of a series.
+        frame: index of the frame of a time series.
+        phase: phase of the heart of that frame, if the file states it.
         reading: how a DICOM series was read.
-        anonymize: whether results must not name the patient: no path, no name, no DICOM patient attributes.
+        anonymize: whether results must not identify the patient: no path, no name, no DICOM patient attributes.
     """
 
     path: str = ""
@@ -71,9 +72,9 @@ class Volume:
     Attributes:
         array: ``(z, y, x)``, any real dtype, finite, stored axes as in the file.
         geometry: its grid, world LPS.
-        name: short name for people and output folders.
-        modality: ``"CT"``, ``"MR"`` or ``""`` when the file does not say.
-        source: where it came from.
+        name: short name for messages and output folders.
+        modality: ``"CT"``, ``"MR"`` or ``""`` if the file does not state it.
+        source: source of the volume.
         findings: findings from reading (replaced NaN, thick slices, ...).
     """
 
@@ -94,7 +95,7 @@ class Volume:
         return value_scale(self.array, self.modality)
 
     def anonymized(self) -> Volume:
-        """A copy (sharing the array) whose results name neither the patient nor the scan's files."""
+        """Return a copy (sharing the array) whose results identify neither the patient nor the files of the scan."""
         names = [name for name in (Path(self.source.path).name, self.name) if name]
         findings = []
         for finding in self.findings:
@@ -106,5 +107,5 @@ class Volume:
         return replace(self, name="scan", source=source, findings=tuple(findings))
 
     def with_findings(self, *more: Finding) -> Volume:
-        """Return a copy (sharing the array) with further findings, each of them once."""
+        """Return a copy (sharing the array) with further findings, without duplicates."""
         return replace(self, findings=self.findings + tuple(f for f in more if f not in self.findings))

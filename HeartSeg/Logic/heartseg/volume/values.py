@@ -1,6 +1,6 @@
-"""What the numbers in a scan mean: Hounsfield units or another scale, and whether they are finite.
+"""Meaning of the values of a scan: Hounsfield units or another scale, and whether all are finite.
 
-Every part of HeartSeg that asks one of these questions calls this module.
+All parts of HeartSeg use this module to answer these questions.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from ..errors import InputError
 from ..findings import Finding, Severity
 
 HU_AIR = -500.0
-"""Half-way between lung and soft tissue: a scan that reaches below holds lung or air in Hounsfield units."""
+"""Midpoint between lung and soft tissue: a scan in Hounsfield units with lower values contains lung or air."""
 HU_FAT = -50.0
-"""Fat lies below. A CT cropped to the mediastinum holds no air, but it holds fat."""
+"""Fat has lower values. A CT cropped to the mediastinum contains no air, but fat."""
 HU_LIMIT = 32000.0
-"""Values above are no Hounsfield units: metal ends at about 30000 in extended CT scales."""
+"""Higher values are not Hounsfield units: metal reaches about 30000 in extended CT scales."""
 FAT_SHARE = 0.005
-"""Share of voxels below :data:`HU_FAT` that a stated CT without air must have."""
+"""Minimum fraction of voxels below :data:`HU_FAT` in a scan stated to be CT that contains no air."""
 HU_DENSE = 700.0
-"""A quarter of the voxels of a CT in Hounsfield units is never above this: soft tissue ends far below. With the usual
-offset of 1024, soft tissue alone lies above it."""
+"""In a CT in Hounsfield units, a quarter of the voxels is never above this value, because soft tissue has much lower
+values. With the usual offset of 1024, soft tissue alone exceeds it."""
 MAX_NONFINITE_SHARE = 0.01
-"""Padding and single defects are replaced; an image with more NaN than this is refused."""
+"""Padding and single defects are replaced; an image with a larger fraction of NaN is refused."""
 
-_SAMPLE = 2**20  # voxels that the percentiles are taken over, at most
+_SAMPLE = 2**20  # maximum number of voxels for percentiles
 
 
 class ValueScale(str, Enum):
-    """The scale of a scan's grey values.
+    """Scale of the grey values of a scan.
 
-    ``HOUNSFIELD``: CT numbers, air at -1000, water at 0. ``OFFSET``: stated to be CT, with the values of CT numbers
-    plus about 1000. ``ARBITRARY``: anything else (MR, a windowed picture, normalised values).
+    ``HOUNSFIELD``: CT numbers, air at -1000, water at 0. ``OFFSET``: stated to be CT, with values of CT numbers plus
+    about 1000. ``ARBITRARY``: anything else (MR, a windowed image, normalised values).
     """
 
     HOUNSFIELD = "hounsfield"
@@ -43,7 +43,7 @@ class ValueScale(str, Enum):
 
 
 def value_scale(array: np.ndarray, modality: str = "") -> ValueScale:
-    """Scale of a scan's values, judged by their range and, for a stated CT without air, by their distribution.
+    """Return the scale of the values, from their range and, for a stated CT without air, from their distribution.
 
     Args:
         array: ``(z, y, x)``, any real dtype, finite.
@@ -65,24 +65,24 @@ def value_scale(array: np.ndarray, modality: str = "") -> ValueScale:
 
 
 def _sample(array: np.ndarray) -> np.ndarray:
-    """Every n-th voxel along each axis, :data:`_SAMPLE` at most."""
+    """Return every n-th voxel along each axis, at most :data:`_SAMPLE` voxels."""
     step = max(1, int(np.ceil((array.size / _SAMPLE) ** (1 / 3))))
     return array[::step, ::step, ::step]
 
 
 def slabs(array: np.ndarray) -> Iterator[np.ndarray]:
-    """The array ``(z, y, x)`` in views of about 8 million voxels, so that temporary arrays stay small."""
+    """Yield views of the array ``(z, y, x)`` of about 8 million voxels, which keeps temporary arrays small."""
     step = max(1, (1 << 23) // max(1, array[0].size))
     for start in range(0, array.shape[0], step):
         yield array[start : start + step]
 
 
 def replace_nonfinite(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Finding, ...]]:
-    """The array with NaN and infinite voxels set to the lowest finite value, and a finding; itself if all are finite.
+    """Replace NaN and infinite voxels by the lowest finite value, with a finding; a finite array is returned as it is.
 
     Args:
         array: ``(z, y, x)``, any real dtype; not modified.
-        name: of the scan, for messages.
+        name: name of the scan, for messages.
 
     Raises:
         InputError: more than :data:`MAX_NONFINITE_SHARE` of the voxels are NaN or infinite.

@@ -30,12 +30,12 @@ WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
 def write_labels(
     labels: np.ndarray, geometry: Geometry, path: str | Path, fields: Mapping[str, str] | None = None
 ) -> Path:
-    """Write a label map as compressed NIfTI (``.nii.gz``), NRRD or MHA, as the suffix says.
+    """Write a label map as compressed NIfTI (``.nii.gz``), NRRD or MHA, chosen by the suffix.
 
     Args:
         labels: uint8 ``(z, y, x)``.
-        geometry: grid of the labels, that of the scan; kept within 1e-4 mm (NIfTI stores 32-bit floats).
-        path: file to write; an existing one is replaced completely or not at all.
+        geometry: grid of the labels, which is that of the scan; stored within 1e-4 mm (NIfTI stores 32-bit floats).
+        path: output file; an existing file is replaced completely or not at all.
         fields: names and values for the header, each on one line; only NRRD stores all of them.
 
     Returns:
@@ -43,7 +43,7 @@ def write_labels(
 
     Raises:
         OutputError: unknown suffix, folder missing or not writable, disk full.
-        ValueError: labels are not uint8, or not of the grid's shape.
+        ValueError: the labels are not uint8, or their shape differs from that of the grid.
     """
     if labels.dtype != np.uint8:
         raise ValueError(f"labels are {labels.dtype}: uint8 is needed")
@@ -59,7 +59,7 @@ def check_target(path: Path) -> str:
     """Check the name and folder of a file to write, and return its suffix.
 
     Raises:
-        OutputError: unknown suffix, no such folder, or the path is a folder.
+        OutputError: the suffix is unknown, the folder does not exist, or the path is a folder.
     """
     suffix = image_suffix(path)
     if suffix not in WRITABLE:
@@ -117,7 +117,7 @@ def _write_checked(
 
 
 def _disk_state(temporary: Path) -> str:
-    """Return the reason of a failed write, found by writing a few more bytes to the same place."""
+    """Return the reason for a failed write, found by writing a few more bytes to the same folder."""
     try:
         with temporary.open("ab") as stream:
             stream.write(b"\0" * (1 << 16))

@@ -1,7 +1,7 @@
-"""DICOM in: files → sub-series → positions → phases → an even grid, or a refusal.
+"""Reading of DICOM: files → sub-series → positions → phases → an even grid, or a refusal.
 
-One path for classic, legacy-converted and enhanced objects. Modules, in the order of the steps: ``files`` (what is
-DICOM), ``frames`` (one record per image plane), ``split`` (scans that share a series UID), ``phases``, ``grid``,
+Classic, legacy-converted and enhanced objects take the same path. Modules, in the order of the steps: ``files`` (find
+DICOM files), ``frames`` (one record per image plane), ``split`` (scans that share a series UID), ``phases``, ``grid``,
 ``series``, ``join`` (series that belong together), ``pixels``, ``reader``, ``table``. pydicom is imported by the
 functions that use it.
 """

@@ -1,7 +1,7 @@
-"""Files of a folder: which of them are DICOM images, which are other DICOM objects, which are damaged.
+"""Files of a folder: DICOM images, other DICOM objects, and damaged files.
 
-The data set is read by pydicom, without pixel data. A file needs neither a preamble nor a suffix to be recognised
-(DICOM PS3.10, 7.1 asks for the preamble, but many archives export data sets without one).
+pydicom reads the data set without pixel data. Recognition requires neither a preamble nor a suffix: DICOM PS3.10, 7.1
+requires the preamble, but many archives export data sets without it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
-"""Media Storage Directory (DICOMDIR): an index of a disc, without images of its own."""
+"""Media Storage Directory (DICOMDIR): the index of a disc, which contains no images."""
 
 
 @dataclass(frozen=True, eq=False)
 class Inventory:
-    """DICOM files by what they hold.
+    """DICOM files by content.
 
     Attributes:
-        images: the planes of every readable image file.
+        images: planes of every readable image file.
         others: path and kind of every object that is not an image (structured report, presentation state, ...).
         damaged: DICOM files that cannot be read.
     """
@@ -82,7 +82,7 @@ def take_inventory(paths: Iterable[Path]) -> Inventory:
 
 
 def _read(path: Path) -> tuple[Plane, ...] | str:
-    """The planes of a file, none for a DICOMDIR, or the kind of another object; raises what a damaged file causes."""
+    """Return the planes of a file (none for a DICOMDIR), or the kind of another object; raises if damaged."""
     if not is_text(path):
         raise ValueError("its name is not valid UTF-8")
     head = _head(path)
@@ -97,12 +97,12 @@ def _read(path: Path) -> tuple[Plane, ...] | str:
 
 
 def dicom_files(folder: Path) -> Iterator[Path]:
-    """Every regular file in and below a folder, sorted; DICOMDIR is left out."""
+    """Return every regular file in and below a folder, sorted, without DICOMDIR."""
     return (path for path in files_below(folder) if path.name.upper() != "DICOMDIR")
 
 
 def read_head(path: Path) -> Dataset | None:
-    """The data set of a file without its pixel data, or ``None`` if it cannot be read."""
+    """Return the data set of a file without its pixel data, or ``None`` if it cannot be read."""
     try:
         with quiet():
             return _head(path)
@@ -118,13 +118,13 @@ def _head(path: Path) -> Dataset:
 
 
 def is_media_directory(path: Path) -> bool:
-    """Whether a file is the index of a DICOM disc."""
+    """Return whether a file is the index of a DICOM disc."""
     return path.name.upper() == "DICOMDIR" or _is_directory(read_head(path))
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence pydicom's warnings: findings say what matters to the user."""
+    """Suppress pydicom's warnings; findings contain what is relevant for the user."""
     import pydicom
 
     logger, settings = pydicom.config.logger, pydicom.config.settings

@@ -1,8 +1,8 @@
-"""One record per image plane, whether it is a file of its own or a frame of a multi-frame file.
+"""One record per image plane, which is a separate file or a frame of a multi-frame file.
 
-Classic objects keep their attributes in the data set (PS3.3 C.7.6.1, C.7.6.2). Enhanced and legacy-converted objects
-keep them in functional groups: the frame's own, else those that all frames share (PS3.3 C.7.6.16), and what a converter
-could not place in "unassigned converted attributes" (PS3.3 C.7.6.16.2.25.2).
+Classic objects store attributes in the data set (PS3.3 C.7.6.1, C.7.6.2). Enhanced and legacy-converted objects store
+them in functional groups: per frame or shared by all frames (PS3.3 C.7.6.16). Converters store attributes without
+another place in "unassigned converted attributes" (PS3.3 C.7.6.16.2.25.2).
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 _SPATIAL_DIMENSIONS = ("StackID", "InStackPositionNumber", "ImagePositionPatient", "SliceLocation")
 SECONDS_PER_DAY = 86400.0
 MOST_FRAMES = 20_000
-"""More frames than this are a broken number."""
+"""A number of frames above this is regarded as damaged."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFile:
-    """What one file says about all of its frames.
+    """Attributes of one file that apply to all of its frames.
 
     Attributes:
         path: the file.
         uid: SOP instance UID.
-        series_uid, study_uid, frame_of_reference: UIDs, empty where missing.
+        series_uid, study_uid, frame_of_reference: UIDs, empty if missing.
         patient: patient ID, name (upper case, without separators) and birth date.
-        patient_age: years, ``None`` where missing.
+        patient_age: years, ``None`` if missing.
         modality, description: as stored.
-        number: series number, ``None`` where missing.
+        number: series number, ``None`` if missing.
         sop_class: SOP class UID.
         photometric: photometric interpretation.
         size: columns and rows.
         frames: number of frames.
-        multi_frame: whether attributes are in functional groups or the file holds several frames.
+        multi_frame: whether attributes are in functional groups or the file contains several frames.
     """
 
     path: Path
@@ -65,16 +65,16 @@ class Plane:
     """One image plane.
 
     Attributes:
-        file: the file it is stored in.
-        index: frame in the file, from 0.
+        file: file that contains the plane.
+        index: index of the frame in the file, from 0.
         position: LPS mm of the centre of the first voxel; ``None`` if missing (PS3.3 C.7.6.2.1.1).
         orientation: direction cosines of row and column, 6 numbers; ``None`` if missing.
         spacing: mm between columns (x) and between rows (y); ``None`` if missing or not positive.
-        slope, intercept: of the modality transformation (PS3.3 C.11.1); NaN if they are no numbers.
+        slope, intercept: modality transformation (PS3.3 C.11.1); NaN if they are not numbers.
         image_type, kernel: as stored, joined.
-        marks: other attributes that may tell apart scans under one series UID: name -> value.
-        times: attributes that tell phases apart: name (see :mod:`.phases`) -> number.
-        instance: instance number, ``None`` where missing.
+        marks: further attributes that may separate scans with one series UID: name -> value.
+        times: attributes that may distinguish phases: name (see :mod:`.phases`) -> number.
+        instance: instance number, ``None`` if missing.
     """
 
     file: ImageFile
@@ -96,7 +96,7 @@ class Plane:
 
 
 def planes_of(path: Path, head: Dataset) -> list[Plane]:
-    """The planes of one file, in stored order."""
+    """Return the planes of one file, in stored order."""
     frames = max(1, int(_number(head.get("NumberOfFrames")) or 1))
     groups = head.get("PerFrameFunctionalGroupsSequence") or []
     if frames > MOST_FRAMES or (groups and frames != len(groups)):
@@ -113,14 +113,14 @@ def planes_of(path: Path, head: Dataset) -> list[Plane]:
 
 
 class _Attributes:
-    """Attributes of a frame: its own functional groups first, then what all frames share."""
+    """Attributes of a frame: its own functional groups first, then those shared by all frames."""
 
     def __init__(self, layers: list[Dataset], base: _Attributes | None = None) -> None:
         self._layers, self._base = layers, base
         self._known: dict[str, Any] = {}
 
     def get(self, keyword: str) -> Any:
-        """The first value that is not empty, or ``None``."""
+        """Return the first value that is not empty, or ``None``."""
         if self._base is None and keyword in self._known:
             return self._known[keyword]
         value = next((v for layer in self._layers if not _empty(v := _value(layer, keyword))), None)
@@ -139,7 +139,7 @@ class _Attributes:
         return _number(self.get(keyword))
 
     def numbers(self, keyword: str, count: int) -> tuple[float, ...] | None:
-        """Exactly ``count`` finite numbers, or ``None``."""
+        """Return exactly ``count`` finite numbers, or ``None``."""
         value = self.get(keyword)
         if not _is_list(value) or len(value) != count:
             return None
@@ -148,7 +148,7 @@ class _Attributes:
 
 
 def _layers(group: Dataset) -> Iterator[Dataset]:
-    """The items of a frame's functional groups, each a data set, and of the sequences in converted attributes."""
+    """Return the items of a frame's functional groups, and of sequences in converted attributes, each a data set."""
     for element in group:
         if element.VR == "SQ" and element.value:
             yield element.value[0]
@@ -163,9 +163,9 @@ def _tag(keyword: str) -> Any:
 
 def _value(data: Dataset, keyword: str) -> Any:
     try:
-        tag = _tag(keyword)  # three times as fast as asking by keyword
+        tag = _tag(keyword)  # three times as fast as access by keyword
         return data[tag].value if tag in data else None
-    except Exception:  # pydicom converts values when they are asked for, and raises many types for broken ones
+    except Exception:  # pydicom converts values on access, and raises many exception types for damaged ones
         return None
 
 
@@ -232,7 +232,7 @@ def _plane(file: ImageFile, index: int, own: _Attributes, dimensions: tuple[int,
 
 
 def _or_default(number: float | None, stored: Any, default: float) -> float:
-    """The number, the default where nothing is stored, and NaN for something that is no number."""
+    """Return the number, the default if nothing is stored, and NaN for something that is not a number."""
     return number if number is not None else default if stored is None else math.nan
 
 
@@ -245,11 +245,11 @@ MARKS = {
     "b-value": "DiffusionBValue",
     "slice thickness": "SliceThickness",
 }
-"""What may tell apart scans that share a series UID: name for people -> keyword."""
+"""Attributes that may separate scans with one series UID: displayed name -> keyword."""
 
 
 def _rounded(text: str) -> str:
-    """Fractions with three digits, so that the last digits of an echo time do not tell images apart."""
+    """Format fractions with three digits, so that the last digits of an echo time do not separate images."""
     number = _number(text) if text else None
     return text if number is None else f"{number:.0f}" if number.is_integer() else f"{number:.3g}"
 
@@ -278,7 +278,7 @@ def _first_number(own: _Attributes, keywords: tuple[str, ...]) -> float | None:
 
 
 def _moment(own: _Attributes, moments: tuple[str, ...], prefix: str) -> float | None:
-    """Seconds of a DT, or of a DA and a TM attribute (PS3.5, 6.2), from an arbitrary zero."""
+    """Return seconds of a DT, or of a DA and a TM attribute (PS3.5, 6.2), from an arbitrary zero."""
     for keyword in moments:
         if text := own.text(keyword):
             return _seconds(text[:8], text[8:])
@@ -298,7 +298,7 @@ def _seconds(day: str, time: str) -> float | None:
 
 
 def _time_dimensions(head: Dataset) -> tuple[int, ...]:
-    """Which of the frames' dimension indices are not spatial (PS3.3 C.7.6.17)."""
+    """Return which dimension indices of the frames are not spatial (PS3.3 C.7.6.17)."""
     from pydicom.datadict import keyword_for_tag
 
     found = []
@@ -310,7 +310,7 @@ def _time_dimensions(head: Dataset) -> tuple[int, ...]:
 
 
 def _years(age: str) -> float | None:
-    """Years of an AS value such as ``"053Y"``, ``"018M"``, ``"003W"``, ``"002D"`` (PS3.5, 6.2)."""
+    """Return the years of an AS value such as ``"053Y"``, ``"018M"``, ``"003W"``, ``"002D"`` (PS3.5, 6.2)."""
     days = {"Y": 365.25, "M": 30.44, "W": 7.0, "D": 1.0}.get(age[-1:].upper())
     number = _number(age[:-1])
     return None if days is None or number is None else number * days / 365.25

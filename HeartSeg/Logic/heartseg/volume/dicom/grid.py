@@ -1,11 +1,12 @@
-"""The grid through the planes of one stack: even as it is, resampled from the true positions, or refused.
+"""Grid of the planes of one stack: used as it is if even, resampled from the true positions, or refused.
 
-Position and orientation follow DICOM PS3.3 C.7.6.2.1.1: a plane's first voxel lies at Image Position (Patient), rows
-and columns run along the two vectors of Image Orientation (Patient). Slices are ordered along the normal. The planes
-form a grid if each lies where an even stack puts it; the largest distance from there is the *position error*.
+Position and orientation follow DICOM PS3.3 C.7.6.2.1.1: the first voxel of a plane lies at Image Position (Patient),
+and rows and columns run along the two vectors of Image Orientation (Patient). Slices are ordered along the normal. The
+planes form a grid if each lies where an even stack would place it; the largest distance from that place is the
+*position error*.
 
-highdicom's ``spatial.get_volume_positions`` answers whether planes are even; it gives neither the position error nor a
-way to resample, and both decide here.
+highdicom's ``spatial.get_volume_positions`` determines whether planes are evenly spaced, but provides neither the
+position error nor resampling, and both are needed here.
 """
 
 from __future__ import annotations
@@ -19,37 +20,38 @@ from ..geometry import Geometry
 from .frames import Plane
 
 SAME_POSITION_MM = 0.05
-"""Planes that lie closer than this along the normal are images of the same place: positions are often rounded."""
+"""Planes closer than this along the normal are images of the same position, because positions are often rounded."""
 
 EVEN_MM = 0.1
 EVEN_SHARE = 0.02
-"""A position error up to the larger of 0.1 mm and 2 % of the slice distance is rounding, and the planes stay as they
-are; beyond that they are resampled."""
+"""A position error up to the larger of 0.1 mm and 2 % of the slice distance is attributed to rounding, and the planes
+are not changed; planes with a larger error are resampled."""
 
 GAP_LIMIT = 2.5
-"""One missing slice makes a gap of twice the usual distance and can be bridged; wider gaps are refused."""
+"""One missing slice causes a gap of twice the usual distance and is interpolated; wider gaps are refused."""
 
 BRIDGE_MM = 25.0
-"""Nothing is interpolated across a wider gap than this."""
+"""Maximum width of a gap for interpolation."""
 
 CROWDED = 0.4
-"""Two planes closer than this share of the usual distance are taken for slices of two scans."""
+"""Two planes closer than this fraction of the usual distance are regarded as slices of two scans."""
 
 TILT_DEG = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """An even grid and how the planes lie on it.
+    """Even grid, and the positions of the planes relative to it.
 
     Attributes:
-        geometry: of the volume that is read.
-        depths: ``(n,)`` mm of the planes along the normal, from the first one.
-        shifts: ``(n, 2)`` mm of the planes along their rows and columns against the first one.
-        error_mm: the position error: how far a plane lies from its place in an even, straight stack, at most.
+        geometry: geometry of the volume to read.
+        depths: ``(n,)`` positions of the planes along the normal, from the first plane, mm.
+        shifts: ``(n, 2)`` displacement of the planes along their rows and columns relative to the first plane, mm.
+        error_mm: position error: largest distance of a plane from its place in an even, straight stack.
         resample: whether the planes must be resampled onto the grid.
-        low: first voxel ``(x, y)`` of the grid in the first plane, where planes are displaced; else ``None``.
-        usual_mm, widest_mm, uneven: usual and widest slice distance, number of distances that differ.
+        low: first voxel ``(x, y)`` of the grid in the first plane, if planes are displaced; else ``None``.
+        usual_mm, widest_mm, uneven: usual and widest slice distance, number of distances that differ from the usual
+            one.
         tilt_deg: angle between the stack and its normal.
     """
 
@@ -66,20 +68,20 @@ class Grid:
 
 
 def axes_of(plane: Plane) -> np.ndarray:
-    """3x3, rows: unit vectors along the plane's rows, its columns and its normal (LPS)."""
+    """Return 3x3, rows: unit vectors along the plane's rows, its columns and its normal (LPS)."""
     row, column = np.array(plane.orientation, float).reshape(2, 3)
     normal = np.cross(row, column)
     return np.stack([row, column, normal / (np.linalg.norm(normal) or 1.0)])
 
 
 def depths_of(planes: Sequence[Plane]) -> np.ndarray:
-    """``(n,)`` mm along the normal of the first plane."""
+    """Return positions ``(n,)`` along the normal of the first plane, mm."""
     normal = axes_of(planes[0])[2]
     return np.array([plane.position for plane in planes], float) @ normal
 
 
 def places_of(planes: Sequence[Plane]) -> list[list[Plane]]:
-    """The planes by place along the normal, in ascending order; several where images share a place."""
+    """Group planes by position along the normal, ascending; images that share a position form one group."""
     depths = depths_of(planes)
     places: list[list[Plane]] = []
     last = -np.inf
@@ -92,7 +94,7 @@ def places_of(planes: Sequence[Plane]) -> list[list[Plane]]:
 
 
 def geometry_problem(planes: Sequence[Plane]) -> str:
-    """What forbids to place these planes in space, or ``""``."""
+    """Return why these planes cannot be placed in space, or ``""``."""
     missing = sum(plane.position is None or plane.orientation is None for plane in planes)
     if missing:
         count = "its images have" if missing == len(planes) else f"{missing} of its {len(planes)} images have"
@@ -107,10 +109,10 @@ def geometry_problem(planes: Sequence[Plane]) -> str:
 
 
 def grid_of(planes: Sequence[Plane]) -> tuple[Grid | None, str]:
-    """The grid through one plane per place, in slice order; or why there is none.
+    """Return the grid of planes in slice order, one per position, or why there is none.
 
     Args:
-        planes: sorted along the normal, at different places, all with position, orientation and spacing.
+        planes: planes sorted along the normal, at different positions, all with position, orientation and spacing.
 
     Returns:
         The grid and ``""``, or ``None`` and the problem.
@@ -154,7 +156,7 @@ def _gap_problem(gaps: np.ndarray, usual: float) -> str:
 
 
 def _frame_for(shifts: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
-    """First voxel ``(x, y)`` and size of the frame that holds all planes; shifts in voxels."""
+    """Return first voxel ``(x, y)`` and size of the frame that contains all planes; shifts in voxels."""
     low, high = np.floor(shifts.min(0) + 1e-6), np.ceil(shifts.max(0) - 1e-6)
     x, y = (int(n + h - lo) for n, lo, h in zip(size, low, high, strict=True))
     return low, (x, y)
@@ -163,7 +165,7 @@ def _frame_for(shifts: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, t
 def _geometry(
     first: Plane, axes: np.ndarray, slices: tuple[int, float], low: np.ndarray | None, size: tuple[int, int]
 ) -> Geometry:
-    """Geometry of ``slices`` (count, distance) from the first plane on, its frame starting at voxel ``low``."""
+    """Return the geometry of ``slices`` (count, distance) from the first plane, framed from voxel ``low`` on."""
     assert first.position is not None and first.spacing is not None
     sx, sy = first.spacing
     start = np.array(first.position)
@@ -175,7 +177,7 @@ def _geometry(
 
 
 def _tilt(depths: np.ndarray, shifts: np.ndarray) -> float:
-    """Degrees between the stack and its normal, where the planes are displaced evenly; else 0."""
+    """Return the angle between the stack and its normal, degrees, if the planes are displaced evenly; else 0."""
     slope = depths @ shifts / (depths @ depths)
     straight = np.abs(shifts - np.outer(depths, slope)).max()
     angle = float(np.degrees(np.arctan(np.linalg.norm(slope))))
@@ -183,14 +185,14 @@ def _tilt(depths: np.ndarray, shifts: np.ndarray) -> float:
 
 
 def resampled(stack: np.ndarray, grid: Grid) -> np.ndarray:
-    """A stack's planes, linearly interpolated onto its grid.
+    """Interpolate the planes of a stack linearly onto its grid.
 
     Args:
         stack: ``(n, rows, columns)``, one plane per entry of ``grid.depths``.
-        grid: with the planes' true places.
+        grid: grid with the true positions of the planes.
 
     Returns:
-        Array ``(z, y, x)`` of the same dtype; what no plane covers has the lowest value of the stack.
+        Array ``(z, y, x)`` of the same dtype; voxels outside all planes have the lowest value of the stack.
     """
     geometry = grid.geometry
     out = np.empty(geometry.shape, stack.dtype)
@@ -208,7 +210,7 @@ def resampled(stack: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 class _Placed:
-    """Planes moved to where they lie on the grid, float64 ``(y, x)``; the last two are kept."""
+    """Shift planes to their place on the grid, float64 ``(y, x)``; the last two are cached."""
 
     def __init__(self, stack: np.ndarray, grid: Grid) -> None:
         self._stack, self._size = stack, grid.geometry.shape[1:]

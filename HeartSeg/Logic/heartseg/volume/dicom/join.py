@@ -1,4 +1,4 @@
-"""Series that belong together: the slices of a cine study, a series each, and series that fill each other's gaps."""
+"""Join series that belong together: cine studies with one series per slice, and series that fill each other's gaps."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .series import Series, Stack, stack_of
 from .split import differences, patients
 
 FEWEST_SLICES = 3
-"""Fewer parallel slices than this are no stack."""
+"""Minimum number of parallel slices of a stack."""
 
 
 def joined(found: Sequence[Series]) -> list[Series]:
-    """Series that can be made of others, in addition to them."""
+    """Return the series that can be made by joining others, which stay available."""
     return [*_cine_stacks(found), *_filled_gaps(found)]
 
 
@@ -33,7 +33,7 @@ def _grouped(series: Sequence[Series], same: Callable[[Series, Series], bool]) -
 
 
 def _same_scan(a: Series, b: Series) -> bool:
-    """Whether planes of both may be slices of one volume: same study and patient, frame of reference, matrix, grid."""
+    """Return whether both may be slices of one volume: same study, patient, frame of reference, matrix, grid."""
     one, other = a.stacks[0].planes[0], b.stacks[0].planes[0]
     if not one.file.frame_of_reference or one.file.study_uid != other.file.study_uid:
         return False
@@ -45,7 +45,7 @@ def _same_scan(a: Series, b: Series) -> bool:
 
 
 def _cine_stacks(found: Sequence[Series]) -> list[Series]:
-    """Stacks over time whose slices are series of their own, with equally many phases each."""
+    """Join series of one slice each, with equal numbers of phases, to stacks over time."""
     slices = [s for s in found if s.slices == 1 and s.frames > 1 and not s.problem]
     groups = _grouped(slices, lambda a, b: a.frames == b.frames and _same_scan(a, b))
     return [stack for group in groups if (stack := _cine_stack(group)) is not None]
@@ -68,7 +68,7 @@ def _cine_stack(group: list[Series]) -> Series | None:
 
 
 def _recency(series: Series) -> tuple[float, int]:
-    """Of slices that were acquired twice the later one counts."""
+    """Return a sort key by which, of repeated acquisitions of a slice, the latest is used."""
     return series.stacks[0].planes[0].times.get("acquisition time", 0.0), series.number or 0
 
 
@@ -93,7 +93,7 @@ def _cine_finding(keys: tuple[str, ...], frames: int, repeated: list[Series]) ->
 
 
 def _filled_gaps(found: Sequence[Series]) -> list[Series]:
-    """Series that fill each other's gaps to one even stack."""
+    """Join series that fill each other's gaps to one even stack."""
     gappy = [s for s in found if s.frames == 1 and _places(s) and (s.problem or _uneven(s))]
     groups = _grouped(gappy, _same_scan)
     return [whole for group in groups if len(group) > 1 and (whole := _filled_gap(group)) is not None]

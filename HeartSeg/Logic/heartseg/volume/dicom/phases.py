@@ -1,9 +1,9 @@
-"""Which images of a stack belong to the same phase of the heart or point in time.
+"""Assign the images of a stack to phases of the heart or time points.
 
-Attributes are tried in this order: temporal position (DICOM PS3.3 C.7.6.16.2.2, Frame Content),
-nominal percentage of the cardiac phase and trigger delay (C.7.6.16.2.7, Cardiac Synchronization; Trigger Time of the
-classic MR Image, C.8.3.1), acquisition time, content time, and what only numbers images. An attribute tells phases
-apart if it gives every place exactly one image per phase; if none does, the images are not put into an order.
+Attributes are tried in this order: temporal position (DICOM PS3.3 C.7.6.16.2.2, Frame Content), nominal percentage of
+the cardiac phase and trigger delay (C.7.6.16.2.7, Cardiac Synchronization; Trigger Time of the classic MR Image,
+C.8.3.1), acquisition time, content time, and attributes that only number the images. An attribute distinguishes phases
+if it yields exactly one image per phase at every position. If no attribute does, the images are not ordered.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .frames import Plane
 from .grid import depths_of, places_of
 
 EXPLICIT = ("temporal position", "cardiac phase", "trigger delay")
-"""Attributes that name the phase itself."""
+"""Attributes that identify the phase directly."""
 
 IMPLICIT = (
     "trigger delay",
@@ -27,7 +27,7 @@ IMPLICIT = (
     "dimension index",
     "instance number",
 )
-"""Attributes whose order, place by place, is that of the phases."""
+"""Attributes whose order at each position is that of the phases."""
 
 SOURCES = {
     "temporal position": "Temporal Position",
@@ -39,18 +39,18 @@ SOURCES = {
     "dimension index": "Dimension Index",
     "instance number": "Instance Number",
 }
-"""Name of a time attribute -> the DICOM attribute it stands for (tags: docs/reference/dicom.md)."""
+"""Name of a time attribute -> DICOM attribute (tags: docs/reference/dicom.md)."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Which phase a stack is, and how that is known.
+    """Phase of a stack, and the attribute that determined it.
 
     Attributes:
-        text: for people, e.g. ``"75 % of the heart beat"``.
-        source: the DICOM attribute that says so.
-        percent: nominal percentage of the cardiac phase, ``None`` where unknown.
-        delay_ms: trigger delay, the median over the planes; ``None`` where unknown.
+        text: description for the user, e.g. ``"75 % of the heart beat"``.
+        source: DICOM attribute that determined the phase.
+        percent: nominal percentage of the cardiac phase, ``None`` if unknown.
+        delay_ms: trigger delay, median over the planes; ``None`` if unknown.
     """
 
     text: str = ""
@@ -61,7 +61,7 @@ class Phase:
 
 @dataclass(frozen=True, eq=False)
 class Phases:
-    """The phases of a stack: planes in slice order for each, or the reason why they cannot be told apart."""
+    """Phases of a stack: planes of each in slice order, or the reason why they cannot be distinguished."""
 
     stacks: tuple[tuple[Plane, ...], ...]
     phases: tuple[Phase, ...] = ()
@@ -69,7 +69,7 @@ class Phases:
 
 
 def value_of(plane: Plane, name: str) -> float | None:
-    """A time attribute of a plane as a number."""
+    """Return a time attribute of a plane as a number."""
     if name == "instance number":
         return None if plane.instance is None else float(plane.instance)
     if name == "acquisition number":
@@ -79,7 +79,7 @@ def value_of(plane: Plane, name: str) -> float | None:
 
 
 def explicit_phases(planes: Sequence[Plane]) -> tuple[str, list[list[Plane]]] | None:
-    """The attribute that names the phases and the planes of each in ascending order; ``None`` if there is none."""
+    """Return the attribute that identifies the phases, and the planes of each, ascending; ``None`` if there is none."""
     places = places_of(planes)
     shared = sum(len(place) > 1 for place in places)
     for name in EXPLICIT:
@@ -87,7 +87,7 @@ def explicit_phases(planes: Sequence[Plane]) -> tuple[str, list[list[Plane]]] | 
         if groups is None or len(groups) < 2:
             continue
         if name == "trigger delay" and 2 * shared < len(places):
-            continue  # slices of one gated stack may have delays of their own
+            continue  # slices of one gated stack may have different delays
         if len(places) == 1 or _are_stacks(groups):
             distinct = all(len(place) == 1 for group in groups for place in places_of(group))
             if distinct:
@@ -99,7 +99,7 @@ def phases_of(planes: Sequence[Plane]) -> Phases:
     """Sort the planes of one stack into phases.
 
     Args:
-        planes: with position and orientation, of one orientation.
+        planes: planes with position and one common orientation.
     """
     places = places_of(planes)
     if found := explicit_phases(planes):
@@ -119,12 +119,13 @@ def phases_of(planes: Sequence[Plane]) -> Phases:
 
 
 def without_copies(planes: Sequence[Plane], digest: Callable[[Plane], bytes]) -> tuple[list[Plane], list[Plane]]:
-    """Planes without those that repeat another one at the same place, voxel by voxel; and those left out.
+    """Separate planes from exact duplicates at the same position; returns both.
 
-    Pixels are compared only where places hold unequal numbers of images, or where the first place holds equal ones.
+    Pixels are compared only if positions have different numbers of images, or if images at the first position are
+    equal.
 
     Args:
-        planes: with position and orientation, of one orientation.
+        planes: planes with position and one common orientation.
         digest: hash of a plane's stored pixel data.
     """
     places = places_of(planes)
@@ -155,7 +156,7 @@ def _by_value(planes: Sequence[Plane], name: str) -> list[list[Plane]] | None:
 
 
 def _are_stacks(groups: list[list[Plane]]) -> bool:
-    """Whether each group covers most of what the largest covers, as phases of one stack do."""
+    """Return whether each group covers most of the extent of the largest one, as phases of one stack do."""
     largest = max(groups, key=len)
     normal_order = [depths_of([largest[0], *group])[1:] for group in groups]
     low, high = depths_of(largest).min(), depths_of(largest).max()
@@ -167,7 +168,7 @@ def _are_stacks(groups: list[list[Plane]]) -> bool:
 
 
 def _by_order(places: list[list[Plane]], name: str) -> list[list[Plane]] | None:
-    """Phases by the order of an attribute at each place, or ``None`` if that order cannot be relied on."""
+    """Return phases by the order of an attribute at each position, or ``None`` if that order is unreliable."""
     values = [[value_of(plane, name) for plane in place] for place in places]
     if any(value is None for row in values for value in row):
         return None
@@ -180,9 +181,9 @@ def _by_order(places: list[list[Plane]], name: str) -> list[list[Plane]] | None:
 
 
 def _in_blocks(table: np.ndarray) -> bool:
-    """Whether one phase follows the other, or one place the other: ``(places, phases)``, ascending along rows.
+    """Return whether phases or positions follow each other in time: ``(places, phases)``, ascending along rows.
 
-    Only then does the same rank at two places mean the same phase.
+    Only then does the same rank at two positions identify the same phase.
     """
     if (table.max(axis=0)[:-1] < table.min(axis=0)[1:]).all():
         return True
@@ -196,7 +197,7 @@ def _phases(name: str, groups: list[list[Plane]]) -> Phases:
 
 
 def _phase(name: str, stack: Sequence[Plane], index: int, count: int) -> Phase:
-    """What is known of a stack's phase; ``name`` is the attribute that told it from the others, if any did."""
+    """Return the phase of a stack; ``name`` is the attribute that distinguishes it from the others, if any."""
     percent, delay = _common(stack, "cardiac phase"), _common(stack, "trigger delay")
     parts = []
     if percent is not None:

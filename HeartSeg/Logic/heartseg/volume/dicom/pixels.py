@@ -1,6 +1,6 @@
-"""Pixel data: decoded by pydicom, else by GDCM (through SimpleITK), and turned into values plane by plane.
+"""Pixel data: decoded by pydicom, else by GDCM (through SimpleITK), and converted to values plane by plane.
 
-The modality transformation is each frame's own (DICOM PS3.3 C.11.1, and C.7.6.16.2.9 for multi-frame objects).
+Each frame has its own modality transformation (DICOM PS3.3 C.11.1, and C.7.6.16.2.9 for multi-frame objects).
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ _PIXEL_TAGS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
 def read_planes(planes: Sequence[Plane]) -> tuple[np.ndarray, str]:
-    """The planes' values, and the SHA-256 of their files' bytes in the planes' order.
+    """Return the values of the planes, and the SHA-256 of the bytes of their files in the order of the planes.
 
     Args:
-        planes: of equal size.
+        planes: planes of equal size.
 
     Returns:
-        Array ``(n, rows, columns)``: int16 if all values are whole and fit, else int32, or float32 for fractions.
+        Array ``(n, rows, columns)``: int16 if all values are integers and fit, int32 for larger integers, float32 for
+        fractions.
 
     Raises:
-        InputError: pixel data are missing, shorter than the header says, or cannot be decoded.
+        InputError: pixel data are missing, shorter than stated in the header, or cannot be decoded.
     """
     digest = hashlib.sha256()
     columns, rows = planes[0].file.size
@@ -63,7 +64,7 @@ def _check_memory(need: int, path: Path) -> None:
 
 
 def digest(plane: Plane) -> bytes:
-    """Hash of a plane's values; what cannot be decoded gets a hash of its own."""
+    """Return a hash of a plane's values; planes that cannot be decoded get distinct hashes."""
     try:
         (_, stored), *_ = _stored([plane], hashlib.sha256())
     except InputError:
@@ -73,7 +74,7 @@ def digest(plane: Plane) -> bytes:
 
 
 def _values(stored: np.ndarray, plane: Plane) -> np.ndarray:
-    """Stored values after the modality transformation; whole numbers stay whole."""
+    """Apply the modality transformation to stored values; integers stay integers."""
     slope, intercept = plane.slope, plane.intercept
     if (slope, intercept) == (1.0, 0.0):
         return stored
@@ -87,7 +88,7 @@ def _values(stored: np.ndarray, plane: Plane) -> np.ndarray:
 
 
 def _widened(out: np.ndarray, values: np.ndarray, filled: int) -> np.ndarray:
-    """The array in a type that also holds these values; the first ``filled`` planes are kept."""
+    """Convert the array to a type that also holds these values; keeps the first ``filled`` planes."""
     if out.dtype.kind == "f":
         return out
     wanted: Any = out.dtype
@@ -103,7 +104,7 @@ def _widened(out: np.ndarray, values: np.ndarray, filled: int) -> np.ndarray:
 
 
 def _stored(planes: Sequence[Plane], digest: Any) -> Iterator[tuple[Plane, np.ndarray]]:
-    """Each plane with its stored values; every file is read once and hashed."""
+    """Yield each plane with its stored values; every file is read and hashed once."""
     start = 0
     while start < len(planes):
         stop = start + 1
@@ -115,7 +116,7 @@ def _stored(planes: Sequence[Plane], digest: Any) -> Iterator[tuple[Plane, np.nd
 
 
 def _frames(run: Sequence[Plane], digest: Any) -> Iterator[np.ndarray]:
-    """Frames of one file, in the order of the planes."""
+    """Yield frames of one file, in the order of the planes."""
     if run[0].file.frames > 1:
         done = 0
         for values in _streamed(run, digest):
@@ -127,7 +128,7 @@ def _frames(run: Sequence[Plane], digest: Any) -> Iterator[np.ndarray]:
 
 
 def _streamed(run: Sequence[Plane], digest: Any) -> Iterator[np.ndarray]:
-    """Frames of a multi-frame file, read one by one; fewer than asked for if that fails."""
+    """Yield frames of a multi-frame file, read one by one; stops early if that fails."""
     from pydicom.pixels import iter_pixels
 
     with run[0].path.open("rb") as stream:
@@ -140,13 +141,13 @@ def _streamed(run: Sequence[Plane], digest: Any) -> Iterator[np.ndarray]:
                 values = next(frames)
         except StopIteration:
             return
-        except Exception:  # no preamble, no decoder, damaged: loading the file whole says which
+        except Exception:  # no preamble, no decoder, damaged: reading the whole file finds the reason
             return
         yield values
 
 
 def _loaded(run: Sequence[Plane], digest: Any) -> Iterator[np.ndarray]:
-    """Frames of a file that is read whole."""
+    """Yield frames of a file that is read completely."""
     path = run[0].path
     try:
         data = path.read_bytes()
@@ -181,7 +182,7 @@ def _dataset(data: bytes, path: Path) -> Dataset:
 
 
 def _guessed_syntax(dataset: Dataset) -> UID:
-    """Transfer syntax of a data set without file meta information (PS3.10, 7.1)."""
+    """Return the transfer syntax of a data set without file meta information (PS3.10, 7.1)."""
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     implicit, little = dataset.original_encoding
@@ -191,14 +192,14 @@ def _guessed_syntax(dataset: Dataset) -> UID:
 
 
 def _check_length(dataset: Dataset, plane: Plane) -> None:
-    """Refuse native pixel data that are shorter than the header says (PS3.5, 8.1.1)."""
+    """Refuse native pixel data that are shorter than stated in the header (PS3.5, 8.1.1)."""
     if dataset.file_meta.TransferSyntaxUID.is_compressed and not dataset.file_meta.TransferSyntaxUID.is_deflated:
         return
     columns, rows = plane.file.size
     try:
         bits, samples = int(dataset.get("BitsAllocated") or 0), int(dataset.get("SamplesPerPixel") or 1)
         found = max(len(dataset[tag].value or b"") for tag in _PIXEL_TAGS if tag in dataset)
-    except Exception as error:  # values are converted when they are asked for
+    except Exception as error:  # values are converted on access
         raise InputError(f"{plane.path.name!r} is damaged ({_reason(error)}): copy or export it again") from error
     promised = columns * rows * plane.file.frames * samples * bits // 8
     if not promised or found < promised:
@@ -230,7 +231,7 @@ def _decoded(dataset: Dataset, plane: Plane) -> np.ndarray:
 
 
 def _decoded_by_gdcm(dataset: Dataset, plane: Plane) -> np.ndarray:
-    """A frame of compressed pixel data: wrapped into a file of its own, which states no transformation of values."""
+    """Decode a frame of compressed pixel data in a temporary file of its own, without a transformation of values."""
     import SimpleITK as sitk
     from pydicom import Dataset
     from pydicom.encaps import encapsulate, get_frame

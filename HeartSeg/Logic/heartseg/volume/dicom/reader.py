@@ -1,4 +1,4 @@
-"""DICOM folders and files in: choose a series, choose a phase, read its voxels."""
+"""Read DICOM folders and files: choose a series and a phase, and read its voxels."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .join import joined
 from .series import MODALITIES, Series, Stack, copies_finding, grid_findings, series_of
 
 ADULT_YEARS = 18.0
-"""Below this age a heart may be far smaller than those the default model was trained on."""
+"""Below this age, in years, a heart may be much smaller than those used to train the default model."""
 
 
 def list_series(folder: str | Path) -> tuple[Series, ...]:
-    """Every image series in a folder and the folders below it, by series number.
+    """List every image series in a folder and its subfolders, by series number.
 
-    Links to folders are followed. Scans that share a series UID are listed apart; series that only together make a
-    stack (slices of a cine study, gaps filled by another series) are listed as one in addition.
+    Links to folders are followed. Scans that share a series UID are listed separately. Series that form a stack only
+    together (slices of a cine study, gaps filled by another series) are listed in addition as one series.
 
     Raises:
-        InputError: the folder does not exist or holds no DICOM image.
+        InputError: the folder does not exist or contains no DICOM image.
         DependencyError: pydicom is not installed.
     """
     folder = Path(folder)
@@ -59,7 +59,7 @@ def _series_in(inventory: files.Inventory) -> tuple[Series, ...]:
 
 
 def _unique(inventory: files.Inventory) -> tuple[list[Plane], dict[str, int]]:
-    """Planes without copies of a file (same SOP instance UID, frame and place), and how many a series had."""
+    """Return planes without duplicate files (same SOP instance UID, frame, position), and their number per series."""
     seen: dict[tuple, Plane] = {}
     unique: list[Plane] = []
     copies: dict[str, int] = {}
@@ -99,7 +99,7 @@ def _left_out(inventory: files.Inventory) -> tuple[tuple[Finding, ...], tuple[st
 
 
 def looks_like_volume(series: Series) -> bool:
-    """Whether a series has no problem and enough slices."""
+    """Return whether a series has no problem and enough slices."""
     return not series.problem and any(not s.problem for s in series.stacks) and series.slices >= MIN_SLICES
 
 
@@ -108,10 +108,10 @@ def _covers_heart(series: Series) -> bool:
 
 
 def choose_series(found: tuple[Series, ...], wanted: str | int | None, folder: str) -> Series:
-    """The series that was asked for by number, ``number/part`` or UID, or the only one that is a volume.
+    """Return the series requested by number, ``number/part`` or UID, or the only one that is a volume.
 
     Raises:
-        InputError: none or several fit; the message lists them all.
+        InputError: no series or several series match; the message lists them all.
     """
     if wanted is not None:
         hits = [s for s in found if str(wanted) in (s.key, s.uid) or (not s.joined and str(wanted) == str(s.number))]
@@ -134,7 +134,7 @@ def choose_series(found: tuple[Series, ...], wanted: str | int | None, folder: s
 
 
 def _alone(chosen: Series, found: tuple[Series, ...]) -> Series:
-    """The chosen series, with a word on those that were left out."""
+    """Return the chosen series, with a note on the omitted ones."""
     others = [s for s in found if s is not chosen and s.key not in chosen.joined]
     if not others:
         return chosen
@@ -155,18 +155,18 @@ def _listed(found: Sequence[Series]) -> str:
 def read_series(
     series: Series, *, frame: int | None = None, name: str = "", path: str = "", modality: str = "", alone: bool = True
 ) -> Volume:
-    """One series (one phase of it) as a checked volume, with its modality transformation applied (HU for CT).
+    """Read one series (one phase of it) as a checked volume, with its modality transformation applied (HU for CT).
 
     Args:
-        series: from :func:`list_series`.
-        frame: which phase of a time series, from 0.
+        series: series from :func:`list_series`.
+        frame: index of the phase of a time series, from 0.
         name: name of the volume; the series description if empty.
-        path: what the user named, for the report; the first file's folder if empty.
-        modality: ``"CT"`` or ``"MR"`` for a series that does not say which it is.
+        path: path given by the user, for the report; the folder of the first file if empty.
+        modality: ``"CT"`` or ``"MR"`` for a series that does not state its modality.
         alone: whether there is no other series to choose.
 
     Raises:
-        InputError: the series has a problem, is a time series and no frame was picked, or a file cannot be read.
+        InputError: the series has a problem, is a time series without a chosen frame, or a file cannot be read.
     """
     name = name or series.description or "series"
     way_out = "export it again" if alone else "choose another series"
@@ -192,15 +192,15 @@ def read_series(
 
 
 def read_file(path: Path, *, frame: int | None = None, modality: str = "") -> Volume:
-    """A single DICOM file: a multi-frame scan; one slice is refused with the advice to give its folder."""
+    """Read a multi-frame scan from one DICOM file; a single slice is refused with the advice to give its folder."""
     return read_series(series_of_file(path), frame=frame, name=stem(path), path=str(path), modality=modality)
 
 
 def series_of_file(path: Path) -> Series:
-    """The scan in a multi-frame DICOM file.
+    """Return the scan in a multi-frame DICOM file.
 
     Raises:
-        InputError: the file holds no readable image, one slice only, or several scans.
+        InputError: the file contains no readable image, only one slice, or several scans.
     """
     inventory = files.take_inventory([path])
     if inventory.others:
@@ -222,7 +222,7 @@ def series_of_file(path: Path) -> Series:
 
 
 def study_of(path: Path) -> tuple[str, str]:
-    """Patient ID and study instance UID of a DICOM file; empty where it has none or cannot be read."""
+    """Return patient ID and study instance UID of a DICOM file; empty if missing or unreadable."""
     files.require_pydicom()
     head = files.read_head(path)
     if head is None:
@@ -231,7 +231,7 @@ def study_of(path: Path) -> tuple[str, str]:
 
 
 def _with_modality(series: Series, modality: str) -> Series:
-    """The series as of the modality that the user names, where DICOM has none of those that HeartSeg reads."""
+    """Return the series with the modality given by the user, if its DICOM modality is none that HeartSeg reads."""
     if not modality or series.modality in MODALITIES:
         return series
     planes = tuple(p for stack in series.stacks for p in stack.planes)
@@ -260,7 +260,7 @@ def _age_finding(series: Series) -> tuple[Finding, ...]:
 
 
 def _inverted(array: np.ndarray) -> tuple[np.ndarray, Finding]:
-    """MR stored as MONOCHROME1 (lowest value white, PS3.3 C.7.6.3.1.2), turned round."""
+    """Invert MR stored as MONOCHROME1 (lowest value white, PS3.3 C.7.6.3.1.2)."""
     text = "series is stored inverted (MONOCHROME1); its values were turned round"
     turned = (array.max().astype(np.int64) + array.min() - array) if array.dtype.kind in "iu" else array
     turned = turned.astype(array.dtype) if array.dtype.kind in "iu" else array.max() + array.min() - array

@@ -1,4 +1,4 @@
-"""The series of a folder: files → planes → sub-series → phases → a grid or a reason to refuse."""
+"""Series of a folder: files → planes → sub-series → phases → a grid, or a reason to refuse."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Stack:
     """One phase of a series.
 
     Attributes:
-        planes: in slice order, towards the cross product of row and column directions.
-        grid: the grid through them; ``None`` with a problem.
-        problem: why it cannot be segmented, or ``""``.
-        phase: which phase it is, and how that is known.
+        planes: planes in slice order, in the direction of the cross product of row and column directions.
+        grid: grid of the planes; ``None`` if there is a problem.
+        problem: reason why the phase cannot be segmented, or ``""``.
+        phase: description of the phase and of the attribute that determined it.
     """
 
     planes: tuple[Plane, ...]
@@ -42,17 +42,17 @@ class Series:
     """One scan in a folder: a stack of slices, or several phases of one.
 
     Attributes:
-        uid: series instance UID; of joined series all of them, separated by ``+``.
-        number: series number, ``None`` if the files have none.
+        uid: series instance UID; for joined series, all UIDs separated by ``+``.
+        number: series number, ``None`` if the files contain none.
         description: series description.
         modality: as stored (``"CT"``, ``"MR"``, ``"OT"``, ...).
-        stacks: one for each phase, in order of time; never empty.
-        part: 0, or 1, 2, ... where one series holds several scans, which are listed apart.
-        told_by: what told the parts apart.
-        joined: keys of the series that were put together.
-        problem: why no phase of it can be segmented, or ``""``.
-        findings: what was noticed about the whole series.
-        left_out: other series and files that were left out, a phrase each.
+        stacks: one stack per phase, in order of time; never empty.
+        part: 0, or 1, 2, ... if one series contains several scans, which are listed separately.
+        told_by: attribute that separated the parts.
+        joined: keys of the joined series.
+        problem: reason why no phase can be segmented, or ``""``.
+        findings: findings on the whole series.
+        left_out: omitted series and files, one phrase each.
     """
 
     uid: str
@@ -69,7 +69,7 @@ class Series:
 
     @property
     def key(self) -> str:
-        """What selects it: number, ``number/part`` where it falls apart, ``2+3`` where joined; UID without a number."""
+        """Key that selects the series: number, ``number/part`` if split, ``2+3`` if joined; UID without a number."""
         if self.joined:
             return "+".join(self.joined)
         name = self.uid if self.number is None else str(self.number)
@@ -82,34 +82,34 @@ class Series:
 
     @property
     def slices(self) -> int:
-        """Number of slice positions, of the first phase."""
+        """Number of slice positions in the first phase."""
         return len(self.stacks[0].planes)
 
     @property
     def geometry(self) -> Geometry | None:
-        """Grid of the first phase; ``None`` with a problem."""
+        """Grid of the first phase; ``None`` if there is a problem."""
         grid = self.stacks[0].grid
         return None if grid is None else grid.geometry
 
     @property
     def size(self) -> tuple[int, int, int]:
-        """Voxels (x, y, z)."""
+        """Number of voxels (x, y, z)."""
         x, y = self.stacks[0].planes[0].file.size
         return self.geometry.size if self.geometry else (x, y, self.slices)
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Mm (x, y, z); NaN where it is not known."""
+        """Voxel size (x, y, z), mm; NaN if unknown."""
         x, y = self.stacks[0].planes[0].spacing or (float("nan"), float("nan"))
         return self.geometry.spacing if self.geometry else (x, y, float("nan"))
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Every file once: slice by slice, phase after phase."""
+        """All files, each once: slice by slice, phase after phase."""
         return tuple(dict.fromkeys(plane.path for stack in self.stacks for plane in stack.planes))
 
     def files_of(self, frame: int | None) -> tuple[Path, ...]:
-        """Files of one phase in slice order, each once."""
+        """Return the files of one phase in slice order, each once."""
         return tuple(dict.fromkeys(plane.path for plane in self.stacks[frame or 0].planes))
 
     def __str__(self) -> str:
@@ -122,10 +122,10 @@ class Series:
 
 
 def series_of(planes: Sequence[Plane]) -> list[Series]:
-    """The scans that one series UID holds.
+    """Return the scans with one series UID.
 
     Args:
-        planes: all of one series instance UID, without copies of files.
+        planes: all planes with one series instance UID, without duplicate files.
     """
     owners = patients(planes)
     problem = "" if len(owners) < 2 else f"its images belong to {len(owners)} patients ({', '.join(map(repr, owners))})"
@@ -156,7 +156,7 @@ def _series(group: Group, problem: str) -> Series:
 
 
 def _stacks(planes: Sequence[Plane]) -> tuple[tuple[Stack, ...], tuple[Finding, ...]]:
-    """Phases with their grids, and what was noticed."""
+    """Return the phases with their grids, and the findings."""
     kept, copies = without_copies(planes, pixels.digest)
     phases = phases_of(kept)
     if phases.problem:
@@ -166,7 +166,7 @@ def _stacks(planes: Sequence[Plane]) -> tuple[tuple[Stack, ...], tuple[Finding, 
 
 
 def stack_of(planes: tuple[Plane, ...], phase: Phase) -> Stack:
-    """A phase with its grid, or with the reason why there is none."""
+    """Return a phase with its grid, or with the reason why there is none."""
     if problem := geometry_problem(planes):
         return Stack(planes, None, problem, phase)
     grid, problem = grid_of(planes)
@@ -174,7 +174,7 @@ def stack_of(planes: tuple[Plane, ...], phase: Phase) -> Stack:
 
 
 def content_problem(first: Plane) -> str:
-    """Why images of this kind are not segmented, or ``""``."""
+    """Return why images of this kind are not segmented, or ``""``."""
     file = first.file
     if not file.photometric.startswith("MONOCHROME"):
         return f"it holds colour pictures ({file.photometric}), not a scan"
@@ -188,14 +188,14 @@ def content_problem(first: Plane) -> str:
 
 
 def value_problem(planes: Sequence[Plane]) -> str:
-    """What forbids to turn stored values into those that are meant, or ``""``."""
+    """Return why stored values cannot be converted to real values, or ``""``."""
     if all(np.isfinite((plane.slope, plane.intercept)).all() and plane.slope != 0 for plane in planes):
         return ""
     return "its Rescale Slope or Intercept is not a number, or the slope is 0"
 
 
 def copies_finding(copies: int) -> tuple[Finding, ...]:
-    """``slices-repeated``, if there are any."""
+    """Return the finding ``slices-repeated`` if there are duplicate images."""
     if not copies:
         return ()
     text = f"{copies} images are copies of others in the series and were left out"
@@ -203,7 +203,7 @@ def copies_finding(copies: int) -> tuple[Finding, ...]:
 
 
 def grid_findings(grid: Grid) -> tuple[Finding, ...]:
-    """What was done to planes that do not form an even, straight grid."""
+    """Return a finding on the correction of planes that do not form an even, straight grid."""
     if not grid.resample:
         return ()
     done = f"the scan was resampled onto an even grid from the true positions (error without: {grid.error_mm:.1f} mm)"

@@ -1,8 +1,8 @@
-"""Scans that share a series UID, told apart.
+"""Separate scans that share a series UID.
 
-A series holds images of one kind only in theory. Images of another patient, size, orientation, kernel or frame of
-reference never belong to the same volume; images of another acquisition, echo or slice thickness do not if they lie at
-or between the same places.
+Only in theory does a series contain images of one kind. Images of different patients, sizes, orientations, kernels or
+frames of reference never belong to the same volume. Images of different acquisitions, echoes or slice thicknesses do
+not belong to the same volume if they lie at or between the same positions.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from .grid import depths_of, geometry_problem, grid_of, places_of
 from .phases import explicit_phases
 
 MANY_ACQUISITIONS = 4
-"""From so many acquisitions of the same places on, they are the points in time of one dynamic scan."""
+"""Minimum number of acquisitions of the same positions that form the time points of one dynamic scan."""
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Planes of one scan, and what told them from the others under the same UID (empty if nothing did)."""
+    """Planes of one scan, and the attribute that separated them from others with the same UID (empty if none did)."""
 
     planes: tuple[Plane, ...]
     told_by: str = ""
 
 
 def hard_groups(planes: Sequence[Plane]) -> list[Group]:
-    """Planes by what no volume may mix: size, orientation, spacing, kernel, frame of reference, modality."""
+    """Group planes by the constants of a volume: size, orientation, spacing, kernel, frame of reference, modality."""
     groups: list[list[Plane]] = []
     for plane in planes:
         home = next((group for group in groups if not differences(plane, group[0])), None)
@@ -46,7 +46,7 @@ def hard_groups(planes: Sequence[Plane]) -> list[Group]:
 
 
 def differences(a: Plane, b: Plane) -> tuple[str, ...]:
-    """Names of what forbids two planes to be slices of one volume."""
+    """Return the names of the attributes that prevent two planes from being slices of one volume."""
     checks = (
         ("matrix", a.file.size == b.file.size),
         ("orientation", _close(a.orientation, b.orientation, 2e-3)),
@@ -66,7 +66,7 @@ def _close(a: Sequence[float] | None, b: Sequence[float] | None, tolerance: floa
 
 
 def soft_groups(group: Group) -> Iterator[Group]:
-    """Groups by acquisition, image type, echo and so on, where these lie at or between the same places."""
+    """Split a group by acquisition, image type, echo and so on, if the parts lie at or between the same positions."""
     planes = group.planes
     if geometry_problem(planes) or explicit_phases(planes):
         yield group
@@ -85,7 +85,7 @@ def soft_groups(group: Group) -> Iterator[Group]:
 
 
 def _are_scans(parts: list[list[Plane]], name: str) -> bool:
-    """Whether the parts are scans of their own rather than pieces of one."""
+    """Return whether the parts are separate scans rather than parts of one."""
     whole = places_of([plane for part in parts for plane in part])
     number = {id(plane): k for k, part in enumerate(parts) for plane in part}
     if any(len({number[id(plane)] for plane in place}) > 1 for place in whole):
@@ -103,7 +103,7 @@ def _are_scans(parts: list[list[Plane]], name: str) -> bool:
 
 
 def _are_concatenations(whole: list[list[Plane]], first: Plane) -> bool:
-    """MR acquires every other slice first and the rest after, as one stack whose slices touch."""
+    """Return whether the parts are the interleaved halves of one MR stack, whose adjacent slices touch."""
     if first.file.modality != "MR" or any(len(place) > 1 for place in whole):
         return False
     grid, _ = grid_of([place[0] for place in whole])
@@ -117,7 +117,7 @@ def _has_grid(part: list[Plane]) -> bool:
 
 
 def patients(planes: Sequence[Plane]) -> list[str]:
-    """Names or IDs of the patients that the planes belong to; two only where ID, name or birth date contradict."""
+    """Return names or IDs of the patients of the planes; two only if ID, name or birth date contradict each other."""
     distinct: list[tuple[str, str, str]] = []
     for plane in planes:
         mine = plane.file.patient

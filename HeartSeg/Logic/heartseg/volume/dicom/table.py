@@ -1,4 +1,4 @@
-"""What a folder holds, a row per series: for people who must choose one, and for programs."""
+"""Table of the series in a folder, one row per series, for users who must choose one and for programs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Row:
     """One series.
 
     Attributes:
-        series: what selects it (``--series``).
-        what: modality, description, and what is wrong with it or what it was joined from.
-        phases: how many, which, and how that is known.
-        grid: voxels, their size in mm, and whether slices must be resampled.
-        problem: why it cannot be segmented, or ``""``.
+        series: key that selects the series (``--series``).
+        what: modality, description, and its problem or the series that it was joined from.
+        phases: number and description of the phases, and the attribute that determined them.
+        grid: number of voxels, voxel size in mm, and whether slices must be resampled.
+        problem: reason why the series cannot be segmented, or ``""``.
     """
 
     series: str
@@ -29,17 +29,17 @@ class Row:
     problem: str = ""
 
     def to_dict(self) -> dict[str, str]:
-        """JSON-ready dictionary."""
+        """Return a dictionary ready for JSON."""
         return asdict(self)
 
 
 def rows_of(found: Sequence[Series]) -> tuple[Row, ...]:
-    """A row per series, in the order of the list."""
+    """Return one row per series, in the order of the list."""
     return tuple(Row(s.key, _what(s), _phases(s), _grid(s), s.problem) for s in found)
 
 
 def format_rows(rows: Sequence[Row]) -> str:
-    """The rows as a table of plain text."""
+    """Format the rows as a plain-text table."""
     cells = [HEADINGS, *((row.series, row.what, row.phases, row.grid) for row in rows)]
     widths = [max(len(line[k]) for line in cells) for k in range(len(HEADINGS))]
     return "\n".join("  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip() for line in cells)

@@ -1,4 +1,4 @@
-"""Attributes that the reader looks at, by keyword (DICOM PS3.6)."""
+"""Attributes that the reader uses, by keyword (DICOM PS3.6)."""
 
 from __future__ import annotations
 
@@ -53,4 +53,4 @@ HEADER_TAGS = (
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
-"""Attributes that are read from every file. Functional groups (PS3.3 C.7.6.16) are read whole."""
+"""Attributes to read from every file. Functional groups (PS3.3 C.7.6.16) are read completely."""
