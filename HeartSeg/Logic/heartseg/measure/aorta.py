@@ -1,9 +1,9 @@
 """Ascending aorta along its centreline: root, sinotubular junction, maximum of the tubular part.
 
-Diameters of circles with the area of double-oblique cross-sections, from the aortic valve to the arch
+The diameters are those of circles with the area of double-oblique cross-sections, from the aortic valve to the arch
 (:mod:`heartseg.measure.vessels`). The root is the widest section within :data:`ROOT_MM` of the valve; the sinotubular
-junction is the narrowest between it and the widest section of the tubular part. A root that is not wider than what
-follows has no sinotubular junction that labels could show.
+junction is the narrowest section between the root and the widest section of the tubular part. If the root is not wider
+than the sections beyond it, the labels show no sinotubular junction.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from .grid import Unknown
 from .vessels import VesselProfile, vessel_profile
 
 ROOT_MM = 25.0
-"""A root is 20-25 mm high from the annulus to the sinotubular junction."""
+"""Distance of the root's end from the valve: a root is 20-25 mm high from the annulus to the sinotubular junction."""
 WAIST_MM = 1.0
-"""The junction must be narrower than the root by this much, twice the repeatability of a diameter."""
+"""Minimum difference between root and junction, twice the repeatability of a diameter."""
 SHORTEST_MM = 10.0
-"""A tubular part shorter than this beyond the root is not measured."""
+"""Minimum length of the tubular part beyond the root; a shorter one is not measured."""
 END_MM = 10.0
-"""Sections this near to the end of the centreline are left out: they may leave through the cut end of the label, or cut
-the beginning of the arch obliquely."""
+"""Sections closer to the end of the centreline are omitted: they may leave through the cut end of the label, or cut the
+beginning of the arch obliquely."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class AscendingAorta:
         root_mm, root_at_mm: widest section of the root.
         junction_mm, junction_at_mm: sinotubular junction.
         maximum_mm, maximum_at_mm: widest section of the tubular part.
-        length_mm: of the centreline.
+        length_mm: length of the centreline.
     """
 
     root_mm: float
@@ -49,7 +49,7 @@ class AscendingAorta:
 
 
 def ascending_aorta(crop: LabelCrop) -> AscendingAorta | Unknown:
-    """Diameters along the ascending aorta of a label map."""
+    """Measure the diameters along the ascending aorta of a label map."""
     profile = vessel_profile(crop, "AO", "LV")
     if isinstance(profile, Unknown):
         return profile
@@ -59,7 +59,7 @@ def ascending_aorta(crop: LabelCrop) -> AscendingAorta | Unknown:
 
 
 def levels_of(profile: VesselProfile) -> AscendingAorta | Unknown:
-    """Root, junction and maximum of a profile of diameters."""
+    """Find root, junction and maximum in a profile of diameters."""
     known = np.isfinite(profile.diameter_mm)
     at, diameter = profile.along_mm[known], profile.diameter_mm[known]
     if len(at) < 5:

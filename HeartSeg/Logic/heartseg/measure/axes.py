@@ -17,13 +17,13 @@ from .grid import HeartGrid, Unknown
 from .valves import Interface, ValvePlane, interface, plane_of
 
 APEX_SHARE = 0.02
-"""Share of the ventricle's voxels, farthest from the mitral valve, whose centroid gives the direction of the apex: the
-single farthest voxel depends on the position of the grid."""
+"""Fraction of the ventricle's voxels, farthest from the mitral valve, whose centroid gives the direction of the apex;
+the single farthest voxel depends on the position of the grid."""
 SEPTUM_LEVELS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-"""Borders of the slabs along the axis (0 mitral plane, 1 apex) in which the insertions are found."""
+"""Borders of the slabs along the axis (0 mitral plane, 1 apex) that are searched for the insertions."""
 INSERTION_QUANTILE = 0.01
 SMALLEST_SEPTUM_MM2 = 500.0
-"""Contact of right ventricle and myocardium below this is no septum: normal is 3000-5000 mm²."""
+"""Minimum contact area of right ventricle and myocardium that forms a septum; normal is 3000-5000 mm²."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class LongAxis:
 
     Attributes:
         base_lps_mm: centre of the mitral valve, world LPS.
-        apex_lps_mm: where the axis leaves the cavity at the apex.
-        note: how the base was found, if not from the mitral valve.
+        apex_lps_mm: point where the axis leaves the cavity at the apex.
+        note: how the base was determined, if not from the mitral valve.
     """
 
     base_lps_mm: tuple[float, float, float]
@@ -60,7 +60,7 @@ class HeartFrame:
 
     Attributes:
         axis: the long axis.
-        septal_lps: unit vector perpendicular to the axis, to the middle of the septum.
+        septal_lps: unit vector perpendicular to the axis, towards the middle of the septum.
         half_septum_deg: half the angle between the insertions of the right ventricle, seen from the axis.
     """
 
@@ -74,11 +74,11 @@ class HeartFrame:
 
     @property
     def anterior(self) -> np.ndarray:
-        """Unit vector perpendicular to axis and septal direction, to the anterior wall."""
+        """Unit vector perpendicular to axis and septal direction, towards the anterior wall."""
         return np.cross(self.septal, self.axis.direction)
 
     def height_and_angle(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Position along the axis (0 mitral plane, 1 apex) and angle (degrees, 0 septal, 90 anterior) of points.
+        """Return position along the axis (0 mitral plane, 1 apex) and angle (degrees, 0 septal, 90 anterior) of points.
 
         ``points``: world LPS ``(n, 3)``, mm.
         """
@@ -88,10 +88,10 @@ class HeartFrame:
 
 
 def long_axis(grid: HeartGrid, mitral: ValvePlane | Unknown) -> LongAxis | Unknown:
-    """Long axis of the left ventricle.
+    """Determine the long axis of the left ventricle.
 
-    Without a mitral valve, the base is the middle of the largest part of the ventricle's surface that neither
-    myocardium nor aorta covers.
+    Without a mitral valve, the base is the middle of the largest part of the ventricle's surface that is covered by
+    neither myocardium nor aorta.
     """
     problem = grid.too_coarse or grid.problem("LV")
     if problem is not None:
@@ -118,14 +118,14 @@ def long_axis(grid: HeartGrid, mitral: ValvePlane | Unknown) -> LongAxis | Unkno
 
 
 def _exit(grid: HeartGrid, start: np.ndarray, direction: np.ndarray, reach_mm: float) -> float | None:
-    """Distance at which a ray leaves the left ventricle for good, mm."""
+    """Return the distance at which a ray finally leaves the left ventricle, mm."""
     along = np.arange(0.0, reach_mm, 0.1)
     inside = grid.share_along(("LV",), start + along[:, None] * direction) >= 0.5
     return float(along[np.flatnonzero(inside)[-1]]) + 0.05 if inside.any() else None
 
 
 def septum_surface(grid: HeartGrid) -> Interface | Unknown:
-    """Interface of right ventricle and left ventricular myocardium: the right side of the septum."""
+    """Return the interface of right ventricle and left ventricular myocardium: the right side of the septum."""
     for key in ("RV", "MYO"):
         if not grid.has(key):
             return Unknown(f"{structure(key).name} not found")
@@ -136,7 +136,7 @@ def septum_surface(grid: HeartGrid) -> Interface | Unknown:
 
 
 def heart_frame(axis: LongAxis | Unknown, septum: Interface | Unknown) -> HeartFrame | Unknown:
-    """Directions around the axis from the insertions of the right ventricle, medians over slabs of its length."""
+    """Determine the directions around the axis from the insertions of the right ventricle, as medians over slabs."""
     if isinstance(axis, Unknown):
         return axis
     if isinstance(septum, Unknown):

@@ -17,7 +17,7 @@ Box = tuple[slice, slice, slice]
 
 
 def bounding_box(labels: np.ndarray) -> Box | None:
-    """Bounding box of the non-zero voxels of ``labels`` as slices ``(z, y, x)``; ``None`` if all are zero."""
+    """Return the bounding box of the non-zero voxels as slices ``(z, y, x)``; ``None`` if all are zero."""
     if labels.size == 0:
         return None
     # Reduce along the slowest axis in memory first, so that memory is read once and sequentially.

@@ -1,7 +1,7 @@
 """Shapes of the chambers in the standard planes: sphericity, ventricular widths, septal angle, atrial diameters.
 
-Widths are measured in a plane sampled every 0.5 mm, on lines of that plane; each is the mean over 5 mm, so that a
-single ragged row does not decide.
+Widths are measured in a plane sampled every 0.5 mm, on lines of that plane; each is a mean over 5 mm, which reduces the
+influence of single ragged rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .valves import Interface, ValvePlane
 
 PIXEL_MM, HALF_MM = 0.5, 110.0
 SMOOTHED_ROWS = 11
-"""Rows that a width is averaged over: 5 mm."""
+"""Number of rows over which a width is averaged: 5 mm."""
 SEPTUM_RANGE = (0.15, 0.7)
 """Part of the long axis in which the septum is nearly straight."""
 MID_SEPTUM = (0.4, 0.6)
@@ -53,14 +53,14 @@ class AtrialDiameters:
 
 
 def sphericity(volume_ml: float, axis: LongAxis) -> float:
-    """Volume of the left ventricle relative to a sphere whose diameter is the long axis, 6 V / (pi L³)."""
+    """Return the volume of the left ventricle relative to a sphere whose diameter is the long axis, 6 V / (pi L³)."""
     return 6000.0 * volume_ml / (math.pi * axis.length_mm**3)
 
 
 def ventricular_widths(
     grid: HeartGrid, plane: ViewPlane | Unknown, axis: LongAxis | Unknown, septum: Interface | Unknown
 ) -> VentricularWidths | Unknown:
-    """Widths of both ventricles in the four-chamber plane; the line of the septum is fitted to its right side."""
+    """Measure both ventricles in the four-chamber plane; the line of the septum is fitted to its right side."""
     for needed in (plane, axis, septum):
         if isinstance(needed, Unknown):
             return needed
@@ -87,7 +87,7 @@ def ventricular_widths(
 def atrial_diameters(
     grid: HeartGrid, key: str, plane: ViewPlane | Unknown, valve: ValvePlane | Unknown
 ) -> AtrialDiameters | Unknown:
-    """Diameters of the left (``LA``) or right (``RA``) atrium in the four-chamber plane."""
+    """Measure the left (``LA``) or right (``RA``) atrium in the four-chamber plane."""
     for needed in (plane, valve):
         if isinstance(needed, Unknown):
             return needed
@@ -108,9 +108,10 @@ def atrial_diameters(
 
 
 def septal_angle_deg(grid: HeartGrid, frame: HeartFrame | Unknown, septum: Interface | Unknown) -> float | Unknown:
-    """Angle at the middle of the septum between the lines to both insertions of the right ventricle; flat is 180.
+    """Return the angle at the middle of the septum between the lines to both insertions of the right ventricle.
 
-    In a slab about the middle of the long axis, on the right side of the septum.
+    The angle is in degrees; a flat septum has 180. It is measured on the right side of the septum, in a slab about the
+    middle of the long axis.
     """
     for needed in (frame, septum):
         if isinstance(needed, Unknown):
@@ -132,7 +133,7 @@ def septal_angle_deg(grid: HeartGrid, frame: HeartFrame | Unknown, septum: Inter
 
 
 def _section(grid: HeartGrid, key: str, center: np.ndarray, right: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """Largest piece of a structure in a plane, boolean; rows along ``up``, columns along ``right``, from the middle."""
+    """Return the largest component of a structure in a plane, boolean; rows along ``up``, columns along ``right``."""
     offsets = np.arange(-HALF_MM, HALF_MM + 1e-6, PIXEL_MM)
     inside = grid.share_along((key,), center + offsets[:, None, None] * up + offsets[None, :, None] * right) >= 0.5
     pieces, count = ndimage.label(inside)
@@ -140,6 +141,6 @@ def _section(grid: HeartGrid, key: str, center: np.ndarray, right: np.ndarray, u
 
 
 def _largest_width(section: np.ndarray) -> float:
-    """Largest length of a row, mean over :data:`SMOOTHED_ROWS`, mm."""
+    """Return the largest length of a row, as mean over :data:`SMOOTHED_ROWS`, mm."""
     widths = section.sum(axis=1) * PIXEL_MM
     return float(ndimage.uniform_filter1d(widths, SMOOTHED_ROWS, mode="constant").max())

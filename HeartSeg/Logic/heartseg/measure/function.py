@@ -1,9 +1,10 @@
 """Function of the heart from the volumes of its chambers over one cardiac cycle.
 
 End-diastole and end-systole are the frames with the largest and smallest volume of the left ventricle. Frames that do
-not fit their neighbours are named and left out of all extremes: a frame that failed is usually the largest or smallest.
+not fit their neighbours are reported and excluded from all extremes, because a failed frame is usually the largest or
+smallest.
 
-The frames must cover the whole cycle in even steps, as retrospectively gated CT and cine MR do: the last is the
+The frames must cover the whole cycle in even steps, as in retrospectively gated CT and cine MR; the last frame is the
 neighbour of the first.
 """
 
@@ -18,13 +19,13 @@ import numpy as np
 from .grid import Unknown
 
 FEWEST_FRAMES_FOR_FIT = 8
-"""With fewer frames, neighbours do not predict a frame: steps are as large as errors."""
+"""Minimum number of frames for this check; with fewer, the steps between frames are as large as errors."""
 MISFIT_SHARE = 0.15
-"""A frame does not fit if it differs from its neighbours by more than this share of the curve's range, and by more
-than four robust standard deviations. A curve of a normal heart in 10 frames differs by 0.1 of its range at most."""
+"""A frame does not fit if it differs from its neighbours by more than this fraction of the curve's range, and by more
+than four robust standard deviations. A curve of a normal heart in 10 frames differs by at most 0.1 of its range."""
 MISFIT_SD = 4.0
 MOST_MISFITS = 0.2
-"""If more than this share of the frames does not fit, there is no curve to compare with."""
+"""Maximum fraction of frames that do not fit; above it, there is no curve to compare with."""
 CHAMBERS = ("LV", "RV", "LA", "RA")
 
 
@@ -33,10 +34,10 @@ class VolumeCurve:
     """Volume of a structure over the cycle.
 
     Attributes:
-        structure: key.
-        volume_ml: per frame; ``None`` where the structure is missing or cut off.
-        misfits: frames (from 0) that do not fit their neighbours.
-        checked: whether there were enough frames to look for misfits.
+        structure: key of the structure.
+        volume_ml: volume per frame; ``None`` if the structure is missing or cut off.
+        misfits: indices of the frames (from 0) that do not fit their neighbours.
+        checked: whether there were enough frames for the check.
     """
 
     structure: str
@@ -50,7 +51,7 @@ class VolumeCurve:
         return {k: v for k, v in enumerate(self.volume_ml) if v is not None and k not in self.misfits}
 
     def at(self, frame: int) -> float | None:
-        """Volume in a frame; ``None`` if it is missing or does not fit."""
+        """Return the volume in a frame; ``None`` if it is missing or does not fit."""
         return self.used.get(frame)
 
 
@@ -91,13 +92,13 @@ class CardiacFunction:
 
     Attributes:
         frames: number of frames.
-        end_diastole, end_systole: frames (from 0), from the left ventricle.
+        end_diastole, end_systole: indices of the frames (from 0), from the left ventricle.
         curves: structure key -> curve.
         left, right: ventricles.
         left_atrium, right_atrium: atria.
         myocardium_ed_ml, myocardium_es_ml: volume of the myocardium at end-diastole and end-systole.
-        cardiac_output_l_min: of the left ventricle; ``None`` without a heart rate.
-        notes: what a reader must know: frames left out, missing structures.
+        cardiac_output_l_min: cardiac output of the left ventricle; ``None`` without a heart rate.
+        notes: notes for the reader: omitted frames, missing structures.
     """
 
     frames: int
@@ -117,18 +118,18 @@ class CardiacFunction:
 def cardiac_function(
     volumes_ml: Mapping[str, Sequence[float | None]], heart_rate_bpm: float | None = None
 ) -> CardiacFunction | Unknown:
-    """Function from the volumes of all frames of one cycle.
+    """Compute the function from the volumes of all frames of one cycle.
 
     Args:
-        volumes_ml: structure key -> volume per frame, all of the same length; ``None`` where the structure is missing
-            or cut off by the border of the scan.
+        volumes_ml: structure key -> volume per frame, all of the same length; ``None`` if the structure is missing or
+            cut off by the border of the scan.
         heart_rate_bpm: beats per minute, if known.
 
     Returns:
-        The function, or the reason why end-diastole and end-systole are not known.
+        The function, or the reason why end-diastole and end-systole are unknown.
 
     Raises:
-        ValueError: the numbers of frames differ.
+        ValueError: the structures have different numbers of frames.
     """
     lengths = {len(v) for v in volumes_ml.values()}
     if len(lengths) > 1:
@@ -186,14 +187,14 @@ def _frames(numbers: Sequence[int]) -> str:
 
 
 def volume_curve(structure: str, volume_ml: Sequence[float | None]) -> VolumeCurve:
-    """The curve of a structure, with the frames that do not fit their neighbours."""
+    """Return the curve of a structure, with the frames that do not fit their neighbours."""
     values = tuple(None if v is None or not math.isfinite(v) else float(v) for v in volume_ml)
     misfits = _misfits(values)
     return VolumeCurve(structure, values, misfits or (), misfits is not None)
 
 
 def _misfits(values: tuple[float | None, ...]) -> tuple[int, ...] | None:
-    """Frames that do not fit, worst first removed; ``None`` if that cannot be judged."""
+    """Return the frames that do not fit, removing the worst first; ``None`` if this cannot be determined."""
     kept = [k for k, v in enumerate(values) if v is not None]
     left_out: list[int] = []
     while len(kept) >= FEWEST_FRAMES_FOR_FIT:
@@ -212,7 +213,7 @@ def _misfits(values: tuple[float | None, ...]) -> tuple[int, ...] | None:
 
 
 def _from_neighbours(frames: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
-    """Each value as predicted by two neighbours on either side: the cubic through them, frames taken as cyclic."""
+    """Predict each value from two neighbours on either side by the cubic through them; frames are cyclic."""
     predicted = np.empty(len(values))
     for k in range(len(values)):
         near = [(k + step) % len(values) for step in (-2, -1, 1, 2)]
@@ -224,12 +225,12 @@ def _from_neighbours(frames: np.ndarray, values: np.ndarray, count: int) -> np.n
 
 @dataclass(frozen=True)
 class Patient:
-    """What is known of the patient; ``None`` where unknown. Nothing is guessed.
+    """Properties of the patient; ``None`` if unknown. No property is estimated.
 
     Attributes:
         sex: ``"M"`` or ``"F"``.
         height_cm, weight_kg: body size.
-        heart_rate_bpm: during the scan.
+        heart_rate_bpm: heart rate during the scan.
     """
 
     sex: str | None = None

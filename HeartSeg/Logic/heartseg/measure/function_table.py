@@ -13,7 +13,7 @@ _NO_RATE = "heart rate unknown"
 
 
 def function_measures(function: CardiacFunction, patient: Patient) -> tuple[Measure, ...]:
-    """Rows for ventricles, atria and mass; a value that is not known has the reason as note."""
+    """Return rows for ventricles, atria and mass; an unknown value has the reason as note."""
     return (
         *_ventricle("LV", function.left, function, patient),
         *_output(function, patient),
@@ -25,7 +25,7 @@ def function_measures(function: CardiacFunction, patient: Patient) -> tuple[Meas
 
 
 def index_measures(measures: Iterable[Measure], patient: Patient) -> tuple[Measure, ...]:
-    """``volume_index`` (mL/m²) of the chambers and ``mass_index`` (g/m²); none if body size is unknown."""
+    """Return ``volume_index`` (mL/m²) of the chambers and ``mass_index`` (g/m²); no rows if body size is unknown."""
     bsa = patient.bsa_m2
     if bsa is None:
         return ()
@@ -42,7 +42,7 @@ def _bsa_note(bsa_m2: float) -> str:
 
 
 def _with_index(key: str, quantity: str, value: float | None, unit: str, why: str, patient: Patient) -> list[Measure]:
-    """A value and the value per body surface area; ``why`` explains a missing value, or describes a known one."""
+    """Return a value and its index (per body surface area); ``why`` explains a missing or describes a known value."""
     bsa = patient.bsa_m2
     index = None if value is None or bsa is None else value / bsa
     note = why if value is None else _NO_BSA if bsa is None else _bsa_note(bsa)

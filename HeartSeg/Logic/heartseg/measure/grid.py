@@ -1,7 +1,7 @@
-"""The grid that geometric measures work on: the labelled part of a scan, with voxels of about 1 mm.
+"""Grid for geometric measures: the labelled part of a scan, with voxels of about 1 mm.
 
-Positions of planes, walls and widths do not become more accurate with voxels below 1 mm, only slower. Voxels smaller
-than 0.6 mm are therefore decimated. Volumes and masses are always taken on the grid of the scan.
+Voxels below 1 mm do not make positions of planes, walls and widths more accurate, only slower. Voxels smaller than 0.6
+mm are therefore decimated. Volumes and masses are always measured on the grid of the scan.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from ..volume.geometry import Geometry
 from .boxes import Box, LabelCrop, crop_labels
 
 LARGEST_STEP_MM = 1.2
-"""Every n-th voxel is taken, with the largest n for which the step stays below this."""
+"""Maximum step after decimation; the largest n is used for which every n-th voxel stays below it."""
 THICKEST_MM = 5.0
-"""With larger steps, planes and lengths are off by several millimetres and degrees: they are not measured."""
+"""Maximum step for planes and lengths; with larger steps, they are wrong by several millimetres and degrees."""
 SMALLEST_ML = 1.0
 """A structure below this volume counts as missing, as in :mod:`heartseg.quality`."""
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """A measure that cannot be taken.
+    """A measure that cannot be determined.
 
     Attributes:
         why: the reason, as a phrase that names the structure.
@@ -41,7 +41,7 @@ class HeartGrid:
 
     Attributes:
         labels: uint8 ``(z, y, x)``, one voxel of background on every side.
-        geometry: its grid.
+        geometry: grid of the labels.
         cut: keys of structures that touch the border of the scan.
     """
 
@@ -56,7 +56,7 @@ class HeartGrid:
         return {k + 1: (b[0], b[1], b[2]) for k, b in enumerate(found) if b is not None}
 
     def has(self, key: str) -> bool:
-        """Whether the structure has at least :data:`SMALLEST_ML`."""
+        """Return whether the structure has at least :data:`SMALLEST_ML`."""
         box = self.boxes.get(structure(key).label)
         if box is None:
             return False
@@ -65,12 +65,12 @@ class HeartGrid:
 
     @property
     def too_coarse(self) -> Unknown | None:
-        """Why the grid is too coarse for planes and lengths; ``None`` if it is not."""
+        """Return why the grid is too coarse for planes and lengths; ``None`` if it is not."""
         step = max(self.geometry.spacing)
         return Unknown(f"slices of {step:.1f} mm are too thick for planes and lengths") if step > THICKEST_MM else None
 
     def problem(self, *keys: str) -> Unknown | None:
-        """Why a measure that needs these structures whole cannot be taken; ``None`` if it can."""
+        """Return why a measure that requires these complete structures cannot be determined; ``None`` if it can."""
         for key in keys:
             if not self.has(key):
                 return Unknown(f"{structure(key).name} not found")
@@ -79,13 +79,13 @@ class HeartGrid:
         return None
 
     def points(self, key: str) -> np.ndarray:
-        """World positions ``(n, 3)`` of the structure's voxels, LPS mm."""
+        """Return world positions ``(n, 3)`` of the structure's voxels, LPS mm."""
         box = self.boxes[structure(key).label]
         index = np.argwhere(self.labels[box] == structure(key).label)
         return self.geometry.index_to_world(index + [b.start for b in box])
 
     def share_along(self, keys: tuple[str, ...], points: np.ndarray) -> np.ndarray:
-        """Share (0-1) of these structures at world ``points`` ``(..., 3)``, interpolated linearly between voxels."""
+        """Return the fraction (0-1) of these structures at world ``points`` ``(..., 3)``, interpolated linearly."""
         index = np.moveaxis(self.geometry.world_to_index(points), -1, 0)
         flat = index.reshape(3, -1)
         low = np.clip(np.floor(flat.min(1)).astype(int) - 1, 0, self.labels.shape)
@@ -97,13 +97,13 @@ class HeartGrid:
 
 
 def heart_grid(labels: np.ndarray, geometry: Geometry) -> HeartGrid | None:
-    """The grid for geometric measures of a label map (uint8 ``(z, y, x)``); ``None`` without labels."""
+    """Return the grid for geometric measures of a label map (uint8 ``(z, y, x)``); ``None`` without labels."""
     crop = crop_labels(labels, geometry)
     return None if crop is None else grid_of_crop(crop, labels)
 
 
 def grid_of_crop(crop: LabelCrop, labels: np.ndarray) -> HeartGrid:
-    """As :func:`heart_grid`, from an existing crop of ``labels``."""
+    """Return the grid as :func:`heart_grid`, from an existing crop of ``labels``."""
     spacing = np.asarray(crop.geometry.spacing)[::-1]
     step = np.maximum(1, np.floor(LARGEST_STEP_MM / spacing + 1e-6)).astype(int)
     start = (step - 1) // 2
@@ -118,7 +118,7 @@ def grid_of_crop(crop: LabelCrop, labels: np.ndarray) -> HeartGrid:
 
 
 def structures_at_border(labels: np.ndarray, axes: tuple[int, ...] = (0, 1, 2)) -> frozenset[str]:
-    """Keys of the structures with voxels on an outer face of ``labels`` ``(z, y, x)`` across one of ``axes``."""
+    """Return keys of the structures with voxels on an outer face of ``labels`` ``(z, y, x)`` across one of ``axes``."""
     found: set[int] = set()
     for axis in axes:
         if labels.shape[axis] > 1:

@@ -31,21 +31,22 @@ from .vessels import VesselDiameter, ascending_aorta_diameter, pulmonary_trunk_d
 from .wall import WallThickness, wall_thickness
 
 _VALVE_OF = {"mitral": "LV", "tricuspid": "RV", "aortic": "AO", "pulmonary": "PA"}
-"""Valve -> structure behind it, whose measure its area is."""
+"""Valve -> structure behind it, to which its area belongs."""
 
 
 @dataclass(frozen=True, eq=False)
 class HeartMeasures:
-    """Geometric measures of one label map; :class:`Unknown` with the reason where one cannot be taken.
+    """Geometric measures of one label map; :class:`Unknown` with the reason if one cannot be determined.
 
     Attributes:
         valves: name -> plane, for all of :data:`~heartseg.measure.valves.VALVES`.
         axis, frame, planes: long axis of the left ventricle, directions around it, standard planes.
-        wall: thickness at the endocardium.
+        wall: wall thickness at the endocardium.
         segments: the 17 AHA segments; empty without long axis or septum.
-        lv_volume_ml, myocardial_mass_g: on the grid of the scan; ``None`` if the structure is missing or cut off.
-        widths: of both ventricles in the four-chamber plane.
-        septal_angle_deg: 180 is flat.
+        lv_volume_ml, myocardial_mass_g: measured on the grid of the scan; ``None`` if the structure is missing or cut
+            off.
+        widths: widths of both ventricles in the four-chamber plane.
+        septal_angle_deg: angle of the septum; a flat septum has 180.
         left_atrium, right_atrium: diameters in the four-chamber plane.
         aorta: levels of the ascending aorta.
         aorta_mm, trunk_mm: median inner diameters of ascending aorta and pulmonary trunk.
@@ -69,7 +70,7 @@ class HeartMeasures:
 
 
 def measure_heart(labels: np.ndarray, geometry: Geometry) -> HeartMeasures | None:
-    """Planes, wall, vessels and ratios of a label map (uint8 ``(z, y, x)``, labels 1-7); ``None`` without labels.
+    """Measure planes, wall, vessels and ratios of labels 1-7 (uint8 ``(z, y, x)``); ``None`` without labels.
 
     Raises:
         ValueError: the shapes of labels and geometry differ.
@@ -114,7 +115,7 @@ def _diameter(found: VesselDiameter | None) -> float | None:
 
 
 def heart_measures(heart: HeartMeasures) -> tuple[Measure, ...]:
-    """Rows of the table of measures; a measure that cannot be taken has no value and the reason as note."""
+    """Return rows of the table of measures; a measure that cannot be determined has no value and the reason as note."""
     parts = (_valve_rows, _ventricle_rows, _wall_rows, _atrium_rows, _vessel_rows)
     return tuple(row for part in parts for row in part(heart))
 
@@ -125,7 +126,7 @@ def measure_everything(volume: Volume, labels: np.ndarray, structures: Sequence[
     Args:
         volume: the scan, ``(z, y, x)``.
         labels: uint8 ``(z, y, x)`` on the same grid.
-        structures: structures to measure; rows of others are left out.
+        structures: structures to measure; rows of other structures are omitted.
     """
     heart = measure_heart(labels, volume.geometry)
     keys = {s.key for s in structures}

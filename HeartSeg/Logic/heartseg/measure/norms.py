@@ -1,9 +1,10 @@
 """Reference ranges and limits of plausibility, from ``norms.json``.
 
-A range belongs to a modality, a sex and a phase of the heart. A value is compared only if all of them are known;
-nothing is guessed. The range of healthy people is no diagnosis: the value, the range and its source are shown together.
+A range applies to a modality, a sex and a phase of the heart. A value is compared only if all of them are known;
+unknown properties are not estimated. The range of healthy people is not a diagnosis; value, range and source are shown
+together.
 
-The limits of plausibility are wide: a value outside is more probably an error of the segmentation than a finding.
+The limits of plausibility are wide: a value outside is more likely an error of the segmentation than a finding.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ class Norm:
         phase: one of :data:`PHASES`.
         modality: ``"CT"`` or ``"MR"``.
         low, high: limits; ``None`` if the source states only the other.
-        basis: what the limits are, such as ``"97.5th percentile"``.
+        basis: definition of the limits, such as ``"97.5th percentile"``.
         n: number of people; ``None`` if the source pools studies.
-        source, doi: where the range is published.
+        source, doi: publication of the range.
         note: differences between the method of the source and that of HeartSeg.
     """
 
@@ -53,7 +54,7 @@ class Norm:
 
     @property
     def text(self) -> str:
-        """The range as text, e.g. ``"up to 97 mL/m²"``."""
+        """Format the range as text, e.g. ``"up to 97 mL/m²"``."""
         if self.low is None:
             return f"up to {self.high:g} {self.unit}".strip()
         if self.high is None:
@@ -74,7 +75,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What must be known of a scan for a comparison.
+    """Properties of a scan that are required for a comparison.
 
     Attributes:
         modality: ``"CT"``, ``"MR"`` or ``""``.
@@ -89,7 +90,7 @@ class Circumstances:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A value beside its range."""
+    """A value and its reference range."""
 
     measure: Measure
     norm: Norm
@@ -112,7 +113,7 @@ def load_norms() -> tuple[tuple[Norm, ...], tuple[Limits, ...]]:
 
 
 def compare(measure: Measure, circumstances: Circumstances) -> Comparison | Unknown:
-    """Compare a measure with the range that fits its circumstances, or say why there is no comparison."""
+    """Compare a measure with the range for its circumstances, or return why there is no comparison."""
     if measure.value is None:
         return Unknown(measure.note or "not measured")
     found = [n for n in load_norms()[0] if (n.structure, n.quantity) == (measure.structure, measure.quantity)]
@@ -133,7 +134,7 @@ def compare(measure: Measure, circumstances: Circumstances) -> Comparison | Unkn
 
 
 def implausible(measure: Measure) -> Limits | None:
-    """The limits that a measure violates; ``None`` if it is plausible, has no limits or no value."""
+    """Return the limits that a measure violates; ``None`` if it is plausible, has no limits or has no value."""
     for limits in load_norms()[1]:
         if (limits.structure, limits.quantity) == (measure.structure, measure.quantity) and measure.value is not None:
             return None if limits.low <= measure.value <= limits.high else limits

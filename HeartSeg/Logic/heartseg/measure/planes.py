@@ -17,7 +17,7 @@ from .grid import Unknown
 from .valves import ValvePlane
 
 SMALLEST_OFFSET_MM = 8.0
-"""Minimum distance of a valve from the long axis: nearer, it does not define a plane."""
+"""Minimum distance of a valve from the long axis; a closer valve does not define a plane."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,11 @@ class ViewPlane:
     """A plane with the usual orientation of its picture.
 
     Attributes:
-        center_lps_mm: a point in the plane, middle of the picture, world LPS.
-        right_lps, up_lps: unit vectors to the right and to the top of the picture. In the long-axis planes, the apex
-            is at the top, and the lateral wall (four-chamber), the anterior wall (two-chamber) or the aorta
-            (three-chamber) is at the right. In the short axis, the anterior wall is at the top and the septum left.
+        center_lps_mm: a point in the plane, centre of the image, world LPS.
+        right_lps, up_lps: unit vectors to the right and to the top of the image. In the long-axis planes, the apex is
+            at the top, and the lateral wall (four-chamber), the anterior wall (two-chamber) or the aorta
+            (three-chamber) is at the right. In the short axis, the anterior wall is at the top and the septum at the
+            left.
     """
 
     center_lps_mm: tuple[float, float, float]
@@ -57,9 +58,9 @@ def standard_planes(
     tricuspid: ValvePlane | Unknown,
     aortic: ValvePlane | Unknown,
 ) -> StandardPlanes:
-    """The standard planes from the long axis, the septum and two valves."""
+    """Determine the standard planes from the long axis, the septum and two valves."""
     four = _through(axis, tricuspid, "tricuspid")
-    if isinstance(four, ViewPlane):  # the right ventricle is at the left of the picture
+    if isinstance(four, ViewPlane):  # the right ventricle is at the left of the image
         x, y, z = four.right_lps
         four = ViewPlane(four.center_lps_mm, (-x, -y, -z), four.up_lps)
     three = _through(axis, aortic, "aortic")
@@ -71,7 +72,7 @@ def standard_planes(
 
 
 def _through(axis: LongAxis | Unknown, valve: ValvePlane | Unknown, name: str) -> ViewPlane | Unknown:
-    """The plane through the long axis and a valve, the valve at the right of the picture."""
+    """Return the plane through the long axis and a valve, with the valve at the right of the image."""
     if isinstance(axis, Unknown):
         return axis
     if isinstance(valve, Unknown):

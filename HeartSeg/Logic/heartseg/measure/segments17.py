@@ -45,11 +45,12 @@ _QUARTERS = np.array([14, 13, 16, 15], np.uint8)  # from -45°, 90° each
 
 
 def segments(height: np.ndarray, angle_deg: np.ndarray) -> np.ndarray:
-    """Segment (1-17, uint8) of points.
+    """Return the segment (1-17, uint8) of points.
 
     Args:
         height: position along the long axis, 0 at the mitral plane, 1 at the endocardial apex; any shape.
-        angle_deg: angle about it, 0 at the middle of the septum, 90 towards the anterior wall; the same shape.
+        angle_deg: angle about the long axis, 0 at the middle of the septum, 90 towards the anterior wall; the same
+            shape.
     """
     sixth = _SIXTHS[np.floor(np.mod(angle_deg, 360.0) / 60.0).astype(int) % 6]
     quarter = _QUARTERS[np.floor(np.mod(np.add(angle_deg, 45.0), 360.0) / 90.0).astype(int) % 4]
@@ -66,7 +67,7 @@ class SegmentWall:
         mean_mm, min_mm, max_mm: thickness over its endocardium; ``None`` with fewer than :data:`FEWEST_POINTS` points.
             Segment 17 has no endocardium of its own: its thickness is that at the endocardial apex, over the last
             :data:`APEX_SHARE` of the axis.
-        mass_share: its share of the myocardium, 0-1.
+        mass_share: fraction of the mass of the myocardium, 0-1.
     """
 
     segment: int
@@ -78,7 +79,7 @@ class SegmentWall:
 
 
 def segment_walls(grid: HeartGrid, frame: HeartFrame, wall: WallThickness | Unknown) -> tuple[SegmentWall, ...]:
-    """The 17 segments: thickness and share of the mass."""
+    """Return thickness and mass fraction of the 17 segments."""
     counts = np.bincount(segments(*frame.height_and_angle(grid.points("MYO"))), minlength=18)
     walls = []
     for number, name in NAMES.items():
@@ -99,7 +100,7 @@ def _in_segment(wall: WallThickness, number: int) -> np.ndarray:
 
 
 def thickening_percent(diastole: SegmentWall, systole: SegmentWall) -> float | None:
-    """Systolic thickening of a segment: (systole - diastole) / diastole of the mean thickness, percent."""
+    """Return the systolic thickening of a segment: (systole - diastole) / diastole of the mean thickness, percent."""
     if diastole.mean_mm is None or systole.mean_mm is None:
         return None
     return 100.0 * (systole.mean_mm - diastole.mean_mm) / diastole.mean_mm

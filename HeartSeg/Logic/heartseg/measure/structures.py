@@ -68,7 +68,7 @@ def _of_structure(
 
 
 def world_extent(mask: np.ndarray, geometry: Geometry) -> tuple[float, float, float]:
-    """Size (x, y, z) of the bounding box of ``mask`` along the world axes, including voxel edges, mm.
+    """Return the size (x, y, z) of the bounding box of ``mask`` along the world axes, including voxel edges, mm.
 
     ``mask`` is boolean ``(z, y, x)``; only spacing and direction of ``geometry`` are used. Exact on oblique grids: the
     extreme point along a world axis is an outer corner of the first or last voxel of a row.

@@ -30,8 +30,8 @@ class Study:
     Attributes:
         measures: rows of the table.
         heart: geometric measures of the scan, or of the end-diastolic frame.
-        function: of a time series; ``None`` for a single scan.
-        patient, circumstances: what is known for indices and comparisons.
+        function: function of a time series; ``None`` for a single scan.
+        patient, circumstances: known properties for indices and comparisons.
     """
 
     measures: tuple[Measure, ...]
@@ -41,11 +41,11 @@ class Study:
     circumstances: Circumstances
 
     def compared(self) -> tuple[tuple[Measure, Comparison | Unknown], ...]:
-        """Each row with its comparison, or the reason why there is none."""
+        """Return each row with its comparison, or the reason why there is none."""
         return tuple((m, compare(m, self.circumstances)) for m in self.measures)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready dictionary; lengths in mm, volumes in mL, world LPS."""
+        """Return a dictionary ready for JSON; lengths in mm, volumes in mL, world LPS."""
         function = self.function if isinstance(self.function, CardiacFunction) else None
         return dict(
             json_ready(
@@ -94,10 +94,10 @@ def _measure_dict(measure: Measure, found: Comparison | Unknown) -> dict[str, An
 
 
 def frame_volumes(labels: np.ndarray, geometry: Geometry) -> dict[str, float | None]:
-    """Structure key -> volume, mL, of a frame; ``None`` if it is missing or cut off by the border of the scan.
+    """Return structure key -> volume of a frame, mL; ``None`` if it is missing or cut off by the border of the scan.
 
     In stacks of slices thicker than :data:`~heartseg.measure.grid.THICKEST_MM`, the last slice is often the last of the
-    structure; it does not count as cut off there.
+    structure; the structure does not count as cut off there.
     """
     counts = np.bincount(labels.reshape(-1), minlength=256)
     steps = geometry.spacing[::-1]
@@ -111,7 +111,7 @@ def frame_volumes(labels: np.ndarray, geometry: Geometry) -> dict[str, float | N
 def scan_study(
     labels: Labels, structure_measures: Sequence[Measure], patient: Patient, circumstances: Circumstances
 ) -> Study:
-    """Measures of a single scan: those of the structures, relative to body size, and geometric ones."""
+    """Measure a single scan: its structures, values relative to body size, and geometric measures."""
     heart = measure_heart(*labels)
     known = {(m.structure, m.quantity) for m in structure_measures}
     more = (*index_measures(structure_measures, patient), *(heart_measures(heart) if heart else ()))
@@ -120,12 +120,12 @@ def scan_study(
 
 
 def series_study(count: int, read: Callable[[int], Labels], patient: Patient, modality: str) -> Study:
-    """Measures of a time series: function, geometry at end-diastole, thickening to end-systole.
+    """Measure a time series: function, geometry at end-diastole, thickening to end-systole.
 
     Args:
         count: number of frames.
-        read: gives the labels of a frame (from 0); called once for each frame and again for two of them.
-        patient: what is known of the patient.
+        read: returns the labels of a frame (from 0); called once for each frame and again for two of them.
+        patient: known properties of the patient.
         modality: ``"CT"``, ``"MR"`` or ``""``.
     """
     volumes = [frame_volumes(*read(k)) for k in range(count)]
@@ -143,7 +143,7 @@ def series_study(count: int, read: Callable[[int], Labels], patient: Patient, mo
 
 
 def thickening_measures(diastole: Sequence[SegmentWall], systole: Sequence[SegmentWall]) -> tuple[Measure, ...]:
-    """Rows ``thickening_01`` to ``thickening_17``, percent; none without segments in both phases."""
+    """Return rows ``thickening_01`` to ``thickening_17``, percent; no rows without segments in both phases."""
     if len(diastole) != len(systole):
         return ()
     rows = []

@@ -1,10 +1,10 @@
 """Valve planes: the interfaces of the chambers and vessels that a valve connects.
 
 The interface of two labels is a surface of voxel faces whose rim is the annulus. The sum of the face area vectors
-depends on the rim only (Stokes' theorem), not on the bulge of the leaflets or on the staircase of the voxels: its
-direction is the normal of the annulus, its length the area of the annulus projected on its plane.
+depends only on the rim (Stokes' theorem), not on the bulge of the leaflets or the staircase of the voxels: its
+direction is the normal of the annulus, and its length is the area of the annulus projected on its plane.
 
-The values describe the position of a valve. They are too coarse to size a device.
+The values describe the position of a valve. They are not accurate enough for sizing a device.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from .grid import HeartGrid, Unknown
 VALVES = {"mitral": ("LA", "LV"), "tricuspid": ("RA", "RV"), "aortic": ("LV", "AO"), "pulmonary": ("RV", "PA")}
 """Valve -> structures before and behind it, in the direction of flow."""
 SMALLEST_MM2 = 50.0
-"""An interface below this is no valve: the smallest normal valve, the aortic, has 300-400 mm²."""
+"""Minimum area of an interface that counts as a valve; the smallest normal valve, the aortic, has 300-400 mm²."""
 FOLDED_SHARE = 0.5
-"""If the projected area is less than this share of the area of the interface, the interface is no disc. The staircase
-of a flat tilted disc has a share of at least 1/sqrt(3)."""
+"""If the projected area is below this fraction of the area of the interface, the interface is not a disc. The staircase
+of a flat tilted disc has a fraction of at least 1/sqrt(3)."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Interface:
 
     @property
     def vector(self) -> np.ndarray:
-        """Sum of the area vectors, mm², from the first to the second set of labels."""
+        """Sum of the area vectors, mm², pointing from the first to the second set of labels."""
         return np.asarray(self.vectors.sum(axis=0))
 
     @property
@@ -70,7 +70,7 @@ class Interface:
 
 
 def valve_plane(grid: HeartGrid, name: str) -> ValvePlane | Unknown:
-    """Plane of the valve ``name``, from the largest connected interface of its two structures."""
+    """Determine the plane of the valve ``name`` from the largest connected interface of its two structures."""
     if grid.too_coarse is not None:
         return grid.too_coarse
     before, behind = VALVES[name]
@@ -88,7 +88,7 @@ def valve_plane(grid: HeartGrid, name: str) -> ValvePlane | Unknown:
 
 
 def plane_of(found: Interface, name: str) -> ValvePlane:
-    """The plane of an interface; its normal points from the first to the second set of labels."""
+    """Return the plane of an interface; its normal points from the first to the second set of labels."""
     projected = float(np.linalg.norm(found.vector))
     weights = np.abs(found.vectors @ found.vector)
     x, y, z = (weights @ found.centers / weights.sum()).tolist()
@@ -97,7 +97,7 @@ def plane_of(found: Interface, name: str) -> ValvePlane:
 
 
 def interface(grid: HeartGrid, first: tuple[int, ...], second: tuple[int, ...]) -> Interface | None:
-    """Faces between voxels of the labels ``first`` and ``second``: the largest connected piece, or ``None``."""
+    """Return the largest connected interface between voxels of the labels ``first`` and ``second``, or ``None``."""
     boxes = [grid.boxes[label] for label in first if label in grid.boxes]
     if not boxes:
         return None
@@ -120,7 +120,7 @@ def _faces(grid: HeartGrid, owner: np.ndarray, other: np.ndarray, low: np.ndarra
         world = 2 - axis
         normal = directions[:, world] * (spacing.prod() / spacing[world])
         for sign in (1, -1):
-            ahead = np.roll(other, -sign, axis)  # the border of the box holds no owner, so nothing wraps around
+            ahead = np.roll(other, -sign, axis)  # the border of the box is empty, so nothing wraps around
             index = np.argwhere(owner & ahead).astype(float)
             index[:, axis] += sign / 2
             centers.append(grid.geometry.index_to_world(index + low))

@@ -103,7 +103,7 @@ class VesselProfile:
 
 
 def vessel_profile(crop: LabelCrop, vessel: str, ventricle: str) -> VesselProfile | Unknown:
-    """Diameters every 2 mm from the valve to the arch (aorta) or to the bifurcation (pulmonary trunk)."""
+    """Measure diameters every 2 mm from the valve to the arch (aorta) or to the bifurcation (pulmonary trunk)."""
     course = _course(crop, vessel, ventricle, AORTA_LENGTH_MM if vessel == "AO" else TRUNK_LENGTH_MM)
     if isinstance(course, Unknown):
         return course
@@ -115,7 +115,7 @@ def vessel_profile(crop: LabelCrop, vessel: str, ventricle: str) -> VesselProfil
 
 @dataclass(frozen=True, eq=False)
 class _Course:
-    """A vessel on the smallest grid that holds it, and its centreline."""
+    """A vessel on the smallest grid that contains it, and its centreline."""
 
     mask: np.ndarray
     geometry: Geometry
@@ -160,11 +160,11 @@ class _Line:
         return float(self.along[-1] - self.along[0])
 
     def middle_sections(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Centre and direction of cross-sections every 2 mm in the middle half, at least one."""
+        """Return centre and direction of cross-sections every 2 mm in the middle half, at least one."""
         return self.sections(0.25, 0.75)
 
     def sections(self, start: float, stop: float) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Centre and direction of cross-sections every 2 mm between two shares of the length, at least one."""
+        """Return centre and direction of cross-sections every 2 mm between two fractions of the length."""
         low, high = np.quantile(self.along[[0, -1]], (start, stop))
         count = max(1, round((high - low) / SECTION_STEP_MM) + 1)
         at = np.linspace(low, high, count) if count > 1 else np.array([(low + high) / 2])
@@ -174,7 +174,7 @@ class _Line:
 
 
 def _graph_points(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """World points ``(n, 3)`` inside ``mask`` on a grid of about 1.5 mm."""
+    """Return world points ``(n, 3)`` inside ``mask`` on a grid of about 1.5 mm."""
     zoom = np.asarray(geometry.spacing)[::-1] / GRAPH_STEP_MM
     size = np.maximum(1, np.round(np.asarray(mask.shape) * zoom)).astype(int)
     axes = [(np.arange(n) + 0.5) * (m / n) - 0.5 for n, m in zip(size, mask.shape, strict=True)]
@@ -185,7 +185,7 @@ def _graph_points(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
 
 
 def _start(points: np.ndarray, ventricle: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, bool]:
-    """Indices of the start points, and whether they are adjacent to the ventricle (else: at the inferior end)."""
+    """Return the indices of the start points, and whether they adjoin the ventricle (else: at the inferior end)."""
     if ventricle.any():
         surface = ventricle & ~ndimage.binary_erosion(ventricle)
         tree = cKDTree(geometry.index_to_world(np.argwhere(surface)))
@@ -199,7 +199,7 @@ def _start(points: np.ndarray, ventricle: np.ndarray, geometry: Geometry) -> tup
 
 
 def _distance_along(points: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Shortest path length ``(n,)`` from ``start`` within the vessel, mm; infinite for unreachable points."""
+    """Return shortest path lengths ``(n,)`` from ``start`` within the vessel, mm; infinite if unreachable."""
     pairs = cKDTree(points).query_pairs(GRAPH_STEP_MM * 2.0, output_type="ndarray")
     if not len(pairs):
         return np.where(np.isin(np.arange(len(points)), start), 0.0, np.inf)
@@ -209,7 +209,7 @@ def _distance_along(points: np.ndarray, start: np.ndarray) -> np.ndarray:
 
 
 def _centreline(points: np.ndarray, distance: np.ndarray, length_mm: float, stop_at_division: bool) -> _Line | None:
-    """Centroids of bands of equal distance up to ``length_mm``, and the local direction at each."""
+    """Return the centroids of bands of equal distance up to ``length_mm``, and the local direction at each."""
     centers, along = [], []
     for low in np.arange(0.0, min(length_mm, distance[np.isfinite(distance)].max()), BAND_MM / 2):
         band = points[(distance >= low) & (distance < low + BAND_MM)]
@@ -231,7 +231,7 @@ def _centreline(points: np.ndarray, distance: np.ndarray, length_mm: float, stop
 
 
 def _divided(band: np.ndarray) -> bool:
-    """Whether a band consists of two components of at least a fifth each, i.e. lies beyond the bifurcation."""
+    """Return whether a band consists of two components of at least a fifth each, i.e. lies beyond the bifurcation."""
     pairs = cKDTree(band).query_pairs(GRAPH_STEP_MM * 2.0, output_type="ndarray")
     ones = np.ones(len(pairs))
     graph = coo_matrix((ones, (pairs[:, 0], pairs[:, 1])), shape=(len(band),) * 2).tocsr()
@@ -240,7 +240,7 @@ def _divided(band: np.ndarray) -> bool:
 
 
 def _ascending_part(line: _Line | None) -> _Line | None:
-    """The centreline up to its turn towards the arch."""
+    """Return the centreline up to its turn towards the arch."""
     if line is None:
         return None
     turning = np.flatnonzero((line.tangents[:, 2] < ASCENDING_SLOPE) & (line.along > 20.0))

@@ -25,22 +25,22 @@ from .axes import HeartFrame
 from .grid import HeartGrid, Unknown
 
 SMOOTHING_VOXELS = 0.75
-"""Standard deviation s of the Gaussian that removes the staircase of the labels. It moves a surface of radius R by
-s² / R, with voxels of 1 mm by 0.03 mm at 20 mm."""
+"""Standard deviation s of the Gaussian that smooths the staircase of the labels. It moves a surface of radius R by s² /
+R: by 0.03 mm at 20 mm, with voxels of 1 mm."""
 SMALLEST_FRACTION = 0.1
-"""Smallest distance of a surface from a voxel, in voxels, so that the equations stay well-conditioned."""
+"""Minimum distance of a surface from a voxel, in voxels, which keeps the equations well-conditioned."""
 STEP_MM, LONGEST_MM = 0.5, 40.0
-"""Step along a field line, and the length at which it is given up: more than any wall."""
+"""Step along a field line, and its maximum length, which exceeds the thickness of any wall."""
 THICK_SLICE_MM = 3.0
-"""With thicker slices, fewer than three voxels lie in a normal wall of 9 mm where it is parallel to the slices."""
+"""Maximum slice thickness; with thicker slices, a normal wall of 9 mm parallel to them has fewer than 3 voxels."""
 BASE_MARGIN_MM = 3.0
-"""The wall starts this far below the level from which myocardium surrounds the cavity: above, it ends at the annulus
-and the outflow tract in a thin edge, whose thickness is not that of a wall."""
+"""The wall starts this far below the level from which the myocardium surrounds the cavity. Above this level it ends in
+a thin edge at the annulus and the outflow tract, which does not represent the thickness of the wall."""
 ANGLE_BINS = 24
 RIM_HEIGHT, RIM_COSINE = 1 / 3, 0.7
 """In the basal third, outer surfaces that face the base within 45 degrees are the rim of the wall at the valves."""
 TOLERANCE = 1e-4
-"""Relative residual of the solution; 1e-6 changes no thickness of walls of 9 and 14 mm by more than 0.01 mm."""
+"""Relative residual of the solution; 1e-6 changes the thickness of walls of 9 and 14 mm by at most 0.01 mm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class WallThickness:
 
     Attributes:
         points_lps_mm: endocardial points, world LPS ``(n, 3)``.
-        thickness_mm: ``(n,)``.
+        thickness_mm: wall thickness ``(n,)``.
         height: position along the long axis ``(n,)``, 0 mitral plane, 1 endocardial apex.
         angle_deg: angle about the axis ``(n,)``, 0 septal, 90 anterior.
     """
@@ -67,7 +67,7 @@ class _Wall:
     Attributes:
         endo, epi: levels of the two surfaces, positive on the side of the wall.
         inside: voxels of the wall.
-        insulating: voxels that conduct nothing.
+        insulating: voxels without flux.
         spacing: mm ``(z, y, x)``.
     """
 
@@ -79,12 +79,12 @@ class _Wall:
 
     @cached_property
     def neighbours(self) -> dict[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Axis and sign -> what :func:`_neighbours` gives."""
+        """Axis and sign -> result of :func:`_neighbours`."""
         return {(axis, sign): _neighbours(self, axis, sign) for axis in range(3) for sign in (1, -1)}
 
 
 def wall_thickness(grid: HeartGrid, frame: HeartFrame | Unknown) -> WallThickness | Unknown:
-    """Thickness of the left ventricular wall at every endocardial point between mitral plane and apex."""
+    """Measure the left ventricular wall at every endocardial point between mitral plane and apex."""
     problem = grid.problem("LV", "MYO")
     if problem is not None:
         return problem
@@ -106,7 +106,7 @@ def wall_thickness(grid: HeartGrid, frame: HeartFrame | Unknown) -> WallThicknes
 
 
 def _closed_from(height: np.ndarray, angle: np.ndarray) -> float:
-    """Height along the axis from which endocardium lies in every direction, for 1 / 40 of the axis at least."""
+    """Return the height on the axis from which endocardium lies in every direction, for at least 1 / 40 of the axis."""
     sector = np.floor(np.mod(angle, 360.0) / (360.0 / ANGLE_BINS)).astype(int) % ANGLE_BINS
     for level in np.arange(0.0, 0.6, 1 / 40):
         if len(np.unique(sector[(height >= level) & (height < level + 1 / 40)])) == ANGLE_BINS:
@@ -115,7 +115,7 @@ def _closed_from(height: np.ndarray, angle: np.ndarray) -> float:
 
 
 def _wall(grid: HeartGrid, frame: HeartFrame) -> tuple[_Wall, np.ndarray]:
-    """The wall on the smallest part of the grid that holds it, and the position of that part."""
+    """Return the wall on the smallest part of the grid that contains it, and the position of that part."""
     box = grid.boxes[structure("MYO").label]
     low = np.array([b.start for b in box]) - 1
     part = tuple(slice(a, b.stop + 1) for a, b in zip(low, box, strict=True))
@@ -123,7 +123,7 @@ def _wall(grid: HeartGrid, frame: HeartFrame) -> tuple[_Wall, np.ndarray]:
     spacing = np.asarray(grid.geometry.spacing)[::-1]
     cavity = labels == structure("LV").label
     myocardium = labels == structure("MYO").label
-    # The atria and the aorta continue the cavity for the smoothing, so that its surface is not rounded at the base.
+    # For the smoothing, the atria and the aorta extend the cavity, so that its surface is not rounded at the base.
     blood = cavity | np.isin(labels, [structure(k).label for k in ("LA", "AO")])
     endo = 0.5 - ndimage.gaussian_filter(blood.astype(np.float32), SMOOTHING_VOXELS, truncate=3.0)
     epi = ndimage.gaussian_filter((blood | myocardium).astype(np.float32), SMOOTHING_VOXELS, truncate=3.0) - 0.5
@@ -136,7 +136,7 @@ def _wall(grid: HeartGrid, frame: HeartFrame) -> tuple[_Wall, np.ndarray]:
 
 
 def _faces_base(grid: HeartGrid, frame: HeartFrame, epi: np.ndarray) -> np.ndarray:
-    """Where the outside of the heart, given by its level, faces the base rather than the side."""
+    """Return where the outer surface of the heart, given by its level, faces the base rather than the side."""
     steps = np.asarray(grid.geometry.spacing)[::-1]
     slopes = np.stack(np.gradient(epi, *steps.tolist()))
     towards_apex = np.tensordot((grid.geometry.direction_matrix.T @ frame.axis.direction)[::-1], slopes, 1)
@@ -144,7 +144,7 @@ def _faces_base(grid: HeartGrid, frame: HeartFrame, epi: np.ndarray) -> np.ndarr
 
 
 def _height(grid: HeartGrid, frame: HeartFrame, low: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Position along the long axis of each voxel of a part of the grid, mm; 0 at the mitral plane."""
+    """Return the position along the long axis of each voxel of a part of the grid, mm; 0 at the mitral plane."""
     axis = frame.axis
     steps = (grid.geometry.affine[:3, :3].T @ axis.direction)[::-1]
     start = float((grid.geometry.index_to_world(low) - axis.base) @ axis.direction)
@@ -153,7 +153,7 @@ def _height(grid: HeartGrid, frame: HeartFrame, low: np.ndarray, shape: tuple[in
 
 
 def _neighbours(wall: _Wall, axis: int, sign: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each voxel of the wall and its neighbour along ``axis``: kind, distance (voxels) and value of the surface.
+    """Return kind, distance (voxels) and value of the surface between each wall voxel and its neighbour along ``axis``.
 
     Kind 0: wall, 1: a surface lies between, 2: insulating.
     """
@@ -171,7 +171,7 @@ def _neighbours(wall: _Wall, axis: int, sign: int) -> tuple[np.ndarray, np.ndarr
 
 
 def _potential(wall: _Wall) -> np.ndarray:
-    """Solution of Laplace's equation at the voxels of the wall, in the order of ``array[wall.inside]``."""
+    """Solve Laplace's equation at the voxels of the wall, in the order of ``array[wall.inside]``."""
     count = int(wall.inside.sum())
     number = np.full(wall.inside.shape, -1, np.int32)
     number[wall.inside] = np.arange(count)
@@ -196,7 +196,7 @@ def _potential(wall: _Wall) -> np.ndarray:
 
 
 def _direction(wall: _Wall, potential: np.ndarray) -> np.ndarray:
-    """Unit direction of the field lines, from endo- to epicardium, ``(3, z, y, x)``, also just outside the wall."""
+    """Return unit directions of the field lines, endo- to epicardium, ``(3, z, y, x)``, also just outside the wall."""
     field = np.zeros(wall.inside.shape)
     field[wall.inside] = potential
     gradient = np.zeros((3, *wall.inside.shape), np.float32)
@@ -218,7 +218,7 @@ def _direction(wall: _Wall, potential: np.ndarray) -> np.ndarray:
 
 
 def _endocardial_points(wall: _Wall) -> np.ndarray:
-    """Where the endocardium crosses the lines between voxels of wall and cavity, mm ``(n, 3)``."""
+    """Return the points where the endocardium crosses the lines between voxels of wall and cavity, mm ``(n, 3)``."""
     found = []
     index = np.argwhere(wall.inside)
     for axis in range(3):
@@ -232,7 +232,7 @@ def _endocardial_points(wall: _Wall) -> np.ndarray:
 
 
 def _trace(wall: _Wall, direction: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Length of the field line from each start to the epicardium, mm; NaN where it does not reach it."""
+    """Return the length of the field line from each start to the epicardium, mm; NaN if it does not reach it."""
     length, active = np.full(len(starts), np.nan), np.arange(len(starts))
     position, level = starts.copy(), np.full(len(starts), np.inf)
     walked = np.zeros(len(starts))
@@ -244,7 +244,7 @@ def _trace(wall: _Wall, direction: np.ndarray, starts: np.ndarray) -> np.ndarray
         out = now < 0
         before = np.where(np.isfinite(level), level, 0.5)
         length[active[out]] = (walked + STEP_MM * before / np.maximum(before - now, 1e-6))[out]
-        stuck = np.linalg.norm(step, axis=1) < 0.5  # left the field sideways, at the base
+        stuck = np.linalg.norm(step, axis=1) < 0.5  # left the field sideways at the base
         keep = ~out & ~stuck
         active, position, level, walked = active[keep], moved[keep], now[keep], walked[keep] + STEP_MM
         if not len(active):
@@ -253,6 +253,6 @@ def _trace(wall: _Wall, direction: np.ndarray, starts: np.ndarray) -> np.ndarray
 
 
 def _at(field: np.ndarray, position: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """A field ``(c, z, y, x)`` at positions in mm, interpolated linearly, ``(n, c)``."""
+    """Interpolate a field ``(c, z, y, x)`` linearly at positions in mm, ``(n, c)``."""
     index = (position / spacing).T
     return np.stack([ndimage.map_coordinates(f, index, order=1, mode="nearest", prefilter=False) for f in field], -1)
