@@ -1,4 +1,4 @@
-"""One warm default model and the shipped sample scan for all tests of the engine."""
+"""One default model in memory and the shipped sample scan for all tests of the engine."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def volume(sample_scan) -> Volume:
 
 @pytest.fixture(scope="session")
 def result(segmenter, volume) -> Result:
-    """The sample as the default settings segment it."""
+    """The sample segmented with default settings."""
     return segmenter.segment(volume)

@@ -1,7 +1,7 @@
 """The search for the heart with the default model on the shipped sample: candidates, re-centring, acceptance.
 
-The rules themselves are tested on evidence alone (``inference/test_acceptance.py``). Here the finder is replaced by one
-that is wrong in a chosen way; everything else is real.
+The rules are tested on evidence alone (``inference/test_acceptance.py``). Here a modified finder makes specific errors;
+everything else is real.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Candidates = Callable[[np.ndarray, object, int], list]
 
 @pytest.fixture
 def finder_sees(monkeypatch) -> Callable[[Callable], list[int]]:
-    """Replaces what the finder makes of its labels; gives the list of how many candidates were asked for, by scale."""
+    """Replace the labels of the finder; returns the recorded numbers of requested candidates, by scale."""
 
     def use(candidates: Callable) -> list[int]:
         asked: list[int] = []
@@ -42,7 +42,7 @@ def finder_sees(monkeypatch) -> Callable[[Callable], list[int]]:
 
 
 def in_the_corner(box, grid):
-    """The candidate where the sample has lung and air, as large as a heart."""
+    """Return a candidate as large as a heart in the lung and air of the sample."""
     corner = np.zeros_like(box.labels)
     corner[-8:, :8, :8] = 1
     low = grid.index_to_world(np.array([grid.shape[0] - 8, 0, 0]))
@@ -76,7 +76,7 @@ def test_where_the_finder_sees_nothing_a_confident_fine_network_is_enough(segmen
 
 
 def test_after_candidates_that_are_all_rejected_another_grey_scale_is_tried(segmenter, volume, finder_sees):
-    """Its largest candidate alone; and a second window is compared, however well the networks agree."""
+    """Only the largest candidate is used, and a second window is compared even if the networks agree well."""
 
     def wrong_in_the_own_scale(labels, grid, most, call):
         found = heart_candidates(labels, grid, most)
@@ -101,7 +101,7 @@ def test_after_a_candidate_that_is_rejected_the_next_one_is_tried(segmenter, vol
 
 @pytest.fixture
 def windows(monkeypatch) -> Iterator[list]:
-    """The grids that the fine network sees."""
+    """Record the grids of the fine network's input."""
     seen: list = []
     real = OrientedNetwork.window
 
@@ -121,7 +121,7 @@ def test_a_window_that_never_stays_is_followed_only_so_often(segmenter, volume, 
 
 @pytest.mark.parametrize("how", ["located", "given centre"])
 def test_a_heart_as_dark_as_air_is_none_however_its_place_was_found(default_model, segmenter, volume, result, how):
-    """The sample, 900 HU darker and cut off at air: to the networks it looks the same, but no tissue is that dark."""
+    """The sample, 900 HU darker and clipped at air: it looks the same to the networks, but no tissue is that dark."""
     centre = result.provenance.run.window_center_lps
     dark = replace(volume, array=np.maximum(volume.array.astype(np.int16) - 900, -1024), modality="CT")
     settings = Settings(device="cpu", heart_center=tuple(centre) if how == "given centre" else None)

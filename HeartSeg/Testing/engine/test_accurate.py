@@ -1,6 +1,6 @@
-"""``accurate``: off it changes nothing, on it averages augmented windows, or mirrored copies where there is none.
+"""``accurate``: changes nothing if off; averages augmented windows if on, or mirrored copies without a window.
 
-The networks are written by hand, so that what must come out can be computed beside the engine.
+The networks are written by hand, so that expected results can be calculated independently of the engine.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ ON = Settings(device="cpu", accurate=True)
 
 
 class Finder(nn.Module):
-    """Bright is heart."""
+    """Labels bright voxels as heart."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([-x, x], 1)
 
 
 class Fine(nn.Module):
-    """Background, LV, RV: what is bright is LV and RV in turns along the patch's x.
+    """Background, LV, RV: bright voxels are LV and RV alternately along the x axis of the patch.
 
-    The borders between the two depend on the window's place and on the grey scale, as a real network's does.
+    The borders between both depend on the position of the window and on the grey scale, as with a real network.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Fine(nn.Module):
 
 @pytest.fixture
 def scan() -> Volume:
-    """A ball of 57 mm radius, brighter towards one side, in a noisy block; CT values."""
+    """Return a ball of 57 mm radius, brighter towards one side, in a noisy block; CT values."""
     shape = (60, 62, 64)
     z, y, x = np.indices(shape)
     ball = (z - 29) ** 2 + (y - 32) ** 2 + (x - 31) ** 2 < 19**2
@@ -59,7 +59,7 @@ def scan() -> Volume:
 
 @pytest.fixture
 def folder(tmp_path) -> ModelFolder:
-    """A model with a finder; its weights are not used."""
+    """A model with a finder; its weights are unused."""
     path = make_tiny_model_folder(tmp_path / "tiny", labels=("LV", "RV"), patch=(48, 48, 48), spacing=(SPACING,) * 3)
     make_tiny_model_folder(path / "finder", labels=("LV",), patch=(48, 48, 48), spacing=(6.0,) * 3)
     write_card(path, ("LV", "RV"), finder="finder", margin_mm=6.0, normalization_extent="crop")
@@ -75,7 +75,7 @@ def engine_of(folder: ModelFolder, settings: Settings, mirroring_axes: tuple[int
 
 
 def by_hand(scan: Volume, window: Geometry) -> np.ndarray:
-    """Labels on the window's grid: crop, normalise, predict, average, all with numpy's indices."""
+    """Return labels on the grid of the window: crop, normalise, predict, average, with NumPy indexing."""
     network = Fine()
     first = np.rint((np.array(window.origin) - scan.geometry.origin) / SPACING).astype(int)[::-1]
     total, count = torch.zeros(3, *window.shape), torch.zeros(window.shape)
@@ -106,7 +106,7 @@ def test_on_gives_the_mean_of_the_augmented_windows(folder, scan):
     expected = by_hand(scan, window)
     first = np.rint((origin - np.array(scan.geometry.origin)) / SPACING).astype(int)[::-1]
     box = tuple(slice(a, a + 48) for a in first)
-    assert np.mean(found.labels[box] == expected) > 0.9999  # rounding may turn a voxel at the border
+    assert np.mean(found.labels[box] == expected) > 0.9999  # rounding may change a voxel at the border
     plain = engine_of(folder, Settings(device="cpu"))[0].predict(scan, Reporter()).labels
     assert np.mean(plain[box] == expected) < 0.999, "the average does not differ: nothing is tested"
     assert set(np.unique(expected)) == {0, 1, 2}
@@ -188,7 +188,7 @@ def accurate(default_model) -> Segmenter:
 
 @pytest.fixture(scope="module")
 def averaged(accurate, volume) -> Result:
-    """The sample, segmented with ``accurate``."""
+    """The sample scan segmented with ``accurate``."""
     return accurate.segment(volume)
 
 

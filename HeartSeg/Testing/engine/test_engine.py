@@ -1,4 +1,4 @@
-"""The engine on the included sample scan: stages, cancel at each of them, model in memory, settings, findings."""
+"""The engine on the included sample scan: stages, cancel at each stage, model in memory, settings, findings."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_cancel_in_any_stage_stops_the_run_and_the_next_one_works(stage, segme
 
 
 def test_the_model_is_loaded_once(segmenter, volume, result, monkeypatch):
-    """``result`` loaded it: no file of weights is opened again."""
+    """``result`` has loaded the model: no weights file is opened again."""
     import torch
 
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a checkpoint was read again"))
@@ -90,7 +90,7 @@ def test_the_whole_scan_can_be_tiled_instead(default_model, volume, result):
 
 
 def test_a_given_centre_takes_the_place_of_the_search(default_model, volume, result):
-    """Near the centre that the finder chose, the same network in one tile sees the same heart."""
+    """Near the centre chosen by the finder, the same network in one tile finds the same heart."""
     found = result.provenance.run.window_center_lps
     given = Segmenter(default_model, Settings(device="cpu", heart_center=tuple(found))).segment(volume)
     run = given.provenance.run
@@ -120,7 +120,7 @@ def test_a_centre_for_a_model_in_stored_axes_is_refused(tmp_path):
 
 
 def test_a_scan_larger_than_the_tile_is_done_in_tiles(default_model, volume):
-    """Voxels declared 1.35 times larger make a heart that exceeds the tile; the run says so."""
+    """With voxels declared 1.35 times larger, the heart exceeds the tile, and the run reports it."""
     g = volume.geometry
     big = Volume(
         volume.array, Geometry(g.shape, tuple(1.35 * s for s in g.spacing), g.origin, g.direction), "big", "CT"

@@ -1,6 +1,6 @@
-"""Memory stays bounded: a scan of 512 x 512 x 600 voxels on the CPU.
+"""Memory use is bounded: a scan of 512 x 512 x 600 voxels on the CPU.
 
-The sample scan with its voxels repeated: large, and with a heart in it, so that every stage does its work.
+The sample scan is repeated, so that the scan is large and contains a heart, and every stage does its work.
 """
 
 from __future__ import annotations
@@ -46,4 +46,4 @@ def test_a_scan_of_600_slices_stays_far_below_6_gb(default_model, sample_scan, r
     told = json.loads(run.stdout.splitlines()[-1])
     assert told["shape"] == [600, 512, 512]
     assert told["found"]
-    assert told["peak_gb"] < 3.0  # seen: 1.3 GB, of which the scan and its labels are 0.5; the promise is 6
+    assert told["peak_gb"] < 3.0  # measured: 1.3 GB, with 0.5 for scan and labels; documented limit: 6

@@ -1,7 +1,7 @@
-"""The default model on real scans: the heart is found, left is left, and doubts are said.
+"""The default model on real scans: the heart is found, left is left, and doubts are reported.
 
-The scans lie in ``../shared/data`` and are not part of the repository. The chest CT with reference labels is the
-development case: the limits below guard against regressions, they are no claim of accuracy.
+The scans are in ``../shared/data`` and not part of the repository. The chest CT with reference labels is the
+development case: the limits below guard against regressions and do not claim accuracy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CENTER_LIMIT_MM = 30.0
 
 @pytest.fixture(scope="module")
 def chest(shared_data):
-    """Chest CT, its reference labels, and what the model makes of it."""
+    """The chest CT, its reference labels, and the result of the model."""
     path = shared_data / "scans" / "ct_chest_arterial_windowed_uint8.nii.gz"
     return read_volume(path), sitk.GetArrayFromImage(sitk.ReadImage(str(path).replace(".nii.gz", "_reference.nii.gz")))
 
@@ -43,7 +43,7 @@ def test_the_heart_of_an_uncropped_chest_is_found_where_it_is(chest, chest_resul
 
 def test_left_and_right_are_in_their_places(chest, chest_result):
     volume, _ = chest
-    side = {s.key: center(chest_result.labels, volume, s.label)[0] for s in STRUCTURES[:4]}  # x: to the left
+    side = {s.key: center(chest_result.labels, volume, s.label)[0] for s in STRUCTURES[:4]}  # x: towards the left
     assert side["LV"] > side["RV"]
     assert side["LA"] > side["RA"]
     assert side["LV"] > side["RA"]

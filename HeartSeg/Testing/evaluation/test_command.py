@@ -52,7 +52,7 @@ def test_the_figure_is_a_picture_with_the_structures_colours(command, save, tmp_
     assert command(pred, truth, "--figure", tmp_path / "a.png").code == 0
     pixels = (imread(tmp_path / "a.png")[..., :3] * 255).round()
     assert pixels.shape == (750, 1650, 3)
-    assert (np.abs(pixels - (200, 40, 45)).max(axis=2) < 2).sum() > 1000  # the LV's bar
+    assert (np.abs(pixels - (200, 40, 45)).max(axis=2) < 2).sum() > 1000  # bar of the LV
 
 
 def test_a_missing_structure_is_empty_in_csv_and_null_in_json(command, save, tmp_path):

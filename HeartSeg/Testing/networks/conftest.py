@@ -1,4 +1,4 @@
-"""Small plans, 2D and 3D, that every network of the catalogue is built from."""
+"""Small plans, 2D and 3D, from which every network of the catalogue is built."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FEATURES = (8, 12, 16, 24)
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Networks this small are slower with more."""
+    """Networks of this size are slower with several threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -31,7 +31,7 @@ def plan(dims):
 
 @pytest.fixture
 def anisotropic(dims):
-    """The first stage neither convolves nor halves its first axis, as nnU-Net plans it for thick slices."""
+    """The first stage neither convolves nor halves its first axis, as in nnU-Net's plans for thick slices."""
     plan = unet_plan(FEATURES, dims)
     plan["kernel_sizes"] = [[1, *[3] * (dims - 1)], *plan["kernel_sizes"][1:]]
     plan["strides"] = [[1] * dims, [1, *[2] * (dims - 1)], *plan["strides"][2:]]
@@ -40,5 +40,5 @@ def anisotropic(dims):
 
 @pytest.fixture
 def image(dims) -> torch.Tensor:
-    """(2, 1, 32, 16) or (2, 1, 32, 16, 24) noise."""
+    """Noise of shape (2, 1, 32, 16) or (2, 1, 32, 16, 24)."""
     return torch.randn(2, 1, *(32, 16, 24)[:dims], generator=torch.Generator().manual_seed(0))

@@ -80,7 +80,7 @@ def test_fusion_by_concatenation_puts_side_by_side_what_the_other_adds(ops, dims
 
 
 def test_a_gate_is_its_formula(ops, dims):
-    """skip * up(sigmoid(psi(ReLU(W_x skip + W_g below)))): W_x has the stride for kernel, and no bias."""
+    """skip * up(sigmoid(psi(ReLU(W_x skip + W_g below)))): the kernel of W_x equals its stride, and it has no bias."""
     gate = AttentionGate(ops, 6, 10, 2)
     skip, up = features(dims), features(dims, seed=2)
     below = torch.randn(2, 10, *(n // 2 for n in skip.shape[2:]), generator=torch.Generator().manual_seed(3))
@@ -102,7 +102,7 @@ def test_a_gate_is_its_formula(ops, dims):
 
 
 def linear_interpolation(x: torch.Tensor, axis: int, wanted: int) -> torch.Tensor:
-    """Along one axis, pixel centres half a pixel inside the border, constant beyond the outermost."""
+    """Along one axis: pixel centres lie half a pixel inside the border; constant beyond the outermost ones."""
     n = x.shape[axis]
     at = ((torch.arange(wanted) + 0.5) * n / wanted - 0.5).clamp(0, n - 1)
     low = at.floor().long()
@@ -124,7 +124,7 @@ def test_a_gate_weighs_every_voxel_of_the_skip_alike_in_all_channels(ops, dims):
 
 
 def test_self_attention_on_few_positions_is_the_full_one(ops, dims):
-    """Up to as many positions as keys nothing is pooled: x + softmax(x xT / sqrt(c)) x over all positions."""
+    """With at most as many positions as keys, there is no pooling: x + softmax(x xT / sqrt(c)) x over all positions."""
     module = PooledSelfAttention(ops)
     x = features(dims)[(..., *(slice(0, 4),) * dims)]
     flat = x.flatten(2).transpose(1, 2)
@@ -150,7 +150,7 @@ def test_integrated_attention_adds_channel_attention_to_spatial(ops, dims):
 
 
 def test_scale_features_add_three_receptive_fields(ops, dims):
-    """With one input voxel set, what each branch reaches: 5, 3 and 1 voxels."""
+    """With one non-zero input voxel, the branches reach 5, 3 and 1 voxels."""
     module = ScaleFeatures(ops, 1, 2, 3, 1)
     for parameter in module.parameters():
         nn.init.constant_(parameter, 1.0 if parameter.dim() > 1 else 0.0)
@@ -160,7 +160,7 @@ def test_scale_features_add_three_receptive_fields(ops, dims):
     assert torch.nonzero(line).flatten().tolist() == [2, 3, 4, 5, 6]
     far, middle, near = (branch(x)[(0, 0, *(4,) * dims)].item() for branch in (module.far, module.middle, module.near))
     assert (near, middle) == (1, 2)
-    assert far == 4 * 3**dims  # two channels twice, and as many paths of two steps back to the middle
+    assert far == 4 * 3**dims  # two channels twice, and as many two-step paths back to the centre
     assert line[4].item() == near + middle + far
 
 

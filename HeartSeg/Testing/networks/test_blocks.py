@@ -54,7 +54,7 @@ def test_a_plans_convolutions_have_a_bias_only_where_it_says_so(dims):
         ops = Operators(conv, bias)
         assert (ConvBlock(ops, 2, 3).conv.bias is not None) == bias
         assert (ops.transposed(4, 2, 2).bias is not None) == bias
-        assert ops.convolution(2, 3).bias is not None  # heads and gates: always
+        assert ops.convolution(2, 3).bias is not None  # heads and gates always have a bias
     assert Operators(conv, True).dims == dims
 
 
@@ -73,7 +73,7 @@ def test_stacked_blocks_take_the_stride_once(ops, dims):
 
 
 def shape_of(ops: Operators) -> Shape:
-    """Three stages, as a plan gives them, of unequal kernels, strides and numbers of blocks."""
+    """Arguments of three stages, as in plans, with unequal kernels, strides and numbers of blocks."""
     return read_shape(ops, 2, 3, [3, 4, 5], [1, 3, 3], [1, 2, 2], [1, 2, 3], [2, 1])
 
 
@@ -84,7 +84,7 @@ def test_one_number_in_a_plan_stands_for_all_stages(ops, dims):
 
 
 def test_the_decoder_joins_each_stage_with_its_skip(ops, dims):
-    """By hand: transposed convolution, (up, skip) side by side, blocks, head; coarsest first."""
+    """Manual calculation: transposed convolution, concatenation (up, skip), blocks, head; coarsest first."""
     shape = shape_of(ops)
     encoder = Encoder(ops, shape)
     decoder = Decoder(encoder, ops, shape, 7, True)
@@ -194,7 +194,7 @@ def test_the_tutorials_variants_are_as_their_names_say(dims):
 
 
 def test_a_mobile_block_is_its_formula(ops, dims):
-    """Expand, depthwise with the stride, squeeze and excitation, project; the input is added where it fits."""
+    """Expand, depthwise with stride, squeeze and excitation, project; the input is added if shapes match."""
     x = noise(2, 3, *(8, 6, 4)[:dims])
     convolve = nnf.conv2d if dims == 2 else nnf.conv3d
     axes = tuple(range(2, 2 + dims))

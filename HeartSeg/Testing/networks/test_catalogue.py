@@ -27,7 +27,7 @@ def page(repository) -> str:
 
 @pytest.mark.parametrize("configuration", ["2d", "3d"])
 def test_the_page_has_the_costs_that_the_code_has(configuration, program, page):
-    """The table as ``benchmarks/network_table.py`` prints it; print it anew when a network changes."""
+    """The table equals the output of ``benchmarks/network_table.py``; run it again when a network changes."""
     assert program.markdown(configuration, program.PATCHES[configuration]) in page
 
 
@@ -36,7 +36,7 @@ def test_the_page_has_the_catalogue(program, page):
 
 
 def test_the_smallest_unet_is_counted_as_by_hand():
-    """Two stages of one convolution, 2 and 3 features, on 4 x 4 pixels."""
+    """Two stages with one convolution each, 2 and 3 features, on 4 x 4 pixels."""
     network = build("plain", unet_plan((2, 3), 2, convolutions=1), 1, 5)
     down, below = 9 * 1 * 2 + 2 + 4, 9 * 2 * 3 + 3 + 6  # weights, bias, scale and shift
     up, join, head = 4 * 3 * 2 + 2, 9 * 4 * 2 + 2 + 4, 2 * 5 + 5
@@ -71,7 +71,7 @@ def test_networks_start_from_nnunets_weights():
         for layer in wide:
             assert layer.weight.std().item() == pytest.approx((2 / (1.0001 * 9 * 64)) ** 0.5, rel=0.05)
             assert layer.bias is None or not layer.bias.any()
-        assert wide or key == "tutorial-3d", key  # its stages have no second convolution
+        assert wide or key == "tutorial-3d", key  # the stages of tutorial-3d have no second convolution
 
 
 def test_patches_of_the_program_are_read_and_checked(program, monkeypatch, capsys):

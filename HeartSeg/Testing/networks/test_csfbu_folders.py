@@ -24,7 +24,7 @@ STOCK_CLASS = find("plain").stock_class
 
 
 def folder_with(path, key: str):
-    """An untrained folder whose plans name a network of the catalogue."""
+    """Return an untrained folder whose plans contain a network of the catalogue."""
     plan, entry = unet_plan(FEATURES, 3, convolutions=1), find(key)
     architecture = {
         "network_class_name": entry.class_path,
@@ -36,7 +36,7 @@ def folder_with(path, key: str):
 
 
 def train(key: str, plans, steps: int = 90) -> torch.nn.Module:
-    """A few real steps of region and edge learning on ellipsoids: enough that every structure is found."""
+    """Take a few training steps with regions and edges on ellipsoids, enough to find every structure."""
     torch.manual_seed(0)
     network = build(key, unet_plan(FEATURES, 3, convolutions=1), 1, K + 1).train()
     loss, rng = RegionAndEdgeLoss(network.edge, K), np.random.default_rng(0)
@@ -80,7 +80,7 @@ def test_stock_nnunet_and_ours_give_the_same_labels(key, tmp_path, scan):
     put_weights(folder, network.state_dict())
     stock = predict_stock(folder, scan.array, scan.geometry.spacing[::-1])
     ours, lut = predict_ours(folder, scan)
-    assert set(np.unique(stock.labels)) == {0, 1, 2, 3}  # no edge label gets out
+    assert set(np.unique(stock.labels)) == {0, 1, 2, 3}  # no edge labels in the output
     assert min((stock.labels == value).mean() for value in range(1, K + 1)) > 0.01, "a structure is not found"
     assert_equal_but_near_ties(ours, lut[stock.labels], stock.margin)
 

@@ -40,12 +40,12 @@ def test_every_weight_learns(key, plan, image):
     network = build(key, plan, 1, LABELS, deep_supervision=True).train()
     for name, weight in network.named_parameters():
         if name.endswith("norm.weight"):
-            nn.init.ones_(weight)  # nnU-Net starts residual branches switched off: nothing in them would learn at once
+            nn.init.ones_(weight)  # nnU-Net initialises it with 0, so the branch has no gradient
     outputs = network(image)
     assert {o.shape[1] for o in outputs} == {getattr(network, "training_channels", LABELS)}
     sum((o * torch.randn(o.shape)).sum() for o in outputs).backward()
     idle = [name for name, w in network.named_parameters() if w.grad is None or not w.grad.abs().sum() > 0]
-    # A bias before instance or batch normalisation has no effect; its gradient is rounding.
+    # A bias before instance or batch normalisation has no effect; its gradient consists of rounding errors.
     assert not [name for name in idle if not name.endswith(".conv.bias")]
 
 
@@ -54,13 +54,13 @@ def test_thick_slices_keep_their_grid_where_the_plan_says_so(key, anisotropic, i
     network = build(key, anisotropic, 1, LABELS, deep_supervision=True).eval()
     with torch.inference_mode():
         deep = network(image)
-    if len(deep) > 1:  # the 3D network of two resolutions has a single output
+    if len(deep) > 1:  # the 3D network with two resolutions has a single output
         assert deep[1].shape[2:] == (image.shape[2], *(n // 2 for n in image.shape[3:]))
 
 
 @every_network
 def test_nnunet_builds_it_from_the_plan_alone(key, plan, image):
-    """``get_network_from_plans`` as nnU-Net calls it, with class names."""
+    """Build a network with ``get_network_from_plans`` as nnU-Net does, with class names."""
     stock = pytest.importorskip("nnunetv2.utilities.get_network_from_plans")
     entry = find(key)
     names = ["conv_op", "norm_op", "dropout_op", "nonlin"]

@@ -15,7 +15,7 @@ STOCK = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
 
 
 def arguments_of(folder) -> tuple[str, dict]:
-    """Class name and arguments in a model folder's plans, with the classes they name."""
+    """Return class name and arguments from a model folder's plans, with classes in place of their names."""
     plans = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
     architecture = plans["configurations"]["3d_fullres"]["architecture"]
     kwargs = dict(architecture["arch_kwargs"])
@@ -72,8 +72,8 @@ def test_every_argument_of_nnunets_class_means_the_same(plan, image, dims):
     ]
     ours.load_state_dict(theirs.state_dict())
     for network in (ours, theirs):
-        torch.manual_seed(4)  # the same channels drop out
-        network(image)  # changes the running statistics
+        torch.manual_seed(4)  # drops the same channels
+        network(image)  # updates the running statistics
     with torch.inference_mode():
         found, wanted = ours.eval()(image), theirs.eval()(image)
     assert len(found) == len(wanted) == 3

@@ -1,4 +1,4 @@
-"""A real MRML scene for every test, and a small heart to put into it."""
+"""A real MRML scene for every test, and a small heart for it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _host() -> Iterator[None]:
 
 @pytest.fixture
 def scene() -> Iterator[object]:
-    """The MRML scene, with every node that the test adds taken away again."""
+    """The MRML scene; nodes added by the test are removed afterwards."""
     import slicer
 
     def nodes() -> list:
@@ -39,7 +39,7 @@ def scene() -> Iterator[object]:
 
 
 def make_labels(shape: tuple[int, int, int] = (24, 30, 36)) -> np.ndarray:
-    """Seven unequal boxes, none symmetric to another, so that any flip or swap of axes shows."""
+    """Return seven unequal boxes without symmetry, so that any flip or swap of axes is detected."""
     labels = np.zeros(shape, np.uint8)
     labels[5:14, 6:16, 8:20] = 5
     labels[7:13, 8:14, 10:17] = 1
@@ -74,7 +74,7 @@ def add_volume_node(geometry: Geometry, name: str = "scan"):
 
 
 def add_transform_node(name: str = "moved"):
-    """A linear transform that turns and shifts."""
+    """Return a linear transform that rotates and shifts."""
     import slicer
     import vtk
 
@@ -88,5 +88,5 @@ def add_transform_node(name: str = "moved"):
 
 @pytest.fixture
 def geometry() -> Geometry:
-    """Anisotropic, off-centre, world-aligned."""
+    """Return an anisotropic, off-centre, world-aligned grid."""
     return Geometry((24, 30, 36), (1.5, 1.25, 2.0), (-31.0, 12.0, -250.5))

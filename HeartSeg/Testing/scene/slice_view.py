@@ -1,5 +1,5 @@
-"""A slice view of Slicer's own without a window: what its layers blend to, and, in a process of its own, what its
-displayable managers draw. ``python slice_view.py MAP.npz OUT.png`` is that process: without graphics it would crash."""
+"""Slicer's slice view without a window: blended layers, and, in a separate process, the output of its displayable
+managers. ``python slice_view.py MAP.npz OUT.png`` is that process, because it would crash without graphics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def add_slice_view(background: Any, orientation: str = "Axial", size: int = 240) -> Any:
-    """A ``vtkMRMLSliceLogic`` with its slice node and composite node in the scene, fitted to a volume."""
+    """Make a ``vtkMRMLSliceLogic`` with slice node and composite node in the scene, fitted to a volume."""
     import slicer
 
     application = slicer.app.applicationLogic()
@@ -29,7 +29,7 @@ def add_slice_view(background: Any, orientation: str = "Axial", size: int = 240)
 
 
 def blended(logic: Any) -> np.ndarray:
-    """The layers as the view shows them: RGB 0-255 ``(rows, columns, 3)``, first row on top."""
+    """Return the layers as displayed: RGB 0-255 ``(rows, columns, 3)``, first row on top."""
     from vtk.util.numpy_support import vtk_to_numpy
 
     algorithm = logic.GetImageDataConnection().GetProducer()
@@ -86,7 +86,7 @@ def draw(logic: Any, path: str | Path) -> None:
 
 
 def main(map_file: str, picture: str) -> None:
-    """Scan, map, labels and grid from a file; a segmentation's contours and the map over the scan."""
+    """Draw scan, map, labels and grid from a file: contours of a segmentation and the map over the scan."""
     from heartseg.result import Result
     from heartseg.scene import fill_segmentation
     from heartseg.scene.overlay import prepare_overlay, show_overlay

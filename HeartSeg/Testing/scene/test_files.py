@@ -18,7 +18,7 @@ from scene.conftest import add_volume_node, make_labels, make_result
 
 
 def saved(node, path: Path) -> Path:
-    """The node's file, as the application writes it."""
+    """Return the node's file as written by the application."""
     assert slicer.util.saveNode(node, str(path), {"useCompression": 1})
     return path
 
@@ -61,7 +61,7 @@ def test_a_saved_segmentation_is_a_label_map_on_the_scans_grid_for_other_program
 
 
 def thin(only: int | None) -> np.ndarray:
-    """One structure in one slice, or nothing at all."""
+    """One structure in one slice, or no structure."""
     labels = np.zeros((24, 30, 36), np.uint8)
     if only:
         labels[-1, 8:20, 5:20] = only

@@ -30,7 +30,7 @@ SHAPE = (24, 30, 36)
 
 
 def heat_map(shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
-    """A hill of height 1 in one corner of the grid, 0 far away from it."""
+    """Return a map with a peak of height 1 in one corner of the grid and 0 far from it."""
     index = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), -1)
     distance = np.linalg.norm(index - (14, 9, 12), axis=-1)
     return np.clip(1 - distance / 8, 0, 1).astype(np.float32)
@@ -104,10 +104,10 @@ def test_the_slice_views_show_the_map_over_the_scan(grey_scan, views, geometry):
     for logic, plain in zip(views, before, strict=True):
         shown = blended(logic)
         changed = np.abs(shown - plain).max(-1) > 8
-        assert 0.02 < changed.mean() < 0.6  # the hill, and nothing far away from it
+        assert 0.02 < changed.mean() < 0.6  # the peak, and nothing far from it
         hottest = np.unravel_index(np.where(changed, shown.sum(-1), 0).argmax(), changed.shape)
         assert shown[hottest][0] > shown[hottest][2] + 30
-        assert np.abs(np.argwhere(changed).mean(0) - hottest).max() < 30  # of 240 pixels: it is the middle of the hill
+        assert np.abs(np.argwhere(changed).mean(0) - hottest).max() < 30  # of 240 pixels: the centre of the peak
         assert logic.GetSliceCompositeNode().GetForegroundOpacity() == 0.5
         assert logic.GetSliceCompositeNode().GetBackgroundVolumeID() == grey_scan.GetID()
 
@@ -156,7 +156,7 @@ def test_taking_it_away_brings_back_what_the_views_showed_also_after_a_second_ma
     assert views[0].GetSliceCompositeNode().GetForegroundVolumeID() == other.GetID()
     assert views[1].GetSliceCompositeNode().GetForegroundVolumeID() is None
     assert names() == ["other", "scan"]
-    remove_overlay(node)  # once more does nothing
+    remove_overlay(node)  # a second call does nothing
 
 
 def test_what_was_in_front_may_have_left_meanwhile(grey_scan, views, geometry):
@@ -223,7 +223,7 @@ def test_a_map_of_another_shape_is_refused(geometry):
 
 
 def test_slicers_displayable_managers_draw_it(geometry, tmp_path: Path):
-    """In a process of its own: without graphics VTK takes the process down, and there is nothing to draw with."""
+    """Runs in a separate process: without graphics, VTK crashes, and there is nothing to draw with."""
     from matplotlib.image import imread
 
     content, picture = tmp_path / "map.npz", tmp_path / "view.png"

@@ -25,7 +25,7 @@ from heartseg.volume import read_volume
 
 @dataclass(frozen=True)
 class Source:
-    """What Sample Data keeps of a sample; equal when all its fields are."""
+    """Properties of a sample stored by Sample Data; equal if all fields are equal."""
 
     sampleName: str
     uris: str
@@ -36,7 +36,7 @@ class Source:
 
 
 class SampleDataLogic:
-    """``SampleData.SampleDataLogic`` of Slicer 5.10 to 5.13, as far as one scan needs it."""
+    """``SampleData.SampleDataLogic`` of Slicer 5.10 to 5.13, as far as needed for one scan."""
 
     def __init__(self, cache: Path) -> None:
         self.cache = cache
@@ -50,7 +50,7 @@ class SampleDataLogic:
             self.sources[category].append(source)
 
     def downloadSample(self, name: str):
-        """As the application does: into the cache if it is not there with this checksum, then as a volume."""
+        """Download unless the cache has a file with this checksum, then load a volume, like the application."""
         source = next(s for sources in self.sources.values() for s in sources if s.sampleName == name)
         path = self.cache / source.fileNames
         algorithm, _, digest = source.checksums.partition(":")
@@ -62,7 +62,7 @@ class SampleDataLogic:
 
 @pytest.fixture
 def logic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SampleDataLogic:
-    """Slicer's module Sample Data, importable; no connection can be opened."""
+    """Make Slicer's module Sample Data importable; network connections fail."""
 
     def refuse(*_args, **_more):
         raise AssertionError("a network connection was opened")
@@ -87,7 +87,7 @@ def test_the_scan_loads_from_the_sample_data_module_without_a_network(scene, log
     assert node.GetName() == SAMPLE_NAME
     volume = volume_from_node(node)
     assert np.array_equal(volume.array, shipped.array)
-    # NIfTI keeps float32 positions; a micrometre on 300 mm is far above their rounding
+    # NIfTI stores float32 positions; a micrometre on 300 mm is much larger than their rounding
     assert np.allclose(volume.geometry.affine_ras, shipped.geometry.affine_ras, atol=1e-3)
 
 
@@ -137,7 +137,7 @@ def test_an_application_without_the_module_is_no_error(monkeypatch, resources, c
 
 
 def test_the_stand_in_takes_what_slicer_takes() -> None:
-    """Names of ``registerCustomSampleDataSource`` in Slicer 5.10 and 5.12 that are used here."""
+    """Parameter names of ``registerCustomSampleDataSource`` in Slicer 5.10 and 5.12 that are used here."""
     used = set(inspect.signature(SampleDataLogic.registerCustomSampleDataSource).parameters) - {"self"}
     known = {"category", "sampleName", "uris", "fileNames", "nodeNames", "customDownloader", "thumbnailFileName"}
     assert used <= known | {"loadFileTypes", "loadFiles", "loadFileProperties", "checksums", "loadFileType"}

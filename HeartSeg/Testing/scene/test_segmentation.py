@@ -23,7 +23,7 @@ SHAPE = (24, 30, 36)
 
 
 def directions() -> dict[str, np.ndarray]:
-    """The 48 ways to store the same axes, and two oblique ones."""
+    """Return the 48 permutations and flips of the axes, and two oblique ones."""
     found = {}
     for order in itertools.permutations(range(3)):
         for signs in itertools.product((1, -1), repeat=3):
@@ -80,7 +80,7 @@ def test_a_volume_under_a_transform_takes_its_segmentation_along(scene, name: st
     transform.GetMatrixTransformToWorld(to_world)
     index = np.argwhere(result.labels == 1).mean(axis=0)[::-1]
     expected = slicer.util.arrayFromVTKMatrix(to_world) @ geometry.affine_ras @ [*index, 1]
-    assert np.allclose(node.GetSegmentCenterRAS("LV"), expected[:3], atol=2.0)  # bounding box centre, within a voxel
+    assert np.allclose(node.GetSegmentCenterRAS("LV"), expected[:3], atol=2.0)  # centre of bounding box, within a voxel
 
 
 def test_the_volume_read_from_the_node_has_the_geometry_that_made_it(scene) -> None:
@@ -127,7 +127,7 @@ def test_surfaces_are_ready_and_enclose_the_voxels_volume(scene, geometry) -> No
         mass = vtk.vtkMassProperties()
         mass.SetInputData(surface)
         voxels_ml = float(result.mask(key).sum()) * geometry.voxel_volume_ml
-        assert mass.GetVolume() / 1000 == pytest.approx(voxels_ml, rel=0.15)  # edges of boxes are rounded off
+        assert mass.GetVolume() / 1000 == pytest.approx(voxels_ml, rel=0.15)  # edges of boxes are rounded
 
 
 def test_labels_that_touch_the_images_edge_have_closed_surfaces(scene, geometry) -> None:

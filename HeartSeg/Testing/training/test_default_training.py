@@ -1,4 +1,4 @@
-"""The training loop: it learns, stops and resumes, and its export loads in stock nnU-Net."""
+"""The training loop learns, stops and resumes, and its export loads in stock nnU-Net."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TINY = replace(FINE, patch=32, spacing=3.0, features=(4, 4, 8, 8, 8), draw_view=
 
 @pytest.fixture(scope="module")
 def scene_folder(tmp_path_factory):
-    """A block heart of seven slabs in muscle and lung: enough to learn from in a few steps."""
+    """Return a block heart of seven slabs in muscle and lung, which can be learnt in a few steps."""
     folder = tmp_path_factory.mktemp("scenes")
     regions = np.full((90, 90, 90), Region.LUNG, np.uint8)
     regions[15:75, 15:75, 15:75] = Region.MUSCLE
@@ -56,7 +56,7 @@ def scene_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(scene_folder, tmp_path_factory):
-    """A tiny run of 60 steps, and the losses on its way."""
+    """Run a tiny training of 60 steps, and return its losses."""
     out = tmp_path_factory.mktemp("run")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -79,7 +79,7 @@ def test_a_run_goes_on_where_it_stopped(trained, scene_folder):
     for old, new in zip(trained.network.parameters(), again.network.parameters(), strict=True):
         assert torch.equal(old, new)
     for old, new in zip(trained.average.parameters(), again.average.parameters(), strict=True):
-        assert torch.allclose(old, new, atol=1e-3)  # kept as float16
+        assert torch.allclose(old, new, atol=1e-3)  # stored as float16
     again.run()
     assert again.step == 62
 
@@ -174,7 +174,7 @@ def test_a_pool_gives_every_sample_out_about_twice_and_new_ones_at_every_step():
         assert image.shape == (4, 1, 2, 2, 2) and image.dtype == torch.float32
         numbers = image[:, 0, 0, 0, 0].int().tolist()
         assert target[:, 0, 0, 0].tolist() == [k % 256 for k in numbers]
-        made = 4 + 2 * step  # an eighth of the pool before the first batch, then two a step
+        made = 4 + 2 * step  # an eighth of the pool before the first batch, then two per step
         assert max(numbers) < made and min(numbers) >= made - 32
         seen.update(numbers)
     uses = [seen[k] for k in range(100, 700)]
@@ -193,7 +193,7 @@ def test_a_pool_repeats_its_batches_by_number():
 
 
 def test_steps_do_not_depend_on_where_a_run_was_stopped(scene_folder, tmp_path):
-    """Ten steps at once, or six and four: the same images in the same order, weights alike to what bfloat16 keeps."""
+    """Ten steps at once equal six and four: same order of images, weights equal within the precision of bfloat16."""
     recipe = Recipe(steps=10, warm_up=2, workers=0, bfloat16=False)
     whole = Trainer(TINY, scene_folder, tmp_path / "whole", recipe)
     whole.run()
@@ -288,7 +288,7 @@ def test_scores_are_summed_up_over_the_cases_that_have_a_structure():
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, scene_folder):
-    """A model folder of untrained networks of the true size."""
+    """Return a model folder of untrained networks of the real size."""
     run, out = tmp_path_factory.mktemp("full"), tmp_path_factory.mktemp("Models") / "HeartSeg-Default"
     networks = {}
     for name, stage in STAGES.items():
@@ -371,7 +371,7 @@ def test_the_card_holds_the_hashes_of_both_checkpoints(exported):
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 def test_stock_nnunet_takes_the_folder_and_computes_the_same(exported, stage, monkeypatch):
     predictor_module = pytest.importorskip("nnunetv2.inference.predict_from_raw_data", reason="nnunetv2 not installed")
-    # The trainer look-up would import the primus trainers, which need a torchvision that fits torch.
+    # The trainer search would import the primus trainers, which need a torchvision that matches torch.
     blank = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"
     monkeypatch.setitem(sys.modules, blank, types.ModuleType(blank))
     run, out, _ = exported

@@ -25,7 +25,7 @@ label_maps = st.one_of(
 
 
 def blocks(dims: int, seed: int) -> np.ndarray:
-    """Overlapping boxes of three labels on a grid of 18 voxels an axis."""
+    """Return overlapping boxes of three labels on a grid of 18 voxels per axis."""
     rng, labels = np.random.default_rng(seed), np.zeros((18,) * dims, np.uint8)
     for _ in range(6):
         corner, size = rng.integers(0, 12, dims), rng.integers(3, 10, dims)
@@ -48,7 +48,7 @@ def test_on_an_isotropic_grid_it_is_scipys_erosion_m_times(dims, m):
 
 def test_thick_slices_are_eroded_when_the_steps_add_up_to_half_of_one():
     assert erosion_schedule((5, 1, 1), 3) == [(0, 1, 1), (0, 1, 1), (1, 1, 1)]
-    assert erosion_schedule((2, 1, 1), 3) == [(0, 1, 1), (1, 1, 1), (0, 1, 1)]  # half a slice is a tie: not yet
+    assert erosion_schedule((2, 1, 1), 3) == [(0, 1, 1), (1, 1, 1), (0, 1, 1)]  # a tie is rounded down
     assert erosion_schedule((1.25, 1, 1), 2) == [(1, 1, 1), (1, 1, 1)]
     assert erosion_schedule((1.2, 2.4), 2) == [(1, 0), (1, 1)]
 
@@ -62,7 +62,7 @@ def test_thin_slices_are_eroded_several_at_a_step():
 
 
 def test_the_edge_is_about_as_deep_in_mm_along_every_axis():
-    """A ball of 20 mm radius on slices of 3 mm: depth along each axis within half a voxel of m steps."""
+    """A ball of 20 mm radius on slices of 3 mm: the depth along each axis is within half a voxel of m steps."""
     spacing = (3.0, 1.0, 1.0)
     z, y, x = (torch.arange(-n, n + 1) * s for n, s in zip((10, 25, 25), spacing, strict=True))
     ball = ((z[:, None, None] ** 2 + y[:, None] ** 2 + x**2) <= 400)[None].to(torch.uint8)
@@ -101,7 +101,7 @@ def test_touching_structures_each_have_their_own_side():
 
 
 def test_what_is_unknown_makes_no_edge():
-    """Neither the image's border nor ignored voxels do: the structure may go on there."""
+    """Neither the image border nor ignored voxels form an edge, because the structure may continue there."""
     labels = torch.ones(1, 5, 9, dtype=torch.uint8)
     assert not inner_edges(labels, (1.0, 1.0), 2, 1).any()
     labels[:, :, 6:] = 255

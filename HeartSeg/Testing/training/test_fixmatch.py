@@ -1,4 +1,4 @@
-"""Confident pseudo-labels: their source and weight, and that a network learns from scans without labels."""
+"""Confident pseudo-labels: their source and weight; a network learns from scans without labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from heartseg.training.fixmatch import (
 )
 
 STILL = FixMatchSettings(shift=0.0, contrast=0.0, brightness=0.0, noise=0.0, erased=0.0, threshold=0.8)
-"""Both views are the image itself."""
+"""Return the image itself as both views."""
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -28,7 +28,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 class Scores(nn.Module):
-    """Logits are the image's channels times one trainable weight."""
+    """Logits are the channels of the image times one trainable weight."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ def test_a_weak_view_is_shifted_and_nothing_else():
 
 
 def test_a_strong_view_keeps_every_voxel_in_its_place():
-    """Grey values change by one line and noise: what is left of the image correlates with it, but for the box."""
+    """Grey values change by a linear function and noise: outside the box, the result correlates with the image."""
     settings = FixMatchSettings(noise=0.0, erased=0.25)
     image = torch.randn(1, 1, 40, 40, generator=seeded())
     view = strong_view(image, settings, seeded(5))
@@ -101,11 +101,11 @@ def test_a_strong_view_keeps_every_voxel_in_its_place():
 
 
 MANY = 400
-"""Images whose random changes are looked at together: with 400 uniform draws the outer 5 % are hit but for 1e-9."""
+"""Images whose random changes are checked together; 400 uniform draws miss the outer 5 % with probability 1e-9."""
 
 
 def images_of(seed: int, size: int = 12) -> torch.Tensor:
-    """Noise of mean 5 and standard deviation 3."""
+    """Return noise of mean 5 and standard deviation 3."""
     return 5 + 3 * torch.randn(MANY, 1, size, size, generator=seeded(seed))
 
 
@@ -137,7 +137,7 @@ def test_noise_has_a_strength_of_its_own_in_every_image():
     images = images_of(1, 40)
     view = strong_view(images, replace(STILL, noise=0.3), seeded(2))
     strength = (view - images).std((1, 2, 3)) / moments(images)[1]
-    assert strength.min() < 0.02 and 0.28 < strength.max() < 0.3 * 1.1  # the standard deviation of 1600 draws: 2 %
+    assert strength.min() < 0.02 and 0.28 < strength.max() < 0.3 * 1.1  # standard deviation from 1600 draws: within 2 %
     assert strength.mean() == pytest.approx(0.15, abs=4 * 0.3 / 12**0.5 / MANY**0.5)
 
 
@@ -182,8 +182,8 @@ def test_the_default_settings_are_fixmatchs():
     assert (settings.threshold, settings.weight, settings.ramp_steps) == (0.95, 1.0, 0)
     assert (settings.shift, settings.contrast, settings.brightness) == (0.06, 0.4, 0.4)
     assert (settings.noise, settings.erased) == (0.3, 0.3)
-    FixMatchSettings(0.0, 0.0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)  # the lowest there are
-    FixMatchSettings(1.0, 1e9, 10**9, 0.5, 0.99, 9.0, 9.0, 0.9)  # and the highest
+    FixMatchSettings(0.0, 0.0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)  # the lowest values allowed
+    FixMatchSettings(1.0, 1e9, 10**9, 0.5, 0.99, 9.0, 9.0, 0.9)  # the highest
 
 
 def test_several_resolutions_are_taught_at_the_finest():
@@ -207,7 +207,7 @@ def test_settings_that_cannot_work_are_refused(wrong):
 
 
 def discs(count: int, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Bright discs on grey, with noise, contrast and brightness of their own."""
+    """Return bright discs on grey, each with its own noise, contrast and brightness."""
     y, x = torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij")
     u = torch.rand(count, 5, generator=rng)
     inside = [(y - 7 - 10 * a) ** 2 + (x - 7 - 10 * b) ** 2 < (3 + 3 * c) ** 2 for a, b, c, *_ in u]
@@ -217,7 +217,7 @@ def discs(count: int, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def test_a_network_learns_from_images_without_labels():
-    """With the same labelled images, start and steps, pseudo-labels lower the error on unseen images (three starts)."""
+    """With equal labelled images, start and steps, pseudo-labels reduce the error on unseen images (three starts)."""
     few, labels = discs(2, seeded(1))
     many, _ = discs(24, seeded(2))
     unseen, truth = discs(40, seeded(3))

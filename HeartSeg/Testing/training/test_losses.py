@@ -27,14 +27,14 @@ from heartseg.training.losses import (
 from heartseg.training.nnunet.presets import CSFBU
 from heartseg.training.nnunet.supervision import TrainingLoss
 
-# Two pixels, three classes: p = (.5, .3, .2) where the truth is 1, and (.1, .1, .8) where it is 2.
+# Two pixels, three classes: p = (.5, .3, .2) with true class 1, and (.1, .1, .8) with true class 2.
 P = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], dtype=torch.float64)
 LOGITS = P.log().T.reshape(1, 3, 1, 2)
 TRUTH = torch.tensor([[[1, 2]]])
 
 
 def random_case(dims: int, channels: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (2, channels, 3, 4[, 2]) in double precision and labels with some ignored ones."""
+    """Return logits (2, channels, 3, 4[, 2]) in double precision, and labels of which some are ignored."""
     generator = torch.Generator().manual_seed(seed)
     size = (3, 4, 2)[:dims]
     logits = torch.randn(2, channels, *size, generator=generator, dtype=torch.float64)
@@ -164,10 +164,10 @@ def test_document_002s_loss_is_the_plain_sum_with_its_smoothing_in_the_denominat
 
 
 def test_regions_that_lose_their_edges_are_compared_as_interiors():
-    """By hand, K = 1: one pixel of interior with p = (.2, .5, .3), one of edge with p = (.1, .3, .6)."""
+    """Manual calculation, K = 1: one interior pixel with p = (.2, .5, .3), one edge pixel with p = (.1, .3, .6)."""
     p = torch.tensor([[0.2, 0.5, 0.3], [0.1, 0.3, 0.6]], dtype=torch.float64)
     channels, target = p.log().T.reshape(1, 3, 1, 2), torch.tensor([[[1, 2]]])
-    interior, edges = [0.5, 0.7], [0.7, 0.6]  # the edge's pixel is no interior: .1 + .6
+    interior, edges = [0.5, 0.7], [0.7, 0.6]  # the edge pixel is not interior: .1 + .6
     entropies = [-sum(map(math.log, part)) / 2 for part in (interior, edges)]
     loss = RegionAndEdgeLoss("inner", 1, alpha=0.5, base=cross_entropy, regions="interior")
     assert loss(channels, target).item() == pytest.approx(entropies[0] + 0.5 * entropies[1])
@@ -177,13 +177,13 @@ def test_regions_that_lose_their_edges_are_compared_as_interiors():
 
 @pytest.mark.parametrize("edge", ["inner", "head"])
 def test_regions_and_edges_are_two_losses_added(edge):
-    """By hand, K = 1: one pixel of interior with p = (.2, .5, .3), one of edge with p = (.1, .3, .6)."""
+    """Manual calculation, K = 1: one interior pixel with p = (.2, .5, .3), one edge pixel with p = (.1, .3, .6)."""
     p = torch.tensor([[0.2, 0.5, 0.3], [0.1, 0.3, 0.6]], dtype=torch.float64)
     channels, target = p.log().T.reshape(1, 3, 1, 2), torch.tensor([[[1, 2]]])
     region, edges = [0.8, 0.9], [0.7, 0.6]  # p of the true region; p of "no edge", then of the edge
     if edge == "head":
         region = [0.5 / 0.7, 0.3 / 0.4]
-        edges = [1 / 1.3, 0.6 / 1.6]  # logit 0 beside log .3, log .6
+        edges = [1 / 1.3, 0.6 / 1.6]  # logit 0 next to log .3, log .6
     entropies = [-sum(map(math.log, part)) / 2 for part in (region, edges)]
     loss = RegionAndEdgeLoss(edge, 1, alpha=0.5, base=cross_entropy)
     assert loss(channels, target).item() == pytest.approx(entropies[0] + 0.5 * entropies[1])
@@ -215,7 +215,7 @@ def test_deep_supervision_halves_the_weight_at_every_level():
     assert loss([logits, coarse], [labels, labels[:, :1, ::2]]).item() == pytest.approx((parts[0] + parts[1] / 2) / 1.5)
 
 
-# Four voxels of a volume, three classes: p of the classes, and the truth; the last voxel is ignored.
+# Four voxels of a volume, three classes: p of the classes, and the true class; the last voxel is ignored.
 VOXELS = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8], [0.7, 0.2, 0.1], [0.2, 0.2, 0.6]])
 VOLUME, LABELS = VOXELS.log().T.reshape(1, 3, 1, 1, 4), torch.tensor([1, 0, 0, 255]).reshape(1, 1, 1, 4)
 
@@ -225,7 +225,7 @@ def test_the_default_models_loss_weighs_heart_voxels_and_scores_the_labels_that_
     entropy, lost = cross_entropy_and_dice(VOLUME, LABELS, weight)
     wanted = -(weight * math.log(0.3) + math.log(0.1) + math.log(0.7)) / (weight + 2)
     assert entropy.item() == pytest.approx(wanted, rel=1e-5)
-    # Label 1 alone occurs: its voxel has .3, and p of label 1 sums to .3 + .1 + .2 over the voxels that count.
+    # Only label 1 occurs: its voxel has p = .3, and p of label 1 sums to .3 + .1 + .2 over the voxels not ignored.
     assert lost.item() == pytest.approx(1 - (2 * 0.3 + 1) / (0.6 + 1 + 1), rel=1e-5)
 
 

@@ -20,7 +20,7 @@ def test_the_command_makes_a_data_set_that_can_be_trained_on(tmp_path, modality,
     assert not data.problems
     assert {c.modality for c in data.cases} == {modality}
     assert data.structures == ("LV", "RV", "LA", "RA", "MYO", "AO", "PA")
-    for case in data.cases:  # a small normal heart, its edges scaled by 0.85 to 1.15
+    for case in data.cases:  # a small normal heart, with edges scaled by 0.85 to 1.15
         assert 50 * 0.85**3 < case.volumes_ml["LV"] < 130 * 1.15**3
         assert 80 * 0.85**3 < case.volumes_ml["MYO"] < 180 * 1.15**3
     assert len({case.volumes_ml["LV"] for case in data.cases}) == 3

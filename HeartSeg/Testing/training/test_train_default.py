@@ -36,7 +36,7 @@ def packed(tmp_path_factory):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """The same command with networks of a few channels on small patches."""
+    """Return the same command with networks of a few channels on small patches."""
     stages = replace(FINDER, patch=32, features=(4, 4, 8, 8, 8)), replace(FINE, patch=32, features=(4, 4, 8, 8, 8))
     monkeypatch.setattr(default, "SIZES", {"small": stages, "full": stages})
     monkeypatch.setattr(default, "N_VALIDATION", 1)
@@ -54,7 +54,7 @@ def test_one_command_makes_a_model_folder_and_goes_on_after_a_stop(packed, tiny,
         "--scenes",
         "2",
         "--generator",
-        "0.5",  # the toy shape model makes no sound patients
+        "0.5",  # the toy shape model does not produce sound patients
         "--heartless",
         "1",
         "--workers",
@@ -77,7 +77,7 @@ def test_one_command_makes_a_model_folder_and_goes_on_after_a_stop(packed, tiny,
     assert {row["data"].split()[1] for row in card["tested_on"]} == {"CT", "MR"}
     assert tuple(ModelFolder.open(out / "model").spacing) == pytest.approx((2.0, 2.0, 2.0))
     before = (out / "fine" / "snapshot.pt").stat().st_mtime_ns
-    assert main(command) == 0  # nothing left to train
+    assert main(command) == 0  # everything is already trained
     assert (out / "fine" / "snapshot.pt").stat().st_mtime_ns == before
     for card in (out / "fine").glob("state-*/state.json"):
         card.write_text("{}")
@@ -87,7 +87,7 @@ def test_one_command_makes_a_model_folder_and_goes_on_after_a_stop(packed, tiny,
 
 
 def test_training_begins_with_some_scenes_and_takes_up_the_others(packed, tiny, tmp_path):
-    """Two processes make scenes while this one trains, by the clock."""
+    """Two processes make scenes during the training, controlled by time."""
     out = tmp_path / "run"
     command = [
         "train-default",
@@ -111,7 +111,7 @@ def test_training_begins_with_some_scenes_and_takes_up_the_others(packed, tiny, 
         "--begin-with",
         "1",
     ]
-    assert main(command) == 1  # one network alone is no model
+    assert main(command) == 1  # one network alone is not a complete model
     made = len(list((out / "scenes").glob("*.json")))
     assert 1 <= made <= 7
     assert len(list((out / "validation").glob("*.json"))) == 1
@@ -145,7 +145,7 @@ def test_three_in_four_hearts_of_the_newest_generator_are_patients():
 
 
 def block_scene(kind: str) -> Scene:
-    """A cube of muscle with a heart of two labels in it."""
+    """Return a cube of muscle that contains a heart of two labels."""
     regions, target = np.full((60, 60, 60), Region.MUSCLE, np.uint8), np.ones((20, 20, 20), np.uint8)
     target[10:] = 5
     regions[20:40, 20:40, 20:40] = target
@@ -208,7 +208,7 @@ def test_a_missing_gpu_is_named(packed, tmp_path, capsys):
 
 
 def test_generator_and_training_need_only_torch_numpy_and_scipy():
-    """In a process where every other third-party package is missing, as on a bare GPU machine."""
+    """Runs in a process where every other third-party package is missing, as on a bare GPU machine."""
     blocked = "SimpleITK", "nnunetv2", "dynamic_network_architectures", "monai", "vtk", "matplotlib", "slicer", "pandas"
     program = (
         "import sys\n"

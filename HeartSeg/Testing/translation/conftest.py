@@ -1,4 +1,4 @@
-"""Small MR and CT scans of phantoms, and a model that really learnt from them, made once."""
+"""Small MR and CT scans of phantoms, and a model trained on them once."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ TINY = replace(
     pool=4,
     ema=0.9,
 )
-"""Settings with which the phantoms' scans are learnt in seconds."""
+"""Settings that allow learning the phantom scans in seconds."""
 MR_SIGNAL = {BLOOD_HU: 900.0, MYOCARDIUM_HU: 300.0, FAT_HU: 650.0, LUNG_HU: 20.0}
-"""Signal of the phantom's tissues in its MR: fat is bright, unlike in CT."""
+"""Signal of the phantom's tissues in MR: fat is bright, unlike in CT."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Training is repeatable bit for bit, and quickest on a shared machine, with one thread."""
+    """With one thread, training is bitwise reproducible, and fastest on a shared machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -44,7 +44,7 @@ def one_thread():
 
 
 def scan(modality: str, seed: int, **grid) -> tuple[Volume, np.ndarray]:
-    """A phantom as CT (HU) or MR (bright fat, arbitrary units), and its labels."""
+    """Return a phantom as CT (HU) or MR (bright fat, arbitrary units), and its labels."""
     grid = {"spacing_mm": (5.0, 5.0, 12.0), **grid}
     labels, geometry, hu = heart_phantom(noise_hu=0.0, **grid)
     rng = np.random.default_rng(seed)
@@ -60,7 +60,7 @@ def scan(modality: str, seed: int, **grid) -> tuple[Volume, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def scans(tmp_path_factory) -> dict[str, list[Path]]:
-    """Three scans of each modality, unpaired, in folders named after it; labels of the MR in ``labels``."""
+    """Three unpaired scans of each modality, in folders named after the modality; labels of the MR in ``labels``."""
     folder = tmp_path_factory.mktemp("scans")
     files: dict[str, list[Path]] = {}
     for modality in ("MR", "CT"):
@@ -86,7 +86,7 @@ def trained(scans, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def new_trainer(trained, scans, tmp_path) -> Callable[..., Trainer]:
-    """Makes trainers on the slices that the trained run has kept."""
+    """Return a function that makes trainers on the slices kept by the trained run."""
     from heartseg.progress import Reporter
     from heartseg.translation.slices import prepare
 
@@ -98,6 +98,6 @@ def new_trainer(trained, scans, tmp_path) -> Callable[..., Trainer]:
 
 
 def oblique() -> Geometry:
-    """A grid turned by 25 degrees, its stored axes neither LPS nor in its order."""
+    """A grid rotated by 25 degrees, whose stored axes are not in LPS order or direction."""
     c, s = float(np.cos(0.4363323)), float(np.sin(0.4363323))
     return Geometry((40, 37, 9), (5.0, 4.0, 11.0), (12.5, -30.25, 7.0), (0.0, c, -s, 0.0, s, c, 1.0, 0.0, 0.0))

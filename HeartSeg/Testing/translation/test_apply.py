@@ -32,7 +32,7 @@ def translator(trained) -> Translator:
 
 @pytest.fixture
 def copied(trained, tmp_path) -> Path:
-    """A copy of the model to damage."""
+    """Return a copy of the model that a test may damage."""
     return Path(shutil.copytree(trained / "model", tmp_path / "model"))
 
 
@@ -74,7 +74,7 @@ def test_the_other_direction_gives_typical_mr_values(trained):
 
 
 def test_a_slice_in_several_patches_has_no_seams():
-    """With a network that changes nothing, blended patches are the slice itself, whatever its size."""
+    """With a network that changes nothing, blended patches equal the slice, whatever its size."""
     for shape in ((70, 100), (32, 33), (20, 90), (9, 7)):
         image = torch.rand(shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
         found = translate_slice(torch.nn.Identity(), image, 32)
@@ -83,7 +83,7 @@ def test_a_slice_in_several_patches_has_no_seams():
 
 
 def test_a_small_slice_lies_in_the_middle_of_a_patch_of_background():
-    """As in training: -1 around it; what the network sees, and which part of its answer is taken."""
+    """Padding is -1, as in training; checks the input of the network and the part of its output that is used."""
     seen = []
 
     class Plus(torch.nn.Module):
@@ -102,7 +102,7 @@ def test_a_small_slice_lies_in_the_middle_of_a_patch_of_background():
 
 
 def test_a_large_slice_is_covered_evenly_by_patches_that_overlap_by_a_quarter():
-    """70 x 100 pixels in patches of 32: starts at 0, 19, 38 and 0, 23, 45, 68; four tiles at a time."""
+    """A slice of 70 x 100 pixels in patches of 32: starts at 0, 19, 38 and 0, 23, 45, 68; four tiles at a time."""
     image = torch.arange(7000.0).view(70, 100)
     seen = []
 
@@ -118,7 +118,7 @@ def test_a_large_slice_is_covered_evenly_by_patches_that_overlap_by_a_quarter():
 
 
 def test_a_pixels_weight_is_its_distance_to_the_patchs_border():
-    """Two tiles of 32 pixels that begin at 0 and 24: at column 26 the first weighs 5.5, the second 2.5."""
+    """Two tiles of 32 pixels that begin at 0 and 24: at column 26 the first has weight 5.5, the second 2.5."""
 
     class Numbered(torch.nn.Module):
         def forward(self, tiles):
@@ -139,7 +139,7 @@ def test_grey_values_are_rounded_and_kept_inside_int16(translator):
 
 
 def test_patches_are_blended_where_they_overlap():
-    """A network that gives each patch its own value: between two patches the values pass over into each other."""
+    """A network that returns a different constant for each patch: values change gradually between two patches."""
 
     class Numbered(torch.nn.Module):
         def forward(self, tiles):
@@ -149,7 +149,7 @@ def test_patches_are_blended_where_they_overlap():
     assert found[0] == 0
     assert found[-1] == 1
     assert (found.diff() >= -1e-6).all()
-    assert found.diff().max() < 0.15  # over 8 pixels in common, not at once
+    assert found.diff().max() < 0.15  # over 8 shared pixels, not abruptly
 
 
 def test_a_ct_scan_is_not_taken_for_mr(translator):
@@ -186,7 +186,7 @@ def test_truncated_weights_are_refused_by_their_hash(copied):
 
 
 def with_weights(folder: Path, content: bytes) -> Path:
-    """The model with other weights that the card vouches for, as somebody who means harm would make it."""
+    """Return a model with other weights and a card with their hash, as an attacker would make it."""
     card = json.loads((folder / CARD).read_text())
     path = folder / card["weights"]["mr2ct"]["file"]
     path.write_bytes(content)
@@ -196,7 +196,7 @@ def with_weights(folder: Path, content: bytes) -> Path:
 
 
 class Harm:
-    """Makes a file where it is unpickled."""
+    """Creates a file when unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

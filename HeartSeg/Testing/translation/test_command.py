@@ -33,7 +33,7 @@ def test_train_apply_and_join_in_three_commands(scans, tmp_path, capsys):
     labels = scans["MR"][0].parent.parent / "labels"
     mr, ct, out = tmp_path / "mr", scans["CT"][0].parent, tmp_path / "run"
     shutil.copytree(scans["MR"][0].parent, mr)
-    shutil.copytree(labels, mr, dirs_exist_ok=True)  # label maps beside the scans, as MM-WHS has them, are no scans
+    shutil.copytree(labels, mr, dirs_exist_ok=True)  # label maps next to the scans, as in MM-WHS, are not scans
     assert main(["translate", "train", str(mr), str(ct), "-o", str(out), *SMALL]) == 0
     card = json.loads((out / "model" / "translation.json").read_text())
     assert card["step"] == card["steps"] == max(card["slices"].values())
@@ -134,7 +134,7 @@ def test_the_command_line_loads_neither_torch_nor_the_room_until_it_is_used():
 
 
 def test_every_setting_has_an_option():
-    """Each option changes its setting alone."""
+    """Each option changes only its own setting."""
     from dataclasses import fields
 
     from heartseg.cli.main import build_parser
@@ -182,4 +182,4 @@ def test_padding_is_the_share_of_a_patch_that_no_slice_fills(tmp_path):
         files.append(tmp_path / f"{k}.npy")
         np.save(files[-1], np.zeros(shape, np.float16))
     domain = Domain("CT", tuple(files), ((0, 0),), Scaling("window", -1.0, 1.0, (-1.0, 1.0)))
-    assert padding_share(domain, 32) == 0.25  # half of the first, none of the second
+    assert padding_share(domain, 32) == 0.25  # half of the first slice, nothing of the second

@@ -30,7 +30,7 @@ def labels(scans) -> Path:
 
 
 def test_labelled_mr_joins_a_ct_training_set(translator, scans, labels, tmp_path):
-    for kind in ("images", "labels"):  # a training set that is there already
+    for kind in ("images", "labels"):  # an existing training set
         (tmp_path / kind).mkdir()
         (tmp_path / kind / "ct_01.nii.gz").write_bytes(b"untouched")
     names = join_training_set(translator, pair_labels(scans["MR"], labels), tmp_path)
@@ -130,7 +130,7 @@ def test_mmwhs_label_values_stay(translator, tmp_path):
     write_volume(replace(volume, array=values), tmp_path / "mr_train_1001_label.nii.gz")
     both = [tmp_path / f"mr_train_1001_{kind}.nii.gz" for kind in ("image", "label")]
     assert without_label_maps(both) == both[:1]
-    pairs = pair_labels(both, tmp_path)  # both in one folder, as MM-WHS has them
+    pairs = pair_labels(both, tmp_path)  # both in one folder, as in MM-WHS
     assert [p.name for p in pairs] == ["mr_train_1001"]
     join_training_set(translator, pairs, tmp_path / "set")
     assert np.array_equal(read_volume(tmp_path / "set" / "labels" / "mr2ct_mr_train_1001.nii.gz").array, values)

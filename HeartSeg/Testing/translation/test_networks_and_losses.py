@@ -21,7 +21,7 @@ def parameters(network: torch.nn.Module) -> int:
 
 
 def test_networks_have_the_papers_size():
-    """Counted from the layers: weights and biases of every convolution, no norm has any."""
+    """Parameters counted from the layers: weights and biases of every convolution; norms have none."""
     down = 64 * 49 + 64 + (128 * 64 + 256 * 128) * 9 + 128 + 256
     up = (256 * 128 + 128 * 64) * 9 + 128 + 64 + 64 * 49 + 1
     block = 2 * (256 * 256 * 9 + 256)
@@ -100,7 +100,7 @@ def test_a_generator_keeps_the_size_and_range():
 
 
 def test_a_discriminator_judges_patches_of_70_pixels():
-    """The gradient of one logit reaches 70 x 70 pixels and no more (without norms, which see everything)."""
+    """The gradient of one logit reaches exactly 70 x 70 pixels (without norms, which see the whole image)."""
     critic = PatchDiscriminator(2)
     critic.body = torch.nn.Sequential(*(m for m in critic.body if not isinstance(m, torch.nn.InstanceNorm2d)))
     x = torch.rand(1, 1, 160, 160, requires_grad=True)
@@ -135,12 +135,12 @@ def test_adversarial_losses_are_those_of_the_papers():
 def test_edges_that_stay_cost_nothing_and_edges_that_move_do():
     image = torch.full((1, 1, 32, 32), -1.0)
     image[..., 8:20, 10:24] = 0.6
-    assert float(edge_loss(image, -0.5 * image)) == pytest.approx(0, abs=1e-3)  # dark and bright changed places
+    assert float(edge_loss(image, -0.5 * image)) == pytest.approx(0, abs=1e-3)  # bright and dark are exchanged
     assert float(edge_loss(image, image.roll(5, -1))) > 0.3
 
 
 def test_the_edge_term_is_one_minus_a_correlation():
-    """By hand with NumPy, mean of two images of different agreement."""
+    """Mean over two images with different agreement, calculated with NumPy."""
     rng = np.random.default_rng(0)
     a = rng.normal(size=(2, 1, 6, 5))
     b = np.stack([0.3 * a[0] + rng.normal(size=(1, 6, 5)), -2 * a[1]])
@@ -153,11 +153,11 @@ def test_the_edge_term_is_one_minus_a_correlation():
     found = edge_loss(torch.from_numpy(a), torch.from_numpy(b))
     assert float(found) == pytest.approx(1 - wanted, abs=1e-9)
     flat = torch.zeros(1, 1, 6, 5)
-    assert float(edge_loss(flat, flat)) == 1  # nothing to compare: no division by zero
+    assert float(edge_loss(flat, flat)) == 1  # nothing to compare; no division by zero
 
 
 def test_a_pool_swaps_what_it_hands_out():
-    """With a generator that says "old" every time, each new image takes the place of the old one it is swapped for."""
+    """With a generator that always draws "old", each new image replaces the old one that is returned."""
 
     class Old:
         random = staticmethod(lambda: 0.4999)
@@ -169,7 +169,7 @@ def test_a_pool_swaps_what_it_hands_out():
     pool = ImagePool(2)
     images = torch.arange(4.0).view(4, 1, 1, 1).requires_grad_()
     handed = pool.exchange(images, Old())
-    assert handed.flatten().tolist() == [0, 1, 1, 2]  # two fill the pool; 2 and 3 push out the last one there
+    assert handed.flatten().tolist() == [0, 1, 1, 2]  # two images fill the pool; 2 and 3 each replace the last one
     assert not handed.requires_grad
     assert [i.item() for i in pool.images] == [0, 3]
     assert pool.exchange(images[:2] + 7, New()).flatten().tolist() == [7, 8]
@@ -189,7 +189,7 @@ def test_a_pool_gives_old_images_half_of_the_time():
     pool, rng = ImagePool(3), np.random.default_rng(0)
     numbered = [torch.full((1, 1, 2, 2), float(i)) for i in range(400)]
     handed = [float(pool.exchange(x, rng)[0, 0, 0, 0]) for x in numbered]
-    assert handed[:3] == [0, 1, 2]  # while it fills up
+    assert handed[:3] == [0, 1, 2]  # while the pool fills
     old = sum(h != i for i, h in enumerate(handed[3:], 3))
     assert abs(old - 397 / 2) < 4 * math.sqrt(397) / 2  # binomial, 4 SD
     assert len(pool.images) == 3

@@ -1,7 +1,7 @@
-"""One step of the CycleGAN on networks simple enough to work out by hand: every term, and what each update changes.
+"""One step of the CycleGAN on networks simple enough for a manual calculation: every term and every update.
 
-The generators are x -> w x + b and the discriminators x -> u x + v at every pixel. The objective is written out below
-in NumPy, and its gradients are taken by central differences.
+The generators are x -> w x + b and the discriminators x -> u x + v at every pixel. The objective is calculated below in
+NumPy, and its gradients by central differences.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Affine(nn.Module):
 
 
 class Slices:
-    """The same two slices at every step, and a note of what was asked for."""
+    """Returns the same two slices at every step, and records the requests."""
 
     files, places, scaling = (), ((0, 0),), Scaling("window", -1.0, 1.0, (-1.0, 1.0))
 
@@ -77,7 +77,7 @@ class Slices:
 
 @pytest.fixture
 def new(monkeypatch, tmp_path) -> Callable[[Settings], Trainer]:
-    """Makes trainers of affine networks with the weights above."""
+    """Return a function that makes trainers of affine networks with the weights above."""
     monkeypatch.setattr(module, "ResNetGenerator", Affine)
     monkeypatch.setattr(module, "PatchDiscriminator", Affine)
 
@@ -101,7 +101,7 @@ def adversarial(judged: np.ndarray, real: bool, kind: str) -> float:
 
 
 def edges(a: np.ndarray, b: np.ndarray) -> float:
-    """1 - the mean over the images of the correlation of their gradients' magnitudes."""
+    """Return 1 - the mean over the images of the correlation of their gradient magnitudes."""
     found = []
     for one, other in zip(a[:, 0], b[:, 0], strict=True):
         g, h = (np.sqrt((x[1:, :-1] - x[:-1, :-1]) ** 2 + (x[:-1, 1:] - x[:-1, :-1]) ** 2 + 1e-6) for x in (one, other))
@@ -110,7 +110,7 @@ def edges(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def terms_of_generators(weights: np.ndarray, s: Settings) -> list[float]:
-    """Adversarial, cycle, identity and edge term for the generators' weights (w, b of mr2ct, then of ct2mr)."""
+    """Return adversarial, cycle, identity and edge term for the generators' weights (w, b of mr2ct, then of ct2mr)."""
     mr, ct = (REAL[m].astype(np.float64) for m in ("MR", "CT"))
 
     def to_ct(x):
@@ -144,13 +144,13 @@ def loss_of_critic(weights: np.ndarray, real: np.ndarray, shown: np.ndarray, s: 
 
 
 def gradient(f: Callable[[np.ndarray], float], at: tuple[float, ...]) -> np.ndarray:
-    """Central differences of f."""
+    """Return the gradient of f by central differences."""
     steps = 1e-5 * np.eye(len(at))
     return np.array([(f(np.array(at) + e) - f(np.array(at) - e)) / 2e-5 for e in steps])
 
 
 def translations() -> dict[str, np.ndarray]:
-    """What the generators of the beginning make of the real slices."""
+    """Return the translations of the real slices by the initial generators."""
     made = {"CT": GENERATORS["mr2ct"], "MR": GENERATORS["ct2mr"]}
     return {m: (w * REAL["MR" if m == "CT" else "CT"] + b) for m, (w, b) in made.items()}
 
@@ -171,7 +171,7 @@ def test_a_step_moves_the_generators_down_the_objective(new, settings):
     start = (*GENERATORS["mr2ct"], *GENERATORS["ct2mr"])
     wanted = np.array(start) - RATE * gradient(lambda w: loss_of_generators(w, settings), start)
     found = [v for name in ("mr2ct", "ct2mr") for v in trainer.generators[name].values]
-    # float32 sums of 2048 pixels: relative errors of 1e-6, of steps of about 0.1
+    # float32 sums of 2048 pixels: relative errors of 1e-6, for steps of about 0.1
     assert found == pytest.approx(list(wanted), abs=2e-6)
 
 
@@ -228,9 +228,9 @@ def test_a_discriminator_sees_what_its_own_pool_hands_over(new):
         )
         assert trainer.critics[m].values == pytest.approx(tuple(wanted), abs=2e-6)
     first = {m: pool.drawn for m, pool in trainer.pools.items()}
-    assert not np.array_equal(first["MR"], first["CT"])  # each draws for itself
+    assert not np.array_equal(first["MR"], first["CT"])  # the pools draw independently
     trainer.take_step()
-    assert not np.array_equal(trainer.pools["MR"].drawn, first["MR"])  # and anew at every step
+    assert not np.array_equal(trainer.pools["MR"].drawn, first["MR"])  # and again at every step
 
 
 def test_pools_have_the_size_of_the_settings(new):
@@ -238,7 +238,7 @@ def test_pools_have_the_size_of_the_settings(new):
 
 
 def test_gradients_of_one_step_do_not_reach_the_next(new):
-    """After two steps the generators are where two steps of the objective lead; the critics had moved in between."""
+    """After two steps the generators equal those of two steps of the objective; the critics have changed in between."""
     trainer = new(PLAIN)
     trainer.take_step()
     critics = {m: c.values for m, c in trainer.critics.items()}
@@ -257,7 +257,7 @@ def test_gradients_of_one_step_do_not_reach_the_next(new):
 
 
 def test_the_rate_that_is_used_falls_over_the_last_epochs(new):
-    """8 steps in 8 epochs, constant for 4: the 7th step takes (8 - 6) / 4 of the rate."""
+    """8 steps in 8 epochs, constant for 4: the 7th step uses (8 - 6) / 4 of the rate."""
     trainer = new(PLAIN)
     trainer.step = 6
     trainer.take_step()
@@ -271,7 +271,7 @@ def test_the_rate_that_is_used_falls_over_the_last_epochs(new):
 
 @pytest.mark.parametrize(("ema", "share"), [(0.9, 0.2), (0.1, 0.1)])
 def test_the_running_average_starts_fast_and_never_exceeds_its_decay(new, ema, share):
-    """After step n the old average keeps min(ema, 1 - 1 / (n / 4 + 1)): 0.2 after the first."""
+    """In step n the average keeps min(ema, 1 - 1 / (n / 4 + 1)) of its old value: 0.2 in the first."""
     trainer = new(replace(PLAIN, ema=ema))
     trainer.take_step()
     for name, old in GENERATORS.items():
@@ -303,7 +303,7 @@ def test_sgd_has_the_momentum_of_the_settings(new):
 
 
 def test_networks_have_the_sizes_of_the_settings(tmp_path):
-    """Real networks: filters and blocks arrive where they belong."""
+    """With real networks, filters and blocks have the requested sizes."""
     trainer = Trainer(
         Slices("MR"), Slices("CT"), tmp_path, replace(PLAIN, blocks=2, filters=5, critic_filters=7, ema=0.5)
     )
@@ -335,7 +335,7 @@ def test_the_history_has_the_means_since_its_last_line(new, tmp_path):
 
 
 def test_lines_after_the_state_that_a_run_goes_on_from_are_written_again(new, tmp_path):
-    """And a line that was cut off when the program died goes."""
+    """A line that was truncated when the program ended is removed."""
     trainer = new(PLAIN)
 
     def report(step: int, value: float) -> None:

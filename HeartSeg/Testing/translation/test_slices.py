@@ -31,7 +31,7 @@ def test_mr_is_scaled_by_its_own_percentiles_whatever_its_unit():
     other, _ = stack_of(replace(volume, array=volume.array * 37 + 5), scaling, 5.0)
     assert np.abs(once - other).max() < 1e-4
     assert limits == pytest.approx(np.percentile(volume.array, (0.5, 99.5)), rel=1e-6)
-    assert 0.005 <= (once == -1).mean() < 0.01  # half a per cent is cut off at the lower end, some lie on it
+    assert 0.005 <= (once == -1).mean() < 0.01  # 0.5 % are clipped below; some equal the limit
 
 
 def test_slices_are_axial_however_the_volume_is_stored():
@@ -57,7 +57,7 @@ def test_slices_are_axial_however_the_volume_is_stored():
 def test_resampling_keeps_the_field_of_view():
     y, x = np.mgrid[0:60, 0:40].astype(np.float32)
     ramp = (0.01 * y + 0.02 * x)[None]
-    small = resample(ramp, (30, 20))  # a ramp's mean over 2 x 2 pixels is its value in their middle
+    small = resample(ramp, (30, 20))  # the mean of a ramp over 2 x 2 pixels is its value at their centre
     means = ramp[0].reshape(30, 2, 20, 2).mean((1, 3))
     assert np.abs(small[0] - means)[2:-2, 2:-2].max() < 1e-5
     back = resample(small, (60, 40))

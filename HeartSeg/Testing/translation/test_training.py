@@ -36,7 +36,7 @@ def test_the_losses_fall(trained):
 
 
 def test_fat_becomes_dark_and_blood_stays_bright(trained):
-    """Bright fat in MR is dark in CT: no single grey scale from one to the other does that with the lungs."""
+    """Bright fat in MR is dark in CT; no single mapping of grey values achieves that and also preserves the lungs."""
     from heartseg.translation.apply import Translator
 
     from .conftest import FAT_HU, scan
@@ -55,7 +55,7 @@ def test_sheets_are_drawn_while_it_trains(trained):
     sheets = sorted(p.name for p in (trained / "sheets").iterdir())
     assert sheets == ["step-0000060.png", "step-0000120.png"]
     picture = sitk.GetArrayFromImage(sitk.ReadImage(str(trained / "sheets" / sheets[-1])))
-    assert picture.shape == (8 * 34, 3 * 34)  # four slices of each modality; source, translation, what comes back
+    assert picture.shape == (8 * 34, 3 * 34)  # four slices of each modality: source, translation, reconstruction
     source, back = picture[:32, :32].astype(float), picture[:32, 68:100].astype(float)
     assert np.corrcoef(source.ravel(), back.ravel())[0, 1] > 0.8
 
@@ -135,7 +135,7 @@ def test_epochs_count_the_larger_domain():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_each_preset_runs_real_steps_with_small_networks(new_trainer, name):
-    """Its losses, optimiser and weights; networks and patches are small. With its own: the slow test below."""
+    """Losses, optimiser and weights of the preset with small networks and patches; the slow test uses full size."""
     settings = replace(
         PRESETS[name],
         blocks=1,

@@ -1,4 +1,4 @@
-"""One real, tiny training for all tests that need one: MM-WHS's names, CSFBU-Net in 2D, one fold of two, on the CPU."""
+"""One small real training for all tests: names of MM-WHS, CSFBU-Net in 2D, one of two folds, on the CPU."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPACING = (7.0, 7.0, 9.0)
 
 
 def base_plans() -> dict[str, Any]:
-    """nnU-Net's plans for CT scans of 512 x 512 pixels of 0.4 mm, as it writes them."""
+    """Return nnU-Net's plans for CT scans of 512 x 512 pixels of 0.4 mm."""
 
     resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
     intensities = {"mean": 200.0, "std": 150.0, "percentile_00_5": -300.0, "percentile_99_5": 900.0}
@@ -83,7 +83,7 @@ def base_plans() -> dict[str, Any]:
 
 
 def build_from(plans: dict[str, Any], structures: int) -> torch.nn.Module:
-    """The network of plans with one configuration, on the meta device, as nnU-Net builds it."""
+    """Return the network of plans with one configuration, on the meta device, as built by nnU-Net."""
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
     (configuration,) = plans["configurations"].values()
@@ -102,7 +102,7 @@ def build_from(plans: dict[str, Any], structures: int) -> torch.nn.Module:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Tiny networks are quickest on one thread, and sums are then always taken in the same order."""
+    """Tiny networks are fastest with one thread, which also fixes the order of sums."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -111,7 +111,7 @@ def one_thread() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training: its options, its model folder, nnU-Net's variables before and after."""
+    """A finished training: its options, its model folder, and nnU-Net's variables before and after."""
 
     training: Any
     model: Path
@@ -122,7 +122,7 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Two epochs of two steps: enough to go through everything, too few to learn."""
+    """Two epochs of two steps: enough to run all code, too few to learn."""
     pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
     from heartseg.training.nnunet.job import DataOptions, Machine, Training
     from heartseg.training.nnunet.run import train
@@ -139,7 +139,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture
 def again(trained: Trained) -> Any:
-    """Trains another network in the same prepared folder: ``again("name", reporter, epochs=...)`` gives its fold."""
+    """Return a function that trains another network in the same folder: ``again("name", reporter, epochs=...)`` gives
+    its fold."""
     from heartseg.training.nnunet import planning
     from heartseg.training.nnunet.job import fold_folder
     from heartseg.training.nnunet.run import plans_of, prepared, train_fold
@@ -158,8 +159,8 @@ def again(trained: Trained) -> Any:
 
 @pytest.fixture
 def stock_labels(monkeypatch) -> Callable[..., np.ndarray]:
-    """Labels of nnU-Net's own predictor, initialised from a folder as ``nnUNetv2_predict`` does it."""
-    name = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"  # needs a torchvision that fits torch
+    """Return labels of nnU-Net's own predictor, initialised from a folder like ``nnUNetv2_predict``."""
+    name = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"  # needs a torchvision that matches torch
     monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     from nnunetv2.inference import predict_from_raw_data as stock
 
@@ -169,7 +170,7 @@ def stock_labels(monkeypatch) -> Callable[..., np.ndarray]:
         )
         predictor.initialize_from_trained_model_folder(str(folder), (0,), "checkpoint_final.pth")
         with monkeypatch.context() as patch:
-            if full_precision:  # stock sums the tiles in float16
+            if full_precision:  # nnU-Net sums the tiles in float16
                 patch.setattr(torch, "half", torch.float32)
                 patch.setattr(stock, "compute_gaussian", partial(stock.compute_gaussian, dtype=torch.float32))
             return predictor.predict_single_npy_array(array[None].astype(np.float32), {"spacing": list(spacing_zyx)})

@@ -34,11 +34,11 @@ from .conftest import base_plans
 KEYS = ("LV", "MYO", "AO")
 SMALL = CSFBU.with_changes(patch=(32, 32), batch=2)
 EVERY = {n: {"network": n} for n in NETWORK_NAMES}
-"""The networks of all configurations; other settings leave no trace in the folder but the card's."""
+"""Networks of all configurations; other settings affect only the card in the folder."""
 
 
 def scan(side: int = 40) -> Volume:
-    """Eight slices of noise, in HU, on LPS axes, with the pixels of the plans."""
+    """Eight slices of noise, in HU, on LPS axes, with the pixel size of the plans."""
     array = np.random.default_rng(0).normal(200, 150, (8, side, side)).astype(np.float32)
     axes = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
     geometry = Geometry((8, side, side), (2.0, 2.0, 8.0), (0.0, 0.0, 0.0), axes)
@@ -46,7 +46,7 @@ def scan(side: int = 40) -> Volume:
 
 
 def finished(out: Path, preset: Preset, name: str) -> tuple[Training, dict]:
-    """A training whose only fold is done: the checkpoint is HeartSegTrainer's own, of a network of few channels."""
+    """Make a training with one complete fold: the checkpoint is HeartSegTrainer's, with few channels."""
     training = Training(DataOptions(out / "data", folds=2), out, preset, name=name, only_folds=(0,))
     plans = adapted_plans(base_plans(), preset, name, 0)
     (configuration,) = plans["configurations"].values()
@@ -111,11 +111,11 @@ def test_an_edge_heads_folder_needs_no_class_of_heartseg(tmp_path) -> None:
 
 
 def test_the_comparison_is_drawn_from_predictions_and_models_of_the_first_seed(tmp_path) -> None:
-    """Two configurations, the second without the aorta; the first case is shown."""
+    """Two configurations, the second without the aorta; the figure shows the first case."""
     import SimpleITK as sitk
 
     image, labels = scan(), np.zeros((8, 40, 40), np.uint8)
-    labels[2:6, 8:20, 8:20], labels[3:5, 25:35, 25:35] = 3, 1  # AO and LV, as numbered in the data set
+    labels[2:6, 8:20, 8:20], labels[3:5, 25:35, 25:35] = 3, 1  # AO and LV as numbered in the data set
     trials = []
     for name in ("baseline", "edge"):
         own, plans = finished(tmp_path, configured(SMALL, CONFIGURATIONS[name], name), plans_name(name, 0))

@@ -78,7 +78,7 @@ def test_the_table_has_the_documents_columns_and_its_reported_figures() -> None:
 
 
 def test_reported_means_are_those_of_the_reported_structures() -> None:
-    """The document rounds, and its baseline's 88.0 is printed as 87.9."""
+    """The document rounds, and reports the 88.0 of its baseline as 87.9."""
     for figures in REPORTED.values():
         assert figures[6] == pytest.approx(mean(figures[:6]), abs=0.11)
 
@@ -91,7 +91,7 @@ def test_the_csv_has_a_line_per_value() -> None:
 
 
 def measured(name: str, seed: int, hd95: dict[str, tuple[float, ...]]) -> Trial:
-    """A trial with Dice 0.9 everywhere and these HD95 of LV and AO; ASSD is a tenth of them."""
+    """Return a trial with Dice 0.9 everywhere and these HD95 of LV and AO; ASSD is a tenth of HD95."""
     keys = ("LV", "AO")
     dice = {case: dict.fromkeys(keys, 0.9) for case in hd95}
     metrics = {
@@ -122,14 +122,14 @@ def test_differences_are_paired_by_case_and_the_interval_is_of_the_mean() -> Non
     dice, hd95, assd = differences(trials)
     assert (hd95.configuration, hd95.against, hd95.metric, hd95.n) == ("edge", "baseline", "hd95_mm", 3)
     assert hd95.mean == pytest.approx(-1.0)
-    assert (hd95.low, hd95.high) == pytest.approx((-1.5, -0.5))  # of 27 equally likely means, the outermost are 3.7 %
+    assert (hd95.low, hd95.high) == pytest.approx((-1.5, -0.5))  # of 27 equally likely means, the extremes have 3.7 %
     assert hd95.says_something
     assert assd.mean == pytest.approx(-0.1)
     assert (dice.mean, dice.says_something) == (pytest.approx(0), False)
 
 
 def test_a_bootstrap_interval_covers_the_mean_as_often_as_it_says() -> None:
-    """Of 400 samples of 30 normal numbers, 95 % of the intervals hold the mean, within 4 SE (and their known -2 %)."""
+    """For 400 samples of 30 normal numbers, 95 % of the intervals contain the mean, within 4 SE and a bias of -2 %."""
     rng = np.random.default_rng(0)
     held = [low < 0 < high for low, high in (bootstrap_interval(rng.normal(size=30), s) for s in range(400))]
     assert 0.93 - 4 * 0.011 < np.mean(held) < 0.95 + 4 * 0.011
@@ -188,7 +188,7 @@ BUILT = {
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_every_configuration_builds_what_its_name_says(name) -> None:
-    """The network that nnU-Net builds from the configuration's plans, looked at part by part."""
+    """Check the parts of the network that nnU-Net builds from the configuration's plans."""
     pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
     preset = configured(CSFBU, CONFIGURATIONS[name], name)
     network = build_from(adapted_plans(base_plans(), preset, "x", 0), structures=7)
@@ -263,7 +263,7 @@ def test_a_configuration_that_was_trained_with_other_settings_is_refused(tmp_pat
     path = tmp_path / "preprocessed" / DATASET_NAME / "wide-seed0.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(first))
-    refuse_other_settings(training, "wide", plans(CSFBU.with_changes(alpha=2.0)))  # nothing is trained yet
+    refuse_other_settings(training, "wide", plans(CSFBU.with_changes(alpha=2.0)))  # no checkpoint yet
     fold = fold_folder(training, first, 0)
     fold.mkdir(parents=True)
     (fold / "checkpoint_latest.pth").touch()
@@ -277,16 +277,16 @@ def test_a_configuration_that_was_trained_with_other_settings_is_refused(tmp_pat
     ):
         with pytest.raises(SettingsError, match=words):
             refuse_other_settings(training, "wide", other)
-    del first[SETTINGS_KEY]["left_out"], first[SETTINGS_KEY]["preset"]["translated"]  # as an older version wrote it
+    del first[SETTINGS_KEY]["left_out"], first[SETTINGS_KEY]["preset"]["translated"]  # as written by an older version
     path.write_text(json.dumps(first))
     refuse_other_settings(training, "wide", plans(CSFBU))
-    del first[SETTINGS_KEY]["preset"]["unlabelled"]  # older still: none were learnt from
+    del first[SETTINGS_KEY]["preset"]["unlabelled"]  # still older: without unlabelled scans
     path.write_text(json.dumps(first))
     refuse_other_settings(training, "wide", plans(CSFBU.with_changes(unlabelled=False)))
 
 
 def test_a_trial_is_scored_case_by_case_from_the_held_out_predictions(tmp_path) -> None:
-    """Two folds, a case each: the prediction of one is a voxel short; seconds and steps are those of the training."""
+    """Two folds with one case each: one prediction lacks a voxel; seconds and steps are those of the training."""
     pytest.importorskip("monai", reason="pip install 'heartseg[evaluate]'")
     training = Training(DataOptions(tmp_path / "scans", folds=2), tmp_path)
     plans = adapted_plans(base_plans(), CSFBU.with_changes(epochs=2, iterations=7), "baseline-seed4", 4)

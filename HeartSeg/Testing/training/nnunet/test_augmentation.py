@@ -19,14 +19,14 @@ SIZE, PATCH = 128, 96
 
 
 def patch_with_bar(y: int = 64, x: int = 64, half: tuple[int, int] = (20, 5)) -> dict[str, torch.Tensor]:
-    """A bright bar on a (1, 128, 128) image, and its label."""
+    """Return a bright bar on a (1, 128, 128) image, and its label."""
     label = torch.zeros(1, SIZE, SIZE, dtype=torch.int16)
     label[0, y - half[0] : y + half[0] + 1, x - half[1] : x + half[1] + 1] = 1
     return {"image": label.float() * 100, "segmentation": label}
 
 
 def moments(label: torch.Tensor) -> tuple[np.ndarray, float, float]:
-    """Middle (y, x), area, and the long axis' angle against y in degrees, -90 to 90."""
+    """Return centroid (y, x), area, and angle of the long axis against y in degrees, -90 to 90."""
     points = torch.nonzero(label[0] == 1).double().numpy()
     values, vectors = np.linalg.eigh(np.cov(points.T))
     long = vectors[:, int(values.argmax())]
@@ -45,7 +45,7 @@ def test_rotation_shift_and_scale_stay_within_the_limits_and_use_them() -> None:
         angles.append(angle)
         scales.append(math.sqrt(size / area))
         shifts.append(middle - (64 - (SIZE - PATCH) / 2))
-    limit, tolerance = 0.1 * PATCH, 1.0  # of voxels: labels are whole
+    limit, tolerance = 0.1 * PATCH, 1.0  # in voxels: labels are integers
     assert np.abs(shifts).max() <= limit + tolerance and np.abs(shifts).max() > 0.8 * limit
     assert np.abs(angles).max() <= 31.5 and np.abs(angles).max() > 24
     assert 0.77 <= min(scales) < 0.85 and 1.15 < max(scales) <= 1.23

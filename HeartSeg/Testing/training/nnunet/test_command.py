@@ -1,4 +1,4 @@
-"""``heartseg train``: the list of a dry run, and one line with the solution for invalid input."""
+"""``heartseg train``: the list of a dry run, and a one-line message with the solution for invalid input."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ COARSE = (8.0, 8.0, 10.0)
 
 @pytest.fixture
 def pairs(tmp_path):
-    """Three pairs in two folders."""
+    """Write three pairs in two folders."""
     return make_folder_pair(tmp_path / "data", 3, COARSE)
 
 
 def refused(capsys, *arguments) -> str:
-    """The one line on standard error of a command that exits with 2, progress left out."""
+    """Return the only line on standard error, without progress, of a command that exits with 2."""
     assert main(["train", *map(str, arguments)]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("heartseg: ")]
     assert len(lines) == 1

@@ -22,13 +22,13 @@ SEVEN = ("LV", "RV", "LA", "RA", "MYO", "AO", "PA")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> CheckedData:
-    """Three cases with MM-WHS's names, values and orientations."""
+    """Three cases with the names, values and orientations of MM-WHS."""
     home = make_mmwhs(tmp_path_factory.mktemp("mmwhs"), 3, (6.0, 6.0, 8.0))
     return check_cases(find_cases(home), None, None)
 
 
 def centres(path: Path) -> dict[int, np.ndarray]:
-    """World LPS position of the middle of every label."""
+    """Return the world LPS centroid of every label."""
     labels, geometry = read(path)
     return {int(v): geometry.index_to_world(np.argwhere(labels == v)).mean(0) for v in np.unique(labels) if v}
 
@@ -78,7 +78,7 @@ def test_turned_to_lps_every_structure_stays_where_it_is_in_the_patient(data, tm
         assert sorted(image.shape) == sorted(original.shape) and image.sum() == original.sum()
         before, after = centres(kept / labels), centres(turned / labels)
         for value, place in before.items():
-            assert np.abs(after[value] - place).max() < 1e-3  # NIfTI keeps positions as 32-bit floats
+            assert np.abs(after[value] - place).max() < 1e-3  # NIfTI stores positions as 32-bit floats
         assert stored.orientation == checked.geometry.orientation
 
 

@@ -1,4 +1,4 @@
-"""Scans and references are found in every layout, read with every kind of labels, or refused with a helpful line."""
+"""Scans and references are found in every layout and read with all kinds of labels, or refused with advice."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def mmwhs(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def heart() -> tuple[np.ndarray, Geometry, np.ndarray]:
-    """Labels, grid and image of one phantom."""
+    """Return labels, grid and image of one phantom."""
     return phantom_case(7, (6.0, 6.0, 8.0))
 
 
 def saved(home: Path, heart, name: str = "a") -> Case:
-    """The phantom as files, and their case."""
+    """Write the phantom as files and return its case."""
     labels, geometry, image = heart
     write_volume(Volume(image, geometry), home / f"{name}_image.nii.gz")
     write_labels(labels, geometry, home / f"{name}_label.nii.gz")
@@ -176,7 +176,7 @@ def test_where_segments_overlap_the_later_one_is_taken_and_told(tmp_path, heart)
     image = sitk.ReadImage(str(path))
     layers = sitk.GetArrayFromImage(image)
     both = np.argwhere(labels == 1)[:10]
-    layers[(*both.T, 1)] = 2  # the right ventricle's layer, over left ventricle
+    layers[(*both.T, 1)] = 2  # layer of the right ventricle, over the left ventricle
     changed = sitk.GetImageFromArray(layers, isVector=True)
     changed.CopyInformation(image)
     for key in image.GetMetaDataKeys():
@@ -235,7 +235,7 @@ def test_an_unreadable_file_is_a_problem_of_its_case_alone(tmp_path) -> None:
 
 
 def as_mr(path) -> None:
-    """Turn a CT scan in HU into magnitudes without a negative value."""
+    """Convert a CT scan in HU to magnitudes without negative values."""
     volume = read_volume(path)
     write_volume(Volume((volume.array + 1000).clip(0).astype(np.int16), volume.geometry), path)
 

@@ -48,7 +48,7 @@ number = 3
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch) -> str:
-    """Name of an importable module with a network, a loss and an augmentation."""
+    """Return the name of an importable module with a network, a loss and an augmentation."""
     (tmp_path / "my_methods.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     yield "my_methods"

@@ -1,4 +1,4 @@
-"""Every preset has the settings of its source, in its dataclass, its plans, its optimiser and its schedule."""
+"""Every preset has the settings of its source, in its dataclass, plans, optimiser and schedule."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
 
 
 def built(preset: Preset, classes: int = 7) -> torch.nn.Module:
-    """The network of the preset's plans, as nnU-Net builds it."""
+    """Return the network of the preset's plans, as built by nnU-Net."""
     return build_from(adapted_plans(base_plans(), preset, "x", 0), classes - 1)
 
 
@@ -95,7 +95,7 @@ def test_a_smaller_patch_gets_the_pooling_that_fits_it() -> None:
     (configuration,) = plans["configurations"].values()
     kwargs = configuration["architecture"]["arch_kwargs"]
     assert configuration["patch_size"] == [64, 64]
-    assert kwargs["n_stages"] == 5  # 64 halved four times is 4, nnU-Net's smallest
+    assert kwargs["n_stages"] == 5  # 64 halved four times is 4, the minimum of nnU-Net
     assert kwargs["features_per_stage"] == [32, 64, 128, 256, 512]
 
 

@@ -30,11 +30,11 @@ stock.compute_gaussian = functools.partial(gaussian, dtype=torch.float32)
 stock.compute_gaussian.cache_clear = gaussian.cache_clear
 stock.predict_entry_point_modelfolder()
 """
-"""What the script ``nnUNetv2_predict_from_modelfolder`` runs; it loads the class that plans.json names."""
+"""Content of the script ``nnUNetv2_predict_from_modelfolder``; it loads the class named in plans.json."""
 
 
 def test_stock_prediction_of_a_trained_folder_is_ours(trained, tmp_path: Path) -> None:
-    """CSFBU-Net in 2D, with edges and fusion; the card promises LPS, and the scan given to both is stored so."""
+    """CSFBU-Net in 2D, with edges and fusion; the card declares LPS, and the scan is stored in LPS."""
     raw = trained.training.out / "raw" / "Dataset501_HeartSeg" / "imagesTr"
     scan = read_volume(sorted(raw.glob("*_0000.nii.gz"))[0])
     assert scan.geometry.orientation == "LPS"
@@ -74,7 +74,7 @@ def test_stock_prediction_of_a_trained_folder_is_ours(trained, tmp_path: Path) -
     ours = Engine(model, Settings(device="cpu", threads=1, precision="float32")).predict(scan, Reporter()).labels
     lut = model.structure_lut()
     differ = np.mean(lut[stock.astype(np.uint8)] != ours)
-    assert differ <= 1e-3  # near-ties, which four steps leave many of
+    assert differ <= 1e-3  # near-ties, which are frequent after only four steps
     assert len(np.unique(ours)) > 1
 
 
@@ -83,7 +83,7 @@ def test_a_trained_2d_folder_can_be_explained_in_any_orientation(trained) -> Non
     scan = read_volume(sorted(raw.glob("*_0000.nii.gz"))[0])
     explainer = Explainer(Segmenter(trained.model, Settings(device="cpu", threads=1)))
     labels = np.zeros(scan.array.shape, np.uint8)
-    labels[tuple(slice(n // 4, n // 2) for n in labels.shape)] = 6  # two epochs teach too little to have one
+    labels[tuple(slice(n // 4, n // 2) for n in labels.shape)] = 6  # two epochs are too few to find this label
     found = explainer.explain(scan, "AO", result=Result(labels, scan.geometry))
     assert found.heat.shape == scan.array.shape and 0 < found.heat.max() <= 1
     assert found.details["run"]["mode"] == "slice by slice, LPS axes"

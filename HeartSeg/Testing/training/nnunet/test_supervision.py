@@ -15,11 +15,11 @@ K = 2
 UNUSUAL = CSFBU.with_changes(erosion=2, beta=0.3, delta=2.5, alpha=0.7, network="csfbu-edge", dimension="3d")
 SPACING = (1.6, 1.0, 0.8)
 STEPS = {0: [], 1: [(0, 1, 1)], 2: [(0, 1, 1), (1, 1, 1)]}
-"""Voxels along each axis of every erosion: i times 0.8 mm, over the spacing, to the nearest whole number, ties down."""
+"""Voxels of every erosion along each axis: i times 0.8 mm over the spacing, to the nearest integer, ties down."""
 
 
 def labels_3d() -> np.ndarray:
-    """Two images of two touching boxes, (2, 8, 14, 16), with a plane of ignored voxels."""
+    """Two images of two adjacent boxes, (2, 8, 14, 16), with a plane of ignored voxels."""
     labels = np.zeros((2, 8, 14, 16), np.int64)
     labels[:, 1:7, 2:12, 2:8] = 1
     labels[:, 2:7, 2:12, 8:15] = 2
@@ -28,7 +28,7 @@ def labels_3d() -> np.ndarray:
 
 
 def interior(mask: np.ndarray, steps: list[tuple[int, ...]]) -> np.ndarray:
-    """A (z, y, x) mask after the erosions: along each axis by its voxels, the image's border not counted."""
+    """Erode a (z, y, x) mask: along each axis by its number of voxels; the border of the image does not erode."""
     for voxels in steps:
         cross = np.zeros((3, 3, 3), bool)
         cross[1, 1, 1] = True
@@ -40,7 +40,7 @@ def interior(mask: np.ndarray, steps: list[tuple[int, ...]]) -> np.ndarray:
 
 
 def ce_dice(logits: np.ndarray, labels: np.ndarray, beta: float, delta: float) -> float:
-    """beta CE + (1 - beta) soft Dice of logits (b, c, ...) and labels (b, ...); voxels of 255 do not count."""
+    """Return beta CE + (1 - beta) soft Dice of logits (b, c, ...) and labels (b, ...); voxels of 255 are ignored."""
     seen = labels != 255
     log_p = log_softmax(logits, 1)
     picked = np.take_along_axis(log_p, np.where(seen, labels, 0)[:, None], 1)[:, 0]
@@ -53,7 +53,7 @@ def ce_dice(logits: np.ndarray, labels: np.ndarray, beta: float, delta: float) -
 
 
 def by_hand(channels: np.ndarray, labels: np.ndarray, preset: Preset, steps: list[tuple[int, ...]]) -> float:
-    """L_region + alpha L_edge of training channels (b, 1 + 2K, ...) on their own grid."""
+    """Return L_region + alpha L_edge of training channels (b, 1 + 2K, ...) on their own grid."""
     stride = labels.shape[-1] // channels.shape[-1]
     edges = np.zeros_like(labels)
     for image, labelled in zip(edges, labels, strict=True):
@@ -72,7 +72,7 @@ def by_hand(channels: np.ndarray, labels: np.ndarray, preset: Preset, steps: lis
 
 
 def outputs() -> list[torch.Tensor]:
-    """Channels at full and at half resolution."""
+    """Return channels at full and at half resolution."""
     generator = torch.Generator().manual_seed(0)
     sizes = ((8, 14, 16), (4, 7, 8))
     return [2 * torch.randn(2, 1 + 2 * K, *size, generator=generator, dtype=torch.float64) for size in sizes]
@@ -91,12 +91,12 @@ def test_an_unusual_presets_loss_is_the_formula(changes) -> None:
     targets = torch.from_numpy(labels)[:, None]
     assert loss(full, targets).item() == pytest.approx(parts[0], rel=1e-9)
     assert loss([full, half], targets).item() == pytest.approx((parts[0] + 0.5 * parts[1]) / 1.5, rel=1e-9)
-    coarse = torch.zeros_like(targets[..., ::2, ::2, ::2])  # nnU-Net's own: not used
+    coarse = torch.zeros_like(targets[..., ::2, ::2, ::2])  # nnU-Net's own target, not used
     assert loss([full, half], [targets, coarse]).item() == pytest.approx((parts[0] + 0.5 * parts[1]) / 1.5, rel=1e-9)
 
 
 def test_the_erosion_follows_the_spacing() -> None:
-    """On 1 mm voxels in every direction the erosion reaches across slices at once: another loss."""
+    """With 1 mm voxels in every direction, the first erosion already reaches across slices, so the loss differs."""
     labels, (full, _) = labels_3d(), outputs()
     found = TrainingLoss(UNUSUAL, K, (1.0, 1.0, 1.0))(full, torch.from_numpy(labels)[:, None]).item()
     assert found == pytest.approx(by_hand(full.numpy(), labels, UNUSUAL, [(1, 1, 1)] * 2), rel=1e-9)

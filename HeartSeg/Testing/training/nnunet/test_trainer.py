@@ -35,7 +35,7 @@ TINY = CSFBU.with_changes(patch=(32, 32), batch=2, erosion=3, beta=0.25, delta=4
 
 @pytest.fixture
 def new(tmp_path) -> Iterator[Callable[..., HeartSegTrainer]]:
-    """Makes trainers in an empty folder; keyword arguments are settings beside the preset."""
+    """Return a function that makes trainers in an empty folder; keyword arguments are settings besides the preset."""
     from heartseg.training.nnunet.trainers import HeartSegTrainer
 
     def make(preset: Preset = TINY, seed: int = 3, fold: int = 0, **settings: Any) -> HeartSegTrainer:
@@ -161,10 +161,10 @@ def test_seed_and_fold_decide_the_weights(new) -> None:
 def test_a_checkpoint_holds_no_code_and_brings_everything_back(new, tmp_path) -> None:
     from heartseg.training.nnunet import trainers
 
-    """``weights_only=True`` without exceptions: nothing but numbers, text and tensors is in it."""
+    """Loads with ``weights_only=True`` and no exceptions: it contains only numbers, text and tensors."""
     data = tmp_path / "preprocessed" / "Dataset501_HeartSeg" / "nnUNetPlans_2d"
     data.mkdir(parents=True)
-    (data / "case.b2nd").touch()  # nnU-Net looks at its name for the format
+    (data / "case.b2nd").touch()  # nnU-Net derives the format from the file name
     trainer = new()
     trainer.initialize()
     trainer.current_epoch, trainer._best_ema = 4, np.float64(0.25)

@@ -72,7 +72,7 @@ def test_curves_and_log_are_there_and_nothing_of_nnunet_stays_behind(trained, ca
     log = (out / "train.log").read_text(encoding="utf-8")
     assert "epoch 2 of 2" in log and "Mean Validation Dice" in log
     gone_or_new = trained.environment_after.items() ^ trained.environment_before.items()
-    assert not [k for k, _ in gone_or_new if k.lower().startswith("nnunet")]  # torch and blosc2 set some of their own
+    assert not [k for k, _ in gone_or_new if k.lower().startswith("nnunet")]  # torch and blosc2 set some
     assert not [p for p in out.rglob("*") if ".part-" in p.name]
 
 
@@ -86,14 +86,14 @@ def test_installed_it_segments_a_scan_in_any_orientation(trained, tmp_path, monk
     assert main(["models", "install", str(trained.model), "--name", "Mine"]) == 0
     scan = trained.training.data.data / "ct_train_1003_image.nii.gz"
     command = ["segment", str(scan), "--model", "Mine", "-o", str(tmp_path / "out"), "--format", "labels"]
-    assert main(command) in (0, 3), capsys.readouterr().err  # 3: four steps find no heart
+    assert main(command) in (0, 3), capsys.readouterr().err  # exit code 3: four steps find no heart
     labels, geometry = read(tmp_path / "out" / "labels.nii.gz")
     assert geometry.same_grid(read_volume(scan).geometry)
     assert set(np.unique(labels)) <= set(range(8))
 
 
 def test_turning_a_scan_does_not_change_what_is_found(trained) -> None:
-    """The card promises LPS, so a 2D model is shown LPS slices."""
+    """The card declares LPS, so a 2D model receives LPS slices."""
     from heartseg.volume.geometry import to_nearest_lps
 
     volume = read_volume(trained.training.data.data / "ct_train_1003_image.nii.gz")
@@ -103,12 +103,12 @@ def test_turning_a_scan_does_not_change_what_is_found(trained) -> None:
     stored = engine.predict(volume, Reporter()).labels
     lps = engine.predict(Volume(np.ascontiguousarray(flip.apply(volume.array)), turned), Reporter()).labels
     assert len(np.unique(lps)) > 1, "the network finds one label everywhere: nothing is compared"
-    assert np.mean(flip.apply(stored) != lps) <= 1e-3  # near-ties, which four steps leave many of
+    assert np.mean(flip.apply(stored) != lps) <= 1e-3  # near-ties, which are frequent after only four steps
 
 
 def test_stock_runs_the_trained_2d_folder_and_gives_the_same_labels(trained) -> None:
     labels = trained.training.out / "raw" / "Dataset501_HeartSeg" / "imagesTr" / "ct_train_1002_0000.nii.gz"
-    volume = read_volume(labels)  # turned to LPS when it was converted
+    volume = read_volume(labels)  # reoriented to LPS by the conversion
     stock = predict_stock(trained.model, volume.array, volume.geometry.spacing[::-1])
     settings = Settings(device="cpu", clean_up=False, precision="float32")
     ours = Engine(ModelFolder.open(trained.model), settings).predict(volume, Reporter()).labels
@@ -117,7 +117,7 @@ def test_stock_runs_the_trained_2d_folder_and_gives_the_same_labels(trained) -> 
 
 
 def test_a_network_with_an_edge_head_becomes_nnunets_own(trained, tmp_path: Path) -> None:
-    """Its edges served the training; the folder needs no class of HeartSeg and gives the same labels."""
+    """The edges were used only for training; the folder requires no class of HeartSeg and gives the same labels."""
     from heartseg.networks.catalogue import build
     from heartseg.training.nnunet.run import train
 
@@ -128,7 +128,7 @@ def test_a_network_with_an_edge_head_becomes_nnunets_own(trained, tmp_path: Path
     assert not {"edge", "fusion"} & set(folder.network.kwargs)
 
     (file,) = (training.out / "results").rglob("checkpoint_final.pth")
-    weights = torch.load(file, weights_only=False)["network_weights"]  # of this test's own training
+    weights = torch.load(file, weights_only=False)["network_weights"]  # from the training of this test
     whole = build("csfbu-head", folder.network.kwargs, 1, 8, deep_supervision=False)
     whole.load_state_dict(weights)
     (stock,) = Engine(folder, Settings(device="cpu")).networks
@@ -138,7 +138,7 @@ def test_a_network_with_an_edge_head_becomes_nnunets_own(trained, tmp_path: Path
 
 
 def test_an_edge_heads_network_goes_on_from_its_finished_model(tmp_path: Path) -> None:
-    """The model has lost the edges' channels: the regions' are taken, the edges' begin anew."""
+    """The model lacks the edge channels: region channels are loaded, edge channels are initialised."""
     from heartseg.networks.catalogue import build, unet_plan
     from heartseg.training.nnunet.trainers import load_start_weights
 
@@ -154,7 +154,7 @@ def test_an_edge_heads_network_goes_on_from_its_finished_model(tmp_path: Path) -
 
 @pytest.fixture(scope="module")
 def csfbu_3d(tmp_path_factory) -> Path:
-    """A 3D CSFBU-Net with inner edges, trained on ellipsoids for a minute's fraction, as a folder of nnU-Net's."""
+    """A 3D CSFBU-Net with inner edges, trained briefly on ellipsoids, as a folder of nnU-Net."""
     from heartseg.networks.catalogue import find
     from heartseg.training.nnunet.presets import CSFBU
     from heartseg.training.nnunet.supervision import TrainingLoss
@@ -176,14 +176,14 @@ def csfbu_3d(tmp_path_factory) -> Path:
         optimizer.zero_grad()
         loss(network(x), y).backward()
         optimizer.step()
-    checkpoint = torch.load(path / "fold_0" / "checkpoint_final.pth", weights_only=False)  # made by this test
+    checkpoint = torch.load(path / "fold_0" / "checkpoint_final.pth", weights_only=False)  # written by this test
     checkpoint["network_weights"] = network.state_dict()
     torch.save(checkpoint, path / "fold_0" / "checkpoint_final.pth")
     return path
 
 
 def test_stock_and_our_own_loop_agree_on_a_3d_folder(csfbu_3d) -> None:
-    """On the plans' own spacing, so that nothing is resampled."""
+    """On the spacing of the plans, so nothing is resampled."""
     from tiny_models import synthetic_volume
 
     folder = ModelFolder.open(csfbu_3d)
@@ -207,7 +207,7 @@ def test_an_interrupted_training_ends_bit_for_bit_where_the_other_does(again) ->
     token = CancelToken()
 
     def stop_in_the_second_epoch(event: ProgressEvent) -> None:
-        if event.stage == "fold 0" and event.done == 4:  # an epoch is two steps and one held-out batch
+        if event.stage == "fold 0" and event.done == 4:  # an epoch has two steps and one validation batch
             token.cancel()
 
     with pytest.raises(Cancelled):
@@ -268,7 +268,7 @@ def test_batch_and_patch_may_be_lowered_until_there_is_a_checkpoint(tmp_path) ->
 
 @pytest.fixture
 def converted(tmp_path, monkeypatch) -> Callable[[], None]:
-    """Two pairs in ``tmp_path/data``; the call converts and splits them into ``tmp_path/out``."""
+    """Return a function that converts and splits two pairs from ``tmp_path/data`` into ``tmp_path/out``."""
     from heartseg.training.nnunet import planning
     from heartseg.training.nnunet.job import DataOptions, Machine, Training
     from heartseg.training.nnunet.run import prepared
@@ -350,7 +350,7 @@ def test_folds_of_several_calls_make_one_model(trained, tmp_path) -> None:
 
 @pytest.fixture
 def trainer(trained) -> Any:
-    """A trainer of the finished training, built as a resumed run builds it, and initialised."""
+    """Return an initialised trainer of the finished training, made as for a resumed run."""
     from heartseg.training.nnunet.run import plans_of, prepared
     from heartseg.training.nnunet.trainers import HeartSegTrainer
 
@@ -392,7 +392,7 @@ def test_out_of_memory_says_which_setting_to_lower(trainer) -> None:
         pytest.raises(DeviceError, match=r"lower --batch \(now 2\), then --patch \(now \d+x\d+\)"),
         trainer._memory_advice(),
     ):
-        torch.empty(1 << 60)  # a real failure of torch's own allocator
+        torch.empty(1 << 60)  # a real failure of torch's allocator
 
 
 def test_other_errors_pass_as_they_are(trainer) -> None:
@@ -432,7 +432,7 @@ def test_edges_are_learnt_in_training_and_join_their_regions_in_evaluation(train
 
 @pytest.mark.parametrize(("batch", "share"), [(1, 0.33), (2, 0.5)])
 def test_batches_of_one_sample_meet_structures_as_often_as_the_preset_says(trainer, batch, share) -> None:
-    """nnU-Net's own loader decides; by its rounding a batch of one would never be centred on a structure."""
+    """nnU-Net's own loader decides; because of its rounding, a batch of one would never be centred on a structure."""
     from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
     from heartseg.training.nnunet.trainers import HeartSegTrainer
@@ -466,7 +466,7 @@ def test_mixed_precision_on_a_cpu_changes_training_alone_and_only_a_little(train
     from heartseg.training.nnunet.trainers import train_in_bfloat16
 
     network = copy.deepcopy(trainer.network)
-    network.__dict__.pop("forward", None)  # where the CPU has AMX, the trainer's own is in mixed precision already
+    network.__dict__.pop("forward", None)  # on a CPU with AMX, the trainer's own forward already uses mixed precision
     mixed = copy.deepcopy(network)
     train_in_bfloat16(mixed)
     x = torch.randn(2, 1, *trainer.configuration_manager.patch_size, generator=torch.Generator().manual_seed(0))
@@ -481,7 +481,7 @@ def test_mixed_precision_on_a_cpu_changes_training_alone_and_only_a_little(train
 
 
 def test_nnunets_own_commands_find_the_trainer(trained, monkeypatch, capsys) -> None:
-    """What DDP's processes and nnUNetv2_train do: a look-up by name, with nnUNet_extTrainer set."""
+    """Like DDP processes and nnUNetv2_train: find the trainer by name, with nnUNet_extTrainer set."""
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
     from heartseg.training.nnunet.environment import EXTERNAL, trainer_lookup_without_torchvision
@@ -493,7 +493,7 @@ def test_nnunets_own_commands_find_the_trainer(trained, monkeypatch, capsys) -> 
 
 
 def test_nnunets_training_command_goes_on_with_a_training(trained, monkeypatch) -> None:
-    """The documented line, as far as nnU-Net's loop: trainer found and built, its checkpoint loaded."""
+    """Run the documented command up to nnU-Net's loop: the trainer is found and built, and its checkpoint loaded."""
     from heartseg.training.nnunet import trainers
     from heartseg.training.nnunet.stock import run_stock_command
 
@@ -507,7 +507,7 @@ def test_nnunets_training_command_goes_on_with_a_training(trained, monkeypatch) 
     try:
         run_stock_command(trained.training.out, "nnUNetv2_train", arguments)
     finally:
-        torch.set_num_threads(threads)  # nnU-Net's command sets them
+        torch.set_num_threads(threads)  # nnU-Net's command changes the number of threads
     assert steps == [2, "csfbu"]
     with pytest.raises(SettingsError, match="has no command 'nnUNetv2_dance'"):
         run_stock_command(trained.training.out, "nnUNetv2_dance", [])
@@ -542,7 +542,7 @@ def test_start_weights_that_do_not_fit_are_refused_and_fitting_ones_are_taken(tm
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["csfbu", "integrated-attention", "nnunet"])
 def test_a_preset_takes_twenty_real_steps_at_full_size(name, tmp_path) -> None:
-    """Patch, batch and network of the full preset on CT-like phantoms of 1.5 mm; minutes each on one core."""
+    """Patch, batch and network of the full preset on CT-like phantoms of 1.5 mm; takes minutes per test on one core."""
     from heartseg.training.nnunet.job import DataOptions, Machine, Training
     from heartseg.training.nnunet.presets import PRESETS
     from heartseg.training.nnunet.run import train

@@ -36,7 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scans(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two scans without references, one of them in a folder below."""
+    """Two scans without references, one of them in a subfolder."""
     folder = tmp_path_factory.mktemp("unlabelled")
     (folder / "more").mkdir()
     shutil.copy(data / "ct_train_1001_image.nii.gz", folder / "ct_test_2001_image.nii.gz")
@@ -61,7 +61,7 @@ def weights(of: Training) -> dict[str, torch.Tensor]:
 
 
 def test_they_are_prepared_as_the_labelled_ones_are(taught: Training, scans: Path) -> None:
-    """The same scan with and without its reference comes out the same, turned to LPS as asked."""
+    """A scan is preprocessed identically with and without its reference, reoriented to LPS if requested."""
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
     home = taught.out / "preprocessed" / "Dataset501_HeartSeg"
@@ -92,7 +92,7 @@ def test_stopped_and_called_again_it_ends_bit_for_bit_the_same(taught: Training,
     def stop(event: ProgressEvent) -> None:
         if event.stage == "fold 0":
             seen.append(event.done)
-            if event.done == 4:  # in the second epoch: two steps and one held-out batch make an epoch
+            if event.done == 4:  # in the second epoch: an epoch has two steps and one validation batch
                 token.cancel()
 
     again = training(data, scans, tmp_path / "out")
@@ -158,7 +158,7 @@ def test_a_label_map_by_another_name_is_refused(data: Path, tmp_path: Path) -> N
 
 
 def test_names_that_begin_alike_keep_their_scans(data: Path, scans: Path, tmp_path: Path) -> None:
-    """``scan-1`` comes before ``scan`` in a folder, and would lose its files to a pattern."""
+    """``scan-1`` is sorted before ``scan`` in a folder, and a pattern for ``scan`` would match its files."""
     folder = tmp_path / "scans"
     folder.mkdir()
     for name in ("scan-1", "scan"):
