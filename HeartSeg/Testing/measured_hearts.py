@@ -10,14 +10,14 @@ from heartseg.volume.geometry import Geometry
 
 
 def turned(seed: int) -> np.ndarray:
-    """A random rotation, (3, 3); its columns are the phantom's own axes in the world."""
+    """Return a random rotation, (3, 3); its columns are the phantom's own axes in world coordinates."""
     q, r = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
     q = q * np.sign(np.diag(r))
     return q if np.linalg.det(q) > 0 else q[:, ::-1]
 
 
 def grid(half_mm: float, spacing: tuple[float, float, float], center: tuple[float, float, float] = (0, 0, 0)):
-    """A grid of edge 2 * ``half_mm`` around ``center``, and the world points of its voxels ``(z, y, x, 3)``."""
+    """Return a grid of edge 2 * ``half_mm`` around ``center``, and the world points of its voxels ``(z, y, x, 3)``."""
     n = np.ceil(2 * half_mm / np.asarray(spacing)).astype(int)
     origin = np.asarray(center) - (n - 1) / 2 * spacing
     geometry = Geometry((int(n[2]), int(n[1]), int(n[0])), spacing, tuple(map(float, origin)))
@@ -29,8 +29,8 @@ def grid(half_mm: float, spacing: tuple[float, float, float], center: tuple[floa
 class LeftVentricle:
     """A prolate left ventricle with its wall and a septum, in its own axes: x septal, y anterior, z apex.
 
-    Blood: ellipsoid of semi-axes ``radius``, ``radius``, ``half_length`` about the origin, below the mitral plane at
-    z = ``base``; above it lies the left atrium. Wall: between this ellipsoid and the one whose semi-axes are larger by
+    Blood: ellipsoid with semi-axes ``radius``, ``radius``, ``half_length`` about the origin, below the mitral plane at
+    z = ``base``; the left atrium lies above it. Wall: between this ellipsoid and one whose semi-axes are larger by
     ``wall``. The right ventricle is a layer of 12 mm on the wall, between the angles ``-half_septum`` and
     ``half_septum`` (degrees) around x, between z = -15 and 25; the right atrium covers its basal end.
     """
@@ -44,18 +44,18 @@ class LeftVentricle:
     extra_septal_wall: float = 0.0
 
     def shrunk(self, factor: float) -> LeftVentricle:
-        """The ventricle with semi-axes of blood times ``factor``, the outside unchanged."""
+        """Return the ventricle with the semi-axes of the blood times ``factor`` and the same outer surface."""
         outside = self.radius + self.wall
         return replace(self, radius=self.radius * factor, wall=outside - self.radius * factor)
 
     @property
     def rotation(self) -> np.ndarray:
-        """Its columns are the ventricle's own axes in the world. They are left-handed: septum, anterior, apex."""
+        """Columns are the ventricle's own axes in world coordinates. They are left-handed: septum, anterior, apex."""
         return turned(self.rotation_seed) * [1, -1, 1]
 
     @property
     def volume_ml(self) -> float:
-        """Blood below the mitral plane."""
+        """Volume of the blood below the mitral plane."""
         t = self.base / self.half_length
         return np.pi * self.radius**2 * self.half_length * ((1 - t) - (1 - t**3) / 3) / 1000
 
@@ -82,7 +82,7 @@ class LeftVentricle:
 def cut_ellipsoid(
     normal: np.ndarray, offset: float, semi: np.ndarray, spacing: tuple[float, float, float], labels: tuple[int, int]
 ) -> tuple[np.ndarray, Geometry]:
-    """An ellipsoid about (3, -2, 5), cut by a plane: ``labels`` before and behind it along ``normal``."""
+    """Return an ellipsoid about (3, -2, 5), cut by a plane: ``labels`` before and behind it along ``normal``."""
     center = np.array([3.0, -2.0, 5.0])
     geometry, world = grid(float(semi.max()) + 5, spacing, tuple(center))
     local = world - center
@@ -92,7 +92,7 @@ def cut_ellipsoid(
 
 
 def section_of_ellipsoid(normal: np.ndarray, offset: float, semi: np.ndarray) -> tuple[np.ndarray, float]:
-    """Centre (world) and area of the section that :func:`cut_ellipsoid` makes."""
+    """Return centre (world) and area of the section made by :func:`cut_ellipsoid`."""
     q = float(((semi * normal) ** 2).sum())
     area = np.pi * semi.prod() / np.sqrt(q) * (1 - offset**2 / q)
     return np.array([3.0, -2.0, 5.0]) + offset * semi**2 * normal / q, area

@@ -49,7 +49,7 @@ def _heart(
     noise_hu: float,
     seed: int,
 ) -> tuple[np.ndarray, Geometry, np.ndarray]:
-    """Compute what :func:`heart_phantom` hands out; drawing takes longer than most tests do with it."""
+    """Compute the result of :func:`heart_phantom`, cached because drawing takes longer than most tests that use it."""
     spacing = np.asarray(spacing_mm, float)
     matrix = np.asarray(direction, float).reshape(3, 3)
     if shape is None:

@@ -11,7 +11,7 @@ from heartseg.synthesis.regions import Region
 
 
 def body(size: int = 48) -> np.ndarray:
-    """A trunk of muscle in air that contains all regions: blocks, a heart, a metal rod and a bone."""
+    """Return a trunk of muscle in air that contains all regions: blocks, a heart, a metal rod and a bone."""
     regions = np.zeros((size, size, size), np.uint8)
     regions[:, 4:-4, 4:-4] = Region.MUSCLE
     ids = [r for r in Region if r != Region.UNSEEN]

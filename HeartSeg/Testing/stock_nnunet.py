@@ -19,7 +19,7 @@ from heartseg.models.folder import ModelFolder
 
 @dataclass(frozen=True)
 class StockLabels:
-    """Labels (z, y, x) in the values of the model, and the margin: largest minus second-largest probability."""
+    """Return labels (z, y, x) in the values of the model, and the margin: largest minus second-largest probability."""
 
     labels: np.ndarray
     margin: np.ndarray

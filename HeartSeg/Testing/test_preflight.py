@@ -1,4 +1,4 @@
-"""What is told before a run: every check speaks when it should and is silent on a good scan."""
+"""Checks before a run: every check reports its problem and is silent on a good scan."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from phantoms import heart_phantom
 def scan(
     shape: tuple[int, int, int] = (60, 70, 80), spacing: tuple[float, float, float] = (2.5, 2.5, 2.5), **choices
 ) -> Volume:
-    """An ordinary CT in HU of 150 mm and more, unless told otherwise."""
+    """Return an ordinary CT in HU of at least 150 mm by default."""
     low, high = choices.pop("span", (-1000, 600))
     dtype = choices.pop("dtype", np.int16)
     array = np.random.default_rng(0).integers(low, high, shape).astype(dtype)
@@ -136,7 +136,7 @@ def test_a_tilted_gantry_is_refused_and_resampling_mends_it():
 
 
 def test_resampling_keeps_values_where_they_are_in_the_patient():
-    """A linear ramp is what linear interpolation gives back exactly, wherever the old grid covers the new one."""
+    """Linear interpolation reproduces a linear ramp exactly wherever the old grid covers the new one."""
     shape = (20, 22, 24)
     geometry = Geometry(shape, (3.0, 4.0, 5.0), (-10.0, 20.0, 30.0), tilted(12))
     ramp = geometry.index_to_world(np.moveaxis(np.indices(shape), 0, -1)) @ np.array([1.0, 2.0, -0.5])
@@ -208,7 +208,7 @@ def test_no_heart_is_a_warning_and_no_error():
 
 
 def test_the_finder_tells_whether_the_scan_cuts_the_heart(model):
-    """The phantom's heart, whole and with its lower 40 mm cut away, seen by the real finder."""
+    """The phantom's heart, complete and without its lower 40 mm, segmented by the real finder."""
     labels, geometry, image = heart_phantom((3.0, 3.0, 3.0), shape=(80, 80, 80))
     whole = Volume(image, geometry, "phantom", "CT")
     heart = look_for_heart(whole, model, Settings(threads=1), Reporter())
@@ -244,7 +244,7 @@ def test_arithmetic_is_counted_as_torch_counts_it(model):
         cost = tile_cost(folder)
         assert cost is not None
         assert cost.gflop == pytest.approx(counter.get_total_flops() / 1e9, rel=1e-6)
-        # convolution weights without their biases and the normalisation's two numbers per channel: under 1 %
+        # convolution weights without biases and without the two normalisation parameters per channel: less than 1 %
         assert cost.parameters == pytest.approx(sum(p.numel() for p in network.parameters()), rel=0.01)
 
 
@@ -277,7 +277,7 @@ def test_the_time_on_the_processor_grows_with_what_is_to_be_done(model):
         return expected_seconds(planned(chest, model, Settings(**settings)), chest, two_cores)
 
     once = seconds()
-    assert 3.9 < once < 15.4  # README: 7.7 s, within the factor of two that the sentence promises
+    assert 3.9 < once < 15.4  # README: 7.7 s, within the stated factor of two
     assert seconds(accurate=True) > 4 * once
     assert seconds(locate=False) > 2 * once
     slow = Machine("cpu", cores=1, gflop_per_core=0.1)

@@ -9,7 +9,7 @@ from heartseg.synthesis.source import Source
 
 
 def toy_subject(spacing: float = 0.8) -> np.ndarray:
-    """Labels 0-12 as in the maps of the shape model, ``(z, y, x)``, LPS: about the size of a small adult heart."""
+    """Return labels 0-12 as in the maps of the shape model, ``(z, y, x)``, LPS: the size of a small adult heart."""
     labels = np.zeros((176, 150, 170), np.uint8)
     z, y, x = np.ogrid[tuple(slice(n) for n in labels.shape)]
 
@@ -38,7 +38,7 @@ def toy_subject(spacing: float = 0.8) -> np.ndarray:
 
 
 def toy_shape_model(points_an_axis: int = 3, width: float = 40.0) -> ShapeModel:
-    """A shape model of the toy heart with a few control points and 19 small, independent deformations.
+    """Return a shape model of the toy heart with a few control points and 19 small, independent deformations.
 
     The momenta (SD 2 mm per control point and axis) move points by a few millimetres, like the variation of real
     subjects.
@@ -68,7 +68,7 @@ TOY_STRUCTURES = {
 
 
 def toy_source() -> Source:
-    """The toy shape model and a trunk of blocks (330 x 195 x 285 mm) whose heart is about as large as the toy heart."""
+    """Return the toy shape model and a trunk of blocks (330 x 195 x 285 mm) with a heart of similar size."""
     trunk = np.zeros((220, 130, 190), np.uint8)
     for (z0, z1), (y0, y1), (x0, x1), label in (
         ((80, 200), (25, 110), (110, 180), 2),

@@ -1,4 +1,4 @@
-"""The real command line on tiny scans and tiny trained models, in this process or in one of its own."""
+"""The real command line on tiny scans and tiny trained models, in this process or in a separate one."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tiny_models import make_tiny_model_folder, synthetic_volume, write_card
 
 SPACING = 4.0
 SHAPE = (40, 40, 40)
-PATIENCE = 240.0  # seconds that a loaded machine may take for what needs ten
+PATIENCE = 240.0  # time limit on a busy machine for about ten seconds of work
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Tiny networks are slower on many threads than on one."""
+    """Tiny networks are slower with many threads than with one."""
     import torch
 
     before = torch.get_num_threads()
@@ -51,7 +51,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def blind_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that takes everything for background."""
+    """A model that labels everything as background."""
     import torch
 
     path = tmp_path_factory.mktemp("models") / "blind"
@@ -67,7 +67,7 @@ def blind_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scan_volume(seed: int = 5, shape: tuple[int, int, int] = SHAPE) -> Volume:
-    """An int16 scan, 160 mm wide, on a grid that is neither at the origin nor along the axes."""
+    """Return an int16 scan, 160 mm wide, on a grid that is neither at the origin nor along the axes."""
     image, _ = synthetic_volume(3, shape, seed)
     c, s = np.cos(0.1), np.sin(0.1)
     direction = (c, -s, 0.0, s, c, 0.0, 0.0, 0.0, 1.0)
@@ -77,14 +77,14 @@ def scan_volume(seed: int = 5, shape: tuple[int, int, int] = SHAPE) -> Volume:
 
 @pytest.fixture
 def shipped_model(default_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The default model of the tree, and no other in reach."""
+    """The default model of the tree; no other model is accessible."""
     monkeypatch.delenv("HEARTSEG_MODELS", raising=False)
     return default_model
 
 
 @pytest.fixture
 def save_scan(tmp_path: Path) -> Callable[..., Path]:
-    """Write a good scan below ``tmp_path`` and return its path."""
+    """Write a valid scan below ``tmp_path`` and return its path."""
 
     def save(name: str = "scan.nii.gz", **choices) -> Path:
         path = tmp_path / name
@@ -96,7 +96,7 @@ def save_scan(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def save_series(tmp_path: Path) -> Callable[..., Path]:
-    """Write a time series of good scans."""
+    """Write a time series of valid scans."""
     from heartseg.volume.itk import image_of
 
     def save(name: str = "cine.nrrd", frames: int = 3) -> Path:
@@ -108,7 +108,7 @@ def save_series(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def save_dicom(tmp_path: Path) -> Callable[..., Path]:
-    """Write a good scan as a DICOM series into a folder below ``tmp_path``."""
+    """Write a valid scan as a DICOM series into a folder below ``tmp_path``."""
 
     def save(name: str = "dicom", *, seed: int = 5, slices: int = SHAPE[0], **tags) -> Path:
         return write_dicom(tmp_path / name, scan_volume(seed).array[:slices], SPACING, **tags)
@@ -118,7 +118,7 @@ def save_dicom(tmp_path: Path) -> Callable[..., Path]:
 
 @dataclass
 class Outcome:
-    """What a command gave back."""
+    """Outcome of a command."""
 
     code: int
     out: str
@@ -126,13 +126,13 @@ class Outcome:
 
     @property
     def complaints(self) -> list[str]:
-        """Lines on standard error that are no progress."""
+        """Lines on standard error other than progress."""
         return [line for line in self.err.splitlines() if line.strip() and not line.endswith(" ...")]
 
 
 @pytest.fixture
 def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of its own for temporary files, of this process and its children."""
+    """A separate folder for temporary files of this process and its children."""
     folder = tmp_path_factory.mktemp("temporary")
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -141,7 +141,7 @@ def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def heartseg(capfd: pytest.CaptureFixture[str], temporary: Path) -> Callable[..., Outcome]:
-    """``main`` in this process, with everything that it or a library prints."""
+    """Run ``main`` in this process and capture all output, including that of libraries."""
     from heartseg.cli.main import main
 
     def run(*arguments: object) -> Outcome:
@@ -158,7 +158,7 @@ def heartseg(capfd: pytest.CaptureFixture[str], temporary: Path) -> Callable[...
 
 @dataclass
 class Running:
-    """A command in a process of its own."""
+    """A command in a separate process."""
 
     process: subprocess.Popen
     folder: Path
@@ -169,7 +169,7 @@ class Running:
         return (self.folder / "stderr").read_text(encoding="utf-8", errors="replace")
 
     def wait_for(self, text: str) -> None:
-        """Until standard error holds a text."""
+        """Wait until standard error contains a text."""
         end = time.monotonic() + PATIENCE
         while text not in self.stderr:
             assert self.process.poll() is None, f"ended without {text!r}: {self.stderr}"
@@ -182,13 +182,13 @@ class Running:
 
 
 def ordinary_interrupts() -> None:
-    """Ctrl-C as at a terminal: a test run in the background has it ignored, and children inherit that."""
+    """Ctrl-C as at a terminal; a test run in the background ignores it, and children inherit that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture
 def launch(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Iterator[Callable[..., Running]]:
-    """The command in a process of its own, which is killed at the end of the test if it still lives."""
+    """Run the command in a separate process, which is killed at the end of the test if it still runs."""
     started: list[Running] = []
 
     def start(*arguments: object, program: tuple[str, ...] = ("-m", "heartseg.cli.main")) -> Running:
@@ -212,7 +212,7 @@ def launch(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Iterato
 
 
 def refused(outcome: Outcome, *words: str, code: int = 2) -> None:
-    """One line on standard error with these words, no traceback, nothing on standard output."""
+    """Check for one line on standard error with these words, no traceback, nothing on standard output."""
     assert outcome.code == code, outcome
     assert outcome.out == ""
     assert len(outcome.complaints) == 1, outcome.err
@@ -224,7 +224,7 @@ def refused(outcome: Outcome, *words: str, code: int = 2) -> None:
 
 @pytest.fixture
 def refuses(heartseg, tmp_path: Path, temporary: Path) -> Callable[..., None]:
-    """``segment`` with a bad input: one line that holds these words, exit code 2, and nothing left behind."""
+    """Run ``segment`` on a bad input: one line with these words, exit code 2, and no remaining files."""
 
     def check(*arguments: object, words: tuple[str, ...]) -> None:
         before = tree(tmp_path)

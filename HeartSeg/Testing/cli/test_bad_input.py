@@ -17,7 +17,7 @@ from tiny_models import write_card, write_pickle_bomb
 
 @pytest.fixture
 def try_scan(refuses, tmp_path, tiny_model):
-    """Segmenting this path is refused with these words."""
+    """Check that segmenting this path is refused with these words."""
 
     def check(path: Path, *words: str, more: tuple[str, ...] = ()) -> None:
         refuses(path, "-o", tmp_path / "out" / "case", "--model", tiny_model, *more, words=words)
@@ -26,7 +26,7 @@ def try_scan(refuses, tmp_path, tiny_model):
 
 
 def changed(save_scan, change) -> Path:
-    """A good scan with its voxels changed, in float32."""
+    """Return a valid scan with changed voxels, in float32."""
     path = save_scan("changed.nrrd")
     image = sitk.ReadImage(str(path))
     values = sitk.GetArrayFromImage(image).astype(np.float32)

@@ -52,7 +52,7 @@ def test_only_one_scan_is_checked_at_a_time(heartseg, save_series, tmp_path):
 
 @pytest.fixture
 def no_network(monkeypatch) -> None:
-    """Whatever opens a connection fails the test."""
+    """Fail the test if a connection is opened."""
 
     def refuse(*_: object) -> None:
         raise AssertionError("a connection was opened")

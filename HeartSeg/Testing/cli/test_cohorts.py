@@ -98,7 +98,7 @@ def test_a_negative_time_limit_is_refused(heartseg, save_scan, tmp_path, tiny_mo
 
 @pytest.fixture
 def finished(tmp_path, save_scan, tiny_model) -> tuple[Path, Case, dict[str, Any]]:
-    """A result folder with the report of a finished case, the case and its choices."""
+    """Make a result folder with the report of a finished case, the case and its options."""
     case = Case(save_scan("scan.nii.gz"), "scan")
     choices = choices_of(case, Settings(), model_hash(ModelFolder.open(tiny_model)), ("csv",), False)
     report = {"findings": [], "measures": [], "heart_found": True, "case": key_of(case, choices).to_dict()}
@@ -240,7 +240,7 @@ def test_a_dangling_link_fails_with_its_own_row(heartseg, save_scan, tmp_path, t
 
 @pytest.mark.parametrize("depth", [1, 2, 12])
 def test_links_that_lead_up_or_across_are_followed_once(tmp_path, depth):
-    """With ``n`` links in each of ``n`` folders there are n^40 paths before the system refuses to follow more."""
+    """With ``n`` links in each of ``n`` folders there are n^40 paths before the system refuses to follow more links."""
     folders = [tmp_path / "scans" / f"f{k:02}" for k in range(depth)]
     for folder in folders:
         touch(folder / "deep" / "a.nii.gz")
@@ -268,7 +268,7 @@ def test_a_linked_folder_is_a_scan_like_any_other(tmp_path, save_dicom):
 
 
 def test_a_signal_during_an_import_waits_until_it_is_over(tmp_path, monkeypatch):
-    """An extension module that is interrupted half loaded crashes when the interpreter ends."""
+    """An extension module that is interrupted while loading crashes when the interpreter exits."""
     from heartseg.cli.exits import stop_token, stopped_by_signals
 
     source = "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(0.2)\nDONE = True\n"

@@ -1,4 +1,4 @@
-"""Shell completion: what bash asks after ``eval "$(register-python-argcomplete heartseg)"``."""
+"""Shell completion: requests of bash after ``eval "$(register-python-argcomplete heartseg)"``."""
 
 from __future__ import annotations
 

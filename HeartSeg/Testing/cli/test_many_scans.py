@@ -20,13 +20,13 @@ COLUMNS_WITH_UNITS = {"seconds (s)", "LV volume (mL)", "MYO mass (g)", "AO diame
 
 @pytest.fixture
 def segment(heartseg, tiny_model):
-    """``heartseg segment`` with the tiny model, labels and measurements only."""
+    """Run ``heartseg segment`` with the tiny model, labels and measurements only."""
     return lambda *arguments: heartseg("segment", *arguments, "--model", tiny_model, "--format", "labels,csv")
 
 
 @pytest.fixture
 def scans(save_scan, tmp_path) -> Path:
-    """A folder with three good scans."""
+    """Make a folder with three valid scans."""
     for k, name in enumerate("abc"):
         save_scan(f"scans/{name}.nii.gz", seed=5 + k)
     return tmp_path / "scans"
@@ -156,7 +156,7 @@ def test_a_fault_that_every_scan_would_meet_ends_a_batch_of_processes(heartseg, 
 
 
 def workers_of(pid: int) -> list[psutil.Process]:
-    """The processes that segment, oldest first."""
+    """Return the segmenting processes, oldest first."""
     children = psutil.Process(pid).children()
     return sorted((p for p in children if "spawn_main" in " ".join(p.cmdline())), key=lambda p: p.create_time())
 
@@ -185,7 +185,7 @@ def test_resuming_after_a_kill_does_not_redo_what_is_done(launch, segment, scans
     done = [name for name in "abc" if (out / name / "report.json").is_file()]
     assert "a" in done
     before = {name: marks(out / name / "report.json") for name in done}
-    (out / f".b.partial-{running.process.pid}-left").mkdir(exist_ok=True)  # as a kill while writing would leave
+    (out / f".b.partial-{running.process.pid}-left").mkdir(exist_ok=True)  # as after a kill during writing
     outcome = segment(scans, "-o", out, "--resume")
     assert outcome.code == 0, outcome
     assert statuses(out)["a"] == "done before" and len(statuses(out)) == 3
@@ -196,7 +196,7 @@ def test_resuming_after_a_kill_does_not_redo_what_is_done(launch, segment, scans
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_sigterm_in_a_batch_leaves_whole_folders_only(launch, scans, tmp_path, tiny_model, jobs):
     out = tmp_path / "out"
-    formats = ("--format", "labels,csv") if jobs == 1 else ()  # all of them take long to write, to be caught at it
+    formats = ("--format", "labels,csv") if jobs == 1 else ()  # writing all formats takes long enough
     running = launch("segment", scans, "-o", out, "--model", tiny_model, "--jobs", jobs, *formats)
     if jobs == 1:
         running.wait_for("[1/3]")

@@ -1,4 +1,4 @@
-"""A package that is not installed is named, with the command that installs it."""
+"""The message for a missing package names it and the command that installs it."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 @pytest.fixture
 def segment(heartseg, tiny_model):
-    """``heartseg segment`` with the tiny model."""
+    """Run ``heartseg segment`` with the tiny model."""
     return lambda *arguments: heartseg("segment", *arguments, "--model", tiny_model)
 
 

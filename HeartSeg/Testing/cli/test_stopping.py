@@ -1,4 +1,4 @@
-"""Runs in separate processes that are stopped, killed or run out of disk space; and the cost of starting one."""
+"""Runs in separate processes that are stopped, killed or run out of disk space; and start-up time."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_file_size_limit_counts_as_a_full_disk(launch, save_scan, tmp_path, ti
 
 
 def without(*packages: str) -> tuple[str, ...]:
-    """A program that is the command line where these packages are not installed."""
+    """Return a program that runs the command line without these packages."""
     blocker = f"""
 import sys
 class Missing:

@@ -1,4 +1,4 @@
-"""Tiny trained models for heat maps: straight out of nnU-Net, and with a card, a finder and a window."""
+"""Tiny trained models for heat maps: unchanged from nnU-Net, and with a card, a finder and a window."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHAPE = (40, 40, 40)
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Tiny networks are slower on many threads than on one."""
+    """Tiny networks are slower with many threads than with one."""
     import torch
 
     before = torch.get_num_threads()
@@ -31,7 +31,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def bare_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as nnU-Net leaves it: run in stored axes, over the whole image, in tiles."""
+    """A folder as written by nnU-Net: runs in stored axes, on the whole image, in tiles."""
     return make_tiny_model_folder(
         tmp_path_factory.mktemp("models") / "nnUNetTrainer__nnUNetPlans__3d_fullres",
         train_steps=40,
@@ -44,7 +44,7 @@ def bare_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def window_model(bare_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same network as finder and as fine network, which looks at a window around the heart."""
+    """The same network as finder and as fine network, which uses a window around the heart."""
     path = tmp_path_factory.mktemp("models") / "window"
     shutil.copytree(bare_model, path)
     shutil.copytree(bare_model, path / "finder")
@@ -54,7 +54,7 @@ def window_model(bare_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def scan(array: np.ndarray | None = None, direction: tuple[float, ...] | None = None) -> Volume:
-    """Ellipsoids in a cube of 160 mm that is neither at the origin nor centred on it."""
+    """Ellipsoids in a cube of 160 mm that neither begins at the origin nor is centred on it."""
     array = synthetic_volume(len(LABELS), SHAPE, 5)[0] if array is None else array
     identity = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
     grid = Geometry(array.shape, (SPACING,) * 3, (-80.0, 12.0, 300.0), direction or identity)

@@ -20,7 +20,7 @@ from tiny_models import make_tiny_model_folder
 
 @pytest.fixture(scope="module", params=["window_model", "bare_model"])
 def results(request, volume):
-    """A result without and one with a confidence map, in a window and in stored axes."""
+    """Results with and without a confidence map, in a window and in stored axes."""
     model = request.getfixturevalue(request.param)
     plain = Segmenter(model, Settings(device="cpu", clean_up=False))
     asked = Segmenter(model, Settings(device="cpu", clean_up=False, confidence_map=True))
@@ -35,7 +35,7 @@ def test_it_is_made_only_when_asked_for_and_changes_nothing_else(results):
 
 
 def test_it_agrees_with_the_mean_probabilities_of_the_report(results):
-    """The same probabilities, at the scan's voxels instead of the network's, in whole percent."""
+    """The probabilities are the same, at the voxels of the scan instead of the network's, in integer percent."""
     _, asked, _ = results
     for s in STRUCTURES:
         mask = asked.labels == s.label

@@ -80,7 +80,7 @@ def test_the_bottleneck_gives_another_coarser_map(stored, stored_explanation, vo
     ids=["flipped", "permuted", "permuted and flipped"],
 )
 def test_copies_of_a_scan_in_other_orientations_have_the_same_map(windowed, explanation, volume, direction):
-    """The window is in the patient's axes: the same numbers, only stored in another order."""
+    """The window uses the axes of the patient, so the values are the same in another storage order."""
     other = stored_as(volume, np.asarray(direction, float).reshape(3, 3))
     assert other.geometry.orientation != volume.geometry.orientation
 
@@ -92,7 +92,7 @@ def test_copies_of_a_scan_in_other_orientations_have_the_same_map(windowed, expl
 
 
 def stored_as(volume: Volume, direction: np.ndarray) -> Volume:
-    """The same voxels in the same places of the world, in another order."""
+    """Return the same voxels at the same world positions, in another storage order."""
     size = np.abs(direction.T @ np.asarray(volume.geometry.size)).astype(int)
     corners = volume.geometry.index_to_world(np.array([[0, 0, 0], np.asarray(SHAPE) - 1]))
     start = np.where((direction @ np.ones(3)) < 0, corners.max(0), corners.min(0))
@@ -104,7 +104,7 @@ def stored_as(volume: Volume, direction: np.ndarray) -> Volume:
 
 
 def test_an_oblique_scan_has_its_map_on_its_own_grid(windowed):
-    """Voxels turned by 20 degrees about the long axis: the map turns with them."""
+    """If the voxels are rotated by 20 degrees about the long axis, the map rotates with them."""
     c, s = np.cos(np.deg2rad(20)), np.sin(np.deg2rad(20))
     oblique = scan(direction=(c, -s, 0.0, s, c, 0.0, 0.0, 0.0, 1.0))
     found = windowed.explain(oblique, "RV")
@@ -116,7 +116,7 @@ def test_a_scan_that_lies_elsewhere_has_the_same_map(windowed, explanation, volu
     g = volume.geometry
     x, y, z = g.origin
     moved = replace(volume, geometry=replace(g, origin=(x + 4 * SPACING, y - 8 * SPACING, z + 20 * SPACING)))
-    found = windowed.explain(moved, "RV").heat  # positions in mm are rounded elsewhere: 1e-6 was seen
+    found = windowed.explain(moved, "RV").heat  # positions in mm are rounded differently: differences of 1e-6 occurred
     np.testing.assert_allclose(found, explanation.heat, rtol=0, atol=1e-4)
 
 
@@ -280,7 +280,7 @@ def test_the_scan_is_not_changed(windowed, volume):
 
 
 def test_the_map_follows_the_structure_that_is_asked_for(stored, volume):
-    """Ellipsoids differ in intensity: the one asked for is hotter inside than the others."""
+    """Ellipsoids differ in intensity: the map is higher inside the requested one than in the others."""
     truth = synthetic_volume(len(LABELS), SHAPE, 5)[1]
     assert INTENSITY_STEP > 0
     for label, key in enumerate(LABELS, 1):

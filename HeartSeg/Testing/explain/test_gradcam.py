@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 class TwoChannels(nn.Module):
-    """Features 1·x and −2·x (+ 0.5), logits of two classes by a 1x1x1 convolution: everything known by hand."""
+    """Features 1·x and −2·x (+ 0.5), logits of two classes by a 1x1x1 convolution: all values are known."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class TwoChannels(nn.Module):
 
 
 class Round(nn.Module):
-    """Convolutions that go round the image's ends, with a stride of two and a normalisation over the whole image."""
+    """Circular convolutions with a stride of two and a normalisation over the whole image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def heat(network, layer: str, image, region, channel=1, patch=None, reporter=Non
 
 
 def test_a_network_by_hand():
-    """Gradients are the head's weights inside the region: channel k weighs w_k |M| / N, so the map is known."""
+    """Gradients equal the head's weights inside the region: channel k has weight w_k |M| / N, so the map is known."""
     shape = (6, 7, 8)
     image, region = image_of(shape), box_in(shape, slice(1, 4), slice(2, 6), slice(0, 5))
     share = float(region.sum()) / region.numel()
@@ -86,12 +86,12 @@ def test_a_network_by_hand():
 
     found = heat(seeded(TwoChannels), "last", image, region)
 
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)  # a few roundings of values up to 20
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)  # a few rounding errors of values up to 20
 
 
 @pytest.mark.parametrize("length", [4, 6, 8, 12])
 def test_tiles_blend_into_one_map_whatever_their_number(length):
-    """A channel weighs the head's weight times the region's share of a tile, summed over the tiles."""
+    """A channel has the weight of the head times the region's fraction of a tile, summed over the tiles."""
     shape = (4, 4, length)
     image, region = image_of(shape), box_in(shape, slice(1, 4))
     expected = float(region.sum()) / 4**3 * (2.0 * image[0] - 1.5 * (-2.0 * image[0] + 0.5))
@@ -100,7 +100,7 @@ def test_tiles_blend_into_one_map_whatever_their_number(length):
 
 
 def test_progress_counts_every_tile_of_every_network_twice():
-    """Once for the channels' weights, once for the map; two networks of two tiles are eight steps."""
+    """One pass for the channel weights and one for the map; two networks with two tiles take eight steps."""
     seen = []
     image, region = image_of((4, 4, 8)), box_in((4, 4, 8), slice(0, 2))
     reporter = Reporter(lambda event: seen.append((event.done, event.total)))
@@ -119,7 +119,7 @@ def test_the_background_is_a_class_as_any_other():
 
 @pytest.mark.parametrize("layer", ["bottleneck", "last", "encoder.stages.1", "encoder.stages.1.0.convs.0.norm"])
 def test_channels_weigh_what_finite_differences_say(layer):
-    """A channel's mean gradient is what the score gains per position when the whole channel is raised a little."""
+    """The mean gradient of a channel is the change of the score per position for a small increase of the channel."""
     plans = _plans((16,) * 3, (4, 6, 8), "ZScoreNormalization", (1.0,) * 3, False, (0, 1, 2), False, ("3d_fullres",))
     network = build_tiny_network(plans, 4).eval().double().requires_grad_(False)
     image, region = image_of((16,) * 3).double(), box_in((16,) * 3, slice(3, 9), slice(4, 12), slice(5, 9))
@@ -147,13 +147,13 @@ def test_channels_weigh_what_finite_differences_say(layer):
 
     found = heat(network, layer, image, region, channel=2)
 
-    # Left are kinks of the leaky ReLU within the step, and maps that are kept as float32.
+    # Remaining differences: kinks of the leaky ReLU within the step, and maps stored as float32.
     assert float((found - expected).abs().max()) < 1e-4 * float(expected.abs().max())
     assert float(expected.abs().max()) > 0
 
 
 def test_tiles_share_one_score():
-    """A network that looks at single voxels gives the same map in tiles, but for the mean that is over a tile."""
+    """A network of single voxels gives the same map in tiles, except that the mean is taken over a tile."""
     shape, patch = (12, 12, 12), (6, 6, 6)
     image, region = image_of(shape), box_in(shape, slice(2, 11), slice(2, 11), slice(2, 11))
     whole = heat(seeded(TwoChannels), "last", image, region)
@@ -170,7 +170,7 @@ def test_tiles_that_the_region_does_not_reach_are_left_out(monkeypatch):
 
     found = heat(network, "last", image, region, patch=(6, 6, 6))
 
-    assert len(seen) == 1 + 1  # layers_of, and the one tile that begins at 0
+    assert len(seen) == 1 + 1  # layers_of, and the single tile that begins at 0
     assert bool(found[..., :3].any()) and not bool(found[..., 6:].any())
 
 
@@ -183,14 +183,14 @@ def test_an_image_smaller_than_the_patch_is_padded_and_cut_again():
 
 @pytest.mark.parametrize("layer", ["last", "bottleneck"])
 def test_a_shifted_image_has_a_shifted_map(layer):
-    shape, shift = (8, 8, 8), (2, 4, -2)  # whole strides
+    shape, shift = (8, 8, 8), (2, 4, -2)  # multiples of the stride
     image, region = image_of(shape), box_in(shape, slice(1, 4), slice(2, 5), slice(3, 6))
     moved = (torch.roll(image, shift, (1, 2, 3)), torch.roll(region, shift, (0, 1, 2)))
     network = seeded(Round)
 
     before, after = heat(network, layer, image, region), heat(network, layer, *moved)
 
-    inner = (slice(3, 7), slice(5, 7), slice(1, 5))  # enlarging a coarse map does not go round the ends
+    inner = (slice(3, 7), slice(5, 7), slice(1, 5))  # upsampling of a coarse map is not circular
     rolled = torch.roll(before, shift, (0, 1, 2))
     limits = inner if layer == "bottleneck" else ()
     torch.testing.assert_close(after[limits], rolled[limits], rtol=0, atol=1e-5)
@@ -215,7 +215,7 @@ def test_the_network_is_left_as_it_was():
 
 
 def test_a_network_made_under_inference_mode_can_be_explained():
-    """As the engine's own are, once they were moved to a graphics card in a run."""
+    """Networks of the engine after they were moved to a graphics card in a run."""
     with torch.inference_mode():
         network = seeded(Round)
     heat(network, "last", image_of((8,) * 3), box_in((8,) * 3, slice(1, 4)))
@@ -261,7 +261,7 @@ def test_a_2d_network_has_the_map_of_its_3d_twin_that_sees_single_slices(layer):
 
 
 class Hungry(TwoChannels):
-    """Runs out of memory once it is asked for gradients."""
+    """Runs out of memory when gradients are requested."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if torch.is_grad_enabled():
@@ -275,7 +275,7 @@ def test_out_of_memory_on_the_cpu_says_what_helps():
 
 
 def test_out_of_memory_on_a_graphics_card_ends_on_the_cpu_with_the_same_map(monkeypatch):
-    """No card is at hand: what would run on it fails as torch does there, after the first tile."""
+    """Without a real card, the stand-in fails like torch on a card, after the first tile."""
     image, region, events = image_of((6, 6, 12)), box_in((6, 6, 12), slice(1, 4)), []
     network = seeded(TwoChannels)
     wanted = heat(network, "last", image, region, patch=(6, 6, 6))

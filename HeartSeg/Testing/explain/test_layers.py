@@ -73,7 +73,7 @@ def test_every_network_that_can_be_trained_has_a_map_at_both(key):
     shallow = key == "tutorial-3d"
     assert found.last.name == ("decoder.stages.0" if shallow else "decoder.stages.1")
     stage, shape = ("encoder.stages.1", (6, 8, 8, 8)) if shallow else ("encoder.stages.2", (8, 4, 4, 4))
-    if key == "mobile":  # inside of its last block the convolution has twice the channels
+    if key == "mobile":  # inside the last block of this network, the convolution has twice the channels
         stage, shape = "encoder.stages.2.1.each", (16, 4, 4, 4)
     assert (found.bottleneck.name, found.bottleneck.shape) == (stage, shape)
     for layer in (found.last, found.bottleneck):
@@ -82,7 +82,7 @@ def test_every_network_that_can_be_trained_has_a_map_at_both(key):
 
 
 class Attentive(nn.Module):
-    """A convolution's features times a gate that looks at a map pooled to two voxels a side."""
+    """Features of a convolution times a gate that depends on a map pooled to two voxels per side."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,11 +102,11 @@ def test_pooled_maps_inside_of_attention_are_no_bottleneck():
     assert (found.last.name, found.last.at_input) == (
         "head",
         True,
-    )  # no module gives the product: taken where it goes in
+    )  # the product is not the output of a module, so the input of its consumer is used
 
 
 class Repeated(nn.Module):
-    """A convolution inside of two wrappers, one that runs twice, and a map pooled to a single voxel."""
+    """A convolution inside two wrappers, one that runs twice, and a map pooled to a single voxel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Repeated(nn.Module):
 def test_maps_of_one_voxel_and_modules_that_run_twice_cannot_be_chosen():
     found = layers_of(Repeated(), torch.zeros(1, 1, 8, 8, 8))
     assert set(found.named) == {"first.0.0", "first.0", "first.1", "first"}
-    assert [layer.name for layer in found.all] == ["first.0", "first"]  # of those that hand a tensor on, the outermost
+    assert [layer.name for layer in found.all] == ["first.0", "first"]  # the outermost with the same output
     assert [layer.kind for layer in found.all] == ["Sequential", "Sequential"]
     assert {layer.shape for layer in found.all} == {(4, 8, 8, 8)}
 

@@ -1,4 +1,4 @@
-"""A phantom heart to export, small enough to be written many times."""
+"""A phantom heart for export, small enough to write many times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROVENANCE = Provenance(model=ModelFacts(name="made up", version="1.0"), created
 
 @pytest.fixture(scope="session")
 def subject() -> Subject:
-    """A whole heart on an oblique grid of 3 mm, with its scan, measured."""
+    """A whole heart on an oblique grid of 3 mm, with its scan and measures."""
     angle = np.deg2rad(25)
     turn = (np.cos(angle), -np.sin(angle), 0.0, np.sin(angle), np.cos(angle), 0.0, 0.0, 0.0, 1.0)
     labels, geometry, image = heart_phantom((3.0, 3.0, 3.0), direction=turn)
@@ -32,7 +32,7 @@ def subject() -> Subject:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Mounts real file systems of a few kB; needs root."""
+    """Mounts real file systems of a few kB; requires root."""
     mounted: list[Path] = []
 
     def mount(kilobytes: int) -> Path:

@@ -1,4 +1,4 @@
-"""DICOM SEG: read back by highdicom and pydicom, every voxel is where it was, and every segment says what it is."""
+"""DICOM SEG: highdicom and pydicom read every voxel at its position, and every segment with its meaning."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODEL = Provenance(model=ModelFacts(name="made up", version="1.2"))
 
 
 def boxes(shape: tuple[int, int, int]) -> np.ndarray:
-    """Unequal boxes of four structures, none symmetric to another; the last slice and one in the middle are empty."""
+    """Return unequal boxes of four structures without symmetry; the last slice and one in the middle are empty."""
     labels = np.zeros(shape, np.uint8)
     labels[2:9, 3:12, 5:20] = 1
     labels[4:12, 14:22, 6:15] = 5
@@ -40,7 +40,7 @@ def segmented(volume: Volume) -> Subject:
 
 
 def read_back(path: Path, subject: Subject) -> np.ndarray:
-    """HeartSeg's labels from the file's frames: each frame put to the slice at its own position and orientation."""
+    """Read HeartSeg's labels from the frames of the file: each frame is placed by its own position and orientation."""
     file = pydicom.dcmread(path)
     geometry = subject.result.geometry
     code = {s.snomed_code: s.label for s in STRUCTURES}
@@ -102,7 +102,7 @@ def test_segments_say_what_they_are_and_who_made_them(dicom_series, tmp_path) ->
 
 
 def _cielab(stored: list[int]) -> tuple[float, float, float]:
-    """Unsigned 16-bit numbers of DICOM PS3.3 C.10.7.1.1 as L*, a*, b*."""
+    """Convert unsigned 16-bit numbers of DICOM PS3.3 C.10.7.1.1 to L*, a*, b*."""
     light, a, b = (v / 65535 for v in stored)
     return 100 * light, 255 * a - 128, 255 * b - 128
 

@@ -1,4 +1,4 @@
-"""An export appears whole or not at all, from a result folder or from a segmentation that was edited."""
+"""An export is written completely or not at all, from a result folder or from an edited segmentation."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_choice_is_written_and_nothing_else(subject, tmp_path) -> None:
 
 
 def test_it_needs_no_slicer(tmp_path) -> None:
-    """In a process that cannot import slicer: every format but DICOM SEG (which needs DICOM)."""
+    """Runs in a process that cannot import slicer: every format but DICOM SEG (which requires DICOM)."""
     program = f"""
 import sys
 sys.modules["slicer"] = None
@@ -165,7 +165,7 @@ def test_segment_writes_these_formats_too(subject, tmp_path) -> None:
 
 @pytest.fixture(scope="module")
 def result_folder(subject, tmp_path_factory) -> tuple[Path, Path]:
-    """A result folder and the scan that its report names."""
+    """Make a result folder and the scan that its report refers to."""
     home = tmp_path_factory.mktemp("result")
     scan = write_volume(subject.volume, home / "scan.nii.gz")
     source = read_volume(scan).source

@@ -1,4 +1,4 @@
-"""The report page needs nothing but itself, says what was measured, and takes names for what they are: text."""
+"""The report page is self-contained, contains the measures, and escapes names as text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VOID = {"meta", "img", "br"}
 
 
 class Page(HTMLParser):
-    """Text and attributes of a page; fails on tags that are not closed in order."""
+    """Text and attributes of a page; fails if tags are not closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What is printed is closed, has the wall that was asked for, and says what was counted."""
+"""Printed parts are closed, have the requested wall, and report what was counted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BALL_MM = 15.0
 
 
 def ball(label: int = 1, spacing=(1.0, 1.0, 2.0), radius: float = BALL_MM) -> Result:
-    """A ball of one structure whose volume and surfaces are known by formula."""
+    """Return a ball of one structure whose volume and surfaces are known analytically."""
     shape = (24, 40, 40)
     geometry = Geometry(shape, spacing, (-20.0, -20.0, -24.0))
     index = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1)
@@ -35,12 +35,12 @@ def test_a_hollow_ball_has_the_wall_that_was_asked_for(wall) -> None:
     found = check_solidity(pool.mesh)
     assert found.watertight
     assert found.shells == 2
-    # The grid cuts the ball to about half a voxel of 1 x 1 x 2 mm; the wall itself is made anew on the fine grid.
+    # The grid limits the ball to about half a voxel of 1 x 1 x 2 mm; the wall itself is computed on the fine grid.
     wall_ml = 4 / 3 * np.pi * ((BALL_MM + wall) ** 3 - BALL_MM**3) / 1000
     assert found.volume_ml == pytest.approx(wall_ml, rel=0.07)
     assert pool.facts["lumen_ml"] == pytest.approx(4 / 3 * np.pi * BALL_MM**3 / 1000, rel=0.05)
     for side in pool.facts["thickness_mm"].values():
-        assert side["median"] == pytest.approx(wall, abs=0.06)  # step² / (6 wall) and the nudge of step / 20
+        assert side["median"] == pytest.approx(wall, abs=0.06)  # step² / (6 wall) and the offset of step / 20
         assert side["p5"] == pytest.approx(wall, abs=0.15)
         assert side["p95"] == pytest.approx(wall, abs=0.15)
 
@@ -78,7 +78,7 @@ def test_it_lies_where_the_heart_is(written, subject) -> None:
     geometry, mask = subject.result.geometry, subject.result.mask("MYO")
     points = geometry.index_to_world(np.argwhere(mask))
     mesh = read_stl(folder / MYOCARDIUM_FILE)
-    # half a voxel's diagonal of 3 mm, and the smoothing
+    # half a diagonal of a 3 mm voxel, and the smoothing
     assert np.allclose(mesh.points.min(axis=0), points.min(axis=0), atol=3.6)
     assert np.allclose(mesh.points.max(axis=0), points.max(axis=0), atol=3.6)
 

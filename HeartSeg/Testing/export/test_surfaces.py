@@ -1,4 +1,4 @@
-"""Surfaces lie where the voxels are, say which axes they are in, and are counted honestly."""
+"""Surfaces are at the positions of the voxels, state their axes, and are counted correctly."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_surface_encloses_the_voxels_and_faces_outwards(subject, key) -> None:
     mask = result.mask(key)
     mesh = closed_surface(mask, result.geometry)
     voxels_ml = mask.sum() * result.geometry.voxel_volume_ml
-    assert mesh.volume_ml == pytest.approx(voxels_ml, rel=0.1)  # smoothing shrinks edges of a 3 mm grid by some percent
+    assert mesh.volume_ml == pytest.approx(voxels_ml, rel=0.1)  # smoothing shrinks edges of a 3 mm grid slightly
     center = result.geometry.index_to_world(np.argwhere(mask).mean(axis=0))
     assert np.allclose(mesh.points[np.unique(mesh.triangles)].mean(axis=0), center, atol=6.0)
 
@@ -156,7 +156,7 @@ def test_slicer_reads_them_into_the_right_place(tmp_path, coordinates, suffix) -
         bounds = [0.0] * 6
         node.GetRASBounds(bounds)
         slicer.mrmlScene.RemoveNode(node)
-    assert np.allclose(bounds, (-10, 0, -10, 0, 0, 10), atol=1e-4)  # RAS, inside Slicer
+    assert np.allclose(bounds, (-10, 0, -10, 0, 0, 10), atol=1e-4)  # RAS, as in Slicer
 
 
 def test_ply_and_obj_have_the_structures_colours(tmp_path) -> None:
@@ -194,13 +194,13 @@ SLICES = {"thin": (1.0, 1.0, 0.7), "2.5 mm": (1.0, 1.0, 2.5), "8 mm": (1.4, 1.4,
 
 @pytest.fixture(scope="module", params=SLICES.values(), ids=SLICES)
 def sliced(request):
-    """The phantom's labels on a grid, the grid, and the surfaces of all structures."""
+    """Labels of the phantom on a grid, the grid, and the surfaces of all structures."""
     labels, geometry, _ = heart_phantom(request.param)
     return labels, geometry, label_surfaces(labels, geometry, STRUCTURES)
 
 
 def test_neighbours_share_their_border(sliced) -> None:
-    """Points of one structure inside another: under 0.5 %, where the surfaces made one by one had 47 %."""
+    """Fewer than 0.5 % of the points of one structure are inside another; surfaces made one by one had 47 %."""
     _, _, surfaces = sliced
     for key, other in (("LV", "MYO"), ("RV", "MYO"), ("LA", "LV"), ("RA", "RV")):
         distance = vtk.vtkImplicitPolyDataDistance()
@@ -219,11 +219,11 @@ def test_they_are_watertight_and_enclose_the_volume_of_their_grid(sliced) -> Non
         own = np.count_nonzero(fine == one.label) * geometry.voxel_volume_ml / factors.prod()
         assert solidity.volume_ml == pytest.approx(own, rel=0.01)
         voxels = np.count_nonzero(labels == one.label) * geometry.voxel_volume_ml
-        assert solidity.volume_ml == pytest.approx(voxels, rel=0.03)  # thick slices end between two of their centres
+        assert solidity.volume_ml == pytest.approx(voxels, rel=0.03)  # thick slices end between two slice centres
 
 
 def test_thick_slices_give_no_steps() -> None:
-    """A ball on 8 mm slices: its surface lies within a millimetre of the ball; steps are off by two on average."""
+    """A ball on 8 mm slices: its surface is within 1 mm of the ball; a stepped surface errs by 2 mm on average."""
     z, y, x = np.meshgrid(np.arange(10) * 8.0, np.arange(70.0), np.arange(70.0), indexing="ij")
     center, radius = np.array([35.0, 35.0, 36.0]), 25.0
     ball = (x - center[0]) ** 2 + (y - center[1]) ** 2 + (z - center[2]) ** 2 <= radius**2

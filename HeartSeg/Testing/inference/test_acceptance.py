@@ -32,16 +32,16 @@ E = 0.001
         (Evidence(LOW_AGREEMENT - E, LOW_CONFIDENCE, REJECTED_CONSISTENCY), True),
         (Evidence(LOW_AGREEMENT - E, LOW_CONFIDENCE, REJECTED_CONSISTENCY - E), False),
         (Evidence(LOW_AGREEMENT, LOW_CONFIDENCE - E), True),
-        # agreement so low that the fine network must be confident in two windows
+        # agreement so low that the fine network must have a high probability in two windows
         (Evidence(REJECTED_AGREEMENT, LOW_CONFIDENCE, REJECTED_CONSISTENCY), True),
         (Evidence(REJECTED_AGREEMENT - E, CONFIDENT, CONFIDENT_CONSISTENCY), True),
         (Evidence(REJECTED_AGREEMENT - E, CONFIDENT - E, 0.99), False),
         (Evidence(REJECTED_AGREEMENT - E, 0.99, CONFIDENT_CONSISTENCY - E), False),
         (Evidence(0.0, 0.99, None), False),
-        # another grey scale: a higher consistency is needed, however well the networks agree
+        # another grey scale: requires a higher consistency, however well the networks agree
         (Evidence(0.9, 0.95, REJECTED_CONSISTENCY_OTHER_SCALE, grey_scale=0.6), True),
         (Evidence(0.9, 0.95, REJECTED_CONSISTENCY_OTHER_SCALE - E, grey_scale=0.6), False),
-        # the intensity of air overrules everything
+        # the intensity of air overrides everything else
         (Evidence(0.9, 0.99, 0.99, is_air=True), False),
     ],
 )

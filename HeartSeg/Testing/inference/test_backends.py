@@ -43,7 +43,7 @@ def test_a_batch_on_the_cpu_is_its_samples(network):
 
 
 def test_the_last_rung_takes_the_network_back_from_the_card(network, monkeypatch):
-    """Without a card here, what is asked of the network stands for the move; a copy made on the card would stay."""
+    """Without a card, the requests to the network represent the move; a copy on the card would stay there."""
     asked = []
     monkeypatch.setattr(network, "to", lambda device, **options: asked.append(device) or network, raising=False)
     monkeypatch.setattr("heartseg.inference.backends.fuse_norms", lambda moved: moved)

@@ -1,4 +1,4 @@
-"""The confidence map: the winner's probability at the scan's voxels, near the heart, with little memory."""
+"""The confidence map: probability of the predicted label at the scan's voxels, near the heart, with little memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GRID = Geometry((30, 30, 30), (4.0, 4.0, 4.0), (-60.0, -60.0, -60.0))
 
 
 def heart_logits(grid: Geometry, center=(0.0, 0.0, 0.0)) -> torch.Tensor:
-    """Background 0, a ball of 24 mm whose logit falls by 1 every 2 mm to 0 at its surface, a class that never wins."""
+    """Logits of background (0), a ball of 24 mm (1 per 2 mm of depth), and a class that is never predicted."""
     index = np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij"), -1)
     distance = np.linalg.norm(grid.index_to_world(index) - center, axis=-1)
     ball = torch.from_numpy((24 - distance) / 2).float()
@@ -59,8 +59,8 @@ def test_it_is_the_winners_probability_at_every_voxel_near_the_heart(name):
     distance = np.linalg.norm(world, axis=-1)
     exact = np.exp(np.maximum(0, (24 - distance) / 2))
     exact /= 1 + np.exp((24 - distance) / 2) * (1 + np.exp(-3))
-    near = inside & (distance < 24 + NEAR_MM - 7)  # a voxel of the network's grid, along its diagonal
-    # The distance bends between the network's voxels of 4 mm: linear interpolation is off by up to 4² / 8 / distance.
+    near = inside & (distance < 24 + NEAR_MM - 7)  # one voxel of the network's grid, along its diagonal
+    # The distance is curved between the network's voxels of 4 mm: linear interpolation errs by up to 4² / 8 / distance.
     solid = near & (distance > 10)
     assert np.abs(percent[solid] / 100 - exact[solid]).max() < 0.06
     assert np.abs(percent[solid] / 100 - exact[solid]).mean() < 0.01
@@ -69,7 +69,7 @@ def test_it_is_the_winners_probability_at_every_voxel_near_the_heart(name):
 
 
 def test_it_belongs_to_the_labels():
-    """What is just as likely as background has 50 % or less, the middle of the heart almost 100 %."""
+    """Voxels as likely as background have at most 50 %, the middle of the heart has almost 100 %."""
     scan = SCANS["aligned"]
     logits, view = heart_logits(GRID), view_of(scan)
     percent = confidence_on_scan(logits, view, Reporter())
@@ -89,7 +89,7 @@ def test_the_running_percent_is_the_softmax_of_interpolated_logits():
     )
     stock = torch.nn.functional.interpolate(logits[None], shape, mode="trilinear", align_corners=False)[0].softmax(0)
     percent = reduced_separable(logits, weights, running_percent)
-    assert np.abs(percent - 100 * stock.max(0).values.numpy()).max() <= 0.5 + 1e-3  # rounding to whole percent
+    assert np.abs(percent - 100 * stock.max(0).values.numpy()).max() <= 0.5 + 1e-3  # rounding to integer percent
     winner = torch.from_numpy(reduced_separable(logits, weights, running_argmax).astype(np.int64))
     assert np.abs(percent - 100 * stock.gather(0, winner[None])[0].numpy()).max() <= 0.5 + 1e-3
 
@@ -112,7 +112,7 @@ def test_outside_of_the_window_it_is_zero():
     scan = SCANS["aligned"]
     percent = confidence_on_scan(heart_logits(small), view_of(scan, small), Reporter())
     world = scan.index_to_world(np.argwhere(percent > 0))
-    assert np.abs(world[:, 0] + 2).max() <= 20 and world.size  # the window's half width around its middle
+    assert np.abs(world[:, 0] + 2).max() <= 20 and world.size  # half width of the window around its centre
 
 
 def test_the_world_grid_of_a_scan_covers_it():

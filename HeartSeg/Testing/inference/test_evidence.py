@@ -13,7 +13,7 @@ from heartseg.volume import Geometry
 
 
 def logits_of(labels: np.ndarray, classes: int = 8) -> torch.Tensor:
-    """Logits whose argmax is ``labels``."""
+    """Return logits whose argmax is ``labels``."""
     return torch.nn.functional.one_hot(torch.from_numpy(labels.astype(np.int64)), classes).permute(3, 0, 1, 2).float()
 
 
@@ -41,7 +41,7 @@ def test_equal_labels_in_two_windows_are_consistent_wherever_the_windows_lie():
 def test_another_structure_at_the_same_place_is_inconsistent():
     grid = grid_at((0, 0, 0))
     assert consistency(as_tensor(cube(1, 2, 8)), grid, as_tensor(cube(2, 2, 8)), grid) == 0.0
-    # Two cubes of 6 voxels an edge, one moved by 3 along one axis: half of each is common.
+    # Two cubes with an edge of 6 voxels, one shifted by 3 along one axis: half of each overlaps.
     moved = np.roll(cube(1, 2, 8), 3, 0)
     assert consistency(as_tensor(cube(1, 2, 8)), grid, as_tensor(moved), grid) == pytest.approx(0.5)
 
@@ -59,11 +59,11 @@ def box_of(labels: np.ndarray, geometry: Geometry) -> HeartBox:
 def test_agreement_counts_the_heart_whatever_its_structures_are_called():
     coarse = Geometry((12, 12, 12), (6.0,) * 3, (0.0, 0.0, 0.0))
     box = box_of(cube(1, 2, 10), coarse)
-    fine = Geometry((36, 36, 36), (2.0,) * 3, (-2.0, -2.0, -2.0))  # three voxels an axis in each coarse one
+    fine = Geometry((36, 36, 36), (2.0,) * 3, (-2.0, -2.0, -2.0))  # three voxels per axis in each coarse voxel
     inside = np.kron(cube(3, 2, 10), np.ones((3, 3, 3), np.uint8))
     assert agreement(as_tensor(inside), fine, box) == 1.0
     half = inside.copy()
-    half[:18] = 0  # the coarse heart spans voxels 2-9: half of it remains, Dice 2 * 1/2 / (1 + 1/2)
+    half[:18] = 0  # the coarse heart spans voxels 2-9, of which half remains: Dice 2 * 1/2 / (1 + 1/2)
     assert agreement(as_tensor(half), fine, box) == pytest.approx(2 / 3, abs=0.01)
     assert agreement(as_tensor(np.zeros((36, 36, 36), np.uint8)), fine, box) == 0.0
 
@@ -83,7 +83,7 @@ def test_candidates_come_largest_first_know_the_others_and_leave_out_the_small()
 
 
 def test_confidence_is_the_mean_probability_of_each_labelled_structure_averaged():
-    """Channel 1 has two voxels of 0.6 and 0.8, channel 3 one of 0.9; channel 2 and the background do not count."""
+    """Channel 1 has two voxels of 0.6 and 0.8, channel 3 has one of 0.9; channel 2 and the background are ignored."""
     share = torch.tensor(
         [
             [0.2, 0.1, 0.05, 0.97],

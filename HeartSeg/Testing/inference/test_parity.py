@@ -64,9 +64,9 @@ def test_ours_and_stock_agree(name, tmp_path):
 
 
 def test_stock_runs_the_model_that_ships_and_agrees(default_model, sample_scan):
-    """The default model's folder as it is, on the sample's heart: several tiles, stored axes, mirroring off.
+    """The unchanged folder of the default model on the heart of the sample: several tiles, stored axes, no mirroring.
 
-    The rest of the scan is left out, as stock takes a tile for every half patch: minutes on one core.
+    The rest of the scan is omitted, because nnU-Net uses a tile for every half patch, which takes minutes on one core.
     """
     volume = read_volume(sample_scan)
     truth = read_volume(str(sample_scan).replace(".nii.gz", "-labels.nii.gz")).array

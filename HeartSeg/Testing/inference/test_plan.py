@@ -80,7 +80,7 @@ def test_accurate_multiplies_windows_or_mirrored_copies(model, bare):
     assert (around.windows, around.mirrored_copies, around.fine.passes) == (1 + len(AUGMENTATIONS), 1, 7)
     whole = plan(bare, axes=(0, 2), accurate=True)
     assert (whole.windows, whole.mirrored_copies, whole.fine.passes) == (1, 4, 4)
-    assert plan(bare, axes=None, accurate=True).mirrored_copies == 8  # not read yet: at most so many
+    assert plan(bare, axes=None, accurate=True).mirrored_copies == 8  # unknown before reading: the maximum
     assert plan(bare, axes=(0, 2)).mirrored_copies == 1
 
 

@@ -30,7 +30,7 @@ def rotation(*degrees: float) -> tuple[float, ...]:
 
 
 def smooth_function(world: np.ndarray) -> np.ndarray:
-    """A field that varies over some 60 mm, so that linear interpolation at 3 mm errs by less than 1 %."""
+    """A field that varies over about 60 mm, so that linear interpolation at 3 mm errs by less than 1 %."""
     return 100 * np.sin(world[..., 0] / 20) + 80 * np.cos(world[..., 1] / 25) + world[..., 2]
 
 
@@ -67,11 +67,11 @@ def test_a_scan_is_sampled_at_the_right_places(angles):
     target = world_grid(lps, (3.0, 3.0, 3.0))
     sampled = sample_image(flip.apply(scan(geometry)), lps, target)
     expected = scan(target)
-    # two voxels off the edge, where averaging meets no border
+    # two voxels from the edge, where averaging does not reach the border
     inside = torch.nn.functional.avg_pool3d(sampled.inside[None].float(), 5, 1, 2)[0] == 1
     assert inside.sum() > 5000
     error = np.abs(sampled.image.numpy() - expected)[inside.numpy()]
-    assert error.max() < 1.5  # of a range of 400: curvature within 3 mm plus two linear interpolations
+    assert error.max() < 1.5  # of a range of 400: curvature within 3 mm and two linear interpolations
 
 
 def test_outside_the_scan_takes_the_smallest_value_inside():
@@ -86,7 +86,7 @@ def test_outside_the_scan_takes_the_smallest_value_inside():
 
 @pytest.mark.parametrize("angles", [(0, 0, 0), (0, 0, 30), (12, 20, -8)])
 def test_labels_come_back_to_the_voxels_they_belong_to(angles):
-    """A ball in the logits lands on the ball's voxels of the scan's grid."""
+    """A ball in the logits covers the voxels of the ball on the scan's grid."""
     grid = world_grid(centered((60, 60, 60), (2.0,) * 3, rotation(0, 0, 0)), (2.0, 2.0, 2.0))
     index = np.stack(np.meshgrid(*[np.arange(n) for n in grid.shape], indexing="ij"), -1)
     radius = np.linalg.norm(grid.index_to_world(index) - [5, -3, 4], axis=-1)

@@ -24,7 +24,7 @@ from tiny_models import make_tiny_model_folder, synthetic_volume, write_card
 
 CPU = Settings(device="cpu", threads=1, clean_up=False)
 TILES = 4
-"""In a slice of 42 x 47 pixels, of 32 x 32."""
+"""Number of tiles of 32 x 32 in a slice of 42 x 47 pixels."""
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +64,9 @@ def test_it_finds_what_is_there(volume, labels, folder):
 
 @pytest.mark.parametrize("axes", [(1, 2, 0), (2, 0, 1), (0, 2, 1)])
 def test_a_scan_stored_along_other_axes_has_the_same_labels(folder, volume, labels, axes):
-    """A card that promises LPS has the slices turned to those the model was trained on."""
+    """If the card declares LPS, slices are reoriented to those used in training."""
     unit = np.eye(3)[::-1]  # direction of each array axis (z, y, x) in the world
-    direction = np.stack([unit[k] for k in axes][::-1], 1)  # columns: of x, y, z as stored
+    direction = np.stack([unit[k] for k in axes][::-1], 1)  # columns: x, y, z as stored
     spacing = tuple(volume.geometry.spacing[::-1][k] for k in axes)[::-1]
     array = np.ascontiguousarray(volume.array.transpose(axes))
     turned = Volume(array, Geometry(array.shape, spacing, (0.0, 0.0, 0.0), tuple(direction.ravel())))
@@ -121,7 +121,7 @@ def test_a_heat_map_lies_on_the_scans_grid(folder, volume, labels):
 
 
 def test_a_finder_beside_it_is_not_asked(folder, volume, tmp_path):
-    """Slices are not looked at in a window: the run, the check before it, its time and its memory agree on that."""
+    """Slices are not predicted in a window; run, preflight, time and memory agree on that."""
     path = tmp_path / "with finder"
     shutil.copytree(folder.path, path)
     make_tiny_model_folder(path / "finder", features=(4, 8), patch=(24, 24, 24))

@@ -38,7 +38,7 @@ def test_a_gamma_curve_keeps_mean_sd_and_order(gamma):
     assert float(curved[inside].std()) == pytest.approx(float(image[inside].std()), rel=1e-3)
     order = image[inside].argsort()
     assert bool((curved[inside][order].diff() >= 0).all())
-    middle = (image[inside].min() + image[inside].max()) / 2  # a smaller gamma lifts the middle above the mean line
+    middle = (image[inside].min() + image[inside].max()) / 2  # a smaller gamma raises the middle above the line
     line = np.polyfit(image[inside].numpy(), curved[inside].numpy(), 1)
     near = (image - middle).abs() < 0.2
     assert (float(curved[near].mean()) > np.polyval(line, float(image[near].mean()))) == (gamma < 1)

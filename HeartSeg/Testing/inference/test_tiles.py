@@ -92,7 +92,7 @@ def test_the_ladder_goes_from_the_device_to_the_cpu():
 
 @pytest.mark.parametrize("fail_at", [1, 4])
 def test_out_of_memory_goes_on_a_rung_lower_without_repeating_a_tile(fail_at):
-    """Three rungs on the CPU stand for a graphics card's: the error is injected, the fallback is real."""
+    """Three levels on the CPU represent those of a graphics card: the error is injected, the fallback is real."""
     rungs = [Rung(CPU, CPU, 4), Rung(CPU, CPU, 2), Rung(CPU, CPU, 1)]
     done = {4: 0, 2: 0, 1: 0}
 

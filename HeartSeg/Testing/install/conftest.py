@@ -1,4 +1,4 @@
-"""Copies of the tree, installations made from them, and processes that know only an installation."""
+"""Copies of the tree, installations made from them, and processes that can import only an installation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MADE_UP_MODEL = "Models/Made-Up/fold_0/checkpoint_final.pth"
 
 SAMPLE = Path("HeartSeg/Resources/SampleData/HeartSeg-synthetic-CTA.nii.gz")
 EXPECTED_STRUCTURES = 5
-"""Of seven; a preliminary model (its card says ``"preliminary": true``) need not find them."""
+"""Minimum number of the seven structures; a preliminary model (``"preliminary": true`` in its card) may find fewer."""
 
 SEGMENT = """
 from pathlib import Path
@@ -39,11 +39,11 @@ assert all(Path(f).is_relative_to(installation) for f in loaded)
 found = [s.key for s in result.structures if result.mask(s.key).any()]
 print("found", *found)
 """
-"""Run by :func:`run_isolated` from an installation: package and model must be the installation's own."""
+"""Code for :func:`run_isolated` from an installation, whose own package and model must be used."""
 
 
 def segment_far_from_the_clone(repository: Path, installation: Path, models: Path, cwd: Path) -> None:
-    """Segment the sample scan (a copy of it) with an installation's package and model; it must find a heart."""
+    """Segment a copy of the sample scan with an installation's package and model; it must find a heart."""
     scan = Path(shutil.copy(repository / SAMPLE, cwd))
     code = SEGMENT.format(installation=str(installation), models=str(models), scan=str(scan), clone=str(repository))
     run = run_isolated(code, installation, cwd)
@@ -54,7 +54,7 @@ def segment_far_from_the_clone(repository: Path, installation: Path, models: Pat
 
 @pytest.fixture(scope="session")
 def tree(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the clone, so that building leaves the clone clean. It always has a README and a folder of models."""
+    """Make a copy of the clone, which building does not change. It always has a README and a folder of models."""
     copy = tmp_path_factory.mktemp("copy") / "HeartSeg"
     shutil.copytree(repository, copy, ignore=LEFT_OUT)
     (copy / "README.md").touch()
@@ -65,10 +65,10 @@ def tree(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_isolated(code: str, installation: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run code in a fresh process that sees this environment's packages and the installation, not the clone.
+    """Run code in a new process that sees the packages of this environment and the installation, but not the clone.
 
-    ``-I`` keeps the current folder and ``PYTHONPATH`` out; what an editable installation of the clone added to the path
-    is taken away; the user's own models are out of reach too.
+    ``-I`` excludes the current folder and ``PYTHONPATH``; paths added by an editable installation of the clone are
+    removed; the user's own models are not accessible.
     """
     preamble = (
         "import sys\n"

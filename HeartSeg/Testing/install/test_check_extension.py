@@ -1,4 +1,4 @@
-"""``tools/check_extension.py`` and ``tools/publish_clone.py``: what breaks a rule is told, history is filtered."""
+"""``tools/check_extension.py`` and ``tools/publish_clone.py``: violations are reported, history is filtered."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLONE_RULE = list(check_extension.RULES)[-1]
 
 @pytest.fixture
 def tree(repository: Path, tmp_path: Path) -> Path:
-    """A small repository of the files that the rules look into."""
+    """Make a small repository of the files that the rules check."""
     icon = "HeartSeg/Resources/Icons/HeartSeg.png"
     for name in (*COPIED, icon, "docs/images/preview.png", "docs/tutorial/in-slicer.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def tree(repository: Path, tmp_path: Path) -> Path:
 
 
 def broken(root: Path) -> list[str]:
-    """Problems of every rule but the one on the clone."""
+    """Return problems of all rules except the one for the clone."""
     read = check_extension.Tree.read(root)
     return [p for name, rule in check_extension.RULES.items() if name != CLONE_RULE for p in rule(read)]
 
@@ -66,7 +66,7 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "Qt 5 only": (lambda r: replace(r, "HeartSeg/HeartSeg.py", "import vtk\n", "import vtk  # QTextCodec\n"), "Qt 6"),
     "kept from translation": (lambda r: replace(r, UI, "<string>Scan", '<string notr="true">Scan'), "translation"),
 }
-"""How each rule is broken, and a word of what is then said."""
+"""How each rule is violated, and a word of the resulting message."""
 
 
 def test_this_tree_holds_every_rule_but_for_the_clone(repository: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_broken_rule_is_told(tree: Path, name: str) -> None:
 
 @pytest.fixture
 def history(tmp_path: Path) -> Path:
-    """Weights in three versions of 100 kB, of which the last is kept, and a text in two."""
+    """A repository with three versions of 100 kB of weights, of which the last is kept, and two versions of a text."""
     root = tmp_path / "source"
     root.mkdir()
     publish_clone.git(root, "init", "-q", "-b", "work")
@@ -99,7 +99,7 @@ def history(tmp_path: Path) -> Path:
 
 def test_the_published_clone_holds_the_last_weights_alone(history: Path, tmp_path: Path) -> None:
     before = publish_clone.git(history, "rev-parse", "HEAD")
-    publish_clone.git(history, "checkout", "-q", "--detach")  # as continuous integration checks out
+    publish_clone.git(history, "checkout", "-q", "--detach")  # as in continuous integration
     out = publish_clone.publish(history, tmp_path / "out")
     assert publish_clone.git(history, "rev-parse", "HEAD") == before, "the source was changed"
     assert (out / "weights.pth").read_bytes() == (history / "weights.pth").read_bytes()

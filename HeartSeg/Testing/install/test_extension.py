@@ -17,7 +17,7 @@ MODULE_FOLDER = Path("lib/Slicer-5.12/qt-scripted-modules")
 
 
 def listing(repository: Path):
-    """The tool that writes the list."""
+    """Import the tool that writes the list."""
     spec = importlib.util.spec_from_file_location("list_package_files", repository / "tools" / "list_package_files.py")
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)

@@ -1,4 +1,4 @@
-"""Models that cannot be used: each is one row or one line, and what is said of it is true."""
+"""Unusable models: each gives one row or one line with a correct explanation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def network(content: dict) -> dict:
 
 @pytest.fixture
 def store(tmp_path, monkeypatch) -> Path:
-    """A folder of models with one good one."""
+    """A folder of models that contains one valid model."""
     monkeypatch.setenv("HEARTSEG_MODELS", str(tmp_path / "models"))
     make_tiny_model_folder(tmp_path / "models" / "Good", features=(4, 8), patch=(16, 16, 16), card=True)
     return tmp_path / "models"

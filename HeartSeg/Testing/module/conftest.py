@@ -17,7 +17,7 @@ from slicer_host.source import real_files
 
 @pytest.fixture(scope="module")
 def module(repository: Path) -> Iterator[types.ModuleType]:
-    """Gone with the file's tests: by its name, ``HeartSeg``, pytest knows the folder that holds all tests."""
+    """Removed after the tests of a file, because pytest uses the name ``HeartSeg`` for the folder of all tests."""
     before = sys.modules.get("HeartSeg")
     with host.session(), real_files():
         yield host.load_module(repository / "HeartSeg" / "HeartSeg.py")

@@ -28,7 +28,7 @@ def add_scan(shape=(10, 12, 14), name: str = "scan"):
 
 
 def made_up(volume, progress=None, cancel=None) -> Result:
-    """A run of two steps that finds a left ventricle, reports and can be stopped."""
+    """A run of two steps that finds a left ventricle, reports progress and can be stopped."""
     for done in (1, 2):
         if progress:
             progress(ProgressEvent("predict", done, 2))
@@ -125,7 +125,7 @@ def test_parameters_refuse_a_node_of_another_kind(module) -> None:
 
 
 def test_its_own_self_test_passes_here(module, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)  # segmenting has tests of its own
+    monkeypatch.setitem(sys.modules, "torch", None)  # other tests cover segmenting
     slicer.selfTests["HeartSeg"](msec=0)
 
 
@@ -170,7 +170,7 @@ def test_the_file_imports_only_what_the_application_has(repository: Path) -> Non
     tree = ast.parse((repository / "HeartSeg" / "HeartSeg.py").read_text(encoding="utf-8"))
     allowed = {*sys.stdlib_module_names, "slicer", "vtk", "qt", "ctk", "numpy", "SimpleITK"}
     roots = set()
-    for statement in tree.body:  # the TYPE_CHECKING block is an `if`, and is not looked into
+    for statement in tree.body:  # skips the TYPE_CHECKING block, which is an `if`
         if isinstance(statement, ast.Import):
             roots |= {alias.name.partition(".")[0] for alias in statement.names}
         elif isinstance(statement, ast.ImportFrom):
@@ -214,7 +214,7 @@ def test_slicer_offers_our_terminology(module) -> None:
 
 
 def ui_files(repository: Path) -> list[ElementTree.Element]:
-    """Roots of the panel's ``.ui`` files."""
+    """Return the roots of the panel's ``.ui`` files."""
     folder = repository / "HeartSeg" / "Resources" / "UI"
     return [ElementTree.parse(path).getroot() for path in sorted(folder.glob("*.ui"))]
 

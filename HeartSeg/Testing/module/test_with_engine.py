@@ -12,7 +12,7 @@ from heartseg.settings import Settings
 
 
 def add_chest():
-    """A node with a body of fat and a bright ball in it: enough for the engine to run, not a heart."""
+    """Return a node with a body of fat that contains a bright ball: enough for the engine to run, not a heart."""
     z, y, x = np.mgrid[:32, :40, :40]
     inside = ((z - 16) / 14) ** 2 + ((y - 20) / 16) ** 2 + ((x - 20) / 16) ** 2 < 1
     values = np.where(inside, 40, -900) + 260 * ((z - 16) ** 2 + (y - 20) ** 2 + (x - 22) ** 2 < 64)

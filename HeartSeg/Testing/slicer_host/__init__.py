@@ -1,1 +1,1 @@
-"""A host for ``slicer-core``: Slicer's own scene without the application, for the tests."""
+"""Host for ``slicer-core``: Slicer's own scene without the application, for tests."""

@@ -1,8 +1,8 @@
 """A small host for ``slicer-core``: the real MRML scene, module logics and node IO without the application.
 
 ``slicer-core`` (PyPI) is 3D Slicer's C++ core with Slicer's own ``slicer/util.py``, but without the application object
-that ``slicer.util`` asks for the scene, the module logics and the readers and writers. :func:`start` provides these, so
-that code written for the application runs unchanged in a plain Python process::
+from which ``slicer.util`` gets the scene, the module logics and the readers and writers. :func:`start` provides these,
+so that code written for the application runs unchanged in a plain Python process::
 
     from slicer_host import host
 
@@ -10,9 +10,9 @@ that code written for the application runs unchanged in a plain Python process::
         import slicer
         node = slicer.util.loadVolume("scan.nrrd")
 
-Inside the real application every function here does nothing: the application is the host.
+Inside the real application, which is the host itself, the functions of this module do nothing.
 
-All of it belongs to the main thread, as MRML does.
+Use this module from the main thread only, like MRML.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ _MODULE_LOGICS = {
     "Texts": "vtkSlicerTextsLogic",
     "VolumeRendering": "vtkSlicerVolumeRenderingLogic",
 }
-"""Module name -> class of its logic, in the order in which they are made."""
+"""Module name -> class of its logic, in order of creation."""
 
 
 class HostedModule:
-    """What ``slicer.modules.<name>`` is: a module with a name, a path and a logic."""
+    """Replacement for ``slicer.modules.<name>``: a module with a name, a path and a logic."""
 
     def __init__(self, name: str, logic: Any = None, path: str = "") -> None:
         self.name, self.title, self.path = name, name, path
@@ -63,7 +63,7 @@ class HostedModule:
 
 
 class HeadlessApplication:
-    """The part of ``slicer.app`` that code without windows uses; method names are the application's."""
+    """Part of ``slicer.app`` used by code without windows; method names are the application's."""
 
     applicationName = "Slicer"
     isTestHost = True
@@ -72,7 +72,7 @@ class HeadlessApplication:
         self._application_logic = application_logic
         self._node_io = NodeIO()
         self.temporaryPath = tempfile.mkdtemp(prefix="heartseg-")
-        atexit.register(shutil.rmtree, self.temporaryPath, ignore_errors=True)  # where nobody calls stop()
+        atexit.register(shutil.rmtree, self.temporaryPath, ignore_errors=True)  # in case stop() is never called
         self.slicerHome = ""
         self.keep_alive: list[Any] = []
         self._at_startup: list[Callable[[], None]] = []
@@ -107,7 +107,7 @@ class HeadlessApplication:
         return slicer.mrmlScene
 
     def testingEnabled(self) -> bool:
-        """True: ``slicer.util`` then writes its message boxes to the log instead of showing them."""
+        """Return True, so that ``slicer.util`` logs its message boxes instead of showing them."""
         return True
 
     def commandOptions(self) -> Any:
@@ -130,10 +130,10 @@ class HeadlessApplication:
 
 
 def import_slicer() -> Any:
-    """The ``slicer`` package.
+    """Import the ``slicer`` package.
 
     Raises:
-        DependencyError: if it is missing, cannot be loaded, or is another project's package of that name.
+        DependencyError: the package is missing, cannot be loaded, or belongs to another project with that name.
     """
     way_out = "install it with: pip install slicer-core"
     try:
@@ -147,21 +147,21 @@ def import_slicer() -> Any:
 
 
 def in_application() -> bool:
-    """Whether somebody else (3D Slicer itself, or another host) already runs the scene in this process."""
+    """Return whether 3D Slicer itself, or another host, already runs the scene in this process."""
     app = getattr(sys.modules.get("slicer"), "app", None)
     return app is not None and not getattr(app, "isTestHost", False)
 
 
 def running() -> bool:
-    """Whether this project's host runs the scene in this process."""
+    """Return whether this project's host runs the scene in this process."""
     return bool(getattr(getattr(sys.modules.get("slicer"), "app", None), "isTestHost", False))
 
 
 def start() -> None:
-    """Make ``slicer.mrmlScene``, ``slicer.app`` and ``slicer.modules``; does nothing where they exist.
+    """Create ``slicer.mrmlScene``, ``slicer.app`` and ``slicer.modules``; does nothing if they exist.
 
     Raises:
-        DependencyError: if ``slicer-core`` is missing.
+        DependencyError: ``slicer-core`` is missing.
     """
     if in_application() or running():
         return
@@ -191,7 +191,7 @@ def start() -> None:
 
 
 def _application_logic(slicer: Any, scene: Any) -> Any:
-    """The application logic with its colours and empty lists of views."""
+    """Create the application logic with its colours and empty lists of views."""
     import vtk
 
     logic = slicer.vtkSlicerApplicationLogic()
@@ -204,7 +204,7 @@ def _application_logic(slicer: Any, scene: Any) -> Any:
 
 
 def _start_data_io(slicer: Any, scene: Any, app: HeadlessApplication) -> None:
-    """Storage nodes ask the scene for a data IO manager, also for local files."""
+    """Set the data IO manager that storage nodes require from the scene, also for local files."""
     remote = slicer.vtkMRMLRemoteIOLogic()
     remote.SetMRMLScene(scene)
     remote.SetMRMLApplicationLogic(app.applicationLogic())
@@ -219,9 +219,9 @@ def _start_data_io(slicer: Any, scene: Any, app: HeadlessApplication) -> None:
 
 
 def stop() -> None:
-    """Clear the scene and take ``slicer.app``, ``slicer.modules`` and ``slicer.mrmlScene`` away again.
+    """Clear the scene and remove ``slicer.app``, ``slicer.modules`` and ``slicer.mrmlScene``.
 
-    Does nothing inside the application, or if the host does not run. :func:`start` may be called again afterwards.
+    Does nothing inside the application, or if the host does not run. :func:`start` may be called again later.
     """
     if not running():
         return
@@ -240,10 +240,10 @@ def stop() -> None:
 
 @contextmanager
 def quiet_vtk() -> Iterator[None]:
-    """Keep VTK's log from the terminal.
+    """Suppress VTK's log on the terminal.
 
-    For a logic that looks for the application's terminology files, which ``slicer-core`` lacks, at every change of its
-    scene; and for writing, where what matters is told by exceptions in the user's terms.
+    Used for a logic that searches for the application's terminology files, which ``slicer-core`` lacks, whenever its
+    scene changes; and for writing, where exceptions report the relevant errors.
     """
     import vtk
 
@@ -257,7 +257,7 @@ def quiet_vtk() -> Iterator[None]:
 
 @contextmanager
 def session() -> Iterator[None]:
-    """Start the host for a ``with`` block; it is stopped afterwards if this block started it."""
+    """Start the host for a ``with`` block, and stop it afterwards if this block started it."""
     mine = not (in_application() or running())
     start()
     try:
@@ -268,20 +268,20 @@ def session() -> Iterator[None]:
 
 
 def load_module(path: str | Path) -> types.ModuleType:
-    """Load a scripted module's main file as the application does: import it and make its module object.
+    """Load a scripted module's main file like the application: import it and create its module object.
 
-    Where Slicer's own Python base classes, Qt and ctk are missing, stand-ins with their contracts are provided
+    If Slicer's own Python base classes, Qt and ctk are missing, stand-ins with the same interface are provided
     (:mod:`slicer_host.standins`), so that the module's logic runs unchanged. Panels cannot be shown.
 
     Args:
-        path: the module's main file, e.g. ``HeartSeg/HeartSeg.py``; its class of the same name is the module.
+        path: main file of the module, e.g. ``HeartSeg/HeartSeg.py``; its class of the same name is the module.
 
     Returns:
         The imported Python module; ``slicer.modules.<name>`` and ``slicer.modules.<Name>Instance`` are set.
 
     Raises:
-        InputError: if there is no such file.
-        DependencyError: if ``slicer-core`` is missing.
+        InputError: the file does not exist.
+        DependencyError: ``slicer-core`` is missing.
     """
     path = Path(path).resolve()
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Reading and writing nodes: what ``slicer.util.loadVolume``, ``saveNode`` and their kin ask the application for."""
+"""Read and write nodes for ``slicer.util.loadVolume``, ``saveNode`` and similar functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of file: its extension, the node it becomes, the storage node that reads it, the application's name."""
+    """A file type: its extension, node class, storage node class, and name in the application."""
 
     extension: str
     node_class: str
@@ -36,7 +36,7 @@ _KINDS = (
     _Kind(".txt", "vtkMRMLTextNode", "vtkMRMLTextStorageNode", "TextFile"),
 )
 
-# Bits of vtkSlicerVolumesLogic::AddArchetypeVolume, by the property that sets them and its default.
+# Bits of vtkSlicerVolumesLogic::AddArchetypeVolume, with the property that sets each and its default.
 _VOLUME_OPTIONS = (
     ("labelmap", 1, False),
     ("center", 2, False),
@@ -47,10 +47,10 @@ _VOLUME_OPTIONS = (
 
 
 class NodeIO:
-    """The part of the application's IO manager that ``slicer.util`` calls; method names are the application's."""
+    """Part of the application's IO manager that ``slicer.util`` calls; method names are the application's."""
 
     def fileType(self, file_name: str | Path) -> str:
-        """The application's name for this kind of file; an unknown extension is taken for a volume."""
+        """Return the application's name of this file type; an unknown extension is treated as a volume."""
         name = str(file_name).lower()
         if name.endswith((".mrml", ".mrb")):
             return "SceneFile"

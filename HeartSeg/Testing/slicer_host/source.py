@@ -1,9 +1,9 @@
-"""Slicer's own Python files in the place of the stand-ins, where ``SLICER_SOURCE`` names a checkout of Slicer.
+"""Slicer's own Python files instead of the stand-ins, if ``SLICER_SOURCE`` is set to a checkout of Slicer.
 
-``slicer-core`` has Slicer's C++ core and ``slicer/util.py`` only. With ``SLICER_SOURCE=DIR`` the rest of what a
-scripted module uses (``ScriptedLoadableModule``, ``parameterNodeWrapper``, ``i18n``, ``packaging``, the module Sample
-Data) comes from ``DIR``, a clone of https://github.com/Slicer/Slicer at a tag. Nothing of it is part of this
-repository.
+``slicer-core`` contains only Slicer's C++ core and ``slicer/util.py``. With ``SLICER_SOURCE=DIR``, the other parts that
+a scripted module uses (``ScriptedLoadableModule``, ``parameterNodeWrapper``, ``i18n``, ``packaging``, the module Sample
+Data) are imported from ``DIR``, a clone of https://github.com/Slicer/Slicer at a tag. This repository contains no part
+of it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pathlib import Path
 _PACKAGE, _SAMPLE_DATA = Path("Base/Python/slicer"), Path("Modules/Scripted/SampleData")
 _REAL = ("i18n", "parameterNodeWrapper", "ScriptedLoadableModule", "packaging")
 _WIDGETS = ("qMRMLNodeComboBox", "qMRMLRangeWidget", "qMRMLSliderWidget", "qMRMLSpinBox")
-"""Named in the signatures of ``parameterNodeWrapper``'s connectors; empty classes where there are no widgets."""
+"""Classes in the signatures of ``parameterNodeWrapper``'s connectors; empty classes if there are no widgets."""
 
 
 def slicer_source() -> Path | None:
-    """The checkout that ``SLICER_SOURCE`` names, or ``None``.
+    """Return the checkout given by ``SLICER_SOURCE``, or ``None``.
 
     Raises:
-        FileNotFoundError: the folder is no checkout of Slicer.
+        FileNotFoundError: the folder is not a checkout of Slicer.
     """
     named = os.environ.get("SLICER_SOURCE", "")
     if not named:
@@ -36,7 +36,7 @@ def slicer_source() -> Path | None:
 
 
 def real_module_names() -> tuple[str, ...]:
-    """Modules that come from the checkout; none without one."""
+    """Return the modules imported from the checkout; empty without a checkout."""
     root = slicer_source()
     if root is None:
         return ()
@@ -46,7 +46,7 @@ def real_module_names() -> tuple[str, ...]:
 
 @contextmanager
 def real_files() -> Iterator[tuple[str, ...]]:
-    """Make the checkout's modules importable for the length of a ``with``; yields their names."""
+    """Make the checkout's modules importable within a ``with`` block; yields their names."""
     root = slicer_source()
     if root is None:
         yield ()

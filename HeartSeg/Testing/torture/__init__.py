@@ -1,1 +1,1 @@
-"""The standing campaign: fuzzed files, the table of bad inputs, injected faults (``make torture``)."""
+"""Robustness campaign: fuzzed files, the table of bad inputs, injected faults (``make torture``)."""

@@ -1,4 +1,4 @@
-"""``python -m torture``: the campaign in bounded time; prints counts, and exits with 1 if anything went wrong."""
+"""``python -m torture``: run the campaign for a limited time; prints counts, and exits with 1 after any failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that reads files under limits of memory and time, so that no file can harm the campaign."""
+"""A process that reads files with limits of memory and time, so that no file can disturb the campaign."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ for line in sys.stdin:
 
 @dataclass
 class Outcome:
-    """What became of one file.
+    """Outcome of reading one file.
 
     Attributes:
-        outcome: ``read``, ``refused``, ``fault`` (an exception that is none of HeartSeg's own), ``crash`` (of the
-            child) or ``hang``.
-        message: of the refusal or fault.
-        voxels, grid, warnings: of what was read.
+        outcome: ``read``, ``refused``, ``fault`` (an exception that is not HeartSeg's own), ``crash`` (of the child) or
+            ``hang``.
+        message: message of the refusal or fault.
+        voxels, grid, warnings: content of the file that was read.
     """
 
     outcome: str
@@ -60,13 +60,13 @@ class Outcome:
 
 
 class Child:
-    """Reads one file after the other; starts again after a crash or a hang."""
+    """Reads one file after the other; restarts after a crash or a hang."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
     def read(self, path: Path) -> Outcome:
-        """Read a scan, at most :data:`SECONDS` and :data:`MEMORY_BYTES`."""
+        """Read a scan, with at most :data:`SECONDS` and :data:`MEMORY_BYTES`."""
         process = self._running()
         assert process.stdin is not None and process.stdout is not None
         try:

@@ -1,4 +1,4 @@
-"""Injected faults: a cohort with broken scans, killed at random moments and resumed until it is complete."""
+"""Injected faults: a cohort with damaged scans, killed at random times and resumed until it is complete."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from heartseg.volume import Geometry, Volume, write_volume
 from tiny_models import make_tiny_model_folder, synthetic_volume
 
 BROKEN_SHARE = 10
-"""One scan in so many is broken."""
+"""One scan in this many is damaged."""
 
 
 def make_cohort(folder: Path, count: int) -> set[str]:
-    """Tiny scans, some of them broken in different ways; returns the names of the broken ones."""
+    """Write tiny scans, some of them damaged in different ways; returns the names of the damaged ones."""
     (folder / "scans").mkdir(parents=True)
     broken = set()
     image, _ = synthetic_volume(3, (24, 24, 24), 5)
@@ -57,7 +57,7 @@ def _break(path: Path, k: int) -> None:
 
 
 def run(folder: Path, count: int, kills: int, start: int = 0, jobs: int = 2) -> tuple[Counter[str], list[str]]:
-    """Segment a cohort, killing it now and then; returns counts and a line for each thing that must not be."""
+    """Segment a cohort and kill it from time to time; returns counts and a line for each failure."""
     broken = make_cohort(folder, count)
     model = make_tiny_model_folder(
         folder / "model", card=True, features=(4, 8), patch=(16, 16, 16), spacing=(6.0,) * 3, full_checkpoint=False
@@ -89,14 +89,14 @@ def _start(command: list[str]) -> subprocess.Popen:
 
 
 def _kill(process: subprocess.Popen) -> None:
-    """Kill -9 of the program and its workers, as the end of a container would."""
+    """Kill the program and its workers with signal 9, as when a container ends."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def _reports(out: Path) -> dict[str, tuple[int, int]]:
-    """Finished cases, with what tells whether they were made again."""
+    """Return finished cases, with data that show whether they were computed again."""
     found = {}
     for report in out.glob("*/report.json"):
         if not report.parent.name.startswith("."):

@@ -1,7 +1,7 @@
-"""Property-based fuzzing of every reader: sound files, spoilt by hypothesis, read by a child process.
+"""Property-based fuzzing of every reader: valid files, damaged by hypothesis, are read by a child process.
 
-Properties: no crash, no hang, no exception but HeartSeg's own; and a file that lacks a part of its voxels is never read
-as if it were whole. (A flipped byte inside the voxels of an uncompressed file cannot be noticed, and is not counted.)
+Properties: no crash, no hang, only HeartSeg's own exceptions; and a file that lacks part of its voxels is never read as
+if it were complete. (A changed byte inside the voxels of an uncompressed file cannot be detected and is not counted.)
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ NUMBERS = (b"0", b"-1", b"1e30", b"nan", b"99999999999", b"", b"%s%n", b"1000000
 
 @dataclass(frozen=True)
 class Spoiling:
-    """What is done to one file.
+    """Damage of one file.
 
     Attributes:
-        seed: name of the sound scan.
+        seed: name of the valid scan.
         kind: ``flip``, ``cut``, ``insert``, ``number``, ``zero`` or ``repeat``.
-        place: share of the file (or of its header) where it is done.
-        header: whether the place is in the first :data:`HEADER_BYTES`.
-        amount: number of bytes, or which replacement.
+        place: relative position of the damage in the file (or in its header).
+        header: whether the position is in the first :data:`HEADER_BYTES`.
+        amount: number of bytes, or index of the replacement.
     """
 
     seed: str
@@ -46,7 +46,7 @@ class Spoiling:
 
 
 def make_seeds(folder: Path) -> dict[str, Path]:
-    """A small sound scan in every format that HeartSeg reads: name -> file or folder."""
+    """Write a small valid scan in every format that HeartSeg reads; returns name -> file or folder."""
     import SimpleITK as sitk
 
     scan = dicom.phantom(replace(dicom.GRID, shape=(12, 10, 11), spacing=(8.0, 8.0, 8.0)))
@@ -66,7 +66,7 @@ def make_seeds(folder: Path) -> dict[str, Path]:
 
 
 def spoilings(names: list[str]) -> st.SearchStrategy[Spoiling]:
-    """Strategy for what is done to a file."""
+    """Strategy for the damage of a file."""
     return st.builds(
         Spoiling,
         st.sampled_from(names),
@@ -78,7 +78,7 @@ def spoilings(names: list[str]) -> st.SearchStrategy[Spoiling]:
 
 
 def spoil(content: bytes, how: Spoiling) -> bytes:
-    """The bytes of a file, spoilt."""
+    """Return the damaged bytes of a file."""
     place = int(how.place * (min(HEADER_BYTES, len(content)) if how.header else len(content)))
     if how.kind == "cut":
         return content[:place]
@@ -101,7 +101,7 @@ def spoil(content: bytes, how: Spoiling) -> bytes:
 
 
 def spoilt_copy(source: Path, how: Spoiling, folder: Path) -> tuple[Path, bool]:
-    """A spoilt copy of a scan in a folder of its own, and whether voxels are missing from it."""
+    """Make a damaged copy of a scan in a separate folder; returns it, and whether voxels are missing."""
     shutil.rmtree(folder, ignore_errors=True)
     if source.is_dir():
         shutil.copytree(source, folder)
@@ -118,10 +118,10 @@ def spoilt_copy(source: Path, how: Spoiling, folder: Path) -> tuple[Path, bool]:
 
 
 def run(examples: int, start: int = 0) -> tuple[Counter[str], list[str]]:
-    """Fuzz all readers; returns counts of the outcomes and a line for each that must not be.
+    """Fuzz all readers; returns counts of the outcomes and a line for each failure.
 
     Args:
-        examples: number of spoilt files.
+        examples: number of damaged files.
         start: seed of the random choices.
     """
     counts: Counter[str] = Counter()
@@ -157,7 +157,7 @@ def run(examples: int, start: int = 0) -> tuple[Counter[str], list[str]]:
 
 
 def judged(outcome: Outcome, sound: Outcome, short: bool) -> str:
-    """``silent`` for a file without a part of its voxels that is read, without a warning, as something else."""
+    """Return ``silent`` if a file without part of its voxels was read with different content and without a warning."""
     if outcome.outcome != "read":
         return outcome.outcome
     if set(outcome.warnings) - set(sound.warnings):

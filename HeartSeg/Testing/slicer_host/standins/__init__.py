@@ -1,8 +1,8 @@
-"""Stand-ins for the Python parts of the application that ``slicer-core`` leaves out.
+"""Stand-ins for the Python parts of the application that ``slicer-core`` lacks.
 
-They keep the contracts that a scripted module relies on, so that its file imports and its logic runs unchanged. They
-cannot show a panel: ``qt`` and ``ctk`` are :mod:`null <.null_qt>`. Whatever is really there (the application's own
-files, or other stand-ins on ``sys.path``) is used instead.
+They have the interface that a scripted module relies on, so that its file can be imported and its logic runs unchanged.
+They cannot show a panel: ``qt`` and ``ctk`` are :mod:`null <.null_qt>`. Existing modules (the application's own files,
+or other stand-ins on ``sys.path``) take precedence.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _STANDINS = {
     "qt": "null_qt",
     "ctk": "null_qt",
 }
-"""Name under which a module asks for it -> our module."""
+"""Name of the imported module -> stand-in module."""
 
 
 def install_standins() -> list[str]:
-    """Make each missing module importable; returns the names for which a stand-in serves."""
+    """Make each missing module importable; returns the names that stand-ins provide."""
     import slicer
 
     if not hasattr(slicer, "selfTests"):

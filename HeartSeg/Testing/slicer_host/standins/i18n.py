@@ -1,4 +1,4 @@
-"""``slicer.i18n`` without translations: every text stays as it is."""
+"""``slicer.i18n`` without translations: every text is returned unchanged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ IS_HEARTSEG_STANDIN = True
 
 
 def getContext(source_file: str) -> str:
-    """Translation context of a module file: its name without extension."""
+    """Return the translation context of a module file: its name without extension."""
     return source_file.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
 
 

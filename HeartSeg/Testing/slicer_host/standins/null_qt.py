@@ -1,4 +1,4 @@
-"""``qt`` and ``ctk`` for a process without Qt: module files import; a panel cannot be made."""
+"""``qt`` and ``ctk`` for a process without Qt: module files can be imported, but no panel can be created."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ IS_HEARTSEG_STANDIN = True
 
 
 class NullQtObject:
-    """Base of every name asked of ``qt`` or ``ctk``."""
+    """Base class of every attribute of ``qt`` or ``ctk``."""
 
     def __init__(self, *args: object, **keywords: object) -> None:
         raise RuntimeError(f"{type(self).__name__} cannot be made: there is no Qt in this process")
 
 
 class QIcon:
-    """An icon that nobody sees: the application's base class makes one while the module file is loaded."""
+    """An icon that is never shown; the application's base class creates one while the module file is loaded."""
 
     def __init__(self, *args: object) -> None:
         self.made_of = args

@@ -1,9 +1,9 @@
-"""``slicer.parameterNodeWrapper``: typed attributes that live in a ``vtkMRMLScriptedModuleNode``.
+"""``slicer.parameterNodeWrapper``: typed attributes stored in a ``vtkMRMLScriptedModuleNode``.
 
-The subset that HeartSeg uses, with the application's contract: annotated fields become properties; values are stored
-as the node's parameters, nodes as its node references, so that they are saved with the scene. Field types: ``bool``,
-``int``, ``float``, ``str``, ``pathlib.Path``, ``enum.Enum`` and MRML node classes, also as ``T | None`` for nodes,
-also with ``Annotated[T, Default(...), WithinRange(...), Minimum(...), Maximum(...), Choice(...)]``.
+The subset that HeartSeg uses, with the interface of the application: annotated fields become properties; values are
+stored as parameters of the node and nodes as its node references, so that they are saved with the scene. Field types:
+``bool``, ``int``, ``float``, ``str``, ``pathlib.Path``, ``enum.Enum`` and MRML node classes, also as ``T | None`` for
+nodes, also with ``Annotated[T, Default(...), WithinRange(...), Minimum(...), Maximum(...), Choice(...)]``.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ IS_HEARTSEG_STANDIN = True
 
 @dataclass(frozen=True)
 class Default:
-    """Value of a field that was never set."""
+    """Value of a field that has never been set."""
 
     value: Any
 
 
 class Validator:
-    """Base of what refuses a value by raising ``ValueError``."""
+    """Base class of validators, which raise ``ValueError`` for an invalid value."""
 
     def validate(self, value: Any) -> None:
         raise NotImplementedError
@@ -150,7 +150,7 @@ def parameterNodeWrapper(wrapped: type) -> type:
         self.parameterNode = parameterNode
         self.allParameters = {name: field.type for name, field in fields.items()}
         for field in fields.values():
-            if not field.is_stored(parameterNode):  # what is stored is not validated, as in the application
+            if not field.is_stored(parameterNode):  # stored values are not validated, as in the application
                 field.write(parameterNode, field.default)
 
     def default(self: Any, name: str) -> Any:

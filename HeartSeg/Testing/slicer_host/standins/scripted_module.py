@@ -1,4 +1,4 @@
-"""``slicer.ScriptedLoadableModule``: base classes of a scripted module, with the application's contracts.
+"""``slicer.ScriptedLoadableModule``: base classes of a scripted module, with the interface of the application.
 
 Attribute and method names are the application's.
 """
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class ScriptedLoadableModule:
-    """What the application makes once per module at start-up; its ``parent`` carries title, categories and so on."""
+    """Module object, which the application creates once at start-up; its ``parent`` has title, categories and so on."""
 
     def __init__(self, parent: Any) -> None:
         import slicer
@@ -49,7 +49,7 @@ class ScriptedLoadableModule:
 
 
 class ScriptedLoadableModuleWidget:
-    """Base of the panel. Without Qt it can be derived from, not made."""
+    """Base class of the panel. Without Qt it can be subclassed but not instantiated."""
 
     def __init__(self, parent: Any = None) -> None:
         raise RuntimeError(f"{type(self).__name__} cannot be made: there is no Qt in this process")
@@ -65,7 +65,7 @@ class ScriptedLoadableModuleWidget:
 
 
 class ScriptedLoadableModuleLogic:
-    """Base of a module's logic: finds or makes the scene's parameter node."""
+    """Base class of a module's logic: finds or creates the parameter node of the scene."""
 
     def __init__(self, parent: Any = None) -> None:
         self.parent = parent
@@ -73,9 +73,9 @@ class ScriptedLoadableModuleLogic:
         self.isSingletonParameterNode = True
 
     def getParameterNode(self) -> Any:
-        """The module's ``vtkMRMLScriptedModuleNode`` in the scene, made if there is none.
+        """Return the module's ``vtkMRMLScriptedModuleNode`` in the scene; creates it if necessary.
 
-        A singleton outlives the closing of a scene, but loses its attributes then.
+        A singleton survives the closing of a scene, but loses its attributes.
         """
         import slicer
 
@@ -107,7 +107,7 @@ class ScriptedLoadableModuleLogic:
 
 
 class ScriptedLoadableModuleTest(unittest.TestCase):
-    """Base of a module's self-test; ``runTest`` is what the application calls."""
+    """Base class of a module's self-test; the application calls ``runTest``."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
