@@ -88,7 +88,7 @@ def test_all_candidate_orientations_are_rotations_of_the_same_handedness(benchma
 
 def test_the_standard_view_runs_left_posterior_and_to_the_apex(benchmark):
     columns = benchmark("sunnybrook").Orientation().matrix().T
-    assert columns[0, 0] > 0.7  # stored x: to the patient's left
+    assert columns[0, 0] > 0.7  # stored x: towards the patient's left
     assert columns[1, 1] > 0.6  # stored y: backwards ...
     assert columns[1, 2] < -0.6  # ... and down
     assert columns[2, 0] > 0 > columns[2, 1]  # slices: to the left, forwards,
@@ -120,7 +120,7 @@ def test_slices_without_a_contour_are_ignored(benchmark):
 
 
 def test_the_search_selects_the_best_mean(benchmark):
-    """A scorer that likes one turn and one long axis: the search ends there."""
+    """A score with a maximum at one rotation and one long axis; the search ends there."""
     sunnybrook = benchmark("sunnybrook")
 
     class Liking(sunnybrook.Scorer):
@@ -179,7 +179,7 @@ def test_a_synthetic_foot_is_plausible_and_reproducible(benchmark, monkeypatch):
     foot, again = (heart_free.synthetic_foot(np.random.default_rng(1)) for _ in range(2))
     assert np.array_equal(foot.array, again.array)
     litres = float((foot.array > -300).sum()) * foot.geometry.voxel_volume_ml / 1000
-    assert 0.8 < litres < 3.0  # a foot holds about 1 L, the lower half of a shank another
+    assert 0.8 < litres < 3.0  # a foot has about 1 L, and the lower half of a shank another
     assert (foot.array > 500).sum() * foot.geometry.voxel_volume_ml > 50  # cortex
 
 

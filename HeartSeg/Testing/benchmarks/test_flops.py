@@ -1,4 +1,4 @@
-"""``benchmarks/flops.py`` counts what a pencil counts."""
+"""``benchmarks/flops.py`` agrees with a manual count."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tiny_models import make_tiny_model_folder, write_card
 def flops(repository):
     spec = importlib.util.spec_from_file_location("flops", repository / "benchmarks" / "flops.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules["flops"] = module  # its data class looks its own module up
+    sys.modules["flops"] = module  # its dataclass looks up its own module
     spec.loader.exec_module(module)
     yield module
     del sys.modules["flops"]

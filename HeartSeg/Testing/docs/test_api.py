@@ -11,7 +11,7 @@ import heartseg
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "api.md"
 UNTYPED = {"__version__", "STRUCTURES"}
-"""Values, which have no entry of their own; the page shows STRUCTURES in an example."""
+"""Values without an entry of their own; the page shows STRUCTURES in an example."""
 
 
 def test_every_public_name_has_an_entry() -> None:

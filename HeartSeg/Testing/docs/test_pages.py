@@ -22,13 +22,13 @@ PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "HeartSeg" / "Resources").rglob("*.md")],
 )
 COME_WITH_THE_MODEL = ("docs/images/preview.png", "Models/HeartSeg-Default/heartseg.json")
-"""Made from the final default model; they may be missing only as long as it is."""
+"""Files made from the final default model; they may be missing only until it exists."""
 
 page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 
 
 def blocks(path: Path, *languages: str) -> Iterator[tuple[int, str]]:
-    """Line number and content of the fenced blocks in one of these languages."""
+    """Return line number and content of the fenced blocks in one of these languages."""
     text = path.read_text(encoding="utf-8")
     for found in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         if found.group(1) in languages:
@@ -70,7 +70,7 @@ def test_commands_parse(page: Path) -> None:
     commands = r"`(heartseg (?:segment|export|evaluate|explain|check|doctor|models|version)\b[^`]*)`"
     inline = [(0, c) for c in re.findall(commands, prose(page))]
     for number, line in [*shell_lines(page), *inline]:
-        command = re.split(r" {2,}", line.removeprefix(".venv/bin/"))[0]  # what follows in columns is explanation
+        command = re.split(r" {2,}", line.removeprefix(".venv/bin/"))[0]  # the following columns are explanations
         if not command.startswith("heartseg ") or command in PROGRAMS:
             continue
         with contextlib.redirect_stderr(io.StringIO()) as said:
@@ -120,7 +120,7 @@ def test_python_compiles_and_uses_names_that_exist(page: Path) -> None:
 
 
 def test_measures_and_results_have_the_members_that_the_examples_use() -> None:
-    """Attributes of variables cannot be looked up by name alone: the examples' conventional names can."""
+    """Attributes of variables can be looked up only for the conventional names used in the examples."""
     from heartseg.findings import Finding
     from heartseg.progress import ProgressEvent
     from heartseg.result import Result
@@ -138,7 +138,7 @@ def test_measures_and_results_have_the_members_that_the_examples_use() -> None:
 
 
 def programs(parser) -> set[str]:
-    """``heartseg``, ``heartseg segment`` and so on: names of commands without arguments."""
+    """Return ``heartseg``, ``heartseg segment`` and so on: names of commands without arguments."""
     names = {parser.prog}
     for action in parser._actions:
         if isinstance(getattr(action, "choices", None), dict):

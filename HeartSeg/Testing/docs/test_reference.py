@@ -29,7 +29,7 @@ def read(name: str) -> str:
 
 
 def rows(text: str, after: str = "", before: str | None = None) -> list[list[str]]:
-    """Cells of the table rows between two texts, heads and rules left out; escaped bars stay in their cell."""
+    """Return cells of the table rows between two texts, without headings and rules; escaped bars stay in their cell."""
     part = text[text.index(after) :]
     part = part[: part.index(before)] if before else part
     lines = part.splitlines()
@@ -59,13 +59,13 @@ def test_the_command_lines_page_is_the_parsers() -> None:
 
 
 def findings_in_source() -> dict[str, set[str] | None]:
-    """Code -> severities that are written out where the finding is made; ``None`` if one is decided elsewhere."""
+    """Return code -> severities written in the code that creates a finding; ``None`` if one is determined elsewhere."""
     found: dict[str, set[str] | None] = {}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "Finding":
                 if not node.args:
-                    continue  # read back from a report: made elsewhere
+                    continue  # read from a report; created elsewhere
                 name, severity = node.args[0], node.args[1]
                 assert isinstance(name, ast.Constant), f"{path}:{node.lineno}: a finding's code must be a literal"
                 written = set(re.findall(r"\b(INFO|WARNING|ERROR)\b", ast.unparse(severity)))

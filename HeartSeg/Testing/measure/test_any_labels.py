@@ -1,4 +1,4 @@
-"""Whatever a network labels, measuring gives values or reasons and never an error."""
+"""For any labels of a network, measuring gives values or reasons, never an error."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ DIAMETER_MM = 0.5
 
 
 def box_heart(rotation, spacing):
-    """Both ventricles as half cylinders of 40 (LV) and 30 mm (RV) on a flat septum of 8 mm, atria of 45 x 36 mm.
+    """Return both ventricles as half cylinders of 40 (LV) and 30 mm (RV) on a flat septum of 8 mm, atria of 45 x 36 mm.
 
     Own axes: x from the septum to the left ventricle, y normal to the four-chamber plane, z to the apex.
     """
@@ -52,7 +52,7 @@ def test_widths_of_ventricles_and_atria_in_the_four_chamber_plane(seed, spacing)
 
 @pytest.mark.parametrize("half_septum", [50.0, 60.0, 70.0])
 def test_the_septal_angle_is_the_angle_inscribed_in_the_circle_of_the_septum(half_septum):
-    """On a circle, an arc of 2 h is seen from its middle under 180 - h degrees."""
+    """On a circle, an arc of 2 h is seen from its middle at an angle of 180 - h degrees."""
     heart = LeftVentricle(radius=24.0, half_length=46.0, base=-28.0, wall=8.0, half_septum=half_septum)
     g = heart_grid(*heart.labels((1.0, 1.0, 1.0)))
     septum = septum_surface(g)
@@ -66,7 +66,7 @@ def test_a_sphere_has_sphericity_one():
 
 
 def aorta(radii, spacing, seed=0):
-    """A straight vessel along a tilted axis with a radius per mm of length, on a ventricle."""
+    """Return a straight vessel along a tilted axis with a radius per mm of length, on a ventricle."""
     tilt = np.array([0.2, -0.15, 0.97])
     tilt /= np.linalg.norm(tilt)
     geometry, world = grid(55.0, spacing)

@@ -13,7 +13,7 @@ from measured_hearts import LeftVentricle
 
 
 def cycle(edv, esv, frames, systole=0.35, first=0.0):
-    """A ventricular volume curve: smooth ejection to ``esv`` at ``systole`` of the cycle, then filling."""
+    """Return a ventricular volume curve: smooth ejection to ``esv`` at ``systole`` of the cycle, then filling."""
     t = np.mod(np.arange(frames) / frames + first, 1.0)
     filling = np.where(t < systole, 0.5 + 0.5 * np.cos(np.pi * t / systole), 0.0)
     filling = np.where(t >= systole, 0.5 - 0.5 * np.cos(np.pi * (t - systole) / (1 - systole)), filling)

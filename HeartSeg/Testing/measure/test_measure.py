@@ -92,7 +92,7 @@ def test_the_diameter_of_a_tilted_tube_is_within_five_percent(key, radius, direc
 
 
 def test_the_arch_is_excluded_from_the_diameter_of_the_ascending_aorta():
-    """A cane shape: 60 mm up, a half circle of 35 mm radius and 60 mm down; diameter 30 mm, in the arch 36 mm."""
+    """A cane shape: 60 mm up, a half circle of 35 mm radius and 60 mm down; diameter 30 mm, 36 mm in the arch."""
     spacing = 2.0
     shape = (80, 38, 66)
     geometry = Geometry(shape, (spacing,) * 3)

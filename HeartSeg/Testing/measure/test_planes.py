@@ -67,7 +67,7 @@ def test_long_axis_septum_and_planes_of_a_turned_ventricle(seed, spacing):
     assert degrees_between(frame.axis.direction, axis) < PLANE_DEG
     assert frame.axis.length_mm == pytest.approx(heart.half_length - heart.base, abs=0.5)
     assert degrees_between(frame.septal, septal) < PLANE_DEG
-    assert degrees_between(frame.anterior, anterior) < 2 * PLANE_DEG  # of axis and septum together
+    assert degrees_between(frame.anterior, anterior) < 2 * PLANE_DEG  # error of axis and septum together
     assert frame.half_septum_deg == pytest.approx(60.0, abs=2.0)
     grid = heart_grid(*heart.labels(spacing))
     planes = standard_planes(frame.axis, frame, valve_plane(grid, "tricuspid"), Unknown("none"))
@@ -78,7 +78,7 @@ def test_long_axis_septum_and_planes_of_a_turned_ventricle(seed, spacing):
 
 
 def test_pictures_of_the_planes_are_oriented_as_usual():
-    """Patient's axes: apex left (x), septum to the right of it is anterior here (y negative), anterior wall up (z)."""
+    """Patient axes: apex left (x), septum right of it, here anterior (negative y), anterior wall up (z)."""
     frame = HeartFrame(LongAxis((0, 0, 0), (80, 0, 0)), (0.0, -1.0, 0.0), 60.0)
     tricuspid = ValvePlane("tricuspid", (-5.0, -40.0, 0.0), (1, 0, 0), 900.0)
     aortic = ValvePlane("aortic", (-5.0, -20.0, 20.0), (-1, 0, 0), 500.0)
@@ -89,7 +89,7 @@ def test_pictures_of_the_planes_are_oriented_as_usual():
     np.testing.assert_allclose(planes.three_chamber.right_lps, np.array([0, -1, 1]) / np.sqrt(2), atol=1e-12)
     np.testing.assert_allclose(planes.two_chamber.right_lps, frame.anterior, atol=1e-12)
     np.testing.assert_allclose(planes.short_axis.right_lps, (0, 1, 0), atol=1e-12)  # septum at the left
-    np.testing.assert_allclose(planes.short_axis.normal, frame.axis.direction, atol=1e-12)  # seen from the apex
+    np.testing.assert_allclose(planes.short_axis.normal, frame.axis.direction, atol=1e-12)  # viewed from the apex
 
 
 def test_the_anterior_wall_of_a_real_heart_is_anterior_and_superior(shared_data):

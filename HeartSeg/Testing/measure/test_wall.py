@@ -14,7 +14,7 @@ from heartseg.measure.wall import wall_thickness
 from measured_hearts import LeftVentricle
 
 SPHERE = LeftVentricle(radius=25.0, half_length=25.0, base=-15.0, wall=9.0)
-"""A spherical shell: 9 mm thick everywhere."""
+"""A spherical shell of uniform thickness: 9 mm."""
 SEPTAL = {2, 3, 8, 9, 14}
 
 
@@ -58,7 +58,7 @@ def test_a_thick_septum_is_found_in_the_septal_segments():
 
 
 def test_the_masses_of_the_segments_are_those_of_their_sectors():
-    """Of a rotationally symmetric ventricle, the six segments of a third have equal masses, and all add up."""
+    """In a rotationally symmetric ventricle, the six segments of a third have equal masses, which add up."""
     _, by_segment = measured(LeftVentricle(rotation_seed=2))
     share = {s.segment: s.mass_share for s in by_segment}
     assert sum(share.values()) == pytest.approx(1.0)

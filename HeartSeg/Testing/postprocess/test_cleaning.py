@@ -23,7 +23,7 @@ def ball(labels, center, radius):
 
 
 def inside(labels, label, depth):
-    """Index of a voxel of ``label`` that is more than ``depth`` voxels from its surface."""
+    """Return the index of a voxel of ``label`` that is more than ``depth`` voxels from its surface."""
     from scipy import ndimage
 
     distance = ndimage.distance_transform_edt(labels == label)
@@ -164,7 +164,7 @@ def test_the_result_is_independent_of_the_storage_order(order, flips):
 
 
 def _turned(array, geometry, order, flips):
-    """The same volume in another storage order: ``np.flip(array.transpose(order), flips)`` and its geometry."""
+    """Return the same volume in another storage order: ``np.flip(array.transpose(order), flips)`` and its geometry."""
     turned = np.flip(array.transpose(order), flips)
     columns = [geometry.direction_matrix[:, 2 - order[2 - k]] for k in range(3)]
     spacing = [geometry.spacing[2 - order[2 - k]] for k in range(3)]

@@ -15,7 +15,7 @@ SHAPE = (40, 44, 48)
 
 
 def scene(fat: float, muscle: float, air: float, modality: str = "CT") -> tuple[Volume, np.ndarray, np.ndarray]:
-    """A box of myocardium in fat and air, its labels two voxels too thick on every side, and the true labels."""
+    """Return a box of myocardium in fat and air, its labels two voxels too thick on every side, and the true labels."""
     image = np.full(SHAPE, air, np.float32)
     image[4:36, 4:40, 4:44] = fat
     true = np.zeros(SHAPE, np.uint8)

@@ -1,4 +1,4 @@
-"""Hearts and scenes, made once for all tests of the generator."""
+"""Hearts and scenes, created once for all tests of the generator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from toy_hearts import toy_source
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """The generator's tests are the same with any number of threads, and quickest on a shared machine with one."""
+    """The results do not depend on the number of threads; one is fastest on a shared machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -37,19 +37,19 @@ def toy_model(toy) -> ShapeModel:
 
 @pytest.fixture(scope="session")
 def drawn_heart(toy_model) -> Heart:
-    """A new toy heart with every part of the generator on. Tests copy what they change."""
+    """Return a new toy heart with all parts of the generator enabled. Tests copy it before changes."""
     return make_heart(np.random.default_rng(3), toy_model)
 
 
 @pytest.fixture(scope="session")
 def plain_heart(toy_model) -> Heart:
-    """Toy subject 4 with chambers, walls, pose and detail switched off."""
+    """Return toy subject 4 with chambers, walls, pose and detail disabled."""
     return make_heart(np.random.default_rng(5), toy_model, 4, frozenset({"chambers", "walls", "pose", "detail"}))
 
 
 @pytest.fixture(scope="session")
 def thorax_scene(drawn_heart) -> Scene:
-    """A drawn thorax around a toy heart."""
+    """Return a drawn thorax around a toy heart."""
     heart = Heart(*(m.copy() for m in (drawn_heart.labels, drawn_heart.regions, drawn_heart.target)))
     regions, target = thorax.make_thorax(np.random.default_rng(4), heart, landmarks(heart))
     return pack_scene(regions, target, 1.0, "thorax", None, 3, heart.facts)
@@ -57,7 +57,7 @@ def thorax_scene(drawn_heart) -> Scene:
 
 @pytest.fixture(scope="session")
 def trunk_scene(toy) -> Scene:
-    """A toy trunk with devices, warp, organ changes and blobs switched off, on a smaller canvas (quicker)."""
+    """Return a toy trunk with devices, warp, organ changes and blobs disabled, on a smaller canvas (faster)."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trunk, "SHAPE", (240, 170, 210))
         return make_scene(toy, 15, 7, "trunk", frozenset({"devices", "warp", "organs", "blobs"}))
@@ -71,5 +71,5 @@ def real_source(shared_data) -> Source:
 
 @pytest.fixture(scope="session")
 def real_scene(real_source) -> Scene:
-    """The scene of the sample scan that ships: subject 16, seed 5, everything on."""
+    """The scene of the shipped sample scan: subject 16, seed 5, all parts enabled."""
     return make_scene(real_source, 16, 5, "trunk", exact=False)

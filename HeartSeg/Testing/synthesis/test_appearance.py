@@ -1,4 +1,4 @@
-"""Grey values of each kind of scan, and the parts of the image formation."""
+"""Grey values of each kind of scan, and the steps of image formation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_draws_repeat_by_seed_and_mix_the_kinds_by_their_shares():
     again = draw_appearance(np.random.default_rng(7), "mixed")
     assert np.array_equal(again.mean, draws[7].mean)
     shares = {kind: np.mean([look.kind == kind for look in draws]) for kind in KINDS}
-    # Standard deviation of a share among 400 draws: at most 0.025.
+    # Standard deviation of a fraction of 400 draws: at most 0.025.
     assert shares["ct"] == pytest.approx(0.5, abs=0.1)
     assert shares["mr"] == pytest.approx(0.3, abs=0.1)
 
@@ -172,7 +172,7 @@ def test_slices_are_thick_along_the_axis_that_is_named():
 
 
 def test_slices_of_a_turned_stack_are_thick_across_it_and_sharp_along_it():
-    """A ball's spread along the stack's own axes, one of them 40 degrees off the image's."""
+    """Spread of a ball along the stack's own axes, one of which is 40 degrees off the axis of the image."""
     regions = np.zeros((96, 96, 96), np.uint8)
     regions[44:52, 44:52, 44:52] = Region.LV_BLOOD
     turn = rotation_matrix(np.deg2rad([40.0, 0.0, 0.0]))
@@ -196,7 +196,8 @@ def test_noise_in_mr_is_rician():
     regions = np.zeros((48, 48, 48), np.uint8)
     look = replace(plain("mr"), mean=np.zeros(256, np.float32), noise=0.1, noise_grain=0.0)
     image = render(np.random.default_rng(0), regions, look, 1.5)
-    # Without signal a Rician variable has the mean sqrt(pi / 2) sigma; 13 824 voxels, SD 0.066, so an error of 0.0006.
+    # Without signal, a Rician variable has the mean sqrt(pi / 2) sigma; 13 824 voxels, SD 0.066, so the error is
+    # 0.0006.
     assert float(image.mean()) == pytest.approx(0.1 * np.sqrt(np.pi / 2), abs=0.003)
 
 
@@ -214,7 +215,7 @@ def test_a_blur_keeps_the_sum_and_has_the_width_it_is_given():
     blurred = gaussian_blur(image, (2.0, 0.1, 1.0))
     assert float(blurred.sum()) == pytest.approx(1, abs=1e-5)
     line = torch.arange(31) - 15.0
-    # Cut off at three standard deviations a Gaussian's variance is 0.973 of the whole one's.
+    # A Gaussian truncated at three standard deviations has 0.973 of its variance.
     assert float((blurred.sum((1, 2)) * line**2).sum()) == pytest.approx(0.973 * 4, rel=0.03)
     assert float(blurred[:, 14].abs().max()) == 0
 

@@ -1,4 +1,4 @@
-"""Image effects of generator 0.6: each effect alone, its switch, and their absence in generator 0.5."""
+"""Image effects of generator 0.6: each effect alone, disabled, and their absence in generator 0.5."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOOKS = [("ct", "arterial"), ("ct", "non_contrast"), ("mr", "bssfp"), ("mr", "la
 
 
 def two_chambers(size: int = 64) -> np.ndarray:
-    """A left ventricle in its wall above a right atrium, a right ventricle beside it, a vena cava; 1 mm."""
+    """Return a left ventricle in its wall above a right atrium, a right ventricle next to it, a vena cava; 1 mm."""
     regions = np.full((size, size, size), Region.MUSCLE, np.uint8)
     regions[36:60, 8:56, 8:40] = Region.LV_MYO
     regions[40:56, 12:52, 12:36] = Region.LV_BLOOD
@@ -38,13 +38,13 @@ def two_chambers(size: int = 64) -> np.ndarray:
 
 
 def shown(look: Appearance, *effects, regions: np.ndarray | None = None) -> np.ndarray:
-    """A map's image at 2 mm with these effects."""
+    """Return the image of a map at 2 mm with these effects."""
     regions = two_chambers() if regions is None else regions
     return render(np.random.default_rng(0), regions, replace(look, effects=effects), 2.0).numpy()
 
 
 def centres(region: Region) -> np.ndarray:
-    """Image voxels all of whose parts are of a region."""
+    """Return image voxels that lie completely in a region."""
     return (two_chambers() == region).reshape(32, 2, 32, 2, 32, 2).all((1, 3, 5))
 
 
@@ -68,7 +68,7 @@ def test_an_effect_that_is_switched_off_leaves_everything_else_as_drawn(kind):
             for off in ((), (kind.name,))
         )
         if kind.name == "low_dose" and full.protocol != less.protocol:
-            continue  # the switch also turns more CT without contrast medium off
+            continue  # the switch also disables more CT without contrast medium
         assert [type(e) for e in less.effects] == [type(e) for e in full.effects if type(e) is not kind]
         seen += len(full.effects) - len(less.effects)
         same = [f.name for f in fields(Appearance) if f.name != "effects"]
@@ -146,7 +146,7 @@ def test_a_subendocardial_scar_lies_at_the_inner_border_of_the_wall():
     thick = two_chambers()
     thick[40:56, 12:52, 12:36] = Region.LV_MYO
     thick[42:56, 18:46, 20:34] = Region.LV_BLOOD
-    scar = LateEnhancement(0.2, 1.0, -9.0, 30.0, 1.0, 0.0)  # a level that every voxel is above
+    scar = LateEnhancement(0.2, 1.0, -9.0, 30.0, 1.0, 0.0)  # every voxel exceeds this level
     after = shown(look, scar, regions=thick)
     assert after[24, 16, 9] > 2  # 2 mm to the right of the blood
     assert after[20, 5, 6] == pytest.approx(0.5, abs=0.05)  # at the outer border
@@ -157,7 +157,7 @@ def test_rays_start_at_the_vena_cava_and_fade():
     look = plain("ct")
     change = shown(look, rays) - shown(look)
     slice_ = change[30]
-    assert slice_[15, 22] > 60 > abs(slice_[5, 22])  # to the right of the vein, not before it
+    assert slice_[15, 22] > 60 > abs(slice_[5, 22])  # to the right of the vein, not in front of it
     assert slice_[15, 20] > slice_[15, 3] > 0
 
 

@@ -20,7 +20,7 @@ LARGEST = (240, 200, 240)
 
 @pytest.fixture(scope="module")
 def bodies() -> list[tuple[np.ndarray, dict[str, object]]]:
-    """Map and facts of a body for each of ``SEEDS``."""
+    """Return map and facts of a body for each of ``SEEDS``."""
     return [heartless_body(np.random.default_rng(seed)) for seed in SEEDS]
 
 
@@ -62,7 +62,7 @@ def test_a_head_is_as_large_as_heads_are():
             break
     inside = np.isin(regions, (Region.SOFT_ORGAN, Region.SPINAL_CORD, Region.PANCREAS, Region.BLADDER))
     litres = inside.sum() * SPACING**3 / 1e6
-    assert 0.8 < litres < 2.2  # an adult's cranium holds 1.1 to 1.7; ours is drawn wider, and the fluid's canal counts
+    assert 0.8 < litres < 2.2  # an adult's cranium has 1.1 to 1.7; ours varies more, and the canal of the fluid counts
 
 
 def test_heart_tissues_in_shapes_never_touch_one_another():
@@ -107,7 +107,7 @@ def test_a_canvas_paints_an_ellipsoid_of_the_volume_it_should_have():
     canvas = blank_canvas(np.random.default_rng(0), (80, 80, 80), SPACING, tilt_degrees=30)
     canvas.ellipsoid(Region.LIVER, (0, 0, 0), (20, 30, 40), rough=0, tilt=(0.4, -0.3, 0.2))
     volume = (canvas.regions == Region.LIVER).sum() * SPACING**3
-    # the voxels' centres inside count: a relative error of the order of (voxel / radius)^2, far below 1 %
+    # voxels count if their centre is inside: a relative error of about (voxel / radius)^2, far below 1 %
     assert volume == pytest.approx(4 / 3 * np.pi * 20 * 30 * 40, rel=0.01)
 
 

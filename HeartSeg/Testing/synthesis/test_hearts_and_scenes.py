@@ -19,7 +19,7 @@ def millilitres(target: np.ndarray, label: int, spacing: float) -> float:
 
 @pytest.fixture(scope="module")
 def still_labels(toy_model):
-    """The toy template in the middle of a smaller cube (160 mm, quicker), by its chamber factors."""
+    """Return the toy template in the centre of a smaller cube (160 mm, faster), with these chamber factors."""
     zero = np.zeros_like(toy_model.momenta[0])
 
     def make(factors: dict[int, float] | None, with_wall: bool = False) -> np.ndarray:
@@ -36,7 +36,7 @@ def heart_at_rest(still_labels):
 
 
 def counts(labels: np.ndarray) -> np.ndarray:
-    """Voxels of each label 0-12."""
+    """Return the number of voxels of each label 0-12."""
     return np.bincount(labels.ravel(), minlength=13)
 
 
@@ -54,7 +54,7 @@ def test_chamber_factors_of_one_change_nothing(still_labels, heart_at_rest):
 
 @pytest.mark.parametrize(("label", "factor"), [(1, 0.5), (1, 0.7), (1, 1.5), (3, 1.5), (3, 1.8)])
 def test_a_chamber_reaches_the_wanted_volume_within_an_eighth(still_labels, heart_at_rest, label, factor):
-    """Counting on nodes 4 mm apart and the last correction's remainder allow for 12 %."""
+    """Counting on nodes 4 mm apart and the remainder of the last correction require a tolerance of 12 %."""
     assert counts(still_labels({label: factor}))[label] / counts(heart_at_rest)[label] == pytest.approx(
         factor, rel=0.125
     )
@@ -81,7 +81,7 @@ def test_neighbours_give_way_to_a_chamber_and_fill_what_it_leaves(still_labels, 
         assert (after[1] > 1.1 * before[1]) if factor > 1 else (after[1] < 0.8 * before[1])
         assert (after[2:13] > 0.7 * before[2:13]).all()
         more, less = (made, heart_at_rest) if factor > 1 else (heart_at_rest, made)
-        # The heart's outside is moved, too: what the cavity takes is the wall's, never the outside's.
+        # The outer surface of the heart moves too: the cavity grows into the wall, never into the surroundings.
         assert set(np.unique(less[(more == 1) & (less != 1)])) <= {3, 5, 6, 8, 9, 11}
         if factor > 1:
             assert counts(still_labels({1: factor}, with_wall=True))[5] > after[5]
@@ -89,10 +89,11 @@ def test_neighbours_give_way_to_a_chamber_and_fill_what_it_leaves(still_labels, 
 
 def test_drawn_chamber_factors_are_systolic_dilated_and_healthy_by_their_shares():
     drawn = np.array([list(hearts.draw_chamber_factors(np.random.default_rng(s)).values()) for s in range(1000)])
-    # 0.35 and 2.0 (ventricles), 0.6 and 2.1 (atria), each by a log-normal of up to 22 %: three of them, 0.52-1.93.
+    # 0.35 and 2.0 (ventricles), 0.6 and 2.1 (atria), each times a log-normal factor of up to 22 %: three of them,
+    # 0.52-1.93.
     assert 0.18 < drawn.min() < 0.4
     assert 2 < drawn.max() < 4.1
-    # A third systolic (0.35-0.8, then SD 12 %): about 31 % end below 0.78; standard deviation of the share 1.5 %.
+    # A third is systolic (0.35-0.8, then SD 12 %): about 31 % are below 0.78; standard deviation of the fraction 1.5 %.
     assert (drawn[:, 0] < 0.78).mean() == pytest.approx(0.33, abs=0.06)
     assert np.corrcoef(np.log(drawn[:, 0]), np.log(drawn[:, 1]))[0, 1] > 0.7
     assert np.corrcoef(np.log(drawn[:, 2]), np.log(drawn[:, 3]))[0, 1] > 0.6
@@ -182,7 +183,7 @@ def test_making_scenes_goes_on_where_it_stopped_and_leaves_those_that_others_are
 
     monkeypatch.setattr(scenes, "make_scene", small_scene)
     scenes.make_scenes(toy, tmp_path, range(2), subjects=(1, 2))
-    (tmp_path / "scene00003.lock").touch()  # another process is at work
+    (tmp_path / "scene00003.lock").touch()  # another process is working
     (tmp_path / "scene00004.lock").touch()  # a process was killed
     os.utime(tmp_path / "scene00004.lock", (time.time() - 700,) * 2)
     scenes.make_scenes(toy, tmp_path, range(5), subjects=(1, 2))
@@ -204,7 +205,8 @@ def test_atlas_structures_become_the_tissues_they_are():
 
 @pytest.mark.shared
 def test_a_trunk_of_a_real_subject_has_a_heart_and_a_body_of_plausible_size(real_scene):
-    # A subject (LV 100-200 mL) scaled by 0.5-1.45 in volume, its chambers by 0.35-2 and more, and the wall's layers.
+    # A subject (LV 100-200 mL) scaled by 0.5-1.45 in volume, its chambers by 0.35-2 or more, and the layers of the
+    # wall.
     limits = {1: (15, 400), 2: (25, 500), 3: (15, 300), 4: (20, 350), 5: (50, 400), 6: (20, 150), 7: (10, 120)}
     for label, (low, high) in limits.items():
         assert low < millilitres(real_scene.target, label, real_scene.spacing) < high, label

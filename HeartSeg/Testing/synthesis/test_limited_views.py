@@ -1,4 +1,4 @@
-"""Stacks of slices and cut fields of view."""
+"""Stacks of slices and limited fields of view."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def plain_view(scene, size: int = 48, spacing: float = 3.0) -> View:
 
 
 def straight(shifts, **changes) -> SliceStack:
-    """Slices across z: 6 mm thick, 4 mm apart, the first at -20 mm."""
+    """Return slices across z: 6 mm thick, 4 mm apart, the first at -20 mm."""
     return replace(SliceStack(np.eye(3), -20.0, 6.0, 4.0, 1.0, np.asarray(shifts, float)), **changes)
 
 
@@ -38,10 +38,10 @@ def test_slices_average_what_they_hold_and_are_joined_by_lines():
     line = np.arange(12.0)
     assert matrix.sum(1) == pytest.approx(np.ones(12))
     seen = matrix @ line
-    assert seen[[1, 2]] == pytest.approx([1.5, 2.0])  # voxel middles 1.5 (below the first centre, 2) and 2.5
+    assert seen[[1, 2]] == pytest.approx([1.5, 2.0])  # voxel centres 1.5 (below the first slice centre, 2) and 2.5
     assert seen[0] == pytest.approx(1.5) and seen[11] == pytest.approx(9.5)
     gap = np.zeros(12)
-    gap[3:5] = 1  # between two slices: nobody sees it
+    gap[3:5] = 1  # between two slices, in neither
     assert (matrix @ gap) == pytest.approx(np.zeros(12))
 
 
@@ -58,10 +58,10 @@ def test_a_stack_blurs_across_its_slices_and_not_along_them():
 def test_labels_and_image_move_with_their_slice(thorax_scene):
     view = plain_view(thorax_scene)
     shifts = np.zeros((5, 2))
-    shifts[2] = (0.0, 9.0)  # the slice about the middle moves by three voxels along x
+    shifts[2] = (0.0, 9.0)  # the slice about the centre is shifted by three voxels along x
     moved = replace(view, stack=straight(shifts))
     (r0, t0, _), (r1, t1, _) = extract(thorax_scene, view), extract(thorax_scene, moved)
-    middle, other = 24, 24 + 5  # 10 mm from slice to slice: +15 mm belongs to another one
+    middle, other = 24, 24 + 5  # 10 mm between slices: +15 mm belongs to another one
     assert torch.equal(t1[middle, :, 3:-3], torch.roll(t0[middle], -3, 1)[:, 3:-3])
     assert torch.equal(r1[2 * middle, :, 6:-6], torch.roll(r0[2 * middle], -6, 1)[:, 6:-6])
     assert torch.equal(t1[other], t0[other])
@@ -91,7 +91,7 @@ def test_stacks_are_as_thick_far_and_shifted_as_cine_stacks_are(trunk_scene):
         assert stack.turn.T @ stack.turn == pytest.approx(np.eye(3), abs=1e-9)
         assert limited.fov_high[0] - limited.fov_low[0] == pytest.approx(len(stack.shifts) * stack.pitch / view.spacing)
         along.append(float(stack.turn[:, 0] @ direction))
-    # Two in three are short-axis stacks, within 20 degrees an axis; 60 draws: standard deviation 0.06.
+    # Two thirds are short-axis stacks, within 20 degrees per axis; 60 draws: standard deviation 0.06.
     assert np.mean(np.abs(along) > 0.85) == pytest.approx(0.67 + 0.33 * 0.15, abs=0.2)
 
 

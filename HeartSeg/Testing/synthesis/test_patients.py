@@ -1,4 +1,4 @@
-"""Patients with cardiac phases and diseases: they reach their targets, keep their muscle volume and move smoothly."""
+"""Patients with cardiac phases and diseases reach their targets, keep their muscle volume and move smoothly."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ PHASES = np.linspace(0, 1, 101)
 
 
 def mean_patient(model, condition: Condition | None = None, beat: Beat | None = None) -> Patient:
-    """The model's template without chance, with walls as it has them."""
+    """Return the template of the model without random variation, with its own walls."""
     return Patient(np.zeros_like(model.momenta[0]), 1.0, {}, (), condition or Condition(), beat or Beat())
 
 
 @pytest.fixture(scope="module")
 def toy_heart(toy_model) -> flow.Heart3D:
-    """The toy template at end-diastole."""
+    """Return the toy template at end-diastole."""
     return healthy_heart(toy_model, mean_patient(toy_model))
 
 
 @pytest.fixture(scope="module")
 def real_heart(real_source) -> flow.Heart3D:
-    """The mean heart at end-diastole."""
+    """Return the mean heart at end-diastole."""
     return healthy_heart(real_source.model, mean_patient(real_source.model))
 
 
@@ -65,7 +65,8 @@ def test_the_beat_s_curves_start_and_end_at_diastole_peak_at_systole_and_are_smo
         assert curve[-1] == pytest.approx(0, abs=1e-6)
         assert abs(PHASES[curve.argmax()] - beat.systole) < 0.025
         assert curve.max() == pytest.approx(1, abs=0.02)
-        # One hundredth of a beat is at most a fifteenth of the stroke: ejection takes about a quarter of the beat.
+        # A hundredth of a beat changes the volume by at most a fifteenth of the stroke volume: ejection takes about a
+        # quarter beat.
         assert np.abs(np.diff(curve)).max() < 1 / 15
     assert state_at(beat, 1.25) == state_at(beat, 0.25)
 
@@ -92,7 +93,7 @@ def test_a_posed_heart_empties_as_asked_and_keeps_its_muscle(toy_heart, ejection
     before, after = volumes(toy_heart), volumes(at_phase(toy_heart, beat, beat.systole))
     assert 1 - after[1] / before[1] == pytest.approx(ejection, abs=0.03)
     assert 1 - after[2] / before[2] == pytest.approx(0.4, abs=0.03)
-    # The atria fill from (1 - emptying) of their largest volume to it.
+    # The volume of the atria varies between (1 - emptying) times their maximum and the maximum.
     assert after[3] / before[3] == pytest.approx(1 / 0.6, rel=0.05)
     assert after[4] / before[4] == pytest.approx(1 / 0.7, rel=0.05)
     assert after[5] / before[5] == pytest.approx(1, abs=0.05)
@@ -108,7 +109,8 @@ def test_neighbouring_phases_differ_little(toy_heart):
     inside = flow.parts_of(toy_heart).fractions[1:].sum(0) > 0.5
     one, other, far = (at_phase(toy_heart, beat, p).origin[:, inside] for p in (0.2, 0.205, 0.3))
     near_by, far_off = (float((a - one).abs().mean()) for a in (other, far))
-    # A twentieth of the way: a twentieth of the difference, three times as much allowed for counting on a 2 mm grid.
+    # A twentieth of the phase: a twentieth of the difference, with three times the tolerance for counting on a 2 mm
+    # grid.
     assert near_by < 0.15 * far_off
 
 
@@ -123,7 +125,7 @@ def test_the_base_descends_the_apex_stays_and_the_wall_thickens(real_heart):
     assert np.linalg.norm(first.apex - last.apex) < 3
     wall = [patients.measure_labels(patients.rasterise(h, 1.0)) for h in (real_heart, systole)]
     assert wall[1].volumes[5] == pytest.approx(wall[0].volumes[5], rel=0.05)
-    # A cavity that loses 65 % within the same muscle: 30 to 60 % thicker, as in healthy people.
+    # A cavity that loses 65 % with the same muscle volume: 30 to 60 % thicker walls, as in healthy people.
     assert 1.3 < wall[1].wall_mm / wall[0].wall_mm < 1.7
 
 
@@ -141,7 +143,7 @@ def test_twist_turns_the_base_against_the_apex(real_heart):
     wall = (radius > 15) & (radius < 35)
     slabs = [wall & ((local[0] / frame.length - h).abs() < 0.08) for h in (0.1, 0.85)]
     apex, base = (float(angle[s].mean()) for s in slabs)
-    # Of 10 degrees over the whole length, three quarters lie between these heights.
+    # Three quarters of the 10 degrees over the whole length lie between these heights.
     assert abs(np.rad2deg(base - apex)) == pytest.approx(7.5, abs=2)
 
 
@@ -189,7 +191,8 @@ def test_a_patch_of_the_wall_grows_or_thins_alone(real_source, patch, millimetre
     patient = mean_patient(real_source.model, Condition(wall_mm=9.5, patch=patch, patch_mm=millimetres, lv_ml=110))
     heart = end_diastole(healthy_heart(real_source.model, patient), patient)
     made = patients.measure_labels(patients.rasterise(heart, 1.0))
-    # An eighth: what the patch's share of nodes 4 mm apart and its soft edge leave; of a thin patch, one node in five.
+    # Tolerance of an eighth: the patch's fraction of nodes 4 mm apart and its soft edge; one node in five for a thin
+    # patch.
     assert made.patch_mm == pytest.approx(millimetres, rel=0.125 if millimetres > 9 else 0.2)
     assert made.wall_mm == pytest.approx(9.5, rel=0.1)
     assert made.volumes[1] == pytest.approx(110, rel=0.05)
@@ -245,7 +248,7 @@ def test_a_recipe_draws_its_shares(toy_model):
     drawn = [
         draw_patient(np.random.default_rng(s), toy_model, None, Recipe(small=0.5, healthy=0.4))[0] for s in range(200)
     ]
-    # Binomial shares of 200: standard deviation 3.5 %.
+    # Binomial fractions of 200: standard deviation 3.5 %.
     assert np.mean([p.size < 0.85 for p in drawn]) == pytest.approx(0.5, abs=0.1)
     assert np.mean([not p.condition.names for p in drawn]) == pytest.approx(0.4, abs=0.1)
     assert min(p.size for p in drawn) < 0.55

@@ -1,4 +1,4 @@
-"""The sample scan for `make demo`: present, plausible, and made by the command in its README."""
+"""The sample scan for `make demo` is present and plausible, and equals the output of the command in its README."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ def test_the_sample_scan_can_be_made_again(sample_folder, real_scene):
     assert spacing == shipped.GetSpacing()[0]
     kept = sitk.GetArrayFromImage(sitk.ReadImage(str(sample_folder / "HeartSeg-synthetic-CTA-labels.nii.gz")))
     assert labels.shape == kept.shape
-    # Other builds of torch may round a nearest neighbour or a grey value differently, in single voxels.
+    # Other builds of torch may round a nearest neighbour or a grey value differently in single voxels.
     assert (labels == kept).mean() > 0.999
     assert np.median(np.abs(image - sitk.GetArrayFromImage(shipped).astype(int))) <= 1

@@ -1,4 +1,4 @@
-"""The shape model: shooting follows its equations and reproduces the subjects of the model."""
+"""The shape model: shooting satisfies its equations and reproduces the subjects of the model."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def grid_around(model: ShapeModel) -> NodeGrid:
 
 
 def voxel_centres(shape: tuple[int, ...], spacing: float, origin: np.ndarray) -> torch.Tensor:
-    """Positions (3, z, y, x) of a grid's voxels, mm."""
+    """Return the positions (3, z, y, x) of the voxels of a grid, mm."""
     lines = [torch.arange(n, dtype=torch.float32) * spacing + float(o) for n, o in zip(shape, origin, strict=True)]
     return torch.stack(torch.meshgrid(*lines, indexing="ij"))
 
 
 def carry_forward(model: ShapeModel, momenta: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points (n, 3) along the flow, by the sum over control points itself, without a grid."""
+    """Move points (n, 3) along the flow by the sum over control points itself, without a grid."""
     x = points.astype(np.float64)
     for q, p in shoot(model, momenta):
         distance = ((x[:, None] - q.numpy()[None]) ** 2).sum(2)
@@ -60,15 +60,15 @@ def test_a_single_control_point_moves_by_its_momentum_and_takes_the_space_around
     model = model_of([[10.0, 20.0, 30.0]], width=20.0, steps=10)
     push = np.array([[0.0, 0.0, 8.0]], np.float32)
     course = shoot(model, push)
-    # K(q, q) = 1 and its gradient there is 0: a constant momentum and a straight way, 0.8 mm in each of ten steps.
+    # K(q, q) = 1 with gradient 0: a constant momentum and a straight path, 0.8 mm in each of ten steps.
     assert course[9][0].numpy() == pytest.approx(np.array([[10, 20, 37.2]]), abs=1e-4)
     assert course[9][1].numpy() == pytest.approx(push)
     grid = NodeGrid.around(np.zeros(3), np.array([20.0, 64.0, 60.0]), 8.0)
     origin = backward_map(model, push, grid)
     moved = torch.tensor([[10.0, 20.0, 38.0]]).T
-    # Linear interpolation on 4 mm nodes: at most h^2 / 8 * 2 * 8 / w^2 = 0.08 mm an axis, 0.24 mm in all.
+    # Linear interpolation on 4 mm nodes: at most h^2 / 8 * 2 * 8 / w^2 = 0.08 mm per axis, 0.24 mm in all.
     assert grid.at(origin, moved)[:, 0].numpy() == pytest.approx([10, 20, 30], abs=0.25)
-    # Two widths beside the point the flow is exp(-4) as strong.
+    # At a distance of two widths from the point, the flow has the fraction exp(-4).
     far = torch.tensor([[10.0, 60.0, 38.0]]).T
     assert grid.at(origin, far)[:, 0].numpy() == pytest.approx([10, 60, 38], abs=8 * np.exp(-4) + 0.25)
 
@@ -84,7 +84,7 @@ def test_two_control_points_that_are_pushed_alike_drive_each_other_apart():
 
 
 def invert(model: ShapeModel, momenta: np.ndarray) -> tuple[float, float]:
-    """How far points travel (mean, mm) and how far from home the backward map leaves them (most, mm)."""
+    """Return the mean displacement of points (mm), and the maximum error after the backward map (mm)."""
     inside = np.argwhere(model.template > 0)
     start = inside[np.random.default_rng(1).choice(len(inside), 300)] * model.spacing + model.origin
     end = carry_forward(model, momenta, start)

@@ -12,7 +12,7 @@ from heartseg.synthesis.hearts import Heart
 
 
 def shell(size: int = 80, inner: float = 20.0, outer: float = 30.0) -> np.ndarray:
-    """A spherical cavity (1) in a wall (5), voxels of 1 mm."""
+    """Return a spherical cavity (1) in a wall (5), voxels of 1 mm."""
     z, y, x = np.ogrid[:size, :size, :size]
     r = np.sqrt((z - 40.0) ** 2 + (y - 40.0) ** 2 + (x - 40.0) ** 2)
     return np.where(r < inner, 1, np.where(r < outer, 5, 0)).astype(np.uint8)
@@ -30,7 +30,7 @@ def test_the_wall_near_the_atrium_is_not_measured_and_no_wall_has_no_thickness()
     labels = shell()
     thick = labels.copy()
     lump = np.s_[66:, 30:50, 30:50]
-    thick[lump][shell(outer=38)[lump] == 5] = 5  # thicker by 8 mm where the atrium sits
+    thick[lump][shell(outer=38)[lump] == 5] = 5  # thicker by 8 mm at the position of the atrium
     assert statistics.wall_thickness(thick) > 10.3
     thick[72:, 28:52, 28:52] = 3
     assert statistics.wall_thickness(thick) == pytest.approx(10, abs=0.25)

@@ -1,4 +1,4 @@
-"""Surroundings of the heart: devices and disease, the deformed trunk, and parts that can be switched off."""
+"""Surroundings of the heart: devices and disease, the deformed trunk, and parts that can be disabled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DRAWN_REGIONS = {int(r) for r in (Region.METAL, Region.CALCIUM, Region.SCAR, Reg
 
 @pytest.fixture
 def block_heart() -> Heart:
-    """Blocks of 120 mm: a ventricle in its wall under left atrium and aorta (with a wall), the right heart beside."""
+    """Return blocks of 120 mm: a ventricle in its wall below left atrium and aorta (with a wall), right heart."""
     labels = np.zeros((120, 120, 120), np.uint8)
     for (z0, z1), (y0, y1), (x0, x1), label in (
         ((15, 72), (38, 92), (56, 112), 5),
@@ -63,7 +63,7 @@ def test_the_facts_name_the_devices_by_their_shares(monkeypatch):
     for seed in range(300):
         devices.add_devices(np.random.default_rng(seed), heart := Heart(*[np.zeros(1)] * 3), None)
         found.append(heart.facts["devices"])
-    # 25 % of hearts carry calcium, 12 % a lead; standard deviation of a share of 300: 2.5 %.
+    # 25 % of hearts have calcium, 12 % a lead; standard deviation of a fraction of 300: 2.5 %.
     assert np.mean(["calcium" in f for f in found]) == pytest.approx(0.25, abs=0.08)
     assert np.mean(["lead" in f for f in found]) == pytest.approx(0.12, abs=0.06)
 

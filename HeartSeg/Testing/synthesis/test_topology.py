@@ -11,7 +11,7 @@ from heartseg.synthesis.topology import check_topology, repair, sound_labels, ti
 
 @pytest.fixture
 def heart() -> np.ndarray:
-    """A ventricle in its wall, open to an atrium above and an aorta beside it; the other structures stand apart."""
+    """Return a ventricle in its wall, open to an atrium above and an aorta beside it; other structures are separate."""
     labels = np.zeros((60, 60, 60), np.uint8)
     labels[8:36, 8:36, 8:36] = 5
     labels[14:36, 14:30, 14:30] = 1
@@ -34,7 +34,7 @@ def test_a_whole_heart_is_sound(heart):
 def test_a_gap_in_the_wall_is_a_leak_and_is_closed_by_muscle(heart, outside):
     heart[20:22, 30:36, 20:22] = outside
     found = check_topology(heart)
-    # 2 x 2 voxels face the blood; no other thing than the gap touches it.
+    # 2 x 2 voxels face the blood; only the gap touches it.
     assert found.leaks == 4
     assert not found.sound
     labels, changed = sound_labels(heart)

@@ -20,7 +20,7 @@ def plain_view(scene: Scene, centre: np.ndarray, size: int = 32, spacing: float 
 
 
 def checker_scene() -> Scene:
-    """A body whose target block starts away from the corner, so that offsets matter."""
+    """A body whose target block does not start in the corner, so that errors in offsets are detected."""
     regions = np.full((40, 50, 60), Region.MUSCLE, np.uint8)
     regions[10:30, 12:32, 14:34] = Region.LV_BLOOD
     target = np.ones((20, 20, 20), np.uint8)
@@ -28,7 +28,7 @@ def checker_scene() -> Scene:
 
 
 def parts_of(regions: torch.Tensor) -> np.ndarray:
-    """The map voxels of each image voxel, (z, 2, y, 2, x, 2)."""
+    """Return the map voxels of each image voxel, (z, 2, y, 2, x, 2)."""
     n = len(regions) // 2
     return regions.numpy().reshape(n, 2, n, 2, n, 2)
 
@@ -71,7 +71,7 @@ def test_an_oblique_field_of_view_is_the_straight_one_turned_about_the_patch_s_c
     )
     turned = replace(straight, fov_rotation=np.eye(3))
     assert torch.equal(views.field_of_view(turned), views.field_of_view(straight))
-    # A quarter turn about z takes the y axis (column 1) to x: the slab across y becomes one across x.
+    # A quarter turn about z maps the y axis (column 1) to x: the slab across y becomes one across x.
     quarter = rotation_matrix([np.pi / 2, 0, 0])
     along = quarter[:, 1]
     assert np.abs(along[1:]).round(6).tolist() in ([0, 1], [1, 0])
@@ -126,14 +126,14 @@ def test_majority_is_the_most_frequent_value_and_ties_go_to_the_lowest():
 
 
 def test_fair_ties_keep_the_volume_of_a_thin_wall():
-    """A wall four map voxels thick, of label 5, between 1 and 0, at random distances from the blocks' borders."""
+    """A wall of label 5, four map voxels thick, between 1 and 0, at random distances from the block borders."""
     share = {}
     for fair in (False, True):
         counts = []
         for offset in range(8):
             labels = np.zeros((64, 16, 16), np.uint8)
             labels[: 20 + offset] = 1
-            labels[20 + offset : 23 + offset] = 5  # three voxels: one of its borders divides a block into halves
+            labels[20 + offset : 23 + offset] = 5  # three voxels: one of its borders halves a block
             counts.append(int((views.majority(torch.from_numpy(labels), 2, fair) == 5).sum()) * 8)
         share[fair] = np.mean(counts) / (3 * 16 * 16)
     assert share[True] == pytest.approx(1)
@@ -161,7 +161,7 @@ def test_crops_away_from_the_heart_hold_none_and_are_a_good_share(trunk_scene):
         view = views.draw_fine_view(rng, scene)
         if np.abs(view.centre - np.array(scene.heart_centre)).max() > half * 1.2:
             free += 1
-    assert free >= 9  # a third of them, of which some lie close by
+    assert free >= 9  # a third of them, some of which are close
     far = plain_view(scene, np.array(scene.heart_centre) - np.array([180.0, 0, 0]), size=32)
     _, target, seen = views.extract(scene, far)
     assert seen.any()

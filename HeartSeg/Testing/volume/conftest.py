@@ -1,4 +1,4 @@
-"""Small scans made on the fly, as arrays, files and DICOM series."""
+"""Small scans created by the tests, as arrays, files and DICOM series."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ GRID = Geometry((40, 36, 44), (2.0, 2.5, 2.25), (-30.0, 12.5, 100.0))
 
 @pytest.fixture
 def scan() -> Volume:
-    """An int16 scan of noise, 88 x 90 x 90 mm."""
+    """Return an int16 scan of noise, 88 x 90 x 90 mm."""
     array = np.random.default_rng(7).integers(-1000, 1500, GRID.shape).astype(np.int16)
     return Volume(array, GRID, "scan")
 
 
 @pytest.fixture
 def saved(tmp_path: Path, scan: Volume) -> Callable[..., Path]:
-    """Writes the scan (or another array on its grid) under a name and returns the path."""
+    """Return a function that writes the scan (or another array on its grid) under a name and returns the path."""
 
     def save(name: str = "scan.nii.gz", array: np.ndarray | None = None) -> Path:
         values = scan.array if array is None else array
@@ -36,7 +36,7 @@ def saved(tmp_path: Path, scan: Volume) -> Callable[..., Path]:
 
 @pytest.fixture
 def dicom_series(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a CT series slice by slice into ``tmp_path/dicom`` and returns the folder."""
+    """Return a function that writes a CT series slice by slice into ``tmp_path/dicom`` and returns the folder."""
 
     def make(
         slices: int = 30,
@@ -53,7 +53,7 @@ def dicom_series(tmp_path: Path) -> Callable[..., Path]:
         target.mkdir(exist_ok=True, parents=True)
         uid = uid or generate_uid()
         heights = positions if positions is not None else [step * k for k in range(slices)]
-        order = np.random.default_rng(number).permutation(len(heights))  # file names say nothing about the order
+        order = np.random.default_rng(number).permutation(len(heights))  # file names do not indicate the order
         for k, height in enumerate(heights):
             own = {"ImagePositionPatient": [-40.0, -50.0 + shift_per_slice * k, height], **tags}
             own.update(per_slice(k) if per_slice else {})
@@ -77,7 +77,7 @@ def _write_slice(path: Path, k: int, height: float, number: int, uid: str, tags:
     data.PixelSpacing, data.SliceThickness = [2.5, 2.0], 3.0
     data.RescaleSlope, data.RescaleIntercept = 1, -1024
     pixels = np.random.default_rng(k).integers(0, 2000, (36, 44)).astype(np.uint16)
-    pixels[0, 0] = 24 + round(height)  # in HU: -1000 + height, so that the order can be checked
+    pixels[0, 0] = 24 + round(height)  # in HU: -1000 + height, to check the order
     data.Rows, data.Columns, data.SamplesPerPixel = 36, 44, 1
     data.PhotometricInterpretation, data.PixelRepresentation = "MONOCHROME2", 0
     data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15

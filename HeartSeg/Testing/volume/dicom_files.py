@@ -1,4 +1,4 @@
-"""DICOM files like those of scanners and archives, from a phantom with known values and positions."""
+"""DICOM files as written by scanners and archives, from a phantom with known values and positions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OBLIQUE = replace(GRID, direction=(COS, 0.0, SIN, 0.0, 1.0, 0.0, -SIN, 0.0, COS)
 
 
 def phantom(geometry: Geometry = GRID, radius: float = 28.0, seed: int = 3) -> Volume:
-    """A ball of blood (300 HU) of the given radius in mm in the middle of soft tissue with noise, and air around."""
+    """Return a ball of blood (300 HU) with a radius in mm in the centre of noisy soft tissue, surrounded by air."""
     index = np.moveaxis(np.indices(geometry.shape), 0, -1)
     distance = np.linalg.norm(geometry.index_to_world(index) - geometry.center(), axis=-1)
     noise = np.random.default_rng(seed).integers(-20, 21, geometry.shape)
@@ -45,13 +45,13 @@ def phantom(geometry: Geometry = GRID, radius: float = 28.0, seed: int = 3) -> V
 
 
 def ball_ml(volume: Volume) -> float:
-    """Volume of the ball by its voxels, mL."""
+    """Return the volume of the ball from its voxels, mL."""
     return float(np.count_nonzero(volume.array > 170) * volume.geometry.voxel_volume_ml)
 
 
 @dataclass
 class Image:
-    """One plane to write: stored values, place and further attributes."""
+    """One plane to write: stored values, position and further attributes."""
 
     stored: np.ndarray
     position: tuple[float, ...]
@@ -63,7 +63,7 @@ class Image:
 
 
 def planes(volume: Volume, **tags: Any) -> list[Image]:
-    """A volume's slices, in order."""
+    """Return the slices of a volume, in order."""
     geometry = volume.geometry
     row, column = geometry.direction_matrix[:, 0], geometry.direction_matrix[:, 1]
     out = []
@@ -89,7 +89,7 @@ def write_classic(
     change: Callable[[int, Dataset], None] | None = None,
     start: int = 0,
 ) -> Path:
-    """One file per image; file names say nothing about the order."""
+    """Write one file per image; file names do not indicate the order."""
     folder.mkdir(parents=True, exist_ok=True)
     series = series or generate_uid()
     names = np.random.default_rng(number + 7 * start).permutation(len(images))
@@ -102,7 +102,7 @@ def write_classic(
 
 
 def classic(image: Image, k: int, series: str, number: int, modality: str) -> Dataset:
-    """A CT or MR Image object without file meta information."""
+    """Return a CT or MR Image object without file meta information."""
     data = Dataset()
     data.SOPClassUID = MRImageStorage if modality == "MR" else CTImageStorage
     data.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
@@ -143,7 +143,7 @@ def _pixels(data: Dataset, stack: np.ndarray) -> None:
 
 
 def nested(**items: Any) -> Dataset:
-    """A data set; data sets within become sequences of one item."""
+    """Return a data set; nested data sets become sequences of one item."""
     data = Dataset()
     for name, value in items.items():
         setattr(data, name, [value] if isinstance(value, Dataset) else value)
@@ -159,10 +159,10 @@ def enhanced(
     legacy: bool = False,
     frame: Callable[[int, Image], dict[str, Any]] | None = None,
 ) -> Dataset:
-    """An enhanced (or legacy-converted) multi-frame object.
+    """Return an enhanced (or legacy-converted) multi-frame object.
 
     Args:
-        frame: further functional groups of a frame.
+        frame: returns further functional groups of a frame.
     """
     data = Dataset()
     data.SOPClassUID = LegacyConvertedEnhancedCTImageStorage if legacy else EnhancedCTImageStorage
@@ -193,12 +193,12 @@ def enhanced(
 
 
 def temporal(index: int) -> dict[str, Dataset]:
-    """Functional group that gives a frame's temporal position."""
+    """Return the functional group with a frame's temporal position."""
     return {"FrameContentSequence": nested(TemporalPositionIndex=index, FrameAcquisitionNumber=1)}
 
 
 def cardiac(percent: float | None = None, delay: float | None = None) -> dict[str, Dataset]:
-    """Functional group that gives a frame's cardiac phase."""
+    """Return the functional group with a frame's cardiac phase."""
     group = Dataset()
     if percent is not None:
         group.NominalPercentageOfCardiacPhase = percent
@@ -211,7 +211,7 @@ def cardiac(percent: float | None = None, delay: float | None = None) -> dict[st
 
 
 def save(data: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian, preamble: bool = True) -> Path:
-    """Write a data set in a transfer syntax; the pixel data are encoded where it asks for that."""
+    """Write a data set in a transfer syntax, with encoded pixel data if the syntax requires it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = data.SOPClassUID, data.SOPInstanceUID
@@ -249,7 +249,7 @@ def _jpeg_2000(frame: np.ndarray) -> bytes:
 
 
 def _jpeg_lossless(frame: np.ndarray) -> bytes:
-    """By GDCM: pydicom has no encoder, and without further packages no decoder either."""
+    """Encode with GDCM, because pydicom has no encoder and, without further packages, no decoder."""
     import tempfile
 
     import SimpleITK as sitk

@@ -163,7 +163,7 @@ def test_checking_a_large_ct_takes_less_than_ten_passes_over_its_voxels():
         return time.process_time() - start
 
     one_pass = min(seconds(lambda: np.count_nonzero(array > 100)) for _ in range(3))
-    assert min(seconds(lambda: check_volume(volume)) for _ in range(3)) < 10 * one_pass  # sampled: about one
+    assert min(seconds(lambda: check_volume(volume)) for _ in range(3)) < 10 * one_pass  # sampling takes about one pass
 
 
 def test_eight_bit_grey_values_are_told_about(scan):

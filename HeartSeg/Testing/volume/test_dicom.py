@@ -19,7 +19,7 @@ def codes(volume: Volume) -> list[str]:
 
 
 def nested(**items: object) -> pydicom.Dataset:
-    """A data set; data sets within become sequences of one item."""
+    """Return a data set; nested data sets become sequences of one item."""
     data = pydicom.Dataset()
     for name, value in items.items():
         setattr(data, name, [value] if isinstance(value, pydicom.Dataset) else value)
@@ -36,7 +36,7 @@ def refused(path, *words: str, **options: object) -> None:
 
 
 def heights(volume: Volume) -> list[float]:
-    """The position that every slice was marked with when it was made, mm."""
+    """Read the position that was stored in the values of every slice, mm."""
     return [float(v) + 1000.0 for v in volume.array[:, 0, 0]]
 
 

@@ -1,4 +1,4 @@
-"""Kinds of DICOM input that a scanner or archive may produce: right voxels in the right places, or a refusal.
+"""Kinds of DICOM input that a scanner or archive may produce: correct voxels and positions, or a refusal.
 
 Each kind of fault (R1 to R9 of docs/reference/reading-faults.md) has several variants.
 """
@@ -44,7 +44,7 @@ SYNTAXES = {
 
 
 def same(volume: Volume, expected: Volume, tolerance_mm: float = 1e-3) -> None:
-    """The same voxels on the same grid."""
+    """Check for the same voxels on the same grid."""
     assert volume.geometry.same_grid(expected.geometry, tolerance_mm)
     np.testing.assert_array_equal(volume.array, expected.array)
 
@@ -96,7 +96,7 @@ def test_a_multi_frame_file_reads_the_same_alone_and_from_its_folder(tmp_path):
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("bits", [12, 16])
 def test_unused_bits_and_signed_values(tmp_path, signed, bits):
-    """Bits above BitsStored may hold anything (PS3.5, 8.1.1)."""
+    """Bits above BitsStored may have any value (PS3.5, 8.1.1)."""
     expected = phantom()
 
     def store(k: int, data: Dataset) -> None:
@@ -195,7 +195,7 @@ PHASES = [phantom(radius=r, seed=k) for k, r in enumerate((20.0, 24.0, 30.0))]
 
 
 def in_time(order: str, per_phase: Callable[[int], dict[str, Any]]) -> list[Image]:
-    """Images of three phases, phase after phase, place after place, or shuffled."""
+    """Return images of three phases, ordered by phase or by position, or shuffled."""
     stacks = [make.planes(volume, **per_phase(k)) for k, volume in enumerate(PHASES)]
     if order == "time-major":
         return [image for stack in stacks for image in stack]
@@ -254,7 +254,7 @@ def test_phases_in_an_enhanced_file_each(tmp_path):
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_phases_that_only_dimension_indices_tell_apart(tmp_path, order):
-    """PS3.3 C.7.6.17: the standard's own way to say where a frame belongs."""
+    """PS3.3 C.7.6.17: the standard's own attributes for the position of a frame."""
     images = in_time(order, lambda k: {"InstanceNumber": k})
     places = sorted({image.position[2] for image in images})
 
@@ -386,7 +386,7 @@ def test_each_frame_has_its_own_rescaling(tmp_path, kind, syntax, whole):
 def test_a_rescale_slope_that_is_no_number_is_refused(tmp_path, value):
     def spoil(k: int, data: Dataset) -> None:
         data.RescaleSlope = 1
-        data["RescaleSlope"]._value = value  # as written by a program that knows another decimal mark
+        data["RescaleSlope"]._value = value  # as written by a program with another decimal separator
 
     try:
         folder = make.write_classic(tmp_path / "scan", make.planes(phantom()), change=spoil)
@@ -406,7 +406,7 @@ SAX = Geometry((8, 40, 44), (2.5, 2.5, 10.0), (-50.0, -40.0, 20.0), OBLIQUE.dire
 
 
 def cine(folder: Path, style: str, phases: int = 4, **changes: Any) -> list[Volume]:
-    """A short-axis study of a series per slice, with a long-axis series."""
+    """Write a short-axis study with one series per slice, and a long-axis series."""
     volumes = [replace(phantom(SAX, 25.0 + 3 * k, k), modality="MR") for k in range(phases)]
     series = [[make.planes(v)[z] for v in volumes] for z in range(SAX.shape[0])]
     for number, images in enumerate(series, 1):
@@ -464,7 +464,7 @@ def test_slices_of_other_patients_studies_and_frames_of_reference_are_not_joined
 
 
 def two_scans(offset: float, first: dict[str, Any], second: dict[str, Any]) -> tuple[list[Image], list[Volume]]:
-    """Two scans, the second displaced along the slices, with attributes that tell them apart."""
+    """Write two scans, the second shifted along the slices, with attributes that distinguish them."""
     moved = replace(GRID, origin=(*GRID.origin[:2], GRID.origin[2] + offset))
     volumes = [phantom(GRID, 20.0), phantom(moved, 30.0, 9)]
     return [*make.planes(volumes[0], **first), *make.planes(volumes[1], **second)], volumes
@@ -524,7 +524,7 @@ def test_mr_slices_acquired_alternately_are_one_scan(tmp_path):
 
 
 def ramp(positions: np.ndarray) -> list[Image]:
-    """Slices whose value is their height, so that interpolation has a right value everywhere."""
+    """Write slices whose value is their height, so that the correct interpolated value is known everywhere."""
     geometry = replace(GRID, shape=(len(positions), *GRID.shape[1:]))
     images = make.planes(Volume(np.zeros(geometry.shape, np.int16), geometry))
     for image, z in zip(images, positions, strict=True):
@@ -575,7 +575,7 @@ def test_slices_that_cannot_be_put_on_a_grid_are_refused(tmp_path, steps):
 
 @pytest.mark.parametrize("degrees", [2.0, 10.0, 20.0, -15.0])
 def test_a_tilted_gantry_is_straightened(tmp_path, degrees):
-    """Each slice is displaced along its columns by the tilt: values that depend on the height above the table."""
+    """Each slice is shifted along its columns by the tilt; values depend on the height above the table."""
     shift = np.tan(np.radians(degrees)) * GRID.spacing[2]
     images = make.planes(phantom())
     y = np.arange(GRID.shape[1]) * GRID.spacing[1]
@@ -724,7 +724,7 @@ def test_equal_images_under_new_uids_count_once(tmp_path, copies):
 
 
 def test_other_images_under_the_same_uid_are_no_copies(tmp_path):
-    """As left by a program that gives every image the same UID."""
+    """As written by a program that gives every image the same UID."""
     images = in_time("time-major", lambda k: {"SOPInstanceUID": "1.2.3", "InstanceNumber": 1})
     assert "3 images lie at each" in refusal(make.write_classic(tmp_path / "scan", images))
 

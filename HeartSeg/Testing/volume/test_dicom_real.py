@@ -1,4 +1,4 @@
-"""Real scans in every encoding have the same voxels and grid as their source, and so the same labels."""
+"""Real scans in every encoding have the same voxels and grid as their source, and therefore the same labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.shared
 
 @pytest.fixture(scope="module")
 def weak(shared_data: Path) -> Volume:
-    """The weak-contrast chest CT, HU, every fourth voxel in the plane."""
+    """The chest CT with weak contrast, HU, every fourth voxel in the plane."""
     whole = read_volume(shared_data / "scans" / "ct_chest_weak_contrast_3mm.nii.gz")
     geometry = whole.geometry
     array = np.ascontiguousarray(whole.array[:, ::4, ::4]).astype(np.int16)
@@ -57,7 +57,7 @@ def rounded(folder: Path, volume: Volume) -> Path:
 
 
 def two_phases(folder: Path, volume: Volume, files: str) -> Path:
-    """The scan as the second phase of two; the first is turned upside down."""
+    """The scan as the second of two phases; the first is upside down."""
     series = generate_uid()
     first = make.planes(replace(volume, array=volume.array[::-1]))
     second = make.planes(volume)

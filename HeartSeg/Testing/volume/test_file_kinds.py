@@ -38,7 +38,7 @@ def codes(volume: Volume) -> set[str]:
 
 
 def nifti_1(path: Path, array: np.ndarray, changes: dict[int, bytes] | None = None, packed: bool = False) -> Path:
-    """A NIfTI-1 file by hand: 2 x 2.5 x 2.25 mm, qform and sform equal, bytes of the header replaced afterwards."""
+    """Write a NIfTI-1 file manually: 2 x 2.5 x 2.25 mm, equal qform and sform; header bytes are replaced afterwards."""
     header = bytearray(352)
     struct.pack_into("<i", header, 0, 348)
     struct.pack_into("<8h", header, 40, 3, *array.shape[::-1], 1, 1, 1, 1)
@@ -59,7 +59,7 @@ def nifti_1(path: Path, array: np.ndarray, changes: dict[int, bytes] | None = No
 
 
 def nifti_2(path: Path, array: np.ndarray, order: str = "<", packed: bool = False) -> Path:
-    """A NIfTI-2 file by hand, on the grid of :func:`nifti_1`."""
+    """Write a NIfTI-2 file manually, on the grid of :func:`nifti_1`."""
     header = bytearray(544)
     struct.pack_into(order + "i", header, 0, 540)
     header[4:12] = b"n+2\0\r\n\x1a\n"
@@ -145,7 +145,7 @@ def test_a_wrong_magic_is_refused(tmp_path, scan, magic):
 
 
 def meta(path: Path, data: bytes, **fields: object) -> Path:
-    """A MetaImage header with voxels behind it; later fields replace earlier ones."""
+    """Write a MetaImage header followed by voxels; later fields replace earlier ones."""
     lines = {
         "ObjectType": "Image",
         "NDims": 3,
@@ -295,7 +295,7 @@ def endless_pipe(path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", ["nhdr", "mhd", "nii", "dicom", "nhdr list"])
 def test_a_pipe_never_blocks(tmp_path, kind):
-    """A pipe that nobody writes to blocks whoever opens it."""
+    """Opening a pipe without a writer would block."""
     pipe = endless_pipe(tmp_path / ("pipe.nii" if kind == "nii" else "pipe.dcm" if kind == "dicom" else "pipe.raw"))
     path = {
         "nhdr": lambda: nrrd(tmp_path / "s.nhdr", b"", data_file="pipe.raw"),
@@ -328,7 +328,7 @@ def test_a_scan_that_does_not_fit_into_memory_is_refused_at_once(tmp_path, kind)
 
 
 def test_what_follows_the_voxels_in_an_archive_is_not_unpacked(tmp_path, scan):
-    """A gzip file of 1 MB that unpacks to 1 GB: its header promises 127 kB."""
+    """A gzip file of 1 MB that unpacks to 1 GB, while its header states 127 kB."""
     path = nifti_1(tmp_path / "scan.nii.gz", scan.array, packed=True)
     with gzip.open(path, "ab", compresslevel=1) as stream:
         for _ in range(16):

@@ -13,14 +13,14 @@ from heartseg.volume import Geometry, to_nearest_lps
 
 ORIENTATIONS = [(order, signs) for order in permutations(range(3)) for signs in product((1, -1), repeat=3)]
 
-angles = st.tuples(*[st.floats(-0.35, 0.35)] * 3)  # ±20°: below 35.26°, where "nearest" stops being unique
+angles = st.tuples(*[st.floats(-0.35, 0.35)] * 3)  # ±20°: below 35.26°, above which "nearest" is ambiguous
 spacings = st.tuples(*[st.floats(0.3, 20.0)] * 3)
 origins = st.tuples(*[st.floats(-2000.0, 2000.0)] * 3)
 shapes = st.tuples(*[st.integers(1, 7)] * 3)
 
 
 def rotation(a: float, b: float, c: float) -> np.ndarray:
-    """Rotation about x, y, z in turn, radians."""
+    """Return the rotation about x, then y, then z, radians."""
     x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
     z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
@@ -28,7 +28,7 @@ def rotation(a: float, b: float, c: float) -> np.ndarray:
 
 
 def grid(order: tuple, signs: tuple, turn: tuple, shape: tuple, spacing: tuple, origin: tuple) -> Geometry:
-    """A grid whose index axes run along the world axes ``order`` with ``signs``, then turned a little."""
+    """Return a grid whose index axes are along the world axes ``order`` with ``signs``, with a small rotation."""
     stored = np.zeros((3, 3))
     for axis, (world, sign) in enumerate(zip(order, signs, strict=True)):
         stored[world, axis] = sign

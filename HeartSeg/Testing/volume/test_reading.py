@@ -37,7 +37,7 @@ def codes(volume: Volume) -> list[str]:
 
 
 def patched(path: Path, offset: int, layout: str, *values: float) -> Path:
-    """A NIfTI-1 file with some header bytes overwritten."""
+    """Write a NIfTI-1 file with some header bytes overwritten."""
     packed = path.name.endswith(".gz")
     data = bytearray(gzip.decompress(path.read_bytes()) if packed else path.read_bytes())
     struct.pack_into("<" + layout, data, offset, *values)
@@ -275,7 +275,7 @@ def test_a_whole_archive_with_half_the_voxels_is_refused(saved):
 def test_a_damaged_archive_is_refused(tmp_path, scan):
     path = write_volume(scan, tmp_path / "bad.nii.gz")
     data = bytearray(path.read_bytes())
-    data[-6] ^= 0xFF  # the checksum: nothing else tells that a voxel changed
+    data[-6] ^= 0xFF  # the checksum; nothing else shows that a voxel changed
     path.write_bytes(data)
     refused(path, "damaged")
 
@@ -318,7 +318,7 @@ def test_a_slightly_sheared_sform_is_straightened_and_reported(saved, scan):
     assert codes(volume) == ["direction-sheared"]
     np.testing.assert_array_equal(volume.array, scan.array)
     assert volume.geometry.orientation == "RAS"
-    # the middle stays: index (z, y, x) = (19.5, 17.5, 21.5), and the sform is RAS
+    # the centre stays: index (z, y, x) = (19.5, 17.5, 21.5), and the sform is RAS
     np.testing.assert_allclose(volume.geometry.center(), [-(43 + 0.78), -43.75, 43.875], atol=1e-3)
     assert "ITK_NIFTI_SFORM_PERMISSIVE" not in os.environ
 

@@ -17,7 +17,7 @@ SHAPE = (24, 26, 28)
 
 
 def chest(lowest: float = -1000, offset: float = 0, contrast: float = 350) -> np.ndarray:
-    """A third each of air (down to ``lowest``), fat and soft tissue, with some contrast-filled blood; int16."""
+    """Return a third each of air (down to ``lowest``), fat and soft tissue, with some contrast-filled blood; int16."""
     rng = np.random.default_rng(0)
     kind = rng.integers(0, 12, SHAPE)
     mean = np.select([kind < 4, kind < 7, kind < 11], [lowest, -100.0, 45.0], contrast)

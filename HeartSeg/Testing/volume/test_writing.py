@@ -114,7 +114,7 @@ def test_a_place_where_nothing_can_be_written_is_named(tmp_path, scan, labels, n
 
 
 def test_a_folder_that_refuses_writing_is_named(scan, labels):
-    folder = Path("/proc/self")  # refuses files to everyone, root included
+    folder = Path("/proc/self")  # no user can create files there, including root
     if not folder.is_dir():
         pytest.skip("no /proc on this system")
     with pytest.raises(OutputError, match=r"cannot write '/proc/self/labels\.nii\.gz'") as caught:
