@@ -1,4 +1,4 @@
-"""The real module with its panel, on the real scene, with strict stand-ins for Qt's and Slicer's widgets."""
+"""The real module with its panel, on the real scene, with strict stand-ins for the widgets of Qt and Slicer."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tiny_models import make_tiny_model_folder, synthetic_volume
 
 @pytest.fixture(scope="module")
 def session(repository: Path) -> Iterator[PanelHost]:
-    """One set of stand-ins for all tests of a file; gone before other tests run, which must not meet Slicer's names."""
+    """One set of stand-ins for all tests of a file; removed before others, which must not find Slicer's names."""
     with panel_host(repository / "HeartSeg" / "HeartSeg.py") as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of models with one real, tiny, untrained network that has a card: a run takes a second, 27 tiles."""
+    """A folder with one real, tiny, untrained network that has a card: a run takes a second and 27 tiles."""
     store = tmp_path_factory.mktemp("models")
     labels = ("LV", "RV", "MYO")
     make_tiny_model_folder(store / "Tiny", labels=labels, card=True, features=(4, 8), full_checkpoint=False)
@@ -35,7 +35,7 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def opened(session: PanelHost, tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
-    """The opened panel in an empty scene; closed afterwards. Nothing is chosen yet."""
+    """The opened panel in an empty scene, without any choices; closed afterwards."""
     import slicer
 
     monkeypatch.setenv("HEARTSEG_MODELS", str(tiny_store))
@@ -43,7 +43,7 @@ def opened(session: PanelHost, tiny_store: Path, monkeypatch: pytest.MonkeyPatch
     session.messages.clear()
     session.answers.clear()
     session.selected_modules.clear()
-    slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)  # always there in the application
+    slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)  # always present in the application
     session.open()
     yield Driver(session, session.panel)
     session.close()
@@ -52,7 +52,7 @@ def opened(session: PanelHost, tiny_store: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def scan(opened: Driver) -> Any:
-    """A volume node of 78 mm with three ellipsoids."""
+    """Return a volume node of 78 mm with three ellipsoids."""
     import slicer
 
     image, _ = synthetic_volume(3, (26, 26, 26))
@@ -62,7 +62,7 @@ def scan(opened: Driver) -> Any:
 
 @pytest.fixture
 def user(opened: Driver, scan: Any) -> Driver:
-    """A user who has chosen the scan and the tiny model, and needs only to press the button."""
+    """A user who has chosen the scan and the tiny model and only has to press the button."""
     parameters = opened.parameters
     parameters.inputVolume, parameters.model = scan, "Tiny"
     parameters.device, parameters.cleanUp = "cpu", False
@@ -73,7 +73,7 @@ def user(opened: Driver, scan: Any) -> Driver:
 
 @pytest.fixture
 def hold(session: PanelHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Gate]]:
-    """``hold("predict")``: the worker will stop there and wait for ``gate.open()``."""
+    """``hold("predict")``: the worker pauses there and waits for ``gate.open()``."""
     from heartseg.panel import worker
 
     gates: list[Gate] = []

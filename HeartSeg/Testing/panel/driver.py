@@ -1,4 +1,4 @@
-"""Simulated user of the panel, and means to pause the worker in tests."""
+"""Simulated user of the panel, and tools to pause the worker in tests."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pythonqt import PanelHost
 
 
 class Driver:
-    """One opened panel.
+    """An opened panel.
 
     Attributes:
         widget: the ``HeartSegWidget``.
-        ui: its named widgets.
+        ui: named widgets of the panel.
     """
 
     def __init__(self, session: PanelHost, widget: Any) -> None:
@@ -44,19 +44,19 @@ class Driver:
 
     @property
     def error(self) -> str:
-        """What the error box shows, ``""`` while it is hidden."""
+        """Text of the error box, ``""`` while it is hidden."""
         return "" if self.ui.errorFrame.isHidden() else self.ui.errorLabel.text
 
     def press(self) -> None:
-        """Click the big button."""
+        """Click the main button."""
         self.ui.segmentButton.click()
 
     def wait(self, seconds: float = 300.0) -> None:
-        """Until nothing runs any more."""
+        """Wait until no job runs."""
         self.session.wait_until(lambda: not self.running, seconds)
 
     def run(self) -> Any:
-        """A whole run; the segmentation node whose results are shown then."""
+        """Complete a run; returns the segmentation node with the displayed results."""
         self.press()
         self.wait()
         assert not self.error, self.error
@@ -64,7 +64,7 @@ class Driver:
 
 
 class Gate:
-    """Holds the worker at the first sign of life of a stage, until the test lets it go on."""
+    """Pauses the worker at the first progress event of a stage, until the test releases it."""
 
     def __init__(self, stage: str, done: int = 0) -> None:
         self.stage, self.done = stage, done
@@ -80,7 +80,7 @@ class Gate:
 
 
 def gated_reporter(gate: Gate) -> Callable[..., Reporter]:
-    """Takes the place of the worker's ``Reporter``: the same, with a gate on the worker's side."""
+    """Return a replacement for the worker's ``Reporter`` that pauses at the gate."""
 
     def make(callback: Callable[[ProgressEvent], None], token: Any) -> Reporter:
         def tell(event: ProgressEvent) -> None:
@@ -93,7 +93,7 @@ def gated_reporter(gate: Gate) -> Callable[..., Reporter]:
 
 
 def node_ids() -> set[str]:
-    """IDs of all nodes of the scene, but for the panel's own parameters."""
+    """Return the IDs of all nodes in the scene, except the panel's own parameters."""
     import slicer
 
     nodes = slicer.mrmlScene.GetNodes()

@@ -1,7 +1,7 @@
-"""Installing what is missing: with the real pip, in a real child process, into a folder of its own.
+"""Installation of missing packages: with the real pip, in a real child process, into a separate folder.
 
-Slicer's own functions are not here; stand-ins with their signatures and manners (copied from Slicer's sources:
-``slicer.packaging`` of 5.12, ``slicer.util.logProcessOutput``, ``PyTorchUtils``) take their place and do run pip.
+Slicer's own functions are not available; stand-ins with their signatures and behaviour (copied from Slicer's sources:
+``slicer.packaging`` of 5.12, ``slicer.util.logProcessOutput``, ``PyTorchUtils``) replace them and do run pip.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def made_up(name: str, requirement: str = "", through: str = "pip") -> Package:
 
 
 def write_wheel(folder: Path, name: str, version: str, requires: tuple[str, ...] = ()) -> Path:
-    """A real wheel of one module with ``__version__``."""
+    """Build a real wheel of one module with ``__version__``."""
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
     needs = "".join(f"Requires-Dist: {r}\n" for r in requires)
@@ -75,8 +75,8 @@ def write_wheel(folder: Path, name: str, version: str, requires: tuple[str, ...]
 
 
 class SlicerLike:
-    """``slicer.util`` as far as it installs: every line of pip is printed, a failure is a ``CalledProcessError``
-    without text, as in ``slicer.util.logProcessOutput``."""
+    """The installing part of ``slicer.util``: prints every line of pip; a failure is a ``CalledProcessError`` without
+    text, as in ``slicer.util.logProcessOutput``."""
 
     def __init__(self, wheels: Path, target: Path) -> None:
         self.wheels, self.target = wheels, target
@@ -90,7 +90,7 @@ class SlicerLike:
     def _pip(self, arguments: list[str]) -> None:
         for name in (re.split(r"[<>=!]", a)[0].replace("-", "_") for a in arguments if not a.startswith("-")):
             for old in self.target.glob(f"{name}-*.dist-info"):
-                shutil.rmtree(old)  # what pip does itself, but not with --target
+                shutil.rmtree(old)  # pip does this itself, but not with --target
         command = [
             sys.executable,
             "-m",
@@ -115,7 +115,7 @@ class SlicerLike:
 
 @pytest.fixture
 def slicer_like(tmp_path, monkeypatch):
-    """An application named ``slicer`` of this test's making; what it installs can be imported."""
+    """An application named ``slicer`` for this test; the packages it installs can be imported."""
     wheels, target = tmp_path / "wheels", tmp_path / "installed"
     wheels.mkdir()
     target.mkdir()
@@ -134,7 +134,7 @@ def slicer_like(tmp_path, monkeypatch):
 
 
 def test_the_list_agrees_with_the_projects_own():
-    """What Slicer lacks is in pyproject.toml with the same versions; the rest of it comes with Slicer."""
+    """Packages that Slicer lacks are in pyproject.toml with the same versions; Slicer includes the others."""
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     declared = re.findall(r'"([^"]+)"', re.search(r"^dependencies = \[(.*?)^\]", project, re.DOTALL | re.MULTILINE)[1])
     ours = {p.requirement for p in PACKAGES}
@@ -239,7 +239,7 @@ def test_torch_comes_through_the_pytorch_extension_alone(slicer_like, monkeypatc
         install_missing(SlicerInstaller(), [Missing(package)])
     Logic.answer = object()
     assert install_missing(SlicerInstaller(), [Missing(package)]).installed == ("madeup-torch",)
-    assert asked == ["uninstall", (False, ">=2.2")] * 2  # the torch that is there does not work
+    assert asked == ["uninstall", (False, ">=2.2")] * 2  # the installed torch does not work
     assert slicer_like.calls == []
 
 
@@ -291,7 +291,7 @@ def test_a_server_that_cannot_be_reached_is_an_obstacle_unless_pip_has_another_o
 
 
 def test_a_torch_that_cannot_be_imported_counts_as_missing(tmp_path, monkeypatch):
-    """Its metadata is there; a library of the system is not."""
+    """Its metadata exists, but a system library is missing."""
     (tmp_path / "torch.py").write_text("raise OSError('libcudnn.so.9: cannot open shared object file')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "torch", raising=False)
@@ -303,7 +303,7 @@ def test_a_torch_that_cannot_be_imported_counts_as_missing(tmp_path, monkeypatch
 
 @pytest.fixture
 def slow_tool():
-    """A tool that prints a line and then stands still for a minute, as pip does while it downloads."""
+    """A tool that prints a line and then waits for a minute, like pip during a download."""
     code = "import time; print('Downloading torch', flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     yield process

@@ -12,7 +12,7 @@ from panel.driver import node_ids
 
 @pytest.fixture
 def section(user):
-    """The section, for a finished run."""
+    """Return the section after a finished run."""
     user.run()
     return explain_section(user)
 
@@ -22,7 +22,7 @@ def explain_section(user):
 
 
 def choose(section, user, present: bool = True) -> str:
-    """Choose a structure that the last run has found, or one that it has not."""
+    """Choose a structure that the last run has found, or has not found."""
     labels = user.panel.state.result.labels
     found = [s.key for s in user.panel.state.result.structures if bool((labels == s.label).any()) == present]
     if not found:
@@ -62,7 +62,7 @@ def test_after_the_first_map_the_models_layers_can_be_chosen(user, section, scan
     section.ui.explainButton.click()
     user.wait()
     assert section.ui.layerComboBox.count > 5
-    assert section.ui.layerComboBox.currentIndex == 1  # what was chosen stays
+    assert section.ui.layerComboBox.currentIndex == 1  # the choice is kept
     section.ui.layerComboBox.setCurrentIndex(section._layers.index("encoder.stages.0"))
     section.ui.explainButton.click()
     user.wait()
@@ -88,7 +88,7 @@ def test_a_cancel_leaves_no_map(user, section, scan, hold):
     before, gate = node_ids(), hold("explain")
     section.ui.explainButton.click()
     user.session.wait_until(gate.reached.is_set)
-    user.press()  # the big button is Cancel while a job runs
+    user.press()  # the main button is Cancel while a job runs
     gate.open()
     user.wait()
     assert node_ids() == before and not user.error
@@ -99,7 +99,7 @@ def test_a_cancel_leaves_no_map(user, section, scan, hold):
 
 def test_a_structure_that_was_not_found_is_told_as_a_runs_errors_are(user, section, scan):
     segments = user.panel.state.segmentation.GetSegmentation()
-    for key in section._keys:  # as if nothing had been found: every segment is emptied but one, which is not asked for
+    for key in section._keys:  # simulates that nothing was found: only a segment that is not requested stays
         if key != section._keys[0]:
             empty(segments.GetSegment(key))
     section.ui.structureComboBox.setCurrentIndex(1)

@@ -17,7 +17,7 @@ from heartseg.export import FORMATS
 
 @pytest.fixture
 def section(user, tmp_path):
-    """The section, with a folder of the test and only quick formats checked."""
+    """Return the section, with a folder of the test and only fast formats checked."""
     from heartseg.panel.export import Export
 
     (found,) = [s for s in user.panel._sections if isinstance(s, Export)]
@@ -194,7 +194,7 @@ def test_choices_are_remembered(user, section, segmented) -> None:
 
 @pytest.fixture
 def exporter(monkeypatch) -> list[int]:
-    """A stand-in of the application's DICOM segmentation plugin; the subject hierarchy items that it was asked for."""
+    """A stand-in for the application's DICOM segmentation plugin; returns the requested subject hierarchy items."""
     import slicer
 
     asked: list[int] = []

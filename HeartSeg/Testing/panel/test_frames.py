@@ -11,7 +11,7 @@ from tiny_models import synthetic_volume
 
 @pytest.fixture
 def series(user):
-    """A sequence of three volumes with a browser, as Slicer's readers make it; its proxy is the chosen scan."""
+    """Return a sequence of three volumes with a browser, as made by Slicer's readers; its proxy is the chosen scan."""
     sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "series")
     matrix = np.diag([-3.0, -3.0, 3.0, 1.0])
     for frame in range(3):

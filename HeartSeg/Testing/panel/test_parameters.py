@@ -110,7 +110,7 @@ def test_choices_are_saved_with_the_scene_and_shown_again(user, scan, tmp_path):
 
 
 def test_a_scene_of_the_first_version_loads(opened, scan, tmp_path):
-    """0.1 kept two node references in a singleton and nothing else."""
+    """Version 0.1 stored only two node references in a singleton."""
     slicer.mrmlScene.Clear(0)
     scan = slicer.util.addVolumeFromArray(np.zeros((4, 4, 4), np.int16), name="old scan")
     for old in slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode"):
@@ -146,7 +146,7 @@ def test_only_a_value_that_this_version_does_not_know_falls_back_to_its_default(
     ("name", "value"), [("device", "xpu"), ("device", "cuda:x"), ("structures", "LV,APPENDAGE"), ("accurate", "maybe")]
 )
 def test_a_scene_with_an_unknown_value_opens_with_a_working_panel(opened, scan, tmp_path, name, value):
-    """The real wrapper does not validate what a scene holds, and raises while the panel is connected."""
+    """The real wrapper does not validate the content of a scene, and raises while the panel is connected."""
     opened.parameters.parameterNode.SetParameter(name, value)
     path = tmp_path / "scene.mrb"
     assert slicer.util.saveScene(str(path))
@@ -172,7 +172,7 @@ def test_reload_then_garbage_collection_then_closing_the_scene(user):
         user.session.turn()
         assert user.session.panel._parameterNode is not None
         user.session.close()
-    finally:  # the other tests hold on to the package that they imported
+    finally:  # other tests use the package that they imported
         for name in [n for n in sys.modules if n.partition(".")[0] in ("heartseg", "HeartSeg")]:
             del sys.modules[name]
         sys.modules.update({n: m for n, m in packages.items() if n.partition(".")[0] in ("heartseg", "HeartSeg")})

@@ -24,7 +24,7 @@ def separate(user):
 
 @pytest.fixture
 def children() -> Callable[[], list[psutil.Process]]:
-    """The living processes that were started since; others (of earlier tests) are none of ours."""
+    """Return the running processes started since then, without those of earlier tests."""
 
     def living() -> list[psutil.Process]:
         return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]

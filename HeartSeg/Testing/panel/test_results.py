@@ -1,4 +1,4 @@
-"""Results: table, findings, jumping, comparison, editing and measuring again, undo."""
+"""Results: table, findings, navigation, comparison, editing and measuring again, undo."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_measures_are_taken_again_after_edits(user, scan):
     user.wait()
     record = read_record(node)
     later = [slicer.util.arrayFromSegmentBinaryLabelmap(node, key, scan) != 0 for key in ("RV", "MYO")]
-    expected = ((mask != 0) & ~later[0] & ~later[1]).sum() * 27 / 1000  # voxels of 3 mm; a later structure wins
+    expected = ((mask != 0) & ~later[0] & ~later[1]).sum() * 27 / 1000  # voxels of 3 mm; the later structure wins
     assert record.value("LV", "volume") == pytest.approx(expected)
     assert record.value("LV", "volume") != before
     assert record.edited
@@ -159,7 +159,7 @@ def test_a_replaced_segmentation_can_be_put_back(user, scan):
     assert target.GetSegmentation().GetSegmentIDs() == ("hand",)
     assert np.array_equal(slicer.util.arrayFromSegmentBinaryLabelmap(target, "hand", scan), mask)
     assert target.GetAttribute(ATTRIBUTE) is None
-    user.results.ui.undoButton.click()  # and what was there, with what was edited since, comes back too
+    user.results.ui.undoButton.click()  # the previous content is also restored, with later edits
     assert target.GetSegmentation().GetSegmentIDs() == ("LV", "RV", "MYO")
     assert read_record(target) is not None
     user.results.ui.undoButton.click()

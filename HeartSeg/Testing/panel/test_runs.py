@@ -17,7 +17,7 @@ STAGES_ON_THE_WORKER = ("read", "load model", "predict", "resample", "measure", 
 
 
 def labels_in(node, scan) -> np.ndarray:
-    """The label map that a segmentation node shows."""
+    """Return the label map displayed by a segmentation node."""
     found = np.zeros(slicer.util.arrayFromVolume(scan).shape, np.uint8)
     for key in node.GetSegmentation().GetSegmentIDs():
         found[slicer.util.arrayFromSegmentBinaryLabelmap(node, key, scan) != 0] = structure(key).label
@@ -97,7 +97,7 @@ def test_the_views_move_on_the_first_result_only(user):
 def test_observers_hear_of_the_panels_runs(user):
     heard = []
     tag = user.widget.logic.runs.add(heard.append)
-    user.widget.logic.runs.add(lambda event: 1 / 0)  # disturbs nobody
+    user.widget.logic.runs.add(lambda event: 1 / 0)  # affects nothing else
     node = user.run()
     kinds = [event.kind for event in heard]
     assert (kinds[0], kinds[-1], set(kinds[1:-1])) == ("start", "end", {"progress"})
@@ -179,7 +179,7 @@ def test_a_cancel_between_two_tiles_does_no_further_tile(user, hold):
     seen = len(user.panel._loop._worker._events)
     gate.open()
     user.wait()
-    assert seen <= 1 + 3  # what was told before; a tile tells once, the stop once
+    assert seen <= 1 + 3  # earlier events; one per tile and one for the stop
 
 
 def test_a_cancel_while_segments_enter_the_scene_leaves_nothing_behind(user, monkeypatch):
@@ -189,7 +189,7 @@ def test_a_cancel_while_segments_enter_the_scene_leaves_nothing_behind(user, mon
     def cancel_at_second_segment(event):
         told(event)
         if event.stage == "scene" and event.done == 1:
-            assert node_ids() != before  # the hidden node is there
+            assert node_ids() != before  # the hidden node exists
             panel.cancel()
 
     monkeypatch.setattr(panel, "_progressed", cancel_at_second_segment)
@@ -295,7 +295,7 @@ def test_reloading_the_module_ends_the_run_and_the_new_panel_works(user, scan, h
         again.run()
         assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 1
         user.session.close()
-    finally:  # the other tests hold on to the package that they imported
+    finally:  # other tests use the package that they imported
         for name in [n for n in sys.modules if n.partition(".")[0] in ("heartseg", "HeartSeg")]:
             del sys.modules[name]
         sys.modules.update({n: m for n, m in packages.items() if n.partition(".")[0] in ("heartseg", "HeartSeg")})
@@ -353,7 +353,7 @@ def test_a_missing_package_is_one_line_that_says_how_to_install_it(user, monkeyp
 
 @pytest.mark.parametrize("rungs_lost", [1, 2, 3])
 def test_out_of_memory_is_told_at_every_rung_and_the_run_goes_on(user, monkeypatch, rungs_lost):
-    """Rungs on the CPU stand for a graphics card's: the error is injected, the climb down is real."""
+    """Levels on the CPU represent those of a graphics card: the error is injected, the fallback is real."""
     climb_down(monkeypatch, rungs_lost)
     user.run()
     log = user.ui.logText.plainText
@@ -372,7 +372,7 @@ def test_out_of_memory_on_the_last_rung_is_one_line_with_a_way_out(user, monkeyp
 
 
 def climb_down(monkeypatch: pytest.MonkeyPatch, rungs_lost: int) -> None:
-    """Four rungs, of which the first ``rungs_lost`` run out of memory."""
+    """Four levels, of which the first ``rungs_lost`` run out of memory."""
     import torch
 
     from heartseg.inference import network

@@ -33,7 +33,7 @@ def texts(table: Any, column: int) -> list[str]:
 
 @pytest.fixture
 def bare(user: Driver, monkeypatch: pytest.MonkeyPatch) -> Driver:
-    """A Slicer without torch, as far as the panel is told."""
+    """A Slicer in which the panel does not find torch."""
     missing = [Missing(PACKAGES[0])]
     monkeypatch.setattr("heartseg.panel.dependencies.missing_packages", lambda *_, **__: tuple(missing))
     setup = section(user, "Setup")
@@ -45,7 +45,7 @@ def bare(user: Driver, monkeypatch: pytest.MonkeyPatch) -> Driver:
 
 
 class Installs:
-    """An installer of this test's making."""
+    """An installer for these tests."""
 
     def __init__(self, driver: Any, ends: BaseException | bool = True) -> None:
         self.driver, self.ends, self.called = driver, ends, 0
@@ -83,11 +83,11 @@ def test_missing_packages_are_explained(bare):
 
 
 def test_from_a_bare_slicer_to_a_heart_in_two_clicks(bare):
-    """With the PyTorch extension present: *Segment heart*, then *OK*."""
+    """If the PyTorch extension is installed: *Segment heart*, then *OK*."""
     setup, installer = section(bare, "Setup"), Installs(bare)
     setup.make_installer = lambda: installer
     assert bare.ui.segmentButton.enabled
-    bare.press()  # the first click; the harness answers OK, the second one
+    bare.press()  # the first click; the harness answers OK, which is the second one
     bare.wait()
     assert [kind for kind, _ in bare.session.messages] == ["question"]
     assert installer.called == 1
@@ -239,7 +239,7 @@ def test_the_installation_is_checked_and_the_report_copied(user, monkeypatch):
 
 
 def settled(driver: Driver) -> Any:
-    """The section, when the checks of the voxels have come from the worker."""
+    """Return the section after the worker has checked the voxels."""
     before = section(driver, "Preflight")
     driver.session.wait_until(lambda: "field-of-view-small" in codes(before), 120)
     return before
@@ -259,7 +259,7 @@ def test_the_checks_of_the_chosen_scan_appear_before_the_run(user):
 
 def test_a_full_disk_is_told_before_the_run(user, monkeypatch):
     monkeypatch.setattr("heartseg.panel.checks.free_for_temporary_files", lambda: 1_000_000)
-    user.parameters.accurate = not user.parameters.accurate  # looked at anew
+    user.parameters.accurate = not user.parameters.accurate  # triggers new checks
     before = section(user, "Preflight")
     user.session.wait_until(lambda: "disk-nearly-full" in codes(before), 120)
     (told,) = (c for c in before.checks if c.code == "disk-nearly-full")
@@ -357,7 +357,7 @@ def test_the_heart_is_looked_for_when_asked(user):
 
 @pytest.fixture
 def store(user: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model folder of this test alone, so far empty."""
+    """An initially empty model folder for this test."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "models"
@@ -369,7 +369,7 @@ def store(user: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 @pytest.fixture(scope="module")
 def zipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose labels say little, as a zip file of more than a megabyte."""
+    """A model with uninformative labels, as a zip file of more than a megabyte."""
     path = tmp_path_factory.mktemp("zip")
     labels = ("LV", "label_600", "bone")
     make_tiny_model_folder(path / "heart", labels=labels, features=(4, 8), full_checkpoint=False)

@@ -1,7 +1,7 @@
-"""The window lives on: how long the main thread is busy between two turns of its event loop.
+"""The window stays responsive: how long the main thread is busy between two turns of its event loop.
 
-Measured as the thread's own processor time, which other programs on the machine do not lengthen; the wall time is
-printed (``-s``). ``benchmarks/panel_stalls.py`` measures the large scan.
+Measured as processor time of the thread, which does not depend on other programs; the wall time is printed (``-s``).
+``benchmarks/panel_stalls.py`` measures the large scan.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from phantoms import heart_phantom
 
 
 class Known:
-    """Takes the place of the model: gives known labels, so that a whole heart enters the scene."""
+    """Replaces the model: returns known labels, so that a whole heart is added to the scene."""
 
     def __init__(self, labels: np.ndarray) -> None:
         self.labels = labels
@@ -37,7 +37,7 @@ class Known:
 
 
 def stalls(user, act) -> tuple[float, float]:
-    """Longest processor time and wall time (s) that the main thread spent in one turn, from the click on."""
+    """Return the longest processor time and wall time (s) of the main thread in one turn after the click."""
     from PySide6 import QtWidgets
 
     longest_cpu = longest_wall = 0.0
@@ -59,7 +59,7 @@ def stalls(user, act) -> tuple[float, float]:
 
 
 def test_from_the_click_to_the_labels_no_turn_takes_100_ms(user, monkeypatch):
-    """A heart of 150 mm at 1 mm: seven segments, 80 000 to 150 000 triangles each."""
+    """A heart of 150 mm at 1 mm: seven segments with 80 000 to 150 000 triangles each."""
     labels, geometry, image = heart_phantom((1.0, 1.0, 1.0))
     volume = slicer.util.addVolumeFromArray(image.astype(np.int16), ijkToRAS=geometry.affine_ras, name="heart")
     user.parameters.inputVolume = volume
@@ -89,17 +89,17 @@ def test_the_shipped_model_on_the_sample_scan_does_not_freeze_the_window(user, s
 
 
 def test_a_main_thread_that_never_gives_pythons_lock_away_does_not_starve_the_worker(user):
-    """As in Slicer, whose event loop holds the lock: only the turns themselves let the worker compute."""
+    """As in Slicer, whose event loop holds the GIL: the worker can compute only during the turns."""
     before = sys.getswitchinterval()
 
     def needs_the_lock(reporter):
         for _ in range(100):
-            time.sleep(0)  # gives the lock away and needs it back
+            time.sleep(0)  # releases the GIL and acquires it again
         return "done"
 
     ended = []
     user.panel.start("needs the lock", needs_the_lock, ended.append)
-    sys.setswitchinterval(1000)  # nobody takes the lock from a thread that does not give it
+    sys.setswitchinterval(1000)  # no thread loses the GIL unless it releases it
     try:
         for _ in range(60):
             user.panel._loop.turn()
@@ -107,7 +107,7 @@ def test_a_main_thread_that_never_gives_pythons_lock_away_does_not_starve_the_wo
                 break
             until = time.perf_counter() + 0.005
             while time.perf_counter() < until:
-                pass  # the event loop, with the lock
+                pass  # the event loop, holding the GIL
     finally:
         sys.setswitchinterval(before)
     assert ended == ["done"]

@@ -1,4 +1,4 @@
-"""Surfaces that the worker makes with plain VTK, and how they are added to the scene."""
+"""Surfaces made by the worker with plain VTK, and how they are added to the scene."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def result(session, request) -> Result:
 
 
 def add_grid_node(geometry: Geometry) -> object:
-    """A volume node with a scan's grid but without voxels."""
+    """Return a volume node with the grid of a scan but without voxels."""
     image = vtk.vtkImageData()
     image.SetDimensions(*geometry.size)
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "grid")
@@ -41,7 +41,7 @@ def volume_ml(surface) -> float:
 
 
 def test_slicers_own_conversion_after_an_edit_makes_much_the_same_surfaces(result):
-    """Slicer makes them one by one with flying edges, and smooths as much."""
+    """Slicer makes surfaces one by one with flying edges and the same smoothing."""
     slicer.mrmlScene.Clear(0)
     segmentation = fill_segmentation(result, add_grid_node(result.geometry)).GetSegmentation()
     ours = {key: vtk.vtkPolyData() for key in segmentation.GetSegmentIDs()}
@@ -53,7 +53,7 @@ def test_slicers_own_conversion_after_an_edit_makes_much_the_same_surfaces(resul
         theirs = segmentation.GetSegment(key).GetRepresentation("Closed surface")
         assert volume_ml(surface) == pytest.approx(volume_ml(theirs), rel=0.03)
         for mine, other in zip(surface.GetBounds(), theirs.GetBounds(), strict=True):
-            assert mine == pytest.approx(other, abs=2 * max(result.geometry.spacing)), key  # thin tips are rounded off
+            assert mine == pytest.approx(other, abs=2 * max(result.geometry.spacing)), key  # thin tips are rounded
 
 
 def test_they_are_closed(result):

@@ -1,4 +1,4 @@
-"""The module ``ctk``: the Common Toolkit's widgets that panels use, with CTK's names and a plain look."""
+"""The module ``ctk``: widgets of the Common Toolkit that panels use, with CTK's names and a simple appearance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Property, Signal = QtCore.Property, QtCore.Signal
 
 
 def stored(kind: Any, default: Any, apply: Any = None) -> Any:
-    """A Qt property that keeps its value, and may do something when it is set."""
+    """A Qt property that stores its value and may call a function when set."""
     key = f"_stored_{id(default)}_{len(_keys)}"
     _keys.append(key)
 
@@ -33,7 +33,7 @@ _keys: list[str] = []
 
 @custom_widget
 class ctkCollapsibleButton(wrap(QtWidgets.QWidget)):  # type: ignore[misc]
-    """A section with a title that folds; hidden children are really hidden, as in CTK."""
+    """A collapsible section with a title; hidden children are really hidden, as in CTK."""
 
     contentsCollapsed = Signal(bool)
 
@@ -208,11 +208,11 @@ _NAMED_BY_SLICER = (
     "ctkPathLineEdit",
     "ctkRangeWidget",
 )
-"""Classes that Slicer's own ``parameterNodeWrapper`` compares widgets with; empty, as no panel of ours has one."""
+"""Classes with which Slicer's own ``parameterNodeWrapper`` compares widgets; empty, because panels do not use them."""
 
 
 def make_module() -> types.ModuleType:
-    """A fresh module ``ctk``."""
+    """Return a new module ``ctk``."""
     module = types.ModuleType("ctk")
     for name, value in globals().items():
         if name.startswith("ctk"):

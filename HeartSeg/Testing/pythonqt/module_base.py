@@ -1,6 +1,6 @@
-"""``slicer.ScriptedLoadableModule`` and ``slicer.parameterNodeWrapper`` with a panel: what the headless ones lack.
+"""``slicer.ScriptedLoadableModule`` and ``slicer.parameterNodeWrapper`` with a panel, which the headless ones lack.
 
-Contracts as in Slicer 5.12's own files: exact widget types, a ``Choice`` for combo boxes, a ``callback`` per parameter.
+Behaviour as in Slicer 5.12's own files: exact widget types, a ``Choice`` for combo boxes, a ``callback`` per parameter.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from slicer_host.standins import scripted_module as headless_module
 
 
 class ScriptedLoadableModuleWidget:
-    """Base of the panel, as the application makes it: with a parent that has a layout and a scene."""
+    """Base class of the panel, created as in the application: with a parent that has a layout and a scene."""
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class ScriptedLoadableModuleWidget:
 
 
 class Connector:
-    """One widget and the value it shows."""
+    """One widget and its displayed value."""
 
     def __init__(self, signal: Any, read: Callable[[], Any], write: Callable[[Any], None]) -> None:
         self._signal, self.read, self.write = signal, read, write
@@ -70,7 +70,7 @@ def _plain(datatype: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def make_connector(widget: Any, datatype: Any) -> Connector:
-    """The connector for this widget and type, or ``RuntimeError`` as in the application."""
+    """Return the connector for this widget and type, or raise ``RuntimeError`` as in the application."""
     import qt
     import slicer
 
@@ -107,7 +107,7 @@ def make_connector(widget: Any, datatype: Any) -> Connector:
 
 
 def parameterNodeWrapper(wrapped: type) -> type:
-    """The headless wrapper, and its connection to a panel's widgets."""
+    """The headless wrapper with a connection to the widgets of a panel."""
     hints = typing.get_type_hints(wrapped, include_extras=True)
     made = headless_parameters.parameterNodeWrapper(wrapped)
     made.connectGui = _connect_gui  # type: ignore[attr-defined]
@@ -162,13 +162,13 @@ def _connect_parameters(self: Any, mapping: dict[str, Any]) -> int:
 
 
 def _disconnect_gui(self: Any, tag: int) -> None:
-    # The observer stays on the node, as in Slicer 5.10: a wrapper that nobody references would crash the process.
+    # The observer stays on the node, as in Slicer 5.10: a wrapper without references would crash the process.
     for connector in self.__dict__.get("_guis", {}).pop(tag, {}).values():
         connector.on_changed(None)
 
 
 def make_modules() -> dict[str, types.ModuleType]:
-    """Fresh ``slicer.ScriptedLoadableModule`` and ``slicer.parameterNodeWrapper``."""
+    """Return new modules ``slicer.ScriptedLoadableModule`` and ``slicer.parameterNodeWrapper``."""
     base = types.ModuleType("slicer.ScriptedLoadableModule")
     vars(base).update({k: v for k, v in vars(headless_module).items() if k.startswith("Scripted")})
     base.ScriptedLoadableModuleWidget = ScriptedLoadableModuleWidget  # type: ignore[attr-defined]

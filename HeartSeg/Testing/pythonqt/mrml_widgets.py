@@ -1,4 +1,4 @@
-"""The MRML widgets that panels use, on the real MRML scene, with the application's names, signals and defaults."""
+"""MRML widgets that panels use, on the real MRML scene, with the application's names, signals and defaults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCENE_SIGNAL = "mrmlSceneChanged(vtkMRMLScene*)"
 
 
 class _Observed:
-    """Observers that end with their widget."""
+    """Observers that are removed with their widget."""
 
     def __init__(self) -> None:
         self._tags: list[tuple[Any, int]] = []
@@ -29,7 +29,7 @@ class _Observed:
 
 
 class _WithScene:
-    """What every MRML widget has: a scene, and a signal when it changes."""
+    """Base of all MRML widgets: a scene, and a signal when it changes."""
 
     signals = (SCENE_SIGNAL,)
     _scene: Any = None
@@ -49,7 +49,7 @@ class qMRMLWidget(_WithScene, wrap(QtWidgets.QWidget)):  # type: ignore[misc]
 
 @custom_widget
 class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
-    """The parent of a scripted module's panel; ``reload`` makes the panel anew, as the application's does."""
+    """Parent of a scripted module's panel; ``reload`` creates the panel again, as in the application."""
 
     _entered = False
     _reload: Any = None
@@ -80,7 +80,7 @@ class qMRMLSliderWidget(_WithScene, ctkSliderWidget):
 
 @custom_widget
 class qMRMLNodeComboBox(_WithScene, wrap(QtWidgets.QWidget)):  # type: ignore[misc]
-    """Lists the scene's nodes of some classes and keeps one of them current."""
+    """Lists the nodes of some classes in the scene and keeps one of them current."""
 
     mrmlSceneChanged = Signal(object)
     currentNodeChanged = Signal(object)
@@ -186,7 +186,7 @@ class qMRMLNodeComboBox(_WithScene, wrap(QtWidgets.QWidget)):  # type: ignore[mi
         self.refresh()
 
     def addNode(self, class_name: str = "") -> Any:
-        """What choosing "Create new …" does."""
+        """Create a node, as the entry "Create new …" does."""
         kind = class_name or self.nodeTypes[0]
         node = self._scene.CreateNodeByClass(kind)
         node.UnRegister(None)
@@ -237,7 +237,7 @@ class qMRMLTableView(_WithScene, wrap(QtWidgets.QTableWidget)):  # type: ignore[
 
 @custom_widget
 class qMRMLSegmentsTableView(_WithScene, wrap(QtWidgets.QWidget)):  # type: ignore[misc]
-    """A row per segment with visibility, colour, opacity and name, as the application's lists them."""
+    """One row per segment with visibility, colour, opacity and name, in the application's order."""
 
     mrmlSceneChanged = Signal(object)
     _node: Any = None
@@ -320,11 +320,11 @@ class qMRMLSegmentationShow3DButton(_WithScene, wrap(QtWidgets.QPushButton)):  #
 
 
 class qSlicerModuleManager(wrap(QtCore.QObject)):  # type: ignore[misc]
-    """Tells a panel that its module is about to be unloaded."""
+    """Signals a panel that its module is about to be unloaded."""
 
     moduleAboutToBeUnloaded = Signal(str)
 
 
 def widgets() -> dict[str, type]:
-    """Name -> class, as they are found in the module ``slicer``."""
+    """Name -> class, as in the module ``slicer``."""
     return {name: value for name, value in globals().items() if name.startswith(("qMRML", "qSlicer"))}

@@ -1,4 +1,4 @@
-"""The module ``qt`` as PythonQt shows it, made from PySide6: every QObject class gets a stricter subclass."""
+"""The module ``qt`` with the behaviour of PythonQt, made from PySide6: every QObject class gets a stricter subclass."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 QObject = QtCore.QObject
 
 _VIRTUAL = {"sizeHint", "minimumSizeHint"}
-"""Properties whose getter Qt itself calls as a virtual method: an attribute of that name would answer in its place."""
+"""Properties whose getter is a virtual method that Qt calls; an attribute with that name would be called instead."""
 
 _wrapped: dict[type, type] = {}
 _original: dict[type, type] = {}
 
 
 class _Meta(type(QObject)):  # type: ignore[misc]
-    """``isinstance(w, qt.QWidget)`` holds for every widget, ours or one that Qt made itself."""
+    """Make ``isinstance(w, qt.QWidget)`` true for every widget, including those made by Qt itself."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         return isinstance(instance, _original[cls]) if cls in _original else type.__instancecheck__(cls, instance)
@@ -37,7 +37,7 @@ def _normalized(signature: str) -> str:
 
 
 def _signal(self: QObject, signature: str) -> Any:
-    """The bound signal of this C++ signature; a stand-in widget lists its own under ``signals``."""
+    """Return the bound signal of this C++ signature; a stand-in widget lists its own under ``signals``."""
     wanted = _normalized(signature)
     name, _, arguments = wanted.rstrip(")").partition("(")
     listed = {_normalized(s) for kind in type(self).__mro__ for s in getattr(kind, "signals", ())}
@@ -66,7 +66,7 @@ def _connect(self: QObject, signature: str, receiver: Callable[..., Any]) -> boo
     if arguments:
         _signal(self, signature).connect(receiver)
         return True
-    # PythonQt hands over no argument when the signature that was asked for has none.
+    # PythonQt passes no argument if the requested signature has none.
     slots = self.__dict__.setdefault("_slots_without_arguments", {})
     slots[signature, receiver] = lambda *ignored: receiver()
     _signal(self, signature).connect(slots[signature, receiver])
@@ -115,7 +115,7 @@ def _rejected(cls: type, name: str, instead: str) -> Callable[..., Any]:
 
 
 def _attribute_setter(cls: type) -> Callable[[Any, str, Any], None]:
-    """``__setattr__`` that makes no new attributes on Qt's classes and on the stand-ins that ``.ui`` files name."""
+    """Return a ``__setattr__`` that rejects new attributes on Qt's classes and on the stand-ins for ``.ui`` files."""
 
     def put(self: Any, name: str, value: Any) -> None:
         kind = type(self)
@@ -128,7 +128,7 @@ def _attribute_setter(cls: type) -> Callable[[Any, str, Any], None]:
 
 
 def _keep_connect(made: type, **keywords: Any) -> None:
-    """PySide gives every new subclass its own static ``connect`` again; ours is put back."""
+    """Restore our static ``connect``, because PySide gives every new subclass its own."""
     for name, function in (("connect", _connect), ("disconnect", _disconnect)):
         if name not in made.__dict__:
             setattr(made, name, function)
@@ -152,27 +152,27 @@ def _members(cls: type) -> dict[str, Any]:
         name = described.name()
         if not name.isidentifier() or name.startswith("_") or name in _VIRTUAL:
             continue
-        if isinstance(getattr(cls, name, None), types.BuiltinFunctionType):  # static, as QTimer.singleShot
+        if isinstance(getattr(cls, name, None), types.BuiltinFunctionType):  # static, such as QTimer.singleShot
             continue
         members[name] = _property(cls, name)
         setter = f"set{name[0].upper()}{name[1:]}"
-        virtual = issubclass(cls, QtWidgets.QLayout)  # Qt itself calls setSpacing
+        virtual = issubclass(cls, QtWidgets.QLayout)  # called by Qt itself: setSpacing
         if hasattr(cls, setter) and setter not in slots and not virtual:
             members[setter] = _rejected(cls, setter, name)
     members["name"] = property(lambda self: QObject.objectName(self), lambda self, v: QObject.setObjectName(self, v))
-    for virtual in ("setObjectName",):  # PythonQt's QObject wrapper has it
+    for virtual in ("setObjectName",):  # available in PythonQt's QObject wrapper
         members.pop(virtual, None)
     return members
 
 
 def wrap(cls: type) -> type:
-    """The subclass of a PySide6 class that behaves as PythonQt's."""
+    """Return a subclass of a PySide6 class with the behaviour of PythonQt."""
     if cls in _wrapped:
         return _wrapped[cls]
     try:
         made = _Meta(cls.__name__, (cls,), _members(cls))
         _original[made] = cls
-    except TypeError:  # a class that cannot be derived from
+    except TypeError:  # a class that cannot be subclassed
         made = cls
     _wrapped[cls] = made
     return made
@@ -183,24 +183,24 @@ _custom: dict[str, type] = {}
 
 @functools.cache
 def _property_names(kind: type) -> frozenset[str]:
-    """Names of a class's Qt properties; kept, because PySide lets go of a class's meta object after its first use."""
+    """Return the names of a class's Qt properties; cached, because PySide discards meta objects after use."""
     meta = kind.staticMetaObject  # type: ignore[attr-defined]
     return frozenset(meta.property(i).name() for i in range(meta.propertyCount()))
 
 
 def custom_widget(cls: type) -> type:
-    """Class decorator: ``.ui`` files may name this class. Its users may set only its declared properties."""
+    """Class decorator: ``.ui`` files may use this class. Only its declared properties may be set."""
     cls.__module__ = "qt"
     _custom[cls.__name__] = cls
     return cls
 
 
 class UiLoader(QtUiTools.QUiLoader):
-    """Loads a ``.ui`` file with the classes above, and refuses what the application would silently ignore."""
+    """Loads a ``.ui`` file with the classes above, and rejects what the application would silently ignore."""
 
     module: types.ModuleType
     loading = False
-    """True while PySide's loader runs: it makes an attribute of the top widget for each child, as PythonQt does not."""
+    """True while PySide's loader runs: it sets an attribute of the top widget for each child, unlike PythonQt."""
 
     def createWidget(self, class_name: str, parent: Any = None, name: str = "") -> Any:
         kind = _custom.get(class_name) or getattr(self.module, class_name, None)
@@ -214,7 +214,7 @@ class UiLoader(QtUiTools.QUiLoader):
         kind = getattr(self.module, class_name)
         layout = kind(parent) if isinstance(parent, QtWidgets.QWidget) else kind()
         QObject.setObjectName(layout, name)
-        self._kept.append(layout)  # one inside another layout has no owner yet
+        self._kept.append(layout)  # a nested layout has no owner yet
         return layout
 
     def createAction(self, parent: Any = None, name: str = "") -> Any:
@@ -251,7 +251,7 @@ class UiLoader(QtUiTools.QUiLoader):
         for element in root.iter("widget"):
             kind = _custom.get(element.get("class", "")) or getattr(self.module, element.get("class", ""), None)
             if kind is None:
-                continue  # createWidget says so
+                continue  # createWidget reports it
             known = _property_names(kind)
             for entry in element.findall("property"):
                 name = entry.get("name", "")
@@ -260,7 +260,7 @@ class UiLoader(QtUiTools.QUiLoader):
 
     @staticmethod
     def _take_scene_connections(root: ElementTree.Element) -> list[tuple[str, str, str, str]]:
-        """Connections that carry MRML objects, which Qt's own loader cannot see in Python classes."""
+        """Make connections that pass MRML objects, which Qt's own loader cannot find in Python classes."""
         connections, taken = root.find("connections"), []
         for connection in list(connections) if connections is not None else []:
             found = {part: connection.findtext(part) or "" for part in ("sender", "signal", "receiver", "slot")}
@@ -271,7 +271,7 @@ class UiLoader(QtUiTools.QUiLoader):
 
 
 def make_module() -> types.ModuleType:
-    """A fresh module ``qt``; an application object is made if there is none."""
+    """Return a new module ``qt``; creates an application object if there is none."""
     if QtWidgets.QApplication.instance() is None:
         make_module.application = QtWidgets.QApplication(["Slicer"])  # type: ignore[attr-defined]
     module = types.ModuleType("qt")

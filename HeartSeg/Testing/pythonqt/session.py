@@ -21,14 +21,15 @@ _MISSING = object()
 
 
 class PanelHost:
-    """The module under test, and the hands and eyes of its user.
+    """The tested module, and the actions of its user.
 
     Attributes:
         module: the Python module ``HeartSeg``.
-        messages: texts of the message boxes that were shown: ``(kind, text)``.
-        answers: what the user answers to the next questions, first one first; ``True`` where there is none.
-        layout_manager: what ``slicer.app.layoutManager()`` gives; ``None`` (as without a main window) until it is set.
-        selected_modules: names handed to ``slicer.util.selectModule``.
+        messages: message boxes that were shown: ``(kind, text)``.
+        answers: answers of the user to the next questions, in order; ``True`` if there are none left.
+        layout_manager: return value of ``slicer.app.layoutManager()``; ``None`` (as without a main window) until it is
+            set.
+        selected_modules: names passed to ``slicer.util.selectModule``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,12 +44,12 @@ class PanelHost:
         self.title = ""
 
     def load(self) -> types.ModuleType:
-        """Import the module file as the application does at start-up."""
+        """Import the module file as at start-up of the application."""
         self.module = host.load_module(self.path)
         return self.module
 
     def open(self) -> Any:
-        """Choose the module: its panel is made, set up and entered. Returns the ``…Widget``."""
+        """Select the module: its panel is created, set up and entered. Returns the ``…Widget``."""
         import qt
         import slicer
 
@@ -80,7 +81,7 @@ class PanelHost:
         return self.panel
 
     def close(self) -> None:
-        """The application ends: the panel is cleaned up and deleted."""
+        """Close the application: the panel is cleaned up and deleted."""
         import slicer
 
         name = f"{self.path.stem}Widget"
@@ -94,14 +95,14 @@ class PanelHost:
         self.turn()
 
     def turn(self) -> None:
-        """One turn of the event loop."""
+        """Process the events of one turn of the event loop."""
         from PySide6 import QtCore, QtWidgets
 
         QtWidgets.QApplication.processEvents()
         QtCore.QCoreApplication.sendPostedEvents(None, int(QtCore.QEvent.Type.DeferredDelete))
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
-        """Turn the event loop until something holds; ``TimeoutError`` if it never does."""
+        """Process events until a condition is true; ``TimeoutError`` if it never is."""
         until = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > until:
@@ -116,7 +117,7 @@ class PanelHost:
 
 @contextmanager
 def panel_host(path: str | Path) -> Iterator[PanelHost]:
-    """Install the stand-ins and load the module file ``path``; everything is put back at the end of the ``with``."""
+    """Install the stand-ins and load the module file ``path``; the end of the ``with`` block restores everything."""
     with host.session(), real_files() as real:
         import slicer
 
@@ -153,14 +154,14 @@ def panel_host(path: str | Path) -> Iterator[PanelHost]:
 
 
 def _forget_panel() -> None:
-    """Modules of the panel that hold on to the ``qt`` or ``ctk`` they were imported with."""
+    """Return modules of the panel that refer to the ``qt`` or ``ctk`` with which they were imported."""
     held = [n for n, m in sys.modules.items() if n.startswith("heartseg.panel.") and {"qt", "ctk"} & set(vars(m))]
     for name in held:
         del sys.modules[name]
 
 
 def _application(session: PanelHost, qt: types.ModuleType) -> dict[str, Any]:
-    """What ``slicer.app`` has when there are windows."""
+    """Attributes of ``slicer.app`` in an application with windows."""
     manager = mrml_widgets.qSlicerModuleManager()
     settings = qt.QSettings(str(Path(tempfile.mkdtemp(prefix="heartseg-ini-")) / "Slicer.ini"), qt.QSettings.IniFormat)
     return {
@@ -177,7 +178,7 @@ def _application(session: PanelHost, qt: types.ModuleType) -> dict[str, Any]:
 
 
 def _message_boxes(session: PanelHost) -> dict[str, Callable[..., Any]]:
-    """``slicer.util``'s boxes, answered by the test instead of a person."""
+    """Message boxes of ``slicer.util``, answered by the test instead of a person."""
     return {
         "errorDisplay": lambda text, *_, **__: session._show("error", text, False),
         "warningDisplay": lambda text, *_, **__: session._show("warning", text, False),
