@@ -222,7 +222,7 @@ def test_a_checkpoint_with_code_in_it_is_not_run(refuses, save_scan, tmp_path, o
     assert not marker.exists()
 
 
-# --- where to write ---------------------------------------------------------------------------------------------------
+# --- output folder ----------------------------------------------------------------------------------------------------
 
 
 def test_an_output_folder_that_is_a_file(refuses, save_scan, tmp_path, tiny_model):
@@ -262,7 +262,7 @@ def test_results_do_not_go_into_the_folder_of_the_scans(refuses, save_scan, tiny
     refuses(scans, "-o", scans, "--overwrite", "--model", tiny_model, words=words)
 
 
-# --- taken, with a finding --------------------------------------------------------------------------------------------
+# --- accepted with a finding ------------------------------------------------------------------------------------------
 
 
 def test_a_few_nan_are_replaced_and_reported(heartseg, save_scan, tmp_path, tiny_model):

@@ -152,7 +152,7 @@ def test_a_format_asked_for_by_name_fails_at_once(launch, save_scan, tmp_path, t
     assert {p.name for p in tmp_path.iterdir()} == {"scan.nii.gz"}
 
 
-# --- what starting costs ----------------------------------------------------------------------------------------------
+# --- start-up time ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

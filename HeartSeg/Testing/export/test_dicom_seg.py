@@ -160,7 +160,7 @@ def test_a_frame_of_a_time_series_names_its_own_images(dicom_series, tmp_path) -
     assert named == own
 
 
-# --- what is missing --------------------------------------------------------------------------------------------------
+# --- missing parts ----------------------------------------------------------------------------------------------------
 
 
 def test_what_is_missing_is_said(dicom_series, tmp_path, subject) -> None:

@@ -35,7 +35,7 @@ def names(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
-# --- what is written --------------------------------------------------------------------------------------------------
+# --- content ----------------------------------------------------------------------------------------------------------
 
 
 def test_everything_is_written_and_listed(subject, tmp_path) -> None:
@@ -160,7 +160,7 @@ def test_segment_writes_these_formats_too(subject, tmp_path) -> None:
     assert {"print/blood_pool.stl", "report.html", "report.json"} <= names(tmp_path / "out")
 
 
-# --- where it comes from ----------------------------------------------------------------------------------------------
+# --- source -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +235,7 @@ def test_what_cannot_be_opened_is_one_line(subject, result_folder, tmp_path) -> 
         assert "\n" not in str(caught.value)
 
 
-# --- whole or not at all ----------------------------------------------------------------------------------------------
+# --- complete or absent -----------------------------------------------------------------------------------------------
 
 
 def test_overwriting_is_asked_for_and_replaces_an_export_only(subject, tmp_path) -> None:
@@ -306,7 +306,7 @@ def test_files_that_somebody_else_made_are_taken_in(subject, tmp_path) -> None:
     assert names(tmp_path / "out") == {"measurements.csv", "segmentation.dcm", "export.json"}
 
 
-# --- what cannot be ---------------------------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

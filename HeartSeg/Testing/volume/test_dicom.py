@@ -143,7 +143,7 @@ def test_two_series_that_fill_each_others_gaps_are_joined_and_reported(dicom_ser
     refused(folder, "slices are missing", series=2)
 
 
-# --- amiss ------------------------------------------------------------------------------------------------------------
+# --- problems ---------------------------------------------------------------------------------------------------------
 
 
 def test_one_missing_slice_is_reported_with_numbers(dicom_series):

@@ -593,7 +593,7 @@ def test_a_tilted_gantry_is_straightened(tmp_path, degrees):
         np.testing.assert_allclose(volume.array[z, inside, 5], 2000 + 5 * world_y[inside], atol=1.1)
 
 
-# --- R8, R9: missing and short ----------------------------------------------------------------------------------------
+# --- R8, R9: missing and truncated ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [None, "", [0, 0], [0.7, 0], [-1, 1], "absent"])
@@ -657,7 +657,7 @@ def test_damaged_compressed_pixel_data_are_refused(tmp_path, syntax, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-# --- minor ------------------------------------------------------------------------------------------------------------
+# --- other ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])

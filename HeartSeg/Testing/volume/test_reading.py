@@ -58,7 +58,7 @@ def beating(scan) -> np.ndarray:
     return np.stack([scan.array + k for k in range(4)])
 
 
-# --- sound files ------------------------------------------------------------------------------------------------------
+# --- valid files ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -163,7 +163,7 @@ def test_a_time_series_of_one_frame_is_a_plain_volume(tmp_path, beating):
     assert read_volume(path).source.frame is None
 
 
-# --- what is no scan --------------------------------------------------------------------------------------------------
+# --- files that are not scans -----------------------------------------------------------------------------------------
 
 
 def test_a_missing_file_is_refused(tmp_path):
@@ -250,7 +250,7 @@ def test_a_file_full_of_nan_is_refused(saved, scan):
         read_volume(saved("holes.nii", array))
 
 
-# --- cut and damaged --------------------------------------------------------------------------------------------------
+# --- truncated and damaged files --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("keep", [0.002, 0.3, 0.999])
@@ -359,7 +359,7 @@ def test_a_header_that_contradicts_itself_is_reported(saved):
     assert "spacing-disagrees" in codes(read_volume(path))
 
 
-# --- the room ---------------------------------------------------------------------------------------------------------
+# --- memory -----------------------------------------------------------------------------------------------------------
 
 
 def test_importing_the_room_does_not_import_simpleitk(repository):

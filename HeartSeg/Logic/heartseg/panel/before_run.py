@@ -95,7 +95,7 @@ class BeforeRun(Section):
         wish = (p.device, p.accurate) if p is not None else ()
         return (node.GetID(), times, node.GetTransformNodeID() or "", state.model, wish, has_torch())
 
-    # --- looking -----------------------------------------------------------------------------------------------------
+    # --- checks ------------------------------------------------------------------------------------------------------
 
     def _begin(self, state: State) -> None:
         """Show the checks that need no voxels, and check the voxels on the worker."""
@@ -184,7 +184,7 @@ class BeforeRun(Section):
             return _("Read these warnings before the run.")
         return _("No problem was found.")
 
-    # --- fixing ------------------------------------------------------------------------------------------------------
+    # --- fixes -------------------------------------------------------------------------------------------------------
 
     def _chosen_check(self) -> Finding | None:
         row = self.ui.checksTable.currentRow()

@@ -274,7 +274,7 @@ def _listening(on_line: Callable[[str], None] | None) -> Iterator[collections.de
         yield lines
 
 
-# --- while a tool runs ------------------------------------------------------------------------------------------------
+# --- running a tool ---------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager

@@ -124,7 +124,7 @@ class Explain(Section):
         self.ui.mapLabel.text = ""
         self._enable()
 
-    # --- what is shown -------------------------------------------------------------------------------------------
+    # --- display -------------------------------------------------------------------------------------------------
 
     def _show(self, prepared: PreparedOverlay, scan: Any, text: str) -> None:
         try:

@@ -69,7 +69,7 @@ class Models(Section):
     def cleanup(self) -> None:
         self._boxes, self._state = [], State()
 
-    # --- the list ----------------------------------------------------------------------------------------------------
+    # --- list --------------------------------------------------------------------------------------------------------
 
     def reload(self, choose: str = "") -> None:
         """Read the model folders again and select a model."""

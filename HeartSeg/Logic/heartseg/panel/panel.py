@@ -100,7 +100,7 @@ class Panel(JobRunner):
         ui.errorFrame.visible = False
         ui.progressBar.visible = False
 
-    # --- what sections use -------------------------------------------------------------------------------------------
+    # --- interface for sections --------------------------------------------------------------------------------------
 
     def settings(self) -> Settings:
         """Return the settings of the next run."""
@@ -169,7 +169,7 @@ class Panel(JobRunner):
             self.state = replace(self.state, segmentation=segmentation_node)
             self.refresh()
 
-    # --- what HeartSegWidget tells -------------------------------------------------------------------------------
+    # --- events from HeartSegWidget ------------------------------------------------------------------------------
 
     def set_parameters(self, parameters: Any) -> None:
         """Show another parameter node, or none."""

@@ -138,7 +138,7 @@ class Results(Section):
         last = self.panel.last_run
         return last.replaced if last is not None else self._undone
 
-    # --- what is shown -------------------------------------------------------------------------------------------
+    # --- display -------------------------------------------------------------------------------------------------
 
     def _on_shown(self, node: Any) -> None:
         self.panel.show_results_of(node)

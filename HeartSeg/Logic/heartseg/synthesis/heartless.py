@@ -1,4 +1,4 @@
-"""Bodies and objects without a heart (1.5 mm, LPS), from which the finder learns to find none: heads, limbs, shapes.
+"""Bodies and objects without a heart (1.5 mm, LPS), which train the finder to find nothing: heads, limbs, shapes.
 
 They consist of ellipsoids and tubes. Coarse shapes suffice, because the finder works on voxels of 6 mm. Sizes are those
 of adults, in mm.

@@ -227,7 +227,7 @@ def _sample(scene: Scene, points: list[torch.Tensor], device: torch.device | str
 
 
 def _on(block: np.ndarray | torch.Tensor, device: torch.device | str) -> torch.Tensor:
-    """Contiguous part of a scene on ``device``; a scene held as a tensor is there already."""
+    """Contiguous part of a scene on ``device``; scenes stored as tensors are already on it."""
     if isinstance(block, np.ndarray):
         return torch.from_numpy(np.array(block)).to(device)
     return block.contiguous()

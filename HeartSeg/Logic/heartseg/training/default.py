@@ -207,7 +207,7 @@ def _yield_to_training() -> None:
 
 
 def _make_one(source: str, job: SceneJob) -> None:
-    """Make one scene; where no patient's heart is sound in several tries, one of :mod:`~heartseg.synthesis.hearts`."""
+    """Make one scene; if several patients in a row fail, use a heart of :mod:`~heartseg.synthesis.hearts`."""
     torch.set_num_threads(1)
     try:
         _make(source, job, PatientRecipe() if job.patients else None)

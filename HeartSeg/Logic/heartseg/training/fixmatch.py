@@ -1,9 +1,8 @@
 """Semi-supervised training with confident pseudo-labels, for any segmentation network; requires only torch.
 
-Each unlabelled scan gives a weakly augmented view and a strongly augmented version of it. Where the network is
-confident in the weak view, its prediction is the label of the same voxel in the strong view (FixMatch: Sohn et al.,
-NeurIPS 2020). Strong augmentation changes grey values and erases boxes but does not move voxels. In a training loop::
-
+Each unlabelled scan gives a weakly augmented view and a strongly augmented version of it. If the network is confident
+in the weak view, its prediction is the label of the same voxel in the strong view (FixMatch: Sohn et al., NeurIPS
+2020). Strong augmentation changes grey values and erases boxes but does not move voxels. In a training loop::
     loss = supervised_loss(network(images), labels)
     extra = fixmatch_loss(network, unlabelled, settings, step, rng)
     (loss + extra.loss).backward()
@@ -130,7 +129,7 @@ def strong_view(images: torch.Tensor, settings: FixMatchSettings, rng: torch.Gen
 
 
 def pseudo_labels(logits: torch.Tensor, threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the most likely class, (b, ...) int64, of logits (b, classes, ...), and where it reaches the threshold."""
+    """Return the most likely class, (b, ...) int64, of logits (b, classes, ...), and a mask of the threshold."""
     likeliest, labels = logits.float().softmax(1).max(1)
     return labels, likeliest >= threshold
 
