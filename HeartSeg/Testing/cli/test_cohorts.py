@@ -90,7 +90,7 @@ def test_a_scan_that_takes_too_long_costs_one_row(heartseg, save_scan, tmp_path,
 def test_a_negative_time_limit_is_refused(heartseg, save_scan, tmp_path, tiny_model):
     save_scan("scans/a.nii.gz")
     outcome = heartseg("segment", tmp_path / "scans", "-o", tmp_path / "o", "--model", tiny_model, "--time-limit", "-1")
-    assert outcome.code == 2 and "time limit -1" in outcome.err
+    assert outcome.code == 2 and "-1 minutes" in outcome.err
 
 
 # --- C2: the key of a finished case -----------------------------------------------------------------------------------

@@ -382,9 +382,9 @@ def test_the_command_exports_a_result_folder(result_folder, tmp_path, capsys) ->
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--format", "print", "--wall", "99"], "wall of 99 mm is outside 0.8 to 10 mm"),
+        (["--format", "print", "--wall", "99"], "99 mm is outside 0.8 to 10 mm"),
         (["--format", "gcode"], "format gcode is unknown"),
-        (["--frame", "last"], "frame 'last' is not one"),
+        (["--frame", "last"], "frame 'last'"),
         (["--format", "dicom-seg"], "DICOM SEG needs the DICOM series"),
     ],
 )
