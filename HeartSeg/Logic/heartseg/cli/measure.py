@@ -116,7 +116,7 @@ def measure_source(source: Path, patient: Patient, modality: str | None, phase: 
 
 
 def _frames(source: Path) -> list[_Frame]:
-    """Results of the frames of one time series, in order; empty if the folder is none of a time series."""
+    """Return the results of the frames of one time series, in order; empty if the folder holds no time series."""
     if not source.is_dir() or (source / REPORT_FILE).is_file():
         return []
     found = []
