@@ -65,11 +65,10 @@ def test_settings_and_folder_decide_the_way(model, bare):
 def test_around_the_heart_the_finder_covers_the_scan_and_the_fine_network_one_patch(model):
     planned = plan(model)
     # 250 x 240 x 420 mm (z, y, x); voxel centres lie on multiples of 6 mm
-    assert planned.finder.shape == planned.finder_grid.shape
+    assert planned.finder.shape == planned.sampling_grid.shape
     assert all(abs(n - mm / 6) <= 1 for n, mm in zip(planned.finder.shape, (250, 240, 420), strict=True))
     assert planned.finder.tiles == math.prod(math.ceil((n - 24) / 12) + 1 for n in planned.finder.shape)
     assert (planned.fine.shape, planned.fine.tiles, planned.fine.passes) == ((32, 32, 32), 1, 1)
-    assert planned.grid is None
     coarse, fine = tile_cost(model.open_finder()), tile_cost(model)
     assert planned.gflop == pytest.approx(fine.gflop + planned.finder.tiles * coarse.gflop)
     assert planned.memory_bytes == 0
@@ -96,6 +95,7 @@ def test_a_whole_image_is_tiled_at_the_networks_spacing(model, bare):
     stored = plan(bare, tile_step=1.0)
     assert stored.fine.shape == (167, 160, 280)
     assert stored.fine.tiles == 6 * 5 * 9
+    assert stored.grid is None
     assert stored.memory_bytes == 167 * 160 * 280 * 4 * (3 + 3) + WORK_BYTES
     turned = Geometry((140, 120, 100), (2.5, 2.0, 3.0), (0.0, 0.0, 0.0), (0.0, 0, 1, 0, 1, 0, 1, 0, 0))
     upright = plan(model, turned, locate=False)

@@ -13,7 +13,6 @@ from ..progress import Reporter
 from ..provenance import RunFacts
 from ..settings import Settings
 from ..volume.geometry import Geometry
-from ..volume.values import ValueScale
 from .acceptance import Evidence, judge, needs_second_window, worth_following
 from .evidence import agreement, consistency, has_air_intensity, mean_confidence
 from .finder import Finder
@@ -90,9 +89,7 @@ class AroundHeart:
                 found = self._followed(found, reporter)
                 if needs_second_window(found.evidence):
                     found = self._compared(found, reporter)
-            is_air = self.scan.scale is ValueScale.HOUNSFIELD and has_air_intensity(
-                found.window.labels, found.window.sampled
-            )
+            is_air = has_air_intensity(found.window.labels, found.window.sampled, self.scan.scale)
             verdict = judge(replace(found.evidence, is_air=is_air))
             if verdict.accepted:
                 return found, ""
@@ -100,7 +97,7 @@ class AroundHeart:
         return None, reason
 
     def _candidates(self, reporter: Reporter) -> Iterator[HeartBox]:
-        grid = self.plan.finder_grid or self.finder.lattice.over(self.scan.geometry)
+        grid = self.plan.sampling_grid
         return chain(self.finder.candidates(self.scan, grid, reporter), [center_candidate(grid)])
 
     def _around(self, box: HeartBox, grid: Geometry, reporter: Reporter) -> HeartWindow:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..volume.geometry import Geometry
+from ..volume.values import ValueScale
 from .locate import HeartBox
 from .resample import Sampled
 from .test_time import shared_box
@@ -86,7 +87,7 @@ def mean_confidence(logits: torch.Tensor) -> float:
     return round(float((total[labelled] / count[labelled]).mean()), 3) if bool(labelled.any()) else 0.0
 
 
-def has_air_intensity(labels: torch.Tensor, sampled: Sampled) -> bool:
-    """Whether the labelled voxels of a scan in HU are darker than any tissue."""
+def has_air_intensity(labels: torch.Tensor, sampled: Sampled, scale: ValueScale) -> bool:
+    """Whether the labelled voxels are darker than any tissue; only a scan in Hounsfield units can tell."""
     heart = (labels > 0) & sampled.inside
-    return bool(heart.any()) and float(sampled.image[heart].mean()) < AIR_LIKE_HU
+    return scale is ValueScale.HOUNSFIELD and bool(heart.any()) and float(sampled.image[heart].mean()) < AIR_LIKE_HU

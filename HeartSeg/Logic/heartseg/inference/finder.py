@@ -30,7 +30,7 @@ class Finder(OrientedNetwork):
 
         Args:
             scan: the scan.
-            grid: the finder's grid over it (:attr:`~.plan.RunPlan.finder_grid`).
+            grid: the finder's grid over it (:attr:`~.plan.RunPlan.grid`).
             reporter: for progress and cancelling.
         """
         with reporter.stage("sample scan"):

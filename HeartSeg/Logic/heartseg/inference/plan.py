@@ -81,8 +81,8 @@ class RunPlan:
         fine: work of the segmenting network. Around the heart this is one patch: the heart's window is no larger as a
             rule, and re-centring or a second opinion can add windows (:data:`~.around_heart.MOVES` and one).
         finder: work of the finder, or ``None``.
-        grid: the fine network's grid, LPS-aligned, where it is known before the run.
-        finder_grid: the finder's grid over the scan, LPS-aligned.
+        grid: LPS-aligned grid of the first network: the finder's over the scan, or the fine network's where it is known
+            before the run; ``None`` for a whole image in stored axes.
         windows: windows around the heart that are averaged.
         mirrored_copies: mirrored copies that are averaged; while the checkpoint is not read, the most it may allow.
         channels: output channels of the fine network.
@@ -92,10 +92,16 @@ class RunPlan:
     fine: NetworkLoad
     finder: NetworkLoad | None = None
     grid: Geometry | None = None
-    finder_grid: Geometry | None = None
     windows: int = 1
     mirrored_copies: int = 1
     channels: int = 1
+
+    @property
+    def sampling_grid(self) -> Geometry:
+        """:attr:`grid` of a run that samples the scan on one; ``ValueError`` for a whole image in stored axes."""
+        if self.grid is None:
+            raise ValueError(f"a run over the {self.way.value} has no sampling grid")
+        return self.grid
 
     @property
     def gflop(self) -> float | None:
@@ -165,7 +171,7 @@ def _plan_around_heart(folder: ModelFolder, finder: ModelFolder, settings: Setti
         Way.AROUND_HEART,
         _load(folder, folder.patch_size, settings.tile_step, windows),
         _load(finder, coarse.network_shape(grid), settings.tile_step, 1),
-        finder_grid=grid,
+        grid=grid,
         windows=windows,
         channels=folder.num_output_channels,
     )

@@ -10,7 +10,6 @@ from ..provenance import RunFacts
 from ..settings import Settings
 from ..volume.geometry import Geometry, to_nearest_lps
 from ..volume.types import Volume
-from ..volume.values import ValueScale
 from .acceptance import AIR
 from .evidence import has_air_intensity
 from .network import Network, OrientedNetwork, Window
@@ -42,7 +41,7 @@ class WholeImage:
             view = stored_view(self.volume, folder, self.settings, reporter)
         shape = tuple(view.prepared.image.shape[1:])
         with reporter.stage("predict", self.network.tile_count(shape)):
-            logits = self.network.logits(view.prepared.image, reporter, mirrored=self.settings.accurate)
+            logits = self.network.logits(view.prepared.image, reporter, mirrored=self.plan.mirrored_copies > 1)
         labels, confidence_map = on_scan(logits, view, folder, self.settings.confidence_map, reporter)
         mode = whole_image_mode(self.plan.way, folder, self.settings)
         finding = whole_image_finding(folder, self.settings.reorient, mode)
@@ -65,9 +64,9 @@ class FixedGrid:
 
     def predict(self, reporter: Reporter) -> Prediction:
         """Labels on the grid; none if what is labelled has the intensity of air."""
-        grid = self.plan.grid or self.network.lattice.over(self.scan.geometry)
+        grid = self.plan.sampling_grid
         window = self._window(grid, reporter)
-        if self.scan.scale is ValueScale.HOUNSFIELD and has_air_intensity(window.labels, window.sampled):
+        if has_air_intensity(window.labels, window.sampled, self.scan.scale):
             return no_heart(self.scan, self.plan.way.value, AIR)
         run = RunFacts(mode=self.plan.way.value, mirrored_copies=self.plan.mirrored_copies)
         return of_window(window, self.scan, self.network, run, [], self.settings, reporter)
@@ -75,7 +74,7 @@ class FixedGrid:
     def _window(self, grid: Geometry, reporter: Reporter) -> Window:
         sampled, image = self.network.prepare(self.scan, grid, reporter)
         with reporter.stage("predict", self.network.tiles_of(grid)):
-            logits = self.network.run(image, reporter, mirrored=self.settings.accurate)
+            logits = self.network.run(image, reporter, mirrored=self.plan.mirrored_copies > 1)
         return Window(grid, sampled, logits)
 
 
