@@ -37,7 +37,8 @@ _PACKAGES = (
     "scipy",
     "SimpleITK",
     "dynamic-network-architectures",
-    "slicer-core",
+    "vtk",
+    "pydicom",
     "nnunetv2",
     "openvino",
 )
