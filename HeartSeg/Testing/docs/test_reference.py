@@ -239,7 +239,7 @@ def test_limits_in_the_text_are_those_of_the_code() -> None:
         (other_gamma[1], {acceptance.REJECTED_CONSISTENCY_OTHER_SCALE}),
         (findings["networks-disagree"], {acceptance.LOW_AGREEMENT}),
         (findings["low-confidence"], {acceptance.LOW_CONFIDENCE}),
-        (findings["structure-missing"], {checks.MISSING_ML}),
+        (findings["structure-missing"], {checks.SMALLEST_ML}),
         (findings["not-enclosed"], {100 * checks.OPEN_LV_WARNING, 100 * checks.OPEN_LV_ERROR}),
         (findings["several-components"], {100 * checks.REMOVED_WARNING_SHARE, checks.REMOVED_WARNING_ML}),
         (findings["low-resolution"], {checks.THICK_SLICE_MM}),

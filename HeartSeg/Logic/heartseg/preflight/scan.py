@@ -30,8 +30,6 @@ BORDER_MM = 5.0
 """Distance of the coarse heart to the scan's border below which it counts as cut: less than one voxel (6 mm) of the
 default finder."""
 
-_SIDES = (("right", "left"), ("anterior", "posterior"), ("inferior", "superior"))
-
 
 @dataclass(frozen=True)
 class Chosen:
@@ -178,14 +176,12 @@ def check_field_of_view(volume: Volume, heart: HeartBox | bool | None = None) ->
 
 
 def _check_cut(volume: Volume, heart: HeartBox) -> tuple[Finding, ...]:
-    corners = volume.geometry.corners()
-    low, high = corners.min(0), corners.max(0)
-    sides = []
-    for axis in range(3):
-        if heart.low[axis] - low[axis] < BORDER_MM:
-            sides.append(_SIDES[axis][0])
-        if high[axis] - heart.high[axis] < BORDER_MM:
-            sides.append(_SIDES[axis][1])
+    # The heart is about an ellipsoid in its box; this is its extent along the axes of the grid, which may be oblique.
+    geometry = volume.geometry
+    center = geometry.world_to_index(heart.center) + 0.5
+    half = np.linalg.norm(((heart.high - heart.low) / 2)[:, None] * geometry.direction_matrix, axis=0)
+    reach = (half / geometry.spacing)[::-1]
+    sides = list(geometry.sides_reached(center - reach, center + reach, BORDER_MM))
     if not sides:
         return ()
     where = " and ".join(sides) + (" border" if len(sides) == 1 else " borders")
