@@ -180,6 +180,8 @@ def input_facts(volume: Volume) -> InputFacts:
         sha256=source.sha256,
         series_uid=source.series_uid,
         frame=source.frame,
+        frames=source.frames,
+        cardiac_cycle=source.cardiac_cycle,
         phase=source.phase,
         reading=source.reading.to_dict() if source.reading and not source.anonymize else None,
         modality=volume.modality,

@@ -22,6 +22,8 @@ class InputFacts:
         sha256: of the file's bytes, or of a series' files in slice order.
         series_uid: DICOM series instance UID.
         frame: of a time series, from 0.
+        frames: number of frames of the scan; ``None`` if unknown.
+        cardiac_cycle: whether DICOM says that the frames cover one cardiac cycle.
         phase: which phase of the heart that is, where DICOM says so.
         reading: how a DICOM series was read (:class:`~heartseg.volume.types.ReadingReport`); ``None`` for other files.
         modality: ``"CT"``, ``"MR"`` or ``""``.
@@ -36,6 +38,8 @@ class InputFacts:
     sha256: str = ""
     series_uid: str = ""
     frame: int | None = None
+    frames: int | None = None
+    cardiac_cycle: bool = False
     phase: str = ""
     reading: Mapping[str, Any] | None = None
     modality: str = ""

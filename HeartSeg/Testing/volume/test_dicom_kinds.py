@@ -29,6 +29,7 @@ from pydicom.uid import (
 
 from heartseg.errors import InputError
 from heartseg.volume import Geometry, Volume, count_frames, list_series, read_volume
+from heartseg.volume.dicom.phases import Phase, cover_cycle
 from volume import dicom_files as make
 from volume.dicom_files import GRID, OBLIQUE, Image, phantom
 
@@ -210,7 +211,8 @@ def reads_three_phases(path: Path, text: str = "") -> None:
         volume = read_volume(path, frame=k)
         same(volume, expected)
         assert make.ball_ml(volume) == make.ball_ml(expected)
-        assert volume.source.frame == k
+        assert (volume.source.frame, volume.source.frames) == (k, 3)
+        assert not volume.source.cardiac_cycle  # too few phases
         assert volume.source.phase
         assert volume.source.reading is not None and volume.source.reading.phase_known_from
         if text:
@@ -237,6 +239,38 @@ def test_phases_of_an_enhanced_file(tmp_path, told_by, order):
     reads_three_phases(
         make.save(data, tmp_path / "scan.dcm"), "{} % of the heart beat" if told_by == "cardiac phase" else ""
     )
+
+
+@pytest.mark.parametrize(
+    ("percents", "delays", "covered"),
+    [
+        (range(0, 100, 10), None, True),
+        (range(5, 100, 20), None, True),
+        (range(0, 101, 10), None, True),  # 100 % is 0 % again
+        (range(30, 81, 10), None, False),  # prospective CT of a part of the cycle
+        ((0, 25, 50, 75), None, False),
+        (None, range(0, 800, 40), True),
+        (None, (20, 20, 20, 20, 20), False),  # the same delay in each beat: perfusion
+        (None, range(0, 20000, 800), False),  # one image a beat
+        (None, None, False),
+    ],
+)
+def test_phases_cover_a_cycle_only_if_an_attribute_of_the_heart_says_so(percents, delays, covered):
+    count = len(percents or delays or range(20))
+    phases = [
+        Phase(percent=percents[k] if percents else None, delay_ms=float(delays[k]) if delays else None)
+        for k in range(count)
+    ]
+    assert cover_cycle(phases) == covered
+
+
+@pytest.mark.parametrize(("told_by", "covered"), [("cardiac phase", True), ("temporal position", False)])
+def test_the_source_of_a_frame_says_how_many_there_are_and_whether_they_are_a_cycle(tmp_path, told_by, covered):
+    times = {"cardiac phase": lambda k: make.cardiac(percent=20.0 * k), "temporal position": ENHANCED_TIMES[told_by]}
+    images = [image for k in range(5) for image in make.planes(PHASES[k % 3], InstanceNumber=k)]
+    data = make.enhanced(images, frame=lambda _, image: times[told_by](image.tags["InstanceNumber"]))
+    source = read_volume(make.save(data, tmp_path / "scan.dcm"), frame=1).source
+    assert (source.frames, source.cardiac_cycle) == (5, covered)
 
 
 def test_phases_of_a_legacy_converted_file(tmp_path):

@@ -115,7 +115,7 @@ def _read_image(header: Header, frame: int | None) -> Volume:
     stored = _stored_grid(header)
     image = _frame_of(header, frame)
     geometry = stored or _in_mm(itk.geometry_of(image), header.unit_mm)
-    source = Source(str(header.path), _sha256(header.files), "", frame)
+    source = Source(str(header.path), _sha256(header.files), frame=frame, frames=header.frames)
     array = itk.array_of(image)
     if undefined is not None:
         start = (frame or 0) * array.size

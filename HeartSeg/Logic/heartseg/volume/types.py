@@ -51,6 +51,8 @@ class Source:
             memory.
         series_uid: DICOM series instance UID of a series.
         frame: index of the frame of a time series.
+        frames: number of frames of the scan; ``None`` if unknown.
+        cardiac_cycle: whether DICOM says that the frames cover one cardiac cycle.
         phase: phase of the heart of that frame, if the file states it.
         reading: how a DICOM series was read.
         anonymize: whether results must not identify the patient: no path, no name, no DICOM patient attributes.
@@ -63,6 +65,8 @@ class Source:
     phase: str = ""
     reading: ReadingReport | None = None
     anonymize: bool = False
+    frames: int | None = None
+    cardiac_cycle: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from . import files, pixels
 from .frames import Plane
 from .grid import resampled
 from .join import joined
+from .phases import cover_cycle
 from .series import MODALITIES, Series, Stack, copies_finding, grid_findings, series_of
 
 ADULT_YEARS = 18.0
@@ -187,7 +188,16 @@ def read_series(
         findings += (inverted,)
     known = series.modality if series.modality in MODALITIES else ""
     folder = path or str(stack.planes[0].path.parent)
-    source = Source(folder, digest, series.uid, frame, stack.phase.text, _report(series, stack))
+    source = Source(
+        path=folder,
+        sha256=digest,
+        series_uid=series.uid,
+        frame=frame,
+        phase=stack.phase.text,
+        reading=_report(series, stack),
+        frames=series.frames,
+        cardiac_cycle=cover_cycle([s.phase for s in series.stacks]),
+    )
     return check_volume(Volume(array, stack.grid.geometry, name, known, source, findings))
 
 
