@@ -121,7 +121,9 @@ def _of_result_folder(folder: Path) -> Subject:
         )
     with _readable(path):
         report = json.loads(path.read_text(encoding="utf-8"))
-        result = Result.from_dict(report, *labels_of(folder))
+        result = Result.from_dict(report, np.zeros((0, 0, 0), np.uint8), Geometry((0, 0, 0), (1.0, 1.0, 1.0)))
+    labels, geometry = labels_of(folder)
+    result = replace(result, labels=labels, geometry=geometry)
     source = result.provenance.input
     return Subject(result, None, (source.name if source else "") or folder.resolve().name)
 
