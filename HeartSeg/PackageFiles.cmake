@@ -212,6 +212,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/volume/metaimage.py"
   "Logic/heartseg/volume/nifti.py"
   "Logic/heartseg/volume/nrrd.py"
+  "Logic/heartseg/volume/patient.py"
   "Logic/heartseg/volume/reading.py"
   "Logic/heartseg/volume/stored.py"
   "Logic/heartseg/volume/types.py"

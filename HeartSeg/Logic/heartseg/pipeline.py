@@ -182,6 +182,7 @@ def input_facts(volume: Volume) -> InputFacts:
         frame=source.frame,
         frames=source.frames,
         cardiac_cycle=source.cardiac_cycle,
+        patient=source.patient,
         phase=source.phase,
         reading=source.reading.to_dict() if source.reading and not source.anonymize else None,
         modality=volume.modality,

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from .volume.patient import Patient, stated_patient
+
 NOTICE = "Research software, not a medical device."
 
 T = TypeVar("T")
@@ -24,6 +26,7 @@ class InputFacts:
         frame: of a time series, from 0.
         frames: number of frames of the scan; ``None`` if unknown.
         cardiac_cycle: whether DICOM says that the frames cover one cardiac cycle.
+        patient: sex, body size and heart rate, if DICOM states them.
         phase: which phase of the heart that is, where DICOM says so.
         reading: how a DICOM series was read (:class:`~heartseg.volume.types.ReadingReport`); ``None`` for other files.
         modality: ``"CT"``, ``"MR"`` or ``""``.
@@ -40,6 +43,7 @@ class InputFacts:
     frame: int | None = None
     frames: int | None = None
     cardiac_cycle: bool = False
+    patient: Patient = field(default_factory=Patient)
     phase: str = ""
     reading: Mapping[str, Any] | None = None
     modality: str = ""
@@ -155,11 +159,21 @@ class Provenance:
         if isinstance(renamed.get("segmentation"), Mapping):  # schema 1
             renamed["segmentation"] = renamed["segmentation"].get("path", "")
         parts = {
-            "input": _known(InputFacts, renamed.get("input")),
+            "input": _known(InputFacts, _with_patient(renamed.get("input"))),
             "model": _known(ModelFacts, renamed.get("model")),
             "run": _known(RunFacts, _current_run(renamed.get("run"))),
         }
         return _known(cls, {**renamed, **parts}) or cls()
+
+
+def _with_patient(content: Any) -> Any:
+    """The fields of a scan, with its patient as a :class:`~heartseg.volume.patient.Patient`."""
+    if not isinstance(content, Mapping):
+        return content
+    stated = content.get("patient")
+    stated = stated if isinstance(stated, Mapping) else {}
+    names = ("sex", "height_cm", "weight_kg", "heart_rate_bpm")
+    return {**content, "patient": stated_patient(*(stated.get(name) for name in names))}
 
 
 def _current_run(run: Any) -> Any:

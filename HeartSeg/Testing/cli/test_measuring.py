@@ -12,6 +12,7 @@ from heartseg.cli.main import main
 from heartseg.output import write_result
 from heartseg.provenance import InputFacts, Provenance
 from heartseg.result import Result
+from heartseg.volume.patient import Patient
 from heartseg.volume.types import Volume
 from heartseg.volume.writing import write_labels
 from measured_hearts import LeftVentricle
@@ -129,6 +130,17 @@ def test_a_series_that_is_not_known_to_be_complete_is_refused(tmp_path, capsys, 
     assert main(["measure", str(tmp_path), *options]) == 2
     error = capsys.readouterr().err
     assert all(text in error for text in said)
+
+
+def test_the_patient_is_that_of_the_header_unless_options_say_otherwise(tmp_path, capsys):
+    write_series(tmp_path, patient=Patient("F", 165.0, 60.0, 62.0))
+    assert main(["measure", str(tmp_path), "--weight", "70", "--phase", "cycle", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    patient = found["patient"]
+    assert [patient[k] for k in ("sex", "height_cm", "weight_kg", "heart_rate_bpm")] == ["F", 165.0, 70.0, 62.0]
+    assert values(found["measures"])["LV", "ejection_fraction"]["range"]["sex"] == "F"
+    assert main(["measure", str(tmp_path / "cine_frame0")]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "patient: F, 165.0 cm, 60.0 kg, 62.0/min"
 
 
 def test_frames_of_different_scans_are_told_apart_without_their_path(tmp_path, capsys):

@@ -7,9 +7,10 @@ import csv
 import numpy as np
 import pytest
 
-from heartseg.measure.function import Patient, cardiac_function, volume_curve
+from heartseg.measure.function import cardiac_function, volume_curve
 from heartseg.measure.function_table import function_measures
 from heartseg.measure.grid import Unknown
+from heartseg.volume.patient import Patient
 from measured_hearts import LeftVentricle
 
 

@@ -5,6 +5,7 @@ Each kind of fault (R1 to R9 of docs/reference/reading-faults.md) has several va
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,8 +29,11 @@ from pydicom.uid import (
 )
 
 from heartseg.errors import InputError
+from heartseg.pipeline import input_facts
+from heartseg.provenance import Provenance
 from heartseg.volume import Geometry, Volume, count_frames, list_series, read_volume
 from heartseg.volume.dicom.phases import Phase, cover_cycle
+from heartseg.volume.patient import Patient
 from volume import dicom_files as make
 from volume.dicom_files import GRID, OBLIQUE, Image, phantom
 
@@ -271,6 +275,31 @@ def test_the_source_of_a_frame_says_how_many_there_are_and_whether_they_are_a_cy
     data = make.enhanced(images, frame=lambda _, image: times[told_by](image.tags["InstanceNumber"]))
     source = read_volume(make.save(data, tmp_path / "scan.dcm"), frame=1).source
     assert (source.frames, source.cardiac_cycle) == (5, covered)
+
+
+@pytest.mark.parametrize(
+    ("tags", "known"),
+    [
+        ({"PatientSex": "F", "PatientSize": 1.65, "PatientWeight": 60}, Patient("F", 165.0, 60.0)),
+        ({"PatientSex": "O", "PatientSize": 165, "PatientWeight": 0}, Patient()),  # cm instead of m
+        ({"PatientSize": "", "PatientWeight": 60000}, Patient()),
+        ({}, Patient()),
+    ],
+)
+def test_sex_and_body_size_are_those_of_the_header_or_unknown(tmp_path, tags, known):
+    images = make.planes(phantom(), **tags)
+    for k, image in enumerate(images):
+        image.tags["HeartRate"] = 60 + k % 3
+    volume = read_volume(make.write_classic(tmp_path / "scan", images))
+    assert replace(volume.source.patient, heart_rate_bpm=None) == known
+    assert volume.source.patient.heart_rate_bpm == 61
+    named = input_facts(volume.anonymized())
+    assert (named.patient, named.name, named.path) == (volume.source.patient, "", "")
+    again = Provenance.from_dict(json.loads(json.dumps(Provenance(input=named).to_dict())))
+    assert again.input == named
+    images[0].tags.update(PatientSex="M", PatientSize=1.8, HeartRate=90)
+    odd = read_volume(make.write_classic(tmp_path / "odd", images)).source.patient
+    assert (odd.sex, odd.height_cm, odd.heart_rate_bpm) == (None, None, None)
 
 
 def test_phases_of_a_legacy_converted_file(tmp_path):

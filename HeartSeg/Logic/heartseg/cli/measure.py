@@ -6,7 +6,7 @@ import argparse
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError, OutputError, SettingsError
@@ -14,6 +14,7 @@ from ..measure import CardiacFunction, Circumstances, Comparison, MeasuredLabels
 from ..measure.study import Study, scan_study, series_study
 from ..output import REPORT_FILE
 from ..provenance import InputFacts
+from ..volume.patient import LIMITS, common_patient
 from .exits import EXIT_OK
 
 JSON_FILE, CSV_FILE = "measures.json", "measures.csv"
@@ -27,8 +28,8 @@ series (heartseg segment --frame all) also gives the function: volume curves, ED
 SOURCE is a result folder of 'heartseg segment', a folder of such folders, or a label map, possibly edited.
 
 Values are compared with reference ranges only if modality, sex, phase and, for values per body surface area, height and
-weight are known. Nothing is guessed. The function is measured only if all frames of the scan are there; its phase is
-that of a whole cycle if DICOM says so, or with --phase cycle."""
+weight are known, from the options or from the DICOM header of the scan. Nothing is guessed. The function is measured
+only if all frames of the scan are there; its phase is that of a whole cycle if DICOM says so, or with --phase cycle."""
 
 _EXAMPLES = """\
 examples:
@@ -82,14 +83,20 @@ def patient_of(sex: str | None, height: float | None, weight: float | None, rate
     Raises:
         SettingsError: a value is outside what a person can have.
     """
-    for name, value, low, high in (
-        ("height", height, 40, 250),
-        ("weight", weight, 2, 400),
-        ("heart-rate", rate, 20, 300),
+    for name, value, (low, high) in (
+        ("height", height, LIMITS["height_cm"]),
+        ("weight", weight, LIMITS["weight_kg"]),
+        ("heart-rate", rate, LIMITS["heart_rate_bpm"]),
     ):
         if value is not None and not low <= value <= high:
-            raise SettingsError(f"--{name} {value:g} is not possible: give {low} to {high}")
+            raise SettingsError(f"--{name} {value:g} is not possible: give {low:g} to {high:g}")
     return Patient(sex, height, weight, rate)
+
+
+def completed(patient: Patient, stated: Patient) -> Patient:
+    """The patient from options, with what they leave out from the header of the scan."""
+    missing = {name: value for name, value in asdict(stated).items() if getattr(patient, name) is None}
+    return replace(patient, **missing)
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ def measure_source(source: Path, patient: Patient, modality: str | None, phase: 
 
     Args:
         source: the folder or file.
-        patient: known properties of the patient.
+        patient: properties of the patient, which override those in the report.
         modality: ``"CT"`` or ``"MR"``; by default, that of the report.
         phase: ``"diastole"`` for a single scan, ``"cycle"`` for frames that cover one cycle, ``""`` if unknown.
 
@@ -128,6 +135,7 @@ def measure_source(source: Path, patient: Patient, modality: str | None, phase: 
             raise SettingsError("--phase diastole is for a single scan: leave it out, or give the folder of one frame")
         _check_complete(frames, source, phase)
         facts = frames[0].facts
+        patient = completed(patient, common_patient([f.facts.patient for f in frames]))
         phase = "cycle" if phase or all(f.facts.cardiac_cycle for f in frames) else ""
         circumstances = Circumstances(modality or facts.modality, phase, patient.sex)
         return series_study(len(frames), lambda k: labels_of(frames[k].folder), patient, circumstances)
@@ -136,6 +144,7 @@ def measure_source(source: Path, patient: Patient, modality: str | None, phase: 
     subject, heart = measured_with_heart(open_subject(source, measure=False))
     result = subject.result
     known = result.provenance.input
+    patient = completed(patient, known.patient) if known else patient
     circumstances = Circumstances(modality or (known.modality if known else ""), phase, patient.sex)
     measured = MeasuredLabels(result.measures, heart)
     return scan_study((result.labels, result.geometry), measured, patient, circumstances, result.findings)
@@ -213,7 +222,10 @@ def format_study(study: Study) -> str:
 
     A value that is missing has the reason in its place.
     """
-    lines = [f"{f.severity.value}: {f.message} [{f.code}]" for f in study.findings]
+    units = {"sex": "", "height_cm": " cm", "weight_kg": " kg", "heart_rate_bpm": "/min"}
+    known = [f"{value}{units[k]}" for k, value in asdict(study.patient).items() if value is not None]
+    lines = [f"patient: {', '.join(known)}"] if known else []
+    lines += [f"{f.severity.value}: {f.message} [{f.code}]" for f in study.findings]
     if isinstance(study.function, CardiacFunction):
         lines += [f"note: {note}" for note in study.function.notes]
     for measure, found in study.compared():

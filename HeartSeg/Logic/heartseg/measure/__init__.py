@@ -1,6 +1,7 @@
 """Measures: volumes, mass and intensities per structure, planes, wall, vessels, function, reference ranges."""
 
-from .function import CardiacFunction, Patient, cardiac_function
+from ..volume.patient import Patient
+from .function import CardiacFunction, cardiac_function
 from .function_table import function_measures, index_measures
 from .grid import Unknown
 from .heart import HeartMeasures, MeasuredLabels, heart_measures, measure_everything, measure_heart, measure_labels

@@ -255,26 +255,3 @@ def _from_neighbours(frames: np.ndarray, values: np.ndarray, count: int) -> np.n
         weights = [np.prod([-b / (a - b) for b in at if b != a]) for a in at]
         predicted[k] = float(np.dot(weights, values[near]))
     return predicted
-
-
-@dataclass(frozen=True)
-class Patient:
-    """Properties of the patient; ``None`` if unknown. No property is estimated.
-
-    Attributes:
-        sex: ``"M"`` or ``"F"``.
-        height_cm, weight_kg: body size.
-        heart_rate_bpm: heart rate during the scan.
-    """
-
-    sex: str | None = None
-    height_cm: float | None = None
-    weight_kg: float | None = None
-    heart_rate_bpm: float | None = None
-
-    @property
-    def bsa_m2(self) -> float | None:
-        """Body surface area after Mosteller (N Engl J Med 1987;317:1098), m²."""
-        if self.height_cm is None or self.weight_kg is None:
-            return None
-        return math.sqrt(self.height_cm * self.weight_kg / 3600.0)

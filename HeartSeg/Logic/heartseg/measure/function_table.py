@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML
 from ..result import Measure
-from .function import AtrialFunction, CardiacFunction, Patient, VentricularFunction
+from ..volume.patient import Patient
+from .function import AtrialFunction, CardiacFunction, VentricularFunction
 
 _NO_BSA = "height and weight unknown"
 _NO_RATE = "heart rate unknown"

@@ -13,8 +13,9 @@ from ..findings import Finding
 from ..provenance import NOTICE
 from ..result import Measure, json_ready
 from ..volume.geometry import Geometry
+from ..volume.patient import Patient
 from .boxes import border_contacts, only_open_above
-from .function import CardiacFunction, Patient, cardiac_function
+from .function import CardiacFunction, cardiac_function
 from .function_table import function_measures, index_measures
 from .grid import CUT_OFF, SMALLEST_ML, THICKEST_MM, Unknown
 from .heart import HeartMeasures, MeasuredLabels, heart_measures, measure_heart

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..findings import Finding
 from .geometry import Geometry
+from .patient import Patient
 from .values import ValueScale, value_scale
 
 
@@ -53,6 +54,7 @@ class Source:
         frame: index of the frame of a time series.
         frames: number of frames of the scan; ``None`` if unknown.
         cardiac_cycle: whether DICOM says that the frames cover one cardiac cycle.
+        patient: sex, body size and heart rate, if DICOM states them.
         phase: phase of the heart of that frame, if the file states it.
         reading: how a DICOM series was read.
         anonymize: whether results must not identify the patient: no path, no name, no DICOM patient attributes.
@@ -67,6 +69,7 @@ class Source:
     anonymize: bool = False
     frames: int | None = None
     cardiac_cycle: bool = False
+    patient: Patient = field(default_factory=Patient)
 
 
 @dataclass(frozen=True, eq=False)

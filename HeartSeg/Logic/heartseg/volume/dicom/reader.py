@@ -12,6 +12,7 @@ from ...errors import InputError
 from ...findings import Finding, Severity
 from ..checks import MIN_EXTENT_MM, MIN_SLICES, check_frame, check_volume
 from ..headers import stem
+from ..patient import common_patient
 from ..types import ReadingReport, Source, Volume
 from . import files, pixels
 from .frames import Plane
@@ -197,6 +198,7 @@ def read_series(
         reading=_report(series, stack),
         frames=series.frames,
         cardiac_cycle=cover_cycle([s.phase for s in series.stacks]),
+        patient=common_patient([plane.file.body for s in series.stacks for plane in s.planes]),
     )
     return check_volume(Volume(array, stack.grid.geometry, name, known, source, findings))
 
