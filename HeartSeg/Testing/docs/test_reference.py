@@ -58,6 +58,16 @@ def test_the_command_lines_page_is_the_parsers() -> None:
         )
 
 
+def test_the_drawing_of_the_packages_is_current() -> None:
+    tool = load_tool("draw_architecture")
+    rows = tool.layers()
+    known = {name for row in rows for name in row}
+    edges = tool.reduced({name: tool.imports_of(name, known) for name in sorted(known)})
+    place = {name: number for number, row in enumerate(rows) for name in row}
+    assert all(place[a] < place[b] for a, others in edges.items() for b in others)
+    assert tool.draw(rows, edges) == tool.OUT.read_text(encoding="utf-8"), "run python tools/draw_architecture.py"
+
+
 def findings_in_source() -> dict[str, set[str] | None]:
     """Return code -> severities written in the code that creates a finding; ``None`` if one is determined elsewhere."""
     found: dict[str, set[str] | None] = {}
