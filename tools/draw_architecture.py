@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "HeartSeg" / "Logic" / "heartseg"
 OUT = ROOT / "docs" / "images" / "architecture.svg"
 WIDTH, ROW, BOX, GAP = 1080, 68, 34, 24
-BANDS = (("for those who make models (not in Slicer)", 4, "#fdf0e3"), ("what people use", 4, "#e8f1fb"))
+BANDS = (("for those who make models (not in Slicer)", 4, "#fdf0e3"), ("what people use", 5, "#e8f1fb"))
 """Name, number of layers from the top and colour of the groups; the layers below are the engine."""
 ENGINE = ("the engine", "#eaf6ec")
 
@@ -32,7 +32,7 @@ def layers() -> list[list[str]]:
     """Packages in each layer, top to bottom."""
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     contract = next(c for c in config["contracts"] if c["type"] == "layers")
-    return [[name.strip().removeprefix("heartseg.") for name in row.split(":")] for row in contract["layers"]]
+    return [[name.strip().removeprefix("heartseg.") for name in row.split("|")] for row in contract["layers"]]
 
 
 def imports_of(package: str, known: set[str]) -> set[str]:
@@ -72,7 +72,7 @@ def draw(rows: list[list[str]], edges: dict[str, set[str]]) -> str:
     places: dict[str, tuple[float, float, float]] = {}
     for number, row in enumerate(rows):
         widths = [9.2 * len(name) + 26 for name in row]
-        x = (WIDTH + 60 - sum(widths) - GAP * 3 * (len(row) - 1)) / 2
+        x: float = (WIDTH + 60 - sum(widths) - GAP * 3 * (len(row) - 1)) / 2
         for name, width in zip(row, widths, strict=True):
             places[name] = (x, number * ROW + 24, width)
             x += width + GAP * 3
@@ -82,21 +82,23 @@ def draw(rows: list[list[str]], edges: dict[str, set[str]]) -> str:
         "<title>Packages of heartseg in layers; each imports only from layers below</title>",
     ]
     top = 0
-    for name, count, colour in (*BANDS, (ENGINE[0], len(rows) - sum(b[1] for b in BANDS), ENGINE[1])):
-        y, tall = top * ROW + 6, count * ROW - 6
-        out.append(f'<rect x="4" y="{y}" width="{WIDTH - 8}" height="{tall}" rx="10" fill="{colour}"/>')
-        out.append(f'<text x="18" y="{y + 24}" font-size="15" fill="#444">{escape(name)}</text>')
+    for title, count, colour in (*BANDS, (ENGINE[0], len(rows) - sum(b[1] for b in BANDS), ENGINE[1])):
+        band, tall = top * ROW + 6, count * ROW - 6
+        out.append(f'<rect x="4" y="{band}" width="{WIDTH - 8}" height="{tall}" rx="10" fill="{colour}"/>')
+        out.append(f'<text x="18" y="{band + 24}" font-size="15" fill="#444">{escape(title)}</text>')
         top += count
     for name, others in edges.items():
         for other in sorted(others):
-            (x, y, w), (x2, y2, w2) = places[name], places[other]
-            start, end = (x + w / 2, y + BOX), (x2 + w2 / 2, y2)
+            (left, top_edge, wide), (left2, end_y, wide2) = places[name], places[other]
+            start, end = (left + wide / 2, top_edge + BOX), (left2 + wide2 / 2, end_y)
             bend = (end[1] - start[1]) / 2
             path = f"M{start[0]:.0f} {start[1]} C{start[0]:.0f} {start[1] + bend:.0f} {end[0]:.0f} {end[1] - bend:.0f}"
             out.append(f'<path d="{path} {end[0]:.0f} {end[1]}" fill="none" stroke="#8a97a8" stroke-width="1.3"/>')
-    for name, (x, y, w) in places.items():
-        out.append(f'<rect x="{x:.0f}" y="{y}" width="{w:.0f}" height="{BOX}" rx="6" fill="#fff" stroke="#46536a"/>')
-        middle = f'x="{x + w / 2:.0f}" y="{y + 22}"'
+    for name, (left, upper, wide) in places.items():
+        out.append(
+            f'<rect x="{left:.0f}" y="{upper}" width="{wide:.0f}" height="{BOX}" rx="6" fill="#fff" stroke="#46536a"/>'
+        )
+        middle = f'x="{left + wide / 2:.0f}" y="{upper + 22}"'
         out.append(f'<text {middle} font-size="15" text-anchor="middle" fill="#1b2430">{escape(name)}</text>')
     return "\n".join([*out, "</svg>", ""])
 

@@ -189,14 +189,6 @@ def test_every_column_of_the_summary_is_named() -> None:
     assert "seven volumes in mL" in " ".join(part.split())
 
 
-def test_the_architecture_shows_the_layers_that_are_checked() -> None:
-    configured = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    layers = re.findall(r'"([^"]+)"', re.search(r"layers = \[(.*?)\]", configured, re.DOTALL).group(1))
-    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
-    shown = re.search(r"^## Dependencies\n.*?```\n(.*?)```", page, re.DOTALL | re.MULTILINE).group(1).splitlines()
-    assert shown == [layer.replace("heartseg.", "").replace(" : ", " · ") for layer in layers]
-
-
 def test_every_check_before_a_run_is_listed_with_its_fix() -> None:
     from heartseg.preflight import FIXES
 
