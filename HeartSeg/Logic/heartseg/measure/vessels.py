@@ -147,8 +147,6 @@ def _diameter(course: _Course | Unknown) -> VesselDiameter:
         caveats.append(f"{VENTRICLES[course.vessel]} not adjacent, measured from the inferior end")
     if course.cut_above:
         caveats.append("cut off at the upper border: median of the visible part")
-    if line.length_mm < median and course.cut_above:
-        return VesselDiameter(None, f"{structure(course.vessel).name} {CUT_OFF}: its visible part is shorter than wide")
     if line.length_mm < median:
         caveats.append("the vessel is shorter than wide, so the value is uncertain")
     return VesselDiameter(median, method, "; ".join(caveats))
