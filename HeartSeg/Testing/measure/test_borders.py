@@ -107,6 +107,17 @@ def test_half_an_aorta_has_no_diameter(heart, side, axis):
     assert rows["PA", "pa_ao_ratio"].value is None
 
 
+def test_an_aorta_whose_border_is_cut_in_some_cross_sections_has_no_diameter():
+    labels, geometry = tube_phantom(14.0, 70.0, (0.3, 0.0, 0.95), (1.0, 1.0, 1.0), structure("AO").label)
+    low, high = box_of(labels, "AO")
+    assert rows_of(labels, geometry)["AO", "diameter"].value == pytest.approx(28.0, abs=1.0)
+    cut = rows_of(*cut_at(labels, geometry, "right", int(low[2] + (high[2] - low[2]) * 0.2)))
+    assert cut["AO", "diameter"].value is None
+    assert "right" in cut["AO", "diameter"].note
+    far = rows_of(*cut_at(labels, geometry, "right", int(low[2]) + 1))  # its lower end only
+    assert far["AO", "diameter"].value == pytest.approx(28.0, abs=1.0)
+
+
 def test_an_aorta_that_leaves_the_scan_above_has_a_diameter_with_a_note(heart):
     labels, geometry = heart
     _, high = box_of(labels, "AO")
