@@ -10,7 +10,7 @@ import pytest
 
 from heartseg import STRUCTURES
 from heartseg.errors import InputError
-from heartseg.training.nnunet.checking import check_case, check_cases, evident_modality, load_case, refuse_bad_data
+from heartseg.training.nnunet.checking import check_case, check_cases, load_case, refuse_bad_data
 from heartseg.training.nnunet.datasets import TRANSLATED, Case, find_cases
 from heartseg.training.nnunet.references import read_reference
 from heartseg.translation.join import RECORD
@@ -266,23 +266,6 @@ def test_both_modalities_are_trained_on_where_their_names_say_so(tmp_path) -> No
     assert sorted(c.modality for c in data.cases) == ["CT", "CT", "MR", "MR"]
     as_mr(tmp_path / "ct_train_1002_image.nii.gz")
     assert list(check_cases(find_cases(tmp_path), None, None).problems) == ["ct_train_1002"]
-
-
-@pytest.mark.parametrize(
-    ("tag", "values", "modality"),
-    [
-        ("", (-1000, -900, 40, 300), "CT"),
-        ("", (0, 100, 400, 900), "MR"),
-        ("", (-50, 0, 100, 400), ""),
-        ("MR", (-1000, -900, 40, 300), "MR"),
-        ("CT", (0, 100, 400, 900), "CT"),
-        ("PT", (0, 1, 2, 3), "MR"),
-    ],
-)
-def test_the_tag_decides_and_then_the_values(heart, tag, values, modality) -> None:
-    _, geometry, image = heart
-    array = np.resize(np.array(values, np.float32), image.shape)
-    assert evident_modality(Volume(array, geometry, "scan", tag)) == modality
 
 
 def test_one_case_or_fewer_cases_than_folds_are_refused(tmp_path) -> None:
