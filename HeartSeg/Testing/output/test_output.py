@@ -251,6 +251,15 @@ def test_overwriting_a_folder_with_other_files_is_refused(tmp_path, name):
         check_output_folder(folder, overwrite=True)
 
 
+@pytest.mark.parametrize(("count", "listed"), [(3, "(a, b, c)"), (4, "(a, b, c, ...)")])
+def test_an_error_names_three_of_the_other_files(tmp_path, count, listed):
+    folder = earlier(tmp_path / "out")
+    for name in "abcd"[:count]:
+        (folder / name).touch()
+    with pytest.raises(OutputError, match=re.escape(listed)):
+        check_output_folder(folder, overwrite=True)
+
+
 def test_files_of_the_operating_system_are_ignored(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".DS_Store").touch()
