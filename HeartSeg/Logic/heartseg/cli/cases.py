@@ -7,7 +7,7 @@ import csv
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import HeartSegError, InputError
@@ -35,7 +35,7 @@ class Case:
     series: str | None = None
     frame: int | None = None
     modality: str | None = None
-    named: bool = False
+    named: bool = field(default=False, compare=False)
 
 
 def scan_path(text: str) -> Path:
