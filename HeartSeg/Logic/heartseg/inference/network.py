@@ -161,7 +161,7 @@ class OrientedNetwork(Network):
 
 
 def normalized(sampled: Sampled, reference: Sampled, folder: ModelFolder) -> torch.Tensor:
-    """float32 ``(z, y, x)``, normalised as plans and card say, with statistics of the reference's voxels in the scan."""
+    """float32 ``(z, y, x)``, normalised as plans and card say; statistics of the reference inside the scan."""
     values = reference.image[reference.inside].numpy()
     if values.size == 0:
         return torch.zeros_like(sampled.image)
