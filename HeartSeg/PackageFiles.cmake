@@ -53,6 +53,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/export/surfaces.py"
   "Logic/heartseg/export/terminology.py"
   "Logic/heartseg/findings.py"
+  "Logic/heartseg/hashes.py"
   "Logic/heartseg/inference/__init__.py"
   "Logic/heartseg/inference/acceptance.py"
   "Logic/heartseg/inference/around_heart.py"

@@ -166,7 +166,10 @@ def labels_of(folder: Path) -> tuple[np.ndarray, Geometry]:
 
 def _with_scan(subject: Subject, requested: Volume | None, source: Path) -> Subject:
     """Add the requested scan, or else the scan named in the report."""
-    volume, notice = (requested, "") if requested is not None else _named_scan(subject.result.provenance.input)
+    recorded = subject.result.provenance.input
+    volume, notice = (requested, "") if requested is not None else _named_scan(recorded)
+    if volume is not None and recorded is not None and recorded.anonymized:
+        volume = volume.anonymized()
     if volume is not None and not volume.geometry.same_grid(subject.result.geometry, 0.01):
         grid, own = volume.geometry, subject.result.geometry
         raise InputError(

@@ -180,3 +180,9 @@ def to_nearest_lps(geometry: Geometry) -> tuple[AxisFlip, Geometry]:
     ox, oy, oz = (round(float(v), 6) for v in origin)
     turned = Geometry((z, y, x), (sx, sy, sz), (ox, oy, oz), tuple(round(float(v), 9) + 0.0 for v in direction.ravel()))
     return AxisFlip((order_zyx[0], order_zyx[1], order_zyx[2]), tuple(sorted(flipped_zyx))), turned
+
+
+def is_singular(steps: np.ndarray) -> bool:
+    """Return whether the columns of a 3x3 matrix, of any length, are linearly dependent; also true for NaN."""
+    lengths = np.linalg.norm(steps, axis=0)
+    return not (np.isfinite(steps).all() and lengths.min() > 0 and abs(np.linalg.det(steps / lengths)) > 1e-6)

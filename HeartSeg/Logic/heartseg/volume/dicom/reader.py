@@ -91,8 +91,7 @@ def _left_out(inventory: files.Inventory) -> tuple[tuple[Finding, ...], tuple[st
     damaged = inventory.damaged
     if not damaged:
         return (), left_out
-    names = ", ".join(repr(path.name) for path in damaged[:3]) + (", ..." if len(damaged) > 3 else "")
-    text = f"{len(damaged)} damaged DICOM files were left out ({names}): slices may be missing"
+    text = f"{len(damaged)} damaged DICOM files were left out: slices may be missing"
     finding = Finding("files-left-out", Severity.WARNING, text, values={"files": len(damaged)})
     return (finding,), (*left_out, *(f"{path.name}: damaged" for path in damaged))
 
@@ -140,8 +139,8 @@ def _alone(chosen: Series, found: tuple[Series, ...]) -> Series:
     others = [s for s in found if s is not chosen and s.key not in chosen.joined]
     if not others:
         return chosen
-    names = ", ".join(f"{s.key} {s.description!r}" for s in others[:6]) + (", ..." if len(others) > 6 else "")
-    text = f"series {chosen.key} {chosen.description!r} was taken, the only volume; left out: {names}"
+    keys = ", ".join(s.key for s in others[:6]) + (", ..." if len(others) > 6 else "")
+    text = f"series {chosen.key} was taken, the only volume; left out: series {keys}"
     finding = Finding("series-chosen", Severity.INFO, text, values={"series": chosen.key, "found": len(found)})
     left_out = tuple(f"series {s.key} {s.description!r}: {s.problem or 'not a volume'}" for s in others)
     return replace(chosen, findings=(finding, *chosen.findings), left_out=chosen.left_out + left_out)
