@@ -19,6 +19,7 @@ from .function import CardiacFunction, cardiac_function
 from .function_table import function_measures, index_measures
 from .grid import CUT_OFF, SMALLEST_ML, THICKEST_MM, Unknown
 from .heart import HeartMeasures, MeasuredLabels, heart_measures, measure_heart
+from .intervals import Intervals, border_shift, function_intervals, scan_intervals
 from .norms import Circumstances, Comparison, compare, implausible
 from .segments17 import SegmentWall, thickening_percent
 
@@ -38,7 +39,8 @@ class Study:
         patient, circumstances: known properties for indices and comparisons.
         findings: findings on the labels.
         incomplete: key of a structure that is not whole in the scan -> the reason, as a phrase; of its measures, only
-            fractions are compared.
+            fractions are compared, and none has an interval.
+        intervals: what half a voxel changes; see :mod:`heartseg.measure.intervals`.
     """
 
     measures: tuple[Measure, ...]
@@ -48,6 +50,12 @@ class Study:
     circumstances: Circumstances
     findings: tuple[Finding, ...] = ()
     incomplete: Mapping[str, str] = field(default_factory=dict)
+    intervals: Intervals = field(default_factory=dict)
+
+    @property
+    def shown_frame(self) -> int | None:
+        """Frame to show in pictures: end-diastole; ``None`` without a function."""
+        return self.function.end_diastole if isinstance(self.function, CardiacFunction) else None
 
     def compared(self) -> tuple[tuple[Measure, Comparison | Unknown], ...]:
         """Return each row with its comparison, or the reason why there is none."""
@@ -76,10 +84,21 @@ class Study:
                     "planes": {}
                     if self.heart is None
                     else {k: _or_why(getattr(self.heart.planes, k)) for k in self.heart.planes.__dataclass_fields__},
-                    "measures": [_measure_dict(m, c) for m, c in self.compared()],
+                    "measures": [self._measure_dict(m, c) for m, c in self.compared()],
                 }
             )
         )
+
+    def _measure_dict(self, measure: Measure, found: Comparison | Unknown) -> dict[str, Any]:
+        limits, interval = implausible(measure), self.intervals.get((measure.structure, measure.quantity))
+        return {
+            **measure.to_dict(),
+            "interval": None if interval is None else [interval.low, interval.high],
+            "range": asdict(found.norm) if isinstance(found, Comparison) else None,
+            "position": found.position if isinstance(found, Comparison) else None,
+            "not_compared": found.why if isinstance(found, Unknown) else None,
+            "implausible": None if limits is None else [limits.low, limits.high],
+        }
 
 
 def _or_why(value: Any) -> dict[str, Any]:
@@ -93,18 +112,6 @@ def _function_dict(function: CardiacFunction) -> dict[str, Any]:
         "end_systole": function.end_systole,
         "curves": {k: {"volume_ml": c.volume_ml, "misfits": c.misfits} for k, c in function.curves.items()},
         "notes": function.notes,
-    }
-
-
-def _measure_dict(measure: Measure, found: Comparison | Unknown) -> dict[str, Any]:
-    limits = implausible(measure)
-    known = isinstance(found, Comparison)
-    return {
-        **measure.to_dict(),
-        "range": asdict(found.norm) if isinstance(found, Comparison) else None,
-        "position": found.position if isinstance(found, Comparison) else None,
-        "not_compared": None if known or not isinstance(found, Unknown) else found.why,
-        "implausible": None if limits is None else [limits.low, limits.high],
     }
 
 
@@ -155,7 +162,9 @@ def scan_study(
         if m.quantity == "volume" and m.value is not None and m.value < SMALLEST_ML:
             incomplete[m.structure] = f"a remnant of less than {SMALLEST_ML:g} mL"
     rows = (*measured.measures, *index_measures(measured.measures, patient, incomplete))
-    return Study(rows, measured.heart, None, patient, circumstances, findings, incomplete)
+    whole = tuple(m for m in rows if m.structure not in incomplete)
+    intervals = scan_intervals(whole, border_shift(*labels), patient.bsa_m2)
+    return Study(rows, measured.heart, None, patient, circumstances, findings, incomplete, intervals)
 
 
 def series_study(count: int, read: Callable[[int], Labels], patient: Patient, circumstances: Circumstances) -> Study:
@@ -163,7 +172,7 @@ def series_study(count: int, read: Callable[[int], Labels], patient: Patient, ci
 
     Args:
         count: number of frames.
-        read: returns the labels of a frame (from 0); called once for each frame and again for two of them.
+        read: returns the labels of a frame (from 0); called once for each frame and again for those with extremes.
         patient: known properties of the patient.
         circumstances: known properties of the scan; phase ``"cycle"`` if the frames are known to cover a cardiac cycle.
     """
@@ -177,12 +186,28 @@ def series_study(count: int, read: Callable[[int], Labels], patient: Patient, ci
         return Study((row,), None, function, patient, circumstances)
     if circumstances.phase != "cycle":
         function = replace(function, notes=(*function.notes, NO_CYCLE))
-    diastole, systole = measure_heart(*read(function.end_diastole)), measure_heart(*read(function.end_systole))
+    first, last = read(function.end_diastole), read(function.end_systole)
+    diastole, systole = measure_heart(*first), measure_heart(*last)
     rows = function_measures(function, patient)
+    intervals = function_intervals(rows, *_changes(function, read), (patient.heart_rate_bpm, patient.bsa_m2))
     if diastole is not None and systole is not None:
-        rows += heart_measures(diastole) + thickening_measures(diastole.segments, systole.segments)
+        geometric = heart_measures(diastole)
+        intervals |= scan_intervals(geometric, border_shift(*first), None)
+        rows += geometric + thickening_measures(diastole.segments, systole.segments)
     incomplete = dict.fromkeys(open_ended, "the last slice still holds the structure")
-    return Study(rows, diastole, function, patient, circumstances, (), incomplete)
+    return Study(rows, diastole, function, patient, circumstances, (), incomplete, intervals)
+
+
+def _changes(function: CardiacFunction, read: Callable[[int], Labels]) -> tuple[dict[str, float], dict[str, float]]:
+    """Return structure key -> change of its largest and its smallest volume for half a voxel, mL."""
+    frames = {key: (function.end_diastole, function.end_systole) for key in ("LV", "RV", "MYO")}
+    for key in ("LA", "RA"):
+        used = function.curves[key].used if key in function.curves else {}
+        if used:
+            frames[key] = (max(used, key=lambda k: used[k]), min(used, key=lambda k: used[k]))
+    shifts = {k: border_shift(*read(k)).volume_ml for k in {k for pair in frames.values() for k in pair}}
+    large = {key: shifts[a][key] for key, (a, _) in frames.items() if key in shifts[a]}
+    return large, {key: shifts[b][key] for key, (_, b) in frames.items() if key in shifts[b]}
 
 
 def thickening_measures(diastole: Sequence[SegmentWall], systole: Sequence[SegmentWall]) -> tuple[Measure, ...]:
