@@ -25,7 +25,7 @@ import numpy as np
 from ..errors import InputError
 from ..findings import Finding, Severity
 from .geometry import Geometry
-from .headers import READABLE, Header, is_text, mm
+from .headers import READABLE, Header, Spacing, is_text, mm
 from .types import Volume
 from .values import replace_nonfinite, slabs
 
@@ -85,7 +85,6 @@ def check_header(header: Header, frame: int | None = None) -> int | None:
     if len(header.size) < 3 or min(header.size) == 1:
         size = "x".join(str(n) for n in header.size)
         raise InputError(f"{name!r} is a 2D image ({size}): HeartSeg needs a 3D volume of at least {MIN_SLICES} slices")
-    check_spacing(header.spacing, name)
     frame = check_frame(name, header.frames, frame)
     check_size(header)
     return frame
@@ -101,12 +100,26 @@ def check_size(header: Header) -> None:
         raise InputError(f"{header.path.name!r} holds {size} voxels, which take {need}{known}: crop or resample it")
 
 
+def left_over_finding(header: Header, extra: int) -> tuple[Finding, ...]:
+    """Return a finding on a file with at least one slice more than its header promises: its size or type is wrong."""
+    x, y = header.size[:2]
+    if extra < x * y * max(1, header.bytes_per_value):
+        return ()
+    text = (
+        f"{header.path.name!r} holds {extra} bytes more than its header promises: its size or voxel type may be wrong, "
+        "look at the scan"
+    )
+    return (Finding("voxels-left-over", Severity.WARNING, text, values={"bytes": extra}),)
+
+
 def _check_pixel(name: str, pixel: str, components: int) -> None:
     if components > 1:
         raise InputError(
             f"{name!r} holds {components} values a voxel ({pixel}): HeartSeg needs one; "
             "a colour picture or a vector field cannot be segmented, export the grey values"
         )
+    if pixel.startswith("NIfTI type"):
+        raise InputError(f"{name!r} stores voxels of a type that cannot be read ({pixel}): save it as int16 or float32")
     if pixel.startswith("complex") or "COMPLEX" in pixel:
         raise InputError(f"{name!r} holds complex numbers ({pixel}): export the magnitude image")
 
@@ -127,6 +140,47 @@ def check_frame(name: str, frames: int, frame: int | None) -> int | None:
     return frame
 
 
+GIVE_SPACING = "give it with --spacing X,Y,Z, in mm"
+
+
+def with_spacing(header: Header, given: Spacing | None) -> Header:
+    """Return the header with the voxel size given by the user, for a file that states none.
+
+    A size of 1x1x1 mm counts as none, because programs write it where they know none.
+
+    Raises:
+        InputError: the file states no voxel size and none is given, or it states one and another is given.
+    """
+    name, stated = header.path.name, header.spacing
+    missing = not header.sized or not all(math.isfinite(s) and s > 0 for s in stated)
+    if given is None:
+        if not header.sized:
+            raise InputError(f"{name!r} states no voxel size: {GIVE_SPACING}")
+        if missing:
+            raise InputError(f"voxel size of {name!r} is {mm(stated)} mm, and must be positive: {GIVE_SPACING}")
+        return header
+    if not missing and any(s != 1.0 for s in stated):
+        raise InputError(f"{name!r} states a voxel size of {mm(stated)} mm: leave out --spacing")
+    return replace(header, spacing=given, disagreement="")
+
+
+def check_given(found: Spacing, given: Spacing, name: str) -> None:
+    """Refuse a given slice distance that contradicts the positions of the slices."""
+    if abs(found[2] / given[2] - 1) > 0.02:
+        raise InputError(
+            f"slices of {name} lie {found[2]:.4g} mm apart by their positions, and --spacing says {given[2]:.4g} mm: "
+            "correct it"
+        )
+
+
+def spacing_finding(given: Spacing | None) -> tuple[Finding, ...]:
+    """Return the finding that the user stated the voxel size."""
+    if given is None:
+        return ()
+    text = f"voxel size of {mm(given)} mm was given by the user, not by the scan: every measure depends on it"
+    return (Finding("spacing-given", Severity.INFO, text, values={"spacing_mm": list(given)}),)
+
+
 def check_spacing(spacing: tuple[float, ...], name: str) -> None:
     """Refuse a voxel size with a zero, negative or undefined entry."""
     if not all(math.isfinite(s) and s > 0 for s in spacing):
@@ -136,6 +190,15 @@ def check_spacing(spacing: tuple[float, ...], name: str) -> None:
 def header_findings(header: Header) -> tuple[Finding, ...]:
     """Return findings on a header that is incomplete or contradicts itself."""
     findings = []
+    if not header.oriented and all(s == 1.0 for s in header.spacing):
+        findings.append(
+            Finding(
+                "spacing-unknown",
+                Severity.WARNING,
+                f"{header.path.name!r} states voxels of 1x1x1 mm and no orientation, as files do whose voxel size is "
+                f"not known: if it is another, {GIVE_SPACING}",
+            )
+        )
     if not header.oriented:
         findings.append(
             Finding(
@@ -233,8 +296,9 @@ def _straightened(geometry: Geometry) -> Geometry:
 
 def _check_extent(geometry: Geometry, name: str) -> tuple[Finding, ...]:
     extent = geometry.extent_mm
-    for factor, unit in ((1000.0, "metres"), (0.001, "micrometres")):
-        off = max(extent) < 5.0 if factor > 1 else max(extent) > MAX_EXTENT_MM
+    for factor, unit in ((1000.0, "metres"), (10.0, "centimetres"), (0.001, "micrometres")):
+        off = max(extent) < 5.0 if factor > 10 else min(extent) < LEAST_EXTENT_MM if factor > 1 else False
+        off = off or (factor < 1 and max(extent) > MAX_EXTENT_MM)
         if off and all(MIN_EXTENT_MM <= e * factor <= MAX_EXTENT_MM for e in extent):
             raise InputError(
                 f"spacing of {name!r} is {mm(geometry.spacing)}, which looks like {unit}: it must be in mm, "

@@ -76,7 +76,7 @@ def soft_groups(group: Group) -> Iterator[Group]:
         for plane in planes:
             value = plane.image_type if name == "image type" else plane.marks.get(name, "")
             parts.setdefault(value, []).append(plane)
-        if len(parts) > 1 and _are_scans(list(parts.values()), name):
+        if len([value for value in parts if value]) > 1 and _are_scans(list(parts.values()), name):
             told = f"{group.told_by} and {name}" if group.told_by else name
             for part in parts.values():
                 yield from soft_groups(Group(tuple(part), told))

@@ -21,6 +21,8 @@ HEADER_TAGS = (
     "SliceThickness",
     "EchoTime",
     "InversionTime",
+    "KVP",
+    "ComplexImageComponent",
     "TriggerTime",
     "ConvolutionKernel",
     "EffectiveEchoTime",
