@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, OutputError, SettingsError
+from ..formats import REPORT_FILE
 from ..measure import Circumstances, Comparison, Patient, implausible
 from ..measure.study import Labels, Study, scan_study, series_study
-from ..output import REPORT_FILE
 from ..provenance import InputFacts
 from ..volume.geometry import Geometry
 from .exits import EXIT_OK
