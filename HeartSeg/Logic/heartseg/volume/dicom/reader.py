@@ -17,7 +17,7 @@ from . import files, pixels
 from .frames import Plane
 from .grid import resampled
 from .join import joined
-from .series import MODALITIES, Series, Stack, copies_finding, grid_findings, series_of
+from .series import MODALITIES, Series, Stack, content_problem, copies_finding, grid_findings, series_of
 
 ADULT_YEARS = 18.0
 """Below this age, in years, a heart may be much smaller than those used to train the default model."""
@@ -151,7 +151,7 @@ def _alone(chosen: Series, found: tuple[Series, ...]) -> Series:
     names = ", ".join(f"{s.key} {s.description!r}" for s in others[:6]) + (", ..." if len(others) > 6 else "")
     text = f"series {chosen.key} {chosen.description!r} was taken, the only volume; left out: {names}"
     findings = [Finding("series-chosen", Severity.INFO, text, values={"series": chosen.key, "found": len(found)})]
-    if parts := [s for s in others if s.uid == chosen.uid and not s.problem]:
+    if parts := [s for s in others if s.uid == chosen.uid and not content_problem(s.stacks[0].planes[0])]:
         count = sum(len(stack.planes) for s in parts for stack in s.stacks)
         why = next((s.told_by for s in parts if s.told_by), "another attribute")
         text = f"{count} images of the same series differ in {why} and were left out: part of the scan may be missing"
