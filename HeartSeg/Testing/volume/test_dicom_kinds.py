@@ -777,3 +777,147 @@ def test_twenty_thousand_nested_sequences_are_a_damaged_file(tmp_path):
     volume = read_volume(folder)
     same(volume, phantom())
     assert codes(volume) == {"files-left-out"}
+
+
+# --- further kinds ----------------------------------------------------------------------------------------------------
+
+
+def classic(folder: Path, change: Callable[[int, Dataset], None], **options: Any) -> Path:
+    return make.write_classic(folder / "scan", make.planes(phantom()), change=change, **options)
+
+
+def test_spacing_may_be_given_where_there_is_none(tmp_path):
+    folder = classic(tmp_path, lambda k, data: data.__delitem__("PixelSpacing"))
+    assert "--spacing" in refusal(folder)
+    volume = read_volume(folder, spacing=GRID.spacing)
+    same(volume, phantom())
+    assert codes(volume) == {"spacing-given"}
+    assert "4 mm apart" in refusal(folder, spacing=(4.0, 4.5, 5.0)), "positions tell the distance of the slices"
+
+
+def test_a_given_spacing_never_replaces_a_stated_one(tmp_path):
+    folder = make.write_classic(tmp_path / "scan", make.planes(phantom()))
+    assert "--spacing" in refusal(folder, spacing=(1.0, 1.0, 1.0))
+    alone = make.save(make.enhanced(make.planes(phantom())), tmp_path / "one.dcm")
+    assert "--spacing" in refusal(alone, spacing=(1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+def test_a_rescaling_that_some_images_lack_is_refused(tmp_path, kind):
+    def strip(k: int, data: Dataset) -> None:
+        if 5 <= k < 11:
+            del data.RescaleSlope, data.RescaleIntercept
+
+    if kind == "classic":
+        path = classic(tmp_path, strip)
+    else:
+        data = make.enhanced(make.planes(phantom()))
+        for group in data.PerFrameFunctionalGroupsSequence[5:11]:
+            del group.PixelValueTransformationSequence
+        path = make.save(data, tmp_path / "scan.dcm")
+    assert "6 of its 16 images" in refusal(path)
+
+
+def other_frame_of_reference(k: int, data: Dataset) -> None:
+    if k >= 12:
+        data.FrameOfReferenceUID = f"1.2.3.{k}"
+
+
+def other_orientation(k: int, data: Dataset) -> None:
+    if k >= 12:
+        data.ImageOrientationPatient = [-1, 0, 0, 0, -1, 0]
+
+
+def no_spacing(k: int, data: Dataset) -> None:
+    if k >= 12:
+        del data.PixelSpacing
+
+
+@pytest.mark.parametrize("change", [other_frame_of_reference, other_orientation, no_spacing])
+def test_images_of_the_same_series_that_are_left_out_are_a_warning(tmp_path, change):
+    volume = read_volume(classic(tmp_path, change))
+    np.testing.assert_array_equal(volume.array, phantom().array[:12])
+    assert "series-divided" in codes(volume)
+
+
+@pytest.mark.parametrize("name", ["SliceThickness", "ConvolutionKernel", "EchoTime", "AcquisitionNumber"])
+def test_an_attribute_that_every_second_image_lacks_does_not_divide_a_series(tmp_path, name):
+    def strip(k: int, data: Dataset) -> None:
+        setattr(data, name, "B30f" if name == "ConvolutionKernel" else 3)
+        if k % 2:
+            delattr(data, name)
+
+    volume = read_volume(classic(tmp_path, strip))
+    same(volume, phantom())
+    assert volume.findings == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "modality"),
+    [("KVP", ("80", "140"), "CT"), ("ComplexImageComponent", ("MAGNITUDE", "PHASE"), "MR")],
+    ids=["dual energy", "flow"],
+)
+def test_two_energies_and_magnitude_and_phase_are_two_scans(tmp_path, name, values, modality):
+    both = [phantom(radius=20.0), phantom(radius=30.0)]
+    images = [i for volume, value in zip(both, values, strict=True) for i in make.planes(volume, **{name: value})]
+    folder = make.write_classic(tmp_path / "scan", shuffled(images), modality=modality)
+    assert "2 of them volumes" in refusal(folder)
+    for key, expected in zip(("1/1", "1/2"), sorted(list_series(folder), key=lambda s: s.key), strict=True):
+        assert expected.key == key
+        assert any(np.array_equal(read_volume(folder, series=key).array, volume.array) for volume in both)
+
+
+def test_images_at_one_place_are_no_volume(tmp_path):
+    def stack(k: int, data: Dataset) -> None:
+        data.ImagePositionPatient, data.SliceLocation = [0, 0, 0], 4.0 * k
+
+    text = refusal(classic(tmp_path, stack))
+    assert "16 images" in text and "--frame" not in text
+
+
+def test_mosaics_are_refused(tmp_path):
+    assert "mosaic" in refusal(classic(tmp_path, lambda k, d: setattr(d, "ImageType", ["ORIGINAL", "MOSAIC"])))
+
+
+def test_a_series_uid_for_every_slice_is_one_scan_with_a_warning(tmp_path):
+    def anonymise(k: int, data: Dataset) -> None:
+        data.SeriesInstanceUID, data.SeriesNumber = generate_uid(), k
+
+    volume = read_volume(classic(tmp_path, anonymise))
+    same(volume, phantom())
+    assert "series-joined" in codes(volume)
+
+
+def test_a_rotated_stack_is_refused_in_one_short_line(tmp_path):
+    images = make.planes(phantom())
+    for k, image in enumerate(images):
+        angle = np.pi * k / len(images)
+        image.orientation = (np.cos(angle), np.sin(angle), 0, 0, 0, -1)
+    text = refusal(make.write_classic(tmp_path / "scan", images, modality="MR"))
+    assert "16 series, none of them a volume" in text and "8 more" in text
+
+
+@pytest.mark.parametrize("kind", ["phases", "orientation"])
+def test_a_cine_slice_that_is_not_joined_is_a_warning(tmp_path, kind):
+    expected = cine(tmp_path / "study", "classic")
+    last = tmp_path / "study" / "s8"
+    if kind == "phases":
+        next(iter(last.iterdir())).unlink()
+    for path in last.iterdir() if kind == "orientation" else ():
+        data = pydicom.dcmread(path)
+        data.ImageOrientationPatient = [*np.cos([0.45]), 0, *-np.sin([0.45]), 0, 1, 0]
+        data.save_as(path)
+    volume = read_volume(tmp_path / "study", frame=0)
+    np.testing.assert_array_equal(volume.array, expected[0].array[:7])
+    assert "series-divided" in codes(volume)
+    assert any("8" in str(f.values.get("series")) for f in volume.findings if f.code == "series-divided")
+
+
+def test_archives_and_pictures_in_a_folder_name_the_way_out(tmp_path):
+    (tmp_path / "zip").mkdir()
+    folder = make.write_classic(tmp_path / "s", make.planes(phantom()))
+    shutil.make_archive(str(tmp_path / "zip" / "scan"), "zip", folder)
+    assert "unpack" in refusal(tmp_path / "zip")
+    (tmp_path / "png").mkdir()
+    (tmp_path / "png" / "001.png").write_bytes(b"x")
+    assert "voxel size" in refusal(tmp_path / "png")

@@ -12,7 +12,7 @@ from ..findings import Finding, Severity
 from ..volume.checks import SHEAR_LIMIT_DEG, check_spacing, check_volume, shear_degrees
 from ..volume.types import Volume
 from ..volume.values import ValueScale, value_scale
-from .fixes import AS_CT, AS_MR, HARDEN, PICK_FRAME, RESAMPLE
+from .fixes import AS_CT, AS_MR, HARDEN, PICK_FRAME, RESAMPLE, STATE_MODALITY
 
 if TYPE_CHECKING:
     from ..inference.locate import HeartBox
@@ -145,14 +145,16 @@ def _check_modality(volume: Volume, model: ModelFolder | None) -> tuple[Finding,
         offset = ", but Hounsfield units with an offset" if scale is ValueScale.OFFSET else ""
         text = f"the scan is said to be CT, but {span} are not Hounsfield units (air is -1000){offset}"
         end = ", which this model needs: use the original" if wants_hu else ": use the original if there is one"
-        fix = "" if wants_hu or scale is ValueScale.OFFSET else AS_MR
+        picture = volume.array.dtype.itemsize == 1  # of a CT, whose window cut the values
+        fix = "" if wants_hu or picture or scale is ValueScale.OFFSET else AS_MR
         checks.append(Finding("not-hounsfield", severity, text + end, None, values, fix))
     looks_like_ct = scale is ValueScale.HOUNSFIELD or value_scale(volume.array) is ValueScale.HOUNSFIELD
     if modality == "MR" and looks_like_ct:
         text = f"the scan is said to be MR, but {span} look like CT in Hounsfield units: check which it is"
         checks.append(Finding("looks-like-ct", Severity.WARNING, text, None, values, AS_CT))
     if not modality:
-        guess, fix = ("CT in Hounsfield units", AS_CT) if looks_like_ct else ("no CT in Hounsfield units", AS_MR)
+        guess = "no Hounsfield units (MR, or a CT with a window or an offset)"
+        guess, fix = ("CT in Hounsfield units", AS_CT) if looks_like_ct else (guess, STATE_MODALITY)
         text = f"the scan does not say whether it is CT or MR; {span} look like {guess}: state the modality"
         checks.append(Finding("modality-not-said", Severity.INFO, text, None, values, fix))
     return tuple(checks)

@@ -296,18 +296,15 @@ def _straightened(geometry: Geometry) -> Geometry:
 
 def _check_extent(geometry: Geometry, name: str) -> tuple[Finding, ...]:
     extent = geometry.extent_mm
-    for factor, unit in ((1000.0, "metres"), (10.0, "centimetres"), (0.001, "micrometres")):
-        off = max(extent) < 5.0 if factor > 10 else min(extent) < LEAST_EXTENT_MM if factor > 1 else False
-        off = off or (factor < 1 and max(extent) > MAX_EXTENT_MM)
-        if off and all(MIN_EXTENT_MM <= e * factor <= MAX_EXTENT_MM for e in extent):
-            raise InputError(
-                f"spacing of {name!r} is {mm(geometry.spacing)}, which looks like {unit}: it must be in mm, "
-                f"multiply it by {factor:g}"
-            )
+    if max(extent) < 5.0:
+        _refuse_unit(geometry, name, 1000.0, "metres")
+    if max(extent) > MAX_EXTENT_MM:
+        _refuse_unit(geometry, name, 0.001, "micrometres")
     axis = int(np.argmin(geometry.size))
     if geometry.size[axis] < MIN_SLICES:
         raise InputError(f"{name!r} has {geometry.size[axis]} slices along {_AXES[axis]}: needs at least {MIN_SLICES}")
     if min(extent) < LEAST_EXTENT_MM:
+        _refuse_unit(geometry, name, 10.0, "centimetres")
         axis = int(np.argmin(extent))
         raise InputError(
             f"{name!r} covers {extent[axis]:.3g} mm along {_AXES[axis]} ({geometry.size[axis]} slices of "
@@ -323,6 +320,15 @@ def _check_extent(geometry: Geometry, name: str) -> tuple[Finding, ...]:
         values={"extent_mm": [round(e, 1) for e in extent]},
     )
     return (*findings, finding)
+
+
+def _refuse_unit(geometry: Geometry, name: str, factor: float, unit: str) -> None:
+    """Refuse a grid that has the size of a patient in another unit."""
+    if all(MIN_EXTENT_MM <= e * factor <= MAX_EXTENT_MM for e in geometry.extent_mm):
+        raise InputError(
+            f"spacing of {name!r} is {mm(geometry.spacing)}, which looks like {unit}: it must be in mm, multiply it by "
+            f"{factor:g}"
+        )
 
 
 def _check_short(geometry: Geometry) -> tuple[Finding, ...]:

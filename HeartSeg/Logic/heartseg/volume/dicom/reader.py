@@ -15,12 +15,15 @@ from ..headers import Spacing, mm, stem
 from ..types import ReadingReport, Source, Volume
 from . import files, pixels
 from .frames import Plane
-from .grid import resampled
+from .grid import axes_of, resampled
 from .join import joined
 from .series import MODALITIES, Series, Stack, content_problem, copies_finding, grid_findings, series_of
 
 ADULT_YEARS = 18.0
 """Below this age, in years, a heart may be much smaller than those used to train the default model."""
+
+NEARLY_PARALLEL = 0.94
+"""Cosine of the angle (20 degrees) up to which a slice may be one of a short-axis stack."""
 
 MOST_LISTED = 8
 """Number of series in a message; ``heartseg check`` lists all."""
@@ -156,13 +159,30 @@ def _alone(chosen: Series, found: tuple[Series, ...]) -> Series:
         why = next((s.told_by for s in parts if s.told_by), "another attribute")
         text = f"{count} images of the same series differ in {why} and were left out: part of the scan may be missing"
         findings.append(Finding("series-divided", Severity.WARNING, text, values={"images": count, "by": why}))
+    if slices := _slices_beside(chosen, others):
+        names = ", ".join(s.key for s in slices)
+        text = (
+            f"slices of nearly the same orientation (series {names}) were left out, because their number of phases, "
+            "orientation or frame of reference differs: part of the heart may be missing"
+        )
+        findings.append(Finding("series-divided", Severity.WARNING, text, values={"series": [s.key for s in slices]}))
     left_out = tuple(f"series {s.key} {s.description!r}: {s.problem or 'not a volume'}" for s in others)
     return replace(chosen, findings=(*findings, *chosen.findings), left_out=chosen.left_out + left_out)
 
 
+def _slices_beside(chosen: Series, others: Sequence[Series]) -> list[Series]:
+    """Return cine slices that are nearly parallel to a joined stack but not part of it, nor repeat its slices."""
+    if not chosen.joined or chosen.frames == 1:
+        return []
+    repeated = {text.removeprefix("series ").partition(":")[0] for text in chosen.left_out}
+    normal = axes_of(chosen.stacks[0].planes[0])[2]
+    slices = (s for s in others if s.slices == 1 and s.frames > 1 and not s.problem and s.key not in repeated)
+    return [s for s in slices if abs(float(axes_of(s.stacks[0].planes[0])[2] @ normal)) > NEARLY_PARALLEL]
+
+
 def _listed(found: Sequence[Series]) -> str:
     """List the series for a message, volumes first, at most :data:`MOST_LISTED`."""
-    first = sorted(found, key=lambda series: not looks_like_volume(series))[:MOST_LISTED]
+    first = sorted(found, key=lambda series: (not looks_like_volume(series), -series.slices))[:MOST_LISTED]
     more = f"; and {len(found) - len(first)} more" if len(found) > len(first) else ""
     return "; ".join(f"[{series}]" for series in first) + more
 
