@@ -157,7 +157,7 @@ def with_spacing(header: Header, given: Spacing | None) -> Header:
         if not header.sized:
             raise InputError(f"{name!r} states no voxel size: {GIVE_SPACING}")
         if missing:
-            raise InputError(f"voxel size of {name!r} is {mm(stated)} mm, and must be positive: {GIVE_SPACING}")
+            raise InputError(f"spacing of {name!r} is {mm(stated)} mm: every entry must be positive; {GIVE_SPACING}")
         return header
     if not missing and any(s != 1.0 for s in stated):
         raise InputError(f"{name!r} states a voxel size of {mm(stated)} mm: leave out --spacing")
