@@ -28,7 +28,7 @@ from pydicom.uid import (
 )
 
 from heartseg.errors import InputError
-from heartseg.volume import Geometry, Volume, count_frames, list_series, read_series, read_volume
+from heartseg.volume import Geometry, Volume, list_series, read_series, read_volume
 from heartseg.volume.reading import list_dicom
 from volume import dicom_files as make
 from volume.dicom_files import GRID, OBLIQUE, Image, phantom
@@ -82,8 +82,9 @@ def test_every_object_in_every_transfer_syntax_gives_the_same_voxels(tmp_path, k
     else:
         data = make.enhanced(images, legacy=kind == "legacy")
         path = make.save(data, tmp_path / "scan" / "one.dcm", syntax)
-    same(read_volume(path), expected)
-    assert read_volume(path).findings == ()
+    volume = read_volume(path)
+    same(volume, expected)
+    assert volume.findings == ()
 
 
 def test_a_multi_frame_file_reads_the_same_alone_and_from_its_folder(tmp_path):
@@ -432,14 +433,16 @@ def cine(folder: Path, style: str, phases: int = 4, **changes: Any) -> list[Volu
 @pytest.mark.parametrize("style", ["classic", "enhanced"])
 def test_a_cine_study_with_a_series_per_slice_is_one_stack_over_time(tmp_path, style):
     expected = cine(tmp_path / "study", style)
-    assert count_frames(tmp_path / "study") == 4
+    (joined,) = (series for series in list_series(tmp_path / "study") if series.joined)
+    assert joined.frames == 4
     for k, volume in enumerate(expected):
-        found = read_volume(tmp_path / "study", frame=k)
-        same(found, volume)
-        assert {"slices-joined", "series-chosen", "phase-taken"} <= codes(found)
-        assert found.source.reading is not None
-        assert len(found.source.reading.joined) == 8
-        assert any("20" in text for text in found.source.reading.left_out)
+        same(read_series(joined, frame=k), volume)
+    found = read_volume(tmp_path / "study", frame=1)
+    same(found, expected[1])
+    assert {"slices-joined", "series-chosen", "phase-taken"} <= codes(found)
+    assert found.source.reading is not None
+    assert len(found.source.reading.joined) == 8
+    assert any("20" in text for text in found.source.reading.left_out)
 
 
 def test_a_slice_that_was_acquired_twice_counts_once(tmp_path):
@@ -925,3 +928,16 @@ def test_archives_and_pictures_in_a_folder_name_the_way_out(tmp_path):
     (tmp_path / "png").mkdir()
     (tmp_path / "png" / "001.png").write_bytes(b"x")
     assert "voxel size" in refusal(tmp_path / "png")
+
+
+@pytest.mark.parametrize("kept", [4, 10, 20, 24])
+def test_a_file_that_ends_within_its_class_is_damaged_and_no_other_object(tmp_path, kept):
+    """The last slice: a gap in the stack would be noticed anyway."""
+    folder = make.write_classic(tmp_path / "scan", make.planes(phantom()))
+    last = max(folder.iterdir(), key=lambda path: pydicom.dcmread(path).InstanceNumber)
+    content = last.read_bytes()
+    start = content.rindex(b"1.2.840.10008.5.1.4.1.1.2\0", 0, 600)
+    last.write_bytes(content[: start + kept])
+    volume = read_volume(folder)
+    np.testing.assert_array_equal(volume.array, phantom().array[:15])
+    assert "files-left-out" in codes(volume)

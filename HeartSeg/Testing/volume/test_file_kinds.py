@@ -533,3 +533,9 @@ def headed_series(
 def test_other_files_name_the_way_out(tmp_path, name, word):
     (tmp_path / name).write_bytes(b"x" * 400)
     assert word in refusal(tmp_path / name)
+
+
+def test_a_negative_compressed_size_is_refused(tmp_path, scan):
+    lines = [*META, "ElementSpacing = 2 2 2", "CompressedData = True", "CompressedDataSize = -5"]
+    content = zlib.compress(scan.array.astype("<i2").tobytes())
+    assert "CompressedDataSize" in refusal(headed(tmp_path / "scan.mha", [*lines, "ElementDataFile = LOCAL"], content))

@@ -7,6 +7,7 @@ The limits (module constants) and their reasons:
   ventricles; short-axis stacks of 7 slices at 8 mm are common, so it is accepted with a finding.
 * :data:`LEAST_EXTENT_MM`: below 10 mm no chamber fits.
 * :data:`MAX_EXTENT_MM`: longer than any patient; the unit of such a grid is wrong.
+* :data:`WIDEST_CM`: the bore of a scanner is no wider; a grid below it, and thinner than 1 cm, may be in centimetres.
 * :data:`SHEAR_SILENT_DEG`, :data:`SHEAR_LIMIT_DEG`: rounding in headers stays far below 0.01°. A shear of 2° moves the
   far edge of a 300 mm field by 10 mm, about the thickness of a wall.
 """
@@ -35,6 +36,7 @@ MIN_SLICES = 5
 MIN_EXTENT_MM = 60.0
 LEAST_EXTENT_MM = 10.0
 MAX_EXTENT_MM = 2000.0
+WIDEST_CM = 70.0
 THICK_SLICE_MM = 5.0
 ROUNDING = 1e-6  # of direction cosines stored as 32-bit floats (NIfTI): such a grid is not changed
 SHEAR_SILENT_DEG = 0.01
@@ -304,7 +306,8 @@ def _check_extent(geometry: Geometry, name: str) -> tuple[Finding, ...]:
     if geometry.size[axis] < MIN_SLICES:
         raise InputError(f"{name!r} has {geometry.size[axis]} slices along {_AXES[axis]}: needs at least {MIN_SLICES}")
     if min(extent) < LEAST_EXTENT_MM:
-        _refuse_unit(geometry, name, 10.0, "centimetres")
+        if max(extent) < WIDEST_CM:
+            _refuse_unit(geometry, name, 10.0, "centimetres")
         axis = int(np.argmin(extent))
         raise InputError(
             f"{name!r} covers {extent[axis]:.3g} mm along {_AXES[axis]} ({geometry.size[axis]} slices of "

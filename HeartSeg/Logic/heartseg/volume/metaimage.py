@@ -94,6 +94,8 @@ def _data(
     begin = (start if attached else 0) + max(0, header)
     if packed:
         size = int(fields["CompressedDataSize"]) if "CompressedDataSize" in fields else None
+        if size is not None and size < 0:
+            raise ValueError(f"CompressedDataSize {size}")
         return DataBlock(target, begin, promised, "zlib", size), ()
     return DataBlock(target, -1 if header < 0 else begin, promised, "raw"), ()
 
