@@ -8,7 +8,7 @@ import csv
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +37,7 @@ class Case:
         path: file or DICOM folder.
         name: name of its folder in the output folder.
         series, frame, modality, spacing: arguments of :func:`heartseg.read_volume`.
+        named: whether a list gives the name; otherwise it comes from the path.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Case:
     frame: int | None = None
     modality: str | None = None
     spacing: Spacing | None = None
+    named: bool = field(default=False, compare=False)
 
     def read(self) -> Volume:
         """Read the scan; raises as :func:`heartseg.read_volume`."""
@@ -190,6 +192,7 @@ def list_cases(
     modality: str | None = None,
     without: Path | None = None,
     spacing: Spacing | None = None,
+    anonymize: bool = False,
 ) -> list[Case]:
     """List the scans of an input in a stable order, with unique names.
 
@@ -198,6 +201,7 @@ def list_cases(
         series, modality, spacing: default for every scan.
         frame: frame of every scan, or ``"all"`` to make each frame a case.
         without: output folder to skip, which may be inside the input folder.
+        anonymize: whether to number the scans that no list names, instead of naming them by their paths.
 
     Raises:
         InputError: the list is unreadable or empty.
@@ -213,6 +217,9 @@ def list_cases(
     if not cases:
         raise InputError(f"{path} contains no scan: give {', '.join(_SUFFIXES)} files or DICOM folders")
     cases = [replace(c, series=c.series or series, modality=c.modality or modality, spacing=spacing) for c in cases]
+    if anonymize:
+        digits = len(str(len(cases)))
+        cases = [c if c.named else replace(c, name=f"scan_{k:0{digits}d}") for k, c in enumerate(cases, 1)]
     if frame == "all":
         cases = _frames_of_all(cases)
     elif frame is not None:
@@ -285,8 +292,11 @@ def _listed(path: Path, number: int, row: dict[str, str]) -> Case:
     if modality not in ("", "CT", "MR"):
         raise InputError(f"list {str(path)!r}, line {number}: modality {modality!r} is unknown: use CT or MR")
     scan = path.parent / row["path"]
-    name = _safe(row.get("name", "")) or plain_name(scan)
-    return Case(scan, name, row.get("series") or None, int(frame) if frame else None, modality or None)
+    name = _safe(row.get("name", ""))
+    series = row.get("series") or None
+    return Case(
+        scan, name or plain_name(scan), series, int(frame) if frame else None, modality or None, named=bool(name)
+    )
 
 
 def _frames_of_all(cases: list[Case]) -> list[Case]:

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
-from ..errors import Cancelled, HeartSegError, InputError
+from ..errors import Cancelled, HeartSegError, InputError, one_line
 from ..progress import ProgressCallback, ProgressEvent, Reporter
-from .exits import EXIT_FAILED, one_line, stop_token, stopped_by_signals
+from .exits import EXIT_FAILED, stop_token, stopped_by_signals
 
 T = TypeVar("T")
 

@@ -159,7 +159,9 @@ def run_segment(args: argparse.Namespace) -> int:
     if frame == "all" or is_batch(args.input):
         from .batch import run_batch
 
-        cases = list_cases(args.input, args.series, frame, args.modality, args.output, args.spacing)
+        cases = list_cases(
+            args.input, args.series, frame, args.modality, args.output, spacing=args.spacing, anonymize=args.anonymize
+        )
         return run_batch(cases, args, settings, formats, limit)
     assert not isinstance(frame, str)
     check_output_folder(args.output, args.overwrite)

@@ -12,15 +12,15 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Cancelled, DependencyError, DeviceError, ModelError, SettingsError
+from ..errors import Cancelled, DependencyError, DeviceError, ModelError, SettingsError, one_line
 from ..formats import REPORT_FILE
 from ..progress import ProgressCallback, Reporter
 from ..settings import Settings
 from .cases import Case
-from .exits import one_line, stop_token
+from .exits import stop_token
 from .finished import choices_of, finished_report, key_of
 from .processes import Answer, Child
-from .summary import summary_row
+from .summary import SummaryRow
 
 if TYPE_CHECKING:
     from ..pipeline import Segmenter
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 FATAL = (ModelError, SettingsError, DependencyError)
 """What would happen to every scan alike: it ends the batch."""
 _POLL_SECONDS = 5.0
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Worker:
         self.progress = progress
         self._segmenter: Segmenter | None = None
 
-    def run(self, case: Case) -> Row:
+    def run(self, case: Case) -> SummaryRow:
         """Segment one case; whatever goes wrong with it ends up in the row.
 
         Raises:
@@ -79,8 +78,9 @@ class Worker:
         except MemoryError:
             status, report, message = "failed", None, "out of memory: crop the scan around the heart"
         except Exception as error:  # one bad scan must not stop the rest; the row says what happened
-            status, report, message = "failed", None, one_line(error)
-        return summary_row(case, status, time.perf_counter() - started, message, report)
+            status, report, message = "failed", None, _message(error, self.job.anonymize)
+        row = _row(case, self.job, status, time.perf_counter() - started, message)
+        return row if report is None else row.with_report(report)
 
     def _segment(self, case: Case) -> tuple[str, dict[str, Any]]:
         from ..output import write_result
@@ -112,23 +112,32 @@ class Worker:
         return self._segmenter
 
 
-def _runs(job: Job, tell: ProgressCallback) -> Callable[[Case], Row]:
+def _runs(job: Job, tell: ProgressCallback) -> Callable[[Case], SummaryRow]:
     """Return the function that a child process calls for each case."""
     return Worker(job, tell).run
 
 
-def _row_of(child: Child, case: Case, answer: Answer) -> Row:
+def _row_of(child: Child, case: Case, job: Job, answer: Answer) -> SummaryRow:
     """Return the row of a case; raises the error that ends the batch."""
     if answer.error is not None:
         raise answer.error
     if answer.end:
-        return summary_row(case, "failed", time.monotonic() - child.started, answer.end, None)
+        return _row(case, job, "failed", time.monotonic() - child.started, answer.end)
     return answer.value
+
+
+def _row(case: Case, job: Job, status: str, seconds: float, message: str) -> SummaryRow:
+    return SummaryRow(case.name, status, seconds, message, "" if job.anonymize else str(case.path))
+
+
+def _message(error: Exception, anonymize: bool) -> str:
+    """Why a scan failed; errors name files and series, so that anonymised results hold the kind of error only."""
+    return f"{type(error).__name__}: run heartseg check on this scan" if anonymize else one_line(error)
 
 
 def rows_from_processes(
     cases: list[Case], job: Job, count: int, progress: ProgressCallback | None = None
-) -> Generator[Row, None, None]:
+) -> Generator[SummaryRow, None, None]:
     """Rows from worker processes; a process that dies or takes too long costs its case, and is replaced.
 
     Args:
@@ -152,7 +161,7 @@ def rows_from_processes(
                 answer = child.hear(progress) if child.connection in ready else child.over_time()
                 if answer is None:
                     continue
-                row = _row_of(child, case, answer)
+                row = _row_of(child, case, job, answer)
                 if waiting:
                     if child.dead:
                         pool[pool.index(child)] = child = Child(partial(_runs, job), job.time_limit)
