@@ -119,7 +119,7 @@ def check_case(request: Request, reporter: Reporter) -> Checked:
             ):
                 return Checked(preflight(None, chosen=Chosen(case.path.name, frames=frames)), series)
             volume = case.read()
-    except InputError as error:
+    except (InputError, OSError) as error:
         return Checked((Finding("scan-refused", Severity.ERROR, str(error)),), series)
     heart = look_for_heart(volume, model, settings, reporter) if request.look else None
     return Checked(preflight(volume, model, settings, machine_facts(settings, request.output), heart=heart), series)
