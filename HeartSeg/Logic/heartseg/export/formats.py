@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..anatomy import Structure
-from ..errors import DependencyError, OutputError, SettingsError
+from ..errors import DependencyError, SettingsError
 from ..findings import Finding
+from ..formats import EXPORT_FORMATS, SURFACE_FORMATS, is_installed, missing_package
 from ..progress import Reporter
 from ..report import Report, write_measurements, write_page, write_pdf, write_preview
-from ..report.pdf import missing_weasyprint
 from ..volume.writing import write_labels
 from .dicom_seg import write_dicom_seg
 from .dicom_sr import write_dicom_sr
@@ -24,34 +23,11 @@ from .report_files import report_of, study_of, surfaces_of
 from .segmentation_file import write_segmentation
 from .solidity import check_solidity
 from .subject import Subject
-from .surface_files import SURFACE_FORMATS, write_surfaces
+from .surface_files import write_surfaces
 from .surfaces import COORDINATES, SMOOTHING, Mesh
 
-FORMATS: dict[str, str] = {
-    "seg": "segmentation.seg.nrrd: opens in 3D Slicer with names and colours",
-    "labels": "labels.nii.gz: label map on the grid of the scan",
-    "stl": "surfaces/*.stl: closed surfaces, mm",
-    "ply": "surfaces/*.ply: closed surfaces with colours, mm",
-    "obj": "surfaces/*.obj: closed surfaces with colours (*.mtl), mm",
-    "print": "print/: hollow blood pool and solid myocardium for 3D printing, STL, checked watertight",
-    "csv": "measurements.csv: volumes, mass, diameters, intensities with units",
-    "preview": "preview.png: three slices with contours and a 3D view",
-    "html": "report.html: one page with numbers, curves, pictures and an interactive view",
-    "pdf": "report.pdf: two printed pages with the same content",
-    "dicom-seg": "segmentation.dcm: DICOM Segmentation; needs the DICOM series of the scan",
-    "dicom-sr": "measurements.dcm: DICOM SR with the numbers, beside segmentation.dcm; needs the DICOM series",
-}
+FORMATS = EXPORT_FORMATS
 """Format -> file or folder that it writes, with a description."""
-
-FILES = tuple(dict.fromkeys(text.partition(":")[0].partition("/")[0] for text in FORMATS.values()))
-"""Top-level files and folders of all formats."""
-
-_NEEDS = {
-    **dict.fromkeys((*SURFACE_FORMATS, "print"), ("vtk", "vtk", "app")),
-    **dict.fromkeys(("preview", "html", "pdf"), ("matplotlib", "matplotlib", "app")),
-    **dict.fromkeys(("dicom-seg", "dicom-sr"), ("highdicom", "highdicom", "dicom")),
-}
-"""Format -> required module, package and extra."""
 
 SEG_FILE = "segmentation.dcm"
 _DRAWING = "surfaces-to-draw"  # temporary STL files for the pictures
@@ -96,37 +72,6 @@ class Written:
     skipped: dict[str, str] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
-
-
-def check_formats(formats: Sequence[str] | None) -> None:
-    """Check that the requested formats can be written, before a long computation.
-
-    Raises:
-        OutputError: a format is unknown.
-        DependencyError: a requested format needs a package that is not installed.
-    """
-    unknown = [f for f in formats or () if f not in FORMATS]
-    if unknown:
-        raise OutputError(f"format {', '.join(unknown)} is unknown: choose from {', '.join(FORMATS)}")
-    for name in formats or ():
-        if why := missing_package(name):
-            raise DependencyError(f"{why}, or omit it from --format")
-
-
-def missing_package(name: str) -> str:
-    """Message about the missing package of a format, with the install command; ``""`` if it is installed."""
-    module, package, extra = _NEEDS.get(name, ("", "", ""))
-    if not module or is_installed(module):
-        return missing_weasyprint() if name == "pdf" else ""
-    return f"format {name} needs {package}, which is not installed: pip install 'heartseg[{extra}]'"
-
-
-def is_installed(module: str) -> bool:
-    """Return whether a module can be found, without importing it."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 def write_formats(
@@ -182,67 +127,3 @@ class _Writer:
     def surfaces(self) -> list[tuple[Structure, Path]]:
         """Write the requested surface formats, and STL files if pictures need them; return the STL files."""
         requested = [kind for kind in SURFACE_FORMATS if kind in self._wanted]
-        draw = "preview" in self._wanted and is_installed("vtk")
-        if not requested and not draw:
-            return []
-        meshes = self._meshes
-        coordinates = self._options.coordinates.upper()
-        written = write_surfaces(meshes, self._folder / "surfaces", requested, coordinates) if requested else {}
-        if draw and "stl" not in written:
-            written |= write_surfaces(meshes, self._folder / _DRAWING, ["stl"])
-        if requested:
-            solid = {s.key: check_solidity(mesh).to_dict() for s, mesh in meshes}
-            self.facts["surfaces"] = {
-                "coordinates": coordinates,
-                "smoothing": self._options.smoothing,
-                "method": "surface nets of all structures, windowed sinc smoothing; thick slices are interpolated",
-                "structures": solid,
-            }
-        return [(s, written["stl"][s.key]) for s, _ in meshes] if "stl" in written else []
-
-    @cached_property
-    def _meshes(self) -> list[tuple[Structure, Mesh]]:
-        self._reporter.check()
-        return surfaces_of(self._subject, self._options.smoothing)
-
-    @cached_property
-    def _report(self) -> Report:
-        self._reporter.check()
-        return report_of(self._subject, study_of(self._subject), self._meshes, self._options.title)
-
-    def write(self, name: str, surfaces: list[tuple[Structure, Path]]) -> None:
-        """Write a format other than a surface format."""
-        subject, folder = self._subject, self._folder
-        result = subject.result
-        writers: dict[str, Callable[[], Any]] = {
-            "seg": lambda: write_segmentation(result, folder / "segmentation.seg.nrrd"),
-            "labels": lambda: write_labels(result.labels, result.geometry, folder / "labels.nii.gz"),
-            "csv": lambda: write_measurements(result, folder / "measurements.csv"),
-            "preview": lambda: self._preview(surfaces),
-            "html": lambda: write_page(self._report, folder / "report.html"),
-            "pdf": lambda: write_pdf(self._report, folder / "report.pdf"),
-            "print": self._print,
-            "dicom-seg": lambda: write_dicom_seg(subject, folder / SEG_FILE),
-            "dicom-sr": self._structured_report,
-        }
-        writers[name]()
-
-    def _preview(self, surfaces: list[tuple[Structure, Path]]) -> None:
-        subject = self._subject
-        scan = replace(subject.scan(), name=subject.name)
-        self.findings += write_preview(scan, subject.result, surfaces, self._folder / "preview.png")
-
-    def _structured_report(self) -> None:
-        segmentation = self._folder / SEG_FILE
-        if not segmentation.is_file():
-            write_dicom_seg(self._subject, segmentation)
-        write_dicom_sr(self._report, self._subject, segmentation, self._folder / "measurements.dcm")
-
-    def _print(self) -> None:
-        self.facts["print"] = write_print_set(
-            self._subject.result,
-            self._folder / "print",
-            self._options.wall_mm,
-            self._options.coordinates,
-            self._reporter,
-        )

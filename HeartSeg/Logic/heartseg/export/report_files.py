@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..anatomy import Structure
+from ..formats import is_installed
 from ..measure import Circumstances, MeasuredLabels, Patient, measure_heart
 from ..measure.study import Study, scan_study
 from ..provenance import InputFacts
@@ -17,7 +18,7 @@ from ..report.model import Surface
 from ..report.preview import front_picture
 from .subject import Subject
 from .surface_files import write_surfaces
-from .surfaces import Mesh, label_surfaces
+from .surfaces import SMOOTHING, Mesh, label_surfaces
 
 TRIANGLES = 6000
 """Triangles of a surface in the interactive view."""
@@ -54,16 +55,12 @@ def report_of(
     return build_report(Material(study, subject.result, subject.volume, surfaces, front, title, subject.notices))
 
 
-def surfaces_of(subject: Subject, smoothing: float | None = None) -> list[tuple[Structure, Mesh]]:
+def surfaces_of(subject: Subject, smoothing: float = SMOOTHING) -> list[tuple[Structure, Mesh]]:
     """Return the surfaces of all structures; empty if VTK is not installed."""
-    from .formats import is_installed
-    from .surfaces import SMOOTHING
-
     if not is_installed("vtk"):
         return []
     result = subject.result
-    level = SMOOTHING if smoothing is None else smoothing
-    found = label_surfaces(result.labels, result.geometry, result.structures, level)
+    found = label_surfaces(result.labels, result.geometry, result.structures, smoothing)
     return [(structure, found[structure.key]) for structure in result.structures if structure.key in found]
 
 

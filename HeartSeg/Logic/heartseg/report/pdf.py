@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 
 from ..errors import DependencyError, OutputError
+from ..formats import missing_package
 from .model import Report
 from .numbers import SEGMENTS_TITLE
 from .parts import asset, charts, finding_lines, general_findings, header, key_table, method, views
@@ -17,20 +18,6 @@ _SCALES = (1.0, 0.92, 0.84, 0.76)
 _NOT_PRINTED = ("extent_", "sd_intensity", "mean_intensity")
 """Quantities that only the page shows: they help to check labels, not to read a heart."""
 _FIRST_PAGE = ("four_chamber", "two_chamber", "three_chamber", "short_axis")
-MISSING = (
-    "the PDF report needs WeasyPrint and the library Pango: pip install 'heartseg[report]' (and on Windows or macOS see "
-    "https://doc.courtbouillon.org/weasyprint), or print report.html in a browser"
-)
-
-
-def missing_weasyprint() -> str:
-    """Return why no PDF can be written here; empty if one can."""
-    try:
-        import weasyprint  # noqa: F401
-    except (ImportError, OSError):  # OSError: WeasyPrint is installed, Pango is not
-        return MISSING
-    return ""
-
 
 def write_pdf(report: Report, path: str | Path) -> None:
     """Write the PDF.
@@ -39,11 +26,11 @@ def write_pdf(report: Report, path: str | Path) -> None:
         DependencyError: WeasyPrint or Pango is not installed.
         OutputError: the file cannot be written.
     """
-    try:
-        from weasyprint import HTML
-        from weasyprint.urls import URLFetcher
-    except (ImportError, OSError) as error:
-        raise DependencyError(MISSING) from error
+    if why := missing_package("pdf"):
+        raise DependencyError(why)
+    from weasyprint import HTML
+    from weasyprint.urls import URLFetcher
+
     fetcher = URLFetcher(allowed_protocols=["data"])
     for scale in _SCALES:
         document = HTML(string=print_text(report, scale), url_fetcher=fetcher).render()

@@ -51,6 +51,7 @@
     if (data.structures.some((s) => s.mesh)) nv.drawImage3D = () => {};  // 3D shows the surfaces alone
     nv.setMeshThicknessOn2D(0);  // slices show the labels alone
     nv.updateGLVolume();
+    nv.setMultiplanarLayout(lib.MULTIPLANAR_TYPE.GRID);
     connect(nv, lib, overlay);
     view(nv, lib, document.getElementById("viewer-layout").value);
     say("Drag to turn the heart or to move the cross; the controls below do the same.");
