@@ -23,6 +23,7 @@ from ..volume.geometry import Geometry
 from .subject import Subject, source_of
 from .terminology import CATEGORY
 
+SEG_FILE = "segmentation.dcm"
 SERIES_NUMBER = 9000
 """Series number of the segmentation; high, so that it is listed after the images."""
 

@@ -21,6 +21,7 @@ from .subject import Subject
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+SR_FILE = "measurements.dcm"
 SERIES_DESCRIPTION = "HeartSeg measurements, research use only"
 OWN_SCHEME = "99HEARTSEG"
 _CODES: dict[str, tuple[str, str, str]] = {
@@ -57,7 +58,18 @@ _UNITS = {
     "L/min": ("L/min", "liter per minute"),
     "L/min/m²": ("L/min/m2", "liter per minute per square meter"),
 }
-_OF_THE_CYCLE = ("edv", "esv", "stroke_volume", "ejection_fraction", "cardiac_", "max_volume", "min_volume", "emptying", "mass_e", "thickening")
+_OF_THE_CYCLE = (
+    "edv",
+    "esv",
+    "stroke_volume",
+    "ejection_fraction",
+    "cardiac_",
+    "max_volume",
+    "min_volume",
+    "emptying",
+    "mass_e",
+    "thickening",
+)
 
 
 def write_dicom_sr(report: Report, subject: Subject, segmentation: Path, path: Path) -> Path:

@@ -16,8 +16,8 @@ from ..formats import EXPORT_FORMATS, SURFACE_FORMATS, is_installed, missing_pac
 from ..progress import Reporter
 from ..report import Report, write_measurements, write_page, write_pdf, write_preview
 from ..volume.writing import write_labels
-from .dicom_seg import write_dicom_seg
-from .dicom_sr import write_dicom_sr
+from .dicom_seg import SEG_FILE, write_dicom_seg
+from .dicom_sr import SR_FILE, write_dicom_sr
 from .printing import WALL_MM, check_wall, write_print_set
 from .report_files import report_of, study_of, surfaces_of
 from .segmentation_file import write_segmentation
@@ -29,7 +29,6 @@ from .surfaces import COORDINATES, SMOOTHING, Mesh
 FORMATS = EXPORT_FORMATS
 """Format -> file or folder that it writes, with a description."""
 
-SEG_FILE = "segmentation.dcm"
 _DRAWING = "surfaces-to-draw"  # temporary STL files for the pictures
 
 
@@ -127,3 +126,67 @@ class _Writer:
     def surfaces(self) -> list[tuple[Structure, Path]]:
         """Write the requested surface formats, and STL files if pictures need them; return the STL files."""
         requested = [kind for kind in SURFACE_FORMATS if kind in self._wanted]
+        draw = "preview" in self._wanted and is_installed("vtk")
+        if not requested and not draw:
+            return []
+        meshes = self._meshes
+        coordinates = self._options.coordinates.upper()
+        written = write_surfaces(meshes, self._folder / "surfaces", requested, coordinates) if requested else {}
+        if draw and "stl" not in written:
+            written |= write_surfaces(meshes, self._folder / _DRAWING, ["stl"])
+        if requested:
+            solid = {s.key: check_solidity(mesh).to_dict() for s, mesh in meshes}
+            self.facts["surfaces"] = {
+                "coordinates": coordinates,
+                "smoothing": self._options.smoothing,
+                "method": "surface nets of all structures, windowed sinc smoothing; thick slices are interpolated",
+                "structures": solid,
+            }
+        return [(s, written["stl"][s.key]) for s, _ in meshes] if "stl" in written else []
+
+    @cached_property
+    def _meshes(self) -> list[tuple[Structure, Mesh]]:
+        self._reporter.check()
+        return surfaces_of(self._subject, self._options.smoothing)
+
+    @cached_property
+    def _report(self) -> Report:
+        self._reporter.check()
+        return report_of(self._subject, study_of(self._subject), self._meshes, self._options.title)
+
+    def write(self, name: str, surfaces: list[tuple[Structure, Path]]) -> None:
+        """Write a format other than a surface format."""
+        subject, folder = self._subject, self._folder
+        result = subject.result
+        writers: dict[str, Callable[[], Any]] = {
+            "seg": lambda: write_segmentation(result, folder / "segmentation.seg.nrrd"),
+            "labels": lambda: write_labels(result.labels, result.geometry, folder / "labels.nii.gz"),
+            "csv": lambda: write_measurements(result, folder / "measurements.csv"),
+            "preview": lambda: self._preview(surfaces),
+            "html": lambda: write_page(self._report, folder / "report.html"),
+            "pdf": lambda: write_pdf(self._report, folder / "report.pdf"),
+            "print": self._print,
+            "dicom-seg": lambda: write_dicom_seg(subject, folder / SEG_FILE),
+            "dicom-sr": self._structured_report,
+        }
+        writers[name]()
+
+    def _preview(self, surfaces: list[tuple[Structure, Path]]) -> None:
+        subject = self._subject
+        scan = replace(subject.scan(), name=subject.name)
+        self.findings += write_preview(scan, subject.result, surfaces, self._folder / "preview.png")
+
+    def _structured_report(self) -> None:
+        segmentation = self._folder / SEG_FILE
+        if not segmentation.is_file():
+            write_dicom_seg(self._subject, segmentation)
+        write_dicom_sr(self._report, self._subject, segmentation, self._folder / SR_FILE)
+
+    def _print(self) -> None:
+        self.facts["print"] = write_print_set(
+            self._subject.result,
+            self._folder / "print",
+            self._options.wall_mm,
+            self._options.coordinates,
+            self._reporter,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +14,20 @@ from ..formats import is_installed
 from ..measure import Circumstances, MeasuredLabels, Patient, measure_heart
 from ..measure.study import Study, scan_study
 from ..provenance import InputFacts
-from ..report import Material, Report, build_report
+from ..report import Material, Report, build_report, write_page, write_pdf
 from ..report.model import Surface
 from ..report.preview import front_picture
+from ..staging import FolderKind, check_folder, staged_folder
+from .dicom_seg import SEG_FILE, write_dicom_seg
+from .dicom_sr import SR_FILE, write_dicom_sr
 from .subject import Subject
 from .surface_files import write_surfaces
 from .surfaces import SMOOTHING, Mesh, label_surfaces
 
+MEASURES_FILE = "measures.json"
+REPORT_FOLDER = FolderKind(
+    "a report of HeartSeg", ("report.html", "report.pdf", SR_FILE, SEG_FILE, MEASURES_FILE), MEASURES_FILE
+)
 TRIANGLES = 6000
 """Triangles of a surface in the interactive view."""
 
@@ -64,6 +72,52 @@ def surfaces_of(subject: Subject, smoothing: float = SMOOTHING) -> list[tuple[St
     return [(structure, found[structure.key]) for structure in result.structures if structure.key in found]
 
 
+def check_report_folder(folder: Path, overwrite: bool) -> None:
+    """Check that a report can be written to a folder.
+
+    Raises:
+        OutputError: see :func:`heartseg.staging.check_folder`.
+    """
+    check_folder(folder, REPORT_FOLDER, overwrite)
+
+
+def write_report_files(
+    subject: Subject,
+    study: Study,
+    folder: Path,
+    formats: Sequence[str] = ("html",),
+    title: str = "",
+    overwrite: bool = False,
+) -> tuple[str, ...]:
+    """Write a report in several formats, and its measures as ``measures.json``, into a new folder.
+
+    Args:
+        subject, study, title: as for :func:`report_of`.
+        folder: folder to create.
+        formats: of ``html``, ``pdf`` and ``dicom-sr``; the last writes the DICOM Segmentation too.
+        overwrite: whether to replace an earlier report.
+
+    Returns:
+        Names of the files.
+
+    Raises:
+        OutputError: the folder cannot be used, or the input of a format is missing; no file is left behind.
+        DependencyError: a format needs a package that is not installed.
+    """
+    report = report_of(subject, study, title=title)
+    with staged_folder(folder, REPORT_FOLDER, overwrite) as stage:
+        if "html" in formats:
+            write_page(report, stage / "report.html")
+        if "pdf" in formats:
+            write_pdf(report, stage / "report.pdf")
+        if "dicom-sr" in formats:
+            write_dicom_seg(subject, stage / SEG_FILE)
+            write_dicom_sr(report, subject, stage / SEG_FILE, stage / SR_FILE)
+        text = json.dumps(study.to_dict(), indent=2, ensure_ascii=False)
+        (stage / MEASURES_FILE).write_text(text + "\n", encoding="utf-8")
+        return tuple(sorted(p.name for p in stage.iterdir()))
+
+
 def _surface(structure: Structure, mesh: Mesh) -> Surface:
     """Return a surface with at most about :data:`TRIANGLES` triangles."""
     import vtk
@@ -82,4 +136,6 @@ def _surface(structure: Structure, mesh: Mesh) -> Surface:
     coarse.Update()
     out = coarse.GetOutput()
     triangles = vtk_to_numpy(out.GetPolys().GetConnectivityArray()).reshape(-1, 3)
-    return Surface(structure.key, vtk_to_numpy(out.GetPoints().GetData()).astype(np.float32), triangles.astype(np.int32))
+    return Surface(
+        structure.key, vtk_to_numpy(out.GetPoints().GetData()).astype(np.float32), triangles.astype(np.int32)
+    )

@@ -1,7 +1,7 @@
 """Intervals of measures: how much a number changes if the border of its structure moves by half a voxel.
 
 A border between voxels is known to about half a voxel, so this is the resolution of the labels. The interval does not
-contain errors of the segmentation itself: a structure that leaks into its neighbour has the same interval as a correct one.
+contain errors of the segmentation itself: a structure that leaks into its neighbour has the interval of a correct one.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def border_shift(labels: np.ndarray, geometry: Geometry) -> BorderShift:
     return BorderShift({s.key: float(faces[s.label]) * per_face for s in STRUCTURES if faces[s.label]}, length)
 
 
-def scan_intervals(measures: tuple[Measure, ...], shift: BorderShift, bsa_m2: float | None) -> dict[tuple[str, str], Interval]:
+def scan_intervals(
+    measures: tuple[Measure, ...], shift: BorderShift, bsa_m2: float | None
+) -> dict[tuple[str, str], Interval]:
     """Return the intervals of the measures of one label map; ratios move both of their lengths together."""
     found: dict[tuple[str, str], Interval] = {}
     values = {(m.structure, m.quantity): m.value for m in measures if m.value is not None}
@@ -110,7 +112,10 @@ def _change(key: str, quantity: str, shift: BorderShift, bsa_m2: float | None) -
 
 
 def function_intervals(
-    measures: tuple[Measure, ...], large: Mapping[str, float], small: Mapping[str, float], patient_factors: tuple[float | None, float | None]
+    measures: tuple[Measure, ...],
+    large: Mapping[str, float],
+    small: Mapping[str, float],
+    patient_factors: tuple[float | None, float | None],
 ) -> dict[tuple[str, str], Interval]:
     """Return the intervals of the function of a time series.
 
@@ -118,8 +123,8 @@ def function_intervals(
 
     Args:
         measures: rows of the table.
-        large, small: structure key -> change of its largest and smallest volume for half a voxel, mL; of the myocardium at
-            end-diastole and end-systole.
+        large, small: structure key -> change of its largest and smallest volume for half a voxel, mL; of the myocardium
+            at end-diastole and end-systole.
         patient_factors: heart rate (1/min) and body surface area (m²), if known.
     """
     rate, bsa = patient_factors

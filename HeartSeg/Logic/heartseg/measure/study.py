@@ -200,7 +200,7 @@ def series_study(count: int, read: Callable[[int], Labels], patient: Patient, ci
 
 def _changes(function: CardiacFunction, read: Callable[[int], Labels]) -> tuple[dict[str, float], dict[str, float]]:
     """Return structure key -> change of its largest and its smallest volume for half a voxel, mL."""
-    frames = {key: (function.end_diastole, function.end_systole) for key in ("LV", "RV", "MYO")}
+    frames = dict.fromkeys(("LV", "RV", "MYO"), (function.end_diastole, function.end_systole))
     for key in ("LA", "RA"):
         used = function.curves[key].used if key in function.curves else {}
         if used:

@@ -18,7 +18,7 @@ from ..result import Result
 from ..version import __version__
 from ..volume.geometry import Geometry
 from ..volume.types import Volume
-from .model import Course, Curve, Method, Report, SegmentMap, StudyFacts, Surface
+from .model import Course, Curve, Method, Picture, Report, Scene, SegmentMap, StudyFacts, Surface
 from .numbers import groups_of, key_numbers, numbers_of
 from .pictures import draw, frames_of
 from .scene import scene_of
@@ -62,8 +62,9 @@ def build_report(material: Material) -> Report:
     findings = _findings(study.findings, result.findings)
     numbers = numbers_of(study, findings)
     crop = crop_labels(result.labels, result.geometry)
-    window = None if volume is None else display_window(volume, result.labels, crop)
-    pictures, scene = (), None
+    window = None if volume is None else display_window(volume, crop)
+    pictures: tuple[Picture, ...] = ()
+    scene: Scene | None = None
     if crop is not None:
         planes = study.heart.planes if study.heart is not None else None
         frames = frames_of(crop, planes)

@@ -30,7 +30,7 @@ class Number:
         unit: as in :class:`~heartseg.result.Measure`.
         decimals: decimal places to show.
         interval: see :mod:`heartseg.measure.intervals`; ``None`` if it is not known.
-        norm, position: reference range, and ``"below"``, ``"within"`` or ``"above"``; ``None`` and ``""`` without comparison.
+        norm, position: reference range, and ``"below"``, ``"within"`` or ``"above"``; ``None`` and ``""`` without one.
         not_compared: why there is no comparison.
         limits: violated limits of plausibility; ``None`` if the value is plausible.
         note: how it was measured.

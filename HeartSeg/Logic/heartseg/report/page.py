@@ -54,7 +54,9 @@ def page_text(report: Report, surfaces: bool = True) -> str:
         "<main>",
         '<section id="numbers"><h2>Key numbers</h2>',
         finding_lines(general_findings(report)),
-        "" if report.findings else "<p>No findings. This does not prove that the segmentation is correct: check it.</p>",
+        ""
+        if report.findings
+        else "<p>No findings. This does not prove that the segmentation is correct: check it.</p>",
         key_table(report),
         "</section>",
         f'<section id="charts"><h2>Curves and segments</h2>{drawn}</section>' if drawn else "",
@@ -78,14 +80,17 @@ def _groups(report: Report) -> str:
 
 
 def _viewer(scene: Scene, surfaces: bool) -> str:
-    shown = {int(v) for v in set(scene.labels.reshape(-1)[::7].tolist())} | {structure(s.structure).label for s in scene.surfaces}
+    shown = {int(v) for v in set(scene.labels.reshape(-1)[::7].tolist())} | {
+        structure(s.structure).label for s in scene.surfaces
+    }
     present = [s for s in STRUCTURES if s.label in shown]
     meshes = {s.structure: _text(mz3(s)) for s in scene.surfaces} if surfaces else {}
     data = {
         "grey": None if scene.grey is None else _text(nifti_gz(scene.grey, scene.geometry)),
         "labels": _text(nifti_gz(scene.labels, scene.geometry)),
         "structures": [
-            {"key": s.key, "name": s.name, "label": s.label, "color": s.color, "surface": meshes.get(s.key)} for s in present
+            {"key": s.key, "name": s.name, "label": s.label, "color": s.color, "surface": meshes.get(s.key)}
+            for s in present
         ],
     }
     ticks = "".join(
@@ -102,14 +107,21 @@ def _viewer(scene: Scene, surfaces: bool) -> str:
             ("opacity", "Colours", 0, 100, 45),
         )
     )
-    layouts = (("all", "Slices and 3D"), ("render", "3D"), ("axial", "Axial"), ("coronal", "Coronal"), ("sagittal", "Sagittal"))
+    layouts = (
+        ("all", "Slices and 3D"),
+        ("render", "3D"),
+        ("axial", "Axial"),
+        ("coronal", "Coronal"),
+        ("sagittal", "Sagittal"),
+    )
     options = "".join(f'<option value="{name}">{title}</option>' for name, title in layouts)
     return (
         '<section id="viewer" class="viewer"><h2>Interactive view</h2>'
         '<p id="viewer-status" role="status" class="small">The interactive view needs JavaScript.</p>'
         '<div class="stage"><canvas id="viewer-canvas" tabindex="0" role="img" '
         'aria-label="Slices and surfaces of the heart"></canvas></div>'
-        f'<fieldset><legend>View</legend><label>Layout <select id="viewer-layout">{options}</select></label>{sliders}</fieldset>'
+        f'<fieldset><legend>View</legend><label>Layout <select id="viewer-layout">{options}</select></label>'
+        f"{sliders}</fieldset>"
         f"<fieldset><legend>Structures</legend>{ticks}</fieldset>"
         '<p id="viewer-place" aria-live="polite" class="small"></p>'
         f'<script type="application/json" id="viewer-data">{json.dumps(data)}</script>'

@@ -65,7 +65,10 @@ def number_table(numbers: Sequence[Number], caption: str, css: str = "", with_fi
 
 def _row(number: Number, last: str) -> str:
     if number.value is None:
-        value, reason = '<b class="muted">–</b>', f'<span class="muted">not measured: {escape(number.note or "not found")}</span>'
+        value, reason = (
+            '<b class="muted">–</b>',
+            f'<span class="muted">not measured: {escape(number.note or "not found")}</span>',
+        )
     else:
         value, reason = f"<b>{number.value_text}</b> {escape(number.unit)}", _range(number)
     return (
@@ -115,8 +118,14 @@ def charts(report: Report) -> str:
     figures = []
     if report.course is not None:
         notes = "; ".join(report.course.notes)
-        figures.append(f'<figure class="wide">{curves_svg(report.course)}<figcaption>Volumes over the heart beat. {escape(notes)}</figcaption></figure>')
-    figures += [f"<figure>{bullseye_svg(m)}<figcaption>AHA segments, seen from the apex</figcaption></figure>" for m in report.segment_maps]
+        figures.append(
+            f'<figure class="wide">{curves_svg(report.course)}'
+            f"<figcaption>Volumes over the heart beat. {escape(notes)}</figcaption></figure>"
+        )
+    figures += [
+        f"<figure>{bullseye_svg(m)}<figcaption>AHA segments, seen from the apex</figcaption></figure>"
+        for m in report.segment_maps
+    ]
     return f'<div class="charts">{"".join(figures)}</div>' if figures else ""
 
 
@@ -126,9 +135,16 @@ def views(report: Report, pictures: Sequence[Picture]) -> str:
     if report.front:
         data = base64.b64encode(report.front).decode("ascii")
         caption = "From the front; the patient's right is on the left"
-        figures.append(f'<figure><img alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>')
+        figures.append(
+            f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
     window = report.study.window
-    text = "" if window is None else f'<p class="small">Grey values {window[0]:.0f} (black) to {window[1]:.0f} (white).</p>'
+    text = (
+        ""
+        if window is None
+        else f'<p class="small">Grey values {window[0]:.0f} (black) to {window[1]:.0f} (white).</p>'
+    )
     return f'<div class="views">{"".join(figures)}</div>{key(pictures)}{text}'
 
 
@@ -139,7 +155,8 @@ def key(pictures: Sequence[Picture]) -> str:
     for s in STRUCTURES:
         if s.key in drawn:
             dash = f' stroke-dasharray="{DASHES[s.key]}"' if DASHES[s.key] else ""
-            line = f'<svg viewBox="0 0 30 10" aria-hidden="true"><path d="M0 5H30" stroke="{color_of_structure(s.key)}" stroke-width="3"{dash}/></svg>'
+            stroke = f'stroke="{color_of_structure(s.key)}" stroke-width="3"{dash}'
+            line = f'<svg viewBox="0 0 30 10" aria-hidden="true"><path d="M0 5H30" {stroke}/></svg>'
             items.append(f"<li>{line}{s.key} {escape(s.name)}</li>")
     return f'<ul class="key">{"".join(items)}</ul>' if items else ""
 

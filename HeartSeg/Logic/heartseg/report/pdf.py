@@ -19,6 +19,7 @@ _NOT_PRINTED = ("extent_", "sd_intensity", "mean_intensity")
 """Quantities that only the page shows: they help to check labels, not to read a heart."""
 _FIRST_PAGE = ("four_chamber", "two_chamber", "three_chamber", "short_axis")
 
+
 def write_pdf(report: Report, path: str | Path) -> None:
     """Write the PDF.
 

@@ -81,7 +81,7 @@ def write_preview(
         raise DependencyError("the preview needs matplotlib: pip install 'heartseg[app]'") from error
     crop = crop_labels(result.labels, result.geometry)
     center, low, high = _region(volume, crop)
-    window = display_window(volume, result.labels, crop)
+    window = display_window(volume, crop)
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), dpi=DPI, facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
     for plane, place in zip(

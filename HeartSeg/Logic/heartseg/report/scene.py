@@ -1,4 +1,4 @@
-"""What the interactive viewer of the report shows: the scan around the heart, labels and surfaces, small enough to embed."""
+"""What the interactive viewer of a report shows: scan around the heart, labels and surfaces, small enough to embed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ _MZ3_MAGIC = 23117
 
 
 def scene_of(
-    volume: Volume | None, window: tuple[float, float] | None, crop: LabelCrop, labels: np.ndarray, geometry: Geometry,
+    volume: Volume | None,
+    window: tuple[float, float] | None,
+    crop: LabelCrop,
+    labels: np.ndarray,
+    geometry: Geometry,
     surfaces: tuple[Surface, ...],
 ) -> Scene:
     """Return the scene of a heart.
@@ -34,8 +38,7 @@ def scene_of(
     """
     margins = [int(np.ceil(_MARGIN_MM / step)) for step in geometry.spacing[::-1]]
     box = tuple(
-        slice(max(0, b.start - m), min(n, b.stop + m))
-        for b, m, n in zip(crop.box, margins, labels.shape, strict=True)
+        slice(max(0, b.start - m), min(n, b.stop + m)) for b, m, n in zip(crop.box, margins, labels.shape, strict=True)
     )
     z, y, x = box
     flip, grid = to_nearest_lps(geometry.cropped((z, y, x)))
@@ -48,9 +51,7 @@ def scene_of(
         grey = (np.rint(_resized(values, shape, 1) / _GREY_STEP) * _GREY_STEP).clip(0, 255).astype(np.uint8)
     steps = np.array([(n - 1) / max(1, m - 1) for n, m in zip(part.shape, shape, strict=True)])[::-1]
     sx, sy, sz = (float(v) for v in np.array(grid.spacing) * steps)
-    return Scene(
-        grey, _resized(part, shape, 0), Geometry(shape, (sx, sy, sz), grid.origin, grid.direction), surfaces
-    )
+    return Scene(grey, _resized(part, shape, 0), Geometry(shape, (sx, sy, sz), grid.origin, grid.direction), surfaces)
 
 
 def _smaller(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> tuple[int, int, int]:

@@ -14,8 +14,8 @@ import numpy as np
 
 from ..anatomy import structure
 from ..measure.bullseye import SCALES, UNITS, color_of, ink_on, sectors, text_of
-from .model import Course, Curve, Picture, SegmentMap
 from .bullseye import TITLES
+from .model import Course, Curve, Picture, SegmentMap
 from .slices import vivid
 
 DASHES = {"LV": "", "RV": "7 3", "LA": "2 2", "RA": "7 2 2 2", "MYO": "", "AO": "4 2", "PA": "1 2"}
@@ -54,7 +54,12 @@ def picture_svg(picture: Picture) -> str:
     for key, (x, y) in picture.names.items():
         parts.append(_halo(x, y + 3, key, 9.5, color_of_structure(key, on_black=True)))
     left, right, top, bottom = picture.letters
-    for x, y, text in ((8, rows / 2, left), (columns - 8, rows / 2, right), (columns / 2, 12, top), (columns / 2, rows - 5, bottom)):
+    for x, y, text in (
+        (8, rows / 2, left),
+        (columns - 8, rows / 2, right),
+        (columns / 2, 12, top),
+        (columns / 2, rows - 5, bottom),
+    ):
         if text:
             parts.append(_halo(x, y, text, 11, "#ffffff"))
     bar = 50 / picture.pixel_mm
@@ -70,7 +75,9 @@ def _path(line: np.ndarray) -> str:
 
 def _halo(x: float, y: float, text: str, size: float, color: str) -> str:
     where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="middle" font-size="{size}"'
-    outline = f'<text {where} fill="none" stroke="#000" stroke-width="2.2" stroke-linejoin="round">{escape(text)}</text>'
+    outline = (
+        f'<text {where} fill="none" stroke="#000" stroke-width="2.2" stroke-linejoin="round">{escape(text)}</text>'
+    )
     return f'{outline}<text {where} fill="{color}">{escape(text)}</text>'
 
 
@@ -128,7 +135,9 @@ def _curve(curve: Curve, points: list[tuple[float, float] | None]) -> list[str]:
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in used)
     style = f'fill="none" stroke="{color}" stroke-width="2.2"' + (f' stroke-dasharray="{dash}"' if dash else "")
     crosses = [points[k] for k in curve.left_out]
-    marks = [f'<path d="M{p[0] - 4:.1f} {p[1] - 4:.1f}l8 8m0-8l-8 8" stroke="{color}"/>' for p in crosses if p is not None]
+    marks = [
+        f'<path d="M{p[0] - 4:.1f} {p[1] - 4:.1f}l8 8m0-8l-8 8" stroke="{color}"/>' for p in crosses if p is not None
+    ]
     return [f'<polyline points="{line}" {style}/>', *marks]
 
 
@@ -164,12 +173,21 @@ def bullseye_svg(segments: SegmentMap) -> str:
         value = segments.values[sector.segment - 1]
         color = color_of(value, scale)
         shape = _ring(100 * sector.inner, 100 * sector.outer, sector.start_deg, sector.stop_deg)
-        parts.append(f'<path d="{shape}" fill="{hexadecimal(color)}" stroke="#fff" stroke-width="1.5" fill-rule="evenodd"/>')
+        parts.append(
+            f'<path d="{shape}" fill="{hexadecimal(color)}" stroke="#fff" stroke-width="1.5" fill-rule="evenodd"/>'
+        )
         right, up = sector.middle
         place = f'x="{100 * right:.1f}" y="{4 - 100 * up:.1f}" text-anchor="middle"'
         parts.append(f'<text {place} fill="{hexadecimal(ink_on(color))}">{text_of(value, segments.quantity)}</text>')
-    for x, y, turn, text in ((0, -106, 0, "anterior"), (0, 114, 0, "inferior"), (-107, 0, -90, "septal"), (114, 0, -90, "lateral")):
-        parts.append(f'<text transform="translate({x} {y}) rotate({turn})" text-anchor="middle" fill="#57606a">{text}</text>')
+    for x, y, turn, text in (
+        (0, -106, 0, "anterior"),
+        (0, 114, 0, "inferior"),
+        (-107, 0, -90, "septal"),
+        (114, 0, -90, "lateral"),
+    ):
+        parts.append(
+            f'<text transform="translate({x} {y}) rotate({turn})" text-anchor="middle" fill="#57606a">{text}</text>'
+        )
     low, high = scale
     for k in range(40):
         fill = hexadecimal(color_of(low + (high - low) * k / 39, scale))

@@ -63,7 +63,7 @@ def write_views(
         raise DependencyError("the views need matplotlib: pip install 'heartseg[app]'") from error
     figure = Figure(figsize=(9.0, 9.0), dpi=150, facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
-    window = None if volume is None else display_window(volume, labels, crop_labels(labels, geometry))
+    window = None if volume is None else display_window(volume, crop_labels(labels, geometry))
     for k, (name, plane) in enumerate(found.items()):
         axes = panel(figure, (0.01 + 0.495 * (k % 2), 0.505 - 0.495 * (k // 2), 0.485, 0.485))
         if isinstance(plane, Unknown):

@@ -18,20 +18,20 @@ _PERCENTILES = (2.0, 98.0)
 _BLOOD = ("LV", "LA", "AO")
 
 
-def display_window(volume: Volume, labels: np.ndarray, crop: LabelCrop | None) -> tuple[float, float]:
+def display_window(volume: Volume, crop: LabelCrop | None) -> tuple[float, float]:
     """Return the grey values shown black and white, so that fat, muscle and blood differ.
 
-    In CT, the window extends from below fat to above blood; the levels of muscle and blood are medians inside the labels.
-    Without contrast medium, this is the usual window of the mediastinum. In other scans, it extends from well below the
-    myocardium to above the blood if the blood is clearly brighter, else over the values around the heart.
+    In CT, the window extends from below fat to above blood; the levels of muscle and blood are medians inside the
+    labels. Without contrast medium, this is the usual window of the mediastinum. In other scans, it extends from well
+    below the myocardium to above the blood if the blood is clearly brighter, else over the values around the heart.
 
     Args:
         volume: the scan.
-        labels: uint8 ``(z, y, x)``, on the grid of the scan.
-        crop: their crop; ``None`` without labels.
+        crop: crop of the labels on the grid of the scan; ``None`` without labels.
     """
-    wall, wall_sd = _level(volume, labels, ("MYO",), crop)
-    blood = max((_level(volume, labels, (key,), crop)[0] for key in _BLOOD), key=lambda v: -np.inf if np.isnan(v) else v)
+    wall, wall_sd = _level(volume, ("MYO",), crop)
+    levels = [_level(volume, (key,), crop)[0] for key in _BLOOD]
+    blood = max(levels, key=lambda level: -np.inf if np.isnan(level) else level)
     scale = volume.value_scale
     if scale is ValueScale.HOUNSFIELD:
         return _ct_window(wall, blood, 0.0)
@@ -55,7 +55,7 @@ def _ct_window(wall: float, blood: float, offset: float) -> tuple[float, float]:
     return FAT_HU - _BELOW_FAT + offset, high + offset
 
 
-def _level(volume: Volume, labels: np.ndarray, keys: tuple[str, ...], crop: LabelCrop | None) -> tuple[float, float]:
+def _level(volume: Volume, keys: tuple[str, ...], crop: LabelCrop | None) -> tuple[float, float]:
     """Return median and robust standard deviation inside structures; NaN if they have no voxels."""
     if crop is None:
         return float("nan"), float("nan")
