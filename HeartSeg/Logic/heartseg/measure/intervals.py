@@ -6,6 +6,7 @@ contain errors of the segmentation itself: a structure that leaks into its neigh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -76,19 +77,18 @@ def border_shift(labels: np.ndarray, geometry: Geometry) -> BorderShift:
 def scan_intervals(
     measures: tuple[Measure, ...], shift: BorderShift, bsa_m2: float | None
 ) -> dict[tuple[str, str], Interval]:
-    """Return the intervals of the measures of one label map; ratios move both of their lengths together."""
+    """Return the intervals of the measures of one label map; both lengths of a ratio move independently."""
     found: dict[tuple[str, str], Interval] = {}
     values = {(m.structure, m.quantity): m.value for m in measures if m.value is not None}
     for (key, quantity), value in values.items():
         change = _change(key, quantity, shift, bsa_m2)
         if change is not None:
             found[key, quantity] = Interval(max(0.0, value - change), value + change)
-    step = shift.length_mm
-    for (key, quantity), (above, below) in _RATIOS.items():
-        ratio, top, bottom = values.get((key, quantity)), values.get(above), values.get(below)
-        if ratio is not None and top and bottom and bottom > step:
-            ends = sorted(((top - step) / (bottom - step), ratio, (top + step) / (bottom + step)))
-            found[key, quantity] = Interval(ends[0], ends[-1])
+    for (key, quantity), parts in _RATIOS.items():
+        ratio, lengths = values.get((key, quantity)), [values.get(part) for part in parts]
+        if ratio is not None and all(lengths):
+            change = ratio * math.hypot(*(shift.length_mm / length for length in lengths if length))
+            found[key, quantity] = Interval(max(0.0, ratio - change), ratio + change)
     return found
 
 

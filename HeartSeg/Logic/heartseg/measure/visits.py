@@ -1,4 +1,4 @@
-"""Two visits of a patient: rigid alignment of the hearts, differences of the measures, and what hinders a comparison."""
+"""Two visits of a patient: rigid alignment of the hearts, differences of measures, and what hinders a comparison."""
 
 from __future__ import annotations
 
@@ -178,8 +178,8 @@ def differences(before: Study, after: Study) -> tuple[Difference, ...]:
 def hindrances(
     before: Study, after: Study, grids: tuple[Geometry, Geometry], alignment: Alignment
 ) -> tuple[Finding, ...]:
-    """Return what makes the differences of two visits more or other than those of the heart."""
-    return tuple((*_of_scans(before, after, grids), *_of_patients(before, after, alignment)))
+    """Return what else may explain differences between two visits than the heart."""
+    return (*_of_scans(before, after, grids), *_of_patients(before, after, alignment))
 
 
 def _of_scans(before: Study, after: Study, grids: tuple[Geometry, Geometry]) -> Iterator[Finding]:

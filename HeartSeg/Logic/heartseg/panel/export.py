@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,26 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from ..anatomy import KEYS
 from ..errors import HeartSegError, OutputError, one_line
 from ..export import FORMATS, ExportOptions, check_export, missing_package
-from ..scene.dicom_export import export_dicom_seg, has_dicom_exporter
+from ..scene.dicom_export import dicom_source, export_dicom_seg, has_dicom_exporter
+from ..scene.frames import browser_of
+from ..scene.plots import plot_curves
 from .export_work import ExportRequest, do_export
+from .record import RunRecord, read_record
 from .results import masks_of
 from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
+from .views import show_chart
 
 _FOLDER_KEY, _FORMATS_KEY = "HeartSeg/ExportFolder", "HeartSeg/ExportFormats"
+_CHART = "HeartSeg.Chart"
+"""Attribute of the segmentation node with the ID of its chart."""
+_TIPS = (
+    _("Write the segmentation as it is now into the folder above."),
+    _("Open a page with numbers, findings, pictures and an interactive view of the segmentation as it is now."),
+    _("Show the volumes of all frames in a chart."),
+)
 _UNSAFE = r'[<>:"/\\|?*\x00-\x1f]+'  # characters that some file systems do not allow in names
 
 
@@ -44,6 +57,8 @@ class Export(Section):
         self.ui.exportFolderButton.directory = str(slicer.app.userSettings().value(_FOLDER_KEY, str(Path.home())))
         self.ui.exportFolderButton.connect("directoryChanged(QString)", lambda folder: self.panel.refresh())
         self.ui.exportButton.connect("clicked()", self.export)
+        self.ui.reportButton.connect("clicked()", self.report)
+        self.ui.plotButton.connect("clicked()", self.plot)
         self.ui.openFolderButton.connect("clicked()", self.open_folder)
 
     def _tip(self, name: str) -> str:
@@ -75,19 +90,18 @@ class Export(Section):
         if not self.boxes["print"].checked and not state.running:
             ui.wallSpinBox.toolTip = _("Only for the 3D-print set: check it first.")
         ui.targetLabel.text = str(self.target(state)) if node is not None else ""
-        why = (
-            _("There is no segmentation yet: segment a scan first, or choose one under Results.")
-            if node is None
-            else busy()
-            if state.running
-            else no_scan()
-            if scan_of_segmentation(state) is None
-            else _("Check at least one format.")
-            if not self.formats
-            else ""
-        )
-        ui.exportButton.enabled = not why
-        ui.exportButton.toolTip = why or _("Write the segmentation as it is now into the folder above.")
+        obstacle = _obstacle(state)
+        for button, why, tip in (
+            (ui.exportButton, obstacle or ("" if self.formats else _("Check at least one format.")), _TIPS[0]),
+            (ui.reportButton, obstacle or unavailable("html"), _TIPS[1]),
+            (
+                ui.plotButton,
+                "" if len(_frame_records(state)) > 1 else _("Segment all frames of a time series."),
+                _TIPS[2],
+            ),
+        ):
+            button.enabled = not why
+            button.toolTip = why or tip
         ui.openFolderButton.enabled = self._written is not None
         ui.openFolderButton.toolTip = (
             str(self._written) if self._written is not None else _("Nothing was exported yet.")
@@ -100,7 +114,7 @@ class Export(Section):
             overwrite = self._may_write(folder)
             if overwrite is None:
                 return
-            request = self._request(state, folder, overwrite)
+            request = self._request(state, folder, overwrite, self.formats)
         except HeartSegError as error:
             self.panel.show_error(str(error))
             return
@@ -139,13 +153,48 @@ class Export(Section):
             return True if slicer.util.confirmOkCancelDisplay(question, windowTitle=_("HeartSeg")) else None
         return False
 
-    def _request(self, state: State, folder: Path, overwrite: bool) -> ExportRequest:
+    def report(self) -> None:
+        """Write the report page of the current segments to a temporary folder and open it."""
+        folder = Path(tempfile.mkdtemp(prefix="heartseg-report-"))
+        try:
+            request = self._request(self.panel.state, folder, True, ("html",))
+        except HeartSegError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            self.panel.show_error(str(error))
+            return
+
+        def done(content: dict[str, Any]) -> None:
+            self._written = folder
+            self.panel.show_status(_("The report is open; its file is in {folder}").format(folder=folder))
+            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder / "report.html")))
+
+        def forget() -> None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+        job = self.panel.start(
+            _("Report"), lambda reporter: do_export(request, reporter), done, lambda error: forget(), forget
+        )
+        if job is None:
+            forget()
+
+    def plot(self) -> None:
+        """Show the volumes of all segmented frames in a chart of the scene."""
+        node, records = self.panel.state.segmentation, _frame_records(self.panel.state)
+        keys = [k for k in KEYS[:4] if any(r is not None and r.value(k, "volume") is not None for r in records)]
+        curves = {k: [None if r is None else r.value(k, "volume") for r in records] for k in keys}
+        chart = slicer.mrmlScene.GetNodeByID(node.GetAttribute(_CHART) or "")
+        chart = plot_curves(curves, node.GetName(), chart)
+        node.SetAttribute(_CHART, chart.GetID())
+        show_chart(chart)
+
+    def _request(self, state: State, folder: Path, overwrite: bool, formats: tuple[str, ...]) -> ExportRequest:
         node = state.segmentation
         scan = scan_of_segmentation(state)
         view, masks = self.panel.scan_of(scan), masks_of(node, scan)
+        view = replace(view, source=dicom_source(scan) or view.source)
         options = ExportOptions(wall_mm=self.ui.wallSpinBox.value).check()
         made: dict[str, Path] = {}
-        if "dicom-seg" in self.formats and has_dicom_exporter():
+        if "dicom-seg" in formats and has_dicom_exporter():
             try:
                 made["dicom-seg"] = _dicom_seg(node)
             except HeartSegError:
@@ -161,7 +210,7 @@ class Export(Section):
             view,
             masks,
             folder,
-            self.formats,
+            formats,
             options,
             overwrite,
             node.GetName(),
@@ -175,6 +224,26 @@ class Export(Section):
         """Show the last export in the file manager."""
         if self._written is not None:
             qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._written)))
+
+
+def _obstacle(state: State) -> str:
+    """Return why nothing can be written; empty if it can."""
+    if state.segmentation is None:
+        return str(_("There is no segmentation yet: segment a scan first, or choose one under Results."))
+    if state.running:
+        return str(busy())
+    return str(no_scan()) if scan_of_segmentation(state) is None else ""
+
+
+def _frame_records(state: State) -> list[RunRecord | None]:
+    """Return the records of all frames of a time series, ``None`` where a frame was not segmented; empty without one."""
+    browser = browser_of(scan_of_segmentation(state)) if state.segmentation is not None else None
+    sequence = browser.GetSequenceNode(state.segmentation) if browser is not None else None
+    if sequence is None:
+        return []
+    scans = browser.GetMasterSequenceNode()
+    values = [scans.GetNthIndexValue(k) for k in range(scans.GetNumberOfDataNodes())]
+    return [read_record(sequence.GetDataNodeAtValue(value)) for value in values]
 
 
 def _dicom_seg(node: Any) -> Path:

@@ -106,7 +106,7 @@ def _course(study: Study) -> Course | None:
     function = study.function
     if function is None or isinstance(function, Unknown):
         return None
-    curves = tuple(Curve(key, c.volume_ml, c.misfits) for key, c in function.curves.items())
+    curves = tuple(Curve(key, c.volume_ml, c.misfits) for key, c in function.curves.items() if not c.problem)
     return Course(curves, function.end_diastole, function.end_systole, function.notes)
 
 

@@ -163,6 +163,7 @@ def write_comparison_page(comparison: Comparison, path: str | Path) -> None:
         f"Intervals: {METHOD}. That of a difference combines both values as independent.",
         "The later heart is aligned rigidly by its labels; the pictures show the same planes in both.",
     )
+    dates = " and ".join(d[:10] for d in comparison.created)
     parts = [
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
@@ -170,7 +171,7 @@ def write_comparison_page(comparison: Comparison, path: str | Path) -> None:
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Two visits - HeartSeg</title>',
         f"<style>{asset('page.css')} .views {{ grid-template-columns: 1fr 1fr; max-width: 760px; }}</style></head>",
         "<body>",
-        f'<header><h1>Two visits</h1><p class="sub">segmented {escape(" and ".join(d[:10] for d in comparison.created))}'
+        f'<header><h1>Two visits</h1><p class="sub">segmented {escape(dates)}'
         f'</p></header><p class="notice">{escape(USE)}</p><main><h2>Differences</h2>',
         finding_lines(comparison.warnings),
         _table(comparison.key_differences),

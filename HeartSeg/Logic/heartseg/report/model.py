@@ -57,6 +57,15 @@ class Number:
         return "–" if self.value is None else f"{self.value:.{self.decimals}f}"
 
     @property
+    def reason(self) -> str:
+        """Why there is no value or no comparison, in one clause; ``note`` has the rest. Empty if there is none."""
+        if self.value is None:
+            return f"not measured: {(self.note or 'not found').partition(';')[0]}"
+        if self.norm is not None or self.not_compared in ("", "no reference range"):
+            return ""
+        return f"not compared: {self.not_compared.partition(';')[0]}"
+
+    @property
     def interval_text(self) -> str:
         """``"143 to 151"``, or empty."""
         if self.interval is None:

@@ -64,16 +64,11 @@ def number_table(numbers: Sequence[Number], caption: str, css: str = "", with_fi
 
 
 def _row(number: Number, last: str) -> str:
-    if number.value is None:
-        value, reason = (
-            '<b class="muted">–</b>',
-            f'<span class="muted">not measured: {escape(number.note or "not found")}</span>',
-        )
-    else:
-        value, reason = f"<b>{number.value_text}</b> {escape(number.unit)}", _range(number)
+    known = number.value is not None
+    value = f"<b>{number.value_text}</b> {escape(number.unit)}" if known else '<b class="muted">–</b>'
     return (
         f'<tr><th scope="row">{escape(number.name)}</th><td class="value">{value}</td>'
-        f'<td class="interval">{number.interval_text}</td><td>{reason}</td><td>{last}</td></tr>'
+        f'<td class="interval">{number.interval_text}</td><td>{_range(number)}</td><td>{last}</td></tr>'
     )
 
 
@@ -89,13 +84,13 @@ def _range(number: Number) -> str:
             f"<span{css}>{mark}</span> {escape(number.norm.text)} "
             f'<span class="small">{escape(number.norm.basis)}; {escape(number.norm.source)}</span>'
         )
-    elif number.not_compared and number.not_compared != "no reference range":
-        parts.append(f'<span class="small">not compared: {escape(number.not_compared)}</span>')
+    elif number.reason:
+        parts.append(f'<span class="small">{escape(number.reason)}</span>')
     return " ".join(parts)
 
 
 def _note(number: Number) -> str:
-    return "" if number.value is None else f'<span class="small">{escape(number.note)}</span>'
+    return f'<span class="small">{escape(number.note)}</span>'
 
 
 def finding_lines(findings: Iterable[Finding]) -> str:

@@ -14,7 +14,7 @@ from .parts import asset, charts, finding_lines, general_findings, header, key_t
 PAGES = 2
 FINDINGS_SHOWN = 6
 _SCALES = (1.0, 0.92, 0.84, 0.76)
-"""Sizes of the text, tried until the report has two pages."""
+"""Sizes of the text, tried until the report has two pages: it is set on larger pages, which are then reduced to A4."""
 _NOT_PRINTED = ("extent_", "sd_intensity", "mean_intensity")
 """Quantities that only the page shows: they help to check labels, not to read a heart."""
 _FIRST_PAGE = ("four_chamber", "two_chamber", "three_chamber", "short_axis")
@@ -37,7 +37,7 @@ def write_pdf(report: Report, path: str | Path) -> None:
         document = HTML(string=print_text(report, scale), url_fetcher=fetcher).render()
         if len(document.pages) <= PAGES:
             break
-    content = document.write_pdf()
+    content = document.write_pdf(zoom=scale)
     try:
         Path(path).write_bytes(content)
     except OSError as error:
@@ -52,7 +52,7 @@ def print_text(report: Report, scale: float = 1.0) -> str:
     rest = [p for p in report.pictures if p not in first]
     parts = [
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(report.title)}</title>',
-        f"<style>{asset('print.css')} html {{ zoom: {scale}; }}</style></head><body>",
+        f"<style>{asset('print.css')} @page {{ size: {210 / scale:.2f}mm {297 / scale:.2f}mm; }}</style></head><body>",
         header(report),
         "<h2>Key numbers</h2>",
         finding_lines(general[:FINDINGS_SHOWN]),

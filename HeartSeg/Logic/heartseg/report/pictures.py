@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from ..anatomy import Structure
 from ..measure.boxes import LabelCrop
-from ..measure.grid import Unknown
+from ..measure.grid import THICKEST_MM, Unknown
 from ..measure.planes import StandardPlanes, ViewPlane
 from ..volume.types import Volume
 from .model import Picture
@@ -37,12 +37,13 @@ class Frame:
 
 
 def frames_of(crop: LabelCrop, planes: StandardPlanes | None) -> tuple[Frame, ...]:
-    """Return the standard views that are known, then the slices through the centre of the heart."""
+    """Return the standard views that are known, stored slices of a thick stack, and slices through the centre."""
     found = []
     for f in fields(planes) if planes is not None else ():
         plane = getattr(planes, f.name)
         if not isinstance(plane, Unknown):
             found.append(Frame(f.name, TITLES[f.name].capitalize(), plane, (HALF_MM, HALF_MM)))
+    found += _stored_slices(crop)
     center = crop.geometry.index_to_world(np.array(ndimage.center_of_mass(crop.labels > 0)))
     corners = crop.geometry.corners()
     middle, half = (corners.max(axis=0) + corners.min(axis=0)) / 2, np.ptp(corners, axis=0) / 2 + _MARGIN_MM
@@ -58,6 +59,27 @@ def frames_of(crop: LabelCrop, planes: StandardPlanes | None) -> tuple[Frame, ..
         size = float(max(half[p.across], half[p.down]))
         found.append(Frame(p.name, title, plane, (size, size), p.letters))
     return tuple(found)
+
+
+def _stored_slices(crop: LabelCrop) -> list[Frame]:
+    """Return three slices of a stack of thick slices, seen as they were scanned; none of a scan with thin slices."""
+    steps = crop.geometry.spacing
+    if max(steps) <= THICKEST_MM:
+        return []
+    axis = int(np.argmax(steps))
+    across, down = ((1, 2), (0, 2), (0, 1))[axis]
+    right, up = crop.geometry.direction_matrix[:, across], -crop.geometry.direction_matrix[:, down]
+    count = crop.labels.shape[2 - axis]
+    extent = np.array(crop.geometry.extent_mm)
+    half = float(max(extent[across], extent[down])) / 2 + _MARGIN_MM
+    frames = []
+    for number in sorted({round(share * (count - 1)) for share in (0.25, 0.5, 0.75)}):
+        index = (np.array(crop.labels.shape) - 1) / 2
+        index[2 - axis] = number
+        plane = ViewPlane(_triple(crop.geometry.index_to_world(index)), _triple(right), _triple(up))
+        title = f"Slice {number + 1} of {count} with labels"
+        frames.append(Frame(f"slice_{number + 1}", title, plane, (half, half)))
+    return frames
 
 
 def _triple(values: np.ndarray) -> tuple[float, float, float]:

@@ -118,7 +118,7 @@ def curves_svg(course: Course) -> str:
     for frame in range(0, frames, max(1, frames // 10)):
         x, _ = at(frame, 0)
         parts.append(f'<text x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">{frame}</text>')
-    parts.append(f'<text x="{right + 8}" y="{bottom + 14}">frame</text>')
+    parts.append(f'<text x="{left - 44}" y="{bottom + 14}">frame</text>')
     ends = _apart([(c, at(0, _last(c))[1]) for c in shown if _last(c) > 0])
     for curve in shown:
         parts += _curve(curve, [None if v is None else at(k, v) for k, v in enumerate(curve.volumes_ml)])
