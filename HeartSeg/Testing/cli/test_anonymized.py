@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,8 @@ def contents(path: Path) -> Iterator[bytes]:
     yield stored
     if path.name.endswith(".gz"):
         yield gzip.decompress(stored)
+    for stream in re.findall(rb"/FlateDecode.*?stream\n(.*?)\nendstream", stored, re.DOTALL):  # PDF
+        yield zlib.decompress(stream)
     start = 0
     while stored.startswith(b"\x89PNG") and (start := stored.find(b"zTXt", start + 1)) > 0:
         length = int.from_bytes(stored[start - 4 : start])
@@ -94,6 +97,35 @@ def test_no_file_of_a_run_identifies_the_patient(heartseg, patient, tmp_path, ti
         f["code"] for f in json.loads((tmp_path / "out" / "report.json").read_text())["findings"]
     }
     assert_anonymous(tmp_path / "out", outcome.out, outcome.err)
+
+
+def test_without_anonymize_name_birth_date_and_id_are_in_the_dicom_objects_only(
+    heartseg, patient, tmp_path, tiny_model
+):
+    identity = ("Qwertz", "Zyxwvu", "PID7Q7Q", "19310203")
+    arguments = ("segment", patient, "-o", tmp_path / "out", "--model", tiny_model)
+    assert heartseg(*arguments, "--format", ",".join([*FORMATS, "confidence"])).code == 0
+    arguments = ("report", tmp_path / "out", "-o", tmp_path / "report", "--format", "html,pdf,dicom-sr")
+    assert heartseg(*arguments).code == 0
+    arguments = ("compare", tmp_path / "out", tmp_path / "out", "-o", tmp_path / "comparison")
+    assert heartseg(*arguments).code == 0
+    holding = {
+        path.name
+        for folder in ("out", "report", "comparison")
+        for path in (tmp_path / folder).rglob("*")
+        if path.is_file()
+        and any(secret.lower().encode() in content.lower() for content in contents(path) for secret in identity)
+    }
+    assert holding == {"segmentation.dcm", "measurements.dcm"}
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.pdf"])
+def test_a_report_names_neither_scan_nor_series_even_without_anonymize(heartseg, patient, tmp_path, tiny_model, name):
+    arguments = ("segment", patient, "-o", tmp_path / "out", "--model", tiny_model)
+    assert heartseg(*arguments, "--format", "html,pdf").code == 0
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "out" / name).rename(tmp_path / "alone" / name)
+    assert_anonymous(tmp_path / "alone")
 
 
 def test_an_export_of_an_anonymized_result_is_anonymous_too(heartseg, patient, tmp_path, tiny_model):

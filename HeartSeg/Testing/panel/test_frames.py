@@ -67,6 +67,17 @@ def test_all_frames_give_a_sequence_in_the_scans_browser(user, series):
         slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(series)
         assert voxels(node, user.parameters.inputVolume) == alone[frame]
 
+    user.panel.refresh()
+    assert user.ui.plotButton.enabled, user.ui.plotButton.toolTip
+    user.ui.plotButton.click()
+    (chart,) = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
+    drawn = [chart.GetNthPlotSeriesNode(k) for k in range(chart.GetNumberOfPlotSeriesNodes())]
+    assert drawn
+    for curve in drawn:
+        column = curve.GetTableNode().GetTable().GetColumnByName(curve.GetName())
+        volumes = [column.GetValue(k) for k in range(3)]
+        assert volumes == pytest.approx([v[curve.GetName()] * 0.027 for v in alone], abs=0.01)
+
 
 def test_a_run_on_one_frame_of_a_sequence_is_kept_there(user, series):
     user.ui.allFramesCheckBox.checked = True

@@ -236,10 +236,10 @@ def _obstacle(state: State) -> str:
 
 
 def _frame_records(state: State) -> list[RunRecord | None]:
-    """Return the records of all frames of a time series, ``None`` where a frame was not segmented; empty without one."""
+    """Return the records of the frames of a time series, ``None`` where one was not segmented; empty without one."""
     browser = browser_of(scan_of_segmentation(state)) if state.segmentation is not None else None
     sequence = browser.GetSequenceNode(state.segmentation) if browser is not None else None
-    if sequence is None:
+    if browser is None or sequence is None:
         return []
     scans = browser.GetMasterSequenceNode()
     values = [scans.GetNthIndexValue(k) for k in range(scans.GetNumberOfDataNodes())]
