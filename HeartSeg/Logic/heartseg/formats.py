@@ -76,7 +76,7 @@ def missing_package(name: str) -> str:
     """Message about the missing package of a format, with the install command; ``""`` if it is installed."""
     module, package, extra = _NEEDS.get(name, ("", "", ""))
     if not module or is_installed(module):
-        return _PANGO if name == "pdf" and not _has_pango() else ""
+        return "" if name != "pdf" else missing_package("html") if _has_pango() else _PANGO
     return f"format {name} needs {package}, which is not installed: pip install 'heartseg[{extra}]'"
 
 

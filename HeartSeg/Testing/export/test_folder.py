@@ -27,7 +27,7 @@ from heartseg.provenance import InputFacts
 from heartseg.result import Result
 from heartseg.volume import Geometry, Volume, read_volume, write_labels, write_volume
 
-EVERYTHING = tuple(name for name in FORMATS if name != "dicom-seg")
+EVERYTHING = tuple(name for name in FORMATS if not name.startswith("dicom"))
 QUICK = ("seg", "labels", "stl", "csv")
 
 
@@ -51,6 +51,7 @@ def test_everything_is_written_and_listed(subject, tmp_path) -> None:
         "measurements.csv",
         "preview.png",
         "report.html",
+        "report.pdf",
         "export.json",
     }
     surfaces = {p.name for p in (tmp_path / "out" / "surfaces").iterdir()}
@@ -271,14 +272,18 @@ WRITERS = {
     "csv": "write_measurements",
     "preview": "write_preview",
     "html": "write_page",
+    "pdf": "write_pdf",
     "dicom-seg": "write_dicom_seg",
+    "dicom-sr": "write_dicom_seg",
 }
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_disk_that_is_full_at_each_writer_leaves_the_earlier_export(subject, tmp_path, monkeypatch, name) -> None:
-    if name == "dicom-seg":
+    if name.startswith("dicom"):
         pytest.importorskip("highdicom", reason='needs highdicom: pip install "heartseg[dicom]"')
+    if name == "pdf":
+        pytest.importorskip("weasyprint", reason='needs WeasyPrint: pip install "heartseg[report]"')
     write_export(subject, tmp_path / "out", ["labels"])
     before = names(tmp_path / "out")
 
@@ -324,11 +329,13 @@ def without(monkeypatch):
         ("ply", "vtk", "app"),
         ("print", "vtk", "app"),
         ("html", "matplotlib", "app"),
+        ("pdf", "WeasyPrint", "report"),
         ("dicom-seg", "highdicom", "dicom"),
+        ("dicom-sr", "highdicom", "dicom"),
     ],
 )
 def test_a_format_that_was_asked_for_must_be_possible(subject, tmp_path, without, name, package, extra) -> None:
-    without(package)
+    without(package.lower())
     with pytest.raises(DependencyError, match=rf"format {name} needs {package}.*pip install 'heartseg\[{extra}\]'"):
         write_export(subject, tmp_path / "out", [name])
     assert list(tmp_path.iterdir()) == []

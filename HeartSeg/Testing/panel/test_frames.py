@@ -67,9 +67,12 @@ def test_all_frames_give_a_sequence_in_the_scans_browser(user, series):
         slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(series)
         assert voxels(node, user.parameters.inputVolume) == alone[frame]
 
+    from heartseg.panel.export import Export
+
+    (section,) = [s for s in user.panel._sections if isinstance(s, Export)]
     user.panel.refresh()
-    assert user.ui.plotButton.enabled, user.ui.plotButton.toolTip
-    user.ui.plotButton.click()
+    assert section.ui.plotButton.enabled, section.ui.plotButton.toolTip
+    section.ui.plotButton.click()
     (chart,) = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
     drawn = [chart.GetNthPlotSeriesNode(k) for k in range(chart.GetNumberOfPlotSeriesNodes())]
     assert drawn

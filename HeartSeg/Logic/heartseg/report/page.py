@@ -124,6 +124,7 @@ def _viewer(scene: Scene, surfaces: bool) -> str:
         f"{sliders}</fieldset>"
         f"<fieldset><legend>Structures</legend>{ticks}</fieldset>"
         '<p id="viewer-place" aria-live="polite" class="small"></p>'
+        f'<details class="small"><summary>Licence of the viewer</summary><pre>{escape(_licence())}</pre></details>'
         f'<script type="application/json" id="viewer-data">{json.dumps(data)}</script>'
         f'<script type="application/octet-stream" id="niivue">{_text(niivue_gz())}</script></section>'
     )
@@ -132,6 +133,10 @@ def _viewer(scene: Scene, surfaces: bool) -> str:
 def niivue_gz() -> bytes:
     """The vendored build of NiiVue, compressed; ``vendor/niivue.json`` has its version and SHA-256."""
     return (resources.files(__package__) / "vendor" / "niivue.umd.js.gz").read_bytes()
+
+
+def _licence() -> str:
+    return (resources.files(__package__) / "vendor" / "niivue-LICENSE.txt").read_text(encoding="utf-8")
 
 
 def _text(content: bytes) -> str:
