@@ -196,6 +196,7 @@ def _application_logic(slicer: Any, scene: Any) -> Any:
 
     logic = slicer.vtkSlicerApplicationLogic()
     logic.SetMRMLScene(scene)
+    logic.SetColorLogic(slicer.vtkSlicerColorLogic())
     logic.GetColorLogic().SetMRMLScene(scene)
     logic.GetColorLogic().AddDefaultColorNodes()
     logic.SetSliceLogics(vtk.vtkCollection())
