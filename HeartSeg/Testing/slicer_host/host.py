@@ -196,7 +196,9 @@ def _application_logic(slicer: Any, scene: Any) -> Any:
 
     logic = slicer.vtkSlicerApplicationLogic()
     logic.SetMRMLScene(scene)
-    logic.SetColorLogic(slicer.vtkSlicerColorLogic())
+    colors = slicer.vtkSlicerColorLogic()
+    colors.SetMRMLApplicationLogic(logic)
+    logic.SetColorLogic(colors)
     logic.GetColorLogic().SetMRMLScene(scene)
     logic.GetColorLogic().AddDefaultColorNodes()
     logic.SetSliceLogics(vtk.vtkCollection())
