@@ -93,6 +93,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/measure/segments17.py"
   "Logic/heartseg/measure/structures.py"
   "Logic/heartseg/measure/study.py"
+  "Logic/heartseg/measure/uncertainty.py"
   "Logic/heartseg/measure/valves.py"
   "Logic/heartseg/measure/vessels.py"
   "Logic/heartseg/measure/wall.py"
@@ -173,6 +174,8 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/quality/__init__.py"
   "Logic/heartseg/quality/checks.py"
   "Logic/heartseg/quality/contacts.py"
+  "Logic/heartseg/quality/doubtful.py"
+  "Logic/heartseg/quality/shapes.py"
   "Logic/heartseg/quantities.py"
   "Logic/heartseg/report/__init__.py"
   "Logic/heartseg/report/bullseye.py"
@@ -236,7 +239,9 @@ set(MODULE_PYTHON_SCRIPTS
 
 set(MODULE_PYTHON_RESOURCES
   "Logic/heartseg/measure/norms.json"
+  "Logic/heartseg/measure/uncertainty.json"
   "Logic/heartseg/py.typed"
+  "Logic/heartseg/quality/shapes.json"
   "Resources/HeartSeg.term.json"
   "Resources/Icons/HeartSeg.png"
   "Resources/Icons/HeartSegSyntheticCTA.png"

@@ -296,7 +296,7 @@ def write_study(study: Study, folder: Path) -> None:
 
 
 def format_study(study: Study) -> str:
-    """A text table: findings, then value, reference range with its source and note of each measure.
+    """A text table: findings, then value, 90 % interval, reference range with its source and note of each measure.
 
     A value that is missing has the reason in its place.
     """
@@ -312,6 +312,8 @@ def format_study(study: Study) -> str:
             lines.append(f"{name}{'-':>10}  {measure.note}".rstrip())
             continue
         text = f"{name}{measure.value:>10.2f} {measure.unit:<9}"
+        if measure.low is not None and measure.high is not None:
+            text += f" {measure.low:.2f} to {measure.high:.2f}"
         if isinstance(found, Comparison):
             text += f" {found.position}: {found.norm.text} ({found.norm.source})"
             text += f"; range: {found.norm.note}" if found.norm.note else ""

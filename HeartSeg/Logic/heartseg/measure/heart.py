@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ from .grid import CUT_OFF, HeartGrid, Unknown, grid_of_crop
 from .planes import StandardPlanes, standard_planes
 from .segments17 import SegmentWall, segment_walls
 from .structures import structure_measures
+from .uncertainty import Doubts, borders_of, with_intervals
 from .valves import VALVES, ValvePlane, valve_plane
 from .vessels import GreatVessels, VesselDiameter
 from .wall import THICK_SLICE_MM, WallThickness, wall_thickness
@@ -85,12 +86,11 @@ def measure_heart(labels: np.ndarray, geometry: Geometry) -> HeartMeasures | Non
         ValueError: the shapes of labels and geometry differ.
     """
     crop = crop_labels(labels, geometry)
-    return None if crop is None else _measure_heart(GreatVessels(crop))
+    return None if crop is None else _measure_heart(GreatVessels(crop), grid_of_crop(crop))
 
 
-def _measure_heart(vessels: GreatVessels) -> HeartMeasures:
+def _measure_heart(vessels: GreatVessels, grid: HeartGrid) -> HeartMeasures:
     crop = vessels.crop
-    grid = grid_of_crop(crop)
     valves = {name: valve_plane(grid, name) for name in VALVES}
     axis, septum = long_axis(grid, valves["mitral"]), septum_surface(grid)
     frame = heart_frame(axis, septum)
@@ -131,25 +131,36 @@ def heart_measures(heart: HeartMeasures) -> tuple[Measure, ...]:
     return tuple(row for part in parts for row in part(heart))
 
 
-def measure_labels(volume: Volume, labels: np.ndarray, structures: Sequence[Structure]) -> MeasuredLabels:
+def measure_labels(
+    volume: Volume, labels: np.ndarray, structures: Sequence[Structure], spread: Mapping[str, float] | None = None
+) -> MeasuredLabels:
     """Measure each structure (:func:`~heartseg.measure.measure_structures`) and the geometry of the heart.
+
+    Measures with known accuracy have a 90 % interval (:mod:`heartseg.measure.uncertainty`).
 
     Args:
         volume: the scan, ``(z, y, x)``.
         labels: uint8 ``(z, y, x)`` on the same grid.
         structures: structures to measure; rows of other structures are omitted.
+        spread: structure key -> relative standard deviation of its volume over shifted windows, if known.
     """
     crop = crop_labels(labels, volume.geometry)
-    vessels = None if crop is None else GreatVessels(crop)
-    heart = None if vessels is None else _measure_heart(vessels)
+    if crop is None:
+        return MeasuredLabels(structure_measures(volume, None, structures), None)
+    vessels, grid = GreatVessels(crop), grid_of_crop(crop)
+    heart = _measure_heart(vessels, grid)
     keys = {s.key for s in structures}
-    rows = () if heart is None else (m for m in heart_measures(heart) if m.structure in keys)
-    return MeasuredLabels((*structure_measures(volume, vessels, structures), *rows), heart)
+    rows = (m for m in heart_measures(heart) if m.structure in keys)
+    doubts = Doubts(frozenset(crop.border_contacts), spread or {})
+    listed = (*structure_measures(volume, vessels, structures), *rows)
+    return MeasuredLabels(with_intervals(listed, borders_of(grid), doubts), heart)
 
 
-def measure_everything(volume: Volume, labels: np.ndarray, structures: Sequence[Structure]) -> tuple[Measure, ...]:
+def measure_everything(
+    volume: Volume, labels: np.ndarray, structures: Sequence[Structure], spread: Mapping[str, float] | None = None
+) -> tuple[Measure, ...]:
     """Return the rows of :func:`measure_labels`."""
-    return measure_labels(volume, labels, structures).measures
+    return measure_labels(volume, labels, structures, spread).measures
 
 
 def _row(key: str, quantity: str, value: float | Unknown | None, unit: str, note: str = "") -> Measure:

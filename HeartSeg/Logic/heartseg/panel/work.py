@@ -117,7 +117,7 @@ def measure_again(view: Volume, masks: Masks, reporter: Reporter) -> tuple[Any, 
     """
     from ..anatomy import structure
     from ..measure import measure_everything
-    from ..quality import check_result
+    from ..quality import check_result, without_doubtful_intervals
 
     volume = owned_volume(view)
     with reporter.stage("measure", 3):
@@ -127,7 +127,8 @@ def measure_again(view: Volume, masks: Masks, reporter: Reporter) -> tuple[Any, 
         measures = measure_everything(volume, labels, structures)
         reporter.advance(2)
         findings = check_result(volume, labels, measures, (), structures)
-    return labels, tuple(measures), volume.findings + tuple(findings)
+    findings = volume.findings + tuple(findings)
+    return labels, without_doubtful_intervals(measures, findings), findings
 
 
 def labels_of_masks(masks: Masks, shape: tuple[int, int, int]) -> Any:

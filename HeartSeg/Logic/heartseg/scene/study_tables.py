@@ -103,6 +103,8 @@ def _fill_rows(node: Any, rows: Iterable[Measure]) -> Any:
             "quantity": [m.quantity for m in listed],
             "value": [_number(m.value) for m in listed],
             "unit": [m.unit for m in listed],
+            "low": [_number(m.low) for m in listed],
+            "high": [_number(m.high) for m in listed],
             "note": [m.note for m in listed],
         },
     )
