@@ -199,8 +199,9 @@ def _application_logic(slicer: Any, scene: Any) -> Any:
     colors = slicer.vtkSlicerColorLogic()
     colors.SetMRMLApplicationLogic(logic)
     logic.SetColorLogic(colors)
-    logic.GetColorLogic().SetMRMLScene(scene)
-    logic.GetColorLogic().AddDefaultColorNodes()
+    with quiet_vtk():  # slicer-core lacks the application's colour files
+        colors.SetMRMLScene(scene)
+        colors.AddDefaultColorNodes()
     logic.SetSliceLogics(vtk.vtkCollection())
     logic.SetViewLogics(vtk.vtkCollection())
     return logic

@@ -232,7 +232,7 @@ def frame_times(browser: Any, count: int) -> tuple[list[float], str]:
     """Return the position of each frame and the title of the axis: times of the sequence, or numbers from 1."""
     sequence = browser.GetMasterSequenceNode() if browser is not None else None
     unit = (sequence.GetIndexUnit() or "") if sequence is not None else ""
-    if unit:
+    if sequence is not None and unit:
         try:
             times = [float(sequence.GetNthIndexValue(k)) for k in range(count)]
         except ValueError:
