@@ -16,7 +16,9 @@ def turned(seed: int) -> np.ndarray:
     return q if np.linalg.det(q) > 0 else q[:, ::-1]
 
 
-def grid(half_mm: float, spacing: tuple[float, float, float], center: tuple[float, float, float] = (0, 0, 0)):
+def grid(
+    half_mm: float, spacing: tuple[float, float, float], center: tuple[float, float, float] = (0, 0, 0)
+) -> tuple[Geometry, np.ndarray]:
     """Return a grid of edge 2 * ``half_mm`` around ``center``, and the world points of its voxels ``(z, y, x, 3)``."""
     n = np.ceil(2 * half_mm / np.asarray(spacing)).astype(int)
     origin = np.asarray(center) - (n - 1) / 2 * spacing

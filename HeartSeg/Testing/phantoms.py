@@ -13,7 +13,10 @@ import numpy as np
 from heartseg.training.toy import AORTA_RADIUS_MM, HEART_HIGH, HEART_LOW, TRUNK_RADIUS_MM, paint_heart, tube
 from heartseg.volume.geometry import Geometry
 
-__all__ = ["AORTA_RADIUS_MM", "HEART_HIGH", "HEART_LOW", "TRUNK_RADIUS_MM", "heart_phantom", "tube_phantom"]
+__all__ = ["AORTA_RADIUS_MM", "HEART_HIGH", "HEART_LOW", "TRUNK_RADIUS_MM", "Phantom", "heart_phantom", "tube_phantom"]
+
+Phantom = tuple[np.ndarray, Geometry, np.ndarray]
+"""Labels, their geometry and the image: what :func:`heart_phantom` returns."""
 
 BLOOD_HU, MYOCARDIUM_HU, FAT_HU, LUNG_HU = 350.0, 110.0, -90.0, -800.0
 
@@ -24,7 +27,7 @@ def heart_phantom(
     direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
     noise_hu: float = 20.0,
     seed: int = 0,
-) -> tuple[np.ndarray, Geometry, np.ndarray]:
+) -> Phantom:
     """Create a heart with contrast-enhanced blood, surrounded by fat and lung.
 
     Args:
@@ -48,7 +51,7 @@ def _heart(
     direction: tuple[float, ...],
     noise_hu: float,
     seed: int,
-) -> tuple[np.ndarray, Geometry, np.ndarray]:
+) -> Phantom:
     """Compute the result of :func:`heart_phantom`, cached because drawing takes longer than most tests that use it."""
     spacing = np.asarray(spacing_mm, float)
     matrix = np.asarray(direction, float).reshape(3, 3)

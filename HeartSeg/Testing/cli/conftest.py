@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def shipped_model(default_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def save_scan(tmp_path: Path) -> Callable[..., Path]:
     """Write a valid scan below ``tmp_path`` and return its path."""
 
-    def save(name: str = "scan.nii.gz", **choices) -> Path:
+    def save(name: str = "scan.nii.gz", **choices: Any) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return write_volume(scan_volume(**choices), path)
@@ -110,7 +111,7 @@ def save_series(tmp_path: Path) -> Callable[..., Path]:
 def save_dicom(tmp_path: Path) -> Callable[..., Path]:
     """Write a valid scan as a DICOM series into a folder below ``tmp_path``."""
 
-    def save(name: str = "dicom", *, seed: int = 5, slices: int = SHAPE[0], **tags) -> Path:
+    def save(name: str = "dicom", *, seed: int = 5, slices: int = SHAPE[0], **tags: Any) -> Path:
         return write_dicom(tmp_path / name, scan_volume(seed).array[:slices], SPACING, **tags)
 
     return save
@@ -223,7 +224,7 @@ def refused(outcome: Outcome, *words: str, code: int = 2) -> None:
 
 
 @pytest.fixture
-def refuses(heartseg, tmp_path: Path, temporary: Path) -> Callable[..., None]:
+def refuses(heartseg: Callable[..., Outcome], tmp_path: Path, temporary: Path) -> Callable[..., None]:
     """Run ``segment`` on a bad input: one line with these words, exit code 2, and no remaining files."""
 
     def check(*arguments: object, words: tuple[str, ...]) -> None:

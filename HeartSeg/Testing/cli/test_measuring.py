@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +20,13 @@ from measured_hearts import LeftVentricle
 from phantoms import heart_phantom
 
 
-def values(rows):
+def values(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
     return {(m["structure"], m["quantity"]): m for m in rows}
 
 
-def test_a_label_map_is_measured_and_compared_only_with_what_is_known(tmp_path, capsys):
+def test_a_label_map_is_measured_and_compared_only_with_what_is_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     labels, geometry, _ = heart_phantom((2.0, 2.0, 2.0))
     write_labels(labels, geometry, tmp_path / "heart.nii.gz")
     assert main(["measure", str(tmp_path / "heart.nii.gz"), "--json"]) == 0
@@ -46,7 +50,7 @@ def test_a_label_map_is_measured_and_compared_only_with_what_is_known(tmp_path, 
     assert set(lines) == {(m["structure"], m["quantity"]) for m in written["measures"]}
 
 
-def test_the_frames_of_a_series_give_its_function(tmp_path, capsys):
+def test_the_frames_of_a_series_give_its_function(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hearts = [LeftVentricle().shrunk(f) for f in (0.9, 1.0, 0.75)]
     for k, heart in enumerate(hearts):
         labels, geometry = heart.labels((2.0, 2.0, 2.0))
@@ -74,11 +78,13 @@ def test_the_frames_of_a_series_give_its_function(tmp_path, capsys):
         (["--heart-rate", "900"], "--heart-rate 900 is not possible"),
     ],
 )
-def test_impossible_patients_are_refused(tmp_path, capsys, arguments, said):
+def test_impossible_patients_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
     assert main(["measure", str(tmp_path), *arguments]) == 2
     assert said in capsys.readouterr().err
 
 
-def test_a_folder_without_results_is_refused(tmp_path, capsys):
+def test_a_folder_without_results_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", str(tmp_path)]) == 2
     assert "holds no frames" in capsys.readouterr().err

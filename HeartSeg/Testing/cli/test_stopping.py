@@ -8,10 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from command_lines import environment, tree
+from heartseg.volume import Volume
+
+if TYPE_CHECKING:
+    from cli.conftest import Outcome, Running
 
 LIMITED = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048));"
 MAIN = "from heartseg.cli.main import main; sys.exit(main(sys.argv[1:]))"
@@ -28,7 +35,15 @@ MAIN = "from heartseg.cli.main import main; sys.exit(main(sys.argv[1:]))"
         pytest.param(signal.SIGTERM, "write", marks=pytest.mark.slow),
     ],
 )
-def test_a_run_that_is_stopped_leaves_nothing(launch, save_scan, tmp_path, tiny_model, temporary, stop, stage):
+def test_a_run_that_is_stopped_leaves_nothing(
+    launch: Callable[..., Running],
+    save_scan: Callable[..., Path],
+    tmp_path: Path,
+    tiny_model: Path,
+    temporary: Path,
+    stop,
+    stage: str,
+) -> None:
     scan = save_scan(shape=(80, 80, 80))
     before = tree(tmp_path)
     running = launch("segment", scan, "-o", tmp_path / "new" / "out", "--model", tiny_model)
@@ -43,13 +58,18 @@ def test_a_run_that_is_stopped_leaves_nothing(launch, save_scan, tmp_path, tiny_
 
 
 def test_ctrl_c_stops_the_run_also_where_a_library_drops_the_exception(
-    heartseg, save_scan, tmp_path, tiny_model, monkeypatch, request
-):
+    heartseg: Callable[..., Outcome],
+    save_scan: Callable[..., Path],
+    tmp_path: Path,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
     from heartseg import pipeline
 
     check = pipeline.check_volume
 
-    def dropping(volume):
+    def dropping(volume: Volume) -> Volume:
         try:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
@@ -67,7 +87,13 @@ def test_ctrl_c_stops_the_run_also_where_a_library_drops_the_exception(
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_after_a_kill_the_next_run_cleans_up_and_works(launch, heartseg, save_scan, tmp_path, tiny_model):
+def test_after_a_kill_the_next_run_cleans_up_and_works(
+    launch: Callable[..., Running],
+    heartseg: Callable[..., Outcome],
+    save_scan: Callable[..., Path],
+    tmp_path: Path,
+    tiny_model: Path,
+) -> None:
     scan = save_scan()
     arguments = ("segment", scan, "-o", tmp_path / "out", "--model", tiny_model)
     running = launch(*arguments)
@@ -82,7 +108,14 @@ def test_after_a_kill_the_next_run_cleans_up_and_works(launch, heartseg, save_sc
     assert tree(tmp_path / "out") == {"labels.nii.gz", "report.json"}
 
 
-def test_a_full_disk(heartseg, save_scan, tmp_path, tiny_model, temporary, request):
+def test_a_full_disk(
+    heartseg: Callable[..., Outcome],
+    save_scan: Callable[..., Path],
+    tmp_path: Path,
+    tiny_model: Path,
+    temporary: Path,
+    request: pytest.FixtureRequest,
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(disk)]
@@ -97,7 +130,9 @@ def test_a_full_disk(heartseg, save_scan, tmp_path, tiny_model, temporary, reque
     assert tree(temporary) == set()
 
 
-def test_a_file_size_limit_counts_as_a_full_disk(launch, save_scan, tmp_path, tiny_model):
+def test_a_file_size_limit_counts_as_a_full_disk(
+    launch: Callable[..., Running], save_scan: Callable[..., Path], tmp_path: Path, tiny_model: Path
+) -> None:
     scan = save_scan()
     program = ("-c", f"{LIMITED} {MAIN}")
     outcome = launch("segment", scan, "-o", tmp_path / "out", "--model", tiny_model, program=program).finish()
@@ -124,8 +159,8 @@ sys.meta_path.insert(0, Missing())
 
 
 def test_without_the_optional_packages_the_rest_is_written_and_what_is_not_is_said(
-    launch, save_scan, tmp_path, tiny_model
-):
+    launch: Callable[..., Running], save_scan: Callable[..., Path], tmp_path: Path, tiny_model: Path
+) -> None:
     program = without(
         "slicer", "slicer_core", "vtk", "vtkmodules", "matplotlib", "rich", "nnunetv2", "pydicom", "psutil"
     )
@@ -141,7 +176,14 @@ def test_without_the_optional_packages_the_rest_is_written_and_what_is_not_is_sa
 
 
 @pytest.mark.parametrize(("name", "package"), [("stl", "vtk"), ("preview", "matplotlib")])
-def test_a_format_asked_for_by_name_fails_at_once(launch, save_scan, tmp_path, tiny_model, name, package):
+def test_a_format_asked_for_by_name_fails_at_once(
+    launch: Callable[..., Running],
+    save_scan: Callable[..., Path],
+    tmp_path: Path,
+    tiny_model: Path,
+    name: str,
+    package: str,
+) -> None:
     scan = save_scan()
     arguments = ("segment", scan, "-o", tmp_path / "out", "--model", tiny_model, "--format", f"labels,{name}")
     outcome = launch(*arguments, program=without(package)).finish()
@@ -163,13 +205,13 @@ def test_a_format_asked_for_by_name_fails_at_once(launch, save_scan, tmp_path, t
         "from heartseg.cli.main import main\ntry: main(['segment', '--help'])\nexcept SystemExit: pass",
     ],
 )
-def test_nothing_heavy_is_imported_before_it_is_used(program):
+def test_nothing_heavy_is_imported_before_it_is_used(program: str) -> None:
     heavy = ("torch", "SimpleITK", "vtk", "vtkmodules", "matplotlib", "slicer", "nnunetv2", "pydicom", "rich")
     check = f"\nimport sys; found = [m for m in {heavy!r} if m in sys.modules]; assert not found, found"
     subprocess.run([sys.executable, "-c", program + check], check=True, stdout=subprocess.DEVNULL, env=environment())
 
 
-def test_a_pipe_that_closes_early_is_no_fault():
+def test_a_pipe_that_closes_early_is_no_fault() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "heartseg.cli.main", "models", "list"],
         stdout=subprocess.PIPE,
@@ -183,7 +225,7 @@ def test_a_pipe_that_closes_early_is_no_fault():
     assert "Traceback" not in text
 
 
-def test_names_that_the_terminal_cannot_show(tmp_path):
+def test_names_that_the_terminal_cannot_show(tmp_path: Path) -> None:
     missing = tmp_path / "größe.nii"
     run = subprocess.run(
         [sys.executable, "-m", "heartseg.cli.main", "segment", str(missing), "-o", str(tmp_path / "out")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import contextlib
 import importlib
@@ -137,7 +138,7 @@ def test_measures_and_results_have_the_members_that_the_examples_use() -> None:
                     assert node.attr in known, f"{path.name}, block at line {number}: {ast.unparse(node)}"
 
 
-def programs(parser) -> set[str]:
+def programs(parser: argparse.ArgumentParser) -> set[str]:
     """Return ``heartseg``, ``heartseg segment`` and so on: names of commands without arguments."""
     names = {parser.prog}
     for action in parser._actions:

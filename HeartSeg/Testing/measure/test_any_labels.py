@@ -14,7 +14,7 @@ from phantoms import heart_phantom
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_random_blobs_are_measured_without_an_error(seed):
+def test_random_blobs_are_measured_without_an_error(seed: int) -> None:
     rng = np.random.default_rng(seed)
     shape = tuple(int(n) for n in rng.integers(1, 40, 3))
     noise = ndimage.gaussian_filter(rng.normal(size=(8, *shape)), (0, *[float(rng.uniform(0.5, 4))] * 3))
@@ -27,7 +27,7 @@ def test_random_blobs_are_measured_without_an_error(seed):
 
 
 @pytest.mark.parametrize("missing", range(1, 8))
-def test_a_heart_without_one_structure_is_measured(missing):
+def test_a_heart_without_one_structure_is_measured(missing: int) -> None:
     labels, geometry, _ = heart_phantom((2.0, 2.0, 2.0))
     labels[labels == missing] = 0
     for m in heart_measures(measure_heart(labels, geometry)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from heartseg.measure.grid import Unknown
 from measured_hearts import LeftVentricle
 
 
-def cycle(edv, esv, frames, systole=0.35, first=0.0):
+def cycle(edv: float, esv: float, frames: int, systole: float = 0.35, first: float = 0.0) -> np.ndarray:
     """Return a ventricular volume curve: smooth ejection to ``esv`` at ``systole`` of the cycle, then filling."""
     t = np.mod(np.arange(frames) / frames + first, 1.0)
     filling = np.where(t < systole, 0.5 + 0.5 * np.cos(np.pi * t / systole), 0.0)
@@ -20,7 +21,7 @@ def cycle(edv, esv, frames, systole=0.35, first=0.0):
     return esv + (edv - esv) * filling
 
 
-def test_extremes_of_the_left_ventricle_are_end_diastole_and_end_systole_wherever_the_scan_starts():
+def test_extremes_of_the_left_ventricle_are_end_diastole_and_end_systole_wherever_the_scan_starts() -> None:
     left = cycle(150.0, 60.0, 20, first=0.5)
     right = left * 1.2 + 3
     found = cardiac_function({"LV": left, "RV": right, "LA": 130 - left * 0.5, "MYO": np.full(20, 100.0)}, 60.0)
@@ -41,7 +42,7 @@ def test_extremes_of_the_left_ventricle_are_end_diastole_and_end_systole_whereve
 
 @pytest.mark.parametrize("frames", [10, 20, 25, 30])
 @pytest.mark.parametrize("noise_ml", [0.0, 1.0])
-def test_a_smooth_curve_has_no_misfits(frames, noise_ml):
+def test_a_smooth_curve_has_no_misfits(frames: int, noise_ml: float) -> None:
     for seed in range(10):
         rng = np.random.default_rng(seed)
         values = cycle(150.0, 60.0, frames, rng.uniform(0.3, 0.4), rng.uniform()) + rng.normal(0, noise_ml, frames)
@@ -49,7 +50,7 @@ def test_a_smooth_curve_has_no_misfits(frames, noise_ml):
 
 
 @pytest.mark.parametrize("frames", [10, 20, 25])
-def test_a_frame_that_failed_is_found_and_left_out(frames):
+def test_a_frame_that_failed_is_found_and_left_out(frames: int) -> None:
     for seed in range(10):
         rng = np.random.default_rng(seed)
         values = cycle(150.0, 60.0, frames, 0.35, rng.uniform()) + rng.normal(0, 1.0, frames)
@@ -64,19 +65,19 @@ def test_a_frame_that_failed_is_found_and_left_out(frames):
         assert found.left.esv_ml == pytest.approx(kept.min())
 
 
-def test_two_failed_frames_are_found():
+def test_two_failed_frames_are_found() -> None:
     values = cycle(150.0, 60.0, 25)
     values[3], values[14] = 30.0, 190.0
     assert volume_curve("LV", values).misfits == (3, 14)
 
 
-def test_few_frames_are_not_judged_and_the_notes_say_so():
+def test_few_frames_are_not_judged_and_the_notes_say_so() -> None:
     found = cardiac_function({"LV": [150.0, 60.0]})
     assert found.left.ejection_fraction_percent == pytest.approx(60.0)
     assert "too few frames" in found.notes[0]
 
 
-def test_a_missing_ventricle_has_no_numbers():
+def test_a_missing_ventricle_has_no_numbers() -> None:
     assert isinstance(cardiac_function({"LV": [None, 80.0, None], "RV": [90.0, 80.0, 70.0]}), Unknown)
     values = list(cycle(150.0, 60.0, 10))
     values[4] = None
@@ -90,7 +91,7 @@ def test_a_missing_ventricle_has_no_numbers():
         cardiac_function({"LV": [1.0, 2.0], "RV": [1.0]})
 
 
-def test_the_ejection_fraction_of_a_moving_phantom_is_within_one_point():
+def test_the_ejection_fraction_of_a_moving_phantom_is_within_one_point() -> None:
     hearts = [LeftVentricle().shrunk(f) for f in (1.0, 0.9, 0.75, 0.7, 0.85)]
     volumes = []
     for heart in hearts:
@@ -103,12 +104,12 @@ def test_the_ejection_fraction_of_a_moving_phantom_is_within_one_point():
     assert found.left.ejection_fraction_percent == pytest.approx(expected, abs=1.0)
 
 
-def test_body_surface_area_after_mosteller():
+def test_body_surface_area_after_mosteller() -> None:
     assert Patient(height_cm=180, weight_kg=80).bsa_m2 == pytest.approx(2.0)
     assert Patient(height_cm=180).bsa_m2 is None
 
 
-def test_function_of_the_biv_me_fit(shared_data):
+def test_function_of_the_biv_me_fit(shared_data: Path) -> None:
     """The authors' fitted model: EDV 179, ESV 72 mL, EF 60 %."""
     path = shared_data / "dicom" / "bivme-patient1-sax" / "volumes_of_the_fit.csv"
     with path.open(encoding="utf-8-sig") as file:
@@ -122,7 +123,7 @@ def test_function_of_the_biv_me_fit(shared_data):
     assert found.left.ejection_fraction_percent == pytest.approx(60, abs=1)
 
 
-def test_ejection_fractions_of_the_sunnybrook_contours_follow_the_diagnosis(shared_data):
+def test_ejection_fractions_of_the_sunnybrook_contours_follow_the_diagnosis(shared_data: Path) -> None:
     """Failing hearts (HF) below 45 %, normal (N) and hypertrophic ones (HYP) above 50 %."""
     from hearts import read
 

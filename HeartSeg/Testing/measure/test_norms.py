@@ -27,7 +27,7 @@ from phantoms import heart_phantom
 VOLUME = Measure("LV", "volume_index", 90.0, "mL/m²")
 
 
-def test_every_range_has_a_source_and_a_meaning():
+def test_every_range_has_a_source_and_a_meaning() -> None:
     norms, limits = load_norms()
     for norm in norms:
         assert re.fullmatch(r"10\.\d{4,}/\S+", norm.doi)
@@ -47,7 +47,7 @@ def test_every_range_has_a_source_and_a_meaning():
                 assert (norm.high or x.high) <= x.high
 
 
-def test_a_value_is_compared_with_the_range_of_its_sex_modality_and_phase():
+def test_a_value_is_compared_with_the_range_of_its_sex_modality_and_phase() -> None:
     woman = compare(VOLUME, Circumstances("CT", "diastole", "F"))
     man = compare(VOLUME, Circumstances("CT", "diastole", "M"))
     assert isinstance(woman, Comparison) and isinstance(man, Comparison)
@@ -67,23 +67,23 @@ def test_a_value_is_compared_with_the_range_of_its_sex_modality_and_phase():
         (Circumstances("MR", "diastole", "M"), "no reference range for MR"),
     ],
 )
-def test_nothing_is_compared_when_something_is_unknown(circumstances, why):
+def test_nothing_is_compared_when_something_is_unknown(circumstances: Circumstances, why: str) -> None:
     assert compare(VOLUME, circumstances) == Unknown(why)
 
 
-def test_a_range_for_any_sex_needs_no_sex():
+def test_a_range_for_any_sex_needs_no_sex() -> None:
     assert isinstance(compare(Measure("PA", "pa_ao_ratio", 0.8, ""), Circumstances("CT")), Comparison)
     assert compare(Measure("PA", "pa_ao_ratio", None, "", "no PA"), Circumstances("CT")) == Unknown("no PA")
     assert compare(Measure("LV", "extent_x", 80.0, "mm"), Circumstances("CT")) == Unknown("no reference range")
 
 
-def test_implausible_values_are_found():
+def test_implausible_values_are_found() -> None:
     assert implausible(Measure("LV", "ejection_fraction", 97.0, "%")).high == 90
     assert implausible(Measure("LV", "ejection_fraction", 60.0, "%")) is None
     assert implausible(Measure("LV", "ejection_fraction", None, "%")) is None
 
 
-def test_rows_of_a_phantom_have_values_or_reasons():
+def test_rows_of_a_phantom_have_values_or_reasons() -> None:
     labels, geometry, _ = heart_phantom()
     rows = heart_measures(measure_heart(labels, geometry))
     assert len({(m.structure, m.quantity) for m in rows}) == len(rows)
@@ -102,12 +102,12 @@ def test_rows_of_a_phantom_have_values_or_reasons():
     assert rows["LV", "long_axis_length"].value is not None
 
 
-def test_an_empty_label_map_has_no_measures():
+def test_an_empty_label_map_has_no_measures() -> None:
     labels, geometry = LeftVentricle().labels((4.0, 4.0, 4.0))
     assert measure_heart(labels * 0, geometry) is None
 
 
-def test_function_rows_need_heart_rate_and_body_size():
+def test_function_rows_need_heart_rate_and_body_size() -> None:
     function = cardiac_function({"LV": [150.0, 60.0], "MYO": [100.0, 101.0], "LA": [40.0, 80.0]}, 70.0)
     rows = {(m.structure, m.quantity): m for m in function_measures(function, Patient("M", 180, 80, 70.0))}
     assert rows["LV", "cardiac_output"].value == pytest.approx(6.3)

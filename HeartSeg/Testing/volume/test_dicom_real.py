@@ -89,7 +89,7 @@ ENCODINGS: dict[str, Callable[[Path, Volume], Path]] = {
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
-def test_the_weak_contrast_ct_has_the_same_voxels_in_every_encoding(weak, tmp_path, name):
+def test_the_weak_contrast_ct_has_the_same_voxels_in_every_encoding(weak: Volume, tmp_path: Path, name: str) -> None:
     folder = ENCODINGS[name](tmp_path / "scan", weak)
     frame = 1 if "phase" in name else None
     assert count_frames(folder) == (2 if frame else 1)
@@ -101,7 +101,7 @@ def test_the_weak_contrast_ct_has_the_same_voxels_in_every_encoding(weak, tmp_pa
 
 
 @pytest.mark.slow
-def test_the_default_model_gives_the_same_labels_for_two_encodings(shared_data, tmp_path):
+def test_the_default_model_gives_the_same_labels_for_two_encodings(shared_data: Path, tmp_path: Path) -> None:
     from heartseg import segment
 
     whole = read_volume(shared_data / "scans" / "ct_chest_weak_contrast_3mm.nii.gz")
@@ -116,7 +116,7 @@ def test_the_default_model_gives_the_same_labels_for_two_encodings(shared_data, 
             assert 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b)) >= 0.999
 
 
-def test_a_short_axis_study_as_the_scanner_stored_it_is_one_stack_over_time(shared_data):
+def test_a_short_axis_study_as_the_scanner_stored_it_is_one_stack_over_time(shared_data: Path) -> None:
     folder = shared_data / "dicom" / "bivme-patient1-sax"
     with (folder / "volumes_of_the_fit.csv").open(newline="") as file:
         assert count_frames(folder) == len(list(csv.DictReader(file))) == 25

@@ -40,7 +40,7 @@ any_grid = st.builds(
 )
 
 
-def test_there_are_48_orientations():
+def test_there_are_48_orientations() -> None:
     names = {grid(o, s, (0, 0, 0), (2, 2, 2), (1, 1, 1), (0, 0, 0)).orientation for o, s in ORIENTATIONS}
     assert len(names) == len(ORIENTATIONS) == 48
 
@@ -48,7 +48,7 @@ def test_there_are_48_orientations():
 @pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)
 @given(turn=st.tuples(*[st.floats(-0.15, 0.15)] * 3), shape=shapes, spacing=spacings, origin=origins)
 @settings(max_examples=8, deadline=None)
-def test_every_orientation_turns_to_lps_and_back_exactly(order, signs, turn, shape, spacing, origin):
+def test_every_orientation_turns_to_lps_and_back_exactly(order, signs, turn, shape, spacing, origin) -> None:
     stored = grid(order, signs, turn, shape, spacing, origin)
     flip, turned = to_nearest_lps(stored)
     array = np.arange(np.prod(shape)).reshape(shape)
@@ -59,7 +59,7 @@ def test_every_orientation_turns_to_lps_and_back_exactly(order, signs, turn, sha
 
 @given(stored=any_grid)
 @settings(max_examples=150, deadline=None)
-def test_a_voxel_keeps_its_place_in_the_patient_when_axes_are_turned(stored):
+def test_a_voxel_keeps_its_place_in_the_patient_when_axes_are_turned(stored) -> None:
     flip, turned = to_nearest_lps(stored)
     indices = np.stack(np.meshgrid(*[np.arange(n) for n in stored.shape], indexing="ij"), axis=-1)
     world = stored.index_to_world(indices)
@@ -71,13 +71,13 @@ def test_a_voxel_keeps_its_place_in_the_patient_when_axes_are_turned(stored):
 
 @given(stored=any_grid, index=st.tuples(*[st.floats(-10.0, 600.0)] * 3))
 @settings(max_examples=150, deadline=None)
-def test_world_to_index_undoes_index_to_world(stored, index):
+def test_world_to_index_undoes_index_to_world(stored, index) -> None:
     np.testing.assert_allclose(stored.world_to_index(stored.index_to_world(np.array(index))), index, atol=1e-6)
 
 
 @given(spacing=spacings, origin=origins, turn=angles)
 @settings(max_examples=50, deadline=None)
-def test_flipped_and_permuted_copies_end_in_the_very_same_grid(spacing, origin, turn):
+def test_flipped_and_permuted_copies_end_in_the_very_same_grid(spacing, origin, turn) -> None:
     base = grid((0, 1, 2), (1, 1, 1), turn, (4, 5, 6), spacing, origin)
     _, reference = to_nearest_lps(base)
     for order, signs in ORIENTATIONS:
@@ -95,12 +95,12 @@ def test_flipped_and_permuted_copies_end_in_the_very_same_grid(spacing, origin, 
         assert to_nearest_lps(copy)[1].same_grid(reference, tolerance_mm=1e-5)
 
 
-def test_the_ras_affine_is_the_lps_affine_with_two_signs_turned():
+def test_the_ras_affine_is_the_lps_affine_with_two_signs_turned() -> None:
     affine = grid((0, 1, 2), (1, 1, 1), (0.1, 0.2, 0.3), (4, 5, 6), (1, 2, 3), (4, 5, 6))
     np.testing.assert_allclose(affine.affine_ras, np.diag([-1, -1, 1, 1]) @ affine.affine)
 
 
-def test_a_crop_keeps_every_voxel_where_it_is():
+def test_a_crop_keeps_every_voxel_where_it_is() -> None:
     stored = grid((1, 2, 0), (1, -1, 1), (0.1, 0.2, -0.1), (10, 12, 14), (1.0, 2.0, 3.0), (5.0, 6.0, 7.0))
     part = stored.cropped((slice(2, 9), slice(3, 12), slice(4, 8)))
     assert part.shape == (7, 9, 4)

@@ -83,7 +83,7 @@ def outputs() -> list[torch.Tensor]:
     [{}, {"erosion": 1}, {"beta": 0.8}, {"delta": 30.0}, {"alpha": 3.0}, {"erosion": 0}],
     ids=lambda c: "-".join(c) or "as it is",
 )
-def test_an_unusual_presets_loss_is_the_formula(changes) -> None:
+def test_an_unusual_presets_loss_is_the_formula(changes: dict[str, float]) -> None:
     preset, labels = UNUSUAL.with_changes(**changes), labels_3d()
     loss = TrainingLoss(preset, K, SPACING)
     full, half = outputs()

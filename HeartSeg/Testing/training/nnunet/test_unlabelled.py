@@ -86,7 +86,9 @@ def test_they_teach_and_the_card_and_the_log_say_so(taught: Training, data: Path
     assert all("test" not in name for fold in held_out for name in (*fold["train"], *fold["val"]))
 
 
-def test_stopped_and_called_again_it_ends_bit_for_bit_the_same(taught: Training, data: Path, scans: Path, tmp_path):
+def test_stopped_and_called_again_it_ends_bit_for_bit_the_same(
+    taught: Training, data: Path, scans: Path, tmp_path: Path
+) -> None:
     token, seen = CancelToken(), []
 
     def stop(event: ProgressEvent) -> None:
