@@ -140,7 +140,7 @@ def scan_of(scene: Scene, view: View, name: str, appearance: Appearance, rng: np
     pixels = torch.where(seen[box], kept, air).round().clamp(-32768, 32767).to(torch.int16).numpy()
     labels = target[box].numpy()
     mask = (labels != IGNORE).astype(np.uint8)
-    facts = {
+    facts: dict[str, object] = {
         "subject": scene.subject,
         "seed": scene.seed,
         "scene": scene.kind,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from heartseg.volume.geometry import Geometry
+from triples import triple
 
 
 def turned(seed: int) -> np.ndarray:
@@ -22,7 +23,7 @@ def grid(
     """Return a grid of edge 2 * ``half_mm`` around ``center``, and the world points of its voxels ``(z, y, x, 3)``."""
     n = np.ceil(2 * half_mm / np.asarray(spacing)).astype(int)
     origin = np.asarray(center) - (n - 1) / 2 * spacing
-    geometry = Geometry((int(n[2]), int(n[1]), int(n[0])), spacing, tuple(map(float, origin)))
+    geometry = Geometry((int(n[2]), int(n[1]), int(n[0])), spacing, triple(origin))
     index = np.stack(np.meshgrid(*map(np.arange, geometry.shape), indexing="ij"), axis=-1)
     return geometry, geometry.index_to_world(index)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,7 +89,7 @@ def test_every_fix_that_is_offered_has_a_button() -> None:
         (Chosen(components=3), "colour", ""),
     ],
 )
-def test_what_is_no_single_grey_volume_is_an_error(chosen: Chosen, code: str, fix: Callable[[], Volume]) -> None:
+def test_what_is_no_single_grey_volume_is_an_error(chosen: Chosen, code: str, fix: str) -> None:
     (check,) = check_chosen(chosen)
     assert (check.code, check.severity, check.fix) == (code, Severity.ERROR, fix)
 
@@ -113,7 +112,7 @@ def test_a_transform_that_changes_lengths_is_told_and_can_be_applied() -> None:
         (Volume(np.full((60, 70, 80), np.nan, np.float32), scan().geometry), "NaN"),
     ],
 )
-def test_what_the_engine_would_refuse_is_said_in_its_own_words(volume, words: str) -> None:
+def test_what_the_engine_would_refuse_is_said_in_its_own_words(volume: Volume, words: str) -> None:
     (check,) = check_scan(volume)
     assert (check.code, check.severity, check.fix) == ("scan-refused", Severity.ERROR, "")
     assert words in check.message
@@ -187,7 +186,7 @@ def test_mr_that_looks_like_ct_can_be_treated_as_ct() -> None:
 
 
 @pytest.mark.parametrize(("span", "fix"), [((-1000, 600), AS_CT), ((0, 900), AS_MR)])
-def test_a_scan_that_does_not_say_what_it_is_gets_a_guess(span: tuple[int, int], fix) -> None:
+def test_a_scan_that_does_not_say_what_it_is_gets_a_guess(span: tuple[int, int], fix: str) -> None:
     check = codes(check_scan(scan(modality="", span=span)))["modality-not-said"]
     assert (check.severity, check.fix) == (Severity.INFO, fix)
 
@@ -276,7 +275,7 @@ def test_the_time_on_the_processor_grows_with_what_is_to_be_done(model: ModelFol
     two_cores = Machine("cpu", cores=2)
     chest = Volume(np.zeros((300, 512, 512), np.int16), Geometry((300, 512, 512), (0.75, 0.75, 1.0)))
 
-    def seconds(**settings: object) -> float:
+    def seconds(**settings: Any) -> float:
         return expected_seconds(planned(chest, model, Settings(**settings)), chest, two_cores)
 
     once = seconds()

@@ -12,6 +12,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,10 +131,10 @@ def test_slices_without_a_contour_are_ignored(benchmark: Callable[[str], ModuleT
 
 def test_the_search_selects_the_best_mean(benchmark: Callable[[str], ModuleType]) -> None:
     """A score with a maximum at one rotation and one long axis; the search ends there."""
-    sunnybrook = benchmark("sunnybrook")
+    sunnybrook: Any = benchmark("sunnybrook")
 
     class Liking(sunnybrook.Scorer):
-        def score(self, patient, orientation):
+        def score(self, patient: Any, orientation: Any) -> float:
             right = (orientation.order, orientation.signs) == ((0, 1), (1, 1, 1))
             return right - abs(orientation.turn - 15) / 100 - 0.1 * (orientation.long_axis != "lying")
 

@@ -135,7 +135,8 @@ def test_a_list_without_paths_holds_no_scan(tmp_path: Path) -> None:
 def test_all_frames_become_cases_and_a_bad_scan_among_good_ones_stays_one(
     save_series: Callable[..., Path], save_scan: Callable[..., Path], tmp_path: Path
 ) -> None:
-    save_series("scans/cine.nrrd", frames=3) if (tmp_path / "scans").mkdir() is None else None
+    (tmp_path / "scans").mkdir()
+    save_series("scans/cine.nrrd", frames=3)
     save_scan("scans/plain.nii.gz")
     touch(tmp_path / "scans" / "bad.nii.gz")
     found = list_cases(tmp_path / "scans", frame="all")
@@ -159,7 +160,7 @@ def test_no_two_scans_get_one_name(tmp_path: Path) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(["a", "A", "a_2", "A_2", "a_3", "a_2_2", "summary.csv"]), max_size=8))
-def test_names_are_unique_whatever_they_were(wanted) -> None:
+def test_names_are_unique_whatever_they_were(wanted: list[str]) -> None:
     found = [c.name.casefold() for c in _unique([Case(Path(n), n) for n in wanted])]
     assert len(set(found)) == len(wanted)
     assert "summary.csv" not in found

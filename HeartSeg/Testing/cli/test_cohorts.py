@@ -54,7 +54,7 @@ def rows(out: Path) -> dict[str, dict[str, str]]:
         (7, "read", ("exit code 7", "damaged")),
     ],
 )
-def test_the_end_of_a_process_is_explained(code, stage: str, words: tuple[str, str]) -> None:
+def test_the_end_of_a_process_is_explained(code: int, stage: str, words: tuple[str, str]) -> None:
     text = _death(code, stage)
     assert all(word in text for word in words)
     assert ("--jobs" in text) == (code == -signal.SIGKILL), "fewer processes do not mend a damaged file"

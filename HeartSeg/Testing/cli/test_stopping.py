@@ -41,7 +41,7 @@ def test_a_run_that_is_stopped_leaves_nothing(
     tmp_path: Path,
     tiny_model: Path,
     temporary: Path,
-    stop,
+    stop: signal.Signals,
     stage: str,
 ) -> None:
     scan = save_scan(shape=(80, 80, 80))

@@ -12,6 +12,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -142,8 +143,9 @@ def programs(parser: argparse.ArgumentParser) -> set[str]:
     """Return ``heartseg``, ``heartseg segment`` and so on: names of commands without arguments."""
     names = {parser.prog}
     for action in parser._actions:
-        if isinstance(getattr(action, "choices", None), dict):
-            for inner in action.choices.values():
+        choices: Any = action.choices
+        if isinstance(choices, dict):
+            for inner in choices.values():
                 names |= programs(inner)
     return names
 

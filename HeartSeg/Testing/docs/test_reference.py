@@ -68,7 +68,9 @@ def findings_in_source() -> dict[str, set[str] | None]:
                 if not node.args:
                     continue  # read from a report; created elsewhere
                 name, severity = node.args[0], node.args[1]
-                assert isinstance(name, ast.Constant), f"{path}:{node.lineno}: a finding's code must be a literal"
+                assert isinstance(name, ast.Constant) and isinstance(name.value, str), (
+                    f"{path}:{node.lineno}: a finding's code must be a literal"
+                )
                 written = set(re.findall(r"\b(INFO|WARNING|ERROR)\b", ast.unparse(severity)))
                 earlier = found.get(name.value, set())
                 found[name.value] = None if earlier is None or not written else earlier | {s.lower() for s in written}

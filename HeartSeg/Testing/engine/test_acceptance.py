@@ -6,7 +6,7 @@ everything else is real.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from heartseg.inference.network import OrientedNetwork
 from heartseg.inference.test_time import shifted
 from heartseg.progress import Reporter
 from heartseg.volume import Geometry
+from triples import triple
 
 Candidates = Callable[[np.ndarray, object, int], list]
 
@@ -112,9 +113,9 @@ def test_after_a_candidate_that_is_rejected_the_next_one_is_tried(
 
 
 @pytest.fixture
-def windows(monkeypatch: pytest.MonkeyPatch) -> Iterator[list]:
+def windows(monkeypatch: pytest.MonkeyPatch) -> list[Geometry]:
     """Record the grids of the fine network's input."""
-    seen: list = []
+    seen: list[Geometry] = []
     real = OrientedNetwork.window
 
     def counting(self: Any, scan: Any, grid: Geometry, reporter: Reporter, gamma: float = 1.0) -> Any:
@@ -126,7 +127,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Iterator[list]:
 
 
 def test_a_window_that_never_stays_is_followed_only_so_often(
-    segmenter: Segmenter, volume: Volume, monkeypatch: pytest.MonkeyPatch, windows: list
+    segmenter: Segmenter, volume: Volume, monkeypatch: pytest.MonkeyPatch, windows: list[Geometry]
 ) -> None:
     monkeypatch.setattr(AroundHeart, "_recentred", lambda self, found: shifted(found.window.grid, (1, 0, 0)))
     assert segmenter.segment(volume).heart_found
@@ -140,6 +141,6 @@ def test_a_heart_as_dark_as_air_is_none_however_its_place_was_found(
     """The sample, 900 HU darker and clipped at air: it looks the same to the networks, but no tissue is that dark."""
     centre = result.provenance.run.window_center_lps
     dark = replace(volume, array=np.maximum(volume.array.astype(np.int16) - 900, -1024), modality="CT")
-    settings = Settings(device="cpu", heart_center=tuple(centre) if how == "given centre" else None)
+    settings = Settings(device="cpu", heart_center=triple(centre) if how == "given centre" else None)
     found = Segmenter(default_model, settings).segment(dark)
     assert not found.heart_found

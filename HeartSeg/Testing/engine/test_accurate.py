@@ -94,7 +94,8 @@ def by_hand(scan: Volume, window: Geometry) -> np.ndarray:
         share = network(image[None, None])[0].softmax(0)
         here = [slice(max(0, s), min(n, n + s)) for s, n in zip(step, window.shape, strict=True)]
         there = [slice(max(0, -s), min(n, n - s)) for s, n in zip(step, window.shape, strict=True)]
-        total[(slice(None), *here)] += share[(slice(None), *there)]
+        z, y, x = there
+        total[:, here[0], here[1], here[2]] += share[:, z, y, x]
         count[tuple(here)] += 1
     return (total / count).argmax(0).numpy()
 
@@ -127,7 +128,7 @@ def test_off_runs_one_window_and_says_so(folder: ModelFolder, scan: Volume) -> N
 def test_on_is_counted_reported_and_deterministic(folder: ModelFolder, scan: Volume) -> None:
     engine, network = engine_of(folder, ON, mirroring_axes=(0, 1, 2))
     engine._fine._ready["cpu"] = [network]
-    events = []
+    events: list[ProgressEvent] = []
     found = engine.predict(scan, Reporter(events.append))
     assert network.calls == 1 + len(AUGMENTATIONS), "a window is never mirrored"
     run = found.run

@@ -14,6 +14,7 @@ from heartseg.progress import ProgressEvent
 from heartseg.volume import Geometry
 from near_ties import assert_equal_but_few
 from tiny_models import make_tiny_model_folder
+from triples import triple
 
 
 def test_the_sample_gives_every_structure(result: Result) -> None:
@@ -43,7 +44,7 @@ def test_provenance_tells_how_it_was_made(result: Result, sample_scan: Path) -> 
 
 
 def test_stages_come_in_order_and_end_full(segmenter: Segmenter, volume: Volume) -> None:
-    events = []
+    events: list[ProgressEvent] = []
     segmenter.segment(volume, progress=events.append)
     stages = list(dict.fromkeys(e.stage for e in events))
     main = [s for s in stages if s in ("locate", "predict", "resample", "clean up", "measure")]
@@ -99,7 +100,7 @@ def test_the_whole_scan_can_be_tiled_instead(default_model: Path, volume: Volume
 def test_a_given_centre_takes_the_place_of_the_search(default_model: Path, volume: Volume, result: Result) -> None:
     """Near the centre chosen by the finder, the same network in one tile finds the same heart."""
     found = result.provenance.run.window_center_lps
-    given = Segmenter(default_model, Settings(device="cpu", heart_center=tuple(found))).segment(volume)
+    given = Segmenter(default_model, Settings(device="cpu", heart_center=triple(found))).segment(volume)
     run = given.provenance.run
     assert "locate" not in given.provenance.seconds
     assert run.mode == "given centre"
@@ -117,7 +118,7 @@ def test_a_centre_outside_of_the_scan_is_named(default_model: Path, volume: Volu
 @pytest.mark.parametrize("center", [(0.0, 0.0), (0.0, float("nan"), 0.0)])
 def test_a_centre_that_is_no_point_is_refused(center: tuple[float, ...]) -> None:
     with pytest.raises(SettingsError, match="three finite numbers"):
-        Settings(heart_center=center).check()
+        Settings(heart_center=center).check()  # type: ignore[arg-type]
 
 
 def test_a_centre_for_a_model_in_stored_axes_is_refused(tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_a_scan_larger_than_the_tile_is_done_in_tiles(default_model: Path, volum
     """With voxels declared 1.35 times larger, the heart exceeds the tile, and the run reports it."""
     g = volume.geometry
     big = Volume(
-        volume.array, Geometry(g.shape, tuple(1.35 * s for s in g.spacing), g.origin, g.direction), "big", "CT"
+        volume.array, Geometry(g.shape, triple(1.35 * s for s in g.spacing), g.origin, g.direction), "big", "CT"
     )
     found = Segmenter(default_model, Settings(device="cpu")).segment(big)
     assert "heart-tiled" in [f.code for f in found.findings]

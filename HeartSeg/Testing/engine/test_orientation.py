@@ -67,7 +67,7 @@ COPIES = [
 
 @pytest.mark.parametrize(("order", "flips"), COPIES)
 def test_permuted_and_flipped_copies_give_the_same_labels(
-    order, flips, segmenter: Segmenter, volume: Volume, reference: np.ndarray
+    order: tuple[int, ...], flips: tuple[bool, ...], segmenter: Segmenter, volume: Volume, reference: np.ndarray
 ) -> None:
     image = sitk.Flip(sitk.PermuteAxes(image_of(volume.array, volume.geometry), order), flips)
     found = segmenter.segment(as_volume(image, volume.modality)).labels

@@ -110,9 +110,9 @@ def test_surface_dice_equals_that_of_monai() -> None:
     rng = np.random.default_rng(4)
     pred, truth = (gaussian_filter(rng.normal(size=SHAPE), 1.5) > 0.02 for _ in range(2))
     found = surface_distances(pred, truth, (3.0, 2.0, 1.0))
-    pair = [torch.from_numpy(np.pad(m, 1))[None, None].float() for m in (pred, truth)]
+    a, b = (torch.from_numpy(np.pad(m, 1))[None, None].float() for m in (pred, truth))
     theirs = compute_surface_dice(
-        *pair, [2.5], include_background=True, spacing=(3.0, 2.0, 1.0), use_subvoxels=True
+        a, b, [2.5], include_background=True, spacing=(3.0, 2.0, 1.0), use_subvoxels=True
     ).item()
     assert found.surface_dice(2.5) == pytest.approx(theirs, rel=1e-5)
 

@@ -255,7 +255,7 @@ def test_a_cancel_in_any_stage_stops_and_the_next_run_works(
     for stage in ("locate", "predict", "preprocess", "explain", "resample"):
         token = CancelToken()
 
-        def stop(event: ProgressEvent, stage=stage, token=token) -> None:
+        def stop(event: ProgressEvent, stage: str = stage, token: CancelToken = token) -> None:
             if event.stage == stage:
                 token.cancel()
 

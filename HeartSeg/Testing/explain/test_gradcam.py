@@ -45,7 +45,7 @@ class Round(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        around = {"padding": 1, "padding_mode": "circular"}
+        around: dict[str, Any] = {"padding": 1, "padding_mode": "circular"}
         self.down = nn.Sequential(nn.Conv3d(1, 4, 3, 2, **around), nn.InstanceNorm3d(4), nn.LeakyReLU(inplace=True))
         self.up = nn.ConvTranspose3d(4, 4, 2, 2)
         self.head = nn.Conv3d(4, 3, 1)
@@ -135,9 +135,10 @@ def test_channels_weigh_what_finite_differences_say(layer: str) -> None:
     network = build_tiny_network(plans, 4).eval().double().requires_grad_(False)
     image, region = image_of((16,) * 3).double(), box_in((16,) * 3, slice(3, 9), slice(4, 12), slice(5, 9))
     place = layers_of(network, image[None]).find(layer)
-    module, taken, raised = network.get_submodule(place.name), [], {"channel": 0, "by": 0.0}
+    module, taken = network.get_submodule(place.name), []
+    raised: dict[str, Any] = {"channel": 0, "by": 0.0}
 
-    def raise_channel(module, inputs, output):
+    def raise_channel(module: nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
         taken.append(output.clone())
         output = output.clone()
         output[:, raised["channel"]] += raised["by"]
@@ -239,7 +240,8 @@ def test_a_layer_without_influence_is_named() -> None:
 
 def test_progress_counts_tiles_twice_and_a_cancel_stops_between_them() -> None:
     image, region = image_of((6, 6, 12)), box_in((6, 6, 12), slice(None))
-    events, token = [], CancelToken()
+    events: list[ProgressEvent] = []
+    token = CancelToken()
     heat(seeded(TwoChannels), "last", image, region, patch=(6, 6, 6), reporter=Reporter(events.append))
     assert [(e.done, e.total) for e in events] == [(k, 6) for k in (*range(7), 6)]
 
@@ -253,7 +255,7 @@ def test_progress_counts_tiles_twice_and_a_cancel_stops_between_them() -> None:
 
 @pytest.mark.parametrize("layer", ["last", "bottleneck"])
 def test_a_2d_network_has_the_map_of_its_3d_twin_that_sees_single_slices(layer: str) -> None:
-    def stack(conv, norm, up, kernel, stride) -> nn.Module:
+    def stack(conv: Any, norm: Any, up: Any, kernel: tuple[int, ...], stride: tuple[int, ...]) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(3)
             down = nn.Sequential(conv(1, 4, kernel, stride, tuple(k // 2 for k in kernel)), norm(4), nn.LeakyReLU())
@@ -287,12 +289,15 @@ def test_out_of_memory_on_the_cpu_says_what_helps() -> None:
 
 def test_out_of_memory_on_a_graphics_card_ends_on_the_cpu_with_the_same_map(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a real card, the stand-in fails like torch on a card, after the first tile."""
-    image, region, events = image_of((6, 6, 12)), box_in((6, 6, 12), slice(1, 4)), []
+    image, region = image_of((6, 6, 12)), box_in((6, 6, 12), slice(1, 4))
+    events: list[ProgressEvent] = []
     network = seeded(TwoChannels)
     wanted = heat(network, "last", image, region, patch=(6, 6, 6))
     real = gradcam._mean_map
 
-    def small_card(networks, layer, tiles: torch.Tensor, channels, device, reporter: Reporter):
+    def small_card(
+        networks: Any, layer: Any, tiles: Any, channels: Any, device: torch.device, reporter: Reporter
+    ) -> Any:
         if device.type == "cuda":
             reporter.advance(1)
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB")

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -261,7 +261,7 @@ def test_overwriting_is_asked_for_and_replaces_an_export_only(subject: Subject, 
     [(4, EVERYTHING), (40, EVERYTHING), (300, EVERYTHING), (4, ["seg"]), (8, ["labels", "csv"]), (1000, ["print"])],
 )
 def test_a_disk_that_gets_full_at_any_step(
-    subject: Subject, small_disk: Callable[[int], Path], kilobytes: int, formats
+    subject: Subject, small_disk: Callable[[int], Path], kilobytes: int, formats: Sequence[str]
 ) -> None:
     disk = small_disk(kilobytes)
     (disk / "keep").mkdir()

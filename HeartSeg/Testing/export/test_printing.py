@@ -107,7 +107,7 @@ def test_crumbs_are_left_out_and_cavities_filled_and_both_are_counted() -> None:
 
 
 @pytest.mark.parametrize("wall", [0.0, WALL_LIMITS_MM[0] - 0.1, WALL_LIMITS_MM[1] + 1, float("nan")])
-def test_a_wall_that_cannot_be_printed_is_refused(wall) -> None:
+def test_a_wall_that_cannot_be_printed_is_refused(wall: float) -> None:
     with pytest.raises(SettingsError, match=r"outside 0.8 to 10 mm"):
         print_parts(ball(), wall)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ TETRAHEDRON = Mesh(
 )
 
 
-def read_with_vtk(path: Path) -> vtk.vtkPolyData:
+def read_with_vtk(path: Path) -> Any:
     reader = {".stl": vtk.vtkSTLReader, ".ply": vtk.vtkPLYReader, ".obj": vtk.vtkOBJReader}[path.suffix]()
     reader.SetFileName(str(path))
     reader.Update()
@@ -90,7 +90,7 @@ def test_a_whole_body_is_watertight_and_its_numbers_are_right() -> None:
     assert found.area_cm2 == pytest.approx((3 * 50 + np.sqrt(3) / 2 * 100) / 100)
 
 
-def faulty(triangles: Sequence[Sequence[int]]) -> Mesh:
+def faulty(triangles: np.ndarray | list[Any]) -> Mesh:
     return Mesh(TETRAHEDRON.points, np.array(triangles))
 
 
@@ -195,7 +195,7 @@ def test_unknown_axes_are_refused(tmp_path: Path) -> None:
 SLICES = {"thin": (1.0, 1.0, 0.7), "2.5 mm": (1.0, 1.0, 2.5), "8 mm": (1.4, 1.4, 8.0)}
 
 
-@pytest.fixture(scope="module", params=SLICES.values(), ids=SLICES)
+@pytest.fixture(scope="module", params=list(SLICES.values()), ids=list(SLICES))
 def sliced(request: pytest.FixtureRequest) -> tuple[np.ndarray, Geometry, dict[str, Mesh]]:
     """Labels of the phantom on a grid, the grid, and the surfaces of all structures."""
     labels, geometry, _ = heart_phantom(request.param)

@@ -24,7 +24,7 @@ def test_ras_reverses_left_right_and_front_back() -> None:
 
 @pytest.mark.parametrize("orientation", ["LPS", "RAS", "SAL", "PIR", "ILA"])
 @pytest.mark.parametrize("transpose", list(itertools.permutations(range(3))))
-def test_the_way_back_undoes_the_way_there(orientation: str, transpose) -> None:
+def test_the_way_back_undoes_the_way_there(orientation: str, transpose: tuple[int, ...]) -> None:
     axes = NetworkAxes.of(orientation, transpose)
     image = torch.arange(2 * 3 * 4).reshape(1, 2, 3, 4)
     there = axes.to_network(image)

@@ -84,20 +84,18 @@ def test_it_belongs_to_the_labels() -> None:
 def test_the_running_percent_is_the_softmax_of_interpolated_logits() -> None:
     logits = torch.from_numpy(5 * np.random.default_rng(1).normal(size=(5, 6, 7, 8)).astype(np.float32))
     shape = (13, 9, 21)
-    weights = tuple(
-        area_weights((np.arange(n) + 0.5) * o / n - 0.5, 1.0, o) for n, o in zip(shape, (6, 7, 8), strict=True)
-    )
+    z, y, x = (area_weights((np.arange(n) + 0.5) * o / n - 0.5, 1.0, o) for n, o in zip(shape, (6, 7, 8), strict=True))
     stock = torch.nn.functional.interpolate(logits[None], shape, mode="trilinear", align_corners=False)[0].softmax(0)
-    percent = reduced_separable(logits, weights, running_percent)
+    percent = reduced_separable(logits, (z, y, x), running_percent)
     assert np.abs(percent - 100 * stock.max(0).values.numpy()).max() <= 0.5 + 1e-3  # rounding to integer percent
-    winner = torch.from_numpy(reduced_separable(logits, weights, running_argmax).astype(np.int64))
+    winner = torch.from_numpy(reduced_separable(logits, (z, y, x), running_argmax).astype(np.int64))
     assert np.abs(percent - 100 * stock.gather(0, winner[None])[0].numpy()).max() <= 0.5 + 1e-3
 
 
 def test_huge_logits_do_not_overflow() -> None:
     logits = torch.tensor([[[[1e4]]], [[[-1e4]]], [[[1e4]]]])
-    weights = (np.ones((1, 1), np.float32),) * 3
-    assert reduced_separable(logits, weights, running_percent).item() == 50
+    one = np.ones((1, 1), np.float32)
+    assert reduced_separable(logits, (one, one, one), running_percent).item() == 50
 
 
 def test_without_a_heart_nothing_is_confident() -> None:

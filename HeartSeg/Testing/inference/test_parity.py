@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from near_ties import assert_equal_but_near_ties
 from stock_nnunet import predict_stock
 from tiny_models import make_tiny_model_folder, synthetic_volume
 
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     "isotropic z-score, mirrored": {"options": {}, "spacing": (1.2, 1.3, 1.1), "mirroring": True},
     "CT normalisation, not mirrored": {
         "options": {"normalization": "CTNormalization"},

@@ -22,6 +22,7 @@ from heartseg.progress import CancelToken, ProgressEvent, Reporter
 from heartseg.volume import Geometry
 from near_ties import assert_equal_but_few
 from tiny_models import make_tiny_model_folder, synthetic_volume, write_card
+from triples import triple
 
 CPU = Settings(device="cpu", threads=1, clean_up=False)
 TILES = 4
@@ -72,7 +73,7 @@ def test_a_scan_stored_along_other_axes_has_the_same_labels(
     """If the card declares LPS, slices are reoriented to those used in training."""
     unit = np.eye(3)[::-1]  # direction of each array axis (z, y, x) in the world
     direction = np.stack([unit[k] for k in axes][::-1], 1)  # columns: x, y, z as stored
-    spacing = tuple(volume.geometry.spacing[::-1][k] for k in axes)[::-1]
+    spacing = triple([volume.geometry.spacing[::-1][k] for k in axes][::-1])
     array = np.ascontiguousarray(volume.array.transpose(axes))
     turned = Volume(array, Geometry(array.shape, spacing, (0.0, 0.0, 0.0), tuple(direction.ravel())))
     found = Engine(folder, CPU).predict(turned, Reporter()).labels

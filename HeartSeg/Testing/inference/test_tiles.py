@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from heartseg.inference.tiles import (
     predict_tiles,
     tile_starts,
 )
-from heartseg.progress import CancelToken, Reporter
+from heartseg.progress import CancelToken, ProgressEvent, Reporter
 
 CPU = torch.device("cpu")
 PATCH = (8, 8, 8)
@@ -30,14 +31,14 @@ def double(batch: torch.Tensor) -> torch.Tensor:
 
 def run(
     image: torch.Tensor,
-    predictor: Predictor,
+    predictors: Callable[[Rung], list[Predictor]],
     reporter: Reporter | None = None,
     rungs: list[Rung] | None = None,
     **options: Any,
-) -> Any:
+) -> torch.Tensor:
     rungs, reporter, window = rungs or [Rung(CPU, CPU, 1)], reporter or Reporter(), SlidingWindow(PATCH, **options)
     with reporter.stage("predict", len(window.starts(image.shape[1:]))):
-        return predict_tiles(image, window, predictor, 2, rungs, reporter)
+        return predict_tiles(image, window, predictors, 2, rungs, reporter)
 
 
 @pytest.mark.parametrize("size", [(8, 8, 8), (9, 17, 30), (64, 40, 23)])
@@ -72,7 +73,7 @@ def test_folds_and_mirrored_copies_are_averaged() -> None:
 
 
 def test_progress_counts_every_tile() -> None:
-    events = []
+    events: list[ProgressEvent] = []
     run(torch.zeros(1, 16, 16, 16), lambda rung: [double], Reporter(events.append))
     assert [e.done for e in events if e.stage == "predict"] == [0, *range(1, 28), 27]
     assert all(e.total == 27 for e in events)
@@ -131,7 +132,7 @@ def test_out_of_memory_goes_on_a_rung_lower_without_repeating_a_tile(fail_at: in
 
 
 def test_out_of_memory_on_the_last_rung_is_one_line_with_a_way_out() -> None:
-    def network(batch: torch.Tensor) -> None:
+    def network(batch: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
 
     with pytest.raises(DeviceError, match="close other programs"):
@@ -139,7 +140,7 @@ def test_out_of_memory_on_the_last_rung_is_one_line_with_a_way_out() -> None:
 
 
 def test_another_error_is_not_taken_for_lack_of_memory() -> None:
-    def network(batch: torch.Tensor) -> None:
+    def network(batch: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes"):

@@ -7,7 +7,7 @@ import pytest
 
 from heartseg.measure.aorta import AscendingAorta, ascending_aorta
 from heartseg.measure.axes import LongAxis, heart_frame, long_axis, septum_surface
-from heartseg.measure.boxes import crop_labels
+from heartseg.measure.boxes import LabelCrop, crop_labels
 from heartseg.measure.chambers import atrial_diameters, septal_angle_deg, sphericity, ventricular_widths
 from heartseg.measure.grid import Unknown, heart_grid
 from heartseg.measure.planes import standard_planes
@@ -68,7 +68,7 @@ def test_a_sphere_has_sphericity_one() -> None:
     assert sphericity(volume, LongAxis((0, 0, -30), (0, 0, 30))) == pytest.approx(1.0)
 
 
-def aorta(radii: np.ndarray, spacing: tuple[float, float, float], seed: int = 0) -> tuple[np.ndarray, Geometry]:
+def aorta(radii: np.ndarray, spacing: tuple[float, float, float], seed: int = 0) -> LabelCrop:
     """Return a straight vessel along a tilted axis with a radius per mm of length, on a ventricle."""
     tilt = np.array([0.2, -0.15, 0.97])
     tilt /= np.linalg.norm(tilt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from heartseg.measure.grid import Unknown
 from measured_hearts import LeftVentricle
 
 
-def cycle(edv: float, esv: float, frames: int, systole: float = 0.35, first: float = 0.0) -> np.ndarray:
+def cycle(edv: float, esv: float, frames: int, systole: float = 0.35, first: float = 0.0) -> Any:
     """Return a ventricular volume curve: smooth ejection to ``esv`` at ``systole`` of the cycle, then filling."""
     t = np.mod(np.arange(frames) / frames + first, 1.0)
     filling = np.where(t < systole, 0.5 + 0.5 * np.cos(np.pi * t / systole), 0.0)
@@ -24,7 +25,7 @@ def cycle(edv: float, esv: float, frames: int, systole: float = 0.35, first: flo
 def test_extremes_of_the_left_ventricle_are_end_diastole_and_end_systole_wherever_the_scan_starts() -> None:
     left = cycle(150.0, 60.0, 20, first=0.5)
     right = left * 1.2 + 3
-    found = cardiac_function({"LV": left, "RV": right, "LA": 130 - left * 0.5, "MYO": np.full(20, 100.0)}, 60.0)
+    found = cardiac_function({"LV": left, "RV": right, "LA": 130 - left * 0.5, "MYO": [100.0] * 20}, 60.0)
     assert (found.end_diastole, found.end_systole) == (10, 17)
     assert found.left.edv_ml == pytest.approx(150.0)
     assert found.left.esv_ml == pytest.approx(60.0, abs=0.01)

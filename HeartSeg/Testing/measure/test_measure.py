@@ -15,6 +15,7 @@ from heartseg.result import Measure
 from heartseg.volume.geometry import Geometry
 from heartseg.volume.types import Volume
 from phantoms import heart_phantom, tube_phantom
+from triples import triple
 
 
 def values(measures: Iterable[Measure]) -> dict[tuple[str, str], float | None]:
@@ -128,7 +129,7 @@ def test_measures_are_independent_of_the_storage_order() -> None:
     flipped = Geometry(
         geometry.shape,
         geometry.spacing,
-        tuple(map(float, geometry.index_to_world((0, 0, geometry.shape[2] - 1)))),
+        triple(geometry.index_to_world((0, 0, geometry.shape[2] - 1))),
         (-1.0, 0, 0, 0, 1, 0, 0, 0, 1),
     )
     there = measure_structures(Volume(image, geometry), labels)

@@ -19,6 +19,7 @@ from heartseg.measure import (
     index_measures,
     measure_heart,
 )
+from heartseg.measure.function import CardiacFunction
 from heartseg.measure.norms import ANY, PHASES, load_norms
 from heartseg.result import Measure
 from measured_hearts import LeftVentricle
@@ -96,10 +97,10 @@ def test_rows_of_a_phantom_have_values_or_reasons() -> None:
         (labels == 5).sum() * geometry.voxel_volume_ml * 1.05
     )
     labels[labels == 2] = 0
-    rows = {(m.structure, m.quantity): m for m in heart_measures(measure_heart(labels, geometry))}
-    assert rows["RV", "rv_lv_diameter_ratio"].value is None
-    assert "right ventricle not found" in rows["RV", "rv_lv_diameter_ratio"].note
-    assert rows["LV", "long_axis_length"].value is not None
+    by_name = {(m.structure, m.quantity): m for m in heart_measures(measure_heart(labels, geometry))}
+    assert by_name["RV", "rv_lv_diameter_ratio"].value is None
+    assert "right ventricle not found" in by_name["RV", "rv_lv_diameter_ratio"].note
+    assert by_name["LV", "long_axis_length"].value is not None
 
 
 def test_an_empty_label_map_has_no_measures() -> None:
@@ -107,8 +108,14 @@ def test_an_empty_label_map_has_no_measures() -> None:
     assert measure_heart(labels * 0, geometry) is None
 
 
+def measured_function(curves: dict[str, list[float]], heart_rate: float | None = None) -> CardiacFunction:
+    function = cardiac_function(curves, heart_rate)
+    assert isinstance(function, CardiacFunction)
+    return function
+
+
 def test_function_rows_need_heart_rate_and_body_size() -> None:
-    function = cardiac_function({"LV": [150.0, 60.0], "MYO": [100.0, 101.0], "LA": [40.0, 80.0]}, 70.0)
+    function = measured_function({"LV": [150.0, 60.0], "MYO": [100.0, 101.0], "LA": [40.0, 80.0]}, 70.0)
     rows = {(m.structure, m.quantity): m for m in function_measures(function, Patient("M", 180, 80, 70.0))}
     assert rows["LV", "cardiac_output"].value == pytest.approx(6.3)
     assert rows["LV", "cardiac_index"].value == pytest.approx(3.15)
@@ -116,7 +123,7 @@ def test_function_rows_need_heart_rate_and_body_size() -> None:
     assert rows["MYO", "mass_ed"].value == pytest.approx(105.0)
     assert rows["LA", "emptying_fraction"].value == pytest.approx(50.0)
     assert rows["RV", "edv"].value is None
-    function = cardiac_function({"LV": [150.0, 60.0]})
+    function = measured_function({"LV": [150.0, 60.0]})
     rows = {(m.structure, m.quantity): m for m in function_measures(function, Patient())}
     assert (rows["LV", "cardiac_output"].value, rows["LV", "cardiac_output"].note) == (None, "heart rate unknown")
     assert (rows["LV", "edv_index"].value, rows["LV", "edv_index"].note) == (None, "height and weight unknown")

@@ -14,6 +14,7 @@ from heartseg.measure.planes import standard_planes
 from heartseg.measure.valves import VALVES, ValvePlane, valve_plane
 from heartseg.volume.geometry import Geometry
 from measured_hearts import LeftVentricle, cut_ellipsoid, section_of_ellipsoid, turned
+from triples import triple
 
 PLANE_DEG = 2.0
 
@@ -30,7 +31,7 @@ def frame_of(labels: np.ndarray, geometry: Geometry) -> HeartFrame | Unknown:
 @pytest.mark.parametrize("valve", VALVES)
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.5, 0.5, 0.6), (0.8, 0.8, 2.5)])
 def test_a_valve_plane_has_the_normal_centre_and_area_of_the_section(
-    valve, spacing: tuple[float, float, float]
+    valve: str, spacing: tuple[float, float, float]
 ) -> None:
     before, behind = (structure(key).label for key in VALVES[valve])
     semi = np.array([30.0, 25.0, 36.0])
@@ -124,7 +125,7 @@ def test_a_ventricle_cut_off_by_the_scan_has_no_long_axis() -> None:
     labels, geometry = heart.labels((2.0, 2.0, 2.0))
     at = np.flatnonzero((labels == 1).any(axis=(1, 2)))
     part = slice(int(at[0]) + 5, None)
-    origin = tuple(map(float, geometry.index_to_world((part.start, 0, 0))))
+    origin = triple(geometry.index_to_world((part.start, 0, 0)))
     cut = Geometry(labels[part].shape, geometry.spacing, origin)
     grid = heart_grid(labels[part], cut)
     assert long_axis(grid, valve_plane(grid, "mitral")) == Unknown("left ventricle cut off by the border of the scan")
@@ -133,7 +134,7 @@ def test_a_ventricle_cut_off_by_the_scan_has_no_long_axis() -> None:
 def test_the_planes_do_not_depend_on_the_storage_order() -> None:
     labels, geometry = LeftVentricle(rotation_seed=1).labels((0.5, 1.0, 1.5))
     corner = geometry.index_to_world((0, 0, geometry.shape[2] - 1))
-    flipped = Geometry(geometry.shape, geometry.spacing, tuple(map(float, corner)), (-1.0, 0, 0, 0, 1, 0, 0, 0, 1))
+    flipped = Geometry(geometry.shape, geometry.spacing, triple(corner), (-1.0, 0, 0, 0, 1, 0, 0, 0, 1))
     assert frame_of(labels, geometry) == frame_of(labels[:, :, ::-1], flipped)
 
 

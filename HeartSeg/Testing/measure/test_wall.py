@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from heartseg.anatomy import MYOCARDIAL_DENSITY_G_PER_ML
-from heartseg.measure.axes import heart_frame, long_axis, septum_surface
+from heartseg.measure.axes import HeartFrame, heart_frame, long_axis, septum_surface
 from heartseg.measure.grid import Unknown, heart_grid
 from heartseg.measure.segments17 import NAMES, SegmentWall, segment_walls, segments, thickening_percent
 from heartseg.measure.valves import valve_plane
@@ -23,6 +23,7 @@ def measured(
 ) -> tuple[WallThickness | Unknown, tuple[SegmentWall, ...]]:
     grid = heart_grid(*heart.labels(spacing))
     frame = heart_frame(long_axis(grid, valve_plane(grid, "mitral")), septum_surface(grid))
+    assert isinstance(frame, HeartFrame)
     wall = wall_thickness(grid, frame)
     return wall, segment_walls(grid, frame, wall)
 

@@ -77,7 +77,7 @@ def test_a_missing_key_is_named(key: str) -> None:
         ("files", {"C:\\plans.json": "a" * 64}, "SHA-256"),
     ],
 )
-def test_a_wrong_value_is_reported_with_the_allowed_values(key: str, value, allowed: str) -> None:
+def test_a_wrong_value_is_reported_with_the_allowed_values(key: str, value: object, allowed: str) -> None:
     with pytest.raises(ModelError) as error:
         ModelCard.from_dict({**GOOD, key: value}, "model/heartseg.json")
     message = str(error.value)

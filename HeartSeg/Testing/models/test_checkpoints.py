@@ -196,7 +196,7 @@ def test_a_name_below_torch_nn_that_is_not_a_class_is_refused(cardless: Path, na
 
 def test_a_function_below_an_allowed_root_is_refused(cardless: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("heartseg.networks.sneaky")
-    module.Net = subprocess.Popen
+    vars(module)["Net"] = subprocess.Popen
     monkeypatch.setitem(sys.modules, "heartseg.networks.sneaky", module)
     text = (cardless / "plans.json").read_text()
     stock = "dynamic_network_architectures.architectures.unet.PlainConvUNet"

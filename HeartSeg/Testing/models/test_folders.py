@@ -154,7 +154,7 @@ def test_a_missing_key_of_the_configuration_is_reported(cardless: Path, key: str
 
 
 @pytest.mark.parametrize("value", [[0, 1, 1], [-1, 1, 1], [1, 1], "1", [float("nan"), 1, 1], [True, 1, 1]])
-def test_an_invalid_spacing_is_refused(cardless: Path, value) -> None:
+def test_an_invalid_spacing_is_refused(cardless: Path, value: object) -> None:
     edit_configuration(cardless, spacing=value)
     with pytest.raises(ModelError, match=r"'spacing'.*'3d_fullres'"):
         ModelFolder.open(cardless)
@@ -286,7 +286,7 @@ def test_output_channels_follow_label_values_without_the_ignore_label(cardless: 
 @pytest.mark.parametrize(
     "labels", [{"0": "background", "1": "LV"}, {"background": 0}, [], {"background": 0, "LV": "a"}]
 )
-def test_invalid_labels_are_refused(cardless: Path, labels) -> None:
+def test_invalid_labels_are_refused(cardless: Path, labels: object) -> None:
     edit(cardless / "dataset.json", lambda d: d.update(labels=labels))
     with pytest.raises(ModelError, match="'labels'"):
         ModelFolder.open(cardless)

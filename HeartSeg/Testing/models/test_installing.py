@@ -20,7 +20,7 @@ from heartseg.models.card import ModelCard
 from heartseg.models.checking import check_model
 from heartseg.models.install import install_model, remove_model
 from heartseg.models.store import find_model, list_models
-from heartseg.progress import CancelToken, Reporter
+from heartseg.progress import CancelToken, ProgressEvent, Reporter
 from tiny_models import add_to_zip, make_tiny_model_folder, mark_encrypted, write_card, write_pickle_bomb, zip_folder
 
 
@@ -265,7 +265,12 @@ def test_a_model_replaced_by_a_killed_installation_is_restored(carded: Path, use
 def test_cancelling_leaves_no_files(tmp_path: Path, carded: Path, user_models: Path) -> None:
     for source in (carded, zip_folder(carded, tmp_path / "m.zip")):
         token = CancelToken()
-        reporter = Reporter(lambda event, token=token: token.cancel() if event.done > 0 else None, token)
+
+        def stop(event: ProgressEvent, token: CancelToken = token) -> None:
+            if event.done > 0:
+                token.cancel()
+
+        reporter = Reporter(stop, token)
         with pytest.raises(Cancelled):
             install_model(source, reporter=reporter)
         assert nothing_is_left(user_models)

@@ -138,7 +138,8 @@ def test_its_own_self_test_passes_here(module: types.ModuleType, monkeypatch: py
 
 
 def test_a_run_of_the_logic_is_told_from_start_to_end(module: types.ModuleType) -> None:
-    logic, heard, scan = module.HeartSegLogic(), [], add_scan()
+    heard: list[Any] = []
+    logic, scan = module.HeartSegLogic(), add_scan()
     logic.runs.add(heard.append)
     node, result = logic.process(scan, segment=made_up)
     assert [e.kind for e in heard if e.kind != "progress"] == ["start", "end"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as nnf
@@ -26,10 +28,11 @@ def features(dims: int, channels: int = 6, seed: int = 1) -> torch.Tensor:
 
 
 def test_channel_weights_are_the_shared_perceptron_of_mean_and_maximum(ops: Operators, dims: int) -> None:
-    module, x = ChannelWeights(ops, 6), features(dims)
+    module: Any = ChannelWeights(ops, 6)
+    x = features(dims)
     first, second = module.mlp[0], module.mlp[2]
 
-    def mlp(v: torch.Tensor):
+    def mlp(v: torch.Tensor) -> torch.Tensor:
         hidden = torch.relu(v @ first.weight.flatten(1).T + first.bias)
         return hidden @ second.weight.flatten(1).T + second.bias
 
@@ -39,7 +42,8 @@ def test_channel_weights_are_the_shared_perceptron_of_mean_and_maximum(ops: Oper
 
 
 def test_spatial_weights_are_a_wide_convolution_of_mean_and_maximum(ops: Operators, dims: int) -> None:
-    module, x = SpatialWeights(ops), features(dims)
+    module: Any = SpatialWeights(ops)
+    x = features(dims)
     maps = torch.stack((x.mean(1), x.max(1).values), 1)
     convolve = nnf.conv2d if dims == 2 else nnf.conv3d
     wanted = torch.sigmoid(convolve(maps, module.conv.weight, module.conv.bias, padding=3))
@@ -48,7 +52,8 @@ def test_spatial_weights_are_a_wide_convolution_of_mean_and_maximum(ops: Operato
 
 
 def test_spatial_weights_do_not_look_across_slices_that_the_stage_leaves_apart(ops: Operators, dims: int) -> None:
-    assert SpatialWeights(ops, [1] + [3] * (dims - 1)).conv.weight.shape[2:] == (1,) + (7,) * (dims - 1)
+    module: Any = SpatialWeights(ops, [1] + [3] * (dims - 1))
+    assert module.conv.weight.shape[2:] == (1,) + (7,) * (dims - 1)
 
 
 def test_fusion_adds_the_attended_features_and_convolves_each_with_the_sum(ops: Operators, dims: int) -> None:
@@ -81,7 +86,7 @@ def test_fusion_by_concatenation_puts_side_by_side_what_the_other_adds(ops: Oper
 
 def test_a_gate_is_its_formula(ops: Operators, dims: int) -> None:
     """skip * up(sigmoid(psi(ReLU(W_x skip + W_g below)))): the kernel of W_x equals its stride, and it has no bias."""
-    gate = AttentionGate(ops, 6, 10, 2)
+    gate: Any = AttentionGate(ops, 6, 10, 2)
     skip, up = features(dims), features(dims, seed=2)
     below = torch.randn(2, 10, *(n // 2 for n in skip.shape[2:]), generator=torch.Generator().manual_seed(3))
     axes = tuple(range(2, 2 + dims))
@@ -112,7 +117,7 @@ def linear_interpolation(x: torch.Tensor, axis: int, wanted: int) -> torch.Tenso
 
 
 def test_a_gate_weighs_every_voxel_of_the_skip_alike_in_all_channels(ops: Operators, dims: int) -> None:
-    gate = AttentionGate(ops, 6, 10, 2)
+    gate: Any = AttentionGate(ops, 6, 10, 2)
     skip, up = features(dims), features(dims, seed=2)
     below = torch.randn(2, 10, *(n // 2 for n in skip.shape[2:]))
     joined = gate(skip, up, below)
@@ -126,7 +131,8 @@ def test_a_gate_weighs_every_voxel_of_the_skip_alike_in_all_channels(ops: Operat
 def test_self_attention_on_few_positions_is_the_full_one(ops: Operators, dims: int) -> None:
     """With at most as many positions as keys, there is no pooling: x + softmax(x xT / sqrt(c)) x over all positions."""
     module = PooledSelfAttention(ops)
-    x = features(dims)[(..., *(slice(0, 4),) * dims)]
+    few: Any = (..., *(slice(0, 4),) * dims)
+    x = features(dims)[few]
     flat = x.flatten(2).transpose(1, 2)
     wanted = flat + torch.softmax(flat @ flat.transpose(1, 2) / 6**0.5, -1) @ flat
     torch.testing.assert_close(module(x).flatten(2).transpose(1, 2), wanted)
@@ -134,7 +140,8 @@ def test_self_attention_on_few_positions_is_the_full_one(ops: Operators, dims: i
 
 def test_self_attention_compares_with_64_positions_at_most(ops: Operators, dims: int) -> None:
     x = torch.randn(1, 3, *(24, 20, 16)[:dims])
-    module, sizes = PooledSelfAttention(ops), []
+    module: Any = PooledSelfAttention(ops)
+    sizes: list[tuple[int, ...]] = []
     original = module.pool
     module.pool = lambda value, size: sizes.append(size) or original(value, size)
     assert module(x).shape == x.shape
@@ -155,17 +162,20 @@ def test_scale_features_add_three_receptive_fields(ops: Operators, dims: int) ->
     for parameter in module.parameters():
         nn.init.constant_(parameter, 1.0 if parameter.dim() > 1 else 0.0)
     x = torch.zeros(1, 1, *(9,) * dims)
-    x[(0, 0, *(4,) * dims)] = 1
-    line = module(x)[(0, 0, slice(None), *(4,) * (dims - 1))]
+    middle_voxel = (0, 0, *(4,) * dims)
+    across = (0, 0, slice(None), *(4,) * (dims - 1))
+    x[middle_voxel] = 1
+    line = module(x)[across]
     assert torch.nonzero(line).flatten().tolist() == [2, 3, 4, 5, 6]
-    far, middle, near = (branch(x)[(0, 0, *(4,) * dims)].item() for branch in (module.far, module.middle, module.near))
+    far, middle, near = (branch(x)[middle_voxel].item() for branch in (module.far, module.middle, module.near))
     assert (near, middle) == (1, 2)
     assert far == 4 * 3**dims  # two channels twice, and as many two-step paths back to the centre
     assert line[4].item() == near + middle + far
 
 
 def test_scale_features_are_pooled_before_and_each_branch_has_its_own_convolutions(ops: Operators, dims: int) -> None:
-    module, x = ScaleFeatures(ops, 2, 3, 3, 2), features(dims, 2)
+    module: Any = ScaleFeatures(ops, 2, 3, 3, 2)
+    x = features(dims, 2)
     pooled = (nnf.max_pool2d if dims == 2 else nnf.max_pool3d)(x, 2)
     wanted = module.far(pooled) + module.middle(pooled) + module.near(pooled)
     assert torch.equal(module(x), wanted)

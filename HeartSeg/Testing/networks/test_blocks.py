@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as nnf
@@ -30,7 +32,7 @@ def noise(*size: int, seed: int = 1) -> torch.Tensor:
 
 
 def test_a_block_convolves_normalises_and_activates(ops: Operators, dims: int) -> None:
-    block = ConvBlock(ops, 2, 3, 3, 2)
+    block: Any = ConvBlock(ops, 2, 3, 3, 2)
     with torch.no_grad():
         block.norm.weight.copy_(torch.tensor([0.5, 2.0, 1.0]))
         block.norm.bias.copy_(torch.tensor([1.0, 0.0, -1.0]))
@@ -59,7 +61,7 @@ def test_a_plans_convolutions_have_a_bias_only_where_it_says_so(dims: int) -> No
 
 
 def test_stacked_blocks_take_the_stride_once(ops: Operators, dims: int) -> None:
-    stack = StackedBlocks(ops, 3, 2, 5, 3, 2)
+    stack: Any = StackedBlocks(ops, 3, 2, 5, 3, 2)
     assert [(b.conv.in_channels, b.conv.out_channels, b.conv.stride[0]) for b in stack.convs] == [
         (2, 5, 2),
         (5, 5, 1),
@@ -86,8 +88,8 @@ def test_one_number_in_a_plan_stands_for_all_stages(ops: Operators, dims: int) -
 def test_the_decoder_joins_each_stage_with_its_skip(ops: Operators, dims: int) -> None:
     """Manual calculation: transposed convolution, concatenation (up, skip), blocks, head; coarsest first."""
     shape = shape_of(ops)
-    encoder = Encoder(ops, shape)
-    decoder = Decoder(encoder, ops, shape, 7, True)
+    encoder: Any = Encoder(ops, shape)
+    decoder: Any = Decoder(encoder, ops, shape, 7, True)
     assert [len(s[0].convs) for s in encoder.stages] == [1, 2, 3]
     assert [len(s.convs) for s in decoder.stages] == [2, 1]
     assert [s.convs[0].conv.kernel_size[0] for s in decoder.stages] == [3, 1]
@@ -154,7 +156,7 @@ def test_every_name_of_the_catalogue_builds_its_parts(key: str, dims: int) -> No
 
 
 def test_the_tutorials_network_is_double_convolutions_pooling_and_interpolation(dims: int) -> None:
-    network = build("tutorial", unet_plan((4, 6, 8, 10), dims), 2, 3)
+    network: Any = build("tutorial", unet_plan((4, 6, 8, 10), dims), 2, 3)
     encoder, decoder = network.encoder, network.decoder
     assert (type(encoder), type(decoder)) == (PoolingEncoder, InterpolatingDecoder)
     assert len(encoder.stages) == (4 if dims == 2 else 3)
@@ -180,6 +182,8 @@ def test_the_tutorials_network_is_double_convolutions_pooling_and_interpolation(
 
 def test_the_tutorials_variants_are_as_their_names_say(dims: int) -> None:
     plan = unet_plan((4, 6, 8, 10), dims)
+    printed: Any
+    corners: Any
     printed, corners, usual = (build(k, plan, 1, 3) for k in ("tutorial-3d", "tutorial-corners", "tutorial"))
     stages = [*printed.encoder.stages, *printed.decoder.stages]
     assert {len(stage) for stage in stages} == {1}
@@ -199,7 +203,7 @@ def test_a_mobile_block_is_its_formula(ops: Operators, dims: int) -> None:
     convolve = nnf.conv2d if dims == 2 else nnf.conv3d
     axes = tuple(range(2, 2 + dims))
     for channels, stride in ((3, 1), (5, 1), (3, 2)):
-        block = InvertedResidual(ops, 3, channels, 3, stride)
+        block: Any = InvertedResidual(ops, 3, channels, 3, stride)
         inside = block.expand(x)
         assert inside.shape[1] == 6
         each = convolve(inside, block.each.weight, None, stride=stride, padding=1, groups=6)
@@ -217,23 +221,24 @@ def test_a_mobile_block_is_its_formula(ops: Operators, dims: int) -> None:
 
 
 def test_the_mobile_encoder_begins_with_a_convolution_and_has_the_plans_blocks(dims: int) -> None:
-    network = build("mobile", unet_plan((8, 16, 32), dims), 2, 4)
+    network: Any = build("mobile", unet_plan((8, 16, 32), dims), 2, 4)
     kinds = [[type(m) for m in stage] for stage in network.encoder.stages]
     assert kinds == [[ConvBlock, InvertedResidual, InvertedResidual]] + [[InvertedResidual] * 2] * 2
-    assert [[b.each.stride[0] for b in s if isinstance(b, InvertedResidual)] for s in network.encoder.stages] == [
+    blocks: list[list[Any]] = [[b for b in s if isinstance(b, InvertedResidual)] for s in network.encoder.stages]
+    assert [[b.each.stride[0] for b in stage] for stage in blocks] == [
         [1, 1],
         [2, 1],
         [2, 1],
     ]
     assert isinstance(network.encoder.stages[0][0].nonlin, nn.Hardswish)
     assert isinstance(network.decoder.stages[0].convs[0].nonlin, nn.LeakyReLU)
-    plain = build("plain", unet_plan((8, 16, 32), dims), 2, 4)
+    plain: Any = build("plain", unet_plan((8, 16, 32), dims), 2, 4)
     count = [sum(w.numel() for w in n.encoder.parameters()) for n in (network, plain)]
     assert count[0] < count[1]
 
 
 def test_without_levels_in_3d_the_tutorials_network_is_a_single_grid() -> None:
-    network = build("tutorial", unet_plan((4, 6, 8), 3), 1, 3)
+    network: Any = build("tutorial", unet_plan((4, 6, 8), 3), 1, 3)
     deeper = type(network)(1, 3, 4, [4, 6, 8, 10], nn.Conv3d, 3, [1, 2, 2, 2], 2, 2, levels_3d=3, deep_supervision=True)
     assert len(network.encoder.stages) == 3
     assert len(deeper.encoder.stages) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pydoc import locate
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,8 @@ def theirs() -> torch.nn.Module:
     for key in CLASS_KEYS:
         kwargs[key] = locate(kwargs[key]) if kwargs[key] else None
     torch.manual_seed(0)
-    return locate(NETWORK_CLASS)(input_channels=1, num_classes=8, deep_supervision=True, **kwargs)
+    network_class: Any = locate(NETWORK_CLASS)
+    return network_class(input_channels=1, num_classes=8, deep_supervision=True, **kwargs)
 
 
 def test_weights_have_the_same_names_and_shapes(theirs: torch.nn.Module) -> None:

@@ -28,7 +28,7 @@ def arguments_of(folder: Path) -> tuple[str, dict]:
 
 @pytest.mark.parametrize("part", ["", "finder"])
 def test_the_default_model_gives_the_same_logits_without_nnunets_class(part: str, repository: Path) -> None:
-    theirs_class = locate(STOCK)
+    theirs_class: Any = locate(STOCK)
     if theirs_class is None:
         pytest.skip("dynamic-network-architectures is not installed")
     folder = repository / "Models" / "HeartSeg-Default" / part
@@ -49,7 +49,7 @@ def test_the_default_model_gives_the_same_logits_without_nnunets_class(part: str
 
 
 def test_every_argument_of_nnunets_class_means_the_same(plan: dict[str, Any], image: torch.Tensor, dims: int) -> None:
-    theirs_class = locate(STOCK)
+    theirs_class: Any = locate(STOCK)
     if theirs_class is None:
         pytest.skip("dynamic-network-architectures is not installed")
     kwargs = {key: locate(value) if isinstance(value, str) else value for key, value in plan.items()}

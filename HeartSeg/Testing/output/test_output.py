@@ -109,7 +109,7 @@ def test_the_label_map_has_the_grid_of_the_scan(
     ],
 )
 def test_only_requested_formats_are_written(
-    result: Result, volume: Volume, tmp_path: Path, formats: list[str], expected
+    result: Result, volume: Volume, tmp_path: Path, formats: list[str], expected: set[str]
 ) -> None:
     written = write_result(result, volume, tmp_path / "out", formats)
     assert names(tmp_path / "out") == expected | {"report.json"} == set(written["files"])

@@ -122,8 +122,8 @@ def slicer_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sli
     target.mkdir()
     like = SlicerLike(wheels, target)
     slicer = types.ModuleType("slicer")
-    slicer.app = types.SimpleNamespace(applicationVersion="5.12.0", testingEnabled=lambda: like.testing)
-    slicer.util = types.SimpleNamespace(pip_install=like.pip_install)
+    app = types.SimpleNamespace(applicationVersion="5.12.0", testingEnabled=lambda: like.testing)
+    vars(slicer).update(app=app, util=types.SimpleNamespace(pip_install=like.pip_install))
     monkeypatch.setitem(sys.modules, "slicer", slicer)
     monkeypatch.setattr("heartseg.panel.dependencies.no_connection", lambda: "")
     monkeypatch.setitem(sys.modules, "PyTorchUtils", types.ModuleType("PyTorchUtils"))
@@ -172,7 +172,8 @@ def test_packages_are_installed_with_pip_and_every_line_is_heard(
     write_wheel(slicer_like.wheels, "madeup-one", "1.2", requires=("madeup-unwanted",))
     package = made_up("madeup-one")
     assert [m.package.name for m in missing_packages([package])] == ["madeup-one"]
-    steps, lines = [], []
+    steps: list[tuple[int, int, str]] = []
+    lines: list[str] = []
     outcome = install_missing(SlicerInstaller(), missing_packages([package]), lambda *s: steps.append(s), lines.append)
     assert (outcome.installed, outcome.restart) == (("madeup-one",), "")
     assert steps == [(0, 1, "Installing madeup-one…"), (1, 1, "Installed.")]
@@ -222,7 +223,7 @@ def test_usual_failures_get_a_hint(slicer_like: SlicerLike, line: str, hint: str
 def test_torch_comes_through_the_pytorch_extension_alone(
     slicer_like: SlicerLike, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    asked: list[object] = []
 
     class Logic:
         answer: object = object()

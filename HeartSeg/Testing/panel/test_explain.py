@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import slicer
 
-from heartseg.scene.overlay import CONFIDENCE, HEAT_MAP, find_overlay
+from heartseg.scene.overlay import CONFIDENCE, HEAT_MAP, OverlayKind, find_overlay
 from panel.driver import Driver, Gate, node_ids
 
 
@@ -34,7 +34,7 @@ def choose(section: Any, user: Driver, present: bool = True) -> str:
     return found[0]
 
 
-def map_of(scan: Any, kind: str = HEAT_MAP) -> np.ndarray:
+def map_of(scan: Any, kind: OverlayKind = HEAT_MAP) -> np.ndarray:
     return slicer.util.arrayFromVolume(find_overlay(scan, kind))
 
 

@@ -159,7 +159,7 @@ def test_a_cancel_leaves_nothing(
 
     work = export.do_export
 
-    def slow(request, reporter: Reporter):
+    def slow(request: Any, reporter: Reporter) -> Any:
         started = time.monotonic()
         while not reporter.cancel.cancelled and time.monotonic() - started < 60:
             time.sleep(0.005)

@@ -100,7 +100,7 @@ def test_the_views_move_on_the_first_result_only(user: Driver) -> None:
 
 
 def test_observers_hear_of_the_panels_runs(user: Driver) -> None:
-    heard = []
+    heard: list[Any] = []
     tag = user.widget.logic.runs.add(heard.append)
     user.widget.logic.runs.add(lambda event: 1 / 0)  # affects nothing else
     node = user.run()
@@ -117,7 +117,7 @@ def test_observers_hear_of_the_panels_runs(user: Driver) -> None:
 def test_observers_hear_of_a_cancel_and_of_a_failure(
     user: Driver, hold: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard = []
+    heard: list[Any] = []
     user.widget.logic.runs.add(lambda event: heard.append(event) if event.kind == "end" else None)
     gate = hold("predict")
     user.press()
@@ -274,7 +274,8 @@ def test_deleting_the_shown_result_during_another_run_does_not_disturb_it(
     user.session.wait_until(gate.reached.is_set)
     slicer.mrmlScene.RemoveNode(shown)
     user.panel.refresh()
-    assert user.panel.state.segmentation is None
+    state = user.panel.state
+    assert state.segmentation is None
     gate.open()
     user.wait()
     assert user.panel.state.segmentation.GetScene() is not None
@@ -326,7 +327,7 @@ def test_whatever_the_worker_raises_is_shown_with_a_report_and_the_next_run_work
     warm = user.panel.warm
     make = warm._make
 
-    def fails(model, settings) -> None:
+    def fails(model: object, settings: object) -> None:
         raise crash
 
     monkeypatch.setattr(warm, "_make", fails)
@@ -408,7 +409,7 @@ def climb_down(monkeypatch: pytest.MonkeyPatch, rungs_lost: int) -> None:
     def out_of_memory(batch: torch.Tensor) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    def choose(self: object, rung: Rung, reporter: Reporter) -> list[Any]:
+    def choose(self: Any, rung: Rung, reporter: Reporter) -> list[Any]:
         return [out_of_memory] if rungs.index(rung) < rungs_lost else predictors(self, rung, reporter)
 
     monkeypatch.setattr(network, "ladder", lambda device, batch: rungs)

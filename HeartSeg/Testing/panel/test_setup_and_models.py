@@ -479,13 +479,10 @@ def test_a_download_that_was_cut_tells_what_is_kept_and_can_be_deleted(user: Dri
         from heartseg.models import download
 
         quick = download.Rules(attempts=2, pause_s=0.01)
-        original = download.Rules
-        download.Rules = lambda: quick
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(download, "Rules", lambda: quick)
             install(user, site.url)
             user.wait()
-        finally:
-            download.Rules = original
         assert "0.3 of 1.0 MB" in user.error
         models.ui.forgetDownloadButton.click()
         assert user.status == "Deleted."

@@ -111,7 +111,7 @@ def test_a_main_thread_that_never_gives_pythons_lock_away_does_not_starve_the_wo
             time.sleep(0)  # releases the GIL and acquires it again
         return "done"
 
-    ended = []
+    ended: list[object] = []
     user.panel.start("needs the lock", needs_the_lock, ended.append)
     sys.setswitchinterval(1000)  # no thread loses the GIL unless it releases it
     try:
@@ -146,7 +146,7 @@ def test_the_garbage_collector_stays_on_the_main_thread_while_the_worker_works(
 ) -> None:
     gate, threads = hold("read"), []
 
-    def tell(phase, info) -> None:
+    def tell(phase: str, info: object) -> None:
         threads.append(threading.current_thread())
 
     gc.callbacks.append(tell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import slicer
@@ -75,7 +76,7 @@ SCENE = """<connection><sender>Top</sender><signal>mrmlSceneChanged(vtkMRMLScene
  <receiver>inner</receiver><slot>setMRMLScene(vtkMRMLScene*)</slot></connection>"""
 
 
-def load(path: Path, kind: str, name: str, connections: str = "") -> object:
+def load(path: Path, kind: str, name: str, connections: str = "") -> Any:
     path.write_text(UI.format(kind=kind, name=name, connections=connections), encoding="utf-8")
     return slicer.util.loadUI(str(path))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,11 @@ def worker() -> Iterator[Worker]:
 
 def test_jobs_are_done_in_order_on_one_thread(worker: Worker) -> None:
     names: list[str] = []
-    jobs = [worker.submit(str(n), lambda r, n=n: names.append(f"{n} {threading.current_thread().name}")) for n in "abc"]
+
+    def named(n: str) -> Callable[[Reporter], None]:
+        return lambda reporter: names.append(f"{n} {threading.current_thread().name}")
+
+    jobs = [worker.submit(n, named(n)) for n in "abc"]
     outcome(worker, jobs[-1])
     assert names == ["a test worker", "b test worker", "c test worker"]
 
@@ -47,7 +51,7 @@ def test_a_job_hands_its_value_and_its_progress_over(worker: Worker) -> None:
 
     job = worker.submit("read", work)
     until = time.monotonic() + 60
-    events = []
+    events: list[Event] = []
     while not any(isinstance(e, Finished) for e in events) and time.monotonic() < until:
         events += worker.events()
         time.sleep(0.005)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from heartseg.postprocess import HOLE_FILLED, NOT_CONNECTED, SEPARATE_PIECE, cle
 from heartseg.progress import Reporter
 from heartseg.volume.geometry import Geometry
 from phantoms import Phantom, heart_phantom
+from triples import triple
 
 
 @pytest.fixture(scope="module")
@@ -19,18 +21,18 @@ def heart() -> Phantom:
     return heart_phantom((2.0, 2.0, 2.0), shape=(110, 110, 110))
 
 
-def ball(labels: np.ndarray, center: tuple[float, float, float], radius: float) -> np.ndarray:
+def ball(labels: np.ndarray, center: Sequence[float], radius: float) -> np.ndarray:
     z, y, x = np.ogrid[: labels.shape[0], : labels.shape[1], : labels.shape[2]]
     return (z - center[0]) ** 2 + (y - center[1]) ** 2 + (x - center[2]) ** 2 <= radius**2
 
 
-def inside(labels: np.ndarray, label: int, depth: float) -> tuple[np.intp, ...]:
+def inside(labels: np.ndarray, label: int, depth: float) -> tuple[float, float, float]:
     """Return the index of a voxel of ``label`` that is more than ``depth`` voxels from its surface."""
     from scipy import ndimage
 
     distance = ndimage.distance_transform_edt(labels == label)
     assert distance.max() > depth
-    return np.unravel_index(int(distance.argmax()), labels.shape)
+    return triple(np.argwhere(distance == distance.max())[0])
 
 
 def test_a_correct_heart_is_unchanged(heart: Phantom) -> None:
@@ -178,7 +180,7 @@ def _turned(
         corner[order[axis]] = array.shape[order[axis]] - 1
     origin = geometry.index_to_world(corner)
     direction = tuple(float(v) for v in np.stack(columns, axis=1).ravel())
-    return turned, Geometry(turned.shape, tuple(spacing), tuple(map(float, origin)), direction)
+    return turned, Geometry(turned.shape, triple(spacing), triple(origin), direction)
 
 
 def test_an_unknown_label_is_refused(heart: Phantom) -> None:

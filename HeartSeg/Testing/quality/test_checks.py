@@ -18,6 +18,7 @@ from heartseg.result import Removal
 from heartseg.volume.geometry import Geometry
 from heartseg.volume.types import Volume
 from phantoms import Phantom, heart_phantom
+from triples import triple
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +197,7 @@ def test_the_side_is_correct_on_a_flipped_grid(heart: Phantom) -> None:
     part = labels[:, :, 6:]
     grid = geometry.cropped((slice(None), slice(None), slice(6, None)))
     corner = grid.index_to_world((grid.shape[0] - 1, 0, grid.shape[2] - 1))
-    flipped = Geometry(grid.shape, grid.spacing, tuple(map(float, corner)), (-1.0, 0, 0, 0, 1, 0, 0, 0, -1))
+    flipped = Geometry(grid.shape, grid.spacing, triple(corner), (-1.0, 0, 0, 0, 1, 0, 0, 0, -1))
     there = findings_of(part, grid)
     back = findings_of(part[::-1, :, ::-1], flipped)
     assert [f.values["sides"] for f in back if f.code == "cut-by-border"] == [["right"]]
@@ -246,7 +247,7 @@ def test_filled_holes_are_reported(heart: Phantom) -> None:
 @pytest.mark.parametrize(
     ("blood_hu", "expected"), [(110.0, Severity.WARNING), (150.0, Severity.WARNING), (300.0, None)]
 )
-def test_ct_without_contrast_has_a_warning(heart: Phantom, blood_hu: float, expected) -> None:
+def test_ct_without_contrast_has_a_warning(heart: Phantom, blood_hu: float, expected: Severity | None) -> None:
     labels, geometry, image = heart
     flat = np.where(np.isin(labels, (1, 2, 3, 4, 6, 7)), image - 350.0 + blood_hu, image)
     found = [f for f in findings_of(labels, geometry, flat, "CT") if f.code == "contrast-doubtful"]

@@ -25,7 +25,7 @@ def _host() -> Iterator[None]:
 
 
 @pytest.fixture
-def scene() -> Iterator[object]:
+def scene() -> Iterator[Any]:
     """The MRML scene; nodes added by the test are removed afterwards."""
     import slicer
 

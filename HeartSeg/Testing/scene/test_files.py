@@ -32,7 +32,7 @@ def oblique() -> Geometry:
 
 
 def test_a_saved_segmentation_reads_back_with_voxels_names_colours_and_provenance(
-    scene: object, oblique: Geometry, tmp_path: Path
+    scene: Any, oblique: Geometry, tmp_path: Path
 ) -> None:
     volume_node, result = add_volume_node(oblique), make_result(oblique)
     path = saved(fill_segmentation(result, volume_node), tmp_path / "heart.seg.nrrd")
@@ -53,7 +53,7 @@ def test_a_saved_segmentation_reads_back_with_voxels_names_colours_and_provenanc
 
 
 def test_a_saved_segmentation_is_a_label_map_on_the_scans_grid_for_other_programs(
-    scene: object, oblique: Geometry, tmp_path: Path
+    scene: Any, oblique: Geometry, tmp_path: Path
 ) -> None:
     result = make_result(oblique)
     path = saved(fill_segmentation(result, add_volume_node(oblique)), tmp_path / "heart.seg.nrrd")
@@ -79,7 +79,7 @@ def thin(only: int | None) -> np.ndarray:
     ids=["one structure missing", "one structure in one slice", "no heart"],
 )
 def test_what_was_not_found_makes_no_noise(
-    scene: object, geometry: Geometry, tmp_path: Path, capfd: pytest.CaptureFixture[str], labels
+    scene: Any, geometry: Geometry, tmp_path: Path, capfd: pytest.CaptureFixture[str], labels: np.ndarray
 ) -> None:
     result = make_result(geometry, labels.astype(np.uint8))
     found = {s.key for s in STRUCTURES if (labels == s.label).any()}

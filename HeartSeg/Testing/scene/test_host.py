@@ -31,7 +31,7 @@ def in_fresh_process(code: str, repository: Path) -> subprocess.CompletedProcess
     )
 
 
-def test_starting_twice_keeps_the_scene(scene: object) -> None:
+def test_starting_twice_keeps_the_scene(scene: Any) -> None:
     host.start()
     assert slicer.mrmlScene is scene
 
@@ -51,7 +51,7 @@ def test_it_starts_quietly_and_stops_and_starts_again(repository: Path) -> None:
     assert (run.returncode, run.stderr) == (0, "")
 
 
-def test_inside_the_application_it_does_nothing(scene: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inside_the_application_it_does_nothing(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     app, ours = types.SimpleNamespace(applicationVersion="5.12.0"), slicer.app
     monkeypatch.setattr(slicer, "app", app)
     host.start()
@@ -77,7 +77,7 @@ def test_another_package_called_slicer_is_recognised(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("extension", [".nrrd", ".nii.gz", ".nii", ".mha"])
 def test_volumes_go_through_files_with_exact_geometry(
-    scene: object, geometry: Geometry, tmp_path: Path, extension: str
+    scene: Any, geometry: Geometry, tmp_path: Path, extension: str
 ) -> None:
     values = np.random.default_rng(1).integers(-1000, 2000, geometry.shape).astype(np.int16)
     node = slicer.util.addVolumeFromArray(values, ijkToRAS=geometry.affine_ras, name="scan")
@@ -90,14 +90,14 @@ def test_volumes_go_through_files_with_exact_geometry(
     assert np.allclose(one, other, atol=1e-4)
 
 
-def test_a_scene_goes_through_a_bundle(scene: object, geometry: Geometry, tmp_path: Path) -> None:
+def test_a_scene_goes_through_a_bundle(scene: Any, geometry: Geometry, tmp_path: Path) -> None:
     slicer.util.addVolumeFromArray(np.zeros(geometry.shape, np.int16), name="bundled")
     assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
     slicer.util.loadScene(str(tmp_path / "scene.mrb"))
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 2
 
 
-def test_what_cannot_be_loaded_raises(scene: object, tmp_path: Path) -> None:
+def test_what_cannot_be_loaded_raises(scene: Any, tmp_path: Path) -> None:
     (tmp_path / "broken.seg.nrrd").write_text("no")
     count = scene.GetNumberOfNodes()
     for path in (tmp_path / "missing.nrrd", tmp_path / "broken.seg.nrrd"):
@@ -138,7 +138,7 @@ def wrapped_parameters() -> Any:
     return Parameters
 
 
-def test_parameters_have_defaults_types_and_limits(scene: object) -> None:
+def test_parameters_have_defaults_types_and_limits(scene: Any) -> None:
     node = scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")
     one = wrapped_parameters()(node)
     assert (one.on, one.count, one.step, one.name, one.pace, one.volume) == (True, 3, 0.5, "", Pace.SLOW, None)
@@ -154,7 +154,7 @@ def test_parameters_have_defaults_types_and_limits(scene: object) -> None:
     assert one.count == 7
 
 
-def test_parameters_tell_when_they_change(scene: object) -> None:
+def test_parameters_tell_when_they_change(scene: Any) -> None:
     import vtk
 
     one = wrapped_parameters()(scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode"))

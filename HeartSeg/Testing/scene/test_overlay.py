@@ -39,7 +39,7 @@ def heat_map(shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
 
 
 @pytest.fixture
-def grey_scan(scene: object, geometry: Geometry) -> Any:
+def grey_scan(scene: Any, geometry: Geometry) -> Any:
     node = add_volume_node(geometry)
     slicer.util.updateVolumeFromArray(node, np.full(SHAPE, 100, np.int16))
     node.CreateDefaultDisplayNodes()
@@ -72,7 +72,7 @@ def world_of(node: Any, index_zyx: Sequence[float]) -> np.ndarray:
     [(1, 0, 0, 0, 1, 0, 0, 0, 1), (0, 0, -1, 1, 0, 0, 0, -1, 0), (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, -1)],
     ids=["LPS", "permuted and flipped", "oblique mirrored"],
 )
-def test_the_map_lies_where_it_was_made(scene: object, direction: tuple[float, ...]) -> None:
+def test_the_map_lies_where_it_was_made(scene: Any, direction: tuple[float, ...]) -> None:
     geometry = Geometry(SHAPE, (0.7, 1.3, 2.1), (-120.3, 45.7, 900.1), tuple(float(v) for v in direction))
     scan = add_volume_node(geometry)
     node = show_overlay(prepare_overlay(heat_map(), geometry), scan).node

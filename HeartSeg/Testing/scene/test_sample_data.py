@@ -77,10 +77,11 @@ def logic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SampleDataLogic:
 
     module = types.ModuleType("SampleData")
     (tmp_path / "cache").mkdir()
-    module.SampleDataLogic = SampleDataLogic(tmp_path / "cache")
+    logic = SampleDataLogic(tmp_path / "cache")
+    vars(module)["SampleDataLogic"] = logic
     monkeypatch.setitem(sys.modules, "SampleData", module)
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    return module.SampleDataLogic
+    return logic
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def resources(repository: Path) -> Path:
 
 
 def test_the_scan_loads_from_the_sample_data_module_without_a_network(
-    scene: object, logic: SampleDataLogic, resources: Path
+    scene: Any, logic: SampleDataLogic, resources: Path
 ) -> None:
     assert register_sample_data(resources)
     node = logic.downloadSample(SAMPLE_NAME)
@@ -113,9 +114,7 @@ def test_it_stands_under_the_extensions_name_with_a_picture_and_once_only(
     assert struct.unpack(">II", header[16:]) == (260, 280)
 
 
-def test_a_cached_copy_of_an_earlier_version_is_replaced(
-    scene: object, logic: SampleDataLogic, resources: Path
-) -> None:
+def test_a_cached_copy_of_an_earlier_version_is_replaced(scene: Any, logic: SampleDataLogic, resources: Path) -> None:
     stale = logic.cache / Path(SCAN).name
     stale.write_bytes(b"an earlier version")
     register_sample_data(resources)
@@ -124,7 +123,7 @@ def test_a_cached_copy_of_an_earlier_version_is_replaced(
 
 
 def test_a_folder_with_blanks_and_letters_beyond_ascii_is_a_valid_address(
-    scene: object, logic: SampleDataLogic, resources: Path, tmp_path: Path
+    scene: Any, logic: SampleDataLogic, resources: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "Größe 1 & more"
     for name in (SCAN, THUMBNAIL):

@@ -114,9 +114,9 @@ def test_without_mr_or_free_images_the_mixture_holds_ct_instead() -> None:
 
 def test_unknown_kinds_phases_sequences_and_parts_are_named() -> None:
     rng = np.random.default_rng(0)
-    for wrong in ({"kind": "pet"}, {"kind": "ct", "protocol": "late"}, {"kind": "mr", "protocol": "late"}):
+    for kind, protocol in (("pet", None), ("ct", "late"), ("mr", "late")):
         with pytest.raises(ValueError, match=r"pet|late"):
-            draw_appearance(rng, **wrong)
+            draw_appearance(rng, kind, protocol=protocol)
     with pytest.raises(ValueError, match="sparkle"):
         draw_appearance(rng, without=frozenset({"sparkle"}))
 
@@ -180,7 +180,7 @@ def test_slices_of_a_turned_stack_are_thick_across_it_and_sharp_along_it() -> No
     look = replace(plain("mr"), slice_mm=9.0, slice_axis=0, slice_turn=turn)
     image = render(np.random.default_rng(0), regions, look, 1.5).numpy()
     image -= image.min()
-    place = np.stack(np.indices(image.shape), -1) - (np.array(image.shape) - 1) / 2
+    place = np.moveaxis(np.indices(image.shape), 0, -1) - (np.array(image.shape) - 1) / 2
     spread = [float(np.sqrt((image * (place @ turn[:, k]) ** 2).sum() / image.sum())) for k in range(3)]
     assert spread[0] > 1.5 * spread[1] and spread[0] > 1.5 * spread[2]
     assert spread[0] < 1.5 * 9.0 / 1.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,13 +56,14 @@ def test_each_effect_has_a_switch_of_its_name() -> None:
 
 @pytest.mark.parametrize("kind", ["ct", "mr", "free", "mixed"])
 def test_the_recipe_of_the_frozen_scans_has_no_effects_and_draws_as_before(kind: str) -> None:
-    old, named = (draw_appearance(np.random.default_rng(4), kind, **k) for k in ({}, {"generator": "0.5"}))
+    versions: tuple[dict[str, Any], ...] = ({}, {"generator": "0.5"})
+    old, named = (draw_appearance(np.random.default_rng(4), kind, **k) for k in versions)
     assert old.effects == named.effects == ()
     assert np.array_equal(old.mean, named.mean)
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda k: k.name)
-def test_an_effect_that_is_switched_off_leaves_everything_else_as_drawn(kind: str) -> None:
+def test_an_effect_that_is_switched_off_leaves_everything_else_as_drawn(kind: type[Effect]) -> None:
     seen = 0
     for seed in range(160):
         full, less = (

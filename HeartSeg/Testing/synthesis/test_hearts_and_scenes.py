@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,7 +129,8 @@ def test_with_every_part_off_a_heart_is_the_model_s_own(toy_model: ShapeModel, p
 def test_a_drawn_heart_has_every_label_detail_in_the_blood_and_facts(drawn_heart: Heart) -> None:
     assert set(np.unique(drawn_heart.target)) == set(range(8))
     assert {int(Region.PAPILLARY), int(Region.TRABECULA)} & set(np.unique(drawn_heart.regions))
-    assert sorted(drawn_heart.facts["chamber_factors"]) == ["1", "2", "3", "4"]
+    factors: Any = drawn_heart.facts["chamber_factors"]
+    assert sorted(factors) == ["1", "2", "3", "4"]
 
 
 def test_thinning_turns_wall_into_blood_and_nothing_else() -> None:
@@ -191,7 +193,9 @@ def test_making_scenes_goes_on_where_it_stopped_and_leaves_those_that_others_are
 ) -> None:
     made = []
 
-    def small_scene(source, subject, seed: int, kind, without, recipe):
+    def small_scene(
+        source: object, subject: int | None, seed: int, kind: str, without: object, recipe: object
+    ) -> Scene:
         made.append((seed, subject, kind))
         regions, target = np.full((8, 8, 8), Region.MUSCLE, np.uint8), np.zeros((8, 8, 8), np.uint8)
         target[2:6, 2:6, 2:6] = 1

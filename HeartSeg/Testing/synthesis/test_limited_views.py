@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -31,7 +31,7 @@ def plain_view(scene: Scene, size: int = 48, spacing: float = 3.0) -> View:
     )
 
 
-def straight(shifts: Sequence[Sequence[float]], **changes: Any) -> SliceStack:
+def straight(shifts: npt.ArrayLike, **changes: Any) -> SliceStack:
     """Return slices across z: 6 mm thick, 4 mm apart, the first at -20 mm."""
     return replace(SliceStack(np.eye(3), -20.0, 6.0, 4.0, 1.0, np.asarray(shifts, float)), **changes)
 
@@ -53,7 +53,7 @@ def test_a_stack_blurs_across_its_slices_and_not_along_them() -> None:
     image[19:21, 19:21, 19:21] = 1
     turn = rotation_matrix([0.6, 0.0, 0.0])
     seen = scan_stack(image, SliceStack(turn, -25.0, 8.0, 0.0, 1.0, np.zeros((7, 2))), 1.0).numpy()
-    place = np.stack(np.indices(image.shape), -1) - 19.5
+    place = np.moveaxis(np.indices(image.shape), 0, -1) - 19.5
     spread = [float(np.sqrt((seen * (place @ turn[:, k]) ** 2).sum() / seen.sum())) for k in range(3)]
     assert spread[0] > 2 * max(spread[1:])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -268,12 +270,13 @@ def test_the_same_seed_gives_the_same_patient_s_heart_and_its_facts_say_what_it_
     heart, again = (patients.make_patient_heart(np.random.default_rng(4), model, None, recipe) for _ in range(2))
     assert np.array_equal(heart.regions, again.regions)
     assert heart.facts == again.facts
-    assert heart.facts["diseases"][0] == "dilated_lv"
+    facts: dict[str, Any] = heart.facts
+    assert facts["diseases"][0] == "dilated_lv"
     counted = np.bincount(heart.target.ravel(), minlength=8)[1:] / 1000
     for k, value in enumerate(counted, 1):
-        assert heart.facts["reached_mL"][str(k)] == pytest.approx(value, abs=0.06)
-    wanted = heart.facts["wanted_mL"]["1"]
-    assert heart.facts["reached_mL"]["1"] == pytest.approx(wanted, rel=0.08)
+        assert facts["reached_mL"][str(k)] == pytest.approx(value, abs=0.06)
+    wanted = facts["wanted_mL"]["1"]
+    assert facts["reached_mL"]["1"] == pytest.approx(wanted, rel=0.08)
     assert check_topology(heart.labels).sound
 
 
@@ -295,7 +298,7 @@ def check_reach(found: list) -> None:
         pytest.param(range(200), id="200", marks=pytest.mark.slow),
     ],
 )
-def test_drawn_patients_reach_what_was_asked_for(real_source: Source, numbers) -> None:
+def test_drawn_patients_reach_what_was_asked_for(real_source: Source, numbers: range) -> None:
     check_reach(reach.measure_reach(real_source.model, numbers))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_a_device_is_drawn_into_the_tissues_and_changes_no_label(block_heart: He
         getattr(devices, f"_{name}")(np.random.default_rng(seed), heart, landmarks(heart))
     drawn = heart.regions != before.regions
     assert 5 < drawn.sum() < 0.5 * (before.labels > 0).sum()
-    assert set(np.unique(heart.regions[drawn])) <= set(np.atleast_1d(DEVICES[name]).astype(int))
+    assert set(np.unique(heart.regions[drawn])) <= set(np.atleast_1d(np.asarray(DEVICES[name])).astype(int))
     assert np.array_equal(heart.labels, before.labels)
     assert np.array_equal(heart.target, before.target)
     within = {"scar": {5}, "thrombus": {1, 3}}.get(name)
@@ -61,9 +62,10 @@ def test_a_device_is_drawn_into_the_tissues_and_changes_no_label(block_heart: He
 def test_the_facts_name_the_devices_by_their_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in DEVICES:
         monkeypatch.setattr(devices, f"_{name}", lambda *_: None)
-    found = []
+    found: list[Any] = []
+    empty = np.zeros(1)
     for seed in range(300):
-        devices.add_devices(np.random.default_rng(seed), heart := Heart(*[np.zeros(1)] * 3), None)
+        devices.add_devices(np.random.default_rng(seed), heart := Heart(empty, empty, empty), None)
         found.append(heart.facts["devices"])
     # 25 % of hearts have calcium, 12 % a lead; standard deviation of a fraction of 300: 2.5 %.
     assert np.mean(["calcium" in f for f in found]) == pytest.approx(0.25, abs=0.08)
@@ -93,7 +95,7 @@ def test_organs_that_are_switched_off_are_named_and_gone() -> None:
 
 @pytest.mark.shared
 def test_a_real_trunk_s_facts_tell_its_change_its_organs_and_its_devices(real_scene: Scene) -> None:
-    facts = real_scene.facts
+    facts: dict[str, Any] = real_scene.facts
     change = np.array(facts["trunk_change"])
     assert change.shape == (3,)
     assert np.maximum(change, 1 / change).min() >= 1.15 - 1e-3

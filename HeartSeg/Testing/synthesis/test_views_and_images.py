@@ -175,7 +175,7 @@ def test_the_same_seed_gives_the_same_image(thorax_scene: Scene) -> None:
     for _ in range(2):
         rng = np.random.default_rng(9)
         images.append(render(rng, regions, draw_appearance(rng), view.spacing).numpy())
-    assert np.array_equal(*images)
+    assert np.array_equal(images[0], images[1])
     assert np.isfinite(images[0]).all()
 
 

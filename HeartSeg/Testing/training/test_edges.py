@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.ndimage as ndi
@@ -14,13 +16,10 @@ from heartseg.networks.edge_channels import region_labels
 from heartseg.training.edges import edge_map, erosion_schedule, inner_edges, split_interior_edge
 
 K = 3
-label_maps = st.one_of(
-    hnp.arrays(
-        np.uint8,
-        hnp.array_shapes(min_dims=d + 1, max_dims=d + 1, min_side=1, max_side=7),
-        elements=st.sampled_from([0, 1, 2, 3, 255]),
-    )
-    for d in (2, 3)
+label_maps = hnp.arrays(
+    np.uint8,
+    hnp.array_shapes(min_dims=3, max_dims=4, min_side=1, max_side=7),
+    elements=st.sampled_from([0, 1, 2, 3, 255]),
 )
 
 
@@ -74,7 +73,9 @@ def test_the_edge_is_about_as_deep_in_mm_along_every_axis() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(label_maps, st.integers(0, 3), st.sampled_from([1.0, 0.4, 3.0]))
-def test_interior_and_edge_make_the_region_and_edges_never_overlap(labels, m, thickness) -> None:
+def test_interior_and_edge_make_the_region_and_edges_never_overlap(
+    labels: np.ndarray, m: int, thickness: float
+) -> None:
     spacing = (thickness, 1.0, 1.3)[-(labels.ndim - 1) :]
     given_labels = torch.from_numpy(labels)
     channels = split_interior_edge(given_labels, spacing, m, K)
@@ -88,7 +89,7 @@ def test_interior_and_edge_make_the_region_and_edges_never_overlap(labels, m, th
 
 @settings(max_examples=50, deadline=None)
 @given(label_maps, st.integers(1, 3))
-def test_a_deeper_edge_holds_the_shallower_one(labels, m) -> None:
+def test_a_deeper_edge_holds_the_shallower_one(labels: np.ndarray, m: int) -> None:
     spacing = (2.0, 1.0, 1.0)[-(labels.ndim - 1) :]
     outer, deeper = (inner_edges(torch.from_numpy(labels), spacing, n, K) for n in (m - 1, m))
     assert not (outer & ~deeper).any()
@@ -128,7 +129,7 @@ def test_any_dtype_and_a_channel_of_other_label_for_ignore() -> None:
         (torch.zeros(1, 4, 4), (1, 1), 0.5, "m is 0.5"),
     ],
 )
-def test_what_does_not_fit_is_named(labels, spacing: tuple[int, ...], m: float, message: str) -> None:
+def test_what_does_not_fit_is_named(labels: torch.Tensor, spacing: tuple[int, ...], m: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         edge_map(labels, spacing, m, K)
     with pytest.raises(ValueError, match="n_classes is 200: with 400 channels the ignore label 255 is taken"):

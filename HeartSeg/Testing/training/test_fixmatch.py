@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -188,7 +189,7 @@ def test_the_default_settings_are_fixmatchs() -> None:
 
 def test_several_resolutions_are_taught_at_the_finest() -> None:
     class Deep(Scores):
-        def forward(self, x: torch.Tensor):
+        def forward(self, x: torch.Tensor) -> Any:
             return [self.weight * x, x[..., ::2]]
 
     images = torch.randn(2, 3, 8, 8, generator=seeded()) * 4
@@ -201,7 +202,7 @@ def test_several_resolutions_are_taught_at_the_finest() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"threshold": 1.5}, {"weight": -1.0}, {"erased": 1.0}, {"noise": float("nan")}])
-def test_settings_that_cannot_work_are_refused(wrong: dict[str, float]) -> None:
+def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} is"):
         FixMatchSettings(**wrong)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from heartseg.training.state import load_state, save_state, shrink_optimiser
 
 def test_a_state_comes_back_whole_from_small_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "PART_BYTES", 1000)
-    written = {"step": 3, "network": {"w": torch.arange(900.0)}, "note": "x"}
+    written: dict[str, Any] = {"step": 3, "network": {"w": torch.arange(900.0)}, "note": "x"}
     folder = save_state(tmp_path, written, 3)
     parts = sorted(folder.glob("part-*.bin"))
     assert len(parts) > 3

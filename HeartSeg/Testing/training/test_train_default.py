@@ -126,7 +126,7 @@ def test_a_scene_whose_patients_are_not_sound_gets_another_heart(
 ) -> None:
     asked = []
 
-    def make(source, out, numbers, *, recipe, **_: object) -> None:
+    def make(source: object, out: object, numbers: object, *, recipe: object, **_: object) -> None:
         asked.append(recipe is not None)
         if recipe is not None:
             raise RuntimeError("8 hearts in a row had holes")

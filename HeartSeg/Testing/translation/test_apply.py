@@ -23,6 +23,7 @@ from heartseg.translation.apply import Translator, translate_slice
 from heartseg.translation.model import CARD, open_model
 from heartseg.translation.slices import Scaling
 from heartseg.volume import Volume
+from triples import triple
 
 from .conftest import oblique, scan
 
@@ -59,7 +60,7 @@ def test_a_turned_copy_of_a_scan_gives_the_turned_translation(translator: Transl
         geometry=replace(
             g,
             direction=(-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
-            origin=tuple(map(float, g.index_to_world(np.array([0, 0, g.shape[2] - 1])))),
+            origin=triple(g.index_to_world((0, 0, g.shape[2] - 1))),
         ),
     )
     apart = np.abs(translator(mirrored).array[:, :, ::-1].astype(int) - translator(volume).array)
@@ -203,7 +204,7 @@ class Harm:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (self.path,)
 
 

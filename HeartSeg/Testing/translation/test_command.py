@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,11 +177,12 @@ def test_every_setting_has_an_option() -> None:
     }
     assert set(other) == {f.name for f in fields(Settings)} - {"epochs"}
     for name, value in other.items():
+        changed: dict[str, Any] = {name: value}
         words = [f"{v:g}" for v in value] if isinstance(value, tuple) else [str(value)]
         args = build_parser().parse_args(
             ["translate", "train", "a", "b", "-o", "c", f"--{name.replace('_', '-')}", *words]
         )
-        assert _settings(args) == replace(REFERENCE, **{name: value})
+        assert _settings(args) == replace(REFERENCE, **changed)
     args = build_parser().parse_args(["translate", "train", "a", "b", "-o", "c", "--epochs", "40"])
     assert _settings(args) == replace(REFERENCE, epochs=40, constant_epochs=20)
 

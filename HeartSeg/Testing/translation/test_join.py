@@ -58,7 +58,7 @@ def test_a_slicer_segmentation_is_read_by_its_segments_names(
     path = tmp_path / "labels" / "mr0.seg.nrrd"
 
     def join(*names: str) -> tuple[np.ndarray, list[str]]:
-        fields = {}
+        fields: dict[str, str] = {}
         for number, (value, name) in enumerate(zip(values, names, strict=False)):
             fields |= {f"Segment{number}_Name": name, f"Segment{number}_LabelValue": str(value)}
         write_labels(stored.array.astype(np.uint8), stored.geometry, path, fields)

@@ -12,6 +12,7 @@ from heartseg.errors import InputError
 from heartseg.progress import Reporter
 from heartseg.translation.slices import Scaling, fit, prepare, resample, stack_of, to_unit
 from heartseg.volume import Volume, read_volume, write_volume
+from triples import triple
 
 from .conftest import TINY, oblique, scan
 
@@ -48,7 +49,7 @@ def test_slices_are_axial_however_the_volume_is_stored() -> None:
         g,
         shape=(x, z, y),
         spacing=(g.spacing[1], g.spacing[2], g.spacing[0]),
-        origin=tuple(map(float, origin)),
+        origin=triple(origin),
         direction=tuple(map(float, direction.ravel())),
     )
     again, _ = stack_of(Volume(turned_array, geometry, "turned"), scaling, 5.0)

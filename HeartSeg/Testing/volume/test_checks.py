@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def codes(volume: Volume) -> list[str]:
     return [finding.code for finding in volume.findings]
 
 
-def regrid(scan: Volume, **changes: object) -> Volume:
+def regrid(scan: Volume, **changes: Any) -> Volume:
     return replace(scan, geometry=replace(scan.geometry, **changes))
 
 

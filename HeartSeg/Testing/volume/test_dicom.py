@@ -29,7 +29,7 @@ def nested(**items: object) -> pydicom.Dataset:
     return data
 
 
-def refused(path: Path, *words: str, **options: object) -> None:
+def refused(path: Path, *words: str, **options: Any) -> None:
     with pytest.raises(InputError) as caught:
         read_volume(path, **options)
     text = str(caught.value)

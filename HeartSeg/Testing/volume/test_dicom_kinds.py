@@ -17,6 +17,7 @@ import pytest
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    UID,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -73,7 +74,7 @@ def shuffled(images: list, seed: int = 1) -> list:
 
 @pytest.mark.parametrize("syntax", SYNTAXES.values(), ids=SYNTAXES)
 @pytest.mark.parametrize("kind", ["classic", "enhanced", "legacy"])
-def test_every_object_in_every_transfer_syntax_gives_the_same_voxels(tmp_path: Path, kind: str, syntax: str) -> None:
+def test_every_object_in_every_transfer_syntax_gives_the_same_voxels(tmp_path: Path, kind: str, syntax: UID) -> None:
     expected = phantom(OBLIQUE)
     images = shuffled(make.planes(expected))
     if kind == "classic":
@@ -247,7 +248,7 @@ def test_phases_of_a_legacy_converted_file(tmp_path: Path) -> None:
 def test_phases_in_an_enhanced_file_each(tmp_path: Path) -> None:
     series = generate_uid()
     for k, volume in enumerate(PHASES):
-        data = make.enhanced(make.planes(volume), series=series, frame=lambda _, __, k=k: make.cardiac(30.0 + 20 * k))
+        data = make.enhanced(make.planes(volume), series=series, frame=make.at_phase(30.0 + 20 * k))
         make.save(data, tmp_path / "scan" / f"{(2 * k) % 3}.dcm")
     reads_three_phases(tmp_path / "scan", "{} % of the heart beat")
 
@@ -366,7 +367,7 @@ def test_a_single_phase_says_which_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, JPEGLosslessSV1])
 @pytest.mark.parametrize("kind", ["classic", "enhanced", "legacy"])
 @pytest.mark.parametrize("whole", [True, False])
-def test_each_frame_has_its_own_rescaling(tmp_path: Path, kind: str, syntax: str, whole: bool) -> None:
+def test_each_frame_has_its_own_rescaling(tmp_path: Path, kind: str, syntax: UID, whole: bool) -> None:
     expected = phantom()
     images = make.planes(expected)
     for k, image in enumerate(images):
@@ -470,7 +471,7 @@ def two_scans(offset: float, first: dict[str, Any], second: dict[str, Any]) -> t
     return [*make.planes(volumes[0], **first), *make.planes(volumes[1], **second)], volumes
 
 
-MIXED = {
+MIXED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "acquisition": ({"AcquisitionNumber": 1}, {"AcquisitionNumber": 2}),
     "kernel": ({"ConvolutionKernel": "B30f"}, {"ConvolutionKernel": "B60f"}),
     "image type": ({}, {"ImageType": ["DERIVED", "SECONDARY", "AXIAL", "AVERAGE"]}),
@@ -547,7 +548,7 @@ def ramp(positions: np.ndarray) -> list[Image]:
     ],
     ids=["two distances", "alternating", "growing", "one missing", "two missing", "random"],
 )
-def test_uneven_slices_are_resampled_from_their_true_positions(tmp_path: Path, steps) -> None:
+def test_uneven_slices_are_resampled_from_their_true_positions(tmp_path: Path, steps: list[float]) -> None:
     heights = np.concatenate([[0.0], np.cumsum(steps)])
     volume = read_volume(make.write_classic(tmp_path / "scan", ramp(heights)))
     geometry = volume.geometry
@@ -568,7 +569,7 @@ def test_uneven_slices_are_resampled_from_their_true_positions(tmp_path: Path, s
     ],
     ids=["far apart", "two missing in a row", "two scans", "pairs", "too wide to bridge"],
 )
-def test_slices_that_cannot_be_put_on_a_grid_are_refused(tmp_path: Path, steps) -> None:
+def test_slices_that_cannot_be_put_on_a_grid_are_refused(tmp_path: Path, steps: list[float]) -> None:
     heights = np.concatenate([[0.0], np.cumsum(steps)])
     assert "mm" in refusal(make.write_classic(tmp_path / "scan", ramp(heights)))
 
@@ -647,7 +648,7 @@ def test_pixel_data_shorter_than_the_header_says_are_refused(tmp_path: Path, kin
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless, JPEGLosslessSV1])
 def test_damaged_compressed_pixel_data_are_refused(
-    tmp_path: Path, syntax: str, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, syntax: UID, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = make.write_classic(tmp_path / "scan", make.planes(phantom()), syntax=syntax)
     path = sorted(folder.iterdir())[4]
@@ -667,7 +668,7 @@ def test_damaged_compressed_pixel_data_are_refused(
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
 @pytest.mark.parametrize("suffix", ["", ".img", ".dcm"])
 @pytest.mark.parametrize("kind", ["classic", "enhanced"])
-def test_files_without_a_preamble_are_recognised(tmp_path: Path, syntax: str, suffix: str, kind: str) -> None:
+def test_files_without_a_preamble_are_recognised(tmp_path: Path, syntax: UID, suffix: str, kind: str) -> None:
     folder = tmp_path / "scan"
     images = make.planes(phantom())
     data = (
@@ -717,7 +718,7 @@ def test_a_dicomdir_stands_for_the_files_beside_it(tmp_path: Path, name: str) ->
 
 
 @pytest.mark.parametrize("copies", [[3], [0, 5, 6, 15], list(range(16))])
-def test_equal_images_under_new_uids_count_once(tmp_path: Path, copies) -> None:
+def test_equal_images_under_new_uids_count_once(tmp_path: Path, copies: list[int]) -> None:
     images = make.planes(phantom())
     series = generate_uid()
     folder = make.write_classic(tmp_path / "scan", images, series=series)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom.uid import (
+    UID,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -35,7 +36,7 @@ def weak(shared_data: Path) -> Volume:
     return Volume(array, replace(geometry, shape=array.shape, spacing=(4 * sx, 4 * sy, sz)), "weak", "CT")
 
 
-def classic(folder: Path, volume: Volume, syntax: str = ExplicitVRLittleEndian) -> Path:
+def classic(folder: Path, volume: Volume, syntax: UID = ExplicitVRLittleEndian) -> Path:
     images = make.planes(volume)
     order = np.random.default_rng(0).permutation(len(images))
     return make.write_classic(folder, [images[k] for k in order], syntax=syntax)
@@ -63,7 +64,7 @@ def two_phases(folder: Path, volume: Volume, files: str) -> Path:
     second = make.planes(volume)
     if files == "one each":
         for k, images in enumerate((first, second)):
-            data = make.enhanced(images, series=series, frame=lambda _, __, k=k: make.cardiac(40.0 + 35 * k))
+            data = make.enhanced(images, series=series, frame=make.at_phase(40.0 + 35 * k))
             make.save(data, folder / f"{k}.dcm")
         return folder
     mixed = [image for pair in zip(first, second, strict=True) for image in pair]

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from heartseg.volume import Volume, count_frames, read_volume, write_volume
 SUFFIXES = [".nii", ".nii.gz", ".nrrd", ".mha"]
 
 
-def refused(path: Path, *words: str, **options: object) -> str:
+def refused(path: Path, *words: str, **options: Any) -> str:
     with pytest.raises(InputError) as caught:
         read_volume(path, **options)
     text = str(caught.value)

@@ -45,7 +45,7 @@ def chest(lowest: float = -1000, offset: float = 0, contrast: float = 350) -> np
         (np.random.default_rng(0).integers(-32768, 32767, SHAPE).astype(np.int16), "", ValueScale.ARBITRARY),
     ],
 )
-def test_the_scale_is_judged_by_values_and_modality(array, modality: str, expected) -> None:
+def test_the_scale_is_judged_by_values_and_modality(array: np.ndarray, modality: str, expected: ValueScale) -> None:
     assert value_scale(array, modality) is expected
 
 

@@ -53,7 +53,12 @@ def test_labels_are_compressed(tmp_path: Path, scan: Volume, labels: np.ndarray)
 @settings(max_examples=25, deadline=None)
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
 def test_the_grid_comes_back_within_a_ten_thousandth_of_a_millimetre(
-    tmp_path_factory: pytest.TempPathFactory, suffix: str, angle, spacing, origin, mirrored
+    tmp_path_factory: pytest.TempPathFactory,
+    suffix: str,
+    angle: float,
+    spacing: tuple[float, float, float],
+    origin: tuple[float, float, float],
+    mirrored: bool,
 ) -> None:
     c, s = np.cos(angle), np.sin(angle)
     turn = np.array([[c, -s, 0], [s * c, c * c, -s], [s * s, s * c, c]])

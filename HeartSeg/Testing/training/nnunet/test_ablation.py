@@ -193,7 +193,7 @@ def test_every_configuration_builds_what_its_name_says(name: str) -> None:
     """Check the parts of the network that nnU-Net builds from the configuration's plans."""
     pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
     preset = configured(CSFBU, CONFIGURATIONS[name], name)
-    network = build_from(adapted_plans(base_plans(), preset, "x", 0), structures=7)
+    network: Any = build_from(adapted_plans(base_plans(), preset, "x", 0), structures=7)
     edge, fusion, erosion, translated, unlabelled = BUILT[name]
     assert {h.out_channels for h in network.decoder.seg_layers} == {8 if edge == "none" else 15}
     assert getattr(network, "edge", "none") == edge

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,7 +180,8 @@ def test_where_segments_overlap_the_later_one_is_taken_and_told(tmp_path: Path, 
     image = sitk.ReadImage(str(path))
     layers = sitk.GetArrayFromImage(image)
     both = np.argwhere(labels == 1)[:10]
-    layers[(*both.T, 1)] = 2  # layer of the right ventricle, over the left ventricle
+    z, y, x = both.T
+    layers[z, y, x, 1] = 2  # layer of the right ventricle, over the left ventricle
     changed = sitk.GetImageFromArray(layers, isVector=True)
     changed.CopyInformation(image)
     for key in image.GetMetaDataKeys():
@@ -313,10 +315,12 @@ def test_one_case_or_fewer_cases_than_folds_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_folds_of_a_data_list_are_taken_or_refused_and_never_replaced(
-    tmp_path: Path, given: list[int | int | None], folds: int, said: str | None
+    tmp_path: Path, given: list[int | None], folds: int, said: str | None
 ) -> None:
     make_folder_pair(tmp_path, 3, (8.0, 8.0, 10.0))
-    entries = [{"image": f"images/heart_0{k}.nii.gz", "label": f"labels/heart_0{k}.nii.gz"} for k in range(3)]
+    entries: list[dict[str, Any]] = [
+        {"image": f"images/heart_0{k}.nii.gz", "label": f"labels/heart_0{k}.nii.gz"} for k in range(3)
+    ]
     entries = [e if f is None else {**e, "fold": f} for e, f in zip(entries, given, strict=True)]
     (tmp_path / "list.json").write_text(json.dumps({"training": entries}))
     data = check_cases(find_cases(tmp_path / "list.json"), None, None)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +49,7 @@ number = 3
 
 
 @pytest.fixture
-def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Return the name of an importable module with a network, a loss and an augmentation."""
     (tmp_path / "my_methods.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
@@ -142,7 +144,7 @@ def test_a_file_that_cannot_work_is_refused(text: str, said: str, tmp_path: Path
         read_config(tmp_path / "run.yaml", CSFBU)
 
 
-LOGGED = {
+LOGGED: dict[str, list[Any]] = {
     "mean_fg_dice": [0.25, 0.5],
     "train_losses": [1.5, 1.25],
     "val_losses": [2.0, 1.0],
@@ -187,7 +189,7 @@ def test_tensorboard_gets_every_column_where_it_is_installed(tmp_path: Path, mon
             written.append((name, value, step))
 
     stand_in = types.ModuleType("torch.utils.tensorboard")
-    stand_in.SummaryWriter = SummaryWriter
+    vars(stand_in)["SummaryWriter"] = SummaryWriter
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", stand_in)
     assert log_to_tensorboard(rows(LOGGED, ["LV", "AO"])[0], tmp_path)
     assert ("loss", 1.5, 1) in written and ("Dice of LV", 0.5, 1) in written

@@ -87,7 +87,7 @@ def test_a_trained_2d_folder_can_be_explained_in_any_orientation(trained: Traine
     scan = read_volume(sorted(raw.glob("*_0000.nii.gz"))[0])
     explainer = Explainer(Segmenter(trained.model, Settings(device="cpu", threads=1)))
     labels = np.zeros(scan.array.shape, np.uint8)
-    labels[tuple(slice(n // 4, n // 2) for n in labels.shape)] = 6  # two epochs are too few to find this label
+    labels[tuple(slice(n // 4, n // 2) for n in scan.geometry.shape)] = 6  # two epochs are too few to find this label
     found = explainer.explain(scan, "AO", result=Result(labels, scan.geometry))
     assert found.heat.shape == scan.array.shape and 0 < found.heat.max() <= 1
     assert found.details["run"]["mode"] == "slice by slice, LPS axes"
@@ -99,7 +99,7 @@ def test_a_trained_2d_folder_can_be_explained_in_any_orientation(trained: Traine
     turned = Geometry(
         scan.geometry.shape,
         scan.geometry.spacing,
-        (x, y + (labels.shape[1] - 1) * scan.geometry.spacing[1], z),
+        (x, y + (scan.geometry.shape[1] - 1) * scan.geometry.spacing[1], z),
         (1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0),
     )
     copy = Volume(np.ascontiguousarray(scan.array[flip]), turned, "turned", scan.modality)

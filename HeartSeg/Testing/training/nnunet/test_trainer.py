@@ -236,7 +236,7 @@ def test_a_few_steps_say_how_long_the_training_takes(new: Callable[..., HeartSeg
 
 
 def test_only_a_training_of_more_than_a_day_is_asked_about() -> None:
-    asked = []
+    asked: list[str] = []
 
     def answer(yes: bool) -> Callable[[str], bool]:
         return lambda question: asked.append(question) or yes
@@ -265,13 +265,15 @@ def test_lengths_of_time_have_two_units(seconds: float, text: str) -> None:
 
 def test_the_unlabelled_scans_loss_is_added_at_the_step_of_the_training(new: Callable[..., HeartSegTrainer]) -> None:
     class Teacher:
-        sure, steps = [0.1, 0.2, 0.3], []
+        def __init__(self) -> None:
+            self.sure = [0.1, 0.2, 0.3]
+            self.steps: list[tuple[torch.nn.Module, int]] = []
 
-        def loss(self, network: torch.nn.Module, step: int):
+        def loss(self, network: torch.nn.Module, step: int) -> torch.Tensor:
             self.steps.append((network, step))
             return torch.tensor(10.0)
 
-    trainer = new(TINY.with_changes(iterations=7))
+    trainer: Any = new(TINY.with_changes(iterations=7))
     trainer.network, trainer.current_epoch = torch.nn.Identity(), 2
     trainer.loss = own = lambda outputs, targets: outputs + targets
     with trainer._taught():
