@@ -22,6 +22,8 @@ from .stages import CLASS_KEYS, LABELS, NETWORK_CLASS, SIZES, Stage, architectur
 
 VERSION = "0.5.0"
 MARGIN_MM = 8.0
+UPPER_PERCENTILE = 100.0
+"""Upper clipping of the fine network's window; see :class:`~heartseg.models.card.ModelCard`."""
 WEIGHT_STEPS = 127
 """Largest multiple of the rounding step of a filter; see :func:`coarser`."""
 CHECKPOINT = "fold_0/checkpoint_final.pth"
@@ -198,6 +200,7 @@ def model_card(
         "finder": None if finder else "finder",
         "margin_mm": MARGIN_MM,
         "normalization_extent": "scan" if finder else "crop",
+        "upper_percentile": 100.0 if finder else UPPER_PERCENTILE,
         "trained_on": trained_on,
         "tested_on": tested_on,
         "licence": LICENCE,
