@@ -26,13 +26,14 @@ def ball(labels: np.ndarray, center: Sequence[float], radius: float) -> np.ndarr
     return (z - center[0]) ** 2 + (y - center[1]) ** 2 + (x - center[2]) ** 2 <= radius**2
 
 
-def inside(labels: np.ndarray, label: int, depth: float) -> tuple[float, float, float]:
+def inside(labels: np.ndarray, label: int, depth: float) -> tuple[int, int, int]:
     """Return the index of a voxel of ``label`` that is more than ``depth`` voxels from its surface."""
     from scipy import ndimage
 
     distance = ndimage.distance_transform_edt(labels == label)
     assert distance.max() > depth
-    return triple(np.argwhere(distance == distance.max())[0])
+    z, y, x = (int(n) for n in np.argwhere(distance == distance.max())[0])
+    return z, y, x
 
 
 def test_a_correct_heart_is_unchanged(heart: Phantom) -> None:
