@@ -225,6 +225,7 @@ def numbers(text: str) -> set[float]:
 def test_limits_in_the_text_are_those_of_the_code() -> None:
     from heartseg.anatomy import MYOCARDIAL_DENSITY_G_PER_ML
     from heartseg.inference import acceptance, locate, run_findings
+    from heartseg.measure import wall
     from heartseg.quality import checks
     from heartseg.volume import checks as volume_checks
     from heartseg.volume import nifti, values
@@ -244,10 +245,10 @@ def test_limits_in_the_text_are_those_of_the_code() -> None:
         (other_gamma[1], {acceptance.REJECTED_CONSISTENCY_OTHER_SCALE}),
         (findings["networks-disagree"], {acceptance.LOW_AGREEMENT}),
         (findings["low-confidence"], {acceptance.LOW_CONFIDENCE}),
-        (findings["structure-missing"], {checks.MISSING_ML}),
+        (findings["structure-missing"], {checks.SMALLEST_ML}),
         (findings["not-enclosed"], {100 * checks.OPEN_LV_WARNING, 100 * checks.OPEN_LV_ERROR}),
         (findings["several-components"], {100 * checks.REMOVED_WARNING_SHARE, checks.REMOVED_WARNING_ML}),
-        (findings["low-resolution"], {checks.THICK_SLICE_MM}),
+        (findings["low-resolution"], {wall.COARSE_VOXEL_MM}),
         (findings["slices-thick"], {volume_checks.THICK_SLICE_MM}),
         (findings["field-of-view-short"], {volume_checks.MIN_EXTENT_MM}),
         (findings["forms-disagree"], {nifti.FORMS_APART_MM}),

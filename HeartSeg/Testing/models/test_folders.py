@@ -279,7 +279,7 @@ def test_output_channels_follow_label_values_without_the_ignore_label(cardless: 
     edit(cardless / "dataset.json", lambda d: d.update(labels={"MYO": 2, "background": 0, "LV": 1, "ignore": 3}))
     model = ModelFolder.open(cardless)
     assert model.labels == ("background", "LV", "MYO")
-    assert model.ignore_label == 3
+    assert model.heads.ignore == 3
     assert model.num_output_channels == 3
 
 

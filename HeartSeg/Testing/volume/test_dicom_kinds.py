@@ -5,8 +5,9 @@ Each kind of fault (R1 to R9 of docs/reference/reading-faults.md) has several va
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,11 @@ from pydicom.uid import (
 )
 
 from heartseg.errors import InputError
+from heartseg.pipeline import input_facts
+from heartseg.provenance import Provenance
 from heartseg.volume import Geometry, Volume, count_frames, list_series, read_volume
+from heartseg.volume.dicom.phases import Phase, cover_cycle
+from heartseg.volume.patient import Patient
 from volume import dicom_files as make
 from volume.dicom_files import GRID, OBLIQUE, Image, phantom
 
@@ -211,7 +216,8 @@ def reads_three_phases(path: Path, text: str = "") -> None:
         volume = read_volume(path, frame=k)
         same(volume, expected)
         assert make.ball_ml(volume) == make.ball_ml(expected)
-        assert volume.source.frame == k
+        assert (volume.source.frame, volume.source.frames) == (k, 3)
+        assert not volume.source.cardiac_cycle  # too few phases
         assert volume.source.phase
         assert volume.source.reading is not None and volume.source.reading.phase_known_from
         if text:
@@ -238,6 +244,69 @@ def test_phases_of_an_enhanced_file(tmp_path: Path, told_by: str, order: str) ->
     reads_three_phases(
         make.save(data, tmp_path / "scan.dcm"), "{} % of the heart beat" if told_by == "cardiac phase" else ""
     )
+
+
+@pytest.mark.parametrize(
+    ("percents", "delays", "covered"),
+    [
+        (range(0, 100, 10), None, True),
+        (range(5, 100, 20), None, True),
+        (range(0, 101, 10), None, True),  # 100 % is 0 % again
+        (range(30, 81, 10), None, False),  # prospective CT of a part of the cycle
+        ((0, 25, 50, 75), None, False),
+        (None, range(0, 800, 40), True),
+        (None, (20, 20, 20, 20, 20), False),  # the same delay in each beat: perfusion
+        (None, range(0, 20000, 800), False),  # one image a beat
+        (None, None, False),
+    ],
+)
+def test_phases_cover_a_cycle_only_if_an_attribute_of_the_heart_says_so(
+    percents: Sequence[int] | None, delays: Sequence[int] | None, covered: bool
+) -> None:
+    count = len(percents or delays or range(20))
+    phases = [
+        Phase(percent=percents[k] if percents else None, delay_ms=float(delays[k]) if delays else None)
+        for k in range(count)
+    ]
+    assert cover_cycle(phases) == covered
+
+
+@pytest.mark.parametrize(("told_by", "covered"), [("cardiac phase", True), ("temporal position", False)])
+def test_the_source_of_a_frame_says_how_many_there_are_and_whether_they_are_a_cycle(
+    tmp_path: Path, told_by: str, covered: bool
+) -> None:
+    times = {"cardiac phase": lambda k: make.cardiac(percent=20.0 * k), "temporal position": ENHANCED_TIMES[told_by]}
+    images = [image for k in range(5) for image in make.planes(PHASES[k % 3], InstanceNumber=k)]
+    data = make.enhanced(images, frame=lambda _, image: times[told_by](image.tags["InstanceNumber"]))
+    source = read_volume(make.save(data, tmp_path / "scan.dcm"), frame=1).source
+    assert (source.frames, source.cardiac_cycle) == (5, covered)
+
+
+@pytest.mark.parametrize(
+    ("tags", "known"),
+    [
+        ({"PatientSex": "F", "PatientSize": 1.65, "PatientWeight": 60}, Patient("F", 165.0, 60.0)),
+        ({"PatientSex": "O", "PatientSize": 165, "PatientWeight": 0}, Patient()),  # cm instead of m
+        ({"PatientSize": "", "PatientWeight": 60000}, Patient()),
+        ({}, Patient()),
+    ],
+)
+def test_sex_and_body_size_are_those_of_the_header_or_unknown(
+    tmp_path: Path, tags: dict[str, Any], known: Patient
+) -> None:
+    images = make.planes(phantom(), **tags)
+    for k, image in enumerate(images):
+        image.tags["HeartRate"] = 60 + k % 3
+    volume = read_volume(make.write_classic(tmp_path / "scan", images))
+    assert replace(volume.source.patient, heart_rate_bpm=None) == known
+    assert volume.source.patient.heart_rate_bpm == 61
+    named = input_facts(volume.anonymized())
+    assert (named.patient, named.name, named.path) == (volume.source.patient, "", "")
+    again = Provenance.from_dict(json.loads(json.dumps(Provenance(input=named).to_dict())))
+    assert again.input == named
+    images[0].tags.update(PatientSex="M", PatientSize=1.8, HeartRate=90)
+    odd = read_volume(make.write_classic(tmp_path / "odd", images)).source.patient
+    assert (odd.sex, odd.height_cm, odd.heart_rate_bpm) == (None, None, None)
 
 
 def test_phases_of_a_legacy_converted_file(tmp_path: Path) -> None:

@@ -133,6 +133,7 @@ def test_one_frame_of_a_time_series_is_read(tmp_path: Path, beating: np.ndarray,
     path = series_4d(tmp_path / f"cine{suffix}", beating)
     assert count_frames(path) == 4
     volume = read_volume(path, frame=2)
+    assert (volume.source.frame, volume.source.frames, volume.source.cardiac_cycle) == (2, 4, False)
     np.testing.assert_array_equal(volume.array, beating[2])
     assert volume.source.frame == 2
     refused(path, "4 frames", "--frame N", "--frame all")

@@ -11,7 +11,7 @@ from heartseg.measure import measure_structures
 from heartseg.postprocess.darkness import TISSUE_HU, darkest_tissue
 from heartseg.preflight import check_scan
 from heartseg.volume import Geometry, Volume
-from heartseg.volume.values import ValueScale, replace_nonfinite, value_scale
+from heartseg.volume.values import ValueScale, evident_modality, replace_nonfinite, value_scale
 
 SHAPE = (24, 26, 28)
 
@@ -86,3 +86,20 @@ def test_a_few_nonfinite_voxels_take_the_lowest_value_and_many_are_refused() -> 
     array[:12] = np.nan
     with pytest.raises(InputError, match="scan"):
         replace_nonfinite(array, "scan")
+
+
+@pytest.mark.parametrize(
+    ("stated", "values", "modality"),
+    [
+        ("", (-1000, -900, 40, 300), "CT"),
+        ("", (0, 100, 400, 900), "MR"),
+        ("", (-50, 0, 100, 400), ""),
+        ("MR", (-1000, -900, 40, 300), "MR"),
+        ("CT", (0, 100, 400, 900), "CT"),
+        ("PT", (0, 1, 2, 3), "MR"),
+    ],
+)
+def test_the_stated_modality_decides_and_then_the_values(
+    stated: str, values: tuple[int, int, int, int], modality: str
+) -> None:
+    assert evident_modality(np.resize(np.array(values, np.float32), SHAPE), stated) == modality

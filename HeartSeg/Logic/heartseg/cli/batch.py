@@ -8,7 +8,6 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from ..errors import OutputError, SettingsError
 from ..settings import Settings
@@ -16,7 +15,7 @@ from .cases import SUMMARY_FILE, Case
 from .exits import EXIT_FAILED, EXIT_NO_HEART, EXIT_OK, stop_token, warn
 from .finished import model_hash
 from .progress import ProgressBar
-from .summary import write_summary
+from .summary import SummaryRow, write_summary
 from .workers import Job, rows_from_processes
 
 
@@ -39,7 +38,7 @@ def run_batch(cases: list[Case], args: argparse.Namespace, settings: Settings, f
                 folder.rmdir()
         raise
     if args.json:
-        print(json.dumps([rows[c.name] for c in cases], indent=2))
+        print(json.dumps([rows[c.name].cells() for c in cases], indent=2))
     else:
         print(f"{len(cases)} scan(s), summary in {job.output / SUMMARY_FILE}")
     return _exit_code([rows[c.name] for c in cases])
@@ -64,25 +63,25 @@ def _job(args: argparse.Namespace, settings: Settings, formats: tuple[str, ...] 
     )
 
 
-def _all_rows(cases: list[Case], job: Job, jobs: int) -> dict[str, dict[str, Any]]:
+def _all_rows(cases: list[Case], job: Job, jobs: int) -> dict[str, SummaryRow]:
     """Process all cases and update the summary after each; returns one row per case, by name."""
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, SummaryRow] = {}
     with ProgressBar() as bar:
         progress = bar if jobs == 1 and sys.stderr.isatty() else None
         with contextlib.closing(rows_from_processes(cases, job, jobs, progress)) as coming:
             for row in coming:
                 stop_token().check()
-                rows[row["case"]] = {**row, "path": ""} if job.anonymize else row
+                rows[row.case] = row
                 write_summary(job.output, cases, rows)
-                text = f"[{len(rows)}/{len(cases)}] {row['case']}: {row['status']}"
-                warn(f"{text} - {row['message']}" if row["message"] else text)
+                text = f"[{len(rows)}/{len(cases)}] {row.case}: {row.status}"
+                warn(f"{text} - {row.message}" if row.message else text)
     return rows
 
 
-def _exit_code(rows: list[dict[str, Any]]) -> int:
-    if any(row["status"] == "failed" for row in rows):
+def _exit_code(rows: list[SummaryRow]) -> int:
+    if any(row.status == "failed" for row in rows):
         return EXIT_FAILED
-    return EXIT_NO_HEART if all("no-heart" in row["errors"].split() for row in rows) else EXIT_OK
+    return EXIT_NO_HEART if all("no-heart" in row.errors for row in rows) else EXIT_OK
 
 
 def _check_batch_output(folder: Path, go_on: bool) -> None:

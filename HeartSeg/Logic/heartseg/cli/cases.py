@@ -7,7 +7,7 @@ import csv
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import HeartSegError, InputError
@@ -27,6 +27,7 @@ class Case:
         path: file or DICOM folder.
         name: name of its folder in the output folder.
         series, frame, modality: arguments of :func:`heartseg.read_volume`.
+        named: whether a list gives the name; otherwise it comes from the path.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class Case:
     series: str | None = None
     frame: int | None = None
     modality: str | None = None
+    named: bool = field(default=False, compare=False)
 
 
 def scan_path(text: str) -> Path:
@@ -150,6 +152,7 @@ def list_cases(
     frame: int | str | None = None,
     modality: str | None = None,
     without: Path | None = None,
+    anonymize: bool = False,
 ) -> list[Case]:
     """List the scans of an input in a stable order, with unique names.
 
@@ -158,6 +161,7 @@ def list_cases(
         series, modality: default for every scan.
         frame: frame of every scan, or ``"all"`` to make each frame a case.
         without: output folder to skip, which may be inside the input folder.
+        anonymize: whether to number the scans that no list names, instead of naming them by their paths.
 
     Raises:
         InputError: the list is unreadable or empty.
@@ -173,6 +177,9 @@ def list_cases(
     if not cases:
         raise InputError(f"{path} contains no scan: give {', '.join(_SUFFIXES)} files or DICOM folders")
     cases = [replace(c, series=c.series or series, modality=c.modality or modality) for c in cases]
+    if anonymize:
+        digits = len(str(len(cases)))
+        cases = [c if c.named else replace(c, name=f"scan_{k:0{digits}d}") for k, c in enumerate(cases, 1)]
     if frame == "all":
         cases = [f for case in cases for f in _frames(case, strict=len(cases) == 1)]
     elif frame is not None:
@@ -245,8 +252,9 @@ def _listed(path: Path, number: int, row: dict[str, str]) -> Case:
     if modality not in ("", "CT", "MR"):
         raise InputError(f"list {str(path)!r}, line {number}: modality {modality!r} is unknown: use CT or MR")
     scan = path.parent / row["path"]
-    name = _safe(row.get("name", "")) or plain_name(scan)
-    return Case(scan, name, row.get("series") or None, int(frame) if frame else None, modality or None)
+    name = _safe(row.get("name", ""))
+    series = row.get("series") or None
+    return Case(scan, name or plain_name(scan), series, int(frame) if frame else None, modality or None, bool(name))
 
 
 def _frames(case: Case, strict: bool) -> list[Case]:

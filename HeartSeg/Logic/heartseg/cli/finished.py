@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import HeartSegError
+from ..hashes import add_file
 from ..output import REPORT_FILE
 from ..settings import Settings
 from ..volume.folders import files_below
@@ -87,9 +88,7 @@ def content_of(files: Iterable[Path], root: Path) -> str:
     for file in files:
         name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
         digest.update(f"{name}\0".encode("utf-8", "surrogateescape"))
-        with file.open("rb") as stream:
-            while piece := stream.read(1 << 22):
-                digest.update(piece)
+        add_file(digest, file)
     return digest.hexdigest()
 
 

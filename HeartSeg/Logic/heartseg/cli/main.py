@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any, NoReturn
 
-from ..errors import Cancelled, DependencyError, HeartSegError
+from ..errors import Cancelled, DependencyError, HeartSegError, one_line
 from ..version import __version__
 from .exits import (
     EXIT_CANCELLED,
@@ -21,7 +21,6 @@ from .exits import (
     EXIT_FAILED,
     EXIT_OK,
     EXIT_USAGE,
-    one_line,
     stopped_by_signals,
 )
 

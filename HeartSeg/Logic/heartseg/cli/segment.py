@@ -156,7 +156,7 @@ def run_segment(args: argparse.Namespace) -> int:
     if frame == "all" or is_batch(args.input):
         from .batch import run_batch
 
-        cases = list_cases(args.input, args.series, frame, args.modality, without=args.output)
+        cases = list_cases(args.input, args.series, frame, args.modality, without=args.output, anonymize=args.anonymize)
         return run_batch(cases, args, settings, formats)
     assert not isinstance(frame, str)
     check_output_folder(args.output, args.overwrite)

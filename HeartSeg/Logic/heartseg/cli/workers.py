@@ -14,14 +14,14 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Cancelled, DependencyError, DeviceError, ModelError, SettingsError
+from ..errors import Cancelled, DependencyError, DeviceError, ModelError, SettingsError, one_line
 from ..output import REPORT_FILE, write_result
 from ..progress import ProgressCallback, ProgressEvent, Reporter
 from ..settings import Settings
 from .cases import Case
-from .exits import one_line, stop_token, stopped_by_signals
+from .exits import stop_token, stopped_by_signals
 from .finished import choices_of, finished_report, key_of
-from .summary import summary_row
+from .summary import SummaryRow
 
 if TYPE_CHECKING:
     from ..pipeline import Segmenter
@@ -30,7 +30,6 @@ FATAL = (ModelError, SettingsError, DependencyError)
 """What would happen to every scan alike: it ends the batch."""
 _STOP_SECONDS = 30.0
 _POLL_SECONDS = 5.0
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Worker:
         self.progress = progress
         self._segmenter: Segmenter | None = None
 
-    def run(self, case: Case) -> Row:
+    def run(self, case: Case) -> SummaryRow:
         """Segment one case; whatever goes wrong with it ends up in the row.
 
         Raises:
@@ -81,8 +80,9 @@ class Worker:
         except MemoryError:
             status, report, message = "failed", None, "out of memory: crop the scan around the heart"
         except Exception as error:  # one bad scan must not stop the rest; the row says what happened
-            status, report, message = "failed", None, one_line(error)
-        return summary_row(case, status, time.perf_counter() - started, message, report)
+            status, report, message = "failed", None, _message(error, self.job.anonymize)
+        row = _row(case, self.job, status, time.perf_counter() - started, message)
+        return row if report is None else row.with_report(report)
 
     def _segment(self, case: Case) -> tuple[str, dict[str, Any]]:
         from ..volume.reading import read_volume
@@ -143,7 +143,7 @@ class _Process:
         theirs.close()
         self.case: Case | None = None
         self.stage = ""
-        self._limit = job.time_limit
+        self._job = job
         self._started = 0.0
 
     def give(self, case: Case) -> None:
@@ -152,7 +152,7 @@ class _Process:
         with contextlib.suppress(OSError):
             self.connection.send(case)
 
-    def hear(self, progress: ProgressCallback | None) -> Row | None:
+    def hear(self, progress: ProgressCallback | None) -> SummaryRow | None:
         """The row of the case at hand, or ``None`` for an event on the way; raises what ends the batch."""
         try:
             found = self.connection.recv()
@@ -171,21 +171,22 @@ class _Process:
             raise found
         return found
 
-    def over_time(self) -> Row | None:
+    def over_time(self) -> SummaryRow | None:
         """The row of a case that takes longer than it may; its process is ended."""
-        if self._limit is None or self.case is None or time.monotonic() - self._started < self._limit:
+        limit = self._job.time_limit
+        if limit is None or self.case is None or time.monotonic() - self._started < limit:
             return None
         self.process.kill()
         self.process.join()
         where = f" (in stage '{self.stage}')" if self.stage else ""
         return self._failed(
-            f"stopped after {self._limit / 60:.3g} minutes{where}: raise --time-limit, or look at the scan by itself"
+            f"stopped after {limit / 60:.3g} minutes{where}: raise --time-limit, or look at the scan by itself"
         )
 
-    def _failed(self, message: str) -> Row:
+    def _failed(self, message: str) -> SummaryRow:
         case, self.case = self.case, None
         assert case is not None
-        return summary_row(case, "failed", time.monotonic() - self._started, message, None)
+        return _row(case, self._job, "failed", time.monotonic() - self._started, message)
 
     @property
     def dead(self) -> bool:
@@ -207,6 +208,15 @@ class _Process:
             self.process.join()
 
 
+def _row(case: Case, job: Job, status: str, seconds: float, message: str) -> SummaryRow:
+    return SummaryRow(case.name, status, seconds, message, "" if job.anonymize else str(case.path))
+
+
+def _message(error: Exception, anonymize: bool) -> str:
+    """Why a scan failed; errors name files and series, so that anonymised results hold the kind of error only."""
+    return f"{type(error).__name__}: run heartseg check on this scan" if anonymize else one_line(error)
+
+
 def _death(code: int | None, stage: str) -> str:
     """Why a process ended, as its exit code and last stage tell."""
     number = -code if code is not None and code < 0 else 0
@@ -220,7 +230,7 @@ def _death(code: int | None, stage: str) -> str:
 
 def rows_from_processes(
     cases: list[Case], job: Job, count: int, progress: ProgressCallback | None = None
-) -> Generator[Row, None, None]:
+) -> Generator[SummaryRow, None, None]:
     """Rows from worker processes; a process that dies or takes too long costs its case, and is replaced.
 
     Args:

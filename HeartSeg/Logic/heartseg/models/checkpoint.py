@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DependencyError, ModelError
-from .card import sha256_of
+from ..hashes import sha256_of
 
 COPY_AGAIN = "copy or install the model again"
 

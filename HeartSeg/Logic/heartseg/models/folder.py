@@ -206,11 +206,6 @@ class ModelFolder:
         return self.heads.names
 
     @property
-    def ignore_label(self) -> int | None:
-        """Value of the ignore label, which is never predicted."""
-        return self.heads.ignore
-
-    @property
     def unmapped(self) -> tuple[str, ...]:
         """Names of the labels that match no known structure and become background."""
         return tuple(name for value, name in self.heads.foreground().items() if value not in self.structures)

@@ -24,10 +24,10 @@ import numpy as np
 
 from ..errors import InputError
 from ..findings import Finding, Severity
-from .geometry import Geometry
+from .geometry import Geometry, is_singular
 from .headers import READABLE, Header, is_text, mm
 from .types import Volume
-from .values import replace_nonfinite, slabs
+from .values import ValueScale, replace_nonfinite, slabs
 
 log = logging.getLogger(__name__)
 
@@ -141,8 +141,8 @@ def header_findings(header: Header) -> tuple[Finding, ...]:
             Finding(
                 "orientation-unknown",
                 Severity.WARNING,
-                f"{header.path.name!r} does not say how the patient lies in it; the file's axes were taken as they "
-                "are: check left and right",
+                "the file does not say how the patient lies in it; its axes were taken as they are: check left and "
+                "right",
             )
         )
     if header.disagreement:
@@ -150,7 +150,7 @@ def header_findings(header: Header) -> tuple[Finding, ...]:
             Finding(
                 "spacing-disagrees",
                 Severity.WARNING,
-                f"header of {header.path.name!r} contradicts itself: {header.disagreement}; check measured volumes",
+                f"the file's header contradicts itself: {header.disagreement}; check measured volumes",
             )
         )
     return tuple(findings)
@@ -195,7 +195,7 @@ def shear_degrees(direction: np.ndarray) -> float:
 
 def _check_direction(geometry: Geometry, name: str) -> tuple[Geometry, tuple[Finding, ...]]:
     matrix = geometry.direction_matrix
-    if not np.isfinite(matrix).all() or not np.isfinite(geometry.origin).all() or abs(np.linalg.det(matrix)) < 1e-6:
+    if is_singular(matrix) or not np.isfinite(geometry.origin).all():
         raise InputError(
             f"direction of {name!r} is {mm(geometry.direction)}: its axes must be three different directions; "
             "convert the scan again from DICOM"
@@ -319,6 +319,20 @@ def _check_labels(array: np.ndarray) -> tuple[Finding, ...]:
         values={"values": len(values)},
     )
     return (finding,)
+
+
+def check_scale(volume: Volume) -> tuple[Finding, ...]:
+    """Return a finding on a scan that is said to be CT but is not in Hounsfield units."""
+    scale = volume.value_scale
+    if volume.modality != "CT" or scale is ValueScale.HOUNSFIELD:
+        return ()
+    low, high = float(volume.array.min()), float(volume.array.max())
+    offset = ", but Hounsfield units with an offset" if scale is ValueScale.OFFSET else ""
+    text = (
+        f"the scan is said to be CT, but its values of {low:g} to {high:g} are not Hounsfield units (air is -1000)"
+        f"{offset}: intensities have no unit; use the original if there is one"
+    )
+    return (Finding("not-hounsfield", Severity.WARNING, text, values={"lowest": low, "highest": high}),)
 
 
 def _check_depth(array: np.ndarray) -> tuple[Finding, ...]:

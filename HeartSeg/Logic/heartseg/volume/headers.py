@@ -145,12 +145,6 @@ def _begins_like_data_set(start: bytes) -> bool:
     return start[0] != 0 and element < 0x1200 and length < 1024  # implicit value representation
 
 
-def is_singular(steps: np.ndarray) -> bool:
-    """Return whether the columns of a 3x3 matrix are linearly dependent; also true for NaN."""
-    lengths = np.linalg.norm(steps, axis=0)
-    return not (np.isfinite(steps).all() and lengths.min() > 0 and abs(np.linalg.det(steps / lengths)) > 1e-6)
-
-
 def mm(values: np.ndarray | tuple[float, ...]) -> str:
     """Format numbers briefly in brackets: ``(0.7, 0.7, 1.25)``."""
     return "(" + ", ".join(f"{float(v):.4g}" for v in values) + ")"

@@ -195,8 +195,8 @@ def form_findings(header: Header, geometry: Geometry) -> tuple[Finding, ...]:
     taken = _corners(geometry.affine[:3], header.size)
     used = "sform" if np.abs(taken - places[1]).max() <= np.abs(taken - places[0]).max() else "qform"
     text = (
-        f"qform and sform of {header.path.name!r} place it up to {apart:.1f} mm apart; the {used} was used: check "
-        "where the scan lies"
+        f"qform and sform of the file place the scan up to {apart:.1f} mm apart; the {used} was used: check where the "
+        "scan lies"
     )
     return (Finding("forms-disagree", Severity.WARNING, text, values={"apart_mm": round(apart, 2), "used": used}),)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from .headers import DataBlock, Header, is_singular, numbered_files
+from .geometry import is_singular
+from .headers import DataBlock, Header, numbered_files
 
 _BYTES = {
     1: {"signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
+from ..hashes import sha256_of
 from . import dicom, itk
 from .checks import check_header, check_path, check_volume, header_findings
 from .dicom.files import is_media_directory
-from .geometry import Geometry
-from .headers import Header, image_suffix, is_dicom, is_singular, stem
+from .geometry import Geometry, is_singular
+from .headers import Header, image_suffix, is_dicom, stem
 from .image_header import read_header
 from .nifti import form_findings, readable_copy
 from .stored import check_data
@@ -115,7 +115,7 @@ def _read_image(header: Header, frame: int | None) -> Volume:
     stored = _stored_grid(header)
     image = _frame_of(header, frame)
     geometry = stored or _in_mm(itk.geometry_of(image), header.unit_mm)
-    source = Source(str(header.path), _sha256(header.files), "", frame)
+    source = Source(str(header.path), sha256_of(*header.files), frame=frame, frames=header.frames)
     array = itk.array_of(image)
     if undefined is not None:
         start = (frame or 0) * array.size
@@ -173,13 +173,3 @@ def _stored_grid(header: Header) -> Geometry | None:
     sx, sy, sz = (float(v) for v in lengths)
     direction = tuple(float(v) for v in (header.steps / lengths).ravel())
     return Geometry((z, y, x), (sx, sy, sz), header.origin, direction)
-
-
-def _sha256(files: tuple[Path, ...]) -> str:
-    """Return the SHA-256 of the bytes of the files, one after the other."""
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()

@@ -64,6 +64,22 @@ def value_scale(array: np.ndarray, modality: str = "") -> ValueScale:
     return ValueScale.OFFSET if HU_DENSE < quarter < 2 * HU_DENSE else ValueScale.ARBITRARY
 
 
+def evident_modality(array: np.ndarray, modality: str = "") -> str:
+    """Return ``"CT"`` or ``"MR"`` if the stated modality or the values are unambiguous, else ``""``.
+
+    Values in Hounsfield units are CT. Values that are never negative are not in Hounsfield units and count as MR.
+
+    Args:
+        array: ``(z, y, x)``, any real dtype, finite.
+        modality: stated modality; one other than ``"CT"`` and ``"MR"`` counts as none.
+    """
+    if modality in ("CT", "MR"):
+        return modality
+    if value_scale(array) is ValueScale.HOUNSFIELD:
+        return "CT"
+    return "MR" if float(array.min()) >= 0 else ""
+
+
 def _sample(array: np.ndarray) -> np.ndarray:
     """Return every n-th voxel along each axis, at most :data:`_SAMPLE` voxels."""
     step = max(1, int(np.ceil((array.size / _SAMPLE) ** (1 / 3))))

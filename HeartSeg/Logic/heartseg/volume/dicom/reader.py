@@ -12,11 +12,13 @@ from ...errors import InputError
 from ...findings import Finding, Severity
 from ..checks import MIN_EXTENT_MM, MIN_SLICES, check_frame, check_volume
 from ..headers import stem
+from ..patient import common_patient
 from ..types import ReadingReport, Source, Volume
 from . import files, pixels
 from .frames import Plane
 from .grid import resampled
 from .join import joined
+from .phases import cover_cycle
 from .series import MODALITIES, Series, Stack, copies_finding, grid_findings, series_of
 
 ADULT_YEARS = 18.0
@@ -89,8 +91,7 @@ def _left_out(inventory: files.Inventory) -> tuple[tuple[Finding, ...], tuple[st
     damaged = inventory.damaged
     if not damaged:
         return (), left_out
-    names = ", ".join(repr(path.name) for path in damaged[:3]) + (", ..." if len(damaged) > 3 else "")
-    text = f"{len(damaged)} damaged DICOM files were left out ({names}): slices may be missing"
+    text = f"{len(damaged)} damaged DICOM files were left out: slices may be missing"
     finding = Finding("files-left-out", Severity.WARNING, text, values={"files": len(damaged)})
     return (finding,), (*left_out, *(f"{path.name}: damaged" for path in damaged))
 
@@ -138,8 +139,8 @@ def _alone(chosen: Series, found: tuple[Series, ...]) -> Series:
     others = [s for s in found if s is not chosen and s.key not in chosen.joined]
     if not others:
         return chosen
-    names = ", ".join(f"{s.key} {s.description!r}" for s in others[:6]) + (", ..." if len(others) > 6 else "")
-    text = f"series {chosen.key} {chosen.description!r} was taken, the only volume; left out: {names}"
+    keys = ", ".join(s.key for s in others[:6]) + (", ..." if len(others) > 6 else "")
+    text = f"series {chosen.key} was taken, the only volume; left out: series {keys}"
     finding = Finding("series-chosen", Severity.INFO, text, values={"series": chosen.key, "found": len(found)})
     left_out = tuple(f"series {s.key} {s.description!r}: {s.problem or 'not a volume'}" for s in others)
     return replace(chosen, findings=(finding, *chosen.findings), left_out=chosen.left_out + left_out)
@@ -187,7 +188,17 @@ def read_series(
         findings += (inverted,)
     known = series.modality if series.modality in MODALITIES else ""
     folder = path or str(stack.planes[0].path.parent)
-    source = Source(folder, digest, series.uid, frame, stack.phase.text, _report(series, stack))
+    source = Source(
+        path=folder,
+        sha256=digest,
+        series_uid=series.uid,
+        frame=frame,
+        phase=stack.phase.text,
+        reading=_report(series, stack),
+        frames=series.frames,
+        cardiac_cycle=cover_cycle([s.phase for s in series.stacks]),
+        patient=common_patient([plane.file.body for s in series.stacks for plane in s.planes]),
+    )
     return check_volume(Volume(array, stack.grid.geometry, name, known, source, findings))
 
 
