@@ -13,15 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 
+from command_lines import worker_of
 from heartseg.cli.cases import Case, list_cases, scan_path
 from heartseg.cli.exits import _is_importing
 from heartseg.cli.finished import choices_of, finished_report, key_of, model_hash
+from heartseg.cli.processes import _why_ended
 from heartseg.cli.segment import settings_from
 from heartseg.cli.summary import SummaryRow, plain_cell, write_summary
-from heartseg.cli.workers import _death
 from heartseg.errors import SettingsError
 from heartseg.models.folder import ModelFolder
 from heartseg.settings import Settings
@@ -53,14 +53,9 @@ def rows(out: Path) -> dict[str, dict[str, str]]:
     ],
 )
 def test_the_end_of_a_process_is_explained(code: int, stage: str, words: tuple[str, str]) -> None:
-    text = _death(code, stage)
+    text = _why_ended(code, stage)
     assert all(word in text for word in words)
     assert ("--jobs" in text) == (code == -signal.SIGKILL), "fewer processes do not mend a damaged file"
-
-
-def worker_of(pid: int) -> psutil.Process | None:
-    children = psutil.Process(pid).children()
-    return next((p for p in children if "spawn_main" in " ".join(p.cmdline())), None)
 
 
 def test_a_crash_costs_one_row_also_with_one_job(
@@ -70,11 +65,7 @@ def test_a_crash_costs_one_row_also_with_one_job(
         save_scan(f"scans/{name}.nii.gz")
     arguments = ("segment", tmp_path / "scans", "-o", tmp_path / "out", "--model", tiny_model, "--format", "csv")
     running = launch(*arguments)
-    end = time.monotonic() + 120
-    while (worker := worker_of(running.process.pid)) is None and time.monotonic() < end:
-        time.sleep(0.01)
-    assert worker is not None
-    os.kill(worker.pid, signal.SIGSEGV)
+    os.kill(worker_of(running.process.pid).pid, signal.SIGSEGV)
     assert running.finish().code == 1
     found = rows(tmp_path / "out")
     assert {name: row["status"] for name, row in found.items()} == {"a": "failed", "b": "done"}

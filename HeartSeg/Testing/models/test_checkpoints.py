@@ -45,6 +45,22 @@ def test_an_nnunet_checkpoint_with_numpy_scalars_is_read(cardless: Path) -> None
     assert all(isinstance(w, torch.Tensor) for w in found["network_weights"].values())
 
 
+@pytest.mark.parametrize("kind", ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"])
+def test_numpy_numbers_of_every_type_are_read(cardless: Path, kind: str) -> None:
+    content = torch.load(checkpoint_of(cardless), weights_only=False)
+    content["logging"] = {"best": np.dtype(kind).type(1)}
+    torch.save(content, checkpoint_of(cardless))
+    assert load_checkpoint(checkpoint_of(cardless))["configuration"] == "3d_fullres"
+
+
+def test_numpy_arrays_are_refused_with_the_entries_that_are_needed(cardless: Path) -> None:
+    content = torch.load(checkpoint_of(cardless), weights_only=False)
+    torch.save({**content, "random_state": np.zeros(3)}, checkpoint_of(cardless))
+    with pytest.raises(ModelError, match=r"NumPy arrays .*network_weights, init_args") as error:
+        load_checkpoint(checkpoint_of(cardless))
+    assert "\n" not in str(error.value)
+
+
 def test_the_allow_list_is_restored_after_loading(cardless: Path) -> None:
     before = set(torch.serialization.get_safe_globals())  # a set: its order is not stable
     load_checkpoint(checkpoint_of(cardless))

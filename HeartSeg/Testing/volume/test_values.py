@@ -33,6 +33,7 @@ def chest(lowest: float = -1000, offset: float = 0, contrast: float = 350) -> np
         (chest(-600), "", ValueScale.HOUNSFIELD),
         (chest(-3024), "CT", ValueScale.HOUNSFIELD),
         (chest(-32768), "CT", ValueScale.HOUNSFIELD),
+        (chest().astype(np.int32) - 65536, "CT", ValueScale.ARBITRARY),  # unsigned values read as signed ones
         (chest(), "MR", ValueScale.ARBITRARY),
         (chest(-100), "CT", ValueScale.HOUNSFIELD),  # cropped to the mediastinum: fat, no air
         (chest(-100), "", ValueScale.ARBITRARY),

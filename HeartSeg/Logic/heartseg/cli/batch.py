@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ..errors import OutputError, SettingsError
+from ..errors import OutputError
 from ..settings import Settings
 from .cases import SUMMARY_FILE, Case
 from .exits import EXIT_FAILED, EXIT_NO_HEART, EXIT_OK, stop_token, warn
@@ -19,7 +19,13 @@ from .summary import SummaryRow, write_summary
 from .workers import Job, rows_from_processes
 
 
-def run_batch(cases: list[Case], args: argparse.Namespace, settings: Settings, formats: tuple[str, ...] | None) -> int:
+def run_batch(
+    cases: list[Case],
+    args: argparse.Namespace,
+    settings: Settings,
+    formats: tuple[str, ...] | None,
+    time_limit: float | None,
+) -> int:
     """Segment all cases into ``OUT/<name>/`` and write ``OUT/summary.csv``; returns the exit code.
 
     Raises:
@@ -27,7 +33,7 @@ def run_batch(cases: list[Case], args: argparse.Namespace, settings: Settings, f
         ModelError, SettingsError, DependencyError: an error that would affect every scan.
     """
     _check_batch_output(args.output, args.resume or args.overwrite)
-    job = _job(args, settings, formats)  # fails before the first scan
+    job = _job(args, settings, formats, time_limit)  # fails before the first scan
     made = [p for p in (job.output, *job.output.parents) if not p.exists()]
     _make(job.output)
     try:
@@ -44,11 +50,11 @@ def run_batch(cases: list[Case], args: argparse.Namespace, settings: Settings, f
     return _exit_code([rows[c.name] for c in cases])
 
 
-def _job(args: argparse.Namespace, settings: Settings, formats: tuple[str, ...] | None) -> Job:
+def _job(
+    args: argparse.Namespace, settings: Settings, formats: tuple[str, ...] | None, time_limit: float | None
+) -> Job:
     from ..models.store import find_model
 
-    if args.time_limit < 0:
-        raise SettingsError(f"time limit is {args.time_limit:g} minutes: give 0 (no limit) or more")
     model = find_model(args.model, label_map=dict(settings.label_map) if settings.label_map else None)
     return Job(
         output=args.output,
@@ -59,7 +65,7 @@ def _job(args: argparse.Namespace, settings: Settings, formats: tuple[str, ...] 
         overwrite=args.overwrite,
         resume=args.resume,
         anonymize=args.anonymize,
-        time_limit=60.0 * args.time_limit or None,
+        time_limit=time_limit,
     )
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import HeartSegError
+from ..formats import REPORT_FILE
 from ..hashes import add_file
-from ..output import REPORT_FILE
 from ..settings import Settings
 from ..volume.folders import files_below
 from ..volume.headers import image_suffix
@@ -54,6 +54,7 @@ def choices_of(
         "series": case.series,
         "frame": case.frame,
         "modality": case.modality,
+        "spacing": case.spacing,
         "model": model_hash,
         "formats": None if formats is None else sorted(set(formats)),
         "settings": shaping,

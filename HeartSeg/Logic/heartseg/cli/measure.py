@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError, OutputError, SettingsError
+from ..formats import REPORT_FILE
 from ..measure import CardiacFunction, Circumstances, Comparison, MeasuredLabels, Patient, implausible
 from ..measure.study import Study, scan_study, series_study
-from ..output import REPORT_FILE
 from ..provenance import InputFacts
 from ..volume.patient import LIMITS, common_patient
 from .exits import EXIT_OK

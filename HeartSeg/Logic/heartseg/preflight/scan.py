@@ -13,7 +13,7 @@ from ..volume.checks import SHEAR_LIMIT_DEG, check_scale, check_spacing, check_v
 from ..volume.geometry import is_singular
 from ..volume.types import Volume
 from ..volume.values import ValueScale, evident_modality
-from .fixes import AS_CT, AS_MR, HARDEN, PICK_FRAME, RESAMPLE
+from .fixes import AS_CT, AS_MR, HARDEN, PICK_FRAME, RESAMPLE, STATE_MODALITY
 
 if TYPE_CHECKING:
     from ..inference.locate import HeartBox
@@ -141,13 +141,15 @@ def _check_modality(volume: Volume, model: ModelFolder | None) -> tuple[Finding,
             text = f"{finding.message} Model '{model.name}' needs Hounsfield units"
             checks.append(replace(finding, severity=Severity.ERROR, message=text))
         else:
-            checks.append(replace(finding, fix="" if volume.value_scale is ValueScale.OFFSET else AS_MR))
+            picture = volume.array.dtype.itemsize == 1  # of a CT, whose window cut the values
+            checks.append(replace(finding, fix="" if picture or volume.value_scale is ValueScale.OFFSET else AS_MR))
     looks_like_ct = evident_modality(volume.array) == "CT"
     if modality == "MR" and looks_like_ct:
         text = f"the scan is said to be MR, but {span} look like CT in Hounsfield units: check which it is"
         checks.append(Finding("looks-like-ct", Severity.WARNING, text, None, values, AS_CT))
     if not modality:
-        guess, fix = ("CT in Hounsfield units", AS_CT) if looks_like_ct else ("no CT in Hounsfield units", AS_MR)
+        guess = "no Hounsfield units (MR, or a CT with a window or an offset)"
+        guess, fix = ("CT in Hounsfield units", AS_CT) if looks_like_ct else (guess, STATE_MODALITY)
         text = f"the scan does not say whether it is CT or MR; {span} look like {guess}: state the modality"
         checks.append(Finding("modality-not-said", Severity.INFO, text, None, values, fix))
     return tuple(checks)

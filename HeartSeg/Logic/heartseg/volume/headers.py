@@ -21,6 +21,9 @@ FORMATS = {
     ".mha": "MetaImage",
     ".mhd": "MetaImage",
 }
+Spacing = tuple[float, float, float]
+"""Voxel size (x, y, z), mm."""
+
 READABLE = ".nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd, .dcm or a folder of DICOM files"
 
 
@@ -70,7 +73,9 @@ class Header:
         disagreement: one sentence if two parts of the header contradict each other.
         data: location of the voxels; ``None`` if only SimpleITK knows the layout.
         parts: files that contain the voxels, if there are several.
-        recode: reason why SimpleITK cannot read the file: ``"nifti-2"``, ``"packed"`` (gzip in a ``.nii``), or ``""``.
+        recode: reason why SimpleITK cannot read the file as it is: ``"nifti-2"``, ``"packed"`` (gzip in a ``.nii``),
+            ``"unscaled"`` (NIfTI whose slope is 0), ``"4d"`` (NRRD with another axis of time), or ``""``.
+        sized: whether the file states a voxel size.
     """
 
     path: Path
@@ -91,6 +96,7 @@ class Header:
     data: DataBlock | None = None
     parts: tuple[Path, ...] = ()
     recode: str = ""
+    sized: bool = True
 
     @property
     def files(self) -> tuple[Path, ...]:
