@@ -37,6 +37,7 @@ __all__ = [
     "REPORT_FILE",
     "check_formats",
     "check_output_folder",
+    "formats_in",
     "staged_folder",
     "write_result",
 ]
@@ -63,6 +64,11 @@ def check_output_folder(folder: str | Path, overwrite: bool = False) -> Path:
             which overwriting would delete, or is not writable.
     """
     return staging.check_folder(folder, RESULT_FOLDER, overwrite)
+
+
+def formats_in(folder: Path) -> tuple[str, ...]:
+    """The formats of the files of a result folder."""
+    return tuple(name for name, text in FORMATS.items() if any(folder.glob(text.partition(":")[0].rstrip("/"))))
 
 
 def staged_folder(folder: Path, overwrite: bool = False) -> AbstractContextManager[Path]:

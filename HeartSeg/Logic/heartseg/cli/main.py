@@ -30,6 +30,7 @@ examples:
   heartseg segment scan.nii.gz -o out/scan        one scan: labels, surfaces (mm), volumes (mL), report, picture
   heartseg segment scans/ -o out --resume         all scans in a folder, and summary.csv
   heartseg export out/scan -o out/print --format print   3D-print models; also PLY, OBJ, DICOM SEG, a report page
+  heartseg refine out/scan --marks m.mrk.json            mend it with a few marks set in 3D Slicer
   heartseg measure out/scan                       planes, wall thickness, vessels, function, reference ranges
   heartseg evaluate out/scan reference.nii.gz     comparison with a reference: Dice, distances, volumes
   heartseg explain scan.nii.gz -o out/heat        heat map of the regions relevant for the aorta (Grad-CAM)
@@ -54,7 +55,7 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line without heavy imports."""
-    from . import check, doctor, evaluate, explain, export, measure, models, segment
+    from . import check, doctor, evaluate, explain, export, measure, models, refine, segment
 
     parser = Parser(
         prog="heartseg",
@@ -65,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"heartseg {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="print log messages, and tracebacks on errors")
     commands: Any = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (segment, measure, export, evaluate, explain, check, models, doctor):
+    for command in (segment, refine, measure, export, evaluate, explain, check, models, doctor):
         command.add_parser(commands)
     for add_parser in _registered_commands():
         add_parser(commands)
