@@ -128,11 +128,9 @@ class Mender:
         reach = self._reach(mark, voxels, box)
         placed = Placed(mark, voxels, reach)
         box = self._region(voxels, self._radius(reach))
-        before = self.labels[box].copy()
-        after = self._relabelled(placed, box, before)
-        held = self._held(box, placed)
-        after = _obeyed(after, held)
-        after = without_new_islands(before, after, held.fixed)
+        before, demands = self.labels[box].copy(), self._demands(box, placed)
+        after = demands.obeyed(self._relabelled(placed, box, before, demands))
+        after = without_new_islands(before, after, demands.anywhere)
         change = Change(placed, box, before, after)
         self._apply(change)
         return change
@@ -197,7 +195,7 @@ class Mender:
         squared = squared_distance(shape, placed.voxels - _start(box), spacing)
         return self.method.strength * np.exp(-squared / placed.reach_mm**2)
 
-    def _relabelled(self, placed: Placed, box: Box, before: np.ndarray) -> np.ndarray:
+    def _relabelled(self, placed: Placed, box: Box, before: np.ndarray, demands: Demands) -> np.ndarray:
         """The labels of a box after a mark, before islands are removed."""
         mark, m, after = placed.mark, self.method, before.copy()
         under = np.zeros(before.shape, bool)
@@ -209,7 +207,11 @@ class Mender:
         candidates = wrong & ((evidence > m.least) | under)
         index = np.argwhere(candidates)
         sampler = self.prior.at(self.geometry.index_to_world(index + _start(box)))
-        new, likely = sampler.best_but(mark.label) if not mark.positive else (mark.label, sampler.of(mark.label))
+        new: np.ndarray | int = mark.label
+        if mark.positive:
+            likely = sampler.of(mark.label)
+        else:
+            new, likely = sampler.best_but(int(np.bitwise_or.reduce(demands.denied[under])))
         stays = m.present + (1 - m.present) * sampler.of_each(before[candidates])
         goes = (1 - m.present) * likely + _TINY
         cost = np.log(stays / goes) + self._earlier(placed, box, candidates, before[candidates])
@@ -243,38 +245,44 @@ class Mender:
         m = self.method
         return float(min(m.region_mm / 2, reach_mm * np.sqrt(np.log(m.strength / m.least))))
 
-    def _held(self, box: Box, placed: Placed) -> Held:
+    def _demands(self, box: Box, placed: Placed) -> Demands:
         """What the marks demand in a box; a later mark overrules an earlier one."""
         shape = tuple(s.stop - s.start for s in box)
-        held = Held(np.full(shape, -1, np.int16), np.full(shape, -1, np.int16))
+        wanted, denied = np.full(shape, -1, np.int16), np.zeros(shape, np.uint8)
         for one in [*self.held, *(change.placed for change in self.done), placed]:
-            at = one.voxels - _start(box)
-            at = tuple(at[((at >= 0) & (at < shape)).all(1)].T)
+            inside = one.voxels - _start(box)
+            at = tuple(inside[((inside >= 0) & (inside < shape)).all(1)].T)
+            bit = 1 << one.mark.label
             if one.mark.positive:
-                held.is_label[at], held.is_not[at] = one.mark.label, -1
+                wanted[at], denied[at] = one.mark.label, denied[at] & ~np.uint8(bit)
             else:
-                held.is_label[at] = np.where(held.is_label[at] == one.mark.label, -1, held.is_label[at])
-                held.is_not[at] = one.mark.label
-        return held
+                wanted[at] = np.where(wanted[at] == one.mark.label, -1, wanted[at])
+                denied[at] |= bit
+        return Demands(wanted, denied)
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
-    """What marks demand of the voxels of a box: int16 ``(z, y, x)``, label or -1 for nothing."""
+class Demands:
+    """What marks demand of the voxels of a box.
 
-    is_label: np.ndarray
-    is_not: np.ndarray
+    Attributes:
+        wanted: int16 ``(z, y, x)``: label, or -1.
+        denied: uint8 ``(z, y, x)``: one bit per label.
+    """
+
+    wanted: np.ndarray
+    denied: np.ndarray
 
     @property
-    def fixed(self) -> np.ndarray:
+    def anywhere(self) -> np.ndarray:
         """Voxels under any mark."""
-        return (self.is_label >= 0) | (self.is_not >= 0)
+        return (self.wanted >= 0) | (self.denied > 0)
 
-
-def _obeyed(labels: np.ndarray, held: Held) -> np.ndarray:
-    """The labels with what the marks demand at their voxels; background instead of a structure that is denied."""
-    labels = np.where(held.is_label >= 0, held.is_label, labels)
-    return np.where((held.is_not >= 0) & (labels == held.is_not), 0, labels).astype(np.uint8)
+    def obeyed(self, labels: np.ndarray) -> np.ndarray:
+        """The labels as demanded; background instead of a structure that is denied."""
+        labels = np.where(self.wanted >= 0, self.wanted, labels).astype(np.uint8)
+        is_denied = (self.denied >> labels) & 1 == 1
+        return np.where(is_denied & (self.wanted < 0), 0, labels).astype(np.uint8)
 
 
 def voxels_of(mark: Mark, geometry: Geometry) -> np.ndarray:

@@ -84,10 +84,10 @@ class Sampler:
             found[where] = self._interpolated(int(label), where)
         return found
 
-    def best_but(self, label: int) -> tuple[np.ndarray, np.ndarray]:
-        """The most probable label except one, uint8 ``(n,)``, and its probability, float32 ``(n,)``."""
+    def best_but(self, denied: int) -> tuple[np.ndarray, np.ndarray]:
+        """The most probable of the labels whose bit is not set, uint8 ``(n,)``, and its probability, ``(n,)``."""
         best, winner = np.full(len(self._inside), -1, np.float32), np.zeros(len(self._inside), np.uint8)
-        for other in (k for k in range(LABELS) if k != label):
+        for other in (k for k in range(LABELS) if not denied >> k & 1):
             values = self.of(other)
             winner[values > best] = other
             np.maximum(best, values, out=best)
