@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 
 import numpy as np
 
-from ..anatomy import STRUCTURES, Structure
+from ..anatomy import STRUCTURES
 from ..errors import HeartSegError, InputError
 from ..findings import Finding, Severity, sorted_findings
 from ..marks import Mark
@@ -88,7 +88,7 @@ def refine(
             reporter.advance(done)
             session.add(mark)
     with reporter.stage("measure"):
-        return session.result(volume, result)
+        return mended_result(volume, result, session.mender.labels, session.mend)
 
 
 @dataclass(eq=False)
@@ -135,28 +135,31 @@ class Session:
             seconds=round(self.seconds, 3),
         )
 
-    def result(self, volume: Volume, before: Result) -> Result:
-        """The mended result, measured and checked again."""
-        labels, structures = self.mender.labels.copy(), self._structures(before)
-        measures = tuple(measure_everything(volume, labels, structures))
-        findings = [*volume.findings, *check_result(volume, labels, measures, before.removals, structures)]
-        if not self.prior.source:
-            text = "labels were mended without the network's probabilities: check the borders near the marks"
-            findings.append(Finding(WITHOUT_NETWORK, Severity.INFO, text))
-        provenance = replace(before.provenance, mends=(*before.provenance.mends, self.mend))
-        return replace(
-            before,
-            labels=labels,
-            structures=structures,
-            measures=measures,
-            findings=sorted_findings(findings),
-            provenance=provenance,
-        )
 
-    def _structures(self, before: Result) -> tuple[Structure, ...]:
-        """Those of the result, and those that marks have added."""
-        present = set(np.unique(self.mender.labels).tolist())
-        return tuple(s for s in STRUCTURES if s in before.structures or s.label in present)
+def mended_result(volume: Volume, before: Result, labels: np.ndarray, mend: Mend) -> Result:
+    """The result with mended labels, measured and checked again.
+
+    Args:
+        volume: the scan.
+        before: the result that was mended.
+        labels: uint8 ``(z, y, x)``.
+        mend: what was done.
+    """
+    present = set(np.unique(labels).tolist())
+    structures = tuple(s for s in STRUCTURES if s in before.structures or s.label in present)
+    measures = tuple(measure_everything(volume, labels, structures))
+    findings = [*volume.findings, *check_result(volume, labels, measures, before.removals, structures)]
+    if not mend.model:
+        text = "labels were mended without the network's probabilities: check the borders near the marks"
+        findings.append(Finding(WITHOUT_NETWORK, Severity.INFO, text))
+    return replace(
+        before,
+        labels=labels,
+        structures=structures,
+        measures=measures,
+        findings=sorted_findings(findings),
+        provenance=replace(before.provenance, mends=(*before.provenance.mends, mend)),
+    )
 
 
 def volumes_ml(labels: np.ndarray, geometry: Geometry) -> dict[str, float]:
