@@ -58,8 +58,8 @@ class Mend(Section):
         self._tips = {name: getattr(ui, name).toolTip for name in ("mendButton", "undoMarkButton", "redoMarkButton")}
         for number in range(len(KEYS)):
             shortcut = qt.QShortcut(qt.QKeySequence(str(number)), self.widget)
-            shortcut.setContext(qt.Qt.ApplicationShortcut)
-            shortcut.setEnabled(False)
+            shortcut.context = qt.Qt.ApplicationShortcut
+            shortcut.enabled = False
             shortcut.connect("activated()", lambda index=number: ui.markStructureComboBox.setCurrentIndex(index))
             self._shortcuts.append(shortcut)
 
@@ -141,7 +141,7 @@ class Mend(Section):
             self._tags.append(marks_node.AddObserver(number, lambda caller, event: self._points_changed()))
         self._watch.start({"segmentation": node, "scan": scan, "marks": marks_node})
         for shortcut in self._shortcuts:
-            shortcut.setEnabled(True)
+            shortcut.enabled = True
         self._choose()
         logic = slicer.modules.markups.logic()
         logic.SetActiveList(marks_node)
@@ -206,7 +206,7 @@ class Mend(Section):
             self._mender.marks_node.RemoveObserver(tag)
         self._watch.stop()
         for shortcut in self._shortcuts:
-            shortcut.setEnabled(False)
+            shortcut.enabled = False
         interaction = slicer.mrmlScene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
         if interaction is not None:
             interaction.SetCurrentInteractionMode(interaction.ViewTransform)
