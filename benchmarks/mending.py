@@ -41,8 +41,8 @@ from sunnybrook import LV, Orientation, laid
 from heartseg import Geometry, HeartSegError, Mark, Result, Volume, read_volume
 from heartseg.marks import BACKGROUND
 from heartseg.progress import Reporter
-from heartseg.refine import METHOD, Mender, Prior, prior_of
-from heartseg.refine.mender import voxels_of
+from heartseg.refinement import METHOD, Mender, Prior, prior_of
+from heartseg.refinement.mender import voxels_of
 
 COUNTS = (0, 1, 3, 5, 10)
 NAMES = (BACKGROUND, *LABELS)

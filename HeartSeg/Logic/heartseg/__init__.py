@@ -39,7 +39,7 @@ _PUBLIC = {
     "write_explanation": "explain",
     "find_model": "models.store",
     "evaluate": "evaluation",
-    "refine": "refine.mending",
+    "refine": "refinement.mending",
     "Mark": "marks",
     "read_marks": "marks",
     "write_marks": "marks",
@@ -63,7 +63,7 @@ if TYPE_CHECKING:  # the names of _PUBLIC, for type checkers and editors
     from .output import write_result
     from .pipeline import Segmenter, segment
     from .progress import CancelToken, ProgressEvent
-    from .refine.mending import refine
+    from .refinement.mending import refine
     from .result import Measure, Result
     from .settings import Settings
     from .volume.dicom import list_series

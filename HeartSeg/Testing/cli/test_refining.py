@@ -14,7 +14,7 @@ from heartseg.cli.main import main
 from heartseg.errors import InputError
 from heartseg.marks import Mark, read_marks, write_marks
 from heartseg.pipeline import segment
-from heartseg.refine import refine
+from heartseg.refinement import refine
 from heartseg.settings import Settings
 from heartseg.training.nnunet.datasets import find_cases
 from heartseg.volume import read_volume

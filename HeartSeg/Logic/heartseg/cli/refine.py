@@ -78,7 +78,7 @@ def run_refine(args: argparse.Namespace) -> int:
     """Mend, write, and print what was done; return the exit code."""
     from ..marks import read_marks
     from ..progress import Reporter
-    from ..refine import refine
+    from ..refinement import refine
 
     settings = Settings(device=args.device, threads=args.threads).check()
     marks, target, in_place = read_marks(args.marks), *_target(args)

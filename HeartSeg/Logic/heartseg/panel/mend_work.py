@@ -13,7 +13,7 @@ import numpy as np
 
 from ..progress import Reporter
 from ..provenance import Mend, Provenance
-from ..refine.mending import Session, mended_result, prior_of
+from ..refinement.mending import Session, mended_result, prior_of
 from ..result import Result
 from ..scene.nodes import owned_volume
 from ..scene.prepared import PreparedSegments, prepare_segments

@@ -14,7 +14,7 @@ import numpy as np
 from ..anatomy import STRUCTURES
 from ..errors import InputError
 from ..marks import Mark
-from ..refine.mending import Session
+from ..refinement.mending import Session
 from .prepared import Layer, PreparedSegments
 from .segmentation import add_segment, oriented_image
 

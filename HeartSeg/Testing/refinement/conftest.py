@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from heartseg.refine import Mender, Prior
+from heartseg.refinement import Mender, Prior
 from heartseg.volume import Geometry, Volume
 
 RV, RA = 2, 4

@@ -10,11 +10,11 @@ from scipy import ndimage
 
 from heartseg.errors import InputError
 from heartseg.marks import BACKGROUND, Mark
-from heartseg.refine import METHOD, Mender, Prior
-from heartseg.refine.mender import squared_distance, voxels_of
-from heartseg.refine.topology import without_new_islands
+from heartseg.refinement import METHOD, Mender, Prior
+from heartseg.refinement.mender import squared_distance, voxels_of
+from heartseg.refinement.topology import without_new_islands
 from heartseg.volume import Geometry
-from refine.conftest import RA, RV, Case, make_case
+from refinement.conftest import RA, RV, Case, make_case
 
 CASE = make_case()
 LOW, HIGH = np.zeros(3, int), np.array(CASE.geometry.shape) - 1

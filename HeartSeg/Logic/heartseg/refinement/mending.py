@@ -27,9 +27,6 @@ from ..volume.types import Volume
 from .mender import Mender
 from .prior import Prior
 
-WITHOUT_NETWORK = "mended-without-network"
-"""Code of the finding about labels that were mended without a network."""
-
 
 def refine(
     volume: Volume,
@@ -67,7 +64,7 @@ def refine(
         >>> labels = np.zeros(grid.shape, np.uint8)
         >>> labels[5:15, 5:15, 5:12] = 4
         >>> result = Result(labels, grid)
-        >>> scan = Volume(np.zeros(grid.shape, np.int16), grid, modality="MR")
+        >>> scan = Volume(100 * labels.astype(np.int16), grid, modality="MR")
         >>> mended = refine(scan, result, [Mark("RA", ((28.0, 20.0, 20.0),))])
         >>> int(mended.labels[10, 10, 14])
         4
@@ -151,7 +148,7 @@ def mended_result(volume: Volume, before: Result, labels: np.ndarray, mend: Mend
     findings = [*volume.findings, *check_result(volume, labels, measures, before.removals, structures)]
     if not mend.model:
         text = "labels were mended without the network's probabilities: check the borders near the marks"
-        findings.append(Finding(WITHOUT_NETWORK, Severity.INFO, text))
+        findings.append(Finding("mended-without-network", Severity.INFO, text))
     return replace(
         before,
         labels=labels,
