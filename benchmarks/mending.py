@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Dice after 0, 1, 3, 5 and 10 marks of a simulated user, and seconds a mark.
 
-    python benchmarks/mending.py ../shared/data [--model DIR] [--scenes DIR] [--pictures DIR] [--json FILE]
+    python benchmarks/mending.py ../shared/data [--model DIR] [--scenes DIR] [--picture FILE] [--json FILE]
 
 The user marks the middle of the largest error, as is usual for interactive segmentation: of all connected pieces of
 voxels that should have one label and have another, the largest one; in it, the voxel farthest from its border. The mark
@@ -323,7 +323,9 @@ def sunnybrook_cases(args: Any) -> Iterator[Case]:
 def scene_cases(args: Any) -> Iterator[Case]:
     """Synthetic scenes."""
     segmenter = make_segmenter(args)
-    for path in sorted(args.scenes.glob("*_labels.nii.gz"))[: args.most_scenes]:
+    paths = sorted(args.scenes.glob("*_labels.nii.gz"))
+    for k in np.unique(np.linspace(0, len(paths) - 1, args.most_scenes).round().astype(int)):
+        path = paths[k]
         name = path.name.removesuffix("_labels.nii.gz")
         kind = "CT" if name.startswith("cta") else "MR"
         mask = read_array(path.with_name(f"{name}_mask.nii.gz")) > 0
@@ -360,10 +362,15 @@ def rows_of(records: list[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
 def main(argv: list[str] | None = None) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--scenes", type=Path, metavar="DIR", help="synthetic validation scenes")
-    parser.add_argument("--most-scenes", type=int, default=12, metavar="N")
+    parser.add_argument("--most-scenes", type=int, default=12, metavar="N", help="evenly from the list")
     parser.add_argument("--only", choices=("ct", "sunnybrook", "scenes"), help="these scans alone")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="write pictures of three corrections")
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="only draw three corrections of the development CT"
+    )
     args = parser.parse_args(argv)
+    if args.picture:
+        draw({case.group: case for case in ct_cases(args)}, args.picture)
+        return 0
     sources = {"ct": ct_cases, "sunnybrook": sunnybrook_cases, **({"scenes": scene_cases} if args.scenes else {})}
     records: list[dict[str, Any]] = []
     windows: list[float] = []
@@ -374,8 +381,6 @@ def main(argv: list[str] | None = None) -> int:
             windows.append(case.window_seconds)
             for name, method in METHODS.items():
                 records.append({"case": case.name, "group": case.group, "method": name, **simulate(case, method)})
-            if args.pictures and not case.binary:
-                draw(case, args.pictures)
             print(f"{case.group}: {case.name}", file=sys.stderr, flush=True)
     heads = ["scans", "n", "method", *(f"{n} marks" for n in COUNTS), "worst at 5", "largest fall", "seconds a mark"]
     print(markdown(heads, rows_of(records)))
@@ -386,35 +391,47 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def draw(case: Case, folder: Path) -> None:
-    """A picture of the first mark: result, result with the mark, mended, reference, in the slice of the mark."""
+PICTURES = (("HU, right atrium", 1), ("HU, whole heart", 2), ("windowed, whole heart", 2))
+"""Corrections in the documentation's picture: end of the group's name, and number of the mark."""
+
+
+def draw(cases: dict[str, Case], file: Path) -> None:
+    """A row per correction: before, with the mark, and the reference, in the slice of the mark."""
     import matplotlib.pyplot as plt
+
+    figure, rows = plt.subplots(len(PICTURES), 3, figsize=(6.6, 6.0), dpi=90, layout="constrained")
+    for row, (ending, number) in zip(rows, PICTURES, strict=True):
+        case = next(c for group, c in cases.items() if group.endswith(ending))
+        obey, states, mark = with_network(case), [case.labels], None
+        for _ in range(number):
+            mark = case.next_mark(states[-1])
+            assert mark is not None
+            states.append(obey(mark))
+        if mark is not None:
+            draw_row(row, case, mark, (states[-2], states[-1], case.truth))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file)
+    plt.close(figure)
+
+
+def draw_row(axes: Any, case: Case, mark: Mark, maps: tuple[Labels, Labels, Labels]) -> None:
+    """Three pictures of one mark."""
     from matplotlib.colors import ListedColormap
 
     from heartseg import STRUCTURES
 
-    mark = case.next_mark(case.labels)
-    if mark is None:
-        return
-    mended, at = with_network(case)(mark), voxels_of(mark, case.volume.geometry)[0]
     colours = ListedColormap([(0, 0, 0, 0), *(tuple(c / 255 for c in s.color) for s in STRUCTURES)])
-    z, y, x = (int(v) for v in at)
-    half = np.ceil(55 / np.array(case.volume.geometry.spacing[:2])).astype(int)
+    z, y, x = (int(v) for v in voxels_of(mark, case.volume.geometry)[0])
+    half = np.ceil(45 / np.array(case.volume.geometry.spacing[:2])).astype(int)
     window = (slice(max(0, y - half[1]), y + half[1]), slice(max(0, x - half[0]), x + half[0]))
     image = case.volume.array[z][window]
-    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), dpi=110, layout="constrained")
-    shown = (("before", case.labels), (f"1 mark: {mark.text}", mended), ("reference", case.truth))
-    for axis, (title, labels) in zip(axes, shown, strict=True):
-        axis.imshow(image, cmap="gray", vmin=np.percentile(image, 2), vmax=np.percentile(image, 99.5), aspect=1)
+    said = mark.text.lower() if mark.structure == BACKGROUND else mark.text
+    for axis, title, labels in zip(axes, ("before", f"a mark: {said}", "reference"), maps, strict=True):
+        axis.imshow(image, cmap="gray", vmin=np.percentile(image, 2), vmax=np.percentile(image, 99.5))
         axis.imshow(labels[z][window], cmap=colours, vmin=0, vmax=7, alpha=0.45, interpolation="nearest")
-        if labels is not case.truth:
-            axis.plot(x - window[1].start, y - window[0].start, "o", ms=6, mfc="none", mec="white", mew=1.5)
+        axis.plot(x - window[1].start, y - window[0].start, "o", ms=6, mfc="none", mec="white", mew=1.5)
         axis.set_title(title, fontsize=9)
         axis.set_axis_off()
-    folder.mkdir(parents=True, exist_ok=True)
-    name = case.group.replace(",", "").replace(" ", "-").lower()
-    figure.savefig(folder / f"mend-{name}-{case.name.split('.')[0]}.png")
-    plt.close(figure)
 
 
 if __name__ == "__main__":
