@@ -8,16 +8,14 @@ creates the same kind of scans of subjects 15 and 16, for choices. ``score`` run
 
 from __future__ import annotations
 
-import argparse
-import json
+import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from frozen_scenes import Case, print_scores, score, write_case
+from frozen_scenes import Case, facts_of, run, scan_of
 from scipy import ndimage
 
 from heartseg.synthesis.appearance import draw_appearance, render
@@ -27,7 +25,7 @@ from heartseg.synthesis.limited_views import as_stack_view
 from heartseg.synthesis.patients import Recipe
 from heartseg.synthesis.regions import IGNORE
 from heartseg.synthesis.scenes import Scene, make_scene
-from heartseg.synthesis.source import Source, load_source
+from heartseg.synthesis.source import Source
 from heartseg.synthesis.switches import NEWEST
 from heartseg.synthesis.views import View, draw_elastic, draw_pose, extract
 
@@ -47,6 +45,15 @@ class StackCase(Case):
 
     spacing_xyz: tuple[float, float, float] = (1.0, 1.0, 1.0)
     direction: tuple[float, ...] = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
+
+    @property
+    def grid(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return self.spacing_xyz, self.direction
+
+    def _digest(self) -> hashlib._Hash:
+        digest = super()._digest()
+        digest.update(np.round((*self.spacing_xyz, *self.direction), 9).tobytes())
+        return digest
 
 
 def patient_cases(source: Source, subjects: Sequence[int], seed: int) -> Iterator[Case]:
@@ -75,12 +82,8 @@ def _view(scene: Scene, rng: np.random.Generator) -> View:
 def _scan(scene: Scene, name: str, kind: str, protocol: str, rng: np.random.Generator) -> Case:
     """A scan of the heart, 1.5 mm."""
     view = _view(scene, rng)
-    image, labels, seen = _render(scene, view, kind, protocol, rng)
-    found = np.argwhere(seen)
-    box = tuple(slice(int(a), int(b) + 1) for a, b in zip(found.min(0), found.max(0), strict=True))
-    air = float(image[seen].min())
-    pixels = np.where(seen, image, air)[box]
-    return Case(name, *_stored(pixels, labels[box]), SPACING, _facts(scene, protocol, pixels))
+    look = draw_appearance(rng, kind, protocol=protocol, generator=NEWEST)
+    return scan_of(scene, view, name, look, rng, fair_ties=True)
 
 
 def _short_axis(scene: Scene, name: str, rng: np.random.Generator) -> StackCase:
@@ -88,7 +91,9 @@ def _short_axis(scene: Scene, name: str, rng: np.random.Generator) -> StackCase:
     view = as_stack_view(rng, _view(scene, rng), scene, short_axis=True)
     stack = view.stack
     assert stack is not None
-    image, labels, _ = _render(scene, view, "mr", "bssfp", rng)
+    regions, target, _ = extract(scene, view, fair_ties=True)
+    look = replace(draw_appearance(rng, "mr", protocol="bssfp", generator=NEWEST), stack=stack)
+    image = render(rng, regions, look, view.spacing).numpy()
     width = int(200 / stack.in_plane)
     lines = [
         stack.first + stack.pitch * np.arange(len(stack.shifts)),
@@ -101,96 +106,24 @@ def _short_axis(scene: Scene, name: str, rng: np.random.Generator) -> StackCase:
     grid = np.stack(np.meshgrid(*lines, indexing="ij"))
     index = np.tensordot(stack.turn, grid, 1) / view.spacing + (view.size - 1) / 2
     pixels = ndimage.map_coordinates(image, index, order=1, mode="nearest")
-    found = ndimage.map_coordinates(labels, index, order=0, mode="constant", cval=IGNORE)
+    pixels = pixels.round().clip(-32768, 32767).astype(np.int16)
+    found = ndimage.map_coordinates(target.numpy(), index, order=0, mode="constant", cval=IGNORE)
+    labels, mask = np.where(found == IGNORE, 0, found).astype(np.uint8), (found != IGNORE).astype(np.uint8)
     axes = stack.turn[::-1, ::-1]  # columns are the array's axes z, y, x in LPS order x, y, z
     spacing = (stack.in_plane, stack.in_plane, stack.pitch)
-    facts = _facts(scene, "bssfp", pixels) | {"slice_mm": stack.thickness, "gap_mm": stack.gap}
-    return StackCase(name, *_stored(pixels, found), SPACING, facts, spacing, tuple(float(v) for v in axes.ravel()))
-
-
-def _render(
-    scene: Scene, view: View, kind: str, protocol: str, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image, labels (``IGNORE`` where unseen) and what was seen, of the view's patch."""
-    regions, target, seen = extract(scene, view, fair_ties=True)
-    look = replace(draw_appearance(rng, kind, protocol=protocol, generator=NEWEST), stack=view.stack)
-    return render(rng, regions, look, view.spacing).numpy(), target.numpy(), seen.numpy()
-
-
-def _stored(image: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image int16, labels uint8 and mask uint8 as they are written."""
-    pixels = image.round().clip(-32768, 32767).astype(np.int16)
-    return pixels, np.where(labels == IGNORE, 0, labels).astype(np.uint8), (labels != IGNORE).astype(np.uint8)
-
-
-def _facts(scene: Scene, protocol: str, pixels: np.ndarray) -> dict[str, object]:
-    return {
-        "subject": scene.subject,
-        "seed": scene.seed,
-        "scene": scene.kind,
-        "protocol": protocol,
-        "shape": list(pixels.shape),
-        "scene_facts": scene.facts,
-    }
-
-
-def write(case: Case, folder: Path) -> None:
-    """Write ``NAME.nii.gz``, ``NAME_labels.nii.gz``, ``NAME_mask.nii.gz``."""
-    if not isinstance(case, StackCase):
-        write_case(case, folder)
-        return
-    import SimpleITK as sitk
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for suffix, array in (("", case.image), ("_labels", case.labels), ("_mask", case.mask)):
-        image = sitk.GetImageFromArray(array)
-        image.SetSpacing(case.spacing_xyz)
-        image.SetDirection(case.direction)
-        sitk.WriteImage(image, str(folder / f"{case.name}{suffix}.nii.gz"))
-
-
-def make(cases: Iterator[Case], work: Path, frozen: dict[str, str] | None) -> dict[str, str]:
-    """Write cases; returns their SHA-256 and prints which differ from ``frozen``."""
-    found, facts = {}, {}
-    for case in cases:
-        write(case, work)
-        found[case.name], facts[case.name] = case.sha256, case.facts
-        state = "" if frozen is None else "same" if frozen.get(case.name) == case.sha256 else "DIFFERS"
-        print(f"{case.name:14} {case.image.shape} {case.facts['protocol']:16} {state}", flush=True)
-        (work / "facts.json").write_text(json.dumps(facts, indent=1))
-    return found
+    facts = facts_of(scene, "bssfp", pixels) | {"slice_mm": stack.thickness, "gap_mm": stack.gap}
+    direction = tuple(float(v) for v in axes.ravel())
+    return StackCase(name, pixels, labels, mask, SPACING, facts, spacing, direction)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="benchmarks/frozen_patients.py", description=__doc__.split("\n\n")[0])
-    parser.add_argument("data", type=Path, help="data folder (../shared/data)")
-    parser.add_argument("work", type=Path, help="folder for the scans (about 150 MB)")
-    parser.add_argument("action", choices=["make", "make-validation", "score"])
-    parser.add_argument("--freeze", action="store_true", help="write the SHA-256 list instead of comparing with it")
-    parser.add_argument("--model", help="model folder or name (default: the default model)")
-    parser.add_argument("--json", type=Path, help="write the scores")
-    args = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    if args.action == "score":
-        out = score(args.work, args.model)
-        print_scores(out)
-        if args.json:
-            args.json.write_text(json.dumps(out, indent=1) + "\n")
-        return 0
-    source = load_source(args.data)
-    if args.action == "make-validation":
-        make(patient_cases(source, VALIDATION_SUBJECTS, VALIDATION_SEED), args.work, None)
-        return 0
-    frozen = {} if args.freeze else json.loads(MANIFEST.read_text())["sha256"]
-    found = make(patient_cases(source, RESERVED_SUBJECTS, SEED), args.work, frozen)
-    if args.freeze:
-        text = {"made_with": {"torch": torch.__version__, "numpy": np.__version__}, "sha256": found}
-        MANIFEST.write_text(json.dumps(text, indent=1) + "\n")
-        return 0
-    differing = sum(frozen.get(name) != value for name, value in found.items())
-    if differing:
-        print(f"{differing} cases differ from the frozen list: use the same versions and CPU", file=sys.stderr)
-    return 1 if differing else 0
+    def frozen(source: Source) -> Iterator[Case]:
+        return patient_cases(source, RESERVED_SUBJECTS, SEED)
+
+    def validation(source: Source) -> Iterator[Case]:
+        return patient_cases(source, VALIDATION_SUBJECTS, VALIDATION_SEED)
+
+    return run(__doc__.split("\n\n")[0], MANIFEST, frozen, {"make-validation": validation}, argv)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,12 +57,20 @@ class Case:
     facts: dict[str, object]
 
     @property
+    def grid(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Spacing (x, y, z), mm, and direction cosines (9,) as in SimpleITK; the origin is 0."""
+        return (self.spacing,) * 3, tuple(np.eye(3).ravel().tolist())
+
+    @property
     def sha256(self) -> str:
         """SHA-256 of the bytes of image, labels and mask."""
+        return self._digest().hexdigest()
+
+    def _digest(self) -> hashlib._Hash:
         digest = hashlib.sha256()
         for array in (self.image, self.labels, self.mask):
             digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        return digest
 
 
 def frozen_cases(source: Source) -> Iterator[Case]:
@@ -129,9 +137,11 @@ def _make(scene: Scene, view: View, name: str, kind: str, protocol: str | None, 
     return scan_of(scene, view, name, draw_appearance(rng, kind, protocol=protocol), rng)
 
 
-def scan_of(scene: Scene, view: View, name: str, appearance: Appearance, rng: np.random.Generator) -> Case:
+def scan_of(
+    scene: Scene, view: View, name: str, appearance: Appearance, rng: np.random.Generator, fair_ties: bool = False
+) -> Case:
     """A view of a scene as a scan, cropped to the field of view."""
-    regions, target, seen = extract(scene, view)
+    regions, target, seen = extract(scene, view, fair_ties=fair_ties)
     image = render(rng, regions, appearance, view.spacing)
     points = torch.nonzero(seen)
     box = tuple(slice(int(a), int(b) + 1) for a, b in zip(points.amin(0), points.amax(0), strict=True))
@@ -140,15 +150,20 @@ def scan_of(scene: Scene, view: View, name: str, appearance: Appearance, rng: np
     pixels = torch.where(seen[box], kept, air).round().clamp(-32768, 32767).to(torch.int16).numpy()
     labels = target[box].numpy()
     mask = (labels != IGNORE).astype(np.uint8)
-    facts = {
+    facts = facts_of(scene, appearance.protocol, pixels)
+    return Case(name, pixels, np.where(labels == IGNORE, 0, labels).astype(np.uint8), mask, view.spacing, facts)
+
+
+def facts_of(scene: Scene, protocol: str, pixels: np.ndarray) -> dict[str, object]:
+    """What ``facts.json`` says of a scan."""
+    return {
         "subject": scene.subject,
         "seed": scene.seed,
         "scene": scene.kind,
-        "protocol": appearance.protocol,
+        "protocol": protocol,
         "shape": list(pixels.shape),
         "scene_facts": scene.facts,
     }
-    return Case(name, pixels, np.where(labels == IGNORE, 0, labels).astype(np.uint8), mask, view.spacing, facts)
 
 
 def write_case(case: Case, folder: Path) -> None:
@@ -156,35 +171,35 @@ def write_case(case: Case, folder: Path) -> None:
     import SimpleITK as sitk
 
     folder.mkdir(parents=True, exist_ok=True)
+    spacing, direction = case.grid
     for suffix, array in (("", case.image), ("_labels", case.labels), ("_mask", case.mask)):
         image = sitk.GetImageFromArray(array)
-        image.SetSpacing([case.spacing] * 3)
+        image.SetSpacing(spacing)
+        image.SetDirection(direction)
         sitk.WriteImage(image, str(folder / f"{case.name}{suffix}.nii.gz"))
 
 
-def make_validation(data: Path, work: Path, more: bool) -> None:
-    """Write the validation cases, or the additional ones."""
-    for case in (more_validation_cases if more else validation_cases)(load_source(data)):
-        write_case(case, work)
-        print(f"{case.name:14} {case.image.shape} {case.facts['protocol']}", flush=True)
-
-
-def make(data: Path, work: Path, freeze: bool) -> int:
-    """Write all cases; return the number that differ from the frozen list."""
-    frozen = {} if freeze else json.loads(MANIFEST.read_text())["sha256"]
+def make(cases: Iterator[Case], work: Path, frozen: dict[str, str] | None = None) -> dict[str, str]:
+    """Write cases; return their SHA-256, and print which differ from ``frozen``."""
     found: dict[str, str] = {}
-    facts: dict[str, Any] = {}
-    for case in frozen_cases(load_source(data)):
+    facts: dict[str, object] = {}
+    for case in cases:
         write_case(case, work)
         found[case.name], facts[case.name] = case.sha256, case.facts
-        state = "frozen" if freeze else "same" if frozen.get(case.name) == case.sha256 else "DIFFERS"
+        state = "" if frozen is None else "same" if frozen.get(case.name) == case.sha256 else "DIFFERS"
         print(f"{case.name:14} {case.image.shape} {case.facts['protocol']:16} {state}", flush=True)
-    (work / "facts.json").write_text(json.dumps(facts, indent=1))
+        (work / "facts.json").write_text(json.dumps(facts, indent=1))
+    return found
+
+
+def make_frozen(cases: Iterator[Case], work: Path, manifest: Path, freeze: bool) -> int:
+    """Write the frozen cases and compare them with the list, or write the list; return the number that differ."""
     if freeze:
-        text = {"made_with": {"torch": torch.__version__, "numpy": np.__version__}, "sha256": found}
-        MANIFEST.write_text(json.dumps(text, indent=1) + "\n")
+        text = {"made_with": {"torch": torch.__version__, "numpy": np.__version__}, "sha256": make(cases, work)}
+        manifest.write_text(json.dumps(text, indent=1) + "\n")
         return 0
-    return sum(frozen.get(name) != value for name, value in found.items())
+    frozen = json.loads(manifest.read_text())["sha256"]
+    return sum(frozen.get(name) != value for name, value in make(cases, work, frozen).items())
 
 
 def score(work: Path, model: str | None) -> dict[str, Any]:
@@ -209,7 +224,7 @@ def score(work: Path, model: str | None) -> dict[str, Any]:
         seconds.append(time.monotonic() - start)
         group = name.split("_")[0]
         found = replace(truth, array=result.labels)
-        save_labels(result.labels, truth.geometry.spacing[0], work / "predictions" / f"{name}.nii.gz")
+        save_labels(result.labels, work / f"{name}_labels.nii.gz", work / "predictions" / f"{name}.nii.gz")
         case = evaluate(found, truth, mask, name=name)
         if group == "trunk":
             trunks[name] = {
@@ -237,13 +252,13 @@ def score(work: Path, model: str | None) -> dict[str, Any]:
     return out
 
 
-def save_labels(labels: np.ndarray, spacing: float, path: Path) -> None:
-    """Write labels next to the scans, for pictures (tools/draw_results.py)."""
+def save_labels(labels: np.ndarray, truth: Path, path: Path) -> None:
+    """Write labels on the grid of the true ones, for pictures (tools/draw_results.py)."""
     import SimpleITK as sitk
 
     path.parent.mkdir(exist_ok=True)
     image = sitk.GetImageFromArray(labels)
-    image.SetSpacing([float(spacing)] * 3)
+    image.CopyInformation(sitk.ReadImage(str(truth)))
     sitk.WriteImage(image, str(path))
 
 
@@ -275,17 +290,26 @@ def print_scores(out: dict[str, Any]) -> None:
         row = out[group]
         cells = "  ".join(f"{k} {v['dice']['mean']:.3f}" for k, v in row.items() if isinstance(v, dict) and "dice" in v)
         print(f"{group:4} n {row['n']}  {cells} (SD {row['mean']['dice']['sd']:.3f})")
-    print(
-        f"hearts found in {out['found_trunks']} of {out['trunks']} trunks ({out['trunks_by_box']} by the box of all "
-        f"structures); {out['seconds_median']} s a scan (median)"
-    )
+    if out["trunks"]:
+        print(
+            f"hearts found in {out['found_trunks']} of {out['trunks']} trunks ({out['trunks_by_box']} by the box of "
+            "all structures)"
+        )
+    print(f"{out['seconds_median']} s a scan (median)")
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="benchmarks/frozen_scenes.py", description=__doc__.split("\n\n")[0])
+def run(
+    about: str,
+    manifest: Path,
+    frozen: Callable[[Source], Iterator[Case]],
+    choices: dict[str, Callable[[Source], Iterator[Case]]],
+    argv: list[str] | None = None,
+) -> int:
+    """Command line of a frozen test set: ``make``, the ``choices`` that may be tuned on, and ``score``."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("data", type=Path, help="data folder (../shared/data)")
     parser.add_argument("work", type=Path, help="folder for the scans (about 150 MB)")
-    parser.add_argument("action", choices=["make", "make-validation", "make-more-validation", "score"])
+    parser.add_argument("action", choices=["make", *choices, "score"])
     parser.add_argument("--freeze", action="store_true", help="write the SHA-256 list instead of comparing with it")
     parser.add_argument("--model", help="model folder or name (default: the default model)")
     parser.add_argument("--json", type=Path, help="write the scores")
@@ -297,16 +321,19 @@ def main(argv: list[str] | None = None) -> int:
         if args.json:
             args.json.write_text(json.dumps(out, indent=1) + "\n")
         return 0
-    if args.action.endswith("validation"):
-        make_validation(args.data, args.work, more="more" in args.action)
+    source = load_source(args.data)
+    if args.action in choices:
+        make(choices[args.action](source), args.work)
         return 0
-    differing = make(args.data, args.work, args.freeze)
+    differing = make_frozen(frozen(source), args.work, manifest, args.freeze)
     if differing:
-        print(
-            f"{differing} cases differ from the frozen list: use the same versions and CPU",
-            file=sys.stderr,
-        )
+        print(f"{differing} cases differ from the frozen list: use the same versions and CPU", file=sys.stderr)
     return 1 if differing else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    choices = {"make-validation": validation_cases, "make-more-validation": more_validation_cases}
+    return run(__doc__.split("\n\n")[0], MANIFEST, frozen_cases, choices, argv)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ from heartseg.measure.wall import WallThickness  # noqa: E402
 from heartseg.volume.geometry import Geometry  # noqa: E402
 
 PLUGS = {"mitral": "MV", "tricuspid": "TV", "aortic": "AV", "pulmonary": "PV"}
+CT_SHAPE = (300, 512, 512)
+"""Voxels ``(z, y, x)`` of the scan whose CPU time is reported."""
 HEIGHTS = (0.2, 0.9)
 """Part of the long axis in which the wall is compared: away from its basal rim and from the apex."""
 
@@ -112,7 +114,19 @@ def main() -> int:
             f"subject {subject:2d}: " + "  ".join(f"{n} {e[-1][0]:.1f}° {e[-1][1]:.1f} mm" for n, e in errors.items())
         )
     report(errors, np.concatenate(walls), seconds, args.json)
+    print(f"CPU time of all measures of a CT of 512x512x300 voxels of 0.4x0.4x0.8 mm: {ct_seconds(args.data):.2f} s")
     return 0
+
+
+def ct_seconds(data: Path) -> float:
+    """Return the CPU time of all measures of subject 1 on the grid of a cardiac CT, 0.4 x 0.4 x 0.8 mm."""
+    labels, geometry = model_heart(data, 1, step=1)
+    fine = np.repeat(np.repeat(labels, 2, axis=1), 2, axis=2)
+    scan = np.zeros(CT_SHAPE, np.uint8)
+    scan[20 : 20 + fine.shape[0], 80 : 80 + fine.shape[1], 60 : 60 + fine.shape[2]] = fine
+    start = time.process_time()
+    measure_heart(scan, Geometry(CT_SHAPE, (0.4, 0.4, 0.8), geometry.origin))
+    return time.process_time() - start
 
 
 def report(

@@ -6,7 +6,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from heartseg.measure.boxes import crop_labels
+from heartseg.measure.grid import HeartGrid, grid_of_crop
 from heartseg.volume.geometry import Geometry
+
+
+def heart_grid(labels: np.ndarray, geometry: Geometry) -> HeartGrid:
+    """Return the grid for geometric measures of a label map."""
+    crop = crop_labels(labels, geometry)
+    assert crop is not None
+    return grid_of_crop(crop)
 
 
 def turned(seed: int) -> np.ndarray:

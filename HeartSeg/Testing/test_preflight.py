@@ -13,10 +13,13 @@ from heartseg.models.folder import ModelFolder
 from heartseg.preflight import (
     AS_CT,
     AS_MR,
+    CHOICES,
     FIXES,
     HARDEN,
+    OPTIONS,
     PICK_FRAME,
     RESAMPLE,
+    STATE_MODALITY,
     USE_CPU,
     Chosen,
     Machine,
@@ -74,7 +77,8 @@ def test_the_most_serious_comes_first():
 
 def test_every_fix_that_is_offered_has_a_button():
     assert all(FIXES.values())
-    assert set(FIXES) == {PICK_FRAME, RESAMPLE, HARDEN, AS_CT, AS_MR, USE_CPU}
+    assert set(FIXES) == {PICK_FRAME, RESAMPLE, HARDEN, AS_CT, AS_MR, STATE_MODALITY, USE_CPU}
+    assert CHOICES == {STATE_MODALITY: (AS_MR, AS_CT)}
 
 
 @pytest.mark.parametrize(
@@ -162,7 +166,13 @@ def test_long_voxels_are_told():
 def test_a_picture_in_8_bit_that_is_called_ct_is_told_once_per_cause():
     found = codes(check_scan(scan(span=(0, 255), dtype=np.uint8)))
     assert found["grey-values-8-bit"].severity is Severity.WARNING
-    assert (found["not-hounsfield"].severity, found["not-hounsfield"].fix) == (Severity.WARNING, AS_MR)
+    assert (found["not-hounsfield"].severity, found["not-hounsfield"].fix) == (Severity.WARNING, "")
+
+
+def test_values_that_are_no_ct_may_be_mr():
+    check = codes(check_scan(scan(span=(0, 255))))["not-hounsfield"]
+    assert (check.severity, check.fix) == (Severity.WARNING, AS_MR)
+    assert OPTIONS[AS_MR] == "--modality MR" and OPTIONS[AS_CT] == "--modality CT"
 
 
 def test_a_model_that_expects_hounsfield_units_makes_their_absence_an_error(model):
@@ -183,7 +193,7 @@ def test_mr_that_looks_like_ct_can_be_treated_as_ct():
     assert (check.severity, check.fix) == (Severity.WARNING, AS_CT)
 
 
-@pytest.mark.parametrize(("span", "fix"), [((-1000, 600), AS_CT), ((0, 900), AS_MR)])
+@pytest.mark.parametrize(("span", "fix"), [((-1000, 600), AS_CT), ((0, 900), STATE_MODALITY)])
 def test_a_scan_that_does_not_say_what_it_is_gets_a_guess(span, fix):
     check = codes(check_scan(scan(modality="", span=span)))["modality-not-said"]
     assert (check.severity, check.fix) == (Severity.INFO, fix)

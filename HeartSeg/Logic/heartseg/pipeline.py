@@ -17,6 +17,7 @@ import numpy as np
 
 from .anatomy import STRUCTURES, Structure, structure
 from .findings import sorted_findings
+from .hashes import sha256_of
 from .measure import measure_everything
 from .postprocess import clean_labels, remove_dark
 from .progress import CancelToken, ProgressCallback, Reporter
@@ -181,20 +182,22 @@ def input_facts(volume: Volume) -> InputFacts:
         sha256=source.sha256,
         series_uid=source.series_uid,
         frame=source.frame,
+        frames=source.frames,
+        cardiac_cycle=source.cardiac_cycle,
+        patient=source.patient,
         phase=source.phase,
-        reading=source.reading.to_dict() if source.reading and not source.anonymize else None,
+        reading=source.reading,
         modality=volume.modality,
         value_scale=volume.value_scale.value,
         size_xyz=geometry.size,
         spacing_mm_xyz=tuple(round(s, 6) for s in geometry.spacing),
         orientation=geometry.orientation,
+        anonymized=source.anonymize,
     )
 
 
 def model_facts(model: ModelFolder) -> ModelFacts:
     """Name, version and checkpoint hashes of a model."""
-    from .models.card import sha256_of
-
     card = model.card
     return ModelFacts(
         name=model.name,

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from .errors import InputError
 from .marks import Mark
+from .volume.patient import Patient, stated_patient
+from .volume.types import ReadingReport
 
 NOTICE = "Research software, not a medical device."
 
@@ -25,13 +27,17 @@ class InputFacts:
         sha256: of the file's bytes, or of a series' files in slice order.
         series_uid: DICOM series instance UID.
         frame: of a time series, from 0.
+        frames: number of frames of the scan; ``None`` if unknown.
+        cardiac_cycle: whether DICOM says that the frames cover one cardiac cycle.
+        patient: sex, body size and heart rate, if DICOM states them.
         phase: which phase of the heart that is, where DICOM says so.
-        reading: how a DICOM series was read (:class:`~heartseg.volume.types.ReadingReport`); ``None`` for other files.
+        reading: how a DICOM series was read; ``None`` for other files and anonymised results.
         modality: ``"CT"``, ``"MR"`` or ``""``.
         value_scale: see :class:`~heartseg.volume.values.ValueScale`.
         size_xyz: voxels.
         spacing_mm_xyz: mm.
         orientation: letters of the index axes, such as ``"LPS"``.
+        anonymized: whether name, path and reading report are omitted, so that the result does not identify the patient.
     """
 
     name: str = ""
@@ -39,13 +45,17 @@ class InputFacts:
     sha256: str = ""
     series_uid: str = ""
     frame: int | None = None
+    frames: int | None = None
+    cardiac_cycle: bool = False
+    patient: Patient = field(default_factory=Patient)
     phase: str = ""
-    reading: Mapping[str, Any] | None = None
+    reading: ReadingReport | None = None
     modality: str = ""
     value_scale: str = ""
     size_xyz: tuple[int, ...] = ()
     spacing_mm_xyz: tuple[float, ...] = ()
     orientation: str = ""
+    anonymized: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,8 +200,11 @@ class Provenance:
         renamed = dict(content)
         if isinstance(renamed.get("segmentation"), Mapping):  # schema 1
             renamed["segmentation"] = renamed["segmentation"].get("path", "")
+        scan = renamed.get("input")
+        if isinstance(scan, Mapping):
+            scan = {**scan, "reading": _known(ReadingReport, scan.get("reading"))}
         parts = {
-            "input": _known(InputFacts, renamed.get("input")),
+            "input": _known(InputFacts, _with_patient(scan)),
             "model": _known(ModelFacts, renamed.get("model")),
             "run": _known(RunFacts, _current_run(renamed.get("run"))),
             "mends": tuple(m for entry in _list(renamed.get("mends")) if (m := Mend.from_dict(entry)) is not None),
@@ -201,6 +214,16 @@ class Provenance:
 
 def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else []
+
+
+def _with_patient(content: Any) -> Any:
+    """The fields of a scan, with its patient as a :class:`~heartseg.volume.patient.Patient`."""
+    if not isinstance(content, Mapping):
+        return content
+    stated = content.get("patient")
+    stated = stated if isinstance(stated, Mapping) else {}
+    names = ("sex", "height_cm", "weight_kg", "heart_rate_bpm")
+    return {**content, "patient": stated_patient(*(stated.get(name) for name in names))}
 
 
 def _current_run(run: Any) -> Any:

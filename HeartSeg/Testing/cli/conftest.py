@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from command_lines import environment, tree, write_dicom, write_time_series
+from command_lines import PATIENCE, environment, tree, write_dicom, write_time_series
 from heartseg.volume import Geometry, Volume, write_volume
 from tiny_models import make_tiny_model_folder, synthetic_volume, write_card
 
 SPACING = 4.0
 SHAPE = (40, 40, 40)
-PATIENCE = 240.0  # time limit on a busy machine for about ten seconds of work
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -140,7 +139,25 @@ def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def heartseg(capfd: pytest.CaptureFixture[str], temporary: Path) -> Callable[..., Outcome]:
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do the work of child processes (of a single scan) in this one, which has imported torch already."""
+    from heartseg.cli import cases, check, explain, processes, segment
+    from heartseg.progress import Reporter
+
+    def answers(works, progress=None, limit=None):
+        do = processes._one_task(progress or (lambda event: None))
+        yield from (processes._answer(do, work, False) for work in works)
+
+    def in_child(work, progress, limit=None):
+        return work(Reporter(progress, processes.stop_token()))
+
+    monkeypatch.setattr(cases, "answers", answers)
+    for module in (check, explain, segment):
+        monkeypatch.setattr(module, "in_child", in_child)
+
+
+@pytest.fixture
+def heartseg(capfd: pytest.CaptureFixture[str], temporary: Path, one_process: None) -> Callable[..., Outcome]:
     """Run ``main`` in this process and capture all output, including that of libraries."""
     from heartseg.cli.main import main
 

@@ -12,17 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import psutil
 import pytest
 
-from heartseg.cli import cases as cases_module
+from command_lines import worker_of
 from heartseg.cli.cases import Case, list_cases, scan_path
 from heartseg.cli.exits import _is_importing
 from heartseg.cli.finished import choices_of, finished_report, key_of, model_hash
+from heartseg.cli.processes import _why_ended
 from heartseg.cli.segment import settings_from
-from heartseg.cli.summary import plain_cell, write_summary
-from heartseg.cli.workers import _death
+from heartseg.cli.summary import SummaryRow, plain_cell, write_summary
 from heartseg.errors import SettingsError
 from heartseg.models.folder import ModelFolder
 from heartseg.settings import Settings
@@ -51,14 +49,9 @@ def rows(out: Path) -> dict[str, dict[str, str]]:
     ],
 )
 def test_the_end_of_a_process_is_explained(code, stage, words):
-    text = _death(code, stage)
+    text = _why_ended(code, stage)
     assert all(word in text for word in words)
     assert ("--jobs" in text) == (code == -signal.SIGKILL), "fewer processes do not mend a damaged file"
-
-
-def worker_of(pid: int) -> psutil.Process | None:
-    children = psutil.Process(pid).children()
-    return next((p for p in children if "spawn_main" in " ".join(p.cmdline())), None)
 
 
 def test_a_crash_costs_one_row_also_with_one_job(launch, save_scan, tmp_path, tiny_model):
@@ -66,11 +59,7 @@ def test_a_crash_costs_one_row_also_with_one_job(launch, save_scan, tmp_path, ti
         save_scan(f"scans/{name}.nii.gz")
     arguments = ("segment", tmp_path / "scans", "-o", tmp_path / "out", "--model", tiny_model, "--format", "csv")
     running = launch(*arguments)
-    end = time.monotonic() + 120
-    while (worker := worker_of(running.process.pid)) is None and time.monotonic() < end:
-        time.sleep(0.01)
-    assert worker is not None
-    os.kill(worker.pid, signal.SIGSEGV)
+    os.kill(worker_of(running.process.pid).pid, signal.SIGSEGV)
     assert running.finish().code == 1
     found = rows(tmp_path / "out")
     assert {name: row["status"] for name, row in found.items()} == {"a": "failed", "b": "done"}
@@ -296,7 +285,7 @@ def test_only_frames_of_an_import_are_taken_for_one():
 def test_cells_that_begin_like_a_formula_are_text(tmp_path, text):
     assert plain_cell(text) == f"'{text}"
     case = Case(Path(text), "a")
-    write_summary(tmp_path, [case], {"a": {"case": "a", "message": text, "path": text, "seconds (s)": -1.5}})
+    write_summary(tmp_path, [case], {"a": SummaryRow("a", "failed", -1.5, text, text)})
     (row,) = rows(tmp_path).values()
     assert row["message"].startswith("'") and row["path"].startswith("'")
     assert row["seconds (s)"] == "-1.5", "numbers stay numbers"
@@ -321,36 +310,3 @@ def test_more_threads_than_the_machine_can_run_are_refused(save_scan):
         settings_from(args)
     args.threads = 1
     assert settings_from(args).threads == 1
-
-
-# --- C8 ---------------------------------------------------------------------------------------------------------------
-
-
-def test_anonymized_results_hold_neither_patient_nor_paths(heartseg, save_dicom, tmp_path, tiny_model):
-    folder = save_dicom("Mustermann^Erika", patient="Mustermann^Erika")
-    arguments = ("segment", folder, "-o", tmp_path / "out", "--model", tiny_model, "--anonymize")
-    outcome = heartseg(*arguments, "--format", "dicom-seg,labels,csv,seg,html")
-    assert outcome.code in (0, 3), outcome
-    for path in (tmp_path / "out").rglob("*"):
-        if path.is_file():
-            content = path.read_bytes()
-            where = max(content.find(name) for name in (b"Mustermann", b"Erika", b"MUSTERMANN"))
-            assert where < 0, f"{path.name}: {content[max(0, where - 60) : where + 60]!r}"
-
-
-def test_without_it_the_dicom_segmentation_names_the_patient(heartseg, save_dicom, tmp_path, tiny_model):
-    import pydicom
-
-    folder = save_dicom("dicom", patient="Doe^Jane")
-    outcome = heartseg("segment", folder, "-o", tmp_path / "out", "--model", tiny_model, "--format", "dicom-seg")
-    assert outcome.code == 0, outcome
-    assert str(pydicom.dcmread(tmp_path / "out" / "segmentation.dcm").PatientName) == "Doe^Jane"
-
-
-def test_the_scans_array_is_not_copied_for_it():
-    from heartseg.volume import Geometry, Volume
-
-    volume = Volume(np.zeros((2, 2, 2)), Geometry((2, 2, 2), (1, 1, 1)), "Jane")
-    assert volume.anonymized().array is volume.array
-    assert volume.anonymized().name == "scan"
-    assert cases_module.SUMMARY_FILE == "summary.csv"

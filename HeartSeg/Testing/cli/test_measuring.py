@@ -12,6 +12,7 @@ from heartseg.cli.main import main
 from heartseg.output import write_result
 from heartseg.provenance import InputFacts, Provenance
 from heartseg.result import Result
+from heartseg.volume.patient import Patient
 from heartseg.volume.types import Volume
 from heartseg.volume.writing import write_labels
 from measured_hearts import LeftVentricle
@@ -46,25 +47,116 @@ def test_a_label_map_is_measured_and_compared_only_with_what_is_known(tmp_path, 
     assert set(lines) == {(m["structure"], m["quantity"]) for m in written["measures"]}
 
 
-def test_the_frames_of_a_series_give_its_function(tmp_path, capsys):
-    hearts = [LeftVentricle().shrunk(f) for f in (0.9, 1.0, 0.75)]
-    for k, heart in enumerate(hearts):
-        labels, geometry = heart.labels((2.0, 2.0, 2.0))
-        facts = InputFacts(name="cine", path="cine.nii.gz", frame=k, modality="MR")
-        result = Result(labels, geometry, provenance=Provenance(input=facts))
+def test_findings_notes_and_cut_structures_are_shown(tmp_path, capsys):
+    labels, geometry, _ = heart_phantom((2.0, 2.0, 2.0))
+    right = int(np.argwhere(labels == 2)[:, 2].min()) + 8
+    part = (slice(None), slice(None), slice(right, None))
+    write_labels(np.ascontiguousarray(labels[part]), geometry.cropped(part), tmp_path / "cut.nii.gz")
+    options = ["--sex", "F", "--height", "180", "--weight", "80", "--phase", "diastole", "--modality", "CT"]
+    assert main(["measure", str(tmp_path / "cut.nii.gz"), *options, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    cut = {f["structure"]: f["values"]["sides"] for f in found["findings"] if f["code"] == "cut-by-border"}
+    assert cut["RV"] == ["right"]
+    rows = values(found["measures"])
+    assert ("RV", "volume_index") not in rows
+    assert rows["LV", "volume_index"]["range"] is not None
+    assert main(["measure", str(tmp_path / "cut.nii.gz"), *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("[cut-by-border]" in line for line in lines) == len(cut)
+    (volume,) = [line for line in lines if line.split()[:2] == ["RV", "volume"]]
+    assert rows["RV", "volume"]["note"] in volume
+    (area,) = [line for line in lines if line.split()[:2] == ["LV", "mitral_valve_area"]]
+    assert rows["LV", "mitral_valve_area"]["note"] in area
+
+
+HEARTS = [LeftVentricle().shrunk(f) for f in (0.9, 1.0, 0.75)]
+
+
+def write_series(folder, numbers=(0, 1, 2), **facts):
+    """Write results of frames as ``heartseg segment --frame all`` does."""
+    for k in numbers:
+        labels, geometry = HEARTS[k].labels((2.0, 2.0, 2.0))
+        made = InputFacts(**{"name": "cine", "path": "cine.nii.gz", "frame": k, "frames": 3, "modality": "MR", **facts})
+        result = Result(labels, geometry, provenance=Provenance(input=made))
         volume = Volume(labels.astype(np.int16), geometry, "cine", "MR")
-        write_result(result, volume, tmp_path / f"cine_frame{k}", formats=("labels",))
+        write_result(result, volume, folder / f"cine_frame{k}", formats=("labels",))
+
+
+def test_the_frames_of_a_series_give_its_function(tmp_path, capsys):
+    write_series(tmp_path)
     assert main(["measure", str(tmp_path), "--heart-rate", "60", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     rows = values(found["measures"])
-    fraction = 100 * (1 - hearts[2].volume_ml / hearts[1].volume_ml)
+    fraction = 100 * (1 - HEARTS[2].volume_ml / HEARTS[1].volume_ml)
     assert (found["function"]["end_diastole"], found["function"]["end_systole"]) == (1, 2)
     assert rows["LV", "ejection_fraction"]["value"] == pytest.approx(fraction, abs=1.0)
-    assert rows["LV", "edv"]["value"] == pytest.approx(hearts[1].volume_ml, rel=0.01)
-    stroke = hearts[1].volume_ml - hearts[2].volume_ml
+    assert rows["LV", "edv"]["value"] == pytest.approx(HEARTS[1].volume_ml, rel=0.01)
+    stroke = HEARTS[1].volume_ml - HEARTS[2].volume_ml
     assert rows["LV", "cardiac_output"]["value"] == pytest.approx(stroke * 0.06, abs=0.1)
     assert rows["MYO", "thickening_10"]["value"] == pytest.approx(100 * 6 / 9, abs=8.0)  # 9 to 15 mm
-    assert rows["LV", "ejection_fraction"]["not_compared"] == "sex unknown"
+    assert found["phase"] is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "options", "phase"),
+    [
+        ({}, [], None),
+        ({}, ["--phase", "cycle"], "cycle"),
+        ({"cardiac_cycle": True}, [], "cycle"),
+        ({"frames": None}, ["--phase", "cycle"], "cycle"),
+    ],
+)
+def test_a_series_is_a_cycle_only_if_dicom_or_the_user_says_so(tmp_path, capsys, facts, options, phase):
+    write_series(tmp_path, **facts)
+    assert main(["measure", str(tmp_path), "--sex", "F", "--json", *options]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["phase"] == phase
+    compared = values(found["measures"])["LV", "ejection_fraction"]["range"]
+    assert (compared is not None) == (phase == "cycle")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "facts", "options", "said"),
+    [
+        ((0, 1), {}, [], ("2 of 3 frames", "missing: 2", "--frame all")),
+        ((1, 2), {}, ["--phase", "cycle"], ("2 of 3 frames", "missing: 0")),
+        ((0, 2), {"frames": None}, ["--phase", "cycle"], ("missing: 1",)),
+        ((0, 1, 2), {"frames": None}, [], ("--frame all", "--phase cycle")),
+        ((0, 1, 2), {}, ["--phase", "diastole"], ("--phase diastole",)),
+    ],
+)
+def test_a_series_that_is_not_known_to_be_complete_is_refused(tmp_path, capsys, numbers, facts, options, said):
+    write_series(tmp_path, numbers, **facts)
+    assert main(["measure", str(tmp_path), *options]) == 2
+    error = capsys.readouterr().err
+    assert all(text in error for text in said)
+
+
+def test_the_patient_is_that_of_the_header_unless_options_say_otherwise(tmp_path, capsys):
+    write_series(tmp_path, patient=Patient("F", 165.0, 60.0, 62.0))
+    assert main(["measure", str(tmp_path), "--weight", "70", "--phase", "cycle", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    patient = found["patient"]
+    assert [patient[k] for k in ("sex", "height_cm", "weight_kg", "heart_rate_bpm")] == ["F", 165.0, 70.0, 62.0]
+    assert values(found["measures"])["LV", "ejection_fraction"]["range"]["sex"] == "F"
+    assert main(["measure", str(tmp_path / "cine_frame0")]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "patient: F, 165.0 cm, 60.0 kg, 62.0/min"
+
+
+def test_frames_of_different_scans_are_told_apart_without_their_path(tmp_path, capsys):
+    write_series(tmp_path, (0,), path="", series_uid="1.2")
+    write_series(tmp_path, (1, 2), path="", series_uid="1.3")
+    assert main(["measure", str(tmp_path)]) == 2
+    assert "2 scans" in capsys.readouterr().err
+
+
+def test_the_phase_of_a_single_scan_is_no_cycle(tmp_path, capsys):
+    write_series(tmp_path)
+    assert main(["measure", str(tmp_path / "cine_frame0"), "--phase", "cycle"]) == 2
+    assert "--phase cycle" in capsys.readouterr().err
+    (tmp_path / "cine_frame1" / "report.json").write_text("{", encoding="utf-8")
+    assert main(["measure", str(tmp_path)]) == 2
+    assert "missing: 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

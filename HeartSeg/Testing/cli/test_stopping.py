@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
-from command_lines import environment, tree
+from command_lines import LOGIC, PATIENCE, environment, tree, worker_of
 
 LIMITED = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048));"
 MAIN = "from heartseg.cli.main import main; sys.exit(main(sys.argv[1:]))"
@@ -74,12 +75,51 @@ def test_after_a_kill_the_next_run_cleans_up_and_works(launch, heartseg, save_sc
     running.wait_for("write ...")
     while not any(tmp_path.glob(".out.partial-*/*")):
         assert running.process.poll() is None
-    running.process.kill()
-    running.process.wait()
+    worker = worker_of(running.process.pid)
+    worker.kill()
+    outcome = running.finish()
+    assert outcome.code == 1 and len(outcome.complaints) == 1, outcome
+    assert "SIGKILL" in outcome.complaints[0] and "memory" in outcome.complaints[0]
     assert not (tmp_path / "out").exists() and any(tmp_path.glob(".out.partial-*"))
     assert heartseg(*arguments, "--format", "labels").code == 0
     assert {p.name for p in tmp_path.iterdir()} == {"scan.nii.gz", "out"}
     assert tree(tmp_path / "out") == {"labels.nii.gz", "report.json"}
+
+
+def test_a_crash_while_reading_is_one_line(launch, save_scan, tmp_path, tiny_model):
+    running = launch("segment", save_scan(), "-o", tmp_path / "out", "--model", tiny_model)
+    os.kill(worker_of(running.process.pid).pid, signal.SIGSEGV)
+    outcome = running.finish()
+    assert (outcome.code, outcome.out, len(outcome.complaints)) == (2, "", 1), outcome
+    assert "SIGSEGV" in outcome.complaints[0] and "damaged" in outcome.complaints[0]
+    assert {p.name for p in tmp_path.iterdir()} == {"scan.nii.gz"}
+
+
+def test_a_single_scan_has_a_time_limit(launch, save_scan, tmp_path, tiny_model):
+    arguments = ("segment", save_scan(), "-o", tmp_path / "out", "--model", tiny_model, "--time-limit", "0.0001")
+    outcome = launch(*arguments).finish()
+    assert (outcome.code, outcome.out, len(outcome.complaints)) == (1, "", 1), outcome
+    assert "--time-limit" in outcome.complaints[0]
+    assert {p.name for p in tmp_path.iterdir()} == {"scan.nii.gz"}
+
+
+def test_a_crash_in_a_check_is_a_finding(launch, save_scan):
+    running = launch("check", save_scan(), "--quick", "--json")
+    os.kill(worker_of(running.process.pid).pid, signal.SIGSEGV)
+    outcome = running.finish()
+    assert outcome.code == 2
+    (finding,) = json.loads(outcome.out)["checks"]
+    assert finding["code"] == "scan-refused" and "SIGSEGV" in finding["message"]
+
+
+def test_a_killed_program_takes_its_worker_along(launch, save_scan, tmp_path, tiny_model, temporary):
+    running = launch("segment", save_scan(shape=(80, 80, 80)), "-o", tmp_path / "out", "--model", tiny_model)
+    running.wait_for("predict ...")
+    worker = worker_of(running.process.pid)
+    running.process.kill()
+    worker.wait(PATIENCE)
+    assert {p.name for p in tmp_path.iterdir()} == {"scan.nii.gz"}
+    assert tree(temporary) == set()
 
 
 def test_a_full_disk(heartseg, save_scan, tmp_path, tiny_model, temporary, request):
@@ -109,28 +149,33 @@ def test_a_file_size_limit_counts_as_a_full_disk(launch, save_scan, tmp_path, ti
 # --- missing packages -------------------------------------------------------------------------------------------------
 
 
-def without(*packages: str) -> tuple[str, ...]:
-    """Return a program that runs the command line without these packages."""
-    blocker = f"""
+@pytest.fixture
+def without(tmp_path_factory, monkeypatch) -> Callable[..., None]:
+    """Make packages missing in all processes that are launched."""
+
+    def block(*packages: str) -> None:
+        folder = tmp_path_factory.mktemp("site")
+        (folder / "sitecustomize.py").write_text(
+            f"""
 import sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {packages!r}:
             raise ModuleNotFoundError(f"No module named {{name!r}}")
 sys.meta_path.insert(0, Missing())
-{MAIN}
 """
-    return ("-c", blocker)
+        )
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(LOGIC)]))
+
+    return block
 
 
 def test_without_the_optional_packages_the_rest_is_written_and_what_is_not_is_said(
-    launch, save_scan, tmp_path, tiny_model
+    launch, without, save_scan, tmp_path, tiny_model
 ):
-    program = without(
-        "slicer", "slicer_core", "vtk", "vtkmodules", "matplotlib", "rich", "nnunetv2", "pydicom", "psutil"
-    )
+    without("slicer", "slicer_core", "vtk", "vtkmodules", "matplotlib", "rich", "nnunetv2", "pydicom", "psutil")
     scan = save_scan()
-    outcome = launch("segment", scan, "-o", tmp_path / "out", "--model", tiny_model, program=program).finish()
+    outcome = launch("segment", scan, "-o", tmp_path / "out", "--model", tiny_model).finish()
     assert outcome.code == 0, outcome
     assert tree(tmp_path / "out") == {"segmentation.seg.nrrd", "labels.nii.gz", "measurements.csv", "report.json"}
     skipped = json.loads((tmp_path / "out" / "report.json").read_text())["output"]["skipped"]
@@ -141,10 +186,11 @@ def test_without_the_optional_packages_the_rest_is_written_and_what_is_not_is_sa
 
 
 @pytest.mark.parametrize(("name", "package"), [("stl", "vtk"), ("preview", "matplotlib")])
-def test_a_format_asked_for_by_name_fails_at_once(launch, save_scan, tmp_path, tiny_model, name, package):
+def test_a_format_asked_for_by_name_fails_at_once(launch, without, save_scan, tmp_path, tiny_model, name, package):
     scan = save_scan()
     arguments = ("segment", scan, "-o", tmp_path / "out", "--model", tiny_model, "--format", f"labels,{name}")
-    outcome = launch(*arguments, program=without(package)).finish()
+    without(package)
+    outcome = launch(*arguments).finish()
     assert outcome.code == 2 and outcome.out == "", outcome
     assert outcome.complaints == outcome.err.splitlines(), "nothing was begun"
     (line,) = outcome.complaints

@@ -28,7 +28,7 @@ def test_the_sample_agrees_with_its_true_labels(result, sample_scan):
 
 
 def test_provenance_tells_how_it_was_made(result, sample_scan):
-    from heartseg.models.card import sha256_of
+    from heartseg.hashes import sha256_of
 
     p = result.provenance
     assert p.input.sha256 == sha256_of(sample_scan)

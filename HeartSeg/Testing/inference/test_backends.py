@@ -7,14 +7,14 @@ import torch
 
 from heartseg.inference.backends import FusedNormActivation, fuse_norms, torch_predictor
 from heartseg.models.folder import ModelFolder
-from heartseg.models.loading import load_networks
+from heartseg.models.loading import load_model
 from tiny_models import make_tiny_model_folder
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory) -> torch.nn.Module:
     folder = make_tiny_model_folder(tmp_path_factory.mktemp("tiny") / "nnUNetTrainer__nnUNetPlans__3d_fullres")
-    return load_networks(ModelFolder.open(folder))[0]
+    return load_model(ModelFolder.open(folder)).networks[0]
 
 
 @torch.inference_mode()

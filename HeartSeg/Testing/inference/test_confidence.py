@@ -9,7 +9,7 @@ import torch
 from heartseg.inference.axes import NetworkAxes
 from heartseg.inference.resample import (
     area_weights,
-    labels_on_grid,
+    reduced_on_grid,
     reduced_separable,
     running_argmax,
     running_percent,
@@ -73,7 +73,7 @@ def test_it_belongs_to_the_labels():
     scan = SCANS["aligned"]
     logits, view = heart_logits(GRID), view_of(scan)
     percent = confidence_on_scan(logits, view, Reporter())
-    found, box = labels_on_grid(logits, GRID, scan)
+    found, box = reduced_on_grid(logits, GRID, scan, running_argmax)
     labels = np.zeros(scan.shape, np.uint8)
     labels[box] = found
     assert percent[labels == 1].min() >= 33 and percent[labels == 1].max() >= 95

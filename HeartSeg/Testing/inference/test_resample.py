@@ -11,9 +11,9 @@ import torch
 
 from heartseg.inference.resample import (
     area_weights,
-    labels_on_grid,
     likeliest,
     nearest_weights,
+    reduced_on_grid,
     reduced_separable,
     running_argmax,
     sample_image,
@@ -93,7 +93,7 @@ def test_labels_come_back_to_the_voxels_they_belong_to(angles):
     logits = torch.from_numpy(np.stack([radius - 25, 25 - radius])).float()
     target = centered((70, 120, 110), (0.9, 0.8, 1.5), rotation(*angles))
     flip, lps = to_nearest_lps(target)
-    found, box = labels_on_grid(logits, grid, lps)
+    found, box = reduced_on_grid(logits, grid, lps, running_argmax)
     labels = np.zeros(lps.shape, np.uint8)
     labels[box] = found
     labels = flip.undo(labels)

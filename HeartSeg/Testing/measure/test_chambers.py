@@ -9,10 +9,11 @@ from heartseg.measure.aorta import AscendingAorta, ascending_aorta
 from heartseg.measure.axes import LongAxis, heart_frame, long_axis, septum_surface
 from heartseg.measure.boxes import crop_labels
 from heartseg.measure.chambers import atrial_diameters, septal_angle_deg, sphericity, ventricular_widths
-from heartseg.measure.grid import Unknown, heart_grid
+from heartseg.measure.grid import Unknown
 from heartseg.measure.planes import standard_planes
 from heartseg.measure.valves import valve_plane
-from measured_hearts import LeftVentricle, grid, turned
+from heartseg.measure.vessels import GreatVessels
+from measured_hearts import LeftVentricle, grid, heart_grid, turned
 
 DIAMETER_MM = 0.5
 
@@ -75,7 +76,7 @@ def aorta(radii, spacing, seed=0):
     inside = radial < np.interp(along, np.arange(len(radii)), radii, left=0, right=0)
     labels = np.where(inside, 6, 0).astype(np.uint8)
     labels[(along < 0) & (along > -12) & (radial < 14)] = 1
-    return crop_labels(labels, geometry)
+    return GreatVessels(crop_labels(labels, geometry))
 
 
 @pytest.mark.parametrize("spacing", [(0.8, 0.8, 0.8), (0.7, 0.7, 1.25)])
@@ -104,4 +105,4 @@ def test_missing_structures_are_named():
     septum = septum_surface(g)
     assert septum == Unknown("right ventricle not found")
     assert ventricular_widths(g, Unknown("no plane"), Unknown("no axis"), septum) == Unknown("no plane")
-    assert isinstance(ascending_aorta(crop_labels(labels, geometry)), Unknown)
+    assert isinstance(ascending_aorta(GreatVessels(crop_labels(labels, geometry))), Unknown)

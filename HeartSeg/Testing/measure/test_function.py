@@ -7,8 +7,10 @@ import csv
 import numpy as np
 import pytest
 
-from heartseg.measure.function import Patient, cardiac_function, volume_curve
+from heartseg.measure.function import cardiac_function, volume_curve
+from heartseg.measure.function_table import function_measures
 from heartseg.measure.grid import Unknown
+from heartseg.volume.patient import Patient
 from measured_hearts import LeftVentricle
 
 
@@ -70,6 +72,31 @@ def test_two_failed_frames_are_found():
     assert volume_curve("LV", values).misfits == (3, 14)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_curve_with_many_failed_frames_has_no_extremes(seed):
+    rng = np.random.default_rng(seed)
+    values = cycle(150.0, 60.0, 20)
+    values[rng.choice(20, 6, replace=False)] += rng.choice([-1, 1], 6) * rng.uniform(45, 60, 6)
+    curve = volume_curve("LV", values)
+    assert curve.checked and curve.problem and not curve.used
+    assert isinstance(cardiac_function({"LV": values}), Unknown)
+    found = cardiac_function({"LV": cycle(150.0, 60.0, 20), "RV": values, "LA": values, "MYO": values})
+    assert found.left.ejection_fraction_percent == pytest.approx(60.0, abs=0.1)
+    assert (found.right.edv_ml, found.left_atrium.max_ml, found.myocardium_ed_ml) == (None, None, None)
+    for key in ("RV", "LA", "MYO"):
+        assert any(note.startswith(f"{key}: ") for note in found.notes)
+    rows = {(m.structure, m.quantity): m for m in function_measures(found, Patient())}
+    assert curve.problem in rows["RV", "ejection_fraction"].note
+    assert curve.problem not in rows["LV", "ejection_fraction"].note
+
+
+def test_a_curve_without_many_of_its_frames_has_no_extremes():
+    values: list[float | None] = list(cycle(150.0, 60.0, 20))
+    for k in (0, 1, 2, 18, 19):  # the largest, cut off by the border of the scan
+        values[k] = None
+    assert isinstance(cardiac_function({"LV": values}), Unknown)
+
+
 def test_few_frames_are_not_judged_and_the_notes_say_so():
     found = cardiac_function({"LV": [150.0, 60.0]})
     assert found.left.ejection_fraction_percent == pytest.approx(60.0)
@@ -127,7 +154,9 @@ def test_ejection_fractions_of_the_sunnybrook_contours_follow_the_diagnosis(shar
     from hearts import read
 
     folder = shared_data / "scans" / "mr_sunnybrook_ed_es"
-    for path in sorted(folder.glob("SC-*_ED_LVendo.nii.gz")):
+    found = sorted(folder.glob("SC-*_ED_LVendo.nii.gz"))
+    assert len(found) == 8, f"contours of 8 hearts are expected in {folder}"
+    for path in found:
         volumes = []
         for phase in ("ED", "ES"):
             labels, geometry = read(path.with_name(path.name.replace("_ED_", f"_{phase}_")))

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from heartseg.anatomy import KEYS, structure
 from heartseg.measure import (
     Circumstances,
     Comparison,
@@ -19,7 +20,7 @@ from heartseg.measure import (
     index_measures,
     measure_heart,
 )
-from heartseg.measure.norms import ANY, PHASES, load_norms
+from heartseg.measure.norms import ANY, load_norms
 from heartseg.result import Measure
 from measured_hearts import LeftVentricle
 from phantoms import heart_phantom
@@ -33,7 +34,7 @@ def test_every_range_has_a_source_and_a_meaning():
         assert re.fullmatch(r"10\.\d{4,}/\S+", norm.doi)
         assert norm.source and norm.basis
         assert norm.sex in ("M", "F", ANY)
-        assert norm.phase in PHASES
+        assert norm.phase in ("diastole", "cycle", ANY)
         assert norm.modality in ("CT", "MR")
         assert norm.low is not None or norm.high is not None
         assert norm.low is None or norm.high is None or norm.low < norm.high
@@ -81,6 +82,18 @@ def test_implausible_values_are_found():
     assert implausible(Measure("LV", "ejection_fraction", 97.0, "%")).high == 90
     assert implausible(Measure("LV", "ejection_fraction", 60.0, "%")) is None
     assert implausible(Measure("LV", "ejection_fraction", None, "%")) is None
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_limits_of_sizes_are_those_of_the_structure(key):
+    low, high = structure(key).plausible
+    unit = structure(key).plausible_unit.split()[0]
+    size = {"mL": "volume", "g": "mass", "mm": "diameter"}[unit]
+    assert implausible(Measure(key, size, high, unit)) is None
+    for value in (low * 0.9, high * 1.1):
+        found = implausible(Measure(key, size, value, unit))
+        assert (found.low, found.high) == (low, high)
+    assert not {"volume", "edv", "mass", "diameter"} & {x.quantity for x in load_norms()[1]}
 
 
 def test_rows_of_a_phantom_have_values_or_reasons():

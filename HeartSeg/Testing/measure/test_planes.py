@@ -7,11 +7,11 @@ import pytest
 
 from heartseg.anatomy import structure
 from heartseg.measure.axes import HeartFrame, LongAxis, heart_frame, long_axis, septum_surface
-from heartseg.measure.grid import Unknown, heart_grid
+from heartseg.measure.grid import Unknown
 from heartseg.measure.planes import standard_planes
 from heartseg.measure.valves import VALVES, ValvePlane, valve_plane
 from heartseg.volume.geometry import Geometry
-from measured_hearts import LeftVentricle, cut_ellipsoid, section_of_ellipsoid, turned
+from measured_hearts import LeftVentricle, cut_ellipsoid, heart_grid, section_of_ellipsoid, turned
 
 PLANE_DEG = 2.0
 

@@ -7,11 +7,11 @@ import pytest
 
 from heartseg.anatomy import MYOCARDIAL_DENSITY_G_PER_ML
 from heartseg.measure.axes import heart_frame, long_axis, septum_surface
-from heartseg.measure.grid import Unknown, heart_grid
+from heartseg.measure.grid import Unknown
 from heartseg.measure.segments17 import NAMES, segment_walls, segments, thickening_percent
 from heartseg.measure.valves import valve_plane
 from heartseg.measure.wall import wall_thickness
-from measured_hearts import LeftVentricle
+from measured_hearts import LeftVentricle, heart_grid
 
 SPHERE = LeftVentricle(radius=25.0, half_length=25.0, base=-15.0, wall=9.0)
 """A spherical shell of uniform thickness: 9 mm."""

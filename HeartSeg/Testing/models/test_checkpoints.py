@@ -17,7 +17,7 @@ import stock_nnunet
 from heartseg.errors import ModelError
 from heartseg.models.checkpoint import load_checkpoint
 from heartseg.models.folder import ModelFolder
-from heartseg.models.loading import build_network, load_model, load_networks
+from heartseg.models.loading import build_network, load_model
 from tiny_models import (
     MODEL_FOLDER_NAME,
     held_out_dice,
@@ -40,6 +40,22 @@ def test_an_nnunet_checkpoint_with_numpy_scalars_is_read(cardless):
     assert found["configuration"] == "3d_fullres"
     assert found["mirroring_axes"] == (0, 1, 2)
     assert all(isinstance(w, torch.Tensor) for w in found["network_weights"].values())
+
+
+@pytest.mark.parametrize("kind", ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"])
+def test_numpy_numbers_of_every_type_are_read(cardless, kind):
+    content = torch.load(checkpoint_of(cardless), weights_only=False)
+    content["logging"] = {"best": np.dtype(kind).type(1)}
+    torch.save(content, checkpoint_of(cardless))
+    assert load_checkpoint(checkpoint_of(cardless))["configuration"] == "3d_fullres"
+
+
+def test_numpy_arrays_are_refused_with_the_entries_that_are_needed(cardless):
+    content = torch.load(checkpoint_of(cardless), weights_only=False)
+    torch.save({**content, "random_state": np.zeros(3)}, checkpoint_of(cardless))
+    with pytest.raises(ModelError, match=r"NumPy arrays .*network_weights, init_args") as error:
+        load_checkpoint(checkpoint_of(cardless))
+    assert "\n" not in str(error.value)
 
 
 def test_the_allow_list_is_restored_after_loading(cardless):
@@ -88,7 +104,7 @@ def test_loading_a_model_verifies_the_hash_in_the_card(carded):
     checkpoint = torch.load(checkpoint_of(carded), weights_only=True)
     torch.save(checkpoint | {"trainer_name": "Another"}, checkpoint_of(carded))
     with pytest.raises(ModelError, match="SHA-256"):
-        load_networks(ModelFolder.open(carded))
+        load_model(ModelFolder.open(carded))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
@@ -131,7 +147,7 @@ def test_a_checkpoint_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path
 
 
 def test_loaded_networks_are_ready_for_inference(cardless):
-    (network,) = load_networks(ModelFolder.open(cardless))
+    (network,) = load_model(ModelFolder.open(cardless)).networks
     assert not network.training
     assert all(not p.requires_grad and p.dtype == torch.float32 and not p.is_meta for p in network.parameters())
     assert network(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 4, 16, 16, 16)
@@ -139,7 +155,7 @@ def test_loaded_networks_are_ready_for_inference(cardless):
 
 def test_half_precision_weights_become_single_precision(tmp_path):
     folder = ModelFolder.open(make_tiny_model_folder(tmp_path / MODEL_FOLDER_NAME, half=True))
-    (network,) = load_networks(folder)
+    (network,) = load_model(folder).networks
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 
@@ -165,19 +181,19 @@ def change_architecture(folder, **changes):
 def test_weights_of_a_different_network_are_refused_with_the_first_difference(cardless):
     change_architecture(cardless, features_per_stage=[8, 16, 48])
     with pytest.raises(ModelError, match=r"encoder.*\(48, 16, 3, 3, 3\)"):
-        load_networks(ModelFolder.open(cardless))
+        load_model(ModelFolder.open(cardless))
 
 
 def test_plans_of_an_enormous_network_allocate_no_memory(cardless):
     change_architecture(cardless, features_per_stage=[100_000, 100_000, 100_000])
     with pytest.raises(ModelError, match="100000"):
-        load_networks(ModelFolder.open(cardless))
+        load_model(ModelFolder.open(cardless))
 
 
 def test_plans_without_a_valid_network_are_refused(cardless):
     change_architecture(cardless, kernel_sizes=[[3, 3, 3]])
     with pytest.raises(ModelError, match=r"PlainConvUNet.*plans\.json"):
-        load_networks(ModelFolder.open(cardless))
+        load_model(ModelFolder.open(cardless))
 
 
 @pytest.mark.parametrize(
@@ -204,7 +220,7 @@ def test_a_function_below_an_allowed_root_is_refused(cardless, monkeypatch):
 def test_a_configuration_that_differs_from_the_checkpoint_is_refused(cardless):
     path = cardless.rename(cardless.with_name("nnUNetTrainer__nnUNetPlans__2d"))
     with pytest.raises(ModelError, match=r"'3d_fullres'.*'2d'"):
-        load_networks(ModelFolder.open(path))
+        load_model(ModelFolder.open(path))
 
 
 def test_non_finite_weights_are_refused(cardless):
@@ -213,7 +229,7 @@ def test_non_finite_weights_are_refused(cardless):
     weights.fill_(float("nan"))
     torch.save(content, checkpoint_of(cardless))
     with pytest.raises(ModelError, match=f"'{name}'"):
-        load_networks(ModelFolder.open(cardless))
+        load_model(ModelFolder.open(cardless))
 
 
 def test_loading_preserves_the_random_state(cardless):
@@ -221,14 +237,14 @@ def test_loading_preserves_the_random_state(cardless):
     expected = torch.rand(1)
     torch.manual_seed(1)
     build_network(ModelFolder.open(cardless))
-    load_networks(ModelFolder.open(cardless))
+    load_model(ModelFolder.open(cardless))
     assert torch.equal(torch.rand(1), expected)
 
 
 def test_loading_does_not_import_heavy_packages(carded):
     code = (
         f"import sys; from heartseg.models.folder import ModelFolder; m = ModelFolder.open({str(carded)!r});"
-        "from heartseg.models.loading import load_networks; load_networks(m);"
+        "from heartseg.models.loading import load_model; load_model(m);"
         "heavy = ('nnunetv2', 'batchgenerators', 'timm', 'torchvision', 'einops', 'pandas', 'skimage');"
         "sys.exit(','.join(n for n in heavy if n in sys.modules) or 0)"
     )
@@ -282,7 +298,7 @@ def test_stock_nnunet_opens_the_folders_and_computes_the_same_logits(tmp_path, s
 def test_a_tiny_model_can_be_trained(tmp_path, stock_predictor):
     path = make_tiny_model_folder(tmp_path / MODEL_FOLDER_NAME, train_steps=100)
     write_card(path, ("LV", "RV", "MYO"))
-    (network,) = load_networks(ModelFolder.open(path))
+    (network,) = load_model(ModelFolder.open(path)).networks
     dice, shares = held_out_dice(network, json.loads((path / "plans.json").read_text()), 3)
     assert min(dice) > 0.8
     assert min(shares) > 0.01

@@ -138,6 +138,22 @@ def test_a_missing_folder_is_reported_with_the_expected_layout(tmp_path):
         ModelFolder.open(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("plans.pkl", "fold_0/model_final_checkpoint.model", "fold_0/model_final_checkpoint.model.pkl"),
+        ("nnUNetTrainerV2__nnUNetPlansv2.1/plans.pkl", "nnUNetTrainerV2__nnUNetPlansv2.1/fold_0/model_best.model"),
+        ("fold_all/model_final_checkpoint.model",),
+    ],
+)
+def test_a_model_of_nnunet_v1_is_named_with_the_way_out(tmp_path, files):
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ModelError, match=r"nnU-Net v1 .*nnUNetv2_convert_old_nnUNet_dataset"):
+        ModelFolder.open(tmp_path)
+
+
 def test_corrupt_plans_are_reported_with_the_position(cardless):
     (cardless / "plans.json").write_text('{"configurations": {,}}')
     with pytest.raises(ModelError, match=r"plans\.json'.*line 1, column 21"):
@@ -277,7 +293,7 @@ def test_output_channels_follow_label_values_without_the_ignore_label(cardless):
     edit(cardless / "dataset.json", lambda d: d.update(labels={"MYO": 2, "background": 0, "LV": 1, "ignore": 3}))
     model = ModelFolder.open(cardless)
     assert model.labels == ("background", "LV", "MYO")
-    assert model.ignore_label == 3
+    assert model.heads.ignore == 3
     assert model.num_output_channels == 3
 
 

@@ -14,7 +14,7 @@ from heartseg.errors import ModelError, OutputError
 from heartseg.models.card import ModelCard
 from heartseg.models.folder import ModelFolder
 from heartseg.models.install import install_model, set_labels
-from heartseg.models.labels import OutputHeads, map_text, parse_label_map, suggest_labels, suggested_map
+from heartseg.models.labels import OutputHeads, build_lut, map_text, parse_label_map, suggest_labels, suggested_map
 from heartseg.models.store import find_model, list_models
 from heartseg.models.summary import ModelSummary, figures_of, size_on_disk, size_text
 from tiny_models import MODEL_FOLDER_NAME, make_tiny_model_folder
@@ -81,6 +81,16 @@ def test_a_model_without_known_labels_is_refused_with_a_suggested_label_map(tmp_
         install_model(folder)
     model = install_model(folder, "Mapped", label_map=suggested_map(ModelFolder.open(folder).heads))
     assert model.structure_lut().tolist() == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize(("count", "shown", "omitted"), [(1, 1, None), (30, 30, None), (31, 30, 1), (35, 30, 5)])
+def test_an_error_lists_thirty_labels_and_the_number_of_the_others(count, shown, omitted):
+    known = heads(*(f"bone{k}" for k in range(1, count + 1)))
+    with pytest.raises(ModelError) as caught:
+        build_lut(known, {}, "model")
+    assert re.findall(r"(\d+)=bone\1\b", str(caught.value)) == [str(k) for k in range(1, shown + 1)]
+    more = re.search(r"and (\d+) more", str(caught.value))
+    assert (more and int(more[1])) == omitted
 
 
 def test_the_label_map_of_an_installed_model_can_be_changed(carded, user_models):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import csv
+import errno
 import importlib.util
 import json
 import os
@@ -248,6 +249,23 @@ def test_overwriting_a_folder_with_other_files_is_refused(tmp_path, name):
     folder = earlier(tmp_path / "out")
     (folder / name).touch()
     with pytest.raises(OutputError, match=re.escape(name)):
+        check_output_folder(folder, overwrite=True)
+
+
+@pytest.mark.parametrize(("number", "full"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False)])
+def test_a_full_disk_is_recognised_in_the_cause_of_an_error(tmp_path, number, full):
+    with pytest.raises(OutputError) as caught, staged_folder(tmp_path / "out"):
+        raise OutputError("cannot write a file") from OSError(number, "")
+    assert ("disk is full" in str(caught.value)) == full
+    assert (str(tmp_path / "out") in str(caught.value)) == full
+
+
+@pytest.mark.parametrize(("count", "listed"), [(3, "(a, b, c)"), (4, "(a, b, c, ...)")])
+def test_an_error_names_three_of_the_other_files(tmp_path, count, listed):
+    folder = earlier(tmp_path / "out")
+    for name in "abcd"[:count]:
+        (folder / name).touch()
+    with pytest.raises(OutputError, match=re.escape(listed)):
         check_output_folder(folder, overwrite=True)
 
 

@@ -287,7 +287,7 @@ def test_reloading_the_module_ends_the_run_and_the_new_panel_works(user, scan, h
     try:
         again = type(user)(user.session, user.session.reload())
         gate.open()
-        again.session.wait_until(lambda: not old._loop._worker.alive)
+        again.session.wait_until(lambda: not old._loop._worker._thread.is_alive())
         assert node_ids() == before
         assert again.panel is not old
         assert again.parameters.inputVolume is scan

@@ -274,14 +274,17 @@ def test_the_buttons_say_what_the_fixes_are_called():
     assert button_text("") == "Nothing to fix"
 
 
-def test_saying_what_the_scan_is_mends_the_row(user, scan):
+@pytest.mark.parametrize(("button", "modality"), [("fixButton", "MR"), ("otherFixButton", "CT")])
+def test_saying_what_the_scan_is_mends_the_row(user, scan, button, modality):
     before = settled(user)
     row = codes(before).index("modality-not-said")
     before.ui.checksTable.selectRow(row)
     assert before.ui.fixButton.text == "It is MR"
-    before.ui.fixButton.click()
-    assert scan.GetAttribute("DICOM.Modality") == "MR"
+    assert before.ui.otherFixButton.visible and before.ui.otherFixButton.text == "It is CT"
+    getattr(before.ui, button).click()
+    assert scan.GetAttribute("DICOM.Modality") == modality
     user.session.wait_until(lambda: "modality-not-said" not in codes(before), 120)
+    assert not before.ui.otherFixButton.visible
 
 
 def test_a_stretching_transform_is_applied_to_a_copy(user, scan):

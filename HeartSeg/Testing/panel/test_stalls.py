@@ -36,11 +36,19 @@ class Known:
         return Result(self.labels, volume.geometry)
 
 
-def stalls(user, act) -> tuple[float, float]:
-    """Return the longest processor time and wall time (s) of the main thread in one turn after the click."""
+LIMIT_S = 0.1
+"""Longest turn on the reference core."""
+
+
+def longest_turn(user, act) -> float:
+    """Return the longest processor time of the main thread in one turn after the click, s on the reference core.
+
+    The speed of the core is measured during the run as well, because programs on its other half may slow it down.
+    """
     from PySide6 import QtWidgets
 
     longest_cpu = longest_wall = 0.0
+    slowest = slowness()
 
     def timed(call) -> None:
         nonlocal longest_cpu, longest_wall
@@ -51,11 +59,20 @@ def stalls(user, act) -> tuple[float, float]:
 
     timed(act)
     until = time.monotonic() + 300
+    turns = 0
     while user.running and time.monotonic() < until:
         timed(QtWidgets.QApplication.processEvents)
         time.sleep(0.005)
+        turns += 1
+        if turns % 20 == 0:
+            slowest = max(slowest, slowness(20_000))
     assert not user.running
-    return longest_cpu, longest_wall
+    slowest = max(slowest, slowness())
+    print(
+        f"longest turn: {1000 * longest_cpu:.0f} ms of its own time, {1000 * longest_wall:.0f} ms by the wall, "
+        f"on a core {slowest:.2f} times as slow as the reference"
+    )
+    return longest_cpu / slowest
 
 
 def test_from_the_click_to_the_labels_no_turn_takes_100_ms(user, monkeypatch):
@@ -64,11 +81,10 @@ def test_from_the_click_to_the_labels_no_turn_takes_100_ms(user, monkeypatch):
     volume = slicer.util.addVolumeFromArray(image.astype(np.int16), ijkToRAS=geometry.affine_ras, name="heart")
     user.parameters.inputVolume = volume
     monkeypatch.setattr(user.panel.warm, "_make", lambda model, settings: Known(labels))
-    cpu, wall = stalls(user, user.press)
+    longest = longest_turn(user, user.press)
     assert not user.error, user.error
-    print(f"longest turn: {1000 * cpu:.0f} ms of the thread's own time, {1000 * wall:.0f} ms by the wall")
     assert len(user.panel.state.segmentation.GetSegmentation().GetSegmentIDs()) == 7
-    assert cpu <= 0.1 * slowness()
+    assert longest <= LIMIT_S
 
 
 def test_the_shipped_model_on_the_sample_scan_does_not_freeze_the_window(user, sample_scan, monkeypatch):
@@ -77,10 +93,9 @@ def test_the_shipped_model_on_the_sample_scan_does_not_freeze_the_window(user, s
     user.parameters.inputVolume, user.parameters.model, user.parameters.cleanUp = volume, "", True
     user.panel.models.reload()
     user.panel.models.show("")
-    cpu, wall = stalls(user, user.press)
+    longest = longest_turn(user, user.press)
     assert not user.error, user.error
-    print(f"longest turn: {1000 * cpu:.0f} ms of the thread's own time, {1000 * wall:.0f} ms by the wall")
-    assert cpu <= 0.1 * slowness()
+    assert longest <= LIMIT_S
     result = user.panel.state.result
     assert result.heart_found
     alone = Segmenter(settings=Settings(device="cpu")).segment(user.panel.scan_of(volume))

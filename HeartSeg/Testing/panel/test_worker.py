@@ -93,7 +93,7 @@ def test_closing_waits_for_a_job_that_ends_soon(worker):
     worker.submit("waits", lambda reporter: gate.wait(60))
     threading.Timer(0.1, gate.set).start()
     worker.close(30)
-    assert not worker.alive
+    assert not worker._thread.is_alive()
 
 
 def test_a_closed_worker_takes_no_job_and_its_thread_ends(worker):
@@ -102,9 +102,9 @@ def test_a_closed_worker_takes_no_job_and_its_thread_ends(worker):
     with pytest.raises(RuntimeError, match="closed"):
         worker.submit("two", lambda reporter: 2)
     until = time.monotonic() + 60
-    while worker.alive and time.monotonic() < until:
+    while worker._thread.is_alive() and time.monotonic() < until:
         time.sleep(0.005)
-    assert not worker.alive
+    assert not worker._thread.is_alive()
 
 
 def test_the_share_of_a_run_grows_from_0_to_1_and_the_time_left_shrinks():

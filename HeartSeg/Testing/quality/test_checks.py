@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from heartseg.findings import Severity
 from heartseg.measure import measure_structures
 from heartseg.postprocess import TOO_DARK, clean_labels
 from heartseg.quality import check_result
+from heartseg.quality.checks import OPEN_LV_WARNING, _not_enclosed
 from heartseg.result import Removal
 from heartseg.volume.geometry import Geometry
 from heartseg.volume.types import Volume
@@ -80,6 +83,22 @@ def test_a_fragment_is_reported_as_no_heart_with_its_volume(heart):
     assert finding.code == "no-heart"
     assert finding.values["volume_ml"] == pytest.approx((labels == 6).sum() * 0.008)
     assert finding.values["limit_ml"] == pytest.approx(0.3 * (40 + 60 + 25 + 25 + 50 / 1.05))
+
+
+def test_valves_are_checked_with_a_model_of_two_structures():
+    """LA and LV, 30 mm apart."""
+    labels, known = np.zeros((70, 30, 30), np.uint8), tuple(structure(key) for key in ("LV", "LA"))
+    labels[5:25, 5:25, 5:25], labels[40:60, 5:25, 5:25] = known[0].label, known[1].label
+    findings = findings_of(labels, Geometry(labels.shape, (2.0, 2.0, 2.0)), structures=known, clean=False)
+    (found,) = [f for f in findings if f.code == "wrong-neighbours"]
+    assert (found.structure, found.values["other"]) == ("LA", "LV")
+    assert found.values["gap_mm"] == pytest.approx(30, abs=2.0)
+
+
+@pytest.mark.parametrize(("excess", "expected"), [(0.0, []), (0.01, [Severity.WARNING])])
+def test_an_open_share_at_the_limit_is_accepted(excess, expected):
+    contacts = SimpleNamespace(open_share=lambda *keys: OPEN_LV_WARNING + excess)
+    assert [f.severity for f in _not_enclosed(contacts, {"LV", "MYO"})] == expected
 
 
 @pytest.mark.parametrize("key", ["LA", "AO", "PA", "RA"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from heartseg.networks.edge_channels import region_labels
-from heartseg.training.edges import edge_map, erosion_schedule, inner_edges, split_interior_edge
+from heartseg.training.edges import edge_map, erosion_schedule, split_interior_edge
 
 K = 3
 label_maps = st.one_of(
@@ -22,6 +22,12 @@ label_maps = st.one_of(
     )
     for d in (2, 3)
 )
+
+
+def inner_edges(labels: torch.Tensor, spacing: tuple[float, ...], m: int) -> torch.Tensor:
+    """Return the inner edge of each structure as a bool mask, ``(b, K, ...)``."""
+    edges = edge_map(labels, spacing, m, K)
+    return torch.stack([edges == k for k in range(1, K + 1)], 1)
 
 
 def blocks(dims: int, seed: int) -> np.ndarray:
@@ -38,9 +44,8 @@ def blocks(dims: int, seed: int) -> np.ndarray:
 def test_on_an_isotropic_grid_it_is_scipys_erosion_m_times(dims, m):
     for seed in range(5):
         labels = blocks(dims, seed)
-        found = inner_edges(torch.from_numpy(labels)[None], (0.7,) * dims, m, K)[0].numpy()
+        found = inner_edges(torch.from_numpy(labels)[None], (0.7,) * dims, m)[0].numpy()
         for k in range(1, K + 1):
-            assert len(found) == K
             mask = labels == k
             eroded = ndi.binary_erosion(mask, iterations=m, border_value=1) if m else mask
             assert np.array_equal(found[k - 1], mask & ~eroded)
@@ -80,9 +85,9 @@ def test_interior_and_edge_make_the_region_and_edges_never_overlap(labels, m, th
     channels = split_interior_edge(given_labels, spacing, m, K)
     assert channels.dtype == torch.uint8
     assert torch.equal(region_labels(channels, K, 255), given_labels)
-    edges = inner_edges(given_labels, spacing, m, K)
-    assert edges.sum(1).max() <= 1
-    assert torch.equal(edges.any(1), (channels > K) & (channels != 255))
+    edges = inner_edges(given_labels, spacing, m)
+    for k in range(1, K + 1):
+        assert torch.equal(channels == K + k, edges[:, k - 1])
     assert torch.equal(channels == 255, given_labels == 255)
 
 
@@ -90,7 +95,7 @@ def test_interior_and_edge_make_the_region_and_edges_never_overlap(labels, m, th
 @given(label_maps, st.integers(1, 3))
 def test_a_deeper_edge_holds_the_shallower_one(labels, m):
     spacing = (2.0, 1.0, 1.0)[-(labels.ndim - 1) :]
-    outer, deeper = (inner_edges(torch.from_numpy(labels), spacing, n, K) for n in (m - 1, m))
+    outer, deeper = (inner_edges(torch.from_numpy(labels), spacing, n) for n in (m - 1, m))
     assert not (outer & ~deeper).any()
 
 
@@ -103,7 +108,7 @@ def test_touching_structures_each_have_their_own_side():
 def test_what_is_unknown_makes_no_edge():
     """Neither the image border nor ignored voxels form an edge, because the structure may continue there."""
     labels = torch.ones(1, 5, 9, dtype=torch.uint8)
-    assert not inner_edges(labels, (1.0, 1.0), 2, 1).any()
+    assert not edge_map(labels, (1.0, 1.0), 2, 1).any()
     labels[:, :, 6:] = 255
     labels[:, :, 0] = 0
     assert edge_map(labels, (1.0, 1.0), 2, 1)[0, 2].tolist() == [0, 1, 1, 0, 0, 0, 255, 255, 255]

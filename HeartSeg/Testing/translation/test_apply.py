@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from heartseg.errors import Cancelled, InputError, ModelError, SettingsError
-from heartseg.models.card import sha256_of
+from heartseg.hashes import sha256_of
 from heartseg.progress import Reporter
 from heartseg.translation.apply import Translator, translate_slice
 from heartseg.translation.model import CARD, open_model

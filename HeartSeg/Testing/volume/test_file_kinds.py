@@ -364,3 +364,178 @@ def test_itk_and_its_libraries_print_nothing(tmp_path, scan, spoil: Callable[[by
     path.write_bytes(spoil(path.read_bytes()))
     refusal(path)
     assert capfd.readouterr() == ("", "")
+
+
+# --- further kinds ----------------------------------------------------------------------------------------------------
+
+NO_FORMS = {252: struct.pack("<hh", 0, 0)}
+ONLY_SFORM = {252: struct.pack("<hh", 0, 1)}
+ONLY_QFORM = {252: struct.pack("<hh", 1, 0)}
+
+
+def pixdim(x: float, y: float, z: float) -> dict[int, bytes]:
+    return {80: struct.pack("<3f", x, y, z)}
+
+
+@pytest.mark.parametrize("edges", [(1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (20.0, 25.0, 22.5)])
+def test_the_only_form_tells_the_voxel_size(tmp_path, scan, edges):
+    """nifti1.h, method 3: pixdim counts for the qform only. ITK takes pixdim."""
+    volume = read_volume(nifti_1(tmp_path / "scan.nii", scan.array, {**ONLY_SFORM, **pixdim(*edges)}))
+    assert volume.geometry.spacing == pytest.approx((2, 2.5, 2.25))
+    assert volume.geometry.origin == pytest.approx((-5, -6, 7))
+    assert ("spacing-disagrees" in codes(volume)) == (edges[0] > 0)
+
+
+@pytest.mark.parametrize("edges", [(0.0, 2.5, 2.25), (2.0, -2.5, 2.25), (2.0, 2.5, float("nan"))])
+def test_a_voxel_size_that_is_none_may_be_given(tmp_path, scan, edges):
+    path = nifti_1(tmp_path / "scan.nii", scan.array, {**ONLY_QFORM, **pixdim(*edges)})
+    assert "--spacing" in refusal(path)
+    volume = read_volume(path, spacing=(2.0, 2.5, 2.25))
+    assert volume.geometry.spacing == (2.0, 2.5, 2.25)
+    np.testing.assert_array_equal(volume.array, scan.array)
+    assert "spacing-given" in codes(volume)
+
+
+def test_one_millimetre_without_orientation_is_doubted_and_may_be_replaced(tmp_path, scan):
+    path = nifti_1(tmp_path / "scan.nii", scan.array, {**NO_FORMS, **pixdim(1, 1, 1)})
+    assert "spacing-unknown" in codes(read_volume(path))
+    assert read_volume(path, spacing=(2.0, 2.5, 2.25)).geometry.spacing == (2.0, 2.5, 2.25)
+    known = read_volume(nifti_1(tmp_path / "known.nii", scan.array, NO_FORMS))
+    assert "spacing-unknown" not in codes(known)
+    with pytest.raises(InputError, match="--spacing"):
+        read_volume(tmp_path / "known.nii", spacing=(1.0, 1.0, 1.0))
+
+
+def test_a_slope_of_zero_means_no_scaling(tmp_path, scan):
+    """nifti1.h; ITK adds the intercept nevertheless."""
+    scaling = {112: struct.pack("<ff", 0.0, -1024.0)}
+    for name in ("scan.nii", "scan.nii.gz"):
+        path = nifti_1(tmp_path / name, scan.array, scaling, packed=name.endswith(".gz"))
+        np.testing.assert_array_equal(read_volume(path).array, scan.array)
+
+
+@pytest.mark.parametrize("quaternion", [(0.9, 0.9, 0.9), (float("nan"), 0.0, 0.0), (2.0, 0.0, 0.0)])
+def test_a_quaternion_that_is_no_rotation_is_refused(tmp_path, scan, quaternion):
+    changes = {**ONLY_QFORM, 256: struct.pack("<3f", *quaternion)}
+    assert "quaternion" in refusal(nifti_1(tmp_path / "scan.nii", scan.array, changes))
+
+
+def test_voxels_of_a_single_bit_are_refused(tmp_path, scan):
+    assert "type" in refusal(nifti_1(tmp_path / "scan.nii", scan.array, {70: struct.pack("<hh", 1, 1)}))
+
+
+def test_centimetres_are_named(tmp_path, scan):
+    edges = {**ONLY_QFORM, **pixdim(0.2, 0.25, 0.225)}
+    assert "centimetres" in refusal(nifti_1(tmp_path / "scan.nii", scan.array, edges))
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "scan.mha", "scan.nrrd"])
+def test_a_slice_more_than_the_header_promises_is_a_warning(tmp_path, scan, name):
+    path = written(tmp_path / name, scan)
+    assert "voxels-left-over" not in codes(read_volume(path))
+    path.write_bytes(path.read_bytes() + bytes(2 * 44 * 36))
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.array, scan.array)
+    assert "voxels-left-over" in codes(volume)
+
+
+def written(path: Path, scan: Volume) -> Path:
+    import SimpleITK as sitk
+
+    if path.suffix == ".nii":
+        return nifti_1(path, scan.array)
+    sitk.WriteImage(sitk.GetImageFromArray(scan.array), str(path), False)
+    return path
+
+
+def headed(path: Path, lines: list[str], content: bytes) -> Path:
+    """Write a header and the voxels after it."""
+    path.write_bytes("".join(f"{line}\n" for line in lines).encode() + content)
+    return path
+
+
+META = ["ObjectType = Image", "NDims = 3", "DimSize = 44 36 40", "ElementType = MET_SHORT"]
+NRRD = ["NRRD0005", "type: short", "dimension: 3", "sizes: 44 36 40", "encoding: raw", "endian: little"]
+
+
+def test_files_without_a_voxel_size_are_refused_unless_it_is_given(tmp_path, scan):
+    voxels = scan.array.astype("<i2").tobytes()
+    paths = [
+        headed(tmp_path / "scan.mha", [*META, "ElementDataFile = LOCAL"], voxels),
+        headed(tmp_path / "scan.nrrd", [*NRRD, ""], voxels),
+        headed(tmp_path / "extent.nrrd", [*NRRD, "axis mins: 0 0 0", "axis maxs: 88 90 90", ""], voxels),
+    ]
+    for path in paths:
+        assert "states no voxel size" in refusal(path) and "--spacing" in refusal(path)
+        volume = read_volume(path, spacing=(2.0, 2.5, 2.25))
+        assert volume.geometry.spacing == (2.0, 2.5, 2.25)
+        np.testing.assert_array_equal(volume.array, scan.array)
+
+
+def test_a_spacing_for_some_axes_and_a_missing_byte_order_are_named(tmp_path, scan):
+    voxels = scan.array.astype("<i2").tobytes()
+    short = [*META, "ElementSpacing = 2", "ElementDataFile = LOCAL"]
+    assert "ElementSpacing" in refusal(headed(tmp_path / "scan.mha", short, voxels))
+    assert "endian" in refusal(headed(tmp_path / "scan.nrrd", [*NRRD[:-1], "spacings: 2 2 2", ""], voxels))
+
+
+STEPS = "(2,0,0) (0,2.5,0) (0,0,2.25)"
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["raw", "gzip"])
+@pytest.mark.parametrize("detached", [False, True], ids=["attached", "detached"])
+@pytest.mark.parametrize("kinds", ["space space space time", "domain domain domain list", ""])
+def test_a_nrrd_series_with_time_last(tmp_path, scan, kinds, detached, packed):
+    frames = np.stack([scan.array, scan.array + 7, scan.array - 9])
+    content = gzip.compress(frames.astype("<i2").tobytes()) if packed else frames.astype("<i2").tobytes()
+    path = headed_series(tmp_path, "44 36 40 3", f"{STEPS} none", kinds, content, detached, packed)
+    with pytest.raises(InputError, match="3 frames"):
+        read_volume(path)
+    for k, expected in enumerate(frames):
+        volume = read_volume(path, frame=k)
+        np.testing.assert_array_equal(volume.array, expected)
+        assert volume.geometry.spacing == (2.0, 2.5, 2.25) and volume.geometry.origin == (5.0, 6.0, 7.0)
+
+
+@pytest.mark.parametrize("kind", ["time", "list"])
+def test_a_nrrd_series_with_time_first(tmp_path, scan, kind):
+    frames = np.stack([scan.array, scan.array + 7])
+    content = np.moveaxis(frames, 0, -1).astype("<i2").tobytes()
+    path = headed_series(tmp_path, "2 44 36 40", f"none {STEPS}", f"{kind} space space space", content)
+    for k, expected in enumerate(frames):
+        volume = read_volume(path, frame=k)
+        np.testing.assert_array_equal(volume.array, expected)
+        assert volume.geometry.spacing == (2.0, 2.5, 2.25)
+
+
+def test_a_nrrd_series_with_time_between_the_axes_of_space_is_refused(tmp_path, scan):
+    content = np.stack([scan.array] * 2, 1).astype("<i2").tobytes()
+    steps = "(2,0,0) (0,2.5,0) none (0,0,2.25)"
+    assert "time last" in refusal(headed_series(tmp_path, "44 36 2 40", steps, "space space time space", content))
+
+
+def headed_series(
+    folder: Path, sizes: str, steps: str, kinds: str, content: bytes, detached: bool = False, packed: bool = False
+) -> Path:
+    lines = ["NRRD0005", "# a comment", "type: short", "dimension: 4", f"sizes: {sizes}", "endian: little"]
+    lines += ["space: left-posterior-superior", f"space directions: {steps}", "space origin: (5,6,7)"]
+    lines += [f"encoding: {'gzip' if packed else 'raw'}", *([f"kinds: {kinds}"] if kinds else [])]
+    if not detached:
+        return headed(folder / "scan.nrrd", [*lines, ""], content)
+    (folder / "scan.raw").write_bytes(content)
+    return headed(folder / "scan.nhdr", [*lines, "data file: scan.raw", ""], b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("scan.zip", "unpack"), ("scan.nii.bz2", "unpack"), ("scan.png", "voxel size"), ("scan.hdr", ".nii")],
+)
+def test_other_files_name_the_way_out(tmp_path, name, word):
+    (tmp_path / name).write_bytes(b"x" * 400)
+    assert word in refusal(tmp_path / name)
+
+
+def test_a_negative_compressed_size_is_refused(tmp_path, scan):
+    lines = [*META, "ElementSpacing = 2 2 2", "CompressedData = True", "CompressedDataSize = -5"]
+    content = zlib.compress(scan.array.astype("<i2").tobytes())
+    assert "CompressedDataSize" in refusal(headed(tmp_path / "scan.mha", [*lines, "ElementDataFile = LOCAL"], content))

@@ -40,6 +40,10 @@ any_grid = st.builds(
 )
 
 
+def test_a_grid_lies_at_the_origin_along_the_axes_by_default():
+    assert np.array_equal(Geometry((2, 3, 4), (1.0, 2.0, 3.0)).affine, np.diag([1.0, 2.0, 3.0, 1.0]))
+
+
 def test_there_are_48_orientations():
     names = {grid(o, s, (0, 0, 0), (2, 2, 2), (1, 1, 1), (0, 0, 0)).orientation for o, s in ORIENTATIONS}
     assert len(names) == len(ORIENTATIONS) == 48

@@ -11,7 +11,7 @@ from heartseg.measure import measure_structures
 from heartseg.postprocess.darkness import TISSUE_HU, darkest_tissue
 from heartseg.preflight import check_scan
 from heartseg.volume import Geometry, Volume
-from heartseg.volume.values import ValueScale, replace_nonfinite, value_scale
+from heartseg.volume.values import ValueScale, evident_modality, replace_nonfinite, value_scale
 
 SHAPE = (24, 26, 28)
 
@@ -33,6 +33,7 @@ def chest(lowest: float = -1000, offset: float = 0, contrast: float = 350) -> np
         (chest(-600), "", ValueScale.HOUNSFIELD),
         (chest(-3024), "CT", ValueScale.HOUNSFIELD),
         (chest(-32768), "CT", ValueScale.HOUNSFIELD),
+        (chest().astype(np.int32) - 65536, "CT", ValueScale.ARBITRARY),  # unsigned values read as signed ones
         (chest(), "MR", ValueScale.ARBITRARY),
         (chest(-100), "CT", ValueScale.HOUNSFIELD),  # cropped to the mediastinum: fat, no air
         (chest(-100), "", ValueScale.ARBITRARY),
@@ -86,3 +87,18 @@ def test_a_few_nonfinite_voxels_take_the_lowest_value_and_many_are_refused():
     array[:12] = np.nan
     with pytest.raises(InputError, match="scan"):
         replace_nonfinite(array, "scan")
+
+
+@pytest.mark.parametrize(
+    ("stated", "values", "modality"),
+    [
+        ("", (-1000, -900, 40, 300), "CT"),
+        ("", (0, 100, 400, 900), "MR"),
+        ("", (-50, 0, 100, 400), ""),
+        ("MR", (-1000, -900, 40, 300), "MR"),
+        ("CT", (0, 100, 400, 900), "CT"),
+        ("PT", (0, 1, 2, 3), "MR"),
+    ],
+)
+def test_the_stated_modality_decides_and_then_the_values(stated, values, modality):
+    assert evident_modality(np.resize(np.array(values, np.float32), SHAPE), stated) == modality

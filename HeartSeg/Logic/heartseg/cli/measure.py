@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import InputError, OutputError, SettingsError
-from ..measure import Circumstances, Comparison, Patient, implausible
-from ..measure.study import Labels, Study, scan_study, series_study
-from ..output import REPORT_FILE
+from ..formats import REPORT_FILE
+from ..measure import CardiacFunction, Circumstances, Comparison, MeasuredLabels, Patient, implausible
+from ..measure.study import Study, scan_study, series_study
 from ..provenance import InputFacts
-from ..volume.geometry import Geometry
+from ..volume.patient import LIMITS, common_patient
 from .exits import EXIT_OK
 
 JSON_FILE, CSV_FILE = "measures.json", "measures.csv"
@@ -29,7 +28,8 @@ series (heartseg segment --frame all) also gives the function: volume curves, ED
 SOURCE is a result folder of 'heartseg segment', a folder of such folders, or a label map, possibly edited.
 
 Values are compared with reference ranges only if modality, sex, phase and, for values per body surface area, height and
-weight are known. Nothing is guessed."""
+weight are known, from the options or from the DICOM header of the scan. Nothing is guessed. The function is measured
+only if all frames of the scan are there; its phase is that of a whole cycle if DICOM says so, or with --phase cycle."""
 
 _EXAMPLES = """\
 examples:
@@ -57,7 +57,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--height", metavar="CM", type=float, help="body height, cm")
     parser.add_argument("--weight", metavar="KG", type=float, help="body weight, kg")
     parser.add_argument("--heart-rate", metavar="BPM", type=float, help="heart rate during the scan, beats per minute")
-    parser.add_argument("--phase", choices=("diastole",), help="phase of the heart in a single scan, if it is known")
+    parser.add_argument(
+        "--phase",
+        choices=("diastole", "cycle"),
+        help="phase of the heart, if known: diastole for a single scan, cycle for frames that cover one heart beat",
+    )
     parser.add_argument("--modality", choices=("CT", "MR"), help="modality, if the result does not state it")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.set_defaults(run=run_measure)
@@ -79,14 +83,20 @@ def patient_of(sex: str | None, height: float | None, weight: float | None, rate
     Raises:
         SettingsError: a value is outside what a person can have.
     """
-    for name, value, low, high in (
-        ("height", height, 40, 250),
-        ("weight", weight, 2, 400),
-        ("heart-rate", rate, 20, 300),
+    for name, value, (low, high) in (
+        ("height", height, LIMITS["height_cm"]),
+        ("weight", weight, LIMITS["weight_kg"]),
+        ("heart-rate", rate, LIMITS["heart_rate_bpm"]),
     ):
         if value is not None and not low <= value <= high:
-            raise SettingsError(f"--{name} {value:g} is not possible: give {low} to {high}")
+            raise SettingsError(f"--{name} {value:g} is not possible: give {low:g} to {high:g}")
     return Patient(sex, height, weight, rate)
+
+
+def completed(patient: Patient, stated: Patient) -> Patient:
+    """The patient from options, with what they leave out from the header of the scan."""
+    missing = {name: value for name, value in asdict(stated).items() if getattr(patient, name) is None}
+    return replace(patient, **missing)
 
 
 @dataclass(frozen=True)
@@ -94,62 +104,93 @@ class _Frame:
     folder: Path
     facts: InputFacts
 
+    @property
+    def number(self) -> int:
+        return self.facts.frame or 0
+
+    @property
+    def scan(self) -> tuple[str, str]:
+        """What frames of one scan have in common."""
+        return self.facts.path, self.facts.series_uid or self.facts.sha256
+
 
 def measure_source(source: Path, patient: Patient, modality: str | None, phase: str) -> Study:
     """Measures of a result folder, of a folder with the results of all frames, or of a label map.
 
+    Args:
+        source: the folder or file.
+        patient: properties of the patient, which override those in the report.
+        modality: ``"CT"`` or ``"MR"``; by default, that of the report.
+        phase: ``"diastole"`` for a single scan, ``"cycle"`` for frames that cover one cycle, ``""`` if unknown.
+
     Raises:
-        InputError: the source holds no segmentation, or frames of several scans.
+        InputError: the source holds no segmentation, frames of several scans, or not all frames of one.
+        SettingsError: the phase does not fit the source.
     """
-    from ..export.subject import measured, open_subject
+    from ..export.subject import labels_of, measured_with_heart, open_subject
 
     frames = _frames(source)
     if frames:
-        return series_study(
-            len(frames), lambda k: _labels(frames[k].folder), patient, modality or frames[0].facts.modality
-        )
-    subject = measured(open_subject(source))
-    known = subject.result.provenance.input
+        if phase == "diastole":
+            raise SettingsError("--phase diastole is for a single scan: leave it out, or give the folder of one frame")
+        _check_complete(frames, source, phase)
+        facts = frames[0].facts
+        patient = completed(patient, common_patient([f.facts.patient for f in frames]))
+        phase = "cycle" if phase or all(f.facts.cardiac_cycle for f in frames) else ""
+        circumstances = Circumstances(modality or facts.modality, phase, patient.sex)
+        return series_study(len(frames), lambda k: labels_of(frames[k].folder), patient, circumstances)
+    if phase == "cycle":
+        raise SettingsError("--phase cycle is for the frames of a time series: give the folder of all of them")
+    subject, heart = measured_with_heart(open_subject(source, measure=False))
+    result = subject.result
+    known = result.provenance.input
+    patient = completed(patient, known.patient) if known else patient
     circumstances = Circumstances(modality or (known.modality if known else ""), phase, patient.sex)
-    labels = (subject.result.labels, subject.result.geometry)
-    return scan_study(labels, subject.result.measures, patient, circumstances)
+    measured = MeasuredLabels(result.measures, heart)
+    return scan_study((result.labels, result.geometry), measured, patient, circumstances, result.findings)
 
 
 def _frames(source: Path) -> list[_Frame]:
-    """Return the results of the frames of one time series, in order; empty if the folder holds no time series."""
+    """Return the results of the frames of one time series, in order; empty if the source is no folder of results."""
+    from ..export.subject import provenance_of
+
     if not source.is_dir() or (source / REPORT_FILE).is_file():
         return []
     found = []
     for report in sorted(source.glob(f"*/{REPORT_FILE}")):
         try:
-            content = json.loads(report.read_text(encoding="utf-8"))["provenance"]["input"]
-            facts = InputFacts(path=content["path"], frame=content["frame"], modality=content["modality"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        if facts.frame is not None:
+            facts = provenance_of(report.parent).input
+        except InputError:
+            continue  # a frame that is missing for this reason is reported later
+        if facts is not None and facts.frame is not None:
             found.append(_Frame(report.parent, facts))
     if not found:
         raise InputError(f"folder {str(source)!r} holds no frames of a time series: give a folder of one result")
-    scans = {f.facts.path for f in found}
-    numbers = sorted(f.facts.frame or 0 for f in found)
+    return sorted(found, key=lambda f: f.number)
+
+
+def _check_complete(frames: Sequence[_Frame], source: Path, phase: str) -> None:
+    """Refuse frames that are not all frames of one scan, each once."""
+    name = f"folder {str(source)!r}"
+    scans = {f.scan for f in frames}
     if len(scans) > 1:
-        raise InputError(f"folder {str(source)!r} holds frames of {len(scans)} scans: give a folder of one")
-    if numbers != list(range(len(numbers))):
-        raise InputError(f"folder {str(source)!r} holds frames {numbers}: segment all with --frame all")
-    return sorted(found, key=lambda f: f.facts.frame or 0)
-
-
-def _labels(folder: Path) -> Labels:
-    from ..export.subject import LABEL_FILES
-    from ..volume.label_maps import as_label_map
-
-    for name in LABEL_FILES:
-        if (folder / name).is_file():
-            found = as_label_map(folder / name, None, "--labels")
-            labels: np.ndarray = found.labels
-            geometry: Geometry = found.geometry
-            return labels, geometry
-    raise InputError(f"folder {str(folder)!r} has no label map: segment the scan again with --format labels")
+        raise InputError(f"{name} holds frames of {len(scans)} scans: give a folder of one")
+    numbers = [f.number for f in frames]
+    stated = {f.facts.frames for f in frames if f.facts.frames is not None}
+    count = max(stated, default=len(frames))
+    if len(set(numbers)) < len(numbers):
+        raise InputError(f"{name} holds results of the same frame twice ({numbers}): remove one of them")
+    if numbers != list(range(count)):
+        missing = sorted(set(range(count)) - set(numbers))
+        raise InputError(
+            f"{name} holds {len(numbers)} of {count} frames (missing: {', '.join(map(str, missing))}), which cannot "
+            "give the function of a whole cycle: segment all with --frame all, or give the folder of one frame"
+        )
+    if not stated and phase != "cycle":
+        raise InputError(
+            f"the reports in {name} do not say how many frames the scan has: segment it again with --frame all, or, if "
+            f"these {len(numbers)} frames cover one heart beat, say so with --phase cycle"
+        )
 
 
 def write_study(study: Study, folder: Path) -> None:
@@ -177,8 +218,16 @@ def write_study(study: Study, folder: Path) -> None:
 
 
 def format_study(study: Study) -> str:
-    """A text table: value, reference range and its source, or the reason why a value is missing."""
-    lines = [] if study.function is None else [f"note: {note}" for note in getattr(study.function, "notes", ())]
+    """A text table: findings, then value, reference range with its source and note of each measure.
+
+    A value that is missing has the reason in its place.
+    """
+    units = {"sex": "", "height_cm": " cm", "weight_kg": " kg", "heart_rate_bpm": "/min"}
+    known = [f"{value}{units[k]}" for k, value in asdict(study.patient).items() if value is not None]
+    lines = [f"patient: {', '.join(known)}"] if known else []
+    lines += [f"{f.severity.value}: {f.message} [{f.code}]" for f in study.findings]
+    if isinstance(study.function, CardiacFunction):
+        lines += [f"note: {note}" for note in study.function.notes]
     for measure, found in study.compared():
         name = f"{measure.structure:<4}{measure.quantity:<32}"
         if measure.value is None:
@@ -191,5 +240,6 @@ def format_study(study: Study) -> str:
         limits = implausible(measure)
         if limits is not None:
             text += f" implausible (limits {limits.low:g} to {limits.high:g}): check the segmentation"
+        text += f" [{measure.note}]" if measure.note else ""
         lines.append(text.rstrip())
     return "\n".join(lines)

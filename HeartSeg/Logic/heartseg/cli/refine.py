@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..anatomy import KEYS
 from ..errors import InputError, ModelError, SettingsError
-from ..output import CONFIDENCE, REPORT_FILE, check_output_folder, formats_in, write_result
+from ..formats import CONFIDENCE, CONFIDENCE_FILE, REPORT_FILE, check_output_folder, formats_in
+from ..marks import Mark, read_marks
+from ..progress import Reporter
 from ..provenance import Mend
 from ..settings import DEVICES, Settings
-from .exits import EXIT_OK, stop_token, warn
+from .exits import EXIT_OK, warn
+from .processes import in_child
 from .progress import ProgressBar
 from .segment import frame_number
 
@@ -76,43 +80,59 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run_refine(args: argparse.Namespace) -> int:
     """Mend, write, and print what was done; return the exit code."""
-    from ..marks import read_marks
-    from ..progress import Reporter
-    from ..refinement import refine
-
     settings = Settings(device=args.device, threads=args.threads).check()
-    marks, target, in_place = read_marks(args.marks), *_target(args)
+    marks, (target, overwrite) = read_marks(args.marks), _target(args)
     with ProgressBar() as bar:
-        reporter = Reporter(bar, stop_token())
-        with reporter.stage("read"):
-            subject = _subject(args)
-            volume = _scan_of(subject, args.source)
-        segmenter = _segmenter(args, subject.result, settings)
-        mended = refine(volume, subject.result, marks, segmenter, reporter=reporter)
-        _write(args.source, mended, volume, target, in_place or args.overwrite, reporter)
-    mend = mended.provenance.mends[-1]
+        mend, note = in_child(partial(_mend, args, marks, settings, target, overwrite), bar)
     if not mend.model:
-        warn("note: the network's probabilities were not used: check the borders near the marks")
-    print(json.dumps(_facts(mend), indent=2) if args.json else format_mend(mend))
-    if not args.json:
-        print(f"written to {target}")
+        warn(f"note: the network's probabilities were not used{note}: check the borders near the marks")
+    if args.json:
+        print(json.dumps(asdict(mend), indent=2))
+        return EXIT_OK
+    print(format_mend(mend))
+    print(f"written to {target}")
     return EXIT_OK
 
 
+def _mend(
+    args: argparse.Namespace,
+    marks: tuple[Mark, ...],
+    settings: Settings,
+    target: Path,
+    overwrite: bool,
+    reporter: Reporter,
+) -> tuple[Mend, str]:
+    """Read, mend and write; returns what was done, and why no network was used."""
+    from ..refinement import refine
+
+    with reporter.stage("read"):
+        subject = _subject(args)
+        volume = _scan_of(subject, args.source)
+    segmenter, note = _segmenter(args, subject.result, settings)
+    mended = refine(volume, subject.result, marks, segmenter, reporter=reporter)
+    _write(args.source, mended, volume, target, overwrite, reporter)
+    return mended.provenance.mends[-1], note
+
+
 def _target(args: argparse.Namespace) -> tuple[Path, bool]:
-    """The folder to write, and whether it is the one that was mended."""
+    """The folder to write, and whether it is replaced."""
     if args.output is None:
         if not args.source.is_dir():
             raise SettingsError(f"{str(args.source)!r} is no result folder: give a folder for the result with -o")
         return check_output_folder(args.source, overwrite=True), True
-    return check_output_folder(args.output, args.overwrite), args.output.resolve() == args.source.resolve()
+    return check_output_folder(args.output, args.overwrite), args.overwrite
 
 
 def _subject(args: argparse.Namespace) -> Subject:
     from ..export.subject import open_subject
 
     return open_subject(
-        args.source, args.scan, series=args.series, frame=frame_number(args.frame), modality=args.modality
+        args.source,
+        args.scan,
+        series=args.series,
+        frame=frame_number(args.frame),
+        modality=args.modality,
+        measure=False,
     )
 
 
@@ -123,41 +143,35 @@ def _scan_of(subject: Subject, source: Path) -> Volume:
     return subject.volume
 
 
-def _segmenter(args: argparse.Namespace, result: Result, settings: Settings) -> Segmenter | None:
-    """The model that was asked for, else that of the result; ``None`` if that is not there."""
+def _segmenter(args: argparse.Namespace, result: Result, settings: Settings) -> tuple[Segmenter | None, str]:
+    """The model that was asked for, else that of the result; ``None`` and the reason if that is not there."""
     from ..models.store import find_model
     from ..pipeline import Segmenter, model_of
 
     if args.model is not None:
-        return Segmenter(find_model(args.model), settings)
+        return Segmenter(find_model(args.model), settings), ""
     try:
         folder = model_of(result.provenance)
     except ModelError as error:
-        warn(f"note: the model of the result cannot be used ({error})")
-        return None
-    return None if folder is None else Segmenter(folder, settings)
+        return None, f" ({error})"
+    return None if folder is None else Segmenter(folder, settings), ""
 
 
-def _write(source: Path, result: Result, volume: Volume, target: Path, overwrite: bool, reporter: Any) -> None:
+def _write(source: Path, result: Result, volume: Volume, target: Path, overwrite: bool, reporter: Reporter) -> None:
     """Write the result in the formats of the source, with the further fields of its report."""
+    from ..output import write_result
+    from ..volume.reading import read_volume
+
     if not source.is_dir():
         write_result(result, volume, target, overwrite=overwrite, reporter=reporter)
         return
-    from ..volume.reading import read_volume
-
     formats, report = formats_in(source), json.loads((source / REPORT_FILE).read_text(encoding="utf-8"))
     known = {*result.to_dict(), "output"}
     extra = {name: value for name, value in report.items() if name not in known}
     if CONFIDENCE in formats:
-        found = read_volume(source / "confidence.nii.gz").array
+        found = read_volume(source / CONFIDENCE_FILE).array
         result = replace(result, confidence_map=np.asarray(found, np.uint8))
     write_result(result, volume, target, formats, overwrite, reporter, extra)
-
-
-def _facts(mend: Mend) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(mend)
 
 
 def format_mend(mend: Mend) -> str:

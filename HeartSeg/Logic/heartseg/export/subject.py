@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ..anatomy import STRUCTURES, Structure
+from ..anatomy import STRUCTURES
 from ..errors import HeartSegError, InputError
 from ..findings import sorted_findings
-from ..measure import measure_everything
-from ..provenance import InputFacts, Provenance
+from ..formats import REPORT_FILE
+from ..measure import HeartMeasures, measure_labels
+from ..measure.structures import INTENSITIES
+from ..provenance import Provenance
 from ..quality import check_result
 from ..result import Result
 from ..volume.geometry import Geometry
@@ -24,11 +27,8 @@ from ..volume.types import Source, Volume
 
 log = logging.getLogger(__name__)
 
-REPORT_FILE = "report.json"
 LABEL_FILES = ("labels.nii.gz", "segmentation.seg.nrrd")
 """Label files of a result folder, in search order."""
-
-_INTENSITIES = ("mean_intensity", "sd_intensity")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +60,7 @@ def open_subject(
     frame: int | None = None,
     modality: str | None = None,
     labels: Mapping[int, str] | None = None,
+    measure: bool = True,
 ) -> Subject:
     """Open a result folder or a segmentation file, e.g. an edited one.
 
@@ -72,6 +73,7 @@ def open_subject(
             file still exists and is unchanged.
         series, frame, modality: selection within ``scan``, as for :func:`heartseg.read_volume`.
         labels: label value -> structure key, for a label map with other label values.
+        measure: whether to measure and check a segmentation file; otherwise, its measures and findings are empty.
 
     Raises:
         InputError: the source contains no segmentation, the grids of scan and labels differ, or a file is broken.
@@ -86,17 +88,23 @@ def open_subject(
     provenance = Provenance(segmentation=str(source))
     result = Result(found.labels, found.geometry, present or STRUCTURES, provenance=provenance)
     subject = Subject(result, None, stem_of(source), found.notices)
-    return measured(_with_scan(subject, requested, source))
+    subject = _with_scan(subject, requested, source)
+    return measured(subject) if measure else subject
 
 
 def measured(subject: Subject) -> Subject:
     """Recompute measures and findings from the labels, for an edited segmentation."""
+    return measured_with_heart(subject)[0]
+
+
+def measured_with_heart(subject: Subject) -> tuple[Subject, HeartMeasures | None]:
+    """Recompute measures and findings as :func:`measured`; returns the geometric measures of the heart too."""
     result, volume = subject.result, subject.scan()
-    measures = measure_everything(volume, result.labels, result.structures)
-    if subject.volume is None:
-        measures = tuple(m for m in measures if m.quantity not in _INTENSITIES)
+    found = measure_labels(volume, result.labels, result.structures)
+    measures = tuple(m for m in found.measures if subject.volume is not None or m.quantity not in INTENSITIES)
     findings = (*volume.findings, *check_result(volume, result.labels, measures, (), result.structures))
-    return replace(subject, result=replace(result, measures=measures, findings=sorted_findings(findings), removals=()))
+    result = replace(result, measures=measures, findings=sorted_findings(findings), removals=())
+    return replace(subject, result=result), found.heart
 
 
 def _zeros(geometry: Geometry, name: str) -> Volume:
@@ -111,19 +119,42 @@ def _of_result_folder(folder: Path) -> Subject:
             f"folder {str(folder)!r} has no {REPORT_FILE}: give a result folder of 'heartseg segment' for one scan, "
             "or a segmentation file"
         )
-    try:
+    with _readable(path):
         report = json.loads(path.read_text(encoding="utf-8"))
-        structures = tuple(s for s in STRUCTURES if s.key in {entry["key"] for entry in report["structures"]})
-        result = Result.from_dict(report, *_labels_of(folder, structures))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{str(path)!r} is not a readable HeartSeg report ({type(error).__name__}: {error}): segment the scan again"
-        ) from error
+        result = Result.from_dict(report, np.zeros((0, 0, 0), np.uint8), Geometry((0, 0, 0), (1.0, 1.0, 1.0)))
+    labels, geometry = labels_of(folder)
+    result = replace(result, labels=labels, geometry=geometry)
     source = result.provenance.input
     return Subject(result, None, (source.name if source else "") or folder.resolve().name)
 
 
-def _labels_of(folder: Path, structures: tuple[Structure, ...]) -> tuple[np.ndarray, Geometry]:
+def provenance_of(folder: Path) -> Provenance:
+    """Read from the report of a result folder how the result came about.
+
+    Raises:
+        InputError: the folder has no readable report.
+    """
+    path = folder / REPORT_FILE
+    with _readable(path):
+        return Provenance.from_dict(json.loads(path.read_text(encoding="utf-8"))["provenance"])
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{str(path)!r} is not a readable HeartSeg report ({type(error).__name__}: {error}): segment the scan again"
+        ) from error
+
+
+def labels_of(folder: Path) -> tuple[np.ndarray, Geometry]:
+    """Read the label map of a result folder and its grid.
+
+    Raises:
+        InputError: the folder has no label map.
+    """
     for name in LABEL_FILES:
         if (folder / name).is_file():
             found = as_label_map(folder / name, None, "--labels")
@@ -135,7 +166,10 @@ def _labels_of(folder: Path, structures: tuple[Structure, ...]) -> tuple[np.ndar
 
 def _with_scan(subject: Subject, requested: Volume | None, source: Path) -> Subject:
     """Add the requested scan, or else the scan named in the report."""
-    volume, notice = (requested, "") if requested is not None else _named_scan(subject.result.provenance.input)
+    recorded = subject.result.provenance.input
+    volume, notice = (requested, "") if requested is not None else _named_scan(subject.result)
+    if volume is not None and recorded is not None and recorded.anonymized:
+        volume = volume.anonymized()
     if volume is not None and not volume.geometry.same_grid(subject.result.geometry, 0.01):
         grid, own = volume.geometry, subject.result.geometry
         raise InputError(
@@ -146,14 +180,20 @@ def _with_scan(subject: Subject, requested: Volume | None, source: Path) -> Subj
     return replace(subject, volume=volume, name=volume.name if volume else subject.name, notices=notices)
 
 
-def _named_scan(recorded: InputFacts | None) -> tuple[Volume | None, str]:
+def _named_scan(result: Result) -> tuple[Volume | None, str]:
     """Read the scan named in a report; without it, return ``None`` and the reason."""
+    recorded = result.provenance.input
+    given = any(finding.code == "spacing-given" for finding in result.findings)
     if recorded is None or not recorded.path:
         return None, "the scan is unknown, so pictures show the labels only: give it with --scan"
     path = recorded.path
     try:
         volume = read_volume(
-            path, frame=recorded.frame, series=recorded.series_uid or None, modality=recorded.modality or None
+            path,
+            frame=recorded.frame,
+            series=recorded.series_uid or None,
+            modality=recorded.modality or None,
+            spacing=result.geometry.spacing if given else None,
         )
     except HeartSegError as error:
         log.info("scan of the report: %s", error)

@@ -16,7 +16,7 @@ from ..settings import Settings
 from ..volume.geometry import Geometry
 from .backends import openvino_predictor, torch_predictor
 from .lattice import Lattice
-from .normalize import fit
+from .normalize import fit_clipped
 from .resample import Sampled, likeliest, world_grid
 from .scan import OrientedScan
 from .slicewise import SliceWise
@@ -161,10 +161,11 @@ class OrientedNetwork(Network):
 
 
 def normalized(sampled: Sampled, reference: Sampled, folder: ModelFolder) -> torch.Tensor:
-    """float32 ``(z, y, x)``, normalised as the plans say, with statistics of the reference's voxels inside the scan."""
+    """float32 ``(z, y, x)``, normalised as plans and card say; statistics of the reference inside the scan."""
     values = reference.image[reference.inside].numpy()
     if values.size == 0:
         return torch.zeros_like(sampled.image)
     statistics = folder.foreground_intensity_properties_per_channel.get("0", {})
-    scaling = fit(folder.normalization_schemes[0], values, statistics)
+    percentile = 100.0 if folder.card is None else folder.card.upper_percentile
+    scaling = fit_clipped(folder.normalization_schemes[0], values, statistics, percentile)
     return torch.from_numpy(scaling.apply(sampled.image.numpy()))

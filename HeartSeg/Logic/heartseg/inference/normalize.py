@@ -5,18 +5,11 @@ Each of them is: clip, subtract, divide. So a scheme is fitted on the voxels tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-SCHEMES = (
-    "ZScoreNormalization",
-    "CTNormalization",
-    "NoNormalization",
-    "RescaleTo01Normalization",
-    "RGBTo01Normalization",
-)
 _EPS = 1e-8
 
 
@@ -39,11 +32,27 @@ class Scaling:
         return out
 
 
+def fit_clipped(scheme: str, values: np.ndarray, properties: dict[str, Any], upper_percentile: float) -> Scaling:
+    """The scaling of a scheme for a scan whose grey values are first clipped at a percentile.
+
+    Dense contrast medium, metal and bone otherwise set the scale of the soft tissue around them.
+
+    Args:
+        scheme, values, properties: see :func:`fit`.
+        upper_percentile: of ``values``; 100 clips nothing.
+    """
+    if upper_percentile >= 100:
+        return fit(scheme, values, properties)
+    top = float(np.percentile(values, upper_percentile))
+    scaling = fit(scheme, np.minimum(values, np.float32(top)), properties)
+    return replace(scaling, high=min(scaling.high, top))
+
+
 def fit(scheme: str, values: np.ndarray, properties: dict[str, Any]) -> Scaling:
     """The scaling of a scheme for a scan.
 
     Args:
-        scheme: one of :data:`SCHEMES`.
+        scheme: name of the scheme in the plans.
         values: the voxels over which statistics are taken, any shape.
         properties: the plans' intensity properties of this channel (only CT normalisation uses them).
     """

@@ -250,21 +250,6 @@ def _interpolate(channels: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     return functional.grid_sample(channels[None], grid, "bilinear", "border", align_corners=False)[0]
 
 
-def labels_on_grid(
-    logits: torch.Tensor, source: Geometry, target: Geometry, reporter: Reporter | None = None
-) -> tuple[np.ndarray, tuple[slice, slice, slice]]:
-    """The class with the largest logit at every voxel of ``target`` inside the logits' grid.
-
-    Args:
-        logits: float32 ``(c, z, y, x)`` on the LPS-aligned grid ``source``, CPU.
-        target: grid of the scan (axes nearest to LPS, may be oblique).
-
-    Returns:
-        uint8 labels of a box of the target's array, and that box ``(z, y, x)``. Outside of it is background.
-    """
-    return reduced_on_grid(logits, source, target, running_argmax, reporter)
-
-
 def reduced_on_grid(
     channels: torch.Tensor,
     source: Geometry,

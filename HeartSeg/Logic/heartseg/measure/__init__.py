@@ -1,9 +1,10 @@
 """Measures: volumes, mass and intensities per structure, planes, wall, vessels, function, reference ranges."""
 
-from .function import CardiacFunction, Patient, cardiac_function
+from ..volume.patient import Patient
+from .function import CardiacFunction, cardiac_function
 from .function_table import function_measures, index_measures
 from .grid import Unknown
-from .heart import HeartMeasures, heart_measures, measure_everything, measure_heart
+from .heart import HeartMeasures, MeasuredLabels, heart_measures, measure_everything, measure_heart, measure_labels
 from .norms import Circumstances, Comparison, compare, implausible
 from .structures import measure_structures
 from .vessels import VesselDiameter, ascending_aorta_diameter, pulmonary_trunk_diameter
@@ -13,6 +14,7 @@ __all__ = [
     "Circumstances",
     "Comparison",
     "HeartMeasures",
+    "MeasuredLabels",
     "Patient",
     "Unknown",
     "VesselDiameter",
@@ -25,6 +27,7 @@ __all__ = [
     "index_measures",
     "measure_everything",
     "measure_heart",
+    "measure_labels",
     "measure_structures",
     "pulmonary_trunk_diameter",
 ]

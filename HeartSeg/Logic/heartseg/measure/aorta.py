@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from .boxes import LabelCrop
 from .grid import Unknown
-from .vessels import VesselProfile, vessel_profile
+from .vessels import GreatVessels, VesselProfile
 
 ROOT_MM = 25.0
 """Distance of the root's end from the valve: a root is 20-25 mm high from the annulus to the sinotubular junction."""
@@ -37,6 +36,7 @@ class AscendingAorta:
         junction_mm, junction_at_mm: sinotubular junction.
         maximum_mm, maximum_at_mm: widest section of the tubular part.
         length_mm: length of the centreline.
+        cut_above: whether the upper border of the scan cuts the aorta, so that a wider part may be outside.
     """
 
     root_mm: float
@@ -46,11 +46,12 @@ class AscendingAorta:
     maximum_mm: float | Unknown
     maximum_at_mm: float | None
     length_mm: float
+    cut_above: bool
 
 
-def ascending_aorta(crop: LabelCrop) -> AscendingAorta | Unknown:
+def ascending_aorta(vessels: GreatVessels) -> AscendingAorta | Unknown:
     """Measure the diameters along the ascending aorta of a label map."""
-    profile = vessel_profile(crop, "AO", "LV")
+    profile = vessels.aortic_profile
     if isinstance(profile, Unknown):
         return profile
     if not profile.at_valve:
@@ -74,7 +75,7 @@ def levels_of(profile: VesselProfile) -> AscendingAorta | Unknown:
     length = float(profile.along_mm[-1])
     short = Unknown("the ascending aorta is cut off above its root")
     if not len(tubular) or end - at[root] < SHORTEST_MM:
-        return AscendingAorta(float(smooth[root]), float(at[root]), short, None, short, None, length)
+        return AscendingAorta(float(smooth[root]), float(at[root]), short, None, short, None, length, profile.cut_above)
     widest = int(tubular[smooth[tubular].argmax()])
     between = np.arange(root, widest + 1)
     waist = int(between[smooth[between].argmin()])
@@ -87,4 +88,5 @@ def levels_of(profile: VesselProfile) -> AscendingAorta | Unknown:
         float(smooth[widest]),
         float(at[widest]),
         length,
+        profile.cut_above,
     )

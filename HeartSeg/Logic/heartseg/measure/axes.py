@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..anatomy import structure
-from .grid import HeartGrid, Unknown
+from .grid import CUT_OFF, HeartGrid, Unknown
 from .valves import Interface, ValvePlane, interface, plane_of
 
 APEX_SHARE = 0.02
@@ -101,7 +101,7 @@ def long_axis(grid: HeartGrid, mitral: ValvePlane | Unknown) -> LongAxis | Unkno
         if not grid.has("MYO"):
             return Unknown(f"no base: {mitral.why}, {structure('MYO').name} not found")
         bare = interface(grid, (structure("LV").label,), (0, *(structure(k).label for k in ("RV", "LA", "RA", "PA"))))
-        if bare is None or np.linalg.norm(bare.vector) < 100.0:
+        if bare is None or bare.cut or np.linalg.norm(bare.vector) < 100.0:
             return Unknown(f"no base: {mitral.why}")
         mitral, note = plane_of(bare, "mitral"), "base: where no myocardium covers the ventricle"
     points, base = grid.points("LV"), mitral.center
@@ -132,7 +132,7 @@ def septum_surface(grid: HeartGrid) -> Interface | Unknown:
     found = interface(grid, (structure("RV").label,), (structure("MYO").label,))
     if found is None or found.area_mm2 < SMALLEST_SEPTUM_MM2:
         return Unknown("right ventricle and myocardium hardly touch, so the septum is not known")
-    return found
+    return Unknown(f"septum {CUT_OFF}") if found.cut else found
 
 
 def heart_frame(axis: LongAxis | Unknown, septum: Interface | Unknown) -> HeartFrame | Unknown:

@@ -6,11 +6,14 @@ of a label map give the same crop, so the steps are independent of the storage o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
 
+from ..anatomy import STRUCTURES
 from ..volume.geometry import AxisFlip, Geometry, to_nearest_lps
 
 Box = tuple[slice, slice, slice]
@@ -34,6 +37,11 @@ def bounding_box(labels: np.ndarray) -> Box | None:
     return a, b, c
 
 
+def edges(box: Box) -> tuple[list[int], list[int]]:
+    """Return the low and the high edges of a box, ``(z, y, x)`` each, in voxels."""
+    return [b.start for b in box], [b.stop for b in box]
+
+
 def _span(profile: np.ndarray) -> slice | None:
     hits = np.flatnonzero(profile)
     return slice(int(hits[0]), int(hits[-1]) + 1) if hits.size else None
@@ -48,12 +56,14 @@ class LabelCrop:
         geometry: grid of the crop.
         box: position in the stored array, slices ``(z, y, x)``.
         flip: reorients ``array[box]`` to the axes of ``labels``.
+        at_border: sides (:data:`~heartseg.volume.geometry.SIDES`) at which the crop ends at the border of the scan.
     """
 
     labels: np.ndarray
     geometry: Geometry
     box: Box
     flip: AxisFlip
+    at_border: frozenset[str]
 
     def take(self, array: np.ndarray) -> np.ndarray:
         """Crop and reorient another array on the stored grid; returns a view."""
@@ -68,6 +78,17 @@ class LabelCrop:
         found = ndimage.find_objects(self.labels)
         return {k + 1: (b[0], b[1], b[2]) for k, b in enumerate(found) if b is not None}
 
+    @cached_property
+    def border_contacts(self) -> Mapping[str, tuple[str, ...]]:
+        """Structure key -> sides of the scan that it reaches, for the structures that reach any; see :data:`SIDES`."""
+        boxes = self.structure_boxes() if self.at_border else {}
+        contacts = {}
+        for s in (s for s in STRUCTURES if s.label in boxes):
+            reached = self.geometry.sides_reached(*edges(boxes[s.label]))
+            if sides := tuple(side for side in reached if side in self.at_border):
+                contacts[s.key] = sides
+        return contacts
+
 
 def crop_labels(labels: np.ndarray, geometry: Geometry) -> LabelCrop | None:
     """Crop ``labels`` (uint8 ``(z, y, x)`` on ``geometry``) to the labelled voxels; ``None`` if there are none.
@@ -81,4 +102,16 @@ def crop_labels(labels: np.ndarray, geometry: Geometry) -> LabelCrop | None:
     if box is None:
         return None
     flip, turned = to_nearest_lps(geometry.cropped(box))
-    return LabelCrop(np.ascontiguousarray(flip.apply(labels[box]), dtype=np.uint8), turned, box, flip)
+    at_border = frozenset(geometry.sides_reached(*edges(box)))
+    return LabelCrop(np.ascontiguousarray(flip.apply(labels[box]), dtype=np.uint8), turned, box, flip, at_border)
+
+
+def border_contacts(labels: np.ndarray, geometry: Geometry) -> Mapping[str, tuple[str, ...]]:
+    """Return the sides of the scan that each structure of a label map reaches: :attr:`LabelCrop.border_contacts`."""
+    crop = crop_labels(labels, geometry)
+    return {} if crop is None else crop.border_contacts
+
+
+def only_open_above(key: str, sides: tuple[str, ...]) -> bool:
+    """Return whether a structure is an artery that reaches only the upper border, as in many cardiac scans."""
+    return key in ("AO", "PA") and sides == ("superior",)

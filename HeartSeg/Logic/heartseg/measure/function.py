@@ -11,7 +11,7 @@ neighbour of the first.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,9 +24,10 @@ MISFIT_SHARE = 0.15
 """A frame does not fit if it differs from its neighbours by more than this fraction of the curve's range, and by more
 than four robust standard deviations. A curve of a normal heart in 10 frames differs by at most 0.1 of its range."""
 MISFIT_SD = 4.0
-MOST_MISFITS = 0.2
-"""Maximum fraction of frames that do not fit; above it, there is no curve to compare with."""
-CHAMBERS = ("LV", "RV", "LA", "RA")
+ROUGH_SHARE = 0.1
+"""Frames of a curve that hardly changes, as of the myocardium, disturb it only beyond this fraction of its median."""
+MOST_LOST = 0.2
+"""Maximum fraction of frames that do not fit or have no volume; above it, the extremes may be among them."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,37 @@ class VolumeCurve:
         volume_ml: volume per frame; ``None`` if the structure is missing or cut off.
         misfits: indices of the frames (from 0) that do not fit their neighbours.
         checked: whether there were enough frames for the check.
+        problem: why no frame is used; empty if the curve can be used.
+        open_ended: whether a thick last slice still holds the structure in some frame.
     """
 
     structure: str
     volume_ml: tuple[float | None, ...]
     misfits: tuple[int, ...] = ()
     checked: bool = False
+    problem: str = ""
+    open_ended: bool = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of its values has to know: frames without a volume, left-out frames, an open end."""
+        notes = []
+        missing = [k for k, v in enumerate(self.volume_ml) if v is None]
+        if self.problem:
+            notes.append(self.problem)
+        if self.misfits:
+            notes.append(f"{_frames(self.misfits)} left out: no fit with the neighbouring frames")
+        if missing:
+            notes.append(f"no volume in {_frames(missing)}")
+        if self.open_ended:
+            notes.append("the last slice still holds it: part of it may be outside")
+        return tuple(notes)
 
     @property
     def used(self) -> dict[int, float]:
         """Frame -> volume, without missing values and misfits."""
+        if self.problem:
+            return {}
         return {k: v for k, v in enumerate(self.volume_ml) if v is not None and k not in self.misfits}
 
     def at(self, frame: int) -> float | None:
@@ -116,7 +138,9 @@ class CardiacFunction:
 
 
 def cardiac_function(
-    volumes_ml: Mapping[str, Sequence[float | None]], heart_rate_bpm: float | None = None
+    volumes_ml: Mapping[str, Sequence[float | None]],
+    heart_rate_bpm: float | None = None,
+    open_ended: Collection[str] = (),
 ) -> CardiacFunction | Unknown:
     """Compute the function from the volumes of all frames of one cycle.
 
@@ -124,6 +148,7 @@ def cardiac_function(
         volumes_ml: structure key -> volume per frame, all of the same length; ``None`` if the structure is missing or
             cut off by the border of the scan.
         heart_rate_bpm: beats per minute, if known.
+        open_ended: structures that a thick last slice still holds in some frame.
 
     Returns:
         The function, or the reason why end-diastole and end-systole are unknown.
@@ -134,8 +159,10 @@ def cardiac_function(
     lengths = {len(v) for v in volumes_ml.values()}
     if len(lengths) > 1:
         raise ValueError(f"the curves have {sorted(lengths)} frames: give the same frames of all structures")
-    curves = {key: volume_curve(key, values) for key, values in volumes_ml.items()}
+    curves = {key: volume_curve(key, values, key in open_ended) for key, values in volumes_ml.items()}
     left = curves.get("LV")
+    if left is not None and left.problem:
+        return Unknown(f"left ventricle: {left.problem}")
     if left is None or len(left.used) < 2:
         return Unknown("left ventricle known in fewer than two frames, so end-diastole and end-systole are unknown")
     used = left.used
@@ -170,13 +197,7 @@ def _atrium(curve: VolumeCurve | None) -> AtrialFunction:
 
 
 def _notes(curves: Mapping[str, VolumeCurve]) -> tuple[str, ...]:
-    notes = []
-    for key, curve in curves.items():
-        if curve.misfits:
-            notes.append(f"{key}: {_frames(curve.misfits)} left out, because it does not fit its neighbours")
-        missing = [k for k, v in enumerate(curve.volume_ml) if v is None]
-        if missing:
-            notes.append(f"{key}: no volume in {_frames(missing)}")
+    notes = [f"{key}: {note}" for key, curve in curves.items() for note in curve.notes]
     if not any(c.checked for c in curves.values()):
         notes.append("too few frames to find those that do not fit their neighbours")
     return tuple(notes)
@@ -186,30 +207,43 @@ def _frames(numbers: Sequence[int]) -> str:
     return f"frame{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
-def volume_curve(structure: str, volume_ml: Sequence[float | None]) -> VolumeCurve:
+def volume_curve(structure: str, volume_ml: Sequence[float | None], open_ended: bool = False) -> VolumeCurve:
     """Return the curve of a structure, with the frames that do not fit their neighbours."""
     values = tuple(None if v is None or not math.isfinite(v) else float(v) for v in volume_ml)
-    misfits = _misfits(values)
-    return VolumeCurve(structure, values, misfits or (), misfits is not None)
+    checked = sum(v is not None for v in values) >= FEWEST_FRAMES_FOR_FIT
+    misfits, rough = _misfits(values)
+    missing = sum(v is None for v in values)
+    problem = ""
+    if rough > MOST_LOST * len(values):
+        share = f"more than {100 * MOST_LOST:.0f} %"
+        problem = f"{share} of its frames do not fit their neighbours, so its extremes are unknown"
+    elif len(values) - missing > 0 and missing + len(misfits) > MOST_LOST * len(values):
+        problem = f"no usable volume in {missing + len(misfits)} of {len(values)} frames, so its extremes are unknown"
+    return VolumeCurve(structure, values, misfits, checked, problem, open_ended)
 
 
-def _misfits(values: tuple[float | None, ...]) -> tuple[int, ...] | None:
-    """Return the frames that do not fit, removing the worst first; ``None`` if this cannot be determined."""
+def _misfits(values: tuple[float | None, ...]) -> tuple[tuple[int, ...], int]:
+    """Return the frames that do not fit, removing the worst first, and the number of frames that disturb the curve.
+
+    Many failed frames raise the standard deviation so much that none of them stands out. Therefore the second number
+    also counts the remaining frames that differ from their neighbours by more than a smooth curve can.
+    """
     kept = [k for k, v in enumerate(values) if v is not None]
     left_out: list[int] = []
-    while len(kept) >= FEWEST_FRAMES_FOR_FIT:
+    disturbed = 0
+    while len(kept) >= FEWEST_FRAMES_FOR_FIT and len(left_out) <= MOST_LOST * len(values):
         known = np.array([values[k] for k in kept], float)
-        residual = known - _from_neighbours(np.array(kept), known, len(values))
-        spread = 1.4826 * float(np.median(np.abs(residual)))
+        residual = np.abs(known - _from_neighbours(np.array(kept), known, len(values)))
+        spread = 1.4826 * float(np.median(residual))
         low, high = np.quantile(known, (0.1, 0.9))
-        limit = max(MISFIT_SD * spread, MISFIT_SHARE * float(high - low), 1e-6)
-        worst = int(np.argmax(np.abs(residual)))
-        if abs(residual[worst]) <= limit:
-            return tuple(sorted(left_out))
+        share = MISFIT_SHARE * float(high - low)
+        worst = int(np.argmax(residual))
+        disturbed = int(np.count_nonzero(residual > max(share, ROUGH_SHARE * float(np.median(known)))))
+        if residual[worst] <= max(MISFIT_SD * spread, share, 1e-6):
+            break
         left_out.append(kept.pop(worst))
-        if len(left_out) > MOST_MISFITS * len(values):
-            return None
-    return tuple(sorted(left_out)) if left_out else None
+        disturbed = 0
+    return tuple(sorted(left_out)), len(left_out) + disturbed
 
 
 def _from_neighbours(frames: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
@@ -221,26 +255,3 @@ def _from_neighbours(frames: np.ndarray, values: np.ndarray, count: int) -> np.n
         weights = [np.prod([-b / (a - b) for b in at if b != a]) for a in at]
         predicted[k] = float(np.dot(weights, values[near]))
     return predicted
-
-
-@dataclass(frozen=True)
-class Patient:
-    """Properties of the patient; ``None`` if unknown. No property is estimated.
-
-    Attributes:
-        sex: ``"M"`` or ``"F"``.
-        height_cm, weight_kg: body size.
-        heart_rate_bpm: heart rate during the scan.
-    """
-
-    sex: str | None = None
-    height_cm: float | None = None
-    weight_kg: float | None = None
-    heart_rate_bpm: float | None = None
-
-    @property
-    def bsa_m2(self) -> float | None:
-        """Body surface area after Mosteller (N Engl J Med 1987;317:1098), m²."""
-        if self.height_cm is None or self.weight_kg is None:
-            return None
-        return math.sqrt(self.height_cm * self.weight_kg / 3600.0)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 
 from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML
 from ..result import Measure
-from .function import AtrialFunction, CardiacFunction, Patient, VentricularFunction
+from ..volume.patient import Patient
+from .function import AtrialFunction, CardiacFunction, VentricularFunction
 
 _NO_BSA = "height and weight unknown"
 _NO_RATE = "heart rate unknown"
 
 
 def function_measures(function: CardiacFunction, patient: Patient) -> tuple[Measure, ...]:
-    """Return rows for ventricles, atria and mass; an unknown value has the reason as note."""
-    return (
+    """Return rows for ventricles, atria and mass; an unknown value has the reason as note.
+
+    Each row ends with the notes on the curve of its structure, such as frames that were left out.
+    """
+    rows = (
         *_ventricle("LV", function.left, function, patient),
         *_output(function, patient),
         *_ventricle("RV", function.right, function, patient),
@@ -22,10 +27,20 @@ def function_measures(function: CardiacFunction, patient: Patient) -> tuple[Meas
         *_atrium("RA", function.right_atrium, patient),
         *_mass(function, patient),
     )
+    curves = function.curves
+    return tuple(
+        replace(m, note="; ".join(n for n in (m.note, *curves[m.structure].notes) if n)) if m.structure in curves else m
+        for m in rows
+    )
 
 
-def index_measures(measures: Iterable[Measure], patient: Patient) -> tuple[Measure, ...]:
-    """Return ``volume_index`` (mL/m²) of the chambers and ``mass_index`` (g/m²); no rows if body size is unknown."""
+def index_measures(
+    measures: Iterable[Measure], patient: Patient, incomplete: Collection[str] = ()
+) -> tuple[Measure, ...]:
+    """Return ``volume_index`` (mL/m²) of the chambers and ``mass_index`` (g/m²); no rows if body size is unknown.
+
+    Structures that are ``incomplete`` (keys) have no index.
+    """
     bsa = patient.bsa_m2
     if bsa is None:
         return ()
@@ -33,7 +48,7 @@ def index_measures(measures: Iterable[Measure], patient: Patient) -> tuple[Measu
     return tuple(
         Measure(m.structure, f"{m.quantity}_index", m.value / bsa, wanted[m.quantity, m.structure], _bsa_note(bsa))
         for m in measures
-        if (m.quantity, m.structure) in wanted and m.value is not None
+        if (m.quantity, m.structure) in wanted and m.value is not None and m.structure not in incomplete
     )
 
 

@@ -12,16 +12,17 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
-from ..anatomy import STRUCTURES, structure
-from ..volume.geometry import Geometry
-from .boxes import Box, LabelCrop, crop_labels
+from ..anatomy import structure
+from ..volume.geometry import SIDES, Geometry
+from .boxes import Box, LabelCrop
 
 LARGEST_STEP_MM = 1.2
 """Maximum step after decimation; the largest n is used for which every n-th voxel stays below it."""
 THICKEST_MM = 5.0
 """Maximum step for planes and lengths; with larger steps, they are wrong by several millimetres and degrees."""
 SMALLEST_ML = 1.0
-"""A structure below this volume counts as missing, as in :mod:`heartseg.quality`."""
+"""A structure below this volume is missing; the shortest arterial stump in a correct map has 3 mL."""
+CUT_OFF = "cut off by the border of the scan"
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,13 @@ class HeartGrid:
         labels: uint8 ``(z, y, x)``, one voxel of background on every side.
         geometry: grid of the labels.
         cut: keys of structures that touch the border of the scan.
+        at_border: sides at which the labelled part of the grid ends at the border of the scan.
     """
 
     labels: np.ndarray
     geometry: Geometry
     cut: frozenset[str]
+    at_border: frozenset[str]
 
     @cached_property
     def boxes(self) -> dict[int, Box]:
@@ -66,8 +69,16 @@ class HeartGrid:
     @property
     def too_coarse(self) -> Unknown | None:
         """Return why the grid is too coarse for planes and lengths; ``None`` if it is not."""
-        step = max(self.geometry.spacing)
-        return Unknown(f"slices of {step:.1f} mm are too thick for planes and lengths") if step > THICKEST_MM else None
+        return too_coarse(self.geometry)
+
+    def reaches_border(self, index: np.ndarray) -> bool:
+        """Return whether any of the indices ``(n, 3)``, z, y, x, is in a layer of voxels at the border of the scan."""
+        for world, sides in enumerate(SIDES):
+            along, last = index[:, 2 - world], self.labels.shape[2 - world] - 2
+            for side, at_end in zip(sides, (along < 2, along > last - 1), strict=True):
+                if side in self.at_border and at_end.any():
+                    return True
+        return False
 
     def problem(self, *keys: str) -> Unknown | None:
         """Return why a measure that requires these complete structures cannot be determined; ``None`` if it can."""
@@ -75,7 +86,7 @@ class HeartGrid:
             if not self.has(key):
                 return Unknown(f"{structure(key).name} not found")
             if key in self.cut:
-                return Unknown(f"{structure(key).name} cut off by the border of the scan")
+                return Unknown(f"{structure(key).name} {CUT_OFF}")
         return None
 
     def points(self, key: str) -> np.ndarray:
@@ -96,14 +107,14 @@ class HeartGrid:
         return ndimage.map_coordinates(mask, index - shift, order=1, mode="constant", prefilter=False)
 
 
-def heart_grid(labels: np.ndarray, geometry: Geometry) -> HeartGrid | None:
-    """Return the grid for geometric measures of a label map (uint8 ``(z, y, x)``); ``None`` without labels."""
-    crop = crop_labels(labels, geometry)
-    return None if crop is None else grid_of_crop(crop, labels)
+def too_coarse(geometry: Geometry) -> Unknown | None:
+    """Return why a grid is too coarse for planes and lengths; ``None`` if it is not."""
+    step = max(geometry.spacing)
+    return Unknown(f"slices of {step:.1f} mm are too thick for planes and lengths") if step > THICKEST_MM else None
 
 
-def grid_of_crop(crop: LabelCrop, labels: np.ndarray) -> HeartGrid:
-    """Return the grid as :func:`heart_grid`, from an existing crop of ``labels``."""
+def grid_of_crop(crop: LabelCrop) -> HeartGrid:
+    """Return the grid for geometric measures of the labelled part of a scan."""
     spacing = np.asarray(crop.geometry.spacing)[::-1]
     step = np.maximum(1, np.floor(LARGEST_STEP_MM / spacing + 1e-6)).astype(int)
     start = (step - 1) // 2
@@ -114,14 +125,4 @@ def grid_of_crop(crop: LabelCrop, labels: np.ndarray) -> HeartGrid:
     shape = (padded.shape[0], padded.shape[1], padded.shape[2])
     ox, oy, oz = (float(v) for v in origin)
     grid = Geometry(shape, (sx, sy, sz), (ox, oy, oz), crop.geometry.direction)
-    return HeartGrid(padded, grid, structures_at_border(labels))
-
-
-def structures_at_border(labels: np.ndarray, axes: tuple[int, ...] = (0, 1, 2)) -> frozenset[str]:
-    """Return keys of the structures with voxels on an outer face of ``labels`` ``(z, y, x)`` across one of ``axes``."""
-    found: set[int] = set()
-    for axis in axes:
-        if labels.shape[axis] > 1:
-            for end in (0, -1):
-                found |= set(np.unique(np.take(labels, end, axis)).tolist())
-    return frozenset(s.key for s in STRUCTURES if s.label in found)
+    return HeartGrid(padded, grid, frozenset(crop.border_contacts), crop.at_border)

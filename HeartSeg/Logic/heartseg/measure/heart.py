@@ -11,9 +11,9 @@ from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML, Structure, structure
 from ..result import Measure
 from ..volume.geometry import Geometry
 from ..volume.types import Volume
-from .aorta import AscendingAorta, ascending_aorta
+from .aorta import ROOT_MM, AscendingAorta, ascending_aorta
 from .axes import HeartFrame, LongAxis, heart_frame, long_axis, septum_surface
-from .boxes import crop_labels
+from .boxes import LabelCrop, crop_labels
 from .chambers import (
     AtrialDiameters,
     VentricularWidths,
@@ -22,12 +22,12 @@ from .chambers import (
     sphericity,
     ventricular_widths,
 )
-from .grid import HeartGrid, Unknown, grid_of_crop
+from .grid import CUT_OFF, HeartGrid, Unknown, grid_of_crop
 from .planes import StandardPlanes, standard_planes
 from .segments17 import SegmentWall, segment_walls
-from .structures import measure_structures
+from .structures import structure_measures
 from .valves import VALVES, ValvePlane, valve_plane
-from .vessels import VesselDiameter, ascending_aorta_diameter, pulmonary_trunk_diameter
+from .vessels import GreatVessels, VesselDiameter
 from .wall import WallThickness, wall_thickness
 
 _VALVE_OF = {"mitral": "LV", "tricuspid": "RV", "aortic": "AO", "pulmonary": "PA"}
@@ -49,7 +49,7 @@ class HeartMeasures:
         septal_angle_deg: angle of the septum; a flat septum has 180.
         left_atrium, right_atrium: diameters in the four-chamber plane.
         aorta: levels of the ascending aorta.
-        aorta_mm, trunk_mm: median inner diameters of ascending aorta and pulmonary trunk.
+        aorta_diameter, trunk_diameter: median inner diameters of ascending aorta and pulmonary trunk.
     """
 
     valves: dict[str, ValvePlane | Unknown]
@@ -65,8 +65,16 @@ class HeartMeasures:
     left_atrium: AtrialDiameters | Unknown
     right_atrium: AtrialDiameters | Unknown
     aorta: AscendingAorta | Unknown
-    aorta_mm: float | None
-    trunk_mm: float | None
+    aorta_diameter: VesselDiameter
+    trunk_diameter: VesselDiameter
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredLabels:
+    """Everything measured in a label map: rows of the table, and the geometric measures; ``None`` without labels."""
+
+    measures: tuple[Measure, ...]
+    heart: HeartMeasures | None
 
 
 def measure_heart(labels: np.ndarray, geometry: Geometry) -> HeartMeasures | None:
@@ -76,15 +84,18 @@ def measure_heart(labels: np.ndarray, geometry: Geometry) -> HeartMeasures | Non
         ValueError: the shapes of labels and geometry differ.
     """
     crop = crop_labels(labels, geometry)
-    if crop is None:
-        return None
-    grid = grid_of_crop(crop, labels)
+    return None if crop is None else _measure_heart(GreatVessels(crop))
+
+
+def _measure_heart(vessels: GreatVessels) -> HeartMeasures:
+    crop = vessels.crop
+    grid = grid_of_crop(crop)
     valves = {name: valve_plane(grid, name) for name in VALVES}
     axis, septum = long_axis(grid, valves["mitral"]), septum_surface(grid)
     frame = heart_frame(axis, septum)
     planes = standard_planes(axis, frame, valves["tricuspid"], valves["aortic"])
     wall = wall_thickness(grid, frame)
-    myocardium_ml = _whole_ml(grid, labels, geometry, "MYO")
+    myocardium_ml = _whole_ml(grid, crop, "MYO")
     return HeartMeasures(
         valves,
         axis,
@@ -92,26 +103,22 @@ def measure_heart(labels: np.ndarray, geometry: Geometry) -> HeartMeasures | Non
         planes,
         wall,
         segment_walls(grid, frame, wall) if isinstance(frame, HeartFrame) and grid.has("MYO") else (),
-        _whole_ml(grid, labels, geometry, "LV"),
+        _whole_ml(grid, crop, "LV"),
         None if myocardium_ml is None else myocardium_ml * MYOCARDIAL_DENSITY_G_PER_ML,
         ventricular_widths(grid, planes.four_chamber, axis, septum),
         septal_angle_deg(grid, frame, septum),
         atrial_diameters(grid, "LA", planes.four_chamber, valves["mitral"]),
         atrial_diameters(grid, "RA", planes.four_chamber, valves["tricuspid"]),
-        ascending_aorta(crop),
-        _diameter(ascending_aorta_diameter(crop)),
-        _diameter(pulmonary_trunk_diameter(crop)),
+        ascending_aorta(vessels),
+        vessels.aorta,
+        vessels.trunk,
     )
 
 
-def _whole_ml(grid: HeartGrid, labels: np.ndarray, geometry: Geometry, key: str) -> float | None:
+def _whole_ml(grid: HeartGrid, crop: LabelCrop, key: str) -> float | None:
     if grid.problem(key) is not None:
         return None
-    return int(np.count_nonzero(labels == structure(key).label)) * geometry.voxel_volume_ml
-
-
-def _diameter(found: VesselDiameter | None) -> float | None:
-    return None if found is None else found.diameter_mm
+    return int(np.count_nonzero(crop.labels == structure(key).label)) * crop.geometry.voxel_volume_ml
 
 
 def heart_measures(heart: HeartMeasures) -> tuple[Measure, ...]:
@@ -120,18 +127,25 @@ def heart_measures(heart: HeartMeasures) -> tuple[Measure, ...]:
     return tuple(row for part in parts for row in part(heart))
 
 
-def measure_everything(volume: Volume, labels: np.ndarray, structures: Sequence[Structure]) -> tuple[Measure, ...]:
-    """Measures of each structure (:func:`~heartseg.measure.measure_structures`) and geometric measures of the heart.
+def measure_labels(volume: Volume, labels: np.ndarray, structures: Sequence[Structure]) -> MeasuredLabels:
+    """Measure each structure (:func:`~heartseg.measure.measure_structures`) and the geometry of the heart.
 
     Args:
         volume: the scan, ``(z, y, x)``.
         labels: uint8 ``(z, y, x)`` on the same grid.
         structures: structures to measure; rows of other structures are omitted.
     """
-    heart = measure_heart(labels, volume.geometry)
+    crop = crop_labels(labels, volume.geometry)
+    vessels = None if crop is None else GreatVessels(crop)
+    heart = None if vessels is None else _measure_heart(vessels)
     keys = {s.key for s in structures}
     rows = () if heart is None else (m for m in heart_measures(heart) if m.structure in keys)
-    return (*measure_structures(volume, labels, structures), *rows)
+    return MeasuredLabels((*structure_measures(volume, vessels, structures), *rows), heart)
+
+
+def measure_everything(volume: Volume, labels: np.ndarray, structures: Sequence[Structure]) -> tuple[Measure, ...]:
+    """Return the rows of :func:`measure_labels`."""
+    return measure_labels(volume, labels, structures).measures
 
 
 def _row(key: str, quantity: str, value: float | Unknown | None, unit: str, note: str = "") -> Measure:
@@ -170,7 +184,7 @@ def _wall_rows(heart: HeartMeasures) -> Iterator[Measure]:
             note = s.name if value is not None else f"{s.name}: {why}"
             yield Measure("MYO", f"wall_thickness_{name}_{s.segment:02d}", value, "mm", note)
         mass = None if heart.myocardial_mass_g is None else s.mass_share * heart.myocardial_mass_g
-        note = s.name if mass is not None else f"{s.name}: myocardium cut off by the border of the scan"
+        note = s.name if mass is not None else f"{s.name}: myocardium {CUT_OFF}"
         yield Measure("MYO", f"segment_mass_{s.segment:02d}", mass, "g", note)
     wall = heart.wall
     mean = wall if isinstance(wall, Unknown) else float(wall.thickness_mm.mean())
@@ -200,8 +214,18 @@ def _vessel_rows(heart: HeartMeasures) -> Iterator[Measure]:
         value = aorta if isinstance(aorta, Unknown) else getattr(aorta, name)
         place = None if isinstance(aorta, Unknown) else getattr(aorta, at)
         note = "" if place is None else f"inner, double-oblique, {place:.0f} mm from the valve"
+        if isinstance(aorta, AscendingAorta) and aorta.cut_above and name in _visible_levels(aorta):
+            note += "; cut off at the upper border: maximum of the visible part"
         yield _row("AO", quantity, value, "mm", note)
-    both = heart.trunk_mm is not None and heart.aorta_mm is not None
-    ratio = heart.trunk_mm / heart.aorta_mm if heart.trunk_mm and heart.aorta_mm else None
-    note = "median inner diameters of trunk and ascending aorta" if both else "one of the diameters is unknown"
-    yield Measure("PA", "pa_ao_ratio", ratio, "", note)
+    both = {"pulmonary trunk": heart.trunk_diameter, "ascending aorta": heart.aorta_diameter}
+    missing = [f"{name}: {found.method}" for name, found in both.items() if not found.diameter_mm]
+    caveats = [f"{name}: {found.caveat}" for name, found in both.items() if found.caveat]
+    trunk_mm, aorta_mm = heart.trunk_diameter.diameter_mm, heart.aorta_diameter.diameter_mm
+    ratio = trunk_mm / aorta_mm if trunk_mm and aorta_mm else None
+    method = "median inner diameters of trunk and ascending aorta"
+    yield Measure("PA", "pa_ao_ratio", ratio, "", "; ".join(missing or [method, *caveats]))
+
+
+def _visible_levels(aorta: AscendingAorta) -> tuple[str, ...]:
+    """Return the levels whose widest section may be beyond the upper border of the scan."""
+    return ("maximum_mm",) if aorta.length_mm > ROOT_MM else ("root_mm", "maximum_mm")

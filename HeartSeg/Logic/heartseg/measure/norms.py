@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
+from ..anatomy import STRUCTURES
 from ..result import Measure
 from .grid import Unknown
 
 ANY = "any"
-PHASES = ("diastole", "cycle", ANY)
-"""Phase of a range: one diastolic image, a whole cycle, or any."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Norm:
     Attributes:
         structure, quantity, unit: as in :class:`~heartseg.result.Measure`.
         sex: ``"M"``, ``"F"`` or ``"any"``.
-        phase: one of :data:`PHASES`.
+        phase: ``"diastole"`` (one diastolic image), ``"cycle"`` (a whole cycle) or ``"any"``.
         modality: ``"CT"`` or ``"MR"``.
         low, high: limits; ``None`` if the source states only the other.
         basis: definition of the limits, such as ``"97.5th percentile"``.
@@ -134,8 +133,26 @@ def compare(measure: Measure, circumstances: Circumstances) -> Comparison | Unkn
 
 
 def implausible(measure: Measure) -> Limits | None:
-    """Return the limits that a measure violates; ``None`` if it is plausible, has no limits or has no value."""
-    for limits in load_norms()[1]:
-        if (limits.structure, limits.quantity) == (measure.structure, measure.quantity) and measure.value is not None:
-            return None if limits.low <= measure.value <= limits.high else limits
-    return None
+    """Return the limits that a measure violates; ``None`` if it is plausible, has no limits or has no value.
+
+    Limits of volumes, masses and diameters are :attr:`~heartseg.anatomy.Structure.plausible`, also at end-diastole and
+    for the largest volume of an atrium; all others are in ``norms.json``.
+    """
+    limits = _limits().get((measure.structure, measure.quantity))
+    if limits is None or measure.value is None or limits.low <= measure.value <= limits.high:
+        return None
+    return limits
+
+
+_SIZES = {"mL": ("volume", "edv", "max_volume"), "g": ("mass", "mass_ed"), "mm diameter": ("diameter",)}
+"""Unit of :attr:`~heartseg.anatomy.Structure.plausible` -> quantities to which it applies."""
+
+
+@lru_cache(maxsize=1)
+def _limits() -> dict[tuple[str, str], Limits]:
+    sizes = (
+        Limits(s.key, q, *s.plausible, s.plausible_unit.split()[0])
+        for s in STRUCTURES
+        for q in _SIZES[s.plausible_unit]
+    )
+    return {(entry.structure, entry.quantity): entry for entry in (*sizes, *load_norms()[1])}

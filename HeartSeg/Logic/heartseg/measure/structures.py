@@ -11,8 +11,12 @@ from ..result import Measure
 from ..volume.geometry import Geometry
 from ..volume.types import Volume
 from ..volume.values import ValueScale
-from .boxes import Box, LabelCrop, crop_labels
-from .vessels import VesselDiameter, ascending_aorta_diameter, pulmonary_trunk_diameter
+from .boxes import Box, crop_labels
+from .grid import CUT_OFF
+from .vessels import GreatVessels, VesselDiameter
+
+INTENSITIES = ("mean_intensity", "sd_intensity")
+"""Quantities that need the scan; the others need the labels only."""
 
 
 def measure_structures(
@@ -33,24 +37,37 @@ def measure_structures(
 
     Returns:
         Measures in the order of ``structures``. All values of a structure without voxels are ``None``, including its
-        volume: a structure that was not found does not have a volume of 0 mL.
+        volume: a structure that was not found does not have a volume of 0 mL. Volume, mass and extent of a structure
+        that reaches the border of the scan are those of its visible part, as their notes say.
 
     Raises:
         ValueError: ``labels`` and the volume have different shapes.
     """
     crop = crop_labels(labels, volume.geometry)
-    boxes = crop.structure_boxes() if crop is not None else {}
-    values = [_of_structure(s, crop, boxes.get(s.label), volume) for s in structures]
+    return structure_measures(volume, None if crop is None else GreatVessels(crop), structures)
+
+
+def structure_measures(
+    volume: Volume, vessels: GreatVessels | None, structures: Sequence[Structure]
+) -> tuple[Measure, ...]:
+    """Measure the structures as :func:`measure_structures`; ``vessels`` of the labels, ``None`` without labels."""
+    boxes = vessels.crop.structure_boxes() if vessels is not None else {}
+    contacts = vessels.crop.border_contacts if vessels is not None else {}
     unit = "HU" if volume.value_scale is ValueScale.HOUNSFIELD else ""
-    return tuple(m for s, v in zip(structures, values, strict=True) for m in _as_measures(s, v, unit))
+    rows: list[Measure] = []
+    for s in structures:
+        values = _of_structure(s, vessels, boxes.get(s.label), volume)
+        rows += _as_measures(s, values, unit, f"{CUT_OFF}: part of it may be outside" if s.key in contacts else "")
+    return tuple(rows)
 
 
 def _of_structure(
-    structure: Structure, crop: LabelCrop | None, box: Box | None, volume: Volume
+    structure: Structure, vessels: GreatVessels | None, box: Box | None, volume: Volume
 ) -> dict[str, float | VesselDiameter | None]:
     empty = dict.fromkeys(("volume", "mean_intensity", "sd_intensity", "extent_x", "extent_y", "extent_z"))
     values: dict[str, float | VesselDiameter | None] = dict(empty)
-    if crop is not None and box is not None:
+    if vessels is not None and box is not None:
+        crop = vessels.crop
         mask = crop.labels[box] == structure.label
         intensities = np.asarray(crop.take(volume.array)[box][mask], np.float64)
         values["volume"] = len(intensities) * crop.geometry.voxel_volume_ml
@@ -61,9 +78,9 @@ def _of_structure(
         ml = values["volume"]
         values["mass"] = ml * MYOCARDIAL_DENSITY_G_PER_ML if isinstance(ml, float) else None
     elif structure.key == "AO":
-        values["diameter"] = ascending_aorta_diameter(crop) if crop is not None else None
+        values["diameter"] = vessels.aorta if vessels is not None else None
     elif structure.key == "PA":
-        values["diameter"] = pulmonary_trunk_diameter(crop) if crop is not None else None
+        values["diameter"] = vessels.trunk if vessels is not None else None
     return values
 
 
@@ -82,7 +99,10 @@ def world_extent(mask: np.ndarray, geometry: Geometry) -> tuple[float, float, fl
     return float(x), float(y), float(z)
 
 
-def _as_measures(structure: Structure, values: dict[str, float | VesselDiameter | None], unit: str) -> list[Measure]:
+def _as_measures(
+    structure: Structure, values: dict[str, float | VesselDiameter | None], unit: str, cut: str
+) -> list[Measure]:
+    """Return the rows of a structure; ``cut`` is the note on the size of a structure that is cut off."""
     units = {"volume": "mL", "mass": "g", "diameter": "mm", "mean_intensity": unit, "sd_intensity": unit}
     order = ("volume", "mass", "diameter", "mean_intensity", "sd_intensity", "extent_x", "extent_y", "extent_z")
     measures = []
@@ -90,8 +110,10 @@ def _as_measures(structure: Structure, values: dict[str, float | VesselDiameter 
         if quantity not in values:
             continue
         value = values[quantity]
-        note = f"volume times {MYOCARDIAL_DENSITY_G_PER_ML} g/mL" if quantity == "mass" else ""
-        number = value.diameter_mm if isinstance(value, VesselDiameter) else value
-        note = value.note if isinstance(value, VesselDiameter) else note
-        measures.append(Measure(structure.key, quantity, number, units.get(quantity, "mm"), note))
+        if isinstance(value, VesselDiameter):
+            measures.append(Measure(structure.key, quantity, value.diameter_mm, "mm", value.note))
+            continue
+        notes = [f"volume times {MYOCARDIAL_DENSITY_G_PER_ML} g/mL"] if quantity == "mass" else []
+        notes += [cut] if cut and quantity not in INTENSITIES else []
+        measures.append(Measure(structure.key, quantity, value, units.get(quantity, "mm"), "; ".join(notes)))
     return measures

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ..anatomy import STRUCTURES
+from ..findings import Finding
 from ..provenance import NOTICE
 from ..result import Measure, json_ready
 from ..volume.geometry import Geometry
-from .function import CardiacFunction, Patient, cardiac_function
+from ..volume.patient import Patient
+from .boxes import border_contacts, only_open_above
+from .function import CardiacFunction, cardiac_function
 from .function_table import function_measures, index_measures
-from .grid import THICKEST_MM, Unknown, structures_at_border
-from .heart import HeartMeasures, heart_measures, measure_heart
+from .grid import CUT_OFF, SMALLEST_ML, THICKEST_MM, Unknown
+from .heart import HeartMeasures, MeasuredLabels, heart_measures, measure_heart
 from .norms import Circumstances, Comparison, compare, implausible
 from .segments17 import SegmentWall, thickening_percent
 
 Labels = tuple[np.ndarray, Geometry]
 """Label map, uint8 ``(z, y, x)``, and its grid."""
+NO_CYCLE = "the scan does not say that its frames cover one cardiac cycle; without that, the function has no meaning"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,9 @@ class Study:
         heart: geometric measures of the scan, or of the end-diastolic frame.
         function: function of a time series; ``None`` for a single scan.
         patient, circumstances: known properties for indices and comparisons.
+        findings: findings on the labels.
+        incomplete: key of a structure that is not whole in the scan -> the reason, as a phrase; of its measures, only
+            fractions are compared.
     """
 
     measures: tuple[Measure, ...]
@@ -39,10 +46,17 @@ class Study:
     function: CardiacFunction | Unknown | None
     patient: Patient
     circumstances: Circumstances
+    findings: tuple[Finding, ...] = ()
+    incomplete: Mapping[str, str] = field(default_factory=dict)
 
     def compared(self) -> tuple[tuple[Measure, Comparison | Unknown], ...]:
         """Return each row with its comparison, or the reason why there is none."""
-        return tuple((m, compare(m, self.circumstances)) for m in self.measures)
+        return tuple((m, self._compared(m)) for m in self.measures)
+
+    def _compared(self, measure: Measure) -> Comparison | Unknown:
+        if measure.value is not None and measure.unit != "%" and measure.structure in self.incomplete:
+            return Unknown(self.incomplete[measure.structure])
+        return compare(measure, self.circumstances)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a dictionary ready for JSON; lengths in mm, volumes in mL, world LPS."""
@@ -55,6 +69,7 @@ class Study:
                     "patient": {**asdict(self.patient), "bsa_m2": self.patient.bsa_m2},
                     "modality": self.circumstances.modality or None,
                     "phase": self.circumstances.phase or None,
+                    "findings": [f.to_dict() for f in self.findings],
                     "function": None if function is None else _function_dict(function),
                     "valves": {} if self.heart is None else {k: _or_why(v) for k, v in self.heart.valves.items()},
                     "long_axis": None if self.heart is None else _or_why(self.heart.axis),
@@ -93,53 +108,81 @@ def _measure_dict(measure: Measure, found: Comparison | Unknown) -> dict[str, An
     }
 
 
-def frame_volumes(labels: np.ndarray, geometry: Geometry) -> dict[str, float | None]:
-    """Return structure key -> volume of a frame, mL; ``None`` if it is missing or cut off by the border of the scan.
+@dataclass(frozen=True)
+class FrameVolume:
+    """Volume of a structure in a frame.
 
-    In stacks of slices thicker than :data:`~heartseg.measure.grid.THICKEST_MM`, the last slice is often the last of the
-    structure; the structure does not count as cut off there.
+    Attributes:
+        volume_ml: the volume; ``None`` if the structure is missing or cut off by the border of the scan.
+        open_ended: whether a slice thicker than :data:`~heartseg.measure.grid.THICKEST_MM` at the border of the scan
+            still holds the structure. It often is the last of the structure, but part of it may be outside.
     """
+
+    volume_ml: float | None
+    open_ended: bool = False
+
+
+def frame_volumes(labels: np.ndarray, geometry: Geometry) -> dict[str, FrameVolume]:
+    """Return structure key -> volume in a frame, for the chambers and the myocardium."""
     counts = np.bincount(labels.reshape(-1), minlength=256)
-    steps = geometry.spacing[::-1]
-    cut = structures_at_border(labels, tuple(axis for axis in range(3) if steps[axis] <= THICKEST_MM))
-    return {
-        s.key: None if s.key in cut or not counts[s.label] else float(counts[s.label]) * geometry.voxel_volume_ml
-        for s in STRUCTURES[:5]
-    }
+    contacts = border_contacts(labels, geometry)
+    volumes = {}
+    for s in STRUCTURES[:5]:
+        ml = float(counts[s.label]) * geometry.voxel_volume_ml
+        in_thick_slices = [geometry.step_across(side) > THICKEST_MM for side in contacts.get(s.key, ())]
+        known = ml >= SMALLEST_ML and all(in_thick_slices)
+        volumes[s.key] = FrameVolume(ml, bool(in_thick_slices)) if known else FrameVolume(None)
+    return volumes
 
 
 def scan_study(
-    labels: Labels, structure_measures: Sequence[Measure], patient: Patient, circumstances: Circumstances
+    labels: Labels,
+    measured: MeasuredLabels,
+    patient: Patient,
+    circumstances: Circumstances,
+    findings: tuple[Finding, ...] = (),
 ) -> Study:
-    """Measure a single scan: its structures, values relative to body size, and geometric measures."""
-    heart = measure_heart(*labels)
-    known = {(m.structure, m.quantity) for m in structure_measures}
-    more = (*index_measures(structure_measures, patient), *(heart_measures(heart) if heart else ()))
-    rows = (*structure_measures, *(m for m in more if (m.structure, m.quantity) not in known))
-    return Study(rows, heart, None, patient, circumstances)
+    """Complete the measures of a single scan by values relative to body size and comparisons.
+
+    Args:
+        labels: the labels.
+        measured: their measures.
+        patient, circumstances: known properties of patient and scan.
+        findings: findings on the labels, shown beside the measures.
+    """
+    incomplete = {key: CUT_OFF for key, sides in border_contacts(*labels).items() if not only_open_above(key, sides)}
+    for m in measured.measures:
+        if m.quantity == "volume" and m.value is not None and m.value < SMALLEST_ML:
+            incomplete[m.structure] = f"a remnant of less than {SMALLEST_ML:g} mL"
+    rows = (*measured.measures, *index_measures(measured.measures, patient, incomplete))
+    return Study(rows, measured.heart, None, patient, circumstances, findings, incomplete)
 
 
-def series_study(count: int, read: Callable[[int], Labels], patient: Patient, modality: str) -> Study:
+def series_study(count: int, read: Callable[[int], Labels], patient: Patient, circumstances: Circumstances) -> Study:
     """Measure a time series: function, geometry at end-diastole, thickening to end-systole.
 
     Args:
         count: number of frames.
         read: returns the labels of a frame (from 0); called once for each frame and again for two of them.
         patient: known properties of the patient.
-        modality: ``"CT"``, ``"MR"`` or ``""``.
+        circumstances: known properties of the scan; phase ``"cycle"`` if the frames are known to cover a cardiac cycle.
     """
     volumes = [frame_volumes(*read(k)) for k in range(count)]
-    curves = {s.key: [v[s.key] for v in volumes] for s in STRUCTURES[:5] if any(v[s.key] for v in volumes)}
-    function = cardiac_function(curves, patient.heart_rate_bpm)
-    circumstances = Circumstances(modality, "cycle", patient.sex)
+    known = [s.key for s in STRUCTURES[:5] if any(v[s.key].volume_ml is not None for v in volumes)]
+    curves = {key: [v[key].volume_ml for v in volumes] for key in known}
+    open_ended = [key for key in known if any(v[key].open_ended for v in volumes)]
+    function = cardiac_function(curves, patient.heart_rate_bpm, open_ended)
     if isinstance(function, Unknown):
         row = Measure("LV", "ejection_fraction", None, "%", function.why)
         return Study((row,), None, function, patient, circumstances)
+    if circumstances.phase != "cycle":
+        function = replace(function, notes=(*function.notes, NO_CYCLE))
     diastole, systole = measure_heart(*read(function.end_diastole)), measure_heart(*read(function.end_systole))
     rows = function_measures(function, patient)
     if diastole is not None and systole is not None:
         rows += heart_measures(diastole) + thickening_measures(diastole.segments, systole.segments)
-    return Study(rows, diastole, function, patient, circumstances)
+    incomplete = dict.fromkeys(open_ended, "the last slice still holds the structure")
+    return Study(rows, diastole, function, patient, circumstances, (), incomplete)
 
 
 def thickening_measures(diastole: Sequence[SegmentWall], systole: Sequence[SegmentWall]) -> tuple[Measure, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..anatomy import structure
-from .grid import HeartGrid, Unknown
+from .grid import CUT_OFF, HeartGrid, Unknown
 
 VALVES = {"mitral": ("LA", "LV"), "tricuspid": ("RA", "RV"), "aortic": ("LV", "AO"), "pulmonary": ("RV", "PA")}
 """Valve -> structures before and behind it, in the direction of flow."""
@@ -53,10 +53,17 @@ class ValvePlane:
 
 @dataclass(frozen=True, eq=False)
 class Interface:
-    """Voxel faces between two sets of labels: world centres ``(n, 3)`` and area vectors ``(n, 3)``, mm²."""
+    """Voxel faces between two sets of labels.
+
+    Attributes:
+        centers: world centres ``(n, 3)``, mm.
+        vectors: area vectors ``(n, 3)``, mm².
+        cut: whether the interface reaches the border of the scan, so that part of it may be outside.
+    """
 
     centers: np.ndarray
     vectors: np.ndarray
+    cut: bool
 
     @property
     def vector(self) -> np.ndarray:
@@ -81,6 +88,8 @@ def valve_plane(grid: HeartGrid, name: str) -> ValvePlane | Unknown:
     pair = f"{structure(before).name} and {structure(behind).name}"
     if found is None or found.area_mm2 < SMALLEST_MM2:
         return Unknown(f"{pair} do not touch")
+    if found.cut:
+        return Unknown(f"interface of {pair} {CUT_OFF}")
     projected = float(np.linalg.norm(found.vector))
     if projected < FOLDED_SHARE * found.area_mm2 or projected < SMALLEST_MM2:
         return Unknown(f"the interface of {pair} is not a disc")
@@ -115,7 +124,7 @@ def interface(grid: HeartGrid, first: tuple[int, ...], second: tuple[int, ...]) 
 
 def _faces(grid: HeartGrid, owner: np.ndarray, other: np.ndarray, low: np.ndarray) -> Interface:
     spacing, directions = np.asarray(grid.geometry.spacing), grid.geometry.direction_matrix
-    centers, vectors = [], []
+    faces, vectors = [], []
     for axis in range(3):
         world = 2 - axis
         normal = directions[:, world] * (spacing.prod() / spacing[world])
@@ -123,6 +132,7 @@ def _faces(grid: HeartGrid, owner: np.ndarray, other: np.ndarray, low: np.ndarra
             ahead = np.roll(other, -sign, axis)  # the border of the box is empty, so nothing wraps around
             index = np.argwhere(owner & ahead).astype(float)
             index[:, axis] += sign / 2
-            centers.append(grid.geometry.index_to_world(index + low))
+            faces.append(index + low)
             vectors.append(np.tile(sign * normal, (len(index), 1)))
-    return Interface(np.concatenate(centers), np.concatenate(vectors))
+    places = np.concatenate(faces)
+    return Interface(grid.geometry.index_to_world(places), np.concatenate(vectors), grid.reaches_border(places))

@@ -9,7 +9,9 @@ Method for both vessels:
 3. *Cross-sections.* Planes perpendicular to the centreline every 2 mm; area of the connected component around the
    centre; diameter of the circle of equal area, ``2 sqrt(A / pi)``. Guidelines recommend double-oblique planes
    perpendicular to the vessel axis (2010 ACCF/AHA thoracic aortic disease guideline; Erbel et al., ESC 2014).
-4. *Range.* Aorta: from the start to the turn towards the arch (course less than 30 degrees above the horizontal), at
+4. *Border of the scan.* A cross-section that reaches the border of the scan is incomplete. If it does so at the upper
+   border, only the sections below are used, and the note says so; at any other border, there is no diameter.
+5. *Range.* Aorta: from the start to the turn towards the arch (course less than 30 degrees above the horizontal), at
    most 80 mm. Pulmonary trunk: to the bifurcation, at most 50 mm. The result is the median of the sections in the
    middle half, which excludes sinuses, cut ends and the arch.
 
@@ -19,6 +21,7 @@ The label is the lumen, so these are inner diameters; the wall adds 2-4 mm.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -29,7 +32,7 @@ from scipy.spatial import cKDTree
 from ..anatomy import structure
 from ..volume.geometry import Geometry
 from .boxes import LabelCrop
-from .grid import Unknown
+from .grid import CUT_OFF, Unknown, too_coarse
 
 GRAPH_STEP_MM = 1.5
 BAND_MM = 4.0
@@ -46,45 +49,28 @@ TOUCH_MM = 3.0
 SMALLEST_ML = 0.3
 
 
+VENTRICLES = {"AO": "LV", "PA": "RV"}
+"""Vessel -> ventricle from which it arises."""
+
+
 @dataclass(frozen=True)
 class VesselDiameter:
-    """A diameter, mm, or ``None`` if it cannot be measured, with a note on its measurement."""
+    """A diameter, mm, or ``None`` if it cannot be measured.
+
+    Attributes:
+        diameter_mm: the diameter.
+        method: how it was measured, or why it was not.
+        caveat: why it is uncertain or of a part of the vessel; empty if it is neither.
+    """
 
     diameter_mm: float | None
-    note: str
+    method: str
+    caveat: str = ""
 
-
-def ascending_aorta_diameter(crop: LabelCrop) -> VesselDiameter | None:
-    """Inner diameter of the ascending aorta; ``None`` without an aorta. For the method, see the module docstring."""
-    return _diameter(crop, "AO", "LV", AORTA_LENGTH_MM)
-
-
-def pulmonary_trunk_diameter(crop: LabelCrop) -> VesselDiameter | None:
-    """Inner diameter of the pulmonary trunk; ``None`` without a pulmonary artery. See the module docstring."""
-    return _diameter(crop, "PA", "RV", TRUNK_LENGTH_MM)
-
-
-def _diameter(crop: LabelCrop, vessel: str, ventricle: str, length_mm: float) -> VesselDiameter | None:
-    if structure(vessel).label not in crop.structure_boxes():
-        return None
-    course = _course(crop, vessel, ventricle, length_mm)
-    if isinstance(course, Unknown):
-        return VesselDiameter(None, course.why)
-    line = course.line
-    sections = line.middle_sections()
-    diameters = [d for c, t in sections if (d := _section_diameter(course.mask, course.geometry, c, t)) is not None]
-    if not diameters:
-        return VesselDiameter(None, "no cross-section contains the centreline")
-    note = (
-        f"inner, circle of equal area, median of {len(diameters)} cross-sections perpendicular to the centreline "
-        f"in the middle half of {line.length_mm:.0f} mm"
-    )
-    if not course.at_valve:
-        note += f"; {ventricle} not adjacent, measured from the inferior end"
-    median = float(np.median(diameters))
-    if line.length_mm < median:
-        note += "; the vessel is shorter than wide, so the value is uncertain"
-    return VesselDiameter(median, note)
+    @property
+    def note(self) -> str:
+        """Method and caveat."""
+        return "; ".join(text for text in (self.method, self.caveat) if text)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,40 +79,143 @@ class VesselProfile:
 
     Attributes:
         along_mm: distance from the valve along the centreline ``(n,)``.
-        diameter_mm: diameter of the circle with the area of the cross-section ``(n,)``; NaN where there is none.
+        diameter_mm: diameter of the circle with the area of the cross-section ``(n,)``; NaN where there is none, and
+            where the upper border of the scan cuts it.
         at_valve: whether the vessel reaches its ventricle; otherwise, distances are from its inferior end.
+        cut_above: whether the vessel reaches the upper border of the scan, so that a wider part may be outside.
     """
 
     along_mm: np.ndarray
     diameter_mm: np.ndarray
     at_valve: bool
+    cut_above: bool = False
 
 
-def vessel_profile(crop: LabelCrop, vessel: str, ventricle: str) -> VesselProfile | Unknown:
-    """Measure diameters every 2 mm from the valve to the arch (aorta) or to the bifurcation (pulmonary trunk)."""
-    course = _course(crop, vessel, ventricle, AORTA_LENGTH_MM if vessel == "AO" else TRUNK_LENGTH_MM)
+@dataclass(frozen=True, eq=False)
+class GreatVessels:
+    """Ascending aorta (``AO``) and pulmonary trunk (``PA``) of a label map; each is measured once, on first use."""
+
+    crop: LabelCrop
+
+    @cached_property
+    def aorta(self) -> VesselDiameter:
+        """Inner diameter of the ascending aorta. For the method, see the module docstring."""
+        return _diameter(self._aorta)
+
+    @cached_property
+    def trunk(self) -> VesselDiameter:
+        """Inner diameter of the pulmonary trunk. See the module docstring."""
+        return _diameter(_course(self.crop, "PA", TRUNK_LENGTH_MM))
+
+    @cached_property
+    def aortic_profile(self) -> VesselProfile | Unknown:
+        """Diameters every 2 mm from the aortic valve to the arch."""
+        return _profile(self._aorta)
+
+    @cached_property
+    def _aorta(self) -> _Course | Unknown:
+        return _course(self.crop, "AO", AORTA_LENGTH_MM)
+
+
+def ascending_aorta_diameter(crop: LabelCrop) -> VesselDiameter:
+    """Inner diameter of the ascending aorta. For the method, see the module docstring."""
+    return GreatVessels(crop).aorta
+
+
+def pulmonary_trunk_diameter(crop: LabelCrop) -> VesselDiameter:
+    """Inner diameter of the pulmonary trunk. See the module docstring."""
+    return GreatVessels(crop).trunk
+
+
+def _diameter(course: _Course | Unknown) -> VesselDiameter:
+    if isinstance(course, Unknown):
+        return VesselDiameter(None, course.why)
+    line = course.line
+    found = course.measure(line.middle_sections())
+    if isinstance(found, Unknown):
+        return VesselDiameter(None, found.why)
+    diameters = found[np.isfinite(found)]
+    if not len(diameters):
+        return VesselDiameter(None, "no complete cross-section contains the centreline")
+    method = (
+        f"inner, circle of equal area, median of {len(diameters)} cross-sections perpendicular to the centreline "
+        f"in the middle half of {line.length_mm:.0f} mm"
+    )
+    median = float(np.median(diameters))
+    caveats = []
+    if not course.at_valve:
+        caveats.append(f"{VENTRICLES[course.vessel]} not adjacent, measured from the inferior end")
+    if course.cut_above:
+        caveats.append("cut off at the upper border: median of the visible part")
+    if line.length_mm < median:
+        caveats.append("the vessel is shorter than wide, so the value is uncertain")
+    return VesselDiameter(median, method, "; ".join(caveats))
+
+
+def _profile(course: _Course | Unknown) -> VesselProfile | Unknown:
     if isinstance(course, Unknown):
         return course
     sections = course.line.sections(0.0, 1.0)
-    found = [_section_diameter(course.mask, course.geometry, c, t) for c, t in sections]
+    found = course.measure(sections)
+    if isinstance(found, Unknown):
+        return found
     along = np.linspace(course.line.along[0], course.line.along[-1], len(sections))
-    return VesselProfile(along, np.array([np.nan if d is None else d for d in found]), course.at_valve)
+    return VesselProfile(along, found, course.at_valve, course.cut_above)
 
 
 @dataclass(frozen=True, eq=False)
 class _Course:
-    """A vessel on the smallest grid that contains it, and its centreline."""
+    """A vessel on the smallest grid that contains it, and its centreline.
 
-    mask: np.ndarray
+    Attributes:
+        vessel: key of the structure.
+        inside: 1 in the vessel, 0 elsewhere, float32 ``(z, y, x)``.
+        geometry: its grid, in nearest LPS axes.
+        line: the centreline.
+        at_valve: whether it begins at the ventricle; otherwise, at the inferior end.
+        sides: sides of the scan that the vessel reaches.
+    """
+
+    vessel: str
+    inside: np.ndarray
     geometry: Geometry
     line: _Line
     at_valve: bool
+    sides: tuple[str, ...]
+
+    @property
+    def cut_above(self) -> bool:
+        """Whether the vessel reaches the upper border of the scan."""
+        return "superior" in self.sides
+
+    def measure(self, sections: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray | Unknown:
+        """Return the diameters of cross-sections, mm ``(n,)``; see :class:`VesselProfile` for NaN."""
+        found = []
+        for center, normal in sections:
+            region = _section(self.inside, self.geometry, center, normal)
+            cut = self._sides_cutting(region)
+            if cut - {"superior"}:
+                return Unknown(f"{structure(self.vessel).name} {CUT_OFF} ({', '.join(sorted(cut))})")
+            area = 0.0 if cut else len(region) * SECTION_PIXEL_MM**2
+            found.append(2.0 * float(np.sqrt(area / np.pi)) if area else np.nan)
+        return np.array(found)
+
+    def _sides_cutting(self, region: np.ndarray) -> set[str]:
+        """Return the sides of the scan that a cross-section, given by its indices ``(n, 3)``, reaches."""
+        if not self.sides or not len(region):
+            return set()
+        # A section that is cut ends at the centre of the last voxel; its last pixel may be up to one pixel before it.
+        reach = 0.5 + SECTION_PIXEL_MM / np.asarray(self.geometry.spacing)[::-1]
+        low, high = region.min(axis=0) + 0.5 - reach, region.max(axis=0) + 0.5 + reach
+        return {side for side in self.geometry.sides_reached(low, high) if side in self.sides}
 
 
-def _course(crop: LabelCrop, vessel: str, ventricle: str, length_mm: float) -> _Course | Unknown:
+def _course(crop: LabelCrop, vessel: str, length_mm: float) -> _Course | Unknown:
     box = crop.structure_boxes().get(structure(vessel).label)
     if box is None:
         return Unknown(f"{structure(vessel).name} not found")
+    if (coarse := too_coarse(crop.geometry)) is not None:
+        return coarse
     grown = tuple(
         slice(max(0, b.start - r), b.stop + r)
         for b, r in zip(box, np.ceil(TOUCH_MM / np.asarray(crop.geometry.spacing)[::-1]).astype(int), strict=True)
@@ -137,14 +226,15 @@ def _course(crop: LabelCrop, vessel: str, ventricle: str, length_mm: float) -> _
     if mask.sum() * geometry.voxel_volume_ml < SMALLEST_ML:
         return Unknown("too small to measure")
     points = _graph_points(mask, geometry)
-    start, at_valve = _start(points, labels == structure(ventricle).label, geometry)
+    start, at_valve = _start(points, labels == structure(VENTRICLES[vessel]).label, geometry)
     distance = _distance_along(points, start)
     line = _centreline(points, distance, length_mm, stop_at_division=vessel == "PA")
     if vessel == "AO":
         line = _ascending_part(line)
     if line is None or len(line.centers) < 2:
         return Unknown("centreline too short for a cross-section")
-    return _Course(mask, geometry, line, at_valve)
+    sides = crop.border_contacts.get(vessel, ())
+    return _Course(vessel, mask.astype(np.float32), geometry, line, at_valve, sides)
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,8 +340,8 @@ def _ascending_part(line: _Line | None) -> _Line | None:
     return _Line(line.centers[:stop], line.tangents[:stop], line.along[:stop])
 
 
-def _section_diameter(mask: np.ndarray, geometry: Geometry, center: np.ndarray, normal: np.ndarray) -> float | None:
-    """Diameter, mm, of the circle with the area of the cross-section; ``None`` if ``center`` is outside the vessel.
+def _section(inside: np.ndarray, geometry: Geometry, center: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Return indices ``(n, 3)``, z, y, x, of the pixels of a cross-section; none if ``center`` is outside the vessel.
 
     The plane is sampled every 0.5 mm; the boundary is the 0.5 level of the linearly interpolated mask.
     """
@@ -261,12 +351,9 @@ def _section_diameter(mask: np.ndarray, geometry: Geometry, center: np.ndarray, 
     v = np.cross(normal, u)
     offsets = np.arange(-SECTION_HALF_MM, SECTION_HALF_MM + 1e-6, SECTION_PIXEL_MM)
     plane = center + offsets[:, None, None] * u + offsets[None, :, None] * v
-    index = np.moveaxis(geometry.world_to_index(plane), -1, 0)
-    inside = ndimage.map_coordinates(mask.astype(np.float32), index, order=1, mode="constant", prefilter=False) >= 0.5
-    pieces, _ = ndimage.label(inside)
+    index = geometry.world_to_index(plane)
+    at_level = ndimage.map_coordinates(inside, np.moveaxis(index, -1, 0), order=1, mode="constant", prefilter=False)
+    pieces, _ = ndimage.label(at_level >= 0.5)
     middle = len(offsets) // 2
     at_center = int(pieces[middle, middle])
-    if at_center == 0:
-        return None
-    area = float((pieces == at_center).sum()) * SECTION_PIXEL_MM**2
-    return 2.0 * float(np.sqrt(area / np.pi))
+    return index[pieces == at_center] if at_center else np.empty((0, 3))

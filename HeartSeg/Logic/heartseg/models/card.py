@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -34,6 +33,7 @@ class ModelCard:
         finder: folder of the coarse model that locates the heart, relative to the card; ``None`` if there is none.
         margin_mm: margin around the located heart, mm.
         normalization_extent: region for the intensity statistics: the whole ``"scan"`` or the ``"crop"``.
+        upper_percentile: grey values above this percentile of that region are clipped before they are normalised.
         trained_on: JSON-serializable description of the training data.
         tested_on: JSON-serializable results, one entry per test set.
         licence: SPDX identifier or a sentence.
@@ -54,6 +54,7 @@ class ModelCard:
     finder: str | None = None
     margin_mm: float = 15.0
     normalization_extent: str = "scan"
+    upper_percentile: float = 100.0
     trained_on: dict[str, Any] = field(default_factory=dict)
     tested_on: tuple[Any, ...] = ()
     licence: str = ""
@@ -124,17 +125,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def sha256_of(path: Path, tick: Callable[[int], None] | None = None) -> str:
-    """SHA-256 of a file as lower-case hex; ``tick`` is called with the size of each chunk read."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
-            if tick is not None:
-                tick(len(piece))
-    return digest.hexdigest()
-
-
 def is_inside(relative: str) -> bool:
     """Whether a relative ``/``-separated path stays inside its base folder on every platform."""
     path = PurePosixPath(relative)
@@ -183,6 +173,10 @@ def _distance(value: Any) -> float:
     return float(value) if not isinstance(value, bool | str) and 0 <= float(value) < 1000 else _fail()
 
 
+def _percentile(value: Any) -> float:
+    return float(value) if not isinstance(value, bool | str) and 50 <= float(value) <= 100 else _fail()
+
+
 def _hashes(value: Any) -> dict[str, str]:
     hashes = {k: _text(v).lower() for k, v in _mapping(value).items()}
     good = all(is_inside(k) and len(v) == 64 and not set(v) - set("0123456789abcdef") for k, v in hashes.items())
@@ -201,6 +195,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "finder": ("a subfolder of the model, such as 'finder', or null", _relative),
     "margin_mm": ("a distance in mm from 0 to 1000", _distance),
     "normalization_extent": ("'scan' or 'crop'", _one_of(EXTENTS)),
+    "upper_percentile": ("a percentile from 50 to 100", _percentile),
     "trained_on": ("an object", _mapping),
     "tested_on": ("a list", lambda v: tuple(v) if isinstance(v, list | tuple) else _fail()),
     "licence": ("a string", _text),

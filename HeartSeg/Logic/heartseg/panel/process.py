@@ -34,6 +34,7 @@ from ..progress import ProgressEvent, Reporter
 from ..result import Result
 from ..settings import Settings
 from ..volume.geometry import Geometry
+from ..volume.patient import Patient
 from ..volume.types import Source, Volume
 
 logger = logging.getLogger(__name__)
@@ -195,7 +196,7 @@ def _read_request(folder: Path) -> tuple[Volume, str, Settings]:
     geometry = Geometry(**{key: tuple(value) for key, value in request["geometry"].items()})
     findings = tuple(Finding.from_dict(f) for f in request["findings"])
     array = np.load(folder / _SCAN, mmap_mode="r")
-    source = Source(**request["source"])
+    source = Source(**{**request["source"], "patient": Patient(**request["source"]["patient"])})
     volume = Volume(array, geometry, request["name"], request["modality"], source, findings)
     settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in request["settings"].items()}
     if settings.get("label_map") is not None:

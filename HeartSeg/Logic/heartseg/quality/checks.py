@@ -13,9 +13,13 @@ import numpy as np
 from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML, Structure
 from ..anatomy import structure as by_key
 from ..findings import Finding, Severity
-from ..measure.boxes import Box, LabelCrop, crop_labels
+from ..measure import implausible
+from ..measure.boxes import Box, LabelCrop, crop_labels, only_open_above
+from ..measure.grid import SMALLEST_ML
+from ..measure.wall import COARSE_VOXEL_MM
 from ..postprocess import HOLE_FILLED, TOO_DARK
 from ..result import Measure, Removal
+from ..volume.checks import check_scale
 from ..volume.types import Volume
 from ..volume.values import ValueScale
 from .contacts import Contacts, find_contacts, gap_mm
@@ -25,9 +29,6 @@ INFO, WARNING, ERROR = Severity.INFO, Severity.WARNING, Severity.ERROR
 HEART_SHARE = 0.3
 """Minimum volume of a heart relative to the smallest plausible heart (sum of the lower limits of chambers and
 myocardium, 198 mL for all structures), i.e. 59 mL. Less is a fragment or a different organ."""
-
-MISSING_ML = 1.0
-"""A structure below this volume is missing; the shortest arterial stump in a correct map has 3 mL."""
 
 REMOVED_WARNING_SHARE, REMOVED_WARNING_ML = 0.05, 5.0
 """Larger removals, relative to the structure or in mL, mean that the network mistook other tissue for it."""
@@ -73,16 +74,11 @@ sharp border."""
 CONTRAST_WEAK_SD = 1.0
 """The limit for values other than HU: difference divided by the larger standard deviation of the two."""
 
-THICK_SLICE_MM = 3.0
-"""At 3 mm, a normal wall of 9 mm has three voxels; thicker slices do not resolve its thickness."""
-
 LIMITS = (
     "The model that ships knows adult hearts in their usual place: it may miss a child's heart, which is far smaller, "
     "and a mirrored one (dextrocardia)."
 )
 """What a heart that is not found may be."""
-
-_SIDES = (("right", "left"), ("anterior", "posterior"), ("inferior", "superior"))
 
 
 def check_result(
@@ -112,23 +108,23 @@ def check_result(
     crop = crop_labels(labels, volume.geometry)
     heart = _no_heart(labels, crop, structures)
     if crop is None or heart:
-        return (*heart, *_scale(volume))
+        return (*heart, *check_scale(volume))
     values = {(m.structure, m.quantity): m.value for m in measures}
     boxes = crop.structure_boxes()
-    contacts = find_contacts(crop, _place_in_scan(crop, volume))
-    present = [s for s in structures if s.label in boxes and _ml(crop, boxes, s) >= MISSING_ML]
+    contacts = find_contacts(crop)
+    present = [s for s in structures if s.label in boxes and _ml(crop, boxes, s) >= SMALLEST_ML]
     keys = {s.key for s in present}
     return (
         *_missing(crop, boxes, structures, present),
         *_sides_swapped(crop, boxes, keys),
         *_not_enclosed(contacts, keys),
         *_wrong_neighbours(crop, boxes, contacts, keys),
-        *_cut_by_border(crop, boxes, volume, present),
-        *_implausible(values, present),
+        *_cut_by_border(crop, present),
+        *_implausible(measures, present),
         *_components(values, removals),
         *_contrast(volume, measures, keys),
         *_resolution(volume),
-        *_scale(volume),
+        *check_scale(volume),
     )
 
 
@@ -138,20 +134,6 @@ def _mask_ml(crop: LabelCrop, boxes: dict[int, Box], label: int) -> float:
 
 def _ml(crop: LabelCrop, boxes: dict[int, Box], structure: Structure) -> float:
     return _mask_ml(crop, boxes, structure.label) if structure.label in boxes else 0.0
-
-
-def _place_in_scan(crop: LabelCrop, volume: Volume) -> Box:
-    """Position of the crop in its own axes: start 0 at the low border of the scan, stop -1 at the high border."""
-    axes, signs = volume.geometry.nearest_axes()
-    place: list[slice] = [slice(1, -2)] * 3
-    for index_axis in range(3):
-        stored = 2 - index_axis
-        span, length = crop.box[stored], volume.geometry.shape[stored]
-        ends = [span.start == 0, span.stop == length]
-        if signs[index_axis] < 0:
-            ends.reverse()
-        place[2 - axes[index_axis]] = slice(0 if ends[0] else 1, -1 if ends[1] else -2)
-    return place[0], place[1], place[2]
 
 
 def _no_heart(labels: np.ndarray, crop: LabelCrop | None, structures: Sequence[Structure]) -> list[Finding]:
@@ -253,48 +235,37 @@ def _wrong_neighbours(crop: LabelCrop, boxes: dict[int, Box], contacts: Contacts
     return findings
 
 
-def _cut_by_border(
-    crop: LabelCrop, boxes: dict[int, Box], volume: Volume, present: Sequence[Structure]
-) -> list[Finding]:
-    place = _place_in_scan(crop, volume)
+def _cut_by_border(crop: LabelCrop, present: Sequence[Structure]) -> list[Finding]:
     findings = []
     for s in present:
-        sides = []
-        for world in range(3):
-            axis = 2 - world
-            span = boxes[s.label][axis]
-            if place[axis].start == 0 and span.start == 0:
-                sides.append(_SIDES[world][0])
-            if place[axis].stop == -1 and span.stop == crop.labels.shape[axis]:
-                sides.append(_SIDES[world][1])
+        sides = crop.border_contacts.get(s.key)
         if not sides:
             continue
-        harmless = s.key in ("AO", "PA") and sides == ["superior"]
+        harmless = only_open_above(s.key, sides)
         where = " and ".join(sides) + (" border" if len(sides) == 1 else " borders")
         text = f"The {s.name} reaches the {where} of the scan" + (
             ": its upper part is outside, as in many cardiac scans."
             if harmless
             else ": part of it may be outside, so its measures may be too small."
         )
-        findings.append(Finding("cut-by-border", INFO if harmless else WARNING, text, s.key, {"sides": sides}))
+        findings.append(Finding("cut-by-border", INFO if harmless else WARNING, text, s.key, {"sides": list(sides)}))
     return findings
 
 
-def _implausible(values: dict[tuple[str, str], float | None], present: Sequence[Structure]) -> list[Finding]:
-    quantities = {"mL": ("volume", "mL"), "g": ("mass", "g"), "mm diameter": ("diameter", "mm")}
+def _implausible(measures: Sequence[Measure], present: Sequence[Structure]) -> list[Finding]:
+    keys = {s.key for s in present}
     findings = []
-    for s in present:
-        quantity, unit = quantities[s.plausible_unit]
-        value = values.get((s.key, quantity))
-        low, high = s.plausible
-        if value is None or low <= value <= high:
+    for m in measures:
+        limits = implausible(m) if m.structure in keys and m.quantity in ("volume", "mass", "diameter") else None
+        if limits is None or m.value is None:
             continue
         text = (
-            f"The {quantity} of the {s.name} is {value:.0f} {unit}, {'below' if value < low else 'above'} the "
-            f"plausible range for adults ({low:g}–{high:g} {unit})."
+            f"The {m.quantity} of the {by_key(m.structure).name} is {m.value:.0f} {m.unit}, "
+            f"{'below' if m.value < limits.low else 'above'} the plausible range for adults "
+            f"({limits.low:g}–{limits.high:g} {m.unit})."
         )
-        numbers = {"quantity": quantity, f"value_{unit.lower()}": value, "low": low, "high": high}
-        findings.append(Finding("volume-implausible", WARNING, text, s.key, numbers))
+        numbers = {"quantity": m.quantity, f"value_{m.unit.lower()}": m.value, "low": limits.low, "high": limits.high}
+        findings.append(Finding("volume-implausible", WARNING, text, m.structure, numbers))
     return findings
 
 
@@ -323,18 +294,6 @@ def _components(values: dict[tuple[str, str], float | None], removals: Sequence[
         text = f"{_small_ml(ml)} as dark as fat, lung or air were removed ({names})."
         findings.append(Finding("dark-removed", INFO, text, None, {"removed_ml": ml}))
     return findings
-
-
-def _scale(volume: Volume) -> list[Finding]:
-    """A scan that is said to be CT but is not in Hounsfield units; its intensities have no unit then."""
-    if volume.modality != "CT" or volume.value_scale is ValueScale.HOUNSFIELD:
-        return []
-    low, high = float(volume.array.min()), float(volume.array.max())
-    text = (
-        f"The scan is said to be CT, but its values of {low:g} to {high:g} are not Hounsfield units (air is -1000): "
-        "intensities have no unit; use the original if there is one."
-    )
-    return [Finding("not-hounsfield", WARNING, text, None, {"lowest": low, "highest": high})]
 
 
 def _contrast(volume: Volume, measures: Sequence[Measure], keys: set[str]) -> list[Finding]:
@@ -372,13 +331,13 @@ def _contrast(volume: Volume, measures: Sequence[Measure], keys: set[str]) -> li
 
 def _resolution(volume: Volume) -> list[Finding]:
     largest = max(volume.geometry.spacing)
-    if largest <= THICK_SLICE_MM or any(f.code == "slices-thick" for f in volume.findings):
+    if largest <= COARSE_VOXEL_MM or any(f.code == "slices-thick" for f in volume.findings):
         return []  # already reported when the scan was read
     text = (
-        f"The largest voxel edge is {largest:.1f} mm (over {THICK_SLICE_MM:g} mm): wall thickness and small structures "
-        "are not resolved, and volumes vary with the position of the slices."
+        f"The largest voxel edge is {largest:.1f} mm (over {COARSE_VOXEL_MM:g} mm): wall thickness and small "
+        "structures are not resolved, and volumes vary with the position of the slices."
     )
-    return [Finding("low-resolution", INFO, text, None, {"spacing_mm": largest, "limit_mm": THICK_SLICE_MM})]
+    return [Finding("low-resolution", INFO, text, None, {"spacing_mm": largest, "limit_mm": COARSE_VOXEL_MM})]
 
 
 def _small_ml(ml: float) -> str:

@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from ..anatomy import STRUCTURES, structure
 from ..measure.boxes import Box, LabelCrop
+from ..volume.geometry import SIDES
 
 _N = max(s.label for s in STRUCTURES) + 1
 
@@ -38,11 +39,10 @@ class Contacts:
         return 1.0 - self.share(key, *covers) if self.surface(key) else 0.0
 
 
-def find_contacts(crop: LabelCrop, whole_box: Box) -> Contacts:
+def find_contacts(crop: LabelCrop) -> Contacts:
     """Sum the areas of the faces between different labels along the three axes of the crop.
 
-    ``whole_box`` is the position of the crop in the scan, slices ``(z, y, x)`` in the axes of the crop: start 0 and
-    stop -1 mean that the crop touches the border of the scan, where faces are excluded.
+    Faces where the crop ends at the border of the scan are excluded.
     """
     labels, spacing = crop.labels, np.asarray(crop.geometry.spacing)[::-1]
     area = np.zeros((_N, _N))
@@ -52,8 +52,8 @@ def find_contacts(crop: LabelCrop, whole_box: Box) -> Contacts:
         differ = low != high
         pairs = np.bincount(low[differ].astype(np.intp) * _N + high[differ], minlength=_N * _N).reshape(_N, _N)
         area += (pairs + pairs.T) * (spacing.prod() / spacing[axis])
-        for end, at_border in ((turned[0], whole_box[axis].start == 0), (turned[-1], whole_box[axis].stop == -1)):
-            if not at_border:
+        for end, side in zip((turned[0], turned[-1]), SIDES[2 - axis], strict=True):
+            if side not in crop.at_border:
                 faces = np.bincount(end.reshape(-1), minlength=_N) * (spacing.prod() / spacing[axis])
                 faces[0] = 0.0
                 area[0] += faces

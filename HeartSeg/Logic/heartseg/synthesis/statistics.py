@@ -128,8 +128,7 @@ def measure_heart(heart: Heart) -> dict[str, float | None]:
     values["MYO_g"] = float(counts[5]) / 1000 * MYOCARDIAL_DENSITY_G_PER_ML
     values["wall_mm"] = wall_thickness(heart.labels)
     crop = crop_labels(heart.target, Geometry((size[0], size[1], size[2]), (1.0, 1.0, 1.0)))
-    aorta = ascending_aorta_diameter(crop) if crop is not None else None
-    values["AO_mm"] = aorta.diameter_mm if aorta is not None else None
+    values["AO_mm"] = ascending_aorta_diameter(crop).diameter_mm if crop is not None else None
     return {q.key: values[q.key] for q in QUANTITIES}
 
 

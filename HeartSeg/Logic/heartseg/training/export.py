@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import json
 import shutil
@@ -16,12 +15,15 @@ from typing import Any
 
 import torch
 
+from heartseg.hashes import sha256_of
 from heartseg.synthesis.hearts import RESERVED_SUBJECTS, TRAINING_SUBJECTS, VALIDATION_SUBJECTS
 
 from .stages import CLASS_KEYS, LABELS, NETWORK_CLASS, SIZES, Stage, architecture_kwargs
 
 VERSION = "0.5.0"
 MARGIN_MM = 8.0
+UPPER_PERCENTILE = 100.0
+"""Upper clipping of the fine network's window; see :class:`~heartseg.models.card.ModelCard`."""
 WEIGHT_STEPS = 127
 """Largest multiple of the rounding step of a filter; see :func:`coarser`."""
 CHECKPOINT = "fold_0/checkpoint_final.pth"
@@ -198,6 +200,7 @@ def model_card(
         "finder": None if finder else "finder",
         "margin_mm": MARGIN_MM,
         "normalization_extent": "scan" if finder else "crop",
+        "upper_percentile": 100.0 if finder else UPPER_PERCENTILE,
         "trained_on": trained_on,
         "tested_on": tested_on,
         "licence": LICENCE,
@@ -246,7 +249,7 @@ def export_model(
             "device": snapshot.get("device", "CPU, 1 thread"),
         }
         write_stage(stage, snapshot["weights"], out / "finder" if stage.name == "finder" else out, n_scenes)
-    finder_hash, fine_hash = sha256(out / "finder" / CHECKPOINT), sha256(out / CHECKPOINT)
+    finder_hash, fine_hash = sha256_of(out / "finder" / CHECKPOINT), sha256_of(out / CHECKPOINT)
     if finder is None:
         inner = model_card(
             description=f"Finds the heart in whole scans at {stages[0].spacing:g} mm, for HeartSeg-Default.",
@@ -264,11 +267,6 @@ def export_model(
         finder=False,
     )
     _write_json(out / "heartseg.json", card)
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file in lower-case hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def scene_facts(scenes: Path, seed: int) -> dict[str, Any]:

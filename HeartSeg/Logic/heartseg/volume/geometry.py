@@ -7,11 +7,14 @@ millimetres, world axes LPS (to the patient's Left, Posterior, Superior). 3D Sli
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 _AXIS_LETTERS = (("R", "L"), ("A", "P"), ("I", "S"))  # (negative, positive) direction of each LPS world axis
+SIDES = (("right", "left"), ("anterior", "posterior"), ("inferior", "superior"))
+"""Sides of a scan at the low and the high end of each LPS world axis."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,27 @@ class Geometry:
             if score > best_score + 1e-6:
                 best, best_score = order, score
         return best, tuple(1 if matrix[best[k], k] >= 0 else -1 for k in range(3))
+
+    def sides_reached(self, low: Sequence[float], high: Sequence[float], margin_mm: float = 0.0) -> tuple[str, ...]:
+        """Return the sides of the grid (:data:`SIDES`) that a box reaches.
+
+        Args:
+            low, high: edges of the box ``(z, y, x)`` in voxels; the grid extends from 0 to :attr:`shape`.
+            margin_mm: largest distance between the box and a border that it reaches.
+        """
+        axes, signs = self.nearest_axes()
+        found = []
+        for world, sides in enumerate(SIDES):
+            axis = axes.index(world)
+            gaps = (low[2 - axis], self.shape[2 - axis] - high[2 - axis])
+            ordered = gaps if signs[axis] > 0 else gaps[::-1]
+            found += [side for side, gap in zip(sides, ordered, strict=True) if gap * self.spacing[axis] <= margin_mm]
+        return tuple(found)
+
+    def step_across(self, side: str) -> float:
+        """Return the distance between the voxels along the axis that ends at a side of :data:`SIDES`, mm."""
+        world = next(k for k, sides in enumerate(SIDES) if side in sides)
+        return self.spacing[self.nearest_axes()[0].index(world)]
 
     def index_to_world(self, index_zyx: np.ndarray) -> np.ndarray:
         """Convert array indices ``(…, 3)``, z, y, x, possibly fractional, to world LPS ``(…, 3)``, x, y, z, mm."""
@@ -156,3 +180,9 @@ def to_nearest_lps(geometry: Geometry) -> tuple[AxisFlip, Geometry]:
     ox, oy, oz = (round(float(v), 6) for v in origin)
     turned = Geometry((z, y, x), (sx, sy, sz), (ox, oy, oz), tuple(round(float(v), 9) + 0.0 for v in direction.ravel()))
     return AxisFlip((order_zyx[0], order_zyx[1], order_zyx[2]), tuple(sorted(flipped_zyx))), turned
+
+
+def is_singular(steps: np.ndarray) -> bool:
+    """Return whether the columns of a 3x3 matrix, of any length, are linearly dependent; also true for NaN."""
+    lengths = np.linalg.norm(steps, axis=0)
+    return not (np.isfinite(steps).all() and lengths.min() > 0 and abs(np.linalg.det(steps / lengths)) > 1e-6)

@@ -59,7 +59,7 @@ TRIALS = (
 )
 
 
-def test_cells_are_mean_and_sd_over_cases_each_averaged_over_the_seeds() -> None:
+def test_cells_are_mean_and_sd_over_cases_after_averaging_over_seeds() -> None:
     baseline, edge = rows(TRIALS)
     per_case = [85.0, 70.0]
     assert baseline.cells["LV"] == pytest.approx((mean(per_case), stdev(per_case)))
@@ -69,7 +69,7 @@ def test_cells_are_mean_and_sd_over_cases_each_averaged_over_the_seeds() -> None
     assert edge.seed_sd is None
 
 
-def test_the_table_has_the_documents_columns_and_its_reported_figures() -> None:
+def test_the_table_has_columns_and_figures_of_the_original_document() -> None:
     lines = as_markdown(TRIALS).splitlines()
     assert lines[0].startswith("| Dice % | LV | AO | mean |")
     assert "| baseline | 77.5 ± 10.6 | 60.0 ± 14.1 | 68.8 ± 12.4 | 2 × 2 |" in lines[2]
@@ -83,7 +83,7 @@ def test_reported_means_are_those_of_the_reported_structures() -> None:
         assert figures[6] == pytest.approx(mean(figures[:6]), abs=0.11)
 
 
-def test_the_csv_has_a_line_per_value() -> None:
+def test_the_csv_has_one_line_per_value() -> None:
     lines = list(csv.DictReader(as_csv(TRIALS).splitlines()))
     assert len(lines) == 12
     first = {"configuration": "baseline", "seed": "0", "case": "a", "structure": "LV", "dice": "0.900000"}
@@ -101,7 +101,7 @@ def measured(name: str, seed: int, hd95: dict[str, tuple[float, ...]]) -> Trial:
     return Trial(name, seed, dice, metrics, 1.0, 1)
 
 
-def test_distances_are_averaged_over_structures_then_seeds_and_absent_ones_left_out() -> None:
+def test_distances_are_averaged_over_structures_then_seeds_without_absent_structures() -> None:
     trials = [
         measured("baseline", 0, {"a": (2.0, 4.0), "b": (5.0, None)}),
         measured("baseline", 1, {"a": (4.0, 6.0), "b": (None, None)}),
@@ -128,7 +128,7 @@ def test_differences_are_paired_by_case_and_the_interval_is_of_the_mean() -> Non
     assert (dice.mean, dice.says_something) == (pytest.approx(0), False)
 
 
-def test_a_bootstrap_interval_covers_the_mean_as_often_as_it_says() -> None:
+def test_a_bootstrap_interval_has_its_nominal_coverage() -> None:
     """For 400 samples of 30 normal numbers, 95 % of the intervals contain the mean, within 4 SE and a bias of -2 %."""
     rng = np.random.default_rng(0)
     held = [low < 0 < high for low, high in (bootstrap_interval(rng.normal(size=30), s) for s in range(400))]
@@ -163,7 +163,7 @@ def test_pictures_show_every_configuration(tmp_path) -> None:
     assert sitk.ReadImage(str(tmp_path / "b.png")).GetSize() == (1800, 675)
 
 
-def test_configurations_are_named_networks_or_the_users_own(tmp_path) -> None:
+def test_a_configuration_is_a_known_name_a_network_or_a_table_of_the_user(tmp_path) -> None:
     (tmp_path / "t.json").write_text(json.dumps({"wide": {"network": "csfbu", "alpha": 2.0}}))
     found = named_configurations(["baseline", "attention", "wide"], read_table(tmp_path / "t.json"))
     assert found["attention"] == {"network": "attention"}
@@ -187,7 +187,7 @@ BUILT = {
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_every_configuration_builds_what_its_name_says(name) -> None:
+def test_every_configuration_builds_the_network_of_its_name(name) -> None:
     """Check the parts of the network that nnU-Net builds from the configuration's plans."""
     pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
     preset = configured(CSFBU, CONFIGURATIONS[name], name)
@@ -231,7 +231,7 @@ def test_unknown_names_and_settings_are_refused(tmp_path) -> None:
         read_table(tmp_path / "nowhere.json")
 
 
-def test_only_configurations_that_say_so_train_on_translated_cases(tmp_path) -> None:
+def test_translated_cases_are_used_only_by_configurations_that_ask_for_them(tmp_path) -> None:
     found = named_configurations(["baseline", "edge+fusion", "translated", "all"])
     presets = {n: configured(CSFBU, c, n) for n, c in found.items()}
     assert [n for n, p in presets.items() if p.translated] == ["translated", "all"]
@@ -317,12 +317,12 @@ def test_a_trial_is_scored_case_by_case_from_the_held_out_predictions(tmp_path) 
     assert _prediction(training, found, "c") is None
 
 
-def test_null_in_a_table_leaves_a_setting_as_it_is() -> None:
+def test_null_in_a_table_keeps_a_setting() -> None:
     assert said({"alpha": None, "network": "csfbu", "unlabelled": False}) == {"network": "csfbu", "unlabelled": False}
 
 
 @pytest.mark.slow
-def test_a_comparison_runs_on_the_same_folds_and_goes_on_where_it_was_stopped(tmp_path, capsys) -> None:
+def test_an_ablation_uses_the_same_folds_and_resumes_after_an_interruption(tmp_path, capsys) -> None:
     pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
     from heartseg.cli.main import main
     from labelled_scans import make_folder_pair

@@ -37,7 +37,7 @@ def test_a_dry_run_lists_cases_volumes_and_orientations_and_writes_nothing(tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_a_dry_run_that_turns_the_scans_has_no_note_on_orientations_and_counts_unlabelled_ones(
+def test_a_dry_run_with_orientation_lps_has_no_note_on_orientations_and_counts_unlabelled_scans(
     tmp_path, capsys
 ) -> None:
     data = make_mmwhs(tmp_path / "data", 3, COARSE)
@@ -51,7 +51,7 @@ def test_a_dry_run_that_turns_the_scans_has_no_note_on_orientations_and_counts_u
     assert "nowhere" in capsys.readouterr().err
 
 
-def test_a_dry_run_tells_everything_that_is_wrong(pairs, tmp_path, capsys) -> None:
+def test_a_dry_run_lists_every_problem(pairs, tmp_path, capsys) -> None:
     (pairs / "labels" / "heart_00.nii.gz").unlink()
     labels, geometry = read(pairs / "labels" / "heart_01.nii.gz")
     moved = Geometry(geometry.shape, geometry.spacing, (0.0, 0.0, 0.0))
@@ -62,7 +62,7 @@ def test_a_dry_run_tells_everything_that_is_wrong(pairs, tmp_path, capsys) -> No
     assert "'heart_01.nii.gz' does not lie on the grid of" in said
 
 
-def test_bad_data_stops_before_anything_is_trained(pairs, tmp_path, capsys) -> None:
+def test_bad_data_are_refused_before_training(pairs, tmp_path, capsys) -> None:
     labels, geometry = read(pairs / "labels" / "heart_02.nii.gz")
     write_labels(np.where(labels == 3, 9, labels).astype(np.uint8), geometry, pairs / "labels" / "heart_02.nii.gz")
     said = refused(capsys, pairs, "-o", tmp_path / "out", "--folds", 3, "--device", "cpu")
@@ -90,12 +90,12 @@ def test_one_case_alone_is_refused(tmp_path, capsys) -> None:
         (["--num-gpus", "2", "--device", "cpu"], "exclude each other"),
     ],
 )
-def test_options_that_cannot_work_are_told(pairs, tmp_path, capsys, options, said) -> None:
+def test_invalid_options_are_refused(pairs, tmp_path, capsys, options, said) -> None:
     assert said in refused(capsys, pairs, "-o", tmp_path / "out", *options)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_with_other_things_in_it_is_left_alone(pairs, tmp_path, capsys) -> None:
+def test_an_output_folder_with_other_files_is_refused(pairs, tmp_path, capsys) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
     said = refused(capsys, pairs, "-o", tmp_path / "out", "--folds", 3, "--device", "cpu")
@@ -109,7 +109,7 @@ def test_after_a_refusal_the_same_folder_can_be_used_with_other_options(pairs, t
     assert "4 folds need 4 cases" in refused(capsys, *command, "--folds", 4)
 
 
-def test_a_model_of_another_dimension_cannot_be_started_from(default_model) -> None:
+def test_a_model_of_another_dimension_is_refused_as_start(default_model) -> None:
     from pathlib import Path
 
     from heartseg.errors import SettingsError

@@ -55,7 +55,7 @@ def mine(tmp_path, monkeypatch) -> str:
     sys.modules.pop("my_methods", None)
 
 
-def test_ones_own_network_is_built_from_nnunets_plans(mine) -> None:
+def test_a_custom_network_is_built_from_the_plans_of_nnunet(mine) -> None:
     preset = CSFBU.with_changes(network=f"{mine}.Net")
     assert preset.edges == "none"
     plans = adapted_plans(base_plans(), preset, "x", 0)
@@ -68,7 +68,7 @@ def test_ones_own_network_is_built_from_nnunets_plans(mine) -> None:
     assert torch.equal(ours(x), 2 * theirs(x))
 
 
-def test_ones_own_loss_is_of_regions_and_of_edges(mine) -> None:
+def test_a_custom_loss_gets_regions_and_edges(mine) -> None:
     outputs = torch.full((1, 3, 12, 12), 5.0)
     labels = torch.zeros(1, 1, 12, 12, dtype=torch.long)
     plain = TrainingLoss(CSFBU.with_changes(loss=f"{mine}.loss", network="plain"), 2, (1.0, 1.0))
@@ -78,7 +78,7 @@ def test_ones_own_loss_is_of_regions_and_of_edges(mine) -> None:
     assert head(outputs, labels).item() == 4.0 + 2.0 * edges
 
 
-def test_ones_own_augmentation_gets_nnunets_transforms(mine) -> None:
+def test_a_custom_augmentation_gets_the_transforms_of_nnunet(mine) -> None:
     from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 
     assert adapted(ComposeTransforms([]), f"{mine}.augmentation").transforms == ["mine"]
@@ -92,12 +92,12 @@ def test_ones_own_augmentation_gets_nnunets_transforms(mine) -> None:
         ("my_methods.number", "is a int: name a class or a function"),
     ],
 )
-def test_what_cannot_be_imported_is_told_before_anything_is_trained(mine, name, said) -> None:
+def test_custom_parts_that_cannot_be_imported_are_refused_before_training(mine, name, said) -> None:
     with pytest.raises(SettingsError, match=said):
         adapted_plans(base_plans(), CSFBU.with_changes(network=name), "x", 0)
 
 
-def test_a_model_with_ones_own_network_loads_where_its_package_is_trusted(mine, monkeypatch) -> None:
+def test_a_model_with_a_custom_network_loads_only_if_its_package_is_trusted(mine, monkeypatch) -> None:
     from heartseg.models import plans
 
     raw = adapted_plans(base_plans(), CSFBU.with_changes(network=f"{mine}.Net"), "x", 0)["configurations"]["2d"]
@@ -109,13 +109,13 @@ def test_a_model_with_ones_own_network_loads_where_its_package_is_trusted(mine, 
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_setting_survives_the_file(name, tmp_path) -> None:
+def test_every_setting_survives_a_round_trip_through_the_file(name, tmp_path) -> None:
     write_config(PRESETS[name], tmp_path / "config.yaml")
     assert read_config(tmp_path / "config.yaml", Preset(epochs=3, alpha=9.0)) == PRESETS[name]
     assert set(yaml.safe_load((tmp_path / "config.yaml").read_text())) == set(PRESETS[name].to_dict())
 
 
-def test_options_replace_the_files_settings_and_the_file_those_of_the_preset(tmp_path) -> None:
+def test_options_override_the_file_and_the_file_overrides_the_preset(tmp_path) -> None:
     (tmp_path / "run.yaml").write_text("epochs: 7\nlearning_rate: 0.5\npatch: [64, 96]\n")
     command = ["train", "d", "-o", "o", "--preset", "integrated-attention", "--config", str(tmp_path / "run.yaml")]
     found = preset_of(build_parser().parse_args([*command, "--epochs", "9"]))
@@ -134,7 +134,7 @@ def test_options_replace_the_files_settings_and_the_file_those_of_the_preset(tmp
         ("a: [", "cannot be read"),
     ],
 )
-def test_a_file_that_cannot_work_is_refused(text, said, tmp_path) -> None:
+def test_an_invalid_settings_file_is_refused(text, said, tmp_path) -> None:
     (tmp_path / "run.yaml").write_text(text)
     with pytest.raises(SettingsError, match=said):
         read_config(tmp_path / "run.yaml", CSFBU)
@@ -151,7 +151,7 @@ LOGGED = {
 }
 
 
-def test_the_history_has_a_row_per_epoch(tmp_path) -> None:
+def test_the_history_has_one_row_per_epoch(tmp_path) -> None:
     write_history(LOGGED, ["LV", "AO"], tmp_path / "history.csv")
     first, second = csv.DictReader((tmp_path / "history.csv").read_text().splitlines())
     assert first == {
@@ -168,7 +168,7 @@ def test_the_history_has_a_row_per_epoch(tmp_path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["history.csv"]
 
 
-def test_tensorboard_gets_every_column_where_it_is_installed(tmp_path, monkeypatch) -> None:
+def test_tensorboard_gets_every_column_of_the_history(tmp_path, monkeypatch) -> None:
     written: list[tuple[str, float, int]] = []
 
     class SummaryWriter:

@@ -33,7 +33,7 @@ stock.predict_entry_point_modelfolder()
 """Content of the script ``nnUNetv2_predict_from_modelfolder``; it loads the class named in plans.json."""
 
 
-def test_stock_prediction_of_a_trained_folder_is_ours(trained, tmp_path: Path) -> None:
+def test_stock_nnunet_and_heartseg_predict_the_same_labels(trained, tmp_path: Path) -> None:
     """CSFBU-Net in 2D, with edges and fusion; the card declares LPS, and the scan is stored in LPS."""
     raw = trained.training.out / "raw" / "Dataset501_HeartSeg" / "imagesTr"
     scan = read_volume(sorted(raw.glob("*_0000.nii.gz"))[0])
@@ -78,7 +78,7 @@ def test_stock_prediction_of_a_trained_folder_is_ours(trained, tmp_path: Path) -
     assert len(np.unique(ours)) > 1
 
 
-def test_a_trained_2d_folder_can_be_explained_in_any_orientation(trained) -> None:
+def test_a_2d_model_has_heat_maps_in_any_orientation(trained) -> None:
     raw = trained.training.out / "raw" / "Dataset501_HeartSeg" / "imagesTr"
     scan = read_volume(sorted(raw.glob("*_0000.nii.gz"))[0])
     explainer = Explainer(Segmenter(trained.model, Settings(device="cpu", threads=1)))

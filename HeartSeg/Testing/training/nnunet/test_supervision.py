@@ -83,7 +83,7 @@ def outputs() -> list[torch.Tensor]:
     [{}, {"erosion": 1}, {"beta": 0.8}, {"delta": 30.0}, {"alpha": 3.0}, {"erosion": 0}],
     ids=lambda c: "-".join(c) or "as it is",
 )
-def test_an_unusual_presets_loss_is_the_formula(changes) -> None:
+def test_the_loss_of_an_unusual_preset_equals_its_formula(changes) -> None:
     preset, labels = UNUSUAL.with_changes(**changes), labels_3d()
     loss = TrainingLoss(preset, K, SPACING)
     full, half = outputs()
@@ -103,7 +103,7 @@ def test_the_erosion_follows_the_spacing() -> None:
     assert found != pytest.approx(by_hand(full.numpy(), labels, UNUSUAL, STEPS[2]), rel=1e-3)
 
 
-def test_a_network_without_edges_has_the_loss_of_its_regions() -> None:
+def test_a_network_without_edges_has_the_loss_of_regions_only() -> None:
     preset = UNUSUAL.with_changes(network="plain")
     labels, (full, half) = labels_3d(), outputs()
     regions = [o[:, : K + 1] for o in (full, half)]

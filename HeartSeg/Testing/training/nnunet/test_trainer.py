@@ -50,7 +50,7 @@ def new(tmp_path) -> Iterator[Callable[..., HeartSegTrainer]]:
         yield make
 
 
-def test_every_setting_arrives_in_nnunets_loop(new) -> None:
+def test_every_setting_of_the_preset_reaches_the_trainer_of_nnunet(new) -> None:
     preset = TINY.with_changes(
         learning_rate=0.123,
         weight_decay=0.004,
@@ -71,14 +71,14 @@ def test_every_setting_arrives_in_nnunets_loop(new) -> None:
     assert new(TINY.with_changes(batch=1)).probabilistic_oversampling is True
 
 
-def test_settings_beside_the_preset_arrive_too(new) -> None:
+def test_settings_outside_the_preset_reach_the_trainer(new) -> None:
     trainer = new(left_out=["a", "b"], unlabelled=["c"], start_from="/w.pth")
     assert (trainer.left_out, trainer.unlabelled, trainer.start_from) == (frozenset("ab"), ("c",), "/w.pth")
     bare = new()
     assert (bare.left_out, bare.unlabelled, bare.start_from) == (frozenset(), (), None)
 
 
-def test_the_loss_is_the_presets_with_structures_and_spacing_of_the_data(new) -> None:
+def test_the_loss_has_the_weights_of_the_preset_and_structures_and_spacing_of_the_data(new) -> None:
     loss = new()._build_loss()
     assert isinstance(loss, TrainingLoss)
     labels = torch.zeros(1, 1, 24, 24, dtype=torch.long)
@@ -100,7 +100,7 @@ def test_the_loss_is_the_presets_with_structures_and_spacing_of_the_data(new) ->
         ({"network": "plain", "loss": "focal"}, True),
     ],
 )
-def test_nnunets_own_loss_is_kept_where_the_preset_asks_for_it_and_there_are_no_edges(new, changes, ours) -> None:
+def test_a_preset_without_edges_can_keep_the_loss_of_nnunet(new, changes, ours) -> None:
     trainer = new(NNUNET.with_changes(dimension="2d", patch=(32, 32), **changes))
     trainer.is_ddp = False
     assert isinstance(trainer._build_loss(), TrainingLoss) == ours
@@ -115,7 +115,7 @@ def test_nnunets_own_loss_is_kept_where_the_preset_asks_for_it_and_there_are_no_
     ],
     ids=["linear", "poly", "constant"],
 )
-def test_the_rate_follows_from_the_epochs_number_alone(new, preset, rates) -> None:
+def test_the_learning_rate_depends_on_the_epoch_number_only(new, preset, rates) -> None:
     trainer = new(TINY)
     trainer.preset, trainer.num_epochs, trainer.network = preset, 4, torch.nn.Linear(2, 2)
     optimizer, schedule = trainer.configure_optimizers()
@@ -127,7 +127,7 @@ def test_the_rate_follows_from_the_epochs_number_alone(new, preset, rates) -> No
     assert found[0] == found[4]
 
 
-def test_the_optimizer_is_the_presets(new) -> None:
+def test_the_optimizer_is_that_of_the_preset(new) -> None:
     trainer = new()
     trainer.network = torch.nn.Linear(2, 2)
     for momentum, nesterov in ((0.9, True), (0.0, False)):
@@ -147,7 +147,7 @@ def test_the_optimizer_is_the_presets(new) -> None:
     assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (0.3, 0.01)
 
 
-def test_seed_and_fold_decide_the_weights(new) -> None:
+def test_seed_and_fold_determine_the_initial_weights(new) -> None:
     def drawn(**which: int) -> tuple[float, ...]:
         new(**which)
         return torch.rand(()).item(), np.random.random()  # noqa: NPY002
@@ -158,7 +158,7 @@ def test_seed_and_fold_decide_the_weights(new) -> None:
     assert drawn(seed=4)[1] != drawn()[1]
 
 
-def test_a_checkpoint_holds_no_code_and_brings_everything_back(new, tmp_path) -> None:
+def test_a_checkpoint_contains_no_code_and_restores_the_whole_state(new, tmp_path) -> None:
     from heartseg.training.nnunet import trainers
 
     """Loads with ``weights_only=True`` and no exceptions: it contains only numbers, text and tensors."""
@@ -191,7 +191,7 @@ def test_a_checkpoint_holds_no_code_and_brings_everything_back(new, tmp_path) ->
     assert np.array_equal(np.random.random(3), after[1])  # noqa: NPY002
 
 
-def test_the_random_state_is_that_of_all_three_generators() -> None:
+def test_the_random_state_covers_python_numpy_and_torch() -> None:
     import random
 
     from heartseg.training.nnunet import trainers
@@ -205,7 +205,7 @@ def test_the_random_state_is_that_of_all_three_generators() -> None:
     assert (torch.rand(2).tolist(), np.random.normal(size=3).tolist(), random.random()) == first  # noqa: NPY002
 
 
-def test_steps_are_counted_for_the_progress(new) -> None:
+def test_progress_counts_training_steps(new) -> None:
     seen = []
     trainer = new()
     trainer._advance()
@@ -216,7 +216,7 @@ def test_steps_are_counted_for_the_progress(new) -> None:
     assert [n for n in seen if n][:2] == [1, 2]
 
 
-def test_a_few_steps_say_how_long_the_training_takes(new, tmp_path) -> None:
+def test_the_duration_of_a_training_is_estimated_from_a_few_steps(new, tmp_path) -> None:
     data = tmp_path / "preprocessed" / "Dataset501_HeartSeg" / "nnUNetPlans_2d"
     data.mkdir(parents=True)
     (data / "case.b2nd").touch()
@@ -228,7 +228,7 @@ def test_a_few_steps_say_how_long_the_training_takes(new, tmp_path) -> None:
         assert found.total_s == 30 * found.step_s
 
 
-def test_only_a_training_of_more_than_a_day_is_asked_about() -> None:
+def test_only_trainings_of_more_than_a_day_need_a_confirmation() -> None:
     asked = []
 
     def answer(yes: bool):
@@ -252,11 +252,11 @@ def test_only_a_training_of_more_than_a_day_is_asked_about() -> None:
     ("seconds", "text"),
     [(0, "0 s"), (59.6, "1 min"), (200, "3 min 20 s"), (3600, "1 h"), (86_400 + 3 * 3600 + 59, "1 d 3 h")],
 )
-def test_lengths_of_time_have_two_units(seconds, text) -> None:
+def test_durations_are_shown_in_two_units(seconds, text) -> None:
     assert duration(seconds) == text
 
 
-def test_the_unlabelled_scans_loss_is_added_at_the_step_of_the_training(new) -> None:
+def test_the_loss_of_unlabelled_scans_is_added_in_each_training_step(new) -> None:
     class Teacher:
         sure, steps = [0.1, 0.2, 0.3], []
 

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..patient import Patient, stated_patient
+
 if TYPE_CHECKING:
     from pydicom import Dataset
 
@@ -34,6 +36,7 @@ class ImageFile:
         series_uid, study_uid, frame_of_reference: UIDs, empty if missing.
         patient: patient ID, name (upper case, without separators) and birth date.
         patient_age: years, ``None`` if missing.
+        body: sex, body size and heart rate.
         modality, description: as stored.
         number: series number, ``None`` if missing.
         sop_class: SOP class UID.
@@ -50,6 +53,7 @@ class ImageFile:
     frame_of_reference: str
     patient: tuple[str, str, str]
     patient_age: float | None
+    body: Patient
     modality: str
     description: str
     number: int | None
@@ -75,6 +79,7 @@ class Plane:
         marks: further attributes that may separate scans with one series UID: name -> value.
         times: attributes that may distinguish phases: name (see :mod:`.phases`) -> number.
         instance: instance number, ``None`` if missing.
+        rescaled: whether a slope, an intercept or a lookup table is stated.
     """
 
     file: ImageFile
@@ -89,6 +94,7 @@ class Plane:
     marks: Mapping[str, str] = field(default_factory=dict)
     times: Mapping[str, float] = field(default_factory=dict)
     instance: int | None = None
+    rescaled: bool = True
 
     @property
     def path(self) -> Path:
@@ -200,6 +206,7 @@ def _image_file(path: Path, head: Dataset, frames: int, multi_frame: bool) -> Im
             attributes.text("PatientBirthDate"),
         ),
         patient_age=_years(attributes.text("PatientAge")),
+        body=_body(attributes),
         modality=attributes.text("Modality"),
         description=attributes.text("SeriesDescription"),
         number=None if number is None else int(number),
@@ -208,6 +215,17 @@ def _image_file(path: Path, head: Dataset, frames: int, multi_frame: bool) -> Im
         size=(int(head.Columns), int(head.Rows)),
         frames=frames,
         multi_frame=multi_frame,
+    )
+
+
+def _body(attributes: _Attributes) -> Patient:
+    """Return sex, size (stored in m), weight and heart rate (PS3.3 C.7.1.1, C.7.2.2, C.8.3.1)."""
+    size = attributes.number("PatientSize")
+    return stated_patient(
+        attributes.text("PatientSex"),
+        None if size is None else round(100.0 * size, 3),
+        attributes.number("PatientWeight"),
+        attributes.number("HeartRate"),
     )
 
 
@@ -228,6 +246,7 @@ def _plane(file: ImageFile, index: int, own: _Attributes, dimensions: tuple[int,
         marks={name: text for name, keyword in MARKS.items() if (text := _rounded(own.text(keyword)))},
         times=_times(own, dimensions),
         instance=None if instance is None else int(instance),
+        rescaled=any(own.get(name) is not None for name in ("RescaleSlope", "RescaleIntercept")),
     )
 
 
@@ -244,6 +263,8 @@ MARKS = {
     "inversion time": "InversionTime",
     "b-value": "DiffusionBValue",
     "slice thickness": "SliceThickness",
+    "tube voltage": "KVP",
+    "complex component": "ComplexImageComponent",
 }
 """Attributes that may separate scans with one series UID: displayed name -> keyword."""
 

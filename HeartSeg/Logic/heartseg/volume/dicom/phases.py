@@ -41,6 +41,13 @@ SOURCES = {
 }
 """Name of a time attribute -> DICOM attribute (tags: docs/reference/dicom.md)."""
 
+FEWEST_PHASES = 5
+"""Minimum number of phases that cover a cycle: steps of 20 %."""
+WIDEST_STEP = 2.5
+"""Largest step between phases that cover a cycle, relative to the median; 30 % to 80 % in steps of 10 % has 5."""
+LONGEST_BEAT_MS = 3000.0
+"""Longest time between the first and the last phase of one beat: 20 beats per minute."""
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -143,6 +150,22 @@ def without_copies(planes: Sequence[Plane], digest: Callable[[Plane], bytes]) ->
             (copies if key in seen else kept).append(plane)
             seen.add(key)
     return kept, copies
+
+
+def cover_cycle(phases: Sequence[Phase]) -> bool:
+    """Return whether phases, in order, cover one cardiac cycle in about even steps, by percentage or trigger delay.
+
+    Perfusion series and other time series have no such attribute, or a delay that repeats or grows over many beats.
+    """
+    if len(phases) < FEWEST_PHASES:
+        return False
+    percents = [p.percent for p in phases if p.percent is not None]
+    if len(percents) == len(phases):
+        steps = np.diff([*percents, percents[0] + 100.0])
+        return bool((steps[:-1] > 0).all() and steps[-1] >= 0 and steps.max() <= WIDEST_STEP * np.median(steps))
+    delays = [p.delay_ms for p in phases if p.delay_ms is not None]
+    steps = np.diff(delays)
+    return bool(len(delays) == len(phases) and (steps > 0).all() and delays[-1] - delays[0] <= LONGEST_BEAT_MS)
 
 
 def _by_value(planes: Sequence[Plane], name: str) -> list[list[Plane]] | None:
