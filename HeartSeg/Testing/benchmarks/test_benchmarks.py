@@ -239,3 +239,34 @@ def test_the_frozen_list_contains_all_files(benchmark: Callable[[str], ModuleTyp
         prototype.file_name(scene, kind) for scene in range(prototype.SCENES) for kind in prototype.KINDS
     ]
     assert all(len(line.split("  ")[0]) == 64 for line in listed)
+
+
+def test_the_simulated_user_marks_the_middle_of_the_largest_error_with_the_right_label(benchmark):
+    mending = benchmark("mending")
+    from heartseg.refinement import Prior
+
+    truth = np.zeros((20, 20, 20), np.uint8)
+    truth[2:9, 2:9, 2:9], truth[12:17, 12:17, 12:17] = 4, 1
+    geometry = Geometry(truth.shape, (1.0, 1.0, 1.0))
+    labels = np.where(truth == 4, 2, 0).astype(np.uint8)
+    case = mending.Case(
+        "a", "b", Volume(truth, geometry), labels, truth, np.ones(truth.shape, bool), ("LV", "RA"), Prior.unknown()
+    )
+    mark = case.next_mark(labels)
+    assert mark is not None and (mark.text, mark.points) == ("RA", ((5.0, 5.0, 5.0),))
+    assert case.next_mark(truth) is None
+    for method in mending.METHODS.values():
+        record = mending.simulate(case, method, 2)
+        dice = [np.mean(list(d.values())) for d in record["dice"]]
+        assert dice[0] == 0 and min(dice[1:]) > 0
+        assert record["marks"][0] == "RA"
+
+
+def test_a_random_walker_stops_at_an_edge(benchmark):
+    walk = benchmark("mending").walk
+    image = np.zeros((5, 5, 12), np.float32)
+    image[..., 7:] = 50.0
+    seeds = np.full(image.shape, -1)
+    seeds[2, 2, 0], seeds[2, 2, 11] = 3, 6
+    found = walk(image, seeds)
+    assert (found[..., :7] == 3).all() and (found[..., 7:] == 6).all()

@@ -111,23 +111,31 @@ def measure_again(view: Volume, masks: dict[str, Any], reporter: Reporter) -> tu
         The label map uint8 ``(z, y, x)`` on the scan's grid, measures, findings. Where segments overlap, the later
         structure wins, as in Slicer's export.
     """
-    import numpy as np
-
     from ..anatomy import structure
     from ..measure import measure_structures
     from ..quality import check_result
 
     volume = owned_volume(view)
-    labels = np.zeros(volume.geometry.shape, np.uint8)
-    with reporter.stage("measure", len(masks) + 2):
-        for done, (key, (array, value, start)) in enumerate(masks.items()):
-            reporter.advance(done)
-            paste_label(labels, array == value, start, structure(key).label)
+    with reporter.stage("measure", 3):
+        labels = labels_of(masks, volume.geometry.shape)
+        reporter.advance(1)
         structures = tuple(structure(key) for key in masks)
         measures = measure_structures(volume, labels, structures)
-        reporter.advance(len(masks) + 1)
+        reporter.advance(2)
         findings = check_result(volume, labels, measures, (), structures)
     return labels, tuple(measures), volume.findings + tuple(findings)
+
+
+def labels_of(masks: dict[str, Any], shape: tuple[int, int, int]) -> Any:
+    """Return the label map uint8 ``(z, y, x)`` of masks as for :func:`measure_again`; later structures win."""
+    import numpy as np
+
+    from ..anatomy import structure
+
+    labels = np.zeros(shape, np.uint8)
+    for key, (array, value, start) in masks.items():
+        paste_label(labels, array == value, start, structure(key).label)
+    return labels
 
 
 def paste_label(labels: Any, mask: Any, start: tuple[int, int, int], label: int) -> None:
