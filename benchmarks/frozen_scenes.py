@@ -14,7 +14,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -302,7 +302,7 @@ def run(
     about: str,
     manifest: Path,
     frozen: Callable[[Source], Iterator[Case]],
-    choices: dict[str, Callable[[Source], Iterator[Case]]],
+    choices: Mapping[str, Callable[[Source], Iterator[Case]]],
     argv: list[str] | None = None,
 ) -> int:
     """Command line of a frozen test set: ``make``, the ``choices`` that may be tuned on, and ``score``."""
