@@ -178,3 +178,16 @@ def test_voxels_of_a_stroke_are_a_chain(case: Case):
     assert np.abs(np.diff(voxels, axis=0)).max() == 1
     assert len(np.unique(voxels, axis=0)) == len(voxels)
     assert tuple(voxels[0]) == (2, 3, 4) and tuple(voxels[-1]) == (20, 5, 40)
+
+
+def test_an_earlier_mark_holds_its_voxel_against_a_network_that_is_sure_and_far_pieces_do_not_flip():
+    geometry = Geometry((16, 16, 24), (1.0, 1.0, 1.0))
+    labels = np.zeros(geometry.shape, np.uint8)
+    labels[5:11, 5:11, 4:10] = labels[5:11, 5:11, 13:19] = RV  # two pieces, 3 mm apart
+    chances = np.full((8, *geometry.shape), 1e-3, np.float32)
+    chances[0, labels == 0] = chances[RA, labels == RV] = 0.99
+    mender = Mender(labels, geometry, Prior(chances, geometry, "sure"))
+    mender.add(Mark("RV", ((7.0, 8.0, 8.0),)))
+    mender.add(Mark("RA", ((6.0, 8.0, 8.0),)))
+    assert mender.labels[8, 8, 7] == RV and mender.labels[8, 8, 6] == RA
+    assert (mender.labels[5:11, 5:11, 13:19] == RV).all()
