@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from heartseg.volume import read_volume
 
 
 @pytest.fixture
-def result(tiny_model, save_scan, tmp_path, capsys) -> Path:
+def result(tiny_model: Any, save_scan: Any, tmp_path: Any, capsys: Any) -> Path:
     """A result folder of the tiny model."""
     folder = tmp_path / "out" / "first"
     command = [
@@ -56,7 +57,7 @@ def marks_for(folder: Path, path: Path) -> tuple[tuple[int, int, int], Path]:
     return (z, y, x), write_marks([Mark("RV", ((x_mm, y_mm, z_mm),))], path)
 
 
-def test_a_result_is_mended_in_place_with_its_formats_and_says_so(result, tmp_path, capsys):
+def test_a_result_is_mended_in_place_with_its_formats_and_says_so(result: Any, tmp_path: Any, capsys: Any) -> None:
     before, files, old = labels_in(result), tree(result), {**report_in(result), "case": {"content": "kept"}}
     (result / "report.json").write_text(json.dumps(old), encoding="utf-8")
     at, marks = marks_for(result, tmp_path / "marks.mrk.json")
@@ -79,7 +80,7 @@ def test_a_result_is_mended_in_place_with_its_formats_and_says_so(result, tmp_pa
     assert f"{mend['voxels']} voxels" in said.out
 
 
-def test_another_folder_leaves_the_first_as_it_is_and_mends_add_up(result, tmp_path, capsys):
+def test_another_folder_leaves_the_first_as_it_is_and_mends_add_up(result: Any, tmp_path: Any, capsys: Any) -> None:
     at, marks = marks_for(result, tmp_path / "marks.mrk.json")
     before, target = labels_in(result), tmp_path / "out" / "second"
     command = ["refine", str(result), "--marks", str(marks), "--device", "cpu"]
@@ -93,9 +94,9 @@ def test_another_folder_leaves_the_first_as_it_is_and_mends_add_up(result, tmp_p
 
 
 @pytest.mark.parametrize("what", ["marks", "label", "outside", "scan", "folder"])
-def test_bad_input_is_one_line_and_nothing_is_written(result, tmp_path, capsys, what):
+def test_bad_input_is_one_line_and_nothing_is_written(result: Any, tmp_path: Any, capsys: Any, what: Any) -> None:
     _at, marks = marks_for(result, tmp_path / "marks.mrk.json")
-    source, extra = result, []
+    source = result
     if what == "marks":
         marks = tmp_path / "gone.mrk.json"
     elif what == "label":
@@ -107,13 +108,15 @@ def test_bad_input_is_one_line_and_nothing_is_written(result, tmp_path, capsys, 
     else:
         source = result / "labels.nii.gz"
     before = tree(result)
-    assert main(["refine", str(source), "--marks", str(marks), "--device", "cpu", *extra]) == 2
+    assert main(["refine", str(source), "--marks", str(marks), "--device", "cpu"]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("heartseg: ")]
     assert len(lines) == 1
     assert tree(result) == before
 
 
-def test_without_the_model_the_labels_alone_guide_it_and_a_finding_says_so(result, tmp_path, monkeypatch, capsys):
+def test_without_the_model_the_labels_alone_guide_it_and_a_finding_says_so(
+    result: Any, tmp_path: Any, monkeypatch: Any, capsys: Any
+) -> None:
     monkeypatch.setenv("HEARTSEG_MODELS", str(tmp_path))
     report = report_in(result)
     volume = read_volume(report["provenance"]["input"]["path"])
@@ -128,7 +131,7 @@ def test_without_the_model_the_labels_alone_guide_it_and_a_finding_says_so(resul
     assert first.labels[at] != 2
 
 
-def test_mended_results_are_a_training_set_and_others_are_not(result, tmp_path, capsys):
+def test_mended_results_are_a_training_set_and_others_are_not(result: Any, tmp_path: Any, capsys: Any) -> None:
     with pytest.raises(InputError, match="mended"):
         find_cases(tmp_path / "out")
     _at, marks = marks_for(result, tmp_path / "marks.mrk.json")
