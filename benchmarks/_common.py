@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from heartseg import STRUCTURES, Segmenter, Settings, Volume, __version__
-from heartseg.models.card import sha256_of
+from heartseg.hashes import sha256_of
 
 LABELS = {s.key: s.label for s in STRUCTURES}
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 LOGIC = Path(__file__).resolve().parents[1] / "Logic"
+PATIENCE = 240.0  # time limit on a busy machine for about ten seconds of work
 NRRD_HEAD = (
     "NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 30 30 30\n"
     "space directions: {directions}\nkinds: domain domain domain\nendian: little\nencoding: raw\n"
@@ -55,7 +58,7 @@ def write_dicom(
         data.ImageOrientationPatient, data.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [-80.0, -80.0, spacing * k]
         data.PixelSpacing, data.SliceThickness = [spacing, spacing], spacing
         data.RescaleSlope, data.RescaleIntercept = 1, -1024
-        data.Rows, data.Columns, data.SamplesPerPixel = *pixels.shape, 1
+        (data.Rows, data.Columns), data.SamplesPerPixel = pixels.shape, 1
         data.PhotometricInterpretation, data.PixelRepresentation = "MONOCHROME2", 0
         data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
         data.PixelData = (pixels.astype(np.int32) + 1024).astype(np.uint16).tobytes()
@@ -65,9 +68,22 @@ def write_dicom(
 
 def environment() -> dict[str, str]:
     """Environment of a child process: this package, one thread."""
-    return {**os.environ, "PYTHONPATH": str(LOGIC), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    path = os.environ.get("PYTHONPATH", "")
+    own = path if str(LOGIC) in path.split(os.pathsep) else str(LOGIC)
+    return {**os.environ, "PYTHONPATH": own, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def tree(folder: Path) -> set[str]:
     """All files and folders below a folder, including hidden ones."""
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*")}
+
+
+def worker_of(pid: int) -> psutil.Process:
+    """Return the child process of a command that reads and segments, once it has started."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        children = psutil.Process(pid).children()
+        if found := next((p for p in children if "spawn_main" in " ".join(p.cmdline())), None):
+            return found
+        time.sleep(0.01)
+    raise AssertionError("no child process has started")

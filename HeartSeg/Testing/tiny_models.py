@@ -90,7 +90,8 @@ def make_tiny_model_folder(
 
 def write_card(path: Path, labels: Sequence[str], name: str = "Tiny", **changes: Any) -> Path:
     """Write ``heartseg.json`` for a folder with these labels (HeartSeg keys) and the hashes of all other files."""
-    from heartseg.models.card import ModelCard, sha256_of
+    from heartseg.hashes import sha256_of
+    from heartseg.models.card import ModelCard
 
     files = sorted(p for p in path.rglob("*") if p.is_file() and p.name != "heartseg.json")
     card = ModelCard(

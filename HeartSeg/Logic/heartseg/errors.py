@@ -6,6 +6,8 @@ thing (its value), and what to do. The command line prints it and exits with ``e
 
 from __future__ import annotations
 
+import textwrap
+
 
 class HeartSegError(Exception):
     """Base class of all errors that a user can cause and fix."""
@@ -43,3 +45,11 @@ class Cancelled(Exception):
     Not a ``HeartSegError``, because it is not an error, and not a ``RuntimeError``, which the predictor of nnU-Net
     interprets as "out of memory" and handles by running the whole image again.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error as one line; errors other than HeartSeg's are shortened and preceded by their type."""
+    if isinstance(error, HeartSegError):
+        return " ".join(str(error).split())
+    text = textwrap.shorten(str(error), 200, placeholder=" ...")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -29,7 +29,8 @@ class Finding:
         code: stable identifier in kebab case, e.g. ``"structure-missing"``; programs test for it.
         severity: see :class:`Severity`.
         message: one sentence for a person, with the numbers and units that led to it. A missing capital or full stop
-            is added.
+            is added. It names no file, no series description and no person, so that it stays in anonymised results;
+            :class:`~heartseg.volume.types.ReadingReport` holds such names.
         structure: key of the structure concerned (``"LV"``), or ``None`` for the whole scan.
         values: the numbers behind the sentence, JSON-ready, with units in the key names (``volume_ml``).
         fix: key of a remedy that one step applies (:data:`heartseg.preflight.FIXES`), or ``""``.

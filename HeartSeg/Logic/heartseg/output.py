@@ -11,24 +11,23 @@ from typing import Any
 
 from . import staging
 from .errors import OutputError
-from .export import formats as exported
-from .export.formats import FILES, write_formats
-from .export.subject import REPORT_FILE, subject_of
+from .export.formats import write_formats
+from .export.subject import subject_of
+from .formats import (
+    CONFIDENCE,
+    CONFIDENCE_FILE,
+    DEFAULT_FORMATS,
+    FORMATS,
+    REPORT_FILE,
+    RESULT_FOLDER,
+    check_formats,
+    check_output_folder,
+)
 from .progress import Reporter
 from .report import write_report
 from .result import Result
 from .volume.types import Volume
 from .volume.writing import write_labels
-
-CONFIDENCE, _CONFIDENCE_FILE = "confidence", "confidence.nii.gz"
-
-FORMATS = {**exported.FORMATS, CONFIDENCE: f"{_CONFIDENCE_FILE}: confidence of the network per voxel, percent"}
-"""Format -> description. :data:`CONFIDENCE` is available for runs only: it cannot be derived from a segmentation."""
-
-DEFAULT_FORMATS = ("seg", "labels", "stl", "csv", "preview")
-"""Formats written by default, in addition to ``report.json``, which is always written."""
-
-RESULT_FOLDER = staging.FolderKind("a result of HeartSeg", (*FILES, _CONFIDENCE_FILE, REPORT_FILE), REPORT_FILE)
 
 __all__ = [
     "CONFIDENCE",
@@ -40,29 +39,6 @@ __all__ = [
     "staged_folder",
     "write_result",
 ]
-
-
-def check_formats(formats: Sequence[str] | None) -> None:
-    """Check that the requested formats can be written, before a long computation.
-
-    Raises:
-        OutputError: a format is unknown.
-        DependencyError: a requested format needs a package that is not installed.
-    """
-    unknown = [f for f in formats or () if f not in FORMATS]
-    if unknown:
-        raise OutputError(f"format {', '.join(unknown)} is unknown: choose from {', '.join(FORMATS)}")
-    exported.check_formats([f for f in formats or () if f != CONFIDENCE])
-
-
-def check_output_folder(folder: str | Path, overwrite: bool = False) -> Path:
-    """Check that a result can be written to a folder, before a long computation.
-
-    Raises:
-        OutputError: the folder is a file, is not empty (without ``overwrite``), contains other files than a result,
-            which overwriting would delete, or is not writable.
-    """
-    return staging.check_folder(folder, RESULT_FOLDER, overwrite)
 
 
 def staged_folder(folder: Path, overwrite: bool = False) -> AbstractContextManager[Path]:
@@ -109,7 +85,7 @@ def write_result(
             subject_of(result, volume), stage, wanted, strict=formats is not None, reporter=reporter
         )
         if confidence is not None:
-            write_labels(confidence, result.geometry, stage / _CONFIDENCE_FILE)
+            write_labels(confidence, result.geometry, stage / CONFIDENCE_FILE)
         result = replace(result, findings=result.findings + written.findings)
         files = sorted(str(p.relative_to(stage).as_posix()) for p in stage.rglob("*") if p.is_file())
         seconds = {"write": round(time.perf_counter() - started, 3)}  # without the report itself

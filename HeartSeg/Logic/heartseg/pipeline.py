@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib import metadata
@@ -16,6 +17,7 @@ import numpy as np
 
 from .anatomy import STRUCTURES, Structure, structure
 from .findings import sorted_findings
+from .hashes import sha256_of
 from .measure import measure_everything
 from .postprocess import clean_labels, remove_dark
 from .progress import CancelToken, ProgressCallback, Reporter
@@ -185,19 +187,18 @@ def input_facts(volume: Volume) -> InputFacts:
         cardiac_cycle=source.cardiac_cycle,
         patient=source.patient,
         phase=source.phase,
-        reading=source.reading.to_dict() if source.reading and not source.anonymize else None,
+        reading=source.reading,
         modality=volume.modality,
         value_scale=volume.value_scale.value,
         size_xyz=geometry.size,
         spacing_mm_xyz=tuple(round(s, 6) for s in geometry.spacing),
         orientation=geometry.orientation,
+        anonymized=source.anonymize,
     )
 
 
 def model_facts(model: ModelFolder) -> ModelFacts:
     """Name, version and checkpoint hashes of a model."""
-    from .models.card import sha256_of
-
     card = model.card
     return ModelFacts(
         name=model.name,
@@ -208,6 +209,26 @@ def model_facts(model: ModelFolder) -> ModelFacts:
         unmapped_labels=tuple(model.unmapped),
         licence=card.licence if card else None,
     )
+
+
+def model_of(provenance: Provenance, label_map: Mapping[int, str] | None = None) -> ModelFolder | None:
+    """The model that made a result; ``None`` for a segmentation of another program.
+
+    Args:
+        provenance: of the result.
+        label_map: label value -> structure key, for a model without a card; ``None`` takes that of the run.
+
+    Raises:
+        ModelError: it is not there any more, or cannot be used.
+    """
+    from .models.store import find_model
+
+    facts = provenance.model
+    if facts is None or not facts.name:
+        return None
+    stored = provenance.settings.get("label_map") or ()
+    label_map = label_map or {int(k): str(v) for k, v in stored} or None
+    return find_model(facts.path if Path(facts.path).is_dir() else facts.name, label_map=label_map)
 
 
 def installed_versions() -> dict[str, str]:

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from .errors import InputError
+from .marks import Mark
 from .volume.patient import Patient, stated_patient
+from .volume.types import ReadingReport
 
 NOTICE = "Research software, not a medical device."
 
@@ -28,12 +31,13 @@ class InputFacts:
         cardiac_cycle: whether DICOM says that the frames cover one cardiac cycle.
         patient: sex, body size and heart rate, if DICOM states them.
         phase: which phase of the heart that is, where DICOM says so.
-        reading: how a DICOM series was read (:class:`~heartseg.volume.types.ReadingReport`); ``None`` for other files.
+        reading: how a DICOM series was read; ``None`` for other files and anonymised results.
         modality: ``"CT"``, ``"MR"`` or ``""``.
         value_scale: see :class:`~heartseg.volume.values.ValueScale`.
         size_xyz: voxels.
         spacing_mm_xyz: mm.
         orientation: letters of the index axes, such as ``"LPS"``.
+        anonymized: whether name, path and reading report are omitted, so that the result does not identify the patient.
     """
 
     name: str = ""
@@ -45,12 +49,13 @@ class InputFacts:
     cardiac_cycle: bool = False
     patient: Patient = field(default_factory=Patient)
     phase: str = ""
-    reading: Mapping[str, Any] | None = None
+    reading: ReadingReport | None = None
     modality: str = ""
     value_scale: str = ""
     size_xyz: tuple[int, ...] = ()
     spacing_mm_xyz: tuple[float, ...] = ()
     orientation: str = ""
+    anonymized: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,41 @@ class RunFacts:
 
 
 @dataclass(frozen=True)
+class Mend:
+    """Labels that were mended with marks.
+
+    Attributes:
+        created: ISO 8601, UTC.
+        heartseg: version of the package.
+        model: name and version of the model whose probabilities were used; empty if the labels alone were.
+        marks: in the order in which they were obeyed.
+        voxels: voxels that changed.
+        volumes_ml_before, volumes_ml_after: structure key -> volume, mL.
+        seconds: for all marks, without the network.
+    """
+
+    created: str = ""
+    heartseg: str = ""
+    model: str = ""
+    marks: tuple[Mark, ...] = ()
+    voxels: int = 0
+    volumes_ml_before: Mapping[str, float] = field(default_factory=dict)
+    volumes_ml_after: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @classmethod
+    def from_dict(cls, content: Any) -> Mend | None:
+        """The inverse of ``dataclasses.asdict``; ``None`` for anything else."""
+        mend = _known(cls, content)
+        try:
+            return (
+                None if mend is None else dataclasses.replace(mend, marks=tuple(map(Mark.from_dict, content["marks"])))
+            )
+        except (InputError, KeyError, TypeError):
+            return None
+
+
+@dataclass(frozen=True)
 class Provenance:
     """How a result came about.
 
@@ -127,6 +167,7 @@ class Provenance:
         platform: Python, system and machine.
         edited: whether the segments may differ from the run's, being edited or reloaded since.
         segmentation: path of a segmentation file that was opened instead of a run.
+        mends: what was mended since, in order.
         notice: intended use.
     """
 
@@ -143,6 +184,7 @@ class Provenance:
     platform: Mapping[str, str] = field(default_factory=dict)
     edited: bool = False
     segmentation: str = ""
+    mends: tuple[Mend, ...] = ()
     notice: str = NOTICE
 
     @property
@@ -160,12 +202,20 @@ class Provenance:
         renamed = dict(content)
         if isinstance(renamed.get("segmentation"), Mapping):  # schema 1
             renamed["segmentation"] = renamed["segmentation"].get("path", "")
+        scan = renamed.get("input")
+        if isinstance(scan, Mapping):
+            scan = {**scan, "reading": _known(ReadingReport, scan.get("reading"))}
         parts = {
-            "input": _known(InputFacts, _with_patient(renamed.get("input"))),
+            "input": _known(InputFacts, _with_patient(scan)),
             "model": _known(ModelFacts, renamed.get("model")),
             "run": _known(RunFacts, _current_run(renamed.get("run"))),
+            "mends": tuple(m for entry in _list(renamed.get("mends")) if (m := Mend.from_dict(entry)) is not None),
         }
         return _known(cls, {**renamed, **parts}) or cls()
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def _with_patient(content: Any) -> Any:

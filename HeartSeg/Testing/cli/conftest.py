@@ -7,20 +7,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from command_lines import environment, tree, write_dicom, write_time_series
+from command_lines import PATIENCE, environment, tree, write_dicom, write_time_series
+from heartseg.progress import ProgressCallback
 from heartseg.volume import Geometry, Volume, write_volume
 from tiny_models import make_tiny_model_folder, synthetic_volume, write_card
 
 SPACING = 4.0
 SHAPE = (40, 40, 40)
-PATIENCE = 240.0  # time limit on a busy machine for about ten seconds of work
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -86,7 +87,7 @@ def shipped_model(default_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def save_scan(tmp_path: Path) -> Callable[..., Path]:
     """Write a valid scan below ``tmp_path`` and return its path."""
 
-    def save(name: str = "scan.nii.gz", **choices) -> Path:
+    def save(name: str = "scan.nii.gz", **choices: Any) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return write_volume(scan_volume(**choices), path)
@@ -110,7 +111,7 @@ def save_series(tmp_path: Path) -> Callable[..., Path]:
 def save_dicom(tmp_path: Path) -> Callable[..., Path]:
     """Write a valid scan as a DICOM series into a folder below ``tmp_path``."""
 
-    def save(name: str = "dicom", *, seed: int = 5, slices: int = SHAPE[0], **tags) -> Path:
+    def save(name: str = "dicom", *, seed: int = 5, slices: int = SHAPE[0], **tags: Any) -> Path:
         return write_dicom(tmp_path / name, scan_volume(seed).array[:slices], SPACING, **tags)
 
     return save
@@ -140,7 +141,27 @@ def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def heartseg(capfd: pytest.CaptureFixture[str], temporary: Path) -> Callable[..., Outcome]:
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do the work of child processes (of a single scan) in this one, which has imported torch already."""
+    from heartseg.cli import cases, check, explain, processes, segment
+    from heartseg.progress import Reporter
+
+    def answers(
+        works: Iterable[Any], progress: ProgressCallback | None = None, limit: float | None = None
+    ) -> Iterator[Any]:
+        do = processes._one_task(progress or (lambda event: None))
+        yield from (processes._answer(do, work, False) for work in works)
+
+    def in_child(work: Callable[[Reporter], Any], progress: ProgressCallback, limit: float | None = None) -> Any:
+        return work(Reporter(progress, processes.stop_token()))
+
+    monkeypatch.setattr(cases, "answers", answers)
+    for module in (check, explain, segment):
+        monkeypatch.setattr(module, "in_child", in_child)
+
+
+@pytest.fixture
+def heartseg(capfd: pytest.CaptureFixture[str], temporary: Path, one_process: None) -> Callable[..., Outcome]:
     """Run ``main`` in this process and capture all output, including that of libraries."""
     from heartseg.cli.main import main
 
@@ -223,7 +244,7 @@ def refused(outcome: Outcome, *words: str, code: int = 2) -> None:
 
 
 @pytest.fixture
-def refuses(heartseg, tmp_path: Path, temporary: Path) -> Callable[..., None]:
+def refuses(heartseg: Callable[..., Outcome], tmp_path: Path, temporary: Path) -> Callable[..., None]:
     """Run ``segment`` on a bad input: one line with these words, exit code 2, and no remaining files."""
 
     def check(*arguments: object, words: tuple[str, ...]) -> None:

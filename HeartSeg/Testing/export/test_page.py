@@ -6,12 +6,15 @@ import base64
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from heartseg.anatomy import STRUCTURES
 from heartseg.errors import OutputError
+from heartseg.export import Subject
 from heartseg.findings import Finding, Severity
 from heartseg.provenance import InputFacts, ModelFacts, Provenance
 from heartseg.report import write_page
@@ -54,13 +57,13 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def written(subject, tmp_path_factory) -> str:
+def written(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("page") / "report.html"
     write_page(subject.scan(), subject.result, [], path, subject.name)
     return path.read_text(encoding="utf-8")
 
 
-def test_it_fetches_nothing(written) -> None:
+def test_it_fetches_nothing(written: str) -> None:
     page = Page(written)
     links = [value for _tag, name, value in page.attributes if name in ("src", "href", "action", "data", "srcset")]
     assert links and all(link.startswith("data:image/png;base64,") for link in links)
@@ -69,7 +72,7 @@ def test_it_fetches_nothing(written) -> None:
     assert "default-src 'none'" in written
 
 
-def test_it_has_four_pictures_that_can_be_read(written) -> None:
+def test_it_has_four_pictures_that_can_be_read(written: str) -> None:
     import io
 
     from matplotlib.image import imread
@@ -82,7 +85,7 @@ def test_it_has_four_pictures_that_can_be_read(written) -> None:
         assert picture[..., :3].std() > 0.05, "not one grey"
 
 
-def test_measures_come_with_units_and_what_is_plausible(written, subject) -> None:
+def test_measures_come_with_units_and_what_is_plausible(written: str, subject: Subject) -> None:
     text = Page(written).text
     for s in STRUCTURES:
         assert s.name in text.lower()
@@ -94,17 +97,17 @@ def test_measures_come_with_units_and_what_is_plausible(written, subject) -> Non
         assert words in text
 
 
-def test_it_says_how_it_was_made(written) -> None:
+def test_it_says_how_it_was_made(written: str) -> None:
     text = Page(written).text
     for words in ("made up 1.0", "2026-01-02", "voxels", "HeartSeg"):
         assert words in text
 
 
-def changed(subject, **more) -> str:
+def changed(subject: Subject, **more: Any) -> str:
     return page_text(replace(subject.result, **more), {}, more.get("title", "scan"), subject.scan())
 
 
-def test_findings_are_listed_most_serious_first(subject) -> None:
+def test_findings_are_listed_most_serious_first(subject: Subject) -> None:
     findings = (
         Finding("low-resolution", Severity.INFO, "Thick slices."),
         Finding("structure-missing", Severity.ERROR, f"No {NASTY}."),
@@ -115,7 +118,7 @@ def test_findings_are_listed_most_serious_first(subject) -> None:
     assert Page(changed(subject, findings=())).text.count("No findings") == 1
 
 
-def test_names_are_text_and_never_markup(subject) -> None:
+def test_names_are_text_and_never_markup(subject: Subject) -> None:
     model, source = ModelFacts(name=NASTY, version=NASTY), InputFacts(name=NASTY)
     provenance = Provenance(created=NASTY, input=source, model=model)
     result = replace(subject.result, provenance=provenance)
@@ -124,7 +127,7 @@ def test_names_are_text_and_never_markup(subject) -> None:
     assert page.text.count("alert") >= 5
 
 
-def test_what_was_not_found_and_what_is_not_plausible_stand_out(subject) -> None:
+def test_what_was_not_found_and_what_is_not_plausible_stand_out(subject: Subject) -> None:
     labels = subject.result.labels.copy()
     labels[labels == 7] = 0
     measures = tuple(
@@ -139,12 +142,12 @@ def test_what_was_not_found_and_what_is_not_plausible_stand_out(subject) -> None
     assert '<td class="out">999.0' in text
 
 
-def test_an_empty_result_has_a_page_too(subject, tmp_path) -> None:
+def test_an_empty_result_has_a_page_too(subject: Subject, tmp_path: Path) -> None:
     empty = Result(np.zeros_like(subject.result.labels), subject.result.geometry)
     write_page(subject.scan(), empty, [], tmp_path / "report.html")
     assert "left ventricle" in Page((tmp_path / "report.html").read_text(encoding="utf-8")).text.lower()
 
 
-def test_a_folder_that_does_not_exist_is_one_line(subject, tmp_path) -> None:
+def test_a_folder_that_does_not_exist_is_one_line(subject: Subject, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="nowhere"):
         write_page(subject.scan(), subject.result, [], tmp_path / "nowhere" / "report.html")

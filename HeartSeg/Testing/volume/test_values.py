@@ -11,7 +11,7 @@ from heartseg.measure import measure_structures
 from heartseg.postprocess.darkness import TISSUE_HU, darkest_tissue
 from heartseg.preflight import check_scan
 from heartseg.volume import Geometry, Volume
-from heartseg.volume.values import ValueScale, replace_nonfinite, value_scale
+from heartseg.volume.values import ValueScale, evident_modality, replace_nonfinite, value_scale
 
 SHAPE = (24, 26, 28)
 
@@ -33,6 +33,7 @@ def chest(lowest: float = -1000, offset: float = 0, contrast: float = 350) -> np
         (chest(-600), "", ValueScale.HOUNSFIELD),
         (chest(-3024), "CT", ValueScale.HOUNSFIELD),
         (chest(-32768), "CT", ValueScale.HOUNSFIELD),
+        (chest().astype(np.int32) - 65536, "CT", ValueScale.ARBITRARY),  # unsigned values read as signed ones
         (chest(), "MR", ValueScale.ARBITRARY),
         (chest(-100), "CT", ValueScale.HOUNSFIELD),  # cropped to the mediastinum: fat, no air
         (chest(-100), "", ValueScale.ARBITRARY),
@@ -45,11 +46,11 @@ def chest(lowest: float = -1000, offset: float = 0, contrast: float = 350) -> np
         (np.random.default_rng(0).integers(-32768, 32767, SHAPE).astype(np.int16), "", ValueScale.ARBITRARY),
     ],
 )
-def test_the_scale_is_judged_by_values_and_modality(array, modality, expected):
+def test_the_scale_is_judged_by_values_and_modality(array: np.ndarray, modality: str, expected: ValueScale) -> None:
     assert value_scale(array, modality) is expected
 
 
-def test_every_part_gives_the_same_answer_for_a_scan_whose_lowest_value_is_minus_600():
+def test_every_part_gives_the_same_answer_for_a_scan_whose_lowest_value_is_minus_600() -> None:
     volume = Volume(chest(-600), Geometry(SHAPE, (3.0, 3.0, 3.0)))
     labels = np.zeros(SHAPE, np.uint8)
     labels[8:16, 8:16, 8:16] = 1
@@ -59,7 +60,7 @@ def test_every_part_gives_the_same_answer_for_a_scan_whose_lowest_value_is_minus
     assert said.fix == "treat-as-ct"
 
 
-def test_intensities_of_a_ct_with_an_offset_have_no_unit():
+def test_intensities_of_a_ct_with_an_offset_have_no_unit() -> None:
     volume = Volume(chest(offset=1024), Geometry(SHAPE, (3.0, 3.0, 3.0)), modality="CT")
     labels = np.zeros(SHAPE, np.uint8)
     labels[8:16, 8:16, 8:16] = 1
@@ -67,14 +68,14 @@ def test_intensities_of_a_ct_with_an_offset_have_no_unit():
     assert darkest_tissue(volume) != TISSUE_HU
 
 
-def test_finite_arrays_are_returned_as_they_are():
+def test_finite_arrays_are_returned_as_they_are() -> None:
     array = chest().astype(np.float32)
     assert replace_nonfinite(array, "scan") == (array, ())
     whole = chest()
     assert replace_nonfinite(whole, "scan")[0] is whole
 
 
-def test_a_few_nonfinite_voxels_take_the_lowest_value_and_many_are_refused():
+def test_a_few_nonfinite_voxels_take_the_lowest_value_and_many_are_refused() -> None:
     array = chest().astype(np.float32)
     lowest = array.min()
     array[0, 0, :2] = np.nan, np.inf
@@ -86,3 +87,20 @@ def test_a_few_nonfinite_voxels_take_the_lowest_value_and_many_are_refused():
     array[:12] = np.nan
     with pytest.raises(InputError, match="scan"):
         replace_nonfinite(array, "scan")
+
+
+@pytest.mark.parametrize(
+    ("stated", "values", "modality"),
+    [
+        ("", (-1000, -900, 40, 300), "CT"),
+        ("", (0, 100, 400, 900), "MR"),
+        ("", (-50, 0, 100, 400), ""),
+        ("MR", (-1000, -900, 40, 300), "MR"),
+        ("CT", (0, 100, 400, 900), "CT"),
+        ("PT", (0, 1, 2, 3), "MR"),
+    ],
+)
+def test_the_stated_modality_decides_and_then_the_values(
+    stated: str, values: tuple[int, int, int, int], modality: str
+) -> None:
+    assert evident_modality(np.resize(np.array(values, np.float32), SHAPE), stated) == modality

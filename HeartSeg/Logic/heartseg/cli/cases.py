@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import HeartSegError, InputError
-from ..output import REPORT_FILE
+from ..formats import REPORT_FILE
+from ..progress import Reporter
 from ..volume.folders import files_below, identity
+from ..volume.headers import Spacing
+from .processes import answers, value_of
+
+if TYPE_CHECKING:
+    from ..volume.types import Volume
 
 _SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _LONGEST_NAME = 150  # bytes; a temporary folder name of at most 255 bytes extends it
 SUMMARY_FILE = "summary.csv"
+_SECONDS = 600.0  # time limit to count the frames of a scan
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,8 @@ class Case:
     Attributes:
         path: file or DICOM folder.
         name: name of its folder in the output folder.
-        series, frame, modality: arguments of :func:`heartseg.read_volume`.
+        series, frame, modality, spacing: arguments of :func:`heartseg.read_volume`.
+        named: whether a list gives the name; otherwise it comes from the path.
     """
 
     path: Path
@@ -34,6 +45,16 @@ class Case:
     series: str | None = None
     frame: int | None = None
     modality: str | None = None
+    spacing: Spacing | None = None
+    named: bool = field(default=False, compare=False)
+
+    def read(self) -> Volume:
+        """Read the scan; raises as :func:`heartseg.read_volume`."""
+        from ..volume.reading import read_volume
+
+        return read_volume(
+            self.path, series=self.series, frame=self.frame, modality=self.modality, spacing=self.spacing
+        )
 
 
 def scan_path(text: str) -> Path:
@@ -41,6 +62,26 @@ def scan_path(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("the path of the scan is empty")
     return Path(text)
+
+
+def spacing_of(text: str) -> Spacing:
+    """Parse ``--spacing X,Y,Z``, mm."""
+    try:
+        x, y, z = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"spacing {text!r} is not three numbers: give X,Y,Z in mm") from None
+    if not all(0.01 <= edge <= 100 for edge in (x, y, z)):
+        raise argparse.ArgumentTypeError(f"spacing {text} mm is not the size of a voxel: give X,Y,Z in mm")
+    return x, y, z
+
+
+def add_scan_options(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+    """Add the options that select a scan and state what its files do not."""
+    group.add_argument("--series", metavar="UID|NUMBER", help="series of a DICOM folder")
+    group.add_argument("--modality", choices=("CT", "MR"), help="modality, for files that do not store it")
+    group.add_argument(
+        "--spacing", metavar="X,Y,Z", type=spacing_of, help="voxel size in mm, for files that do not store it"
+    )
 
 
 def is_scan_file(path: Path) -> bool:
@@ -150,14 +191,17 @@ def list_cases(
     frame: int | str | None = None,
     modality: str | None = None,
     without: Path | None = None,
+    spacing: Spacing | None = None,
+    anonymize: bool = False,
 ) -> list[Case]:
     """List the scans of an input in a stable order, with unique names.
 
     Args:
         path: file, folder or CSV list.
-        series, modality: default for every scan.
+        series, modality, spacing: default for every scan.
         frame: frame of every scan, or ``"all"`` to make each frame a case.
         without: output folder to skip, which may be inside the input folder.
+        anonymize: whether to number the scans that no list names, instead of naming them by their paths.
 
     Raises:
         InputError: the list is unreadable or empty.
@@ -172,9 +216,12 @@ def list_cases(
         cases = _from_csv(path)
     if not cases:
         raise InputError(f"{path} contains no scan: give {', '.join(_SUFFIXES)} files or DICOM folders")
-    cases = [replace(c, series=c.series or series, modality=c.modality or modality) for c in cases]
+    cases = [replace(c, series=c.series or series, modality=c.modality or modality, spacing=spacing) for c in cases]
+    if anonymize:
+        digits = len(str(len(cases)))
+        cases = [c if c.named else replace(c, name=f"scan_{k:0{digits}d}") for k, c in enumerate(cases, 1)]
     if frame == "all":
-        cases = [f for case in cases for f in _frames(case, strict=len(cases) == 1)]
+        cases = _frames_of_all(cases)
     elif frame is not None:
         cases = [replace(c, frame=int(frame) if c.frame is None else c.frame) for c in cases]
     return _unique(cases)
@@ -245,26 +292,45 @@ def _listed(path: Path, number: int, row: dict[str, str]) -> Case:
     if modality not in ("", "CT", "MR"):
         raise InputError(f"list {str(path)!r}, line {number}: modality {modality!r} is unknown: use CT or MR")
     scan = path.parent / row["path"]
-    name = _safe(row.get("name", "")) or plain_name(scan)
-    return Case(scan, name, row.get("series") or None, int(frame) if frame else None, modality or None)
+    name = _safe(row.get("name", ""))
+    series = row.get("series") or None
+    return Case(
+        scan, name or plain_name(scan), series, int(frame) if frame else None, modality or None, named=bool(name)
+    )
 
 
-def _frames(case: Case, strict: bool) -> list[Case]:
-    """Return one case per frame. An unreadable scan stays one case that fails later; if ``strict``, it raises."""
-    from ..volume.reading import count_frames
+def _frames_of_all(cases: list[Case]) -> list[Case]:
+    """Return one case per frame. An unreadable scan stays one case that fails later; if it is the only one, it raises.
 
-    if case.frame is not None:
-        return [case]
-    try:
-        count = count_frames(case.path, series=case.series if case.path.is_dir() else None)
-    except (HeartSegError, OSError):
-        if strict:
-            raise
-        return [case]
+    A child process counts the frames, because a damaged file may end it.
+    """
+    open_cases = [case for case in cases if case.frame is None]
+    with contextlib.closing(answers((partial(_count_frames, case) for case in open_cases), limit=_SECONDS)) as coming:
+        counts = dict(zip(open_cases, coming, strict=False))
+    found: list[Case] = []
+    for case in cases:
+        try:
+            found += _frames(case, value_of(counts[case])) if case in counts else [case]
+        except (HeartSegError, OSError):
+            if len(cases) == 1:
+                raise
+            found.append(case)
+    return found
+
+
+def _frames(case: Case, count: int) -> list[Case]:
+    """Return one case per frame."""
     if count == 1:
         return [case]
     digits = len(str(count - 1))
     return [replace(case, name=f"{case.name}_frame{k:0{digits}d}", frame=k) for k in range(count)]
+
+
+def _count_frames(case: Case, reporter: Reporter) -> int:
+    from ..volume.reading import count_frames
+
+    with reporter.stage("read"):
+        return count_frames(case.path, series=case.series if case.path.is_dir() else None)
 
 
 def _unique(cases: list[Case]) -> list[Case]:

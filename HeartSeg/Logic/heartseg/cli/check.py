@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HeartSegError, InputError
 from ..findings import Finding, Severity
+from ..progress import Reporter
 from ..settings import DEVICES, Settings
-from .cases import scan_path
-from .exits import EXIT_OK, EXIT_USAGE, stop_token
+from .cases import Case, add_scan_options, scan_path
+from .exits import EXIT_OK, EXIT_USAGE
+from .processes import in_child
 from .progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -39,9 +43,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("input", metavar="INPUT", type=scan_path, help="scan file or DICOM folder")
-    parser.add_argument("--series", metavar="UID|NUMBER", help="series of a DICOM folder")
+    add_scan_options(parser)
     parser.add_argument("--frame", metavar="N", type=int, help="frame of a time series, from 0")
-    parser.add_argument("--modality", choices=("CT", "MR"), help="modality, for files that do not store it")
     parser.add_argument("--model", metavar="NAME|DIR", help="model name or folder (default: the included model)")
     parser.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or a card such as cuda:1")
     parser.add_argument("--quick", action="store_true", help="do not search for the heart (runs no network)")
@@ -52,10 +55,74 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the checks; returns 0 if the scan can be segmented, else 2."""
     settings = Settings(device=args.device).check()
-    checks = checks_of(
-        args.input, args.series, args.frame, args.modality, args.model, settings, look=not args.quick, output=None
-    )
-    return print_checks(checks, args.json, series_table(args.input))
+    case = Case(args.input, args.input.name, args.series, args.frame, args.modality, args.spacing)
+    return print_checks(checked(Request(case, args.model, settings, look=not args.quick)), args.json)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to check.
+
+    Attributes:
+        case: the scan.
+        model: name or folder, ``None`` for the included model.
+        settings: settings of the run to come.
+        look: whether to search for the heart with the coarse network.
+        output: folder of the results, ``None`` if nothing will be written.
+    """
+
+    case: Case
+    model: str | None
+    settings: Settings
+    look: bool = True
+    output: Path | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Findings of a scan, and the series of a DICOM folder."""
+
+    checks: tuple[Finding, ...]
+    series: tuple[Row, ...] = ()
+
+
+def checked(request: Request) -> Checked:
+    """Check a scan in a child process; a scan that cannot be read gives a finding too.
+
+    Raises:
+        ModelError: the model is unknown.
+        Cancelled: the user stopped the check.
+    """
+    with ProgressBar() as bar:
+        try:
+            return in_child(partial(check_case, request), bar)
+        except InputError as error:  # the process crashed
+            return Checked((Finding("scan-refused", Severity.ERROR, str(error)),))
+
+
+def check_case(request: Request, reporter: Reporter) -> Checked:
+    """Run all checks of a scan on disk."""
+    from ..models.store import find_model
+    from ..preflight import Chosen, look_for_heart, machine_facts, preflight
+    from ..volume.reading import count_frames
+
+    case, settings = request.case, request.settings
+    label_map = dict(settings.label_map) if settings.label_map else None
+    model = find_model(request.model, label_map)
+    series = series_table(case.path)
+    try:
+        with reporter.stage("read"):
+            if (
+                case.frame is None
+                and case.path.exists()
+                and (frames := count_frames(case.path, series=case.series)) > 1
+            ):
+                return Checked(preflight(None, chosen=Chosen(case.path.name, frames=frames)), series)
+            volume = case.read()
+    except (InputError, OSError) as error:
+        return Checked((Finding("scan-refused", Severity.ERROR, str(error)),), series)
+    heart = look_for_heart(volume, model, settings, reporter) if request.look else None
+    return Checked(preflight(volume, model, settings, machine_facts(settings, request.output), heart=heart), series)
 
 
 def series_table(path: Path) -> tuple[Row, ...]:
@@ -69,47 +136,12 @@ def series_table(path: Path) -> tuple[Row, ...]:
         return ()
 
 
-def checks_of(
-    path: Path,
-    series: str | None,
-    frame: int | None,
-    modality: str | None,
-    model: str | None,
-    settings: Settings,
-    look: bool,
-    output: Path | None,
-) -> tuple[Finding, ...]:
-    """Run all checks of a scan on disk; an unreadable scan gives a finding too.
-
-    Raises:
-        ModelError: the model is unknown.
-        Cancelled: the user stopped the check.
-    """
-    from ..models.store import find_model
-    from ..preflight import Chosen, look_for_heart, machine_facts, preflight
-    from ..progress import Reporter
-    from ..volume.reading import count_frames, read_volume
-
-    label_map = dict(settings.label_map) if settings.label_map else None
-    folder = find_model(model, label_map)
-    with ProgressBar() as bar:
-        reporter = Reporter(bar, stop_token())
-        try:
-            with reporter.stage("read"):
-                if frame is None and path.exists() and (frames := count_frames(path, series=series)) > 1:
-                    return preflight(None, chosen=Chosen(path.name, frames=frames))
-                volume = read_volume(path, series=series, frame=frame, modality=modality)
-        except InputError as error:
-            return (Finding("scan-refused", Severity.ERROR, str(error)),)
-        heart = look_for_heart(volume, folder, settings, reporter) if look else None
-    return preflight(volume, folder, settings, machine_facts(settings, output), heart=heart)
-
-
-def print_checks(checks: tuple[Finding, ...], as_json: bool, table: tuple[Row, ...] = ()) -> int:
+def print_checks(found: Checked, as_json: bool) -> int:
     """Print the table of series, then the checks; returns the exit code."""
     from ..preflight import OPTIONS
     from ..volume.dicom.table import format_rows
 
+    checks, table = found.checks, found.series
     ready = all(c.severity is not Severity.ERROR for c in checks)
     if as_json:
         told = {"ready": ready, "checks": [c.to_dict() for c in checks], "series": [row.to_dict() for row in table]}

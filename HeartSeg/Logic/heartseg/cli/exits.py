@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from ..errors import HeartSegError
 from ..progress import CancelToken
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NO_HEART, EXIT_CANCELLED = 0, 1, 2, 3, 130
@@ -72,12 +71,6 @@ def _is_importing(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def one_line(error: BaseException) -> str:
-    """Format an error as one line; errors other than HeartSeg's are preceded by their type."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, HeartSegError) else f"{type(error).__name__}: {text}"
 
 
 def warn(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,13 @@ import numpy as np
 
 from ..anatomy import KEYS
 from ..errors import InputError, ModelError, SettingsError
+from ..formats import REPORT_FILE
 from ..models.labels import parse_label_map
-from ..output import REPORT_FILE
+from ..progress import Reporter
 from ..settings import DEVICES, Settings
-from .exits import EXIT_OK, stop_token, warn
+from .cases import Case, add_scan_options
+from .exits import EXIT_OK, warn
+from .processes import in_child
 from .progress import ProgressBar
 from .segment import frame_number
 
@@ -79,9 +83,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     what.add_argument("--list-layers", action="store_true", help="only list the layers of the model")
     what.add_argument("--result", metavar="DIR", type=Path, help="output folder of 'heartseg segment' for this scan")
     scan = parser.add_argument_group("the scan")
-    scan.add_argument("--series", metavar="UID|NUMBER", help="series of a DICOM folder")
+    add_scan_options(scan)
     scan.add_argument("--frame", metavar="N", help="frame of a time series, from 0")
-    scan.add_argument("--modality", choices=("CT", "MR"), help="modality, for files that do not store it")
     run = parser.add_argument_group("the run")
     run.add_argument(
         "--model", metavar="NAME|DIR", help="model name or folder (default: that of --result, or the included model)"
@@ -108,7 +111,8 @@ def run_explain(args: argparse.Namespace) -> int:
     from ..explain.files import EXPLANATION_FILE, check_explanation_folder
 
     check_explanation_folder(args.output, args.overwrite)
-    found = _explain(args, settings)
+    with ProgressBar() as bar:
+        found = in_child(partial(_explain, args, settings), bar)
     if args.json:
         print((args.output / EXPLANATION_FILE).read_text(encoding="utf-8"), end="")
         return EXIT_OK
@@ -120,42 +124,37 @@ def run_explain(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _explain(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
-    """Read, explain and write, with a progress bar on standard error."""
+def _explain(args: argparse.Namespace, settings: Settings, reporter: Reporter) -> dict[str, Any]:
+    """Read, explain and write."""
     from ..explain import Explainer, write_explanation
     from ..pipeline import Segmenter
-    from ..progress import Reporter
-    from ..volume.reading import read_volume
 
     report = _read_report(args.result) if args.result else {}
     explainer = Explainer(Segmenter(_model(args, settings, report), settings))
     explainer.find(args.structure, args.layer)  # rejects an unknown name before reading the scan
-    with ProgressBar() as bar:
-        reporter = Reporter(bar, stop_token())
-        with reporter.stage("read"):
-            frame = frame_number(args.frame)
-            volume = read_volume(args.scan, series=args.series, frame=frame, modality=args.modality)
-            result = _result(args.result, report, volume.geometry) if args.result else None
-        explanation = explainer.explain(volume, args.structure, args.layer, result, reporter=reporter)
-        written = write_explanation(explanation, volume, args.output, _SUFFIXES[args.format], args.overwrite, reporter)
+    with reporter.stage("read"):
+        frame = frame_number(args.frame)
+        volume = Case(args.scan, args.scan.name, args.series, frame, args.modality, args.spacing).read()
+        result = _result(args.result, report, volume.geometry) if args.result else None
+    explanation = explainer.explain(volume, args.structure, args.layer, result, reporter=reporter)
+    written = write_explanation(explanation, volume, args.output, _SUFFIXES[args.format], args.overwrite, reporter)
     return {**written, "notices": explanation.notices}
 
 
 def _model(args: argparse.Namespace, settings: Settings, report: dict[str, Any]) -> ModelFolder:
     """Return the model of ``--model``, else that of the result, else the included model."""
     from ..models.store import find_model
+    from ..pipeline import model_of
+    from ..provenance import Provenance
 
     label_map = dict(settings.label_map) if settings.label_map else None
-    made_by = report.get("provenance", {}).get("model", {})
-    if args.model is not None or not made_by:
-        return find_model(args.model, label_map=label_map)
-    path, name = Path(str(made_by.get("path", ""))), str(made_by.get("name", ""))
-    if label_map is None:
-        label_map = {int(k): str(v) for k, v in report["provenance"].get("settings", {}).get("label_map") or ()} or None
+    made_by = Provenance.from_dict(report.get("provenance", {}))
     try:
-        return find_model(path if path.is_dir() else name, label_map=label_map)
+        found = model_of(made_by, label_map) if args.model is None else None
     except ModelError as error:
+        name = made_by.model.name if made_by.model else ""
         raise ModelError(f"model {name!r} of the result was not found ({error}): give a model with --model") from error
+    return found or find_model(args.model, label_map=label_map)
 
 
 def _read_report(folder: Path) -> dict[str, Any]:

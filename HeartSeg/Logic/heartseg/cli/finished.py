@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import HeartSegError
-from ..output import REPORT_FILE
+from ..formats import REPORT_FILE
+from ..hashes import add_file
 from ..settings import Settings
 from ..volume.folders import files_below
 from ..volume.headers import image_suffix
@@ -53,6 +54,7 @@ def choices_of(
         "series": case.series,
         "frame": case.frame,
         "modality": case.modality,
+        "spacing": case.spacing,
         "model": model_hash,
         "formats": None if formats is None else sorted(set(formats)),
         "settings": shaping,
@@ -87,9 +89,7 @@ def content_of(files: Iterable[Path], root: Path) -> str:
     for file in files:
         name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
         digest.update(f"{name}\0".encode("utf-8", "surrogateescape"))
-        with file.open("rb") as stream:
-            while piece := stream.read(1 << 22):
-                digest.update(piece)
+        add_file(digest, file)
     return digest.hexdigest()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import io
 import logging
 import os
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any, NoReturn
 
-from ..errors import Cancelled, DependencyError, HeartSegError
+from ..errors import Cancelled, DependencyError, HeartSegError, one_line
 from ..version import __version__
 from .exits import (
     EXIT_CANCELLED,
@@ -21,7 +22,6 @@ from .exits import (
     EXIT_FAILED,
     EXIT_OK,
     EXIT_USAGE,
-    one_line,
     stopped_by_signals,
 )
 
@@ -30,6 +30,7 @@ examples:
   heartseg segment scan.nii.gz -o out/scan        one scan: labels, surfaces (mm), volumes (mL), report, picture
   heartseg segment scans/ -o out --resume         all scans in a folder, and summary.csv
   heartseg export out/scan -o out/print --format print   3D-print models; also PLY, OBJ, DICOM SEG, a report page
+  heartseg refine out/scan --marks m.mrk.json            mend it with a few marks set in 3D Slicer
   heartseg measure out/scan                       planes, wall thickness, vessels, function, reference ranges
   heartseg evaluate out/scan reference.nii.gz     comparison with a reference: Dice, distances, volumes
   heartseg explain scan.nii.gz -o out/heat        heat map of the regions relevant for the aorta (Grad-CAM)
@@ -52,10 +53,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"heartseg: {message}: see {self.prog} --help\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of the command line without heavy imports."""
-    from . import check, doctor, evaluate, explain, export, measure, models, segment
+OWN_COMMANDS = ("segment", "refine", "measure", "export", "evaluate", "explain", "check", "models", "doctor")
+"""Commands of this package, each a module of it."""
 
+
+def build_parser(command: str = "") -> argparse.ArgumentParser:
+    """Build the parser of the command line without heavy imports.
+
+    Args:
+        command: one of :data:`OWN_COMMANDS` to build the parser of this command only, which starts faster; all others
+            build the parser of all commands.
+    """
     parser = Parser(
         prog="heartseg",
         description="Segment the whole heart in CT and MR volumes.",
@@ -65,8 +73,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"heartseg {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="print log messages, and tracebacks on errors")
     commands: Any = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (segment, measure, export, evaluate, explain, check, models, doctor):
-        command.add_parser(commands)
+    for name in (command,) if command in OWN_COMMANDS else OWN_COMMANDS:
+        importlib.import_module(f".{name}", __package__).add_parser(commands)
+    if command in OWN_COMMANDS:
+        return parser
     for add_parser in _registered_commands():
         add_parser(commands)
     version = commands.add_parser("version", help="print the versions of heartseg and its dependencies")
@@ -97,7 +107,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     """Parse the arguments, run the command, and report errors in one line."""
     verbose = False
     try:
-        parser = build_parser()
+        given = sys.argv[1:] if arguments is None else arguments
+        parser = build_parser(next((a for a in given if not a.startswith("-")), ""))
         _complete(parser)
         args = parser.parse_args(arguments)
         verbose = args.verbose

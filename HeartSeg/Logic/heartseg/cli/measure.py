@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, OutputError, SettingsError
+from ..formats import REPORT_FILE
 from ..measure import CardiacFunction, Circumstances, Comparison, MeasuredLabels, Patient, implausible
 from ..measure.study import Study, scan_study, series_study
-from ..output import REPORT_FILE
 from ..provenance import InputFacts
 from ..report.measurements import code_texts, number_text
 from ..volume.patient import LIMITS, common_patient

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import HeartSegError, ModelError
+from ..errors import HeartSegError, ModelError, one_line
 from ..findings import Severity
 from ..models.checking import check_model
 from ..models.download import Rules, facts_of, forget, install_from, is_address
@@ -16,7 +16,7 @@ from ..models.labels import map_text, parse_label_map, suggest_labels, suggested
 from ..models.store import StoredModel, find_model, list_models, search_folders, user_folder
 from ..models.summary import ModelSummary, figures_of, size_on_disk, size_text
 from ..progress import Reporter
-from .exits import one_line, stop_token
+from .exits import stop_token
 from .progress import ProgressBar
 
 if TYPE_CHECKING:

@@ -6,15 +6,19 @@ import argparse
 import json
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..anatomy import KEYS
 from ..errors import SettingsError
+from ..formats import CONFIDENCE, DEFAULT_FORMATS, FORMATS, REPORT_FILE, check_formats, check_output_folder
 from ..models.labels import parse_label_map
-from ..output import CONFIDENCE, DEFAULT_FORMATS, FORMATS, REPORT_FILE, check_formats, check_output_folder, write_result
+from ..progress import Reporter
 from ..settings import BACKENDS, DEVICES, PRECISIONS, Settings
-from .cases import Case, is_batch, list_cases, scan_path
-from .exits import EXIT_CODES, EXIT_NO_HEART, EXIT_OK, stop_token
+from .cases import Case, add_scan_options, is_batch, list_cases, scan_path
+from .exits import EXIT_CODES, EXIT_NO_HEART, EXIT_OK
+from .processes import in_child
 from .progress import ProgressBar
 
 _DESCRIPTION = f"""\
@@ -76,11 +80,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="omit the patient's name, ID and birth date and the path and name of the scan from all files",
     )
     scan = parser.add_argument_group("the scan")
-    scan.add_argument("--series", metavar="UID|NUMBER", help="series of a DICOM folder")
+    add_scan_options(scan)
     scan.add_argument(
         "--frame", metavar="N|all", help="frame of a time series, from 0; all writes a folder for each frame"
     )
-    scan.add_argument("--modality", choices=("CT", "MR"), help="modality, for files that do not store it")
     run = parser.add_argument_group("the run")
     run.add_argument("--model", metavar="NAME|DIR", help="model name or folder (default: the included model)")
     run.add_argument("--labels", metavar="MAP", help='for a model without a card: "1=LV,2=RV,3=MYO"')
@@ -99,7 +102,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     run.add_argument("--no-cleanup", action="store_true", help="keep every voxel that the network labels")
     batch = parser.add_argument_group("many scans")
     batch.add_argument("--resume", action="store_true", help="skip scans with a complete result in the output folder")
-    batch.add_argument(
+    run.add_argument(
         "--time-limit",
         metavar="MIN",
         type=float,
@@ -150,35 +153,44 @@ def run_segment(args: argparse.Namespace) -> int:
     settings = replace(settings_from(args), confidence_map=CONFIDENCE in (formats or ()))
     if args.jobs < 1:
         raise SettingsError(f"jobs {args.jobs} must be 1 or more")
-    frame = parse_frame(args.frame)
+    frame, limit = parse_frame(args.frame), time_limit(args)
     if args.check_only:
         return _check_only(args, settings, frame)
     if frame == "all" or is_batch(args.input):
         from .batch import run_batch
 
-        cases = list_cases(args.input, args.series, frame, args.modality, without=args.output)
-        return run_batch(cases, args, settings, formats)
+        cases = list_cases(
+            args.input, args.series, frame, args.modality, args.output, spacing=args.spacing, anonymize=args.anonymize
+        )
+        return run_batch(cases, args, settings, formats, limit)
     assert not isinstance(frame, str)
     check_output_folder(args.output, args.overwrite)
-    case = Case(args.input, args.output.name, args.series, frame, args.modality)
+    case = Case(args.input, args.output.name, args.series, frame, args.modality, args.spacing)
     run = Run(args.output, args.model, settings, formats, args.overwrite, args.anonymize)
-    report = segment_case(case, run, quiet=args.json)
-    if args.json:
-        print(json.dumps(report, indent=2))
-    return EXIT_OK if report["heart_found"] else EXIT_NO_HEART
+    with ProgressBar() as bar:
+        told = in_child(partial(segment_case, case, run), bar, limit)
+    print(json.dumps(told.report, indent=2) if args.json else "\n".join(told.lines))
+    return EXIT_OK if told.report["heart_found"] else EXIT_NO_HEART
+
+
+def time_limit(args: argparse.Namespace) -> float | None:
+    """Return the seconds of ``--time-limit``, ``None`` for no limit."""
+    if args.time_limit < 0:
+        raise SettingsError(f"time limit is {args.time_limit:g} minutes: give 0 (no limit) or more")
+    return 60.0 * args.time_limit or None
 
 
 def _check_only(args: argparse.Namespace, settings: Settings, frame: int | str | None) -> int:
     """Only check one scan for possible problems."""
-    from .check import checks_of, print_checks, series_table
+    from .check import Request, checked, print_checks
 
     if frame == "all" or is_batch(args.input):
         raise SettingsError(
             f"--check-only checks a single scan, not all of {args.input}: give one file, DICOM folder or frame"
         )
     assert not isinstance(frame, str)
-    checks = checks_of(args.input, args.series, frame, args.modality, args.model, settings, True, args.output)
-    return print_checks(checks, args.json, series_table(args.input))
+    case = Case(args.input, args.input.name, args.series, frame, args.modality, args.spacing)
+    return print_checks(checked(Request(case, args.model, settings, output=args.output)), args.json)
 
 
 def parse_frame(text: str | None) -> int | str | None:
@@ -207,28 +219,37 @@ class Run:
     anonymize: bool = False
 
 
-def segment_case(case: Case, run: Run, quiet: bool = False) -> dict:
-    """Read, segment and write one scan, with a progress bar on standard error; returns the report."""
+@dataclass(frozen=True)
+class Told:
+    """What the command prints about a finished run.
+
+    Attributes:
+        report: content of ``report.json``.
+        lines: text for the terminal.
+    """
+
+    report: dict[str, Any]
+    lines: tuple[str, ...]
+
+
+def segment_case(case: Case, run: Run, reporter: Reporter) -> Told:
+    """Read, segment and write one scan."""
     from ..models.store import find_model
+    from ..output import write_result
     from ..pipeline import Segmenter
-    from ..progress import Reporter
     from ..report import format_findings, format_measurements
-    from ..volume.reading import read_volume
 
     folder = find_model(run.model, label_map=dict(run.settings.label_map) if run.settings.label_map else None)
-    with ProgressBar() as bar:
-        reporter = Reporter(bar, stop_token())
-        with reporter.stage("read"):
-            volume = read_volume(case.path, series=case.series, frame=case.frame, modality=case.modality)
-        volume = volume.anonymized() if run.anonymize else volume
-        result = Segmenter(folder, run.settings).segment(volume, reporter=reporter)
-        written = write_result(result, volume, run.output, run.formats, run.overwrite, reporter)
-    if not quiet:
-        print(format_measurements(result))
-        print(format_findings(result))
-        for name, why in written["skipped"].items():
-            print(f"not written: {name} ({why})")
-        print(f"written to {run.output}: {', '.join(f for f in written['files'] if not f.startswith('surfaces/'))}")
-        if any(f.startswith("surfaces/") for f in written["files"]):
-            print(f"surfaces in {run.output / 'surfaces'}")
-    return json.loads((run.output / REPORT_FILE).read_text(encoding="utf-8"))
+    with reporter.stage("read"):
+        volume = case.read()
+    volume = volume.anonymized() if run.anonymize else volume
+    result = Segmenter(folder, run.settings).segment(volume, reporter=reporter)
+    written = write_result(result, volume, run.output, run.formats, run.overwrite, reporter)
+    lines = [format_measurements(result), format_findings(result)]
+    lines += [f"not written: {name} ({why})" for name, why in written["skipped"].items()]
+    plain = (f for f in written["files"] if not f.startswith("surfaces/"))
+    lines.append(f"written to {run.output}: {', '.join(plain)}")
+    if any(f.startswith("surfaces/") for f in written["files"]):
+        lines.append(f"surfaces in {run.output / 'surfaces'}")
+    report = json.loads((run.output / REPORT_FILE).read_text(encoding="utf-8"))
+    return Told(report, tuple(lines))

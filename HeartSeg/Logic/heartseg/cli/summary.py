@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,63 +13,75 @@ from ..anatomy import KEYS
 from ..errors import OutputError
 from .cases import SUMMARY_FILE, Case
 
-COLUMNS = [
-    "case",
-    "status",
-    "seconds (s)",
-    "message",
-    *(f"{k} volume (mL)" for k in KEYS),
-    "MYO mass (g)",
-    "AO diameter (mm)",
-    "PA diameter (mm)",
-    "errors",
-    "warnings",
-    "path",
-]
+MEASURES = {
+    **{("volume", key): f"{key} volume (mL)" for key in KEYS},
+    ("mass", "MYO"): "MYO mass (g)",
+    ("diameter", "AO"): "AO diameter (mm)",
+    ("diameter", "PA"): "PA diameter (mm)",
+}
+"""(quantity, structure) -> column."""
+COLUMNS = ["case", "status", "seconds (s)", "message", *MEASURES.values(), "errors", "warnings", "path"]
 
 
-def summary_row(case: Case, status: str, seconds: float, message: str, report: dict[str, Any] | None) -> dict[str, Any]:
-    """One line of ``summary.csv``."""
-    row: dict[str, Any] = dict.fromkeys(COLUMNS, "")
-    row.update(
-        {
-            "case": case.name,
-            "status": status,
-            "seconds (s)": round(seconds, 2),
-            "message": message,
-            "path": str(case.path),
+@dataclass(frozen=True)
+class SummaryRow:
+    """What became of one scan.
+
+    Attributes:
+        case: name of its result folder.
+        status: ``done``, ``done before``, ``no heart`` or ``failed``.
+        seconds: wall time.
+        message: why there is no result, or no heart.
+        path: the scan; empty in anonymised results.
+        measures: column -> value.
+        errors, warnings: codes of the findings, ``code`` or ``code:structure``.
+    """
+
+    case: str
+    status: str
+    seconds: float
+    message: str = ""
+    path: str = ""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def with_report(self, report: Mapping[str, Any]) -> SummaryRow:
+        """Return the row with measures and findings of a report."""
+        columns = {(m["quantity"], m["structure"]): m["value"] for m in report["measures"]}
+        codes: dict[str, list[str]] = {}
+        for f in report["findings"]:
+            codes.setdefault(f["severity"], []).append(f["code"] + (f":{f['structure']}" if f.get("structure") else ""))
+        return replace(
+            self,
+            measures={MEASURES[k]: round(v, 2) for k, v in columns.items() if k in MEASURES and v is not None},
+            errors=tuple(codes.get("error", ())),
+            warnings=tuple(codes.get("warning", ())),
+        )
+
+    def cells(self) -> dict[str, str | float]:
+        """Column -> cell, empty where there is no value."""
+        known: dict[str, str | float] = {
+            "case": self.case,
+            "status": self.status,
+            "seconds (s)": round(self.seconds, 2),
+            "message": self.message,
+            **self.measures,
+            "errors": " ".join(self.errors),
+            "warnings": " ".join(self.warnings),
+            "path": self.path,
         }
-    )
-    if report is None:
-        return row
-    columns = {("volume", k): f"{k} volume (mL)" for k in KEYS}
-    columns |= {
-        ("mass", "MYO"): "MYO mass (g)",
-        ("diameter", "AO"): "AO diameter (mm)",
-        ("diameter", "PA"): "PA diameter (mm)",
-    }
-    for m in report["measures"]:
-        name = columns.get((m["quantity"], m["structure"]))
-        if name and m["value"] is not None:
-            row[name] = round(m["value"], 2)
-    for severity in ("error", "warning"):
-        codes = [
-            f["code"] + (f":{f['structure']}" if f.get("structure") else "")
-            for f in report["findings"]
-            if f["severity"] == severity
-        ]
-        row[f"{severity}s"] = " ".join(codes)
-    return row
+        return {column: known.get(column, "") for column in COLUMNS}
 
 
-def plain_cell(value: Any) -> Any:
+def plain_cell(value: str | float) -> str | float:
     """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe before it."""
     if isinstance(value, str) and value.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return f"'{value}"
     return value
 
 
-def write_summary(folder: Path, cases: list[Case], rows: dict[str, dict[str, Any]]) -> None:
+def write_summary(folder: Path, cases: list[Case], rows: Mapping[str, SummaryRow]) -> None:
     """Rewrite the summary whole, so that a kill leaves a complete one.
 
     Raises:
@@ -80,7 +94,7 @@ def write_summary(folder: Path, cases: list[Case], rows: dict[str, dict[str, Any
             writer.writeheader()
             for case in cases:
                 if case.name in rows:
-                    writer.writerow({name: plain_cell(value) for name, value in rows[case.name].items()})
+                    writer.writerow({name: plain_cell(value) for name, value in rows[case.name].cells().items()})
         temporary.replace(folder / SUMMARY_FILE)
     except OSError as error:
         temporary.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..anatomy import KEYS, STRUCTURES, Structure, structure
 from ..errors import InputError, ModelError, SettingsError
-from ..pipeline import Segmenter, installed_versions, model_facts
+from ..pipeline import Segmenter, input_facts, installed_versions, model_facts
 from ..progress import CancelToken, ProgressCallback, Reporter
 from ..provenance import ModelFacts, Provenance
 from ..result import Result
@@ -227,7 +227,6 @@ class Explainer:
         run: dict[str, Any],
         reporter: Reporter,
     ) -> dict[str, Any]:
-        source = volume.source
         return {
             "schema": SCHEMA,
             "notice": f"{NOTICE} Research software, not a medical device.",
@@ -243,13 +242,7 @@ class Explainer:
             },
             "heartseg": __version__,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "input": {
-                "name": volume.name,
-                "path": source.path,
-                "sha256": source.sha256,
-                "frame": source.frame,
-                "modality": volume.modality,
-            },
+            "input": dataclasses.asdict(input_facts(volume)),
             "segmentation": "an earlier result" if result is not None else "prediction of the network before clean-up",
             "model": dataclasses.asdict(model_facts(self.segmenter.model)),
             "settings": self.segmenter.settings.to_dict(),

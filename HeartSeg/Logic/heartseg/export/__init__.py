@@ -3,8 +3,9 @@
 Runs without Slicer and on any thread. VTK, matplotlib and highdicom are imported on use.
 """
 
+from ..formats import FILES, missing_package
 from .folder import DEFAULT_FORMATS, EXPORT_FILE, EXPORT_FOLDER, check_export, possible_formats, write_export
-from .formats import FILES, FORMATS, ExportOptions, Written, check_formats, missing_package, write_formats
+from .formats import FORMATS, ExportOptions, Written, write_formats
 from .printing import WALL_LIMITS_MM, WALL_MM, print_parts, write_print_set
 from .solidity import Solidity, check_solidity
 from .subject import Subject, measured, open_subject, subject_of
@@ -25,7 +26,6 @@ __all__ = [
     "Subject",
     "Written",
     "check_export",
-    "check_formats",
     "check_solidity",
     "closed_surface",
     "label_surfaces",

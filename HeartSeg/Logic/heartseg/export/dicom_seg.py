@@ -31,6 +31,9 @@ MANUFACTURER, SERIES_DESCRIPTION = "HeartSeg", "HeartSeg whole heart segmentatio
 _TYPE_2 = ("StudyDate", "StudyTime", "AccessionNumber", "PatientBirthDate", "PatientSex", "StudyID")
 """Type 2 attributes: required, but may be empty."""
 
+_TEXTS = ("AE", "AS", "LO", "LT", "PN", "SH", "ST", "UC", "UN", "UR", "UT")
+"""Value representations of free text, names and ages (PS3.5, 6.2)."""
+
 
 def check_highdicom() -> None:
     """Raise ``DependencyError`` if highdicom is not installed."""
@@ -124,18 +127,19 @@ def _images(series: Series, frame: int | None) -> list[Any]:
 
 
 def _remove_patient(images: list[Any]) -> None:
-    """Take the attributes that name the patient or the visit out of the headers that a segmentation repeats.
+    """Take whatever may name the patient or the visit out of the headers that a segmentation repeats.
 
-    UIDs and dates of the study stay: a segmentation must refer to its images (PS3.3 C.8.20.2).
+    That is every text, age, size and weight, and the birth date. UIDs, codes, and dates of the study stay: a
+    segmentation must refer to its images (PS3.3 C.8.20.2).
     """
     for image in images:
-        image.PatientName, image.PatientID, image.PatientBirthDate = "Anonymous", "ANONYMOUS", ""
-        for name in ("AccessionNumber", "StudyID", "PatientAge", "PatientSize", "PatientWeight", "OtherPatientIDs"):
-            if name in image:
-                setattr(image, name, "" if name in _TYPE_2 else None)
-        for name in ("ReferringPhysicianName", "PatientComments", "StudyDescription", "InstitutionName"):
-            if name in image:
+        for element in list(image):
+            if element.VR in _TEXTS or element.keyword in ("PatientSize", "PatientWeight"):
+                del image[element.tag]
+        for name in _TYPE_2:
+            if name not in image:
                 setattr(image, name, "")
+        image.PatientName, image.PatientID, image.PatientBirthDate = "Anonymous", "ANONYMOUS", ""
 
 
 def _labels_on_images(labels: np.ndarray, images: list[Any], geometry: Geometry) -> np.ndarray:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
+from ..formats import FILES, check_formats, missing_package
 from ..progress import Reporter
 from ..staging import FolderKind, check_folder, staged_folder
 from ..version import __version__
-from .formats import FILES, FORMATS, ExportOptions, Written, check_formats, missing_package, write_formats
+from .formats import FORMATS, ExportOptions, Written, write_formats
 from .subject import Subject
 
 EXPORT_FILE = "export.json"
@@ -32,7 +33,7 @@ def check_export(folder: str | Path, formats: Sequence[str] | None, overwrite: b
     """
     if formats is not None and not formats:
         raise OutputError(f"no format is given: choose from {', '.join(FORMATS)}")
-    check_formats(formats)
+    check_formats(formats, tuple(FORMATS))
     return check_folder(folder, EXPORT_FOLDER, overwrite)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..anatomy import Structure
-from ..errors import DependencyError, OutputError, SettingsError
+from ..errors import DependencyError, SettingsError
 from ..findings import Finding
+from ..formats import EXPORT_FORMATS, SURFACE_FORMATS, is_installed, missing_package
 from ..progress import Reporter
 from ..report import write_measurements, write_page, write_preview
 from ..volume.writing import write_labels
@@ -20,32 +20,11 @@ from .printing import WALL_MM, check_wall, write_print_set
 from .segmentation_file import write_segmentation
 from .solidity import check_solidity
 from .subject import Subject
-from .surface_files import SURFACE_FORMATS, write_surfaces
+from .surface_files import write_surfaces
 from .surfaces import COORDINATES, SMOOTHING, Mesh, label_surfaces
 
-FORMATS: dict[str, str] = {
-    "seg": "segmentation.seg.nrrd: opens in 3D Slicer with names and colours",
-    "labels": "labels.nii.gz: label map on the grid of the scan",
-    "stl": "surfaces/*.stl: closed surfaces, mm",
-    "ply": "surfaces/*.ply: closed surfaces with colours, mm",
-    "obj": "surfaces/*.obj: closed surfaces with colours (*.mtl), mm",
-    "print": "print/: hollow blood pool and solid myocardium for 3D printing, STL, checked watertight",
-    "csv": "measurements.csv: volumes, mass, diameters, intensities with units",
-    "preview": "preview.png: three slices with contours and a 3D view",
-    "html": "report.html: printable page with pictures, measures and findings",
-    "dicom-seg": "segmentation.dcm: DICOM Segmentation; needs the DICOM series of the scan",
-}
+FORMATS = EXPORT_FORMATS
 """Format -> file or folder that it writes, with a description."""
-
-FILES = tuple(dict.fromkeys(text.partition(":")[0].partition("/")[0] for text in FORMATS.values()))
-"""Top-level files and folders of all formats."""
-
-_NEEDS = {
-    **dict.fromkeys((*SURFACE_FORMATS, "print"), ("vtk", "vtk", "app")),
-    **dict.fromkeys(("preview", "html"), ("matplotlib", "matplotlib", "app")),
-    "dicom-seg": ("highdicom", "highdicom", "dicom"),
-}
-"""Format -> required module, package and extra."""
 
 _DRAWING = "surfaces-to-draw"  # temporary STL files for the pictures
 
@@ -87,36 +66,6 @@ class Written:
     skipped: dict[str, str] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
-
-
-def check_formats(formats: Sequence[str] | None) -> None:
-    """Check that the requested formats can be written, before a long computation.
-
-    Raises:
-        OutputError: a format is unknown.
-        DependencyError: a requested format needs a package that is not installed.
-    """
-    unknown = [f for f in formats or () if f not in FORMATS]
-    if unknown:
-        raise OutputError(f"format {', '.join(unknown)} is unknown: choose from {', '.join(FORMATS)}")
-    for name in formats or ():
-        if why := missing_package(name):
-            raise DependencyError(f"{why}, or omit it from --format")
-
-
-def missing_package(name: str) -> str:
-    """Message about the missing package of a format, with the install command; ``""`` if it is installed."""
-    module, package, extra = _NEEDS.get(name, ("", "", ""))
-    if not module or _is_installed(module):
-        return ""
-    return f"format {name} needs {package}, which is not installed: pip install 'heartseg[{extra}]'"
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 def write_formats(
@@ -172,7 +121,7 @@ class _Writer:
     def surfaces(self) -> list[tuple[Structure, Path]]:
         """Write the requested surface formats, and STL files if pictures need them; return the STL files."""
         requested = [kind for kind in SURFACE_FORMATS if kind in self._wanted]
-        draw = bool({"preview", "html"} & set(self._wanted)) and _is_installed("vtk")
+        draw = bool({"preview", "html"} & set(self._wanted)) and is_installed("vtk")
         if not requested and not draw:
             return []
         meshes = self._meshes()

@@ -14,9 +14,10 @@ import numpy as np
 from ..anatomy import STRUCTURES
 from ..errors import HeartSegError, InputError
 from ..findings import sorted_findings
+from ..formats import REPORT_FILE
 from ..measure import HeartMeasures, measure_labels
 from ..measure.structures import INTENSITIES
-from ..provenance import InputFacts, Provenance
+from ..provenance import Provenance
 from ..quality import check_result, without_doubtful_intervals
 from ..result import Result
 from ..volume.geometry import Geometry
@@ -26,7 +27,6 @@ from ..volume.types import Source, Volume
 
 log = logging.getLogger(__name__)
 
-REPORT_FILE = "report.json"
 LABEL_FILES = ("labels.nii.gz", "segmentation.seg.nrrd")
 """Label files of a result folder, in search order."""
 
@@ -167,7 +167,10 @@ def labels_of(folder: Path) -> tuple[np.ndarray, Geometry]:
 
 def _with_scan(subject: Subject, requested: Volume | None, source: Path) -> Subject:
     """Add the requested scan, or else the scan named in the report."""
-    volume, notice = (requested, "") if requested is not None else _named_scan(subject.result.provenance.input)
+    recorded = subject.result.provenance.input
+    volume, notice = (requested, "") if requested is not None else _named_scan(subject.result)
+    if volume is not None and recorded is not None and recorded.anonymized:
+        volume = volume.anonymized()
     if volume is not None and not volume.geometry.same_grid(subject.result.geometry, 0.01):
         grid, own = volume.geometry, subject.result.geometry
         raise InputError(
@@ -178,14 +181,20 @@ def _with_scan(subject: Subject, requested: Volume | None, source: Path) -> Subj
     return replace(subject, volume=volume, name=volume.name if volume else subject.name, notices=notices)
 
 
-def _named_scan(recorded: InputFacts | None) -> tuple[Volume | None, str]:
+def _named_scan(result: Result) -> tuple[Volume | None, str]:
     """Read the scan named in a report; without it, return ``None`` and the reason."""
+    recorded = result.provenance.input
+    given = any(finding.code == "spacing-given" for finding in result.findings)
     if recorded is None or not recorded.path:
         return None, "the scan is unknown, so pictures show the labels only: give it with --scan"
     path = recorded.path
     try:
         volume = read_volume(
-            path, frame=recorded.frame, series=recorded.series_uid or None, modality=recorded.modality or None
+            path,
+            frame=recorded.frame,
+            series=recorded.series_uid or None,
+            modality=recorded.modality or None,
+            spacing=result.geometry.spacing if given else None,
         )
     except HeartSegError as error:
         log.info("scan of the report: %s", error)

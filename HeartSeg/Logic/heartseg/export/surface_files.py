@@ -12,8 +12,6 @@ from ..anatomy import Structure
 from ..errors import InputError
 from .surfaces import Mesh
 
-SURFACE_FORMATS = ("stl", "ply", "obj")
-
 _STL_TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _ROWS = 100_000  # lines of text formatted at once
 
@@ -139,7 +137,7 @@ def write_surfaces(
     Args:
         meshes: structures with their surfaces in world LPS mm.
         folder: created if it does not exist.
-        formats: some of :data:`SURFACE_FORMATS`.
+        formats: some of :data:`~heartseg.formats.SURFACE_FORMATS`.
         coordinates: ``"LPS"`` or ``"RAS"``.
 
     Returns:

@@ -10,13 +10,6 @@ from typing import Any
 
 import numpy as np
 
-SCHEMES = (
-    "ZScoreNormalization",
-    "CTNormalization",
-    "NoNormalization",
-    "RescaleTo01Normalization",
-    "RGBTo01Normalization",
-)
 _EPS = 1e-8
 
 
@@ -59,7 +52,7 @@ def fit(scheme: str, values: np.ndarray, properties: dict[str, Any]) -> Scaling:
     """The scaling of a scheme for a scan.
 
     Args:
-        scheme: one of :data:`SCHEMES`.
+        scheme: name of the scheme in the plans.
         values: the voxels over which statistics are taken, any shape.
         properties: the plans' intensity properties of this channel (only CT normalisation uses them).
     """

@@ -29,7 +29,7 @@ from .structures import structure_measures
 from .uncertainty import Doubts, borders_of, with_intervals
 from .valves import VALVES, ValvePlane, valve_plane
 from .vessels import GreatVessels, VesselDiameter
-from .wall import THICK_SLICE_MM, WallThickness, wall_thickness
+from .wall import COARSE_VOXEL_MM, WallThickness, wall_thickness
 from .wall_slices import wall_in_slices
 
 _VALVE_OF = {"mitral": "LV", "tricuspid": "RV", "aortic": "AO", "pulmonary": "PA"}
@@ -96,7 +96,7 @@ def _measure_heart(vessels: GreatVessels, grid: HeartGrid) -> HeartMeasures:
     frame = heart_frame(axis, septum)
     planes = standard_planes(axis, frame, valves["tricuspid"], valves["aortic"])
     wall, wall_frame = wall_thickness(grid, frame), frame
-    if max(grid.geometry.spacing) > THICK_SLICE_MM:
+    if max(grid.geometry.spacing) > COARSE_VOXEL_MM:
         stack = wall_in_slices(grid, crop.border_contacts)
         wall, wall_frame = (stack, frame) if isinstance(stack, Unknown) else (stack.wall, stack.frame)
     myocardium_ml = _whole_ml(grid, crop, "MYO")

@@ -31,8 +31,8 @@ SMALLEST_FRACTION = 0.1
 """Minimum distance of a surface from a voxel, in voxels, which keeps the equations well-conditioned."""
 STEP_MM, LONGEST_MM = 0.5, 40.0
 """Step along a field line, and its maximum length, which exceeds the thickness of any wall."""
-THICK_SLICE_MM = 3.0
-"""Maximum slice thickness; with thicker slices, a normal wall of 9 mm parallel to them has fewer than 3 voxels."""
+COARSE_VOXEL_MM = 3.0
+"""Longest voxel edge that resolves the wall: a normal wall of 9 mm has three voxels of it."""
 BASE_MARGIN_MM = 3.0
 """The wall starts this far below the level from which the myocardium surrounds the cavity. Above this level it ends in
 a thin edge at the annulus and the outflow tract, which does not represent the thickness of the wall."""
@@ -94,8 +94,8 @@ def wall_thickness(grid: HeartGrid, frame: HeartFrame | Unknown) -> WallThicknes
         return problem
     if isinstance(frame, Unknown):
         return frame
-    if max(grid.geometry.spacing) > THICK_SLICE_MM:
-        return Unknown(f"slices of {max(grid.geometry.spacing):.1f} mm do not resolve the wall")  # see wall_slices
+    if max(grid.geometry.spacing) > COARSE_VOXEL_MM:
+        return Unknown(f"slices of {max(grid.geometry.spacing):.1f} mm do not resolve the wall")
     wall, low = _wall(grid, frame)
     starts = endocardial_points(wall)
     points = grid.geometry.index_to_world(starts / wall.spacing + low)

@@ -22,7 +22,7 @@ from .axes import HeartFrame, LongAxis, heart_frame
 from .grid import CUT_OFF, HeartGrid, Unknown
 from .segments17 import APEX_SHARE
 from .valves import interface
-from .wall import SMOOTHING_VOXELS, THICK_SLICE_MM, Wall, WallThickness, endocardial_points, lengths, surrounded
+from .wall import COARSE_VOXEL_MM, SMOOTHING_VOXELS, Wall, WallThickness, endocardial_points, lengths, surrounded
 
 LARGEST_TILT_DEG = 25.0
 """Maximum angle between long axis and normal of the slices; at 25 degrees, a thickness is at most 10 % too large."""
@@ -51,13 +51,13 @@ def wall_in_slices(grid: HeartGrid, contacts: Mapping[str, tuple[str, ...]]) -> 
     """Measure the wall of the left ventricle in the plane of each slice of a short-axis stack.
 
     Args:
-        grid: labels with slices thicker than :data:`~heartseg.measure.wall.THICK_SLICE_MM`.
+        grid: labels with slices thicker than :data:`~heartseg.measure.wall.COARSE_VOXEL_MM`.
         contacts: structure key -> sides of the scan that it reaches; a stack may end within the ventricle.
     """
     step = max(grid.geometry.spacing)
-    way_out = f"slices of {step:.1f} mm do not resolve the wall: use slices of at most {THICK_SLICE_MM:g} mm"
+    way_out = f"slices of {step:.1f} mm do not resolve the wall: use slices of at most {COARSE_VOXEL_MM:g} mm"
     thick = int(np.argmax(np.asarray(grid.geometry.spacing)[::-1]))
-    if sorted(grid.geometry.spacing)[1] > THICK_SLICE_MM:
+    if sorted(grid.geometry.spacing)[1] > COARSE_VOXEL_MM:
         return Unknown(way_out)
     for key in ("LV", "MYO"):
         if not grid.has(key):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -124,17 +123,6 @@ def read_json(path: Path) -> dict[str, Any]:
             f"'{path}' contains a JSON {type(content).__name__} instead of an object: copy the model again"
         )
     return content
-
-
-def sha256_of(path: Path, tick: Callable[[int], None] | None = None) -> str:
-    """SHA-256 of a file as lower-case hex; ``tick`` is called with the size of each chunk read."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
-            if tick is not None:
-                tick(len(piece))
-    return digest.hexdigest()
 
 
 def is_inside(relative: str) -> bool:

@@ -12,9 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DependencyError, ModelError
-from .card import sha256_of
+from ..hashes import sha256_of
 
 COPY_AGAIN = "copy or install the model again"
+
+_SCALARS = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+"""NumPy types of single numbers that a checkpoint may contain besides tensors."""
+
+_NEEDED = ("network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes")
 
 
 def load_checkpoint(path: str | Path, sha256: str | None = None) -> dict[str, Any]:
@@ -105,7 +110,7 @@ def _numpy_scalars_allowed() -> Iterator[None]:
         yield
         return
     multiarray = importlib.import_module("numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray")
-    types = {type(np.dtype(kind)) for kind in ("float16", "float32", "float64", "int32", "int64", "bool")}
+    types = {type(np.dtype(kind)) for kind in _SCALARS}
     allowed = [multiarray.scalar, np.dtype, *types]
     if tuple(int(v) for v in re.findall(r"\d+", torch.__version__)[:2]) >= (2, 6):  # names of NumPy 1 and 2
         allowed += [(multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
@@ -115,6 +120,11 @@ def _numpy_scalars_allowed() -> Iterator[None]:
 
 def _why_unpickling_failed(path: Path, message: str) -> str:
     named = re.search(r"GLOBAL (\S+) (?:was not an allowed global|whose module)", message)
+    if named and named.group(1).endswith("core.multiarray._reconstruct"):
+        return (
+            f"'{path}' holds NumPy arrays ({named.group(1)}), which are not read for safety: save it again where it "
+            f"was trained, with the entries {', '.join(_NEEDED)} only (torch.save)"
+        )
     if named:
         return f"'{path}' is refused because it contains code ({named.group(1)}): use a checkpoint with weights only"
     if re.search(r"Trying to|blocked|not allowed|Can only", message):

@@ -21,9 +21,9 @@ from typing import Any
 from urllib.parse import unquote, urldefrag, urlsplit
 
 from ..errors import ModelError, OutputError
+from ..hashes import sha256_of
 from ..progress import Reporter
 from .archive import MAX_BYTES
-from .card import sha256_of
 from .fetch import Fetch, Head, NotServed, TransferBroken, check_address, shown
 from .folder import ModelFolder
 from .install import HASHED_HERE, install_model
@@ -417,7 +417,7 @@ def _hash(file: Path, reporter: Reporter) -> str:
             done += count
             reporter.advance(done)
 
-        return sha256_of(file, tick)
+        return sha256_of(file, tick=tick)
 
 
 # --- the folder -------------------------------------------------------------------------------------------------------

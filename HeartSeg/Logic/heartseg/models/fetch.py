@@ -196,7 +196,6 @@ class Fetch:
         self._cancel = cancel
         self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(_WAITING_CHUNKS)
         self._stopped = threading.Event()
-        self._response: http.client.HTTPResponse | None = None
         request = urllib.request.Request(check_address(url, allow_http), headers=dict(headers))
         arguments = (request, timeout_s, _opener(allow_http))
         threading.Thread(target=self._run, args=arguments, name="heartseg-download", daemon=True).start()

@@ -19,6 +19,9 @@ from .plans import Configuration, NetworkPlan, configuration_names, fallback_rea
 CHECKPOINT_NAMES = ("checkpoint_final.pth", "checkpoint_best.pth")
 LAYOUT = "plans.json, dataset.json and fold_*/checkpoint_final.pth, as in .../nnUNetTrainer__nnUNetPlans__3d_fullres"
 
+_VERSION_1 = ("plans.pkl", "*/plans.pkl", "*.model", "*/*.model", "*/*/*.model")
+"""Files of nnU-Net v1: its plans, and its checkpoints (``model_final_checkpoint.model``)."""
+
 
 @dataclass(frozen=True, eq=False)
 class ModelFolder:
@@ -206,11 +209,6 @@ class ModelFolder:
         return self.heads.names
 
     @property
-    def ignore_label(self) -> int | None:
-        """Value of the ignore label, which is never predicted."""
-        return self.heads.ignore
-
-    @property
     def unmapped(self) -> tuple[str, ...]:
         """Names of the labels that match no known structure and become background."""
         return tuple(name for value, name in self.heads.foreground().items() if value not in self.structures)
@@ -278,6 +276,12 @@ def locate(path: Path) -> Path:
         return path
     inside = sorted(p.parent for p in path.glob("*/plans.json"))
     if not inside:
+        if first := next((p for pattern in _VERSION_1 for p in sorted(path.glob(pattern))), None):
+            raise ModelError(
+                f"'{path}' is a model of nnU-Net v1 ({first.name}), and HeartSeg runs those of nnU-Net v2: train it "
+                "again with nnU-Net v2 (its command nnUNetv2_convert_old_nnUNet_dataset converts the data set), or "
+                "run it with nnUNet_predict of nnU-Net v1"
+            )
         raise ModelError(f"'{path}' is not an nnU-Net v2 model folder (no plans.json): choose a folder with {LAYOUT}")
     if len(inside) > 1:
         raise ModelError(f"'{path}' contains {len(inside)} models: choose one of {', '.join(p.name for p in inside)}")

@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import ModelError, OutputError
+from ..hashes import sha256_of
 from ..progress import Reporter
 from .archive import CHUNK, unpack
-from .card import CARD_NAME, ModelCard, sha256_of
+from .card import CARD_NAME, ModelCard
 from .checkpoint import load_checkpoint, verify_hash
 from .folder import ModelFolder
 from .labels import LabelMap

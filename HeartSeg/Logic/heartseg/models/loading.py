@@ -64,11 +64,6 @@ def build_network(folder: ModelFolder, device: str = "cpu") -> nn.Module:
         ) from None
 
 
-def load_networks(folder: ModelFolder) -> list[nn.Module]:
-    """Load the trained networks of all folds: float32 on the CPU, in evaluation mode, without gradients."""
-    return list(load_model(folder).networks)
-
-
 def load_model(folder: ModelFolder) -> LoadedModel:
     """Load all folds, with mirroring axes and trainer name; verify each hash that the card lists.
 

@@ -26,7 +26,6 @@ class ModelSummary:
         size_bytes: size of its files on disk.
         figures: one line per test in the card, with the number of cases.
         known_failures: known failure modes from the card.
-        has_card: whether the model has a card.
     """
 
     name: str
@@ -41,7 +40,6 @@ class ModelSummary:
     size_bytes: int = 0
     figures: tuple[str, ...] = ()
     known_failures: tuple[str, ...] = ()
-    has_card: bool = False
 
     @classmethod
     def of(cls, stored: StoredModel) -> ModelSummary:
@@ -66,7 +64,6 @@ class ModelSummary:
             size_bytes=size,
             figures=figures_of(card),
             known_failures=card.known_failures,
-            has_card=True,
         )
 
     @property

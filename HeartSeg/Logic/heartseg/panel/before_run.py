@@ -13,10 +13,12 @@ from ..findings import Finding, Severity
 from ..preflight import (
     AS_CT,
     AS_MR,
+    CHOICES,
     HARDEN,
     PICK_FRAME,
     RESAMPLE,
     RESAMPLED_MM,
+    STATE_MODALITY,
     USE_CPU,
     check_chosen,
     look_for_heart,
@@ -54,6 +56,7 @@ class BeforeRun(Section):
         ui = self.ui
         ui.checksTable.connect("itemSelectionChanged()", self._show_fix)
         ui.fixButton.connect("clicked(bool)", lambda checked=False: self.fix())
+        ui.otherFixButton.connect("clicked(bool)", lambda checked=False: self.fix(1))
         ui.lookForHeartButton.connect("clicked(bool)", lambda checked=False: self.look())
         ui.checksTable.columnCount = 2
         ui.checksTable.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
@@ -191,21 +194,24 @@ class BeforeRun(Section):
         return self.checks[row] if 0 <= row < len(self.checks) else None
 
     def _show_fix(self) -> None:
-        check, button = self._chosen_check(), self.ui.fixButton
-        fix = check.fix if check is not None else ""
-        button.text = button_text(fix)
-        button.enabled = bool(fix) and not self._state.running
-        button.toolTip = check.message if check is not None and fix else _("Choose a row that can be fixed.")
-        if fix and self._state.running:
-            button.toolTip = busy()
+        check = self._chosen_check()
+        fixes = _choices(check)
+        self.ui.otherFixButton.visible = len(fixes) > 1
+        for button, fix in zip((self.ui.fixButton, self.ui.otherFixButton), fixes, strict=False):
+            button.text = button_text(fix)
+            button.enabled = bool(fix) and not self._state.running
+            button.toolTip = check.message if check is not None and fix else _("Choose a row that can be fixed.")
+            if fix and self._state.running:
+                button.toolTip = busy()
 
-    def fix(self) -> None:
-        """Apply the selected fix; if it changes the scan, make and choose a new volume."""
+    def fix(self, choice: int = 0) -> None:
+        """Apply a fix of the selected row; if it changes the scan, make and choose a new volume."""
         check, node = self._chosen_check(), self._state.volume
-        if check is None or not check.fix or node is None or self._state.running:
+        fixes = _choices(check)
+        if choice >= len(fixes) or not fixes[choice] or node is None or self._state.running:
             return
         try:
-            self._fix(check.fix, node)
+            self._fix(fixes[choice], node)
         except HeartSegError as error:
             self.panel.show_error(str(error))
 
@@ -234,6 +240,12 @@ class BeforeRun(Section):
         self.panel.refresh()
 
 
+def _choices(check: Finding | None) -> tuple[str, ...]:
+    """Return the fixes of a row, one per button; one empty fix if there is none."""
+    fix = check.fix if check is not None else ""
+    return CHOICES.get(fix, (fix,))
+
+
 def button_text(fix: str) -> str:
     """Return the translated button text for a fix of :data:`heartseg.preflight.FIXES`, or for no fix."""
     return {
@@ -242,5 +254,6 @@ def button_text(fix: str) -> str:
         HARDEN: _("Apply the transform to a copy"),
         AS_CT: _("It is CT"),
         AS_MR: _("It is MR"),
+        STATE_MODALITY: _("Say whether it is CT or MR"),
         USE_CPU: _("Use the processor"),
     }.get(fix, _("Nothing to fix"))

@@ -12,11 +12,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..errors import HeartSegError, OutputError
+from ..errors import HeartSegError, OutputError, one_line
 from ..export import FORMATS, ExportOptions, check_export, missing_package
 from ..scene.dicom_export import export_dicom_seg, has_dicom_exporter
 from .export_work import ExportRequest, do_export
-from .report import one_line
 from .results import masks_of
 from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from ..errors import HeartSegError
+from ..errors import HeartSegError, one_line
 from ..progress import ProgressEvent
 from .event_loop import EventLoop, Handlers
 from .pace import WORDS, Pace, in_words
-from .report import failure_report, one_line
+from .report import failure_report
 from .work import WarmModel
 from .worker import Job, Work, Worker, describe_failure
 

@@ -14,7 +14,7 @@ from ..result import Result
 from ..scene.nodes import owned_volume
 from ..scene.overlay import CONFIDENCE, HEAT_MAP, PreparedOverlay, prepare_overlay
 from ..volume.types import Volume
-from .work import Masks, labels_of_masks
+from .work import Masks, labels_of
 
 if TYPE_CHECKING:
     from ..pipeline import Segmenter
@@ -66,7 +66,7 @@ def make_heat_map(request: HeatMapRequest, segmenter: Callable[[Reporter], Segme
 
     with reporter.stage("read"):
         volume = owned_volume(request.view)
-        labels = labels_of_masks(request.masks, volume.geometry.shape)
+        labels = labels_of(request.masks, volume.geometry.shape)
     explainer = Explainer(segmenter(reporter))
     result = Result(labels, volume.geometry, provenance=request.provenance)
     found = explainer.explain(volume, request.structure, request.layer, result, reporter=reporter)

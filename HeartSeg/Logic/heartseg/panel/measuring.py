@@ -14,7 +14,7 @@ from ..progress import Reporter
 from ..scene.nodes import owned_volume
 from ..scene.wall_model import prepare_wall
 from ..volume.types import Volume
-from .work import Masks, labels_of_masks
+from .work import Masks, labels_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ def measure_request(request: MeasureRequest, reporter: Reporter) -> Measured:
     with reporter.stage("measure", 3):
         volume = owned_volume(request.view)
         geometry = volume.geometry
-        labels = labels_of_masks(request.masks, geometry.shape)
+        labels = labels_of(request.masks, geometry.shape)
         circumstances = Circumstances(volume.modality, "", request.patient.sex)
         if request.frames:
             heart = measure_heart(labels, geometry)
@@ -62,7 +62,7 @@ def measure_request(request: MeasureRequest, reporter: Reporter) -> Measured:
             frames = request.frames
             study = series_study(
                 len(frames),
-                lambda k: (labels_of_masks(frames[k], geometry.shape), geometry),
+                lambda k: (labels_of(frames[k], geometry.shape), geometry),
                 request.patient,
                 circumstances,
             )

@@ -30,9 +30,3 @@ def failure_report(what: str, error: BaseException, trace: str, facts: dict[str,
         trace,
     ]
     return "\n".join(lines)
-
-
-def one_line(error: BaseException) -> str:
-    """Return the text of the error box for an unexpected error."""
-    text = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from ..anatomy import KEYS, STRUCTURES, Structure
 from ..errors import HeartSegError
-from ..findings import Finding, Severity
+from ..findings import Finding, Severity, worst_severity
 from ..scene.frames import browser_of, keep_frame, save_edits
 from ..scene.segmentation import Replaced
 from .record import RunRecord, read_record, write_record
@@ -282,8 +282,7 @@ def _named_cell(structure: Structure) -> Any:
 
 
 def _findings_cell(findings: list[Finding]) -> Any:
-    order = (Severity.ERROR, Severity.WARNING, Severity.INFO)
-    worst = next((s for s in order for f in findings if f.severity is s), None)
+    worst = worst_severity(findings)
     cell = qt.QTableWidgetItem("")
     if worst is not None:
         mark = _MARKS[worst]

@@ -121,7 +121,7 @@ def measure_again(view: Volume, masks: Masks, reporter: Reporter) -> tuple[Any, 
 
     volume = owned_volume(view)
     with reporter.stage("measure", 3):
-        labels = labels_of_masks(masks, volume.geometry.shape)
+        labels = labels_of(masks, volume.geometry.shape)
         reporter.advance(1)
         structures = tuple(structure(key) for key in masks)
         measures = measure_everything(volume, labels, structures)
@@ -131,8 +131,8 @@ def measure_again(view: Volume, masks: Masks, reporter: Reporter) -> tuple[Any, 
     return labels, without_doubtful_intervals(measures, findings), findings
 
 
-def labels_of_masks(masks: Masks, shape: tuple[int, int, int]) -> Any:
-    """Return the label map, uint8 ``shape`` ``(z, y, x)``, of segments; see :func:`measure_again`."""
+def labels_of(masks: Masks, shape: tuple[int, int, int]) -> Any:
+    """Return the label map uint8 ``(z, y, x)`` of masks as for :func:`measure_again`; later structures win."""
     import numpy as np
 
     from ..anatomy import structure

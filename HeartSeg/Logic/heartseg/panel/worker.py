@@ -120,11 +120,6 @@ class Worker:
         if self._thread is not None and seconds > 0:
             self._thread.join(seconds)
 
-    @property
-    def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread is not None and self._thread.is_alive()
-
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             self._tell(self._outcome(job))

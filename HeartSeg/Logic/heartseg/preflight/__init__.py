@@ -13,7 +13,19 @@ from ..findings import Finding, Severity, sorted_findings
 from ..settings import Settings
 from ..volume.checks import check_volume
 from ..volume.types import Volume
-from .fixes import AS_CT, AS_MR, FIXES, HARDEN, OPTIONS, PICK_FRAME, RESAMPLE, RESAMPLED_MM, USE_CPU
+from .fixes import (
+    AS_CT,
+    AS_MR,
+    CHOICES,
+    FIXES,
+    HARDEN,
+    OPTIONS,
+    PICK_FRAME,
+    RESAMPLE,
+    RESAMPLED_MM,
+    STATE_MODALITY,
+    USE_CPU,
+)
 from .machine import CPU_GFLOP_PER_S, Machine, check_machine, expected_seconds, machine_facts, planned
 from .scan import SMALL_FIELD_MM, Chosen, check_chosen, check_field_of_view, check_scan
 
@@ -25,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AS_CT",
     "AS_MR",
+    "CHOICES",
     "CPU_GFLOP_PER_S",
     "FIXES",
     "HARDEN",
@@ -33,6 +46,7 @@ __all__ = [
     "RESAMPLE",
     "RESAMPLED_MM",
     "SMALL_FIELD_MM",
+    "STATE_MODALITY",
     "USE_CPU",
     "Chosen",
     "Machine",

@@ -17,8 +17,9 @@ from ..volume.types import Volume
 from .fixes import USE_CPU
 
 CPU_GFLOP_PER_S = 12.0
-"""Convolutions of one core, float32: the default model takes 5.1 s for 108 GFLOP and everything else on two cores of an
-AMD EPYC (README, "The default model")."""
+"""Speed of one core, float32, rounded from a run of an earlier default model on an AMD EPYC: 108 GFLOP, and everything
+else, in 5.1 s on two cores. docs/explanation/inference.md lists the operations of the current model, README.md the time
+on a faster core; the panel measures the core instead."""
 
 _SECONDS_PER_VOXEL = 1e-8  # sampling the scan and writing its labels
 _WRITE_RESERVE = 300 * 10**6

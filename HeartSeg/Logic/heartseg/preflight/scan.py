@@ -9,10 +9,11 @@ import numpy as np
 
 from ..errors import InputError
 from ..findings import Finding, Severity
-from ..volume.checks import SHEAR_LIMIT_DEG, check_spacing, check_volume, shear_degrees
+from ..volume.checks import SHEAR_LIMIT_DEG, check_scale, check_spacing, check_volume, shear_degrees
+from ..volume.geometry import is_singular
 from ..volume.types import Volume
-from ..volume.values import ValueScale, value_scale
-from .fixes import AS_CT, AS_MR, HARDEN, PICK_FRAME, RESAMPLE
+from ..volume.values import ValueScale, evident_modality
+from .fixes import AS_CT, AS_MR, HARDEN, PICK_FRAME, RESAMPLE, STATE_MODALITY
 
 if TYPE_CHECKING:
     from ..inference.locate import HeartBox
@@ -109,9 +110,7 @@ def _fix_for_refusal(volume: Volume) -> str:
         check_spacing(volume.geometry.spacing, volume.name)
     except InputError:
         return ""
-    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-6:
-        return ""
-    return RESAMPLE if shear_degrees(matrix) > SHEAR_LIMIT_DEG else ""
+    return RESAMPLE if not is_singular(matrix) and shear_degrees(matrix) > SHEAR_LIMIT_DEG else ""
 
 
 def _check_anisotropy(volume: Volume) -> tuple[Finding, ...]:
@@ -131,26 +130,26 @@ def _check_modality(volume: Volume, model: ModelFolder | None) -> tuple[Finding,
     low, high = float(volume.array.min()), float(volume.array.max())
     values = {"lowest": low, "highest": high}
     span = f"values of {low:g} to {high:g}"
-    modality, scale = volume.modality, volume.value_scale
+    modality = volume.modality
     known = model.card.modalities if model is not None and model.card is not None else ()
     checks = []
     if modality and known and modality not in known:
         text = f"the scan is {modality} and model '{model.name if model else ''}' was made for {' and '.join(known)}: "
         checks.append(Finding("modality-unknown-to-model", Severity.WARNING, text + "choose another model"))
-    if modality == "CT" and scale is not ValueScale.HOUNSFIELD:
-        wants_hu = model is not None and "CTNormalization" in model.normalization_schemes
-        severity = Severity.ERROR if wants_hu else Severity.WARNING
-        offset = ", but Hounsfield units with an offset" if scale is ValueScale.OFFSET else ""
-        text = f"the scan is said to be CT, but {span} are not Hounsfield units (air is -1000){offset}"
-        end = ", which this model needs: use the original" if wants_hu else ": use the original if there is one"
-        fix = "" if wants_hu or scale is ValueScale.OFFSET else AS_MR
-        checks.append(Finding("not-hounsfield", severity, text + end, None, values, fix))
-    looks_like_ct = scale is ValueScale.HOUNSFIELD or value_scale(volume.array) is ValueScale.HOUNSFIELD
+    for finding in check_scale(volume):
+        if model is not None and "CTNormalization" in model.normalization_schemes:
+            text = f"{finding.message} Model '{model.name}' needs Hounsfield units"
+            checks.append(replace(finding, severity=Severity.ERROR, message=text))
+        else:
+            picture = volume.array.dtype.itemsize == 1  # of a CT, whose window cut the values
+            checks.append(replace(finding, fix="" if picture or volume.value_scale is ValueScale.OFFSET else AS_MR))
+    looks_like_ct = evident_modality(volume.array) == "CT"
     if modality == "MR" and looks_like_ct:
         text = f"the scan is said to be MR, but {span} look like CT in Hounsfield units: check which it is"
         checks.append(Finding("looks-like-ct", Severity.WARNING, text, None, values, AS_CT))
     if not modality:
-        guess, fix = ("CT in Hounsfield units", AS_CT) if looks_like_ct else ("no CT in Hounsfield units", AS_MR)
+        guess = "no Hounsfield units (MR, or a CT with a window or an offset)"
+        guess, fix = ("CT in Hounsfield units", AS_CT) if looks_like_ct else (guess, STATE_MODALITY)
         text = f"the scan does not say whether it is CT or MR; {span} look like {guess}: state the modality"
         checks.append(Finding("modality-not-said", Severity.INFO, text, None, values, fix))
     return tuple(checks)

@@ -16,8 +16,10 @@ from ..findings import Finding, Severity
 from ..measure import implausible
 from ..measure.boxes import Box, LabelCrop, crop_labels, only_open_above
 from ..measure.grid import SMALLEST_ML
+from ..measure.wall import COARSE_VOXEL_MM
 from ..postprocess import HOLE_FILLED, TOO_DARK
 from ..result import Measure, Removal
+from ..volume.checks import check_scale
 from ..volume.types import Volume
 from ..volume.values import ValueScale
 from .contacts import Contacts, find_contacts, gap_mm
@@ -73,9 +75,6 @@ sharp border."""
 CONTRAST_WEAK_SD = 1.0
 """The limit for values other than HU: difference divided by the larger standard deviation of the two."""
 
-THICK_SLICE_MM = 3.0
-"""At 3 mm, a normal wall of 9 mm has three voxels; thicker slices do not resolve its thickness."""
-
 CHECKED_QUANTITIES = ("volume", "mass", "diameter", "wall_thickness_mean", "wall_thickness_largest_segment")
 
 LIMITS = (
@@ -112,7 +111,7 @@ def check_result(
     crop = crop_labels(labels, volume.geometry)
     heart = _no_heart(labels, crop, structures)
     if crop is None or heart:
-        return (*heart, *_scale(volume))
+        return (*heart, *check_scale(volume))
     values = {(m.structure, m.quantity): m.value for m in measures}
     boxes = crop.structure_boxes()
     contacts = find_contacts(crop)
@@ -129,7 +128,7 @@ def check_result(
         *_components(values, removals),
         *_contrast(volume, measures, keys),
         *_resolution(volume),
-        *_scale(volume),
+        *check_scale(volume),
     )
 
 
@@ -301,18 +300,6 @@ def _components(values: dict[tuple[str, str], float | None], removals: Sequence[
     return findings
 
 
-def _scale(volume: Volume) -> list[Finding]:
-    """A scan that is said to be CT but is not in Hounsfield units; its intensities have no unit then."""
-    if volume.modality != "CT" or volume.value_scale is ValueScale.HOUNSFIELD:
-        return []
-    low, high = float(volume.array.min()), float(volume.array.max())
-    text = (
-        f"The scan is said to be CT, but its values of {low:g} to {high:g} are not Hounsfield units (air is -1000): "
-        "intensities have no unit; use the original if there is one."
-    )
-    return [Finding("not-hounsfield", WARNING, text, None, {"lowest": low, "highest": high})]
-
-
 def _contrast(volume: Volume, measures: Sequence[Measure], keys: set[str]) -> list[Finding]:
     """Contrast between blood and myocardium, in CT only."""
     hu = volume.value_scale is ValueScale.HOUNSFIELD
@@ -348,13 +335,13 @@ def _contrast(volume: Volume, measures: Sequence[Measure], keys: set[str]) -> li
 
 def _resolution(volume: Volume) -> list[Finding]:
     largest = max(volume.geometry.spacing)
-    if largest <= THICK_SLICE_MM or any(f.code == "slices-thick" for f in volume.findings):
+    if largest <= COARSE_VOXEL_MM or any(f.code == "slices-thick" for f in volume.findings):
         return []  # already reported when the scan was read
     text = (
-        f"The largest voxel edge is {largest:.1f} mm (over {THICK_SLICE_MM:g} mm): wall thickness and small structures "
-        "are not resolved, and volumes vary with the position of the slices."
+        f"The largest voxel edge is {largest:.1f} mm (over {COARSE_VOXEL_MM:g} mm): wall thickness and small "
+        "structures are not resolved, and volumes vary with the position of the slices."
     )
-    return [Finding("low-resolution", INFO, text, None, {"spacing_mm": largest, "limit_mm": THICK_SLICE_MM})]
+    return [Finding("low-resolution", INFO, text, None, {"spacing_mm": largest, "limit_mm": COARSE_VOXEL_MM})]
 
 
 def _small_ml(ml: float) -> str:

@@ -20,7 +20,7 @@ from ..anatomy import STRUCTURES, structure
 from ..findings import Finding, Severity
 from ..measure.boxes import LabelCrop
 from ..measure.grid import HeartGrid, grid_of_crop
-from ..measure.wall import THICK_SLICE_MM
+from ..measure.wall import COARSE_VOXEL_MM
 
 MARGIN = 0.5
 """Distance from the range, relative to its width, from which a shape is reported."""
@@ -67,7 +67,7 @@ def load_ranges() -> dict[tuple[str, str], Range]:
 def check_shapes(crop: LabelCrop) -> list[Finding]:
     """Return a finding ``shape-implausible`` for each structure with a feature outside its range."""
     findings = []
-    if max(crop.geometry.spacing) > THICK_SLICE_MM:  # the last slice may hold a large part of a structure
+    if max(crop.geometry.spacing) > COARSE_VOXEL_MM:  # the last slice may hold a large part of a structure
         return []
     for key, features in shape_features(grid_of_crop(crop)).items():
         if key in crop.border_contacts:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..volume.geometry import Geometry
+from ..volume.geometry import Geometry, is_singular
 from ..volume.types import Source, Volume
 from ..volume.values import replace_nonfinite
 
@@ -84,7 +84,7 @@ def geometry_from_node(node: Any) -> Geometry:
     node.GetIJKToRASMatrix(matrix)
     affine = _LPS_FROM_RAS @ slicer.util.arrayFromVTKMatrix(matrix)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or not (spacing > 0).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    if is_singular(affine[:3, :3]) or not np.isfinite(affine).all():
         shown = ", ".join(f"{s:g}" for s in spacing)
         raise InputError(
             f"geometry of volume '{node.GetName()}' is broken (spacing {shown} mm): "

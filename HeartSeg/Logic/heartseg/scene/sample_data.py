@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
+
+from ..hashes import sha256_of
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,6 @@ def register_sample_data(folder: str | Path) -> bool:
         fileNames=scan.name,
         nodeNames=SAMPLE_NAME,
         thumbnailFileName=str(thumbnail),
-        checksums=f"SHA256:{hashlib.sha256(scan.read_bytes()).hexdigest()}",
+        checksums=f"SHA256:{sha256_of(scan)}",
     )
     return True

@@ -70,19 +70,6 @@ def edge_map(
     return torch.where(unknown | ~kept, labels, torch.zeros_like(labels))
 
 
-def inner_edges(
-    labels: torch.Tensor, spacing: Sequence[float], m: int, n_classes: int, ignore: int = IGNORE
-) -> torch.Tensor:
-    """Return inner edges as masks, (b, n_classes, z, y, x) or (b, n_classes, y, x) bool, structure 1 first.
-
-    The masks do not overlap, and ignored voxels belong to none. Arguments and errors as in :func:`edge_map`.
-    """
-    edges = edge_map(labels, spacing, m, n_classes, ignore)
-    wanted = torch.arange(1, n_classes + 1, device=labels.device).to(labels.dtype)
-    masks = edges[:, None] == wanted.view(1, -1, *(1,) * (labels.dim() - 1))
-    return masks & (labels != ignore)[:, None]
-
-
 def split_interior_edge(
     labels: torch.Tensor, spacing: Sequence[float], m: int, n_classes: int, ignore: int = IGNORE
 ) -> torch.Tensor:

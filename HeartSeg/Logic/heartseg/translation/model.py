@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import HeartSegError, ModelError, OutputError
-from ..models.card import sha256_of
+from ..hashes import sha256_of
 from ..models.checkpoint import load_checkpoint
 from ..version import __version__
 from .networks import ResNetGenerator

@@ -7,6 +7,7 @@ The limits (module constants) and their reasons:
   ventricles; short-axis stacks of 7 slices at 8 mm are common, so it is accepted with a finding.
 * :data:`LEAST_EXTENT_MM`: below 10 mm no chamber fits.
 * :data:`MAX_EXTENT_MM`: longer than any patient; the unit of such a grid is wrong.
+* :data:`WIDEST_CM`: the bore of a scanner is no wider; a grid below it, and thinner than 1 cm, may be in centimetres.
 * :data:`SHEAR_SILENT_DEG`, :data:`SHEAR_LIMIT_DEG`: rounding in headers stays far below 0.01°. A shear of 2° moves the
   far edge of a 300 mm field by 10 mm, about the thickness of a wall.
 """
@@ -24,10 +25,10 @@ import numpy as np
 
 from ..errors import InputError
 from ..findings import Finding, Severity
-from .geometry import Geometry
-from .headers import READABLE, Header, is_text, mm
+from .geometry import Geometry, is_singular
+from .headers import READABLE, Header, Spacing, is_text, mm
 from .types import Volume
-from .values import replace_nonfinite, slabs
+from .values import ValueScale, replace_nonfinite, slabs
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ MIN_SLICES = 5
 MIN_EXTENT_MM = 60.0
 LEAST_EXTENT_MM = 10.0
 MAX_EXTENT_MM = 2000.0
+WIDEST_CM = 70.0
 THICK_SLICE_MM = 5.0
 ROUNDING = 1e-6  # of direction cosines stored as 32-bit floats (NIfTI): such a grid is not changed
 SHEAR_SILENT_DEG = 0.01
@@ -85,7 +87,6 @@ def check_header(header: Header, frame: int | None = None) -> int | None:
     if len(header.size) < 3 or min(header.size) == 1:
         size = "x".join(str(n) for n in header.size)
         raise InputError(f"{name!r} is a 2D image ({size}): HeartSeg needs a 3D volume of at least {MIN_SLICES} slices")
-    check_spacing(header.spacing, name)
     frame = check_frame(name, header.frames, frame)
     check_size(header)
     return frame
@@ -101,12 +102,26 @@ def check_size(header: Header) -> None:
         raise InputError(f"{header.path.name!r} holds {size} voxels, which take {need}{known}: crop or resample it")
 
 
+def left_over_finding(header: Header, extra: int) -> tuple[Finding, ...]:
+    """Return a finding on a file with at least one slice more than its header promises: its size or type is wrong."""
+    x, y = header.size[:2]
+    if extra < x * y * max(1, header.bytes_per_value):
+        return ()
+    text = (
+        f"{header.path.name!r} holds {extra} bytes more than its header promises: its size or voxel type may be wrong, "
+        "look at the scan"
+    )
+    return (Finding("voxels-left-over", Severity.WARNING, text, values={"bytes": extra}),)
+
+
 def _check_pixel(name: str, pixel: str, components: int) -> None:
     if components > 1:
         raise InputError(
             f"{name!r} holds {components} values a voxel ({pixel}): HeartSeg needs one; "
             "a colour picture or a vector field cannot be segmented, export the grey values"
         )
+    if pixel.startswith("NIfTI type"):
+        raise InputError(f"{name!r} stores voxels of a type that cannot be read ({pixel}): save it as int16 or float32")
     if pixel.startswith("complex") or "COMPLEX" in pixel:
         raise InputError(f"{name!r} holds complex numbers ({pixel}): export the magnitude image")
 
@@ -127,6 +142,47 @@ def check_frame(name: str, frames: int, frame: int | None) -> int | None:
     return frame
 
 
+GIVE_SPACING = "give it with --spacing X,Y,Z, in mm"
+
+
+def with_spacing(header: Header, given: Spacing | None) -> Header:
+    """Return the header with the voxel size given by the user, for a file that states none.
+
+    A size of 1x1x1 mm counts as none, because programs write it where they know none.
+
+    Raises:
+        InputError: the file states no voxel size and none is given, or it states one and another is given.
+    """
+    name, stated = header.path.name, header.spacing
+    missing = not header.sized or not all(math.isfinite(s) and s > 0 for s in stated)
+    if given is None:
+        if not header.sized:
+            raise InputError(f"{name!r} states no voxel size: {GIVE_SPACING}")
+        if missing:
+            raise InputError(f"spacing of {name!r} is {mm(stated)} mm: every entry must be positive; {GIVE_SPACING}")
+        return header
+    if not missing and any(s != 1.0 for s in stated):
+        raise InputError(f"{name!r} states a voxel size of {mm(stated)} mm: leave out --spacing")
+    return replace(header, spacing=given, disagreement="")
+
+
+def check_given(found: Spacing, given: Spacing, name: str) -> None:
+    """Refuse a given slice distance that contradicts the positions of the slices."""
+    if abs(found[2] / given[2] - 1) > 0.02:
+        raise InputError(
+            f"slices of {name} lie {found[2]:.4g} mm apart by their positions, and --spacing says {given[2]:.4g} mm: "
+            "correct it"
+        )
+
+
+def spacing_finding(given: Spacing | None) -> tuple[Finding, ...]:
+    """Return the finding that the user stated the voxel size."""
+    if given is None:
+        return ()
+    text = f"voxel size of {mm(given)} mm was given by the user, not by the scan: every measure depends on it"
+    return (Finding("spacing-given", Severity.INFO, text, values={"spacing_mm": list(given)}),)
+
+
 def check_spacing(spacing: tuple[float, ...], name: str) -> None:
     """Refuse a voxel size with a zero, negative or undefined entry."""
     if not all(math.isfinite(s) and s > 0 for s in spacing):
@@ -136,13 +192,22 @@ def check_spacing(spacing: tuple[float, ...], name: str) -> None:
 def header_findings(header: Header) -> tuple[Finding, ...]:
     """Return findings on a header that is incomplete or contradicts itself."""
     findings = []
+    if not header.oriented and all(s == 1.0 for s in header.spacing):
+        findings.append(
+            Finding(
+                "spacing-unknown",
+                Severity.WARNING,
+                f"{header.path.name!r} states voxels of 1x1x1 mm and no orientation, as files do whose voxel size is "
+                f"not known: if it is another, {GIVE_SPACING}",
+            )
+        )
     if not header.oriented:
         findings.append(
             Finding(
                 "orientation-unknown",
                 Severity.WARNING,
-                f"{header.path.name!r} does not say how the patient lies in it; the file's axes were taken as they "
-                "are: check left and right",
+                "the file does not say how the patient lies in it; its axes were taken as they are: check left and "
+                "right",
             )
         )
     if header.disagreement:
@@ -150,7 +215,7 @@ def header_findings(header: Header) -> tuple[Finding, ...]:
             Finding(
                 "spacing-disagrees",
                 Severity.WARNING,
-                f"header of {header.path.name!r} contradicts itself: {header.disagreement}; check measured volumes",
+                f"the file's header contradicts itself: {header.disagreement}; check measured volumes",
             )
         )
     return tuple(findings)
@@ -195,7 +260,7 @@ def shear_degrees(direction: np.ndarray) -> float:
 
 def _check_direction(geometry: Geometry, name: str) -> tuple[Geometry, tuple[Finding, ...]]:
     matrix = geometry.direction_matrix
-    if not np.isfinite(matrix).all() or not np.isfinite(geometry.origin).all() or abs(np.linalg.det(matrix)) < 1e-6:
+    if is_singular(matrix) or not np.isfinite(geometry.origin).all():
         raise InputError(
             f"direction of {name!r} is {mm(geometry.direction)}: its axes must be three different directions; "
             "convert the scan again from DICOM"
@@ -233,17 +298,16 @@ def _straightened(geometry: Geometry) -> Geometry:
 
 def _check_extent(geometry: Geometry, name: str) -> tuple[Finding, ...]:
     extent = geometry.extent_mm
-    for factor, unit in ((1000.0, "metres"), (0.001, "micrometres")):
-        off = max(extent) < 5.0 if factor > 1 else max(extent) > MAX_EXTENT_MM
-        if off and all(MIN_EXTENT_MM <= e * factor <= MAX_EXTENT_MM for e in extent):
-            raise InputError(
-                f"spacing of {name!r} is {mm(geometry.spacing)}, which looks like {unit}: it must be in mm, "
-                f"multiply it by {factor:g}"
-            )
+    if max(extent) < 5.0:
+        _refuse_unit(geometry, name, 1000.0, "metres")
+    if max(extent) > MAX_EXTENT_MM:
+        _refuse_unit(geometry, name, 0.001, "micrometres")
     axis = int(np.argmin(geometry.size))
     if geometry.size[axis] < MIN_SLICES:
         raise InputError(f"{name!r} has {geometry.size[axis]} slices along {_AXES[axis]}: needs at least {MIN_SLICES}")
     if min(extent) < LEAST_EXTENT_MM:
+        if max(extent) < WIDEST_CM:
+            _refuse_unit(geometry, name, 10.0, "centimetres")
         axis = int(np.argmin(extent))
         raise InputError(
             f"{name!r} covers {extent[axis]:.3g} mm along {_AXES[axis]} ({geometry.size[axis]} slices of "
@@ -259,6 +323,15 @@ def _check_extent(geometry: Geometry, name: str) -> tuple[Finding, ...]:
         values={"extent_mm": [round(e, 1) for e in extent]},
     )
     return (*findings, finding)
+
+
+def _refuse_unit(geometry: Geometry, name: str, factor: float, unit: str) -> None:
+    """Refuse a grid that has the size of a patient in another unit."""
+    if all(MIN_EXTENT_MM <= e * factor <= MAX_EXTENT_MM for e in geometry.extent_mm):
+        raise InputError(
+            f"spacing of {name!r} is {mm(geometry.spacing)}, which looks like {unit}: it must be in mm, multiply it by "
+            f"{factor:g}"
+        )
 
 
 def _check_short(geometry: Geometry) -> tuple[Finding, ...]:
@@ -319,6 +392,20 @@ def _check_labels(array: np.ndarray) -> tuple[Finding, ...]:
         values={"values": len(values)},
     )
     return (finding,)
+
+
+def check_scale(volume: Volume) -> tuple[Finding, ...]:
+    """Return a finding on a scan that is said to be CT but is not in Hounsfield units."""
+    scale = volume.value_scale
+    if volume.modality != "CT" or scale is ValueScale.HOUNSFIELD:
+        return ()
+    low, high = float(volume.array.min()), float(volume.array.max())
+    offset = ", but Hounsfield units with an offset" if scale is ValueScale.OFFSET else ""
+    text = (
+        f"the scan is said to be CT, but its values of {low:g} to {high:g} are not Hounsfield units (air is -1000)"
+        f"{offset}: intensities have no unit; use the original if there is one"
+    )
+    return (Finding("not-hounsfield", Severity.WARNING, text, values={"lowest": low, "highest": high}),)
 
 
 def _check_depth(array: np.ndarray) -> tuple[Finding, ...]:

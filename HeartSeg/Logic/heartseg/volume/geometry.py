@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 _AXIS_LETTERS = (("R", "L"), ("A", "P"), ("I", "S"))  # (negative, positive) direction of each LPS world axis
 SIDES = (("right", "left"), ("anterior", "posterior"), ("inferior", "superior"))
@@ -104,12 +105,12 @@ class Geometry:
         world = next(k for k, sides in enumerate(SIDES) if side in sides)
         return self.spacing[self.nearest_axes()[0].index(world)]
 
-    def index_to_world(self, index_zyx: np.ndarray) -> np.ndarray:
+    def index_to_world(self, index_zyx: npt.ArrayLike) -> np.ndarray:
         """Convert array indices ``(…, 3)``, z, y, x, possibly fractional, to world LPS ``(…, 3)``, x, y, z, mm."""
         index = np.asarray(index_zyx, float)[..., ::-1]
         return index @ self.affine[:3, :3].T + self.affine[:3, 3]
 
-    def world_to_index(self, world_xyz: np.ndarray) -> np.ndarray:
+    def world_to_index(self, world_xyz: npt.ArrayLike) -> np.ndarray:
         """Convert world LPS points ``(…, 3)``, x, y, z, mm, to fractional array indices ``(…, 3)``, z, y, x."""
         inverse = np.linalg.inv(self.affine)
         index = np.asarray(world_xyz, float) @ inverse[:3, :3].T + inverse[:3, 3]
@@ -180,3 +181,9 @@ def to_nearest_lps(geometry: Geometry) -> tuple[AxisFlip, Geometry]:
     ox, oy, oz = (round(float(v), 6) for v in origin)
     turned = Geometry((z, y, x), (sx, sy, sz), (ox, oy, oz), tuple(round(float(v), 9) + 0.0 for v in direction.ravel()))
     return AxisFlip((order_zyx[0], order_zyx[1], order_zyx[2]), tuple(sorted(flipped_zyx))), turned
+
+
+def is_singular(steps: np.ndarray) -> bool:
+    """Return whether the columns of a 3x3 matrix, of any length, are linearly dependent; also true for NaN."""
+    lengths = np.linalg.norm(steps, axis=0)
+    return not (np.isfinite(steps).all() and lengths.min() > 0 and abs(np.linalg.det(steps / lengths)) > 1e-6)

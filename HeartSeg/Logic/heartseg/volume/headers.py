@@ -21,6 +21,9 @@ FORMATS = {
     ".mha": "MetaImage",
     ".mhd": "MetaImage",
 }
+Spacing = tuple[float, float, float]
+"""Voxel size (x, y, z), mm."""
+
 READABLE = ".nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd, .dcm or a folder of DICOM files"
 
 
@@ -70,7 +73,9 @@ class Header:
         disagreement: one sentence if two parts of the header contradict each other.
         data: location of the voxels; ``None`` if only SimpleITK knows the layout.
         parts: files that contain the voxels, if there are several.
-        recode: reason why SimpleITK cannot read the file: ``"nifti-2"``, ``"packed"`` (gzip in a ``.nii``), or ``""``.
+        recode: reason why SimpleITK cannot read the file as it is: ``"nifti-2"``, ``"packed"`` (gzip in a ``.nii``),
+            ``"unscaled"`` (NIfTI whose slope is 0), ``"4d"`` (NRRD with another axis of time), or ``""``.
+        sized: whether the file states a voxel size.
     """
 
     path: Path
@@ -91,6 +96,7 @@ class Header:
     data: DataBlock | None = None
     parts: tuple[Path, ...] = ()
     recode: str = ""
+    sized: bool = True
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -143,12 +149,6 @@ def _begins_like_data_set(start: bytes) -> bool:
         return True
     element, length = int.from_bytes(start[2:4], "little"), int.from_bytes(start[4:8], "little")
     return start[0] != 0 and element < 0x1200 and length < 1024  # implicit value representation
-
-
-def is_singular(steps: np.ndarray) -> bool:
-    """Return whether the columns of a 3x3 matrix are linearly dependent; also true for NaN."""
-    lengths = np.linalg.norm(steps, axis=0)
-    return not (np.isfinite(steps).all() and lengths.min() > 0 and abs(np.linalg.det(steps / lengths)) > 1e-6)
 
 
 def mm(values: np.ndarray | tuple[float, ...]) -> str:

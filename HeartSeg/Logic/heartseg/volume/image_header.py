@@ -20,7 +20,7 @@ def read_header(path: Path) -> Header:
     """
     kind = FORMATS.get(image_suffix(path))
     if kind is None:
-        raise InputError(f"{path.name!r} is not an image file that HeartSeg reads: use {READABLE}")
+        raise InputError(f"{path.name!r} is not an image file that HeartSeg reads: {_advice(path)}")
     if not path.is_file():  # a pipe or device would block
         raise InputError(f"{path.name!r} is not a regular file: copy the scan to a file")
     read = {"NIfTI": nifti.read, "NRRD": nrrd.read, "MetaImage": metaimage.read}[kind]
@@ -31,6 +31,28 @@ def read_header(path: Path) -> Header:
         raise _unreadable(path, kind, reason) from error
     except gzip.BadGzipFile as error:
         raise _unreadable(path, kind, "cut short or damaged") from error
+
+
+_ADVICE = {
+    (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"): "unpack it, and give the file or folder inside",
+    (
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".tif",
+        ".tiff",
+        ".bmp",
+        ".npy",
+        ".npz",
+    ): "it states no voxel size; convert it to NIfTI or NRRD, with the voxel size",
+    (".hdr", ".img", ".mgz", ".mgh", ".mnc", ".par", ".rec", ".mat", ".vti"): "convert it to NIfTI (one .nii file)",
+}
+"""Suffixes -> what to do with such a file."""
+
+
+def _advice(path: Path) -> str:
+    found = (text for suffixes, text in _ADVICE.items() if path.name.lower().endswith(suffixes))
+    return next(found, f"use {READABLE}")
 
 
 def _unreadable(path: Path, kind: str, reason: str) -> InputError:

@@ -87,7 +87,7 @@ def read_whole_numbers(path: Path) -> tuple[np.ndarray, Geometry, dict[int, str]
     try:
         header = read_header(path)
         _check_header(header)
-        if check_data(header) is not None:
+        if check_data(header)[0] is not None:
             raise InputError(f"{path.name!r} holds NaN or infinite voxels: a label map holds whole numbers only")
         image, segments = _read(header)
     except OSError as error:

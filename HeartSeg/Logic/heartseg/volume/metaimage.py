@@ -32,6 +32,8 @@ def read(path: Path) -> Header:
     if not 1 <= len(sizes) <= 10 or min(sizes) < 1 or int(fields.get("NDims", len(sizes))) != len(sizes):
         raise ValueError(f"NDims {fields.get('NDims', '?')[:20]}, DimSize {fields['DimSize'][:60]}")
     spacing = tuple(float(v) for v in fields.get("ElementSpacing", fields.get("ElementSize", "1 1 1")).split())[:3]
+    if len(spacing) < min(3, len(sizes)):
+        raise ValueError(f"ElementSpacing {spacing} for {len(sizes)} axes")
     pixel = fields.get("ElementType", "?")
     components = int(fields.get("ElementNumberOfChannels", "1"))
     width = _BYTES.get(pixel.removesuffix("_ARRAY"), 0)
@@ -49,6 +51,7 @@ def read(path: Path) -> Header:
         oriented=any(name in fields for name in ("TransformMatrix", "Rotation", "Orientation")),
         data=data if width else None,
         parts=parts,
+        sized="ElementSpacing" in fields or "ElementSize" in fields,
     )
 
 
@@ -91,6 +94,8 @@ def _data(
     begin = (start if attached else 0) + max(0, header)
     if packed:
         size = int(fields["CompressedDataSize"]) if "CompressedDataSize" in fields else None
+        if size is not None and size < 0:
+            raise ValueError(f"CompressedDataSize {size}")
         return DataBlock(target, begin, promised, "zlib", size), ()
     return DataBlock(target, -1 if header < 0 else begin, promised, "raw"), ()
 

@@ -85,6 +85,7 @@ def read(path: Path) -> Header:
     fields = _fields(raw, order, _NIFTI_2 if second else _NIFTI_1)
     _check_start(fields, second)
     dim, rank = fields["dim"], fields["dim"][0]
+    _check_quaternion(fields)
     if not 1 <= rank <= 7 or min(dim[1 : 1 + rank]) < 1:
         raise ValueError(f"dimensions {dim}")
     pixel, width = _TYPES.get(fields["datatype"], (f"NIfTI type {fields['datatype']}", 0))
@@ -96,7 +97,7 @@ def read(path: Path) -> Header:
         dim[4] if rank >= 4 else 1,
         pixel,
         {"RGB": 3, "RGBA": 4}.get(pixel, 1) * int(np.prod([n for n in dim[5 : 1 + rank] if n > 0] or [1])),
-        tuple(float(v) for v in fields["pixdim"][1:4]),
+        _spacing(fields),
         bytes_per_value=width,
         steps=steps,
         origin=origin,
@@ -104,7 +105,7 @@ def read(path: Path) -> Header:
         oriented=fields["qcode"] > 0 or fields["scode"] > 0,
         disagreement=_disagreement(fields),
         data=_data(path, fields, order, packed) if width else None,
-        recode="nifti-2" if second else "packed" if packed and not path.name.lower().endswith(".gz") else "",
+        recode=_recode(path, fields, second, packed),
     )
 
 
@@ -130,6 +131,22 @@ def _check_start(fields: dict[str, Any], second: bool) -> None:
     least = 544 if second else 352
     if not math.isfinite(offset) or offset < least or offset > 2**40:
         raise ValueError(f"its vox_offset is {offset:g}: voxels begin at byte {least} or later")
+
+
+def _recode(path: Path, fields: dict[str, Any], second: bool, packed: bool) -> str:
+    if second:
+        return "nifti-2"
+    if fields["slope"] == 0 and fields["inter"] != 0:
+        return "unscaled"
+    return "packed" if packed and not path.name.lower().endswith(".gz") else ""
+
+
+def _check_quaternion(fields: dict[str, Any]) -> None:
+    """Refuse a qform that is no rotation where it is the only orientation; libraries make up one without a word."""
+    b, c, d = fields["quatern"][:3]
+    length = b * b + c * c + d * d
+    if fields["qcode"] > 0 and fields["scode"] <= 0 and not length <= 1.001:
+        raise ValueError(f"its quaternion ({b:g}, {c:g}, {d:g}) is no rotation")
 
 
 def _data(path: Path, fields: dict[str, Any], order: str, packed: bool) -> DataBlock:
@@ -195,8 +212,8 @@ def form_findings(header: Header, geometry: Geometry) -> tuple[Finding, ...]:
     taken = _corners(geometry.affine[:3], header.size)
     used = "sform" if np.abs(taken - places[1]).max() <= np.abs(taken - places[0]).max() else "qform"
     text = (
-        f"qform and sform of {header.path.name!r} place it up to {apart:.1f} mm apart; the {used} was used: check "
-        "where the scan lies"
+        f"qform and sform of the file place the scan up to {apart:.1f} mm apart; the {used} was used: check where the "
+        "scan lies"
     )
     return (Finding("forms-disagree", Severity.WARNING, text, values={"apart_mm": round(apart, 2), "used": used}),)
 
@@ -209,7 +226,11 @@ def _corners(form: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 
 def _shear(fields: dict[str, Any]) -> tuple[np.ndarray | None, tuple[float, float, float]]:
-    """Return steps and origin of a sheared or singular sform without a qform, which ITK refuses."""
+    """Return steps and origin of an sform without a qform that ITK refuses (sheared, singular) or ignores in part.
+
+    Of an sform whose voxel size differs from pixdim, ITK takes the directions only; by the standard, it is the only
+    valid grid then (nifti1.h, method 3).
+    """
     nowhere = (0.0, 0.0, 0.0)
     if fields["scode"] <= 0 or fields["qcode"] > 0:
         return None, nowhere
@@ -218,10 +239,28 @@ def _shear(fields: dict[str, Any]) -> tuple[np.ndarray | None, tuple[float, floa
     norms = np.linalg.norm(steps, axis=0)
     if np.isfinite(matrix).all() and norms.min() > 0:
         unit = steps / norms
-        if np.abs(unit.T @ unit - np.eye(3)).max() < 1e-4:
+        if np.abs(unit.T @ unit - np.eye(3)).max() < 1e-4 and not _other_size(fields):
             return None, nowhere
-    x, y, z = (float(v) for v in matrix[:, 3])
-    return steps, (x, y, z)
+    unit_mm = {1: 1000.0, 3: 0.001}.get(int(fields["units"]) & 7, 1.0)
+    x, y, z = (unit_mm * float(v) for v in matrix[:, 3])
+    return unit_mm * steps, (x, y, z)
+
+
+def _spacing(fields: dict[str, Any]) -> tuple[float, ...]:
+    """Return the voxel size: pixdim, or that of the sform where it is the only form and the two differ."""
+    if fields["qcode"] <= 0 and _other_size(fields):
+        return tuple(float(v) for v in np.linalg.norm(_sform(fields)[:, :3], axis=0))
+    return tuple(float(v) for v in fields["pixdim"][1:4])
+
+
+def _other_size(fields: dict[str, Any]) -> bool:
+    """Return whether the voxel size of a sound sform differs from pixdim by more than 1 %."""
+    if fields["scode"] <= 0:
+        return False
+    norms, pixdim = np.linalg.norm(_sform(fields)[:, :3], axis=0), np.asarray(fields["pixdim"][1:4], float)
+    if not np.isfinite(norms).all() or norms.min() <= 0:
+        return False
+    return not bool(np.abs(pixdim / norms - 1).max() < 0.01)
 
 
 def _disagreement(fields: dict[str, Any]) -> str:
@@ -233,7 +272,8 @@ def _disagreement(fields: dict[str, Any]) -> str:
         return ""
     if np.abs(norms / pixdim - 1).max() < 0.01:
         return ""
-    return f"pixdim says a spacing of {mm(pixdim)} mm, the sform {mm(norms)} mm"
+    used = ", which was used" if fields["qcode"] <= 0 else ""
+    return f"pixdim says a spacing of {mm(pixdim)} mm, the sform {mm(norms)} mm{used}"
 
 
 # --- files that SimpleITK cannot read ---------------------------------------------------------------------------------
@@ -252,8 +292,17 @@ def readable_copy(header: Header) -> Iterator[Path]:
         with gzip.open(header.path, "rb") if packed else header.path.open("rb") as source, target.open("wb") as out:
             if header.recode == "nifti-2":
                 _write_as_nifti_1(source, out)
+            elif header.recode == "unscaled":
+                out.write(_without_scaling(source.read(348)))
             shutil.copyfileobj(source, out, 1 << 22)
         yield target
+
+
+def _without_scaling(raw: bytes) -> bytes:
+    """Return a header without intercept: a slope of 0 means no scaling (nifti1.h), but ITK adds the intercept."""
+    header = bytearray(raw)
+    struct.pack_into("<f", header, _NIFTI_1["inter"][0], 0.0)
+    return bytes(header)
 
 
 def _write_as_nifti_1(source: BinaryIO | gzip.GzipFile, out: BinaryIO) -> None:

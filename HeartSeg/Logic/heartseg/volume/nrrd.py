@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError
-from .headers import DataBlock, Header, is_singular, numbered_files
+from .geometry import is_singular
+from .headers import DataBlock, Header, numbered_files
 
 _BYTES = {
     1: {"signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"},
@@ -58,13 +62,20 @@ def read(path: Path) -> Header:
     kinds = fields.get("kinds", "").split() or ["domain"] * len(sizes)
     steps = _steps(fields, len(sizes))
     inside = [k for k in range(len(sizes)) if _not_space(k, kinds, steps)]
-    times = [k for k in inside if kinds[k] in ("list", "time")]
+    times = [k for k in inside if kinds[k].lower() in ("list", "time")]
+    if not times and inside == [len(sizes) - 1] and "kinds" not in fields:
+        times = inside  # volumes one after the other
     space = [k for k in range(len(sizes)) if k not in inside]
     if len(space) == 4 and not times:
         times, space = [space[3]], space[:3]
+    if times and min(space) < times[0] < max(space):
+        raise InputError(f"axis of time of {path.name!r} lies between those of space: save it with time last")
     pixel = fields.get("type", "?")
     width = next((n for n, names in _BYTES.items() if pixel.lower() in names), 0)
+    if width > 1 and "endian" not in fields and fields.get("encoding", "").lower() not in ("ascii", "text", "txt"):
+        raise KeyError("endian")
     data, parts = _data(path, fields, start, int(np.prod(sizes, dtype=object)) * width, listed)
+    odd = bool(times) and steps[times[0]] is None and (times[0], kinds[times[0]].lower()) != (0, "list")
     return Header(
         path,
         "NRRD",
@@ -78,8 +89,10 @@ def read(path: Path) -> Header:
         bytes_per_value=width,
         steps=_singular([steps[k] for k in space]),
         oriented="space" in fields,
+        sized="space directions" in fields or "spacings" in fields,
         data=data if width else None,
         parts=parts,
+        recode="4d" if data is not None and odd else "",
     )
 
 
@@ -100,6 +113,46 @@ def _fields(path: Path) -> tuple[dict[str, str], int, tuple[str, ...]]:
                     rest = stream.read(1 << 24).decode("utf-8", "replace").splitlines()
                     return fields, 0, tuple(name.strip() for name in rest if name.strip())
         return fields, stream.tell(), ()
+
+
+@contextmanager
+def frame_copy(header: Header, frame: int) -> Iterator[Path]:
+    """Yield a header file of one frame of a time series whose axis of time is last, or first but of kind ``time``.
+
+    ITK reads only an axis of kind ``list`` beside the axes of space, and only as the first. The temporary header names
+    the voxels of the file.
+    """
+    lines = _header_lines(header.path)
+    fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    text = [line for line in lines if line.partition(":")[0].strip().lower() not in _OF_AXES]
+    assert header.data is not None
+    text.append(f"data file: {header.data.path.resolve()}")
+    if header.data.path == header.path:
+        text.append(f"line skip: {len(lines) + 1}")
+    last = not header.frames_inside
+    sizes, directions = fields["sizes"].split(), re.findall(r"none|\([^)]*\)", fields["space directions"])
+    keep = slice(0, 3) if last else slice(0, 4)
+    text += [f"dimension: {3 if last else 4}", f"sizes: {' '.join(sizes[keep])}"]
+    text += [f"space directions: {' '.join(directions[keep])}"]
+    text += ["kinds: domain domain domain" if last else "kinds: list domain domain domain"]
+    if last:
+        text.append(f"byte skip: {frame * header.frame_bytes}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "frame.nhdr")
+        path.write_text("\n".join(text) + "\n\n", encoding="utf-8")
+        yield path
+
+
+def _header_lines(path: Path) -> list[str]:
+    with path.open("rb") as stream:
+        return list(iter(lambda: stream.readline(_TEXT_LINE).decode("utf-8", "replace").rstrip("\r\n"), ""))
+
+
+_OF_AXES = (
+    *("dimension", "sizes", "space directions", "kinds", "units", "labels", "centers", "centerings", "thicknesses"),
+    *("data file", "datafile"),
+)
+"""Fields of all axes or of the place of the voxels, which the header of a frame states anew or leaves out."""
 
 
 def _unit(fields: dict[str, str], path: Path) -> float:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +11,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from . import dicom, itk
-from .checks import check_header, check_path, check_volume, header_findings
+from ..hashes import sha256_of
+from . import dicom, itk, nrrd
+from .checks import (
+    check_header,
+    check_path,
+    check_volume,
+    header_findings,
+    left_over_finding,
+    spacing_finding,
+    with_spacing,
+)
 from .dicom.files import is_media_directory
-from .geometry import Geometry
-from .headers import Header, image_suffix, is_dicom, is_singular, stem
+from .geometry import Geometry, is_singular
+from .headers import Header, Spacing, image_suffix, is_dicom, stem
 from .image_header import read_header
 from .nifti import form_findings, readable_copy
 from .stored import check_data
@@ -30,7 +39,12 @@ _IO = {"NIfTI": "NiftiImageIO", "NRRD": "NrrdImageIO", "MetaImage": "MetaImageIO
 
 
 def read_volume(
-    path: str | Path, *, frame: int | None = None, series: str | int | None = None, modality: str | None = None
+    path: str | Path,
+    *,
+    frame: int | None = None,
+    series: str | int | None = None,
+    modality: str | None = None,
+    spacing: Spacing | None = None,
 ) -> Volume:
     """Read a scan and check it.
 
@@ -39,6 +53,7 @@ def read_volume(
         frame: index of the frame of a time series, from 0.
         series: number, ``"number/part"`` or UID of the DICOM series; required if a folder contains several volumes.
         modality: ``"CT"`` or ``"MR"``, for files that do not state it; overrides DICOM.
+        spacing: voxel size (x, y, z) in mm, for files that state none.
 
     Returns:
         The volume: array ``(z, y, x)`` in the stored dtype and axes (CT from DICOM in HU), with findings.
@@ -51,24 +66,26 @@ def read_volume(
         raise InputError(f"modality {modality!r} is not known: use CT or MR")
     try:
         check_path(path)
-        volume = _read(path, frame, series, modality or "")
+        volume = _read(path, frame, series, modality or "", spacing)
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
     return replace(volume, modality=modality) if modality else volume
 
 
-def _read(path: Path, frame: int | None, series: str | int | None, modality: str) -> Volume:
+def _read(path: Path, frame: int | None, series: str | int | None, modality: str, spacing: Spacing | None) -> Volume:
     if folder := _dicom_folder(path):
         found = dicom.list_series(folder)
         chosen = dicom.choose_series(found, series, str(path))
         alone = len(found) == 1
         name = folder.resolve().name
-        return dicom.read_series(chosen, frame=frame, name=name, path=str(path), modality=modality, alone=alone)
+        return dicom.read_series(
+            chosen, frame=frame, name=name, path=str(path), modality=modality, spacing=spacing, alone=alone
+        )
     if series is not None:
         raise InputError(f"{path.name!r} is one file and has no series {series!r}: leave out --series")
     if not image_suffix(path) and is_dicom(path):
-        return dicom.read_file(path, frame=frame, modality=modality)
-    return _read_image(read_header(path), frame)
+        return dicom.read_file(path, frame=frame, modality=modality, spacing=spacing)
+    return _read_image(with_spacing(read_header(path), spacing), frame, spacing)
 
 
 def _dicom_folder(path: Path) -> Path | None:
@@ -109,20 +126,32 @@ def count_frames(path: str | Path, *, series: str | int | None = None) -> int:
     return read_header(path).frames
 
 
-def _read_image(header: Header, frame: int | None) -> Volume:
+def _read_image(header: Header, frame: int | None, given: Spacing | None) -> Volume:
     frame = check_header(header, frame)
-    undefined = check_data(header)
+    undefined, extra = check_data(header)
     stored = _stored_grid(header)
     image = _frame_of(header, frame)
     geometry = stored or _in_mm(itk.geometry_of(image), header.unit_mm)
-    source = Source(str(header.path), _sha256(header.files), frame=frame, frames=header.frames)
+    if given is not None:
+        geometry = replace(geometry, spacing=given)
+    source = Source(str(header.path), sha256_of(*header.files), frame=frame, frames=header.frames)
     array = itk.array_of(image)
     if undefined is not None:
         start = (frame or 0) * array.size
         array.reshape(-1)[undefined[start : start + array.size]] = np.nan
-    findings = header_findings(header) + form_findings(header, geometry)
+    findings = (
+        header_findings(header)
+        + left_over_finding(header, extra)
+        + spacing_finding(given)
+        + form_findings(header, geometry)
+    )
     volume = Volume(array, geometry, stem(header.path), "", source, findings)
     return check_volume(volume)
+
+
+def _readable(header: Header, frame: int) -> AbstractContextManager[Path]:
+    """Return a context manager of a path that SimpleITK can read."""
+    return nrrd.frame_copy(header, frame) if header.recode == "4d" else readable_copy(header)
 
 
 def _frame_of(header: Header, frame: int | None) -> sitk.Image:
@@ -132,7 +161,7 @@ def _frame_of(header: Header, frame: int | None) -> sitk.Image:
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_IO[header.format])
     try:
-        with readable_copy(header) as path, itk.quiet(), itk.sheared_nifti_allowed(header.steps is not None):
+        with _readable(header, frame or 0) as path, itk.quiet(), itk.sheared_nifti_allowed(header.steps is not None):
             reader.SetFileName(str(path))
             reader.ReadImageInformation()
             size = reader.GetSize()
@@ -173,13 +202,3 @@ def _stored_grid(header: Header) -> Geometry | None:
     sx, sy, sz = (float(v) for v in lengths)
     direction = tuple(float(v) for v in (header.steps / lengths).ravel())
     return Geometry((z, y, x), (sx, sy, sz), header.origin, direction)
-
-
-def _sha256(files: tuple[Path, ...]) -> str:
-    """Return the SHA-256 of the bytes of the files, one after the other."""
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()

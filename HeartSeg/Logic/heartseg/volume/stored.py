@@ -19,14 +19,14 @@ _SLACK = 1 << 24
 """Number of bytes decoded beyond the stated ones to reach the checksum at the end; further bytes are ignored."""
 
 
-def check_data(header: Header) -> np.ndarray | None:
+def check_data(header: Header) -> tuple[np.ndarray | None, int]:
     """Refuse a file that contains fewer voxels than stated in its header, or whose compressed data are damaged.
 
     Decodes this part of the stream once (about 1 s for a 512x512x600 scan) in pieces, without keeping it.
 
     Returns:
         Flat bool mask of the NaN and infinite voxels of a NIfTI file, in file order, if there are any; else ``None``.
-        (The NIfTI library inside SimpleITK turns them into zeros.)
+        (The NIfTI library inside SimpleITK turns them into zeros.) And the number of bytes after the voxels.
 
     Raises:
         InputError: the message names the file and the number of missing bytes.
@@ -34,7 +34,7 @@ def check_data(header: Header) -> np.ndarray | None:
     _check_parts(header)
     block = header.data
     if block is None:
-        return None
+        return None, 0
     name = block.path.name
     if not block.path.is_file():
         what = "is not there" if not block.path.exists() else "is not a regular file"
@@ -53,7 +53,7 @@ def check_data(header: Header) -> np.ndarray | None:
             f"{name!r} is cut short: its header promises {block.promised} bytes and {found} are there; "
             "copy or export it again"
         )
-    return undefined
+    return undefined, 0 if block.start < 0 else found - block.promised
 
 
 def _check_parts(header: Header) -> None:

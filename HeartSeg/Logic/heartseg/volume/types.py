@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -37,10 +35,6 @@ class ReadingReport:
     left_out: tuple[str, ...] = ()
     resampled: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a dictionary ready for JSON."""
-        return {**asdict(self), "joined": list(self.joined), "left_out": list(self.left_out)}
-
 
 @dataclass(frozen=True)
 class Source:
@@ -57,7 +51,8 @@ class Source:
         patient: sex, body size and heart rate, if DICOM states them.
         phase: phase of the heart of that frame, if the file states it.
         reading: how a DICOM series was read.
-        anonymize: whether results must not identify the patient: no path, no name, no DICOM patient attributes.
+        anonymize: whether results must not identify the patient: no path, no name, no reading report, no DICOM patient
+            attributes.
     """
 
     path: str = ""
@@ -102,16 +97,12 @@ class Volume:
         return value_scale(self.array, self.modality)
 
     def anonymized(self) -> Volume:
-        """Return a copy (sharing the array) whose results identify neither the patient nor the files of the scan."""
-        names = [name for name in (Path(self.source.path).name, self.name) if name]
-        findings = []
-        for finding in self.findings:
-            message = finding.message
-            for name in names:
-                message = message.replace(name, "scan")
-            findings.append(replace(finding, message=message))
-        source = replace(self.source, anonymize=True)
-        return replace(self, name="scan", source=source, findings=tuple(findings))
+        """Return a copy (sharing the array) whose results identify neither the patient nor the files of the scan.
+
+        The path stays, because a DICOM SEG is made from its files; results omit it. Findings name neither files nor
+        series descriptions (see :class:`~heartseg.findings.Finding`) and stay as they are.
+        """
+        return replace(self, name="scan", source=replace(self.source, reading=None, anonymize=True))
 
     def with_findings(self, *more: Finding) -> Volume:
         """Return a copy (sharing the array) with further findings, without duplicates."""

@@ -21,6 +21,9 @@ HU_LIMIT = 32000.0
 """Higher values are not Hounsfield units: metal reaches about 30000 in extended CT scales."""
 FAT_SHARE = 0.005
 """Minimum fraction of voxels below :data:`HU_FAT` in a scan stated to be CT that contains no air."""
+HU_PADDING = -4000.0
+"""Lower values are padding (-2000 or -3024 are usual); if nine tenths of the voxels are no denser than air, all values
+are wrong, e.g. unsigned values read as signed ones."""
 HU_DENSE = 700.0
 """In a CT in Hounsfield units, a quarter of the voxels is never above this value, because soft tissue has much lower
 values. With the usual offset of 1024, soft tissue alone exceeds it."""
@@ -52,7 +55,7 @@ def value_scale(array: np.ndarray, modality: str = "") -> ValueScale:
     if modality == "MR" or array.size == 0:
         return ValueScale.ARBITRARY
     lowest, highest = float(array.min()), float(array.max())
-    if highest >= HU_LIMIT:
+    if highest >= HU_LIMIT or (lowest < HU_PADDING and np.quantile(_sample(array), 0.9) < HU_AIR):
         return ValueScale.ARBITRARY
     if lowest <= HU_AIR:
         return ValueScale.HOUNSFIELD
@@ -62,6 +65,22 @@ def value_scale(array: np.ndarray, modality: str = "") -> ValueScale:
     if low <= HU_FAT and quarter <= HU_DENSE:
         return ValueScale.HOUNSFIELD
     return ValueScale.OFFSET if HU_DENSE < quarter < 2 * HU_DENSE else ValueScale.ARBITRARY
+
+
+def evident_modality(array: np.ndarray, modality: str = "") -> str:
+    """Return ``"CT"`` or ``"MR"`` if the stated modality or the values are unambiguous, else ``""``.
+
+    Values in Hounsfield units are CT. Values that are never negative are not in Hounsfield units and count as MR.
+
+    Args:
+        array: ``(z, y, x)``, any real dtype, finite.
+        modality: stated modality; one other than ``"CT"`` and ``"MR"`` counts as none.
+    """
+    if modality in ("CT", "MR"):
+        return modality
+    if value_scale(array) is ValueScale.HOUNSFIELD:
+        return "CT"
+    return "MR" if float(array.min()) >= 0 else ""
 
 
 def _sample(array: np.ndarray) -> np.ndarray:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +42,7 @@ from heartseg.training.nnunet.ablation_table import (
 from heartseg.training.nnunet.convert import DATASET_NAME, write_json
 from heartseg.training.nnunet.job import DataOptions, Training, fold_folder
 from heartseg.training.nnunet.planning import SETTINGS_KEY, adapted_plans
-from heartseg.training.nnunet.presets import CSFBU, NETWORK_NAMES
+from heartseg.training.nnunet.presets import CSFBU, NETWORK_NAMES, Preset
 from heartseg.training.nnunet.run import left_out
 from heartseg.training.nnunet.supervision import TrainingLoss
 from heartseg.volume import Geometry, write_labels
@@ -59,7 +61,7 @@ TRIALS = (
 )
 
 
-def test_cells_are_mean_and_sd_over_cases_each_averaged_over_the_seeds() -> None:
+def test_cells_are_mean_and_sd_over_cases_after_averaging_over_seeds() -> None:
     baseline, edge = rows(TRIALS)
     per_case = [85.0, 70.0]
     assert baseline.cells["LV"] == pytest.approx((mean(per_case), stdev(per_case)))
@@ -69,7 +71,7 @@ def test_cells_are_mean_and_sd_over_cases_each_averaged_over_the_seeds() -> None
     assert edge.seed_sd is None
 
 
-def test_the_table_has_the_documents_columns_and_its_reported_figures() -> None:
+def test_the_table_has_columns_and_figures_of_the_original_document() -> None:
     lines = as_markdown(TRIALS).splitlines()
     assert lines[0].startswith("| Dice % | LV | AO | mean |")
     assert "| baseline | 77.5 ± 10.6 | 60.0 ± 14.1 | 68.8 ± 12.4 | 2 × 2 |" in lines[2]
@@ -83,7 +85,7 @@ def test_reported_means_are_those_of_the_reported_structures() -> None:
         assert figures[6] == pytest.approx(mean(figures[:6]), abs=0.11)
 
 
-def test_the_csv_has_a_line_per_value() -> None:
+def test_the_csv_has_one_line_per_value() -> None:
     lines = list(csv.DictReader(as_csv(TRIALS).splitlines()))
     assert len(lines) == 12
     first = {"configuration": "baseline", "seed": "0", "case": "a", "structure": "LV", "dice": "0.900000"}
@@ -101,7 +103,7 @@ def measured(name: str, seed: int, hd95: dict[str, tuple[float, ...]]) -> Trial:
     return Trial(name, seed, dice, metrics, 1.0, 1)
 
 
-def test_distances_are_averaged_over_structures_then_seeds_and_absent_ones_left_out() -> None:
+def test_distances_are_averaged_over_structures_then_seeds_without_absent_structures() -> None:
     trials = [
         measured("baseline", 0, {"a": (2.0, 4.0), "b": (5.0, None)}),
         measured("baseline", 1, {"a": (4.0, 6.0), "b": (None, None)}),
@@ -128,7 +130,7 @@ def test_differences_are_paired_by_case_and_the_interval_is_of_the_mean() -> Non
     assert (dice.mean, dice.says_something) == (pytest.approx(0), False)
 
 
-def test_a_bootstrap_interval_covers_the_mean_as_often_as_it_says() -> None:
+def test_a_bootstrap_interval_has_its_nominal_coverage() -> None:
     """For 400 samples of 30 normal numbers, 95 % of the intervals contain the mean, within 4 SE and a bias of -2 %."""
     rng = np.random.default_rng(0)
     held = [low < 0 < high for low, high in (bootstrap_interval(rng.normal(size=30), s) for s in range(400))]
@@ -136,7 +138,7 @@ def test_a_bootstrap_interval_covers_the_mean_as_often_as_it_says() -> None:
     assert bootstrap_interval(np.array([3.0])) == (None, None)
 
 
-def test_pictures_show_every_configuration(tmp_path) -> None:
+def test_pictures_show_every_configuration(tmp_path: Path) -> None:
     import SimpleITK as sitk
 
     from heartseg.evaluation.slices import Shown, choose_slice, colored, write_comparison
@@ -163,7 +165,7 @@ def test_pictures_show_every_configuration(tmp_path) -> None:
     assert sitk.ReadImage(str(tmp_path / "b.png")).GetSize() == (1800, 675)
 
 
-def test_configurations_are_named_networks_or_the_users_own(tmp_path) -> None:
+def test_a_configuration_is_a_known_name_a_network_or_a_table_of_the_user(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text(json.dumps({"wide": {"network": "csfbu", "alpha": 2.0}}))
     found = named_configurations(["baseline", "attention", "wide"], read_table(tmp_path / "t.json"))
     assert found["attention"] == {"network": "attention"}
@@ -187,11 +189,11 @@ BUILT = {
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_every_configuration_builds_what_its_name_says(name) -> None:
+def test_every_configuration_builds_the_network_of_its_name(name: str) -> None:
     """Check the parts of the network that nnU-Net builds from the configuration's plans."""
     pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
     preset = configured(CSFBU, CONFIGURATIONS[name], name)
-    network = build_from(adapted_plans(base_plans(), preset, "x", 0), structures=7)
+    network: Any = build_from(adapted_plans(base_plans(), preset, "x", 0), structures=7)
     edge, fusion, erosion, translated, unlabelled = BUILT[name]
     assert {h.out_channels for h in network.decoder.seg_layers} == {8 if edge == "none" else 15}
     assert getattr(network, "edge", "none") == edge
@@ -207,7 +209,7 @@ def test_every_configuration_builds_what_its_name_says(name) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORK_NAMES)
-def test_every_network_is_a_configuration(name) -> None:
+def test_every_network_is_a_configuration(name: str) -> None:
     pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
     preset = configured(CSFBU, named_configurations([name])[name], name)
     plans = adapted_plans(base_plans(), preset, "x", 0)
@@ -219,7 +221,7 @@ def test_every_network_is_a_configuration(name) -> None:
         assert getattr(network, key) == value
 
 
-def test_unknown_names_and_settings_are_refused(tmp_path) -> None:
+def test_unknown_names_and_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="configuration edgy is unknown: choose from"):
         named_configurations(["edgy"])
     with pytest.raises(SettingsError, match="changes colour, which are not settings"):
@@ -231,7 +233,7 @@ def test_unknown_names_and_settings_are_refused(tmp_path) -> None:
         read_table(tmp_path / "nowhere.json")
 
 
-def test_only_configurations_that_say_so_train_on_translated_cases(tmp_path) -> None:
+def test_translated_cases_are_used_only_by_configurations_that_ask_for_them(tmp_path: Path) -> None:
     found = named_configurations(["baseline", "edge+fusion", "translated", "all"])
     presets = {n: configured(CSFBU, c, n) for n, c in found.items()}
     assert [n for n, p in presets.items() if p.translated] == ["translated", "all"]
@@ -252,10 +254,10 @@ def test_two_configurations_under_one_name_of_plans_are_refused() -> None:
         refuse_one_name_for_two(["baseline", "edge+m2", "Edge-m2"])
 
 
-def test_a_configuration_that_was_trained_with_other_settings_is_refused(tmp_path) -> None:
+def test_a_configuration_that_was_trained_with_other_settings_is_refused(tmp_path: Path) -> None:
     training = Training(DataOptions(tmp_path), tmp_path)
 
-    def plans(preset, seed=0, **more):
+    def plans(preset: Preset, seed: int = 0, **more: Any) -> dict[str, Any]:
         settings = {"preset": preset.to_dict(), "seed": seed, "start_from": None, "left_out": [], **more}
         return {"plans_name": "wide-seed0", "configurations": {preset.configuration: {}}, SETTINGS_KEY: settings}
 
@@ -285,7 +287,7 @@ def test_a_configuration_that_was_trained_with_other_settings_is_refused(tmp_pat
     refuse_other_settings(training, "wide", plans(CSFBU.with_changes(unlabelled=False)))
 
 
-def test_a_trial_is_scored_case_by_case_from_the_held_out_predictions(tmp_path) -> None:
+def test_a_trial_is_scored_case_by_case_from_the_held_out_predictions(tmp_path: Path) -> None:
     """Two folds with one case each: one prediction lacks a voxel; seconds and steps are those of the training."""
     pytest.importorskip("monai", reason="pip install 'heartseg[evaluate]'")
     training = Training(DataOptions(tmp_path / "scans", folds=2), tmp_path)
@@ -317,12 +319,14 @@ def test_a_trial_is_scored_case_by_case_from_the_held_out_predictions(tmp_path) 
     assert _prediction(training, found, "c") is None
 
 
-def test_null_in_a_table_leaves_a_setting_as_it_is() -> None:
+def test_null_in_a_table_keeps_a_setting() -> None:
     assert said({"alpha": None, "network": "csfbu", "unlabelled": False}) == {"network": "csfbu", "unlabelled": False}
 
 
 @pytest.mark.slow
-def test_a_comparison_runs_on_the_same_folds_and_goes_on_where_it_was_stopped(tmp_path, capsys) -> None:
+def test_an_ablation_uses_the_same_folds_and_resumes_after_an_interruption(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
     from heartseg.cli.main import main
     from labelled_scans import make_folder_pair

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def moments(label: torch.Tensor) -> tuple[np.ndarray, float, float]:
     return points.mean(0), float(len(points)), (angle + 90) % 180 - 90
 
 
-def test_rotation_shift_and_scale_stay_within_the_limits_and_use_them() -> None:
+def test_rotation_shift_and_scale_use_the_whole_range_and_stay_within_it() -> None:
     np.random.seed(4)  # noqa: NPY002 (batchgenerators draws from numpy's global generator)
     transform, angles, scales, shifts = RegionAwareTransform((PATCH, PATCH)), [], [], []
     area = moments(patch_with_bar()["segmentation"])[1]
@@ -52,7 +53,7 @@ def test_rotation_shift_and_scale_stay_within_the_limits_and_use_them() -> None:
     assert abs(float(np.mean(angles))) < 4 and np.abs(np.mean(shifts, 0)).max() < 1.5
 
 
-def test_it_turns_about_the_target_wherever_it_lies() -> None:
+def test_the_rotation_is_about_the_centre_of_the_target() -> None:
     np.random.seed(1)  # noqa: NPY002
     transform = RegionAwareTransform((PATCH, PATCH))
     start = np.array([40, 85]) - (SIZE - PATCH) / 2
@@ -60,14 +61,14 @@ def test_it_turns_about_the_target_wherever_it_lies() -> None:
     assert np.abs(np.array(middles) - start).max() <= 0.1 * PATCH + 1
 
 
-def test_image_and_label_move_together() -> None:
+def test_image_and_label_get_the_same_transform() -> None:
     np.random.seed(2)  # noqa: NPY002
     found = RegionAwareTransform((PATCH, PATCH))(**patch_with_bar())
     both = ((found["image"][0] > 50) & (found["segmentation"][0] == 1)).sum()
     assert 2 * both / ((found["image"][0] > 50).sum() + (found["segmentation"][0] == 1).sum()) > 0.97
 
 
-def test_a_patch_without_target_is_cropped_and_nothing_else() -> None:
+def test_a_patch_without_target_is_only_cropped() -> None:
     rng = torch.Generator().manual_seed(0)
     image = torch.rand(1, SIZE, SIZE, generator=rng)
     found = RegionAwareTransform((PATCH, PATCH))(image=image, segmentation=torch.zeros(1, SIZE, SIZE).short())
@@ -75,7 +76,7 @@ def test_a_patch_without_target_is_cropped_and_nothing_else() -> None:
     assert torch.equal(found["image"], image[:, start : start + PATCH, start : start + PATCH])
 
 
-def test_in_3d_it_moves_too() -> None:
+def test_a_3d_patch_is_transformed_too() -> None:
     np.random.seed(3)  # noqa: NPY002
     label = torch.zeros(1, 40, 40, 40, dtype=torch.int16)
     label[0, 15:25, 12:28, 15:25] = 2
@@ -84,18 +85,18 @@ def test_in_3d_it_moves_too() -> None:
     assert 0.4 < (found["segmentation"] == 2).sum() / (label == 2).sum() < 2.0  # 0.8**3 to 1.2**3, whole voxels
 
 
-def stock_transforms():
+def stock_transforms() -> Any:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     return nnUNetTrainer.get_training_transforms((32, 32), (-0.5, 0.5), None, (0, 1), False, use_mask_for_norm=[False])
 
 
-def names(transforms) -> list[str]:
+def names(transforms: Any) -> list[str]:
     inner = [t.transform if isinstance(t, RandomTransform) else t for t in transforms.transforms]
     return [type(t).__name__ for t in inner]
 
 
-def test_each_kind_changes_what_it_says() -> None:
+def test_every_augmentation_has_its_transforms() -> None:
     stock = names(stock_transforms())
     assert names(adapted(stock_transforms(), "nnunet")) == stock
     aware = names(adapted(stock_transforms(), "region-aware"))
@@ -108,7 +109,7 @@ def test_each_kind_changes_what_it_says() -> None:
     ]
 
 
-def test_nothing_depends_on_how_fast_the_machine_is() -> None:
+def test_blurs_are_not_benchmarked() -> None:
     kept = adapted(stock_transforms(), "nnunet").transforms
     blurs = [
         t.transform for t in kept if isinstance(t, RandomTransform) and isinstance(t.transform, GaussianBlurTransform)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,7 +35,7 @@ def built(preset: Preset, classes: int = 7) -> torch.nn.Module:
     return build_from(adapted_plans(base_plans(), preset, "x", 0), classes - 1)
 
 
-def test_csfbu_has_the_documents_settings() -> None:
+def test_the_preset_csfbu_has_the_settings_of_the_original_document() -> None:
     p = CSFBU
     assert (p.network, p.dimension, p.optimizer, p.learning_rate, p.schedule) == ("csfbu", "2d", "sgd", 0.01, "linear")
     assert (p.epochs, p.batch, p.loss, p.alpha, p.beta, p.erosion) == (200, 14, "ce-dice", 1.0, 0.5, 1)
@@ -45,7 +47,7 @@ def test_csfbu_has_the_documents_settings() -> None:
     assert configuration["architecture"]["arch_kwargs"]["fusion"] is True
 
 
-def test_integrated_attention_has_the_documents_settings() -> None:
+def test_the_preset_integrated_attention_has_the_settings_of_the_original_document() -> None:
     p = INTEGRATED_ATTENTION
     assert (p.optimizer, p.learning_rate, p.weight_decay, p.schedule) == ("adam", 1e-4, 1e-5, "constant")
     assert (p.batch, p.epochs, p.patch, p.stages, p.augmentation) == (16, 500, (256, 256), 6, "flips-brightness")
@@ -60,7 +62,7 @@ def test_integrated_attention_has_the_documents_settings() -> None:
     assert p.loss == "ce-plus-dice"
 
 
-def test_nnunet_is_left_as_it_is() -> None:
+def test_the_preset_nnunet_changes_nothing() -> None:
     p, base = NNUNET, base_plans()
     assert (p.optimizer, p.learning_rate, p.momentum, p.weight_decay, p.schedule) == ("sgd", 0.01, 0.99, 3e-5, "poly")
     assert (p.epochs, p.iterations, p.validation_iterations, p.oversample) == (1000, 250, 50, 0.33)
@@ -72,7 +74,7 @@ def test_nnunet_is_left_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_plans_of_a_preset_leave_the_base_plans_alone_and_carry_it(name) -> None:
+def test_plans_of_a_preset_contain_it_and_do_not_change_the_base_plans(name: str) -> None:
     base = base_plans()
     plans = adapted_plans(base, PRESETS[name], "x", 7)
     assert base == base_plans()
@@ -81,7 +83,7 @@ def test_plans_of_a_preset_leave_the_base_plans_alone_and_carry_it(name) -> None
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_network_of_a_preset_builds_and_fits_its_patch(name) -> None:
+def test_the_network_of_every_preset_fits_its_patch(name: str) -> None:
     preset = PRESETS[name]
     (configuration,) = adapted_plans(base_plans(), preset, "x", 0)["configurations"].values()
     network = built(preset).eval()
@@ -99,7 +101,7 @@ def test_a_smaller_patch_gets_the_pooling_that_fits_it() -> None:
     assert kwargs["features_per_stage"] == [32, 64, 128, 256, 512]
 
 
-def test_fine_tuning_takes_spacing_patch_network_and_weights_of_the_model(default_model) -> None:
+def test_fine_tuning_uses_spacing_patch_network_and_weights_of_the_model(default_model: Path) -> None:
     plans, preset = read_json(default_model / "plans.json"), NNUNET
     start = {"plans": plans, "configuration": "3d_fullres", "checkpoint": "/start.pth"}
     found = adapted_plans(base_plans(), preset, "tuned", 0, start)
@@ -111,7 +113,7 @@ def test_fine_tuning_takes_spacing_patch_network_and_weights_of_the_model(defaul
     assert found[SETTINGS_KEY]["start_from"] == "/start.pth"
 
 
-def test_the_networks_that_can_be_named_are_the_catalogues() -> None:
+def test_the_networks_of_presets_are_those_of_the_catalogue() -> None:
     assert set(NETWORK_NAMES) == set(NETWORKS)
 
 
@@ -131,23 +133,23 @@ def test_the_networks_that_can_be_named_are_the_catalogues() -> None:
         ({"loss": "nnunet", "delta": 2.0}, "delta 2.0 has no place in the loss 'nnunet'"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(changes, said) -> None:
+def test_invalid_settings_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         CSFBU.with_changes(**changes)
 
 
-def test_a_dimension_that_was_not_planned_is_refused() -> None:
+def test_a_dimension_without_plans_is_refused() -> None:
     base = copy.deepcopy(base_plans())
     del base["configurations"]["3d_fullres"]
     with pytest.raises(SettingsError, match="cannot be trained in 3d"):
         adapted_plans(base, NNUNET, "x", 0)
 
 
-def test_the_losses_that_can_be_named_are_there() -> None:
+def test_every_named_loss_exists() -> None:
     assert set(LOSSES) - {"nnunet", "ce-dice"} <= set(REGION_LOSSES)
 
 
-def test_another_optimizer_starts_at_its_own_rate_unless_one_is_given() -> None:
+def test_an_optimizer_has_its_own_default_learning_rate() -> None:
     assert CSFBU.with_changes(optimizer="adam").learning_rate == 1e-3
     assert CSFBU.with_changes(optimizer="adam", learning_rate=5e-4).learning_rate == 5e-4
     assert CSFBU.with_changes(optimizer="sgd").learning_rate == CSFBU.learning_rate
@@ -155,14 +157,14 @@ def test_another_optimizer_starts_at_its_own_rate_unless_one_is_given() -> None:
     assert INTEGRATED_ATTENTION.with_changes(optimizer="sgd").learning_rate == 1e-2
 
 
-def test_a_beta_or_delta_takes_the_place_of_nnunets_loss() -> None:
+def test_a_beta_or_delta_replaces_the_loss_of_nnunet() -> None:
     assert NNUNET.with_changes(beta=0.3).loss == NNUNET.with_changes(delta=2.0).loss == "ce-dice"
     assert NNUNET.with_changes(alpha=2.0).loss == "nnunet"
     assert NNUNET.with_changes(loss="focal").with_changes(epochs=2).loss == "focal"
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_loss_is_of_regions_and_of_edges(loss) -> None:
+def test_the_loss_is_that_of_regions_plus_that_of_edges(loss: str) -> None:
     preset = CSFBU.with_changes(loss=loss, network="csfbu-head", alpha=0.5)
     labels = torch.zeros(1, 1, 12, 12, dtype=torch.long)
     labels[..., 3:9, 3:9] = 1
@@ -178,7 +180,7 @@ def test_a_loss_is_of_regions_and_of_edges(loss) -> None:
     assert torch.allclose(TrainingLoss(plain, 1, (1.0, 1.0))(outputs[:, :2], labels), base(outputs[:, :2], labels))
 
 
-def test_changing_the_dimension_drops_patch_and_batch_of_the_other() -> None:
+def test_changing_the_dimension_resets_patch_and_batch() -> None:
     changed = INTEGRATED_ATTENTION.with_changes(dimension="3d")
     assert (changed.patch, changed.batch) == (None, None)
     given = CSFBU.with_changes(dimension="3d", batch=3, patch=(64, 64, 64))

@@ -60,7 +60,7 @@ def weights(of: Training) -> dict[str, torch.Tensor]:
     return torch.load(of.out / "model" / "fold_0" / "checkpoint_final.pth", weights_only=True)["network_weights"]
 
 
-def test_they_are_prepared_as_the_labelled_ones_are(taught: Training, scans: Path) -> None:
+def test_unlabelled_scans_are_preprocessed_like_labelled_ones(taught: Training, scans: Path) -> None:
     """A scan is preprocessed identically with and without its reference, reoriented to LPS if requested."""
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
@@ -73,7 +73,7 @@ def test_they_are_prepared_as_the_labelled_ones_are(taught: Training, scans: Pat
     assert np.array_equal(found[:], same[:])
 
 
-def test_they_teach_and_the_card_and_the_log_say_so(taught: Training, data: Path, tmp_path: Path) -> None:
+def test_unlabelled_scans_contribute_to_the_loss_and_are_recorded(taught: Training, data: Path, tmp_path: Path) -> None:
     without = training(data, None, tmp_path / "out")
     train(without)
     mine, theirs = weights(taught), weights(without)
@@ -86,7 +86,9 @@ def test_they_teach_and_the_card_and_the_log_say_so(taught: Training, data: Path
     assert all("test" not in name for fold in held_out for name in (*fold["train"], *fold["val"]))
 
 
-def test_stopped_and_called_again_it_ends_bit_for_bit_the_same(taught: Training, data: Path, scans: Path, tmp_path):
+def test_an_interrupted_training_with_unlabelled_scans_ends_with_identical_weights(
+    taught: Training, data: Path, scans: Path, tmp_path: Path
+) -> None:
     token, seen = CancelToken(), []
 
     def stop(event: ProgressEvent) -> None:
@@ -104,7 +106,7 @@ def test_stopped_and_called_again_it_ends_bit_for_bit_the_same(taught: Training,
     assert all(torch.equal(mine[k], first[k]) for k in first)
 
 
-def test_a_network_learns_only_from_what_it_is_sure_of() -> None:
+def test_only_confident_predictions_contribute_to_the_loss() -> None:
     net = torch.nn.Conv2d(1, 3, 1)
     images = torch.rand(2, 1, 32, 32)
     for threshold, taught in ((1e-6, True), (1.0, False)):
@@ -125,19 +127,19 @@ def test_a_network_learns_only_from_what_it_is_sure_of() -> None:
         ("a.txt", "no scans"),
     ],
 )
-def test_a_folder_of_something_else_is_refused(tmp_path: Path, name: str, words: str) -> None:
+def test_a_folder_without_scans_is_refused(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(InputError, match=words):
         find_unlabelled(tmp_path)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"unlabelled.*does not exist"):
         find_unlabelled(tmp_path / "nowhere")
 
 
-def test_a_broken_scan_is_named_and_can_be_left_out(data: Path, scans: Path, tmp_path: Path) -> None:
+def test_a_damaged_scan_is_named_and_can_be_omitted(data: Path, scans: Path, tmp_path: Path) -> None:
     bad = tmp_path / "scans"
     shutil.copytree(scans, bad)
     whole = (bad / "ct_test_2001_image.nii.gz").read_bytes()
@@ -149,7 +151,7 @@ def test_a_broken_scan_is_named_and_can_be_left_out(data: Path, scans: Path, tmp
     assert ModelCard.read(wanted.out / "model").trained_on["unlabelled"] == 2
 
 
-def test_a_label_map_by_another_name_is_refused(data: Path, tmp_path: Path) -> None:
+def test_a_label_map_with_another_name_is_refused(data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "scans"
     folder.mkdir()
     shutil.copy(data / "ct_train_1001_label.nii.gz", folder / "case.nii.gz")
@@ -157,7 +159,7 @@ def test_a_label_map_by_another_name_is_refused(data: Path, tmp_path: Path) -> N
         train(training(data, folder, tmp_path / "out"))
 
 
-def test_names_that_begin_alike_keep_their_scans(data: Path, scans: Path, tmp_path: Path) -> None:
+def test_names_with_a_common_prefix_keep_their_scans(data: Path, scans: Path, tmp_path: Path) -> None:
     """``scan-1`` is sorted before ``scan`` in a folder, and a pattern for ``scan`` would match its files."""
     folder = tmp_path / "scans"
     folder.mkdir()
@@ -170,7 +172,7 @@ def test_names_that_begin_alike_keep_their_scans(data: Path, scans: Path, tmp_pa
     assert any("is the labelled case ct_train_1001" in text for text in reporter.announcements)
 
 
-def test_changed_scans_are_refused_and_lost_ones_are_not_needed_any_more(
+def test_changed_scans_are_refused_and_deleted_ones_are_no_longer_needed(
     taught: Training, scans: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(taught.out, tmp_path / "out", symlinks=True)
@@ -190,7 +192,7 @@ def test_changed_scans_are_refused_and_lost_ones_are_not_needed_any_more(
         added.unlink()
 
 
-def test_another_folder_is_another_training(taught: Training, data: Path, tmp_path: Path) -> None:
+def test_another_folder_of_unlabelled_scans_is_another_setting(taught: Training, data: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="unlabelled"):
         train(replace(taught, data=replace(taught.data, unlabelled=None)))
 
@@ -200,7 +202,9 @@ def test_several_gpus_are_refused(data: Path, scans: Path, tmp_path: Path) -> No
         training(data, scans, tmp_path / "out", machine=Machine("cuda", gpus=2)).check()
 
 
-def test_an_ablation_learns_from_them_only_where_it_says_so(data: Path, scans: Path, tmp_path: Path) -> None:
+def test_an_ablation_uses_unlabelled_scans_only_in_configurations_that_ask_for_them(
+    data: Path, scans: Path, tmp_path: Path
+) -> None:
     with pytest.raises(SettingsError, match=r"configuration 'unlabelled' .* --unlabelled"):
         ablate(training(data, None, tmp_path / "none"), {"unlabelled": {"unlabelled": True}}, [0])
     with pytest.raises(SettingsError, match="--unlabelled"):

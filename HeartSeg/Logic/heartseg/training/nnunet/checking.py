@@ -14,7 +14,7 @@ from ...volume.geometry import Geometry
 from ...volume.label_maps import LabelMap
 from ...volume.reading import read_volume
 from ...volume.types import Volume
-from ...volume.values import ValueScale, value_scale
+from ...volume.values import evident_modality
 from .datasets import Case, Listing
 from .references import read_reference
 
@@ -119,19 +119,6 @@ def among_others(checked: Sequence[CheckedCase], modality: str) -> dict[str, str
     }
 
 
-def evident_modality(volume: Volume) -> str:
-    """Return ``"CT"`` or ``"MR"`` if the DICOM tag or the grey values are unambiguous, else ``""``.
-
-    A scan in Hounsfield units (:func:`~heartseg.volume.values.value_scale`) is CT. A scan without negative values is
-    not in Hounsfield units and counts as MR.
-    """
-    if volume.modality in ("CT", "MR"):
-        return volume.modality
-    if value_scale(volume.array) is ValueScale.HOUNSFIELD:
-        return "CT"
-    return "MR" if float(volume.array.min()) >= 0 else ""
-
-
 def check_case(
     case: Case, labels: Mapping[int, str] | None, structures: Sequence[str] | None, modality: str = ""
 ) -> CheckedCase:
@@ -142,7 +129,7 @@ def check_case(
             name.
     """
     volume, reference = load_case(case, labels, structures)
-    wanted, found = modality or case.modality, evident_modality(volume)
+    wanted, found = modality or case.modality, evident_modality(volume.array, volume.modality)
     if wanted and found and found != wanted:
         why = f"its DICOM tag says {found}" if volume.modality else f"its values look like {found}"
         if found == "MR" and not volume.modality:

@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
-from ...models.card import ModelCard, read_json, sha256_of
+from ...hashes import sha256_of
+from ...models.card import ModelCard, read_json
 from ...networks.catalogue import NETWORKS
 from ...progress import Reporter
 from .convert import DATASET_NAME, write_json

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_STANDARD = "1.2.840.10008"
+"""Root of the UIDs that the standard defines; pydicom knows them all."""
+
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 """Media Storage Directory (DICOMDIR): the index of a disc, which contains no images."""
 
@@ -91,8 +94,10 @@ def _read(path: Path) -> tuple[Plane, ...] | str:
         return tuple(planes_of(path, head))
     if sop_class == MEDIA_DIRECTORY or _is_directory(head):
         return ()
-    if sop_class and "Image Storage" not in _name_of(sop_class):
-        return _name_of(sop_class)
+    name = _name_of(sop_class)
+    cut_short = name == sop_class and _STANDARD.startswith(sop_class[: len(_STANDARD)])  # the file ends in its class
+    if sop_class and "Image Storage" not in name and not cut_short:
+        return name
     raise ValueError("it has no image and is no other object")
 
 

@@ -79,6 +79,7 @@ class Plane:
         marks: further attributes that may separate scans with one series UID: name -> value.
         times: attributes that may distinguish phases: name (see :mod:`.phases`) -> number.
         instance: instance number, ``None`` if missing.
+        rescaled: whether a slope, an intercept or a lookup table is stated.
     """
 
     file: ImageFile
@@ -93,6 +94,7 @@ class Plane:
     marks: Mapping[str, str] = field(default_factory=dict)
     times: Mapping[str, float] = field(default_factory=dict)
     instance: int | None = None
+    rescaled: bool = True
 
     @property
     def path(self) -> Path:
@@ -244,6 +246,7 @@ def _plane(file: ImageFile, index: int, own: _Attributes, dimensions: tuple[int,
         marks={name: text for name, keyword in MARKS.items() if (text := _rounded(own.text(keyword)))},
         times=_times(own, dimensions),
         instance=None if instance is None else int(instance),
+        rescaled=any(own.get(name) is not None for name in ("RescaleSlope", "RescaleIntercept")),
     )
 
 
@@ -260,6 +263,8 @@ MARKS = {
     "inversion time": "InversionTime",
     "b-value": "DiffusionBValue",
     "slice thickness": "SliceThickness",
+    "tube voltage": "KVP",
+    "complex component": "ComplexImageComponent",
 }
 """Attributes that may separate scans with one series UID: displayed name -> keyword."""
 

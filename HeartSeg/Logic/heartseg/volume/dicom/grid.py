@@ -100,7 +100,7 @@ def geometry_problem(planes: Sequence[Plane]) -> str:
         count = "its images have" if missing == len(planes) else f"{missing} of its {len(planes)} images have"
         return f"{count} no position in the patient (Image Position or Orientation is missing)"
     if any(plane.spacing is None for plane in planes):
-        return "its Pixel Spacing is missing, empty or not positive, so that nothing in it can be measured"
+        return "its Pixel Spacing is missing, empty or not positive (give it with --spacing X,Y,Z, in mm)"
     row, column = np.array(planes[0].orientation, float).reshape(2, 3)
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if abs(lengths[0] - 1) > 0.02 or abs(lengths[1] - 1) > 0.02 or abs(float(row @ column)) > 0.02:

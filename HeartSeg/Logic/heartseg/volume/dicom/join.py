@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ...findings import Finding, Severity
+from ..checks import MIN_SLICES
 from .frames import Plane
 from .grid import depths_of, places_of
 from .phases import Phase
@@ -18,7 +19,7 @@ FEWEST_SLICES = 3
 
 def joined(found: Sequence[Series]) -> list[Series]:
     """Return the series that can be made by joining others, which stay available."""
-    return [*_cine_stacks(found), *_filled_gaps(found)]
+    return [*_cine_stacks(found), *_filled_gaps(found), *_single_slices(found)]
 
 
 def _grouped(series: Sequence[Series], same: Callable[[Series, Series], bool]) -> list[list[Series]]:
@@ -87,6 +88,31 @@ def _cine_finding(keys: tuple[str, ...], frames: int, repeated: list[Series]) ->
     if repeated:
         text += f"; {', '.join(series.key for series in repeated)} repeat slices and were left out"
     return Finding("slices-joined", Severity.INFO, text, values={"series": list(keys), "frames": frames})
+
+
+# --- a series UID per slice, as some anonymisers write ----------------------------------------------------------------
+
+
+def _single_slices(found: Sequence[Series]) -> list[Series]:
+    """Join series of one image each to a volume, if they have one description and lie on an even grid."""
+    slices = [s for s in found if s.slices == 1 and s.frames == 1 and not s.problem and _places(s)]
+    groups = _grouped(slices, lambda a, b: a.description == b.description and _same_scan(a, b))
+    whole = (_single_stack(group) for group in groups if len(group) >= MIN_SLICES)
+    return [series for series in whole if series is not None]
+
+
+def _single_stack(group: list[Series]) -> Series | None:
+    planes = [series.stacks[0].planes[0] for series in group]
+    if len(places_of(planes)) < len(planes):
+        return None
+    order = depths_of(planes).argsort()
+    stack = stack_of(tuple(planes[int(k)] for k in order), Phase())
+    if stack.problem or stack.grid is None or stack.grid.resample:
+        return None
+    keys = tuple(group[int(k)].key for k in order)
+    text = f"{len(keys)} series of one image each and with the same description were joined: check their order"
+    finding = Finding("series-joined", Severity.WARNING, text, values={"series": list(keys)})
+    return _joined_series([group[int(k)] for k in order], (stack,), finding, [])
 
 
 # --- gaps: two reconstructions of one scan, mixed up on export --------------------------------------------------------

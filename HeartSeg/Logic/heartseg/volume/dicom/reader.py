@@ -10,19 +10,28 @@ import numpy as np
 
 from ...errors import InputError
 from ...findings import Finding, Severity
-from ..checks import MIN_EXTENT_MM, MIN_SLICES, check_frame, check_volume
-from ..headers import stem
+from ..checks import MIN_EXTENT_MM, MIN_SLICES, check_frame, check_given, check_volume, spacing_finding
+from ..headers import Spacing, mm, stem
 from ..patient import common_patient
 from ..types import ReadingReport, Source, Volume
 from . import files, pixels
 from .frames import Plane
-from .grid import resampled
+from .grid import axes_of, resampled
 from .join import joined
 from .phases import cover_cycle
-from .series import MODALITIES, Series, Stack, copies_finding, grid_findings, series_of
+from .series import MODALITIES, Series, Stack, content_problem, copies_finding, grid_findings, series_of
 
 ADULT_YEARS = 18.0
 """Below this age, in years, a heart may be much smaller than those used to train the default model."""
+
+NEARLY_PARALLEL = 0.94
+"""Cosine of the angle (20 degrees) up to which a slice may be one of a short-axis stack."""
+
+MOST_LISTED = 8
+"""Number of series in a message; ``heartseg check`` lists all."""
+
+_PACKED = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
 def list_series(folder: str | Path) -> tuple[Series, ...]:
@@ -41,7 +50,7 @@ def list_series(folder: str | Path) -> tuple[Series, ...]:
     inventory = files.take_inventory(files.dicom_files(folder))
     found = _series_in(inventory)
     if not found:
-        raise InputError(f"folder {str(folder)!r} holds no DICOM image: {_why_none(inventory)}")
+        raise InputError(f"folder {str(folder)!r} holds no DICOM image: {_why_none(inventory, folder)}")
     return found
 
 
@@ -76,12 +85,17 @@ def _unique(inventory: files.Inventory) -> tuple[list[Plane], dict[str, int]]:
     return unique, copies
 
 
-def _why_none(inventory: files.Inventory) -> str:
+def _why_none(inventory: files.Inventory, folder: Path) -> str:
     if inventory.damaged:
         return f"none of its {len(inventory.damaged)} DICOM files can be read: copy or export them again"
     if inventory.others:
         kinds = ", ".join(sorted({kind for _, kind in inventory.others}))
         return f"it holds only {kinds}: give the folder of the images"
+    names = [path.name.lower() for path in files.dicom_files(folder)]
+    if packed := next((name for name in names if name.endswith(_PACKED)), ""):
+        return f"it holds the archive {packed!r}: unpack it"
+    if any(name.endswith(_PICTURES) for name in names):
+        return "it holds pictures, which state no voxel size: convert them to NIfTI or NRRD, with the voxel size"
     return "no file in it is DICOM"
 
 
@@ -91,8 +105,7 @@ def _left_out(inventory: files.Inventory) -> tuple[tuple[Finding, ...], tuple[st
     damaged = inventory.damaged
     if not damaged:
         return (), left_out
-    names = ", ".join(repr(path.name) for path in damaged[:3]) + (", ..." if len(damaged) > 3 else "")
-    text = f"{len(damaged)} damaged DICOM files were left out ({names}): slices may be missing"
+    text = f"{len(damaged)} damaged DICOM files were left out: slices may be missing"
     finding = Finding("files-left-out", Severity.WARNING, text, values={"files": len(damaged)})
     return (finding,), (*left_out, *(f"{path.name}: damaged" for path in damaged))
 
@@ -129,9 +142,8 @@ def choose_series(found: tuple[Series, ...], wanted: str | int | None, folder: s
     fit = [s for s in fit if _covers_heart(s)] or fit
     if len(fit) != 1:
         count = f"{len(fit)} of them volumes" if fit else "none of them a volume of CT or MR"
-        raise InputError(
-            f"folder {folder!r} holds {len(found)} series, {count}: pick one with --series NUMBER; {_listed(found)}"
-        )
+        advice = "pick one with --series NUMBER" if fit else "give another folder, or --series NUMBER for the reason"
+        raise InputError(f"folder {folder!r} holds {len(found)} series, {count}: {advice}; {_listed(found)}")
     return _alone(fit[0], found)
 
 
@@ -140,22 +152,54 @@ def _alone(chosen: Series, found: tuple[Series, ...]) -> Series:
     others = [s for s in found if s is not chosen and s.key not in chosen.joined]
     if not others:
         return chosen
-    names = ", ".join(f"{s.key} {s.description!r}" for s in others[:6]) + (", ..." if len(others) > 6 else "")
-    text = f"series {chosen.key} {chosen.description!r} was taken, the only volume; left out: {names}"
-    finding = Finding("series-chosen", Severity.INFO, text, values={"series": chosen.key, "found": len(found)})
+    keys = ", ".join(s.key for s in others[:6]) + (", ..." if len(others) > 6 else "")
+    text = f"series {chosen.key} was taken, the only volume; left out: series {keys}"
+    findings = [Finding("series-chosen", Severity.INFO, text, values={"series": chosen.key, "found": len(found)})]
+    if parts := [s for s in others if s.uid == chosen.uid and not content_problem(s.stacks[0].planes[0])]:
+        count = sum(len(stack.planes) for s in parts for stack in s.stacks)
+        why = next((s.told_by for s in parts if s.told_by), "another attribute")
+        text = f"{count} images of the same series differ in {why} and were left out: part of the scan may be missing"
+        findings.append(Finding("series-divided", Severity.WARNING, text, values={"images": count, "by": why}))
+    if slices := _slices_beside(chosen, others):
+        names = ", ".join(s.key for s in slices)
+        text = (
+            f"slices of nearly the same orientation (series {names}) were left out, because their number of phases, "
+            "orientation or frame of reference differs: part of the heart may be missing"
+        )
+        findings.append(Finding("series-divided", Severity.WARNING, text, values={"series": [s.key for s in slices]}))
     left_out = tuple(f"series {s.key} {s.description!r}: {s.problem or 'not a volume'}" for s in others)
-    return replace(chosen, findings=(finding, *chosen.findings), left_out=chosen.left_out + left_out)
+    return replace(chosen, findings=(*findings, *chosen.findings), left_out=chosen.left_out + left_out)
+
+
+def _slices_beside(chosen: Series, others: Sequence[Series]) -> list[Series]:
+    """Return cine slices that are nearly parallel to a joined stack but not part of it, nor repeat its slices."""
+    if not chosen.joined or chosen.frames == 1:
+        return []
+    repeated = {text.removeprefix("series ").partition(":")[0] for text in chosen.left_out}
+    normal = axes_of(chosen.stacks[0].planes[0])[2]
+    slices = (s for s in others if s.slices == 1 and s.frames > 1 and not s.problem and s.key not in repeated)
+    return [s for s in slices if abs(float(axes_of(s.stacks[0].planes[0])[2] @ normal)) > NEARLY_PARALLEL]
 
 
 def _listed(found: Sequence[Series]) -> str:
-    return "; ".join(f"[{series}]" for series in found)
+    """List the series for a message, volumes first, at most :data:`MOST_LISTED`."""
+    first = sorted(found, key=lambda series: (not looks_like_volume(series), -series.slices))[:MOST_LISTED]
+    more = f"; and {len(found) - len(first)} more" if len(found) > len(first) else ""
+    return "; ".join(f"[{series}]" for series in first) + more
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def read_series(
-    series: Series, *, frame: int | None = None, name: str = "", path: str = "", modality: str = "", alone: bool = True
+    series: Series,
+    *,
+    frame: int | None = None,
+    name: str = "",
+    path: str = "",
+    modality: str = "",
+    spacing: Spacing | None = None,
+    alone: bool = True,
 ) -> Volume:
     """Read one series (one phase of it) as a checked volume, with its modality transformation applied (HU for CT).
 
@@ -165,6 +209,7 @@ def read_series(
         name: name of the volume; the series description if empty.
         path: path given by the user, for the report; the folder of the first file if empty.
         modality: ``"CT"`` or ``"MR"`` for a series that does not state its modality.
+        spacing: voxel size (x, y, z) in mm for a series without Pixel Spacing; z must agree with its positions.
         alone: whether there is no other series to choose.
 
     Raises:
@@ -172,9 +217,14 @@ def read_series(
     """
     name = name or series.description or "series"
     way_out = "export it again" if alone else "choose another series"
-    series = _with_modality(series, modality)
+    series, given = _with_spacing(_with_modality(series, modality), spacing)
     if series.problem:
         raise InputError(f"series {series.key} of {name!r} cannot be segmented: {series.problem}; {way_out}")
+    if series.slices == 1 and series.frames > 1:
+        raise InputError(
+            f"series {series.key} of {name!r} cannot be segmented: its {series.frames} images lie at the same "
+            f"place: it is one slice over time, not a volume; {way_out}"
+        )
     frame = check_frame(name, series.frames, frame)
     stack = series.stacks[frame or 0]
     if stack.problem or stack.grid is None:
@@ -183,7 +233,15 @@ def read_series(
     array, digest = pixels.read_planes(stack.planes)
     if stack.grid.resample:
         array = resampled(array, stack.grid)
-    findings = series.findings + grid_findings(stack.grid) + _phase_finding(stack, frame) + _age_finding(series)
+    if given:
+        check_given(stack.grid.geometry.spacing, given, f"series {series.key} of {name!r}")
+    findings = (
+        series.findings
+        + spacing_finding(given)
+        + grid_findings(stack.grid)
+        + _phase_finding(stack, frame)
+        + _age_finding(series)
+    )
     if stack.planes[0].file.photometric == "MONOCHROME1" and series.modality == "MR":
         array, inverted = _inverted(array)
         findings += (inverted,)
@@ -203,9 +261,10 @@ def read_series(
     return check_volume(Volume(array, stack.grid.geometry, name, known, source, findings))
 
 
-def read_file(path: Path, *, frame: int | None = None, modality: str = "") -> Volume:
+def read_file(path: Path, *, frame: int | None = None, modality: str = "", spacing: Spacing | None = None) -> Volume:
     """Read a multi-frame scan from one DICOM file; a single slice is refused with the advice to give its folder."""
-    return read_series(series_of_file(path), frame=frame, name=stem(path), path=str(path), modality=modality)
+    series = series_of_file(path)
+    return read_series(series, frame=frame, name=stem(path), path=str(path), modality=modality, spacing=spacing)
 
 
 def series_of_file(path: Path) -> Series:
@@ -246,9 +305,27 @@ def _with_modality(series: Series, modality: str) -> Series:
     """Return the series with the modality given by the user, if its DICOM modality is none that HeartSeg reads."""
     if not modality or series.modality in MODALITIES:
         return series
-    planes = tuple(p for stack in series.stacks for p in stack.planes)
-    named = tuple(replace(p, file=replace(p.file, modality=modality)) for p in planes)
-    again = series_of(named)
+    return _again(series, [replace(p, file=replace(p.file, modality=modality)) for p in _planes(series)])
+
+
+def _with_spacing(series: Series, spacing: Spacing | None) -> tuple[Series, Spacing | None]:
+    """Return the series with the given spacing where it states none, and that spacing."""
+    if spacing is None:
+        return series, None
+    planes = _planes(series)
+    if all(plane.spacing for plane in planes):
+        edges = mm(planes[0].spacing or ())
+        raise InputError(f"series {series.key} states a Pixel Spacing of {edges} mm: leave out --spacing")
+    return _again(series, [p if p.spacing else replace(p, spacing=spacing[:2]) for p in planes]), spacing
+
+
+def _planes(series: Series) -> list[Plane]:
+    return [plane for stack in series.stacks for plane in stack.planes]
+
+
+def _again(series: Series, planes: list[Plane]) -> Series:
+    """Return the series with changed planes."""
+    again = series_of(planes)
     return replace(again[0], part=series.part, left_out=series.left_out) if len(again) == 1 else series
 
 

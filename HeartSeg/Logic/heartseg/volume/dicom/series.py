@@ -20,6 +20,10 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 MODALITIES = ("CT", "MR")
 
 
+MOST_IN_KEY = 40
+"""Number of joined series whose numbers a key lists."""
+
+
 @dataclass(frozen=True, eq=False)
 class Stack:
     """One phase of a series.
@@ -71,7 +75,8 @@ class Series:
     def key(self) -> str:
         """Key that selects the series: number, ``number/part`` if split, ``2+3`` if joined; UID without a number."""
         if self.joined:
-            return "+".join(self.joined)
+            many = len(self.joined) > MOST_IN_KEY
+            return f"{self.joined[0]}+...+{self.joined[-1]}" if many else "+".join(self.joined)
         name = self.uid if self.number is None else str(self.number)
         return f"{name}/{self.part}" if self.part else name
 
@@ -118,7 +123,8 @@ class Series:
         frames = f", {self.frames} frames" if self.frames > 1 else ""
         text = f"{self.key}: {self.modality or '?'} {self.description!r}, {self.slices} slices{frames}, {size}"
         problem = self.problem or (self.stacks[0].problem if self.frames == 1 else "")
-        return f"{text} voxels of {spacing} mm" + (f" ({problem})" if problem else "")
+        told = f", told apart by {self.told_by}" if self.told_by else ""
+        return f"{text} voxels of {spacing} mm{told}" + (f" ({problem})" if problem else "")
 
 
 def series_of(planes: Sequence[Plane]) -> list[Series]:
@@ -184,14 +190,19 @@ def content_problem(first: Plane) -> str:
         return f"its modality is {file.modality or 'missing'}, HeartSeg reads CT and MR"
     if "LOCALIZER" in first.image_type.upper():
         return "it is a localizer"
+    if "MOSAIC" in first.image_type.upper().split("\\"):
+        return "its images are mosaics (all slices of a volume in one picture)"
     return ""
 
 
 def value_problem(planes: Sequence[Plane]) -> str:
     """Return why stored values cannot be converted to real values, or ``""``."""
-    if all(np.isfinite((plane.slope, plane.intercept)).all() and plane.slope != 0 for plane in planes):
-        return ""
-    return "its Rescale Slope or Intercept is not a number, or the slope is 0"
+    if not all(np.isfinite((plane.slope, plane.intercept)).all() and plane.slope != 0 for plane in planes):
+        return "its Rescale Slope or Intercept is not a number, or the slope is 0"
+    without = sum(not plane.rescaled for plane in planes)
+    if 0 < without < len(planes):
+        return f"Rescale Slope and Intercept are missing in {without} of its {len(planes)} images"
+    return ""
 
 
 def copies_finding(copies: int) -> tuple[Finding, ...]:

@@ -8,7 +8,7 @@ not belong to the same volume if they lie at or between the same positions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -31,6 +31,9 @@ class Group:
 
 def hard_groups(planes: Sequence[Plane]) -> list[Group]:
     """Group planes by the constants of a volume: size, orientation, spacing, kernel, frame of reference, modality."""
+    kernels = {plane.kernel for plane in planes if plane.kernel}
+    if len(kernels) == 1:  # images that do not state it have the same
+        planes = [replace(plane, kernel=next(iter(kernels))) for plane in planes]
     groups: list[list[Plane]] = []
     for plane in planes:
         home = next((group for group in groups if not differences(plane, group[0])), None)
@@ -76,7 +79,7 @@ def soft_groups(group: Group) -> Iterator[Group]:
         for plane in planes:
             value = plane.image_type if name == "image type" else plane.marks.get(name, "")
             parts.setdefault(value, []).append(plane)
-        if len(parts) > 1 and _are_scans(list(parts.values()), name):
+        if len([value for value in parts if value]) > 1 and _are_scans(list(parts.values()), name):
             told = f"{group.told_by} and {name}" if group.told_by else name
             for part in parts.values():
                 yield from soft_groups(Group(tuple(part), told))

@@ -25,6 +25,8 @@ HEADER_TAGS = (
     "SliceThickness",
     "EchoTime",
     "InversionTime",
+    "KVP",
+    "ComplexImageComponent",
     "TriggerTime",
     "ConvolutionKernel",
     "EffectiveEchoTime",

@@ -1,0 +1,94 @@
+"""Names of the output formats and files, without the writers, which import much more."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import DependencyError, OutputError
+from .staging import FolderKind, check_folder
+
+SURFACE_FORMATS = ("stl", "ply", "obj")
+
+EXPORT_FORMATS: dict[str, str] = {
+    "seg": "segmentation.seg.nrrd: opens in 3D Slicer with names and colours",
+    "labels": "labels.nii.gz: label map on the grid of the scan",
+    "stl": "surfaces/*.stl: closed surfaces, mm",
+    "ply": "surfaces/*.ply: closed surfaces with colours, mm",
+    "obj": "surfaces/*.obj: closed surfaces with colours (*.mtl), mm",
+    "print": "print/: hollow blood pool and solid myocardium for 3D printing, STL, checked watertight",
+    "csv": "measurements.csv: volumes, mass, diameters, intensities with units",
+    "preview": "preview.png: three slices with contours and a 3D view",
+    "html": "report.html: printable page with pictures, measures and findings",
+    "dicom-seg": "segmentation.dcm: DICOM Segmentation; needs the DICOM series of the scan",
+}
+"""Format of an export -> file or folder that it writes, with a description."""
+
+FILES = tuple(dict.fromkeys(text.partition(":")[0].partition("/")[0] for text in EXPORT_FORMATS.values()))
+"""Top-level files and folders of all formats of an export."""
+
+CONFIDENCE, CONFIDENCE_FILE = "confidence", "confidence.nii.gz"
+
+FORMATS = {**EXPORT_FORMATS, CONFIDENCE: f"{CONFIDENCE_FILE}: confidence of the network per voxel, percent"}
+"""Format of a run -> description. :data:`CONFIDENCE` is available for runs only: a segmentation does not contain it."""
+
+DEFAULT_FORMATS = ("seg", "labels", "stl", "csv", "preview")
+"""Formats written by default, in addition to ``report.json``, which is always written."""
+
+REPORT_FILE = "report.json"
+
+RESULT_FOLDER = FolderKind("a result of HeartSeg", (*FILES, CONFIDENCE_FILE, REPORT_FILE), REPORT_FILE)
+
+_NEEDS = {
+    **dict.fromkeys((*SURFACE_FORMATS, "print"), ("vtk", "vtk", "app")),
+    **dict.fromkeys(("preview", "html"), ("matplotlib", "matplotlib", "app")),
+    "dicom-seg": ("highdicom", "highdicom", "dicom"),
+}
+"""Format -> required module, package and extra."""
+
+
+def check_formats(formats: Sequence[str] | None, known: Sequence[str] = tuple(FORMATS)) -> None:
+    """Check that the requested formats can be written, before a long computation.
+
+    Raises:
+        OutputError: a format is not among ``known``.
+        DependencyError: a requested format needs a package that is not installed.
+    """
+    unknown = [f for f in formats or () if f not in known]
+    if unknown:
+        raise OutputError(f"format {', '.join(unknown)} is unknown: choose from {', '.join(known)}")
+    for name in formats or ():
+        if why := missing_package(name):
+            raise DependencyError(f"{why}, or omit it from --format")
+
+
+def missing_package(name: str) -> str:
+    """Message about the missing package of a format, with the install command; ``""`` if it is installed."""
+    module, package, extra = _NEEDS.get(name, ("", "", ""))
+    if not module or is_installed(module):
+        return ""
+    return f"format {name} needs {package}, which is not installed: pip install 'heartseg[{extra}]'"
+
+
+def formats_in(folder: Path) -> tuple[str, ...]:
+    """The formats of the files of a result folder."""
+    return tuple(name for name, text in FORMATS.items() if any(folder.glob(text.partition(":")[0].rstrip("/"))))
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module can be found, without importing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def check_output_folder(folder: str | Path, overwrite: bool = False) -> Path:
+    """Check that a result can be written to a folder, before a long computation.
+
+    Raises:
+        OutputError: the folder is a file, is not empty (without ``overwrite``), contains other files than a result,
+            which overwriting would delete, or is not writable.
+    """
+    return check_folder(folder, RESULT_FOLDER, overwrite)

@@ -1,0 +1,183 @@
+"""Results of ``--anonymize`` do not identify the patient: names, IDs, dates, descriptions and file names are absent."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+
+from heartseg import read_volume
+from heartseg.cli.cases import list_cases
+from heartseg.export.formats import FORMATS
+from heartseg.volume import Geometry, Volume
+
+if TYPE_CHECKING:
+    from cli.conftest import Outcome
+
+SECRETS = ("Qwertz", "Zyxwvu", "PID7Q7Q", "19310203", "Kolibri", "Pinguin", "Narwal", "Okapi", "Wombat")
+"""Name, ID and birth date of the patient, series description, folder, file, damaged file, other series, other texts."""
+TEXTS = ("PatientComments", "InstitutionName", "StudyDescription", "OtherPatientIDs", "AccessionNumber", "StudyID")
+MORE_TEXTS = ("ReferringPhysicianName", "OperatorsName", "ProtocolName", "StationName", "PatientAddress", "Occupation")
+
+
+def identify(folder: Path, description: str = "Kolibri chest") -> Path:
+    """Give the files of a DICOM series the secrets, in headers and names."""
+    for k, path in enumerate(sorted(folder.glob("*.dcm"))):
+        data = pydicom.dcmread(path)
+        data.PatientName, data.PatientID, data.PatientBirthDate = "Qwertz^Zyxwvu", "PID7Q7Q", "19310203"
+        data.PatientSex, data.StudyDate, data.StudyTime = "O", "20260101", "120000"
+        data.SeriesDescription = description
+        for keyword in (*TEXTS, *MORE_TEXTS):
+            setattr(data, keyword, "Wombat")
+        data.save_as(path.rename(path.with_name(f"Narwal{k:03}.dcm")))
+    return folder
+
+
+@pytest.fixture
+def patient(save_dicom: Callable[..., Path]) -> Path:
+    """A folder with a scan, a damaged file and a series of one slice, which leads to findings and reading reports."""
+    folder = identify(save_dicom("Pinguin"))
+    for path in save_dicom("other", slices=1, number=7).glob("*.dcm"):
+        data = pydicom.dcmread(path)
+        data.SeriesDescription = "Okapi"
+        data.save_as(folder / "Narwal_other.dcm")
+        path.unlink()
+    whole = (folder / "Narwal000.dcm").read_bytes()
+    (folder / "Okapi.dcm").write_bytes(whole[:200])
+    return folder
+
+
+def contents(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, as stored and decompressed."""
+    stored = path.read_bytes()
+    yield stored
+    if path.name.endswith(".gz"):
+        yield gzip.decompress(stored)
+    start = 0
+    while stored.startswith(b"\x89PNG") and (start := stored.find(b"zTXt", start + 1)) > 0:
+        length = int.from_bytes(stored[start - 4 : start], "big")
+        yield zlib.decompress(stored[start + 4 : start + 4 + length].split(b"\0", 1)[1][1:])
+
+
+def assert_anonymous(out: Path, *printed: str) -> None:
+    """Check names and contents of all files in a folder, and printed texts."""
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        for content in (str(path.relative_to(out)).encode(), *contents(path)):
+            found = [secret for secret in SECRETS if secret.lower().encode() in content.lower()]
+            assert not found, f"{path.name}: {found}"
+    assert not [secret for secret in SECRETS for text in printed if secret.lower() in text.lower()]
+
+
+def test_the_secrets_are_in_results_that_are_not_anonymized(
+    heartseg: Callable[..., Outcome], patient: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    outcome = heartseg("segment", patient, "-o", tmp_path / "out", "--model", tiny_model, "--format", "dicom-seg,html")
+    assert outcome.code == 0, outcome
+    report = (tmp_path / "out" / "report.json").read_text()
+    assert all(secret in report for secret in ("Kolibri", "Pinguin", "Okapi"))
+    stored = (tmp_path / "out" / "segmentation.dcm").read_bytes()
+    assert all(secret.encode() in stored for secret in ("Qwertz", "Zyxwvu", "PID7Q7Q", "19310203", "Wombat"))
+    with pytest.raises(AssertionError):
+        assert_anonymous(tmp_path / "out")
+
+
+def test_no_file_of_a_run_identifies_the_patient(
+    heartseg: Callable[..., Outcome], patient: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    arguments = ("segment", patient, "-o", tmp_path / "out", "--model", tiny_model, "--anonymize")
+    outcome = heartseg("-v", *arguments, "--format", ",".join([*FORMATS, "confidence"]))
+    assert outcome.code == 0, outcome
+    assert (tmp_path / "out" / "segmentation.dcm").is_file()
+    assert {"series-chosen", "files-left-out"} <= {
+        f["code"] for f in json.loads((tmp_path / "out" / "report.json").read_text())["findings"]
+    }
+    assert_anonymous(tmp_path / "out", outcome.out, outcome.err)
+
+
+def test_an_export_of_an_anonymized_result_is_anonymous_too(
+    heartseg: Callable[..., Outcome], patient: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    arguments = ("-o", tmp_path / "out", "--model", tiny_model, "--anonymize", "--format", "labels")
+    assert heartseg("segment", patient, *arguments).code == 0
+    formats = ("--format", "dicom-seg,seg,labels,csv,preview")
+    outcome = heartseg("export", tmp_path / "out", "-o", tmp_path / "export", "--scan", patient, *formats)
+    assert outcome.code == 0, outcome
+    assert (tmp_path / "export" / "segmentation.dcm").is_file()
+    assert_anonymous(tmp_path / "export", outcome.out, outcome.err)
+
+
+def test_no_file_of_a_cohort_identifies_a_patient(
+    heartseg: Callable[..., Outcome],
+    save_scan: Callable[..., Path],
+    save_dicom: Callable[..., Path],
+    tmp_path: Path,
+    tiny_model: Path,
+) -> None:
+    identify(save_dicom("scans/Pinguin"))
+    save_scan("scans/Narwal.nii.gz")
+    (tmp_path / "scans" / "Okapi.nii.gz").write_bytes(b"no image")
+    outcome = heartseg("segment", tmp_path / "scans", "-o", tmp_path / "out", "--model", tiny_model, "--anonymize")
+    assert outcome.code == 1, outcome
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"scan_1", "scan_3", "summary.csv"}
+    assert_anonymous(tmp_path / "out", outcome.out, outcome.err)
+
+
+def test_scans_are_numbered_in_their_order_unless_a_list_names_them(
+    save_scan: Callable[..., Path], tmp_path: Path
+) -> None:
+    for name in ("a", "b", "c"):
+        save_scan(f"{name}.nii.gz")
+    (tmp_path / "list.csv").write_text("path,name\na.nii.gz,\nb.nii.gz,case_7\nc.nii.gz,\n")
+    found = {case.path.name: case.name for case in list_cases(tmp_path / "list.csv", anonymize=True)}
+    assert found == {"a.nii.gz": "scan_1", "b.nii.gz": "case_7", "c.nii.gz": "scan_3"}
+
+
+def test_a_heat_map_of_an_anonymized_scan_names_neither_scan_nor_path(
+    save_scan: Callable[..., Path], tmp_path: Path, tiny_model: Path
+) -> None:
+    from heartseg.explain import explain, write_explanation
+
+    volume = read_volume(save_scan("Narwal.nii.gz")).anonymized()
+    write_explanation(explain(volume, "LV", model=tiny_model), volume, tmp_path / "out")
+    assert_anonymous(tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "explanation.json").read_text())["input"]["sha256"] == volume.source.sha256
+
+
+@pytest.mark.parametrize("description", ["CT", "the", "s"])
+def test_findings_stay_as_they_are_whatever_the_scan_is_called(
+    save_dicom: Callable[..., Path], description: str
+) -> None:
+    folder = identify(save_dicom(description), description)
+    (folder / "broken.dcm").write_bytes((folder / "Narwal000.dcm").read_bytes()[:200])
+    volume = read_volume(folder)
+    assert volume.findings
+    assert volume.anonymized().findings == volume.findings
+
+
+def test_the_array_is_shared() -> None:
+    volume = Volume(np.zeros((2, 2, 2)), Geometry((2, 2, 2), (1, 1, 1)), "Jane")
+    assert volume.anonymized().array is volume.array
+    assert volume.anonymized().name == "scan"
+
+
+def test_every_text_of_a_header_is_removed_but_codes_dates_and_uids() -> None:
+    from heartseg.export.dicom_seg import _remove_patient
+
+    image = Dataset()
+    for keyword in ("PatientName", "PatientAge", "PatientSize", "DeviceSerialNumber", "StudyInstanceUID", "StudyDate"):
+        values = {"PatientAge": "077Y", "PatientSize": 1.77, "StudyInstanceUID": "1.2.3", "StudyDate": "20260101"}
+        setattr(image, keyword, values.get(keyword, "Wombat"))
+    _remove_patient([image])
+    assert (image.PatientName, image.PatientID, image.AccessionNumber) == ("Anonymous", "ANONYMOUS", "")
+    assert (image.StudyInstanceUID, image.StudyDate) == ("1.2.3", "20260101")
+    assert not {"PatientAge", "PatientSize", "DeviceSerialNumber"} & set(image.dir())
