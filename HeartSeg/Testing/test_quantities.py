@@ -16,7 +16,7 @@ from phantoms import heart_phantom
 PATIENT = Patient("F", 165.0, 60.0, 60.0)
 
 
-def test_every_measure_has_a_registered_key_and_unit():
+def test_every_measure_has_a_registered_key_and_unit() -> None:
     labels, geometry, _ = heart_phantom((2.0, 2.0, 2.0))
     measured = measure_labels(Volume(labels, geometry, modality="CT"), labels, STRUCTURES)
     rows = list(scan_study((labels, geometry), measured, PATIENT, Circumstances("CT")).measures)
@@ -30,12 +30,12 @@ def test_every_measure_has_a_registered_key_and_unit():
     assert set(quantities()) - seen == set()
 
 
-def test_no_two_measures_of_a_site_share_a_code():
+def test_no_two_measures_of_a_site_share_a_code() -> None:
     coded = [(q.site, q.code) for q in quantities().values() if q.code is not None]
     assert len(coded) == len(set(coded))
 
 
-def test_the_codes_are_those_of_dicom():
+def test_the_codes_are_those_of_dicom() -> None:
     concepts = pytest.importorskip("pydicom.sr._concepts_dict").concepts
     for q in quantities().values():
         for code in (q.code, q.site):
@@ -45,7 +45,7 @@ def test_the_codes_are_those_of_dicom():
             assert code.meaning.lower() in {m.lower() for m in meanings}, (code, meanings)
 
 
-def test_a_measure_travels_through_json_with_its_codes():
+def test_a_measure_travels_through_json_with_its_codes() -> None:
     from heartseg.result import Measure
 
     measure = Measure("MYO", "wall_thickness_mean_07", 9.5, "mm", "mid anterior", 8.5, 10.5)

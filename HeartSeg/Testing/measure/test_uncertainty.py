@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from measured_hearts import LeftVentricle, heart_grid
 from phantoms import heart_phantom
 
 
-def ball(radius_mm, spacing):
+def ball(radius_mm: Any, spacing: Any) -> Any:
     half = np.ceil(radius_mm / np.array(spacing[::-1])) + 3
     index = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in half), indexing="ij"), -1) * np.array(spacing[::-1])
     labels = ((index**2).sum(-1) <= radius_mm**2).astype(np.uint8)
@@ -28,7 +29,7 @@ def ball(radius_mm, spacing):
 
 
 @pytest.mark.parametrize(("spacing", "voxel"), [((2.0, 2.0, 2.0), 2.0), ((0.8, 0.8, 0.8), 1.5), ((1.5, 1.5, 1.5), 1.5)])
-def test_half_a_voxel_changes_a_ball_by_its_shell(spacing, voxel):
+def test_half_a_voxel_changes_a_ball_by_its_shell(spacing: Any, voxel: Any) -> None:
     """A level set at half a voxel: the shell between radius r and r + h / 2; never finer than the network's grid."""
     borders = borders_of(heart_grid(*ball(30.0, spacing)))
     volume, change = borders.volume_ml["LV"]
@@ -40,12 +41,12 @@ def test_half_a_voxel_changes_a_ball_by_its_shell(spacing, voxel):
     assert borders.change_ml("LV", 8 * volume) == pytest.approx(4 * change)
 
 
-def test_thick_slices_widen_the_interval():
+def test_thick_slices_widen_the_interval() -> None:
     thin, thick = (borders_of(heart_grid(*ball(30.0, (1.5, 1.5, z)))).volume_ml["LV"][1] for z in (1.5, 8.0))
     assert 1.8 < thick / thin < 4.0
 
 
-def test_most_measures_have_an_interval_around_their_value():
+def test_most_measures_have_an_interval_around_their_value() -> None:
     labels, geometry, _ = heart_phantom((1.5, 1.5, 1.5))
     rows = measure_labels(Volume(labels, geometry, modality="CT"), labels, STRUCTURES).measures
     known = {(m.structure, m.quantity): m for m in rows}
@@ -60,7 +61,7 @@ def test_most_measures_have_an_interval_around_their_value():
     assert spread.high - spread.value == pytest.approx(half)
 
 
-def test_what_is_cut_off_or_doubtful_has_no_interval():
+def test_what_is_cut_off_or_doubtful_has_no_interval() -> None:
     labels, geometry, _ = heart_phantom((2.0, 2.0, 2.0))
     right = int(np.argwhere(labels == 2)[:, 2].min()) + 8
     cut, grid = (
@@ -78,7 +79,7 @@ def test_what_is_cut_off_or_doubtful_has_no_interval():
     assert doubted["AO", "volume"].low is not None
 
 
-def test_the_function_has_intervals_from_both_volumes():
+def test_the_function_has_intervals_from_both_volumes() -> None:
     frames = [LeftVentricle().shrunk(f).labels((2.0, 2.0, 2.0)) for f in (1.0, 0.8, 0.7, 0.85)]
     study = series_study(4, lambda k: frames[k], Patient("F", 165.0, 60.0, 60.0), Circumstances("MR", "cycle"))
     rows = {(m.structure, m.quantity): m for m in study.measures}
@@ -94,7 +95,7 @@ def test_the_function_has_intervals_from_both_volumes():
     assert rows["MYO", "thickening_08"].low < rows["MYO", "thickening_08"].value
 
 
-def test_every_factor_was_chosen_on_enough_hearts_and_holds_its_share():
+def test_every_factor_was_chosen_on_enough_hearts_and_holds_its_share() -> None:
     for key, factor in load_factors().items():
         assert factor.n >= 10, key
         assert 0.85 <= factor.coverage <= 0.96, key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,9 @@ class Tilted(LeftVentricle):
 
 @pytest.mark.parametrize("step", [8.0, 10.0])
 @pytest.mark.parametrize("wall", [6.0, 9.0, 13.0])
-def test_basal_and_mid_segments_have_the_thickness_and_apical_ones_are_at_most_an_eighth_too_thick(step, wall):
+def test_basal_and_mid_segments_have_the_thickness_and_apical_ones_are_at_most_an_eighth_too_thick(
+    step: Any, wall: Any
+) -> None:
     heart = measure_heart(*Tilted(wall=wall).labels((1.4, 1.4, step)))
     for s in heart.segments[:12]:
         assert s.mean_mm == pytest.approx(wall, abs=0.35), s
@@ -36,7 +39,7 @@ def test_basal_and_mid_segments_have_the_thickness_and_apical_ones_are_at_most_a
     assert isinstance(heart.axis, Unknown)
 
 
-def test_a_thick_septum_is_found_in_the_septal_segments_of_either_storage_order():
+def test_a_thick_septum_is_found_in_the_septal_segments_of_either_storage_order() -> None:
     thick = Tilted(radius=25.0, wall=8.0, extra_septal_wall=6.0)
     labels, geometry = thick.labels((1.4, 1.4, 8.0))
     for order in (slice(None), slice(None, None, -1)):
@@ -50,14 +53,14 @@ def test_a_thick_septum_is_found_in_the_septal_segments_of_either_storage_order(
         assert max(found[k] for k in (5, 6, 11, 12)) < 9.0
 
 
-def test_slices_in_another_direction_are_refused_with_the_way_out():
+def test_slices_in_another_direction_are_refused_with_the_way_out() -> None:
     heart = measure_heart(*Tilted(tilt_deg=40.0).labels((1.4, 1.4, 8.0)))
     assert isinstance(heart.wall, Unknown)
     assert "tilted by 40 degrees" in heart.wall.why or "tilted by 39 degrees" in heart.wall.why
     assert "3 mm" in heart.wall.why and "short-axis" in heart.wall.why
 
 
-def test_a_stack_may_end_in_the_ventricle_but_its_slices_must_show_the_whole_ring():
+def test_a_stack_may_end_in_the_ventricle_but_its_slices_must_show_the_whole_ring() -> None:
     labels, geometry = Tilted().labels((1.4, 1.4, 8.0))
     ends = np.flatnonzero((labels == 1).any(axis=(1, 2)))
     part = (slice(int(ends[1]), int(ends[-2]) + 1), slice(None), slice(None))
@@ -69,13 +72,13 @@ def test_a_stack_may_end_in_the_ventricle_but_its_slices_must_show_the_whole_rin
     assert isinstance(heart.wall, Unknown)
 
 
-def test_the_rows_say_how_the_thickness_was_measured():
+def test_the_rows_say_how_the_thickness_was_measured() -> None:
     rows = {m.quantity: m for m in heart_measures(measure_heart(*Tilted().labels((1.4, 1.4, 8.0))))}
     assert "8.0 mm" in rows["wall_thickness_mean_07"].note
     assert "8.0 mm" in rows["wall_thickness_mean"].note
 
 
-def test_a_cine_stack_has_thickening():
+def test_a_cine_stack_has_thickening() -> None:
     frames = [Tilted().shrunk(f).labels((1.4, 1.4, 8.0)) for f in (1.0, 0.85, 0.7, 0.85)]
     study = series_study(4, lambda k: frames[k], Patient(), Circumstances("MR", "cycle"))
     rows = {m.quantity: m.value for m in study.measures}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import slicer
@@ -18,20 +20,20 @@ from measured_hearts import LeftVentricle
 SPACING = (2.5, 2.5, 2.5)
 
 
-def section_of(user):
+def section_of(user: Any) -> Any:
     return next(s for s in user.panel._sections if s.name == "Measures")
 
 
-def add_scan(labels, geometry, name="heart scan"):
+def add_scan(labels: Any, geometry: Any, name: Any = "heart scan") -> Any:
     return slicer.util.addVolumeFromArray(labels.astype(np.int16), ijkToRAS=geometry.affine_ras, name=name)
 
 
-def kinds(class_name):
+def kinds(class_name: Any) -> Any:
     return [n.GetAttribute("HeartSeg.Kind") for n in slicer.util.getNodesByClass(class_name)]
 
 
 @pytest.fixture
-def shown(opened):
+def shown(opened: Any) -> Any:
     """A user who looks at a segmented phantom."""
     labels, geometry = LeftVentricle().labels(SPACING)
     scan = add_scan(labels, geometry)
@@ -43,7 +45,7 @@ def shown(opened):
 
 
 @pytest.fixture
-def beating(opened):
+def beating(opened: Any) -> Any:
     """A user who looks at the segmented frames of a time series."""
     sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "series")
     sequence.SetIndexName("trigger")
@@ -68,14 +70,14 @@ def beating(opened):
     return opened, segmentation
 
 
-def test_without_a_result_the_buttons_say_why_not(opened):
+def test_without_a_result_the_buttons_say_why_not(opened: Any) -> None:
     ui = section_of(opened).ui
     for name in ("viewsButton", "wallButton", "tablesButton", "undoViewsButton"):
         assert not getattr(ui, name).enabled and getattr(ui, name).toolTip, name
     assert ui.bullseyeLabel.isHidden()
 
 
-def test_one_click_orients_the_views_and_another_undoes_it(shown):
+def test_one_click_orients_the_views_and_another_undoes_it(shown: Any) -> None:
     user, _node = shown
     views = [slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", name) for name in ("Red", "Green", "Yellow")]
     before = [np.array(slicer.util.arrayFromVTKMatrix(v.GetSliceToRAS())) for v in views]
@@ -92,7 +94,7 @@ def test_one_click_orients_the_views_and_another_undoes_it(shown):
     assert not ui.undoViewsButton.enabled
 
 
-def test_wall_map_and_tables_are_made_and_removed_without_measuring_twice(shown):
+def test_wall_map_and_tables_are_made_and_removed_without_measuring_twice(shown: Any) -> None:
     user, node = shown
     section = section_of(user)
     section.ui.wallButton.click()
@@ -111,7 +113,7 @@ def test_wall_map_and_tables_are_made_and_removed_without_measuring_twice(shown)
     user.wait()
 
 
-def test_the_bullseye_shows_the_thickness_of_the_segments(shown):
+def test_the_bullseye_shows_the_thickness_of_the_segments(shown: Any) -> None:
     user, _node = shown
     section = section_of(user)
     assert section.ui.bullseyeLabel.isHidden()
@@ -123,7 +125,7 @@ def test_the_bullseye_shows_the_thickness_of_the_segments(shown):
     assert np.mean([v for v in values.values() if v is not None]) == pytest.approx(9.0, abs=0.5)
 
 
-def test_the_bullseye_has_the_colour_of_each_segment_at_its_place(session):
+def test_the_bullseye_has_the_colour_of_each_segment_at_its_place(session: Any) -> None:
     from heartseg.panel.bullseye import SIZE, bullseye_pixmap
 
     image = bullseye_pixmap({1: 4.0, 4: 16.0}, THICKNESS).toImage()
@@ -134,7 +136,7 @@ def test_the_bullseye_has_the_colour_of_each_segment_at_its_place(session):
     assert grey.red() == grey.green() == grey.blue()
 
 
-def test_a_time_series_gets_function_curves_and_thickening(beating):
+def test_a_time_series_gets_function_curves_and_thickening(beating: Any) -> None:
     from heartseg.panel.bullseye import SIZE
 
     user, _segmentation = beating
@@ -153,7 +155,7 @@ def test_a_time_series_gets_function_curves_and_thickening(beating):
     assert slicer.app.clipboard().image().size().width() == SIZE
 
 
-def test_measuring_again_after_edits_keeps_the_wall(shown):
+def test_measuring_again_after_edits_keeps_the_wall(shown: Any) -> None:
     user, node = shown
     user.results.ui.recomputeButton.click()
     user.wait()
@@ -161,7 +163,7 @@ def test_measuring_again_after_edits_keeps_the_wall(shown):
     assert not section_of(user).ui.bullseyeLabel.isHidden()
 
 
-def test_segments_that_do_not_show_the_heart_give_the_reason(user):
+def test_segments_that_do_not_show_the_heart_give_the_reason(user: Any) -> None:
     user.run()
     section = section_of(user)
     section.ui.wallButton.click()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,24 +17,24 @@ from heartseg.volume.types import Volume
 from measured_hearts import heart_grid
 
 
-def shapes_of(labels, geometry):
+def shapes_of(labels: Any, geometry: Any) -> Any:
     return {f.structure: f.values["feature"] for f in check_shapes(crop_labels(labels, geometry))}
 
 
-def box_of(labels, key):
+def box_of(labels: Any, key: Any) -> Any:
     at = np.argwhere(labels == structure(key).label)
     return at.min(axis=0), at.max(axis=0)
 
 
 @pytest.fixture(scope="module")
-def heart(shared_data):
+def heart(shared_data: Any) -> Any:
     labels, geometry = model_heart(shared_data, 4)
     wide = np.pad(labels, 40)
     origin = geometry.index_to_world(np.array([-40, -40, -40]))
     return wide, type(geometry)(wide.shape, geometry.spacing, tuple(map(float, origin)), geometry.direction)
 
 
-def test_the_excess_is_relative_to_the_width_of_the_range():
+def test_the_excess_is_relative_to_the_width_of_the_range() -> None:
     assert Range(1.0, 3.0, 60).excess(2.0, False) == 0.0
     assert Range(1.0, 3.0, 60).excess(4.0, False) == pytest.approx(0.5)
     assert Range(1.0, 4.0, 60).excess(8.0, True) == pytest.approx(0.5)
@@ -40,16 +42,16 @@ def test_the_excess_is_relative_to_the_width_of_the_range():
     assert all(r.n >= 40 and r.low < r.high for r in load_ranges().values())
 
 
-def test_a_correct_heart_has_no_unusual_shape(heart):
+def test_a_correct_heart_has_no_unusual_shape(heart: Any) -> None:
     assert shapes_of(*heart) == {}
 
 
 @pytest.mark.parametrize("number", [1, 8, 12, 19])
-def test_nor_have_other_hearts_of_the_model(shared_data, number):
+def test_nor_have_other_hearts_of_the_model(shared_data: Any, number: Any) -> None:
     assert shapes_of(*model_heart(shared_data, number)) == {}
 
 
-def test_a_right_ventricle_that_reaches_into_the_liver_is_found(heart):
+def test_a_right_ventricle_that_reaches_into_the_liver_is_found(heart: Any) -> None:
     labels, geometry = heart[0].copy(), heart[1]
     low, high = box_of(labels, "RV")
     middle = (low + high) // 2
@@ -63,7 +65,7 @@ def test_a_right_ventricle_that_reaches_into_the_liver_is_found(heart):
     assert shape_features(heart_grid(labels, geometry))["RV"]["below"] > 40
 
 
-def test_a_flat_side_along_a_window_is_found(heart):
+def test_a_flat_side_along_a_window_is_found(heart: Any) -> None:
     labels, geometry = heart[0].copy(), heart[1]
     low, high = box_of(labels, "LA")
     cut = (int(low[1]) + int(high[1])) // 2
@@ -73,14 +75,14 @@ def test_a_flat_side_along_a_window_is_found(heart):
     assert shapes_of(labels, geometry).get("LA") == "flat_side"
 
 
-def test_what_the_border_of_the_scan_cuts_is_not_compared(heart):
+def test_what_the_border_of_the_scan_cuts_is_not_compared(heart: Any) -> None:
     labels, geometry = heart
     low, high = box_of(labels, "LA")
     part = (slice(None), slice(0, (int(low[1]) + int(high[1])) // 2), slice(None))
     assert "LA" not in shapes_of(np.ascontiguousarray(labels[part]), geometry.cropped(part))
 
 
-def test_a_wall_of_three_centimetres_is_found(heart):
+def test_a_wall_of_three_centimetres_is_found(heart: Any) -> None:
     from scipy import ndimage
 
     labels, geometry = heart[0].copy(), heart[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import slicer
@@ -22,26 +24,28 @@ FACTORS = tuple(0.85 + 0.15 * np.cos(2 * np.pi * np.arange(10) / 10))
 
 
 @pytest.fixture(scope="module")
-def heart():
+def heart() -> Any:
     labels, geometry = LeftVentricle().labels((2.0, 2.0, 2.0))
     return labels, geometry, measure_heart(labels, geometry)
 
 
 @pytest.fixture
-def segmentation(scene):
+def segmentation(scene: Any) -> Any:
     return scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "scan heart")
 
 
 @pytest.fixture
-def views(scene):
+def views(scene: Any) -> Any:
     return [scene.AddNewNodeByClass("vtkMRMLSliceNode", name) for name in ("Yellow", "Slice4", "Green", "Red")]
 
 
-def matrix_of(node):
+def matrix_of(node: Any) -> Any:
     return np.array(slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS()))
 
 
-def test_each_view_has_its_plane_with_the_apex_or_the_anterior_wall_above(scene, heart, views, geometry):
+def test_each_view_has_its_plane_with_the_apex_or_the_anterior_wall_above(
+    scene: Any, heart: Any, views: Any, geometry: Any
+) -> None:
     known = [p for p in ORDER if not isinstance(getattr(heart[2].planes, p), Unknown)]
     _before, missing = orient_views(heart[2].planes, add_volume_node(geometry))
     by_name = {node.GetName(): node for node in views}
@@ -58,7 +62,7 @@ def test_each_view_has_its_plane_with_the_apex_or_the_anterior_wall_above(scene,
     assert min(by_name["Red"].GetFieldOfView()[:2]) == pytest.approx(FIELD_OF_VIEW_MM)
 
 
-def test_undo_restores_the_views_and_the_backgrounds(scene, heart, views, geometry):
+def test_undo_restores_the_views_and_the_backgrounds(scene: Any, heart: Any, views: Any, geometry: Any) -> None:
     composite = scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
     earlier = [(matrix_of(n), n.GetFieldOfView()) for n in views]
     before, _missing = orient_views(heart[2].planes, add_volume_node(geometry))
@@ -72,7 +76,9 @@ def test_undo_restores_the_views_and_the_backgrounds(scene, heart, views, geomet
     assert not composite.GetBackgroundVolumeID()
 
 
-def test_the_layout_gets_four_slice_views_and_undo_brings_the_old_one_back(scene, heart, views, geometry):
+def test_the_layout_gets_four_slice_views_and_undo_brings_the_old_one_back(
+    scene: Any, heart: Any, views: Any, geometry: Any
+) -> None:
     layout = scene.AddNewNodeByClass("vtkMRMLLayoutNode")
     conventional = slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView
     layout.SetViewArrangement(conventional)
@@ -82,7 +88,7 @@ def test_the_layout_gets_four_slice_views_and_undo_brings_the_old_one_back(scene
     assert layout.GetViewArrangement() == conventional
 
 
-def test_the_planes_follow_the_transform_of_the_scan(scene, heart, views, geometry):
+def test_the_planes_follow_the_transform_of_the_scan(scene: Any, heart: Any, views: Any, geometry: Any) -> None:
     volume, transform = add_volume_node(geometry), add_transform_node()
     volume.SetAndObserveTransformNodeID(transform.GetID())
     orient_views(heart[2].planes, volume)
@@ -90,7 +96,7 @@ def test_the_planes_follow_the_transform_of_the_scan(scene, heart, views, geomet
     assert np.allclose(matrix_of(views[3]), moved)
 
 
-def test_unknown_planes_leave_the_views_and_give_the_reason(scene, views, geometry):
+def test_unknown_planes_leave_the_views_and_give_the_reason(scene: Any, views: Any, geometry: Any) -> None:
     none = Unknown("no mitral valve")
     earlier = [matrix_of(n) for n in views]
     _before, missing = orient_views(StandardPlanes(none, none, none, none), add_volume_node(geometry))
@@ -98,7 +104,7 @@ def test_unknown_planes_leave_the_views_and_give_the_reason(scene, views, geomet
     assert all(np.array_equal(matrix_of(n), m) for n, m in zip(views, earlier, strict=True))
 
 
-def test_the_wall_map_has_scalars_a_fixed_scale_and_a_legend(scene, heart, segmentation):
+def test_the_wall_map_has_scalars_a_fixed_scale_and_a_legend(scene: Any, heart: Any, segmentation: Any) -> None:
     labels, geometry, measured = heart
     polydata = prepare_wall(wall_surface(labels, geometry, measured.wall))
     node = show_wall(polydata, segmentation)
@@ -118,7 +124,7 @@ def test_the_wall_map_has_scalars_a_fixed_scale_and_a_legend(scene, heart, segme
     assert node.GetScene() is None and legend.GetScene() is None
 
 
-def test_a_scan_fills_tables_of_measures_and_wall_segments(scene, heart, segmentation):
+def test_a_scan_fills_tables_of_measures_and_wall_segments(scene: Any, heart: Any, segmentation: Any) -> None:
     labels, geometry, _ = heart
     found = measure_labels(Volume(labels, geometry, modality="CT"), labels, STRUCTURES)
     study = scan_study((labels, geometry), found, Patient(), Circumstances("CT"))
@@ -133,7 +139,7 @@ def test_a_scan_fills_tables_of_measures_and_wall_segments(scene, heart, segment
     assert wall.GetColumnIndex("thickening (%)") == -1
 
 
-def test_a_series_fills_the_function_and_plots_its_curves(scene, segmentation):
+def test_a_series_fills_the_function_and_plots_its_curves(scene: Any, segmentation: Any) -> None:
     frames = [LeftVentricle().shrunk(f).labels((2.5, 2.5, 2.5)) for f in FACTORS]
     study = series_study(len(frames), lambda k: frames[k], Patient(), Circumstances("MR", "cycle"))
     function, _measures, wall = fill_study_tables(study, segmentation)
