@@ -27,9 +27,7 @@ class Tilted(LeftVentricle):
 
 @pytest.mark.parametrize("step", [8.0, 10.0])
 @pytest.mark.parametrize("wall", [6.0, 9.0, 13.0])
-def test_basal_and_mid_segments_have_the_thickness_and_apical_ones_are_at_most_an_eighth_too_thick(
-    step: Any, wall: Any
-) -> None:
+def test_basal_and_mid_segments_have_the_thickness_and_apical_ones_nearly(step: Any, wall: Any) -> None:
     heart = measure_heart(*Tilted(wall=wall).labels((1.4, 1.4, step)))
     for s in heart.segments[:12]:
         assert s.mean_mm == pytest.approx(wall, abs=0.35), s

@@ -43,9 +43,7 @@ def matrix_of(node: Any) -> Any:
     return np.array(slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS()))
 
 
-def test_each_view_has_its_plane_with_the_apex_or_the_anterior_wall_above(
-    scene: Any, heart: Any, views: Any, geometry: Any
-) -> None:
+def test_each_view_has_its_plane_the_right_way_up(scene: Any, heart: Any, views: Any, geometry: Any) -> None:
     known = [p for p in ORDER if not isinstance(getattr(heart[2].planes, p), Unknown)]
     _before, missing = orient_views(heart[2].planes, add_volume_node(geometry))
     by_name = {node.GetName(): node for node in views}
@@ -76,9 +74,7 @@ def test_undo_restores_the_views_and_the_backgrounds(scene: Any, heart: Any, vie
     assert not composite.GetBackgroundVolumeID()
 
 
-def test_the_layout_gets_four_slice_views_and_undo_brings_the_old_one_back(
-    scene: Any, heart: Any, views: Any, geometry: Any
-) -> None:
+def test_the_layout_gets_four_slice_views_until_undo(scene: Any, heart: Any, views: Any, geometry: Any) -> None:
     layout = scene.AddNewNodeByClass("vtkMRMLLayoutNode")
     conventional = slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView
     layout.SetViewArrangement(conventional)
