@@ -195,7 +195,9 @@ def test_a_folder_without_results_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert "holds no frames" in capsys.readouterr().err
 
 
-def test_pictures_and_surface_are_written_with_the_values_of_the_table(tmp_path, capsys):
+def test_pictures_and_surface_are_written_with_the_values_of_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     labels, geometry = LeftVentricle().labels((1.5, 1.5, 1.5))
     write_labels(labels, geometry, tmp_path / "heart.nii.gz")
     files = {name: tmp_path / name for name in ("wall.svg", "views.png", "wall.vtp")}
@@ -207,7 +209,9 @@ def test_pictures_and_surface_are_written_with_the_values_of_the_table(tmp_path,
     assert all(path.stat().st_size > 5_000 for path in files.values())
 
 
-def test_a_picture_without_content_is_refused_before_anything_is_written(tmp_path, capsys):
+def test_a_picture_without_content_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     labels, geometry = LeftVentricle().labels((1.5, 1.5, 1.5))
     labels[labels == 5] = 0
     write_labels(labels, geometry, tmp_path / "heart.nii.gz")
@@ -217,7 +221,7 @@ def test_a_picture_without_content_is_refused_before_anything_is_written(tmp_pat
     assert main(["measure", str(tmp_path / "heart.nii.gz"), "--views", str(tmp_path / "views.gif")]) == 2
 
 
-def test_a_time_series_draws_thickening(tmp_path, capsys):
+def test_a_time_series_draws_thickening(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_series(tmp_path / "cine")
     assert main(["measure", str(tmp_path / "cine"), "--bullseye", str(tmp_path / "wall.svg"), "--json"]) == 0
     rows = values(json.loads(capsys.readouterr().out)["measures"])

@@ -234,7 +234,7 @@ def test_windows_stay_on_the_networks_lattice() -> None:
         assert np.allclose(moved, np.rint(moved))
 
 
-def test_the_spread_of_the_volumes_over_the_windows_is_that_of_their_labels():
+def test_the_spread_of_the_volumes_over_the_windows_is_that_of_their_labels() -> None:
     from heartseg.inference.evidence import volume_spread
 
     table = np.array([0, 2, 1], np.uint8)

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from heartseg.measure import Circumstances, Patient, Unknown, heart_measures, measure_heart
 from heartseg.measure.study import series_study
 from measured_hearts import LeftVentricle
+from triples import triple
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def test_a_thick_septum_is_found_in_the_septal_segments_of_either_storage_order(
         sign = 1.0 if order.step is None else -1.0
         origin = geometry.index_to_world(np.array([0 if sign > 0 else labels.shape[0] - 1, 0, 0]))
         direction = (1.0, 0, 0, 0, 1.0, 0, 0, 0, sign)
-        grid = type(geometry)(turned.shape, geometry.spacing, tuple(map(float, origin)), direction)
+        grid = type(geometry)(turned.shape, geometry.spacing, triple(origin), direction)
         found = {s.segment: s.mean_mm for s in measure_heart(np.ascontiguousarray(turned), grid).segments}
         assert min(found[k] for k in (2, 3, 8, 9)) > 12.5
         assert max(found[k] for k in (5, 6, 11, 12)) < 9.0

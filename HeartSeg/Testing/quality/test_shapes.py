@@ -15,6 +15,7 @@ from heartseg.quality import check_result
 from heartseg.quality.shapes import MARGIN, Range, check_shapes, load_ranges, shape_features
 from heartseg.volume.types import Volume
 from measured_hearts import heart_grid
+from triples import triple
 
 
 def shapes_of(labels: Any, geometry: Any) -> Any:
@@ -31,7 +32,7 @@ def heart(shared_data: Any) -> Any:
     labels, geometry = model_heart(shared_data, 4)
     wide = np.pad(labels, 40)
     origin = geometry.index_to_world(np.array([-40, -40, -40]))
-    return wide, type(geometry)(wide.shape, geometry.spacing, tuple(map(float, origin)), geometry.direction)
+    return wide, type(geometry)(wide.shape, geometry.spacing, triple(origin), geometry.direction)
 
 
 def test_the_excess_is_relative_to_the_width_of_the_range() -> None:

@@ -11,6 +11,7 @@ import slicer
 from heartseg.anatomy import STRUCTURES
 from heartseg.export.wall_surface import ARRAY_NAME, wall_surface
 from heartseg.measure import Circumstances, Patient, Unknown, measure_heart, measure_labels
+from heartseg.measure.function import CardiacFunction
 from heartseg.measure.planes import StandardPlanes
 from heartseg.measure.study import scan_study, series_study
 from heartseg.scene.study_tables import fill_curves, fill_study_tables
@@ -143,6 +144,7 @@ def test_a_series_fills_the_function_and_plots_its_curves(scene: Any, segmentati
     assert {"edv", "esv", "ejection_fraction"} <= set(quantities)
     assert np.isfinite(slicer.util.arrayFromTableColumn(wall, "thickening (%)")).any()
     times = [50.0 * k for k in range(len(frames))]
+    assert isinstance(study.function, CardiacFunction)
     chart = fill_curves(study.function, segmentation, times, "time (ms)")
     assert fill_curves(study.function, segmentation, times, "time (ms)") is chart
     assert chart.GetNumberOfPlotSeriesNodes() == len(study.function.curves)
