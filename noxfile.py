@@ -1,17 +1,57 @@
-"""Tests on other versions of Python: ``nox``, or ``nox -s "tests-3.13" -- HeartSeg/Testing/volume``."""
+"""Tests and the wheel on other versions of Python: ``nox -s tests-3.13``, ``nox -s "wheel-3.13(extra='app')"``.
+
+``WHEEL_TORCH``: site-packages of an environment of the same Python, whose torch the sessions ``wheel`` borrow instead
+of downloading one each.
+"""
 
 from __future__ import annotations
 
 import os
+from importlib.metadata import distributions
+from pathlib import Path
 
 import nox
 
 nox.options.default_venv_backend = "venv"
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 TORCH_INDEX = os.environ.get("TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
 INSTALL = ("--extra-index-url", TORCH_INDEX, "-c", "requirements/constraints.txt")
+ROOT = Path(__file__).resolve().parent
+SCAN = ROOT / "HeartSeg" / "Resources" / "SampleData" / "HeartSeg-synthetic-CTA.nii.gz"
+TORCH = ("torch", "filelock", "fsspec", "jinja2", "markupsafe", "mpmath", "networkx", "sympy", "typing-extensions")
+
+SEGMENT = f"heartseg segment {SCAN} -o out --modality CT --device cpu"
+WRITE_DICOM = """
+import sys
+from pathlib import Path
+sys.path.append(sys.argv[1])
+from command_lines import write_dicom
+from heartseg import read_volume
+volume = read_volume(sys.argv[2])
+write_dicom(Path("dicom"), volume.array.astype("int16"), volume.geometry.spacing[0])
+"""
+COMMANDS = {
+    "none": ["heartseg version", "heartseg models list", f"{SEGMENT} --format labels,csv"],
+    "complete": ["register-python-argcomplete heartseg"],
+    "app": [SEGMENT, "heartseg export out -o export --format stl,html"],
+    "dicom": [
+        "WRITE_DICOM",
+        "heartseg check dicom",
+        "heartseg segment dicom -o out --device cpu --format labels",
+        "heartseg export out -o export --format dicom-seg",
+    ],
+    "evaluate": [f"{SEGMENT} --format labels", "heartseg evaluate out/labels.nii.gz out/labels.nii.gz -o scores"],
+    "openvino": [f"{SEGMENT} --format labels --backend openvino"],
+    "train": [
+        "heartseg sample --labelled 3 --spacing 6 -o toy",
+        "heartseg train toy -o run --modality CT --folds 3 --only-folds 0 --epochs 1 --iterations-per-epoch 2"
+        " --validation-iterations 1 --batch 2 --patch 32x32 --device cpu",
+    ],
+}
+"""What each extra must be able to do; ``none`` is the wheel alone."""
 
 
-@nox.session(python=["3.10", "3.11", "3.12", "3.13"])
+@nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Every test that is not slow, or those given after ``--``."""
     session.install(*INSTALL, "-e", ".[dev]")
@@ -19,16 +59,37 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "-q", "-m", "not slow", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
-@nox.session(python=["3.10", "3.11", "3.12", "3.13"])
-def wheel(session: nox.Session) -> None:
-    """The wheel in an empty environment: its commands, and the sample scan segmented."""
+def borrow_torch(session: nox.Session, lender: Path, folder: Path) -> None:
+    """Make torch and its own requirements of another environment visible: links in ``folder``, named by a .pth file."""
+    folder.mkdir(exist_ok=True)
+    wanted = {name.replace("-", "_") for name in TORCH}
+    for found in distributions(path=[str(lender)]):
+        if found.metadata["Name"].lower().replace("-", "_") in wanted:
+            for top in {str(file).split("/")[0] for file in found.files or ()} - {"..", "__pycache__"}:
+                link = folder / top
+                if not link.exists():
+                    link.symlink_to(lender / top)
+    (site,) = Path(session.virtualenv.location).glob("lib/python*/site-packages")
+    (site / "torch.pth").write_text(str(folder))
+
+
+@nox.session(python=PYTHONS)
+@nox.parametrize("extra", list(COMMANDS))
+def wheel(session: nox.Session, extra: str) -> None:
+    """The wheel with one extra in an empty environment: its size, and the commands that the extra is for."""
+    folder = Path(session.create_tmp()).resolve()
     session.install("build")
-    folder = session.create_tmp()
-    session.run("python", "-m", "build", "--wheel", "--outdir", folder, silent=True)
-    (name,) = (n for n in os.listdir(folder) if n.endswith(".whl"))  # noqa: PTH208
-    session.install(*INSTALL, os.path.join(folder, name) + "[complete]")  # noqa: PTH118
-    scan = os.path.abspath("HeartSeg/Resources/SampleData/HeartSeg-synthetic-CTA.nii.gz")  # noqa: PTH100
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT), silent=True)
+    session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", "build", "pyproject_hooks", "packaging")
+    if lender := os.environ.get("WHEEL_TORCH"):
+        borrow_torch(session, Path(lender), folder / "torch")
+    (built,) = folder.glob("*.whl")
+    session.install(*INSTALL, str(built) + ("" if extra == "none" else f"[{extra}]"))
     session.chdir(folder)
-    session.run("heartseg", "version")
-    session.run("heartseg", "models", "list")
-    session.run("heartseg", "segment", scan, "-o", "out", "--overwrite", "--modality", "CT", "--format", "labels,csv")
+    environment = {"PYTHONPATH": "", "OMP_NUM_THREADS": "1"}
+    for command in COMMANDS[extra]:
+        words = command.split()
+        if command == "WRITE_DICOM":
+            words = ["python", "-c", WRITE_DICOM, str(ROOT / "HeartSeg" / "Testing"), str(SCAN)]
+        session.run(*words, env=environment)
+    session.run("du", "-sh", session.virtualenv.location, external=True)  # borrowed packages are links: not counted

@@ -11,7 +11,7 @@ import logging
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import numpy as np
 import slicer
@@ -36,6 +36,8 @@ if _PACKAGE_FOLDER not in sys.path:
 SECTIONS = (
     "heartseg.panel.installation:Installation",
     "heartseg.panel.results:Results",
+    "heartseg.panel.measures_section:Measures",
+    "heartseg.panel.mend:Mend",
     "heartseg.panel.before_run:BeforeRun",
     "heartseg.panel.explain:Explain",
     "heartseg.panel.export:Export",
@@ -47,10 +49,25 @@ SECTIONS = (
 if TYPE_CHECKING:
     from heartseg.panel.panel import Panel
     from heartseg.panel.work import WarmModel
-    from heartseg.progress import CancelToken, ProgressCallback
+    from heartseg.progress import CancelToken, ProgressCallback, ProgressEvent
     from heartseg.result import Result
     from heartseg.settings import Settings
     from heartseg.volume import Volume
+
+    class _Wrapped:
+        """What ``parameterNodeWrapper`` adds to the class that it decorates."""
+
+        parameterNode: Any
+        allParameters: dict[str, Any]
+
+        def __init__(self, parameterNode: Any) -> None: ...
+        def getValue(self, name: str) -> Any: ...
+        def setValue(self, name: str, value: Any) -> None: ...
+        def connectParametersToGui(self, widgets: dict[str, Any]) -> int: ...
+        def disconnectGui(self, tag: int) -> None: ...
+
+else:
+    _Wrapped = object
 
 
 def purge_package() -> None:
@@ -62,7 +79,7 @@ def purge_package() -> None:
 class HeartSeg(ScriptedLoadableModule):
     """Description of the module for the application."""
 
-    def __init__(self, parent) -> None:
+    def __init__(self, parent: Any) -> None:
         super().__init__(parent)
         self.parent.title = _("HeartSeg")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Cardiac")]
@@ -103,7 +120,7 @@ class Matches(Validator):
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
 
-    def validate(self, value) -> None:
+    def validate(self, value: object) -> None:
         if not re.fullmatch(self.pattern, str(value)):
             raise ValueError(f"value {value!r} is unknown: it must match {self.pattern}")
 
@@ -112,7 +129,7 @@ _KEY = "(LV|RV|LA|RA|MYO|AO|PA)"
 
 
 @parameterNodeWrapper
-class HeartSegParameterNode:
+class HeartSegParameterNode(_Wrapped):
     """Choices in the panel, stored in the scene. A scene may contain several of these.
 
     Attributes:
@@ -142,13 +159,12 @@ class HeartSegParameterNode:
 class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """Connects the panel (``heartseg.panel``) to Slicer: parameter node, scene events, reload."""
 
-    def __init__(self, parent=None) -> None:
+    def __init__(self, parent: Any = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.logic: HeartSegLogic | None = None
         self.panel: Panel | None = None
         self._parameterNode: HeartSegParameterNode | None = None
-        self._guiTag = None
+        self._guiTag = 0
 
     def setup(self) -> None:
         from heartseg.panel.panel import Panel, make_section
@@ -158,7 +174,7 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
-        self.logic = HeartSegLogic()
+        self.logic: HeartSegLogic = HeartSegLogic()
         self.panel = Panel(self.ui, self.logic, self.resourcePath, [make_section(path) for path in SECTIONS])
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
@@ -184,11 +200,12 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         purge_package()
         super().onReload()
 
-    def onSceneStartClose(self, caller, event) -> None:
-        self.panel.scene_closes()
+    def onSceneStartClose(self, caller: Any, event: str) -> None:
+        if self.panel is not None:
+            self.panel.scene_closes()
         self.setParameterNode(None)
 
-    def onSceneEndClose(self, caller, event) -> None:
+    def onSceneEndClose(self, caller: Any, event: str) -> None:
         if self.parent.isEntered:
             self.initializeParameterNode()
 
@@ -205,13 +222,15 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(parameterNode)
 
     @staticmethod
-    def firstScan():
+    def firstScan() -> vtkMRMLScalarVolumeNode | None:
         """Return the first volume of the scene that is neither a label map nor an overlay, or ``None``."""
         from heartseg.scene.nodes import loaded_scans
 
         return next(iter(loaded_scans()), None)
 
     def setParameterNode(self, parameterNode: "HeartSegParameterNode | None") -> None:
+        if self.panel is None:
+            return
         if parameterNode is not None and parameterNode is self._parameterNode:
             self.panel.refresh()  # connecting it again would leak the observers of the old connection
             return
@@ -225,15 +244,16 @@ class HeartSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.addObserver(parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParameters)
         self.panel.set_parameters(parameterNode)
 
-    def boundWidgets(self) -> dict:
+    def boundWidgets(self) -> dict[str, Any]:
         """Return the widget of each parameter, as ``connectGui`` finds them, to get a tag for disconnecting."""
         named = [(widget.property("SlicerParameterName"), widget) for widget in vars(self.ui).values()]
         return {name: widget for name, widget in named if name}
 
-    def onParameters(self, caller=None, event=None) -> None:
-        self.panel.refresh()
+    def onParameters(self, caller: Any = None, event: str | None = None) -> None:
+        if self.panel is not None:
+            self.panel.refresh()
 
-    def onParameterSetChosen(self, node) -> None:
+    def onParameterSetChosen(self, node: Any) -> None:
         """Show another set of choices; a newly created set gets the defaults."""
         shown = self._parameterNode.parameterNode if self._parameterNode is not None else None
         if node is not None and shown is not None and node is not shown:
@@ -301,11 +321,11 @@ class HeartSegLogic(ScriptedLoadableModuleLogic):
             the panel's own logic reports the panel's runs.
     """
 
-    def __init__(self, *args) -> None:
+    def __init__(self, *args: Any) -> None:
         from heartseg.panel.run_events import RunObservers
 
         super().__init__(*args)
-        self._warm = None
+        self._warm: WarmModel | None = None
         self.runs: RunObservers = RunObservers()
 
     @property
@@ -321,13 +341,13 @@ class HeartSegLogic(ScriptedLoadableModuleLogic):
         return self.wrap(super().getParameterNode())
 
     @staticmethod
-    def wrap(node) -> HeartSegParameterNode:
+    def wrap(node: Any) -> HeartSegParameterNode:
         """Wrap a parameter node with typed attributes and validated values."""
         HeartSegLogic.validate(node)
         return _kept(HeartSegParameterNode(node))
 
     @staticmethod
-    def validate(node) -> None:
+    def validate(node: Any) -> None:
         """Reset each stored value that is invalid in this version to its default.
 
         Slicer's wrapper does not validate the values in a scene. An invalid value would raise later, when the panel is
@@ -369,7 +389,7 @@ class HeartSegLogic(ScriptedLoadableModuleLogic):
         from heartseg.panel.run_events import RunEvent
         from heartseg.scene import fill_segmentation, volume_from_node
 
-        def progressed(event) -> None:
+        def progressed(event: "ProgressEvent") -> None:
             self.runs.tell(RunEvent("progress", inputVolume, event))
             if progress is not None:
                 progress(event)
@@ -389,7 +409,7 @@ class HeartSegLogic(ScriptedLoadableModuleLogic):
         self.runs.tell(RunEvent("end", inputVolume, None, segmentation, result))
         return segmentation, result
 
-    def fillTable(self, result: "Result", name: str = "heart", tableNode=None):
+    def fillTable(self, result: "Result", name: str = "heart", tableNode: Any = None) -> Any:
         """Write the measures of a result to a table node; default: a new node."""
         from heartseg.scene import fill_table
 
@@ -423,14 +443,14 @@ class HeartSegTest(ScriptedLoadableModuleTest):
         labels[4:12, 5:15, 6:20] = 1
         labels[12:16, 5:15, 6:20] = 3
         matrix = np.array([[0, 0, -2.0, 10], [-0.8, 0, 0, 20], [0, 0.9, 0, 30], [0, 0, 0, 1]])
-        volume = slicer.util.addVolumeFromArray(np.zeros(shape, np.int16), ijkToRAS=matrix, name="made up")
+        scan = slicer.util.addVolumeFromArray(np.zeros(shape, np.int16), ijkToRAS=matrix, name="made up")
 
-        def made_up(scan: "Volume", progress=None, cancel=None) -> "Result":
-            return Result(labels, scan.geometry)
+        def made_up(volume: "Volume", progress: object = None, cancel: object = None) -> "Result":
+            return Result(labels, volume.geometry)
 
-        node, _result = HeartSegLogic().process(volume, segment=made_up)
+        node, _result = HeartSegLogic().process(scan, segment=made_up)
         for key, label in (("LV", 1), ("LA", 3)):
-            mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, key, volume)
+            mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, key, scan)
             self.assertTrue(np.array_equal(mask != 0, labels == label))
 
     def test_refusesNothing(self) -> None:

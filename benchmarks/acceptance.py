@@ -122,9 +122,13 @@ def evaluate_scan(segmenter: heartseg.Segmenter, name: str, work: Path) -> ScanR
     if name.startswith("heart"):
         truth, mask = (heartseg.read_volume(work / f"{name}_{part}.nii.gz") for part in ("labels", "mask"))
         dice = evaluate(replace(truth, array=result.labels), truth, mask, name=name).mean("dice") or 0.0
-    located = run.mode == "located"  # not the centre of the scan, which is not a candidate of the finder
-    numbers = (getattr(run, part) if located else None for part in ("agreement", "consistency", "mean_probability"))
-    return ScanResult(name, *numbers, result.heart_found, dice)
+    located = (
+        run is not None and run.mode == "located"
+    )  # not the centre of the scan, which is not a candidate of the finder
+    agreement, consistency, probability = (
+        getattr(run, part) if located else None for part in ("agreement", "consistency", "mean_probability")
+    )
+    return ScanResult(name, agreement, consistency, probability, result.heart_found, dice)
 
 
 def spread(values: list[float]) -> str:

@@ -34,10 +34,11 @@ def run(data: Path, segmenter: Segmenter) -> dict[str, Any]:
     volume = read_volume(data / "scans" / f"{STEM}_img.nii.gz", modality="MR")
     fit = sitk.GetArrayFromImage(sitk.ReadImage(str(data / "scans" / f"{STEM}_fitLV1_RV2_wall5.nii.gz")))
     result = segmenter.segment(volume)
+    run = result.provenance.run
     scores = score(result.labels, fit)
     return {
         "heart_found": result.heart_found,
-        "agreement": result.provenance.run.agreement,
+        "agreement": run.agreement if run else None,
         "findings": [f.code for f in result.findings],
         "volumes_ml": {m.structure: m.value for m in result.measures if m.quantity == "volume"},
         "reference_ml": {k: float((fit == v).sum()) * volume.geometry.voxel_volume_ml for k, v in FIT_LABELS.items()},

@@ -44,13 +44,13 @@ def shell_scene(rng: np.random.Generator, wall: float, spacing: float) -> tuple[
     """A left ventricle with a wall of constant thickness, randomly rotated and placed, and its volumes, mm³."""
     n = int(130 / spacing)
     turn, middle = rotation_matrix(rng.uniform(-1, 1, 3)), np.full(3, n / 2) + rng.uniform(-0.5, 0.5, 3)
-    place = (np.stack(np.indices((n, n, n)), -1) - middle) * spacing @ turn
+    place = (np.moveaxis(np.indices((n, n, n)), 0, -1) - middle) * spacing @ turn
     cavity = ((place / RADII_MM) ** 2).sum(-1) < 1
     whole = ((place / (RADII_MM + wall)) ** 2).sum(-1) < 1
     labels = np.where(cavity, 1, np.where(whole, 5, 0)).astype(np.uint8)
     inner, outer = (4 / 3 * np.pi * float(np.prod(r)) for r in (RADII_MM, RADII_MM + wall))
-    centre = tuple(float(v) for v in middle * spacing)
-    scene = Scene(labels, labels, (0, 0, 0), spacing, centre, "trunk", None, 0)
+    z, y, x = (float(v) for v in middle * spacing)
+    scene = Scene(labels, labels, (0, 0, 0), spacing, (z, y, x), "trunk", None, 0)
     return scene, {1: inner, 5: outer - inner}
 
 
@@ -104,7 +104,7 @@ def network_bias(folder: Path, model: Path, count: int, seed: int) -> list[dict[
             image = normalise(render(rng, regions, look, FINE_FULL.spacing), seen)
             with torch.inference_mode():
                 share = full_resolution(network(as_input(image.numpy())))[0].float().softmax(0)
-            row = {"scene": card.stem, "kind": look.protocol, "fair": compare(share, fair)}
+            row: dict[str, object] = {"scene": card.stem, "kind": look.protocol, "fair": compare(share, fair)}
             rows.append(row | {"as_scored": compare(share, target.numpy())})
             print(json.dumps(rows[-1]), flush=True)
     return rows

@@ -62,7 +62,7 @@ def cost_of(folder: ModelFolder, name: str, patch: tuple[int, ...]) -> Cost:
 def costs(model: str | None, edges: list[int]) -> list[Cost]:
     """Count the fine network for its own patch or for cubes with these edges, and the finder, if there is one."""
     folder = find_model(model)
-    patches = [(n, n, n) for n in edges] or [tuple(folder.patch_size)]
+    patches: list[tuple[int, ...]] = [(n, n, n) for n in edges] or [folder.patch_size]
     found = [cost_of(folder, "fine", patch) for patch in patches]
     finder = folder.open_finder()
     return [*found, cost_of(finder, "finder", tuple(finder.patch_size))] if finder else found

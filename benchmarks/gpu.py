@@ -21,17 +21,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from heartseg.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "HeartSeg" / "Logic"))
 SAMPLE = ROOT / "HeartSeg" / "Resources" / "SampleData" / "HeartSeg-synthetic-CTA.nii.gz"
 
 
-def sample_volume(grid: tuple[int, int, int]):
+def sample_volume(grid: tuple[int, int, int]) -> Volume:
     """The sample scan, read without SimpleITK and linearly resampled to a number of voxels (x, y, z), int16."""
     from heartseg import Geometry, Volume
 
@@ -65,15 +70,15 @@ def segment(args: argparse.Namespace) -> dict[str, object]:
     """Time on the GPU (median, minimum, maximum), stages, memory, and Dice against the labels of the CPU."""
     from heartseg import Segmenter, Settings
 
-    grid = tuple(int(n) for n in args.grid.split("x"))
-    volume = sample_volume(grid)
+    x, y, z = (int(n) for n in args.grid.split("x"))
+    volume = sample_volume((x, y, z))
     gpu = Segmenter(args.model, Settings(device="cuda"))
     first = timed(lambda: gpu.segment(volume), 1)[0]
     torch.cuda.reset_peak_memory_stats()
     seconds = timed(lambda: gpu.segment(volume), args.repeats)
     result = gpu.segment(volume)
     facts: dict[str, object] = {
-        "grid": list(grid),
+        "grid": [x, y, z],
         "seconds": statistics.median(seconds),
         "spread": [min(seconds), max(seconds)],
         "n": len(seconds),
@@ -111,8 +116,9 @@ def train(args: argparse.Namespace) -> dict[str, object]:
         with tempfile.TemporaryDirectory() as unused:
             trainer = Trainer(stage, args.scenes, Path(unused), Recipe(steps=1000, device="cuda"))
         trainer.use_layout(layout)
-        timed(lambda t=trainer: t.take_step(*batch), 3)
-        seconds = timed(lambda t=trainer: t.take_step(*batch), 8)
+        step = partial(trainer.take_step, *batch)
+        timed(step, 3)
+        seconds = timed(step, 8)
         facts[f"step_ms_{str(layout).split('.')[-1]}"] = 1000 * statistics.median(seconds)
     facts["gpu_MB"] = round(torch.cuda.max_memory_allocated() / 1e6)
     return facts

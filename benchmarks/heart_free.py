@@ -137,11 +137,11 @@ def synthetic_foot(rng: np.random.Generator) -> Volume:
         hu[depth > least] = value
     hu[bones & body] = CORTEX
     hu[distance_transform_edt(bones, FOOT_SPACING) > 3] = MARROW
-    texture = gaussian_filter(rng.standard_normal(hu.shape).astype(np.float32), 2)
+    texture = gaussian_filter(np.asarray(rng.standard_normal(hu.shape), np.float32), 2)
     hu += (depth > 2) * texture * (12 / texture.std()) + rng.normal(0, rng.uniform(8, 25), hu.shape)
-    hu = gaussian_filter(hu, 0.5)
+    blurred: np.ndarray = gaussian_filter(hu, 0.5)
     origin = (float(low[0]), float(low[1]), float(low[2]))
-    return Volume(hu.astype(np.int16), Geometry(hu.shape, (FOOT_SPACING,) * 3, origin), "foot", "CT")
+    return Volume(blurred.astype(np.int16), Geometry(hu.shape, (FOOT_SPACING,) * 3, origin), "foot", "CT")
 
 
 def all_scans(data: Path, heads: Path, crops: int, seed: int) -> Iterator[tuple[str, Volume]]:

@@ -23,10 +23,22 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from heartseg.progress import ProgressEvent
+    from heartseg.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = ROOT / "HeartSeg" / "Resources" / "SampleData" / "HeartSeg-synthetic-CTA.nii.gz"
+T = TypeVar("T")
+Runner = Callable[["Volume"], "tuple[np.ndarray, dict[str, float]]"]
+"""Segments a volume; returns labels and the seconds of each stage."""
 
 
 class Memory:
@@ -51,7 +63,7 @@ class Memory:
         return max(self.peak.values(), default=0.0)
 
 
-def regrid(volume, grid: tuple[int, int, int]):
+def regrid(volume: Volume, grid: tuple[int, int, int]) -> Volume:
     """Resample a scan linearly to a number of voxels ``(x, y, z)`` with the same extent, int16."""
     import numpy as np
     import SimpleITK as sitk
@@ -61,13 +73,17 @@ def regrid(volume, grid: tuple[int, int, int]):
     g = volume.geometry
     image = sitk.GetImageFromArray(volume.array)
     image.SetSpacing(g.spacing), image.SetOrigin(g.origin), image.SetDirection(g.direction)
-    spacing = [e / n for e, n in zip(g.extent_mm, grid, strict=True)]
+    x, y, z = (e / n for e, n in zip(g.extent_mm, grid, strict=True))
+    spacing = (x, y, z)
     shift = [(s - o) / 2 for s, o in zip(spacing, g.spacing, strict=True)]
     origin = g.affine[:3, :3] @ (np.array(shift) / g.spacing) + g.origin
     out = sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, origin, spacing, g.direction, 0, sitk.sitkInt16)
     array = sitk.GetArrayFromImage(out)
     return Volume(
-        array, Geometry(array.shape, tuple(spacing), tuple(origin), g.direction), volume.name, volume.modality
+        array,
+        Geometry(array.shape, spacing, (origin[0], origin[1], origin[2]), g.direction),
+        volume.name,
+        volume.modality,
     )
 
 
@@ -76,7 +92,7 @@ def measure(args: argparse.Namespace) -> dict:
     memory = Memory()
     once: dict[str, float] = {}
 
-    def timed(name: str, work):
+    def timed(name: str, work: Callable[[], T]) -> T:
         memory.stage, started = name, time.perf_counter()
         result = work()
         once[name] = time.perf_counter() - started
@@ -91,14 +107,16 @@ def measure(args: argparse.Namespace) -> dict:
 
     volume = timed("read", lambda: heartseg.read_volume(args.scan))
     if args.grid:
-        volume = timed("regrid (not part of a run)", lambda: regrid(volume, tuple(map(int, args.grid.split("x")))))
+        x, y, z = map(int, args.grid.split("x"))
+        volume = timed("regrid (not part of a run)", partial(regrid, volume, (x, y, z)))
     run = stock_runner if args.child == "stock" else our_runner
     segment = timed("load model", lambda: run(args, memory))
     timed("first run (warm-up)", lambda: segment(volume))
-    totals, stages, result = [], defaultdict(list), None
+    totals: list[float] = []
+    stages: dict[str, list[float]] = defaultdict(list)
     for _ in range(args.stock_repeats if args.child == "stock" else args.repeats):
         started = time.perf_counter()
-        result, seconds = segment(volume)
+        labels, seconds = segment(volume)
         totals.append(time.perf_counter() - started)
         for stage, value in seconds.items():
             stages[stage].append(value)
@@ -113,21 +131,21 @@ def measure(args: argparse.Namespace) -> dict:
         "once": once,
         "peak_mb": peak,
         "stage_peak_mb": dict(memory.peak),
-        "foreground_voxels": int((result > 0).sum()),
+        "foreground_voxels": int((labels > 0).sum()),
     }
 
 
-def our_runner(args: argparse.Namespace, memory: Memory):
+def our_runner(args: argparse.Namespace, memory: Memory) -> Runner:
     """Measure HeartSeg from array to labels, including checks, clean-up and measures, which stock nnU-Net lacks."""
     from heartseg import Segmenter, Settings
     from heartseg.progress import Reporter
 
     segmenter = Segmenter(args.model, Settings(device=args.device, backend=args.child, threads=args.threads))
 
-    def watch(event) -> None:
+    def watch(event: ProgressEvent) -> None:
         memory.stage = event.stage
 
-    def segment(volume):
+    def segment(volume: Volume) -> tuple[np.ndarray, dict[str, float]]:
         reporter = Reporter(watch)
         labels = segmenter.segment(volume, reporter=reporter).labels
         return labels, {k: v for k, v in reporter.seconds.items() if k != "load model"}
@@ -135,7 +153,7 @@ def our_runner(args: argparse.Namespace, memory: Memory):
     return segment
 
 
-def stock_runner(args: argparse.Namespace, memory: Memory):
+def stock_runner(args: argparse.Namespace, memory: Memory) -> Runner:
     """Measure the predictor of nnU-Net from array to labels, without mirroring."""
     import types
 
@@ -154,7 +172,7 @@ def stock_runner(args: argparse.Namespace, memory: Memory):
     )
     predictor.initialize_from_trained_model_folder(str(find_model(args.model).path), (0,), "checkpoint_final.pth")
 
-    def segment(volume):
+    def segment(volume: Volume) -> tuple[np.ndarray, dict[str, float]]:
         memory.stage = "stock"
         spacing = {"spacing": list(volume.geometry.spacing[::-1])}
         return predictor.predict_single_npy_array(volume.array[None].astype(np.float32), spacing), {}

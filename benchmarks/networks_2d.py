@@ -105,7 +105,9 @@ def z_score(image: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 def make_slices(cards: Sequence[Path], seed: int, repeats: int, per_volume: int, random_places: bool) -> Slices:
     """Slices of ``repeats`` CT and ``repeats`` MR images per scene; zoomed and shifted if positions are random."""
-    images, targets, case = [], [], []
+    images: list[np.ndarray] = []
+    targets: list[np.ndarray] = []
+    case: list[int] = []
     for number, card in enumerate(cards):
         scene, rng = load_scene(card), np.random.default_rng([seed, number])
         shift, zoom = np.zeros(3), np.ones(3)
@@ -190,7 +192,7 @@ def train(key: str, slices: Slices, seed: int, args: argparse.Namespace) -> torc
     steps, rate, bfloat16 = args.steps, args.rate, args.bfloat16
     layout = torch.channels_last if bfloat16 else torch.contiguous_format
     network = build(key, unet_plan(args.features, 2), 1, 1 + N_STRUCTURES, deep_supervision=True)
-    network = network.to(memory_format=layout)
+    network.to(memory_format=layout)  # type: ignore[call-overload]
     edge = getattr(network, "edge", "none")
     loss = DeepSupervision(
         cross_entropy_and_soft_dice if edge == "none" else RegionAndEdgeLoss(edge, N_STRUCTURES, alpha=1.0)
@@ -216,7 +218,7 @@ def train(key: str, slices: Slices, seed: int, args: argparse.Namespace) -> torc
 
 
 @torch.inference_mode()
-def score(network: torch.nn.Module, slices: Slices) -> list[float]:
+def score(network: Any, slices: Slices) -> list[float]:
     """Mean Dice of each case."""
     network.decoder.deep_supervision = False
     found = [network(torch.from_numpy(s[None, None]).float())[0].argmax(0).numpy() for s in slices.images]
@@ -244,7 +246,7 @@ def run(key: str, seed: int, args: argparse.Namespace, training: Slices, held: S
 
 def table(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """One row per network: mean per seed, mean and SD over cases (averaged over seeds), ratio to the plain U-Net."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for key, runs in results.items():
         cases = summarise(np.mean([r["dice"] for r in runs], 0))
         rows.append(

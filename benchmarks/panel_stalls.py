@@ -32,8 +32,8 @@ def scan_and_labels(size: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray,
     """
     from phantoms import heart_phantom
 
-    coarse = tuple(-(-n // 4) for n in size)
-    labels, geometry, image = heart_phantom((2.0, 2.0, 1.6), shape=coarse[::-1], noise_hu=0.0)
+    x, y, z = (-(-n // 4) for n in size)
+    labels, geometry, image = heart_phantom((2.0, 2.0, 1.6), shape=(z, y, x), noise_hu=0.0)
     box = tuple(slice(0, n) for n in size[::-1])
     fine = [a.repeat(4, 0).repeat(4, 1).repeat(4, 2)[box] for a in (image.astype(np.int16), labels)]
     matrix = geometry.affine_ras @ np.diag([0.25, 0.25, 0.25, 1.0])

@@ -53,10 +53,10 @@ LONG_AXES = {"lying": (0.67, -0.63, -0.39), "typical": (0.57, -0.62, -0.54), "st
 """Long axes from base to apex, LPS: left, anterior, inferior. ``typical`` is within 8 degrees of that of the only
 short-axis scan of the development data with a known orientation (biv-me: 0.48, -0.62, -0.62)."""
 ASSIGNMENTS = tuple(
-    (order, signs)
+    (order, (x, y, z))
     for order, parity in (((0, 1), 1), ((1, 0), -1))
-    for signs in itertools.product((1, -1), repeat=3)
-    if parity * signs[0] * signs[1] * signs[2] > 0
+    for x, y, z in itertools.product((1, -1), repeat=3)
+    if parity * x * y * z > 0
 )  # directions and signs of the stored axes, without mirror images
 FIXING = 2
 LV = 1
@@ -173,7 +173,8 @@ def main(argv: list[str] | None = None) -> int:
     patients = read_patients(args.data)
     fixing, counted = patients[:FIXING], patients[FIXING:]
     segmenter = make_segmenter(args, heart_center=center_of(laid(patients[0].stack, Orientation())))
-    scorer, rows = Scorer(segmenter), []
+    scorer = Scorer(segmenter)
+    rows: list[dict[str, Any]] = []
     if args.orientation_from:
         earlier = json.loads(args.orientation_from.read_text(encoding="utf-8"))
         orientation = Orientation.from_dict(earlier["orientation"])

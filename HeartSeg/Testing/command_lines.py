@@ -58,7 +58,7 @@ def write_dicom(
         data.ImageOrientationPatient, data.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [-80.0, -80.0, spacing * k]
         data.PixelSpacing, data.SliceThickness = [spacing, spacing], spacing
         data.RescaleSlope, data.RescaleIntercept = 1, -1024
-        data.Rows, data.Columns, data.SamplesPerPixel = *pixels.shape, 1
+        (data.Rows, data.Columns), data.SamplesPerPixel = pixels.shape, 1
         data.PhotometricInterpretation, data.PixelRepresentation = "MONOCHROME2", 0
         data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
         data.PixelData = (pixels.astype(np.int32) + 1024).astype(np.uint16).tobytes()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from heartseg import Geometry, Volume
@@ -17,9 +19,9 @@ def box(label: int = 1, shift: int = 0, array: np.ndarray | None = None) -> np.n
     return labels
 
 
-def grid(shape: tuple[int, ...] = SHAPE, **changes) -> Geometry:
+def grid(shape: tuple[int, ...] = SHAPE, **changes: Any) -> Geometry:
     return Geometry((shape[0], shape[1], shape[2]), **{"spacing": SPACING, "origin": (-10.0, 5.0, 30.0), **changes})
 
 
-def volume(array: np.ndarray, **changes) -> Volume:
+def volume(array: np.ndarray, **changes: Any) -> Volume:
     return Volume(array, grid(array.shape, **changes), "boxes")

@@ -8,7 +8,8 @@ import numpy as np
 
 from heartseg.anatomy import MMWHS_LABELS
 from heartseg.volume import Geometry, Volume, write_labels, write_volume
-from phantoms import heart_phantom
+from phantoms import Phantom, heart_phantom
+from triples import triple
 
 ODD_DIRECTIONS = (
     (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),  # LPS
@@ -21,11 +22,11 @@ ODD_DIRECTIONS = (
 
 def phantom_case(
     seed: int, spacing: tuple[float, float, float] = (4.0, 4.0, 5.0), direction: tuple[float, ...] = ODD_DIRECTIONS[0]
-) -> tuple[np.ndarray, Geometry, np.ndarray]:
+) -> Phantom:
     """Create labels 1-7 (uint8), grid and image (int16, HU) of a heart whose size and contrast depend on the seed."""
     rng = np.random.default_rng(seed)
     size = rng.uniform(0.92, 1.08)
-    labels, grid, image = heart_phantom(tuple(s * size for s in spacing), direction=direction, seed=seed)
+    labels, grid, image = heart_phantom(triple(s * size for s in spacing), direction=direction, seed=seed)
     geometry = Geometry(grid.shape, spacing, grid.origin, grid.direction)
     image = image * rng.uniform(0.85, 1.15) + rng.uniform(-20, 20)
     return labels, geometry, np.clip(image, -1000, 2000).astype(np.int16)

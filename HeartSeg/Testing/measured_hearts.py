@@ -9,6 +9,7 @@ import numpy as np
 from heartseg.measure.boxes import crop_labels
 from heartseg.measure.grid import HeartGrid, grid_of_crop
 from heartseg.volume.geometry import Geometry
+from triples import triple
 
 
 def heart_grid(labels: np.ndarray, geometry: Geometry) -> HeartGrid:
@@ -25,11 +26,13 @@ def turned(seed: int) -> np.ndarray:
     return q if np.linalg.det(q) > 0 else q[:, ::-1]
 
 
-def grid(half_mm: float, spacing: tuple[float, float, float], center: tuple[float, float, float] = (0, 0, 0)):
+def grid(
+    half_mm: float, spacing: tuple[float, float, float], center: tuple[float, float, float] = (0, 0, 0)
+) -> tuple[Geometry, np.ndarray]:
     """Return a grid of edge 2 * ``half_mm`` around ``center``, and the world points of its voxels ``(z, y, x, 3)``."""
     n = np.ceil(2 * half_mm / np.asarray(spacing)).astype(int)
     origin = np.asarray(center) - (n - 1) / 2 * spacing
-    geometry = Geometry((int(n[2]), int(n[1]), int(n[0])), spacing, tuple(map(float, origin)))
+    geometry = Geometry((int(n[2]), int(n[1]), int(n[0])), spacing, triple(origin))
     index = np.stack(np.meshgrid(*map(np.arange, geometry.shape), indexing="ij"), axis=-1)
     return geometry, geometry.index_to_world(index)
 

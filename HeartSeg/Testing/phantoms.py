@@ -12,8 +12,12 @@ import numpy as np
 
 from heartseg.training.toy import AORTA_RADIUS_MM, HEART_HIGH, HEART_LOW, TRUNK_RADIUS_MM, paint_heart, tube
 from heartseg.volume.geometry import Geometry
+from triples import triple
 
-__all__ = ["AORTA_RADIUS_MM", "HEART_HIGH", "HEART_LOW", "TRUNK_RADIUS_MM", "heart_phantom", "tube_phantom"]
+__all__ = ["AORTA_RADIUS_MM", "HEART_HIGH", "HEART_LOW", "TRUNK_RADIUS_MM", "Phantom", "heart_phantom", "tube_phantom"]
+
+Phantom = tuple[np.ndarray, Geometry, np.ndarray]
+"""Labels, their geometry and the image: what :func:`heart_phantom` returns."""
 
 BLOOD_HU, MYOCARDIUM_HU, FAT_HU, LUNG_HU = 350.0, 110.0, -90.0, -800.0
 
@@ -24,7 +28,7 @@ def heart_phantom(
     direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
     noise_hu: float = 20.0,
     seed: int = 0,
-) -> tuple[np.ndarray, Geometry, np.ndarray]:
+) -> Phantom:
     """Create a heart with contrast-enhanced blood, surrounded by fat and lung.
 
     Args:
@@ -48,7 +52,7 @@ def _heart(
     direction: tuple[float, ...],
     noise_hu: float,
     seed: int,
-) -> tuple[np.ndarray, Geometry, np.ndarray]:
+) -> Phantom:
     """Compute the result of :func:`heart_phantom`, cached because drawing takes longer than most tests that use it."""
     spacing = np.asarray(spacing_mm, float)
     matrix = np.asarray(direction, float).reshape(3, 3)
@@ -57,9 +61,7 @@ def _heart(
         shape = (int(size[2]), int(size[1]), int(size[0]))
     half = (np.asarray(shape[::-1]) - 1) / 2 * spacing
     origin = (HEART_LOW + HEART_HIGH) / 2 - matrix @ half
-    geometry = Geometry(
-        shape, (float(spacing[0]), float(spacing[1]), float(spacing[2])), (*map(float, origin),), direction
-    )
+    geometry = Geometry(shape, triple(spacing), triple(origin), direction)
     z, y, x = np.meshgrid(*(np.arange(n, dtype=float) for n in shape), indexing="ij", sparse=True)
     affine = geometry.affine
     world = [affine[w, 0] * x + affine[w, 1] * y + affine[w, 2] * z + affine[w, 3] for w in range(3)]
@@ -91,7 +93,7 @@ def tube_phantom(
     reach = radius_mm + length_mm / 2 + 5
     size = np.ceil(2 * reach / spacing).astype(int)
     origin = -(size - 1) / 2 * spacing
-    geometry = Geometry((int(size[2]), int(size[1]), int(size[0])), spacing_mm, (*map(float, origin),))
+    geometry = Geometry((int(size[2]), int(size[1]), int(size[0])), spacing_mm, triple(origin))
     index = np.stack(np.meshgrid(*(np.arange(n) for n in geometry.shape), indexing="ij"), axis=-1)
     x, y, z = np.moveaxis(geometry.index_to_world(index), -1, 0)
     inside = tube(x, y, z, np.zeros(3), np.asarray(direction, float), radius_mm, (-length_mm / 2, length_mm / 2))

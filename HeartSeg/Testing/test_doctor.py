@@ -14,7 +14,7 @@ from heartseg.progress import CancelToken, Reporter
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home folder with the name of a person, which must not appear in the report."""
     folder = tmp_path / "home" / "maria.musterfrau"
     folder.mkdir(parents=True)
@@ -35,15 +35,15 @@ def home(tmp_path, monkeypatch) -> Path:
         ("https://github.com/x", "https://github.com/x"),
     ],
 )
-def test_only_the_last_part_of_paths_is_kept(path, shown):
+def test_only_the_last_part_of_paths_is_kept(path: str, shown: str) -> None:
     assert anonymous(path) == shown
 
 
-def test_the_home_folder_becomes_a_tilde(home):
+def test_the_home_folder_becomes_a_tilde(home: Path) -> None:
     assert anonymous(f"models in '{home}/heartseg/models'") == "models in '~/heartseg/models'"
 
 
-def test_the_report_contains_no_names_hosts_or_paths(home, monkeypatch):
+def test_the_report_contains_no_names_hosts_or_paths(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTPS_PROXY", "PIP_INDEX_URL"):
         monkeypatch.setenv(name, "http://maria:secret@proxy.clinic.example:3128")
     (home / "models" / "Broken").mkdir(parents=True)
@@ -57,7 +57,7 @@ def test_the_report_contains_no_names_hosts_or_paths(home, monkeypatch):
     assert any("'Broken'" in problem for problem in report.problems)
 
 
-def test_the_report_lists_versions_devices_models_and_folders(home):
+def test_the_report_lists_versions_devices_models_and_folders(home: Path) -> None:
     report = check_installation(self_test=False)
     assert list(report.sections) == ["System", "Packages", "Devices", "Models", "Folders", "Network"]
     assert dict(report.sections["Packages"])["torch"][0].isdigit()
@@ -67,7 +67,7 @@ def test_the_report_lists_versions_devices_models_and_folders(home):
     assert report.problems == ()
 
 
-def test_a_damaged_model_is_reported(home, default_model):
+def test_a_damaged_model_is_reported(home: Path, default_model: Path) -> None:
     import shutil
 
     copy = Path(shutil.copytree(default_model, home / "models" / "Copy"))
@@ -78,21 +78,21 @@ def test_a_damaged_model_is_reported(home, default_model):
     assert "damaged" in dict(report.sections["Models"])["Copy"]
 
 
-def test_missing_packages_are_reported_and_the_self_test_is_skipped(monkeypatch):
+def test_missing_packages_are_reported_and_the_self_test_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "missing_packages", lambda: (Missing(PACKAGES[0]),))
     report = check_installation()
     assert any("torch" in p for p in report.problems)
     assert list(dict(report.sections["Self-test"])) == ["run"]
 
 
-def test_a_full_disk_and_an_unwritable_folder_are_reported(monkeypatch):
+def test_a_full_disk_and_an_unwritable_folder_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_disk", lambda folder: (10**8, "models" in str(folder)))
     report = check_installation(self_test=False)
     assert any("0.1 GB" in p and "models" in p for p in report.problems)
     assert any("temporary files" in p and "TMPDIR" in p for p in report.problems)
 
 
-def test_a_failing_check_does_not_prevent_the_others(monkeypatch):
+def test_a_failing_check_does_not_prevent_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise RuntimeError("driver mismatch in /home/someone/secret/file")
 
@@ -103,12 +103,12 @@ def test_a_failing_check_does_not_prevent_the_others(monkeypatch):
     assert "Folders" in report.sections
 
 
-def test_the_check_can_be_cancelled():
+def test_the_check_can_be_cancelled() -> None:
     token = CancelToken()
     token.cancel()
     with pytest.raises(Cancelled):
         check_installation(Reporter(cancel=token))
 
 
-def test_problems_are_at_the_end_of_the_report():
+def test_problems_are_at_the_end_of_the_report() -> None:
     assert InstallationReport(problems=("the disk is full",)).text.splitlines()[-1].endswith("the disk is full")

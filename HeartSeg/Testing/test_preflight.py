@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +45,7 @@ from phantoms import heart_phantom
 
 
 def scan(
-    shape: tuple[int, int, int] = (60, 70, 80), spacing: tuple[float, float, float] = (2.5, 2.5, 2.5), **choices
+    shape: tuple[int, int, int] = (60, 70, 80), spacing: tuple[float, float, float] = (2.5, 2.5, 2.5), **choices: Any
 ) -> Volume:
     """Return an ordinary CT in HU of at least 150 mm by default."""
     low, high = choices.pop("span", (-1000, 600))
@@ -65,17 +67,17 @@ def codes(checks: tuple[Finding, ...]) -> dict[str, Finding]:
     return {c.code: c for c in checks}
 
 
-def test_a_good_scan_raises_no_warning(model):
+def test_a_good_scan_raises_no_warning(model: ModelFolder) -> None:
     checks = preflight(scan(), model, machine=Machine("cuda", 8 * 10**9, 10**11), chosen=Chosen("scan"))
     assert checks == ()
 
 
-def test_the_most_serious_comes_first():
+def test_the_most_serious_comes_first() -> None:
     checks = preflight(scan(modality=""), chosen=Chosen("scan", frames=5, transform="scaling"))
     assert [c.severity for c in checks] == [Severity.ERROR, Severity.WARNING, Severity.INFO]
 
 
-def test_every_fix_that_is_offered_has_a_button():
+def test_every_fix_that_is_offered_has_a_button() -> None:
     assert all(FIXES.values())
     assert set(FIXES) == {PICK_FRAME, RESAMPLE, HARDEN, AS_CT, AS_MR, STATE_MODALITY, USE_CPU}
     assert CHOICES == {STATE_MODALITY: (AS_MR, AS_CT)}
@@ -91,12 +93,12 @@ def test_every_fix_that_is_offered_has_a_button():
         (Chosen(components=3), "colour", ""),
     ],
 )
-def test_what_is_no_single_grey_volume_is_an_error(chosen, code, fix):
+def test_what_is_no_single_grey_volume_is_an_error(chosen: Chosen, code: str, fix: str) -> None:
     (check,) = check_chosen(chosen)
     assert (check.code, check.severity, check.fix) == (code, Severity.ERROR, fix)
 
 
-def test_a_transform_that_changes_lengths_is_told_and_can_be_applied():
+def test_a_transform_that_changes_lengths_is_told_and_can_be_applied() -> None:
     assert check_chosen(Chosen(size=(10, 10, 10))) == ()
     (rigid,) = check_chosen(Chosen(transform="rigid"))
     assert (rigid.severity, rigid.fix) == (Severity.INFO, "")
@@ -114,13 +116,13 @@ def test_a_transform_that_changes_lengths_is_told_and_can_be_applied():
         (Volume(np.full((60, 70, 80), np.nan, np.float32), scan().geometry), "NaN"),
     ],
 )
-def test_what_the_engine_would_refuse_is_said_in_its_own_words(volume, words):
+def test_what_the_engine_would_refuse_is_said_in_its_own_words(volume: Volume, words: str) -> None:
     (check,) = check_scan(volume)
     assert (check.code, check.severity, check.fix) == ("scan-refused", Severity.ERROR, "")
     assert words in check.message
 
 
-def test_a_scan_of_20_mm_is_taken_with_a_warning():
+def test_a_scan_of_20_mm_is_taken_with_a_warning() -> None:
     check = codes(check_scan(scan((20, 70, 80), (2.5, 2.5, 1.0))))["field-of-view-short"]
     assert check.severity is Severity.WARNING
 
@@ -130,7 +132,7 @@ def tilted(degrees: float) -> tuple[float, ...]:
     return (1.0, 0, 0, 0, 1, float(np.sin(angle)), 0, 0, float(np.cos(angle)))
 
 
-def test_a_tilted_gantry_is_refused_and_resampling_mends_it():
+def test_a_tilted_gantry_is_refused_and_resampling_mends_it() -> None:
     volume = scan(direction=tilted(15))
     (check,) = check_scan(volume)
     assert (check.severity, check.fix) == (Severity.ERROR, RESAMPLE)
@@ -139,7 +141,7 @@ def test_a_tilted_gantry_is_refused_and_resampling_mends_it():
     assert "resampled" in {f.code for f in mended.findings}
 
 
-def test_resampling_keeps_values_where_they_are_in_the_patient():
+def test_resampling_keeps_values_where_they_are_in_the_patient() -> None:
     """Linear interpolation reproduces a linear ramp exactly wherever the old grid covers the new one."""
     shape = (20, 22, 24)
     geometry = Geometry(shape, (3.0, 4.0, 5.0), (-10.0, 20.0, 30.0), tilted(12))
@@ -155,7 +157,7 @@ def test_resampling_keeps_values_where_they_are_in_the_patient():
         assert (corner <= upright.geometry.corners().max(0) + 1.0).all()
 
 
-def test_long_voxels_are_told():
+def test_long_voxels_are_told() -> None:
     cine = scan((10, 128, 128), (1.4, 1.4, 10.0), modality="MR", span=(0, 900))
     found = codes(check_scan(cine))
     assert found["spacing-anisotropic"].severity is Severity.INFO
@@ -163,19 +165,19 @@ def test_long_voxels_are_told():
     assert "spacing-anisotropic" not in codes(check_scan(scan()))
 
 
-def test_a_picture_in_8_bit_that_is_called_ct_is_told_once_per_cause():
+def test_a_picture_in_8_bit_that_is_called_ct_is_told_once_per_cause() -> None:
     found = codes(check_scan(scan(span=(0, 255), dtype=np.uint8)))
     assert found["grey-values-8-bit"].severity is Severity.WARNING
     assert (found["not-hounsfield"].severity, found["not-hounsfield"].fix) == (Severity.WARNING, "")
 
 
-def test_values_that_are_no_ct_may_be_mr():
+def test_values_that_are_no_ct_may_be_mr() -> None:
     check = codes(check_scan(scan(span=(0, 255))))["not-hounsfield"]
     assert (check.severity, check.fix) == (Severity.WARNING, AS_MR)
     assert OPTIONS[AS_MR] == "--modality MR" and OPTIONS[AS_CT] == "--modality CT"
 
 
-def test_a_model_that_expects_hounsfield_units_makes_their_absence_an_error(model):
+def test_a_model_that_expects_hounsfield_units_makes_their_absence_an_error(model: ModelFolder) -> None:
     from types import MappingProxyType
 
     ct = replace(
@@ -188,36 +190,36 @@ def test_a_model_that_expects_hounsfield_units_makes_their_absence_an_error(mode
     assert check_scan(scan(), ct) == ()
 
 
-def test_mr_that_looks_like_ct_can_be_treated_as_ct():
+def test_mr_that_looks_like_ct_can_be_treated_as_ct() -> None:
     check = codes(check_scan(scan(modality="MR")))["looks-like-ct"]
     assert (check.severity, check.fix) == (Severity.WARNING, AS_CT)
 
 
 @pytest.mark.parametrize(("span", "fix"), [((-1000, 600), AS_CT), ((0, 900), STATE_MODALITY)])
-def test_a_scan_that_does_not_say_what_it_is_gets_a_guess(span, fix):
+def test_a_scan_that_does_not_say_what_it_is_gets_a_guess(span: tuple[int, int], fix: str) -> None:
     check = codes(check_scan(scan(modality="", span=span)))["modality-not-said"]
     assert (check.severity, check.fix) == (Severity.INFO, fix)
 
 
-def test_a_modality_that_the_model_does_not_know_is_told(model):
+def test_a_modality_that_the_model_does_not_know_is_told(model: ModelFolder) -> None:
     ct_only = replace(model, card=replace(model.card, modalities=("CT",)))
     found = codes(check_scan(scan(modality="MR", span=(0, 900)), ct_only))
     assert "made for CT" in found["modality-unknown-to-model"].message
     assert "modality-unknown-to-model" not in codes(check_scan(scan(modality="MR", span=(0, 900)), model))
 
 
-def test_a_small_field_of_view_is_told():
+def test_a_small_field_of_view_is_told() -> None:
     (check,) = check_field_of_view(scan((60, 70, 30)))
     assert (check.code, check.values["extent_mm"]) == ("field-of-view-small", [75.0, 175.0, 150.0])
     assert check_field_of_view(scan()) == ()
 
 
-def test_no_heart_is_a_warning_and_no_error():
+def test_no_heart_is_a_warning_and_no_error() -> None:
     (check,) = check_field_of_view(scan(), False)
     assert (check.code, check.severity) == ("no-heart-seen", Severity.WARNING)
 
 
-def test_the_finder_tells_whether_the_scan_cuts_the_heart(model):
+def test_the_finder_tells_whether_the_scan_cuts_the_heart(model: ModelFolder) -> None:
     """The phantom's heart, complete and without its lower 40 mm, segmented by the real finder."""
     labels, geometry, image = heart_phantom((3.0, 3.0, 3.0), shape=(80, 80, 80))
     whole = Volume(image, geometry, "phantom", "CT")
@@ -234,14 +236,14 @@ def test_the_finder_tells_whether_the_scan_cuts_the_heart(model):
     assert "inferior" in check.values["sides"]
 
 
-def test_without_reorientation_there_is_no_finder_to_ask(model):
+def test_without_reorientation_there_is_no_finder_to_ask(model: ModelFolder) -> None:
     assert look_for_heart(scan(), model, Settings(reorient=False), Reporter()) is None
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------
 
 
-def test_arithmetic_is_counted_as_torch_counts_it(model):
+def test_arithmetic_is_counted_as_torch_counts_it(model: ModelFolder) -> None:
     from torch import empty, no_grad
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -258,12 +260,12 @@ def test_arithmetic_is_counted_as_torch_counts_it(model):
         assert cost.parameters == pytest.approx(sum(p.numel() for p in network.parameters()), rel=0.01)
 
 
-def test_missing_torch_is_an_error(model):
+def test_missing_torch_is_an_error(model: ModelFolder) -> None:
     (check,) = check_machine(scan(), model, Settings(), Machine(""))
     assert (check.code, check.severity) == ("packages-missing", Severity.ERROR)
 
 
-def test_little_graphics_memory_is_told_and_the_processor_offered(model):
+def test_little_graphics_memory_is_told_and_the_processor_offered(model: ModelFolder) -> None:
     need = planned(scan(), model, Settings()).gpu_bytes(2)
     assert need is not None and 5e8 < need < 2e9
     assert planned(scan(), model, Settings()).gpu_bytes(4) > need
@@ -273,17 +275,17 @@ def test_little_graphics_memory_is_told_and_the_processor_offered(model):
     assert check_machine(scan(), model, Settings(), Machine("cuda", None, None)) == ()
 
 
-def test_a_nearly_full_disk_is_told(model):
+def test_a_nearly_full_disk_is_told(model: ModelFolder) -> None:
     machine = Machine("cuda", None, free_disk_bytes=10**8)
     (check,) = check_machine(scan(), model, Settings(), machine)
     assert check.code == "disk-nearly-full"
 
 
-def test_the_time_on_the_processor_grows_with_what_is_to_be_done(model):
+def test_the_time_on_the_processor_grows_with_what_is_to_be_done(model: ModelFolder) -> None:
     two_cores = Machine("cpu", cores=2)
     chest = Volume(np.zeros((300, 512, 512), np.int16), Geometry((300, 512, 512), (0.75, 0.75, 1.0)))
 
-    def seconds(**settings: object) -> float:
+    def seconds(**settings: Any) -> float:
         return expected_seconds(planned(chest, model, Settings(**settings)), chest, two_cores)
 
     once = seconds()
@@ -296,7 +298,7 @@ def test_the_time_on_the_processor_grows_with_what_is_to_be_done(model):
     assert "minutes" in check.message
 
 
-def test_facts_of_this_machine_are_real(tmp_path):
+def test_facts_of_this_machine_are_real(tmp_path: Path) -> None:
     facts = machine_facts(Settings(device="cpu", threads=1), tmp_path / "not" / "there")
     assert (facts.device, facts.cores, facts.free_gpu_bytes) == ("cpu", 1, None)
     assert facts.free_disk_bytes is not None and facts.free_disk_bytes > 0

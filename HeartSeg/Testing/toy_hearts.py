@@ -14,8 +14,8 @@ def toy_subject(spacing: float = 0.8) -> np.ndarray:
     z, y, x = np.ogrid[tuple(slice(n) for n in labels.shape)]
 
     def ball(centre: tuple[float, float, float], radii: tuple[float, float, float]) -> np.ndarray:
-        d = sum(((g * spacing - c) / r) ** 2 for g, c, r in zip((z, y, x), centre, radii, strict=True))
-        return d < 1
+        squares = [((g * spacing - c) / r) ** 2 for g, c, r in zip((z, y, x), centre, radii, strict=True)]
+        return squares[0] + squares[1] + squares[2] < 1
 
     def put(mask: np.ndarray, label: int, over: tuple[int, ...] = (0,)) -> None:
         labels[mask & np.isin(labels, over)] = label

@@ -128,7 +128,8 @@ def serve(site: Site, certificate: ssl.SSLContext | None = None) -> Iterator[Sit
         server.daemon_threads = True
         if certificate is not None:
             server.socket = certificate.wrap_socket(server.socket, server_side=True)
-            server.handle_error = lambda *_: None  # ignore clients that do not trust the certificate
+            # Clients that do not trust the certificate are ignored.
+            server.handle_error = lambda *_: None  # type: ignore[method-assign]
         site.address = f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()

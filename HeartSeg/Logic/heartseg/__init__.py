@@ -39,6 +39,10 @@ _PUBLIC = {
     "write_explanation": "explain",
     "find_model": "models.store",
     "evaluate": "evaluation",
+    "refine": "refinement.mending",
+    "Mark": "marks",
+    "read_marks": "marks",
+    "write_marks": "marks",
     "STRUCTURES": "anatomy",
     "CancelToken": "progress",
     "ProgressEvent": "progress",
@@ -54,10 +58,12 @@ if TYPE_CHECKING:  # the names of _PUBLIC, for type checkers and editors
     from .evaluation import evaluate
     from .explain import Explainer, Explanation, write_explanation
     from .findings import Finding, Severity
+    from .marks import Mark, read_marks, write_marks
     from .models.store import find_model
     from .output import write_result
     from .pipeline import Segmenter, segment
     from .progress import CancelToken, ProgressEvent
+    from .refinement.mending import refine
     from .result import Measure, Result
     from .settings import Settings
     from .volume.dicom import list_series

@@ -80,6 +80,11 @@ def missing_package(name: str) -> str:
     return f"format {name} needs {package}, which is not installed: pip install 'heartseg[{extra}]'"
 
 
+def formats_in(folder: Path) -> tuple[str, ...]:
+    """The formats of the files of a result folder."""
+    return tuple(name for name, text in FORMATS.items() if any(folder.glob(text.partition(":")[0].rstrip("/"))))
+
+
 def is_installed(module: str) -> bool:
     """Whether a module can be found, without importing it."""
     try:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib import metadata
@@ -21,7 +22,7 @@ from .measure import measure_everything
 from .postprocess import clean_labels, remove_dark
 from .progress import CancelToken, ProgressCallback, Reporter
 from .provenance import InputFacts, ModelFacts, Provenance
-from .quality import check_result
+from .quality import check_result, without_doubtful_intervals
 from .result import Removal, Result
 from .settings import Settings
 from .version import __version__
@@ -105,9 +106,10 @@ class Segmenter:
         with reporter.stage("measure"):
             chosen = self.structures
             labels = self._only(labels, chosen)
-            measures = measure_everything(volume, labels, chosen)
+            measures = measure_everything(volume, labels, chosen, prediction.run.window_spread)
             checks = check_result(volume, labels, measures, removals, chosen)
         findings = sorted_findings(volume.findings + prediction.findings + tuple(checks))
+        measures = without_doubtful_intervals(measures, findings)
         result = Result(labels, volume.geometry, chosen, findings, tuple(measures), removals)
         provenance = self._provenance(volume, prediction, reporter)
         return replace(result, provenance=provenance, confidence_map=prediction.confidence_map)
@@ -207,6 +209,26 @@ def model_facts(model: ModelFolder) -> ModelFacts:
         unmapped_labels=tuple(model.unmapped),
         licence=card.licence if card else None,
     )
+
+
+def model_of(provenance: Provenance, label_map: Mapping[int, str] | None = None) -> ModelFolder | None:
+    """The model that made a result; ``None`` for a segmentation of another program.
+
+    Args:
+        provenance: of the result.
+        label_map: label value -> structure key, for a model without a card; ``None`` takes that of the run.
+
+    Raises:
+        ModelError: it is not there any more, or cannot be used.
+    """
+    from .models.store import find_model
+
+    facts = provenance.model
+    if facts is None or not facts.name:
+        return None
+    stored = provenance.settings.get("label_map") or ()
+    label_map = label_map or {int(k): str(v) for k, v in stored} or None
+    return find_model(facts.path if Path(facts.path).is_dir() else facts.name, label_map=label_map)
 
 
 def installed_versions() -> dict[str, str]:

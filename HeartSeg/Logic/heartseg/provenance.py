@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from .errors import InputError
+from .marks import Mark
 from .volume.patient import Patient, stated_patient
 from .volume.types import ReadingReport
 
@@ -93,6 +95,7 @@ class RunFacts:
         mean_probability: of the structures in the first window.
         finder_grey_scale: exponent of the grey scale in which the finder saw the heart.
         no_heart: why no heart was found; empty if one was.
+        window_spread: structure key -> standard deviation of its volume over the averaged windows, divided by its mean.
     """
 
     mode: str = ""
@@ -110,6 +113,42 @@ class RunFacts:
     mean_probability: float | None = None
     finder_grey_scale: float | None = None
     no_heart: str = ""
+    window_spread: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Mend:
+    """Labels that were mended with marks.
+
+    Attributes:
+        created: ISO 8601, UTC.
+        heartseg: version of the package.
+        model: name and version of the model whose probabilities were used; empty if the labels alone were.
+        marks: in the order in which they were obeyed.
+        voxels: voxels that changed.
+        volumes_ml_before, volumes_ml_after: structure key -> volume, mL.
+        seconds: for all marks, without the network.
+    """
+
+    created: str = ""
+    heartseg: str = ""
+    model: str = ""
+    marks: tuple[Mark, ...] = ()
+    voxels: int = 0
+    volumes_ml_before: Mapping[str, float] = field(default_factory=dict)
+    volumes_ml_after: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @classmethod
+    def from_dict(cls, content: Any) -> Mend | None:
+        """The inverse of ``dataclasses.asdict``; ``None`` for anything else."""
+        mend = _known(cls, content)
+        try:
+            return (
+                None if mend is None else dataclasses.replace(mend, marks=tuple(map(Mark.from_dict, content["marks"])))
+            )
+        except (InputError, KeyError, TypeError):
+            return None
 
 
 @dataclass(frozen=True)
@@ -128,6 +167,7 @@ class Provenance:
         platform: Python, system and machine.
         edited: whether the segments may differ from the run's, being edited or reloaded since.
         segmentation: path of a segmentation file that was opened instead of a run.
+        mends: what was mended since, in order.
         notice: intended use.
     """
 
@@ -144,6 +184,7 @@ class Provenance:
     platform: Mapping[str, str] = field(default_factory=dict)
     edited: bool = False
     segmentation: str = ""
+    mends: tuple[Mend, ...] = ()
     notice: str = NOTICE
 
     @property
@@ -168,8 +209,13 @@ class Provenance:
             "input": _known(InputFacts, _with_patient(scan)),
             "model": _known(ModelFacts, renamed.get("model")),
             "run": _known(RunFacts, _current_run(renamed.get("run"))),
+            "mends": tuple(m for entry in _list(renamed.get("mends")) if (m := Mend.from_dict(entry)) is not None),
         }
         return _known(cls, {**renamed, **parts}) or cls()
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def _with_patient(content: Any) -> Any:

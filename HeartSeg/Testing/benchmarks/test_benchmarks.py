@@ -9,7 +9,10 @@ import plistlib
 import sys
 import tarfile
 from argparse import Namespace
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +25,7 @@ PROGRAMS = sorted(p.stem for p in FOLDER.glob("[!_]*.py"))
 
 
 @pytest.fixture(scope="module")
-def benchmark():
+def benchmark() -> Iterator[Callable[[str], ModuleType]]:
     """Import a benchmark program as a module."""
     sys.path.insert(0, str(FOLDER))
     yield importlib.import_module
@@ -30,7 +33,12 @@ def benchmark():
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_the_help_text_contains_the_command(benchmark, name, monkeypatch, capsys):
+def test_the_help_text_contains_the_command(
+    benchmark: Callable[[str], ModuleType],
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}.py", "--help"])
     with pytest.raises(SystemExit) as stop:
         benchmark(name).main()
@@ -39,13 +47,13 @@ def test_the_help_text_contains_the_command(benchmark, name, monkeypatch, capsys
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_the_readme_lists_each_program_with_its_command(name):
+def test_the_readme_lists_each_program_with_its_command(name: str) -> None:
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert f"| `{name}.py` |" in readme
     assert f"python benchmarks/{name}.py " in readme
 
 
-def test_dice_uses_the_kept_voxels_only(benchmark):
+def test_dice_uses_the_kept_voxels_only(benchmark: Callable[[str], ModuleType]) -> None:
     common = benchmark("_common")
     found, truth = np.array([True, True, False, False]), np.array([True, False, True, False])
     assert common.dice(found, truth) == pytest.approx(0.5)
@@ -54,13 +62,13 @@ def test_dice_uses_the_kept_voxels_only(benchmark):
     assert common.dice(found & False, truth) == 0.0
 
 
-def test_structures_missing_in_the_truth_are_not_scored(benchmark):
+def test_structures_missing_in_the_truth_are_not_scored(benchmark: Callable[[str], ModuleType]) -> None:
     common = benchmark("_common")
     scores = common.structure_dice(np.array([1, 1, 2, 7]), np.array([1, 0, 2, 0]))
     assert scores == {"LV": pytest.approx(2 / 3), "RV": 1.0}
 
 
-def test_summaries_contain_n_mean_and_sample_sd(benchmark):
+def test_summaries_contain_n_mean_and_sample_sd(benchmark: Callable[[str], ModuleType]) -> None:
     common = benchmark("_common")
     assert common.summarise([1.0, 2.0, 3.0]) == {"n": 3, "mean": 2.0, "sd": 1.0}
     assert np.isnan(common.summarise([1.0])["sd"])
@@ -69,13 +77,15 @@ def test_summaries_contain_n_mean_and_sample_sd(benchmark):
     assert "| LV | 2 | 0.750 | 0.354 |" in common.summary_table(cases)
 
 
-def test_a_record_is_plain_json(benchmark, tmp_path):
+def test_a_record_is_plain_json(benchmark: Callable[[str], ModuleType], tmp_path: Path) -> None:
     path = tmp_path / "new" / "record.json"
     benchmark("_common").write_json(path, {"a": np.float32(0.123456), "b": float("nan"), "c": (np.int64(1), True)})
     assert json.loads(path.read_text()) == {"a": 0.1235, "b": None, "c": [1, True]}
 
 
-def test_all_candidate_orientations_are_rotations_of_the_same_handedness(benchmark):
+def test_all_candidate_orientations_are_rotations_of_the_same_handedness(
+    benchmark: Callable[[str], ModuleType],
+) -> None:
     sunnybrook = benchmark("sunnybrook")
     assert len(sunnybrook.ASSIGNMENTS) == 8
     standard = np.sign(np.linalg.det(sunnybrook.Orientation().matrix()))
@@ -86,7 +96,7 @@ def test_all_candidate_orientations_are_rotations_of_the_same_handedness(benchma
             assert np.sign(np.linalg.det(matrix)) == standard
 
 
-def test_the_standard_view_runs_left_posterior_and_to_the_apex(benchmark):
+def test_the_standard_view_runs_left_posterior_and_to_the_apex(benchmark: Callable[[str], ModuleType]) -> None:
     columns = benchmark("sunnybrook").Orientation().matrix().T
     assert columns[0, 0] > 0.7  # stored x: towards the patient's left
     assert columns[1, 1] > 0.6  # stored y: backwards ...
@@ -95,7 +105,7 @@ def test_the_standard_view_runs_left_posterior_and_to_the_apex(benchmark):
     assert columns[2, 2] < 0  # and down
 
 
-def test_an_orientation_is_restored_from_json(benchmark):
+def test_an_orientation_is_restored_from_json(benchmark: Callable[[str], ModuleType]) -> None:
     from dataclasses import asdict
 
     sunnybrook = benchmark("sunnybrook")
@@ -103,7 +113,7 @@ def test_an_orientation_is_restored_from_json(benchmark):
     assert sunnybrook.Orientation.from_dict(json.loads(json.dumps(asdict(orientation)))) == orientation
 
 
-def test_a_placed_stack_is_centred_on_the_origin(benchmark):
+def test_a_placed_stack_is_centred_on_the_origin(benchmark: Callable[[str], ModuleType]) -> None:
     sunnybrook = benchmark("sunnybrook")
     stack = Volume(np.zeros((9, 20, 30), np.int16), Geometry((9, 20, 30), (1.3, 1.3, 8.0)))
     laid = sunnybrook.laid(stack, sunnybrook.Orientation(turn=15.0))
@@ -111,7 +121,7 @@ def test_a_placed_stack_is_centred_on_the_origin(benchmark):
     assert laid.modality == "MR"
 
 
-def test_slices_without_a_contour_are_ignored(benchmark):
+def test_slices_without_a_contour_are_ignored(benchmark: Callable[[str], ModuleType]) -> None:
     truth = np.zeros((3, 4, 4), bool)
     truth[1, :2] = True
     found = truth.copy()
@@ -119,12 +129,12 @@ def test_slices_without_a_contour_are_ignored(benchmark):
     assert benchmark("sunnybrook").contoured_dice(found, truth) == 1.0
 
 
-def test_the_search_selects_the_best_mean(benchmark):
+def test_the_search_selects_the_best_mean(benchmark: Callable[[str], ModuleType]) -> None:
     """A score with a maximum at one rotation and one long axis; the search ends there."""
-    sunnybrook = benchmark("sunnybrook")
+    sunnybrook: Any = benchmark("sunnybrook")
 
     class Liking(sunnybrook.Scorer):
-        def score(self, patient, orientation):
+        def score(self, patient: Any, orientation: Any) -> float:
             right = (orientation.order, orientation.signs) == ((0, 1), (1, 1, 1))
             return right - abs(orientation.turn - 15) / 100 - 0.1 * (orientation.long_axis != "lying")
 
@@ -135,7 +145,7 @@ def test_the_search_selects_the_best_mean(benchmark):
     assert set(rows[0]["dice"]) == {"a", "b"}
 
 
-def test_the_fit_is_scored_on_both_cavities(benchmark):
+def test_the_fit_is_scored_on_both_cavities(benchmark: Callable[[str], ModuleType]) -> None:
     fit = np.array([[[1, 1, 2, 5]]])
     assert benchmark("bivme").score(np.array([[[1, 5, 2, 2]]]), fit) == {
         "LV": pytest.approx(2 / 3),
@@ -143,7 +153,7 @@ def test_the_fit_is_scored_on_both_cavities(benchmark):
     }
 
 
-def test_random_crops_keep_position_and_minimum_extent(benchmark):
+def test_random_crops_keep_position_and_minimum_extent(benchmark: Callable[[str], ModuleType]) -> None:
     heart_free = benchmark("heart_free")
     whole = Volume(np.arange(20 * 30 * 40).reshape(20, 30, 40), Geometry((20, 30, 40), (1.0, 2.0, 3.0)))
     rng = np.random.default_rng(0)
@@ -154,7 +164,7 @@ def test_random_crops_keep_position_and_minimum_extent(benchmark):
         assert part.array[0, 0, 0] == whole.array[tuple(first)]
 
 
-def test_an_invesalius_project_is_read_with_its_spacing(benchmark, tmp_path):
+def test_an_invesalius_project_is_read_with_its_spacing(benchmark: Callable[[str], ModuleType], tmp_path: Path) -> None:
     voxels = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
     project = {
         "matrix": {"dtype": "int16", "filename": "matrix.dat", "shape": [2, 3, 4]},
@@ -173,7 +183,9 @@ def test_an_invesalius_project_is_read_with_its_spacing(benchmark, tmp_path):
     assert volume.geometry.orientation == "LAS"
 
 
-def test_a_synthetic_foot_is_plausible_and_reproducible(benchmark, monkeypatch):
+def test_a_synthetic_foot_is_plausible_and_reproducible(
+    benchmark: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
     heart_free = benchmark("heart_free")
     monkeypatch.setattr(heart_free, "FOOT_SPACING", 3.0)  # an eighth of the voxels
     foot, again = (heart_free.synthetic_foot(np.random.default_rng(1)) for _ in range(2))
@@ -183,7 +195,7 @@ def test_a_synthetic_foot_is_plausible_and_reproducible(benchmark, monkeypatch):
     assert (foot.array > 500).sum() * foot.geometry.voxel_volume_ml > 50  # cortex
 
 
-def test_false_positives_are_counted_per_kind_and_in_total(benchmark):
+def test_false_positives_are_counted_per_kind_and_in_total(benchmark: Callable[[str], ModuleType]) -> None:
     cases = [
         {"kind": k, "heart": h, "ml": ml} for k, h, ml in (("a", True, 90.0), ("a", False, 0.0), ("b", False, 0.0))
     ]
@@ -192,13 +204,13 @@ def test_false_positives_are_counted_per_kind_and_in_total(benchmark):
     assert tally["all"]["ml_max"] == 90.0
 
 
-def test_ignored_voxels_of_the_prototype_are_masked(benchmark):
+def test_ignored_voxels_of_the_prototype_are_masked(benchmark: Callable[[str], ModuleType]) -> None:
     labels, mask = benchmark("prototype_scenes").split_target(np.array([0, 5, 255], np.uint8))
     assert labels.tolist() == [0, 5, 0]
     assert mask.tolist() == [1, 1, 0]
 
 
-def test_values_of_the_prototype_are_converted_to_hu(benchmark):
+def test_values_of_the_prototype_are_converted_to_hu(benchmark: Callable[[str], ModuleType]) -> None:
     assert benchmark("prototype_scenes").to_hu(np.array([-1.8, -1.0, 0.0, 1.8, 2.5])).tolist() == [
         -200,
         0,
@@ -208,10 +220,10 @@ def test_values_of_the_prototype_are_converted_to_hu(benchmark):
     ]
 
 
-def test_the_first_seed_with_cta_contrast_is_selected(benchmark):
+def test_the_first_seed_with_cta_contrast_is_selected(benchmark: Callable[[str], ModuleType]) -> None:
     prototype = benchmark("prototype_scenes")
 
-    def luts(rng):
+    def luts(rng: np.random.Generator) -> tuple[np.ndarray]:
         mean = np.zeros(64)
         mean[1], mean[5] = (300.0, 100.0) if rng.random() < 0.5 else (120.0, 100.0)
         return (mean,)
@@ -220,10 +232,41 @@ def test_the_first_seed_with_cta_contrast_is_selected(benchmark):
     assert prototype.cta_seed(Namespace(luts=luts), 2) == first
 
 
-def test_the_frozen_list_contains_all_files(benchmark):
+def test_the_frozen_list_contains_all_files(benchmark: Callable[[str], ModuleType]) -> None:
     prototype = benchmark("prototype_scenes")
     listed = prototype.FROZEN.read_text(encoding="utf-8").splitlines()
     assert [line.split("  ")[1] for line in listed] == [
         prototype.file_name(scene, kind) for scene in range(prototype.SCENES) for kind in prototype.KINDS
     ]
     assert all(len(line.split("  ")[0]) == 64 for line in listed)
+
+
+def test_the_simulated_user_marks_the_middle_of_the_largest_error_with_the_right_label(benchmark: Any) -> None:
+    mending = benchmark("mending")
+    from heartseg.refinement import Prior
+
+    truth = np.zeros((20, 20, 20), np.uint8)
+    truth[2:9, 2:9, 2:9], truth[12:17, 12:17, 12:17] = 4, 1
+    geometry = Geometry(truth.shape, (1.0, 1.0, 1.0))
+    labels = np.where(truth == 4, 2, 0).astype(np.uint8)
+    case = mending.Case(
+        "a", "b", Volume(truth, geometry), labels, truth, np.ones(truth.shape, bool), ("LV", "RA"), Prior.unknown()
+    )
+    mark = case.next_mark(labels)
+    assert mark is not None and (mark.text, mark.points) == ("RA", ((5.0, 5.0, 5.0),))
+    assert case.next_mark(truth) is None
+    for method in mending.METHODS.values():
+        record = mending.simulate(case, method, 2)
+        dice = [np.mean(list(d.values())) for d in record["dice"]]
+        assert dice[0] == 0 and min(dice[1:]) > 0
+        assert record["marks"][0] == "RA"
+
+
+def test_a_random_walker_stops_at_an_edge(benchmark: Any) -> None:
+    walk = benchmark("mending").walk
+    image = np.zeros((5, 5, 12), np.float32)
+    image[..., 7:] = 50.0
+    seeds = np.full(image.shape, -1)
+    seeds[2, 2, 0], seeds[2, 2, 11] = 3, 6
+    found = walk(image, seeds)
+    assert (found[..., :7] == 3).all() and (found[..., 7:] == 6).all()

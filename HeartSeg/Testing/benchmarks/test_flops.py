@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 from torch import nn
@@ -13,7 +16,7 @@ from tiny_models import make_tiny_model_folder, write_card
 
 
 @pytest.fixture(scope="module")
-def flops(repository):
+def flops(repository: Path) -> Iterator[ModuleType]:
     spec = importlib.util.spec_from_file_location("flops", repository / "benchmarks" / "flops.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules["flops"] = module  # its dataclass looks up its own module
@@ -22,14 +25,14 @@ def flops(repository):
     del sys.modules["flops"]
 
 
-def test_two_convolutions_are_counted_as_by_hand(flops):
+def test_two_convolutions_are_counted_as_by_hand(flops: ModuleType) -> None:
     network = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 2, 1, stride=2)).to("meta")
     assert flops.count_flops(network, 1, (8, 8, 8)) == 2 * 27 * 4 * 8**3 + 2 * 4 * 2 * 4**3
 
 
 def test_the_operations_of_a_folder_grow_with_the_patch_and_come_as_table_and_json(
-    flops, tmp_path, monkeypatch, capsys
-):
+    flops: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = make_tiny_model_folder(tmp_path / "tiny")
     make_tiny_model_folder(path / "finder", labels=("LV",))
     write_card(path, ("LV", "RV", "MYO"), finder="finder")

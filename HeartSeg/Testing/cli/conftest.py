@@ -7,14 +7,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from command_lines import PATIENCE, environment, tree, write_dicom, write_time_series
+from heartseg.progress import ProgressCallback
 from heartseg.volume import Geometry, Volume, write_volume
 from tiny_models import make_tiny_model_folder, synthetic_volume, write_card
 
@@ -85,7 +87,7 @@ def shipped_model(default_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def save_scan(tmp_path: Path) -> Callable[..., Path]:
     """Write a valid scan below ``tmp_path`` and return its path."""
 
-    def save(name: str = "scan.nii.gz", **choices) -> Path:
+    def save(name: str = "scan.nii.gz", **choices: Any) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return write_volume(scan_volume(**choices), path)
@@ -109,7 +111,7 @@ def save_series(tmp_path: Path) -> Callable[..., Path]:
 def save_dicom(tmp_path: Path) -> Callable[..., Path]:
     """Write a valid scan as a DICOM series into a folder below ``tmp_path``."""
 
-    def save(name: str = "dicom", *, seed: int = 5, slices: int = SHAPE[0], **tags) -> Path:
+    def save(name: str = "dicom", *, seed: int = 5, slices: int = SHAPE[0], **tags: Any) -> Path:
         return write_dicom(tmp_path / name, scan_volume(seed).array[:slices], SPACING, **tags)
 
     return save
@@ -144,11 +146,13 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     from heartseg.cli import cases, check, explain, processes, segment
     from heartseg.progress import Reporter
 
-    def answers(works, progress=None, limit=None):
+    def answers(
+        works: Iterable[Any], progress: ProgressCallback | None = None, limit: float | None = None
+    ) -> Iterator[Any]:
         do = processes._one_task(progress or (lambda event: None))
         yield from (processes._answer(do, work, False) for work in works)
 
-    def in_child(work, progress, limit=None):
+    def in_child(work: Callable[[Reporter], Any], progress: ProgressCallback, limit: float | None = None) -> Any:
         return work(Reporter(progress, processes.stop_token()))
 
     monkeypatch.setattr(cases, "answers", answers)
@@ -240,7 +244,7 @@ def refused(outcome: Outcome, *words: str, code: int = 2) -> None:
 
 
 @pytest.fixture
-def refuses(heartseg, tmp_path: Path, temporary: Path) -> Callable[..., None]:
+def refuses(heartseg: Callable[..., Outcome], tmp_path: Path, temporary: Path) -> Callable[..., None]:
     """Run ``segment`` on a bad input: one line with these words, exit code 2, and no remaining files."""
 
     def check(*arguments: object, words: tuple[str, ...]) -> None:

@@ -6,8 +6,9 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pydicom
@@ -18,6 +19,9 @@ from heartseg import read_volume
 from heartseg.cli.cases import list_cases
 from heartseg.export.formats import FORMATS
 from heartseg.volume import Geometry, Volume
+
+if TYPE_CHECKING:
+    from cli.conftest import Outcome
 
 SECRETS = ("Qwertz", "Zyxwvu", "PID7Q7Q", "19310203", "Kolibri", "Pinguin", "Narwal", "Okapi", "Wombat")
 """Name, ID and birth date of the patient, series description, folder, file, damaged file, other series, other texts."""
@@ -39,7 +43,7 @@ def identify(folder: Path, description: str = "Kolibri chest") -> Path:
 
 
 @pytest.fixture
-def patient(save_dicom) -> Path:
+def patient(save_dicom: Callable[..., Path]) -> Path:
     """A folder with a scan, a damaged file and a series of one slice, which leads to findings and reading reports."""
     folder = identify(save_dicom("Pinguin"))
     for path in save_dicom("other", slices=1, number=7).glob("*.dcm"):
@@ -62,7 +66,7 @@ def contents(path: Path) -> Iterator[bytes]:
         yield zlib.decompress(stream)
     start = 0
     while stored.startswith(b"\x89PNG") and (start := stored.find(b"zTXt", start + 1)) > 0:
-        length = int.from_bytes(stored[start - 4 : start])
+        length = int.from_bytes(stored[start - 4 : start], "big")
         yield zlib.decompress(stored[start + 4 : start + 4 + length].split(b"\0", 1)[1][1:])
 
 
@@ -77,7 +81,9 @@ def assert_anonymous(out: Path, *printed: str) -> None:
     assert not [secret for secret in SECRETS for text in printed if secret.lower() in text.lower()]
 
 
-def test_the_secrets_are_in_results_that_are_not_anonymized(heartseg, patient, tmp_path, tiny_model):
+def test_the_secrets_are_in_results_that_are_not_anonymized(
+    heartseg: Callable[..., Outcome], patient: Path, tmp_path: Path, tiny_model: Path
+) -> None:
     outcome = heartseg("segment", patient, "-o", tmp_path / "out", "--model", tiny_model, "--format", "dicom-seg,html")
     assert outcome.code == 0, outcome
     report = (tmp_path / "out" / "report.json").read_text()
@@ -88,7 +94,9 @@ def test_the_secrets_are_in_results_that_are_not_anonymized(heartseg, patient, t
         assert_anonymous(tmp_path / "out")
 
 
-def test_no_file_of_a_run_identifies_the_patient(heartseg, patient, tmp_path, tiny_model):
+def test_no_file_of_a_run_identifies_the_patient(
+    heartseg: Callable[..., Outcome], patient: Path, tmp_path: Path, tiny_model: Path
+) -> None:
     arguments = ("segment", patient, "-o", tmp_path / "out", "--model", tiny_model, "--anonymize")
     outcome = heartseg("-v", *arguments, "--format", ",".join([*FORMATS, "confidence"]))
     assert outcome.code == 0, outcome
@@ -100,15 +108,14 @@ def test_no_file_of_a_run_identifies_the_patient(heartseg, patient, tmp_path, ti
 
 
 def test_without_anonymize_name_birth_date_and_id_are_in_the_dicom_objects_only(
-    heartseg, patient, tmp_path, tiny_model
-):
+    heartseg: Callable[..., Outcome], patient: Path, tmp_path: Path, tiny_model: Path
+) -> None:
     identity = ("Qwertz", "Zyxwvu", "PID7Q7Q", "19310203")
-    arguments = ("segment", patient, "-o", tmp_path / "out", "--model", tiny_model)
-    assert heartseg(*arguments, "--format", ",".join([*FORMATS, "confidence"])).code == 0
-    arguments = ("report", tmp_path / "out", "-o", tmp_path / "report", "--format", "html,pdf,dicom-sr")
-    assert heartseg(*arguments).code == 0
-    arguments = ("compare", tmp_path / "out", tmp_path / "out", "-o", tmp_path / "comparison")
-    assert heartseg(*arguments).code == 0
+    every = ",".join([*FORMATS, "confidence"])
+    out = tmp_path / "out"
+    assert heartseg("segment", patient, "-o", out, "--model", tiny_model, "--format", every).code == 0
+    assert heartseg("report", out, "-o", tmp_path / "report", "--format", "html,pdf,dicom-sr").code == 0
+    assert heartseg("compare", out, out, "-o", tmp_path / "comparison").code == 0
     holding = {
         path.name
         for folder in ("out", "report", "comparison")
@@ -120,7 +127,9 @@ def test_without_anonymize_name_birth_date_and_id_are_in_the_dicom_objects_only(
 
 
 @pytest.mark.parametrize("name", ["report.html", "report.pdf"])
-def test_a_report_names_neither_scan_nor_series_even_without_anonymize(heartseg, patient, tmp_path, tiny_model, name):
+def test_a_report_names_neither_scan_nor_series_even_without_anonymize(
+    heartseg: Callable[..., Outcome], patient: Path, tmp_path: Path, tiny_model: Path, name: str
+) -> None:
     arguments = ("segment", patient, "-o", tmp_path / "out", "--model", tiny_model)
     assert heartseg(*arguments, "--format", "html,pdf").code == 0
     (tmp_path / "alone").mkdir()
@@ -128,17 +137,25 @@ def test_a_report_names_neither_scan_nor_series_even_without_anonymize(heartseg,
     assert_anonymous(tmp_path / "alone")
 
 
-def test_an_export_of_an_anonymized_result_is_anonymous_too(heartseg, patient, tmp_path, tiny_model):
+def test_an_export_of_an_anonymized_result_is_anonymous_too(
+    heartseg: Callable[..., Outcome], patient: Path, tmp_path: Path, tiny_model: Path
+) -> None:
     arguments = ("-o", tmp_path / "out", "--model", tiny_model, "--anonymize", "--format", "labels")
     assert heartseg("segment", patient, *arguments).code == 0
-    arguments = ("-o", tmp_path / "export", "--scan", patient, "--format", "dicom-seg,seg,labels,csv,preview")
-    outcome = heartseg("export", tmp_path / "out", *arguments)
+    formats = ("--format", "dicom-seg,seg,labels,csv,preview")
+    outcome = heartseg("export", tmp_path / "out", "-o", tmp_path / "export", "--scan", patient, *formats)
     assert outcome.code == 0, outcome
     assert (tmp_path / "export" / "segmentation.dcm").is_file()
     assert_anonymous(tmp_path / "export", outcome.out, outcome.err)
 
 
-def test_no_file_of_a_cohort_identifies_a_patient(heartseg, save_scan, save_dicom, tmp_path, tiny_model):
+def test_no_file_of_a_cohort_identifies_a_patient(
+    heartseg: Callable[..., Outcome],
+    save_scan: Callable[..., Path],
+    save_dicom: Callable[..., Path],
+    tmp_path: Path,
+    tiny_model: Path,
+) -> None:
     identify(save_dicom("scans/Pinguin"))
     save_scan("scans/Narwal.nii.gz")
     (tmp_path / "scans" / "Okapi.nii.gz").write_bytes(b"no image")
@@ -148,7 +165,9 @@ def test_no_file_of_a_cohort_identifies_a_patient(heartseg, save_scan, save_dico
     assert_anonymous(tmp_path / "out", outcome.out, outcome.err)
 
 
-def test_scans_are_numbered_in_their_order_unless_a_list_names_them(save_scan, tmp_path):
+def test_scans_are_numbered_in_their_order_unless_a_list_names_them(
+    save_scan: Callable[..., Path], tmp_path: Path
+) -> None:
     for name in ("a", "b", "c"):
         save_scan(f"{name}.nii.gz")
     (tmp_path / "list.csv").write_text("path,name\na.nii.gz,\nb.nii.gz,case_7\nc.nii.gz,\n")
@@ -156,7 +175,9 @@ def test_scans_are_numbered_in_their_order_unless_a_list_names_them(save_scan, t
     assert found == {"a.nii.gz": "scan_1", "b.nii.gz": "case_7", "c.nii.gz": "scan_3"}
 
 
-def test_a_heat_map_of_an_anonymized_scan_names_neither_scan_nor_path(save_scan, tmp_path, tiny_model):
+def test_a_heat_map_of_an_anonymized_scan_names_neither_scan_nor_path(
+    save_scan: Callable[..., Path], tmp_path: Path, tiny_model: Path
+) -> None:
     from heartseg.explain import explain, write_explanation
 
     volume = read_volume(save_scan("Narwal.nii.gz")).anonymized()
@@ -166,7 +187,9 @@ def test_a_heat_map_of_an_anonymized_scan_names_neither_scan_nor_path(save_scan,
 
 
 @pytest.mark.parametrize("description", ["CT", "the", "s"])
-def test_findings_stay_as_they_are_whatever_the_scan_is_called(save_dicom, description):
+def test_findings_stay_as_they_are_whatever_the_scan_is_called(
+    save_dicom: Callable[..., Path], description: str
+) -> None:
     folder = identify(save_dicom(description), description)
     (folder / "broken.dcm").write_bytes((folder / "Narwal000.dcm").read_bytes()[:200])
     volume = read_volume(folder)
@@ -174,13 +197,13 @@ def test_findings_stay_as_they_are_whatever_the_scan_is_called(save_dicom, descr
     assert volume.anonymized().findings == volume.findings
 
 
-def test_the_array_is_shared():
+def test_the_array_is_shared() -> None:
     volume = Volume(np.zeros((2, 2, 2)), Geometry((2, 2, 2), (1, 1, 1)), "Jane")
     assert volume.anonymized().array is volume.array
     assert volume.anonymized().name == "scan"
 
 
-def test_every_text_of_a_header_is_removed_but_codes_dates_and_uids():
+def test_every_text_of_a_header_is_removed_but_codes_dates_and_uids() -> None:
     from heartseg.export.dicom_seg import _remove_patient
 
     image = Dataset()

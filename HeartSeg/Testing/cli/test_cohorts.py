@@ -8,9 +8,10 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,6 +25,9 @@ from heartseg.cli.summary import SummaryRow, plain_cell, write_summary
 from heartseg.errors import SettingsError
 from heartseg.models.folder import ModelFolder
 from heartseg.settings import Settings
+
+if TYPE_CHECKING:
+    from cli.conftest import Outcome, Running
 
 
 def names(folder: Path) -> list[str]:
@@ -48,13 +52,15 @@ def rows(out: Path) -> dict[str, dict[str, str]]:
         (7, "read", ("exit code 7", "damaged")),
     ],
 )
-def test_the_end_of_a_process_is_explained(code, stage, words):
+def test_the_end_of_a_process_is_explained(code: int, stage: str, words: tuple[str, str]) -> None:
     text = _why_ended(code, stage)
     assert all(word in text for word in words)
     assert ("--jobs" in text) == (code == -signal.SIGKILL), "fewer processes do not mend a damaged file"
 
 
-def test_a_crash_costs_one_row_also_with_one_job(launch, save_scan, tmp_path, tiny_model):
+def test_a_crash_costs_one_row_also_with_one_job(
+    launch: Callable[..., Running], save_scan: Callable[..., Path], tmp_path: Path, tiny_model: Path
+) -> None:
     for name in "ab":
         save_scan(f"scans/{name}.nii.gz")
     arguments = ("segment", tmp_path / "scans", "-o", tmp_path / "out", "--model", tiny_model, "--format", "csv")
@@ -66,7 +72,9 @@ def test_a_crash_costs_one_row_also_with_one_job(launch, save_scan, tmp_path, ti
     assert "SIGSEGV" in found["a"]["message"]
 
 
-def test_a_scan_that_takes_too_long_costs_one_row(heartseg, save_scan, tmp_path, tiny_model):
+def test_a_scan_that_takes_too_long_costs_one_row(
+    heartseg: Callable[..., Outcome], save_scan: Callable[..., Path], tmp_path: Path, tiny_model: Path
+) -> None:
     save_scan("scans/a.nii.gz")
     outcome = heartseg(
         "segment", tmp_path / "scans", "-o", tmp_path / "out", "--model", tiny_model, "--time-limit", "0.0001"
@@ -76,7 +84,9 @@ def test_a_scan_that_takes_too_long_costs_one_row(heartseg, save_scan, tmp_path,
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"summary.csv"}
 
 
-def test_a_negative_time_limit_is_refused(heartseg, save_scan, tmp_path, tiny_model):
+def test_a_negative_time_limit_is_refused(
+    heartseg: Callable[..., Outcome], save_scan: Callable[..., Path], tmp_path: Path, tiny_model: Path
+) -> None:
     save_scan("scans/a.nii.gz")
     outcome = heartseg("segment", tmp_path / "scans", "-o", tmp_path / "o", "--model", tiny_model, "--time-limit", "-1")
     assert outcome.code == 2 and "-1 minutes" in outcome.err
@@ -86,7 +96,7 @@ def test_a_negative_time_limit_is_refused(heartseg, save_scan, tmp_path, tiny_mo
 
 
 @pytest.fixture
-def finished(tmp_path, save_scan, tiny_model) -> tuple[Path, Case, dict[str, Any]]:
+def finished(tmp_path: Path, save_scan: Callable[..., Path], tiny_model: Path) -> tuple[Path, Case, dict[str, Any]]:
     """Make a result folder with the report of a finished case, the case and its options."""
     case = Case(save_scan("scan.nii.gz"), "scan")
     choices = choices_of(case, Settings(), model_hash(ModelFolder.open(tiny_model)), ("csv",), False)
@@ -96,12 +106,12 @@ def finished(tmp_path, save_scan, tiny_model) -> tuple[Path, Case, dict[str, Any
     return tmp_path / "out", case, choices
 
 
-def test_a_case_that_did_not_change_is_finished(finished):
+def test_a_case_that_did_not_change_is_finished(finished: tuple[Path, Case, dict[str, Any]]) -> None:
     folder, case, choices = finished
     assert finished_report(folder, case, choices) is not None
 
 
-def test_a_copy_of_the_same_scan_is_finished(finished):
+def test_a_copy_of_the_same_scan_is_finished(finished: tuple[Path, Case, dict[str, Any]]) -> None:
     folder, case, choices = finished
     content = case.path.read_bytes()
     case.path.unlink()
@@ -109,7 +119,9 @@ def test_a_copy_of_the_same_scan_is_finished(finished):
     assert finished_report(folder, case, choices) is not None
 
 
-def test_a_scan_that_changed_is_not_finished_even_with_its_old_time(finished):
+def test_a_scan_that_changed_is_not_finished_even_with_its_old_time(
+    finished: tuple[Path, Case, dict[str, Any]],
+) -> None:
     folder, case, choices = finished
     status = case.path.stat()
     content = bytearray(case.path.read_bytes())
@@ -128,7 +140,9 @@ def test_a_scan_that_changed_is_not_finished_even_with_its_old_time(finished):
     ],
     ids=str,
 )
-def test_other_choices_in_the_list_are_not_finished(finished, changed):
+def test_other_choices_in_the_list_are_not_finished(
+    finished: tuple[Path, Case, dict[str, Any]], changed: dict[str, Any]
+) -> None:
     folder, case, choices = finished
     other = replace(case, **changed)
     assert finished_report(folder, other, choices_of(other, Settings(), choices["model"], ("csv",), False)) is None
@@ -151,18 +165,22 @@ def test_other_choices_in_the_list_are_not_finished(finished, changed):
     ],
     ids=str,
 )
-def test_other_settings_are_not_finished(finished, settings):
+def test_other_settings_are_not_finished(finished: tuple[Path, Case, dict[str, Any]], settings: Settings) -> None:
     folder, case, choices = finished
     assert finished_report(folder, case, choices_of(case, settings, choices["model"], ("csv",), False)) is None
 
 
 @pytest.mark.parametrize("settings", [Settings(threads=2), Settings(device="cpu")], ids=str)
-def test_settings_that_only_change_the_speed_are_the_same(finished, settings):
+def test_settings_that_only_change_the_speed_are_the_same(
+    finished: tuple[Path, Case, dict[str, Any]], settings: Settings
+) -> None:
     folder, case, choices = finished
     assert finished_report(folder, case, choices_of(case, settings, choices["model"], ("csv",), False)) is not None
 
 
-def test_other_formats_weights_and_anonymity_are_not_finished(finished, tiny_model, tmp_path, monkeypatch):
+def test_other_formats_weights_and_anonymity_are_not_finished(
+    finished: tuple[Path, Case, dict[str, Any]], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import shutil
 
     folder, case, choices = finished
@@ -183,7 +201,7 @@ def test_other_formats_weights_and_anonymity_are_not_finished(finished, tiny_mod
         assert finished_report(folder, case, changed) is None
 
 
-def test_a_dicom_series_with_another_slice_is_not_finished(tmp_path, save_dicom):
+def test_a_dicom_series_with_another_slice_is_not_finished(tmp_path: Path, save_dicom: Callable[..., Path]) -> None:
     folder = save_dicom(slices=3)
     case = Case(folder, "dicom")
     choices = choices_of(case, Settings(), "m", None, False)
@@ -196,7 +214,7 @@ def test_a_dicom_series_with_another_slice_is_not_finished(tmp_path, save_dicom)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"case": {}}', '{"case": {"choices": 1}}', "\0", "nan"])
-def test_a_report_that_says_nothing_is_not_finished(tmp_path, text):
+def test_a_report_that_says_nothing_is_not_finished(tmp_path: Path, text: str) -> None:
     (tmp_path / "report.json").write_text(text)
     assert finished_report(tmp_path, Case(tmp_path, "x"), {}) is None
 
@@ -210,14 +228,16 @@ def touch(path: Path) -> Path:
     return path
 
 
-def test_dangling_links_get_a_row_each(tmp_path):
+def test_dangling_links_get_a_row_each(tmp_path: Path) -> None:
     touch(tmp_path / "scans" / "a.nii.gz")
     for name in ("b.nii.gz", "c.nrrd", "patient4", "notes.txt"):
         (tmp_path / "scans" / name).symlink_to(tmp_path / "gone" / name)
     assert names(tmp_path / "scans") == ["a", "b", "c", "patient4"]
 
 
-def test_a_dangling_link_fails_with_its_own_row(heartseg, save_scan, tmp_path, tiny_model):
+def test_a_dangling_link_fails_with_its_own_row(
+    heartseg: Callable[..., Outcome], save_scan: Callable[..., Path], tmp_path: Path, tiny_model: Path
+) -> None:
     save_scan("scans/a.nii.gz")
     (tmp_path / "scans" / "b.nii.gz").symlink_to(tmp_path / "gone.nii.gz")
     arguments = ("segment", tmp_path / "scans", "-o", tmp_path / "out", "--model", tiny_model, "--format", "csv")
@@ -228,7 +248,7 @@ def test_a_dangling_link_fails_with_its_own_row(heartseg, save_scan, tmp_path, t
 
 
 @pytest.mark.parametrize("depth", [1, 2, 12])
-def test_links_that_lead_up_or_across_are_followed_once(tmp_path, depth):
+def test_links_that_lead_up_or_across_are_followed_once(tmp_path: Path, depth: int) -> None:
     """With ``n`` links in each of ``n`` folders there are n^40 paths before the system refuses to follow more links."""
     folders = [tmp_path / "scans" / f"f{k:02}" for k in range(depth)]
     for folder in folders:
@@ -244,7 +264,7 @@ def test_links_that_lead_up_or_across_are_followed_once(tmp_path, depth):
     assert len(found) == depth
 
 
-def test_a_linked_folder_is_a_scan_like_any_other(tmp_path, save_dicom):
+def test_a_linked_folder_is_a_scan_like_any_other(tmp_path: Path, save_dicom: Callable[..., Path]) -> None:
     save_dicom("archive/one", slices=2, patient="A", study="1.1")
     save_dicom("archive/two", slices=2, patient="B", study="1.2")
     (tmp_path / "scans").mkdir()
@@ -256,7 +276,7 @@ def test_a_linked_folder_is_a_scan_like_any_other(tmp_path, save_dicom):
 # --- C5: signals ------------------------------------------------------------------------------------------------------
 
 
-def test_a_signal_during_an_import_waits_until_it_is_over(tmp_path, monkeypatch):
+def test_a_signal_during_an_import_waits_until_it_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An extension module that is interrupted while loading crashes when the interpreter exits."""
     from heartseg.cli.exits import stop_token, stopped_by_signals
 
@@ -271,7 +291,7 @@ def test_a_signal_during_an_import_waits_until_it_is_over(tmp_path, monkeypatch)
         time.sleep(5)
 
 
-def test_only_frames_of_an_import_are_taken_for_one():
+def test_only_frames_of_an_import_are_taken_for_one() -> None:
     import sys
 
     assert not _is_importing(sys._getframe())
@@ -282,7 +302,7 @@ def test_only_frames_of_an_import_are_taken_for_one():
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "\r=1"])
-def test_cells_that_begin_like_a_formula_are_text(tmp_path, text):
+def test_cells_that_begin_like_a_formula_are_text(tmp_path: Path, text: str) -> None:
     assert plain_cell(text) == f"'{text}"
     case = Case(Path(text), "a")
     write_summary(tmp_path, [case], {"a": SummaryRow("a", "failed", -1.5, text, text)})
@@ -293,7 +313,9 @@ def test_cells_that_begin_like_a_formula_are_text(tmp_path, text):
 
 @pytest.mark.parametrize("text", ["", " ", "\t"])
 @pytest.mark.parametrize("command", ["segment", "check"])
-def test_an_empty_path_is_not_the_current_folder(heartseg, tmp_path, command, text):
+def test_an_empty_path_is_not_the_current_folder(
+    heartseg: Callable[..., Outcome], tmp_path: Path, command: str, text: str
+) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
         scan_path(text)
     more = ("-o", tmp_path / "out") if command == "segment" else ()
@@ -301,7 +323,7 @@ def test_an_empty_path_is_not_the_current_folder(heartseg, tmp_path, command, te
     assert outcome.code == 2 and "empty" in outcome.err
 
 
-def test_more_threads_than_the_machine_can_run_are_refused(save_scan):
+def test_more_threads_than_the_machine_can_run_are_refused(save_scan: Callable[..., Path]) -> None:
     args = argparse.Namespace(
         device="auto", structures=None, no_locate=False, no_cleanup=False, accurate=False, precision="auto"
     )

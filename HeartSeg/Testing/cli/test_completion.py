@@ -1,32 +1,44 @@
-"""Shell completion: requests of bash after ``eval "$(register-python-argcomplete heartseg)"``."""
+"""Shell completion: what bash offers after ``eval "$(register-python-argcomplete heartseg)"``."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from command_lines import environment
+
 pytest.importorskip("argcomplete", reason='pip install "heartseg[complete]"')
+BASH = shutil.which("bash")
+
+PRESS_TAB = r"""
+eval "$("$PYTHON" -m argcomplete.scripts.register_python_argcomplete heartseg)"
+complete -p heartseg > /dev/null || exit 1
+COMP_LINE=$1 COMP_POINT=${#1} COMP_TYPE=9
+_python_argcomplete heartseg
+printf '%s\n' "${COMPREPLY[@]}"
+"""
 
 
+@pytest.mark.skipif(BASH is None or sys.platform == "win32", reason="needs bash and executable scripts")
 @pytest.mark.parametrize(
-    ("line", "word"),
-    [("heartseg seg", "segment"), ("heartseg segment --mod", "--modality"), ("heartseg models ", "list")],
+    ("line", "words"),
+    [
+        ("heartseg seg", {"segment"}),
+        ("heartseg segment --mod", {"--modality", "--model"}),
+        ("heartseg segment scan.nrrd --modality ", {"CT", "MR"}),
+        ("heartseg nothing --mod", set()),
+    ],
 )
-def test_commands_options_and_values_are_offered(line: str, word: str, tmp_path: Path) -> None:
-    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_IFS": "\n"}
-    answer = tmp_path / "answer"
-    subprocess.run(
-        [sys.executable, "-m", "heartseg.cli.main"],
-        env={
-            **os.environ,
-            **asked,
-            "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        },
-        check=True,
-    )
-    assert word in {offered.strip() for offered in answer.read_text(encoding="utf-8").split("\n")}
+def test_bash_offers_commands_options_and_values(line: str, words: set[str], tmp_path: Path) -> None:
+    program = tmp_path / "heartseg"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m heartseg.cli.main "$@"\n')
+    program.chmod(0o755)
+    variables = environment() | {"PYTHON": sys.executable, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    asked = [str(BASH), "--norc", "-c", PRESS_TAB, "bash", line]
+    done = subprocess.run(asked, env=variables, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert {word.strip() for word in done.stdout.splitlines()} - {""} == words

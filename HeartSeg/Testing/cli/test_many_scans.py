@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
@@ -15,17 +17,20 @@ import SimpleITK as sitk
 from command_lines import tree
 from near_ties import assert_equal_but_few
 
+if TYPE_CHECKING:
+    from cli.conftest import Outcome, Running
+
 COLUMNS_WITH_UNITS = {"seconds (s)", "LV volume (mL)", "MYO mass (g)", "AO diameter (mm)"}
 
 
 @pytest.fixture
-def segment(heartseg, tiny_model):
+def segment(heartseg: Callable[..., Outcome], tiny_model: Path) -> Callable[..., Outcome]:
     """Run ``heartseg segment`` with the tiny model, labels and measurements only."""
     return lambda *arguments: heartseg("segment", *arguments, "--model", tiny_model, "--format", "labels,csv")
 
 
 @pytest.fixture
-def scans(save_scan, tmp_path) -> Path:
+def scans(save_scan: Callable[..., Path], tmp_path: Path) -> Path:
     """Make a folder with three valid scans."""
     for k, name in enumerate("abc"):
         save_scan(f"scans/{name}.nii.gz", seed=5 + k)
@@ -53,7 +58,9 @@ def hidden(folder: Path) -> list[str]:
     return [name for name in tree(folder) if "/." in f"/{name}"]
 
 
-def test_good_and_bad_scans_and_dicom_folders_together(segment, save_scan, save_dicom, tmp_path):
+def test_good_and_bad_scans_and_dicom_folders_together(
+    segment: Callable[..., Outcome], save_scan: Callable[..., Path], save_dicom: Callable[..., Path], tmp_path: Path
+) -> None:
     save_scan("scans/b ö.nii.gz")
     short = save_scan("scans/short.nii.gz")
     short.write_bytes(short.read_bytes()[:5000])
@@ -71,7 +78,9 @@ def test_good_and_bad_scans_and_dicom_folders_together(segment, save_scan, save_
     assert hidden(tmp_path / "out") == []
 
 
-def test_a_list_of_scans(segment, scans, save_series, tmp_path):
+def test_a_list_of_scans(
+    segment: Callable[..., Outcome], scans: Path, save_series: Callable[..., Path], tmp_path: Path
+) -> None:
     save_series("cine.nrrd", frames=2)
     (tmp_path / "list.csv").write_text("path,name,frame\nscans/a.nii.gz,first,\ncine.nrrd,second,1\n")
     outcome = segment(tmp_path / "list.csv", "-o", tmp_path / "out", "--json")
@@ -82,7 +91,9 @@ def test_a_list_of_scans(segment, scans, save_series, tmp_path):
     assert report["provenance"]["input"]["frame"] == 1
 
 
-def test_every_frame_of_a_time_series(segment, save_series, tmp_path):
+def test_every_frame_of_a_time_series(
+    segment: Callable[..., Outcome], save_series: Callable[..., Path], tmp_path: Path
+) -> None:
     outcome = segment(save_series("cine.nrrd", frames=3), "-o", tmp_path / "out", "--frame", "all")
     assert outcome.code == 0, outcome
     assert statuses(tmp_path / "out") == {f"cine_frame{k}": "done" for k in range(3)}
@@ -90,14 +101,18 @@ def test_every_frame_of_a_time_series(segment, save_series, tmp_path):
     assert one.any() and (one != two).any()
 
 
-def test_a_folder_where_no_scan_has_a_heart_exits_with_3(heartseg, scans, tmp_path, blind_model):
+def test_a_folder_where_no_scan_has_a_heart_exits_with_3(
+    heartseg: Callable[..., Outcome], scans: Path, tmp_path: Path, blind_model: Path
+) -> None:
     arguments = ("segment", scans, "-o", tmp_path / "out", "--model", blind_model, "--format", "csv")
     assert heartseg(*arguments).code == 3
     assert set(statuses(tmp_path / "out").values()) == {"no heart"}
     assert heartseg(*arguments, "--resume").code == 3
 
 
-def test_scans_of_one_name_get_folders_of_their_own(segment, save_scan, tmp_path):
+def test_scans_of_one_name_get_folders_of_their_own(
+    segment: Callable[..., Outcome], save_scan: Callable[..., Path], tmp_path: Path
+) -> None:
     first = save_scan("one/scan.nii.gz", seed=5)
     second = save_scan("two/scan.nii.gz", seed=6)
     (tmp_path / "list.csv").write_text(f"path,name\n{first},x\n{second},x\n{first},x_2\n")
@@ -108,7 +123,7 @@ def test_scans_of_one_name_get_folders_of_their_own(segment, save_scan, tmp_path
         assert json.loads((tmp_path / "out" / name / "report.json").read_text())["provenance"]["input"]["path"] == path
 
 
-def test_resuming_goes_on_with_what_changed_only(segment, scans, tmp_path):
+def test_resuming_goes_on_with_what_changed_only(segment: Callable[..., Outcome], scans: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert segment(scans, "-o", out).code == 0
     before = {name: marks(out / name / "report.json") for name in "abc"}
@@ -119,7 +134,9 @@ def test_resuming_goes_on_with_what_changed_only(segment, scans, tmp_path):
     assert statuses(out) == dict.fromkeys("abc", "done")
 
 
-def test_without_resume_or_overwrite_earlier_results_are_safe(segment, scans, tmp_path):
+def test_without_resume_or_overwrite_earlier_results_are_safe(
+    segment: Callable[..., Outcome], scans: Path, tmp_path: Path
+) -> None:
     assert segment(scans, "-o", tmp_path / "out").code == 0
     before = tree(tmp_path / "out")
     outcome = segment(scans, "-o", tmp_path / "out")
@@ -127,7 +144,9 @@ def test_without_resume_or_overwrite_earlier_results_are_safe(segment, scans, tm
     assert tree(tmp_path / "out") == before
 
 
-def test_a_model_that_is_not_there_ends_a_batch_with_nothing_made(heartseg, scans, tmp_path):
+def test_a_model_that_is_not_there_ends_a_batch_with_nothing_made(
+    heartseg: Callable[..., Outcome], scans: Path, tmp_path: Path
+) -> None:
     outcome = heartseg("segment", scans, "-o", tmp_path / "out", "--model", "NoSuchModel")
     assert outcome.code == 2 and not (tmp_path / "out").exists()
 
@@ -135,7 +154,7 @@ def test_a_model_that_is_not_there_ends_a_batch_with_nothing_made(heartseg, scan
 # --- processes --------------------------------------------------------------------------------------------------------
 
 
-def test_two_processes_give_the_labels_of_one(segment, scans, tmp_path):
+def test_two_processes_give_the_labels_of_one(segment: Callable[..., Outcome], scans: Path, tmp_path: Path) -> None:
     assert segment(scans, "-o", tmp_path / "one").code == 0
     outcome = segment(scans, "-o", tmp_path / "two", "--jobs", "2")
     assert outcome.code == 0, outcome
@@ -144,7 +163,9 @@ def test_two_processes_give_the_labels_of_one(segment, scans, tmp_path):
         assert_equal_but_few(labels_of(tmp_path / "one" / name), labels_of(tmp_path / "two" / name))  # other threads
 
 
-def test_a_fault_that_every_scan_would_meet_ends_a_batch_of_processes(heartseg, scans, tmp_path, tiny_model):
+def test_a_fault_that_every_scan_would_meet_ends_a_batch_of_processes(
+    heartseg: Callable[..., Outcome], scans: Path, tmp_path: Path, tiny_model: Path
+) -> None:
     import shutil
 
     model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
@@ -161,7 +182,9 @@ def workers_of(pid: int) -> list[psutil.Process]:
     return sorted((p for p in children if "spawn_main" in " ".join(p.cmdline())), key=lambda p: p.create_time())
 
 
-def test_a_process_that_dies_costs_its_scan_only(launch, scans, tmp_path, tiny_model):
+def test_a_process_that_dies_costs_its_scan_only(
+    launch: Callable[..., Running], scans: Path, tmp_path: Path, tiny_model: Path
+) -> None:
     out = tmp_path / "out"
     running = launch("segment", scans, "-o", out, "--model", tiny_model, "--format", "labels", "--jobs", "2")
     end = time.monotonic() + 120
@@ -176,7 +199,9 @@ def test_a_process_that_dies_costs_its_scan_only(launch, scans, tmp_path, tiny_m
     assert tree(out) >= {"b/labels.nii.gz", "c/labels.nii.gz"} and hidden(out) == []
 
 
-def test_resuming_after_a_kill_does_not_redo_what_is_done(launch, segment, scans, tmp_path, tiny_model):
+def test_resuming_after_a_kill_does_not_redo_what_is_done(
+    launch: Callable[..., Running], segment: Callable[..., Outcome], scans: Path, tmp_path: Path, tiny_model: Path
+) -> None:
     out = tmp_path / "out"
     running = launch("segment", scans, "-o", out, "--model", tiny_model, "--format", "labels,csv")
     running.wait_for("[1/3]")
@@ -194,7 +219,9 @@ def test_resuming_after_a_kill_does_not_redo_what_is_done(launch, segment, scans
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_sigterm_in_a_batch_leaves_whole_folders_only(launch, scans, tmp_path, tiny_model, jobs):
+def test_sigterm_in_a_batch_leaves_whole_folders_only(
+    launch: Callable[..., Running], scans: Path, tmp_path: Path, tiny_model: Path, jobs: int
+) -> None:
     out = tmp_path / "out"
     formats = ("--format", "labels,csv") if jobs == 1 else ()  # writing all formats takes long enough
     running = launch("segment", scans, "-o", out, "--model", tiny_model, "--jobs", jobs, *formats)

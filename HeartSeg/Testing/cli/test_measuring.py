@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +21,13 @@ from measured_hearts import LeftVentricle
 from phantoms import heart_phantom
 
 
-def values(rows):
+def values(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
     return {(m["structure"], m["quantity"]): m for m in rows}
 
 
-def test_a_label_map_is_measured_and_compared_only_with_what_is_known(tmp_path, capsys):
+def test_a_label_map_is_measured_and_compared_only_with_what_is_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     labels, geometry, _ = heart_phantom((2.0, 2.0, 2.0))
     write_labels(labels, geometry, tmp_path / "heart.nii.gz")
     assert main(["measure", str(tmp_path / "heart.nii.gz"), "--json"]) == 0
@@ -47,7 +51,7 @@ def test_a_label_map_is_measured_and_compared_only_with_what_is_known(tmp_path, 
     assert set(lines) == {(m["structure"], m["quantity"]) for m in written["measures"]}
 
 
-def test_findings_notes_and_cut_structures_are_shown(tmp_path, capsys):
+def test_findings_notes_and_cut_structures_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels, geometry, _ = heart_phantom((2.0, 2.0, 2.0))
     right = int(np.argwhere(labels == 2)[:, 2].min()) + 8
     part = (slice(None), slice(None), slice(right, None))
@@ -72,7 +76,7 @@ def test_findings_notes_and_cut_structures_are_shown(tmp_path, capsys):
 HEARTS = [LeftVentricle().shrunk(f) for f in (0.9, 1.0, 0.75)]
 
 
-def write_series(folder, numbers=(0, 1, 2), **facts):
+def write_series(folder: Path, numbers: tuple[int, ...] = (0, 1, 2), **facts: Any) -> None:
     """Write results of frames as ``heartseg segment --frame all`` does."""
     for k in numbers:
         labels, geometry = HEARTS[k].labels((2.0, 2.0, 2.0))
@@ -82,7 +86,7 @@ def write_series(folder, numbers=(0, 1, 2), **facts):
         write_result(result, volume, folder / f"cine_frame{k}", formats=("labels",))
 
 
-def test_the_frames_of_a_series_give_its_function(tmp_path, capsys):
+def test_the_frames_of_a_series_give_its_function(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_series(tmp_path)
     assert main(["measure", str(tmp_path), "--heart-rate", "60", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -106,7 +110,9 @@ def test_the_frames_of_a_series_give_its_function(tmp_path, capsys):
         ({"frames": None}, ["--phase", "cycle"], "cycle"),
     ],
 )
-def test_a_series_is_a_cycle_only_if_dicom_or_the_user_says_so(tmp_path, capsys, facts, options, phase):
+def test_a_series_is_a_cycle_only_if_dicom_or_the_user_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], facts: dict[str, Any], options: list[str], phase: str | None
+) -> None:
     write_series(tmp_path, **facts)
     assert main(["measure", str(tmp_path), "--sex", "F", "--json", *options]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -125,14 +131,23 @@ def test_a_series_is_a_cycle_only_if_dicom_or_the_user_says_so(tmp_path, capsys,
         ((0, 1, 2), {}, ["--phase", "diastole"], ("--phase diastole",)),
     ],
 )
-def test_a_series_that_is_not_known_to_be_complete_is_refused(tmp_path, capsys, numbers, facts, options, said):
+def test_a_series_that_is_not_known_to_be_complete_is_refused(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    numbers: tuple[int, ...],
+    facts: dict[str, None],
+    options: list[str],
+    said: tuple[str, ...],
+) -> None:
     write_series(tmp_path, numbers, **facts)
     assert main(["measure", str(tmp_path), *options]) == 2
     error = capsys.readouterr().err
     assert all(text in error for text in said)
 
 
-def test_the_patient_is_that_of_the_header_unless_options_say_otherwise(tmp_path, capsys):
+def test_the_patient_is_that_of_the_header_unless_options_say_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_series(tmp_path, patient=Patient("F", 165.0, 60.0, 62.0))
     assert main(["measure", str(tmp_path), "--weight", "70", "--phase", "cycle", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -143,14 +158,16 @@ def test_the_patient_is_that_of_the_header_unless_options_say_otherwise(tmp_path
     assert capsys.readouterr().out.splitlines()[0] == "patient: F, 165.0 cm, 60.0 kg, 62.0/min"
 
 
-def test_frames_of_different_scans_are_told_apart_without_their_path(tmp_path, capsys):
+def test_frames_of_different_scans_are_told_apart_without_their_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_series(tmp_path, (0,), path="", series_uid="1.2")
     write_series(tmp_path, (1, 2), path="", series_uid="1.3")
     assert main(["measure", str(tmp_path)]) == 2
     assert "2 scans" in capsys.readouterr().err
 
 
-def test_the_phase_of_a_single_scan_is_no_cycle(tmp_path, capsys):
+def test_the_phase_of_a_single_scan_is_no_cycle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_series(tmp_path)
     assert main(["measure", str(tmp_path / "cine_frame0"), "--phase", "cycle"]) == 2
     assert "--phase cycle" in capsys.readouterr().err
@@ -166,17 +183,21 @@ def test_the_phase_of_a_single_scan_is_no_cycle(tmp_path, capsys):
         (["--heart-rate", "900"], "--heart-rate 900 is not possible"),
     ],
 )
-def test_impossible_patients_are_refused(tmp_path, capsys, arguments, said):
+def test_impossible_patients_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
     assert main(["measure", str(tmp_path), *arguments]) == 2
     assert said in capsys.readouterr().err
 
 
-def test_a_folder_without_results_is_refused(tmp_path, capsys):
+def test_a_folder_without_results_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", str(tmp_path)]) == 2
     assert "holds no frames" in capsys.readouterr().err
 
 
-def test_pictures_and_surface_are_written_with_the_values_of_the_table(tmp_path, capsys):
+def test_pictures_and_surface_are_written_with_the_values_of_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     labels, geometry = LeftVentricle().labels((1.5, 1.5, 1.5))
     write_labels(labels, geometry, tmp_path / "heart.nii.gz")
     files = {name: tmp_path / name for name in ("wall.svg", "views.png", "wall.vtp")}
@@ -188,7 +209,9 @@ def test_pictures_and_surface_are_written_with_the_values_of_the_table(tmp_path,
     assert all(path.stat().st_size > 5_000 for path in files.values())
 
 
-def test_a_picture_without_content_is_refused_before_anything_is_written(tmp_path, capsys):
+def test_a_picture_without_content_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     labels, geometry = LeftVentricle().labels((1.5, 1.5, 1.5))
     labels[labels == 5] = 0
     write_labels(labels, geometry, tmp_path / "heart.nii.gz")
@@ -198,7 +221,7 @@ def test_a_picture_without_content_is_refused_before_anything_is_written(tmp_pat
     assert main(["measure", str(tmp_path / "heart.nii.gz"), "--views", str(tmp_path / "views.gif")]) == 2
 
 
-def test_a_time_series_draws_thickening(tmp_path, capsys):
+def test_a_time_series_draws_thickening(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_series(tmp_path / "cine")
     assert main(["measure", str(tmp_path / "cine"), "--bullseye", str(tmp_path / "wall.svg"), "--json"]) == 0
     rows = values(json.loads(capsys.readouterr().out)["measures"])

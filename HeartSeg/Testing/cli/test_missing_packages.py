@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,18 +11,22 @@ from heartseg.cli.main import main
 
 
 @pytest.fixture
-def without_torch(monkeypatch):
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [n for n in sys.modules if n.partition(".")[0] == "torch" or n.startswith("heartseg.inference")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
 
 
-def test_segmenting_without_torch_names_the_package(without_torch, sample_scan, tmp_path, capsys):
+def test_segmenting_without_torch_names_the_package(
+    without_torch: None, sample_scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["segment", str(sample_scan), "-o", str(tmp_path / "out")]) == 2
     assert "pip install torch" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_checking_without_torch_reports_it_as_a_finding(without_torch, sample_scan, capsys):
+def test_checking_without_torch_reports_it_as_a_finding(
+    without_torch: None, sample_scan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["check", str(sample_scan), "--modality", "CT", "--json"]) == 2
     assert '"packages-missing"' in capsys.readouterr().out

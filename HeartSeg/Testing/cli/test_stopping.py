@@ -9,10 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from command_lines import LOGIC, PATIENCE, environment, tree, worker_of
+from heartseg.volume import Volume
+
+if TYPE_CHECKING:
+    from cli.conftest import Outcome, Running
 
 LIMITED = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048));"
 MAIN = "from heartseg.cli.main import main; sys.exit(main(sys.argv[1:]))"
@@ -29,7 +35,15 @@ MAIN = "from heartseg.cli.main import main; sys.exit(main(sys.argv[1:]))"
         pytest.param(signal.SIGTERM, "write", marks=pytest.mark.slow),
     ],
 )
-def test_a_run_that_is_stopped_leaves_nothing(launch, save_scan, tmp_path, tiny_model, temporary, stop, stage):
+def test_a_run_that_is_stopped_leaves_nothing(
+    launch: Callable[..., Running],
+    save_scan: Callable[..., Path],
+    tmp_path: Path,
+    tiny_model: Path,
+    temporary: Path,
+    stop: signal.Signals,
+    stage: str,
+) -> None:
     scan = save_scan(shape=(80, 80, 80))
     before = tree(tmp_path)
     running = launch("segment", scan, "-o", tmp_path / "new" / "out", "--model", tiny_model)
@@ -44,13 +58,18 @@ def test_a_run_that_is_stopped_leaves_nothing(launch, save_scan, tmp_path, tiny_
 
 
 def test_ctrl_c_stops_the_run_also_where_a_library_drops_the_exception(
-    heartseg, save_scan, tmp_path, tiny_model, monkeypatch, request
-):
+    heartseg: Callable[..., Outcome],
+    save_scan: Callable[..., Path],
+    tmp_path: Path,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
     from heartseg import pipeline
 
     check = pipeline.check_volume
 
-    def dropping(volume):
+    def dropping(volume: Volume) -> Volume:
         try:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
@@ -68,7 +87,13 @@ def test_ctrl_c_stops_the_run_also_where_a_library_drops_the_exception(
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_after_a_kill_the_next_run_cleans_up_and_works(launch, heartseg, save_scan, tmp_path, tiny_model):
+def test_after_a_kill_the_next_run_cleans_up_and_works(
+    launch: Callable[..., Running],
+    heartseg: Callable[..., Outcome],
+    save_scan: Callable[..., Path],
+    tmp_path: Path,
+    tiny_model: Path,
+) -> None:
     scan = save_scan()
     arguments = ("segment", scan, "-o", tmp_path / "out", "--model", tiny_model)
     running = launch(*arguments)
@@ -86,7 +111,9 @@ def test_after_a_kill_the_next_run_cleans_up_and_works(launch, heartseg, save_sc
     assert tree(tmp_path / "out") == {"labels.nii.gz", "report.json"}
 
 
-def test_a_crash_while_reading_is_one_line(launch, save_scan, tmp_path, tiny_model):
+def test_a_crash_while_reading_is_one_line(
+    launch: Callable[..., Running], save_scan: Callable[..., Path], tmp_path: Path, tiny_model: Path
+) -> None:
     running = launch("segment", save_scan(), "-o", tmp_path / "out", "--model", tiny_model)
     os.kill(worker_of(running.process.pid).pid, signal.SIGSEGV)
     outcome = running.finish()
@@ -95,7 +122,9 @@ def test_a_crash_while_reading_is_one_line(launch, save_scan, tmp_path, tiny_mod
     assert {p.name for p in tmp_path.iterdir()} == {"scan.nii.gz"}
 
 
-def test_a_single_scan_has_a_time_limit(launch, save_scan, tmp_path, tiny_model):
+def test_a_single_scan_has_a_time_limit(
+    launch: Callable[..., Running], save_scan: Callable[..., Path], tmp_path: Path, tiny_model: Path
+) -> None:
     arguments = ("segment", save_scan(), "-o", tmp_path / "out", "--model", tiny_model, "--time-limit", "0.0001")
     outcome = launch(*arguments).finish()
     assert (outcome.code, outcome.out, len(outcome.complaints)) == (1, "", 1), outcome
@@ -103,7 +132,7 @@ def test_a_single_scan_has_a_time_limit(launch, save_scan, tmp_path, tiny_model)
     assert {p.name for p in tmp_path.iterdir()} == {"scan.nii.gz"}
 
 
-def test_a_crash_in_a_check_is_a_finding(launch, save_scan):
+def test_a_crash_in_a_check_is_a_finding(launch: Callable[..., Running], save_scan: Callable[..., Path]) -> None:
     running = launch("check", save_scan(), "--quick", "--json")
     os.kill(worker_of(running.process.pid).pid, signal.SIGSEGV)
     outcome = running.finish()
@@ -112,7 +141,9 @@ def test_a_crash_in_a_check_is_a_finding(launch, save_scan):
     assert finding["code"] == "scan-refused" and "SIGSEGV" in finding["message"]
 
 
-def test_a_killed_program_takes_its_worker_along(launch, save_scan, tmp_path, tiny_model, temporary):
+def test_a_killed_program_takes_its_worker_along(
+    launch: Callable[..., Running], save_scan: Callable[..., Path], tmp_path: Path, tiny_model: Path, temporary: Path
+) -> None:
     running = launch("segment", save_scan(shape=(80, 80, 80)), "-o", tmp_path / "out", "--model", tiny_model)
     running.wait_for("predict ...")
     worker = worker_of(running.process.pid)
@@ -122,7 +153,14 @@ def test_a_killed_program_takes_its_worker_along(launch, save_scan, tmp_path, ti
     assert tree(temporary) == set()
 
 
-def test_a_full_disk(heartseg, save_scan, tmp_path, tiny_model, temporary, request):
+def test_a_full_disk(
+    heartseg: Callable[..., Outcome],
+    save_scan: Callable[..., Path],
+    tmp_path: Path,
+    tiny_model: Path,
+    temporary: Path,
+    request: pytest.FixtureRequest,
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(disk)]
@@ -137,7 +175,9 @@ def test_a_full_disk(heartseg, save_scan, tmp_path, tiny_model, temporary, reque
     assert tree(temporary) == set()
 
 
-def test_a_file_size_limit_counts_as_a_full_disk(launch, save_scan, tmp_path, tiny_model):
+def test_a_file_size_limit_counts_as_a_full_disk(
+    launch: Callable[..., Running], save_scan: Callable[..., Path], tmp_path: Path, tiny_model: Path
+) -> None:
     scan = save_scan()
     program = ("-c", f"{LIMITED} {MAIN}")
     outcome = launch("segment", scan, "-o", tmp_path / "out", "--model", tiny_model, program=program).finish()
@@ -150,7 +190,7 @@ def test_a_file_size_limit_counts_as_a_full_disk(launch, save_scan, tmp_path, ti
 
 
 @pytest.fixture
-def without(tmp_path_factory, monkeypatch) -> Callable[..., None]:
+def without(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Make packages missing in all processes that are launched."""
 
     def block(*packages: str) -> None:
@@ -171,8 +211,12 @@ sys.meta_path.insert(0, Missing())
 
 
 def test_without_the_optional_packages_the_rest_is_written_and_what_is_not_is_said(
-    launch, without, save_scan, tmp_path, tiny_model
-):
+    launch: Callable[..., Running],
+    without: Callable[..., None],
+    save_scan: Callable[..., Path],
+    tmp_path: Path,
+    tiny_model: Path,
+) -> None:
     without("slicer", "slicer_core", "vtk", "vtkmodules", "matplotlib", "rich", "nnunetv2", "pydicom", "psutil")
     scan = save_scan()
     outcome = launch("segment", scan, "-o", tmp_path / "out", "--model", tiny_model).finish()
@@ -186,7 +230,15 @@ def test_without_the_optional_packages_the_rest_is_written_and_what_is_not_is_sa
 
 
 @pytest.mark.parametrize(("name", "package"), [("stl", "vtk"), ("preview", "matplotlib")])
-def test_a_format_asked_for_by_name_fails_at_once(launch, without, save_scan, tmp_path, tiny_model, name, package):
+def test_a_format_asked_for_by_name_fails_at_once(
+    launch: Callable[..., Running],
+    without: Callable[..., None],
+    save_scan: Callable[..., Path],
+    tmp_path: Path,
+    tiny_model: Path,
+    name: str,
+    package: str,
+) -> None:
     scan = save_scan()
     arguments = ("segment", scan, "-o", tmp_path / "out", "--model", tiny_model, "--format", f"labels,{name}")
     without(package)
@@ -209,13 +261,13 @@ def test_a_format_asked_for_by_name_fails_at_once(launch, without, save_scan, tm
         "from heartseg.cli.main import main\ntry: main(['segment', '--help'])\nexcept SystemExit: pass",
     ],
 )
-def test_nothing_heavy_is_imported_before_it_is_used(program):
+def test_nothing_heavy_is_imported_before_it_is_used(program: str) -> None:
     heavy = ("torch", "SimpleITK", "vtk", "vtkmodules", "matplotlib", "slicer", "nnunetv2", "pydicom", "rich")
     check = f"\nimport sys; found = [m for m in {heavy!r} if m in sys.modules]; assert not found, found"
     subprocess.run([sys.executable, "-c", program + check], check=True, stdout=subprocess.DEVNULL, env=environment())
 
 
-def test_a_pipe_that_closes_early_is_no_fault():
+def test_a_pipe_that_closes_early_is_no_fault() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "heartseg.cli.main", "models", "list"],
         stdout=subprocess.PIPE,
@@ -229,7 +281,7 @@ def test_a_pipe_that_closes_early_is_no_fault():
     assert "Traceback" not in text
 
 
-def test_names_that_the_terminal_cannot_show(tmp_path):
+def test_names_that_the_terminal_cannot_show(tmp_path: Path) -> None:
     missing = tmp_path / "größe.nii"
     run = subprocess.run(
         [sys.executable, "-m", "heartseg.cli.main", "segment", str(missing), "-o", str(tmp_path / "out")],

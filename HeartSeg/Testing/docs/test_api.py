@@ -7,6 +7,8 @@ import importlib
 import re
 from pathlib import Path
 
+import pytest
+
 import heartseg
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "api.md"
@@ -24,7 +26,7 @@ def test_every_public_name_has_an_entry() -> None:
     assert sorted(map(repr, documented)) == sorted(map(repr, public))
 
 
-def test_its_examples_run(sample_scan: Path, tmp_path: Path, monkeypatch) -> None:
+def test_its_examples_run(sample_scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     failed, tried = doctest.testfile(
         str(PAGE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import contextlib
 import importlib
@@ -11,6 +12,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,12 +139,13 @@ def test_measures_and_results_have_the_members_that_the_examples_use() -> None:
                     assert node.attr in known, f"{path.name}, block at line {number}: {ast.unparse(node)}"
 
 
-def programs(parser) -> set[str]:
+def programs(parser: argparse.ArgumentParser) -> set[str]:
     """Return ``heartseg``, ``heartseg segment`` and so on: names of commands without arguments."""
     names = {parser.prog}
     for action in parser._actions:
-        if isinstance(getattr(action, "choices", None), dict):
-            for inner in action.choices.values():
+        choices: Any = action.choices
+        if isinstance(choices, dict):
+            for inner in choices.values():
                 names |= programs(inner)
     return names
 

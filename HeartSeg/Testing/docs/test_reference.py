@@ -8,6 +8,7 @@ import importlib.util
 import json
 import re
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def code(cell: str) -> str:
     return cell.strip("`")
 
 
-def load_tool(name: str):
+def load_tool(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
@@ -77,7 +78,9 @@ def findings_in_source() -> dict[str, set[str] | None]:
                 if not node.args:
                     continue  # read from a report; created elsewhere
                 name, severity = node.args[0], node.args[1]
-                assert isinstance(name, ast.Constant), f"{path}:{node.lineno}: a finding's code must be a literal"
+                assert isinstance(name, ast.Constant) and isinstance(name.value, str), (
+                    f"{path}:{node.lineno}: a finding's code must be a literal"
+                )
                 written = set(re.findall(r"\b(INFO|WARNING|ERROR)\b", ast.unparse(severity)))
                 earlier = found.get(name.value, set())
                 found[name.value] = None if earlier is None or not written else earlier | {s.lower() for s in written}

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from heartseg import Result, Segmenter, Settings, Volume, read_volume
 
 
 @pytest.fixture(scope="session")
-def segmenter(default_model) -> Segmenter:
+def segmenter(default_model: Path) -> Segmenter:
     return Segmenter(default_model, Settings(device="cpu"))
 
 
 @pytest.fixture(scope="session")
-def volume(sample_scan) -> Volume:
+def volume(sample_scan: Path) -> Volume:
     return read_volume(sample_scan)
 
 
 @pytest.fixture(scope="session")
-def result(segmenter, volume) -> Result:
+def result(segmenter: Segmenter, volume: Volume) -> Result:
     """The sample segmented with default settings."""
     return segmenter.segment(volume)

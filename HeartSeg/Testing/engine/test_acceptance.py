@@ -6,32 +6,37 @@ everything else is real.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from heartseg import Segmenter, Settings
+from heartseg import Result, Segmenter, Settings, Volume
 from heartseg.inference import finder as finder_module
 from heartseg.inference.acceptance import CONFIDENT, CONFIDENT_CONSISTENCY, REJECTED_CONSISTENCY_OTHER_SCALE
 from heartseg.inference.around_heart import MOVES, AroundHeart
 from heartseg.inference.finder import OTHER_GREY_SCALES
-from heartseg.inference.locate import heart_candidates
+from heartseg.inference.locate import HeartBox, heart_candidates
 from heartseg.inference.network import OrientedNetwork
 from heartseg.inference.test_time import shifted
+from heartseg.progress import Reporter
+from heartseg.volume import Geometry
+from triples import triple
 
 Candidates = Callable[[np.ndarray, object, int], list]
 
 
 @pytest.fixture
-def finder_sees(monkeypatch) -> Callable[[Callable], list[int]]:
+def finder_sees(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable], list[int]]:
     """Replace the labels of the finder; returns the recorded numbers of requested candidates, by scale."""
 
     def use(candidates: Callable) -> list[int]:
         asked: list[int] = []
 
-        def counted(labels, grid, most):
+        def counted(labels: np.ndarray, grid: Geometry, most: int) -> list[HeartBox]:
             asked.append(most)
             return candidates(labels, grid, most, len(asked))
 
@@ -41,7 +46,7 @@ def finder_sees(monkeypatch) -> Callable[[Callable], list[int]]:
     return use
 
 
-def in_the_corner(box, grid):
+def in_the_corner(box: HeartBox, grid: Geometry) -> HeartBox:
     """Return a candidate as large as a heart in the lung and air of the sample."""
     corner = np.zeros_like(box.labels)
     corner[-8:, :8, :8] = 1
@@ -55,7 +60,9 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * same.sum() / ((a > 0).sum() + (b > 0).sum())
 
 
-def test_a_finder_that_sees_nothing_searches_again_in_another_grey_scale(segmenter, volume, finder_sees):
+def test_a_finder_that_sees_nothing_searches_again_in_another_grey_scale(
+    segmenter: Segmenter, volume: Volume, finder_sees: Callable[[Callable], list[int]]
+) -> None:
     asked = finder_sees(lambda labels, grid, most, call: heart_candidates(labels, grid, most) if call > 1 else [])
     result = segmenter.segment(volume)
     assert result.heart_found
@@ -63,7 +70,9 @@ def test_a_finder_that_sees_nothing_searches_again_in_another_grey_scale(segment
     assert asked == [3, 3]
 
 
-def test_where_the_finder_sees_nothing_a_confident_fine_network_is_enough(segmenter, volume, result, finder_sees):
+def test_where_the_finder_sees_nothing_a_confident_fine_network_is_enough(
+    segmenter: Segmenter, volume: Volume, result: Result, finder_sees: Callable[[Callable], list[int]]
+) -> None:
     asked = finder_sees(lambda labels, grid, most, call: [])
     alone = segmenter.segment(volume)
     assert len(asked) == 1 + len(OTHER_GREY_SCALES)
@@ -75,10 +84,12 @@ def test_where_the_finder_sees_nothing_a_confident_fine_network_is_enough(segmen
     assert dice(alone.labels, result.labels) > 0.9
 
 
-def test_after_candidates_that_are_all_rejected_another_grey_scale_is_tried(segmenter, volume, finder_sees):
+def test_after_candidates_that_are_all_rejected_another_grey_scale_is_tried(
+    segmenter: Segmenter, volume: Volume, finder_sees: Callable[[Callable], list[int]]
+) -> None:
     """Only the largest candidate is used, and a second window is compared even if the networks agree well."""
 
-    def wrong_in_the_own_scale(labels, grid, most, call):
+    def wrong_in_the_own_scale(labels: np.ndarray, grid: Geometry, most: int, call: int) -> list[HeartBox]:
         found = heart_candidates(labels, grid, most)
         return found if call > 1 else [in_the_corner(box, grid) for box in found]
 
@@ -90,8 +101,10 @@ def test_after_candidates_that_are_all_rejected_another_grey_scale_is_tried(segm
     assert asked == [3, 1]
 
 
-def test_after_a_candidate_that_is_rejected_the_next_one_is_tried(segmenter, volume, result, finder_sees):
-    def wrong_one_first(labels, grid, most, call):
+def test_after_a_candidate_that_is_rejected_the_next_one_is_tried(
+    segmenter: Segmenter, volume: Volume, result: Result, finder_sees: Callable[[Callable], list[int]]
+) -> None:
+    def wrong_one_first(labels: np.ndarray, grid: Geometry, most: int, call: int) -> list[HeartBox]:
         (box, *others) = heart_candidates(labels, grid, most)
         return [in_the_corner(box, grid), box, *others]
 
@@ -100,12 +113,12 @@ def test_after_a_candidate_that_is_rejected_the_next_one_is_tried(segmenter, vol
 
 
 @pytest.fixture
-def windows(monkeypatch) -> Iterator[list]:
+def windows(monkeypatch: pytest.MonkeyPatch) -> list[Geometry]:
     """Record the grids of the fine network's input."""
-    seen: list = []
+    seen: list[Geometry] = []
     real = OrientedNetwork.window
 
-    def counting(self, scan, grid, reporter, gamma=1.0):
+    def counting(self: Any, scan: Any, grid: Geometry, reporter: Reporter, gamma: float = 1.0) -> Any:
         seen.append(grid)
         return real(self, scan, grid, reporter, gamma)
 
@@ -113,17 +126,21 @@ def windows(monkeypatch) -> Iterator[list]:
     return seen
 
 
-def test_a_window_that_never_stays_is_followed_only_so_often(segmenter, volume, monkeypatch, windows):
+def test_a_window_that_never_stays_is_followed_only_so_often(
+    segmenter: Segmenter, volume: Volume, monkeypatch: pytest.MonkeyPatch, windows: list[Geometry]
+) -> None:
     monkeypatch.setattr(AroundHeart, "_recentred", lambda self, found: shifted(found.window.grid, (1, 0, 0)))
     assert segmenter.segment(volume).heart_found
     assert len(windows) == 1 + MOVES
 
 
 @pytest.mark.parametrize("how", ["located", "given centre"])
-def test_a_heart_as_dark_as_air_is_none_however_its_place_was_found(default_model, segmenter, volume, result, how):
+def test_a_heart_as_dark_as_air_is_none_however_its_place_was_found(
+    default_model: Path, segmenter: Segmenter, volume: Volume, result: Result, how: str
+) -> None:
     """The sample, 900 HU darker and clipped at air: it looks the same to the networks, but no tissue is that dark."""
     centre = result.provenance.run.window_center_lps
     dark = replace(volume, array=np.maximum(volume.array.astype(np.int16) - 900, -1024), modality="CT")
-    settings = Settings(device="cpu", heart_center=tuple(centre) if how == "given centre" else None)
+    settings = Settings(device="cpu", heart_center=triple(centre) if how == "given centre" else None)
     found = Segmenter(default_model, settings).segment(dark)
     assert not found.heart_found

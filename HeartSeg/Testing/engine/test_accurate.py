@@ -5,6 +5,8 @@ The networks are written by hand, so that expected results can be calculated ind
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from heartseg.inference.engine import Engine
 from heartseg.inference.test_time import AUGMENTATIONS, apply_gamma, shifted
 from heartseg.models.folder import ModelFolder
 from heartseg.models.loading import LoadedModel
-from heartseg.progress import Reporter
+from heartseg.progress import ProgressEvent, Reporter
 from heartseg.volume import Geometry
 from near_ties import assert_equal_but_few
 from tiny_models import make_tiny_model_folder, write_card
@@ -58,7 +60,7 @@ def scan() -> Volume:
 
 
 @pytest.fixture
-def folder(tmp_path) -> ModelFolder:
+def folder(tmp_path: Path) -> ModelFolder:
     """A model with a finder; its weights are unused."""
     path = make_tiny_model_folder(tmp_path / "tiny", labels=("LV", "RV"), patch=(48, 48, 48), spacing=(SPACING,) * 3)
     make_tiny_model_folder(path / "finder", labels=("LV",), patch=(48, 48, 48), spacing=(6.0,) * 3)
@@ -92,12 +94,13 @@ def by_hand(scan: Volume, window: Geometry) -> np.ndarray:
         share = network(image[None, None])[0].softmax(0)
         here = [slice(max(0, s), min(n, n + s)) for s, n in zip(step, window.shape, strict=True)]
         there = [slice(max(0, -s), min(n, n - s)) for s, n in zip(step, window.shape, strict=True)]
-        total[(slice(None), *here)] += share[(slice(None), *there)]
+        z, y, x = there
+        total[:, here[0], here[1], here[2]] += share[:, z, y, x]
         count[tuple(here)] += 1
     return (total / count).argmax(0).numpy()
 
 
-def test_on_gives_the_mean_of_the_augmented_windows(folder, scan):
+def test_on_gives_the_mean_of_the_augmented_windows(folder: ModelFolder, scan: Volume) -> None:
     engine, _ = engine_of(folder, ON)
     found = engine.predict(scan, Reporter())
     center = np.array(found.run.window_center_lps)
@@ -112,7 +115,7 @@ def test_on_gives_the_mean_of_the_augmented_windows(folder, scan):
     assert set(np.unique(expected)) == {0, 1, 2}
 
 
-def test_off_runs_one_window_and_says_so(folder, scan):
+def test_off_runs_one_window_and_says_so(folder: ModelFolder, scan: Volume) -> None:
     engine, network = engine_of(folder, Settings(device="cpu"))
     engine._fine._ready["cpu"] = [network]
     reporter = Reporter()
@@ -122,10 +125,10 @@ def test_off_runs_one_window_and_says_so(folder, scan):
     assert "average" not in reporter.seconds
 
 
-def test_on_is_counted_reported_and_deterministic(folder, scan):
+def test_on_is_counted_reported_and_deterministic(folder: ModelFolder, scan: Volume) -> None:
     engine, network = engine_of(folder, ON, mirroring_axes=(0, 1, 2))
     engine._fine._ready["cpu"] = [network]
-    events = []
+    events: list[ProgressEvent] = []
     found = engine.predict(scan, Reporter(events.append))
     assert network.calls == 1 + len(AUGMENTATIONS), "a window is never mirrored"
     run = found.run
@@ -136,12 +139,12 @@ def test_on_is_counted_reported_and_deterministic(folder, scan):
 
 
 @pytest.mark.parametrize("at", [0, 1, 4])
-def test_a_cancel_while_averaging_stops_before_the_next_tile(at, folder, scan):
+def test_a_cancel_while_averaging_stops_before_the_next_tile(at: int, folder: ModelFolder, scan: Volume) -> None:
     engine, network = engine_of(folder, ON)
     engine._fine._ready["cpu"] = [network]
     token = CancelToken()
 
-    def stop(event) -> None:
+    def stop(event: ProgressEvent) -> None:
         if event.stage == "average" and event.done == at:
             token.cancel()
 
@@ -153,7 +156,9 @@ def test_a_cancel_while_averaging_stops_before_the_next_tile(at, folder, scan):
 
 @pytest.mark.parametrize(("axes", "copies"), [((2,), 2), ((0, 1, 2), 8), ((), 1)])
 @pytest.mark.parametrize("carded", [True, False])
-def test_without_a_window_the_checkpoints_mirrored_copies_are_averaged(carded, axes, copies, folder, scan):
+def test_without_a_window_the_checkpoints_mirrored_copies_are_averaged(
+    carded: bool, axes: tuple[int, ...], copies: int, folder: ModelFolder, scan: Volume
+) -> None:
     if not carded:
         (folder.path / "heartseg.json").unlink()
         folder = ModelFolder.open(folder.path)
@@ -167,7 +172,7 @@ def test_without_a_window_the_checkpoints_mirrored_copies_are_averaged(carded, a
     assert any("accurate changes nothing" in text for text in reporter.announcements) == (copies == 1)
 
 
-def test_a_cancel_works_between_mirrored_copies(folder, scan):
+def test_a_cancel_works_between_mirrored_copies(folder: ModelFolder, scan: Volume) -> None:
     token = CancelToken()
     engine, network = engine_of(folder, Settings(device="cpu", accurate=True, locate=False), (0, 1, 2))
 
@@ -182,17 +187,17 @@ def test_a_cancel_works_between_mirrored_copies(folder, scan):
 
 
 @pytest.fixture(scope="module")
-def accurate(default_model) -> Segmenter:
+def accurate(default_model: Path) -> Segmenter:
     return Segmenter(default_model, ON)
 
 
 @pytest.fixture(scope="module")
-def averaged(accurate, volume) -> Result:
+def averaged(accurate: Segmenter, volume: Volume) -> Result:
     """The sample scan segmented with ``accurate``."""
     return accurate.segment(volume)
 
 
-def test_the_default_model_stays_as_good_on_the_sample(averaged, result, sample_scan):
+def test_the_default_model_stays_as_good_on_the_sample(averaged: Result, result: Result, sample_scan: Path) -> None:
     import SimpleITK as sitk
 
     truth = sitk.GetArrayFromImage(sitk.ReadImage(str(sample_scan).replace(".nii.gz", "-labels.nii.gz")))
@@ -208,7 +213,9 @@ def test_the_default_model_stays_as_good_on_the_sample(averaged, result, sample_
 
 
 @pytest.mark.parametrize(("order", "flips"), [((2, 0, 1), (True, False, True)), ((1, 0, 2), (False, True, False))])
-def test_permuted_and_flipped_copies_give_the_same_labels(order, flips, accurate, averaged, volume):
+def test_permuted_and_flipped_copies_give_the_same_labels(
+    order: tuple[int, int, int], flips: tuple[bool, bool, bool], accurate: Segmenter, averaged: Result, volume: Volume
+) -> None:
     import SimpleITK as sitk
 
     from heartseg.volume.itk import geometry_of, image_of
@@ -220,8 +227,19 @@ def test_permuted_and_flipped_copies_give_the_same_labels(order, flips, accurate
     assert_equal_but_few(sitk.GetArrayFromImage(back), averaged.labels)
 
 
-def test_windows_stay_on_the_networks_lattice():
+def test_windows_stay_on_the_networks_lattice() -> None:
     grid = Geometry((8, 8, 8), (3.0, 2.0, 1.5), (30.0, -14.0, 4.5))
     for augmentation in AUGMENTATIONS:
         moved = np.array(shifted(grid, augmentation.direction).origin) / grid.spacing
         assert np.allclose(moved, np.rint(moved))
+
+
+def test_the_spread_of_the_volumes_over_the_windows_is_that_of_their_labels() -> None:
+    from heartseg.inference.evidence import volume_spread
+
+    table = np.array([0, 2, 1], np.uint8)
+    windows = [torch.zeros(10, 10, 10, dtype=torch.uint8) for _ in range(3)]
+    for window, count in zip(windows, (2, 4, 6), strict=True):
+        window[:count, :5] = 1  # RV: 100, 200, 300 voxels
+    windows[0][9] = 2  # LV in one window only
+    assert volume_spread(windows, table) == {"RV": pytest.approx(0.5)}

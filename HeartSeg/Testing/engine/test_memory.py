@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 PROGRAM = """
 import json, resource, sys
@@ -32,7 +33,7 @@ print(json.dumps({"peak_gb": peak, "shape": result.labels.shape, "found": result
 """
 
 
-def test_a_scan_of_600_slices_stays_far_below_6_gb(default_model, sample_scan, repository):
+def test_a_scan_of_600_slices_stays_far_below_6_gb(default_model: Path, sample_scan: Path, repository: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(repository / "HeartSeg" / "Logic")}
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(default_model), str(sample_scan)],

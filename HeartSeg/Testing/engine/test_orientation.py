@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from heartseg import STRUCTURES, Volume
+from heartseg import STRUCTURES, Segmenter, Volume
 from heartseg.volume.itk import geometry_of, image_of
 from near_ties import assert_equal_but_few
 
 
 @pytest.fixture(scope="module")
-def reference(segmenter, volume) -> np.ndarray:
+def reference(segmenter: Segmenter, volume: Volume) -> np.ndarray:
     labels = segmenter.segment(volume).labels
     for s in STRUCTURES:
         assert (labels == s.label).any(), f"{s.name} is empty: the comparison would be void"
@@ -66,7 +66,9 @@ COPIES = [
 
 
 @pytest.mark.parametrize(("order", "flips"), COPIES)
-def test_permuted_and_flipped_copies_give_the_same_labels(order, flips, segmenter, volume, reference):
+def test_permuted_and_flipped_copies_give_the_same_labels(
+    order: tuple[int, ...], flips: tuple[bool, ...], segmenter: Segmenter, volume: Volume, reference: np.ndarray
+) -> None:
     image = sitk.Flip(sitk.PermuteAxes(image_of(volume.array, volume.geometry), order), flips)
     found = segmenter.segment(as_volume(image, volume.modality)).labels
     back = sitk.PermuteAxes(sitk.Flip(sitk.GetImageFromArray(found), flips), [order.index(k) for k in range(3)])
@@ -74,13 +76,13 @@ def test_permuted_and_flipped_copies_give_the_same_labels(order, flips, segmente
 
 
 @pytest.fixture(scope="module")
-def base(volume) -> sitk.Image:
+def base(volume: Volume) -> sitk.Image:
     """The sample with 1.5 mm voxels: at 3 mm, rounding borders to voxels alone reduces the Dice of a vessel by 5 %."""
     return on_spacing(image_of(volume.array, volume.geometry), (1.5, 1.5, 1.5))
 
 
 @pytest.fixture(scope="module")
-def base_labels(segmenter, base, volume) -> np.ndarray:
+def base_labels(segmenter: Segmenter, base: sitk.Image, volume: Volume) -> np.ndarray:
     return segmenter.segment(as_volume(base, volume.modality)).labels
 
 
@@ -101,7 +103,9 @@ def on_spacing(image: sitk.Image, spacing: tuple[float, float, float]) -> sitk.I
 
 
 @pytest.mark.parametrize("degrees", [(0, 0, 30), (30, 0, 0), (15, -20, 10)])
-def test_copies_with_turned_axes_agree(degrees, segmenter, volume, base, base_labels):
+def test_copies_with_turned_axes_agree(
+    degrees: tuple[int, int, int], segmenter: Segmenter, volume: Volume, base: sitk.Image, base_labels: np.ndarray
+) -> None:
     copy = spline_copy(base, rotated_grid(base, degrees, 1.5))
     found = segmenter.segment(as_volume(copy, volume.modality))
     scores = dice_on(base, image_of(found.labels, found.geometry), base_labels)
@@ -109,11 +113,13 @@ def test_copies_with_turned_axes_agree(degrees, segmenter, volume, base, base_la
 
 
 @pytest.mark.parametrize("spacing", [(1.3, 1.7, 2.1), (0.9, 0.9, 2.5)])
-def test_resampled_copies_agree(spacing, segmenter, volume, base, base_labels):
+def test_resampled_copies_agree(
+    spacing: tuple[float, float, float], segmenter: Segmenter, volume: Volume, base: sitk.Image, base_labels: np.ndarray
+) -> None:
     found = segmenter.segment(as_volume(on_spacing(base, spacing), volume.modality))
     scores = dice_on(base, image_of(found.labels, found.geometry), base_labels)
     assert min(scores.values()) >= 0.95, scores
 
 
-def test_the_same_scan_twice_gives_the_same_labels(segmenter, volume, reference):
+def test_the_same_scan_twice_gives_the_same_labels(segmenter: Segmenter, volume: Volume, reference: np.ndarray) -> None:
     assert np.array_equal(segmenter.segment(volume).labels, reference)

@@ -6,24 +6,27 @@ development case: the limits below guard against regressions and do not claim ac
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from heartseg import STRUCTURES, Severity, Volume, read_volume
+from heartseg import STRUCTURES, Segmenter, Severity, Volume, read_volume
+from heartseg.result import Result
 
 CENTER_LIMIT_MM = 30.0
 
 
 @pytest.fixture(scope="module")
-def chest(shared_data):
+def chest(shared_data: Path) -> tuple[Volume, np.ndarray]:
     """The chest CT, its reference labels, and the result of the model."""
     path = shared_data / "scans" / "ct_chest_arterial_windowed_uint8.nii.gz"
     return read_volume(path), sitk.GetArrayFromImage(sitk.ReadImage(str(path).replace(".nii.gz", "_reference.nii.gz")))
 
 
 @pytest.fixture(scope="module")
-def chest_result(chest, segmenter):
+def chest_result(chest: tuple[Volume, np.ndarray], segmenter: Segmenter) -> Result:
     return segmenter.segment(chest[0])
 
 
@@ -35,13 +38,15 @@ def crop(volume: Volume, z: slice, y: slice = slice(None), x: slice = slice(None
     return Volume(volume.array[z, y, x], volume.geometry.cropped((z, y, x)), "part", volume.modality)
 
 
-def test_the_heart_of_an_uncropped_chest_is_found_where_it_is(chest, chest_result):
+def test_the_heart_of_an_uncropped_chest_is_found_where_it_is(
+    chest: tuple[Volume, np.ndarray], chest_result: Result
+) -> None:
     volume, truth = chest
     found = center(chest_result.labels, volume, *range(1, 8))
     assert np.linalg.norm(found - center(truth, volume, *range(1, 8))) < CENTER_LIMIT_MM
 
 
-def test_left_and_right_are_in_their_places(chest, chest_result):
+def test_left_and_right_are_in_their_places(chest: tuple[Volume, np.ndarray], chest_result: Result) -> None:
     volume, _ = chest
     side = {s.key: center(chest_result.labels, volume, s.label)[0] for s in STRUCTURES[:4]}  # x: towards the left
     assert side["LV"] > side["RV"]
@@ -49,7 +54,9 @@ def test_left_and_right_are_in_their_places(chest, chest_result):
     assert side["LV"] > side["RA"]
 
 
-def test_every_structure_of_the_chest_overlaps_its_reference(chest, chest_result):
+def test_every_structure_of_the_chest_overlaps_its_reference(
+    chest: tuple[Volume, np.ndarray], chest_result: Result
+) -> None:
     _, truth = chest
     dice = {}
     for s in STRUCTURES:
@@ -60,7 +67,7 @@ def test_every_structure_of_the_chest_overlaps_its_reference(chest, chest_result
 
 
 @pytest.mark.parametrize("name", ["weak contrast CT", "DICOM series"])
-def test_a_doubtful_scan_is_right_or_says_what_is_doubtful(name, shared_data, segmenter):
+def test_a_doubtful_scan_is_right_or_says_what_is_doubtful(name: str, shared_data: Path, segmenter: Segmenter) -> None:
     path = {
         "weak contrast CT": shared_data / "scans" / "ct_chest_weak_contrast_3mm.nii.gz",
         "DICOM series": shared_data / "dicom" / "lung-dx-a0002",
@@ -75,7 +82,9 @@ def test_a_doubtful_scan_is_right_or_says_what_is_doubtful(name, shared_data, se
 
 
 @pytest.mark.parametrize("part", ["above the heart", "below the heart", "one lung"])
-def test_a_heart_free_part_of_a_real_chest_has_no_heart(part, chest, segmenter):
+def test_a_heart_free_part_of_a_real_chest_has_no_heart(
+    part: str, chest: tuple[Volume, np.ndarray], segmenter: Segmenter
+) -> None:
     volume, truth = chest
     z = np.flatnonzero((truth > 0).any((1, 2)))
     x = np.flatnonzero((truth > 0).any((0, 1)))

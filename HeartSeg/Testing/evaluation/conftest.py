@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def save(tmp_path: Path) -> Callable[..., Path]:
     """Write an array below ``tmp_path``, optionally with metadata."""
     import SimpleITK as sitk
 
-    def write(name: str, array: np.ndarray, metadata: dict[str, str] | None = None, **changes) -> Path:
+    def write(name: str, array: np.ndarray, metadata: dict[str, str] | None = None, **changes: Any) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         image = image_of(array, grid(array.shape, **changes))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,13 +17,18 @@ from heartseg.training.nnunet.references import read_reference
 from heartseg.volume import write_labels, write_volume
 from label_boxes import SHAPE, box
 
+if TYPE_CHECKING:
+    from evaluation.conftest import Outcome
 
-def read_csv(path):
+
+def read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
-def test_one_case_prints_a_table_and_writes_three_files(command, save, tmp_path):
+def test_one_case_prints_a_table_and_writes_three_files(
+    command: Callable[..., Outcome], save: Callable[..., Path], tmp_path: Path
+) -> None:
     pred, truth = save("p.nrrd", box(shift=2)), save("t.nii.gz", box())
     done = command(pred, truth, "-o", tmp_path / "out")
     assert done.code == 0, done.err
@@ -45,7 +53,9 @@ def test_one_case_prints_a_table_and_writes_three_files(command, save, tmp_path)
     assert content["tolerances_mm"] == [1.0, 2.0]
 
 
-def test_the_figure_is_a_picture_with_the_structures_colours(command, save, tmp_path):
+def test_the_figure_is_a_picture_with_the_structures_colours(
+    command: Callable[..., Outcome], save: Callable[..., Path], tmp_path: Path
+) -> None:
     from matplotlib.image import imread
 
     pred, truth = save("p.nrrd", box()), save("t.nrrd", box())
@@ -55,7 +65,9 @@ def test_the_figure_is_a_picture_with_the_structures_colours(command, save, tmp_
     assert (np.abs(pixels - (200, 40, 45)).max(axis=2) < 2).sum() > 1000  # bar of the LV
 
 
-def test_a_missing_structure_is_empty_in_csv_and_null_in_json(command, save, tmp_path):
+def test_a_missing_structure_is_empty_in_csv_and_null_in_json(
+    command: Callable[..., Outcome], save: Callable[..., Path], tmp_path: Path
+) -> None:
     pred, truth = save("p.nrrd", box()), save("t.nrrd", box(label=6, shift=8, array=box()))
     done = command(pred, truth, "--csv", tmp_path / "a.csv", "--json", tmp_path / "a.json")
     assert done.code == 0
@@ -66,7 +78,9 @@ def test_a_missing_structure_is_empty_in_csv_and_null_in_json(command, save, tmp
     assert (found["dice"], found["hd95_mm"]) == (0, None)
 
 
-def test_mask_tolerance_labels_and_structures_are_options(command, save):
+def test_mask_tolerance_labels_and_structures_are_options(
+    command: Callable[..., Outcome], save: Callable[..., Path]
+) -> None:
     pred, truth = save("p.nrrd", box(shift=2)), save("t.nrrd", box().astype(np.int16) * 500)
     mask = np.ones(SHAPE, np.uint8)
     mask[:, :, 11:] = 0
@@ -88,14 +102,16 @@ def test_mask_tolerance_labels_and_structures_are_options(command, save):
 
 
 @pytest.mark.parametrize("value", [420, 421])
-def test_mmwhs_420_and_421_are_the_left_atrium_in_evaluation_and_training(command, save, value):
+def test_mmwhs_420_and_421_are_the_left_atrium_in_evaluation_and_training(
+    command: Callable[..., Outcome], save: Callable[..., Path], value: int
+) -> None:
     truth = save("t.nrrd", box().astype(np.int16) * value)
     done = command(save("p.nrrd", box(label=3)), truth, "--truth-labels", "mmwhs")
     assert done.out.splitlines()[1].split()[:2] == ["LA", "1.000"]
     assert np.array_equal(read_reference(truth).labels, box(label=3))
 
 
-def test_a_result_folder_is_accepted_as_prediction(command, save):
+def test_a_result_folder_is_accepted_as_prediction(command: Callable[..., Outcome], save: Callable[..., Path]) -> None:
     save("out/patient/labels.nii.gz", box())
     truth = save("t/patient_reference.nii.gz", box())
     assert command(truth.parents[1] / "out" / "patient", truth).code == 0
@@ -104,7 +120,9 @@ def test_a_result_folder_is_accepted_as_prediction(command, save):
     assert done.out.splitlines()[1].split()[:2] == ["patient", "1.000"]
 
 
-def test_folders_are_paired_by_name_and_summarized(command, save, tmp_path):
+def test_folders_are_paired_by_name_and_summarized(
+    command: Callable[..., Outcome], save: Callable[..., Path], tmp_path: Path
+) -> None:
     for name, shift in (("a", 0), ("b", 2), ("c", 3)):
         save(f"pred/{name}_labels.nii.gz", box(shift=shift))
         save(f"truth/{name}_reference.nrrd", box())
@@ -129,7 +147,9 @@ def test_folders_are_paired_by_name_and_summarized(command, save, tmp_path):
     assert (content["pred_only"], content["truth_only"]) == (["alone"], ["other"])
 
 
-def test_a_missing_structure_is_excluded_from_the_mean_distances_only(command, save, tmp_path):
+def test_a_missing_structure_is_excluded_from_the_mean_distances_only(
+    command: Callable[..., Outcome], save: Callable[..., Path], tmp_path: Path
+) -> None:
     truth = box(label=2, shift=8, array=box())
     for name, pred in (("a", truth), ("b", box())):
         save(f"pred/{name}.mha", pred)
@@ -141,7 +161,9 @@ def test_a_missing_structure_is_excluded_from_the_mean_distances_only(command, s
     assert "0.00 (n=1)" in done.out
 
 
-def test_a_failed_case_is_reported_and_the_others_are_evaluated(command, save, tmp_path):
+def test_a_failed_case_is_reported_and_the_others_are_evaluated(
+    command: Callable[..., Outcome], save: Callable[..., Path], tmp_path: Path
+) -> None:
     for name in ("a", "b"):
         save(f"pred/{name}.mha", box())
         save(f"truth/{name}.mha", box())
@@ -152,7 +174,9 @@ def test_a_failed_case_is_reported_and_the_others_are_evaluated(command, save, t
     assert list(json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["failed"]) == ["b"]
 
 
-def test_existing_files_are_replaced_only_with_overwrite(command, save, tmp_path):
+def test_existing_files_are_replaced_only_with_overwrite(
+    command: Callable[..., Outcome], save: Callable[..., Path], tmp_path: Path
+) -> None:
     pred = save("p.nrrd", box())
     (tmp_path / "a.csv").write_text("mine")
     refused = command(pred, pred, "--csv", tmp_path / "a.csv", "--json", tmp_path / "a.json")
@@ -165,10 +189,12 @@ def test_existing_files_are_replaced_only_with_overwrite(command, save, tmp_path
     assert (tmp_path / "a.csv").read_text().startswith("row,case")
 
 
-def test_a_failed_write_leaves_no_files(command, save, tmp_path, monkeypatch):
+def test_a_failed_write_leaves_no_files(
+    command: Callable[..., Outcome], save: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from heartseg.evaluation import files
 
-    def full(found, path):
+    def full(found: object, path: Path) -> None:
         path.write_text("half")
         raise OSError(28, "No space left on device")
 
@@ -184,7 +210,7 @@ def test_a_failed_write_leaves_no_files(command, save, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def refused(command, tmp_path):
+def refused(command: Callable[..., Outcome], tmp_path: Path) -> Callable[..., None]:
     """Check that the command prints one line with ``named`` to standard error, exits with 2 and writes nothing."""
 
     def check(*arguments: object, named: str) -> None:
@@ -199,36 +225,36 @@ def refused(command, tmp_path):
     return check
 
 
-def test_a_missing_file(refused, save, tmp_path):
+def test_a_missing_file(refused: Callable[..., None], save: Callable[..., Path], tmp_path: Path) -> None:
     refused(tmp_path / "none.nrrd", save("t.nrrd", box()), named="none.nrrd'")
 
 
-def test_a_file_that_is_not_an_image(refused, save, tmp_path):
+def test_a_file_that_is_not_an_image(refused: Callable[..., None], save: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("no")
     refused(tmp_path / "a.txt", save("t.nrrd", box()), named="a.txt'")
 
 
-def test_an_empty_reference(refused, save):
+def test_an_empty_reference(refused: Callable[..., None], save: Callable[..., Path]) -> None:
     refused(save("p.nrrd", box()), save("t.nrrd", np.zeros(SHAPE, np.uint8)), named="'t.nrrd'")
 
 
-def test_an_image_with_fractional_values(refused, save):
+def test_an_image_with_fractional_values(refused: Callable[..., None], save: Callable[..., Path]) -> None:
     image = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
     refused(save("p.nrrd", image), save("t.nrrd", box()), named="'p.nrrd'")
 
 
-def test_an_image_with_many_values(refused, save):
+def test_an_image_with_many_values(refused: Callable[..., None], save: Callable[..., Path]) -> None:
     image = np.arange(np.prod(SHAPE), dtype=np.uint16).reshape(SHAPE)
     refused(save("p.nrrd", image), save("t.nrrd", box()), named="256")
 
 
-def test_undefined_voxels(refused, save):
+def test_undefined_voxels(refused: Callable[..., None], save: Callable[..., Path]) -> None:
     labels = box().astype(np.float32)
     labels[0, 0, 0] = np.nan
     refused(save("p.nii.gz", labels), save("t.nrrd", box()), named="NaN")
 
 
-def test_a_4d_file(refused, save, tmp_path):
+def test_a_4d_file(refused: Callable[..., None], save: Callable[..., Path], tmp_path: Path) -> None:
     import SimpleITK as sitk
 
     frame = sitk.GetImageFromArray(box())
@@ -236,7 +262,7 @@ def test_a_4d_file(refused, save, tmp_path):
     refused(tmp_path / "p.nii.gz", save("t.nrrd", box()), named="'p.nii.gz'")
 
 
-def test_wrong_labels(refused, save):
+def test_wrong_labels(refused: Callable[..., None], save: Callable[..., Path]) -> None:
     refused(
         save("p.nrrd", box()),
         save("t.nrrd", box().astype(np.int16) * 420),
@@ -244,49 +270,49 @@ def test_wrong_labels(refused, save):
     )
 
 
-def test_an_invalid_label_map(refused, save):
+def test_an_invalid_label_map(refused: Callable[..., None], save: Callable[..., Path]) -> None:
     pred = save("p.nrrd", box())
     refused(pred, pred, "--labels", "1:LV", named="'1:LV'")
 
 
-def test_an_invalid_tolerance(refused, save):
+def test_an_invalid_tolerance(refused: Callable[..., None], save: Callable[..., Path]) -> None:
     pred = save("p.nrrd", box())
     refused(pred, pred, "--tolerance", "-1", named="'-1'")
 
 
-def test_grids_that_do_not_overlap(refused, save):
+def test_grids_that_do_not_overlap(refused: Callable[..., None], save: Callable[..., Path]) -> None:
     refused(save("p.nrrd", box(), origin=(900.0, 0.0, 0.0)), save("t.nrrd", box()), named="overlap")
 
 
-def test_folders_without_a_common_name(refused, save):
+def test_folders_without_a_common_name(refused: Callable[..., None], save: Callable[..., Path]) -> None:
     pred, truth = save("pred/a.nrrd", box()), save("truth/b.nrrd", box())
     refused(pred.parent, truth.parent, named="truth'")
 
 
-def test_a_file_and_a_folder(refused, save):
+def test_a_file_and_a_folder(refused: Callable[..., None], save: Callable[..., Path]) -> None:
     pred, truth = save("p.nrrd", box()), save("truth/p.nrrd", box())
     refused(pred, truth.parent, named="truth'")
     refused(truth.parent, pred, named="truth'")
 
 
-def test_two_predictions_for_one_case(refused, save):
+def test_two_predictions_for_one_case(refused: Callable[..., None], save: Callable[..., Path]) -> None:
     save("pred/a_labels.nrrd", box())
     pred, truth = save("pred/a_labels.mha", box()), save("truth/a.nrrd", box())
     refused(pred.parent, truth.parent, named="'a'")
 
 
-def test_a_missing_mask(refused, save):
+def test_a_missing_mask(refused: Callable[..., None], save: Callable[..., Path]) -> None:
     pred, truth = save("pred/a.nrrd", box()), save("truth/a.nrrd", box())
     mask = save("masks/b.nrrd", box())
     refused(pred.parent, truth.parent, "--mask", mask.parent, named="masks'")
 
 
-def test_folders_without_a_valid_case(refused, save):
+def test_folders_without_a_valid_case(refused: Callable[..., None], save: Callable[..., Path]) -> None:
     pred, truth = save("pred/a.nrrd", box()), save("truth/a.nrrd", np.zeros(SHAPE, np.uint8))
     refused(pred.parent, truth.parent, named="'a.nrrd'")
 
 
-def test_a_picture_shows_scan_reference_and_result(tmp_path, capsys):
+def test_a_picture_shows_scan_reference_and_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import SimpleITK as sitk
 
     from heartseg.training.toy import toy_scan

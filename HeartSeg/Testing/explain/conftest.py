@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,6 +67,6 @@ def volume() -> Volume:
     return scan()
 
 
-def change_json(path: Path, **changes) -> None:
+def change_json(path: Path, **changes: Any) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**content, **changes}), encoding="utf-8")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,23 +14,28 @@ import pytest
 from cli.conftest import heartseg, refused, temporary  # noqa: F401
 from command_lines import tree
 from heartseg import read_volume
-from heartseg.volume import write_volume
+from heartseg.volume import Volume, write_volume
+
+if TYPE_CHECKING:
+    from cli.conftest import Outcome
 
 
 @pytest.fixture(scope="module")
-def scan_file(volume, tmp_path_factory) -> Path:
+def scan_file(volume: Volume, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_volume(volume, tmp_path_factory.mktemp("scans") / "scan.nii.gz")
 
 
 @pytest.fixture
-def explain(heartseg, window_model):  # noqa: F811
-    def run(*arguments):
+def explain(heartseg: Callable[..., Outcome], window_model: Path) -> Callable[..., Outcome]:  # noqa: F811
+    def run(*arguments: object) -> Outcome:
         return heartseg("explain", *arguments, "--model", window_model, "--device", "cpu")
 
     return run
 
 
-def test_it_writes_a_map_a_picture_and_how_it_was_made(explain, scan_file, tmp_path):
+def test_it_writes_a_map_a_picture_and_how_it_was_made(
+    explain: Callable[..., Outcome], scan_file: Path, tmp_path: Path
+) -> None:
     from matplotlib.image import imread
 
     done = explain(scan_file, "-o", tmp_path / "heat", "--structure", "rv")
@@ -49,19 +56,24 @@ def test_it_writes_a_map_a_picture_and_how_it_was_made(explain, scan_file, tmp_p
     assert 0.005 < warm.mean() < 0.5 and grey.mean() > 0.3
 
 
-def test_nrrd_keeps_the_grid_exactly(explain, scan_file, tmp_path):
+def test_nrrd_keeps_the_grid_exactly(explain: Callable[..., Outcome], scan_file: Path, tmp_path: Path) -> None:
     assert explain(scan_file, "-o", tmp_path / "heat", "--structure", "LV", "--format", "nrrd").code == 0
     heat = read_volume(tmp_path / "heat" / "heat_map.nrrd")
     assert heat.geometry == read_volume(scan_file).geometry
 
 
-def test_the_json_can_be_printed(explain, scan_file, tmp_path):
+def test_the_json_can_be_printed(explain: Callable[..., Outcome], scan_file: Path, tmp_path: Path) -> None:
     done = explain(scan_file, "-o", tmp_path / "heat", "--structure", "LV", "--layer", "bottleneck", "--json")
     assert json.loads(done.out)["layer"]["name"] == "encoder.stages.1"
     assert json.loads(done.out)["output"]["files"] == ["heat_map.nii.gz", "heat_map.png", "explanation.json"]
 
 
-def test_a_results_labels_and_model_are_taken(heartseg, scan_file, window_model, tmp_path):  # noqa: F811
+def test_a_results_labels_and_model_are_taken(
+    heartseg: Callable[..., Outcome],  # noqa: F811
+    scan_file: Path,
+    window_model: Path,
+    tmp_path: Path,
+) -> None:
     out = tmp_path / "out"
     assert heartseg("segment", scan_file, "-o", out, "--model", window_model, "--format", "labels").code == 0
     done = heartseg("explain", scan_file, "-o", tmp_path / "heat", "--result", out, "--structure", "RV")
@@ -85,13 +97,13 @@ def test_a_results_labels_and_model_are_taken(heartseg, scan_file, window_model,
     ids=["no folder", "no report", "no labels", "other grid", "no label map", "no model"],
 )
 def test_a_result_that_cannot_be_used_is_refused(
-    heartseg,  # noqa: F811
-    scan_file,
-    window_model,
-    tmp_path,
-    spoil,
-    words,
-):
+    heartseg: Callable[..., Outcome],  # noqa: F811
+    scan_file: Path,
+    window_model: Path,
+    tmp_path: Path,
+    spoil: Callable[..., Any],
+    words: tuple[str, ...],
+) -> None:
     out = tmp_path / "out"
     assert heartseg("segment", scan_file, "-o", out, "--model", window_model, "--format", "labels").code == 0
     spoil(out)
@@ -131,13 +143,20 @@ def lose_model(folder: Path) -> None:
         (("SCAN", "-o", "OUT", "--threads", "0"), ("threads 0",)),
     ],
 )
-def test_bad_input_is_refused_in_one_line_and_nothing_is_written(explain, scan_file, tmp_path, arguments, words):
+def test_bad_input_is_refused_in_one_line_and_nothing_is_written(
+    explain: Callable[..., Outcome], scan_file: Path, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
     named = {"SCAN": scan_file, "OUT": tmp_path / "out"}
     refused(explain(*(named.get(a, a) for a in arguments)), *words)
     assert tree(tmp_path) == set()
 
 
-def test_a_broken_model_is_refused(heartseg, scan_file, window_model, tmp_path):  # noqa: F811
+def test_a_broken_model_is_refused(
+    heartseg: Callable[..., Outcome],  # noqa: F811
+    scan_file: Path,
+    window_model: Path,
+    tmp_path: Path,
+) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(window_model, broken)
     checkpoint = broken / "fold_0" / "checkpoint_final.pth"
@@ -150,7 +169,9 @@ def test_a_broken_model_is_refused(heartseg, scan_file, window_model, tmp_path):
     assert not (tmp_path / "heat").exists()
 
 
-def test_overwriting_spares_what_is_no_heat_map(explain, scan_file, tmp_path):
+def test_overwriting_spares_what_is_no_heat_map(
+    explain: Callable[..., Outcome], scan_file: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "heat"
     assert explain(scan_file, "-o", out, "--structure", "LV").code == 0
     refused(explain(scan_file, "-o", out, "--structure", "LV"), "is not empty", "--overwrite")
@@ -160,7 +181,7 @@ def test_overwriting_spares_what_is_no_heat_map(explain, scan_file, tmp_path):
     refused(explain(scan_file, "-o", out, "--overwrite"), "report.json")
 
 
-def test_layers_are_listed_without_a_scan(explain):
+def test_layers_are_listed_without_a_scan(explain: Callable[..., Outcome]) -> None:
     listed = explain("--list-layers")
     assert listed.code == 0
     assert "'last' is decoder.stages.0, 'bottleneck' is encoder.stages.1" in listed.out

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,12 +17,16 @@ from heartseg.anatomy import STRUCTURES
 from heartseg.errors import OutputError, SettingsError
 from heartseg.inference.around_heart import AroundHeart
 from heartseg.progress import Reporter
-from heartseg.volume import write_volume
+from heartseg.result import Result
+from heartseg.volume import Volume, write_volume
 from tiny_models import make_tiny_model_folder
+
+if TYPE_CHECKING:
+    from cli.conftest import Outcome
 
 
 @pytest.fixture(scope="module", params=["window_model", "bare_model"])
-def results(request, volume):
+def results(request: pytest.FixtureRequest, volume: Volume) -> tuple[Result, Result, Segmenter]:
     """Results with and without a confidence map, in a window and in stored axes."""
     model = request.getfixturevalue(request.param)
     plain = Segmenter(model, Settings(device="cpu", clean_up=False))
@@ -27,14 +34,14 @@ def results(request, volume):
     return plain.segment(volume), asked.segment(volume), plain
 
 
-def test_it_is_made_only_when_asked_for_and_changes_nothing_else(results):
+def test_it_is_made_only_when_asked_for_and_changes_nothing_else(results: tuple[Result, Result, Segmenter]) -> None:
     plain, asked, _ = results
     assert plain.confidence_map is None
     assert asked.confidence_map.dtype == np.uint8 and asked.confidence_map.shape == asked.labels.shape
     assert np.array_equal(plain.labels, asked.labels)
 
 
-def test_it_agrees_with_the_mean_probabilities_of_the_report(results):
+def test_it_agrees_with_the_mean_probabilities_of_the_report(results: tuple[Result, Result, Segmenter]) -> None:
     """The probabilities are the same, at the voxels of the scan instead of the network's, in integer percent."""
     _, asked, _ = results
     for s in STRUCTURES:
@@ -44,20 +51,22 @@ def test_it_agrees_with_the_mean_probabilities_of_the_report(results):
             assert asked.confidence_map[mask].mean() / 100 == pytest.approx(stated, abs=0.05), s.key
 
 
-def test_a_warm_segmenter_makes_it_afterwards(results, volume):
+def test_a_warm_segmenter_makes_it_afterwards(results: tuple[Result, Result, Segmenter], volume: Volume) -> None:
     _, asked, segmenter = results
     assert np.array_equal(segmenter.confidence_map(volume, Reporter()), asked.confidence_map)
     assert not segmenter.settings.confidence_map and not segmenter.engine.settings.confidence_map
 
 
-def test_a_scan_without_a_heart_has_an_empty_map(window_model, volume, monkeypatch):
+def test_a_scan_without_a_heart_has_an_empty_map(
+    window_model: Path, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(AroundHeart, "_candidates", lambda *_: iter(()))
     result = Segmenter(window_model, Settings(device="cpu", confidence_map=True)).segment(volume)
     assert not result.heart_found
     assert result.confidence_map is not None and not result.confidence_map.any()
 
 
-def test_files(results, volume, tmp_path):
+def test_files(results: tuple[Result, Result, Segmenter], volume: Volume, tmp_path: Path) -> None:
     plain, asked, _ = results
     write_result(asked, volume, tmp_path / "asked", ["labels", "confidence"])
     assert tree(tmp_path / "asked") == {"labels.nii.gz", "confidence.nii.gz", "report.json"}
@@ -68,7 +77,12 @@ def test_files(results, volume, tmp_path):
     assert not (tmp_path / "plain").exists()
 
 
-def test_the_command_line_asks_for_it_by_its_format(heartseg, volume, window_model, tmp_path):  # noqa: F811
+def test_the_command_line_asks_for_it_by_its_format(
+    heartseg: Callable[..., Outcome],  # noqa: F811
+    volume: Volume,
+    window_model: Path,
+    tmp_path: Path,
+) -> None:
     file = write_volume(volume, tmp_path / "scan.nii.gz")
     arguments = ("segment", file, "--model", window_model)
     assert heartseg(*arguments, "-o", tmp_path / "a", "--format", "labels,confidence").code == 0
@@ -78,7 +92,7 @@ def test_the_command_line_asks_for_it_by_its_format(heartseg, volume, window_mod
     assert tree(tmp_path / "b") == {"labels.nii.gz", "report.json"}
 
 
-def test_a_model_that_only_nnu_net_can_run_has_none(tmp_path):
+def test_a_model_that_only_nnu_net_can_run_has_none(tmp_path: Path) -> None:
     regions = make_tiny_model_folder(
         tmp_path / "m__3d_fullres",
         features=(4, 8),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from heartseg.explain import gradcam
 from heartseg.explain.gradcam import seg_grad_cam
 from heartseg.explain.layers import layers_of
 from heartseg.inference.slicewise import SliceWise
-from heartseg.progress import CancelToken, Reporter
+from heartseg.progress import CancelToken, ProgressEvent, Reporter
 from tiny_models import _plans, build_tiny_network
 
 CPU = torch.device("cpu")
@@ -43,7 +45,7 @@ class Round(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        around = {"padding": 1, "padding_mode": "circular"}
+        around: dict[str, Any] = {"padding": 1, "padding_mode": "circular"}
         self.down = nn.Sequential(nn.Conv3d(1, 4, 3, 2, **around), nn.InstanceNorm3d(4), nn.LeakyReLU(inplace=True))
         self.up = nn.ConvTranspose3d(4, 4, 2, 2)
         self.head = nn.Conv3d(4, 3, 1)
@@ -70,14 +72,23 @@ def box_in(shape: tuple[int, int, int], *box: slice) -> torch.Tensor:
     return region
 
 
-def heat(network, layer: str, image, region, channel=1, patch=None, reporter=None, **more) -> torch.Tensor:
+def heat(
+    network: nn.Module | list[nn.Module],
+    layer: str,
+    image: torch.Tensor,
+    region: torch.Tensor,
+    channel: int = 1,
+    patch: tuple[int, ...] | None = None,
+    reporter: Reporter | None = None,
+    **more: Any,
+) -> torch.Tensor:
     networks = network if isinstance(network, list) else [network]
     patch = patch or tuple(image.shape[1:])
     place = layers_of(networks[0], image.new_zeros(1, 1, *patch)).find(layer)
     return seg_grad_cam(networks, place, image, region, [channel], patch, CPU, reporter or Reporter(), **more)
 
 
-def test_a_network_by_hand():
+def test_a_network_by_hand() -> None:
     """Gradients equal the head's weights inside the region: channel k has weight w_k |M| / N, so the map is known."""
     shape = (6, 7, 8)
     image, region = image_of(shape), box_in(shape, slice(1, 4), slice(2, 6), slice(0, 5))
@@ -90,7 +101,7 @@ def test_a_network_by_hand():
 
 
 @pytest.mark.parametrize("length", [4, 6, 8, 12])
-def test_tiles_blend_into_one_map_whatever_their_number(length):
+def test_tiles_blend_into_one_map_whatever_their_number(length: int) -> None:
     """A channel has the weight of the head times the region's fraction of a tile, summed over the tiles."""
     shape = (4, 4, length)
     image, region = image_of(shape), box_in(shape, slice(1, 4))
@@ -99,7 +110,7 @@ def test_tiles_blend_into_one_map_whatever_their_number(length):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_progress_counts_every_tile_of_every_network_twice():
+def test_progress_counts_every_tile_of_every_network_twice() -> None:
     """One pass for the channel weights and one for the map; two networks with two tiles take eight steps."""
     seen = []
     image, region = image_of((4, 4, 8)), box_in((4, 4, 8), slice(0, 2))
@@ -111,22 +122,23 @@ def test_progress_counts_every_tile_of_every_network_twice():
     assert max(done) == seen[-1][1]
 
 
-def test_the_background_is_a_class_as_any_other():
+def test_the_background_is_a_class_as_any_other() -> None:
     image, region = image_of((4, 4, 4)), box_in((4, 4, 4), slice(0, 2))
     expected = 0.5 * (0.3 * image[0] + 0.7 * (-2.0 * image[0] + 0.5))
     torch.testing.assert_close(heat(seeded(TwoChannels), "last", image, region, 0), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", ["bottleneck", "last", "encoder.stages.1", "encoder.stages.1.0.convs.0.norm"])
-def test_channels_weigh_what_finite_differences_say(layer):
+def test_channels_weigh_what_finite_differences_say(layer: str) -> None:
     """The mean gradient of a channel is the change of the score per position for a small increase of the channel."""
     plans = _plans((16,) * 3, (4, 6, 8), "ZScoreNormalization", (1.0,) * 3, False, (0, 1, 2), False, ("3d_fullres",))
     network = build_tiny_network(plans, 4).eval().double().requires_grad_(False)
     image, region = image_of((16,) * 3).double(), box_in((16,) * 3, slice(3, 9), slice(4, 12), slice(5, 9))
     place = layers_of(network, image[None]).find(layer)
-    module, taken, raised = network.get_submodule(place.name), [], {"channel": 0, "by": 0.0}
+    module, taken = network.get_submodule(place.name), []
+    raised: dict[str, Any] = {"channel": 0, "by": 0.0}
 
-    def raise_channel(module, inputs, output):
+    def raise_channel(module: nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
         taken.append(output.clone())
         output = output.clone()
         output[:, raised["channel"]] += raised["by"]
@@ -152,7 +164,7 @@ def test_channels_weigh_what_finite_differences_say(layer):
     assert float(expected.abs().max()) > 0
 
 
-def test_tiles_share_one_score():
+def test_tiles_share_one_score() -> None:
     """A network of single voxels gives the same map in tiles, except that the mean is taken over a tile."""
     shape, patch = (12, 12, 12), (6, 6, 6)
     image, region = image_of(shape), box_in(shape, slice(2, 11), slice(2, 11), slice(2, 11))
@@ -163,7 +175,7 @@ def test_tiles_share_one_score():
     torch.testing.assert_close(tiled, whole * 12**3 / 6**3, rtol=0, atol=1e-4)
 
 
-def test_tiles_that_the_region_does_not_reach_are_left_out(monkeypatch):
+def test_tiles_that_the_region_does_not_reach_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     network, seen = seeded(TwoChannels), []
     monkeypatch.setattr(TwoChannels, "forward", lambda self, x: (seen.append(1), self.head(self.features(x)))[1])
     image, region = image_of((6, 6, 30)), box_in((6, 6, 30), slice(None), slice(None), slice(0, 2))
@@ -174,7 +186,7 @@ def test_tiles_that_the_region_does_not_reach_are_left_out(monkeypatch):
     assert bool(found[..., :3].any()) and not bool(found[..., 6:].any())
 
 
-def test_an_image_smaller_than_the_patch_is_padded_and_cut_again():
+def test_an_image_smaller_than_the_patch_is_padded_and_cut_again() -> None:
     image, region = image_of((3, 4, 5)), box_in((3, 4, 5), slice(0, 2))
     found = heat(seeded(TwoChannels), "last", image, region, patch=(8, 8, 8))
     small = heat(seeded(TwoChannels), "last", image, region)
@@ -182,7 +194,7 @@ def test_an_image_smaller_than_the_patch_is_padded_and_cut_again():
 
 
 @pytest.mark.parametrize("layer", ["last", "bottleneck"])
-def test_a_shifted_image_has_a_shifted_map(layer):
+def test_a_shifted_image_has_a_shifted_map(layer: str) -> None:
     shape, shift = (8, 8, 8), (2, 4, -2)  # multiples of the stride
     image, region = image_of(shape), box_in(shape, slice(1, 4), slice(2, 5), slice(3, 6))
     moved = (torch.roll(image, shift, (1, 2, 3)), torch.roll(region, shift, (0, 1, 2)))
@@ -197,7 +209,7 @@ def test_a_shifted_image_has_a_shifted_map(layer):
     assert not torch.allclose(after[limits], before[limits], atol=1e-3)
 
 
-def test_folds_are_averaged():
+def test_folds_are_averaged() -> None:
     image, region = image_of((8,) * 3), box_in((8,) * 3, slice(1, 4))
     networks = [seeded(Round, k) for k in range(3)]
     together = heat(networks, "last", image, region)
@@ -205,7 +217,7 @@ def test_folds_are_averaged():
     torch.testing.assert_close(together, apart, rtol=0, atol=1e-6)
 
 
-def test_the_network_is_left_as_it_was():
+def test_the_network_is_left_as_it_was() -> None:
     network = seeded(Round)
     before = {k: v.clone() for k, v in network.state_dict().items()}
     heat(network, "bottleneck", image_of((8,) * 3), box_in((8,) * 3, slice(1, 4)))
@@ -214,25 +226,26 @@ def test_the_network_is_left_as_it_was():
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
 
 
-def test_a_network_made_under_inference_mode_can_be_explained():
+def test_a_network_made_under_inference_mode_can_be_explained() -> None:
     """Networks of the engine after they were moved to a graphics card in a run."""
     with torch.inference_mode():
         network = seeded(Round)
     heat(network, "last", image_of((8,) * 3), box_in((8,) * 3, slice(1, 4)))
 
 
-def test_a_layer_without_influence_is_named():
+def test_a_layer_without_influence_is_named() -> None:
     with pytest.raises(SettingsError, match="'unused' has no influence on the output"):
         heat(seeded(Round), "unused", image_of((8,) * 3), box_in((8,) * 3, slice(1, 4)))
 
 
-def test_progress_counts_tiles_twice_and_a_cancel_stops_between_them():
+def test_progress_counts_tiles_twice_and_a_cancel_stops_between_them() -> None:
     image, region = image_of((6, 6, 12)), box_in((6, 6, 12), slice(None))
-    events, token = [], CancelToken()
+    events: list[ProgressEvent] = []
+    token = CancelToken()
     heat(seeded(TwoChannels), "last", image, region, patch=(6, 6, 6), reporter=Reporter(events.append))
     assert [(e.done, e.total) for e in events] == [(k, 6) for k in (*range(7), 6)]
 
-    def stop(event) -> None:
+    def stop(event: ProgressEvent) -> None:
         if event.done == 2:
             token.cancel()
 
@@ -241,8 +254,8 @@ def test_progress_counts_tiles_twice_and_a_cancel_stops_between_them():
 
 
 @pytest.mark.parametrize("layer", ["last", "bottleneck"])
-def test_a_2d_network_has_the_map_of_its_3d_twin_that_sees_single_slices(layer):
-    def stack(conv, norm, up, kernel, stride) -> nn.Module:
+def test_a_2d_network_has_the_map_of_its_3d_twin_that_sees_single_slices(layer: str) -> None:
+    def stack(conv: Any, norm: Any, up: Any, kernel: tuple[int, ...], stride: tuple[int, ...]) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(3)
             down = nn.Sequential(conv(1, 4, kernel, stride, tuple(k // 2 for k in kernel)), norm(4), nn.LeakyReLU())
@@ -269,19 +282,22 @@ class Hungry(TwoChannels):
         return super().forward(x)
 
 
-def test_out_of_memory_on_the_cpu_says_what_helps():
+def test_out_of_memory_on_the_cpu_says_what_helps() -> None:
     with pytest.raises(DeviceError, match="4x4x4 voxels: close other programs, or use the layer 'last'"):
         heat(seeded(Hungry), "last", image_of((4,) * 3), box_in((4,) * 3, slice(0, 2)))
 
 
-def test_out_of_memory_on_a_graphics_card_ends_on_the_cpu_with_the_same_map(monkeypatch):
+def test_out_of_memory_on_a_graphics_card_ends_on_the_cpu_with_the_same_map(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a real card, the stand-in fails like torch on a card, after the first tile."""
-    image, region, events = image_of((6, 6, 12)), box_in((6, 6, 12), slice(1, 4)), []
+    image, region = image_of((6, 6, 12)), box_in((6, 6, 12), slice(1, 4))
+    events: list[ProgressEvent] = []
     network = seeded(TwoChannels)
     wanted = heat(network, "last", image, region, patch=(6, 6, 6))
     real = gradcam._mean_map
 
-    def small_card(networks, layer, tiles, channels, device, reporter):
+    def small_card(
+        networks: Any, layer: Any, tiles: Any, channels: Any, device: torch.device, reporter: Reporter
+    ) -> Any:
         if device.type == "cuda":
             reporter.advance(1)
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +12,7 @@ from torch import nn
 from heartseg.errors import ModelError, SettingsError
 from heartseg.explain import list_layers
 from heartseg.explain.gradcam import seg_grad_cam
-from heartseg.explain.layers import layers_of
+from heartseg.explain.layers import Layers, layers_of
 from heartseg.models.folder import ModelFolder
 from heartseg.networks.catalogue import NETWORKS, build, unet_plan
 from heartseg.networks.plain_unet import PlainUNet
@@ -18,18 +21,18 @@ from tiny_models import make_tiny_model_folder
 
 
 @pytest.fixture(scope="module")
-def layers(bare_model):
+def layers(bare_model: Path) -> Layers:
     return list_layers(ModelFolder.open(bare_model))
 
 
-def test_a_model_folders_last_and_bottleneck(layers):
+def test_a_model_folders_last_and_bottleneck(layers: Layers) -> None:
     assert layers.last.name == "decoder.stages.0"
     assert layers.last.shape == (4, 24, 24, 24)
     assert layers.bottleneck.name == "encoder.stages.1"
     assert layers.bottleneck.shape == (8, 12, 12, 12)
 
 
-def test_every_name_that_is_listed_can_be_chosen(layers):
+def test_every_name_that_is_listed_can_be_chosen(layers: Layers) -> None:
     assert len(layers.all) > 5
     for layer in layers.all:
         assert layers.find(layer.name) == layer
@@ -48,7 +51,12 @@ def test_every_name_that_is_listed_can_be_chosen(layers):
     ],
     ids=["residual", "anisotropic", "deep"],
 )
-def test_other_networks(tmp_path, choices, last, bottleneck):
+def test_other_networks(
+    tmp_path: Path,
+    choices: dict[str, Any],
+    last: tuple[str, tuple[int, int, int, int]],
+    bottleneck: tuple[str, tuple[int, int, int, int]],
+) -> None:
     folder = make_tiny_model_folder(
         tmp_path / "m__3d_fullres", **{"features": (4, 6, 8), "patch": (16, 16, 16), **choices}
     )
@@ -57,14 +65,14 @@ def test_other_networks(tmp_path, choices, last, bottleneck):
     assert (found.bottleneck.name, found.bottleneck.shape) == bottleneck
 
 
-def test_our_own_u_net_names_them_alike():
+def test_our_own_u_net_names_them_alike() -> None:
     network = PlainUNet((4, 6, 8), deep_supervision=False).eval()
     found = layers_of(network, torch.zeros(1, 1, 8, 8, 8))
     assert (found.last.name, found.bottleneck.name) == ("decoder.stages.1", "encoder.stages.2")
 
 
 @pytest.mark.parametrize("key", NETWORKS)
-def test_every_network_that_can_be_trained_has_a_map_at_both(key):
+def test_every_network_that_can_be_trained_has_a_map_at_both(key: str) -> None:
     network = build(key, unet_plan((4, 6, 8), 3), 1, 4).eval().requires_grad_(False)
     image = torch.randn(1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
     region = torch.zeros(16, 16, 16, dtype=torch.bool)
@@ -96,7 +104,7 @@ class Attentive(nn.Module):
         return self.head(x * self.key(self.pool(x)).mean((2, 3, 4), keepdim=True).sigmoid())
 
 
-def test_pooled_maps_inside_of_attention_are_no_bottleneck():
+def test_pooled_maps_inside_of_attention_are_no_bottleneck() -> None:
     found = layers_of(Attentive(), torch.zeros(1, 1, 16, 16, 16))
     assert found.bottleneck.name == "body"
     assert (found.last.name, found.last.at_input) == (
@@ -120,7 +128,7 @@ class Repeated(nn.Module):
         return self.head(x * self.pool(x))
 
 
-def test_maps_of_one_voxel_and_modules_that_run_twice_cannot_be_chosen():
+def test_maps_of_one_voxel_and_modules_that_run_twice_cannot_be_chosen() -> None:
     found = layers_of(Repeated(), torch.zeros(1, 1, 8, 8, 8))
     assert set(found.named) == {"first.0.0", "first.0", "first.1", "first"}
     assert [layer.name for layer in found.all] == ["first.0", "first"]  # the outermost with the same output
@@ -147,7 +155,7 @@ def test_maps_of_one_voxel_and_modules_that_run_twice_cannot_be_chosen():
         "١",
     ],
 )
-def test_a_name_that_is_none_is_refused_in_one_short_line(layers, name):
+def test_a_name_that_is_none_is_refused_in_one_short_line(layers: Layers, name: str) -> None:
     with pytest.raises(SettingsError) as refused:
         layers.find(name)
     said = str(refused.value)
@@ -155,12 +163,12 @@ def test_a_name_that_is_none_is_refused_in_one_short_line(layers, name):
     assert len(said) < 250 and said.isprintable()
 
 
-def test_a_misspelt_name_is_put_right(layers):
+def test_a_misspelt_name_is_put_right(layers: Layers) -> None:
     with pytest.raises(SettingsError, match=r"use .*encoder\.stages\.1"):
         layers.find("encoder.stage.1")
 
 
-def test_a_network_that_cannot_be_followed_is_named(bare_model, monkeypatch):
+def test_a_network_that_cannot_be_followed_is_named(bare_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from heartseg.explain import layers as module
 
     monkeypatch.setattr(module, "build_network", lambda folder, device: nn.Sequential(nn.ReLU()))

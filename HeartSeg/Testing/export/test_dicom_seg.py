@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,13 +68,13 @@ OBLIQUE = {
 
 
 @pytest.mark.parametrize("tags", [{}, OBLIQUE], ids=["axial", "oblique"])
-def test_every_voxel_comes_back(dicom_series, tmp_path, tags) -> None:
+def test_every_voxel_comes_back(dicom_series: Callable[..., Path], tmp_path: Path, tags: dict[str, Any]) -> None:
     subject = segmented(read_volume(dicom_series(**tags)))
     path = write_dicom_seg(subject, tmp_path / "out.dcm")
     assert np.array_equal(read_back(path, subject), subject.result.labels)
 
 
-def test_highdicom_puts_it_on_the_same_grid(dicom_series, tmp_path) -> None:
+def test_highdicom_puts_it_on_the_same_grid(dicom_series: Callable[..., Path], tmp_path: Path) -> None:
     subject = segmented(read_volume(dicom_series(**OBLIQUE)))
     grid = hd.seg.segread(write_dicom_seg(subject, tmp_path / "out.dcm")).get_volume(combine_segments=True)
     numbers = np.array([0, 1, 0, 2, 0, 3, 0, 4])  # segments are numbered without gaps, in label order
@@ -83,7 +85,7 @@ def test_highdicom_puts_it_on_the_same_grid(dicom_series, tmp_path) -> None:
     assert np.count_nonzero(grid.array) == np.count_nonzero(subject.result.labels)
 
 
-def test_segments_say_what_they_are_and_who_made_them(dicom_series, tmp_path) -> None:
+def test_segments_say_what_they_are_and_who_made_them(dicom_series: Callable[..., Path], tmp_path: Path) -> None:
     file = hd.seg.segread(write_dicom_seg(segmented(read_volume(dicom_series())), tmp_path / "out.dcm"))
     present = [s for s in STRUCTURES if s.key in ("LV", "LA", "MYO", "PA")]
     assert file.number_of_segments == len(present)
@@ -107,7 +109,9 @@ def _cielab(stored: list[int]) -> tuple[float, float, float]:
     return 100 * light, 255 * a - 128, 255 * b - 128
 
 
-def test_it_belongs_to_the_patient_and_study_and_names_its_images(dicom_series, tmp_path) -> None:
+def test_it_belongs_to_the_patient_and_study_and_names_its_images(
+    dicom_series: Callable[..., Path], tmp_path: Path
+) -> None:
     folder = dicom_series()
     file = pydicom.dcmread(write_dicom_seg(segmented(read_volume(folder)), tmp_path / "out.dcm"))
     sources = [pydicom.dcmread(p) for p in folder.iterdir()]
@@ -121,7 +125,7 @@ def test_it_belongs_to_the_patient_and_study_and_names_its_images(dicom_series, 
     assert "research use only" in file.SeriesDescription
 
 
-def test_slices_at_uneven_distances_keep_their_own_places(dicom_series, tmp_path) -> None:
+def test_slices_at_uneven_distances_keep_their_own_places(dicom_series: Callable[..., Path], tmp_path: Path) -> None:
     heights = [3.0 * k for k in range(30) if k != 12]
     subject = segmented(read_volume(dicom_series(positions=heights)))
     file = pydicom.dcmread(write_dicom_seg(subject, tmp_path / "out.dcm"))
@@ -133,7 +137,7 @@ def test_slices_at_uneven_distances_keep_their_own_places(dicom_series, tmp_path
         assert np.array_equal(pixels > 0, subject.result.labels[slice_index] == label)
 
 
-def test_two_series_that_were_joined_are_both_named(dicom_series, tmp_path) -> None:
+def test_two_series_that_were_joined_are_both_named(dicom_series: Callable[..., Path], tmp_path: Path) -> None:
     away = {3, 4, 5, 11, 12, 20, 21, 22}
     dicom_series(number=2, positions=[3.0 * k for k in range(30) if k not in away])
     folder = dicom_series(number=3, positions=[3.0 * k for k in sorted(away)])
@@ -144,7 +148,7 @@ def test_two_series_that_were_joined_are_both_named(dicom_series, tmp_path) -> N
     assert named == {pydicom.dcmread(p).SeriesInstanceUID for p in folder.iterdir()}
 
 
-def test_a_frame_of_a_time_series_names_its_own_images(dicom_series, tmp_path) -> None:
+def test_a_frame_of_a_time_series_names_its_own_images(dicom_series: Callable[..., Path], tmp_path: Path) -> None:
     folder = dicom_series(
         positions=[3.0 * (k % 30) for k in range(90)], per_slice=lambda k: {"TemporalPositionIdentifier": k // 30}
     )
@@ -163,7 +167,7 @@ def test_a_frame_of_a_time_series_names_its_own_images(dicom_series, tmp_path) -
 # --- missing parts ----------------------------------------------------------------------------------------------------
 
 
-def test_what_is_missing_is_said(dicom_series, tmp_path, subject) -> None:
+def test_what_is_missing_is_said(dicom_series: Callable[..., Path], tmp_path: Path, subject: Subject) -> None:
     dicom = segmented(read_volume(dicom_series()))
     empty = replace(dicom, result=replace(dicom.result, labels=np.zeros_like(dicom.result.labels)))
     for lacking, words in (
@@ -177,7 +181,7 @@ def test_what_is_missing_is_said(dicom_series, tmp_path, subject) -> None:
     assert not (tmp_path / "out.dcm").exists()
 
 
-def test_a_series_without_a_frame_of_reference_is_refused(dicom_series, tmp_path) -> None:
+def test_a_series_without_a_frame_of_reference_is_refused(dicom_series: Callable[..., Path], tmp_path: Path) -> None:
     folder = dicom_series()
     for path in folder.iterdir():
         data = pydicom.dcmread(path)
@@ -188,7 +192,7 @@ def test_a_series_without_a_frame_of_reference_is_refused(dicom_series, tmp_path
 
 
 @pytest.mark.shared
-def test_a_real_series_from_a_scanner(shared_data, tmp_path) -> None:
+def test_a_real_series_from_a_scanner(shared_data: Path, tmp_path: Path) -> None:
     volume = read_volume(shared_data / "dicom" / "lung-dx-a0002")
     labels = np.zeros(volume.geometry.shape, np.uint8)
     labels[5:20, 100:200, 150:250], labels[8, 300:310, 10:90] = 1, 7

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import SimpleITK as sitk
 
 from heartseg.anatomy import KEYS, STRUCTURES
 from heartseg.errors import Cancelled, DependencyError, InputError, OutputError, SettingsError
-from heartseg.export import FORMATS, ExportOptions, measured, open_subject, write_export
+from heartseg.export import FORMATS, ExportOptions, Subject, measured, open_subject, write_export
 from heartseg.export import formats as formats_module
 from heartseg.output import write_result
 from heartseg.progress import Reporter
@@ -38,7 +39,7 @@ def names(folder: Path) -> set[str]:
 # --- content ----------------------------------------------------------------------------------------------------------
 
 
-def test_everything_is_written_and_listed(subject, tmp_path) -> None:
+def test_everything_is_written_and_listed(subject: Subject, tmp_path: Path) -> None:
     content = write_export(subject, tmp_path / "out", EVERYTHING)
     stated = json.loads((tmp_path / "out" / "export.json").read_text(encoding="utf-8"))
     assert set(content["files"]) == set(stated["files"]) == names(tmp_path / "out")
@@ -62,7 +63,7 @@ def test_everything_is_written_and_listed(subject, tmp_path) -> None:
     assert set(tmp_path.iterdir()) == {tmp_path / "out"}
 
 
-def test_a_choice_is_written_and_nothing_else(subject, tmp_path) -> None:
+def test_a_choice_is_written_and_nothing_else(subject: Subject, tmp_path: Path) -> None:
     write_export(subject, tmp_path / "a", ["ply"], ExportOptions(coordinates="RAS"))
     assert names(tmp_path / "a") == {f"surfaces/{s.name.replace(' ', '_')}.ply" for s in STRUCTURES} | {"export.json"}
     assert b"SPACE=RAS" in (tmp_path / "a" / "surfaces" / "left_ventricle.ply").read_bytes()[:200]
@@ -70,7 +71,7 @@ def test_a_choice_is_written_and_nothing_else(subject, tmp_path) -> None:
     assert names(tmp_path / "b") == {"report.html", "export.json"}, "surfaces for the picture do not stay"
 
 
-def test_it_needs_no_slicer(tmp_path) -> None:
+def test_it_needs_no_slicer(tmp_path: Path) -> None:
     """Runs in a process that cannot import slicer: every format but the DICOM objects (which require DICOM files)."""
     program = f"""
 import sys
@@ -93,7 +94,7 @@ assert content["skipped"] == {{}}, content["skipped"]
     assert (tmp_path / "out" / "print" / "blood_pool.stl").is_file()
 
 
-def test_slicer_reads_the_segmentation_with_everything_that_belongs_to_it(subject, tmp_path) -> None:
+def test_slicer_reads_the_segmentation_with_everything_that_belongs_to_it(subject: Subject, tmp_path: Path) -> None:
     pytest.importorskip("slicer", reason="needs slicer-core (extra dev)")
     import vtk
 
@@ -128,7 +129,7 @@ def test_slicer_reads_the_segmentation_with_everything_that_belongs_to_it(subjec
         slicer.mrmlScene.RemoveNode(scan)
 
 
-def test_surfaces_are_those_that_slicer_shows(subject, tmp_path) -> None:
+def test_surfaces_are_those_that_slicer_shows(subject: Subject, tmp_path: Path) -> None:
     pytest.importorskip("slicer", reason="needs slicer-core (extra dev)")
     from vtk.util.numpy_support import vtk_to_numpy
 
@@ -155,7 +156,7 @@ def test_surfaces_are_those_that_slicer_shows(subject, tmp_path) -> None:
         slicer.mrmlScene.RemoveNode(scan)
 
 
-def test_segment_writes_these_formats_too(subject, tmp_path) -> None:
+def test_segment_writes_these_formats_too(subject: Subject, tmp_path: Path) -> None:
     written = write_result(subject.result, subject.volume, tmp_path / "out", ["print", "html"])
     assert names(tmp_path / "out") == set(written["files"])
     assert {"print/blood_pool.stl", "report.html", "report.json"} <= names(tmp_path / "out")
@@ -165,7 +166,7 @@ def test_segment_writes_these_formats_too(subject, tmp_path) -> None:
 
 
 @pytest.fixture(scope="module")
-def result_folder(subject, tmp_path_factory) -> tuple[Path, Path]:
+def result_folder(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Make a result folder and the scan that its report refers to."""
     home = tmp_path_factory.mktemp("result")
     scan = write_volume(subject.volume, home / "scan.nii.gz")
@@ -176,7 +177,9 @@ def result_folder(subject, tmp_path_factory) -> tuple[Path, Path]:
     return home / "out", scan
 
 
-def test_a_result_folder_keeps_its_numbers_and_finds_its_scan(result_folder, subject) -> None:
+def test_a_result_folder_keeps_its_numbers_and_finds_its_scan(
+    result_folder: tuple[Path, Path], subject: Subject
+) -> None:
     folder, _ = result_folder
     opened = open_subject(folder)
     assert opened.result.measures == subject.result.measures
@@ -187,7 +190,9 @@ def test_a_result_folder_keeps_its_numbers_and_finds_its_scan(result_folder, sub
     assert opened.name == "scan"
 
 
-def test_a_scan_that_has_changed_or_gone_is_not_used_and_the_reader_is_told(result_folder, subject) -> None:
+def test_a_scan_that_has_changed_or_gone_is_not_used_and_the_reader_is_told(
+    result_folder: tuple[Path, Path], subject: Subject
+) -> None:
     folder, scan = result_folder
     before = scan.read_bytes()
     try:
@@ -201,7 +206,7 @@ def test_a_scan_that_has_changed_or_gone_is_not_used_and_the_reader_is_told(resu
     assert gone.volume is None and "--scan" in gone.notices[0]
 
 
-def test_an_edited_segmentation_is_measured_anew(subject, tmp_path) -> None:
+def test_an_edited_segmentation_is_measured_anew(subject: Subject, tmp_path: Path) -> None:
     labels = subject.result.labels.copy()
     labels[labels == 2] = 0
     path = write_labels(labels, subject.result.geometry, tmp_path / "edited.nii.gz")
@@ -217,7 +222,7 @@ def test_an_edited_segmentation_is_measured_anew(subject, tmp_path) -> None:
         assert {row["quantity"] for row in csv.DictReader(file)}.isdisjoint({"mean_intensity", "sd_intensity"})
 
 
-def test_what_cannot_be_opened_is_one_line(subject, result_folder, tmp_path) -> None:
+def test_what_cannot_be_opened_is_one_line(subject: Subject, result_folder: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "report.json").write_text("{}")
@@ -239,7 +244,7 @@ def test_what_cannot_be_opened_is_one_line(subject, result_folder, tmp_path) -> 
 # --- complete or absent -----------------------------------------------------------------------------------------------
 
 
-def test_overwriting_is_asked_for_and_replaces_an_export_only(subject, tmp_path) -> None:
+def test_overwriting_is_asked_for_and_replaces_an_export_only(subject: Subject, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     write_export(subject, folder, ["labels"])
     with pytest.raises(OutputError, match="add --overwrite"):
@@ -256,7 +261,9 @@ def test_overwriting_is_asked_for_and_replaces_an_export_only(subject, tmp_path)
     ("kilobytes", "formats"),
     [(4, EVERYTHING), (40, EVERYTHING), (300, EVERYTHING), (4, ["seg"]), (8, ["labels", "csv"]), (1000, ["print"])],
 )
-def test_a_disk_that_gets_full_at_any_step(subject, small_disk, kilobytes, formats) -> None:
+def test_a_disk_that_gets_full_at_any_step(
+    subject: Subject, small_disk: Callable[[int], Path], kilobytes: int, formats: Sequence[str]
+) -> None:
     disk = small_disk(kilobytes)
     (disk / "keep").mkdir()
     with pytest.raises(OutputError, match=rf"{re.escape(str(disk / 'keep' / 'out'))}\b"):
@@ -279,7 +286,9 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_disk_that_is_full_at_each_writer_leaves_the_earlier_export(subject, tmp_path, monkeypatch, name) -> None:
+def test_a_disk_that_is_full_at_each_writer_leaves_the_earlier_export(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     if name.startswith("dicom"):
         pytest.importorskip("highdicom", reason='needs highdicom: pip install "heartseg[dicom]"')
     if name == "pdf":
@@ -287,7 +296,7 @@ def test_a_disk_that_is_full_at_each_writer_leaves_the_earlier_export(subject, t
     write_export(subject, tmp_path / "out", ["labels"])
     before = names(tmp_path / "out")
 
-    def full(*_, **__):
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(formats_module, WRITERS[name], full)
@@ -297,14 +306,14 @@ def test_a_disk_that_is_full_at_each_writer_leaves_the_earlier_export(subject, t
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_cancel_leaves_nothing(subject, tmp_path) -> None:
+def test_a_cancel_leaves_nothing(subject: Subject, tmp_path: Path) -> None:
     reporter = Reporter(lambda event: reporter.cancel.cancel() if event.done == 2 else None)
     with pytest.raises(Cancelled):
         write_export(subject, tmp_path / "out", QUICK, reporter=reporter)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_that_somebody_else_made_are_taken_in(subject, tmp_path) -> None:
+def test_files_that_somebody_else_made_are_taken_in(subject: Subject, tmp_path: Path) -> None:
     (tmp_path / "made.dcm").write_bytes(b"DICM")
     write_export(subject, tmp_path / "out", ["csv", "dicom-seg"], made={"dicom-seg": tmp_path / "made.dcm"})
     assert (tmp_path / "out" / "segmentation.dcm").read_bytes() == b"DICM"
@@ -315,7 +324,7 @@ def test_files_that_somebody_else_made_are_taken_in(subject, tmp_path) -> None:
 
 
 @pytest.fixture
-def without(monkeypatch):
+def without(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def hide(*packages: str) -> None:
         find = importlib.util.find_spec
         monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n in packages else find(n, *a))
@@ -334,21 +343,25 @@ def without(monkeypatch):
         ("dicom-sr", "highdicom", "dicom"),
     ],
 )
-def test_a_format_that_was_asked_for_must_be_possible(subject, tmp_path, without, name, package, extra) -> None:
+def test_a_format_that_was_asked_for_must_be_possible(
+    subject: Subject, tmp_path: Path, without: Callable[..., None], name: str, package: str, extra: str
+) -> None:
     without(package.lower())
     with pytest.raises(DependencyError, match=rf"format {name} needs {package}.*pip install 'heartseg\[{extra}\]'"):
         write_export(subject, tmp_path / "out", [name])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_nobody_asked_for_is_left_out_and_named(subject, tmp_path, without) -> None:
+def test_what_nobody_asked_for_is_left_out_and_named(
+    subject: Subject, tmp_path: Path, without: Callable[..., None]
+) -> None:
     without("vtk", "matplotlib")
     content = write_export(subject, tmp_path / "out")
     assert set(content["skipped"]) == {"stl", "html"}
     assert names(tmp_path / "out") == {"segmentation.seg.nrrd", "labels.nii.gz", "measurements.csv", "export.json"}
 
 
-def test_options_and_formats_that_make_no_sense_are_refused(subject, tmp_path) -> None:
+def test_options_and_formats_that_make_no_sense_are_refused(subject: Subject, tmp_path: Path) -> None:
     for formats, options, error, words in (
         (["fbx"], ExportOptions(), OutputError, "fbx.* seg, labels"),
         ([], ExportOptions(), OutputError, " seg, labels"),
@@ -361,7 +374,7 @@ def test_options_and_formats_that_make_no_sense_are_refused(subject, tmp_path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_segmentation_has_no_surfaces_but_everything_else(subject, tmp_path) -> None:
+def test_an_empty_segmentation_has_no_surfaces_but_everything_else(subject: Subject, tmp_path: Path) -> None:
     empty = Result(np.zeros_like(subject.result.labels), subject.result.geometry)
     write_export(
         measured(type(subject)(empty, None, "empty")), tmp_path / "out", ["seg", "labels", "stl", "csv", "html"]
@@ -375,7 +388,9 @@ def test_an_empty_segmentation_has_no_surfaces_but_everything_else(subject, tmp_
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_exports_a_result_folder(result_folder, tmp_path, capsys) -> None:
+def test_the_command_exports_a_result_folder(
+    result_folder: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from heartseg.cli.main import main
 
     folder, _ = result_folder
@@ -395,7 +410,9 @@ def test_the_command_exports_a_result_folder(result_folder, tmp_path, capsys) ->
         (["--format", "dicom-seg"], "DICOM SEG needs the DICOM series"),
     ],
 )
-def test_the_command_says_in_one_line_what_is_wrong(result_folder, tmp_path, capsys, more, words) -> None:
+def test_the_command_says_in_one_line_what_is_wrong(
+    result_folder: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], words: str
+) -> None:
     from heartseg.cli.main import main
 
     if "dicom-seg" in more:

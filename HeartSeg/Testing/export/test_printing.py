@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from heartseg.anatomy import STRUCTURES
 from heartseg.errors import OutputError, SettingsError
-from heartseg.export import WALL_LIMITS_MM, check_solidity, print_parts, write_print_set
+from heartseg.export import WALL_LIMITS_MM, Subject, check_solidity, print_parts, write_print_set
 from heartseg.export.printing import CHECK_FILE, MYOCARDIUM_FILE, POOL_FILE, README_FILE
 from heartseg.export.surface_files import read_stl
 from heartseg.result import Result
@@ -20,7 +22,7 @@ pytest.importorskip("vtk", reason='needs vtk: pip install "heartseg[app]"')
 BALL_MM = 15.0
 
 
-def ball(label: int = 1, spacing=(1.0, 1.0, 2.0), radius: float = BALL_MM) -> Result:
+def ball(label: int = 1, spacing: tuple[float, float, float] = (1.0, 1.0, 2.0), radius: float = BALL_MM) -> Result:
     """Return a ball of one structure whose volume and surfaces are known analytically."""
     shape = (24, 40, 40)
     geometry = Geometry(shape, spacing, (-20.0, -20.0, -24.0))
@@ -30,7 +32,7 @@ def ball(label: int = 1, spacing=(1.0, 1.0, 2.0), radius: float = BALL_MM) -> Re
 
 
 @pytest.mark.parametrize("wall", [1.0, 2.0, 4.0])
-def test_a_hollow_ball_has_the_wall_that_was_asked_for(wall) -> None:
+def test_a_hollow_ball_has_the_wall_that_was_asked_for(wall: float) -> None:
     (pool,) = print_parts(ball(), wall)
     found = check_solidity(pool.mesh)
     assert found.watertight
@@ -55,12 +57,14 @@ def test_the_myocardium_is_solid() -> None:
 
 
 @pytest.fixture(scope="module")
-def written(subject, tmp_path_factory):
+def written(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("out") / "print"
     return folder, write_print_set(subject.result, folder)
 
 
-def test_a_whole_heart_on_an_oblique_grid_is_watertight_as_written(written, subject) -> None:
+def test_a_whole_heart_on_an_oblique_grid_is_watertight_as_written(
+    written: tuple[Path, dict[str, Any]], subject: Subject
+) -> None:
     folder, facts = written
     assert {p.name for p in folder.iterdir()} == {POOL_FILE, MYOCARDIUM_FILE, README_FILE, CHECK_FILE}
     for name in (POOL_FILE, MYOCARDIUM_FILE):
@@ -73,7 +77,7 @@ def test_a_whole_heart_on_an_oblique_grid_is_watertight_as_written(written, subj
     )
 
 
-def test_it_lies_where_the_heart_is(written, subject) -> None:
+def test_it_lies_where_the_heart_is(written: tuple[Path, dict[str, Any]], subject: Subject) -> None:
     folder, _ = written
     geometry, mask = subject.result.geometry, subject.result.mask("MYO")
     points = geometry.index_to_world(np.argwhere(mask))
@@ -83,7 +87,7 @@ def test_it_lies_where_the_heart_is(written, subject) -> None:
     assert np.allclose(mesh.points.max(axis=0), points.max(axis=0), atol=3.6)
 
 
-def test_the_text_says_unit_wall_and_that_there_are_no_openings(written) -> None:
+def test_the_text_says_unit_wall_and_that_there_are_no_openings(written: tuple[Path, dict[str, Any]]) -> None:
     folder, facts = written
     text = (folder / README_FILE).read_text(encoding="utf-8")
     for words in ("millimetre", ": 2 mm", "no openings", "Research use only", "LPS", "smoothed"):
@@ -103,7 +107,7 @@ def test_crumbs_are_left_out_and_cavities_filled_and_both_are_counted() -> None:
 
 
 @pytest.mark.parametrize("wall", [0.0, WALL_LIMITS_MM[0] - 0.1, WALL_LIMITS_MM[1] + 1, float("nan")])
-def test_a_wall_that_cannot_be_printed_is_refused(wall) -> None:
+def test_a_wall_that_cannot_be_printed_is_refused(wall: float) -> None:
     with pytest.raises(SettingsError, match=r"outside 0.8 to 10 mm"):
         print_parts(ball(), wall)
 
@@ -118,7 +122,7 @@ def test_without_a_heart_there_is_nothing_to_print() -> None:
 @pytest.mark.shared
 @pytest.mark.parametrize("number", [1, 7])
 @pytest.mark.parametrize("wall", [0.8, 2.0, 10.0])
-def test_hearts_of_the_shape_model_are_watertight(shared_data, tmp_path, number, wall) -> None:
+def test_hearts_of_the_shape_model_are_watertight(shared_data: Path, tmp_path: Path, number: int, wall: float) -> None:
     from hearts import model_heart
 
     labels, geometry = model_heart(shared_data, number, step=1)

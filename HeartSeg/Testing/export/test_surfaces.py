@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from heartseg.anatomy import STRUCTURES, structure
 from heartseg.errors import InputError, SettingsError
-from heartseg.export import Mesh, check_solidity, closed_surface, label_surfaces
+from heartseg.export import Mesh, Subject, check_solidity, closed_surface, label_surfaces
 from heartseg.export.finer_grid import finer_labels, separated
 from heartseg.export.surface_files import read_stl, write_surface, write_surfaces
 from heartseg.export.surfaces import as_polydata, joined
@@ -23,7 +26,7 @@ TETRAHEDRON = Mesh(
 )
 
 
-def read_with_vtk(path):
+def read_with_vtk(path: Path) -> Any:
     reader = {".stl": vtk.vtkSTLReader, ".ply": vtk.vtkPLYReader, ".obj": vtk.vtkOBJReader}[path.suffix]()
     reader.SetFileName(str(path))
     reader.Update()
@@ -34,7 +37,7 @@ def read_with_vtk(path):
 
 
 @pytest.mark.parametrize("key", ["LV", "MYO", "AO"])
-def test_a_surface_encloses_the_voxels_and_faces_outwards(subject, key) -> None:
+def test_a_surface_encloses_the_voxels_and_faces_outwards(subject: Subject, key: str) -> None:
     result = subject.result
     mask = result.mask(key)
     mesh = closed_surface(mask, result.geometry)
@@ -87,7 +90,7 @@ def test_a_whole_body_is_watertight_and_its_numbers_are_right() -> None:
     assert found.area_cm2 == pytest.approx((3 * 50 + np.sqrt(3) / 2 * 100) / 100)
 
 
-def faulty(triangles) -> Mesh:
+def faulty(triangles: np.ndarray | list[Any]) -> Mesh:
     return Mesh(TETRAHEDRON.points, np.array(triangles))
 
 
@@ -102,7 +105,7 @@ def faulty(triangles) -> Mesh:
     ],
     ids=["a hole", "a turned triangle", "triangles too many", "a triangle of no area", "nothing"],
 )
-def test_every_fault_is_counted(mesh, fault, count) -> None:
+def test_every_fault_is_counted(mesh: Mesh, fault: str, count: int) -> None:
     found = check_solidity(mesh)
     assert not found.watertight
     assert getattr(found, fault) == count
@@ -124,7 +127,7 @@ def test_a_hollow_body_has_two_shells_and_the_volume_between_them() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".stl", ".ply", ".obj"])
-def test_other_programs_read_the_same_triangles(tmp_path, suffix) -> None:
+def test_other_programs_read_the_same_triangles(tmp_path: Path, suffix: str) -> None:
     path = write_surface(TETRAHEDRON, tmp_path / f"body{suffix}", "LPS", "body", (10, 20, 30))
     read = read_with_vtk(path)
     assert read.GetNumberOfCells() == 4
@@ -135,7 +138,7 @@ def test_other_programs_read_the_same_triangles(tmp_path, suffix) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".stl", ".ply", ".obj"])
-def test_ras_turns_x_and_y_and_the_file_says_so(tmp_path, suffix) -> None:
+def test_ras_turns_x_and_y_and_the_file_says_so(tmp_path: Path, suffix: str) -> None:
     path = write_surface(TETRAHEDRON, tmp_path / f"body{suffix}", "RAS", "body", (10, 20, 30))
     assert np.allclose(read_with_vtk(path).GetBounds(), (-10, 0, -10, 0, 0, 10))
     assert b"SPACE=RAS" in path.read_bytes()[:200]
@@ -144,7 +147,7 @@ def test_ras_turns_x_and_y_and_the_file_says_so(tmp_path, suffix) -> None:
 
 @pytest.mark.parametrize("coordinates", ["LPS", "RAS"])
 @pytest.mark.parametrize("suffix", [".stl", ".ply", ".obj"])
-def test_slicer_reads_them_into_the_right_place(tmp_path, coordinates, suffix) -> None:
+def test_slicer_reads_them_into_the_right_place(tmp_path: Path, coordinates: str, suffix: str) -> None:
     pytest.importorskip("slicer", reason="needs slicer-core (extra dev)")
     from slicer_host import host
 
@@ -159,7 +162,7 @@ def test_slicer_reads_them_into_the_right_place(tmp_path, coordinates, suffix) -
     assert np.allclose(bounds, (-10, 0, -10, 0, 0, 10), atol=1e-4)  # RAS, as in Slicer
 
 
-def test_ply_and_obj_have_the_structures_colours(tmp_path) -> None:
+def test_ply_and_obj_have_the_structures_colours(tmp_path: Path) -> None:
     lv = structure("LV")
     write_surfaces([(lv, TETRAHEDRON)], tmp_path / "s", ("ply", "obj"))
     colors = read_with_vtk(tmp_path / "s" / "left_ventricle.ply").GetPointData().GetArray("RGB")
@@ -170,13 +173,13 @@ def test_ply_and_obj_have_the_structures_colours(tmp_path) -> None:
     assert [round(255 * float(v)) for v in stated] == list(lv.color)
 
 
-def test_files_are_named_after_the_anatomy(tmp_path) -> None:
+def test_files_are_named_after_the_anatomy(tmp_path: Path) -> None:
     written = write_surfaces([(s, TETRAHEDRON) for s in STRUCTURES], tmp_path / "s", ("stl",))
     assert {p.name for p in (tmp_path / "s").iterdir()} == {s.name.replace(" ", "_") + ".stl" for s in STRUCTURES}
     assert set(written["stl"]) == {s.key for s in STRUCTURES}
 
 
-def test_an_stl_that_was_cut_short_is_not_taken_for_whole(tmp_path) -> None:
+def test_an_stl_that_was_cut_short_is_not_taken_for_whole(tmp_path: Path) -> None:
     path = write_surface(TETRAHEDRON, tmp_path / "body.stl", "LPS", "body", (0, 0, 0))
     assert check_solidity(read_stl(path)).watertight
     path.write_bytes(path.read_bytes()[:-1])
@@ -184,7 +187,7 @@ def test_an_stl_that_was_cut_short_is_not_taken_for_whole(tmp_path) -> None:
         read_stl(path)
 
 
-def test_unknown_axes_are_refused(tmp_path) -> None:
+def test_unknown_axes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="coordinates 'XYZ' are unknown: use LPS or RAS"):
         write_surface(TETRAHEDRON, tmp_path / "body.stl", "XYZ", "body", (0, 0, 0))
 
@@ -192,14 +195,14 @@ def test_unknown_axes_are_refused(tmp_path) -> None:
 SLICES = {"thin": (1.0, 1.0, 0.7), "2.5 mm": (1.0, 1.0, 2.5), "8 mm": (1.4, 1.4, 8.0)}
 
 
-@pytest.fixture(scope="module", params=SLICES.values(), ids=SLICES)
-def sliced(request):
+@pytest.fixture(scope="module", params=list(SLICES.values()), ids=list(SLICES))
+def sliced(request: pytest.FixtureRequest) -> tuple[np.ndarray, Geometry, dict[str, Mesh]]:
     """Labels of the phantom on a grid, the grid, and the surfaces of all structures."""
     labels, geometry, _ = heart_phantom(request.param)
     return labels, geometry, label_surfaces(labels, geometry, STRUCTURES)
 
 
-def test_neighbours_share_their_border(sliced) -> None:
+def test_neighbours_share_their_border(sliced: tuple[np.ndarray, Geometry, dict[str, Mesh]]) -> None:
     """Fewer than 0.5 % of the points of one structure are inside another; surfaces made one by one had 47 %."""
     _, _, surfaces = sliced
     for key, other in (("LV", "MYO"), ("RV", "MYO"), ("LA", "LV"), ("RA", "RV")):
@@ -210,7 +213,9 @@ def test_neighbours_share_their_border(sliced) -> None:
         assert inside < 0.005, (key, other)
 
 
-def test_they_are_watertight_and_enclose_the_volume_of_their_grid(sliced) -> None:
+def test_they_are_watertight_and_enclose_the_volume_of_their_grid(
+    sliced: tuple[np.ndarray, Geometry, dict[str, Mesh]],
+) -> None:
     labels, geometry, surfaces = sliced
     fine, factors = finer_labels(np.pad(labels[bounding_box(labels)], 1), geometry.spacing[::-1])
     for one in STRUCTURES:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -14,19 +16,19 @@ pytest.importorskip("vtk")
 
 
 @pytest.fixture(scope="module")
-def surface():
+def surface() -> Any:
     labels, geometry = LeftVentricle(wall=11.0).labels((1.5, 1.5, 1.5))
     return wall_surface(labels, geometry, measure_heart(labels, geometry).wall)
 
 
-def test_the_surface_has_the_thickness_of_the_phantom_and_none_at_the_valve(surface):
+def test_the_surface_has_the_thickness_of_the_phantom_and_none_at_the_valve(surface: Any) -> None:
     known = np.isfinite(surface.thickness_mm)
     assert 0.5 < known.mean() < 0.98
     assert np.abs(surface.thickness_mm[known] - 11.0).mean() < 0.4
 
 
 @pytest.mark.parametrize("suffix", [".vtp", ".ply"])
-def test_vtk_reads_the_file(surface, tmp_path, suffix):
+def test_vtk_reads_the_file(surface: Any, tmp_path: Any, suffix: Any) -> None:
     import vtk
     from vtk.util.numpy_support import vtk_to_numpy
 
@@ -45,7 +47,7 @@ def test_vtk_reads_the_file(surface, tmp_path, suffix):
         assert len(np.unique(colors[~np.isfinite(surface.thickness_mm)], axis=0)) == 1
 
 
-def test_an_unknown_thickness_or_format_is_refused(surface, tmp_path):
+def test_an_unknown_thickness_or_format_is_refused(surface: Any, tmp_path: Any) -> None:
     labels, geometry = LeftVentricle().labels((3.0, 3.0, 3.0))
     with pytest.raises(InputError, match="too thick"):
         wall_surface(labels, geometry, Unknown("slices are too thick"))

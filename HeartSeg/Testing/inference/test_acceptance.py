@@ -45,13 +45,13 @@ E = 0.001
         (Evidence(0.9, 0.99, 0.99, is_air=True), False),
     ],
 )
-def test_the_thresholds_decide(evidence, accepted):
+def test_the_thresholds_decide(evidence: Evidence, accepted: bool) -> None:
     verdict = judge(evidence)
     assert verdict.accepted is accepted
     assert bool(verdict.reason) is not accepted
 
 
-def test_the_reason_gives_the_numbers():
+def test_the_reason_gives_the_numbers() -> None:
     assert "0.10" in judge(Evidence(0.1, 0.5)).reason
     reason = judge(Evidence(0.59, 0.74)).reason
     assert "0.59" in reason and "0.74" in reason
@@ -67,7 +67,7 @@ def test_the_reason_gives_the_numbers():
         (Evidence(REJECTED_AGREEMENT - E, CONFIDENT - E), False),
     ],
 )
-def test_only_a_plausible_window_is_followed(evidence, expected):
+def test_only_a_plausible_window_is_followed(evidence: Evidence, expected: bool) -> None:
     assert worth_following(evidence) is expected
 
 
@@ -80,5 +80,5 @@ def test_only_a_plausible_window_is_followed(evidence, expected):
         (Evidence(0.9, 0.95, grey_scale=1.7), True),
     ],
 )
-def test_a_second_window_is_compared_in_doubt(evidence, expected):
+def test_a_second_window_is_compared_in_doubt(evidence: Evidence, expected: bool) -> None:
     assert needs_second_window(evidence) is expected

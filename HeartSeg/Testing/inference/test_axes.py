@@ -11,20 +11,20 @@ from heartseg.errors import ModelError
 from heartseg.inference.axes import NetworkAxes
 
 
-def test_lps_without_transposition_changes_nothing():
+def test_lps_without_transposition_changes_nothing() -> None:
     axes = NetworkAxes.of("LPS")
     image = torch.arange(24).reshape(2, 3, 4)
     assert torch.equal(axes.to_network(image), image)
 
 
-def test_ras_reverses_left_right_and_front_back():
+def test_ras_reverses_left_right_and_front_back() -> None:
     image = torch.arange(24).reshape(2, 3, 4)
     assert torch.equal(NetworkAxes.of("RAS").to_network(image), image.flip((1, 2)))
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "RAS", "SAL", "PIR", "ILA"])
 @pytest.mark.parametrize("transpose", list(itertools.permutations(range(3))))
-def test_the_way_back_undoes_the_way_there(orientation, transpose):
+def test_the_way_back_undoes_the_way_there(orientation: str, transpose: tuple[int, ...]) -> None:
     axes = NetworkAxes.of(orientation, transpose)
     image = torch.arange(2 * 3 * 4).reshape(1, 2, 3, 4)
     there = axes.to_network(image)
@@ -33,6 +33,6 @@ def test_the_way_back_undoes_the_way_there(orientation, transpose):
 
 
 @pytest.mark.parametrize("wrong", ["LPX", "LLS", "LP", ""])
-def test_an_impossible_orientation_is_named(wrong):
+def test_an_impossible_orientation_is_named(wrong: str) -> None:
     with pytest.raises(ModelError, match="three letters"):
         NetworkAxes.of(wrong)

@@ -12,20 +12,20 @@ from tiny_models import make_tiny_model_folder
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory) -> torch.nn.Module:
+def network(tmp_path_factory: pytest.TempPathFactory) -> torch.nn.Module:
     folder = make_tiny_model_folder(tmp_path_factory.mktemp("tiny") / "nnUNetTrainer__nnUNetPlans__3d_fullres")
     return load_model(ModelFolder.open(folder)).networks[0]
 
 
 @torch.inference_mode()
-def test_fused_norms_differ_by_rounding_only(network):
+def test_fused_norms_differ_by_rounding_only(network: torch.nn.Module) -> None:
     image = torch.randn(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
     fast = fuse_norms(network)(image.contiguous(memory_format=torch.channels_last_3d))
     assert torch.allclose(fast, network(image), atol=1e-3)
 
 
 @torch.inference_mode()
-def test_a_mean_far_from_zero_costs_no_digits():
+def test_a_mean_far_from_zero_costs_no_digits() -> None:
     norm = torch.nn.InstanceNorm3d(3, affine=True)
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([0.5, 1.0, 2.0])), norm.bias.copy_(torch.tensor([-1.0, 0.0, 1.0]))
@@ -36,13 +36,15 @@ def test_a_mean_far_from_zero_costs_no_digits():
 
 
 @torch.inference_mode()
-def test_a_batch_on_the_cpu_is_its_samples(network):
+def test_a_batch_on_the_cpu_is_its_samples(network: torch.nn.Module) -> None:
     batch = torch.randn(3, 1, 32, 32, 32, generator=torch.Generator().manual_seed(1))
     run = torch_predictor(network, torch.device("cpu"), torch.float32)
     assert torch.allclose(run(batch), network(batch), atol=1e-3)
 
 
-def test_the_last_rung_takes_the_network_back_from_the_card(network, monkeypatch):
+def test_the_last_rung_takes_the_network_back_from_the_card(
+    network: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a card, the requests to the network represent the move; a copy on the card would stay there."""
     asked = []
     monkeypatch.setattr(network, "to", lambda device, **options: asked.append(device) or network, raising=False)

@@ -22,7 +22,7 @@ from heartseg.volume import Geometry, to_nearest_lps
 GRID = Geometry((30, 30, 30), (4.0, 4.0, 4.0), (-60.0, -60.0, -60.0))
 
 
-def heart_logits(grid: Geometry, center=(0.0, 0.0, 0.0)) -> torch.Tensor:
+def heart_logits(grid: Geometry, center: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> torch.Tensor:
     """Logits of background (0), a ball of 24 mm (1 per 2 mm of depth), and a class that is never predicted."""
     index = np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij"), -1)
     distance = np.linalg.norm(grid.index_to_world(index) - center, axis=-1)
@@ -48,7 +48,7 @@ SCANS = {
 
 
 @pytest.mark.parametrize("name", SCANS)
-def test_it_is_the_winners_probability_at_every_voxel_near_the_heart(name):
+def test_it_is_the_winners_probability_at_every_voxel_near_the_heart(name: str) -> None:
     scan = SCANS[name]
     logits, view = heart_logits(GRID), view_of(scan)
     percent = confidence_on_scan(logits, view, Reporter())
@@ -68,7 +68,7 @@ def test_it_is_the_winners_probability_at_every_voxel_near_the_heart(name):
     assert not percent[far].any() and far.any()
 
 
-def test_it_belongs_to_the_labels():
+def test_it_belongs_to_the_labels() -> None:
     """Voxels as likely as background have at most 50 %, the middle of the heart has almost 100 %."""
     scan = SCANS["aligned"]
     logits, view = heart_logits(GRID), view_of(scan)
@@ -81,33 +81,31 @@ def test_it_belongs_to_the_labels():
     assert percent[edge].mean() < 70
 
 
-def test_the_running_percent_is_the_softmax_of_interpolated_logits():
+def test_the_running_percent_is_the_softmax_of_interpolated_logits() -> None:
     logits = torch.from_numpy(5 * np.random.default_rng(1).normal(size=(5, 6, 7, 8)).astype(np.float32))
     shape = (13, 9, 21)
-    weights = tuple(
-        area_weights((np.arange(n) + 0.5) * o / n - 0.5, 1.0, o) for n, o in zip(shape, (6, 7, 8), strict=True)
-    )
+    z, y, x = (area_weights((np.arange(n) + 0.5) * o / n - 0.5, 1.0, o) for n, o in zip(shape, (6, 7, 8), strict=True))
     stock = torch.nn.functional.interpolate(logits[None], shape, mode="trilinear", align_corners=False)[0].softmax(0)
-    percent = reduced_separable(logits, weights, running_percent)
+    percent = reduced_separable(logits, (z, y, x), running_percent)
     assert np.abs(percent - 100 * stock.max(0).values.numpy()).max() <= 0.5 + 1e-3  # rounding to integer percent
-    winner = torch.from_numpy(reduced_separable(logits, weights, running_argmax).astype(np.int64))
+    winner = torch.from_numpy(reduced_separable(logits, (z, y, x), running_argmax).astype(np.int64))
     assert np.abs(percent - 100 * stock.gather(0, winner[None])[0].numpy()).max() <= 0.5 + 1e-3
 
 
-def test_huge_logits_do_not_overflow():
+def test_huge_logits_do_not_overflow() -> None:
     logits = torch.tensor([[[[1e4]]], [[[-1e4]]], [[[1e4]]]])
-    weights = (np.ones((1, 1), np.float32),) * 3
-    assert reduced_separable(logits, weights, running_percent).item() == 50
+    one = np.ones((1, 1), np.float32)
+    assert reduced_separable(logits, (one, one, one), running_percent).item() == 50
 
 
-def test_without_a_heart_nothing_is_confident():
+def test_without_a_heart_nothing_is_confident() -> None:
     scan = SCANS["aligned"]
     nothing = torch.zeros(3, *GRID.shape)
     nothing[0] = 9.0
     assert not confidence_on_scan(nothing, view_of(scan), Reporter()).any()
 
 
-def test_outside_of_the_window_it_is_zero():
+def test_outside_of_the_window_it_is_zero() -> None:
     small = Geometry((10, 10, 10), (4.0, 4.0, 4.0), (-20.0, -20.0, -20.0))
     scan = SCANS["aligned"]
     percent = confidence_on_scan(heart_logits(small), view_of(scan, small), Reporter())
@@ -115,7 +113,7 @@ def test_outside_of_the_window_it_is_zero():
     assert np.abs(world[:, 0] + 2).max() <= 20 and world.size  # half width of the window around its centre
 
 
-def test_the_world_grid_of_a_scan_covers_it():
+def test_the_world_grid_of_a_scan_covers_it() -> None:
     grid = world_grid(SCANS["aligned"], (4.0, 4.0, 4.0))
     percent = confidence_on_scan(heart_logits(grid), view_of(SCANS["aligned"], grid), Reporter())
     assert percent[tuple(n // 2 for n in percent.shape)] > 90

@@ -31,14 +31,14 @@ def cube(value: int, low: int, high: int, size: int = 12) -> np.ndarray:
     return labels
 
 
-def test_equal_labels_in_two_windows_are_consistent_wherever_the_windows_lie():
+def test_equal_labels_in_two_windows_are_consistent_wherever_the_windows_lie() -> None:
     labels = np.random.default_rng(0).integers(0, 8, (16, 16, 16)).astype(np.uint8)
     first, second = labels[:12, :12, :12], labels[4:, 4:, 4:]
     found = consistency(as_tensor(first), grid_at((0, 0, 0)), as_tensor(second), grid_at((8, 8, 8)))
     assert found == 1.0
 
 
-def test_another_structure_at_the_same_place_is_inconsistent():
+def test_another_structure_at_the_same_place_is_inconsistent() -> None:
     grid = grid_at((0, 0, 0))
     assert consistency(as_tensor(cube(1, 2, 8)), grid, as_tensor(cube(2, 2, 8)), grid) == 0.0
     # Two cubes with an edge of 6 voxels, one shifted by 3 along one axis: half of each overlaps.
@@ -46,7 +46,7 @@ def test_another_structure_at_the_same_place_is_inconsistent():
     assert consistency(as_tensor(cube(1, 2, 8)), grid, as_tensor(moved), grid) == pytest.approx(0.5)
 
 
-def test_windows_that_are_apart_or_empty_have_no_consistency():
+def test_windows_that_are_apart_or_empty_have_no_consistency() -> None:
     nothing, something = as_tensor(np.zeros((12, 12, 12), np.uint8)), as_tensor(cube(1, 2, 8))
     assert consistency(something, grid_at((0, 0, 0)), something, grid_at((100, 0, 0))) == 0.0
     assert consistency(nothing, grid_at((0, 0, 0)), nothing, grid_at((0, 0, 0))) == 0.0
@@ -56,7 +56,7 @@ def box_of(labels: np.ndarray, geometry: Geometry) -> HeartBox:
     return heart_candidates(labels, geometry)[0]
 
 
-def test_agreement_counts_the_heart_whatever_its_structures_are_called():
+def test_agreement_counts_the_heart_whatever_its_structures_are_called() -> None:
     coarse = Geometry((12, 12, 12), (6.0,) * 3, (0.0, 0.0, 0.0))
     box = box_of(cube(1, 2, 10), coarse)
     fine = Geometry((36, 36, 36), (2.0,) * 3, (-2.0, -2.0, -2.0))  # three voxels per axis in each coarse voxel
@@ -68,7 +68,7 @@ def test_agreement_counts_the_heart_whatever_its_structures_are_called():
     assert agreement(as_tensor(np.zeros((36, 36, 36), np.uint8)), fine, box) == 0.0
 
 
-def test_candidates_come_largest_first_know_the_others_and_leave_out_the_small():
+def test_candidates_come_largest_first_know_the_others_and_leave_out_the_small() -> None:
     geometry = Geometry((40, 40, 40), (6.0,) * 3, (0.0, 0.0, 0.0))
     labels = np.zeros((40, 40, 40), np.uint8)
     labels[2:12, 2:12, 2:12] = 1  # 216 mL
@@ -82,7 +82,7 @@ def test_candidates_come_largest_first_know_the_others_and_leave_out_the_small()
     assert len(heart_candidates(labels, geometry, most=1)) == 1
 
 
-def test_confidence_is_the_mean_probability_of_each_labelled_structure_averaged():
+def test_confidence_is_the_mean_probability_of_each_labelled_structure_averaged() -> None:
     """Channel 1 has two voxels of 0.6 and 0.8, channel 3 has one of 0.9; channel 2 and the background are ignored."""
     share = torch.tensor(
         [
@@ -99,12 +99,12 @@ def test_confidence_is_the_mean_probability_of_each_labelled_structure_averaged(
     assert count.tolist() == [1, 2, 0, 1]
 
 
-def test_confidence_does_not_depend_on_how_many_voxels_go_at_a_time(monkeypatch):
+def test_confidence_does_not_depend_on_how_many_voxels_go_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.randn(3, 7, 5, 4, generator=torch.Generator().manual_seed(1))
     whole = mean_confidence(logits)
     monkeypatch.setattr(evidence, "_VOXELS_AT_A_TIME", 1)
     assert mean_confidence(logits) == whole
 
 
-def test_without_labels_there_is_no_confidence():
+def test_without_labels_there_is_no_confidence() -> None:
     assert mean_confidence(torch.stack([torch.ones(2, 2, 2), torch.zeros(2, 2, 2)])) == 0.0

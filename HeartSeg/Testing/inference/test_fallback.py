@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ REGIONS = {"labels": {"background": 0, "MYO": [1, 2], "LV": [2]}, "regions_class
 
 
 @pytest.fixture
-def folder(tmp_path) -> ModelFolder:
+def folder(tmp_path: Path) -> ModelFolder:
     """A model trained on regions has one sigmoid output per region and no background channel."""
     path = tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres"
     make_tiny_model_folder(path, labels=("LV",), dataset_changes=REGIONS)
@@ -32,7 +33,7 @@ def volume() -> Volume:
     return Volume(array, Geometry(array.shape, (1.5, 1.5, 1.5)))
 
 
-def test_a_region_model_is_run_by_nnunet_and_says_so(folder, volume):
+def test_a_region_model_is_run_by_nnunet_and_says_so(folder: ModelFolder, volume: Volume) -> None:
     assert "region" in str(folder.needs_fallback)
     reporter = Reporter()
     prediction = Engine(folder, Settings(device="cpu")).predict(volume, reporter)
@@ -42,7 +43,7 @@ def test_a_region_model_is_run_by_nnunet_and_says_so(folder, volume):
     assert any("nnU-Net" in text for text in reporter.announcements)
 
 
-def test_accurate_means_nnunets_mirrored_copies(folder, volume):
+def test_accurate_means_nnunets_mirrored_copies(folder: ModelFolder, volume: Volume) -> None:
     plain = Engine(folder, Settings(device="cpu")).predict(volume, Reporter())
     accurate = Engine(folder, Settings(device="cpu", accurate=True)).predict(volume, Reporter())
     counts = [(p.run.accurate, p.run.windows, p.run.mirrored_copies) for p in (plain, accurate)]
@@ -50,7 +51,9 @@ def test_accurate_means_nnunets_mirrored_copies(folder, volume):
     assert not np.array_equal(plain.labels, accurate.labels)
 
 
-def test_without_nnunet_the_message_gives_the_command(folder, volume, monkeypatch):
+def test_without_nnunet_the_message_gives_the_command(
+    folder: ModelFolder, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "nnunetv2", None)
     with pytest.raises(DependencyError, match=r"pip install .*heartseg\[train\]"):
         Engine(folder, Settings(device="cpu")).predict(volume, Reporter())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,7 +18,7 @@ from near_ties import assert_equal_but_near_ties
 from stock_nnunet import predict_stock
 from tiny_models import make_tiny_model_folder, synthetic_volume
 
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     "isotropic z-score, mirrored": {"options": {}, "spacing": (1.2, 1.3, 1.1), "mirroring": True},
     "CT normalisation, not mirrored": {
         "options": {"normalization": "CTNormalization"},
@@ -46,7 +49,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_ours_and_stock_agree(name, tmp_path):
+def test_ours_and_stock_agree(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     configuration = case["options"].get("configuration", "3d_fullres")
     path = make_tiny_model_folder(
@@ -63,7 +66,7 @@ def test_ours_and_stock_agree(name, tmp_path):
     assert_equal_but_near_ties(ours, wanted, stock.margin)
 
 
-def test_stock_runs_the_model_that_ships_and_agrees(default_model, sample_scan):
+def test_stock_runs_the_model_that_ships_and_agrees(default_model: Path, sample_scan: Path) -> None:
     """The unchanged folder of the default model on the heart of the sample: several tiles, stored axes, no mirroring.
 
     The rest of the scan is omitted, because nnU-Net uses a tile for every half patch, which takes minutes on one core.

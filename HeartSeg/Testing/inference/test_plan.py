@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ CHEST = Geometry((100, 120, 140), (3.0, 2.0, 2.5), (-150.0, -200.0, -100.0))
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory):
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of 1.5 mm and 32 voxels with a finder of 6 mm."""
     path = make_tiny_model_folder(
         tmp_path_factory.mktemp("plan") / "tiny", labels=("LV", "RV"), patch=(32, 32, 32), spacing=(1.5,) * 3
@@ -34,12 +36,12 @@ def path(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def model(path) -> ModelFolder:
+def model(path: Path) -> ModelFolder:
     return ModelFolder.open(path)
 
 
 @pytest.fixture(scope="module")
-def bare(path, tmp_path_factory) -> ModelFolder:
+def bare(path: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     """The same folder without a card."""
     copy = tmp_path_factory.mktemp("bare") / "tiny"
     shutil.copytree(path, copy)
@@ -48,11 +50,11 @@ def bare(path, tmp_path_factory) -> ModelFolder:
     return ModelFolder.open(copy)
 
 
-def plan(model: ModelFolder, geometry: Geometry = CHEST, axes: tuple[int, ...] | None = (), **settings) -> RunPlan:
+def plan(model: ModelFolder, geometry: Geometry = CHEST, axes: tuple[int, ...] | None = (), **settings: Any) -> RunPlan:
     return plan_run(model, model.open_finder(), Settings(**settings), geometry, axes)
 
 
-def test_settings_and_folder_decide_the_way(model, bare):
+def test_settings_and_folder_decide_the_way(model: ModelFolder, bare: ModelFolder) -> None:
     assert choose_way(model, Settings()) is Way.AROUND_HEART
     assert choose_way(model, Settings(heart_center=(0.0, 0.0, 0.0))) is Way.GIVEN_CENTER
     assert choose_way(model, Settings(locate=False)) is Way.WHOLE_SCAN
@@ -62,7 +64,7 @@ def test_settings_and_folder_decide_the_way(model, bare):
     assert choose_way(without, Settings()) is Way.WHOLE_SCAN
 
 
-def test_around_the_heart_the_finder_covers_the_scan_and_the_fine_network_one_patch(model):
+def test_around_the_heart_the_finder_covers_the_scan_and_the_fine_network_one_patch(model: ModelFolder) -> None:
     planned = plan(model)
     # 250 x 240 x 420 mm (z, y, x); voxel centres lie on multiples of 6 mm
     assert planned.finder.shape == planned.sampling_grid.shape
@@ -74,7 +76,7 @@ def test_around_the_heart_the_finder_covers_the_scan_and_the_fine_network_one_pa
     assert planned.memory_bytes == 0
 
 
-def test_accurate_multiplies_windows_or_mirrored_copies(model, bare):
+def test_accurate_multiplies_windows_or_mirrored_copies(model: ModelFolder, bare: ModelFolder) -> None:
     around = plan(model, accurate=True)
     assert (around.windows, around.mirrored_copies, around.fine.passes) == (1 + len(AUGMENTATIONS), 1, 7)
     whole = plan(bare, axes=(0, 2), accurate=True)
@@ -83,7 +85,7 @@ def test_accurate_multiplies_windows_or_mirrored_copies(model, bare):
     assert plan(bare, axes=(0, 2)).mirrored_copies == 1
 
 
-def test_a_given_centre_is_one_patch_on_the_networks_lattice(model):
+def test_a_given_centre_is_one_patch_on_the_networks_lattice(model: ModelFolder) -> None:
     planned = plan(model, heart_center=(10.0, -20.0, 30.0))
     assert planned.grid.shape == (32, 32, 32)
     assert np.abs(planned.grid.center() - (10.0, -20.0, 30.0)).max() <= 0.75
@@ -91,7 +93,7 @@ def test_a_given_centre_is_one_patch_on_the_networks_lattice(model):
     assert planned.finder is None
 
 
-def test_a_whole_image_is_tiled_at_the_networks_spacing(model, bare):
+def test_a_whole_image_is_tiled_at_the_networks_spacing(model: ModelFolder, bare: ModelFolder) -> None:
     stored = plan(bare, tile_step=1.0)
     assert stored.fine.shape == (167, 160, 280)
     assert stored.fine.tiles == 6 * 5 * 9
@@ -112,7 +114,7 @@ def test_a_whole_image_is_tiled_at_the_networks_spacing(model, bare):
         {"reorient": False},
     ],
 )
-def test_the_engine_runs_as_many_tiles_as_the_plan_says(model, settings):
+def test_the_engine_runs_as_many_tiles_as_the_plan_says(model: ModelFolder, settings: dict[str, Any]) -> None:
     shape = (44, 40, 52)
     array = np.random.default_rng(0).normal(0, 100, shape).astype(np.float32)
     volume = Volume(array, Geometry(shape, (1.5,) * 3, (-100.0, -100.0, -60.0)), modality="MR")

@@ -46,22 +46,22 @@ def centered(
     return Geometry(shape, spacing, tuple(-geometry.center()), direction)
 
 
-def test_area_weights_average_what_a_new_voxel_covers():
+def test_area_weights_average_what_a_new_voxel_covers() -> None:
     weights = area_weights(np.array([0.5, 2.5]), 2.0, 4)
     assert weights.tolist() == [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]
 
 
-def test_area_weights_are_linear_interpolation_when_going_up():
+def test_area_weights_are_linear_interpolation_when_going_up() -> None:
     assert area_weights(np.array([1.25]), 0.5, 4).tolist() == [[0, 0.75, 0.25, 0]]
 
 
-def test_positions_beyond_the_end_take_the_end():
+def test_positions_beyond_the_end_take_the_end() -> None:
     assert area_weights(np.array([-3.0, 9.0]), 1.0, 3).tolist() == [[1, 0, 0], [0, 0, 1]]
     assert nearest_weights(np.array([-3.0, 1.6]), 3).tolist() == [[1, 0, 0], [0, 0, 1]]
 
 
 @pytest.mark.parametrize("angles", [(0, 0, 0), (10, -5, 30), (0, 0, 45)])
-def test_a_scan_is_sampled_at_the_right_places(angles):
+def test_a_scan_is_sampled_at_the_right_places(angles: tuple[int, int, int]) -> None:
     geometry = centered((50, 90, 80), (1.0, 1.1, 2.0), rotation(*angles))
     flip, lps = to_nearest_lps(geometry)
     target = world_grid(lps, (3.0, 3.0, 3.0))
@@ -74,7 +74,7 @@ def test_a_scan_is_sampled_at_the_right_places(angles):
     assert error.max() < 1.5  # of a range of 400: curvature within 3 mm and two linear interpolations
 
 
-def test_outside_the_scan_takes_the_smallest_value_inside():
+def test_outside_the_scan_takes_the_smallest_value_inside() -> None:
     geometry = centered((20, 20, 20), (2.0, 2.0, 2.0), rotation(0, 0, 30))
     sampled = sample_image(
         scan(geometry) + 1000, geometry, window_grid(np.full(3, -60), np.full(3, 60), (3.0,) * 3, (40, 40, 40))
@@ -85,7 +85,7 @@ def test_outside_the_scan_takes_the_smallest_value_inside():
 
 
 @pytest.mark.parametrize("angles", [(0, 0, 0), (0, 0, 30), (12, 20, -8)])
-def test_labels_come_back_to_the_voxels_they_belong_to(angles):
+def test_labels_come_back_to_the_voxels_they_belong_to(angles: tuple[int, int, int]) -> None:
     """A ball in the logits covers the voxels of the ball on the scan's grid."""
     grid = world_grid(centered((60, 60, 60), (2.0,) * 3, rotation(0, 0, 0)), (2.0, 2.0, 2.0))
     index = np.stack(np.meshgrid(*[np.arange(n) for n in grid.shape], indexing="ij"), -1)
@@ -103,7 +103,7 @@ def test_labels_come_back_to_the_voxels_they_belong_to(angles):
     assert dice > 0.99
 
 
-def test_permuted_and_flipped_copies_give_identical_samples_and_labels():
+def test_permuted_and_flipped_copies_give_identical_samples_and_labels() -> None:
     geometry = Geometry((24, 30, 36), (1.5, 1.2, 2.0), (-20.3, 4.7, 11.9), rotation(3, -2, 5))
     image = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=geometry.shape).astype(np.float32))
     image.SetSpacing(geometry.spacing), image.SetOrigin(geometry.origin), image.SetDirection(geometry.direction)
@@ -119,22 +119,22 @@ def test_permuted_and_flipped_copies_give_identical_samples_and_labels():
         torch.testing.assert_close(values, seen[0][1], rtol=0, atol=1e-5)
 
 
-def test_a_window_is_centred_and_never_smaller_than_the_patch():
+def test_a_window_is_centred_and_never_smaller_than_the_patch() -> None:
     grid = window_grid(np.array([0.0, 0, 0]), np.array([90.0, 100, 300]), (3.0, 3.0, 3.0), (64, 64, 64))
     assert grid.shape == (100, 64, 64)
     assert np.abs(grid.center() - [45, 50, 150]).max() <= 1.5
 
 
-def test_running_argmax_equals_argmax_of_interpolated_logits():
+def test_running_argmax_equals_argmax_of_interpolated_logits() -> None:
     logits = torch.from_numpy(np.random.default_rng(1).normal(size=(5, 6, 7, 8)).astype(np.float32))
     shape = (13, 9, 21)
-    weights = [area_weights((np.arange(n) + 0.5) * o / n - 0.5, 1.0, o) for n, o in zip(shape, (6, 7, 8), strict=True)]
+    z, y, x = (area_weights((np.arange(n) + 0.5) * o / n - 0.5, 1.0, o) for n, o in zip(shape, (6, 7, 8), strict=True))
     stock = torch.nn.functional.interpolate(logits[None], shape, mode="trilinear", align_corners=False)[0].argmax(0)
-    ours = reduced_separable(logits, tuple(weights), running_argmax)
+    ours = reduced_separable(logits, (z, y, x), running_argmax)
     assert (ours == stock.numpy()).mean() > 0.9999  # ties within float rounding
 
 
-def test_the_likeliest_channel_is_argmax_and_leaves_the_logits_alone():
+def test_the_likeliest_channel_is_argmax_and_leaves_the_logits_alone() -> None:
     logits = torch.from_numpy(np.random.default_rng(2).integers(0, 4, (8, 6, 7, 8)).astype(np.float32))  # many ties
     before = logits.clone()
     assert np.array_equal(likeliest(logits).numpy(), logits.numpy().argmax(0))

@@ -12,7 +12,7 @@ from heartseg.volume import Geometry
 GRID = Geometry((4, 5, 6), (3.0, 3.0, 3.0), (-9.0, 6.0, 12.0))
 
 
-def test_the_shifts_add_up_to_zero_and_move_every_axis_alike():
+def test_the_shifts_add_up_to_zero_and_move_every_axis_alike() -> None:
     directions = np.array([a.direction for a in AUGMENTATIONS])
     assert not directions.sum(0).any()
     assert len(set(np.abs(directions).sum(0))) == 1
@@ -20,7 +20,7 @@ def test_the_shifts_add_up_to_zero_and_move_every_axis_alike():
 
 
 @pytest.mark.parametrize(("spacing", "voxels"), [(3.0, 3), (1.5, 5), (8.0, 1), (20.0, 1)])
-def test_a_window_moves_by_whole_voxels_near_the_shift(spacing, voxels):
+def test_a_window_moves_by_whole_voxels_near_the_shift(spacing: float, voxels: int) -> None:
     grid = Geometry((4, 4, 4), (spacing,) * 3)
     moved = shifted(grid, (1, -1, 0))
     assert moved.origin == (voxels * spacing, -voxels * spacing, 0.0)
@@ -29,7 +29,7 @@ def test_a_window_moves_by_whole_voxels_near_the_shift(spacing, voxels):
 
 
 @pytest.mark.parametrize("gamma", [0.8, 1.25])
-def test_a_gamma_curve_keeps_mean_sd_and_order(gamma):
+def test_a_gamma_curve_keeps_mean_sd_and_order(gamma: float) -> None:
     image = torch.from_numpy(np.random.default_rng(0).normal(0.3, 1.4, (12, 12, 12)).astype(np.float32))
     inside = torch.ones(image.shape, dtype=torch.bool)
     inside[:2] = False
@@ -44,19 +44,19 @@ def test_a_gamma_curve_keeps_mean_sd_and_order(gamma):
     assert (float(curved[near].mean()) > np.polyval(line, float(image[near].mean()))) == (gamma < 1)
 
 
-def test_a_grey_scale_without_a_range_stays_as_it_is():
+def test_a_grey_scale_without_a_range_stays_as_it_is() -> None:
     image, inside = torch.full((4, 4, 4), 2.0), torch.ones((4, 4, 4), dtype=torch.bool)
     assert torch.equal(apply_gamma(image, inside, 0.8), image)
     assert torch.equal(apply_gamma(image, ~inside, 0.8), image)
     assert apply_gamma(image, inside, 1.0) is image
 
 
-def test_one_window_alone_gives_its_probabilities_back():
+def test_one_window_alone_gives_its_probabilities_back() -> None:
     logits = torch.randn(3, *GRID.shape)
     assert torch.allclose(MeanProbabilities(GRID, logits).logits().softmax(0), logits.softmax(0), atol=1e-6)
 
 
-def test_the_mean_is_taken_where_windows_overlap_in_the_world():
+def test_the_mean_is_taken_where_windows_overlap_in_the_world() -> None:
     torch.manual_seed(0)
     first, second = torch.randn(3, *GRID.shape), torch.randn(3, *GRID.shape)
     moved = Geometry(GRID.shape, GRID.spacing, (-9.0 + 2 * 3.0, 6.0 - 3.0, 12.0))  # +2 voxels along x, -1 along y
@@ -70,7 +70,7 @@ def test_the_mean_is_taken_where_windows_overlap_in_the_world():
         assert torch.allclose(found[:, z, y, x], torch.stack(votes).mean(0), atol=1e-6)
 
 
-def test_probabilities_are_averaged_not_logits():
+def test_probabilities_are_averaged_not_logits() -> None:
     """Three windows that slightly favour one class outvote one that is certain of the other."""
     grid = Geometry((1, 1, 1), (3.0,) * 3)
     lean, shout = torch.tensor([1.0, 0.0]).view(2, 1, 1, 1), torch.tensor([0.0, 50.0]).view(2, 1, 1, 1)
@@ -82,12 +82,12 @@ def test_probabilities_are_averaged_not_logits():
     assert int((3 * lean + shout).argmax(0)) == 1
 
 
-def test_certainty_stays_finite():
+def test_certainty_stays_finite() -> None:
     logits = torch.tensor([500.0, -500.0]).view(2, 1, 1, 1)
     assert bool(MeanProbabilities(Geometry((1, 1, 1), (3.0,) * 3), logits).logits().isfinite().all())
 
 
-def test_grids_share_the_voxels_at_the_same_place():
+def test_grids_share_the_voxels_at_the_same_place() -> None:
     moved = Geometry((4, 5, 6), (3.0, 3.0, 3.0), (-9.0 + 6.0, 6.0 - 3.0, 12.0 + 9.0))
     here, there = shared_box(GRID, moved)
     assert here == (slice(3, 4), slice(0, 4), slice(2, 6))

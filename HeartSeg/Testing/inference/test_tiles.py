@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from heartseg.errors import Cancelled, DeviceError
-from heartseg.inference.tiles import Rung, SlidingWindow, gaussian_weights, ladder, predict_tiles, tile_starts
-from heartseg.progress import CancelToken, Reporter
+from heartseg.inference.tiles import (
+    Predictor,
+    Rung,
+    SlidingWindow,
+    gaussian_weights,
+    ladder,
+    predict_tiles,
+    tile_starts,
+)
+from heartseg.progress import CancelToken, ProgressEvent, Reporter
 
 CPU = torch.device("cpu")
 PATCH = (8, 8, 8)
@@ -18,36 +29,42 @@ def double(batch: torch.Tensor) -> torch.Tensor:
     return torch.cat([batch, -batch], 1) * 2
 
 
-def run(image, predictor, reporter=None, rungs=None, **options):
+def run(
+    image: torch.Tensor,
+    predictors: Callable[[Rung], list[Predictor]],
+    reporter: Reporter | None = None,
+    rungs: list[Rung] | None = None,
+    **options: Any,
+) -> torch.Tensor:
     rungs, reporter, window = rungs or [Rung(CPU, CPU, 1)], reporter or Reporter(), SlidingWindow(PATCH, **options)
     with reporter.stage("predict", len(window.starts(image.shape[1:]))):
-        return predict_tiles(image, window, predictor, 2, rungs, reporter)
+        return predict_tiles(image, window, predictors, 2, rungs, reporter)
 
 
 @pytest.mark.parametrize("size", [(8, 8, 8), (9, 17, 30), (64, 40, 23)])
 @pytest.mark.parametrize("step", [0.3, 0.5, 0.8, 1.0])
-def test_tiles_lie_where_nnunet_puts_them(size, step):
+def test_tiles_lie_where_nnunet_puts_them(size: tuple[int, int, int], step: float) -> None:
     from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
 
     stock = compute_steps_for_sliding_window(size, PATCH, step)
     assert tile_starts(size, PATCH, step) == [(z, y, x) for z in stock[0] for y in stock[1] for x in stock[2]]
 
 
-def test_weights_are_nnunets():
+def test_weights_are_nnunets() -> None:
     from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
     stock = compute_gaussian((16, 12, 8), 1 / 8, 10, torch.float32, CPU)
     assert torch.allclose(gaussian_weights((16, 12, 8)), stock, rtol=1e-6)
 
 
-def test_blending_overlapping_tiles_gives_the_prediction_back():
+def test_blending_overlapping_tiles_gives_the_prediction_back() -> None:
     image = torch.randn(1, 20, 11, 5)
     logits = run(image, lambda rung: [double])
     assert logits.shape == (2, 20, 11, 5)
     assert torch.allclose(logits, double(image[None])[0], atol=1e-5)
 
 
-def test_folds_and_mirrored_copies_are_averaged():
+def test_folds_and_mirrored_copies_are_averaged() -> None:
     image = torch.randn(1, 8, 8, 8)
     ramp = torch.arange(8.0).expand(8, 8, 8)
     logits = run(image, lambda rung: [lambda b: b.repeat(1, 2, 1, 1, 1) + ramp, double], mirror_axes=(2,))
@@ -55,8 +72,8 @@ def test_folds_and_mirrored_copies_are_averaged():
     assert torch.allclose(logits[:1], expected, atol=1e-5)
 
 
-def test_progress_counts_every_tile():
-    events = []
+def test_progress_counts_every_tile() -> None:
+    events: list[ProgressEvent] = []
     run(torch.zeros(1, 16, 16, 16), lambda rung: [double], Reporter(events.append))
     assert [e.done for e in events if e.stage == "predict"] == [0, *range(1, 28), 27]
     assert all(e.total == 27 for e in events)
@@ -64,10 +81,10 @@ def test_progress_counts_every_tile():
 
 
 @pytest.mark.parametrize("at", [1, 5, 27])
-def test_a_cancel_stops_at_the_next_tile(at):
+def test_a_cancel_stops_at_the_next_tile(at: int) -> None:
     token, calls = CancelToken(), []
 
-    def network(batch):
+    def network(batch: torch.Tensor) -> torch.Tensor:
         calls.append(1)
         if len(calls) == at:
             token.cancel()
@@ -78,7 +95,7 @@ def test_a_cancel_stops_at_the_next_tile(at):
     assert len(calls) == at
 
 
-def test_the_ladder_goes_from_the_device_to_the_cpu():
+def test_the_ladder_goes_from_the_device_to_the_cpu() -> None:
     gpu = torch.device("cuda:0")
     assert ladder(gpu, 4) == [
         Rung(gpu, gpu, 4),
@@ -91,13 +108,13 @@ def test_the_ladder_goes_from_the_device_to_the_cpu():
 
 
 @pytest.mark.parametrize("fail_at", [1, 4])
-def test_out_of_memory_goes_on_a_rung_lower_without_repeating_a_tile(fail_at):
+def test_out_of_memory_goes_on_a_rung_lower_without_repeating_a_tile(fail_at: int) -> None:
     """Three levels on the CPU represent those of a graphics card: the error is injected, the fallback is real."""
     rungs = [Rung(CPU, CPU, 4), Rung(CPU, CPU, 2), Rung(CPU, CPU, 1)]
     done = {4: 0, 2: 0, 1: 0}
 
-    def networks(rung):
-        def network(batch):
+    def networks(rung: Rung) -> list[Predictor]:
+        def network(batch: torch.Tensor) -> torch.Tensor:
             done[rung.batch] += len(batch)
             if rung.batch > 1 and done[rung.batch] >= fail_at * rung.batch:
                 done[rung.batch] -= len(batch)
@@ -114,22 +131,22 @@ def test_out_of_memory_goes_on_a_rung_lower_without_repeating_a_tile(fail_at):
     assert all("out of memory" in text and "tile" in text for text in reporter.announcements)
 
 
-def test_out_of_memory_on_the_last_rung_is_one_line_with_a_way_out():
-    def network(batch):
+def test_out_of_memory_on_the_last_rung_is_one_line_with_a_way_out() -> None:
+    def network(batch: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
 
     with pytest.raises(DeviceError, match="close other programs"):
         run(torch.zeros(1, 8, 8, 8), lambda rung: [network])
 
 
-def test_another_error_is_not_taken_for_lack_of_memory():
-    def network(batch):
+def test_another_error_is_not_taken_for_lack_of_memory() -> None:
+    def network(batch: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes"):
         run(torch.zeros(1, 8, 8, 8), lambda rung: [network], rungs=[Rung(CPU, CPU, 2), Rung(CPU, CPU, 1)])
 
 
-def test_two_runs_give_the_same_numbers():
+def test_two_runs_give_the_same_numbers() -> None:
     image = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 20, 20, 20)).astype(np.float32))
     assert torch.equal(run(image, lambda rung: [double]), run(image, lambda rung: [double]))

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -16,7 +17,7 @@ STANDIN = Path(__file__).parent / "slicer-standin"
 MODULE_FOLDER = Path("lib/Slicer-5.12/qt-scripted-modules")
 
 
-def listing(repository: Path):
+def listing(repository: Path) -> ModuleType:
     """Import the tool that writes the list."""
     spec = importlib.util.spec_from_file_location("list_package_files", repository / "tools" / "list_package_files.py")
     tool = importlib.util.module_from_spec(spec)

@@ -13,12 +13,13 @@ from heartseg.measure.grid import Unknown
 from heartseg.measure.planes import standard_planes
 from heartseg.measure.valves import valve_plane
 from heartseg.measure.vessels import GreatVessels
+from heartseg.volume import Geometry
 from measured_hearts import LeftVentricle, grid, heart_grid, turned
 
 DIAMETER_MM = 0.5
 
 
-def box_heart(rotation, spacing):
+def box_heart(rotation: np.ndarray, spacing: tuple[float, float, float]) -> tuple[np.ndarray, Geometry]:
     """Return both ventricles as half cylinders of 40 (LV) and 30 mm (RV) on a flat septum of 8 mm, atria of 45 x 36 mm.
 
     Own axes: x from the septum to the left ventricle, y normal to the four-chamber plane, z to the apex.
@@ -36,7 +37,9 @@ def box_heart(rotation, spacing):
 
 
 @pytest.mark.parametrize(("seed", "spacing"), [(0, (1.0, 1.0, 1.0)), (1, (0.7, 0.7, 1.5)), (2, (1.2, 1.2, 1.2))])
-def test_widths_of_ventricles_and_atria_in_the_four_chamber_plane(seed, spacing):
+def test_widths_of_ventricles_and_atria_in_the_four_chamber_plane(
+    seed: int, spacing: tuple[float, float, float]
+) -> None:
     labels, geometry = box_heart(turned(seed), spacing)
     g = heart_grid(labels, geometry)
     mitral, tricuspid = valve_plane(g, "mitral"), valve_plane(g, "tricuspid")
@@ -52,7 +55,7 @@ def test_widths_of_ventricles_and_atria_in_the_four_chamber_plane(seed, spacing)
 
 
 @pytest.mark.parametrize("half_septum", [50.0, 60.0, 70.0])
-def test_the_septal_angle_is_the_angle_inscribed_in_the_circle_of_the_septum(half_septum):
+def test_the_septal_angle_is_the_angle_inscribed_in_the_circle_of_the_septum(half_septum: float) -> None:
     """On a circle, an arc of 2 h is seen from its middle at an angle of 180 - h degrees."""
     heart = LeftVentricle(radius=24.0, half_length=46.0, base=-28.0, wall=8.0, half_septum=half_septum)
     g = heart_grid(*heart.labels((1.0, 1.0, 1.0)))
@@ -61,12 +64,12 @@ def test_the_septal_angle_is_the_angle_inscribed_in_the_circle_of_the_septum(hal
     assert septal_angle_deg(g, frame, septum) == pytest.approx(180.0 - half_septum, abs=4.0)
 
 
-def test_a_sphere_has_sphericity_one():
+def test_a_sphere_has_sphericity_one() -> None:
     volume = 4 / 3 * np.pi * 30**3 / 1000
     assert sphericity(volume, LongAxis((0, 0, -30), (0, 0, 30))) == pytest.approx(1.0)
 
 
-def aorta(radii, spacing, seed=0):
+def aorta(radii: np.ndarray, spacing: tuple[float, float, float], seed: int = 0) -> GreatVessels:
     """Return a straight vessel along a tilted axis with a radius per mm of length, on a ventricle."""
     tilt = np.array([0.2, -0.15, 0.97])
     tilt /= np.linalg.norm(tilt)
@@ -80,7 +83,7 @@ def aorta(radii, spacing, seed=0):
 
 
 @pytest.mark.parametrize("spacing", [(0.8, 0.8, 0.8), (0.7, 0.7, 1.25)])
-def test_root_junction_and_maximum_of_an_aorta(spacing):
+def test_root_junction_and_maximum_of_an_aorta(spacing: tuple[float, float, float]) -> None:
     radii = np.interp(np.arange(76), [0, 6, 14, 22, 28, 45, 60, 75], [12, 17, 17, 14, 14, 18, 18, 16])
     found = ascending_aorta(aorta(radii, spacing))
     assert isinstance(found, AscendingAorta)
@@ -90,7 +93,7 @@ def test_root_junction_and_maximum_of_an_aorta(spacing):
     assert 4 < found.root_at_mm < 16 < found.junction_at_mm < 30 < found.maximum_at_mm < 65
 
 
-def test_a_straight_aorta_has_no_junction_and_a_short_one_no_tubular_part():
+def test_a_straight_aorta_has_no_junction_and_a_short_one_no_tubular_part() -> None:
     straight = ascending_aorta(aorta(np.full(70, 15.0), (1.0, 1.0, 1.0)))
     assert straight.maximum_mm == pytest.approx(30.0, abs=DIAMETER_MM)
     assert isinstance(straight.junction_mm, Unknown)
@@ -98,7 +101,7 @@ def test_a_straight_aorta_has_no_junction_and_a_short_one_no_tubular_part():
     assert isinstance(short.maximum_mm, Unknown)
 
 
-def test_missing_structures_are_named():
+def test_missing_structures_are_named() -> None:
     labels, geometry = box_heart(np.eye(3), (2.0, 2.0, 2.0))
     labels[labels == 2] = 0
     g = heart_grid(labels, geometry)

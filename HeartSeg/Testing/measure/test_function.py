@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from heartseg.measure.function import cardiac_function, volume_curve
+from heartseg.measure.function import CardiacFunction, cardiac_function, volume_curve
 from heartseg.measure.function_table import function_measures
 from heartseg.measure.grid import Unknown
 from heartseg.volume.patient import Patient
 from measured_hearts import LeftVentricle
 
 
-def cycle(edv, esv, frames, systole=0.35, first=0.0):
+def cycle(edv: float, esv: float, frames: int, systole: float = 0.35, first: float = 0.0) -> Any:
     """Return a ventricular volume curve: smooth ejection to ``esv`` at ``systole`` of the cycle, then filling."""
     t = np.mod(np.arange(frames) / frames + first, 1.0)
     filling = np.where(t < systole, 0.5 + 0.5 * np.cos(np.pi * t / systole), 0.0)
@@ -22,10 +24,10 @@ def cycle(edv, esv, frames, systole=0.35, first=0.0):
     return esv + (edv - esv) * filling
 
 
-def test_extremes_of_the_left_ventricle_are_end_diastole_and_end_systole_wherever_the_scan_starts():
+def test_extremes_of_the_left_ventricle_are_end_diastole_and_end_systole_wherever_the_scan_starts() -> None:
     left = cycle(150.0, 60.0, 20, first=0.5)
     right = left * 1.2 + 3
-    found = cardiac_function({"LV": left, "RV": right, "LA": 130 - left * 0.5, "MYO": np.full(20, 100.0)}, 60.0)
+    found = cardiac_function({"LV": left, "RV": right, "LA": 130 - left * 0.5, "MYO": [100.0] * 20}, 60.0)
     assert (found.end_diastole, found.end_systole) == (10, 17)
     assert found.left.edv_ml == pytest.approx(150.0)
     assert found.left.esv_ml == pytest.approx(60.0, abs=0.01)
@@ -43,7 +45,7 @@ def test_extremes_of_the_left_ventricle_are_end_diastole_and_end_systole_whereve
 
 @pytest.mark.parametrize("frames", [10, 20, 25, 30])
 @pytest.mark.parametrize("noise_ml", [0.0, 1.0])
-def test_a_smooth_curve_has_no_misfits(frames, noise_ml):
+def test_a_smooth_curve_has_no_misfits(frames: int, noise_ml: float) -> None:
     for seed in range(10):
         rng = np.random.default_rng(seed)
         values = cycle(150.0, 60.0, frames, rng.uniform(0.3, 0.4), rng.uniform()) + rng.normal(0, noise_ml, frames)
@@ -51,7 +53,7 @@ def test_a_smooth_curve_has_no_misfits(frames, noise_ml):
 
 
 @pytest.mark.parametrize("frames", [10, 20, 25])
-def test_a_frame_that_failed_is_found_and_left_out(frames):
+def test_a_frame_that_failed_is_found_and_left_out(frames: int) -> None:
     for seed in range(10):
         rng = np.random.default_rng(seed)
         values = cycle(150.0, 60.0, frames, 0.35, rng.uniform()) + rng.normal(0, 1.0, frames)
@@ -66,14 +68,14 @@ def test_a_frame_that_failed_is_found_and_left_out(frames):
         assert found.left.esv_ml == pytest.approx(kept.min())
 
 
-def test_two_failed_frames_are_found():
+def test_two_failed_frames_are_found() -> None:
     values = cycle(150.0, 60.0, 25)
     values[3], values[14] = 30.0, 190.0
     assert volume_curve("LV", values).misfits == (3, 14)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_curve_with_many_failed_frames_has_no_extremes(seed):
+def test_a_curve_with_many_failed_frames_has_no_extremes(seed: int) -> None:
     rng = np.random.default_rng(seed)
     values = cycle(150.0, 60.0, 20)
     values[rng.choice(20, 6, replace=False)] += rng.choice([-1, 1], 6) * rng.uniform(45, 60, 6)
@@ -81,6 +83,7 @@ def test_a_curve_with_many_failed_frames_has_no_extremes(seed):
     assert curve.checked and curve.problem and not curve.used
     assert isinstance(cardiac_function({"LV": values}), Unknown)
     found = cardiac_function({"LV": cycle(150.0, 60.0, 20), "RV": values, "LA": values, "MYO": values})
+    assert isinstance(found, CardiacFunction)
     assert found.left.ejection_fraction_percent == pytest.approx(60.0, abs=0.1)
     assert (found.right.edv_ml, found.left_atrium.max_ml, found.myocardium_ed_ml) == (None, None, None)
     for key in ("RV", "LA", "MYO"):
@@ -90,20 +93,20 @@ def test_a_curve_with_many_failed_frames_has_no_extremes(seed):
     assert curve.problem not in rows["LV", "ejection_fraction"].note
 
 
-def test_a_curve_without_many_of_its_frames_has_no_extremes():
+def test_a_curve_without_many_of_its_frames_has_no_extremes() -> None:
     values: list[float | None] = list(cycle(150.0, 60.0, 20))
     for k in (0, 1, 2, 18, 19):  # the largest, cut off by the border of the scan
         values[k] = None
     assert isinstance(cardiac_function({"LV": values}), Unknown)
 
 
-def test_few_frames_are_not_judged_and_the_notes_say_so():
+def test_few_frames_are_not_judged_and_the_notes_say_so() -> None:
     found = cardiac_function({"LV": [150.0, 60.0]})
     assert found.left.ejection_fraction_percent == pytest.approx(60.0)
     assert "too few frames" in found.notes[0]
 
 
-def test_a_missing_ventricle_has_no_numbers():
+def test_a_missing_ventricle_has_no_numbers() -> None:
     assert isinstance(cardiac_function({"LV": [None, 80.0, None], "RV": [90.0, 80.0, 70.0]}), Unknown)
     values = list(cycle(150.0, 60.0, 10))
     values[4] = None
@@ -117,7 +120,7 @@ def test_a_missing_ventricle_has_no_numbers():
         cardiac_function({"LV": [1.0, 2.0], "RV": [1.0]})
 
 
-def test_the_ejection_fraction_of_a_moving_phantom_is_within_one_point():
+def test_the_ejection_fraction_of_a_moving_phantom_is_within_one_point() -> None:
     hearts = [LeftVentricle().shrunk(f) for f in (1.0, 0.9, 0.75, 0.7, 0.85)]
     volumes = []
     for heart in hearts:
@@ -130,12 +133,12 @@ def test_the_ejection_fraction_of_a_moving_phantom_is_within_one_point():
     assert found.left.ejection_fraction_percent == pytest.approx(expected, abs=1.0)
 
 
-def test_body_surface_area_after_mosteller():
+def test_body_surface_area_after_mosteller() -> None:
     assert Patient(height_cm=180, weight_kg=80).bsa_m2 == pytest.approx(2.0)
     assert Patient(height_cm=180).bsa_m2 is None
 
 
-def test_function_of_the_biv_me_fit(shared_data):
+def test_function_of_the_biv_me_fit(shared_data: Path) -> None:
     """The authors' fitted model: EDV 179, ESV 72 mL, EF 60 %."""
     path = shared_data / "dicom" / "bivme-patient1-sax" / "volumes_of_the_fit.csv"
     with path.open(encoding="utf-8-sig") as file:
@@ -149,7 +152,7 @@ def test_function_of_the_biv_me_fit(shared_data):
     assert found.left.ejection_fraction_percent == pytest.approx(60, abs=1)
 
 
-def test_ejection_fractions_of_the_sunnybrook_contours_follow_the_diagnosis(shared_data):
+def test_ejection_fractions_of_the_sunnybrook_contours_follow_the_diagnosis(shared_data: Path) -> None:
     """Failing hearts (HF) below 45 %, normal (N) and hypertrophic ones (HYP) above 50 %."""
     from hearts import read
 

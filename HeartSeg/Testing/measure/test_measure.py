@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
 from heartseg.anatomy import STRUCTURES, structure
 from heartseg.measure import measure_structures
+from heartseg.result import Measure
 from heartseg.volume.geometry import Geometry
 from heartseg.volume.types import Volume
 from phantoms import heart_phantom, tube_phantom
+from triples import triple
 
 
-def values(measures):
+def values(measures: Iterable[Measure]) -> dict[tuple[str, str], float | None]:
     return {(m.structure, m.quantity): m.value for m in measures}
 
 
-def test_volume_mass_intensity_and_extent_of_a_box():
+def test_volume_mass_intensity_and_extent_of_a_box() -> None:
     labels = np.zeros((20, 30, 40), np.uint8)
     labels[5:15, 10:20, 10:30] = 5
     geometry = Geometry(labels.shape, (0.5, 1.0, 2.0), (7.0, -3.0, 100.0))
@@ -32,7 +37,7 @@ def test_volume_mass_intensity_and_extent_of_a_box():
     assert [found["MYO", f"extent_{axis}"] for axis in "xyz"] == pytest.approx([10.0, 10.0, 20.0])
 
 
-def test_the_extent_on_an_oblique_grid_is_along_world_axes():
+def test_the_extent_on_an_oblique_grid_is_along_world_axes() -> None:
     c, s = np.cos(0.5), np.sin(0.5)
     labels = np.zeros((10, 30, 30), np.uint8)
     labels[2:8, 5:25, 10:20] = 1
@@ -42,7 +47,7 @@ def test_the_extent_on_an_oblique_grid_is_along_world_axes():
     assert [found["LV", f"extent_{axis}"] for axis in "xyz"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_missing_structure_has_no_values():
+def test_a_missing_structure_has_no_values() -> None:
     labels, geometry, image = heart_phantom((3.0, 3.0, 3.0))
     labels[labels == 6] = 0
     for measure in measure_structures(Volume(image, geometry), labels):
@@ -61,7 +66,9 @@ def test_a_missing_structure_has_no_values():
         ("CT", np.float32, 3000, ""),
     ],
 )
-def test_the_intensity_unit_follows_the_value_scale(modality, dtype, shift, unit):
+def test_the_intensity_unit_follows_the_value_scale(
+    modality: str, dtype: type[np.generic], shift: int, unit: str
+) -> None:
     labels, geometry, image = heart_phantom((3.0, 3.0, 3.0))
     array = np.clip(image + shift, 0 if dtype == np.uint8 else -2000, 255 if dtype == np.uint8 else 9000).astype(dtype)
     units = {
@@ -83,7 +90,9 @@ def test_the_intensity_unit_follows_the_value_scale(modality, dtype, shift, unit
         (20.0, (-0.4, 0.1, 0.9), (0.8, 0.8, 0.8)),
     ],
 )
-def test_the_diameter_of_a_tilted_tube_is_within_five_percent(key, radius, direction, spacing):
+def test_the_diameter_of_a_tilted_tube_is_within_five_percent(
+    key: str, radius: float, direction: tuple[float, float, float], spacing: tuple[float, float, float]
+) -> None:
     labels, geometry = tube_phantom(radius, 70.0, direction, spacing, structure(key).label)
     found = measure_structures(Volume(labels, geometry), labels, (structure(key),))
     (diameter,) = [m for m in found if m.quantity == "diameter"]
@@ -91,7 +100,7 @@ def test_the_diameter_of_a_tilted_tube_is_within_five_percent(key, radius, direc
     assert diameter.note
 
 
-def test_the_arch_is_excluded_from_the_diameter_of_the_ascending_aorta():
+def test_the_arch_is_excluded_from_the_diameter_of_the_ascending_aorta() -> None:
     """A cane shape: 60 mm up, a half circle of 35 mm radius and 60 mm down; diameter 30 mm, 36 mm in the arch."""
     spacing = 2.0
     shape = (80, 38, 66)
@@ -108,19 +117,19 @@ def test_the_arch_is_excluded_from_the_diameter_of_the_ascending_aorta():
     assert found["AO", "diameter"] == pytest.approx(30.0, rel=0.05)
 
 
-def test_vessel_diameters_of_the_phantom():
+def test_vessel_diameters_of_the_phantom() -> None:
     labels, geometry, image = heart_phantom((1.0, 1.0, 2.0))
     found = values(measure_structures(Volume(image, geometry, modality="CT"), labels))
     assert found["AO", "diameter"] == pytest.approx(28.0, rel=0.05)
     assert found["PA", "diameter"] == pytest.approx(24.0, rel=0.05)
 
 
-def test_measures_are_independent_of_the_storage_order():
+def test_measures_are_independent_of_the_storage_order() -> None:
     labels, geometry, image = heart_phantom((2.0, 2.0, 3.0))
     flipped = Geometry(
         geometry.shape,
         geometry.spacing,
-        tuple(map(float, geometry.index_to_world((0, 0, geometry.shape[2] - 1)))),
+        triple(geometry.index_to_world((0, 0, geometry.shape[2] - 1))),
         (-1.0, 0, 0, 0, 1, 0, 0, 0, 1),
     )
     there = measure_structures(Volume(image, geometry), labels)
@@ -128,7 +137,7 @@ def test_measures_are_independent_of_the_storage_order():
     assert there == back
 
 
-def test_the_diameters_of_nineteen_real_aortas_are_plausible(shared_data):
+def test_the_diameters_of_nineteen_real_aortas_are_plausible(shared_data: Path) -> None:
     """Healthy adults: 34.1±3.9 mm (men), 31.9±3.5 mm (women) including the wall, 2-4 mm more than the lumen."""
     from hearts import model_heart
 
@@ -141,7 +150,7 @@ def test_the_diameters_of_nineteen_real_aortas_are_plausible(shared_data):
     assert 25 < np.mean(diameters) < 33
 
 
-def test_measures_of_the_labelled_ct(shared_data):
+def test_measures_of_the_labelled_ct(shared_data: Path) -> None:
     from hearts import labelled_ct
 
     volume, labels = labelled_ct(shared_data)

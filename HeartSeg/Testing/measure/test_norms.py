@@ -20,6 +20,7 @@ from heartseg.measure import (
     index_measures,
     measure_heart,
 )
+from heartseg.measure.function import CardiacFunction
 from heartseg.measure.norms import ANY, load_norms
 from heartseg.result import Measure
 from measured_hearts import LeftVentricle
@@ -28,7 +29,7 @@ from phantoms import heart_phantom
 VOLUME = Measure("LV", "volume_index", 90.0, "mL/m²")
 
 
-def test_every_range_has_a_source_and_a_meaning():
+def test_every_range_has_a_source_and_a_meaning() -> None:
     norms, limits = load_norms()
     for norm in norms:
         assert re.fullmatch(r"10\.\d{4,}/\S+", norm.doi)
@@ -48,7 +49,7 @@ def test_every_range_has_a_source_and_a_meaning():
                 assert (norm.high or x.high) <= x.high
 
 
-def test_a_value_is_compared_with_the_range_of_its_sex_modality_and_phase():
+def test_a_value_is_compared_with_the_range_of_its_sex_modality_and_phase() -> None:
     woman = compare(VOLUME, Circumstances("CT", "diastole", "F"))
     man = compare(VOLUME, Circumstances("CT", "diastole", "M"))
     assert isinstance(woman, Comparison) and isinstance(man, Comparison)
@@ -68,24 +69,24 @@ def test_a_value_is_compared_with_the_range_of_its_sex_modality_and_phase():
         (Circumstances("MR", "diastole", "M"), "no reference range for MR"),
     ],
 )
-def test_nothing_is_compared_when_something_is_unknown(circumstances, why):
+def test_nothing_is_compared_when_something_is_unknown(circumstances: Circumstances, why: str) -> None:
     assert compare(VOLUME, circumstances) == Unknown(why)
 
 
-def test_a_range_for_any_sex_needs_no_sex():
+def test_a_range_for_any_sex_needs_no_sex() -> None:
     assert isinstance(compare(Measure("PA", "pa_ao_ratio", 0.8, ""), Circumstances("CT")), Comparison)
     assert compare(Measure("PA", "pa_ao_ratio", None, "", "no PA"), Circumstances("CT")) == Unknown("no PA")
     assert compare(Measure("LV", "extent_x", 80.0, "mm"), Circumstances("CT")) == Unknown("no reference range")
 
 
-def test_implausible_values_are_found():
+def test_implausible_values_are_found() -> None:
     assert implausible(Measure("LV", "ejection_fraction", 97.0, "%")).high == 90
     assert implausible(Measure("LV", "ejection_fraction", 60.0, "%")) is None
     assert implausible(Measure("LV", "ejection_fraction", None, "%")) is None
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_limits_of_sizes_are_those_of_the_structure(key):
+def test_limits_of_sizes_are_those_of_the_structure(key: str) -> None:
     low, high = structure(key).plausible
     unit = structure(key).plausible_unit.split()[0]
     size = {"mL": "volume", "g": "mass", "mm": "diameter"}[unit]
@@ -96,7 +97,7 @@ def test_limits_of_sizes_are_those_of_the_structure(key):
     assert not {"volume", "edv", "mass", "diameter"} & {x.quantity for x in load_norms()[1]}
 
 
-def test_rows_of_a_phantom_have_values_or_reasons():
+def test_rows_of_a_phantom_have_values_or_reasons() -> None:
     labels, geometry, _ = heart_phantom()
     rows = heart_measures(measure_heart(labels, geometry))
     assert len({(m.structure, m.quantity) for m in rows}) == len(rows)
@@ -109,19 +110,25 @@ def test_rows_of_a_phantom_have_values_or_reasons():
         (labels == 5).sum() * geometry.voxel_volume_ml * 1.05
     )
     labels[labels == 2] = 0
-    rows = {(m.structure, m.quantity): m for m in heart_measures(measure_heart(labels, geometry))}
-    assert rows["RV", "rv_lv_diameter_ratio"].value is None
-    assert "right ventricle not found" in rows["RV", "rv_lv_diameter_ratio"].note
-    assert rows["LV", "long_axis_length"].value is not None
+    by_name = {(m.structure, m.quantity): m for m in heart_measures(measure_heart(labels, geometry))}
+    assert by_name["RV", "rv_lv_diameter_ratio"].value is None
+    assert "right ventricle not found" in by_name["RV", "rv_lv_diameter_ratio"].note
+    assert by_name["LV", "long_axis_length"].value is not None
 
 
-def test_an_empty_label_map_has_no_measures():
+def test_an_empty_label_map_has_no_measures() -> None:
     labels, geometry = LeftVentricle().labels((4.0, 4.0, 4.0))
     assert measure_heart(labels * 0, geometry) is None
 
 
-def test_function_rows_need_heart_rate_and_body_size():
-    function = cardiac_function({"LV": [150.0, 60.0], "MYO": [100.0, 101.0], "LA": [40.0, 80.0]}, 70.0)
+def measured_function(curves: dict[str, list[float]], heart_rate: float | None = None) -> CardiacFunction:
+    function = cardiac_function(curves, heart_rate)
+    assert isinstance(function, CardiacFunction)
+    return function
+
+
+def test_function_rows_need_heart_rate_and_body_size() -> None:
+    function = measured_function({"LV": [150.0, 60.0], "MYO": [100.0, 101.0], "LA": [40.0, 80.0]}, 70.0)
     rows = {(m.structure, m.quantity): m for m in function_measures(function, Patient("M", 180, 80, 70.0))}
     assert rows["LV", "cardiac_output"].value == pytest.approx(6.3)
     assert rows["LV", "cardiac_index"].value == pytest.approx(3.15)
@@ -129,7 +136,7 @@ def test_function_rows_need_heart_rate_and_body_size():
     assert rows["MYO", "mass_ed"].value == pytest.approx(105.0)
     assert rows["LA", "emptying_fraction"].value == pytest.approx(50.0)
     assert rows["RV", "edv"].value is None
-    function = cardiac_function({"LV": [150.0, 60.0]})
+    function = measured_function({"LV": [150.0, 60.0]})
     rows = {(m.structure, m.quantity): m for m in function_measures(function, Patient())}
     assert (rows["LV", "cardiac_output"].value, rows["LV", "cardiac_output"].note) == (None, "heart rate unknown")
     assert (rows["LV", "edv_index"].value, rows["LV", "edv_index"].note) == (None, "height and weight unknown")

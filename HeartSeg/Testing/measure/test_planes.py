@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,22 +14,25 @@ from heartseg.measure.planes import standard_planes
 from heartseg.measure.valves import VALVES, ValvePlane, valve_plane
 from heartseg.volume.geometry import Geometry
 from measured_hearts import LeftVentricle, cut_ellipsoid, heart_grid, section_of_ellipsoid, turned
+from triples import triple
 
 PLANE_DEG = 2.0
 
 
-def degrees_between(a, b):
+def degrees_between(a: np.ndarray, b: np.ndarray) -> float:
     return np.degrees(np.arccos(np.clip(np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b), -1, 1)))
 
 
-def frame_of(labels, geometry):
+def frame_of(labels: np.ndarray, geometry: Geometry) -> HeartFrame | Unknown:
     grid = heart_grid(labels, geometry)
     return heart_frame(long_axis(grid, valve_plane(grid, "mitral")), septum_surface(grid))
 
 
 @pytest.mark.parametrize("valve", VALVES)
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.5, 0.5, 0.6), (0.8, 0.8, 2.5)])
-def test_a_valve_plane_has_the_normal_centre_and_area_of_the_section(valve, spacing):
+def test_a_valve_plane_has_the_normal_centre_and_area_of_the_section(
+    valve: str, spacing: tuple[float, float, float]
+) -> None:
     before, behind = (structure(key).label for key in VALVES[valve])
     semi = np.array([30.0, 25.0, 36.0])
     for seed in range(3):
@@ -41,7 +46,7 @@ def test_a_valve_plane_has_the_normal_centre_and_area_of_the_section(valve, spac
         assert plane.area_mm2 == pytest.approx(area, rel=0.03)
 
 
-def test_a_valve_between_structures_that_do_not_touch_is_unknown():
+def test_a_valve_between_structures_that_do_not_touch_is_unknown() -> None:
     labels, geometry = cut_ellipsoid(np.array([0.0, 0.0, 1.0]), 5.0, np.full(3, 25.0), (1.0, 1.0, 1.0), (3, 1))
     grid = heart_grid(labels, geometry)
     assert valve_plane(grid, "aortic") == Unknown("ascending aorta not found")
@@ -50,7 +55,7 @@ def test_a_valve_between_structures_that_do_not_touch_is_unknown():
     assert valve_plane(heart_grid(labels, geometry), "mitral") == Unknown("left atrium and left ventricle do not touch")
 
 
-def test_a_chamber_that_surrounds_another_has_no_valve_plane():
+def test_a_chamber_that_surrounds_another_has_no_valve_plane() -> None:
     labels, geometry = cut_ellipsoid(np.array([0.0, 0.0, 1.0]), 99.0, np.full(3, 30.0), (1.0, 1.0, 1.0), (3, 1))
     world = geometry.index_to_world(np.stack(np.meshgrid(*map(np.arange, labels.shape), indexing="ij"), axis=-1))
     labels[np.linalg.norm(world - [3, -2, 5], axis=-1) < 15] = 1
@@ -59,7 +64,7 @@ def test_a_chamber_that_surrounds_another_has_no_valve_plane():
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.7, 0.7, 2.0)])
-def test_long_axis_septum_and_planes_of_a_turned_ventricle(seed, spacing):
+def test_long_axis_septum_and_planes_of_a_turned_ventricle(seed: int, spacing: tuple[float, float, float]) -> None:
     heart = LeftVentricle(rotation_seed=seed)
     frame = frame_of(*heart.labels(spacing))
     septal, anterior, axis = heart.rotation.T
@@ -77,7 +82,7 @@ def test_long_axis_septum_and_planes_of_a_turned_ventricle(seed, spacing):
     assert planes.three_chamber == Unknown("no aortic valve: none")
 
 
-def test_pictures_of_the_planes_are_oriented_as_usual():
+def test_pictures_of_the_planes_are_oriented_as_usual() -> None:
     """Patient axes: apex left (x), septum right of it, here anterior (negative y), anterior wall up (z)."""
     frame = HeartFrame(LongAxis((0, 0, 0), (80, 0, 0)), (0.0, -1.0, 0.0), 60.0)
     tricuspid = ValvePlane("tricuspid", (-5.0, -40.0, 0.0), (1, 0, 0), 900.0)
@@ -92,7 +97,7 @@ def test_pictures_of_the_planes_are_oriented_as_usual():
     np.testing.assert_allclose(planes.short_axis.normal, frame.axis.direction, atol=1e-12)  # viewed from the apex
 
 
-def test_the_anterior_wall_of_a_real_heart_is_anterior_and_superior(shared_data):
+def test_the_anterior_wall_of_a_real_heart_is_anterior_and_superior(shared_data: Path) -> None:
     from hearts import model_heart
 
     frame = frame_of(*model_heart(shared_data, 3))
@@ -102,7 +107,7 @@ def test_the_anterior_wall_of_a_real_heart_is_anterior_and_superior(shared_data)
     assert 70 < frame.axis.length_mm < 100
 
 
-def test_without_an_atrium_the_base_is_where_no_myocardium_covers_the_ventricle():
+def test_without_an_atrium_the_base_is_where_no_myocardium_covers_the_ventricle() -> None:
     heart = LeftVentricle()
     labels, geometry = heart.labels()
     labels[labels == 3] = 0
@@ -115,25 +120,25 @@ def test_without_an_atrium_the_base_is_where_no_myocardium_covers_the_ventricle(
     assert isinstance(long_axis(grid, valve_plane(grid, "mitral")), Unknown)
 
 
-def test_a_ventricle_cut_off_by_the_scan_has_no_long_axis():
+def test_a_ventricle_cut_off_by_the_scan_has_no_long_axis() -> None:
     heart = LeftVentricle(rotation_seed=2)
     labels, geometry = heart.labels((2.0, 2.0, 2.0))
     at = np.flatnonzero((labels == 1).any(axis=(1, 2)))
     part = slice(int(at[0]) + 5, None)
-    origin = tuple(map(float, geometry.index_to_world((part.start, 0, 0))))
+    origin = triple(geometry.index_to_world((part.start, 0, 0)))
     cut = Geometry(labels[part].shape, geometry.spacing, origin)
     grid = heart_grid(labels[part], cut)
     assert long_axis(grid, valve_plane(grid, "mitral")) == Unknown("left ventricle cut off by the border of the scan")
 
 
-def test_the_planes_do_not_depend_on_the_storage_order():
+def test_the_planes_do_not_depend_on_the_storage_order() -> None:
     labels, geometry = LeftVentricle(rotation_seed=1).labels((0.5, 1.0, 1.5))
     corner = geometry.index_to_world((0, 0, geometry.shape[2] - 1))
-    flipped = Geometry(geometry.shape, geometry.spacing, tuple(map(float, corner)), (-1.0, 0, 0, 0, 1, 0, 0, 0, 1))
+    flipped = Geometry(geometry.shape, geometry.spacing, triple(corner), (-1.0, 0, 0, 0, 1, 0, 0, 0, 1))
     assert frame_of(labels, geometry) == frame_of(labels[:, :, ::-1], flipped)
 
 
-def test_thick_slices_give_no_planes():
+def test_thick_slices_give_no_planes() -> None:
     grid = heart_grid(*LeftVentricle(rotation_seed=1).labels((1.5, 1.5, 8.0)))
     why = Unknown("slices of 8.0 mm are too thick for planes and lengths")
     assert valve_plane(grid, "mitral") == why

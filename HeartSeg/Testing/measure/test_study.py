@@ -7,41 +7,43 @@ import pytest
 
 from heartseg.anatomy import STRUCTURES
 from heartseg.measure import Circumstances, Comparison, Patient, Unknown, measure_labels
-from heartseg.measure.study import FrameVolume, frame_volumes, scan_study, series_study
+from heartseg.measure.study import FrameVolume, Study, frame_volumes, scan_study, series_study
+from heartseg.result import Measure
 from heartseg.volume.geometry import Geometry
 from heartseg.volume.types import Volume
 from measured_hearts import LeftVentricle
 from phantoms import heart_phantom
 
+Frame = tuple[np.ndarray, Geometry]
 WOMAN = Patient("F", 165.0, 60.0, 60.0)
 CYCLE = Circumstances("MR", "cycle", "F")
 FACTORS = (1.0, 0.97, 0.9, 0.8, 0.72, 0.7, 0.75, 0.85, 0.93, 0.98)
 
 
-def rows_of(study):
+def rows_of(study: Study) -> dict[tuple[str, str], tuple[Measure, Comparison | Unknown]]:
     return {(m.structure, m.quantity): (m, found) for m, found in study.compared()}
 
 
-def series(frames, circumstances=CYCLE, patient=WOMAN):
+def series(frames: list[Frame], circumstances: Circumstances = CYCLE, patient: Patient = WOMAN) -> Study:
     return series_study(len(frames), lambda k: frames[k], patient, circumstances)
 
 
-def beating(spacing, factors=FACTORS):
+def beating(spacing: tuple[float, float, float], factors: tuple[float, ...] = FACTORS) -> list[Frame]:
     return [LeftVentricle().shrunk(f).labels(spacing) for f in factors]
 
 
-def lower_part(frame, slices):
+def lower_part(frame: Frame, slices: int) -> Frame:
     labels, geometry = frame
     part = (slice(0, slices), slice(None), slice(None))
     return np.ascontiguousarray(labels[part]), geometry.cropped(part)
 
 
-def study_of(labels, geometry):
+def study_of(labels: np.ndarray, geometry: Geometry) -> Study:
     measured = measure_labels(Volume(labels, geometry, modality="CT"), labels, STRUCTURES)
     return scan_study((labels, geometry), measured, WOMAN, Circumstances("CT", "diastole", "F"))
 
 
-def test_a_structure_that_is_cut_off_has_no_index_and_no_comparison():
+def test_a_structure_that_is_cut_off_has_no_index_and_no_comparison() -> None:
     labels, geometry, _ = heart_phantom((2.0, 2.0, 2.0))
     assert isinstance(rows_of(study_of(labels, geometry))["LV", "volume_index"][1], Comparison)
     at = np.argwhere(labels == 1)[:, 2]
@@ -55,7 +57,7 @@ def test_a_structure_that_is_cut_off_has_no_index_and_no_comparison():
     assert found == Unknown("cut off by the border of the scan")
 
 
-def test_an_artery_that_leaves_the_scan_above_is_compared_but_one_cut_elsewhere_is_not():
+def test_an_artery_that_leaves_the_scan_above_is_compared_but_one_cut_elsewhere_is_not() -> None:
     labels, geometry, _ = heart_phantom((2.0, 2.0, 2.0))
     at = np.argwhere(labels == 6)
     above = (slice(0, int(at[:, 0].max()) - 5), slice(None), slice(None))
@@ -66,7 +68,7 @@ def test_an_artery_that_leaves_the_scan_above_is_compared_but_one_cut_elsewhere_
     assert not any(isinstance(found, Comparison) for m, found in study.compared() if m.structure == "AO")
 
 
-def test_a_remnant_is_neither_indexed_nor_compared():
+def test_a_remnant_is_neither_indexed_nor_compared() -> None:
     labels, geometry, _ = heart_phantom((2.0, 2.0, 2.0))
     voxels = np.argwhere(labels == 1)[:50]
     labels[labels == 1] = 0
@@ -76,12 +78,12 @@ def test_a_remnant_is_neither_indexed_nor_compared():
     assert isinstance(rows["LV", "volume"][1], Unknown)
 
 
-def test_a_remnant_is_no_volume_of_a_frame():
+def test_a_remnant_is_no_volume_of_a_frame() -> None:
     labels = np.zeros((10, 10, 10), np.uint8)
     labels[2:7, 2:7, 2:7] = 1
     labels[8, 2:5, 2:5] = 2
     volumes = frame_volumes(labels, Geometry(labels.shape, (4.0, 4.0, 2.0)))
-    assert volumes["LV"] == FrameVolume(pytest.approx(125 * 0.032))
+    assert (volumes["LV"].volume_ml, volumes["LV"].open_ended) == (pytest.approx(125 * 0.032), False)
     assert volumes["RV"] == FrameVolume(None)  # 0.3 mL
     frames = beating((2.0, 2.0, 2.0))
     labels = frames[5][0]
@@ -94,14 +96,14 @@ def test_a_remnant_is_no_volume_of_a_frame():
     assert "frame 5" in fraction.note
 
 
-def test_a_frame_that_is_cut_off_has_no_volume():
+def test_a_frame_that_is_cut_off_has_no_volume() -> None:
     labels, geometry = LeftVentricle().labels((2.0, 2.0, 2.0))
     at = np.argwhere(labels == 1)[:, 0]
     cut = lower_part((labels, geometry), int(np.median(at)))
     assert frame_volumes(*cut)["LV"] == FrameVolume(None)
 
 
-def test_a_thick_stack_that_ends_in_the_ventricle_is_measured_with_a_note_and_not_compared():
+def test_a_thick_stack_that_ends_in_the_ventricle_is_measured_with_a_note_and_not_compared() -> None:
     whole = beating((2.0, 2.0, 8.0))
     complete = rows_of(series(whole))
     assert isinstance(complete["LV", "edv_index"][1], Comparison)
@@ -121,7 +123,7 @@ def test_a_thick_stack_that_ends_in_the_ventricle_is_measured_with_a_note_and_no
     assert any("last slice" in note for note in series(cut).function.notes)
 
 
-def test_ranges_of_a_cycle_need_a_series_that_is_one():
+def test_ranges_of_a_cycle_need_a_series_that_is_one() -> None:
     frames = beating((3.0, 3.0, 3.0))
     known, unknown = series(frames), series(frames, Circumstances("MR", "", "F"))
     assert isinstance(rows_of(known)["LV", "ejection_fraction"][1], Comparison)

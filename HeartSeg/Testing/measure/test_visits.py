@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ from scipy.spatial.transform import Rotation
 
 from heartseg.errors import InputError
 from heartseg.measure import Circumstances, Patient
-from heartseg.measure.intervals import Interval
 from heartseg.measure.study import Study
 from heartseg.measure.visits import Alignment, align, differences, hindrances
 from heartseg.result import Measure
@@ -18,33 +18,35 @@ from heartseg.volume import Geometry
 from phantoms import heart_phantom
 
 STILL = Alignment(np.eye(3), np.zeros(3), 0.95)
-GRIDS = (Geometry((9, 9, 9), (1.0, 1.0, 1.0)),) * 2
+GRIDS = (Geometry((9, 9, 9), (1.0, 1.0, 1.0)), Geometry((9, 9, 9), (1.0, 1.0, 1.0)))
 
 
-def study(lv: float | None, modality: str = "CT", phase: str = "diastole", **more) -> Study:
-    measures = (
-        Measure("LV", "volume", lv, "mL", "" if lv else "not found"),
-        Measure("LV", "mean_intensity", 1.0, "HU"),
-    )
-    intervals = {} if lv is None else {("LV", "volume"): Interval(lv - 3.0, lv + 3.0)}
-    return Study(measures, None, None, Patient(), Circumstances(modality, phase), intervals=intervals, **more)
+def study(lv: float | None, modality: str = "CT", phase: str = "diastole", **more: Any) -> Study:
+    low, high = (None, None) if lv is None else (lv - 3.0, lv + 3.0)
+    volume = Measure("LV", "volume", lv, "mL", "" if lv else "not found", low, high)
+    measures = (volume, Measure("LV", "mean_intensity", 1.0, "HU"))
+    return Study(measures, None, None, Patient(), Circumstances(modality, phase), **more)
 
 
 @pytest.mark.parametrize(
     ("turn", "shift"), [((0, 0, 0), (30, -20, 12)), ((12, -8, 15), (-40, 25, 8)), ((-20, 5, 10), (0, 60, 0))]
 )
-def test_a_known_motion_is_found(turn, shift) -> None:
+def test_a_known_motion_is_found(turn: tuple[float, ...], shift: tuple[float, ...]) -> None:
     labels, geometry, _ = heart_phantom((3.0, 3.0, 3.0))
     rotation = Rotation.from_euler("xyz", turn, degrees=True).as_matrix()
     direction = rotation @ geometry.direction_matrix
     origin = rotation @ np.array(geometry.origin) + shift
-    moved = Geometry(geometry.shape, geometry.spacing, tuple(origin), tuple(direction.ravel()))
+    moved = Geometry(geometry.shape, geometry.spacing, _floats(origin), _floats(direction.ravel()))
     found = align((labels, geometry), (labels, moved))
     points = geometry.index_to_world(np.argwhere(labels > 0)[::50])
     error = np.linalg.norm(found.apply(points) - (points @ rotation.T + shift), axis=1)
     assert error.max() < 2.0  # voxels of 3 mm, registered at 2.5 mm
     assert error.mean() < 1.0
     assert found.overlap > 0.93
+
+
+def _floats(values: np.ndarray) -> Any:
+    return tuple(float(v) for v in values)
 
 
 def test_nothing_to_align_is_refused() -> None:
@@ -87,7 +89,9 @@ def test_a_structure_that_is_cut_or_missing_has_no_difference() -> None:
         ),
     ],
 )
-def test_what_hinders_a_comparison_is_named(before, after, grids, alignment, codes) -> None:
+def test_what_hinders_a_comparison_is_named(
+    before: Study, after: Study, grids: tuple[Geometry, Geometry], alignment: Alignment, codes: set[str]
+) -> None:
     assert {f.code for f in hindrances(before, after, grids, alignment)} == codes
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from heartseg.anatomy import MYOCARDIAL_DENSITY_G_PER_ML
-from heartseg.measure.axes import heart_frame, long_axis, septum_surface
+from heartseg.measure.axes import HeartFrame, heart_frame, long_axis, septum_surface
 from heartseg.measure.grid import Unknown
-from heartseg.measure.segments17 import NAMES, segment_walls, segments, thickening_percent
+from heartseg.measure.segments17 import NAMES, SegmentWall, segment_walls, segments, thickening_percent
 from heartseg.measure.valves import valve_plane
-from heartseg.measure.wall import wall_thickness
+from heartseg.measure.wall import WallThickness, wall_thickness
 from measured_hearts import LeftVentricle, heart_grid
 
 SPHERE = LeftVentricle(radius=25.0, half_length=25.0, base=-15.0, wall=9.0)
@@ -18,9 +18,12 @@ SPHERE = LeftVentricle(radius=25.0, half_length=25.0, base=-15.0, wall=9.0)
 SEPTAL = {2, 3, 8, 9, 14}
 
 
-def measured(heart, spacing=(1.0, 1.0, 1.0)):
+def measured(
+    heart: LeftVentricle, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+) -> tuple[WallThickness | Unknown, tuple[SegmentWall, ...]]:
     grid = heart_grid(*heart.labels(spacing))
     frame = heart_frame(long_axis(grid, valve_plane(grid, "mitral")), septum_surface(grid))
+    assert isinstance(frame, HeartFrame)
     wall = wall_thickness(grid, frame)
     return wall, segment_walls(grid, frame, wall)
 
@@ -34,7 +37,9 @@ def measured(heart, spacing=(1.0, 1.0, 1.0)):
         (3.0, 3, (1.0, 1.0, 1.0)),
     ],
 )
-def test_a_spherical_shell_has_its_thickness_in_every_segment(thickness, seed, spacing):
+def test_a_spherical_shell_has_its_thickness_in_every_segment(
+    thickness: float, seed: int, spacing: tuple[float, float, float]
+) -> None:
     heart = LeftVentricle(radius=25.0, half_length=25.0, base=-15.0, wall=thickness, rotation_seed=seed)
     wall, by_segment = measured(heart, spacing)
     assert wall.thickness_mm.mean() == pytest.approx(thickness, abs=0.15)
@@ -43,12 +48,12 @@ def test_a_spherical_shell_has_its_thickness_in_every_segment(thickness, seed, s
         assert s.mean_mm == pytest.approx(thickness, abs=0.15), s
 
 
-def test_points_lie_on_the_endocardium():
+def test_points_lie_on_the_endocardium() -> None:
     wall, _ = measured(SPHERE)
     assert np.abs(np.linalg.norm(wall.points_lps_mm, axis=1) - 25.0).mean() < 0.2
 
 
-def test_a_thick_septum_is_found_in_the_septal_segments():
+def test_a_thick_septum_is_found_in_the_septal_segments() -> None:
     wall, by_segment = measured(
         LeftVentricle(radius=25.0, half_length=40.0, base=-25.0, wall=8.0, extra_septal_wall=6.0, rotation_seed=3)
     )
@@ -57,7 +62,7 @@ def test_a_thick_septum_is_found_in_the_septal_segments():
     assert np.quantile(wall.thickness_mm, 0.9) == pytest.approx(14.0, abs=0.8)
 
 
-def test_the_masses_of_the_segments_are_those_of_their_sectors():
+def test_the_masses_of_the_segments_are_those_of_their_sectors() -> None:
     """In a rotationally symmetric ventricle, the six segments of a third have equal masses, which add up."""
     _, by_segment = measured(LeftVentricle(rotation_seed=2))
     share = {s.segment: s.mass_share for s in by_segment}
@@ -77,12 +82,12 @@ def test_the_masses_of_the_segments_are_those_of_their_sectors():
         (1.05, 0, 17), (-0.1, 90, 1),
     ],
 )  # fmt: off
-def test_segments_are_numbered_as_in_cerqueira_2002(height, angle, segment):
+def test_segments_are_numbered_as_in_cerqueira_2002(height: float, angle: int, segment: int) -> None:
     assert segments(np.array([height]), np.array([angle]))[0] == segment
     assert segment in NAMES
 
 
-def test_thickening_between_two_phases():
+def test_thickening_between_two_phases() -> None:
     """A wall of 8 mm that thickens inwards to 12 mm: 50 %."""
     diastole = LeftVentricle(radius=26.0, half_length=26.0, base=-15.0, wall=8.0)
     systole = LeftVentricle(radius=22.0, half_length=22.0, base=-13.0, wall=12.0)
@@ -90,7 +95,7 @@ def test_thickening_between_two_phases():
         assert thickening_percent(before, after) == pytest.approx(50.0, abs=2.0)
 
 
-def test_without_a_thickness_no_number_is_given():
+def test_without_a_thickness_no_number_is_given() -> None:
     heart = LeftVentricle(rotation_seed=1)
     wall, by_segment = measured(heart, (1.5, 1.5, 4.0))
     assert wall == Unknown("slices of 4.0 mm do not resolve the wall")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tiny_models import MODEL_FOLDER_NAME, make_tiny_model_folder
 
 
 @pytest.fixture(autouse=True)
-def user_models(tmp_path, monkeypatch) -> Path:
+def user_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's model folder, which does not exist yet, without shipped models."""
     folder = tmp_path / "user-models"
     monkeypatch.setenv("HEARTSEG_MODELS", str(folder))
@@ -20,7 +21,7 @@ def user_models(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_thread():
+def _one_thread() -> Iterator[None]:
     """Tiny networks run fastest on one thread."""
     import torch
 
@@ -31,22 +32,22 @@ def _one_thread():
 
 
 @pytest.fixture(scope="session")
-def _cardless(tmp_path_factory) -> Path:
+def _cardless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model_folder(tmp_path_factory.mktemp("tiny") / MODEL_FOLDER_NAME)
 
 
 @pytest.fixture(scope="session")
-def _carded(tmp_path_factory) -> Path:
+def _carded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model_folder(tmp_path_factory.mktemp("tiny") / MODEL_FOLDER_NAME, card=True, full_checkpoint=False)
 
 
 @pytest.fixture
-def cardless(tmp_path, _cardless) -> Path:
+def cardless(tmp_path: Path, _cardless: Path) -> Path:
     """A folder as nnU-Net writes it, with labels LV, RV, MYO."""
     return Path(shutil.copytree(_cardless, tmp_path / "Dataset900_Tiny" / MODEL_FOLDER_NAME))
 
 
 @pytest.fixture
-def carded(tmp_path, _carded) -> Path:
+def carded(tmp_path: Path, _carded: Path) -> Path:
     """The same model with a card named ``Tiny``, hashes and a reduced checkpoint."""
     return Path(shutil.copytree(_carded, tmp_path / "carded" / MODEL_FOLDER_NAME))

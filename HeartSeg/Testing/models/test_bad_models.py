@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from heartseg.models.store import list_models
 from tiny_models import make_tiny_model_folder
 
 
-def edit(file: Path, change) -> None:
+def edit(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
     content = json.loads(file.read_text(encoding="utf-8"))
     change(content)
     file.write_text(json.dumps(content), encoding="utf-8")
@@ -26,7 +28,7 @@ def network(content: dict) -> dict:
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch) -> Path:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of models that contains one valid model."""
     monkeypatch.setenv("HEARTSEG_MODELS", str(tmp_path / "models"))
     make_tiny_model_folder(tmp_path / "models" / "Good", features=(4, 8), patch=(16, 16, 16), card=True)
@@ -45,7 +47,9 @@ def store(tmp_path, monkeypatch) -> Path:
         lambda f: edit(f / "plans.json", lambda p: p.update(configurations=3)),
     ],
 )
-def test_one_bad_model_is_one_row_of_the_list(store, spoil, capsys):
+def test_one_bad_model_is_one_row_of_the_list(
+    store: Path, spoil: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     bad = make_tiny_model_folder(store / "Bad", features=(4, 8), patch=(16, 16, 16), card=True)
     spoil(bad)
     assert {m.name for m in list_models()} >= {"Good", "Bad"}
@@ -59,14 +63,14 @@ def test_one_bad_model_is_one_row_of_the_list(store, spoil, capsys):
 
 
 @pytest.mark.parametrize("stages", [10**8, 0, -1, 17, "6", None])
-def test_a_network_with_absurdly_many_stages_is_refused_at_once(tmp_path, stages):
+def test_a_network_with_absurdly_many_stages_is_refused_at_once(tmp_path: Path, stages: int | str | None) -> None:
     path = make_tiny_model_folder(tmp_path / "m", features=(4, 8), patch=(16, 16, 16))
     edit(path / "plans.json", lambda p: network(p)["arch_kwargs"].update(n_stages=stages, features_per_stage=8))
     with pytest.raises(ModelError, match="n_stages"):
         ModelFolder.open(path)
 
 
-def test_a_finished_fold_all_beside_a_begun_fold_is_used(tmp_path):
+def test_a_finished_fold_all_beside_a_begun_fold_is_used(tmp_path: Path) -> None:
     path = make_tiny_model_folder(tmp_path / "m", features=(4, 8), patch=(16, 16, 16), folds=(0,))
     (path / "fold_0").rename(path / "fold_all")
     (path / "fold_0").mkdir()
@@ -74,13 +78,13 @@ def test_a_finished_fold_all_beside_a_begun_fold_is_used(tmp_path):
     assert ModelFolder.open(path).folds == ("all",)
 
 
-def test_finished_folds_are_preferred_to_fold_all(tmp_path):
+def test_finished_folds_are_preferred_to_fold_all(tmp_path: Path) -> None:
     path = make_tiny_model_folder(tmp_path / "m", features=(4, 8), patch=(16, 16, 16), folds=(0, 1))
     (path / "fold_1").rename(path / "fold_all")
     assert ModelFolder.open(path).folds == ("0",)
 
 
-def test_a_cascade_cannot_be_used(tmp_path):
+def test_a_cascade_cannot_be_used(tmp_path: Path) -> None:
     path = make_tiny_model_folder(tmp_path / "m", features=(4, 8), patch=(16, 16, 16))
     edit(path / "plans.json", lambda p: p["configurations"]["3d_fullres"].update(previous_stage="3d_lowres"))
     findings = check_model(path)
@@ -88,7 +92,7 @@ def test_a_cascade_cannot_be_used(tmp_path):
     assert "3d_lowres" in findings[0].message
 
 
-def test_a_network_class_that_does_not_exist_cannot_be_used(tmp_path):
+def test_a_network_class_that_does_not_exist_cannot_be_used(tmp_path: Path) -> None:
     pytest.importorskip("dynamic_network_architectures")
     path = make_tiny_model_folder(tmp_path / "m", features=(4, 8), patch=(16, 16, 16))
     name = "dynamic_network_architectures.architectures.unet.NoSuchNet"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from heartseg.models.card import SCHEMA, ModelCard
 GOOD = {"schema": SCHEMA, "name": "Heart", "version": "1", "labels": {"1": "LV", "2": "myo"}, "orientation": "LPS"}
 
 
-def test_reading_restores_a_written_card(tmp_path):
+def test_reading_restores_a_written_card(tmp_path: Path) -> None:
     card = ModelCard(
         name="Heart",
         version="1.2",
@@ -35,17 +36,17 @@ def test_reading_restores_a_written_card(tmp_path):
     assert ModelCard.read(tmp_path) == card
 
 
-def test_unknown_keys_are_preserved():
+def test_unknown_keys_are_preserved() -> None:
     card = ModelCard.from_dict({**GOOD, "new_key": "a later version"})
     assert card.to_dict()["new_key"] == "a later version"
 
 
-def test_label_values_become_integers_and_keys_upper_case():
+def test_label_values_become_integers_and_keys_upper_case() -> None:
     assert ModelCard.from_dict(GOOD).labels == {1: "LV", 2: "MYO"}
 
 
 @pytest.mark.parametrize("key", ["schema", "name", "version", "labels", "orientation"])
-def test_a_missing_key_is_named(key):
+def test_a_missing_key_is_named(key: str) -> None:
     with pytest.raises(ModelError, match=f"'x.json'.*'{key}'"):
         ModelCard.from_dict({k: v for k, v in GOOD.items() if k != key}, "x.json")
 
@@ -78,7 +79,7 @@ def test_a_missing_key_is_named(key):
         ("files", {"C:\\plans.json": "a" * 64}, "SHA-256"),
     ],
 )
-def test_a_wrong_value_is_reported_with_the_allowed_values(key, value, allowed):
+def test_a_wrong_value_is_reported_with_the_allowed_values(key: str, value: object, allowed: str) -> None:
     with pytest.raises(ModelError) as error:
         ModelCard.from_dict({**GOOD, key: value}, "model/heartseg.json")
     message = str(error.value)
@@ -90,12 +91,12 @@ def test_a_wrong_value_is_reported_with_the_allowed_values(key, value, allowed):
 @pytest.mark.parametrize(
     ("text", "detail"), [("{", "line 1"), ("[1]", "list"), ("[" * 100_000, "JSON"), ("\udcff", "JSON")]
 )
-def test_a_broken_file_is_reported(tmp_path, text, detail):
+def test_a_broken_file_is_reported(tmp_path: Path, text: str, detail: str) -> None:
     (tmp_path / "heartseg.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(ModelError, match=rf"heartseg\.json'.*{detail}"):
         ModelCard.read(tmp_path)
 
 
-def test_a_byte_order_mark_is_accepted(tmp_path):
+def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "heartseg.json").write_text(json.dumps(GOOD), encoding="utf-8-sig")
     assert ModelCard.read(tmp_path).name == "Heart"

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from heartseg.errors import Cancelled, ModelError, OutputError
 from heartseg.models import download as downloading
 from heartseg.models.download import FOLDER, Rules, download, forget, install_from
 from heartseg.models.fetch import check_address, shown
-from heartseg.progress import CancelToken, Reporter
+from heartseg.progress import CancelToken, ProgressEvent, Reporter
 from tiny_models import add_to_zip, zip_folder
 from web_sites import Site, serve
 
@@ -30,7 +31,7 @@ QUICK_HTTP = replace(QUICK, allow_http=True)
 
 
 @pytest.fixture(scope="session")
-def zipped(_carded, tmp_path_factory) -> bytes:
+def zipped(_carded: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A zip file of a model with a card, larger than one chunk of a download."""
     archive = zip_folder(_carded, tmp_path_factory.mktemp("zip") / "m.zip", "some/where/")
     add_to_zip(archive, "some/where/README.md", bytes(range(256)) * 4000)
@@ -38,7 +39,7 @@ def zipped(_carded, tmp_path_factory) -> bytes:
 
 
 @pytest.fixture
-def site(zipped, monkeypatch) -> Iterator[Site]:
+def site(zipped: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with serve(Site(zipped)) as running:
@@ -55,48 +56,48 @@ def left(user_models: Path) -> list[str]:
     return sorted(p.name for p in hidden.rglob("*") if p.is_file())
 
 
-def fetched(site: Site, **choices) -> bytes:
+def fetched(site: Site, **choices: Any) -> bytes:
     return download(site.url, rules=QUICK, **choices).read_bytes()
 
 
-def test_a_model_is_installed_from_a_url_without_leftover_files(site, zipped, user_models):
+def test_a_model_is_installed_from_a_url_without_leftover_files(site: Site, zipped: bytes, user_models: Path) -> None:
     installed = install_from(site.url, sha256=sha256(zipped).upper(), rules=QUICK)
     assert installed.model.path == user_models / "Tiny"
     assert (installed.verified, installed.sha256) == ("sha256", sha256(zipped))
     assert [p.name for p in user_models.iterdir()] == ["Tiny"]
 
 
-def test_the_hash_can_be_part_of_the_url(site, zipped):
+def test_the_hash_can_be_part_of_the_url(site: Site, zipped: bytes) -> None:
     assert install_from(f"{site.url}#sha256={sha256(zipped)}", rules=QUICK).verified == "sha256"
     assert "#" not in site.requests[0]["path"]
 
 
-def test_two_different_hashes_are_refused_before_the_download(site):
+def test_two_different_hashes_are_refused_before_the_download(site: Site) -> None:
     with pytest.raises(ModelError, match=r"http://127\.0\.0\.1"):
         install_from(f"{site.url}#sha256={'0' * 64}", sha256="1" * 64, rules=QUICK)
     assert not site.requests
 
 
-def test_a_wrong_hash_leaves_no_model_and_no_files(site, user_models):
+def test_a_wrong_hash_leaves_no_model_and_no_files(site: Site, user_models: Path) -> None:
     with pytest.raises(ModelError, match=r"http://127\.0\.0\.1.* 0{16}\.\.\."):
         install_from(site.url, sha256="0" * 64, rules=QUICK)
     assert not list(user_models.iterdir())
 
 
-def test_without_a_hash_the_files_are_verified_against_the_card(site, zipped):
+def test_without_a_hash_the_files_are_verified_against_the_card(site: Site, zipped: bytes) -> None:
     installed = install_from(site.url, rules=QUICK)
     assert installed.verified == "card"
     assert sha256(zipped) in installed.note
 
 
-def test_without_hash_and_card_the_model_is_not_verified(site, cardless, tmp_path):
+def test_without_hash_and_card_the_model_is_not_verified(site: Site, cardless: Path, tmp_path: Path) -> None:
     site.content = zip_folder(cardless, tmp_path / "m.zip").read_bytes()
     installed = install_from(site.url, label_map={1: "LV"}, rules=QUICK)
     assert installed.verified == ""
     assert installed.model.path.name == "Heart-One"
 
 
-def test_the_hash_of_a_local_file_is_verified(tmp_path, zipped, user_models):
+def test_the_hash_of_a_local_file_is_verified(tmp_path: Path, zipped: bytes, user_models: Path) -> None:
     file = tmp_path / "m.zip"
     file.write_bytes(zipped)
     with pytest.raises(ModelError, match=r"m\.zip.* 0{16}\.\.\."):
@@ -106,13 +107,13 @@ def test_the_hash_of_a_local_file_is_verified(tmp_path, zipped, user_models):
 
 
 @pytest.mark.parametrize("wrong", ["", "abc", "g" * 64, "0" * 65])
-def test_an_invalid_sha256_is_refused(site, wrong):
+def test_an_invalid_sha256_is_refused(site: Site, wrong: str) -> None:
     with pytest.raises(ModelError, match=f"'{wrong}'"):
         install_from(site.url, sha256=wrong, rules=QUICK)
     assert not site.requests
 
 
-def test_an_interrupted_connection_is_resumed(site, zipped):
+def test_an_interrupted_connection_is_resumed(site: Site, zipped: bytes) -> None:
     site.cut_after = [70_000, 400_000]
     said: list[str] = []
     content = fetched(site, reporter=Reporter(lambda event: said.append(event.message)))
@@ -123,7 +124,7 @@ def test_an_interrupted_connection_is_resumed(site, zipped):
     assert sizes == ["0.1", "0.5"]
 
 
-def test_a_download_is_resumed_in_the_next_session(site, zipped, user_models):
+def test_a_download_is_resumed_in_the_next_session(site: Site, zipped: bytes, user_models: Path) -> None:
     site.cut_after = [300_000, 0, 0, 0]
     with pytest.raises(ModelError, match=r"0\.3 of 1\.\d MB"):
         fetched(site)
@@ -136,7 +137,7 @@ def test_a_download_is_resumed_in_the_next_session(site, zipped, user_models):
     assert [r["range"] for r in site.requests] == ["bytes=300000-"]
 
 
-def test_progress_of_a_resumed_download_starts_at_the_resumed_byte(site, zipped):
+def test_progress_of_a_resumed_download_starts_at_the_resumed_byte(site: Site, zipped: bytes) -> None:
     site.cut_after = [300_000]
     seen: list[tuple[int, int]] = []
     fetched(site, reporter=Reporter(lambda e: seen.append((e.done, e.total)) if e.stage == "download" else None))
@@ -146,7 +147,7 @@ def test_progress_of_a_resumed_download_starts_at_the_resumed_byte(site, zipped)
 
 
 @pytest.mark.parametrize("respects", [True, False])
-def test_the_download_of_a_changed_file_starts_over(site, zipped, respects):
+def test_the_download_of_a_changed_file_starts_over(site: Site, zipped: bytes, respects: bool) -> None:
     """Even if the server ignores If-Range and sends the rest of the new file."""
     site.cut_after = [300_000, 0, 0, 0]
     with pytest.raises(ModelError):
@@ -155,7 +156,7 @@ def test_the_download_of_a_changed_file_starts_over(site, zipped, respects):
     assert fetched(site) == zipped + b"new"
 
 
-def test_the_download_of_a_shortened_file_starts_over(site, zipped):
+def test_the_download_of_a_shortened_file_starts_over(site: Site, zipped: bytes) -> None:
     site.cut_after = [600_000, 0, 0, 0]
     with pytest.raises(ModelError):
         fetched(site)
@@ -163,7 +164,7 @@ def test_the_download_of_a_shortened_file_starts_over(site, zipped):
     assert fetched(site) == zipped[:500_000]
 
 
-def test_without_a_validator_a_download_is_resumed_only_with_a_hash(site, zipped):
+def test_without_a_validator_a_download_is_resumed_only_with_a_hash(site: Site, zipped: bytes) -> None:
     site.etag, site.cut_after = "", [300_000]
     assert fetched(site) == zipped
     assert [r.get("range") for r in site.requests] == [None, None]
@@ -174,37 +175,37 @@ def test_without_a_validator_a_download_is_resumed_only_with_a_hash(site, zipped
     assert [r.get("range") for r in site.requests] == [None, "bytes=300000-"]
 
 
-def test_a_date_but_not_a_weak_etag_allows_resuming(site, zipped):
+def test_a_date_but_not_a_weak_etag_allows_resuming(site: Site, zipped: bytes) -> None:
     site.etag, site.cut_after = 'W/"one"', [300_000]
     site.last_modified = "Tue, 01 Sep 2026 10:00:00 GMT"
     assert fetched(site) == zipped
     assert site.requests[1]["if-range"] == site.last_modified
 
 
-def test_the_download_starts_over_if_the_server_has_no_ranges(site, zipped):
+def test_the_download_starts_over_if_the_server_has_no_ranges(site: Site, zipped: bytes) -> None:
     site.ranges, site.cut_after = False, [300_000]
     assert fetched(site) == zipped
 
 
-def test_a_content_length_that_is_too_large_is_detected(site, zipped):
+def test_a_content_length_that_is_too_large_is_detected(site: Site, zipped: bytes) -> None:
     site.announced = len(zipped) + 1000
     with pytest.raises(ModelError, match=r"1\.\d of 1\.\d MB"):
         fetched(site)
 
 
-def test_a_content_length_that_is_too_small_is_detected(site, zipped, user_models):
+def test_a_content_length_that_is_too_small_is_detected(site: Site, zipped: bytes, user_models: Path) -> None:
     site.announced = 400_000
     with pytest.raises(ModelError, match=r"\.zip"):
         install_from(site.url, rules=QUICK)
     assert not list(user_models.iterdir())
 
 
-def test_a_response_without_content_length_is_read_to_its_end(site, zipped):
+def test_a_response_without_content_length_is_read_to_its_end(site: Site, zipped: bytes) -> None:
     site.announced = 0
     assert fetched(site) == zipped
 
 
-def test_a_silent_server_causes_a_timeout(site):
+def test_a_silent_server_causes_a_timeout(site: Site) -> None:
     site.hang_at = -1
     with pytest.raises(ModelError, match=r"0\.3 s"):
         download(site.url, rules=replace(QUICK, timeout_s=0.3))
@@ -212,11 +213,13 @@ def test_a_silent_server_causes_a_timeout(site):
 
 
 @pytest.mark.parametrize("hang_at", [-1, 200_000])
-def test_cancelling_while_the_server_hangs_keeps_the_partial_file(site, zipped, user_models, hang_at):
+def test_cancelling_while_the_server_hangs_keeps_the_partial_file(
+    site: Site, zipped: bytes, user_models: Path, hang_at: int
+) -> None:
     site.hang_at = hang_at
     token = CancelToken()
 
-    def cancel_soon(event=None) -> None:
+    def cancel_soon(event: ProgressEvent | None = None) -> None:
         if event is None or event.done == hang_at:
             threading.Timer(0.2, token.cancel).start()
 
@@ -229,10 +232,10 @@ def test_cancelling_while_the_server_hangs_keeps_the_partial_file(site, zipped, 
     assert fetched(site) == zipped
 
 
-def test_cancelling_while_unpacking_keeps_the_complete_file(site, zipped, user_models):
+def test_cancelling_while_unpacking_keeps_the_complete_file(site: Site, zipped: bytes, user_models: Path) -> None:
     token = CancelToken()
 
-    def stop(event) -> None:
+    def stop(event: ProgressEvent) -> None:
         if event.stage == "unpack":
             token.cancel()
 
@@ -245,7 +248,7 @@ def test_cancelling_while_unpacking_keeps_the_complete_file(site, zipped, user_m
     assert [p.name for p in user_models.iterdir()] == ["Tiny"]
 
 
-def test_forgetting_a_download_deletes_its_files(site, user_models):
+def test_forgetting_a_download_deletes_its_files(site: Site, user_models: Path) -> None:
     site.cut_after = [300_000, 0, 0, 0]
     with pytest.raises(ModelError):
         fetched(site)
@@ -255,7 +258,7 @@ def test_forgetting_a_download_deletes_its_files(site, user_models):
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
-def test_a_permanent_error_status_is_not_retried(site, user_models, status):
+def test_a_permanent_error_status_is_not_retried(site: Site, user_models: Path, status: int) -> None:
     site.statuses = [status]
     with pytest.raises(ModelError, match=f"HTTP {status}"):
         fetched(site)
@@ -263,12 +266,12 @@ def test_a_permanent_error_status_is_not_retried(site, user_models, status):
     assert left(user_models) == []
 
 
-def test_a_busy_server_is_retried(site, zipped):
+def test_a_busy_server_is_retried(site: Site, zipped: bytes) -> None:
     site.statuses = [503, 429]
     assert fetched(site) == zipped
 
 
-def test_the_number_of_attempts_is_limited(site):
+def test_the_number_of_attempts_is_limited(site: Site) -> None:
     site.statuses = [500] * 10
     with pytest.raises(ModelError, match="HTTP 500"):
         fetched(site)
@@ -276,7 +279,7 @@ def test_the_number_of_attempts_is_limited(site):
 
 
 @pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "application/zip"])
-def test_a_web_page_instead_of_the_file_is_refused(site, user_models, content_type):
+def test_a_web_page_instead_of_the_file_is_refused(site: Site, user_models: Path, content_type: str) -> None:
     """The sign-in page of a guest network, with the right or a wrong content type."""
     site.content, site.content_type = b"<!DOCTYPE html><html>Welcome to the guest network</html>", content_type
     with pytest.raises(ModelError, match=r"http://127\.0\.0\.1"):
@@ -284,7 +287,7 @@ def test_a_web_page_instead_of_the_file_is_refused(site, user_models, content_ty
     assert left(user_models) == []
 
 
-def test_a_sign_in_page_keeps_the_partial_file(site, zipped):
+def test_a_sign_in_page_keeps_the_partial_file(site: Site, zipped: bytes) -> None:
     site.cut_after = [300_000, 0, 0, 0]
     with pytest.raises(ModelError):
         fetched(site)
@@ -297,25 +300,25 @@ def test_a_sign_in_page_keeps_the_partial_file(site, zipped):
     assert site.requests[-1]["range"] == "bytes=300000-"
 
 
-def test_redirects_are_followed(site, zipped):
+def test_redirects_are_followed(site: Site, zipped: bytes) -> None:
     site.redirect = {"/a": f"{site.address}/b", "/b": f"{site.address}/models/x.zip"}
     assert download(f"{site.address}/a", rules=QUICK).read_bytes() == zipped
 
 
-def test_endless_redirects_are_refused(site):
+def test_endless_redirects_are_refused(site: Site) -> None:
     site.redirect = {"/a": f"{site.address}/b", "/b": f"{site.address}/a"}
     with pytest.raises(ModelError, match=" 5 "):
         download(f"{site.address}/a", rules=QUICK)
 
 
 @pytest.mark.parametrize("target", ["http://models.example/x.zip", "ftp://models.example/x.zip", "file:///etc/passwd"])
-def test_a_redirect_to_an_unsupported_url_is_refused(site, target):
+def test_a_redirect_to_an_unsupported_url_is_refused(site: Site, target: str) -> None:
     site.redirect = {"/a": target}
     with pytest.raises(ModelError):
         download(f"{site.address}/a", rules=QUICK)
 
 
-def test_a_redirect_from_https_to_http_is_refused():
+def test_a_redirect_from_https_to_http_is_refused() -> None:
     from urllib.request import Request
 
     from heartseg.models.fetch import _Redirects
@@ -338,19 +341,19 @@ def test_a_redirect_from_https_to_http_is_refused():
         "https://models.example:port/x.zip",
     ],
 )
-def test_unsafe_or_invalid_urls_are_refused(url):
+def test_unsafe_or_invalid_urls_are_refused(url: str) -> None:
     with pytest.raises(ModelError) as refused:
         check_address(url)
     assert "secret" not in str(refused.value)
 
 
-def test_http_is_allowed_for_this_machine_and_with_allow_http():
+def test_http_is_allowed_for_this_machine_and_with_allow_http() -> None:
     for url in ("http://localhost:8000/x", "http://127.0.0.1/x", "http://[::1]:80/x"):
         assert check_address(url) == url
     assert check_address("http://models.example/x", allow_http=True)
 
 
-def test_secrets_in_a_url_are_not_shown(site, user_models):
+def test_secrets_in_a_url_are_not_shown(site: Site, user_models: Path) -> None:
     assert (
         shown("https://me:secret@models.example:8443/x.zip?token=secret#secret") == "https://models.example:8443/x.zip"
     )
@@ -360,13 +363,13 @@ def test_secrets_in_a_url_are_not_shown(site, user_models):
     assert "secret" not in str(missing.value)
 
 
-def test_https_to_a_server_without_encryption_fails(site):
+def test_https_to_a_server_without_encryption_fails(site: Site) -> None:
     with pytest.raises(ModelError, match=r"'127\.0\.0\.1'"):
         download(site.url.replace("http:", "https:"), rules=QUICK)
 
 
 @pytest.fixture
-def certificate(tmp_path, monkeypatch) -> ssl.SSLContext:
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     """A self-signed certificate for 127.0.0.1, created here to keep keys out of the repository."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
@@ -380,7 +383,9 @@ def certificate(tmp_path, monkeypatch) -> ssl.SSLContext:
     return context
 
 
-def test_certificates_are_verified_and_can_be_trusted_with_ssl_cert_file(zipped, certificate, tmp_path, monkeypatch):
+def test_certificates_are_verified_and_can_be_trusted_with_ssl_cert_file(
+    zipped: bytes, certificate: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with serve(Site(zipped), certificate) as site:
         with pytest.raises(ModelError, match=r"'127\.0\.0\.1'.*self.signed"):
             download(site.url, rules=QUICK)
@@ -392,7 +397,7 @@ def test_certificates_are_verified_and_can_be_trusted_with_ssl_cert_file(zipped,
             download(f"{site.address}/a", rules=QUICK)
 
 
-def test_an_unknown_host_and_a_closed_port_are_reported(site):
+def test_an_unknown_host_and_a_closed_port_are_reported(site: Site) -> None:
     with pytest.raises(ModelError, match=r"'models\.invalid'"):
         download("https://models.invalid/x.zip", rules=QUICK)
     with serve(Site()) as gone:
@@ -401,7 +406,7 @@ def test_an_unknown_host_and_a_closed_port_are_reported(site):
         download(gone.url, rules=QUICK)
 
 
-def test_the_proxy_of_the_environment_is_used(site, zipped, monkeypatch):
+def test_the_proxy_of_the_environment_is_used(site: Site, zipped: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """The local server acts as the proxy and receives the full URL of another host."""
     monkeypatch.setenv("http_proxy", site.address)
     monkeypatch.delenv("no_proxy", raising=False)
@@ -415,7 +420,7 @@ def test_the_proxy_of_the_environment_is_used(site, zipped, monkeypatch):
         download(url, rules=QUICK_HTTP)
 
 
-def test_the_size_limit_applies_before_and_during_the_download(site, user_models):
+def test_the_size_limit_applies_before_and_during_the_download(site: Site, user_models: Path) -> None:
     small = Rules(max_bytes=500_000, timeout_s=1)
     with pytest.raises(ModelError, match="GiB"):
         download(site.url, rules=small)
@@ -425,7 +430,9 @@ def test_the_size_limit_applies_before_and_during_the_download(site, user_models
     assert left(user_models) == []
 
 
-def test_too_little_space_is_reported_before_the_download(site, user_models, monkeypatch):
+def test_too_little_space_is_reported_before_the_download(
+    site: Site, user_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = SimpleNamespace(free=downloading.RESERVE + 1_000_000)
     monkeypatch.setattr(downloading.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(OutputError, match=" 269 MB"):
@@ -433,7 +440,9 @@ def test_too_little_space_is_reported_before_the_download(site, user_models, mon
     assert left(user_models) == []
 
 
-def test_a_disk_that_fills_up_stops_the_download_and_keeps_the_partial_file(site, user_models, monkeypatch):
+def test_a_disk_that_fills_up_stops_the_download_and_keeps_the_partial_file(
+    site: Site, user_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(downloading, "_FREE_EVERY", 200_000)
     free = iter([10**12])
     monkeypatch.setattr(downloading.shutil, "disk_usage", lambda path: SimpleNamespace(free=next(free, 1000)))
@@ -442,14 +451,14 @@ def test_a_disk_that_fills_up_stops_the_download_and_keeps_the_partial_file(site
     assert left(user_models) == ["download.json", "download.part"]
 
 
-def test_an_unwritable_model_folder_is_reported(site, tmp_path, monkeypatch):
+def test_an_unwritable_model_folder_is_reported(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("HEARTSEG_MODELS", str(tmp_path / "file" / "models"))
     with pytest.raises(OutputError, match=r"file.*HEARTSEG_MODELS"):
         download(site.url, rules=QUICK)
 
 
-def test_a_concurrent_download_of_the_same_file_is_refused(site, user_models):
+def test_a_concurrent_download_of_the_same_file_is_refused(site: Site, user_models: Path) -> None:
     site.hang_at = 200_000
     token = CancelToken()
     errors: list[BaseException] = []
@@ -471,7 +480,9 @@ def test_a_concurrent_download_of_the_same_file_is_refused(site, user_models):
     assert isinstance(errors[0], Cancelled)
 
 
-def test_the_lock_of_a_killed_process_is_ignored(site, zipped, user_models, monkeypatch):
+def test_the_lock_of_a_killed_process_is_ignored(
+    site: Site, zipped: bytes, user_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site.cut_after = [300_000, 0, 0, 0]
     with pytest.raises(ModelError):
         fetched(site)
@@ -481,7 +492,7 @@ def test_the_lock_of_a_killed_process_is_ignored(site, zipped, user_models, monk
     assert fetched(site) == zipped
 
 
-def test_an_old_unfinished_download_is_deleted(site, user_models, monkeypatch):
+def test_an_old_unfinished_download_is_deleted(site: Site, user_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = user_models / FOLDER / "0123456789abcdef"
     old.mkdir(parents=True)
     (old / "download.part").write_bytes(b"PK\x03\x04")
@@ -490,7 +501,9 @@ def test_an_old_unfinished_download_is_deleted(site, user_models, monkeypatch):
     assert not old.exists()
 
 
-def test_an_unsafe_zip_file_from_the_web_is_refused_and_deleted(site, carded, tmp_path, user_models):
+def test_an_unsafe_zip_file_from_the_web_is_refused_and_deleted(
+    site: Site, carded: Path, tmp_path: Path, user_models: Path
+) -> None:
     bad = add_to_zip(zip_folder(carded, tmp_path / "m.zip"), "../evil.txt")
     site.content = bad.read_bytes()
     with pytest.raises(ModelError, match=r"'\.\./evil\.txt'"):
@@ -499,7 +512,7 @@ def test_an_unsafe_zip_file_from_the_web_is_refused_and_deleted(site, carded, tm
     assert not list(tmp_path.rglob("evil*"))
 
 
-def test_the_download_folder_is_not_a_model(site, user_models):
+def test_the_download_folder_is_not_a_model(site: Site, user_models: Path) -> None:
     from heartseg.models.store import model_paths
 
     fetched(site)

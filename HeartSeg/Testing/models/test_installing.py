@@ -20,7 +20,7 @@ from heartseg.models.card import ModelCard
 from heartseg.models.checking import check_model
 from heartseg.models.install import install_model, remove_model
 from heartseg.models.store import find_model, list_models
-from heartseg.progress import CancelToken, Reporter
+from heartseg.progress import CancelToken, ProgressEvent, Reporter
 from tiny_models import add_to_zip, make_tiny_model_folder, mark_encrypted, write_card, write_pickle_bomb, zip_folder
 
 
@@ -32,7 +32,7 @@ def nothing_is_left(user_models: Path) -> bool:
     return not user_models.exists() or not list(user_models.iterdir())
 
 
-def test_a_model_is_installed_under_the_name_in_its_card(carded, user_models):
+def test_a_model_is_installed_under_the_name_in_its_card(carded: Path, user_models: Path) -> None:
     model = install_model(carded)
     assert model.path == user_models / "Tiny"
     assert find_model("tiny").path == model.path
@@ -40,7 +40,7 @@ def test_a_model_is_installed_under_the_name_in_its_card(carded, user_models):
     assert [p.name for p in user_models.iterdir()] == ["Tiny"]
 
 
-def test_a_model_without_a_card_gets_one_with_its_labels(cardless, user_models):
+def test_a_model_without_a_card_gets_one_with_its_labels(cardless: Path, user_models: Path) -> None:
     model = install_model(cardless, label_map={1: "PA"})
     assert model.path.name == "Dataset900_Tiny"
     assert model.card is not None
@@ -50,7 +50,7 @@ def test_a_model_without_a_card_gets_one_with_its_labels(cardless, user_models):
     assert model.configuration == "3d_fullres"
 
 
-def test_only_needed_files_are_copied(cardless):
+def test_only_needed_files_are_copied(cardless: Path) -> None:
     for name in ("progress.png", "README.md", "debug.json", "fold_0/validation.nii.gz", "fold_0/checkpoint_best.pth"):
         (cardless / name).write_text("x")
     assert set(content(install_model(cardless, "m").path)) == {
@@ -63,7 +63,7 @@ def test_only_needed_files_are_copied(cardless):
     }
 
 
-def test_a_finder_is_installed_and_its_hashes_are_verified(tmp_path, carded):
+def test_a_finder_is_installed_and_its_hashes_are_verified(tmp_path: Path, carded: Path) -> None:
     make_tiny_model_folder(carded / "finder", labels=("heart",), full_checkpoint=False)
     write_card(carded, ("LV", "RV", "MYO"), finder="finder")
     model = install_model(carded)
@@ -78,13 +78,15 @@ def test_a_finder_is_installed_and_its_hashes_are_verified(tmp_path, carded):
 @pytest.mark.parametrize(
     "prefix", ["", "model/", "nnUNet_results/Dataset900_Tiny/nnUNetTrainer__nnUNetPlans__3d_fullres/"]
 )
-def test_a_zip_file_can_contain_the_model_at_any_depth(tmp_path, cardless, prefix):
+def test_a_zip_file_can_contain_the_model_at_any_depth(tmp_path: Path, cardless: Path, prefix: str) -> None:
     model = install_model(zip_folder(cardless, tmp_path / "heart one.zip", prefix))
     assert model.path.name == "heart-one"
     assert model.structure_lut().tolist() == [0, 1, 2, 5]
 
 
-def test_a_zip_file_with_two_models_is_refused_with_their_names(tmp_path, cardless, user_models):
+def test_a_zip_file_with_two_models_is_refused_with_their_names(
+    tmp_path: Path, cardless: Path, user_models: Path
+) -> None:
     both = tmp_path / "both"
     shutil.copytree(cardless, both / "a")
     shutil.copytree(cardless, both / "b")
@@ -96,7 +98,9 @@ def test_a_zip_file_with_two_models_is_refused_with_their_names(tmp_path, cardle
 @pytest.mark.parametrize(
     "name", ["../evil.txt", "/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:\\evil.txt", "C:evil.txt", "a/b:stream"]
 )
-def test_an_entry_outside_the_model_folder_is_refused(tmp_path, cardless, user_models, name):
+def test_an_entry_outside_the_model_folder_is_refused(
+    tmp_path: Path, cardless: Path, user_models: Path, name: str
+) -> None:
     bad = add_to_zip(zip_folder(cardless, tmp_path / "m.zip"), name)
     with pytest.raises(ModelError, match=re.escape(name)):
         install_model(bad)
@@ -104,20 +108,20 @@ def test_an_entry_outside_the_model_folder_is_refused(tmp_path, cardless, user_m
     assert not list(tmp_path.rglob("evil*"))
 
 
-def test_a_link_in_a_zip_file_is_refused(tmp_path, cardless, user_models):
+def test_a_link_in_a_zip_file_is_refused(tmp_path: Path, cardless: Path, user_models: Path) -> None:
     bad = add_to_zip(zip_folder(cardless, tmp_path / "m.zip"), "link", b"/etc/passwd", symlink=True)
     with pytest.raises(ModelError, match=r"'m\.zip'.*'link'"):
         install_model(bad)
     assert nothing_is_left(user_models)
 
 
-def test_an_entry_that_occurs_twice_is_refused(tmp_path, cardless):
+def test_an_entry_that_occurs_twice_is_refused(tmp_path: Path, cardless: Path) -> None:
     bad = add_to_zip(zip_folder(cardless, tmp_path / "m.zip"), "PLANS.json")
     with pytest.raises(ModelError, match=r"'m\.zip'.*'PLANS\.json'"):
         install_model(bad)
 
 
-def test_a_zip_bomb_is_refused(tmp_path, cardless, monkeypatch):
+def test_a_zip_bomb_is_refused(tmp_path: Path, cardless: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = add_to_zip(zip_folder(cardless, tmp_path / "m.zip"), "big", bytes(30_000_000), deflate=True)
     with pytest.raises(ModelError, match=r"'m\.zip'.*'big'.* \d+ times"):
         install_model(bad)
@@ -129,20 +133,20 @@ def test_a_zip_bomb_is_refused(tmp_path, cardless, monkeypatch):
         install_model(bad)
 
 
-def test_an_encrypted_zip_file_is_refused(tmp_path, cardless):
+def test_an_encrypted_zip_file_is_refused(tmp_path: Path, cardless: Path) -> None:
     with pytest.raises(ModelError, match=r"'m\.zip'"):
         install_model(mark_encrypted(zip_folder(cardless, tmp_path / "m.zip")))
 
 
 @pytest.mark.parametrize("data", [b"", b"PK", b"no zip at all"])
-def test_a_file_that_is_not_a_zip_file_is_refused(tmp_path, data, user_models):
+def test_a_file_that_is_not_a_zip_file_is_refused(tmp_path: Path, data: bytes, user_models: Path) -> None:
     (tmp_path / "m.zip").write_bytes(data)
     with pytest.raises(ModelError, match=r"m\.zip"):
         install_model(tmp_path / "m.zip")
     assert nothing_is_left(user_models)
 
 
-def test_a_truncated_or_damaged_zip_file_is_refused(tmp_path, cardless, user_models):
+def test_a_truncated_or_damaged_zip_file_is_refused(tmp_path: Path, cardless: Path, user_models: Path) -> None:
     good = zip_folder(cardless, tmp_path / "m.zip").read_bytes()
     for data in (good[: len(good) // 2], good[:5000] + b"\xff" * 64 + good[5064:]):
         (tmp_path / "m.zip").write_bytes(data)
@@ -151,7 +155,7 @@ def test_a_truncated_or_damaged_zip_file_is_refused(tmp_path, cardless, user_mod
     assert nothing_is_left(user_models)
 
 
-def test_a_pickle_bomb_is_refused_and_not_executed(tmp_path, cardless, user_models):
+def test_a_pickle_bomb_is_refused_and_not_executed(tmp_path: Path, cardless: Path, user_models: Path) -> None:
     marker = tmp_path / "pwned"
     write_pickle_bomb(cardless / "fold_0" / "checkpoint_final.pth", marker)
     for source in (cardless, zip_folder(cardless, tmp_path / "m.zip")):
@@ -161,7 +165,9 @@ def test_a_pickle_bomb_is_refused_and_not_executed(tmp_path, cardless, user_mode
     assert nothing_is_left(user_models)
 
 
-def test_a_pickle_bomb_in_a_finder_or_a_model_for_stock_nnunet_is_refused(tmp_path, carded, cardless):
+def test_a_pickle_bomb_in_a_finder_or_a_model_for_stock_nnunet_is_refused(
+    tmp_path: Path, carded: Path, cardless: Path
+) -> None:
     marker = tmp_path / "pwned"
     make_tiny_model_folder(carded / "finder", labels=("heart",))
     write_pickle_bomb(carded / "finder" / "fold_0" / "checkpoint_final.pth", marker)
@@ -177,7 +183,7 @@ def test_a_pickle_bomb_in_a_finder_or_a_model_for_stock_nnunet_is_refused(tmp_pa
 
 
 @pytest.mark.parametrize("file", ["plans.json", "dataset.json", "fold_0/checkpoint_final.pth"])
-def test_a_file_that_differs_from_the_card_is_refused(carded, user_models, file):
+def test_a_file_that_differs_from_the_card_is_refused(carded: Path, user_models: Path, file: str) -> None:
     with (carded / file).open("ab") as stream:
         stream.write(b" ")
     with pytest.raises(ModelError, match=f"{file}.*SHA-256"):
@@ -185,14 +191,14 @@ def test_a_file_that_differs_from_the_card_is_refused(carded, user_models, file)
     assert nothing_is_left(user_models)
 
 
-def test_a_missing_file_listed_in_the_card_is_reported(carded, user_models):
+def test_a_missing_file_listed_in_the_card_is_reported(carded: Path, user_models: Path) -> None:
     write_card(carded, ("LV", "RV", "MYO"), files={"extra.bin": "a" * 64})
     with pytest.raises(ModelError, match=r"'extra\.bin'"):
         install_model(carded)
     assert nothing_is_left(user_models)
 
 
-def test_a_model_without_known_labels_is_refused_with_the_option_to_map_them(tmp_path, user_models):
+def test_a_model_without_known_labels_is_refused_with_the_option_to_map_them(tmp_path: Path, user_models: Path) -> None:
     path = make_tiny_model_folder(tmp_path / "x__3d_fullres", labels=("liver", "spleen"))
     with pytest.raises(ModelError, match=r'1=liver, 2=spleen.*--labels "1=LV,2=MYO"'):
         install_model(path)
@@ -200,7 +206,7 @@ def test_a_model_without_known_labels_is_refused_with_the_option_to_map_them(tmp
     assert install_model(path, label_map={2: "LV"}).unmapped == ("liver",)
 
 
-def test_replacing_a_model_requires_overwrite(carded, user_models):
+def test_replacing_a_model_requires_overwrite(carded: Path, user_models: Path) -> None:
     install_model(carded)
     with pytest.raises(ModelError, match=r"'Tiny'.*--overwrite"):
         install_model(carded)
@@ -211,11 +217,17 @@ def test_replacing_a_model_requires_overwrite(carded, user_models):
 
 @pytest.mark.parametrize("failing", ["_gather", "_complete_card", "_load_once", "_move_into_place"])
 @pytest.mark.parametrize("error", [RuntimeError("killed"), KeyboardInterrupt(), Cancelled("stop")])
-def test_a_failure_at_any_step_leaves_the_old_model_unchanged(carded, user_models, monkeypatch, failing, error):
+def test_a_failure_at_any_step_leaves_the_old_model_unchanged(
+    carded: Path,
+    user_models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: str,
+    error: RuntimeError | KeyboardInterrupt | Cancelled,
+) -> None:
     install_model(carded)
     before = content(user_models)
 
-    def fail(*args):
+    def fail(*args: object) -> None:
         raise error
 
     monkeypatch.setattr(install, failing, fail)
@@ -225,12 +237,14 @@ def test_a_failure_at_any_step_leaves_the_old_model_unchanged(carded, user_model
     assert [p.name for p in user_models.iterdir()] == ["Tiny"]
 
 
-def test_the_old_model_is_restored_if_the_last_rename_fails(carded, user_models, monkeypatch):
+def test_the_old_model_is_restored_if_the_last_rename_fails(
+    carded: Path, user_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install_model(carded)
     before = content(user_models)
     rename = Path.replace
 
-    def fail(self, target):
+    def fail(self: Path, target: Path) -> Path:
         if self.name == "model":
             raise OSError(13, "Permission denied")
         return rename(self, target)
@@ -241,49 +255,56 @@ def test_the_old_model_is_restored_if_the_last_rename_fails(carded, user_models,
     assert content(user_models) == before
 
 
-def test_a_model_replaced_by_a_killed_installation_is_restored(carded, user_models):
+def test_a_model_replaced_by_a_killed_installation_is_restored(carded: Path, user_models: Path) -> None:
     model = install_model(carded)
     model.path.rename(user_models / ".replaced-Tiny")
     install_model(carded, "Other")
     assert sorted(p.name for p in user_models.iterdir()) == ["Other", "Tiny"]
 
 
-def test_cancelling_leaves_no_files(tmp_path, carded, user_models):
+def test_cancelling_leaves_no_files(tmp_path: Path, carded: Path, user_models: Path) -> None:
     for source in (carded, zip_folder(carded, tmp_path / "m.zip")):
         token = CancelToken()
-        reporter = Reporter(lambda event, token=token: token.cancel() if event.done > 0 else None, token)
+
+        def stop(event: ProgressEvent, token: CancelToken = token) -> None:
+            if event.done > 0:
+                token.cancel()
+
+        reporter = Reporter(stop, token)
         with pytest.raises(Cancelled):
             install_model(source, reporter=reporter)
         assert nothing_is_left(user_models)
 
 
-def test_an_unwritable_store_is_reported(tmp_path, carded):
+def test_an_unwritable_store_is_reported(tmp_path: Path, carded: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match=r"file.*HEARTSEG_MODELS"):
         install_model(carded, store=tmp_path / "file")
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "nul", "CON.txt", "a" * 90, "x.", "a\nb"])
-def test_a_name_that_is_not_a_portable_folder_name_is_refused(carded, user_models, name):
+def test_a_name_that_is_not_a_portable_folder_name_is_refused(carded: Path, user_models: Path, name: str) -> None:
     with pytest.raises(ModelError, match=re.escape(f"'{name:.80}'")):
         install_model(carded, name)
     assert nothing_is_left(user_models)
 
 
-def test_a_missing_source_is_reported(tmp_path):
+def test_a_missing_source_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nowhere'"):
         install_model(tmp_path / "nowhere")
 
 
 @pytest.fixture
-def shipped(tmp_path, carded) -> Path:
+def shipped(tmp_path: Path, carded: Path) -> Path:
     """A model named HeartSeg-Default next to the module."""
     target = tmp_path / "module" / "Models" / "HeartSeg-Default"
     shutil.copytree(carded, target)
     return target
 
 
-def test_the_first_model_in_search_order_takes_precedence(tmp_path, carded, shipped, user_models):
+def test_the_first_model_in_search_order_takes_precedence(
+    tmp_path: Path, carded: Path, shipped: Path, user_models: Path
+) -> None:
     package = tmp_path / "module" / "Logic" / "heartseg" / "model_store" / "Same"
     clone = tmp_path / "Models"
     for target in (user_models / "Same", user_models / "Mine", clone / "Same", clone / "Cloned", package):
@@ -296,7 +317,7 @@ def test_the_first_model_in_search_order_takes_precedence(tmp_path, carded, ship
     assert listed == {"Same": True, "HeartSeg-Default": True, "Cloned": True, "Mine": False}
 
 
-def test_a_model_is_found_by_the_name_in_its_card(carded, user_models):
+def test_a_model_is_found_by_the_name_in_its_card(carded: Path, user_models: Path) -> None:
     shutil.copytree(carded, user_models / "folder")
     assert find_model("TINY").path == user_models / "folder"
 
@@ -312,7 +333,9 @@ def test_a_model_is_found_by_the_name_in_its_card(carded, user_models):
         ("linux", {"HEARTSEG_MODELS": "/mine", "XDG_DATA_HOME": "/data"}, "/mine"),
     ],
 )
-def test_the_user_folder_depends_on_the_platform(monkeypatch, platform, variables, expected):
+def test_the_user_folder_depends_on_the_platform(
+    monkeypatch: pytest.MonkeyPatch, platform: str, variables: dict[str, str], expected: str
+) -> None:
     for name in ("HEARTSEG_MODELS", "XDG_DATA_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
@@ -322,31 +345,31 @@ def test_the_user_folder_depends_on_the_platform(monkeypatch, platform, variable
     assert store.user_folder() == Path(expected)
 
 
-def test_an_unknown_name_is_reported_with_models_and_folders(shipped, user_models):
+def test_an_unknown_name_is_reported_with_models_and_folders(shipped: Path, user_models: Path) -> None:
     with pytest.raises(ModelError) as error:
         find_model("Nope")
     for part in ("'Nope'", "HeartSeg-Default", str(user_models), str(shipped.parent)):
         assert part in str(error.value)
 
 
-def test_the_error_without_any_model_shows_the_install_command():
+def test_the_error_without_any_model_shows_the_install_command() -> None:
     with pytest.raises(ModelError, match="heartseg models install"):
         find_model()
 
 
-def test_without_a_default_one_of_several_models_must_be_chosen(carded):
+def test_without_a_default_one_of_several_models_must_be_chosen(carded: Path) -> None:
     install_model(carded, "A")
     install_model(carded, "B")
     with pytest.raises(ModelError, match=r"HeartSeg-Default.* A, B"):
         find_model()
 
 
-def test_opening_a_zip_file_shows_the_install_command(tmp_path, carded):
+def test_opening_a_zip_file_shows_the_install_command(tmp_path: Path, carded: Path) -> None:
     with pytest.raises(ModelError, match=r"m\.zip.*heartseg models install"):
         find_model(zip_folder(carded, tmp_path / "m.zip"))
 
 
-def test_a_broken_model_is_listed_with_its_error(carded, user_models):
+def test_a_broken_model_is_listed_with_its_error(carded: Path, user_models: Path) -> None:
     install_model(carded)
     (user_models / "Tiny" / "dataset.json").write_text("{")
     (model,) = list_models()
@@ -354,7 +377,7 @@ def test_a_broken_model_is_listed_with_its_error(carded, user_models):
     assert "dataset.json'" in (model.problem or "")
 
 
-def test_only_user_models_can_be_removed(carded, shipped, user_models):
+def test_only_user_models_can_be_removed(carded: Path, shipped: Path, user_models: Path) -> None:
     install_model(carded)
     assert remove_model("Tiny") == user_models / "Tiny"
     assert nothing_is_left(user_models)
@@ -366,19 +389,19 @@ def test_only_user_models_can_be_removed(carded, shipped, user_models):
             remove_model(name)
 
 
-def test_the_name_of_a_shipped_model_cannot_be_used(carded, shipped):
+def test_the_name_of_a_shipped_model_cannot_be_used(carded: Path, shipped: Path) -> None:
     with pytest.raises(ModelError, match=r"'HeartSeg-Default'.*--name"):
         install_model(carded, "HeartSeg-Default", overwrite=True)
 
 
-def test_a_check_runs_the_network_and_reports_it(carded, cardless):
+def test_a_check_runs_the_network_and_reports_it(carded: Path, cardless: Path) -> None:
     (ran,) = check_model(carded)
     assert (ran.code, ran.severity) == ("model-runs", Severity.INFO)
     assert ran.values["shape"] == [8, 8, 8]
     assert {f.code for f in check_model(cardless)} == {"model-runs", "model-without-card", "model-unhashed"}
 
 
-def test_a_check_reports_every_damaged_file(carded):
+def test_a_check_reports_every_damaged_file(carded: Path) -> None:
     with (carded / "fold_0" / "checkpoint_final.pth").open("r+b") as stream:
         stream.seek(2000)
         stream.write(b"damage")
@@ -401,7 +424,9 @@ def heartseg_models(*arguments: object) -> int:
     return args.run(args)
 
 
-def test_the_models_commands_install_list_show_check_and_remove(cardless, user_models, capsys):
+def test_the_models_commands_install_list_show_check_and_remove(
+    cardless: Path, user_models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert heartseg_models("list") == 0
     assert str(user_models) in capsys.readouterr().out
     assert heartseg_models("install", cardless, "--name", "Mine", "--labels", "1=PA,2=RV") == 0
@@ -426,7 +451,7 @@ def test_the_models_commands_install_list_show_check_and_remove(cardless, user_m
     assert nothing_is_left(user_models)
 
 
-def test_the_command_line_refuses_an_invalid_label_map(cardless, capsys):
+def test_the_command_line_refuses_an_invalid_label_map(cardless: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         heartseg_models("info", cardless, "--labels", "1:LV")
     assert stop.value.code == 2
@@ -434,14 +459,14 @@ def test_the_command_line_refuses_an_invalid_label_map(cardless, capsys):
 
 
 @pytest.mark.parametrize("action", ["", "list", "info", "check", "install", "map", "folder", "forget", "remove"])
-def test_every_help_text_has_an_example(action, capsys):
+def test_every_help_text_has_an_example(action: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         heartseg_models(*filter(None, [action]), "--help")
     assert stop.value.code == 0
     assert f"heartseg models {action}" in capsys.readouterr().out.partition("example")[2]
 
 
-def test_the_installed_card_keeps_the_hashes_of_the_archive(tmp_path, carded):
+def test_the_installed_card_keeps_the_hashes_of_the_archive(tmp_path: Path, carded: Path) -> None:
     model = install_model(zip_folder(carded, tmp_path / "m.zip", "x/"))
     original = ModelCard.read(carded)
     assert model.card.files == original.files

@@ -6,6 +6,8 @@ import argparse
 import json
 import re
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +28,7 @@ def heads(*names: str, values: tuple[int, ...] | None = None) -> OutputHeads:
 
 
 @pytest.fixture
-def heartseg_models(capsys):
+def heartseg_models(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     def run(*arguments: object) -> str:
         parser = argparse.ArgumentParser("heartseg")
         add_parser(parser.add_subparsers())
@@ -59,23 +61,23 @@ def heartseg_models(capsys):
         ("lv scar", None),
     ],
 )
-def test_a_structure_is_suggested_from_a_label_name(name, key):
+def test_a_structure_is_suggested_from_a_label_name(name: str, key: str | None) -> None:
     (suggestion,) = suggest_labels(heads(name))
     assert suggestion.key == key
 
 
-def test_structures_are_suggested_from_mmwhs_values():
+def test_structures_are_suggested_from_mmwhs_values() -> None:
     values = (500, 600, 420, 550, 205, 820, 850)
     found = suggested_map(heads(*"abcdefg", values=values))
     assert found == {500: "LV", 600: "RV", 420: "LA", 550: "RA", 205: "MYO", 820: "AO", 850: "PA"}
 
 
-def test_each_structure_is_suggested_once_for_the_most_reliable_match():
+def test_each_structure_is_suggested_once_for_the_most_reliable_match() -> None:
     found = suggest_labels(heads("lv blood pool of the heart", "LV"))
     assert [(s.key, s.why) for s in found] == [(None, ""), ("LV", "name")]
 
 
-def test_a_model_without_known_labels_is_refused_with_a_suggested_label_map(tmp_path):
+def test_a_model_without_known_labels_is_refused_with_a_suggested_label_map(tmp_path: Path) -> None:
     folder = make_tiny_model_folder(tmp_path / MODEL_FOLDER_NAME, labels=("label_500", "label_600", "bone"))
     with pytest.raises(ModelError, match='--labels "1=LV,2=RV"'):
         install_model(folder)
@@ -84,7 +86,7 @@ def test_a_model_without_known_labels_is_refused_with_a_suggested_label_map(tmp_
 
 
 @pytest.mark.parametrize(("count", "shown", "omitted"), [(1, 1, None), (30, 30, None), (31, 30, 1), (35, 30, 5)])
-def test_an_error_lists_thirty_labels_and_the_number_of_the_others(count, shown, omitted):
+def test_an_error_lists_thirty_labels_and_the_number_of_the_others(count: int, shown: int, omitted: int | None) -> None:
     known = heads(*(f"bone{k}" for k in range(1, count + 1)))
     with pytest.raises(ModelError) as caught:
         build_lut(known, {}, "model")
@@ -93,7 +95,7 @@ def test_an_error_lists_thirty_labels_and_the_number_of_the_others(count, shown,
     assert (more and int(more[1])) == omitted
 
 
-def test_the_label_map_of_an_installed_model_can_be_changed(carded, user_models):
+def test_the_label_map_of_an_installed_model_can_be_changed(carded: Path, user_models: Path) -> None:
     install_model(carded)
     hashes = ModelCard.read(user_models / "Tiny").files
     model = set_labels("Tiny", {1: "RV", 2: "LV"})
@@ -103,7 +105,9 @@ def test_the_label_map_of_an_installed_model_can_be_changed(carded, user_models)
 
 
 @pytest.mark.parametrize(("labels", "named"), [({9: "LV"}, "label 9"), ({1: "XY"}, "'XY'")])
-def test_an_invalid_label_map_leaves_the_card_unchanged(carded, user_models, labels, named):
+def test_an_invalid_label_map_leaves_the_card_unchanged(
+    carded: Path, user_models: Path, labels: dict[int, str], named: str
+) -> None:
     install_model(carded)
     before = (user_models / "Tiny" / "heartseg.json").read_bytes()
     with pytest.raises(ModelError, match=named):
@@ -111,7 +115,7 @@ def test_an_invalid_label_map_leaves_the_card_unchanged(carded, user_models, lab
     assert (user_models / "Tiny" / "heartseg.json").read_bytes() == before
 
 
-def test_the_label_map_of_a_shipped_model_cannot_be_changed(carded, tmp_path, user_models):
+def test_the_label_map_of_a_shipped_model_cannot_be_changed(carded: Path, tmp_path: Path, user_models: Path) -> None:
     shipped = tmp_path / "module" / "Models" / "Shipped"
     shutil.copytree(carded, shipped)
     with pytest.raises(ModelError, match="'Shipped'"):
@@ -120,11 +124,13 @@ def test_the_label_map_of_a_shipped_model_cannot_be_changed(carded, tmp_path, us
         set_labels("Nothing", {1: "LV"})
 
 
-def test_a_failed_write_leaves_the_card_unchanged(carded, user_models, monkeypatch):
+def test_a_failed_write_leaves_the_card_unchanged(
+    carded: Path, user_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install_model(carded)
     before = (user_models / "Tiny" / "heartseg.json").read_bytes()
 
-    def full(self, path):
+    def full(self: object, path: Path) -> None:
         path.write_text("half")
         raise OSError(28, "No space left on device")
 
@@ -135,7 +141,9 @@ def test_a_failed_write_leaves_the_card_unchanged(carded, user_models, monkeypat
     assert not list((user_models / "Tiny").glob(".*"))
 
 
-def test_the_map_command_lists_suggestions_and_changes_labels(tmp_path, heartseg_models):
+def test_the_map_command_lists_suggestions_and_changes_labels(
+    tmp_path: Path, heartseg_models: Callable[..., str]
+) -> None:
     folder = make_tiny_model_folder(tmp_path / MODEL_FOLDER_NAME, labels=("LV", "label_600", "bone"))
     heartseg_models("install", folder, "--name", "Mine")
     out = heartseg_models("map", "Mine")
@@ -147,11 +155,11 @@ def test_the_map_command_lists_suggestions_and_changes_labels(tmp_path, heartseg
     assert "--labels" not in heartseg_models("map", "Mine")
 
 
-def test_the_folder_command_prints_the_model_folder(heartseg_models, user_models):
+def test_the_folder_command_prints_the_model_folder(heartseg_models: Callable[..., str], user_models: Path) -> None:
     assert heartseg_models("folder").strip() == str(user_models)
 
 
-def test_a_summary_lists_structures_figures_size_and_licence(carded, user_models, tmp_path):
+def test_a_summary_lists_structures_figures_size_and_licence(carded: Path, user_models: Path, tmp_path: Path) -> None:
     card = ModelCard.read(carded)
     entry = {"data": "ten scans", "n": 10, "metric": "Dice, mean", "figures": {"mean": {"mean": 0.8126, "sd": 0.05}}}
     odd = ({"figures": {"LV": 1}}, "text", {"figures": {"mean": True}}, {"figures": None})
@@ -166,7 +174,7 @@ def test_a_summary_lists_structures_figures_size_and_licence(carded, user_models
     )
 
 
-def test_the_summary_of_a_broken_model_states_its_problem(carded, user_models):
+def test_the_summary_of_a_broken_model_states_its_problem(carded: Path, user_models: Path) -> None:
     install_model(carded)
     (user_models / "Tiny" / "plans.json").unlink()
     summary = ModelSummary.of(list_models()[0])
@@ -174,11 +182,11 @@ def test_the_summary_of_a_broken_model_states_its_problem(carded, user_models):
     assert (summary.problem or "") in summary.line
 
 
-def test_the_figures_of_the_shipped_card_state_the_number_of_cases(default_model):
+def test_the_figures_of_the_shipped_card_state_the_number_of_cases(default_model: Path) -> None:
     lines = figures_of(ModelCard.read(default_model))
     assert re.match(r"Dice 0\.\d\d \(n = \d", lines[0])
     assert all("n = " in line for line in lines)
 
 
-def test_a_formatted_label_map_can_be_parsed():
+def test_a_formatted_label_map_can_be_parsed() -> None:
     assert parse_label_map(map_text({1: "LV", 205: "MYO"})) == {1: "LV", 205: "MYO"}

@@ -28,7 +28,7 @@ def module(repository: Path) -> Iterator[types.ModuleType]:
 
 
 @pytest.fixture(autouse=True)
-def _empty_scene(module) -> Iterator[None]:
+def _empty_scene(module: types.ModuleType) -> Iterator[None]:
     import slicer
 
     slicer.mrmlScene.Clear(0)

@@ -8,8 +8,11 @@ import json
 import os
 import subprocess
 import sys
+import types
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,14 +23,17 @@ from heartseg.errors import Cancelled, DependencyError, InputError
 from heartseg.export.terminology import CONTEXT_NAME, terminology_context
 from heartseg.progress import CancelToken, ProgressEvent
 from heartseg.result import Result
+from heartseg.volume import Volume
 from slicer_host.source import slicer_source
 
 
-def add_scan(shape=(10, 12, 14), name: str = "scan"):
+def add_scan(shape: tuple[int, int, int] = (10, 12, 14), name: str = "scan") -> Any:
     return slicer.util.addVolumeFromArray(np.zeros(shape, np.int16), ijkToRAS=np.diag([-1.0, 2, 3, 1]), name=name)
 
 
-def made_up(volume, progress=None, cancel=None) -> Result:
+def made_up(
+    volume: Volume, progress: Callable[[ProgressEvent], None] | None = None, cancel: CancelToken | None = None
+) -> Result:
     """A run of two steps that finds a left ventricle, reports progress and can be stopped."""
     for done in (1, 2):
         if progress:
@@ -39,7 +45,7 @@ def made_up(volume, progress=None, cancel=None) -> Result:
     return Result(labels, volume.geometry)
 
 
-def test_it_introduces_itself(module) -> None:
+def test_it_introduces_itself(module: types.ModuleType) -> None:
     parent = slicer.modules.HeartSegInstance.parent
     assert parent.title == "HeartSeg"
     assert parent.categories == ["Cardiac"]
@@ -48,7 +54,7 @@ def test_it_introduces_itself(module) -> None:
     assert parent.acknowledgementText
 
 
-def test_process_gives_a_segmentation_on_the_scans_grid_and_the_result(module) -> None:
+def test_process_gives_a_segmentation_on_the_scans_grid_and_the_result(module: types.ModuleType) -> None:
     scan = add_scan()
     node, result = module.HeartSegLogic().process(scan, segment=made_up)
     assert node.IsA("vtkMRMLSegmentationNode")
@@ -57,19 +63,19 @@ def test_process_gives_a_segmentation_on_the_scans_grid_and_the_result(module) -
     assert np.array_equal(mask != 0, result.mask("LV"))
 
 
-def test_process_fills_the_node_that_it_is_given(module) -> None:
+def test_process_fills_the_node_that_it_is_given(module: types.ModuleType) -> None:
     given = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
     node, _ = module.HeartSegLogic().process(add_scan(), given, segment=made_up)
     assert node is given
 
 
-def test_progress_reaches_the_caller(module) -> None:
+def test_progress_reaches_the_caller(module: types.ModuleType) -> None:
     seen: list[ProgressEvent] = []
     module.HeartSegLogic().process(add_scan(), segment=made_up, progress=seen.append)
     assert [event.done for event in seen] == [1, 2]
 
 
-def test_a_stopped_run_changes_no_node(module) -> None:
+def test_a_stopped_run_changes_no_node(module: types.ModuleType) -> None:
     given = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
     given.GetSegmentation().AddEmptySegment("earlier", "earlier")
     cancel = CancelToken()
@@ -80,19 +86,21 @@ def test_a_stopped_run_changes_no_node(module) -> None:
     assert given.GetSegmentation().GetSegmentIDs() == ("earlier",)
 
 
-def test_a_scan_deleted_while_the_engine_runs_is_one_line(module) -> None:
+def test_a_scan_deleted_while_the_engine_runs_is_one_line(module: types.ModuleType) -> None:
     scan = add_scan()
     with pytest.raises(InputError, match="left the scene"):
         module.HeartSegLogic().process(scan, segment=made_up, progress=lambda e: slicer.mrmlScene.RemoveNode(scan))
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
 
 
-def test_no_scan_is_one_line(module) -> None:
+def test_no_scan_is_one_line(module: types.ModuleType) -> None:
     with pytest.raises(InputError, match="no volume is chosen"):
         module.HeartSegLogic().process(None, segment=made_up)
 
 
-def test_a_missing_torch_is_one_line_that_says_how_to_install_it(module, monkeypatch) -> None:
+def test_a_missing_torch_is_one_line_that_says_how_to_install_it(
+    module: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import heartseg.inference
 
     monkeypatch.delitem(sys.modules, "heartseg.inference.engine", raising=False)
@@ -103,13 +111,13 @@ def test_a_missing_torch_is_one_line_that_says_how_to_install_it(module, monkeyp
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
 
 
-def test_the_table_is_named_after_the_scan(module) -> None:
+def test_the_table_is_named_after_the_scan(module: types.ModuleType) -> None:
     logic = module.HeartSegLogic()
     _, result = logic.process(add_scan(), segment=made_up)
     assert logic.fillTable(result, "scan").GetName() == "scan measures"
 
 
-def test_parameters_live_in_the_scene(module, tmp_path) -> None:
+def test_parameters_live_in_the_scene(module: types.ModuleType, tmp_path: Path) -> None:
     scan = add_scan(name="chosen")
     parameters = module.HeartSegLogic().getParameterNode()
     assert parameters.inputVolume is None
@@ -119,24 +127,27 @@ def test_parameters_live_in_the_scene(module, tmp_path) -> None:
     assert module.HeartSegLogic().getParameterNode().inputVolume is None
 
 
-def test_parameters_refuse_a_node_of_another_kind(module) -> None:
+def test_parameters_refuse_a_node_of_another_kind(module: types.ModuleType) -> None:
     with pytest.raises((TypeError, ValueError)):
         module.HeartSegLogic().getParameterNode().inputVolume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode")
 
 
-def test_its_own_self_test_passes_here(module, monkeypatch) -> None:
+def test_its_own_self_test_passes_here(module: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)  # other tests cover segmenting
     slicer.selfTests["HeartSeg"](msec=0)
 
 
-def test_a_run_of_the_logic_is_told_from_start_to_end(module) -> None:
-    logic, heard, scan = module.HeartSegLogic(), [], add_scan()
+def test_a_run_of_the_logic_is_told_from_start_to_end(module: types.ModuleType) -> None:
+    heard: list[Any] = []
+    logic, scan = module.HeartSegLogic(), add_scan()
     logic.runs.add(heard.append)
     node, result = logic.process(scan, segment=made_up)
     assert [e.kind for e in heard if e.kind != "progress"] == ["start", "end"]
     assert (heard[-1].segmentation, heard[-1].result, heard[-1].volume) == (node, result, scan)
 
-    def fails(volume, progress=None, cancel=None):
+    def fails(
+        volume: Volume, progress: Callable[[ProgressEvent], None] | None = None, cancel: CancelToken | None = None
+    ) -> None:
         raise InputError("no")
 
     with pytest.raises(InputError):
@@ -144,7 +155,7 @@ def test_a_run_of_the_logic_is_told_from_start_to_end(module) -> None:
     assert isinstance(heard[-1].error, InputError)
 
 
-def test_slicers_own_sample_data_lists_and_loads_our_scan(module) -> None:
+def test_slicers_own_sample_data_lists_and_loads_our_scan(module: types.ModuleType) -> None:
     if slicer_source() is None:
         pytest.skip("needs SLICER_SOURCE, a checkout of Slicer")
     import SampleData
@@ -155,7 +166,7 @@ def test_slicers_own_sample_data_lists_and_loads_our_scan(module) -> None:
     assert node.GetImageData().GetDimensions()[0] > 50
 
 
-def test_reload_forgets_the_package(module, monkeypatch) -> None:
+def test_reload_forgets_the_package(module: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {n: m for n, m in sys.modules.items() if n.partition(".")[0] == "heartseg"}
     try:
         module.purge_package()
@@ -200,7 +211,7 @@ def test_the_terminology_file_is_what_the_anatomy_says(repository: Path) -> None
     assert json.loads(path.read_text(encoding="utf-8")) == terminology_context()
 
 
-def test_slicer_offers_our_terminology(module) -> None:
+def test_slicer_offers_our_terminology(module: types.ModuleType) -> None:
     logic = slicer.modules.terminologies.logic()
     assert logic.IsTerminologyContextLoaded(CONTEXT_NAME)
     category = slicer.vtkSlicerTerminologyCategory()
@@ -247,7 +258,7 @@ def test_the_panels_code_uses_only_widgets_that_exist(repository: Path) -> None:
     assert used <= names
 
 
-def test_every_bound_parameter_exists(module, repository: Path) -> None:
+def test_every_bound_parameter_exists(module: types.ModuleType, repository: Path) -> None:
     roots = ui_files(repository)
     bound = [p.findtext("string") for r in roots for p in r.iter("property") if p.get("name") == "SlicerParameterName"]
     assert len(bound) == len(set(bound))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as nnf
@@ -18,7 +20,7 @@ from near_ties import assert_equal_but_rounding
 
 
 @pytest.fixture
-def ops(dims) -> Operators:
+def ops(dims: int) -> Operators:
     torch.manual_seed(0)
     conv, norm = (nn.Conv2d, nn.InstanceNorm2d) if dims == 2 else (nn.Conv3d, nn.InstanceNorm3d)
     return Operators(
@@ -30,8 +32,8 @@ def noise(*size: int, seed: int = 1) -> torch.Tensor:
     return torch.randn(*size, generator=torch.Generator().manual_seed(seed))
 
 
-def test_a_block_convolves_normalises_and_activates(ops, dims):
-    block = ConvBlock(ops, 2, 3, 3, 2)
+def test_a_block_convolves_normalises_and_activates(ops: Operators, dims: int) -> None:
+    block: Any = ConvBlock(ops, 2, 3, 3, 2)
     with torch.no_grad():
         block.norm.weight.copy_(torch.tensor([0.5, 2.0, 1.0]))
         block.norm.bias.copy_(torch.tensor([1.0, 0.0, -1.0]))
@@ -44,12 +46,12 @@ def test_a_block_convolves_normalises_and_activates(ops, dims):
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5])
-def test_odd_kernels_keep_the_grid(ops, dims, kernel):
+def test_odd_kernels_keep_the_grid(ops: Operators, dims: int, kernel: int) -> None:
     x = noise(1, 2, *(9, 7, 5)[:dims])
     assert ops.convolution(2, 4, kernel)(x).shape == (1, 4, *x.shape[2:])
 
 
-def test_a_plans_convolutions_have_a_bias_only_where_it_says_so(dims):
+def test_a_plans_convolutions_have_a_bias_only_where_it_says_so(dims: int) -> None:
     conv = nn.Conv2d if dims == 2 else nn.Conv3d
     for bias in (True, False):
         ops = Operators(conv, bias)
@@ -59,8 +61,8 @@ def test_a_plans_convolutions_have_a_bias_only_where_it_says_so(dims):
     assert Operators(conv, True).dims == dims
 
 
-def test_stacked_blocks_take_the_stride_once(ops, dims):
-    stack = StackedBlocks(ops, 3, 2, 5, 3, 2)
+def test_stacked_blocks_take_the_stride_once(ops: Operators, dims: int) -> None:
+    stack: Any = StackedBlocks(ops, 3, 2, 5, 3, 2)
     assert [(b.conv.in_channels, b.conv.out_channels, b.conv.stride[0]) for b in stack.convs] == [
         (2, 5, 2),
         (5, 5, 1),
@@ -78,17 +80,17 @@ def shape_of(ops: Operators) -> Shape:
     return read_shape(ops, 2, 3, [3, 4, 5], [1, 3, 3], [1, 2, 2], [1, 2, 3], [2, 1])
 
 
-def test_one_number_in_a_plan_stands_for_all_stages(ops, dims):
+def test_one_number_in_a_plan_stands_for_all_stages(ops: Operators, dims: int) -> None:
     shape = read_shape(ops, 2, 3, 6, 3, 2, 2, 1)
     axes = (3,) * dims
     assert shape == Shape(2, (6, 6, 6), (axes,) * 3, ((2,) * dims,) * 3, (2, 2, 2), (1, 1))
 
 
-def test_the_decoder_joins_each_stage_with_its_skip(ops, dims):
+def test_the_decoder_joins_each_stage_with_its_skip(ops: Operators, dims: int) -> None:
     """Manual calculation: transposed convolution, concatenation (up, skip), blocks, head; coarsest first."""
     shape = shape_of(ops)
-    encoder = Encoder(ops, shape)
-    decoder = Decoder(encoder, ops, shape, 7, True)
+    encoder: Any = Encoder(ops, shape)
+    decoder: Any = Decoder(encoder, ops, shape, 7, True)
     assert [len(s[0].convs) for s in encoder.stages] == [1, 2, 3]
     assert [len(s.convs) for s in decoder.stages] == [2, 1]
     assert [s.convs[0].conv.kernel_size[0] for s in decoder.stages] == [3, 1]
@@ -104,12 +106,12 @@ def test_the_decoder_joins_each_stage_with_its_skip(ops, dims):
     assert_equal_but_rounding(decoder(skips), found[0])
 
 
-def test_joins_stand_in_for_side_by_side(ops, dims):
+def test_joins_stand_in_for_side_by_side(ops: Operators, dims: int) -> None:
     shape = shape_of(ops)
     seen = []
 
     class Join(nn.Module):
-        def forward(self, skip, up, below):
+        def forward(self, skip: torch.Tensor, up: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
             seen.append((skip, up, below))
             return torch.cat((skip, up), 1)
 
@@ -138,7 +140,7 @@ JOINS = {
 
 
 @pytest.mark.parametrize("key", JOINS)
-def test_every_name_of_the_catalogue_builds_its_parts(key, dims):
+def test_every_name_of_the_catalogue_builds_its_parts(key: str, dims: int) -> None:
     network = build(key, unet_plan((8, 16, 32), dims), 2, 4, deep_supervision=True)
     joins = getattr(network.decoder, "joins", None)
     assert [type(j) for j in joins or ()] == [JOINS[key]] * (2 if JOINS[key] else 0)
@@ -155,8 +157,8 @@ def test_every_name_of_the_catalogue_builds_its_parts(key, dims):
         assert [j.channel.mlp[2].out_channels for j in joins] == [16, 8]
 
 
-def test_the_tutorials_network_is_double_convolutions_pooling_and_interpolation(dims):
-    network = build("tutorial", unet_plan((4, 6, 8, 10), dims), 2, 3)
+def test_the_tutorials_network_is_double_convolutions_pooling_and_interpolation(dims: int) -> None:
+    network: Any = build("tutorial", unet_plan((4, 6, 8, 10), dims), 2, 3)
     encoder, decoder = network.encoder, network.decoder
     assert (type(encoder), type(decoder)) == (PoolingEncoder, InterpolatingDecoder)
     assert len(encoder.stages) == (4 if dims == 2 else 3)
@@ -180,8 +182,10 @@ def test_the_tutorials_network_is_double_convolutions_pooling_and_interpolation(
     assert_equal_but_rounding(network(x), out)
 
 
-def test_the_tutorials_variants_are_as_their_names_say(dims):
+def test_the_tutorials_variants_are_as_their_names_say(dims: int) -> None:
     plan = unet_plan((4, 6, 8, 10), dims)
+    printed: Any
+    corners: Any
     printed, corners, usual = (build(k, plan, 1, 3) for k in ("tutorial-3d", "tutorial-corners", "tutorial"))
     stages = [*printed.encoder.stages, *printed.decoder.stages]
     assert {len(stage) for stage in stages} == {1}
@@ -195,13 +199,13 @@ def test_the_tutorials_variants_are_as_their_names_say(dims):
     assert (printed.decoder.align_corners, usual.decoder.align_corners) == (False, False)
 
 
-def test_a_mobile_block_is_its_formula(ops, dims):
+def test_a_mobile_block_is_its_formula(ops: Operators, dims: int) -> None:
     """Expand, depthwise with stride, squeeze and excitation, project; the input is added if shapes match."""
     x = noise(2, 3, *(8, 6, 4)[:dims])
     convolve = nnf.conv2d if dims == 2 else nnf.conv3d
     axes = tuple(range(2, 2 + dims))
     for channels, stride in ((3, 1), (5, 1), (3, 2)):
-        block = InvertedResidual(ops, 3, channels, 3, stride)
+        block: Any = InvertedResidual(ops, 3, channels, 3, stride)
         inside = block.expand(x)
         assert inside.shape[1] == 6
         each = convolve(inside, block.each.weight, None, stride=stride, padding=1, groups=6)
@@ -218,30 +222,31 @@ def test_a_mobile_block_is_its_formula(ops, dims):
         torch.testing.assert_close(block(x), wanted)
 
 
-def test_the_mobile_encoder_begins_with_a_convolution_and_has_the_plans_blocks(dims):
-    network = build("mobile", unet_plan((8, 16, 32), dims), 2, 4)
+def test_the_mobile_encoder_begins_with_a_convolution_and_has_the_plans_blocks(dims: int) -> None:
+    network: Any = build("mobile", unet_plan((8, 16, 32), dims), 2, 4)
     kinds = [[type(m) for m in stage] for stage in network.encoder.stages]
     assert kinds == [[ConvBlock, InvertedResidual, InvertedResidual]] + [[InvertedResidual] * 2] * 2
-    assert [[b.each.stride[0] for b in s if isinstance(b, InvertedResidual)] for s in network.encoder.stages] == [
+    blocks: list[list[Any]] = [[b for b in s if isinstance(b, InvertedResidual)] for s in network.encoder.stages]
+    assert [[b.each.stride[0] for b in stage] for stage in blocks] == [
         [1, 1],
         [2, 1],
         [2, 1],
     ]
     assert isinstance(network.encoder.stages[0][0].nonlin, nn.Hardswish)
     assert isinstance(network.decoder.stages[0].convs[0].nonlin, nn.LeakyReLU)
-    plain = build("plain", unet_plan((8, 16, 32), dims), 2, 4)
+    plain: Any = build("plain", unet_plan((8, 16, 32), dims), 2, 4)
     count = [sum(w.numel() for w in n.encoder.parameters()) for n in (network, plain)]
     assert count[0] < count[1]
 
 
-def test_without_levels_in_3d_the_tutorials_network_is_a_single_grid():
-    network = build("tutorial", unet_plan((4, 6, 8), 3), 1, 3)
+def test_without_levels_in_3d_the_tutorials_network_is_a_single_grid() -> None:
+    network: Any = build("tutorial", unet_plan((4, 6, 8), 3), 1, 3)
     deeper = type(network)(1, 3, 4, [4, 6, 8, 10], nn.Conv3d, 3, [1, 2, 2, 2], 2, 2, levels_3d=3, deep_supervision=True)
     assert len(network.encoder.stages) == 3
     assert len(deeper.encoder.stages) == 4
 
 
-def test_a_plan_has_the_sizes_that_are_asked_for(dims):
+def test_a_plan_has_the_sizes_that_are_asked_for(dims: int) -> None:
     plan = unet_plan(iter((8, 16, 32)), dims, convolutions=3)
     assert plan["n_stages"] == 3
     assert plan["features_per_stage"] == [8, 16, 32]
@@ -252,7 +257,7 @@ def test_a_plan_has_the_sizes_that_are_asked_for(dims):
     assert plan["conv_bias"] is True
 
 
-def test_entries_that_are_nnunets_own_say_so():
+def test_entries_that_are_nnunets_own_say_so() -> None:
     assert [k for k, e in NETWORKS.items() if e.needs_nnunet] == ["residual"]
     assert find("residual").arguments({"n_conv_per_stage": [1, 2], "n_stages": 2}) == {
         "n_blocks_per_stage": [1, 2],

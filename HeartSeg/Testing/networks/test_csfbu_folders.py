@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +26,7 @@ FEATURES, SPACING, K = (8, 12, 16), 1.5, 3
 STOCK_CLASS = find("plain").stock_class
 
 
-def folder_with(path, key: str):
+def folder_with(path: Path, key: str) -> Path:
     """Return an untrained folder whose plans contain a network of the catalogue."""
     plan, entry = unet_plan(FEATURES, 3, convolutions=1), find(key)
     architecture = {
@@ -35,10 +38,10 @@ def folder_with(path, key: str):
     return path
 
 
-def train(key: str, plans, steps: int = 90) -> torch.nn.Module:
+def train(key: str, plans: dict[str, Any], steps: int = 90) -> Any:
     """Take a few training steps with regions and edges on ellipsoids, enough to find every structure."""
     torch.manual_seed(0)
-    network = build(key, unet_plan(FEATURES, 3, convolutions=1), 1, K + 1).train()
+    network: Any = build(key, unet_plan(FEATURES, 3, convolutions=1), 1, K + 1).train()
     loss, rng = RegionAndEdgeLoss(network.edge, K), np.random.default_rng(0)
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=steps)
@@ -55,13 +58,13 @@ def train(key: str, plans, steps: int = 90) -> torch.nn.Module:
     return network.eval()
 
 
-def put_weights(folder, weights) -> None:
+def put_weights(folder: Path, weights: dict[str, torch.Tensor]) -> None:
     path = folder / "fold_0" / "checkpoint_final.pth"
     content = torch.load(path, weights_only=False)
     torch.save(content | {"network_weights": weights}, path)
 
 
-def predict_ours(folder, volume: Volume) -> np.ndarray:
+def predict_ours(folder: Path, volume: Volume) -> tuple[np.ndarray, np.ndarray]:
     settings = Settings(device="cpu", locate=False, clean_up=False, reorient=False)
     model = ModelFolder.open(folder)
     return Engine(model, settings).predict(volume, Reporter()).labels, model.structure_lut()
@@ -74,9 +77,9 @@ def scan() -> Volume:
 
 
 @pytest.mark.parametrize("key", ["csfbu", "csfbu-head"])
-def test_stock_nnunet_and_ours_give_the_same_labels(key, tmp_path, scan):
+def test_stock_nnunet_and_ours_give_the_same_labels(key: str, tmp_path: Path, scan: Volume) -> None:
     folder = folder_with(tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres", key)
-    network = train(key, ModelFolder.open(folder).plans)
+    network = train(key, dict(ModelFolder.open(folder).plans))
     put_weights(folder, network.state_dict())
     stock = predict_stock(folder, scan.array, scan.geometry.spacing[::-1])
     ours, lut = predict_ours(folder, scan)
@@ -85,10 +88,10 @@ def test_stock_nnunet_and_ours_give_the_same_labels(key, tmp_path, scan):
     assert_equal_but_near_ties(ours, lut[stock.labels], stock.margin)
 
 
-def test_the_head_variant_exports_to_a_stock_class_with_the_same_output(tmp_path, scan):
+def test_the_head_variant_exports_to_a_stock_class_with_the_same_output(tmp_path: Path, scan: Volume) -> None:
     folder = folder_with(tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres", "csfbu-head")
     torch.manual_seed(1)
-    network = build("csfbu-head", unet_plan(FEATURES, 3, convolutions=1), 1, K + 1).eval()
+    network: Any = build("csfbu-head", unet_plan(FEATURES, 3, convolutions=1), 1, K + 1).eval()
     put_weights(folder, network.state_dict())
     exported = folder_with(tmp_path / "stock" / "nnUNetTrainer__nnUNetPlans__3d_fullres", "plain")
     plans = (exported / "plans.json").read_text()
@@ -105,7 +108,7 @@ def test_the_head_variant_exports_to_a_stock_class_with_the_same_output(tmp_path
 
 
 @pytest.mark.parametrize(("key", "part"), [("csfbu", "attention fusion"), ("csfbu-edge", "inner-edge channels")])
-def test_what_cannot_be_exported_says_why(key, part):
-    network = build(key, unet_plan(FEATURES, 2), 1, K + 1)
+def test_what_cannot_be_exported_says_why(key: str, part: str) -> None:
+    network: Any = build(key, unet_plan(FEATURES, 2), 1, K + 1)
     with pytest.raises(ModelError, match=f"{part}, which no class of nnU-Net has: export one with"):
         network.stock_weights()

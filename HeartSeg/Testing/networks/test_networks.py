@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pydoc import locate
+from typing import Any
 
 import pytest
 import torch
@@ -16,14 +17,18 @@ LABELS = 4
 
 
 @every_network
-def test_logits_have_the_images_grid_and_one_channel_per_label(key, plan, image):
+def test_logits_have_the_images_grid_and_one_channel_per_label(
+    key: str, plan: dict[str, Any], image: torch.Tensor
+) -> None:
     network = build(key, plan, 1, LABELS).eval()
     with torch.inference_mode():
         assert network(image).shape == (2, LABELS, *image.shape[2:])
 
 
 @every_network
-def test_deep_supervision_halves_the_grid_and_is_switched_as_nnunet_does(key, plan, image, dims):
+def test_deep_supervision_halves_the_grid_and_is_switched_as_nnunet_does(
+    key: str, plan: dict[str, Any], image: torch.Tensor, dims: int
+) -> None:
     network = build(key, plan, 1, LABELS, deep_supervision=True).eval()
     levels = {"tutorial": 2, "tutorial-corners": 2, "tutorial-3d": 1}.get(key, 3) if dims == 3 else 3
     with torch.inference_mode():
@@ -35,7 +40,7 @@ def test_deep_supervision_halves_the_grid_and_is_switched_as_nnunet_does(key, pl
 
 
 @every_network
-def test_every_weight_learns(key, plan, image):
+def test_every_weight_learns(key: str, plan: dict[str, Any], image: torch.Tensor) -> None:
     torch.manual_seed(0)
     network = build(key, plan, 1, LABELS, deep_supervision=True).train()
     for name, weight in network.named_parameters():
@@ -50,7 +55,9 @@ def test_every_weight_learns(key, plan, image):
 
 
 @every_network
-def test_thick_slices_keep_their_grid_where_the_plan_says_so(key, anisotropic, image):
+def test_thick_slices_keep_their_grid_where_the_plan_says_so(
+    key: str, anisotropic: dict[str, Any], image: torch.Tensor
+) -> None:
     network = build(key, anisotropic, 1, LABELS, deep_supervision=True).eval()
     with torch.inference_mode():
         deep = network(image)
@@ -59,7 +66,7 @@ def test_thick_slices_keep_their_grid_where_the_plan_says_so(key, anisotropic, i
 
 
 @every_network
-def test_nnunet_builds_it_from_the_plan_alone(key, plan, image):
+def test_nnunet_builds_it_from_the_plan_alone(key: str, plan: dict[str, Any], image: torch.Tensor) -> None:
     """Build a network with ``get_network_from_plans`` as nnU-Net does, with class names."""
     stock = pytest.importorskip("nnunetv2.utilities.get_network_from_plans")
     entry = find(key)
@@ -74,9 +81,12 @@ def test_nnunet_builds_it_from_the_plan_alone(key, plan, image):
 
 
 @pytest.mark.parametrize("key", [k for k, e in NETWORKS.items() if e.stock_class])
-def test_checkpoints_exchange_with_the_stock_class_that_is_named(key, plan, image):
+def test_checkpoints_exchange_with_the_stock_class_that_is_named(
+    key: str, plan: dict[str, Any], image: torch.Tensor
+) -> None:
     entry = find(key)
-    theirs = locate(entry.stock_class)(
+    theirs_class: Any = locate(entry.stock_class)
+    theirs = theirs_class(
         input_channels=1,
         num_classes=LABELS,
         deep_supervision=False,
@@ -89,8 +99,8 @@ def test_checkpoints_exchange_with_the_stock_class_that_is_named(key, plan, imag
         torch.testing.assert_close(ours(image), theirs(image), rtol=0, atol=1e-5)
 
 
-def test_a_network_with_inner_edges_returns_them_in_training_only(plan, image):
-    network = build("csfbu", plan, 1, LABELS)
+def test_a_network_with_inner_edges_returns_them_in_training_only(plan: dict[str, Any], image: torch.Tensor) -> None:
+    network: Any = build("csfbu", plan, 1, LABELS)
     assert network.training_channels == 1 + 2 * 3
     with torch.inference_mode():
         raw = network.train()(image)
@@ -100,9 +110,10 @@ def test_a_network_with_inner_edges_returns_them_in_training_only(plan, image):
     torch.testing.assert_close(joined, region_logits(raw, "inner"), rtol=0, atol=1e-5)
 
 
-def test_without_its_parts_csfbu_net_is_the_plain_unet(plan, image):
+def test_without_its_parts_csfbu_net_is_the_plain_unet(plan: dict[str, Any], image: torch.Tensor) -> None:
     plain = build("plain", plan, 1, LABELS).eval()
-    bare = locate(find("csfbu").class_path)(
+    csfbu: Any = locate(find("csfbu").class_path)
+    bare = csfbu(
         **{k: locate(v) if isinstance(v, str) else v for k, v in plan.items()},
         input_channels=1,
         num_classes=LABELS,
@@ -114,7 +125,7 @@ def test_without_its_parts_csfbu_net_is_the_plain_unet(plan, image):
         torch.testing.assert_close(bare(image), plain(image), rtol=0, atol=1e-5)
 
 
-def test_what_the_plan_gets_wrong_is_named(plan):
+def test_what_the_plan_gets_wrong_is_named(plan: dict[str, Any]) -> None:
     for change, message in (
         ({"strides": plan["strides"][1:]}, "strides has 3 entries for 4 stages"),
         ({"features_per_stage": [8]}, "features_per_stage has 1 entries for 4 stages"),
@@ -125,11 +136,12 @@ def test_what_the_plan_gets_wrong_is_named(plan):
             build("plain", plan | change, 1, LABELS)
     with pytest.raises(ValueError, match="network is 'unet': it must be one of plain, residual"):
         build("unet", plan, 1, LABELS)
+    build_csfbu: Any = locate(find("csfbu").class_path)
     with pytest.raises(ValueError, match="edge is 'outer': it must be one of inner, head, none"):
-        locate(find("csfbu").class_path)(**plan, input_channels=1, num_classes=LABELS, edge="outer")
+        build_csfbu(**plan, input_channels=1, num_classes=LABELS, edge="outer")
 
 
-def test_the_tutorials_network_takes_any_size(dims):
+def test_the_tutorials_network_takes_any_size(dims: int) -> None:
     from heartseg.networks.catalogue import unet_plan
 
     network = build("tutorial", unet_plan((4, 8, 8, 8), dims), 1, LABELS).eval()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from pydoc import locate
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from near_ties import assert_equal_but_rounding
 STOCK = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
 
 
-def arguments_of(folder) -> tuple[str, dict]:
+def arguments_of(folder: Path) -> tuple[str, dict]:
     """Return class name and arguments from a model folder's plans, with classes in place of their names."""
     plans = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
     architecture = plans["configurations"]["3d_fullres"]["architecture"]
@@ -26,8 +28,8 @@ def arguments_of(folder) -> tuple[str, dict]:
 
 
 @pytest.mark.parametrize("part", ["", "finder"])
-def test_the_default_model_gives_the_same_logits_without_nnunets_class(part, repository):
-    theirs_class = locate(STOCK)
+def test_the_default_model_gives_the_same_logits_without_nnunets_class(part: str, repository: Path) -> None:
+    theirs_class: Any = locate(STOCK)
     if theirs_class is None:
         pytest.skip("dynamic-network-architectures is not installed")
     folder = repository / "Models" / "HeartSeg-Default" / part
@@ -47,8 +49,8 @@ def test_the_default_model_gives_the_same_logits_without_nnunets_class(part, rep
     assert_equal_but_rounding(found, wanted)
 
 
-def test_every_argument_of_nnunets_class_means_the_same(plan, image, dims):
-    theirs_class = locate(STOCK)
+def test_every_argument_of_nnunets_class_means_the_same(plan: dict[str, Any], image: torch.Tensor, dims: int) -> None:
+    theirs_class: Any = locate(STOCK)
     if theirs_class is None:
         pytest.skip("dynamic-network-architectures is not installed")
     kwargs = {key: locate(value) if isinstance(value, str) else value for key, value in plan.items()}
@@ -82,7 +84,9 @@ def test_every_argument_of_nnunets_class_means_the_same(plan, image, dims):
         assert_equal_but_rounding(a, b)
 
 
-def test_it_is_built_where_nnunets_package_is_not_installed(plan, image, monkeypatch):
+def test_it_is_built_where_nnunets_package_is_not_installed(
+    plan: dict[str, Any], image: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in [name for name in sys.modules if name.startswith("dynamic_network_architectures")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "dynamic_network_architectures", None)
@@ -101,5 +105,5 @@ def test_it_is_built_where_nnunets_package_is_not_installed(plan, image, monkeyp
         ("heartseg.networks.plain_unet.UNet", False),
     ],
 )
-def test_only_the_class_that_we_rebuilt_has_an_equivalent(name, known):
+def test_only_the_class_that_we_rebuilt_has_an_equivalent(name: str, known: bool) -> None:
     assert (equivalent_class(name) is not None) == known

@@ -11,7 +11,11 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,13 +42,13 @@ def labels() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def result(labels) -> Result:
+def result(labels: np.ndarray) -> Result:
     measures = (Measure("LV", "volume", 1.5, "mL"),)
     return Result(labels, GRID, measures=measures, provenance=Provenance(seconds={"predict": 1.0}))
 
 
 @pytest.fixture(scope="module")
-def volume(labels) -> Volume:
+def volume(labels: np.ndarray) -> Volume:
     noise = np.random.default_rng(0).integers(-100, 400, GRID.shape)
     return Volume((noise + labels * 50).astype(np.int16), GRID, "scan")
 
@@ -56,7 +60,7 @@ def names(folder: Path) -> set[str]:
 # --- formats ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_report_lists_all_written_files(result, volume, tmp_path):
+def test_the_report_lists_all_written_files(result: Result, volume: Volume, tmp_path: Path) -> None:
     written = write_result(result, volume, tmp_path / "out")
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert set(written["files"]) == names(tmp_path / "out") == set(report["output"]["files"])
@@ -75,7 +79,9 @@ def test_the_report_lists_all_written_files(result, volume, tmp_path):
     assert set(tmp_path.iterdir()) == {tmp_path / "out"}
 
 
-def test_the_label_map_has_the_grid_of_the_scan(result, volume, labels, tmp_path):
+def test_the_label_map_has_the_grid_of_the_scan(
+    result: Result, volume: Volume, labels: np.ndarray, tmp_path: Path
+) -> None:
     write_result(result, volume, tmp_path / "out", PLAIN)
     image = sitk.ReadImage(str(tmp_path / "out" / "labels.nii.gz"))
     assert np.array_equal(sitk.GetArrayFromImage(image), labels)
@@ -103,30 +109,32 @@ def test_the_label_map_has_the_grid_of_the_scan(result, volume, labels, tmp_path
         ),
     ],
 )
-def test_only_requested_formats_are_written(result, volume, tmp_path, formats, expected):
+def test_only_requested_formats_are_written(
+    result: Result, volume: Volume, tmp_path: Path, formats: list[str], expected: set[str]
+) -> None:
     written = write_result(result, volume, tmp_path / "out", formats)
     assert names(tmp_path / "out") == expected | {"report.json"} == set(written["files"])
 
 
-def test_the_preview_leaves_no_surface_files(result, volume, tmp_path):
+def test_the_preview_leaves_no_surface_files(result: Result, volume: Volume, tmp_path: Path) -> None:
     write_result(result, volume, tmp_path / "out", ["preview"])
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"preview.png", "report.json"}
 
 
-def test_measurements_have_units(result, volume, tmp_path):
+def test_measurements_have_units(result: Result, volume: Volume, tmp_path: Path) -> None:
     write_result(result, volume, tmp_path / "out", ["csv"])
     text = (tmp_path / "out" / "measurements.csv").read_text(encoding="utf-8-sig")
     rows = list(csv.reader(text.splitlines()))
     assert any("mL" in cell for row in rows for cell in row)
 
 
-def test_an_empty_result_is_written(volume, tmp_path):
+def test_an_empty_result_is_written(volume: Volume, tmp_path: Path) -> None:
     empty = Result(np.zeros(GRID.shape, np.uint8), GRID)
     written = write_result(empty, volume, tmp_path / "out", ["seg", "labels", "stl", "csv"])
     assert set(written["files"]) == {"segmentation.seg.nrrd", "labels.nii.gz", "measurements.csv", "report.json"}
 
 
-def test_permissions_follow_the_umask(result, volume, tmp_path):
+def test_permissions_follow_the_umask(result: Result, volume: Volume, tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         write_result(result, volume, tmp_path / "out", PLAIN)
@@ -135,7 +143,7 @@ def test_permissions_follow_the_umask(result, volume, tmp_path):
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o750
 
 
-def test_an_unknown_format_is_refused(result, volume, tmp_path):
+def test_an_unknown_format_is_refused(result: Result, volume: Volume, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"dicom.* seg, labels"):
         write_result(result, volume, tmp_path / "out", ["labels", "dicom"])
     assert list(tmp_path.iterdir()) == []
@@ -145,18 +153,18 @@ def test_an_unknown_format_is_refused(result, volume, tmp_path):
 
 
 @pytest.fixture
-def without(monkeypatch):
+def without(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Make packages appear not to be installed."""
 
     def hide(*packages: str) -> None:
         real_import, real_find = builtins.__import__, importlib.util.find_spec
 
-        def importing(name, *more, **kinds):
+        def importing(name: str, *more: Any, **kinds: Any) -> ModuleType:
             if name.split(".")[0] in packages and not (more and more[-1] and isinstance(more[-1], int)):
                 raise ImportError(f"No module named {name!r}")
             return real_import(name, *more, **kinds)
 
-        def finding(name, *more):
+        def finding(name: str, *more: Any) -> ModuleSpec | None:
             return None if name.split(".")[0] in packages else real_find(name, *more)
 
         monkeypatch.setattr(builtins, "__import__", importing)
@@ -165,7 +173,9 @@ def without(monkeypatch):
     return hide
 
 
-def test_default_formats_without_their_packages_are_skipped_and_reported(result, volume, tmp_path, without):
+def test_default_formats_without_their_packages_are_skipped_and_reported(
+    result: Result, volume: Volume, tmp_path: Path, without: Callable[..., None]
+) -> None:
     without("slicer", "vtk", "matplotlib")
     write_result(result, volume, tmp_path / "out")
     assert names(tmp_path / "out") == {"segmentation.seg.nrrd", "labels.nii.gz", "measurements.csv", "report.json"}
@@ -175,7 +185,9 @@ def test_default_formats_without_their_packages_are_skipped_and_reported(result,
 
 
 @pytest.mark.parametrize(("name", "package"), [("stl", "vtk"), ("preview", "matplotlib")])
-def test_a_requested_format_without_its_package_is_refused(result, volume, tmp_path, without, name, package):
+def test_a_requested_format_without_its_package_is_refused(
+    result: Result, volume: Volume, tmp_path: Path, without: Callable[..., None], name: str, package: str
+) -> None:
     without(package)
     with pytest.raises(DependencyError, match=rf"{name}.*{package}.*pip install"):
         write_result(result, volume, tmp_path / "out", [name])
@@ -186,21 +198,21 @@ def test_a_requested_format_without_its_package_is_refused(result, volume, tmp_p
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, ValueError])
-def test_an_error_leaves_no_files(tmp_path, error):
+def test_an_error_leaves_no_files(tmp_path: Path, error: type[Exception]) -> None:
     with pytest.raises((error, OutputError)), staged_folder(tmp_path / "new" / "deep" / "out") as stage:
         (stage / "labels.nii.gz").write_text("half")
         raise error
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_keeps_other_folders(tmp_path):
+def test_an_error_keeps_other_folders(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), staged_folder(tmp_path / "new" / "out"):
         (tmp_path / "new" / "other").touch()
         raise KeyboardInterrupt
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["other"]
 
 
-def test_the_folder_appears_only_when_it_is_complete(tmp_path):
+def test_the_folder_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     with staged_folder(tmp_path / "out") as stage:
         (stage / "report.json").write_text("{}")
         assert not (tmp_path / "out").exists()
@@ -214,13 +226,13 @@ def earlier(folder: Path) -> Path:
     return folder
 
 
-def test_overwriting_replaces_the_whole_result(result, volume, tmp_path):
+def test_overwriting_replaces_the_whole_result(result: Result, volume: Volume, tmp_path: Path) -> None:
     write_result(result, volume, earlier(tmp_path / "out"), PLAIN, overwrite=True)
     assert names(tmp_path / "out") == {"labels.nii.gz", "measurements.csv", "report.json"}
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_an_interrupted_overwrite_keeps_the_earlier_result(tmp_path):
+def test_an_interrupted_overwrite_keeps_the_earlier_result(tmp_path: Path) -> None:
     folder = earlier(tmp_path / "out")
     with pytest.raises(KeyboardInterrupt), staged_folder(folder, overwrite=True):
         raise KeyboardInterrupt
@@ -228,11 +240,13 @@ def test_an_interrupted_overwrite_keeps_the_earlier_result(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_an_overwrite_that_fails_at_the_last_rename_keeps_the_earlier_result(tmp_path, monkeypatch):
+def test_an_overwrite_that_fails_at_the_last_rename_keeps_the_earlier_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = earlier(tmp_path / "out")
     rename = Path.rename
 
-    def failing(self, target):
+    def failing(self: Path, target: Path) -> Path:
         if "old" not in str(target) and self.name != "old":
             raise PermissionError(13, "Permission denied")
         return rename(self, target)
@@ -245,7 +259,7 @@ def test_an_overwrite_that_fails_at_the_last_rename_keeps_the_earlier_result(tmp
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "scan.nii.gz", ".git"])
-def test_overwriting_a_folder_with_other_files_is_refused(tmp_path, name):
+def test_overwriting_a_folder_with_other_files_is_refused(tmp_path: Path, name: str) -> None:
     folder = earlier(tmp_path / "out")
     (folder / name).touch()
     with pytest.raises(OutputError, match=re.escape(name)):
@@ -253,7 +267,7 @@ def test_overwriting_a_folder_with_other_files_is_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize(("number", "full"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False)])
-def test_a_full_disk_is_recognised_in_the_cause_of_an_error(tmp_path, number, full):
+def test_a_full_disk_is_recognised_in_the_cause_of_an_error(tmp_path: Path, number: int, full: bool) -> None:
     with pytest.raises(OutputError) as caught, staged_folder(tmp_path / "out"):
         raise OutputError("cannot write a file") from OSError(number, "")
     assert ("disk is full" in str(caught.value)) == full
@@ -261,7 +275,7 @@ def test_a_full_disk_is_recognised_in_the_cause_of_an_error(tmp_path, number, fu
 
 
 @pytest.mark.parametrize(("count", "listed"), [(3, "(a, b, c)"), (4, "(a, b, c, ...)")])
-def test_an_error_names_three_of_the_other_files(tmp_path, count, listed):
+def test_an_error_names_three_of_the_other_files(tmp_path: Path, count: int, listed: str) -> None:
     folder = earlier(tmp_path / "out")
     for name in "abcd"[:count]:
         (folder / name).touch()
@@ -269,7 +283,7 @@ def test_an_error_names_three_of_the_other_files(tmp_path, count, listed):
         check_output_folder(folder, overwrite=True)
 
 
-def test_files_of_the_operating_system_are_ignored(tmp_path):
+def test_files_of_the_operating_system_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".DS_Store").touch()
     assert check_output_folder(tmp_path / "out") == tmp_path / "out"
@@ -281,7 +295,7 @@ def dead_pid() -> int:
     return child.pid
 
 
-def test_temporary_folders_of_killed_runs_are_deleted_but_not_those_of_running_ones(tmp_path):
+def test_temporary_folders_of_killed_runs_are_deleted_but_not_those_of_running_ones(tmp_path: Path) -> None:
     killed, alive = tmp_path / f".out.partial-{dead_pid()}-x", tmp_path / f".out.partial-{os.getppid()}-x"
     other, strange = tmp_path / f".another.partial-{dead_pid()}-x", tmp_path / ".out.partial-mine"
     for folder in (killed, alive, other, strange):
@@ -292,7 +306,7 @@ def test_temporary_folders_of_killed_runs_are_deleted_but_not_those_of_running_o
     assert {p.name for p in tmp_path.iterdir()} == {"out", alive.name, other.name, strange.name}
 
 
-def test_the_old_result_is_restored_after_a_kill_during_replacement(tmp_path):
+def test_the_old_result_is_restored_after_a_kill_during_replacement(tmp_path: Path) -> None:
     keep = tmp_path / f".out.partial-{dead_pid()}-x"
     keep.mkdir()
     earlier(keep / "old")
@@ -302,7 +316,7 @@ def test_the_old_result_is_restored_after_a_kill_during_replacement(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_folder_names_can_contain_glob_characters(tmp_path):
+def test_folder_names_can_contain_glob_characters(tmp_path: Path) -> None:
     folder = tmp_path / "out [1]*"
     leftover = tmp_path / f".out [1]*.partial-{dead_pid()}-x"
     leftover.mkdir()
@@ -311,7 +325,7 @@ def test_folder_names_can_contain_glob_characters(tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_a_link_to_a_folder_remains_a_link(result, volume, tmp_path):
+def test_a_link_to_a_folder_remains_a_link(result: Result, volume: Volume, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     write_result(result, volume, tmp_path / "link", PLAIN)
@@ -319,14 +333,16 @@ def test_a_link_to_a_folder_remains_a_link(result, volume, tmp_path):
     assert "report.json" in names(tmp_path / "real")
 
 
-def test_the_current_folder_can_be_the_output_folder(result, volume, tmp_path, monkeypatch):
+def test_the_current_folder_can_be_the_output_folder(
+    result: Result, volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
     write_result(result, volume, ".", PLAIN)
     assert "report.json" in names(tmp_path / "out")
 
 
-def test_cancelling_while_writing_leaves_no_files(result, volume, tmp_path):
+def test_cancelling_while_writing_leaves_no_files(result: Result, volume: Volume, tmp_path: Path) -> None:
     from heartseg.errors import Cancelled
 
     reporter = Reporter(lambda event: reporter.cancel.cancel() if event.done == 1 else None)
@@ -339,7 +355,7 @@ def test_cancelling_while_writing_leaves_no_files(result, volume, tmp_path):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
     """Mount file systems of a few kB; requires root."""
     mounted: list[Path] = []
 
@@ -363,7 +379,9 @@ def disk_full_at(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("kilobytes", [4, 8, 16, 32, 64, 120])
-def test_a_disk_that_fills_up_at_any_step_leaves_no_files(result, volume, small_disk, kilobytes):
+def test_a_disk_that_fills_up_at_any_step_leaves_no_files(
+    result: Result, volume: Volume, small_disk: Callable[[int], Path], kilobytes: int
+) -> None:
     disk = small_disk(kilobytes)
     (disk / "keep").mkdir()
     with pytest.raises(OutputError, match=disk_full_at(disk / "keep" / "out")):
@@ -371,7 +389,9 @@ def test_a_disk_that_fills_up_at_any_step_leaves_no_files(result, volume, small_
     assert [p.name for p in disk.rglob("*")] == ["keep"]
 
 
-def test_a_disk_that_fills_up_while_overwriting_keeps_the_earlier_result(result, volume, small_disk):
+def test_a_disk_that_fills_up_while_overwriting_keeps_the_earlier_result(
+    result: Result, volume: Volume, small_disk: Callable[[int], Path]
+) -> None:
     disk = small_disk(24)
     folder = earlier(disk / "out")
     with pytest.raises(OutputError, match=disk_full_at(folder)):
@@ -379,7 +399,9 @@ def test_a_disk_that_fills_up_while_overwriting_keeps_the_earlier_result(result,
     assert names(disk) == {"out/report.json", "out/preview.png"}
 
 
-def test_a_mounted_folder_can_be_the_output_folder(result, volume, small_disk):
+def test_a_mounted_folder_can_be_the_output_folder(
+    result: Result, volume: Volume, small_disk: Callable[[int], Path]
+) -> None:
     disk = small_disk(4096)
     write_result(result, volume, disk, PLAIN)
     assert names(disk) == {"labels.nii.gz", "measurements.csv", "report.json"}
@@ -388,7 +410,7 @@ def test_a_mounted_folder_can_be_the_output_folder(result, volume, small_disk):
     assert [p for p in disk.iterdir() if p.is_dir()] == []
 
 
-def test_the_file_size_limit_is_reported_as_a_full_disk(tmp_path):
+def test_the_file_size_limit_is_reported_as_a_full_disk(tmp_path: Path) -> None:
     """Sets RLIMIT_FSIZE in a separate process, which does not require root."""
     pytest.importorskip("resource", reason="needs POSIX limits")
     program = """
@@ -419,5 +441,5 @@ except OutputError as error:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_formats_have_a_description():
+def test_all_formats_have_a_description() -> None:
     assert all(": " in text for text in FORMATS.values())

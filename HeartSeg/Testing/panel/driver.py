@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from heartseg.needs import Missing
 from heartseg.progress import ProgressEvent, Reporter
 from pythonqt import PanelHost
 
@@ -16,10 +17,12 @@ class Driver:
     Attributes:
         widget: the ``HeartSegWidget``.
         ui: named widgets of the panel.
+        missing: packages that the panel does not find, if the test hides some.
     """
 
     def __init__(self, session: PanelHost, widget: Any) -> None:
         self.session, self.widget, self.ui = session, widget, widget.ui
+        self.missing: list[Missing] = []
 
     @property
     def panel(self) -> Any:

@@ -16,6 +16,7 @@ import sys
 import types
 import zipfile
 from base64 import urlsafe_b64encode
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -114,15 +115,15 @@ class SlicerLike:
 
 
 @pytest.fixture
-def slicer_like(tmp_path, monkeypatch):
+def slicer_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlicerLike]:
     """An application named ``slicer`` for this test; the packages it installs can be imported."""
     wheels, target = tmp_path / "wheels", tmp_path / "installed"
     wheels.mkdir()
     target.mkdir()
     like = SlicerLike(wheels, target)
     slicer = types.ModuleType("slicer")
-    slicer.app = types.SimpleNamespace(applicationVersion="5.12.0", testingEnabled=lambda: like.testing)
-    slicer.util = types.SimpleNamespace(pip_install=like.pip_install)
+    app = types.SimpleNamespace(applicationVersion="5.12.0", testingEnabled=lambda: like.testing)
+    vars(slicer).update(app=app, util=types.SimpleNamespace(pip_install=like.pip_install))
     monkeypatch.setitem(sys.modules, "slicer", slicer)
     monkeypatch.setattr("heartseg.panel.dependencies.no_connection", lambda: "")
     monkeypatch.setitem(sys.modules, "PyTorchUtils", types.ModuleType("PyTorchUtils"))
@@ -133,7 +134,7 @@ def slicer_like(tmp_path, monkeypatch):
     importlib.invalidate_caches()
 
 
-def test_the_list_agrees_with_the_projects_own():
+def test_the_list_agrees_with_the_projects_own() -> None:
     """Packages that Slicer lacks are in pyproject.toml with the same versions; Slicer includes the others."""
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     declared = re.findall(r'"([^"]+)"', re.search(r"^dependencies = \[(.*?)^\]", project, re.DOTALL | re.MULTILINE)[1])
@@ -143,7 +144,7 @@ def test_the_list_agrees_with_the_projects_own():
     assert rest <= {"numpy", "scipy", "SimpleITK"}
 
 
-def test_nothing_is_missing_here_and_nothing_is_then_done(slicer_like):
+def test_nothing_is_missing_here_and_nothing_is_then_done(slicer_like: SlicerLike) -> None:
     assert missing_packages() == ()
     outcome = install_missing(SlicerInstaller())
     assert (outcome.installed, outcome.restart) == ((), "")
@@ -151,7 +152,7 @@ def test_nothing_is_missing_here_and_nothing_is_then_done(slicer_like):
     assert explanation(()) == "Everything that segmentation needs is installed."
 
 
-def test_what_is_missing_is_explained_with_size_and_reason():
+def test_what_is_missing_is_explained_with_size_and_reason() -> None:
     text = explanation([Missing(p) for p in PACKAGES])
     for word in ("torch", "200 MB to 2.8 GB", "PyTorch extension", "runs the neural network", "None of your data"):
         assert word in text
@@ -159,17 +160,20 @@ def test_what_is_missing_is_explained_with_size_and_reason():
     assert "version 1.13.0 is installed and does not work" in old.text
 
 
-def test_a_version_that_does_not_work_counts_as_missing(monkeypatch):
+def test_a_version_that_does_not_work_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     for version, fits in (("1.13.1", False), ("2.2.0", True), ("2.9.1+cu130", False), ("2.10.0", True)):
         monkeypatch.setattr("heartseg.needs.installed_version", lambda name, v=version: v)
         assert (missing_packages(PACKAGES[:1]) == ()) is fits
 
 
-def test_packages_are_installed_with_pip_and_every_line_is_heard(slicer_like, capsys):
+def test_packages_are_installed_with_pip_and_every_line_is_heard(
+    slicer_like: SlicerLike, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_wheel(slicer_like.wheels, "madeup-one", "1.2", requires=("madeup-unwanted",))
     package = made_up("madeup-one")
     assert [m.package.name for m in missing_packages([package])] == ["madeup-one"]
-    steps, lines = [], []
+    steps: list[tuple[int, int, str]] = []
+    lines: list[str] = []
     outcome = install_missing(SlicerInstaller(), missing_packages([package]), lambda *s: steps.append(s), lines.append)
     assert (outcome.installed, outcome.restart) == (("madeup-one",), "")
     assert steps == [(0, 1, "Installing madeup-one…"), (1, 1, "Installed.")]
@@ -178,7 +182,7 @@ def test_packages_are_installed_with_pip_and_every_line_is_heard(slicer_like, ca
     assert importlib.import_module("madeup_one").__version__ == "1.2"
 
 
-def test_packages_are_installed_without_their_dependencies_and_without_pip_ensure(slicer_like):
+def test_packages_are_installed_without_their_dependencies_and_without_pip_ensure(slicer_like: SlicerLike) -> None:
     """Slicer 5.12's pip_ensure deletes skipped requirements from the metadata of other packages."""
     write_wheel(slicer_like.wheels, "madeup-two", "1.0", requires=("madeup-unwanted",))
     package = made_up("madeup-two")
@@ -187,7 +191,7 @@ def test_packages_are_installed_without_their_dependencies_and_without_pip_ensur
     assert missing_packages([package]) == ()
 
 
-def test_a_failure_shows_the_last_lines_of_pip_and_a_hint(slicer_like):
+def test_a_failure_shows_the_last_lines_of_pip_and_a_hint(slicer_like: SlicerLike) -> None:
     package = made_up("madeup-nowhere")
     with pytest.raises(InstallFailed, match="there is no version of it for this system") as failed:
         install_missing(SlicerInstaller(), missing_packages([package]))
@@ -206,9 +210,9 @@ def test_a_failure_shows_the_last_lines_of_pip_and_a_hint(slicer_like):
         ("ERROR: [WinError 5] Access is denied: 'torch.dll'", "restart Slicer"),
     ],
 )
-def test_usual_failures_get_a_hint(slicer_like, line, hint):
+def test_usual_failures_get_a_hint(slicer_like: SlicerLike, line: str, hint: str) -> None:
     class Prints(SlicerInstaller):
-        def install(self, requirements):
+        def install(self, requirements: object) -> None:
             print(line)
             raise subprocess.CalledProcessError(1, "pip")
 
@@ -216,16 +220,23 @@ def test_usual_failures_get_a_hint(slicer_like, line, hint):
         install_missing(Prints(), [Missing(made_up("madeup-three"))])
 
 
-def test_torch_comes_through_the_pytorch_extension_alone(slicer_like, monkeypatch):
-    asked = []
+def test_torch_comes_through_the_pytorch_extension_alone(
+    slicer_like: SlicerLike, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
 
     class Logic:
         answer: object = object()
 
-        def uninstallTorch(self, askConfirmation=False):
+        def uninstallTorch(self, askConfirmation: bool = False) -> None:
             asked.append("uninstall")
 
-        def installTorch(self, askConfirmation=False, forceComputationBackend=None, torchVersionRequirement=None):
+        def installTorch(
+            self,
+            askConfirmation: bool = False,
+            forceComputationBackend: str | None = None,
+            torchVersionRequirement: str | None = None,
+        ) -> object:
             asked.append((askConfirmation, torchVersionRequirement))
             if self.answer is not None:
                 write_wheel(slicer_like.wheels, "madeup-torch", "2.4")
@@ -243,7 +254,9 @@ def test_torch_comes_through_the_pytorch_extension_alone(slicer_like, monkeypatc
     assert slicer_like.calls == []
 
 
-def test_the_pytorch_extension_is_installed_without_a_further_question(slicer_like, monkeypatch):
+def test_the_pytorch_extension_is_installed_without_a_further_question(
+    slicer_like: SlicerLike, monkeypatch: pytest.MonkeyPatch
+) -> None:
     installer, done = SlicerInstaller(), []
     assert not installer.lacks_extension([Missing(PACKAGES[0])])
     monkeypatch.delitem(sys.modules, "PyTorchUtils")
@@ -268,7 +281,9 @@ def test_the_pytorch_extension_is_installed_without_a_further_question(slicer_li
         ("Windows", "AMD64", "2.4.6", True),
     ],
 )
-def test_a_mac_whose_torch_cannot_work_with_numpy_2_is_told_so(slicer_like, monkeypatch, system, machine, numpy, works):
+def test_a_mac_whose_torch_cannot_work_with_numpy_2_is_told_so(
+    slicer_like: SlicerLike, monkeypatch: pytest.MonkeyPatch, system: str, machine: str, numpy: str, works: bool
+) -> None:
     assert (unsupported(system, machine, numpy) == "") is works
     monkeypatch.setattr("platform.system", lambda: system)
     monkeypatch.setattr("platform.machine", lambda: machine)
@@ -277,12 +292,14 @@ def test_a_mac_whose_torch_cannot_work_with_numpy_2_is_told_so(slicer_like, monk
     assert ("not supported" in obstacle) is not works
 
 
-def test_a_disk_without_room_is_an_obstacle(slicer_like, monkeypatch):
+def test_a_disk_without_room_is_an_obstacle(slicer_like: SlicerLike, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda folder: types.SimpleNamespace(free=100_000_000))
     assert SlicerInstaller().obstacle([Missing(PACKAGES[0])]).startswith("100 MB are free")
 
 
-def test_a_server_that_cannot_be_reached_is_an_obstacle_unless_pip_has_another_one(monkeypatch):
+def test_a_server_that_cannot_be_reached_is_an_obstacle_unless_pip_has_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in ("PIP_INDEX_URL", "PIP_NO_INDEX", "PIP_FIND_LINKS", "PIP_CONFIG_FILE"):
         monkeypatch.delenv(name, raising=False)
     assert "cannot be reached" in no_connection("http://127.0.0.1:1/")
@@ -290,7 +307,7 @@ def test_a_server_that_cannot_be_reached_is_an_obstacle_unless_pip_has_another_o
     assert no_connection("http://127.0.0.1:1/") == ""
 
 
-def test_a_torch_that_cannot_be_imported_counts_as_missing(tmp_path, monkeypatch):
+def test_a_torch_that_cannot_be_imported_counts_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its metadata exists, but a system library is missing."""
     (tmp_path / "torch.py").write_text("raise OSError('libcudnn.so.9: cannot open shared object file')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -302,7 +319,7 @@ def test_a_torch_that_cannot_be_imported_counts_as_missing(tmp_path, monkeypatch
 
 
 @pytest.fixture
-def slow_tool():
+def slow_tool() -> Iterator[subprocess.Popen[str]]:
     """A tool that prints a line and then waits for a minute, like pip during a download."""
     code = "import time; print('Downloading torch', flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -312,7 +329,9 @@ def slow_tool():
     process.stdout.close()
 
 
-def test_the_window_lives_while_a_tool_is_silent_and_a_cancel_ends_it(slicer_like, slow_tool, capsys):
+def test_the_window_lives_while_a_tool_is_silent_and_a_cancel_ends_it(
+    slicer_like: SlicerLike, slow_tool: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     sys.modules["slicer"].util.logProcessOutput = original = lambda process: None
     turns = []
     with (
@@ -325,14 +344,14 @@ def test_the_window_lives_while_a_tool_is_silent_and_a_cancel_ends_it(slicer_lik
     assert sys.modules["slicer"].util.logProcessOutput is original
 
 
-def test_a_tool_that_fails_raises_as_slicers_own_function(slicer_like):
+def test_a_tool_that_fails_raises_as_slicers_own_function(slicer_like: SlicerLike) -> None:
     with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"], stdout=subprocess.PIPE, text=True) as process:
         sys.modules["slicer"].util.logProcessOutput = None
         with pytest.raises(subprocess.CalledProcessError), responsive(lambda: None, lambda: False):
             sys.modules["slicer"].util.logProcessOutput(process, lambda line: None)
 
 
-def test_a_restart_is_asked_for_only_where_an_older_version_is_in_use(slicer_like):
+def test_a_restart_is_asked_for_only_where_an_older_version_is_in_use(slicer_like: SlicerLike) -> None:
     write_wheel(slicer_like.wheels, "madeup-six", "1.0")
     slicer_like._pip(["madeup-six"])
     old = made_up("madeup-six", "madeup-six>=2.0")
@@ -345,12 +364,12 @@ def test_a_restart_is_asked_for_only_where_an_older_version_is_in_use(slicer_lik
     )
 
 
-def test_the_installer_fits_the_application(slicer_like, monkeypatch):
+def test_the_installer_fits_the_application(slicer_like: SlicerLike, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(choose_installer(), SlicerInstaller)
     monkeypatch.setitem(sys.modules, "slicer", types.ModuleType("slicer"))
     assert isinstance(choose_installer(), NoInstaller)
 
 
-def test_outside_of_slicer_nothing_is_installed():
+def test_outside_of_slicer_nothing_is_installed() -> None:
     with pytest.raises(InstallFailed, match=re.escape("pip install 'heartseg[app]'")):
         install_missing(NoInstaller(), [Missing(made_up("madeup-seven"))])

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import slicer
 
-from heartseg.scene.overlay import CONFIDENCE, HEAT_MAP, find_overlay
-from panel.driver import node_ids
+from heartseg.scene.overlay import CONFIDENCE, HEAT_MAP, OverlayKind, find_overlay
+from panel.driver import Driver, Gate, node_ids
 
 
 @pytest.fixture
-def section(user):
+def section(user: Driver) -> Any:
     """Return the section after a finished run."""
     user.run()
     return explain_section(user)
 
 
-def explain_section(user):
+def explain_section(user: Driver) -> Any:
     return next(s for s in user.panel._sections if s.name == "Explain")
 
 
-def choose(section, user, present: bool = True) -> str:
+def choose(section: Any, user: Driver, present: bool = True) -> str:
     """Choose a structure that the last run has found, or has not found."""
     labels = user.panel.state.result.labels
     found = [s.key for s in user.panel.state.result.structures if bool((labels == s.label).any()) == present]
@@ -31,18 +34,18 @@ def choose(section, user, present: bool = True) -> str:
     return found[0]
 
 
-def map_of(scan, kind=HEAT_MAP) -> np.ndarray:
+def map_of(scan: Any, kind: OverlayKind = HEAT_MAP) -> np.ndarray:
     return slicer.util.arrayFromVolume(find_overlay(scan, kind))
 
 
-def test_without_a_result_its_buttons_say_why_not(user):
+def test_without_a_result_its_buttons_say_why_not(user: Driver) -> None:
     ui = explain_section(user).ui
     assert not ui.explainButton.enabled and not ui.confidenceButton.enabled
     assert "segment a scan first" in ui.explainButton.toolTip
     assert ui.removeMapsButton.toolTip == "No map is shown."
 
 
-def test_a_heat_map_lies_over_the_scan(user, section, scan):
+def test_a_heat_map_lies_over_the_scan(user: Driver, section: Any, scan: Any) -> None:
     key = choose(section, user)
     section.ui.explainButton.click()
     assert user.running and not section.ui.explainButton.enabled
@@ -55,7 +58,7 @@ def test_a_heat_map_lies_over_the_scan(user, section, scan):
     assert section.ui.removeMapsButton.enabled and section.ui.undoMapButton.enabled
 
 
-def test_after_the_first_map_the_models_layers_can_be_chosen(user, section, scan):
+def test_after_the_first_map_the_models_layers_can_be_chosen(user: Driver, section: Any, scan: Any) -> None:
     choose(section, user)
     assert section.ui.layerComboBox.count == 2
     section.ui.layerComboBox.setCurrentIndex(1)
@@ -69,7 +72,9 @@ def test_after_the_first_map_the_models_layers_can_be_chosen(user, section, scan
     assert "encoder.stages.0" in section.ui.mapLabel.text, user.error
 
 
-def test_a_second_map_takes_the_firsts_node_and_undo_brings_the_first_back(user, section, scan):
+def test_a_second_map_takes_the_firsts_node_and_undo_brings_the_first_back(
+    user: Driver, section: Any, scan: Any
+) -> None:
     choose(section, user)
     section.ui.explainButton.click()
     user.wait()
@@ -83,7 +88,7 @@ def test_a_second_map_takes_the_firsts_node_and_undo_brings_the_first_back(user,
     assert not section.ui.undoMapButton.enabled
 
 
-def test_a_cancel_leaves_no_map(user, section, scan, hold):
+def test_a_cancel_leaves_no_map(user: Driver, section: Any, scan: Any, hold: Callable[..., Gate]) -> None:
     choose(section, user)
     before, gate = node_ids(), hold("explain")
     section.ui.explainButton.click()
@@ -97,7 +102,7 @@ def test_a_cancel_leaves_no_map(user, section, scan, hold):
     assert find_overlay(scan, HEAT_MAP) is not None
 
 
-def test_a_structure_that_was_not_found_is_told_as_a_runs_errors_are(user, section, scan):
+def test_a_structure_that_was_not_found_is_told_as_a_runs_errors_are(user: Driver, section: Any, scan: Any) -> None:
     segments = user.panel.state.segmentation.GetSegmentation()
     for key in section._keys:  # simulates that nothing was found: only a segment that is not requested stays
         if key != section._keys[0]:
@@ -110,12 +115,14 @@ def test_a_structure_that_was_not_found_is_told_as_a_runs_errors_are(user, secti
     assert node_ids() == before
 
 
-def empty(segment) -> None:
+def empty(segment: Any) -> None:
     name = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
     segment.SetLabelValue(99) if segment.GetRepresentation(name) is not None else None
 
 
-def test_a_scan_that_leaves_meanwhile_ends_it_in_words(user, section, scan, hold):
+def test_a_scan_that_leaves_meanwhile_ends_it_in_words(
+    user: Driver, section: Any, scan: Any, hold: Callable[..., Gate]
+) -> None:
     choose(section, user)
     gate = hold("explain")
     section.ui.explainButton.click()
@@ -128,7 +135,7 @@ def test_a_scan_that_leaves_meanwhile_ends_it_in_words(user, section, scan, hold
     assert "not in the scene" in section.ui.explainButton.toolTip
 
 
-def test_confidence_is_shown_and_taken_away(user, section, scan):
+def test_confidence_is_shown_and_taken_away(user: Driver, section: Any, scan: Any) -> None:
     before = node_ids()
     section.ui.confidenceButton.click()
     user.wait()
@@ -140,7 +147,7 @@ def test_confidence_is_shown_and_taken_away(user, section, scan):
     assert section.ui.removeMapsButton.toolTip == "No map is shown."
 
 
-def test_the_model_stays_warm(user, section, scan):
+def test_the_model_stays_warm(user: Driver, section: Any, scan: Any) -> None:
     warm = user.panel.warm._segmenter
     choose(section, user)
     section.ui.explainButton.click()

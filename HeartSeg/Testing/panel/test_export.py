@@ -8,15 +8,18 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from heartseg.export import FORMATS
+from heartseg.progress import Reporter
+from panel.driver import Driver
 
 
 @pytest.fixture
-def section(user, tmp_path):
+def section(user: Driver, tmp_path: Path) -> Any:
     """Return the section, with a folder of the test and only fast formats checked."""
     from heartseg.panel.export import Export
 
@@ -28,7 +31,7 @@ def section(user, tmp_path):
 
 
 @pytest.fixture
-def segmented(user, scan):
+def segmented(user: Driver, scan: Any) -> tuple[Any, np.ndarray]:
     """A segmentation of two boxes on the scan, shown in the panel."""
     from heartseg.anatomy import STRUCTURES
     from heartseg.result import Result
@@ -43,7 +46,7 @@ def segmented(user, scan):
     return node, labels
 
 
-def press(user, section) -> None:
+def press(user: Driver, section: Any) -> None:
     section.ui.exportButton.click()
     user.wait()
 
@@ -58,7 +61,7 @@ def read_labels(folder: Path) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "labels.nii.gz")))
 
 
-def test_every_format_has_its_box_and_nothing_can_be_exported_without_a_segmentation(section) -> None:
+def test_every_format_has_its_box_and_nothing_can_be_exported_without_a_segmentation(section: Any) -> None:
     assert set(section.boxes) == set(FORMATS)
     assert all(box.toolTip for box in section.boxes.values())
     assert not section.ui.exportButton.enabled
@@ -67,7 +70,7 @@ def test_every_format_has_its_box_and_nothing_can_be_exported_without_a_segmenta
 
 
 def test_what_is_checked_is_written_into_a_folder_named_after_the_segmentation(
-    user, section, segmented, tmp_path
+    user: Driver, section: Any, segmented: tuple[Any, np.ndarray], tmp_path: Path
 ) -> None:
     node, labels = segmented
     assert section.ui.exportButton.enabled, section.ui.exportButton.toolTip
@@ -81,7 +84,9 @@ def test_what_is_checked_is_written_into_a_folder_named_after_the_segmentation(
     assert section.ui.openFolderButton.enabled
 
 
-def test_edits_are_exported_as_they_are_now(user, section, segmented, scan, tmp_path) -> None:
+def test_edits_are_exported_as_they_are_now(
+    user: Driver, section: Any, segmented: tuple[Any, np.ndarray], scan: Any, tmp_path: Path
+) -> None:
     import slicer
 
     node, labels = segmented
@@ -97,7 +102,9 @@ def test_edits_are_exported_as_they_are_now(user, section, segmented, scan, tmp_
     assert volume == pytest.approx(mask.sum() * 3.0**3 / 1000, abs=0.006)
 
 
-def test_an_earlier_export_is_replaced_only_when_the_user_says_so(user, section, segmented, tmp_path) -> None:
+def test_an_earlier_export_is_replaced_only_when_the_user_says_so(
+    user: Driver, section: Any, segmented: tuple[Any, np.ndarray], tmp_path: Path
+) -> None:
     press(user, section)
     section.boxes["csv"].checked = False
     user.session.answers.append(False)
@@ -110,7 +117,9 @@ def test_an_earlier_export_is_replaced_only_when_the_user_says_so(user, section,
     assert [kind for kind, _ in user.session.messages] == ["question", "question"]
 
 
-def test_a_folder_with_other_things_is_never_replaced(user, section, segmented, tmp_path) -> None:
+def test_a_folder_with_other_things_is_never_replaced(
+    user: Driver, section: Any, segmented: tuple[Any, np.ndarray], tmp_path: Path
+) -> None:
     folder = tmp_path / f"{segmented[0].GetName()} export"
     folder.mkdir()
     (folder / "thesis.docx").touch()
@@ -121,10 +130,17 @@ def test_a_folder_with_other_things_is_never_replaced(user, section, segmented, 
 
 
 @pytest.mark.parametrize("writer", ["write_labels", "write_measurements"])
-def test_a_full_disk_leaves_nothing_and_is_told(user, section, segmented, tmp_path, monkeypatch, writer) -> None:
+def test_a_full_disk_leaves_nothing_and_is_told(
+    user: Driver,
+    section: Any,
+    segmented: tuple[Any, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    writer: str,
+) -> None:
     from heartseg.export import formats
 
-    def full(*_, **__):
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(formats, writer, full)
@@ -136,12 +152,14 @@ def test_a_full_disk_leaves_nothing_and_is_told(user, section, segmented, tmp_pa
     assert (tmp_path / f"{segmented[0].GetName()} export" / "export.json").is_file(), "the next one works"
 
 
-def test_a_cancel_leaves_nothing(user, section, segmented, tmp_path, monkeypatch) -> None:
+def test_a_cancel_leaves_nothing(
+    user: Driver, section: Any, segmented: tuple[Any, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from heartseg.panel import export
 
     work = export.do_export
 
-    def slow(request, reporter):
+    def slow(request: Any, reporter: Reporter) -> Any:
         started = time.monotonic()
         while not reporter.cancel.cancelled and time.monotonic() - started < 60:
             time.sleep(0.005)
@@ -157,7 +175,9 @@ def test_a_cancel_leaves_nothing(user, section, segmented, tmp_path, monkeypatch
     assert not user.error
 
 
-def test_a_format_whose_package_is_missing_is_disabled_and_says_why(user, section, segmented, monkeypatch) -> None:
+def test_a_format_whose_package_is_missing_is_disabled_and_says_why(
+    user: Driver, section: Any, segmented: tuple[Any, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from heartseg.panel import export
 
     monkeypatch.setattr(export, "missing_package", lambda name: "needs vtk" if name == "print" else "")
@@ -168,14 +188,18 @@ def test_a_format_whose_package_is_missing_is_disabled_and_says_why(user, sectio
     assert "print" not in section.formats
 
 
-def test_without_any_format_the_button_says_what_to_do(user, section, segmented) -> None:
+def test_without_any_format_the_button_says_what_to_do(
+    user: Driver, section: Any, segmented: tuple[Any, np.ndarray]
+) -> None:
     for box in section.boxes.values():
         box.checked = False
     assert not section.ui.exportButton.enabled
     assert "at least one format" in section.ui.exportButton.toolTip
 
 
-def test_a_print_set_has_the_wall_that_was_chosen(user, section, segmented, tmp_path) -> None:
+def test_a_print_set_has_the_wall_that_was_chosen(
+    user: Driver, section: Any, segmented: tuple[Any, np.ndarray], tmp_path: Path
+) -> None:
     for name, box in section.boxes.items():
         box.checked = name == "print"
     section.ui.wallSpinBox.value = 3.0
@@ -185,7 +209,7 @@ def test_a_print_set_has_the_wall_that_was_chosen(user, section, segmented, tmp_
     assert facts["parts"]["blood_pool.stl"]["wall_asked_mm"] == 3.0
 
 
-def test_choices_are_remembered(user, section, segmented) -> None:
+def test_choices_are_remembered(user: Driver, section: Any, segmented: tuple[Any, np.ndarray]) -> None:
     import slicer
 
     press(user, section)
@@ -193,7 +217,7 @@ def test_choices_are_remembered(user, section, segmented) -> None:
 
 
 @pytest.fixture
-def exporter(monkeypatch) -> list[int]:
+def exporter(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A stand-in for the application's DICOM segmentation plugin; returns the requested subject hierarchy items."""
     import slicer
 
@@ -203,11 +227,11 @@ def exporter(monkeypatch) -> list[int]:
         directory = ""
 
     class Plugin:
-        def examineForExport(self, item):
+        def examineForExport(self, item: int) -> list[Any]:
             asked.append(item)
             return [Exportable()]
 
-        def export(self, exportables):
+        def export(self, exportables: list[Any]) -> str:
             (Path(exportables[0].directory) / "IMG0001.dcm").write_bytes(b"DICM")
             return ""
 
@@ -215,7 +239,9 @@ def exporter(monkeypatch) -> list[int]:
     return asked
 
 
-def test_dicom_of_slicers_own_exporter_is_taken_in(user, section, segmented, tmp_path, exporter) -> None:
+def test_dicom_of_slicers_own_exporter_is_taken_in(
+    user: Driver, section: Any, segmented: tuple[Any, np.ndarray], tmp_path: Path, exporter: list[int]
+) -> None:
     import slicer
 
     node, _ = segmented
@@ -228,7 +254,9 @@ def test_dicom_of_slicers_own_exporter_is_taken_in(user, section, segmented, tmp
     assert (tmp_path / f"{node.GetName()} export" / "segmentation.dcm").read_bytes() == b"DICM"
 
 
-def test_without_a_place_in_the_hierarchy_dicom_says_what_to_do(user, section, segmented, tmp_path, exporter) -> None:
+def test_without_a_place_in_the_hierarchy_dicom_says_what_to_do(
+    user: Driver, section: Any, segmented: tuple[Any, np.ndarray], tmp_path: Path, exporter: list[int]
+) -> None:
     section.boxes["dicom-seg"].checked = True
     press(user, section)
     assert "loaded through Slicer's DICOM module" in user.error
@@ -236,7 +264,9 @@ def test_without_a_place_in_the_hierarchy_dicom_says_what_to_do(user, section, s
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_report_of_the_current_segments_opens(user, section, segmented, monkeypatch) -> None:
+def test_the_report_of_the_current_segments_opens(
+    user: Driver, section: Any, segmented: tuple[Any, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import qt
 
     opened: list[str] = []
@@ -250,7 +280,7 @@ def test_the_report_of_the_current_segments_opens(user, section, segmented, monk
     assert "left ventricle" in page.read_text(encoding="utf-8")
 
 
-def test_the_source_of_a_scan_from_dicom_is_its_folder_and_series(scan, monkeypatch) -> None:
+def test_the_source_of_a_scan_from_dicom_is_its_folder_and_series(scan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import slicer
 
     from heartseg.scene.dicom_export import dicom_source
@@ -266,4 +296,5 @@ def test_the_source_of_a_scan_from_dicom_is_its_folder_and_series(scan, monkeypa
     monkeypatch.setattr(slicer, "dicomDatabase", Database(), raising=False)
     scan.SetAttribute("DICOM.instanceUIDs", "7 8")
     found = dicom_source(scan)
+    assert found is not None
     assert (found.path, found.series_uid) == ("/database", "1.2.3")

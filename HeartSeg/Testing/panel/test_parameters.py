@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import slicer
 
 from heartseg.settings import Settings
+from panel.driver import Driver, Gate
 
 EXPLAINED = (
     "QPushButton",
@@ -22,28 +26,28 @@ EXPLAINED = (
 )
 
 
-def test_every_control_has_a_tooltip(opened):
+def test_every_control_has_a_tooltip(opened: Driver) -> None:
     widgets = [*vars(opened.ui).values(), *vars(opened.results.ui).values()]
     controls = [w for w in widgets if hasattr(w, "className") and w.className() in EXPLAINED]
     assert len(controls) > 25
     assert [w.name for w in controls if not w.toolTip] == []
 
 
-def test_the_big_button_is_enabled_from_the_start_and_says_what_is_missing(opened):
+def test_the_big_button_is_enabled_from_the_start_and_says_what_is_missing(opened: Driver) -> None:
     assert opened.ui.segmentButton.enabled
     opened.press()
     assert not opened.running
     assert opened.error == opened.ui.segmentButton.toolTip == "Choose a scan first."
 
 
-def test_a_disabled_button_says_why(opened):
+def test_a_disabled_button_says_why(opened: Driver) -> None:
     for name in ("showButton", "editButton", "recomputeButton"):
         assert not getattr(opened.results.ui, name).enabled
         assert "no result yet" in getattr(opened.results.ui, name).toolTip
     assert "replaced nothing" in opened.results.ui.undoButton.toolTip
 
 
-def test_what_waits_for_a_job_says_so(user, hold):
+def test_what_waits_for_a_job_says_so(user: Driver, hold: Callable[..., Gate]) -> None:
     gate = hold("read")
     user.press()
     user.session.wait_until(gate.reached.is_set)
@@ -64,26 +68,26 @@ def test_what_waits_for_a_job_says_so(user, hold):
     assert "Not while" not in "".join(w.toolTip for w in waiting)
 
 
-def test_the_first_scan_is_chosen_when_the_panel_is_entered(opened, scan):
+def test_the_first_scan_is_chosen_when_the_panel_is_entered(opened: Driver, scan: Any) -> None:
     assert opened.parameters.inputVolume is scan
     opened.panel.refresh()
     assert opened.ui.segmentButton.enabled
 
 
-def test_what_is_ticked_becomes_the_settings(user):
+def test_what_is_ticked_becomes_the_settings(user: Driver) -> None:
     user.ui.accurateCheckBox.checked = True
     user.ui.cleanUpCheckBox.checked = True
     user.ui.structureRVCheckBox.click()
     assert user.panel.settings() == Settings(device="cpu", accurate=True, structures=("LV", "MYO"))
 
 
-def test_a_structure_that_the_model_does_not_know_cannot_be_ticked(user):
+def test_a_structure_that_the_model_does_not_know_cannot_be_ticked(user: Driver) -> None:
     assert user.ui.structureLVCheckBox.enabled
     assert not user.ui.structureAOCheckBox.enabled
     assert "does not segment the ascending aorta" in user.ui.structureAOCheckBox.toolTip
 
 
-def test_without_any_structure_there_is_no_run_and_the_button_says_so(user):
+def test_without_any_structure_there_is_no_run_and_the_button_says_so(user: Driver) -> None:
     for key in ("LV", "RV", "MYO"):
         getattr(user.ui, f"structure{key}CheckBox").click()
     user.press()
@@ -91,7 +95,7 @@ def test_without_any_structure_there_is_no_run_and_the_button_says_so(user):
     assert "at least one structure" in user.error
 
 
-def test_choices_are_saved_with_the_scene_and_shown_again(user, scan, tmp_path):
+def test_choices_are_saved_with_the_scene_and_shown_again(user: Driver, scan: Any, tmp_path: Path) -> None:
     user.ui.accurateCheckBox.checked = True
     user.ui.structureRVCheckBox.click()
     node = user.run()
@@ -109,7 +113,7 @@ def test_choices_are_saved_with_the_scene_and_shown_again(user, scan, tmp_path):
     assert user.results.ui.measuresTable.rowCount == 2
 
 
-def test_a_scene_of_the_first_version_loads(opened, scan, tmp_path):
+def test_a_scene_of_the_first_version_loads(opened: Driver, scan: Any, tmp_path: Path) -> None:
     """Version 0.1 stored only two node references in a singleton."""
     slicer.mrmlScene.Clear(0)
     scan = slicer.util.addVolumeFromArray(np.zeros((4, 4, 4), np.int16), name="old scan")
@@ -130,7 +134,9 @@ def test_a_scene_of_the_first_version_loads(opened, scan, tmp_path):
     assert opened.parameters.keepWarm
 
 
-def test_only_a_value_that_this_version_does_not_know_falls_back_to_its_default(opened, scan, caplog):
+def test_only_a_value_that_this_version_does_not_know_falls_back_to_its_default(
+    opened: Driver, scan: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")
     node.SetAttribute("ModuleName", "HeartSeg")
     node.SetParameter("device", "quantum")
@@ -145,7 +151,9 @@ def test_only_a_value_that_this_version_does_not_know_falls_back_to_its_default(
 @pytest.mark.parametrize(
     ("name", "value"), [("device", "xpu"), ("device", "cuda:x"), ("structures", "LV,APPENDAGE"), ("accurate", "maybe")]
 )
-def test_a_scene_with_an_unknown_value_opens_with_a_working_panel(opened, scan, tmp_path, name, value):
+def test_a_scene_with_an_unknown_value_opens_with_a_working_panel(
+    opened: Driver, scan: Any, tmp_path: Path, name: str, value: str
+) -> None:
     """The real wrapper does not validate the content of a scene, and raises while the panel is connected."""
     opened.parameters.parameterNode.SetParameter(name, value)
     path = tmp_path / "scene.mrb"
@@ -159,7 +167,7 @@ def test_a_scene_with_an_unknown_value_opens_with_a_working_panel(opened, scan, 
     assert opened.parameters.accurate
 
 
-def test_reload_then_garbage_collection_then_closing_the_scene(user):
+def test_reload_then_garbage_collection_then_closing_the_scene(user: Driver) -> None:
     """Slicer 5.10 left an observer of the first panel's wrapper on the node, and crashed when the scene was closed."""
     import gc
 
@@ -178,7 +186,7 @@ def test_reload_then_garbage_collection_then_closing_the_scene(user):
         sys.modules.update({n: m for n, m in packages.items() if n.partition(".")[0] in ("heartseg", "HeartSeg")})
 
 
-def test_each_graphics_card_can_be_chosen_by_name(user):
+def test_each_graphics_card_can_be_chosen_by_name(user: Driver) -> None:
     chooser, box = user.panel._devices, user.ui.deviceComboBox
     user.panel._cards = ("RTX A", "RTX B")
     user.panel.refresh()
@@ -190,7 +198,7 @@ def test_each_graphics_card_can_be_chosen_by_name(user):
     assert box.currentText == "cuda:7"
 
 
-def test_another_device_is_looked_at_anew(user):
+def test_another_device_is_looked_at_anew(user: Driver) -> None:
     wait = user.session.wait_until
     wait(lambda: user.panel._device is not None)
     user.parameters.device = "auto"
@@ -200,7 +208,7 @@ def test_another_device_is_looked_at_anew(user):
     wait(lambda: user.panel._device is not first)
 
 
-def test_deleting_the_only_set_of_choices_begins_another_one(user, scan):
+def test_deleting_the_only_set_of_choices_begins_another_one(user: Driver, scan: Any) -> None:
     import slicer
 
     slicer.mrmlScene.RemoveNode(user.parameters.parameterNode)
@@ -211,7 +219,7 @@ def test_deleting_the_only_set_of_choices_begins_another_one(user, scan):
     assert user.panel.state.volume is scan
 
 
-def test_coming_back_to_the_panel_connects_nothing_twice(user):
+def test_coming_back_to_the_panel_connects_nothing_twice(user: Driver) -> None:
     node = user.parameters.parameterNode
     before = sum(node.HasObserver(e) for e in ("ModifiedEvent",)), user.widget._guiTag
     for _ in range(3):
@@ -220,7 +228,7 @@ def test_coming_back_to_the_panel_connects_nothing_twice(user):
     assert (sum(node.HasObserver(e) for e in ("ModifiedEvent",)), user.widget._guiTag) == before
 
 
-def test_label_maps_and_maps_of_ours_are_no_first_scan(opened, scan):
+def test_label_maps_and_maps_of_ours_are_no_first_scan(opened: Driver, scan: Any) -> None:
     import slicer
 
     from heartseg.scene.nodes import OVERLAY_KIND
@@ -233,14 +241,14 @@ def test_label_maps_and_maps_of_ours_are_no_first_scan(opened, scan):
     assert opened.widget.firstScan() is later
 
 
-def test_a_model_that_is_gone_is_told_and_the_default_one_is_taken(user):
+def test_a_model_that_is_gone_is_told_and_the_default_one_is_taken(user: Driver) -> None:
     user.parameters.model = "Removed"
     user.panel.models.show("Removed")
     assert user.ui.modelCardLabel.text.startswith("Model Removed was not found; this one is used instead.")
     assert user.panel.models.chosen.name == "HeartSeg-Default"
 
 
-def test_a_second_set_of_choices_lives_beside_the_first(user, scan):
+def test_a_second_set_of_choices_lives_beside_the_first(user: Driver, scan: Any) -> None:
     first = user.parameters
     first.accurate = True
     node = user.ui.parameterSetSelector.addNode()
@@ -251,7 +259,7 @@ def test_a_second_set_of_choices_lives_beside_the_first(user, scan):
     assert user.ui.accurateCheckBox.checked
 
 
-def test_the_selectors_list_the_scenes_nodes_because_the_ui_file_connects_them(opened, scan):
+def test_the_selectors_list_the_scenes_nodes_because_the_ui_file_connects_them(opened: Driver, scan: Any) -> None:
     assert opened.ui.inputSelector.nodeCount() == 1
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
     assert opened.ui.outputSelector.nodeCount() == 1
@@ -260,7 +268,7 @@ def test_the_selectors_list_the_scenes_nodes_because_the_ui_file_connects_them(o
 
 
 @pytest.mark.parametrize("text", ["", "LV,MYO", "none"])
-def test_the_structures_text_goes_to_the_boxes_and_back(user, text):
+def test_the_structures_text_goes_to_the_boxes_and_back(user: Driver, text: str) -> None:
     user.parameters.structures = text
     user.panel.refresh()
     assert user.panel._structures.text(user.panel.models.known) == text

@@ -13,11 +13,11 @@ import psutil
 import pytest
 
 from heartseg.panel import process
-from panel.driver import node_ids
+from panel.driver import Driver, Gate, node_ids
 
 
 @pytest.fixture
-def separate(user):
+def separate(user: Driver) -> Driver:
     user.parameters.separateProcess = True
     return user
 
@@ -33,7 +33,9 @@ def children() -> Callable[[], list[psutil.Process]]:
     return lambda: [p for p in living() if p not in before]
 
 
-def test_it_gives_the_same_result_as_a_run_in_this_process(user, children):
+def test_it_gives_the_same_result_as_a_run_in_this_process(
+    user: Driver, children: Callable[[], list[psutil.Process]]
+) -> None:
     user.run()
     here = user.panel.state.result
     user.parameters.separateProcess = True
@@ -47,7 +49,9 @@ def test_it_gives_the_same_result_as_a_run_in_this_process(user, children):
     assert children() == []
 
 
-def test_a_cancel_kills_the_process_and_leaves_nothing_behind(separate, hold, children):
+def test_a_cancel_kills_the_process_and_leaves_nothing_behind(
+    separate: Driver, hold: Callable[..., Gate], children: Callable[[], list[psutil.Process]]
+) -> None:
     before, gate = node_ids(), hold("predict")
     separate.press()
     separate.session.wait_until(gate.reached.is_set, 300)
@@ -60,7 +64,9 @@ def test_a_cancel_kills_the_process_and_leaves_nothing_behind(separate, hold, ch
     assert separate.status == "Stopped. Nothing was changed."
 
 
-def test_a_process_that_dies_is_told_and_the_next_run_works(separate, hold, children):
+def test_a_process_that_dies_is_told_and_the_next_run_works(
+    separate: Driver, hold: Callable[..., Gate], children: Callable[[], list[psutil.Process]]
+) -> None:
     gate = hold("predict")
     separate.press()
     separate.session.wait_until(gate.reached.is_set, 300)
@@ -74,14 +80,14 @@ def test_a_process_that_dies_is_told_and_the_next_run_works(separate, hold, chil
     assert not separate.error
 
 
-def test_an_error_that_a_user_can_mend_stays_one_line(separate, monkeypatch):
+def test_an_error_that_a_user_can_mend_stays_one_line(separate: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(separate.panel, "settings", lambda: __import__("heartseg").Settings(device="cuda:99"))
     separate.press()
     separate.wait()
     assert separate.error.startswith("Device 'cuda:99' is not available")
 
 
-def test_a_tree_of_processes_is_killed_to_the_last_child():
+def test_a_tree_of_processes_is_killed_to_the_last_child() -> None:
     code = (
         "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
         "print('ready', flush=True); time.sleep(60)"

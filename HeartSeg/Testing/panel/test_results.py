@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import slicer
@@ -10,19 +13,21 @@ from heartseg.findings import Finding, Severity
 from heartseg.panel.record import ATTRIBUTE, RunRecord, read_record, write_record
 from heartseg.provenance import Provenance
 from heartseg.result import Measure
+from panel.driver import Driver
+from pythonqt import PanelHost
 
 
-def cells(user, column: int) -> list[str]:
+def cells(user: Driver, column: int) -> list[str]:
     table = user.results.ui.measuresTable
     return [table.item(r, column).text() for r in range(table.rowCount)]
 
 
-def titles(user) -> list[str]:
+def titles(user: Driver) -> list[str]:
     table = user.results.ui.measuresTable
     return [table.horizontalHeaderItem(c).text() for c in range(table.columnCount)]
 
 
-def test_the_table_has_the_results_numbers(user):
+def test_the_table_has_the_results_numbers(user: Driver) -> None:
     user.run()
     result = user.panel.state.result
     assert titles(user) == ["Structure", "Volume\n(mL)", "Mass\n(g)", "Diameter\n(mm)", "Findings"]
@@ -32,7 +37,7 @@ def test_the_table_has_the_results_numbers(user):
     assert cells(user, 2)[2] == f"{result.measure('MYO', 'mass'):.1f}"
 
 
-def test_findings_are_told_in_words_the_most_serious_first(user):
+def test_findings_are_told_in_words_the_most_serious_first(user: Driver) -> None:
     user.run()
     messages = [f.message for f in user.panel.state.result.findings]
     shown = user.results.ui.findingsLabel.text
@@ -42,13 +47,13 @@ def test_findings_are_told_in_words_the_most_serious_first(user):
     assert places == sorted(places)
 
 
-def test_no_finding_is_said_to_prove_nothing(session):
+def test_no_finding_is_said_to_prove_nothing(session: PanelHost) -> None:
     from heartseg.panel.results import findings_in_html
 
     assert "does not prove" in findings_in_html(RunRecord("scan"))
 
 
-def test_a_finding_stands_in_its_structures_row(session):
+def test_a_finding_stands_in_its_structures_row(session: PanelHost) -> None:
     from heartseg.panel.results import rows_of
 
     finding = Finding("cut-by-border", Severity.WARNING, "The aorta is cut.", "AO")
@@ -61,7 +66,7 @@ def test_a_finding_stands_in_its_structures_row(session):
     ]
 
 
-def test_a_click_on_a_row_jumps_the_slices_to_the_structure(user):
+def test_a_click_on_a_row_jumps_the_slices_to_the_structure(user: Driver) -> None:
     node = user.run()
     slice_node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", "Red")
     for row, key in enumerate(node.GetSegmentation().GetSegmentIDs()):
@@ -73,7 +78,7 @@ def test_a_click_on_a_row_jumps_the_slices_to_the_structure(user):
         assert np.allclose(at, middle, atol=1e-3), key
 
 
-def test_after_a_run_the_3d_view_is_centred_and_filled(user):
+def test_after_a_run_the_3d_view_is_centred_and_filled(user: Driver) -> None:
     camera_node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLCameraNode")
     node = user.run()
     bounds = np.zeros(6)
@@ -85,13 +90,13 @@ def test_after_a_run_the_3d_view_is_centred_and_filled(user):
     assert 0.7 < (box[:, 1] - box[:, 0]).max() / 2 / seen < 0.95
 
 
-def test_one_can_see_inside(user):
+def test_one_can_see_inside(user: Driver) -> None:
     display = user.run().GetDisplayNode()
     assert display.GetSegmentOpacity3D("MYO") < 1
     assert display.GetOpacity2DFill() < 1
 
 
-def test_an_earlier_run_can_be_compared(user):
+def test_an_earlier_run_can_be_compared(user: Driver) -> None:
     first = user.run()
     user.ui.outputSelector.setCurrentNode(None)
     second = user.run()
@@ -111,7 +116,7 @@ def test_an_earlier_run_can_be_compared(user):
     assert user.panel.state.segmentation is second
 
 
-def test_measures_are_taken_again_after_edits(user, scan):
+def test_measures_are_taken_again_after_edits(user: Driver, scan: Any) -> None:
     node = user.run()
     before = read_record(node).value("LV", "volume")
     mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, "LV", scan)
@@ -130,7 +135,7 @@ def test_measures_are_taken_again_after_edits(user, scan):
     assert cells(user, 1)[0] == f"{expected:.1f}"
 
 
-def test_segments_on_another_grid_are_measured_on_the_scans(user, scan):
+def test_segments_on_another_grid_are_measured_on_the_scans(user: Driver, scan: Any) -> None:
     node = user.run()
     for key in ("RV", "MYO"):
         node.GetSegmentation().RemoveSegment(key)
@@ -144,7 +149,7 @@ def test_segments_on_another_grid_are_measured_on_the_scans(user, scan):
     assert read_record(node).value("LV", "volume") == pytest.approx(27.0, rel=0.35)
 
 
-def test_a_replaced_segmentation_can_be_put_back(user, scan):
+def test_a_replaced_segmentation_can_be_put_back(user: Driver, scan: Any) -> None:
     target = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
     target.GetSegmentation().AddEmptySegment("hand", "drawn by hand")
     target.SetReferenceImageGeometryParameterFromVolumeNode(scan)
@@ -166,7 +171,7 @@ def test_a_replaced_segmentation_can_be_put_back(user, scan):
     assert target.GetSegmentation().GetSegmentIDs() == ("hand",)
 
 
-def test_without_its_scan_a_segmentation_waits_for_one_to_be_chosen(user, scan):
+def test_without_its_scan_a_segmentation_waits_for_one_to_be_chosen(user: Driver, scan: Any) -> None:
     node = user.run()
     node.SetNodeReferenceID(node.GetReferenceImageGeometryReferenceRole(), None)
     user.parameters.inputVolume = None
@@ -186,13 +191,15 @@ def test_without_its_scan_a_segmentation_waits_for_one_to_be_chosen(user, scan):
     assert read_record(node).edited
 
 
-def test_edit_opens_the_segment_editor(user):
+def test_edit_opens_the_segment_editor(user: Driver) -> None:
     user.run()
     user.results.ui.editButton.click()
     assert user.session.selected_modules == ["SegmentEditor"]
 
 
-def test_help_opens_pages_that_exist_and_training_is_no_result(user, repository, monkeypatch):
+def test_help_opens_pages_that_exist_and_training_is_no_result(
+    user: Driver, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import qt
 
     from heartseg.panel.help import PAGES
@@ -208,7 +215,7 @@ def test_help_opens_pages_that_exist_and_training_is_no_result(user, repository,
     assert not hasattr(user.results.ui, "trainButton")
 
 
-def test_a_record_survives_its_attribute():
+def test_a_record_survives_its_attribute() -> None:
     record = RunRecord(
         "scan",
         (Measure("LV", "volume", 81.5, "mL"),),
@@ -220,11 +227,11 @@ def test_a_record_survives_its_attribute():
 
 
 @pytest.mark.parametrize("text", ["", "{}", "nonsense", '{"scan": 1, "measures": 3}'])
-def test_a_damaged_record_is_none(text):
+def test_a_damaged_record_is_none(text: str) -> None:
     assert RunRecord.from_json(text) is None
 
 
-def test_the_segments_table_and_show_3d_are_the_results(user):
+def test_the_segments_table_and_show_3d_are_the_results(user: Driver) -> None:
     ui, node = user.results.ui, user.run()
     assert not ui.resultsSection.collapsed
     assert ui.segmentsTable.segmentationNode() is node
@@ -234,7 +241,7 @@ def test_the_segments_table_and_show_3d_are_the_results(user):
     assert not node.GetDisplayNode().GetVisibility3D()
 
 
-def test_marks_are_told_apart_without_colour(user):
+def test_marks_are_told_apart_without_colour(user: Driver) -> None:
     from heartseg.panel.results import findings_in_html
 
     found = [Finding("a", severity, "look") for severity in Severity]

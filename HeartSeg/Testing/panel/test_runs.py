@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import slicer
+import torch
 
 from heartseg.anatomy import structure
 from heartseg.errors import DependencyError
-from panel.driver import node_ids
+from heartseg.inference.tiles import Rung
+from heartseg.progress import ProgressEvent, Reporter
+from panel.driver import Driver, Gate, node_ids
 
 STAGES_ON_THE_WORKER = ("read", "load model", "predict", "resample", "measure", "surfaces")
 
 
-def labels_in(node, scan) -> np.ndarray:
+def labels_in(node: Any, scan: Any) -> np.ndarray:
     """Return the label map displayed by a segmentation node."""
     found = np.zeros(slicer.util.arrayFromVolume(scan).shape, np.uint8)
     for key in node.GetSegmentation().GetSegmentIDs():
@@ -24,7 +29,7 @@ def labels_in(node, scan) -> np.ndarray:
     return found
 
 
-def test_a_click_makes_a_segmentation_with_the_pipelines_labels(user, scan):
+def test_a_click_makes_a_segmentation_with_the_pipelines_labels(user: Driver, scan: Any) -> None:
     node = user.run()
     result = user.panel.state.result
     assert result.labels.any()
@@ -36,7 +41,7 @@ def test_a_click_makes_a_segmentation_with_the_pipelines_labels(user, scan):
     assert user.ui.progressBar.isHidden()
 
 
-def test_a_second_run_replaces_the_first_and_can_be_undone(user):
+def test_a_second_run_replaces_the_first_and_can_be_undone(user: Driver) -> None:
     first = user.run()
     assert user.parameters.outputSegmentation is first
     first.GetSegmentation().RemoveSegment("MYO")
@@ -47,7 +52,7 @@ def test_a_second_run_replaces_the_first_and_can_be_undone(user):
     assert "MYO" not in first.GetSegmentation().GetSegmentIDs()
 
 
-def test_a_new_segmentation_is_made_when_asked_for_and_the_earlier_one_hidden(user):
+def test_a_new_segmentation_is_made_when_asked_for_and_the_earlier_one_hidden(user: Driver) -> None:
     first = user.run()
     user.ui.outputSelector.setCurrentNode(None)
     second = user.run()
@@ -57,7 +62,7 @@ def test_a_new_segmentation_is_made_when_asked_for_and_the_earlier_one_hidden(us
     assert user.parameters.outputSegmentation is second
 
 
-def test_another_scan_gets_a_segmentation_of_its_own(user, scan):
+def test_another_scan_gets_a_segmentation_of_its_own(user: Driver, scan: Any) -> None:
     first = user.run()
     other = slicer.modules.volumes.logic().CloneVolume(slicer.mrmlScene, scan, "other")
     user.parameters.inputVolume = other
@@ -69,7 +74,7 @@ def test_another_scan_gets_a_segmentation_of_its_own(user, scan):
     assert user.parameters.outputSegmentation is first
 
 
-def test_all_loaded_scans_are_segmented_and_one_that_fails_stops_nobody(user, scan):
+def test_all_loaded_scans_are_segmented_and_one_that_fails_stops_nobody(user: Driver, scan: Any) -> None:
     slicer.util.addVolumeFromArray(np.full((4, 4, 4), np.nan), name="broken")
     last = slicer.modules.volumes.logic().CloneVolume(slicer.mrmlScene, scan, "last")
     user.ui.segmentAllButton.click()
@@ -82,7 +87,7 @@ def segmentations() -> list:
     return slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
 
 
-def test_the_views_move_on_the_first_result_only(user):
+def test_the_views_move_on_the_first_result_only(user: Driver) -> None:
     slice_node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", "Red")
     user.run()
     moved = slice_node.GetSliceToRAS().GetElement(2, 3)
@@ -94,8 +99,8 @@ def test_the_views_move_on_the_first_result_only(user):
     assert slice_node.GetSliceToRAS().GetElement(2, 3) == pytest.approx(moved)
 
 
-def test_observers_hear_of_the_panels_runs(user):
-    heard = []
+def test_observers_hear_of_the_panels_runs(user: Driver) -> None:
+    heard: list[Any] = []
     tag = user.widget.logic.runs.add(heard.append)
     user.widget.logic.runs.add(lambda event: 1 / 0)  # affects nothing else
     node = user.run()
@@ -109,8 +114,10 @@ def test_observers_hear_of_the_panels_runs(user):
     assert len(heard) == count
 
 
-def test_observers_hear_of_a_cancel_and_of_a_failure(user, hold, monkeypatch):
-    heard = []
+def test_observers_hear_of_a_cancel_and_of_a_failure(
+    user: Driver, hold: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Any] = []
     user.widget.logic.runs.add(lambda event: heard.append(event) if event.kind == "end" else None)
     gate = hold("predict")
     user.press()
@@ -125,7 +132,9 @@ def test_observers_hear_of_a_cancel_and_of_a_failure(user, hold, monkeypatch):
     assert [(e.result, type(e.error)) for e in heard] == [(None, type(None)), (None, ZeroDivisionError)]
 
 
-def test_while_it_runs_the_button_cancels_and_choices_are_locked_and_say_why(user, hold):
+def test_while_it_runs_the_button_cancels_and_choices_are_locked_and_say_why(
+    user: Driver, hold: Callable[..., Gate]
+) -> None:
     gate = hold("predict")
     user.press()
     user.session.wait_until(gate.reached.is_set)
@@ -141,7 +150,7 @@ def test_while_it_runs_the_button_cancels_and_choices_are_locked_and_say_why(use
     assert "not changed" in user.ui.inputSelector.toolTip
 
 
-def test_progress_tells_tiles_and_never_goes_back(user):
+def test_progress_tells_tiles_and_never_goes_back(user: Driver) -> None:
     values, texts = [], []
     user.press()
 
@@ -158,7 +167,7 @@ def test_progress_tells_tiles_and_never_goes_back(user):
 
 
 @pytest.mark.parametrize("stage", STAGES_ON_THE_WORKER)
-def test_a_cancel_at_any_stage_leaves_nothing_behind(user, hold, stage):
+def test_a_cancel_at_any_stage_leaves_nothing_behind(user: Driver, hold: Callable[..., Gate], stage: str) -> None:
     before, gate = node_ids(), hold(stage)
     user.press()
     user.session.wait_until(gate.reached.is_set)
@@ -171,7 +180,7 @@ def test_a_cancel_at_any_stage_leaves_nothing_behind(user, hold, stage):
     assert user.ui.segmentButton.text == "Segment heart"
 
 
-def test_a_cancel_between_two_tiles_does_no_further_tile(user, hold):
+def test_a_cancel_between_two_tiles_does_no_further_tile(user: Driver, hold: Callable[..., Gate]) -> None:
     gate = hold("predict", done=5)
     user.press()
     user.session.wait_until(gate.reached.is_set)
@@ -182,11 +191,13 @@ def test_a_cancel_between_two_tiles_does_no_further_tile(user, hold):
     assert seen <= 1 + 3  # earlier events; one per tile and one for the stop
 
 
-def test_a_cancel_while_segments_enter_the_scene_leaves_nothing_behind(user, monkeypatch):
+def test_a_cancel_while_segments_enter_the_scene_leaves_nothing_behind(
+    user: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before, panel = node_ids(), user.panel
     told = panel._progressed
 
-    def cancel_at_second_segment(event):
+    def cancel_at_second_segment(event: ProgressEvent) -> None:
         told(event)
         if event.stage == "scene" and event.done == 1:
             assert node_ids() != before  # the hidden node exists
@@ -199,7 +210,7 @@ def test_a_cancel_while_segments_enter_the_scene_leaves_nothing_behind(user, mon
     assert user.status == "Stopped. Nothing was changed."
 
 
-def test_after_a_cancel_the_next_run_works_with_the_same_warm_model(user, hold):
+def test_after_a_cancel_the_next_run_works_with_the_same_warm_model(user: Driver, hold: Callable[..., Gate]) -> None:
     gate = hold("predict")
     user.press()
     user.session.wait_until(gate.reached.is_set)
@@ -212,7 +223,7 @@ def test_after_a_cancel_the_next_run_works_with_the_same_warm_model(user, hold):
     assert user.panel.warm._segmenter is warm
 
 
-def test_a_second_click_reuses_the_warm_model_and_one_thread(user):
+def test_a_second_click_reuses_the_warm_model_and_one_thread(user: Driver) -> None:
     user.run()
     warm, threads = user.panel.warm._segmenter, [t for t in threading.enumerate() if t.name == "HeartSeg worker"]
     user.run()
@@ -220,13 +231,13 @@ def test_a_second_click_reuses_the_warm_model_and_one_thread(user):
     assert [t for t in threading.enumerate() if t.name == "HeartSeg worker"] == threads
 
 
-def test_without_keep_warm_the_model_is_let_go(user):
+def test_without_keep_warm_the_model_is_let_go(user: Driver) -> None:
     user.parameters.keepWarm = False
     user.run()
     assert user.panel.warm._segmenter is None
 
 
-def test_only_one_run_at_a_time(user, hold):
+def test_only_one_run_at_a_time(user: Driver, hold: Callable[..., Gate]) -> None:
     gate = hold("predict")
     user.press()
     user.session.wait_until(gate.reached.is_set)
@@ -238,7 +249,7 @@ def test_only_one_run_at_a_time(user, hold):
 
 
 @pytest.mark.parametrize("which", ["scan", "segmentation"])
-def test_deleting_a_node_of_the_run_ends_it(user, scan, hold, which):
+def test_deleting_a_node_of_the_run_ends_it(user: Driver, scan: Any, hold: Callable[..., Gate], which: str) -> None:
     target = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "target")
     user.parameters.outputSegmentation = target
     gate = hold("predict")
@@ -253,7 +264,9 @@ def test_deleting_a_node_of_the_run_ends_it(user, scan, hold, which):
     assert not user.error
 
 
-def test_deleting_the_shown_result_during_another_run_does_not_disturb_it(user, hold):
+def test_deleting_the_shown_result_during_another_run_does_not_disturb_it(
+    user: Driver, hold: Callable[..., Gate]
+) -> None:
     shown = user.run()
     user.ui.outputSelector.setCurrentNode(None)
     gate = hold("predict")
@@ -261,13 +274,14 @@ def test_deleting_the_shown_result_during_another_run_does_not_disturb_it(user, 
     user.session.wait_until(gate.reached.is_set)
     slicer.mrmlScene.RemoveNode(shown)
     user.panel.refresh()
-    assert user.panel.state.segmentation is None
+    state = user.panel.state
+    assert state.segmentation is None
     gate.open()
     user.wait()
     assert user.panel.state.segmentation.GetScene() is not None
 
 
-def test_closing_the_scene_ends_the_run(user, hold):
+def test_closing_the_scene_ends_the_run(user: Driver, hold: Callable[..., Gate]) -> None:
     gate = hold("predict")
     user.press()
     user.session.wait_until(gate.reached.is_set)
@@ -279,7 +293,9 @@ def test_closing_the_scene_ends_the_run(user, hold):
     assert not user.error
 
 
-def test_reloading_the_module_ends_the_run_and_the_new_panel_works(user, scan, hold):
+def test_reloading_the_module_ends_the_run_and_the_new_panel_works(
+    user: Driver, scan: Any, hold: Callable[..., Gate]
+) -> None:
     gate = hold("predict")
     user.press()
     user.session.wait_until(gate.reached.is_set)
@@ -304,12 +320,14 @@ def test_reloading_the_module_ends_the_run_and_the_new_panel_works(user, scan, h
 @pytest.mark.parametrize(
     "crash", [RuntimeError("CUDA error: misaligned address"), SystemExit(3), KeyboardInterrupt(), KeyError("x")]
 )
-def test_whatever_the_worker_raises_is_shown_with_a_report_and_the_next_run_works(user, monkeypatch, crash):
+def test_whatever_the_worker_raises_is_shown_with_a_report_and_the_next_run_works(
+    user: Driver, monkeypatch: pytest.MonkeyPatch, crash: BaseException
+) -> None:
     before = node_ids()
     warm = user.panel.warm
     make = warm._make
 
-    def fails(model, settings):
+    def fails(model: object, settings: object) -> None:
         raise crash
 
     monkeypatch.setattr(warm, "_make", fails)
@@ -327,8 +345,8 @@ def test_whatever_the_worker_raises_is_shown_with_a_report_and_the_next_run_work
     assert not user.error
 
 
-def test_an_error_after_the_job_is_shown_too_and_the_next_run_works(user):
-    def breaks(value):
+def test_an_error_after_the_job_is_shown_too_and_the_next_run_works(user: Driver) -> None:
+    def breaks(value: object) -> None:
         raise ValueError("in the window")
 
     user.panel.start("Odd job", lambda reporter: 1, breaks)
@@ -338,7 +356,9 @@ def test_an_error_after_the_job_is_shown_too_and_the_next_run_works(user):
     user.run()
 
 
-def test_a_missing_package_is_one_line_that_says_how_to_install_it(user, monkeypatch):
+def test_a_missing_package_is_one_line_that_says_how_to_install_it(
+    user: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import heartseg.inference
 
     monkeypatch.delitem(sys.modules, "heartseg.inference.engine", raising=False)
@@ -352,7 +372,9 @@ def test_a_missing_package_is_one_line_that_says_how_to_install_it(user, monkeyp
 
 
 @pytest.mark.parametrize("rungs_lost", [1, 2, 3])
-def test_out_of_memory_is_told_at_every_rung_and_the_run_goes_on(user, monkeypatch, rungs_lost):
+def test_out_of_memory_is_told_at_every_rung_and_the_run_goes_on(
+    user: Driver, monkeypatch: pytest.MonkeyPatch, rungs_lost: int
+) -> None:
     """Levels on the CPU represent those of a graphics card: the error is injected, the fallback is real."""
     climb_down(monkeypatch, rungs_lost)
     user.run()
@@ -360,7 +382,9 @@ def test_out_of_memory_is_told_at_every_rung_and_the_run_goes_on(user, monkeypat
     assert log.count("out of memory with") == rungs_lost
 
 
-def test_out_of_memory_on_the_last_rung_is_one_line_with_a_way_out(user, monkeypatch):
+def test_out_of_memory_on_the_last_rung_is_one_line_with_a_way_out(
+    user: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = node_ids()
     climb_down(monkeypatch, 4)
     user.press()
@@ -382,10 +406,10 @@ def climb_down(monkeypatch: pytest.MonkeyPatch, rungs_lost: int) -> None:
     rungs = [Rung(cpu, cpu, batch) for batch in (8, 4, 2, 1)]
     predictors = network.Network._predictors
 
-    def out_of_memory(batch):
+    def out_of_memory(batch: torch.Tensor) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    def choose(self, rung, reporter):
+    def choose(self: Any, rung: Rung, reporter: Reporter) -> list[Any]:
         return [out_of_memory] if rungs.index(rung) < rungs_lost else predictors(self, rung, reporter)
 
     monkeypatch.setattr(network, "ladder", lambda device, batch: rungs)

@@ -70,19 +70,19 @@ class Installs:
         raise AssertionError("torch is never installed by pip")
 
 
-def test_nothing_is_shown_where_nothing_is_missing(user):
+def test_nothing_is_shown_where_nothing_is_missing(user: Driver) -> None:
     setup = section(user, "Setup")
     assert hidden(setup.widget)
     assert setup.obstacle(user.panel.state) == ""
 
 
-def test_missing_packages_are_explained(bare):
+def test_missing_packages_are_explained(bare: Driver) -> None:
     setup = section(bare, "Setup")
     assert not hidden(setup.widget)
     assert "200 MB to 2.8 GB" in setup.ui.needsLabel.text
 
 
-def test_from_a_bare_slicer_to_a_heart_in_two_clicks(bare):
+def test_from_a_bare_slicer_to_a_heart_in_two_clicks(bare: Driver) -> None:
     """If the PyTorch extension is installed: *Segment heart*, then *OK*."""
     setup, installer = section(bare, "Setup"), Installs(bare)
     setup.make_installer = lambda: installer
@@ -94,7 +94,7 @@ def test_from_a_bare_slicer_to_a_heart_in_two_clicks(bare):
     assert bare.panel.state.result is not None, bare.error
 
 
-def test_without_the_extension_one_restart_more(bare):
+def test_without_the_extension_one_restart_more(bare: Driver) -> None:
     class WithoutExtension(Installs):
         extension = False
 
@@ -116,7 +116,7 @@ def test_without_the_extension_one_restart_more(bare):
     assert "Restart Slicer" in bare.error
 
 
-def test_every_obstacle_is_told_before_the_question(bare):
+def test_every_obstacle_is_told_before_the_question(bare: Driver) -> None:
     class Hindered(Installs):
         def obstacle(self, missing: Any) -> str:
             return "the proxy wants a name and password (407)"
@@ -128,7 +128,7 @@ def test_every_obstacle_is_told_before_the_question(bare):
     assert not bare.running
 
 
-def test_a_torch_that_cannot_be_imported_is_installed_again(bare, monkeypatch):
+def test_a_torch_that_cannot_be_imported_is_installed_again(bare: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     from heartseg.needs import UnusablePackage
 
     broken = list(bare.missing)
@@ -154,7 +154,7 @@ def test_a_torch_that_cannot_be_imported_is_installed_again(bare, monkeypatch):
     assert bare.panel.state.result is not None, bare.error
 
 
-def test_what_is_agreed_to_once_is_installed_and_the_run_is_free(bare):
+def test_what_is_agreed_to_once_is_installed_and_the_run_is_free(bare: Driver) -> None:
     setup, installer = section(bare, "Setup"), Installs(bare)
     setup.make_installer = lambda: installer
     setup.ui.installPackagesButton.click()
@@ -169,7 +169,7 @@ def test_what_is_agreed_to_once_is_installed_and_the_run_is_free(bare):
     assert bare.ui.segmentButton.enabled
 
 
-def test_a_refusal_installs_nothing(bare):
+def test_a_refusal_installs_nothing(bare: Driver) -> None:
     setup, installer = section(bare, "Setup"), Installs(bare)
     setup.make_installer = lambda: installer
     bare.session.answers.append(False)
@@ -180,7 +180,7 @@ def test_a_refusal_installs_nothing(bare):
     assert bare.error == ""
 
 
-def test_a_refusal_on_the_way_is_no_error(bare):
+def test_a_refusal_on_the_way_is_no_error(bare: Driver) -> None:
     setup = section(bare, "Setup")
     setup.make_installer = lambda: Installs(bare, False)
     setup.ui.installPackagesButton.click()
@@ -190,7 +190,9 @@ def test_a_refusal_on_the_way_is_no_error(bare):
 
 
 @pytest.mark.parametrize("ends", [subprocess.CalledProcessError(1, "ltt"), OSError("disk")])
-def test_a_failure_shows_the_installers_last_lines_and_can_be_tried_again(bare, ends):
+def test_a_failure_shows_the_installers_last_lines_and_can_be_tried_again(
+    bare: Driver, ends: subprocess.CalledProcessError | OSError
+) -> None:
     setup = section(bare, "Setup")
     setup.make_installer = lambda: Installs(bare, ends)
     setup.ui.installPackagesButton.click()
@@ -202,7 +204,7 @@ def test_a_failure_shows_the_installers_last_lines_and_can_be_tried_again(bare, 
     assert hidden(setup.widget)
 
 
-def test_a_restart_is_asked_for_where_it_is_needed(bare, monkeypatch):
+def test_a_restart_is_asked_for_where_it_is_needed(bare: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     setup = section(bare, "Setup")
     monkeypatch.setattr("heartseg.panel.dependencies._restart_reason", lambda before: "Restart Slicer: torch changed.")
     setup.make_installer = lambda: Installs(bare)
@@ -217,7 +219,7 @@ def test_a_restart_is_asked_for_where_it_is_needed(bare, monkeypatch):
     assert ("restart", "") in bare.session.messages
 
 
-def test_the_installation_is_checked_and_the_report_copied(user, monkeypatch):
+def test_the_installation_is_checked_and_the_report_copied(user: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     import slicer
 
     from heartseg import doctor
@@ -249,7 +251,7 @@ def codes(before: Any) -> list[str]:
     return [c.code for c in before.checks]
 
 
-def test_the_checks_of_the_chosen_scan_appear_before_the_run(user):
+def test_the_checks_of_the_chosen_scan_appear_before_the_run(user: Driver) -> None:
     before = settled(user)
     assert "field-of-view-small" in codes(before)
     assert before.ui.preflightLabel.text == "Read these warnings before the run."
@@ -257,7 +259,7 @@ def test_the_checks_of_the_chosen_scan_appear_before_the_run(user):
     assert user.ui.segmentButton.enabled
 
 
-def test_a_full_disk_is_told_before_the_run(user, monkeypatch):
+def test_a_full_disk_is_told_before_the_run(user: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("heartseg.panel.checks.free_for_temporary_files", lambda: 1_000_000)
     user.parameters.accurate = not user.parameters.accurate  # triggers new checks
     before = section(user, "Preflight")
@@ -266,7 +268,7 @@ def test_a_full_disk_is_told_before_the_run(user, monkeypatch):
     assert told.message.startswith("1 MB are free")
 
 
-def test_the_buttons_say_what_the_fixes_are_called():
+def test_the_buttons_say_what_the_fixes_are_called() -> None:
     from heartseg.panel.before_run import button_text
     from heartseg.preflight import FIXES
 
@@ -275,7 +277,7 @@ def test_the_buttons_say_what_the_fixes_are_called():
 
 
 @pytest.mark.parametrize(("button", "modality"), [("fixButton", "MR"), ("otherFixButton", "CT")])
-def test_saying_what_the_scan_is_mends_the_row(user, scan, button, modality):
+def test_saying_what_the_scan_is_mends_the_row(user: Driver, scan: Any, button: str, modality: str) -> None:
     before = settled(user)
     row = codes(before).index("modality-not-said")
     before.ui.checksTable.selectRow(row)
@@ -287,7 +289,7 @@ def test_saying_what_the_scan_is_mends_the_row(user, scan, button, modality):
     assert not before.ui.otherFixButton.visible
 
 
-def test_a_stretching_transform_is_applied_to_a_copy(user, scan):
+def test_a_stretching_transform_is_applied_to_a_copy(user: Driver, scan: Any) -> None:
     import slicer
 
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
@@ -306,7 +308,7 @@ def test_a_stretching_transform_is_applied_to_a_copy(user, scan):
     assert scan.GetSpacing() == pytest.approx((3.0, 3.0, 3.0))
 
 
-def test_a_bending_transform_is_recognised_and_applied_to_a_copy(user, scan):
+def test_a_bending_transform_is_recognised_and_applied_to_a_copy(user: Driver, scan: Any) -> None:
     import slicer
     import vtk
 
@@ -333,7 +335,7 @@ def test_a_bending_transform_is_recognised_and_applied_to_a_copy(user, scan):
     assert np.array_equal(slicer.util.arrayFromVolume(scan), old)
 
 
-def test_a_2d_image_keeps_a_run_from_starting_and_says_why(user):
+def test_a_2d_image_keeps_a_run_from_starting_and_says_why(user: Driver) -> None:
     import slicer
 
     flat = slicer.util.addVolumeFromArray(np.zeros((1, 64, 64), np.int16), name="picture")
@@ -348,7 +350,7 @@ def test_a_2d_image_keeps_a_run_from_starting_and_says_why(user):
     assert "is a 2D image (64x64x1)" in user.error
 
 
-def test_the_heart_is_looked_for_when_asked(user):
+def test_the_heart_is_looked_for_when_asked(user: Driver) -> None:
     before = settled(user)
     before.ui.lookForHeartButton.click()
     user.wait()
@@ -388,7 +390,7 @@ def install(driver: Driver, source: object, sha256: str = "", name: str = "") ->
     return models
 
 
-def test_the_shipped_model_is_listed_and_cannot_be_removed(user, store):
+def test_the_shipped_model_is_listed_and_cannot_be_removed(user: Driver, store: Path) -> None:
     models = section(user, "Models")
     assert texts(models.ui.modelsTable, 0) == ["HeartSeg-Default"]
     assert "MB" in texts(models.ui.modelsTable, 3)[0]
@@ -398,7 +400,7 @@ def test_the_shipped_model_is_listed_and_cannot_be_removed(user, store):
     assert models.ui.removeModelButton.toolTip == "This model came with HeartSeg and stays."
 
 
-def test_a_model_is_installed_from_a_file_mapped_and_removed(user, store, zipped):
+def test_a_model_is_installed_from_a_file_mapped_and_removed(user: Driver, store: Path, zipped: Path) -> None:
     models = install(user, zipped, name="Mine")
     user.wait()
     assert not user.error, user.error
@@ -421,7 +423,7 @@ def test_a_model_is_installed_from_a_file_mapped_and_removed(user, store, zipped
     assert texts(models.ui.modelsTable, 0) == ["HeartSeg-Default"]
 
 
-def test_a_map_without_any_structure_is_refused(user, store, zipped):
+def test_a_map_without_any_structure_is_refused(user: Driver, store: Path, zipped: Path) -> None:
     models = install(user, zipped, name="Mine")
     user.wait()
     models.ui.mapLabelsButton.click()
@@ -432,14 +434,14 @@ def test_a_map_without_any_structure_is_refused(user, store, zipped):
     assert models.chosen.structures == ("LV",)
 
 
-def test_a_wrong_hash_installs_nothing(user, store, zipped):
+def test_a_wrong_hash_installs_nothing(user: Driver, store: Path, zipped: Path) -> None:
     install(user, zipped, sha256="0" * 64)
     user.wait()
     assert "SHA-256" in user.error
     assert not list(store.glob("*"))
 
 
-def test_a_zip_slip_installs_nothing(user, store, zipped, tmp_path):
+def test_a_zip_slip_installs_nothing(user: Driver, store: Path, zipped: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.zip"
     bad.write_bytes(zipped.read_bytes())
     install(user, add_to_zip(bad, "../../evil.txt"))
@@ -449,7 +451,7 @@ def test_a_zip_slip_installs_nothing(user, store, zipped, tmp_path):
     assert not list(tmp_path.rglob("evil*"))
 
 
-def test_a_download_is_cancelled_and_goes_on_where_it_ended(user, store, zipped):
+def test_a_download_is_cancelled_and_goes_on_where_it_ended(user: Driver, store: Path, zipped: Path) -> None:
     content = zipped.read_bytes()
     with serve(Site(content, hang_at=300_000)) as site:
         models = install(user, site.url, name="Mine")
@@ -471,7 +473,7 @@ def test_a_download_is_cancelled_and_goes_on_where_it_ended(user, store, zipped)
     assert not part.exists()
 
 
-def test_a_download_that_was_cut_tells_what_is_kept_and_can_be_deleted(user, store, zipped):
+def test_a_download_that_was_cut_tells_what_is_kept_and_can_be_deleted(user: Driver, store: Path, zipped: Path) -> None:
     with serve(Site(zipped.read_bytes(), cut_after=[300_000])) as site:
         site.statuses = []
         models = section(user, "Models")
@@ -480,20 +482,17 @@ def test_a_download_that_was_cut_tells_what_is_kept_and_can_be_deleted(user, sto
         from heartseg.models import download
 
         quick = download.Rules(attempts=2, pause_s=0.01)
-        original = download.Rules
-        download.Rules = lambda: quick
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(download, "Rules", lambda: quick)
             install(user, site.url)
             user.wait()
-        finally:
-            download.Rules = original
         assert "0.3 of 1.0 MB" in user.error
         models.ui.forgetDownloadButton.click()
         assert user.status == "Deleted."
         assert not (store / FOLDER).exists() or not list((store / FOLDER).rglob("*.part"))
 
 
-def test_an_address_that_is_not_encrypted_is_refused_in_one_line(user, store):
+def test_an_address_that_is_not_encrypted_is_refused_in_one_line(user: Driver, store: Path) -> None:
     install(user, "http://models.example/heart.zip")
     user.wait()
     assert "is not encrypted (http)" in user.error

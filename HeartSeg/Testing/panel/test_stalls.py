@@ -10,6 +10,8 @@ import gc
 import sys
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +19,13 @@ import slicer
 
 from cpu_pace import slowness
 from heartseg.pipeline import Segmenter
+from heartseg.progress import CancelToken, ProgressEvent, Reporter
 from heartseg.result import Result
 from heartseg.settings import Settings
+from heartseg.volume import Volume
+from panel.driver import Driver, Gate
 from phantoms import heart_phantom
+from pythonqt import PanelHost
 
 
 class Known:
@@ -28,7 +34,13 @@ class Known:
     def __init__(self, labels: np.ndarray) -> None:
         self.labels = labels
 
-    def segment(self, volume, progress=None, cancel=None, reporter=None) -> Result:
+    def segment(
+        self,
+        volume: Volume,
+        progress: Callable[[ProgressEvent], None] | None = None,
+        cancel: CancelToken | None = None,
+        reporter: Reporter | None = None,
+    ) -> Result:
         with reporter.stage("predict", 20):
             for tile in range(20):
                 reporter.advance(tile)
@@ -40,7 +52,7 @@ LIMIT_S = 0.1
 """Longest turn on the reference core."""
 
 
-def longest_turn(user, act) -> float:
+def longest_turn(user: Driver, act: Callable[[], object]) -> float:
     """Return the longest processor time of the main thread in one turn after the click, s on the reference core.
 
     The speed of the core is measured during the run as well, because programs on its other half may slow it down.
@@ -50,7 +62,7 @@ def longest_turn(user, act) -> float:
     longest_cpu = longest_wall = 0.0
     slowest = slowness()
 
-    def timed(call) -> None:
+    def timed(call: Callable[[], object]) -> None:
         nonlocal longest_cpu, longest_wall
         cpu, wall = time.thread_time(), time.perf_counter()
         call()
@@ -75,7 +87,7 @@ def longest_turn(user, act) -> float:
     return longest_cpu / slowest
 
 
-def test_from_the_click_to_the_labels_no_turn_takes_100_ms(user, monkeypatch):
+def test_from_the_click_to_the_labels_no_turn_takes_100_ms(user: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     """A heart of 150 mm at 1 mm: seven segments with 80 000 to 150 000 triangles each."""
     labels, geometry, image = heart_phantom((1.0, 1.0, 1.0))
     volume = slicer.util.addVolumeFromArray(image.astype(np.int16), ijkToRAS=geometry.affine_ras, name="heart")
@@ -87,7 +99,9 @@ def test_from_the_click_to_the_labels_no_turn_takes_100_ms(user, monkeypatch):
     assert longest <= LIMIT_S
 
 
-def test_the_shipped_model_on_the_sample_scan_does_not_freeze_the_window(user, sample_scan, monkeypatch):
+def test_the_shipped_model_on_the_sample_scan_does_not_freeze_the_window(
+    user: Driver, sample_scan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("HEARTSEG_MODELS")
     volume = slicer.util.loadVolume(str(sample_scan))
     user.parameters.inputVolume, user.parameters.model, user.parameters.cleanUp = volume, "", True
@@ -103,16 +117,16 @@ def test_the_shipped_model_on_the_sample_scan_does_not_freeze_the_window(user, s
     assert user.results.ui.measuresTable.rowCount == 7
 
 
-def test_a_main_thread_that_never_gives_pythons_lock_away_does_not_starve_the_worker(user):
+def test_a_main_thread_that_never_gives_pythons_lock_away_does_not_starve_the_worker(user: Driver) -> None:
     """As in Slicer, whose event loop holds the GIL: the worker can compute only during the turns."""
     before = sys.getswitchinterval()
 
-    def needs_the_lock(reporter):
+    def needs_the_lock(reporter: Reporter) -> str:
         for _ in range(100):
             time.sleep(0)  # releases the GIL and acquires it again
         return "done"
 
-    ended = []
+    ended: list[object] = []
     user.panel.start("needs the lock", needs_the_lock, ended.append)
     sys.setswitchinterval(1000)  # no thread loses the GIL unless it releases it
     try:
@@ -128,10 +142,10 @@ def test_a_main_thread_that_never_gives_pythons_lock_away_does_not_starve_the_wo
     assert ended == ["done"]
 
 
-def test_a_turn_inside_a_turn_does_nothing(user):
+def test_a_turn_inside_a_turn_does_nothing(user: Driver) -> None:
     depth = []
 
-    def nested(value):
+    def nested(value: object) -> None:
         depth.append("in")
         user.session.turn()
         user.panel._loop.turn()
@@ -142,10 +156,12 @@ def test_a_turn_inside_a_turn_does_nothing(user):
     assert depth == ["in", "out"]
 
 
-def test_the_garbage_collector_stays_on_the_main_thread_while_the_worker_works(user, hold):
+def test_the_garbage_collector_stays_on_the_main_thread_while_the_worker_works(
+    user: Driver, hold: Callable[..., Gate]
+) -> None:
     gate, threads = hold("read"), []
 
-    def tell(phase, info):
+    def tell(phase: str, info: object) -> None:
         threads.append(threading.current_thread())
 
     gc.callbacks.append(tell)
@@ -163,7 +179,9 @@ def test_the_garbage_collector_stays_on_the_main_thread_while_the_worker_works(u
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int16])
-def test_the_view_of_the_voxels_takes_no_time_and_the_copy_is_the_workers(session, kind):
+def test_the_view_of_the_voxels_takes_no_time_and_the_copy_is_the_workers(
+    session: PanelHost, kind: type[np.generic]
+) -> None:
     from heartseg.scene import owned_volume, volume_view
 
     array = np.arange(200**3, dtype=np.float64).reshape(200, 200, 200).astype(kind)

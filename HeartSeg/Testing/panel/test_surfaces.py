@@ -7,18 +7,19 @@ import slicer
 import vtk
 
 from heartseg.errors import Cancelled, InputError
-from heartseg.progress import CancelToken, Reporter
+from heartseg.progress import CancelToken, ProgressEvent, Reporter
 from heartseg.result import Result
 from heartseg.scene import enter_segments, fill_segmentation
 from heartseg.scene.prepared import prepare_segments
 from heartseg.volume import Geometry
 from phantoms import heart_phantom
+from pythonqt import PanelHost
 
 OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
 
 
 @pytest.fixture(params=[(1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), OBLIQUE], ids=["straight", "oblique"])
-def result(session, request) -> Result:
+def result(session: PanelHost, request: pytest.FixtureRequest) -> Result:
     labels, geometry, _ = heart_phantom((2.5, 2.0, 3.0), direction=request.param)
     return Result(labels, geometry)
 
@@ -33,14 +34,14 @@ def add_grid_node(geometry: Geometry) -> object:
     return node
 
 
-def volume_ml(surface) -> float:
+def volume_ml(surface: vtk.vtkPolyData) -> float:
     triangles, mass = vtk.vtkTriangleFilter(), vtk.vtkMassProperties()
     triangles.SetInputData(surface)
     mass.SetInputConnection(triangles.GetOutputPort())
     return mass.GetVolume() / 1000
 
 
-def test_slicers_own_conversion_after_an_edit_makes_much_the_same_surfaces(result):
+def test_slicers_own_conversion_after_an_edit_makes_much_the_same_surfaces(result: Result) -> None:
     """Slicer makes surfaces one by one with flying edges and the same smoothing."""
     slicer.mrmlScene.Clear(0)
     segmentation = fill_segmentation(result, add_grid_node(result.geometry)).GetSegmentation()
@@ -56,7 +57,7 @@ def test_slicers_own_conversion_after_an_edit_makes_much_the_same_surfaces(resul
             assert mine == pytest.approx(other, abs=2 * max(result.geometry.spacing)), key  # thin tips are rounded
 
 
-def test_they_are_closed(result):
+def test_they_are_closed(result: Result) -> None:
     for surface in prepare_segments(result, Reporter()).surfaces.values():
         edges = vtk.vtkFeatureEdges()
         edges.SetInputData(surface)
@@ -67,10 +68,10 @@ def test_they_are_closed(result):
         assert edges.GetOutput().GetNumberOfCells() == 0
 
 
-def test_a_cancel_stops_between_two_structures(result):
+def test_a_cancel_stops_between_two_structures(result: Result) -> None:
     token = CancelToken()
 
-    def cancel_after_two(event):
+    def cancel_after_two(event: ProgressEvent) -> None:
         if event.stage == "surfaces" and event.done == 2:
             token.cancel()
 
@@ -78,7 +79,7 @@ def test_a_cancel_stops_between_two_structures(result):
         prepare_segments(result, Reporter(cancel_after_two, token))
 
 
-def test_entering_gives_one_node_with_one_layer(result):
+def test_entering_gives_one_node_with_one_layer(result: Result) -> None:
     slicer.mrmlScene.Clear(0)
     grid = add_grid_node(result.geometry)
     prepared = prepare_segments(result, Reporter())
@@ -96,7 +97,7 @@ def test_entering_gives_one_node_with_one_layer(result):
     assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 1
 
 
-def test_a_scan_that_has_left_the_scene_meanwhile_is_one_line_and_leaves_nothing(result):
+def test_a_scan_that_has_left_the_scene_meanwhile_is_one_line_and_leaves_nothing(result: Result) -> None:
     slicer.mrmlScene.Clear(0)
     grid = add_grid_node(result.geometry)
     steps = enter_segments(result, prepare_segments(result, Reporter()), grid)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from heartseg.panel.device import look_at_device, parse_cards
 from heartseg.panel.pace import TYPICAL_SECONDS, WORDS, Pace, in_words
-from heartseg.panel.worker import Failed, Finished, Progressed, Stopped, Worker
-from heartseg.progress import ProgressEvent
+from heartseg.panel.worker import Event, Failed, Finished, Job, Progressed, Stopped, Worker
+from heartseg.progress import ProgressEvent, Reporter
 
 
-def outcome(worker: Worker, job, seconds: float = 60):
+def outcome(worker: Worker, job: Job, seconds: float = 60) -> Event:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         for event in worker.events():
@@ -24,28 +26,32 @@ def outcome(worker: Worker, job, seconds: float = 60):
 
 
 @pytest.fixture
-def worker():
+def worker() -> Iterator[Worker]:
     made = Worker("test worker")
     yield made
     made.close()
 
 
-def test_jobs_are_done_in_order_on_one_thread(worker):
+def test_jobs_are_done_in_order_on_one_thread(worker: Worker) -> None:
     names: list[str] = []
-    jobs = [worker.submit(str(n), lambda r, n=n: names.append(f"{n} {threading.current_thread().name}")) for n in "abc"]
+
+    def named(n: str) -> Callable[[Reporter], None]:
+        return lambda reporter: names.append(f"{n} {threading.current_thread().name}")
+
+    jobs = [worker.submit(n, named(n)) for n in "abc"]
     outcome(worker, jobs[-1])
     assert names == ["a test worker", "b test worker", "c test worker"]
 
 
-def test_a_job_hands_its_value_and_its_progress_over(worker):
-    def work(reporter):
+def test_a_job_hands_its_value_and_its_progress_over(worker: Worker) -> None:
+    def work(reporter: Reporter) -> int:
         with reporter.stage("read", 2):
             reporter.advance(1)
         return 42
 
     job = worker.submit("read", work)
     until = time.monotonic() + 60
-    events = []
+    events: list[Event] = []
     while not any(isinstance(e, Finished) for e in events) and time.monotonic() < until:
         events += worker.events()
         time.sleep(0.005)
@@ -53,7 +59,7 @@ def test_a_job_hands_its_value_and_its_progress_over(worker):
     assert events[-1] == Finished(job, 42)
 
 
-def test_a_job_that_was_cancelled_before_it_began_is_never_begun(worker):
+def test_a_job_that_was_cancelled_before_it_began_is_never_begun(worker: Worker) -> None:
     release, begun = threading.Event(), []
     worker.submit("first", lambda reporter: release.wait(60))
     second = worker.submit("second", lambda reporter: begun.append(1))
@@ -64,8 +70,8 @@ def test_a_job_that_was_cancelled_before_it_began_is_never_begun(worker):
 
 
 @pytest.mark.parametrize("error", [ValueError("v"), SystemExit(1), KeyboardInterrupt(), MemoryError()])
-def test_no_error_ends_the_thread(worker, error):
-    def fails(reporter):
+def test_no_error_ends_the_thread(worker: Worker, error: BaseException) -> None:
+    def fails(reporter: Reporter) -> None:
         raise error
 
     failed = outcome(worker, worker.submit("fails", fails))
@@ -76,7 +82,7 @@ def test_no_error_ends_the_thread(worker, error):
     assert isinstance(outcome(worker, worker.submit("works", lambda reporter: 1)), Finished)
 
 
-def test_waiting_for_news_ends_with_the_next_event(worker):
+def test_waiting_for_news_ends_with_the_next_event(worker: Worker) -> None:
     gate = threading.Event()
     job = worker.submit("waits", lambda reporter: gate.wait(60))
     start = time.monotonic()
@@ -88,7 +94,7 @@ def test_waiting_for_news_ends_with_the_next_event(worker):
     assert isinstance(outcome(worker, job), Finished)
 
 
-def test_closing_waits_for_a_job_that_ends_soon(worker):
+def test_closing_waits_for_a_job_that_ends_soon(worker: Worker) -> None:
     gate = threading.Event()
     worker.submit("waits", lambda reporter: gate.wait(60))
     threading.Timer(0.1, gate.set).start()
@@ -96,7 +102,7 @@ def test_closing_waits_for_a_job_that_ends_soon(worker):
     assert not worker._thread.is_alive()
 
 
-def test_a_closed_worker_takes_no_job_and_its_thread_ends(worker):
+def test_a_closed_worker_takes_no_job_and_its_thread_ends(worker: Worker) -> None:
     outcome(worker, worker.submit("one", lambda reporter: 1))
     worker.close()
     with pytest.raises(RuntimeError, match="closed"):
@@ -107,7 +113,7 @@ def test_a_closed_worker_takes_no_job_and_its_thread_ends(worker):
     assert not worker._thread.is_alive()
 
 
-def test_the_share_of_a_run_grows_from_0_to_1_and_the_time_left_shrinks():
+def test_the_share_of_a_run_grows_from_0_to_1_and_the_time_left_shrinks() -> None:
     now = [0.0]
     pace = Pace.of_run(accurate=False)
     pace._clock, pace._started = (lambda: now[0]), 0.0
@@ -124,7 +130,7 @@ def test_the_share_of_a_run_grows_from_0_to_1_and_the_time_left_shrinks():
     assert max(told) < 3 * sum(v for s, v in TYPICAL_SECONDS.items() if s != "average")
 
 
-def test_a_stage_that_comes_again_does_not_take_the_bar_back():
+def test_a_stage_that_comes_again_does_not_take_the_bar_back() -> None:
     pace = Pace.of_run(accurate=False)
     pace.take(ProgressEvent("predict", 8, 8))
     far = pace.fraction
@@ -132,18 +138,18 @@ def test_a_stage_that_comes_again_does_not_take_the_bar_back():
     assert pace.fraction == far
 
 
-def test_every_stage_has_words():
+def test_every_stage_has_words() -> None:
     assert set(WORDS) == set(TYPICAL_SECONDS)
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0.2, "about 1 s"), (7.4, "about 7 s"), (23, "about 25 s"), (100, "about 2 min")]
 )
-def test_durations_in_words(seconds, words):
+def test_durations_in_words(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
 
 
-def test_the_cards_of_nvidia_smi_are_read():
+def test_the_cards_of_nvidia_smi_are_read() -> None:
     cards = parse_cards("NVIDIA RTX A5000, 23028, 24564\nTesla, V100, 100, 200\nbroken line\n")
     assert [(c.name, c.free_bytes, c.total_bytes) for c in cards] == [
         ("NVIDIA RTX A5000", 23028 << 20, 24564 << 20),
@@ -151,7 +157,7 @@ def test_the_cards_of_nvidia_smi_are_read():
     ]
 
 
-def test_without_torch_the_device_line_says_so(monkeypatch):
+def test_without_torch_the_device_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 
     found = importlib.util.find_spec
@@ -161,7 +167,7 @@ def test_without_torch_the_device_line_says_so(monkeypatch):
     assert "not installed" in report.why
 
 
-def test_a_card_that_this_torch_cannot_use_is_told(monkeypatch):
+def test_a_card_that_this_torch_cannot_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     from heartseg.panel import device
 
     monkeypatch.setattr(device, "cuda_build", lambda: "")
@@ -173,7 +179,7 @@ def test_a_card_that_this_torch_cannot_use_is_told(monkeypatch):
     assert look_at_device().name == "NVIDIA T4"
 
 
-def test_looking_at_the_device_does_not_load_torch(repository):
+def test_looking_at_the_device_does_not_load_torch(repository: Path) -> None:
     import subprocess
     import sys
 

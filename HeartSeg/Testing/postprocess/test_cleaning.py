@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,29 +12,31 @@ from heartseg.errors import Cancelled
 from heartseg.postprocess import HOLE_FILLED, NOT_CONNECTED, SEPARATE_PIECE, clean_labels
 from heartseg.progress import Reporter
 from heartseg.volume.geometry import Geometry
-from phantoms import heart_phantom
+from phantoms import Phantom, heart_phantom
+from triples import triple
 
 
 @pytest.fixture(scope="module")
-def heart():
+def heart() -> Phantom:
     return heart_phantom((2.0, 2.0, 2.0), shape=(110, 110, 110))
 
 
-def ball(labels, center, radius):
+def ball(labels: np.ndarray, center: Sequence[float], radius: float) -> np.ndarray:
     z, y, x = np.ogrid[: labels.shape[0], : labels.shape[1], : labels.shape[2]]
     return (z - center[0]) ** 2 + (y - center[1]) ** 2 + (x - center[2]) ** 2 <= radius**2
 
 
-def inside(labels, label, depth):
+def inside(labels: np.ndarray, label: int, depth: float) -> tuple[int, int, int]:
     """Return the index of a voxel of ``label`` that is more than ``depth`` voxels from its surface."""
     from scipy import ndimage
 
     distance = ndimage.distance_transform_edt(labels == label)
     assert distance.max() > depth
-    return np.unravel_index(int(distance.argmax()), labels.shape)
+    z, y, x = (int(n) for n in np.argwhere(distance == distance.max())[0])
+    return z, y, x
 
 
-def test_a_correct_heart_is_unchanged(heart):
+def test_a_correct_heart_is_unchanged(heart: Phantom) -> None:
     labels, geometry, _ = heart
     cleaned, removals = clean_labels(labels, geometry)
     assert removals == ()
@@ -39,14 +44,14 @@ def test_a_correct_heart_is_unchanged(heart):
     assert cleaned is not labels
 
 
-def test_an_empty_map_is_unchanged(heart):
+def test_an_empty_map_is_unchanged(heart: Phantom) -> None:
     labels, geometry, _ = heart
     cleaned, removals = clean_labels(np.zeros_like(labels), geometry)
     assert not cleaned.any()
     assert removals == ()
 
 
-def test_a_component_far_from_the_heart_is_removed_and_listed(heart):
+def test_a_component_far_from_the_heart_is_removed_and_listed(heart: Phantom) -> None:
     labels, geometry, _ = heart
     broken = labels.copy()
     piece = ball(labels, (8, 8, 8), 5)
@@ -62,7 +67,7 @@ def test_a_component_far_from_the_heart_is_removed_and_listed(heart):
     assert removal.center_lps == pytest.approx(tuple(geometry.index_to_world((8, 8, 8))), abs=1e-3)
 
 
-def test_a_large_component_off_the_heart_is_removed_in_favour_of_a_smaller_one_in_it(heart):
+def test_a_large_component_off_the_heart_is_removed_in_favour_of_a_smaller_one_in_it(heart: Phantom) -> None:
     labels, geometry, _ = heart
     broken = labels.copy()
     broken[broken == 1] = 0
@@ -75,7 +80,7 @@ def test_a_large_component_off_the_heart_is_removed_in_favour_of_a_smaller_one_i
     assert not (cleaned[:28, :28, :28] == 1).any()
 
 
-def test_a_vessel_separated_from_its_ventricle_by_a_valve_gap_is_kept(heart):
+def test_a_vessel_separated_from_its_ventricle_by_a_valve_gap_is_kept(heart: Phantom) -> None:
     labels, geometry, _ = heart
     from scipy import ndimage
 
@@ -87,7 +92,7 @@ def test_a_vessel_separated_from_its_ventricle_by_a_valve_gap_is_kept(heart):
     assert removals == ()
 
 
-def test_a_second_component_within_the_heart_is_removed(heart):
+def test_a_second_component_within_the_heart_is_removed(heart: Phantom) -> None:
     labels, geometry, _ = heart
     broken = labels.copy()
     place = ball(labels, inside(labels, 2, 5), 3)
@@ -100,7 +105,7 @@ def test_a_second_component_within_the_heart_is_removed(heart):
 
 
 @pytest.mark.parametrize(("radius", "kept"), [(5, True), (2, False)])
-def test_the_pulmonary_artery_keeps_its_large_components(heart, radius, kept):
+def test_the_pulmonary_artery_keeps_its_large_components(heart: Phantom, radius: int, kept: bool) -> None:
     labels, geometry, _ = heart
     broken = labels.copy()
     # The component lies in the LA, so it is connected to the heart but not to the pulmonary trunk.
@@ -112,7 +117,7 @@ def test_the_pulmonary_artery_keeps_its_large_components(heart, radius, kept):
     assert bool((cleaned[piece] == 7).all()) == kept
 
 
-def test_holes_are_filled_up_to_one_millilitre_and_in_blood_only(heart):
+def test_holes_are_filled_up_to_one_millilitre_and_in_blood_only(heart: Phantom) -> None:
     labels, geometry, _ = heart
     small, large = labels.copy(), labels.copy()
     small[ball(labels, inside(labels, 1, 8), 2)] = 0  # 33 voxels of 8 mm³
@@ -128,7 +133,7 @@ def test_holes_are_filled_up_to_one_millilitre_and_in_blood_only(heart):
         assert removals == ()
 
 
-def test_specks_are_listed_in_one_entry(heart):
+def test_specks_are_listed_in_one_entry(heart: Phantom) -> None:
     labels, geometry, _ = heart
     broken = labels.copy()
     broken[2:20:4, 2:20:4, 2] = 6
@@ -144,7 +149,7 @@ ORDERS = ((0, 1, 2), (2, 1, 0), (1, 2, 0), (0, 2, 1))
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("flips", [(), (0,), (1, 2), (0, 1, 2)])
-def test_the_result_is_independent_of_the_storage_order(order, flips):
+def test_the_result_is_independent_of_the_storage_order(order: tuple[int, int, int], flips: tuple[int, ...]) -> None:
     labels, geometry, _ = heart_phantom((3.0, 2.5, 4.0))
     broken = labels.copy()
     broken[:2, :2, :2] = 1
@@ -163,7 +168,9 @@ def test_the_result_is_independent_of_the_storage_order(order, flips):
     assert removals == expected_removals
 
 
-def _turned(array, geometry, order, flips):
+def _turned(
+    array: np.ndarray, geometry: Geometry, order: tuple[int, ...], flips: tuple[int, ...]
+) -> tuple[np.ndarray, Geometry]:
     """Return the same volume in another storage order: ``np.flip(array.transpose(order), flips)`` and its geometry."""
     turned = np.flip(array.transpose(order), flips)
     columns = [geometry.direction_matrix[:, 2 - order[2 - k]] for k in range(3)]
@@ -174,10 +181,10 @@ def _turned(array, geometry, order, flips):
         corner[order[axis]] = array.shape[order[axis]] - 1
     origin = geometry.index_to_world(corner)
     direction = tuple(float(v) for v in np.stack(columns, axis=1).ravel())
-    return turned, Geometry(turned.shape, tuple(spacing), tuple(map(float, origin)), direction)
+    return turned, Geometry(turned.shape, triple(spacing), triple(origin), direction)
 
 
-def test_an_unknown_label_is_refused(heart):
+def test_an_unknown_label_is_refused(heart: Phantom) -> None:
     labels, geometry, _ = heart
     broken = labels.copy()
     broken[0, 0, 0] = 9
@@ -185,7 +192,7 @@ def test_an_unknown_label_is_refused(heart):
         clean_labels(broken, geometry)
 
 
-def test_a_cancelled_run_stops(heart):
+def test_a_cancelled_run_stops(heart: Phantom) -> None:
     labels, geometry, _ = heart
     reporter = Reporter()
     reporter.cancel.cancel()
@@ -193,7 +200,7 @@ def test_a_cancelled_run_stops(heart):
         clean_labels(labels, geometry, reporter)
 
 
-def test_real_hearts_are_almost_unchanged(shared_data):
+def test_real_hearts_are_almost_unchanged(shared_data: Path) -> None:
     from hearts import model_heart
 
     for number in (1, 4, 11, 16):

@@ -33,7 +33,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(("fat", "muscle", "air"), [(-100.0, 100.0, -1000.0), (0.0, 60.0, 0.0)], ids=["HU", "windowed"])
-def test_labels_in_dark_regions_are_removed_and_tissue_is_kept(fat, muscle, air):
+def test_labels_in_dark_regions_are_removed_and_tissue_is_kept(fat: float, muscle: float, air: float) -> None:
     volume, labels, true = scene(fat, muscle, air)
     cleaned, removals = remove_dark(labels, volume)
     assert dice(labels, true) < 0.8
@@ -44,7 +44,7 @@ def test_labels_in_dark_regions_are_removed_and_tissue_is_kept(fat, muscle, air)
     assert removal.voxels == int((labels > 0).sum() - (cleaned > 0).sum())
 
 
-def test_mr_is_not_changed():
+def test_mr_is_not_changed() -> None:
     volume, labels, _ = scene(0.0, 60.0, 0.0, "MR")
     assert darkest_tissue(volume) is None
     cleaned, removals = remove_dark(labels, volume)
@@ -52,18 +52,18 @@ def test_mr_is_not_changed():
     assert removals == ()
 
 
-def test_a_scan_without_black_and_without_hu_has_no_limit():
+def test_a_scan_without_black_and_without_hu_has_no_limit() -> None:
     rng = np.random.default_rng(1)
     volume = Volume(rng.uniform(50, 90, SHAPE).astype(np.float32), Geometry(SHAPE, (1.0, 1.0, 1.0)))
     assert darkest_tissue(volume) is None
 
 
-def test_hu_is_recognized_by_air():
+def test_hu_is_recognized_by_air() -> None:
     volume, _, _ = scene(-100.0, 100.0, -1000.0, "")
     assert darkest_tissue(volume) == TISSUE_HU
 
 
-def test_a_structure_that_is_black_in_a_window_is_kept():
+def test_a_structure_that_is_black_in_a_window_is_kept() -> None:
     volume, labels, _ = scene(0.0, 0.0, 0.0)
     bright = volume.array.copy()
     bright[0:3] = 200
@@ -73,7 +73,7 @@ def test_a_structure_that_is_black_in_a_window_is_kept():
     assert removals == ()
 
 
-def test_the_input_is_not_modified_and_may_be_empty():
+def test_the_input_is_not_modified_and_may_be_empty() -> None:
     volume, labels, _ = scene(-100.0, 100.0, -1000.0)
     before = labels.copy()
     remove_dark(labels, volume)

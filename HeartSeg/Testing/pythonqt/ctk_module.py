@@ -70,13 +70,14 @@ class ctkCollapsibleButton(wrap(QtWidgets.QWidget)):  # type: ignore[misc]
 
     def childEvent(self, event: QtCore.QChildEvent) -> None:
         super().childEvent(event)
-        if event.added() and self._collapsed and isinstance(event.child(), QtWidgets.QWidget):
-            self._folded.append(event.child())
-            event.child().setVisible(False)
+        child = event.child()
+        if event.added() and self._collapsed and isinstance(child, QtWidgets.QWidget):
+            self._folded.append(child)
+            child.setVisible(False)
 
     def mousePressEvent(self, event: QtGui.QMouseEvent) -> None:
         if event.position().y() < 24:
-            self.collapsed = not self._collapsed
+            self.collapsed = not self._collapsed  # type: ignore[assignment]
 
     def paintEvent(self, event: QtGui.QPaintEvent) -> None:
         painter, full = QtGui.QPainter(self), QtWidgets.QWidget.rect(self)
@@ -152,7 +153,9 @@ class ctkPathLineEdit(wrap(QtWidgets.QWidget)):  # type: ignore[misc]
         row = QtWidgets.QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self._edit)
-        row.addWidget(QtWidgets.QToolButton(text="…"))
+        browse = QtWidgets.QToolButton()
+        browse.setText("…")
+        row.addWidget(browse)
         self._edit.textChanged.connect(self.currentPathChanged)
 
     def setCurrentPath(self, path: str) -> None:

@@ -31,7 +31,7 @@ class _Observed:
 class _WithScene:
     """Base of all MRML widgets: a scene, and a signal when it changes."""
 
-    signals = (SCENE_SIGNAL,)
+    signals: tuple[str, ...] = (SCENE_SIGNAL,)
     _scene: Any = None
 
     def setMRMLScene(self, scene: Any) -> None:

@@ -33,7 +33,7 @@ class _Meta(type(QObject)):  # type: ignore[misc]
 
 
 def _normalized(signature: str) -> str:
-    return bytes(QtCore.QMetaObject.normalizedSignature(signature).data()).decode()
+    return bytes(QtCore.QMetaObject.normalizedSignature(signature).data()).decode()  # type: ignore[arg-type]
 
 
 def _signal(self: QObject, signature: str) -> Any:
@@ -122,7 +122,7 @@ def _attribute_setter(cls: type) -> Callable[[Any, str, Any], None]:
         known = isinstance(getattr(kind, name, None), (property, QtCore.Property)) or name.startswith("_")
         if not known and kind.__module__ == "qt" and not UiLoader.loading:
             raise AttributeError(f"{kind.__name__} has no writable property {name!r}")
-        cls.__setattr__(self, name, value)  # type: ignore[misc]
+        cls.__setattr__(self, name, value)  # type: ignore[call-arg]
 
     return put
 
@@ -160,8 +160,7 @@ def _members(cls: type) -> dict[str, Any]:
         if hasattr(cls, setter) and setter not in slots and not virtual:
             members[setter] = _rejected(cls, setter, name)
     members["name"] = property(lambda self: QObject.objectName(self), lambda self, v: QObject.setObjectName(self, v))
-    for virtual in ("setObjectName",):  # available in PythonQt's QObject wrapper
-        members.pop(virtual, None)
+    members.pop("setObjectName", None)  # available in PythonQt's QObject wrapper
     return members
 
 
@@ -169,6 +168,7 @@ def wrap(cls: type) -> type:
     """Return a subclass of a PySide6 class with the behaviour of PythonQt."""
     if cls in _wrapped:
         return _wrapped[cls]
+    made: type
     try:
         made = _Meta(cls.__name__, (cls,), _members(cls))
         _original[made] = cls

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from phantoms import heart_phantom
 
 
 @pytest.fixture(scope="module")
-def result():
+def result() -> Result:
     labels, geometry, image = heart_phantom((2.5, 2.5, 2.5))
     labels[labels == 7] = 0
     findings = (
@@ -43,11 +45,13 @@ def result():
     )
 
 
-def test_the_csv_has_one_row_per_measure(result, tmp_path):
+def test_the_csv_has_one_row_per_measure(result: Result, tmp_path: Path) -> None:
     write_measurements(result, tmp_path / "m.csv")
     with (tmp_path / "m.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["structure", "name", "quantity", "value", "unit", "note"]
+    columns = ["structure", "name", "quantity", "value", "unit", "note", "low", "high", "code", "site"]
+    assert list(rows[0]) == columns
+    assert {row["code"] for row in rows if row["quantity"] == "volume"} == {"SCT 118565006"}
     assert len(rows) == len(result.measures)
     for row, measure in zip(rows, result.measures, strict=True):
         assert (row["structure"], row["quantity"], row["unit"]) == (measure.structure, measure.quantity, measure.unit)
@@ -57,15 +61,17 @@ def test_the_csv_has_one_row_per_measure(result, tmp_path):
             assert float(row["value"]) == pytest.approx(measure.value, abs=0.051)
 
 
-def test_notes_with_commas_are_quoted(tmp_path, result):
+def test_notes_with_commas_are_quoted(tmp_path: Path, result: Result) -> None:
     labels, geometry = result.labels, result.geometry
     noted = Result(labels, geometry, measures=(Measure("AO", "diameter", 30.0, "mm", 'inner, "median"'),))
     write_measurements(noted, tmp_path / "m.csv")
     with (tmp_path / "m.csv").open(encoding="utf-8", newline="") as file:
-        assert list(csv.reader(file))[1] == ["AO", "ascending aorta", "diameter", "30.00", "mm", 'inner, "median"']
+        row = list(csv.reader(file))[1]
+    assert row[:6] == ["AO", "ascending aorta", "diameter", "30.00", "mm", 'inner, "median"']
+    assert row[6:] == ["", "", "LN 18012-5", "SCT 54247002"]
 
 
-def test_the_table_has_one_row_per_requested_structure(result):
+def test_the_table_has_one_row_per_requested_structure(result: Result) -> None:
     rows = {row.key: row for row in measurements_table(result)}
     assert list(rows) == [s.key for s in STRUCTURES]
     assert rows["MYO"].mass_g == pytest.approx(rows["MYO"].volume_ml * 1.05)
@@ -75,7 +81,7 @@ def test_the_table_has_one_row_per_requested_structure(result):
     assert rows["PA"].volume_ml is None
 
 
-def test_the_json_report_has_a_schema_and_all_fields(result, tmp_path):
+def test_the_json_report_has_a_schema_and_all_fields(result: Result, tmp_path: Path) -> None:
     write_report(result, tmp_path / "r.json", {"input": {"path": "scan.nii.gz"}})
     report = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
     assert report["schema"] == {"name": "heartseg-report", "version": 2}
@@ -94,7 +100,7 @@ def test_the_json_report_has_a_schema_and_all_fields(result, tmp_path):
     assert len(report["measures"]) == len(result.measures)
 
 
-def test_a_report_reads_back_as_the_same_result(result):
+def test_a_report_reads_back_as_the_same_result(result: Result) -> None:
     content = json.loads(json.dumps(report_dict(result)))
     read = Result.from_dict(content, result.labels, result.geometry)
     assert read.findings == result.findings
@@ -105,7 +111,7 @@ def test_a_report_reads_back_as_the_same_result(result):
     assert read.provenance.run == result.provenance.run
 
 
-def test_a_report_of_schema_1_still_opens(result):
+def test_a_report_of_schema_1_still_opens(result: Result) -> None:
     content = json.loads(json.dumps(report_dict(result)))
     content["schema"]["version"] = 1
     content["findings"] = [{k: v for k, v in f.items() if k != "fix"} for f in content["findings"]]
@@ -124,24 +130,24 @@ def test_a_report_of_schema_1_still_opens(result):
 
 
 @pytest.mark.parametrize("schema", [{"version": 3}, None, {"version": "new"}])
-def test_a_report_of_another_kind_is_refused(result, schema):
+def test_a_report_of_another_kind_is_refused(result: Result, schema: dict[str, Any] | None) -> None:
     content = {**report_dict(result), "schema": schema}
     with pytest.raises((ValueError, TypeError, AttributeError)):
         Result.from_dict(content, result.labels, result.geometry)
 
 
-def test_extra_fields_cannot_replace_fields_of_the_report(result):
+def test_extra_fields_cannot_replace_fields_of_the_report(result: Result) -> None:
     with pytest.raises(ValueError, match="findings"):
         report_dict(result, {"findings": []})
 
 
-def test_writing_to_a_missing_folder_raises_an_output_error(result, tmp_path):
+def test_writing_to_a_missing_folder_raises_an_output_error(result: Result, tmp_path: Path) -> None:
     for write in (write_measurements, write_report):
         with pytest.raises(OutputError, match="nowhere"):
             write(result, tmp_path / "nowhere" / "file")
 
 
-def test_findings_are_printed_most_severe_first(result):
+def test_findings_are_printed_most_severe_first(result: Result) -> None:
     lines = format_findings(result).splitlines()
     assert lines[0] == "error  structure-missing: The pulmonary artery was not found."
     assert lines[1].startswith("info   low-resolution: ")

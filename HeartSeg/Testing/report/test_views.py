@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ from heartseg.volume.geometry import Geometry
 TILTED = ViewPlane((10.0, -20.0, 5.0), (0.6, 0.8, 0.0), (0.0, 0.0, 1.0))
 
 
-def test_the_pixels_of_a_view_lie_in_its_plane_with_up_above():
+def test_the_pixels_of_a_view_lie_in_its_plane_with_up_above() -> None:
     geometry = Geometry((50, 60, 70), (1.5, 1.0, 2.0), (-40.0, -60.0, -50.0))
     index = plane_index(TILTED, geometry, 30.0)
     world = geometry.index_to_world(np.moveaxis(index, 0, -1))
@@ -25,7 +27,7 @@ def test_the_pixels_of_a_view_lie_in_its_plane_with_up_above():
     assert (world[middle, middle + 1] - world[middle, middle]) == pytest.approx([0.6 * PIXEL_MM, 0.8 * PIXEL_MM, 0.0])
 
 
-def test_unknown_planes_are_refused_only_together(tmp_path):
+def test_unknown_planes_are_refused_only_together(tmp_path: Any) -> None:
     pytest.importorskip("matplotlib")
     geometry = Geometry((20, 20, 20), (3.0, 3.0, 3.0), (-20.0, -50.0, -25.0))
     labels = np.zeros(geometry.shape, np.uint8)

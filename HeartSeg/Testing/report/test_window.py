@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from heartseg.measure.boxes import crop_labels
+from heartseg.measure.boxes import LabelCrop, crop_labels
 from heartseg.report.window import display_window
 from heartseg.volume import Geometry, Volume
 
 
-def chest(blood: float, wall: float, offset: float = 0.0, lung_share: float = 0.7, modality: str = "CT"):
+def chest(
+    blood: float, wall: float, offset: float = 0.0, lung_share: float = 0.7, modality: str = "CT"
+) -> tuple[Volume, LabelCrop | None]:
     """A heart of two boxes in fat and much lung, with noise; values plus an offset."""
     generator = np.random.default_rng(0)
     shape = (40, 40, 40)
@@ -26,7 +28,9 @@ def chest(blood: float, wall: float, offset: float = 0.0, lung_share: float = 0.
 
 @pytest.mark.parametrize(("blood", "wall"), [(45.0, 50.0), (350.0, 110.0), (600.0, 140.0)])
 @pytest.mark.parametrize("lung_share", [0.3, 0.7])
-def test_the_window_of_a_ct_holds_fat_muscle_and_blood_and_not_the_lungs(blood, wall, lung_share) -> None:
+def test_the_window_of_a_ct_holds_fat_muscle_and_blood_and_not_the_lungs(
+    blood: float, wall: float, lung_share: float
+) -> None:
     volume, crop = chest(blood, wall, lung_share=lung_share)
     low, high = display_window(volume, crop)
     assert -200 <= low <= -120

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def _host() -> Iterator[None]:
 
 
 @pytest.fixture
-def scene() -> Iterator[object]:
+def scene() -> Iterator[Any]:
     """The MRML scene; nodes added by the test are removed afterwards."""
     import slicer
 
@@ -51,7 +52,7 @@ def make_labels(shape: tuple[int, int, int] = (24, 30, 36)) -> np.ndarray:
     return labels
 
 
-def make_result(geometry: Geometry, labels: np.ndarray | None = None, **more) -> Result:
+def make_result(geometry: Geometry, labels: np.ndarray | None = None, **more: Any) -> Result:
     labels = make_labels(geometry.shape) if labels is None else labels
     provenance = Provenance(model=ModelFacts(name="test-model", version="1.2"))
     measures = tuple(
@@ -66,14 +67,14 @@ def make_volume(geometry: Geometry, name: str = "scan") -> Volume:
     return Volume(values, geometry, name)
 
 
-def add_volume_node(geometry: Geometry, name: str = "scan"):
+def add_volume_node(geometry: Geometry, name: str = "scan") -> Any:
     """A real scalar volume node with voxels."""
     import slicer
 
     return slicer.util.addVolumeFromArray(make_volume(geometry).array, ijkToRAS=geometry.affine_ras, name=name)
 
 
-def add_transform_node(name: str = "moved"):
+def add_transform_node(name: str = "moved") -> Any:
     """Return a linear transform that rotates and shifts."""
     import slicer
     import vtk

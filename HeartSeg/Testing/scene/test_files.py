@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from heartseg.volume import Geometry
 from scene.conftest import add_volume_node, make_labels, make_result
 
 
-def saved(node, path: Path) -> Path:
+def saved(node: Any, path: Path) -> Path:
     """Return the node's file as written by the application."""
     assert slicer.util.saveNode(node, str(path), {"useCompression": 1})
     return path
@@ -30,7 +31,9 @@ def oblique() -> Geometry:
     return Geometry((24, 30, 36), (0.8, 0.9, 2.0), (40.0, -12.0, 30.0), tuple(turn.ravel()))
 
 
-def test_a_saved_segmentation_reads_back_with_voxels_names_colours_and_provenance(scene, oblique, tmp_path) -> None:
+def test_a_saved_segmentation_reads_back_with_voxels_names_colours_and_provenance(
+    scene: Any, oblique: Geometry, tmp_path: Path
+) -> None:
     volume_node, result = add_volume_node(oblique), make_result(oblique)
     path = saved(fill_segmentation(result, volume_node), tmp_path / "heart.seg.nrrd")
 
@@ -49,7 +52,9 @@ def test_a_saved_segmentation_reads_back_with_voxels_names_colours_and_provenanc
         assert np.array_equal(mask != 0, result.mask(expected.key))
 
 
-def test_a_saved_segmentation_is_a_label_map_on_the_scans_grid_for_other_programs(scene, oblique, tmp_path) -> None:
+def test_a_saved_segmentation_is_a_label_map_on_the_scans_grid_for_other_programs(
+    scene: Any, oblique: Geometry, tmp_path: Path
+) -> None:
     result = make_result(oblique)
     path = saved(fill_segmentation(result, add_volume_node(oblique)), tmp_path / "heart.seg.nrrd")
     image = sitk.ReadImage(str(path))
@@ -73,7 +78,9 @@ def thin(only: int | None) -> np.ndarray:
     [np.where(make_labels() == 7, 0, make_labels()), thin(2), thin(None)],
     ids=["one structure missing", "one structure in one slice", "no heart"],
 )
-def test_what_was_not_found_makes_no_noise(scene, geometry, tmp_path, capfd, labels) -> None:
+def test_what_was_not_found_makes_no_noise(
+    scene: Any, geometry: Geometry, tmp_path: Path, capfd: pytest.CaptureFixture[str], labels: np.ndarray
+) -> None:
     result = make_result(geometry, labels.astype(np.uint8))
     found = {s.key for s in STRUCTURES if (labels == s.label).any()}
     capfd.readouterr()

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import types
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
 import slicer
 
 from heartseg.errors import DependencyError, InputError
+from heartseg.volume import Geometry
 from slicer_host import host
 from slicer_host.standins import parameter_node as p
 
@@ -30,7 +31,7 @@ def in_fresh_process(code: str, repository: Path) -> subprocess.CompletedProcess
     )
 
 
-def test_starting_twice_keeps_the_scene(scene) -> None:
+def test_starting_twice_keeps_the_scene(scene: Any) -> None:
     host.start()
     assert slicer.mrmlScene is scene
 
@@ -50,7 +51,7 @@ def test_it_starts_quietly_and_stops_and_starts_again(repository: Path) -> None:
     assert (run.returncode, run.stderr) == (0, "")
 
 
-def test_inside_the_application_it_does_nothing(scene, monkeypatch) -> None:
+def test_inside_the_application_it_does_nothing(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     app, ours = types.SimpleNamespace(applicationVersion="5.12.0"), slicer.app
     monkeypatch.setattr(slicer, "app", app)
     host.start()
@@ -61,21 +62,23 @@ def test_inside_the_application_it_does_nothing(scene, monkeypatch) -> None:
     monkeypatch.setattr(slicer, "app", ours)
 
 
-def test_a_missing_slicer_core_is_one_line_with_the_command(monkeypatch) -> None:
+def test_a_missing_slicer_core_is_one_line_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "slicer", None)
     with pytest.raises(DependencyError, match="pip install slicer-core") as caught:
         host.import_slicer()
     assert "\n" not in str(caught.value)
 
 
-def test_another_package_called_slicer_is_recognised(monkeypatch) -> None:
+def test_another_package_called_slicer_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "slicer", types.ModuleType("slicer"))
     with pytest.raises(DependencyError, match="is not 3D Slicer's: remove it"):
         host.import_slicer()
 
 
 @pytest.mark.parametrize("extension", [".nrrd", ".nii.gz", ".nii", ".mha"])
-def test_volumes_go_through_files_with_exact_geometry(scene, geometry, tmp_path, extension: str) -> None:
+def test_volumes_go_through_files_with_exact_geometry(
+    scene: Any, geometry: Geometry, tmp_path: Path, extension: str
+) -> None:
     values = np.random.default_rng(1).integers(-1000, 2000, geometry.shape).astype(np.int16)
     node = slicer.util.addVolumeFromArray(values, ijkToRAS=geometry.affine_ras, name="scan")
     path = tmp_path / f"scan{extension}"
@@ -87,14 +90,14 @@ def test_volumes_go_through_files_with_exact_geometry(scene, geometry, tmp_path,
     assert np.allclose(one, other, atol=1e-4)
 
 
-def test_a_scene_goes_through_a_bundle(scene, geometry, tmp_path) -> None:
+def test_a_scene_goes_through_a_bundle(scene: Any, geometry: Geometry, tmp_path: Path) -> None:
     slicer.util.addVolumeFromArray(np.zeros(geometry.shape, np.int16), name="bundled")
     assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
     slicer.util.loadScene(str(tmp_path / "scene.mrb"))
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 2
 
 
-def test_what_cannot_be_loaded_raises(scene, tmp_path) -> None:
+def test_what_cannot_be_loaded_raises(scene: Any, tmp_path: Path) -> None:
     (tmp_path / "broken.seg.nrrd").write_text("no")
     count = scene.GetNumberOfNodes()
     for path in (tmp_path / "missing.nrrd", tmp_path / "broken.seg.nrrd"):
@@ -103,12 +106,12 @@ def test_what_cannot_be_loaded_raises(scene, tmp_path) -> None:
     assert scene.GetNumberOfNodes() == count
 
 
-def test_a_module_that_does_not_exist_is_one_line(tmp_path) -> None:
+def test_a_module_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         host.load_module(tmp_path / "Nothing.py")
 
 
-def _matrix(node):
+def _matrix(node: Any) -> Any:
     import vtk
 
     matrix = vtk.vtkMatrix4x4()
@@ -121,7 +124,7 @@ class Pace(enum.Enum):
     FAST = 2
 
 
-def wrapped_parameters():
+def wrapped_parameters() -> Any:
     @p.parameterNodeWrapper
     class Parameters:
         on: bool = True
@@ -135,7 +138,7 @@ def wrapped_parameters():
     return Parameters
 
 
-def test_parameters_have_defaults_types_and_limits(scene) -> None:
+def test_parameters_have_defaults_types_and_limits(scene: Any) -> None:
     node = scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")
     one = wrapped_parameters()(node)
     assert (one.on, one.count, one.step, one.name, one.pace, one.volume) == (True, 3, 0.5, "", Pace.SLOW, None)
@@ -151,7 +154,7 @@ def test_parameters_have_defaults_types_and_limits(scene) -> None:
     assert one.count == 7
 
 
-def test_parameters_tell_when_they_change(scene) -> None:
+def test_parameters_tell_when_they_change(scene: Any) -> None:
     import vtk
 
     one = wrapped_parameters()(scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode"))

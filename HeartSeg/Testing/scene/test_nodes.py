@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import slicer
 
 from heartseg.errors import InputError
 from heartseg.scene import volume_from_node
+from heartseg.volume import Geometry
 from scene.conftest import add_volume_node, make_volume
 
 
-def test_the_array_is_a_view_of_the_nodes_voxels_that_cannot_be_written(scene, geometry) -> None:
+def test_the_array_is_a_view_of_the_nodes_voxels_that_cannot_be_written(scene: Any, geometry: Geometry) -> None:
     node = add_volume_node(geometry)
     volume = volume_from_node(node)
     assert np.array_equal(volume.array, make_volume(geometry).array)
@@ -20,7 +24,7 @@ def test_the_array_is_a_view_of_the_nodes_voxels_that_cannot_be_written(scene, g
         volume.array[0, 0, 0] = 1
 
 
-def test_the_array_outlives_the_node(scene, geometry) -> None:
+def test_the_array_outlives_the_node(scene: Any, geometry: Geometry) -> None:
     node = add_volume_node(geometry)
     volume = volume_from_node(node)
     scene.RemoveNode(node)
@@ -29,13 +33,15 @@ def test_the_array_outlives_the_node(scene, geometry) -> None:
 
 
 @pytest.mark.parametrize("said, expected", [("CT", "CT"), ("MR", "MR"), ("US", ""), (None, "")])
-def test_modality_comes_from_the_dicom_attribute(scene, geometry, said, expected) -> None:
+def test_modality_comes_from_the_dicom_attribute(
+    scene: Any, geometry: Geometry, said: str | None, expected: str
+) -> None:
     node = add_volume_node(geometry)
     node.SetAttribute("DICOM.Modality", said)
     assert volume_from_node(node).modality == expected
 
 
-def test_modality_and_series_come_from_the_subject_hierarchy(scene, geometry) -> None:
+def test_modality_and_series_come_from_the_subject_hierarchy(scene: Any, geometry: Geometry) -> None:
     node = add_volume_node(geometry)
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     item = hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
@@ -45,7 +51,7 @@ def test_modality_and_series_come_from_the_subject_hierarchy(scene, geometry) ->
     assert (volume.modality, volume.source.series_uid) == ("MR", "1.2.3.4")
 
 
-def test_hounsfield_units_mean_ct(scene, geometry) -> None:
+def test_hounsfield_units_mean_ct(scene: Any, geometry: Geometry) -> None:
     node = add_volume_node(geometry)
     unit = slicer.vtkCodedEntry()
     unit.SetValueSchemeMeaning("[hnsf'U]", "UCUM", "Hounsfield unit")
@@ -53,7 +59,7 @@ def test_hounsfield_units_mean_ct(scene, geometry) -> None:
     assert volume_from_node(node).modality == "CT"
 
 
-def test_the_file_a_node_was_loaded_from_is_its_source(scene, geometry, tmp_path) -> None:
+def test_the_file_a_node_was_loaded_from_is_its_source(scene: Any, geometry: Geometry, tmp_path: Path) -> None:
     path = tmp_path / "chest scan.nrrd"
     slicer.util.saveNode(add_volume_node(geometry), str(path))
     volume = volume_from_node(slicer.util.loadVolume(str(path)))
@@ -61,7 +67,7 @@ def test_the_file_a_node_was_loaded_from_is_its_source(scene, geometry, tmp_path
     assert volume.geometry.same_grid(geometry)
 
 
-def test_voxels_that_are_not_numbers_are_replaced_with_a_finding(scene, geometry) -> None:
+def test_voxels_that_are_not_numbers_are_replaced_with_a_finding(scene: Any, geometry: Geometry) -> None:
     values = np.full((8, 10, 12), 5.0, np.float32)
     values[0, 0, :3] = [np.nan, np.inf, -np.inf]
     values[1, 1, 1] = -7
@@ -71,14 +77,14 @@ def test_voxels_that_are_not_numbers_are_replaced_with_a_finding(scene, geometry
     assert volume.findings[0].values == {"voxels": 3, "share": 3 / 960, "value": -7.0}
 
 
-def test_a_node_with_too_many_voxels_that_are_not_numbers_is_refused_as_a_file_is(scene) -> None:
+def test_a_node_with_too_many_voxels_that_are_not_numbers_is_refused_as_a_file_is(scene: Any) -> None:
     values = np.full((8, 10, 12), np.nan, np.float32)
     values[:3] = 40.0
     with pytest.raises(InputError, match=r"600 voxels .* \(62.5%\)"):
         volume_from_node(slicer.util.addVolumeFromArray(values, name="holes"))
 
 
-def test_what_cannot_be_segmented_is_refused_in_one_line(scene, geometry) -> None:
+def test_what_cannot_be_segmented_is_refused_in_one_line(scene: Any, geometry: Geometry) -> None:
     empty = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
     colour = slicer.util.addVolumeFromArray(
         np.zeros((4, 5, 6, 3), np.uint8), name="photo", nodeClassName="vtkMRMLVectorVolumeNode"
@@ -106,7 +112,7 @@ def test_what_cannot_be_segmented_is_refused_in_one_line(scene, geometry) -> Non
 
 
 @pytest.mark.filterwarnings("error")
-def test_the_engine_resamples_a_nodes_read_only_voxels_without_a_warning(scene, geometry) -> None:
+def test_the_engine_resamples_a_nodes_read_only_voxels_without_a_warning(scene: Any, geometry: Geometry) -> None:
     from heartseg.inference.resample import sample_image, world_grid
 
     values = np.random.default_rng(0).normal(0, 100, geometry.shape).astype(np.float32)

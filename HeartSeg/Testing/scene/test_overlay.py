@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +39,7 @@ def heat_map(shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
 
 
 @pytest.fixture
-def grey_scan(scene, geometry):
+def grey_scan(scene: Any, geometry: Geometry) -> Any:
     node = add_volume_node(geometry)
     slicer.util.updateVolumeFromArray(node, np.full(SHAPE, 100, np.int16))
     node.CreateDefaultDisplayNodes()
@@ -47,7 +49,7 @@ def grey_scan(scene, geometry):
 
 
 @pytest.fixture
-def views(grey_scan):
+def views(grey_scan: Any) -> Iterator[list[Any]]:
     logics = [add_slice_view(grey_scan, orientation) for orientation in ("Axial", "Sagittal", "Coronal")]
     yield logics
     for logic in logics:
@@ -59,7 +61,7 @@ def names() -> list[str]:
     return sorted(n.GetName() for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"))
 
 
-def world_of(node, index_zyx) -> np.ndarray:
+def world_of(node: Any, index_zyx: Sequence[float]) -> np.ndarray:
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     return slicer.util.arrayFromVTKMatrix(matrix) @ [*np.asarray(index_zyx)[::-1], 1]
@@ -70,7 +72,7 @@ def world_of(node, index_zyx) -> np.ndarray:
     [(1, 0, 0, 0, 1, 0, 0, 0, 1), (0, 0, -1, 1, 0, 0, 0, -1, 0), (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, -1)],
     ids=["LPS", "permuted and flipped", "oblique mirrored"],
 )
-def test_the_map_lies_where_it_was_made(scene, direction):
+def test_the_map_lies_where_it_was_made(scene: Any, direction: tuple[float, ...]) -> None:
     geometry = Geometry(SHAPE, (0.7, 1.3, 2.1), (-120.3, 45.7, 900.1), tuple(float(v) for v in direction))
     scan = add_volume_node(geometry)
     node = show_overlay(prepare_overlay(heat_map(), geometry), scan).node
@@ -80,13 +82,13 @@ def test_the_map_lies_where_it_was_made(scene, direction):
     assert np.allclose(world_of(node, top), world_of(scan, (14, 9, 12)), atol=1e-6)
 
 
-def test_it_goes_under_the_scans_transform(grey_scan, geometry):
+def test_it_goes_under_the_scans_transform(grey_scan: Any, geometry: Geometry) -> None:
     transform = add_transform_node()
     grey_scan.SetAndObserveTransformNodeID(transform.GetID())
     assert show_overlay(prepare_overlay(heat_map(), geometry), grey_scan).node.GetTransformNodeID() == transform.GetID()
 
 
-def test_its_colours_are_warm_and_what_is_low_is_transparent(grey_scan, geometry):
+def test_its_colours_are_warm_and_what_is_low_is_transparent(grey_scan: Any, geometry: Geometry) -> None:
     display = show_overlay(prepare_overlay(heat_map(), geometry), grey_scan).node.GetDisplayNode()
     assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (0, 1)
     assert display.GetApplyThreshold() and display.GetLowerThreshold() == pytest.approx(HEAT_MAP.threshold)
@@ -96,7 +98,7 @@ def test_its_colours_are_warm_and_what_is_low_is_transparent(grey_scan, geometry
         assert rgba[0] > 0.7 and rgba[0] > rgba[2], value
 
 
-def test_the_slice_views_show_the_map_over_the_scan(grey_scan, views, geometry):
+def test_the_slice_views_show_the_map_over_the_scan(grey_scan: Any, views: list[Any], geometry: Geometry) -> None:
     for logic in views:
         logic.GetSliceNode().JumpSliceByOffsetting(*world_of(grey_scan, (14, 9, 12))[:3])
     before = [blended(logic) for logic in views]
@@ -112,7 +114,9 @@ def test_the_slice_views_show_the_map_over_the_scan(grey_scan, views, geometry):
         assert logic.GetSliceCompositeNode().GetBackgroundVolumeID() == grey_scan.GetID()
 
 
-def test_a_second_map_takes_the_same_node_and_undo_brings_the_first_back(grey_scan, views, geometry):
+def test_a_second_map_takes_the_same_node_and_undo_brings_the_first_back(
+    grey_scan: Any, views: list[Any], geometry: Geometry
+) -> None:
     first = show_overlay(prepare_overlay(heat_map(), geometry), grey_scan)
     seen = blended(views[0])
     second = show_overlay(prepare_overlay(heat_map()[::-1].copy(), geometry), grey_scan)
@@ -130,7 +134,9 @@ def spans(values: np.ndarray) -> list[np.ndarray]:
     return [np.arange(a, b + 1) for a, b in zip(hit.min(0), hit.max(0), strict=True)]
 
 
-def test_undo_of_the_first_map_leaves_everything_as_it_was(grey_scan, views, geometry):
+def test_undo_of_the_first_map_leaves_everything_as_it_was(
+    grey_scan: Any, views: list[Any], geometry: Geometry
+) -> None:
     other = add_volume_node(geometry, "other")
     composite = views[1].GetSliceCompositeNode()
     composite.SetForegroundVolumeID(other.GetID())
@@ -144,7 +150,9 @@ def test_undo_of_the_first_map_leaves_everything_as_it_was(grey_scan, views, geo
     assert all(np.array_equal(blended(v), s) for v, s in zip(views, seen, strict=True))
 
 
-def test_taking_it_away_brings_back_what_the_views_showed_also_after_a_second_map(grey_scan, views, geometry):
+def test_taking_it_away_brings_back_what_the_views_showed_also_after_a_second_map(
+    grey_scan: Any, views: list[Any], geometry: Geometry
+) -> None:
     other = add_volume_node(geometry, "other")
     views[0].GetSliceCompositeNode().SetForegroundVolumeID(other.GetID())
     show_overlay(prepare_overlay(heat_map(), geometry), grey_scan)
@@ -159,7 +167,7 @@ def test_taking_it_away_brings_back_what_the_views_showed_also_after_a_second_ma
     remove_overlay(node)  # a second call does nothing
 
 
-def test_what_was_in_front_may_have_left_meanwhile(grey_scan, views, geometry):
+def test_what_was_in_front_may_have_left_meanwhile(grey_scan: Any, views: list[Any], geometry: Geometry) -> None:
     other = add_volume_node(geometry, "other")
     views[0].GetSliceCompositeNode().SetForegroundVolumeID(other.GetID())
     node = show_overlay(prepare_overlay(heat_map(), geometry), grey_scan).node
@@ -169,14 +177,16 @@ def test_what_was_in_front_may_have_left_meanwhile(grey_scan, views, geometry):
 
 
 @pytest.mark.parametrize("written", ["", "[]", '{"a": 1}', '{"a": []}', "nonsense", '{"a": [null, "x"]}'])
-def test_a_scene_that_says_nonsense_about_the_views_does_no_harm(grey_scan, views, geometry, written):
+def test_a_scene_that_says_nonsense_about_the_views_does_no_harm(
+    grey_scan: Any, views: list[Any], geometry: Geometry, written: str
+) -> None:
     node = show_overlay(prepare_overlay(heat_map(), geometry), grey_scan).node
     node.SetAttribute("HeartSeg.Views", written)
     remove_overlay(node)
     assert views[0].GetSliceCompositeNode().GetForegroundVolumeID() is None
 
 
-def test_heat_map_and_confidence_have_nodes_of_their_own(grey_scan, geometry):
+def test_heat_map_and_confidence_have_nodes_of_their_own(grey_scan: Any, geometry: Geometry) -> None:
     percent = np.round(100 * heat_map()).astype(np.uint8)
     heat = show_overlay(prepare_overlay(heat_map(), geometry), grey_scan).node
     sure = show_overlay(prepare_overlay(percent, geometry, CONFIDENCE), grey_scan).node
@@ -186,18 +196,18 @@ def test_heat_map_and_confidence_have_nodes_of_their_own(grey_scan, geometry):
     assert slicer.util.arrayFromVolume(sure).dtype == np.uint8
 
 
-def test_two_scans_have_maps_of_their_own(grey_scan, geometry):
+def test_two_scans_have_maps_of_their_own(grey_scan: Any, geometry: Geometry) -> None:
     other = add_volume_node(geometry, "other")
     first = show_overlay(prepare_overlay(heat_map(), geometry), grey_scan).node
     assert show_overlay(prepare_overlay(heat_map(), geometry), other).node is not first
 
 
-def test_an_empty_map_can_be_shown(grey_scan, geometry):
+def test_an_empty_map_can_be_shown(grey_scan: Any, geometry: Geometry) -> None:
     node = show_overlay(prepare_overlay(np.zeros(SHAPE, np.float32), geometry), grey_scan).node
     assert not slicer.util.arrayFromVolume(node).any()
 
 
-def test_a_scan_that_has_changed_or_left_is_refused_and_nothing_is_added(grey_scan, geometry):
+def test_a_scan_that_has_changed_or_left_is_refused_and_nothing_is_added(grey_scan: Any, geometry: Geometry) -> None:
     prepared = prepare_overlay(heat_map(), geometry)
     grey_scan.SetSpacing(1, 1, 1)
     with pytest.raises(InputError, match="has changed since the heat map was made"):
@@ -208,7 +218,9 @@ def test_a_scan_that_has_changed_or_left_is_refused_and_nothing_is_added(grey_sc
         show_overlay(prepared, grey_scan)
 
 
-def test_a_failure_leaves_nothing(grey_scan, views, geometry, monkeypatch):
+def test_a_failure_leaves_nothing(
+    grey_scan: Any, views: list[Any], geometry: Geometry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from heartseg.scene import overlay
 
     monkeypatch.setattr(overlay, "_color", lambda *_: 1 / 0)
@@ -217,12 +229,12 @@ def test_a_failure_leaves_nothing(grey_scan, views, geometry, monkeypatch):
     assert names() == ["scan"]
 
 
-def test_a_map_of_another_shape_is_refused(geometry):
+def test_a_map_of_another_shape_is_refused(geometry: Geometry) -> None:
     with pytest.raises(ValueError, match="must be equal"):
         prepare_overlay(np.zeros((2, 2, 2)), geometry)
 
 
-def test_slicers_displayable_managers_draw_it(geometry, tmp_path: Path):
+def test_slicers_displayable_managers_draw_it(geometry: Geometry, tmp_path: Path) -> None:
     """Runs in a separate process: without graphics, VTK crashes, and there is nothing to draw with."""
     from matplotlib.image import imread
 

@@ -13,6 +13,7 @@ import types
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,13 +44,20 @@ class SampleDataLogic:
         self.sources: dict[str, list[Source]] = {}
 
     def registerCustomSampleDataSource(
-        self, category, sampleName, uris, fileNames, nodeNames, thumbnailFileName, checksums
+        self,
+        category: str,
+        sampleName: str,
+        uris: str,
+        fileNames: str,
+        nodeNames: str,
+        thumbnailFileName: str,
+        checksums: str,
     ) -> None:
         source = Source(sampleName, uris, fileNames, nodeNames, thumbnailFileName, checksums)
         if source not in self.sources.setdefault(category, []):
             self.sources[category].append(source)
 
-    def downloadSample(self, name: str):
+    def downloadSample(self, name: str) -> Any:
         """Download unless the cache has a file with this checksum, then load a volume, like the application."""
         source = next(s for sources in self.sources.values() for s in sources if s.sampleName == name)
         path = self.cache / source.fileNames
@@ -64,15 +72,16 @@ class SampleDataLogic:
 def logic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SampleDataLogic:
     """Make Slicer's module Sample Data importable; network connections fail."""
 
-    def refuse(*_args, **_more):
+    def refuse(*_args: object, **_more: object) -> None:
         raise AssertionError("a network connection was opened")
 
     module = types.ModuleType("SampleData")
     (tmp_path / "cache").mkdir()
-    module.SampleDataLogic = SampleDataLogic(tmp_path / "cache")
+    logic = SampleDataLogic(tmp_path / "cache")
+    vars(module)["SampleDataLogic"] = logic
     monkeypatch.setitem(sys.modules, "SampleData", module)
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    return module.SampleDataLogic
+    return logic
 
 
 @pytest.fixture
@@ -80,7 +89,9 @@ def resources(repository: Path) -> Path:
     return repository / "HeartSeg" / "Resources"
 
 
-def test_the_scan_loads_from_the_sample_data_module_without_a_network(scene, logic, resources) -> None:
+def test_the_scan_loads_from_the_sample_data_module_without_a_network(
+    scene: Any, logic: SampleDataLogic, resources: Path
+) -> None:
     assert register_sample_data(resources)
     node = logic.downloadSample(SAMPLE_NAME)
     shipped = read_volume(resources / SCAN)
@@ -91,7 +102,9 @@ def test_the_scan_loads_from_the_sample_data_module_without_a_network(scene, log
     assert np.allclose(volume.geometry.affine_ras, shipped.geometry.affine_ras, atol=1e-3)
 
 
-def test_it_stands_under_the_extensions_name_with_a_picture_and_once_only(logic, resources) -> None:
+def test_it_stands_under_the_extensions_name_with_a_picture_and_once_only(
+    logic: SampleDataLogic, resources: Path
+) -> None:
     assert register_sample_data(resources)
     assert register_sample_data(str(resources))
     assert list(logic.sources) == [CATEGORY]
@@ -101,7 +114,7 @@ def test_it_stands_under_the_extensions_name_with_a_picture_and_once_only(logic,
     assert struct.unpack(">II", header[16:]) == (260, 280)
 
 
-def test_a_cached_copy_of_an_earlier_version_is_replaced(scene, logic, resources) -> None:
+def test_a_cached_copy_of_an_earlier_version_is_replaced(scene: Any, logic: SampleDataLogic, resources: Path) -> None:
     stale = logic.cache / Path(SCAN).name
     stale.write_bytes(b"an earlier version")
     register_sample_data(resources)
@@ -109,7 +122,9 @@ def test_a_cached_copy_of_an_earlier_version_is_replaced(scene, logic, resources
     assert stale.read_bytes() == (resources / SCAN).read_bytes()
 
 
-def test_a_folder_with_blanks_and_letters_beyond_ascii_is_a_valid_address(scene, logic, resources, tmp_path) -> None:
+def test_a_folder_with_blanks_and_letters_beyond_ascii_is_a_valid_address(
+    scene: Any, logic: SampleDataLogic, resources: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / "Größe 1 & more"
     for name in (SCAN, THUMBNAIL):
         (copy / name).parent.mkdir(parents=True)
@@ -119,7 +134,9 @@ def test_a_folder_with_blanks_and_letters_beyond_ascii_is_a_valid_address(scene,
 
 
 @pytest.mark.parametrize("lost", [SCAN, THUMBNAIL])
-def test_a_missing_file_is_told_in_the_log_and_nothing_is_offered(logic, resources, tmp_path, caplog, lost) -> None:
+def test_a_missing_file_is_told_in_the_log_and_nothing_is_offered(
+    logic: SampleDataLogic, resources: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, lost: str
+) -> None:
     copy = tmp_path / "Resources"
     for name in {SCAN, THUMBNAIL} - {lost}:
         (copy / name).parent.mkdir(parents=True)
@@ -129,7 +146,9 @@ def test_a_missing_file_is_told_in_the_log_and_nothing_is_offered(logic, resourc
     assert not logic.sources
 
 
-def test_an_application_without_the_module_is_no_error(monkeypatch, resources, caplog) -> None:
+def test_an_application_without_the_module_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, resources: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setitem(sys.modules, "SampleData", None)
     with caplog.at_level(logging.INFO):
         assert not register_sample_data(resources)

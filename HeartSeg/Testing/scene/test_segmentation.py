@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def directions() -> dict[str, np.ndarray]:
 DIRECTIONS = directions()
 
 
-def read_back(node, volume_node) -> np.ndarray:
+def read_back(node: Any, volume_node: Any) -> np.ndarray:
     labels = np.zeros(SHAPE, np.uint8)
     for key in node.GetSegmentation().GetSegmentIDs():
         mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, key, volume_node)
@@ -55,7 +56,7 @@ def test_there_are_48_orientations_and_two_oblique_ones_to_try() -> None:
 
 
 @pytest.mark.parametrize("name", DIRECTIONS)
-def test_voxels_read_back_on_the_volume_are_the_results_labels(scene, name: str) -> None:
+def test_voxels_read_back_on_the_volume_are_the_results_labels(scene: Any, name: str) -> None:
     geometry = Geometry(SHAPE, (0.7, 1.3, 2.1), (-120.3, 45.7, 900.1), tuple(DIRECTIONS[name].ravel()))
     volume_node = add_volume_node(geometry)
     result = make_result(geometry)
@@ -66,7 +67,7 @@ def test_voxels_read_back_on_the_volume_are_the_results_labels(scene, name: str)
 
 
 @pytest.mark.parametrize("name", ["LPS", "IRA", "oblique mirrored"])
-def test_a_volume_under_a_transform_takes_its_segmentation_along(scene, name: str) -> None:
+def test_a_volume_under_a_transform_takes_its_segmentation_along(scene: Any, name: str) -> None:
     geometry = Geometry(SHAPE, (0.7, 1.3, 2.1), (-120.3, 45.7, 900.1), tuple(DIRECTIONS[name].ravel()))
     volume_node, transform = add_volume_node(geometry), add_transform_node()
     volume_node.SetAndObserveTransformNodeID(transform.GetID())
@@ -83,13 +84,13 @@ def test_a_volume_under_a_transform_takes_its_segmentation_along(scene, name: st
     assert np.allclose(node.GetSegmentCenterRAS("LV"), expected[:3], atol=2.0)  # centre of bounding box, within a voxel
 
 
-def test_the_volume_read_from_the_node_has_the_geometry_that_made_it(scene) -> None:
+def test_the_volume_read_from_the_node_has_the_geometry_that_made_it(scene: Any) -> None:
     for name, matrix in DIRECTIONS.items():
         geometry = Geometry(SHAPE, (0.7, 1.3, 2.1), (-120.3, 45.7, 900.1), tuple(matrix.ravel()))
         assert volume_from_node(add_volume_node(geometry)).geometry.same_grid(geometry, 1e-6), name
 
 
-def test_segments_carry_key_name_colour_terminology_and_provenance(scene, geometry) -> None:
+def test_segments_carry_key_name_colour_terminology_and_provenance(scene: Any, geometry: Geometry) -> None:
     node = fill_segmentation(make_result(geometry), add_volume_node(geometry))
 
     assert node.GetSegmentation().GetSegmentIDs() == KEYS
@@ -102,12 +103,12 @@ def test_segments_carry_key_name_colour_terminology_and_provenance(scene, geomet
         assert _tag(segment, "DICOM.SegmentAlgorithmName").endswith(" test-model 1.2")
 
 
-def test_the_algorithm_name_fits_the_dicom_field(geometry) -> None:
+def test_the_algorithm_name_fits_the_dicom_field(geometry: Geometry) -> None:
     long = ModelFacts(name="a model with a name that nobody would want to read to the end " * 3)
     assert len(algorithm_name(replace(make_result(geometry), provenance=Provenance(model=long)))) == 64
 
 
-def test_slicer_reads_our_terminology_entries(scene) -> None:
+def test_slicer_reads_our_terminology_entries(scene: Any) -> None:
     logic = slicer.modules.terminologies.logic()
     for expected in STRUCTURES:
         entry = slicer.vtkSlicerTerminologyEntry()
@@ -117,7 +118,7 @@ def test_slicer_reads_our_terminology_entries(scene) -> None:
         assert entry.GetTypeObject().GetCodeMeaning() == expected.snomed_meaning
 
 
-def test_surfaces_are_ready_and_enclose_the_voxels_volume(scene, geometry) -> None:
+def test_surfaces_are_ready_and_enclose_the_voxels_volume(scene: Any, geometry: Geometry) -> None:
     result = make_result(geometry)
     node = fill_segmentation(result, add_volume_node(geometry))
 
@@ -130,7 +131,7 @@ def test_surfaces_are_ready_and_enclose_the_voxels_volume(scene, geometry) -> No
         assert mass.GetVolume() / 1000 == pytest.approx(voxels_ml, rel=0.15)  # edges of boxes are rounded
 
 
-def test_labels_that_touch_the_images_edge_have_closed_surfaces(scene, geometry) -> None:
+def test_labels_that_touch_the_images_edge_have_closed_surfaces(scene: Any, geometry: Geometry) -> None:
     labels = np.zeros(SHAPE, np.uint8)
     labels[:6, :8, 30:] = 6
     node = fill_segmentation(make_result(geometry, labels), add_volume_node(geometry))
@@ -145,7 +146,7 @@ def test_labels_that_touch_the_images_edge_have_closed_surfaces(scene, geometry)
     assert edges.GetOutput().GetNumberOfCells() == 0
 
 
-def test_a_structure_that_was_asked_for_and_not_found_is_an_empty_segment(scene, geometry) -> None:
+def test_a_structure_that_was_asked_for_and_not_found_is_an_empty_segment(scene: Any, geometry: Geometry) -> None:
     labels = make_labels()
     labels[labels == 7] = 0
     asked = tuple(s for s in STRUCTURES if s.key in ("LV", "PA"))
@@ -158,19 +159,19 @@ def test_a_structure_that_was_asked_for_and_not_found_is_an_empty_segment(scene,
     assert np.array_equal(read_back(node, volume_node), labels)
 
 
-def test_a_result_without_a_heart_gives_empty_segments_and_no_error(scene, geometry) -> None:
+def test_a_result_without_a_heart_gives_empty_segments_and_no_error(scene: Any, geometry: Geometry) -> None:
     volume_node = add_volume_node(geometry)
     node = fill_segmentation(make_result(geometry, np.zeros(SHAPE, np.uint8)), volume_node)
     assert node.GetSegmentation().GetSegmentIDs() == KEYS
     assert not read_back(node, volume_node).any()
 
 
-def test_a_result_without_any_structure_gives_an_empty_node(scene, geometry) -> None:
+def test_a_result_without_any_structure_gives_an_empty_node(scene: Any, geometry: Geometry) -> None:
     empty = make_result(geometry, np.zeros(SHAPE, np.uint8), structures=())
     assert fill_segmentation(empty, add_volume_node(geometry)).GetSegmentation().GetNumberOfSegments() == 0
 
 
-def test_the_node_refers_to_the_volume_and_lies_in_its_study(scene, geometry) -> None:
+def test_the_node_refers_to_the_volume_and_lies_in_its_study(scene: Any, geometry: Geometry) -> None:
     volume_node = add_volume_node(geometry)
     hierarchy = scene.GetSubjectHierarchyNode() or slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "study")
@@ -186,7 +187,7 @@ def test_the_node_refers_to_the_volume_and_lies_in_its_study(scene, geometry) ->
     hierarchy.RemoveItem(study)
 
 
-def test_an_existing_node_is_filled_anew_and_keeps_its_identity_and_display(scene, geometry) -> None:
+def test_an_existing_node_is_filled_anew_and_keeps_its_identity_and_display(scene: Any, geometry: Geometry) -> None:
     volume_node = add_volume_node(geometry)
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "my heart")
     node.CreateDefaultDisplayNodes()
@@ -201,7 +202,7 @@ def test_an_existing_node_is_filled_anew_and_keeps_its_identity_and_display(scen
     assert node.GetDisplayNode().GetOpacity2DFill() == pytest.approx(0.9)
 
 
-def test_observers_hear_of_every_segment_and_the_labels_stay_in_one_layer(scene, geometry) -> None:
+def test_observers_hear_of_every_segment_and_the_labels_stay_in_one_layer(scene: Any, geometry: Geometry) -> None:
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
     node.GetSegmentation().AddEmptySegment("old", "old")
     heard = []
@@ -215,13 +216,15 @@ def test_observers_hear_of_every_segment_and_the_labels_stay_in_one_layer(scene,
 
 
 @pytest.mark.parametrize("step", ["_collect", "_show", "_put_beside"])
-def test_a_failure_leaves_an_existing_node_as_it_was(scene, geometry, monkeypatch, step: str) -> None:
+def test_a_failure_leaves_an_existing_node_as_it_was(
+    scene: Any, geometry: Geometry, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     volume_node, transform = add_volume_node(geometry), add_transform_node()
     node = fill_segmentation(make_result(geometry), volume_node)
     volume_node.SetAndObserveTransformNodeID(transform.GetID())
     before = read_back(node, None)
 
-    def fail(*_) -> None:
+    def fail(*_: object) -> None:
         raise MemoryError("no more memory")
 
     monkeypatch.setattr(segmentation_module, step, fail)
@@ -232,7 +235,7 @@ def test_a_failure_leaves_an_existing_node_as_it_was(scene, geometry, monkeypatc
     assert np.array_equal(read_back(node, None), before)
 
 
-def test_a_failure_leaves_no_new_node_behind(scene, geometry, monkeypatch) -> None:
+def test_a_failure_leaves_no_new_node_behind(scene: Any, geometry: Geometry, monkeypatch: pytest.MonkeyPatch) -> None:
     volume_node = add_volume_node(geometry)
     count = scene.GetNumberOfNodes()
     monkeypatch.setattr(segmentation_module, "_put_beside", lambda *_: 1 / 0)
@@ -241,14 +244,14 @@ def test_a_failure_leaves_no_new_node_behind(scene, geometry, monkeypatch) -> No
     assert scene.GetNumberOfNodes() == count
 
 
-def test_a_volume_that_changed_meanwhile_is_refused(scene, geometry) -> None:
+def test_a_volume_that_changed_meanwhile_is_refused(scene: Any, geometry: Geometry) -> None:
     volume_node, result = add_volume_node(geometry), make_result(geometry)
     volume_node.SetSpacing(3, 3, 3)
     with pytest.raises(InputError, match="has changed since it was segmented"):
         fill_segmentation(result, volume_node)
 
 
-def test_nodes_that_left_the_scene_are_refused(scene, geometry) -> None:
+def test_nodes_that_left_the_scene_are_refused(scene: Any, geometry: Geometry) -> None:
     volume_node, result = add_volume_node(geometry), make_result(geometry)
     gone = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
     scene.RemoveNode(gone)
@@ -262,12 +265,13 @@ def test_nodes_that_left_the_scene_are_refused(scene, geometry) -> None:
 def test_the_layer_is_tight() -> None:
     labels = make_labels()
     box = layer_box(labels)
-    assert labels[box].any(axis=(1, 2))[[0, -1]].all()
+    slices = np.asarray(labels[box].any(axis=(1, 2)))
+    assert slices[[0, -1]].all()
     assert np.count_nonzero(labels[box]) == np.count_nonzero(labels)
     assert [(s.start, s.stop) for s in box] == [(4, 22), (4, 18), (8, 29)]
 
 
-def _tag(segment, name: str) -> str:
+def _tag(segment: Any, name: str) -> str:
     value = vtk.reference("")
     assert segment.GetTag(name, value)
     return str(value)

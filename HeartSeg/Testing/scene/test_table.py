@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +14,11 @@ import slicer
 from heartseg.anatomy import KEYS, STRUCTURES
 from heartseg.result import Measure
 from heartseg.scene import fill_table
+from heartseg.volume import Geometry
 from scene.conftest import make_result
 
 
-def test_columns_are_named_with_units_and_numbers_are_numbers(scene, geometry) -> None:
+def test_columns_are_named_with_units_and_numbers_are_numbers(scene: Any, geometry: Geometry) -> None:
     result = make_result(geometry)
     node = fill_table(result, name="scan 7")
 
@@ -29,7 +32,7 @@ def test_columns_are_named_with_units_and_numbers_are_numbers(scene, geometry) -
     assert [node.GetCellText(i, 1) for i in range(7)] == [s.name for s in STRUCTURES]
 
 
-def test_what_was_not_measured_is_not_a_number(scene, geometry) -> None:
+def test_what_was_not_measured_is_not_a_number(scene: Any, geometry: Geometry) -> None:
     node = fill_table(make_result(geometry))
     assert math.isnan(slicer.util.arrayFromTableColumn(node, "diameter (mm)")[5])
     means = slicer.util.arrayFromTableColumn(node, "mean (HU)")
@@ -37,18 +40,18 @@ def test_what_was_not_measured_is_not_a_number(scene, geometry) -> None:
     assert np.isnan(means[1:]).all()
 
 
-def test_mr_intensity_has_no_unit(scene, geometry) -> None:
+def test_mr_intensity_has_no_unit(scene: Any, geometry: Geometry) -> None:
     result = make_result(geometry)
     result = type(result)(result.labels, geometry, measures=(Measure("LV", "mean_intensity", 80.0, ""),))
     assert fill_table(result).GetColumnName(5) == "mean"
 
 
-def test_only_structures_that_were_asked_for_have_a_row(scene, geometry) -> None:
+def test_only_structures_that_were_asked_for_have_a_row(scene: Any, geometry: Geometry) -> None:
     node = fill_table(make_result(geometry, structures=STRUCTURES[:2]))
     assert [node.GetCellText(i, 0) for i in range(node.GetNumberOfRows())] == ["LV", "RV"]
 
 
-def test_an_existing_table_is_filled_anew(scene, geometry) -> None:
+def test_an_existing_table_is_filled_anew(scene: Any, geometry: Geometry) -> None:
     node = scene.AddNewNodeByClass("vtkMRMLTableNode", "mine")
     node.AddColumn().SetName("old")
     again = fill_table(make_result(geometry), node)
@@ -58,7 +61,7 @@ def test_an_existing_table_is_filled_anew(scene, geometry) -> None:
     assert node.GetNumberOfRows() == 7
 
 
-def test_it_saves_as_csv(scene, geometry, tmp_path) -> None:
+def test_it_saves_as_csv(scene: Any, geometry: Geometry, tmp_path: Path) -> None:
     assert slicer.util.saveNode(fill_table(make_result(geometry)), str(tmp_path / "measures.csv"))
     with (tmp_path / "measures.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from heartseg.synthesis.appearance import Appearance, draw_appearance, render
 from heartseg.synthesis.appearance.effects import ALL
+from heartseg.synthesis.appearance.effects.base import Effect
 from heartseg.synthesis.appearance.effects.clipping import Clipping
 from heartseg.synthesis.appearance.effects.enhancement import LateEnhancement
 from heartseg.synthesis.appearance.effects.flow_voids import FlowVoids
@@ -37,7 +39,7 @@ def two_chambers(size: int = 64) -> np.ndarray:
     return regions
 
 
-def shown(look: Appearance, *effects, regions: np.ndarray | None = None) -> np.ndarray:
+def shown(look: Appearance, *effects: Effect, regions: np.ndarray | None = None) -> np.ndarray:
     """Return the image of a map at 2 mm with these effects."""
     regions = two_chambers() if regions is None else regions
     return render(np.random.default_rng(0), regions, replace(look, effects=effects), 2.0).numpy()
@@ -48,19 +50,20 @@ def centres(region: Region) -> np.ndarray:
     return (two_chambers() == region).reshape(32, 2, 32, 2, 32, 2).all((1, 3, 5))
 
 
-def test_each_effect_has_a_switch_of_its_name():
+def test_each_effect_has_a_switch_of_its_name() -> None:
     assert {kind.name for kind in ALL} == set(EFFECTS)
 
 
 @pytest.mark.parametrize("kind", ["ct", "mr", "free", "mixed"])
-def test_the_recipe_of_the_frozen_scans_has_no_effects_and_draws_as_before(kind):
-    old, named = (draw_appearance(np.random.default_rng(4), kind, **k) for k in ({}, {"generator": "0.5"}))
+def test_the_recipe_of_the_frozen_scans_has_no_effects_and_draws_as_before(kind: str) -> None:
+    versions: tuple[dict[str, Any], ...] = ({}, {"generator": "0.5"})
+    old, named = (draw_appearance(np.random.default_rng(4), kind, **k) for k in versions)
     assert old.effects == named.effects == ()
     assert np.array_equal(old.mean, named.mean)
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda k: k.name)
-def test_an_effect_that_is_switched_off_leaves_everything_else_as_drawn(kind):
+def test_an_effect_that_is_switched_off_leaves_everything_else_as_drawn(kind: type[Effect]) -> None:
     seen = 0
     for seed in range(160):
         full, less = (
@@ -77,7 +80,7 @@ def test_an_effect_that_is_switched_off_leaves_everything_else_as_drawn(kind):
 
 
 @pytest.mark.parametrize(("kind", "protocol"), LOOKS)
-def test_images_with_effects_are_finite_and_repeat_by_seed(kind, protocol):
+def test_images_with_effects_are_finite_and_repeat_by_seed(kind: str, protocol: str | None) -> None:
     regions = body()
     for seed in range(6):
         look = draw_appearance(np.random.default_rng(seed), kind, protocol=protocol, generator="0.6")
@@ -85,7 +88,7 @@ def test_images_with_effects_are_finite_and_repeat_by_seed(kind, protocol):
         assert a.dtype == torch.float32 and bool(torch.isfinite(a).all()) and torch.equal(a, b)
 
 
-def test_effects_are_drawn_for_the_images_that_have_them():
+def test_effects_are_drawn_for_the_images_that_have_them() -> None:
     draws = [draw_appearance(np.random.default_rng(s), generator="0.6") for s in range(300)]
     names = {e.name for look in draws for e in look.effects}
     assert names == set(EFFECTS)
@@ -96,7 +99,7 @@ def test_effects_are_drawn_for_the_images_that_have_them():
         assert not ("layering" in of and look.protocol == "non_contrast")
 
 
-def test_layers_divide_the_atrium_and_leave_the_rest():
+def test_layers_divide_the_atrium_and_leave_the_rest() -> None:
     look = plain("ct")
     layer = Layer((Region.RA_BLOOD,), np.array([0.0, 1.0, 0.0]), 0.0, 1.0, 0.0, 800.0, 40.0)
     before, after = shown(look), shown(look, Layering((layer,)))
@@ -108,13 +111,13 @@ def test_layers_divide_the_atrium_and_leave_the_rest():
     assert after[others] == pytest.approx(before[others], abs=1e-3)
 
 
-def test_one_border_may_run_through_atrium_and_ventricle():
+def test_one_border_may_run_through_atrium_and_ventricle() -> None:
     layer = Layer((Region.RA_BLOOD, Region.RV_BLOOD), np.array([0.0, 1.0, 0.0]), 0.0, 1.0, 0.0, 800.0, 40.0)
     after = shown(plain("ct"), Layering((layer,)))
     assert np.ptp(after[2:14, 20, 2:14]) < 1 and after[8, 20, 8] == pytest.approx(after[8, 20, 24], abs=1)
 
 
-def test_trabeculae_are_muscle_in_the_blood_beside_the_wall_alone():
+def test_trabeculae_are_muscle_in_the_blood_beside_the_wall_alone() -> None:
     look = plain("mr")
     after = shown(look, Trabeculae((Region.LV_BLOOD,), 3.0, 0.6, 3.0, 1.0))
     blood = centres(Region.LV_BLOOD)
@@ -128,7 +131,7 @@ def test_trabeculae_are_muscle_in_the_blood_beside_the_wall_alone():
     assert after[centres(Region.RA_BLOOD)] == pytest.approx(look.mean[Region.RA_BLOOD], rel=1e-4)
 
 
-def test_flow_voids_darken_blood_alone():
+def test_flow_voids_darken_blood_alone() -> None:
     look = plain("mr")
     jets = FlowVoids(
         np.array([20.0]), np.array([3.0]), np.array([[0.0, 1.0, 0.0]]), np.array([Region.LV_BLOOD]), np.array([0.9])
@@ -139,7 +142,7 @@ def test_flow_voids_darken_blood_alone():
     assert after[centres(Region.MUSCLE)] == pytest.approx(before[centres(Region.MUSCLE)], rel=1e-5)
 
 
-def test_a_subendocardial_scar_lies_at_the_inner_border_of_the_wall():
+def test_a_subendocardial_scar_lies_at_the_inner_border_of_the_wall() -> None:
     look = plain("mr")
     look = replace(look, mean=look.mean.copy())
     look.mean[Region.SCAR], look.mean[Region.LV_MYO] = 5.0, 0.5
@@ -152,7 +155,7 @@ def test_a_subendocardial_scar_lies_at_the_inner_border_of_the_wall():
     assert after[20, 5, 6] == pytest.approx(0.5, abs=0.05)  # at the outer border
 
 
-def test_rays_start_at_the_vena_cava_and_fade():
+def test_rays_start_at_the_vena_cava_and_fade() -> None:
     rays = VenaCavaStreaks(np.array([np.pi]), np.deg2rad([6.0]), np.array([300.0]), 0.0, 40.0, 0.0)
     look = plain("ct")
     change = shown(look, rays) - shown(look)
@@ -161,7 +164,7 @@ def test_rays_start_at_the_vena_cava_and_fade():
     assert slice_[15, 20] > slice_[15, 3] > 0
 
 
-def test_pulsation_keeps_borders_in_their_mean_place():
+def test_pulsation_keeps_borders_in_their_mean_place() -> None:
     assert zoom_matrix(9, 4.0, 1.0) == pytest.approx(np.eye(9))
     look = plain("ct")
     before, after = shown(look), shown(look, Pulsation((0.1, 0.1, 0.1), 2, 0.0, False, 0.0))
@@ -170,7 +173,7 @@ def test_pulsation_keeps_borders_in_their_mean_place():
     assert after[8, 16, line].mean() == pytest.approx(before[8, 16, line].mean(), rel=0.1)
 
 
-def test_a_lung_kernel_adds_noise_without_slow_parts():
+def test_a_lung_kernel_adds_noise_without_slow_parts() -> None:
     look, regions = plain("ct"), np.full((64, 64, 64), Region.MUSCLE, np.uint8)
     noise = shown(look, LungKernel(1.0, 1.2, 60.0), regions=regions) - look.mean[Region.MUSCLE]
     assert noise.std() == pytest.approx(60, rel=0.02)
@@ -178,7 +181,7 @@ def test_a_lung_kernel_adds_noise_without_slow_parts():
     assert blocks.std() < 0.5 * 60 / 4  # white noise would have 60 / 4
 
 
-def test_low_dose_noise_runs_in_stripes_along_x():
+def test_low_dose_noise_runs_in_stripes_along_x() -> None:
     look, regions = plain("ct"), np.full((64, 64, 64), Region.MUSCLE, np.uint8)
     noise = shown(look, LowDose(40.0, 10.0), regions=regions) - look.mean[Region.MUSCLE]
     assert noise.std() == pytest.approx(40, rel=0.05)
@@ -187,7 +190,7 @@ def test_low_dose_noise_runs_in_stripes_along_x():
     assert along > 0.9 > 0.7 > across
 
 
-def test_clipping_keeps_what_lies_below_its_knee():
+def test_clipping_keeps_what_lies_below_its_knee() -> None:
     look = replace(plain("ct"), mean=np.linspace(-500, 2000, 256).astype(np.float32))
     before = shown(look)
     cut = shown(look, Clipping(100.0, True, 0.0))
@@ -198,7 +201,7 @@ def test_clipping_keeps_what_lies_below_its_knee():
     assert (share == share.max()).mean() >= 0.1 - 1e-6
 
 
-def test_random_convolutions_keep_mean_and_spread():
+def test_random_convolutions_keep_mean_and_spread() -> None:
     kind = next(k for k in ALL if k.name == "random_convolution")
     look, done = plain("ct"), 0
     before = shown(look)
@@ -212,7 +215,7 @@ def test_random_convolutions_keep_mean_and_spread():
     assert done >= 3
 
 
-def test_clusters_divide_a_tissue_and_spare_the_air():
+def test_clusters_divide_a_tissue_and_spare_the_air() -> None:
     kind = next(k for k in ALL if k.name == "clusters")
     look = plain("ct")
     regions = np.zeros((64, 64, 64), np.uint8)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from heartseg.synthesis import hearts, scenes
+from heartseg.synthesis.hearts import Heart
 from heartseg.synthesis.regions import IGNORE, TARGET_OF_HEART, Region, trunk_region
+from heartseg.synthesis.scenes import Scene
+from heartseg.synthesis.shape import ShapeModel
+from heartseg.synthesis.source import Source
 from heartseg.synthesis.switches import ANATOMY_PARTS, check_parts
 
 
@@ -18,7 +25,7 @@ def millilitres(target: np.ndarray, label: int, spacing: float) -> float:
 
 
 @pytest.fixture(scope="module")
-def still_labels(toy_model):
+def still_labels(toy_model: ShapeModel) -> Callable[..., np.ndarray]:
     """Return the toy template in the centre of a smaller cube (160 mm, faster), with these chamber factors."""
     zero = np.zeros_like(toy_model.momenta[0])
 
@@ -31,7 +38,7 @@ def still_labels(toy_model):
 
 
 @pytest.fixture(scope="module")
-def heart_at_rest(still_labels):
+def heart_at_rest(still_labels: Callable[..., np.ndarray]) -> np.ndarray:
     return still_labels(None)
 
 
@@ -40,7 +47,7 @@ def counts(labels: np.ndarray) -> np.ndarray:
     return np.bincount(labels.ravel(), minlength=13)
 
 
-def test_the_same_seed_gives_the_same_heart_and_another_seed_another(toy_model, drawn_heart):
+def test_the_same_seed_gives_the_same_heart_and_another_seed_another(toy_model: ShapeModel, drawn_heart: Heart) -> None:
     again = hearts.make_heart(np.random.default_rng(3), toy_model)
     for name in ("labels", "regions", "target", "facts"):
         assert np.array_equal(getattr(again, name), getattr(drawn_heart, name)), name
@@ -48,32 +55,40 @@ def test_the_same_seed_gives_the_same_heart_and_another_seed_another(toy_model, 
     assert not any(np.allclose(momenta[0], other) for other in momenta[1:])
 
 
-def test_chamber_factors_of_one_change_nothing(still_labels, heart_at_rest):
+def test_chamber_factors_of_one_change_nothing(
+    still_labels: Callable[..., np.ndarray], heart_at_rest: np.ndarray
+) -> None:
     assert np.array_equal(still_labels({1: 1.0, 2: 1.0, 3: 1.0, 4: 1.0}), heart_at_rest)
 
 
 @pytest.mark.parametrize(("label", "factor"), [(1, 0.5), (1, 0.7), (1, 1.5), (3, 1.5), (3, 1.8)])
-def test_a_chamber_reaches_the_wanted_volume_within_an_eighth(still_labels, heart_at_rest, label, factor):
+def test_a_chamber_reaches_the_wanted_volume_within_an_eighth(
+    still_labels: Callable[..., np.ndarray], heart_at_rest: np.ndarray, label: int, factor: float
+) -> None:
     """Counting on nodes 4 mm apart and the remainder of the last correction require a tolerance of 12 %."""
     assert counts(still_labels({label: factor}))[label] / counts(heart_at_rest)[label] == pytest.approx(
         factor, rel=0.125
     )
 
 
-def test_chambers_changed_together_each_reach_their_volume(still_labels, heart_at_rest):
+def test_chambers_changed_together_each_reach_their_volume(
+    still_labels: Callable[..., np.ndarray], heart_at_rest: np.ndarray
+) -> None:
     wanted = {1: 0.6, 2: 0.7, 3: 1.4, 4: 1.3}
     reached = counts(still_labels(wanted)) / counts(heart_at_rest).clip(1)
     for label, factor in wanted.items():
         assert reached[label] == pytest.approx(factor, rel=0.125), label
 
 
-def test_the_frozen_scenes_weaker_flow_is_still_there(toy_model):
+def test_the_frozen_scenes_weaker_flow_is_still_there(toy_model: ShapeModel) -> None:
     heart = {exact: hearts.make_heart(np.random.default_rng(3), toy_model, exact=exact) for exact in (True, False)}
     assert heart[True].facts == heart[False].facts
     assert not np.array_equal(heart[True].labels, heart[False].labels)
 
 
-def test_neighbours_give_way_to_a_chamber_and_fill_what_it_leaves(still_labels, heart_at_rest):
+def test_neighbours_give_way_to_a_chamber_and_fill_what_it_leaves(
+    still_labels: Callable[..., np.ndarray], heart_at_rest: np.ndarray
+) -> None:
     before = counts(heart_at_rest)
     for factor in (1.6, 0.5):
         made = still_labels({1: factor})
@@ -87,7 +102,7 @@ def test_neighbours_give_way_to_a_chamber_and_fill_what_it_leaves(still_labels, 
             assert counts(still_labels({1: factor}, with_wall=True))[5] > after[5]
 
 
-def test_drawn_chamber_factors_are_systolic_dilated_and_healthy_by_their_shares():
+def test_drawn_chamber_factors_are_systolic_dilated_and_healthy_by_their_shares() -> None:
     drawn = np.array([list(hearts.draw_chamber_factors(np.random.default_rng(s)).values()) for s in range(1000)])
     # 0.35 and 2.0 (ventricles), 0.6 and 2.1 (atria), each times a log-normal factor of up to 22 %: three of them,
     # 0.52-1.93.
@@ -99,7 +114,7 @@ def test_drawn_chamber_factors_are_systolic_dilated_and_healthy_by_their_shares(
     assert np.corrcoef(np.log(drawn[:, 2]), np.log(drawn[:, 3]))[0, 1] > 0.6
 
 
-def test_with_every_part_off_a_heart_is_the_model_s_own(toy_model, plain_heart):
+def test_with_every_part_off_a_heart_is_the_model_s_own(toy_model: ShapeModel, plain_heart: Heart) -> None:
     share = np.random.default_rng(5).uniform(0.9, 1.1)
     labels = hearts.shape_labels(toy_model, toy_model.momenta[3] * np.float32(share), None, False, hearts.still_pose())
     septum = (plain_heart.labels == 5) & (labels == 8)
@@ -111,13 +126,14 @@ def test_with_every_part_off_a_heart_is_the_model_s_own(toy_model, plain_heart):
     assert middle == pytest.approx(np.full(3, 108.0), abs=3)
 
 
-def test_a_drawn_heart_has_every_label_detail_in_the_blood_and_facts(drawn_heart):
+def test_a_drawn_heart_has_every_label_detail_in_the_blood_and_facts(drawn_heart: Heart) -> None:
     assert set(np.unique(drawn_heart.target)) == set(range(8))
     assert {int(Region.PAPILLARY), int(Region.TRABECULA)} & set(np.unique(drawn_heart.regions))
-    assert sorted(drawn_heart.facts["chamber_factors"]) == ["1", "2", "3", "4"]
+    factors: Any = drawn_heart.facts["chamber_factors"]
+    assert sorted(factors) == ["1", "2", "3", "4"]
 
 
-def test_thinning_turns_wall_into_blood_and_nothing_else():
+def test_thinning_turns_wall_into_blood_and_nothing_else() -> None:
     labels = np.zeros((30, 30, 30), np.uint8)
     labels[5:25, 5:25, 5:25] = 10
     labels[9:21, 9:21, 9:21] = 4
@@ -129,7 +145,7 @@ def test_thinning_turns_wall_into_blood_and_nothing_else():
 
 
 @pytest.mark.parametrize(("cavity", "outside"), [(2, 0), (-2, 0), (0, 3)])
-def test_the_ventricle_s_wall_gains_and_loses_whole_layers(cavity, outside):
+def test_the_ventricle_s_wall_gains_and_loses_whole_layers(cavity: int, outside: int) -> None:
     z, y, x = np.ogrid[:60, :60, :60]
     r = np.sqrt((z - 30.0) ** 2 + (y - 30.0) ** 2 + (x - 30.0) ** 2)
     labels = np.where(r < 12, 1, np.where(r < 22, 5, 0)).astype(np.uint8)
@@ -139,7 +155,7 @@ def test_the_ventricle_s_wall_gains_and_loses_whole_layers(cavity, outside):
         assert after - before == 2 * grown
 
 
-def test_inner_detail_leaves_labels_outside_the_blood_alone(plain_heart):
+def test_inner_detail_leaves_labels_outside_the_blood_alone(plain_heart: Heart) -> None:
     labels = plain_heart.labels[40:176, 40:176, 40:176]
     detailed = hearts.add_detail(np.random.default_rng(6), labels)
     changed = detailed != labels
@@ -147,7 +163,7 @@ def test_inner_detail_leaves_labels_outside_the_blood_alone(plain_heart):
     assert set(np.unique(labels[changed])) <= {1, 2, 3, 4, 6, 7}
 
 
-def test_a_thorax_has_all_labels_and_lungs_around_them(thorax_scene):
+def test_a_thorax_has_all_labels_and_lungs_around_them(thorax_scene: Scene) -> None:
     assert set(np.unique(thorax_scene.target)) <= {*range(8), IGNORE}
     assert set(range(1, 8)) <= set(np.unique(thorax_scene.target))
     found = set(np.unique(thorax_scene.regions))
@@ -155,7 +171,7 @@ def test_a_thorax_has_all_labels_and_lungs_around_them(thorax_scene):
     assert {int(r) for r in wanted} <= found
 
 
-def test_scenes_survive_saving_and_opening(thorax_scene, tmp_path):
+def test_scenes_survive_saving_and_opening(thorax_scene: Scene, tmp_path: Path) -> None:
     scenes.save_scene(thorax_scene, tmp_path, "one")
     opened = scenes.load_scene(tmp_path / "one.json")
     assert np.array_equal(opened.regions, thorax_scene.regions)
@@ -164,7 +180,7 @@ def test_scenes_survive_saving_and_opening(thorax_scene, tmp_path):
     assert opened.facts == thorax_scene.facts
 
 
-def test_unknown_kinds_and_parts_of_a_scene_are_named_in_the_error(toy):
+def test_unknown_kinds_and_parts_of_a_scene_are_named_in_the_error(toy: Source) -> None:
     with pytest.raises(ValueError, match=r"'torso'.*trunk, thorax"):
         scenes.make_scene(toy, 1, 0, "torso")
     with pytest.raises(ValueError, match=r"'halo'.*blobs, chambers"):
@@ -172,10 +188,14 @@ def test_unknown_kinds_and_parts_of_a_scene_are_named_in_the_error(toy):
     assert check_parts(ANATOMY_PARTS) == frozenset(ANATOMY_PARTS)
 
 
-def test_making_scenes_goes_on_where_it_stopped_and_leaves_those_that_others_are_making(toy, tmp_path, monkeypatch):
+def test_making_scenes_goes_on_where_it_stopped_and_leaves_those_that_others_are_making(
+    toy: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = []
 
-    def small_scene(source, subject, seed, kind, without, recipe):
+    def small_scene(
+        source: object, subject: int | None, seed: int, kind: str, without: object, recipe: object
+    ) -> Scene:
         made.append((seed, subject, kind))
         regions, target = np.full((8, 8, 8), Region.MUSCLE, np.uint8), np.zeros((8, 8, 8), np.uint8)
         target[2:6, 2:6, 2:6] = 1
@@ -192,19 +212,19 @@ def test_making_scenes_goes_on_where_it_stopped_and_leaves_those_that_others_are
     assert scenes.load_scene(tmp_path / "scene00004.json").seed == 4
 
 
-def test_subjects_for_training_validation_and_the_reserved_test_do_not_overlap():
+def test_subjects_for_training_validation_and_the_reserved_test_do_not_overlap() -> None:
     groups = hearts.TRAINING_SUBJECTS, hearts.VALIDATION_SUBJECTS, hearts.RESERVED_SUBJECTS
     assert sorted(s for g in groups for s in g) == list(range(1, 20))
 
 
-def test_atlas_structures_become_the_tissues_they_are():
+def test_atlas_structures_become_the_tissues_they_are() -> None:
     assert trunk_region("rib_left_3") == Region.CORTICAL_BONE
     assert trunk_region("lung_lower_lobe_left") == Region.LUNG
     assert trunk_region("something_new") == Region.SOFT_ORGAN
 
 
 @pytest.mark.shared
-def test_a_trunk_of_a_real_subject_has_a_heart_and_a_body_of_plausible_size(real_scene):
+def test_a_trunk_of_a_real_subject_has_a_heart_and_a_body_of_plausible_size(real_scene: Scene) -> None:
     # A subject (LV 100-200 mL) scaled by 0.5-1.45 in volume, its chambers by 0.35-2 or more, and the layers of the
     # wall.
     limits = {1: (15, 400), 2: (25, 500), 3: (15, 300), 4: (20, 350), 5: (50, 400), 6: (20, 150), 7: (10, 120)}

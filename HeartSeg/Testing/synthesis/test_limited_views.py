@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -18,22 +20,23 @@ from heartseg.synthesis.limited_views import (
     with_long_axis,
 )
 from heartseg.synthesis.regions import IGNORE, Region
+from heartseg.synthesis.scenes import Scene
 from heartseg.synthesis.stacks import SliceStack, scan_stack, slice_matrix
 from heartseg.synthesis.views import View, draw_fine_view, extract
 
 
-def plain_view(scene, size: int = 48, spacing: float = 3.0) -> View:
+def plain_view(scene: Scene, size: int = 48, spacing: float = 3.0) -> View:
     return View(
         np.array(scene.heart_centre), size, spacing, np.eye(3), np.ones(3), np.zeros(3), np.full(3, float(size))
     )
 
 
-def straight(shifts, **changes) -> SliceStack:
+def straight(shifts: npt.ArrayLike, **changes: Any) -> SliceStack:
     """Return slices across z: 6 mm thick, 4 mm apart, the first at -20 mm."""
     return replace(SliceStack(np.eye(3), -20.0, 6.0, 4.0, 1.0, np.asarray(shifts, float)), **changes)
 
 
-def test_slices_average_what_they_hold_and_are_joined_by_lines():
+def test_slices_average_what_they_hold_and_are_joined_by_lines() -> None:
     matrix = slice_matrix(12, -4.0, 4.0, 2.0, 3)  # 12 voxels of 1 mm; slices over 1-3, 5-7, 9-11
     line = np.arange(12.0)
     assert matrix.sum(1) == pytest.approx(np.ones(12))
@@ -45,17 +48,17 @@ def test_slices_average_what_they_hold_and_are_joined_by_lines():
     assert (matrix @ gap) == pytest.approx(np.zeros(12))
 
 
-def test_a_stack_blurs_across_its_slices_and_not_along_them():
+def test_a_stack_blurs_across_its_slices_and_not_along_them() -> None:
     image = torch.zeros(40, 40, 40)
     image[19:21, 19:21, 19:21] = 1
     turn = rotation_matrix([0.6, 0.0, 0.0])
     seen = scan_stack(image, SliceStack(turn, -25.0, 8.0, 0.0, 1.0, np.zeros((7, 2))), 1.0).numpy()
-    place = np.stack(np.indices(image.shape), -1) - 19.5
+    place = np.moveaxis(np.indices(image.shape), 0, -1) - 19.5
     spread = [float(np.sqrt((seen * (place @ turn[:, k]) ** 2).sum() / seen.sum())) for k in range(3)]
     assert spread[0] > 2 * max(spread[1:])
 
 
-def test_labels_and_image_move_with_their_slice(thorax_scene):
+def test_labels_and_image_move_with_their_slice(thorax_scene: Scene) -> None:
     view = plain_view(thorax_scene)
     shifts = np.zeros((5, 2))
     shifts[2] = (0.0, 9.0)  # the slice about the centre is shifted by three voxels along x
@@ -67,7 +70,7 @@ def test_labels_and_image_move_with_their_slice(thorax_scene):
     assert torch.equal(t1[other], t0[other])
 
 
-def test_the_long_axis_runs_from_the_atrium_through_the_ventricle(trunk_scene):
+def test_the_long_axis_runs_from_the_atrium_through_the_ventricle(trunk_scene: Scene) -> None:
     axis = long_axis(trunk_scene)
     labels = np.argwhere(trunk_scene.target == 1) + np.array(trunk_scene.target_origin)
     ventricle = labels.mean(0) * trunk_scene.spacing
@@ -79,7 +82,7 @@ def test_the_long_axis_runs_from_the_atrium_through_the_ventricle(trunk_scene):
     assert known.base == pytest.approx(axis.base) and known.apex == pytest.approx(axis.apex)
 
 
-def test_stacks_are_as_thick_far_and_shifted_as_cine_stacks_are(trunk_scene):
+def test_stacks_are_as_thick_far_and_shifted_as_cine_stacks_are(trunk_scene: Scene) -> None:
     view, along = plain_view(trunk_scene), []
     axis = long_axis(trunk_scene)
     direction = (axis.base - axis.apex) / np.linalg.norm(axis.base - axis.apex)
@@ -95,7 +98,7 @@ def test_stacks_are_as_thick_far_and_shifted_as_cine_stacks_are(trunk_scene):
     assert np.mean(np.abs(along) > 0.85) == pytest.approx(0.67 + 0.33 * 0.15, abs=0.2)
 
 
-def test_a_view_in_patch_coordinates_is_where_extract_puts_it(trunk_scene):
+def test_a_view_in_patch_coordinates_is_where_extract_puts_it(trunk_scene: Scene) -> None:
     view = replace(plain_view(trunk_scene), rotation=rotation_matrix([0.2, -0.1, 0.3]), zoom=np.array([1.1, 0.9, 1.0]))
     regions = np.zeros_like(trunk_scene.regions)
     centre = np.array(trunk_scene.heart_centre) + np.array([12.0, -20.0, 15.0])
@@ -106,7 +109,7 @@ def test_a_view_in_patch_coordinates_is_where_extract_puts_it(trunk_scene):
     assert found == pytest.approx(expected, abs=1.0)
 
 
-def test_cuts_end_the_scan_within_the_heart_and_leave_some_of_it(trunk_scene):
+def test_cuts_end_the_scan_within_the_heart_and_leave_some_of_it(trunk_scene: Scene) -> None:
     view, ends = plain_view(trunk_scene, 64), []
     for seed in range(40):
         cut = cut_view(np.random.default_rng(seed), view, trunk_scene)
@@ -124,7 +127,7 @@ def test_cuts_end_the_scan_within_the_heart_and_leave_some_of_it(trunk_scene):
     assert below > 0.2 and above > 0.2 and both > 0
 
 
-def test_recipe_0_5_has_no_stacks_and_their_switches_keep_the_other_views(trunk_scene):
+def test_recipe_0_5_has_no_stacks_and_their_switches_keep_the_other_views(trunk_scene: Scene) -> None:
     def drawn(seed: int, generator: str, *off: str) -> View:
         rng = np.random.default_rng(seed)
         return draw_limited_view(draw_fine_view, rng, trunk_scene, 32, 4.0, generator, frozenset(off))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,26 +15,27 @@ from heartseg.synthesis.course import Course, run_course, wall_of
 from heartseg.synthesis.disease import DISEASES, Condition, combined, draw_condition
 from heartseg.synthesis.motion import Beat, at_phase, draw_beat, state_at
 from heartseg.synthesis.patients import Patient, Recipe, draw_patient, end_diastole, healthy_heart
-from heartseg.synthesis.shape import NodeGrid
+from heartseg.synthesis.shape import NodeGrid, ShapeModel
+from heartseg.synthesis.source import Source
 from heartseg.synthesis.topology import check_topology
 from heartseg.synthesis.walls import Patch, with_walls
 
 PHASES = np.linspace(0, 1, 101)
 
 
-def mean_patient(model, condition: Condition | None = None, beat: Beat | None = None) -> Patient:
+def mean_patient(model: ShapeModel, condition: Condition | None = None, beat: Beat | None = None) -> Patient:
     """Return the template of the model without random variation, with its own walls."""
     return Patient(np.zeros_like(model.momenta[0]), 1.0, {}, (), condition or Condition(), beat or Beat())
 
 
 @pytest.fixture(scope="module")
-def toy_heart(toy_model) -> flow.Heart3D:
+def toy_heart(toy_model: ShapeModel) -> flow.Heart3D:
     """Return the toy template at end-diastole."""
     return healthy_heart(toy_model, mean_patient(toy_model))
 
 
 @pytest.fixture(scope="module")
-def real_heart(real_source) -> flow.Heart3D:
+def real_heart(real_source: Source) -> flow.Heart3D:
     """Return the mean heart at end-diastole."""
     return healthy_heart(real_source.model, mean_patient(real_source.model))
 
@@ -41,7 +44,7 @@ def volumes(heart: flow.Heart3D) -> np.ndarray:
     return patients.volumes_of(heart, 1.0)
 
 
-def test_a_flow_has_the_divergence_it_was_asked_for_and_leaves_divergence_free_designs_alone():
+def test_a_flow_has_the_divergence_it_was_asked_for_and_leaves_divergence_free_designs_alone() -> None:
     nodes, n = NodeGrid(np.zeros(3), (32, 32, 32)), 32
     wave = 2 * np.pi / (n * nodes.spacing)
     z, _, x = nodes.points()
@@ -56,7 +59,7 @@ def test_a_flow_has_the_divergence_it_was_asked_for_and_leaves_divergence_free_d
     assert flow.divergence_flow(nodes, None, squeeze).abs().max() < 1e-4
 
 
-def test_the_beat_s_curves_start_and_end_at_diastole_peak_at_systole_and_are_smooth():
+def test_the_beat_s_curves_start_and_end_at_diastole_peak_at_systole_and_are_smooth() -> None:
     beat = Beat(systole=0.35)
     states = [state_at(beat, p) for p in PHASES]
     for name in ("emptied", "filled", "twisted"):
@@ -71,7 +74,7 @@ def test_the_beat_s_curves_start_and_end_at_diastole_peak_at_systole_and_are_smo
     assert state_at(beat, 1.25) == state_at(beat, 0.25)
 
 
-def test_drawn_beats_stay_within_the_spans_of_the_living():
+def test_drawn_beats_stay_within_the_spans_of_the_living() -> None:
     beats = [draw_beat(np.random.default_rng(s)) for s in range(300)]
     for name, low, high in (
         ("lv_ef", 0.1, 0.75),
@@ -88,7 +91,7 @@ def test_drawn_beats_stay_within_the_spans_of_the_living():
 
 
 @pytest.mark.parametrize("ejection", [0.1, 0.6])
-def test_a_posed_heart_empties_as_asked_and_keeps_its_muscle(toy_heart, ejection):
+def test_a_posed_heart_empties_as_asked_and_keeps_its_muscle(toy_heart: flow.Heart3D, ejection: float) -> None:
     beat = Beat(lv_ef=ejection, rv_ef=0.4, la_emptying=0.4, ra_emptying=0.3)
     before, after = volumes(toy_heart), volumes(at_phase(toy_heart, beat, beat.systole))
     assert 1 - after[1] / before[1] == pytest.approx(ejection, abs=0.03)
@@ -99,12 +102,12 @@ def test_a_posed_heart_empties_as_asked_and_keeps_its_muscle(toy_heart, ejection
     assert after[5] / before[5] == pytest.approx(1, abs=0.05)
 
 
-def test_at_end_diastole_a_heart_is_left_alone(toy_heart):
+def test_at_end_diastole_a_heart_is_left_alone(toy_heart: flow.Heart3D) -> None:
     assert at_phase(toy_heart, Beat(), 0.0) is toy_heart
     assert at_phase(toy_heart, Beat(), 1.0) is toy_heart
 
 
-def test_neighbouring_phases_differ_little(toy_heart):
+def test_neighbouring_phases_differ_little(toy_heart: flow.Heart3D) -> None:
     beat = Beat()
     inside = flow.parts_of(toy_heart).fractions[1:].sum(0) > 0.5
     one, other, far = (at_phase(toy_heart, beat, p).origin[:, inside] for p in (0.2, 0.205, 0.3))
@@ -115,7 +118,7 @@ def test_neighbouring_phases_differ_little(toy_heart):
 
 
 @pytest.mark.shared
-def test_the_base_descends_the_apex_stays_and_the_wall_thickens(real_heart):
+def test_the_base_descends_the_apex_stays_and_the_wall_thickens(real_heart: flow.Heart3D) -> None:
     beat = Beat(lv_ef=0.65, mitral_mm=15, tricuspid_mm=18, twist_degrees=0)
     systole = at_phase(real_heart, beat, beat.systole)
     first, last = (flow.frame_of(h, flow.parts_of(h)) for h in (real_heart, systole))
@@ -130,7 +133,7 @@ def test_the_base_descends_the_apex_stays_and_the_wall_thickens(real_heart):
 
 
 @pytest.mark.shared
-def test_twist_turns_the_base_against_the_apex(real_heart):
+def test_twist_turns_the_base_against_the_apex(real_heart: flow.Heart3D) -> None:
     with_twist, without = (
         at_phase(real_heart, Beat(twist_degrees=t), 0.36).origin - real_heart.nodes.points() for t in (10.0, 0.0)
     )
@@ -148,7 +151,7 @@ def test_twist_turns_the_base_against_the_apex(real_heart):
 
 
 @pytest.mark.parametrize(("label", "factor"), [(1, 2.5), (2, 0.5), (3, 2.5), (4, 1.6)])
-def test_a_course_reaches_a_volume_and_moves_no_other(toy_heart, label, factor):
+def test_a_course_reaches_a_volume_and_moves_no_other(toy_heart: flow.Heart3D, label: int, factor: float) -> None:
     before = volumes(toy_heart)
     after = volumes(run_course(toy_heart, Course({label: factor}, steps=6)))
     assert after[label] / before[label] == pytest.approx(factor, rel=0.03)
@@ -157,7 +160,7 @@ def test_a_course_reaches_a_volume_and_moves_no_other(toy_heart, label, factor):
 
 
 @pytest.mark.shared
-def test_a_dilated_ventricle_is_thin_walled_and_rounder(real_source, real_heart):
+def test_a_dilated_ventricle_is_thin_walled_and_rounder(real_source: Source, real_heart: flow.Heart3D) -> None:
     patient = mean_patient(real_source.model, Condition(lv_ml=400, wall_mm=6))
     large = end_diastole(real_heart, patient)
     made = patients.measure_labels(patients.rasterise(large, 1.0))
@@ -171,7 +174,7 @@ def test_a_dilated_ventricle_is_thin_walled_and_rounder(real_source, real_heart)
 
 
 @pytest.mark.shared
-def test_a_pressed_septum_lies_flat_or_bends_the_other_way(real_source, real_heart):
+def test_a_pressed_septum_lies_flat_or_bends_the_other_way(real_source: Source, real_heart: flow.Heart3D) -> None:
     bows = []
     for wanted in (0.0, -5.0):
         patient = mean_patient(real_source.model, Condition(rv_ml=230, septal_bow_mm=wanted))
@@ -187,7 +190,7 @@ def test_a_pressed_septum_lies_flat_or_bends_the_other_way(real_source, real_hea
     ("patch", "millimetres"),
     [(Patch(0.6, 0.0, 0.4, 0.9), 24.0), (Patch(0.0, 0.0, 0.35, np.pi), 24.0), (Patch(0.45, 2.5, 0.3, 0.7), 4.0)],
 )
-def test_a_patch_of_the_wall_grows_or_thins_alone(real_source, patch, millimetres):
+def test_a_patch_of_the_wall_grows_or_thins_alone(real_source: Source, patch: Patch, millimetres: float) -> None:
     patient = mean_patient(real_source.model, Condition(wall_mm=9.5, patch=patch, patch_mm=millimetres, lv_ml=110))
     heart = end_diastole(healthy_heart(real_source.model, patient), patient)
     made = patients.measure_labels(patients.rasterise(heart, 1.0))
@@ -199,7 +202,7 @@ def test_a_patch_of_the_wall_grows_or_thins_alone(real_source, patch, millimetre
 
 
 @pytest.mark.shared
-def test_walls_get_the_thickness_that_was_asked_for(real_source):
+def test_walls_get_the_thickness_that_was_asked_for(real_source: Source) -> None:
     labels = with_walls(real_source.model, {2: 2.0}).template
     spacing = real_source.model.spacing
     wall = labels == 8
@@ -210,7 +213,7 @@ def test_walls_get_the_thickness_that_was_asked_for(real_source):
     assert wall.sum() < 0.75 * (real_source.model.template == 8).sum()
 
 
-def test_conditions_scale_with_size_and_combine_with_the_first_counting():
+def test_conditions_scale_with_size_and_combine_with_the_first_counting() -> None:
     one = Condition(("a",), lv_ml=200.0, wall_mm=8.0)
     half = one.scaled(0.5)
     assert (half.lv_ml, half.wall_mm, half.rv_ml) == (25.0, 4.0, None)
@@ -218,7 +221,7 @@ def test_conditions_scale_with_size_and_combine_with_the_first_counting():
     assert (both.lv_ml, both.la_ml, both.names) == (200.0, 150.0, ("a", "b"))
 
 
-def test_drawn_diseases_span_what_they_promise():
+def test_drawn_diseases_span_what_they_promise() -> None:
     drawn = {n: [draw_condition(np.random.default_rng(s), n) for s in range(200)] for n in DISEASES}
 
     def span(name: str, measure: str) -> tuple[float, float]:
@@ -244,7 +247,7 @@ def test_drawn_diseases_span_what_they_promise():
         draw_condition(np.random.default_rng(0), "gout")
 
 
-def test_a_recipe_draws_its_shares(toy_model):
+def test_a_recipe_draws_its_shares(toy_model: ShapeModel) -> None:
     drawn = [
         draw_patient(np.random.default_rng(s), toy_model, None, Recipe(small=0.5, healthy=0.4))[0] for s in range(200)
     ]
@@ -256,23 +259,24 @@ def test_a_recipe_draws_its_shares(toy_model):
     assert only.condition.names == ("scar",)
 
 
-def test_a_heart_too_large_for_its_cube_is_refused(toy_heart):
+def test_a_heart_too_large_for_its_cube_is_refused(toy_heart: flow.Heart3D) -> None:
     assert patients.rasterise(toy_heart, 1.0) is not None
     assert patients.rasterise(toy_heart, 1.9) is None
 
 
 @pytest.mark.shared
-def test_the_same_seed_gives_the_same_patient_s_heart_and_its_facts_say_what_it_is(real_source):
+def test_the_same_seed_gives_the_same_patient_s_heart_and_its_facts_say_what_it_is(real_source: Source) -> None:
     model, recipe = real_source.model, Recipe(("dilated_lv",), healthy=0.0, second=0.0, small=0.0)
     heart, again = (patients.make_patient_heart(np.random.default_rng(4), model, None, recipe) for _ in range(2))
     assert np.array_equal(heart.regions, again.regions)
     assert heart.facts == again.facts
-    assert heart.facts["diseases"][0] == "dilated_lv"
+    facts: dict[str, Any] = heart.facts
+    assert facts["diseases"][0] == "dilated_lv"
     counted = np.bincount(heart.target.ravel(), minlength=8)[1:] / 1000
     for k, value in enumerate(counted, 1):
-        assert heart.facts["reached_mL"][str(k)] == pytest.approx(value, abs=0.06)
-    wanted = heart.facts["wanted_mL"]["1"]
-    assert heart.facts["reached_mL"]["1"] == pytest.approx(wanted, rel=0.08)
+        assert facts["reached_mL"][str(k)] == pytest.approx(value, abs=0.06)
+    wanted = facts["wanted_mL"]["1"]
+    assert facts["reached_mL"]["1"] == pytest.approx(wanted, rel=0.08)
     assert check_topology(heart.labels).sound
 
 
@@ -294,11 +298,11 @@ def check_reach(found: list) -> None:
         pytest.param(range(200), id="200", marks=pytest.mark.slow),
     ],
 )
-def test_drawn_patients_reach_what_was_asked_for(real_source, numbers):
+def test_drawn_patients_reach_what_was_asked_for(real_source: Source, numbers: range) -> None:
     check_reach(reach.measure_reach(real_source.model, numbers))
 
 
-def test_a_wall_s_thickness_is_that_of_a_shell():
+def test_a_wall_s_thickness_is_that_of_a_shell() -> None:
     z, y, x = np.ogrid[:70, :70, :70]
     r = np.sqrt((z - 35.0) ** 2 + (y - 35.0) ** 2 + (x - 35.0) ** 2)
     labels = np.where(r < 18, 1, np.where(r < 27, 5, 0)).astype(np.uint8)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from heartseg.synthesis.scenes import Scene
+
 
 @pytest.fixture
-def sample_folder(repository):
+def sample_folder(repository: Path) -> Path:
     return repository / "HeartSeg" / "Resources" / "SampleData"
 
 
-def test_the_sample_scan_is_small_in_hounsfield_units_and_labelled(sample_folder):
+def test_the_sample_scan_is_small_in_hounsfield_units_and_labelled(sample_folder: Path) -> None:
     image = sitk.ReadImage(str(sample_folder / "HeartSeg-synthetic-CTA.nii.gz"))
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(sample_folder / "HeartSeg-synthetic-CTA-labels.nii.gz")))
     array = sitk.GetArrayFromImage(image)
@@ -27,7 +31,7 @@ def test_the_sample_scan_is_small_in_hounsfield_units_and_labelled(sample_folder
 
 
 @pytest.mark.shared
-def test_the_sample_scan_can_be_made_again(sample_folder, real_scene):
+def test_the_sample_scan_can_be_made_again(sample_folder: Path, real_scene: Scene) -> None:
     from heartseg.synthesis.sample import image_scene
 
     assert (real_scene.subject, real_scene.seed, real_scene.kind) == (16, 5, "trunk")

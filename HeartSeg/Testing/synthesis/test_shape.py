@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def carry_forward(model: ShapeModel, momenta: np.ndarray, points: np.ndarray) ->
     return x
 
 
-def test_zero_momenta_give_back_the_template(toy_model):
+def test_zero_momenta_give_back_the_template(toy_model: ShapeModel) -> None:
     grid = grid_around(toy_model)
     origin = backward_map(toy_model, np.zeros_like(toy_model.momenta[0]), grid)
     assert torch.equal(origin, grid.points())
@@ -56,7 +57,7 @@ def test_zero_momenta_give_back_the_template(toy_model):
     assert np.array_equal(sample_template(toy_model, grid.at(origin, centres)).numpy(), toy_model.template)
 
 
-def test_a_single_control_point_moves_by_its_momentum_and_takes_the_space_around_it_along():
+def test_a_single_control_point_moves_by_its_momentum_and_takes_the_space_around_it_along() -> None:
     model = model_of([[10.0, 20.0, 30.0]], width=20.0, steps=10)
     push = np.array([[0.0, 0.0, 8.0]], np.float32)
     course = shoot(model, push)
@@ -73,7 +74,7 @@ def test_a_single_control_point_moves_by_its_momentum_and_takes_the_space_around
     assert grid.at(origin, far)[:, 0].numpy() == pytest.approx([10, 60, 38], abs=8 * np.exp(-4) + 0.25)
 
 
-def test_two_control_points_that_are_pushed_alike_drive_each_other_apart():
+def test_two_control_points_that_are_pushed_alike_drive_each_other_apart() -> None:
     model = model_of([[0.0, 0.0, 0.0], [0.0, 10.0, 0.0]], width=10.0, steps=2)
     push = np.array([[3.0, 0.0, 0.0], [3.0, 0.0, 0.0]], np.float32)
     _, (q, p) = shoot(model, push)
@@ -94,7 +95,7 @@ def invert(model: ShapeModel, momenta: np.ndarray) -> tuple[float, float]:
     return float(travelled.mean()), float(missed.max())
 
 
-def test_the_backward_map_inverts_the_flow(toy_model):
+def test_the_backward_map_inverts_the_flow(toy_model: ShapeModel) -> None:
     travelled, missed = invert(toy_model, toy_model.momenta[3])
     assert travelled > 2
     assert missed < 1
@@ -102,7 +103,7 @@ def test_the_backward_map_inverts_the_flow(toy_model):
 
 @pytest.mark.shared
 @pytest.mark.parametrize("subject", [3, 17])
-def test_the_real_model_gives_back_its_subjects(real_source, shared_data, subject):
+def test_the_real_model_gives_back_its_subjects(real_source: Source, shared_data: Path, subject: int) -> None:
     model = real_source.model
     if subject == 3:
         travelled, missed = invert(model, model.momenta[subject - 1])
@@ -119,7 +120,7 @@ def test_the_real_model_gives_back_its_subjects(real_source, shared_data, subjec
         assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.95, label
 
 
-def test_fourteen_subjects_span_thirteen_modes_that_hold_each_of_them(toy_model):
+def test_fourteen_subjects_span_thirteen_modes_that_hold_each_of_them(toy_model: ShapeModel) -> None:
     space = MomentaSpace.of(toy_model, TRAINING_SUBJECTS)
     assert space.n_modes == 13
     modes = space.modes.reshape(13, -1).astype(float)
@@ -135,14 +136,14 @@ def test_fourteen_subjects_span_thirteen_modes_that_hold_each_of_them(toy_model)
     assert np.std(coefficients, axis=0, ddof=1) == pytest.approx(np.ones(13), abs=1e-3)
 
 
-def test_drawn_coefficients_stay_within_three_standard_deviations():
+def test_drawn_coefficients_stay_within_three_standard_deviations() -> None:
     drawn = np.stack([draw_coefficients(np.random.default_rng(seed), 13) for seed in range(400)])
     assert np.abs(drawn).max() == 3
     # Spread U(0.6, 1.5): root mean square sqrt(1.17) = 1.08, a little less for the clipping.
     assert drawn.std() == pytest.approx(1.06, abs=0.06)
 
 
-def test_new_hearts_hold_nothing_of_subjects_that_are_kept_for_tests(toy_model):
+def test_new_hearts_hold_nothing_of_subjects_that_are_kept_for_tests(toy_model: ShapeModel) -> None:
     space = MomentaSpace.of(toy_model, TRAINING_SUBJECTS)
     basis = space.modes.reshape(13, -1).astype(float)
 
@@ -155,7 +156,9 @@ def test_new_hearts_hold_nothing_of_subjects_that_are_kept_for_tests(toy_model):
     assert all(outside(toy_model.momenta[s - 1]) > 5 for s in (*VALIDATION_SUBJECTS, *RESERVED_SUBJECTS))
 
 
-def test_a_subject_is_scaled_by_a_tenth_at_most_and_without_modes_only_training_subjects_are_drawn(toy_model):
+def test_a_subject_is_scaled_by_a_tenth_at_most_and_without_modes_only_training_subjects_are_drawn(
+    toy_model: ShapeModel,
+) -> None:
     for seed in range(30):
         rng = np.random.default_rng(seed)
         share = draw_shape(rng, toy_model, 17) / toy_model.momenta[16]
@@ -165,7 +168,7 @@ def test_a_subject_is_scaled_by_a_tenth_at_most_and_without_modes_only_training_
         assert any(np.array_equal(drawn, toy_model.momenta[s - 1]) for s in TRAINING_SUBJECTS)
 
 
-def test_a_source_survives_packing(toy, tmp_path):
+def test_a_source_survives_packing(toy: Source, tmp_path: Path) -> None:
     from heartseg.synthesis.source import load_source, pack_source
 
     pack_source(toy, tmp_path / "toy.npz")
@@ -177,7 +180,7 @@ def test_a_source_survives_packing(toy, tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_missing_file_of_the_source_is_named(tmp_path):
+def test_a_missing_file_of_the_source_is_named(tmp_path: Path) -> None:
     from heartseg.synthesis.source import load_source
 
     with pytest.raises(
@@ -187,7 +190,7 @@ def test_a_missing_file_of_the_source_is_named(tmp_path):
 
 
 @pytest.mark.shared
-def test_the_real_source_is_nineteen_subjects_and_a_trunk_with_a_heart(real_source):
+def test_the_real_source_is_nineteen_subjects_and_a_trunk_with_a_heart(real_source: Source) -> None:
     assert isinstance(real_source, Source)
     assert real_source.model.momenta.shape == (19, 2520, 3)
     assert (real_source.model.kernel_width, real_source.model.steps) == (10.0, 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,14 +20,14 @@ def shell(size: int = 80, inner: float = 20.0, outer: float = 30.0) -> np.ndarra
 
 
 @pytest.mark.parametrize(("inner", "outer"), [(20, 30), (15, 21), (20, 34)])
-def test_the_wall_of_a_shell_is_as_thick_as_it_was_made(inner, outer):
+def test_the_wall_of_a_shell_is_as_thick_as_it_was_made(inner: int, outer: int) -> None:
     assert statistics.wall_thickness(shell(inner=inner, outer=outer)) == pytest.approx(outer - inner, abs=0.25)
     assert statistics.wall_thickness(shell(inner=inner, outer=outer), 0.8) == pytest.approx(
         0.8 * (outer - inner), abs=0.25
     )
 
 
-def test_the_wall_near_the_atrium_is_not_measured_and_no_wall_has_no_thickness():
+def test_the_wall_near_the_atrium_is_not_measured_and_no_wall_has_no_thickness() -> None:
     labels = shell()
     thick = labels.copy()
     lump = np.s_[66:, 30:50, 30:50]
@@ -38,7 +39,7 @@ def test_the_wall_near_the_atrium_is_not_measured_and_no_wall_has_no_thickness()
     assert statistics.wall_thickness(np.zeros((5, 5, 5), np.uint8)) is None
 
 
-def test_a_heart_s_volumes_mass_and_aorta_are_measured():
+def test_a_heart_s_volumes_mass_and_aorta_are_measured() -> None:
     labels = shell()
     labels[64:, 28:52, 28:52] = 0
     y, x = np.ogrid[:80, :80]
@@ -57,13 +58,13 @@ def rows() -> list:
     return made
 
 
-def test_shares_count_both_bounds_and_missing_values_are_left_out():
+def test_shares_count_both_bounds_and_missing_values_are_left_out() -> None:
     assert statistics.share_inside(np.array([1.0, 2.0, 3.0, 4.0]), (2, 3)) == 0.5
     assert statistics.share_inside(np.array([1.0]), None) is None
     assert len(statistics.column(rows(), "AO_mm")) == 19
 
 
-def test_table_csv_and_figure_hold_every_measure(tmp_path):
+def test_table_csv_and_figure_hold_every_measure(tmp_path: Path) -> None:
     text = statistics.format_table(rows())
     assert text.splitlines()[0].startswith("| 20 hearts | mean | SD |")
     assert "| LV (mL) |" in text
@@ -78,7 +79,7 @@ def test_table_csv_and_figure_hold_every_measure(tmp_path):
     assert 5_000 < (tmp_path / "figure.png").stat().st_size < 150_000
 
 
-def test_a_single_heart_is_refused_with_the_way_out(capsys, tmp_path):
+def test_a_single_heart_is_refused_with_the_way_out(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         statistics.main([str(tmp_path), "--n", "1", "--out", str(tmp_path / "a.png")])
     assert "--n is 1" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from heartseg.synthesis import devices, trunk
 from heartseg.synthesis.hearts import Heart
 from heartseg.synthesis.regions import IGNORE, TARGET_OF_HEART, Region
+from heartseg.synthesis.scenes import Scene
+from heartseg.synthesis.source import Source
 from heartseg.synthesis.vessels import landmarks
 
 DEVICES = {
@@ -43,32 +46,33 @@ def block_heart() -> Heart:
 
 
 @pytest.mark.parametrize("name", DEVICES)
-def test_a_device_is_drawn_into_the_tissues_and_changes_no_label(block_heart, name):
+def test_a_device_is_drawn_into_the_tissues_and_changes_no_label(block_heart: Heart, name: str) -> None:
     heart, before = block_heart, copy.deepcopy(block_heart)
     for seed in range(8):  # some patches miss the wall by chance
         getattr(devices, f"_{name}")(np.random.default_rng(seed), heart, landmarks(heart))
     drawn = heart.regions != before.regions
     assert 5 < drawn.sum() < 0.5 * (before.labels > 0).sum()
-    assert set(np.unique(heart.regions[drawn])) <= set(np.atleast_1d(DEVICES[name]).astype(int))
+    assert set(np.unique(heart.regions[drawn])) <= set(np.atleast_1d(np.asarray(DEVICES[name])).astype(int))
     assert np.array_equal(heart.labels, before.labels)
     assert np.array_equal(heart.target, before.target)
     within = {"scar": {5}, "thrombus": {1, 3}}.get(name)
     assert within is None or set(np.unique(heart.labels[drawn])) <= within
 
 
-def test_the_facts_name_the_devices_by_their_shares(monkeypatch):
+def test_the_facts_name_the_devices_by_their_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in DEVICES:
         monkeypatch.setattr(devices, f"_{name}", lambda *_: None)
-    found = []
+    found: list[Any] = []
+    empty = np.zeros(1)
     for seed in range(300):
-        devices.add_devices(np.random.default_rng(seed), heart := Heart(*[np.zeros(1)] * 3), None)
+        devices.add_devices(np.random.default_rng(seed), heart := Heart(empty, empty, empty), None)
         found.append(heart.facts["devices"])
     # 25 % of hearts have calcium, 12 % a lead; standard deviation of a fraction of 300: 2.5 %.
     assert np.mean(["calcium" in f for f in found]) == pytest.approx(0.25, abs=0.08)
     assert np.mean(["lead" in f for f in found]) == pytest.approx(0.12, abs=0.06)
 
 
-def test_every_axis_of_a_trunk_is_changed_by_15_to_25_per_cent(toy, plain_heart):
+def test_every_axis_of_a_trunk_is_changed_by_15_to_25_per_cent(toy: Source, plain_heart: Heart) -> None:
     atlas = trunk.make_atlas(toy)
     changes = np.array([trunk.draw_placement(np.random.default_rng(s), atlas, plain_heart).change for s in range(60)])
     assert np.abs(changes - 1).min() >= 0.15
@@ -76,7 +80,7 @@ def test_every_axis_of_a_trunk_is_changed_by_15_to_25_per_cent(toy, plain_heart)
     assert 0.3 < (changes > 1).mean() < 0.7
 
 
-def test_organs_that_are_switched_off_are_named_and_gone():
+def test_organs_that_are_switched_off_are_named_and_gone() -> None:
     ids = [*trunk.SWITCHABLE, Region.LUNG, Region.MUSCLE]
     gone = set()
     for seed in range(60):
@@ -90,8 +94,8 @@ def test_organs_that_are_switched_off_are_named_and_gone():
 
 
 @pytest.mark.shared
-def test_a_real_trunk_s_facts_tell_its_change_its_organs_and_its_devices(real_scene):
-    facts = real_scene.facts
+def test_a_real_trunk_s_facts_tell_its_change_its_organs_and_its_devices(real_scene: Scene) -> None:
+    facts: dict[str, Any] = real_scene.facts
     change = np.array(facts["trunk_change"])
     assert change.shape == (3,)
     assert np.maximum(change, 1 / change).min() >= 1.15 - 1e-3
@@ -101,7 +105,7 @@ def test_a_real_trunk_s_facts_tell_its_change_its_organs_and_its_devices(real_sc
     assert len(facts["volumes_mL"]) == 7
 
 
-def test_parts_that_are_switched_off_leave_no_trace_in_a_trunk(trunk_scene):
+def test_parts_that_are_switched_off_leave_no_trace_in_a_trunk(trunk_scene: Scene) -> None:
     found = set(np.unique(trunk_scene.regions))
     assert "devices" not in trunk_scene.facts
     assert not found & DRAWN_REGIONS
@@ -112,7 +116,7 @@ def test_parts_that_are_switched_off_leave_no_trace_in_a_trunk(trunk_scene):
     assert {int(r) for r in kept} <= found
 
 
-def test_a_trunk_has_every_label_inside_a_body_with_skin(trunk_scene):
+def test_a_trunk_has_every_label_inside_a_body_with_skin(trunk_scene: Scene) -> None:
     assert set(np.unique(trunk_scene.target)) == {*range(8), IGNORE}
     assert (trunk_scene.regions == Region.SKIN).any()
     block = trunk_scene.regions[

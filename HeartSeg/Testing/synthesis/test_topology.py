@@ -23,7 +23,7 @@ def heart() -> np.ndarray:
     return labels
 
 
-def test_a_whole_heart_is_sound(heart):
+def test_a_whole_heart_is_sound(heart: np.ndarray) -> None:
     assert check_topology(heart).sound
     labels, changed = sound_labels(heart)
     assert changed == 0
@@ -31,7 +31,7 @@ def test_a_whole_heart_is_sound(heart):
 
 
 @pytest.mark.parametrize("outside", [0, 2, 8])
-def test_a_gap_in_the_wall_is_a_leak_and_is_closed_by_muscle(heart, outside):
+def test_a_gap_in_the_wall_is_a_leak_and_is_closed_by_muscle(heart: np.ndarray, outside: int) -> None:
     heart[20:22, 30:36, 20:22] = outside
     found = check_topology(heart)
     # 2 x 2 voxels face the blood; only the gap touches it.
@@ -43,12 +43,12 @@ def test_a_gap_in_the_wall_is_a_leak_and_is_closed_by_muscle(heart, outside):
     assert (labels[20:22, 30, 20:22] == 5).all()
 
 
-def test_beside_a_valve_other_tissue_may_touch_the_blood(heart):
+def test_beside_a_valve_other_tissue_may_touch_the_blood(heart: np.ndarray) -> None:
     heart[35, 30:36, 20:22] = 9
     assert check_topology(heart).leaks == 0
 
 
-def test_stray_pieces_go_to_their_neighbours_and_holes_are_filled(heart):
+def test_stray_pieces_go_to_their_neighbours_and_holes_are_filled(heart: np.ndarray) -> None:
     heart[10, 10, 10] = 1
     heart[40, 20, 10] = 0
     found = check_topology(heart)
@@ -60,7 +60,7 @@ def test_stray_pieces_go_to_their_neighbours_and_holes_are_filled(heart):
     assert mended[40, 20, 10] == 3
 
 
-def test_a_heart_that_lacks_a_structure_or_most_of_its_wall_is_refused(heart):
+def test_a_heart_that_lacks_a_structure_or_most_of_its_wall_is_refused(heart: np.ndarray) -> None:
     without = np.where(heart == 7, 0, heart).astype(np.uint8)
     assert check_topology(without).missing == (7,)
     assert sound_labels(without) is None
@@ -71,7 +71,7 @@ def test_a_heart_that_lacks_a_structure_or_most_of_its_wall_is_refused(heart):
     assert sound_labels(bare) is None
 
 
-def test_a_scene_s_leaks_become_muscle_and_its_stray_pieces_are_ignored(heart):
+def test_a_scene_s_leaks_become_muscle_and_its_stray_pieces_are_ignored(heart: np.ndarray) -> None:
     target, regions = heart.copy(), heart.copy()
     target[20, 30:36, 20] = 0
     regions[20, 30:36, 20] = Region.LUNG
@@ -84,6 +84,6 @@ def test_a_scene_s_leaks_become_muscle_and_its_stray_pieces_are_ignored(heart):
     assert (target == heart).sum() >= heart.size - 8
 
 
-def test_an_empty_map_is_named(heart):
+def test_an_empty_map_is_named(heart: np.ndarray) -> None:
     with pytest.raises(ValueError, match="label map is empty"):
         check_topology(np.zeros_like(heart))

@@ -33,7 +33,7 @@ def parts_of(regions: torch.Tensor) -> np.ndarray:
     return regions.numpy().reshape(n, 2, n, 2, n, 2)
 
 
-def test_a_plain_view_puts_labels_where_the_tissue_is():
+def test_a_plain_view_puts_labels_where_the_tissue_is() -> None:
     scene = checker_scene()
     regions, target, seen = views.extract(scene, plain_view(scene, np.array([28.5, 31.5, 34.5]), size=16))
     assert regions.shape == (32, 32, 32)
@@ -43,7 +43,7 @@ def test_a_plain_view_puts_labels_where_the_tissue_is():
     assert target.sum() == 10**3
 
 
-def test_beyond_the_scene_nothing_is_seen_and_nothing_is_asked():
+def test_beyond_the_scene_nothing_is_seen_and_nothing_is_asked() -> None:
     scene = checker_scene()
     _, target, seen = views.extract(scene, plain_view(scene, np.array([0.0, 37.0, 45.0]), size=16))
     assert (target[~seen] == IGNORE).all()
@@ -51,7 +51,7 @@ def test_beyond_the_scene_nothing_is_seen_and_nothing_is_asked():
     assert seen[9:].all()
 
 
-def test_the_field_of_view_hides_voxels_and_they_take_the_lowest_seen_value():
+def test_the_field_of_view_hides_voxels_and_they_take_the_lowest_seen_value() -> None:
     scene = checker_scene()
     view = replace(plain_view(scene, np.array(scene.heart_centre), size=16), fov_low=np.array([4.0, 0.0, 0.0]))
     _, target, seen = views.extract(scene, view)
@@ -64,7 +64,7 @@ def test_the_field_of_view_hides_voxels_and_they_take_the_lowest_seen_value():
     assert torch.unique(scaled[~seen]) == scaled[seen].min()
 
 
-def test_an_oblique_field_of_view_is_the_straight_one_turned_about_the_patch_s_centre():
+def test_an_oblique_field_of_view_is_the_straight_one_turned_about_the_patch_s_centre() -> None:
     size = 16
     straight = views.View(
         np.zeros(3), size, 3.0, np.eye(3), np.ones(3), np.array([0.0, 5.0, 0.0]), np.array([16.0, 9.0, 16.0])
@@ -83,7 +83,7 @@ def test_an_oblique_field_of_view_is_the_straight_one_turned_about_the_patch_s_c
     assert np.array_equal(views.field_of_view(replace(straight, fov_rotation=quarter)).numpy(), expected)
 
 
-def test_an_oblique_slab_keeps_its_thickness_and_hides_what_lies_outside_it():
+def test_an_oblique_slab_keeps_its_thickness_and_hides_what_lies_outside_it() -> None:
     scene, size, thickness = checker_scene(), 16, 6.0
     turn = rotation_matrix(np.deg2rad([20, 35, -25]))
     low, high = np.array([8 - thickness / 2, -20, -20]), np.array([8 + thickness / 2, 40, 40])
@@ -100,7 +100,7 @@ def test_an_oblique_slab_keeps_its_thickness_and_hides_what_lies_outside_it():
     assert (target[seen] == 1).any()
 
 
-def test_arrays_and_tensors_on_a_named_device_give_the_same_view(thorax_scene):
+def test_arrays_and_tensors_on_a_named_device_give_the_same_view(thorax_scene: Scene) -> None:
     rng = np.random.default_rng(3)
     view = replace(views.draw_fine_view(rng, thorax_scene, 32, 3.0), elastic=views.draw_elastic(rng, 96.0))
     from_arrays = views.extract(thorax_scene, view)
@@ -110,14 +110,14 @@ def test_arrays_and_tensors_on_a_named_device_give_the_same_view(thorax_scene):
     assert isinstance(thorax_scene.regions, np.ndarray)
 
 
-def test_majority_takes_the_most_frequent_label_and_keeps_ignored_voxels():
+def test_majority_takes_the_most_frequent_label_and_keeps_ignored_voxels() -> None:
     parts = np.zeros((2, 2, 4), np.uint8)
     parts[:, :, :2] = [[[3, 3], [3, 1]], [[3, 3], [1, 1]]]
     parts[:, :, 2:] = [[[IGNORE, IGNORE], [IGNORE, IGNORE]], [[IGNORE, 2], [2, 2]]]
     assert views.majority(torch.from_numpy(parts), 2).tolist() == [[[3, IGNORE]]]
 
 
-def test_majority_is_the_most_frequent_value_and_ties_go_to_the_lowest():
+def test_majority_is_the_most_frequent_value_and_ties_go_to_the_lowest() -> None:
     labels = np.random.default_rng(0).integers(0, 8, (12, 12, 12)).astype(np.uint8)
     labels[::5] = IGNORE
     blocks = labels.reshape(6, 2, 6, 2, 6, 2).transpose(0, 2, 4, 1, 3, 5).reshape(6, 6, 6, 8)
@@ -125,7 +125,7 @@ def test_majority_is_the_most_frequent_value_and_ties_go_to_the_lowest():
     assert np.array_equal(views.majority(torch.from_numpy(labels), 2).numpy(), expected)
 
 
-def test_fair_ties_keep_the_volume_of_a_thin_wall():
+def test_fair_ties_keep_the_volume_of_a_thin_wall() -> None:
     """A wall of label 5, four map voxels thick, between 1 and 0, at random distances from the block borders."""
     share = {}
     for fair in (False, True):
@@ -140,7 +140,7 @@ def test_fair_ties_keep_the_volume_of_a_thin_wall():
     assert share[False] == pytest.approx(2 / 3)
 
 
-def test_fair_ties_differ_from_the_others_in_ties_alone():
+def test_fair_ties_differ_from_the_others_in_ties_alone() -> None:
     labels = torch.from_numpy(np.random.default_rng(0).choice([0, 1, 5, IGNORE], (24, 24, 24)).astype(np.uint8))
     blocks = labels.numpy().reshape(12, 2, 12, 2, 12, 2).transpose(0, 2, 4, 1, 3, 5).reshape(-1, 8)
     counts = np.stack([(blocks == k).sum(1) for k in (0, 1, 5, IGNORE)], 1)
@@ -152,7 +152,7 @@ def test_fair_ties_differ_from_the_others_in_ties_alone():
     assert 0.4 < (fair[tied] != lowest[tied]).mean() < 0.6
 
 
-def test_crops_away_from_the_heart_hold_none_and_are_a_good_share(trunk_scene):
+def test_crops_away_from_the_heart_hold_none_and_are_a_good_share(trunk_scene: Scene) -> None:
     scene = trunk_scene
     rng = np.random.default_rng(0)
     half = 48 * 2.0
@@ -168,18 +168,18 @@ def test_crops_away_from_the_heart_hold_none_and_are_a_good_share(trunk_scene):
     assert not ((target > 0) & (target < IGNORE)).any()
 
 
-def test_the_same_seed_gives_the_same_image(thorax_scene):
+def test_the_same_seed_gives_the_same_image(thorax_scene: Scene) -> None:
     view = plain_view(thorax_scene, np.array(thorax_scene.heart_centre))
     regions, _, _ = views.extract(thorax_scene, view)
     images = []
     for _ in range(2):
         rng = np.random.default_rng(9)
         images.append(render(rng, regions, draw_appearance(rng), view.spacing).numpy())
-    assert np.array_equal(*images)
+    assert np.array_equal(images[0], images[1])
     assert np.isfinite(images[0]).all()
 
 
-def test_ct_images_keep_the_order_of_air_fat_blood_and_bone(thorax_scene):
+def test_ct_images_keep_the_order_of_air_fat_blood_and_bone(thorax_scene: Scene) -> None:
     view = plain_view(thorax_scene, np.array(thorax_scene.heart_centre), size=48)
     regions, target, _ = views.extract(thorax_scene, view)
     rng = np.random.default_rng(2)
@@ -192,7 +192,7 @@ def test_ct_images_keep_the_order_of_air_fat_blood_and_bone(thorax_scene):
     assert image[lung].mean() < -500 < image[labels == 5].mean() < image[labels == 1].mean()
 
 
-def test_a_windowed_picture_has_no_more_levels_than_it_says(thorax_scene):
+def test_a_windowed_picture_has_no_more_levels_than_it_says(thorax_scene: Scene) -> None:
     view = plain_view(thorax_scene, np.array(thorax_scene.heart_centre))
     regions, _, _ = views.extract(thorax_scene, view)
     rng = np.random.default_rng(1)

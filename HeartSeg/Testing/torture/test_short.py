@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from torture import cohort, fuzz
 
 
-def test_spoilt_files_are_refused_or_read_and_never_do_harm():
+def test_spoilt_files_are_refused_or_read_and_never_do_harm() -> None:
     counts, faults = fuzz.run(200, start=1)
     assert faults == []
     assert sum(counts.values()) == 200
     assert counts["refused"] > 20 and counts["read"] > 20, "both outcomes must occur, or the fuzzing tests nothing"
 
 
-def test_a_cut_file_that_reads_as_something_else_is_noticed():
+def test_a_cut_file_that_reads_as_something_else_is_noticed() -> None:
     sound = fuzz.Outcome("read", voxels="a", grid=[1])
     other = fuzz.Outcome("read", voxels="b", grid=[1])
     assert fuzz.judged(other, sound, short=True) == "silent"
@@ -23,7 +25,7 @@ def test_a_cut_file_that_reads_as_something_else_is_noticed():
 
 
 @pytest.mark.slow
-def test_a_cohort_that_is_killed_and_resumed_is_complete(tmp_path):
+def test_a_cohort_that_is_killed_and_resumed_is_complete(tmp_path: Path) -> None:
     counts, faults = cohort.run(tmp_path, count=40, kills=4, start=2)
     assert faults == []
     assert counts["failed"] == 4

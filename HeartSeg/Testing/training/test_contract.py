@@ -8,7 +8,7 @@ from pathlib import Path
 import heartseg.training
 
 
-def test_every_training_module_is_under_the_contract_or_nnunets(repository) -> None:
+def test_every_training_module_is_under_the_contract_or_nnunets(repository: Path) -> None:
     configured = (repository / "pyproject.toml").read_text(encoding="utf-8")
     contract = configured.partition('name = "The generator and the training loop need only torch')[2]
     listed = set(re.findall(r'"heartseg\.training\.(\w+)"', contract.partition("forbidden_modules")[0]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ class Scores(nn.Module):
         return self.weight * x
 
 
-def test_only_voxels_above_the_threshold_teach():
+def test_only_voxels_above_the_threshold_teach() -> None:
     p = torch.tensor([0.95, 0.6, 0.1, 0.5])
     logits = torch.stack([p.log(), (1 - p).log()])[None]
     labels, sure = pseudo_labels(logits, 0.9)
@@ -46,7 +47,7 @@ def test_only_voxels_above_the_threshold_teach():
     assert sure.tolist() == [[True, False, True, False]]
 
 
-def test_the_loss_is_the_cross_entropy_of_the_sure_voxels_over_all_voxels():
+def test_the_loss_is_the_cross_entropy_of_the_sure_voxels_over_all_voxels() -> None:
     p = torch.tensor([0.95, 0.6, 0.1, 0.5])
     images = torch.stack([p.log(), (1 - p).log()])[None, :, None]  # (1, 2 channels, 1, 4)
     found = fixmatch_loss(Scores(), images, replace(STILL, weight=2.0), 0, seeded())
@@ -54,7 +55,7 @@ def test_the_loss_is_the_cross_entropy_of_the_sure_voxels_over_all_voxels():
     assert found.confident == 0.5
 
 
-def test_gradients_flow_through_the_strong_view_alone():
+def test_gradients_flow_through_the_strong_view_alone() -> None:
     network, teacher = Scores(), Scores()
     images = torch.randn(2, 3, 8, 8, generator=seeded()) * 4
     fixmatch_loss(network, images, STILL, 0, seeded(), teacher).loss.backward()
@@ -63,7 +64,7 @@ def test_gradients_flow_through_the_strong_view_alone():
     assert teacher.weight.grad is None
 
 
-def test_the_weight_rises_to_its_full_value():
+def test_the_weight_rises_to_its_full_value() -> None:
     settings = FixMatchSettings(weight=3.0, ramp_steps=100)
     weights = [rising_weight(settings, step) for step in (0, 50, 100, 500)]
     assert weights == pytest.approx([3 * math.exp(-5), 3 * math.exp(-1.25), 3.0, 3.0])
@@ -71,7 +72,7 @@ def test_the_weight_rises_to_its_full_value():
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 24, 30), (2, 1, 12, 16, 20)])
-def test_views_work_in_2d_and_3d_and_repeat_with_their_seed(shape):
+def test_views_work_in_2d_and_3d_and_repeat_with_their_seed(shape: tuple[int, ...]) -> None:
     images, settings = torch.randn(shape, generator=seeded()), FixMatchSettings()
     for view in (weak_view, strong_view):
         once, again, other = (view(images, settings, seeded(s)) for s in (1, 1, 2))
@@ -80,7 +81,7 @@ def test_views_work_in_2d_and_3d_and_repeat_with_their_seed(shape):
         assert not torch.equal(once, other)
 
 
-def test_a_weak_view_is_shifted_and_nothing_else():
+def test_a_weak_view_is_shifted_and_nothing_else() -> None:
     image = torch.zeros(1, 1, 40, 40)
     image[..., 20, 20] = 1
     view = weak_view(image, FixMatchSettings(shift=0.1), seeded(3))
@@ -89,7 +90,7 @@ def test_a_weak_view_is_shifted_and_nothing_else():
     assert (place[0] - 20).abs().max() <= 4
 
 
-def test_a_strong_view_keeps_every_voxel_in_its_place():
+def test_a_strong_view_keeps_every_voxel_in_its_place() -> None:
     """Grey values change by a linear function and noise: outside the box, the result correlates with the image."""
     settings = FixMatchSettings(noise=0.0, erased=0.25)
     image = torch.randn(1, 1, 40, 40, generator=seeded())
@@ -113,7 +114,7 @@ def moments(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return images.mean((1, 2, 3)), images.std((1, 2, 3))
 
 
-def test_contrast_stretches_around_the_mean():
+def test_contrast_stretches_around_the_mean() -> None:
     images = images_of(1)
     view = strong_view(images, replace(STILL, contrast=0.4), seeded(2))
     (mean, spread), (new_mean, new_spread) = moments(images), moments(view)
@@ -125,7 +126,7 @@ def test_contrast_stretches_around_the_mean():
     )
 
 
-def test_brightness_shifts_by_shares_of_the_standard_deviation():
+def test_brightness_shifts_by_shares_of_the_standard_deviation() -> None:
     images = images_of(1)
     view = strong_view(images, replace(STILL, brightness=0.5), seeded(2))
     shift = (view - images) / moments(images)[1].view(-1, 1, 1, 1)
@@ -133,7 +134,7 @@ def test_brightness_shifts_by_shares_of_the_standard_deviation():
     assert -0.5 <= shift.min() < -0.45 and 0.45 < shift.max() <= 0.5
 
 
-def test_noise_has_a_strength_of_its_own_in_every_image():
+def test_noise_has_a_strength_of_its_own_in_every_image() -> None:
     images = images_of(1, 40)
     view = strong_view(images, replace(STILL, noise=0.3), seeded(2))
     strength = (view - images).std((1, 2, 3)) / moments(images)[1]
@@ -141,7 +142,7 @@ def test_noise_has_a_strength_of_its_own_in_every_image():
     assert strength.mean() == pytest.approx(0.15, abs=4 * 0.3 / 12**0.5 / MANY**0.5)
 
 
-def test_erased_boxes_have_their_size_and_reach_both_borders():
+def test_erased_boxes_have_their_size_and_reach_both_borders() -> None:
     images = images_of(1)
     view = strong_view(images, replace(STILL, erased=0.3), seeded(2))
     erased = torch.isclose(view, moments(images)[0].view(-1, 1, 1, 1), atol=1e-5)
@@ -153,18 +154,18 @@ def test_erased_boxes_have_their_size_and_reach_both_borders():
     assert torch.equal(view[~changed], images[~changed]) or torch.allclose(view[~changed], images[~changed], atol=1e-5)
 
 
-def test_a_tiny_box_is_one_pixel():
+def test_a_tiny_box_is_one_pixel() -> None:
     images = images_of(1)
     view = strong_view(images, replace(STILL, erased=0.01), seeded(2))
     assert ((view - images).abs() > 1e-4).sum((1, 2, 3)).max() == 1
 
 
-def test_an_image_of_one_grey_value_is_no_division_by_zero():
+def test_an_image_of_one_grey_value_is_no_division_by_zero() -> None:
     flat = torch.full((2, 1, 4, 4), 3.0)
     assert torch.allclose(strong_view(flat, FixMatchSettings(), seeded()), flat, atol=1e-5)
 
 
-def test_shifts_reach_their_limit_along_every_axis_and_repeat_the_border():
+def test_shifts_reach_their_limit_along_every_axis_and_repeat_the_border() -> None:
     grid = torch.arange(20.0)
     images = torch.stack(torch.broadcast_tensors(grid[:, None], 100 * grid[None, :])).expand(MANY, 2, 20, 20)
     view = weak_view(images, replace(STILL, shift=0.16), seeded(2))
@@ -177,7 +178,7 @@ def test_shifts_reach_their_limit_along_every_axis_and_repeat_the_border():
     assert moved[-4:].tolist() == [19, 19, 19, 19]
 
 
-def test_the_default_settings_are_fixmatchs():
+def test_the_default_settings_are_fixmatchs() -> None:
     settings = FixMatchSettings()
     assert (settings.threshold, settings.weight, settings.ramp_steps) == (0.95, 1.0, 0)
     assert (settings.shift, settings.contrast, settings.brightness) == (0.06, 0.4, 0.4)
@@ -186,9 +187,9 @@ def test_the_default_settings_are_fixmatchs():
     FixMatchSettings(1.0, 1e9, 10**9, 0.5, 0.99, 9.0, 9.0, 0.9)  # the highest
 
 
-def test_several_resolutions_are_taught_at_the_finest():
+def test_several_resolutions_are_taught_at_the_finest() -> None:
     class Deep(Scores):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> Any:
             return [self.weight * x, x[..., ::2]]
 
     images = torch.randn(2, 3, 8, 8, generator=seeded()) * 4
@@ -201,7 +202,7 @@ def test_several_resolutions_are_taught_at_the_finest():
 
 
 @pytest.mark.parametrize("wrong", [{"threshold": 1.5}, {"weight": -1.0}, {"erased": 1.0}, {"noise": float("nan")}])
-def test_settings_that_cannot_work_are_refused(wrong):
+def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} is"):
         FixMatchSettings(**wrong)
 
@@ -216,7 +217,7 @@ def discs(count: int, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]
     return (grey + 0.3 * torch.randn(grey.shape, generator=rng))[:, None], labels
 
 
-def test_a_network_learns_from_images_without_labels():
+def test_a_network_learns_from_images_without_labels() -> None:
     """With equal labelled images, start and steps, pseudo-labels reduce the error on unseen images (three starts)."""
     few, labels = discs(2, seeded(1))
     many, _ = discs(24, seeded(2))

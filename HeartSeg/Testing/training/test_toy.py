@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,9 @@ from heartseg.volume import read_volume
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])
-def test_the_command_makes_a_data_set_that_can_be_trained_on(tmp_path, modality, capsys):
+def test_the_command_makes_a_data_set_that_can_be_trained_on(
+    tmp_path: Path, modality: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["sample", "--labelled", "3", "--modality", modality, "-o", str(tmp_path / "toy")]) == 0
     data = check_cases(find_cases(tmp_path / "toy"), None, None, modality=modality)
     assert not data.problems
@@ -28,7 +32,7 @@ def test_the_command_makes_a_data_set_that_can_be_trained_on(tmp_path, modality,
     assert "is not empty" in capsys.readouterr().err
 
 
-def test_a_scan_repeats_with_its_seed(tmp_path):
+def test_a_scan_repeats_with_its_seed(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         make_toy_data(tmp_path / name, 2, "CT", 5.0, seed)
     first, same, other = (read_volume(tmp_path / n / "images" / "ct_01.nii.gz").array for n in "abc")
@@ -37,7 +41,7 @@ def test_a_scan_repeats_with_its_seed(tmp_path):
     assert not np.array_equal(first, read_volume(tmp_path / "a" / "images" / "ct_00.nii.gz").array)
 
 
-def test_blood_is_brighter_than_the_wall_in_both_modalities_and_fat_in_mr_alone():
+def test_blood_is_brighter_than_the_wall_in_both_modalities_and_fat_in_mr_alone() -> None:
     for modality, dark in (("CT", True), ("MR", False)):
         volume, labels = toy_scan(np.random.default_rng(0), modality, 4.0)
         blood, wall = volume.array[labels == 1].mean(), volume.array[labels == 5].mean()
@@ -46,7 +50,7 @@ def test_blood_is_brighter_than_the_wall_in_both_modalities_and_fat_in_mr_alone(
         assert (fat < wall) == dark
 
 
-def test_rotations_turn_about_x_then_y_then_z():
+def test_rotations_turn_about_x_then_y_then_z() -> None:
     quarter = np.pi / 2
     assert np.allclose(rotation(np.array([quarter, 0, 0])) @ [0, 1, 0], [0, 0, 1])
     assert np.allclose(rotation(np.array([0, 0, quarter])) @ [1, 0, 0], [0, 1, 0])
@@ -57,7 +61,7 @@ def test_rotations_turn_about_x_then_y_then_z():
 @pytest.mark.parametrize(
     ("count", "modality", "spacing"), [(0, "CT", 3.0), (2, "US", 3.0), (2, "CT", 0.1), (2, "CT", float("nan"))]
 )
-def test_values_that_cannot_work_are_refused(tmp_path, count, modality, spacing):
+def test_values_that_cannot_work_are_refused(tmp_path: Path, count: int, modality: str, spacing: float) -> None:
     with pytest.raises(SettingsError):
         make_toy_data(tmp_path / "toy", count, modality, spacing)
     assert not (tmp_path / "toy").exists()

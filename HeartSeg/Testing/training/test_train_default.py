@@ -28,21 +28,23 @@ LOGIC = Path(default.__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory):
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pack") / "data.npz"
     pack_source(toy_source(), path)
     return path
 
 
 @pytest.fixture
-def tiny(monkeypatch):
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Return the same command with networks of a few channels on small patches."""
     stages = replace(FINDER, patch=32, features=(4, 4, 8, 8, 8)), replace(FINE, patch=32, features=(4, 4, 8, 8, 8))
     monkeypatch.setattr(default, "SIZES", {"small": stages, "full": stages})
     monkeypatch.setattr(default, "N_VALIDATION", 1)
 
 
-def test_one_command_makes_a_model_folder_and_goes_on_after_a_stop(packed, tiny, tmp_path, capsys):
+def test_one_command_makes_a_model_folder_and_goes_on_after_a_stop(
+    packed: Path, tiny: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "run"
     command = [
         "train-default",
@@ -86,7 +88,7 @@ def test_one_command_makes_a_model_folder_and_goes_on_after_a_stop(packed, tiny,
     assert "fine' cannot resume" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_training_begins_with_some_scenes_and_takes_up_the_others(packed, tiny, tmp_path):
+def test_training_begins_with_some_scenes_and_takes_up_the_others(packed: Path, tiny: None, tmp_path: Path) -> None:
     """Two processes make scenes during the training, controlled by time."""
     out = tmp_path / "run"
     command = [
@@ -119,10 +121,12 @@ def test_training_begins_with_some_scenes_and_takes_up_the_others(packed, tiny, 
     assert snapshot["step"] >= 1 and snapshot["seconds"] >= 1.2
 
 
-def test_a_scene_whose_patients_are_not_sound_gets_another_heart(packed, tmp_path, monkeypatch):
+def test_a_scene_whose_patients_are_not_sound_gets_another_heart(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
 
-    def make(source, out, numbers, *, recipe, **_):
+    def make(source: object, out: object, numbers: object, *, recipe: object, **_: object) -> None:
         asked.append(recipe is not None)
         if recipe is not None:
             raise RuntimeError("8 hearts in a row had holes")
@@ -132,7 +136,7 @@ def test_a_scene_whose_patients_are_not_sound_gets_another_heart(packed, tmp_pat
     assert asked == [True, False]
 
 
-def test_three_in_four_hearts_of_the_newest_generator_are_patients():
+def test_three_in_four_hearts_of_the_newest_generator_are_patients() -> None:
     def patients(generator: str) -> float:
         parser = argparse.ArgumentParser()
         add_arguments(parser)
@@ -152,7 +156,9 @@ def block_scene(kind: str) -> Scene:
     return Scene(regions, target, (20, 20, 20), 1.5, (45.0, 45.0, 45.0), kind, None, 0)
 
 
-def test_scenes_travel_in_one_file(packed, tiny, tmp_path, capsys):
+def test_scenes_travel_in_one_file(
+    packed: Path, tiny: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / "scenes.zip"
     count = ["--scenes", "1", "--heartless", "1", "--workers", "0", "--device", "cpu"]
     assert main(["train-default", str(packed), "-o", str(here), "--pack-scenes", str(file)]) == 2
@@ -179,7 +185,7 @@ def test_scenes_travel_in_one_file(packed, tiny, tmp_path, capsys):
     assert not (tmp_path / "elsewhere.json").exists()
 
 
-def test_the_data_can_be_packed_into_one_file(packed, tmp_path):
+def test_the_data_can_be_packed_into_one_file(packed: Path, tmp_path: Path) -> None:
     assert main(["train-default", str(packed), "--pack", str(tmp_path / "one.npz")]) == 0
     assert (tmp_path / "one.npz").stat().st_size > 1000
 
@@ -194,7 +200,14 @@ def test_the_data_can_be_packed_into_one_file(packed, tmp_path):
         (["{packed}", "-o", "x", "--without", "gravity"], "'gravity'"),
     ],
 )
-def test_wrong_options_are_named(packed, tmp_path, monkeypatch, capsys, options, message):
+def test_wrong_options_are_named(
+    packed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["train-default", *(o.format(packed=packed) for o in options)]) == 2
     assert message in capsys.readouterr().err
@@ -202,12 +215,12 @@ def test_wrong_options_are_named(packed, tmp_path, monkeypatch, capsys, options,
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_missing_gpu_is_named(packed, tmp_path, capsys):
+def test_a_missing_gpu_is_named(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train-default", str(packed), "-o", str(tmp_path / "x"), "--device", "cuda"]) == 2
     assert "'cuda' is not available" in capsys.readouterr().err
 
 
-def test_generator_and_training_need_only_torch_numpy_and_scipy():
+def test_generator_and_training_need_only_torch_numpy_and_scipy() -> None:
     """Runs in a process where every other third-party package is missing, as on a bare GPU machine."""
     blocked = "SimpleITK", "nnunetv2", "dynamic_network_architectures", "monai", "vtk", "matplotlib", "slicer", "pandas"
     program = (

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ MR_SIGNAL = {BLOOD_HU: 900.0, MYOCARDIUM_HU: 300.0, FAT_HU: 650.0, LUNG_HU: 20.0
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread():
+def one_thread() -> Iterator[None]:
     """With one thread, training is bitwise reproducible, and fastest on a shared machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -43,7 +44,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def scan(modality: str, seed: int, **grid) -> tuple[Volume, np.ndarray]:
+def scan(modality: str, seed: int, **grid: Any) -> tuple[Volume, np.ndarray]:
     """Return a phantom as CT (HU) or MR (bright fat, arbitrary units), and its labels."""
     grid = {"spacing_mm": (5.0, 5.0, 12.0), **grid}
     labels, geometry, hu = heart_phantom(noise_hu=0.0, **grid)
@@ -59,7 +60,7 @@ def scan(modality: str, seed: int, **grid) -> tuple[Volume, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def scans(tmp_path_factory) -> dict[str, list[Path]]:
+def scans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
     """Three unpaired scans of each modality, in folders named after the modality; labels of the MR in ``labels``."""
     folder = tmp_path_factory.mktemp("scans")
     files: dict[str, list[Path]] = {}
@@ -77,7 +78,7 @@ def scans(tmp_path_factory) -> dict[str, list[Path]]:
 
 
 @pytest.fixture(scope="session")
-def trained(scans, tmp_path_factory) -> Path:
+def trained(scans: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a run of 120 steps on the phantoms."""
     out = tmp_path_factory.mktemp("run")
     assert train(scans["MR"], scans["CT"], out, TINY, device="cpu", sheet_every=60)
@@ -85,12 +86,12 @@ def trained(scans, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def new_trainer(trained, scans, tmp_path) -> Callable[..., Trainer]:
+def new_trainer(trained: Path, scans: dict[str, list[Path]], tmp_path: Path) -> Callable[..., Trainer]:
     """Return a function that makes trainers on the slices kept by the trained run."""
     from heartseg.progress import Reporter
     from heartseg.translation.slices import prepare
 
-    def make(out: Path = tmp_path / "out", settings: Settings = TINY, **more) -> Trainer:
+    def make(out: Path = tmp_path / "out", settings: Settings = TINY, **more: Any) -> Trainer:
         domains = [prepare(scans[m], m, settings, trained / "slices", Reporter()) for m in ("MR", "CT")]
         return Trainer(domains[0], domains[1], out, settings, "cpu", **more)
 

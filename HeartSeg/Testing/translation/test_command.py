@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +31,9 @@ SMALL = [
 ]
 
 
-def test_train_apply_and_join_in_three_commands(scans, tmp_path, capsys):
+def test_train_apply_and_join_in_three_commands(
+    scans: dict[str, list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     labels = scans["MR"][0].parent.parent / "labels"
     mr, ct, out = tmp_path / "mr", scans["CT"][0].parent, tmp_path / "run"
     shutil.copytree(scans["MR"][0].parent, mr)
@@ -54,7 +58,9 @@ def test_train_apply_and_join_in_three_commands(scans, tmp_path, capsys):
     assert "3 cases in" in capsys.readouterr().out
 
 
-def test_existing_files_are_kept_unless_asked(scans, trained, tmp_path, capsys):
+def test_existing_files_are_kept_unless_asked(
+    scans: dict[str, list[Path]], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = tmp_path / "made.nii.gz"
     made.write_bytes(b"mine")
     command = ["translate", "apply", str(trained), str(scans["MR"][0]), "-o", str(made), "--device", "cpu"]
@@ -66,7 +72,9 @@ def test_existing_files_are_kept_unless_asked(scans, trained, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("name", "said"), [("a.png", "its name must end in"), ("no/a.nii.gz", "does not exist")])
-def test_a_file_that_cannot_be_written_is_refused_before_translating(scans, tmp_path, capsys, name, said):
+def test_a_file_that_cannot_be_written_is_refused_before_translating(
+    scans: dict[str, list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, said: str
+) -> None:
     command = ["translate", "apply", "no-model", str(scans["MR"][0]), "-o", str(tmp_path / name)]
     assert main(command) == 2
     assert said in capsys.readouterr().err
@@ -83,7 +91,9 @@ def test_a_file_that_cannot_be_written_is_refused_before_translating(scans, tmp_
         ("single", "CT", "number of MR scans is 1"),
     ],
 )
-def test_bad_folders_are_refused_in_one_line(scans, tmp_path, capsys, mr, ct, said):
+def test_bad_folders_are_refused_in_one_line(
+    scans: dict[str, list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str], mr: str, ct: str, said: str
+) -> None:
     import shutil
 
     import SimpleITK as sitk
@@ -101,7 +111,9 @@ def test_bad_folders_are_refused_in_one_line(scans, tmp_path, capsys, mr, ct, sa
     assert not list(out.rglob("state-*"))
 
 
-def test_bad_settings_are_refused_before_anything_is_read(scans, tmp_path, capsys):
+def test_bad_settings_are_refused_before_anything_is_read(
+    scans: dict[str, list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folders = [str(scans[m][0].parent) for m in ("MR", "CT")]
     for option, said in (
         (["--patch", "33"], "patch is 33 pixels"),
@@ -116,7 +128,7 @@ def test_bad_settings_are_refused_before_anything_is_read(scans, tmp_path, capsy
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_line_knows_what_the_room_offers():
+def test_the_command_line_knows_what_the_room_offers() -> None:
     from heartseg.translation import model, presets
     from heartseg.workshop import translate
 
@@ -124,7 +136,7 @@ def test_the_command_line_knows_what_the_room_offers():
     assert set(translate.DIRECTIONS) == set(model.DIRECTIONS)
 
 
-def test_the_command_line_loads_neither_torch_nor_the_room_until_it_is_used():
+def test_the_command_line_loads_neither_torch_nor_the_room_until_it_is_used() -> None:
     code = (
         "import sys; from heartseg.cli.main import build_parser; build_parser(); import heartseg.pipeline; "
         "print([m for m in sys.modules if m == 'torch' or m.startswith('heartseg.translation')])"
@@ -133,7 +145,7 @@ def test_the_command_line_loads_neither_torch_nor_the_room_until_it_is_used():
     assert said.stdout.strip() == "[]"
 
 
-def test_every_setting_has_an_option():
+def test_every_setting_has_an_option() -> None:
     """Each option changes only its own setting."""
     from dataclasses import fields
 
@@ -165,16 +177,17 @@ def test_every_setting_has_an_option():
     }
     assert set(other) == {f.name for f in fields(Settings)} - {"epochs"}
     for name, value in other.items():
+        changed: dict[str, Any] = {name: value}
         words = [f"{v:g}" for v in value] if isinstance(value, tuple) else [str(value)]
         args = build_parser().parse_args(
             ["translate", "train", "a", "b", "-o", "c", f"--{name.replace('_', '-')}", *words]
         )
-        assert _settings(args) == replace(REFERENCE, **{name: value})
+        assert _settings(args) == replace(REFERENCE, **changed)
     args = build_parser().parse_args(["translate", "train", "a", "b", "-o", "c", "--epochs", "40"])
     assert _settings(args) == replace(REFERENCE, epochs=40, constant_epochs=20)
 
 
-def test_padding_is_the_share_of_a_patch_that_no_slice_fills(tmp_path):
+def test_padding_is_the_share_of_a_patch_that_no_slice_fills(tmp_path: Path) -> None:
     from heartseg.translation.slices import Domain, Scaling, padding_share
 
     files = []

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from heartseg.errors import Cancelled, InputError, OutputError
-from heartseg.progress import Reporter
+from heartseg.progress import ProgressEvent, Reporter
 from heartseg.translation.apply import Translator
 from heartseg.translation.join import RECORD, join_training_set, pair_labels, without_label_maps
 from heartseg.volume import read_volume, write_labels, write_volume
@@ -20,16 +20,18 @@ from .conftest import scan
 
 
 @pytest.fixture(scope="module")
-def translator(trained) -> Translator:
+def translator(trained: Path) -> Translator:
     return Translator(trained, device="cpu")
 
 
 @pytest.fixture
-def labels(scans) -> Path:
+def labels(scans: dict[str, list[Path]]) -> Path:
     return scans["MR"][0].parents[1] / "labels"
 
 
-def test_labelled_mr_joins_a_ct_training_set(translator, scans, labels, tmp_path):
+def test_labelled_mr_joins_a_ct_training_set(
+    translator: Translator, scans: dict[str, list[Path]], labels: Path, tmp_path: Path
+) -> None:
     for kind in ("images", "labels"):  # an existing training set
         (tmp_path / kind).mkdir()
         (tmp_path / kind / "ct_01.nii.gz").write_bytes(b"untouched")
@@ -46,15 +48,17 @@ def test_labelled_mr_joins_a_ct_training_set(translator, scans, labels, tmp_path
     assert set(json.loads((tmp_path / RECORD).read_text())) == set(names)
 
 
-def test_a_slicer_segmentation_is_read_by_its_segments_names(translator, scans, labels, tmp_path):
+def test_a_slicer_segmentation_is_read_by_its_segments_names(
+    translator: Translator, scans: dict[str, list[Path]], labels: Path, tmp_path: Path
+) -> None:
     image = scans["MR"][0]
     stored = read_volume(labels / image.name.replace("_image", "_label"))
     values = [int(v) for v in np.unique(stored.array) if v]
     (tmp_path / "labels").mkdir()
     path = tmp_path / "labels" / "mr0.seg.nrrd"
 
-    def join(*names):
-        fields = {}
+    def join(*names: str) -> tuple[np.ndarray, list[str]]:
+        fields: dict[str, str] = {}
         for number, (value, name) in enumerate(zip(values, names, strict=False)):
             fields |= {f"Segment{number}_Name": name, f"Segment{number}_LabelValue": str(value)}
         write_labels(stored.array.astype(np.uint8), stored.geometry, path, fields)
@@ -71,7 +75,9 @@ def test_a_slicer_segmentation_is_read_by_its_segments_names(translator, scans, 
         join("spine")
 
 
-def test_heartseg_train_takes_the_joined_set(translator, scans, labels, tmp_path):
+def test_heartseg_train_takes_the_joined_set(
+    translator: Translator, scans: dict[str, list[Path]], labels: Path, tmp_path: Path
+) -> None:
     from heartseg.training.nnunet.datasets import find_cases
 
     names = join_training_set(translator, pair_labels(scans["MR"], labels), tmp_path)
@@ -80,10 +86,12 @@ def test_heartseg_train_takes_the_joined_set(translator, scans, labels, tmp_path
     assert not found.problems
 
 
-def test_a_stopped_call_goes_on_and_a_finished_one_does_nothing(translator, scans, labels, tmp_path):
+def test_a_stopped_call_goes_on_and_a_finished_one_does_nothing(
+    translator: Translator, scans: dict[str, list[Path]], labels: Path, tmp_path: Path
+) -> None:
     pairs = pair_labels(scans["MR"], labels)
 
-    def stop(event):
+    def stop(event: ProgressEvent) -> None:
         if event.stage == "join" and event.done == 1:
             reporter.cancel.cancel()
 
@@ -98,7 +106,9 @@ def test_a_stopped_call_goes_on_and_a_finished_one_does_nothing(translator, scan
     assert {p: p.stat().st_mtime_ns for p in times} == times
 
 
-def test_a_case_from_elsewhere_is_not_overwritten_unasked(translator, scans, labels, tmp_path):
+def test_a_case_from_elsewhere_is_not_overwritten_unasked(
+    translator: Translator, scans: dict[str, list[Path]], labels: Path, tmp_path: Path
+) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "mr2ct_mr0.nii.gz").write_bytes(b"mine")
     pairs = pair_labels(scans["MR"][:1], labels)
@@ -109,7 +119,9 @@ def test_a_case_from_elsewhere_is_not_overwritten_unasked(translator, scans, lab
     assert read_volume(tmp_path / "images" / "mr2ct_mr0.nii.gz").array.ndim == 3
 
 
-def test_labels_on_another_grid_are_refused_and_nothing_is_written(translator, scans, tmp_path):
+def test_labels_on_another_grid_are_refused_and_nothing_is_written(
+    translator: Translator, scans: dict[str, list[Path]], tmp_path: Path
+) -> None:
     volume, labels = scan("MR", 0, spacing_mm=(6.0, 6.0, 12.0))
     write_labels(labels, volume.geometry, tmp_path / "mr0_label.nii.gz")
     with pytest.raises(InputError, match=r"grid of labels .* scan 'mr0_image'"):
@@ -117,13 +129,15 @@ def test_labels_on_another_grid_are_refused_and_nothing_is_written(translator, s
     assert not list((tmp_path / "set").rglob("*.nii.gz"))
 
 
-def test_an_image_in_place_of_labels_is_refused(translator, scans, tmp_path):
+def test_an_image_in_place_of_labels_is_refused(
+    translator: Translator, scans: dict[str, list[Path]], tmp_path: Path
+) -> None:
     shutil.copy(scans["MR"][1], tmp_path / "mr0_label.nii.gz")
     with pytest.raises(InputError, match="fractional values"):
         join_training_set(translator, pair_labels(scans["MR"][:1], tmp_path), tmp_path / "set")
 
 
-def test_mmwhs_label_values_stay(translator, tmp_path):
+def test_mmwhs_label_values_stay(translator: Translator, tmp_path: Path) -> None:
     volume, labels = scan("MR", 0)
     values = np.array([0, 500, 600, 420, 550, 205, 820, 850], np.int16)[labels]
     write_volume(volume, tmp_path / "mr_train_1001_image.nii.gz")
@@ -136,7 +150,9 @@ def test_mmwhs_label_values_stay(translator, tmp_path):
     assert np.array_equal(read_volume(tmp_path / "set" / "labels" / "mr2ct_mr_train_1001.nii.gz").array, values)
 
 
-def test_a_scan_without_labels_and_labels_that_mean_one_case_are_refused(scans, labels, tmp_path):
+def test_a_scan_without_labels_and_labels_that_mean_one_case_are_refused(
+    scans: dict[str, list[Path]], labels: Path, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=r"has no labels in .*: add mr0_label\.nii\.gz"):
         pair_labels(scans["MR"][:1], tmp_path)
     with pytest.raises(InputError, match="does not exist"):

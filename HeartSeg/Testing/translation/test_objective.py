@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,21 +71,29 @@ class Slices:
     files, places, scaling = (), ((0, 0),), Scaling("window", -1.0, 1.0, (-1.0, 1.0))
 
     def __init__(self, modality: str) -> None:
-        self.modality, self.asked = modality, []
+        self.modality = modality
+        self.asked: list[tuple[int, ...]] = []
 
     def batch(self, *arguments: int) -> torch.Tensor:
         self.asked.append(arguments)
         return torch.from_numpy(REAL[self.modality])
 
 
+def trainer_of_slices(folder: Path, settings: Settings) -> Any:
+    """Return a trainer whose domains are stand-ins."""
+    mr: Any = Slices("MR")
+    ct: Any = Slices("CT")
+    return Trainer(mr, ct, folder, settings)
+
+
 @pytest.fixture
-def new(monkeypatch, tmp_path) -> Callable[[Settings], Trainer]:
+def new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Settings], Any]:
     """Return a function that makes trainers of affine networks with the weights above."""
     monkeypatch.setattr(module, "ResNetGenerator", Affine)
     monkeypatch.setattr(module, "PatchDiscriminator", Affine)
 
-    def make(settings: Settings) -> Trainer:
-        trainer = Trainer(Slices("MR"), Slices("CT"), tmp_path, settings)
+    def make(settings: Settings) -> Any:
+        trainer = trainer_of_slices(tmp_path, settings)
         for networks, weights in ((trainer.generators, GENERATORS), (trainer.critics, CRITICS)):
             for name, network in networks.items():
                 network.set(*weights[name])
@@ -113,13 +124,13 @@ def terms_of_generators(weights: np.ndarray, s: Settings) -> list[float]:
     """Return adversarial, cycle, identity and edge term for the generators' weights (w, b of mr2ct, then of ct2mr)."""
     mr, ct = (REAL[m].astype(np.float64) for m in ("MR", "CT"))
 
-    def to_ct(x):
+    def to_ct(x: np.ndarray) -> np.ndarray:
         return weights[0] * x + weights[1]
 
-    def to_mr(x):
+    def to_mr(x: np.ndarray) -> np.ndarray:
         return weights[2] * x + weights[3]
 
-    def judge(m, x):
+    def judge(m: str, x: np.ndarray) -> np.ndarray:
         return CRITICS[m][0] * x + CRITICS[m][1]
 
     fooled = adversarial(judge("CT", to_ct(mr)), True, s.loss) + adversarial(judge("MR", to_mr(ct)), True, s.loss)
@@ -165,7 +176,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_a_step_moves_the_generators_down_the_objective(new, settings):
+def test_a_step_moves_the_generators_down_the_objective(new: Callable[[Settings], Any], settings: Settings) -> None:
     trainer = new(settings)
     trainer.take_step()
     start = (*GENERATORS["mr2ct"], *GENERATORS["ct2mr"])
@@ -176,17 +187,18 @@ def test_a_step_moves_the_generators_down_the_objective(new, settings):
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_a_step_moves_each_discriminator_by_its_own_images(new, settings):
+def test_a_step_moves_each_discriminator_by_its_own_images(new: Callable[[Settings], Any], settings: Settings) -> None:
     trainer = new(settings)
     trainer.take_step()
     made = translations()
     for m, start in CRITICS.items():
-        wanted = np.array(start) - RATE * gradient(lambda w, m=m: loss_of_critic(w, REAL[m], made[m], settings), start)
+        loss = partial(loss_of_critic, real=REAL[m], shown=made[m], s=settings)
+        wanted = np.array(start) - RATE * gradient(loss, start)
         assert trainer.critics[m].values == pytest.approx(tuple(wanted), abs=2e-6), m
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_the_history_has_every_term_unweighted(new, settings):
+def test_the_history_has_every_term_unweighted(new: Callable[[Settings], Any], settings: Settings) -> None:
     trainer = new(settings)
     trainer.take_step()
     made = translations()
@@ -197,7 +209,7 @@ def test_the_history_has_every_term_unweighted(new, settings):
     assert trainer.step == 1
 
 
-def test_a_step_asks_for_the_slices_of_its_number(new):
+def test_a_step_asks_for_the_slices_of_its_number(new: Callable[[Settings], Any]) -> None:
     trainer = new(replace(PLAIN, seed=5))
     trainer.take_step()
     trainer.take_step()
@@ -205,12 +217,12 @@ def test_a_step_asks_for_the_slices_of_its_number(new):
         assert domain.asked == [(5, 0, 2, 32), (5, 1, 2, 32)]
 
 
-def test_a_discriminator_sees_what_its_own_pool_hands_over(new):
+def test_a_discriminator_sees_what_its_own_pool_hands_over(new: Callable[[Settings], Any]) -> None:
     class Pool:
         def __init__(self, value: float) -> None:
             self.value = value
 
-        def exchange(self, images, rng):
+        def exchange(self, images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
             self.given, self.drawn = images, rng.random(4)
             return torch.full_like(images, self.value)
 
@@ -223,9 +235,8 @@ def test_a_discriminator_sees_what_its_own_pool_hands_over(new):
         assert np.allclose(pool.given.numpy(), made[m], atol=1e-6)
         assert not pool.given.requires_grad
         shown = np.full_like(REAL[m], pool.value)
-        wanted = np.array(start) - RATE * gradient(
-            lambda w, m=m, shown=shown: loss_of_critic(w, REAL[m], shown, PLAIN), start
-        )
+        loss = partial(loss_of_critic, real=REAL[m], shown=shown, s=PLAIN)
+        wanted = np.array(start) - RATE * gradient(loss, start)
         assert trainer.critics[m].values == pytest.approx(tuple(wanted), abs=2e-6)
     first = {m: pool.drawn for m, pool in trainer.pools.items()}
     assert not np.array_equal(first["MR"], first["CT"])  # the pools draw independently
@@ -233,11 +244,11 @@ def test_a_discriminator_sees_what_its_own_pool_hands_over(new):
     assert not np.array_equal(trainer.pools["MR"].drawn, first["MR"])  # and again at every step
 
 
-def test_pools_have_the_size_of_the_settings(new):
+def test_pools_have_the_size_of_the_settings(new: Callable[[Settings], Any]) -> None:
     assert {m: p.size for m, p in new(replace(PLAIN, pool=7)).pools.items()} == {"MR": 7, "CT": 7}
 
 
-def test_gradients_of_one_step_do_not_reach_the_next(new):
+def test_gradients_of_one_step_do_not_reach_the_next(new: Callable[[Settings], Any]) -> None:
     """After two steps the generators equal those of two steps of the objective; the critics have changed in between."""
     trainer = new(PLAIN)
     trainer.take_step()
@@ -256,7 +267,7 @@ def test_gradients_of_one_step_do_not_reach_the_next(new):
     assert all(w.requires_grad for c in trainer.critics.values() for w in c.parameters())
 
 
-def test_the_rate_that_is_used_falls_over_the_last_epochs(new):
+def test_the_rate_that_is_used_falls_over_the_last_epochs(new: Callable[[Settings], Any]) -> None:
     """8 steps in 8 epochs, constant for 4: the 7th step uses (8 - 6) / 4 of the rate."""
     trainer = new(PLAIN)
     trainer.step = 6
@@ -270,7 +281,9 @@ def test_the_rate_that_is_used_falls_over_the_last_epochs(new):
 
 
 @pytest.mark.parametrize(("ema", "share"), [(0.9, 0.2), (0.1, 0.1)])
-def test_the_running_average_starts_fast_and_never_exceeds_its_decay(new, ema, share):
+def test_the_running_average_starts_fast_and_never_exceeds_its_decay(
+    new: Callable[[Settings], Any], ema: float, share: float
+) -> None:
     """In step n the average keeps min(ema, 1 - 1 / (n / 4 + 1)) of its old value: 0.2 in the first."""
     trainer = new(replace(PLAIN, ema=ema))
     trainer.take_step()
@@ -281,12 +294,12 @@ def test_the_running_average_starts_fast_and_never_exceeds_its_decay(new, ema, s
         assert trainer.best_generators()[name] is trainer.average[name]
 
 
-def test_without_an_average_the_generators_themselves_are_the_model(new):
+def test_without_an_average_the_generators_themselves_are_the_model(new: Callable[[Settings], Any]) -> None:
     trainer = new(PLAIN)
     assert trainer.best_generators() is trainer.generators
 
 
-def test_adam_has_the_papers_betas_and_each_optimiser_its_own_networks(new):
+def test_adam_has_the_papers_betas_and_each_optimiser_its_own_networks(new: Callable[[Settings], Any]) -> None:
     trainer = new(replace(PLAIN, optimiser="adam", momentum=0.5, learning_rate=2e-4))
     for optimiser, networks in zip(trainer.optimisers, (trainer.generators, trainer.critics), strict=True):
         assert isinstance(optimiser, torch.optim.Adam)
@@ -296,17 +309,15 @@ def test_adam_has_the_papers_betas_and_each_optimiser_its_own_networks(new):
         assert [id(w) for w in group["params"]] == owned
 
 
-def test_sgd_has_the_momentum_of_the_settings(new):
+def test_sgd_has_the_momentum_of_the_settings(new: Callable[[Settings], Any]) -> None:
     for optimiser in new(replace(PLAIN, momentum=0.9)).optimisers:
         assert isinstance(optimiser, torch.optim.SGD)
         assert (optimiser.defaults["momentum"], optimiser.defaults["lr"]) == (0.9, RATE)
 
 
-def test_networks_have_the_sizes_of_the_settings(tmp_path):
+def test_networks_have_the_sizes_of_the_settings(tmp_path: Path) -> None:
     """With real networks, filters and blocks have the requested sizes."""
-    trainer = Trainer(
-        Slices("MR"), Slices("CT"), tmp_path, replace(PLAIN, blocks=2, filters=5, critic_filters=7, ema=0.5)
-    )
+    trainer = trainer_of_slices(tmp_path, replace(PLAIN, blocks=2, filters=5, critic_filters=7, ema=0.5))
     for networks in (trainer.generators, trainer.average):
         assert set(networks) == {"mr2ct", "ct2mr"}
         for network in networks.values():
@@ -319,11 +330,11 @@ def test_networks_have_the_sizes_of_the_settings(tmp_path):
     assert not any(w.requires_grad for n in trainer.average.values() for w in n.parameters())
 
 
-def read_history(folder) -> list[list[str]]:
+def read_history(folder: Path) -> list[list[str]]:
     return [line.split(",") for line in (folder / "history.csv").read_text(encoding="utf-8").splitlines()]
 
 
-def test_the_history_has_the_means_since_its_last_line(new, tmp_path):
+def test_the_history_has_the_means_since_its_last_line(new: Callable[[Settings], Any], tmp_path: Path) -> None:
     trainer = new(PLAIN)
     trainer.recent = [torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]), torch.tensor([3.0, 2.0, 3.0, 4.0, 6.0])]
     trainer.step, trainer.seconds = 4, 12.34
@@ -334,7 +345,9 @@ def test_the_history_has_the_means_since_its_last_line(new, tmp_path):
     assert row == ["4", "12.3", "0.01", "2.0000", "2.0000", "3.0000", "4.0000", "5.5000"]
 
 
-def test_lines_after_the_state_that_a_run_goes_on_from_are_written_again(new, tmp_path):
+def test_lines_after_the_state_that_a_run_goes_on_from_are_written_again(
+    new: Callable[[Settings], Any], tmp_path: Path
+) -> None:
     """A line that was truncated when the program ended is removed."""
     trainer = new(PLAIN)
 

@@ -3,39 +3,41 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from heartseg.errors import Cancelled, DeviceError, InputError, SettingsError
-from heartseg.progress import Reporter
+from heartseg.progress import ProgressEvent, Reporter
 from heartseg.translation.model import open_model
 from heartseg.translation.presets import DOCUMENT, PRESETS, REFERENCE
-from heartseg.translation.trainer import total_steps, train
+from heartseg.translation.trainer import Trainer, total_steps, train
 
 from .conftest import TINY
 
 
-def weights(trainer) -> list[torch.Tensor]:
+def weights(trainer: Trainer) -> list[torch.Tensor]:
     groups = (trainer.generators, trainer.critics, trainer.average)
     return [w for g in groups for n in g.values() for w in n.state_dict().values()]
 
 
-def history(folder) -> list[dict[str, str]]:
+def history(folder: Path) -> list[dict[str, str]]:
     with (folder / "history.csv").open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
 
-def test_the_losses_fall(trained):
+def test_the_losses_fall(trained: Path) -> None:
     rows = history(trained)
     assert [int(r["step"]) for r in rows] == list(range(20, 121, 20))
     assert float(rows[-1]["cycle"]) < 0.6 * float(rows[0]["cycle"])
     assert float(rows[-1]["identity"]) < 0.6 * float(rows[0]["identity"])
 
 
-def test_fat_becomes_dark_and_blood_stays_bright(trained):
+def test_fat_becomes_dark_and_blood_stays_bright(trained: Path) -> None:
     """Bright fat in MR is dark in CT; no single mapping of grey values achieves that and also preserves the lungs."""
     from heartseg.translation.apply import Translator
 
@@ -49,7 +51,7 @@ def test_fat_becomes_dark_and_blood_stays_bright(trained):
     assert made[lung].mean() < made[fat].mean() < made[blood].mean()
 
 
-def test_sheets_are_drawn_while_it_trains(trained):
+def test_sheets_are_drawn_while_it_trains(trained: Path) -> None:
     import SimpleITK as sitk
 
     sheets = sorted(p.name for p in (trained / "sheets").iterdir())
@@ -60,18 +62,20 @@ def test_sheets_are_drawn_while_it_trains(trained):
     assert np.corrcoef(source.ravel(), back.ravel())[0, 1] > 0.8
 
 
-def test_nothing_half_written_stays(trained):
+def test_nothing_half_written_stays(trained: Path) -> None:
     assert not [p for p in trained.rglob("*") if p.name.endswith("part") or p.name.startswith(".")]
     assert len(list((trained / "model").glob("*.pth"))) == 2
     assert 1 <= len(list(trained.glob("state-*"))) <= 2
 
 
-def test_stopped_and_gone_on_with_it_is_the_same_bit_for_bit(new_trainer, tmp_path):
+def test_stopped_and_gone_on_with_it_is_the_same_bit_for_bit(
+    new_trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
     settings = replace(TINY, steps=9, batch=2)
     whole = new_trainer(tmp_path / "whole", settings)
     assert whole.run()
 
-    def stop(event):
+    def stop(event: ProgressEvent) -> None:
         if event.stage == "train" and event.done == 5:
             reporter.cancel.cancel()
 
@@ -87,20 +91,24 @@ def test_stopped_and_gone_on_with_it_is_the_same_bit_for_bit(new_trainer, tmp_pa
     assert all(torch.equal(a, b) for a, b in zip(whole.pools["CT"].images, again.pools["CT"].images, strict=True))
 
 
-def test_it_stops_when_its_time_is_over(new_trainer, tmp_path):
+def test_it_stops_when_its_time_is_over(new_trainer: Callable[..., Trainer], tmp_path: Path) -> None:
     trainer = new_trainer(tmp_path / "timed")
     assert not trainer.run(until=0.0)
     assert open_model(tmp_path / "timed").facts["step"] == 0
 
 
-def test_other_settings_or_scans_do_not_go_on_with_a_run(new_trainer, scans, trained):
+def test_other_settings_or_scans_do_not_go_on_with_a_run(
+    new_trainer: Callable[..., Trainer], scans: dict[str, list[Path]], trained: Path
+) -> None:
     with pytest.raises(SettingsError, match=r"has cycle 10\.0, not 5"):
         new_trainer(trained, replace(TINY, cycle=5)).resume()
     with pytest.raises(SettingsError, match="started with different scans"):
         train(scans["MR"][:2], scans["CT"], trained, TINY, device="cpu")
 
 
-def test_a_run_goes_on_from_the_state_before_a_damaged_one_and_not_from_none(new_trainer, tmp_path):
+def test_a_run_goes_on_from_the_state_before_a_damaged_one_and_not_from_none(
+    new_trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
     trainer = new_trainer(tmp_path / "run")
     for trainer.step in (1, 2):
         trainer.save()
@@ -113,7 +121,7 @@ def test_a_run_goes_on_from_the_state_before_a_damaged_one_and_not_from_none(new
         again.resume()
 
 
-def test_the_rate_is_constant_and_then_falls_to_zero(new_trainer):
+def test_the_rate_is_constant_and_then_falls_to_zero(new_trainer: Callable[..., Trainer]) -> None:
     trainer = new_trainer(settings=replace(TINY, steps=100, epochs=4, constant_epochs=1))
     rates = []
     for trainer.step in (0, 24, 25, 62, 99):
@@ -126,7 +134,7 @@ def test_the_rate_is_constant_and_then_falls_to_zero(new_trainer):
     assert isinstance(document.optimisers[0], torch.optim.SGD)
 
 
-def test_epochs_count_the_larger_domain():
+def test_epochs_count_the_larger_domain() -> None:
     assert total_steps(REFERENCE, 1000) == 200_000
     assert total_steps(DOCUMENT, 1001) == 50 * 501
     assert total_steps(replace(REFERENCE, steps=7), 1000) == 7
@@ -134,7 +142,7 @@ def test_epochs_count_the_larger_domain():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_each_preset_runs_real_steps_with_small_networks(new_trainer, name):
+def test_each_preset_runs_real_steps_with_small_networks(new_trainer: Callable[..., Trainer], name: str) -> None:
     """Losses, optimiser and weights of the preset with small networks and patches; the slow test uses full size."""
     settings = replace(
         PRESETS[name],
@@ -157,13 +165,13 @@ def test_each_preset_runs_real_steps_with_small_networks(new_trainer, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
-def test_each_preset_runs_twenty_steps_as_it_is(new_trainer, name):
+def test_each_preset_runs_twenty_steps_as_it_is(new_trainer: Callable[..., Trainer], name: str) -> None:
     trainer = new_trainer(settings=replace(PRESETS[name], steps=20))
     assert trainer.run()
     assert all(torch.isfinite(w).all() for w in weights(trainer))
 
 
-def test_the_edge_term_is_an_option(new_trainer):
+def test_the_edge_term_is_an_option(new_trainer: Callable[..., Trainer]) -> None:
     trainer = new_trainer(settings=replace(TINY, edges=2.0, steps=20, identity=0.0))
     assert trainer.run()
     row = history(trainer.out)[-1]
@@ -171,16 +179,18 @@ def test_the_edge_term_is_an_option(new_trainer):
     assert float(row["identity"]) == 0
 
 
-def test_a_training_that_diverges_says_so(new_trainer):
+def test_a_training_that_diverges_says_so(new_trainer: Callable[..., Trainer]) -> None:
     trainer = new_trainer(settings=replace(TINY, optimiser="sgd", learning_rate=9.0, momentum=0.99, cycle=1e4))
     with pytest.raises(SettingsError, match=r"training diverged before step .* learning rate below 9"):
         trainer.run()
 
 
-def test_too_little_memory_says_which_settings_to_lower(new_trainer, monkeypatch):
+def test_too_little_memory_says_which_settings_to_lower(
+    new_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     trainer = new_trainer()
 
-    def no_room(*_):
+    def no_room(*_: object) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(trainer, "_teach_generators", no_room)
@@ -188,7 +198,9 @@ def test_too_little_memory_says_which_settings_to_lower(new_trainer, monkeypatch
         trainer.run()
 
 
-def test_a_scan_in_both_folders_and_a_missing_device_are_refused_before_reading(scans, tmp_path):
+def test_a_scan_in_both_folders_and_a_missing_device_are_refused_before_reading(
+    scans: dict[str, list[Path]], tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="among the MR and among the CT scans"):
         train(scans["MR"], scans["MR"], tmp_path / "out", TINY, device="cpu")
     with pytest.raises(DeviceError, match="is not available"):

@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
@@ -85,7 +86,7 @@ def write_classic(
     series: str = "",
     number: int = 1,
     modality: str = "CT",
-    syntax: str = ExplicitVRLittleEndian,
+    syntax: UID = ExplicitVRLittleEndian,
     change: Callable[[int, Dataset], None] | None = None,
     start: int = 0,
 ) -> Path:
@@ -207,10 +208,15 @@ def cardiac(percent: float | None = None, delay: float | None = None) -> dict[st
     return {"CardiacSynchronizationSequence": group}
 
 
+def at_phase(percent: float) -> Callable[[object, object], dict[str, Dataset]]:
+    """Return the functional groups of frames that all belong to one cardiac phase."""
+    return lambda *_: cardiac(percent)
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def save(data: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian, preamble: bool = True) -> Path:
+def save(data: Dataset, path: Path, syntax: UID = ExplicitVRLittleEndian, preamble: bool = True) -> Path:
     """Write a data set in a transfer syntax, with encoded pixel data if the syntax requires it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     meta = FileMetaDataset()

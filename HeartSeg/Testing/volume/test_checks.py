@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ def codes(volume: Volume) -> list[str]:
     return [finding.code for finding in volume.findings]
 
 
-def regrid(scan: Volume, **changes: object) -> Volume:
+def regrid(scan: Volume, **changes: Any) -> Volume:
     return replace(scan, geometry=replace(scan.geometry, **changes))
 
 
@@ -36,33 +38,33 @@ def sheared(degrees: float) -> tuple[float, ...]:
     return (1.0, 0.0, axis[0], 0.0, 1.0, axis[1], 0.0, 0.0, axis[2])
 
 
-def test_a_sound_scan_passes_without_findings_and_without_a_copy(scan):
+def test_a_sound_scan_passes_without_findings_and_without_a_copy(scan: Volume) -> None:
     checked = check_volume(scan)
     assert checked.findings == ()
     assert checked.array is scan.array
     assert checked.geometry == scan.geometry
 
 
-def test_findings_that_a_volume_already_has_stay(scan):
+def test_findings_that_a_volume_already_has_stay(scan: Volume) -> None:
     once = check_volume(regrid(scan, spacing=(2.0, 2.5, 6.0)))
     assert codes(once) == ["slices-thick"]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
-def test_the_dtype_is_kept(scan, dtype):
+def test_the_dtype_is_kept(scan: Volume, dtype: type[np.generic]) -> None:
     assert check_volume(replace(scan, array=np.abs(scan.array).astype(dtype))).array.dtype == dtype
 
 
 @pytest.mark.parametrize("dtype", [np.complex64, bool])
-def test_what_is_not_real_numbers_is_refused(scan, dtype):
+def test_what_is_not_real_numbers_is_refused(scan: Volume, dtype: np.typing.DTypeLike) -> None:
     refused(replace(scan, array=scan.array.astype(dtype)), str(np.dtype(dtype)))
 
 
-def test_a_constant_scan_is_refused(scan):
+def test_a_constant_scan_is_refused(scan: Volume) -> None:
     refused(replace(scan, array=np.full_like(scan.array, -1024)), "-1024")
 
 
-def test_a_few_nan_are_replaced_by_the_lowest_value_in_a_copy(scan):
+def test_a_few_nan_are_replaced_by_the_lowest_value_in_a_copy(scan: Volume) -> None:
     array = scan.array.astype(np.float32)
     array[0, 0, :5] = (np.nan, np.inf, -np.inf, np.nan, np.nan)
     checked = check_volume(replace(scan, array=array))
@@ -73,29 +75,29 @@ def test_a_few_nan_are_replaced_by_the_lowest_value_in_a_copy(scan):
     assert np.isnan(array[0, 0, 0]), "the caller's array must stay as it was"
 
 
-def test_a_scan_with_more_than_one_percent_nan_is_refused(scan):
+def test_a_scan_with_more_than_one_percent_nan_is_refused(scan: Volume) -> None:
     array = scan.array.astype(np.float32)
     array[0] = np.nan
     refused(replace(scan, array=array), "NaN", "2.5%")
 
 
 @pytest.mark.parametrize("bad", [0.0, -0.7, float("nan"), float("inf")])
-def test_every_spacing_must_be_positive(scan, bad):
+def test_every_spacing_must_be_positive(scan: Volume, bad: float) -> None:
     refused(regrid(scan, spacing=(bad, 0.7, 0.7)), "spacing", "every entry must be positive")
 
 
-def test_a_singular_direction_is_refused(scan):
+def test_a_singular_direction_is_refused(scan: Volume) -> None:
     refused(regrid(scan, direction=(1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)), "direction")
 
 
-def test_rounding_in_the_direction_is_straightened_silently(scan):
+def test_rounding_in_the_direction_is_straightened_silently(scan: Volume) -> None:
     checked = check_volume(regrid(scan, direction=(1.0, 1e-5, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)))
     assert checked.findings == ()
     matrix = checked.geometry.direction_matrix
     np.testing.assert_allclose(matrix.T @ matrix, np.eye(3), atol=1e-12)
 
 
-def test_a_slight_shear_is_straightened_about_the_middle_and_reported(scan):
+def test_a_slight_shear_is_straightened_about_the_middle_and_reported(scan: Volume) -> None:
     crooked = regrid(scan, direction=sheared(1.0))
     checked = check_volume(crooked)
     assert codes(checked) == ["direction-sheared"]
@@ -105,59 +107,59 @@ def test_a_slight_shear_is_straightened_about_the_middle_and_reported(scan):
     np.testing.assert_allclose(matrix.T @ matrix, np.eye(3), atol=1e-12)
 
 
-def test_a_gross_shear_is_refused(scan):
+def test_a_gross_shear_is_refused(scan: Volume) -> None:
     refused(regrid(scan, direction=sheared(10.0)), "10.0°", "resample")
 
 
-def test_a_mirrored_grid_is_fine(scan):
+def test_a_mirrored_grid_is_fine(scan: Volume) -> None:
     assert check_volume(regrid(scan, direction=(-1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))).findings == ()
 
 
-def test_a_stack_of_three_slices_is_refused(scan):
+def test_a_stack_of_three_slices_is_refused(scan: Volume) -> None:
     few = Volume(scan.array[:3], replace(scan.geometry, shape=(3, 36, 44), spacing=(2.0, 2.5, 30.0)), "few")
     refused(few, "3 slices", "at least 5")
 
 
-def test_six_thick_slices_that_cover_the_heart_are_taken(scan):
+def test_six_thick_slices_that_cover_the_heart_are_taken(scan: Volume) -> None:
     cine = Volume(scan.array[:6], replace(scan.geometry, shape=(6, 36, 44), spacing=(2.0, 2.5, 17.7)), "cine")
     assert codes(check_volume(cine)) == ["slices-thick"]
 
 
-def test_a_slab_thinner_than_a_heart_is_taken_with_a_finding(scan):
+def test_a_slab_thinner_than_a_heart_is_taken_with_a_finding(scan: Volume) -> None:
     checked = check_volume(regrid(scan, spacing=(2.0, 2.5, 1.0)))
     assert codes(checked) == ["field-of-view-short"]
     assert checked.findings[0].values == {"extent_mm": 40.0}
 
 
-def test_a_slab_of_a_few_millimetres_is_refused(scan):
+def test_a_slab_of_a_few_millimetres_is_refused(scan: Volume) -> None:
     refused(regrid(scan, spacing=(2.0, 2.5, 0.2)), "8 mm along z", "at least 10 mm")
 
 
 @pytest.mark.parametrize(("factor", "unit"), [(1e-3, "metres"), (1e3, "micrometres")])
-def test_a_wrong_unit_is_named(scan, factor, unit):
+def test_a_wrong_unit_is_named(scan: Volume, factor: float, unit: str) -> None:
     refused(regrid(scan, spacing=tuple(factor * s for s in scan.geometry.spacing)), unit, "mm")
 
 
-def test_a_grid_longer_than_a_patient_is_reported(scan):
+def test_a_grid_longer_than_a_patient_is_reported(scan: Volume) -> None:
     assert "field-of-view-implausible" in codes(check_volume(regrid(scan, spacing=(2.0, 2.5, 60.0))))
 
 
-def test_a_label_map_taken_for_a_scan_is_reported(scan):
+def test_a_label_map_taken_for_a_scan_is_reported(scan: Volume) -> None:
     labels = (np.abs(scan.array) % 8).astype(np.uint8)
     assert codes(check_volume(replace(scan, array=labels))) == ["looks-like-labels"]
 
 
-def test_a_scan_that_hardly_fits_into_memory_is_reported(scan, monkeypatch):
+def test_a_scan_that_hardly_fits_into_memory_is_reported(scan: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks_module, "available_memory", lambda: 1000)
     assert codes(check_volume(scan)) == ["memory-tight"]
 
 
-def test_checking_a_large_ct_takes_less_than_ten_passes_over_its_voxels():
+def test_checking_a_large_ct_takes_less_than_ten_passes_over_its_voxels() -> None:
     array = np.empty((600, 512, 512), np.int16)
     array[...] = np.arange(512, dtype=np.int16)
     volume = Volume(array, Geometry(array.shape, (0.7, 0.7, 0.5)), "large")
 
-    def seconds(call) -> float:
+    def seconds(call: Callable[[], object]) -> float:
         start = time.process_time()
         call()
         return time.process_time() - start
@@ -166,6 +168,6 @@ def test_checking_a_large_ct_takes_less_than_ten_passes_over_its_voxels():
     assert min(seconds(lambda: check_volume(volume)) for _ in range(3)) < 10 * one_pass  # sampling takes about one pass
 
 
-def test_eight_bit_grey_values_are_told_about(scan):
+def test_eight_bit_grey_values_are_told_about(scan: Volume) -> None:
     grey = (np.arange(scan.array.size) % 251).astype(np.uint8).reshape(scan.array.shape)
     assert codes(check_volume(replace(scan, array=grey))) == ["grey-values-8-bit"]

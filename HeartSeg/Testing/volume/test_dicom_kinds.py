@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    UID,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -79,7 +80,7 @@ def shuffled(images: list, seed: int = 1) -> list:
 
 @pytest.mark.parametrize("syntax", SYNTAXES.values(), ids=SYNTAXES)
 @pytest.mark.parametrize("kind", ["classic", "enhanced", "legacy"])
-def test_every_object_in_every_transfer_syntax_gives_the_same_voxels(tmp_path, kind, syntax):
+def test_every_object_in_every_transfer_syntax_gives_the_same_voxels(tmp_path: Path, kind: str, syntax: UID) -> None:
     expected = phantom(OBLIQUE)
     images = shuffled(make.planes(expected))
     if kind == "classic":
@@ -92,7 +93,7 @@ def test_every_object_in_every_transfer_syntax_gives_the_same_voxels(tmp_path, k
     assert volume.findings == ()
 
 
-def test_a_multi_frame_file_reads_the_same_alone_and_from_its_folder(tmp_path):
+def test_a_multi_frame_file_reads_the_same_alone_and_from_its_folder(tmp_path: Path) -> None:
     path = make.save(make.enhanced(make.planes(phantom())), tmp_path / "scan" / "one.dcm")
     alone, folder = read_volume(path), read_volume(path.parent)
     same(alone, phantom())
@@ -102,7 +103,7 @@ def test_a_multi_frame_file_reads_the_same_alone_and_from_its_folder(tmp_path):
 
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("bits", [12, 16])
-def test_unused_bits_and_signed_values(tmp_path, signed, bits):
+def test_unused_bits_and_signed_values(tmp_path: Path, signed: bool, bits: int) -> None:
     """Bits above BitsStored may have any value (PS3.5, 8.1.1)."""
     expected = phantom()
 
@@ -124,7 +125,7 @@ def test_unused_bits_and_signed_values(tmp_path, signed, bits):
 
 @pytest.mark.parametrize("digits", [2, 1])
 @pytest.mark.parametrize("kind", ["classic", "enhanced", "legacy"])
-def test_rounded_positions_keep_the_grid(tmp_path, kind, digits):
+def test_rounded_positions_keep_the_grid(tmp_path: Path, kind: str, digits: int) -> None:
     expected = phantom(OBLIQUE)
     images = shuffled(rounded(make.planes(expected), digits))
     if kind == "classic":
@@ -138,7 +139,7 @@ def test_rounded_positions_keep_the_grid(tmp_path, kind, digits):
 
 @pytest.mark.parametrize("absent", [1, 6, 14])
 @pytest.mark.parametrize("kind", ["classic", "enhanced", "legacy"])
-def test_one_absent_image_is_interpolated_in_place_and_reported(tmp_path, kind, absent):
+def test_one_absent_image_is_interpolated_in_place_and_reported(tmp_path: Path, kind: str, absent: int) -> None:
     expected = phantom(OBLIQUE)
     images = [image for k, image in enumerate(make.planes(expected)) if k != absent]
     if kind == "classic":
@@ -156,7 +157,7 @@ def test_one_absent_image_is_interpolated_in_place_and_reported(tmp_path, kind, 
 
 
 @pytest.mark.parametrize("where", ["shared", "frame"])
-def test_pixel_measures_and_orientation_may_be_shared_or_per_frame(tmp_path, where):
+def test_pixel_measures_and_orientation_may_be_shared_or_per_frame(tmp_path: Path, where: str) -> None:
     data = make.enhanced(make.planes(phantom(OBLIQUE)))
     if where == "shared":
         for name in ("PixelMeasuresSequence", "PlaneOrientationSequence", "PixelValueTransformationSequence"):
@@ -167,13 +168,13 @@ def test_pixel_measures_and_orientation_may_be_shared_or_per_frame(tmp_path, whe
 
 
 @pytest.mark.parametrize("frames", [15, 17, 1, 10**9])
-def test_a_number_of_frames_other_than_that_of_functional_groups_is_refused(tmp_path, frames):
+def test_a_number_of_frames_other_than_that_of_functional_groups_is_refused(tmp_path: Path, frames: int) -> None:
     data = make.enhanced(make.planes(phantom()))
     data.NumberOfFrames = frames
     refusal(make.save(data, tmp_path / "scan.dcm"))
 
 
-def test_a_slice_displaced_in_its_plane_is_put_back(tmp_path):
+def test_a_slice_displaced_in_its_plane_is_put_back(tmp_path: Path) -> None:
     expected = phantom()
     images = make.planes(expected)
     x, y, z = images[7].position
@@ -186,7 +187,7 @@ def test_a_slice_displaced_in_its_plane_is_put_back(tmp_path):
     np.testing.assert_array_equal(inside[:, :, :-2], expected.array[:, :, :-2])
 
 
-def test_a_multi_frame_file_without_positions_is_refused(tmp_path):
+def test_a_multi_frame_file_without_positions_is_refused(tmp_path: Path) -> None:
     data = make.enhanced(make.planes(phantom()))
     for group in data.PerFrameFunctionalGroupsSequence:
         del group.PlanePositionSequence
@@ -242,7 +243,7 @@ ENHANCED_TIMES = {
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("told_by", ENHANCED_TIMES)
-def test_phases_of_an_enhanced_file(tmp_path, told_by, order):
+def test_phases_of_an_enhanced_file(tmp_path: Path, told_by: str, order: str) -> None:
     images = in_time(order, lambda k: {"InstanceNumber": k})
     data = make.enhanced(images, frame=lambda _, image: ENHANCED_TIMES[told_by](image.tags["InstanceNumber"]))
     reads_three_phases(
@@ -264,7 +265,9 @@ def test_phases_of_an_enhanced_file(tmp_path, told_by, order):
         (None, None, False),
     ],
 )
-def test_phases_cover_a_cycle_only_if_an_attribute_of_the_heart_says_so(percents, delays, covered):
+def test_phases_cover_a_cycle_only_if_an_attribute_of_the_heart_says_so(
+    percents: Sequence[int] | None, delays: Sequence[int] | None, covered: bool
+) -> None:
     count = len(percents or delays or range(20))
     phases = [
         Phase(percent=percents[k] if percents else None, delay_ms=float(delays[k]) if delays else None)
@@ -274,7 +277,9 @@ def test_phases_cover_a_cycle_only_if_an_attribute_of_the_heart_says_so(percents
 
 
 @pytest.mark.parametrize(("told_by", "covered"), [("cardiac phase", True), ("temporal position", False)])
-def test_the_source_of_a_frame_says_how_many_there_are_and_whether_they_are_a_cycle(tmp_path, told_by, covered):
+def test_the_source_of_a_frame_says_how_many_there_are_and_whether_they_are_a_cycle(
+    tmp_path: Path, told_by: str, covered: bool
+) -> None:
     times = {"cardiac phase": lambda k: make.cardiac(percent=20.0 * k), "temporal position": ENHANCED_TIMES[told_by]}
     images = [image for k in range(5) for image in make.planes(PHASES[k % 3], InstanceNumber=k)]
     data = make.enhanced(images, frame=lambda _, image: times[told_by](image.tags["InstanceNumber"]))
@@ -291,7 +296,9 @@ def test_the_source_of_a_frame_says_how_many_there_are_and_whether_they_are_a_cy
         ({}, Patient()),
     ],
 )
-def test_sex_and_body_size_are_those_of_the_header_or_unknown(tmp_path, tags, known):
+def test_sex_and_body_size_are_those_of_the_header_or_unknown(
+    tmp_path: Path, tags: dict[str, Any], known: Patient
+) -> None:
     images = make.planes(phantom(), **tags)
     for k, image in enumerate(images):
         image.tags["HeartRate"] = 60 + k % 3
@@ -307,21 +314,21 @@ def test_sex_and_body_size_are_those_of_the_header_or_unknown(tmp_path, tags, kn
     assert (odd.sex, odd.height_cm, odd.heart_rate_bpm) == (None, None, None)
 
 
-def test_phases_of_a_legacy_converted_file(tmp_path):
+def test_phases_of_a_legacy_converted_file(tmp_path: Path) -> None:
     images = in_time("shuffled", lambda k: {"TriggerTime": 100.0 * k})
     reads_three_phases(make.save(make.enhanced(images, legacy=True), tmp_path / "scan.dcm"))
 
 
-def test_phases_in_an_enhanced_file_each(tmp_path):
+def test_phases_in_an_enhanced_file_each(tmp_path: Path) -> None:
     series = generate_uid()
     for k, volume in enumerate(PHASES):
-        data = make.enhanced(make.planes(volume), series=series, frame=lambda _, __, k=k: make.cardiac(30.0 + 20 * k))
+        data = make.enhanced(make.planes(volume), series=series, frame=make.at_phase(30.0 + 20 * k))
         make.save(data, tmp_path / "scan" / f"{(2 * k) % 3}.dcm")
     reads_three_phases(tmp_path / "scan", "{} % of the heart beat")
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_phases_that_only_dimension_indices_tell_apart(tmp_path, order):
+def test_phases_that_only_dimension_indices_tell_apart(tmp_path: Path, order: str) -> None:
     """PS3.3 C.7.6.17: the standard's own attributes for the position of a frame."""
     images = in_time(order, lambda k: {"InstanceNumber": k})
     places = sorted({image.position[2] for image in images})
@@ -336,7 +343,7 @@ def test_phases_that_only_dimension_indices_tell_apart(tmp_path, order):
     reads_three_phases(make.save(data, tmp_path / "scan.dcm"))
 
 
-def test_phases_in_a_file_each_told_by_instance_number_alone(tmp_path):
+def test_phases_in_a_file_each_told_by_instance_number_alone(tmp_path: Path) -> None:
     series = generate_uid()
     for k, volume in enumerate(PHASES):
         data = make.enhanced(make.planes(volume), series=series)
@@ -365,7 +372,7 @@ CLASSIC_TIMES: dict[str, Callable[[int, int], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("told_by", CLASSIC_TIMES)
-def test_phases_of_a_classic_series_whose_instance_numbers_repeat(tmp_path, told_by, order):
+def test_phases_of_a_classic_series_whose_instance_numbers_repeat(tmp_path: Path, told_by: str, order: str) -> None:
     images = []
     for k, volume in enumerate(PHASES):
         for z, image in enumerate(make.planes(volume)):
@@ -382,7 +389,7 @@ def test_phases_of_a_classic_series_whose_instance_numbers_repeat(tmp_path, told
 PHASE_SLICES = range(PHASE_GRID.shape[0])
 
 
-def test_phases_that_instance_numbers_alone_tell_apart(tmp_path):
+def test_phases_that_instance_numbers_alone_tell_apart(tmp_path: Path) -> None:
     images = in_time("time-major", lambda k: {})
     for number, image in enumerate(images):
         image.tags["InstanceNumber"] = number + 1
@@ -390,7 +397,7 @@ def test_phases_that_instance_numbers_alone_tell_apart(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["classic", "enhanced", "unordered times"])
-def test_phases_that_nothing_tells_apart_are_refused(tmp_path, kind):
+def test_phases_that_nothing_tells_apart_are_refused(tmp_path: Path, kind: str) -> None:
     images = in_time("shuffled", lambda k: {"InstanceNumber": 1})
     if kind == "unordered times":
         rng = np.random.default_rng(0)
@@ -406,7 +413,7 @@ def test_phases_that_nothing_tells_apart_are_refused(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["classic", "enhanced"])
-def test_a_phase_that_lacks_a_slice_is_read_by_itself(tmp_path, kind):
+def test_a_phase_that_lacks_a_slice_is_read_by_itself(tmp_path: Path, kind: str) -> None:
     images = in_time("interleaved", lambda k: {"TemporalPositionIdentifier": k + 1})
     images = [i for i in images if not (i.tags["TemporalPositionIdentifier"] == 2 and i.position[2] == 140.0)]
     if kind == "classic":
@@ -421,7 +428,7 @@ def test_a_phase_that_lacks_a_slice_is_read_by_itself(tmp_path, kind):
     np.testing.assert_array_equal(np.delete(lacking.array, 5, 0), np.delete(PHASES[1].array, 5, 0))
 
 
-def test_a_single_phase_says_which_it_is(tmp_path):
+def test_a_single_phase_says_which_it_is(tmp_path: Path) -> None:
     path = make.write_classic(tmp_path / "scan", make.planes(phantom(), NominalPercentageOfCardiacPhase=75.0))
     volume = read_volume(path)
     assert volume.source.phase == "75 % of the heart beat"
@@ -434,7 +441,7 @@ def test_a_single_phase_says_which_it_is(tmp_path):
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, JPEGLosslessSV1])
 @pytest.mark.parametrize("kind", ["classic", "enhanced", "legacy"])
 @pytest.mark.parametrize("whole", [True, False])
-def test_each_frame_has_its_own_rescaling(tmp_path, kind, syntax, whole):
+def test_each_frame_has_its_own_rescaling(tmp_path: Path, kind: str, syntax: UID, whole: bool) -> None:
     expected = phantom()
     images = make.planes(expected)
     for k, image in enumerate(images):
@@ -451,7 +458,7 @@ def test_each_frame_has_its_own_rescaling(tmp_path, kind, syntax, whole):
 
 
 @pytest.mark.parametrize("value", ["0,5", "abc", "0", "1e999"])
-def test_a_rescale_slope_that_is_no_number_is_refused(tmp_path, value):
+def test_a_rescale_slope_that_is_no_number_is_refused(tmp_path: Path, value: str) -> None:
     def spoil(k: int, data: Dataset) -> None:
         data.RescaleSlope = 1
         data["RescaleSlope"]._value = value  # as written by a program with another decimal separator
@@ -494,7 +501,7 @@ def cine(folder: Path, style: str, phases: int = 4, **changes: Any) -> list[Volu
 
 
 @pytest.mark.parametrize("style", ["classic", "enhanced"])
-def test_a_cine_study_with_a_series_per_slice_is_one_stack_over_time(tmp_path, style):
+def test_a_cine_study_with_a_series_per_slice_is_one_stack_over_time(tmp_path: Path, style: str) -> None:
     expected = cine(tmp_path / "study", style)
     (joined,) = (series for series in list_series(tmp_path / "study") if series.joined)
     assert joined.frames == 4
@@ -508,7 +515,7 @@ def test_a_cine_study_with_a_series_per_slice_is_one_stack_over_time(tmp_path, s
     assert any("20" in text for text in found.source.reading.left_out)
 
 
-def test_a_slice_that_was_acquired_twice_counts_once(tmp_path):
+def test_a_slice_that_was_acquired_twice_counts_once(tmp_path: Path) -> None:
     expected = cine(tmp_path / "study", "classic")
     again = [make.planes(replace(v, array=v.array * 0))[2] for v in expected]
     for k, image in enumerate(again):
@@ -518,7 +525,7 @@ def test_a_slice_that_was_acquired_twice_counts_once(tmp_path):
 
 
 @pytest.mark.parametrize("other", ["PatientID", "FrameOfReferenceUID", "StudyInstanceUID"])
-def test_slices_of_other_patients_studies_and_frames_of_reference_are_not_joined(tmp_path, other):
+def test_slices_of_other_patients_studies_and_frames_of_reference_are_not_joined(tmp_path: Path, other: str) -> None:
     cine(tmp_path / "study", "classic")
     for number in range(1, 9, 2):
         for path in (tmp_path / "study" / f"s{number}").iterdir():
@@ -540,7 +547,7 @@ def two_scans(offset: float, first: dict[str, Any], second: dict[str, Any]) -> t
     return [*make.planes(volumes[0], **first), *make.planes(volumes[1], **second)], volumes
 
 
-MIXED = {
+MIXED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "acquisition": ({"AcquisitionNumber": 1}, {"AcquisitionNumber": 2}),
     "kernel": ({"ConvolutionKernel": "B30f"}, {"ConvolutionKernel": "B60f"}),
     "image type": ({}, {"ImageType": ["DERIVED", "SECONDARY", "AXIAL", "AVERAGE"]}),
@@ -551,7 +558,7 @@ MIXED = {
 
 @pytest.mark.parametrize("offset", [0.0, 2.0, 1.0])
 @pytest.mark.parametrize("kind", MIXED)
-def test_two_scans_under_one_series_uid_are_listed_apart(tmp_path, kind, offset):
+def test_two_scans_under_one_series_uid_are_listed_apart(tmp_path: Path, kind: str, offset: float) -> None:
     images, volumes = two_scans(offset, *MIXED[kind])
     folder = make.write_classic(tmp_path / "scan", shuffled(images))
     assert "2 series, 2 of them volumes" in refusal(folder)
@@ -567,13 +574,13 @@ def test_two_scans_under_one_series_uid_are_listed_apart(tmp_path, kind, offset)
 @pytest.mark.parametrize(
     "second", [{"PatientID": "T2"}, {"PatientName": "Other^One"}, {"PatientBirthDate": "19710203"}]
 )
-def test_two_patients_under_one_series_uid_are_refused(tmp_path, offset, second):
+def test_two_patients_under_one_series_uid_are_refused(tmp_path: Path, offset: float, second: dict[str, str]) -> None:
     images, _ = two_scans(offset, {}, second)
     text = refusal(make.write_classic(tmp_path / "scan", shuffled(images)))
     assert "2 patients" in text
 
 
-def test_an_acquisition_number_per_slice_is_one_scan(tmp_path):
+def test_an_acquisition_number_per_slice_is_one_scan(tmp_path: Path) -> None:
     images = make.planes(phantom())
     for k, image in enumerate(images):
         image.tags["AcquisitionNumber"] = k // 4
@@ -582,7 +589,7 @@ def test_an_acquisition_number_per_slice_is_one_scan(tmp_path):
     assert volume.findings == ()
 
 
-def test_mr_slices_acquired_alternately_are_one_scan(tmp_path):
+def test_mr_slices_acquired_alternately_are_one_scan(tmp_path: Path) -> None:
     images = make.planes(phantom())
     for k, image in enumerate(images):
         image.tags |= {"AcquisitionNumber": k % 2 + 1, "SliceThickness": 4.0}
@@ -617,7 +624,7 @@ def ramp(positions: np.ndarray) -> list[Image]:
     ],
     ids=["two distances", "alternating", "growing", "one missing", "two missing", "random"],
 )
-def test_uneven_slices_are_resampled_from_their_true_positions(tmp_path, steps):
+def test_uneven_slices_are_resampled_from_their_true_positions(tmp_path: Path, steps: list[float]) -> None:
     heights = np.concatenate([[0.0], np.cumsum(steps)])
     volume = read_volume(make.write_classic(tmp_path / "scan", ramp(heights)))
     geometry = volume.geometry
@@ -638,13 +645,13 @@ def test_uneven_slices_are_resampled_from_their_true_positions(tmp_path, steps):
     ],
     ids=["far apart", "two missing in a row", "two scans", "pairs", "too wide to bridge"],
 )
-def test_slices_that_cannot_be_put_on_a_grid_are_refused(tmp_path, steps):
+def test_slices_that_cannot_be_put_on_a_grid_are_refused(tmp_path: Path, steps: list[float]) -> None:
     heights = np.concatenate([[0.0], np.cumsum(steps)])
     assert "mm" in refusal(make.write_classic(tmp_path / "scan", ramp(heights)))
 
 
 @pytest.mark.parametrize("degrees", [2.0, 10.0, 20.0, -15.0])
-def test_a_tilted_gantry_is_straightened(tmp_path, degrees):
+def test_a_tilted_gantry_is_straightened(tmp_path: Path, degrees: float) -> None:
     """Each slice is shifted along its columns by the tilt; values depend on the height above the table."""
     shift = np.tan(np.radians(degrees)) * GRID.spacing[2]
     images = make.planes(phantom())
@@ -668,7 +675,9 @@ def test_a_tilted_gantry_is_straightened(tmp_path, degrees):
 
 @pytest.mark.parametrize("value", [None, "", [0, 0], [0.7, 0], [-1, 1], "absent"])
 @pytest.mark.parametrize("kind", ["classic", "enhanced", "one slice"])
-def test_a_missing_or_zero_pixel_spacing_is_never_taken_for_1_mm(tmp_path, kind, value):
+def test_a_missing_or_zero_pixel_spacing_is_never_taken_for_1_mm(
+    tmp_path: Path, kind: str, value: str | list[int] | list[float] | None
+) -> None:
     def spoil(data: Dataset) -> None:
         if value == "absent":
             del data.PixelSpacing
@@ -696,7 +705,7 @@ def test_a_missing_or_zero_pixel_spacing_is_never_taken_for_1_mm(tmp_path, kind,
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
 @pytest.mark.parametrize("kind", ["classic", "enhanced"])
 @pytest.mark.parametrize("how", ["value", "file"])
-def test_pixel_data_shorter_than_the_header_says_are_refused(tmp_path, kind, share, how):
+def test_pixel_data_shorter_than_the_header_says_are_refused(tmp_path: Path, kind: str, share: float, how: str) -> None:
     if kind == "classic":
         folder = make.write_classic(tmp_path / "scan", make.planes(phantom()))
         path = sorted(folder.iterdir())[4]
@@ -714,7 +723,9 @@ def test_pixel_data_shorter_than_the_header_says_are_refused(tmp_path, kind, sha
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless, JPEGLosslessSV1])
-def test_damaged_compressed_pixel_data_are_refused(tmp_path, syntax, capfd):
+def test_damaged_compressed_pixel_data_are_refused(
+    tmp_path: Path, syntax: UID, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = make.write_classic(tmp_path / "scan", make.planes(phantom()), syntax=syntax)
     path = sorted(folder.iterdir())[4]
     data = pydicom.dcmread(path)
@@ -733,7 +744,7 @@ def test_damaged_compressed_pixel_data_are_refused(tmp_path, syntax, capfd):
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
 @pytest.mark.parametrize("suffix", ["", ".img", ".dcm"])
 @pytest.mark.parametrize("kind", ["classic", "enhanced"])
-def test_files_without_a_preamble_are_recognised(tmp_path, syntax, suffix, kind):
+def test_files_without_a_preamble_are_recognised(tmp_path: Path, syntax: UID, suffix: str, kind: str) -> None:
     folder = tmp_path / "scan"
     images = make.planes(phantom())
     data = (
@@ -746,7 +757,7 @@ def test_files_without_a_preamble_are_recognised(tmp_path, syntax, suffix, kind)
     same(read_volume(folder), phantom())
 
 
-def test_linked_folders_and_files_are_followed_once(tmp_path):
+def test_linked_folders_and_files_are_followed_once(tmp_path: Path) -> None:
     make.write_classic(tmp_path / "archive" / "ct", make.planes(phantom()))
     (tmp_path / "scan").mkdir()
     (tmp_path / "scan" / "series").symlink_to(tmp_path / "archive" / "ct")
@@ -759,7 +770,7 @@ def test_linked_folders_and_files_are_followed_once(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["88.11", "11.1", "481.3"], ids=["report", "presentation state", "structure set"])
-def test_objects_that_are_no_images_are_no_missing_slices(tmp_path, kind):
+def test_objects_that_are_no_images_are_no_missing_slices(tmp_path: Path, kind: str) -> None:
     folder = make.write_classic(tmp_path / "scan", make.planes(phantom()))
     other = Dataset()
     other.SOPClassUID, other.SOPInstanceUID = f"1.2.840.10008.5.1.4.1.1.{kind}", generate_uid()
@@ -772,7 +783,7 @@ def test_objects_that_are_no_images_are_no_missing_slices(tmp_path, kind):
 
 
 @pytest.mark.parametrize("name", ["DICOMDIR", "dicomdir", "index.dcm"])
-def test_a_dicomdir_stands_for_the_files_beside_it(tmp_path, name):
+def test_a_dicomdir_stands_for_the_files_beside_it(tmp_path: Path, name: str) -> None:
     make.write_classic(tmp_path / "disc" / "images", make.planes(phantom()))
     index = Dataset()
     index.SOPClassUID, index.SOPInstanceUID = "1.2.840.10008.1.3.10", generate_uid()
@@ -783,7 +794,7 @@ def test_a_dicomdir_stands_for_the_files_beside_it(tmp_path, name):
 
 
 @pytest.mark.parametrize("copies", [[3], [0, 5, 6, 15], list(range(16))])
-def test_equal_images_under_new_uids_count_once(tmp_path, copies):
+def test_equal_images_under_new_uids_count_once(tmp_path: Path, copies: list[int]) -> None:
     images = make.planes(phantom())
     series = generate_uid()
     folder = make.write_classic(tmp_path / "scan", images, series=series)
@@ -793,20 +804,20 @@ def test_equal_images_under_new_uids_count_once(tmp_path, copies):
     assert "slices-repeated" in codes(volume)
 
 
-def test_other_images_under_the_same_uid_are_no_copies(tmp_path):
+def test_other_images_under_the_same_uid_are_no_copies(tmp_path: Path) -> None:
     """As written by a program that gives every image the same UID."""
     images = in_time("time-major", lambda k: {"SOPInstanceUID": "1.2.3", "InstanceNumber": 1})
     assert "3 images lie at each" in refusal(make.write_classic(tmp_path / "scan", images))
 
 
-def test_copied_files_count_once(tmp_path):
+def test_copied_files_count_once(tmp_path: Path) -> None:
     folder = make.write_classic(tmp_path / "scan", make.planes(phantom()))
     shutil.copytree(folder, folder / "backup")
     same(read_volume(folder), phantom())
 
 
 @pytest.mark.parametrize("modality", ["", "OT"])
-def test_the_modality_can_be_named_where_dicom_has_none(tmp_path, modality):
+def test_the_modality_can_be_named_where_dicom_has_none(tmp_path: Path, modality: str) -> None:
     folder = make.write_classic(
         tmp_path / "scan", make.planes(phantom()), change=lambda k, data: setattr(data, "Modality", modality)
     )
@@ -816,7 +827,7 @@ def test_the_modality_can_be_named_where_dicom_has_none(tmp_path, modality):
     assert volume.modality == "CT"
 
 
-def test_another_series_is_advised_only_where_there_is_one(tmp_path):
+def test_another_series_is_advised_only_where_there_is_one(tmp_path: Path) -> None:
     images = make.planes(phantom())
     folder = make.write_classic(tmp_path / "scan", images, change=lambda k, data: setattr(data, "Modality", "US"))
     assert "another series" not in refusal(folder)
@@ -827,19 +838,19 @@ def test_another_series_is_advised_only_where_there_is_one(tmp_path):
 @pytest.mark.parametrize(
     ("age", "child"), [("004Y", True), ("010M", True), ("017Y", True), ("018Y", False), ("", False)]
 )
-def test_a_childs_scan_is_taken_with_a_warning(tmp_path, age, child):
+def test_a_childs_scan_is_taken_with_a_warning(tmp_path: Path, age: str, child: bool) -> None:
     volume = read_volume(make.write_classic(tmp_path / "scan", make.planes(phantom(), PatientAge=age)))
     assert ("patient-is-child" in codes(volume)) == child
 
 
-def test_a_short_stack_is_taken_with_a_finding(tmp_path):
+def test_a_short_stack_is_taken_with_a_finding(tmp_path: Path) -> None:
     short = phantom(replace(GRID, shape=(7, 20, 22), spacing=(4.0, 4.5, 8.0)))
     volume = read_volume(make.write_classic(tmp_path / "scan", make.planes(short)))
     same(volume, short)
     assert "field-of-view-short" in codes(volume)
 
 
-def test_twenty_thousand_nested_sequences_are_a_damaged_file(tmp_path):
+def test_twenty_thousand_nested_sequences_are_a_damaged_file(tmp_path: Path) -> None:
     folder = make.write_classic(tmp_path / "scan", make.planes(phantom()))
     item = b"\xfe\xff\x00\xe0\xff\xff\xff\xff" + b"\x08\x00\x15\x11SQ\x00\x00\xff\xff\xff\xff"
     head = b"\0" * 128 + b"DICM" + b"\x08\x00\x15\x11SQ\x00\x00\xff\xff\xff\xff"
@@ -856,7 +867,7 @@ def classic(folder: Path, change: Callable[[int, Dataset], None], **options: Any
     return make.write_classic(folder / "scan", make.planes(phantom()), change=change, **options)
 
 
-def test_spacing_may_be_given_where_there_is_none(tmp_path):
+def test_spacing_may_be_given_where_there_is_none(tmp_path: Path) -> None:
     folder = classic(tmp_path, lambda k, data: data.__delitem__("PixelSpacing"))
     assert "--spacing" in refusal(folder)
     volume = read_volume(folder, spacing=GRID.spacing)
@@ -865,7 +876,7 @@ def test_spacing_may_be_given_where_there_is_none(tmp_path):
     assert "4 mm apart" in refusal(folder, spacing=(4.0, 4.5, 5.0)), "positions tell the distance of the slices"
 
 
-def test_a_given_spacing_never_replaces_a_stated_one(tmp_path):
+def test_a_given_spacing_never_replaces_a_stated_one(tmp_path: Path) -> None:
     folder = make.write_classic(tmp_path / "scan", make.planes(phantom()))
     assert "--spacing" in refusal(folder, spacing=(1.0, 1.0, 1.0))
     alone = make.save(make.enhanced(make.planes(phantom())), tmp_path / "one.dcm")
@@ -873,7 +884,7 @@ def test_a_given_spacing_never_replaces_a_stated_one(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["classic", "enhanced"])
-def test_a_rescaling_that_some_images_lack_is_refused(tmp_path, kind):
+def test_a_rescaling_that_some_images_lack_is_refused(tmp_path: Path, kind: str) -> None:
     def strip(k: int, data: Dataset) -> None:
         if 5 <= k < 11:
             del data.RescaleSlope, data.RescaleIntercept
@@ -904,14 +915,14 @@ def no_spacing(k: int, data: Dataset) -> None:
 
 
 @pytest.mark.parametrize("change", [other_frame_of_reference, other_orientation, no_spacing])
-def test_images_of_the_same_series_that_are_left_out_are_a_warning(tmp_path, change):
+def test_images_of_the_same_series_that_are_left_out_are_a_warning(tmp_path: Path, change: Callable[..., Any]) -> None:
     volume = read_volume(classic(tmp_path, change))
     np.testing.assert_array_equal(volume.array, phantom().array[:12])
     assert "series-divided" in codes(volume)
 
 
 @pytest.mark.parametrize("name", ["SliceThickness", "ConvolutionKernel", "EchoTime", "AcquisitionNumber"])
-def test_an_attribute_that_every_second_image_lacks_does_not_divide_a_series(tmp_path, name):
+def test_an_attribute_that_every_second_image_lacks_does_not_divide_a_series(tmp_path: Path, name: str) -> None:
     def strip(k: int, data: Dataset) -> None:
         setattr(data, name, "B30f" if name == "ConvolutionKernel" else 3)
         if k % 2:
@@ -927,7 +938,9 @@ def test_an_attribute_that_every_second_image_lacks_does_not_divide_a_series(tmp
     [("KVP", ("80", "140"), "CT"), ("ComplexImageComponent", ("MAGNITUDE", "PHASE"), "MR")],
     ids=["dual energy", "flow"],
 )
-def test_two_energies_and_magnitude_and_phase_are_two_scans(tmp_path, name, values, modality):
+def test_two_energies_and_magnitude_and_phase_are_two_scans(
+    tmp_path: Path, name: str, values: tuple[str, str], modality: str
+) -> None:
     both = [phantom(radius=20.0), phantom(radius=30.0)]
     images = [i for volume, value in zip(both, values, strict=True) for i in make.planes(volume, **{name: value})]
     folder = make.write_classic(tmp_path / "scan", shuffled(images), modality=modality)
@@ -937,7 +950,7 @@ def test_two_energies_and_magnitude_and_phase_are_two_scans(tmp_path, name, valu
         assert any(np.array_equal(read_volume(folder, series=key).array, volume.array) for volume in both)
 
 
-def test_images_at_one_place_are_no_volume(tmp_path):
+def test_images_at_one_place_are_no_volume(tmp_path: Path) -> None:
     def stack(k: int, data: Dataset) -> None:
         data.ImagePositionPatient, data.SliceLocation = [0, 0, 0], 4.0 * k
 
@@ -945,11 +958,11 @@ def test_images_at_one_place_are_no_volume(tmp_path):
     assert "16 images" in text and "--frame" not in text
 
 
-def test_mosaics_are_refused(tmp_path):
+def test_mosaics_are_refused(tmp_path: Path) -> None:
     assert "mosaic" in refusal(classic(tmp_path, lambda k, d: setattr(d, "ImageType", ["ORIGINAL", "MOSAIC"])))
 
 
-def test_a_series_uid_for_every_slice_is_one_scan_with_a_warning(tmp_path):
+def test_a_series_uid_for_every_slice_is_one_scan_with_a_warning(tmp_path: Path) -> None:
     def anonymise(k: int, data: Dataset) -> None:
         data.SeriesInstanceUID, data.SeriesNumber = generate_uid(), k
 
@@ -958,7 +971,7 @@ def test_a_series_uid_for_every_slice_is_one_scan_with_a_warning(tmp_path):
     assert "series-joined" in codes(volume)
 
 
-def test_a_rotated_stack_is_refused_in_one_short_line(tmp_path):
+def test_a_rotated_stack_is_refused_in_one_short_line(tmp_path: Path) -> None:
     images = make.planes(phantom())
     for k, image in enumerate(images):
         angle = np.pi * k / len(images)
@@ -968,7 +981,7 @@ def test_a_rotated_stack_is_refused_in_one_short_line(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["phases", "orientation"])
-def test_a_cine_slice_that_is_not_joined_is_a_warning(tmp_path, kind):
+def test_a_cine_slice_that_is_not_joined_is_a_warning(tmp_path: Path, kind: str) -> None:
     expected = cine(tmp_path / "study", "classic")
     last = tmp_path / "study" / "s8"
     if kind == "phases":
@@ -983,7 +996,7 @@ def test_a_cine_slice_that_is_not_joined_is_a_warning(tmp_path, kind):
     assert any("8" in str(f.values.get("series")) for f in volume.findings if f.code == "series-divided")
 
 
-def test_archives_and_pictures_in_a_folder_name_the_way_out(tmp_path):
+def test_archives_and_pictures_in_a_folder_name_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "zip").mkdir()
     folder = make.write_classic(tmp_path / "s", make.planes(phantom()))
     shutil.make_archive(str(tmp_path / "zip" / "scan"), "zip", folder)
@@ -994,7 +1007,7 @@ def test_archives_and_pictures_in_a_folder_name_the_way_out(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [4, 10, 20, 24])
-def test_a_file_that_ends_within_its_class_is_damaged_and_no_other_object(tmp_path, kept):
+def test_a_file_that_ends_within_its_class_is_damaged_and_no_other_object(tmp_path: Path, kept: int) -> None:
     """The last slice: a gap in the stack would be noticed anyway."""
     folder = make.write_classic(tmp_path / "scan", make.planes(phantom()))
     last = max(folder.iterdir(), key=lambda path: pydicom.dcmread(path).InstanceNumber)

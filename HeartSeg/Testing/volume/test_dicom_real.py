@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom.uid import (
+    UID,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -35,7 +36,7 @@ def weak(shared_data: Path) -> Volume:
     return Volume(array, replace(geometry, shape=array.shape, spacing=(4 * sx, 4 * sy, sz)), "weak", "CT")
 
 
-def classic(folder: Path, volume: Volume, syntax: str = ExplicitVRLittleEndian) -> Path:
+def classic(folder: Path, volume: Volume, syntax: UID = ExplicitVRLittleEndian) -> Path:
     images = make.planes(volume)
     order = np.random.default_rng(0).permutation(len(images))
     return make.write_classic(folder, [images[k] for k in order], syntax=syntax)
@@ -63,7 +64,7 @@ def two_phases(folder: Path, volume: Volume, files: str) -> Path:
     second = make.planes(volume)
     if files == "one each":
         for k, images in enumerate((first, second)):
-            data = make.enhanced(images, series=series, frame=lambda _, __, k=k: make.cardiac(40.0 + 35 * k))
+            data = make.enhanced(images, series=series, frame=make.at_phase(40.0 + 35 * k))
             make.save(data, folder / f"{k}.dcm")
         return folder
     mixed = [image for pair in zip(first, second, strict=True) for image in pair]
@@ -89,7 +90,7 @@ ENCODINGS: dict[str, Callable[[Path, Volume], Path]] = {
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
-def test_the_weak_contrast_ct_has_the_same_voxels_in_every_encoding(weak, tmp_path, name):
+def test_the_weak_contrast_ct_has_the_same_voxels_in_every_encoding(weak: Volume, tmp_path: Path, name: str) -> None:
     folder = ENCODINGS[name](tmp_path / "scan", weak)
     frame = 1 if "phase" in name else None
     assert count_frames(folder) == (2 if frame else 1)
@@ -101,7 +102,7 @@ def test_the_weak_contrast_ct_has_the_same_voxels_in_every_encoding(weak, tmp_pa
 
 
 @pytest.mark.slow
-def test_the_default_model_gives_the_same_labels_for_two_encodings(shared_data, tmp_path):
+def test_the_default_model_gives_the_same_labels_for_two_encodings(shared_data: Path, tmp_path: Path) -> None:
     from heartseg import segment
 
     whole = read_volume(shared_data / "scans" / "ct_chest_weak_contrast_3mm.nii.gz")
@@ -116,7 +117,7 @@ def test_the_default_model_gives_the_same_labels_for_two_encodings(shared_data, 
             assert 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b)) >= 0.999
 
 
-def test_a_short_axis_study_as_the_scanner_stored_it_is_one_stack_over_time(shared_data):
+def test_a_short_axis_study_as_the_scanner_stored_it_is_one_stack_over_time(shared_data: Path) -> None:
     folder = shared_data / "dicom" / "bivme-patient1-sax"
     with (folder / "volumes_of_the_fit.csv").open(newline="") as file:
         assert count_frames(folder) == len(list(csv.DictReader(file))) == 25

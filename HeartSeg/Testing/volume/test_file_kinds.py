@@ -12,6 +12,7 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def sform(rows: list[list[float]]) -> dict[int, bytes]:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("packed", [False, True])
-def test_nifti_2_reads_as_nifti_1(tmp_path, scan, order, packed):
+def test_nifti_2_reads_as_nifti_1(tmp_path: Path, scan: Volume, order: str, packed: bool) -> None:
     first = read_volume(nifti_1(tmp_path / "one.nii", scan.array))
     second = read_volume(nifti_2(tmp_path / ("two.nii.gz" if packed else "two.nii"), scan.array, order, packed))
     np.testing.assert_array_equal(second.array, scan.array)
@@ -91,7 +92,7 @@ def test_nifti_2_reads_as_nifti_1(tmp_path, scan, order, packed):
     assert second.source.path.endswith("two.nii.gz" if packed else "two.nii")
 
 
-def test_gzip_content_under_the_name_of_a_plain_nifti_is_read(tmp_path, scan):
+def test_gzip_content_under_the_name_of_a_plain_nifti_is_read(tmp_path: Path, scan: Volume) -> None:
     volume = read_volume(nifti_1(tmp_path / "scan.nii", scan.array, packed=True))
     np.testing.assert_array_equal(volume.array, scan.array)
     assert volume.geometry.spacing == pytest.approx((2, 2.5, 2.25))
@@ -107,7 +108,9 @@ def test_gzip_content_under_the_name_of_a_plain_nifti_is_read(tmp_path, scan):
     ],
     ids=["shifted", "far", "a little", "turned"],
 )
-def test_a_qform_and_sform_that_disagree_are_reported_with_their_distance(tmp_path, scan, rows):
+def test_a_qform_and_sform_that_disagree_are_reported_with_their_distance(
+    tmp_path: Path, scan: Volume, rows: list[list[float]]
+) -> None:
     corners = np.array([(x, y, z, 1) for x in (0, 43) for y in (0, 35) for z in (0, 39)], float)
     other = np.array([[2, 0, 0, 5], [0, 2.5, 0, 6], [0, 0, 2.25, 7]])
     apart = np.linalg.norm(corners @ (np.array(rows) - other).T, axis=1).max()
@@ -119,25 +122,25 @@ def test_a_qform_and_sform_that_disagree_are_reported_with_their_distance(tmp_pa
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_qform_and_sform_that_mirror_each_other_are_refused(tmp_path, scan, axis):
+def test_a_qform_and_sform_that_mirror_each_other_are_refused(tmp_path: Path, scan: Volume, axis: int) -> None:
     rows = np.array([[2, 0, 0, 5], [0, 2.5, 0, 6], [0, 0, 2.25, 7.0]])
     rows[axis, axis] *= -1
     assert "mirror" in refusal(nifti_1(tmp_path / "scan.nii", scan.array, sform(rows.tolist())))
 
 
-def test_equal_forms_with_rounding_are_silent(tmp_path, scan):
+def test_equal_forms_with_rounding_are_silent(tmp_path: Path, scan: Volume) -> None:
     rows = [[2, 1e-5, 0, 5.001], [0, 2.5, 0, 6], [0, 0, 2.25001, 7]]
     assert codes(read_volume(nifti_1(tmp_path / "scan.nii", scan.array, sform(rows)))) == set()
 
 
 @pytest.mark.parametrize("offset", [0.0, 348.0, 351.0, 64.0, -1.0, float("nan"), 1e30])
-def test_voxels_that_begin_inside_the_header_are_refused(tmp_path, scan, offset):
+def test_voxels_that_begin_inside_the_header_are_refused(tmp_path: Path, scan: Volume, offset: float) -> None:
     path = nifti_1(tmp_path / "scan.nii", scan.array, {108: struct.pack("<f", offset)})
     assert "vox_offset" in refusal(path)
 
 
 @pytest.mark.parametrize("magic", [b"\0\0\0\0", b"ni1\0", b"n+3\0", b"nope", b"n+1 "])
-def test_a_wrong_magic_is_refused(tmp_path, scan, magic):
+def test_a_wrong_magic_is_refused(tmp_path: Path, scan: Volume, magic: bytes) -> None:
     assert "magic" in refusal(nifti_1(tmp_path / "scan.nii.gz", scan.array, {344: magic}, packed=True))
 
 
@@ -162,7 +165,7 @@ def meta(path: Path, data: bytes, **fields: object) -> Path:
     return path
 
 
-def test_a_list_of_slices_is_read(tmp_path, scan):
+def test_a_list_of_slices_is_read(tmp_path: Path, scan: Volume) -> None:
     for k, plane in enumerate(scan.array):
         (tmp_path / f"s{k}.raw").write_bytes(plane.astype("<i2").tobytes())
     names = "".join(f"s{k}.raw\n" for k in range(40)).encode()
@@ -171,7 +174,7 @@ def test_a_list_of_slices_is_read(tmp_path, scan):
 
 
 @pytest.mark.parametrize("fault", ["no names", "absent", "short", "one fewer", "fifo", "folder"])
-def test_a_list_whose_files_do_not_hold_the_voxels_is_refused(tmp_path, scan, fault):
+def test_a_list_whose_files_do_not_hold_the_voxels_is_refused(tmp_path: Path, scan: Volume, fault: str) -> None:
     for k, plane in enumerate(scan.array):
         data = plane.astype("<i2").tobytes()
         (tmp_path / f"s{k}.raw").write_bytes(data[:-100] if fault == "short" and k == 7 else data)
@@ -187,7 +190,7 @@ def test_a_list_whose_files_do_not_hold_the_voxels_is_refused(tmp_path, scan, fa
 
 
 @pytest.mark.parametrize("size", [0, 10, 1000, -1])
-def test_a_compressed_size_too_small_is_refused(tmp_path, scan, size):
+def test_a_compressed_size_too_small_is_refused(tmp_path: Path, scan: Volume, size: int) -> None:
     packed = zlib.compress(scan.array.astype("<i2").tobytes())
     path = meta(
         tmp_path / "s.mha", packed, CompressedData="True", CompressedDataSize=len(packed) - 1 if size < 0 else size
@@ -195,7 +198,7 @@ def test_a_compressed_size_too_small_is_refused(tmp_path, scan, size):
     assert "cut short" in refusal(path)
 
 
-def test_a_compressed_size_larger_than_the_file_is_refused(tmp_path, scan):
+def test_a_compressed_size_larger_than_the_file_is_refused(tmp_path: Path, scan: Volume) -> None:
     packed = zlib.compress(scan.array.astype("<i2").tobytes())
     path = meta(tmp_path / "s.mha", packed, CompressedData="True", CompressedDataSize=len(packed) + 1)
     assert "cut short" in refusal(path)
@@ -220,23 +223,25 @@ def test_a_compressed_size_larger_than_the_file_is_refused(tmp_path, scan):
     ],
     ids=lambda fields: "-".join(f"{k}={v}" for k, v in fields.items()),
 )
-def test_header_fields_that_crash_itk_or_leave_memory_unset_are_refused(tmp_path, scan, fields):
+def test_header_fields_that_crash_itk_or_leave_memory_unset_are_refused(
+    tmp_path: Path, scan: Volume, fields: dict[str, Any]
+) -> None:
     refusal(meta(tmp_path / "s.mha", scan.array.astype("<i2").tobytes(), **fields))
 
 
 @pytest.mark.parametrize("header", [-1, 64])
-def test_a_header_size_is_taken_into_account(tmp_path, scan, header):
+def test_a_header_size_is_taken_into_account(tmp_path: Path, scan: Volume, header: int) -> None:
     (tmp_path / "s.raw").write_bytes(b"x" * 64 + scan.array.astype("<i2").tobytes())
     volume = read_volume(meta(tmp_path / "s.mhd", b"", ElementDataFile="s.raw", HeaderSize=header))
     np.testing.assert_array_equal(volume.array, scan.array)
 
 
-def test_voxels_as_text_are_refused_with_the_way_out(tmp_path, scan):
+def test_voxels_as_text_are_refused_with_the_way_out(tmp_path: Path, scan: Volume) -> None:
     text = " ".join(map(str, scan.array.ravel())).encode()
     assert "binary" in refusal(meta(tmp_path / "s.mha", text, BinaryData="False"))
 
 
-def test_file_name_patterns_hold_one_number_only(tmp_path):
+def test_file_name_patterns_hold_one_number_only(tmp_path: Path) -> None:
     assert numbered_files(tmp_path, "s%02d.raw 3 7 2") == tuple(tmp_path / f"s0{k}.raw" for k in (3, 5, 7))
     for pattern in ("%s.raw 1 2 1", "%d%d.raw 1 2 1", "a%n.raw", "s%1000d.raw 1 2 1", "s%d.raw 1 2 0"):
         with pytest.raises(ValueError):
@@ -264,7 +269,7 @@ def nrrd(path: Path, data: bytes, **fields: str) -> Path:
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("m", 1e3), ("cm", 10), ("um", 1e-3), ("mm", 1), ("millimeters", 1)])
-def test_units_of_a_nrrd_are_converted_to_mm(tmp_path, scan, unit, factor):
+def test_units_of_a_nrrd_are_converted_to_mm(tmp_path: Path, scan: Volume, unit: str, factor: float) -> None:
     steps = f"({2 / factor},0,0) (0,{2.5 / factor},0) (0,0,{2.25 / factor})"
     path = nrrd(
         tmp_path / "s.nrrd",
@@ -279,11 +284,11 @@ def test_units_of_a_nrrd_are_converted_to_mm(tmp_path, scan, unit, factor):
 
 
 @pytest.mark.parametrize("units", ['"mm" "mm" "m"', '"inch" "inch" "inch"'])
-def test_other_units_are_refused(tmp_path, scan, units):
+def test_other_units_are_refused(tmp_path: Path, scan: Volume, units: str) -> None:
     assert "units" in refusal(nrrd(tmp_path / "s.nrrd", scan.array.astype("<i2").tobytes(), space_units=units))
 
 
-def test_bzip2_is_refused_with_the_way_out(tmp_path, scan):
+def test_bzip2_is_refused_with_the_way_out(tmp_path: Path, scan: Volume) -> None:
     data = bz2.compress(scan.array.astype("<i2").tobytes())
     assert "gzip" in refusal(nrrd(tmp_path / "s.nrrd", data, encoding="bzip2"))
 
@@ -294,7 +299,7 @@ def endless_pipe(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["nhdr", "mhd", "nii", "dicom", "nhdr list"])
-def test_a_pipe_never_blocks(tmp_path, kind):
+def test_a_pipe_never_blocks(tmp_path: Path, kind: str) -> None:
     """Opening a pipe without a writer would block."""
     pipe = endless_pipe(tmp_path / ("pipe.nii" if kind == "nii" else "pipe.dcm" if kind == "dicom" else "pipe.raw"))
     path = {
@@ -313,7 +318,7 @@ def test_a_pipe_never_blocks(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["nifti", "nrrd", "meta"])
-def test_a_scan_that_does_not_fit_into_memory_is_refused_at_once(tmp_path, kind):
+def test_a_scan_that_does_not_fit_into_memory_is_refused_at_once(tmp_path: Path, kind: str) -> None:
     start = time.monotonic()
     if kind == "nifti":
         one = np.zeros((2, 2, 2), np.int16)
@@ -327,7 +332,7 @@ def test_a_scan_that_does_not_fit_into_memory_is_refused_at_once(tmp_path, kind)
     assert time.monotonic() - start < 2
 
 
-def test_what_follows_the_voxels_in_an_archive_is_not_unpacked(tmp_path, scan):
+def test_what_follows_the_voxels_in_an_archive_is_not_unpacked(tmp_path: Path, scan: Volume) -> None:
     """A gzip file of 1 MB that unpacks to 1 GB, while its header states 127 kB."""
     path = nifti_1(tmp_path / "scan.nii.gz", scan.array, packed=True)
     with gzip.open(path, "ab", compresslevel=1) as stream:
@@ -343,7 +348,7 @@ def test_what_follows_the_voxels_in_an_archive_is_not_unpacked(tmp_path, scan):
 PROGRAM = "import sys; from heartseg.volume import read_volume; print(read_volume(sys.argv[1]).array.shape)"
 
 
-def test_a_name_that_the_locale_cannot_read_names_the_way_out(tmp_path, scan, repository):
+def test_a_name_that_the_locale_cannot_read_names_the_way_out(tmp_path: Path, scan: Volume, repository: Path) -> None:
     path = nifti_1(tmp_path / "Größe.nii", scan.array)
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     environment["PYTHONPATH"] = str(repository / "HeartSeg" / "Logic")
@@ -359,7 +364,9 @@ def test_a_name_that_the_locale_cannot_read_names_the_way_out(tmp_path, scan, re
 
 
 @pytest.mark.parametrize("spoil", [lambda d: d[:400], lambda d: d[:40] + b"\xff" * 16 + d[56:], lambda d: b"\0" * 400])
-def test_itk_and_its_libraries_print_nothing(tmp_path, scan, spoil: Callable[[bytes], bytes], capfd):
+def test_itk_and_its_libraries_print_nothing(
+    tmp_path: Path, scan: Volume, spoil: Callable[[bytes], bytes], capfd: pytest.CaptureFixture[str]
+) -> None:
     path = nifti_1(tmp_path / "scan.nii", scan.array)
     path.write_bytes(spoil(path.read_bytes()))
     refusal(path)
@@ -378,7 +385,7 @@ def pixdim(x: float, y: float, z: float) -> dict[int, bytes]:
 
 
 @pytest.mark.parametrize("edges", [(1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (20.0, 25.0, 22.5)])
-def test_the_only_form_tells_the_voxel_size(tmp_path, scan, edges):
+def test_the_only_form_tells_the_voxel_size(tmp_path: Path, scan: Volume, edges: tuple[float, float, float]) -> None:
     """nifti1.h, method 3: pixdim counts for the qform only. ITK takes pixdim."""
     volume = read_volume(nifti_1(tmp_path / "scan.nii", scan.array, {**ONLY_SFORM, **pixdim(*edges)}))
     assert volume.geometry.spacing == pytest.approx((2, 2.5, 2.25))
@@ -387,7 +394,9 @@ def test_the_only_form_tells_the_voxel_size(tmp_path, scan, edges):
 
 
 @pytest.mark.parametrize("edges", [(0.0, 2.5, 2.25), (2.0, -2.5, 2.25), (2.0, 2.5, float("nan"))])
-def test_a_voxel_size_that_is_none_may_be_given(tmp_path, scan, edges):
+def test_a_voxel_size_that_is_none_may_be_given(
+    tmp_path: Path, scan: Volume, edges: tuple[float, float, float]
+) -> None:
     path = nifti_1(tmp_path / "scan.nii", scan.array, {**ONLY_QFORM, **pixdim(*edges)})
     assert "--spacing" in refusal(path)
     volume = read_volume(path, spacing=(2.0, 2.5, 2.25))
@@ -396,7 +405,7 @@ def test_a_voxel_size_that_is_none_may_be_given(tmp_path, scan, edges):
     assert "spacing-given" in codes(volume)
 
 
-def test_one_millimetre_without_orientation_is_doubted_and_may_be_replaced(tmp_path, scan):
+def test_one_millimetre_without_orientation_is_doubted_and_may_be_replaced(tmp_path: Path, scan: Volume) -> None:
     path = nifti_1(tmp_path / "scan.nii", scan.array, {**NO_FORMS, **pixdim(1, 1, 1)})
     assert "spacing-unknown" in codes(read_volume(path))
     assert read_volume(path, spacing=(2.0, 2.5, 2.25)).geometry.spacing == (2.0, 2.5, 2.25)
@@ -406,7 +415,7 @@ def test_one_millimetre_without_orientation_is_doubted_and_may_be_replaced(tmp_p
         read_volume(tmp_path / "known.nii", spacing=(1.0, 1.0, 1.0))
 
 
-def test_a_slope_of_zero_means_no_scaling(tmp_path, scan):
+def test_a_slope_of_zero_means_no_scaling(tmp_path: Path, scan: Volume) -> None:
     """nifti1.h; ITK adds the intercept nevertheless."""
     scaling = {112: struct.pack("<ff", 0.0, -1024.0)}
     for name in ("scan.nii", "scan.nii.gz"):
@@ -415,22 +424,24 @@ def test_a_slope_of_zero_means_no_scaling(tmp_path, scan):
 
 
 @pytest.mark.parametrize("quaternion", [(0.9, 0.9, 0.9), (float("nan"), 0.0, 0.0), (2.0, 0.0, 0.0)])
-def test_a_quaternion_that_is_no_rotation_is_refused(tmp_path, scan, quaternion):
+def test_a_quaternion_that_is_no_rotation_is_refused(
+    tmp_path: Path, scan: Volume, quaternion: tuple[float, float, float]
+) -> None:
     changes = {**ONLY_QFORM, 256: struct.pack("<3f", *quaternion)}
     assert "quaternion" in refusal(nifti_1(tmp_path / "scan.nii", scan.array, changes))
 
 
-def test_voxels_of_a_single_bit_are_refused(tmp_path, scan):
+def test_voxels_of_a_single_bit_are_refused(tmp_path: Path, scan: Volume) -> None:
     assert "type" in refusal(nifti_1(tmp_path / "scan.nii", scan.array, {70: struct.pack("<hh", 1, 1)}))
 
 
-def test_centimetres_are_named(tmp_path, scan):
+def test_centimetres_are_named(tmp_path: Path, scan: Volume) -> None:
     edges = {**ONLY_QFORM, **pixdim(0.2, 0.25, 0.225)}
     assert "centimetres" in refusal(nifti_1(tmp_path / "scan.nii", scan.array, edges))
 
 
 @pytest.mark.parametrize("name", ["scan.nii", "scan.mha", "scan.nrrd"])
-def test_a_slice_more_than_the_header_promises_is_a_warning(tmp_path, scan, name):
+def test_a_slice_more_than_the_header_promises_is_a_warning(tmp_path: Path, scan: Volume, name: str) -> None:
     path = written(tmp_path / name, scan)
     assert "voxels-left-over" not in codes(read_volume(path))
     path.write_bytes(path.read_bytes() + bytes(2 * 44 * 36))
@@ -458,7 +469,7 @@ META = ["ObjectType = Image", "NDims = 3", "DimSize = 44 36 40", "ElementType = 
 NRRD = ["NRRD0005", "type: short", "dimension: 3", "sizes: 44 36 40", "encoding: raw", "endian: little"]
 
 
-def test_files_without_a_voxel_size_are_refused_unless_it_is_given(tmp_path, scan):
+def test_files_without_a_voxel_size_are_refused_unless_it_is_given(tmp_path: Path, scan: Volume) -> None:
     voxels = scan.array.astype("<i2").tobytes()
     paths = [
         headed(tmp_path / "scan.mha", [*META, "ElementDataFile = LOCAL"], voxels),
@@ -472,7 +483,7 @@ def test_files_without_a_voxel_size_are_refused_unless_it_is_given(tmp_path, sca
         np.testing.assert_array_equal(volume.array, scan.array)
 
 
-def test_a_spacing_for_some_axes_and_a_missing_byte_order_are_named(tmp_path, scan):
+def test_a_spacing_for_some_axes_and_a_missing_byte_order_are_named(tmp_path: Path, scan: Volume) -> None:
     voxels = scan.array.astype("<i2").tobytes()
     short = [*META, "ElementSpacing = 2", "ElementDataFile = LOCAL"]
     assert "ElementSpacing" in refusal(headed(tmp_path / "scan.mha", short, voxels))
@@ -485,7 +496,7 @@ STEPS = "(2,0,0) (0,2.5,0) (0,0,2.25)"
 @pytest.mark.parametrize("packed", [False, True], ids=["raw", "gzip"])
 @pytest.mark.parametrize("detached", [False, True], ids=["attached", "detached"])
 @pytest.mark.parametrize("kinds", ["space space space time", "domain domain domain list", ""])
-def test_a_nrrd_series_with_time_last(tmp_path, scan, kinds, detached, packed):
+def test_a_nrrd_series_with_time_last(tmp_path: Path, scan: Volume, kinds: str, detached: bool, packed: bool) -> None:
     frames = np.stack([scan.array, scan.array + 7, scan.array - 9])
     content = gzip.compress(frames.astype("<i2").tobytes()) if packed else frames.astype("<i2").tobytes()
     path = headed_series(tmp_path, "44 36 40 3", f"{STEPS} none", kinds, content, detached, packed)
@@ -498,7 +509,7 @@ def test_a_nrrd_series_with_time_last(tmp_path, scan, kinds, detached, packed):
 
 
 @pytest.mark.parametrize("kind", ["time", "list"])
-def test_a_nrrd_series_with_time_first(tmp_path, scan, kind):
+def test_a_nrrd_series_with_time_first(tmp_path: Path, scan: Volume, kind: str) -> None:
     frames = np.stack([scan.array, scan.array + 7])
     content = np.moveaxis(frames, 0, -1).astype("<i2").tobytes()
     path = headed_series(tmp_path, "2 44 36 40", f"none {STEPS}", f"{kind} space space space", content)
@@ -508,7 +519,7 @@ def test_a_nrrd_series_with_time_first(tmp_path, scan, kind):
         assert volume.geometry.spacing == (2.0, 2.5, 2.25)
 
 
-def test_a_nrrd_series_with_time_between_the_axes_of_space_is_refused(tmp_path, scan):
+def test_a_nrrd_series_with_time_between_the_axes_of_space_is_refused(tmp_path: Path, scan: Volume) -> None:
     content = np.stack([scan.array] * 2, 1).astype("<i2").tobytes()
     steps = "(2,0,0) (0,2.5,0) none (0,0,2.25)"
     assert "time last" in refusal(headed_series(tmp_path, "44 36 2 40", steps, "space space time space", content))
@@ -530,12 +541,12 @@ def headed_series(
     ("name", "word"),
     [("scan.zip", "unpack"), ("scan.nii.bz2", "unpack"), ("scan.png", "voxel size"), ("scan.hdr", ".nii")],
 )
-def test_other_files_name_the_way_out(tmp_path, name, word):
+def test_other_files_name_the_way_out(tmp_path: Path, name: str, word: str) -> None:
     (tmp_path / name).write_bytes(b"x" * 400)
     assert word in refusal(tmp_path / name)
 
 
-def test_a_negative_compressed_size_is_refused(tmp_path, scan):
+def test_a_negative_compressed_size_is_refused(tmp_path: Path, scan: Volume) -> None:
     lines = [*META, "ElementSpacing = 2 2 2", "CompressedData = True", "CompressedDataSize = -5"]
     content = zlib.compress(scan.array.astype("<i2").tobytes())
     assert "CompressedDataSize" in refusal(headed(tmp_path / "scan.mha", [*lines, "ElementDataFile = LOCAL"], content))

@@ -10,8 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heartseg.volume import Geometry, to_nearest_lps
+from triples import triple
 
-ORIENTATIONS = [(order, signs) for order in permutations(range(3)) for signs in product((1, -1), repeat=3)]
+Axes = tuple[int, int, int]
+Point = tuple[float, float, float]
+SIGNS: list[Axes] = [(x, y, z) for x, y, z in product((1, -1), repeat=3)]
+ORIENTATIONS = [((x, y, z), signs) for x, y, z in permutations(range(3)) for signs in SIGNS]
 
 angles = st.tuples(*[st.floats(-0.35, 0.35)] * 3)  # ±20°: below 35.26°, above which "nearest" is ambiguous
 spacings = st.tuples(*[st.floats(0.3, 20.0)] * 3)
@@ -27,7 +31,7 @@ def rotation(a: float, b: float, c: float) -> np.ndarray:
     return z @ y @ x
 
 
-def grid(order: tuple, signs: tuple, turn: tuple, shape: tuple, spacing: tuple, origin: tuple) -> Geometry:
+def grid(order: Axes, signs: Axes, turn: Point, shape: Axes, spacing: Point, origin: Point) -> Geometry:
     """Return a grid whose index axes are along the world axes ``order`` with ``signs``, with a small rotation."""
     stored = np.zeros((3, 3))
     for axis, (world, sign) in enumerate(zip(order, signs, strict=True)):
@@ -36,15 +40,15 @@ def grid(order: tuple, signs: tuple, turn: tuple, shape: tuple, spacing: tuple, 
 
 
 any_grid = st.builds(
-    lambda o, t, n, s, p: grid(*o, t, n, s, p), st.sampled_from(ORIENTATIONS), angles, shapes, spacings, origins
+    lambda o, t, n, s, p: grid(o[0], o[1], t, n, s, p), st.sampled_from(ORIENTATIONS), angles, shapes, spacings, origins
 )
 
 
-def test_a_grid_lies_at_the_origin_along_the_axes_by_default():
+def test_a_grid_lies_at_the_origin_along_the_axes_by_default() -> None:
     assert np.array_equal(Geometry((2, 3, 4), (1.0, 2.0, 3.0)).affine, np.diag([1.0, 2.0, 3.0, 1.0]))
 
 
-def test_there_are_48_orientations():
+def test_there_are_48_orientations() -> None:
     names = {grid(o, s, (0, 0, 0), (2, 2, 2), (1, 1, 1), (0, 0, 0)).orientation for o, s in ORIENTATIONS}
     assert len(names) == len(ORIENTATIONS) == 48
 
@@ -52,7 +56,9 @@ def test_there_are_48_orientations():
 @pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)
 @given(turn=st.tuples(*[st.floats(-0.15, 0.15)] * 3), shape=shapes, spacing=spacings, origin=origins)
 @settings(max_examples=8, deadline=None)
-def test_every_orientation_turns_to_lps_and_back_exactly(order, signs, turn, shape, spacing, origin):
+def test_every_orientation_turns_to_lps_and_back_exactly(
+    order: Axes, signs: Axes, turn: Point, shape: Axes, spacing: Point, origin: Point
+) -> None:
     stored = grid(order, signs, turn, shape, spacing, origin)
     flip, turned = to_nearest_lps(stored)
     array = np.arange(np.prod(shape)).reshape(shape)
@@ -63,7 +69,7 @@ def test_every_orientation_turns_to_lps_and_back_exactly(order, signs, turn, sha
 
 @given(stored=any_grid)
 @settings(max_examples=150, deadline=None)
-def test_a_voxel_keeps_its_place_in_the_patient_when_axes_are_turned(stored):
+def test_a_voxel_keeps_its_place_in_the_patient_when_axes_are_turned(stored: Geometry) -> None:
     flip, turned = to_nearest_lps(stored)
     indices = np.stack(np.meshgrid(*[np.arange(n) for n in stored.shape], indexing="ij"), axis=-1)
     world = stored.index_to_world(indices)
@@ -75,13 +81,13 @@ def test_a_voxel_keeps_its_place_in_the_patient_when_axes_are_turned(stored):
 
 @given(stored=any_grid, index=st.tuples(*[st.floats(-10.0, 600.0)] * 3))
 @settings(max_examples=150, deadline=None)
-def test_world_to_index_undoes_index_to_world(stored, index):
+def test_world_to_index_undoes_index_to_world(stored: Geometry, index: Point) -> None:
     np.testing.assert_allclose(stored.world_to_index(stored.index_to_world(np.array(index))), index, atol=1e-6)
 
 
 @given(spacing=spacings, origin=origins, turn=angles)
 @settings(max_examples=50, deadline=None)
-def test_flipped_and_permuted_copies_end_in_the_very_same_grid(spacing, origin, turn):
+def test_flipped_and_permuted_copies_end_in_the_very_same_grid(spacing: Point, origin: Point, turn: Point) -> None:
     base = grid((0, 1, 2), (1, 1, 1), turn, (4, 5, 6), spacing, origin)
     _, reference = to_nearest_lps(base)
     for order, signs in ORIENTATIONS:
@@ -91,20 +97,20 @@ def test_flipped_and_permuted_copies_end_in_the_very_same_grid(spacing, origin, 
         start = np.zeros(3)
         start[list(order)] = corner
         copy = Geometry(
-            tuple(shape_xyz[::-1]),
-            tuple(base.spacing[k] for k in order),
-            tuple(base.index_to_world(start[::-1])),
+            (shape_xyz[2], shape_xyz[1], shape_xyz[0]),
+            triple(base.spacing[k] for k in order),
+            triple(base.index_to_world(start[::-1])),
             tuple(direction.ravel()),
         )
         assert to_nearest_lps(copy)[1].same_grid(reference, tolerance_mm=1e-5)
 
 
-def test_the_ras_affine_is_the_lps_affine_with_two_signs_turned():
+def test_the_ras_affine_is_the_lps_affine_with_two_signs_turned() -> None:
     affine = grid((0, 1, 2), (1, 1, 1), (0.1, 0.2, 0.3), (4, 5, 6), (1, 2, 3), (4, 5, 6))
     np.testing.assert_allclose(affine.affine_ras, np.diag([-1, -1, 1, 1]) @ affine.affine)
 
 
-def test_a_crop_keeps_every_voxel_where_it_is():
+def test_a_crop_keeps_every_voxel_where_it_is() -> None:
     stored = grid((1, 2, 0), (1, -1, 1), (0.1, 0.2, -0.1), (10, 12, 14), (1.0, 2.0, 3.0), (5.0, 6.0, 7.0))
     part = stored.cropped((slice(2, 9), slice(3, 12), slice(4, 8)))
     assert part.shape == (7, 9, 4)

@@ -46,11 +46,11 @@ def chest(lowest: float = -1000, offset: float = 0, contrast: float = 350) -> np
         (np.random.default_rng(0).integers(-32768, 32767, SHAPE).astype(np.int16), "", ValueScale.ARBITRARY),
     ],
 )
-def test_the_scale_is_judged_by_values_and_modality(array, modality, expected):
+def test_the_scale_is_judged_by_values_and_modality(array: np.ndarray, modality: str, expected: ValueScale) -> None:
     assert value_scale(array, modality) is expected
 
 
-def test_every_part_gives_the_same_answer_for_a_scan_whose_lowest_value_is_minus_600():
+def test_every_part_gives_the_same_answer_for_a_scan_whose_lowest_value_is_minus_600() -> None:
     volume = Volume(chest(-600), Geometry(SHAPE, (3.0, 3.0, 3.0)))
     labels = np.zeros(SHAPE, np.uint8)
     labels[8:16, 8:16, 8:16] = 1
@@ -60,7 +60,7 @@ def test_every_part_gives_the_same_answer_for_a_scan_whose_lowest_value_is_minus
     assert said.fix == "treat-as-ct"
 
 
-def test_intensities_of_a_ct_with_an_offset_have_no_unit():
+def test_intensities_of_a_ct_with_an_offset_have_no_unit() -> None:
     volume = Volume(chest(offset=1024), Geometry(SHAPE, (3.0, 3.0, 3.0)), modality="CT")
     labels = np.zeros(SHAPE, np.uint8)
     labels[8:16, 8:16, 8:16] = 1
@@ -68,14 +68,14 @@ def test_intensities_of_a_ct_with_an_offset_have_no_unit():
     assert darkest_tissue(volume) != TISSUE_HU
 
 
-def test_finite_arrays_are_returned_as_they_are():
+def test_finite_arrays_are_returned_as_they_are() -> None:
     array = chest().astype(np.float32)
     assert replace_nonfinite(array, "scan") == (array, ())
     whole = chest()
     assert replace_nonfinite(whole, "scan")[0] is whole
 
 
-def test_a_few_nonfinite_voxels_take_the_lowest_value_and_many_are_refused():
+def test_a_few_nonfinite_voxels_take_the_lowest_value_and_many_are_refused() -> None:
     array = chest().astype(np.float32)
     lowest = array.min()
     array[0, 0, :2] = np.nan, np.inf
@@ -100,5 +100,7 @@ def test_a_few_nonfinite_voxels_take_the_lowest_value_and_many_are_refused():
         ("PT", (0, 1, 2, 3), "MR"),
     ],
 )
-def test_the_stated_modality_decides_and_then_the_values(stated, values, modality):
+def test_the_stated_modality_decides_and_then_the_values(
+    stated: str, values: tuple[int, int, int, int], modality: str
+) -> None:
     assert evident_modality(np.resize(np.array(values, np.float32), SHAPE), stated) == modality

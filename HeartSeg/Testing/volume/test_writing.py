@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heartseg.errors import OutputError
-from heartseg.volume import Geometry, read_volume, write_labels, write_volume, writing
+from heartseg.volume import Geometry, Volume, read_volume, write_labels, write_volume, writing
 
 
 @pytest.fixture
-def labels(scan) -> np.ndarray:
+def labels(scan: Volume) -> np.ndarray:
     return (np.abs(scan.array) % 8).astype(np.uint8)
 
 
@@ -29,7 +29,7 @@ def left(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha"])
-def test_labels_come_back_exactly(tmp_path, scan, labels, suffix):
+def test_labels_come_back_exactly(tmp_path: Path, scan: Volume, labels: np.ndarray, suffix: str) -> None:
     path = write_labels(labels, scan.geometry, tmp_path / f"heart{suffix}")
     back = read_volume(path)
     np.testing.assert_array_equal(back.array, labels)
@@ -38,7 +38,7 @@ def test_labels_come_back_exactly(tmp_path, scan, labels, suffix):
     assert left(tmp_path) == [path.name]
 
 
-def test_labels_are_compressed(tmp_path, scan, labels):
+def test_labels_are_compressed(tmp_path: Path, scan: Volume, labels: np.ndarray) -> None:
     for suffix in (".nii.gz", ".nrrd", ".mha"):
         path = write_labels(np.zeros_like(labels), scan.geometry, tmp_path / f"zero{suffix}")
         assert path.stat().st_size < labels.size / 20
@@ -53,8 +53,13 @@ def test_labels_are_compressed(tmp_path, scan, labels):
 @settings(max_examples=25, deadline=None)
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
 def test_the_grid_comes_back_within_a_ten_thousandth_of_a_millimetre(
-    tmp_path_factory, suffix, angle, spacing, origin, mirrored
-):
+    tmp_path_factory: pytest.TempPathFactory,
+    suffix: str,
+    angle: float,
+    spacing: tuple[float, float, float],
+    origin: tuple[float, float, float],
+    mirrored: bool,
+) -> None:
     c, s = np.cos(angle), np.sin(angle)
     turn = np.array([[c, -s, 0], [s * c, c * c, -s], [s * s, s * c, c]])
     turn[:, 0] *= -1 if mirrored else 1
@@ -65,26 +70,26 @@ def test_the_grid_comes_back_within_a_ten_thousandth_of_a_millimetre(
     assert read_volume(path).geometry.same_grid(grid, 1e-4)
 
 
-def test_a_view_with_turned_axes_is_written_as_it_looks(tmp_path, scan, labels):
+def test_a_view_with_turned_axes_is_written_as_it_looks(tmp_path: Path, scan: Volume, labels: np.ndarray) -> None:
     turned = labels[::-1].transpose(2, 1, 0)
     grid = replace(scan.geometry, shape=turned.shape)
     np.testing.assert_array_equal(read_volume(write_labels(turned, grid, tmp_path / "t.nrrd")).array, turned)
 
 
-def test_a_scan_is_written_in_its_dtype(tmp_path, scan):
+def test_a_scan_is_written_in_its_dtype(tmp_path: Path, scan: Volume) -> None:
     for dtype in (np.int16, np.float32, np.uint16):
         volume = replace(scan, array=np.abs(scan.array).astype(dtype))
         assert read_volume(write_volume(volume, tmp_path / "v.nii.gz")).array.dtype == dtype
 
 
-def test_an_existing_file_is_replaced(tmp_path, scan, labels):
+def test_an_existing_file_is_replaced(tmp_path: Path, scan: Volume, labels: np.ndarray) -> None:
     path = tmp_path / "labels.nii.gz"
     path.write_bytes(b"old")
     write_labels(labels, scan.geometry, path)
     np.testing.assert_array_equal(read_volume(path).array, labels)
 
 
-def test_others_may_read_what_was_written(tmp_path, scan, labels):
+def test_others_may_read_what_was_written(tmp_path: Path, scan: Volume, labels: np.ndarray) -> None:
     mask = os.umask(0o022)
     try:
         path = write_labels(labels, scan.geometry, tmp_path / "l.nii.gz")
@@ -93,7 +98,9 @@ def test_others_may_read_what_was_written(tmp_path, scan, labels):
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_labels_that_do_not_fit_their_grid_are_a_mistake_of_the_caller(tmp_path, scan, labels):
+def test_labels_that_do_not_fit_their_grid_are_a_mistake_of_the_caller(
+    tmp_path: Path, scan: Volume, labels: np.ndarray
+) -> None:
     with pytest.raises(ValueError, match="shape"):
         write_labels(labels[1:], scan.geometry, tmp_path / "l.nii.gz")
     with pytest.raises(ValueError, match="uint8"):
@@ -104,7 +111,9 @@ def test_labels_that_do_not_fit_their_grid_are_a_mistake_of_the_caller(tmp_path,
     ("name", "words"),
     [("labels.txt", ".nii.gz"), ("missing/labels.nii.gz", "does not exist"), ("folder.nii.gz", "it is a folder")],
 )
-def test_a_place_where_nothing_can_be_written_is_named(tmp_path, scan, labels, name, words):
+def test_a_place_where_nothing_can_be_written_is_named(
+    tmp_path: Path, scan: Volume, labels: np.ndarray, name: str, words: str
+) -> None:
     (tmp_path / "folder.nii.gz").mkdir()
     with pytest.raises(OutputError) as caught:
         write_labels(labels, scan.geometry, tmp_path / name)
@@ -113,7 +122,7 @@ def test_a_place_where_nothing_can_be_written_is_named(tmp_path, scan, labels, n
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_refuses_writing_is_named(scan, labels):
+def test_a_folder_that_refuses_writing_is_named(scan: Volume, labels: np.ndarray) -> None:
     folder = Path("/proc/self")  # no user can create files there, including root
     if not folder.is_dir():
         pytest.skip("no /proc on this system")
@@ -140,7 +149,7 @@ except OutputError as error:
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha"])
-def test_a_full_disk_leaves_the_old_file_and_one_line(tmp_path, repository, suffix):
+def test_a_full_disk_leaves_the_old_file_and_one_line(tmp_path: Path, repository: Path, suffix: str) -> None:
     assert hasattr(signal, "SIGXFSZ")
     assert hasattr(resource, "RLIMIT_FSIZE")
     path = tmp_path / f"labels{suffix}"
@@ -156,7 +165,9 @@ def test_a_full_disk_leaves_the_old_file_and_one_line(tmp_path, repository, suff
     assert left(tmp_path) == [path.name]
 
 
-def test_a_crash_while_writing_leaves_nothing_behind(tmp_path, scan, labels, monkeypatch):
+def test_a_crash_while_writing_leaves_nothing_behind(
+    tmp_path: Path, scan: Volume, labels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 

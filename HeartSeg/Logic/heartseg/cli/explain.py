@@ -144,18 +144,17 @@ def _explain(args: argparse.Namespace, settings: Settings, reporter: Reporter) -
 def _model(args: argparse.Namespace, settings: Settings, report: dict[str, Any]) -> ModelFolder:
     """Return the model of ``--model``, else that of the result, else the included model."""
     from ..models.store import find_model
+    from ..pipeline import model_of
+    from ..provenance import Provenance
 
     label_map = dict(settings.label_map) if settings.label_map else None
-    made_by = report.get("provenance", {}).get("model", {})
-    if args.model is not None or not made_by:
-        return find_model(args.model, label_map=label_map)
-    path, name = Path(str(made_by.get("path", ""))), str(made_by.get("name", ""))
-    if label_map is None:
-        label_map = {int(k): str(v) for k, v in report["provenance"].get("settings", {}).get("label_map") or ()} or None
+    made_by = Provenance.from_dict(report.get("provenance", {}))
     try:
-        return find_model(path if path.is_dir() else name, label_map=label_map)
+        found = model_of(made_by, label_map) if args.model is None else None
     except ModelError as error:
+        name = made_by.model.name if made_by.model else ""
         raise ModelError(f"model {name!r} of the result was not found ({error}): give a model with --model") from error
+    return found or find_model(args.model, label_map=label_map)
 
 
 def _read_report(folder: Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ examples:
   heartseg segment scan.nii.gz -o out/scan        one scan: labels, surfaces (mm), volumes (mL), report, picture
   heartseg segment scans/ -o out --resume         all scans in a folder, and summary.csv
   heartseg export out/scan -o out/print --format print   3D-print models; also PLY, OBJ, DICOM SEG, a report page
+  heartseg refine out/scan --marks m.mrk.json            mend it with a few marks set in 3D Slicer
   heartseg measure out/scan                       planes, wall thickness, vessels, function, reference ranges
   heartseg report out/scan -o out/report          a page to hand to a colleague; also PDF and DICOM SR
   heartseg compare out/january out/june           differences between two visits
@@ -54,7 +55,19 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"heartseg: {message}: see {self.prog} --help\n")
 
 
-OWN_COMMANDS = ("segment", "measure", "report", "compare", "export", "evaluate", "explain", "check", "models", "doctor")
+OWN_COMMANDS = (
+    "segment",
+    "refine",
+    "measure",
+    "report",
+    "compare",
+    "export",
+    "evaluate",
+    "explain",
+    "check",
+    "models",
+    "doctor",
+)
 """Commands of this package, each a module of it."""
 
 

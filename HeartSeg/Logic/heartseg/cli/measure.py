@@ -15,6 +15,7 @@ from ..formats import REPORT_FILE
 from ..measure import CardiacFunction, Circumstances, Comparison, MeasuredLabels, Patient, implausible
 from ..measure.study import Study, scan_study, series_study
 from ..provenance import InputFacts
+from ..report.measurements import code_texts, number_text
 from ..volume.patient import LIMITS, common_patient
 from .exits import EXIT_OK
 
@@ -22,7 +23,20 @@ if TYPE_CHECKING:
     from ..export.subject import Subject
 
 JSON_FILE, CSV_FILE = "measures.json", "measures.csv"
-CSV_COLUMNS = ("structure", "quantity", "value", "unit", "range", "position", "source", "note")
+CSV_COLUMNS = (
+    "structure",
+    "quantity",
+    "value",
+    "unit",
+    "range",
+    "position",
+    "source",
+    "note",
+    "low",
+    "high",
+    "code",
+    "site",
+)
 
 _DESCRIPTION = """\
 Measure a segmentation again, with everything that its labels allow: volumes, valve planes, long axis, wall thickness in
@@ -275,18 +289,19 @@ def write_study(study: Study, folder: Path) -> None:
             writer = csv.writer(file)
             writer.writerow(CSV_COLUMNS)
             for measure, found in study.compared():
-                value = "" if measure.value is None else f"{measure.value:.2f}"
+                value, low, high = (number_text(v, measure.unit) for v in (measure.value, measure.low, measure.high))
                 beside, note = ("", "", ""), measure.note
                 if isinstance(found, Comparison):
                     beside = (found.norm.text, found.position, found.norm.source)
                     note += f"; range: {found.norm.note}" if found.norm.note else ""
-                writer.writerow((measure.structure, measure.quantity, value, measure.unit, *beside, note))
+                first = (measure.structure, measure.quantity, value, measure.unit)
+                writer.writerow((*first, *beside, note, low, high, *code_texts(measure)))
     except OSError as error:
         raise OutputError(f"cannot write to {str(folder)!r}: {error.strerror or error}") from error
 
 
 def format_study(study: Study) -> str:
-    """A text table: findings, then value, reference range with its source and note of each measure.
+    """A text table: findings, then value, 90 % interval, reference range with its source and note of each measure.
 
     A value that is missing has the reason in its place.
     """
@@ -302,6 +317,8 @@ def format_study(study: Study) -> str:
             lines.append(f"{name}{'-':>10}  {measure.note}".rstrip())
             continue
         text = f"{name}{measure.value:>10.2f} {measure.unit:<9}"
+        if measure.low is not None and measure.high is not None:
+            text += f" {measure.low:.2f} to {measure.high:.2f}"
         if isinstance(found, Comparison):
             text += f" {found.position}: {found.norm.text} ({found.norm.source})"
             text += f"; range: {found.norm.note}" if found.norm.note else ""

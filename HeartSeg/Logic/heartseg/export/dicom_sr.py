@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..anatomy import Structure, structure
 from ..errors import OutputError
+from ..quantities import quantity
 from ..report.model import Number, Report
 from ..version import __version__
 from .dicom_seg import MANUFACTURER, SERIES_NUMBER, check_highdicom, evidence_images
@@ -24,26 +25,6 @@ if TYPE_CHECKING:
 SR_FILE = "measurements.dcm"
 SERIES_DESCRIPTION = "HeartSeg measurements, research use only"
 OWN_SCHEME = "99HEARTSEG"
-_CODES: dict[str, tuple[str, str, str]] = {
-    "volume": ("118565006", "SCT", "Volume"),
-    "mass": ("118538004", "SCT", "Mass"),
-    "diameter": ("81827009", "SCT", "Diameter"),
-    "LV edv": ("8821-1", "LN", "Left Ventricular ED Volume"),
-    "LV esv": ("8823-7", "LN", "Left Ventricular ES Volume"),
-    "RV edv": ("8822-9", "LN", "Right Ventricular ED Volume"),
-    "RV esv": ("8824-5", "LN", "Right Ventricular ES Volume"),
-    "LV stroke_volume": ("90096001", "SCT", "Stroke Volume"),
-    "RV stroke_volume": ("429483009", "SCT", "Right ventricular stroke volume"),
-    "LV cardiac_output": ("82799009", "SCT", "Cardiac Output"),
-    "LV cardiac_index": ("54993008", "SCT", "Cardiac Index"),
-    "LV ejection_fraction CT": ("8810-4", "LN", "Left ventricular ejection fraction by CT"),
-    "LV ejection_fraction MR": ("8811-2", "LN", "Left ventricular ejection fraction by MR"),
-    "RV ejection_fraction CT": ("8817-9", "LN", "Right ventricular ejection fraction by CT"),
-    "RV ejection_fraction MR": ("8818-7", "LN", "Right ventricular ejection fraction by MR"),
-    "mean_intensity HU": ("112181", "DCM", "Mean Attenuation Coefficient"),
-    "sd_intensity HU": ("112183", "DCM", "Standard Deviation of Attenuation Coefficient"),
-}
-"""Quantity, alone or with structure, modality or unit -> code value, scheme and meaning (PS3.16)."""
 _UNITS = {
     "mL": ("mL", "milliliter"),
     "g": ("g", "gram"),
@@ -157,37 +138,35 @@ def _groups(report: Report, segments: Dataset) -> list[Any]:
                     referenced_segment=hd.sr.ReferencedSegment.from_segmentation(segments, numbers[known.snomed_code]),
                     finding_type=code,
                     algorithm_id=hd.sr.AlgorithmIdentification("HeartSeg", __version__),
-                    measurements=[_measurement(n, report.study.modality) for n in still],
+                    measurements=[_measurement(n) for n in still],
                 )
             )
         if cycle:
-            groups.append(_group_of_the_cycle(known, cycle, report.study.modality))
+            groups.append(_group_of_the_cycle(known, cycle))
     return groups
 
 
-def _group_of_the_cycle(known: Structure, numbers: Sequence[Number], modality: str) -> Any:
+def _group_of_the_cycle(known: Structure, numbers: Sequence[Number]) -> Any:
     import highdicom as hd
 
     return hd.sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(hd.UID(), f"HeartSeg {known.key} cardiac cycle"),
         finding_type=hd.sr.CodedConcept(known.snomed_code, "SCT", known.snomed_meaning),
         algorithm_id=hd.sr.AlgorithmIdentification("HeartSeg", __version__),
-        measurements=[_measurement(n, modality) for n in numbers],
+        measurements=[_measurement(n) for n in numbers],
     )
 
 
-def _measurement(number: Number, modality: str) -> Any:
+def _measurement(number: Number) -> Any:
     import highdicom as hd
 
     assert number.value is not None
-    own = (number.quantity, OWN_SCHEME, number.name[:64])
-    candidates = (
-        f"{number.structure} {number.quantity} {modality}",
-        f"{number.structure} {number.quantity}",
-        f"{number.quantity} {number.unit}",
-        number.quantity,
-    )
-    code = next((_CODES[name] for name in candidates if name in _CODES), own)
+    known = quantity(number.structure, number.quantity)
+    code = None if known is None else known.code
+    name = (code.value, code.scheme, code.meaning) if code else (number.quantity, OWN_SCHEME, number.name[:64])
+    site = None
+    if known is not None and known.site.value != structure(number.structure).snomed_code:  # one of the 17 segments
+        site = [hd.sr.FindingSite(hd.sr.CodedConcept(known.site.value, known.site.scheme, known.site.meaning))]
     unit, meaning = _UNITS[number.unit]
     properties = None
     if number.interval is not None:
@@ -196,8 +175,9 @@ def _measurement(number: Number, modality: str) -> Any:
             lower_measurement_uncertainty=max(0.0, number.value - number.interval.low),
         )
     return hd.sr.Measurement(
-        name=hd.sr.CodedConcept(*code),
+        name=hd.sr.CodedConcept(*name),
         value=number.value,
         unit=hd.sr.CodedConcept(unit, "UCUM", meaning),
         properties=properties,
+        finding_sites=site,
     )

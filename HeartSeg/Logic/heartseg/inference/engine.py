@@ -23,9 +23,10 @@ from .around_heart import AroundHeart
 from .fallback import NnUNet
 from .finder import Finder
 from .locate import HeartBox
-from .network import Network, OrientedNetwork
+from .network import Network, OrientedNetwork, Window
 from .plan import RunPlan, Way, choose_way, plan_run
 from .prediction import Method, Prediction
+from .resample import window_grid
 from .scan import OrientedScan
 from .views import View, WorldView
 from .whole_image import FixedGrid, WholeImage, stored_view, whole_image_mode
@@ -152,6 +153,31 @@ class Engine:
         grid = grid or lattice.over(scan.geometry)
         _, image = self._fine.prepare(scan, grid, reporter)
         return WorldView(grid, scan.geometry, scan.flip, lattice.axes), self._fine.to_network(image)
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether the model can be run in a window of a scan: not those that see whole images only."""
+        return isinstance(self._fine, OrientedNetwork)
+
+    def window(self, volume: Volume, low_mm: np.ndarray, high_mm: np.ndarray, reporter: Reporter) -> Window:
+        """What the fine network shows of a scan in a window around a box, at least one patch.
+
+        Args:
+            volume: the scan.
+            low_mm, high_mm: corners ``(x, y, z)`` of the box, LPS mm.
+            reporter: for progress and cancelling.
+
+        Raises:
+            SettingsError: the model sees whole images only.
+            Cancelled: the reporter's token was set.
+        """
+        if not isinstance(self._fine, OrientedNetwork):
+            raise SettingsError(f"model {self.folder.name!r} sees whole images only: it has no windows")
+        self.load(reporter)
+        lattice = self._fine.lattice
+        grid = window_grid(low_mm, high_mm, lattice.spacing, lattice.patch)
+        with torch_settings(self.settings.threads), reporter.stage("predict", self._fine.tiles_of(grid)):
+            return self._fine.window(OrientedScan.of(volume), grid, reporter)
 
     def with_confidence_map(self) -> Engine:
         """This engine, sharing its networks, that also makes a confidence map.

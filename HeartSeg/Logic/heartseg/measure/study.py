@@ -14,14 +14,14 @@ from ..provenance import NOTICE
 from ..result import Measure, json_ready
 from ..volume.geometry import Geometry
 from ..volume.patient import Patient
-from .boxes import border_contacts, only_open_above
+from .boxes import border_contacts, crop_labels, only_open_above
 from .function import CardiacFunction, cardiac_function
 from .function_table import function_measures, index_measures
-from .grid import CUT_OFF, SMALLEST_ML, THICKEST_MM, Unknown
+from .grid import CUT_OFF, SMALLEST_ML, THICKEST_MM, Unknown, grid_of_crop
 from .heart import HeartMeasures, MeasuredLabels, heart_measures, measure_heart
-from .intervals import Intervals, border_shift, function_intervals, scan_intervals
 from .norms import Circumstances, Comparison, compare, implausible
 from .segments17 import SegmentWall, thickening_percent
+from .uncertainty import Borders, Doubts, borders_of, thickening_width, with_function_intervals, with_intervals
 
 Labels = tuple[np.ndarray, Geometry]
 """Label map, uint8 ``(z, y, x)``, and its grid."""
@@ -39,8 +39,7 @@ class Study:
         patient, circumstances: known properties for indices and comparisons.
         findings: findings on the labels.
         incomplete: key of a structure that is not whole in the scan -> the reason, as a phrase; of its measures, only
-            fractions are compared, and none has an interval.
-        intervals: what half a voxel changes; see :mod:`heartseg.measure.intervals`.
+            fractions are compared.
     """
 
     measures: tuple[Measure, ...]
@@ -50,7 +49,6 @@ class Study:
     circumstances: Circumstances
     findings: tuple[Finding, ...] = ()
     incomplete: Mapping[str, str] = field(default_factory=dict)
-    intervals: Intervals = field(default_factory=dict)
 
     @property
     def shown_frame(self) -> int | None:
@@ -84,21 +82,10 @@ class Study:
                     "planes": {}
                     if self.heart is None
                     else {k: _or_why(getattr(self.heart.planes, k)) for k in self.heart.planes.__dataclass_fields__},
-                    "measures": [self._measure_dict(m, c) for m, c in self.compared()],
+                    "measures": [_measure_dict(m, c) for m, c in self.compared()],
                 }
             )
         )
-
-    def _measure_dict(self, measure: Measure, found: Comparison | Unknown) -> dict[str, Any]:
-        limits, interval = implausible(measure), self.intervals.get((measure.structure, measure.quantity))
-        return {
-            **measure.to_dict(),
-            "interval": None if interval is None else [interval.low, interval.high],
-            "range": asdict(found.norm) if isinstance(found, Comparison) else None,
-            "position": found.position if isinstance(found, Comparison) else None,
-            "not_compared": found.why if isinstance(found, Unknown) else None,
-            "implausible": None if limits is None else [limits.low, limits.high],
-        }
 
 
 def _or_why(value: Any) -> dict[str, Any]:
@@ -112,6 +99,18 @@ def _function_dict(function: CardiacFunction) -> dict[str, Any]:
         "end_systole": function.end_systole,
         "curves": {k: {"volume_ml": c.volume_ml, "misfits": c.misfits} for k, c in function.curves.items()},
         "notes": function.notes,
+    }
+
+
+def _measure_dict(measure: Measure, found: Comparison | Unknown) -> dict[str, Any]:
+    limits = implausible(measure)
+    known = isinstance(found, Comparison)
+    return {
+        **measure.to_dict(),
+        "range": asdict(found.norm) if isinstance(found, Comparison) else None,
+        "position": found.position if isinstance(found, Comparison) else None,
+        "not_compared": None if known or not isinstance(found, Unknown) else found.why,
+        "implausible": None if limits is None else [limits.low, limits.high],
     }
 
 
@@ -162,9 +161,7 @@ def scan_study(
         if m.quantity == "volume" and m.value is not None and m.value < SMALLEST_ML:
             incomplete[m.structure] = f"a remnant of less than {SMALLEST_ML:g} mL"
     rows = (*measured.measures, *index_measures(measured.measures, patient, incomplete))
-    whole = tuple(m for m in rows if m.structure not in incomplete)
-    intervals = scan_intervals(whole, border_shift(*labels), patient.bsa_m2)
-    return Study(rows, measured.heart, None, patient, circumstances, findings, incomplete, intervals)
+    return Study(rows, measured.heart, None, patient, circumstances, findings, incomplete)
 
 
 def series_study(count: int, read: Callable[[int], Labels], patient: Patient, circumstances: Circumstances) -> Study:
@@ -172,7 +169,7 @@ def series_study(count: int, read: Callable[[int], Labels], patient: Patient, ci
 
     Args:
         count: number of frames.
-        read: returns the labels of a frame (from 0); called once for each frame and again for those with extremes.
+        read: returns the labels of a frame (from 0); called once for each frame and again for two of them.
         patient: known properties of the patient.
         circumstances: known properties of the scan; phase ``"cycle"`` if the frames are known to cover a cardiac cycle.
     """
@@ -186,31 +183,25 @@ def series_study(count: int, read: Callable[[int], Labels], patient: Patient, ci
         return Study((row,), None, function, patient, circumstances)
     if circumstances.phase != "cycle":
         function = replace(function, notes=(*function.notes, NO_CYCLE))
-    first, last = read(function.end_diastole), read(function.end_systole)
-    diastole, systole = measure_heart(*first), measure_heart(*last)
-    rows = function_measures(function, patient)
-    intervals = function_intervals(rows, *_changes(function, read), (patient.heart_rate_bpm, patient.bsa_m2))
+    diastole, systole = measure_heart(*read(function.end_diastole)), measure_heart(*read(function.end_systole))
+    borders, doubts = _borders(*read(function.end_diastole)), Doubts(frozenset(open_ended))
+    rows = with_function_intervals(function_measures(function, patient), function, borders, doubts, patient)
     if diastole is not None and systole is not None:
-        geometric = heart_measures(diastole)
-        intervals |= scan_intervals(geometric, border_shift(*first), None)
-        rows += geometric + thickening_measures(diastole.segments, systole.segments)
+        rows += with_intervals(heart_measures(diastole), borders, doubts)
+        rows += thickening_measures(diastole.segments, systole.segments, borders)
     incomplete = dict.fromkeys(open_ended, "the last slice still holds the structure")
-    return Study(rows, diastole, function, patient, circumstances, (), incomplete, intervals)
+    return Study(rows, diastole, function, patient, circumstances, (), incomplete)
 
 
-def _changes(function: CardiacFunction, read: Callable[[int], Labels]) -> tuple[dict[str, float], dict[str, float]]:
-    """Return structure key -> change of its largest and its smallest volume for half a voxel, mL."""
-    frames = dict.fromkeys(("LV", "RV", "MYO"), (function.end_diastole, function.end_systole))
-    for key in ("LA", "RA"):
-        used = function.curves[key].used if key in function.curves else {}
-        if used:
-            frames[key] = (max(used, key=lambda k: used[k]), min(used, key=lambda k: used[k]))
-    shifts = {k: border_shift(*read(k)).volume_ml for k in {k for pair in frames.values() for k in pair}}
-    large = {key: shifts[a][key] for key, (a, _) in frames.items() if key in shifts[a]}
-    return large, {key: shifts[b][key] for key, (_, b) in frames.items() if key in shifts[b]}
+def _borders(labels: np.ndarray, geometry: Geometry) -> Borders:
+    crop = crop_labels(labels, geometry)
+    assert crop is not None  # the left ventricle is there
+    return borders_of(grid_of_crop(crop))
 
 
-def thickening_measures(diastole: Sequence[SegmentWall], systole: Sequence[SegmentWall]) -> tuple[Measure, ...]:
+def thickening_measures(
+    diastole: Sequence[SegmentWall], systole: Sequence[SegmentWall], borders: Borders
+) -> tuple[Measure, ...]:
     """Return rows ``thickening_01`` to ``thickening_17``, percent; no rows without segments in both phases."""
     if len(diastole) != len(systole):
         return ()
@@ -218,5 +209,7 @@ def thickening_measures(diastole: Sequence[SegmentWall], systole: Sequence[Segme
     for before, after in zip(diastole, systole, strict=True):
         value = thickening_percent(before, after)
         note = before.name if value is not None else f"{before.name}: thickness unknown in one of the phases"
-        rows.append(Measure("MYO", f"thickening_{before.segment:02d}", value, "%", note))
+        width = None if value is None or not before.mean_mm else thickening_width(value, before.mean_mm, borders)
+        low, high = (None, None) if value is None or width is None else (value - width, value + width)
+        rows.append(Measure("MYO", f"thickening_{before.segment:02d}", value, "%", note, low, high))
     return tuple(rows)

@@ -13,6 +13,7 @@ from scipy import ndimage
 from ..anatomy import structure
 from ..errors import InputError
 from ..findings import Finding, Severity
+from ..result import Measure
 from ..volume.geometry import Geometry
 from .boxes import crop_labels
 from .study import Labels, Study
@@ -167,12 +168,15 @@ def differences(before: Study, after: Study) -> tuple[Difference, ...]:
         cut = after.incomplete.get(m.structure) or before.incomplete.get(m.structure, "")
         why = f"not compared: {cut}" if cut and m.unit != "%" else ""
         missing = next((x.note or "not measured" for x in (old[key], m) if x.value is None), "")
-        both = [s.intervals.get(key) for s in (before, after)]
-        width = None
-        if both[0] is not None and both[1] is not None:
-            width = math.hypot(both[0].half_width, both[1].half_width)
+        widths = [_half_width(x) for x in (old[key], m)]
+        width = None if widths[0] is None or widths[1] is None else math.hypot(widths[0], widths[1])
         found.append(Difference(*key, m.unit, old[key].value, m.value, width, missing or why))
     return tuple(found)
+
+
+def _half_width(measure: Measure) -> float | None:
+    """Return half of the interval of a measure."""
+    return None if measure.low is None or measure.high is None else (measure.high - measure.low) / 2
 
 
 def hindrances(

@@ -13,25 +13,17 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..anatomy import KEYS
 from ..errors import HeartSegError, OutputError, one_line
 from ..export import FORMATS, ExportOptions, check_export, missing_package
 from ..scene.dicom_export import dicom_source, export_dicom_seg, has_dicom_exporter
-from ..scene.frames import browser_of
-from ..scene.plots import plot_curves
 from .export_work import ExportRequest, do_export
-from .record import RunRecord, read_record
 from .results import masks_of
 from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
-from .views import show_chart
 
 _FOLDER_KEY, _FORMATS_KEY = "HeartSeg/ExportFolder", "HeartSeg/ExportFormats"
-_CHART = "HeartSeg.Chart"
-"""Attribute of the segmentation node with the ID of its chart."""
 _TIPS = (
     _("Write the segmentation as it is now into the folder above."),
     _("Open a page with numbers, findings, pictures and an interactive view of the segmentation as it is now."),
-    _("Show the volumes of all frames in a chart."),
 )
 _UNSAFE = r'[<>:"/\\|?*\x00-\x1f]+'  # characters that some file systems do not allow in names
 
@@ -58,7 +50,6 @@ class Export(Section):
         self.ui.exportFolderButton.connect("directoryChanged(QString)", lambda folder: self.panel.refresh())
         self.ui.exportButton.connect("clicked()", self.export)
         self.ui.reportButton.connect("clicked()", self.report)
-        self.ui.plotButton.connect("clicked()", self.plot)
         self.ui.openFolderButton.connect("clicked()", self.open_folder)
 
     def _tip(self, name: str) -> str:
@@ -94,11 +85,6 @@ class Export(Section):
         for button, why, tip in (
             (ui.exportButton, obstacle or ("" if self.formats else _("Check at least one format.")), _TIPS[0]),
             (ui.reportButton, obstacle or unavailable("html"), _TIPS[1]),
-            (
-                ui.plotButton,
-                "" if len(_frame_records(state)) > 1 else _("Segment all frames of a time series."),
-                _TIPS[2],
-            ),
         ):
             button.enabled = not why
             button.toolTip = why or tip
@@ -177,16 +163,6 @@ class Export(Section):
         if job is None:
             forget()
 
-    def plot(self) -> None:
-        """Show the volumes of all segmented frames in a chart of the scene."""
-        node, records = self.panel.state.segmentation, _frame_records(self.panel.state)
-        keys = [k for k in KEYS[:4] if any(r is not None and r.value(k, "volume") is not None for r in records)]
-        curves = {k: [None if r is None else r.value(k, "volume") for r in records] for k in keys}
-        chart = slicer.mrmlScene.GetNodeByID(node.GetAttribute(_CHART) or "")
-        chart = plot_curves(curves, node.GetName(), chart)
-        node.SetAttribute(_CHART, chart.GetID())
-        show_chart(chart)
-
     def _request(self, state: State, folder: Path, overwrite: bool, formats: tuple[str, ...]) -> ExportRequest:
         node = state.segmentation
         scan = scan_of_segmentation(state)
@@ -233,17 +209,6 @@ def _obstacle(state: State) -> str:
     if state.running:
         return str(busy())
     return str(no_scan()) if scan_of_segmentation(state) is None else ""
-
-
-def _frame_records(state: State) -> list[RunRecord | None]:
-    """Return the records of the frames of a time series, ``None`` where one was not segmented; empty without one."""
-    browser = browser_of(scan_of_segmentation(state)) if state.segmentation is not None else None
-    sequence = browser.GetSequenceNode(state.segmentation) if browser is not None else None
-    if browser is None or sequence is None:
-        return []
-    scans = browser.GetMasterSequenceNode()
-    values = [scans.GetNthIndexValue(k) for k in range(scans.GetNumberOfDataNodes())]
-    return [read_record(sequence.GetDataNodeAtValue(value)) for value in values]
 
 
 def _dicom_seg(node: Any) -> Path:

@@ -80,12 +80,3 @@ def show_segmentation(segmentation_node: Any, segment_id: str | None = None) -> 
     if segment_id is None:
         fill_3d(box)
     return True
-
-
-def show_chart(chart: Any) -> None:
-    """Show a chart in the plot view of the layout; does nothing without one."""
-    import slicer
-
-    plots = getattr(slicer.modules, "plots", None)
-    if plots is not None:
-        plots.logic().ShowChartInLayout(chart)

@@ -11,7 +11,6 @@ from ..measure.boxes import crop_labels
 from ..measure.bullseye import drawn_quantities, segment_values
 from ..measure.function import CardiacFunction
 from ..measure.grid import Unknown
-from ..measure.intervals import METHOD
 from ..measure.study import Study
 from ..provenance import InputFacts, RunFacts
 from ..result import Result
@@ -25,8 +24,12 @@ from .scene import scene_of
 from .window import display_window
 
 TITLE = "Heart report"
+INTERVALS = (
+    "Intervals hold 90 % of the true values on synthetic hearts that the model has not seen; on real scans they may be "
+    "too small. A number without one has no known accuracy."
+)
 LIMITS = (
-    f"Intervals: {METHOD}.",
+    INTERVALS,
     "A reference range is compared only if everything that it needs is known; a value within it does not prove health.",
     "Trained on synthetic images of healthy adult hearts: no children, no congenital defects, no prostheses.",
     "Areas of valves and diameters are not for sizing a device.",

@@ -12,13 +12,13 @@ import numpy as np
 from ..errors import OutputError
 from ..findings import Finding
 from ..measure.boxes import crop_labels
-from ..measure.intervals import METHOD
 from ..measure.planes import ViewPlane
 from ..measure.study import Study
 from ..measure.visits import Alignment, Difference, align, differences, hindrances
 from ..result import Result, json_ready
 from ..version import __version__
 from ..volume.types import Volume
+from .build import INTERVALS
 from .model import USE, Picture
 from .numbers import SEGMENTS_TITLE, groups_of, key_numbers, name_of, numbers_of
 from .parts import asset, finding_lines, key
@@ -160,7 +160,7 @@ def write_comparison_page(comparison: Comparison, path: str | Path) -> None:
         for p, when in zip(pair, ("earlier", "later"), strict=True)
     )
     limits = (
-        f"Intervals: {METHOD}. That of a difference combines both values as independent.",
+        f"{INTERVALS} That of a difference combines both values as independent.",
         "The later heart is aligned rigidly by its labels; the pictures show the same planes in both.",
     )
     dates = " and ".join(d[:10] for d in comparison.created)

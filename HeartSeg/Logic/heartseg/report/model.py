@@ -11,12 +11,19 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..findings import Finding
-from ..measure.intervals import Interval
 from ..measure.norms import Norm
 from ..volume.geometry import Geometry
 from ..volume.patient import Patient
 
 USE = "Research use only, not a medical device. Check the segmentation before you use these numbers."
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The 90 % interval of a measure, in its unit."""
+
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Number:
         value: ``None`` if it could not be measured; ``note`` has the reason.
         unit: as in :class:`~heartseg.result.Measure`.
         decimals: decimal places to show.
-        interval: see :mod:`heartseg.measure.intervals`; ``None`` if it is not known.
+        interval: see :mod:`heartseg.measure.uncertainty`; ``None`` if it is not known.
         norm, position: reference range, and ``"below"``, ``"within"`` or ``"above"``; ``None`` and ``""`` without one.
         not_compared: why there is no comparison.
         limits: violated limits of plausibility; ``None`` if the value is plausible.

@@ -12,7 +12,7 @@ from ..measure.grid import Unknown
 from ..measure.segments17 import NAMES
 from ..measure.study import Study
 from ..result import Measure
-from .model import Number, NumberGroup
+from .model import Interval, Number, NumberGroup
 
 _NAMES: dict[str, tuple[str, int]] = {
     "volume": ("volume", 0),
@@ -115,7 +115,7 @@ def _number(measure: Measure, found: Comparison | Unknown, study: Study, finding
         measure.value,
         measure.unit,
         decimals,
-        study.intervals.get((measure.structure, measure.quantity)) if measure.value is not None else None,
+        None if measure.low is None or measure.high is None else Interval(measure.low, measure.high),
         found.norm if isinstance(found, Comparison) else None,
         found.position if isinstance(found, Comparison) else "",
         "" if known or not isinstance(found, Unknown) else found.why,

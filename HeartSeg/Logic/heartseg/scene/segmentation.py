@@ -119,7 +119,7 @@ def _collect(result: Result, prepared: PreparedSegments, volume_node: Any, hidde
 
     converter = slicer.vtkSegmentationConverter
     binary, surface = converter.GetBinaryLabelmapRepresentationName(), converter.GetClosedSurfaceRepresentationName()
-    image = _oriented_image(prepared.layer, volume_node)
+    image = oriented_image(prepared.layer, volume_node)
     segmentation = hidden.GetSegmentation()
     segmentation.SetSourceRepresentationName(binary)
     for name, value in SURFACE_PARAMETERS.items():
@@ -264,7 +264,7 @@ def _check_nodes(result: Result, volume_node: Any, segmentation_node: Any) -> No
         )
 
 
-def _oriented_image(layer: Layer, volume_node: Any) -> Any:
+def oriented_image(layer: Layer, volume_node: Any) -> Any:
     """Oriented image with the layer's box as extent on the volume node's own index grid.
 
     The grid stays the volume's, so that nothing is ever resampled; only the extent is cut.
@@ -295,6 +295,14 @@ def _segment(structure: Structure, algorithm: str) -> Any:
     segment.SetTerminology(terminology_entry(structure))
     segment.SetTag("DICOM.SegmentAlgorithmType", "AUTOMATIC")
     segment.SetTag("DICOM.SegmentAlgorithmName", algorithm)
+    return segment
+
+
+def add_segment(segmentation: Any, structure: Structure) -> Any:
+    """Add an empty segment of a structure with name, colour and terminology; returns the ``vtkSegment``."""
+    segment = _segment(structure, "HeartSeg")
+    if not segmentation.AddSegment(segment, structure.key):
+        raise RuntimeError(f"segment {structure.key} could not be added to the segmentation")
     return segment
 
 

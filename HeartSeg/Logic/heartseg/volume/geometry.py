@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 _AXIS_LETTERS = (("R", "L"), ("A", "P"), ("I", "S"))  # (negative, positive) direction of each LPS world axis
 SIDES = (("right", "left"), ("anterior", "posterior"), ("inferior", "superior"))
@@ -104,12 +105,12 @@ class Geometry:
         world = next(k for k, sides in enumerate(SIDES) if side in sides)
         return self.spacing[self.nearest_axes()[0].index(world)]
 
-    def index_to_world(self, index_zyx: np.ndarray) -> np.ndarray:
+    def index_to_world(self, index_zyx: npt.ArrayLike) -> np.ndarray:
         """Convert array indices ``(…, 3)``, z, y, x, possibly fractional, to world LPS ``(…, 3)``, x, y, z, mm."""
         index = np.asarray(index_zyx, float)[..., ::-1]
         return index @ self.affine[:3, :3].T + self.affine[:3, 3]
 
-    def world_to_index(self, world_xyz: np.ndarray) -> np.ndarray:
+    def world_to_index(self, world_xyz: npt.ArrayLike) -> np.ndarray:
         """Convert world LPS points ``(…, 3)``, x, y, z, mm, to fractional array indices ``(…, 3)``, z, y, x."""
         inverse = np.linalg.inv(self.affine)
         index = np.asarray(world_xyz, float) @ inverse[:3, :3].T + inverse[:3, 3]

@@ -45,6 +45,8 @@ examples:
   heartseg train mmwhs/ct_train -o ct --orientation lps         CSFBU-Net in 2D, five folds
   heartseg train scans/ -o own --preset nnunet --modality CT --only-folds 0
   heartseg train scans/ -o tuned --preset nnunet --start-from HeartSeg-Default --epochs 100 --orientation lps
+  heartseg train out/ -o learnt --preset nnunet --start-from HeartSeg-Default --epochs 50 --orientation lps
+                                                                learn from the results in out/ that were mended
   heartseg models install ct/model --name CT-CSFBU              then: heartseg segment scan.nii.gz --model CT-CSFBU
 
 written into DIR:

@@ -25,7 +25,8 @@ DATA_HELP = """\
 DATA is a folder in one of these layouts, or a MONAI data list (.json):
   ct_train_1001_image.nii.gz beside ct_train_1001_label.nii.gz      MM-WHS (label values 500 600 420 550 205 820 850)
   images/ and labels/ (or imagesTr/, labelsTr/), same file names    label values 1-7, or as --labels says
-  scan.nrrd beside scan.seg.nrrd                                    Slicer segmentations, by their segments' names"""
+  scan.nrrd beside scan.seg.nrrd                                    Slicer segmentations, by their segments' names
+  results that were mended ('heartseg refine', or in Slicer)        the others are left out"""
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:

@@ -158,7 +158,7 @@ def again(trained: Trained) -> Any:
 
 
 @pytest.fixture
-def stock_labels(monkeypatch) -> Callable[..., np.ndarray]:
+def stock_labels(monkeypatch: pytest.MonkeyPatch) -> Callable[..., np.ndarray]:
     """Return labels of nnU-Net's own predictor, initialised from a folder like ``nnUNetv2_predict``."""
     name = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"  # needs a torchvision that matches torch
     monkeypatch.setitem(sys.modules, name, types.ModuleType(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def finished(out: Path, preset: Preset, name: str) -> tuple[Training, dict]:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_a_model_folder_passes_the_check_segments_has_heat_maps_and_runs_in_stock_nnunet(
-    name, tmp_path, stock_labels, capsys
+    name: str, tmp_path: Path, stock_labels: Callable[..., np.ndarray], capsys: pytest.CaptureFixture[str]
 ) -> None:
     training, plans = finished(tmp_path, configured(SMALL, EVERY[name], name), plans_name(name, 0))
     folder = write_model(training, plans, Reporter(), model_folder(training, name, 0))
@@ -104,7 +105,7 @@ def test_a_model_folder_passes_the_check_segments_has_heat_maps_and_runs_in_stoc
     assert heat_map(folder, image, labels * 0, "AO", "cpu") is None
 
 
-def test_a_model_with_an_edge_head_is_saved_as_a_stock_network(tmp_path) -> None:
+def test_a_model_with_an_edge_head_is_saved_as_a_stock_network(tmp_path: Path) -> None:
     training, plans = finished(tmp_path, configured(SMALL, CONFIGURATIONS["edge-head"], "edge-head"), "head")
     folder = write_model(training, plans, Reporter(), tmp_path / "models" / "head")
     content = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
@@ -112,7 +113,7 @@ def test_a_model_with_an_edge_head_is_saved_as_a_stock_network(tmp_path) -> None
     assert name.startswith("dynamic_network_architectures.")
 
 
-def test_the_figure_shows_the_predictions_of_the_first_seed(tmp_path) -> None:
+def test_the_figure_shows_the_predictions_of_the_first_seed(tmp_path: Path) -> None:
     """Two configurations, the second without the aorta; the figure shows the first case."""
     import SimpleITK as sitk
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +42,7 @@ from heartseg.training.nnunet.ablation_table import (
 from heartseg.training.nnunet.convert import DATASET_NAME, write_json
 from heartseg.training.nnunet.job import DataOptions, Training, fold_folder
 from heartseg.training.nnunet.planning import SETTINGS_KEY, adapted_plans
-from heartseg.training.nnunet.presets import CSFBU, NETWORK_NAMES
+from heartseg.training.nnunet.presets import CSFBU, NETWORK_NAMES, Preset
 from heartseg.training.nnunet.run import left_out
 from heartseg.training.nnunet.supervision import TrainingLoss
 from heartseg.volume import Geometry, write_labels
@@ -136,7 +138,7 @@ def test_a_bootstrap_interval_has_its_nominal_coverage() -> None:
     assert bootstrap_interval(np.array([3.0])) == (None, None)
 
 
-def test_pictures_show_every_configuration(tmp_path) -> None:
+def test_pictures_show_every_configuration(tmp_path: Path) -> None:
     import SimpleITK as sitk
 
     from heartseg.evaluation.slices import Shown, choose_slice, colored, write_comparison
@@ -163,7 +165,7 @@ def test_pictures_show_every_configuration(tmp_path) -> None:
     assert sitk.ReadImage(str(tmp_path / "b.png")).GetSize() == (1800, 675)
 
 
-def test_a_configuration_is_a_known_name_a_network_or_a_table_of_the_user(tmp_path) -> None:
+def test_a_configuration_is_a_known_name_a_network_or_a_table_of_the_user(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text(json.dumps({"wide": {"network": "csfbu", "alpha": 2.0}}))
     found = named_configurations(["baseline", "attention", "wide"], read_table(tmp_path / "t.json"))
     assert found["attention"] == {"network": "attention"}
@@ -187,11 +189,11 @@ BUILT = {
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_every_configuration_builds_the_network_of_its_name(name) -> None:
+def test_every_configuration_builds_the_network_of_its_name(name: str) -> None:
     """Check the parts of the network that nnU-Net builds from the configuration's plans."""
     pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
     preset = configured(CSFBU, CONFIGURATIONS[name], name)
-    network = build_from(adapted_plans(base_plans(), preset, "x", 0), structures=7)
+    network: Any = build_from(adapted_plans(base_plans(), preset, "x", 0), structures=7)
     edge, fusion, erosion, translated, unlabelled = BUILT[name]
     assert {h.out_channels for h in network.decoder.seg_layers} == {8 if edge == "none" else 15}
     assert getattr(network, "edge", "none") == edge
@@ -207,7 +209,7 @@ def test_every_configuration_builds_the_network_of_its_name(name) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORK_NAMES)
-def test_every_network_is_a_configuration(name) -> None:
+def test_every_network_is_a_configuration(name: str) -> None:
     pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
     preset = configured(CSFBU, named_configurations([name])[name], name)
     plans = adapted_plans(base_plans(), preset, "x", 0)
@@ -219,7 +221,7 @@ def test_every_network_is_a_configuration(name) -> None:
         assert getattr(network, key) == value
 
 
-def test_unknown_names_and_settings_are_refused(tmp_path) -> None:
+def test_unknown_names_and_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="configuration edgy is unknown: choose from"):
         named_configurations(["edgy"])
     with pytest.raises(SettingsError, match="changes colour, which are not settings"):
@@ -231,7 +233,7 @@ def test_unknown_names_and_settings_are_refused(tmp_path) -> None:
         read_table(tmp_path / "nowhere.json")
 
 
-def test_translated_cases_are_used_only_by_configurations_that_ask_for_them(tmp_path) -> None:
+def test_translated_cases_are_used_only_by_configurations_that_ask_for_them(tmp_path: Path) -> None:
     found = named_configurations(["baseline", "edge+fusion", "translated", "all"])
     presets = {n: configured(CSFBU, c, n) for n, c in found.items()}
     assert [n for n, p in presets.items() if p.translated] == ["translated", "all"]
@@ -252,10 +254,10 @@ def test_two_configurations_under_one_name_of_plans_are_refused() -> None:
         refuse_one_name_for_two(["baseline", "edge+m2", "Edge-m2"])
 
 
-def test_a_configuration_that_was_trained_with_other_settings_is_refused(tmp_path) -> None:
+def test_a_configuration_that_was_trained_with_other_settings_is_refused(tmp_path: Path) -> None:
     training = Training(DataOptions(tmp_path), tmp_path)
 
-    def plans(preset, seed=0, **more):
+    def plans(preset: Preset, seed: int = 0, **more: Any) -> dict[str, Any]:
         settings = {"preset": preset.to_dict(), "seed": seed, "start_from": None, "left_out": [], **more}
         return {"plans_name": "wide-seed0", "configurations": {preset.configuration: {}}, SETTINGS_KEY: settings}
 
@@ -285,7 +287,7 @@ def test_a_configuration_that_was_trained_with_other_settings_is_refused(tmp_pat
     refuse_other_settings(training, "wide", plans(CSFBU.with_changes(unlabelled=False)))
 
 
-def test_a_trial_is_scored_case_by_case_from_the_held_out_predictions(tmp_path) -> None:
+def test_a_trial_is_scored_case_by_case_from_the_held_out_predictions(tmp_path: Path) -> None:
     """Two folds with one case each: one prediction lacks a voxel; seconds and steps are those of the training."""
     pytest.importorskip("monai", reason="pip install 'heartseg[evaluate]'")
     training = Training(DataOptions(tmp_path / "scans", folds=2), tmp_path)
@@ -322,7 +324,9 @@ def test_null_in_a_table_keeps_a_setting() -> None:
 
 
 @pytest.mark.slow
-def test_an_ablation_uses_the_same_folds_and_resumes_after_an_interruption(tmp_path, capsys) -> None:
+def test_an_ablation_uses_the_same_folds_and_resumes_after_an_interruption(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
     from heartseg.cli.main import main
     from labelled_scans import make_folder_pair

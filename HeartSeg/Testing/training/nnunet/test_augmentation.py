@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,13 +85,13 @@ def test_a_3d_patch_is_transformed_too() -> None:
     assert 0.4 < (found["segmentation"] == 2).sum() / (label == 2).sum() < 2.0  # 0.8**3 to 1.2**3, whole voxels
 
 
-def stock_transforms():
+def stock_transforms() -> Any:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     return nnUNetTrainer.get_training_transforms((32, 32), (-0.5, 0.5), None, (0, 1), False, use_mask_for_norm=[False])
 
 
-def names(transforms) -> list[str]:
+def names(transforms: Any) -> list[str]:
     inner = [t.transform if isinstance(t, RandomTransform) else t for t in transforms.transforms]
     return [type(t).__name__ for t in inner]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,12 +16,12 @@ COARSE = (8.0, 8.0, 10.0)
 
 
 @pytest.fixture
-def pairs(tmp_path):
+def pairs(tmp_path: Path) -> Path:
     """Write three pairs in two folders."""
     return make_folder_pair(tmp_path / "data", 3, COARSE)
 
 
-def refused(capsys, *arguments) -> str:
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """Return the only line on standard error, without progress, of a command that exits with 2."""
     assert main(["train", *map(str, arguments)]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("heartseg: ")]
@@ -27,7 +29,9 @@ def refused(capsys, *arguments) -> str:
     return lines[0]
 
 
-def test_a_dry_run_lists_cases_volumes_and_orientations_and_writes_nothing(tmp_path, capsys) -> None:
+def test_a_dry_run_lists_cases_volumes_and_orientations_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = make_mmwhs(tmp_path / "data", 3, COARSE)
     assert main(["train", str(data), "-o", str(tmp_path / "out"), "--folds", "3", "--dry-run"]) == 0
     said = capsys.readouterr()
@@ -38,7 +42,7 @@ def test_a_dry_run_lists_cases_volumes_and_orientations_and_writes_nothing(tmp_p
 
 
 def test_a_dry_run_with_orientation_lps_has_no_note_on_orientations_and_counts_unlabelled_scans(
-    tmp_path, capsys
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = make_mmwhs(tmp_path / "data", 3, COARSE)
     (tmp_path / "more").mkdir()
@@ -51,7 +55,7 @@ def test_a_dry_run_with_orientation_lps_has_no_note_on_orientations_and_counts_u
     assert "nowhere" in capsys.readouterr().err
 
 
-def test_a_dry_run_lists_every_problem(pairs, tmp_path, capsys) -> None:
+def test_a_dry_run_lists_every_problem(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (pairs / "labels" / "heart_00.nii.gz").unlink()
     labels, geometry = read(pairs / "labels" / "heart_01.nii.gz")
     moved = Geometry(geometry.shape, geometry.spacing, (0.0, 0.0, 0.0))
@@ -62,7 +66,7 @@ def test_a_dry_run_lists_every_problem(pairs, tmp_path, capsys) -> None:
     assert "'heart_01.nii.gz' does not lie on the grid of" in said
 
 
-def test_bad_data_are_refused_before_training(pairs, tmp_path, capsys) -> None:
+def test_bad_data_are_refused_before_training(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels, geometry = read(pairs / "labels" / "heart_02.nii.gz")
     write_labels(np.where(labels == 3, 9, labels).astype(np.uint8), geometry, pairs / "labels" / "heart_02.nii.gz")
     said = refused(capsys, pairs, "-o", tmp_path / "out", "--folds", 3, "--device", "cpu")
@@ -70,7 +74,7 @@ def test_bad_data_are_refused_before_training(pairs, tmp_path, capsys) -> None:
     assert not (tmp_path / "out" / "raw").exists()
 
 
-def test_one_case_alone_is_refused(tmp_path, capsys) -> None:
+def test_one_case_alone_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = make_folder_pair(tmp_path / "data", 1, COARSE)
     assert "one case only" in refused(capsys, data, "-o", tmp_path / "out", "--device", "cpu")
 
@@ -90,12 +94,16 @@ def test_one_case_alone_is_refused(tmp_path, capsys) -> None:
         (["--num-gpus", "2", "--device", "cpu"], "exclude each other"),
     ],
 )
-def test_invalid_options_are_refused(pairs, tmp_path, capsys, options, said) -> None:
+def test_invalid_options_are_refused(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
     assert said in refused(capsys, pairs, "-o", tmp_path / "out", *options)
     assert not (tmp_path / "out").exists()
 
 
-def test_an_output_folder_with_other_files_is_refused(pairs, tmp_path, capsys) -> None:
+def test_an_output_folder_with_other_files_is_refused(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
     said = refused(capsys, pairs, "-o", tmp_path / "out", "--folds", 3, "--device", "cpu")
@@ -103,13 +111,15 @@ def test_an_output_folder_with_other_files_is_refused(pairs, tmp_path, capsys) -
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["thesis.txt"]
 
 
-def test_after_a_refusal_the_same_folder_can_be_used_with_other_options(pairs, tmp_path, capsys) -> None:
+def test_after_a_refusal_the_same_folder_can_be_used_with_other_options(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = [pairs, "-o", tmp_path / "out", "--device", "cpu"]
     assert "5 folds need 5 cases" in refused(capsys, *command)
     assert "4 folds need 4 cases" in refused(capsys, *command, "--folds", 4)
 
 
-def test_a_model_of_another_dimension_is_refused_as_start(default_model) -> None:
+def test_a_model_of_another_dimension_is_refused_as_start(default_model: Path) -> None:
     from pathlib import Path
 
     from heartseg.errors import SettingsError

@@ -21,7 +21,7 @@ SEVEN = ("LV", "RV", "LA", "RA", "MYO", "AO", "PA")
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> CheckedData:
+def data(tmp_path_factory: pytest.TempPathFactory) -> CheckedData:
     """Three cases with the names, values and orientations of MM-WHS."""
     home = make_mmwhs(tmp_path_factory.mktemp("mmwhs"), 3, (6.0, 6.0, 8.0))
     return check_cases(find_cases(home), None, None)
@@ -33,7 +33,7 @@ def centres(path: Path) -> dict[int, np.ndarray]:
     return {int(v): geometry.index_to_world(np.argwhere(labels == v)).mean(0) for v in np.unique(labels) if v}
 
 
-def test_the_folder_has_the_layout_of_nnunet(data, tmp_path) -> None:
+def test_the_folder_has_the_layout_of_nnunet(data: CheckedData, tmp_path: Path) -> None:
     home = convert(data, Layout(SEVEN, "CT"), tmp_path)
     description = json.loads((home / "dataset.json").read_text())
     assert description["labels"] == {"background": 0, "LV": 1, "RV": 2, "LA": 3, "RA": 4, "MYO": 5, "AO": 6, "PA": 7}
@@ -43,7 +43,7 @@ def test_the_folder_has_the_layout_of_nnunet(data, tmp_path) -> None:
     assert all((home / e["label"]).is_file() for e in description["dataset"].values())
 
 
-def test_scans_are_linked_and_keep_their_grid(data, tmp_path) -> None:
+def test_scans_are_linked_and_keep_their_grid(data: CheckedData, tmp_path: Path) -> None:
     home = convert(data, Layout(SEVEN), tmp_path)
     for checked in data.cases:
         name = checked.case.name
@@ -56,14 +56,14 @@ def test_scans_are_linked_and_keep_their_grid(data, tmp_path) -> None:
             assert found == pytest.approx(checked.volumes_ml[key], abs=0.01)
 
 
-def test_copied_scans_are_independent_files(data, tmp_path) -> None:
+def test_copied_scans_are_independent_files(data: CheckedData, tmp_path: Path) -> None:
     home = convert(data, Layout(SEVEN, copy=True), tmp_path)
     image = home / "imagesTr" / "ct_train_1001_0000.nii.gz"
     assert not image.is_symlink()
     assert image.read_bytes() == data.cases[0].case.image.read_bytes()
 
 
-def test_reorientation_to_lps_keeps_the_world_positions_of_structures(data, tmp_path) -> None:
+def test_reorientation_to_lps_keeps_the_world_positions_of_structures(data: CheckedData, tmp_path: Path) -> None:
     kept, turned = (
         convert(data, Layout(SEVEN), tmp_path / "a"),
         convert(data, Layout(SEVEN, orientation="lps"), tmp_path / "b"),
@@ -82,7 +82,7 @@ def test_reorientation_to_lps_keeps_the_world_positions_of_structures(data, tmp_
         assert stored.orientation == checked.geometry.orientation
 
 
-def test_fewer_structures_get_consecutive_labels(data, tmp_path) -> None:
+def test_fewer_structures_get_consecutive_labels(data: CheckedData, tmp_path: Path) -> None:
     chosen = check_cases(data.listing, None, ["MYO", "LV", "PA"])
     assert chosen.structures == ("LV", "MYO", "PA")
     home = convert(chosen, Layout(chosen.structures), tmp_path)
@@ -92,7 +92,7 @@ def test_fewer_structures_get_consecutive_labels(data, tmp_path) -> None:
     assert ml == pytest.approx(chosen.cases[1].volumes_ml["MYO"], abs=0.01)
 
 
-def test_a_second_conversion_writes_only_what_is_missing(data, tmp_path) -> None:
+def test_a_second_conversion_writes_only_what_is_missing(data: CheckedData, tmp_path: Path) -> None:
     home = convert(data, Layout(SEVEN), tmp_path)
     label = home / "labelsTr" / "ct_train_1001.nii.gz"
     before = label.stat().st_mtime_ns
@@ -102,7 +102,7 @@ def test_a_second_conversion_writes_only_what_is_missing(data, tmp_path) -> None
     assert (home / "labelsTr" / "ct_train_1002.nii.gz").is_file()
 
 
-def test_translated_cases_are_in_the_training_set_of_every_fold_and_never_held_out(data) -> None:
+def test_translated_cases_are_in_the_training_set_of_every_fold_and_never_held_out(data: CheckedData) -> None:
     made, *real = data.cases
     mixed = replace(data, cases=(replace(made, case=replace(made.case, translated=True)), *real))
     assert mixed.translated == (made.case.name,)
@@ -113,7 +113,7 @@ def test_translated_cases_are_in_the_training_set_of_every_fold_and_never_held_o
         refuse_bad_data(mixed, len(data.cases), skip_bad=True)
 
 
-def test_every_case_is_held_out_once(data) -> None:
+def test_every_case_is_held_out_once(data: CheckedData) -> None:
     folds = split(data, 2, seed=5)
     names = sorted(c.case.name for c in data.cases)
     assert sorted(folds[0]["val"] + folds[1]["val"]) == names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,22 +17,23 @@ from heartseg.training.nnunet.references import read_reference
 from heartseg.translation.join import RECORD
 from heartseg.volume import Geometry, Volume, read_volume, write_labels, write_volume
 from labelled_scans import as_mmwhs, make_folder_pair, make_mmwhs, phantom_case, write_slicer_segmentation
+from phantoms import Phantom
 
 NAMES = {s.label: s.name for s in STRUCTURES}
 
 
 @pytest.fixture(scope="module")
-def mmwhs(tmp_path_factory) -> Path:
+def mmwhs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_mmwhs(tmp_path_factory.mktemp("mmwhs"), 3, (6.0, 6.0, 8.0))
 
 
 @pytest.fixture(scope="module")
-def heart() -> tuple[np.ndarray, Geometry, np.ndarray]:
+def heart() -> Phantom:
     """Return labels, grid and image of one phantom."""
     return phantom_case(7, (6.0, 6.0, 8.0))
 
 
-def saved(home: Path, heart, name: str = "a") -> Case:
+def saved(home: Path, heart: Phantom, name: str = "a") -> Case:
     """Write the phantom as files and return its case."""
     labels, geometry, image = heart
     write_volume(Volume(image, geometry), home / f"{name}_image.nii.gz")
@@ -39,7 +41,7 @@ def saved(home: Path, heart, name: str = "a") -> Case:
     return Case(name, home / f"{name}_image.nii.gz", home / f"{name}_label.nii.gz")
 
 
-def test_mmwhs_is_recognised_by_its_names(mmwhs) -> None:
+def test_mmwhs_is_recognised_by_its_names(mmwhs: Path) -> None:
     listing = find_cases(mmwhs)
     assert listing.layout == "MM-WHS"
     assert [c.name for c in listing.cases] == ["ct_train_1001", "ct_train_1002", "ct_train_1003"]
@@ -48,12 +50,12 @@ def test_mmwhs_is_recognised_by_its_names(mmwhs) -> None:
     assert not listing.problems
 
 
-def test_two_folders_with_the_same_names_are_paired(tmp_path) -> None:
+def test_two_folders_with_the_same_names_are_paired(tmp_path: Path) -> None:
     make_folder_pair(tmp_path, 2, (8.0, 8.0, 10.0))
     assert [c.name for c in find_cases(tmp_path).cases] == ["heart_00", "heart_01"]
 
 
-def test_cases_of_the_record_of_translate_join_are_known_as_translated(tmp_path) -> None:
+def test_cases_of_the_record_of_translate_join_are_known_as_translated(tmp_path: Path) -> None:
     home = make_folder_pair(tmp_path, 2, (8.0, 8.0, 10.0))
     names = [c.name for c in find_cases(home).cases]
     (home / TRANSLATED).write_text(json.dumps({names[1]: {}, "gone": {}}))
@@ -67,7 +69,7 @@ def test_the_name_of_the_record_is_that_of_translate_join() -> None:
     assert TRANSLATED == RECORD
 
 
-def test_folders_of_nnunet_are_paired_without_the_channel_number(tmp_path, heart) -> None:
+def test_folders_of_nnunet_are_paired_without_the_channel_number(tmp_path: Path, heart: Phantom) -> None:
     labels, geometry, image = heart
     for folder in ("imagesTr", "labelsTr"):
         (tmp_path / folder).mkdir()
@@ -78,7 +80,7 @@ def test_folders_of_nnunet_are_paired_without_the_channel_number(tmp_path, heart
 
 
 @pytest.mark.parametrize("name", ["scan.seg.nrrd", "scan Segmentation.seg.nrrd", "scan-segmentation.seg.nrrd"])
-def test_slicer_segmentations_are_paired_with_the_scan_beside_them(tmp_path, heart, name) -> None:
+def test_slicer_segmentations_are_paired_with_the_scan_beside_them(tmp_path: Path, heart: Phantom, name: str) -> None:
     labels, geometry, image = heart
     write_volume(Volume(image, geometry), tmp_path / "scan.nrrd")
     write_slicer_segmentation(labels, geometry, tmp_path / name, NAMES)
@@ -87,7 +89,7 @@ def test_slicer_segmentations_are_paired_with_the_scan_beside_them(tmp_path, hea
     assert np.array_equal(load_case(case, None, None)[1].labels, labels)
 
 
-def test_a_monai_data_list_keeps_its_folds(tmp_path) -> None:
+def test_a_monai_data_list_keeps_its_folds(tmp_path: Path) -> None:
     make_folder_pair(tmp_path, 2, (8.0, 8.0, 10.0))
     entries = [
         {"image": f"images/heart_0{k}.nii.gz", "label": [f"labels/heart_0{k}.nii.gz"], "fold": 1 - k} for k in range(2)
@@ -107,20 +109,20 @@ def test_a_monai_data_list_keeps_its_folds(tmp_path) -> None:
         ('{"validation": []}', "has no list 'training'"),
     ],
 )
-def test_a_file_that_is_no_data_list_is_refused(tmp_path, content, said) -> None:
+def test_a_file_that_is_no_data_list_is_refused(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "list.json").write_text(content)
     with pytest.raises(InputError, match=said):
         find_cases(tmp_path / "list.json")
 
 
-def test_an_entry_without_label_is_a_problem_and_the_others_stay(tmp_path) -> None:
+def test_an_entry_without_label_is_a_problem_and_the_others_stay(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text('{"training": [{"image": "a.nii.gz"}, {"image": "b.nii", "label": "b_l.nii"}]}')
     found = find_cases(tmp_path / "list.json")
     assert [c.name for c in found.cases] == ["b"]
     assert "it needs 'image' and 'label'" in found.problems[0]
 
 
-def test_a_scan_without_reference_and_a_reference_without_scan_are_problems(tmp_path) -> None:
+def test_a_scan_without_reference_and_a_reference_without_scan_are_problems(tmp_path: Path) -> None:
     make_folder_pair(tmp_path, 3, (8.0, 8.0, 10.0))
     (tmp_path / "labels" / "heart_01.nii.gz").unlink()
     (tmp_path / "images" / "heart_02.nii.gz").unlink()
@@ -130,14 +132,14 @@ def test_a_scan_without_reference_and_a_reference_without_scan_are_problems(tmp_
     assert "heart_02.nii.gz' has no scan" in found.problems[1]
 
 
-def test_an_empty_folder_is_refused_with_the_known_layouts(tmp_path) -> None:
+def test_an_empty_folder_is_refused_with_the_known_layouts(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="ct_train_1001_image"):
         find_cases(tmp_path)
     with pytest.raises(InputError, match="does not exist"):
         find_cases(tmp_path / "nowhere")
 
 
-def test_label_values_of_mmwhs_are_converted_and_421_is_the_left_atrium(tmp_path, heart) -> None:
+def test_label_values_of_mmwhs_are_converted_and_421_is_the_left_atrium(tmp_path: Path, heart: Phantom) -> None:
     labels, geometry, _ = heart
     stored = as_mmwhs(labels, stray=True)
     assert set(np.unique(stored)) == {0, 205, 420, 421, 500, 550, 600, 820, 850}
@@ -145,7 +147,7 @@ def test_label_values_of_mmwhs_are_converted_and_421_is_the_left_atrium(tmp_path
     assert np.array_equal(read_reference(tmp_path / "l.nii.gz").labels, labels)
 
 
-def test_segments_are_recognised_by_their_terminology(tmp_path, heart) -> None:
+def test_segments_are_recognised_by_their_terminology(tmp_path: Path, heart: Phantom) -> None:
     labels, geometry, _ = heart
     path = write_slicer_segmentation(labels, geometry, tmp_path / "a.seg.nrrd", {s.label: "X" for s in STRUCTURES})
     import SimpleITK as sitk
@@ -159,7 +161,7 @@ def test_segments_are_recognised_by_their_terminology(tmp_path, heart) -> None:
 
 
 def test_unknown_segments_become_background_with_a_notice_and_a_file_without_known_ones_is_refused(
-    tmp_path, heart
+    tmp_path: Path, heart: Phantom
 ) -> None:
     labels, geometry, _ = heart
     names = {**NAMES, 6: "spine"}
@@ -170,7 +172,7 @@ def test_unknown_segments_become_background_with_a_notice_and_a_file_without_kno
         read_reference(write_slicer_segmentation(labels, geometry, tmp_path / "b.seg.nrrd", {1: "spine"}))
 
 
-def test_of_overlapping_segments_the_later_one_wins_with_a_notice(tmp_path, heart) -> None:
+def test_of_overlapping_segments_the_later_one_wins_with_a_notice(tmp_path: Path, heart: Phantom) -> None:
     labels, geometry, _ = heart
     path = write_slicer_segmentation(labels, geometry, tmp_path / "a.seg.nrrd", NAMES)
     import SimpleITK as sitk
@@ -178,7 +180,8 @@ def test_of_overlapping_segments_the_later_one_wins_with_a_notice(tmp_path, hear
     image = sitk.ReadImage(str(path))
     layers = sitk.GetArrayFromImage(image)
     both = np.argwhere(labels == 1)[:10]
-    layers[(*both.T, 1)] = 2  # layer of the right ventricle, over the left ventricle
+    z, y, x = both.T
+    layers[z, y, x, 1] = 2  # layer of the right ventricle, over the left ventricle
     changed = sitk.GetImageFromArray(layers, isVector=True)
     changed.CopyInformation(image)
     for key in image.GetMetaDataKeys():
@@ -190,7 +193,7 @@ def test_of_overlapping_segments_the_later_one_wins_with_a_notice(tmp_path, hear
     assert "overlap in 10 voxels" in found.notices[0]
 
 
-def test_unknown_label_values_are_refused_without_a_label_map(tmp_path, heart) -> None:
+def test_unknown_label_values_are_refused_without_a_label_map(tmp_path: Path, heart: Phantom) -> None:
     labels, geometry, image = heart
     write_labels(np.where(labels == 7, 13, labels).astype(np.uint8), geometry, tmp_path / "l.nii.gz")
     with pytest.raises(InputError, match=r"labels 13 of 'l.nii.gz' mean no structure.*--labels"):
@@ -202,7 +205,7 @@ def test_unknown_label_values_are_refused_without_a_label_map(tmp_path, heart) -
         read_reference(tmp_path / "i.nii.gz")
 
 
-def test_a_reference_on_another_grid_is_refused_with_both_grids(tmp_path, heart) -> None:
+def test_a_reference_on_another_grid_is_refused_with_both_grids(tmp_path: Path, heart: Phantom) -> None:
     case = saved(tmp_path, heart)
     labels, geometry, _ = heart
     moved = Geometry(geometry.shape, geometry.spacing, (geometry.origin[0] + 3, *geometry.origin[1:]))
@@ -214,7 +217,7 @@ def test_a_reference_on_another_grid_is_refused_with_both_grids(tmp_path, heart)
     assert f"{geometry.origin[0]:.1f}" in said and f"{geometry.origin[0] + 3:.1f}" in said
 
 
-def test_a_reference_without_foreground_is_refused(tmp_path, heart) -> None:
+def test_a_reference_without_foreground_is_refused(tmp_path: Path, heart: Phantom) -> None:
     case = saved(tmp_path, heart)
     labels, geometry, _ = heart
     with pytest.raises(InputError, match="nothing can be learnt"):
@@ -224,7 +227,7 @@ def test_a_reference_without_foreground_is_refused(tmp_path, heart) -> None:
         check_case(case, None, None)
 
 
-def test_an_unreadable_file_is_a_problem_of_its_case_only(tmp_path) -> None:
+def test_an_unreadable_file_is_a_problem_of_its_case_only(tmp_path: Path) -> None:
     make_folder_pair(tmp_path, 3, (8.0, 8.0, 10.0))
     broken = tmp_path / "images" / "heart_01.nii.gz"
     broken.write_bytes(broken.read_bytes()[:200])
@@ -236,13 +239,13 @@ def test_an_unreadable_file_is_a_problem_of_its_case_only(tmp_path) -> None:
     refuse_bad_data(data, 2, skip_bad=True)
 
 
-def as_mr(path) -> None:
+def as_mr(path: Path) -> None:
     """Convert a CT scan in HU to magnitudes without negative values."""
     volume = read_volume(path)
     write_volume(Volume((volume.array + 1000).clip(0).astype(np.int16), volume.geometry), path)
 
 
-def test_mr_among_ct_is_refused_by_name(tmp_path) -> None:
+def test_mr_among_ct_is_refused_by_name(tmp_path: Path) -> None:
     make_folder_pair(tmp_path, 4, (8.0, 8.0, 10.0))
     as_mr(tmp_path / "images" / "heart_02.nii.gz")
     for modality in ("", "CT"):
@@ -256,7 +259,7 @@ def test_mr_among_ct_is_refused_by_name(tmp_path) -> None:
     assert [c.case.name for c in mr.cases] == ["heart_02"]
 
 
-def test_both_modalities_are_accepted_if_file_names_state_them(tmp_path) -> None:
+def test_both_modalities_are_accepted_if_file_names_state_them(tmp_path: Path) -> None:
     make_mmwhs(tmp_path, 2, (8.0, 8.0, 10.0))
     for k in (1001, 1002):
         for kind in ("image", "label"):
@@ -270,7 +273,7 @@ def test_both_modalities_are_accepted_if_file_names_state_them(tmp_path) -> None
     assert list(check_cases(find_cases(tmp_path), None, None).problems) == ["ct_train_1002"]
 
 
-def test_one_case_or_fewer_cases_than_folds_are_refused(tmp_path) -> None:
+def test_one_case_or_fewer_cases_than_folds_are_refused(tmp_path: Path) -> None:
     make_folder_pair(tmp_path, 2, (8.0, 8.0, 10.0))
     data = check_cases(find_cases(tmp_path), None, None)
     with pytest.raises(InputError, match="5 folds need 5 cases and there are 2: lower --folds"):
@@ -292,9 +295,13 @@ def test_one_case_or_fewer_cases_than_folds_are_refused(tmp_path) -> None:
         ([0, 0, 0], 2, "number two or more from 0 without gaps"),
     ],
 )
-def test_folds_of_a_data_list_are_used_or_refused_but_never_replaced(tmp_path, given, folds, said) -> None:
+def test_folds_of_a_data_list_are_used_or_refused_but_never_replaced(
+    tmp_path: Path, given: list[int | None], folds: int, said: str | None
+) -> None:
     make_folder_pair(tmp_path, 3, (8.0, 8.0, 10.0))
-    entries = [{"image": f"images/heart_0{k}.nii.gz", "label": f"labels/heart_0{k}.nii.gz"} for k in range(3)]
+    entries: list[dict[str, Any]] = [
+        {"image": f"images/heart_0{k}.nii.gz", "label": f"labels/heart_0{k}.nii.gz"} for k in range(3)
+    ]
     entries = [e if f is None else {**e, "fold": f} for e, f in zip(entries, given, strict=True)]
     (tmp_path / "list.json").write_text(json.dumps({"training": entries}))
     data = check_cases(find_cases(tmp_path / "list.json"), None, None)
@@ -305,7 +312,7 @@ def test_folds_of_a_data_list_are_used_or_refused_but_never_replaced(tmp_path, g
         refuse_bad_data(data, folds, skip_bad=False)
 
 
-def test_volumes_and_orientations_are_listed(mmwhs) -> None:
+def test_volumes_and_orientations_are_listed(mmwhs: Path) -> None:
     data = check_cases(find_cases(mmwhs), None, None)
     assert data.orientations == {"LPS": 1, "PIL": 1, "RAS": 1}
     assert data.structures == ("LV", "RV", "LA", "RA", "MYO", "AO", "PA")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +49,7 @@ number = 3
 
 
 @pytest.fixture
-def mine(tmp_path, monkeypatch) -> str:
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Return the name of an importable module with a network, a loss and an augmentation."""
     (tmp_path / "my_methods.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
@@ -55,7 +57,7 @@ def mine(tmp_path, monkeypatch) -> str:
     sys.modules.pop("my_methods", None)
 
 
-def test_a_custom_network_is_built_from_the_plans_of_nnunet(mine) -> None:
+def test_a_custom_network_is_built_from_the_plans_of_nnunet(mine: str) -> None:
     preset = CSFBU.with_changes(network=f"{mine}.Net")
     assert preset.edges == "none"
     plans = adapted_plans(base_plans(), preset, "x", 0)
@@ -68,7 +70,7 @@ def test_a_custom_network_is_built_from_the_plans_of_nnunet(mine) -> None:
     assert torch.equal(ours(x), 2 * theirs(x))
 
 
-def test_a_custom_loss_gets_regions_and_edges(mine) -> None:
+def test_a_custom_loss_gets_regions_and_edges(mine: str) -> None:
     outputs = torch.full((1, 3, 12, 12), 5.0)
     labels = torch.zeros(1, 1, 12, 12, dtype=torch.long)
     plain = TrainingLoss(CSFBU.with_changes(loss=f"{mine}.loss", network="plain"), 2, (1.0, 1.0))
@@ -78,7 +80,7 @@ def test_a_custom_loss_gets_regions_and_edges(mine) -> None:
     assert head(outputs, labels).item() == 4.0 + 2.0 * edges
 
 
-def test_a_custom_augmentation_gets_the_transforms_of_nnunet(mine) -> None:
+def test_a_custom_augmentation_gets_the_transforms_of_nnunet(mine: str) -> None:
     from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 
     assert adapted(ComposeTransforms([]), f"{mine}.augmentation").transforms == ["mine"]
@@ -92,12 +94,14 @@ def test_a_custom_augmentation_gets_the_transforms_of_nnunet(mine) -> None:
         ("my_methods.number", "is a int: name a class or a function"),
     ],
 )
-def test_custom_parts_that_cannot_be_imported_are_refused_before_training(mine, name, said) -> None:
+def test_custom_parts_that_cannot_be_imported_are_refused_before_training(mine: str, name: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         adapted_plans(base_plans(), CSFBU.with_changes(network=name), "x", 0)
 
 
-def test_a_model_with_a_custom_network_loads_only_if_its_package_is_trusted(mine, monkeypatch) -> None:
+def test_a_model_with_a_custom_network_loads_only_if_its_package_is_trusted(
+    mine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from heartseg.models import plans
 
     raw = adapted_plans(base_plans(), CSFBU.with_changes(network=f"{mine}.Net"), "x", 0)["configurations"]["2d"]
@@ -109,13 +113,13 @@ def test_a_model_with_a_custom_network_loads_only_if_its_package_is_trusted(mine
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_setting_survives_a_round_trip_through_the_file(name, tmp_path) -> None:
+def test_every_setting_survives_a_round_trip_through_the_file(name: str, tmp_path: Path) -> None:
     write_config(PRESETS[name], tmp_path / "config.yaml")
     assert read_config(tmp_path / "config.yaml", Preset(epochs=3, alpha=9.0)) == PRESETS[name]
     assert set(yaml.safe_load((tmp_path / "config.yaml").read_text())) == set(PRESETS[name].to_dict())
 
 
-def test_options_override_the_file_and_the_file_overrides_the_preset(tmp_path) -> None:
+def test_options_override_the_file_and_the_file_overrides_the_preset(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("epochs: 7\nlearning_rate: 0.5\npatch: [64, 96]\n")
     command = ["train", "d", "-o", "o", "--preset", "integrated-attention", "--config", str(tmp_path / "run.yaml")]
     found = preset_of(build_parser().parse_args([*command, "--epochs", "9"]))
@@ -134,13 +138,13 @@ def test_options_override_the_file_and_the_file_overrides_the_preset(tmp_path) -
         ("a: [", "cannot be read"),
     ],
 )
-def test_an_invalid_settings_file_is_refused(text, said, tmp_path) -> None:
+def test_an_invalid_settings_file_is_refused(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(text)
     with pytest.raises(SettingsError, match=said):
         read_config(tmp_path / "run.yaml", CSFBU)
 
 
-LOGGED = {
+LOGGED: dict[str, list[Any]] = {
     "mean_fg_dice": [0.25, 0.5],
     "train_losses": [1.5, 1.25],
     "val_losses": [2.0, 1.0],
@@ -151,7 +155,7 @@ LOGGED = {
 }
 
 
-def test_the_history_has_one_row_per_epoch(tmp_path) -> None:
+def test_the_history_has_one_row_per_epoch(tmp_path: Path) -> None:
     write_history(LOGGED, ["LV", "AO"], tmp_path / "history.csv")
     first, second = csv.DictReader((tmp_path / "history.csv").read_text().splitlines())
     assert first == {
@@ -168,24 +172,24 @@ def test_the_history_has_one_row_per_epoch(tmp_path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["history.csv"]
 
 
-def test_tensorboard_gets_every_column_of_the_history(tmp_path, monkeypatch) -> None:
+def test_tensorboard_gets_every_column_of_the_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[tuple[str, float, int]] = []
 
     class SummaryWriter:
         def __init__(self, folder: str) -> None:
             assert Path(folder) == tmp_path
 
-        def __enter__(self):
+        def __enter__(self) -> object:
             return self
 
-        def __exit__(self, *_):
+        def __exit__(self, *_: object) -> None:
             return None
 
         def add_scalar(self, name: str, value: float, step: int) -> None:
             written.append((name, value, step))
 
     stand_in = types.ModuleType("torch.utils.tensorboard")
-    stand_in.SummaryWriter = SummaryWriter
+    vars(stand_in)["SummaryWriter"] = SummaryWriter
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", stand_in)
     assert log_to_tensorboard(rows(LOGGED, ["LV", "AO"])[0], tmp_path)
     assert ("loss", 1.5, 1) in written and ("Dice of LV", 0.5, 1) in written

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -72,7 +74,7 @@ def test_the_preset_nnunet_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_plans_of_a_preset_contain_it_and_do_not_change_the_base_plans(name) -> None:
+def test_plans_of_a_preset_contain_it_and_do_not_change_the_base_plans(name: str) -> None:
     base = base_plans()
     plans = adapted_plans(base, PRESETS[name], "x", 7)
     assert base == base_plans()
@@ -81,7 +83,7 @@ def test_plans_of_a_preset_contain_it_and_do_not_change_the_base_plans(name) -> 
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_network_of_every_preset_fits_its_patch(name) -> None:
+def test_the_network_of_every_preset_fits_its_patch(name: str) -> None:
     preset = PRESETS[name]
     (configuration,) = adapted_plans(base_plans(), preset, "x", 0)["configurations"].values()
     network = built(preset).eval()
@@ -99,7 +101,7 @@ def test_a_smaller_patch_gets_the_pooling_that_fits_it() -> None:
     assert kwargs["features_per_stage"] == [32, 64, 128, 256, 512]
 
 
-def test_fine_tuning_uses_spacing_patch_network_and_weights_of_the_model(default_model) -> None:
+def test_fine_tuning_uses_spacing_patch_network_and_weights_of_the_model(default_model: Path) -> None:
     plans, preset = read_json(default_model / "plans.json"), NNUNET
     start = {"plans": plans, "configuration": "3d_fullres", "checkpoint": "/start.pth"}
     found = adapted_plans(base_plans(), preset, "tuned", 0, start)
@@ -131,7 +133,7 @@ def test_the_networks_of_presets_are_those_of_the_catalogue() -> None:
         ({"loss": "nnunet", "delta": 2.0}, "delta 2.0 has no place in the loss 'nnunet'"),
     ],
 )
-def test_invalid_settings_are_refused(changes, said) -> None:
+def test_invalid_settings_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         CSFBU.with_changes(**changes)
 
@@ -162,7 +164,7 @@ def test_a_beta_or_delta_replaces_the_loss_of_nnunet() -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_loss_is_that_of_regions_plus_that_of_edges(loss) -> None:
+def test_the_loss_is_that_of_regions_plus_that_of_edges(loss: str) -> None:
     preset = CSFBU.with_changes(loss=loss, network="csfbu-head", alpha=0.5)
     labels = torch.zeros(1, 1, 12, 12, dtype=torch.long)
     labels[..., 3:9, 3:9] = 1

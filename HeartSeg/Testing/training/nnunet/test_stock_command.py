@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -21,6 +22,9 @@ from heartseg.result import Result
 from heartseg.settings import Settings
 from heartseg.volume import Geometry, Volume, read_volume, write_volume
 
+if TYPE_CHECKING:
+    from training.nnunet.conftest import Trained
+
 COMMAND = """
 import functools, torch
 from nnunetv2.inference import predict_from_raw_data as stock
@@ -33,7 +37,7 @@ stock.predict_entry_point_modelfolder()
 """Content of the script ``nnUNetv2_predict_from_modelfolder``; it loads the class named in plans.json."""
 
 
-def test_stock_nnunet_and_heartseg_predict_the_same_labels(trained, tmp_path: Path) -> None:
+def test_stock_nnunet_and_heartseg_predict_the_same_labels(trained: Trained, tmp_path: Path) -> None:
     """CSFBU-Net in 2D, with edges and fusion; the card declares LPS, and the scan is stored in LPS."""
     raw = trained.training.out / "raw" / "Dataset501_HeartSeg" / "imagesTr"
     scan = read_volume(sorted(raw.glob("*_0000.nii.gz"))[0])
@@ -78,12 +82,12 @@ def test_stock_nnunet_and_heartseg_predict_the_same_labels(trained, tmp_path: Pa
     assert len(np.unique(ours)) > 1
 
 
-def test_a_2d_model_has_heat_maps_in_any_orientation(trained) -> None:
+def test_a_2d_model_has_heat_maps_in_any_orientation(trained: Trained) -> None:
     raw = trained.training.out / "raw" / "Dataset501_HeartSeg" / "imagesTr"
     scan = read_volume(sorted(raw.glob("*_0000.nii.gz"))[0])
     explainer = Explainer(Segmenter(trained.model, Settings(device="cpu", threads=1)))
     labels = np.zeros(scan.array.shape, np.uint8)
-    labels[tuple(slice(n // 4, n // 2) for n in labels.shape)] = 6  # two epochs are too few to find this label
+    labels[tuple(slice(n // 4, n // 2) for n in scan.geometry.shape)] = 6  # two epochs are too few to find this label
     found = explainer.explain(scan, "AO", result=Result(labels, scan.geometry))
     assert found.heat.shape == scan.array.shape and 0 < found.heat.max() <= 1
     assert found.details["run"]["mode"] == "slice by slice, LPS axes"
@@ -95,7 +99,7 @@ def test_a_2d_model_has_heat_maps_in_any_orientation(trained) -> None:
     turned = Geometry(
         scan.geometry.shape,
         scan.geometry.spacing,
-        (x, y + (labels.shape[1] - 1) * scan.geometry.spacing[1], z),
+        (x, y + (scan.geometry.shape[1] - 1) * scan.geometry.spacing[1], z),
         (1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0),
     )
     copy = Volume(np.ascontiguousarray(scan.array[flip]), turned, "turned", scan.modality)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import scipy.ndimage as ndi
@@ -27,7 +29,7 @@ def labels_3d() -> np.ndarray:
     return labels
 
 
-def interior(mask: np.ndarray, steps: list[tuple[int, ...]]) -> np.ndarray:
+def interior(mask: np.ndarray, steps: Sequence[tuple[int, ...]]) -> np.ndarray:
     """Erode a (z, y, x) mask: along each axis by its number of voxels; the border of the image does not erode."""
     for voxels in steps:
         cross = np.zeros((3, 3, 3), bool)
@@ -52,7 +54,7 @@ def ce_dice(logits: np.ndarray, labels: np.ndarray, beta: float, delta: float) -
     return beta * entropy + (1 - beta) * (1 - np.mean(scores))
 
 
-def by_hand(channels: np.ndarray, labels: np.ndarray, preset: Preset, steps: list[tuple[int, ...]]) -> float:
+def by_hand(channels: np.ndarray, labels: np.ndarray, preset: Preset, steps: Sequence[tuple[int, ...]]) -> float:
     """Return L_region + alpha L_edge of training channels (b, 1 + 2K, ...) on their own grid."""
     stride = labels.shape[-1] // channels.shape[-1]
     edges = np.zeros_like(labels)
@@ -83,7 +85,7 @@ def outputs() -> list[torch.Tensor]:
     [{}, {"erosion": 1}, {"beta": 0.8}, {"delta": 30.0}, {"alpha": 3.0}, {"erosion": 0}],
     ids=lambda c: "-".join(c) or "as it is",
 )
-def test_the_loss_of_an_unusual_preset_equals_its_formula(changes) -> None:
+def test_the_loss_of_an_unusual_preset_equals_its_formula(changes: dict[str, float]) -> None:
     preset, labels = UNUSUAL.with_changes(**changes), labels_3d()
     loss = TrainingLoss(preset, K, SPACING)
     full, half = outputs()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+
+from heartseg.training.nnunet.presets import Preset
 
 pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
 
@@ -16,7 +19,7 @@ from heartseg.progress import Reporter
 from heartseg.training.nnunet.environment import nnunet_environment
 from heartseg.training.nnunet.estimate import Estimate, announce, duration, measure
 from heartseg.training.nnunet.planning import SETTINGS_KEY, adapted_plans
-from heartseg.training.nnunet.presets import CSFBU, INTEGRATED_ATTENTION, NNUNET, Preset
+from heartseg.training.nnunet.presets import CSFBU, INTEGRATED_ATTENTION, NNUNET
 from heartseg.training.nnunet.supervision import TrainingLoss
 
 from .conftest import base_plans
@@ -34,7 +37,7 @@ TINY = CSFBU.with_changes(patch=(32, 32), batch=2, erosion=3, beta=0.25, delta=4
 
 
 @pytest.fixture
-def new(tmp_path) -> Iterator[Callable[..., HeartSegTrainer]]:
+def new(tmp_path: Path) -> Iterator[Callable[..., HeartSegTrainer]]:
     """Return a function that makes trainers in an empty folder; keyword arguments are settings besides the preset."""
     from heartseg.training.nnunet.trainers import HeartSegTrainer
 
@@ -50,7 +53,7 @@ def new(tmp_path) -> Iterator[Callable[..., HeartSegTrainer]]:
         yield make
 
 
-def test_every_setting_of_the_preset_reaches_the_trainer_of_nnunet(new) -> None:
+def test_every_setting_of_the_preset_reaches_the_trainer_of_nnunet(new: Callable[..., HeartSegTrainer]) -> None:
     preset = TINY.with_changes(
         learning_rate=0.123,
         weight_decay=0.004,
@@ -71,14 +74,16 @@ def test_every_setting_of_the_preset_reaches_the_trainer_of_nnunet(new) -> None:
     assert new(TINY.with_changes(batch=1)).probabilistic_oversampling is True
 
 
-def test_settings_outside_the_preset_reach_the_trainer(new) -> None:
+def test_settings_outside_the_preset_reach_the_trainer(new: Callable[..., HeartSegTrainer]) -> None:
     trainer = new(left_out=["a", "b"], unlabelled=["c"], start_from="/w.pth")
     assert (trainer.left_out, trainer.unlabelled, trainer.start_from) == (frozenset("ab"), ("c",), "/w.pth")
     bare = new()
     assert (bare.left_out, bare.unlabelled, bare.start_from) == (frozenset(), (), None)
 
 
-def test_the_loss_has_the_weights_of_the_preset_and_structures_and_spacing_of_the_data(new) -> None:
+def test_the_loss_has_the_weights_of_the_preset_and_structures_and_spacing_of_the_data(
+    new: Callable[..., HeartSegTrainer],
+) -> None:
     loss = new()._build_loss()
     assert isinstance(loss, TrainingLoss)
     labels = torch.zeros(1, 1, 24, 24, dtype=torch.long)
@@ -100,7 +105,9 @@ def test_the_loss_has_the_weights_of_the_preset_and_structures_and_spacing_of_th
         ({"network": "plain", "loss": "focal"}, True),
     ],
 )
-def test_a_preset_without_edges_can_keep_the_loss_of_nnunet(new, changes, ours) -> None:
+def test_a_preset_without_edges_can_keep_the_loss_of_nnunet(
+    new: Callable[..., HeartSegTrainer], changes: dict[str, str], ours: bool
+) -> None:
     trainer = new(NNUNET.with_changes(dimension="2d", patch=(32, 32), **changes))
     trainer.is_ddp = False
     assert isinstance(trainer._build_loss(), TrainingLoss) == ours
@@ -115,7 +122,9 @@ def test_a_preset_without_edges_can_keep_the_loss_of_nnunet(new, changes, ours) 
     ],
     ids=["linear", "poly", "constant"],
 )
-def test_the_learning_rate_depends_on_the_epoch_number_only(new, preset, rates) -> None:
+def test_the_learning_rate_depends_on_the_epoch_number_only(
+    new: Callable[..., HeartSegTrainer], preset: Preset, rates: list[float]
+) -> None:
     trainer = new(TINY)
     trainer.preset, trainer.num_epochs, trainer.network = preset, 4, torch.nn.Linear(2, 2)
     optimizer, schedule = trainer.configure_optimizers()
@@ -127,7 +136,7 @@ def test_the_learning_rate_depends_on_the_epoch_number_only(new, preset, rates) 
     assert found[0] == found[4]
 
 
-def test_the_optimizer_is_that_of_the_preset(new) -> None:
+def test_the_optimizer_is_that_of_the_preset(new: Callable[..., HeartSegTrainer]) -> None:
     trainer = new()
     trainer.network = torch.nn.Linear(2, 2)
     for momentum, nesterov in ((0.9, True), (0.0, False)):
@@ -147,7 +156,7 @@ def test_the_optimizer_is_that_of_the_preset(new) -> None:
     assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (0.3, 0.01)
 
 
-def test_seed_and_fold_determine_the_initial_weights(new) -> None:
+def test_seed_and_fold_determine_the_initial_weights(new: Callable[..., HeartSegTrainer]) -> None:
     def drawn(**which: int) -> tuple[float, ...]:
         new(**which)
         return torch.rand(()).item(), np.random.random()  # noqa: NPY002
@@ -158,7 +167,9 @@ def test_seed_and_fold_determine_the_initial_weights(new) -> None:
     assert drawn(seed=4)[1] != drawn()[1]
 
 
-def test_a_checkpoint_contains_no_code_and_restores_the_whole_state(new, tmp_path) -> None:
+def test_a_checkpoint_contains_no_code_and_restores_the_whole_state(
+    new: Callable[..., HeartSegTrainer], tmp_path: Path
+) -> None:
     from heartseg.training.nnunet import trainers
 
     """Loads with ``weights_only=True`` and no exceptions: it contains only numbers, text and tensors."""
@@ -205,7 +216,7 @@ def test_the_random_state_covers_python_numpy_and_torch() -> None:
     assert (torch.rand(2).tolist(), np.random.normal(size=3).tolist(), random.random()) == first  # noqa: NPY002
 
 
-def test_progress_counts_training_steps(new) -> None:
+def test_progress_counts_training_steps(new: Callable[..., HeartSegTrainer]) -> None:
     seen = []
     trainer = new()
     trainer._advance()
@@ -216,7 +227,9 @@ def test_progress_counts_training_steps(new) -> None:
     assert [n for n in seen if n][:2] == [1, 2]
 
 
-def test_the_duration_of_a_training_is_estimated_from_a_few_steps(new, tmp_path) -> None:
+def test_the_duration_of_a_training_is_estimated_from_a_few_steps(
+    new: Callable[..., HeartSegTrainer], tmp_path: Path
+) -> None:
     data = tmp_path / "preprocessed" / "Dataset501_HeartSeg" / "nnUNetPlans_2d"
     data.mkdir(parents=True)
     (data / "case.b2nd").touch()
@@ -229,9 +242,9 @@ def test_the_duration_of_a_training_is_estimated_from_a_few_steps(new, tmp_path)
 
 
 def test_only_trainings_of_more_than_a_day_need_a_confirmation() -> None:
-    asked = []
+    asked: list[str] = []
 
-    def answer(yes: bool):
+    def answer(yes: bool) -> Callable[[str], bool]:
         return lambda question: asked.append(question) or yes
 
     def estimate(step_s: float) -> Estimate:
@@ -252,19 +265,21 @@ def test_only_trainings_of_more_than_a_day_need_a_confirmation() -> None:
     ("seconds", "text"),
     [(0, "0 s"), (59.6, "1 min"), (200, "3 min 20 s"), (3600, "1 h"), (86_400 + 3 * 3600 + 59, "1 d 3 h")],
 )
-def test_durations_are_shown_in_two_units(seconds, text) -> None:
+def test_durations_are_shown_in_two_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_the_loss_of_unlabelled_scans_is_added_in_each_training_step(new) -> None:
+def test_the_loss_of_unlabelled_scans_is_added_in_each_training_step(new: Callable[..., HeartSegTrainer]) -> None:
     class Teacher:
-        sure, steps = [0.1, 0.2, 0.3], []
+        def __init__(self) -> None:
+            self.sure = [0.1, 0.2, 0.3]
+            self.steps: list[tuple[torch.nn.Module, int]] = []
 
-        def loss(self, network, step):
+        def loss(self, network: torch.nn.Module, step: int) -> torch.Tensor:
             self.steps.append((network, step))
             return torch.tensor(10.0)
 
-    trainer = new(TINY.with_changes(iterations=7))
+    trainer: Any = new(TINY.with_changes(iterations=7))
     trainer.network, trainer.current_epoch = torch.nn.Identity(), 2
     trainer.loss = own = lambda outputs, targets: outputs + targets
     with trainer._taught():

@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -32,10 +32,13 @@ from heartseg.volume import Geometry, Volume, read_volume
 from near_ties import assert_equal_but_near_ties
 from stock_nnunet import predict_stock
 
+if TYPE_CHECKING:
+    from training.nnunet.conftest import Trained
+
 pytest.importorskip("nnunetv2", reason="pip install 'heartseg[train]'")
 
 
-def test_the_model_folder_is_complete_and_its_card_describes_the_training(trained) -> None:
+def test_the_model_folder_is_complete_and_its_card_describes_the_training(trained: Trained) -> None:
     card = ModelCard.read(trained.model)
     assert card.name == "Tiny-CSFBU"
     assert card.labels == {1: "LV", 2: "RV", 3: "LA", 4: "RA", 5: "MYO", 6: "AO", 7: "PA"}
@@ -49,7 +52,7 @@ def test_the_model_folder_is_complete_and_its_card_describes_the_training(traine
     assert "MM-WHS" in " ".join(card.citation)
 
 
-def test_the_checkpoint_contains_weights_and_no_code(trained) -> None:
+def test_the_checkpoint_contains_weights_and_no_code(trained: Trained) -> None:
     content = torch.load(trained.model / "fold_0" / "checkpoint_final.pth", weights_only=True)
     assert set(content) == {
         "network_weights",
@@ -60,7 +63,9 @@ def test_the_checkpoint_contains_weights_and_no_code(trained) -> None:
     assert content["trainer_name"] == "nnUNetTrainer"
 
 
-def test_curves_and_log_exist_and_files_of_nnunet_are_removed(trained, capsys) -> None:
+def test_curves_and_log_exist_and_files_of_nnunet_are_removed(
+    trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = trained.training.out
     picture = (out / "progress_fold_0.png").read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
@@ -76,12 +81,14 @@ def test_curves_and_log_exist_and_files_of_nnunet_are_removed(trained, capsys) -
     assert not [p for p in out.rglob("*") if ".part-" in p.name]
 
 
-def test_every_step_reports_progress(trained) -> None:
+def test_every_step_reports_progress(trained: Trained) -> None:
     stages = ("check data", "convert", "fingerprint", "preprocess", "fold 0", "validate fold 0", "write model")
     assert set(stages) <= set(trained.stages)
 
 
-def test_the_installed_model_segments_a_scan_in_any_orientation(trained, tmp_path, monkeypatch, capsys) -> None:
+def test_the_installed_model_segments_a_scan_in_any_orientation(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("HEARTSEG_MODELS", str(tmp_path / "models"))
     assert main(["models", "install", str(trained.model), "--name", "Mine"]) == 0
     scan = trained.training.data.data / "ct_train_1003_image.nii.gz"
@@ -92,7 +99,7 @@ def test_the_installed_model_segments_a_scan_in_any_orientation(trained, tmp_pat
     assert set(np.unique(labels)) <= set(range(8))
 
 
-def test_reorientation_of_a_scan_does_not_change_its_labels(trained) -> None:
+def test_reorientation_of_a_scan_does_not_change_its_labels(trained: Trained) -> None:
     """The card declares LPS, so a 2D model receives LPS slices."""
     from heartseg.volume.geometry import to_nearest_lps
 
@@ -106,7 +113,7 @@ def test_reorientation_of_a_scan_does_not_change_its_labels(trained) -> None:
     assert np.mean(flip.apply(stored) != lps) <= 1e-3  # near-ties, which are frequent after only four steps
 
 
-def test_stock_nnunet_gives_the_same_labels_with_a_2d_model(trained) -> None:
+def test_stock_nnunet_gives_the_same_labels_with_a_2d_model(trained: Trained) -> None:
     labels = trained.training.out / "raw" / "Dataset501_HeartSeg" / "imagesTr" / "ct_train_1002_0000.nii.gz"
     volume = read_volume(labels)  # reoriented to LPS by the conversion
     stock = predict_stock(trained.model, volume.array, volume.geometry.spacing[::-1])
@@ -116,7 +123,7 @@ def test_stock_nnunet_gives_the_same_labels_with_a_2d_model(trained) -> None:
     assert_equal_but_near_ties(ours, stock.labels, stock.margin)
 
 
-def test_a_network_with_an_edge_head_is_exported_as_a_stock_network(trained, tmp_path: Path) -> None:
+def test_a_network_with_an_edge_head_is_exported_as_a_stock_network(trained: Trained, tmp_path: Path) -> None:
     """The edges were used only for training; the folder requires no class of HeartSeg and gives the same labels."""
     from heartseg.networks.catalogue import build
     from heartseg.training.nnunet.run import train
@@ -153,7 +160,7 @@ def test_from_an_exported_model_region_channels_are_loaded_and_edge_channels_ini
 
 
 @pytest.fixture(scope="module")
-def csfbu_3d(tmp_path_factory) -> Path:
+def csfbu_3d(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A 3D CSFBU-Net with inner edges, trained briefly on ellipsoids, as a folder of nnU-Net."""
     from heartseg.networks.catalogue import find
     from heartseg.training.nnunet.presets import CSFBU
@@ -182,7 +189,7 @@ def csfbu_3d(tmp_path_factory) -> Path:
     return path
 
 
-def test_stock_nnunet_and_heartseg_agree_on_a_3d_model(csfbu_3d) -> None:
+def test_stock_nnunet_and_heartseg_agree_on_a_3d_model(csfbu_3d: Path) -> None:
     """On the spacing of the plans, so nothing is resampled."""
     from tiny_models import synthetic_volume
 
@@ -202,7 +209,7 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "checkpoint_final.pth", weights_only=False)["network_weights"]
 
 
-def test_an_interrupted_training_ends_with_identical_weights(again) -> None:
+def test_an_interrupted_training_ends_with_identical_weights(again: Any) -> None:
     whole = again("whole", epochs=2)
     token = CancelToken()
 
@@ -221,7 +228,7 @@ def test_an_interrupted_training_ends_with_identical_weights(again) -> None:
         assert torch.equal(tensor, found[name]), name
 
 
-def test_a_finished_training_is_not_repeated(trained) -> None:
+def test_a_finished_training_is_not_repeated(trained: Trained) -> None:
     from heartseg.training.nnunet.run import train
 
     checkpoint = next((trained.training.out / "results").rglob("fold_0/checkpoint_final.pth"))
@@ -232,7 +239,7 @@ def test_a_finished_training_is_not_repeated(trained) -> None:
     assert set(reporter.seconds) == {"write model"}
 
 
-def test_a_changed_setting_in_the_same_folder_is_refused(trained) -> None:
+def test_a_changed_setting_in_the_same_folder_is_refused(trained: Trained) -> None:
     from heartseg.training.nnunet.run import train
 
     other = replace(trained.training, seed=2)
@@ -240,14 +247,14 @@ def test_a_changed_setting_in_the_same_folder_is_refused(trained) -> None:
         train(other)
 
 
-def test_the_changed_setting_is_named(trained) -> None:
+def test_the_changed_setting_is_named(trained: Trained) -> None:
     from heartseg.training.nnunet.run import train
 
     with pytest.raises(SettingsError, match="holds a training with batch 2, not 1: choose another folder"):
         train(replace(trained.training, preset=trained.training.preset.with_changes(batch=1)))
 
 
-def test_batch_and_patch_may_be_reduced_before_the_first_checkpoint(tmp_path) -> None:
+def test_batch_and_patch_may_be_reduced_before_the_first_checkpoint(tmp_path: Path) -> None:
     from heartseg.training.nnunet.convert import write_json
     from heartseg.training.nnunet.job import DataOptions, Training
     from heartseg.training.nnunet.presets import CSFBU
@@ -267,7 +274,7 @@ def test_batch_and_patch_may_be_reduced_before_the_first_checkpoint(tmp_path) ->
 
 
 @pytest.fixture
-def converted(tmp_path, monkeypatch) -> Callable[[], None]:
+def converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Return a function that converts and splits two pairs from ``tmp_path/data`` into ``tmp_path/out``."""
     from heartseg.training.nnunet import planning
     from heartseg.training.nnunet.job import DataOptions, Machine, Training
@@ -289,7 +296,9 @@ def converted(tmp_path, monkeypatch) -> Callable[[], None]:
     return convert
 
 
-def test_scans_in_several_orientations_are_announced_unless_they_are_reoriented(tmp_path, monkeypatch) -> None:
+def test_scans_in_several_orientations_are_announced_unless_they_are_reoriented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from heartseg.training.nnunet import planning
     from heartseg.training.nnunet.job import DataOptions, Machine, Training
     from heartseg.training.nnunet.run import prepared
@@ -307,14 +316,16 @@ def test_scans_in_several_orientations_are_announced_unless_they_are_reoriented(
 @pytest.mark.parametrize(
     "lost", ["cases.json", "raw/Dataset501_HeartSeg/dataset.json", "preprocessed/Dataset501_HeartSeg/splits_final.json"]
 )
-def test_an_interrupted_conversion_is_repeated(converted, tmp_path, lost) -> None:
+def test_an_interrupted_conversion_is_repeated(converted: Callable[[], None], tmp_path: Path, lost: str) -> None:
     before = (tmp_path / "out" / lost).read_text()
     (tmp_path / "out" / lost).unlink()
     converted()
     assert (tmp_path / "out" / lost).read_text() == before
 
 
-def test_data_changed_after_the_conversion_are_refused_and_may_be_deleted(converted, tmp_path) -> None:
+def test_data_changed_after_the_conversion_are_refused_and_may_be_deleted(
+    converted: Callable[[], None], tmp_path: Path
+) -> None:
     data, label = tmp_path / "data", tmp_path / "data" / "labels" / "heart_01.nii.gz"
 
     def refused() -> str:
@@ -338,7 +349,7 @@ def test_data_changed_after_the_conversion_are_refused_and_may_be_deleted(conver
     converted()
 
 
-def test_folds_trained_in_several_calls_form_one_model(trained, tmp_path) -> None:
+def test_folds_trained_in_several_calls_form_one_model(trained: Trained, tmp_path: Path) -> None:
     from heartseg.training.nnunet.run import train
 
     shutil.copytree(trained.training.out, tmp_path / "out", symlinks=True)
@@ -349,7 +360,7 @@ def test_folds_trained_in_several_calls_form_one_model(trained, tmp_path) -> Non
 
 
 @pytest.fixture
-def trainer(trained) -> Any:
+def trainer(trained: Trained) -> Any:
     """Return an initialised trainer of the finished training, made as for a resumed run."""
     from heartseg.training.nnunet.run import plans_of, prepared
     from heartseg.training.nnunet.trainers import HeartSegTrainer
@@ -363,7 +374,7 @@ def trainer(trained) -> Any:
         yield found
 
 
-def test_an_independent_test_set_is_scored_once(trained, tmp_path) -> None:
+def test_an_independent_test_set_is_scored_once(trained: Trained, tmp_path: Path) -> None:
     from labelled_scans import make_mmwhs
 
     test = make_mmwhs(tmp_path / "more", 2, (9.0, 9.0, 9.0))
@@ -387,7 +398,7 @@ def test_an_independent_test_set_is_scored_once(trained, tmp_path) -> None:
     assert score_test_set(trained.training, trained.model, reporter) is None
 
 
-def test_out_of_memory_names_the_setting_to_reduce(trainer) -> None:
+def test_out_of_memory_names_the_setting_to_reduce(trainer: Any) -> None:
     with (
         pytest.raises(DeviceError, match=r"lower --batch \(now 2\), then --patch \(now \d+x\d+\)"),
         trainer._memory_advice(),
@@ -395,12 +406,12 @@ def test_out_of_memory_names_the_setting_to_reduce(trainer) -> None:
         torch.empty(1 << 60)  # a real failure of torch's allocator
 
 
-def test_other_errors_are_raised_unchanged(trainer) -> None:
+def test_other_errors_are_raised_unchanged(trainer: Any) -> None:
     with pytest.raises(RuntimeError, match="size of tensor"), trainer._memory_advice():
         torch.zeros(3) + torch.zeros(4)
 
 
-def test_optimiser_and_schedule_are_those_of_the_preset(trainer) -> None:
+def test_optimiser_and_schedule_are_those_of_the_preset(trainer: Any) -> None:
     from heartseg.training.nnunet.presets import CSFBU, INTEGRATED_ATTENTION
 
     group = trainer.optimizer.param_groups[0]
@@ -423,7 +434,7 @@ def test_optimiser_and_schedule_are_those_of_the_preset(trainer) -> None:
     assert adam.param_groups[0]["weight_decay"] == 1e-5
 
 
-def test_edges_are_separate_in_training_and_part_of_their_region_in_evaluation(trainer) -> None:
+def test_edges_are_separate_in_training_and_part_of_their_region_in_evaluation(trainer: Any) -> None:
     x = torch.randn(1, 1, *trainer.configuration_manager.patch_size)
     with torch.no_grad():
         assert trainer.network.train()(x)[0].shape[1] == 1 + 2 * 7
@@ -431,7 +442,9 @@ def test_edges_are_separate_in_training_and_part_of_their_region_in_evaluation(t
 
 
 @pytest.mark.parametrize(("batch", "share"), [(1, 0.33), (2, 0.5)])
-def test_batches_of_one_sample_contain_structures_at_the_rate_of_the_preset(trainer, batch, share) -> None:
+def test_batches_of_one_sample_contain_structures_at_the_rate_of_the_preset(
+    trainer: Any, batch: int, share: float
+) -> None:
     """nnU-Net's own loader decides; because of its rounding, a batch of one would never be centred on a structure."""
     from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
@@ -455,14 +468,14 @@ def test_batches_of_one_sample_contain_structures_at_the_rate_of_the_preset(trai
     assert np.mean(chosen) == pytest.approx(share, abs=0.04)
 
 
-def test_omitted_cases_are_in_no_batch(trainer) -> None:
+def test_omitted_cases_are_in_no_batch(trainer: Any) -> None:
     training, held_out = trainer.do_split()
     assert len(training) == 2 and len(held_out) == 1
     trainer.left_out = frozenset(training[:1])
     assert trainer.do_split() == (training[1:], held_out)
 
 
-def test_mixed_precision_on_a_cpu_changes_only_the_training_and_by_little(trainer) -> None:
+def test_mixed_precision_on_a_cpu_changes_only_the_training_and_by_little(trainer: Any) -> None:
     from heartseg.training.nnunet.trainers import train_in_bfloat16
 
     network = copy.deepcopy(trainer.network)
@@ -480,7 +493,9 @@ def test_mixed_precision_on_a_cpu_changes_only_the_training_and_by_little(traine
     assert all(p.grad.dtype == torch.float32 for p in mixed.parameters() if p.grad is not None)
 
 
-def test_the_commands_of_nnunet_find_the_trainer(trained, monkeypatch, capsys) -> None:
+def test_the_commands_of_nnunet_find_the_trainer(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Like DDP processes and nnUNetv2_train: find the trainer by name, with nnUNet_extTrainer set."""
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
@@ -492,7 +507,7 @@ def test_the_commands_of_nnunet_find_the_trainer(trained, monkeypatch, capsys) -
     assert found.__module__ == "heartseg.training.nnunet.trainers"
 
 
-def test_the_training_command_of_nnunet_continues_a_training(trained, monkeypatch) -> None:
+def test_the_training_command_of_nnunet_continues_a_training(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the documented command up to nnU-Net's loop: the trainer is found and built, and its checkpoint loaded."""
     from heartseg.training.nnunet import trainers
     from heartseg.training.nnunet.stock import run_stock_command
@@ -515,7 +530,7 @@ def test_the_training_command_of_nnunet_continues_a_training(trained, monkeypatc
         run_stock_command(trained.model, "nnUNetv2_train", arguments)
 
 
-def test_more_gpus_than_available_are_refused(trained) -> None:
+def test_more_gpus_than_available_are_refused(trained: Trained) -> None:
     from heartseg.training.nnunet.job import Machine
     from heartseg.training.nnunet.run import plans_of, prepared, train_fold
 
@@ -525,7 +540,7 @@ def test_more_gpus_than_available_are_refused(trained) -> None:
         train_fold(training, plans, 1, Reporter())
 
 
-def test_start_weights_are_used_if_they_fit_and_refused_otherwise(tmp_path, trainer) -> None:
+def test_start_weights_are_used_if_they_fit_and_refused_otherwise(tmp_path: Path, trainer: Any) -> None:
     from heartseg.errors import ModelError
     from heartseg.training.nnunet.trainers import load_start_weights
 
@@ -541,7 +556,7 @@ def test_start_weights_are_used_if_they_fit_and_refused_otherwise(tmp_path, trai
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["csfbu", "integrated-attention", "nnunet"])
-def test_every_preset_runs_twenty_steps_at_full_size(name, tmp_path) -> None:
+def test_every_preset_runs_twenty_steps_at_full_size(name: str, tmp_path: Path) -> None:
     """Patch, batch and network of the full preset on CT-like phantoms of 1.5 mm; takes minutes per test on one core."""
     from heartseg.training.nnunet.job import DataOptions, Machine, Training
     from heartseg.training.nnunet.presets import PRESETS
@@ -564,7 +579,7 @@ def test_every_preset_runs_twenty_steps_at_full_size(name, tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_fine_tuning_starts_from_the_default_models_weights(tmp_path, default_model) -> None:
+def test_fine_tuning_starts_from_the_default_models_weights(tmp_path: Path, default_model: Path) -> None:
     from heartseg.models.loading import load_model
     from heartseg.training.nnunet.job import DataOptions, Machine, Training
     from heartseg.training.nnunet.presets import NNUNET

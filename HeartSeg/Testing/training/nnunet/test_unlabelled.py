@@ -87,8 +87,8 @@ def test_unlabelled_scans_contribute_to_the_loss_and_are_recorded(taught: Traini
 
 
 def test_an_interrupted_training_with_unlabelled_scans_ends_with_identical_weights(
-    taught: Training, data: Path, scans: Path, tmp_path
-):
+    taught: Training, data: Path, scans: Path, tmp_path: Path
+) -> None:
     token, seen = CancelToken(), []
 
     def stop(event: ProgressEvent) -> None:

@@ -1,4 +1,4 @@
-"""Find training cases: MM-WHS naming, two folders, Slicer segmentations, MONAI data lists.
+"""Find training cases: MM-WHS naming, two folders, Slicer segmentations, mended results, MONAI data lists.
 
 This module reads file names only; :mod:`.references` and :mod:`.checking` open the files.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ...provenance import Provenance
 from ...volume.headers import image_suffix
 from ...volume.label_maps import stem_of
 
@@ -21,8 +22,13 @@ FOLDER_PAIRS = (("images", "labels"), ("imagesTr", "labelsTr"), ("image", "label
 
 LAYOUTS = (
     "MM-WHS files (ct_train_1001_image.nii.gz beside ct_train_1001_label.nii.gz), folders images/ and labels/ with the "
-    "same file names, scans beside Slicer segmentations (scan.nrrd, scan.seg.nrrd), or a MONAI data list (.json)"
+    "same file names, scans beside Slicer segmentations (scan.nrrd, scan.seg.nrrd), results that were mended (heartseg "
+    "refine), or a MONAI data list (.json)"
 )
+
+REPORTS = ("report.json", "export.json")
+"""Files that state how the labels of a result or export came about."""
+LABEL_FILES = ("labels.nii.gz", "segmentation.seg.nrrd")
 
 TRANSLATED = "translated.json"
 """File that lists the cases made by ``heartseg translate join`` (``heartseg.translation.join.RECORD``)."""
@@ -84,11 +90,44 @@ def find_cases(data: str | Path) -> Listing:
         raise InputError(f"{str(data)!r} does not exist: give {LAYOUTS}")
     if data.is_file():
         return _data_list(data)
-    for find in (_folder_pair, _suffixed, _slicer):
+    for find in (_mended, _folder_pair, _suffixed, _slicer):
         listing = find(data)
         if listing is not None:
             return _without_doubles(listing)
     raise InputError(f"folder {str(data)!r} holds no pairs of scans and references: expected {LAYOUTS}")
+
+
+def _mended(data: Path) -> Listing | None:
+    """List the mended results below a folder; results that were not mended hold nothing to learn from."""
+    reports = sorted(path for name in REPORTS for path in data.rglob(name))
+    found = {path.parent: provenance for path in reports if (provenance := _provenance(path)) is not None}
+    if not found:
+        return None
+    cases, problems, mended = [], [], 0
+    for folder, provenance in found.items():
+        if not provenance.mends:
+            continue
+        mended += 1
+        label = next((folder / name for name in LABEL_FILES if (folder / name).is_file()), None)
+        scan = provenance.input
+        if label is None:
+            problems.append(f"'{folder}' has neither {' nor '.join(LABEL_FILES)}: write it again with --format labels")
+        elif scan is None or not scan.path or not Path(scan.path).exists() or scan.frame is not None:
+            problems.append(f"the scan of '{folder}' is not there as a file of its own: put both into images/, labels/")
+        else:
+            cases.append(Case(safe_name(folder.name), Path(scan.path), label, scan.modality))
+    if not mended:
+        raise InputError(f"none of the {len(found)} results in {str(data)!r} was mended: use heartseg refine first")
+    return Listing("mended results", tuple(cases), (), tuple(problems))
+
+
+def _provenance(path: Path) -> Provenance | None:
+    """The provenance in a report; ``None`` for any other file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Provenance.from_dict(content["provenance"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _folder_pair(data: Path) -> Listing | None:

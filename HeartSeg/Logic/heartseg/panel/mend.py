@@ -1,0 +1,259 @@
+"""The section *Mend*: marks in the slice views correct the segments in place, with undo and redo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ..anatomy import STRUCTURES
+from ..errors import HeartSegError
+from ..marks import BACKGROUND
+from ..provenance import Provenance
+from ..scene.mending import SceneMender, marks_node_of, show_surfaces
+from .mend_work import Opened, measure_mended, open_session
+from .record import RunRecord, write_record
+from .results import masks_of
+from .run import NodeWatch
+from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
+
+KEYS = (BACKGROUND, *(s.key for s in STRUCTURES))
+"""Structure of each number key, 0 to 7."""
+
+
+class Mend(Section):
+    """Marks on the displayed segmentation."""
+
+    name = "Mend"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._state = State()
+        self._opened: Opened | None = None
+        self._mender: SceneMender | None = None
+        self._tags: list[int] = []
+        self._taken_back: list[tuple[str, list[float]]] = []
+        self._busy = False
+        self._serial = 0
+        self._shortcuts: list[Any] = []
+        self._watch = NodeWatch(self._lost)
+
+    def setup(self, panel: PanelApi) -> None:
+        super().setup(panel)
+        ui = self.ui
+        ui.markStructureComboBox.addItem(_("0  none of these (background)"))
+        for s in STRUCTURES:
+            ui.markStructureComboBox.addItem(f"{s.label}  {s.key}: {s.name}")
+        ui.markStructureComboBox.setCurrentIndex(1)
+        ui.markStructureComboBox.connect("currentIndexChanged(int)", lambda index: self._choose())
+        ui.notCheckBox.connect("toggled(bool)", lambda on: self._choose())
+        for name, act in (
+            ("mendButton", self.start_or_stop),
+            ("undoMarkButton", self.undo),
+            ("redoMarkButton", self.redo),
+        ):
+            getattr(ui, name).connect("clicked()", act)
+        self._tips = {name: getattr(ui, name).toolTip for name in ("mendButton", "undoMarkButton", "redoMarkButton")}
+        for number in range(len(KEYS)):
+            shortcut = qt.QShortcut(qt.QKeySequence(str(number)), self.widget)
+            shortcut.context = qt.Qt.ApplicationShortcut
+            shortcut.enabled = False
+            shortcut.connect("activated()", lambda index=number: ui.markStructureComboBox.setCurrentIndex(index))
+            self._shortcuts.append(shortcut)
+
+    def update(self, state: State) -> None:
+        self._state = state
+        if self._mender is not None and (not self._mender.alive or state.segmentation is not self._mender.segmentation):
+            self.stop()
+        self._enable()
+
+    def before_run(self, state: State) -> bool:
+        self.stop()
+        return True
+
+    def cleanup(self) -> None:
+        self.stop()
+        self._state = State()
+
+    @property
+    def is_mending(self) -> bool:
+        """Whether marks are obeyed now."""
+        return self._mender is not None
+
+    # --- buttons -------------------------------------------------------------------------------------------------
+
+    def start_or_stop(self) -> None:
+        """Prepare for marks, or stop listening to them."""
+        if self.is_mending:
+            self.stop()
+            self._enable()
+            return
+        node, scan = self._state.segmentation, scan_of_segmentation(self._state)
+        record = self._state.record
+        try:
+            view, masks = self.panel.scan_of(scan), masks_of(node, scan)
+        except HeartSegError as error:
+            self.panel.show_error(str(error))
+            return
+        provenance = record.provenance if record is not None else Provenance()
+        segmenter = self.panel.segmenter
+
+        def work(reporter: Any) -> Opened:
+            return open_session(view, masks, provenance, segmenter, reporter)
+
+        self.panel.start(_("Prepare mending"), work, lambda opened: self._begin(opened, node, scan))
+
+    def undo(self) -> None:
+        """Take back the last mark: its point is removed, and the segments follow."""
+        node = self._mender.marks_node if self._mender is not None else None
+        if node is None or not node.GetNumberOfControlPoints():
+            return
+        last, position = node.GetNumberOfControlPoints() - 1, [0.0, 0.0, 0.0]
+        node.GetNthControlPointPositionWorld(last, position)
+        self._taken_back.append((node.GetNthControlPointLabel(last), position))
+        self._change(lambda: node.RemoveNthControlPoint(last))
+
+    def redo(self) -> None:
+        """Bring back the mark that was taken back last."""
+        if self._mender is None or not self._taken_back:
+            return
+        node = self._mender.marks_node
+        label, position = self._taken_back.pop()
+
+        def add() -> None:
+            node.SetNthControlPointLabel(node.AddControlPointWorld(*position), label)
+
+        self._change(add)
+
+    # --- marks ---------------------------------------------------------------------------------------------------
+
+    def _begin(self, opened: Opened, node: Any, scan: Any) -> None:
+        """Listen to the points of the segmentation's marks, and obey those that are there."""
+        if node.GetScene() is None or scan.GetScene() is None:
+            return
+        marks_node = marks_node_of(node)
+        self._opened, self._mender = opened, SceneMender(opened.session, node, scan, marks_node)
+        self._taken_back = []
+        for event in ("PointPositionDefinedEvent", "PointRemovedEvent", "PointEndInteractionEvent"):
+            number = getattr(slicer.vtkMRMLMarkupsNode, event)
+            self._tags.append(marks_node.AddObserver(number, lambda caller, event: self._points_changed()))
+        self._watch.start({"segmentation": node, "scan": scan, "marks": marks_node})
+        for shortcut in self._shortcuts:
+            shortcut.enabled = True
+        self._choose()
+        logic = slicer.modules.markups.logic()
+        logic.SetActiveList(marks_node)
+        logic.StartPlaceMode(1)
+        self._follow()
+
+    def _points_changed(self) -> None:
+        """A point was placed, moved or removed by the user."""
+        if self._mender is not None and not self._busy:
+            self._taken_back = []
+            self._follow()
+
+    def _change(self, act: Any) -> None:
+        """Change the points from here, then follow them."""
+        self._busy = True
+        try:
+            act()
+        finally:
+            self._busy = False
+        self._follow()
+
+    def _follow(self) -> None:
+        """Make the segments obey the points; measures and surfaces follow on the worker."""
+        assert self._mender is not None
+        self._busy = True  # a refused point is removed
+        try:
+            changed = self._mender.sync()
+        except HeartSegError as error:
+            changed = True
+            self.panel.show_error(str(error))
+        finally:
+            self._busy = False
+        if changed:
+            self._measure()
+        self._enable()
+
+    def _measure(self) -> None:
+        assert self._mender is not None and self._opened is not None
+        self._serial += 1
+        serial, opened, node = self._serial, self._opened, self._mender.segmentation
+        labels, mend = opened.session.mender.labels.copy(), opened.session.mend
+        name = self._state.record.scan if self._state.record is not None else opened.volume.name
+
+        def work(reporter: Any) -> Any:
+            return measure_mended(opened, labels, mend, lambda: serial == self._serial, reporter)
+
+        def keep(made: Any) -> None:
+            if made is None or serial != self._serial or node.GetScene() is None:
+                return
+            result, prepared = made
+            show_surfaces(node, prepared)
+            write_record(node, RunRecord.of(result, name))
+            self.panel.refresh()
+
+        self.panel.start_quietly(work, keep)
+
+    def stop(self) -> None:
+        """Stop listening; the segments stay as they are, and the marks stay in the scene."""
+        if self._mender is None:
+            return
+        for tag in self._tags:
+            self._mender.marks_node.RemoveObserver(tag)
+        self._watch.stop()
+        for shortcut in self._shortcuts:
+            shortcut.enabled = False
+        interaction = slicer.mrmlScene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
+        if interaction is not None:
+            interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+        self._mender, self._opened, self._tags, self._taken_back = None, None, [], []
+
+    def _lost(self, what: str) -> None:
+        """A node of the session leaves the scene."""
+        self._serial += 1 if what != "marks" else 0
+        self.stop()
+        self._enable()
+
+    def _choose(self) -> None:
+        """Name the next points after the chosen structure."""
+        index = self.ui.markStructureComboBox.currentIndex
+        self.ui.notCheckBox.enabled = index > 0
+        denied = index > 0 and self.ui.notCheckBox.checked
+        if self._mender is not None:
+            self._mender.marks_node.SetControlPointLabelFormat(f"-{KEYS[index]}" if denied else KEYS[index])
+
+    # --- display -------------------------------------------------------------------------------------------------
+
+    def _enable(self) -> None:
+        state, ui = self._state, self.ui
+        why = ""
+        if state.segmentation is None:
+            why = _("There is no result yet: segment a scan first.")
+        elif scan_of_segmentation(state) is None:
+            why = no_scan()
+        elif state.running:
+            why = busy()
+        marks = self._mender.session.mender.marks if self._mender is not None else ()
+        nothing = _("There is no mark to take back.")
+        for name, reason in (
+            ("mendButton", "" if self.is_mending else why),
+            ("undoMarkButton", "" if marks else nothing),
+            ("redoMarkButton", "" if self._taken_back else _("No mark was taken back.")),
+        ):
+            widget = getattr(ui, name)
+            widget.enabled = not reason
+            widget.toolTip = reason or self._tips[name]
+        ui.mendButton.text = _("Stop mending") if self.is_mending else _("Start mending")
+        ui.mendLabel.text = self._told(len(marks)) if self.is_mending else ""
+
+    def _told(self, marks: int) -> str:
+        assert self._mender is not None
+        text = _("Click in a slice view to mark a place; number keys choose the structure. Marks: {count}.")
+        lines = [text.format(count=marks)]
+        if not self._mender.session.prior.source:
+            lines.append(_("This model gives no probabilities: only the segments guide the change."))
+        return " ".join(lines)

@@ -1,0 +1,171 @@
+"""Marks in the scene and the segments that follow them; no widgets, so that a Segment Editor effect can use it too.
+
+The marks are the control points of a markups node that the segmentation refers to. :meth:`SceneMender.sync` makes the
+segments obey them. So placing, moving and deleting a point, undo and redo are all the same: change the points, then
+synchronise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..anatomy import STRUCTURES
+from ..errors import InputError
+from ..marks import Mark
+from ..refinement.mending import Session
+from .prepared import Layer, PreparedSegments
+from .segmentation import add_segment, oriented_image
+
+MARKS_ROLE = "HeartSegMarks"
+"""Role of the node reference from a segmentation to its marks."""
+
+
+def marks_node_of(segmentation_node: Any, make: bool = True) -> Any:
+    """Return the markups node with the marks of a segmentation; a new one if it has none and ``make`` is set."""
+    node = segmentation_node.GetNodeReference(MARKS_ROLE)
+    if node is None and make:
+        scene = segmentation_node.GetScene()
+        name = scene.GenerateUniqueName(f"{segmentation_node.GetName()} marks")
+        node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+        node.CreateDefaultDisplayNodes()
+        segmentation_node.SetNodeReferenceID(MARKS_ROLE, node.GetID())
+    return node
+
+
+def marks_of_node(marks_node: Any, segmentation_node: Any) -> list[Mark]:
+    """Return the marks of a markups node, in the coordinates of the scan, in order.
+
+    A point list gives a mark per defined point, a curve one stroke. Transforms above both nodes are taken into account.
+
+    Raises:
+        InputError: a label names no structure.
+    """
+    import slicer
+    import vtk
+
+    to_scan = vtk.vtkGeneralTransform()
+    parent = segmentation_node.GetParentTransformNode()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(None, parent, to_scan)
+    found = []
+    for i in range(marks_node.GetNumberOfControlPoints()):
+        if marks_node.GetNthControlPointPositionStatus(i) != slicer.vtkMRMLMarkupsNode.PositionDefined:
+            continue
+        world = [0.0, 0.0, 0.0]
+        marks_node.GetNthControlPointPositionWorld(i, world)
+        r, a, s = to_scan.TransformPoint(world)
+        found.append((marks_node.GetNthControlPointLabel(i), (-r, -a, s)))
+    if marks_node.IsA("vtkMRMLMarkupsCurveNode"):
+        return [Mark.of_text(found[0][0], [point for _text, point in found])] if found else []
+    return [Mark.of_text(text, [point]) for text, point in found]
+
+
+class SceneMender:
+    """Keeps the segments of a node as its marks demand.
+
+    Args:
+        session: labels, and the network's probabilities.
+        segmentation_node: ``vtkMRMLSegmentationNode`` whose segments are the session's labels.
+        volume_node: its scan.
+        marks_node: from :func:`marks_node_of`.
+    """
+
+    def __init__(self, session: Session, segmentation_node: Any, volume_node: Any, marks_node: Any) -> None:
+        self.session, self.segmentation, self.volume, self.marks_node = (
+            session,
+            segmentation_node,
+            volume_node,
+            marks_node,
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether all nodes are in the scene."""
+        return all(node.GetScene() is not None for node in (self.segmentation, self.volume, self.marks_node))
+
+    def sync(self) -> bool:
+        """Make the labels and segments obey the points; returns whether a mark was added or taken back.
+
+        Raises:
+            InputError: a point lies outside of the scan or names no structure; it is removed, and the others are
+                obeyed.
+        """
+        mender, held = self.session.mender, [placed.mark for placed in self.session.mender.held]
+        wanted = [mark for mark in marks_of_node(self.marks_node, self.segmentation) if mark not in held]
+        before, refused = mender.marks, None
+        same = 0
+        while same < min(len(before), len(wanted)) and before[same] == wanted[same]:
+            same += 1
+        for _mark in before[same:]:
+            mender.undo()
+        for mark in wanted[same:]:
+            try:
+                self.session.add(mark)
+            except InputError as error:
+                refused = error
+                self._remove(mark)
+        changed = mender.marks != before
+        if changed:
+            show_labels(self.segmentation, mender.labels, self.volume)
+        if refused is not None:
+            raise refused
+        return changed
+
+    def _remove(self, mark: Mark) -> None:
+        marks = marks_of_node(self.marks_node, self.segmentation)
+        if mark in marks:
+            self.marks_node.RemoveNthControlPoint(marks.index(mark))
+
+
+def show_labels(segmentation_node: Any, labels: np.ndarray, volume_node: Any) -> None:
+    """Replace the voxels of the structures' segments by labels on the scan's grid; surfaces become invalid and go.
+
+    Args:
+        segmentation_node: structures without a segment get one; other segments stay as they are.
+        labels: uint8 ``(z, y, x)``.
+        volume_node: gives the grid.
+    """
+    import slicer
+
+    from ..export.segmentation_file import layer_box
+
+    box = layer_box(labels)
+    start = (box[0].start, box[1].start, box[2].start)
+    image = oriented_image(Layer(np.ascontiguousarray(labels[box]), start), volume_node)
+    segmentation = segmentation_node.GetSegmentation()
+    binary = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+    present = set(np.unique(image_labels(image)).tolist())
+    for structure in STRUCTURES:
+        segment = segmentation.GetSegment(structure.key)
+        if segment is None:
+            if structure.label not in present:
+                continue
+            segment = add_segment(segmentation, structure)
+        segment.RemoveAllRepresentations()
+        segment.SetLabelValue(structure.label)
+        segment.AddRepresentation(binary, image)
+        segment.SetTag("DICOM.SegmentAlgorithmType", "SEMIAUTOMATIC")
+    segmentation_node.Modified()
+
+
+def image_labels(image: Any) -> np.ndarray:
+    """Voxels of an oriented image."""
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    values: np.ndarray = vtk_to_numpy(image.GetPointData().GetScalars())
+    return values
+
+
+def show_surfaces(segmentation_node: Any, prepared: PreparedSegments) -> None:
+    """Give the segments the surfaces of labels that :func:`show_labels` has shown."""
+    import slicer
+    import vtk
+
+    surface = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
+    segmentation = segmentation_node.GetSegmentation()
+    for structure in STRUCTURES:
+        segment = segmentation.GetSegment(structure.key)
+        if segment is not None:
+            segment.AddRepresentation(surface, prepared.surfaces.get(structure.key) or vtk.vtkPolyData())
+    segmentation_node.Modified()

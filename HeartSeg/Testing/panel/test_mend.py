@@ -1,0 +1,217 @@
+"""Mend in the panel: marks in the scene change the segments, undo and redo, stored marks, lost nodes, closed scene."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+
+from heartseg.anatomy import structure
+from heartseg.panel.record import read_record
+from heartseg.scene.mending import marks_node_of
+from panel.driver import node_ids
+
+
+@pytest.fixture
+def section(user: Any) -> Any:
+    """The section after a run, with mending started."""
+    user.run()
+    found = mend_section(user)
+    start(user, found)
+    return found
+
+
+def mend_section(user: Any) -> Any:
+    return next(s for s in user.panel._sections if s.name == "Mend")
+
+
+def start(user: Any, section: Any) -> None:
+    section.ui.mendButton.click()
+    user.wait()
+    assert not user.error, user.error
+    assert section.is_mending
+
+
+def labels_of(node: Any, scan: Any) -> np.ndarray:
+    labels = np.zeros(slicer.util.arrayFromVolume(scan).shape, np.uint8)
+    for key in node.GetSegmentation().GetSegmentIDs():
+        labels[slicer.util.arrayFromSegmentBinaryLabelmap(node, key, scan) != 0] = structure(key).label
+    return labels
+
+
+def place(section: Any, key: int, index: tuple[int, int, int], denied: bool = False) -> None:
+    """Press a number key and click at a voxel ``(z, y, x)`` of the scan, whose voxels have 3 mm (RAS = -x, -y, z)."""
+    next(s for n, s in enumerate(section._shortcuts) if n == key).activated.emit()
+    section.ui.notCheckBox.checked = denied
+    z, y, x = (3.0 * v for v in index)
+    section._mender.marks_node.AddControlPointWorld(-x, -y, z)
+
+
+def settle(user: Any, section: Any) -> None:
+    """Wait until the measures belong to the segments."""
+    mender = section._mender
+    user.session.wait_until(
+        lambda: (
+            [len(m.marks) for m in read_record(mender.segmentation).provenance.mends]
+            == [len(mender.session.mender.marks)] * bool(mender.session.mender.marks)
+            or (not mender.session.mender.marks)
+        )
+    )
+
+
+def wrong_place(labels: np.ndarray, label: int) -> tuple[int, int, int]:
+    """A voxel that has another label, in the middle of the scan's volume."""
+    z, y, x = (int(v) for v in np.argwhere(labels != label)[len(np.argwhere(labels != label)) // 2])
+    return z, y, x
+
+
+def test_without_a_result_the_buttons_say_why(user: Any) -> None:
+    ui = mend_section(user).ui
+    assert not ui.mendButton.enabled and "segment a scan first" in ui.mendButton.toolTip
+    assert not ui.undoMarkButton.enabled and not ui.redoMarkButton.enabled
+
+
+def test_a_mark_is_obeyed_in_place_and_measured(user: Any, section: Any, scan: Any) -> None:
+    node, before = user.panel.state.segmentation, labels_of(user.panel.state.segmentation, scan)
+    volume = read_record(node).value("RV", "volume")
+    at = wrong_place(before, 2)
+    place(section, 2, at)
+    after = labels_of(node, scan)
+    assert after[at] == 2
+    changed = np.argwhere(after != before) * 3.0
+    assert np.abs(changed - np.array(at) * 3.0).max() <= 33
+    settle(user, section)
+    record = read_record(node)
+    assert record.value("RV", "volume") == pytest.approx((after == 2).sum() * 27 / 1000)
+    assert record.value("RV", "volume") != volume
+    (mend,) = record.provenance.mends
+    assert [m.text for m in mend.marks] == ["RV"] and mend.model.startswith("Tiny")
+    assert mend.volumes_ml_after["RV"] == pytest.approx((after == 2).sum() * 27 / 1000)
+    surface = node.GetSegmentation().GetSegment("RV").GetRepresentation("Closed surface")
+    assert surface is not None and surface.GetNumberOfPoints() > 0
+    assert section._mender.marks_node.GetNthControlPointLabel(0) == "RV"
+
+
+def test_a_negative_mark_and_one_for_a_structure_that_the_model_does_not_know(
+    user: Any, section: Any, scan: Any
+) -> None:
+    node = user.panel.state.segmentation
+    labels = labels_of(node, scan)
+    z, y, x = (int(v) for v in np.argwhere(labels == labels.max())[0])
+    at = z, y, x
+    place(section, int(labels.max()), at, denied=True)
+    assert labels_of(node, scan)[at] != labels.max()
+    place(section, 4, (13, 13, 13))
+    assert node.GetSegmentation().GetSegment("RA").GetName() == "right atrium"
+    assert labels_of(node, scan)[13, 13, 13] == 4
+    place(section, 0, (13, 13, 13))
+    assert labels_of(node, scan)[13, 13, 13] == 0
+
+
+def test_undo_and_redo_follow_the_points(user: Any, section: Any, scan: Any) -> None:
+    node = user.panel.state.segmentation
+    states = [labels_of(node, scan)]
+    for key in (2, 1):
+        place(section, key, wrong_place(states[-1], key))
+        states.append(labels_of(node, scan))
+    points = section._mender.marks_node
+    section.ui.undoMarkButton.click()
+    assert points.GetNumberOfControlPoints() == 1 and np.array_equal(labels_of(node, scan), states[1])
+    section.ui.undoMarkButton.click()
+    assert points.GetNumberOfControlPoints() == 0 and np.array_equal(labels_of(node, scan), states[0])
+    assert not section.ui.undoMarkButton.enabled
+    section.ui.redoMarkButton.click()
+    section.ui.redoMarkButton.click()
+    assert np.array_equal(labels_of(node, scan), states[2])
+    assert not section.ui.redoMarkButton.enabled
+    points.RemoveNthControlPoint(0)  # by hand, in Slicer: only the second mark is left
+    assert points.GetNthControlPointLabel(0) == "LV"
+    assert [m.text for m in section._mender.session.mender.marks] == ["LV"]
+
+
+def test_marks_stay_with_the_segmentation_and_are_obeyed_again_after_a_new_run(
+    user: Any, section: Any, scan: Any
+) -> None:
+    node = user.panel.state.segmentation
+    at = wrong_place(labels_of(node, scan), 2)
+    place(section, 2, at)
+    settle(user, section)
+    mended = labels_of(node, scan)
+    section.ui.mendButton.click()
+    assert not section.is_mending
+    start(user, section)  # continues: what was mended is held
+    assert np.array_equal(labels_of(node, scan), mended)
+    user.press()  # a new run replaces the segments; the marks stay
+    user.wait()
+    assert not section.is_mending and user.panel.state.segmentation is node
+    start(user, section)
+    assert labels_of(node, scan)[at] == 2
+    assert np.array_equal(labels_of(node, scan), mended)
+
+
+def test_a_mark_outside_of_the_scan_is_refused_in_words_and_its_point_removed(
+    user: Any, section: Any, scan: Any
+) -> None:
+    node = user.panel.state.segmentation
+    before = labels_of(node, scan)
+    section._mender.marks_node.AddControlPointWorld(500.0, 0.0, 0.0)
+    assert "outside" in user.error
+    assert section._mender.marks_node.GetNumberOfControlPoints() == 0
+    assert np.array_equal(labels_of(node, scan), before) and section.is_mending
+
+
+def test_a_scan_under_a_transform_is_marked_where_the_user_sees_it(user: Any, scan: Any) -> None:
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = np.eye(4)
+    matrix[:3, 3] = 100.0, -40.0, 7.0
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    scan.SetAndObserveTransformNodeID(transform.GetID())
+    node, section = user.run(), mend_section(user)
+    start(user, section)
+    section.ui.markStructureComboBox.setCurrentIndex(4)
+    section._mender.marks_node.AddControlPointWorld(-39.0 + 100, -36.0 - 40, 33.0 + 7)
+    assert labels_of(node, scan)[11, 12, 13] == 4
+
+
+@pytest.mark.parametrize("lost", ["segmentation", "scan", "marks"])
+def test_a_deleted_node_ends_it(user: Any, section: Any, scan: Any, lost: Any) -> None:
+    mender = section._mender
+    place(section, 4, (13, 13, 13))
+    node = {"segmentation": mender.segmentation, "scan": scan, "marks": mender.marks_node}[lost]
+    slicer.mrmlScene.RemoveNode(node)
+    assert not section.is_mending and not section.ui.undoMarkButton.enabled
+    user.session.turn()
+    user.panel.refresh()
+    assert not user.error
+    if lost == "marks":
+        start(user, section)
+        assert marks_node_of(mender.segmentation, make=False).GetNumberOfControlPoints() == 0
+
+
+def test_a_closed_scene_ends_it_and_leaves_nothing(user: Any, section: Any) -> None:
+    place(section, 4, (13, 13, 13))
+    slicer.mrmlScene.Clear(0)
+    user.session.turn()
+    assert not section.is_mending
+    assert not slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")
+    assert not section.ui.mendButton.enabled
+
+
+def test_a_cancel_while_it_prepares_changes_nothing(user: Any, hold: Any) -> None:
+    node = user.run()
+    section, before, gate = mend_section(user), node_ids(), hold("predict")
+    record = node.GetAttribute("HeartSeg.Run")
+    section.ui.mendButton.click()
+    user.session.wait_until(gate.reached.is_set)
+    user.press()
+    gate.open()
+    user.wait()
+    assert not section.is_mending and node_ids() == before and node.GetAttribute("HeartSeg.Run") == record
+
+
+def test_number_keys_choose_only_while_mending(user: Any, section: Any) -> None:
+    assert all(s.enabled for s in section._shortcuts) and len(section._shortcuts) == 8
+    section.ui.mendButton.click()
+    assert not any(s.enabled for s in section._shortcuts)
