@@ -17,7 +17,7 @@ from heartseg.measure import measure_structures
 from heartseg.provenance import InputFacts, ModelFacts, Provenance, RunFacts
 from heartseg.report import format_findings, measurements_table, report_dict, write_measurements, write_report
 from heartseg.result import Measure, Removal, Result
-from heartseg.volume.types import Volume
+from heartseg.volume.types import ReadingReport, Volume
 from phantoms import heart_phantom
 
 
@@ -109,6 +109,16 @@ def test_a_report_reads_back_as_the_same_result(result: Result) -> None:
     assert read.structures == result.structures
     assert read.provenance.model == result.provenance.model
     assert read.provenance.run == result.provenance.run
+
+
+def test_how_a_series_was_read_reads_back() -> None:
+    provenance = Provenance(input=InputFacts(reading=ReadingReport("series 3", joined=("2", "3"))))
+    assert Provenance.from_dict(json.loads(json.dumps(provenance.to_dict()))) == provenance
+    damaged = provenance.to_dict()
+    del damaged["input"]["reading"]["taken"]
+    known = Provenance.from_dict(damaged).input
+    assert known is not None
+    assert known.reading is None
 
 
 def test_a_report_of_schema_1_still_opens(result: Result) -> None:

@@ -108,7 +108,8 @@ def _pictures(before: Visit, after: Visit, alignment: Alignment) -> tuple[tuple[
     planes = before.study.heart.planes if before.study.heart is not None else None
     pairs = []
     for frame in (f for f in frames_of(crops[0], planes) if f.key in _SHOWN):
-        moved = replace(frame, plane=_moved(frame.plane, alignment))
+        title = frame.title.partition(",")[0]  # the position is that in the earlier scan
+        moved = replace(frame, title=title, plane=_moved(frame.plane, alignment))
         one = draw(frame, before.volume, windows[0], crops[0], before.result.structures)
         two = draw(moved, after.volume, windows[1], crops[1], after.result.structures)
         pairs.append((one, two))
