@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from heartseg.volume import read_volume
 
 
 @pytest.fixture
-def result(tiny_model, save_scan, tmp_path, capsys) -> Path:
+def result(
+    tiny_model: Path, save_scan: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Path:
     """A result folder of the tiny model."""
     folder = tmp_path / "out" / "first"
     command = [
@@ -56,7 +59,9 @@ def marks_for(folder: Path, path: Path) -> tuple[tuple[int, int, int], Path]:
     return (z, y, x), write_marks([Mark("RV", ((x_mm, y_mm, z_mm),))], path)
 
 
-def test_a_result_is_mended_in_place_with_its_formats_and_says_so(result, tmp_path, capsys):
+def test_a_result_is_mended_in_place_with_its_formats_and_says_so(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before, files, old = labels_in(result), tree(result), {**report_in(result), "case": {"content": "kept"}}
     (result / "report.json").write_text(json.dumps(old), encoding="utf-8")
     at, marks = marks_for(result, tmp_path / "marks.mrk.json")
@@ -79,7 +84,9 @@ def test_a_result_is_mended_in_place_with_its_formats_and_says_so(result, tmp_pa
     assert f"{mend['voxels']} voxels" in said.out
 
 
-def test_another_folder_leaves_the_first_as_it_is_and_mends_add_up(result, tmp_path, capsys):
+def test_another_folder_leaves_the_first_as_it_is_and_mends_add_up(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     at, marks = marks_for(result, tmp_path / "marks.mrk.json")
     before, target = labels_in(result), tmp_path / "out" / "second"
     command = ["refine", str(result), "--marks", str(marks), "--device", "cpu"]
@@ -93,9 +100,12 @@ def test_another_folder_leaves_the_first_as_it_is_and_mends_add_up(result, tmp_p
 
 
 @pytest.mark.parametrize("what", ["marks", "label", "outside", "scan", "folder"])
-def test_bad_input_is_one_line_and_nothing_is_written(result, tmp_path, capsys, what):
+def test_bad_input_is_one_line_and_nothing_is_written(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
     _at, marks = marks_for(result, tmp_path / "marks.mrk.json")
-    source, extra = result, []
+    source = result
+    extra: list[str] = []
     if what == "marks":
         marks = tmp_path / "gone.mrk.json"
     elif what == "label":
@@ -113,7 +123,9 @@ def test_bad_input_is_one_line_and_nothing_is_written(result, tmp_path, capsys, 
     assert tree(result) == before
 
 
-def test_without_the_model_the_labels_alone_guide_it_and_a_finding_says_so(result, tmp_path, monkeypatch, capsys):
+def test_without_the_model_the_labels_alone_guide_it_and_a_finding_says_so(
+    result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("HEARTSEG_MODELS", str(tmp_path))
     report = report_in(result)
     volume = read_volume(report["provenance"]["input"]["path"])
@@ -128,7 +140,9 @@ def test_without_the_model_the_labels_alone_guide_it_and_a_finding_says_so(resul
     assert first.labels[at] != 2
 
 
-def test_mended_results_are_a_training_set_and_others_are_not(result, tmp_path, capsys):
+def test_mended_results_are_a_training_set_and_others_are_not(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(InputError, match="mended"):
         find_cases(tmp_path / "out")
     _at, marks = marks_for(result, tmp_path / "marks.mrk.json")

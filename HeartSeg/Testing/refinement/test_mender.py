@@ -37,7 +37,7 @@ def obeyed(labels: np.ndarray, marks: list[Mark], geometry: Geometry) -> bool:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(any_mark(), min_size=1, max_size=4))
-def test_every_mark_is_obeyed_and_nothing_changes_outside_of_its_region(marks):
+def test_every_mark_is_obeyed_and_nothing_changes_outside_of_its_region(marks: list[Mark]) -> None:
     mender = CASE.mender()
     for done, mark in enumerate(marks, 1):
         before = mender.labels.copy()
@@ -57,7 +57,7 @@ def test_every_mark_is_obeyed_and_nothing_changes_outside_of_its_region(marks):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(index_in_scan, min_size=1, max_size=5))
-def test_marks_that_are_right_never_cost_more_than_half_a_percent(places):
+def test_marks_that_are_right_never_cost_more_than_half_a_percent(places: list[tuple[int, int, int]]) -> None:
     mender = CASE.mender()
     names = {0: BACKGROUND, RA: "RA", RV: "RV"}
     for index in places:
@@ -67,7 +67,7 @@ def test_marks_that_are_right_never_cost_more_than_half_a_percent(places):
         assert after >= before - 0.005
 
 
-def test_one_mark_in_the_middle_of_the_error_mends_half_of_it(case: Case):
+def test_one_mark_in_the_middle_of_the_error_mends_half_of_it(case: Case) -> None:
     mender = case.mender()
     mender.add(Mark("RA", (case.world(15, 23, 25),)))
     missing = 1 - case.dice(case.labels)
@@ -75,7 +75,7 @@ def test_one_mark_in_the_middle_of_the_error_mends_half_of_it(case: Case):
     assert (mender.labels > 0).sum() == (case.labels > 0).sum()  # the background is not eaten
 
 
-def test_a_negative_mark_takes_the_next_most_probable_structure(case: Case):
+def test_a_negative_mark_takes_the_next_most_probable_structure(case: Case) -> None:
     mender = case.mender()
     mender.add(Mark("RV", (case.world(15, 23, 25),), positive=False))
     assert mender.labels[15, 23, 25] == RA
@@ -84,7 +84,7 @@ def test_a_negative_mark_takes_the_next_most_probable_structure(case: Case):
     assert mender.labels[15, 23, 25] not in (RV, RA)
 
 
-def test_a_mark_where_the_label_is_right_changes_nothing_and_holds_it(case: Case):
+def test_a_mark_where_the_label_is_right_changes_nothing_and_holds_it(case: Case) -> None:
     mender = case.mender()
     assert mender.add(Mark("RV", (case.world(15, 23, 24),))).voxels == 0
     mender.add(Mark("RA", (case.world(15, 23, 22),)))
@@ -92,7 +92,7 @@ def test_a_mark_where_the_label_is_right_changes_nothing_and_holds_it(case: Case
     assert mender.labels[15, 23, 22] == RA
 
 
-def test_a_stroke_is_obeyed_along_its_whole_length_and_reaches_farther_than_a_point(case: Case):
+def test_a_stroke_is_obeyed_along_its_whole_length_and_reaches_farther_than_a_point(case: Case) -> None:
     point, stroke = case.mender(), case.mender()
     small = point.add(Mark("RA", (case.world(15, 23, 25),)))
     large = stroke.add(Mark("RA", (case.world(15, 12, 25), case.world(15, 36, 25))))
@@ -100,7 +100,7 @@ def test_a_stroke_is_obeyed_along_its_whole_length_and_reaches_farther_than_a_po
     assert large.voxels > small.voxels
 
 
-def test_undo_and_redo_restore_the_labels_bit_by_bit(case: Case):
+def test_undo_and_redo_restore_the_labels_bit_by_bit(case: Case) -> None:
     mender, states = case.mender(), [case.labels.copy()]
     for index in ((15, 23, 25), (10, 20, 27), (20, 30, 22)):
         mender.add(Mark("RA", (case.world(*index),)))
@@ -118,7 +118,7 @@ def test_undo_and_redo_restore_the_labels_bit_by_bit(case: Case):
     assert mender.redo() is None  # a new mark forgets what was taken back
 
 
-def test_the_same_marks_give_the_same_labels_again(case: Case):
+def test_the_same_marks_give_the_same_labels_again(case: Case) -> None:
     marks = [Mark("RA", (case.world(15, 23, 25),)), Mark("RV", (case.world(15, 23, 34),))]
     first, second = case.mender(), case.mender()
     for mark in marks:
@@ -128,7 +128,7 @@ def test_the_same_marks_give_the_same_labels_again(case: Case):
     assert np.array_equal(first.labels, second.labels)
 
 
-def test_a_turned_scan_is_mended_the_same_way():
+def test_a_turned_scan_is_mended_the_same_way() -> None:
     turned = make_case((0, 1, 0, -1, 0, 0, 0, 0, 1))
     mender = Mender(turned.labels, turned.geometry, Prior.unknown())
     straight = Mender(CASE.labels, CASE.geometry, Prior.unknown())
@@ -137,14 +137,14 @@ def test_a_turned_scan_is_mended_the_same_way():
     assert np.array_equal(mender.labels, straight.labels)
 
 
-def test_a_mark_outside_of_the_scan_is_refused_and_changes_nothing(case: Case):
+def test_a_mark_outside_of_the_scan_is_refused_and_changes_nothing(case: Case) -> None:
     mender = case.mender()
     with pytest.raises(InputError, match="outside"):
         mender.add(Mark("RA", ((500.0, 0.0, 0.0),)))
     assert mender.marks == () and np.array_equal(mender.labels, case.labels)
 
 
-def test_held_marks_of_an_earlier_mend_stay_obeyed(case: Case):
+def test_held_marks_of_an_earlier_mend_stay_obeyed(case: Case) -> None:
     mender = case.mender()
     mender.hold([Mark("RV", (case.world(15, 23, 27),))])
     assert np.array_equal(mender.labels, case.labels)
@@ -152,7 +152,7 @@ def test_held_marks_of_an_earlier_mend_stay_obeyed(case: Case):
     assert mender.labels[15, 23, 27] == RV
 
 
-def test_a_change_leaves_no_island_and_no_crumbs():
+def test_a_change_leaves_no_island_and_no_crumbs() -> None:
     before = np.zeros((9, 9, 20), np.uint8)
     before[3:6, 3:6, 2:18] = 1
     before[4, 4, 2:6] = 2
@@ -168,7 +168,7 @@ def test_a_change_leaves_no_island_and_no_crumbs():
     assert ndimage.label(with_marks == 1)[1] == 1  # the end that was cut off is not left alone
 
 
-def test_voxels_of_a_stroke_are_a_chain(case: Case):
+def test_voxels_of_a_stroke_are_a_chain(case: Case) -> None:
     voxels = voxels_of(Mark("RA", (case.world(2, 3, 4), case.world(20, 30, 9), case.world(20, 5, 40))), case.geometry)
     assert np.abs(np.diff(voxels, axis=0)).max() == 1
     assert len(np.unique(voxels, axis=0)) == len(voxels)
