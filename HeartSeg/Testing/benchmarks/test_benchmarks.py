@@ -264,7 +264,7 @@ def test_the_simulated_user_marks_the_middle_of_the_largest_error_with_the_right
         assert record["marks"][0] == "RA"
 
 
-def test_a_random_walker_stops_at_an_edge(benchmark: Callable[[str], ModuleType]) -> None:
+def test_a_random_walker_stops_at_an_edge(benchmark: Any) -> None:
     walk = benchmark("mending").walk
     image = np.zeros((5, 5, 12), np.float32)
     image[..., 7:] = 50.0

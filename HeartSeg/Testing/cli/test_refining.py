@@ -105,7 +105,6 @@ def test_bad_input_is_one_line_and_nothing_is_written(
 ) -> None:
     _at, marks = marks_for(result, tmp_path / "marks.mrk.json")
     source = result
-    extra: list[str] = []
     if what == "marks":
         marks = tmp_path / "gone.mrk.json"
     elif what == "label":
@@ -117,7 +116,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     else:
         source = result / "labels.nii.gz"
     before = tree(result)
-    assert main(["refine", str(source), "--marks", str(marks), "--device", "cpu", *extra]) == 2
+    assert main(["refine", str(source), "--marks", str(marks), "--device", "cpu"]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("heartseg: ")]
     assert len(lines) == 1
     assert tree(result) == before

@@ -20,9 +20,9 @@ from heartseg.synthesis.hearts import RESERVED_SUBJECTS, TRAINING_SUBJECTS, VALI
 
 from .stages import CLASS_KEYS, LABELS, NETWORK_CLASS, SIZES, Stage, architecture_kwargs
 
-VERSION = "0.5.0"
+VERSION = "0.5.1"
 MARGIN_MM = 8.0
-UPPER_PERCENTILE = 100.0
+UPPER_PERCENTILE = 97.0
 """Upper clipping of the fine network's window; see :class:`~heartseg.models.card.ModelCard`."""
 WEIGHT_STEPS = 127
 """Largest multiple of the rounding step of a filter; see :func:`coarser`."""
@@ -43,8 +43,8 @@ LICENCE = (
 )
 INTENDED_USE = "research use only, not a medical device"
 KNOWN_FAILURES = [
-    "windowed 8-bit pictures and streaks beside a dense superior vena cava: the border between right atrium and right "
-    "ventricle is misplaced, and moves with the window around the heart",
+    "streaks and unmixed contrast medium beside a dense superior vena cava: the border between right atrium and right "
+    "ventricle may be misplaced, and moves with the window around the heart",
     "the myocardium comes out 5 % too large on synthetic scans (median of 16; single scans -14 to +26 %); in CT, what "
     "lies in fat or lung is cut away afterwards, in MR not",
     "without contrast, or with all pools alike, chamber borders are guesses from the outline",
