@@ -36,6 +36,7 @@ if _PACKAGE_FOLDER not in sys.path:
 SECTIONS = (
     "heartseg.panel.installation:Installation",
     "heartseg.panel.results:Results",
+    "heartseg.panel.measures_section:Measures",
     "heartseg.panel.mend:Mend",
     "heartseg.panel.before_run:BeforeRun",
     "heartseg.panel.explain:Explain",

@@ -1,4 +1,4 @@
-"""Draw the panel for the documentation: before, during, after a run, dark, with an error, and with a time series.
+"""Draw the panel for the documentation: before, during, after a run, with measures, dark, with an error, with a series.
 
 The real module with its real ``.ui`` files and the real model, on Slicer's own scene; Qt's and Slicer's widgets are
 stand-ins (``HeartSeg/Testing/pythonqt``), so fonts and frames differ from the application's. Beside the panel stand the
@@ -62,10 +62,33 @@ def _ijk_to_ras(volume: Any) -> Any:
     return matrix
 
 
+def wall_actor() -> Any:
+    """The wall map of the scene as its display node shows it; ``None`` if there is none."""
+    import slicer
+    import vtk
+
+    from heartseg.scene.owned import KIND
+    from heartseg.scene.wall_model import MODEL
+
+    node = next((n for n in slicer.util.getNodesByClass("vtkMRMLModelNode") if n.GetAttribute(KIND) == MODEL), None)
+    if node is None:
+        return None
+    mapper, actor, display = vtk.vtkPolyDataMapper(), vtk.vtkActor(), node.GetDisplayNode()
+    mapper.SetInputData(node.GetPolyData())
+    mapper.SelectColorArray(display.GetActiveScalarName())
+    mapper.SetScalarModeToUsePointFieldData()
+    mapper.SetLookupTable(display.GetColorNode().GetLookupTable())
+    mapper.SetScalarRange(*display.GetScalarRange())
+    actor.SetMapper(mapper)
+    return actor
+
+
 def heart_picture(segmentation: Any, camera_node: Any) -> np.ndarray:
-    """The closed surfaces as the camera node sees them, with the display node's opacities."""
+    """The wall map, or else the closed surfaces, as the camera node sees them, with the display node's opacities."""
     import vtk
     from vtk.util.numpy_support import vtk_to_numpy
+
+    wall = wall_actor()
 
     renderer, window = vtk.vtkRenderer(), vtk.vtkRenderWindow()
     renderer.SetBackground(0.757, 0.765, 0.910)
@@ -79,6 +102,8 @@ def heart_picture(segmentation: Any, camera_node: Any) -> np.ndarray:
     window.AddRenderer(renderer)
     if segmentation is not None:
         display = segmentation.GetDisplayNode()
+        if wall is not None:
+            renderer.AddActor(wall)
         for key in segmentation.GetSegmentation().GetSegmentIDs():
             segment = segmentation.GetSegmentation().GetSegment(key)
             mapper, actor = vtk.vtkPolyDataMapper(), vtk.vtkActor()
@@ -87,6 +112,7 @@ def heart_picture(segmentation: Any, camera_node: Any) -> np.ndarray:
             actor.SetMapper(mapper)
             actor.GetProperty().SetColor(segment.GetColor())
             actor.GetProperty().SetOpacity(display.GetSegmentOpacity3D(key) * display.GetOpacity3D())
+            actor.SetVisibility(wall is None)
             renderer.AddActor(actor)
         renderer.SetActiveCamera(camera_node.GetCamera())
         renderer.ResetCameraClippingRange()
@@ -180,6 +206,16 @@ def draw(folder: Path) -> None:
         desktop.save(folder / "panel-after.png", volume, segmentation)
         with dark_theme():
             desktop.save(folder / "panel-dark.png", volume, segmentation)
+
+        measures = next(s for s in panel._sections if s.name == "Measures")
+        measures.ui.measuresSection.collapsed = False
+        measures.ui.wallButton.click()
+        session.wait_until(lambda: panel.state.running == "", 600)
+        measures.ui.tablesButton.click()
+        desktop.save(folder / "panel-measures.png", volume, segmentation)
+        measures.ui.removeWallButton.click()
+        measures.ui.measuresSection.collapsed = True
+        measures.ui.measuresLabel.text = ""
 
         panel.warm._make = _out_of_memory
         panel.warm.forget()

@@ -22,7 +22,7 @@ from .measure import measure_everything
 from .postprocess import clean_labels, remove_dark
 from .progress import CancelToken, ProgressCallback, Reporter
 from .provenance import InputFacts, ModelFacts, Provenance
-from .quality import check_result
+from .quality import check_result, without_doubtful_intervals
 from .result import Removal, Result
 from .settings import Settings
 from .version import __version__
@@ -106,9 +106,10 @@ class Segmenter:
         with reporter.stage("measure"):
             chosen = self.structures
             labels = self._only(labels, chosen)
-            measures = measure_everything(volume, labels, chosen)
+            measures = measure_everything(volume, labels, chosen, prediction.run.window_spread)
             checks = check_result(volume, labels, measures, removals, chosen)
         findings = sorted_findings(volume.findings + prediction.findings + tuple(checks))
+        measures = without_doubtful_intervals(measures, findings)
         result = Result(labels, volume.geometry, chosen, findings, tuple(measures), removals)
         provenance = self._provenance(volume, prediction, reporter)
         return replace(result, provenance=provenance, confidence_map=prediction.confidence_map)

@@ -95,6 +95,7 @@ class RunFacts:
         mean_probability: of the structures in the first window.
         finder_grey_scale: exponent of the grey scale in which the finder saw the heart.
         no_heart: why no heart was found; empty if one was.
+        window_spread: structure key -> standard deviation of its volume over the averaged windows, divided by its mean.
     """
 
     mode: str = ""
@@ -112,6 +113,7 @@ class RunFacts:
     mean_probability: float | None = None
     finder_grey_scale: float | None = None
     no_heart: str = ""
+    window_spread: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 from .anatomy import STRUCTURES, Structure
 from .findings import Finding, Severity, worst_severity
 from .provenance import NOTICE, Provenance
+from .quantities import quantity
 from .volume.geometry import Geometry
 
 SCHEMA_NAME, SCHEMA_VERSION = "heartseg-report", 2
@@ -29,11 +30,12 @@ class Measure:
 
     Attributes:
         structure: key, e.g. ``"LV"``.
-        quantity: what was measured: ``volume``, ``mass``, ``diameter``, ``mean_intensity``, ``sd_intensity``,
-            ``extent_x`` (patient left-right), ``extent_y`` (anterior-posterior), ``extent_z`` (inferior-superior).
+        quantity: key of what was measured, see :mod:`heartseg.quantities`.
         value: the number, or ``None`` where it cannot be measured (the structure is missing).
         unit: ``mL``, ``g``, ``mm``, ``HU`` or ``""`` (MR intensity has none).
         note: how to read it, when that is not obvious.
+        low, high: 90 % interval from the uncertainty of the borders (:mod:`heartseg.measure.uncertainty`), in the unit
+            of the value; ``None`` if it is not known.
     """
 
     structure: str
@@ -41,9 +43,24 @@ class Measure:
     value: float | None
     unit: str
     note: str = ""
+    low: float | None = None
+    high: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """JSON-ready dictionary, with the codes of :mod:`heartseg.quantities`."""
+        known = quantity(self.structure, self.quantity)
+        code, site = (None, None) if known is None else (known.code, known.site)
+        coded = {"code": code and asdict(code), "site": site and asdict(site)}
+        return {**asdict(self), **coded}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Measure:
+        """The inverse of :meth:`to_dict`; codes are not read, because they follow from the keys.
+
+        Raises:
+            TypeError, AttributeError: the dictionary is no measure.
+        """
+        return cls(**{k: v for k, v in content.items() if k not in ("code", "site")})
 
 
 @dataclass(frozen=True)
@@ -167,7 +184,7 @@ class Result:
             geometry,
             tuple(s for s in STRUCTURES if s.key in keys),
             tuple(Finding.from_dict(f) for f in content["findings"]),
-            tuple(Measure(**m) for m in content["measures"]),
+            tuple(Measure.from_dict(m) for m in content["measures"]),
             tuple(Removal(**{**r, "center_lps": tuple(r["center_lps"])}) for r in content["removals"]),
             Provenance.from_dict(content["provenance"]),
         )

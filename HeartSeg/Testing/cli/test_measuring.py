@@ -193,3 +193,38 @@ def test_impossible_patients_are_refused(
 def test_a_folder_without_results_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", str(tmp_path)]) == 2
     assert "holds no frames" in capsys.readouterr().err
+
+
+def test_pictures_and_surface_are_written_with_the_values_of_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels, geometry = LeftVentricle().labels((1.5, 1.5, 1.5))
+    write_labels(labels, geometry, tmp_path / "heart.nii.gz")
+    files = {name: tmp_path / name for name in ("wall.svg", "views.png", "wall.vtp")}
+    options = ["--bullseye", files["wall.svg"], "--views", files["views.png"], "--wall-surface", files["wall.vtp"]]
+    assert main(["measure", str(tmp_path / "heart.nii.gz"), *map(str, options), "--json"]) == 0
+    rows = values(json.loads(capsys.readouterr().out)["measures"])
+    drawn = files["wall.svg"].read_text(encoding="utf-8")
+    assert all(f">{rows['MYO', f'wall_thickness_mean_{n:02d}']['value']:.1f}<" in drawn for n in range(1, 18))
+    assert all(path.stat().st_size > 5_000 for path in files.values())
+
+
+def test_a_picture_without_content_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels, geometry = LeftVentricle().labels((1.5, 1.5, 1.5))
+    labels[labels == 5] = 0
+    write_labels(labels, geometry, tmp_path / "heart.nii.gz")
+    options = ["--bullseye", str(tmp_path / "wall.png"), "-o", str(tmp_path / "out")]
+    assert main(["measure", str(tmp_path / "heart.nii.gz"), *options]) == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["heart.nii.gz"]
+    assert main(["measure", str(tmp_path / "heart.nii.gz"), "--views", str(tmp_path / "views.gif")]) == 2
+
+
+def test_a_time_series_draws_thickening(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_series(tmp_path / "cine")
+    assert main(["measure", str(tmp_path / "cine"), "--bullseye", str(tmp_path / "wall.svg"), "--json"]) == 0
+    rows = values(json.loads(capsys.readouterr().out)["measures"])
+    drawn = (tmp_path / "wall.svg").read_text(encoding="utf-8")
+    assert all(f">{rows['MYO', f'thickening_{n:02d}']['value']:.0f}<" in drawn for n in (3, 10, 17))
+    assert all(f">{rows['MYO', f'wall_thickness_mean_{n:02d}']['value']:.1f}<" in drawn for n in (3, 10, 17))

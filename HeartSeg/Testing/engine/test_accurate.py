@@ -232,3 +232,14 @@ def test_windows_stay_on_the_networks_lattice() -> None:
     for augmentation in AUGMENTATIONS:
         moved = np.array(shifted(grid, augmentation.direction).origin) / grid.spacing
         assert np.allclose(moved, np.rint(moved))
+
+
+def test_the_spread_of_the_volumes_over_the_windows_is_that_of_their_labels() -> None:
+    from heartseg.inference.evidence import volume_spread
+
+    table = np.array([0, 2, 1], np.uint8)
+    windows = [torch.zeros(10, 10, 10, dtype=torch.uint8) for _ in range(3)]
+    for window, count in zip(windows, (2, 4, 6), strict=True):
+        window[:count, :5] = 1  # RV: 100, 200, 300 voxels
+    windows[0][9] = 2  # LV in one window only
+    assert volume_spread(windows, table) == {"RV": pytest.approx(0.5)}

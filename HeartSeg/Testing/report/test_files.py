@@ -49,7 +49,9 @@ def test_the_csv_has_one_row_per_measure(result: Result, tmp_path: Path) -> None
     write_measurements(result, tmp_path / "m.csv")
     with (tmp_path / "m.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["structure", "name", "quantity", "value", "unit", "note"]
+    columns = ["structure", "name", "quantity", "value", "unit", "note", "low", "high", "code", "site"]
+    assert list(rows[0]) == columns
+    assert {row["code"] for row in rows if row["quantity"] == "volume"} == {"SCT 118565006"}
     assert len(rows) == len(result.measures)
     for row, measure in zip(rows, result.measures, strict=True):
         assert (row["structure"], row["quantity"], row["unit"]) == (measure.structure, measure.quantity, measure.unit)
@@ -64,7 +66,9 @@ def test_notes_with_commas_are_quoted(tmp_path: Path, result: Result) -> None:
     noted = Result(labels, geometry, measures=(Measure("AO", "diameter", 30.0, "mm", 'inner, "median"'),))
     write_measurements(noted, tmp_path / "m.csv")
     with (tmp_path / "m.csv").open(encoding="utf-8", newline="") as file:
-        assert list(csv.reader(file))[1] == ["AO", "ascending aorta", "diameter", "30.00", "mm", 'inner, "median"']
+        row = list(csv.reader(file))[1]
+    assert row[:6] == ["AO", "ascending aorta", "diameter", "30.00", "mm", 'inner, "median"']
+    assert row[6:] == ["", "", "LN 18012-5", "SCT 54247002"]
 
 
 def test_the_table_has_one_row_per_requested_structure(result: Result) -> None:

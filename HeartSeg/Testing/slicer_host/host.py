@@ -196,8 +196,12 @@ def _application_logic(slicer: Any, scene: Any) -> Any:
 
     logic = slicer.vtkSlicerApplicationLogic()
     logic.SetMRMLScene(scene)
-    logic.GetColorLogic().SetMRMLScene(scene)
-    logic.GetColorLogic().AddDefaultColorNodes()
+    colors = slicer.vtkSlicerColorLogic()
+    colors.SetMRMLApplicationLogic(logic)
+    logic.SetColorLogic(colors)
+    with quiet_vtk():  # slicer-core lacks the application's colour files
+        colors.SetMRMLScene(scene)
+        colors.AddDefaultColorNodes()
     logic.SetSliceLogics(vtk.vtkCollection())
     logic.SetViewLogics(vtk.vtkCollection())
     return logic

@@ -8,17 +8,35 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InputError, OutputError, SettingsError
 from ..formats import REPORT_FILE
 from ..measure import CardiacFunction, Circumstances, Comparison, MeasuredLabels, Patient, implausible
 from ..measure.study import Study, scan_study, series_study
 from ..provenance import InputFacts
+from ..report.measurements import code_texts, number_text
 from ..volume.patient import LIMITS, common_patient
 from .exits import EXIT_OK
 
+if TYPE_CHECKING:
+    from ..export.subject import Subject
+
 JSON_FILE, CSV_FILE = "measures.json", "measures.csv"
-CSV_COLUMNS = ("structure", "quantity", "value", "unit", "range", "position", "source", "note")
+CSV_COLUMNS = (
+    "structure",
+    "quantity",
+    "value",
+    "unit",
+    "range",
+    "position",
+    "source",
+    "note",
+    "low",
+    "high",
+    "code",
+    "site",
+)
 
 _DESCRIPTION = """\
 Measure a segmentation again, with everything that its labels allow: volumes, valve planes, long axis, wall thickness in
@@ -36,6 +54,7 @@ examples:
   heartseg measure out/scan
   heartseg measure out/scan --sex F --height 168 --weight 62 --phase diastole -o out/measures
   heartseg measure out/cine --heart-rate 64 --json
+  heartseg measure out/scan --bullseye wall.png --views views.png --wall-surface wall.vtp
 
 exit codes:
   0    done
@@ -64,6 +83,25 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--modality", choices=("CT", "MR"), help="modality, if the result does not state it")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    pictures = parser.add_argument_group("pictures and surface (a time series: of end-diastole)")
+    pictures.add_argument(
+        "--bullseye",
+        metavar="FILE",
+        type=Path,
+        help="write the bull's-eye plot of the wall (.png, .svg, .pdf), with the thickening of a time series",
+    )
+    pictures.add_argument(
+        "--views",
+        metavar="FILE",
+        type=Path,
+        help="write the two-, three- and four-chamber view and the short axis (.png, .svg, .pdf)",
+    )
+    pictures.add_argument(
+        "--wall-surface",
+        metavar="FILE",
+        type=Path,
+        help="write the endocardial surface with the wall thickness (.vtp, .ply; world LPS, mm)",
+    )
     parser.set_defaults(run=run_measure)
 
 
@@ -71,6 +109,7 @@ def run_measure(args: argparse.Namespace) -> int:
     """Measure, print, and write the files if asked; return the exit code."""
     patient = patient_of(args.sex, args.height, args.weight, args.heart_rate)
     study = measure_source(args.source, patient, args.modality, args.phase or "")
+    write_pictures(study, args.source, args.bullseye, args.views, args.wall_surface)
     if args.output is not None:
         write_study(study, args.output)
     print(json.dumps(study.to_dict(), indent=2, ensure_ascii=False) if args.json else format_study(study))
@@ -193,6 +232,44 @@ def _check_complete(frames: Sequence[_Frame], source: Path, phase: str) -> None:
         )
 
 
+def write_pictures(
+    study: Study, source: Path, bullseye: Path | None, views: Path | None, wall_surface: Path | None
+) -> None:
+    """Write the pictures and the surface that are asked for.
+
+    Raises:
+        InputError: a picture has nothing to show; with the reason.
+        DependencyError: matplotlib or VTK is not installed.
+        OutputError: a suffix is unknown, or a file cannot be written.
+    """
+    from ..export import wall_surface as surfaces
+    from ..report.bullseye import write_bullseye
+    from ..report.views import write_views
+
+    if bullseye is not None:
+        write_bullseye(study.measures, bullseye, source.name)
+    if views is None and wall_surface is None:
+        return
+    if study.heart is None:
+        raise InputError(f"{str(source)!r} has no measured heart: there is nothing to draw")
+    subject = _shown_subject(study, source)
+    labels, geometry = subject.result.labels, subject.result.geometry
+    if views is not None:
+        write_views(subject.volume, labels, geometry, study.heart.planes, views)
+    if wall_surface is not None:
+        surfaces.write_wall_surface(surfaces.wall_surface(labels, geometry, study.heart.wall), wall_surface)
+
+
+def _shown_subject(study: Study, source: Path) -> Subject:
+    """Open the result that pictures show: that of the end-diastolic frame of a time series."""
+    from ..export.subject import open_subject
+
+    frames = _frames(source)
+    if frames and isinstance(study.function, CardiacFunction):
+        source = frames[study.function.end_diastole].folder
+    return open_subject(source, measure=False)
+
+
 def write_study(study: Study, folder: Path) -> None:
     """Write ``measures.csv`` and ``measures.json`` into a folder, which is created if needed.
 
@@ -207,18 +284,19 @@ def write_study(study: Study, folder: Path) -> None:
             writer = csv.writer(file)
             writer.writerow(CSV_COLUMNS)
             for measure, found in study.compared():
-                value = "" if measure.value is None else f"{measure.value:.2f}"
+                value, low, high = (number_text(v, measure.unit) for v in (measure.value, measure.low, measure.high))
                 beside, note = ("", "", ""), measure.note
                 if isinstance(found, Comparison):
                     beside = (found.norm.text, found.position, found.norm.source)
                     note += f"; range: {found.norm.note}" if found.norm.note else ""
-                writer.writerow((measure.structure, measure.quantity, value, measure.unit, *beside, note))
+                first = (measure.structure, measure.quantity, value, measure.unit)
+                writer.writerow((*first, *beside, note, low, high, *code_texts(measure)))
     except OSError as error:
         raise OutputError(f"cannot write to {str(folder)!r}: {error.strerror or error}") from error
 
 
 def format_study(study: Study) -> str:
-    """A text table: findings, then value, reference range with its source and note of each measure.
+    """A text table: findings, then value, 90 % interval, reference range with its source and note of each measure.
 
     A value that is missing has the reason in its place.
     """
@@ -234,6 +312,8 @@ def format_study(study: Study) -> str:
             lines.append(f"{name}{'-':>10}  {measure.note}".rstrip())
             continue
         text = f"{name}{measure.value:>10.2f} {measure.unit:<9}"
+        if measure.low is not None and measure.high is not None:
+            text += f" {measure.low:.2f} to {measure.high:.2f}"
         if isinstance(found, Comparison):
             text += f" {found.position}: {found.norm.text} ({found.norm.source})"
             text += f"; range: {found.norm.note}" if found.norm.note else ""

@@ -18,7 +18,7 @@ from ..formats import REPORT_FILE
 from ..measure import HeartMeasures, measure_labels
 from ..measure.structures import INTENSITIES
 from ..provenance import Provenance
-from ..quality import check_result
+from ..quality import check_result, without_doubtful_intervals
 from ..result import Result
 from ..volume.geometry import Geometry
 from ..volume.label_maps import as_label_map, stem_of
@@ -103,6 +103,7 @@ def measured_with_heart(subject: Subject) -> tuple[Subject, HeartMeasures | None
     found = measure_labels(volume, result.labels, result.structures)
     measures = tuple(m for m in found.measures if subject.volume is not None or m.quantity not in INTENSITIES)
     findings = (*volume.findings, *check_result(volume, result.labels, measures, (), result.structures))
+    measures = without_doubtful_intervals(measures, findings)
     result = replace(result, measures=measures, findings=sorted_findings(findings), removals=())
     return replace(subject, result=result), found.heart
 

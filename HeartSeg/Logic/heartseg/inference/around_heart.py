@@ -14,7 +14,7 @@ from ..provenance import RunFacts
 from ..settings import Settings
 from ..volume.geometry import Geometry
 from .acceptance import Evidence, judge, needs_second_window, worth_following
-from .evidence import agreement, consistency, has_air_intensity, mean_confidence
+from .evidence import agreement, consistency, has_air_intensity, mean_confidence, volume_spread
 from .finder import Finder
 from .locate import HeartBox, center_candidate, choose_heart
 from .network import OrientedNetwork, Window
@@ -62,8 +62,9 @@ class AroundHeart:
         if found is None:
             return no_heart(self.scan, "located", reason)
         grid, logits = found.window.grid, found.window.logits
+        spread: dict[str, float] = {}
         if self.plan.windows > 1:
-            logits = self._averaged(found.window, reporter)
+            logits, spread = self._averaged(found.window, reporter)
         findings = [*candidate_findings(found.box), *tiled_findings(grid, self.fine.lattice.patch)]
         evidence = found.evidence
         run = RunFacts(
@@ -73,6 +74,7 @@ class AroundHeart:
             consistency=evidence.consistency,
             mean_probability=evidence.confidence,
             finder_grey_scale=found.box.grey_scale if found.box.seen else None,
+            window_spread=spread,
         )
         window = replace(found.window, logits=logits)
         return of_window(window, self.scan, self.fine, run, findings, self.settings, reporter)
@@ -143,11 +145,13 @@ class AroundHeart:
         same = consistency(first.labels, first.grid, other.labels, other.grid)
         return replace(found, evidence=replace(found.evidence, consistency=same))
 
-    def _averaged(self, window: Window, reporter: Reporter) -> torch.Tensor:
-        """Logits of the mean probabilities of the window and its augmentations, on its grid."""
-        mean = MeanProbabilities(window.grid, window.logits)
+    def _averaged(self, window: Window, reporter: Reporter) -> tuple[torch.Tensor, dict[str, float]]:
+        """Logits of the mean probabilities of the window and its augmentations, and the spread of their volumes."""
+        mean, labels = MeanProbabilities(window.grid, window.logits), [window.labels]
         with reporter.stage("average", len(AUGMENTATIONS) * self.fine.tiles_of(window.grid)):
             for augmentation in AUGMENTATIONS:
                 grid = shifted(window.grid, augmentation.direction)
-                mean.add(grid, self.fine.window(self.scan, grid, reporter, augmentation.gamma).logits)
-        return mean.logits()
+                other = self.fine.window(self.scan, grid, reporter, augmentation.gamma)
+                mean.add(grid, other.logits)
+                labels.append(other.labels)
+        return mean.logits(), volume_spread(labels, self.fine.folder.structure_lut())

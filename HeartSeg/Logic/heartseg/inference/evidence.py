@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..anatomy import STRUCTURES
 from ..volume.geometry import Geometry
 from ..volume.values import ValueScale
 from .locate import HeartBox
@@ -54,6 +56,21 @@ def consistency(first: torch.Tensor, first_grid: Geometry, second: torch.Tensor,
     a, b = first[boxes[0]], second[boxes[1]]
     labelled = int((a > 0).sum()) + int((b > 0).sum())
     return round(2 * int(((a == b) & (a > 0)).sum()) / max(1, labelled), 3)
+
+
+def volume_spread(windows: Sequence[torch.Tensor], table: np.ndarray) -> dict[str, float]:
+    """Standard deviation of the volume of each structure over several windows, relative to its mean.
+
+    Args:
+        windows: labels of the network, ``(z, y, x)`` each, on grids of the same voxel size.
+        table: label of the network -> label of the structure.
+
+    Returns:
+        Structure key -> spread, for the structures that all windows show.
+    """
+    counts = np.array([np.bincount(table[w.numpy().ravel()], minlength=256) for w in windows], float)
+    found = [s for s in STRUCTURES if counts[:, s.label].all()]
+    return {s.key: round(float(counts[:, s.label].std(ddof=1) / counts[:, s.label].mean()), 4) for s in found}
 
 
 def chosen_probability(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

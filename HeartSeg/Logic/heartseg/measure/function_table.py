@@ -46,7 +46,15 @@ def index_measures(
         return ()
     wanted = {("volume", k): "mL/m²" for k in ("LV", "RV", "LA", "RA")} | {("mass", "MYO"): "g/m²"}
     return tuple(
-        Measure(m.structure, f"{m.quantity}_index", m.value / bsa, wanted[m.quantity, m.structure], _bsa_note(bsa))
+        Measure(
+            m.structure,
+            f"{m.quantity}_index",
+            m.value / bsa,
+            wanted[m.quantity, m.structure],
+            _bsa_note(bsa),
+            None if m.low is None else m.low / bsa,
+            None if m.high is None else m.high / bsa,
+        )
         for m in measures
         if (m.quantity, m.structure) in wanted and m.value is not None and m.structure not in incomplete
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,9 +26,11 @@ from .grid import CUT_OFF, HeartGrid, Unknown, grid_of_crop
 from .planes import StandardPlanes, standard_planes
 from .segments17 import SegmentWall, segment_walls
 from .structures import structure_measures
+from .uncertainty import Doubts, borders_of, with_intervals
 from .valves import VALVES, ValvePlane, valve_plane
 from .vessels import GreatVessels, VesselDiameter
-from .wall import WallThickness, wall_thickness
+from .wall import COARSE_VOXEL_MM, WallThickness, wall_thickness
+from .wall_slices import wall_in_slices
 
 _VALVE_OF = {"mitral": "LV", "tricuspid": "RV", "aortic": "AO", "pulmonary": "PA"}
 """Valve -> structure behind it, to which its area belongs."""
@@ -41,7 +43,7 @@ class HeartMeasures:
     Attributes:
         valves: name -> plane, for all of :data:`~heartseg.measure.valves.VALVES`.
         axis, frame, planes: long axis of the left ventricle, directions around it, standard planes.
-        wall: wall thickness at the endocardium.
+        wall: wall thickness at the endocardium; in stacks of thick slices, in the plane of the slices.
         segments: the 17 AHA segments; empty without long axis or septum.
         lv_volume_ml, myocardial_mass_g: measured on the grid of the scan; ``None`` if the structure is missing or cut
             off.
@@ -84,17 +86,19 @@ def measure_heart(labels: np.ndarray, geometry: Geometry) -> HeartMeasures | Non
         ValueError: the shapes of labels and geometry differ.
     """
     crop = crop_labels(labels, geometry)
-    return None if crop is None else _measure_heart(GreatVessels(crop))
+    return None if crop is None else _measure_heart(GreatVessels(crop), grid_of_crop(crop))
 
 
-def _measure_heart(vessels: GreatVessels) -> HeartMeasures:
+def _measure_heart(vessels: GreatVessels, grid: HeartGrid) -> HeartMeasures:
     crop = vessels.crop
-    grid = grid_of_crop(crop)
     valves = {name: valve_plane(grid, name) for name in VALVES}
     axis, septum = long_axis(grid, valves["mitral"]), septum_surface(grid)
     frame = heart_frame(axis, septum)
     planes = standard_planes(axis, frame, valves["tricuspid"], valves["aortic"])
-    wall = wall_thickness(grid, frame)
+    wall, wall_frame = wall_thickness(grid, frame), frame
+    if max(grid.geometry.spacing) > COARSE_VOXEL_MM:
+        stack = wall_in_slices(grid, crop.border_contacts)
+        wall, wall_frame = (stack, frame) if isinstance(stack, Unknown) else (stack.wall, stack.frame)
     myocardium_ml = _whole_ml(grid, crop, "MYO")
     return HeartMeasures(
         valves,
@@ -102,7 +106,7 @@ def _measure_heart(vessels: GreatVessels) -> HeartMeasures:
         frame,
         planes,
         wall,
-        segment_walls(grid, frame, wall) if isinstance(frame, HeartFrame) and grid.has("MYO") else (),
+        segment_walls(grid, wall_frame, wall) if isinstance(wall_frame, HeartFrame) and grid.has("MYO") else (),
         _whole_ml(grid, crop, "LV"),
         None if myocardium_ml is None else myocardium_ml * MYOCARDIAL_DENSITY_G_PER_ML,
         ventricular_widths(grid, planes.four_chamber, axis, septum),
@@ -127,25 +131,36 @@ def heart_measures(heart: HeartMeasures) -> tuple[Measure, ...]:
     return tuple(row for part in parts for row in part(heart))
 
 
-def measure_labels(volume: Volume, labels: np.ndarray, structures: Sequence[Structure]) -> MeasuredLabels:
+def measure_labels(
+    volume: Volume, labels: np.ndarray, structures: Sequence[Structure], spread: Mapping[str, float] | None = None
+) -> MeasuredLabels:
     """Measure each structure (:func:`~heartseg.measure.measure_structures`) and the geometry of the heart.
+
+    Measures with known accuracy have a 90 % interval (:mod:`heartseg.measure.uncertainty`).
 
     Args:
         volume: the scan, ``(z, y, x)``.
         labels: uint8 ``(z, y, x)`` on the same grid.
         structures: structures to measure; rows of other structures are omitted.
+        spread: structure key -> relative standard deviation of its volume over shifted windows, if known.
     """
     crop = crop_labels(labels, volume.geometry)
-    vessels = None if crop is None else GreatVessels(crop)
-    heart = None if vessels is None else _measure_heart(vessels)
+    if crop is None:
+        return MeasuredLabels(structure_measures(volume, None, structures), None)
+    vessels, grid = GreatVessels(crop), grid_of_crop(crop)
+    heart = _measure_heart(vessels, grid)
     keys = {s.key for s in structures}
-    rows = () if heart is None else (m for m in heart_measures(heart) if m.structure in keys)
-    return MeasuredLabels((*structure_measures(volume, vessels, structures), *rows), heart)
+    rows = (m for m in heart_measures(heart) if m.structure in keys)
+    doubts = Doubts(frozenset(crop.border_contacts), spread or {})
+    listed = (*structure_measures(volume, vessels, structures), *rows)
+    return MeasuredLabels(with_intervals(listed, borders_of(grid), doubts), heart)
 
 
-def measure_everything(volume: Volume, labels: np.ndarray, structures: Sequence[Structure]) -> tuple[Measure, ...]:
+def measure_everything(
+    volume: Volume, labels: np.ndarray, structures: Sequence[Structure], spread: Mapping[str, float] | None = None
+) -> tuple[Measure, ...]:
     """Return the rows of :func:`measure_labels`."""
-    return measure_labels(volume, labels, structures).measures
+    return measure_labels(volume, labels, structures, spread).measures
 
 
 def _row(key: str, quantity: str, value: float | Unknown | None, unit: str, note: str = "") -> Measure:
@@ -179,16 +194,18 @@ def _ventricle_rows(heart: HeartMeasures) -> Iterator[Measure]:
 
 def _wall_rows(heart: HeartMeasures) -> Iterator[Measure]:
     why = heart.wall.why if isinstance(heart.wall, Unknown) else "too few endocardial points"
+    how = "" if isinstance(heart.wall, Unknown) else heart.wall.note
     for s in heart.segments:
         for name, value in (("mean", s.mean_mm), ("min", s.min_mm), ("max", s.max_mm)):
-            note = s.name if value is not None else f"{s.name}: {why}"
+            note = f"{s.name}: {why}" if value is None else "; ".join(n for n in (s.name, how) if n)
             yield Measure("MYO", f"wall_thickness_{name}_{s.segment:02d}", value, "mm", note)
         mass = None if heart.myocardial_mass_g is None else s.mass_share * heart.myocardial_mass_g
         note = s.name if mass is not None else f"{s.name}: myocardium {CUT_OFF}"
         yield Measure("MYO", f"segment_mass_{s.segment:02d}", mass, "g", note)
     wall = heart.wall
     mean = wall if isinstance(wall, Unknown) else float(wall.thickness_mm.mean())
-    yield _row("MYO", "wall_thickness_mean", mean, "mm", "Laplace's equation, mean over the endocardium")
+    method = "; ".join(n for n in ("Laplace's equation, mean over the endocardium", how) if n)
+    yield _row("MYO", "wall_thickness_mean", mean, "mm", method)
     most = [s.mean_mm for s in heart.segments if s.mean_mm is not None]
     widest = wall if isinstance(wall, Unknown) else max(most, default=None)
     yield _row("MYO", "wall_thickness_largest_segment", widest, "mm", "largest mean of the 17 segments")

@@ -14,13 +14,14 @@ from ..provenance import NOTICE
 from ..result import Measure, json_ready
 from ..volume.geometry import Geometry
 from ..volume.patient import Patient
-from .boxes import border_contacts, only_open_above
+from .boxes import border_contacts, crop_labels, only_open_above
 from .function import CardiacFunction, cardiac_function
 from .function_table import function_measures, index_measures
-from .grid import CUT_OFF, SMALLEST_ML, THICKEST_MM, Unknown
+from .grid import CUT_OFF, SMALLEST_ML, THICKEST_MM, Unknown, grid_of_crop
 from .heart import HeartMeasures, MeasuredLabels, heart_measures, measure_heart
 from .norms import Circumstances, Comparison, compare, implausible
 from .segments17 import SegmentWall, thickening_percent
+from .uncertainty import Borders, Doubts, borders_of, thickening_width, with_function_intervals, with_intervals
 
 Labels = tuple[np.ndarray, Geometry]
 """Label map, uint8 ``(z, y, x)``, and its grid."""
@@ -178,14 +179,24 @@ def series_study(count: int, read: Callable[[int], Labels], patient: Patient, ci
     if circumstances.phase != "cycle":
         function = replace(function, notes=(*function.notes, NO_CYCLE))
     diastole, systole = measure_heart(*read(function.end_diastole)), measure_heart(*read(function.end_systole))
-    rows = function_measures(function, patient)
+    borders, doubts = _borders(*read(function.end_diastole)), Doubts(frozenset(open_ended))
+    rows = with_function_intervals(function_measures(function, patient), function, borders, doubts, patient)
     if diastole is not None and systole is not None:
-        rows += heart_measures(diastole) + thickening_measures(diastole.segments, systole.segments)
+        rows += with_intervals(heart_measures(diastole), borders, doubts)
+        rows += thickening_measures(diastole.segments, systole.segments, borders)
     incomplete = dict.fromkeys(open_ended, "the last slice still holds the structure")
     return Study(rows, diastole, function, patient, circumstances, (), incomplete)
 
 
-def thickening_measures(diastole: Sequence[SegmentWall], systole: Sequence[SegmentWall]) -> tuple[Measure, ...]:
+def _borders(labels: np.ndarray, geometry: Geometry) -> Borders:
+    crop = crop_labels(labels, geometry)
+    assert crop is not None  # the left ventricle is there
+    return borders_of(grid_of_crop(crop))
+
+
+def thickening_measures(
+    diastole: Sequence[SegmentWall], systole: Sequence[SegmentWall], borders: Borders
+) -> tuple[Measure, ...]:
     """Return rows ``thickening_01`` to ``thickening_17``, percent; no rows without segments in both phases."""
     if len(diastole) != len(systole):
         return ()
@@ -193,5 +204,7 @@ def thickening_measures(diastole: Sequence[SegmentWall], systole: Sequence[Segme
     for before, after in zip(diastole, systole, strict=True):
         value = thickening_percent(before, after)
         note = before.name if value is not None else f"{before.name}: thickness unknown in one of the phases"
-        rows.append(Measure("MYO", f"thickening_{before.segment:02d}", value, "%", note))
+        width = None if value is None or not before.mean_mm else thickening_width(value, before.mean_mm, borders)
+        low, high = (None, None) if value is None or width is None else (value - width, value + width)
+        rows.append(Measure("MYO", f"thickening_{before.segment:02d}", value, "%", note, low, high))
     return tuple(rows)

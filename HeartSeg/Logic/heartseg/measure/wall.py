@@ -52,16 +52,18 @@ class WallThickness:
         thickness_mm: wall thickness ``(n,)``.
         height: position along the long axis ``(n,)``, 0 mitral plane, 1 endocardial apex.
         angle_deg: angle about the axis ``(n,)``, 0 septal, 90 anterior.
+        note: how it was measured, if not in three dimensions.
     """
 
     points_lps_mm: np.ndarray
     thickness_mm: np.ndarray
     height: np.ndarray
     angle_deg: np.ndarray
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
-class _Wall:
+class Wall:
     """Myocardium on a grid.
 
     Attributes:
@@ -69,6 +71,7 @@ class _Wall:
         inside: voxels of the wall.
         insulating: voxels without flux.
         spacing: mm ``(z, y, x)``.
+        axes: axes along which the equation is solved: all, or the two of a slice.
     """
 
     endo: np.ndarray
@@ -76,11 +79,12 @@ class _Wall:
     inside: np.ndarray
     insulating: np.ndarray
     spacing: np.ndarray
+    axes: tuple[int, ...] = (0, 1, 2)
 
     @cached_property
     def neighbours(self) -> dict[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Axis and sign -> result of :func:`_neighbours`."""
-        return {(axis, sign): _neighbours(self, axis, sign) for axis in range(3) for sign in (1, -1)}
+        return {(axis, sign): _neighbours(self, axis, sign) for axis in self.axes for sign in (1, -1)}
 
 
 def wall_thickness(grid: HeartGrid, frame: HeartFrame | Unknown) -> WallThickness | Unknown:
@@ -93,28 +97,38 @@ def wall_thickness(grid: HeartGrid, frame: HeartFrame | Unknown) -> WallThicknes
     if max(grid.geometry.spacing) > COARSE_VOXEL_MM:
         return Unknown(f"slices of {max(grid.geometry.spacing):.1f} mm do not resolve the wall")
     wall, low = _wall(grid, frame)
-    starts = _endocardial_points(wall)
+    starts = endocardial_points(wall)
     points = grid.geometry.index_to_world(starts / wall.spacing + low)
     height, angle = frame.height_and_angle(points)
     below = height > _closed_from(height, angle) + BASE_MARGIN_MM / frame.axis.length_mm
     length = np.full(len(starts), np.nan)
-    length[below] = _trace(wall, _direction(wall, _potential(wall)), starts[below])
+    length[below] = lengths(wall, starts[below])
     found = np.isfinite(length)
     if not found.any():
         return Unknown("no line crosses the myocardium from the endocardium to the epicardium")
     return WallThickness(points[found], length[found], height[found], angle[found])
 
 
+def lengths(wall: Wall, starts: np.ndarray) -> np.ndarray:
+    """Return the length of the field line from each endocardial point ``(n, 3)`` to the epicardium, mm; NaN if none."""
+    return _trace(wall, _direction(wall, _potential(wall)), starts)
+
+
+def surrounded(angle_deg: np.ndarray) -> bool:
+    """Return whether points at these angles about the axis lie in every direction."""
+    sector = np.floor(np.mod(angle_deg, 360.0) / (360.0 / ANGLE_BINS)).astype(int) % ANGLE_BINS
+    return len(np.unique(sector)) == ANGLE_BINS
+
+
 def _closed_from(height: np.ndarray, angle: np.ndarray) -> float:
     """Return the height on the axis from which endocardium lies in every direction, for at least 1 / 40 of the axis."""
-    sector = np.floor(np.mod(angle, 360.0) / (360.0 / ANGLE_BINS)).astype(int) % ANGLE_BINS
     for level in np.arange(0.0, 0.6, 1 / 40):
-        if len(np.unique(sector[(height >= level) & (height < level + 1 / 40)])) == ANGLE_BINS:
+        if surrounded(angle[(height >= level) & (height < level + 1 / 40)]):
             return float(level)
     return 0.6
 
 
-def _wall(grid: HeartGrid, frame: HeartFrame) -> tuple[_Wall, np.ndarray]:
+def _wall(grid: HeartGrid, frame: HeartFrame) -> tuple[Wall, np.ndarray]:
     """Return the wall on the smallest part of the grid that contains it, and the position of that part."""
     box = grid.boxes[structure("MYO").label]
     low = np.array([b.start for b in box]) - 1
@@ -132,7 +146,7 @@ def _wall(grid: HeartGrid, frame: HeartFrame) -> tuple[_Wall, np.ndarray]:
     above = height < 0
     rim = (height < frame.axis.length_mm * RIM_HEIGHT) & _faces_base(grid, frame, epi)
     insulating = ~inside & (above | rim | (blood & ~cavity))
-    return _Wall(endo, epi, inside & ~above, insulating | (inside & above), spacing), low
+    return Wall(endo, epi, inside & ~above, insulating | (inside & above), spacing), low
 
 
 def _faces_base(grid: HeartGrid, frame: HeartFrame, epi: np.ndarray) -> np.ndarray:
@@ -152,7 +166,7 @@ def _height(grid: HeartGrid, frame: HeartFrame, low: np.ndarray, shape: tuple[in
     return np.asarray(start + z[:, None, None] + y[:, None] + x)
 
 
-def _neighbours(wall: _Wall, axis: int, sign: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _neighbours(wall: Wall, axis: int, sign: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return kind, distance (voxels) and value of the surface between each wall voxel and its neighbour along ``axis``.
 
     Kind 0: wall, 1: a surface lies between, 2: insulating.
@@ -170,14 +184,14 @@ def _neighbours(wall: _Wall, axis: int, sign: int) -> tuple[np.ndarray, np.ndarr
     return kind, fraction, (fractions[1] < fractions[0]).astype(float)
 
 
-def _potential(wall: _Wall) -> np.ndarray:
+def _potential(wall: Wall) -> np.ndarray:
     """Solve Laplace's equation at the voxels of the wall, in the order of ``array[wall.inside]``."""
     count = int(wall.inside.sum())
     number = np.full(wall.inside.shape, -1, np.int32)
     number[wall.inside] = np.arange(count)
     diagonal, right = np.zeros(count), np.zeros(count)
     rows, columns, weights = [], [], []
-    for axis in range(3):
+    for axis in wall.axes:
         weight = 1 / wall.spacing[axis] ** 2
         for sign in (1, -1):
             kind, fraction, value = wall.neighbours[axis, sign]
@@ -195,12 +209,12 @@ def _potential(wall: _Wall) -> np.ndarray:
     return np.asarray(solution * scale)
 
 
-def _direction(wall: _Wall, potential: np.ndarray) -> np.ndarray:
+def _direction(wall: Wall, potential: np.ndarray) -> np.ndarray:
     """Return unit directions of the field lines, endo- to epicardium, ``(3, z, y, x)``, also just outside the wall."""
     field = np.zeros(wall.inside.shape)
     field[wall.inside] = potential
     gradient = np.zeros((3, *wall.inside.shape), np.float32)
-    for axis in range(3):
+    for axis in wall.axes:
         slopes, shares = [], []
         for sign in (1, -1):
             kind, fraction, value = wall.neighbours[axis, sign]
@@ -210,18 +224,22 @@ def _direction(wall: _Wall, potential: np.ndarray) -> np.ndarray:
             shares.append(np.where(kind == 2, 0.0, 1 / reach))
         total = np.maximum(shares[0] + shares[1], 1e-9)
         gradient[axis][wall.inside] = (slopes[0] * shares[0] + slopes[1] * shares[1]) / total
-    near = ndimage.binary_dilation(wall.inside, iterations=2) & ~wall.inside
-    weight = ndimage.uniform_filter(wall.inside.astype(np.float32), 5)[near]
-    for axis in range(3):
-        gradient[axis][near] = ndimage.uniform_filter(gradient[axis], 5)[near] / np.maximum(weight, 1e-6)
+    reach = [5 if axis in wall.axes else 1 for axis in range(3)]
+    cross = ndimage.generate_binary_structure(3, 1) & (np.indices((3, 3, 3)) == 1)[
+        [axis for axis in range(3) if axis not in wall.axes]
+    ].all(axis=0)
+    near = ndimage.binary_dilation(wall.inside, cross, iterations=2) & ~wall.inside
+    weight = ndimage.uniform_filter(wall.inside.astype(np.float32), reach)[near]
+    for axis in wall.axes:
+        gradient[axis][near] = ndimage.uniform_filter(gradient[axis], reach)[near] / np.maximum(weight, 1e-6)
     return gradient / np.maximum(np.linalg.norm(gradient, axis=0), 1e-9)
 
 
-def _endocardial_points(wall: _Wall) -> np.ndarray:
+def endocardial_points(wall: Wall) -> np.ndarray:
     """Return the points where the endocardium crosses the lines between voxels of wall and cavity, mm ``(n, 3)``."""
     found = []
     index = np.argwhere(wall.inside)
-    for axis in range(3):
+    for axis in wall.axes:
         for sign in (1, -1):
             kind, fraction, value = wall.neighbours[axis, sign]
             here = (kind == 1) & (value == 0)
@@ -231,7 +249,7 @@ def _endocardial_points(wall: _Wall) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _trace(wall: _Wall, direction: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def _trace(wall: Wall, direction: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Return the length of the field line from each start to the epicardium, mm; NaN if it does not reach it."""
     length, active = np.full(len(starts), np.nan), np.arange(len(starts))
     position, level = starts.copy(), np.full(len(starts), np.inf)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..anatomy import structure
 from ..progress import Reporter
 from ..provenance import Provenance
 from ..result import Result
 from ..scene.nodes import owned_volume
 from ..scene.overlay import CONFIDENCE, HEAT_MAP, PreparedOverlay, prepare_overlay
 from ..volume.types import Volume
-from .work import paste_label
+from .work import Masks, labels_of
 
 if TYPE_CHECKING:
     from ..pipeline import Segmenter
@@ -34,7 +33,7 @@ class HeatMapRequest:
     """
 
     view: Volume
-    masks: Mapping[str, tuple[Any, int, tuple[int, int, int]]]
+    masks: Masks
     provenance: Provenance = field(default_factory=Provenance)
     structure: str = "AO"
     layer: str = "last"
@@ -67,9 +66,7 @@ def make_heat_map(request: HeatMapRequest, segmenter: Callable[[Reporter], Segme
 
     with reporter.stage("read"):
         volume = owned_volume(request.view)
-        labels = np.zeros(volume.geometry.shape, np.uint8)
-        for key, (array, value, start) in request.masks.items():
-            paste_label(labels, array == value, start, structure(key).label)
+        labels = labels_of(request.masks, volume.geometry.shape)
     explainer = Explainer(segmenter(reporter))
     result = Result(labels, volume.geometry, provenance=request.provenance)
     found = explainer.explain(volume, request.structure, request.layer, result, reporter=reporter)

@@ -60,7 +60,7 @@ class RunRecord:
         try:
             content = json.loads(text)
             findings = [Finding.from_dict(f) for f in content["findings"]]
-            measures = [Measure(**m) for m in content["measures"]]
+            measures = [Measure.from_dict(m) for m in content["measures"]]
             provenance = Provenance.from_dict(content["provenance"])
             return cls(str(content["scan"]), tuple(measures), tuple(findings), provenance, content["edited"])
         except (ValueError, KeyError, TypeError, AttributeError):

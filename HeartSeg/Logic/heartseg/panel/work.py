@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,10 @@ from .segmenter import make_segmenter
 
 if TYPE_CHECKING:
     from ..pipeline import Segmenter
+
+
+Masks = Mapping[str, tuple[Any, int, tuple[int, int, int]]]
+"""Structure key -> uint8 array ``(z, y, x)``, label value in it, index ``(z, y, x)`` of its first voxel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +103,7 @@ def _segment(request: Request, volume: Volume, warm: WarmModel, reporter: Report
     return warm.get(request.model, request.settings).segment(volume, reporter=reporter)
 
 
-def measure_again(view: Volume, masks: dict[str, Any], reporter: Reporter) -> tuple[Any, Any, Any]:
+def measure_again(view: Volume, masks: Masks, reporter: Reporter) -> tuple[Any, Any, Any]:
     """Measure and check edited segments.
 
     Args:
@@ -112,21 +116,22 @@ def measure_again(view: Volume, masks: dict[str, Any], reporter: Reporter) -> tu
         structure wins, as in Slicer's export.
     """
     from ..anatomy import structure
-    from ..measure import measure_structures
-    from ..quality import check_result
+    from ..measure import measure_everything
+    from ..quality import check_result, without_doubtful_intervals
 
     volume = owned_volume(view)
     with reporter.stage("measure", 3):
         labels = labels_of(masks, volume.geometry.shape)
         reporter.advance(1)
         structures = tuple(structure(key) for key in masks)
-        measures = measure_structures(volume, labels, structures)
+        measures = measure_everything(volume, labels, structures)
         reporter.advance(2)
         findings = check_result(volume, labels, measures, (), structures)
-    return labels, tuple(measures), volume.findings + tuple(findings)
+    findings = volume.findings + tuple(findings)
+    return labels, without_doubtful_intervals(measures, findings), findings
 
 
-def labels_of(masks: dict[str, Any], shape: tuple[int, int, int]) -> Any:
+def labels_of(masks: Masks, shape: tuple[int, int, int]) -> Any:
     """Return the label map uint8 ``(z, y, x)`` of masks as for :func:`measure_again`; later structures win."""
     import numpy as np
 

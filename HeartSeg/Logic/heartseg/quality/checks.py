@@ -23,6 +23,7 @@ from ..volume.checks import check_scale
 from ..volume.types import Volume
 from ..volume.values import ValueScale
 from .contacts import Contacts, find_contacts, gap_mm
+from .shapes import check_shapes
 
 INFO, WARNING, ERROR = Severity.INFO, Severity.WARNING, Severity.ERROR
 
@@ -74,6 +75,8 @@ sharp border."""
 CONTRAST_WEAK_SD = 1.0
 """The limit for values other than HU: difference divided by the larger standard deviation of the two."""
 
+CHECKED_QUANTITIES = ("volume", "mass", "diameter", "wall_thickness_mean", "wall_thickness_largest_segment")
+
 LIMITS = (
     "The model that ships knows adult hearts in their usual place: it may miss a child's heart, which is far smaller, "
     "and a mirrored one (dextrocardia)."
@@ -90,8 +93,8 @@ def check_result(
 ) -> tuple[Finding, ...]:
     """Check a cleaned label map for missing, truncated, implausible or misplaced structures.
 
-    Codes: ``no-heart`` (then the only finding), ``structure-missing``, ``several-components``,
-    ``holes-filled``, ``dark-removed``, ``cut-by-border``, ``volume-implausible`` (mass and diameter too),
+    Codes: ``no-heart`` (then the only finding), ``structure-missing``, ``several-components``, ``holes-filled``,
+    ``dark-removed``, ``cut-by-border``, ``volume-implausible`` (mass, diameter and wall too), ``shape-implausible``,
     ``not-enclosed``, ``wrong-neighbours``, ``sides-swapped``, ``contrast-doubtful``, ``low-resolution``,
     ``not-hounsfield``.
 
@@ -121,6 +124,7 @@ def check_result(
         *_wrong_neighbours(crop, boxes, contacts, keys),
         *_cut_by_border(crop, present),
         *_implausible(measures, present),
+        *check_shapes(crop),
         *_components(values, removals),
         *_contrast(volume, measures, keys),
         *_resolution(volume),
@@ -256,11 +260,11 @@ def _implausible(measures: Sequence[Measure], present: Sequence[Structure]) -> l
     keys = {s.key for s in present}
     findings = []
     for m in measures:
-        limits = implausible(m) if m.structure in keys and m.quantity in ("volume", "mass", "diameter") else None
+        limits = implausible(m) if m.structure in keys and m.quantity in CHECKED_QUANTITIES else None
         if limits is None or m.value is None:
             continue
         text = (
-            f"The {m.quantity} of the {by_key(m.structure).name} is {m.value:.0f} {m.unit}, "
+            f"The {m.quantity.replace('_', ' ')} of the {by_key(m.structure).name} is {m.value:.0f} {m.unit}, "
             f"{'below' if m.value < limits.low else 'above'} the plausible range for adults "
             f"({limits.low:g}–{limits.high:g} {m.unit})."
         )

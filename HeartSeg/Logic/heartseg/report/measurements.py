@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import OutputError
-from ..result import Result
+from ..quantities import quantity
+from ..result import Measure, Result
 
-CSV_COLUMNS = ("structure", "name", "quantity", "value", "unit", "note")
+CSV_COLUMNS = ("structure", "name", "quantity", "value", "unit", "note", "low", "high", "code", "site")
 
 DECIMALS = {"mL": 2, "g": 2, "mm": 2, "HU": 1}
 """Decimal places per unit; finer than the resolution of any scan."""
@@ -63,10 +64,11 @@ def measurements_table(result: Result) -> tuple[MeasurementRow, ...]:
 
 
 def write_measurements(result: Result, path: str | Path) -> None:
-    """Write one CSV row per measure: structure, name, quantity, value, unit, note.
+    """Write one CSV row per measure: :data:`CSV_COLUMNS`.
 
-    UTF-8, comma-separated, ``.`` as decimal separator, CRLF line endings (RFC 4180). The value of a missing measure is
-    empty.
+    ``low`` and ``high`` are the limits of its 90 % interval, ``code`` and ``site`` its codes
+    (:mod:`heartseg.quantities`). UTF-8, comma-separated, ``.`` as decimal separator, CRLF line endings (RFC 4180). The
+    value of a missing measure is empty.
 
     Raises:
         OutputError: the file cannot be written.
@@ -77,10 +79,22 @@ def write_measurements(result: Result, path: str | Path) -> None:
             writer = csv.writer(file)
             writer.writerow(CSV_COLUMNS)
             for m in result.measures:
-                value = "" if m.value is None else f"{m.value:.{DECIMALS.get(m.unit, 2)}f}"
-                writer.writerow((m.structure, names.get(m.structure, m.structure), m.quantity, value, m.unit, m.note))
+                value, low, high = (number_text(v, m.unit) for v in (m.value, m.low, m.high))
+                name, codes = names.get(m.structure, m.structure), code_texts(m)
+                writer.writerow((m.structure, name, m.quantity, value, m.unit, m.note, low, high, *codes))
     except OSError as error:
         raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
+
+
+def number_text(value: float | None, unit: str) -> str:
+    """Format a number for a file, with the decimals of its unit; empty if it is unknown."""
+    return "" if value is None else f"{value:.{DECIMALS.get(unit, 2)}f}"
+
+
+def code_texts(measure: Measure) -> tuple[str, str]:
+    """Return the codes of a measure and of its site, such as ``"SCT 118565006"``; empty if there are none."""
+    known = quantity(measure.structure, measure.quantity)
+    return ("", "") if known is None else (str(known.code or ""), str(known.site))
 
 
 def format_measurements(result: Result) -> str:

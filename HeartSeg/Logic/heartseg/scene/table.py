@@ -73,7 +73,7 @@ def fill_table(result: Result, table_node: Any = None, name: str = "heart") -> A
                 node.SetColumnNullValue(column.GetName(), "nan")
             if unit:
                 node.SetColumnUnitLabel(column.GetName(), unit)
-        node.SetUseColumnNameAsColumnHeader(True)
+        node.SetUseColumnTitleAsColumnHeader(True)
         node.SetLocked(True)
     finally:
         node.EndModify(modified)
