@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from .errors import DependencyError, OutputError
@@ -20,8 +21,10 @@ EXPORT_FORMATS: dict[str, str] = {
     "print": "print/: hollow blood pool and solid myocardium for 3D printing, STL, checked watertight",
     "csv": "measurements.csv: volumes, mass, diameters, intensities with units",
     "preview": "preview.png: three slices with contours and a 3D view",
-    "html": "report.html: printable page with pictures, measures and findings",
+    "html": "report.html: one page with numbers, curves, pictures and an interactive view",
+    "pdf": "report.pdf: two printed pages with the same content",
     "dicom-seg": "segmentation.dcm: DICOM Segmentation; needs the DICOM series of the scan",
+    "dicom-sr": "measurements.dcm: DICOM SR with the numbers, beside segmentation.dcm; needs the DICOM series",
 }
 """Format of an export -> file or folder that it writes, with a description."""
 
@@ -43,9 +46,15 @@ RESULT_FOLDER = FolderKind("a result of HeartSeg", (*FILES, CONFIDENCE_FILE, REP
 _NEEDS = {
     **dict.fromkeys((*SURFACE_FORMATS, "print"), ("vtk", "vtk", "app")),
     **dict.fromkeys(("preview", "html"), ("matplotlib", "matplotlib", "app")),
-    "dicom-seg": ("highdicom", "highdicom", "dicom"),
+    **dict.fromkeys(("dicom-seg", "dicom-sr"), ("highdicom", "highdicom", "dicom")),
+    "pdf": ("weasyprint", "WeasyPrint", "report"),
 }
 """Format -> required module, package and extra."""
+
+_PANGO = (
+    "format pdf needs the library Pango, which WeasyPrint does not find: install it (Debian: apt install "
+    "libpango-1.0-0 libpangoft2-1.0-0; macOS: brew install pango), or print report.html in a browser"
+)
 
 
 def check_formats(formats: Sequence[str] | None, known: Sequence[str] = tuple(FORMATS)) -> None:
@@ -67,7 +76,7 @@ def missing_package(name: str) -> str:
     """Message about the missing package of a format, with the install command; ``""`` if it is installed."""
     module, package, extra = _NEEDS.get(name, ("", "", ""))
     if not module or is_installed(module):
-        return ""
+        return "" if name != "pdf" else missing_package("html") if _has_pango() else _PANGO
     return f"format {name} needs {package}, which is not installed: pip install 'heartseg[{extra}]'"
 
 
@@ -82,6 +91,16 @@ def is_installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
+
+
+@lru_cache(maxsize=1)
+def _has_pango() -> bool:
+    """Whether WeasyPrint finds the library that sets its text."""
+    try:
+        import weasyprint  # noqa: F401
+    except OSError:
+        return False
+    return True
 
 
 def check_output_folder(folder: str | Path, overwrite: bool = False) -> Path:

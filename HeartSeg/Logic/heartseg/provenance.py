@@ -244,12 +244,19 @@ def _known(kind: type[T], content: Any) -> T | None:
         value = tuple(value) if isinstance(value, list) else value
         if f.name in content and (f.default is None or _fits(value, f)):
             values[f.name] = value
-    return kind(**values)
+    required = [f.name for f in dataclasses.fields(kind) if _is_required(f)]  # type: ignore[arg-type]
+    return kind(**values) if all(name in values for name in required) else None
+
+
+def _is_required(known: dataclasses.Field[Any]) -> bool:
+    return known.default is dataclasses.MISSING and known.default_factory is dataclasses.MISSING
 
 
 def _fits(value: Any, known: dataclasses.Field[Any]) -> bool:
-    """Whether a value has the type of the field's default."""
+    """Whether a value has the type of the field's default; a field without one takes any value but ``None``."""
     make_default = known.default_factory
+    if _is_required(known):
+        return value is not None
     default = known.default if make_default is dataclasses.MISSING else make_default()
     if isinstance(default, float):
         return isinstance(value, int | float)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,6 +62,8 @@ def contents(path: Path) -> Iterator[bytes]:
     yield stored
     if path.name.endswith(".gz"):
         yield gzip.decompress(stored)
+    for stream in re.findall(rb"/FlateDecode.*?stream\n(.*?)\nendstream", stored, re.DOTALL):  # PDF
+        yield zlib.decompress(stream)
     start = 0
     while stored.startswith(b"\x89PNG") and (start := stored.find(b"zTXt", start + 1)) > 0:
         length = int.from_bytes(stored[start - 4 : start], "big")
@@ -102,6 +105,36 @@ def test_no_file_of_a_run_identifies_the_patient(
         f["code"] for f in json.loads((tmp_path / "out" / "report.json").read_text())["findings"]
     }
     assert_anonymous(tmp_path / "out", outcome.out, outcome.err)
+
+
+def test_without_anonymize_name_birth_date_and_id_are_in_the_dicom_objects_only(
+    heartseg: Callable[..., Outcome], patient: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    identity = ("Qwertz", "Zyxwvu", "PID7Q7Q", "19310203")
+    every = ",".join([*FORMATS, "confidence"])
+    out = tmp_path / "out"
+    assert heartseg("segment", patient, "-o", out, "--model", tiny_model, "--format", every).code == 0
+    assert heartseg("report", out, "-o", tmp_path / "report", "--format", "html,pdf,dicom-sr").code == 0
+    assert heartseg("compare", out, out, "-o", tmp_path / "comparison").code == 0
+    holding = {
+        path.name
+        for folder in ("out", "report", "comparison")
+        for path in (tmp_path / folder).rglob("*")
+        if path.is_file()
+        and any(secret.lower().encode() in content.lower() for content in contents(path) for secret in identity)
+    }
+    assert holding == {"segmentation.dcm", "measurements.dcm"}
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.pdf"])
+def test_a_report_names_neither_scan_nor_series_even_without_anonymize(
+    heartseg: Callable[..., Outcome], patient: Path, tmp_path: Path, tiny_model: Path, name: str
+) -> None:
+    arguments = ("segment", patient, "-o", tmp_path / "out", "--model", tiny_model)
+    assert heartseg(*arguments, "--format", "html,pdf").code == 0
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "out" / name).rename(tmp_path / "alone" / name)
+    assert_anonymous(tmp_path / "alone")
 
 
 def test_an_export_of_an_anonymized_result_is_anonymous_too(

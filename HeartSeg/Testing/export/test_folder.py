@@ -28,7 +28,7 @@ from heartseg.provenance import InputFacts
 from heartseg.result import Result
 from heartseg.volume import Geometry, Volume, read_volume, write_labels, write_volume
 
-EVERYTHING = tuple(name for name in FORMATS if name != "dicom-seg")
+EVERYTHING = tuple(name for name in FORMATS if not name.startswith("dicom"))
 QUICK = ("seg", "labels", "stl", "csv")
 
 
@@ -52,6 +52,7 @@ def test_everything_is_written_and_listed(subject: Subject, tmp_path: Path) -> N
         "measurements.csv",
         "preview.png",
         "report.html",
+        "report.pdf",
         "export.json",
     }
     surfaces = {p.name for p in (tmp_path / "out" / "surfaces").iterdir()}
@@ -71,7 +72,7 @@ def test_a_choice_is_written_and_nothing_else(subject: Subject, tmp_path: Path) 
 
 
 def test_it_needs_no_slicer(tmp_path: Path) -> None:
-    """Runs in a process that cannot import slicer: every format but DICOM SEG (which requires DICOM)."""
+    """Runs in a process that cannot import slicer: every format but the DICOM objects (which require DICOM files)."""
     program = f"""
 import sys
 sys.modules["slicer"] = None
@@ -83,7 +84,7 @@ grid = Geometry((20, 22, 24), (3.0, 3.0, 3.0))
 labels = np.zeros(grid.shape, np.uint8)
 labels[4:15, 4:15, 4:12], labels[4:15, 4:15, 12:18] = 1, 5
 subject = measured(subject_of(Result(labels, grid), Volume(labels.astype(np.int16), grid, "scan")))
-content = write_export(subject, {str(tmp_path / "out")!r}, [f for f in FORMATS if f != "dicom-seg"])
+content = write_export(subject, {str(tmp_path / "out")!r}, [f for f in FORMATS if not f.startswith('dicom')])
 assert content["skipped"] == {{}}, content["skipped"]
 """
     logic = str(Path(formats_module.__file__).parents[2])
@@ -278,7 +279,9 @@ WRITERS = {
     "csv": "write_measurements",
     "preview": "write_preview",
     "html": "write_page",
+    "pdf": "write_pdf",
     "dicom-seg": "write_dicom_seg",
+    "dicom-sr": "write_dicom_seg",
 }
 
 
@@ -286,8 +289,10 @@ WRITERS = {
 def test_a_disk_that_is_full_at_each_writer_leaves_the_earlier_export(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    if name == "dicom-seg":
+    if name.startswith("dicom"):
         pytest.importorskip("highdicom", reason='needs highdicom: pip install "heartseg[dicom]"')
+    if name == "pdf":
+        pytest.importorskip("weasyprint", reason='needs WeasyPrint: pip install "heartseg[report]"')
     write_export(subject, tmp_path / "out", ["labels"])
     before = names(tmp_path / "out")
 
@@ -333,13 +338,15 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         ("ply", "vtk", "app"),
         ("print", "vtk", "app"),
         ("html", "matplotlib", "app"),
+        ("pdf", "WeasyPrint", "report"),
         ("dicom-seg", "highdicom", "dicom"),
+        ("dicom-sr", "highdicom", "dicom"),
     ],
 )
 def test_a_format_that_was_asked_for_must_be_possible(
     subject: Subject, tmp_path: Path, without: Callable[..., None], name: str, package: str, extra: str
 ) -> None:
-    without(package)
+    without(package.lower())
     with pytest.raises(DependencyError, match=rf"format {name} needs {package}.*pip install 'heartseg\[{extra}\]'"):
         write_export(subject, tmp_path / "out", [name])
     assert list(tmp_path.iterdir()) == []

@@ -262,3 +262,39 @@ def test_without_a_place_in_the_hierarchy_dicom_says_what_to_do(
     assert "loaded through Slicer's DICOM module" in user.error
     assert exporter == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_report_of_the_current_segments_opens(
+    user: Driver, section: Any, segmented: tuple[Any, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import qt
+
+    opened: list[str] = []
+    monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
+    assert section.ui.reportButton.enabled, section.ui.reportButton.toolTip
+    section.ui.reportButton.click()
+    user.wait()
+    assert not user.error, user.error
+    (page,) = (Path(path) for path in opened)
+    assert page.name == "report.html"
+    assert "left ventricle" in page.read_text(encoding="utf-8")
+
+
+def test_the_source_of_a_scan_from_dicom_is_its_folder_and_series(scan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import slicer
+
+    from heartseg.scene.dicom_export import dicom_source
+
+    class Database:
+        def fileForInstance(self, uid: str) -> str:
+            return f"/database/{uid}.dcm"
+
+        def instanceValue(self, uid: str, tag: str) -> str:
+            return {"0020,000e": "1.2.3"}[tag]
+
+    assert dicom_source(scan) is None
+    monkeypatch.setattr(slicer, "dicomDatabase", Database(), raising=False)
+    scan.SetAttribute("DICOM.instanceUIDs", "7 8")
+    found = dicom_source(scan)
+    assert found is not None
+    assert (found.path, found.series_uid) == ("/database", "1.2.3")

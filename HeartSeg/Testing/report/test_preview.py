@@ -14,10 +14,8 @@ import pytest
 from heartseg.anatomy import STRUCTURES, Structure, structure
 from heartseg.findings import Finding, Severity
 from heartseg.measure import measure_structures
-from heartseg.measure.boxes import crop_labels
 from heartseg.provenance import ModelFacts, Provenance
 from heartseg.report import write_preview
-from heartseg.report.preview import display_window
 from heartseg.report.render3d import PYTHON_VARIABLE, render_surfaces
 from heartseg.report.shading import shaded_projection
 from heartseg.result import Result
@@ -185,18 +183,3 @@ def test_a_missing_interpreter_is_reported(
     picture, reason = render_surfaces(boxes, (64, 48), (0.0, 0.0, 0.0))
     assert picture is None
     assert "/nowhere/python" in reason
-
-
-def test_the_window_of_a_contrast_ct_separates_fat_myocardium_and_blood(heart: tuple[Volume, Result]) -> None:
-    volume, result = heart
-    low, high = display_window(volume, result, crop_labels(result.labels, result.geometry))
-    assert -400 < low < 0
-    assert 350 < high < 700
-
-
-def test_the_window_of_a_constant_scan_is_not_empty(heart: tuple[Volume, Result]) -> None:
-    volume, _ = heart
-    low, high = display_window(
-        Volume(np.zeros(volume.geometry.shape), volume.geometry), Result(np.zeros((1, 1, 1)), volume.geometry), None
-    )
-    assert low < high

@@ -72,6 +72,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help=f"formats, from {','.join(FORMATS)} (default: {','.join(DEFAULT_FORMATS)})",
     )
     parser.add_argument("--json", action="store_true", help="print export.json to standard output")
+    parser.add_argument("--title", metavar="TEXT", default="", help="heading of a report (default: one without a name)")
     how = parser.add_argument_group("surfaces and print models")
     how.add_argument(
         "--coordinates", metavar="AXES", default="LPS", help=f"world axes, {' or '.join(COORDINATES)} (default: LPS)"
@@ -106,7 +107,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run_export(args: argparse.Namespace) -> int:
     """Run the export and print a summary; return the exit code."""
-    options = ExportOptions(args.coordinates, args.smoothing, args.wall).check()
+    options = ExportOptions(args.coordinates, args.smoothing, args.wall, args.title).check()
     formats, frame = parse_formats(args.format), parse_frame(args.frame)
     if isinstance(frame, str):
         raise SettingsError("frame 'all' cannot be exported: give the number of one frame")

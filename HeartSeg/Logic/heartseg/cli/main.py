@@ -32,6 +32,8 @@ examples:
   heartseg export out/scan -o out/print --format print   3D-print models; also PLY, OBJ, DICOM SEG, a report page
   heartseg refine out/scan --marks m.mrk.json            mend it with a few marks set in 3D Slicer
   heartseg measure out/scan                       planes, wall thickness, vessels, function, reference ranges
+  heartseg report out/scan -o out/report          a page to hand to a colleague; also PDF and DICOM SR
+  heartseg compare out/january out/june           differences between two visits
   heartseg evaluate out/scan reference.nii.gz     comparison with a reference: Dice, distances, volumes
   heartseg explain scan.nii.gz -o out/heat        heat map of the regions relevant for the aorta (Grad-CAM)
   heartseg models list                            installed models
@@ -53,7 +55,19 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"heartseg: {message}: see {self.prog} --help\n")
 
 
-OWN_COMMANDS = ("segment", "refine", "measure", "export", "evaluate", "explain", "check", "models", "doctor")
+OWN_COMMANDS = (
+    "segment",
+    "refine",
+    "measure",
+    "report",
+    "compare",
+    "export",
+    "evaluate",
+    "explain",
+    "check",
+    "models",
+    "doctor",
+)
 """Commands of this package, each a module of it."""
 
 

@@ -72,16 +72,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("source", metavar="SOURCE", type=Path, help="result folder, folder of frames, or label map")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help=f"write {CSV_FILE} and {JSON_FILE} there")
-    parser.add_argument("--sex", choices=("M", "F"), help="sex of the patient")
-    parser.add_argument("--height", metavar="CM", type=float, help="body height, cm")
-    parser.add_argument("--weight", metavar="KG", type=float, help="body weight, kg")
-    parser.add_argument("--heart-rate", metavar="BPM", type=float, help="heart rate during the scan, beats per minute")
-    parser.add_argument(
-        "--phase",
-        choices=("diastole", "cycle"),
-        help="phase of the heart, if known: diastole for a single scan, cycle for frames that cover one heart beat",
-    )
-    parser.add_argument("--modality", choices=("CT", "MR"), help="modality, if the result does not state it")
+    add_patient_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     pictures = parser.add_argument_group("pictures and surface (a time series: of end-diastole)")
     pictures.add_argument(
@@ -103,6 +94,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="write the endocardial surface with the wall thickness (.vtp, .ply; world LPS, mm)",
     )
     parser.set_defaults(run=run_measure)
+
+
+def add_patient_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options about patient, phase and modality, which override what the scan states."""
+    parser.add_argument("--sex", choices=("M", "F"), help="sex of the patient")
+    parser.add_argument("--height", metavar="CM", type=float, help="body height, cm")
+    parser.add_argument("--weight", metavar="KG", type=float, help="body weight, kg")
+    parser.add_argument("--heart-rate", metavar="BPM", type=float, help="heart rate during the scan, beats per minute")
+    parser.add_argument(
+        "--phase",
+        choices=("diastole", "cycle"),
+        help="phase of the heart, if known: diastole for a single scan, cycle for frames that cover one heart beat",
+    )
+    parser.add_argument("--modality", choices=("CT", "MR"), help="modality, if the result does not state it")
 
 
 def run_measure(args: argparse.Namespace) -> int:
@@ -252,7 +257,7 @@ def write_pictures(
         return
     if study.heart is None:
         raise InputError(f"{str(source)!r} has no measured heart: there is nothing to draw")
-    subject = _shown_subject(study, source)
+    subject = shown_subject(study, source)
     labels, geometry = subject.result.labels, subject.result.geometry
     if views is not None:
         write_views(subject.volume, labels, geometry, study.heart.planes, views)
@@ -260,14 +265,14 @@ def write_pictures(
         surfaces.write_wall_surface(surfaces.wall_surface(labels, geometry, study.heart.wall), wall_surface)
 
 
-def _shown_subject(study: Study, source: Path) -> Subject:
-    """Open the result that pictures show: that of the end-diastolic frame of a time series."""
+def shown_subject(study: Study, source: Path, scan: Path | None = None) -> Subject:
+    """Open the result that pictures show: of a time series, that of end-diastole, or of its first frame if unknown."""
     from ..export.subject import open_subject
 
     frames = _frames(source)
-    if frames and isinstance(study.function, CardiacFunction):
-        source = frames[study.function.end_diastole].folder
-    return open_subject(source, measure=False)
+    if frames:
+        source = frames[study.shown_frame or 0].folder
+    return open_subject(source, scan, measure=False)
 
 
 def write_study(study: Study, folder: Path) -> None:

@@ -23,6 +23,7 @@ from ..volume.geometry import Geometry
 from .subject import Subject, source_of
 from .terminology import CATEGORY
 
+SEG_FILE = "segmentation.dcm"
 SERIES_NUMBER = 9000
 """Series number of the segmentation; high, so that it is listed after the images."""
 
@@ -86,11 +87,7 @@ def write_dicom_seg(subject: Subject, path: Path) -> Path:
         OSError: the disk is full.
     """
     check_highdicom()
-    series = source_series(subject)
-    source = source_of(subject)
-    images = _images(series, source.frame)
-    if source.anonymize:
-        _remove_patient(images)
+    series, images = source_series(subject), evidence_images(subject)
     present = [s for s in STRUCTURES if (subject.result.labels == s.label).any()]
     if not present:
         raise OutputError("DICOM SEG needs at least one structure, but none was found: omit dicom-seg from --format")
@@ -106,6 +103,19 @@ def write_dicom_seg(subject: Subject, path: Path) -> Path:
         dataset = _of_joined_series(images, labels, geometry, segments)
     dataset.save_as(path)
     return path
+
+
+def evidence_images(subject: Subject) -> list[Any]:
+    """Read the headers of the images that were segmented, in slice order; without the patient if it is anonymized.
+
+    Raises:
+        OutputError: the series is missing or lacks what a DICOM object needs.
+    """
+    source = source_of(subject)
+    images = _images(source_series(subject), source.frame)
+    if source.anonymize:
+        _remove_patient(images)
+    return images
 
 
 def _images(series: Series, frame: int | None) -> list[Any]:

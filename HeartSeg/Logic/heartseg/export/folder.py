@@ -72,9 +72,9 @@ def write_export(
     chosen = tuple(name for name in (DEFAULT_FORMATS if formats is None else formats) if name not in made)
     folder = check_export(folder, formats if not made else chosen or None, overwrite)
     with staged_folder(folder, EXPORT_FOLDER, overwrite) as stage:
-        written = write_formats(subject, stage, chosen, options, strict=formats is not None, reporter=reporter)
-        for name, file in made.items():
+        for name, file in made.items():  # before the others: a DICOM SR refers to the DICOM SEG
             shutil.copyfile(file, stage / FORMATS[name].partition(":")[0])
+        written = write_formats(subject, stage, chosen, options, strict=formats is not None, reporter=reporter)
         content = _content(subject, stage, options, written)
         text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
         (stage / EXPORT_FILE).write_text(text + "\n", encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,17 @@ from ..errors import DependencyError, SettingsError
 from ..findings import Finding
 from ..formats import EXPORT_FORMATS, SURFACE_FORMATS, is_installed, missing_package
 from ..progress import Reporter
-from ..report import write_measurements, write_page, write_preview
+from ..report import Report, write_measurements, write_page, write_pdf, write_preview
 from ..volume.writing import write_labels
-from .dicom_seg import write_dicom_seg
+from .dicom_seg import SEG_FILE, write_dicom_seg
+from .dicom_sr import SR_FILE, write_dicom_sr
 from .printing import WALL_MM, check_wall, write_print_set
+from .report_files import report_of, study_of, surfaces_of
 from .segmentation_file import write_segmentation
 from .solidity import check_solidity
 from .subject import Subject
 from .surface_files import write_surfaces
-from .surfaces import COORDINATES, SMOOTHING, Mesh, label_surfaces
+from .surfaces import COORDINATES, SMOOTHING, Mesh
 
 FORMATS = EXPORT_FORMATS
 """Format -> file or folder that it writes, with a description."""
@@ -37,11 +40,13 @@ class ExportOptions:
         coordinates: world axes of surfaces and print models, ``"LPS"`` or ``"RAS"``.
         smoothing: smoothing of the surfaces, 0 (none) to 1.
         wall_mm: wall thickness of the printed blood pool, mm.
+        title: heading of the report; empty for one that names nobody.
     """
 
     coordinates: str = "LPS"
     smoothing: float = SMOOTHING
     wall_mm: float = WALL_MM
+    title: str = ""
 
     def check(self) -> ExportOptions:
         """Return the options if they are valid; ``SettingsError`` names the first invalid one and its limits."""
@@ -121,10 +126,10 @@ class _Writer:
     def surfaces(self) -> list[tuple[Structure, Path]]:
         """Write the requested surface formats, and STL files if pictures need them; return the STL files."""
         requested = [kind for kind in SURFACE_FORMATS if kind in self._wanted]
-        draw = bool({"preview", "html"} & set(self._wanted)) and is_installed("vtk")
+        draw = "preview" in self._wanted and is_installed("vtk")
         if not requested and not draw:
             return []
-        meshes = self._meshes()
+        meshes = self._meshes
         coordinates = self._options.coordinates.upper()
         written = write_surfaces(meshes, self._folder / "surfaces", requested, coordinates) if requested else {}
         if draw and "stl" not in written:
@@ -139,11 +144,15 @@ class _Writer:
             }
         return [(s, written["stl"][s.key]) for s, _ in meshes] if "stl" in written else []
 
+    @cached_property
     def _meshes(self) -> list[tuple[Structure, Mesh]]:
-        result = self._subject.result
         self._reporter.check()
-        found = label_surfaces(result.labels, result.geometry, result.structures, self._options.smoothing)
-        return [(structure, found[structure.key]) for structure in result.structures if structure.key in found]
+        return surfaces_of(self._subject, self._options.smoothing)
+
+    @cached_property
+    def _report(self) -> Report:
+        self._reporter.check()
+        return report_of(self._subject, study_of(self._subject), self._meshes, self._options.title)
 
     def write(self, name: str, surfaces: list[tuple[Structure, Path]]) -> None:
         """Write a format other than a surface format."""
@@ -154,11 +163,11 @@ class _Writer:
             "labels": lambda: write_labels(result.labels, result.geometry, folder / "labels.nii.gz"),
             "csv": lambda: write_measurements(result, folder / "measurements.csv"),
             "preview": lambda: self._preview(surfaces),
-            "html": lambda: write_page(
-                subject.scan(), result, surfaces, folder / "report.html", subject.name, subject.notices
-            ),
+            "html": lambda: write_page(self._report, folder / "report.html"),
+            "pdf": lambda: write_pdf(self._report, folder / "report.pdf"),
             "print": self._print,
-            "dicom-seg": lambda: write_dicom_seg(subject, folder / "segmentation.dcm"),
+            "dicom-seg": lambda: write_dicom_seg(subject, folder / SEG_FILE),
+            "dicom-sr": self._structured_report,
         }
         writers[name]()
 
@@ -166,6 +175,12 @@ class _Writer:
         subject = self._subject
         scan = replace(subject.scan(), name=subject.name)
         self.findings += write_preview(scan, subject.result, surfaces, self._folder / "preview.png")
+
+    def _structured_report(self) -> None:
+        segmentation = self._folder / SEG_FILE
+        if not segmentation.is_file():
+            write_dicom_seg(self._subject, segmentation)
+        write_dicom_sr(self._report, self._subject, segmentation, self._folder / SR_FILE)
 
     def _print(self) -> None:
         self.facts["print"] = write_print_set(

@@ -198,9 +198,15 @@ def _named_scan(result: Result) -> tuple[Volume | None, str]:
         )
     except HeartSegError as error:
         log.info("scan of the report: %s", error)
-        return None, f"the scan cannot be read from {path!r}, so pictures show the labels only: give it with --scan"
+        return (
+            None,
+            "the scan named in the report cannot be read, so pictures show the labels only: give it with --scan",
+        )
     if recorded.sha256 and volume.source.sha256 != recorded.sha256:
-        return None, f"{path!r} differs from the scan that was segmented: give that scan with --scan"
+        return (
+            None,
+            "the scan named in the report has changed since, so pictures show the labels only: give it with --scan",
+        )
     return volume, ""
 
 

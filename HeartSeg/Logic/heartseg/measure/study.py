@@ -50,6 +50,11 @@ class Study:
     findings: tuple[Finding, ...] = ()
     incomplete: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def shown_frame(self) -> int | None:
+        """Frame to show in pictures: end-diastole; ``None`` without a function."""
+        return self.function.end_diastole if isinstance(self.function, CardiacFunction) else None
+
     def compared(self) -> tuple[tuple[Measure, Comparison | Unknown], ...]:
         """Return each row with its comparison, or the reason why there is none."""
         return tuple((m, self._compared(m)) for m in self.measures)

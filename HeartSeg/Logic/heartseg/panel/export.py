@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ from slicer.i18n import tr as _
 
 from ..errors import HeartSegError, OutputError, one_line
 from ..export import FORMATS, ExportOptions, check_export, missing_package
-from ..scene.dicom_export import export_dicom_seg, has_dicom_exporter
+from ..scene.dicom_export import dicom_source, export_dicom_seg, has_dicom_exporter
 from .export_work import ExportRequest, do_export
 from .results import masks_of
 from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
 
 _FOLDER_KEY, _FORMATS_KEY = "HeartSeg/ExportFolder", "HeartSeg/ExportFormats"
+_TIPS = (
+    _("Write the segmentation as it is now into the folder above."),
+    _("Open a page with numbers, findings, pictures and an interactive view of the segmentation as it is now."),
+)
 _UNSAFE = r'[<>:"/\\|?*\x00-\x1f]+'  # characters that some file systems do not allow in names
 
 
@@ -44,6 +49,7 @@ class Export(Section):
         self.ui.exportFolderButton.directory = str(slicer.app.userSettings().value(_FOLDER_KEY, str(Path.home())))
         self.ui.exportFolderButton.connect("directoryChanged(QString)", lambda folder: self.panel.refresh())
         self.ui.exportButton.connect("clicked()", self.export)
+        self.ui.reportButton.connect("clicked()", self.report)
         self.ui.openFolderButton.connect("clicked()", self.open_folder)
 
     def _tip(self, name: str) -> str:
@@ -75,19 +81,13 @@ class Export(Section):
         if not self.boxes["print"].checked and not state.running:
             ui.wallSpinBox.toolTip = _("Only for the 3D-print set: check it first.")
         ui.targetLabel.text = str(self.target(state)) if node is not None else ""
-        why = (
-            _("There is no segmentation yet: segment a scan first, or choose one under Results.")
-            if node is None
-            else busy()
-            if state.running
-            else no_scan()
-            if scan_of_segmentation(state) is None
-            else _("Check at least one format.")
-            if not self.formats
-            else ""
-        )
-        ui.exportButton.enabled = not why
-        ui.exportButton.toolTip = why or _("Write the segmentation as it is now into the folder above.")
+        obstacle = _obstacle(state)
+        for button, why, tip in (
+            (ui.exportButton, obstacle or ("" if self.formats else _("Check at least one format.")), _TIPS[0]),
+            (ui.reportButton, obstacle or unavailable("html"), _TIPS[1]),
+        ):
+            button.enabled = not why
+            button.toolTip = why or tip
         ui.openFolderButton.enabled = self._written is not None
         ui.openFolderButton.toolTip = (
             str(self._written) if self._written is not None else _("Nothing was exported yet.")
@@ -100,7 +100,7 @@ class Export(Section):
             overwrite = self._may_write(folder)
             if overwrite is None:
                 return
-            request = self._request(state, folder, overwrite)
+            request = self._request(state, folder, overwrite, self.formats)
         except HeartSegError as error:
             self.panel.show_error(str(error))
             return
@@ -139,13 +139,38 @@ class Export(Section):
             return True if slicer.util.confirmOkCancelDisplay(question, windowTitle=_("HeartSeg")) else None
         return False
 
-    def _request(self, state: State, folder: Path, overwrite: bool) -> ExportRequest:
+    def report(self) -> None:
+        """Write the report page of the current segments to a temporary folder and open it."""
+        folder = Path(tempfile.mkdtemp(prefix="heartseg-report-"))
+        try:
+            request = self._request(self.panel.state, folder, True, ("html",))
+        except HeartSegError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            self.panel.show_error(str(error))
+            return
+
+        def done(content: dict[str, Any]) -> None:
+            self._written = folder
+            self.panel.show_status(_("The report is open; its file is in {folder}").format(folder=folder))
+            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder / "report.html")))
+
+        def forget() -> None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+        job = self.panel.start(
+            _("Report"), lambda reporter: do_export(request, reporter), done, lambda error: forget(), forget
+        )
+        if job is None:
+            forget()
+
+    def _request(self, state: State, folder: Path, overwrite: bool, formats: tuple[str, ...]) -> ExportRequest:
         node = state.segmentation
         scan = scan_of_segmentation(state)
         view, masks = self.panel.scan_of(scan), masks_of(node, scan)
+        view = replace(view, source=dicom_source(scan) or view.source)
         options = ExportOptions(wall_mm=self.ui.wallSpinBox.value).check()
         made: dict[str, Path] = {}
-        if "dicom-seg" in self.formats and has_dicom_exporter():
+        if "dicom-seg" in formats and has_dicom_exporter():
             try:
                 made["dicom-seg"] = _dicom_seg(node)
             except HeartSegError:
@@ -161,7 +186,7 @@ class Export(Section):
             view,
             masks,
             folder,
-            self.formats,
+            formats,
             options,
             overwrite,
             node.GetName(),
@@ -175,6 +200,15 @@ class Export(Section):
         """Show the last export in the file manager."""
         if self._written is not None:
             qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._written)))
+
+
+def _obstacle(state: State) -> str:
+    """Return why nothing can be written; empty if it can."""
+    if state.segmentation is None:
+        return str(_("There is no segmentation yet: segment a scan first, or choose one under Results."))
+    if state.running:
+        return str(busy())
+    return str(no_scan()) if scan_of_segmentation(state) is None else ""
 
 
 def _dicom_seg(node: Any) -> Path:

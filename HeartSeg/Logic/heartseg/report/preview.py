@@ -35,13 +35,15 @@ from .slices import (
     sample_linear,
     vivid,
 )
+from .window import display_window
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DPI = 150
 WIDTH_IN, HEIGHT_IN = 2000.01 / DPI, 1250.01 / DPI
-_VIEW_IN = (880.01 / DPI, 656.01 / DPI)  # size of a single view, with the aspect of its panel
+_VIEW_IN = (880.01 / DPI, 656.01 / DPI)  # size of the view from the front, with the aspect of its panel
+_FRONT_DPI = 100
 MARGIN_MM = 22.0
 SEVERITY_COLORS = {Severity.ERROR: "#ff6b6b", Severity.WARNING: "#ffc857", Severity.INFO: "#7fb8e6"}
 FINDINGS_SHOWN = 4
@@ -79,7 +81,7 @@ def write_preview(
         raise DependencyError("the preview needs matplotlib: pip install 'heartseg[app]'") from error
     crop = crop_labels(result.labels, result.geometry)
     center, low, high = _region(volume, crop)
-    window = display_window(volume, result, crop)
+    window = display_window(volume, crop)
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), dpi=DPI, facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
     for plane, place in zip(
@@ -98,14 +100,11 @@ def write_preview(
     return findings
 
 
-def view_pictures(volume: Volume, result: Result, surfaces: Sequence[tuple[Structure, str | Path]]) -> dict[str, bytes]:
-    """Render the views of the preview as separate pictures (PNG, 880 x 656 pixels) for a white page.
+def front_picture(result: Result, surfaces: Sequence[tuple[Structure, str | Path]]) -> bytes:
+    """Render the heart from the front on white (PNG, 587 x 437 pixels); empty without labels.
 
     Args:
-        volume, result, surfaces: as for :func:`write_preview`.
-
-    Returns:
-        ``"axial"``, ``"coronal"``, ``"sagittal"`` (on black) and ``"front"`` (on white).
+        result, surfaces: as for :func:`write_preview`.
 
     Raises:
         DependencyError: matplotlib is not installed.
@@ -114,21 +113,14 @@ def view_pictures(volume: Volume, result: Result, surfaces: Sequence[tuple[Struc
         from matplotlib.figure import Figure
     except ImportError as error:
         raise DependencyError("pictures need matplotlib: pip install 'heartseg[app]'") from error
-    crop = crop_labels(result.labels, result.geometry)
-    center, low, high = _region(volume, crop)
-    window = display_window(volume, result, crop)
-    pictures: dict[str, bytes] = {}
-    for plane in PLANES:
-        figure = Figure(figsize=_VIEW_IN, dpi=DPI)
-        _draw_slice(panel(figure, (0, 0, 1, 1)), plane, volume, result, crop, center, low, high, window)
-        pictures[plane.name] = _png(figure)
-    figure = Figure(figsize=_VIEW_IN, dpi=DPI)
+    picture, _ = _picture_3d(result, surfaces, (1.0, 1.0, 1.0))
+    if picture is None:
+        return b""
+    figure = Figure(figsize=_VIEW_IN, dpi=_FRONT_DPI)
     axes = panel(figure, (0, 0, 1, 1))
     axes.set_facecolor("#ffffff")
-    picture, _ = _picture_3d(result, surfaces, (1.0, 1.0, 1.0))
     _draw_3d(axes, picture, ink="#222222")
-    pictures["front"] = _png(figure)
-    return pictures
+    return _png(figure)
 
 
 def _png(figure: Any) -> bytes:
@@ -136,7 +128,7 @@ def _png(figure: Any) -> bytes:
 
     FigureCanvasAgg(figure)
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DPI)
+    figure.savefig(stream, format="png", dpi=_FRONT_DPI)
     return stream.getvalue()
 
 
@@ -148,25 +140,6 @@ def _region(volume: Volume, crop: LabelCrop | None) -> tuple[np.ndarray, np.ndar
     index = np.array(ndimage.center_of_mass(crop.labels > 0))
     corners = crop.geometry.corners()
     return crop.geometry.index_to_world(index), corners.min(axis=0) - MARGIN_MM, corners.max(axis=0) + MARGIN_MM
-
-
-def display_window(volume: Volume, result: Result, crop: LabelCrop | None) -> tuple[float, float]:
-    """Display window: intensities shown as black and as white.
-
-    With contrast-enhanced blood (mean more than half an SD of the myocardium above its mean), the window extends from
-    well below the myocardium to above the blood, which separates blood, myocardium and fat. Otherwise it extends from
-    the 2nd to the 98th percentile around the heart.
-    """
-    means = {s.key: result.measure(s.key, "mean_intensity") for s in result.structures}
-    blood = [m for key in ("LV", "LA", "AO") if (m := means.get(key)) is not None]
-    wall, wall_sd = means.get("MYO"), result.measure("MYO", "sd_intensity")
-    near = volume.array if crop is None else crop.take(volume.array)
-    sample = near.reshape(-1)[:: max(1, near.size // 200_000)].astype(float)
-    low, high = (float(v) for v in np.percentile(sample, (2, 98)))
-    if blood and wall is not None and wall_sd is not None and max(blood) - wall > 0.5 * wall_sd:
-        step = max(max(blood) - wall, 1.5 * wall_sd)  # noise and weak contrast need a wider window
-        low, high = max(low, wall - 1.5 * step), min(max(high, wall + step), wall + 1.8 * step)
-    return (low, high) if high > low else (low, low + 1.0)  # a constant image is shown black
 
 
 def _draw_slice(

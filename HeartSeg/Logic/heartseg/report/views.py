@@ -11,11 +11,13 @@ from scipy import ndimage
 
 from ..anatomy import STRUCTURES
 from ..errors import DependencyError, InputError, OutputError
+from ..measure.boxes import crop_labels
 from ..measure.grid import Unknown
 from ..measure.planes import StandardPlanes, ViewPlane
 from ..volume.geometry import Geometry
 from ..volume.types import Volume
 from .slices import BACKGROUND, MUTED, PIXEL_MM, TEXT, panel, sample_linear, vivid
+from .window import display_window
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +31,6 @@ TITLES = {
 }
 HALF_MM = 90.0
 """Half the size of a picture: it holds a heart with a long axis of 110 mm and its atria."""
-_PERCENTILES = (1.0, 99.0)
 
 
 def write_views(
@@ -62,7 +63,7 @@ def write_views(
         raise DependencyError("the views need matplotlib: pip install 'heartseg[app]'") from error
     figure = Figure(figsize=(9.0, 9.0), dpi=150, facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
-    window = None if volume is None else _window(volume, labels)
+    window = None if volume is None else display_window(volume, crop_labels(labels, geometry))
     for k, (name, plane) in enumerate(found.items()):
         axes = panel(figure, (0.01 + 0.495 * (k % 2), 0.505 - 0.495 * (k // 2), 0.485, 0.485))
         if isinstance(plane, Unknown):
@@ -82,14 +83,6 @@ def plane_index(plane: ViewPlane, geometry: Geometry, half_mm: float = HALF_MM) 
     right, up = np.array(plane.right_lps), np.array(plane.up_lps)
     points = np.array(plane.center_lps_mm) - offsets[:, None, None] * up + offsets[None, :, None] * right
     return np.moveaxis(geometry.world_to_index(points), -1, 0)
-
-
-def _window(volume: Volume, labels: np.ndarray) -> tuple[float, float]:
-    """Return the grey values at black and white: percentiles of the heart and of what is around it."""
-    at = np.argwhere(labels > 0)
-    box = tuple(slice(a, b + 1) for a, b in zip(at.min(axis=0), at.max(axis=0), strict=True))
-    low, high = np.percentile(np.asarray(volume.array[box], np.float32), _PERCENTILES)
-    return float(low), float(max(high, low + 1.0))
 
 
 def _draw(

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
+from ..volume.types import Source
 from .nodes import subject_item
 
+_SERIES_TAG = "0020,000e"
 _PLUGIN = "DICOMSegmentationPlugin"
 
 
@@ -20,6 +22,18 @@ def has_dicom_exporter() -> bool:
     import slicer
 
     return _PLUGIN in (getattr(slicer.modules, "dicomPlugins", None) or {})
+
+
+def dicom_source(volume_node: Any) -> Source | None:
+    """Return folder and series of a scan that was loaded from Slicer's DICOM database; ``None`` for other scans."""
+    import slicer
+
+    uids = ((volume_node.GetAttribute("DICOM.instanceUIDs") if volume_node is not None else None) or "").split()
+    database = getattr(slicer, "dicomDatabase", None)
+    if not uids or database is None:
+        return None
+    file, series = database.fileForInstance(uids[0]), database.instanceValue(uids[0], _SERIES_TAG)
+    return Source(path=str(Path(file).parent), series_uid=str(series)) if file and series else None
 
 
 def export_dicom_seg(segmentation_node: Any, folder: Path) -> Path:

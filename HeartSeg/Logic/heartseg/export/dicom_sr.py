@@ -1,0 +1,183 @@
+"""DICOM structured reports with the numbers of a result (TID 1500), referring to the DICOM Segmentation beside them.
+
+Written with highdicom (Bridge et al., J Digit Imaging 2022). Measures without a code of SNOMED CT, LOINC or DICOM have
+one of the scheme ``99HEARTSEG``, whose code values are the quantities of ``report.json``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..anatomy import Structure, structure
+from ..errors import OutputError
+from ..quantities import quantity
+from ..report.model import Number, Report
+from ..version import __version__
+from .dicom_seg import MANUFACTURER, SERIES_NUMBER, check_highdicom, evidence_images
+from .subject import Subject
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+SR_FILE = "measurements.dcm"
+SERIES_DESCRIPTION = "HeartSeg measurements, research use only"
+OWN_SCHEME = "99HEARTSEG"
+_UNITS = {
+    "mL": ("mL", "milliliter"),
+    "g": ("g", "gram"),
+    "mm": ("mm", "millimeter"),
+    "cm²": ("cm2", "square centimeter"),
+    "%": ("%", "percent"),
+    "deg": ("deg", "degree"),
+    "HU": ("[hnsf'U]", "Hounsfield unit"),
+    "": ("1", "no units"),
+    "mL/m²": ("mL/m2", "milliliter per square meter"),
+    "g/m²": ("g/m2", "gram per square meter"),
+    "L/min": ("L/min", "liter per minute"),
+    "L/min/m²": ("L/min/m2", "liter per minute per square meter"),
+}
+_OF_THE_CYCLE = (
+    "edv",
+    "esv",
+    "stroke_volume",
+    "ejection_fraction",
+    "cardiac_",
+    "max_volume",
+    "min_volume",
+    "emptying",
+    "mass_e",
+    "thickening",
+)
+
+
+def write_dicom_sr(report: Report, subject: Subject, segmentation: Path, path: Path) -> Path:
+    """Write a Comprehensive 3D SR with every number of a report that has a value.
+
+    Args:
+        report: the numbers.
+        subject: segmentation with its scan, which must have been read from a DICOM series.
+        segmentation: DICOM Segmentation of the subject; its segments are recognized by their SNOMED CT codes.
+        path: file to write.
+
+    Raises:
+        DependencyError: highdicom is not installed.
+        OutputError: the series is missing or unsuitable, or there is no number.
+    """
+    check_highdicom()
+    import highdicom as hd
+    import pydicom
+
+    images, segments = evidence_images(subject), pydicom.dcmread(segmentation)
+    groups = _groups(report, segments)
+    if not groups:
+        raise OutputError("DICOM SR needs at least one number, but none was measured: omit dicom-sr from --format")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about anonymized names
+        try:
+            dataset = hd.sr.Comprehensive3DSR(
+                evidence=[segments, *images],
+                content=_content(groups),
+                series_instance_uid=hd.UID(),
+                series_number=SERIES_NUMBER + 1,
+                sop_instance_uid=hd.UID(),
+                instance_number=1,
+                manufacturer=MANUFACTURER,
+                is_complete=True,
+                is_verified=False,
+            )
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise OutputError(
+                f"the DICOM series is not suitable for DICOM SR ({why}): export it from the archive again, or omit "
+                "dicom-sr from --format"
+            ) from error
+    dataset.SeriesDescription = SERIES_DESCRIPTION
+    dataset.SoftwareVersions = __version__
+    dataset.ManufacturerModelName = MANUFACTURER
+    dataset.save_as(path)
+    return path
+
+
+def _content(groups: Sequence[Any]) -> Any:
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    device = hd.sr.ObserverContext(
+        codes.DCM.Device,
+        hd.sr.DeviceObserverIdentifyingAttributes(
+            uid=hd.UID(), name=f"HeartSeg {__version__}", manufacturer_name=MANUFACTURER, model_name=MANUFACTURER
+        ),
+    )
+    return hd.sr.MeasurementReport(
+        observation_context=hd.sr.ObservationContext(observer_device_context=device),
+        procedure_reported=hd.sr.CodedConcept("363679005", "SCT", "Imaging procedure"),
+        imaging_measurements=groups,
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+
+
+def _groups(report: Report, segments: Dataset) -> list[Any]:
+    """Return a group for each segment, and one for each structure that has numbers of the cardiac cycle."""
+    import highdicom as hd
+
+    numbers = {s.SegmentedPropertyTypeCodeSequence[0].CodeValue: int(s.SegmentNumber) for s in segments.SegmentSequence}
+    groups: list[Any] = []
+    for key in dict.fromkeys(n.structure for n in report.numbers):
+        known = structure(key)
+        measured = [n for n in report.numbers if n.structure == key and n.value is not None]
+        cycle = [n for n in measured if n.quantity.startswith(_OF_THE_CYCLE)]
+        still = [n for n in measured if n not in cycle]
+        code = hd.sr.CodedConcept(known.snomed_code, "SCT", known.snomed_meaning)
+        if still and known.snomed_code in numbers:
+            groups.append(
+                hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+                    tracking_identifier=hd.sr.TrackingIdentifier(hd.UID(), f"HeartSeg {key}"),
+                    referenced_segment=hd.sr.ReferencedSegment.from_segmentation(segments, numbers[known.snomed_code]),
+                    finding_type=code,
+                    algorithm_id=hd.sr.AlgorithmIdentification("HeartSeg", __version__),
+                    measurements=[_measurement(n) for n in still],
+                )
+            )
+        if cycle:
+            groups.append(_group_of_the_cycle(known, cycle))
+    return groups
+
+
+def _group_of_the_cycle(known: Structure, numbers: Sequence[Number]) -> Any:
+    import highdicom as hd
+
+    return hd.sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(hd.UID(), f"HeartSeg {known.key} cardiac cycle"),
+        finding_type=hd.sr.CodedConcept(known.snomed_code, "SCT", known.snomed_meaning),
+        algorithm_id=hd.sr.AlgorithmIdentification("HeartSeg", __version__),
+        measurements=[_measurement(n) for n in numbers],
+    )
+
+
+def _measurement(number: Number) -> Any:
+    import highdicom as hd
+
+    assert number.value is not None
+    known = quantity(number.structure, number.quantity)
+    code = None if known is None else known.code
+    name = (code.value, code.scheme, code.meaning) if code else (number.quantity, OWN_SCHEME, number.name[:64])
+    site = None
+    if known is not None and known.site.value != structure(number.structure).snomed_code:  # one of the 17 segments
+        site = [hd.sr.FindingSite(hd.sr.CodedConcept(known.site.value, known.site.scheme, known.site.meaning))]
+    unit, meaning = _UNITS[number.unit]
+    properties = None
+    if number.interval is not None:
+        properties = hd.sr.MeasurementProperties(
+            upper_measurement_uncertainty=max(0.0, number.interval.high - number.value),
+            lower_measurement_uncertainty=max(0.0, number.value - number.interval.low),
+        )
+    return hd.sr.Measurement(
+        name=hd.sr.CodedConcept(*name),
+        value=number.value,
+        unit=hd.sr.CodedConcept(unit, "UCUM", meaning),
+        properties=properties,
+        finding_sites=site,
+    )

@@ -1,0 +1,134 @@
+"""DICOM SR: pydicom and highdicom read every number with its unit and code, and the segment that it refers to."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heartseg.anatomy import STRUCTURES, structure
+from heartseg.export import Subject, measured, report_of, study_of
+from heartseg.export.dicom_seg import write_dicom_seg
+from heartseg.export.dicom_sr import OWN_SCHEME, write_dicom_sr
+from heartseg.export.subject import subject_of
+from heartseg.measure import Circumstances, Patient
+from heartseg.measure.study import Study
+from heartseg.quantities import quantity
+from heartseg.report import Material, Report, build_report
+from heartseg.result import Measure, Result
+from heartseg.volume import read_volume
+from volume.conftest import dicom_series as _dicom_series
+
+pydicom = pytest.importorskip("pydicom")
+hd = pytest.importorskip("highdicom", reason='needs highdicom: pip install "heartseg[dicom]"')
+
+dicom_series = _dicom_series
+Written = tuple[Report, Path, Path, Subject]
+
+
+@pytest.fixture
+def written(dicom_series: Callable[..., Path], tmp_path: Path) -> Written:
+    """Report, segmentation and structured report of four boxes."""
+    volume = read_volume(dicom_series(slices=24, PatientID="7", PatientName="A^B"))
+    labels = np.zeros(volume.geometry.shape, np.uint8)
+    labels[2:14, 3:18, 5:20], labels[14:20, 20:28, 6:15], labels[6:16, 24:30, 22:41] = 1, 5, 3
+    subject = measured(subject_of(Result(labels, volume.geometry, STRUCTURES), volume))
+    report = report_of(subject, study_of(subject), meshes=())
+    segmentation = write_dicom_seg(subject, tmp_path / "segmentation.dcm")
+    return report, segmentation, write_dicom_sr(report, subject, segmentation, tmp_path / "measurements.dcm"), subject
+
+
+def numbers_in(path: Path) -> dict[tuple[str, str], tuple[float, str]]:
+    """Structure key and code value -> value and unit, from the content tree alone."""
+    keys = {s.snomed_code: s.key for s in STRUCTURES}
+    found = {}
+    report = hd.sr.srread(path)
+    for group in (
+        *report.content.get_volumetric_roi_measurement_groups(),
+        *report.content.get_image_measurement_groups(),
+    ):
+        key = keys[group.finding_type.value]
+        for m in group.get_measurements():
+            name = m.name.value + "".join(site.value.value for site in m.finding_sites)
+            assert (key, name) not in found
+            found[key, name] = (m.value, m.unit.value)
+    return found
+
+
+def test_every_value_of_the_report_is_there_once(written: Written) -> None:
+    report, _, path, _ = written
+    found = numbers_in(path)
+    expected = [n for n in report.numbers if n.value is not None]
+    assert len(found) == len(expected)
+    for n in expected:
+        known = quantity(n.structure, n.quantity)
+        assert known is not None
+        site = known.site.value if known.site.value != structure(n.structure).snomed_code else ""
+        value, unit = found[n.structure, (known.code.value if known.code else n.quantity) + site]
+        assert value == pytest.approx(n.value, rel=1e-12)
+        assert unit == {"HU": "[hnsf'U]", "": "1", "cm²": "cm2"}.get(n.unit, n.unit)
+
+
+def test_groups_refer_to_the_segments_of_the_segmentation(written: Written) -> None:
+    _, segmentation, path, _ = written
+    segments = pydicom.dcmread(segmentation)
+    codes = {int(s.SegmentNumber): s.SegmentedPropertyTypeCodeSequence[0].CodeValue for s in segments.SegmentSequence}
+    groups = hd.sr.srread(path).content.get_volumetric_roi_measurement_groups()
+    assert len(groups) == 3
+    for group in groups:
+        (item,) = [item for item in group[0].ContentSequence if "ReferencedSOPSequence" in item and _segment(item)]
+        assert item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == segments.SOPInstanceUID
+        assert codes[_segment(item)] == group.finding_type.value
+
+
+def _segment(item: Any) -> int | None:
+    """Return the number of the segment to which a content item refers."""
+    number = item.ReferencedSOPSequence[0].get("ReferencedSegmentNumber")
+    return None if number is None else int(number)
+
+
+def test_patient_and_study_are_those_of_the_images(written: Written) -> None:
+    _, segmentation, path, _ = written
+    one, other = pydicom.dcmread(segmentation), pydicom.dcmread(path)
+    for name in ("PatientID", "PatientName", "StudyInstanceUID"):
+        assert one[name].value == other[name].value
+    assert one.SeriesInstanceUID != other.SeriesInstanceUID
+
+
+def test_the_function_of_a_series_has_groups_without_a_segment(written: Written, tmp_path: Path) -> None:
+    _, segmentation, _, subject = written
+    measures = (
+        Measure("LV", "edv", 188.25, "mL"),
+        Measure("LV", "ejection_fraction", 62.5, "%"),
+        Measure("LA", "max_volume", 80.0, "mL"),
+        Measure("LV", "cardiac_output", None, "L/min"),
+    )
+    study = Study(measures, None, None, Patient(), Circumstances("MR", "cycle"))
+    report = build_report(Material(study, subject.result, subject.volume))
+    found = numbers_in(write_dicom_sr(report, subject, segmentation, tmp_path / "function.dcm"))
+    assert found == {
+        ("LV", "8821-1"): (188.25, "mL"),
+        ("LV", "70822001"): (62.5, "%"),
+        ("LA", "max_volume"): (80.0, "mL"),
+    }
+
+
+def test_own_codes_name_their_scheme(written: Written) -> None:
+    schemes = set()
+    for group in hd.sr.srread(written[2]).content.get_volumetric_roi_measurement_groups():
+        schemes |= {m.name.scheme_designator for m in group.get_measurements()}
+    assert schemes <= {"SCT", "LN", "DCM", OWN_SCHEME}
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy (Debian: dicom3tools)")
+def test_dciodvfy_finds_no_error(written: Written) -> None:
+    for path in written[1:3]:
+        run = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+        lines = (run.stdout + run.stderr).splitlines()
+        assert len(lines) > 0
+        assert not [line for line in lines if line.startswith("Error")]
