@@ -241,7 +241,9 @@ def test_the_frozen_list_contains_all_files(benchmark: Callable[[str], ModuleTyp
     assert all(len(line.split("  ")[0]) == 64 for line in listed)
 
 
-def test_the_simulated_user_marks_the_middle_of_the_largest_error_with_the_right_label(benchmark: Any) -> None:
+def test_the_simulated_user_marks_the_middle_of_the_largest_error_with_the_right_label(
+    benchmark: Callable[[str], ModuleType],
+) -> None:
     mending = benchmark("mending")
     from heartseg.refinement import Prior
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +22,9 @@ from heartseg.volume import read_volume
 
 
 @pytest.fixture
-def result(tiny_model: Any, save_scan: Any, tmp_path: Any, capsys: Any) -> Path:
+def result(
+    tiny_model: Path, save_scan: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Path:
     """A result folder of the tiny model."""
     folder = tmp_path / "out" / "first"
     command = [
@@ -57,7 +59,9 @@ def marks_for(folder: Path, path: Path) -> tuple[tuple[int, int, int], Path]:
     return (z, y, x), write_marks([Mark("RV", ((x_mm, y_mm, z_mm),))], path)
 
 
-def test_a_result_is_mended_in_place_with_its_formats_and_says_so(result: Any, tmp_path: Any, capsys: Any) -> None:
+def test_a_result_is_mended_in_place_with_its_formats_and_says_so(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before, files, old = labels_in(result), tree(result), {**report_in(result), "case": {"content": "kept"}}
     (result / "report.json").write_text(json.dumps(old), encoding="utf-8")
     at, marks = marks_for(result, tmp_path / "marks.mrk.json")
@@ -80,7 +84,9 @@ def test_a_result_is_mended_in_place_with_its_formats_and_says_so(result: Any, t
     assert f"{mend['voxels']} voxels" in said.out
 
 
-def test_another_folder_leaves_the_first_as_it_is_and_mends_add_up(result: Any, tmp_path: Any, capsys: Any) -> None:
+def test_another_folder_leaves_the_first_as_it_is_and_mends_add_up(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     at, marks = marks_for(result, tmp_path / "marks.mrk.json")
     before, target = labels_in(result), tmp_path / "out" / "second"
     command = ["refine", str(result), "--marks", str(marks), "--device", "cpu"]
@@ -94,7 +100,9 @@ def test_another_folder_leaves_the_first_as_it_is_and_mends_add_up(result: Any, 
 
 
 @pytest.mark.parametrize("what", ["marks", "label", "outside", "scan", "folder"])
-def test_bad_input_is_one_line_and_nothing_is_written(result: Any, tmp_path: Any, capsys: Any, what: Any) -> None:
+def test_bad_input_is_one_line_and_nothing_is_written(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
     _at, marks = marks_for(result, tmp_path / "marks.mrk.json")
     source = result
     if what == "marks":
@@ -115,7 +123,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(result: Any, tmp_path: Any
 
 
 def test_without_the_model_the_labels_alone_guide_it_and_a_finding_says_so(
-    result: Any, tmp_path: Any, monkeypatch: Any, capsys: Any
+    result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HEARTSEG_MODELS", str(tmp_path))
     report = report_in(result)
@@ -131,7 +139,9 @@ def test_without_the_model_the_labels_alone_guide_it_and_a_finding_says_so(
     assert first.labels[at] != 2
 
 
-def test_mended_results_are_a_training_set_and_others_are_not(result: Any, tmp_path: Any, capsys: Any) -> None:
+def test_mended_results_are_a_training_set_and_others_are_not(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(InputError, match="mended"):
         find_cases(tmp_path / "out")
     _at, marks = marks_for(result, tmp_path / "marks.mrk.json")

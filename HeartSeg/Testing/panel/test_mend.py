@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,11 @@ import slicer
 from heartseg.anatomy import structure
 from heartseg.panel.record import read_record
 from heartseg.scene.mending import marks_node_of
-from panel.driver import node_ids
+from panel.driver import Driver, Gate, node_ids
 
 
 @pytest.fixture
-def section(user: Any) -> Any:
+def section(user: Driver) -> Any:
     """The section after a run, with mending started."""
     user.run()
     found = mend_section(user)
@@ -23,11 +24,11 @@ def section(user: Any) -> Any:
     return found
 
 
-def mend_section(user: Any) -> Any:
+def mend_section(user: Driver) -> Any:
     return next(s for s in user.panel._sections if s.name == "Mend")
 
 
-def start(user: Any, section: Any) -> None:
+def start(user: Driver, section: Any) -> None:
     section.ui.mendButton.click()
     user.wait()
     assert not user.error, user.error
@@ -49,7 +50,7 @@ def place(section: Any, key: int, index: tuple[int, int, int], denied: bool = Fa
     section._mender.marks_node.AddControlPointWorld(-x, -y, z)
 
 
-def settle(user: Any, section: Any) -> None:
+def settle(user: Driver, section: Any) -> None:
     """Wait until the measures belong to the segments."""
     mender = section._mender
     user.session.wait_until(
@@ -67,13 +68,13 @@ def wrong_place(labels: np.ndarray, label: int) -> tuple[int, int, int]:
     return z, y, x
 
 
-def test_without_a_result_the_buttons_say_why(user: Any) -> None:
+def test_without_a_result_the_buttons_say_why(user: Driver) -> None:
     ui = mend_section(user).ui
     assert not ui.mendButton.enabled and "segment a scan first" in ui.mendButton.toolTip
     assert not ui.undoMarkButton.enabled and not ui.redoMarkButton.enabled
 
 
-def test_a_mark_is_obeyed_in_place_and_measured(user: Any, section: Any, scan: Any) -> None:
+def test_a_mark_is_obeyed_in_place_and_measured(user: Driver, section: Any, scan: Any) -> None:
     node, before = user.panel.state.segmentation, labels_of(user.panel.state.segmentation, scan)
     volume = read_record(node).value("RV", "volume")
     at = wrong_place(before, 2)
@@ -95,14 +96,13 @@ def test_a_mark_is_obeyed_in_place_and_measured(user: Any, section: Any, scan: A
 
 
 def test_a_negative_mark_and_one_for_a_structure_that_the_model_does_not_know(
-    user: Any, section: Any, scan: Any
+    user: Driver, section: Any, scan: Any
 ) -> None:
     node = user.panel.state.segmentation
     labels = labels_of(node, scan)
     z, y, x = (int(v) for v in np.argwhere(labels == labels.max())[0])
-    at = z, y, x
-    place(section, int(labels.max()), at, denied=True)
-    assert labels_of(node, scan)[at] != labels.max()
+    place(section, int(labels.max()), (z, y, x), denied=True)
+    assert labels_of(node, scan)[z, y, x] != labels.max()
     place(section, 4, (13, 13, 13))
     assert node.GetSegmentation().GetSegment("RA").GetName() == "right atrium"
     assert labels_of(node, scan)[13, 13, 13] == 4
@@ -110,7 +110,7 @@ def test_a_negative_mark_and_one_for_a_structure_that_the_model_does_not_know(
     assert labels_of(node, scan)[13, 13, 13] == 0
 
 
-def test_undo_and_redo_follow_the_points(user: Any, section: Any, scan: Any) -> None:
+def test_undo_and_redo_follow_the_points(user: Driver, section: Any, scan: Any) -> None:
     node = user.panel.state.segmentation
     states = [labels_of(node, scan)]
     for key in (2, 1):
@@ -132,7 +132,7 @@ def test_undo_and_redo_follow_the_points(user: Any, section: Any, scan: Any) -> 
 
 
 def test_marks_stay_with_the_segmentation_and_are_obeyed_again_after_a_new_run(
-    user: Any, section: Any, scan: Any
+    user: Driver, section: Any, scan: Any
 ) -> None:
     node = user.panel.state.segmentation
     at = wrong_place(labels_of(node, scan), 2)
@@ -152,7 +152,7 @@ def test_marks_stay_with_the_segmentation_and_are_obeyed_again_after_a_new_run(
 
 
 def test_a_mark_outside_of_the_scan_is_refused_in_words_and_its_point_removed(
-    user: Any, section: Any, scan: Any
+    user: Driver, section: Any, scan: Any
 ) -> None:
     node = user.panel.state.segmentation
     before = labels_of(node, scan)
@@ -162,7 +162,7 @@ def test_a_mark_outside_of_the_scan_is_refused_in_words_and_its_point_removed(
     assert np.array_equal(labels_of(node, scan), before) and section.is_mending
 
 
-def test_a_scan_under_a_transform_is_marked_where_the_user_sees_it(user: Any, scan: Any) -> None:
+def test_a_scan_under_a_transform_is_marked_where_the_user_sees_it(user: Driver, scan: Any) -> None:
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     matrix = np.eye(4)
     matrix[:3, 3] = 100.0, -40.0, 7.0
@@ -176,7 +176,7 @@ def test_a_scan_under_a_transform_is_marked_where_the_user_sees_it(user: Any, sc
 
 
 @pytest.mark.parametrize("lost", ["segmentation", "scan", "marks"])
-def test_a_deleted_node_ends_it(user: Any, section: Any, scan: Any, lost: Any) -> None:
+def test_a_deleted_node_ends_it(user: Driver, section: Any, scan: Any, lost: str) -> None:
     mender = section._mender
     place(section, 4, (13, 13, 13))
     node = {"segmentation": mender.segmentation, "scan": scan, "marks": mender.marks_node}[lost]
@@ -190,7 +190,7 @@ def test_a_deleted_node_ends_it(user: Any, section: Any, scan: Any, lost: Any) -
         assert marks_node_of(mender.segmentation, make=False).GetNumberOfControlPoints() == 0
 
 
-def test_a_closed_scene_ends_it_and_leaves_nothing(user: Any, section: Any) -> None:
+def test_a_closed_scene_ends_it_and_leaves_nothing(user: Driver, section: Any) -> None:
     place(section, 4, (13, 13, 13))
     slicer.mrmlScene.Clear(0)
     user.session.turn()
@@ -199,7 +199,7 @@ def test_a_closed_scene_ends_it_and_leaves_nothing(user: Any, section: Any) -> N
     assert not section.ui.mendButton.enabled
 
 
-def test_a_cancel_while_it_prepares_changes_nothing(user: Any, hold: Any) -> None:
+def test_a_cancel_while_it_prepares_changes_nothing(user: Driver, hold: Callable[..., Gate]) -> None:
     node = user.run()
     section, before, gate = mend_section(user), node_ids(), hold("predict")
     record = node.GetAttribute("HeartSeg.Run")
@@ -211,7 +211,7 @@ def test_a_cancel_while_it_prepares_changes_nothing(user: Any, hold: Any) -> Non
     assert not section.is_mending and node_ids() == before and node.GetAttribute("HeartSeg.Run") == record
 
 
-def test_number_keys_choose_only_while_mending(user: Any, section: Any) -> None:
+def test_number_keys_choose_only_while_mending(user: Driver, section: Any) -> None:
     assert all(s.enabled for s in section._shortcuts) and len(section._shortcuts) == 8
     section.ui.mendButton.click()
     assert not any(s.enabled for s in section._shortcuts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,15 +15,15 @@ from heartseg.marks import BACKGROUND, Mark, read_marks, write_marks
 def markups(
     kind: str = "Fiducial",
     system: Any = "LPS",
-    labels: Any = ("RA",),
-    positions: Any = ((1.0, -2.0, 3.5),),
+    labels: tuple[str, ...] = ("RA",),
+    positions: tuple[tuple[Any, ...], ...] = ((1.0, -2.0, 3.5),),
     **more: Any,
-) -> dict:
+) -> dict[str, Any]:
     points = [{"label": t, "position": list(p)} for t, p in zip(labels, positions, strict=True)]
     return {"markups": [{"type": kind, "coordinateSystem": system, "controlPoints": points, **more}]}
 
 
-def stored(tmp_path: Any, content: Any) -> Any:
+def stored(tmp_path: Path, content: object) -> Path:
     path = tmp_path / "marks.mrk.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return path
@@ -31,7 +32,9 @@ def stored(tmp_path: Any, content: Any) -> Any:
 @pytest.mark.parametrize(
     ("system", "expected"), [("LPS", (1, -2, 3.5)), ("RAS", (-1, 2, 3.5)), (0, (-1, 2, 3.5)), ("1", (1, -2, 3.5))]
 )
-def test_positions_are_lps_whatever_the_file_states(tmp_path: Any, system: Any, expected: Any) -> None:
+def test_positions_are_lps_whatever_the_file_states(
+    tmp_path: Path, system: str | int, expected: tuple[float, float, float]
+) -> None:
     (mark,) = read_marks(stored(tmp_path, markups(system=system)))
     assert mark == Mark("RA", (expected,))
 
@@ -51,12 +54,12 @@ def test_positions_are_lps_whatever_the_file_states(tmp_path: Any, system: Any, 
         ("BG-1", BACKGROUND, True),
     ],
 )
-def test_labels_name_structures(text: Any, key: Any, positive: Any) -> None:
+def test_labels_name_structures(text: str, key: str, positive: bool) -> None:
     mark = Mark.of_text(text, [(0, 0, 0)])
     assert (mark.structure, mark.positive) == (key, positive)
 
 
-def test_curves_are_strokes_and_points_without_a_position_are_left_out(tmp_path: Any) -> None:
+def test_curves_are_strokes_and_points_without_a_position_are_left_out(tmp_path: Path) -> None:
     content = markups("Curve", labels=("LV", "LV"), positions=((0, 0, 0), (5, 0, 0)))
     content["markups"][0]["controlPoints"].append({"label": "x", "position": [9, 9, 9], "positionStatus": "undefined"})
     content["markups"] += markups(labels=("-PA", "AO"), positions=((1, 1, 1), (2, 2, 2)))["markups"]
@@ -67,7 +70,7 @@ def test_curves_are_strokes_and_points_without_a_position_are_left_out(tmp_path:
     )
 
 
-def test_a_written_file_is_read_as_it_was(tmp_path: Any) -> None:
+def test_a_written_file_is_read_as_it_was(tmp_path: Path) -> None:
     marks = (
         Mark("RA", ((1.25, 2.5, -3.0),)),
         Mark("RV", ((0, 0, 0),), False),
@@ -102,13 +105,13 @@ def test_a_written_file_is_read_as_it_was(tmp_path: Any) -> None:
         (markups(positions=((float("inf"), 0, 0),)), "finite"),
     ],
 )
-def test_a_bad_file_gives_one_line_that_names_the_thing(tmp_path: Any, content: Any, named: Any) -> None:
+def test_a_bad_file_gives_one_line_that_names_the_thing(tmp_path: Path, content: object, named: str) -> None:
     with pytest.raises(InputError) as caught:
         read_marks(stored(tmp_path, content))
     assert named in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_missing_file_and_a_folder_are_named(tmp_path: Any) -> None:
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     for path in (tmp_path / "gone.mrk.json", tmp_path):
         with pytest.raises(InputError, match=path.name):
             read_marks(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +39,7 @@ def obeyed(labels: np.ndarray, marks: list[Mark], geometry: Geometry) -> bool:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(any_mark(), min_size=1, max_size=4))
-def test_every_mark_is_obeyed_and_nothing_changes_outside_of_its_region(marks: Any) -> None:
+def test_every_mark_is_obeyed_and_nothing_changes_outside_of_its_region(marks: list[Mark]) -> None:
     mender = CASE.mender()
     for done, mark in enumerate(marks, 1):
         before = mender.labels.copy()
