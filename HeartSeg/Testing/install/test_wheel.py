@@ -44,6 +44,9 @@ def test_the_wheel_holds_the_package_the_models_and_nothing_else(repository: Pat
     modules = {p.relative_to(logic).as_posix() for p in (logic / "heartseg").rglob("*.py")}
     models = {n for n in names if n.startswith("heartseg/model_store/")}
     assert modules <= names
+    assert {
+        f"heartseg/report/{n}" for n in ("vendor/niivue.umd.js.gz", "vendor/niivue-LICENSE.txt", "assets/page.css")
+    } <= names
     assert "heartseg/model_store/Made-Up/fold_0/checkpoint_final.pth" in models
     assert {n for n in names - models if n.endswith(".py")} == modules
     assert all(n.startswith("heartseg/") for n in names)
