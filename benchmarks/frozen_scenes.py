@@ -310,7 +310,7 @@ def run(
     argv: list[str] | None = None,
 ) -> int:
     """Command line of a frozen test set: ``make``, the ``choices`` that may be tuned on, and ``score``."""
-    parser = argparse.ArgumentParser(description=about)
+    parser = argparse.ArgumentParser(prog=f"benchmarks/{manifest.stem}.py", description=about)
     parser.add_argument("data", type=Path, help="data folder (../shared/data)")
     parser.add_argument("work", type=Path, help="folder for the scans (about 150 MB)")
     parser.add_argument("action", choices=["make", *choices, "score"])

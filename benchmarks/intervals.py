@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,15 +128,20 @@ def write_shapes(shared: Path, folders: list[Path]) -> None:
     print(about)
 
 
-if __name__ == "__main__":
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("factors").add_argument("folders", nargs="+", type=Path)
     shapes = commands.add_parser("shapes")
     shapes.add_argument("shared", type=Path)
     shapes.add_argument("folders", nargs="+", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if options.command == "factors":
         write_factors(options.folders)
     else:
         write_shapes(options.shared, options.folders)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

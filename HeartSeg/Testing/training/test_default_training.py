@@ -226,7 +226,7 @@ def test_a_run_stops_in_time_and_says_it_is_not_done(scene_folder: Path, tmp_pat
 
 
 def test_a_recipe_needs_steps_or_minutes() -> None:
-    for steps, minutes in ((None, None), (5, 1.0)):
+    for steps, minutes in ((0, 0.0), (5, 1.0)):
         with pytest.raises(ValueError, match=r"steps is .* minutes is"):
             Recipe(steps=steps, minutes=minutes)
     with pytest.raises(ValueError, match="--fresh is 0"):
