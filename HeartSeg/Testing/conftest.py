@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from heartseg.progress import ProgressCallback, Reporter
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
@@ -52,3 +55,23 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Gener
     if report.skipped and needs_shared and SHARED_DATA.is_dir() and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} skipped although {SHARED_DATA} is present: {report.longrepr}"
+
+
+@pytest.fixture
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do the work of child processes (of a single scan) in this one, which has imported torch already."""
+    from heartseg.cli import cases, check, explain, processes, segment
+    from heartseg.progress import Reporter
+
+    def answers(
+        works: Iterable[Any], progress: ProgressCallback | None = None, limit: float | None = None
+    ) -> Iterator[Any]:
+        do = processes._one_task(progress or (lambda event: None))
+        yield from (processes._answer(do, work, False) for work in works)
+
+    def in_child(work: Callable[[Reporter], Any], progress: ProgressCallback, limit: float | None = None) -> Any:
+        return work(Reporter(progress, processes.stop_token()))
+
+    monkeypatch.setattr(cases, "answers", answers)
+    for module in (check, explain, segment):
+        monkeypatch.setattr(module, "in_child", in_child)

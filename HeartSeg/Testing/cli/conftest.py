@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from command_lines import PATIENCE, environment, tree, write_dicom, write_time_series
-from heartseg.progress import ProgressCallback
 from heartseg.volume import Geometry, Volume, write_volume
 from tiny_models import make_tiny_model_folder, synthetic_volume, write_card
 
@@ -138,26 +137,6 @@ def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     return folder
-
-
-@pytest.fixture
-def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do the work of child processes (of a single scan) in this one, which has imported torch already."""
-    from heartseg.cli import cases, check, explain, processes, segment
-    from heartseg.progress import Reporter
-
-    def answers(
-        works: Iterable[Any], progress: ProgressCallback | None = None, limit: float | None = None
-    ) -> Iterator[Any]:
-        do = processes._one_task(progress or (lambda event: None))
-        yield from (processes._answer(do, work, False) for work in works)
-
-    def in_child(work: Callable[[Reporter], Any], progress: ProgressCallback, limit: float | None = None) -> Any:
-        return work(Reporter(progress, processes.stop_token()))
-
-    monkeypatch.setattr(cases, "answers", answers)
-    for module in (check, explain, segment):
-        monkeypatch.setattr(module, "in_child", in_child)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from heartseg.cli.main import main
 
 
 @pytest.fixture
-def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_torch(monkeypatch: pytest.MonkeyPatch, one_process: None) -> None:
     for name in [n for n in sys.modules if n.partition(".")[0] == "torch" or n.startswith("heartseg.inference")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
