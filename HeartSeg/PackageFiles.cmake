@@ -123,6 +123,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/models/plans.py"
   "Logic/heartseg/models/store.py"
   "Logic/heartseg/models/summary.py"
+  "Logic/heartseg/models/weights.py"
   "Logic/heartseg/needs.py"
   "Logic/heartseg/networks/__init__.py"
   "Logic/heartseg/networks/attention.py"

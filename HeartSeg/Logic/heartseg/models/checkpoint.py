@@ -7,12 +7,15 @@ import importlib
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import DependencyError, ModelError
+import numpy as np
+
+from ..errors import DependencyError, HeartSegError, ModelError
 from ..hashes import sha256_of
+from .weights import read_arrays
 
 COPY_AGAIN = "copy or install the model again"
 
@@ -37,21 +40,38 @@ def load_checkpoint(path: str | Path, sha256: str | None = None) -> dict[str, An
         ModelError: the file is missing or truncated, has a different hash, contains code, or is not an nnU-Net
             checkpoint.
     """
-    path = Path(path)
-    verify_hash(path, sha256)
-    torch = import_torch()
+    verify_hash(Path(path), sha256)
+    return _needed_parts(_read(Path(path), _read_with_torch), Path(path), import_torch().Tensor)
+
+
+def load_arrays(path: str | Path, sha256: str | None = None) -> dict[str, Any]:
+    """As :func:`load_checkpoint`, without torch: ``network_weights`` are NumPy arrays.
+
+    The checkpoint must be reduced to the entries needed for prediction.
+    """
+    verify_hash(Path(path), sha256)
+    return _needed_parts(_read(Path(path), read_arrays), Path(path), np.ndarray)
+
+
+def _read(path: Path, read: Callable[[Path], Any]) -> Any:
+    """The content of a checkpoint; all that can be wrong with the file is one line."""
     _check_unpacked_size(path)
     try:
-        with _numpy_scalars_allowed():
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        return read(path)
+    except HeartSegError:
+        raise
     except pickle.UnpicklingError as error:
         raise ModelError(_why_unpickling_failed(path, str(error))) from None
     except MemoryError:
         raise ModelError(f"'{path}' does not fit into memory: close other programs") from None
-    except Exception as error:  # torch reports damage as RuntimeError, EOFError, ValueError, KeyError ...
+    except Exception as error:  # damage is reported as RuntimeError, EOFError, ValueError, KeyError ...
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"'{path}' is truncated or damaged ({reason:.80}): {COPY_AGAIN}") from None
-    return _needed_parts(content, path)
+
+
+def _read_with_torch(path: Path) -> Any:
+    with _numpy_scalars_allowed():
+        return import_torch().load(path, map_location="cpu", weights_only=True)
 
 
 def verify_hash(path: Path, expected: str | None) -> None:
@@ -80,12 +100,11 @@ def import_torch() -> Any:
     return torch
 
 
-def _needed_parts(content: Any, path: Path) -> dict[str, Any]:
-    torch = import_torch()
+def _needed_parts(content: Any, path: Path, kind: type) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(f"'{path}' contains a {type(content).__name__}, not an nnU-Net checkpoint: {COPY_AGAIN}")
     weights = content.get("network_weights")
-    if not isinstance(weights, dict) or not weights or not all(isinstance(w, torch.Tensor) for w in weights.values()):
+    if not isinstance(weights, dict) or not weights or not all(isinstance(w, kind) for w in weights.values()):
         raise ModelError(f"'{path}' has no 'network_weights': use a checkpoint of nnU-Net v2")
     arguments = content.get("init_args")
     configuration = arguments.get("configuration") if isinstance(arguments, dict) else None
@@ -103,8 +122,6 @@ def _needed_parts(content: Any, path: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def _numpy_scalars_allowed() -> Iterator[None]:
     """Allow the NumPy scalars in nnU-Net checkpoints (Dice values) for ``weights_only``, and nothing else."""
-    import numpy as np
-
     torch = import_torch()
     if not hasattr(torch.serialization, "safe_globals"):  # before torch 2.5: reduced checkpoints only
         yield
