@@ -17,6 +17,7 @@ from .labels import LabelMap, OutputHeads, assign_structures, build_lut
 from .plans import Configuration, NetworkPlan, configuration_names, fallback_reason, read_configuration
 
 CHECKPOINT_NAMES = ("checkpoint_final.pth", "checkpoint_best.pth")
+GRAPH_NAME = "network.onnx"
 LAYOUT = "plans.json, dataset.json and fold_*/checkpoint_final.pth, as in .../nnUNetTrainer__nnUNetPlans__3d_fullres"
 
 _VERSION_1 = ("plans.pkl", "*/plans.pkl", "*.model", "*/*.model", "*/*/*.model")
@@ -109,6 +110,11 @@ class ModelFolder:
     def spacing(self) -> tuple[float, ...]:
         """Voxel spacing, mm, (z, y, x) after ``transpose_forward``."""
         return self.configuration_plan.spacing
+
+    @property
+    def graph(self) -> Path:
+        """The network as an ONNX graph without weights, which runs without torch; not every folder has it."""
+        return self.path / GRAPH_NAME
 
     @property
     def is_2d(self) -> bool:

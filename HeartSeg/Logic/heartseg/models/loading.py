@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..errors import DependencyError, ModelError
 from .checkpoint import import_torch, load_checkpoint
@@ -70,10 +72,27 @@ def load_model(folder: ModelFolder) -> LoadedModel:
     Raises:
         ModelError: as :func:`load_checkpoint`, or the weights do not fit the network in the plans.
     """
-    networks = []
+    folds, axes, trainer = read_folds(folder, load_checkpoint)
+    networks = tuple(_fill(folder, weights, file) for file, weights in folds.items())
+    return LoadedModel(folder, networks, axes, trainer)
+
+
+def read_folds(
+    folder: ModelFolder, read: Callable[[Path, str | None], dict[str, Any]]
+) -> tuple[dict[Path, dict[str, Any]], tuple[int, ...], str]:
+    """The weights of each checkpoint, the mirroring axes, and the name of the trainer.
+
+    Args:
+        folder: the model.
+        read: :func:`load_checkpoint`, or :func:`~heartseg.models.checkpoint.load_arrays` for NumPy arrays.
+
+    Raises:
+        ModelError: a checkpoint cannot be read, has another hash, or is of another configuration.
+    """
+    folds = {}
     first: dict[str, Any] = {}
     for file in folder.checkpoints:
-        checkpoint = load_checkpoint(file, folder.sha256(file))
+        checkpoint = read(file, folder.sha256(file))
         first = first or checkpoint
         trained = checkpoint["configuration"]
         if trained not in (None, folder.configuration):
@@ -81,32 +100,48 @@ def load_model(folder: ModelFolder) -> LoadedModel:
                 f"'{file}' was trained as configuration {trained!r}, but the folder or its card says "
                 f"{folder.configuration!r}: put it back into its own folder"
             )
-        networks.append(_fill(folder, checkpoint["network_weights"], file))
-    return LoadedModel(folder, tuple(networks), first["mirroring_axes"] or (), first["trainer_name"])
+        folds[file] = checkpoint["network_weights"]
+    return folds, first["mirroring_axes"] or (), first["trainer_name"]
 
 
 def _fill(folder: ModelFolder, weights: Mapping[str, Any], file: Path) -> nn.Module:
     """Return a network with these weights; names and shapes are compared before memory is allocated."""
-    torch = import_torch()
     network = build_network(folder, "meta")
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if wanted != found:
-        raise ModelError(
-            f"the weights in '{file}' do not fit the network in plans.json "
-            f"({_difference(wanted, found)}): copy plans.json and dataset.json from this training"
-        )
     cast = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-    bad = [name for name, tensor in cast.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
-    if bad:
-        raise ModelError(
-            f"'{file}' contains non-finite weights ('{bad[0]}'): the training diverged; use another checkpoint"
-        )
-    network.load_state_dict(cast, assign=True)
+    network.load_state_dict(fitting(cast, wanted, file, "plans.json"), assign=True)
     if any(t.is_meta for t in (*network.parameters(), *network.buffers())):  # buffers missing from the state dict
         network = build_network(folder)
         network.load_state_dict(cast)
     return network.eval().requires_grad_(False)
+
+
+def fitting(
+    weights: Mapping[str, Any], wanted: Mapping[str, tuple[int, ...]], file: Path, source: str
+) -> Mapping[str, Any]:
+    """The weights, tensors or arrays, if they are those of a network and all of them are finite.
+
+    Args:
+        weights: name -> tensor or array.
+        wanted: name -> shape.
+        file: the checkpoint, for the message.
+        source: name of the file that describes the network.
+
+    Raises:
+        ModelError: names or shapes differ, or a number is not finite.
+    """
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if wanted != found:
+        raise ModelError(
+            f"the weights in '{file}' do not fit the network in {source} "
+            f"({_difference(wanted, found)}): copy {source} and dataset.json from this training"
+        )
+    for name, tensor in weights.items():
+        if not np.isfinite(np.asarray(tensor)).all():
+            raise ModelError(
+                f"'{file}' contains non-finite weights ('{name}'): the training diverged; use another checkpoint"
+            )
+    return weights
 
 
 def _difference(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
