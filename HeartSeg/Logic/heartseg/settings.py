@@ -11,7 +11,7 @@ from .errors import SettingsError
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 PRECISIONS = ("auto", "float32", "half")
-BACKENDS = ("torch", "openvino")
+BACKENDS = ("auto", "torch", "onnx", "openvino")
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class Settings:
             shifts and other grey scales, or of mirrored copies for a model without such a window.
         tile_step: step between adjacent tiles as a fraction of the tile size, in (0, 1].
         precision: ``half`` uses float16 or bfloat16 on suitable GPUs; ``auto`` decides per device.
-        backend: ``torch``, or ``openvino`` (CPU only, optional package).
-        threads: number of CPU threads; ``None`` uses the default of torch.
+        backend: ``torch``; ``onnx`` (ONNX Runtime on the CPU, without torch) or ``openvino`` (CPU), each with an
+            optional package; ``auto`` selects torch if it is installed, and ONNX Runtime otherwise.
+        threads: number of CPU threads; ``None`` uses the default of the backend.
         confidence_map: also compute the confidence of the predicted label at each voxel.
         label_map: label value in the model -> structure key, for a model without a card.
     """
@@ -45,7 +46,7 @@ class Settings:
     accurate: bool = False
     tile_step: float = 0.5
     precision: str = "auto"
-    backend: str = "torch"
+    backend: str = "auto"
     threads: int | None = None
     confidence_map: bool = False
     label_map: tuple[tuple[int, str], ...] | None = None

@@ -15,6 +15,7 @@ from torch import nn
 from heartseg import STRUCTURES, Cancelled, CancelToken, Result, Segmenter, Settings, Volume
 from heartseg.inference.engine import Engine
 from heartseg.inference.test_time import AUGMENTATIONS, apply_gamma, shifted
+from heartseg.inference.tiles import Predictor
 from heartseg.models.folder import ModelFolder
 from heartseg.models.loading import LoadedModel
 from heartseg.progress import ProgressEvent, Reporter
@@ -47,6 +48,11 @@ class Fine(nn.Module):
         self.calls += 1
         wave = torch.linspace(-9, 9, x.shape[-1]).cos().expand(x.shape)
         return torch.cat([-3 * x, 3 * x + wave / 2, 3 * x - wave / 2 + x**2 / 6], 1)
+
+
+def on_arrays(network: nn.Module) -> Predictor:
+    """The network for the engine, without a copy, so that its calls are counted."""
+    return lambda batch: network(torch.from_numpy(batch.copy())).numpy()
 
 
 @pytest.fixture
@@ -87,11 +93,11 @@ def by_hand(scan: Volume, window: Geometry) -> np.ndarray:
         start = first + step
         assert (start >= 0).all() and (start + window.shape <= scan.array.shape).all()
         box = tuple(slice(a, a + n) for a, n in zip(start, window.shape, strict=True))
-        image = torch.from_numpy(scan.array[box].astype(np.float32))
-        image = (image - image.mean()) / image.std(correction=0)
+        image = scan.array[box].astype(np.float32)
+        image = (image - image.mean()) / image.std()
         gamma = augmentation.gamma if augmentation else 1.0
-        image = apply_gamma(image, torch.ones(image.shape, dtype=torch.bool), gamma)
-        share = network(image[None, None])[0].softmax(0)
+        image = apply_gamma(image, np.ones(image.shape, bool), gamma)
+        share = network(torch.from_numpy(image)[None, None])[0].softmax(0)
         here = [slice(max(0, s), min(n, n + s)) for s, n in zip(step, window.shape, strict=True)]
         there = [slice(max(0, -s), min(n, n - s)) for s, n in zip(step, window.shape, strict=True)]
         z, y, x = there
@@ -117,7 +123,7 @@ def test_on_gives_the_mean_of_the_augmented_windows(folder: ModelFolder, scan: V
 
 def test_off_runs_one_window_and_says_so(folder: ModelFolder, scan: Volume) -> None:
     engine, network = engine_of(folder, Settings(device="cpu"))
-    engine._fine._ready["cpu"] = [network]
+    engine._fine._ready["cpu"] = [on_arrays(network)]
     reporter = Reporter()
     run = engine.predict(scan, reporter).run
     assert (run.accurate, run.windows, run.mirrored_copies) == (False, 1, 1)
@@ -127,7 +133,7 @@ def test_off_runs_one_window_and_says_so(folder: ModelFolder, scan: Volume) -> N
 
 def test_on_is_counted_reported_and_deterministic(folder: ModelFolder, scan: Volume) -> None:
     engine, network = engine_of(folder, ON, mirroring_axes=(0, 1, 2))
-    engine._fine._ready["cpu"] = [network]
+    engine._fine._ready["cpu"] = [on_arrays(network)]
     events: list[ProgressEvent] = []
     found = engine.predict(scan, Reporter(events.append))
     assert network.calls == 1 + len(AUGMENTATIONS), "a window is never mirrored"
@@ -141,7 +147,7 @@ def test_on_is_counted_reported_and_deterministic(folder: ModelFolder, scan: Vol
 @pytest.mark.parametrize("at", [0, 1, 4])
 def test_a_cancel_while_averaging_stops_before_the_next_tile(at: int, folder: ModelFolder, scan: Volume) -> None:
     engine, network = engine_of(folder, ON)
-    engine._fine._ready["cpu"] = [network]
+    engine._fine._ready["cpu"] = [on_arrays(network)]
     token = CancelToken()
 
     def stop(event: ProgressEvent) -> None:
@@ -164,7 +170,7 @@ def test_without_a_window_the_checkpoints_mirrored_copies_are_averaged(
         folder = ModelFolder.open(folder.path)
     reporter, settings = Reporter(), Settings(device="cpu", accurate=True, locate=False, tile_step=1.0)
     engine, network = engine_of(folder, settings, axes)
-    engine._fine._ready["cpu"] = [network]
+    engine._fine._ready["cpu"] = [on_arrays(network)]
     run = engine.predict(scan, reporter).run
     tiles = 8
     assert network.calls == tiles * copies
@@ -176,9 +182,9 @@ def test_a_cancel_works_between_mirrored_copies(folder: ModelFolder, scan: Volum
     token = CancelToken()
     engine, network = engine_of(folder, Settings(device="cpu", accurate=True, locate=False), (0, 1, 2))
 
-    def once(batch: torch.Tensor) -> torch.Tensor:
+    def once(batch: np.ndarray) -> np.ndarray:
         token.cancel()
-        return network(batch)
+        return on_arrays(network)(batch)
 
     engine._fine._ready["cpu"] = [once]
     with pytest.raises(Cancelled):
@@ -238,7 +244,7 @@ def test_the_spread_of_the_volumes_over_the_windows_is_that_of_their_labels() ->
     from heartseg.inference.evidence import volume_spread
 
     table = np.array([0, 2, 1], np.uint8)
-    windows = [torch.zeros(10, 10, 10, dtype=torch.uint8) for _ in range(3)]
+    windows = [np.zeros((10, 10, 10), np.uint8) for _ in range(3)]
     for window, count in zip(windows, (2, 4, 6), strict=True):
         window[:count, :5] = 1  # RV: 100, 200, 300 voxels
     windows[0][9] = 2  # LV in one window only

@@ -22,12 +22,12 @@ from heartseg.volume import Geometry, to_nearest_lps
 GRID = Geometry((30, 30, 30), (4.0, 4.0, 4.0), (-60.0, -60.0, -60.0))
 
 
-def heart_logits(grid: Geometry, center: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> torch.Tensor:
+def heart_logits(grid: Geometry, center: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> np.ndarray:
     """Logits of background (0), a ball of 24 mm (1 per 2 mm of depth), and a class that is never predicted."""
     index = np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij"), -1)
     distance = np.linalg.norm(grid.index_to_world(index) - center, axis=-1)
-    ball = torch.from_numpy((24 - distance) / 2).float()
-    return torch.stack([torch.zeros_like(ball), ball, ball - 3])
+    ball = ((24 - distance) / 2).astype(np.float32)
+    return np.stack([np.zeros_like(ball), ball, ball - 3])
 
 
 def view_of(scan: Geometry, grid: Geometry = GRID) -> WorldView:
@@ -82,10 +82,11 @@ def test_it_belongs_to_the_labels() -> None:
 
 
 def test_the_running_percent_is_the_softmax_of_interpolated_logits() -> None:
-    logits = torch.from_numpy(5 * np.random.default_rng(1).normal(size=(5, 6, 7, 8)).astype(np.float32))
+    logits = 5 * np.random.default_rng(1).normal(size=(5, 6, 7, 8)).astype(np.float32)
     shape = (13, 9, 21)
     z, y, x = (area_weights((np.arange(n) + 0.5) * o / n - 0.5, 1.0, o) for n, o in zip(shape, (6, 7, 8), strict=True))
-    stock = torch.nn.functional.interpolate(logits[None], shape, mode="trilinear", align_corners=False)[0].softmax(0)
+    channels = torch.from_numpy(logits)[None]
+    stock = torch.nn.functional.interpolate(channels, shape, mode="trilinear", align_corners=False)[0].softmax(0)
     percent = reduced_separable(logits, (z, y, x), running_percent)
     assert np.abs(percent - 100 * stock.max(0).values.numpy()).max() <= 0.5 + 1e-3  # rounding to integer percent
     winner = torch.from_numpy(reduced_separable(logits, (z, y, x), running_argmax).astype(np.int64))
@@ -93,14 +94,14 @@ def test_the_running_percent_is_the_softmax_of_interpolated_logits() -> None:
 
 
 def test_huge_logits_do_not_overflow() -> None:
-    logits = torch.tensor([[[[1e4]]], [[[-1e4]]], [[[1e4]]]])
+    logits = np.array([[[[1e4]]], [[[-1e4]]], [[[1e4]]]], np.float32)
     one = np.ones((1, 1), np.float32)
     assert reduced_separable(logits, (one, one, one), running_percent).item() == 50
 
 
 def test_without_a_heart_nothing_is_confident() -> None:
     scan = SCANS["aligned"]
-    nothing = torch.zeros(3, *GRID.shape)
+    nothing = np.zeros((3, *GRID.shape), np.float32)
     nothing[0] = 9.0
     assert not confidence_on_scan(nothing, view_of(scan), Reporter()).any()
 

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from heartseg.inference import evidence
 from heartseg.inference.evidence import agreement, chosen_probability, consistency, mean_confidence
 from heartseg.inference.locate import HeartBox, heart_candidates
 from heartseg.volume import Geometry
-
-
-def logits_of(labels: np.ndarray, classes: int = 8) -> torch.Tensor:
-    """Return logits whose argmax is ``labels``."""
-    return torch.nn.functional.one_hot(torch.from_numpy(labels.astype(np.int64)), classes).permute(3, 0, 1, 2).float()
-
-
-def as_tensor(labels: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(labels))
 
 
 def grid_at(origin: tuple[float, float, float], size: int = 12, spacing: float = 2.0) -> Geometry:
@@ -34,20 +24,20 @@ def cube(value: int, low: int, high: int, size: int = 12) -> np.ndarray:
 def test_equal_labels_in_two_windows_are_consistent_wherever_the_windows_lie() -> None:
     labels = np.random.default_rng(0).integers(0, 8, (16, 16, 16)).astype(np.uint8)
     first, second = labels[:12, :12, :12], labels[4:, 4:, 4:]
-    found = consistency(as_tensor(first), grid_at((0, 0, 0)), as_tensor(second), grid_at((8, 8, 8)))
+    found = consistency(first, grid_at((0, 0, 0)), second, grid_at((8, 8, 8)))
     assert found == 1.0
 
 
 def test_another_structure_at_the_same_place_is_inconsistent() -> None:
     grid = grid_at((0, 0, 0))
-    assert consistency(as_tensor(cube(1, 2, 8)), grid, as_tensor(cube(2, 2, 8)), grid) == 0.0
+    assert consistency(cube(1, 2, 8), grid, cube(2, 2, 8), grid) == 0.0
     # Two cubes with an edge of 6 voxels, one shifted by 3 along one axis: half of each overlaps.
     moved = np.roll(cube(1, 2, 8), 3, 0)
-    assert consistency(as_tensor(cube(1, 2, 8)), grid, as_tensor(moved), grid) == pytest.approx(0.5)
+    assert consistency(cube(1, 2, 8), grid, moved, grid) == pytest.approx(0.5)
 
 
 def test_windows_that_are_apart_or_empty_have_no_consistency() -> None:
-    nothing, something = as_tensor(np.zeros((12, 12, 12), np.uint8)), as_tensor(cube(1, 2, 8))
+    nothing, something = np.zeros((12, 12, 12), np.uint8), cube(1, 2, 8)
     assert consistency(something, grid_at((0, 0, 0)), something, grid_at((100, 0, 0))) == 0.0
     assert consistency(nothing, grid_at((0, 0, 0)), nothing, grid_at((0, 0, 0))) == 0.0
 
@@ -61,11 +51,11 @@ def test_agreement_counts_the_heart_whatever_its_structures_are_called() -> None
     box = box_of(cube(1, 2, 10), coarse)
     fine = Geometry((36, 36, 36), (2.0,) * 3, (-2.0, -2.0, -2.0))  # three voxels per axis in each coarse voxel
     inside = np.kron(cube(3, 2, 10), np.ones((3, 3, 3), np.uint8))
-    assert agreement(as_tensor(inside), fine, box) == 1.0
+    assert agreement(inside, fine, box) == 1.0
     half = inside.copy()
     half[:18] = 0  # the coarse heart spans voxels 2-9, of which half remains: Dice 2 * 1/2 / (1 + 1/2)
-    assert agreement(as_tensor(half), fine, box) == pytest.approx(2 / 3, abs=0.01)
-    assert agreement(as_tensor(np.zeros((36, 36, 36), np.uint8)), fine, box) == 0.0
+    assert agreement(half, fine, box) == pytest.approx(2 / 3, abs=0.01)
+    assert agreement(np.zeros((36, 36, 36), np.uint8), fine, box) == 0.0
 
 
 def test_candidates_come_largest_first_know_the_others_and_leave_out_the_small() -> None:
@@ -84,15 +74,13 @@ def test_candidates_come_largest_first_know_the_others_and_leave_out_the_small()
 
 def test_confidence_is_the_mean_probability_of_each_labelled_structure_averaged() -> None:
     """Channel 1 has two voxels of 0.6 and 0.8, channel 3 has one of 0.9; channel 2 and the background are ignored."""
-    share = torch.tensor(
-        [
-            [0.2, 0.1, 0.05, 0.97],
-            [0.6, 0.8, 0.03, 0.01],
-            [0.1, 0.05, 0.02, 0.01],
-            [0.1, 0.05, 0.9, 0.01],
-        ]
-    )
-    logits = share.log().reshape(4, 1, 2, 2)
+    share = [
+        [0.2, 0.1, 0.05, 0.97],
+        [0.6, 0.8, 0.03, 0.01],
+        [0.1, 0.05, 0.02, 0.01],
+        [0.1, 0.05, 0.9, 0.01],
+    ]
+    logits = np.log(np.array(share, np.float32)).reshape(4, 1, 2, 2)
     assert mean_confidence(logits) == pytest.approx((0.7 + 0.9) / 2, abs=1e-3)
     total, count = chosen_probability(logits)
     assert total.tolist() == pytest.approx([0.97, 1.4, 0, 0.9], abs=1e-6)
@@ -100,11 +88,11 @@ def test_confidence_is_the_mean_probability_of_each_labelled_structure_averaged(
 
 
 def test_confidence_does_not_depend_on_how_many_voxels_go_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    logits = torch.randn(3, 7, 5, 4, generator=torch.Generator().manual_seed(1))
+    logits = np.random.default_rng(1).normal(size=(3, 7, 5, 4)).astype(np.float32)
     whole = mean_confidence(logits)
     monkeypatch.setattr(evidence, "_VOXELS_AT_A_TIME", 1)
     assert mean_confidence(logits) == whole
 
 
 def test_without_labels_there_is_no_confidence() -> None:
-    assert mean_confidence(torch.stack([torch.ones(2, 2, 2), torch.zeros(2, 2, 2)])) == 0.0
+    assert mean_confidence(np.stack([np.ones((2, 2, 2)), np.zeros((2, 2, 2))])) == 0.0

@@ -120,7 +120,7 @@ def test_the_engine_runs_as_many_tiles_as_the_plan_says(model: ModelFolder, sett
     volume = Volume(array, Geometry(shape, (1.5,) * 3, (-100.0, -100.0, -60.0)), modality="MR")
     engine = Engine(model, Settings(device="cpu", **settings))
     calls = []
-    engine._fine._ready["cpu"] = [lambda batch: calls.append(1) or batch.repeat(1, 3, 1, 1, 1)]
+    engine._fine._ready["cpu"] = [lambda batch: calls.append(1) or np.repeat(batch, 3, 1)]
     prediction = engine.predict(volume, Reporter())
     planned = engine.plan(volume.geometry)
     assert len(calls) == planned.fine.tiles * planned.mirrored_copies

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from heartseg.inference.test_time import AUGMENTATIONS, SHIFT_MM, MeanProbabilities, apply_gamma, shared_box, shifted
+from heartseg.inference.test_time import (
+    AUGMENTATIONS,
+    SHIFT_MM,
+    MeanProbabilities,
+    apply_gamma,
+    shared_box,
+    shifted,
+    softmax,
+)
 from heartseg.volume import Geometry
 
 GRID = Geometry((4, 5, 6), (3.0, 3.0, 3.0), (-9.0, 6.0, 12.0))
@@ -30,61 +37,60 @@ def test_a_window_moves_by_whole_voxels_near_the_shift(spacing: float, voxels: i
 
 @pytest.mark.parametrize("gamma", [0.8, 1.25])
 def test_a_gamma_curve_keeps_mean_sd_and_order(gamma: float) -> None:
-    image = torch.from_numpy(np.random.default_rng(0).normal(0.3, 1.4, (12, 12, 12)).astype(np.float32))
-    inside = torch.ones(image.shape, dtype=torch.bool)
+    image = np.random.default_rng(0).normal(0.3, 1.4, (12, 12, 12)).astype(np.float32)
+    inside = np.ones(image.shape, bool)
     inside[:2] = False
     curved = apply_gamma(image, inside, gamma)
     assert float(curved[inside].mean()) == pytest.approx(float(image[inside].mean()), abs=1e-4)
     assert float(curved[inside].std()) == pytest.approx(float(image[inside].std()), rel=1e-3)
     order = image[inside].argsort()
-    assert bool((curved[inside][order].diff() >= 0).all())
+    assert (np.diff(curved[inside][order]) >= 0).all()
     middle = (image[inside].min() + image[inside].max()) / 2  # a smaller gamma raises the middle above the line
-    line = np.polyfit(image[inside].numpy(), curved[inside].numpy(), 1)
-    near = (image - middle).abs() < 0.2
+    line = np.polyfit(image[inside], curved[inside], 1)
+    near = np.abs(image - middle) < 0.2
     assert (float(curved[near].mean()) > np.polyval(line, float(image[near].mean()))) == (gamma < 1)
 
 
 def test_a_grey_scale_without_a_range_stays_as_it_is() -> None:
-    image, inside = torch.full((4, 4, 4), 2.0), torch.ones((4, 4, 4), dtype=torch.bool)
-    assert torch.equal(apply_gamma(image, inside, 0.8), image)
-    assert torch.equal(apply_gamma(image, ~inside, 0.8), image)
+    image, inside = np.full((4, 4, 4), 2.0, np.float32), np.ones((4, 4, 4), bool)
+    assert np.array_equal(apply_gamma(image, inside, 0.8), image)
+    assert np.array_equal(apply_gamma(image, ~inside, 0.8), image)
     assert apply_gamma(image, inside, 1.0) is image
 
 
 def test_one_window_alone_gives_its_probabilities_back() -> None:
-    logits = torch.randn(3, *GRID.shape)
-    assert torch.allclose(MeanProbabilities(GRID, logits).logits().softmax(0), logits.softmax(0), atol=1e-6)
+    logits = np.random.default_rng(0).normal(size=(3, *GRID.shape)).astype(np.float32)
+    assert np.allclose(softmax(MeanProbabilities(GRID, logits).logits()), softmax(logits), atol=1e-6)
 
 
 def test_the_mean_is_taken_where_windows_overlap_in_the_world() -> None:
-    torch.manual_seed(0)
-    first, second = torch.randn(3, *GRID.shape), torch.randn(3, *GRID.shape)
+    first, second = np.random.default_rng(0).normal(size=(2, 3, *GRID.shape)).astype(np.float32)
     moved = Geometry(GRID.shape, GRID.spacing, (-9.0 + 2 * 3.0, 6.0 - 3.0, 12.0))  # +2 voxels along x, -1 along y
     mean = MeanProbabilities(GRID, first)
     mean.add(moved, second)
-    found = mean.logits().softmax(0)
+    found = softmax(mean.logits())
     for z, y, x in np.ndindex(*GRID.shape):
-        votes = [first[:, z, y, x].softmax(0)]
+        votes = [softmax(first[:, z, y, x])]
         if x >= 2 and y + 1 < 5:
-            votes.append(second[:, z, y + 1, x - 2].softmax(0))
-        assert torch.allclose(found[:, z, y, x], torch.stack(votes).mean(0), atol=1e-6)
+            votes.append(softmax(second[:, z, y + 1, x - 2]))
+        assert np.allclose(found[:, z, y, x], np.mean(votes, 0), atol=1e-6)
 
 
 def test_probabilities_are_averaged_not_logits() -> None:
     """Three windows that slightly favour one class outvote one that is certain of the other."""
     grid = Geometry((1, 1, 1), (3.0,) * 3)
-    lean, shout = torch.tensor([1.0, 0.0]).view(2, 1, 1, 1), torch.tensor([0.0, 50.0]).view(2, 1, 1, 1)
+    lean, shout = (np.array(v, np.float32).reshape(2, 1, 1, 1) for v in ((1, 0), (0, 50)))
     mean = MeanProbabilities(grid, lean)
     mean.add(grid, lean)
     mean.add(grid, lean)
     mean.add(grid, shout)
-    assert int(mean.logits().argmax(0)) == 0
-    assert int((3 * lean + shout).argmax(0)) == 1
+    assert mean.logits().argmax(0).item() == 0
+    assert (3 * lean + shout).argmax(0).item() == 1
 
 
 def test_certainty_stays_finite() -> None:
-    logits = torch.tensor([500.0, -500.0]).view(2, 1, 1, 1)
-    assert bool(MeanProbabilities(Geometry((1, 1, 1), (3.0,) * 3), logits).logits().isfinite().all())
+    logits = np.array([500, -500], np.float32).reshape(2, 1, 1, 1)
+    assert np.isfinite(MeanProbabilities(Geometry((1, 1, 1), (3.0,) * 3), logits).logits()).all()
 
 
 def test_grids_share_the_voxels_at_the_same_place() -> None:

@@ -397,16 +397,15 @@ def test_out_of_memory_on_the_last_rung_is_one_line_with_a_way_out(
 
 def climb_down(monkeypatch: pytest.MonkeyPatch, rungs_lost: int) -> None:
     """Four levels, of which the first ``rungs_lost`` run out of memory."""
-    import torch
 
+    from heartseg.devices import CPU
     from heartseg.inference import network
     from heartseg.inference.tiles import Rung
 
-    cpu = torch.device("cpu")
-    rungs = [Rung(cpu, cpu, batch) for batch in (8, 4, 2, 1)]
+    rungs = [Rung(CPU, CPU, batch) for batch in (8, 4, 2, 1)]
     predictors = network.Network._predictors
 
-    def out_of_memory(batch: torch.Tensor) -> None:
+    def out_of_memory(batch: np.ndarray) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     def choose(self: Any, rung: Rung, reporter: Reporter) -> list[Any]:

@@ -90,7 +90,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     run.add_argument("--structures", metavar="LIST", help="structures to keep, e.g. LV,RV,MYO (default: all)")
     run.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or a card such as cuda:1 (default: auto)")
     run.add_argument("--precision", default="auto", choices=PRECISIONS, help="precision of the network (default: auto)")
-    run.add_argument("--backend", default="torch", choices=BACKENDS, help="backend on the CPU (default: torch)")
+    run.add_argument(
+        "--backend",
+        default="auto",
+        choices=BACKENDS,
+        help="default: torch if it is installed, else onnx",
+    )
     run.add_argument(
         "--accurate",
         action="store_true",

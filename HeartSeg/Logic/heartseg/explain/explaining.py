@@ -26,8 +26,6 @@ from ..volume.types import Volume
 from .layers import LAST, Layer, Layers, list_layers
 
 if TYPE_CHECKING:
-    import torch
-
     from ..inference.views import View
     from ..models.folder import ModelFolder
 
@@ -69,7 +67,7 @@ class _Shown:
     """Input of the network: a view of the scan and its image."""
 
     view: View
-    image: torch.Tensor
+    image: np.ndarray
 
 
 class Explainer:
@@ -131,6 +129,8 @@ class Explainer:
             InputError: the structure is not in the scan, or the result has a different grid.
             Cancelled: the token was set.
         """
+        import torch
+
         from ..devices import describe_device
         from .gradcam import seg_grad_cam
 
@@ -148,17 +148,17 @@ class Explainer:
             heat = seg_grad_cam(
                 engine.networks,
                 place,
-                shown.image,
-                region,
+                torch.from_numpy(shown.image),
+                torch.from_numpy(region),
                 self._channels(wanted),
                 self.segmenter.model.tile_size,
-                engine.device,
+                torch.device(str(engine.device)),
                 reporter,
                 self.segmenter.settings.tile_step,
             )
-            heat, largest = _scaled(heat)
+            scaled, largest = _scaled(heat.numpy())
             with reporter.stage("resample"):
-                on_scan = _on_scan(heat, shown.view, reporter)
+                on_scan = _on_scan(scaled, shown.view, reporter)
             device = describe_device(engine.device)
         notices = _notices(wanted, place, largest, result, self.segmenter.model)
         looked = engine.mode if engine.way.whole_image else "whole scan" if grid is None else "window"
@@ -202,11 +202,9 @@ class Explainer:
         grid = recorded_window(result.provenance, self.segmenter.model)
         return result.labels, grid or engine.predict(volume, reporter).grid
 
-    def _region(self, shown: _Shown, labels: np.ndarray, wanted: Structure) -> torch.Tensor:
-        import torch
-
-        region = torch.from_numpy(shown.view.labels_for_network(labels) == wanted.label)
-        if not bool(region.any()):
+    def _region(self, shown: _Shown, labels: np.ndarray, wanted: Structure) -> np.ndarray:
+        region = shown.view.labels_for_network(labels) == wanted.label
+        if not region.any():
             raise InputError(
                 f"{wanted.key} has no voxel in the window of the network (it is outside, or too small for the grid): "
                 "choose another structure"
@@ -317,14 +315,14 @@ def _gradients_allowed(settings: Settings) -> Any:
     return stack
 
 
-def _scaled(heat: torch.Tensor) -> tuple[torch.Tensor, float]:
+def _scaled(heat: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the positive part divided by its maximum, and that maximum (0 if nothing is positive)."""
-    heat = heat.clamp(min=0)
+    heat = np.maximum(heat, 0)
     largest = float(heat.max())
     return (heat / largest if largest > 0 and math.isfinite(largest) else heat * 0), largest
 
 
-def _on_scan(heat: torch.Tensor, view: View, reporter: Reporter) -> np.ndarray:
+def _on_scan(heat: np.ndarray, view: View, reporter: Reporter) -> np.ndarray:
     from ..inference.resample import only_channel
 
     on_scan = view.to_scan(view.from_network(heat)[None], only_channel, reporter, np.float32)

@@ -82,9 +82,10 @@ class _Tiles:
     """Tiles of an image that overlap a region, and their weights in the blend of all tiles."""
 
     def __init__(self, image: torch.Tensor, region: torch.Tensor, patch: tuple[int, ...], step: float) -> None:
-        self.image, self.inner = padded_to_patch(image, patch)
-        self.region = padded_to_patch(region[None].float(), patch)[0][0]
-        self.gaussian = gaussian_weights(patch)
+        padded, self.inner = padded_to_patch(image.numpy(), patch)
+        self.image = torch.from_numpy(padded)
+        self.region = torch.from_numpy(padded_to_patch(region[None].float().numpy(), patch)[0][0])
+        self.gaussian = torch.from_numpy(gaussian_weights(patch))
         self.weight = torch.zeros(self.region.shape)
         self.boxes: list[Box] = []
         for start in tile_starts(tuple(self.region.shape), patch, step):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,9 +22,6 @@ from .prediction import Prediction, no_heart, of_window
 from .run_findings import candidate_findings, tiled_findings
 from .scan import OrientedScan
 from .test_time import AUGMENTATIONS, MeanProbabilities, shifted
-
-if TYPE_CHECKING:
-    import torch
 
 MOVES = 3
 """Times that a window is re-centred on what the fine network sees, at most."""
@@ -130,7 +126,7 @@ class AroundHeart:
         The finder's voxels are coarser, and the fine network was trained on hearts in the middle of its patch.
         """
         grid = found.window.grid
-        labels = self.fine.folder.structure_lut()[found.window.labels.numpy()]
+        labels = self.fine.folder.structure_lut()[found.window.labels]
         seen = choose_heart(labels, grid)
         if seen is None:
             return None
@@ -145,7 +141,7 @@ class AroundHeart:
         same = consistency(first.labels, first.grid, other.labels, other.grid)
         return replace(found, evidence=replace(found.evidence, consistency=same))
 
-    def _averaged(self, window: Window, reporter: Reporter) -> tuple[torch.Tensor, dict[str, float]]:
+    def _averaged(self, window: Window, reporter: Reporter) -> tuple[np.ndarray, dict[str, float]]:
         """Logits of the mean probabilities of the window and its augmentations, and the spread of their volumes."""
         mean, labels = MeanProbabilities(window.grid, window.logits), [window.labels]
         with reporter.stage("average", len(AUGMENTATIONS) * self.fine.tiles_of(window.grid)):

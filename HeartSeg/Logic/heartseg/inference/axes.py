@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..errors import ModelError
-
-if TYPE_CHECKING:
-    import torch
 
 _WORLD = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
 
@@ -41,19 +39,18 @@ class NetworkAxes:
         order = tuple(2 - world for world, _ in axes)
         return cls((order[0], order[1], order[2]), tuple(k for k, (_, sign) in enumerate(axes) if sign < 0))
 
-    def to_network(self, image: torch.Tensor) -> torch.Tensor:
+    def to_network(self, image: np.ndarray) -> np.ndarray:
         """``(…, z, y, x)`` LPS-aligned → network axes."""
         lead = image.ndim - 3
-        turned = image.permute(*range(lead), *(lead + k for k in self.order))
-        return turned.flip([lead + k for k in self.flipped]).contiguous()
+        turned = image.transpose(*range(lead), *(lead + k for k in self.order))
+        return np.ascontiguousarray(np.flip(turned, tuple(lead + k for k in self.flipped)))
 
-    def from_network(self, image: torch.Tensor) -> torch.Tensor:
+    def from_network(self, image: np.ndarray) -> np.ndarray:
         """Network axes → ``(…, z, y, x)`` LPS-aligned."""
         lead = image.ndim - 3
         back = [self.order.index(k) for k in range(3)]
-        return (
-            image.flip([lead + k for k in self.flipped]).permute(*range(lead), *(lead + k for k in back)).contiguous()
-        )
+        turned = np.flip(image, tuple(lead + k for k in self.flipped))
+        return np.ascontiguousarray(turned.transpose(*range(lead), *(lead + k for k in back)))
 
     def in_lps(self, values: tuple) -> tuple:
         """Per-axis values (patch, spacing) of the network, in LPS ``(z, y, x)`` order."""

@@ -1,4 +1,4 @@
-"""Ways to run a network: plain torch, torch with faster normalisation on the CPU, OpenVINO."""
+"""Ways to run a network of torch: plain, with faster normalisation on the CPU, OpenVINO."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..devices import CPU, Device, cpu_threads
 from ..errors import DependencyError
 from .tiles import Predictor
 
@@ -65,24 +66,29 @@ def fuse_norms(network: nn.Module) -> nn.Module:
     return fast.to(memory_format=layout)  # type: ignore[call-overload]
 
 
-def torch_predictor(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Predictor:
+def torch_predictor(network: nn.Module, device: Device, precision: str) -> Predictor:
     """The network on a device, with autocast for half precision."""
-    moved = network.to(device)  # also from a graphics card back to the CPU, after it ran out of memory
-    if device.type == "cpu":
+    dtype = getattr(torch, precision)
+    moved = network.to(str(device))  # also from a graphics card back to the CPU, after it ran out of memory
+    if device == CPU:
         fast = fuse_norms(moved)
 
-        def on_cpu(batch: torch.Tensor) -> torch.Tensor:
+        def on_cpu(batch: np.ndarray) -> np.ndarray:
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-                rows = [fast(one[None].contiguous(memory_format=torch.channels_last_3d)) for one in batch]
-            return torch.cat(rows)
+                rows = [fast(one[None].contiguous(memory_format=torch.channels_last_3d)) for one in _tensor(batch)]
+            return torch.cat(rows).float().contiguous().numpy()
 
         return on_cpu
 
-    def on_device(batch: torch.Tensor) -> torch.Tensor:
+    def on_device(batch: np.ndarray) -> torch.Tensor:
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            return moved(batch)
+            return moved(_tensor(batch).to(str(device))).float()
 
     return on_device
+
+
+def _tensor(batch: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(batch))
 
 
 def openvino_predictor(
@@ -103,22 +109,22 @@ def openvino_predictor(
     options: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
+        "INFERENCE_NUM_THREADS": cpu_threads(threads),
         "ENABLE_CPU_PINNING": False,
     }
     request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
 
-    def run(batch: torch.Tensor) -> torch.Tensor:
+    def run(batch: np.ndarray) -> np.ndarray:
         outputs = []
         for one in batch:
-            request.start_async([np.ascontiguousarray(one[None].numpy())])
+            request.start_async([np.ascontiguousarray(one[None])])
             while not request.wait_for(50):
                 try:
                     check()
                 except BaseException:
                     request.cancel()
                     raise
-            outputs.append(torch.from_numpy(request.get_output_tensor(0).data.copy()))
-        return torch.cat(outputs)
+            outputs.append(request.get_output_tensor(0).data.copy())
+        return np.concatenate(outputs)
 
     return run

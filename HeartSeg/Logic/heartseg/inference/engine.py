@@ -6,12 +6,13 @@ It plans each run, chooses the way that the plan names, and keeps the networks i
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from ..devices import choose_device, choose_dtype, describe_device, torch_settings
+from ..devices import choose_backend, choose_precision, describe_device, run_device, run_settings
 from ..errors import InputError, SettingsError
 from ..models.folder import ModelFolder
 from ..progress import Reporter
@@ -20,7 +21,6 @@ from ..settings import Settings
 from ..volume.geometry import Geometry
 from ..volume.types import Volume
 from .around_heart import AroundHeart
-from .fallback import NnUNet
 from .finder import Finder
 from .locate import HeartBox
 from .network import Network, OrientedNetwork, Window
@@ -30,6 +30,9 @@ from .resample import window_grid
 from .scan import OrientedScan
 from .views import View, WorldView
 from .whole_image import FixedGrid, WholeImage, stored_view, whole_image_mode
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Engine:
@@ -41,6 +44,7 @@ class Engine:
 
     Raises:
         DeviceError: the device that was asked for is not available.
+        DependencyError: no package that runs the model is installed.
         SettingsError: a heart centre for a model that is run over the whole image, or a confidence map from a model
             that only nnU-Net itself can run.
     """
@@ -52,14 +56,16 @@ class Engine:
         if self.settings.heart_center is not None and self.way is not Way.GIVEN_CENTER:
             raise SettingsError(f"model {folder.name!r} processes the whole image: leave out the heart center")
         self._check_confidence_map()
-        self.device = choose_device(self.settings.device)
         finder = folder.open_finder()
+        backend = choose_backend(self.settings.backend, needs_torch(folder, finder))
+        self.settings = replace(self.settings, backend=backend)
+        self.device = run_device(backend, self.settings.device)
         kind = Network if self.way in (Way.SLICES, Way.STORED_AXES, Way.NNUNET) else OrientedNetwork
         self._fine = kind(folder, self.settings, self.device)
         self._finder = Finder(finder, self.settings, self.device) if finder else None
 
     @property
-    def networks(self) -> tuple[torch.nn.Module, ...]:
+    def networks(self) -> tuple[nn.Module, ...]:
         """The fine networks, one per fold, for tiles ``(b, c, z, y, x)``, as they were loaded."""
         return self._fine.modules
 
@@ -92,7 +98,7 @@ class Engine:
             InputError: the settings' heart centre lies outside the scan.
         """
         self.load(reporter)
-        with torch_settings(self.settings.threads):
+        with self._settings():
             prediction = self._method(volume, reporter).predict(reporter)
             run = self._with_machine(prediction.run)
         confidence = prediction.confidence_map
@@ -103,6 +109,8 @@ class Engine:
     def _method(self, volume: Volume, reporter: Reporter) -> Method:
         """The way of the plan, ready for one scan."""
         if self.way is Way.NNUNET:
+            from .fallback import NnUNet
+
             return NnUNet(volume, self.folder, self.settings, self.device)
         plan = self.plan(volume.geometry)
         if self.settings.accurate and plan.windows == plan.mirrored_copies == 1:
@@ -126,15 +134,16 @@ class Engine:
                 backend="nnunetv2",
                 accurate=self.settings.accurate,
             )
+        backend = self.settings.backend if self.device.type == "cpu" else "torch"
         return replace(
             run,
-            device=describe_device(self.device),
-            precision=str(choose_dtype(self.device, self.settings.precision)).removeprefix("torch."),
-            backend=self.settings.backend if self.device.type == "cpu" else "torch",
+            device=describe_device(self.device, self.settings.threads),
+            precision="float32" if backend != "torch" else choose_precision(self.device, self.settings.precision),
+            backend=backend,
             accurate=self.settings.accurate,
         )
 
-    def view(self, volume: Volume, reporter: Reporter, grid: Geometry | None = None) -> tuple[View, torch.Tensor]:
+    def view(self, volume: Volume, reporter: Reporter, grid: Geometry | None = None) -> tuple[View, np.ndarray]:
         """What the fine network sees of a scan, and the way back to it.
 
         Args:
@@ -176,7 +185,7 @@ class Engine:
         self.load(reporter)
         lattice = self._fine.lattice
         grid = window_grid(low_mm, high_mm, lattice.spacing, lattice.patch)
-        with torch_settings(self.settings.threads), reporter.stage("predict", self._fine.tiles_of(grid)):
+        with self._settings(), reporter.stage("predict", self._fine.tiles_of(grid)):
             return self._fine.window(OrientedScan.of(volume), grid, reporter)
 
     def with_confidence_map(self) -> Engine:
@@ -201,10 +210,13 @@ class Engine:
             raise SettingsError(f"model {self.folder.name!r} has no finder: it processes the whole image")
         with reporter.stage("load model"):
             _ = self._finder.loaded
-        with torch_settings(self.settings.threads):
+        with self._settings():
             scan = OrientedScan.of(volume)
             grid = self._finder.lattice.over(scan.geometry)
             return next(self._finder.candidates(scan, grid, reporter), None)
+
+    def _settings(self) -> AbstractContextManager[None]:
+        return run_settings(self.settings.backend, self.settings.threads)
 
     def _check_confidence_map(self) -> None:
         if self.settings.confidence_map and self.way is Way.NNUNET:
@@ -212,6 +224,12 @@ class Engine:
                 f"model {self.folder.name!r} is run by nnU-Net's own predictor, which gives labels only: leave out the "
                 "confidence map"
             )
+
+
+def needs_torch(folder: ModelFolder, finder: ModelFolder | None) -> str:
+    """Which model only torch can run, and why; ``""`` if ONNX Runtime can run a model and its finder."""
+    reasons = ((f"model {f.name!r}", f.needs_torch) for f in (folder, finder) if f is not None)
+    return next((f"{model} ({reason})" for model, reason in reasons if reason), "")
 
 
 def _check_inside(point: tuple[float, float, float], volume: Volume) -> None:

@@ -6,10 +6,11 @@ nnU-Net never unpickles the file.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ..devices import Device
 from ..errors import DependencyError, ModelError
 from ..findings import Finding, Severity
 from ..models.checkpoint import load_checkpoint
@@ -22,9 +23,6 @@ from ..volume.types import Volume
 from .plan import Way
 from .prediction import Prediction
 from .tiles import mirror_combinations
-
-if TYPE_CHECKING:
-    import torch
 
 
 class NnUNet:
@@ -39,7 +37,7 @@ class NnUNet:
         device: where to run it.
     """
 
-    def __init__(self, volume: Volume, folder: ModelFolder, settings: Settings, device: torch.device) -> None:
+    def __init__(self, volume: Volume, folder: ModelFolder, settings: Settings, device: Device) -> None:
         self.volume, self.folder, self.settings, self.device = volume, folder, settings, device
 
     def predict(self, reporter: Reporter) -> Prediction:
@@ -74,6 +72,7 @@ class NnUNet:
 
     def _predictor(self, checkpoints: list[dict[str, Any]]) -> Any:
         """nnU-Net's predictor with these weights."""
+        import torch
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
         from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -85,7 +84,7 @@ class NnUNet:
             tile_step_size=self.settings.tile_step,
             use_mirroring=self.settings.accurate,
             perform_everything_on_device=self.device.type == "cuda",
-            device=self.device,
+            device=torch.device(str(self.device)),
             allow_tqdm=False,
         )
         network = get_network_from_plans(

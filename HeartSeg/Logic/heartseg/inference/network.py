@@ -5,23 +5,27 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 
-from ..devices import choose_dtype
+from ..devices import CPU, Device, choose_precision
 from ..models.folder import ModelFolder
+from ..models.graph import GraphNetwork, LoadedGraph, load_graph
 from ..models.loading import LoadedModel, load_model
 from ..progress import Reporter
 from ..settings import Settings
 from ..volume.geometry import Geometry
-from .backends import openvino_predictor, torch_predictor
 from .lattice import Lattice
 from .normalize import fit_clipped
+from .onnx_backend import onnx_predictor
 from .resample import Sampled, likeliest, world_grid
 from .scan import OrientedScan
-from .slicewise import SliceWise
 from .test_time import apply_gamma
 from .tiles import Predictor, Rung, SlidingWindow, ladder, mirror_combinations, predict_tiles
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _GPU_BATCH_VOXELS = 4 * 64**3  # voxels of a batch of tiles that fit small cards with the usual networks
 _REFERENCE_MM = (6.0, 6.0, 6.0)  # grid on which the intensity statistics of a whole scan are taken
@@ -32,24 +36,28 @@ class Network:
 
     Args:
         folder: the model.
-        settings: how to run it.
+        settings: how to run it; the backend is chosen.
         device: where to run it.
     """
 
-    def __init__(self, folder: ModelFolder, settings: Settings, device: torch.device) -> None:
+    def __init__(self, folder: ModelFolder, settings: Settings, device: Device) -> None:
         self.folder, self.settings, self.device = folder, settings, device
         self._ready: dict[str, list[Predictor]] = {}
 
     @cached_property
-    def loaded(self) -> LoadedModel:
+    def loaded(self) -> LoadedModel | LoadedGraph:
         """The checkpoints, read at first use."""
-        return load_model(self.folder)
+        return load_graph(self.folder) if self.settings.backend == "onnx" else load_model(self.folder)
 
     @cached_property
-    def modules(self) -> tuple[torch.nn.Module, ...]:
-        """The plain networks, for tiles ``(b, c, z, y, x)``."""
-        networks = self.loaded.networks
-        return tuple(SliceWise(n) for n in networks) if self.folder.is_2d else networks
+    def modules(self) -> tuple[nn.Module, ...]:
+        """The plain networks of torch, for tiles ``(b, c, z, y, x)``, whatever the backend."""
+        networks = (self.loaded if isinstance(self.loaded, LoadedModel) else load_model(self.folder)).networks
+        if not self.folder.is_2d:
+            return networks
+        from .slicewise import SliceWise
+
+        return tuple(SliceWise(n) for n in networks)
 
     @property
     def mirroring_axes(self) -> tuple[int, ...]:
@@ -65,7 +73,7 @@ class Network:
         """Tiles of an image ``(z, y, x)`` in the network's axes."""
         return len(SlidingWindow(self.folder.tile_size, self.settings.tile_step).starts(shape))
 
-    def logits(self, image: torch.Tensor, reporter: Reporter, mirrored: bool = False) -> torch.Tensor:
+    def logits(self, image: np.ndarray, reporter: Reporter, mirrored: bool = False) -> np.ndarray:
         """float32 logits ``(c, z, y, x)`` of a normalised image ``(1, z, y, x)`` in the network's axes.
 
         Args:
@@ -89,14 +97,20 @@ class Network:
         key = rung.device.type
         if key not in self._ready:
             self._ready.clear()  # one copy of the weights at a time on a device that is short of memory
-            self._ready[key] = [self._predictor(n, rung.device, reporter) for n in self.modules]
+            loaded = self.loaded
+            networks: tuple[Any, ...] = loaded.networks if isinstance(loaded, LoadedGraph) else self.modules
+            self._ready[key] = [self._predictor(n, rung.device, reporter) for n in networks]
         return self._ready[key]
 
-    def _predictor(self, network: torch.nn.Module, device: torch.device, reporter: Reporter) -> Predictor:
-        if device.type == "cpu" and self.settings.backend == "openvino":
+    def _predictor(self, network: nn.Module | GraphNetwork, device: Device, reporter: Reporter) -> Predictor:
+        if isinstance(network, GraphNetwork):
+            return onnx_predictor(network, reporter.check, self.settings.threads)
+        from .backends import openvino_predictor, torch_predictor
+
+        if device == CPU and self.settings.backend == "openvino":
             patch, channels = self.folder.tile_size, self.folder.num_input_channels
             return openvino_predictor(network, patch, channels, reporter.check, self.settings.threads)
-        return torch_predictor(network, device, choose_dtype(device, self.settings.precision))
+        return torch_predictor(network, device, choose_precision(device, self.settings.precision))
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +125,10 @@ class Window:
 
     grid: Geometry
     sampled: Sampled
-    logits: torch.Tensor
+    logits: np.ndarray
 
     @cached_property
-    def labels(self) -> torch.Tensor:
+    def labels(self) -> np.ndarray:
         """Index of the largest logit, uint8 ``(z, y, x)``."""
         return likeliest(self.logits)
 
@@ -127,7 +141,7 @@ class OrientedNetwork(Network):
         """Axes, spacing and patch in the patient."""
         return Lattice.of(self.folder)
 
-    def prepare(self, scan: OrientedScan, grid: Geometry, reporter: Reporter) -> tuple[Sampled, torch.Tensor]:
+    def prepare(self, scan: OrientedScan, grid: Geometry, reporter: Reporter) -> tuple[Sampled, np.ndarray]:
         """The scan on a grid, and normalised: float32 ``(z, y, x)``; both LPS-aligned."""
         sampled = scan.sample(grid, reporter)
         card = self.folder.card
@@ -135,11 +149,11 @@ class OrientedNetwork(Network):
         reference = scan.sample(world_grid(scan.geometry, _REFERENCE_MM), reporter) if over_scan else sampled
         return sampled, normalized(sampled, reference, self.folder)
 
-    def to_network(self, normalized_image: torch.Tensor) -> torch.Tensor:
+    def to_network(self, normalized_image: np.ndarray) -> np.ndarray:
         """A normalised image ``(z, y, x)``, LPS-aligned, as the network takes it: ``(1, z, y, x)`` in its axes."""
         return self.lattice.axes.to_network(normalized_image)[None]
 
-    def run(self, image: torch.Tensor, reporter: Reporter, mirrored: bool = False) -> torch.Tensor:
+    def run(self, image: np.ndarray, reporter: Reporter, mirrored: bool = False) -> np.ndarray:
         """LPS-aligned logits ``(c, z, y, x)`` of a normalised image ``(z, y, x)``; tiles count in the open stage."""
         return self.lattice.axes.from_network(self.logits(self.to_network(image), reporter, mirrored))
 
@@ -160,12 +174,12 @@ class OrientedNetwork(Network):
         return self.tile_count(self.lattice.network_shape(grid))
 
 
-def normalized(sampled: Sampled, reference: Sampled, folder: ModelFolder) -> torch.Tensor:
+def normalized(sampled: Sampled, reference: Sampled, folder: ModelFolder) -> np.ndarray:
     """float32 ``(z, y, x)``, normalised as plans and card say; statistics of the reference inside the scan."""
-    values = reference.image[reference.inside].numpy()
+    values = reference.image[reference.inside]
     if values.size == 0:
-        return torch.zeros_like(sampled.image)
+        return np.zeros_like(sampled.image)
     statistics = folder.foreground_intensity_properties_per_channel.get("0", {})
     percentile = 100.0 if folder.card is None else folder.card.upper_percentile
     scaling = fit_clipped(folder.normalization_schemes[0], values, statistics, percentile)
-    return torch.from_numpy(scaling.apply(sampled.image.numpy()))
+    return scaling.apply(sampled.image)

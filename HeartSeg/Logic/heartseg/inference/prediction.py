@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from ..anatomy import STRUCTURES
 from ..findings import Finding
@@ -55,7 +54,7 @@ class Method(Protocol):
 
 
 def on_scan(
-    logits: torch.Tensor, view: View, folder: ModelFolder, with_map: bool, reporter: Reporter
+    logits: np.ndarray, view: View, folder: ModelFolder, with_map: bool, reporter: Reporter
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Labels (uint8, HeartSeg's values) and confidence map (percent, if wanted) at the scan's voxels ``(z, y, x)``.
 
@@ -66,22 +65,22 @@ def on_scan(
         with_map: whether the map is wanted.
         reporter: for progress and cancelling.
     """
-    table = torch.from_numpy(folder.structure_lut())
+    table = folder.structure_lut()
 
-    def structures(channel: Callable[[int], torch.Tensor], count: int) -> torch.Tensor:
-        return table[running_argmax(channel, count).long()]
+    def structures(channel: Callable[[int], np.ndarray], count: int) -> np.ndarray:
+        return table[running_argmax(channel, count)]
 
     with reporter.stage("resample"):
         labels = view.to_scan(logits, structures, reporter)
         return labels, confidence_on_scan(logits, view, reporter) if with_map else None
 
 
-def structure_confidence(logits: torch.Tensor, folder: ModelFolder) -> dict[str, float]:
+def structure_confidence(logits: np.ndarray, folder: ModelFolder) -> dict[str, float]:
     """Structure key -> mean probability of its voxels, of logits ``(c, z, y, x)``."""
     of_channels = chosen_probability(logits)
-    ours = torch.from_numpy(folder.structure_lut()[: logits.shape[0]].astype(np.int64))
-    total, count = (torch.zeros(256, dtype=v.dtype).index_add_(0, ours, v) for v in of_channels)
-    return {s.key: round(float(total[s.label] / count[s.label]), 4) for s in STRUCTURES if bool(count[s.label])}
+    ours = folder.structure_lut()[: logits.shape[0]]
+    total, count = (np.bincount(ours, v, 256) for v in of_channels)
+    return {s.key: round(float(total[s.label] / count[s.label]), 4) for s in STRUCTURES if count[s.label]}
 
 
 def of_window(

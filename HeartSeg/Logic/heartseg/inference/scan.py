@@ -42,5 +42,5 @@ class OrientedScan:
         """The scan on an LPS-aligned grid, anti-aliased; CT below :data:`CT_AIR_HU` is raised to it."""
         sampled = sample_image(self.array, self.geometry, grid, reporter)
         if self.scale is ValueScale.HOUNSFIELD and bool(sampled.image.min() < CT_AIR_HU):
-            return Sampled(sampled.image.clamp(min=CT_AIR_HU), sampled.inside, grid)
+            return Sampled(np.maximum(sampled.image, np.float32(CT_AIR_HU)), sampled.inside, grid)
         return sampled

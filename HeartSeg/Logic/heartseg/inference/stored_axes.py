@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from ..models.folder import ModelFolder
 from ..progress import Reporter
@@ -34,7 +33,7 @@ class Prepared:
         spacing: spacing of the transposed array, mm.
     """
 
-    image: torch.Tensor
+    image: np.ndarray
     box: tuple[slice, ...]
     shape_before_crop: tuple[int, ...]
     spacing: tuple[float, ...]
@@ -101,7 +100,7 @@ def prepare(array: np.ndarray, spacing_zyx: tuple[float, ...], folder: ModelFold
     axis = separate_axis(spacing, folder.spacing, options.get("force_separate_z"))
     reporter.check()
     image = resample_image(image, shape, axis, options.get("order", 3), options.get("order_z", 0))
-    return Prepared(torch.from_numpy(np.ascontiguousarray(image))[None], box, turned.shape, spacing)
+    return Prepared(np.ascontiguousarray(image)[None], box, turned.shape, spacing)
 
 
 def _normalized(crop: np.ndarray, mask: np.ndarray, folder: ModelFolder) -> np.ndarray:
@@ -115,7 +114,7 @@ def _normalized(crop: np.ndarray, mask: np.ndarray, folder: ModelFolder) -> np.n
 
 
 def reduced_in_stored_axes(
-    channels: torch.Tensor,
+    channels: np.ndarray,
     prepared: Prepared,
     folder: ModelFolder,
     reduction: Reduction,

@@ -7,14 +7,10 @@ rather than logits: every window then has one vote per voxel, whatever its confi
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..volume.geometry import Geometry
-
-if TYPE_CHECKING:
-    import torch
 
 SHIFT_MM = 8.0
 """Shift of a window along each axis, rounded to whole voxels of the network, so that no resampling is needed."""
@@ -54,7 +50,7 @@ def shifted(grid: Geometry, direction: tuple[int, int, int]) -> Geometry:
     return replace(grid, origin=(x, y, z))
 
 
-def apply_gamma(image: torch.Tensor, inside: torch.Tensor, gamma: float) -> torch.Tensor:
+def apply_gamma(image: np.ndarray, inside: np.ndarray, gamma: float) -> np.ndarray:
     """A normalised image with a gamma curve applied; its mean and standard deviation are kept.
 
     Args:
@@ -62,15 +58,23 @@ def apply_gamma(image: torch.Tensor, inside: torch.Tensor, gamma: float) -> torc
         inside: bool ``(z, y, x)``: voxels over which mean, standard deviation and range are taken.
         gamma: exponent, after the range is mapped to 0-1.
     """
-    values = image[inside].numpy()
+    values = image[inside]
     if gamma == 1 or values.size == 0:
         return image
     low, high = (float(v) for v in np.percentile(values, _CLIP_PERCENT))
     if high <= low:
         return image
-    curved = ((image - low) / (high - low)).clamp(0, 1) ** gamma
+    curved = np.clip((image - low) / (high - low), 0, 1) ** gamma
     new = curved[inside]
-    return (curved - new.mean()) / new.std(correction=0) * float(values.std()) + float(values.mean())
+    return (curved - new.mean()) / new.std() * values.std() + values.mean()
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities ``(c, …)`` of logits ``(c, …)``."""
+    powers = logits - logits.max(0)
+    np.exp(powers, out=powers)
+    powers /= powers.sum(0)
+    return powers
 
 
 Box = tuple[slice, ...]
@@ -97,22 +101,21 @@ class MeanProbabilities:
         logits: its logits ``(c, z, y, x)``.
     """
 
-    def __init__(self, grid: Geometry, logits: torch.Tensor) -> None:
+    def __init__(self, grid: Geometry, logits: np.ndarray) -> None:
         self._grid = grid
-        self._total = logits.softmax(0)
-        self._count = logits.new_ones(grid.shape)
+        self._total = softmax(logits)
+        self._count = np.ones(grid.shape, np.float32)
 
-    def add(self, grid: Geometry, logits: torch.Tensor) -> None:
+    def add(self, grid: Geometry, logits: np.ndarray) -> None:
         """Add a window of the same lattice; voxels outside the first window are ignored."""
         boxes = shared_box(self._grid, grid)
         if boxes is None:
             return
         here, there = boxes
-        self._total[:, here[0], here[1], here[2]] += logits[:, there[0], there[1], there[2]].softmax(0)
+        self._total[:, here[0], here[1], here[2]] += softmax(logits[:, there[0], there[1], there[2]])
         self._count[here] += 1
 
-    def logits(self) -> torch.Tensor:
+    def logits(self) -> np.ndarray:
         """Logarithm of the mean probabilities: logits whose softmax is that mean."""
-        import torch
-
-        return (self._total / self._count).clamp_min(torch.finfo(self._total.dtype).tiny).log()
+        mean = self._total / self._count
+        return np.log(np.maximum(mean, np.finfo(mean.dtype).tiny, out=mean), out=mean)

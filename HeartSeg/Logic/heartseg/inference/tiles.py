@@ -8,48 +8,44 @@ runs out.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from ..devices import is_out_of_memory
+from ..devices import CPU, Device, is_out_of_memory
 from ..errors import DeviceError
 from ..progress import Reporter
 
-if TYPE_CHECKING:
-    import torch
-
-Predictor = Callable[["torch.Tensor"], "torch.Tensor"]
-"""Takes a batch ``(b, c, z, y, x)`` on the rung's device, returns logits ``(b, classes, z, y, x)``."""
+Predictor = Callable[[np.ndarray], Any]
+"""Takes a float32 batch ``(b, c, z, y, x)``, returns float32 logits ``(b, classes, z, y, x)`` on the rung's device: a
+NumPy array on the CPU, a tensor of torch on others."""
 
 
 @dataclass(frozen=True)
 class Rung:
     """One way to run: where tiles are computed, where they are accumulated, and how many at a time."""
 
-    device: torch.device
-    accumulate_on: torch.device
+    device: Device
+    accumulate_on: Device
     batch: int
 
     def __str__(self) -> str:
         return f"{self.batch} tile(s) at a time on {self.device}, accumulated on {self.accumulate_on}"
 
 
-def ladder(device: torch.device, batch: int) -> list[Rung]:
+def ladder(device: Device, batch: int) -> list[Rung]:
     """Ways to run, fastest first: all on the device, sums on the CPU, smaller batches, everything on the CPU."""
-    import torch
-
-    cpu = torch.device("cpu")
-    if device.type == "cpu":
-        return [Rung(cpu, cpu, 1)]
-    rungs = [Rung(device, device, batch), Rung(device, cpu, batch)]
+    if device == CPU:
+        return [Rung(CPU, CPU, 1)]
+    rungs = [Rung(device, device, batch), Rung(device, CPU, batch)]
     while batch > 1:
         batch //= 2
-        rungs.append(Rung(device, cpu, batch))
-    return [*rungs, Rung(cpu, cpu, 1)]
+        rungs.append(Rung(device, CPU, batch))
+    return [*rungs, Rung(CPU, CPU, 1)]
 
 
 def tile_starts(image: tuple[int, ...], patch: tuple[int, ...], step: float) -> list[tuple[int, ...]]:
@@ -63,9 +59,8 @@ def tile_starts(image: tuple[int, ...], patch: tuple[int, ...], step: float) -> 
 
 
 @lru_cache(maxsize=4)
-def gaussian_weights(patch: tuple[int, ...]) -> torch.Tensor:
+def gaussian_weights(patch: tuple[int, ...]) -> np.ndarray:
     """float32 weight of each voxel of a tile: a Gaussian of sigma = patch / 8 around its middle, maximum 10."""
-    import torch
     from scipy.ndimage import gaussian_filter
 
     peak = np.zeros(patch)
@@ -73,7 +68,7 @@ def gaussian_weights(patch: tuple[int, ...]) -> torch.Tensor:
     weights = gaussian_filter(peak, [n / 8 for n in patch], 0, mode="constant", cval=0)
     weights *= 10 / weights.max()
     weights[weights == 0] = weights[weights > 0].min()
-    return torch.from_numpy(weights.astype(np.float32))
+    return weights.astype(np.float32)
 
 
 def mirror_combinations(axes: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -101,13 +96,13 @@ class SlidingWindow:
 
 
 def predict_tiles(
-    image: torch.Tensor,
+    image: np.ndarray,
     window: SlidingWindow,
     networks: Callable[[Rung], list[Predictor]],
     classes: int,
     rungs: list[Rung],
     reporter: Reporter,
-) -> torch.Tensor:
+) -> np.ndarray:
     """Average the networks' logits over overlapping tiles.
 
     Args:
@@ -119,7 +114,7 @@ def predict_tiles(
         reporter: counts tiles in its open stage; a cancel is noticed at every tile and mirrored copy.
 
     Returns:
-        float32 logits ``(classes, z, y, x)`` on the CPU, of the image's own shape.
+        float32 logits ``(classes, z, y, x)`` of the image's own shape.
 
     Raises:
         DeviceError: out of memory on the last rung.
@@ -147,24 +142,21 @@ def predict_tiles(
     return state.mean()[with_classes]
 
 
-def padded_to_patch(image: torch.Tensor, patch: tuple[int, ...]) -> tuple[torch.Tensor, tuple[slice, ...]]:
+def padded_to_patch(image: np.ndarray, patch: tuple[int, ...]) -> tuple[np.ndarray, tuple[slice, ...]]:
     """``(c, z, y, x)`` padded with zeros to the patch where it is smaller, and the image's box in the result."""
-    import torch.nn.functional as functional
-
     shape = image.shape[1:]
     missing = [max(0, p - n) for p, n in zip(patch, shape, strict=True)]
-    padding = [v for m in reversed(missing) for v in (m // 2, m - m // 2)]
     inner = tuple(slice(m // 2, m // 2 + n) for m, n in zip(missing, shape, strict=True))
-    return (functional.pad(image, padding) if any(missing) else image), inner
+    return (np.pad(image, [(0, 0), *((m // 2, m - m // 2) for m in missing)]) if any(missing) else image), inner
 
 
 class _Accumulator:
-    """Sum of weighted logits, kept when another rung continues."""
+    """Sum of weighted logits, kept when another rung continues: NumPy arrays on the CPU, tensors on other devices."""
 
-    def __init__(self, image: torch.Tensor, classes: int, window: SlidingWindow) -> None:
+    def __init__(self, image: np.ndarray, classes: int, window: SlidingWindow) -> None:
         self.image, self.classes, self.window, self.done = image, classes, window, 0
-        self.total: torch.Tensor | None = None
-        self.weight: torch.Tensor | None = None
+        self.total: Any = None
+        self.weight: Any = None
 
     def run(
         self,
@@ -174,41 +166,49 @@ class _Accumulator:
         check: Callable[[], None],
     ) -> Iterator[int]:
         """Process the remaining tiles; yields the size of each finished batch."""
-        import torch
-
-        if self.total is None or self.weight is None:
-            self.total = torch.zeros((self.classes, *self.image.shape[1:]), device=rung.accumulate_on)
-            self.weight = torch.zeros(self.image.shape[1:], device=rung.accumulate_on)
+        if self.total is None:
+            shape = self.image.shape[1:]
+            self.total = _moved(np.zeros((self.classes, *shape), np.float32), rung.accumulate_on)
+            self.weight = _moved(np.zeros(shape, np.float32), rung.accumulate_on)
         patch = self.window.patch
-        gaussian = gaussian_weights(patch).to(rung.accumulate_on)
+        gaussian = _moved(gaussian_weights(patch), rung.accumulate_on)
         while self.done < len(tiles):
             batch = tiles[self.done : self.done + rung.batch]
             boxes = [(slice(None), *(slice(a, a + p) for a, p in zip(t, patch, strict=True))) for t in batch]
-            crops = torch.stack([self.image[box] for box in boxes]).to(rung.device)
-            logits = _average(crops, networks, self.window.mirror_axes, check).to(rung.accumulate_on)
+            crops = np.stack([self.image[box] for box in boxes])
+            logits = _moved(_average(crops, networks, self.window.mirror_axes, check), rung.accumulate_on)
             for box, one in zip(boxes, logits, strict=True):
-                self.total[box].addcmul_(one.float(), gaussian)
+                for total, logit in zip(self.total[box], one, strict=True):  # one by one, for the memory of the product
+                    total += logit * gaussian
                 self.weight[box[1:]] += gaussian
             self.done += len(batch)
             yield len(batch)
 
     def free(self, next_rung: Rung) -> None:
         """Release the device's memory and move the sums to where the next rung accumulates."""
-        import torch
-
-        if self.total is not None and self.weight is not None:
-            self.total, self.weight = self.total.to(next_rung.accumulate_on), self.weight.to(next_rung.accumulate_on)
-        if torch.cuda.is_available():
+        if self.total is not None:
+            self.total, self.weight = (_moved(sums, next_rung.accumulate_on) for sums in (self.total, self.weight))
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def mean(self) -> torch.Tensor:
-        assert self.total is not None and self.weight is not None
-        return self.total.div_(self.weight).cpu()  # in place: a second copy may be more than the card has left
+    def mean(self) -> np.ndarray:
+        self.total /= self.weight  # in place: a second copy may be more than the card has left
+        return _moved(self.total, CPU)
+
+
+def _moved(array: Any, device: Device) -> Any:
+    """An array or tensor on a device: a NumPy array on the CPU."""
+    if device == CPU:
+        return array if isinstance(array, np.ndarray) else array.cpu().numpy()
+    import torch
+
+    return torch.as_tensor(array, device=str(device))
 
 
 def _average(
-    crops: torch.Tensor, networks: list[Predictor], mirror_axes: tuple[int, ...], check: Callable[[], None]
-) -> torch.Tensor:
+    crops: np.ndarray, networks: list[Predictor], mirror_axes: tuple[int, ...], check: Callable[[], None]
+) -> Any:
     """Mean logits over folds and mirrored copies; ``check`` is called between them."""
     flips = [tuple(a + 2 for a in axes) for axes in mirror_combinations(mirror_axes)]
     total = None
@@ -216,7 +216,11 @@ def _average(
         for axes in flips:
             if total is not None:
                 check()
-            logits = network(crops.flip(axes)).flip(axes) if axes else network(crops)
-            total = logits.float() if total is None else total + logits
+            logits = _flipped(network(np.flip(crops, axes)), axes)
+            total = logits if total is None else total + logits
     assert total is not None
-    return total / (len(networks) * len(flips))
+    return total / (len(networks) * len(flips)) if len(networks) * len(flips) > 1 else total
+
+
+def _flipped(logits: Any, axes: tuple[int, ...]) -> Any:
+    return np.flip(logits, axes) if isinstance(logits, np.ndarray) else logits.flip(axes)

@@ -16,7 +16,6 @@ from .resample import Reduction, likeliest, reduced_on_grid, running_percent
 from .stored_axes import Prepared, labels_for_network, reduced_in_stored_axes
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import DTypeLike
 
 NEAR_MM = 10.0
@@ -44,12 +43,12 @@ class WorldView:
         """Spacing of the view ``(z, y, x)``, mm."""
         return self.grid.spacing[::-1]
 
-    def from_network(self, image: torch.Tensor) -> torch.Tensor:
+    def from_network(self, image: np.ndarray) -> np.ndarray:
         """``(…, z, y, x)`` in the network's axes → the view's."""
         return self.axes.from_network(image)
 
     def to_scan(
-        self, channels: torch.Tensor, reduction: Reduction, reporter: Reporter, dtype: DTypeLike = np.uint8
+        self, channels: np.ndarray, reduction: Reduction, reporter: Reporter, dtype: DTypeLike = np.uint8
     ) -> np.ndarray:
         """Channels ``(c, z, y, x)`` in the view's axes, reduced at the scan's voxels; 0 outside the view."""
         part, where = reduced_on_grid(channels, self.grid, self.geometry, reduction, reporter, dtype)
@@ -59,8 +58,6 @@ class WorldView:
 
     def labels_for_network(self, labels: np.ndarray) -> np.ndarray:
         """The scan's labels ``(z, y, x)`` at the network's voxels, in its axes; 0 outside the scan."""
-        import torch
-
         turned = self.flip.apply(labels)
         found = np.zeros(self.grid.shape, np.uint8)
         plane = np.stack(np.meshgrid(*(np.arange(n) for n in self.grid.shape[1:]), indexing="ij"), -1)
@@ -69,7 +66,7 @@ class WorldView:
             index = np.rint(self.geometry.world_to_index(self.grid.index_to_world(at))).astype(int)
             inside = ((index >= 0) & (index < turned.shape)).all(-1)
             found[z][inside] = turned[tuple(index[inside].T)]
-        return self.axes.to_network(torch.from_numpy(found)).numpy()
+        return self.axes.to_network(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +88,12 @@ class StoredView:
         """Spacing of the view ``(z, y, x)``, mm."""
         return self.folder.spacing
 
-    def from_network(self, image: torch.Tensor) -> torch.Tensor:
+    def from_network(self, image: np.ndarray) -> np.ndarray:
         """Unchanged, because the axes of the view are those of the network."""
         return image
 
     def to_scan(
-        self, channels: torch.Tensor, reduction: Reduction, reporter: Reporter, dtype: DTypeLike = np.uint8
+        self, channels: np.ndarray, reduction: Reduction, reporter: Reporter, dtype: DTypeLike = np.uint8
     ) -> np.ndarray:
         """As :meth:`WorldView.to_scan`."""
         full = reduced_in_stored_axes(channels, self.prepared, self.folder, reduction, reporter, dtype)
@@ -110,7 +107,7 @@ class StoredView:
 View = WorldView | StoredView
 
 
-def confidence_on_scan(logits: torch.Tensor, view: View, reporter: Reporter) -> np.ndarray:
+def confidence_on_scan(logits: np.ndarray, view: View, reporter: Reporter) -> np.ndarray:
     """Probability of the most likely class at each voxel of the scan, uint8 percent ``(z, y, x)``, stored axes.
 
     It is the softmax of the logits interpolated there, which are what the labels are decided on. Outside of the view
@@ -120,16 +117,15 @@ def confidence_on_scan(logits: torch.Tensor, view: View, reporter: Reporter) -> 
     Args:
         logits: float32 ``(c, z, y, x)``, channel 0 the background, in the view's axes.
     """
-    import torch
     from scipy.ndimage import maximum_filter1d
 
-    near = (likeliest(logits) > 0).to(torch.uint8).numpy()
+    near = (likeliest(logits) > 0).astype(np.uint8)
     for axis, spacing in enumerate(view.spacing):
         near = maximum_filter1d(near, 2 * int(NEAR_MM / spacing) + 1, axis, mode="constant")
     percent = view.to_scan(logits, running_percent, reporter)
-    percent *= view.to_scan(torch.from_numpy(near).float()[None], _more_than_half, reporter)
+    percent *= view.to_scan(near.astype(np.float32)[None], _more_than_half, reporter)
     return percent
 
 
-def _more_than_half(channel: Callable[[int], torch.Tensor], count: int) -> torch.Tensor:
+def _more_than_half(channel: Callable[[int], np.ndarray], count: int) -> np.ndarray:
     return channel(0) > 0.5

@@ -117,6 +117,15 @@ class ModelFolder:
         return self.path / GRAPH_NAME
 
     @property
+    def needs_torch(self) -> str:
+        """Phrase that states why ONNX Runtime cannot run the model; ``""`` if it can."""
+        if self.needs_fallback:
+            return self.needs_fallback
+        if self.is_2d:
+            return "it is 2D"
+        return "" if self.graph.is_file() else f"it has no {GRAPH_NAME}"
+
+    @property
     def is_2d(self) -> bool:
         """Whether the network processes slices."""
         return len(self.patch_size) == 2

@@ -1,7 +1,7 @@
 """The network of a model folder as an ONNX graph without weights, and the weights that belong to it.
 
-The weights stay in the checkpoints: the graph names them, and they are given to the runtime by these names. A graph is a
-file of a stranger like a checkpoint, so that it is looked through before a runtime gets it.
+The weights stay in the checkpoints: the graph names them, and they are given to the runtime by these names. Like a
+checkpoint, a graph may come from anyone: it is looked through before a runtime gets it.
 """
 
 from __future__ import annotations

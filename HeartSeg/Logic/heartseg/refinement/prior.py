@@ -42,7 +42,7 @@ class Prior:
             table: HeartSeg label of each channel.
             source: name of the model.
         """
-        logits = window.logits.float().numpy()
+        logits = window.logits
         scaled = logits / TEMPERATURE
         np.exp(scaled - scaled.max(0), out=scaled)
         scaled /= scaled.sum(0)
