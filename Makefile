@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine with Python and make:
-#   make demo                 sets up .venv, segments the sample scan, prints the volumes
+#   make demo                 sets up .venv without torch, segments the sample scan, prints the volumes
 #   make demo SCAN=path       the same on any scan or DICOM folder
 #   make test                 sets up .venv for development and runs every check
 PYTHON ?= python3
@@ -10,13 +10,15 @@ SCAN   ?= HeartSeg/Resources/SampleData/HeartSeg-synthetic-CTA.nii.gz
 OUT    ?= out/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow torture lint types imports extension publish-clone unit benchmark docs clean
+.PHONY: help demo app test test-slow torture lint types imports extension publish-clone unit benchmark docs clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(VENV)/.app  ## set up, segment SCAN (default: the synthetic sample that ships), print volumes and files
+demo: $(VENV)/.light  ## set up, segment SCAN (default: the synthetic sample that ships), print volumes and files
 	@$(BIN)/heartseg segment "$(SCAN)" -o "$(OUT)" --overwrite
+
+app: $(VENV)/.app  ## set up with torch, for graphics cards, models of your own and heat maps
 
 test: $(VENV)/.dev lint types imports extension unit  ## set up and run every check: style, types, import directions, extension, tests
 
@@ -53,6 +55,11 @@ docs: $(VENV)/.dev  ## the documentation site in site/, strictly: a broken link 
 
 benchmark: $(VENV)/.dev  ## seconds and memory per stage, beside stock nnU-Net (SCAN=path for a scan of your own)
 	$(BIN)/python benchmarks/inference.py "$(SCAN)"
+
+# An environment that has torch is kept as it is.
+$(VENV)/.light: pyproject.toml requirements/constraints.txt requirements/install.sh
+	@[ -e $(VENV)/.app ] || sh requirements/install.sh "$(PYTHON)" "$(VENV)" light
+	@touch $@
 
 # torch is constrained in the same pip call: without that, pip may fetch a CUDA build of several GB.
 $(VENV)/.app: pyproject.toml requirements/constraints.txt requirements/install.sh

@@ -31,16 +31,18 @@ volume = read_volume(sys.argv[2])
 write_dicom(Path("dicom"), volume.array.astype("int16"), volume.geometry.spacing[0])
 """
 COMMANDS = {
-    "none": ["heartseg version", "heartseg models list", f"{SEGMENT} --format labels,csv"],
+    "none": ["heartseg version", "heartseg models list"],
+    "torch": [f"{SEGMENT} --format labels,csv"],
     "complete": ["register-python-argcomplete heartseg"],
     "app": [SEGMENT, "heartseg export out -o export --format stl,html"],
-    "dicom": [
+    "light": [SEGMENT, "heartseg export out -o export --format stl,html", "heartseg doctor"],
+    "dicom,light": [
         "WRITE_DICOM",
         "heartseg check dicom",
         "heartseg segment dicom -o out --device cpu --format labels",
         "heartseg export out -o export --format dicom-seg",
     ],
-    "evaluate": [f"{SEGMENT} --format labels", "heartseg evaluate out/labels.nii.gz out/labels.nii.gz -o scores"],
+    "evaluate,light": [f"{SEGMENT} --format labels", "heartseg evaluate out/labels.nii.gz out/labels.nii.gz -o scores"],
     "openvino": [f"{SEGMENT} --format labels --backend openvino"],
     "train": [
         "heartseg sample --labelled 3 --spacing 6 -o toy",

@@ -14,21 +14,26 @@ except ImportError:
 CHECK
 
 case $extra in
+  light) what="ONNX Runtime, SimpleITK, VTK, matplotlib"; size="about 0.3 GB" ;;
   app) what="torch, SimpleITK, VTK, matplotlib"; size="about 0.5 GB with torch's CPU build" ;;
   dev) what="the above, Slicer's core, nnU-Net v2, OpenVINO and the test tools"; size="about 0.7 GB with torch's CPU build" ;;
 esac
-cat <<TELL
-HeartSeg sets up $venv (nothing outside this folder is changed).
-It downloads $what: $size,
-several GB (6 GB installed) where pip's index serves torch with CUDA (Linux, from PyPI). For the small CPU build there:
+echo "HeartSeg sets up $venv (nothing outside this folder is changed)."
+echo "It downloads $what: $size."
+set -- -c requirements/constraints.txt -e ".[$extra]"
+if [ "$extra" != light ]; then
+  cat <<TELL
+It is several GB (6 GB installed) where pip's index serves torch with CUDA (Linux, from PyPI). For the small CPU build there:
   TORCH_INDEX=https://download.pytorch.org/whl/cpu make ...
 TELL
+  set -- "torch==2.13.0" "$@"
+  if [ -n "${TORCH_INDEX:-}" ]; then set -- --extra-index-url "$TORCH_INDEX" "$@"; fi
+  runtime=torch
+fi
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-set -- -c requirements/constraints.txt "torch==2.13.0" -e ".[$extra]"
-if [ -n "${TORCH_INDEX:-}" ]; then set -- --extra-index-url "$TORCH_INDEX" "$@"; fi
 "$venv/bin/python" -m pip --disable-pip-version-check install --quiet "$@" 2>&1 | grep -v "is ignored: it is neither" || true
-"$venv/bin/python" -c "import heartseg, torch, SimpleITK" || {
+"$venv/bin/python" -c "import heartseg, ${runtime:-onnxruntime}, SimpleITK" || {
   echo "the installation did not finish: look at pip's messages above, then run make again" >&2
   exit 2
 }

@@ -260,9 +260,16 @@ def test_arithmetic_is_counted_as_torch_counts_it(model: ModelFolder) -> None:
         assert cost.parameters == pytest.approx(sum(p.numel() for p in network.parameters()), rel=0.01)
 
 
-def test_missing_torch_is_an_error(model: ModelFolder) -> None:
+def test_a_missing_package_is_an_error(model: ModelFolder) -> None:
     (check,) = check_machine(scan(), model, Settings(), Machine(""))
     assert (check.code, check.severity) == ("packages-missing", Severity.ERROR)
+
+
+def test_a_model_without_a_graph_needs_torch(model: ModelFolder, tmp_path: Path) -> None:
+    light = Machine("cpu", backend="onnx")
+    (check,) = check_machine(scan(), replace(model, path=tmp_path), Settings(), light)
+    assert (check.code, check.severity) == ("packages-missing", Severity.ERROR)
+    assert "packages-missing" not in [c.code for c in check_machine(scan(), model, Settings(), light)]
 
 
 def test_little_graphics_memory_is_told_and_the_processor_offered(model: ModelFolder) -> None:

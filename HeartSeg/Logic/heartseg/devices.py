@@ -49,22 +49,21 @@ def choose_backend(wish: str, needs_torch: str = "") -> str:
         SettingsError: ``onnx``, and it cannot run the model.
         DependencyError: a package is missing.
     """
-    if wish == "auto":
+    if wish != "onnx":
         try:
             import torch  # noqa: F401
 
-            return "torch"
+            return "torch" if wish == "auto" else wish
         except (ImportError, OSError) as error:
-            if needs_torch:
-                raise DependencyError(f"{needs_torch} needs PyTorch ({error}): pip install torch") from None
-    elif wish != "onnx":
-        return wish
+            if needs_torch or wish != "auto":
+                who = needs_torch or f"backend {wish}"
+                raise DependencyError(f"{who} needs PyTorch ({error}): pip install torch") from None
     if needs_torch:
         raise SettingsError(f"{needs_torch} cannot be run by backend onnx: use backend torch")
     if importlib.util.find_spec("onnxruntime") is None:
         raise DependencyError(
             "neither PyTorch nor ONNX Runtime, one of which runs the network, is installed: pip install torch, or "
-            'pip install "heartseg[light]" (20 MB, for the processor)'
+            'pip install "heartseg[light]" (30 MB, for the processor)'
             if wish == "auto"
             else 'backend onnx needs a package: pip install "heartseg[light]"'
         )

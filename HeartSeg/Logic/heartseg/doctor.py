@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 
+from .devices import cpu_threads
 from .errors import HeartSegError, ModelError
 from .models.checkpoint import verify_hash
 from .models.store import StoredModel, list_models, user_folder
-from .needs import PACKAGES, installed_version, missing_packages, unsupported
+from .needs import RUNTIMES, installed_version, missing_runtimes, preferred_runtime
 from .progress import Reporter
 from .settings import Settings
 from .version import __version__
@@ -82,7 +83,7 @@ def check_installation(reporter: Reporter | None = None, self_test: bool = True)
 
     Args:
         reporter: progress (stage ``check``) and cancellation.
-        self_test: also run the network, which takes about ten seconds on a CPU, plus the import of torch.
+        self_test: also run the network, which takes about ten seconds on a CPU, plus imports.
 
     Raises:
         Cancelled: the reporter's token was set.
@@ -150,15 +151,16 @@ def _slicer_version() -> str:
 
 
 def _packages() -> tuple[list[tuple[str, str]], list[str]]:
-    names = [*(p.name for p in PACKAGES), *_OTHERS]
+    names = [*(p.name for p in RUNTIMES), *_OTHERS]
     rows = [(name, installed_version(name) or "not installed") for name in names]
-    problems = [f"a required package is missing: {m.text}" for m in missing_packages()]
-    return rows, problems + [why for why in (unsupported(),) if why]
+    missing = missing_runtimes()
+    wanted = preferred_runtime()
+    return rows, [f"a required package is missing: {m.text}" for m in missing if m.package is wanted]
 
 
 def _devices() -> tuple[list[tuple[str, str]], list[str]]:
     if importlib.util.find_spec("torch") is None:
-        return [("torch", "not installed")], []
+        return [("torch", "not installed: networks run on the processor"), ("cpu threads", str(cpu_threads()))], []
     import torch
 
     rows = [("torch", f"{torch.__version__}, CUDA build {torch.version.cuda or 'none'}")]
@@ -244,7 +246,7 @@ def _network() -> tuple[list[tuple[str, str]], list[str]]:
 
 
 def _self_test(reporter: Reporter) -> tuple[list[tuple[str, str]], list[str]]:
-    if missing_packages():
+    if missing_runtimes():
         return [("run", "skipped: packages are missing")], []
     started = time.perf_counter()
     try:

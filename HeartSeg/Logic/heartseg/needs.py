@@ -49,18 +49,30 @@ class Package:
         return self.requirement.removeprefix(self.name)
 
 
-PACKAGES = (
-    Package(
-        "torch",
-        "torch>=2.2,!=2.9.*",
-        "torch",
-        "runs the neural network, on the graphics card if there is one",
-        (200, 2800),
-        (760, 6000),
-        "PyTorch extension",
-    ),
+TORCH = Package(
+    "torch",
+    "torch>=2.2,!=2.9.*",
+    "torch",
+    "runs the neural network, on the graphics card if there is one, and makes heat maps",
+    (200, 2800),
+    (760, 6000),
+    "PyTorch extension",
 )
-"""In the order in which they are installed. Least: torch for the CPU (Linux wheel 2.13); most: torch with CUDA."""
+"""Least: torch for the CPU (Linux wheel 2.13); most: torch with CUDA."""
+
+LIGHT = Package(
+    "onnxruntime",
+    "onnxruntime>=1.19",
+    "onnxruntime",
+    "runs the neural network of the included model on the processor",
+    (14, 28),
+    (45, 80),
+    "pip",
+)
+"""Wheels of 1.32; it needs NumPy, which Slicer has, and runs without its further dependencies."""
+
+RUNTIMES = (TORCH, LIGHT)
+"""The packages that run the network. One of them is needed; the first that is installed is used."""
 
 
 @dataclass(frozen=True)
@@ -100,25 +112,45 @@ class UnusablePackage(DependencyError):
         self.name, self.problem = name, problem
 
 
-def check_torch() -> None:
-    """Import torch, which takes seconds. Not on the main thread.
+def check_runtime() -> None:
+    """Import the package that runs the network; torch takes seconds. Not on the main thread.
 
     Raises:
-        UnusablePackage: it is installed and cannot be imported, for want of a system library or of the right NumPy.
-        ModuleNotFoundError: it is not installed.
+        UnusablePackage: one is installed and cannot be imported, for want of a system library or of the right NumPy,
+            and no other can.
+        ModuleNotFoundError: none is installed.
     """
-    try:
-        importlib.import_module("torch")
-    except ModuleNotFoundError:
-        raise
-    except (ImportError, OSError, RuntimeError) as error:
-        problem = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UnusablePackage("torch", problem) from error
+    first: Exception | None = None
+    for package in RUNTIMES:
+        try:
+            importlib.import_module(package.module)
+            return
+        except ModuleNotFoundError as error:
+            first = first or error
+        except (ImportError, OSError, RuntimeError) as error:
+            problem = (str(error).splitlines() or [type(error).__name__])[0]
+            first = UnusablePackage(package.name, problem)
+    assert first is not None
+    raise first
 
 
-def missing_packages(
-    packages: Sequence[Package] = PACKAGES, unusable: Mapping[str, str] | None = None
-) -> tuple[Missing, ...]:
+def missing_runtimes(unusable: Mapping[str, str] | None = None) -> tuple[Missing, ...]:
+    """:data:`RUNTIMES`, of which one must be installed; empty if one is there.
+
+    Args:
+        unusable: as for :func:`missing_packages`.
+    """
+    missing = missing_packages(RUNTIMES, unusable)
+    return missing if len(missing) == len(RUNTIMES) else ()
+
+
+def preferred_runtime() -> Package:
+    """torch where there is a graphics card that it can use, else the light one."""
+    graphics = shutil.which("nvidia-smi") or (platform.system(), platform.machine()) == ("Darwin", "arm64")
+    return TORCH if graphics and not unsupported(TORCH) else LIGHT
+
+
+def missing_packages(packages: Sequence[Package], unusable: Mapping[str, str] | None = None) -> tuple[Missing, ...]:
     """The packages that are not there in a version that works. Reads metadata only: nothing is imported.
 
     Args:
@@ -128,19 +160,21 @@ def missing_packages(
     importlib.invalidate_caches()
     found = []
     for package in packages:
-        version, problem = installed_version(package.name), (unusable or {}).get(package.name, "")
+        version = installed_version(package.name)
+        problem = (unusable or {}).get(package.name, "") or unsupported(package)
         there = bool(version) and importlib.util.find_spec(package.module) is not None
         if not there or problem or not _fits(version, package.versions):
             found.append(Missing(package, version, problem))
     return tuple(found)
 
 
-def unsupported(system: str = "", machine: str = "", numpy_version: str = "") -> str:
-    """Why torch cannot work on this system, one sentence; ``""`` if it can.
+def unsupported(package: Package, system: str = "", machine: str = "", numpy_version: str = "") -> str:
+    """Why a package cannot work on this system, one sentence; ``""`` if it can.
 
     Slicer for macOS is built for x86-64. PyTorch ended there with 2.2, which needs NumPy below 2; Slicer has NumPy 2.
 
     Args:
+        package: what is needed.
         system, machine, numpy_version: of another machine; this one's when omitted.
     """
     system, machine = system or platform.system(), machine or platform.machine()
@@ -148,10 +182,10 @@ def unsupported(system: str = "", machine: str = "", numpy_version: str = "") ->
     major = int(numpy_version.partition(".")[0] or 0) if numpy_version[:1].isdigit() else 0
     if sys.version_info < MIN_PYTHON:
         return f"Python {platform.python_version()} is too old: use a Slicer with Python 3.10 or newer (5.10 has 3.12)"
-    if system == "Darwin" and machine == "x86_64" and major >= 2:
+    if package is TORCH and system == "Darwin" and machine == "x86_64" and major >= 2:
         return (
-            f"macOS with an x86-64 Python and NumPy {numpy_version} is not supported (PyTorch ended there with version "
-            "2.2, which needs NumPy 1): use Linux, Windows, or the command line with a Python for Apple silicon"
+            f"PyTorch does not support macOS with an x86-64 Python and NumPy {numpy_version} (it ended there with "
+            f"version 2.2, which needs NumPy 1): choose {LIGHT.name}"
         )
     return ""
 

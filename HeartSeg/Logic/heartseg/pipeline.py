@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _PACKAGES = (
     "torch",
+    "onnxruntime",
     "numpy",
     "scipy",
     "SimpleITK",

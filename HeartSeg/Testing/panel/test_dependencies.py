@@ -23,13 +23,17 @@ import pytest
 
 from heartseg.errors import DependencyError
 from heartseg.needs import (
-    PACKAGES,
+    LIGHT,
+    RUNTIMES,
+    TORCH,
     Missing,
     Package,
     UnusablePackage,
-    check_torch,
+    check_runtime,
     explanation,
     missing_packages,
+    missing_runtimes,
+    preferred_runtime,
     unsupported,
 )
 from heartseg.panel.dependencies import (
@@ -135,35 +139,34 @@ def slicer_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sli
 
 
 def test_the_list_agrees_with_the_projects_own() -> None:
-    """Packages that Slicer lacks are in pyproject.toml with the same versions; Slicer includes the others."""
+    """Packages that Slicer lacks are in pyproject.toml with the same versions; Slicer includes all others."""
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     declared = re.findall(r'"([^"]+)"', re.search(r"^dependencies = \[(.*?)^\]", project, re.DOTALL | re.MULTILINE)[1])
-    ours = {p.requirement for p in PACKAGES}
-    assert ours <= set(declared)
-    rest = {re.split(r"[<>=!]", d)[0] for d in set(declared) - ours}
-    assert rest <= {"numpy", "scipy", "SimpleITK"}
+    assert {re.split(r"[<>=!]", d)[0] for d in declared} == {"numpy", "scipy", "SimpleITK"}
+    for package, extra in ((TORCH, "torch"), (LIGHT, "light")):
+        assert f'"{package.requirement}"' in re.search(rf"^{extra} = \[(.*)\]$", project, re.MULTILINE)[1]
 
 
 def test_nothing_is_missing_here_and_nothing_is_then_done(slicer_like: SlicerLike) -> None:
-    assert missing_packages() == ()
-    outcome = install_missing(SlicerInstaller())
+    assert missing_runtimes() == ()
+    outcome = install_missing(SlicerInstaller(), ())
     assert (outcome.installed, outcome.restart) == ((), "")
     assert slicer_like.calls == []
     assert explanation(()) == "Everything that segmentation needs is installed."
 
 
 def test_what_is_missing_is_explained_with_size_and_reason() -> None:
-    text = explanation([Missing(p) for p in PACKAGES])
+    text = explanation([Missing(p) for p in RUNTIMES])
     for word in ("torch", "200 MB to 2.8 GB", "PyTorch extension", "runs the neural network", "None of your data"):
         assert word in text
-    old = Missing(PACKAGES[0], "1.13.0")
+    old = Missing(TORCH, "1.13.0")
     assert "version 1.13.0 is installed and does not work" in old.text
 
 
 def test_a_version_that_does_not_work_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     for version, fits in (("1.13.1", False), ("2.2.0", True), ("2.9.1+cu130", False), ("2.10.0", True)):
         monkeypatch.setattr("heartseg.needs.installed_version", lambda name, v=version: v)
-        assert (missing_packages(PACKAGES[:1]) == ()) is fits
+        assert (missing_packages([TORCH]) == ()) is fits
 
 
 def test_packages_are_installed_with_pip_and_every_line_is_heard(
@@ -258,9 +261,9 @@ def test_the_pytorch_extension_is_installed_without_a_further_question(
     slicer_like: SlicerLike, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installer, done = SlicerInstaller(), []
-    assert not installer.lacks_extension([Missing(PACKAGES[0])])
+    assert not installer.lacks_extension([Missing(TORCH)])
     monkeypatch.delitem(sys.modules, "PyTorchUtils")
-    assert installer.lacks_extension([Missing(PACKAGES[0])])
+    assert installer.lacks_extension([Missing(TORCH)])
     manager = types.SimpleNamespace(interactive=True)
     manager.installExtensionFromServer = lambda name, restart: done.append((name, restart, manager.interactive)) or True
     sys.modules["slicer"].app.extensionsManagerModel = lambda: manager
@@ -284,17 +287,18 @@ def test_the_pytorch_extension_is_installed_without_a_further_question(
 def test_a_mac_whose_torch_cannot_work_with_numpy_2_is_told_so(
     slicer_like: SlicerLike, monkeypatch: pytest.MonkeyPatch, system: str, machine: str, numpy: str, works: bool
 ) -> None:
-    assert (unsupported(system, machine, numpy) == "") is works
+    assert (unsupported(TORCH, system, machine, numpy) == "") is works
+    assert unsupported(LIGHT, system, machine, numpy) == ""
     monkeypatch.setattr("platform.system", lambda: system)
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setattr("heartseg.needs.installed_version", lambda name: numpy)
-    obstacle = SlicerInstaller().obstacle([Missing(PACKAGES[0])])
-    assert ("not supported" in obstacle) is not works
+    obstacle = SlicerInstaller().obstacle([Missing(TORCH)])
+    assert ("does not support" in obstacle) is not works
 
 
 def test_a_disk_without_room_is_an_obstacle(slicer_like: SlicerLike, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda folder: types.SimpleNamespace(free=100_000_000))
-    assert SlicerInstaller().obstacle([Missing(PACKAGES[0])]).startswith("100 MB are free")
+    assert SlicerInstaller().obstacle([Missing(TORCH)]).startswith("100 MB are free")
 
 
 def test_a_server_that_cannot_be_reached_is_an_obstacle_unless_pip_has_another_one(
@@ -312,9 +316,11 @@ def test_a_torch_that_cannot_be_imported_counts_as_missing(tmp_path: Path, monke
     (tmp_path / "torch.py").write_text("raise OSError('libcudnn.so.9: cannot open shared object file')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "torch", raising=False)
+    check_runtime()  # the other one can be imported
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UnusablePackage, match="libcudnn") as caught:
-        check_torch()
-    (found,) = missing_packages(PACKAGES[:1], {caught.value.name: caught.value.problem})
+        check_runtime()
+    (found,) = missing_packages([TORCH], {caught.value.name: caught.value.problem})
     assert "libcudnn.so.9" in found.text
 
 
@@ -373,3 +379,42 @@ def test_the_installer_fits_the_application(slicer_like: SlicerLike, monkeypatch
 def test_outside_of_slicer_nothing_is_installed() -> None:
     with pytest.raises(InstallFailed, match=re.escape("pip install 'heartseg[app]'")):
         install_missing(NoInstaller(), [Missing(made_up("madeup-seven"))])
+
+
+@pytest.mark.parametrize(("installed", "missing"), [("torch", 0), ("onnxruntime", 0), ("", 2)])
+def test_one_package_that_runs_the_network_is_enough(
+    monkeypatch: pytest.MonkeyPatch, installed: str, missing: int
+) -> None:
+    versions = {"torch": "2.13.0", "onnxruntime": "1.32.0", "numpy": "2.4.6"}
+    monkeypatch.setattr("heartseg.needs.installed_version", lambda name: versions[name] if name == installed else "")
+    assert len(missing_runtimes()) == missing
+    assert len(missing_runtimes({installed: "a library is missing"})) == 2
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "numpy", "nvidia", "wanted"),
+    [
+        ("Linux", "x86_64", "2.4.6", "", LIGHT),
+        ("Linux", "x86_64", "2.4.6", "/usr/bin/nvidia-smi", TORCH),
+        ("Windows", "AMD64", "2.4.6", "", LIGHT),
+        ("Darwin", "x86_64", "2.0.2", "", LIGHT),  # Slicer for macOS
+        ("Darwin", "arm64", "2.4.6", "", TORCH),
+    ],
+)
+def test_torch_is_offered_first_where_it_finds_a_graphics_card(
+    monkeypatch: pytest.MonkeyPatch, system: str, machine: str, numpy: str, nvidia: str, wanted: Package
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: system)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("shutil.which", lambda name: nvidia or None)
+    monkeypatch.setattr("heartseg.needs.installed_version", lambda name: numpy)
+    assert preferred_runtime() is wanted
+
+
+def test_the_light_package_is_installed_by_pip_alone(slicer_like: SlicerLike) -> None:
+    """Without its dependencies, so that no package of Slicer changes; and without the PyTorch extension."""
+    assert not SlicerInstaller().lacks_extension([Missing(LIGHT)])
+    write_wheel(slicer_like.wheels, "onnxruntime", "99.0", requires=("numpy<2", "protobuf"))
+    SlicerInstaller().install([LIGHT.requirement])
+    assert slicer_like.calls == [("pip_install", ["--no-deps", LIGHT.requirement])]
+    assert [f.name for f in slicer_like.target.glob("*.py")] == ["onnxruntime.py"]

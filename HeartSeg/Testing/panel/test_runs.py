@@ -363,7 +363,8 @@ def test_a_missing_package_is_one_line_that_says_how_to_install_it(
 
     monkeypatch.delitem(sys.modules, "heartseg.inference.engine", raising=False)
     monkeypatch.delattr(heartseg.inference, "engine", raising=False)
-    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in ("torch", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, name, None)
     user.press()
     user.wait()
     assert user.error.startswith("A Python package is missing (torch): press Segment heart")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from heartseg.models.download import FOLDER
-from heartseg.needs import PACKAGES, Missing
+from heartseg.needs import LIGHT, RUNTIMES, TORCH, Missing
 from panel.driver import Driver
 from tiny_models import add_to_zip, make_tiny_model_folder, zip_folder
 from web_sites import Site, serve
@@ -33,12 +33,13 @@ def texts(table: Any, column: int) -> list[str]:
 
 @pytest.fixture
 def bare(user: Driver, monkeypatch: pytest.MonkeyPatch) -> Driver:
-    """A Slicer in which the panel does not find torch."""
-    missing = [Missing(PACKAGES[0])]
+    """A Slicer in which the panel does not find a package that runs the network; torch is chosen."""
+    missing = [Missing(package) for package in RUNTIMES]
     monkeypatch.setattr("heartseg.panel.dependencies.missing_packages", lambda *_, **__: tuple(missing))
     setup = section(user, "Setup")
-    monkeypatch.setattr(f"{type(setup).__module__}.missing_packages", lambda **_: tuple(missing))
+    monkeypatch.setattr(f"{type(setup).__module__}.missing_runtimes", lambda *_: tuple(missing))
     user.missing = missing
+    setup.ui.runtimeComboBox.setCurrentIndex(RUNTIMES.index(TORCH))
     setup.look()
     user.panel.refresh()
     return user
@@ -48,7 +49,7 @@ class Installs:
     """An installer for these tests."""
 
     def __init__(self, driver: Any, ends: BaseException | bool = True) -> None:
-        self.driver, self.ends, self.called = driver, ends, 0
+        self.driver, self.ends, self.called, self.light = driver, ends, 0, False
 
     def obstacle(self, missing: Any) -> str:
         return ""
@@ -67,7 +68,9 @@ class Installs:
         return bool(self.ends)
 
     def install(self, requirements: Any) -> None:
-        raise AssertionError("torch is never installed by pip")
+        assert list(requirements) == [LIGHT.requirement]  # torch is never installed by pip
+        self.light = True
+        self.driver.missing.clear()
 
 
 def test_nothing_is_shown_where_nothing_is_missing(user: Driver) -> None:
@@ -91,6 +94,21 @@ def test_from_a_bare_slicer_to_a_heart_in_two_clicks(bare: Driver) -> None:
     bare.wait()
     assert [kind for kind, _ in bare.session.messages] == ["question"]
     assert installer.called == 1
+    assert bare.panel.state.result is not None, bare.error
+
+
+def test_the_light_choice_is_installed_by_pip_and_segments(bare: Driver) -> None:
+    setup, installer = section(bare, "Setup"), Installs(bare)
+    setup.make_installer = lambda: installer
+    box = setup.ui.runtimeComboBox
+    assert [box.itemText(k) for k in range(box.count)] == ["GPU, torch", "CPU, 30 MB"]
+    box.setCurrentIndex(RUNTIMES.index(LIGHT))
+    assert "onnxruntime" in setup.ui.needsLabel.text and "14 MB to 28 MB" in setup.ui.needsLabel.text
+    bare.press()
+    bare.wait()
+    (question,) = (text for kind, text in bare.session.messages if kind == "question")
+    assert "onnxruntime" in question and "torch" not in question
+    assert installer.light and not installer.called
     assert bare.panel.state.result is not None, bare.error
 
 

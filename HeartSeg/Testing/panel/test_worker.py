@@ -157,14 +157,17 @@ def test_the_cards_of_nvidia_smi_are_read() -> None:
     ]
 
 
-def test_without_torch_the_device_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("hidden", "kind"), [(("torch",), "cpu"), (("torch", "onnxruntime"), "")])
+def test_without_torch_the_device_is_the_processor_if_there_is_another_package(
+    monkeypatch: pytest.MonkeyPatch, hidden: tuple[str, ...], kind: str
+) -> None:
     import importlib.util
 
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else found(name))
-    report = look_at_device()
-    assert report.kind == ""
-    assert "not installed" in report.why
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in hidden else found(name))
+    report = look_at_device("cuda")
+    assert report.kind == kind
+    assert ("not installed" in report.why) is (kind == "")
 
 
 def test_a_card_that_this_torch_cannot_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

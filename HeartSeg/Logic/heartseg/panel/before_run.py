@@ -28,7 +28,7 @@ from ..scene.fixes import add_volume, chosen_facts, hardened_copy, one_component
 from ..scene.nodes import owned_volume
 from ..volume.upright import resample_upright
 from .checks import checks_of
-from .device import has_torch
+from .device import installed_runtime
 from .section import PanelApi, Section, State, busy
 
 _MARKS = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "ℹ"}
@@ -96,7 +96,7 @@ class BeforeRun(Section):
         times = (image.GetMTime() if image is not None else 0, node.GetAttribute("DICOM.Modality") or "")
         p = self.panel.parameters
         wish = (p.device, p.accurate) if p is not None else ()
-        return (node.GetID(), times, node.GetTransformNodeID() or "", state.model, wish, has_torch())
+        return (node.GetID(), times, node.GetTransformNodeID() or "", state.model, wish, installed_runtime())
 
     # --- checks ------------------------------------------------------------------------------------------------------
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import HeartSegError
 from ..findings import Finding, Severity
+from ..needs import TORCH
 from ..preflight import CPU_GFLOP_PER_S, Chosen, Machine, preflight
 from ..scene.nodes import owned_volume
 from ..settings import Settings
 from ..volume.types import Volume
-from .device import look_at_device
+from .device import installed_runtime, look_at_device
 
 if TYPE_CHECKING:
     from ..inference.locate import HeartBox
@@ -48,7 +49,8 @@ def machine_of(settings: Settings) -> Machine:
     report = look_at_device(settings.device)
     cores = settings.threads or os.cpu_count() or 1
     speed = CPU_GFLOP_PER_S / (report.cpu_factor or 1.0)
-    return Machine(report.kind, report.free_bytes, free_for_temporary_files(), cores, speed)
+    backend = "torch" if installed_runtime() == TORCH.name else "onnx"
+    return Machine(report.kind, report.free_bytes, free_for_temporary_files(), cores, speed, backend)
 
 
 def free_for_temporary_files() -> int | None:

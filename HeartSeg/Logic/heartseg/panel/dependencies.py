@@ -1,6 +1,6 @@
 """Install the packages that Slicer lacks, after a single question and with Slicer's own tools.
 
-torch is installed only by the PyTorch extension, all other packages without their dependencies. NumPy, SciPy, SimpleITK
+torch is installed only by the PyTorch extension, ONNX Runtime by pip without its dependencies. NumPy, SciPy, SimpleITK
 and requests of Slicer and the metadata of other packages never change. ``slicer.packaging.pip_ensure`` of Slicer 5.12
 is not used, because it permanently deletes skipped requirements from the metadata of other packages.
 
@@ -29,19 +29,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import DependencyError
-from ..needs import (
-    PACKAGES,
-    Missing,
-    Package,
-    explanation,
-    installed_version,
-    lacking_space,
-    missing_packages,
-    unsupported,
-)
+from ..needs import Missing, Package, explanation, installed_version, lacking_space, missing_packages, unsupported
 
 __all__ = [
-    "PACKAGES",
     "InstallCancelled",
     "InstallFailed",
     "Installer",
@@ -117,7 +107,7 @@ class Installer(Protocol):
 
 def install_missing(
     installer: Installer,
-    missing: Sequence[Missing] | None = None,
+    missing: Sequence[Missing],
     on_step: Callable[[int, int, str], None] | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> Outcome:
@@ -125,7 +115,7 @@ def install_missing(
 
     Args:
         installer: the installer.
-        missing: packages to install; default: all missing packages.
+        missing: packages to install.
         on_step: called with (done, total, description of the next step).
         on_line: called with every line that the tools print.
 
@@ -136,7 +126,6 @@ def install_missing(
         Refused: the user declined a step; packages installed before remain.
         InstallFailed: a package could not be installed; contains the last lines of the tools.
     """
-    missing = missing_packages() if missing is None else missing
     if not missing:
         return Outcome()
     if obstacle := installer.obstacle(missing):
@@ -355,7 +344,8 @@ class SlicerInstaller:
     """Installer for Slicer 5.10 and later; installs torch with the PyTorch extension, which selects the build."""
 
     def obstacle(self, missing: Sequence[Missing]) -> str:
-        return unsupported() or lacking_space(missing) or no_connection()
+        hindered = (unsupported(m.package) for m in missing)
+        return next(filter(None, hindered), "") or lacking_space(missing) or no_connection()
 
     def lacks_extension(self, missing: Sequence[Missing]) -> bool:
         if all(m.package.through == "pip" for m in missing):
@@ -393,7 +383,7 @@ class NoInstaller:
     """Installer outside Slicer, which installs nothing in the user's environment."""
 
     def obstacle(self, missing: Sequence[Missing]) -> str:
-        return "packages are missing: install them with: pip install 'heartseg[app]'"
+        return "packages are missing: install them with: pip install 'heartseg[app]' or 'heartseg[light]'"
 
     def lacks_extension(self, missing: Sequence[Missing]) -> bool:
         return False

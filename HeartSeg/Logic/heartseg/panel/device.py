@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..needs import RUNTIMES, TORCH, missing_packages
+
 REFERENCE_GFLOP_PER_S = 45.0
 """Single-precision matrix product on one core of the machine on which :data:`REFERENCE_SECONDS` was measured."""
 
@@ -26,7 +28,7 @@ class DeviceReport:
     """Device of a run.
 
     Attributes:
-        kind: ``"cuda"``, ``"mps"``, ``"cpu"``, or ``""`` if torch is not installed.
+        kind: ``"cuda"``, ``"mps"``, ``"cpu"``, or ``""`` if nothing that runs the network is installed.
         name: name of the graphics card or processor.
         free_bytes, total_bytes: memory of the graphics card; ``None`` if unknown or not applicable.
         why: reason for not using an expected graphics card, else ``""``.
@@ -41,15 +43,19 @@ class DeviceReport:
     cpu_factor: float | None = None
 
 
-def has_torch() -> bool:
-    """Whether torch is installed, without loading it."""
-    return importlib.util.find_spec("torch") is not None
+def installed_runtime() -> str:
+    """Name of the package that would run the network, without loading it; ``""`` if none is installed."""
+    missing = {m.package.name for m in missing_packages(RUNTIMES)}
+    return next((package.name for package in RUNTIMES if package.name not in missing), "")
 
 
 def look_at_device(wish: str = "auto") -> DeviceReport:
     """Return the device of a run with this setting. Never raises; takes at most a second."""
-    if importlib.util.find_spec("torch") is None:
-        return DeviceReport("", why="torch is not installed yet")
+    runtime = installed_runtime()
+    if not runtime:
+        return DeviceReport("", why="the package that runs the network is not installed yet")
+    if runtime != TORCH.name:
+        return _processor("")
     kind = wish.split(":")[0]
     if kind in ("auto", "cuda"):
         build = cuda_build()
@@ -80,7 +86,7 @@ def cuda_build() -> str:
 
 def list_cards() -> tuple[str, ...]:
     """Names of the NVIDIA cards that this torch could use, in the order of ``cuda:0``, ``cuda:1``… On the worker."""
-    return tuple(card.name for card in _cards()) if has_torch() and cuda_build() else ()
+    return tuple(card.name for card in _cards()) if cuda_build() else ()
 
 
 def _cards() -> list[DeviceReport]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import slicer
 from slicer.i18n import tr as _
 
-from ..needs import UnusablePackage
+from ..needs import LIGHT, RUNTIMES, UnusablePackage, missing_runtimes, preferred_runtime
 from .dependencies import (
     EXTENSION,
     InstallCancelled,
@@ -17,18 +17,16 @@ from .dependencies import (
     choose_installer,
     explanation,
     install_missing,
-    missing_packages,
     responsive,
-    unsupported,
 )
 from .section import PanelApi, Section, State
 
 
 class Installation(Section):
-    """Packages that are missing for a run; *Segment heart* installs them first.
+    """The package that runs the network; *Segment heart* installs one first, if none is there.
 
     Attributes:
-        missing: packages that are missing or unusable.
+        missing: packages of which one is needed, each missing or unusable; empty if one is there.
         make_installer: returns the :class:`Installer` for this environment.
     """
 
@@ -50,15 +48,26 @@ class Installation(Section):
         for widget in (ui.installProgressBar, ui.installLineLabel, ui.installLogText, ui.restartButton):
             widget.visible = False
         self._tip = ui.installPackagesButton.toolTip
+        box = ui.runtimeComboBox
+        for package in RUNTIMES:
+            box.addItem(_("CPU, 30 MB") if package is LIGHT else _("GPU, torch"))
+        box.currentIndex = RUNTIMES.index(preferred_runtime())
+        box.connect("currentIndexChanged(int)", lambda index: self.look())
         self.look()
 
+    @property
+    def chosen(self) -> tuple[Missing, ...]:
+        """The missing package that the user chose; empty if nothing is missing."""
+        wanted = RUNTIMES[self.ui.runtimeComboBox.currentIndex]
+        return tuple(m for m in self.missing if m.package is wanted)
+
     def look(self) -> None:
-        """Update the list of missing packages; reads only metadata."""
-        self.missing = missing_packages(unusable=self._unusable)
+        """Update what is missing; reads only metadata."""
+        self.missing = missing_runtimes(self._unusable)
         ui, shown = self.ui, bool(self.missing or self._restart)
         self.widget.visible = shown
-        ui.needsLabel.text = self._restart or explanation(self.missing)
-        ui.installPackagesButton.visible = bool(self.missing)
+        ui.needsLabel.text = self._restart or explanation(self.chosen)
+        ui.installPackagesButton.visible = ui.runtimeComboBox.visible = bool(self.missing)
         ui.restartButton.visible = bool(self._restart)
         ui.setupSection.collapsed = not shown
 
@@ -66,6 +75,7 @@ class Installation(Section):
         button = self.ui.installPackagesButton
         button.text = _("Cancel") if self._installing else _("Install…")
         button.enabled = not state.running
+        self.ui.runtimeComboBox.enabled = not (state.running or self._installing)
         button.toolTip = (
             _("Stop the installation.")
             if self._installing
@@ -75,7 +85,7 @@ class Installation(Section):
         )
 
     def obstacle(self, state: State) -> str:
-        return self._restart or unsupported() or (_("Packages are being installed.") if self._installing else "")
+        return self._restart or (_("Packages are being installed.") if self._installing else "")
 
     def before_run(self, state: State) -> bool:
         """Install missing packages after one question."""
@@ -105,13 +115,13 @@ class Installation(Section):
         if not self.missing or self._installing:
             return False
         installer: Installer = self.make_installer()
-        if obstacle := installer.obstacle(self.missing):
+        if obstacle := installer.obstacle(self.chosen):
             self.panel.show_error(obstacle)
             return False
-        if installer.lacks_extension(self.missing):
+        if installer.lacks_extension(self.chosen):
             self._install_extension(installer)
             return False
-        if not slicer.util.confirmOkCancelDisplay(explanation(self.missing), windowTitle=_("HeartSeg")):
+        if not slicer.util.confirmOkCancelDisplay(explanation(self.chosen), windowTitle=_("HeartSeg")):
             self.panel.show_status(_("Nothing was installed."))
             return False
         return self._install(installer)
@@ -142,7 +152,7 @@ class Installation(Section):
         self._begin()
         try:
             with responsive(slicer.app.processEvents, lambda: self._cancelled):
-                outcome = install_missing(installer, self.missing, self._step, self._line)
+                outcome = install_missing(installer, self.chosen, self._step, self._line)
         except InstallCancelled:
             self.panel.show_status(_("The installation was cancelled."))
         except Refused:
@@ -171,7 +181,7 @@ class Installation(Section):
         ui = self.ui
         ui.installLogText.visible = False
         ui.installProgressBar.visible = ui.installLineLabel.visible = True
-        ui.installProgressBar.maximum = max(1, len(self.missing))
+        ui.installProgressBar.maximum = max(1, len(self.chosen))
         self.panel.refresh()
         slicer.app.processEvents()
 

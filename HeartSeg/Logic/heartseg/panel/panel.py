@@ -18,7 +18,7 @@ from ..scene.frames import keep_frame, save_edits
 from ..scene.nodes import loaded_scans
 from ..settings import Settings
 from ..volume.types import Volume
-from .device import DeviceReport, has_torch, list_cards, look_at_device
+from .device import DeviceReport, installed_runtime, list_cards, look_at_device
 from .event_loop import Handlers
 from .frames import Frames
 from .inputs import DeviceChooser, ModelChooser, StructureBoxes, device_line
@@ -69,7 +69,7 @@ class Panel(JobRunner):
         self._watch = NodeWatch(self._node_lost)
         self._device: DeviceReport | None = None
         self._cards: tuple[str, ...] = ()
-        self._device_asked: tuple[str, bool] | None = None
+        self._device_asked: tuple[str, str] | None = None
         self._last_run: Entered | None = None
         self._waiting: list[Target] = []
         self._all_frames = False
@@ -365,10 +365,10 @@ class Panel(JobRunner):
 
         self.start_quietly(lambda reporter: (look_at_device(wish), list_cards()), show)
 
-    def _device_wish(self) -> tuple[str, bool]:
-        """Return the chosen device and whether torch is installed, which may have changed."""
+    def _device_wish(self) -> tuple[str, str]:
+        """Return the chosen device and the package that runs the network, which may have changed."""
         wish = self.parameters.device if self.parameters is not None else "auto"
-        return wish, has_torch()
+        return wish, installed_runtime()
 
     def _show_device(self) -> None:
         p = self.parameters

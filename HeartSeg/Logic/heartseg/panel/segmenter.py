@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import DependencyError
-from ..needs import check_torch
+from ..needs import check_runtime
 from ..settings import Settings
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ def make_segmenter(model: str, settings: Settings) -> Segmenter:
     """Create a segmenter.
 
     Raises:
-        DependencyError: a package is missing, or torch cannot be imported (:class:`~heartseg.needs.UnusablePackage`).
+        DependencyError: a package is missing, or cannot be imported (:class:`~heartseg.needs.UnusablePackage`).
     """
     try:
-        check_torch()
+        check_runtime()
         from ..pipeline import Segmenter
 
         return Segmenter(model or None, settings)

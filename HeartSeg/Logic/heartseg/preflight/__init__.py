@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import DependencyError
 from ..findings import Finding, Severity, sorted_findings
 from ..settings import Settings
 from ..volume.checks import check_volume
@@ -96,9 +97,9 @@ def look_for_heart(
     volume: Volume, model: ModelFolder, settings: Settings, reporter: Reporter
 ) -> HeartBox | bool | None:
     """Where the model's finder sees the heart: a box, ``False`` for nowhere, ``None`` for a model
-    without a finder, or if torch is missing.
+    without a finder, or if the package that runs it is missing.
 
-    One run of the coarse network over the whole scan: a second or less on a processor, besides loading torch.
+    One run of the coarse network over the whole scan: a second or less on a processor, besides loading what runs it.
 
     Raises:
         Cancelled: the reporter's token was set.
@@ -107,11 +108,10 @@ def look_for_heart(
     has_finder = model.card is not None and model.card.finder is not None
     if model.needs_fallback or model.over_whole_image(settings.reorient) or not has_finder:
         return None
-    try:
-        from ..inference.engine import Engine
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "heartseg":
-            raise
-        return None  # torch is missing, which check_machine reports
+    from ..inference.engine import Engine
 
-    return Engine(model, settings).find_heart(check_volume(volume), reporter) or False
+    try:
+        engine = Engine(model, settings)
+    except DependencyError:  # check_machine reports it
+        return None
+    return engine.find_heart(check_volume(volume), reporter) or False

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import HeartSegError
+from ..devices import choose_backend, cpu_threads, run_device
+from ..errors import DependencyError, HeartSegError
 from ..findings import Finding, Severity
 from ..inference.plan import RunPlan, plan_run
 from ..models.folder import ModelFolder
@@ -30,11 +30,12 @@ class Machine:
     """What the run would be made on.
 
     Attributes:
-        device: ``"cuda"``, ``"mps"``, ``"cpu"``; ``""`` while torch is missing.
+        device: ``"cuda"``, ``"mps"``, ``"cpu"``; ``""`` while nothing that runs a network is installed.
         free_gpu_bytes: of the graphics card, ``None`` if not known.
         free_disk_bytes: where the result would be written, ``None`` if nothing is written.
         cores: processor cores that would be used.
         gflop_per_core: speed of one core, 10^9 operations per second.
+        backend: what would run the network.
     """
 
     device: str = "cpu"
@@ -42,6 +43,7 @@ class Machine:
     free_disk_bytes: int | None = None
     cores: int = 1
     gflop_per_core: float = CPU_GFLOP_PER_S
+    backend: str = "torch"
 
 
 def planned(volume: Volume, model: ModelFolder, settings: Settings) -> RunPlan:
@@ -62,7 +64,13 @@ def check_machine(
 ) -> tuple[Finding, ...]:
     """Packages, disk, memory, graphics memory, and the time on the processor."""
     if not machine.device:
-        text = "torch is not installed, which runs the network: install it (in Slicer: the button above)"
+        text = (
+            "neither torch nor onnxruntime, one of which runs the network, is installed: install one of them (in "
+            "Slicer: the button above)"
+        )
+        return (Finding("packages-missing", Severity.ERROR, text),)
+    if model is not None and machine.backend == "onnx" and model.needs_torch:
+        text = f"model '{model.name}' needs torch, which is not installed ({model.needs_torch}): install it"
         return (Finding("packages-missing", Severity.ERROR, text),)
     checks = [*_check_disk(volume, machine)]
     if model is not None and volume is not None and not model.needs_fallback:
@@ -115,28 +123,21 @@ def _check_time(seconds: float | None, machine: Machine) -> tuple[Finding, ...]:
 
 
 def machine_facts(settings: Settings, output: str | Path | None = None) -> Machine:
-    """The facts of this machine; imports torch. Never raises: the engine refuses a device that is not available."""
+    """The facts of this machine; imports torch, if it is there. Never raises: the engine refuses what cannot be run."""
     free = _free_disk(Path(output)) if output is not None else None
-    cores = settings.threads or _cores()
     try:
+        backend = choose_backend(settings.backend)
+        device = run_device(backend, settings.device)
+    except DependencyError:
+        return Machine("", None, free, cpu_threads(settings.threads))
+    except HeartSegError:
+        return Machine("cpu", None, free, cpu_threads(settings.threads))
+    card = None
+    if device.type == "cuda":
         import torch
 
-        from ..devices import choose_device
-
-        device = choose_device(settings.device)
-    except ImportError:
-        return Machine("", None, free, cores)
-    except HeartSegError:
-        return Machine("cpu", None, free, cores)
-    card = int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
-    return Machine(device.type, card, free, settings.threads or torch.get_num_threads())
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # Windows, macOS
-        return os.cpu_count() or 1
+        card = int(torch.cuda.mem_get_info(str(device))[0])
+    return Machine(device.type, card, free, cpu_threads(settings.threads), backend=backend)
 
 
 def _free_disk(folder: Path) -> int | None:
