@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Time and peak memory per stage: HeartSeg compared with stock nnU-Net, for the same model folder and scan.
 
-    python benchmarks/inference.py SCAN [--grid 512x512x300] [--backends torch,openvino,stock]
+    python benchmarks/inference.py SCAN [--grid 512x512x300] [--backends torch,onnx,openvino,stock]
 
 The time is measured from the array in memory to labels on its grid, with a loaded model; the first run of each backend
 is excluded. Start-up (imports), reading, loading and writing are listed separately. Each backend runs in a separate
@@ -98,10 +98,10 @@ def measure(args: argparse.Namespace) -> dict:
         once[name] = time.perf_counter() - started
         return result
 
-    timed("import", lambda: __import__("torch"))
-    import torch
+    timed("import", lambda: __import__("onnxruntime" if args.child == "onnx" else "torch"))
+    if args.threads and args.child != "onnx":
+        import torch
 
-    if args.threads:
         torch.set_num_threads(args.threads)
     import heartseg
 
@@ -243,7 +243,7 @@ def main() -> int:
     parser.add_argument(
         "--stock-repeats", type=int, default=1, help="number of runs; stock nnU-Net is slow, use 5 if time permits"
     )
-    parser.add_argument("--backends", default="torch,stock", help="of torch, openvino, stock")
+    parser.add_argument("--backends", default="torch,stock", help="of torch, onnx, openvino, stock")
     parser.add_argument("--no-files", action="store_true", help="skip the timing of the output files")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     parser.add_argument("--child", help=argparse.SUPPRESS)

@@ -22,8 +22,9 @@ from torch import fx, nn
 
 from heartseg.hashes import sha256_of
 from heartseg.models.card import CARD_NAME
+from heartseg.models.checkpoint import load_arrays
 from heartseg.models.folder import ModelFolder
-from heartseg.models.loading import build_network
+from heartseg.models.loading import build_network, read_folds
 
 FLOAT = onnx.TensorProto.FLOAT
 OPSET, IR = 17, 8
@@ -108,7 +109,12 @@ def serialised(folder: ModelFolder) -> bytes:
 
 
 def export(folder: ModelFolder) -> list[Path]:
-    """Write the graphs of a model and its finder, and their hashes into the cards; returns the files."""
+    """Write the graphs of a model and its finder, and their hashes into the cards; returns the files.
+
+    Raises:
+        ModelError: the checkpoint cannot be read without torch.
+    """
+    read_folds(folder, load_arrays)
     finder = folder.open_finder()
     written = [] if finder is None else export(finder)
     folder.graph.write_bytes(serialised(folder))

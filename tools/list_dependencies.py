@@ -10,6 +10,8 @@ from pathlib import Path
 
 PACKAGES = (
     "torch",
+    "onnxruntime",
+    "onnx",
     "numpy",
     "scipy",
     "SimpleITK",

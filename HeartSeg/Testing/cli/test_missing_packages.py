@@ -27,8 +27,6 @@ def test_segmenting_names_both_packages_that_would_do(
     assert not (tmp_path / "out").exists()
 
 
-def test_checking_reports_it_as_a_finding(
-    bare: None, sample_scan: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_checking_reports_it_as_a_finding(bare: None, sample_scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(sample_scan), "--modality", "CT", "--json"]) == 2
     assert '"packages-missing"' in capsys.readouterr().out

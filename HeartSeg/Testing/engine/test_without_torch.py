@@ -108,7 +108,9 @@ def test_with_this_backend_torch_is_never_imported(tmp_path: Path) -> None:
     from heartseg.models.folder import ModelFolder
     from tiny_models import make_tiny_model_folder, write_card
 
-    path = make_tiny_model_folder(tmp_path / "tiny", labels=("LV", "RV"), patch=(16,) * 3, full_checkpoint=False)
+    path = make_tiny_model_folder(
+        tmp_path / "tiny", labels=("LV", "RV"), patch=(16,) * 3, spacing=(6.0,) * 3, full_checkpoint=False
+    )
     make_tiny_model_folder(path / "finder", labels=("LV",), patch=(16,) * 3, spacing=(12.0,) * 3, full_checkpoint=False)
     write_card(path, ("LV", "RV"), finder="finder", margin_mm=6.0)
     export_graph.export(ModelFolder.open(path))

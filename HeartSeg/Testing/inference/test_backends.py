@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from heartseg.devices import CPU
+from heartseg.devices import CPU, Device
 from heartseg.inference.backends import FusedNormActivation, fuse_norms, torch_predictor
 from heartseg.models.folder import ModelFolder
 from heartseg.models.loading import load_model
@@ -42,6 +42,15 @@ def test_a_batch_on_the_cpu_is_its_samples(network: torch.nn.Module) -> None:
     batch = torch.randn(3, 1, 32, 32, 32, generator=torch.Generator().manual_seed(1))
     run = torch_predictor(network, CPU, "float32")
     assert np.allclose(run(batch.numpy()), network(batch), atol=1e-3)
+
+
+@torch.inference_mode()
+def test_a_batch_on_a_card_stays_there_in_single_precision(network: torch.nn.Module) -> None:
+    """Torch's ``cpu:0`` represents the card."""
+    batch = torch.randn(2, 1, 32, 32, 32, generator=torch.Generator().manual_seed(1))
+    found = torch_predictor(network, Device("cpu", 0), "bfloat16")(batch.numpy())
+    assert isinstance(found, torch.Tensor) and found.dtype == torch.float32
+    torch.testing.assert_close(found, network(batch), rtol=0, atol=0.05 * float(network(batch).abs().max()))
 
 
 def test_the_last_rung_takes_the_network_back_from_the_card(

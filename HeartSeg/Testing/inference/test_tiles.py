@@ -135,6 +135,28 @@ def test_out_of_memory_goes_on_a_rung_lower_without_repeating_a_tile(fail_at: in
     assert all("out of memory" in text and "tile" in text for text in reporter.announcements)
 
 
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_sums_in_tensors_on_a_device_are_those_of_arrays(lost: int) -> None:
+    """Torch's ``cpu:0`` represents a card: tiles and sums are tensors there, until its memory runs out."""
+    card = Device("cpu", 0)
+    rungs = [Rung(card, card, 2), Rung(card, CPU, 2), Rung(CPU, CPU, 1)]
+
+    def networks(rung: Rung) -> list[Predictor]:
+        def network(batch: np.ndarray) -> Any:
+            if rungs.index(rung) < lost:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            logits = double(batch)
+            return torch.from_numpy(logits) if rung.device == card else logits
+
+        return [network, network]
+
+    image = noise(1, 13, 16, 9)
+    logits = run(image, networks, rungs=rungs, mirror_axes=(0, 2))
+    assert isinstance(logits, np.ndarray)
+    wanted = run(image, lambda rung: [double, double], mirror_axes=(0, 2))
+    np.testing.assert_allclose(logits, wanted, rtol=0, atol=1e-5)
+
+
 def test_out_of_memory_on_the_last_rung_is_one_line_with_a_way_out() -> None:
     def network(batch: np.ndarray) -> np.ndarray:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")

@@ -73,6 +73,13 @@ def test_a_graph_computes_what_the_network_of_torch_does(tmp_path: Path, options
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
 
 
+def test_a_checkpoint_with_more_than_weights_gets_no_graph(cardless: Path) -> None:
+    folder = ModelFolder.open(cardless)
+    with pytest.raises(ModelError, match="refused because it contains"):
+        export_graph.export(folder)
+    assert not folder.graph.exists()
+
+
 def test_a_layer_without_a_counterpart_is_named() -> None:
     with pytest.raises(SystemExit, match="Softplus"):
         export_graph.graph_of(torch.nn.Sequential(torch.nn.Softplus()), (4, 4, 4), (1, 1))

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ModelError
 from .card import CARD_NAME, ModelCard, read_json
-from .checkpoint import load_checkpoint
+from .checkpoint import load_arrays, load_checkpoint
 from .labels import LabelMap, OutputHeads, assign_structures, build_lut
 from .plans import Configuration, NetworkPlan, configuration_names, fallback_reason, read_configuration
 
@@ -329,7 +329,8 @@ def _configuration_name(path: Path, plans: Mapping[str, Any], card: ModelCard | 
     if len(names) == 1:
         return names[0]
     expected = card.files.get(files[0].relative_to(path).as_posix()) if card else None
-    found = load_checkpoint(files[0], expected)["configuration"]
+    read = load_arrays if (path / GRAPH_NAME).is_file() else load_checkpoint  # without torch where it is not needed
+    found = read(files[0], expected)["configuration"]
     if found is None:
         raise ModelError(
             f"the trained configuration of '{path / 'plans.json'}' is unknown: name the folder "
