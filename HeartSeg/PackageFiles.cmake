@@ -38,6 +38,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/evaluation/study.py"
   "Logic/heartseg/evaluation/surfaces.py"
   "Logic/heartseg/evaluation/tables.py"
+  "Logic/heartseg/evaluation/thresholds.py"
   "Logic/heartseg/explain/__init__.py"
   "Logic/heartseg/explain/explaining.py"
   "Logic/heartseg/explain/files.py"
