@@ -186,7 +186,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/quality/__init__.py"
   "Logic/heartseg/quality/checks.py"
   "Logic/heartseg/quality/contacts.py"
-  "Logic/heartseg/quality/doubtful.py"
+  "Logic/heartseg/quality/measured.py"
   "Logic/heartseg/quality/shapes.py"
   "Logic/heartseg/quantities.py"
   "Logic/heartseg/refinement/__init__.py"

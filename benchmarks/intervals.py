@@ -98,15 +98,15 @@ def write_factors(folders: list[Path]) -> None:
                 "structure": structure,
                 "quantity": quantity,
                 "factor": factor,
-                "n": len(set(names)),
+                "scans": len(set(names)),
                 "coverage": round(float((values <= factor).mean()), 3),
                 "left_out": round(float(np.concatenate(held).mean()), 3),
             }
         )
         print(factors[-1])
     about = (
-        "Half of the 90 % interval in units of the effect of half a voxel: n scans, share of their values in the "
-        "interval, and the same share with the factor chosen from the other scans."
+        "Half of the 90 % interval in units of the effect of half a voxel, number of scans, share of their values in "
+        "the interval, and the same share with the factor chosen from the other scans."
     )
     content = json.dumps({"about": about, "factors": factors}, indent=1, ensure_ascii=False)
     (PACKAGE / "measure" / "uncertainty.json").write_text(content + "\n", encoding="utf-8")

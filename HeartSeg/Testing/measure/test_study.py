@@ -7,11 +7,11 @@ import pytest
 
 from heartseg.anatomy import STRUCTURES
 from heartseg.measure import Circumstances, Comparison, Patient, Unknown, measure_labels
-from heartseg.measure.study import FrameVolume, Study, frame_volumes, scan_study, series_study
+from heartseg.measure.study import FrameVolume, Study, frame_volumes, scan_study
 from heartseg.result import Measure
 from heartseg.volume.geometry import Geometry
 from heartseg.volume.types import Volume
-from measured_hearts import LeftVentricle
+from measured_hearts import LeftVentricle, study_of_frames
 from phantoms import heart_phantom
 
 Frame = tuple[np.ndarray, Geometry]
@@ -25,7 +25,7 @@ def rows_of(study: Study) -> dict[tuple[str, str], tuple[Measure, Comparison | U
 
 
 def series(frames: list[Frame], circumstances: Circumstances = CYCLE, patient: Patient = WOMAN) -> Study:
-    return series_study(len(frames), lambda k: frames[k], patient, circumstances)
+    return study_of_frames(frames, patient, circumstances)
 
 
 def beating(spacing: tuple[float, float, float], factors: tuple[float, ...] = FACTORS) -> list[Frame]:

@@ -9,7 +9,7 @@ from ..errors import OutputError, SettingsError
 from ..formats import check_formats
 from ..progress import Reporter
 from .exits import EXIT_OK, stop_token, warn
-from .measure import add_patient_options, measure_source, patient_of, shown_subject
+from .measure import add_patient_options, opened_source, patient_of
 from .progress import ProgressBar
 
 REPORT_FORMATS = ("html", "pdf", "dicom-sr")
@@ -73,10 +73,9 @@ def run_report(args: argparse.Namespace) -> int:
     with ProgressBar() as bar:
         reporter = Reporter(bar, stop_token())
         with reporter.stage("read"):
-            study = measure_source(args.source, patient, args.modality, args.phase or "")
-            subject = shown_subject(study, args.source, args.scan)
-        files = write_report_files(subject, study, args.output, formats, args.title, args.overwrite)
-    for notice in subject.notices:
+            opened = opened_source(args.source, patient, args.modality, args.phase or "", args.scan)
+        files = write_report_files(opened.subject, opened.study, args.output, formats, args.title, args.overwrite)
+    for notice in opened.subject.notices:
         warn(f"note: {notice}")
     print(f"written to {args.output}: {', '.join(files)}")
     return EXIT_OK

@@ -37,10 +37,11 @@ def study_of(subject: Subject) -> Study:
     result = subject.result
     source = result.provenance.input or InputFacts()
     patient = source.patient if subject.result.provenance.input else Patient()
-    measured = MeasuredLabels(result.measures, measure_heart(result.labels, result.geometry))
+    heart = measure_heart(result.labels, result.geometry)
+    measured = MeasuredLabels(result.measures, heart, findings=result.findings)
     modality = source.modality or (subject.volume.modality if subject.volume is not None else "")
-    circumstances = Circumstances(modality, "", patient.sex)
-    return scan_study((result.labels, result.geometry), measured, patient, circumstances, result.findings)
+    circumstances = Circumstances(modality, source.phase, patient.sex)
+    return scan_study((result.labels, result.geometry), measured, patient, circumstances)
 
 
 def report_of(

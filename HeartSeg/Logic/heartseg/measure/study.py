@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 
 from ..anatomy import STRUCTURES
-from ..findings import Finding
+from ..findings import Finding, sorted_findings
 from ..provenance import NOTICE
 from ..result import Measure, json_ready
 from ..volume.geometry import Geometry
 from ..volume.patient import Patient
 from .boxes import border_contacts, crop_labels, only_open_above
 from .function import CardiacFunction, cardiac_function
-from .function_table import function_measures, index_measures
+from .function_table import function_rows, index_measures, with_indices
 from .grid import CUT_OFF, SMALLEST_ML, THICKEST_MM, Unknown, grid_of_crop
-from .heart import HeartMeasures, MeasuredLabels, heart_measures, measure_heart
+from .heart import HeartMeasures, MeasuredLabels, heart_measures
 from .norms import Circumstances, Comparison, compare, implausible
 from .segments17 import SegmentWall, thickening_percent
-from .uncertainty import Borders, Doubts, borders_of, thickening_width, with_function_intervals, with_intervals
+from .uncertainty import Borders, borders_of, thickening_width, with_function_intervals, without_intervals
 
 Labels = tuple[np.ndarray, Geometry]
 """Label map, uint8 ``(z, y, x)``, and its grid."""
@@ -146,30 +146,37 @@ def scan_study(
     measured: MeasuredLabels,
     patient: Patient,
     circumstances: Circumstances,
-    findings: tuple[Finding, ...] = (),
 ) -> Study:
     """Complete the measures of a single scan by values relative to body size and comparisons.
 
     Args:
         labels: the labels.
-        measured: their measures.
+        measured: their measures and findings.
         patient, circumstances: known properties of patient and scan.
-        findings: findings on the labels, shown beside the measures.
     """
     incomplete = {key: CUT_OFF for key, sides in border_contacts(*labels).items() if not only_open_above(key, sides)}
     for m in measured.measures:
         if m.quantity == "volume" and m.value is not None and m.value < SMALLEST_ML:
             incomplete[m.structure] = f"a remnant of less than {SMALLEST_ML:g} mL"
     rows = (*measured.measures, *index_measures(measured.measures, patient, incomplete))
-    return Study(rows, measured.heart, None, patient, circumstances, findings, incomplete)
+    return Study(rows, measured.heart, None, patient, circumstances, measured.findings, incomplete)
 
 
-def series_study(count: int, read: Callable[[int], Labels], patient: Patient, circumstances: Circumstances) -> Study:
+def series_study(
+    count: int,
+    read: Callable[[int], Labels],
+    measure: Callable[[int], MeasuredLabels],
+    patient: Patient,
+    circumstances: Circumstances,
+) -> Study:
     """Measure a time series: function, geometry at end-diastole, thickening to end-systole.
+
+    The findings are those of these two frames.
 
     Args:
         count: number of frames.
-        read: returns the labels of a frame (from 0); called once for each frame and again for two of them.
+        read: returns the labels of a frame (from 0); called once for each frame, and again for end-diastole.
+        measure: returns the measures and findings of a frame; called for end-diastole and end-systole.
         patient: known properties of the patient.
         circumstances: known properties of the scan; phase ``"cycle"`` if the frames are known to cover a cardiac cycle.
     """
@@ -183,14 +190,34 @@ def series_study(count: int, read: Callable[[int], Labels], patient: Patient, ci
         return Study((row,), None, function, patient, circumstances)
     if circumstances.phase != "cycle":
         function = replace(function, notes=(*function.notes, NO_CYCLE))
-    diastole, systole = measure_heart(*read(function.end_diastole)), measure_heart(*read(function.end_systole))
-    borders, doubts = _borders(*read(function.end_diastole)), Doubts(frozenset(open_ended))
-    rows = with_function_intervals(function_measures(function, patient), function, borders, doubts, patient)
-    if diastole is not None and systole is not None:
-        rows += with_intervals(heart_measures(diastole), borders, doubts)
-        rows += thickening_measures(diastole.segments, systole.segments, borders)
+    diastole, systole = measure(function.end_diastole), measure(function.end_systole)
     incomplete = dict.fromkeys(open_ended, "the last slice still holds the structure")
-    return Study(rows, diastole, function, patient, circumstances, (), incomplete)
+    doubts = {**systole.doubts, **diastole.doubts, **incomplete}
+    borders = _borders(*read(function.end_diastole))
+    of_function = function_rows(function, patient)
+    of_function = with_function_intervals(of_function, function, borders, patient.heart_rate_bpm)
+    rows = with_indices(without_intervals(of_function, doubts), patient)
+    if diastole.heart is not None and systole.heart is not None:
+        geometric = {(m.structure, m.quantity) for m in heart_measures(diastole.heart)}
+        rows += tuple(m for m in diastole.measures if (m.structure, m.quantity) in geometric)
+        thickening = thickening_measures(diastole.heart.segments, systole.heart.segments, borders)
+        rows += without_intervals(thickening, doubts)
+    findings = _findings_of_frames({function.end_diastole: diastole, function.end_systole: systole})
+    return Study(rows, diastole.heart, function, patient, circumstances, findings, incomplete)
+
+
+def _findings_of_frames(measured: Mapping[int, MeasuredLabels]) -> tuple[Finding, ...]:
+    """Return the findings of end-diastole and end-systole; those that differ name their frame."""
+    (one, diastole), (two, systole) = measured.items()
+    common = [f for f in diastole.findings if f in systole.findings]
+    found = list(common)
+    for name, frame, findings in (("End-diastole", one, diastole.findings), ("End-systole", two, systole.findings)):
+        found += [
+            replace(f, message=f"{name}, frame {frame}: {f.message}", values={**f.values, "frame": frame})
+            for f in findings
+            if f not in common
+        ]
+    return sorted_findings(found)
 
 
 def _borders(labels: np.ndarray, geometry: Geometry) -> Borders:

@@ -84,6 +84,29 @@ LIMITS = (
 """What a heart that is not found may be."""
 
 
+CODES = frozenset(
+    {
+        "no-heart",
+        "structure-missing",
+        "several-components",
+        "holes-filled",
+        "dark-removed",
+        "cut-by-border",
+        "volume-implausible",
+        "shape-implausible",
+        "not-enclosed",
+        "wrong-neighbours",
+        "sides-swapped",
+        "contrast-doubtful",
+        "low-resolution",
+        "not-hounsfield",
+    }
+)
+"""Codes of the findings of :func:`check_result`."""
+SCAN_CODES = frozenset({"contrast-doubtful", "not-hounsfield"})
+"""Those of them that need the grey values of the scan."""
+
+
 def check_result(
     volume: Volume,
     labels: np.ndarray,
@@ -93,10 +116,7 @@ def check_result(
 ) -> tuple[Finding, ...]:
     """Check a cleaned label map for missing, truncated, implausible or misplaced structures.
 
-    Codes: ``no-heart`` (then the only finding), ``structure-missing``, ``several-components``, ``holes-filled``,
-    ``dark-removed``, ``cut-by-border``, ``volume-implausible`` (mass, diameter and wall too), ``shape-implausible``,
-    ``not-enclosed``, ``wrong-neighbours``, ``sides-swapped``, ``contrast-doubtful``, ``low-resolution``,
-    ``not-hounsfield``.
+    The codes are :data:`CODES`. With ``no-heart``, the labels are not checked any further.
 
     Args:
         volume: the scan.
