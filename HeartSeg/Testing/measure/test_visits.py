@@ -70,6 +70,22 @@ def test_a_structure_that_is_cut_or_missing_has_no_difference() -> None:
     assert differences(study(None), study(112.0))[0].difference is None
 
 
+def test_an_interval_that_ends_at_zero_has_the_width_of_its_upper_half() -> None:
+    small = replace(study(2.0), measures=(Measure("LV", "volume", 2.0, "mL", "", 0.0, 6.0),))
+    (volume,) = differences(small, small)
+    assert volume.half_width == pytest.approx(np.hypot(4, 4))
+
+
+@pytest.mark.parametrize("cut", [({"AO"}, set()), (set(), {"AO"}), ({"AO"}, {"AO"})])
+def test_an_artery_that_is_cut_above_is_named_and_its_visible_part_has_no_difference(cut: Any) -> None:
+    rows = (Measure("AO", "volume", 40.0, "mL"), Measure("AO", "diameter", 30.0, "mm"))
+    one, two = (replace(study(100.0, cut=frozenset(c)), measures=rows) for c in cut)
+    volume, diameter = differences(one, two)
+    assert (volume.difference, diameter.difference) == (None, 0.0)
+    (finding,) = hindrances(one, two, GRIDS, STILL)
+    assert (finding.code, finding.structure) == ("field-of-view-differs", "AO")
+
+
 @pytest.mark.parametrize(
     ("before", "after", "grids", "alignment", "codes"),
     [

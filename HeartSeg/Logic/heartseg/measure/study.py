@@ -40,6 +40,7 @@ class Study:
         findings: findings on the labels.
         incomplete: key of a structure that is not whole in the scan -> the reason, as a phrase; of its measures, only
             fractions are compared.
+        cut: keys of all structures that reach the border of the scan, also of arteries that leave it above.
     """
 
     measures: tuple[Measure, ...]
@@ -49,6 +50,7 @@ class Study:
     circumstances: Circumstances
     findings: tuple[Finding, ...] = ()
     incomplete: Mapping[str, str] = field(default_factory=dict)
+    cut: frozenset[str] = frozenset()
 
     @property
     def shown_frame(self) -> int | None:
@@ -154,12 +156,14 @@ def scan_study(
         measured: their measures and findings.
         patient, circumstances: known properties of patient and scan.
     """
-    incomplete = {key: CUT_OFF for key, sides in border_contacts(*labels).items() if not only_open_above(key, sides)}
+    contacts = border_contacts(*labels)
+    incomplete = {key: CUT_OFF for key, sides in contacts.items() if not only_open_above(key, sides)}
     for m in measured.measures:
         if m.quantity == "volume" and m.value is not None and m.value < SMALLEST_ML:
             incomplete[m.structure] = f"a remnant of less than {SMALLEST_ML:g} mL"
     rows = (*measured.measures, *index_measures(measured.measures, patient, incomplete))
-    return Study(rows, measured.heart, None, patient, circumstances, measured.findings, incomplete)
+    cut = frozenset(contacts)
+    return Study(rows, measured.heart, None, patient, circumstances, measured.findings, incomplete, cut)
 
 
 def series_study(
@@ -193,7 +197,9 @@ def series_study(
     diastole, systole = measure(function.end_diastole), measure(function.end_systole)
     incomplete = dict.fromkeys(open_ended, "the last slice still holds the structure")
     doubts = {**systole.doubts, **diastole.doubts, **incomplete}
-    borders = _borders(*read(function.end_diastole))
+    crop = crop_labels(*read(function.end_diastole))
+    assert crop is not None  # the left ventricle is there
+    borders, cut = borders_of(grid_of_crop(crop)), frozenset(crop.border_contacts)
     of_function = function_rows(function, patient)
     of_function = with_function_intervals(of_function, function, borders, patient.heart_rate_bpm)
     rows = with_indices(without_intervals(of_function, doubts), patient)
@@ -203,7 +209,7 @@ def series_study(
         thickening = thickening_measures(diastole.heart.segments, systole.heart.segments, borders)
         rows += without_intervals(thickening, doubts)
     findings = _findings_of_frames({function.end_diastole: diastole, function.end_systole: systole})
-    return Study(rows, diastole.heart, function, patient, circumstances, findings, incomplete)
+    return Study(rows, diastole.heart, function, patient, circumstances, findings, incomplete, cut)
 
 
 def _findings_of_frames(measured: Mapping[int, MeasuredLabels]) -> tuple[Finding, ...]:
@@ -218,12 +224,6 @@ def _findings_of_frames(measured: Mapping[int, MeasuredLabels]) -> tuple[Finding
             if f not in common
         ]
     return sorted_findings(found)
-
-
-def _borders(labels: np.ndarray, geometry: Geometry) -> Borders:
-    crop = crop_labels(labels, geometry)
-    assert crop is not None  # the left ventricle is there
-    return borders_of(grid_of_crop(crop))
 
 
 def thickening_measures(
