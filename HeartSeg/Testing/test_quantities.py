@@ -20,6 +20,7 @@ def test_every_measure_has_a_registered_key_and_unit() -> None:
     labels, geometry, _ = heart_phantom((2.0, 2.0, 2.0))
     measured = measure_labels(Volume(labels, geometry, modality="CT"), labels, STRUCTURES)
     rows = list(scan_study((labels, geometry), measured, PATIENT, Circumstances("CT")).measures)
+    still = len(rows)
     frames = [LeftVentricle().shrunk(f).labels((2.5, 2.5, 2.5)) for f in (0.8, 1.0, 0.7)]
     rows += study_of_frames(frames, PATIENT, Circumstances("MR", "cycle")).measures
     seen = {(m.structure, m.quantity) for m in rows}
@@ -28,6 +29,8 @@ def test_every_measure_has_a_registered_key_and_unit() -> None:
         assert found is not None, (m.structure, m.quantity)
         assert found.unit in (None, m.unit), m
     assert set(quantities()) - seen == set()
+    of_one_map = {(m.structure, m.quantity) for m in rows[:still]}
+    assert {key for key in seen if quantities()[key].of_cycle} == seen - of_one_map
 
 
 def test_no_two_measures_of_a_site_share_a_code() -> None:

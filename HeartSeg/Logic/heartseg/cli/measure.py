@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError, OutputError, SettingsError
 from ..formats import REPORT_FILE
 from ..measure import CardiacFunction, Circumstances, Comparison, Patient, implausible
-from ..measure.study import Study, scan_study, series_study
+from ..measure.study import MEASURES_FILE, Study, scan_study, series_study, write_measures
 from ..provenance import InputFacts
 from ..report.measurements import code_texts, number_text
 from ..volume.patient import LIMITS, common_patient
@@ -23,7 +22,7 @@ from .exits import EXIT_OK
 if TYPE_CHECKING:
     from ..export.subject import Subject
 
-JSON_FILE, CSV_FILE = "measures.json", "measures.csv"
+CSV_FILE = "measures.csv"
 CSV_COLUMNS = (
     "structure",
     "quantity",
@@ -72,7 +71,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="SOURCE", type=Path, help="result folder, folder of frames, or label map")
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help=f"write {CSV_FILE} and {JSON_FILE} there")
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help=f"write {CSV_FILE} and {MEASURES_FILE} there")
     add_patient_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     pictures = parser.add_argument_group("pictures and surface (a time series: of end-diastole)")
@@ -119,7 +118,7 @@ def run_measure(args: argparse.Namespace) -> int:
     write_pictures(opened, args.source.name, args.bullseye, args.views, args.wall_surface)
     if args.output is not None:
         write_study(study, args.output)
-    print(json.dumps(study.to_dict(), indent=2, ensure_ascii=False) if args.json else format_study(study))
+    print(study.to_json() if args.json else format_study(study))
     return EXIT_OK
 
 
@@ -300,8 +299,7 @@ def write_study(study: Study, folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(study.to_dict(), indent=2, ensure_ascii=False)
-        (folder / JSON_FILE).write_text(text + "\n", encoding="utf-8")
+        write_measures(study, folder / MEASURES_FILE)
         with (folder / CSV_FILE).open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(CSV_COLUMNS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from .uncertainty import Borders, borders_of, thickening_width, with_function_in
 
 Labels = tuple[np.ndarray, Geometry]
 """Label map, uint8 ``(z, y, x)``, and its grid."""
+MEASURES_FILE = "measures.json"
 NO_CYCLE = "the scan does not say that its frames cover one cardiac cycle; without that, the function has no meaning"
 
 
@@ -88,6 +91,15 @@ class Study:
                 }
             )
         )
+
+    def to_json(self) -> str:
+        """Return :meth:`to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+
+def write_measures(study: Study, path: Path) -> None:
+    """Write :meth:`Study.to_json`, UTF-8; raises ``OSError``."""
+    path.write_text(study.to_json() + "\n", encoding="utf-8")
 
 
 def _or_why(value: Any) -> dict[str, Any]:

@@ -252,8 +252,8 @@ def _wrong_neighbours(crop: LabelCrop, boxes: dict[int, Box], contacts: Contacts
             findings.append(Finding("wrong-neighbours", ERROR, text, a, {"other": b, "gap_mm": gap, "limit_mm": limit}))
     if {"RV", "MYO"} <= keys and (share := contacts.share("RV", "MYO")) < SEPTUM_SHARE:
         text = (
-            f"Only {_outside(100 * share, 100 * SEPTUM_SHARE)} % of the surface of the right ventricle touches the left "
-            f"ventricular myocardium (expected: at least {_percent(SEPTUM_SHARE)}): the septum is missing."
+            f"Only {_outside(100 * share, 100 * SEPTUM_SHARE)} % of the surface of the right ventricle touches the "
+            f"left ventricular myocardium (expected: at least {_percent(SEPTUM_SHARE)}): the septum is missing."
         )
         values = {"other": "MYO", "share": share, "limit": SEPTUM_SHARE}
         findings.append(Finding("wrong-neighbours", ERROR, text, "RV", values))
