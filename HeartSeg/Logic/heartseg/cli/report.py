@@ -15,13 +15,13 @@ from .progress import ProgressBar
 REPORT_FORMATS = ("html", "pdf", "dicom-sr")
 
 _DESCRIPTION = """\
-Write the report of a result, to hand to a colleague: key numbers with interval, reference range and source, curves,
-bull's-eye plot, standard views and an interactive view in one HTML file that needs no network; the same on two printed
-pages; or a DICOM SR that refers to the DICOM Segmentation beside it.
+Write a report that you can hand to a colleague: key numbers with interval, reference range and source, curves,
+bull's-eye plot, standard views and an interactive view in one HTML file that needs no network; two printed pages with
+the same content, without the interactive view; or a DICOM SR that refers to the DICOM Segmentation beside it.
 
 SOURCE is a result folder of 'heartseg segment', a folder with the results of all frames of a time series, or a label
-map. The report names no patient and no file, unless --title does; a DICOM SR takes the patient from its images, without
---anonymize at the run."""
+map. The report names neither patient nor file, unless --title does. A DICOM SR takes the patient from its images,
+unless the scan was segmented with --anonymize."""
 
 _EXAMPLES = """\
 examples:

@@ -1,4 +1,4 @@
-"""Two visits of a patient: rigid alignment of the hearts, differences of measures, and what hinders a comparison."""
+"""Two visits of a patient: rigid alignment of the hearts, differences of measures, and limitations of a comparison."""
 
 from __future__ import annotations
 
@@ -184,10 +184,10 @@ def _half_width(measure: Measure) -> float | None:
     return None if measure.value is None or measure.high is None else measure.high - measure.value
 
 
-def hindrances(
+def limitations(
     before: Study, after: Study, grids: tuple[Geometry, Geometry], alignment: Alignment
 ) -> tuple[Finding, ...]:
-    """Return what else may explain differences between two visits than the heart."""
+    """Return limitations of the comparison: what may explain differences between two visits other than the heart."""
     return (*_of_scans(before, after, grids), *_of_patients(before, after, alignment))
 
 
