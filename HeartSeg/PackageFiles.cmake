@@ -198,6 +198,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/report/build.py"
   "Logic/heartseg/report/bullseye.py"
   "Logic/heartseg/report/comparison.py"
+  "Logic/heartseg/report/figure.py"
   "Logic/heartseg/report/measurements.py"
   "Logic/heartseg/report/model.py"
   "Logic/heartseg/report/numbers.py"
