@@ -129,3 +129,11 @@ def test_ranges_of_a_cycle_need_a_series_that_is_one() -> None:
     assert isinstance(rows_of(known)["LV", "ejection_fraction"][1], Comparison)
     assert isinstance(rows_of(unknown)["LV", "ejection_fraction"][1], Unknown)
     assert len(unknown.function.notes) == len(known.function.notes) + 1
+
+
+def test_a_heart_that_does_not_move_has_one_frame_for_both_ends() -> None:
+    still = beating((3.0, 3.0, 3.0), (1.0, 1.0, 1.0))
+    study = series(still)
+    assert (study.function.end_diastole, study.function.end_systole) == (0, 0)
+    assert rows_of(study)["LV", "ejection_fraction"][0].value == 0.0
+    assert all("frame" not in f.values for f in study.findings)

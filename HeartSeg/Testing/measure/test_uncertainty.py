@@ -94,7 +94,10 @@ def test_findings_on_the_run_are_kept_and_those_on_the_labels_are_made_again() -
     run = Finding("second-candidate", Severity.WARNING, "A second region looks like a heart.")
     stale = Finding("structure-missing", Severity.ERROR, "The left atrium was not found.", "LA")
     grey = Finding("contrast-doubtful", Severity.WARNING, "Blood is hardly brighter.")
-    blind = measured_and_checked(labels, geometry, STRUCTURES, findings=(run, stale, grey))
+    removed = Finding("several-components", Severity.WARNING, "Half of the label was separate.", "RA")
+    blind = measured_and_checked(labels, geometry, STRUCTURES, findings=(run, stale, grey, removed))
+    assert [f for f in blind.findings if f.code == removed.code] == [removed]
+    assert {m.low for m in blind.measures if m.structure == "RA"} == {None}
     assert run in blind.findings
     assert grey in blind.findings
     missing = [f.structure for f in blind.findings if f.code == "structure-missing"]

@@ -20,7 +20,7 @@ from ..quality import measured_and_checked
 from ..result import Result
 from ..volume.geometry import Geometry
 from ..volume.label_maps import as_label_map, stem_of
-from ..volume.reading import read_volume
+from ..volume.reading import count_frames, read_volume
 from ..volume.types import Source, Volume, blank_volume
 
 log = logging.getLogger(__name__)
@@ -80,8 +80,9 @@ def open_subject(
     """
     source = Path(source)
     of_folder = _of_result_folder(source) if source.is_dir() else None
-    if of_folder is not None and frame is None and of_folder.result.provenance.input is not None:
-        frame = of_folder.result.provenance.input.frame
+    known = of_folder.result.provenance.input if of_folder is not None else None
+    if known is not None and scan is not None and frame is None and count_frames(scan, series=series) > 1:
+        frame = known.frame
     requested = None if scan is None else read_volume(scan, frame=frame, series=series, modality=modality)
     if of_folder is not None:
         return _with_scan(of_folder, requested, source)
@@ -108,7 +109,6 @@ def measured_labels(subject: Subject) -> MeasuredLabels:
         result.geometry,
         result.structures,
         subject.volume,
-        removals=result.removals,
         spread=result.provenance.window_spread,
         findings=result.findings,
     )

@@ -220,19 +220,21 @@ def series_study(
         rows += tuple(m for m in diastole.measures if (m.structure, m.quantity) in geometric)
         thickening = thickening_measures(diastole.heart.segments, systole.heart.segments, borders)
         rows += without_intervals(thickening, doubts)
-    findings = _findings_of_frames({function.end_diastole: diastole, function.end_systole: systole})
+    findings = _findings_of_ends(function, diastole, systole)
     return Study(rows, diastole.heart, function, patient, circumstances, findings, incomplete, cut)
 
 
-def _findings_of_frames(measured: Mapping[int, MeasuredLabels]) -> tuple[Finding, ...]:
+def _findings_of_ends(
+    function: CardiacFunction, diastole: MeasuredLabels, systole: MeasuredLabels
+) -> tuple[Finding, ...]:
     """Return the findings of end-diastole and end-systole; those that differ name their frame."""
-    (one, diastole), (two, systole) = measured.items()
-    common = [f for f in diastole.findings if f in systole.findings]
-    found = list(common)
-    for name, frame, findings in (("End-diastole", one, diastole.findings), ("End-systole", two, systole.findings)):
+    found = [f for f in diastole.findings if f in systole.findings]
+    common = tuple(found)
+    ends = (("End-diastole", function.end_diastole, diastole), ("End-systole", function.end_systole, systole))
+    for name, frame, measured in ends:
         found += [
             replace(f, message=f"{name}, frame {frame}: {f.message}", values={**f.values, "frame": frame})
-            for f in findings
+            for f in measured.findings
             if f not in common
         ]
     return sorted_findings(found)

@@ -12,7 +12,6 @@ from slicer.i18n import tr as _
 from ..errors import HeartSegError, InputError
 from ..measure import CardiacFunction, Unknown
 from ..measure.bullseye import THICKENING, THICKNESS, drawn_quantities, segment_values
-from ..provenance import Provenance
 from ..result import Measure
 from ..scene.frames import browser_of
 from ..scene.study_tables import fill_curves, fill_study_tables
@@ -20,6 +19,7 @@ from ..scene.view_planes import ViewsBefore, orient_views
 from ..scene.wall_model import remove_wall, show_wall
 from .bullseye import bullseye_pixmap
 from .measuring import Measured, MeasureRequest, measure_request
+from .record import RunRecord
 from .results import masks_of
 from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
 
@@ -141,7 +141,7 @@ class Measures(Section):
             self.panel.scan_of(scan),
             masks_of(node, scan),
             frames if several else (),
-            record.provenance if record is not None else Provenance(),
+            record if record is not None else RunRecord(""),
         )
 
     def _orient(self, measured: Measured) -> None:

@@ -11,11 +11,12 @@ from ..export.wall_surface import wall_surface
 from ..measure import Circumstances, HeartMeasures, Unknown, measure_heart
 from ..measure.study import Labels, Study, scan_study, series_study
 from ..progress import Reporter
-from ..provenance import InputFacts, Provenance
+from ..provenance import InputFacts
 from ..quality import measured_and_checked
 from ..scene.nodes import owned_volume
 from ..scene.wall_model import prepare_wall
 from ..volume.types import Volume
+from .record import RunRecord
 from .work import Masks, labels_of
 
 
@@ -27,13 +28,13 @@ class MeasureRequest:
         view: the scan; its array is a view of the node's voxels.
         masks: the displayed segments.
         frames: segments of all frames of a time series; empty for a single scan.
-        provenance: of the segmentation; states the patient, if known.
+        record: record of the run; states the patient, if known.
     """
 
     view: Volume
     masks: Masks
     frames: Sequence[Masks] = ()
-    provenance: Provenance = field(default_factory=Provenance)
+    record: RunRecord = field(default_factory=lambda: RunRecord(""))
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +58,9 @@ def measure_request(request: MeasureRequest, reporter: Reporter) -> Measured:
         volume = owned_volume(request.view)
         geometry = volume.geometry
         labels = labels_of(request.masks, geometry.shape)
-        facts, spread = request.provenance.input or InputFacts(), request.provenance.window_spread
-        patient, structures = facts.patient, tuple(structure(key) for key in request.masks)
+        record, made = request.record, request.record.provenance
+        facts, structures = made.input or InputFacts(), tuple(structure(key) for key in request.masks)
+        patient = facts.patient
         if request.frames:
 
             def read(k: int) -> Labels:
@@ -69,12 +71,15 @@ def measure_request(request: MeasureRequest, reporter: Reporter) -> Measured:
             study = series_study(
                 len(request.frames),
                 read,
-                lambda k: measured_and_checked(*read(k), structures, spread=spread),
+                lambda k: measured_and_checked(
+                    *read(k), structures, spread=made.window_spread, findings=volume.findings
+                ),
                 patient,
                 Circumstances(volume.modality, "", patient.sex),
             )
         else:
-            found = measured_and_checked(labels, geometry, structures, volume, spread=spread)
+            spread, findings = made.window_spread, record.findings
+            found = measured_and_checked(labels, geometry, structures, volume, spread=spread, findings=findings)
             reporter.advance(1)
             circumstances = Circumstances(volume.modality, facts.phase, patient.sex)
             heart, study = found.heart, scan_study((labels, geometry), found, patient, circumstances)

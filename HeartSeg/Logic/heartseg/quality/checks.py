@@ -106,6 +106,8 @@ CODES = frozenset(
 """Codes of the findings of :func:`check_result`."""
 SCAN_CODES = frozenset({"contrast-doubtful", "not-hounsfield"})
 """Those of them that need the grey values of the scan."""
+CLEAN_UP_CODES = frozenset({"several-components", "holes-filled", "dark-removed"})
+"""Those of them that need what clean-up removed."""
 
 
 def check_result(

@@ -15,7 +15,7 @@ from ..measure.uncertainty import without_intervals
 from ..result import Removal
 from ..volume.geometry import Geometry
 from ..volume.types import Volume, blank_volume
-from .checks import CODES, SCAN_CODES, check_result
+from .checks import CLEAN_UP_CODES, CODES, SCAN_CODES, check_result
 
 
 def measured_and_checked(
@@ -35,9 +35,9 @@ def measured_and_checked(
         geometry: their grid.
         structures: structures that are measured and may be missing.
         volume: the scan on that grid; without it, there are no intensities.
-        removals: what clean-up removed.
+        removals: what clean-up removed, after a run.
         spread: structure key -> relative standard deviation of its volume over shifted windows, if known.
-        findings: earlier findings on the scan and the run; those that are checked again are replaced.
+        findings: earlier findings on the scan, the run and its clean-up; those that are checked again are replaced.
 
     Returns:
         Measures, and all findings, most serious first. The note of a measure without an interval of a structure that
@@ -46,7 +46,7 @@ def measured_and_checked(
     scan = blank_volume(geometry) if volume is None else volume
     found = measure_labels(scan, labels, structures, spread)
     measures = tuple(m for m in found.measures if volume is not None or m.quantity not in INTENSITIES)
-    replaced = CODES if volume is not None else CODES - SCAN_CODES
+    replaced = CODES - (CLEAN_UP_CODES if not removals else set()) - (SCAN_CODES if volume is None else set())
     earlier = [f for f in findings if f.code not in replaced and f not in scan.findings]
     checks = check_result(scan, labels, measures, removals, structures)
     every = sorted_findings((*scan.findings, *earlier, *checks))

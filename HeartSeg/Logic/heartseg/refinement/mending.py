@@ -151,7 +151,6 @@ def mended_result(volume: Volume, before: Result, labels: np.ndarray, mend: Mend
         before.geometry,
         structures,
         volume,
-        removals=before.removals,
         spread=before.provenance.window_spread,
         findings=findings,
     )
