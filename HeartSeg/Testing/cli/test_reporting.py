@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cli.test_measuring import write_series
+from cli.test_measuring import HEARTS, write_series
 from heartseg.cli.main import main
+from heartseg.cli.measure import opened_source
 from heartseg.export import subject
+from heartseg.volume.patient import Patient
 from heartseg.volume.types import Volume
 from heartseg.volume.writing import write_labels, write_volume
 from measured_hearts import LeftVentricle
@@ -55,6 +57,24 @@ def test_the_given_scan_is_measured_and_everything_is_read_once(
     measures = json.loads((tmp_path / "out" / "measures.json").read_text(encoding="utf-8"))["measures"]
     means = {m["structure"]: m["value"] for m in measures if m["quantity"] == "mean_intensity"}
     assert (means["LV"], means["MYO"]) == (pytest.approx(10.0), pytest.approx(50.0))
+
+
+def test_the_scan_of_a_time_series_is_read_at_the_frame_that_is_shown(tmp_path: Path) -> None:
+    import SimpleITK as sitk
+
+    write_series(tmp_path / "cine")
+    frames = []
+    for k, heart in enumerate(HEARTS):
+        labels, geometry = heart.labels((2.0, 2.0, 2.0))
+        image = sitk.GetImageFromArray((100 * (k + 1) * (labels > 0)).astype(np.int16))
+        image.SetSpacing(geometry.spacing)
+        image.SetOrigin(geometry.origin)
+        frames.append(image)
+    sitk.WriteImage(sitk.JoinSeries(frames), str(tmp_path / "cine.nrrd"))
+    opened = opened_source(tmp_path / "cine", Patient(), "MR", "cycle", tmp_path / "cine.nrrd")
+    assert opened.study.shown_frame == 1
+    assert opened.subject.volume is not None
+    assert int(opened.subject.volume.array.max()) == 200
 
 
 def counting(reader: Callable[..., Any], names: list[str]) -> Callable[..., Any]:
