@@ -16,13 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .anatomy import STRUCTURES, Structure, structure
-from .findings import sorted_findings
 from .hashes import sha256_of
-from .measure import measure_everything
 from .postprocess import clean_labels, remove_dark
 from .progress import CancelToken, ProgressCallback, Reporter
 from .provenance import InputFacts, ModelFacts, Provenance
-from .quality import check_result, without_doubtful_intervals
+from .quality import measured_and_checked
 from .result import Removal, Result
 from .settings import Settings
 from .version import __version__
@@ -106,11 +104,16 @@ class Segmenter:
         with reporter.stage("measure"):
             chosen = self.structures
             labels = self._only(labels, chosen)
-            measures = measure_everything(volume, labels, chosen, prediction.run.window_spread)
-            checks = check_result(volume, labels, measures, removals, chosen)
-        findings = sorted_findings(volume.findings + prediction.findings + tuple(checks))
-        measures = without_doubtful_intervals(measures, findings)
-        result = Result(labels, volume.geometry, chosen, findings, tuple(measures), removals)
+            found = measured_and_checked(
+                labels,
+                volume.geometry,
+                chosen,
+                volume,
+                removals=removals,
+                spread=prediction.run.window_spread,
+                findings=prediction.findings,
+            )
+        result = Result(labels, volume.geometry, chosen, found.findings, found.measures, removals)
         provenance = self._provenance(volume, prediction, reporter)
         return replace(result, provenance=provenance, confidence_map=prediction.confidence_map)
 

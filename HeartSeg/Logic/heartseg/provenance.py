@@ -192,6 +192,11 @@ class Provenance:
         """Name and version of the model in one string; empty if it is not known."""
         return " ".join(v for v in (self.model.name, self.model.version) if v) if self.model else ""
 
+    @property
+    def window_spread(self) -> Mapping[str, float]:
+        """:attr:`RunFacts.window_spread`; empty without a run."""
+        return self.run.window_spread if self.run else {}
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary."""
         return dataclasses.asdict(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,15 @@ import numpy as np
 import pytest
 
 from heartseg.anatomy import STRUCTURES, structure
-from heartseg.export import Subject, measured, report_of, study_of
+from heartseg.export import Subject, measured, study_of, write_report_files
 from heartseg.export.dicom_seg import write_dicom_seg
 from heartseg.export.dicom_sr import OWN_SCHEME, write_dicom_sr
 from heartseg.export.subject import subject_of
 from heartseg.measure import Circumstances, Patient
 from heartseg.measure.study import Study
 from heartseg.quantities import quantity
-from heartseg.report import Material, Report, build_report
+from heartseg.report.model import Number
+from heartseg.report.numbers import numbers_of
 from heartseg.result import Measure, Result
 from heartseg.volume import read_volume
 from volume.conftest import dicom_series as _dicom_series
@@ -28,19 +30,19 @@ pydicom = pytest.importorskip("pydicom")
 hd = pytest.importorskip("highdicom", reason='needs highdicom: pip install "heartseg[dicom]"')
 
 dicom_series = _dicom_series
-Written = tuple[Report, Path, Path, Subject]
+Written = tuple[tuple[Number, ...], Path, Path, Subject]
 
 
 @pytest.fixture
 def written(dicom_series: Callable[..., Path], tmp_path: Path) -> Written:
-    """Report, segmentation and structured report of four boxes."""
+    """Numbers, segmentation and structured report of four boxes."""
     volume = read_volume(dicom_series(slices=24, PatientID="7", PatientName="A^B"))
     labels = np.zeros(volume.geometry.shape, np.uint8)
     labels[2:14, 3:18, 5:20], labels[14:20, 20:28, 6:15], labels[6:16, 24:30, 22:41] = 1, 5, 3
     subject = measured(subject_of(Result(labels, volume.geometry, STRUCTURES), volume))
-    report = report_of(subject, study_of(subject), meshes=())
+    numbers = numbers_of(study_of(subject), ())
     segmentation = write_dicom_seg(subject, tmp_path / "segmentation.dcm")
-    return report, segmentation, write_dicom_sr(report, subject, segmentation, tmp_path / "measurements.dcm"), subject
+    return numbers, segmentation, write_dicom_sr(numbers, subject, segmentation, tmp_path / "measurements.dcm"), subject
 
 
 def numbers_in(path: Path) -> dict[tuple[str, str], tuple[float, str]]:
@@ -61,9 +63,9 @@ def numbers_in(path: Path) -> dict[tuple[str, str], tuple[float, str]]:
 
 
 def test_every_value_of_the_report_is_there_once(written: Written) -> None:
-    report, _, path, _ = written
+    numbers, _, path, _ = written
     found = numbers_in(path)
-    expected = [n for n in report.numbers if n.value is not None]
+    expected = [n for n in numbers if n.value is not None]
     assert len(found) == len(expected)
     for n in expected:
         known = quantity(n.structure, n.quantity)
@@ -109,13 +111,24 @@ def test_the_function_of_a_series_has_groups_without_a_segment(written: Written,
         Measure("LV", "cardiac_output", None, "L/min"),
     )
     study = Study(measures, None, None, Patient(), Circumstances("MR", "cycle"))
-    report = build_report(Material(study, subject.result, subject.volume))
-    found = numbers_in(write_dicom_sr(report, subject, segmentation, tmp_path / "function.dcm"))
+    found = numbers_in(write_dicom_sr(numbers_of(study, ()), subject, segmentation, tmp_path / "function.dcm"))
     assert found == {
         ("LV", "8821-1"): (188.25, "mL"),
         ("LV", "70822001"): (62.5, "%"),
         ("LA", "max_volume"): (80.0, "mL"),
     }
+
+
+def test_numbers_are_written_without_pictures(
+    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither matplotlib nor VTK is needed."""
+    for name in ("matplotlib", "contourpy", "vtk", "vtkmodules"):
+        monkeypatch.setitem(sys.modules, name, None)
+    numbers, _, _, subject = written
+    files = write_report_files(subject, study_of(subject), tmp_path / "report", ["dicom-sr"])
+    assert files == ("measurements.dcm", "measures.json", "segmentation.dcm")
+    assert len(numbers_in(tmp_path / "report" / "measurements.dcm")) == len([n for n in numbers if n.value is not None])
 
 
 def test_own_codes_name_their_scheme(written: Written) -> None:

@@ -13,12 +13,12 @@ from heartseg.export.wall_surface import ARRAY_NAME, wall_surface
 from heartseg.measure import Circumstances, Patient, Unknown, measure_heart, measure_labels
 from heartseg.measure.function import CardiacFunction
 from heartseg.measure.planes import StandardPlanes
-from heartseg.measure.study import scan_study, series_study
+from heartseg.measure.study import scan_study
 from heartseg.scene.study_tables import fill_curves, fill_study_tables
 from heartseg.scene.view_planes import FIELD_OF_VIEW_MM, ORDER, orient_views, slice_to_ras
 from heartseg.scene.wall_model import prepare_wall, remove_wall, show_wall
 from heartseg.volume.types import Volume
-from measured_hearts import LeftVentricle
+from measured_hearts import LeftVentricle, study_of_frames
 from scene.conftest import add_transform_node, add_volume_node
 
 FACTORS = tuple(0.85 + 0.15 * np.cos(2 * np.pi * np.arange(10) / 10))
@@ -138,7 +138,7 @@ def test_a_scan_fills_tables_of_measures_and_wall_segments(scene: Any, heart: An
 
 def test_a_series_fills_the_function_and_plots_its_curves(scene: Any, segmentation: Any) -> None:
     frames = [LeftVentricle().shrunk(f).labels((2.5, 2.5, 2.5)) for f in FACTORS]
-    study = series_study(len(frames), lambda k: frames[k], Patient(), Circumstances("MR", "cycle"))
+    study = study_of_frames(frames, Patient(), Circumstances("MR", "cycle"))
     function, _measures, wall = fill_study_tables(study, segmentation)
     quantities = [function.GetCellText(r, 1) for r in range(function.GetNumberOfRows())]
     assert {"edv", "esv", "ejection_fraction"} <= set(quantities)

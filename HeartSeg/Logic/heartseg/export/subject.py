@@ -13,17 +13,15 @@ import numpy as np
 
 from ..anatomy import STRUCTURES
 from ..errors import HeartSegError, InputError
-from ..findings import sorted_findings
 from ..formats import REPORT_FILE
-from ..measure import HeartMeasures, measure_labels
-from ..measure.structures import INTENSITIES
+from ..measure import MeasuredLabels
 from ..provenance import Provenance
-from ..quality import check_result, without_doubtful_intervals
+from ..quality import measured_and_checked
 from ..result import Result
 from ..volume.geometry import Geometry
 from ..volume.label_maps import as_label_map, stem_of
-from ..volume.reading import read_volume
-from ..volume.types import Source, Volume
+from ..volume.reading import count_frames, read_volume
+from ..volume.types import Source, Volume, blank_volume
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +47,7 @@ class Subject:
 
     def scan(self) -> Volume:
         """The scan; without one, a volume of zeros on the grid of the labels, which takes no memory."""
-        return self.volume or _zeros(self.result.geometry, self.name)
+        return self.volume or blank_volume(self.result.geometry, self.name)
 
 
 def open_subject(
@@ -71,7 +69,8 @@ def open_subject(
         source: folder of ``heartseg segment``, or a label map (NIfTI, NRRD, MHA/MHD, Slicer's ``.seg.nrrd``).
         scan: the scan, file or DICOM folder. By default, the scan named in the report of a result folder is used if the
             file still exists and is unchanged.
-        series, frame, modality: selection within ``scan``, as for :func:`heartseg.read_volume`.
+        series, frame, modality: selection within ``scan``, as for :func:`heartseg.read_volume`; by default, the frame
+            of a result folder.
         labels: label value -> structure key, for a label map with other label values.
         measure: whether to measure and check a segmentation file; otherwise, its measures and findings are empty.
 
@@ -80,9 +79,13 @@ def open_subject(
         SettingsError: ``labels`` names an unknown structure.
     """
     source = Path(source)
+    of_folder = _of_result_folder(source) if source.is_dir() else None
+    known = of_folder.result.provenance.input if of_folder is not None else None
+    if known is not None and scan is not None and frame is None and count_frames(scan, series=series) > 1:
+        frame = known.frame
     requested = None if scan is None else read_volume(scan, frame=frame, series=series, modality=modality)
-    if source.is_dir():
-        return _with_scan(_of_result_folder(source), requested, source)
+    if of_folder is not None:
+        return _with_scan(of_folder, requested, source)
     found = as_label_map(source, labels, "--labels")
     present = tuple(s for s in STRUCTURES if (found.labels == s.label).any())
     provenance = Provenance(segmentation=str(source))
@@ -94,23 +97,21 @@ def open_subject(
 
 def measured(subject: Subject) -> Subject:
     """Recompute measures and findings from the labels, for an edited segmentation."""
-    return measured_with_heart(subject)[0]
+    found = measured_labels(subject)
+    return replace(subject, result=replace(subject.result, measures=found.measures, findings=found.findings))
 
 
-def measured_with_heart(subject: Subject) -> tuple[Subject, HeartMeasures | None]:
-    """Recompute measures and findings as :func:`measured`; returns the geometric measures of the heart too."""
-    result, volume = subject.result, subject.scan()
-    found = measure_labels(volume, result.labels, result.structures)
-    measures = tuple(m for m in found.measures if subject.volume is not None or m.quantity not in INTENSITIES)
-    findings = (*volume.findings, *check_result(volume, result.labels, measures, (), result.structures))
-    measures = without_doubtful_intervals(measures, findings)
-    result = replace(result, measures=measures, findings=sorted_findings(findings), removals=())
-    return replace(subject, result=result), found.heart
-
-
-def _zeros(geometry: Geometry, name: str) -> Volume:
-    # Modality MR, so that the zeros are not interpreted as Hounsfield units.
-    return Volume(np.broadcast_to(np.int16(0), geometry.shape), geometry, name, "MR")
+def measured_labels(subject: Subject) -> MeasuredLabels:
+    """Measure and check the labels of a subject; findings on its scan and its run are kept."""
+    result = subject.result
+    return measured_and_checked(
+        result.labels,
+        result.geometry,
+        result.structures,
+        subject.volume,
+        spread=result.provenance.window_spread,
+        findings=result.findings,
+    )
 
 
 def _of_result_folder(folder: Path) -> Subject:

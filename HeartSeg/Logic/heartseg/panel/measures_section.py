@@ -10,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..errors import HeartSegError, InputError
-from ..measure import CardiacFunction, Patient, Unknown
+from ..measure import CardiacFunction, Unknown
 from ..measure.bullseye import THICKENING, THICKNESS, drawn_quantities, segment_values
 from ..result import Measure
 from ..scene.frames import browser_of
@@ -19,6 +19,7 @@ from ..scene.view_planes import ViewsBefore, orient_views
 from ..scene.wall_model import remove_wall, show_wall
 from .bullseye import bullseye_pixmap
 from .measuring import Measured, MeasureRequest, measure_request
+from .record import RunRecord
 from .results import masks_of
 from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
 
@@ -134,14 +135,13 @@ class Measures(Section):
 
     def _request(self, node: Any, scan: Any) -> MeasureRequest:
         record = self._state.record
-        known = record.provenance.input if record is not None else None
         frames = [_masks_or_none(n, scan) for n in _frame_nodes(node, scan)]
         several = sum(bool(f) for f in frames) >= 2
         return MeasureRequest(
             self.panel.scan_of(scan),
             masks_of(node, scan),
             frames if several else (),
-            known.patient if known is not None else Patient(),
+            record if record is not None else RunRecord(""),
         )
 
     def _orient(self, measured: Measured) -> None:

@@ -114,7 +114,7 @@ class Results(Section):
                     keep_frame(browser, node, browser.GetSelectedItemNumber())
                 self.panel.show_status(_("Measured again, after edits."))
 
-        self.panel.start(_("Measure again"), lambda reporter: measure_again(view, masks, reporter), keep)
+        self.panel.start(_("Measure again"), lambda reporter: measure_again(view, masks, record, reporter), keep)
 
     def undo(self) -> None:
         """Restore the content of the segmentation before the last run; a second call restores the current content."""

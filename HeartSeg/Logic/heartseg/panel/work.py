@@ -13,6 +13,7 @@ from ..scene.prepared import PreparedSegments, prepare_segments
 from ..settings import Settings
 from ..volume.types import Volume
 from .process import segment_in_process
+from .record import RunRecord
 from .segmenter import make_segmenter
 
 if TYPE_CHECKING:
@@ -103,12 +104,13 @@ def _segment(request: Request, volume: Volume, warm: WarmModel, reporter: Report
     return warm.get(request.model, request.settings).segment(volume, reporter=reporter)
 
 
-def measure_again(view: Volume, masks: Masks, reporter: Reporter) -> tuple[Any, Any, Any]:
+def measure_again(view: Volume, masks: Masks, record: RunRecord, reporter: Reporter) -> tuple[Any, Any, Any]:
     """Measure and check edited segments.
 
     Args:
         view: the scan.
         masks: structure key -> (uint8 array ``(z, y, x)``, label value in it, index ``(z, y, x)`` of its first voxel).
+        record: record of the run; its findings on the scan and the run are kept.
         reporter: progress and cancel.
 
     Returns:
@@ -116,19 +118,22 @@ def measure_again(view: Volume, masks: Masks, reporter: Reporter) -> tuple[Any, 
         structure wins, as in Slicer's export.
     """
     from ..anatomy import structure
-    from ..measure import measure_everything
-    from ..quality import check_result, without_doubtful_intervals
+    from ..quality import measured_and_checked
 
     volume = owned_volume(view)
-    with reporter.stage("measure", 3):
+    with reporter.stage("measure", 2):
         labels = labels_of(masks, volume.geometry.shape)
         reporter.advance(1)
         structures = tuple(structure(key) for key in masks)
-        measures = measure_everything(volume, labels, structures)
-        reporter.advance(2)
-        findings = check_result(volume, labels, measures, (), structures)
-    findings = volume.findings + tuple(findings)
-    return labels, without_doubtful_intervals(measures, findings), findings
+        found = measured_and_checked(
+            labels,
+            volume.geometry,
+            structures,
+            volume,
+            spread=record.provenance.window_spread,
+            findings=record.findings,
+        )
+    return labels, found.measures, found.findings
 
 
 def labels_of(masks: Masks, shape: tuple[int, int, int]) -> Any:

@@ -11,13 +11,12 @@ import numpy as np
 
 from ..anatomy import STRUCTURES
 from ..errors import HeartSegError, InputError
-from ..findings import Finding, Severity, sorted_findings
+from ..findings import Finding, Severity
 from ..marks import Mark
-from ..measure import measure_everything
 from ..pipeline import Segmenter, model_of
 from ..progress import CancelToken, ProgressCallback, Reporter
 from ..provenance import Mend, Provenance
-from ..quality import check_result
+from ..quality import measured_and_checked
 from ..result import Result
 from ..settings import Settings
 from ..version import __version__
@@ -144,17 +143,23 @@ def mended_result(volume: Volume, before: Result, labels: np.ndarray, mend: Mend
     """
     present = set(np.unique(labels).tolist())
     structures = tuple(s for s in STRUCTURES if s in before.structures or s.label in present)
-    measures = tuple(measure_everything(volume, labels, structures))
-    findings = [*volume.findings, *check_result(volume, labels, measures, before.removals, structures)]
-    if not mend.model:
-        text = "labels were mended without the network's probabilities: check the borders near the marks"
-        findings.append(Finding("mended-without-network", Severity.INFO, text))
+    text = "labels were mended without the network's probabilities: check the borders near the marks"
+    unaided = Finding("mended-without-network", Severity.INFO, text)
+    findings = [f for f in before.findings if f != unaided] + ([] if mend.model else [unaided])
+    found = measured_and_checked(
+        labels,
+        before.geometry,
+        structures,
+        volume,
+        spread=before.provenance.window_spread,
+        findings=findings,
+    )
     return replace(
         before,
         labels=labels,
         structures=structures,
-        measures=measures,
-        findings=sorted_findings(findings),
+        measures=found.measures,
+        findings=found.findings,
         provenance=replace(before.provenance, mends=(*before.provenance.mends, mend)),
     )
 

@@ -107,3 +107,9 @@ class Volume:
     def with_findings(self, *more: Finding) -> Volume:
         """Return a copy (sharing the array) with further findings, without duplicates."""
         return replace(self, findings=self.findings + tuple(f for f in more if f not in self.findings))
+
+
+def blank_volume(geometry: Geometry, name: str = "volume") -> Volume:
+    """Return a volume of zeros, which takes no memory, in place of a scan that is not available."""
+    # Modality MR, so that the zeros are not interpreted as Hounsfield units.
+    return Volume(np.broadcast_to(np.int16(0), geometry.shape), geometry, name, "MR")
