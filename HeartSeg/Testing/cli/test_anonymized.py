@@ -18,13 +18,15 @@ from pydicom.dataset import Dataset
 from heartseg import read_volume
 from heartseg.cli.cases import list_cases
 from heartseg.export.formats import FORMATS
-from heartseg.volume import Geometry, Volume
+from heartseg.marks import Mark, write_marks
+from heartseg.volume import Geometry, Volume, write_volume
+from tiny_models import synthetic_volume
 
 if TYPE_CHECKING:
     from cli.conftest import Outcome
 
-SECRETS = ("Qwertz", "Zyxwvu", "PID7Q7Q", "19310203", "Kolibri", "Pinguin", "Narwal", "Okapi", "Wombat")
-"""Name, ID and birth date of the patient, series description, folder, file, damaged file, other series, other texts."""
+SECRETS = ("Qwertz", "Zugspitz", "PID7Q7Q", "19310203", "Kolibri", "Pinguin", "Narwal", "Okapi", "Wombat")
+"""Name, ID and birth date of the patient, series description, folder, file, other series, other texts."""
 TEXTS = ("PatientComments", "InstitutionName", "StudyDescription", "OtherPatientIDs", "AccessionNumber", "StudyID")
 MORE_TEXTS = ("ReferringPhysicianName", "OperatorsName", "ProtocolName", "StationName", "PatientAddress", "Occupation")
 
@@ -33,7 +35,7 @@ def identify(folder: Path, description: str = "Kolibri chest") -> Path:
     """Give the files of a DICOM series the secrets, in headers and names."""
     for k, path in enumerate(sorted(folder.glob("*.dcm"))):
         data = pydicom.dcmread(path)
-        data.PatientName, data.PatientID, data.PatientBirthDate = "Qwertz^Zyxwvu", "PID7Q7Q", "19310203"
+        data.PatientName, data.PatientID, data.PatientBirthDate = "Qwertz^Zugspitz", "PID7Q7Q", "19310203"
         data.PatientSex, data.StudyDate, data.StudyTime = "O", "20260101", "120000"
         data.SeriesDescription = description
         for keyword in (*TEXTS, *MORE_TEXTS):
@@ -89,7 +91,7 @@ def test_the_secrets_are_in_results_that_are_not_anonymized(
     report = (tmp_path / "out" / "report.json").read_text()
     assert all(secret in report for secret in ("Kolibri", "Pinguin", "Okapi"))
     stored = (tmp_path / "out" / "segmentation.dcm").read_bytes()
-    assert all(secret.encode() in stored for secret in ("Qwertz", "Zyxwvu", "PID7Q7Q", "19310203", "Wombat"))
+    assert all(secret.encode() in stored for secret in ("Qwertz", "Zugspitz", "PID7Q7Q", "19310203", "Wombat"))
     with pytest.raises(AssertionError):
         assert_anonymous(tmp_path / "out")
 
@@ -107,10 +109,50 @@ def test_no_file_of_a_run_identifies_the_patient(
     assert_anonymous(tmp_path / "out", outcome.out, outcome.err)
 
 
+@pytest.fixture
+def doubtful(tmp_path: Path) -> Path:
+    """A NIfTI file of 1 mm voxels without orientation and with a slice too many: findings on the file."""
+    image, _ = synthetic_volume(3, (56, 56, 56), 5)
+    folder = tmp_path / "Pinguin"
+    folder.mkdir()
+    volume = Volume(image.astype(np.int16), Geometry(image.shape, (1.0, 1.0, 1.0)))
+    path = write_volume(volume, folder / "Narwal_PID7Q7Q.nii")
+    stored = bytearray(path.read_bytes())
+    stored[252:256] = bytes(4)  # qform_code and sform_code of NIfTI-1
+    path.write_bytes(bytes(stored) + bytes(image[0].size * 2))
+    return path
+
+
+def test_no_file_that_any_command_writes_for_an_anonymized_image_file_holds_its_name(
+    heartseg: Callable[..., Outcome], doubtful: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    out, every = tmp_path / "out", ",".join([*FORMATS, "confidence"])
+    every = every.replace("dicom-seg,", "").replace("dicom-sr,", "")  # of DICOM images only
+    first = out / "first"
+    assert heartseg("segment", doubtful, "-o", first, "--model", tiny_model, "--anonymize", "--format", every).code == 0
+    found = {f["code"] for f in json.loads((first / "report.json").read_text())["findings"]}
+    assert {"spacing-unknown", "voxels-left-over"} <= found
+    voxel = read_volume(first / "labels.nii.gz")
+    x, y, z = (float(v) for v in voxel.geometry.index_to_world(np.argwhere(voxel.array > 0)[0]))
+    marks = write_marks([Mark("RV", ((x, y, z),))], tmp_path / "marks.mrk.json")
+    given = ("--scan", doubtful)
+    for command in (
+        ("refine", first, "--marks", marks, *given, "--device", "cpu", "-o", out / "mended"),
+        ("export", first, *given, "--format", "seg,csv,html", "-o", out / "export"),
+        ("report", first, *given, "--format", "html,pdf", "-o", out / "report"),
+        ("compare", first, out / "mended", "-o", out / "comparison"),
+        ("measure", first, "-o", out / "measures"),
+        ("segment", doubtful.parent, "--anonymize", "--model", tiny_model, "-o", out / "many", "--format", "csv"),
+    ):
+        outcome = heartseg(*command)
+        assert outcome.code == 0, (command, outcome)
+    assert_anonymous(out)
+
+
 def test_without_anonymize_name_birth_date_and_id_are_in_the_dicom_objects_only(
     heartseg: Callable[..., Outcome], patient: Path, tmp_path: Path, tiny_model: Path
 ) -> None:
-    identity = ("Qwertz", "Zyxwvu", "PID7Q7Q", "19310203")
+    identity = ("Qwertz", "Zugspitz", "PID7Q7Q", "19310203")
     every = ",".join([*FORMATS, "confidence"])
     out = tmp_path / "out"
     assert heartseg("segment", patient, "-o", out, "--model", tiny_model, "--format", every).code == 0

@@ -108,8 +108,8 @@ def left_over_finding(header: Header, extra: int) -> tuple[Finding, ...]:
     if extra < x * y * max(1, header.bytes_per_value):
         return ()
     text = (
-        f"{header.path.name!r} holds {extra} bytes more than its header promises: its size or voxel type may be wrong, "
-        "look at the scan"
+        f"the file holds {extra} bytes more than its header promises: its size or voxel type may be wrong, look at the "
+        "scan"
     )
     return (Finding("voxels-left-over", Severity.WARNING, text, values={"bytes": extra}),)
 
@@ -197,8 +197,8 @@ def header_findings(header: Header) -> tuple[Finding, ...]:
             Finding(
                 "spacing-unknown",
                 Severity.WARNING,
-                f"{header.path.name!r} states voxels of 1x1x1 mm and no orientation, as files do whose voxel size is "
-                f"not known: if it is another, {GIVE_SPACING}",
+                "the file states voxels of 1x1x1 mm and no orientation, as files do whose voxel size is not known: if "
+                f"it is another, {GIVE_SPACING}",
             )
         )
     if not header.oriented:
