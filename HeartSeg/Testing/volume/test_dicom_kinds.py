@@ -252,28 +252,53 @@ def test_phases_of_an_enhanced_file(tmp_path: Path, told_by: str, order: str) ->
 
 
 @pytest.mark.parametrize(
-    ("percents", "delays", "covered"),
+    ("percents", "covered"),
     [
-        (range(0, 100, 10), None, True),
-        (range(5, 100, 20), None, True),
-        (range(0, 101, 10), None, True),  # 100 % is 0 % again
-        (range(30, 81, 10), None, False),  # prospective CT of a part of the cycle
-        ((0, 25, 50, 75), None, False),
-        (None, range(0, 800, 40), True),
-        (None, (20, 20, 20, 20, 20), False),  # the same delay in each beat: perfusion
-        (None, range(0, 20000, 800), False),  # one image a beat
-        (None, None, False),
+        (range(0, 100, 10), True),
+        (range(5, 100, 20), True),
+        (range(0, 101, 10), True),  # 100 % is 0 % again
+        (range(30, 81, 10), False),  # prospective CT of a part of the cycle
+        (range(0, 65, 16), False),  # nothing after 64 %
+        ((0, 25, 50, 75), False),
+        (range(0, 101, 25), False),  # four different phases
+        ((0, 10, 10, 20, 30, 40, 50, 60, 70, 80, 90), False),  # one of them twice
     ],
 )
-def test_phases_cover_a_cycle_only_if_an_attribute_of_the_heart_says_so(
-    percents: Sequence[int] | None, delays: Sequence[int] | None, covered: bool
+def test_phases_in_percent_cover_a_cycle_or_a_part_of_it(percents: Sequence[int], covered: bool) -> None:
+    assert cover_cycle([Phase(percent=float(percent)) for percent in percents]) == covered
+
+
+@pytest.mark.parametrize(
+    ("delays", "beat", "covered"),
+    [
+        (range(0, 800, 40), 800.0, True),
+        (range(20, 820, 40), 790.0, True),  # the beat is a mean: the last phase may lie behind it
+        (range(0, 800, 40), None, False),  # of a beat of 800 ms, or the first part of a longer one
+        (range(0, 400, 40), 1000.0, False),  # systole only
+        (range(400, 800, 40), 800.0, False),  # diastole only
+        ((0, 40, 80, 120, 700), 800.0, False),  # a gap
+        ((20, 20, 20, 20, 20), 800.0, False),  # the same delay in each beat: perfusion
+        (range(0, 20000, 800), 800.0, False),  # one image a beat
+        (None, 800.0, False),
+    ],
+)
+def test_trigger_delays_cover_a_cycle_if_they_fill_the_beat(
+    delays: Sequence[int] | None, beat: float | None, covered: bool
 ) -> None:
-    count = len(percents or delays or range(20))
-    phases = [
-        Phase(percent=percents[k] if percents else None, delay_ms=float(delays[k]) if delays else None)
-        for k in range(count)
-    ]
-    assert cover_cycle(phases) == covered
+    times = [None] * 20 if delays is None else [float(delay) for delay in delays]
+    assert cover_cycle([Phase(delay_ms=time, beat_ms=beat) for time in times]) == covered
+
+
+@pytest.mark.parametrize(
+    ("tags", "covered"),
+    [({}, False), ({"NominalInterval": 1000}, True), ({"HeartRate": 60}, True), ({"NominalInterval": 2000}, False)],
+)
+def test_the_length_of_the_beat_is_read_from_the_interval_or_the_heart_rate(
+    tmp_path: Path, tags: dict[str, int], covered: bool
+) -> None:
+    images = [image for k in range(5) for image in make.planes(PHASES[k % 3], TriggerTime=200.0 * k, **tags)]
+    make.write_classic(tmp_path, images)
+    assert read_volume(tmp_path, frame=1).source.cardiac_cycle == covered
 
 
 @pytest.mark.parametrize(("told_by", "covered"), [("cardiac phase", True), ("temporal position", False)])

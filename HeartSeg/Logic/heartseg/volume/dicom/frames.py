@@ -77,7 +77,7 @@ class Plane:
         slope, intercept: modality transformation (PS3.3 C.11.1); NaN if they are not numbers.
         image_type, kernel: as stored, joined.
         marks: further attributes that may separate scans with one series UID: name -> value.
-        times: attributes that may distinguish phases: name (see :mod:`.phases`) -> number.
+        times: attributes that may distinguish phases: name (see :mod:`.phases`) -> number; and the ``"beat"``, ms.
         instance: instance number, ``None`` if missing.
         rescaled: whether a slope, an intercept or a lookup table is stated.
     """
@@ -291,6 +291,7 @@ _TIME_NUMBERS = {
     "temporal position": ("TemporalPositionIdentifier", "TemporalPositionIndex", "TemporalPositionTimeOffset"),
     "cardiac phase": ("NominalPercentageOfCardiacPhase",),
     "trigger delay": ("NominalCardiacTriggerDelayTime", "TriggerTime", "ActualCardiacTriggerDelayTime"),
+    "beat": ("RRIntervalTimeNominal", "NominalInterval"),
 }
 
 

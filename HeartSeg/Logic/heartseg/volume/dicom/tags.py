@@ -22,6 +22,7 @@ HEADER_TAGS = (
     "PatientSize",
     "PatientWeight",
     "HeartRate",
+    "NominalInterval",
     "SliceThickness",
     "EchoTime",
     "InversionTime",
