@@ -276,7 +276,7 @@ def _path(value: Any) -> str:
 
 
 def _without_doubles(listing: Listing) -> Listing:
-    """Make names unique: if two scans have the same name, the second gets its folder as prefix."""
+    """Sort the cases by name, and make names unique: of scans with one name, the second gets its folder as prefix."""
     names: dict[str, Case] = {}
     for case in listing.cases:
         name = case.name if case.name not in names else safe_name(f"{case.image.parent.name}_{case.name}")
@@ -285,7 +285,7 @@ def _without_doubles(listing: Listing) -> Listing:
                 f"{str(names[name].image)!r} and {str(case.image)!r} would both be case {name!r}: rename one"
             )
         names[name] = replace(case, name=name)
-    return Listing(listing.layout, tuple(names.values()), listing.unlabelled, listing.problems)
+    return replace(listing, cases=tuple(names[name] for name in sorted(names)))
 
 
 def safe_name(name: str) -> str:
