@@ -109,9 +109,10 @@ def check_case(request: Request, reporter: Reporter) -> Checked:
     case, settings = request.case, request.settings
     label_map = dict(settings.label_map) if settings.label_map else None
     model = find_model(request.model, label_map)
-    series = series_table(case.path)
+    series: tuple[Row, ...] = ()
     try:
         with reporter.stage("read"):
+            series = series_table(case.path)
             if (
                 case.frame is None
                 and case.path.exists()
