@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from command_lines import end_by, worker_of
+from heartseg.cli import cases
 from heartseg.cli.cases import Case, list_cases, scan_path
 from heartseg.cli.exits import _is_importing
 from heartseg.cli.finished import choices_of, finished_report, key_of, model_hash
-from heartseg.cli.processes import ProcessError, _why_ended, in_child
+from heartseg.cli.processes import Answer, ProcessError, _why_ended, in_child
 from heartseg.cli.segment import settings_from
 from heartseg.cli.summary import SummaryRow, plain_cell, write_summary
 from heartseg.errors import HeartSegError, InputError, SettingsError
@@ -57,9 +58,7 @@ def rows(out: Path) -> dict[str, dict[str, str]]:
         (None, "read", ("answering",), False),  # its connection is closed, and it does not end
     ],
 )
-def test_the_end_of_a_process_is_explained_and_only_a_crash_in_reading_blames_the_file(
-    code: int | None, stage: str, words: tuple[str, ...], damaged: bool
-) -> None:
+def test_the_end_of_a_process_is_explained(code: int | None, stage: str, words: tuple[str, ...], damaged: bool) -> None:
     answer = _why_ended(code, stage)
     assert answer.damaged == damaged == ("damaged" in answer.end)
     assert all(word in answer.end for word in words)
@@ -103,6 +102,27 @@ def test_a_scan_that_takes_too_long_costs_one_row(
     assert outcome.code == 1, outcome
     assert "--time-limit" in rows(tmp_path / "out")["a"]["message"]
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"summary.csv"}
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [("3", 180.0), ("0", None)])
+def test_counting_the_frames_of_a_scan_has_the_time_limit_that_its_message_names(
+    heartseg: Callable[..., Outcome],
+    save_series: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    minutes: str,
+    seconds: float | None,
+) -> None:
+    limits = []
+
+    def late(works: Any, progress: Any = None, limit: float | None = None) -> Iterator[Answer]:
+        limits.append(limit)
+        yield Answer(end="late")
+
+    monkeypatch.setattr(cases, "answers", late)
+    arguments = ("segment", save_series(), "-o", tmp_path / "out", "--frame", "all", "--time-limit", minutes)
+    assert heartseg(*arguments).code == 1
+    assert limits == [seconds]
 
 
 def test_a_negative_time_limit_is_refused(

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _LONGEST_NAME = 150  # bytes; a temporary folder name of at most 255 bytes extends it
 SUMMARY_FILE = "summary.csv"
-_SECONDS = 600.0  # time limit to count the frames of a scan
 
 
 @dataclass(frozen=True)
@@ -193,6 +192,7 @@ def list_cases(
     without: Path | None = None,
     spacing: Spacing | None = None,
     anonymize: bool = False,
+    time_limit: float | None = None,
 ) -> list[Case]:
     """List the scans of an input in a stable order, with unique names.
 
@@ -202,6 +202,7 @@ def list_cases(
         frame: frame of every scan, or ``"all"`` to make each frame a case.
         without: output folder to skip, which may be inside the input folder.
         anonymize: whether to number the scans that no list names, instead of naming them by their paths.
+        time_limit: seconds to count the frames of a scan, ``None`` for no limit.
 
     Raises:
         InputError: the list is unreadable or empty.
@@ -221,7 +222,7 @@ def list_cases(
         digits = len(str(len(cases)))
         cases = [c if c.named else replace(c, name=f"scan_{k:0{digits}d}") for k, c in enumerate(cases, 1)]
     if frame == "all":
-        cases = _frames_of_all(cases)
+        cases = _frames_of_all(cases, time_limit)
     elif frame is not None:
         cases = [replace(c, frame=int(frame) if c.frame is None else c.frame) for c in cases]
     return _unique(cases)
@@ -299,13 +300,13 @@ def _listed(path: Path, number: int, row: dict[str, str]) -> Case:
     )
 
 
-def _frames_of_all(cases: list[Case]) -> list[Case]:
+def _frames_of_all(cases: list[Case], time_limit: float | None) -> list[Case]:
     """Return one case per frame. An unreadable scan stays one case that fails later; if it is the only one, it raises.
 
     A child process counts the frames, because a damaged file may end it.
     """
     open_cases = [case for case in cases if case.frame is None]
-    with contextlib.closing(answers((partial(_count_frames, case) for case in open_cases), limit=_SECONDS)) as coming:
+    with contextlib.closing(answers((partial(_count_frames, case) for case in open_cases), limit=time_limit)) as coming:
         counts = dict(zip(open_cases, coming, strict=False))
     found: list[Case] = []
     for case in cases:

@@ -160,7 +160,7 @@ def run_segment(args: argparse.Namespace) -> int:
         from .batch import run_batch
 
         cases = list_cases(
-            args.input, args.series, frame, args.modality, args.output, spacing=args.spacing, anonymize=args.anonymize
+            args.input, args.series, frame, args.modality, args.output, args.spacing, args.anonymize, limit
         )
         return run_batch(cases, args, settings, formats, limit)
     assert not isinstance(frame, str)
