@@ -192,6 +192,7 @@ def input_facts(volume: Volume) -> InputFacts:
         value_scale=volume.value_scale.value,
         size_xyz=geometry.size,
         spacing_mm_xyz=tuple(round(s, 6) for s in geometry.spacing),
+        spacing_given=source.spacing_given,
         orientation=geometry.orientation,
         anonymized=source.anonymize,
     )

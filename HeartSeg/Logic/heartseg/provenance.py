@@ -36,6 +36,7 @@ class InputFacts:
         value_scale: see :class:`~heartseg.volume.values.ValueScale`.
         size_xyz: voxels.
         spacing_mm_xyz: mm.
+        spacing_given: whether the user gave that voxel size, because the files state none.
         orientation: letters of the index axes, such as ``"LPS"``.
         anonymized: whether name, path and reading report are omitted, so that the result does not identify the patient.
     """
@@ -54,6 +55,7 @@ class InputFacts:
     value_scale: str = ""
     size_xyz: tuple[int, ...] = ()
     spacing_mm_xyz: tuple[float, ...] = ()
+    spacing_given: bool = False
     orientation: str = ""
     anonymized: bool = False
 

@@ -80,9 +80,14 @@ def open_subject(
         SettingsError: ``labels`` names an unknown structure.
     """
     source = Path(source)
-    requested = None if scan is None else read_volume(scan, frame=frame, series=series, modality=modality)
-    if source.is_dir():
-        return _with_scan(_of_result_folder(source), requested, source)
+    of_folder = _of_result_folder(source) if source.is_dir() else None
+    known = of_folder.result.provenance.input if of_folder else None
+    spacing = of_folder.result.geometry.spacing if of_folder and known and known.spacing_given else None
+    requested = (
+        None if scan is None else read_volume(scan, frame=frame, series=series, modality=modality, spacing=spacing)
+    )
+    if of_folder is not None:
+        return _with_scan(of_folder, requested, source)
     found = as_label_map(source, labels, "--labels")
     present = tuple(s for s in STRUCTURES if (found.labels == s.label).any())
     provenance = Provenance(segmentation=str(source))
@@ -184,7 +189,6 @@ def _with_scan(subject: Subject, requested: Volume | None, source: Path) -> Subj
 def _named_scan(result: Result) -> tuple[Volume | None, str]:
     """Read the scan named in a report; without it, return ``None`` and the reason."""
     recorded = result.provenance.input
-    given = any(finding.code == "spacing-given" for finding in result.findings)
     if recorded is None or not recorded.path:
         return None, "the scan is unknown, so pictures show the labels only: give it with --scan"
     path = recorded.path
@@ -194,7 +198,7 @@ def _named_scan(result: Result) -> tuple[Volume | None, str]:
             frame=recorded.frame,
             series=recorded.series_uid or None,
             modality=recorded.modality or None,
-            spacing=result.geometry.spacing if given else None,
+            spacing=result.geometry.spacing if recorded.spacing_given else None,
         )
     except HeartSegError as error:
         log.info("scan of the report: %s", error)

@@ -51,6 +51,7 @@ class Source:
         patient: sex, body size and heart rate, if DICOM states them.
         phase: phase of the heart of that frame, if the file states it.
         reading: how a DICOM series was read.
+        spacing_given: whether the user gave the voxel size, because the files state none.
         anonymize: whether results must not identify the patient: no path, no name, no reading report, no DICOM patient
             attributes.
     """
@@ -65,6 +66,7 @@ class Source:
     frames: int | None = None
     cardiac_cycle: bool = False
     patient: Patient = field(default_factory=Patient)
+    spacing_given: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -257,6 +257,7 @@ def read_series(
         frames=series.frames,
         cardiac_cycle=cover_cycle([s.phase for s in series.stacks]),
         patient=common_patient([plane.file.body for s in series.stacks for plane in s.planes]),
+        spacing_given=given is not None,
     )
     return check_volume(Volume(array, stack.grid.geometry, name, known, source, findings))
 
