@@ -8,7 +8,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pydicom
@@ -17,8 +17,13 @@ from pydicom.dataset import Dataset
 
 from heartseg import read_volume
 from heartseg.cli.cases import list_cases
+from heartseg.export import open_subject
 from heartseg.export.formats import FORMATS
 from heartseg.marks import Mark, write_marks
+from heartseg.output import write_result
+from heartseg.pipeline import input_facts
+from heartseg.provenance import Provenance
+from heartseg.result import Result
 from heartseg.volume import Geometry, Volume, write_volume
 from tiny_models import synthetic_volume
 
@@ -189,6 +194,27 @@ def test_an_export_of_an_anonymized_result_is_anonymous_too(
     assert outcome.code == 0, outcome
     assert (tmp_path / "export" / "segmentation.dcm").is_file()
     assert_anonymous(tmp_path / "export", outcome.out, outcome.err)
+
+
+@pytest.mark.parametrize("choice", [{"series": 2}, {"frame": 1, "modality": "MR"}], ids=["series", "frame"])
+def test_an_anonymized_result_is_paired_with_its_series_and_frame_and_not_named_after_its_folder(
+    save_dicom: Callable[..., Path], save_series: Callable[..., Path], tmp_path: Path, choice: dict[str, Any]
+) -> None:
+    if "series" in choice:
+        save_dicom("study/one", seed=5)
+        path = save_dicom("study/two", seed=6, number=2).parent
+    else:
+        path = save_series()
+    volume = read_volume(path, **choice).anonymized()
+    facts = input_facts(volume)
+    assert (facts.name, facts.path) == ("", "")
+    result = Result(np.ones(volume.array.shape, np.uint8), volume.geometry, provenance=Provenance(input=facts))
+    folder = tmp_path / "out" / "Pinguin"
+    write_result(result, volume, folder, ["labels"])
+    alone, paired = open_subject(folder), open_subject(folder, path)
+    assert alone.volume is None and alone.name == paired.name == "scan"
+    assert paired.volume is not None and paired.volume.source.sha256 == facts.sha256
+    np.testing.assert_array_equal(paired.volume.array, volume.array)
 
 
 def test_no_file_of_a_cohort_identifies_a_patient(

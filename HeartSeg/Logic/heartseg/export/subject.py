@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,13 @@ from ..findings import sorted_findings
 from ..formats import REPORT_FILE
 from ..measure import HeartMeasures, measure_labels
 from ..measure.structures import INTENSITIES
-from ..provenance import Provenance
+from ..provenance import InputFacts, Provenance
 from ..quality import check_result, without_doubtful_intervals
 from ..result import Result
 from ..volume.geometry import Geometry
 from ..volume.label_maps import as_label_map, stem_of
 from ..volume.reading import read_volume
-from ..volume.types import Source, Volume
+from ..volume.types import ANONYMOUS, Source, Volume
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,8 @@ def open_subject(
         source: folder of ``heartseg segment``, or a label map (NIfTI, NRRD, MHA/MHD, Slicer's ``.seg.nrrd``).
         scan: the scan, file or DICOM folder. By default, the scan named in the report of a result folder is used if the
             file still exists and is unchanged.
-        series, frame, modality: selection within ``scan``, as for :func:`heartseg.read_volume`.
+        series, frame, modality: selection within ``scan``, as for :func:`heartseg.read_volume`; by default, those of
+            the report of a result folder.
         labels: label value -> structure key, for a label map with other label values.
         measure: whether to measure and check a segmentation file; otherwise, its measures and findings are empty.
 
@@ -80,14 +82,11 @@ def open_subject(
         SettingsError: ``labels`` names an unknown structure.
     """
     source = Path(source)
-    of_folder = _of_result_folder(source) if source.is_dir() else None
-    known = of_folder.result.provenance.input if of_folder else None
-    spacing = of_folder.result.geometry.spacing if of_folder and known and known.spacing_given else None
-    requested = (
-        None if scan is None else read_volume(scan, frame=frame, series=series, modality=modality, spacing=spacing)
-    )
-    if of_folder is not None:
-        return _with_scan(of_folder, requested, source)
+    if source.is_dir():
+        subject = _of_result_folder(source)
+        requested = None if scan is None else _requested_scan(Path(scan), subject.result, series, frame, modality)
+        return _with_scan(subject, requested, source)
+    requested = None if scan is None else read_volume(scan, frame=frame, series=series, modality=modality)
     found = as_label_map(source, labels, "--labels")
     present = tuple(s for s in STRUCTURES if (found.labels == s.label).any())
     provenance = Provenance(segmentation=str(source))
@@ -130,8 +129,8 @@ def _of_result_folder(folder: Path) -> Subject:
         result = Result.from_dict(report, np.zeros((0, 0, 0), np.uint8), Geometry((0, 0, 0), (1.0, 1.0, 1.0)))
     labels, geometry = labels_of(folder)
     result = replace(result, labels=labels, geometry=geometry)
-    source = result.provenance.input
-    return Subject(result, None, (source.name if source else "") or folder.resolve().name)
+    known = result.provenance.input or InputFacts()
+    return Subject(result, None, ANONYMOUS if known.anonymized else known.name or folder.resolve().name)
 
 
 def provenance_of(folder: Path) -> Provenance:
@@ -184,6 +183,25 @@ def _with_scan(subject: Subject, requested: Volume | None, source: Path) -> Subj
         )
     notices = subject.notices + ((notice,) if notice else ())
     return replace(subject, volume=volume, name=volume.name if volume else subject.name, notices=notices)
+
+
+def _requested_scan(
+    path: Path, result: Result, series: str | int | None, frame: int | None, modality: str | None
+) -> Volume:
+    """Read the scan that the user gives for a result; what is not given is taken from the report, by UID and number."""
+    known = result.provenance.input or InputFacts()
+    own = known.series_uid if path.is_dir() and series is None else ""
+    read = partial(
+        read_volume,
+        path,
+        frame=known.frame if frame is None else frame,
+        modality=modality or known.modality or None,
+        spacing=result.geometry.spacing if known.spacing_given else None,
+    )
+    if own:
+        with suppress(InputError):  # a copy of the series may have another UID
+            return read(series=own)
+    return read(series=series)
 
 
 def _named_scan(result: Result) -> tuple[Volume | None, str]:

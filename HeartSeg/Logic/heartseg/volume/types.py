@@ -12,6 +12,9 @@ from .geometry import Geometry
 from .patient import Patient
 from .values import ValueScale, value_scale
 
+ANONYMOUS = "scan"
+"""Name of a scan whose results must not identify the patient."""
+
 
 @dataclass(frozen=True)
 class ReadingReport:
@@ -104,7 +107,7 @@ class Volume:
         The path stays, because a DICOM SEG is made from its files; results omit it. Findings name neither files nor
         series descriptions (see :class:`~heartseg.findings.Finding`) and stay as they are.
         """
-        return replace(self, name="scan", source=replace(self.source, reading=None, anonymize=True))
+        return replace(self, name=ANONYMOUS, source=replace(self.source, reading=None, anonymize=True))
 
     def with_findings(self, *more: Finding) -> Volume:
         """Return a copy (sharing the array) with further findings, without duplicates."""
