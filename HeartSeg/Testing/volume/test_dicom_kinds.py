@@ -595,6 +595,28 @@ def test_two_scans_under_one_series_uid_are_listed_apart(tmp_path: Path, kind: s
         assert volume.source.reading is not None and volume.source.reading.split
 
 
+@pytest.mark.parametrize("kind", MIXED)
+def test_the_key_of_a_scan_does_not_depend_on_the_names_of_its_files(tmp_path: Path, kind: str) -> None:
+    images, _ = two_scans(0.0, *MIXED[kind])
+    folder = make.write_classic(tmp_path / "scan", shuffled(images))
+    (renamed := tmp_path / "renamed").mkdir()
+    for k, file in enumerate(sorted(folder.iterdir(), reverse=True)):
+        shutil.copyfile(file, renamed / f"{k:04}.dcm")
+    for series, again in zip(list_series(folder), list_series(renamed), strict=True):
+        assert (series.key, series.told_by) == (again.key, again.told_by)
+        np.testing.assert_array_equal(read_series(series).array, read_series(again).array)
+
+
+def test_two_series_with_one_number_have_keys_of_their_own(tmp_path: Path) -> None:
+    volumes = {uid: phantom(radius=radius) for uid, radius in (("1.2.7", 20.0), ("1.2.8", 30.0))}
+    for start, (uid, volume) in enumerate(volumes.items()):
+        make.write_classic(tmp_path, make.planes(volume), series=uid, number=3, start=100 * start)
+    assert [series.key for series in list_series(tmp_path)] == list(volumes)
+    assert "2 series" in refusal(tmp_path, series=3)
+    for key, volume in volumes.items():
+        same(read_volume(tmp_path, series=key), volume)
+
+
 @pytest.mark.parametrize("offset", [0.0, 2.0, 300.0])
 @pytest.mark.parametrize(
     "second", [{"PatientID": "T2"}, {"PatientName": "Other^One"}, {"PatientBirthDate": "19710203"}]

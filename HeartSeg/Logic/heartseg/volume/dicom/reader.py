@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,10 +64,17 @@ def _series_in(inventory: files.Inventory) -> tuple[Series, ...]:
     for uid, planes in by_uid.items():
         more = copies_finding(copies.get(uid, 0))
         found += [replace(series, findings=series.findings + more) for series in series_of(planes)]
+    numbers = Counter(number for number, _ in {(s.number, s.uid) for s in found})
+    found = [replace(s, number_shared=s.number is not None and numbers[s.number] > 1) for s in found]
+    found.sort(key=_listing_order)
     found += joined(found)
     findings, left_out = _left_out(inventory)
     found = [replace(s, findings=s.findings + findings, left_out=s.left_out + left_out) for s in found]
-    return tuple(sorted(found, key=lambda s: (s.number is None, s.number or 0, s.uid, s.part)))
+    return tuple(sorted(found, key=_listing_order))
+
+
+def _listing_order(series: Series) -> tuple[bool, int, str, int]:
+    return series.number is None, series.number or 0, series.uid, series.part
 
 
 def _unique(inventory: files.Inventory) -> tuple[list[Plane], dict[str, int]]:
