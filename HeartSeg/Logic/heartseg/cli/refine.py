@@ -86,6 +86,8 @@ def run_refine(args: argparse.Namespace) -> int:
         mend, note = in_child(partial(_mend, args, marks, settings, target, overwrite), bar)
     if not mend.model:
         warn(f"note: the network's probabilities were not used{note}: check the borders near the marks")
+    if mend.model_note:
+        warn(f"note: {mend.model_note}")
     if args.json:
         print(json.dumps(asdict(mend), indent=2))
         return EXIT_OK

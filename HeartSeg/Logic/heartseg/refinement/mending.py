@@ -14,7 +14,7 @@ from ..errors import HeartSegError, InputError
 from ..findings import Finding, Severity, sorted_findings
 from ..marks import Mark
 from ..measure import measure_everything
-from ..pipeline import Segmenter, model_of
+from ..pipeline import Segmenter, model_facts, model_note, model_of
 from ..progress import CancelToken, ProgressCallback, Reporter
 from ..provenance import Mend, Provenance
 from ..quality import check_result
@@ -125,6 +125,7 @@ class Session:
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             heartseg=__version__,
             model=self.prior.source,
+            model_note=self.prior.note,
             marks=self.mender.marks,
             voxels=int((labels != self.original).sum()),
             volumes_ml_before=volumes_ml(self.original, self.geometry),
@@ -149,6 +150,9 @@ def mended_result(volume: Volume, before: Result, labels: np.ndarray, mend: Mend
     if not mend.model:
         text = "labels were mended without the network's probabilities: check the borders near the marks"
         findings.append(Finding("mended-without-network", Severity.INFO, text))
+    if mend.model_note:
+        text = f"labels were mended with the probabilities of another model: {mend.model_note}"
+        findings.append(Finding("mended-with-other-model", Severity.INFO, text))
     return replace(
         before,
         labels=labels,
@@ -179,9 +183,9 @@ def prior_of(volume: Volume, result: Result, segmenter: Segmenter | None, report
     if segmenter is None or box is None or not segmenter.engine.has_windows:
         return Prior.unknown()
     window = segmenter.engine.window(volume, *box, reporter)
-    card = segmenter.model.card
-    source = " ".join(v for v in (segmenter.model.name, card.version if card else None) if v)
-    return Prior.of_window(window, segmenter.model.structure_lut(), source)
+    model = segmenter.model
+    note = model_note(result.provenance.model, model)
+    return Prior.of_window(window, model.structure_lut(), model_facts(model).label, note)
 
 
 def window_box(result: Result) -> tuple[np.ndarray, np.ndarray] | None:
