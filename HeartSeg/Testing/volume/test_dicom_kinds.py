@@ -562,6 +562,40 @@ def test_slices_of_other_patients_studies_and_frames_of_reference_are_not_joined
         assert series.problem or series.slices in (1, 4)
 
 
+def lookup_table(data: Dataset) -> np.ndarray:
+    """Give a data set a Modality LUT, beside a slope that does not apply; return its values."""
+    stored = np.frombuffer(data.PixelData, np.int16 if data.PixelRepresentation else np.uint16).astype(int)
+    lowest, count = int(stored.min()), int(np.ptp(stored)) + 1
+    item = Dataset()
+    item.add_new("LUTDescriptor", "SS" if lowest < 0 else "US", [count, lowest, 16])
+    item.add_new("LUTData", "OW", (2 * np.arange(count)).astype(np.uint16).tobytes())
+    item.ModalityLUTType = "US"
+    data.ModalityLUTSequence, data.RescaleSlope, data.RescaleIntercept = [item], 7, 100
+    return 2 * (stored - lowest)
+
+
+@pytest.mark.parametrize("kind", ["classic", "multi-frame"])
+def test_a_modality_lut_replaces_slope_and_intercept(tmp_path: Path, kind: str) -> None:
+    values = []
+    if kind == "classic":
+        make.write_classic(tmp_path, make.planes(phantom()), change=lambda _, data: values.append(lookup_table(data)))
+        volume = read_volume(tmp_path)
+    else:
+        data = make.enhanced(make.planes(phantom()))
+        values.append(lookup_table(data))
+        volume = read_volume(make.save(data, tmp_path / "scan.dcm"))
+    np.testing.assert_array_equal(volume.array.ravel(), np.concatenate(values))
+
+
+def test_a_modality_lut_in_some_images_only_is_refused(tmp_path: Path) -> None:
+    def change(k: int, data: Dataset) -> None:
+        if k % 2:
+            lookup_table(data)
+        del data.RescaleSlope, data.RescaleIntercept
+
+    assert "8 of its 16 images" in refusal(make.write_classic(tmp_path, make.planes(phantom()), change=change))
+
+
 # --- R6: scans that share a series UID --------------------------------------------------------------------------------
 
 

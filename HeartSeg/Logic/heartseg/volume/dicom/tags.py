@@ -57,6 +57,7 @@ HEADER_TAGS = (
     "PixelRepresentation",
     "RescaleIntercept",
     "RescaleSlope",
+    "ModalityLUTSequence",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
