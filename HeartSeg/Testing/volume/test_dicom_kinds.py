@@ -546,7 +546,11 @@ def test_a_slice_that_was_acquired_twice_counts_once(tmp_path: Path) -> None:
     for k, image in enumerate(again):
         image.intercept, image.tags = 0.0, {"TriggerTime": 40.0 * k, "SeriesDescription": "first try"}
     make.write_classic(tmp_path / "study" / "bad", again, number=0, modality="MR")
-    same(read_volume(tmp_path / "study", frame=1), expected[1])
+    volume = read_volume(tmp_path / "study", frame=1)
+    same(volume, expected[1])
+    assert "series-divided" not in codes(volume)
+    (whole,) = (series for series in list_series(tmp_path / "study") if series.joined)
+    assert whole.repeated == ("0",)
 
 
 @pytest.mark.parametrize("other", ["PatientID", "FrameOfReferenceUID", "StudyInstanceUID"])

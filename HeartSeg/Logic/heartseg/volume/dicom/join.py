@@ -174,4 +174,5 @@ def _joined_series(
         problem=stacks[0].problem if len({s.problem for s in stacks}) == 1 else "",
         findings=(finding, *more),
         left_out=tuple(f"series {series.key}: repeats a slice" for series in repeated),
+        repeated=tuple(series.key for series in repeated),
     )

@@ -183,9 +183,8 @@ def _slices_beside(chosen: Series, others: Sequence[Series]) -> list[Series]:
     """Return cine slices that are nearly parallel to a joined stack but not part of it, nor repeat its slices."""
     if not chosen.joined or chosen.frames == 1:
         return []
-    repeated = {text.removeprefix("series ").partition(":")[0] for text in chosen.left_out}
     normal = axes_of(chosen.stacks[0].planes[0])[2]
-    slices = (s for s in others if s.slices == 1 and s.frames > 1 and not s.problem and s.key not in repeated)
+    slices = (s for s in others if s.slices == 1 and s.frames > 1 and not s.problem and s.key not in chosen.repeated)
     return [s for s in slices if abs(float(axes_of(s.stacks[0].planes[0])[2] @ normal)) > NEARLY_PARALLEL]
 
 

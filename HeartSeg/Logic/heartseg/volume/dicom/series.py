@@ -55,6 +55,7 @@ class Series:
         part: 0, or 1, 2, ... if one series contains several scans, which are listed separately.
         told_by: attribute that separated the parts.
         joined: keys of the joined series.
+        repeated: keys of the series whose slices the joined ones repeat, left out.
         problem: reason why no phase can be segmented, or ``""``.
         findings: findings on the whole series.
         left_out: omitted series and files, one phrase each.
@@ -72,6 +73,7 @@ class Series:
     findings: tuple[Finding, ...] = ()
     left_out: tuple[str, ...] = ()
     number_shared: bool = False
+    repeated: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
