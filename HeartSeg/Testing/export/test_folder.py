@@ -228,6 +228,9 @@ def test_a_scan_whose_voxel_size_the_user_gave_is_found_and_read_with_it(
     assert opened.volume is not None and opened.notices == ()
     assert opened.volume.geometry.spacing == spacing
     assert opened.volume.source.spacing_given
+    opened = open_subject(tmp_path / "out" / "labels.nii.gz", other or path, spacing=spacing)
+    assert opened.volume is not None and opened.volume.geometry.spacing == spacing
+    assert opened.volume.source.spacing_given
 
 
 def test_an_edited_segmentation_is_measured_anew(subject: Subject, tmp_path: Path) -> None:

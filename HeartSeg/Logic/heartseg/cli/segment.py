@@ -80,10 +80,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="omit the patient's name, ID and birth date and the path and name of the scan from all files",
     )
     scan = parser.add_argument_group("the scan")
-    add_scan_options(scan)
-    scan.add_argument(
-        "--frame", metavar="N|all", help="frame of a time series, from 0; all writes a folder for each frame"
-    )
+    add_scan_options(scan, all_frames=True)
     run = parser.add_argument_group("the run")
     run.add_argument("--model", metavar="NAME|DIR", help="model name or folder (default: the included model)")
     run.add_argument("--labels", metavar="MAP", help='for a model without a card: "1=LV,2=RV,3=MYO"')

@@ -15,21 +15,19 @@ import numpy as np
 from ..anatomy import STRUCTURES
 from ..errors import HeartSegError, InputError
 from ..findings import sorted_findings
-from ..formats import REPORT_FILE
+from ..formats import LABEL_FILES, REPORT_FILE
 from ..measure import HeartMeasures, measure_labels
 from ..measure.structures import INTENSITIES
 from ..provenance import InputFacts, Provenance
 from ..quality import check_result, without_doubtful_intervals
 from ..result import Result
 from ..volume.geometry import Geometry
+from ..volume.headers import Spacing
 from ..volume.label_maps import as_label_map, stem_of
 from ..volume.reading import read_volume
 from ..volume.types import ANONYMOUS, Source, Volume
 
 log = logging.getLogger(__name__)
-
-LABEL_FILES = ("labels.nii.gz", "segmentation.seg.nrrd")
-"""Label files of a result folder, in search order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +58,7 @@ def open_subject(
     series: str | int | None = None,
     frame: int | None = None,
     modality: str | None = None,
+    spacing: Spacing | None = None,
     labels: Mapping[int, str] | None = None,
     measure: bool = True,
 ) -> Subject:
@@ -72,8 +71,8 @@ def open_subject(
         source: folder of ``heartseg segment``, or a label map (NIfTI, NRRD, MHA/MHD, Slicer's ``.seg.nrrd``).
         scan: the scan, file or DICOM folder. By default, the scan named in the report of a result folder is used if the
             file still exists and is unchanged.
-        series, frame, modality: selection within ``scan``, as for :func:`heartseg.read_volume`; by default, those of
-            the report of a result folder.
+        series, frame, modality, spacing: of ``scan``, as for :func:`heartseg.read_volume`; by default, those of the
+            report of a result folder.
         labels: label value -> structure key, for a label map with other label values.
         measure: whether to measure and check a segmentation file; otherwise, its measures and findings are empty.
 
@@ -84,9 +83,13 @@ def open_subject(
     source = Path(source)
     if source.is_dir():
         subject = _of_result_folder(source)
-        requested = None if scan is None else _requested_scan(Path(scan), subject.result, series, frame, modality)
+        requested = (
+            None if scan is None else _requested_scan(Path(scan), subject.result, series, frame, modality, spacing)
+        )
         return _with_scan(subject, requested, source)
-    requested = None if scan is None else read_volume(scan, frame=frame, series=series, modality=modality)
+    requested = (
+        None if scan is None else read_volume(scan, frame=frame, series=series, modality=modality, spacing=spacing)
+    )
     found = as_label_map(source, labels, "--labels")
     present = tuple(s for s in STRUCTURES if (found.labels == s.label).any())
     provenance = Provenance(segmentation=str(source))
@@ -186,7 +189,12 @@ def _with_scan(subject: Subject, requested: Volume | None, source: Path) -> Subj
 
 
 def _requested_scan(
-    path: Path, result: Result, series: str | int | None, frame: int | None, modality: str | None
+    path: Path,
+    result: Result,
+    series: str | int | None,
+    frame: int | None,
+    modality: str | None,
+    spacing: Spacing | None,
 ) -> Volume:
     """Read the scan that the user gives for a result; what is not given is taken from the report, by UID and number."""
     known = result.provenance.input or InputFacts()
@@ -196,7 +204,7 @@ def _requested_scan(
         path,
         frame=known.frame if frame is None else frame,
         modality=modality or known.modality or None,
-        spacing=result.geometry.spacing if known.spacing_given else None,
+        spacing=result.geometry.spacing if spacing is None and known.spacing_given else spacing,
     )
     if own:
         with suppress(InputError):  # a copy of the series may have another UID

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ...formats import LABEL_FILES, REPORT_FILE
 from ...provenance import Provenance
 from ...volume.headers import image_suffix
 from ...volume.label_maps import stem_of
@@ -26,9 +27,8 @@ LAYOUTS = (
     "refine), or a MONAI data list (.json)"
 )
 
-REPORTS = ("report.json", "export.json")
+REPORTS = (REPORT_FILE, "export.json")
 """Files that state how the labels of a result or export came about."""
-LABEL_FILES = ("labels.nii.gz", "segmentation.seg.nrrd")
 
 TRANSLATED = "translated.json"
 """File that lists the cases made by ``heartseg translate join`` (``heartseg.translation.join.RECORD``)."""
