@@ -28,7 +28,7 @@ from ..findings import Finding, Severity
 from .geometry import Geometry, is_singular
 from .headers import READABLE, Header, Spacing, is_text, mm
 from .types import Volume
-from .values import ValueScale, replace_nonfinite, slabs
+from .values import ValueScale, is_picture, replace_nonfinite, slabs
 
 log = logging.getLogger(__name__)
 
@@ -409,8 +409,8 @@ def check_scale(volume: Volume) -> tuple[Finding, ...]:
 
 
 def _check_depth(array: np.ndarray) -> tuple[Finding, ...]:
-    """Return a finding on 8-bit values, which indicate a copy for viewing whose window has clipped values."""
-    if array.dtype.itemsize > 1:
+    """Return a finding on a copy for viewing."""
+    if not is_picture(array):
         return ()
     finding = Finding(
         "grey-values-8-bit",
