@@ -195,6 +195,7 @@ def input_facts(volume: Volume) -> InputFacts:
         value_scale=volume.value_scale.value,
         size_xyz=geometry.size,
         spacing_mm_xyz=tuple(round(s, 6) for s in geometry.spacing),
+        spacing_given=source.spacing_given,
         orientation=geometry.orientation,
         anonymized=source.anonymize,
     )
@@ -232,6 +233,20 @@ def model_of(provenance: Provenance, label_map: Mapping[int, str] | None = None)
     stored = provenance.settings.get("label_map") or ()
     label_map = label_map or {int(k): str(v) for k, v in stored} or None
     return find_model(facts.path if Path(facts.path).is_dir() else facts.name, label_map=label_map)
+
+
+def made_with(made_by: ModelFacts | None, model: ModelFolder) -> bool:
+    """Whether a result was made with the weights of this model."""
+    return made_by is not None and dict(made_by.checkpoints) == dict(model_facts(model).checkpoints)
+
+
+def model_note(made_by: ModelFacts | None, model: ModelFolder) -> str:
+    """Say how a model differs from the one that made a result; empty if it is the same, or none made it."""
+    if made_by is None or not made_by.name or made_with(made_by, model):
+        return ""
+    now = model_facts(model).label
+    weights = " with other weights" if now == made_by.label else ""
+    return f"the result was made with model {made_by.label}, and this is model {now}{weights}"
 
 
 def installed_versions() -> dict[str, str]:

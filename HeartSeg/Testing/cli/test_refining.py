@@ -75,6 +75,7 @@ def test_a_result_is_mended_in_place_with_its_formats_and_says_so(
         json.dumps([{"structure": "RV", "points": [list(read_marks(marks)[0].points[0])], "positive": True}])
     )
     assert mend["voxels"] == (after != before).sum() and mend["model"].startswith("Tiny")
+    assert mend["model_note"] == ""
     ml = read_volume(result / "labels.nii.gz").geometry.voxel_volume_ml
     assert mend["volumes_ml_before"]["RV"] == pytest.approx((before == 2).sum() * ml, abs=1e-3)
     assert mend["volumes_ml_after"]["RV"] == pytest.approx((after == 2).sum() * ml, abs=1e-3)
@@ -137,6 +138,22 @@ def test_without_the_model_the_labels_alone_guide_it_and_a_finding_says_so(
     assert mended.labels[at] == 2 and mended.provenance.mends[0].model == ""
     assert "mended-without-network" in {f.code for f in mended.findings}
     assert first.labels[at] != 2
+
+
+@pytest.mark.parametrize("version", ["0.1", "0.2"])
+def test_the_use_of_another_version_or_of_other_weights_is_recorded(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], version: str
+) -> None:
+    report = report_in(result)
+    made_by = report["provenance"]["model"]
+    made_by["version"], made_by["checkpoints"] = version, dict.fromkeys(made_by["checkpoints"], "0" * 64)
+    (result / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    _at, marks = marks_for(result, tmp_path / "marks.mrk.json")
+    assert main(["refine", str(result), "--marks", str(marks), "--device", "cpu"]) == 0
+    (mend,) = report_in(result)["provenance"]["mends"]
+    assert f"Tiny {version}," in mend["model_note"] and "Tiny 0.1" in mend["model_note"].split(",")[1]
+    assert "mended-with-other-model" in {f["code"] for f in report_in(result)["findings"]}
+    assert mend["model_note"] in capsys.readouterr().err
 
 
 def test_mended_results_are_a_training_set_and_others_are_not(

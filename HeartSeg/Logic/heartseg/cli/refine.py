@@ -18,6 +18,7 @@ from ..marks import Mark, read_marks
 from ..progress import Reporter
 from ..provenance import Mend
 from ..settings import DEVICES, Settings
+from .cases import add_given_scan
 from .exits import EXIT_OK, warn
 from .processes import in_child
 from .progress import ProgressBar
@@ -66,11 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="write there instead of replacing OUT")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result in DIR")
     parser.add_argument("--json", action="store_true", help="print what was mended as JSON")
-    scan = parser.add_argument_group("the scan, if the result does not name it or it has moved")
-    scan.add_argument("--scan", metavar="PATH", type=Path, help="the scan that was segmented, file or DICOM folder")
-    scan.add_argument("--series", metavar="UID|NUMBER", help="series of a DICOM folder")
-    scan.add_argument("--frame", metavar="N", help="frame of a time series, from 0")
-    scan.add_argument("--modality", choices=("CT", "MR"), help="modality, if the file does not state it")
+    add_given_scan(parser, "the scan, if the result does not name it or it has moved")
     run = parser.add_argument_group("the network")
     run.add_argument("--model", metavar="NAME|DIR", help="model (default: the one that made the result)")
     run.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or a card such as cuda:1 (default: auto)")
@@ -86,6 +83,8 @@ def run_refine(args: argparse.Namespace) -> int:
         mend, note = in_child(partial(_mend, args, marks, settings, target, overwrite), bar)
     if not mend.model:
         warn(f"note: the network's probabilities were not used{note}: check the borders near the marks")
+    if mend.model_note:
+        warn(f"note: {mend.model_note}")
     if args.json:
         print(json.dumps(asdict(mend), indent=2))
         return EXIT_OK
@@ -132,6 +131,7 @@ def _subject(args: argparse.Namespace) -> Subject:
         series=args.series,
         frame=frame_number(args.frame),
         modality=args.modality,
+        spacing=args.spacing,
         measure=False,
     )
 

@@ -13,7 +13,7 @@ from ..anatomy import STRUCTURES
 from ..errors import HeartSegError, InputError
 from ..findings import Finding, Severity
 from ..marks import Mark
-from ..pipeline import Segmenter, model_of
+from ..pipeline import Segmenter, model_facts, model_note, model_of
 from ..progress import CancelToken, ProgressCallback, Reporter
 from ..provenance import Mend, Provenance
 from ..quality import measured_and_checked
@@ -124,12 +124,16 @@ class Session:
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             heartseg=__version__,
             model=self.prior.source,
+            model_note=self.prior.note,
             marks=self.mender.marks,
             voxels=int((labels != self.original).sum()),
             volumes_ml_before=volumes_ml(self.original, self.geometry),
             volumes_ml_after=volumes_ml(labels, self.geometry),
             seconds=round(self.seconds, 3),
         )
+
+
+_CODES = ("mended-without-network", "mended-with-other-model")
 
 
 def mended_result(volume: Volume, before: Result, labels: np.ndarray, mend: Mend) -> Result:
@@ -143,9 +147,13 @@ def mended_result(volume: Volume, before: Result, labels: np.ndarray, mend: Mend
     """
     present = set(np.unique(labels).tolist())
     structures = tuple(s for s in STRUCTURES if s in before.structures or s.label in present)
-    text = "labels were mended without the network's probabilities: check the borders near the marks"
-    unaided = Finding("mended-without-network", Severity.INFO, text)
-    findings = [f for f in before.findings if f != unaided] + ([] if mend.model else [unaided])
+    findings = [f for f in before.findings if f.code not in _CODES]
+    if not mend.model:
+        text = "labels were mended without the network's probabilities: check the borders near the marks"
+        findings.append(Finding(_CODES[0], Severity.INFO, text))
+    if mend.model_note:
+        text = f"labels were mended with the probabilities of another model: {mend.model_note}"
+        findings.append(Finding(_CODES[1], Severity.INFO, text))
     found = measured_and_checked(
         labels,
         before.geometry,
@@ -184,9 +192,9 @@ def prior_of(volume: Volume, result: Result, segmenter: Segmenter | None, report
     if segmenter is None or box is None or not segmenter.engine.has_windows:
         return Prior.unknown()
     window = segmenter.engine.window(volume, *box, reporter)
-    card = segmenter.model.card
-    source = " ".join(v for v in (segmenter.model.name, card.version if card else None) if v)
-    return Prior.of_window(window, segmenter.model.structure_lut(), source)
+    model = segmenter.model
+    note = model_note(result.provenance.model, model)
+    return Prior.of_window(window, model.structure_lut(), model_facts(model).label, note)
 
 
 def window_box(result: Result) -> tuple[np.ndarray, np.ndarray] | None:

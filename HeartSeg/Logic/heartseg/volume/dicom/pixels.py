@@ -117,14 +117,15 @@ def _stored(planes: Sequence[Plane], digest: Any) -> Iterator[tuple[Plane, np.nd
 
 def _frames(run: Sequence[Plane], digest: Any) -> Iterator[np.ndarray]:
     """Yield frames of one file, in the order of the planes."""
-    if run[0].file.frames > 1:
+    streamed = run[0].file.frames > 1 and not run[0].file.lut
+    if streamed:
         done = 0
         for values in _streamed(run, digest):
             yield values
             done += 1
         run = run[done:]
     if run:
-        yield from _loaded(run, digest if run[0].file.frames == 1 else hashlib.sha256())
+        yield from _loaded(run, hashlib.sha256() if streamed else digest)
 
 
 def _streamed(run: Sequence[Plane], digest: Any) -> Iterator[np.ndarray]:
