@@ -211,6 +211,63 @@ def test_a_cancel_while_it_prepares_changes_nothing(user: Driver, hold: Callable
     assert not section.is_mending and node_ids() == before and node.GetAttribute("HeartSeg.Run") == record
 
 
+@pytest.mark.parametrize("lost", ["segmentation", "scan", "scene"])
+def test_what_is_lost_while_it_prepares_ends_the_job(
+    user: Driver, hold: Callable[..., Gate], scan: Any, lost: str
+) -> None:
+    node = user.run()
+    section, gate = mend_section(user), hold("predict")
+    section.ui.mendButton.click()
+    user.session.wait_until(gate.reached.is_set)
+    token = user.panel._job.token
+    if lost == "scene":
+        slicer.mrmlScene.Clear(0)
+    else:
+        slicer.mrmlScene.RemoveNode({"segmentation": node, "scan": scan}[lost])
+    assert token.cancelled
+    gate.open()
+    user.wait()
+    assert not section.is_mending and not user.error
+    assert not slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")
+
+
+def test_another_segmentation_chosen_while_it_prepares_is_not_marked(user: Driver, hold: Callable[..., Gate]) -> None:
+    node = user.run()
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "other")
+    section, gate = mend_section(user), hold("predict")
+    section.ui.mendButton.click()
+    user.session.wait_until(gate.reached.is_set)
+    user.panel.show_results_of(other)
+    gate.open()
+    user.wait()
+    assert not section.is_mending and not user.error
+    assert marks_node_of(node, make=False) is None and marks_node_of(other, make=False) is None
+
+
+@pytest.mark.parametrize("lost", ["segmentation", "scan", "marks", "scene"])
+def test_what_is_lost_while_it_measures_leaves_measures_of_the_segments(
+    user: Driver, hold: Callable[..., Gate], section: Any, scan: Any, lost: str
+) -> None:
+    node, marks, gate = user.panel.state.segmentation, section._mender.marks_node, hold("surfaces")
+    place(section, 2, wrong_place(labels_of(node, scan), 2))
+    after = labels_of(node, scan)
+    user.session.wait_until(gate.reached.is_set)
+    if lost == "scene":
+        slicer.mrmlScene.Clear(0)
+    else:
+        slicer.mrmlScene.RemoveNode({"segmentation": node, "scan": scan, "marks": marks}[lost])
+    gate.open()
+    user.session.wait_until(lambda: not user.panel._loop._handlers)
+    assert not section.is_mending and not user.error
+    if lost in ("segmentation", "scene"):
+        assert not read_record(node).provenance.mends
+        return
+    record = read_record(node)
+    assert record.value("RV", "volume") == pytest.approx((after == 2).sum() * 27 / 1000)
+    assert [m.text for mend in record.provenance.mends for m in mend.marks] == ["RV"]
+    assert node.GetSegmentation().GetSegment("RV").GetRepresentation("Closed surface").GetNumberOfPoints() > 0
+
+
 def test_number_keys_choose_only_while_mending(user: Driver, section: Any) -> None:
     assert all(s.enabled for s in section._shortcuts) and len(section._shortcuts) == 8
     section.ui.mendButton.click()

@@ -103,7 +103,12 @@ class Mend(Section):
         def work(reporter: Any) -> Opened:
             return open_session(view, masks, provenance, segmenter, reporter)
 
-        self.panel.start(_("Prepare mending"), work, lambda opened: self._begin(opened, node, scan))
+        self.panel.start(
+            _("Prepare mending"),
+            work,
+            lambda opened: self._begin(opened, node, scan),
+            nodes={_("segmentation"): node, _("scan"): scan},
+        )
 
     def undo(self) -> None:
         """Take back the last mark: its point is removed, and the segments follow."""
@@ -131,8 +136,8 @@ class Mend(Section):
 
     def _begin(self, opened: Opened, node: Any, scan: Any) -> None:
         """Listen to the points of the segmentation's marks, and obey those that are there."""
-        if node.GetScene() is None or scan.GetScene() is None:
-            return
+        if node is not self._state.segmentation:
+            return  # another one was chosen meanwhile
         marks_node = marks_node_of(node)
         self._opened, self._mender = opened, SceneMender(opened.session, node, scan, marks_node)
         self._taken_back = []
@@ -213,8 +218,7 @@ class Mend(Section):
         self._mender, self._opened, self._tags, self._taken_back = None, None, [], []
 
     def _lost(self, what: str) -> None:
-        """A node of the session leaves the scene."""
-        self._serial += 1 if what != "marks" else 0
+        """A node of the session leaves the scene; segments that stay are still measured, on the copy of the scan."""
         self.stop()
         self._enable()
 

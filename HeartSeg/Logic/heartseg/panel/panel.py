@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,7 +31,7 @@ from .run_events import RunEvent
 from .run_times import RunTimes, remember, times_of
 from .section import Section, State, busy
 from .work import Request, do_run
-from .worker import Job
+from .worker import Job, Work
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +119,21 @@ class Panel(JobRunner):
         """Return the segmenter of the chosen model and settings, kept in memory. Worker thread only."""
         reporter.check()
         return self.warm.get(self.state.model, self.settings())
+
+    def start(
+        self,
+        title: str,
+        work: Work,
+        done: Callable[[Any], None],
+        failed: Callable[[BaseException], None] | None = None,
+        stopped: Callable[[], None] | None = None,
+        nodes: Mapping[str, Any] | None = None,
+    ) -> Job | None:
+        """Run ``work(reporter)`` on the worker while ``nodes`` are in the scene; see :class:`~.section.PanelApi`."""
+        job = super().start(title, work, done, failed, stopped)
+        if job is not None and nodes:
+            self._watch.start(nodes)
+        return job
 
     def models_changed(self) -> None:
         """Update the list of models after a change, and release the model in memory."""

@@ -26,7 +26,7 @@ and must not make Qt or MRML calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -120,12 +120,14 @@ class PanelApi(Protocol):
         done: Callable[[Any], None],
         failed: Callable[[BaseException], None] | None = None,
         stopped: Callable[[], None] | None = None,
+        nodes: Mapping[str, Any] | None = None,
     ) -> Job | None:
         """Run ``work(reporter)`` on the worker, then ``done(value)`` on the main thread.
 
         The main button becomes *Cancel*, and the progress bar shows the progress. The panel shows a failure with a
-        report to copy, and a cancel in the status line; then it calls ``failed`` or ``stopped``. While another job
-        runs, this method does nothing and returns ``None``.
+        report to copy, and a cancel in the status line; then it calls ``failed`` or ``stopped``. The job is cancelled
+        when one of ``nodes`` (description -> node) leaves the scene. While another job runs, this method does nothing
+        and returns ``None``.
         """
 
     def start_quietly(self, work: Work, done: Callable[[Any], None]) -> None:
