@@ -175,6 +175,52 @@ def test_a_scan_under_a_transform_is_marked_where_the_user_sees_it(user: Driver,
     assert labels_of(node, scan)[11, 12, 13] == 4
 
 
+def shift(node: Any, right: float) -> None:
+    """Put a node under a transform."""
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = np.eye(4)
+    matrix[0, 3] = right
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    node.SetAndObserveTransformNodeID(transform.GetID())
+
+
+def test_a_segmentation_under_another_transform_is_refused_but_not_under_an_equal_one(user: Driver, scan: Any) -> None:
+    node = user.run()
+    shift(node, 6.0)
+    section = mend_section(user)
+    section.ui.mendButton.click()
+    assert user.error and not user.running and not section.is_mending
+    shift(scan, 6.0)
+    user.panel.hide_error()
+    start(user, section)
+
+
+def test_segments_outside_of_the_scan_are_refused(user: Driver, scan: Any) -> None:
+    node = user.run()
+    matrix = slicer.util.vtkMatrixFromArray(np.diag([-3.0, -3.0, 3.0, 1.0]))
+    matrix.SetElement(0, 3, -60.0)
+    scan.SetIJKToRASMatrix(matrix)
+    section = mend_section(user)
+    section.ui.mendButton.click()
+    assert user.error and not user.running and not section.is_mending
+    assert marks_node_of(node, make=False) is None
+
+
+def test_segments_under_another_transform_are_measured_where_they_are_seen(user: Driver, scan: Any) -> None:
+    from heartseg.panel.results import masks_of
+
+    node = user.run()
+    before = {
+        key: (array == value).nonzero()[2] + x for key, (array, value, (_z, _y, x)) in masks_of(node, scan).items()
+    }
+    shift(node, 6.0)
+    after = {
+        key: (array == value).nonzero()[2] + x for key, (array, value, (_z, _y, x)) in masks_of(node, scan).items()
+    }
+    inside = before["LV"][before["LV"] >= 2]
+    assert np.array_equal(np.sort(after["LV"]), np.sort(inside) - 2)  # right is -x: 6 mm are two voxels
+
+
 @pytest.mark.parametrize("lost", ["segmentation", "scan", "marks"])
 def test_a_deleted_node_ends_it(user: Driver, section: Any, scan: Any, lost: str) -> None:
     mender = section._mender

@@ -12,7 +12,7 @@ from ..anatomy import STRUCTURES
 from ..errors import HeartSegError
 from ..marks import BACKGROUND
 from ..provenance import Provenance
-from ..scene.mending import SceneMender, marks_node_of, show_surfaces
+from ..scene.mending import SceneMender, check_segments, marks_node_of, show_surfaces
 from .mend_work import Opened, measure_mended, open_session
 from .record import RunRecord, write_record
 from .results import masks_of
@@ -93,6 +93,7 @@ class Mend(Section):
         node, scan = self._state.segmentation, scan_of_segmentation(self._state)
         record = self._state.record
         try:
+            check_segments(node, scan)
             view, masks = self.panel.scan_of(scan), masks_of(node, scan)
         except HeartSegError as error:
             self.panel.show_error(str(error))

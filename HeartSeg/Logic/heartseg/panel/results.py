@@ -12,6 +12,7 @@ from ..anatomy import KEYS, STRUCTURES, Structure
 from ..errors import HeartSegError
 from ..findings import Finding, Severity, worst_severity
 from ..scene.frames import browser_of, keep_frame, save_edits
+from ..scene.nodes import have_same_transform
 from ..scene.segmentation import Replaced
 from .record import RunRecord, read_record, write_record
 from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
@@ -237,7 +238,7 @@ def masks_of(segmentation_node: Any, scan_node: Any) -> dict[str, Any]:
     """Return (array ``(z, y, x)``, label value, index of its first voxel) of each segment, by structure key.
 
     The arrays are views of the voxels of the segments, so the main thread spends no time. Slicer resamples a segment
-    whose grid differs from that of the scan (after an edit).
+    whose grid differs from that of the scan (after an edit, or under another transform).
 
     Raises:
         InputError: no segment has the key of a structure.
@@ -251,14 +252,15 @@ def masks_of(segmentation_node: Any, scan_node: Any) -> dict[str, Any]:
     binary = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
     wanted, have, masks = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4(), {}
     scan_node.GetIJKToRASMatrix(wanted)
+    together = have_same_transform(segmentation_node, scan_node)
     for key in (k for k in KEYS if segmentation.GetSegment(k) is not None):
         segment = segmentation.GetSegment(key)
         image = segment.GetRepresentation(binary)
         if image is None or image.GetPointData().GetScalars() is None:
             continue
         image.GetImageToWorldMatrix(have)
-        same = max(abs(wanted.GetElement(i, j) - have.GetElement(i, j)) for i in range(4) for j in range(4)) < 1e-4
-        if same:
+        apart = max(abs(wanted.GetElement(i, j) - have.GetElement(i, j)) for i in range(4) for j in range(4))
+        if together and apart < 1e-4:
             x0, x1, y0, y1, z0, z1 = image.GetExtent()
             array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(z1 - z0 + 1, y1 - y0 + 1, x1 - x0 + 1)
             masks[key] = (array, segment.GetLabelValue(), (z0, y0, x0))

@@ -15,11 +15,13 @@ from ..anatomy import STRUCTURES
 from ..errors import InputError
 from ..marks import Mark
 from ..refinement.mending import Session
+from .nodes import have_same_transform
 from .prepared import Layer, PreparedSegments
 from .segmentation import add_segment, oriented_image
 
 MARKS_ROLE = "HeartSegMarks"
 """Role of the node reference from a segmentation to its marks."""
+_TOLERANCE = 1e-3  # voxels, and mm of a transform
 
 
 def marks_node_of(segmentation_node: Any, make: bool = True) -> Any:
@@ -59,6 +61,68 @@ def marks_of_node(marks_node: Any, segmentation_node: Any) -> list[Mark]:
     if marks_node.IsA("vtkMRMLMarkupsCurveNode"):
         return [Mark.of_text(found[0][0], [point for _text, point in found])] if found else []
     return [Mark.of_text(text, [point]) for text, point in found]
+
+
+def check_segments(segmentation_node: Any, volume_node: Any) -> list[str]:
+    """Check that the segments of a node can be mended on a scan.
+
+    Returns:
+        keys of the structures whose voxels are not voxels of the scan: mending resamples them.
+
+    Raises:
+        InputError: the nodes are under different transforms, or a segment reaches outside of the scan.
+    """
+    import slicer
+    import vtk
+
+    names = f"segmentation {segmentation_node.GetName()!r}", f"scan {volume_node.GetName()!r}"
+    if not have_same_transform(segmentation_node, volume_node):
+        raise InputError(f"{names[0]} and {names[1]} are under different transforms: put both under the same one")
+    matrix = vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(matrix)
+    to_index = np.linalg.inv(slicer.util.arrayFromVTKMatrix(matrix))
+    last = np.array(volume_node.GetImageData().GetDimensions()) - 1
+    segmentation = segmentation_node.GetSegmentation()
+    binary = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+    elsewhere = []
+    for structure in STRUCTURES:
+        segment = segmentation.GetSegment(structure.key)
+        image = segment.GetRepresentation(binary) if segment is not None else None
+        if image is None or image.IsEmpty():
+            continue
+        image.GetImageToWorldMatrix(matrix)
+        to_scan = to_index @ slicer.util.arrayFromVTKMatrix(matrix)
+        if not _contains(last, to_scan, image, segment.GetLabelValue()):
+            raise InputError(
+                f"segment {structure.key} of {names[0]} reaches outside of {names[1]}: choose the scan that it was "
+                "drawn on"
+            )
+        shift = to_scan[:3, 3]
+        if np.abs(to_scan[:3, :3] - np.eye(3)).max() > _TOLERANCE or np.abs(shift - shift.round()).max() > _TOLERANCE:
+            elsewhere.append(structure.key)
+    return elsewhere
+
+
+def _contains(last: np.ndarray, to_scan: np.ndarray, image: Any, value: int) -> bool:
+    """Whether the voxels of a segment lie in a scan.
+
+    Args:
+        last: the scan's last index ``(i, j, k)``.
+        to_scan: ``(4, 4)``, from indices of the image to those of the scan.
+        image: oriented image.
+        value: of the segment.
+    """
+    extent = np.reshape(image.GetExtent(), (3, 2))
+
+    def inside(points: np.ndarray) -> bool:
+        index = points @ to_scan[:3, :3].T + to_scan[:3, 3]
+        return bool(((index > -0.5 - _TOLERANCE) & (index < last + 0.5 + _TOLERANCE)).all())
+
+    corners = np.stack(np.meshgrid(*extent, indexing="ij"), -1).reshape(-1, 3)
+    if inside(corners):
+        return True
+    shape = tuple(int(n) for n in extent[::-1, 1] - extent[::-1, 0] + 1)
+    return inside(np.argwhere(image_labels(image).reshape(shape) == value)[:, ::-1] + extent[:, 0])
 
 
 class SceneMender:
