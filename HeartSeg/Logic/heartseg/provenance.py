@@ -192,6 +192,11 @@ class Provenance:
         """Name and version of the model in one string; empty if it is not known."""
         return " ".join(v for v in (self.model.name, self.model.version) if v) if self.model else ""
 
+    @property
+    def mended(self) -> bool:
+        """Whether marks of a user have corrected the labels."""
+        return any(mend.marks for mend in self.mends)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary."""
         return dataclasses.asdict(self)

@@ -52,14 +52,7 @@ def place(section: Any, key: int, index: tuple[int, int, int], denied: bool = Fa
 
 def settle(user: Driver, section: Any) -> None:
     """Wait until the measures belong to the segments."""
-    mender = section._mender
-    user.session.wait_until(
-        lambda: (
-            [len(m.marks) for m in read_record(mender.segmentation).provenance.mends]
-            == [len(mender.session.mender.marks)] * bool(mender.session.mender.marks)
-            or (not mender.session.mender.marks)
-        )
-    )
+    user.session.wait_until(lambda: not user.panel._loop._handlers)
 
 
 def wrong_place(labels: np.ndarray, label: int) -> tuple[int, int, int]:
@@ -122,6 +115,8 @@ def test_undo_and_redo_follow_the_points(user: Driver, section: Any, scan: Any) 
     section.ui.undoMarkButton.click()
     assert points.GetNumberOfControlPoints() == 0 and np.array_equal(labels_of(node, scan), states[0])
     assert not section.ui.undoMarkButton.enabled
+    settle(user, section)
+    assert not read_record(node).provenance.mended and not read_record(node).provenance.mends
     section.ui.redoMarkButton.click()
     section.ui.redoMarkButton.click()
     assert np.array_equal(labels_of(node, scan), states[2])

@@ -140,13 +140,16 @@ def mended_result(volume: Volume, before: Result, labels: np.ndarray, mend: Mend
         volume: the scan.
         before: the result that was mended.
         labels: uint8 ``(z, y, x)``.
-        mend: what was done.
+        mend: what was done; without marks, all of which were taken back, nothing was mended.
     """
     present = set(np.unique(labels).tolist())
     structures = tuple(s for s in STRUCTURES if s in before.structures or s.label in present)
     measures = tuple(measure_everything(volume, labels, structures))
     findings = [*volume.findings, *check_result(volume, labels, measures, before.removals, structures)]
-    if not mend.model:
+    provenance = before.provenance
+    if mend.marks:
+        provenance = replace(provenance, mends=(*provenance.mends, mend))
+    if mend.marks and not mend.model:
         text = "labels were mended without the network's probabilities: check the borders near the marks"
         findings.append(Finding("mended-without-network", Severity.INFO, text))
     return replace(
@@ -155,7 +158,7 @@ def mended_result(volume: Volume, before: Result, labels: np.ndarray, mend: Mend
         structures=structures,
         measures=measures,
         findings=sorted_findings(findings),
-        provenance=replace(before.provenance, mends=(*before.provenance.mends, mend)),
+        provenance=provenance,
     )
 
 
