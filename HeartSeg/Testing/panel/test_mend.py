@@ -170,6 +170,24 @@ def test_a_scan_under_a_transform_is_marked_where_the_user_sees_it(user: Driver,
     assert labels_of(node, scan)[11, 12, 13] == 4
 
 
+def test_a_point_that_names_no_structure_is_named_and_the_others_are_obeyed(
+    user: Driver, section: Any, scan: Any
+) -> None:
+    node, points = user.panel.state.segmentation, section._mender.marks_node
+    points.SetControlPointLabelFormat("my lesion")
+    points.AddControlPointWorld(-6.0, -6.0, 6.0)
+    assert "point 1" in user.error.lower()
+    user.panel.hide_error()
+    place(section, 4, (13, 13, 13))
+    assert labels_of(node, scan)[13, 13, 13] == 4
+    assert not user.error  # it was said already
+    assert [points.GetNthControlPointLabel(i) for i in range(2)] == ["my lesion", "RA"]
+    points.SetNthControlPointLabel(0, "LA")
+    place(section, 2, (13, 13, 20))
+    labels = labels_of(node, scan)
+    assert (labels[2, 2, 2], labels[13, 13, 13], labels[13, 13, 20]) == (3, 4, 2)
+
+
 def shift(node: Any, right: float) -> None:
     """Put a node under a transform."""
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")

@@ -35,6 +35,7 @@ class Mend(Section):
         self._mender: SceneMender | None = None
         self._tags: list[int] = []
         self._taken_back: list[tuple[str, list[float]]] = []
+        self._refused: tuple[str, ...] = ()
         self._busy = False
         self._serial = 0
         self._shortcuts: list[Any] = []
@@ -141,7 +142,7 @@ class Mend(Section):
             return  # another one was chosen meanwhile
         marks_node = marks_node_of(node)
         self._opened, self._mender = opened, SceneMender(opened.session, node, scan, marks_node)
-        self._taken_back = []
+        self._taken_back, self._refused = [], ()
         for event in ("PointPositionDefinedEvent", "PointRemovedEvent", "PointEndInteractionEvent"):
             number = getattr(slicer.vtkMRMLMarkupsNode, event)
             self._tags.append(marks_node.AddObserver(number, lambda caller, event: self._points_changed()))
@@ -172,15 +173,15 @@ class Mend(Section):
     def _follow(self) -> None:
         """Make the segments obey the points; measures and surfaces follow on the worker."""
         assert self._mender is not None
-        self._busy = True  # a refused point is removed
+        self._busy = True  # a point outside of the scan is removed
         try:
-            changed = self._mender.sync()
-        except HeartSegError as error:
-            changed = True
-            self.panel.show_error(str(error))
+            synced = self._mender.sync()
         finally:
             self._busy = False
-        if changed:
+        if synced.refused and synced.refused != self._refused:
+            self.panel.show_error(" ".join(synced.refused))
+        self._refused = synced.refused
+        if synced.changed:
             self._measure()
         self._enable()
 

@@ -7,13 +7,15 @@ synchronise.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..anatomy import STRUCTURES
 from ..errors import InputError
-from ..marks import Mark
+from ..marks import Mark, Point
 from ..refinement.mending import Session
 from .nodes import have_same_transform
 from .prepared import Layer, PreparedSegments
@@ -36,13 +38,13 @@ def marks_node_of(segmentation_node: Any, make: bool = True) -> Any:
     return node
 
 
-def marks_of_node(marks_node: Any, segmentation_node: Any) -> list[Mark]:
+def marks_of_node(marks_node: Any, segmentation_node: Any) -> list[tuple[int, Mark | InputError]]:
     """Return the marks of a markups node, in the coordinates of the scan, in order.
 
-    A point list gives a mark per defined point, a curve one stroke. Transforms above both nodes are taken into account.
+    A point list gives a mark per placed point, a curve one stroke. Transforms above both nodes are taken into account.
 
-    Raises:
-        InputError: a label names no structure.
+    Returns:
+        index of each point (of a curve's first one), and its mark; the error says why a point is not one.
     """
     import slicer
     import vtk
@@ -57,10 +59,31 @@ def marks_of_node(marks_node: Any, segmentation_node: Any) -> list[Mark]:
         world = [0.0, 0.0, 0.0]
         marks_node.GetNthControlPointPositionWorld(i, world)
         r, a, s = to_scan.TransformPoint(world)
-        found.append((marks_node.GetNthControlPointLabel(i), (-r, -a, s)))
+        found.append((i, (-r, -a, s)))
     if marks_node.IsA("vtkMRMLMarkupsCurveNode"):
-        return [Mark.of_text(found[0][0], [point for _text, point in found])] if found else []
-    return [Mark.of_text(text, [point]) for text, point in found]
+        return [(found[0][0], _mark(marks_node, found[0][0], [point for _i, point in found]))] if found else []
+    return [(i, _mark(marks_node, i, [point])) for i, point in found]
+
+
+def _mark(marks_node: Any, index: int, points: Sequence[Point]) -> Mark | InputError:
+    """The mark that a control point names, or the reason why it is none."""
+    try:
+        return Mark.of_text(marks_node.GetNthControlPointLabel(index), points)
+    except InputError as error:
+        return InputError(f"point {index + 1} of {marks_node.GetName()!r}: {error}")
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What :meth:`SceneMender.sync` did.
+
+    Attributes:
+        changed: whether a mark was added or taken back.
+        refused: why points are not obeyed, in words.
+    """
+
+    changed: bool
+    refused: tuple[str, ...]
 
 
 def check_segments(segmentation_node: Any, volume_node: Any) -> list[str]:
@@ -148,38 +171,33 @@ class SceneMender:
         """Whether all nodes are in the scene."""
         return all(node.GetScene() is not None for node in (self.segmentation, self.volume, self.marks_node))
 
-    def sync(self) -> bool:
-        """Make the labels and segments obey the points; returns whether a mark was added or taken back.
+    def sync(self) -> Synced:
+        """Make the labels and segments obey the points.
 
-        Raises:
-            InputError: a point lies outside of the scan or names no structure; it is removed, and the others are
-                obeyed.
+        A point that names no structure is left out. One that lies outside of the scan is removed.
         """
-        mender, held = self.session.mender, [placed.mark for placed in self.session.mender.held]
-        wanted = [mark for mark in marks_of_node(self.marks_node, self.segmentation) if mark not in held]
-        before, refused = mender.marks, None
+        mender, points = self.session.mender, marks_of_node(self.marks_node, self.segmentation)
+        held = [placed.mark for placed in mender.held]
+        refused = [str(found) for _index, found in points if isinstance(found, InputError)]
+        wanted = [(index, found) for index, found in points if isinstance(found, Mark) and found not in held]
+        before, outside = mender.marks, []
         same = 0
-        while same < min(len(before), len(wanted)) and before[same] == wanted[same]:
+        while same < min(len(before), len(wanted)) and before[same] == wanted[same][1]:
             same += 1
         for _mark in before[same:]:
             mender.undo()
-        for mark in wanted[same:]:
+        for index, mark in wanted[same:]:
             try:
                 self.session.add(mark)
             except InputError as error:
-                refused = error
-                self._remove(mark)
+                refused.append(str(error))
+                outside.append(index)
+        for index in reversed(outside):
+            self.marks_node.RemoveNthControlPoint(index)
         changed = mender.marks != before
         if changed:
             show_labels(self.segmentation, mender.labels, self.volume)
-        if refused is not None:
-            raise refused
-        return changed
-
-    def _remove(self, mark: Mark) -> None:
-        marks = marks_of_node(self.marks_node, self.segmentation)
-        if mark in marks:
-            self.marks_node.RemoveNthControlPoint(marks.index(mark))
+        return Synced(changed, tuple(refused))
 
 
 def show_labels(segmentation_node: Any, labels: np.ndarray, volume_node: Any) -> None:
