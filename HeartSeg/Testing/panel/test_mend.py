@@ -126,6 +126,60 @@ def test_undo_and_redo_follow_the_points(user: Driver, section: Any, scan: Any) 
     assert [m.text for m in section._mender.session.mender.marks] == ["LV"]
 
 
+def preview(section: Any, at: tuple[float, float, float]) -> int:
+    """The point under the pointer while Slicer places points, added without an event; returns its index."""
+    points, section._busy = section._mender.marks_node, True
+    index = int(points.AddControlPointWorld(*at))
+    points.SetNthControlPointPosition(index, *at, slicer.vtkMRMLMarkupsNode.PositionPreview)
+    section._busy = False
+    return index
+
+
+def test_undo_takes_the_last_mark_and_leaves_previews_and_points_that_are_no_marks(
+    user: Driver, section: Any, scan: Any
+) -> None:
+    node, points = user.panel.state.segmentation, section._mender.marks_node
+    before = labels_of(node, scan)
+    place(section, 4, (13, 13, 13))
+    points.SetControlPointLabelFormat("my lesion")
+    points.AddControlPointWorld(-6.0, -6.0, 6.0)
+    preview(section, (-30.0, -30.0, 30.0))
+    section.ui.undoMarkButton.click()
+    assert [points.GetNthControlPointLabel(i) for i in range(points.GetNumberOfControlPoints())] == ["my lesion"] * 2
+    assert np.array_equal(labels_of(node, scan), before)
+    assert not section.ui.undoMarkButton.enabled and section.ui.redoMarkButton.enabled
+
+
+def test_undo_leaves_the_marks_of_an_earlier_mend(user: Driver, section: Any, scan: Any) -> None:
+    node, points = user.panel.state.segmentation, section._mender.marks_node
+    place(section, 4, (13, 13, 13))
+    settle(user, section)
+    section.ui.mendButton.click()
+    points.SetControlPointLabelFormat("RV")
+    points.AddControlPointWorld(-60.0, -39.0, 39.0)  # added by hand, before mending goes on
+    start(user, section)
+    assert labels_of(node, scan)[13, 13, 20] == 2
+    section.undo()
+    section.undo()
+    assert [points.GetNthControlPointLabel(i) for i in range(points.GetNumberOfControlPoints())] == ["RA"]
+    assert labels_of(node, scan)[13, 13, 13] == 4
+
+
+def test_a_preview_that_goes_keeps_what_was_taken_back_and_a_new_mark_forgets_it(
+    user: Driver, section: Any, scan: Any
+) -> None:
+    node, points = user.panel.state.segmentation, section._mender.marks_node
+    place(section, 4, (13, 13, 13))
+    section.ui.undoMarkButton.click()
+    points.RemoveNthControlPoint(preview(section, (-30.0, -30.0, 30.0)))
+    assert section.ui.redoMarkButton.enabled
+    section.ui.redoMarkButton.click()
+    assert labels_of(node, scan)[13, 13, 13] == 4
+    section.ui.undoMarkButton.click()
+    place(section, 2, (13, 13, 20))
+    assert not section.ui.redoMarkButton.enabled
+
+
 def test_marks_stay_with_the_segmentation_and_are_obeyed_again_after_a_new_run(
     user: Driver, section: Any, scan: Any
 ) -> None:

@@ -114,10 +114,10 @@ class Mend(Section):
 
     def undo(self) -> None:
         """Take back the last mark: its point is removed, and the segments follow."""
-        node = self._mender.marks_node if self._mender is not None else None
-        if node is None or not node.GetNumberOfControlPoints():
+        last = self._mender.last_point() if self._mender is not None else None
+        if self._mender is None or last is None:
             return
-        last, position = node.GetNumberOfControlPoints() - 1, [0.0, 0.0, 0.0]
+        node, position = self._mender.marks_node, [0.0, 0.0, 0.0]
         node.GetNthControlPointPositionWorld(last, position)
         self._taken_back.append((node.GetNthControlPointLabel(last), position))
         self._change(lambda: node.RemoveNthControlPoint(last))
@@ -156,10 +156,10 @@ class Mend(Section):
         self._follow()
 
     def _points_changed(self) -> None:
-        """A point was placed, moved or removed by the user."""
-        if self._mender is not None and not self._busy:
+        """A point was placed, moved or removed by the user; a preview, removed when the pointer leaves, is no mark."""
+        if self._mender is not None and not self._busy and self._follow():
             self._taken_back = []
-            self._follow()
+            self._enable()
 
     def _change(self, act: Any) -> None:
         """Change the points from here, then follow them."""
@@ -170,8 +170,8 @@ class Mend(Section):
             self._busy = False
         self._follow()
 
-    def _follow(self) -> None:
-        """Make the segments obey the points; measures and surfaces follow on the worker."""
+    def _follow(self) -> bool:
+        """Make the segments obey the points, and return whether they changed; measures and surfaces follow."""
         assert self._mender is not None
         self._busy = True  # a point outside of the scan is removed
         try:
@@ -184,6 +184,7 @@ class Mend(Section):
         if synced.changed:
             self._measure()
         self._enable()
+        return synced.changed
 
     def _measure(self) -> None:
         assert self._mender is not None and self._opened is not None

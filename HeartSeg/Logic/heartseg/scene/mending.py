@@ -177,9 +177,8 @@ class SceneMender:
         A point that names no structure is left out. One that lies outside of the scan is removed.
         """
         mender, points = self.session.mender, marks_of_node(self.marks_node, self.segmentation)
-        held = [placed.mark for placed in mender.held]
         refused = [str(found) for _index, found in points if isinstance(found, InputError)]
-        wanted = [(index, found) for index, found in points if isinstance(found, Mark) and found not in held]
+        wanted = self._wanted(points)
         before, outside = mender.marks, []
         same = 0
         while same < min(len(before), len(wanted)) and before[same] == wanted[same][1]:
@@ -198,6 +197,16 @@ class SceneMender:
         if changed:
             show_labels(self.segmentation, mender.labels, self.volume)
         return Synced(changed, tuple(refused))
+
+    def last_point(self) -> int | None:
+        """Return the index of the control point of the last mark that is obeyed; ``None`` if there is none."""
+        wanted = self._wanted(marks_of_node(self.marks_node, self.segmentation))
+        return wanted[-1][0] if wanted else None
+
+    def _wanted(self, points: Sequence[tuple[int, Mark | InputError]]) -> list[tuple[int, Mark]]:
+        """The marks of points that earlier mends do not hold already."""
+        held = [placed.mark for placed in self.session.mender.held]
+        return [(index, found) for index, found in points if isinstance(found, Mark) and found not in held]
 
 
 def show_labels(segmentation_node: Any, labels: np.ndarray, volume_node: Any) -> None:
