@@ -62,6 +62,8 @@ class Measures(Section):
         self._drawn: tuple[str, ...] = ()
 
     def update(self, state: State) -> None:
+        if state.segmentation is not self._state.segmentation:
+            self.ui.measuresLabel.text = ""
         self._state = state
         self._list_quantities()
         self._draw()
@@ -118,12 +120,16 @@ class Measures(Section):
             return
 
         def done(measured: Measured) -> None:
-            if node.GetScene() is not None:
-                self._measured = (node, times, measured)
+            self._measured = (node, times, measured)
+            if node is self._state.segmentation:
                 then(measured)
                 self.update(self._state)
+            else:
+                text = _("{name} was measured: choose it again to show its measures.")
+                self.panel.show_status(text.format(name=node.GetName()))
 
-        self.panel.start(_("Measure"), lambda reporter: measure_request(request, reporter), done)
+        nodes = {_("segmentation"): node, _("scan"): scan}
+        self.panel.start(_("Measure"), lambda reporter: measure_request(request, reporter), done, nodes=nodes)
 
     def _known(self) -> Measured | None:
         """Return the measures of the displayed segments, if they have not changed since."""
