@@ -156,9 +156,9 @@ class Measures(Section):
             self.ui.measuresLabel.text = _("The segments have no voxels.")
             return
         planes, names = measured.heart.planes, plane_names()
-        if all(isinstance(getattr(planes, f.name), Unknown) for f in fields(planes)):
-            unknown = planes.short_axis
-            self.ui.measuresLabel.text = _("No standard plane: {why}.").format(why=getattr(unknown, "why", ""))
+        reasons = [plane.why for f in fields(planes) if isinstance(plane := getattr(planes, f.name), Unknown)]
+        if len(reasons) == len(fields(planes)):
+            self.ui.measuresLabel.text = _("No standard plane: {why}.").format(why="; ".join(dict.fromkeys(reasons)))
             return
         before, missing = orient_views(planes, scan if scan is not None else node)
         self._before = self._before or before
