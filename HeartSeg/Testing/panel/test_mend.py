@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from heartseg.anatomy import structure
 from heartseg.panel.record import read_record
 from heartseg.scene.mending import marks_node_of
 from panel.driver import Driver, Gate, node_ids
+from tiny_models import write_card
 
 
 @pytest.fixture
@@ -86,6 +90,39 @@ def test_a_mark_is_obeyed_in_place_and_measured(user: Driver, section: Any, scan
     surface = node.GetSegmentation().GetSegment("RV").GetRepresentation("Closed surface")
     assert surface is not None and surface.GetNumberOfPoints() > 0
     assert section._mender.marks_node.GetNthControlPointLabel(0) == "RV"
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_the_model_that_made_the_result_is_asked_or_none(
+    user: Driver, tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    first, other = tmp_path / "store" / "First", tmp_path / "store" / "Other"
+    for folder in (first, other):
+        shutil.copytree(tiny_store / "Tiny", folder)
+        write_card(folder, ("LV", "RV", "MYO"), folder.name)
+    monkeypatch.setenv("HEARTSEG_MODELS", str(tmp_path / "store"))
+    for name in ("First", "Other"):
+        user.panel.models.reload()
+        user.parameters.model = name
+        user.panel.models.show(name)
+        user.panel.refresh()
+        if name == "First":
+            user.run()
+    if gone:
+        shutil.rmtree(first)
+    section = mend_section(user)
+    start(user, section)
+    source = section._mender.session.prior.source
+    assert source == "" if gone else source.startswith("First")
+    assert user.panel.state.model == "Other"
+
+
+def test_the_worker_does_not_read_the_parameters(user: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    user.run()
+    threads, settings = [], user.panel.settings
+    monkeypatch.setattr(user.panel, "settings", lambda: (threads.append(threading.current_thread()), settings())[1])
+    start(user, mend_section(user))
+    assert set(threads) == {threading.main_thread()}
 
 
 def test_a_negative_mark_and_one_for_a_structure_that_the_model_does_not_know(

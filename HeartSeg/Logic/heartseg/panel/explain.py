@@ -88,7 +88,7 @@ class Explain(Section):
             text = said.format(key=request.structure, layer=made.layer)
             self._show(made.prepared, scan, " ".join([text, *made.notices]))
 
-        segmenter = self.panel.segmenter
+        segmenter = self.panel.chosen_model().segmenter
         self.panel.start(_("Explain"), lambda reporter: make_heat_map(request, segmenter, reporter), show)
 
     def show_confidence(self) -> None:
@@ -104,7 +104,7 @@ class Explain(Section):
         def show(prepared: PreparedOverlay) -> None:
             self._show(prepared, scan, _("Probability of the label chosen by the network: dark 40 %, bright 100 %."))
 
-        segmenter = self.panel.segmenter
+        segmenter = self.panel.chosen_model().segmenter
         self.panel.start(_("Confidence map"), lambda reporter: make_confidence(view, known, segmenter, reporter), show)
 
     def undo(self) -> None:

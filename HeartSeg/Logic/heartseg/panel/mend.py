@@ -100,14 +100,10 @@ class Mend(Section):
             self.panel.show_error(str(error))
             return
         provenance = record.provenance if record is not None else Provenance()
-        segmenter = self.panel.segmenter
-
-        def work(reporter: Any) -> Opened:
-            return open_session(view, masks, provenance, segmenter, reporter)
-
+        chosen = self.panel.chosen_model()
         self.panel.start(
             _("Prepare mending"),
-            work,
+            lambda reporter: open_session(view, masks, provenance, chosen, reporter),
             lambda opened: self._begin(opened, node, scan),
             nodes={_("segmentation"): node, _("scan"): scan},
         )
@@ -262,5 +258,5 @@ class Mend(Section):
         text = _("Click in a slice view to mark a place; number keys choose the structure. Marks: {count}.")
         lines = [text.format(count=marks)]
         if not self._mender.session.prior.source:
-            lines.append(_("This model gives no probabilities: only the segments guide the change."))
+            lines.append(_("There are no probabilities of a network: only the segments guide the change."))
         return " ".join(lines)

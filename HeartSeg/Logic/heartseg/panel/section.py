@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ..volume.types import Volume
     from .record import RunRecord
     from .run import Entered
+    from .work import ChosenModel
     from .worker import Job, Work
 
 
@@ -110,8 +111,8 @@ class PanelApi(Protocol):
     def scan_of(self, volume_node: Any) -> Volume:
         """Return the scan of a node, its array being a view; the worker must copy it with ``scene.owned_volume``."""
 
-    def segmenter(self, reporter: Any) -> Any:
-        """Return the :class:`~heartseg.pipeline.Segmenter` of the chosen model, kept in memory. Worker thread only."""
+    def chosen_model(self) -> ChosenModel:
+        """Return the chosen model and settings, whose segmenter a job on the worker takes."""
 
     def start(
         self,
