@@ -310,6 +310,37 @@ def test_segments_outside_of_the_scan_are_refused(user: Driver, scan: Any) -> No
     assert marks_node_of(node, make=False) is None
 
 
+@pytest.mark.parametrize("case", ["overlap", "finer"])
+def test_overlapping_and_finer_segments_are_merged_only_if_the_user_agrees(user: Driver, scan: Any, case: str) -> None:
+    node = user.run()
+    if case == "overlap":
+        mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, "LV", scan).copy()
+        mask[9:16, 9:16, 9:16] = 1
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, "LV", scan)
+        mask[:], mask[12:16, 9:16, 9:16] = 0, 1
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, "MYO", scan)
+    else:
+        fine = slicer.util.addVolumeFromArray(np.zeros((52, 52, 52), np.uint8), ijkToRAS=np.diag([-1.5, -1.5, 1.5, 1]))
+        mask = np.zeros((52, 52, 52), np.uint8)
+        mask[20:31, 20:31, 20:31] = 1
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, "LV", fine)
+    section, times = mend_section(user), node.GetSegmentation().GetMTime()
+    user.session.answers.append(False)
+    section.ui.mendButton.click()
+    assert [kind for kind, _text in user.session.messages] == ["question"]
+    assert not user.running and not section.is_mending and node.GetSegmentation().GetMTime() == times
+    user.session.messages.clear()
+    start(user, section)
+    assert [kind for kind, _text in user.session.messages] == ["question"]
+    if case == "overlap":
+        assert (section._mender.session.mender.labels[12:16, 9:16, 9:16] == 5).all()
+    place(section, 4, (2, 2, 2))
+    section.ui.mendButton.click()
+    user.session.messages.clear()
+    start(user, section)
+    assert not user.session.messages  # one layer on the scan's grid now
+
+
 def test_segments_under_another_transform_are_measured_where_they_are_seen(user: Driver, scan: Any) -> None:
     from heartseg.panel.results import masks_of
 

@@ -13,7 +13,7 @@ from ..errors import HeartSegError
 from ..marks import BACKGROUND
 from ..provenance import Provenance
 from ..scene.mending import SceneMender, check_segments, marks_node_of, show_surfaces
-from .mend_work import Opened, measure_mended, open_session
+from .mend_work import Opened, measure_mended, open_session, overlapping_structures
 from .record import RunRecord, write_record
 from .results import masks_of
 from .run import NodeWatch
@@ -94,10 +94,14 @@ class Mend(Section):
         node, scan = self._state.segmentation, scan_of_segmentation(self._state)
         record = self._state.record
         try:
-            check_segments(node, scan)
+            elsewhere = check_segments(node, scan)
             view, masks = self.panel.scan_of(scan), masks_of(node, scan)
         except HeartSegError as error:
             self.panel.show_error(str(error))
+            return
+        binary = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+        has_layers = node.GetSegmentation().GetNumberOfLayers(binary) > 1  # segments of one layer do not overlap
+        if not _may_merge(elsewhere, overlapping_structures(masks, view.geometry.shape) if has_layers else []):
             return
         provenance = record.provenance if record is not None else Provenance()
         chosen = self.panel.chosen_model()
@@ -260,3 +264,14 @@ class Mend(Section):
         if not self._mender.session.prior.source:
             lines.append(_("There are no probabilities of a network: only the segments guide the change."))
         return " ".join(lines)
+
+
+def _may_merge(resampled: list[str], overlapping: list[str]) -> bool:
+    """Ask whether the first mark may put all structures on the scan's voxels, if that loses anything."""
+    lost = []
+    if resampled:
+        lost.append(_("{names}: resampled to the voxels of the scan").format(names=", ".join(resampled)))
+    if overlapping:
+        lost.append(_("{names}: cut where another structure overlaps").format(names=", ".join(overlapping)))
+    question = _("The first mark changes segments for good. {what}. Go on?").format(what="; ".join(lost))
+    return not lost or bool(slicer.util.confirmOkCancelDisplay(question, windowTitle=_("HeartSeg")))
