@@ -21,7 +21,7 @@ from ..scene.overlay import (
 )
 from .maps import HeatMap, HeatMapRequest, make_confidence, make_heat_map
 from .results import masks_of
-from .section import PanelApi, Section, State, no_scan, scan_of_segmentation
+from .section import PanelApi, Section, State, no_result, scan_of_segmentation, segmentation_obstacle
 
 _LAYERS = (("last", _("the last before the output")), ("bottleneck", _("the bottleneck, the coarsest")))
 _FIRST = "AO"
@@ -166,13 +166,7 @@ class Explain(Section):
 
     def _enable(self) -> None:
         state, scan = self._state, scan_of_segmentation(self._state)
-        why = ""
-        if state.segmentation is None or not self._keys:
-            why = _("There is no result yet: segment a scan first.")
-        elif scan is None:
-            why = no_scan()
-        elif state.running:
-            why = _("Not while a job runs.")
+        why = segmentation_obstacle(state) if self._keys else no_result()
         mapped = scan is not None and any(find_overlay(scan, kind) is not None for kind in (HEAT_MAP, CONFIDENCE))
         can_undo = self._shown is not None and is_overlay(self._shown.node) and self._shown.node.GetScene() is not None
         nothing = _("No map is shown.")

@@ -20,7 +20,7 @@ from ..scene.wall_model import remove_wall, show_wall
 from .bullseye import bullseye_pixmap
 from .measuring import Measured, MeasureRequest, measure_request
 from .results import masks_of
-from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
+from .section import PanelApi, Section, State, scan_of_segmentation, segmentation_obstacle
 
 
 def plane_names() -> dict[str, str]:
@@ -217,14 +217,7 @@ class Measures(Section):
             ui.bullseyeLabel.pixmap = bullseye_pixmap(segment_values(self._rows(), quantity), quantity)
 
     def _enable(self) -> None:
-        state = self._state
-        why = ""
-        if state.segmentation is None:
-            why = _("There is no result yet: segment a scan first.")
-        elif scan_of_segmentation(state) is None:
-            why = no_scan()
-        elif state.running:
-            why = busy()
+        why = segmentation_obstacle(self._state)
         oriented = "" if self._before is not None else _("The views were not changed.")
         reasons = dict.fromkeys(("viewsButton", "wallButton", "removeWallButton", "tablesButton"), why)
         reasons |= {"undoViewsButton": oriented, "copyBullseyeButton": ""}

@@ -17,7 +17,7 @@ from .mend_work import Opened, measure_mended, open_session, overlapping_structu
 from .record import RunRecord, write_record
 from .results import masks_of
 from .run import NodeWatch
-from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
+from .section import PanelApi, Section, State, scan_of_segmentation, segmentation_obstacle
 
 KEYS = (BACKGROUND, *(s.key for s in STRUCTURES))
 """Structure of each number key, 0 to 7."""
@@ -236,18 +236,11 @@ class Mend(Section):
     # --- display -------------------------------------------------------------------------------------------------
 
     def _enable(self) -> None:
-        state, ui = self._state, self.ui
-        why = ""
-        if state.segmentation is None:
-            why = _("There is no result yet: segment a scan first.")
-        elif scan_of_segmentation(state) is None:
-            why = no_scan()
-        elif state.running:
-            why = busy()
+        ui = self.ui
         marks = self._mender.session.mender.marks if self._mender is not None else ()
         nothing = _("There is no mark to take back.")
         for name, reason in (
-            ("mendButton", "" if self.is_mending else why),
+            ("mendButton", "" if self.is_mending else segmentation_obstacle(self._state)),
             ("undoMarkButton", "" if marks else nothing),
             ("redoMarkButton", "" if self._taken_back else _("No mark was taken back.")),
         ):

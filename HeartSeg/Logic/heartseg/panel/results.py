@@ -15,7 +15,7 @@ from ..scene.frames import browser_of, keep_frame, save_edits
 from ..scene.nodes import have_same_transform
 from ..scene.segmentation import Replaced
 from .record import RunRecord, read_record, write_record
-from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
+from .section import PanelApi, Section, State, busy, no_result, scan_of_segmentation, segmentation_obstacle
 from .views import show_segmentation
 from .work import measure_again
 
@@ -145,22 +145,21 @@ class Results(Section):
         self.panel.show_results_of(node)
 
     def _enable(self, state: State) -> None:
-        idle, node = not state.running, state.segmentation
-        earlier = self._earlier()
+        node, earlier = state.segmentation, self._earlier()
         can_undo = earlier is not None and earlier.node is node
-        nothing = _("There is no result yet: segment a scan first.")
-        has_scan = node is not None and scan_of_segmentation(state) is not None
-        for name, ready, why in (
-            ("showButton", node is not None, nothing),
-            ("editButton", node is not None and idle, busy() if node is not None else nothing),
-            ("recomputeButton", has_scan and idle, nothing if node is None else busy() if has_scan else no_scan()),
-            ("undoButton", can_undo and idle, busy() if can_undo else _("The last run replaced nothing.")),
-            ("compareComboBox", bool(self._others), _("There is no other run in this scene.")),
-            ("show3DButton", node is not None, nothing),
+        unless_shown = "" if node is not None else no_result()
+        unless_idle = busy() if state.running else ""
+        for name, why in (
+            ("showButton", unless_shown),
+            ("editButton", unless_shown or unless_idle),
+            ("recomputeButton", segmentation_obstacle(state)),
+            ("undoButton", unless_idle if can_undo else _("The last run replaced nothing.")),
+            ("compareComboBox", "" if self._others else _("There is no other run in this scene.")),
+            ("show3DButton", unless_shown),
         ):
             widget = getattr(self.ui, name)
-            widget.enabled = ready
-            widget.toolTip = self._tips[name] if ready else why
+            widget.enabled = not why
+            widget.toolTip = why or self._tips[name]
 
     def _list_others(self) -> None:
         """List the other segmentations in the scene that are results of runs."""

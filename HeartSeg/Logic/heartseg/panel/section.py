@@ -79,9 +79,18 @@ def busy() -> str:
     return _("Not while a job runs: cancel it first.")
 
 
-def no_scan() -> str:
-    """Return why a button is disabled if :func:`scan_of_segmentation` finds no scan."""
-    return _("The scan of this segmentation is not in the scene: load it and choose it as the scan.")
+def no_result() -> str:
+    """Return why a control is disabled if no segmentation is displayed."""
+    return _("There is no result yet: segment a scan first, or choose one under Results.")
+
+
+def segmentation_obstacle(state: State) -> str:
+    """Return why nothing can be done with the displayed segmentation and its scan; ``""`` if it can."""
+    if state.segmentation is None:
+        return no_result()
+    if scan_of_segmentation(state) is None:
+        return _("The scan of this segmentation is not in the scene: load it and choose it as the scan.")
+    return busy() if state.running else ""
 
 
 def documentation(page: str) -> str:
