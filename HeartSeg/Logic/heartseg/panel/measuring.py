@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..anatomy import structure
@@ -74,4 +74,4 @@ def measure_request(request: MeasureRequest, reporter: Reporter) -> Measured:
         wall: Any = Unknown("no segment has voxels") if heart is None else heart.wall
         if heart is not None and not isinstance(wall, Unknown):
             wall = prepare_wall(wall_surface(labels, geometry, heart.wall))
-    return Measured(replace(study, findings=volume.findings), heart, wall)
+    return Measured(study, heart, wall)

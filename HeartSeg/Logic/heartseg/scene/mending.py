@@ -135,6 +135,8 @@ def _contains(last: np.ndarray, to_scan: np.ndarray, image: Any, value: int) -> 
         image: oriented image.
         value: of the segment.
     """
+    from vtk.util.numpy_support import vtk_to_numpy
+
     extent = np.reshape(image.GetExtent(), (3, 2))
 
     def inside(points: np.ndarray) -> bool:
@@ -145,26 +147,25 @@ def _contains(last: np.ndarray, to_scan: np.ndarray, image: Any, value: int) -> 
     if inside(corners):
         return True
     shape = tuple(int(n) for n in extent[::-1, 1] - extent[::-1, 0] + 1)
-    return inside(np.argwhere(image_labels(image).reshape(shape) == value)[:, ::-1] + extent[:, 0])
+    voxels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape)
+    return inside(np.argwhere(voxels == value)[:, ::-1] + extent[:, 0])
 
 
+@dataclass(frozen=True, eq=False)
 class SceneMender:
     """Keeps the segments of a node as its marks demand.
 
-    Args:
+    Attributes:
         session: labels, and the network's probabilities.
-        segmentation_node: ``vtkMRMLSegmentationNode`` whose segments are the session's labels.
-        volume_node: its scan.
+        segmentation: ``vtkMRMLSegmentationNode`` whose segments are the session's labels.
+        volume: its scan.
         marks_node: from :func:`marks_node_of`.
     """
 
-    def __init__(self, session: Session, segmentation_node: Any, volume_node: Any, marks_node: Any) -> None:
-        self.session, self.segmentation, self.volume, self.marks_node = (
-            session,
-            segmentation_node,
-            volume_node,
-            marks_node,
-        )
+    session: Session
+    segmentation: Any
+    volume: Any
+    marks_node: Any
 
     @property
     def alive(self) -> bool:
@@ -226,7 +227,7 @@ def show_labels(segmentation_node: Any, labels: np.ndarray, volume_node: Any) ->
     image = oriented_image(Layer(np.ascontiguousarray(labels[box]), start), volume_node)
     segmentation = segmentation_node.GetSegmentation()
     binary = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
-    present = set(np.unique(image_labels(image)).tolist())
+    present = set(np.unique(labels[box]).tolist())
     for structure in STRUCTURES:
         segment = segmentation.GetSegment(structure.key)
         if segment is None:
@@ -238,14 +239,6 @@ def show_labels(segmentation_node: Any, labels: np.ndarray, volume_node: Any) ->
         segment.AddRepresentation(binary, image)
         segment.SetTag("DICOM.SegmentAlgorithmType", "SEMIAUTOMATIC")
     segmentation_node.Modified()
-
-
-def image_labels(image: Any) -> np.ndarray:
-    """Voxels of an oriented image."""
-    from vtk.util.numpy_support import vtk_to_numpy
-
-    values: np.ndarray = vtk_to_numpy(image.GetPointData().GetScalars())
-    return values
 
 
 def show_surfaces(segmentation_node: Any, prepared: PreparedSegments) -> None:
