@@ -449,7 +449,47 @@ def test_what_is_lost_while_it_measures_leaves_measures_of_the_segments(
     assert node.GetSegmentation().GetSegment("RV").GetRepresentation("Closed surface").GetNumberOfPoints() > 0
 
 
-def test_number_keys_choose_only_while_mending(user: Driver, section: Any) -> None:
+def test_number_keys_choose_the_structure_of_the_next_point_only_while_mending(
+    user: Driver, section: Any, scan: Any
+) -> None:
+    ui, points = section.ui, section._mender.marks_node
     assert all(s.enabled for s in section._shortcuts) and len(section._shortcuts) == 8
-    section.ui.mendButton.click()
+    keys = ["BACKGROUND", "LV", "RV", "LA", "RA", "MYO", "AO", "PA"]
+    for number, key in enumerate(keys):
+        section._shortcuts[number].activated.emit()
+        ui.notCheckBox.checked = True
+        assert ui.markStructureComboBox.currentIndex == number
+        assert points.GetControlPointLabelFormat() == (f"-{key}" if number else key)
+        assert ui.notCheckBox.enabled == (number > 0)
+        ui.notCheckBox.checked = False
+        assert points.GetControlPointLabelFormat() == key
+    ui.mendButton.click()
     assert not any(s.enabled for s in section._shortcuts)
+
+
+def test_undo_and_redo_of_several_marks_restore_points_segments_and_measures(
+    user: Driver, section: Any, scan: Any
+) -> None:
+    node, points = user.panel.state.segmentation, section._mender.marks_node
+    marks = [(2, (13, 13, 20), False), (4, (8, 8, 8), False), (1, (13, 13, 21), True), (0, (8, 8, 9), False)]
+    states = [labels_of(node, scan)]
+    for key, at, denied in marks:
+        place(section, key, at, denied)
+        states.append(labels_of(node, scan))
+    texts = ["RV", "RA", "-LV", "BACKGROUND"]
+    placed = [tuple(points.GetNthControlPointPositionWorld(i)) for i in range(4)]
+    for count in (3, 2, 1):
+        section.ui.undoMarkButton.click()
+        assert [points.GetNthControlPointLabel(i) for i in range(points.GetNumberOfControlPoints())] == texts[:count]
+        assert np.array_equal(labels_of(node, scan), states[count])
+    section.ui.redoMarkButton.click()
+    assert [tuple(points.GetNthControlPointPositionWorld(i)) for i in range(2)] == placed[:2]
+    assert np.array_equal(labels_of(node, scan), states[2])
+    settle(user, section)
+    record = read_record(node)
+    assert [m.text for mend in record.provenance.mends for m in mend.marks] == texts[:2]
+    for name in ("LV", "RV", "RA"):
+        expected = (states[2] == structure(name).label).sum() * 27 / 1000
+        assert record.value(name, "volume") == pytest.approx(expected)
+    points.RemoveNthControlPoint(0)  # by hand: forgets what was taken back
+    assert not section.ui.redoMarkButton.enabled and section.ui.undoMarkButton.enabled
