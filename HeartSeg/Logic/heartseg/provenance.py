@@ -167,7 +167,7 @@ class Provenance:
         platform: Python, system and machine.
         edited: whether the segments may differ from the run's, being edited or reloaded since.
         segmentation: path of a segmentation file that was opened instead of a run.
-        mends: what was mended since, in order.
+        mends: later corrections of the labels with marks, oldest first.
         notice: intended use.
     """
 

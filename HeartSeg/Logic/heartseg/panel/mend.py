@@ -80,7 +80,7 @@ class Mend(Section):
 
     @property
     def is_mending(self) -> bool:
-        """Whether marks are obeyed now."""
+        """Whether the section is listening to marks."""
         return self._mender is not None
 
     # --- buttons -------------------------------------------------------------------------------------------------
