@@ -20,6 +20,7 @@ from ..scene.overlay import (
     show_overlay,
 )
 from .maps import HeatMap, HeatMapRequest, make_confidence, make_heat_map
+from .names import structure_name
 from .results import masks_of
 from .section import PanelApi, Section, State, no_result, scan_of_segmentation, segmentation_obstacle
 
@@ -146,7 +147,7 @@ class Explain(Section):
         self._keys = [s.key for s in there]
         box.clear()
         for s in there:
-            box.addItem(f"{s.key}: {s.name}")
+            box.addItem(f"{s.key}: {structure_name(s.key)}")
         box.setCurrentIndex(self._keys.index(kept) if kept in self._keys else 0)
 
     def _fill_layers(self, names: tuple[str, ...]) -> None:

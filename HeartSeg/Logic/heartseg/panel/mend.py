@@ -14,6 +14,7 @@ from ..marks import BACKGROUND
 from ..provenance import Provenance
 from ..scene.mending import SceneMender, check_segments, marks_node_of, show_surfaces
 from .mend_work import Opened, measure_mended, open_session, overlapping_structures
+from .names import structure_name
 from .record import RunRecord, write_record
 from .results import masks_of
 from .run import NodeWatch
@@ -46,7 +47,7 @@ class Mend(Section):
         ui = self.ui
         ui.markStructureComboBox.addItem(_("0  none of these (background)"))
         for s in STRUCTURES:
-            ui.markStructureComboBox.addItem(f"{s.label}  {s.key}: {s.name}")
+            ui.markStructureComboBox.addItem(f"{s.label}  {s.key}: {structure_name(s.key)}")
         ui.markStructureComboBox.setCurrentIndex(1)
         ui.markStructureComboBox.connect("currentIndexChanged(int)", lambda index: self._choose())
         ui.notCheckBox.connect("toggled(bool)", lambda on: self._choose())

@@ -14,6 +14,7 @@ from ..findings import Finding, Severity, worst_severity
 from ..scene.frames import browser_of, keep_frame, save_edits
 from ..scene.nodes import have_same_transform
 from ..scene.segmentation import Replaced
+from .names import structure_name
 from .record import RunRecord, read_record, write_record
 from .section import PanelApi, Section, State, busy, no_result, scan_of_segmentation, segmentation_obstacle
 from .views import show_segmentation
@@ -205,7 +206,7 @@ class Results(Section):
         if row < len(rows) and self._state.segmentation is not None:
             structure = rows[row][0]
             if not show_segmentation(self._state.segmentation, structure.key):
-                self.panel.show_status(_("There is no {name} to jump to.").format(name=structure.name))
+                self.panel.show_status(_("There is no {name} to jump to.").format(name=structure_name(structure.key)))
 
 
 def rows_of(record: RunRecord, other: RunRecord | None) -> list[tuple[Structure, list[str], list[Finding]]]:
@@ -273,12 +274,13 @@ def masks_of(segmentation_node: Any, scan_node: Any) -> dict[str, Any]:
 
 
 def _named_cell(structure: Structure) -> Any:
-    name = structure.name.replace("left ventricular", "LV").replace("ascending", "asc.").replace("pulmonary", "pulm.")
+    full = structure_name(structure.key)
+    name = full.replace("left ventricular", "LV").replace("ascending", "asc.").replace("pulmonary", "pulm.")
     cell = qt.QTableWidgetItem(name[0].upper() + name[1:])
     swatch = qt.QPixmap(12, 12)
     swatch.fill(qt.QColor(*structure.color))
     cell.setIcon(qt.QIcon(swatch))
-    cell.setToolTip(_("Click to jump to the {name}.").format(name=structure.name))
+    cell.setToolTip(_("Click to jump to the {name}.").format(name=full))
     return cell
 
 
