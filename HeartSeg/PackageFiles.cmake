@@ -159,6 +159,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/panel/mend.py"
   "Logic/heartseg/panel/mend_work.py"
   "Logic/heartseg/panel/models_section.py"
+  "Logic/heartseg/panel/names.py"
   "Logic/heartseg/panel/outputs.py"
   "Logic/heartseg/panel/pace.py"
   "Logic/heartseg/panel/panel.py"

@@ -29,9 +29,10 @@ from heartseg.findings import Severity
 from heartseg.measure import MeasuredLabels, measure_labels
 from heartseg.measure.boxes import crop_labels
 from heartseg.measure.grid import grid_of_crop
-from heartseg.measure.uncertainty import borders_of, general_quantity, half_voxel_effect
+from heartseg.measure.uncertainty import borders_of, half_voxel_effect
 from heartseg.quality import measured_and_checked
 from heartseg.quality.shapes import ranges_of
+from heartseg.quantities import general_quantity
 from heartseg.volume.geometry import Geometry
 from heartseg.volume.label_maps import as_label_map
 

@@ -176,7 +176,7 @@ class Provenance:
         platform: Python, system and machine.
         edited: whether the segments may differ from the run's, being edited or reloaded since.
         segmentation: path of a segmentation file that was opened instead of a run.
-        mends: what was mended since, in order.
+        mends: later corrections of the labels with marks, oldest first.
         notice: intended use.
     """
 
@@ -205,6 +205,11 @@ class Provenance:
     def window_spread(self) -> Mapping[str, float]:
         """:attr:`RunFacts.window_spread`; empty without a run."""
         return self.run.window_spread if self.run else {}
+
+    @property
+    def mended(self) -> bool:
+        """Whether marks of a user have corrected the labels."""
+        return any(mend.marks for mend in self.mends)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary."""

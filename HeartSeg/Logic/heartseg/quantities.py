@@ -155,6 +155,11 @@ def quantity(structure_key: str, key: str) -> Quantity | None:
     return quantities().get((structure_key, key))
 
 
+def general_quantity(key: str) -> str:
+    """Return the key of a quantity without the number of a segment: ``"thickening"`` for ``"thickening_07"``."""
+    return key[:-3] if key[-3:-2] == "_" and key[-2:].isdigit() else key
+
+
 @lru_cache(maxsize=1)
 def quantities() -> dict[tuple[str, str], Quantity]:
     """Return all quantities by the keys of structure and quantity."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from heartseg.cli.main import main
 from heartseg.errors import InputError
 from heartseg.marks import Mark, read_marks, write_marks
 from heartseg.pipeline import segment
+from heartseg.provenance import Mend
 from heartseg.refinement import refine
 from heartseg.settings import Settings
 from heartseg.training.nnunet.datasets import find_cases
@@ -171,3 +172,15 @@ def test_mended_results_are_a_training_set_and_others_are_not(
     assert capsys.readouterr().out.startswith("mended results: 1 case(s)")
     listing.cases[0].image.unlink()
     assert len(find_cases(tmp_path / "out").problems) == 1
+
+
+def test_a_mend_without_marks_is_not_learnt_from(result: Path, tmp_path: Path) -> None:
+    report = report_in(result)
+    for marks, count in (([], 0), ([asdict(Mark("RV", ((1.0, 2.0, 3.0),)))], 1)):
+        report["provenance"]["mends"] = [asdict(Mend()) | {"marks": marks}]
+        (result / "report.json").write_text(json.dumps(report), encoding="utf-8")
+        if count:
+            assert len(find_cases(tmp_path / "out").cases) == count
+        else:
+            with pytest.raises(InputError, match="mended"):
+                find_cases(tmp_path / "out")

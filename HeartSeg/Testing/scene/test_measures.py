@@ -12,7 +12,7 @@ from heartseg.anatomy import STRUCTURES
 from heartseg.export.wall_surface import ARRAY_NAME, wall_surface
 from heartseg.measure import Circumstances, Patient, Unknown, measure_heart, measure_labels
 from heartseg.measure.function import CardiacFunction
-from heartseg.measure.planes import StandardPlanes
+from heartseg.measure.planes import StandardPlanes, ViewPlane
 from heartseg.measure.study import scan_study
 from heartseg.scene.study_tables import fill_curves, fill_study_tables
 from heartseg.scene.view_planes import FIELD_OF_VIEW_MM, ORDER, orient_views, slice_to_ras
@@ -91,6 +91,19 @@ def test_the_planes_follow_the_transform_of_the_scan(scene: Any, heart: Any, vie
     orient_views(heart[2].planes, volume)
     moved = slicer.util.arrayFromTransformMatrix(transform) @ slice_to_ras(heart[2].planes.short_axis)
     assert np.allclose(matrix_of(views[3]), moved)
+
+
+@pytest.mark.parametrize("unknown", [(), ("short_axis",), ("short_axis", "three_chamber")])
+def test_every_plane_is_shown_or_named_as_missing(scene: Any, geometry: Any, unknown: tuple[str, ...]) -> None:
+    views = [scene.AddNewNodeByClass("vtkMRMLSliceNode", name) for name in ("Red", "Green", "Yellow")]
+    plane, none = ViewPlane((10.0, 20.0, 30.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)), Unknown("no valve")
+    planes = StandardPlanes(**{name: none if name in unknown else plane for name in ORDER})
+    earlier = [matrix_of(n) for n in views]
+    _before, missing = orient_views(planes, add_volume_node(geometry))
+    shown = [name for name, n, m in zip(ORDER, views, earlier, strict=False) if not np.array_equal(matrix_of(n), m)]
+    assert not set(shown) & set(missing)
+    assert set(shown) | set(missing) == set(ORDER)
+    assert {name for name, why in missing.items() if why == none.why} == set(unknown)
 
 
 def test_unknown_planes_leave_the_views_and_give_the_reason(scene: Any, views: Any, geometry: Any) -> None:

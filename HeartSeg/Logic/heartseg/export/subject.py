@@ -22,7 +22,7 @@ from ..volume.geometry import Geometry
 from ..volume.headers import Spacing
 from ..volume.label_maps import as_label_map, stem_of
 from ..volume.reading import count_frames, read_volume
-from ..volume.types import ANONYMOUS, Source, Volume
+from ..volume.types import ANONYMOUS, Source, Volume, blank_volume
 
 log = logging.getLogger(__name__)
 

@@ -22,6 +22,7 @@ from importlib import resources
 import numpy as np
 
 from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML, STRUCTURES
+from ..quantities import general_quantity
 from ..result import Measure, joined_notes
 from .function import CardiacFunction
 from .grid import HeartGrid
@@ -189,11 +190,6 @@ def half_voxel_effect(measure: Measure, borders: Borders) -> float | None:
     if measure.unit == "mm":
         return borders.plane_mm if quantity.startswith("wall_thickness") else borders.edge_mm
     return None
-
-
-def general_quantity(quantity: str) -> str:
-    """Return the quantity without the number of a segment."""
-    return quantity[:-3] if quantity[-3:-2] == "_" and quantity[-2:].isdigit() else quantity
 
 
 def _power(measure: Measure) -> float:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ModelError
 from ..progress import Reporter
+from ..provenance import Provenance
 from ..result import Result
 from ..scene.nodes import owned_volume
 from ..scene.prepared import PreparedSegments, prepare_segments
@@ -79,6 +81,49 @@ class WarmModel:
         torch = sys.modules.get("torch")
         if had_one and torch is not None and torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenModel:
+    """The chosen model and settings, read on the main thread, for jobs on the worker.
+
+    Attributes:
+        model: name of the model; ``""`` for the default model.
+        settings: settings of the next run.
+        warm: the model in memory.
+    """
+
+    model: str
+    settings: Settings
+    warm: WarmModel
+
+    def segmenter(self, reporter: Reporter) -> Segmenter:
+        """Return the segmenter of the chosen model, kept in memory. Worker thread only.
+
+        Raises:
+            HeartSegError, Cancelled: see :meth:`WarmModel.get`.
+        """
+        reporter.check()
+        return self.warm.get(self.model, self.settings)
+
+    def segmenter_of(self, provenance: Provenance, reporter: Reporter) -> Segmenter | None:
+        """Return the segmenter of the model that made a result; ``None`` if that cannot be used any more.
+
+        For a segmentation that no model of HeartSeg has made, it is the chosen one. Worker thread only.
+
+        Raises:
+            HeartSegError, Cancelled: see :meth:`WarmModel.get`.
+        """
+        from ..models.store import find_model
+        from ..pipeline import model_of
+
+        try:
+            maker = model_of(provenance)
+            if maker is None or maker.path == find_model(self.model or None).path:
+                return self.segmenter(reporter)
+            return self.warm.get(str(maker.path), self.settings)
+        except ModelError:
+            return None
 
 
 def do_run(request: Request, warm: WarmModel, reporter: Reporter) -> Outcome:

@@ -133,9 +133,6 @@ class Session:
         )
 
 
-_CODES = ("mended-without-network", "mended-with-other-model")
-
-
 def mended_result(volume: Volume, before: Result, labels: np.ndarray, mend: Mend) -> Result:
     """The result with mended labels, measured and checked again.
 
@@ -143,24 +140,27 @@ def mended_result(volume: Volume, before: Result, labels: np.ndarray, mend: Mend
         volume: the scan.
         before: the result that was mended.
         labels: uint8 ``(z, y, x)``.
-        mend: what was done.
+        mend: what was done; without marks, all of which were taken back, nothing was mended.
     """
     present = set(np.unique(labels).tolist())
     structures = tuple(s for s in STRUCTURES if s in before.structures or s.label in present)
-    findings = [f for f in before.findings if f.code not in _CODES]
-    if not mend.model:
+    provenance = before.provenance
+    if mend.marks:
+        provenance = replace(provenance, mends=(*provenance.mends, mend))
+    told = []
+    if mend.marks and not mend.model:
         text = "labels were mended without the network's probabilities: check the borders near the marks"
-        findings.append(Finding(_CODES[0], Severity.INFO, text))
-    if mend.model_note:
+        told.append(Finding("mended-without-network", Severity.INFO, text))
+    if mend.marks and mend.model_note:
         text = f"labels were mended with the probabilities of another model: {mend.model_note}"
-        findings.append(Finding(_CODES[1], Severity.INFO, text))
+        told.append(Finding("mended-with-other-model", Severity.INFO, text))
     found = measured_and_checked(
         labels,
         before.geometry,
         structures,
         volume,
         spread=before.provenance.window_spread,
-        findings=findings,
+        findings=[*before.findings, *(f for f in told if f not in before.findings)],
     )
     return replace(
         before,
@@ -168,7 +168,7 @@ def mended_result(volume: Volume, before: Result, labels: np.ndarray, mend: Mend
         structures=structures,
         measures=found.measures,
         findings=found.findings,
-        provenance=replace(before.provenance, mends=(*before.provenance.mends, mend)),
+        provenance=provenance,
     )
 
 

@@ -105,7 +105,7 @@ def _mended(data: Path) -> Listing | None:
         return None
     cases, problems, mended = [], [], 0
     for folder, provenance in found.items():
-        if not provenance.mends:
+        if not provenance.mended:
             continue
         mended += 1
         label = next((folder / name for name in LABEL_FILES if (folder / name).is_file()), None)
