@@ -1,7 +1,7 @@
-"""Child processes that read and segment: one may crash, hang or run out of memory, and the program says so in one line.
+"""Read and segment in child processes, so that a crash, a hang or a lack of memory becomes a message of one line.
 
-ITK, GDCM and the libraries below them can end a process on a damaged file. The command line therefore reads scans in
-child processes only; the Python API reads in the calling process.
+ITK, GDCM and the libraries below them can end a process on a damaged file. The commands ``segment``, ``check``,
+``explain`` and ``refine`` therefore read scans in a child process; the others and the Python API read in their own.
 """
 
 from __future__ import annotations

@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from ..volume.types import Volume
 
 _DESCRIPTION = f"""\
-Mend a segmentation with a few marks: points or short strokes that say "this is RA" or "this is not RA". The network's
-probabilities, the present labels and the marks decide the voxels near the marks; all others stay as they are. Every
-mark is obeyed.
+Correct a segmentation with a few marks: points or short strokes that say "this is RA" or "this is not RA". Voxels near
+the marks are relabelled from the marks, the network's probabilities and the current labels; all others stay as they
+are. Every mark is obeyed.
 
-OUT is a result folder of 'heartseg segment', which is replaced (or -o), or a label map, possibly edited.
+OUT is a result folder of 'heartseg segment', which is replaced unless -o is given, or a label map, possibly edited.
 
 The marks are a markups file of 3D Slicer (.mrk.json), LPS or RAS as the file states. The label of a point, or of the
-first point of a curve, names the structure: {", ".join(KEYS)} or background; with a minus sign ("-RA") it says that the
-place is not that structure. Numbers that Slicer adds ("RA-3") are ignored. Later marks overrule earlier ones."""
+first point of a curve, names the structure: {", ".join(KEYS)} or background; a minus sign ("-RA") means that the place
+is not that structure. Numbers that Slicer adds ("RA-3") are ignored. Later marks overrule earlier ones."""
 
 _EXAMPLES = """\
 examples:

@@ -5,6 +5,7 @@ Each frame has its own modality transformation (DICOM PS3.3 C.11.1, and C.7.6.16
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import tempfile
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pydicom.uid import UID
 
 _PIXEL_TAGS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
+_END_OF_IMAGE = b"\xff\xd9"
 
 
 def read_planes(planes: Sequence[Plane]) -> tuple[np.ndarray, str]:
@@ -210,9 +213,23 @@ def _check_length(dataset: Dataset, plane: Plane) -> None:
         )
 
 
+def _check_end(dataset: Dataset, plane: Plane) -> None:
+    """Refuse a JPEG-LS stream without its end, on which the decoder (CharLS) may spend many seconds."""
+    from pydicom.encaps import get_frame
+
+    if dataset.file_meta.TransferSyntaxUID not in _JPEG_LS:
+        return
+    with contextlib.suppress(ValueError):  # decoding says what is wrong with the encapsulation
+        frame = get_frame(dataset.PixelData, plane.index, number_of_frames=plane.file.frames)
+        if frame.rstrip(b"\0").endswith(_END_OF_IMAGE):
+            return
+        raise InputError(f"{plane.path.name!r} is cut short: its JPEG-LS stream has no end; copy or export it again")
+
+
 def _decoded(dataset: Dataset, plane: Plane) -> np.ndarray:
     from pydicom.pixels import pixel_array
 
+    _check_end(dataset, plane)
     try:
         values = pixel_array(dataset, index=plane.index)
     except Exception as error:  # decoders raise nearly every type of exception for damaged data

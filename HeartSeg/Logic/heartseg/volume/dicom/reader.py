@@ -131,10 +131,10 @@ def _covers_heart(series: Series) -> bool:
 
 
 def choose_series(found: tuple[Series, ...], wanted: str | int | None, folder: str) -> Series:
-    """Return the series requested by number, ``number/part`` or UID, or the only one that is a volume.
+    """Return the series with the requested key, number or UID; without a request, the only one that is a volume.
 
     Raises:
-        InputError: no series or several series match; the message lists them all.
+        InputError: no series matches, or more than one; the message lists up to :data:`MOST_LISTED` series.
     """
     if wanted is not None:
         hits = [s for s in found if str(wanted) in (s.key, s.uid) or (not s.joined and str(wanted) == str(s.number))]
