@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 SR_FILE = "measurements.dcm"
 SERIES_DESCRIPTION = "HeartSeg measurements, research use only"
 OWN_SCHEME = "99HEARTSEG"
+_LOWER = ("385524004", "SCT", "Normal Range Lower Limit")
+_UPPER = ("371933006", "SCT", "Normal Range Upper Limit")
+_NORMALITY = {
+    "below": ("281300000", "SCT", "Below reference range"),
+    "within": ("281301001", "SCT", "Within reference range"),
+    "above": ("281302008", "SCT", "Above reference range"),
+}
 _UNITS = {
     "mL": ("mL", "milliliter"),
     "g": ("g", "gram"),
@@ -152,16 +159,39 @@ def _measurement(number: Number) -> Any:
     if known is not None and known.site.value != structure(number.structure).snomed_code:  # one of the 17 segments
         site = [hd.sr.FindingSite(hd.sr.CodedConcept(known.site.value, known.site.scheme, known.site.meaning))]
     unit, meaning = _UNITS[number.unit]
-    properties = None
-    if number.interval is not None:
-        properties = hd.sr.MeasurementProperties(
-            upper_measurement_uncertainty=max(0.0, number.interval.high - number.value),
-            lower_measurement_uncertainty=max(0.0, number.value - number.interval.low),
-        )
+    units = hd.sr.CodedConcept(unit, "UCUM", meaning)
     return hd.sr.Measurement(
         name=hd.sr.CodedConcept(*name),
         value=number.value,
-        unit=hd.sr.CodedConcept(unit, "UCUM", meaning),
-        properties=properties,
+        unit=units,
+        properties=_properties(number, number.value, units),
         finding_sites=site,
     )
+
+
+def _properties(number: Number, value: float, units: Any) -> Any:
+    """Return the interval of a number and the range to which it is compared; ``None`` without both."""
+    import highdicom as hd
+
+    known: dict[str, Any] = {}
+    if number.interval is not None:
+        known["upper_measurement_uncertainty"] = max(0.0, number.interval.high - value)
+        known["lower_measurement_uncertainty"] = max(0.0, value - number.interval.low)
+    if number.norm is not None:
+        norm, within = number.norm, hd.sr.RelationshipTypeValues.HAS_PROPERTIES
+        known["normality"] = hd.sr.CodedConcept(*_NORMALITY[number.position])
+        known["normal_range_properties"] = hd.sr.NormalRangeProperties(
+            values=[
+                hd.sr.NumContentItem(
+                    hd.sr.CodedConcept(*name),
+                    limit,
+                    units,
+                    relationship_type=within,
+                )
+                for name, limit in ((_LOWER, norm.low), (_UPPER, norm.high))
+                if limit is not None
+            ],
+            description=f"{norm.text} ({norm.basis})",
+            authority=f"{norm.source}, doi:{norm.doi}" if norm.doi else norm.source,
+        )
+    return hd.sr.MeasurementProperties(**known) if known else None
