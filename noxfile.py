@@ -7,6 +7,7 @@ of downloading one each.
 from __future__ import annotations
 
 import os
+import shlex
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -21,15 +22,16 @@ SCAN = ROOT / "HeartSeg" / "Resources" / "SampleData" / "HeartSeg-synthetic-CTA.
 TORCH = ("torch", "filelock", "fsspec", "jinja2", "markupsafe", "mpmath", "networkx", "sympy", "typing-extensions")
 
 SEGMENT = f"heartseg segment {SCAN} -o out --modality CT --device cpu"
-WRITE_DICOM = """
+PROGRAM = f"""
 import sys
 from pathlib import Path
-sys.path.append(sys.argv[1])
+sys.path.append({str(ROOT / "HeartSeg" / "Testing")!r})
 from command_lines import write_dicom
 from heartseg import read_volume
-volume = read_volume(sys.argv[2])
+volume = read_volume({str(SCAN)!r})
 write_dicom(Path("dicom"), volume.array.astype("int16"), volume.geometry.spacing[0])
 """
+MAKE_DICOM_FOLDER = f"python -c {shlex.quote(PROGRAM)}"
 COMMANDS = {
     "none": ["heartseg version", "heartseg models list"],
     "torch": [f"{SEGMENT} --format labels,csv"],
@@ -37,11 +39,12 @@ COMMANDS = {
     "app": [SEGMENT, "heartseg export out -o export --format stl,html"],
     "light": [SEGMENT, "heartseg export out -o export --format stl,html", "heartseg doctor"],
     "dicom,light": [
-        "WRITE_DICOM",
+        MAKE_DICOM_FOLDER,
         "heartseg check dicom",
         "heartseg segment dicom -o out --device cpu --format labels",
         "heartseg export out -o export --format dicom-seg",
     ],
+    "report": [SEGMENT, "heartseg report out -o report --format html,pdf"],
     "evaluate,light": [f"{SEGMENT} --format labels", "heartseg evaluate out/labels.nii.gz out/labels.nii.gz -o scores"],
     "openvino": [f"{SEGMENT} --format labels --backend openvino"],
     "train": [
@@ -90,8 +93,5 @@ def wheel(session: nox.Session, extra: str) -> None:
     session.chdir(folder)
     environment = {"PYTHONPATH": "", "OMP_NUM_THREADS": "1"}
     for command in COMMANDS[extra]:
-        words = command.split()
-        if command == "WRITE_DICOM":
-            words = ["python", "-c", WRITE_DICOM, str(ROOT / "HeartSeg" / "Testing"), str(SCAN)]
-        session.run(*words, env=environment)
+        session.run(*shlex.split(command), env=environment)
     session.run("du", "-sh", session.virtualenv.location, external=True)  # borrowed packages are links: not counted

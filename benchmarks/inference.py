@@ -7,7 +7,8 @@ The time is measured from the array in memory to labels on its grid, with a load
 is excluded. Start-up (imports), reading, loading and writing are listed separately. Each backend runs in a separate
 process, so that peaks of memory (resident set, sampled every 10 ms) are independent. Stock nnU-Net runs over the whole
 image without mirroring, as with ``--disable_tta``; HeartSeg locates the heart first, and its time includes checks,
-clean-up and measures.
+clean-up and measures. Operations of the networks are counted from their layers and compared with the peak of this
+machine: the fastest of several float32 products of matrices of 2,048 rows.
 """
 
 from __future__ import annotations
@@ -41,15 +42,17 @@ Runner = Callable[["Volume"], "tuple[np.ndarray, dict[str, float]]"]
 """Segments a volume; returns labels and the seconds of each stage."""
 
 
-class Memory:
-    """Peak resident memory per stage, MB, sampled in the background."""
+class Usage:
+    """Use of each stage: peak resident memory (MB, sampled in the background), CPU seconds, operations of networks."""
 
     def __init__(self) -> None:
         import psutil
 
         self._process = psutil.Process()
-        self.stage = "start"
+        self.stage, self._since = "start", time.process_time()
         self.peak: dict[str, float] = defaultdict(float)
+        self.cpu: dict[str, float] = defaultdict(float)
+        self.gflop: dict[str, float] = defaultdict(float)
         self._stop = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -57,8 +60,15 @@ class Memory:
         while not self._stop.wait(0.01):
             self.peak[self.stage] = max(self.peak[self.stage], self._process.memory_info().rss / 1e6)
 
+    def enter(self, stage: str) -> None:
+        """Count from now on for this stage."""
+        now = time.process_time()
+        self.cpu[self.stage] += now - self._since
+        self.stage, self._since = stage, now
+
     def stop(self) -> float:
         """Stop sampling and return the overall peak, MB."""
+        self.enter("end")
         self._stop.set()
         return max(self.peak.values(), default=0.0)
 
@@ -89,11 +99,12 @@ def regrid(volume: Volume, grid: tuple[int, int, int]) -> Volume:
 
 def measure(args: argparse.Namespace) -> dict:
     """Measure one backend; runs in a separate process."""
-    memory = Memory()
+    usage = Usage()
     once: dict[str, float] = {}
 
     def timed(name: str, work: Callable[[], T]) -> T:
-        memory.stage, started = name, time.perf_counter()
+        usage.enter(name)
+        started = time.perf_counter()
         result = work()
         once[name] = time.perf_counter() - started
         return result
@@ -104,14 +115,18 @@ def measure(args: argparse.Namespace) -> dict:
 
         torch.set_num_threads(args.threads)
     import heartseg
+    from heartseg.devices import cpu_threads
 
     volume = timed("read", lambda: heartseg.read_volume(args.scan))
     if args.grid:
         x, y, z = map(int, args.grid.split("x"))
         volume = timed("regrid (not part of a run)", partial(regrid, volume, (x, y, z)))
     run = stock_runner if args.child == "stock" else our_runner
-    segment = timed("load model", lambda: run(args, memory))
+    segment = timed("load model", lambda: run(args, usage))
     timed("first run (warm-up)", lambda: segment(volume))
+    usage.enter("between stages")
+    usage.cpu.clear()
+    usage.gflop.clear()
     totals: list[float] = []
     stages: dict[str, list[float]] = defaultdict(list)
     for _ in range(args.stock_repeats if args.child == "stock" else args.repeats):
@@ -120,7 +135,8 @@ def measure(args: argparse.Namespace) -> dict:
         totals.append(time.perf_counter() - started)
         for stage, value in seconds.items():
             stages[stage].append(value)
-    peak = memory.stop()
+    peak = usage.stop()
+    threads = cpu_threads(args.threads)
     return {
         "backend": args.child,
         "grid": list(volume.geometry.size),
@@ -130,22 +146,46 @@ def measure(args: argparse.Namespace) -> dict:
         "stages": {k: statistics.median(v) for k, v in stages.items()},
         "once": once,
         "peak_mb": peak,
-        "stage_peak_mb": dict(memory.peak),
+        "stage_peak_mb": dict(usage.peak),
+        "stage_cpu": {k: v / len(totals) for k, v in usage.cpu.items()},
+        "stage_gflop": {k: v / len(totals) for k, v in usage.gflop.items() if v},
+        "threads": threads,
+        "peak_gflops": matrix_gflops(threads),
         "foreground_voxels": int((labels > 0).sum()),
     }
 
 
-def our_runner(args: argparse.Namespace, memory: Memory) -> Runner:
+def matrix_gflops(threads: int) -> float:
+    """10^9 operations a second of this machine in a float32 matrix product, the fastest of ten."""
+    import torch
+
+    torch.set_num_threads(threads)
+    a = torch.ones(2048, 2048)
+    best = float("inf")
+    for _ in range(10):
+        started = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - started)
+    return 2 * 2048**3 / best / 1e9
+
+
+def our_runner(args: argparse.Namespace, usage: Usage) -> Runner:
     """Measure HeartSeg from array to labels, including checks, clean-up and measures, which stock nnU-Net lacks."""
     from heartseg import Segmenter, Settings
     from heartseg.progress import Reporter
 
     segmenter = Segmenter(args.model, Settings(device=args.device, backend=args.child, threads=args.threads))
+    costs: dict[str, float] = {}
 
     def watch(event: ProgressEvent) -> None:
-        memory.stage = event.stage
+        usage.enter(event.stage)
+        if event.done == 0 and not event.message and event.stage in costs:
+            usage.gflop[event.stage] += event.total * costs[event.stage]
 
     def segment(volume: Volume) -> tuple[np.ndarray, dict[str, float]]:
+        plan = segmenter.engine.plan(volume.geometry)
+        for stage, load in (("predict", plan.fine), ("average", plan.fine), ("locate", plan.finder)):
+            costs[stage] = load.cost.gflop if load and load.cost else 0.0
         reporter = Reporter(watch)
         labels = segmenter.segment(volume, reporter=reporter).labels
         return labels, {k: v for k, v in reporter.seconds.items() if k != "load model"}
@@ -153,7 +193,7 @@ def our_runner(args: argparse.Namespace, memory: Memory) -> Runner:
     return segment
 
 
-def stock_runner(args: argparse.Namespace, memory: Memory) -> Runner:
+def stock_runner(args: argparse.Namespace, usage: Usage) -> Runner:
     """Measure the predictor of nnU-Net from array to labels, without mirroring."""
     import types
 
@@ -173,7 +213,7 @@ def stock_runner(args: argparse.Namespace, memory: Memory) -> Runner:
     predictor.initialize_from_trained_model_folder(str(find_model(args.model).path), (0,), "checkpoint_final.pth")
 
     def segment(volume: Volume) -> tuple[np.ndarray, dict[str, float]]:
-        memory.stage = "stock"
+        usage.enter("stock")
         spacing = {"spacing": list(volume.geometry.spacing[::-1])}
         return predictor.predict_single_npy_array(volume.array[None].astype(np.float32), spacing), {}
 
@@ -193,10 +233,18 @@ def table(rows: list[dict]) -> str:
     for r in rows:
         if stock and r is not stock:
             lines.append(f"\n{r['backend']}: {stock['seconds'] / r['seconds']:.1f} times faster than stock")
-    lines += ["", "| backend | stage | median s | peak MB |", "|---|---|---|---|"]
+    heads = "| backend | stage | median s | CPU s | peak MB | GFLOP | GFLOP/s | of the peak |"
+    lines += ["", heads, "|---|---|---|---|---|---|---|---|"]
     for r in rows:
         for stage, seconds in r["stages"].items():
-            lines.append(f"| {r['backend']} | {stage} | {seconds:.3f} | {r['stage_peak_mb'].get(stage, 0):.0f} |")
+            gflop = r["stage_gflop"].get(stage, 0.0)
+            speed = gflop / max(seconds, 1e-9)
+            work = f"{gflop:.0f} | {speed:.0f} | {speed / r['peak_gflops']:.0%}" if gflop else " | | "
+            lines.append(
+                f"| {r['backend']} | {stage} | {seconds:.3f} | {r['stage_cpu'].get(stage, 0):.3f} | "
+                f"{r['stage_peak_mb'].get(stage, 0):.0f} | {work} |"
+            )
+        lines.append(f"\n{r['backend']}: {r['threads']} threads, peak {r['peak_gflops']:.0f} GFLOP/s in float32")
     lines += ["", "Apart from the run (once each):", "", "| backend | what | s | peak MB |", "|---|---|---|---|"]
     for r in rows:
         for what, seconds in r["once"].items():

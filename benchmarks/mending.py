@@ -11,7 +11,7 @@ masks in which the annotators are sure.
 Scans: the development CT, both annotations (``right atrium``: the user mends that structure alone, its Dice;
 ``whole heart``: mean Dice of the structures), the 8 Sunnybrook patients at end-systole in the standard short-axis
 view, slices with a contour, and with ``--scenes`` the synthetic validation scenes of a folder (``NAME.nii.gz``,
-``NAME_labels.nii.gz``, ``NAME_mask.nii.gz``; ``frozen_scenes.py make-validation``).
+``NAME_labels.nii.gz``, ``NAME_mask.nii.gz``; ``frozen_patients.py make-validation``).
 
 Methods:
     heartseg        ``heartseg.refine`` with the network's probabilities

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -87,3 +89,10 @@ def worker_of(pid: int) -> psutil.Process:
             return found
         time.sleep(0.01)
     raise AssertionError("no child process has started")
+
+
+def end_by(signal_number: int, *given: Any) -> None:
+    """End a child process by a signal while it reads a scan; the last of the given values is its reporter."""
+    with given[-1].stage("read"):
+        os.kill(os.getpid(), signal_number)
+        threading.Event().wait(PATIENCE)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from heartseg.anatomy import STRUCTURES
+from heartseg.measure import Circumstances, Patient
 from heartseg.measure.boxes import crop_labels
 from heartseg.measure.grid import HeartGrid, grid_of_crop
+from heartseg.measure.study import Labels, Study, series_study
+from heartseg.quality import measured_and_checked
 from heartseg.volume.geometry import Geometry
 from triples import triple
 
@@ -17,6 +22,17 @@ def heart_grid(labels: np.ndarray, geometry: Geometry) -> HeartGrid:
     crop = crop_labels(labels, geometry)
     assert crop is not None
     return grid_of_crop(crop)
+
+
+def study_of_frames(frames: Sequence[Labels], patient: Patient, circumstances: Circumstances) -> Study:
+    """Return the study of the label maps of a time series."""
+    return series_study(
+        len(frames),
+        lambda k: frames[k],
+        lambda k: measured_and_checked(*frames[k], STRUCTURES),
+        patient,
+        circumstances,
+    )
 
 
 def turned(seed: int) -> np.ndarray:

@@ -7,10 +7,10 @@ import pytest
 
 from heartseg.anatomy import STRUCTURES
 from heartseg.measure import Circumstances, Patient, measure_labels
-from heartseg.measure.study import scan_study, series_study
-from heartseg.quantities import quantities, quantity
+from heartseg.measure.study import scan_study
+from heartseg.quantities import general_quantity, quantities, quantity
 from heartseg.volume.types import Volume
-from measured_hearts import LeftVentricle
+from measured_hearts import LeftVentricle, study_of_frames
 from phantoms import heart_phantom
 
 PATIENT = Patient("F", 165.0, 60.0, 60.0)
@@ -20,14 +20,24 @@ def test_every_measure_has_a_registered_key_and_unit() -> None:
     labels, geometry, _ = heart_phantom((2.0, 2.0, 2.0))
     measured = measure_labels(Volume(labels, geometry, modality="CT"), labels, STRUCTURES)
     rows = list(scan_study((labels, geometry), measured, PATIENT, Circumstances("CT")).measures)
+    still = len(rows)
     frames = [LeftVentricle().shrunk(f).labels((2.5, 2.5, 2.5)) for f in (0.8, 1.0, 0.7)]
-    rows += series_study(3, lambda k: frames[k], PATIENT, Circumstances("MR", "cycle")).measures
+    rows += study_of_frames(frames, PATIENT, Circumstances("MR", "cycle")).measures
     seen = {(m.structure, m.quantity) for m in rows}
     for m in rows:
         found = quantity(m.structure, m.quantity)
         assert found is not None, (m.structure, m.quantity)
         assert found.unit in (None, m.unit), m
     assert set(quantities()) - seen == set()
+    of_one_map = {(m.structure, m.quantity) for m in rows[:still]}
+    assert {key for key in seen if quantities()[key].of_cycle} == seen - of_one_map
+
+
+def test_a_quantity_of_a_segment_is_known_by_its_site() -> None:
+    general = {"wall_thickness_mean", "wall_thickness_min", "wall_thickness_max", "segment_mass", "thickening"}
+    of_segments = {q.key for q in quantities().values() if general_quantity(q.key) != q.key}
+    assert of_segments == {f"{key}_{number:02d}" for key in general for number in range(1, 18)}
+    assert {general_quantity(key) for key in of_segments} == general
 
 
 def test_no_two_measures_of_a_site_share_a_code() -> None:

@@ -39,6 +39,9 @@ FORMATS = {**EXPORT_FORMATS, CONFIDENCE: f"{CONFIDENCE_FILE}: confidence of the 
 DEFAULT_FORMATS = ("seg", "labels", "stl", "csv", "preview")
 """Formats written by default, in addition to ``report.json``, which is always written."""
 
+LABEL_FILES = tuple(EXPORT_FORMATS[name].partition(":")[0] for name in ("labels", "seg"))
+"""Files with the labels of a result, in search order."""
+
 REPORT_FILE = "report.json"
 
 RESULT_FOLDER = FolderKind("a result of HeartSeg", (*FILES, CONFIDENCE_FILE, REPORT_FILE), REPORT_FILE)

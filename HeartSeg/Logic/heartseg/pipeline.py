@@ -16,13 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .anatomy import STRUCTURES, Structure, structure
-from .findings import sorted_findings
 from .hashes import sha256_of
-from .measure import measure_everything
 from .postprocess import clean_labels, remove_dark
 from .progress import CancelToken, ProgressCallback, Reporter
 from .provenance import InputFacts, ModelFacts, Provenance
-from .quality import check_result, without_doubtful_intervals
+from .quality import measured_and_checked
 from .result import Removal, Result
 from .settings import Settings
 from .version import __version__
@@ -107,11 +105,16 @@ class Segmenter:
         with reporter.stage("measure"):
             chosen = self.structures
             labels = self._only(labels, chosen)
-            measures = measure_everything(volume, labels, chosen, prediction.run.window_spread)
-            checks = check_result(volume, labels, measures, removals, chosen)
-        findings = sorted_findings(volume.findings + prediction.findings + tuple(checks))
-        measures = without_doubtful_intervals(measures, findings)
-        result = Result(labels, volume.geometry, chosen, findings, tuple(measures), removals)
+            found = measured_and_checked(
+                labels,
+                volume.geometry,
+                chosen,
+                volume,
+                removals=removals,
+                spread=prediction.run.window_spread,
+                findings=prediction.findings,
+            )
+        result = Result(labels, volume.geometry, chosen, found.findings, found.measures, removals)
         provenance = self._provenance(volume, prediction, reporter)
         return replace(result, provenance=provenance, confidence_map=prediction.confidence_map)
 
@@ -193,6 +196,7 @@ def input_facts(volume: Volume) -> InputFacts:
         value_scale=volume.value_scale.value,
         size_xyz=geometry.size,
         spacing_mm_xyz=tuple(round(s, 6) for s in geometry.spacing),
+        spacing_given=source.spacing_given,
         orientation=geometry.orientation,
         anonymized=source.anonymize,
     )
@@ -230,6 +234,20 @@ def model_of(provenance: Provenance, label_map: Mapping[int, str] | None = None)
     stored = provenance.settings.get("label_map") or ()
     label_map = label_map or {int(k): str(v) for k, v in stored} or None
     return find_model(facts.path if Path(facts.path).is_dir() else facts.name, label_map=label_map)
+
+
+def made_with(made_by: ModelFacts | None, model: ModelFolder) -> bool:
+    """Whether a result was made with the weights of this model."""
+    return made_by is not None and dict(made_by.checkpoints) == dict(model_facts(model).checkpoints)
+
+
+def model_note(made_by: ModelFacts | None, model: ModelFolder) -> str:
+    """Say how a model differs from the one that made a result; empty if it is the same, or none made it."""
+    if made_by is None or not made_by.name or made_with(made_by, model):
+        return ""
+    now = model_facts(model).label
+    weights = " with other weights" if now == made_by.label else ""
+    return f"the result was made with model {made_by.label}, and this is model {now}{weights}"
 
 
 def installed_versions() -> dict[str, str]:

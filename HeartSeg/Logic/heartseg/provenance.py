@@ -36,6 +36,7 @@ class InputFacts:
         value_scale: see :class:`~heartseg.volume.values.ValueScale`.
         size_xyz: voxels.
         spacing_mm_xyz: mm.
+        spacing_given: whether the user gave that voxel size, because the files state none.
         orientation: letters of the index axes, such as ``"LPS"``.
         anonymized: whether name, path and reading report are omitted, so that the result does not identify the patient.
     """
@@ -54,6 +55,7 @@ class InputFacts:
     value_scale: str = ""
     size_xyz: tuple[int, ...] = ()
     spacing_mm_xyz: tuple[float, ...] = ()
+    spacing_given: bool = False
     orientation: str = ""
     anonymized: bool = False
 
@@ -77,6 +79,11 @@ class ModelFacts:
     checkpoints: Mapping[str, str] = field(default_factory=dict)
     unmapped_labels: tuple[str, ...] = ()
     licence: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Name and version in one string."""
+        return " ".join(v for v in (self.name, self.version) if v)
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,7 @@ class Mend:
         created: ISO 8601, UTC.
         heartseg: version of the package.
         model: name and version of the model whose probabilities were used; empty if the labels alone were.
+        model_note: how that model differs from the one that made the result; empty if it does not.
         marks: in the order in which they were obeyed.
         voxels: voxels that changed.
         volumes_ml_before, volumes_ml_after: structure key -> volume, mL.
@@ -133,6 +141,7 @@ class Mend:
     created: str = ""
     heartseg: str = ""
     model: str = ""
+    model_note: str = ""
     marks: tuple[Mark, ...] = ()
     voxels: int = 0
     volumes_ml_before: Mapping[str, float] = field(default_factory=dict)
@@ -167,7 +176,7 @@ class Provenance:
         platform: Python, system and machine.
         edited: whether the segments may differ from the run's, being edited or reloaded since.
         segmentation: path of a segmentation file that was opened instead of a run.
-        mends: what was mended since, in order.
+        mends: later corrections of the labels with marks, oldest first.
         notice: intended use.
     """
 
@@ -190,7 +199,17 @@ class Provenance:
     @property
     def model_label(self) -> str:
         """Name and version of the model in one string; empty if it is not known."""
-        return " ".join(v for v in (self.model.name, self.model.version) if v) if self.model else ""
+        return self.model.label if self.model else ""
+
+    @property
+    def window_spread(self) -> Mapping[str, float]:
+        """:attr:`RunFacts.window_spread`; empty without a run."""
+        return self.run.window_spread if self.run else {}
+
+    @property
+    def mended(self) -> bool:
+        """Whether marks of a user have corrected the labels."""
+        return any(mend.marks for mend in self.mends)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary."""

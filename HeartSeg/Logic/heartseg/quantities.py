@@ -36,6 +36,7 @@ class Quantity:
         unit: ``None`` for intensities, whose unit depends on the scan (``HU`` or none).
         code: concept; ``None`` if no scheme has one.
         site: structure or segment that is measured.
+        of_cycle: whether it is measured over the cardiac cycle, not in one label map.
     """
 
     structure: str
@@ -43,6 +44,7 @@ class Quantity:
     unit: str | None
     code: Code | None
     site: Code
+    of_cycle: bool = False
 
 
 _LENGTH, _WIDTH = Code("410668003", "SCT", "Length"), Code("103355008", "SCT", "Width")
@@ -123,6 +125,9 @@ _UNITS: tuple[tuple[str, str, str | None], ...] = (
     ("PA", "pa_ao_ratio", ""),
     ("LV RV LA RA", "volume_index", "mL/m²"),
     ("MYO", "mass_index", "g/m²"),
+)
+"""Structures, quantities, unit."""
+_CYCLE_UNITS: tuple[tuple[str, str, str | None], ...] = (
     ("LV RV", "edv esv stroke_volume", "mL"),
     ("LV RV", "edv_index esv_index stroke_volume_index", "mL/m²"),
     ("LV RV", "ejection_fraction", "%"),
@@ -134,7 +139,7 @@ _UNITS: tuple[tuple[str, str, str | None], ...] = (
     ("MYO", "mass_ed mass_es", "g"),
     ("MYO", "mass_ed_index mass_es_index", "g/m²"),
 )
-"""Structures, quantities, unit."""
+"""The same, of quantities over the cardiac cycle."""
 _SEGMENT_UNITS = {
     "wall_thickness_mean": "mm",
     "wall_thickness_min": "mm",
@@ -150,18 +155,25 @@ def quantity(structure_key: str, key: str) -> Quantity | None:
     return quantities().get((structure_key, key))
 
 
+def general_quantity(key: str) -> str:
+    """Return the key of a quantity without the number of a segment: ``"thickening"`` for ``"thickening_07"``."""
+    return key[:-3] if key[-3:-2] == "_" and key[-2:].isdigit() else key
+
+
 @lru_cache(maxsize=1)
 def quantities() -> dict[tuple[str, str], Quantity]:
     """Return all quantities by the keys of structure and quantity."""
     found = {}
-    for keys, names, unit in _UNITS:
+    for keys, names, unit in _UNITS + _CYCLE_UNITS:
+        of_cycle = (keys, names, unit) in _CYCLE_UNITS
         for key in keys.split():
             site = Code(structure(key).snomed_code, "SCT", structure(key).snomed_meaning)
             for name in names.split():
                 code = _CODES.get(f"{key} {name}", _CODES.get(name))
-                found[key, name] = Quantity(key, name, unit, code, site)
+                found[key, name] = Quantity(key, name, unit, code, site, of_cycle)
     for name, unit in _SEGMENT_UNITS.items():
         for number, (value, meaning) in _SEGMENT_SITES.items():
             key = f"{name}_{number:02d}"
-            found["MYO", key] = Quantity("MYO", key, unit, _CODES.get(name), Code(value, "SCT", meaning))
+            site = Code(value, "SCT", meaning)
+            found["MYO", key] = Quantity("MYO", key, unit, _CODES.get(name), site, name == "thickening")
     return found

@@ -190,6 +190,11 @@ class Result:
         )
 
 
+def joined_notes(*notes: str) -> str:
+    """The notes that are not empty, in one line."""
+    return "; ".join(note for note in notes if note)
+
+
 def json_ready(value: Any) -> Any:
     """The value with plain Python types only; numbers that JSON does not know become ``None``."""
     if isinstance(value, Mapping):

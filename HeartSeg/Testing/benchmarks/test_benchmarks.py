@@ -16,8 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from heartseg import Geometry, Volume
+from heartseg.volume.writing import write_labels, write_volume
+from phantoms import heart_phantom
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "benchmarks"
@@ -272,3 +275,17 @@ def test_a_random_walker_stops_at_an_edge(benchmark: Any) -> None:
     seeds[2, 2, 0], seeds[2, 2, 11] = 3, 6
     found = walk(image, seeds)
     assert (found[..., :7] == 3).all() and (found[..., 7:] == 6).all()
+
+
+def test_errors_that_a_finding_names_are_counted(benchmark: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    """Of three results, one is right, one lacks an artery, and one has an atrium without its outer layer."""
+    labels, geometry, image = heart_phantom((2.5, 2.5, 2.5))
+    missing, small = labels.copy(), labels.copy()
+    missing[labels == 7] = 0
+    small[ndimage.binary_erosion(labels == 3, iterations=2) ^ (labels == 3)] = 0
+    (tmp_path / "predictions").mkdir()
+    for name, found in (("cta_right", labels), ("cta_missing", missing), ("cta_small", small)):
+        write_volume(Volume(image, geometry, modality="CT"), tmp_path / f"{name}.nii.gz")
+        write_labels(labels, geometry, tmp_path / f"{name}_labels.nii.gz")
+        write_labels(found, geometry, tmp_path / "predictions" / f"{name}.nii.gz")
+    assert benchmark("intervals").count_findings([tmp_path]) == (3, 2, 1)

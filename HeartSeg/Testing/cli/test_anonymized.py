@@ -8,7 +8,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pydicom
@@ -17,14 +17,21 @@ from pydicom.dataset import Dataset
 
 from heartseg import read_volume
 from heartseg.cli.cases import list_cases
+from heartseg.export import open_subject
 from heartseg.export.formats import FORMATS
-from heartseg.volume import Geometry, Volume
+from heartseg.marks import Mark, write_marks
+from heartseg.output import write_result
+from heartseg.pipeline import input_facts
+from heartseg.provenance import Provenance
+from heartseg.result import Result
+from heartseg.volume import Geometry, Volume, write_volume
+from tiny_models import synthetic_volume
 
 if TYPE_CHECKING:
     from cli.conftest import Outcome
 
-SECRETS = ("Qwertz", "Zyxwvu", "PID7Q7Q", "19310203", "Kolibri", "Pinguin", "Narwal", "Okapi", "Wombat")
-"""Name, ID and birth date of the patient, series description, folder, file, damaged file, other series, other texts."""
+SECRETS = ("Qwertz", "Zugspitz", "PID7Q7Q", "19310203", "Kolibri", "Pinguin", "Narwal", "Okapi", "Wombat")
+"""Name, ID and birth date of the patient, series description, folder, file, other series, other texts."""
 TEXTS = ("PatientComments", "InstitutionName", "StudyDescription", "OtherPatientIDs", "AccessionNumber", "StudyID")
 MORE_TEXTS = ("ReferringPhysicianName", "OperatorsName", "ProtocolName", "StationName", "PatientAddress", "Occupation")
 
@@ -33,7 +40,7 @@ def identify(folder: Path, description: str = "Kolibri chest") -> Path:
     """Give the files of a DICOM series the secrets, in headers and names."""
     for k, path in enumerate(sorted(folder.glob("*.dcm"))):
         data = pydicom.dcmread(path)
-        data.PatientName, data.PatientID, data.PatientBirthDate = "Qwertz^Zyxwvu", "PID7Q7Q", "19310203"
+        data.PatientName, data.PatientID, data.PatientBirthDate = "Qwertz^Zugspitz", "PID7Q7Q", "19310203"
         data.PatientSex, data.StudyDate, data.StudyTime = "O", "20260101", "120000"
         data.SeriesDescription = description
         for keyword in (*TEXTS, *MORE_TEXTS):
@@ -89,7 +96,7 @@ def test_the_secrets_are_in_results_that_are_not_anonymized(
     report = (tmp_path / "out" / "report.json").read_text()
     assert all(secret in report for secret in ("Kolibri", "Pinguin", "Okapi"))
     stored = (tmp_path / "out" / "segmentation.dcm").read_bytes()
-    assert all(secret.encode() in stored for secret in ("Qwertz", "Zyxwvu", "PID7Q7Q", "19310203", "Wombat"))
+    assert all(secret.encode() in stored for secret in ("Qwertz", "Zugspitz", "PID7Q7Q", "19310203", "Wombat"))
     with pytest.raises(AssertionError):
         assert_anonymous(tmp_path / "out")
 
@@ -107,10 +114,50 @@ def test_no_file_of_a_run_identifies_the_patient(
     assert_anonymous(tmp_path / "out", outcome.out, outcome.err)
 
 
+@pytest.fixture
+def doubtful(tmp_path: Path) -> Path:
+    """A NIfTI file of 1 mm voxels without orientation and with a slice too many: findings on the file."""
+    image, _ = synthetic_volume(3, (56, 56, 56), 5)
+    folder = tmp_path / "Pinguin"
+    folder.mkdir()
+    volume = Volume(image.astype(np.int16), Geometry(image.shape, (1.0, 1.0, 1.0)))
+    path = write_volume(volume, folder / "Narwal_PID7Q7Q.nii")
+    stored = bytearray(path.read_bytes())
+    stored[252:256] = bytes(4)  # qform_code and sform_code of NIfTI-1
+    path.write_bytes(bytes(stored) + bytes(image[0].size * 2))
+    return path
+
+
+def test_no_file_that_any_command_writes_for_an_anonymized_image_file_holds_its_name(
+    heartseg: Callable[..., Outcome], doubtful: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    out, every = tmp_path / "out", ",".join([*FORMATS, "confidence"])
+    every = every.replace("dicom-seg,", "").replace("dicom-sr,", "")  # of DICOM images only
+    first = out / "first"
+    assert heartseg("segment", doubtful, "-o", first, "--model", tiny_model, "--anonymize", "--format", every).code == 0
+    found = {f["code"] for f in json.loads((first / "report.json").read_text())["findings"]}
+    assert {"spacing-unknown", "voxels-left-over"} <= found
+    voxel = read_volume(first / "labels.nii.gz")
+    x, y, z = (float(v) for v in voxel.geometry.index_to_world(np.argwhere(voxel.array > 0)[0]))
+    marks = write_marks([Mark("RV", ((x, y, z),))], tmp_path / "marks.mrk.json")
+    given = ("--scan", doubtful)
+    for command in (
+        ("refine", first, "--marks", marks, *given, "--device", "cpu", "-o", out / "mended"),
+        ("export", first, *given, "--format", "seg,csv,html", "-o", out / "export"),
+        ("report", first, *given, "--format", "html,pdf", "-o", out / "report"),
+        ("compare", first, out / "mended", "-o", out / "comparison"),
+        ("measure", first, "-o", out / "measures"),
+        ("segment", doubtful.parent, "--anonymize", "--model", tiny_model, "-o", out / "many", "--format", "csv"),
+    ):
+        outcome = heartseg(*command)
+        assert outcome.code == 0, (command, outcome)
+    assert_anonymous(out)
+
+
 def test_without_anonymize_name_birth_date_and_id_are_in_the_dicom_objects_only(
     heartseg: Callable[..., Outcome], patient: Path, tmp_path: Path, tiny_model: Path
 ) -> None:
-    identity = ("Qwertz", "Zyxwvu", "PID7Q7Q", "19310203")
+    identity = ("Qwertz", "Zugspitz", "PID7Q7Q", "19310203")
     every = ",".join([*FORMATS, "confidence"])
     out = tmp_path / "out"
     assert heartseg("segment", patient, "-o", out, "--model", tiny_model, "--format", every).code == 0
@@ -147,6 +194,27 @@ def test_an_export_of_an_anonymized_result_is_anonymous_too(
     assert outcome.code == 0, outcome
     assert (tmp_path / "export" / "segmentation.dcm").is_file()
     assert_anonymous(tmp_path / "export", outcome.out, outcome.err)
+
+
+@pytest.mark.parametrize("choice", [{"series": 2}, {"frame": 1, "modality": "MR"}], ids=["series", "frame"])
+def test_an_anonymized_result_is_paired_with_its_series_and_frame_and_not_named_after_its_folder(
+    save_dicom: Callable[..., Path], save_series: Callable[..., Path], tmp_path: Path, choice: dict[str, Any]
+) -> None:
+    if "series" in choice:
+        save_dicom("study/one", seed=5)
+        path = save_dicom("study/two", seed=6, number=2).parent
+    else:
+        path = save_series()
+    volume = read_volume(path, **choice).anonymized()
+    facts = input_facts(volume)
+    assert (facts.name, facts.path) == ("", "")
+    result = Result(np.ones(volume.array.shape, np.uint8), volume.geometry, provenance=Provenance(input=facts))
+    folder = tmp_path / "out" / "Pinguin"
+    write_result(result, volume, folder, ["labels"])
+    alone, paired = open_subject(folder), open_subject(folder, path)
+    assert alone.volume is None and alone.name == paired.name == "scan"
+    assert paired.volume is not None and paired.volume.source.sha256 == facts.sha256
+    np.testing.assert_array_equal(paired.volume.array, volume.array)
 
 
 def test_no_file_of_a_cohort_identifies_a_patient(

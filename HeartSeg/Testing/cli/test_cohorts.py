@@ -8,21 +8,23 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from command_lines import worker_of
+from command_lines import end_by, worker_of
+from heartseg.cli import cases
 from heartseg.cli.cases import Case, list_cases, scan_path
 from heartseg.cli.exits import _is_importing
 from heartseg.cli.finished import choices_of, finished_report, key_of, model_hash
-from heartseg.cli.processes import _why_ended
+from heartseg.cli.processes import Answer, ProcessError, _why_ended, in_child
 from heartseg.cli.segment import settings_from
 from heartseg.cli.summary import SummaryRow, plain_cell, write_summary
-from heartseg.errors import SettingsError
+from heartseg.errors import HeartSegError, InputError, SettingsError
 from heartseg.models.folder import ModelFolder
 from heartseg.settings import Settings
 
@@ -43,19 +45,37 @@ def rows(out: Path) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("code", "stage", "words"),
+    ("code", "stage", "words", "damaged"),
     [
-        (-signal.SIGSEGV, "read", ("SIGSEGV", "damaged")),
-        (-signal.SIGABRT, "", ("SIGABRT", "damaged")),
-        (-signal.SIGKILL, "predict", ("SIGKILL", "memory")),
-        (-signal.SIGSEGV, "predict", ("SIGSEGV", "predict")),
-        (7, "read", ("exit code 7", "damaged")),
+        (-signal.SIGSEGV, "read", ("SIGSEGV",), True),
+        (7, "read", ("exit code 7",), True),
+        (-signal.SIGABRT, "", ("SIGABRT", "doctor"), False),  # the scan was not opened yet
+        (-signal.SIGSEGV, "predict", ("SIGSEGV", "predict"), False),
+        (-signal.SIGKILL, "predict", ("SIGKILL", "--jobs", "predict"), False),
+        (-signal.SIGKILL, "read", ("SIGKILL", "--jobs"), False),
+        (-signal.SIGXCPU, "read", ("SIGXCPU", "outside"), False),
+        (0, "read", ("outside",), False),  # as after SIGTERM
+        (None, "read", ("answering",), False),  # its connection is closed, and it does not end
     ],
 )
-def test_the_end_of_a_process_is_explained(code: int, stage: str, words: tuple[str, str]) -> None:
-    text = _why_ended(code, stage)
-    assert all(word in text for word in words)
-    assert ("--jobs" in text) == (code == -signal.SIGKILL), "fewer processes do not mend a damaged file"
+def test_the_end_of_a_process_is_explained(code: int | None, stage: str, words: tuple[str, ...], damaged: bool) -> None:
+    answer = _why_ended(code, stage)
+    assert answer.damaged == damaged == ("damaged" in answer.end)
+    assert all(word in answer.end for word in words)
+    assert ("memory" in answer.end) == (code == -signal.SIGKILL)
+    assert ("crashed" in answer.end) == (code not in (None, 0, -signal.SIGKILL, -signal.SIGXCPU))
+
+
+@pytest.mark.parametrize(
+    ("signal_number", "error"),
+    [(signal.SIGSEGV, InputError), (signal.SIGTERM, ProcessError), (signal.SIGKILL, ProcessError)],
+)
+def test_a_process_that_a_signal_ends_is_told_from_one_with_a_damaged_scan(
+    signal_number: int, error: type[HeartSegError]
+) -> None:
+    with pytest.raises(error) as caught:
+        in_child(partial(end_by, signal_number), None)
+    assert type(caught.value) is error
 
 
 def test_a_crash_costs_one_row_also_with_one_job(
@@ -82,6 +102,27 @@ def test_a_scan_that_takes_too_long_costs_one_row(
     assert outcome.code == 1, outcome
     assert "--time-limit" in rows(tmp_path / "out")["a"]["message"]
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"summary.csv"}
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [("3", 180.0), ("0", None)])
+def test_counting_the_frames_of_a_scan_has_the_time_limit_that_its_message_names(
+    heartseg: Callable[..., Outcome],
+    save_series: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    minutes: str,
+    seconds: float | None,
+) -> None:
+    limits = []
+
+    def late(works: Any, progress: Any = None, limit: float | None = None) -> Iterator[Answer]:
+        limits.append(limit)
+        yield Answer(end="late")
+
+    monkeypatch.setattr(cases, "answers", late)
+    arguments = ("segment", save_series(), "-o", tmp_path / "out", "--frame", "all", "--time-limit", minutes)
+    assert heartseg(*arguments).code == 1
+    assert limits == [seconds]
 
 
 def test_a_negative_time_limit_is_refused(

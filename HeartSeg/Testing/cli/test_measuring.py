@@ -12,7 +12,7 @@ import pytest
 
 from heartseg.cli.main import main
 from heartseg.output import write_result
-from heartseg.provenance import InputFacts, Provenance
+from heartseg.provenance import InputFacts, Provenance, RunFacts
 from heartseg.result import Result
 from heartseg.volume.patient import Patient
 from heartseg.volume.types import Volume
@@ -71,6 +71,33 @@ def test_findings_notes_and_cut_structures_are_shown(tmp_path: Path, capsys: pyt
     assert rows["RV", "volume"]["note"] in volume
     (area,) = [line for line in lines if line.split()[:2] == ["LV", "mitral_valve_area"]]
     assert rows["LV", "mitral_valve_area"]["note"] in area
+
+
+def test_the_spread_of_the_run_s_windows_widens_the_intervals(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels, geometry, image = heart_phantom((2.0, 2.0, 2.0))
+    half = []
+    for spread in ({}, {"LV": 0.2}):
+        made = Provenance(run=RunFacts(accurate=True, window_spread=spread))
+        result, folder = Result(labels, geometry, provenance=made), tmp_path / f"out{len(spread)}"
+        write_result(result, Volume(image, geometry, "heart", "CT"), folder, formats=("labels",))
+        assert main(["measure", str(folder), "--json"]) == 0
+        volume = values(json.loads(capsys.readouterr().out)["measures"])["LV", "volume"]
+        half.append(volume["high"] - volume["value"])
+    assert half[1] == pytest.approx(np.hypot(half[0], 1.645 * 0.2 * volume["value"]))
+
+
+def test_a_phase_that_the_scan_states_is_that_of_the_measures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels, geometry, image = heart_phantom((3.0, 3.0, 3.0))
+    made = Provenance(input=InputFacts(phase="75 % of the cycle", modality="CT"))
+    volume = Volume(image, geometry, "heart", "CT")
+    write_result(Result(labels, geometry, provenance=made), volume, tmp_path / "out", formats=("labels",))
+    for options, phase in (([], "75 % of the cycle"), (["--phase", "diastole"], "diastole")):
+        assert main(["measure", str(tmp_path / "out"), "--json", *options]) == 0
+        assert json.loads(capsys.readouterr().out)["phase"] == phase
 
 
 HEARTS = [LeftVentricle().shrunk(f) for f in (0.9, 1.0, 0.75)]

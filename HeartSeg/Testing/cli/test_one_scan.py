@@ -200,10 +200,10 @@ def test_a_fault_of_ours_is_said_in_one_line(
 ) -> None:
     import heartseg.pipeline
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(heartseg.pipeline, "measure_everything", broken)
+    monkeypatch.setattr(heartseg.pipeline, "measured_and_checked", broken)
     outcome = segment(save_scan(), "-o", tmp_path / "out")
     assert outcome.code == 1
     assert len(outcome.complaints) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from heartseg.cli.main import main
 from heartseg.errors import InputError
 from heartseg.marks import Mark, read_marks, write_marks
 from heartseg.pipeline import segment
+from heartseg.provenance import Mend
 from heartseg.refinement import refine
 from heartseg.settings import Settings
 from heartseg.training.nnunet.datasets import find_cases
@@ -75,6 +76,7 @@ def test_a_result_is_mended_in_place_with_its_formats_and_says_so(
         json.dumps([{"structure": "RV", "points": [list(read_marks(marks)[0].points[0])], "positive": True}])
     )
     assert mend["voxels"] == (after != before).sum() and mend["model"].startswith("Tiny")
+    assert mend["model_note"] == ""
     ml = read_volume(result / "labels.nii.gz").geometry.voxel_volume_ml
     assert mend["volumes_ml_before"]["RV"] == pytest.approx((before == 2).sum() * ml, abs=1e-3)
     assert mend["volumes_ml_after"]["RV"] == pytest.approx((after == 2).sum() * ml, abs=1e-3)
@@ -139,6 +141,22 @@ def test_without_the_model_the_labels_alone_guide_it_and_a_finding_says_so(
     assert first.labels[at] != 2
 
 
+@pytest.mark.parametrize("version", ["0.1", "0.2"])
+def test_the_use_of_another_version_or_of_other_weights_is_recorded(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], version: str
+) -> None:
+    report = report_in(result)
+    made_by = report["provenance"]["model"]
+    made_by["version"], made_by["checkpoints"] = version, dict.fromkeys(made_by["checkpoints"], "0" * 64)
+    (result / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    _at, marks = marks_for(result, tmp_path / "marks.mrk.json")
+    assert main(["refine", str(result), "--marks", str(marks), "--device", "cpu"]) == 0
+    (mend,) = report_in(result)["provenance"]["mends"]
+    assert f"Tiny {version}," in mend["model_note"] and "Tiny 0.1" in mend["model_note"].split(",")[1]
+    assert "mended-with-other-model" in {f["code"] for f in report_in(result)["findings"]}
+    assert mend["model_note"] in capsys.readouterr().err
+
+
 def test_mended_results_are_a_training_set_and_others_are_not(
     result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,3 +172,15 @@ def test_mended_results_are_a_training_set_and_others_are_not(
     assert capsys.readouterr().out.startswith("mended results: 1 case(s)")
     listing.cases[0].image.unlink()
     assert len(find_cases(tmp_path / "out").problems) == 1
+
+
+def test_a_mend_without_marks_is_not_learnt_from(result: Path, tmp_path: Path) -> None:
+    report = report_in(result)
+    for marks, count in (([], 0), ([asdict(Mark("RV", ((1.0, 2.0, 3.0),)))], 1)):
+        report["provenance"]["mends"] = [asdict(Mend()) | {"marks": marks}]
+        (result / "report.json").write_text(json.dumps(report), encoding="utf-8")
+        if count:
+            assert len(find_cases(tmp_path / "out").cases) == count
+        else:
+            with pytest.raises(InputError, match="mended"):
+                find_cases(tmp_path / "out")

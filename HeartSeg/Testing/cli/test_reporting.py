@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from cli.test_measuring import write_series
+from cli.test_measuring import HEARTS, write_series
 from heartseg.cli.main import main
-from heartseg.volume.writing import write_labels
+from heartseg.cli.measure import opened_source
+from heartseg.export import subject
+from heartseg.volume.patient import Patient
+from heartseg.volume.types import Volume
+from heartseg.volume.writing import write_labels, write_volume
 from measured_hearts import LeftVentricle
 
 pytest.importorskip("matplotlib", reason='needs matplotlib: pip install "heartseg[app]"')
@@ -34,6 +40,51 @@ def test_a_time_series_has_curves_and_key_numbers_of_its_function(
     assert fraction["low"] is None or fraction["low"] < fraction["value"] < fraction["high"]
     assert page.count("<polyline") >= 1
     assert page.index("ejection fraction") < page.index("LV end-diastolic volume")
+
+
+def test_the_given_scan_is_measured_and_everything_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heart = write_heart(tmp_path / "heart.nii.gz")
+    labels, geometry = LeftVentricle().labels((2.0, 2.0, 2.0))
+    write_volume(Volume((10 * labels).astype(np.int16), geometry, modality="MR"), tmp_path / "scan.nii.gz")
+    read: list[str] = []
+    for name in ("read_volume", "as_label_map"):
+        monkeypatch.setattr(subject, name, counting(getattr(subject, name), read))
+    options = ("--scan", str(tmp_path / "scan.nii.gz"), "--modality", "MR")
+    assert main(["report", str(heart), "-o", str(tmp_path / "out"), *options]) == 0
+    assert sorted(read) == ["heart.nii.gz", "scan.nii.gz"]
+    measures = json.loads((tmp_path / "out" / "measures.json").read_text(encoding="utf-8"))["measures"]
+    means = {m["structure"]: m["value"] for m in measures if m["quantity"] == "mean_intensity"}
+    assert (means["LV"], means["MYO"]) == (pytest.approx(10.0), pytest.approx(50.0))
+
+
+def test_the_scan_of_a_time_series_is_read_at_the_frame_that_is_shown(tmp_path: Path) -> None:
+    import SimpleITK as sitk
+
+    write_series(tmp_path / "cine")
+    frames = []
+    for k, heart in enumerate(HEARTS):
+        labels, geometry = heart.labels((2.0, 2.0, 2.0))
+        image = sitk.GetImageFromArray((100 * (k + 1) * (labels > 0)).astype(np.int16))
+        image.SetSpacing(geometry.spacing)
+        image.SetOrigin(geometry.origin)
+        frames.append(image)
+    sitk.WriteImage(sitk.JoinSeries(frames), str(tmp_path / "cine.nrrd"))
+    opened = opened_source(tmp_path / "cine", Patient(), "MR", "cycle", tmp_path / "cine.nrrd")
+    assert opened.study.shown_frame == 1
+    assert opened.subject.volume is not None
+    assert int(opened.subject.volume.array.max()) == 200
+
+
+def counting(reader: Callable[..., Any], names: list[str]) -> Callable[..., Any]:
+    """Return a reader that lists the names of the files that it reads."""
+
+    def read(path: Any, *args: Any, **more: Any) -> Any:
+        names.append(Path(path).name)
+        return reader(path, *args, **more)
+
+    return read
 
 
 @pytest.mark.parametrize(

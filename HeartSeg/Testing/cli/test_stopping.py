@@ -9,12 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from command_lines import LOGIC, PATIENCE, environment, tree, worker_of
+from command_lines import LOGIC, PATIENCE, end_by, environment, tree, worker_of
+from heartseg.cli import check, segment
+from heartseg.cli.main import main
 from heartseg.volume import Volume
 
 if TYPE_CHECKING:
@@ -112,13 +115,25 @@ def test_after_a_kill_the_next_run_cleans_up_and_works(
 
 
 def test_a_crash_while_reading_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], save_scan: Callable[..., Path], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(segment, "segment_case", partial(end_by, signal.SIGSEGV))
+    code = main(["segment", str(save_scan()), "-o", str(tmp_path / "out")])
+    printed = capfd.readouterr()
+    (line,) = (line for line in printed.err.splitlines() if not line.endswith(" ..."))
+    assert (code, printed.out) == (2, "")
+    assert "SIGSEGV" in line and "damaged" in line
+    assert {p.name for p in tmp_path.iterdir()} == {"scan.nii.gz"}
+
+
+def test_a_crash_before_reading_does_not_blame_the_scan(
     launch: Callable[..., Running], save_scan: Callable[..., Path], tmp_path: Path, tiny_model: Path
 ) -> None:
     running = launch("segment", save_scan(), "-o", tmp_path / "out", "--model", tiny_model)
     os.kill(worker_of(running.process.pid).pid, signal.SIGSEGV)
     outcome = running.finish()
-    assert (outcome.code, outcome.out, len(outcome.complaints)) == (2, "", 1), outcome
-    assert "SIGSEGV" in outcome.complaints[0] and "damaged" in outcome.complaints[0]
+    assert (outcome.code, outcome.out, len(outcome.complaints)) == (1, "", 1), outcome
+    assert "SIGSEGV" in outcome.complaints[0] and "damaged" not in outcome.complaints[0]
     assert {p.name for p in tmp_path.iterdir()} == {"scan.nii.gz"}
 
 
@@ -132,12 +147,12 @@ def test_a_single_scan_has_a_time_limit(
     assert {p.name for p in tmp_path.iterdir()} == {"scan.nii.gz"}
 
 
-def test_a_crash_in_a_check_is_a_finding(launch: Callable[..., Running], save_scan: Callable[..., Path]) -> None:
-    running = launch("check", save_scan(), "--quick", "--json")
-    os.kill(worker_of(running.process.pid).pid, signal.SIGSEGV)
-    outcome = running.finish()
-    assert outcome.code == 2
-    (finding,) = json.loads(outcome.out)["checks"]
+def test_a_crash_in_a_check_is_a_finding(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], save_scan: Callable[..., Path]
+) -> None:
+    monkeypatch.setattr(check, "check_case", partial(end_by, signal.SIGSEGV))
+    assert main(["check", str(save_scan()), "--quick", "--json"]) == 2
+    (finding,) = json.loads(capfd.readouterr().out)["checks"]
     assert finding["code"] == "scan-refused" and "SIGSEGV" in finding["message"]
 
 

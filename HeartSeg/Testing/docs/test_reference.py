@@ -170,11 +170,11 @@ def test_every_file_and_format_is_listed() -> None:
 
 
 def test_every_measure_is_listed_with_its_unit() -> None:
-    from heartseg.measure import measure_everything
+    from heartseg.measure import measure_labels
     from phantoms import heart_phantom
 
     labels, geometry, _ = heart_phantom((2.0, 2.0, 2.0))
-    measures = measure_everything(heartseg.Volume(labels, geometry), labels, heartseg.STRUCTURES)
+    measures = measure_labels(heartseg.Volume(labels, geometry), labels, heartseg.STRUCTURES).measures
     listed = {q: r[1] for r in rows(read("outputs.md"), "## Measures", "## `report.json`") for q in r[0].split(", ")}
     names = {re.sub(r"_\d\d$", "_NN", m.quantity) for m in measures}
     assert {q.strip("`") for q in listed} == names

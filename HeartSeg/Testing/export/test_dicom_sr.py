@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,16 @@ import numpy as np
 import pytest
 
 from heartseg.anatomy import STRUCTURES, structure
-from heartseg.export import Subject, measured, report_of, study_of
+from heartseg.export import Subject, measured, study_of, write_report_files
 from heartseg.export.dicom_seg import write_dicom_seg
 from heartseg.export.dicom_sr import OWN_SCHEME, write_dicom_sr
 from heartseg.export.subject import subject_of
 from heartseg.measure import Circumstances, Patient
+from heartseg.measure.norms import Norm
 from heartseg.measure.study import Study
 from heartseg.quantities import quantity
-from heartseg.report import Material, Report, build_report
+from heartseg.report.model import Interval, Number
+from heartseg.report.numbers import numbers_of
 from heartseg.result import Measure, Result
 from heartseg.volume import read_volume
 from volume.conftest import dicom_series as _dicom_series
@@ -28,19 +32,19 @@ pydicom = pytest.importorskip("pydicom")
 hd = pytest.importorskip("highdicom", reason='needs highdicom: pip install "heartseg[dicom]"')
 
 dicom_series = _dicom_series
-Written = tuple[Report, Path, Path, Subject]
+Written = tuple[tuple[Number, ...], Path, Path, Subject]
 
 
 @pytest.fixture
 def written(dicom_series: Callable[..., Path], tmp_path: Path) -> Written:
-    """Report, segmentation and structured report of four boxes."""
+    """Numbers, segmentation and structured report of four boxes."""
     volume = read_volume(dicom_series(slices=24, PatientID="7", PatientName="A^B"))
     labels = np.zeros(volume.geometry.shape, np.uint8)
     labels[2:14, 3:18, 5:20], labels[14:20, 20:28, 6:15], labels[6:16, 24:30, 22:41] = 1, 5, 3
     subject = measured(subject_of(Result(labels, volume.geometry, STRUCTURES), volume))
-    report = report_of(subject, study_of(subject), meshes=())
+    numbers = numbers_of(study_of(subject), ())
     segmentation = write_dicom_seg(subject, tmp_path / "segmentation.dcm")
-    return report, segmentation, write_dicom_sr(report, subject, segmentation, tmp_path / "measurements.dcm"), subject
+    return numbers, segmentation, write_dicom_sr(numbers, subject, segmentation, tmp_path / "measurements.dcm"), subject
 
 
 def numbers_in(path: Path) -> dict[tuple[str, str], tuple[float, str]]:
@@ -61,9 +65,9 @@ def numbers_in(path: Path) -> dict[tuple[str, str], tuple[float, str]]:
 
 
 def test_every_value_of_the_report_is_there_once(written: Written) -> None:
-    report, _, path, _ = written
+    numbers, _, path, _ = written
     found = numbers_in(path)
-    expected = [n for n in report.numbers if n.value is not None]
+    expected = [n for n in numbers if n.value is not None]
     assert len(found) == len(expected)
     for n in expected:
         known = quantity(n.structure, n.quantity)
@@ -109,13 +113,55 @@ def test_the_function_of_a_series_has_groups_without_a_segment(written: Written,
         Measure("LV", "cardiac_output", None, "L/min"),
     )
     study = Study(measures, None, None, Patient(), Circumstances("MR", "cycle"))
-    report = build_report(Material(study, subject.result, subject.volume))
-    found = numbers_in(write_dicom_sr(report, subject, segmentation, tmp_path / "function.dcm"))
+    found = numbers_in(write_dicom_sr(numbers_of(study, ()), subject, segmentation, tmp_path / "function.dcm"))
     assert found == {
         ("LV", "8821-1"): (188.25, "mL"),
         ("LV", "70822001"): (62.5, "%"),
         ("LA", "max_volume"): (80.0, "mL"),
     }
+
+
+def test_a_number_has_its_reference_range_and_interval(written: Written, tmp_path: Path) -> None:
+    numbers, segmentation, _, subject = written
+    norm = Norm("LV", "volume", "mL", "F", "any", "CT", 50.5, 150.0, "97.5th percentile", 10, "A et al. 2016", "10.1/2")
+    upper = replace(norm, structure="LA", low=None)
+    compared = [
+        replace(n, norm=norm, position="within", interval=Interval(n.value - 1, n.value + 2))
+        if (n.structure, n.quantity) == ("LV", "volume") and n.value is not None
+        else replace(n, norm=upper, position="above")
+        if (n.structure, n.quantity) == ("LA", "volume")
+        else n
+        for n in numbers
+    ]
+    path = write_dicom_sr(compared, subject, segmentation, tmp_path / "ranges.dcm")
+    found = {}
+    for group in hd.sr.srread(path).content.get_volumetric_roi_measurement_groups():
+        for m in group.get_measurements():
+            parts = {i.ConceptNameCodeSequence[0].CodeMeaning: i for i in m[0].get("ContentSequence", [])}
+            if "Normal Range Upper Limit" in parts:
+                found[group.finding_type.value] = parts
+    lv, la = (found[structure(key).snomed_code] for key in ("LV", "LA"))
+    for parts, limits in ((lv, {"Lower": 50.5, "Upper": 150.0}), (la, {"Upper": 150.0})):
+        limit_items = {k: i for k, i in parts.items() if k.startswith("Normal Range") and k.endswith("Limit")}
+        values = {k: float(i.MeasuredValueSequence[0].NumericValue) for k, i in limit_items.items()}
+        assert values == {f"Normal Range {k} Limit": v for k, v in limits.items()}
+        assert parts["Normal Range Authority"].TextValue == "A et al. 2016, doi:10.1/2"
+    assert [p["Normality"].ConceptCodeSequence[0].CodeValue for p in (lv, la)] == ["281301001", "281302008"]
+    uncertainty = [float(i.MeasuredValueSequence[0].NumericValue) for k, i in lv.items() if "uncertainty" in k]
+    assert sorted(uncertainty) == pytest.approx([1, 2])
+    assert errors_of(path) == []
+
+
+def test_numbers_are_written_without_pictures(
+    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither matplotlib nor VTK is needed."""
+    for name in ("matplotlib", "contourpy", "vtk", "vtkmodules"):
+        monkeypatch.setitem(sys.modules, name, None)
+    numbers, _, _, subject = written
+    files = write_report_files(subject, study_of(subject), tmp_path / "report", ["dicom-sr"])
+    assert files == ("measurements.dcm", "measures.json", "segmentation.dcm")
+    assert len(numbers_in(tmp_path / "report" / "measurements.dcm")) == len([n for n in numbers if n.value is not None])
 
 
 def test_own_codes_name_their_scheme(written: Written) -> None:
@@ -125,10 +171,16 @@ def test_own_codes_name_their_scheme(written: Written) -> None:
     assert schemes <= {"SCT", "LN", "DCM", OWN_SCHEME}
 
 
+def errors_of(path: Path) -> list[str]:
+    """Errors that dciodvfy finds in a file; none where it is not installed (Debian: dicom3tools)."""
+    if shutil.which("dciodvfy") is None:
+        return []
+    run = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+    lines = (run.stdout + run.stderr).splitlines()
+    assert len(lines) > 0
+    return [line for line in lines if line.startswith("Error")]
+
+
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy (Debian: dicom3tools)")
 def test_dciodvfy_finds_no_error(written: Written) -> None:
-    for path in written[1:3]:
-        run = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
-        lines = (run.stdout + run.stderr).splitlines()
-        assert len(lines) > 0
-        assert not [line for line in lines if line.startswith("Error")]
+    assert [errors_of(path) for path in written[1:3]] == [[], []]

@@ -18,11 +18,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from command_lines import patched_nifti
 from heartseg.anatomy import KEYS, STRUCTURES
 from heartseg.errors import Cancelled, DependencyError, InputError, OutputError, SettingsError
 from heartseg.export import FORMATS, ExportOptions, Subject, measured, open_subject, write_export
 from heartseg.export import formats as formats_module
 from heartseg.output import write_result
+from heartseg.pipeline import input_facts
 from heartseg.progress import Reporter
 from heartseg.provenance import InputFacts
 from heartseg.result import Result
@@ -204,6 +206,31 @@ def test_a_scan_that_has_changed_or_gone_is_not_used_and_the_reader_is_told(
         scan.write_bytes(before)
     assert changed.volume is None and "--scan" in changed.notices[0]
     assert gone.volume is None and "--scan" in gone.notices[0]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_scan_whose_voxel_size_the_user_gave_is_found_and_read_with_it(
+    subject: Subject, tmp_path: Path, moved: bool
+) -> None:
+    assert subject.volume is not None
+    path = write_volume(subject.volume, tmp_path / "scan.nii")
+    spacing = subject.volume.geometry.spacing
+    assert not input_facts(read_volume(path)).spacing_given
+    patched_nifti(path, {80: bytes(12), 254: bytes(2)})  # no pixdim, no sform
+    volume = read_volume(path, modality="CT", spacing=spacing)
+    facts = input_facts(volume)
+    assert facts.spacing_given
+    provenance = replace(subject.result.provenance, input=facts)
+    result = replace(subject.result, geometry=volume.geometry, findings=(), provenance=provenance)
+    write_result(result, volume, tmp_path / "out", ["labels"])
+    other = path.rename(tmp_path / "moved.nii") if moved else None
+    opened = open_subject(tmp_path / "out", other, modality="CT")
+    assert opened.volume is not None and opened.notices == ()
+    assert opened.volume.geometry.spacing == spacing
+    assert opened.volume.source.spacing_given
+    opened = open_subject(tmp_path / "out" / "labels.nii.gz", other or path, spacing=spacing)
+    assert opened.volume is not None and opened.volume.geometry.spacing == spacing
+    assert opened.volume.source.spacing_given
 
 
 def test_an_edited_segmentation_is_measured_anew(subject: Subject, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def ball(label: int = 1, spacing: tuple[float, float, float] = (1.0, 1.0, 2.0), 
 @pytest.mark.parametrize("wall", [1.0, 2.0, 4.0])
 def test_a_hollow_ball_has_the_wall_that_was_asked_for(wall: float) -> None:
     (pool,) = print_parts(ball(), wall)
+    assert pool.color == (200, 60, 60)  # red, as blood in every viewer
     found = check_solidity(pool.mesh)
     assert found.watertight
     assert found.shells == 2

@@ -97,7 +97,6 @@ def test_the_page_fetches_nothing(written: str) -> None:
 def test_the_vendored_viewer_is_the_recorded_build_and_is_in_the_page(written: str) -> None:
     recorded = json.loads((resources.files("heartseg.report") / "vendor" / "niivue.json").read_text("utf-8"))
     packed = niivue_gz()
-    assert hashlib.sha256(packed).hexdigest() == recorded["sha256_gz"]
     assert hashlib.sha256(gzip.decompress(packed)).hexdigest() == recorded["sha256"]
     assert base64.b64decode(Page(written).scripts["niivue"]) == packed
     assert len(written) < LARGEST_BYTES

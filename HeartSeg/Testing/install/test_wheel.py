@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -83,3 +85,17 @@ def test_the_installed_package_segments_the_sample_with_the_model_it_brings(
     repository: Path, installed: Path, tmp_path: Path
 ) -> None:
     segment_far_from_the_clone(repository, installed, installed / "heartseg" / "model_store", tmp_path)
+
+
+def test_every_extra_of_a_user_is_tried_in_an_empty_environment(repository: Path) -> None:
+    """The sessions of ``noxfile.py`` cover the extras of ``pyproject.toml``, except those for development."""
+    pytest.importorskip("nox", reason="needs nox (extra dev)")
+    tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11")
+    spec = importlib.util.spec_from_file_location("noxfile", repository / "noxfile.py")
+    assert spec is not None and spec.loader is not None
+    noxfile = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(noxfile)
+    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(noxfile.COMMANDS) == set(project["optional-dependencies"]) - {"dev", "docs"} | {"none"}
+    programs = {shlex.split(command)[0] for commands in noxfile.COMMANDS.values() for command in commands}
+    assert programs == {"heartseg", "python", "register-python-argcomplete"}

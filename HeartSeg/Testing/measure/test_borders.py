@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from heartseg.anatomy import STRUCTURES, structure
-from heartseg.measure import measure_everything, measure_heart
+from heartseg.measure import measure_heart, measure_labels
 from heartseg.measure.axes import septum_surface
 from heartseg.measure.boxes import border_contacts
 from heartseg.measure.grid import Unknown
@@ -34,7 +34,7 @@ def cut_at(labels: np.ndarray, geometry: Geometry, side: str, index: int) -> Sca
 
 
 def rows_of(labels: np.ndarray, geometry: Geometry) -> dict[tuple[str, str], Measure]:
-    return {(m.structure, m.quantity): m for m in measure_everything(Volume(labels, geometry), labels, STRUCTURES)}
+    return {(m.structure, m.quantity): m for m in measure_labels(Volume(labels, geometry), labels, STRUCTURES).measures}
 
 
 @pytest.fixture(scope="module")

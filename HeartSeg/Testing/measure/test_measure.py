@@ -10,7 +10,8 @@ import pytest
 from scipy.spatial import cKDTree
 
 from heartseg.anatomy import STRUCTURES, structure
-from heartseg.measure import measure_structures
+from heartseg.measure import Unknown, measure_structures, vessels
+from heartseg.measure.boxes import crop_labels
 from heartseg.result import Measure
 from heartseg.volume.geometry import Geometry
 from heartseg.volume.types import Volume
@@ -115,6 +116,26 @@ def test_the_arch_is_excluded_from_the_diameter_of_the_ascending_aorta() -> None
     labels[:8, :, :30] = np.where(labels[:8, :, :30] == 6, 1, 0)  # the ventricle marks the root
     found = values(measure_structures(Volume(labels, geometry), labels))
     assert found["AO", "diameter"] == pytest.approx(30.0, rel=0.05)
+
+
+def test_the_branches_are_excluded_from_the_diameter_of_the_pulmonary_trunk() -> None:
+    """A Y shape: a trunk of 26 mm diameter, and branches of 14 mm that separate 40 mm above the valve."""
+    spacing = 1.5
+    shape = (64, 30, 80)
+    geometry = Geometry(shape, (spacing,) * 3)
+    path = [(60.0, 22.0, z, 13.0) for z in np.arange(10, 42, 0.5)]
+    path += [(60.0 + side * 0.8 * t, 22.0, 42 + 0.6 * t, 7.0) for side in (-1, 1) for t in np.arange(8, 60, 0.5)]
+    points = geometry.index_to_world(np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1))
+    centers, radii = np.array(path)[:, :3], np.array(path)[:, 3]
+    distance, nearest = cKDTree(centers).query(points, distance_upper_bound=20.0)
+    labels = np.where(distance < np.append(radii, 0.0)[nearest], 7, 0).astype(np.uint8)
+    labels[:5] = np.where(labels[:5] == 7, 2, 0)  # the right ventricle marks the root
+    crop = crop_labels(labels, geometry)
+    assert crop is not None
+    course = vessels._course(crop, "PA", vessels.TRUNK_LENGTH_MM)
+    assert not isinstance(course, Unknown)
+    assert 36 <= course.line.along[-1] <= 46  # bands are 4 mm apart
+    assert vessels.GreatVessels(crop).trunk.diameter_mm == pytest.approx(26.0, rel=0.05)
 
 
 def test_vessel_diameters_of_the_phantom() -> None:

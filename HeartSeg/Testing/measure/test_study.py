@@ -7,11 +7,11 @@ import pytest
 
 from heartseg.anatomy import STRUCTURES
 from heartseg.measure import Circumstances, Comparison, Patient, Unknown, measure_labels
-from heartseg.measure.study import FrameVolume, Study, frame_volumes, scan_study, series_study
+from heartseg.measure.study import FrameVolume, Study, frame_volumes, scan_study
 from heartseg.result import Measure
 from heartseg.volume.geometry import Geometry
 from heartseg.volume.types import Volume
-from measured_hearts import LeftVentricle
+from measured_hearts import LeftVentricle, study_of_frames
 from phantoms import heart_phantom
 
 Frame = tuple[np.ndarray, Geometry]
@@ -25,7 +25,7 @@ def rows_of(study: Study) -> dict[tuple[str, str], tuple[Measure, Comparison | U
 
 
 def series(frames: list[Frame], circumstances: Circumstances = CYCLE, patient: Patient = WOMAN) -> Study:
-    return series_study(len(frames), lambda k: frames[k], patient, circumstances)
+    return study_of_frames(frames, patient, circumstances)
 
 
 def beating(spacing: tuple[float, float, float], factors: tuple[float, ...] = FACTORS) -> list[Frame]:
@@ -129,3 +129,11 @@ def test_ranges_of_a_cycle_need_a_series_that_is_one() -> None:
     assert isinstance(rows_of(known)["LV", "ejection_fraction"][1], Comparison)
     assert isinstance(rows_of(unknown)["LV", "ejection_fraction"][1], Unknown)
     assert len(unknown.function.notes) == len(known.function.notes) + 1
+
+
+def test_a_heart_that_does_not_move_has_one_frame_for_both_ends() -> None:
+    still = beating((3.0, 3.0, 3.0), (1.0, 1.0, 1.0))
+    study = series(still)
+    assert (study.function.end_diastole, study.function.end_systole) == (0, 0)
+    assert rows_of(study)["LV", "ejection_fraction"][0].value == 0.0
+    assert all("frame" not in f.values for f in study.findings)

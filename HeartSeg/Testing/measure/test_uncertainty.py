@@ -11,13 +11,12 @@ import pytest
 from heartseg.anatomy import STRUCTURES
 from heartseg.findings import Finding, Severity
 from heartseg.measure import Circumstances, Patient, measure_labels
-from heartseg.measure.study import series_study
-from heartseg.measure.uncertainty import borders_of, half_voxel_effect, load_factors
-from heartseg.quality import without_doubtful_intervals
+from heartseg.measure.uncertainty import borders_of, half_voxel_effect, load_factors, without_intervals
+from heartseg.quality import measured_and_checked
 from heartseg.result import Measure
 from heartseg.volume.geometry import Geometry
 from heartseg.volume.types import Volume
-from measured_hearts import LeftVentricle, heart_grid
+from measured_hearts import LeftVentricle, heart_grid, study_of_frames
 from phantoms import heart_phantom
 
 
@@ -68,20 +67,69 @@ def test_what_is_cut_off_or_doubtful_has_no_interval() -> None:
         np.ascontiguousarray(labels[..., right:]),
         geometry.cropped((slice(None), slice(None), slice(right, None))),
     )
-    rows = measure_labels(Volume(cut, grid, modality="CT"), cut, STRUCTURES).measures
-    known = {(m.structure, m.quantity): m for m in rows}
-    assert known["RV", "volume"].low is None
+    found = measured_and_checked(cut, grid, STRUCTURES)
+    known = {(m.structure, m.quantity): m for m in found.measures}
+    for m in found.measures:
+        assert (m.structure == "RV") <= (m.low is None), m
     assert known["LV", "volume"].low is not None
-    warning = Finding("shape-implausible", Severity.WARNING, "The left ventricle is odd.", "LV")
-    info = Finding("several-components", Severity.INFO, "Pieces were removed.", "AO")
-    doubted = {(m.structure, m.quantity): m for m in without_doubtful_intervals(rows, (warning, info))}
-    assert doubted["LV", "volume"].low is None and "shape-implausible" in doubted["LV", "volume"].note
-    assert doubted["AO", "volume"].low is not None
+    assert "no interval" in known["RV", "volume"].note
+    assert {(f.structure, f.values.get("other")) for f in found.findings if f.severity is not Severity.INFO} >= {
+        ("RV", None)
+    }
+
+
+def test_a_ratio_has_no_interval_if_either_part_is_in_doubt() -> None:
+    aorta = Measure("AO", "diameter", 30.0, "mm", "", 28.0, 32.0)
+    ventricle = Measure("LV", "volume", 90.0, "mL", "", 80.0, 100.0)
+    ratio = Measure("PA", "pa_ao_ratio", 0.9, "", "inner", 0.8, 1.0)
+    diameter, volume, doubted = without_intervals((aorta, ventricle, ratio), {"AO": "cut"})
+    assert (diameter.low, diameter.note) == (None, "no interval: cut")
+    assert volume == ventricle
+    assert (doubted.low, doubted.note) == (None, "inner; no interval: cut")
+
+
+def test_findings_on_the_run_are_kept_and_those_on_the_labels_are_made_again() -> None:
+    labels, geometry, image = heart_phantom((2.0, 2.0, 2.0))
+    labels[labels == 7] = 0
+    run = Finding("second-candidate", Severity.WARNING, "A second region looks like a heart.")
+    stale = Finding("structure-missing", Severity.ERROR, "The left atrium was not found.", "LA")
+    grey = Finding("contrast-doubtful", Severity.WARNING, "Blood is hardly brighter.")
+    removed = Finding("several-components", Severity.WARNING, "Half of the label was separate.", "RA")
+    blind = measured_and_checked(labels, geometry, STRUCTURES, findings=(run, stale, grey, removed))
+    assert [f for f in blind.findings if f.code == removed.code] == [removed]
+    assert {m.low for m in blind.measures if m.structure == "RA"} == {None}
+    assert run in blind.findings
+    assert grey in blind.findings
+    missing = [f.structure for f in blind.findings if f.code == "structure-missing"]
+    assert missing == ["PA"]
+    assert all(m.value is None and m.note for m in blind.measures if m.structure == "PA")
+    assert not [m for m in blind.measures if m.quantity == "mean_intensity"]
+    seeing = measured_and_checked(
+        labels, geometry, STRUCTURES, Volume(image, geometry, modality="CT"), findings=(run, grey)
+    )
+    assert [f.code for f in seeing.findings if f in (run, grey)] == ["second-candidate"]
+
+
+def test_a_finding_on_either_end_of_the_cycle_is_in_the_study_and_takes_the_intervals() -> None:
+    frames = [LeftVentricle().shrunk(f).labels((2.0, 2.0, 2.0)) for f in (1.0, 0.8, 0.7, 0.85)]
+    whole = study_of_frames(frames, Patient("F", 165.0, 60.0, 60.0), Circumstances("MR", "cycle"))
+    systole = frames[2][0]
+    doubted = np.argwhere(systole == 1)
+    systole[tuple(doubted[doubted[:, 2] < np.median(doubted[:, 2]) - 6].T)] = 2  # RV in the cavity of the LV
+    study = study_of_frames(frames, Patient("F", 165.0, 60.0, 60.0), Circumstances("MR", "cycle"))
+    before = {(m.structure, m.quantity): m for m in whole.measures}
+    after = {(m.structure, m.quantity): m for m in study.measures}
+    found = [f for f in study.findings if f.values.get("frame") == 2 and f.severity is not Severity.INFO]
+    assert "LV" in {f.structure for f in found} | {f.values.get("other") for f in found}
+    for quantity in ("edv", "ejection_fraction", "edv_index", "cardiac_index"):
+        assert before["LV", quantity].low is not None, quantity
+        assert after["LV", quantity].low is None, quantity
+        assert "no interval" in after["LV", quantity].note
 
 
 def test_the_function_has_intervals_from_both_volumes() -> None:
     frames = [LeftVentricle().shrunk(f).labels((2.0, 2.0, 2.0)) for f in (1.0, 0.8, 0.7, 0.85)]
-    study = series_study(4, lambda k: frames[k], Patient("F", 165.0, 60.0, 60.0), Circumstances("MR", "cycle"))
+    study = study_of_frames(frames, Patient("F", 165.0, 60.0, 60.0), Circumstances("MR", "cycle"))
     rows = {(m.structure, m.quantity): m for m in study.measures}
     half = {q: rows["LV", q].high - rows["LV", q].value for q in ("edv", "esv", "stroke_volume", "ejection_fraction")}
     assert half["stroke_volume"] == pytest.approx(math.hypot(half["edv"], half["esv"]))
@@ -97,5 +145,5 @@ def test_the_function_has_intervals_from_both_volumes() -> None:
 
 def test_every_factor_was_chosen_on_enough_hearts_and_holds_its_share() -> None:
     for key, factor in load_factors().items():
-        assert factor.n >= 10, key
+        assert factor.scans >= 10, key
         assert 0.85 <= factor.coverage <= 0.96, key

@@ -1,4 +1,4 @@
-"""Two visits: the alignment finds a known motion, differences carry intervals, hindrances are named."""
+"""Two visits: the alignment finds a known motion, differences carry intervals, limitations are named."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from heartseg.errors import InputError
 from heartseg.measure import Circumstances, Patient
 from heartseg.measure.study import Study
-from heartseg.measure.visits import Alignment, align, differences, hindrances
+from heartseg.measure.visits import Alignment, align, differences, limitations
 from heartseg.result import Measure
 from heartseg.volume import Geometry
 from phantoms import heart_phantom
@@ -70,6 +70,22 @@ def test_a_structure_that_is_cut_or_missing_has_no_difference() -> None:
     assert differences(study(None), study(112.0))[0].difference is None
 
 
+def test_an_interval_that_ends_at_zero_has_the_width_of_its_upper_half() -> None:
+    small = replace(study(2.0), measures=(Measure("LV", "volume", 2.0, "mL", "", 0.0, 6.0),))
+    (volume,) = differences(small, small)
+    assert volume.half_width == pytest.approx(np.hypot(4, 4))
+
+
+@pytest.mark.parametrize("cut", [({"AO"}, set()), (set(), {"AO"}), ({"AO"}, {"AO"})])
+def test_an_artery_that_is_cut_above_is_named_and_its_visible_part_has_no_difference(cut: Any) -> None:
+    rows = (Measure("AO", "volume", 40.0, "mL"), Measure("AO", "diameter", 30.0, "mm"))
+    one, two = (replace(study(100.0, cut=frozenset(c)), measures=rows) for c in cut)
+    volume, diameter = differences(one, two)
+    assert (volume.difference, diameter.difference) == (None, 0.0)
+    (finding,) = limitations(one, two, GRIDS, STILL)
+    assert (finding.code, finding.structure) == ("field-of-view-differs", "AO")
+
+
 @pytest.mark.parametrize(
     ("before", "after", "grids", "alignment", "codes"),
     [
@@ -89,13 +105,13 @@ def test_a_structure_that_is_cut_or_missing_has_no_difference() -> None:
         ),
     ],
 )
-def test_what_hinders_a_comparison_is_named(
+def test_limitations_of_a_comparison_are_named(
     before: Study, after: Study, grids: tuple[Geometry, Geometry], alignment: Alignment, codes: set[str]
 ) -> None:
-    assert {f.code for f in hindrances(before, after, grids, alignment)} == codes
+    assert {f.code for f in limitations(before, after, grids, alignment)} == codes
 
 
 def test_two_patients_are_an_error() -> None:
     one = replace(study(100.0), patient=Patient("M", 180.0))
     other = replace(study(100.0), patient=Patient("F", 180.0))
-    assert {f.code for f in hindrances(one, other, GRIDS, STILL)} == {"patient-differs"}
+    assert {f.code for f in limitations(one, other, GRIDS, STILL)} == {"patient-differs"}

@@ -10,8 +10,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from heartseg.measure import Circumstances, Patient, Unknown, heart_measures, measure_heart
-from heartseg.measure.study import series_study
-from measured_hearts import LeftVentricle
+from measured_hearts import LeftVentricle, study_of_frames
 from triples import triple
 
 
@@ -79,6 +78,6 @@ def test_the_rows_say_how_the_thickness_was_measured() -> None:
 
 def test_a_cine_stack_has_thickening() -> None:
     frames = [Tilted().shrunk(f).labels((1.4, 1.4, 8.0)) for f in (1.0, 0.85, 0.7, 0.85)]
-    study = series_study(4, lambda k: frames[k], Patient(), Circumstances("MR", "cycle"))
+    study = study_of_frames(frames, Patient(), Circumstances("MR", "cycle"))
     rows = {m.quantity: m.value for m in study.measures}
     assert rows["thickening_08"] == pytest.approx(80.0, abs=8.0)  # 9 to 16.2 mm

@@ -62,10 +62,12 @@ def read_labels(folder: Path) -> np.ndarray:
 
 
 def test_every_format_has_its_box_and_nothing_can_be_exported_without_a_segmentation(section: Any) -> None:
+    from heartseg.panel.section import no_result
+
     assert set(section.boxes) == set(FORMATS)
     assert all(box.toolTip for box in section.boxes.values())
     assert not section.ui.exportButton.enabled
-    assert "no segmentation yet" in section.ui.exportButton.toolTip
+    assert section.ui.exportButton.toolTip == no_result()
     assert not section.ui.openFolderButton.enabled
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from heartseg.scene.frames import keep_frame
 from heartseg.scene.study_tables import CURVES, FUNCTION, MEASURES, WALL
 from heartseg.scene.wall_model import MODEL
 from measured_hearts import LeftVentricle
+from panel.driver import Gate
 
 SPACING = (2.5, 2.5, 2.5)
 
@@ -171,3 +173,25 @@ def test_segments_that_do_not_show_the_heart_give_the_reason(user: Any) -> None:
     assert not user.error, user.error
     assert section.ui.measuresLabel.text
     assert MODEL not in kinds("vtkMRMLModelNode")
+
+
+def test_measures_are_not_shown_under_a_segmentation_that_was_chosen_meanwhile(
+    shown: Any, hold: Callable[..., Gate]
+) -> None:
+    user, node = shown
+    labels, geometry = LeftVentricle().shrunk(0.8).labels(SPACING)
+    other = fill_segmentation(Result(labels, geometry), node.GetNodeReference("referenceImageGeometryRef"))
+    section, gate = section_of(user), hold("measure")
+    section.ui.tablesButton.click()
+    user.session.wait_until(gate.reached.is_set)
+    user.panel.show_results_of(other)
+    gate.open()
+    user.wait()
+    assert not user.error and not kinds("vtkMRMLTableNode") and not section.ui.measuresLabel.text
+    assert section._drawn == ()
+    user.panel.show_results_of(node)
+    section.ui.tablesButton.click()
+    assert not user.running and MEASURES in kinds("vtkMRMLTableNode")  # measured already
+    assert section.ui.measuresLabel.text
+    user.panel.show_results_of(other)
+    assert not section.ui.measuresLabel.text

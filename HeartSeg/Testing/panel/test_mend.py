@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from heartseg.anatomy import structure
 from heartseg.panel.record import read_record
 from heartseg.scene.mending import marks_node_of
 from panel.driver import Driver, Gate, node_ids
+from tiny_models import write_card
 
 
 @pytest.fixture
@@ -52,14 +56,7 @@ def place(section: Any, key: int, index: tuple[int, int, int], denied: bool = Fa
 
 def settle(user: Driver, section: Any) -> None:
     """Wait until the measures belong to the segments."""
-    mender = section._mender
-    user.session.wait_until(
-        lambda: (
-            [len(m.marks) for m in read_record(mender.segmentation).provenance.mends]
-            == [len(mender.session.mender.marks)] * bool(mender.session.mender.marks)
-            or (not mender.session.mender.marks)
-        )
-    )
+    user.session.wait_until(lambda: not user.panel._loop._handlers)
 
 
 def wrong_place(labels: np.ndarray, label: int) -> tuple[int, int, int]:
@@ -95,6 +92,39 @@ def test_a_mark_is_obeyed_in_place_and_measured(user: Driver, section: Any, scan
     assert section._mender.marks_node.GetNthControlPointLabel(0) == "RV"
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_the_model_that_made_the_result_is_asked_or_none(
+    user: Driver, tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    first, other = tmp_path / "store" / "First", tmp_path / "store" / "Other"
+    for folder in (first, other):
+        shutil.copytree(tiny_store / "Tiny", folder)
+        write_card(folder, ("LV", "RV", "MYO"), folder.name)
+    monkeypatch.setenv("HEARTSEG_MODELS", str(tmp_path / "store"))
+    for name in ("First", "Other"):
+        user.panel.models.reload()
+        user.parameters.model = name
+        user.panel.models.show(name)
+        user.panel.refresh()
+        if name == "First":
+            user.run()
+    if gone:
+        shutil.rmtree(first)
+    section = mend_section(user)
+    start(user, section)
+    source = section._mender.session.prior.source
+    assert source == "" if gone else source.startswith("First")
+    assert user.panel.state.model == "Other"
+
+
+def test_the_worker_does_not_read_the_parameters(user: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    user.run()
+    threads, settings = [], user.panel.settings
+    monkeypatch.setattr(user.panel, "settings", lambda: (threads.append(threading.current_thread()), settings())[1])
+    start(user, mend_section(user))
+    assert set(threads) == {threading.main_thread()}
+
+
 def test_a_negative_mark_and_one_for_a_structure_that_the_model_does_not_know(
     user: Driver, section: Any, scan: Any
 ) -> None:
@@ -122,6 +152,8 @@ def test_undo_and_redo_follow_the_points(user: Driver, section: Any, scan: Any) 
     section.ui.undoMarkButton.click()
     assert points.GetNumberOfControlPoints() == 0 and np.array_equal(labels_of(node, scan), states[0])
     assert not section.ui.undoMarkButton.enabled
+    settle(user, section)
+    assert not read_record(node).provenance.mended and not read_record(node).provenance.mends
     section.ui.redoMarkButton.click()
     section.ui.redoMarkButton.click()
     assert np.array_equal(labels_of(node, scan), states[2])
@@ -129,6 +161,60 @@ def test_undo_and_redo_follow_the_points(user: Driver, section: Any, scan: Any) 
     points.RemoveNthControlPoint(0)  # by hand, in Slicer: only the second mark is left
     assert points.GetNthControlPointLabel(0) == "LV"
     assert [m.text for m in section._mender.session.mender.marks] == ["LV"]
+
+
+def preview(section: Any, at: tuple[float, float, float]) -> int:
+    """The point under the pointer while Slicer places points, added without an event; returns its index."""
+    points, section._busy = section._mender.marks_node, True
+    index = int(points.AddControlPointWorld(*at))
+    points.SetNthControlPointPosition(index, *at, slicer.vtkMRMLMarkupsNode.PositionPreview)
+    section._busy = False
+    return index
+
+
+def test_undo_takes_the_last_mark_and_leaves_previews_and_points_that_are_no_marks(
+    user: Driver, section: Any, scan: Any
+) -> None:
+    node, points = user.panel.state.segmentation, section._mender.marks_node
+    before = labels_of(node, scan)
+    place(section, 4, (13, 13, 13))
+    points.SetControlPointLabelFormat("my lesion")
+    points.AddControlPointWorld(-6.0, -6.0, 6.0)
+    preview(section, (-30.0, -30.0, 30.0))
+    section.ui.undoMarkButton.click()
+    assert [points.GetNthControlPointLabel(i) for i in range(points.GetNumberOfControlPoints())] == ["my lesion"] * 2
+    assert np.array_equal(labels_of(node, scan), before)
+    assert not section.ui.undoMarkButton.enabled and section.ui.redoMarkButton.enabled
+
+
+def test_undo_leaves_the_marks_of_an_earlier_mend(user: Driver, section: Any, scan: Any) -> None:
+    node, points = user.panel.state.segmentation, section._mender.marks_node
+    place(section, 4, (13, 13, 13))
+    settle(user, section)
+    section.ui.mendButton.click()
+    points.SetControlPointLabelFormat("RV")
+    points.AddControlPointWorld(-60.0, -39.0, 39.0)  # added by hand, before mending goes on
+    start(user, section)
+    assert labels_of(node, scan)[13, 13, 20] == 2
+    section.undo()
+    section.undo()
+    assert [points.GetNthControlPointLabel(i) for i in range(points.GetNumberOfControlPoints())] == ["RA"]
+    assert labels_of(node, scan)[13, 13, 13] == 4
+
+
+def test_a_preview_that_goes_keeps_what_was_taken_back_and_a_new_mark_forgets_it(
+    user: Driver, section: Any, scan: Any
+) -> None:
+    node, points = user.panel.state.segmentation, section._mender.marks_node
+    place(section, 4, (13, 13, 13))
+    section.ui.undoMarkButton.click()
+    points.RemoveNthControlPoint(preview(section, (-30.0, -30.0, 30.0)))
+    assert section.ui.redoMarkButton.enabled
+    section.ui.redoMarkButton.click()
+    assert labels_of(node, scan)[13, 13, 13] == 4
+    section.ui.undoMarkButton.click()
+    place(section, 2, (13, 13, 20))
+    assert not section.ui.redoMarkButton.enabled
 
 
 def test_marks_stay_with_the_segmentation_and_are_obeyed_again_after_a_new_run(
@@ -175,6 +261,101 @@ def test_a_scan_under_a_transform_is_marked_where_the_user_sees_it(user: Driver,
     assert labels_of(node, scan)[11, 12, 13] == 4
 
 
+def test_a_point_that_names_no_structure_is_named_and_the_others_are_obeyed(
+    user: Driver, section: Any, scan: Any
+) -> None:
+    node, points = user.panel.state.segmentation, section._mender.marks_node
+    points.SetControlPointLabelFormat("my lesion")
+    points.AddControlPointWorld(-6.0, -6.0, 6.0)
+    assert "point 1" in user.error.lower()
+    user.panel.hide_error()
+    place(section, 4, (13, 13, 13))
+    assert labels_of(node, scan)[13, 13, 13] == 4
+    assert not user.error  # it was said already
+    assert [points.GetNthControlPointLabel(i) for i in range(2)] == ["my lesion", "RA"]
+    points.SetNthControlPointLabel(0, "LA")
+    place(section, 2, (13, 13, 20))
+    labels = labels_of(node, scan)
+    assert (labels[2, 2, 2], labels[13, 13, 13], labels[13, 13, 20]) == (3, 4, 2)
+
+
+def shift(node: Any, right: float) -> None:
+    """Put a node under a transform."""
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = np.eye(4)
+    matrix[0, 3] = right
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    node.SetAndObserveTransformNodeID(transform.GetID())
+
+
+def test_a_segmentation_under_another_transform_is_refused_but_not_under_an_equal_one(user: Driver, scan: Any) -> None:
+    node = user.run()
+    shift(node, 6.0)
+    section = mend_section(user)
+    section.ui.mendButton.click()
+    assert user.error and not user.running and not section.is_mending
+    shift(scan, 6.0)
+    user.panel.hide_error()
+    start(user, section)
+
+
+def test_segments_outside_of_the_scan_are_refused(user: Driver, scan: Any) -> None:
+    node = user.run()
+    matrix = slicer.util.vtkMatrixFromArray(np.diag([-3.0, -3.0, 3.0, 1.0]))
+    matrix.SetElement(0, 3, -60.0)
+    scan.SetIJKToRASMatrix(matrix)
+    section = mend_section(user)
+    section.ui.mendButton.click()
+    assert user.error and not user.running and not section.is_mending
+    assert marks_node_of(node, make=False) is None
+
+
+@pytest.mark.parametrize("case", ["overlap", "finer"])
+def test_overlapping_and_finer_segments_are_merged_only_if_the_user_agrees(user: Driver, scan: Any, case: str) -> None:
+    node = user.run()
+    if case == "overlap":
+        mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, "LV", scan).copy()
+        mask[9:16, 9:16, 9:16] = 1
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, "LV", scan)
+        mask[:], mask[12:16, 9:16, 9:16] = 0, 1
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, "MYO", scan)
+    else:
+        fine = slicer.util.addVolumeFromArray(np.zeros((52, 52, 52), np.uint8), ijkToRAS=np.diag([-1.5, -1.5, 1.5, 1]))
+        mask = np.zeros((52, 52, 52), np.uint8)
+        mask[20:31, 20:31, 20:31] = 1
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, "LV", fine)
+    section, times = mend_section(user), node.GetSegmentation().GetMTime()
+    user.session.answers.append(False)
+    section.ui.mendButton.click()
+    assert [kind for kind, _text in user.session.messages] == ["question"]
+    assert not user.running and not section.is_mending and node.GetSegmentation().GetMTime() == times
+    user.session.messages.clear()
+    start(user, section)
+    assert [kind for kind, _text in user.session.messages] == ["question"]
+    if case == "overlap":
+        assert (section._mender.session.mender.labels[12:16, 9:16, 9:16] == 5).all()
+    place(section, 4, (2, 2, 2))
+    section.ui.mendButton.click()
+    user.session.messages.clear()
+    start(user, section)
+    assert not user.session.messages  # one layer on the scan's grid now
+
+
+def test_segments_under_another_transform_are_measured_where_they_are_seen(user: Driver, scan: Any) -> None:
+    from heartseg.panel.results import masks_of
+
+    node = user.run()
+    before = {
+        key: (array == value).nonzero()[2] + x for key, (array, value, (_z, _y, x)) in masks_of(node, scan).items()
+    }
+    shift(node, 6.0)
+    after = {
+        key: (array == value).nonzero()[2] + x for key, (array, value, (_z, _y, x)) in masks_of(node, scan).items()
+    }
+    inside = before["LV"][before["LV"] >= 2]
+    assert np.array_equal(np.sort(after["LV"]), np.sort(inside) - 2)  # right is -x: 6 mm are two voxels
+
+
 @pytest.mark.parametrize("lost", ["segmentation", "scan", "marks"])
 def test_a_deleted_node_ends_it(user: Driver, section: Any, scan: Any, lost: str) -> None:
     mender = section._mender
@@ -211,7 +392,104 @@ def test_a_cancel_while_it_prepares_changes_nothing(user: Driver, hold: Callable
     assert not section.is_mending and node_ids() == before and node.GetAttribute("HeartSeg.Run") == record
 
 
-def test_number_keys_choose_only_while_mending(user: Driver, section: Any) -> None:
-    assert all(s.enabled for s in section._shortcuts) and len(section._shortcuts) == 8
+@pytest.mark.parametrize("lost", ["segmentation", "scan", "scene"])
+def test_what_is_lost_while_it_prepares_ends_the_job(
+    user: Driver, hold: Callable[..., Gate], scan: Any, lost: str
+) -> None:
+    node = user.run()
+    section, gate = mend_section(user), hold("predict")
     section.ui.mendButton.click()
+    user.session.wait_until(gate.reached.is_set)
+    token = user.panel._job.token
+    if lost == "scene":
+        slicer.mrmlScene.Clear(0)
+    else:
+        slicer.mrmlScene.RemoveNode({"segmentation": node, "scan": scan}[lost])
+    assert token.cancelled
+    gate.open()
+    user.wait()
+    assert not section.is_mending and not user.error
+    assert not slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")
+
+
+def test_another_segmentation_chosen_while_it_prepares_is_not_marked(user: Driver, hold: Callable[..., Gate]) -> None:
+    node = user.run()
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "other")
+    section, gate = mend_section(user), hold("predict")
+    section.ui.mendButton.click()
+    user.session.wait_until(gate.reached.is_set)
+    user.panel.show_results_of(other)
+    gate.open()
+    user.wait()
+    assert not section.is_mending and not user.error
+    assert marks_node_of(node, make=False) is None and marks_node_of(other, make=False) is None
+
+
+@pytest.mark.parametrize("lost", ["segmentation", "scan", "marks", "scene"])
+def test_what_is_lost_while_it_measures_leaves_measures_of_the_segments(
+    user: Driver, hold: Callable[..., Gate], section: Any, scan: Any, lost: str
+) -> None:
+    node, marks, gate = user.panel.state.segmentation, section._mender.marks_node, hold("surfaces")
+    place(section, 2, wrong_place(labels_of(node, scan), 2))
+    after = labels_of(node, scan)
+    user.session.wait_until(gate.reached.is_set)
+    if lost == "scene":
+        slicer.mrmlScene.Clear(0)
+    else:
+        slicer.mrmlScene.RemoveNode({"segmentation": node, "scan": scan, "marks": marks}[lost])
+    gate.open()
+    user.session.wait_until(lambda: not user.panel._loop._handlers)
+    assert not section.is_mending and not user.error
+    if lost in ("segmentation", "scene"):
+        assert not read_record(node).provenance.mends
+        return
+    record = read_record(node)
+    assert record.value("RV", "volume") == pytest.approx((after == 2).sum() * 27 / 1000)
+    assert [m.text for mend in record.provenance.mends for m in mend.marks] == ["RV"]
+    assert node.GetSegmentation().GetSegment("RV").GetRepresentation("Closed surface").GetNumberOfPoints() > 0
+
+
+def test_number_keys_choose_the_structure_of_the_next_point_only_while_mending(
+    user: Driver, section: Any, scan: Any
+) -> None:
+    ui, points = section.ui, section._mender.marks_node
+    assert all(s.enabled for s in section._shortcuts) and len(section._shortcuts) == 8
+    keys = ["BACKGROUND", "LV", "RV", "LA", "RA", "MYO", "AO", "PA"]
+    for number, key in enumerate(keys):
+        section._shortcuts[number].activated.emit()
+        ui.notCheckBox.checked = True
+        assert ui.markStructureComboBox.currentIndex == number
+        assert points.GetControlPointLabelFormat() == (f"-{key}" if number else key)
+        assert ui.notCheckBox.enabled == (number > 0)
+        ui.notCheckBox.checked = False
+        assert points.GetControlPointLabelFormat() == key
+    ui.mendButton.click()
     assert not any(s.enabled for s in section._shortcuts)
+
+
+def test_undo_and_redo_of_several_marks_restore_points_segments_and_measures(
+    user: Driver, section: Any, scan: Any
+) -> None:
+    node, points = user.panel.state.segmentation, section._mender.marks_node
+    marks = [(2, (13, 13, 20), False), (4, (8, 8, 8), False), (1, (13, 13, 21), True), (0, (8, 8, 9), False)]
+    states = [labels_of(node, scan)]
+    for key, at, denied in marks:
+        place(section, key, at, denied)
+        states.append(labels_of(node, scan))
+    texts = ["RV", "RA", "-LV", "BACKGROUND"]
+    placed = [tuple(points.GetNthControlPointPositionWorld(i)) for i in range(4)]
+    for count in (3, 2, 1):
+        section.ui.undoMarkButton.click()
+        assert [points.GetNthControlPointLabel(i) for i in range(points.GetNumberOfControlPoints())] == texts[:count]
+        assert np.array_equal(labels_of(node, scan), states[count])
+    section.ui.redoMarkButton.click()
+    assert [tuple(points.GetNthControlPointPositionWorld(i)) for i in range(2)] == placed[:2]
+    assert np.array_equal(labels_of(node, scan), states[2])
+    settle(user, section)
+    record = read_record(node)
+    assert [m.text for mend in record.provenance.mends for m in mend.marks] == texts[:2]
+    for name in ("LV", "RV", "RA"):
+        expected = (states[2] == structure(name).label).sum() * 27 / 1000
+        assert record.value(name, "volume") == pytest.approx(expected)
+    points.RemoveNthControlPoint(0)  # by hand: forgets what was taken back
+    assert not section.ui.redoMarkButton.enabled and section.ui.undoMarkButton.enabled

@@ -248,3 +248,15 @@ def test_marks_are_told_apart_without_colour(user: Driver) -> None:
     lines = findings_in_html(RunRecord("scan", (), tuple(found))).split("<br>")
     assert len({line[0] for line in lines}) == len(found)
     assert not any("color" in line for line in lines)
+
+
+def test_structures_have_the_names_of_the_application_language(user: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    from heartseg.anatomy import STRUCTURES
+    from heartseg.panel import names
+
+    assert {s.key: names.structure_name(s.key) for s in STRUCTURES} == {s.key: s.name for s in STRUCTURES}
+    monkeypatch.setattr(names, "_", lambda text: {"right ventricle": "rechter Ventrikel"}.get(text, text))
+    user.run()
+    assert cells(user, 0)[1] == "Rechter Ventrikel"
+    user.panel.refresh()
+    assert "rechter Ventrikel" in user.ui.structureRVCheckBox.toolTip

@@ -144,6 +144,32 @@ def test_specks_are_listed_in_one_entry(heart: Phantom) -> None:
     assert "25 specks" in removal.reason
 
 
+def test_a_single_speck_has_the_plain_reason(heart: Phantom) -> None:
+    labels, geometry, _ = heart
+    broken = labels.copy()
+    broken[2, 2, 2] = 6
+    (removal,) = clean_labels(broken, geometry)[1]
+    assert (removal.voxels, removal.reason) == (1, NOT_CONNECTED)
+
+
+def test_changes_are_listed_with_the_largest_first(heart: Phantom) -> None:
+    labels, geometry, _ = heart
+    broken = labels.copy()
+    pieces = {
+        key: ball(labels, center, radius)
+        for key, center, radius in (
+            (1, (8, 8, 8), 3),
+            (2, (8, 8, 100), 5),
+            (3, (100, 100, 8), 4),
+        )
+    }
+    for key, piece in pieces.items():
+        broken[piece] = key
+    _, removals = clean_labels(broken, geometry)
+    sizes = [int(pieces[key].sum()) for key in (2, 3, 1)]
+    assert [(r.structure, r.voxels) for r in removals] == list(zip(("RV", "LA", "LV"), sizes, strict=True))
+
+
 ORDERS = ((0, 1, 2), (2, 1, 0), (1, 2, 0), (0, 2, 1))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,15 @@ def test_labels_in_dark_regions_are_removed_and_tissue_is_kept(fat: float, muscl
     (removal,) = removals
     assert (removal.structure, removal.reason) == ("MYO", TOO_DARK)
     assert removal.voxels == int((labels > 0).sum() - (cleaned > 0).sum())
+
+
+@pytest.mark.parametrize(("hu", "kept"), [(0.0, True), (-70.0, False)], ids=["unenhanced blood", "mostly fat"])
+def test_the_limit_in_hu_lies_between_fat_and_unenhanced_blood(hu: float, kept: bool) -> None:
+    volume, _, true = scene(-100.0, 100.0, -1000.0)
+    image = volume.array.copy()
+    image[14:26, 14:30, 14:30] = hu
+    cleaned, _ = remove_dark(true, replace(volume, array=image))
+    assert bool(cleaned[20, 22, 22]) == kept
 
 
 def test_mr_is_not_changed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +16,8 @@ from heartseg.findings import Finding, Severity
 from heartseg.measure import measure_structures
 from heartseg.postprocess import TOO_DARK, clean_labels
 from heartseg.quality import check_result
-from heartseg.quality.checks import OPEN_LV_WARNING, _not_enclosed
-from heartseg.result import Removal
+from heartseg.quality.checks import CODES, OPEN_LV_WARNING, _not_enclosed
+from heartseg.result import Measure, Removal
 from heartseg.volume.geometry import Geometry
 from heartseg.volume.types import Volume
 from phantoms import Phantom, heart_phantom
@@ -299,7 +300,7 @@ def test_every_finding_is_one_sentence_with_a_known_code(heart: Phantom) -> None
     labels, geometry, _ = heart
     broken = swapped(labels, "LV", "RV")
     for finding in findings_of(broken[10:], geometry.cropped((slice(10, None), slice(None), slice(None)))):
-        assert finding.code in check_result.__doc__
+        assert finding.code in CODES
         assert finding.message.endswith(".")
         assert "\n" not in finding.message
 
@@ -341,3 +342,15 @@ def test_removals_from_dark_regions_have_their_own_finding(heart: Phantom) -> No
     (finding,) = [f for f in found if f.values.get("removed_ml")]
     assert (finding.code, finding.severity) == ("dark-removed", Severity.INFO)
     assert finding.values["removed_ml"] == 12.0
+
+
+@pytest.mark.parametrize(("value", "outside"), [(39.9996, True), (39.6, True), (12.0, True), (40.2, False)])
+def test_a_text_does_not_contradict_its_finding(heart: Phantom, value: float, outside: bool) -> None:
+    """The number as printed is on the side of the limit that the finding names."""
+    labels, geometry, image = heart
+    low = structure("LV").plausible[0]
+    measures = (Measure("LV", "volume", value, "mL"),)
+    found = check_result(Volume(image, geometry), labels, measures, (), STRUCTURES)
+    texts = [f.message for f in found if f.code == "volume-implausible"]
+    assert bool(texts) == outside
+    assert all(float(re.search(r"is ([0-9.]+) mL", text)[1]) < low for text in texts)

@@ -9,7 +9,7 @@ import pytest
 
 from hearts import model_heart
 from heartseg.anatomy import STRUCTURES, structure
-from heartseg.measure import measure_everything
+from heartseg.measure import measure_labels
 from heartseg.measure.boxes import crop_labels
 from heartseg.quality import check_result
 from heartseg.quality.shapes import MARGIN, Range, check_shapes, load_ranges, shape_features
@@ -90,7 +90,7 @@ def test_a_wall_of_three_centimetres_is_found(heart: Any) -> None:
     outside = ndimage.distance_transform_edt(~np.isin(labels, (1, 5)), geometry.spacing[::-1])
     labels[(outside < 22) & ~np.isin(labels, (1, 3, 5, 6))] = structure("MYO").label
     volume = Volume(labels, geometry, modality="MR")
-    findings = check_result(volume, labels, measure_everything(volume, labels, STRUCTURES), (), STRUCTURES)
+    findings = check_result(volume, labels, measure_labels(volume, labels, STRUCTURES).measures, (), STRUCTURES)
     assert "MYO" in {f.structure for f in findings if f.code in ("shape-implausible", "volume-implausible")}
     assert "wall_thickness_largest_segment" in {f.values.get("quantity") for f in findings}
     assert MARGIN == 0.5

@@ -10,21 +10,19 @@ import pytest
 from heartseg.errors import InputError
 from heartseg.measure import Unknown
 from heartseg.measure.planes import StandardPlanes, ViewPlane
-from heartseg.report.slices import PIXEL_MM
-from heartseg.report.views import plane_index, write_views
+from heartseg.report.pictures import PIXEL_MM, Frame, plane_points
+from heartseg.report.views import write_views
 from heartseg.volume.geometry import Geometry
 
 TILTED = ViewPlane((10.0, -20.0, 5.0), (0.6, 0.8, 0.0), (0.0, 0.0, 1.0))
 
 
 def test_the_pixels_of_a_view_lie_in_its_plane_with_up_above() -> None:
-    geometry = Geometry((50, 60, 70), (1.5, 1.0, 2.0), (-40.0, -60.0, -50.0))
-    index = plane_index(TILTED, geometry, 30.0)
-    world = geometry.index_to_world(np.moveaxis(index, 0, -1))
-    middle = world.shape[0] // 2
-    assert world[middle, middle] == pytest.approx(TILTED.center_lps_mm)
-    assert world[0, middle, 2] - world[-1, middle, 2] == pytest.approx(60.0)
-    assert (world[middle, middle + 1] - world[middle, middle]) == pytest.approx([0.6 * PIXEL_MM, 0.8 * PIXEL_MM, 0.0])
+    points = plane_points(Frame("tilted", "", TILTED, (30.0, 45.0)))
+    assert points.shape == (round(90 / PIXEL_MM), round(60 / PIXEL_MM), 3)
+    assert points.mean(axis=(0, 1)) == pytest.approx(TILTED.center_lps_mm)
+    assert points[0, 0, 2] - points[-1, 0, 2] == pytest.approx(90.0 - PIXEL_MM)
+    assert points[0, 1] - points[0, 0] == pytest.approx([0.6 * PIXEL_MM, 0.8 * PIXEL_MM, 0.0])
 
 
 def test_unknown_planes_are_refused_only_together(tmp_path: Any) -> None:

@@ -12,13 +12,13 @@ from heartseg.anatomy import STRUCTURES
 from heartseg.export.wall_surface import ARRAY_NAME, wall_surface
 from heartseg.measure import Circumstances, Patient, Unknown, measure_heart, measure_labels
 from heartseg.measure.function import CardiacFunction
-from heartseg.measure.planes import StandardPlanes
-from heartseg.measure.study import scan_study, series_study
+from heartseg.measure.planes import StandardPlanes, ViewPlane
+from heartseg.measure.study import scan_study
 from heartseg.scene.study_tables import fill_curves, fill_study_tables
 from heartseg.scene.view_planes import FIELD_OF_VIEW_MM, ORDER, orient_views, slice_to_ras
 from heartseg.scene.wall_model import prepare_wall, remove_wall, show_wall
 from heartseg.volume.types import Volume
-from measured_hearts import LeftVentricle
+from measured_hearts import LeftVentricle, study_of_frames
 from scene.conftest import add_transform_node, add_volume_node
 
 FACTORS = tuple(0.85 + 0.15 * np.cos(2 * np.pi * np.arange(10) / 10))
@@ -93,6 +93,19 @@ def test_the_planes_follow_the_transform_of_the_scan(scene: Any, heart: Any, vie
     assert np.allclose(matrix_of(views[3]), moved)
 
 
+@pytest.mark.parametrize("unknown", [(), ("short_axis",), ("short_axis", "three_chamber")])
+def test_every_plane_is_shown_or_named_as_missing(scene: Any, geometry: Any, unknown: tuple[str, ...]) -> None:
+    views = [scene.AddNewNodeByClass("vtkMRMLSliceNode", name) for name in ("Red", "Green", "Yellow")]
+    plane, none = ViewPlane((10.0, 20.0, 30.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)), Unknown("no valve")
+    planes = StandardPlanes(**{name: none if name in unknown else plane for name in ORDER})
+    earlier = [matrix_of(n) for n in views]
+    _before, missing = orient_views(planes, add_volume_node(geometry))
+    shown = [name for name, n, m in zip(ORDER, views, earlier, strict=False) if not np.array_equal(matrix_of(n), m)]
+    assert not set(shown) & set(missing)
+    assert set(shown) | set(missing) == set(ORDER)
+    assert {name for name, why in missing.items() if why == none.why} == set(unknown)
+
+
 def test_unknown_planes_leave_the_views_and_give_the_reason(scene: Any, views: Any, geometry: Any) -> None:
     none = Unknown("no mitral valve")
     earlier = [matrix_of(n) for n in views]
@@ -138,7 +151,7 @@ def test_a_scan_fills_tables_of_measures_and_wall_segments(scene: Any, heart: An
 
 def test_a_series_fills_the_function_and_plots_its_curves(scene: Any, segmentation: Any) -> None:
     frames = [LeftVentricle().shrunk(f).labels((2.5, 2.5, 2.5)) for f in FACTORS]
-    study = series_study(len(frames), lambda k: frames[k], Patient(), Circumstances("MR", "cycle"))
+    study = study_of_frames(frames, Patient(), Circumstances("MR", "cycle"))
     function, _measures, wall = fill_study_tables(study, segmentation)
     quantities = [function.GetCellText(r, 1) for r in range(function.GetNumberOfRows())]
     assert {"edv", "esv", "ejection_fraction"} <= set(quantities)

@@ -252,28 +252,53 @@ def test_phases_of_an_enhanced_file(tmp_path: Path, told_by: str, order: str) ->
 
 
 @pytest.mark.parametrize(
-    ("percents", "delays", "covered"),
+    ("percents", "covered"),
     [
-        (range(0, 100, 10), None, True),
-        (range(5, 100, 20), None, True),
-        (range(0, 101, 10), None, True),  # 100 % is 0 % again
-        (range(30, 81, 10), None, False),  # prospective CT of a part of the cycle
-        ((0, 25, 50, 75), None, False),
-        (None, range(0, 800, 40), True),
-        (None, (20, 20, 20, 20, 20), False),  # the same delay in each beat: perfusion
-        (None, range(0, 20000, 800), False),  # one image a beat
-        (None, None, False),
+        (range(0, 100, 10), True),
+        (range(5, 100, 20), True),
+        (range(0, 101, 10), True),  # 100 % is 0 % again
+        (range(30, 81, 10), False),  # prospective CT of a part of the cycle
+        (range(0, 65, 16), False),  # nothing after 64 %
+        ((0, 25, 50, 75), False),
+        (range(0, 101, 25), False),  # four different phases
+        ((0, 10, 10, 20, 30, 40, 50, 60, 70, 80, 90), False),  # one of them twice
     ],
 )
-def test_phases_cover_a_cycle_only_if_an_attribute_of_the_heart_says_so(
-    percents: Sequence[int] | None, delays: Sequence[int] | None, covered: bool
+def test_phases_in_percent_cover_a_cycle_or_a_part_of_it(percents: Sequence[int], covered: bool) -> None:
+    assert cover_cycle([Phase(percent=float(percent)) for percent in percents]) == covered
+
+
+@pytest.mark.parametrize(
+    ("delays", "beat", "covered"),
+    [
+        (range(0, 800, 40), 800.0, True),
+        (range(20, 820, 40), 790.0, True),  # the beat is a mean: the last phase may lie behind it
+        (range(0, 800, 40), None, False),  # of a beat of 800 ms, or the first part of a longer one
+        (range(0, 400, 40), 1000.0, False),  # systole only
+        (range(400, 800, 40), 800.0, False),  # diastole only
+        ((0, 40, 80, 120, 700), 800.0, False),  # a gap
+        ((20, 20, 20, 20, 20), 800.0, False),  # the same delay in each beat: perfusion
+        (range(0, 20000, 800), 800.0, False),  # one image a beat
+        (None, 800.0, False),
+    ],
+)
+def test_trigger_delays_cover_a_cycle_if_they_fill_the_beat(
+    delays: Sequence[int] | None, beat: float | None, covered: bool
 ) -> None:
-    count = len(percents or delays or range(20))
-    phases = [
-        Phase(percent=percents[k] if percents else None, delay_ms=float(delays[k]) if delays else None)
-        for k in range(count)
-    ]
-    assert cover_cycle(phases) == covered
+    times = [None] * 20 if delays is None else [float(delay) for delay in delays]
+    assert cover_cycle([Phase(delay_ms=time, beat_ms=beat) for time in times]) == covered
+
+
+@pytest.mark.parametrize(
+    ("tags", "covered"),
+    [({}, False), ({"NominalInterval": 1000}, True), ({"HeartRate": 60}, True), ({"NominalInterval": 2000}, False)],
+)
+def test_the_length_of_the_beat_is_read_from_the_interval_or_the_heart_rate(
+    tmp_path: Path, tags: dict[str, int], covered: bool
+) -> None:
+    images = [image for k in range(5) for image in make.planes(PHASES[k % 3], TriggerTime=200.0 * k, **tags)]
+    make.write_classic(tmp_path, images)
+    assert read_volume(tmp_path, frame=1).source.cardiac_cycle == covered
 
 
 @pytest.mark.parametrize(("told_by", "covered"), [("cardiac phase", True), ("temporal position", False)])
@@ -521,7 +546,11 @@ def test_a_slice_that_was_acquired_twice_counts_once(tmp_path: Path) -> None:
     for k, image in enumerate(again):
         image.intercept, image.tags = 0.0, {"TriggerTime": 40.0 * k, "SeriesDescription": "first try"}
     make.write_classic(tmp_path / "study" / "bad", again, number=0, modality="MR")
-    same(read_volume(tmp_path / "study", frame=1), expected[1])
+    volume = read_volume(tmp_path / "study", frame=1)
+    same(volume, expected[1])
+    assert "series-divided" not in codes(volume)
+    (whole,) = (series for series in list_series(tmp_path / "study") if series.joined)
+    assert whole.repeated == ("0",)
 
 
 @pytest.mark.parametrize("other", ["PatientID", "FrameOfReferenceUID", "StudyInstanceUID"])
@@ -535,6 +564,40 @@ def test_slices_of_other_patients_studies_and_frames_of_reference_are_not_joined
     for series in list_series(tmp_path / "study"):
         assert len(series.joined) in (0, 4)
         assert series.problem or series.slices in (1, 4)
+
+
+def lookup_table(data: Dataset) -> np.ndarray:
+    """Give a data set a Modality LUT, beside a slope that does not apply; return its values."""
+    stored = np.frombuffer(data.PixelData, np.int16 if data.PixelRepresentation else np.uint16).astype(int)
+    lowest, count = int(stored.min()), int(np.ptp(stored)) + 1
+    item = Dataset()
+    item.add_new("LUTDescriptor", "SS" if lowest < 0 else "US", [count, lowest, 16])
+    item.add_new("LUTData", "OW", (2 * np.arange(count)).astype(np.uint16).tobytes())
+    item.ModalityLUTType = "US"
+    data.ModalityLUTSequence, data.RescaleSlope, data.RescaleIntercept = [item], 7, 100
+    return 2 * (stored - lowest)
+
+
+@pytest.mark.parametrize("kind", ["classic", "multi-frame"])
+def test_a_modality_lut_replaces_slope_and_intercept(tmp_path: Path, kind: str) -> None:
+    values = []
+    if kind == "classic":
+        make.write_classic(tmp_path, make.planes(phantom()), change=lambda _, data: values.append(lookup_table(data)))
+        volume = read_volume(tmp_path)
+    else:
+        data = make.enhanced(make.planes(phantom()))
+        values.append(lookup_table(data))
+        volume = read_volume(make.save(data, tmp_path / "scan.dcm"))
+    np.testing.assert_array_equal(volume.array.ravel(), np.concatenate(values))
+
+
+def test_a_modality_lut_in_some_images_only_is_refused(tmp_path: Path) -> None:
+    def change(k: int, data: Dataset) -> None:
+        if k % 2:
+            lookup_table(data)
+        del data.RescaleSlope, data.RescaleIntercept
+
+    assert "8 of its 16 images" in refusal(make.write_classic(tmp_path, make.planes(phantom()), change=change))
 
 
 # --- R6: scans that share a series UID --------------------------------------------------------------------------------
@@ -568,6 +631,28 @@ def test_two_scans_under_one_series_uid_are_listed_apart(tmp_path: Path, kind: s
     for volume, expected in zip(read, volumes, strict=True):
         same(volume, expected)
         assert volume.source.reading is not None and volume.source.reading.split
+
+
+@pytest.mark.parametrize("kind", MIXED)
+def test_the_key_of_a_scan_does_not_depend_on_the_names_of_its_files(tmp_path: Path, kind: str) -> None:
+    images, _ = two_scans(0.0, *MIXED[kind])
+    folder = make.write_classic(tmp_path / "scan", shuffled(images))
+    (renamed := tmp_path / "renamed").mkdir()
+    for k, file in enumerate(sorted(folder.iterdir(), reverse=True)):
+        shutil.copyfile(file, renamed / f"{k:04}.dcm")
+    for series, again in zip(list_series(folder), list_series(renamed), strict=True):
+        assert (series.key, series.told_by) == (again.key, again.told_by)
+        np.testing.assert_array_equal(read_series(series).array, read_series(again).array)
+
+
+def test_two_series_with_one_number_have_keys_of_their_own(tmp_path: Path) -> None:
+    volumes = {uid: phantom(radius=radius) for uid, radius in (("1.2.7", 20.0), ("1.2.8", 30.0))}
+    for start, (uid, volume) in enumerate(volumes.items()):
+        make.write_classic(tmp_path, make.planes(volume), series=uid, number=3, start=100 * start)
+    assert [series.key for series in list_series(tmp_path)] == list(volumes)
+    assert "2 series" in refusal(tmp_path, series=3)
+    for key, volume in volumes.items():
+        same(read_volume(tmp_path, series=key), volume)
 
 
 @pytest.mark.parametrize("offset", [0.0, 2.0, 300.0])

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _LONGEST_NAME = 150  # bytes; a temporary folder name of at most 255 bytes extends it
 SUMMARY_FILE = "summary.csv"
-_SECONDS = 600.0  # time limit to count the frames of a scan
 
 
 @dataclass(frozen=True)
@@ -75,13 +74,28 @@ def spacing_of(text: str) -> Spacing:
     return x, y, z
 
 
-def add_scan_options(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
-    """Add the options that select a scan and state what its files do not."""
+def add_given_scan(parser: argparse.ArgumentParser, title: str) -> argparse._ArgumentGroup:
+    """Add a group of options for the scan of a result; returns the group."""
+    group = parser.add_argument_group(title)
+    group.add_argument("--scan", metavar="PATH", type=Path, help="the scan that was segmented, file or DICOM folder")
+    add_scan_options(group)
+    return group
+
+
+def add_scan_options(group: argparse._ArgumentGroup | argparse.ArgumentParser, all_frames: bool = False) -> None:
+    """Add the options that select a scan and state what its files do not.
+
+    Args:
+        group: where to add them.
+        all_frames: whether ``--frame all`` is possible.
+    """
     group.add_argument("--series", metavar="UID|NUMBER", help="series of a DICOM folder")
     group.add_argument("--modality", choices=("CT", "MR"), help="modality, for files that do not store it")
     group.add_argument(
         "--spacing", metavar="X,Y,Z", type=spacing_of, help="voxel size in mm, for files that do not store it"
     )
+    text = "frame of a time series, from 0" + "; all writes a folder for each frame" * all_frames
+    group.add_argument("--frame", metavar="N|all" if all_frames else "N", help=text)
 
 
 def is_scan_file(path: Path) -> bool:
@@ -193,6 +207,7 @@ def list_cases(
     without: Path | None = None,
     spacing: Spacing | None = None,
     anonymize: bool = False,
+    time_limit: float | None = None,
 ) -> list[Case]:
     """List the scans of an input in a stable order, with unique names.
 
@@ -202,6 +217,7 @@ def list_cases(
         frame: frame of every scan, or ``"all"`` to make each frame a case.
         without: output folder to skip, which may be inside the input folder.
         anonymize: whether to number the scans that no list names, instead of naming them by their paths.
+        time_limit: seconds to count the frames of a scan, ``None`` for no limit.
 
     Raises:
         InputError: the list is unreadable or empty.
@@ -221,7 +237,7 @@ def list_cases(
         digits = len(str(len(cases)))
         cases = [c if c.named else replace(c, name=f"scan_{k:0{digits}d}") for k, c in enumerate(cases, 1)]
     if frame == "all":
-        cases = _frames_of_all(cases)
+        cases = _frames_of_all(cases, time_limit)
     elif frame is not None:
         cases = [replace(c, frame=int(frame) if c.frame is None else c.frame) for c in cases]
     return _unique(cases)
@@ -299,13 +315,13 @@ def _listed(path: Path, number: int, row: dict[str, str]) -> Case:
     )
 
 
-def _frames_of_all(cases: list[Case]) -> list[Case]:
+def _frames_of_all(cases: list[Case], time_limit: float | None) -> list[Case]:
     """Return one case per frame. An unreadable scan stays one case that fails later; if it is the only one, it raises.
 
     A child process counts the frames, because a damaged file may end it.
     """
     open_cases = [case for case in cases if case.frame is None]
-    with contextlib.closing(answers((partial(_count_frames, case) for case in open_cases), limit=_SECONDS)) as coming:
+    with contextlib.closing(answers((partial(_count_frames, case) for case in open_cases), limit=time_limit)) as coming:
         counts = dict(zip(open_cases, coming, strict=False))
     found: list[Case] = []
     for case in cases:

@@ -17,6 +17,7 @@ from .cases import Case, add_scan_options, scan_path
 from .exits import EXIT_OK, EXIT_USAGE
 from .processes import in_child
 from .progress import ProgressBar
+from .segment import frame_number
 
 if TYPE_CHECKING:
     from ..volume.dicom.table import Row
@@ -44,7 +45,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("input", metavar="INPUT", type=scan_path, help="scan file or DICOM folder")
     add_scan_options(parser)
-    parser.add_argument("--frame", metavar="N", type=int, help="frame of a time series, from 0")
     parser.add_argument("--model", metavar="NAME|DIR", help="model name or folder (default: the included model)")
     parser.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or a card such as cuda:1")
     parser.add_argument("--quick", action="store_true", help="do not search for the heart (runs no network)")
@@ -55,7 +55,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the checks; returns 0 if the scan can be segmented, else 2."""
     settings = Settings(device=args.device).check()
-    case = Case(args.input, args.input.name, args.series, args.frame, args.modality, args.spacing)
+    frame = frame_number(args.frame)
+    case = Case(args.input, args.input.name, args.series, frame, args.modality, args.spacing)
     return print_checks(checked(Request(case, args.model, settings, look=not args.quick)), args.json)
 
 
@@ -109,9 +110,10 @@ def check_case(request: Request, reporter: Reporter) -> Checked:
     case, settings = request.case, request.settings
     label_map = dict(settings.label_map) if settings.label_map else None
     model = find_model(request.model, label_map)
-    series = series_table(case.path)
+    series: tuple[Row, ...] = ()
     try:
         with reporter.stage("read"):
+            series = series_table(case.path)
             if (
                 case.frame is None
                 and case.path.exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..progress import Reporter
 from ..staging import FolderKind, check_folder, staged_folder
 from .exits import EXIT_OK, stop_token
-from .measure import add_patient_options, measure_source, patient_of, shown_subject
+from .measure import add_patient_options, opened_source, patient_of
 from .progress import ProgressBar
 
 PAGE_FILE, JSON_FILE = "comparison.html", "comparison.json"
@@ -63,9 +63,8 @@ def run_compare(args: argparse.Namespace) -> int:
         reporter = Reporter(bar, stop_token())
         with reporter.stage("read"):
             for source in (args.earlier, args.later):
-                study = measure_source(source, patient, args.modality, args.phase or "")
-                subject = shown_subject(study, source)
-                visits.append(Visit(study, subject.result, subject.volume))
+                opened = opened_source(source, patient, args.modality, args.phase or "")
+                visits.append(Visit(opened.study, opened.subject.result, opened.subject.volume))
         comparison = compare_visits(*visits)
     text = json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False)
     if args.output is not None:

@@ -43,6 +43,7 @@ examples:
   heartseg evaluate labels.nii.gz reference.nii.gz --mask confidence.nii.gz -o out/evaluation
   heartseg evaluate out/ references/ -o evaluation --tolerance 1,2,3
   heartseg evaluate out/ mmwhs/ --truth-labels mmwhs --csv scores.csv
+  heartseg evaluate out/scan reference.nii.gz --threshold 0.8
   heartseg evaluate a.nrrd b.nrrd --labels "1=RV,2=MYO,3=LV" --structures LV,MYO
 
 exit codes:
@@ -78,6 +79,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="LIST",
         default=",".join(f"{t:g}" for t in TOLERANCES_MM),
         help="tolerances of the surface Dice, mm (default: 1,2)",
+    )
+    parser.add_argument(
+        "--threshold",
+        metavar="P",
+        type=float,
+        help="count labels of a lower probability as background, 0 to 1; requires the confidence map of the run",
+    )
+    parser.add_argument(
+        "--confidence", metavar="FILE", type=Path, help="the confidence map (default: the file beside PRED's labels)"
     )
     files = parser.add_argument_group("files")
     files.add_argument(
@@ -167,8 +177,12 @@ def _compare(args: argparse.Namespace) -> Evaluation | Study:
             truth_labels=truth_labels,
             structures=structures,
             tolerances=tolerances,
+            threshold=args.threshold,
+            confidence=args.confidence,
             name=args.pred.name if args.pred.is_dir() else "",
         )
+    if args.confidence is not None:
+        raise SettingsError("--confidence is of one case and TRUTH is a folder: leave it out, maps are found beside")
     with ProgressBar() as bar:
         return evaluate_folders(
             pred,
@@ -178,6 +192,7 @@ def _compare(args: argparse.Namespace) -> Evaluation | Study:
             truth_labels=truth_labels,
             structures=structures,
             tolerances=tolerances,
+            threshold=args.threshold,
             reporter=Reporter(bar, stop_token()),
         )
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..anatomy import KEYS
 from ..errors import InputError, ModelError, SettingsError
-from ..formats import REPORT_FILE
+from ..formats import LABEL_FILES, REPORT_FILE
 from ..models.labels import parse_label_map
 from ..progress import Reporter
 from ..settings import DEVICES, Settings
@@ -84,7 +84,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     what.add_argument("--result", metavar="DIR", type=Path, help="output folder of 'heartseg segment' for this scan")
     scan = parser.add_argument_group("the scan")
     add_scan_options(scan)
-    scan.add_argument("--frame", metavar="N", help="frame of a time series, from 0")
     run = parser.add_argument_group("the run")
     run.add_argument(
         "--model", metavar="NAME|DIR", help="model name or folder (default: that of --result, or the included model)"
@@ -173,11 +172,11 @@ def _result(folder: Path, report: dict[str, Any], grid: Geometry) -> Result:
     from ..result import Result
     from ..volume.reading import read_volume
 
-    file = folder / "labels.nii.gz"
+    file = folder / LABEL_FILES[0]
     if report.get("heart_found") is False:
         raise InputError(f"no heart was found in the result '{folder}': there is nothing to explain")
     if not file.is_file():
-        raise InputError(f"'{folder}' contains no labels.nii.gz: write the result with --format labels")
+        raise InputError(f"'{folder}' contains no {LABEL_FILES[0]}: write the result with --format labels")
     labels = read_volume(file)
     if labels.array.min() < 0 or labels.array.max() > len(KEYS) or (labels.array % 1).any():
         raise InputError(

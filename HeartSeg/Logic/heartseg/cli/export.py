@@ -6,7 +6,6 @@ import argparse
 import json
 from pathlib import Path
 
-from ..errors import SettingsError
 from ..export import (
     COORDINATES,
     DEFAULT_FORMATS,
@@ -22,9 +21,10 @@ from ..export.surfaces import SMOOTHING
 from ..models.labels import parse_label_map
 from ..progress import Reporter
 from ..volume.label_maps import LABEL_SETS
+from .cases import add_given_scan
 from .exits import EXIT_OK, stop_token, warn
 from .progress import ProgressBar
-from .segment import parse_formats, parse_frame
+from .segment import frame_number, parse_formats
 
 _FORMAT_LINES = "\n".join(f"  {name:<11}{text}" for name, text in FORMATS.items())
 
@@ -92,11 +92,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         default=WALL_MM,
         help=f"wall thickness of the printed blood pool, {low:g} to {high:g} mm (default: {WALL_MM:g})",
     )
-    scan = parser.add_argument_group("the scan")
-    scan.add_argument("--scan", metavar="PATH", type=Path, help="the scan that was segmented, file or DICOM folder")
-    scan.add_argument("--series", metavar="UID|NUMBER", help="series of a DICOM folder")
-    scan.add_argument("--frame", metavar="N", help="frame of a time series, from 0")
-    scan.add_argument("--modality", choices=("CT", "MR"), help="modality, if the file does not state it")
+    scan = add_given_scan(parser, "the scan")
     scan.add_argument(
         "--labels",
         metavar="MAP",
@@ -108,9 +104,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run_export(args: argparse.Namespace) -> int:
     """Run the export and print a summary; return the exit code."""
     options = ExportOptions(args.coordinates, args.smoothing, args.wall, args.title).check()
-    formats, frame = parse_formats(args.format), parse_frame(args.frame)
-    if isinstance(frame, str):
-        raise SettingsError("frame 'all' cannot be exported: give the number of one frame")
+    formats, frame = parse_formats(args.format), frame_number(args.frame)
     labels = None
     if args.labels is not None:
         labels = LABEL_SETS.get(args.labels.strip().lower()) or parse_label_map(args.labels)
@@ -119,7 +113,13 @@ def run_export(args: argparse.Namespace) -> int:
         reporter = Reporter(bar, stop_token())
         with reporter.stage("read"):
             subject = open_subject(
-                args.source, args.scan, series=args.series, frame=frame, modality=args.modality, labels=labels
+                args.source,
+                args.scan,
+                series=args.series,
+                frame=frame,
+                modality=args.modality,
+                spacing=args.spacing,
+                labels=labels,
             )
         content = write_export(subject, args.output, formats, options, args.overwrite, reporter)
     for notice in content["notices"]:

@@ -32,7 +32,7 @@ examples:
   heartseg export out/scan -o out/print --format print   3D-print models; also PLY, OBJ, DICOM SEG, a report page
   heartseg refine out/scan --marks m.mrk.json            mend it with a few marks set in 3D Slicer
   heartseg measure out/scan                       planes, wall thickness, vessels, function, reference ranges
-  heartseg report out/scan -o out/report          a page to hand to a colleague; also PDF and DICOM SR
+  heartseg report out/scan -o out/report          a report that you can hand to a colleague
   heartseg compare out/january out/june           differences between two visits
   heartseg evaluate out/scan reference.nii.gz     comparison with a reference: Dice, distances, volumes
   heartseg explain scan.nii.gz -o out/heat        heat map of the regions relevant for the aorta (Grad-CAM)

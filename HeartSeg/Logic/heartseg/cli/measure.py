@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, OutputError, SettingsError
 from ..formats import REPORT_FILE
-from ..measure import CardiacFunction, Circumstances, Comparison, MeasuredLabels, Patient, implausible
-from ..measure.study import Study, scan_study, series_study
+from ..measure import CardiacFunction, Circumstances, Comparison, Patient, implausible
+from ..measure.study import MEASURES_FILE, Study, scan_study, series_study, write_measures
 from ..provenance import InputFacts
 from ..report.measurements import code_texts, number_text
 from ..volume.patient import LIMITS, common_patient
@@ -22,7 +22,7 @@ from .exits import EXIT_OK
 if TYPE_CHECKING:
     from ..export.subject import Subject
 
-JSON_FILE, CSV_FILE = "measures.json", "measures.csv"
+CSV_FILE = "measures.csv"
 CSV_COLUMNS = (
     "structure",
     "quantity",
@@ -71,7 +71,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="SOURCE", type=Path, help="result folder, folder of frames, or label map")
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help=f"write {CSV_FILE} and {JSON_FILE} there")
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help=f"write {CSV_FILE} and {MEASURES_FILE} there")
     add_patient_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     pictures = parser.add_argument_group("pictures and surface (a time series: of end-diastole)")
@@ -113,11 +113,12 @@ def add_patient_options(parser: argparse.ArgumentParser) -> None:
 def run_measure(args: argparse.Namespace) -> int:
     """Measure, print, and write the files if asked; return the exit code."""
     patient = patient_of(args.sex, args.height, args.weight, args.heart_rate)
-    study = measure_source(args.source, patient, args.modality, args.phase or "")
-    write_pictures(study, args.source, args.bullseye, args.views, args.wall_surface)
+    opened = opened_source(args.source, patient, args.modality, args.phase or "")
+    study = opened.study
+    write_pictures(opened, args.source.name, args.bullseye, args.views, args.wall_surface)
     if args.output is not None:
         write_study(study, args.output)
-    print(json.dumps(study.to_dict(), indent=2, ensure_ascii=False) if args.json else format_study(study))
+    print(study.to_json() if args.json else format_study(study))
     return EXIT_OK
 
 
@@ -158,20 +159,35 @@ class _Frame:
         return self.facts.path, self.facts.series_uid or self.facts.sha256
 
 
-def measure_source(source: Path, patient: Patient, modality: str | None, phase: str) -> Study:
-    """Measures of a result folder, of a folder with the results of all frames, or of a label map.
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A source with its measures.
+
+    Attributes:
+        study: the measures.
+        subject: what pictures show; of a time series, its end-diastole, or its first frame if that is unknown.
+    """
+
+    study: Study
+    subject: Subject
+
+
+def opened_source(source: Path, patient: Patient, modality: str | None, phase: str, scan: Path | None = None) -> Opened:
+    """Open and measure a result folder, a folder with the results of all frames, or a label map.
 
     Args:
         source: the folder or file.
         patient: properties of the patient, which override those in the report.
         modality: ``"CT"`` or ``"MR"``; by default, that of the report.
-        phase: ``"diastole"`` for a single scan, ``"cycle"`` for frames that cover one cycle, ``""`` if unknown.
+        phase: ``"diastole"`` for a single scan, ``"cycle"`` for frames that cover one cycle; ``""`` for what the report
+            states.
+        scan: the scan; by default, that of the report.
 
     Raises:
         InputError: the source holds no segmentation, frames of several scans, or not all frames of one.
         SettingsError: the phase does not fit the source.
     """
-    from ..export.subject import labels_of, measured_with_heart, open_subject
+    from ..export.subject import labels_of, measured_labels, open_subject
 
     frames = _frames(source)
     if frames:
@@ -181,17 +197,27 @@ def measure_source(source: Path, patient: Patient, modality: str | None, phase: 
         facts = frames[0].facts
         patient = completed(patient, common_patient([f.facts.patient for f in frames]))
         phase = "cycle" if phase or all(f.facts.cardiac_cycle for f in frames) else ""
-        circumstances = Circumstances(modality or facts.modality, phase, patient.sex)
-        return series_study(len(frames), lambda k: labels_of(frames[k].folder), patient, circumstances)
+
+        @cache
+        def of_frame(k: int) -> Subject:
+            return open_subject(frames[k].folder, scan, modality=modality, measure=False)
+
+        study = series_study(
+            len(frames),
+            lambda k: labels_of(frames[k].folder),
+            lambda k: measured_labels(of_frame(k)),
+            patient,
+            Circumstances(modality or facts.modality, phase, patient.sex),
+        )
+        return Opened(study, of_frame(study.shown_frame or 0))
     if phase == "cycle":
         raise SettingsError("--phase cycle is for the frames of a time series: give the folder of all of them")
-    subject, heart = measured_with_heart(open_subject(source, measure=False))
-    result = subject.result
-    known = result.provenance.input
-    patient = completed(patient, known.patient) if known else patient
-    circumstances = Circumstances(modality or (known.modality if known else ""), phase, patient.sex)
-    measured = MeasuredLabels(result.measures, heart)
-    return scan_study((result.labels, result.geometry), measured, patient, circumstances, result.findings)
+    subject = open_subject(source, scan, modality=modality, measure=False)
+    result, facts = subject.result, subject.result.provenance.input or InputFacts()
+    patient = completed(patient, facts.patient)
+    circumstances = Circumstances(modality or facts.modality, phase or facts.phase, patient.sex)
+    study = scan_study((result.labels, result.geometry), measured_labels(subject), patient, circumstances)
+    return Opened(study, subject)
 
 
 def _frames(source: Path) -> list[_Frame]:
@@ -238,7 +264,7 @@ def _check_complete(frames: Sequence[_Frame], source: Path, phase: str) -> None:
 
 
 def write_pictures(
-    study: Study, source: Path, bullseye: Path | None, views: Path | None, wall_surface: Path | None
+    opened: Opened, name: str, bullseye: Path | None, views: Path | None, wall_surface: Path | None
 ) -> None:
     """Write the pictures and the surface that are asked for.
 
@@ -251,28 +277,18 @@ def write_pictures(
     from ..report.bullseye import write_bullseye
     from ..report.views import write_views
 
+    study, subject = opened.study, opened.subject
     if bullseye is not None:
-        write_bullseye(study.measures, bullseye, source.name)
+        write_bullseye(study.measures, bullseye, name)
     if views is None and wall_surface is None:
         return
     if study.heart is None:
-        raise InputError(f"{str(source)!r} has no measured heart: there is nothing to draw")
-    subject = shown_subject(study, source)
+        raise InputError(f"{name!r} has no measured heart: there is nothing to draw")
     labels, geometry = subject.result.labels, subject.result.geometry
     if views is not None:
         write_views(subject.volume, labels, geometry, study.heart.planes, views)
     if wall_surface is not None:
         surfaces.write_wall_surface(surfaces.wall_surface(labels, geometry, study.heart.wall), wall_surface)
-
-
-def shown_subject(study: Study, source: Path, scan: Path | None = None) -> Subject:
-    """Open the result that pictures show: of a time series, that of end-diastole, or of its first frame if unknown."""
-    from ..export.subject import open_subject
-
-    frames = _frames(source)
-    if frames:
-        source = frames[study.shown_frame or 0].folder
-    return open_subject(source, scan, measure=False)
 
 
 def write_study(study: Study, folder: Path) -> None:
@@ -283,8 +299,7 @@ def write_study(study: Study, folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(study.to_dict(), indent=2, ensure_ascii=False)
-        (folder / JSON_FILE).write_text(text + "\n", encoding="utf-8")
+        write_measures(study, folder / MEASURES_FILE)
         with (folder / CSV_FILE).open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(CSV_COLUMNS)

@@ -1,7 +1,7 @@
-"""Child processes that read and segment: one may crash, hang or run out of memory, and the program says so in one line.
+"""Read and segment in child processes, so that a crash, a hang or a lack of memory becomes a message of one line.
 
-ITK, GDCM and the libraries below them can end a process on a damaged file. The command line therefore reads scans in
-child processes only; the Python API reads in the calling process.
+ITK, GDCM and the libraries below them can end a process on a damaged file. The commands ``segment``, ``check``,
+``explain`` and ``refine`` therefore read scans in a child process; the others and the Python API read in their own.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from .exits import EXIT_FAILED, stop_token, stopped_by_signals
 T = TypeVar("T")
 
 _SIGKILL = int(getattr(signal, "SIGKILL", 9))
+_CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS")
+"""Signals that a fault of the process itself raises."""
 _STOP_SECONDS = 30.0
 _TERMINATE_SECONDS = 5.0
 _POLL_SECONDS = 1.0
 
 
 class ProcessError(HeartSegError):
-    """A child process ended without a result: out of memory, over its time limit, or crashed after reading."""
+    """A child process ended without a result: stopped, out of memory, over its time limit, or crashed."""
 
     exit_code = EXIT_FAILED
 
@@ -44,7 +46,7 @@ class Answer:
         value: what the task returned.
         error: the exception that it raised, or ``None``.
         end: why the process ended before it answered, else ``""``.
-        damaged: whether it crashed before or while the scan was read, so that the scan is to blame.
+        damaged: whether it crashed while the scan was read, so that the scan is to blame.
     """
 
     value: Any = None
@@ -86,8 +88,7 @@ class Child:
         except (EOFError, OSError):
             self.process.join(_STOP_SECONDS)
             self.task = None
-            code = self.process.exitcode
-            return Answer(end=_why_ended(code, self.stage), damaged=self.stage in ("", "read") and code != -_SIGKILL)
+            return _why_ended(self.process.exitcode, self.stage)
         if isinstance(found, ProgressEvent):
             if found.stage != self.stage and not self.stage:
                 self.started = time.monotonic()  # the process has started
@@ -142,8 +143,8 @@ def in_child(work: Callable[[Reporter], T], progress: ProgressCallback | None, l
         limit: seconds, ``None`` for no limit.
 
     Raises:
-        InputError: the process crashed before or while the scan was read.
-        ProcessError: it ran out of memory or over its time limit, or crashed later.
+        InputError: the process crashed while the scan was read.
+        ProcessError: it crashed before or later, was stopped, ran out of memory, or over its time limit.
         Exception: whatever the function raised.
     """
     with contextlib.closing(answers([work], progress, limit)) as coming:
@@ -228,15 +229,23 @@ def _end_with_parent() -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def _why_ended(code: int | None, stage: str) -> str:
-    """Say why a process ended, from its exit code and last stage."""
+def _why_ended(code: int | None, stage: str) -> Answer:
+    """Say why a process ended without an answer, from its exit code and last stage."""
     number = -code if code is not None and code < 0 else 0
     name = signal.Signals(number).name if number in {int(s) for s in signal.Signals} else f"exit code {code}"
+    where = f" in stage '{stage}'" if stage else " before the scan was read"
+    if code is None:
+        return Answer(end=f"its process stopped answering{where}: try the scan by itself with heartseg -v")
     if number == _SIGKILL:
-        return (
-            f"its process was killed ({name}), by the system if memory ran out: close other programs, try fewer "
-            "--jobs, or crop the scan around the heart"
+        return Answer(
+            end=f"its process was killed ({name}){where}, by the system if memory ran out: close other programs, try "
+            "fewer --jobs, or crop the scan around the heart"
         )
-    if stage in ("", "read"):
-        return f"its process crashed ({name}) while the scan was read: the file is damaged, export it again"
-    return f"its process crashed ({name}) in stage '{stage}': try the scan by itself with heartseg -v"
+    if code == 0 or (number and name not in _CRASHES):  # it ends with 0 after SIGTERM and SIGINT
+        by = f" ({name})" if number else ""
+        return Answer(end=f"its process was stopped from outside{by}{where}: run the command again")
+    if stage == "read":
+        end = f"its process crashed ({name}) while the scan was read: the file is damaged, export it again"
+        return Answer(end=end, damaged=True)
+    advice = "try the scan by itself with heartseg -v" if stage else "check the installation with heartseg doctor"
+    return Answer(end=f"its process crashed ({name}){where}: {advice}")

@@ -18,6 +18,7 @@ from ..marks import Mark, read_marks
 from ..progress import Reporter
 from ..provenance import Mend
 from ..settings import DEVICES, Settings
+from .cases import add_given_scan
 from .exits import EXIT_OK, warn
 from .processes import in_child
 from .progress import ProgressBar
@@ -30,15 +31,15 @@ if TYPE_CHECKING:
     from ..volume.types import Volume
 
 _DESCRIPTION = f"""\
-Mend a segmentation with a few marks: points or short strokes that say "this is RA" or "this is not RA". The network's
-probabilities, the present labels and the marks decide the voxels near the marks; all others stay as they are. Every
-mark is obeyed.
+Correct a segmentation with a few marks: points or short strokes that say "this is RA" or "this is not RA". Voxels near
+the marks are relabelled from the marks, the network's probabilities and the current labels; all others stay as they
+are. Every mark is obeyed.
 
-OUT is a result folder of 'heartseg segment', which is replaced (or -o), or a label map, possibly edited.
+OUT is a result folder of 'heartseg segment', which is replaced unless -o is given, or a label map, possibly edited.
 
 The marks are a markups file of 3D Slicer (.mrk.json), LPS or RAS as the file states. The label of a point, or of the
-first point of a curve, names the structure: {", ".join(KEYS)} or background; with a minus sign ("-RA") it says that the
-place is not that structure. Numbers that Slicer adds ("RA-3") are ignored. Later marks overrule earlier ones."""
+first point of a curve, names the structure: {", ".join(KEYS)} or background; a minus sign ("-RA") means that the place
+is not that structure. Numbers that Slicer adds ("RA-3") are ignored. Later marks overrule earlier ones."""
 
 _EXAMPLES = """\
 examples:
@@ -66,11 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="write there instead of replacing OUT")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result in DIR")
     parser.add_argument("--json", action="store_true", help="print what was mended as JSON")
-    scan = parser.add_argument_group("the scan, if the result does not name it or it has moved")
-    scan.add_argument("--scan", metavar="PATH", type=Path, help="the scan that was segmented, file or DICOM folder")
-    scan.add_argument("--series", metavar="UID|NUMBER", help="series of a DICOM folder")
-    scan.add_argument("--frame", metavar="N", help="frame of a time series, from 0")
-    scan.add_argument("--modality", choices=("CT", "MR"), help="modality, if the file does not state it")
+    add_given_scan(parser, "the scan, if the result does not name it or it has moved")
     run = parser.add_argument_group("the network")
     run.add_argument("--model", metavar="NAME|DIR", help="model (default: the one that made the result)")
     run.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}, or a card such as cuda:1 (default: auto)")
@@ -86,6 +83,8 @@ def run_refine(args: argparse.Namespace) -> int:
         mend, note = in_child(partial(_mend, args, marks, settings, target, overwrite), bar)
     if not mend.model:
         warn(f"note: the network's probabilities were not used{note}: check the borders near the marks")
+    if mend.model_note:
+        warn(f"note: {mend.model_note}")
     if args.json:
         print(json.dumps(asdict(mend), indent=2))
         return EXIT_OK
@@ -132,6 +131,7 @@ def _subject(args: argparse.Namespace) -> Subject:
         series=args.series,
         frame=frame_number(args.frame),
         modality=args.modality,
+        spacing=args.spacing,
         measure=False,
     )
 

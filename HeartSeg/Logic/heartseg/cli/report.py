@@ -9,19 +9,19 @@ from ..errors import OutputError, SettingsError
 from ..formats import check_formats
 from ..progress import Reporter
 from .exits import EXIT_OK, stop_token, warn
-from .measure import add_patient_options, measure_source, patient_of, shown_subject
+from .measure import add_patient_options, opened_source, patient_of
 from .progress import ProgressBar
 
 REPORT_FORMATS = ("html", "pdf", "dicom-sr")
 
 _DESCRIPTION = """\
-Write the report of a result, to hand to a colleague: key numbers with interval, reference range and source, curves,
-bull's-eye plot, standard views and an interactive view in one HTML file that needs no network; the same on two printed
-pages; or a DICOM SR that refers to the DICOM Segmentation beside it.
+Write a report that you can hand to a colleague: key numbers with interval, reference range and source, curves,
+bull's-eye plot, standard views and an interactive view in one HTML file that needs no network; two printed pages with
+the same content, without the interactive view; or a DICOM SR that refers to the DICOM Segmentation beside it.
 
 SOURCE is a result folder of 'heartseg segment', a folder with the results of all frames of a time series, or a label
-map. The report names no patient and no file, unless --title does; a DICOM SR takes the patient from its images, without
---anonymize at the run."""
+map. The report names neither patient nor file, unless --title does. A DICOM SR takes the patient from its images,
+unless the scan was segmented with --anonymize."""
 
 _EXAMPLES = """\
 examples:
@@ -73,10 +73,9 @@ def run_report(args: argparse.Namespace) -> int:
     with ProgressBar() as bar:
         reporter = Reporter(bar, stop_token())
         with reporter.stage("read"):
-            study = measure_source(args.source, patient, args.modality, args.phase or "")
-            subject = shown_subject(study, args.source, args.scan)
-        files = write_report_files(subject, study, args.output, formats, args.title, args.overwrite)
-    for notice in subject.notices:
+            opened = opened_source(args.source, patient, args.modality, args.phase or "", args.scan)
+        files = write_report_files(opened.subject, opened.study, args.output, formats, args.title, args.overwrite)
+    for notice in opened.subject.notices:
         warn(f"note: {notice}")
     print(f"written to {args.output}: {', '.join(files)}")
     return EXIT_OK

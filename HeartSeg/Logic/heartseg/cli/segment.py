@@ -8,7 +8,6 @@ import os
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ..anatomy import KEYS
 from ..errors import SettingsError
@@ -80,10 +79,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="omit the patient's name, ID and birth date and the path and name of the scan from all files",
     )
     scan = parser.add_argument_group("the scan")
-    add_scan_options(scan)
-    scan.add_argument(
-        "--frame", metavar="N|all", help="frame of a time series, from 0; all writes a folder for each frame"
-    )
+    add_scan_options(scan, all_frames=True)
     run = parser.add_argument_group("the run")
     run.add_argument("--model", metavar="NAME|DIR", help="model name or folder (default: the included model)")
     run.add_argument("--labels", metavar="MAP", help='for a model without a card: "1=LV,2=RV,3=MYO"')
@@ -165,7 +161,7 @@ def run_segment(args: argparse.Namespace) -> int:
         from .batch import run_batch
 
         cases = list_cases(
-            args.input, args.series, frame, args.modality, args.output, spacing=args.spacing, anonymize=args.anonymize
+            args.input, args.series, frame, args.modality, args.output, args.spacing, args.anonymize, limit
         )
         return run_batch(cases, args, settings, formats, limit)
     assert not isinstance(frame, str)
@@ -174,8 +170,8 @@ def run_segment(args: argparse.Namespace) -> int:
     run = Run(args.output, args.model, settings, formats, args.overwrite, args.anonymize)
     with ProgressBar() as bar:
         told = in_child(partial(segment_case, case, run), bar, limit)
-    print(json.dumps(told.report, indent=2) if args.json else "\n".join(told.lines))
-    return EXIT_OK if told.report["heart_found"] else EXIT_NO_HEART
+    print(told.report if args.json else "\n".join(told.lines))
+    return EXIT_OK if told.heart_found else EXIT_NO_HEART
 
 
 def time_limit(args: argparse.Namespace) -> float | None:
@@ -229,11 +225,13 @@ class Told:
     """What the command prints about a finished run.
 
     Attributes:
-        report: content of ``report.json``.
+        report: content of ``report.json`` as JSON in ASCII, for any terminal.
+        heart_found: whether there is a heart in the result.
         lines: text for the terminal.
     """
 
-    report: dict[str, Any]
+    report: str
+    heart_found: bool
     lines: tuple[str, ...]
 
 
@@ -257,4 +255,4 @@ def segment_case(case: Case, run: Run, reporter: Reporter) -> Told:
     if any(f.startswith("surfaces/") for f in written["files"]):
         lines.append(f"surfaces in {run.output / 'surfaces'}")
     report = json.loads((run.output / REPORT_FILE).read_text(encoding="utf-8"))
-    return Told(report, tuple(lines))
+    return Told(json.dumps(report, indent=2), result.heart_found, tuple(lines))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from ..formats import LABEL_FILES
 from ..volume.headers import FORMATS, image_suffix
 from ..volume.label_maps import stem_of
 
@@ -17,9 +18,6 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "mask": ("confidence", "mask", "sure", ""),
 }
 """What a file's name may end in after ``_``, ``-`` or ``.``, in the order in which a case's files are preferred."""
-
-RESULT_NAMES = ("labels.nii.gz", "segmentation.seg.nrrd")
-"""What a folder that ``heartseg segment`` wrote holds: such a folder is a prediction, named after the folder."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Pairing:
 
 def result_file(folder: Path) -> Path | None:
     """Return the label map in a folder that ``heartseg segment`` wrote; ``None`` if the folder is not one."""
-    return next((folder / name for name in RESULT_NAMES if (folder / name).is_file()), None)
+    return next((folder / name for name in LABEL_FILES if (folder / name).is_file()), None)
 
 
 def pair_folders(pred: Path, truth: Path, mask: Path | None = None) -> Pairing:

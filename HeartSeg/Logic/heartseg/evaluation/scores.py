@@ -16,6 +16,7 @@ from ..volume.label_maps import as_label_map
 from ..volume.types import Volume
 from .grids import CommonGrid, bring_together
 from .surfaces import check_monai, surface_distances
+from .thresholds import check_threshold, sure_labels
 
 TOLERANCES_MM: tuple[float, ...] = (1.0, 2.0)
 SCORED, MISSING, EXTRA = "scored", "missing", "extra"
@@ -163,6 +164,8 @@ def evaluate(
     truth_labels: Mapping[int, str] | None = None,
     structures: Sequence[str] | None = None,
     tolerances: Sequence[float] = TOLERANCES_MM,
+    threshold: float | None = None,
+    confidence: str | Path | Volume | None = None,
     name: str = "",
 ) -> Evaluation:
     """Compare a label map with a reference.
@@ -176,6 +179,8 @@ def evaluate(
         truth_labels: the same of ``truth``, where it differs.
         structures: keys to score; all by default.
         tolerances: of the surface Dice, mm.
+        threshold, confidence: labels of a lower probability count as background, see
+            :func:`~heartseg.evaluation.thresholds.sure_labels`; ``None`` compares all labels.
         name: of the case; the prediction's by default.
 
     Raises:
@@ -184,8 +189,11 @@ def evaluate(
         DependencyError: MONAI is not installed.
     """
     chosen = check_choices(tolerances, structures)
+    check_threshold(threshold, confidence)
     check_monai()
     found = as_label_map(pred, labels, "--labels")
+    if threshold is not None:
+        found = sure_labels(found, threshold, confidence)
     reference = as_label_map(truth, truth_labels if truth_labels is not None else labels, "--truth-labels")
     grid = bring_together(found, reference, mask)
     scores = tuple(s for c in chosen if (s := _score(c, grid, tolerances)) is not None)

@@ -15,6 +15,7 @@ from ..progress import Reporter
 from .pairs import pair_folders
 from .scores import EXTRA, TOLERANCES_MM, Evaluation, check_choices, evaluate, metric_names, value_of
 from .surfaces import check_monai
+from .thresholds import check_threshold
 
 MEAN = "mean"
 """In the place of a structure: the mean over a case's structures."""
@@ -85,6 +86,7 @@ def evaluate_folders(
     truth_labels: Mapping[int, str] | None = None,
     structures: Sequence[str] | None = None,
     tolerances: Sequence[float] = TOLERANCES_MM,
+    threshold: float | None = None,
     reporter: Reporter | None = None,
 ) -> Study:
     """Compare the label maps in a folder with the references in another, paired by name.
@@ -93,7 +95,7 @@ def evaluate_folders(
         pred: folder of label maps, or of folders that ``heartseg segment`` wrote.
         truth: folder of references.
         mask: a folder of masks, or one file for all.
-        labels, truth_labels, structures, tolerances: as for :func:`evaluate`.
+        labels, truth_labels, structures, tolerances, threshold: as for :func:`evaluate`.
         reporter: progress and cancel.
 
     Returns:
@@ -105,9 +107,17 @@ def evaluate_folders(
     """
     reporter = reporter or Reporter()
     check_choices(tolerances, structures)
+    check_threshold(threshold, None)
     check_monai()
     pairing = pair_folders(Path(pred), Path(truth), Path(mask) if mask is not None else None)
-    compare = partial(evaluate, labels=labels, truth_labels=truth_labels, structures=structures, tolerances=tolerances)
+    compare = partial(
+        evaluate,
+        labels=labels,
+        truth_labels=truth_labels,
+        structures=structures,
+        tolerances=tolerances,
+        threshold=threshold,
+    )
     cases, failed = [], {}
     with reporter.stage("evaluate", len(pairing.pairs)):
         for done, pair in enumerate(pairing.pairs):

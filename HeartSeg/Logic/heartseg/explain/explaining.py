@@ -14,9 +14,9 @@ import numpy as np
 
 from ..anatomy import KEYS, STRUCTURES, Structure, structure
 from ..errors import InputError, ModelError, SettingsError
-from ..pipeline import Segmenter, input_facts, installed_versions, model_facts
+from ..pipeline import Segmenter, input_facts, installed_versions, made_with, model_facts, model_note
 from ..progress import CancelToken, ProgressCallback, Reporter
-from ..provenance import ModelFacts, Provenance
+from ..provenance import Provenance
 from ..result import Result
 from ..settings import Settings
 from ..version import __version__
@@ -274,7 +274,7 @@ def recorded_window(provenance: Provenance, model: ModelFolder) -> Geometry | No
     from ..inference.resample import window_grid
 
     run = provenance.run
-    if run is None or run.window_center_lps is None or run.window_mm is None or not _is_of(provenance.model, model):
+    if run is None or run.window_center_lps is None or run.window_mm is None or not made_with(provenance.model, model):
         return None
     try:
         center, size_mm = np.asarray(run.window_center_lps, float), np.asarray(run.window_mm, float)
@@ -335,12 +335,6 @@ def _notices(
     found = []
     if largest <= 0:
         found.append(f"no feature of layer {place.name} contributes to {wanted.key}: the map is empty")
-    made_by = result.provenance.model if result is not None else None
-    if made_by is not None and made_by.name and not _is_of(made_by, model):
-        found.append(f"the result was made with model {made_by.name}, the map with model {model.name}")
+    if result is not None and (note := model_note(result.provenance.model, model)):
+        found.append(note)
     return tuple(found)
-
-
-def _is_of(made_by: ModelFacts | None, model: ModelFolder) -> bool:
-    """Return whether a result was made with the weights of this model."""
-    return made_by is not None and dict(made_by.checkpoints) == dict(model_facts(model).checkpoints)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from ..errors import DependencyError, OutputError
 from ..measure.boxes import crop_labels
+from ..report.figure import saved_figure
 from ..report.slices import (
     BACKGROUND,
     MUTED,
@@ -48,25 +48,15 @@ def write_picture(volume: Volume, explanation: Explanation, path: str | Path) ->
         DependencyError: matplotlib is not installed.
         OutputError: the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise DependencyError("the picture needs matplotlib: pip install 'heartseg[app]'") from error
-    figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), dpi=DPI, facecolor=BACKGROUND)
-    FigureCanvasAgg(figure)
-    center, low, high = _place(explanation)
-    window = _grey_window(volume, explanation)
-    shown = None
-    for k, plane in enumerate(PLANES):
-        axes = panel(figure, (0.012 + 0.313 * k, 0.04, 0.305, 0.78))
-        shown = _draw_slice(axes, plane, volume, explanation, center, low, high, window)
-    _draw_scale(figure, shown)
-    _write_title(figure, volume, explanation)
-    try:
-        figure.savefig(path, format="png", dpi=DPI, facecolor=BACKGROUND)
-    except OSError as error:
-        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
+    with saved_figure(path, (WIDTH_IN, HEIGHT_IN), DPI, BACKGROUND, png=True) as figure:
+        center, low, high = _place(explanation)
+        window = _grey_window(volume, explanation)
+        shown = None
+        for k, plane in enumerate(PLANES):
+            axes = panel(figure, (0.012 + 0.313 * k, 0.04, 0.305, 0.78))
+            shown = _draw_slice(axes, plane, volume, explanation, center, low, high, window)
+        _draw_scale(figure, shown)
+        _write_title(figure, volume, explanation)
 
 
 def _place(explanation: Explanation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

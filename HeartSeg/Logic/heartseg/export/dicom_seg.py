@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,26 @@ def check_highdicom() -> None:
         found = False
     if not found:
         raise DependencyError("DICOM SEG needs highdicom, which is not installed: pip install 'heartseg[dicom]'")
+
+
+@contextmanager
+def writing_dicom(what: str, name: str) -> Iterator[None]:
+    """Turn errors of highdicom into ``OutputError``, and ignore its warnings about anonymized names.
+
+    Args:
+        what: name of the object, for the message.
+        name: its format.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            yield
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise OutputError(
+                f"the DICOM series is not suitable for {what} ({why}): export it from the archive again, or omit "
+                f"{name} from --format"
+            ) from error
 
 
 def source_series(subject: Subject) -> Series:
@@ -227,31 +249,23 @@ def _segmentation(images: list[Any], pixels: Any, segments: list[Any], **more: A
     """Create the data set from segment numbers: uint8 ``(frames, rows, columns)`` in image order, or a volume."""
     import highdicom as hd
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about anonymized names
-        try:
-            dataset = hd.seg.Segmentation(
-                source_images=images,
-                pixel_array=pixels,
-                segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-                segment_descriptions=segments,
-                series_instance_uid=hd.UID(),
-                series_number=SERIES_NUMBER,
-                sop_instance_uid=hd.UID(),
-                instance_number=1,
-                manufacturer=MANUFACTURER,
-                manufacturer_model_name=MANUFACTURER,
-                software_versions=__version__,
-                device_serial_number="none",
-                content_label="HEART",
-                content_description="Whole heart segmentation",
-                **more,
-            )
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            why = " ".join(str(error).split())[:200]
-            raise OutputError(
-                f"the DICOM series is not suitable for DICOM SEG ({why}): export it from the archive again, or omit "
-                "dicom-seg from --format"
-            ) from error
+    with writing_dicom("DICOM SEG", "dicom-seg"):
+        dataset = hd.seg.Segmentation(
+            source_images=images,
+            pixel_array=pixels,
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=segments,
+            series_instance_uid=hd.UID(),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=hd.UID(),
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=MANUFACTURER,
+            software_versions=__version__,
+            device_serial_number="none",
+            content_label="HEART",
+            content_description="Whole heart segmentation",
+            **more,
+        )
     dataset.SeriesDescription = SERIES_DESCRIPTION
     return dataset

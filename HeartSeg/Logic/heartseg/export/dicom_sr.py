@@ -6,7 +6,6 @@ one of the scheme ``99HEARTSEG``, whose code values are the quantities of ``repo
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from ..anatomy import Structure, structure
 from ..errors import OutputError
 from ..quantities import quantity
-from ..report.model import Number, Report
+from ..report.model import Number
 from ..version import __version__
-from .dicom_seg import MANUFACTURER, SERIES_NUMBER, check_highdicom, evidence_images
+from .dicom_seg import MANUFACTURER, SERIES_NUMBER, check_highdicom, evidence_images, writing_dicom
 from .subject import Subject
 
 if TYPE_CHECKING:
@@ -25,6 +24,13 @@ if TYPE_CHECKING:
 SR_FILE = "measurements.dcm"
 SERIES_DESCRIPTION = "HeartSeg measurements, research use only"
 OWN_SCHEME = "99HEARTSEG"
+_LOWER = ("385524004", "SCT", "Normal Range Lower Limit")
+_UPPER = ("371933006", "SCT", "Normal Range Upper Limit")
+_NORMALITY = {
+    "below": ("281300000", "SCT", "Below reference range"),
+    "within": ("281301001", "SCT", "Within reference range"),
+    "above": ("281302008", "SCT", "Above reference range"),
+}
 _UNITS = {
     "mL": ("mL", "milliliter"),
     "g": ("g", "gram"),
@@ -39,25 +45,13 @@ _UNITS = {
     "L/min": ("L/min", "liter per minute"),
     "L/min/m²": ("L/min/m2", "liter per minute per square meter"),
 }
-_OF_THE_CYCLE = (
-    "edv",
-    "esv",
-    "stroke_volume",
-    "ejection_fraction",
-    "cardiac_",
-    "max_volume",
-    "min_volume",
-    "emptying",
-    "mass_e",
-    "thickening",
-)
 
 
-def write_dicom_sr(report: Report, subject: Subject, segmentation: Path, path: Path) -> Path:
-    """Write a Comprehensive 3D SR with every number of a report that has a value.
+def write_dicom_sr(numbers: Sequence[Number], subject: Subject, segmentation: Path, path: Path) -> Path:
+    """Write a Comprehensive 3D SR with every number that has a value.
 
     Args:
-        report: the numbers.
+        numbers: the numbers, see :func:`heartseg.report.numbers.numbers_of`.
         subject: segmentation with its scan, which must have been read from a DICOM series.
         segmentation: DICOM Segmentation of the subject; its segments are recognized by their SNOMED CT codes.
         path: file to write.
@@ -71,29 +65,21 @@ def write_dicom_sr(report: Report, subject: Subject, segmentation: Path, path: P
     import pydicom
 
     images, segments = evidence_images(subject), pydicom.dcmread(segmentation)
-    groups = _groups(report, segments)
+    groups = _groups(numbers, segments)
     if not groups:
         raise OutputError("DICOM SR needs at least one number, but none was measured: omit dicom-sr from --format")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about anonymized names
-        try:
-            dataset = hd.sr.Comprehensive3DSR(
-                evidence=[segments, *images],
-                content=_content(groups),
-                series_instance_uid=hd.UID(),
-                series_number=SERIES_NUMBER + 1,
-                sop_instance_uid=hd.UID(),
-                instance_number=1,
-                manufacturer=MANUFACTURER,
-                is_complete=True,
-                is_verified=False,
-            )
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            why = " ".join(str(error).split())[:200]
-            raise OutputError(
-                f"the DICOM series is not suitable for DICOM SR ({why}): export it from the archive again, or omit "
-                "dicom-sr from --format"
-            ) from error
+    with writing_dicom("DICOM SR", "dicom-sr"):
+        dataset = hd.sr.Comprehensive3DSR(
+            evidence=[segments, *images],
+            content=_content(groups),
+            series_instance_uid=hd.UID(),
+            series_number=SERIES_NUMBER + 1,
+            sop_instance_uid=hd.UID(),
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            is_complete=True,
+            is_verified=False,
+        )
     dataset.SeriesDescription = SERIES_DESCRIPTION
     dataset.SoftwareVersions = __version__
     dataset.ManufacturerModelName = MANUFACTURER
@@ -119,17 +105,17 @@ def _content(groups: Sequence[Any]) -> Any:
     )
 
 
-def _groups(report: Report, segments: Dataset) -> list[Any]:
+def _groups(measured: Sequence[Number], segments: Dataset) -> list[Any]:
     """Return a group for each segment, and one for each structure that has numbers of the cardiac cycle."""
     import highdicom as hd
 
     numbers = {s.SegmentedPropertyTypeCodeSequence[0].CodeValue: int(s.SegmentNumber) for s in segments.SegmentSequence}
     groups: list[Any] = []
-    for key in dict.fromkeys(n.structure for n in report.numbers):
+    for key in dict.fromkeys(n.structure for n in measured):
         known = structure(key)
-        measured = [n for n in report.numbers if n.structure == key and n.value is not None]
-        cycle = [n for n in measured if n.quantity.startswith(_OF_THE_CYCLE)]
-        still = [n for n in measured if n not in cycle]
+        own = [n for n in measured if n.structure == key and n.value is not None]
+        cycle = [n for n in own if _is_of_cycle(n)]
+        still = [n for n in own if not _is_of_cycle(n)]
         code = hd.sr.CodedConcept(known.snomed_code, "SCT", known.snomed_meaning)
         if still and known.snomed_code in numbers:
             groups.append(
@@ -144,6 +130,11 @@ def _groups(report: Report, segments: Dataset) -> list[Any]:
         if cycle:
             groups.append(_group_of_the_cycle(known, cycle))
     return groups
+
+
+def _is_of_cycle(number: Number) -> bool:
+    known = quantity(number.structure, number.quantity)
+    return known is not None and known.of_cycle
 
 
 def _group_of_the_cycle(known: Structure, numbers: Sequence[Number]) -> Any:
@@ -168,16 +159,39 @@ def _measurement(number: Number) -> Any:
     if known is not None and known.site.value != structure(number.structure).snomed_code:  # one of the 17 segments
         site = [hd.sr.FindingSite(hd.sr.CodedConcept(known.site.value, known.site.scheme, known.site.meaning))]
     unit, meaning = _UNITS[number.unit]
-    properties = None
-    if number.interval is not None:
-        properties = hd.sr.MeasurementProperties(
-            upper_measurement_uncertainty=max(0.0, number.interval.high - number.value),
-            lower_measurement_uncertainty=max(0.0, number.value - number.interval.low),
-        )
+    units = hd.sr.CodedConcept(unit, "UCUM", meaning)
     return hd.sr.Measurement(
         name=hd.sr.CodedConcept(*name),
         value=number.value,
-        unit=hd.sr.CodedConcept(unit, "UCUM", meaning),
-        properties=properties,
+        unit=units,
+        properties=_properties(number, number.value, units),
         finding_sites=site,
     )
+
+
+def _properties(number: Number, value: float, units: Any) -> Any:
+    """Return the interval of a number and the range to which it is compared; ``None`` without both."""
+    import highdicom as hd
+
+    known: dict[str, Any] = {}
+    if number.interval is not None:
+        known["upper_measurement_uncertainty"] = max(0.0, number.interval.high - value)
+        known["lower_measurement_uncertainty"] = max(0.0, value - number.interval.low)
+    if number.norm is not None:
+        norm, within = number.norm, hd.sr.RelationshipTypeValues.HAS_PROPERTIES
+        known["normality"] = hd.sr.CodedConcept(*_NORMALITY[number.position])
+        known["normal_range_properties"] = hd.sr.NormalRangeProperties(
+            values=[
+                hd.sr.NumContentItem(
+                    hd.sr.CodedConcept(*name),
+                    limit,
+                    units,
+                    relationship_type=within,
+                )
+                for name, limit in ((_LOWER, norm.low), (_UPPER, norm.high))
+                if limit is not None
+            ],
+            description=f"{norm.text} ({norm.basis})",
+            authority=f"{norm.source}, doi:{norm.doi}" if norm.doi else norm.source,
+        )
+    return hd.sr.MeasurementProperties(**known) if known else None

@@ -15,6 +15,7 @@ from ..findings import Finding
 from ..formats import EXPORT_FORMATS, SURFACE_FORMATS, is_installed, missing_package
 from ..progress import Reporter
 from ..report import Report, write_measurements, write_page, write_pdf, write_preview
+from ..report.numbers import numbers_of
 from ..volume.writing import write_labels
 from .dicom_seg import SEG_FILE, write_dicom_seg
 from .dicom_sr import SR_FILE, write_dicom_sr
@@ -180,7 +181,7 @@ class _Writer:
         segmentation = self._folder / SEG_FILE
         if not segmentation.is_file():
             write_dicom_seg(self._subject, segmentation)
-        write_dicom_sr(self._report, self._subject, segmentation, self._folder / SR_FILE)
+        write_dicom_sr(numbers_of(study_of(self._subject), ()), self._subject, segmentation, self._folder / SR_FILE)
 
     def _print(self) -> None:
         self.facts["print"] = write_print_set(

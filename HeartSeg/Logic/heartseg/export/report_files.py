@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +11,11 @@ import numpy as np
 from ..anatomy import Structure
 from ..formats import is_installed
 from ..measure import Circumstances, MeasuredLabels, Patient, measure_heart
-from ..measure.study import Study, scan_study
+from ..measure.study import MEASURES_FILE, Study, scan_study, write_measures
 from ..provenance import InputFacts
 from ..report import Material, Report, build_report, write_page, write_pdf
 from ..report.model import Surface
+from ..report.numbers import numbers_of
 from ..report.preview import front_picture
 from ..staging import FolderKind, check_folder, staged_folder
 from .dicom_seg import SEG_FILE, write_dicom_seg
@@ -24,10 +24,11 @@ from .subject import Subject
 from .surface_files import write_surfaces
 from .surfaces import SMOOTHING, Mesh, label_surfaces
 
-MEASURES_FILE = "measures.json"
 REPORT_FOLDER = FolderKind(
     "a report of HeartSeg", ("report.html", "report.pdf", SR_FILE, SEG_FILE, MEASURES_FILE), MEASURES_FILE
 )
+WRITERS = {"html": write_page, "pdf": write_pdf}
+"""Format of a page -> writer."""
 TRIANGLES = 6000
 """Triangles of a surface in the interactive view."""
 
@@ -37,10 +38,11 @@ def study_of(subject: Subject) -> Study:
     result = subject.result
     source = result.provenance.input or InputFacts()
     patient = source.patient if subject.result.provenance.input else Patient()
-    measured = MeasuredLabels(result.measures, measure_heart(result.labels, result.geometry))
+    heart = measure_heart(result.labels, result.geometry)
+    measured = MeasuredLabels(result.measures, heart, findings=result.findings)
     modality = source.modality or (subject.volume.modality if subject.volume is not None else "")
-    circumstances = Circumstances(modality, "", patient.sex)
-    return scan_study((result.labels, result.geometry), measured, patient, circumstances, result.findings)
+    circumstances = Circumstances(modality, source.phase, patient.sex)
+    return scan_study((result.labels, result.geometry), measured, patient, circumstances)
 
 
 def report_of(
@@ -104,17 +106,16 @@ def write_report_files(
         OutputError: the folder cannot be used, or the input of a format is missing; no file is left behind.
         DependencyError: a format needs a package that is not installed.
     """
-    report = report_of(subject, study, title=title)
+    pages = [f for f in formats if f != "dicom-sr"]
+    report = report_of(subject, study, title=title) if pages else None
     with staged_folder(folder, REPORT_FOLDER, overwrite) as stage:
-        if "html" in formats:
-            write_page(report, stage / "report.html")
-        if "pdf" in formats:
-            write_pdf(report, stage / "report.pdf")
+        if report is not None:
+            for name in pages:
+                WRITERS[name](report, stage / f"report.{name}")
         if "dicom-sr" in formats:
             write_dicom_seg(subject, stage / SEG_FILE)
-            write_dicom_sr(report, subject, stage / SEG_FILE, stage / SR_FILE)
-        text = json.dumps(study.to_dict(), indent=2, ensure_ascii=False)
-        (stage / MEASURES_FILE).write_text(text + "\n", encoding="utf-8")
+            write_dicom_sr(numbers_of(study, ()), subject, stage / SEG_FILE, stage / SR_FILE)
+        write_measures(study, stage / MEASURES_FILE)
         return tuple(sorted(p.name for p in stage.iterdir()))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,22 +13,18 @@ import numpy as np
 
 from ..anatomy import STRUCTURES
 from ..errors import HeartSegError, InputError
-from ..findings import sorted_findings
-from ..formats import REPORT_FILE
-from ..measure import HeartMeasures, measure_labels
-from ..measure.structures import INTENSITIES
-from ..provenance import Provenance
-from ..quality import check_result, without_doubtful_intervals
+from ..formats import LABEL_FILES, REPORT_FILE
+from ..measure import MeasuredLabels
+from ..provenance import InputFacts, Provenance
+from ..quality import measured_and_checked
 from ..result import Result
 from ..volume.geometry import Geometry
+from ..volume.headers import Spacing
 from ..volume.label_maps import as_label_map, stem_of
-from ..volume.reading import read_volume
-from ..volume.types import Source, Volume
+from ..volume.reading import count_frames, read_volume
+from ..volume.types import ANONYMOUS, Source, Volume, blank_volume
 
 log = logging.getLogger(__name__)
-
-LABEL_FILES = ("labels.nii.gz", "segmentation.seg.nrrd")
-"""Label files of a result folder, in search order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +45,7 @@ class Subject:
 
     def scan(self) -> Volume:
         """The scan; without one, a volume of zeros on the grid of the labels, which takes no memory."""
-        return self.volume or _zeros(self.result.geometry, self.name)
+        return self.volume or blank_volume(self.result.geometry, self.name)
 
 
 def open_subject(
@@ -59,6 +55,7 @@ def open_subject(
     series: str | int | None = None,
     frame: int | None = None,
     modality: str | None = None,
+    spacing: Spacing | None = None,
     labels: Mapping[int, str] | None = None,
     measure: bool = True,
 ) -> Subject:
@@ -71,7 +68,8 @@ def open_subject(
         source: folder of ``heartseg segment``, or a label map (NIfTI, NRRD, MHA/MHD, Slicer's ``.seg.nrrd``).
         scan: the scan, file or DICOM folder. By default, the scan named in the report of a result folder is used if the
             file still exists and is unchanged.
-        series, frame, modality: selection within ``scan``, as for :func:`heartseg.read_volume`.
+        series, frame, modality, spacing: of ``scan``, as for :func:`heartseg.read_volume`; by default, those of the
+            report of a result folder.
         labels: label value -> structure key, for a label map with other label values.
         measure: whether to measure and check a segmentation file; otherwise, its measures and findings are empty.
 
@@ -80,9 +78,15 @@ def open_subject(
         SettingsError: ``labels`` names an unknown structure.
     """
     source = Path(source)
-    requested = None if scan is None else read_volume(scan, frame=frame, series=series, modality=modality)
     if source.is_dir():
-        return _with_scan(_of_result_folder(source), requested, source)
+        subject = _of_result_folder(source)
+        requested = (
+            None if scan is None else _requested_scan(Path(scan), subject.result, series, frame, modality, spacing)
+        )
+        return _with_scan(subject, requested, source)
+    requested = (
+        None if scan is None else read_volume(scan, frame=frame, series=series, modality=modality, spacing=spacing)
+    )
     found = as_label_map(source, labels, "--labels")
     present = tuple(s for s in STRUCTURES if (found.labels == s.label).any())
     provenance = Provenance(segmentation=str(source))
@@ -94,23 +98,21 @@ def open_subject(
 
 def measured(subject: Subject) -> Subject:
     """Recompute measures and findings from the labels, for an edited segmentation."""
-    return measured_with_heart(subject)[0]
+    found = measured_labels(subject)
+    return replace(subject, result=replace(subject.result, measures=found.measures, findings=found.findings))
 
 
-def measured_with_heart(subject: Subject) -> tuple[Subject, HeartMeasures | None]:
-    """Recompute measures and findings as :func:`measured`; returns the geometric measures of the heart too."""
-    result, volume = subject.result, subject.scan()
-    found = measure_labels(volume, result.labels, result.structures)
-    measures = tuple(m for m in found.measures if subject.volume is not None or m.quantity not in INTENSITIES)
-    findings = (*volume.findings, *check_result(volume, result.labels, measures, (), result.structures))
-    measures = without_doubtful_intervals(measures, findings)
-    result = replace(result, measures=measures, findings=sorted_findings(findings), removals=())
-    return replace(subject, result=result), found.heart
-
-
-def _zeros(geometry: Geometry, name: str) -> Volume:
-    # Modality MR, so that the zeros are not interpreted as Hounsfield units.
-    return Volume(np.broadcast_to(np.int16(0), geometry.shape), geometry, name, "MR")
+def measured_labels(subject: Subject) -> MeasuredLabels:
+    """Measure and check the labels of a subject; findings on its scan and its run are kept."""
+    result = subject.result
+    return measured_and_checked(
+        result.labels,
+        result.geometry,
+        result.structures,
+        subject.volume,
+        spread=result.provenance.window_spread,
+        findings=result.findings,
+    )
 
 
 def _of_result_folder(folder: Path) -> Subject:
@@ -125,8 +127,8 @@ def _of_result_folder(folder: Path) -> Subject:
         result = Result.from_dict(report, np.zeros((0, 0, 0), np.uint8), Geometry((0, 0, 0), (1.0, 1.0, 1.0)))
     labels, geometry = labels_of(folder)
     result = replace(result, labels=labels, geometry=geometry)
-    source = result.provenance.input
-    return Subject(result, None, (source.name if source else "") or folder.resolve().name)
+    known = result.provenance.input or InputFacts()
+    return Subject(result, None, ANONYMOUS if known.anonymized else known.name or folder.resolve().name)
 
 
 def provenance_of(folder: Path) -> Provenance:
@@ -181,10 +183,36 @@ def _with_scan(subject: Subject, requested: Volume | None, source: Path) -> Subj
     return replace(subject, volume=volume, name=volume.name if volume else subject.name, notices=notices)
 
 
+def _requested_scan(
+    path: Path,
+    result: Result,
+    series: str | int | None,
+    frame: int | None,
+    modality: str | None,
+    spacing: Spacing | None,
+) -> Volume:
+    """Read the scan that the user gives for a result; what is not given is taken from the report, by UID and number."""
+    known = result.provenance.input or InputFacts()
+    own = known.series_uid if path.is_dir() and series is None else ""
+
+    def read(series: str | int | None) -> Volume:
+        return read_volume(
+            path,
+            series=series,
+            frame=known.frame if frame is None and count_frames(path, series=series) > 1 else frame,
+            modality=modality or known.modality or None,
+            spacing=result.geometry.spacing if spacing is None and known.spacing_given else spacing,
+        )
+
+    if own:
+        with suppress(InputError):  # a copy of the series may have another UID
+            return read(own)
+    return read(series)
+
+
 def _named_scan(result: Result) -> tuple[Volume | None, str]:
     """Read the scan named in a report; without it, return ``None`` and the reason."""
     recorded = result.provenance.input
-    given = any(finding.code == "spacing-given" for finding in result.findings)
     if recorded is None or not recorded.path:
         return None, "the scan is unknown, so pictures show the labels only: give it with --scan"
     path = recorded.path
@@ -194,7 +222,7 @@ def _named_scan(result: Result) -> tuple[Volume | None, str]:
             frame=recorded.frame,
             series=recorded.series_uid or None,
             modality=recorded.modality or None,
-            spacing=result.geometry.spacing if given else None,
+            spacing=result.geometry.spacing if recorded.spacing_given else None,
         )
     except HeartSegError as error:
         log.info("scan of the report: %s", error)

@@ -4,10 +4,10 @@ from ..volume.patient import Patient
 from .function import CardiacFunction, cardiac_function
 from .function_table import function_measures, index_measures
 from .grid import Unknown
-from .heart import HeartMeasures, MeasuredLabels, heart_measures, measure_everything, measure_heart, measure_labels
+from .heart import HeartMeasures, MeasuredLabels, heart_measures, measure_heart, measure_labels
 from .norms import Circumstances, Comparison, compare, implausible
 from .structures import measure_structures
-from .vessels import VesselDiameter, ascending_aorta_diameter, pulmonary_trunk_diameter
+from .vessels import VesselDiameter, ascending_aorta_diameter
 
 __all__ = [
     "CardiacFunction",
@@ -25,9 +25,7 @@ __all__ = [
     "heart_measures",
     "implausible",
     "index_measures",
-    "measure_everything",
     "measure_heart",
     "measure_labels",
     "measure_structures",
-    "pulmonary_trunk_diameter",
 ]

@@ -52,7 +52,7 @@ class VolumeCurve:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of its values has to know: frames without a volume, left-out frames, an open end."""
+        """Notes for the reader: frames without a volume, frames that were left out, an open end."""
         notes = []
         missing = [k for k, v in enumerate(self.volume_ml) if v is None]
         if self.problem:
@@ -120,7 +120,7 @@ class CardiacFunction:
         left_atrium, right_atrium: atria.
         myocardium_ed_ml, myocardium_es_ml: volume of the myocardium at end-diastole and end-systole.
         cardiac_output_l_min: cardiac output of the left ventricle; ``None`` without a heart rate.
-        notes: notes for the reader: omitted frames, missing structures.
+        notes: notes for the reader, such as frames that were left out and missing structures.
     """
 
     frames: int

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML, Structure, structure
-from ..result import Measure
+from ..findings import Finding
+from ..result import Measure, joined_notes
 from ..volume.geometry import Geometry
 from ..volume.types import Volume
 from .aorta import ROOT_MM, AscendingAorta, ascending_aorta
@@ -26,7 +27,7 @@ from .grid import CUT_OFF, HeartGrid, Unknown, grid_of_crop
 from .planes import StandardPlanes, standard_planes
 from .segments17 import SegmentWall, segment_walls
 from .structures import structure_measures
-from .uncertainty import Doubts, borders_of, with_intervals
+from .uncertainty import borders_of, with_intervals, without_intervals
 from .valves import VALVES, ValvePlane, valve_plane
 from .vessels import GreatVessels, VesselDiameter
 from .wall import COARSE_VOXEL_MM, WallThickness, wall_thickness
@@ -73,10 +74,19 @@ class HeartMeasures:
 
 @dataclass(frozen=True, eq=False)
 class MeasuredLabels:
-    """Everything measured in a label map: rows of the table, and the geometric measures; ``None`` without labels."""
+    """Everything measured in a label map.
+
+    Attributes:
+        measures: rows of the table.
+        heart: geometric measures; ``None`` without labels.
+        doubts: structure key -> why its measures have no interval.
+        findings: findings of the checks, see :func:`heartseg.quality.measured_and_checked`.
+    """
 
     measures: tuple[Measure, ...]
     heart: HeartMeasures | None
+    doubts: Mapping[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
 
 def measure_heart(labels: np.ndarray, geometry: Geometry) -> HeartMeasures | None:
@@ -136,7 +146,8 @@ def measure_labels(
 ) -> MeasuredLabels:
     """Measure each structure (:func:`~heartseg.measure.measure_structures`) and the geometry of the heart.
 
-    Measures with known accuracy have a 90 % interval (:mod:`heartseg.measure.uncertainty`).
+    Measures with known accuracy have a 90 % interval (:mod:`heartseg.measure.uncertainty`), unless the border of the
+    scan cuts the structure.
 
     Args:
         volume: the scan, ``(z, y, x)``.
@@ -151,16 +162,9 @@ def measure_labels(
     heart = _measure_heart(vessels, grid)
     keys = {s.key for s in structures}
     rows = (m for m in heart_measures(heart) if m.structure in keys)
-    doubts = Doubts(frozenset(crop.border_contacts), spread or {})
-    listed = (*structure_measures(volume, vessels, structures), *rows)
-    return MeasuredLabels(with_intervals(listed, borders_of(grid), doubts), heart)
-
-
-def measure_everything(
-    volume: Volume, labels: np.ndarray, structures: Sequence[Structure], spread: Mapping[str, float] | None = None
-) -> tuple[Measure, ...]:
-    """Return the rows of :func:`measure_labels`."""
-    return measure_labels(volume, labels, structures, spread).measures
+    listed = with_intervals((*structure_measures(volume, vessels, structures), *rows), borders_of(grid), spread)
+    doubts = dict.fromkeys(crop.border_contacts, CUT_OFF)
+    return MeasuredLabels(without_intervals(listed, doubts), heart, doubts)
 
 
 def _row(key: str, quantity: str, value: float | Unknown | None, unit: str, note: str = "") -> Measure:
@@ -197,14 +201,14 @@ def _wall_rows(heart: HeartMeasures) -> Iterator[Measure]:
     how = "" if isinstance(heart.wall, Unknown) else heart.wall.note
     for s in heart.segments:
         for name, value in (("mean", s.mean_mm), ("min", s.min_mm), ("max", s.max_mm)):
-            note = f"{s.name}: {why}" if value is None else "; ".join(n for n in (s.name, how) if n)
+            note = f"{s.name}: {why}" if value is None else joined_notes(s.name, how)
             yield Measure("MYO", f"wall_thickness_{name}_{s.segment:02d}", value, "mm", note)
         mass = None if heart.myocardial_mass_g is None else s.mass_share * heart.myocardial_mass_g
         note = s.name if mass is not None else f"{s.name}: myocardium {CUT_OFF}"
         yield Measure("MYO", f"segment_mass_{s.segment:02d}", mass, "g", note)
     wall = heart.wall
     mean = wall if isinstance(wall, Unknown) else float(wall.thickness_mm.mean())
-    method = "; ".join(n for n in ("Laplace's equation, mean over the endocardium", how) if n)
+    method = joined_notes("Laplace's equation, mean over the endocardium", how)
     yield _row("MYO", "wall_thickness_mean", mean, "mm", method)
     most = [s.mean_mm for s in heart.segments if s.mean_mm is not None]
     widest = wall if isinstance(wall, Unknown) else max(most, default=None)

@@ -78,7 +78,7 @@ class Circumstances:
 
     Attributes:
         modality: ``"CT"``, ``"MR"`` or ``""``.
-        phase: ``"diastole"``, ``"cycle"`` (a time series), or ``""`` if unknown.
+        phase: ``"diastole"``, ``"cycle"`` (a time series), the phase as the file states it, or ``""`` if unknown.
         sex: ``"M"``, ``"F"``, or ``None``.
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML, STRUCTURES, Structure
-from ..result import Measure
+from ..result import Measure, joined_notes
 from ..volume.geometry import Geometry
 from ..volume.types import Volume
 from ..volume.values import ValueScale
@@ -106,6 +106,7 @@ def _as_measures(
     units = {"volume": "mL", "mass": "g", "diameter": "mm", "mean_intensity": unit, "sd_intensity": unit}
     order = ("volume", "mass", "diameter", "mean_intensity", "sd_intensity", "extent_x", "extent_y", "extent_z")
     measures = []
+    missing = "" if values["volume"] is not None else f"{structure.name} not found"
     for quantity in order:
         if quantity not in values:
             continue
@@ -114,6 +115,7 @@ def _as_measures(
             measures.append(Measure(structure.key, quantity, value.diameter_mm, "mm", value.note))
             continue
         notes = [f"volume times {MYOCARDIAL_DENSITY_G_PER_ML} g/mL"] if quantity == "mass" else []
-        notes += [cut] if cut and quantity not in INTENSITIES else []
-        measures.append(Measure(structure.key, quantity, value, units.get(quantity, "mm"), "; ".join(notes)))
+        notes += [cut] if quantity not in INTENSITIES else []
+        note = missing or joined_notes(*notes)
+        measures.append(Measure(structure.key, quantity, value, units.get(quantity, "mm"), note))
     return measures

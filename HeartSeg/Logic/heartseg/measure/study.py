@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..anatomy import STRUCTURES
-from ..findings import Finding
+from ..findings import Finding, sorted_findings
 from ..provenance import NOTICE
 from ..result import Measure, json_ready
 from ..volume.geometry import Geometry
 from ..volume.patient import Patient
 from .boxes import border_contacts, crop_labels, only_open_above
 from .function import CardiacFunction, cardiac_function
-from .function_table import function_measures, index_measures
+from .function_table import function_rows, index_measures, with_indices
 from .grid import CUT_OFF, SMALLEST_ML, THICKEST_MM, Unknown, grid_of_crop
-from .heart import HeartMeasures, MeasuredLabels, heart_measures, measure_heart
+from .heart import HeartMeasures, MeasuredLabels, heart_measures
 from .norms import Circumstances, Comparison, compare, implausible
 from .segments17 import SegmentWall, thickening_percent
-from .uncertainty import Borders, Doubts, borders_of, thickening_width, with_function_intervals, with_intervals
+from .uncertainty import Borders, borders_of, thickening_width, with_function_intervals, without_intervals
 
 Labels = tuple[np.ndarray, Geometry]
 """Label map, uint8 ``(z, y, x)``, and its grid."""
+MEASURES_FILE = "measures.json"
 NO_CYCLE = "the scan does not say that its frames cover one cardiac cycle; without that, the function has no meaning"
 
 
@@ -40,6 +43,7 @@ class Study:
         findings: findings on the labels.
         incomplete: key of a structure that is not whole in the scan -> the reason, as a phrase; of its measures, only
             fractions are compared.
+        cut: keys of all structures that reach the border of the scan, also of arteries that leave it above.
     """
 
     measures: tuple[Measure, ...]
@@ -49,6 +53,7 @@ class Study:
     circumstances: Circumstances
     findings: tuple[Finding, ...] = ()
     incomplete: Mapping[str, str] = field(default_factory=dict)
+    cut: frozenset[str] = frozenset()
 
     @property
     def shown_frame(self) -> int | None:
@@ -86,6 +91,15 @@ class Study:
                 }
             )
         )
+
+    def to_json(self) -> str:
+        """Return :meth:`to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+
+def write_measures(study: Study, path: Path) -> None:
+    """Write :meth:`Study.to_json`, UTF-8; raises ``OSError``."""
+    path.write_text(study.to_json() + "\n", encoding="utf-8")
 
 
 def _or_why(value: Any) -> dict[str, Any]:
@@ -146,30 +160,39 @@ def scan_study(
     measured: MeasuredLabels,
     patient: Patient,
     circumstances: Circumstances,
-    findings: tuple[Finding, ...] = (),
 ) -> Study:
     """Complete the measures of a single scan by values relative to body size and comparisons.
 
     Args:
         labels: the labels.
-        measured: their measures.
+        measured: their measures and findings.
         patient, circumstances: known properties of patient and scan.
-        findings: findings on the labels, shown beside the measures.
     """
-    incomplete = {key: CUT_OFF for key, sides in border_contacts(*labels).items() if not only_open_above(key, sides)}
+    contacts = border_contacts(*labels)
+    incomplete = {key: CUT_OFF for key, sides in contacts.items() if not only_open_above(key, sides)}
     for m in measured.measures:
         if m.quantity == "volume" and m.value is not None and m.value < SMALLEST_ML:
             incomplete[m.structure] = f"a remnant of less than {SMALLEST_ML:g} mL"
     rows = (*measured.measures, *index_measures(measured.measures, patient, incomplete))
-    return Study(rows, measured.heart, None, patient, circumstances, findings, incomplete)
+    cut = frozenset(contacts)
+    return Study(rows, measured.heart, None, patient, circumstances, measured.findings, incomplete, cut)
 
 
-def series_study(count: int, read: Callable[[int], Labels], patient: Patient, circumstances: Circumstances) -> Study:
+def series_study(
+    count: int,
+    read: Callable[[int], Labels],
+    measure: Callable[[int], MeasuredLabels],
+    patient: Patient,
+    circumstances: Circumstances,
+) -> Study:
     """Measure a time series: function, geometry at end-diastole, thickening to end-systole.
+
+    The findings are those of these two frames.
 
     Args:
         count: number of frames.
-        read: returns the labels of a frame (from 0); called once for each frame and again for two of them.
+        read: returns the labels of a frame (from 0); called once for each frame, and again for end-diastole.
+        measure: returns the measures and findings of a frame; called for end-diastole and end-systole.
         patient: known properties of the patient.
         circumstances: known properties of the scan; phase ``"cycle"`` if the frames are known to cover a cardiac cycle.
     """
@@ -183,20 +206,38 @@ def series_study(count: int, read: Callable[[int], Labels], patient: Patient, ci
         return Study((row,), None, function, patient, circumstances)
     if circumstances.phase != "cycle":
         function = replace(function, notes=(*function.notes, NO_CYCLE))
-    diastole, systole = measure_heart(*read(function.end_diastole)), measure_heart(*read(function.end_systole))
-    borders, doubts = _borders(*read(function.end_diastole)), Doubts(frozenset(open_ended))
-    rows = with_function_intervals(function_measures(function, patient), function, borders, doubts, patient)
-    if diastole is not None and systole is not None:
-        rows += with_intervals(heart_measures(diastole), borders, doubts)
-        rows += thickening_measures(diastole.segments, systole.segments, borders)
+    diastole, systole = measure(function.end_diastole), measure(function.end_systole)
     incomplete = dict.fromkeys(open_ended, "the last slice still holds the structure")
-    return Study(rows, diastole, function, patient, circumstances, (), incomplete)
-
-
-def _borders(labels: np.ndarray, geometry: Geometry) -> Borders:
-    crop = crop_labels(labels, geometry)
+    doubts = {**systole.doubts, **diastole.doubts, **incomplete}
+    crop = crop_labels(*read(function.end_diastole))
     assert crop is not None  # the left ventricle is there
-    return borders_of(grid_of_crop(crop))
+    borders, cut = borders_of(grid_of_crop(crop)), frozenset(crop.border_contacts)
+    of_function = function_rows(function, patient)
+    of_function = with_function_intervals(of_function, function, borders, patient.heart_rate_bpm)
+    rows = with_indices(without_intervals(of_function, doubts), patient)
+    if diastole.heart is not None and systole.heart is not None:
+        geometric = {(m.structure, m.quantity) for m in heart_measures(diastole.heart)}
+        rows += tuple(m for m in diastole.measures if (m.structure, m.quantity) in geometric)
+        thickening = thickening_measures(diastole.heart.segments, systole.heart.segments, borders)
+        rows += without_intervals(thickening, doubts)
+    findings = _findings_of_ends(function, diastole, systole)
+    return Study(rows, diastole.heart, function, patient, circumstances, findings, incomplete, cut)
+
+
+def _findings_of_ends(
+    function: CardiacFunction, diastole: MeasuredLabels, systole: MeasuredLabels
+) -> tuple[Finding, ...]:
+    """Return the findings of end-diastole and end-systole; those that differ name their frame."""
+    found = [f for f in diastole.findings if f in systole.findings]
+    common = tuple(found)
+    ends = (("End-diastole", function.end_diastole, diastole), ("End-systole", function.end_systole, systole))
+    for name, frame, measured in ends:
+        found += [
+            replace(f, message=f"{name}, frame {frame}: {f.message}", values={**f.values, "frame": frame})
+            for f in measured.findings
+            if f not in common
+        ]
+    return sorted_findings(found)
 
 
 def thickening_measures(

@@ -5,7 +5,7 @@ volume changes by its surface times the shift, and a length between two borders 
 the grid on which the borders were found: the grid of the scan, but not finer than :data:`NETWORK_GRID_MM`.
 
 The 90 % interval is the value plus or minus this effect times a factor, chosen for each measure on synthetic hearts of
-subjects that the model has not seen (``uncertainty.json``: factor, number of values, share of intervals that hold the
+subjects that the model has not seen (``uncertainty.json``: factor, number of scans, share of intervals that hold the
 truth). Ratios and differences combine the effects of their parts as independent errors. With ``accurate``, the spread
 of the volumes over the shifted windows is added in the same way.
 """
@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
 
 import numpy as np
 
 from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML, STRUCTURES
-from ..result import Measure
-from ..volume.patient import Patient
+from ..quantities import general_quantity
+from ..result import Measure, joined_notes
 from .function import CardiacFunction
 from .grid import HeartGrid
 
@@ -69,26 +69,13 @@ class Factor:
 
     Attributes:
         factor: half of the interval, in units of the effect of half a voxel.
-        n: number of values from which it was chosen.
-        coverage: share of these values in their interval.
+        scans: number of scans from which it was chosen.
+        coverage: share of their values in the interval.
     """
 
     factor: float
-    n: int
+    scans: int
     coverage: float
-
-
-@dataclass(frozen=True)
-class Doubts:
-    """What keeps measures from having an interval, or widens it.
-
-    Attributes:
-        incomplete: keys of structures without intervals, because the border of the scan cuts them.
-        spread: structure key -> relative standard deviation of its volume over shifted windows.
-    """
-
-    incomplete: Collection[str] = ()
-    spread: Mapping[str, float] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=1)
@@ -96,7 +83,7 @@ def load_factors() -> dict[tuple[str, str], Factor]:
     """Return the factors by structure and quantity; segments are one quantity, without their number."""
     content = json.loads(resources.files(__package__).joinpath("uncertainty.json").read_text(encoding="utf-8"))
     return {
-        (entry["structure"], entry["quantity"]): Factor(entry["factor"], entry["n"], entry["coverage"])
+        (entry["structure"], entry["quantity"]): Factor(entry["factor"], entry["scans"], entry["coverage"])
         for entry in content["factors"]
     }
 
@@ -121,27 +108,56 @@ def borders_of(grid: HeartGrid) -> Borders:
     return Borders(volumes, float(steps.prod() ** (1 / 3)), float(math.sqrt(small * middle)))
 
 
-def with_intervals(rows: Iterable[Measure], borders: Borders, doubts: Doubts = Doubts()) -> tuple[Measure, ...]:
-    """Return rows of one label map with their 90 % intervals; rows without a value or a factor stay as they are."""
+def with_intervals(
+    rows: Iterable[Measure], borders: Borders, spread: Mapping[str, float] | None = None
+) -> tuple[Measure, ...]:
+    """Return rows of one label map with their 90 % intervals; rows without a value or a factor stay as they are.
+
+    Args:
+        rows: the rows.
+        borders: of the label map.
+        spread: structure key -> relative standard deviation of its volume over shifted windows, if known.
+    """
     listed = tuple(rows)
     known = {(m.structure, m.quantity): m for m in listed}
-    return tuple(_with_interval(m, half_width(m, known, borders, doubts)) for m in listed)
+    return tuple(_with_interval(m, half_width(m, known, borders, spread or {})) for m in listed)
+
+
+def without_intervals(rows: Iterable[Measure], doubts: Mapping[str, str]) -> tuple[Measure, ...]:
+    """Return the rows without the intervals of structures in doubt; their notes state the reason.
+
+    An interval describes the accuracy of borders that were found. It says nothing about a structure that the border of
+    the scan cuts, or that was confused with another one.
+
+    Args:
+        rows: the rows.
+        doubts: structure key -> reason. A ratio of two structures has no interval if either is in doubt.
+    """
+    done = []
+    for m in rows:
+        parts = RATIOS.get((m.structure, m.quantity), ())
+        reasons = [doubts[key] for key in (m.structure, *(key for key, _ in parts)) if key in doubts]
+        if reasons and m.low is not None:
+            why = "no interval" if reasons[0] in m.note else f"no interval: {reasons[0]}"
+            m = replace(m, low=None, high=None, note=joined_notes(m.note, why))
+        done.append(m)
+    return tuple(done)
 
 
 def half_width(
-    measure: Measure, known: Mapping[tuple[str, str], Measure], borders: Borders, doubts: Doubts
+    measure: Measure, known: Mapping[tuple[str, str], Measure], borders: Borders, spread: Mapping[str, float]
 ) -> float | None:
     """Return half of the 90 % interval of a measure, in its unit; ``None`` if it has none."""
-    if measure.value is None or measure.structure in doubts.incomplete:
+    if measure.value is None:
         return None
     parts = RATIOS.get((measure.structure, measure.quantity))
     if parts is not None:
-        return _of_ratio(measure.value, [known.get(p) for p in parts], known, borders, doubts)
+        return _of_ratio(measure.value, [known.get(p) for p in parts], known, borders, spread)
     effect, factor = half_voxel_effect(measure, borders), factor_of(measure)
     if effect is None or factor is None:
         return None
-    spread = doubts.spread.get(measure.structure, 0.0) * _power(measure)
-    return math.hypot(effect * factor.factor, NORMAL_90 * spread * measure.value)
+    deviation = spread.get(measure.structure, 0.0) * _power(measure) * measure.value
+    return math.hypot(effect * factor.factor, NORMAL_90 * deviation)
 
 
 def factor_of(measure: Measure) -> Factor | None:
@@ -176,11 +192,6 @@ def half_voxel_effect(measure: Measure, borders: Borders) -> float | None:
     return None
 
 
-def general_quantity(quantity: str) -> str:
-    """Return the quantity without the number of a segment."""
-    return quantity[:-3] if quantity[-3:-2] == "_" and quantity[-2:].isdigit() else quantity
-
-
 def _power(measure: Measure) -> float:
     """Return by which power of the volume a measure grows with the size of its structure."""
     return {"mL": 1.0, "g": 1.0, "cm²": 2 / 3, "mm": 1 / 3}.get(measure.unit, 0.0)
@@ -191,11 +202,11 @@ def _of_ratio(
     parts: list[Measure | None],
     known: Mapping[tuple[str, str], Measure],
     borders: Borders,
-    doubts: Doubts,
+    spread: Mapping[str, float],
 ) -> float | None:
     relative = 0.0
     for part in parts:
-        width = None if part is None else half_width(part, known, borders, doubts)
+        width = None if part is None else half_width(part, known, borders, spread)
         if part is None or width is None or not part.value:
             return None
         relative = math.hypot(relative, width / part.value)
@@ -203,69 +214,53 @@ def _of_ratio(
 
 
 def with_function_intervals(
-    rows: Iterable[Measure], function: CardiacFunction, borders: Borders, doubts: Doubts, patient: Patient
+    rows: Iterable[Measure], function: CardiacFunction, borders: Borders, heart_rate_bpm: float | None
 ) -> tuple[Measure, ...]:
     """Return the rows of the function with their intervals.
 
     The errors of two frames count as independent. They are in fact alike, so the intervals of stroke volume and
-    fractions are rather too wide.
+    fractions tend to be too wide.
 
     Args:
-        rows: of :func:`~heartseg.measure.function_table.function_measures`, and ``thickening_NN``.
+        rows: of :func:`~heartseg.measure.function_table.function_rows`.
         function: the function.
         borders: of the end-diastolic frame.
-        doubts: what keeps measures from having an interval.
-        patient: its heart rate scales the cardiac output.
+        heart_rate_bpm: scales the cardiac output; ``None`` if unknown.
     """
-    listed = tuple(rows)
-    widths = {(m.structure, m.quantity): _function_width(m, function, borders, doubts, patient) for m in listed}
-    values = {(m.structure, m.quantity): m.value for m in listed}
-    done = []
-    for m in listed:
-        width = widths[m.structure, m.quantity]
-        if m.quantity.endswith("_index"):
-            base = "cardiac_output" if m.quantity == "cardiac_index" else m.quantity.removesuffix("_index")
-            whole, of_whole = values.get((m.structure, base)), widths.get((m.structure, base))
-            width = None if not whole or of_whole is None or m.value is None else of_whole * m.value / whole
-        done.append(_with_interval(m, width))
-    return tuple(done)
+    return tuple(_with_interval(m, _function_width(m, function, borders, heart_rate_bpm)) for m in rows)
 
 
 def _function_width(
-    m: Measure, function: CardiacFunction, borders: Borders, doubts: Doubts, patient: Patient
+    m: Measure, function: CardiacFunction, borders: Borders, heart_rate_bpm: float | None
 ) -> float | None:
     factor = load_factors().get((m.structure, "volume"))
-    if m.value is None or factor is None or m.structure in doubts.incomplete:
+    if m.value is None or factor is None:
         return None
 
     def width_ml(volume_ml: float | None) -> float | None:
         change = None if volume_ml is None else borders.change_ml(m.structure, volume_ml)
         return None if change is None else factor.factor * change
 
-    if m.quantity in ("edv", "esv", "max_volume", "min_volume"):
+    if m.unit == "mL" and m.quantity != "stroke_volume":
         return width_ml(m.value)
-    if m.quantity in ("mass_ed", "mass_es"):
+    if m.structure == "MYO":
         width = width_ml(m.value / MYOCARDIAL_DENSITY_G_PER_ML)
         return None if width is None else width * MYOCARDIAL_DENSITY_G_PER_ML
     large, small = _extremes(m.structure, function)
     wide, narrow = width_ml(large), width_ml(small)
-    if large is None or small is None or wide is None or narrow is None or not large:
+    if not large or small is None or wide is None or narrow is None:
         return None
-    if m.quantity == "stroke_volume":
-        return math.hypot(wide, narrow)
-    if m.quantity == "cardiac_output" and patient.heart_rate_bpm is not None:
-        return math.hypot(wide, narrow) * patient.heart_rate_bpm / 1000
-    if m.quantity in ("ejection_fraction", "emptying_fraction"):
+    if m.unit == "%":
         return 100 * math.hypot(narrow, small * wide / large) / large
-    return None
+    return math.hypot(wide, narrow) * ((heart_rate_bpm or 0.0) / 1000 if m.quantity == "cardiac_output" else 1.0)
 
 
-def _extremes(key: str, function: CardiacFunction) -> tuple[float | None, float | None]:
+def _extremes(chamber: str, function: CardiacFunction) -> tuple[float | None, float | None]:
     """Return the large and the small volume between which a chamber works, mL."""
-    if key in ("LV", "RV"):
-        ventricle = function.left if key == "LV" else function.right
+    if chamber in ("LV", "RV"):
+        ventricle = function.left if chamber == "LV" else function.right
         return ventricle.edv_ml, ventricle.esv_ml
-    atrium = function.left_atrium if key == "LA" else function.right_atrium
+    atrium = function.left_atrium if chamber == "LA" else function.right_atrium
     return atrium.max_ml, atrium.min_ml
 
 
@@ -281,5 +276,5 @@ def thickening_width(thickening_percent: float, diastole_mm: float, borders: Bor
 def _with_interval(measure: Measure, width: float | None) -> Measure:
     if width is None or measure.value is None:
         return measure
-    lowest = 0.0 if measure.value >= 0 and not measure.quantity.startswith("thickening") else -math.inf
+    lowest = 0.0 if measure.value >= 0 else -math.inf
     return replace(measure, low=max(lowest, measure.value - width), high=measure.value + width)

@@ -122,11 +122,6 @@ def ascending_aorta_diameter(crop: LabelCrop) -> VesselDiameter:
     return GreatVessels(crop).aorta
 
 
-def pulmonary_trunk_diameter(crop: LabelCrop) -> VesselDiameter:
-    """Inner diameter of the pulmonary trunk. See the module docstring."""
-    return GreatVessels(crop).trunk
-
-
 def _diameter(course: _Course | Unknown) -> VesselDiameter:
     if isinstance(course, Unknown):
         return VesselDiameter(None, course.why)

@@ -1,4 +1,4 @@
-"""Two visits of a patient: rigid alignment of the hearts, differences of measures, and what hinders a comparison."""
+"""Two visits of a patient: rigid alignment of the hearts, differences of measures, and limitations of a comparison."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..findings import Finding, Severity
 from ..result import Measure
 from ..volume.geometry import Geometry
 from .boxes import crop_labels
+from .grid import CUT_OFF
 from .study import Labels, Study
 
 STEP_MM = 2.5
@@ -26,6 +27,8 @@ _HALVES = 0.25
 MOST_TURNED_DEG = 40.0
 LEAST_OVERLAP = 0.7
 """Dice of the aligned hearts below which they may not be of the same patient, or one of them is wrong."""
+_OF_VISIBLE_PART = ("volume", "maximum_diameter", "extent_x", "extent_y", "extent_z")
+"""Measures that depend on where the border of the scan cuts a structure."""
 COARSER = 1.5
 """Ratio of voxel sizes (cube roots of their volumes) from which differences are also those of the resolution."""
 
@@ -166,6 +169,8 @@ def differences(before: Study, after: Study) -> tuple[Difference, ...]:
         if key not in old or old[key].unit != m.unit:
             continue
         cut = after.incomplete.get(m.structure) or before.incomplete.get(m.structure, "")
+        if m.structure in before.cut | after.cut and m.quantity in _OF_VISIBLE_PART:
+            cut = CUT_OFF
         why = f"not compared: {cut}" if cut and m.unit != "%" else ""
         missing = next((x.note or "not measured" for x in (old[key], m) if x.value is None), "")
         widths = [_half_width(x) for x in (old[key], m)]
@@ -175,14 +180,14 @@ def differences(before: Study, after: Study) -> tuple[Difference, ...]:
 
 
 def _half_width(measure: Measure) -> float | None:
-    """Return half of the interval of a measure."""
-    return None if measure.low is None or measure.high is None else (measure.high - measure.low) / 2
+    """Return half of the interval of a measure; the lower half may end at zero."""
+    return None if measure.value is None or measure.high is None else measure.high - measure.value
 
 
-def hindrances(
+def limitations(
     before: Study, after: Study, grids: tuple[Geometry, Geometry], alignment: Alignment
 ) -> tuple[Finding, ...]:
-    """Return what else may explain differences between two visits than the heart."""
+    """Return limitations of the comparison: what may explain differences between two visits other than the heart."""
     return (*_of_scans(before, after, grids), *_of_patients(before, after, alignment))
 
 
@@ -201,9 +206,13 @@ def _of_scans(before: Study, after: Study, grids: tuple[Geometry, Geometry]) -> 
     elif not phases[0]:
         text = "The phase is unknown at both visits: a ventricle changes by half of its volume in a heart beat."
         yield Finding("phase-unknown", Severity.WARNING, text)
-    for key in sorted({*before.incomplete} ^ {*after.incomplete}):
-        which = "earlier" if key in before.incomplete else "later"
-        text = f"The {structure(key).name} is not whole in the {which} scan: the fields of view differ."
+    parts = [before.cut | {*before.incomplete}, after.cut | {*after.incomplete}]
+    for key in sorted(parts[0] ^ parts[1]):
+        which = "earlier" if key in parts[0] else "later"
+        text = f"The {structure(key).name} is not complete in the {which} scan: the fields of view differ."
+        yield Finding("field-of-view-differs", Severity.WARNING, text, key)
+    for key in sorted(parts[0] & parts[1] - {*before.incomplete} - {*after.incomplete}):
+        text = f"The {structure(key).name} is cut off in both scans: its diameters may be those of different sections."
         yield Finding("field-of-view-differs", Severity.WARNING, text, key)
     sizes = [float(np.prod(g.spacing)) ** (1 / 3) for g in grids]
     if max(sizes) > COARSER * min(sizes):

@@ -128,25 +128,52 @@ def _closed_from(height: np.ndarray, angle: np.ndarray) -> float:
     return 0.6
 
 
-def _wall(grid: HeartGrid, frame: HeartFrame) -> tuple[Wall, np.ndarray]:
-    """Return the wall on the smallest part of the grid that contains it, and the position of that part."""
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Surfaces of the wall on the smallest part of the grid that contains it.
+
+    Attributes:
+        low: index of the first voxel of that part, ``(z, y, x)``.
+        endo, epi: levels of the two surfaces, positive on the side of the wall.
+        beyond: voxels of left atrium and aorta.
+    """
+
+    low: np.ndarray
+    endo: np.ndarray
+    epi: np.ndarray
+    beyond: np.ndarray
+
+    @property
+    def inside(self) -> np.ndarray:
+        """Voxels of the wall."""
+        return np.asarray((self.endo > 0) & (self.epi > 0))
+
+
+def wall_levels(grid: HeartGrid, axes: tuple[int, ...] = (0, 1, 2)) -> Levels:
+    """Return the surfaces of the wall, from labels that are smoothed along ``axes``."""
     box = grid.boxes[structure("MYO").label]
     low = np.array([b.start for b in box]) - 1
-    part = tuple(slice(a, b.stop + 1) for a, b in zip(low, box, strict=True))
-    labels = grid.labels[part]
-    spacing = np.asarray(grid.geometry.spacing)[::-1]
-    cavity = labels == structure("LV").label
-    myocardium = labels == structure("MYO").label
-    # For the smoothing, the atria and the aorta extend the cavity, so that its surface is not rounded at the base.
-    blood = cavity | np.isin(labels, [structure(k).label for k in ("LA", "AO")])
-    endo = 0.5 - ndimage.gaussian_filter(blood.astype(np.float32), SMOOTHING_VOXELS, truncate=3.0)
-    epi = ndimage.gaussian_filter((blood | myocardium).astype(np.float32), SMOOTHING_VOXELS, truncate=3.0) - 0.5
-    inside = (endo > 0) & (epi > 0)
-    height = _height(grid, frame, low, labels.shape)
+    labels = grid.labels[tuple(slice(a, b.stop + 1) for a, b in zip(low, box, strict=True))]
+    beyond = np.isin(labels, [structure(k).label for k in ("LA", "AO")])
+    # For the smoothing, the atrium and the aorta extend the cavity, so that its surface is not rounded at the base.
+    blood = beyond | (labels == structure("LV").label)
+    sigma = [SMOOTHING_VOXELS if axis in axes else 0.0 for axis in range(3)]
+    cavity, heart = (
+        ndimage.gaussian_filter(mask.astype(np.float32), sigma, truncate=3.0)
+        for mask in (blood, blood | (labels == structure("MYO").label))
+    )
+    return Levels(low, 0.5 - cavity, heart - 0.5, beyond)
+
+
+def _wall(grid: HeartGrid, frame: HeartFrame) -> tuple[Wall, np.ndarray]:
+    """Return the wall, and the position of its part of the grid."""
+    levels = wall_levels(grid)
+    inside, height = levels.inside, _height(grid, frame, levels.low, levels.endo.shape)
     above = height < 0
-    rim = (height < frame.axis.length_mm * RIM_HEIGHT) & _faces_base(grid, frame, epi)
-    insulating = ~inside & (above | rim | (blood & ~cavity))
-    return Wall(endo, epi, inside & ~above, insulating | (inside & above), spacing), low
+    rim = (height < frame.axis.length_mm * RIM_HEIGHT) & _faces_base(grid, frame, levels.epi)
+    insulating = ~inside & (above | rim | levels.beyond)
+    spacing = np.asarray(grid.geometry.spacing)[::-1]
+    return Wall(levels.endo, levels.epi, inside & ~above, insulating | (inside & above), spacing), levels.low
 
 
 def _faces_base(grid: HeartGrid, frame: HeartFrame, epi: np.ndarray) -> np.ndarray:

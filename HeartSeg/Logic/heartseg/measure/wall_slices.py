@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from ..anatomy import structure
 from ..volume.geometry import SIDES
@@ -22,7 +21,7 @@ from .axes import HeartFrame, LongAxis, heart_frame
 from .grid import CUT_OFF, HeartGrid, Unknown
 from .segments17 import APEX_SHARE
 from .valves import interface
-from .wall import COARSE_VOXEL_MM, SMOOTHING_VOXELS, Wall, WallThickness, endocardial_points, lengths, surrounded
+from .wall import COARSE_VOXEL_MM, Wall, WallThickness, endocardial_points, lengths, surrounded, wall_levels
 
 LARGEST_TILT_DEG = 25.0
 """Maximum angle between long axis and normal of the slices; at 25 degrees, a thickness is at most 10 % too large."""
@@ -117,24 +116,14 @@ def _base_is_last(grid: HeartGrid, thick: int, used: np.ndarray, areas: np.ndarr
 
 
 def _thickness(grid: HeartGrid, frame: HeartFrame, thick: int) -> WallThickness | Unknown:
-    box = grid.boxes[structure("MYO").label]
-    low = np.array([b.start for b in box]) - 1
-    labels = grid.labels[tuple(slice(a, b.stop + 1) for a, b in zip(low, box, strict=True))]
-    cavity = labels == structure("LV").label
-    blood = cavity | np.isin(labels, [structure(k).label for k in ("LA", "AO")])
-    sigma = [0.0 if axis == thick else SMOOTHING_VOXELS for axis in range(3)]
-    myocardium = labels == structure("MYO").label
-    endo = 0.5 - ndimage.gaussian_filter(blood.astype(np.float32), sigma, truncate=3.0)
-    epi = ndimage.gaussian_filter((blood | myocardium).astype(np.float32), sigma, truncate=3.0) - 0.5
     plane = tuple(axis for axis in range(3) if axis != thick)
-    spacing = np.asarray(grid.geometry.spacing)[::-1]
-    inside = (endo > 0) & (epi > 0)
-    wall = Wall(endo, epi, inside, ~inside & blood & ~cavity, spacing, plane)
+    levels, spacing = wall_levels(grid, plane), np.asarray(grid.geometry.spacing)[::-1]
+    wall = Wall(levels.endo, levels.epi, levels.inside, ~levels.inside & levels.beyond, spacing, plane)
     starts = endocardial_points(wall)
-    points = grid.geometry.index_to_world(starts / spacing + low)
+    points = grid.geometry.index_to_world(starts / spacing + levels.low)
     height, angle = frame.height_and_angle(points)
     number = np.rint(starts[:, thick] / spacing[thick]).astype(int)
-    beyond = np.flatnonzero((blood & ~cavity).sum(axis=plane) >= FEWEST_BASAL_VOXELS)
+    beyond = np.flatnonzero(levels.beyond.sum(axis=plane) >= FEWEST_BASAL_VOXELS)
     closed = [
         k for k in np.unique(number) if k not in beyond and surrounded(_angles_about_center(points[number == k], frame))
     ]

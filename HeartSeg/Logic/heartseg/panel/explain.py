@@ -20,8 +20,9 @@ from ..scene.overlay import (
     show_overlay,
 )
 from .maps import HeatMap, HeatMapRequest, make_confidence, make_heat_map
+from .names import structure_name
 from .results import masks_of
-from .section import PanelApi, Section, State, no_scan, scan_of_segmentation
+from .section import PanelApi, Section, State, no_result, scan_of_segmentation, segmentation_obstacle
 
 _LAYERS = (("last", _("the last before the output")), ("bottleneck", _("the bottleneck, the coarsest")))
 _FIRST = "AO"
@@ -88,7 +89,7 @@ class Explain(Section):
             text = said.format(key=request.structure, layer=made.layer)
             self._show(made.prepared, scan, " ".join([text, *made.notices]))
 
-        segmenter = self.panel.segmenter
+        segmenter = self.panel.chosen_model().segmenter
         self.panel.start(_("Explain"), lambda reporter: make_heat_map(request, segmenter, reporter), show)
 
     def show_confidence(self) -> None:
@@ -104,7 +105,7 @@ class Explain(Section):
         def show(prepared: PreparedOverlay) -> None:
             self._show(prepared, scan, _("Probability of the label chosen by the network: dark 40 %, bright 100 %."))
 
-        segmenter = self.panel.segmenter
+        segmenter = self.panel.chosen_model().segmenter
         self.panel.start(_("Confidence map"), lambda reporter: make_confidence(view, known, segmenter, reporter), show)
 
     def undo(self) -> None:
@@ -146,7 +147,7 @@ class Explain(Section):
         self._keys = [s.key for s in there]
         box.clear()
         for s in there:
-            box.addItem(f"{s.key}: {s.name}")
+            box.addItem(f"{s.key}: {structure_name(s.key)}")
         box.setCurrentIndex(self._keys.index(kept) if kept in self._keys else 0)
 
     def _fill_layers(self, names: tuple[str, ...]) -> None:
@@ -166,13 +167,7 @@ class Explain(Section):
 
     def _enable(self) -> None:
         state, scan = self._state, scan_of_segmentation(self._state)
-        why = ""
-        if state.segmentation is None or not self._keys:
-            why = _("There is no result yet: segment a scan first.")
-        elif scan is None:
-            why = no_scan()
-        elif state.running:
-            why = _("Not while a job runs.")
+        why = segmentation_obstacle(state) if self._keys else no_result()
         mapped = scan is not None and any(find_overlay(scan, kind) is not None for kind in (HEAT_MAP, CONFIDENCE))
         can_undo = self._shown is not None and is_overlay(self._shown.node) and self._shown.node.GetScene() is not None
         nothing = _("No map is shown.")

@@ -18,7 +18,7 @@ from ..export import FORMATS, ExportOptions, check_export, missing_package
 from ..scene.dicom_export import dicom_source, export_dicom_seg, has_dicom_exporter
 from .export_work import ExportRequest, do_export
 from .results import masks_of
-from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
+from .section import PanelApi, Section, State, busy, scan_of_segmentation, segmentation_obstacle
 
 _FOLDER_KEY, _FORMATS_KEY = "HeartSeg/ExportFolder", "HeartSeg/ExportFormats"
 _TIPS = (
@@ -81,7 +81,7 @@ class Export(Section):
         if not self.boxes["print"].checked and not state.running:
             ui.wallSpinBox.toolTip = _("Only for the 3D-print set: check it first.")
         ui.targetLabel.text = str(self.target(state)) if node is not None else ""
-        obstacle = _obstacle(state)
+        obstacle = segmentation_obstacle(state)
         for button, why, tip in (
             (ui.exportButton, obstacle or ("" if self.formats else _("Check at least one format.")), _TIPS[0]),
             (ui.reportButton, obstacle or unavailable("html"), _TIPS[1]),
@@ -200,15 +200,6 @@ class Export(Section):
         """Show the last export in the file manager."""
         if self._written is not None:
             qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._written)))
-
-
-def _obstacle(state: State) -> str:
-    """Return why nothing can be written; empty if it can."""
-    if state.segmentation is None:
-        return str(_("There is no segmentation yet: segment a scan first, or choose one under Results."))
-    if state.running:
-        return str(busy())
-    return str(no_scan()) if scan_of_segmentation(state) is None else ""
 
 
 def _dicom_seg(node: Any) -> Path:

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..anatomy import structure
 from ..export import ExportOptions, Subject, write_export
 from ..progress import Reporter
-from ..provenance import Provenance
 from ..result import Result
 from ..volume.types import Volume
+from .record import RunRecord
 from .work import measure_again
-
-if TYPE_CHECKING:
-    from .record import RunRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +64,10 @@ def do_export(request: ExportRequest, reporter: Reporter) -> dict[str, Any]:
 
 def subject_of_segments(request: ExportRequest, reporter: Reporter) -> Subject:
     """Return the segments on the grid of the scan; measures them again if they differ from the result of the run."""
-    labels, measures, findings = measure_again(request.view, request.masks, reporter)
-    result, record = request.result, request.record
+    result, record = request.result, request.record or RunRecord(request.name)
+    labels, measures, findings = measure_again(request.view, request.masks, record, reporter)
     if result is None or not np.array_equal(result.labels, labels):
-        provenance = replace(record.provenance, edited=True) if record is not None else Provenance()
+        provenance = replace(record.provenance, edited=request.record is not None)
         present = tuple(structure(key) for key in request.masks)
         result = Result(labels, request.view.geometry, present, findings, measures, (), provenance)
     return Subject(result, request.view, request.name, request.notices)

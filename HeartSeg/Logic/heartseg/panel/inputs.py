@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 from ..anatomy import KEYS, STRUCTURES
 from ..models.store import DEFAULT_MODEL, StoredModel, list_models
 from .device import REFERENCE_SECONDS, DeviceReport
+from .names import structure_name
 from .pace import TYPICAL_SECONDS, in_words
 from .section import busy
 
@@ -175,9 +176,11 @@ class StructureBoxes:
             if structure.key in known and not enabled:
                 box.toolTip = busy()
             elif structure.key in known:
-                box.toolTip = _("Keep the {name} in the result.").format(name=structure.name)
+                box.toolTip = _("Keep the {name} in the result.").format(name=structure_name(structure.key))
             else:
-                box.toolTip = _("The chosen model does not segment the {name}.").format(name=structure.name)
+                box.toolTip = _("The chosen model does not segment the {name}.").format(
+                    name=structure_name(structure.key)
+                )
 
     def text(self, known: tuple[str, ...]) -> str:
         """Return the checked structures in the format of the parameter node."""

@@ -10,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..errors import HeartSegError, InputError
-from ..measure import CardiacFunction, Patient, Unknown
+from ..measure import CardiacFunction, Unknown
 from ..measure.bullseye import THICKENING, THICKNESS, drawn_quantities, segment_values
 from ..result import Measure
 from ..scene.frames import browser_of
@@ -19,8 +19,9 @@ from ..scene.view_planes import ViewsBefore, orient_views
 from ..scene.wall_model import remove_wall, show_wall
 from .bullseye import bullseye_pixmap
 from .measuring import Measured, MeasureRequest, measure_request
+from .record import RunRecord
 from .results import masks_of
-from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
+from .section import PanelApi, Section, State, scan_of_segmentation, segmentation_obstacle
 
 
 def plane_names() -> dict[str, str]:
@@ -62,6 +63,8 @@ class Measures(Section):
         self._drawn: tuple[str, ...] = ()
 
     def update(self, state: State) -> None:
+        if state.segmentation is not self._state.segmentation:
+            self.ui.measuresLabel.text = ""
         self._state = state
         self._list_quantities()
         self._draw()
@@ -118,12 +121,16 @@ class Measures(Section):
             return
 
         def done(measured: Measured) -> None:
-            if node.GetScene() is not None:
-                self._measured = (node, times, measured)
+            self._measured = (node, times, measured)
+            if node is self._state.segmentation:
                 then(measured)
                 self.update(self._state)
+            else:
+                text = _("{name} was measured: choose it again to show its measures.")
+                self.panel.show_status(text.format(name=node.GetName()))
 
-        self.panel.start(_("Measure"), lambda reporter: measure_request(request, reporter), done)
+        nodes = {_("segmentation"): node, _("scan"): scan}
+        self.panel.start(_("Measure"), lambda reporter: measure_request(request, reporter), done, nodes=nodes)
 
     def _known(self) -> Measured | None:
         """Return the measures of the displayed segments, if they have not changed since."""
@@ -134,14 +141,13 @@ class Measures(Section):
 
     def _request(self, node: Any, scan: Any) -> MeasureRequest:
         record = self._state.record
-        known = record.provenance.input if record is not None else None
         frames = [_masks_or_none(n, scan) for n in _frame_nodes(node, scan)]
         several = sum(bool(f) for f in frames) >= 2
         return MeasureRequest(
             self.panel.scan_of(scan),
             masks_of(node, scan),
             frames if several else (),
-            known.patient if known is not None else Patient(),
+            record if record is not None else RunRecord(""),
         )
 
     def _orient(self, measured: Measured) -> None:
@@ -150,9 +156,9 @@ class Measures(Section):
             self.ui.measuresLabel.text = _("The segments have no voxels.")
             return
         planes, names = measured.heart.planes, plane_names()
-        if all(isinstance(getattr(planes, f.name), Unknown) for f in fields(planes)):
-            unknown = planes.short_axis
-            self.ui.measuresLabel.text = _("No standard plane: {why}.").format(why=getattr(unknown, "why", ""))
+        reasons = [plane.why for f in fields(planes) if isinstance(plane := getattr(planes, f.name), Unknown)]
+        if len(reasons) == len(fields(planes)):
+            self.ui.measuresLabel.text = _("No standard plane: {why}.").format(why="; ".join(dict.fromkeys(reasons)))
             return
         before, missing = orient_views(planes, scan if scan is not None else node)
         self._before = self._before or before
@@ -211,14 +217,7 @@ class Measures(Section):
             ui.bullseyeLabel.pixmap = bullseye_pixmap(segment_values(self._rows(), quantity), quantity)
 
     def _enable(self) -> None:
-        state = self._state
-        why = ""
-        if state.segmentation is None:
-            why = _("There is no result yet: segment a scan first.")
-        elif scan_of_segmentation(state) is None:
-            why = no_scan()
-        elif state.running:
-            why = busy()
+        why = segmentation_obstacle(self._state)
         oriented = "" if self._before is not None else _("The views were not changed.")
         reasons = dict.fromkeys(("viewsButton", "wallButton", "removeWallButton", "tablesButton"), why)
         reasons |= {"undoViewsButton": oriented, "copyBullseyeButton": ""}

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..anatomy import structure
 from ..export.wall_surface import wall_surface
-from ..measure import Circumstances, HeartMeasures, Patient, Unknown, measure_heart, measure_labels
-from ..measure.study import Study, scan_study, series_study
+from ..measure import Circumstances, HeartMeasures, Unknown, measure_heart
+from ..measure.study import Labels, Study, scan_study, series_study
 from ..progress import Reporter
+from ..provenance import InputFacts
+from ..quality import measured_and_checked
 from ..scene.nodes import owned_volume
 from ..scene.wall_model import prepare_wall
 from ..volume.types import Volume
+from .record import RunRecord
 from .work import Masks, labels_of
 
 
@@ -25,13 +28,13 @@ class MeasureRequest:
         view: the scan; its array is a view of the node's voxels.
         masks: the displayed segments.
         frames: segments of all frames of a time series; empty for a single scan.
-        patient: properties of the patient, if known.
+        record: record of the run; states the patient, if known.
     """
 
     view: Volume
     masks: Masks
     frames: Sequence[Masks] = ()
-    patient: Patient = field(default_factory=Patient)
+    record: RunRecord = field(default_factory=lambda: RunRecord(""))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,23 +58,33 @@ def measure_request(request: MeasureRequest, reporter: Reporter) -> Measured:
         volume = owned_volume(request.view)
         geometry = volume.geometry
         labels = labels_of(request.masks, geometry.shape)
-        circumstances = Circumstances(volume.modality, "", request.patient.sex)
+        record, made = request.record, request.record.provenance
+        facts, structures = made.input or InputFacts(), tuple(structure(key) for key in request.masks)
+        patient = facts.patient
         if request.frames:
+
+            def read(k: int) -> Labels:
+                return labels_of(request.frames[k], geometry.shape), geometry
+
             heart = measure_heart(labels, geometry)
             reporter.advance(1)
-            frames = request.frames
             study = series_study(
-                len(frames),
-                lambda k: (labels_of(frames[k], geometry.shape), geometry),
-                request.patient,
-                circumstances,
+                len(request.frames),
+                read,
+                lambda k: measured_and_checked(
+                    *read(k), structures, spread=made.window_spread, findings=volume.findings
+                ),
+                patient,
+                Circumstances(volume.modality, "", patient.sex),
             )
         else:
-            found = measure_labels(volume, labels, tuple(structure(key) for key in request.masks))
+            spread, findings = made.window_spread, record.findings
+            found = measured_and_checked(labels, geometry, structures, volume, spread=spread, findings=findings)
             reporter.advance(1)
-            heart, study = found.heart, scan_study((labels, geometry), found, request.patient, circumstances)
+            circumstances = Circumstances(volume.modality, facts.phase, patient.sex)
+            heart, study = found.heart, scan_study((labels, geometry), found, patient, circumstances)
         reporter.advance(2)
         wall: Any = Unknown("no segment has voxels") if heart is None else heart.wall
         if heart is not None and not isinstance(wall, Unknown):
             wall = prepare_wall(wall_surface(labels, geometry, heart.wall))
-    return Measured(replace(study, findings=volume.findings), heart, wall)
+    return Measured(study, heart, wall)

@@ -12,12 +12,13 @@ from ..anatomy import STRUCTURES
 from ..errors import HeartSegError
 from ..marks import BACKGROUND
 from ..provenance import Provenance
-from ..scene.mending import SceneMender, marks_node_of, show_surfaces
-from .mend_work import Opened, measure_mended, open_session
+from ..scene.mending import SceneMender, check_segments, marks_node_of, show_surfaces
+from .mend_work import Opened, measure_mended, open_session, overlapping_structures
+from .names import structure_name
 from .record import RunRecord, write_record
 from .results import masks_of
 from .run import NodeWatch
-from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
+from .section import PanelApi, Section, State, scan_of_segmentation, segmentation_obstacle
 
 KEYS = (BACKGROUND, *(s.key for s in STRUCTURES))
 """Structure of each number key, 0 to 7."""
@@ -35,6 +36,7 @@ class Mend(Section):
         self._mender: SceneMender | None = None
         self._tags: list[int] = []
         self._taken_back: list[tuple[str, list[float]]] = []
+        self._refused: tuple[str, ...] = ()
         self._busy = False
         self._serial = 0
         self._shortcuts: list[Any] = []
@@ -45,7 +47,7 @@ class Mend(Section):
         ui = self.ui
         ui.markStructureComboBox.addItem(_("0  none of these (background)"))
         for s in STRUCTURES:
-            ui.markStructureComboBox.addItem(f"{s.label}  {s.key}: {s.name}")
+            ui.markStructureComboBox.addItem(f"{s.label}  {s.key}: {structure_name(s.key)}")
         ui.markStructureComboBox.setCurrentIndex(1)
         ui.markStructureComboBox.connect("currentIndexChanged(int)", lambda index: self._choose())
         ui.notCheckBox.connect("toggled(bool)", lambda on: self._choose())
@@ -79,7 +81,7 @@ class Mend(Section):
 
     @property
     def is_mending(self) -> bool:
-        """Whether marks are obeyed now."""
+        """Whether the section is listening to marks."""
         return self._mender is not None
 
     # --- buttons -------------------------------------------------------------------------------------------------
@@ -93,24 +95,30 @@ class Mend(Section):
         node, scan = self._state.segmentation, scan_of_segmentation(self._state)
         record = self._state.record
         try:
+            elsewhere = check_segments(node, scan)
             view, masks = self.panel.scan_of(scan), masks_of(node, scan)
         except HeartSegError as error:
             self.panel.show_error(str(error))
             return
+        binary = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+        has_layers = node.GetSegmentation().GetNumberOfLayers(binary) > 1  # segments of one layer do not overlap
+        if not _may_merge(elsewhere, overlapping_structures(masks, view.geometry.shape) if has_layers else []):
+            return
         provenance = record.provenance if record is not None else Provenance()
-        segmenter = self.panel.segmenter
-
-        def work(reporter: Any) -> Opened:
-            return open_session(view, masks, provenance, segmenter, reporter)
-
-        self.panel.start(_("Prepare mending"), work, lambda opened: self._begin(opened, node, scan))
+        chosen = self.panel.chosen_model()
+        self.panel.start(
+            _("Prepare mending"),
+            lambda reporter: open_session(view, masks, provenance, chosen, reporter),
+            lambda opened: self._begin(opened, node, scan),
+            nodes={_("segmentation"): node, _("scan"): scan},
+        )
 
     def undo(self) -> None:
         """Take back the last mark: its point is removed, and the segments follow."""
-        node = self._mender.marks_node if self._mender is not None else None
-        if node is None or not node.GetNumberOfControlPoints():
+        last = self._mender.last_point() if self._mender is not None else None
+        if self._mender is None or last is None:
             return
-        last, position = node.GetNumberOfControlPoints() - 1, [0.0, 0.0, 0.0]
+        node, position = self._mender.marks_node, [0.0, 0.0, 0.0]
         node.GetNthControlPointPositionWorld(last, position)
         self._taken_back.append((node.GetNthControlPointLabel(last), position))
         self._change(lambda: node.RemoveNthControlPoint(last))
@@ -131,11 +139,11 @@ class Mend(Section):
 
     def _begin(self, opened: Opened, node: Any, scan: Any) -> None:
         """Listen to the points of the segmentation's marks, and obey those that are there."""
-        if node.GetScene() is None or scan.GetScene() is None:
-            return
+        if node is not self._state.segmentation:
+            return  # another one was chosen meanwhile
         marks_node = marks_node_of(node)
         self._opened, self._mender = opened, SceneMender(opened.session, node, scan, marks_node)
-        self._taken_back = []
+        self._taken_back, self._refused = [], ()
         for event in ("PointPositionDefinedEvent", "PointRemovedEvent", "PointEndInteractionEvent"):
             number = getattr(slicer.vtkMRMLMarkupsNode, event)
             self._tags.append(marks_node.AddObserver(number, lambda caller, event: self._points_changed()))
@@ -149,10 +157,10 @@ class Mend(Section):
         self._follow()
 
     def _points_changed(self) -> None:
-        """A point was placed, moved or removed by the user."""
-        if self._mender is not None and not self._busy:
+        """A point was placed, moved or removed by the user; a preview, removed when the pointer leaves, is no mark."""
+        if self._mender is not None and not self._busy and self._follow():
             self._taken_back = []
-            self._follow()
+            self._enable()
 
     def _change(self, act: Any) -> None:
         """Change the points from here, then follow them."""
@@ -163,20 +171,21 @@ class Mend(Section):
             self._busy = False
         self._follow()
 
-    def _follow(self) -> None:
-        """Make the segments obey the points; measures and surfaces follow on the worker."""
+    def _follow(self) -> bool:
+        """Make the segments obey the points, and return whether they changed; measures and surfaces follow."""
         assert self._mender is not None
-        self._busy = True  # a refused point is removed
+        self._busy = True  # a point outside of the scan is removed
         try:
-            changed = self._mender.sync()
-        except HeartSegError as error:
-            changed = True
-            self.panel.show_error(str(error))
+            synced = self._mender.sync()
         finally:
             self._busy = False
-        if changed:
+        if synced.refused and synced.refused != self._refused:
+            self.panel.show_error(" ".join(synced.refused))
+        self._refused = synced.refused
+        if synced.changed:
             self._measure()
         self._enable()
+        return synced.changed
 
     def _measure(self) -> None:
         assert self._mender is not None and self._opened is not None
@@ -213,8 +222,7 @@ class Mend(Section):
         self._mender, self._opened, self._tags, self._taken_back = None, None, [], []
 
     def _lost(self, what: str) -> None:
-        """A node of the session leaves the scene."""
-        self._serial += 1 if what != "marks" else 0
+        """A node of the session leaves the scene; segments that stay are still measured, on the copy of the scan."""
         self.stop()
         self._enable()
 
@@ -229,18 +237,11 @@ class Mend(Section):
     # --- display -------------------------------------------------------------------------------------------------
 
     def _enable(self) -> None:
-        state, ui = self._state, self.ui
-        why = ""
-        if state.segmentation is None:
-            why = _("There is no result yet: segment a scan first.")
-        elif scan_of_segmentation(state) is None:
-            why = no_scan()
-        elif state.running:
-            why = busy()
+        ui = self.ui
         marks = self._mender.session.mender.marks if self._mender is not None else ()
         nothing = _("There is no mark to take back.")
         for name, reason in (
-            ("mendButton", "" if self.is_mending else why),
+            ("mendButton", "" if self.is_mending else segmentation_obstacle(self._state)),
             ("undoMarkButton", "" if marks else nothing),
             ("redoMarkButton", "" if self._taken_back else _("No mark was taken back.")),
         ):
@@ -255,5 +256,16 @@ class Mend(Section):
         text = _("Click in a slice view to mark a place; number keys choose the structure. Marks: {count}.")
         lines = [text.format(count=marks)]
         if not self._mender.session.prior.source:
-            lines.append(_("This model gives no probabilities: only the segments guide the change."))
+            lines.append(_("There are no probabilities of a network: only the segments guide the change."))
         return " ".join(lines)
+
+
+def _may_merge(resampled: list[str], overlapping: list[str]) -> bool:
+    """Ask whether the first mark may put all structures on the scan's voxels, if that loses anything."""
+    lost = []
+    if resampled:
+        lost.append(_("{names}: resampled to the voxels of the scan").format(names=", ".join(resampled)))
+    if overlapping:
+        lost.append(_("{names}: cut where another structure overlaps").format(names=", ".join(overlapping)))
+    question = _("The first mark changes segments for good. {what}. Go on?").format(what="; ".join(lost))
+    return not lost or bool(slicer.util.confirmOkCancelDisplay(question, windowTitle=_("HeartSeg")))

@@ -7,22 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ..anatomy import STRUCTURES, structure
 from ..progress import Reporter
 from ..provenance import Mend, Provenance
 from ..refinement.mending import Session, mended_result, prior_of
+from ..refinement.prior import Prior
 from ..result import Result
 from ..scene.nodes import owned_volume
 from ..scene.prepared import PreparedSegments, prepare_segments
 from ..volume.checks import check_volume
 from ..volume.types import Volume
-from .work import labels_of
+from .work import ChosenModel, Masks, labels_of
 
-if TYPE_CHECKING:
-    from ..pipeline import Segmenter
+
+def overlapping_structures(masks: Masks, shape: tuple[int, int, int]) -> list[str]:
+    """Return the keys of the structures that lose voxels in one label map, because a later one has them too.
+
+    Args:
+        masks: see :func:`~heartseg.panel.results.masks_of`; no voxel lies outside of the scan.
+        shape: of the scan, ``(z, y, x)``.
+    """
+    counts = np.bincount(labels_of(masks, shape).ravel(), minlength=len(STRUCTURES) + 1)
+    return [
+        key for key, (array, value, _start) in masks.items() if (array == value).sum() > counts[structure(key).label]
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,21 +56,25 @@ def open_session(
     view: Volume,
     masks: Mapping[str, Any],
     provenance: Provenance,
-    segmenter: Callable[[Reporter], Segmenter],
+    chosen: ChosenModel,
     reporter: Reporter,
 ) -> Opened:
-    """Run the network once in the window of the result and prepare for marks.
+    """Run the network that made the result once in the result's window, and prepare for marks.
+
+    Without that network, the labels alone guide the change.
 
     Args:
         view: the scan; its array is a view of the node's voxels.
         masks: current segments, see :func:`~heartseg.panel.results.masks_of`.
         provenance: of the segmentation.
-        segmenter: returns the model in memory.
+        chosen: the chosen model, for a segmentation that no model of HeartSeg has made.
         reporter: progress and cancel.
     """
     volume = check_volume(owned_volume(view))
     before = Result(labels_of(dict(masks), volume.geometry.shape), volume.geometry, provenance=provenance)
-    session = Session(before.labels, before.geometry, prior_of(volume, before, segmenter(reporter), reporter))
+    segmenter = chosen.segmenter_of(provenance, reporter)
+    prior = Prior.unknown() if segmenter is None else prior_of(volume, before, segmenter, reporter)
+    session = Session(before.labels, before.geometry, prior)
     session.mender.hold([mark for mend in provenance.mends for mark in mend.marks])
     return Opened(session, volume, before)
 

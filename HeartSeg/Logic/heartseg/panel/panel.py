@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..errors import HeartSegError
-from ..progress import ProgressEvent, Reporter
+from ..progress import ProgressEvent
 from ..scene.frames import keep_frame, save_edits
 from ..scene.nodes import loaded_scans
 from ..settings import Settings
@@ -30,8 +30,8 @@ from .run import Entered, NodeWatch, enter_result, view_of
 from .run_events import RunEvent
 from .run_times import RunTimes, remember, times_of
 from .section import Section, State, busy
-from .work import Request, do_run
-from .worker import Job
+from .work import ChosenModel, Request, do_run
+from .worker import Job, Work
 
 logger = logging.getLogger(__name__)
 
@@ -115,10 +115,24 @@ class Panel(JobRunner):
         """Return the scan of a node; its array is a view of the voxels."""
         return view_of(volume_node)
 
-    def segmenter(self, reporter: Reporter) -> Any:
-        """Return the segmenter of the chosen model and settings, kept in memory. Worker thread only."""
-        reporter.check()
-        return self.warm.get(self.state.model, self.settings())
+    def chosen_model(self) -> ChosenModel:
+        """Return the chosen model and settings for a job on the worker."""
+        return ChosenModel(self.state.model, self.settings(), self.warm)
+
+    def start(
+        self,
+        title: str,
+        work: Work,
+        done: Callable[[Any], None],
+        failed: Callable[[BaseException], None] | None = None,
+        stopped: Callable[[], None] | None = None,
+        nodes: Mapping[str, Any] | None = None,
+    ) -> Job | None:
+        """Run ``work(reporter)`` on the worker while ``nodes`` are in the scene; see :class:`~.section.PanelApi`."""
+        job = super().start(title, work, done, failed, stopped)
+        if job is not None and nodes:
+            self._watch.start(nodes)
+        return job
 
     def models_changed(self) -> None:
         """Update the list of models after a change, and release the model in memory."""

@@ -12,9 +12,11 @@ from ..anatomy import KEYS, STRUCTURES, Structure
 from ..errors import HeartSegError
 from ..findings import Finding, Severity, worst_severity
 from ..scene.frames import browser_of, keep_frame, save_edits
+from ..scene.nodes import have_same_transform
 from ..scene.segmentation import Replaced
+from .names import structure_name
 from .record import RunRecord, read_record, write_record
-from .section import PanelApi, Section, State, busy, no_scan, scan_of_segmentation
+from .section import PanelApi, Section, State, busy, no_result, scan_of_segmentation, segmentation_obstacle
 from .views import show_segmentation
 from .work import measure_again
 
@@ -114,7 +116,7 @@ class Results(Section):
                     keep_frame(browser, node, browser.GetSelectedItemNumber())
                 self.panel.show_status(_("Measured again, after edits."))
 
-        self.panel.start(_("Measure again"), lambda reporter: measure_again(view, masks, reporter), keep)
+        self.panel.start(_("Measure again"), lambda reporter: measure_again(view, masks, record, reporter), keep)
 
     def undo(self) -> None:
         """Restore the content of the segmentation before the last run; a second call restores the current content."""
@@ -144,22 +146,21 @@ class Results(Section):
         self.panel.show_results_of(node)
 
     def _enable(self, state: State) -> None:
-        idle, node = not state.running, state.segmentation
-        earlier = self._earlier()
+        node, earlier = state.segmentation, self._earlier()
         can_undo = earlier is not None and earlier.node is node
-        nothing = _("There is no result yet: segment a scan first.")
-        has_scan = node is not None and scan_of_segmentation(state) is not None
-        for name, ready, why in (
-            ("showButton", node is not None, nothing),
-            ("editButton", node is not None and idle, busy() if node is not None else nothing),
-            ("recomputeButton", has_scan and idle, nothing if node is None else busy() if has_scan else no_scan()),
-            ("undoButton", can_undo and idle, busy() if can_undo else _("The last run replaced nothing.")),
-            ("compareComboBox", bool(self._others), _("There is no other run in this scene.")),
-            ("show3DButton", node is not None, nothing),
+        unless_shown = "" if node is not None else no_result()
+        unless_idle = busy() if state.running else ""
+        for name, why in (
+            ("showButton", unless_shown),
+            ("editButton", unless_shown or unless_idle),
+            ("recomputeButton", segmentation_obstacle(state)),
+            ("undoButton", unless_idle if can_undo else _("The last run replaced nothing.")),
+            ("compareComboBox", "" if self._others else _("There is no other run in this scene.")),
+            ("show3DButton", unless_shown),
         ):
             widget = getattr(self.ui, name)
-            widget.enabled = ready
-            widget.toolTip = self._tips[name] if ready else why
+            widget.enabled = not why
+            widget.toolTip = why or self._tips[name]
 
     def _list_others(self) -> None:
         """List the other segmentations in the scene that are results of runs."""
@@ -205,7 +206,7 @@ class Results(Section):
         if row < len(rows) and self._state.segmentation is not None:
             structure = rows[row][0]
             if not show_segmentation(self._state.segmentation, structure.key):
-                self.panel.show_status(_("There is no {name} to jump to.").format(name=structure.name))
+                self.panel.show_status(_("There is no {name} to jump to.").format(name=structure_name(structure.key)))
 
 
 def rows_of(record: RunRecord, other: RunRecord | None) -> list[tuple[Structure, list[str], list[Finding]]]:
@@ -237,7 +238,7 @@ def masks_of(segmentation_node: Any, scan_node: Any) -> dict[str, Any]:
     """Return (array ``(z, y, x)``, label value, index of its first voxel) of each segment, by structure key.
 
     The arrays are views of the voxels of the segments, so the main thread spends no time. Slicer resamples a segment
-    whose grid differs from that of the scan (after an edit).
+    whose grid differs from that of the scan (after an edit, or under another transform).
 
     Raises:
         InputError: no segment has the key of a structure.
@@ -251,14 +252,15 @@ def masks_of(segmentation_node: Any, scan_node: Any) -> dict[str, Any]:
     binary = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
     wanted, have, masks = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4(), {}
     scan_node.GetIJKToRASMatrix(wanted)
+    together = have_same_transform(segmentation_node, scan_node)
     for key in (k for k in KEYS if segmentation.GetSegment(k) is not None):
         segment = segmentation.GetSegment(key)
         image = segment.GetRepresentation(binary)
         if image is None or image.GetPointData().GetScalars() is None:
             continue
         image.GetImageToWorldMatrix(have)
-        same = max(abs(wanted.GetElement(i, j) - have.GetElement(i, j)) for i in range(4) for j in range(4)) < 1e-4
-        if same:
+        apart = max(abs(wanted.GetElement(i, j) - have.GetElement(i, j)) for i in range(4) for j in range(4))
+        if together and apart < 1e-4:
             x0, x1, y0, y1, z0, z1 = image.GetExtent()
             array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(z1 - z0 + 1, y1 - y0 + 1, x1 - x0 + 1)
             masks[key] = (array, segment.GetLabelValue(), (z0, y0, x0))
@@ -272,12 +274,13 @@ def masks_of(segmentation_node: Any, scan_node: Any) -> dict[str, Any]:
 
 
 def _named_cell(structure: Structure) -> Any:
-    name = structure.name.replace("left ventricular", "LV").replace("ascending", "asc.").replace("pulmonary", "pulm.")
+    full = structure_name(structure.key)
+    name = full.replace("left ventricular", "LV").replace("ascending", "asc.").replace("pulmonary", "pulm.")
     cell = qt.QTableWidgetItem(name[0].upper() + name[1:])
     swatch = qt.QPixmap(12, 12)
     swatch.fill(qt.QColor(*structure.color))
     cell.setIcon(qt.QIcon(swatch))
-    cell.setToolTip(_("Click to jump to the {name}.").format(name=structure.name))
+    cell.setToolTip(_("Click to jump to the {name}.").format(name=full))
     return cell
 
 

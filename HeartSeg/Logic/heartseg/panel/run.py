@@ -8,7 +8,7 @@ node, closed scene, reloaded module), the scene does not change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,7 @@ class NodeWatch:
     def __init__(self, lost: Callable[[str], None]) -> None:
         self._lost, self._watched, self._tag = lost, {}, None  # type: ignore[var-annotated]
 
-    def start(self, nodes: dict[str, Any]) -> None:
+    def start(self, nodes: Mapping[str, Any]) -> None:
         """Watch nodes, given by their description (``"scan"``); ``None`` is ignored."""
         self.stop()
         self._watched = {what: node for what, node in nodes.items() if node is not None}

@@ -26,7 +26,7 @@ and must not make Qt or MRML calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ..volume.types import Volume
     from .record import RunRecord
     from .run import Entered
+    from .work import ChosenModel
     from .worker import Job, Work
 
 
@@ -78,9 +79,18 @@ def busy() -> str:
     return _("Not while a job runs: cancel it first.")
 
 
-def no_scan() -> str:
-    """Return why a button is disabled if :func:`scan_of_segmentation` finds no scan."""
-    return _("The scan of this segmentation is not in the scene: load it and choose it as the scan.")
+def no_result() -> str:
+    """Return why a control is disabled if no segmentation is displayed."""
+    return _("There is no result yet: segment a scan first, or choose one under Results.")
+
+
+def segmentation_obstacle(state: State) -> str:
+    """Return why nothing can be done with the displayed segmentation and its scan; ``""`` if it can."""
+    if state.segmentation is None:
+        return no_result()
+    if scan_of_segmentation(state) is None:
+        return _("The scan of this segmentation is not in the scene: load it and choose it as the scan.")
+    return busy() if state.running else ""
 
 
 def documentation(page: str) -> str:
@@ -110,8 +120,8 @@ class PanelApi(Protocol):
     def scan_of(self, volume_node: Any) -> Volume:
         """Return the scan of a node, its array being a view; the worker must copy it with ``scene.owned_volume``."""
 
-    def segmenter(self, reporter: Any) -> Any:
-        """Return the :class:`~heartseg.pipeline.Segmenter` of the chosen model, kept in memory. Worker thread only."""
+    def chosen_model(self) -> ChosenModel:
+        """Return the chosen model and settings, whose segmenter a job on the worker takes."""
 
     def start(
         self,
@@ -120,12 +130,14 @@ class PanelApi(Protocol):
         done: Callable[[Any], None],
         failed: Callable[[BaseException], None] | None = None,
         stopped: Callable[[], None] | None = None,
+        nodes: Mapping[str, Any] | None = None,
     ) -> Job | None:
         """Run ``work(reporter)`` on the worker, then ``done(value)`` on the main thread.
 
         The main button becomes *Cancel*, and the progress bar shows the progress. The panel shows a failure with a
-        report to copy, and a cancel in the status line; then it calls ``failed`` or ``stopped``. While another job
-        runs, this method does nothing and returns ``None``.
+        report to copy, and a cancel in the status line; then it calls ``failed`` or ``stopped``. The job is cancelled
+        when one of ``nodes`` (description -> node) leaves the scene. While another job runs, this method does nothing
+        and returns ``None``.
         """
 
     def start_quietly(self, work: Work, done: Callable[[Any], None]) -> None:

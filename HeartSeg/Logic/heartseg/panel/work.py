@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ModelError
 from ..progress import Reporter
+from ..provenance import Provenance
 from ..result import Result
 from ..scene.nodes import owned_volume
 from ..scene.prepared import PreparedSegments, prepare_segments
 from ..settings import Settings
 from ..volume.types import Volume
 from .process import segment_in_process
+from .record import RunRecord
 from .segmenter import make_segmenter
 
 if TYPE_CHECKING:
@@ -80,6 +83,49 @@ class WarmModel:
             torch.cuda.empty_cache()
 
 
+@dataclass(frozen=True, eq=False)
+class ChosenModel:
+    """The chosen model and settings, read on the main thread, for jobs on the worker.
+
+    Attributes:
+        model: name of the model; ``""`` for the default model.
+        settings: settings of the next run.
+        warm: the model in memory.
+    """
+
+    model: str
+    settings: Settings
+    warm: WarmModel
+
+    def segmenter(self, reporter: Reporter) -> Segmenter:
+        """Return the segmenter of the chosen model, kept in memory. Worker thread only.
+
+        Raises:
+            HeartSegError, Cancelled: see :meth:`WarmModel.get`.
+        """
+        reporter.check()
+        return self.warm.get(self.model, self.settings)
+
+    def segmenter_of(self, provenance: Provenance, reporter: Reporter) -> Segmenter | None:
+        """Return the segmenter of the model that made a result; ``None`` if that cannot be used any more.
+
+        For a segmentation that no model of HeartSeg has made, it is the chosen one. Worker thread only.
+
+        Raises:
+            HeartSegError, Cancelled: see :meth:`WarmModel.get`.
+        """
+        from ..models.store import find_model
+        from ..pipeline import model_of
+
+        try:
+            maker = model_of(provenance)
+            if maker is None or maker.path == find_model(self.model or None).path:
+                return self.segmenter(reporter)
+            return self.warm.get(str(maker.path), self.settings)
+        except ModelError:
+            return None
+
+
 def do_run(request: Request, warm: WarmModel, reporter: Reporter) -> Outcome:
     """Segment the scan and prepare the segments for the scene.
 
@@ -103,12 +149,13 @@ def _segment(request: Request, volume: Volume, warm: WarmModel, reporter: Report
     return warm.get(request.model, request.settings).segment(volume, reporter=reporter)
 
 
-def measure_again(view: Volume, masks: Masks, reporter: Reporter) -> tuple[Any, Any, Any]:
+def measure_again(view: Volume, masks: Masks, record: RunRecord, reporter: Reporter) -> tuple[Any, Any, Any]:
     """Measure and check edited segments.
 
     Args:
         view: the scan.
         masks: structure key -> (uint8 array ``(z, y, x)``, label value in it, index ``(z, y, x)`` of its first voxel).
+        record: record of the run; its findings on the scan and the run are kept.
         reporter: progress and cancel.
 
     Returns:
@@ -116,19 +163,22 @@ def measure_again(view: Volume, masks: Masks, reporter: Reporter) -> tuple[Any, 
         structure wins, as in Slicer's export.
     """
     from ..anatomy import structure
-    from ..measure import measure_everything
-    from ..quality import check_result, without_doubtful_intervals
+    from ..quality import measured_and_checked
 
     volume = owned_volume(view)
-    with reporter.stage("measure", 3):
+    with reporter.stage("measure", 2):
         labels = labels_of(masks, volume.geometry.shape)
         reporter.advance(1)
         structures = tuple(structure(key) for key in masks)
-        measures = measure_everything(volume, labels, structures)
-        reporter.advance(2)
-        findings = check_result(volume, labels, measures, (), structures)
-    findings = volume.findings + tuple(findings)
-    return labels, without_doubtful_intervals(measures, findings), findings
+        found = measured_and_checked(
+            labels,
+            volume.geometry,
+            structures,
+            volume,
+            spread=record.provenance.window_spread,
+            findings=record.findings,
+        )
+    return labels, found.measures, found.findings
 
 
 def labels_of(masks: Masks, shape: tuple[int, int, int]) -> Any:

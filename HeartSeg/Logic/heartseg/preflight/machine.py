@@ -17,9 +17,9 @@ from ..volume.types import Volume
 from .fixes import USE_CPU
 
 CPU_GFLOP_PER_S = 12.0
-"""Speed of one core, float32, rounded from a run of an earlier default model on an AMD EPYC: 108 GFLOP, and everything
-else, in 5.1 s on two cores. docs/explanation/inference.md lists the operations of the current model, README.md the time
-on a faster core; the panel measures the core instead."""
+"""Speed of one core, float32. Rounded from a run of an earlier default model, 108 GFLOP in 5.1 s on two cores of an AMD
+EPYC, including all other steps. docs/explanation/inference.md lists the operations of the current model, README.md its
+time on a faster core. The panel measures the speed of the core instead."""
 
 _SECONDS_PER_VOXEL = 1e-8  # sampling the scan and writing its labels
 _WRITE_RESERVE = 300 * 10**6

@@ -12,7 +12,7 @@ from ..findings import Finding, Severity
 from ..volume.checks import SHEAR_LIMIT_DEG, check_scale, check_spacing, check_volume, shear_degrees
 from ..volume.geometry import is_singular
 from ..volume.types import Volume
-from ..volume.values import ValueScale, evident_modality
+from ..volume.values import ValueScale, evident_modality, is_picture
 from .fixes import AS_CT, AS_MR, HARDEN, PICK_FRAME, RESAMPLE, STATE_MODALITY
 
 if TYPE_CHECKING:
@@ -141,15 +141,16 @@ def _check_modality(volume: Volume, model: ModelFolder | None) -> tuple[Finding,
             text = f"{finding.message} Model '{model.name}' needs Hounsfield units"
             checks.append(replace(finding, severity=Severity.ERROR, message=text))
         else:
-            picture = volume.array.dtype.itemsize == 1  # of a CT, whose window cut the values
-            checks.append(replace(finding, fix="" if picture or volume.value_scale is ValueScale.OFFSET else AS_MR))
+            known_kind = is_picture(volume.array) or volume.value_scale is ValueScale.OFFSET  # a CT, though not in HU
+            checks.append(replace(finding, fix="" if known_kind else AS_MR))
     looks_like_ct = evident_modality(volume.array) == "CT"
     if modality == "MR" and looks_like_ct:
         text = f"the scan is said to be MR, but {span} look like CT in Hounsfield units: check which it is"
         checks.append(Finding("looks-like-ct", Severity.WARNING, text, None, values, AS_CT))
     if not modality:
-        guess = "no Hounsfield units (MR, or a CT with a window or an offset)"
-        guess, fix = ("CT in Hounsfield units", AS_CT) if looks_like_ct else (guess, STATE_MODALITY)
+        guess, fix = "no Hounsfield units (MR, or a CT with a window or an offset)", STATE_MODALITY
+        if looks_like_ct:
+            guess, fix = "CT in Hounsfield units", AS_CT
         text = f"the scan does not say whether it is CT or MR; {span} look like {guess}: state the modality"
         checks.append(Finding("modality-not-said", Severity.INFO, text, None, values, fix))
     return tuple(checks)

@@ -6,6 +6,7 @@ error while corrupted versions of them do. Each limit is at least a factor of tw
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -84,6 +85,31 @@ LIMITS = (
 """What a heart that is not found may be."""
 
 
+CODES = frozenset(
+    {
+        "no-heart",
+        "structure-missing",
+        "several-components",
+        "holes-filled",
+        "dark-removed",
+        "cut-by-border",
+        "volume-implausible",
+        "shape-implausible",
+        "not-enclosed",
+        "wrong-neighbours",
+        "sides-swapped",
+        "contrast-doubtful",
+        "low-resolution",
+        "not-hounsfield",
+    }
+)
+"""Codes of the findings of :func:`check_result`."""
+SCAN_CODES = frozenset({"contrast-doubtful", "not-hounsfield"})
+"""Those of them that need the grey values of the scan."""
+CLEAN_UP_CODES = frozenset({"several-components", "holes-filled", "dark-removed"})
+"""Those of them that need what clean-up removed."""
+
+
 def check_result(
     volume: Volume,
     labels: np.ndarray,
@@ -93,10 +119,7 @@ def check_result(
 ) -> tuple[Finding, ...]:
     """Check a cleaned label map for missing, truncated, implausible or misplaced structures.
 
-    Codes: ``no-heart`` (then the only finding), ``structure-missing``, ``several-components``, ``holes-filled``,
-    ``dark-removed``, ``cut-by-border``, ``volume-implausible`` (mass, diameter and wall too), ``shape-implausible``,
-    ``not-enclosed``, ``wrong-neighbours``, ``sides-swapped``, ``contrast-doubtful``, ``low-resolution``,
-    ``not-hounsfield``.
+    The codes are :data:`CODES`. With ``no-heart``, the labels are not checked any further.
 
     Args:
         volume: the scan.
@@ -148,8 +171,8 @@ def _no_heart(labels: np.ndarray, crop: LabelCrop | None, structures: Sequence[S
     total = int(np.count_nonzero(crop.labels)) * crop.geometry.voxel_volume_ml
     if total >= limit:
         return []
-    text = f"No heart was found in this scan: {total:.1f} mL were labelled, but a heart has at least {limit:.0f} mL. "
-    text += LIMITS
+    found = f"{_outside(total, limit)} mL were labelled, but a heart has at least {limit:.1f} mL"
+    text = f"No heart was found in this scan: {found}. {LIMITS}"
     return [Finding("no-heart", ERROR, text, values={"volume_ml": total, "limit_ml": limit})]
 
 
@@ -201,8 +224,8 @@ def _not_enclosed(contacts: Contacts, keys: set[str]) -> list[Finding]:
         return []
     severity = ERROR if open_share > OPEN_LV_ERROR else WARNING
     text = (
-        f"{_percent(open_share)} of the surface of the left ventricle does not touch the myocardium, the left atrium "
-        f"or the aorta (expected: at most {_percent(OPEN_LV_WARNING)})."
+        f"{_outside(100 * open_share, high=100 * OPEN_LV_WARNING)} % of the surface of the left ventricle does not "
+        f"touch the myocardium, the left atrium or the aorta (expected: at most {_percent(OPEN_LV_WARNING)})."
     )
     return [Finding("not-enclosed", severity, text, "LV", {"open_share": open_share, "limit": OPEN_LV_WARNING})]
 
@@ -231,8 +254,8 @@ def _wrong_neighbours(crop: LabelCrop, boxes: dict[int, Box], contacts: Contacts
             findings.append(Finding("wrong-neighbours", ERROR, text, a, {"other": b, "gap_mm": gap, "limit_mm": limit}))
     if {"RV", "MYO"} <= keys and (share := contacts.share("RV", "MYO")) < SEPTUM_SHARE:
         text = (
-            f"Only {_percent(share)} of the surface of the right ventricle touches the left ventricular myocardium "
-            f"(expected: at least {_percent(SEPTUM_SHARE)}): the septum is missing."
+            f"Only {_outside(100 * share, 100 * SEPTUM_SHARE)} % of the surface of the right ventricle touches the "
+            f"left ventricular myocardium (expected: at least {_percent(SEPTUM_SHARE)}): the septum is missing."
         )
         values = {"other": "MYO", "share": share, "limit": SEPTUM_SHARE}
         findings.append(Finding("wrong-neighbours", ERROR, text, "RV", values))
@@ -264,7 +287,8 @@ def _implausible(measures: Sequence[Measure], present: Sequence[Structure]) -> l
         if limits is None or m.value is None:
             continue
         text = (
-            f"The {m.quantity.replace('_', ' ')} of the {by_key(m.structure).name} is {m.value:.0f} {m.unit}, "
+            f"The {m.quantity.replace('_', ' ')} of the {by_key(m.structure).name} is "
+            f"{_outside(m.value, limits.low, limits.high)} {m.unit}, "
             f"{'below' if m.value < limits.low else 'above'} the plausible range for adults "
             f"({limits.low:g}–{limits.high:g} {m.unit})."
         )
@@ -338,10 +362,16 @@ def _resolution(volume: Volume) -> list[Finding]:
     if largest <= COARSE_VOXEL_MM or any(f.code == "slices-thick" for f in volume.findings):
         return []  # already reported when the scan was read
     text = (
-        f"The largest voxel edge is {largest:.1f} mm (over {COARSE_VOXEL_MM:g} mm): wall thickness and small "
-        "structures are not resolved, and volumes vary with the position of the slices."
+        f"The largest voxel edge is {_outside(largest, high=COARSE_VOXEL_MM)} mm (over {COARSE_VOXEL_MM:g} mm): wall "
+        "thickness and small structures are not resolved, and volumes vary with the position of the slices."
     )
     return [Finding("low-resolution", INFO, text, None, {"spacing_mm": largest, "limit_mm": COARSE_VOXEL_MM})]
+
+
+def _outside(value: float, low: float = -math.inf, high: float = math.inf) -> str:
+    """Format a value outside limits with as few decimals as show that it is outside."""
+    texts = (f"{value:.{decimals}f}" for decimals in range(4))
+    return next((text for text in texts if not low <= float(text) <= high), str(value))
 
 
 def _small_ml(ml: float) -> str:

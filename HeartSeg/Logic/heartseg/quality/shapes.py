@@ -1,4 +1,4 @@
-"""Shapes that no heart has: features of each structure, compared with their range in correct label maps.
+"""Implausible shapes: features of each structure, compared with their range in correct label maps.
 
 The ranges (``shapes.json``) are those of hearts of the shape model and of synthetic hearts, many of them beating and
 diseased. A feature whose value lies outside by more than :data:`MARGIN` of the range is reported. Structures that the
@@ -20,11 +20,11 @@ from ..anatomy import STRUCTURES, structure
 from ..findings import Finding, Severity
 from ..measure.boxes import LabelCrop
 from ..measure.grid import HeartGrid, grid_of_crop
+from ..measure.uncertainty import FACES_PER_AREA
 from ..measure.wall import COARSE_VOXEL_MM
 
 MARGIN = 0.5
 """Distance from the range, relative to its width, from which a shape is reported."""
-FACES_PER_AREA = 1.5
 FACE_MM = 2.0
 """Thickness of the layer at the end of a structure in which a flat side is searched."""
 
@@ -85,7 +85,7 @@ def check_shapes(crop: LabelCrop) -> list[Finding]:
         value = features[worst]
         said = _TEXTS[worst].format(value=value, low=known.low, high=known.high)
         values = {"feature": worst, "value": value, "low": known.low, "high": known.high, "excess": excess[worst]}
-        text = f"The {structure(key).name} has a shape that no heart has: {said}."
+        text = f"The shape of the {structure(key).name} is implausible: {said}."
         findings.append(Finding("shape-implausible", Severity.WARNING, text, key, values))
     return findings
 

@@ -136,7 +136,7 @@ class Mender:
         return change
 
     def hold(self, marks: Sequence[Mark]) -> None:
-        """Obey marks of an earlier mend, whose labels are here already: they change nothing and stay obeyed."""
+        """Protect the marks of an earlier mend. The labels follow them already, so nothing changes now."""
         for mark in marks:
             voxels = voxels_of(mark, self.geometry)
             self.held.append(Placed(mark, voxels, self.method.shortest_mm))

@@ -11,13 +11,12 @@ import numpy as np
 
 from ..anatomy import STRUCTURES
 from ..errors import HeartSegError, InputError
-from ..findings import Finding, Severity, sorted_findings
+from ..findings import Finding, Severity
 from ..marks import Mark
-from ..measure import measure_everything
-from ..pipeline import Segmenter, model_of
+from ..pipeline import Segmenter, model_facts, model_note, model_of
 from ..progress import CancelToken, ProgressCallback, Reporter
 from ..provenance import Mend, Provenance
-from ..quality import check_result
+from ..quality import measured_and_checked
 from ..result import Result
 from ..settings import Settings
 from ..version import __version__
@@ -125,6 +124,7 @@ class Session:
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             heartseg=__version__,
             model=self.prior.source,
+            model_note=self.prior.note,
             marks=self.mender.marks,
             voxels=int((labels != self.original).sum()),
             volumes_ml_before=volumes_ml(self.original, self.geometry),
@@ -140,22 +140,35 @@ def mended_result(volume: Volume, before: Result, labels: np.ndarray, mend: Mend
         volume: the scan.
         before: the result that was mended.
         labels: uint8 ``(z, y, x)``.
-        mend: what was done.
+        mend: what was done; without marks, all of which were taken back, nothing was mended.
     """
     present = set(np.unique(labels).tolist())
     structures = tuple(s for s in STRUCTURES if s in before.structures or s.label in present)
-    measures = tuple(measure_everything(volume, labels, structures))
-    findings = [*volume.findings, *check_result(volume, labels, measures, before.removals, structures)]
-    if not mend.model:
+    provenance = before.provenance
+    if mend.marks:
+        provenance = replace(provenance, mends=(*provenance.mends, mend))
+    told = []
+    if mend.marks and not mend.model:
         text = "labels were mended without the network's probabilities: check the borders near the marks"
-        findings.append(Finding("mended-without-network", Severity.INFO, text))
+        told.append(Finding("mended-without-network", Severity.INFO, text))
+    if mend.marks and mend.model_note:
+        text = f"labels were mended with the probabilities of another model: {mend.model_note}"
+        told.append(Finding("mended-with-other-model", Severity.INFO, text))
+    found = measured_and_checked(
+        labels,
+        before.geometry,
+        structures,
+        volume,
+        spread=before.provenance.window_spread,
+        findings=[*before.findings, *(f for f in told if f not in before.findings)],
+    )
     return replace(
         before,
         labels=labels,
         structures=structures,
-        measures=measures,
-        findings=sorted_findings(findings),
-        provenance=replace(before.provenance, mends=(*before.provenance.mends, mend)),
+        measures=found.measures,
+        findings=found.findings,
+        provenance=provenance,
     )
 
 
@@ -179,9 +192,9 @@ def prior_of(volume: Volume, result: Result, segmenter: Segmenter | None, report
     if segmenter is None or box is None or not segmenter.engine.has_windows:
         return Prior.unknown()
     window = segmenter.engine.window(volume, *box, reporter)
-    card = segmenter.model.card
-    source = " ".join(v for v in (segmenter.model.name, card.version if card else None) if v)
-    return Prior.of_window(window, segmenter.model.structure_lut(), source)
+    model = segmenter.model
+    note = model_note(result.provenance.model, model)
+    return Prior.of_window(window, model.structure_lut(), model_facts(model).label, note)
 
 
 def window_box(result: Result) -> tuple[np.ndarray, np.ndarray] | None:

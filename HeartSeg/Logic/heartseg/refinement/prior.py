@@ -27,20 +27,23 @@ class Prior:
         probabilities: float32 ``(8, z, y, x)``, background and structures by label.
         grid: LPS-aligned.
         source: name of the model; empty if only the labels are known.
+        note: how the model differs from the one that made the labels; empty if it does not.
     """
 
     probabilities: np.ndarray
     grid: Geometry
     source: str = ""
+    note: str = ""
 
     @classmethod
-    def of_window(cls, window: Window, table: np.ndarray, source: str) -> Prior:
+    def of_window(cls, window: Window, table: np.ndarray, source: str, note: str = "") -> Prior:
         """The prior of a network's window.
 
         Args:
             window: logits on a grid.
             table: HeartSeg label of each channel.
             source: name of the model.
+            note: how it differs from the one that made the labels.
         """
         logits = window.logits
         scaled = logits / TEMPERATURE
@@ -49,7 +52,7 @@ class Prior:
         merged = np.zeros((LABELS, *logits.shape[1:]), np.float32)
         for channel, values in enumerate(scaled):
             merged[table[channel]] += values
-        return cls(merged, window.grid, source)
+        return cls(merged, window.grid, source, note)
 
     @classmethod
     def unknown(cls) -> Prior:

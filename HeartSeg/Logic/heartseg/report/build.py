@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..findings import Finding, as_sentence, sorted_findings
+from ..findings import as_sentence, sorted_findings
 from ..measure.boxes import crop_labels
 from ..measure.bullseye import drawn_quantities, segment_values
 from ..measure.function import CardiacFunction
@@ -41,8 +41,8 @@ class Material:
     """What a report is made from.
 
     Attributes:
-        study: the measures.
-        result: labels, findings and provenance; of a time series, those of the frame to show.
+        study: the measures and findings.
+        result: labels and provenance; of a time series, those of the frame to show.
         volume: the scan of that result; ``None`` if it is not available.
         surfaces: for the interactive view.
         front: PNG of the surfaces from the front, or empty.
@@ -62,7 +62,7 @@ class Material:
 def build_report(material: Material) -> Report:
     """Return the report: numbers with what belongs beside them, curves, pictures, method and limits."""
     study, result, volume = material.study, material.result, material.volume
-    findings = _findings(study.findings, result.findings)
+    findings = sorted_findings(study.findings)
     numbers = numbers_of(study, findings)
     crop = crop_labels(result.labels, result.geometry)
     window = None if volume is None else display_window(volume, crop)
@@ -92,14 +92,6 @@ def build_report(material: Material) -> Report:
     )
 
 
-def _findings(*sources: Sequence[Finding]) -> tuple[Finding, ...]:
-    every: list[Finding] = []
-    for finding in (f for source in sources for f in source):
-        if finding not in every:
-            every.append(finding)
-    return sorted_findings(every)
-
-
 def _seventeen(study: Study, quantity: str) -> tuple[float | None, ...]:
     values = segment_values(study.measures, quantity)
     return tuple(values.get(number) for number in range(1, 18))
@@ -119,9 +111,8 @@ def _study_facts(material: Material, window: tuple[float, float] | None) -> Stud
     if function is not None:
         phase = f"pictures at end-diastole, frame {function.end_diastole}"
     else:
-        stated = study.circumstances.phase or source.phase
-        phase = f"phase: {stated}" if stated else "phase unknown"
-    modality = study.circumstances.modality or source.modality
+        phase = f"phase: {study.circumstances.phase}" if study.circumstances.phase else "phase unknown"
+    modality = study.circumstances.modality
     sha256 = source.sha256 or (material.volume.source.sha256 if material.volume is not None else "")
     frames = None if function is None else function.frames
     return StudyFacts(modality, phase, frames, _grid_text(material.result.geometry), window, sha256)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DependencyError, InputError, OutputError
+from ..errors import InputError
 from ..measure.bullseye import (
     SCALES,
     THICKNESS,
@@ -19,11 +19,11 @@ from ..measure.bullseye import (
     text_of,
 )
 from ..result import Measure
+from .figure import picture_path, saved_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SUFFIXES = (".png", ".svg", ".pdf")
 TITLES = {THICKNESS: "Wall thickness (mm)", "thickening": "Systolic thickening (%)"}
 _SIDES = ((0.0, 1.1, "anterior"), (-1.1, 0.0, "septal"), (0.0, -1.1, "inferior"), (1.1, 0.0, "lateral"))
 
@@ -41,32 +41,18 @@ def write_bullseye(measures: Iterable[Measure], path: str | Path, title: str = "
         DependencyError: matplotlib is not installed.
         OutputError: the suffix is unknown, or the file cannot be written.
     """
-    path, rows = Path(path), tuple(measures)
-    if path.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"file {str(path)!r} is no picture: give a name with {', '.join(SUFFIXES)}")
+    path, rows = picture_path(path), tuple(measures)
     drawn = drawn_quantities(rows)
     if not drawn:
         why = next((m.note for m in rows if m.quantity == THICKNESS and m.value is None), "no rows of wall thickness")
         raise InputError(f"no segment of the wall has a value ({why}): there is nothing to draw")
-    try:
-        from matplotlib import rc_context
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise DependencyError("the bull's-eye plot needs matplotlib: pip install 'heartseg[app]'") from error
-    figure = Figure(figsize=(4.8 * len(drawn), 5.4), dpi=150)
-    FigureCanvasAgg(figure)
-    for k, quantity in enumerate(drawn):
-        axes = figure.add_axes(((k + 0.08) / len(drawn), 0.13, 0.84 / len(drawn), 0.73))
-        _draw(axes, segment_values(rows, quantity), quantity)
-        _draw_scale(figure.add_axes(((k + 0.25) / len(drawn), 0.075, 0.5 / len(drawn), 0.025)), quantity)
-    if title:
-        figure.text(0.5, 0.98, title, ha="center", va="top", fontsize=11)
-    try:
-        with rc_context({"svg.fonttype": "none"}):  # texts stay texts
-            figure.savefig(path)
-    except OSError as error:
-        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
+    with saved_figure(path, (4.8 * len(drawn), 5.4)) as figure:
+        for k, quantity in enumerate(drawn):
+            axes = figure.add_axes(((k + 0.08) / len(drawn), 0.13, 0.84 / len(drawn), 0.73))
+            _draw(axes, segment_values(rows, quantity), quantity)
+            _draw_scale(figure.add_axes(((k + 0.25) / len(drawn), 0.075, 0.5 / len(drawn), 0.025)), quantity)
+        if title:
+            figure.text(0.5, 0.98, title, ha="center", va="top", fontsize=11)
 
 
 def _draw(axes: Axes, values: Mapping[int, float | None], quantity: str) -> None:

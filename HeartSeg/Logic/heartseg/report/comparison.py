@@ -14,7 +14,7 @@ from ..findings import Finding
 from ..measure.boxes import crop_labels
 from ..measure.planes import ViewPlane
 from ..measure.study import Study
-from ..measure.visits import Alignment, Difference, align, differences, hindrances
+from ..measure.visits import Alignment, Difference, align, differences, limitations
 from ..result import Result, json_ready
 from ..version import __version__
 from ..volume.types import Volume
@@ -44,8 +44,8 @@ class Comparison:
 
     Attributes:
         key_differences: differences to read first.
-        differences: all of them, but of single segments.
-        warnings: what makes them incomparable.
+        differences: all differences, except those of single segments.
+        warnings: reasons why the visits may not be comparable.
         pictures: pairs of the same plane, earlier and later.
         alignment: from the earlier to the later visit.
         created: dates of both segmentations.
@@ -93,7 +93,7 @@ def compare_visits(before: Visit, after: Visit) -> Comparison:
     return Comparison(
         tuple(by_name[name] for name in first if name in by_name),
         tuple(d for d in every if d.quantity not in single),
-        hindrances(before.study, after.study, (before.result.geometry, after.result.geometry), found),
+        limitations(before.study, after.study, (before.result.geometry, after.result.geometry), found),
         _pictures(before, after, found),
         found,
         (before.result.provenance.created, after.result.provenance.created),
@@ -161,8 +161,8 @@ def write_comparison_page(comparison: Comparison, path: str | Path) -> None:
         for p, when in zip(pair, ("earlier", "later"), strict=True)
     )
     limits = (
-        f"{INTERVALS} That of a difference combines both values as independent.",
-        "The later heart is aligned rigidly by its labels; the pictures show the same planes in both.",
+        f"{INTERVALS} The interval of a difference treats the errors of both values as independent.",
+        "The later heart is rigidly aligned with the earlier one by the labels; pictures show the same planes of both.",
     )
     dates = " and ".join(d[:10] for d in comparison.created)
     parts = [

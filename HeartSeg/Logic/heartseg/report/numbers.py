@@ -11,7 +11,7 @@ from ..measure import Comparison, implausible
 from ..measure.grid import Unknown
 from ..measure.segments17 import NAMES
 from ..measure.study import Study
-from ..result import Measure
+from ..result import Measure, joined_notes
 from .model import Interval, Number, NumberGroup
 
 _NAMES: dict[str, tuple[str, int]] = {
@@ -107,7 +107,7 @@ def numbers_of(study: Study, findings: Sequence[Finding]) -> tuple[Number, ...]:
 def _number(measure: Measure, found: Comparison | Unknown, study: Study, findings: Sequence[Finding]) -> Number:
     name, decimals = name_of(measure.structure, measure.quantity)
     limits, known = implausible(measure), isinstance(found, Comparison)
-    note = "; ".join(n for n in (measure.note, found.norm.note if isinstance(found, Comparison) else "") if n)
+    note = joined_notes(measure.note, found.norm.note if isinstance(found, Comparison) else "")
     return Number(
         measure.structure,
         measure.quantity,

@@ -11,6 +11,8 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
+
 from ..anatomy import STRUCTURES, structure
 from ..errors import OutputError
 from ..version import __version__
@@ -80,9 +82,7 @@ def _groups(report: Report) -> str:
 
 
 def _viewer(scene: Scene, surfaces: bool) -> str:
-    shown = {int(v) for v in set(scene.labels.reshape(-1)[::7].tolist())} | {
-        structure(s.structure).label for s in scene.surfaces
-    }
+    shown = {*np.unique(scene.labels).tolist(), *(structure(s.structure).label for s in scene.surfaces)}
     present = [s for s in STRUCTURES if s.label in shown]
     meshes = {s.structure: _text(mz3(s)) for s in scene.surfaces} if surfaces else {}
     data = {

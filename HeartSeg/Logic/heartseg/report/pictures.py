@@ -15,9 +15,16 @@ from ..measure.planes import StandardPlanes, ViewPlane
 from ..volume.types import Volume
 from .model import Picture
 from .slices import PLANES, sample_linear
-from .views import HALF_MM, TITLES
 
 PIXEL_MM = 0.75
+TITLES = {
+    "two_chamber": "two-chamber view",
+    "three_chamber": "three-chamber view",
+    "four_chamber": "four-chamber view",
+    "short_axis": "short axis",
+}
+HALF_MM = 90.0
+"""Half the size of a standard view: it holds a heart with a long axis of 110 mm and its atria."""
 _MARGIN_MM = 15.0
 _NAMED_MM2 = 200.0
 """Least area of a structure in a picture that carries its name."""
@@ -42,7 +49,7 @@ def frames_of(crop: LabelCrop, planes: StandardPlanes | None) -> tuple[Frame, ..
     for f in fields(planes) if planes is not None else ():
         plane = getattr(planes, f.name)
         if not isinstance(plane, Unknown):
-            found.append(Frame(f.name, TITLES[f.name].capitalize(), plane, (HALF_MM, HALF_MM)))
+            found.append(standard_frame(f.name, plane))
     found += _stored_slices(crop)
     center = crop.geometry.index_to_world(np.array(ndimage.center_of_mass(crop.labels > 0)))
     corners = crop.geometry.corners()
@@ -95,13 +102,7 @@ def draw(
     structures: Sequence[Structure],
 ) -> Picture:
     """Return the picture of a plane: the scan in its window (black without one), and contours of the structures."""
-    plane, (half_x, half_y) = frame.plane, frame.half_mm
-    across, down = (np.arange(-half + PIXEL_MM / 2, half, PIXEL_MM) for half in (half_x, half_y))
-    points = (
-        np.array(plane.center_lps_mm)
-        - down[:, None, None] * np.array(plane.up_lps)
-        + across[None, :, None] * np.array(plane.right_lps)
-    )
+    points = plane_points(frame)
     grey = np.zeros(points.shape[:2], np.uint8)
     if volume is not None and window is not None:
         index = np.moveaxis(volume.geometry.world_to_index(points), -1, 0)
@@ -117,6 +118,18 @@ def draw(
             if (at := _name_place(share)) is not None:
                 names[s.key] = at
     return Picture(frame.key, frame.title, grey, PIXEL_MM, contours, names, frame.letters)
+
+
+def plane_points(frame: Frame) -> np.ndarray:
+    """Return the world points ``(rows, columns, 3)`` of the pixels of a plane, LPS, :data:`PIXEL_MM` apart."""
+    across, down = (np.arange(-half + PIXEL_MM / 2, half, PIXEL_MM) for half in frame.half_mm)
+    right, up = np.array(frame.plane.right_lps), np.array(frame.plane.up_lps)
+    return np.asarray(frame.plane.center_lps_mm - down[:, None, None] * up + across[None, :, None] * right)
+
+
+def standard_frame(key: str, plane: ViewPlane) -> Frame:
+    """Return the plane of a standard view; ``key`` is one of :data:`TITLES`."""
+    return Frame(key, TITLES[key].capitalize(), plane, (HALF_MM, HALF_MM))
 
 
 def outlines(share: np.ndarray) -> tuple[np.ndarray, ...]:

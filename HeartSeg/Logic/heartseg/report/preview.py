@@ -12,11 +12,11 @@ import numpy as np
 from scipy import ndimage
 
 from ..anatomy import Structure
-from ..errors import DependencyError, OutputError
 from ..findings import Finding, Severity, sorted_findings
 from ..measure.boxes import LabelCrop, crop_labels
 from ..result import Result
 from ..volume.types import Volume
+from .figure import saved_figure
 from .measurements import MeasurementRow, measurements_table
 from .render3d import render_surfaces
 from .shading import shaded_projection
@@ -74,29 +74,18 @@ def write_preview(
         DependencyError: matplotlib is not installed.
         OutputError: the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise DependencyError("the preview needs matplotlib: pip install 'heartseg[app]'") from error
     crop = crop_labels(result.labels, result.geometry)
     center, low, high = _region(volume, crop)
     window = display_window(volume, crop)
-    figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), dpi=DPI, facecolor=BACKGROUND)
-    FigureCanvasAgg(figure)
-    for plane, place in zip(
-        PLANES, ((0.012, 0.475, 0.365, 0.435), (0.385, 0.475, 0.365, 0.435), (0.012, 0.02, 0.365, 0.435)), strict=True
-    ):
-        _draw_slice(panel(figure, place), plane, volume, result, crop, center, low, high, window)
-    picture, findings = _picture_3d(result, surfaces)
-    _draw_3d(panel(figure, (0.385, 0.02, 0.365, 0.435)), picture)
-    _write_title(figure, volume, result, window)
-    _write_legend(figure, measurements_table(result))
-    _write_findings(figure, (*result.findings, *findings))
-    try:
-        figure.savefig(path, format="png", dpi=DPI, facecolor=BACKGROUND)
-    except OSError as error:
-        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
+    with saved_figure(path, (WIDTH_IN, HEIGHT_IN), DPI, BACKGROUND, png=True) as figure:
+        places = ((0.012, 0.475, 0.365, 0.435), (0.385, 0.475, 0.365, 0.435), (0.012, 0.02, 0.365, 0.435))
+        for plane, place in zip(PLANES, places, strict=True):
+            _draw_slice(panel(figure, place), plane, volume, result, crop, center, low, high, window)
+        picture, findings = _picture_3d(result, surfaces)
+        _draw_3d(panel(figure, (0.385, 0.02, 0.365, 0.435)), picture)
+        _write_title(figure, volume, result, window)
+        _write_legend(figure, measurements_table(result))
+        _write_findings(figure, (*result.findings, *findings))
     return findings
 
 
@@ -109,26 +98,14 @@ def front_picture(result: Result, surfaces: Sequence[tuple[Structure, str | Path
     Raises:
         DependencyError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise DependencyError("pictures need matplotlib: pip install 'heartseg[app]'") from error
     picture, _ = _picture_3d(result, surfaces, (1.0, 1.0, 1.0))
     if picture is None:
         return b""
-    figure = Figure(figsize=_VIEW_IN, dpi=_FRONT_DPI)
-    axes = panel(figure, (0, 0, 1, 1))
-    axes.set_facecolor("#ffffff")
-    _draw_3d(axes, picture, ink="#222222")
-    return _png(figure)
-
-
-def _png(figure: Any) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=_FRONT_DPI)
+    with saved_figure(stream, _VIEW_IN, _FRONT_DPI, png=True) as figure:
+        axes = panel(figure, (0, 0, 1, 1))
+        axes.set_facecolor("#ffffff")
+        _draw_3d(axes, picture, ink="#222222")
     return stream.getvalue()
 
 

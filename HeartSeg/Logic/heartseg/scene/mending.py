@@ -7,19 +7,23 @@ synchronise.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..anatomy import STRUCTURES
 from ..errors import InputError
-from ..marks import Mark
+from ..marks import Mark, Point
 from ..refinement.mending import Session
+from .nodes import have_same_transform
 from .prepared import Layer, PreparedSegments
 from .segmentation import add_segment, oriented_image
 
 MARKS_ROLE = "HeartSegMarks"
 """Role of the node reference from a segmentation to its marks."""
+_TOLERANCE = 1e-3  # voxels, and mm of a transform
 
 
 def marks_node_of(segmentation_node: Any, make: bool = True) -> Any:
@@ -34,13 +38,13 @@ def marks_node_of(segmentation_node: Any, make: bool = True) -> Any:
     return node
 
 
-def marks_of_node(marks_node: Any, segmentation_node: Any) -> list[Mark]:
+def marks_of_node(marks_node: Any, segmentation_node: Any) -> list[tuple[int, Mark | InputError]]:
     """Return the marks of a markups node, in the coordinates of the scan, in order.
 
-    A point list gives a mark per defined point, a curve one stroke. Transforms above both nodes are taken into account.
+    A point list gives a mark per placed point, a curve one stroke. Transforms above both nodes are taken into account.
 
-    Raises:
-        InputError: a label names no structure.
+    Returns:
+        index of each point (of a curve's first one), and its mark; the error says why a point is not one.
     """
     import slicer
     import vtk
@@ -55,67 +59,155 @@ def marks_of_node(marks_node: Any, segmentation_node: Any) -> list[Mark]:
         world = [0.0, 0.0, 0.0]
         marks_node.GetNthControlPointPositionWorld(i, world)
         r, a, s = to_scan.TransformPoint(world)
-        found.append((marks_node.GetNthControlPointLabel(i), (-r, -a, s)))
+        found.append((i, (-r, -a, s)))
     if marks_node.IsA("vtkMRMLMarkupsCurveNode"):
-        return [Mark.of_text(found[0][0], [point for _text, point in found])] if found else []
-    return [Mark.of_text(text, [point]) for text, point in found]
+        return [(found[0][0], _mark(marks_node, found[0][0], [point for _i, point in found]))] if found else []
+    return [(i, _mark(marks_node, i, [point])) for i, point in found]
 
 
+def _mark(marks_node: Any, index: int, points: Sequence[Point]) -> Mark | InputError:
+    """The mark that a control point names, or the reason why it is none."""
+    try:
+        return Mark.of_text(marks_node.GetNthControlPointLabel(index), points)
+    except InputError as error:
+        return InputError(f"point {index + 1} of {marks_node.GetName()!r}: {error}")
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What :meth:`SceneMender.sync` did.
+
+    Attributes:
+        changed: whether a mark was added or taken back.
+        refused: why points are not obeyed, in words.
+    """
+
+    changed: bool
+    refused: tuple[str, ...]
+
+
+def check_segments(segmentation_node: Any, volume_node: Any) -> list[str]:
+    """Check that the segments of a node can be mended on a scan.
+
+    Returns:
+        keys of the structures whose voxels are not voxels of the scan: mending resamples them.
+
+    Raises:
+        InputError: the nodes are under different transforms, or a segment reaches outside of the scan.
+    """
+    import slicer
+    import vtk
+
+    names = f"segmentation {segmentation_node.GetName()!r}", f"scan {volume_node.GetName()!r}"
+    if not have_same_transform(segmentation_node, volume_node):
+        raise InputError(f"{names[0]} and {names[1]} are under different transforms: put both under the same one")
+    matrix = vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(matrix)
+    to_index = np.linalg.inv(slicer.util.arrayFromVTKMatrix(matrix))
+    last = np.array(volume_node.GetImageData().GetDimensions()) - 1
+    segmentation = segmentation_node.GetSegmentation()
+    binary = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+    elsewhere = []
+    for structure in STRUCTURES:
+        segment = segmentation.GetSegment(structure.key)
+        image = segment.GetRepresentation(binary) if segment is not None else None
+        if image is None or image.IsEmpty():
+            continue
+        image.GetImageToWorldMatrix(matrix)
+        to_scan = to_index @ slicer.util.arrayFromVTKMatrix(matrix)
+        if not _contains(last, to_scan, image, segment.GetLabelValue()):
+            raise InputError(
+                f"segment {structure.key} of {names[0]} reaches outside of {names[1]}: choose the scan that it was "
+                "drawn on"
+            )
+        shift = to_scan[:3, 3]
+        if np.abs(to_scan[:3, :3] - np.eye(3)).max() > _TOLERANCE or np.abs(shift - shift.round()).max() > _TOLERANCE:
+            elsewhere.append(structure.key)
+    return elsewhere
+
+
+def _contains(last: np.ndarray, to_scan: np.ndarray, image: Any, value: int) -> bool:
+    """Whether the voxels of a segment lie in a scan.
+
+    Args:
+        last: the scan's last index ``(i, j, k)``.
+        to_scan: ``(4, 4)``, from indices of the image to those of the scan.
+        image: oriented image.
+        value: of the segment.
+    """
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    extent = np.reshape(image.GetExtent(), (3, 2))
+
+    def inside(points: np.ndarray) -> bool:
+        index = points @ to_scan[:3, :3].T + to_scan[:3, 3]
+        return bool(((index > -0.5 - _TOLERANCE) & (index < last + 0.5 + _TOLERANCE)).all())
+
+    corners = np.stack(np.meshgrid(*extent, indexing="ij"), -1).reshape(-1, 3)
+    if inside(corners):
+        return True
+    shape = tuple(int(n) for n in extent[::-1, 1] - extent[::-1, 0] + 1)
+    voxels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape)
+    return inside(np.argwhere(voxels == value)[:, ::-1] + extent[:, 0])
+
+
+@dataclass(frozen=True, eq=False)
 class SceneMender:
     """Keeps the segments of a node as its marks demand.
 
-    Args:
+    Attributes:
         session: labels, and the network's probabilities.
-        segmentation_node: ``vtkMRMLSegmentationNode`` whose segments are the session's labels.
-        volume_node: its scan.
+        segmentation: ``vtkMRMLSegmentationNode`` whose segments are the session's labels.
+        volume: its scan.
         marks_node: from :func:`marks_node_of`.
     """
 
-    def __init__(self, session: Session, segmentation_node: Any, volume_node: Any, marks_node: Any) -> None:
-        self.session, self.segmentation, self.volume, self.marks_node = (
-            session,
-            segmentation_node,
-            volume_node,
-            marks_node,
-        )
+    session: Session
+    segmentation: Any
+    volume: Any
+    marks_node: Any
 
     @property
     def alive(self) -> bool:
         """Whether all nodes are in the scene."""
         return all(node.GetScene() is not None for node in (self.segmentation, self.volume, self.marks_node))
 
-    def sync(self) -> bool:
-        """Make the labels and segments obey the points; returns whether a mark was added or taken back.
+    def sync(self) -> Synced:
+        """Make the labels and segments obey the points.
 
-        Raises:
-            InputError: a point lies outside of the scan or names no structure; it is removed, and the others are
-                obeyed.
+        A point that names no structure is left out. One that lies outside of the scan is removed.
         """
-        mender, held = self.session.mender, [placed.mark for placed in self.session.mender.held]
-        wanted = [mark for mark in marks_of_node(self.marks_node, self.segmentation) if mark not in held]
-        before, refused = mender.marks, None
+        mender, points = self.session.mender, marks_of_node(self.marks_node, self.segmentation)
+        refused = [str(found) for _index, found in points if isinstance(found, InputError)]
+        wanted = self._wanted(points)
+        before, outside = mender.marks, []
         same = 0
-        while same < min(len(before), len(wanted)) and before[same] == wanted[same]:
+        while same < min(len(before), len(wanted)) and before[same] == wanted[same][1]:
             same += 1
         for _mark in before[same:]:
             mender.undo()
-        for mark in wanted[same:]:
+        for index, mark in wanted[same:]:
             try:
                 self.session.add(mark)
             except InputError as error:
-                refused = error
-                self._remove(mark)
+                refused.append(str(error))
+                outside.append(index)
+        for index in reversed(outside):
+            self.marks_node.RemoveNthControlPoint(index)
         changed = mender.marks != before
         if changed:
             show_labels(self.segmentation, mender.labels, self.volume)
-        if refused is not None:
-            raise refused
-        return changed
+        return Synced(changed, tuple(refused))
 
-    def _remove(self, mark: Mark) -> None:
-        marks = marks_of_node(self.marks_node, self.segmentation)
-        if mark in marks:
-            self.marks_node.RemoveNthControlPoint(marks.index(mark))
+    def last_point(self) -> int | None:
+        """Return the index of the control point of the last mark that is obeyed; ``None`` if there is none."""
+        wanted = self._wanted(marks_of_node(self.marks_node, self.segmentation))
+        return wanted[-1][0] if wanted else None
+
+    def _wanted(self, points: Sequence[tuple[int, Mark | InputError]]) -> list[tuple[int, Mark]]:
+        """The marks of points that earlier mends do not hold already."""
+        held = [placed.mark for placed in self.session.mender.held]
+        return [(index, found) for index, found in points if isinstance(found, Mark) and found not in held]
 
 
 def show_labels(segmentation_node: Any, labels: np.ndarray, volume_node: Any) -> None:
@@ -135,7 +227,7 @@ def show_labels(segmentation_node: Any, labels: np.ndarray, volume_node: Any) ->
     image = oriented_image(Layer(np.ascontiguousarray(labels[box]), start), volume_node)
     segmentation = segmentation_node.GetSegmentation()
     binary = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
-    present = set(np.unique(image_labels(image)).tolist())
+    present = set(np.unique(labels[box]).tolist())
     for structure in STRUCTURES:
         segment = segmentation.GetSegment(structure.key)
         if segment is None:
@@ -147,14 +239,6 @@ def show_labels(segmentation_node: Any, labels: np.ndarray, volume_node: Any) ->
         segment.AddRepresentation(binary, image)
         segment.SetTag("DICOM.SegmentAlgorithmType", "SEMIAUTOMATIC")
     segmentation_node.Modified()
-
-
-def image_labels(image: Any) -> np.ndarray:
-    """Voxels of an oriented image."""
-    from vtk.util.numpy_support import vtk_to_numpy
-
-    values: np.ndarray = vtk_to_numpy(image.GetPointData().GetScalars())
-    return values
 
 
 def show_surfaces(segmentation_node: Any, prepared: PreparedSegments) -> None:

@@ -97,6 +97,19 @@ def geometry_from_node(node: Any) -> Geometry:
     return Geometry((k, j, i), (sx, sy, sz), (ox, oy, oz), direction)
 
 
+def have_same_transform(node: Any, other: Any) -> bool:
+    """Whether two nodes are placed in the world by the same transforms."""
+    import slicer
+    import vtk
+
+    first, second = node.GetParentTransformNode(), other.GetParentTransformNode()
+    if first is second:
+        return True
+    matrix = vtk.vtkMatrix4x4()
+    is_linear = slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(first, second, matrix)
+    return bool(is_linear) and bool(np.allclose(slicer.util.arrayFromVTKMatrix(matrix), np.eye(4), atol=1e-3))
+
+
 def is_overlay(node: Any) -> bool:
     """Whether a volume node is an overlay made by HeartSeg."""
     return node is not None and bool(node.GetAttribute(OVERLAY_KIND))

@@ -12,6 +12,7 @@ from ..measure.function import CardiacFunction
 from ..measure.function_table import function_measures
 from ..measure.segments17 import NAMES
 from ..measure.study import Study
+from ..quantities import general_quantity
 from ..result import Measure
 from .owned import owned_node
 
@@ -31,7 +32,7 @@ def fill_study_tables(study: Study, segmentation: Any) -> list[Any]:
     Returns:
         The ``vtkMRMLTableNode`` of each table with rows: function, wall segments, all other measures.
     """
-    rows = [m for m in study.measures if not _is_segment(m)]
+    rows = [m for m in study.measures if general_quantity(m.quantity) == m.quantity]
     known = study.function
     of_function = function_measures(known, study.patient) if isinstance(known, CardiacFunction) else ()
     keys = {(m.structure, m.quantity) for m in of_function}
@@ -88,10 +89,6 @@ def _series(key: str, table: Any, axis: str, segmentation: Any) -> Any:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-def _is_segment(measure: Measure) -> bool:
-    return measure.structure == "MYO" and measure.quantity[-3:-2] == "_" and measure.quantity[-2:].isdigit()
 
 
 def _fill_rows(node: Any, rows: Iterable[Measure]) -> Any:

@@ -73,7 +73,7 @@ def orient_views(planes: StandardPlanes, like: Any) -> tuple[ViewsBefore, dict[s
         before[node.GetID()] = (slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS()), tuple(node.GetFieldOfView()))
         if name in known:
             _set(node, _in_world(slice_to_ras(getattr(planes, name)), like), _field_of_view(node))
-    for name in known[len(before) :]:
+    for name in (n for n in ORDER[len(before) :] if n in known):
         missing[name] = "there are fewer slice views than planes"
     return ViewsBefore(before_layout, before, _fill_backgrounds(like)), missing
 

@@ -43,7 +43,12 @@ def erosion_schedule(spacing: Sequence[float], m: int) -> list[tuple[int, ...]]:
 
 
 def edge_map(
-    labels: torch.Tensor, spacing: Sequence[float], m: int, n_classes: int, ignore: int = IGNORE
+    labels: torch.Tensor,
+    spacing: Sequence[float],
+    m: int,
+    n_classes: int,
+    ignore: int = IGNORE,
+    only: Sequence[int] | None = None,
 ) -> torch.Tensor:
     """Return the structure whose inner edge contains each voxel.
 
@@ -53,6 +58,7 @@ def edge_map(
         m: number of erosions, 0 to 3 (0: no edges).
         n_classes: number of structures, K.
         ignore: label of ignored voxels.
+        only: structures that have an edge; ``None``: all. The others are interior throughout.
 
     Returns:
         Same shape and dtype: 0 where there is no edge, else the structure; ``ignore`` stays. Structures are assumed to
@@ -67,18 +73,25 @@ def edge_map(
     for voxels in erosion_schedule(spacing, m):
         interior = _erode_once(interior, unknown, voxels)
     kept = (interior == labels) | unknown
+    if only is not None:
+        kept |= ~torch.isin(labels, torch.as_tensor(only, device=labels.device).to(labels.dtype))
     return torch.where(unknown | ~kept, labels, torch.zeros_like(labels))
 
 
 def split_interior_edge(
-    labels: torch.Tensor, spacing: Sequence[float], m: int, n_classes: int, ignore: int = IGNORE
+    labels: torch.Tensor,
+    spacing: Sequence[float],
+    m: int,
+    n_classes: int,
+    ignore: int = IGNORE,
+    only: Sequence[int] | None = None,
 ) -> torch.Tensor:
     """Return the channel of every voxel: 0 background, k interior of structure k, K + k its inner edge.
 
     Ignored voxels keep their label. Arguments, shape, dtype and errors are those of :func:`edge_map`. Interior and edge
     together are exactly the structure; :func:`~heartseg.networks.edge_channels.region_labels` joins them again.
     """
-    edges = edge_map(labels, spacing, m, n_classes, ignore)
+    edges = edge_map(labels, spacing, m, n_classes, ignore, only)
     return torch.where((edges > 0) & (edges != ignore), labels + n_classes, labels)
 
 

@@ -28,7 +28,7 @@ from ..findings import Finding, Severity
 from .geometry import Geometry, is_singular
 from .headers import READABLE, Header, Spacing, is_text, mm
 from .types import Volume
-from .values import ValueScale, replace_nonfinite, slabs
+from .values import ValueScale, is_picture, replace_nonfinite, slabs
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +108,8 @@ def left_over_finding(header: Header, extra: int) -> tuple[Finding, ...]:
     if extra < x * y * max(1, header.bytes_per_value):
         return ()
     text = (
-        f"{header.path.name!r} holds {extra} bytes more than its header promises: its size or voxel type may be wrong, "
-        "look at the scan"
+        f"the file holds {extra} bytes more than its header promises: its size or voxel type may be wrong, look at the "
+        "scan"
     )
     return (Finding("voxels-left-over", Severity.WARNING, text, values={"bytes": extra}),)
 
@@ -197,8 +197,8 @@ def header_findings(header: Header) -> tuple[Finding, ...]:
             Finding(
                 "spacing-unknown",
                 Severity.WARNING,
-                f"{header.path.name!r} states voxels of 1x1x1 mm and no orientation, as files do whose voxel size is "
-                f"not known: if it is another, {GIVE_SPACING}",
+                "the file states voxels of 1x1x1 mm and no orientation, as files do whose voxel size is not known: if "
+                f"it is another, {GIVE_SPACING}",
             )
         )
     if not header.oriented:
@@ -409,8 +409,8 @@ def check_scale(volume: Volume) -> tuple[Finding, ...]:
 
 
 def _check_depth(array: np.ndarray) -> tuple[Finding, ...]:
-    """Return a finding on 8-bit values, which indicate a copy for viewing whose window has clipped values."""
-    if array.dtype.itemsize > 1:
+    """Return a finding on a copy for viewing."""
+    if not is_picture(array):
         return ()
     finding = Finding(
         "grey-values-8-bit",

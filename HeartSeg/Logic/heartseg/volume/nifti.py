@@ -142,7 +142,7 @@ def _recode(path: Path, fields: dict[str, Any], second: bool, packed: bool) -> s
 
 
 def _check_quaternion(fields: dict[str, Any]) -> None:
-    """Refuse a qform that is no rotation where it is the only orientation; libraries make up one without a word."""
+    """Refuse a qform that is not a rotation if it is the only orientation; libraries silently replace it by another."""
     b, c, d = fields["quatern"][:3]
     length = b * b + c * c + d * d
     if fields["qcode"] > 0 and fields["scode"] <= 0 and not length <= 1.001:
@@ -247,7 +247,7 @@ def _shear(fields: dict[str, Any]) -> tuple[np.ndarray | None, tuple[float, floa
 
 
 def _spacing(fields: dict[str, Any]) -> tuple[float, ...]:
-    """Return the voxel size: pixdim, or that of the sform where it is the only form and the two differ."""
+    """Return the voxel size: pixdim, or that of the sform if the sform is the only form and the two differ."""
     if fields["qcode"] <= 0 and _other_size(fields):
         return tuple(float(v) for v in np.linalg.norm(_sform(fields)[:, :3], axis=0))
     return tuple(float(v) for v in fields["pixdim"][1:4])

@@ -134,7 +134,13 @@ def _read_image(header: Header, frame: int | None, given: Spacing | None) -> Vol
     geometry = stored or _in_mm(itk.geometry_of(image), header.unit_mm)
     if given is not None:
         geometry = replace(geometry, spacing=given)
-    source = Source(str(header.path), sha256_of(*header.files), frame=frame, frames=header.frames)
+    source = Source(
+        path=str(header.path),
+        sha256=sha256_of(*header.files),
+        frame=frame,
+        frames=header.frames,
+        spacing_given=given is not None,
+    )
     array = itk.array_of(image)
     if undefined is not None:
         start = (frame or 0) * array.size

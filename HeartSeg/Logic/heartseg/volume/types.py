@@ -12,6 +12,9 @@ from .geometry import Geometry
 from .patient import Patient
 from .values import ValueScale, value_scale
 
+ANONYMOUS = "scan"
+"""Name of a scan whose results must not identify the patient."""
+
 
 @dataclass(frozen=True)
 class ReadingReport:
@@ -51,6 +54,7 @@ class Source:
         patient: sex, body size and heart rate, if DICOM states them.
         phase: phase of the heart of that frame, if the file states it.
         reading: how a DICOM series was read.
+        spacing_given: whether the user gave the voxel size, because the files state none.
         anonymize: whether results must not identify the patient: no path, no name, no reading report, no DICOM patient
             attributes.
     """
@@ -65,6 +69,7 @@ class Source:
     frames: int | None = None
     cardiac_cycle: bool = False
     patient: Patient = field(default_factory=Patient)
+    spacing_given: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +107,14 @@ class Volume:
         The path stays, because a DICOM SEG is made from its files; results omit it. Findings name neither files nor
         series descriptions (see :class:`~heartseg.findings.Finding`) and stay as they are.
         """
-        return replace(self, name="scan", source=replace(self.source, reading=None, anonymize=True))
+        return replace(self, name=ANONYMOUS, source=replace(self.source, reading=None, anonymize=True))
 
     def with_findings(self, *more: Finding) -> Volume:
         """Return a copy (sharing the array) with further findings, without duplicates."""
         return replace(self, findings=self.findings + tuple(f for f in more if f not in self.findings))
+
+
+def blank_volume(geometry: Geometry, name: str = "volume") -> Volume:
+    """Return a volume of zeros, which takes no memory, in place of a scan that is not available."""
+    # Modality MR, so that the zeros are not interpreted as Hounsfield units.
+    return Volume(np.broadcast_to(np.int16(0), geometry.shape), geometry, name, "MR")

@@ -59,12 +59,17 @@ def value_scale(array: np.ndarray, modality: str = "") -> ValueScale:
         return ValueScale.ARBITRARY
     if lowest <= HU_AIR:
         return ValueScale.HOUNSFIELD
-    if modality != "CT" or array.dtype.itemsize == 1:
+    if modality != "CT" or is_picture(array):
         return ValueScale.ARBITRARY
     low, quarter = np.quantile(_sample(array), (FAT_SHARE, 0.75))
     if low <= HU_FAT and quarter <= HU_DENSE:
         return ValueScale.HOUNSFIELD
     return ValueScale.OFFSET if HU_DENSE < quarter < 2 * HU_DENSE else ValueScale.ARBITRARY
+
+
+def is_picture(array: np.ndarray) -> bool:
+    """Return whether a scan has 8-bit grey values, as copies for viewing have, whose window has clipped values."""
+    return array.dtype.itemsize == 1
 
 
 def evident_modality(array: np.ndarray, modality: str = "") -> str:

@@ -120,6 +120,9 @@ def add_preset(parser: argparse.ArgumentParser, default: str) -> None:
     group.add_argument("--alpha", metavar="A", type=float, help="weight of the edges' loss")
     group.add_argument("--erosion", metavar="M", type=int, help="voxels of the inner edge, 0-3")
     group.add_argument(
+        "--edge-structures", metavar="LIST", help="structures whose inner edges are learnt, e.g. AO,PA (default: all)"
+    )
+    group.add_argument(
         "--regions", choices=REGIONS, help="what the regions' loss compares where edges are learnt (default: whole)"
     )
     group.add_argument(
@@ -199,6 +202,7 @@ def preset_of(args: argparse.Namespace) -> Preset:
         delta=args.delta,
         alpha=args.alpha,
         erosion=args.erosion,
+        edge_structures=_keys(args.edge_structures),
         regions=args.regions,
         augmentation=args.augmentation,
         translated=False if args.no_translated else None,
@@ -214,13 +218,10 @@ def data_of(args: argparse.Namespace) -> DataOptions:
     labels = None
     if args.labels is not None:
         labels = LABEL_SETS.get(args.labels.strip().lower()) or parse_label_map(args.labels)
-    structures = None
-    if args.structures is not None:
-        structures = tuple(k.strip().upper() for k in args.structures.split(",") if k.strip())
     return DataOptions(
         args.data,
         labels,
-        structures,
+        _keys(args.structures),
         args.modality or "",
         args.orientation,
         args.skip_bad,
@@ -245,6 +246,11 @@ def whole_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise SettingsError(f"{option} {text!r} is not a list of whole numbers: write {option} 0,1") from None
+
+
+def _keys(text: str | None) -> tuple[str, ...] | None:
+    """Structures of a list such as ``"LV, MYO"``."""
+    return None if text is None else tuple(k.strip().upper() for k in text.split(",") if k.strip())
 
 
 def _patch(text: str | None) -> tuple[int, ...] | None:

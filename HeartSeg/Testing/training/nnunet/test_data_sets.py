@@ -11,6 +11,8 @@ import pytest
 
 from heartseg import STRUCTURES
 from heartseg.errors import InputError
+from heartseg.marks import Mark
+from heartseg.provenance import InputFacts, Mend, Provenance
 from heartseg.training.nnunet.checking import check_case, check_cases, load_case, refuse_bad_data
 from heartseg.training.nnunet.datasets import TRANSLATED, Case, find_cases
 from heartseg.training.nnunet.references import read_reference
@@ -87,6 +89,19 @@ def test_slicer_segmentations_are_paired_with_the_scan_beside_them(tmp_path: Pat
     (case,) = find_cases(tmp_path).cases
     assert (case.name, case.image.name) == ("scan", "scan.nrrd")
     assert np.array_equal(load_case(case, None, None)[1].labels, labels)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_mended_results_are_taken_in_the_order_of_their_names_wherever_they_lie(tmp_path: Path, swapped: bool) -> None:
+    names = ("b", "a", "c")
+    for home, name in zip(("3", "2", "1") if swapped else ("1", "2", "3"), names, strict=True):
+        (scan := tmp_path / f"{name}.nii.gz").touch()
+        (folder := tmp_path / "out" / home / name).mkdir(parents=True)
+        (folder / "labels.nii.gz").touch()
+        made = Provenance(input=InputFacts(path=str(scan)), mends=(Mend(marks=(Mark("LV", ((0.0, 0.0, 0.0),)),)),))
+        (folder / "report.json").write_text(json.dumps({"provenance": made.to_dict()}), encoding="utf-8")
+    cases = find_cases(tmp_path / "out").cases
+    assert [(case.name, case.image.name) for case in cases] == [(n, f"{n}.nii.gz") for n in sorted(names)]
 
 
 def test_a_monai_data_list_keeps_its_folds(tmp_path: Path) -> None:

@@ -119,6 +119,12 @@ def test_every_setting_survives_a_round_trip_through_the_file(name: str, tmp_pat
     assert set(yaml.safe_load((tmp_path / "config.yaml").read_text())) == set(PRESETS[name].to_dict())
 
 
+def test_the_structures_with_edges_survive_a_round_trip_through_the_file(tmp_path: Path) -> None:
+    chosen = CSFBU.with_changes(edge_structures=("AO", "PA"))
+    write_config(chosen, tmp_path / "config.yaml")
+    assert read_config(tmp_path / "config.yaml", Preset()) == chosen
+
+
 def test_options_override_the_file_and_the_file_overrides_the_preset(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("epochs: 7\nlearning_rate: 0.5\npatch: [64, 96]\n")
     command = ["train", "d", "-o", "o", "--preset", "integrated-attention", "--config", str(tmp_path / "run.yaml")]
@@ -134,6 +140,8 @@ def test_options_override_the_file_and_the_file_overrides_the_preset(tmp_path: P
         ("epochs: many", "epochs in .* is 'many': it must be a int"),
         ("epochs: 0", "epochs 0 is too few"),
         ("deep_supervision: 1", "must be a bool"),
+        ("edge_structures: AO", "edge_structures in .* is 'AO': it must be a list"),
+        ("patch: 96", "patch in .* is 96: it must be a list"),
         ("- 1", "holds no settings"),
         ("a: [", "cannot be read"),
     ],

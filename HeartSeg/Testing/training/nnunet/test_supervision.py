@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ import scipy.ndimage as ndi
 import torch
 from scipy.special import log_softmax, logsumexp
 
+from heartseg.errors import SettingsError
+from heartseg.training.nnunet.job import DataOptions, Training
 from heartseg.training.nnunet.presets import CSFBU, Preset
-from heartseg.training.nnunet.supervision import TrainingLoss
+from heartseg.training.nnunet.supervision import TrainingLoss, edge_labels
 
 K = 2
 UNUSUAL = CSFBU.with_changes(erosion=2, beta=0.3, delta=2.5, alpha=0.7, network="csfbu-edge", dimension="3d")
@@ -54,13 +58,19 @@ def ce_dice(logits: np.ndarray, labels: np.ndarray, beta: float, delta: float) -
     return beta * entropy + (1 - beta) * (1 - np.mean(scores))
 
 
-def by_hand(channels: np.ndarray, labels: np.ndarray, preset: Preset, steps: Sequence[tuple[int, ...]]) -> float:
+def by_hand(
+    channels: np.ndarray,
+    labels: np.ndarray,
+    preset: Preset,
+    steps: Sequence[tuple[int, ...]],
+    with_edge: Sequence[int] = range(1, K + 1),
+) -> float:
     """Return L_region + alpha L_edge of training channels (b, 1 + 2K, ...) on their own grid."""
     stride = labels.shape[-1] // channels.shape[-1]
     edges = np.zeros_like(labels)
     for image, labelled in zip(edges, labels, strict=True):
         unknown = labelled == 255
-        for k in range(1, K + 1):
+        for k in with_edge:
             inside = interior((labelled == k) | unknown, steps)
             image[(labelled == k) & ~inside] = k
         image[unknown] = 255
@@ -103,6 +113,30 @@ def test_the_erosion_follows_the_spacing() -> None:
     found = TrainingLoss(UNUSUAL, K, (1.0, 1.0, 1.0))(full, torch.from_numpy(labels)[:, None]).item()
     assert found == pytest.approx(by_hand(full.numpy(), labels, UNUSUAL, [(1, 1, 1)] * 2), rel=1e-9)
     assert found != pytest.approx(by_hand(full.numpy(), labels, UNUSUAL, STEPS[2]), rel=1e-3)
+
+
+def test_edges_of_chosen_structures_only() -> None:
+    """The other structures are interior throughout, and their edge channels learn to stay empty."""
+    preset = UNUSUAL.with_changes(edge_structures=("AO",))
+    chosen = edge_labels(preset, {"background": 0, "LV": 1, "AO": 2})
+    assert chosen == (2,)
+    labels, (full, _) = labels_3d(), outputs()
+    targets = torch.from_numpy(labels)[:, None]
+    found = TrainingLoss(preset, K, SPACING, chosen)(full, targets).item()
+    assert found == pytest.approx(by_hand(full.numpy(), labels, preset, STEPS[2], chosen), rel=1e-9)
+    assert found != pytest.approx(TrainingLoss(preset, K, SPACING)(full, targets).item(), rel=1e-3)
+
+
+def test_edge_structures_that_cannot_be_learnt_are_refused() -> None:
+    with pytest.raises(SettingsError, match="AO"):
+        edge_labels(UNUSUAL.with_changes(edge_structures=("AO",)), {"background": 0, "LV": 1})
+    with pytest.raises(SettingsError, match="plain"):
+        UNUSUAL.with_changes(network="plain", edge_structures=("AO",))
+    with pytest.raises(SettingsError, match="empty"):
+        UNUSUAL.with_changes(edge_structures=())
+    with pytest.raises(SettingsError, match="PA"):
+        training = Training(DataOptions(Path(), structures=("LV",)), Path(), UNUSUAL)
+        replace(training, preset=UNUSUAL.with_changes(edge_structures=("PA",))).check()
 
 
 def test_a_network_without_edges_has_the_loss_of_regions_only() -> None:

@@ -93,6 +93,9 @@ def test_the_loss_has_the_weights_of_the_preset_and_structures_and_spacing_of_th
     assert torch.equal(loss(outputs, labels), wanted)
     for other in (TrainingLoss(CSFBU, 3, (0.4, 0.4)), TrainingLoss(TINY, 3, (0.4, 2.0))):
         assert not torch.isclose(other(outputs, labels), wanted)
+    some = new(TINY.with_changes(edge_structures=("MYO", "LV")))._build_loss()
+    assert isinstance(some, TrainingLoss)
+    assert some.edge_labels == (3, 1)
 
 
 @pytest.mark.parametrize(

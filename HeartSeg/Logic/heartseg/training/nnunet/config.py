@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DependencyError, SettingsError
-from .presets import Preset
+from .presets import LISTS, Preset
 
 NAME = "config.yaml"
 
@@ -31,8 +31,9 @@ def read_config(path: Path, preset: Preset) -> Preset:
     unknown = [str(k) for k in content if k not in known]
     if unknown:
         raise SettingsError(f"{unknown[0]!r} in {str(path)!r} is not a setting: choose from {', '.join(sorted(known))}")
-    if content.get("patch") is not None:
-        content["patch"] = tuple(content["patch"])
+    for name in LISTS:
+        if isinstance(content.get(name), list):
+            content[name] = tuple(content[name])
     for name, value in content.items():
         _check_type(name, value, getattr(Preset(), name), path)
     return replace(preset, **content).check()
@@ -45,6 +46,8 @@ def write_config(preset: Preset, path: Path) -> None:
 
 def _check_type(name: str, value: Any, default: Any, path: Path) -> None:
     """Check that a value has the type of the setting; rejects, for example, a word for a number."""
+    if name in LISTS and not isinstance(value, tuple | None):
+        raise SettingsError(f"{name} in {str(path)!r} is {value!r}: it must be a list")
     numbers = isinstance(default, int | float) and not isinstance(default, bool)
     if default is None or (numbers and isinstance(value, int | float) and not isinstance(value, bool)):
         return

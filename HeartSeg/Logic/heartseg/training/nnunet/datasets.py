@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ...formats import LABEL_FILES, REPORT_FILE
 from ...provenance import Provenance
 from ...volume.headers import image_suffix
 from ...volume.label_maps import stem_of
@@ -26,9 +27,8 @@ LAYOUTS = (
     "refine), or a MONAI data list (.json)"
 )
 
-REPORTS = ("report.json", "export.json")
+REPORTS = (REPORT_FILE, "export.json")
 """Files that state how the labels of a result or export came about."""
-LABEL_FILES = ("labels.nii.gz", "segmentation.seg.nrrd")
 
 TRANSLATED = "translated.json"
 """File that lists the cases made by ``heartseg translate join`` (``heartseg.translation.join.RECORD``)."""
@@ -105,7 +105,7 @@ def _mended(data: Path) -> Listing | None:
         return None
     cases, problems, mended = [], [], 0
     for folder, provenance in found.items():
-        if not provenance.mends:
+        if not provenance.mended:
             continue
         mended += 1
         label = next((folder / name for name in LABEL_FILES if (folder / name).is_file()), None)
@@ -276,7 +276,7 @@ def _path(value: Any) -> str:
 
 
 def _without_doubles(listing: Listing) -> Listing:
-    """Make names unique: if two scans have the same name, the second gets its folder as prefix."""
+    """Sort the cases by name, and make names unique: of scans with one name, the second gets its folder as prefix."""
     names: dict[str, Case] = {}
     for case in listing.cases:
         name = case.name if case.name not in names else safe_name(f"{case.image.parent.name}_{case.name}")
@@ -285,7 +285,7 @@ def _without_doubles(listing: Listing) -> Listing:
                 f"{str(names[name].image)!r} and {str(case.image)!r} would both be case {name!r}: rename one"
             )
         names[name] = replace(case, name=name)
-    return Listing(listing.layout, tuple(names.values()), listing.unlabelled, listing.problems)
+    return replace(listing, cases=tuple(names[name] for name in sorted(names)))
 
 
 def safe_name(name: str) -> str:

@@ -135,6 +135,10 @@ class Training:
                 if wrong
                 else "no fold is chosen: give numbers with --only-folds, such as 0,1"
             )
+        trained = self.data.structures or KEYS
+        for name in self.preset.edge_structures or ():
+            if name not in trained:
+                problems.append(f"edge structure {name!r} is not trained: use some of {', '.join(trained)}")
         if self.data.unlabelled is not None and self.machine.gpus > 1:
             problems.append("unlabelled scans and several GPUs exclude each other: use --num-gpus 1")
         for problem in problems:

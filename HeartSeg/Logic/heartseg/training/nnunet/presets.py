@@ -42,6 +42,9 @@ OWN = ("network", "loss", "augmentation")
 DIMENSIONS = {"2d": "2d", "3d": "3d_fullres"}
 """Option -> name of nnU-Net's configuration."""
 
+LISTS = ("patch", "edge_structures")
+"""Settings that are lists."""
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -68,6 +71,7 @@ class Preset:
         beta, delta: parameters of ``"ce-dice"``: weight of the cross-entropy, smoothing of the Dice.
         alpha: weight of the edge loss relative to the region loss, for networks with edges.
         erosion: number of voxels by which structures are eroded to find inner edges (m in the documents), 0-3.
+        edge_structures: labels of the training data whose inner edges are learnt; ``None``: all.
         regions: target of the region loss of networks with edges: ``"whole"`` structures, or their ``"interior"``.
         augmentation: ``"nnunet"``; ``"region-aware"``: rotation up to 30 degrees, shift up to 10 %, scale 0.8-1.2,
             about the centre of the target; ``"flips-brightness"``.
@@ -99,6 +103,7 @@ class Preset:
     delta: float = 1.0
     alpha: float = 1.0
     erosion: int = 1
+    edge_structures: tuple[str, ...] | None = None
     regions: str = "whole"
     augmentation: str = "nnunet"
     oversample: float = 0.33
@@ -176,6 +181,12 @@ class Preset:
             found.append(f"pseudo threshold {self.pseudo_threshold} is outside (0, 1]: 0.95 is FixMatch's")
         if self.erosion not in (0, 1, 2, 3):
             found.append(f"erosion {self.erosion} is unknown: choose 0, 1, 2 or 3 (1 was best in the documents)")
+        if self.edge_structures is not None and (not self.edge_structures or self.edges == "none"):
+            found.append(
+                f"edge structures have no place in the network {self.network!r}: use csfbu, csfbu-edge or csfbu-head"
+                if self.edge_structures
+                else "edge structures are empty: name some, or choose a network without edges, such as csfbu-fusion"
+            )
         if self.patch is not None:
             wrong = len(self.patch) != int(self.dimension[0]) or min(self.patch) < 16
             if wrong:
@@ -194,7 +205,8 @@ class Preset:
     def to_dict(self) -> dict[str, Any]:
         """Return the settings in a form ready for JSON, for the plans and the card."""
         content = asdict(self)
-        content["patch"] = list(self.patch) if self.patch else None
+        for name in LISTS:
+            content[name] = list(content[name]) if content[name] is not None else None
         return content
 
     @classmethod
@@ -202,8 +214,9 @@ class Preset:
         """Make settings from the output of :meth:`to_dict`; ignores keys of newer versions."""
         known = {f.name for f in fields(cls)}
         values = {k: v for k, v in content.items() if k in known}
-        if values.get("patch") is not None:
-            values["patch"] = tuple(values["patch"])
+        for name in LISTS:
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
         return cls(**values)
 
 

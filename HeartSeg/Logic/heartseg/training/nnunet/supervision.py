@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
 from torch import nn
 
+from ...errors import SettingsError
 from ...synthesis.regions import IGNORE
 from ..edges import split_interior_edge
 from ..losses import REGION_LOSSES, DeepSupervision, RegionAndEdgeLoss, RegionLoss, cross_entropy_and_soft_dice
@@ -28,6 +29,21 @@ def region_loss(preset: Preset) -> RegionLoss:
     return partial(cross_entropy_and_soft_dice, beta=preset.beta, delta=preset.delta)  # no edges in nnU-Net's loss
 
 
+def edge_labels(preset: Preset, labels: Mapping[str, int]) -> tuple[int, ...] | None:
+    """Return the labels whose inner edges a preset learns, from the label names of the data set; ``None``: all.
+
+    Raises:
+        SettingsError: the data set has no such label.
+    """
+    if preset.edge_structures is None:
+        return None
+    known = [name for name in labels if name != "background"]
+    for name in preset.edge_structures:
+        if name not in known:
+            raise SettingsError(f"edge structure {name!r} is no label of the data: use some of {', '.join(known)}")
+    return tuple(labels[name] for name in preset.edge_structures)
+
+
 class TrainingLoss(nn.Module):
     """Region loss and, for networks with edges, alpha times the edge loss, over all resolutions of the decoder.
 
@@ -37,10 +53,18 @@ class TrainingLoss(nn.Module):
         preset: loss settings.
         structures: number of labels K, without background.
         spacing: spacing of the patch axes, (z, y, x) or (y, x), mm, which determines the erosion.
+        edge_labels: labels whose inner edges are learnt; ``None``: all.
     """
 
-    def __init__(self, preset: Preset, structures: int, spacing: Sequence[float]) -> None:
+    def __init__(
+        self,
+        preset: Preset,
+        structures: int,
+        spacing: Sequence[float],
+        edge_labels: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
+        self.edge_labels = edge_labels
         self.erosion, self.structures, self.spacing = preset.erosion, structures, tuple(float(s) for s in spacing)
         self.edges = preset.edges
         base = region_loss(preset)
@@ -62,5 +86,5 @@ class TrainingLoss(nn.Module):
         """
         labels = (targets[0] if isinstance(targets, list) else targets)[:, 0]
         if self.edges != "none":
-            labels = split_interior_edge(labels, self.spacing, self.erosion, self.structures)
+            labels = split_interior_edge(labels, self.spacing, self.erosion, self.structures, only=self.edge_labels)
         return self.over_all(outputs, labels)

@@ -28,7 +28,7 @@ from .curves import draw_progress
 from .history import log_to_tensorboard, rows, write_history
 from .planning import SETTINGS_KEY
 from .presets import Preset
-from .supervision import TrainingLoss
+from .supervision import TrainingLoss, edge_labels
 from .unlabelled import UnlabelledTeacher, folder_name, unlabelled_batches
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,12 @@ class HeartSegTrainer(nnUNetTrainer):
         """Make nnU-Net's loss if the preset selects it and the network has no edges, else HeartSeg's loss."""
         if self.preset.loss == "nnunet" and self.preset.edges == "none":
             return super()._build_loss()
-        return TrainingLoss(self.preset, len(self.label_manager.foreground_labels), self.configuration_manager.spacing)
+        return TrainingLoss(
+            self.preset,
+            len(self.label_manager.foreground_labels),
+            self.configuration_manager.spacing,
+            edge_labels(self.preset, self.dataset_json["labels"]),
+        )
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """Return nnU-Net's split without the cases that this training omits."""

@@ -44,6 +44,7 @@ class ImageFile:
         size: columns and rows.
         frames: number of frames.
         multi_frame: whether attributes are in functional groups or the file contains several frames.
+        lut: whether a lookup table converts its stored values (PS3.3 C.11.1), instead of slope and intercept.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class ImageFile:
     size: tuple[int, int]
     frames: int
     multi_frame: bool
+    lut: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,7 @@ class Plane:
         slope, intercept: modality transformation (PS3.3 C.11.1); NaN if they are not numbers.
         image_type, kernel: as stored, joined.
         marks: further attributes that may separate scans with one series UID: name -> value.
-        times: attributes that may distinguish phases: name (see :mod:`.phases`) -> number.
+        times: attributes that may distinguish phases: name (see :mod:`.phases`) -> number; and the ``"beat"``, ms.
         instance: instance number, ``None`` if missing.
         rescaled: whether a slope, an intercept or a lookup table is stated.
     """
@@ -215,6 +217,7 @@ def _image_file(path: Path, head: Dataset, frames: int, multi_frame: bool) -> Im
         size=(int(head.Columns), int(head.Rows)),
         frames=frames,
         multi_frame=multi_frame,
+        lut=not _empty(attributes.get("ModalityLUTSequence")),
     )
 
 
@@ -231,7 +234,7 @@ def _body(attributes: _Attributes) -> Patient:
 
 def _plane(file: ImageFile, index: int, own: _Attributes, dimensions: tuple[int, ...]) -> Plane:
     gaps = own.numbers("PixelSpacing", 2)
-    slope, intercept = own.number("RescaleSlope"), own.number("RescaleIntercept")
+    stated = {} if file.lut else {name: own.get(name) for name in ("RescaleSlope", "RescaleIntercept")}
     instance = own.number("InstanceNumber")
     return Plane(
         file=file,
@@ -239,19 +242,20 @@ def _plane(file: ImageFile, index: int, own: _Attributes, dimensions: tuple[int,
         position=own.numbers("ImagePositionPatient", 3),
         orientation=own.numbers("ImageOrientationPatient", 6),
         spacing=(gaps[1], gaps[0]) if gaps and min(gaps) > 0 else None,
-        slope=_or_default(slope, own.get("RescaleSlope"), 1.0),
-        intercept=_or_default(intercept, own.get("RescaleIntercept"), 0.0),
+        slope=_or_default(stated.get("RescaleSlope"), 1.0),
+        intercept=_or_default(stated.get("RescaleIntercept"), 0.0),
         image_type=own.text("FrameType") or own.text("ImageType"),
         kernel=own.text("ConvolutionKernel"),
         marks={name: text for name, keyword in MARKS.items() if (text := _rounded(own.text(keyword)))},
         times=_times(own, dimensions),
         instance=None if instance is None else int(instance),
-        rescaled=any(own.get(name) is not None for name in ("RescaleSlope", "RescaleIntercept")),
+        rescaled=file.lut or any(value is not None for value in stated.values()),
     )
 
 
-def _or_default(number: float | None, stored: Any, default: float) -> float:
-    """Return the number, the default if nothing is stored, and NaN for something that is not a number."""
+def _or_default(stored: Any, default: float) -> float:
+    """Return the stored number, the default if nothing is stored, and NaN for something that is not a number."""
+    number = _number(stored)
     return number if number is not None else default if stored is None else math.nan
 
 
@@ -291,6 +295,7 @@ _TIME_NUMBERS = {
     "temporal position": ("TemporalPositionIdentifier", "TemporalPositionIndex", "TemporalPositionTimeOffset"),
     "cardiac phase": ("NominalPercentageOfCardiacPhase",),
     "trigger delay": ("NominalCardiacTriggerDelayTime", "TriggerTime", "ActualCardiacTriggerDelayTime"),
+    "beat": ("RRIntervalTimeNominal", "NominalInterval"),
 }
 
 

@@ -76,11 +76,17 @@ def _recency(series: Series) -> tuple[float, int]:
 def _cine_phase(phases: list[Phase], index: int, count: int) -> Phase:
     delays = [p.delay_ms for p in phases if p.delay_ms is not None]
     text = f"{index + 1} of {count}"
-    if not delays:
-        return Phase(f"{text} in the order of each slice's own phases", phases[0].source)
-    middle = sorted(delays)[len(delays) // 2]
+    percent, beat = _middle([p.percent for p in phases]), _middle([p.beat_ms for p in phases])
+    middle = _middle([p.delay_ms for p in phases])
+    if middle is None:
+        return Phase(f"{text} in the order of each slice's own phases", phases[0].source, percent)
     span = f"{min(delays):.0f} to {max(delays):.0f} ms" if max(delays) - min(delays) >= 1 else f"{middle:.0f} ms"
-    return Phase(f"{text}, {span} after the R wave", phases[0].source, None, middle)
+    return Phase(f"{text}, {span} after the R wave", phases[0].source, percent, middle, beat)
+
+
+def _middle(values: list[float | None]) -> float | None:
+    known = sorted(v for v in values if v is not None)
+    return known[len(known) // 2] if known else None
 
 
 def _cine_finding(keys: tuple[str, ...], frames: int, repeated: list[Series]) -> Finding:
@@ -168,4 +174,5 @@ def _joined_series(
         problem=stacks[0].problem if len({s.problem for s in stacks}) == 1 else "",
         findings=(finding, *more),
         left_out=tuple(f"series {series.key}: repeats a slice" for series in repeated),
+        repeated=tuple(series.key for series in repeated),
     )

@@ -42,11 +42,11 @@ SOURCES = {
 """Name of a time attribute -> DICOM attribute (tags: docs/reference/dicom.md)."""
 
 FEWEST_PHASES = 5
-"""Minimum number of phases that cover a cycle: steps of 20 %."""
+"""Minimum number of different phases that cover a cycle: steps of 20 %."""
 WIDEST_STEP = 2.5
 """Largest step between phases that cover a cycle, relative to the median; 30 % to 80 % in steps of 10 % has 5."""
-LONGEST_BEAT_MS = 3000.0
-"""Longest time between the first and the last phase of one beat: 20 beats per minute."""
+WIDEST_STEP_PERCENT = 25.0
+"""Largest step between phases that cover a cycle, percent of the cycle: a wider gap may hide end-systole."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,21 @@ class Phase:
         source: DICOM attribute that determined the phase.
         percent: nominal percentage of the cardiac phase, ``None`` if unknown.
         delay_ms: trigger delay, median over the planes; ``None`` if unknown.
+        beat_ms: length of the heart beat (RR interval), median over the planes; ``None`` if unknown.
     """
 
     text: str = ""
     source: str = ""
     percent: float | None = None
     delay_ms: float | None = None
+    beat_ms: float | None = None
+
+    @property
+    def percent_of_beat(self) -> float | None:
+        """The nominal percentage, or else the trigger delay as a percentage of the beat; ``None`` if unknown."""
+        if self.percent is not None:
+            return self.percent
+        return None if self.delay_ms is None or not self.beat_ms else 100.0 * self.delay_ms / self.beat_ms
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,19 +162,21 @@ def without_copies(planes: Sequence[Plane], digest: Callable[[Plane], bytes]) ->
 
 
 def cover_cycle(phases: Sequence[Phase]) -> bool:
-    """Return whether phases, in order, cover one cardiac cycle in about even steps, by percentage or trigger delay.
+    """Return whether phases, in order, cover one cardiac cycle in about even steps.
 
-    Perfusion series and other time series have no such attribute, or a delay that repeats or grows over many beats.
+    Their places in the cycle are percentages, or trigger delays with the length of the beat; delays alone do not tell
+    a whole cycle from a part. Delays of perfusion series repeat, or grow over many beats.
     """
-    if len(phases) < FEWEST_PHASES:
+    places = [place for phase in phases if (place := phase.percent_of_beat) is not None]
+    if len(places) < max(len(phases), FEWEST_PHASES):
         return False
-    percents = [p.percent for p in phases if p.percent is not None]
-    if len(percents) == len(phases):
-        steps = np.diff([*percents, percents[0] + 100.0])
-        return bool((steps[:-1] > 0).all() and steps[-1] >= 0 and steps.max() <= WIDEST_STEP * np.median(steps))
-    delays = [p.delay_ms for p in phases if p.delay_ms is not None]
-    steps = np.diff(delays)
-    return bool(len(delays) == len(phases) and (steps > 0).all() and delays[-1] - delays[0] <= LONGEST_BEAT_MS)
+    inner = np.diff(places)
+    usual = float(np.median(inner))
+    around = places[0] + 100.0 - places[-1]
+    if inner.min() <= 0 or around < -usual:  # up to a step, the last phases repeat the first ones
+        return False
+    different = len(places) - (around < 0.5 * usual)
+    return different >= FEWEST_PHASES and max(*inner, around) <= min(WIDEST_STEP * usual, WIDEST_STEP_PERCENT)
 
 
 def _by_value(planes: Sequence[Plane], name: str) -> list[list[Plane]] | None:
@@ -230,7 +241,15 @@ def _phase(name: str, stack: Sequence[Plane], index: int, count: int) -> Phase:
     if name and name not in ("cardiac phase", "trigger delay"):
         parts.append(f"{index + 1} of {count} by {name}")
     source = name or ("cardiac phase" if percent is not None else "trigger delay" if delay is not None else "")
-    return Phase(", ".join(parts), SOURCES.get(source, ""), percent, delay)
+    beats = [beat for plane in stack if (beat := _beat_ms(plane)) is not None]
+    beat = float(np.median(beats)) if beats else None
+    return Phase(", ".join(parts), SOURCES.get(source, ""), percent, delay, beat)
+
+
+def _beat_ms(plane: Plane) -> float | None:
+    """Return the stated RR interval of a plane, else the one of its heart rate."""
+    stated, rate = plane.times.get("beat"), plane.file.body.heart_rate_bpm
+    return stated if stated and stated > 0 else 60_000.0 / rate if rate else None
 
 
 def _common(stack: Sequence[Plane], name: str) -> float | None:

@@ -5,6 +5,7 @@ Each frame has its own modality transformation (DICOM PS3.3 C.11.1, and C.7.6.16
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import tempfile
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pydicom.uid import UID
 
 _PIXEL_TAGS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
+_END_OF_IMAGE = b"\xff\xd9"
 
 
 def read_planes(planes: Sequence[Plane]) -> tuple[np.ndarray, str]:
@@ -117,14 +120,15 @@ def _stored(planes: Sequence[Plane], digest: Any) -> Iterator[tuple[Plane, np.nd
 
 def _frames(run: Sequence[Plane], digest: Any) -> Iterator[np.ndarray]:
     """Yield frames of one file, in the order of the planes."""
-    if run[0].file.frames > 1:
+    streamed = run[0].file.frames > 1 and not run[0].file.lut
+    if streamed:
         done = 0
         for values in _streamed(run, digest):
             yield values
             done += 1
         run = run[done:]
     if run:
-        yield from _loaded(run, digest if run[0].file.frames == 1 else hashlib.sha256())
+        yield from _loaded(run, hashlib.sha256() if streamed else digest)
 
 
 def _streamed(run: Sequence[Plane], digest: Any) -> Iterator[np.ndarray]:
@@ -209,9 +213,23 @@ def _check_length(dataset: Dataset, plane: Plane) -> None:
         )
 
 
+def _check_end(dataset: Dataset, plane: Plane) -> None:
+    """Refuse a JPEG-LS stream without its end, on which the decoder (CharLS) may spend many seconds."""
+    from pydicom.encaps import get_frame
+
+    if dataset.file_meta.TransferSyntaxUID not in _JPEG_LS:
+        return
+    with contextlib.suppress(ValueError):  # decoding says what is wrong with the encapsulation
+        frame = get_frame(dataset.PixelData, plane.index, number_of_frames=plane.file.frames)
+        if frame.rstrip(b"\0").endswith(_END_OF_IMAGE):
+            return
+        raise InputError(f"{plane.path.name!r} is cut short: its JPEG-LS stream has no end; copy or export it again")
+
+
 def _decoded(dataset: Dataset, plane: Plane) -> np.ndarray:
     from pydicom.pixels import pixel_array
 
+    _check_end(dataset, plane)
     try:
         values = pixel_array(dataset, index=plane.index)
     except Exception as error:  # decoders raise nearly every type of exception for damaged data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,10 +64,17 @@ def _series_in(inventory: files.Inventory) -> tuple[Series, ...]:
     for uid, planes in by_uid.items():
         more = copies_finding(copies.get(uid, 0))
         found += [replace(series, findings=series.findings + more) for series in series_of(planes)]
+    numbers = Counter(number for number, _ in {(s.number, s.uid) for s in found})
+    found = [replace(s, number_shared=s.number is not None and numbers[s.number] > 1) for s in found]
+    found.sort(key=_listing_order)
     found += joined(found)
     findings, left_out = _left_out(inventory)
     found = [replace(s, findings=s.findings + findings, left_out=s.left_out + left_out) for s in found]
-    return tuple(sorted(found, key=lambda s: (s.number is None, s.number or 0, s.uid, s.part)))
+    return tuple(sorted(found, key=_listing_order))
+
+
+def _listing_order(series: Series) -> tuple[bool, int, str, int]:
+    return series.number is None, series.number or 0, series.uid, series.part
 
 
 def _unique(inventory: files.Inventory) -> tuple[list[Plane], dict[str, int]]:
@@ -123,10 +131,10 @@ def _covers_heart(series: Series) -> bool:
 
 
 def choose_series(found: tuple[Series, ...], wanted: str | int | None, folder: str) -> Series:
-    """Return the series requested by number, ``number/part`` or UID, or the only one that is a volume.
+    """Return the series with the requested key, number or UID; without a request, the only one that is a volume.
 
     Raises:
-        InputError: no series or several series match; the message lists them all.
+        InputError: no series matches, or more than one; the message lists up to :data:`MOST_LISTED` series.
     """
     if wanted is not None:
         hits = [s for s in found if str(wanted) in (s.key, s.uid) or (not s.joined and str(wanted) == str(s.number))]
@@ -175,9 +183,8 @@ def _slices_beside(chosen: Series, others: Sequence[Series]) -> list[Series]:
     """Return cine slices that are nearly parallel to a joined stack but not part of it, nor repeat its slices."""
     if not chosen.joined or chosen.frames == 1:
         return []
-    repeated = {text.removeprefix("series ").partition(":")[0] for text in chosen.left_out}
     normal = axes_of(chosen.stacks[0].planes[0])[2]
-    slices = (s for s in others if s.slices == 1 and s.frames > 1 and not s.problem and s.key not in repeated)
+    slices = (s for s in others if s.slices == 1 and s.frames > 1 and not s.problem and s.key not in chosen.repeated)
     return [s for s in slices if abs(float(axes_of(s.stacks[0].planes[0])[2] @ normal)) > NEARLY_PARALLEL]
 
 
@@ -257,6 +264,7 @@ def read_series(
         frames=series.frames,
         cardiac_cycle=cover_cycle([s.phase for s in series.stacks]),
         patient=common_patient([plane.file.body for s in series.stacks for plane in s.planes]),
+        spacing_given=given is not None,
     )
     return check_volume(Volume(array, stack.grid.geometry, name, known, source, findings))
 

@@ -20,8 +20,8 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 MODALITIES = ("CT", "MR")
 
 
-MOST_IN_KEY = 40
-"""Number of joined series whose numbers a key lists."""
+LONGEST_KEY = 240
+"""Characters up to which the key of joined series lists all of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +48,14 @@ class Series:
     Attributes:
         uid: series instance UID; for joined series, all UIDs separated by ``+``.
         number: series number, ``None`` if the files contain none.
+        number_shared: whether another series of the folder has the same number, which then selects none of them.
         description: series description.
         modality: as stored (``"CT"``, ``"MR"``, ``"OT"``, ...).
         stacks: one stack per phase, in order of time; never empty.
         part: 0, or 1, 2, ... if one series contains several scans, which are listed separately.
         told_by: attribute that separated the parts.
         joined: keys of the joined series.
+        repeated: keys of the series whose slices the joined ones repeat, left out.
         problem: reason why no phase can be segmented, or ``""``.
         findings: findings on the whole series.
         left_out: omitted series and files, one phrase each.
@@ -70,14 +72,19 @@ class Series:
     problem: str = ""
     findings: tuple[Finding, ...] = ()
     left_out: tuple[str, ...] = ()
+    number_shared: bool = False
+    repeated: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
-        """Key that selects the series: number, ``number/part`` if split, ``2+3`` if joined; UID without a number."""
+        """Key that selects the series and no other: number, ``number/part`` if split, ``2+3`` if joined.
+
+        The UID stands for a number that is missing or shared. Keys do not depend on the names or the order of files.
+        """
         if self.joined:
-            many = len(self.joined) > MOST_IN_KEY
-            return f"{self.joined[0]}+...+{self.joined[-1]}" if many else "+".join(self.joined)
-        name = self.uid if self.number is None else str(self.number)
+            key = "+".join(self.joined)
+            return f"{self.joined[0]}+...+{self.joined[-1]}" if len(key) > LONGEST_KEY else key
+        name = self.uid if self.number is None or self.number_shared else str(self.number)
         return f"{name}/{self.part}" if self.part else name
 
     @property
@@ -133,6 +140,7 @@ def series_of(planes: Sequence[Plane]) -> list[Series]:
     Args:
         planes: all planes with one series instance UID, without duplicate files.
     """
+    planes = sorted(planes, key=_own_order)
     owners = patients(planes)
     problem = "" if len(owners) < 2 else f"its images belong to {len(owners)} patients ({', '.join(map(repr, owners))})"
     groups = [part for group in hard_groups(planes) for part in soft_groups(group)]
@@ -140,6 +148,11 @@ def series_of(planes: Sequence[Plane]) -> list[Series]:
     if len(found) == 1:
         return found
     return [replace(series, part=part) for part, series in enumerate(found, 1)]
+
+
+def _own_order(plane: Plane) -> tuple[bool, int, str, int]:
+    """Return a sort key of a plane that depends on the images only, not on their files."""
+    return plane.instance is None, plane.instance or 0, plane.file.uid, plane.index
 
 
 def _series(group: Group, problem: str) -> Series:

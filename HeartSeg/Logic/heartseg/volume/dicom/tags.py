@@ -22,6 +22,7 @@ HEADER_TAGS = (
     "PatientSize",
     "PatientWeight",
     "HeartRate",
+    "NominalInterval",
     "SliceThickness",
     "EchoTime",
     "InversionTime",
@@ -56,6 +57,7 @@ HEADER_TAGS = (
     "PixelRepresentation",
     "RescaleIntercept",
     "RescaleSlope",
+    "ModalityLUTSequence",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
