@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import torch
 from onnx import helper
 
 from heartseg.errors import ModelError
+from heartseg.findings import Severity
 from heartseg.inference.onnx_backend import onnx_predictor
+from heartseg.models.checking import check_model
 from heartseg.models.folder import ModelFolder
 from heartseg.models.graph import load_graph, read_initializers
 from heartseg.models.loading import load_model
@@ -150,3 +153,15 @@ def test_a_graph_that_the_runtime_does_not_accept_is_one_line(graphed: ModelFold
     with pytest.raises(ModelError, match="refuses the graph") as error:
         onnx_predictor(network, lambda: None, 1)
     assert "\n" not in str(error.value)
+
+
+def test_a_model_is_checked_without_torch(graphed: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (found,) = (f for f in check_model(graphed.path) if f.code.startswith("model-") and "load" in f.message)
+    assert (found.code, found.severity) == ("model-loads", Severity.INFO)
+    assert found.values["networks"] == 1
+    graphed.graph.unlink()
+    assert [f.code for f in check_model(graphed.path) if f.severity is Severity.ERROR] == [
+        "model-hash",
+        "model-network",
+    ]

@@ -11,8 +11,9 @@ from ..errors import HeartSegError, ModelError
 from ..findings import Finding, Severity, sorted_findings
 from .checkpoint import import_torch, verify_hash
 from .folder import ModelFolder
+from .graph import LoadedGraph, load_installed
 from .labels import LabelMap
-from .loading import LoadedModel, load_model
+from .loading import LoadedModel
 
 
 def check_model(model: ModelFolder | str | Path, label_map: LabelMap | None = None) -> tuple[Finding, ...]:
@@ -75,7 +76,8 @@ def _check_network(folder: ModelFolder, prefix: str = "") -> list[Finding]:
         message = f"{prefix}this model needs stock nnU-Net ({folder.needs_fallback}): pip install 'heartseg[train]'"
         return [Finding("model-needs-nnunet", Severity.WARNING, message)]
     try:
-        return [_try_forward(load_model(folder), prefix)]
+        model = load_installed(folder)
+        return [_loads(model, prefix) if isinstance(model, LoadedGraph) else _try_forward(model, prefix)]
     except HeartSegError as error:
         return [Finding("model-network", Severity.ERROR, prefix + str(error))]
 
@@ -92,6 +94,17 @@ def _fallback_problem(folder: ModelFolder) -> str:
     if importlib.util.find_spec(package) is not None and pydoc.locate(name) is None:
         return f"the network class '{name}' does not exist in the installed {package}: install the version that has it"
     return ""
+
+
+def _loads(model: LoadedGraph, prefix: str) -> Finding:
+    """The finding on a model that was loaded without torch; it is not run here."""
+    parameters = sum(w.size for w in model.networks[0].weights.values())
+    message = (
+        f"{prefix}{len(model.networks)} network(s) of {parameters / 1e6:.2f} million parameters load for ONNX Runtime"
+    )
+    return Finding(
+        "model-loads", Severity.INFO, message, values={"networks": len(model.networks), "parameters": parameters}
+    )
 
 
 def _try_forward(model: LoadedModel, prefix: str) -> Finding:

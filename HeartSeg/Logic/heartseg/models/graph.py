@@ -6,6 +6,7 @@ checkpoint, a graph may come from anyone: it is looked through before a runtime 
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import numpy as np
 from ..errors import ModelError
 from .checkpoint import COPY_AGAIN, load_arrays, verify_hash
 from .folder import ModelFolder
-from .loading import fitting, read_folds
+from .loading import LoadedModel, fitting, load_model, read_folds
 from .weights import as_float32
 
 OPERATIONS = frozenset({"Add", "Concat", "Conv", "ConvTranspose", "InstanceNormalization", "LeakyRelu"})
@@ -52,6 +53,17 @@ class LoadedGraph:
     folder: ModelFolder
     networks: tuple[GraphNetwork, ...]
     mirroring_axes: tuple[int, ...]
+
+
+def load_installed(folder: ModelFolder) -> LoadedModel | LoadedGraph:
+    """Load a model for torch; where that is not installed, for ONNX Runtime.
+
+    Raises:
+        ModelError: as :func:`load_graph`.
+        DependencyError: torch is not installed, and only it can run the model.
+    """
+    light = importlib.util.find_spec("torch") is None and not folder.needs_torch
+    return load_graph(folder) if light else load_model(folder)
 
 
 def load_graph(folder: ModelFolder) -> LoadedGraph:

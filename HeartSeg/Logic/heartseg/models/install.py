@@ -20,8 +20,8 @@ from .archive import CHUNK, unpack
 from .card import CARD_NAME, ModelCard
 from .checkpoint import load_checkpoint, verify_hash
 from .folder import ModelFolder
+from .graph import load_installed
 from .labels import LabelMap
-from .loading import load_model
 from .store import list_models, model_paths, shipped_folders, user_folder
 
 ORIGIN = "nnU-Net v2 folder without a card"
@@ -245,7 +245,7 @@ def _complete_card(
 def _load_once(model: ModelFolder) -> None:
     """Check that the checkpoints contain weights only and, unless stock nnU-Net is needed, fit the network."""
     if model.needs_fallback is None:
-        load_model(model)
+        load_installed(model)
     else:
         for file in model.checkpoints:
             load_checkpoint(file, model.sha256(file))
