@@ -41,6 +41,10 @@ DEFAULT_FORMATS = ("seg", "labels", "stl", "csv", "preview")
 
 REPORT_FILE = "report.json"
 
+SUMMARY_FILE, REVIEW_FILE = "summary.csv", "review.csv"
+COHORT_FILES = ("cohort.csv", "cohort.parquet", "cohort.html")
+"""Files beside the result folders of a batch."""
+
 RESULT_FOLDER = FolderKind("a result of HeartSeg", (*FILES, CONFIDENCE_FILE, REPORT_FILE), REPORT_FILE)
 
 _NEEDS = {
