@@ -12,6 +12,7 @@ and writes it. The command yields the rows, as for local processes. Three things
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import multiprocessing
@@ -52,7 +53,7 @@ _SEEN_SECONDS = 60.0
 """Network file systems may show a new file that late on other machines."""
 _TEND_SECONDS = 20.0
 _POLL_SECONDS = 0.5
-_LOST = (FutureCancelledError, CommClosedError, TimeoutError)
+_RESULT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -239,8 +240,7 @@ class Slurm:
             log_directory=str(folder),
             job_extra_directives=[*options, *self.options],
             scheduler_options=scheduler,
-            security=Security.temporary(),
-            shared_temp_directory=str(folder),
+            security=_keys(folder),
         )
         self.tend()
 
@@ -256,6 +256,18 @@ class Slurm:
         """Cancel the jobs and end the scheduler."""
         if self._cluster is not None:
             self._cluster.close()
+
+
+def _keys(folder: Path) -> Security:
+    """Make certificates and keys for one run, as files that only this user can read."""
+    security = Security.temporary()
+    names = ("ca_file", *(f"{role}_{kind}" for role in ("client", "scheduler", "worker") for kind in ("cert", "key")))
+    for name in names:
+        file = folder / name
+        file.touch(mode=0o600)
+        file.write_text(getattr(security, f"tls_{name}"), encoding="ascii")
+        setattr(security, f"tls_{name}", str(file))
+    return security
 
 
 class _SchedulerLost(Exception):
@@ -290,7 +302,8 @@ def rows_from_cluster(cases: list[Case], job: Job, place: Place) -> Generator[Su
 def _quiet() -> None:
     """Leave out what distributed prints about lost connections, unless ``-v`` asks for it."""
     if not logging.getLogger().isEnabledFor(logging.INFO):
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        for name in ("distributed", "distributed.client"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _for_machines(job: Job) -> Job:
@@ -389,10 +402,16 @@ class _Session:
     def _ready_rows(self) -> Iterator[SummaryRow]:
         """Wait a moment for a task to end, and yield its row unless the scan is tried again."""
         try:
-            future, case = self._open.pop(self._ended.get(timeout=_POLL_SECONDS))
+            key = self._ended.get(timeout=_POLL_SECONDS)
         except queue.Empty:
             return
+        future, case = self._open.get(key, (None, None))
+        if future is None or case is None:  # noted twice
+            return
         outcome = self._outcome(future, case)
+        if outcome is None:
+            return
+        del self._open[key]
         self._tries[case.name] += 1
         if outcome.elsewhere and self._tries[case.name] < ATTEMPTS:
             with _lost_connections():
@@ -401,10 +420,15 @@ class _Session:
             del self._left[case.name]
             yield outcome.row
 
-    def _outcome(self, future: Future, case: Case) -> Outcome:
+    def _outcome(self, future: Future, case: Case) -> Outcome | None:
+        """Fetch the outcome; ``None`` if it went with its worker, so that the task runs again."""
         try:
             with _lost_connections():
-                return future.result()
+                try:
+                    return future.result(timeout=_RESULT_SECONDS)
+                except (TimeoutError, asyncio.TimeoutError):
+                    future.add_done_callback(self._note)
+                    return None
         except KilledWorker as error:
             why = f"{error.allowed_failures + 1} workers died while they had this scan: look into their logs"
             return Outcome(failed_row(case, self._run.job, 0.0, why), elsewhere=True)
@@ -425,5 +449,5 @@ def _lost_connections() -> Iterator[None]:
     """Turn errors of lost connections into one."""
     try:
         yield
-    except (*_LOST, OSError) as error:
+    except (FutureCancelledError, CommClosedError, asyncio.TimeoutError, OSError) as error:
         raise _SchedulerLost from error
