@@ -24,9 +24,7 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=2000, help="spoilt files (default: 2000)")
     parser.add_argument("--scans", type=int, default=200, help="scans of the cohort (default: 200)")
     parser.add_argument("--kills", type=int, default=10, help="kill -9 of the cohort (default: 10)")
-    parser.add_argument(
-        "--cluster-scans", type=int, default=200, help="scans of the cohort on a cluster (default: 200)"
-    )
+    parser.add_argument("--cluster-scans", type=int, default=200, help="scans of that on a cluster (default: 200)")
     parser.add_argument("--every", type=float, default=10, help="seconds between kills of its workers (default: 10)")
     parser.add_argument("--seed", type=int, default=None, help="of the random choices (default: the time)")
     args = parser.parse_args()

@@ -99,8 +99,8 @@ def run_on_cluster(
 ) -> tuple[Counter[str], list[str]]:
     """Segment a cohort on a cluster of processes; returns counts and a line for each failure.
 
-    A worker is killed every ``every_s`` seconds. After a third of the scans, the scheduler is killed, and everything but
-    the command started again; after two thirds, the command is killed, and then resumed.
+    A worker is killed every ``every_s`` seconds. After a third of the scans, the scheduler is killed, and everything
+    but the command started again; after two thirds, the command is killed, and then resumed.
     """
     broken = make_cohort(folder, count)
     make_model(folder)
@@ -109,7 +109,8 @@ def run_on_cluster(
     killed = 0
     with DaskProcesses(folder / "dask", workers) as cluster:
         command = segment_command(folder, out, "--resume", "--scheduler", cluster.address)
-        process, finished = _start(command), {}
+        process = _start(command)
+        finished: dict[str, tuple[int, int]] = {}
         third, two_thirds, due = count // 3, 2 * count // 3, time.monotonic() + every_s
         while process.poll() is None:
             time.sleep(0.05)
