@@ -9,6 +9,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/cli/cases.py"
   "Logic/heartseg/cli/check.py"
   "Logic/heartseg/cli/cluster.py"
+  "Logic/heartseg/cli/cohort.py"
   "Logic/heartseg/cli/compare.py"
   "Logic/heartseg/cli/doctor.py"
   "Logic/heartseg/cli/evaluate.py"
@@ -26,6 +27,14 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/cli/segment.py"
   "Logic/heartseg/cli/summary.py"
   "Logic/heartseg/cli/workers.py"
+  "Logic/heartseg/cohort/__init__.py"
+  "Logic/heartseg/cohort/cases.py"
+  "Logic/heartseg/cohort/charts.py"
+  "Logic/heartseg/cohort/judging.py"
+  "Logic/heartseg/cohort/page.py"
+  "Logic/heartseg/cohort/review.py"
+  "Logic/heartseg/cohort/server.py"
+  "Logic/heartseg/cohort/table.py"
   "Logic/heartseg/devices.py"
   "Logic/heartseg/doctor.py"
   "Logic/heartseg/errors.py"
@@ -268,6 +277,8 @@ set(MODULE_PYTHON_SCRIPTS
   )
 
 set(MODULE_PYTHON_RESOURCES
+  "Logic/heartseg/cohort/assets/cohort.css"
+  "Logic/heartseg/cohort/assets/cohort.js"
   "Logic/heartseg/measure/norms.json"
   "Logic/heartseg/measure/uncertainty.json"
   "Logic/heartseg/py.typed"

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import psutil
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "HeartSeg" / part) for part in ("Testing", "Logic")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "HeartSeg" / "Logic"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "HeartSeg" / "Testing"))
 
 from command_lines import environment
 from dask_processes import DaskProcesses
