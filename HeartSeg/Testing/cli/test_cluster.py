@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -146,6 +147,28 @@ def test_a_killed_worker_and_a_killed_scheduler_cost_no_scan(
         own.restart()
         assert running.finish().code == 1
     assert [row["status"] for row in rows(tmp_path / "out")] == ["done", "done", "failed"]
+    assert hidden(tmp_path / "out") == []
+
+
+def test_a_full_shared_disk_loses_no_scan(
+    heartseg: Callable[..., Outcome],
+    arguments: tuple[Any, ...],
+    cluster: DaskProcesses,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    (tmp_path / "out").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(tmp_path / "out")]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root")
+    request.addfinalizer(lambda: subprocess.run(["umount", "-l", str(tmp_path / "out")], check=True))
+    outcome = heartseg(*arguments, "--scheduler", cluster.address)
+    assert outcome.code in (1, 2) and "full" in outcome.err, outcome
+    subprocess.run(["mount", "-o", "remount,size=10m", str(tmp_path / "out")], check=True)
+    assert heartseg(*arguments, "--scheduler", cluster.address, "--resume").code == 1
+    found = [(row["case"], row["status"]) for row in rows(tmp_path / "out")]
+    assert [name for name, _ in found] == ["a", "b", "c"] and found[2][1] == "failed"
+    assert sorted(status for _, status in found[:2]) in (["done", "done"], ["done", "done before"])
     assert hidden(tmp_path / "out") == []
 
 
