@@ -45,7 +45,7 @@ def drawn_result(rng: np.random.Generator, number: int) -> Result:
         measures.append(Measure(structure, quantity, value, unit, note, value * 0.95, value * 1.05))
     findings = [Finding("slices-thick", Severity.WARNING, "slices lie 6 mm apart")] if number % 3 == 0 else []
     if number % 17 == 5:
-        findings.append(Finding("implausible-size", Severity.ERROR, "the left ventricle is <b>large</b>", "LV"))
+        findings.append(Finding("implausible-size", Severity.ERROR, "the left ventricle has 900 mL", "LV"))
     if number % 31 == 11:
         findings.append(Finding("no-heart", Severity.ERROR, "no heart was found"))
     patient = Patient("FM"[number % 2], 165.0 + number % 20, 70.0) if number % 4 else Patient()

@@ -47,7 +47,7 @@ examples:
   heartseg segment scans/ -o out --resume --jobs 2
   heartseg segment scans/ -o out --resume --scheduler tcp://host:8786
   heartseg segment scans/ -o out --resume --slurm 20 --threads 4
-  heartseg segment scans/ -o out --resume --part $SLURM_ARRAY_TASK_ID/100
+  heartseg segment scans/ -o out --resume --part 3/100
 
 {EXIT_CODES}"""
 
