@@ -106,9 +106,10 @@ def test_without_a_scheduler_nothing_is_made(
     heartseg: Callable[..., Outcome], arguments: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("heartseg.cli.cluster._CONNECT_SECONDS", 1.0)
-    outcome = heartseg(*arguments, "--scheduler", f"tcp://127.0.0.1:{free_port()}")
-    assert outcome.code == 2 and len(outcome.complaints) == 1, outcome
-    assert not (tmp_path / "out").exists()
+    for address in (f"tcp://127.0.0.1:{free_port()}", "no_such_scheduler_file.json", "nonsense://host:1"):
+        outcome = heartseg(*arguments, "--scheduler", address)
+        assert outcome.code == 2 and len(outcome.complaints) == 1 and address in outcome.err, outcome
+        assert not (tmp_path / "out").exists()
 
 
 def test_a_killed_process_costs_no_scan(
@@ -189,8 +190,9 @@ def test_a_worker_that_does_not_see_the_disk_is_refused(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(module, "_SEEN_SECONDS", 0.0)
     job = Job(tmp_path, None, "", Settings(), None, False, False)
-    with module._marked(tmp_path) as (_, token):
-        run = module.Run(job, token)
+    with module._shared_folder(tmp_path) as folder:
+        (folder / "token").touch()
+        run = module.Run(job, "token")
         module._check_place(run)
         for wrong in (replace(run, token="another"), replace(run, version="0.0")):
             with pytest.raises(SettingsError):

@@ -62,7 +62,7 @@ class Run:
 
     Attributes:
         job: as for local processes, with absolute paths.
-        token: name of a file in the output folder that shows a worker that it sees the same disk.
+        token: of one connection to a scheduler, and name of a file that shows a worker that it sees the same disk.
         version: version of HeartSeg that asks.
     """
 
@@ -98,12 +98,13 @@ class WarmModel(WorkerPlugin):
         self._lock = threading.Lock()
         self._child: Child | None = None
         self._token = ""
+        self._over: set[str] = set()
         # A nanny starts its worker as a daemon, which multiprocessing does not allow to have children.
         vars(multiprocessing.current_process())["_config"]["daemon"] = False
 
     def teardown(self, worker: Any) -> None:
         """Called when the worker closes."""
-        self.release(self._token)
+        self._release()
 
     def segment(self, case: Case, run: Run) -> Outcome:
         """Segment a scan in the child process; a worker with several threads does one scan at a time.
@@ -112,6 +113,8 @@ class WarmModel(WorkerPlugin):
             ModelError, SettingsError, DependencyError: it would happen to every scan alike.
         """
         with self._lock:
+            if run.token in self._over:
+                return Outcome(failed_row(case, run.job, 0.0, "stopped"))
             try:
                 child = self._warm(run)
                 answer = child.ask(case)
@@ -122,16 +125,20 @@ class WarmModel(WorkerPlugin):
 
     def _warm(self, run: Run) -> Child:
         if self._child is None or self._child.dead or self._token != run.token:
-            self.release(self._token)
+            self._release()
             _check_place(run)
             self._child, self._token = Child(partial(runs, run.job), run.job.time_limit), run.token
         return self._child
 
-    def release(self, token: str) -> None:
-        """End the child process of a run, also in the middle of a scan."""
-        child = self._child
-        if child is not None and self._token == token:
-            self._child = None
+    def stop(self, token: str) -> None:
+        """End the work of a run, also in the middle of a scan; its tasks that are still to come do nothing."""
+        self._over.add(token)
+        if self._token == token:
+            self._release()
+
+    def _release(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
             busy = child.task is not None
             child.stop()
             if busy:  # until its temporary files are removed
@@ -156,10 +163,10 @@ def _segment(case: Case, run: Run) -> Outcome:
     return model.segment(case, run)
 
 
-def _release(token: str, dask_worker: Any) -> None:
-    """End the child process of a run on a worker."""
+def _stop(token: str, dask_worker: Any) -> None:
+    """End the work of a run on a worker."""
     if plugin := dask_worker.plugins.get(WarmModel.name):
-        plugin.release(token)
+        plugin.stop(token)
 
 
 class Place(Protocol):
@@ -188,7 +195,7 @@ class Running:
         """Check that it answers."""
         try:
             self.connect().close()
-        except (OSError, ValueError) as error:
+        except (asyncio.TimeoutError, OSError, ValueError) as error:
             raise InputError(
                 f"scheduler {self.address!r} does not answer: start dask scheduler, and dask worker on the machines"
             ) from error
@@ -196,6 +203,8 @@ class Running:
     def connect(self) -> Client:
         """Connect to it."""
         where = {"address": self.address} if "://" in self.address else {"scheduler_file": self.address}
+        if "scheduler_file" in where and not Path(self.address).exists():  # the client would wait for it
+            raise FileNotFoundError(self.address)
         return Client(**where, timeout=_CONNECT_SECONDS, set_as_default=False, name="heartseg")
 
     def tend(self) -> None:
@@ -285,11 +294,11 @@ def rows_from_cluster(cases: list[Case], job: Job, place: Place) -> Generator[Su
     paths = {case.name: case.path for case in cases}
     left = {case.name: replace(case, path=case.path.absolute()) for case in cases}
     tries: Counter[str] = Counter()
-    with _marked(job.output) as (folder, token), contextlib.ExitStack() as stack:
+    with _shared_folder(job.output) as folder, contextlib.ExitStack() as stack:
         stack.callback(place.close)
         place.open(folder)
-        run = Run(_for_machines(job), token)
         while left:
+            run = Run(_for_machines(job), _token(folder))
             client = _connected(place)
             try:
                 for row in _Session(client, place, run, left, tries).rows():
@@ -320,19 +329,33 @@ def _status(row: SummaryRow, resume: bool) -> str:
 
 
 @contextlib.contextmanager
-def _marked(output: Path) -> Iterator[tuple[Path, str]]:
-    """Make a folder on the shared disk, with a file that shows a worker that it sees this disk."""
-    folder, token = output / _FOLDER, secrets.token_hex(8)
+def _shared_folder(output: Path) -> Iterator[Path]:
+    """Make a folder on the shared disk for what the machines of the run share."""
+    folder = output / _FOLDER
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     try:
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-        folder.mkdir(mode=0o700)
-        (folder / token).touch()
-    except OSError as error:
-        raise OutputError(f"cannot write to {output} ({error.strerror}): free some space, or choose another") from error
-    try:
-        yield folder, token
+        with _writing(output):
+            folder.mkdir(mode=0o700)
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _token(folder: Path) -> str:
+    """Make a file on the shared disk that shows a worker that it sees this disk; returns its name."""
+    token = secrets.token_hex(8)
+    with _writing(folder.parent):
+        (folder / token).touch()
+    return token
+
+
+@contextlib.contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """Report that the output folder cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write to {output} ({error.strerror}): free some space, or choose another") from error
 
 
 def _connected(place: Place) -> Client:
@@ -342,7 +365,7 @@ def _connected(place: Place) -> Client:
         stop_token().check()
         try:
             return place.connect()
-        except OSError as error:
+        except (asyncio.TimeoutError, OSError) as error:
             if time.monotonic() > end:
                 raise InputError("the scheduler did not come back: start it again, then add --resume") from error
             time.sleep(1.0)
@@ -362,6 +385,7 @@ class _Session:
         self._client, self._place, self._run, self._left, self._tries = client, place, run, left, tries
         self._open: dict[str, tuple[Future, Case]] = {}
         self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._told = False
 
     def rows(self) -> Generator[SummaryRow, None, None]:
         """Submit all scans and yield their rows.
@@ -382,11 +406,19 @@ class _Session:
                 if time.monotonic() - tended > _TEND_SECONDS:
                     tended = time.monotonic()
                     self._place.tend()
+                    self._tell_if_alone()
         finally:
             self._leave()
 
+    def _tell_if_alone(self) -> None:
+        """Say once that there is no worker: jobs may wait in a queue, or end before they begin."""
+        with _lost_connections():
+            if not self._told and not self._client.scheduler_info()["workers"]:
+                self._told = True
+                warn(f"no worker has come yet; the logs of Slurm's are in {self._run.job.output / _FOLDER}")
+
     def _submit(self, cases: Sequence[Case], avoid: str = "") -> None:
-        """Submit scans; keys are the same after a lost connection, so that a task that goes on is not done twice."""
+        """Submit scans; ``avoid`` is the address of a worker that had them before."""
         names = [f"heartseg-{self._run.token}-{self._tries[case.name]}-{case.name}" for case in cases]
         others = [w for w in self._client.scheduler_info()["workers"] if w != avoid] if avoid else []
         where: dict[str, Any] = {"workers": others, "allow_other_workers": True} if others else {}
@@ -438,10 +470,9 @@ class _Session:
         client = self._client
         with contextlib.suppress(Exception):  # with a scheduler that is gone, all of it is in vain
             if client.status == "running":
-                client.cancel([future for future, _ in self._open.values()], force=True)
-                client.run(_release, self._run.token, on_error="ignore")
+                client.run(_stop, self._run.token, on_error="ignore")
         with contextlib.suppress(Exception):
-            client.close(timeout=_CONNECT_SECONDS)
+            client.close(timeout=_CONNECT_SECONDS)  # the scheduler forgets the tasks that are left
 
 
 @contextlib.contextmanager
