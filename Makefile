@@ -25,7 +25,8 @@ test: $(VENV)/.dev lint types imports extension unit  ## set up and run every ch
 test-slow: $(VENV)/.dev  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-# Fuzzed files, the table of bad inputs and a cohort that is killed and resumed; about half an hour on two cores.
+# Fuzzed files, the table of bad inputs, a cohort that is killed and resumed, and one on a cluster whose workers and
+# scheduler are killed; about three quarters of an hour on two cores.
 torture: $(VENV)/.dev  ## spoilt files, bad inputs and injected faults, with counts (TORTURE="--files 200" for less)
 	PYTHONPATH=HeartSeg/Testing:HeartSeg/Logic OMP_NUM_THREADS=1 $(BIN)/python -m torture $(TORTURE)
 

@@ -44,6 +44,10 @@ LABEL_FILES = tuple(EXPORT_FORMATS[name].partition(":")[0] for name in ("labels"
 
 REPORT_FILE = "report.json"
 
+SUMMARY_FILE, REVIEW_FILE = "summary.csv", "review.csv"
+COHORT_FILES = ("cohort.csv", "cohort.parquet", "cohort.html")
+"""Files beside the result folders of a batch."""
+
 RESULT_FOLDER = FolderKind("a result of HeartSeg", (*FILES, CONFIDENCE_FILE, REPORT_FILE), REPORT_FILE)
 
 _NEEDS = {

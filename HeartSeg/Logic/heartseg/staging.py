@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 _PARTIAL = ".partial-"
 _RETIRED = "old"
+_LONGEST_MACHINE = 60
 _TIGHT_BYTES = 1 << 24  # one set of surfaces: with less free space, a failed write is attributed to a full disk
 
 
@@ -134,19 +136,28 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _temporary(folder: Path) -> Path:
-    """Create a hidden folder for ``folder`` with the process ID in its name."""
-    return Path(tempfile.mkdtemp(prefix=f".{folder.name}{_PARTIAL}{os.getpid()}-", dir=_home(folder)))
+    """Create a hidden folder for ``folder`` with process ID and machine in its name."""
+    prefix = f".{folder.name}{_PARTIAL}{os.getpid()}-{_machine()}-"
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=_home(folder)))
+
+
+def _machine() -> str:
+    """Name of this machine, short enough for the name of a folder."""
+    return platform.node()[:_LONGEST_MACHINE]
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Delete temporary folders of killed runs next to ``folder``, except those of running processes.
+    """Delete temporary folders of killed runs next to ``folder``, except those of running processes of this machine.
 
-    If a run was killed between moving the old folder away and renaming the new one, the old folder is restored.
+    On a shared disk, another machine's folder was left by a worker that died, or that is taken for dead: its case was
+    given to this one. If a run was killed between moving the old folder away and renaming the new one, the old folder
+    is restored.
     """
     prefix = f".{folder.name}{_PARTIAL}"
     for old in [p for p in _home(folder).iterdir() if p.name.startswith(prefix)]:
-        owner = old.name[len(prefix) :].split("-")[0]
-        if not owner.isdigit() or (_is_alive(int(owner)) and int(owner) != os.getpid()):
+        owner, _, rest = old.name[len(prefix) :].partition("-")
+        here = rest.rpartition("-")[0] == _machine()
+        if not owner.isdigit() or (here and _is_alive(int(owner)) and int(owner) != os.getpid()):
             continue
         if (old / _RETIRED).is_dir() and not folder.exists():
             (old / _RETIRED).rename(folder)

@@ -23,10 +23,11 @@ from heartseg.cli.exits import _is_importing
 from heartseg.cli.finished import choices_of, finished_report, key_of, model_hash
 from heartseg.cli.processes import Answer, ProcessError, _why_ended, in_child
 from heartseg.cli.segment import settings_from
-from heartseg.cli.summary import SummaryRow, plain_cell, write_summary
+from heartseg.cli.summary import SummaryRow, write_summary
 from heartseg.errors import HeartSegError, InputError, SettingsError
 from heartseg.models.folder import ModelFolder
 from heartseg.settings import Settings
+from heartseg.tables import plain_cell
 
 if TYPE_CHECKING:
     from cli.conftest import Outcome, Running
@@ -346,7 +347,7 @@ def test_only_frames_of_an_import_are_taken_for_one() -> None:
 def test_cells_that_begin_like_a_formula_are_text(tmp_path: Path, text: str) -> None:
     assert plain_cell(text) == f"'{text}"
     case = Case(Path(text), "a")
-    write_summary(tmp_path, [case], {"a": SummaryRow("a", "failed", -1.5, text, text)})
+    write_summary(tmp_path / "summary.csv", [case], {"a": SummaryRow("a", "failed", -1.5, text, text)})
     (row,) = rows(tmp_path).values()
     assert row["message"].startswith("'") and row["path"].startswith("'")
     assert row["seconds (s)"] == "-1.5", "numbers stay numbers"

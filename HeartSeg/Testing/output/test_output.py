@@ -8,6 +8,7 @@ import errno
 import importlib.util
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -296,14 +297,16 @@ def dead_pid() -> int:
 
 
 def test_temporary_folders_of_killed_runs_are_deleted_but_not_those_of_running_ones(tmp_path: Path) -> None:
-    killed, alive = tmp_path / f".out.partial-{dead_pid()}-x", tmp_path / f".out.partial-{os.getppid()}-x"
-    other, strange = tmp_path / f".another.partial-{dead_pid()}-x", tmp_path / ".out.partial-mine"
-    for folder in (killed, alive, other, strange):
-        folder.mkdir()
-        (folder / "labels.nii.gz").touch()
+    machine = platform.node()[:60]
+    killed, alive = f".out.partial-{dead_pid()}-{machine}-x", f".out.partial-{os.getppid()}-{machine}-x"
+    elsewhere = f".out.partial-{os.getppid()}-node-17-x"  # of a worker whose case was given to this machine
+    other, strange = f".another.partial-{dead_pid()}-x", ".out.partial-mine"
+    for name in (killed, alive, elsewhere, other, strange):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "labels.nii.gz").touch()
     with staged_folder(tmp_path / "out"):
         pass
-    assert {p.name for p in tmp_path.iterdir()} == {"out", alive.name, other.name, strange.name}
+    assert {p.name for p in tmp_path.iterdir()} == {"out", alive, other, strange}
 
 
 def test_the_old_result_is_restored_after_a_kill_during_replacement(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -22,11 +24,15 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=2000, help="spoilt files (default: 2000)")
     parser.add_argument("--scans", type=int, default=200, help="scans of the cohort (default: 200)")
     parser.add_argument("--kills", type=int, default=10, help="kill -9 of the cohort (default: 10)")
+    parser.add_argument("--cluster-scans", type=int, default=200, help="scans of that on a cluster (default: 200)")
+    parser.add_argument("--every", type=float, default=10, help="seconds between kills of its workers (default: 10)")
     parser.add_argument("--seed", type=int, default=None, help="of the random choices (default: the time)")
     args = parser.parse_args()
     start = int(time.time()) if args.seed is None else args.seed
     print(f"seed {start}")
-    bad = _fuzz(args.files, start) + _table() + _cohort(args.scans, args.kills, start)
+    bad = _fuzz(args.files, start) + _table() if args.files else 0
+    bad += _cohort(args.scans, args.kills, start) if args.scans else 0
+    bad += _cluster(args.cluster_scans, args.every, start) if args.cluster_scans else 0
     print("nothing went wrong" if not bad else f"{bad} went wrong")
     return 1 if bad else 0
 
@@ -54,11 +60,20 @@ def _table() -> int:
 
 
 def _cohort(scans: int, kills: int, start: int) -> int:
+    return _judged(f"cohort of {scans}, killed {kills} times", cohort.run, scans, kills, start)
+
+
+def _cluster(scans: int, every_s: float, start: int) -> int:
+    title = f"cohort of {scans} on a cluster, a worker killed every {every_s:g} s, the scheduler and the command once"
+    return _judged(title, cohort.run_on_cluster, scans, every_s, start)
+
+
+def _judged(title: str, run: Callable[..., tuple[Counter[str], list[str]]], *arguments: float) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        counts, faults = cohort.run(Path(folder), scans, kills, start)
+        counts, faults = run(Path(folder), *arguments)
     shown = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
-    print(f"cohort of {scans}, killed {kills} times: {shown} ({time.monotonic() - began:.0f} s)")
+    print(f"{title}: {shown} ({time.monotonic() - began:.0f} s)")
     for fault in faults:
         print(f"  {fault}")
     return len(faults)

@@ -18,6 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from command_lines import environment
+from dask_processes import DaskProcesses
 from heartseg.volume import Geometry, Volume, write_volume
 from tiny_models import make_tiny_model_folder, synthetic_volume
 
@@ -56,15 +57,25 @@ def _break(path: Path, k: int) -> None:
         path.write_bytes(content[:80] + b"\xff\xff\xc0\x7f" * 3 + content[92:])  # a spacing of NaN
 
 
+def make_model(folder: Path) -> Path:
+    """Make the tiny model for these scans."""
+    return make_tiny_model_folder(
+        folder / "model", card=True, features=(4, 8), patch=(16, 16, 16), spacing=(6.0,) * 3, full_checkpoint=False
+    )
+
+
+def segment_command(folder: Path, out: Path, *more: str) -> list[str]:
+    """The command line that segments the scans of a folder with its tiny model."""
+    program = [sys.executable, "-m", "heartseg.cli.main", "segment", str(folder / "scans"), "-o", str(out)]
+    return [*program, "--model", str(folder / "model"), "--format", "csv", *more]
+
+
 def run(folder: Path, count: int, kills: int, start: int = 0, jobs: int = 2) -> tuple[Counter[str], list[str]]:
     """Segment a cohort and kill it from time to time; returns counts and a line for each failure."""
     broken = make_cohort(folder, count)
-    model = make_tiny_model_folder(
-        folder / "model", card=True, features=(4, 8), patch=(16, 16, 16), spacing=(6.0,) * 3, full_checkpoint=False
-    )
+    make_model(folder)
     rng, out = random.Random(start), folder / "out"
-    command = [sys.executable, "-m", "heartseg.cli.main", "segment", str(folder / "scans"), "-o", str(out), "--resume"]
-    command += ["--model", str(model), "--format", "csv", "--jobs", str(jobs)]
+    command = segment_command(folder, out, "--resume", "--jobs", str(jobs))
     finished: dict[str, tuple[int, int]] = {}
     faults: list[str] = []
     for kill in range(kills):
@@ -81,6 +92,49 @@ def run(folder: Path, count: int, kills: int, start: int = 0, jobs: int = 2) -> 
         finished = now
     code = _start(command).wait()
     return _judged(out, broken, code, finished, faults)
+
+
+def run_on_cluster(
+    folder: Path, count: int, every_s: float = 10.0, start: int = 0, workers: int = 4
+) -> tuple[Counter[str], list[str]]:
+    """Segment a cohort on a cluster of processes; returns counts and a line for each failure.
+
+    A worker is killed every ``every_s`` seconds. After a third of the scans, the scheduler is killed, and everything
+    but the command started again; after two thirds, the command is killed, and then resumed.
+    """
+    broken = make_cohort(folder, count)
+    make_model(folder)
+    rng, out = random.Random(start), folder / "out"
+    faults: list[str] = []
+    killed = 0
+    with DaskProcesses(folder / "dask", workers) as cluster:
+        command = segment_command(folder, out, "--resume", "--scheduler", cluster.address)
+        process = _start(command)
+        finished: dict[str, tuple[int, int]] = {}
+        third, two_thirds, due = count // 3, 2 * count // 3, time.monotonic() + every_s
+        while process.poll() is None:
+            time.sleep(0.05)
+            now = _reports(out)
+            faults += [f"{name} was made again" for name in finished if now.get(name) != finished[name]]
+            finished = now
+            if len(now) >= third:
+                third = count + 1
+                cluster.kill_scheduler()
+                cluster.restart()
+            if len(now) >= two_thirds:
+                two_thirds = count + 1
+                _kill(process)
+                process = _start(command)
+            if time.monotonic() >= due and (found := cluster.workers):
+                due = time.monotonic() + every_s
+                rng.choice(found).kill()
+                killed += 1
+        code = process.wait()
+    if third <= count or two_thirds <= count:
+        faults.append("the scheduler or the command was never killed")
+    counts, faults = _judged(out, broken, code, finished, faults)
+    counts["workers killed"] = killed
+    return counts, faults
 
 
 def _start(command: list[str]) -> subprocess.Popen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HeartSegError, InputError
-from ..formats import REPORT_FILE
+from ..formats import COHORT_FILES, REPORT_FILE, REVIEW_FILE, SUMMARY_FILE
 from ..progress import Reporter
 from ..volume.folders import files_below, identity
 from ..volume.headers import Spacing
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 _SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _LONGEST_NAME = 150  # bytes; a temporary folder name of at most 255 bytes extends it
-SUMMARY_FILE = "summary.csv"
 
 
 @dataclass(frozen=True)
@@ -349,10 +349,47 @@ def _count_frames(case: Case, reporter: Reporter) -> int:
         return count_frames(case.path, series=case.series if case.path.is_dir() else None)
 
 
+@dataclass(frozen=True)
+class Part:
+    """One of several parts of a cohort, for processes that do not know of each other.
+
+    A scan belongs to a part by its name, not by its place in the list: scans that arrive while the parts run change
+    nothing for the others.
+
+    Attributes:
+        number: from 1.
+        count: number of parts.
+    """
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Parse ``I/N``."""
+        first, _, last = text.partition("/")
+        if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+            raise argparse.ArgumentTypeError(f"part {text!r} is not I/N with I from 1 to N, such as 3/100")
+        return cls(int(first), int(last))
+
+    def of(self, cases: list[Case]) -> list[Case]:
+        """The cases of this part."""
+        return [case for case in cases if self._number_of(case.name) == self.number]
+
+    def _number_of(self, name: str) -> int:
+        return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % self.count + 1
+
+    @property
+    def summary_file(self) -> str:
+        """Name of the summary of this part."""
+        stem, dot, suffix = SUMMARY_FILE.partition(".")
+        return f"{stem}-part-{self.number}-of-{self.count}{dot}{suffix}"
+
+
 def _unique(cases: list[Case]) -> list[Case]:
     """Make names unique, also on file systems that ignore case."""
     wanted = {c.name.casefold() for c in cases}
-    taken = {SUMMARY_FILE}
+    taken = {SUMMARY_FILE, REVIEW_FILE, *COHORT_FILES}
     unique = []
     for case in cases:
         name, count = case.name, 1

@@ -29,6 +29,7 @@ _EPILOG = f"""\
 examples:
   heartseg segment scan.nii.gz -o out/scan        one scan: labels, surfaces (mm), volumes (mL), report, picture
   heartseg segment scans/ -o out --resume         all scans in a folder, and summary.csv
+  heartseg cohort out                             table of all cases, and a page to judge them
   heartseg export out/scan -o out/print --format print   3D-print models; also PLY, OBJ, DICOM SEG, a report page
   heartseg refine out/scan --marks m.mrk.json            mend it with a few marks set in 3D Slicer
   heartseg measure out/scan                       planes, wall thickness, vessels, function, reference ranges
@@ -57,6 +58,7 @@ class Parser(argparse.ArgumentParser):
 
 OWN_COMMANDS = (
     "segment",
+    "cohort",
     "refine",
     "measure",
     "report",

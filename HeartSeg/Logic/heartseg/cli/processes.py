@@ -47,12 +47,14 @@ class Answer:
         error: the exception that it raised, or ``None``.
         end: why the process ended before it answered, else ``""``.
         damaged: whether it crashed while the scan was read, so that the scan is to blame.
+        late: whether it was over its time limit.
     """
 
     value: Any = None
     error: Exception | None = None
     end: str = ""
     damaged: bool = False
+    late: bool = False
 
 
 class Child:
@@ -111,8 +113,19 @@ class Child:
         self.task = None
         return Answer(
             end=f"stopped after {self._limit / 60:.3g} minutes{where}: raise --time-limit, or check the scan with "
-            "heartseg check"
+            "heartseg check",
+            late=True,
         )
+
+    def ask(self, task: Any, progress: ProgressCallback | None = None) -> Answer:
+        """Give a task and wait for its answer; raises ``Cancelled``."""
+        self.give(task)
+        answer = None
+        while answer is None:
+            ready = wait([self.connection], timeout=_POLL_SECONDS)
+            stop_token().check()
+            answer = self.hear(progress) if ready else self.over_time()
+        return answer
 
     @property
     def dead(self) -> bool:
@@ -164,13 +177,7 @@ def answers(
         for work in works:
             if child is None or child.dead:
                 child = Child(_one_task, limit)
-            child.give(work)
-            answer = None
-            while answer is None:
-                ready = wait([child.connection], timeout=_POLL_SECONDS)
-                stop_token().check()
-                answer = child.hear(progress) if ready else child.over_time()
-            yield answer
+            yield child.ask(work, progress)
     finally:
         if child is not None:
             child.stop()

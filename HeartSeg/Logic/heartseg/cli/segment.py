@@ -15,7 +15,7 @@ from ..formats import CONFIDENCE, DEFAULT_FORMATS, FORMATS, REPORT_FILE, check_f
 from ..models.labels import parse_label_map
 from ..progress import Reporter
 from ..settings import BACKENDS, DEVICES, PRECISIONS, Settings
-from .cases import Case, add_scan_options, is_batch, list_cases, scan_path
+from .cases import Case, Part, add_scan_options, is_batch, list_cases, scan_path
 from .exits import EXIT_CODES, EXIT_NO_HEART, EXIT_OK
 from .processes import in_child
 from .progress import ProgressBar
@@ -44,6 +44,9 @@ examples:
   heartseg segment cine.nii.gz -o out/cine --frame all
   heartseg segment scan.nii.gz -o out/scan --structures LV,MYO --format labels,csv --json
   heartseg segment scans/ -o out --resume --jobs 2
+  heartseg segment scans/ -o out --resume --scheduler tcp://host:8786
+  heartseg segment scans/ -o out --resume --slurm 20 --threads 4
+  heartseg segment scans/ -o out --resume --part 3/100
 
 {EXIT_CODES}"""
 
@@ -110,8 +113,30 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         default=120.0,
         help="time limit for each scan in minutes, 0 for no limit (default: 120)",
     )
-    batch.add_argument(
+    where = batch.add_mutually_exclusive_group()
+    where.add_argument(
         "--jobs", metavar="N", type=int, default=1, help="number of processes, each with its own model (default: 1)"
+    )
+    where.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="segment on the workers of a running dask scheduler, such as tcp://host:8786, or its scheduler file",
+    )
+    where.add_argument(
+        "--slurm", metavar="WORKERS", type=int, help="submit this number of workers to Slurm and segment on them"
+    )
+    batch.add_argument(
+        "--slurm-option",
+        metavar="OPTION",
+        action="append",
+        default=[],
+        help="further option of sbatch for each worker, such as --slurm-option=--gres=gpu:1",
+    )
+    batch.add_argument(
+        "--part",
+        metavar="I/N",
+        type=Part.parse,
+        help="segment one of N parts of the scans, for job arrays without a scheduler",
     )
     parser.set_defaults(run=run_segment)
 
@@ -152,8 +177,9 @@ def run_segment(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     formats = parse_formats(args.format)
     settings = replace(settings_from(args), confidence_map=CONFIDENCE in (formats or ()))
-    if args.jobs < 1:
-        raise SettingsError(f"jobs {args.jobs} must be 1 or more")
+    for name in ("jobs", "slurm"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise SettingsError(f"{name} {getattr(args, name)} must be 1 or more")
     frame, limit = parse_frame(args.frame), time_limit(args)
     if args.check_only:
         return _check_only(args, settings, frame)
@@ -165,6 +191,8 @@ def run_segment(args: argparse.Namespace) -> int:
         )
         return run_batch(cases, args, settings, formats, limit)
     assert not isinstance(frame, str)
+    if option := next((name for name in ("scheduler", "slurm", "part") if getattr(args, name) is not None), None):
+        raise SettingsError(f"--{option} is for many scans, and {args.input} is one: omit it")
     check_output_folder(args.output, args.overwrite)
     case = Case(args.input, args.output.name, args.series, frame, args.modality, args.spacing)
     run = Run(args.output, args.model, settings, formats, args.overwrite, args.anonymize)

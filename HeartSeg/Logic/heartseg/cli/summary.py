@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 
 from ..anatomy import KEYS
 from ..errors import OutputError
-from .cases import SUMMARY_FILE, Case
+from ..tables import write_table
+from .cases import Case
 
 MEASURES = {
     **{("volume", key): f"{key} volume (mL)" for key in KEYS},
@@ -74,30 +74,45 @@ class SummaryRow:
         return {column: known.get(column, "") for column in COLUMNS}
 
 
-def plain_cell(value: str | float) -> str | float:
-    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe before it."""
-    if isinstance(value, str) and value.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
-
-
-def write_summary(folder: Path, cases: list[Case], rows: Mapping[str, SummaryRow]) -> None:
+def write_summary(path: Path, cases: list[Case], rows: Mapping[str, SummaryRow]) -> None:
     """Rewrite the summary whole, so that a kill leaves a complete one.
 
     Raises:
         OutputError: the disk is full.
     """
-    temporary = folder / f".{SUMMARY_FILE}-{os.getpid()}"
     try:
-        with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            for case in cases:
-                if case.name in rows:
-                    writer.writerow({name: plain_cell(value) for name, value in rows[case.name].cells().items()})
-        temporary.replace(folder / SUMMARY_FILE)
+        write_table(path, COLUMNS, (rows[case.name].cells() for case in cases if case.name in rows))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot write {folder / SUMMARY_FILE} ({error.strerror}): free some space, then add --resume"
-        ) from error
+        raise OutputError(f"cannot write {path} ({error.strerror}): free some space, then add --resume") from error
+
+
+class Summary:
+    """The file with a row per scan, kept up to date while a batch runs.
+
+    Writing takes longer the more rows there are. After each writing the next one waits ten times as long as it took, so
+    that a cohort of thousands is not slowed down by its table. What a kill loses of it, ``--resume`` finds again.
+
+    Args:
+        path: the file.
+        cases: order of the rows.
+    """
+
+    def __init__(self, path: Path, cases: list[Case]) -> None:
+        self.path = path
+        self.rows: dict[str, SummaryRow] = {}
+        self._cases = cases
+        self._due = 0.0
+
+    def add(self, row: SummaryRow) -> None:
+        """Add a row; raises as :func:`write_summary`."""
+        self.rows[row.case] = row
+        began = time.monotonic()
+        if began >= self._due:
+            self.write()
+            ended = time.monotonic()
+            self._due = ended + 10 * (ended - began)
+
+    def write(self) -> None:
+        """Write every row so far, unless all are to come; raises as :func:`write_summary`."""
+        if self.rows or not self._cases:
+            write_summary(self.path, self._cases, self.rows)

@@ -18,7 +18,7 @@ from ..progress import ProgressCallback, Reporter
 from ..settings import Settings
 from .cases import Case
 from .exits import stop_token
-from .finished import choices_of, finished_report, key_of
+from .finished import choices_of, finished_report, key_of, model_hash
 from .processes import Answer, Child
 from .summary import SummaryRow
 
@@ -52,6 +52,10 @@ class Job:
     resume: bool
     anonymize: bool = False
     time_limit: float | None = None
+
+
+RowSource = Callable[[list[Case], Job], Generator[SummaryRow, None, None]]
+"""Segments cases and yields their rows, one per case, in the order in which they end."""
 
 
 class Worker:
@@ -103,27 +107,37 @@ class Worker:
 
     def _warm(self) -> Segmenter:
         if self._segmenter is None:
+            from ..models.store import find_model
             from ..pipeline import Segmenter
 
+            labels = self.job.settings.label_map
+            folder = find_model(self.job.model, label_map=dict(labels) if labels else None)
+            if model_hash(folder) != self.job.model_hash:  # on another machine, or replaced since the run began
+                raise ModelError(f"model {folder.path} is not the one that the run began with: use the same everywhere")
             try:
-                self._segmenter = Segmenter(self.job.model, self.job.settings)
+                self._segmenter = Segmenter(folder, self.job.settings)
             except DeviceError as error:  # not a matter of this scan
                 raise SettingsError(str(error)) from error
         return self._segmenter
 
 
-def _runs(job: Job, tell: ProgressCallback) -> Callable[[Case], SummaryRow]:
+def runs(job: Job, tell: ProgressCallback) -> Callable[[Case], SummaryRow]:
     """Return the function that a child process calls for each case."""
     return Worker(job, tell).run
 
 
-def _row_of(child: Child, case: Case, job: Job, answer: Answer) -> SummaryRow:
+def row_of(child: Child, case: Case, job: Job, answer: Answer) -> SummaryRow:
     """Return the row of a case; raises the error that ends the batch."""
     if answer.error is not None:
         raise answer.error
     if answer.end:
-        return _row(case, job, "failed", time.monotonic() - child.started, answer.end)
+        return failed_row(case, job, time.monotonic() - child.started, answer.end)
     return answer.value
+
+
+def failed_row(case: Case, job: Job, seconds: float, message: str) -> SummaryRow:
+    """Return the row of a case without a result."""
+    return _row(case, job, "failed", seconds, message)
 
 
 def _row(case: Case, job: Job, status: str, seconds: float, message: str) -> SummaryRow:
@@ -151,7 +165,7 @@ def rows_from_processes(
     poll = _POLL_SECONDS if job.time_limit is None else min(1.0, _POLL_SECONDS)
     try:
         for _ in range(min(count, len(cases))):
-            pool.append(Child(partial(_runs, job), job.time_limit))
+            pool.append(Child(partial(runs, job), job.time_limit))
             pool[-1].give(waiting.popleft())
         while busy := {child.connection: child for child in pool if child.task}:
             ready = wait(list(busy), timeout=poll)
@@ -161,10 +175,10 @@ def rows_from_processes(
                 answer = child.hear(progress) if child.connection in ready else child.over_time()
                 if answer is None:
                     continue
-                row = _row_of(child, case, job, answer)
+                row = row_of(child, case, job, answer)
                 if waiting:
                     if child.dead:
-                        pool[pool.index(child)] = child = Child(partial(_runs, job), job.time_limit)
+                        pool[pool.index(child)] = child = Child(partial(runs, job), job.time_limit)
                     child.give(waiting.popleft())
                 yield row
     finally:

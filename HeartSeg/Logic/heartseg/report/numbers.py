@@ -62,7 +62,7 @@ _SEGMENT_NAMES = {
     "segment_mass": ("mass", 1),
     "thickening": ("thickening", 0),
 }
-_KEY_OF_A_SCAN = (
+KEY_OF_A_SCAN = (
     *((key, q) for key in ("LV", "RV", "LA", "RA") for q in ("volume", "volume_index")),
     ("MYO", "mass"),
     ("MYO", "mass_index"),
@@ -128,7 +128,7 @@ def _number(measure: Measure, found: Comparison | Unknown, study: Study, finding
 def key_numbers(numbers: Sequence[Number], series: bool) -> tuple[Number, ...]:
     """Return the numbers to read first: function of a time series, sizes of a single scan."""
     by_name = {(n.structure, n.quantity): n for n in numbers}
-    return tuple(by_name[key] for key in (_KEY_OF_A_SERIES if series else _KEY_OF_A_SCAN) if key in by_name)
+    return tuple(by_name[key] for key in (_KEY_OF_A_SERIES if series else KEY_OF_A_SCAN) if key in by_name)
 
 
 def groups_of(numbers: Sequence[Number]) -> tuple[NumberGroup, ...]:
