@@ -104,7 +104,9 @@ def read_marks(path: str | Path) -> tuple[Mark, ...]:
             )
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise InputError(f"marks {str(path)!r} cannot be read: {error.strerror or error}") from error
+        raise InputError(
+            f"marks {str(path)!r} cannot be read ({error.strerror or error}): save them in Slicer as {MARKUPS_SUFFIX}"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{str(path)!r} is not JSON ({error}): save the marks in Slicer as {MARKUPS_SUFFIX}"

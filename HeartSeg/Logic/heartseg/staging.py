@@ -58,15 +58,16 @@ def check_folder(folder: str | Path, kind: FolderKind, overwrite: bool = False) 
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"output {folder} is a file: choose a folder")
         entries = _entries(folder)
-        if entries and not overwrite:
-            raise OutputError(f"output folder {folder} is not empty: choose another folder, or add --overwrite")
         foreign = [name for name in entries if name not in kind.names]
         if foreign:
             names = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+            deleted = ", which --overwrite would delete" if overwrite else ""
             raise OutputError(
-                f"output folder {folder} contains files other than {kind.what} ({names}), which --overwrite would "
-                "delete: choose another folder"
+                f"output folder {folder} contains files other than {kind.what} ({names}){deleted}: choose another "
+                "folder"
             )
+        if entries and not overwrite:
+            raise OutputError(f"output folder {folder} is not empty: choose another folder, or add --overwrite")
         home = _home(folder.resolve())
         with tempfile.TemporaryFile(dir=next(p for p in (home, *home.parents) if p.exists())):
             pass

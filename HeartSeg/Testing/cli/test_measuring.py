@@ -219,7 +219,7 @@ def test_impossible_patients_are_refused(
 
 def test_a_folder_without_results_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", str(tmp_path)]) == 2
-    assert "holds no frames" in capsys.readouterr().err
+    assert f"folder {str(tmp_path)!r} holds no result" in capsys.readouterr().err
 
 
 def test_pictures_and_surface_are_written_with_the_values_of_the_table(

@@ -387,6 +387,9 @@ def test_only_user_models_can_be_removed(carded: Path, shipped: Path, user_model
     for name in ("Tiny", "..", "", ".", "../module"):
         with pytest.raises(ModelError, match=re.escape(f"'{name}'")):
             remove_model(name)
+    install_model(carded)
+    with pytest.raises(ModelError, match=r"choose one of Tiny$"):
+        remove_model("tiny")
 
 
 def test_the_name_of_a_shipped_model_cannot_be_used(carded: Path, shipped: Path) -> None:

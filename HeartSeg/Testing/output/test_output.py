@@ -265,6 +265,9 @@ def test_overwriting_a_folder_with_other_files_is_refused(tmp_path: Path, name: 
     (folder / name).touch()
     with pytest.raises(OutputError, match=re.escape(name)):
         check_output_folder(folder, overwrite=True)
+    with pytest.raises(OutputError, match=re.escape(name)) as caught:
+        check_output_folder(folder)
+    assert "--overwrite" not in str(caught.value)  # it would not help
 
 
 @pytest.mark.parametrize(("number", "full"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False)])

@@ -21,6 +21,8 @@ exit codes:
   3    no heart was found (files are written nevertheless)
   130  stopped with Ctrl-C or SIGTERM; no partial output is left"""
 
+NOTHING_LEFT, CONTINUES = "no partial output was left", "the same command continues"
+"""What a stopped command leaves; a command that continues sets ``after_stop`` in its parser's defaults."""
 
 _stop = CancelToken()
 _AGAIN_SECONDS = 0.05

@@ -22,6 +22,7 @@ from .exits import (
     EXIT_FAILED,
     EXIT_OK,
     EXIT_USAGE,
+    NOTHING_LEFT,
     stopped_by_signals,
 )
 
@@ -121,27 +122,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     """Parse the arguments, run the command, and report errors in one line."""
-    verbose = False
+    args = argparse.Namespace(verbose=False, after_stop=NOTHING_LEFT)
     try:
         given = sys.argv[1:] if arguments is None else arguments
         parser = build_parser(next((a for a in given if not a.startswith("-")), ""))
         _complete(parser)
-        args = parser.parse_args(arguments)
-        verbose = args.verbose
-        logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s")
+        args = parser.parse_args(arguments, args)
+        logging.basicConfig(level=logging.INFO if args.verbose else logging.ERROR, format="%(name)s: %(message)s")
         logging.captureWarnings(True)  # warnings of libraries are shown with -v
         return int(args.run(args))
     except (KeyboardInterrupt, Cancelled):
-        print("heartseg: stopped; no partial output was left", file=sys.stderr)
+        print(f"heartseg: stopped; {args.after_stop}", file=sys.stderr)
         return EXIT_CANCELLED
     except HeartSegError as error:
-        if verbose:
+        if args.verbose:
             logging.exception("details")
         print(f"heartseg: {error}", file=sys.stderr)
         return error.exit_code
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if verbose or not package or package == __package__.partition(".")[0]:
+        if args.verbose or not package or package == __package__.partition(".")[0]:
             raise
         print(f"heartseg: the package {package!r} is not installed: pip install {package}", file=sys.stderr)
         return DependencyError.exit_code
@@ -152,7 +152,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         print("heartseg: out of memory: close other programs or crop the scan around the heart", file=sys.stderr)
         return EXIT_FAILED
     except Exception as error:  # a bug
-        if verbose:
+        if args.verbose:
             logging.exception("details")
         print(
             f"heartseg: internal error ({one_line(error)}): run the command again as 'heartseg -v ...' and report the "

@@ -235,7 +235,9 @@ def _frames(source: Path) -> list[_Frame]:
         if facts is not None and facts.frame is not None:
             found.append(_Frame(report.parent, facts))
     if not found:
-        raise InputError(f"folder {str(source)!r} holds no frames of a time series: give a folder of one result")
+        raise InputError(
+            f"folder {str(source)!r} holds no result of 'heartseg segment': give a result folder or a folder of frames"
+        )
     return sorted(found, key=lambda f: f.number)
 
 

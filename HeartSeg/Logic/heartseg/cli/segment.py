@@ -186,6 +186,7 @@ def run_segment(args: argparse.Namespace) -> int:
     if frame == "all" or is_batch(args.input):
         from .batch import run_batch
 
+        args.after_stop = "finished scans are kept; add --resume to continue"
         cases = list_cases(
             args.input, args.series, frame, args.modality, args.output, args.spacing, args.anonymize, limit
         )

@@ -132,7 +132,8 @@ def remove_model(name: str) -> Path:
                 f"model '{name}' is part of HeartSeg ('{shipped[0].path}') and cannot be removed: "
                 f"choose a model in '{store}'"
             )
-        raise ModelError(f"model '{name}' is not in '{store}': installed models are {', '.join(own) or 'none'}")
+        there = f"choose one of {', '.join(sorted(own))}" if own else "no model is installed there"
+        raise ModelError(f"model '{name}' is not in '{store}': {there}")
     with _writing(store):
         if own[name].is_symlink():
             own[name].unlink()

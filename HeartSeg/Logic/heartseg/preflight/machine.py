@@ -118,7 +118,8 @@ def _check_time(seconds: float | None, machine: Machine) -> tuple[Finding, ...]:
         return ()
     about = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{max(1, round(seconds))} seconds"
     severity = Severity.WARNING if seconds >= 600 else Severity.INFO
-    text = f"on the processor ({machine.cores} cores) this takes about {about}, give or take a factor of two"
+    cores = "1 core" if machine.cores == 1 else f"{machine.cores} cores"
+    text = f"on the processor ({cores}) this takes about {about}, give or take a factor of two"
     return (Finding("time-on-processor", severity, text, values={"seconds": round(seconds, 1)}),)
 
 

@@ -51,7 +51,7 @@ def check_path(path: Path) -> None:
     if not is_text(path):
         raise InputError(_name_problem(path))
     if not path.exists():
-        raise InputError(f"{str(path)!r} does not exist: give an image file or a folder of DICOM files ({READABLE})")
+        raise InputError(f"{str(path)!r} does not exist: give {READABLE}")
     if path.is_dir():
         if not any(path.iterdir()):
             raise InputError(f"folder {str(path)!r} is empty: give a folder that holds a DICOM series")

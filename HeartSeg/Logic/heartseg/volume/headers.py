@@ -24,7 +24,7 @@ FORMATS = {
 Spacing = tuple[float, float, float]
 """Voxel size (x, y, z), mm."""
 
-READABLE = ".nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd, .dcm or a folder of DICOM files"
+READABLE = "a file in .nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd, .dcm or a folder of DICOM files"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..cli.exits import EXIT_OK, stop_token
+from ..cli.exits import CONTINUES, EXIT_OK, stop_token
 from ..cli.progress import ProgressBar
 from ..progress import Reporter
 from .training_options import (
@@ -70,7 +70,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     group.add_argument("--seeds", metavar="LIST", default="0", help="seeds of weights and samples (default: 0)")
     add_preset(parser, "csfbu")
     add_machine(parser)
-    parser.set_defaults(run=run, default_configurations=parser.get_default("configurations"))
+    parser.set_defaults(run=run, after_stop=CONTINUES, default_configurations=parser.get_default("configurations"))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..anatomy import structure
-from ..cli.exits import EXIT_OK, EXIT_USAGE, stop_token, warn
+from ..cli.exits import CONTINUES, EXIT_OK, EXIT_USAGE, stop_token, warn
 from ..cli.progress import ProgressBar
 from ..errors import HeartSegError
 from ..progress import Reporter
@@ -88,7 +88,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="list the cases and what is wrong with them; write nothing"
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, after_stop=CONTINUES)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..cli.cases import is_batch, list_cases
-from ..cli.exits import EXIT_FAILED, EXIT_OK, stop_token, warn
+from ..cli.exits import CONTINUES, EXIT_FAILED, EXIT_OK, stop_token, warn
 from ..cli.progress import ProgressBar
 from ..cli.segment import parse_frame
 from ..errors import OutputError, SettingsError
@@ -115,7 +115,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     run.add_argument(
         "--sheet-every", metavar="N", type=int, default=500, help="steps between sample sheets (default: 500)"
     )
-    parser.set_defaults(run=run_train)
+    parser.set_defaults(run=run_train, after_stop=CONTINUES)
 
 
 def _add_apply(commands: argparse._SubParsersAction) -> None:
@@ -146,7 +146,7 @@ what is there. Labels are found by name (case_01_image.nii.gz, case_01_label.nii
     parser.add_argument("--direction", choices=DIRECTIONS, default="mr2ct", help="default: mr2ct")
     _add_machine(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace cases that exist")
-    parser.set_defaults(run=run_join)
+    parser.set_defaults(run=run_join, after_stop=CONTINUES)
 
 
 def _command(

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from hearts import read
+from heartseg.cli.exits import CONTINUES, EXIT_CANCELLED, NOTHING_LEFT
 from heartseg.cli.main import main
+from heartseg.errors import Cancelled
 from heartseg.volume import Geometry, write_labels
 from labelled_scans import make_folder_pair, make_mmwhs
 
@@ -128,3 +130,15 @@ def test_a_model_of_another_dimension_is_refused_as_start(default_model: Path) -
 
     with pytest.raises(SettingsError, match="is 3d and the training 2d: add --dimension 3d"):
         start_from_model(str(default_model), CSFBU, Path("nowhere"))
+
+
+def test_a_stopped_training_says_that_the_same_command_continues(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*given: object) -> None:
+        raise Cancelled
+
+    monkeypatch.setattr("heartseg.training.nnunet.run.check_cases", stopped)
+    assert main(["train", str(pairs), "-o", str(tmp_path / "out"), "--folds", "3"]) == EXIT_CANCELLED
+    said = capsys.readouterr().err
+    assert CONTINUES in said and NOTHING_LEFT not in said

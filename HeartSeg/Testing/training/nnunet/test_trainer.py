@@ -237,11 +237,12 @@ def test_the_duration_of_a_training_is_estimated_from_a_few_steps(
     data.mkdir(parents=True)
     (data / "case.b2nd").touch()
     for deep in (True, False):
-        found = measure(new(TINY.with_changes(epochs=3, iterations=5, deep_supervision=deep)), folds=2)
+        preset = TINY.with_changes(epochs=3, iterations=5, validation_iterations=4, deep_supervision=deep)
+        found = measure(new(preset), folds=2)
         assert (found.folds, found.steps, found.batch, found.patch) == (2, 15, 2, (32, 32))
         assert (found.name, found.network) == ("p", "CSFBUNet")
-        assert 0 < found.step_s < 60
-        assert found.total_s == 30 * found.step_s
+        assert 0 < found.step_s < 60 and 0 < found.held_out_s < 60
+        assert found.total_s == pytest.approx(30 * found.step_s + 24 * found.held_out_s)
 
 
 def test_only_trainings_of_more_than_a_day_need_a_confirmation() -> None:

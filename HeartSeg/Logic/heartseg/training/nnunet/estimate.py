@@ -29,6 +29,8 @@ class Estimate:
         steps: training steps per fold.
         batch, patch: batch size, and patch size in voxels.
         step_s: seconds per step on this machine, without making the batch.
+        held_out: held-out batches per fold.
+        held_out_s: seconds per held-out batch.
     """
 
     name: str
@@ -38,17 +40,20 @@ class Estimate:
     batch: int
     patch: tuple[int, ...]
     step_s: float
+    held_out: int = 0
+    held_out_s: float = 0.0
 
     @property
     def total_s(self) -> float:
-        """Estimated seconds for all folds, without validation."""
-        return self.folds * self.steps * self.step_s
+        """Estimated seconds for all folds, without the prediction of the held-out cases at the end."""
+        return self.folds * (self.steps * self.step_s + self.held_out * self.held_out_s)
 
     def __str__(self) -> str:
         patch = "x".join(map(str, self.patch))
         return (
             f"{self.name}: {self.network}, {self.folds} fold(s) of {self.steps} steps of {self.batch} patches of "
-            f"{patch}; {self.step_s:.2g} s a step (measured, without making batches), {duration(self.total_s)} in all"
+            f"{patch}; {self.step_s:.2g} s a step (measured, without making batches), {duration(self.total_s)} in all "
+            f"with {self.held_out} held-out batches a fold"
         )
 
 
@@ -92,10 +97,16 @@ def measure(trainer: Any, folds: int) -> Estimate:
         seconds = time.perf_counter() - start
         if seconds > LONG_STEP_S:
             break
+    trainer.network.eval()
+    start = time.perf_counter()
+    with torch.no_grad():
+        trainer.validation_step(step)
+    held_out_s = time.perf_counter() - start
+    held_out = trainer.num_epochs * trainer.num_val_iterations_per_epoch
     steps = trainer.num_epochs * trainer.num_iterations_per_epoch
     plans = trainer.plans_manager.plans_name
     network = trainer.configuration_manager.network_arch_class_name.rpartition(".")[2]
-    return Estimate(plans, network, folds, steps, batch, patch, seconds)
+    return Estimate(plans, network, folds, steps, batch, patch, seconds, held_out, held_out_s)
 
 
 def deep_scales(trainer: Any) -> list[list[float]]:
