@@ -3,9 +3,8 @@
 
     python benchmarks/windows.py ../shared/data [SCENES ...] [--model DIR] [--json FILE]
 
-*never* keeps the window around what the finder saw. *outside* centres it anew only when what the fine network sees,
-and a margin around it, is not inside the window. *moved* (until model 0.5.1) centres it anew whenever it would move by
-half a voxel of the finder. Scans: the development CT as an 8-bit picture and in HU, and folders of validation scenes
+*outside* centres the window anew only when what the fine network sees, and a margin around it, is not inside the window.
+*moved* centres it anew whenever it would move by half a voxel of the finder. Scans: the development CT as an 8-bit picture and in HU, and folders of validation scenes
 made by ``frozen_scenes.py`` or ``frozen_patients.py`` (never of the frozen sets). Each scan is run once by the finder
 and then by every rule, so that the costs compare.
 """
@@ -59,11 +58,6 @@ def moved(way: AroundHeart, found: HeartWindow) -> Geometry | None:
     return better if far or better.shape != grid.shape else None
 
 
-def never(way: AroundHeart, found: HeartWindow) -> Geometry | None:
-    """No second window."""
-    return None
-
-
 def outside(margin_mm: float) -> Rule:
     """A window around what the fine network sees, if that and a margin reach beyond the window."""
 
@@ -79,7 +73,7 @@ def outside(margin_mm: float) -> Rule:
     return rule
 
 
-RULES: dict[str, Rule] = {"moved": moved, "never": never, "outside 0": outside(0.0), "outside 8": outside(8.0)}
+RULES: dict[str, Rule] = {"moved": moved, "outside": outside(0.0), "outside, 8 mm": outside(8.0)}
 
 
 def scans(data: Path, scenes: list[Path]) -> Iterator[Scan]:
