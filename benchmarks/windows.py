@@ -3,10 +3,10 @@
 
     python benchmarks/windows.py ../shared/data [SCENES ...] [--model DIR] [--json FILE]
 
-*outside* centres the window anew only when what the fine network sees, and a margin around it, is not inside the window.
-*moved* centres it anew whenever it would move by half a voxel of the finder. Scans: the development CT as an 8-bit picture and in HU, and folders of validation scenes
-made by ``frozen_scenes.py`` or ``frozen_patients.py`` (never of the frozen sets). Each scan is run once by the finder
-and then by every rule, so that the costs compare.
+*outside* centres the window anew only when what the fine network sees, and a margin around it, is not inside it.
+*moved* centres it anew whenever it would move by half a voxel of the finder. Scans: the development CT as an 8-bit
+picture and in HU, and folders of validation scenes made by ``frozen_scenes.py`` or ``frozen_patients.py`` (never the
+frozen sets themselves).
 """
 
 from __future__ import annotations
