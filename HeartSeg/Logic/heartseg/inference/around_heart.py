@@ -25,6 +25,8 @@ from .test_time import AUGMENTATIONS, MeanProbabilities, shifted
 
 MOVES = 3
 """Times that a window is re-centred on what the fine network sees, at most."""
+MARGIN_MM = 8.0
+"""Least distance between what the fine network sees and the sides of its window."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,18 +123,19 @@ class AroundHeart:
         return found
 
     def _recentred(self, found: HeartWindow) -> Geometry | None:
-        """A window around what the fine network sees, if it is half a coarse voxel or more away; else ``None``.
+        """A window around what the fine network sees, if that comes within :data:`MARGIN_MM` of a side; else ``None``.
 
-        The finder's voxels are coarser, and the fine network was trained on hearts in the middle of its patch.
+        A heart that lies off the middle but inside is not seen better from another window, which costs as much as the
+        first (``benchmarks/windows.py``).
         """
         grid = found.window.grid
-        labels = self.fine.folder.structure_lut()[found.window.labels]
-        seen = choose_heart(labels, grid)
+        seen = choose_heart(self.fine.folder.structure_lut()[found.window.labels], grid)
         if seen is None:
             return None
+        corners = grid.corners()
+        room = min((seen.low - corners.min(0)).min(), (corners.max(0) - seen.high).min())
         better = self.fine.lattice.around(seen.low, seen.high)
-        moved = np.abs(better.center() - grid.center()).max()
-        return better if moved > max(found.box.geometry.spacing) / 2 or better.shape != grid.shape else None
+        return better if room < MARGIN_MM and better != grid else None
 
     def _compared(self, found: HeartWindow, reporter: Reporter) -> HeartWindow:
         """The window with its consistency with a shifted one."""
