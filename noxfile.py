@@ -34,6 +34,8 @@ COMMANDS = {
     "none": ["heartseg version", "heartseg models list", f"{SEGMENT} --format labels,csv"],
     "complete": ["register-python-argcomplete heartseg"],
     "app": [SEGMENT, "heartseg export out -o export --format stl,html"],
+    "parquet": [f"{SEGMENT} --format labels", "heartseg cohort ."],
+    "cluster": ["python -m heartseg.cli.cluster"],  # its imports
     "dicom": [
         "WRITE_DICOM",
         "heartseg check dicom",
