@@ -38,6 +38,8 @@ COMMANDS = {
     "complete": ["register-python-argcomplete heartseg"],
     "app": [SEGMENT, "heartseg export out -o export --format stl,html"],
     "light": [SEGMENT, "heartseg export out -o export --format stl,html", "heartseg doctor"],
+    "parquet,torch": [f"{SEGMENT} --format labels", "heartseg cohort ."],
+    "cluster": ["python -m heartseg.cli.cluster"],  # its imports
     "dicom,light": [
         MAKE_DICOM_FOLDER,
         "heartseg check dicom",

@@ -95,18 +95,19 @@ def run(folder: Path, count: int, kills: int, start: int = 0, jobs: int = 2) -> 
 
 
 def run_on_cluster(
-    folder: Path, count: int, every_s: float = 10.0, start: int = 0, workers: int = 4
+    folder: Path, count: int, every_s: float = 10.0, start: int = 0, workers: int = 4, least: int = 0
 ) -> tuple[Counter[str], list[str]]:
     """Segment a cohort on a cluster of processes; returns counts and a line for each failure.
 
-    A worker is killed every ``every_s`` seconds. After a third of the scans, the scheduler is killed, and everything
-    but the command started again; after two thirds, the command is killed, and then resumed.
+    A worker is killed every ``every_s`` seconds, if ``least`` results came since the last kill. After a third of the
+    scans, the scheduler is killed, and everything but the command started again; after two thirds, the command is
+    killed, and then resumed.
     """
     broken = make_cohort(folder, count)
     make_model(folder)
     rng, out = random.Random(start), folder / "out"
     faults: list[str] = []
-    killed = 0
+    killed = before = 0
     with DaskProcesses(folder / "dask", workers) as cluster:
         command = segment_command(folder, out, "--resume", "--scheduler", cluster.address)
         process = _start(command)
@@ -125,8 +126,8 @@ def run_on_cluster(
                 two_thirds = count + 1
                 _kill(process)
                 process = _start(command)
-            if time.monotonic() >= due and (found := cluster.workers):
-                due = time.monotonic() + every_s
+            if time.monotonic() >= due and len(now) >= before + least and (found := cluster.workers):
+                due, before = time.monotonic() + every_s, len(now)
                 rng.choice(found).kill()
                 killed += 1
         code = process.wait()
