@@ -14,6 +14,7 @@ import pytest
 import SimpleITK as sitk
 
 from command_lines import NRRD_HEAD, patched_nifti
+from heartseg.cli.main import main
 from tiny_models import write_card, write_pickle_bomb
 
 if TYPE_CHECKING:
@@ -322,3 +323,21 @@ def test_the_scan_itself_is_not_touched(
     before = path.read_bytes()
     assert heartseg("segment", path, "-o", tmp_path / "out", "--model", tiny_model, "--format", "csv").code == 0
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (("segment", "scan.nii.gz", "-o", "out", "--speed", "9"), "heartseg segment"),
+        (("models", "info", "Mine", "--speed"), "heartseg models info"),
+        (("version", "--speed"), "heartseg version"),
+    ],
+)
+def test_an_unknown_option_leads_to_the_help_of_its_command(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], command: str
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--speed" in line and line.endswith(f": see {command} --help")

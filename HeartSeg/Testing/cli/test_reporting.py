@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,16 @@ def test_what_cannot_be_reported_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_missing_dicom_series_is_refused_before_the_pages_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr("heartseg.export.report_files.report_of", lambda *given, **more: made.append("report"))
+    arguments = ["report", str(write_heart(tmp_path / "heart.nii.gz")), "-o", str(tmp_path / "out")]
+    assert main([*arguments, "--format", "html,dicom-sr"]) == 2
+    assert not made
+
+
 def test_a_report_does_not_replace_the_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_series(tmp_path / "cine")
     before = sorted(p.name for p in (tmp_path / "cine").iterdir())
@@ -123,6 +134,10 @@ def test_two_visits_differ_by_what_changed(tmp_path: Path, capsys: pytest.Captur
     assert volume["difference"] == pytest.approx(expected, rel=0.05)
     assert volume["is_clear"] == (abs(volume["difference"]) > volume["half_width"])
     assert printed["alignment"]["angle_deg"] < 3
+    assert main(arguments[:-1]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if " (±" in line]
+    ends = {re.search(r"(\S+) +\S+  [+-]", row).end(1) for row in rows}
+    assert len(rows) > 2 and len(ends) == 1, "the columns are aligned"
     assert np.allclose(printed["alignment"]["shift_mm"], 0, atol=2)
     assert [w["code"] for w in printed["warnings"]] == []
     page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")

@@ -53,6 +53,13 @@ COMMANDS = "heartseg.commands"
 class Parser(argparse.ArgumentParser):
     """Argument parser that reports errors in one line, like all other errors."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and refuse unknown arguments here, so that the error names the subcommand's help."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"heartseg: {message}: see {self.prog} --help\n")
 

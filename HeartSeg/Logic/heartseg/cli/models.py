@@ -216,7 +216,9 @@ def _info(args: argparse.Namespace) -> int:
     for key, value in facts.items():
         if value in (None, "", [], {}):
             continue
-        print(f"{key.replace('_', ' ') + ':':<20}{_as_text(value)}")
+        entries = value if isinstance(value, list) and isinstance(value[0], (dict, str)) else [value]
+        for number, entry in enumerate(entries):
+            print(f"{'' if number else key.replace('_', ' ') + ':':<20}{_as_text(entry)}")
     return 0
 
 

@@ -33,7 +33,7 @@ def sure_labels(found: LabelMap, threshold: float, confidence: str | Path | Volu
         found: the labels, as read or given.
         threshold: lowest probability that counts, 0 to 1.
         confidence: map of the probability of each voxel's label, percent ``(z, y, x)`` on the grid of the labels;
-            ``None`` takes the file beside the labels that ``heartseg segment --confidence-map`` wrote.
+            ``None`` takes the file beside the labels that ``heartseg segment --format labels,confidence`` wrote.
 
     Raises:
         InputError: there is no map, or it is not on the grid of the labels, or it is not in percent.
@@ -44,8 +44,8 @@ def sure_labels(found: LabelMap, threshold: float, confidence: str | Path | Volu
         path = Path(confidence) if confidence is not None else Path(found.path or ".").parent / CONFIDENCE_FILE
         if not path.is_file():
             raise InputError(
-                f"{found.name!r} has no confidence map {path.name!r} beside it: segment with --confidence-map, or "
-                "name the map"
+                f"{found.name!r} has no confidence map {path.name!r} beside it: segment with --format "
+                "labels,confidence, or name the map"
             )
         percent, geometry, _ = read_whole_numbers(path)
         name = path.name

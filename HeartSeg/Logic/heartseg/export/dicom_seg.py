@@ -84,7 +84,7 @@ def source_series(subject: Subject) -> Series:
     if not source.series_uid or not folder.exists():
         raise OutputError(
             f"DICOM SEG needs the DICOM series that was segmented, but the scan is {source.path!r}: give the folder of "
-            "its DICOM files with --scan, or omit dicom-seg from --format"
+            "its DICOM files with --scan, or omit the DICOM formats from --format"
         )
     listed = list_series(folder if folder.is_dir() else folder.parent)
     found = [s for s in listed if s.uid == source.series_uid and s.size == subject.volume.geometry.size]

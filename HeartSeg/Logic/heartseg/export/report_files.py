@@ -18,7 +18,7 @@ from ..report.model import Surface
 from ..report.numbers import numbers_of
 from ..report.preview import front_picture
 from ..staging import FolderKind, check_folder, staged_folder
-from .dicom_seg import SEG_FILE, write_dicom_seg
+from .dicom_seg import SEG_FILE, source_series, write_dicom_seg
 from .dicom_sr import SR_FILE, write_dicom_sr
 from .subject import Subject
 from .surface_files import write_surfaces
@@ -106,6 +106,8 @@ def write_report_files(
         OutputError: the folder cannot be used, or the input of a format is missing; no file is left behind.
         DependencyError: a format needs a package that is not installed.
     """
+    if "dicom-sr" in formats:
+        source_series(subject)  # refused before the pages are made
     pages = [f for f in formats if f != "dicom-sr"]
     report = report_of(subject, study, title=title) if pages else None
     with staged_folder(folder, REPORT_FOLDER, overwrite) as stage:

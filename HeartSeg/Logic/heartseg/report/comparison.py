@@ -140,11 +140,12 @@ def difference_text(d: Difference) -> str:
 def format_comparison(comparison: Comparison) -> str:
     """Text: warnings, then the key differences."""
     lines = [f"{f.severity.value}: {f.message} [{f.code}]" for f in comparison.warnings]
+    width = max((len(name_of(d.structure, d.quantity)[0]) for d in comparison.key_differences), default=0)
     for d in comparison.key_differences:
         name, decimals = name_of(d.structure, d.quantity)
         values = [f"{v:.{decimals}f}" if v is not None else "-" for v in (d.before, d.after)]
         mark = "  larger than its interval" if d.is_clear else ""
-        lines.append(f"{name:<42}{values[0]:>8} {values[1]:>8}  {difference_text(d)}{mark}")
+        lines.append(f"{name:<{width}} {values[0]:>8} {values[1]:>8}  {difference_text(d)}{mark}")
     return "\n".join(lines)
 
 

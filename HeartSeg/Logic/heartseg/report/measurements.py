@@ -101,7 +101,7 @@ def format_measurements(result: Result) -> str:
     """Format a text table with one row per structure, units in the header, and ``-`` for missing values."""
     rows = measurements_table(result)
     unit = next((r.intensity_unit for r in rows if r.intensity_unit), "")
-    intensity = f"mean +- SD ({unit})" if unit else "mean +- SD"
+    intensity = f"mean ± SD ({unit})" if unit else "mean ± SD"
     header = ("structure", "volume (mL)", "mass (g)", "diameter (mm)", intensity)
     lines = [header, *(_cells(row) for row in rows)]
     widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
@@ -117,5 +117,5 @@ def _cells(row: MeasurementRow) -> tuple[str, ...]:
     def number(value: float | None, digits: int = 1) -> str:
         return "-" if value is None else f"{value:.{digits}f}"
 
-    spread = "-" if row.mean_intensity is None else f"{number(row.mean_intensity, 0)} +- {number(row.sd_intensity, 0)}"
+    spread = "-" if row.mean_intensity is None else f"{number(row.mean_intensity, 0)} ± {number(row.sd_intensity, 0)}"
     return f"{row.name} ({row.key})", number(row.volume_ml), number(row.mass_g), number(row.diameter_mm), spread

@@ -40,8 +40,8 @@ examples:
   heartseg ablate scans/ -o m --configurations edge,edge-m2,edge-m3 --only-folds 0 --seeds 0,1
   heartseg ablate scans/ -o quick --epochs 10 --iterations-per-epoch 50
 
-written into DIR: ablation.md, ablation.csv, ablation.json, after each training. The same command continues where it
-stopped."""
+written into DIR: ablation.md, ablation.csv, ablation.json and a model folder in models/ after each training;
+ablation.png (box plots) and comparison.png (one slice) at the end. The same command continues where it stopped."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -92,5 +92,5 @@ def run(args: argparse.Namespace) -> int:
         chosen, reporter = named_configurations(names, table), Reporter(bar, stop_token())
         trials = ablate(training, chosen, seeds or (0,), reporter, confirmation(args))
     print(as_markdown(trials), end="")
-    print(f"written: {args.output / 'ablation.md'}, ablation.csv, ablation.json")
+    print(f"written to {args.output}: ablation.md, ablation.csv, ablation.json, ablation.png, comparison.png, models/")
     return EXIT_OK

@@ -96,7 +96,9 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     ):
         numbers.add_argument(f"--{name}", metavar="N", type=kind, help=text)
     numbers.add_argument("--loss", choices=("lsgan", "log"), help="adversarial loss")
-    numbers.add_argument("--optimiser", choices=("adam", "sgd"), help="give --learning-rate and --momentum with it")
+    numbers.add_argument(
+        "--optimizer", dest="optimiser", choices=("adam", "sgd"), help="give --learning-rate and --momentum with it"
+    )
     numbers.add_argument(
         "--mr-percentiles",
         metavar=("LOW", "HIGH"),

@@ -117,14 +117,17 @@ def test_distances_are_averaged_over_structures_then_seeds_without_absent_struct
 
 
 def test_differences_are_paired_by_case_and_the_interval_is_of_the_mean() -> None:
+    before = {"a": 2.0, "b": 8.0, "c": 5.0, "d": 9.0, "e": 4.0, "f": 3.0, "only here": 7.0}
+    change = {"a": -1.0, "b": -0.5, "c": -1.5, "d": -1.0, "e": -0.5, "f": -1.5}
     trials = [
-        measured("baseline", 0, {c: (v, v) for c, v in (("a", 2.0), ("b", 8.0), ("c", 5.0), ("d", 9.0))}),
-        measured("edge", 0, {c: (v, v) for c, v in (("a", 1.0), ("b", 7.5), ("c", 3.5))}),
+        measured("baseline", 0, {c: (v, v) for c, v in before.items()}),
+        measured("edge", 0, {c: (before[c] + d,) * 2 for c, d in change.items()}),
     ]
     dice, hd95, assd = differences(trials)
-    assert (hd95.configuration, hd95.against, hd95.metric, hd95.n) == ("edge", "baseline", "hd95_mm", 3)
+    assert (hd95.configuration, hd95.against, hd95.metric, hd95.n) == ("edge", "baseline", "hd95_mm", 6)
     assert hd95.mean == pytest.approx(-1.0)
-    assert (hd95.low, hd95.high) == pytest.approx((-1.5, -0.5))  # of 27 equally likely means, the extremes have 3.7 %
+    # of 729 equally likely sums of six, 7 are 2.5 or more from the mean, and 28 are 2 or more: 1.0 and 3.8 %
+    assert (hd95.low, hd95.high) == pytest.approx((-1 - 2 / 6, -1 + 2 / 6))
     assert hd95.says_something
     assert assd.mean == pytest.approx(-0.1)
     assert (dice.mean, dice.says_something) == (pytest.approx(0), False)
@@ -135,7 +138,16 @@ def test_a_bootstrap_interval_has_its_nominal_coverage() -> None:
     rng = np.random.default_rng(0)
     held = [low < 0 < high for low, high in (bootstrap_interval(rng.normal(size=30), s) for s in range(400))]
     assert 0.93 - 4 * 0.011 < np.mean(held) < 0.95 + 4 * 0.011
-    assert bootstrap_interval(np.array([3.0])) == (None, None)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_few_cases_have_no_interval_and_no_clear_difference(count: int) -> None:
+    """Five differences have the same sign by chance in 6 % of comparisons."""
+    cases = "abcde"[:count]
+    trials = [measured(name, 0, dict.fromkeys(cases, (v, v))) for name, v in (("baseline", 5.0), ("edge", 1.0))]
+    _, hd95, _ = differences(trials)
+    assert (hd95.mean, hd95.low, hd95.high, hd95.n) == (-4.0, None, None, count)
+    assert not hd95.says_something
 
 
 def test_pictures_show_every_configuration(tmp_path: Path) -> None:

@@ -257,9 +257,9 @@ def train_fold(training: Training, plans: Mapping[str, Any], fold: int, reporter
             trainer.load_checkpoint(str(_newest(folder)))
         steps = trainer.num_epochs * (trainer.num_iterations_per_epoch + trainer.num_val_iterations_per_epoch)
         if not (folder / "checkpoint_final.pth").is_file():
-            with reporter.stage(f"fold {fold}", steps):
+            with reporter.stage(f"{plans['plans_name']}, fold {fold}", steps):
                 trainer.run_training()
-        with reporter.stage(f"validate fold {fold}"):
+        with reporter.stage(f"{plans['plans_name']}, validate fold {fold}"):
             trainer.perform_actual_validation()
 
 

@@ -170,7 +170,8 @@ class HeartSegTrainer(nnUNetTrainer):
         super().on_epoch_end()
         value = self.logger.get_value
         log.info(
-            "fold %s, epoch %d of %d: loss %.4f, held out %.4f, pseudo Dice %.3f, %.1f s",
+            "%s, fold %s, epoch %d of %d: loss %.4f, held out %.4f, pseudo Dice %.3f, %.1f s",
+            self.plans_manager.plans_name,
             self.fold,
             epoch + 1,
             self.num_epochs,
