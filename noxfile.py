@@ -46,7 +46,7 @@ COMMANDS = {
         "heartseg segment dicom -o out --device cpu --format labels",
         "heartseg export out -o export --format dicom-seg",
     ],
-    "report": [SEGMENT, "heartseg report out -o report --format html,pdf"],
+    "report,light": [SEGMENT, "heartseg report out -o report --format html,pdf"],
     "evaluate,light": [f"{SEGMENT} --format labels", "heartseg evaluate out/labels.nii.gz out/labels.nii.gz -o scores"],
     "openvino": [f"{SEGMENT} --format labels --backend openvino"],
     "train": [
