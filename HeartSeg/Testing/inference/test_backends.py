@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from heartseg.devices import CPU, Device
-from heartseg.inference.backends import FusedNormActivation, fuse_norms, torch_predictor
+from heartseg.inference.backends import FusedNormActivation, fuse_norms, openvino_predictor, torch_predictor
 from heartseg.models.folder import ModelFolder
 from heartseg.models.loading import load_model
 from tiny_models import make_tiny_model_folder
@@ -51,6 +51,20 @@ def test_a_batch_on_a_card_stays_there_in_single_precision(network: torch.nn.Mod
     found = torch_predictor(network, Device("cpu", 0), "bfloat16")(batch.numpy())
     assert isinstance(found, torch.Tensor) and found.dtype == torch.float32
     torch.testing.assert_close(found, network(batch), rtol=0, atol=0.05 * float(network(batch).abs().max()))
+
+
+@pytest.mark.parametrize(("precision", "atol"), [("float32", 1e-3), ("bfloat16", 0.1)])
+def test_openvino_gives_the_values_of_torch_in_both_precisions(
+    network: torch.nn.Module, precision: str, atol: float
+) -> None:
+    """bfloat16 has 8 bits of mantissa; processors without it compute in float32."""
+    pytest.importorskip("openvino", reason="the optional backend is not installed")
+    batch = torch.randn(2, 1, 32, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        wanted = network(batch).numpy()
+    run = openvino_predictor(network, (1, 32, 32, 32), precision, lambda: None, 1)
+    found = run(batch.numpy())
+    assert np.abs(found - wanted).max() < atol * np.abs(wanted).max()
 
 
 def test_the_last_rung_takes_the_network_back_from_the_card(

@@ -92,9 +92,16 @@ def _tensor(batch: np.ndarray) -> torch.Tensor:
 
 
 def openvino_predictor(
-    network: nn.Module, patch: tuple[int, ...], channels: int, check: Callable[[], None], threads: int | None
+    network: nn.Module, shape: tuple[int, ...], precision: str, check: Callable[[], None], threads: int | None
 ) -> Predictor:
     """The network compiled by OpenVINO for this CPU; polls ``check`` so that a cancel works inside a tile.
+
+    Args:
+        network: the network.
+        shape: channels of a tile, then its voxels ``(z, y, x)``.
+        precision: ``"float32"`` or ``"bfloat16"``, which is faster on processors that have it.
+        check: raises to cancel.
+        threads: of the processor; ``None`` for the default.
 
     Raises:
         DependencyError: the package ``openvino`` is not installed.
@@ -103,11 +110,11 @@ def openvino_predictor(
         import openvino
     except ImportError as error:
         raise DependencyError('backend openvino needs a package: pip install "heartseg[openvino]"') from error
-    example = torch.zeros(1, channels, *(p if p == 1 else max(32, min(p, 64)) for p in patch))
+    example = torch.zeros(1, shape[0], *(p if p == 1 else max(32, min(p, 64)) for p in shape[1:]))
     model = openvino.convert_model(network, example_input=example)
-    model.reshape([1, channels, *patch])
+    model.reshape([1, *shape])
     options: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": cpu_threads(threads),
         "ENABLE_CPU_PINNING": False,

@@ -138,7 +138,7 @@ class Engine:
         return replace(
             run,
             device=describe_device(self.device, self.settings.threads),
-            precision="float32" if backend != "torch" else choose_precision(self.device, self.settings.precision),
+            precision="float32" if backend == "onnx" else choose_precision(self.device, self.settings.precision),
             backend=backend,
             accurate=self.settings.accurate,
         )

@@ -107,10 +107,11 @@ class Network:
             return onnx_predictor(network, reporter.check, self.settings.threads)
         from .backends import openvino_predictor, torch_predictor
 
+        precision = choose_precision(device, self.settings.precision)
         if device == CPU and self.settings.backend == "openvino":
-            patch, channels = self.folder.tile_size, self.folder.num_input_channels
-            return openvino_predictor(network, patch, channels, reporter.check, self.settings.threads)
-        return torch_predictor(network, device, choose_precision(device, self.settings.precision))
+            shape = (self.folder.num_input_channels, *self.folder.tile_size)
+            return openvino_predictor(network, shape, precision, reporter.check, self.settings.threads)
+        return torch_predictor(network, device, precision)
 
 
 @dataclass(frozen=True, eq=False)
