@@ -182,7 +182,7 @@ def test_a_list_with_a_frame_that_is_none(try_scan: Callable[..., None], tmp_pat
         (("--threads", "0"), ("threads 0 ",)),
         (("--modality", "PET"), ("modality", "'PET'", "CT")),
         (("--labels", "1=Liver"), ("Liver",)),
-        (("--colour", "red"), ("--colour", "heartseg --help")),
+        (("--colour", "red"), ("--colour", "heartseg segment --help")),
     ],
 )
 def test_a_setting_that_cannot_work(

@@ -90,7 +90,7 @@ def test_the_doctor_runs_the_shipped_model_without_any_network(
     assert told["problems"] == []
     assert outcome.code == 0
     assert " s for one window on cpu" in told["sections"]["Self-test"]["run"]
-    assert "2 file hashes" in told["sections"]["Models"]["HeartSeg-Default"]
+    assert "4 file hashes" in told["sections"]["Models"]["HeartSeg-Default"]
 
 
 def test_the_doctor_tells_what_to_mend_in_its_last_lines(

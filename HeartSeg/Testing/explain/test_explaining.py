@@ -115,7 +115,7 @@ def test_an_oblique_scan_has_its_map_on_its_own_grid(windowed: Explainer) -> Non
     """If the voxels are rotated by 20 degrees about the long axis, the map rotates with them."""
     c, s = np.cos(np.deg2rad(20)), np.sin(np.deg2rad(20))
     oblique = scan(direction=(c, -s, 0.0, s, c, 0.0, 0.0, 0.0, 1.0))
-    found = windowed.explain(oblique, "RV")
+    found = windowed.explain(oblique, "LV")
     assert found.geometry == oblique.geometry and found.heat.shape == oblique.array.shape
     assert speaks_for_its_region(found)
 
