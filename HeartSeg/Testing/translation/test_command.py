@@ -162,7 +162,7 @@ def test_every_setting_has_an_option() -> None:
         "identity": 0.25,
         "edges": 2.0,
         "pool": 7,
-        "optimiser": "sgd",
+        "optimizer": "sgd",
         "learning_rate": 0.5,
         "momentum": 0.25,
         "constant_epochs": 3,

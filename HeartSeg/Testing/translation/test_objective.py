@@ -25,7 +25,7 @@ from heartseg.translation.trainer import Trainer
 RATE = 0.01
 PLAIN = replace(
     REFERENCE,
-    optimiser="sgd",
+    optimizer="sgd",
     momentum=0.0,
     learning_rate=RATE,
     cycle=3.0,
@@ -300,19 +300,19 @@ def test_without_an_average_the_generators_themselves_are_the_model(new: Callabl
 
 
 def test_adam_has_the_papers_betas_and_each_optimiser_its_own_networks(new: Callable[[Settings], Any]) -> None:
-    trainer = new(replace(PLAIN, optimiser="adam", momentum=0.5, learning_rate=2e-4))
-    for optimiser, networks in zip(trainer.optimisers, (trainer.generators, trainer.critics), strict=True):
-        assert isinstance(optimiser, torch.optim.Adam)
-        (group,) = optimiser.param_groups
+    trainer = new(replace(PLAIN, optimizer="adam", momentum=0.5, learning_rate=2e-4))
+    for optimizer, networks in zip(trainer.optimisers, (trainer.generators, trainer.critics), strict=True):
+        assert isinstance(optimizer, torch.optim.Adam)
+        (group,) = optimizer.param_groups
         assert (group["lr"], group["betas"], group["weight_decay"]) == (2e-4, (0.5, 0.999), 0)
         owned = [id(w) for n in networks.values() for w in n.parameters()]
         assert [id(w) for w in group["params"]] == owned
 
 
 def test_sgd_has_the_momentum_of_the_settings(new: Callable[[Settings], Any]) -> None:
-    for optimiser in new(replace(PLAIN, momentum=0.9)).optimisers:
-        assert isinstance(optimiser, torch.optim.SGD)
-        assert (optimiser.defaults["momentum"], optimiser.defaults["lr"]) == (0.9, RATE)
+    for optimizer in new(replace(PLAIN, momentum=0.9)).optimisers:
+        assert isinstance(optimizer, torch.optim.SGD)
+        assert (optimizer.defaults["momentum"], optimizer.defaults["lr"]) == (0.9, RATE)
 
 
 def test_networks_have_the_sizes_of_the_settings(tmp_path: Path) -> None:

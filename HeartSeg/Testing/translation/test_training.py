@@ -143,7 +143,7 @@ def test_epochs_count_the_larger_domain() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_each_preset_runs_real_steps_with_small_networks(new_trainer: Callable[..., Trainer], name: str) -> None:
-    """Losses, optimiser and weights of the preset with small networks and patches; the slow test uses full size."""
+    """Losses, optimizer and weights of the preset with small networks and patches; the slow test uses full size."""
     settings = replace(
         PRESETS[name],
         blocks=1,
@@ -180,7 +180,7 @@ def test_the_edge_term_is_an_option(new_trainer: Callable[..., Trainer]) -> None
 
 
 def test_a_training_that_diverges_says_so(new_trainer: Callable[..., Trainer]) -> None:
-    trainer = new_trainer(settings=replace(TINY, optimiser="sgd", learning_rate=9.0, momentum=0.99, cycle=1e4))
+    trainer = new_trainer(settings=replace(TINY, optimizer="sgd", learning_rate=9.0, momentum=0.99, cycle=1e4))
     with pytest.raises(SettingsError, match=r"training diverged before step .* learning rate below 9"):
         trainer.run()
 

@@ -123,7 +123,7 @@ def _join_case(translator: Translator, pair: Labelled, files: list[Path], report
     """Write one case, labels first, so that an image always has labels."""
     scan, labels = read_volume(pair.image), read_labels(pair.labels, reporter)
     check_labels(scan, labels)
-    made = translator(scan, reporter)
+    made = translator(scan, Reporter(cancel=reporter.cancel))  # cases are counted, not slices
     files[0].unlink(missing_ok=True)  # an old image must not be paired with new labels
     write_volume(replace(labels, geometry=scan.geometry), files[1])
     write_volume(made, files[0])

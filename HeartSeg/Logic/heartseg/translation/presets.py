@@ -25,9 +25,9 @@ class Settings:
         identity: weight of the identity loss, relative to ``cycle``.
         edges: weight of the edge correlation (:func:`~heartseg.translation.losses.edge_loss`).
         pool: size of the pool of earlier translations for each discriminator.
-        optimiser: ``adam`` (``momentum`` is its beta1, beta2 .999) or ``sgd`` (``momentum`` is its momentum).
+        optimizer: ``adam`` (``momentum`` is its beta1, beta2 .999) or ``sgd`` (``momentum`` is its momentum).
         learning_rate: initial learning rate.
-        momentum: see ``optimiser``.
+        momentum: see ``optimizer``.
         epochs: number of epochs; an epoch has as many slices as the larger domain.
         constant_epochs: epochs with a constant learning rate, before it decreases linearly to 0.
         steps: number of steps instead of ``epochs`` (0: use ``epochs``); the learning rate schedule is scaled to it.
@@ -48,7 +48,7 @@ class Settings:
     identity: float = 0.5
     edges: float = 0.0
     pool: int = 50
-    optimiser: str = "adam"
+    optimizer: str = "adam"
     learning_rate: float = 2e-4
     momentum: float = 0.5
     epochs: int = 200
@@ -66,8 +66,8 @@ class Settings:
         self._check_numbers()
         if self.loss not in LOSSES:
             raise SettingsError(f"loss is {self.loss!r}: it must be one of {', '.join(LOSSES)}")
-        if self.optimiser not in OPTIMISERS:
-            raise SettingsError(f"optimiser is {self.optimiser!r}: it must be one of {', '.join(OPTIMISERS)}")
+        if self.optimizer not in OPTIMISERS:
+            raise SettingsError(f"optimizer is {self.optimizer!r}: it must be one of {', '.join(OPTIMISERS)}")
         if self.patch % 4 or not 32 <= self.patch <= 4096:
             raise SettingsError(f"patch is {self.patch} pixels: it must be a multiple of 4 between 32 and 4096")
         low, high = self.mr_percentiles
@@ -129,7 +129,7 @@ DOCUMENT = Settings(
     loss="log",
     cycle=1.0,
     identity=0.0,
-    optimiser="sgd",
+    optimizer="sgd",
     learning_rate=0.01,
     momentum=0.9,
     epochs=50,
@@ -139,7 +139,7 @@ DOCUMENT = Settings(
     spacing=0.5,
 )
 """Settings of the original document: learning rate .01 decreasing linearly to 0 over 50 epochs, batch 2, 384 x 384, log
-loss, unweighted sum of the adversarial and the cycle terms, no identity term. The document does not specify optimiser
+loss, unweighted sum of the adversarial and the cycle terms, no identity term. The document does not specify optimizer
 and pixel size. We assume SGD with momentum .9, for which this rate is usual, and pixels of 0.5 mm, so that a cardiac CT
 of 200 mm fills the patch. Networks and pool are not specified either and follow the paper."""
 

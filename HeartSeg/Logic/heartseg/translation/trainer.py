@@ -85,7 +85,7 @@ class Trainer:
     def _optimiser(self, networks: dict[str, nn.Module]) -> torch.optim.Optimizer:
         weights = list(itertools.chain.from_iterable(n.parameters() for n in networks.values()))
         s = self.settings
-        if s.optimiser == "adam":
+        if s.optimizer == "adam":
             return torch.optim.Adam(weights, s.learning_rate, betas=(s.momentum, 0.999))
         return torch.optim.SGD(weights, s.learning_rate, momentum=s.momentum)
 
@@ -155,8 +155,8 @@ class Trainer:
     def take_step(self) -> None:
         """Take one step of both generators, then of both critics."""
         s = self.settings
-        for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
+        for optimizer in self.optimisers:
+            for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate()
         real = {m: self.domains[m].batch(s.seed, self.step, s.batch, s.patch).to(self.device) for m in MODALITIES}
         made, terms = self._teach_generators(real)
@@ -211,10 +211,10 @@ class Trainer:
         return loss.detach()
 
     @staticmethod
-    def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
-        optimiser.zero_grad(set_to_none=True)
+    def _descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
     # --- what is written ----------------------------------------------------------------------------------------------
 
@@ -315,8 +315,8 @@ class Trainer:
         for group, networks in (("generators", self.generators), ("critics", self.critics), ("average", self.average)):
             for name, network in networks.items():
                 network.load_state_dict(state[group][name])
-        for optimiser, values in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(values)
+        for optimizer, values in zip(self.optimisers, state["optimisers"], strict=True):
+            optimizer.load_state_dict(values)
         for name, pool in self.pools.items():
             pool.restore(state["pools"][name], self.device)
         self.recent = [t.to(self.device) for t in state["recent"]]

@@ -54,7 +54,7 @@ def check_path(path: Path) -> None:
         raise InputError(f"{str(path)!r} does not exist: give {READABLE}")
     if path.is_dir():
         if not any(path.iterdir()):
-            raise InputError(f"folder {str(path)!r} is empty: give a folder that holds a DICOM series")
+            raise InputError(f"folder {str(path)!r} is empty: give a folder that holds scans or a DICOM series")
     elif path.stat().st_size == 0:
         raise InputError(f"{path.name!r} is empty (0 bytes): copy or export it again")
 

@@ -15,8 +15,8 @@ DIR/labels. They are for trying commands and methods; nothing learnt from them i
 
 _EPILOG = """\
 examples:
-  heartseg sample --labelled 6 --modality CT -o toy
-  heartseg train toy -o run --modality CT --folds 3 --only-folds 0 --epochs 2 --iterations-per-epoch 10"""
+  heartseg sample --labelled 6 --spacing 6 -o toy
+  heartseg train toy -o run --modality CT --folds 3 --only-folds 0 --epochs 2 --iterations-per-epoch 20"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import logging
-from collections.abc import Iterator
 
 from ..cli.exits import CONTINUES
 from ..errors import InputError
+from .training_options import logged_on_stderr
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -31,25 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from ..training.default import train_default
 
     try:
-        with _progress_on_stderr():
+        with logged_on_stderr("%(asctime)s %(message)s", "heartseg.training", "heartseg.synthesis"):
             return train_default(args)
     except (FileNotFoundError, ValueError) as error:
         raise InputError(str(error)) from None
-
-
-@contextlib.contextmanager
-def _progress_on_stderr() -> Iterator[None]:
-    """Scenes, steps and scores as lines on standard error while the command runs."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    loggers = [logging.getLogger(f"heartseg.{name}") for name in ("training", "synthesis")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.removeHandler(handler)
-            logger.setLevel(level)

@@ -262,18 +262,26 @@ def _patch(text: str | None) -> tuple[int, ...] | None:
         raise SettingsError(f"patch {text!r} is not a size: write 256x256, or 96x128x128 (z, y, x)") from None
 
 
-@contextlib.contextmanager
-def epochs_on_stderr() -> Iterator[None]:
+def epochs_on_stderr() -> contextlib.AbstractContextManager[None]:
     """A line per epoch on standard error while the command runs."""
+    return logged_on_stderr("%(asctime)s %(message)s", "heartseg.training.nnunet")
+
+
+@contextlib.contextmanager
+def logged_on_stderr(line: str, *names: str) -> Iterator[None]:
+    """Messages of loggers as lines on standard error, each once, while the command runs."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    logger = logging.getLogger("heartseg.training.nnunet")
-    before = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False  # the root handler would print each line again
+    handler.setFormatter(logging.Formatter(line, "%H:%M:%S"))
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False  # the root handler would print each line again
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.level, logger.propagate = before
+        for logger, (level, propagate) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagate

@@ -89,16 +89,14 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         ("epochs", int, "epochs in all"),
         ("constant-epochs", int, "epochs before the rate begins to fall (default: the preset's share of --epochs)"),
         ("batch", int, "slices of each modality a step"),
-        ("patch", int, "pixels of the square that is shown, a multiple of 4"),
+        ("patch", int, "pixels of the square that is shown, a multiple of 4 from 32"),
         ("spacing", float, "pixel size, mm"),
         ("ema", float, "decay of the averaged generators (0: none)"),
         ("seed", int, "seed of weights and samples"),
     ):
         numbers.add_argument(f"--{name}", metavar="N", type=kind, help=text)
     numbers.add_argument("--loss", choices=("lsgan", "log"), help="adversarial loss")
-    numbers.add_argument(
-        "--optimizer", dest="optimiser", choices=("adam", "sgd"), help="give --learning-rate and --momentum with it"
-    )
+    numbers.add_argument("--optimizer", choices=("adam", "sgd"), help="give --learning-rate and --momentum with it")
     numbers.add_argument(
         "--mr-percentiles",
         metavar=("LOW", "HIGH"),
@@ -211,7 +209,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         "pool",
         "momentum",
         "steps",
-        "optimiser",
+        "optimizer",
         "learning_rate",
         "epochs",
         "constant_epochs",

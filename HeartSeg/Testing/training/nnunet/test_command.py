@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from heartseg.cli.exits import CONTINUES, EXIT_CANCELLED, NOTHING_LEFT
 from heartseg.cli.main import main
 from heartseg.errors import Cancelled
 from heartseg.volume import Geometry, write_labels
+from heartseg.workshop.training_options import logged_on_stderr
 from labelled_scans import make_folder_pair, make_mmwhs
 
 COARSE = (8.0, 8.0, 10.0)
@@ -142,3 +145,24 @@ def test_a_stopped_training_says_that_the_same_command_continues(
     assert main(["train", str(pairs), "-o", str(tmp_path / "out"), "--folds", "3"]) == EXIT_CANCELLED
     said = capsys.readouterr().err
     assert CONTINUES in said and NOTHING_LEFT not in said
+
+
+def test_a_scan_instead_of_a_folder_is_not_taken_for_a_data_list(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = pairs / "images" / "heart_00.nii.gz"
+    said = refused(capsys, scan, "-o", tmp_path / "out")
+    assert said.startswith(f"heartseg: {str(scan)!r} is a single file: ")
+
+
+def test_messages_of_a_training_are_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    log, root = logging.getLogger("heartseg.training"), logging.StreamHandler(sys.stderr)
+    before = log.level, log.propagate
+    logging.getLogger().addHandler(root)
+    try:
+        with logged_on_stderr("%(message)s", "heartseg.training", "heartseg.synthesis"):
+            log.info("42 scenes")
+    finally:
+        logging.getLogger().removeHandler(root)
+    assert capsys.readouterr().err.splitlines() == ["42 scenes"]
+    assert (log.level, log.propagate) == before and not log.handlers

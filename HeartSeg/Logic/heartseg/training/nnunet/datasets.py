@@ -236,6 +236,8 @@ def _data_list(path: Path) -> Listing:
 
     https://docs.monai.io/en/stable/data.html (``load_decathlon_datalist``); ``fold`` is used as in Auto3DSeg.
     """
+    if path.suffix.lower() != ".json":
+        raise InputError(f"{str(path)!r} is a single file: give {LAYOUTS}")
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
