@@ -179,7 +179,7 @@ def test_every_setting_has_an_option() -> None:
     for name, value in other.items():
         changed: dict[str, Any] = {name: value}
         words = [f"{v:g}" for v in value] if isinstance(value, tuple) else [str(value)]
-        option = {"optimiser": "optimizer"}.get(name, name).replace("_", "-")  # spelt as in heartseg train
+        option = name.replace("_", "-")
         args = build_parser().parse_args(["translate", "train", "a", "b", "-o", "c", f"--{option}", *words])
         assert _settings(args) == replace(REFERENCE, **changed)
     args = build_parser().parse_args(["translate", "train", "a", "b", "-o", "c", "--epochs", "40"])
