@@ -261,5 +261,6 @@ def test_settings_survive_json() -> None:
     import json
 
     assert Settings.from_dict(json.loads(json.dumps(DOCUMENT.to_dict()))) == DOCUMENT
+    assert Settings.from_dict({"optimiser": "sgd", "momentum": 0.9}).optimizer == "sgd"  # as in models of 0.1
     with pytest.raises(SettingsError, match="setting 'colour'"):
         Settings.from_dict({"colour": 3})

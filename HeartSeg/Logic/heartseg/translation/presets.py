@@ -109,7 +109,11 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Settings:
-        """Make settings from :meth:`to_dict`; raises ``SettingsError`` for unknown names or invalid values."""
+        """Make settings from :meth:`to_dict`; raises ``SettingsError`` for unknown names or invalid values.
+
+        Models of 0.1 spell ``optimizer`` otherwise.
+        """
+        values = {{"optimiser": "optimizer"}.get(k, k): v for k, v in values.items()}
         unknown = set(values) - set(cls.__dataclass_fields__)
         if unknown:
             raise SettingsError(f"setting {sorted(unknown)[0]!r} does not exist: omit it")
