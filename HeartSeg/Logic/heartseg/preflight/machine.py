@@ -16,10 +16,9 @@ from ..volume.checks import available_memory
 from ..volume.types import Volume
 from .fixes import USE_CPU
 
-CPU_GFLOP_PER_S = 12.0
-"""Speed of one core, float32. Rounded from a run of an earlier default model, 108 GFLOP in 5.1 s on two cores of an AMD
-EPYC, including all other steps. docs/explanation/inference.md lists the operations of the current model, README.md its
-time on a faster core. The panel measures the speed of the core instead."""
+CPU_GFLOP_PER_S = 18.0
+"""Speed of one core, float32, all other steps of a run included: between 29 (247 GFLOP in 5.0 s on two cores of an AMD
+EPYC with AVX-512, README.md) and 15 (the same without AVX-512). The panel measures the speed of the core instead."""
 
 _SECONDS_PER_VOXEL = 1e-8  # sampling the scan and writing its labels
 _WRITE_RESERVE = 300 * 10**6
