@@ -49,7 +49,7 @@ def _check_files(folder: ModelFolder) -> list[Finding]:
             findings.append(Finding("model-hash", Severity.ERROR, str(error), values={"file": relative}))
     unlisted = [c.relative_to(folder.path).as_posix() for c in folder.checkpoints if folder.sha256(c) is None]
     if unlisted:
-        message = f"the card has no SHA-256 for {', '.join(unlisted)}: damage to these files cannot be detected"
+        message = f"no SHA-256 is known for {', '.join(unlisted)}: damage to these files cannot be detected"
         findings.append(Finding("model-unhashed", Severity.INFO, message, values={"files": unlisted}))
     return findings
 

@@ -6,6 +6,7 @@ import copy
 import csv
 import json
 import os
+import re
 import shutil
 import types
 from collections.abc import Callable
@@ -380,6 +381,26 @@ def trainer(trained: Trained) -> Any:
         found = HeartSegTrainer({**plans, "continue_training": True}, "2d", 0, dataset, torch.device("cpu"))
         found.initialize()
         yield found
+
+
+def test_a_test_set_that_cannot_be_scored_is_refused_before_the_training(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from heartseg.training.nnunet.run import train
+    from heartseg.training.nnunet.testing import check_test_set
+
+    monkeypatch.setattr("heartseg.training.nnunet.run.train_fold", pytest.fail)
+    shutil.copytree(trained.training.out, tmp_path / "out", symlinks=True, ignore=shutil.ignore_patterns("test"))
+    training = replace(trained.training, out=tmp_path / "out", only_folds=(1,))
+    for test in (tmp_path / "nowhere", Path(trained.training.data.data)):
+        with pytest.raises(InputError, match=re.escape(str(test))):
+            train(replace(training, test=test))
+    own = replace(training, test=tmp_path / "nowhere", preset=replace(training.preset, network="mine.nets.Net"))
+    with pytest.raises(SettingsError, match="HEARTSEG_TRUSTED_PACKAGES=mine,"):
+        check_test_set(own, Reporter())
+    monkeypatch.setenv("HEARTSEG_TRUSTED_PACKAGES", "mine")
+    with pytest.raises(InputError, match="nowhere"):
+        check_test_set(own, Reporter())
 
 
 def test_an_independent_test_set_is_scored_once(trained: Trained, tmp_path: Path) -> None:

@@ -52,12 +52,13 @@ def train(training: Training, reporter: Reporter | None = None, confirm: Confirm
         OutputError: the folder cannot be written.
     """
     from .finish import write_model
-    from .testing import score_test_set
+    from .testing import check_test_set, score_test_set
 
     reporter = reporter or Reporter()
     training.check()
     check_nnunet()
     with prepared(training, reporter) as base:
+        check_test_set(training, reporter)
         plans = plans_of(training, base, training.preset, training.preset.name, training.seed)
         plans = with_unlabelled(training, training.preset, plans, reporter)
         planning.preprocess(training.out, plans, training.machine.processes, reporter)
