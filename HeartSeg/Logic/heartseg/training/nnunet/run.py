@@ -279,7 +279,7 @@ def _train_on_gpus(training: Training, plans: Mapping[str, Any], fold: int, star
             f"{training.machine.gpus} GPUs are requested and {torch.cuda.device_count()} available: lower --num-gpus"
         )
     (configuration,) = plans["configurations"]
-    with reporter.stage(f"fold {fold}"):
+    with reporter.stage(f"{plans['plans_name']}, fold {fold}"):
         try:
             run_training(
                 str(DATASET_ID),
