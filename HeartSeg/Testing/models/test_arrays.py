@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import struct
 import zipfile
@@ -15,6 +16,7 @@ import torch
 
 from heartseg.errors import ModelError
 from heartseg.models.checkpoint import load_arrays, load_checkpoint
+from heartseg.training.export import deflated
 from tiny_models import write_pickle_bomb
 
 
@@ -87,11 +89,11 @@ def archive(file: Path, tensor: tuple[Any, ...] = (), **storage: Any) -> Path:
     return rewritten(file, lambda name, data: content if name.endswith("data.pkl") else data)
 
 
-def rewritten(file: Path, change: Callable[[str, bytes], bytes], compression: int = zipfile.ZIP_STORED) -> Path:
+def rewritten(file: Path, change: Callable[[str, bytes], bytes]) -> Path:
     """Write each entry of an archive again, with its content changed."""
     with zipfile.ZipFile(file) as zipped:
         entries = {name: zipped.read(name) for name in zipped.namelist()}
-    with zipfile.ZipFile(file, "w", compression) as zipped:
+    with zipfile.ZipFile(file, "w") as zipped:
         for name, data in entries.items():
             zipped.writestr(name, change(name, data))
     return file
@@ -194,10 +196,20 @@ def test_numbers_in_another_byte_order_are_refused(tmp_path: Path, order: bytes)
         load_arrays(file)
 
 
-def test_a_compressed_storage_is_refused(tmp_path: Path) -> None:
-    file = rewritten(archive(tmp_path / "c.pth"), lambda name, data: data, zipfile.ZIP_DEFLATED)
-    with pytest.raises(ModelError, match="compressed"):
-        load_arrays(file)
+def test_compressed_entries_are_read_as_our_own_training_writes_them(tmp_path: Path) -> None:
+    stored = io.BytesIO()
+    torch.save({"network_weights": {"a": torch.arange(6000.0).reshape(20, 300)}}, stored)
+    (tmp_path / "c.pth").write_bytes(deflated(stored))
+    assert {entry.compress_type for entry in zipfile.ZipFile(tmp_path / "c.pth").infolist()} == {zipfile.ZIP_DEFLATED}
+    assert_same(tmp_path / "c.pth")
+
+
+def test_a_compressed_entry_that_unpacks_to_far_more_is_refused(tmp_path: Path) -> None:
+    stored = io.BytesIO()
+    torch.save({"network_weights": {"a": torch.zeros(4_000_000)}}, stored)
+    (tmp_path / "c.pth").write_bytes(deflated(stored))
+    with pytest.raises(ModelError, match="unpack"):
+        load_arrays(tmp_path / "c.pth")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])

@@ -150,7 +150,7 @@ def _why_unpickling_failed(path: Path, message: str) -> str:
 
 
 def _check_unpacked_size(path: Path) -> None:
-    """Refuse an archive that unpacks to far more than its size: torch stores tensors uncompressed."""
+    """Refuse an archive that unpacks to far more than its size: weights hardly compress."""
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())

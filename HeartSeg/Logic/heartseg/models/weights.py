@@ -1,7 +1,7 @@
 """Weights of a checkpoint as NumPy arrays, read without torch.
 
-A checkpoint is a zip file: ``data.pkl``, a pickle that names tensors, and ``data/0``, ``data/1``, … with their bytes,
-stored without compression. The pickle may call two functions and name a few kinds of storage; anything else is refused.
+A checkpoint is a zip file: ``data.pkl``, a pickle that names tensors, and ``data/0``, ``data/1``, … with their bytes. The
+pickle may call two functions and name a few kinds of storage; anything else is refused.
 """
 
 from __future__ import annotations
@@ -92,10 +92,7 @@ class _Tensors(pickle._Unpickler):
         if kind != "storage" or dtype not in _STORAGES.values() or not str(key).isdecimal():
             raise ValueError("a tensor has no storage")
         if key not in self._read:
-            entry = self._archive.getinfo(f"{self._folder}data/{key}")
-            if entry.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"{entry.filename} is compressed")
-            self._read[key] = np.frombuffer(self._archive.read(entry), dtype)
+            self._read[key] = np.frombuffer(self._archive.read(f"{self._folder}data/{key}"), dtype)
         storage = self._read[key]
         if storage.dtype != np.dtype(dtype) or storage.size != count:
             raise ValueError(f"{self._folder}data/{key} is not of the size that is stated")
