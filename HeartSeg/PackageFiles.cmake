@@ -24,6 +24,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/cli/progress.py"
   "Logic/heartseg/cli/refine.py"
   "Logic/heartseg/cli/report.py"
+  "Logic/heartseg/cli/scan_options.py"
   "Logic/heartseg/cli/segment.py"
   "Logic/heartseg/cli/summary.py"
   "Logic/heartseg/cli/workers.py"

@@ -18,10 +18,11 @@ import pytest
 
 from command_lines import end_by, worker_of
 from heartseg.cli import cases
-from heartseg.cli.cases import Case, list_cases, scan_path
+from heartseg.cli.cases import Case, list_cases
 from heartseg.cli.exits import _is_importing
 from heartseg.cli.finished import choices_of, finished_report, key_of, model_hash
 from heartseg.cli.processes import Answer, ProcessError, _why_ended, in_child
+from heartseg.cli.scan_options import scan_path
 from heartseg.cli.segment import settings_from
 from heartseg.cli.summary import SummaryRow, write_summary
 from heartseg.errors import HeartSegError, InputError, SettingsError

@@ -13,11 +13,11 @@ from ..errors import HeartSegError, InputError
 from ..findings import Finding, Severity
 from ..progress import Reporter
 from ..settings import DEVICES, Settings
-from .cases import Case, add_scan_options, scan_path
+from .cases import Case
 from .exits import EXIT_OK, EXIT_USAGE
 from .processes import in_child
 from .progress import ProgressBar
-from .segment import frame_number
+from .scan_options import add_scan_options, frame_number, scan_path
 
 if TYPE_CHECKING:
     from ..volume.dicom.table import Row

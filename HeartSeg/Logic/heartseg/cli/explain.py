@@ -16,11 +16,11 @@ from ..formats import LABEL_FILES, REPORT_FILE
 from ..models.labels import parse_label_map
 from ..progress import Reporter
 from ..settings import DEVICES, Settings
-from .cases import Case, add_scan_options
+from .cases import Case
 from .exits import EXIT_OK, warn
 from .processes import in_child
 from .progress import ProgressBar
-from .segment import frame_number
+from .scan_options import add_scan_options, frame_number
 
 if TYPE_CHECKING:
     from ..models.folder import ModelFolder

@@ -21,10 +21,10 @@ from ..export.surfaces import SMOOTHING
 from ..models.labels import parse_label_map
 from ..progress import Reporter
 from ..volume.label_maps import LABEL_SETS
-from .cases import add_given_scan
 from .exits import EXIT_OK, stop_token, warn
 from .progress import ProgressBar
-from .segment import frame_number, parse_formats
+from .scan_options import add_given_scan, frame_number
+from .segment import parse_formats
 
 _FORMAT_LINES = "\n".join(f"  {name:<11}{text}" for name, text in FORMATS.items())
 

@@ -18,11 +18,10 @@ from ..marks import Mark, read_marks
 from ..progress import Reporter
 from ..provenance import Mend
 from ..settings import DEVICES, Settings
-from .cases import add_given_scan
 from .exits import EXIT_OK, warn
 from .processes import in_child
 from .progress import ProgressBar
-from .segment import frame_number
+from .scan_options import add_given_scan, frame_number
 
 if TYPE_CHECKING:
     from ..export.subject import Subject

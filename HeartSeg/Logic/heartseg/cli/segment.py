@@ -15,10 +15,11 @@ from ..formats import CONFIDENCE, DEFAULT_FORMATS, FORMATS, REPORT_FILE, check_f
 from ..models.labels import parse_label_map
 from ..progress import Reporter
 from ..settings import BACKENDS, DEVICES, PRECISIONS, Settings
-from .cases import Case, Part, add_scan_options, is_batch, list_cases, scan_path
+from .cases import Case, Part, is_batch, list_cases
 from .exits import EXIT_CODES, EXIT_NO_HEART, EXIT_OK
 from .processes import in_child
 from .progress import ProgressBar
+from .scan_options import add_scan_options, parse_frame, scan_path
 
 _DESCRIPTION = f"""\
 Segment the heart in a scan and write a folder with:
@@ -221,20 +222,6 @@ def _check_only(args: argparse.Namespace, settings: Settings, frame: int | str |
     assert not isinstance(frame, str)
     case = Case(args.input, args.input.name, args.series, frame, args.modality, args.spacing)
     return print_checks(checked(Request(case, args.model, settings, output=args.output)), args.json)
-
-
-def parse_frame(text: str | None) -> int | str | None:
-    """Parse ``--frame``: a number, ``"all"``, or None if omitted."""
-    return text if text == "all" else frame_number(text, ", or all")
-
-
-def frame_number(text: str | None, else_say: str = "") -> int | None:
-    """Parse the number of a frame, or return ``None`` if omitted; raises ``SettingsError``."""
-    if text is None:
-        return None
-    if not text.isdecimal():
-        raise SettingsError(f"frame {text!r} is not a number: give a number from 0{else_say}")
-    return int(text)
 
 
 @dataclass(frozen=True)

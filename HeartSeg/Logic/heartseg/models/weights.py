@@ -1,7 +1,7 @@
 """Weights of a checkpoint as NumPy arrays, read without torch.
 
-A checkpoint is a zip file: ``data.pkl``, a pickle that names tensors, and ``data/0``, ``data/1``, … with their bytes. The
-pickle may call two functions and name a few kinds of storage; anything else is refused.
+A checkpoint is a zip file: ``data.pkl``, a pickle that names tensors, and ``data/0``, ``data/1``, … with their bytes.
+The pickle may call two functions and name a few kinds of storage; anything else is refused.
 """
 
 from __future__ import annotations

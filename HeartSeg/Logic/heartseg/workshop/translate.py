@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..cli.cases import is_batch, list_cases
 from ..cli.exits import CONTINUES, EXIT_FAILED, EXIT_OK, stop_token, warn
 from ..cli.progress import ProgressBar
-from ..cli.segment import parse_frame
+from ..cli.scan_options import parse_frame
 from ..errors import OutputError, SettingsError
 from ..progress import Reporter
 
