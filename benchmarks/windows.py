@@ -3,7 +3,7 @@
 
     python benchmarks/windows.py ../shared/data [SCENES ...] [--model DIR] [--json FILE]
 
-*within 8 mm* centres the window anew only when what the fine network sees comes that near to a side of it.
+*program* centres the window anew only when what the fine network sees comes within 8 mm of a side of it.
 *moved* centres it anew whenever it would move by half a voxel of the finder. Scans: the development CT as an 8-bit
 picture and in HU, and folders of validation scenes made by ``frozen_scenes.py`` or ``frozen_patients.py`` (never the
 frozen sets themselves).
@@ -58,22 +58,12 @@ def moved(way: AroundHeart, found: HeartWindow) -> Geometry | None:
     return better if far or better.shape != grid.shape else None
 
 
-def outside(margin_mm: float) -> Rule:
-    """A window around what the fine network sees, if that and a margin reach beyond the window."""
-
-    def rule(way: AroundHeart, found: HeartWindow) -> Geometry | None:
-        grid = found.window.grid
-        seen = choose_heart(way.fine.folder.structure_lut()[found.window.labels], grid)
-        if seen is None:
-            return None
-        corners = grid.corners()
-        room = np.minimum(seen.low - corners.min(0), corners.max(0) - seen.high).min()
-        return way.fine.lattice.around(seen.low, seen.high) if room < margin_mm else None
-
-    return rule
+def never(way: AroundHeart, found: HeartWindow) -> Geometry | None:
+    """No second window."""
+    return None
 
 
-RULES: dict[str, Rule] = {"moved": moved, "never": outside(0.0), "within 8 mm": outside(8.0)}
+RULES: dict[str, Rule] = {"moved": moved, "never": never, "program": AroundHeart._recentred}
 
 
 def as_array(path: Path) -> np.ndarray:

@@ -146,7 +146,7 @@ def choose_precision(device: torch.device | Device, precision: str = "auto") -> 
     """Precision of the network's arithmetic under torch's name.
 
     ``auto`` is float16 on CUDA (as nnU-Net's own autocast) and float32 elsewhere: on the CPU half precision is
-    bfloat16, faster only on processors with AMX, and its 8 bits of mantissa move borders by a voxel here and there.
+    bfloat16, faster only on processors that have it, and its 8 bits of mantissa move borders by a voxel here and there.
     """
     if precision == "float32":
         return "float32"

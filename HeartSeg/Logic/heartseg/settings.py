@@ -29,7 +29,8 @@ class Settings:
         accurate: test-time augmentation, several times slower: averages predictions of the window around the heart with
             shifts and other grey scales, or of mirrored copies for a model without such a window.
         tile_step: step between adjacent tiles as a fraction of the tile size, in (0, 1].
-        precision: ``half`` uses float16 or bfloat16 on suitable GPUs; ``auto`` decides per device.
+        precision: ``half`` is float16 on a CUDA card and bfloat16 on the CPU (not with ONNX Runtime); ``auto``
+            decides per device.
         backend: ``torch``; ``onnx`` (ONNX Runtime on the CPU, without torch) or ``openvino`` (CPU), each with an
             optional package; ``auto`` selects torch if it is installed, and ONNX Runtime otherwise.
         threads: number of CPU threads; ``None`` uses the default of the backend.

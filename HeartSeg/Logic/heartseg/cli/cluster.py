@@ -36,7 +36,8 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.scheduler import KilledWorker
 from distributed.security import Security
 
-from ..errors import InputError, OutputError, SettingsError
+from ..errors import InputError, SettingsError
+from ..tables import writing
 from ..version import __version__
 from .cases import Case
 from .exits import stop_token, warn
@@ -334,7 +335,7 @@ def _shared_folder(output: Path) -> Iterator[Path]:
     folder = output / _FOLDER
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     try:
-        with _writing(output):
+        with writing(output):
             folder.mkdir(mode=0o700)
         yield folder
     finally:
@@ -344,18 +345,9 @@ def _shared_folder(output: Path) -> Iterator[Path]:
 def _token(folder: Path) -> str:
     """Make a file on the shared disk that shows a worker that it sees this disk; returns its name."""
     token = secrets.token_hex(8)
-    with _writing(folder.parent):
+    with writing(folder.parent):
         (folder / token).touch()
     return token
-
-
-@contextlib.contextmanager
-def _writing(output: Path) -> Iterator[None]:
-    """Report that the output folder cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"cannot write to {output} ({error.strerror}): free some space, or choose another") from error
 
 
 def _connected(place: Place) -> Client:

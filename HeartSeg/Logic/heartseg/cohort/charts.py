@@ -23,10 +23,9 @@ _WIDEST = 8.0
 
 def limits_of(distribution: Distribution) -> tuple[float, float]:
     """Return the ends of the axis of a histogram."""
-    values, reach = distribution.values, _WIDEST * distribution.spread / 0.6745
-    low, high = values[0], values[-1]
-    if reach > 0:
-        low, high = max(low, distribution.median - reach), min(high, distribution.median + reach)
+    low, high = distribution.values[0], distribution.values[-1]
+    if distribution.spread > 0:
+        low, high = max(low, distribution.at_score(-_WIDEST)), min(high, distribution.at_score(_WIDEST))
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
@@ -43,7 +42,7 @@ def histogram_svg(distribution: Distribution, number: int) -> str:
     for value in distribution.values:
         k = min(_BINS - 1, max(0, int((value - low) / (high - low) * _BINS)))
         counts[k] += 1
-        odd[k] += abs(distribution.score(value)) > 3.5
+        odd[k] += distribution.is_outlier(value)
 
     def at(value: float) -> float:
         return _LEFT + (_RIGHT - _LEFT) * min(1.0, max(0.0, (value - low) / (high - low)))

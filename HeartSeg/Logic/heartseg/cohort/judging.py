@@ -20,7 +20,10 @@ from .cases import DONE, FAILED, NO_HEART, CohortCase, is_cut_off
 
 LEAST_CASES = 10
 """With fewer values there are no outliers: the spread is not known."""
-_LIMIT = 3.5
+OUTLIER = 3.5
+"""Modified z-score beyond which a value is an outlier."""
+KINDS = ("error", "implausible", "outlier", "warning", "norm")
+"""Kinds of findings and remarks that order the cases, the worst first."""
 _CONSISTENT = 0.6745
 
 
@@ -56,6 +59,14 @@ class Distribution:
         if len(self.values) < LEAST_CASES or self.spread == 0:
             return 0.0
         return _CONSISTENT * (value - self.median) / self.spread
+
+    def is_outlier(self, value: float) -> bool:
+        """Whether a value is far from those of the other cases."""
+        return abs(self.score(value)) > OUTLIER
+
+    def at_score(self, score: float) -> float:
+        """Return the value with a modified z-score."""
+        return self.median + score * self.spread / _CONSISTENT
 
     def quantile(self, share: float) -> float:
         """Return a quantile, with linear interpolation."""
@@ -95,7 +106,7 @@ class JudgedCase:
     def badness(self) -> tuple[int, ...]:
         """The larger, the sooner to look at: no result, no heart, errors, implausible values, outliers, warnings."""
         status = {FAILED: 2, NO_HEART: 1, DONE: 0}[self.case.status]
-        return status, *(self.count(kind) for kind in ("error", "implausible", "outlier", "warning", "norm"))
+        return status, *(self.count(kind) for kind in KINDS)
 
 
 @dataclass(frozen=True)
@@ -163,13 +174,13 @@ def _remarks(case: CohortCase, found: dict[Name, Distribution], phase: str) -> l
     for m in case.measures:
         if m.value is None or is_cut_off(m):
             continue
-        score = found[name_in(case, m)].score(m.value)
+        distribution = found[name_in(case, m)]
         compared = compare(m, circumstances)
         if limits := implausible(m):
             text = f"implausible: limits {limits.low:g} to {limits.high:g} {limits.unit}".strip()
             remarks.append(Remark(m, "implausible", text))
-        if abs(score) > _LIMIT:
-            remarks.append(Remark(m, "outlier", f"outlier: modified z-score {score:+.1f}"))
+        if distribution.is_outlier(m.value):
+            remarks.append(Remark(m, "outlier", f"outlier: modified z-score {distribution.score(m.value):+.1f}"))
         if isinstance(compared, Comparison) and compared.position != "within":
             remarks.append(Remark(m, "norm", f"{compared.position} the range {compared.norm.text}"))
     return remarks

@@ -15,15 +15,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutputError
 from ..formats import COHORT_FILES
 from ..provenance import NOTICE
 from ..report.numbers import KEY_OF_A_SCAN
 from ..report.parts import asset
+from ..tables import writing
 from ..version import __version__
 from .cases import DONE, FAILED, NO_HEART, is_cut_off
 from .charts import HATCHING, finding_bars, histogram_svg, limits_of, title_of
-from .judging import Cohort, Distribution, JudgedCase, name_in
+from .judging import KINDS, OUTLIER, Cohort, Distribution, JudgedCase, name_in
 from .review import Review
 
 PAGE_FILE = COHORT_FILES[-1]
@@ -51,10 +51,8 @@ def write_cohort_page(cohort: Cohort, reviews: Mapping[str, Review], folder: Pat
     Raises:
         OutputError: the file cannot be written.
     """
-    try:
+    with writing(folder / PAGE_FILE):
         (folder / PAGE_FILE).write_text(page_text(cohort, reviews), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {folder / PAGE_FILE} ({error.strerror or error}): free some space") from error
     return PAGE_FILE
 
 
@@ -126,8 +124,8 @@ def _distributions(listed: list[Distribution]) -> str:
     sources = "; ".join(dict.fromkeys(norm.source for distribution in listed for norm in distribution.norms))
     rest = f'<details><summary>Other measures ({len(figures[False])})</summary><div class="charts grid">'
     return (
-        '<p class="small">Dashed: median. Hatched: outliers, with a modified z-score above 3.5. Lines below: reference '
-        "ranges of healthy adults. ▼: the case that is shown. Structures that the scan cuts off do not count.</p>"
+        f'<p class="small">Dashed: median. Hatched: outliers, with a modified z-score above {OUTLIER}. Lines below: '
+        "reference ranges of healthy adults. ▼: the case that is shown. Structures that the scan cuts off do not count.</p>"
         f'<div class="charts grid">{"".join(figures[True])}</div>'
         f"{rest}{''.join(figures[False])}</div></details>"
         f"{f'<p class=small>Reference ranges: {escape(sources)}.</p>' if sources else ''}"
@@ -186,7 +184,7 @@ def _case(judged: JudgedCase, number: Mapping[Any, int]) -> dict[str, Any]:
         "name": case.name,
         "status": case.status,
         "message": case.message,
-        "counts": [judged.count(kind) for kind in ("error", "implausible", "outlier", "warning", "norm")],
+        "counts": [judged.count(kind) for kind in KINDS],
         "findings": [[f.severity.value, f.code, f.message] for f in case.findings],
         "values": values,
         "remarks": remarks,

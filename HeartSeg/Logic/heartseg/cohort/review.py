@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..errors import InputError, OutputError
+from ..errors import InputError
 from ..formats import REVIEW_FILE
-from ..tables import read_table, write_table
+from ..tables import read_table, write_table, writing
 
 VERDICTS = ("accept", "reject", "")
 COLUMNS = ("case", "verdict", "comment", "time", "result")
@@ -65,7 +65,5 @@ def record_review(folder: Path, case: str, review: Review) -> dict[str, Review]:
 def write_reviews(folder: Path, reviews: Mapping[str, Review]) -> None:
     """Write the reviews; raises ``OutputError``."""
     path = folder / REVIEW_FILE
-    try:
+    with writing(path):
         write_table(path, COLUMNS, ({"case": name, **asdict(review)} for name, review in reviews.items()))
-    except OSError as error:
-        raise OutputError(f"cannot write {path} ({error.strerror}): free some space") from error

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..anatomy import KEYS
-from ..errors import OutputError
 from ..formats import COHORT_FILES, is_installed
 from ..result import Measure
-from ..tables import Cell, write_table
-from .judging import Cohort, JudgedCase
+from ..tables import Cell, write_table, writing
+from .judging import KINDS, Cohort, JudgedCase
 from .review import Review
 
 CSV_FILE, PARQUET_FILE, _ = COHORT_FILES
 _FIRST = ("case", "status", "message", "verdict", "comment", "path", "modality", "sex", "size", "spacing (mm)")
-_COUNTS = ("error", "warning", "implausible", "outlier", "norm")
 _RUN = ("seconds (s)", "made", "heartseg", "model", "model version", "model sha256", "mode", "device")
 
 
@@ -41,7 +39,7 @@ def table_of(cohort: Cohort, reviews: Mapping[str, Review]) -> tuple[list[str], 
     ordered = sorted((c for c in measures if c in known), key=lambda c: measures[c][:2])
     findings = [f"finding {code}" for _, code, _ in cohort.codes()]
     settings = sorted(c for c in known if c.startswith("setting "))
-    first = [*_FIRST, *(f"{kind}s" for kind in _COUNTS)]
+    first = [*_FIRST, *(f"{kind}s" for kind in KINDS)]
     return list(dict.fromkeys((*first, *ordered, *findings, *_RUN, *settings))), rows
 
 
@@ -58,7 +56,7 @@ def _row(judged: JudgedCase, review: Review) -> dict[str, Cell]:
         "sex": scan.patient.sex,
         "size": " ".join(str(n) for n in scan.size_xyz),
         "spacing (mm)": " ".join(f"{n:g}" for n in scan.spacing_mm_xyz),
-        **{f"{kind}s": judged.count(kind) for kind in _COUNTS},
+        **{f"{kind}s": judged.count(kind) for kind in KINDS},
         "seconds (s)": None if case.seconds is None else round(case.seconds, 2),
         "made": case.made,
         "model": case.model.name,
@@ -89,13 +87,12 @@ def write_cohort_table(cohort: Cohort, reviews: Mapping[str, Review], folder: Pa
         OutputError: a file cannot be written.
     """
     columns, rows = table_of(cohort, reviews)
-    try:
+    with writing(folder / CSV_FILE):
         write_table(folder / CSV_FILE, columns, rows)
-        if not is_installed("pyarrow"):
-            return [CSV_FILE]
+    if not is_installed("pyarrow"):
+        return [CSV_FILE]
+    with writing(folder / PARQUET_FILE):
         _write_parquet(folder / PARQUET_FILE, columns, rows)
-    except OSError as error:
-        raise OutputError(f"cannot write to {folder} ({error.strerror or error}): free some space") from error
     return [CSV_FILE, PARQUET_FILE]
 
 
