@@ -125,7 +125,8 @@ def _distributions(listed: list[Distribution]) -> str:
     rest = f'<details><summary>Other measures ({len(figures[False])})</summary><div class="charts grid">'
     return (
         f'<p class="small">Dashed: median. Hatched: outliers, with a modified z-score above {OUTLIER}. Lines below: '
-        "reference ranges of healthy adults. ▼: the case that is shown. Structures that the scan cuts off do not count.</p>"
+        "reference ranges of healthy adults. ▼: the case that is shown. Structures that the scan cuts off do not "
+        "count.</p>"
         f'<div class="charts grid">{"".join(figures[True])}</div>'
         f"{rest}{''.join(figures[False])}</div></details>"
         f"{f'<p class=small>Reference ranges: {escape(sources)}.</p>' if sources else ''}"
