@@ -72,6 +72,13 @@ def scenes(what: str) -> Callable[[dict[str, Any]], Entries]:
     return entries
 
 
+def rounded(figures: Any) -> Any:
+    """Figures of a card with three decimals."""
+    if isinstance(figures, dict):
+        return {k: rounded(v) for k, v in figures.items()}
+    return round(figures, 3) if isinstance(figures, float) else figures
+
+
 def development(record: dict[str, Any]) -> Entries:
     return [
         {
@@ -201,7 +208,7 @@ def main(argv: list[str] | None = None) -> int:
             continue
         shown = " ".join(part.replace(str(args.data), "../shared/data") for part in command)
         entries = benchmark.entries(json.loads(path.read_text(encoding="utf-8")))
-        tested += [{**entry, "command": f"benchmarks/{shown}"} for entry in entries]
+        tested += [{**entry, "figures": rounded(entry["figures"]), "command": f"benchmarks/{shown}"} for entry in entries]
     (out / "tested_on.json").write_text(json.dumps(tested, indent=1) + "\n", encoding="utf-8")
     for entry in tested:
         print(f"{entry['data']} (n {entry['n']}): {entry['figures']}")
