@@ -208,7 +208,7 @@ def main(argv: list[str] | None = None) -> int:
             continue
         shown = " ".join(part.replace(str(args.data), "../shared/data") for part in command)
         entries = benchmark.entries(json.loads(path.read_text(encoding="utf-8")))
-        tested += [{**entry, "figures": rounded(entry["figures"]), "command": f"benchmarks/{shown}"} for entry in entries]
+        tested += [{**e, "figures": rounded(e["figures"]), "command": f"benchmarks/{shown}"} for e in entries]
     (out / "tested_on.json").write_text(json.dumps(tested, indent=1) + "\n", encoding="utf-8")
     for entry in tested:
         print(f"{entry['data']} (n {entry['n']}): {entry['figures']}")

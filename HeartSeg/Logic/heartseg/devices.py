@@ -62,10 +62,10 @@ def choose_backend(wish: str, needs_torch: str = "") -> str:
         raise SettingsError(f"{needs_torch} cannot be run by backend onnx: use backend torch")
     if importlib.util.find_spec("onnxruntime") is None:
         raise DependencyError(
-            "neither PyTorch nor ONNX Runtime, one of which runs the network, is installed: pip install torch, or "
+            "no package that runs the network is installed (PyTorch or ONNX Runtime): pip install torch, or "
             'pip install "heartseg[light]" (30 MB, for the processor)'
             if wish == "auto"
-            else 'backend onnx needs a package: pip install "heartseg[light]"'
+            else 'backend onnx needs ONNX Runtime: pip install "heartseg[light]"'
         )
     return "onnx"
 
@@ -78,7 +78,7 @@ def run_device(backend: str, wish: str) -> Device:
     """
     if backend == "onnx":
         if wish not in ("auto", "cpu"):
-            raise DeviceError(f"device {wish!r} is not available to backend onnx: use cpu, or backend torch")
+            raise DeviceError(f"backend onnx does not support device {wish!r}: use cpu, or backend torch")
         return CPU
     device = choose_device(wish)
     return Device(device.type, device.index)

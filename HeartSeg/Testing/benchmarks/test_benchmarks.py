@@ -289,3 +289,9 @@ def test_errors_that_a_finding_names_are_counted(benchmark: Callable[[str], Modu
         write_labels(labels, geometry, tmp_path / f"{name}_labels.nii.gz")
         write_labels(found, geometry, tmp_path / "predictions" / f"{name}.nii.gz")
     assert benchmark("intervals").count_findings([tmp_path]) == (3, 2, 1)
+
+
+def test_figures_of_a_card_have_three_decimals(benchmark: Callable[[str], ModuleType]) -> None:
+    figures = {"LV": {"mean": 0.5362, "sd": 0.0359}, "EF error, points": 13.1908, "found": 20}
+    expected = {"LV": {"mean": 0.536, "sd": 0.036}, "EF error, points": 13.191, "found": 20}
+    assert benchmark("all").rounded(figures) == expected

@@ -46,12 +46,12 @@ from .summary import SummaryRow
 from .workers import FATAL, Job, failed_row, row_of, runs
 
 ATTEMPTS = 3
-"""How often a scan is given out when its process is killed, or its workers die."""
+"""Number of attempts for a scan whose process is killed or whose worker dies."""
 _FOLDER = ".heartseg-cluster"
 _CONNECT_SECONDS = 10.0
 _GONE_SECONDS = 600.0
 _SEEN_SECONDS = 60.0
-"""Network file systems may show a new file that late on other machines."""
+"""Seconds after which a new file is visible on all machines of a network file system."""
 _TEND_SECONDS = 20.0
 _POLL_SECONDS = 0.5
 _RESULT_SECONDS = 5.0
@@ -63,8 +63,9 @@ class Run:
 
     Attributes:
         job: as for local processes, with absolute paths.
-        token: of one connection to a scheduler, and name of a file that shows a worker that it sees the same disk.
-        version: version of HeartSeg that asks.
+        token: of one connection to a scheduler; also the name of a file by which a worker checks that it sees the same
+            disk.
+        version: version of HeartSeg that made the task.
     """
 
     job: Job
@@ -132,7 +133,7 @@ class WarmModel(WorkerPlugin):
         return self._child
 
     def stop(self, token: str) -> None:
-        """End the work of a run, also in the middle of a scan; its tasks that are still to come do nothing."""
+        """End the work of a run, also in the middle of a scan; later tasks of this run do nothing."""
         self._over.add(token)
         if self._token == token:
             self._release()
@@ -147,7 +148,7 @@ class WarmModel(WorkerPlugin):
 
 
 def _check_place(run: Run) -> None:
-    """Check that this worker has the version and sees the disk of the machine that asks."""
+    """Check that this worker has the version, and sees the disk, of the machine that runs the command."""
     if run.version != __version__:
         raise SettingsError(f"has heartseg {__version__}, the run {run.version}: install the same everywhere")
     end = time.monotonic() + _SEEN_SECONDS
@@ -209,10 +210,10 @@ class Running:
         return Client(**where, timeout=_CONNECT_SECONDS, set_as_default=False, name="heartseg")
 
     def tend(self) -> None:
-        """Nothing: workers are the business of whoever started the scheduler."""
+        """Does nothing: workers belong to whoever started the scheduler."""
 
     def close(self) -> None:
-        """Nothing: the scheduler goes on."""
+        """Does nothing: the scheduler continues to run."""
 
 
 class Slurm:
@@ -310,20 +311,20 @@ def rows_from_cluster(cases: list[Case], job: Job, place: Place) -> Generator[Su
 
 
 def _quiet() -> None:
-    """Leave out what distributed prints about lost connections, unless ``-v`` asks for it."""
+    """Suppress messages of distributed about lost connections, unless ``-v`` is given."""
     if not logging.getLogger().isEnabledFor(logging.INFO):
         for name in ("distributed", "distributed.client"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _for_machines(job: Job) -> Job:
-    """Return the job with paths that hold in every folder; a result of this run that is there is never made again."""
+    """Return the job with absolute paths; an existing result of this run is never made again."""
     model = str(Path(job.model).absolute()) if job.model and Path(job.model).exists() else job.model
     return replace(job, output=job.output.absolute(), model=model, resume=job.resume or not job.overwrite)
 
 
 def _status(row: SummaryRow, resume: bool) -> str:
-    """Status of a row; without ``--resume``, what was done before was done in this run, by a worker that died then."""
+    """Status of a row; without ``--resume``, an earlier result is of this run, by a worker that died afterwards."""
     if row.status != "done before" or resume:
         return row.status
     return "no heart" if row.message else "done"
@@ -364,13 +365,13 @@ def _connected(place: Place) -> Client:
 
 
 class _Session:
-    """The time of one connection to a scheduler.
+    """The work during one connection to a scheduler.
 
     Args:
         client: the connection, which is closed at the end.
         place, run: as for the whole run.
         left: scans without a row, by name; those that get one are removed.
-        tries: how often a scan was given out in vain, by name.
+        tries: number of failed attempts of a scan, by name.
     """
 
     def __init__(self, client: Client, place: Place, run: Run, left: dict[str, Case], tries: Counter[str]) -> None:
@@ -407,7 +408,7 @@ class _Session:
         with _lost_connections():
             if not self._told and not self._client.scheduler_info()["workers"]:
                 self._told = True
-                warn(f"no worker has come yet; the logs of Slurm's are in {self._run.job.output / _FOLDER}")
+                warn(f"no worker has started yet: see the logs of Slurm workers in {self._run.job.output / _FOLDER}")
 
     def _submit(self, cases: Sequence[Case], avoid: str = "") -> None:
         """Submit scans; ``avoid`` is the address of a worker that had them before."""
@@ -454,11 +455,11 @@ class _Session:
                     future.add_done_callback(self._note)
                     return None
         except KilledWorker as error:
-            why = f"{error.allowed_failures + 1} workers died while they had this scan: look into their logs"
+            why = f"{error.allowed_failures + 1} workers died while they segmented this scan: see their logs"
             return Outcome(failed_row(case, self._run.job, 0.0, why), elsewhere=True)
 
     def _leave(self) -> None:
-        """Stop what is still being done, let the workers' models go, and close the connection."""
+        """Stop running tasks, free the models in the workers, and close the connection."""
         client = self._client
         with contextlib.suppress(Exception):  # with a scheduler that is gone, all of it is in vain
             if client.status == "running":

@@ -182,7 +182,7 @@ def _compare(args: argparse.Namespace) -> Evaluation | Study:
             name=args.pred.name if args.pred.is_dir() else "",
         )
     if args.confidence is not None:
-        raise SettingsError("--confidence is of one case and TRUTH is a folder: leave it out, maps are found beside")
+        raise SettingsError("--confidence names the map of one case, but TRUTH is a folder: omit it")
     with ProgressBar() as bar:
         return evaluate_folders(
             pred,

@@ -89,8 +89,8 @@ def write_summary(path: Path, cases: list[Case], rows: Mapping[str, SummaryRow])
 class Summary:
     """The file with a row per scan, kept up to date while a batch runs.
 
-    Writing takes longer the more rows there are. After each writing the next one waits ten times as long as it took, so
-    that a cohort of thousands is not slowed down by its table. What a kill loses of it, ``--resume`` finds again.
+    Writing takes longer the more rows there are. The next write therefore waits ten times as long as the last one took,
+    so that the table does not slow down a cohort of thousands. ``--resume`` restores rows that a kill has lost.
 
     Args:
         path: the file.

@@ -18,7 +18,7 @@ _WIDTH, _HEIGHT, _LEFT, _RIGHT, _BOTTOM = 330, 128, 10, 320, 96
 _ROW = 20
 _BINS = 31
 _WIDEST = 8.0
-"""Histograms end at this modified z-score; the last bar holds what is beyond."""
+"""Histograms end at this modified z-score; the last bar contains all values beyond it."""
 
 
 def limits_of(distribution: Distribution) -> tuple[float, float]:

@@ -23,7 +23,7 @@ def check_threshold(threshold: float | None, confidence: object) -> None:
         if confidence is not None:
             raise SettingsError("a confidence map has no effect without a threshold: add one, such as 0.8")
     elif not 0 < threshold < 1:
-        raise SettingsError(f"threshold {threshold:g} is no probability: give one between 0 and 1, such as 0.8")
+        raise SettingsError(f"threshold {threshold:g} is not a probability: give one between 0 and 1, such as 0.8")
 
 
 def sure_labels(found: LabelMap, threshold: float, confidence: str | Path | Volume | None = None) -> LabelMap:

@@ -25,7 +25,7 @@ def onnx_predictor(network: GraphNetwork, check: Callable[[], None], threads: in
     try:
         import onnxruntime
     except ImportError as error:
-        raise DependencyError(f'backend onnx needs a package ({error}): pip install "heartseg[light]"') from None
+        raise DependencyError(f'backend onnx needs ONNX Runtime ({error}): pip install "heartseg[light]"') from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = cpu_threads(threads), 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the cores alone

@@ -1,8 +1,8 @@
 """Resampling between grids: axis by axis where the axes are parallel, in rotated coordinates otherwise.
 
-Going down, a new voxel averages the old ones it covers (the area kernel: each old voxel weighs as much as its overlap
-with the new one), which is what a scanner with larger voxels would see; going up, the same formula is linear
-interpolation. Labels come back by comparing interpolated logits plane by plane: never all classes at full size.
+For downsampling, a new voxel is the average of the old voxels that it covers, weighted by overlap (area kernel), which
+is what a scanner with larger voxels would measure. For upsampling, the same formula is linear interpolation. Labels are
+found by comparing interpolated logits plane by plane, so that the logits of all classes are never kept at full size.
 
 The matrices of weights are sparse, and multiplied along the first axis of an array, where SciPy adds whole rows. That
 takes a fifth of the time of dense products, and no threads of a BLAS, which wait for each other on busy cores.

@@ -1,7 +1,7 @@
 """The network of a model folder as an ONNX graph without weights, and the weights that belong to it.
 
 The weights stay in the checkpoints: the graph names them, and they are given to the runtime by these names. Like a
-checkpoint, a graph may come from anyone: it is looked through before a runtime gets it.
+checkpoint, a graph may come from anyone: it is checked before a runtime reads it.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _initializer(fields: list[tuple[int, int | bytes]]) -> tuple[str, tuple[int,
 
 
 def _fields(message: bytes) -> list[tuple[int, int | bytes]]:
-    """The fields of a protobuf message in order: number and value, an integer or what a length precedes."""
+    """Yield number and value of the fields of a protobuf message, in order: an integer, or the bytes of the field."""
     found: list[tuple[int, int | bytes]] = []
     at = 0
     while at < len(message):

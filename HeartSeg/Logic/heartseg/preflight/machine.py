@@ -64,7 +64,7 @@ def check_machine(
     """Packages, disk, memory, graphics memory, and the time on the processor."""
     if not machine.device:
         text = (
-            "neither torch nor onnxruntime, one of which runs the network, is installed: install one of them (in "
+            "no package that runs the network is installed (torch or onnxruntime): install one of them (in "
             "Slicer: the button above)"
         )
         return (Finding("packages-missing", Severity.ERROR, text),)

@@ -19,7 +19,7 @@ def picture_path(path: str | Path) -> Path:
     """Return the path of a picture; raises ``OutputError`` if its suffix is not one of :data:`SUFFIXES`."""
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"file {str(path)!r} is no picture: give a name with {', '.join(SUFFIXES)}")
+        raise OutputError(f"file {str(path)!r} is not a picture: use one of the suffixes {', '.join(SUFFIXES)}")
     return path
 
 

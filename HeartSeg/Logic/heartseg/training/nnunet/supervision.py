@@ -40,7 +40,7 @@ def edge_labels(preset: Preset, labels: Mapping[str, int]) -> tuple[int, ...] | 
     known = [name for name in labels if name != "background"]
     for name in preset.edge_structures:
         if name not in known:
-            raise SettingsError(f"edge structure {name!r} is no label of the data: use some of {', '.join(known)}")
+            raise SettingsError(f"edge structure {name!r} is not a label of the data: use some of {', '.join(known)}")
     return tuple(labels[name] for name in preset.edge_structures)
 
 
