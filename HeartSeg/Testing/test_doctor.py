@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from heartseg import doctor
@@ -11,6 +12,7 @@ from heartseg.doctor import InstallationReport, anonymous, check_installation
 from heartseg.errors import Cancelled
 from heartseg.needs import RUNTIMES, Missing, preferred_runtime
 from heartseg.progress import CancelToken, Reporter
+from heartseg.speed import least_dice
 
 
 @pytest.fixture(autouse=True)
@@ -112,3 +114,24 @@ def test_the_check_can_be_cancelled() -> None:
 
 def test_problems_are_at_the_end_of_the_report() -> None:
     assert InstallationReport(problems=("the disk is full",)).text.splitlines()[-1].endswith("the disk is full")
+
+
+def test_the_speed_of_each_installed_way_is_measured() -> None:
+    report = check_installation(self_test=False, speed=True)
+    rows = dict(report.sections["Speed"])
+    seconds = {name: float(text.split(" s,")[0]) for name, text in rows.items() if "," in name}
+    assert {tuple(name.split(", ")[:2]) for name in seconds} >= {("torch", "float32"), ("onnx", "float32")}
+    assert all(0 < value < 600 for value in seconds.values())
+    exact = {name: value for name, value in seconds.items() if "bfloat16" not in name}
+    assert min(exact, key=lambda name: exact[name]).split(", ")[0] in rows["fastest"]
+    assert "labels" in rows  # not compared on the small volume
+
+
+def test_the_structure_that_differs_most_is_named() -> None:
+    reference = np.repeat(np.array([0, 1, 1, 7], np.uint8), 100)
+    labels = reference.copy()
+    assert least_dice(labels, reference) == (0, 1.0)
+    labels[100:110] = 0  # LV: 190 of 200 voxels; Dice 2 * 190 / 390
+    labels[390:] = 1  # PA: 90 of 100; Dice 2 * 90 / 190
+    value, dice = least_dice(labels, reference)
+    assert value == 7 and dice == pytest.approx(180 / 190)

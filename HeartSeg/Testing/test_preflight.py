@@ -266,7 +266,7 @@ def test_a_missing_package_is_an_error(model: ModelFolder) -> None:
 
 
 def test_a_model_without_a_graph_needs_torch(model: ModelFolder, tmp_path: Path) -> None:
-    light = Machine("cpu", backend="onnx")
+    light = Machine("cpu", has_torch=False)
     (check,) = check_machine(scan(), replace(model, path=tmp_path), Settings(), light)
     assert (check.code, check.severity) == ("packages-missing", Severity.ERROR)
     assert "packages-missing" not in [c.code for c in check_machine(scan(), model, Settings(), light)]

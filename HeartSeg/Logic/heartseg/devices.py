@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import platform
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import DependencyError, DeviceError, SettingsError
@@ -37,51 +42,75 @@ class Device:
 
 CPU = Device("cpu")
 
+_GRAPH_RUNTIMES = {"openvino": ("openvino", "OpenVINO", "openvino"), "onnx": ("onnxruntime", "ONNX Runtime", "light")}
+"""Backends that run a model's graph on the processor, the faster one first: module, name, extra of HeartSeg."""
 
-def choose_backend(wish: str, needs_torch: str = "") -> str:
-    """The backend of a run; ``auto`` takes torch where it can be imported, and ONNX Runtime otherwise.
+
+def choose_runtime(backend: str, device: str, needs_torch: str = "") -> tuple[str, Device]:
+    """The backend and the device of a run.
+
+    With ``auto``, a graphics card that torch can use comes first; on the processor, the fastest of the installed
+    packages: OpenVINO, ONNX Runtime, torch.
 
     Args:
-        wish: a backend, or ``auto``.
-        needs_torch: why only torch can run the model; ``""`` if ONNX Runtime can.
-
-    Raises:
-        SettingsError: ``onnx``, and it cannot run the model.
-        DependencyError: a package is missing.
-    """
-    if wish != "onnx":
-        try:
-            import torch  # noqa: F401
-
-            return "torch" if wish == "auto" else wish
-        except (ImportError, OSError) as error:
-            if needs_torch or wish != "auto":
-                who = needs_torch or f"backend {wish}"
-                raise DependencyError(f"{who} needs PyTorch ({error}): pip install torch") from None
-    if needs_torch:
-        raise SettingsError(f"{needs_torch} cannot be run by backend onnx: use backend torch")
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise DependencyError(
-            "no package that runs the network is installed (PyTorch or ONNX Runtime): pip install torch, or "
-            'pip install "heartseg[light]" (30 MB, for the processor)'
-            if wish == "auto"
-            else 'backend onnx needs ONNX Runtime: pip install "heartseg[light]"'
-        )
-    return "onnx"
-
-
-def run_device(backend: str, wish: str) -> Device:
-    """The device of a run with a backend; ONNX Runtime runs on the processor.
+        backend: a backend, or ``auto``.
+        device: ``auto``, a kind of device, or ``cuda:N``.
+        needs_torch: why only torch can run the model; ``""`` if its graph can be run.
 
     Raises:
         DeviceError: the device is not available, or not to this backend.
+        SettingsError: ``onnx``, and it cannot run the model.
+        DependencyError: a package is missing.
     """
-    if backend == "onnx":
-        if wish not in ("auto", "cpu"):
-            raise DeviceError(f"backend onnx does not support device {wish!r}: use cpu, or backend torch")
-        return CPU
-    device = choose_device(wish)
-    return Device(device.type, device.index)
+    if backend in ("onnx", "openvino"):
+        if device not in ("auto", "cpu"):
+            raise DeviceError(f"backend {backend} does not support device {device!r}: use cpu, or backend torch")
+        if needs_torch and backend == "onnx":
+            raise SettingsError(f"{needs_torch} cannot be run by backend onnx: use backend torch")
+        module, name, extra = _GRAPH_RUNTIMES[backend]
+        if not _installed(module):
+            raise DependencyError(f'backend {backend} needs {name}: pip install "heartseg[{extra}]"')
+        if needs_torch:
+            _import_torch(needs_torch)  # which reads the network for OpenVINO
+        return backend, CPU
+    there = [name for name, (module, *_) in _GRAPH_RUNTIMES.items() if _installed(module)]
+    if backend == "auto" and there and not needs_torch and device in ("auto", "cpu"):
+        if device == "cpu" or not has_graphics_card():
+            return there[0], CPU
+        with contextlib.suppress(ImportError, OSError):
+            card = choose_device()
+            return ("torch", Device(card.type, card.index)) if card.type != "cpu" else (there[0], CPU)
+        return there[0], CPU
+    if backend == "auto" and not needs_torch and not _installed("torch"):
+        if there:
+            raise DeviceError(f"device {device!r} needs PyTorch, which is not installed: use cpu, or install torch")
+        raise DependencyError(
+            "no package that runs the network is installed (PyTorch or ONNX Runtime): pip install torch, or "
+            'pip install "heartseg[light]" (30 MB, for the processor)'
+        )
+    _import_torch(needs_torch or f"backend {backend}")
+    chosen = choose_device(device)
+    return "torch", Device(chosen.type, chosen.index)
+
+
+def has_graphics_card() -> bool:
+    """Whether there may be a graphics card for torch; asks the system, since an import of torch takes seconds."""
+    nodes = ("/dev/nvidiactl", "/dev/kfd")  # drivers of NVIDIA and AMD
+    apple = (platform.system(), platform.machine()) == ("Darwin", "arm64")
+    return apple or bool(shutil.which("nvidia-smi")) or any(Path(node).exists() for node in nodes)
+
+
+def _installed(module: str) -> bool:
+    if module in sys.modules:
+        return sys.modules[module] is not None
+    return importlib.util.find_spec(module) is not None
+
+
+def _import_torch(who: str) -> None:
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:
+        raise DependencyError(f"{who} needs PyTorch ({error}): pip install torch") from None
 
 
 def choose_device(wish: str = "auto", kinds: tuple[str, ...] = KINDS) -> torch.device:
@@ -142,17 +171,26 @@ def cpu_cores() -> int:
         return os.cpu_count() or 1
 
 
-def choose_precision(device: torch.device | Device, precision: str = "auto") -> str:
+def choose_precision(device: torch.device | Device, precision: str = "auto", backend: str = "torch") -> str:
     """Precision of the network's arithmetic under torch's name.
 
-    ``auto`` is float16 on CUDA (as nnU-Net's own autocast) and float32 elsewhere: on the CPU half precision is
-    bfloat16, faster only on processors that have it, and its 8 bits of mantissa move borders by a voxel here and there.
+    ``auto`` is float16 on CUDA (as nnU-Net's own autocast), bfloat16 with OpenVINO on processors that have instructions
+    for it (two to four times as fast; borders move by a voxel here and there), and float32 elsewhere. ONNX Runtime
+    computes in float32.
     """
-    if precision == "float32":
+    if precision == "float32" or backend == "onnx":
         return "float32"
     if device.type == "cuda":
         return "float16"
-    return "bfloat16" if precision == "half" else "float32"
+    return "bfloat16" if precision == "half" or (backend == "openvino" and _has_bfloat16()) else "float32"
+
+
+@cache
+def _has_bfloat16() -> bool:
+    """Whether this processor has instructions for bfloat16 (AVX-512 BF16, AMX)."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -163,19 +201,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(
         phrase in text for phrase in ("out of memory", "can't allocate memory", "not enough memory")
     )
-
-
-@contextmanager
-def run_settings(backend: str, threads: int | None) -> Iterator[None]:
-    """What applies to a whole run with a backend: :func:`torch_settings` where torch runs it.
-
-    ONNX Runtime gets its threads with the network.
-    """
-    if backend == "onnx":
-        yield
-        return
-    with torch_settings(threads):
-        yield
 
 
 @contextmanager

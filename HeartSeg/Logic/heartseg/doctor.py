@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from .anatomy import STRUCTURES
 from .devices import cpu_threads
 from .errors import HeartSegError, ModelError
 from .models.checkpoint import verify_hash
@@ -76,7 +77,9 @@ class InstallationReport:
         return anonymous("\n".join(lines))
 
 
-def check_installation(reporter: Reporter | None = None, self_test: bool = True) -> InstallationReport:
+def check_installation(
+    reporter: Reporter | None = None, self_test: bool = True, speed: bool = False, scan: Volume | None = None
+) -> InstallationReport:
     """Check versions, devices, models, folders and network settings, and segment a small synthetic volume.
 
     Problems are part of the report and are not raised.
@@ -84,6 +87,8 @@ def check_installation(reporter: Reporter | None = None, self_test: bool = True)
     Args:
         reporter: progress (stage ``check``) and cancellation.
         self_test: also run the network, which takes about ten seconds on a CPU, plus imports.
+        speed: also run it in each way that is installed, and say which is fastest; about a minute.
+        scan: the scan for that; one window of the small volume when omitted.
 
     Raises:
         Cancelled: the reporter's token was set.
@@ -99,6 +104,8 @@ def check_installation(reporter: Reporter | None = None, self_test: bool = True)
     ]
     if self_test:
         parts.append(("Self-test", lambda: _self_test(reporter)))
+    if speed:
+        parts.append(("Speed", lambda: _speed(scan, reporter)))
     sections: dict[str, tuple[tuple[str, str], ...]] = {}
     problems: list[str] = []
     with reporter.stage("check", len(parts)):
@@ -268,6 +275,32 @@ def _self_test(reporter: Reporter) -> tuple[list[tuple[str, str]], list[str]]:
             "structures",
         ),
     ]
+    return rows, []
+
+
+def _speed(scan: Volume | None, reporter: Reporter) -> tuple[list[tuple[str, str]], list[str]]:
+    if missing_runtimes():
+        return [("ways", "skipped: packages are missing")], []
+    from .speed import SAFE_DICE, compare_ways
+
+    center = (0.0, 0.0, 0.0) if scan is None else None
+    try:
+        timings = compare_ways(scan or tiny_volume(), Settings(heart_center=center), reporter)
+    except HeartSegError as error:
+        return [("ways", f"failed: {error}")], [f"the comparison failed: {error}"]
+    names = {structure.label: structure.key for structure in STRUCTURES}
+    rows = []
+    for timing in timings:
+        text = f"{timing.warm:.2f} s, {timing.first:.2f} s for the first scan"
+        if scan is not None:  # a few voxels of the small volume say nothing about hearts
+            text += f"; Dice at least {timing.dice:.4f} ({names[timing.worst]})" if timing.worst else "; same labels"
+        rows.append((f"{timing.run.backend}, {timing.run.precision}, {timing.run.device}", text))
+    safe = [t for t in timings if (t.dice >= SAFE_DICE if scan is not None else t.settings.precision != "half")]
+    best = min(safe, key=lambda timing: timing.warm)
+    least = "" if scan is None else f" (of those whose structures all have a Dice of {SAFE_DICE:g} to the first)"
+    rows.append(("fastest", f"{best.options}{least}"))
+    if scan is None:
+        rows.append(("labels", "not compared: heartseg doctor --speed SCAN compares them on a scan of yours"))
     return rows, []
 
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .devices import has_graphics_card
 from .errors import DependencyError
 
 MIN_PYTHON = (3, 10)
@@ -146,8 +147,7 @@ def missing_runtimes(unusable: Mapping[str, str] | None = None) -> tuple[Missing
 
 def preferred_runtime() -> Package:
     """torch where there is a graphics card that it can use, else the light one."""
-    graphics = shutil.which("nvidia-smi") or (platform.system(), platform.machine()) == ("Darwin", "arm64")
-    return TORCH if graphics and not unsupported(TORCH) else LIGHT
+    return TORCH if has_graphics_card() and not unsupported(TORCH) else LIGHT
 
 
 def missing_packages(packages: Sequence[Package], unusable: Mapping[str, str] | None = None) -> tuple[Missing, ...]:

@@ -30,9 +30,10 @@ class Settings:
             shifts and other grey scales, or of mirrored copies for a model without such a window.
         tile_step: step between adjacent tiles as a fraction of the tile size, in (0, 1].
         precision: ``half`` is float16 on a CUDA card and bfloat16 on the CPU (not with ONNX Runtime); ``auto``
-            decides per device.
-        backend: ``torch``; ``onnx`` (ONNX Runtime on the CPU, without torch) or ``openvino`` (CPU), each with an
-            optional package; ``auto`` selects torch if it is installed, and ONNX Runtime otherwise.
+            decides (:func:`~heartseg.devices.choose_precision`).
+        backend: ``torch``; ``onnx`` (ONNX Runtime) or ``openvino``, both on the CPU and without torch for models with a
+            graph; ``auto`` selects torch on a graphics card, and on the CPU the fastest that is installed and can run
+            the model (:func:`~heartseg.devices.choose_runtime`).
         threads: number of CPU threads; ``None`` uses the default of the backend.
         confidence_map: also compute the confidence of the predicted label at each voxel.
         label_map: label value in the model -> structure key, for a model without a card.

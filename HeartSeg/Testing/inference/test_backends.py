@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from heartseg.devices import CPU, Device
-from heartseg.inference.backends import FusedNormActivation, fuse_norms, openvino_predictor, torch_predictor
+from heartseg.inference.openvino_backend import openvino_predictor
+from heartseg.inference.torch_backend import FusedNormActivation, fuse_norms, torch_predictor
 from heartseg.models.folder import ModelFolder
 from heartseg.models.loading import load_model
 from tiny_models import make_tiny_model_folder
@@ -73,6 +74,6 @@ def test_the_last_rung_takes_the_network_back_from_the_card(
     """Without a card, the requests to the network represent the move; a copy on the card would stay there."""
     asked = []
     monkeypatch.setattr(network, "to", lambda device, **options: asked.append(device) or network, raising=False)
-    monkeypatch.setattr("heartseg.inference.backends.fuse_norms", lambda moved: moved)
+    monkeypatch.setattr("heartseg.inference.torch_backend.fuse_norms", lambda moved: moved)
     torch_predictor(network, CPU, "float32")
     assert asked == ["cpu"]

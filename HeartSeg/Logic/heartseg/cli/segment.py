@@ -94,7 +94,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--backend",
         default="auto",
         choices=BACKENDS,
-        help="default: torch if it is installed, else onnx",
+        help="default: torch on a graphics card, else the fastest that is installed: openvino, onnx, torch",
     )
     run.add_argument(
         "--accurate",

@@ -6,13 +6,13 @@ It plans each run, chooses the way that the plan names, and keeps the networks i
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..devices import choose_backend, choose_precision, describe_device, run_device, run_settings
+from ..devices import choose_precision, choose_runtime, describe_device, torch_settings
 from ..errors import InputError, SettingsError
 from ..models.folder import ModelFolder
 from ..progress import Reporter
@@ -57,9 +57,8 @@ class Engine:
             raise SettingsError(f"model {folder.name!r} processes the whole image: leave out the heart center")
         self._check_confidence_map()
         finder = folder.open_finder()
-        backend = choose_backend(self.settings.backend, needs_torch(folder, finder))
+        backend, self.device = choose_runtime(self.settings.backend, self.settings.device, needs_torch(folder, finder))
         self.settings = replace(self.settings, backend=backend)
-        self.device = run_device(backend, self.settings.device)
         kind = Network if self.way in (Way.SLICES, Way.STORED_AXES, Way.NNUNET) else OrientedNetwork
         self._fine = kind(folder, self.settings, self.device)
         self._finder = Finder(finder, self.settings, self.device) if finder else None
@@ -134,12 +133,11 @@ class Engine:
                 backend="nnunetv2",
                 accurate=self.settings.accurate,
             )
-        backend = self.settings.backend if self.device.type == "cpu" else "torch"
         return replace(
             run,
             device=describe_device(self.device, self.settings.threads),
-            precision="float32" if backend == "onnx" else choose_precision(self.device, self.settings.precision),
-            backend=backend,
+            precision=choose_precision(self.device, self.settings.precision, self.settings.backend),
+            backend=self.settings.backend,
             accurate=self.settings.accurate,
         )
 
@@ -216,7 +214,10 @@ class Engine:
             return next(self._finder.candidates(scan, grid, reporter), None)
 
     def _settings(self) -> AbstractContextManager[None]:
-        return run_settings(self.settings.backend, self.settings.threads)
+        """What applies to a whole run; other backends get their threads with the network."""
+        if self.settings.backend == "torch" or self.way is Way.NNUNET:
+            return torch_settings(self.settings.threads)
+        return nullcontext()
 
     def _check_confidence_map(self) -> None:
         if self.settings.confidence_map and self.way is Way.NNUNET:
@@ -227,7 +228,7 @@ class Engine:
 
 
 def needs_torch(folder: ModelFolder, finder: ModelFolder | None) -> str:
-    """Which model only torch can run, and why; ``""`` if ONNX Runtime can run a model and its finder."""
+    """Which model only torch can run, and why; ``""`` if a model and its finder have graphs."""
     reasons = ((f"model {f.name!r}", f.needs_torch) for f in (folder, finder) if f is not None)
     return next((f"{model} ({reason})" for model, reason in reasons if reason), "")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..devices import CPU, Device, choose_precision
+from ..devices import Device, choose_precision
 from ..models.folder import ModelFolder
 from ..models.graph import GraphNetwork, LoadedGraph, load_graph
 from ..models.loading import LoadedModel, load_model
@@ -19,6 +19,7 @@ from ..volume.geometry import Geometry
 from .lattice import Lattice
 from .normalize import fit_clipped
 from .onnx_backend import onnx_predictor
+from .openvino_backend import openvino_predictor
 from .resample import Sampled, likeliest, world_grid
 from .scan import OrientedScan
 from .test_time import apply_gamma
@@ -47,7 +48,8 @@ class Network:
     @cached_property
     def loaded(self) -> LoadedModel | LoadedGraph:
         """The checkpoints, read at first use."""
-        return load_graph(self.folder) if self.settings.backend == "onnx" else load_model(self.folder)
+        graph = self.settings.backend in ("onnx", "openvino") and not self.folder.needs_torch
+        return load_graph(self.folder) if graph else load_model(self.folder)
 
     @cached_property
     def modules(self) -> tuple[nn.Module, ...]:
@@ -103,14 +105,15 @@ class Network:
         return self._ready[key]
 
     def _predictor(self, network: nn.Module | GraphNetwork, device: Device, reporter: Reporter) -> Predictor:
-        if isinstance(network, GraphNetwork):
-            return onnx_predictor(network, reporter.check, self.settings.threads)
-        from .backends import openvino_predictor, torch_predictor
-
-        precision = choose_precision(device, self.settings.precision)
-        if device == CPU and self.settings.backend == "openvino":
+        backend, threads = self.settings.backend, self.settings.threads
+        precision = choose_precision(device, self.settings.precision, backend)
+        if backend == "openvino":
             shape = (self.folder.num_input_channels, *self.folder.tile_size)
-            return openvino_predictor(network, shape, precision, reporter.check, self.settings.threads)
+            return openvino_predictor(network, shape, precision, reporter.check, threads)
+        if isinstance(network, GraphNetwork):
+            return onnx_predictor(network, reporter.check, threads)
+        from .torch_backend import torch_predictor
+
         return torch_predictor(network, device, precision)
 
 

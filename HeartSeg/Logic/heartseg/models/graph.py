@@ -24,12 +24,12 @@ OPERATIONS = frozenset({"Add", "Concat", "Conv", "ConvTranspose", "InstanceNorma
 _GRAPH, _FUNCTIONS = 7, 25  # fields of ONNX's ModelProto
 _NODE, _INITIALIZER, _SPARSE = 1, 5, 15  # of GraphProto
 _OPERATION, _DOMAIN = 4, 7  # of NodeProto
-_SHAPE, _NAME, _EXTERNAL = 1, 8, 13  # of TensorProto
+_SHAPE, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 8, 9, 13, 14  # of TensorProto
 
 
 @dataclass(frozen=True, eq=False)
 class GraphNetwork:
-    """A network for ONNX Runtime.
+    """A network for ONNX Runtime and OpenVINO.
 
     Attributes:
         graph: ONNX model without weights, serialised.
@@ -84,6 +84,23 @@ def load_graph(folder: ModelFolder) -> LoadedGraph:
         used = {name: weights[name] for name in wanted if name in weights}
         networks.append(GraphNetwork(graph, as_float32(fitting(used, wanted, file, folder.graph.name))))
     return LoadedGraph(folder, tuple(networks), axes)
+
+
+def with_weights(network: GraphNetwork) -> bytes:
+    """The ONNX model of a network with its weights inside, for a runtime that does not take them by name."""
+    fields = _fields(network.graph)
+    return b"".join(_field(n, _with_weights(_bytes(v), network.weights) if n == _GRAPH else v) for n, v in fields)
+
+
+def _with_weights(graph: bytes, weights: Mapping[str, np.ndarray]) -> bytes:
+    parts = []
+    for number, value in _fields(graph):
+        if number == _INITIALIZER:
+            kept = [(n, v) for n, v in _fields(_bytes(value)) if n not in (_EXTERNAL, _LOCATION)]
+            name = next(_bytes(v).decode() for n, v in kept if n == _NAME)
+            value = b"".join(_field(n, v) for n, v in [*kept, (_RAW, weights[name].astype("<f4").tobytes())])
+        parts.append(_field(number, value))
+    return b"".join(parts)
 
 
 def read_initializers(model: bytes) -> dict[str, tuple[int, ...]]:
@@ -146,6 +163,21 @@ def _fields(message: bytes) -> list[tuple[int, int | bytes]]:
             at += size
         found.append((key >> 3, value))
     return found
+
+
+def _field(number: int, value: int | bytes) -> bytes:
+    """A field with a number or with bytes, as protobuf writes it."""
+    if isinstance(value, int):
+        return _as_varint(number << 3) + _as_varint(value)
+    return _as_varint(number << 3 | 2) + _as_varint(len(value)) + value
+
+
+def _as_varint(number: int) -> bytes:
+    groups = []
+    while number > 0x7F:
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*groups, number])
 
 
 def _packed(values: bytes) -> Iterator[int]:

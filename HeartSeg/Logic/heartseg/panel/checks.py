@@ -49,8 +49,8 @@ def machine_of(settings: Settings) -> Machine:
     report = look_at_device(settings.device)
     cores = settings.threads or os.cpu_count() or 1
     speed = CPU_GFLOP_PER_S / (report.cpu_factor or 1.0)
-    backend = "torch" if installed_runtime() == TORCH.name else "onnx"
-    return Machine(report.kind, report.free_bytes, free_for_temporary_files(), cores, speed, backend)
+    has_torch = installed_runtime() == TORCH.name
+    return Machine(report.kind, report.free_bytes, free_for_temporary_files(), cores, speed, has_torch)
 
 
 def free_for_temporary_files() -> int | None:

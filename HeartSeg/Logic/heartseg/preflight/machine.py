@@ -6,11 +6,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..devices import choose_backend, cpu_threads, run_device
+from ..devices import choose_runtime, cpu_threads
 from ..errors import DependencyError, HeartSegError
 from ..findings import Finding, Severity
 from ..inference.plan import RunPlan, plan_run
 from ..models.folder import ModelFolder
+from ..needs import installed_version
 from ..settings import Settings
 from ..volume.checks import available_memory
 from ..volume.types import Volume
@@ -34,7 +35,7 @@ class Machine:
         free_disk_bytes: where the result would be written, ``None`` if nothing is written.
         cores: processor cores that would be used.
         gflop_per_core: speed of one core, 10^9 operations per second.
-        backend: what would run the network.
+        has_torch: whether torch is installed, which some models need.
     """
 
     device: str = "cpu"
@@ -42,7 +43,7 @@ class Machine:
     free_disk_bytes: int | None = None
     cores: int = 1
     gflop_per_core: float = CPU_GFLOP_PER_S
-    backend: str = "torch"
+    has_torch: bool = True
 
 
 def planned(volume: Volume, model: ModelFolder, settings: Settings) -> RunPlan:
@@ -68,7 +69,7 @@ def check_machine(
             "Slicer: the button above)"
         )
         return (Finding("packages-missing", Severity.ERROR, text),)
-    if model is not None and machine.backend == "onnx" and model.needs_torch:
+    if model is not None and model.needs_torch and not machine.has_torch:
         text = f"model '{model.name}' needs torch, which is not installed ({model.needs_torch}): install it"
         return (Finding("packages-missing", Severity.ERROR, text),)
     checks = [*_check_disk(volume, machine)]
@@ -123,11 +124,10 @@ def _check_time(seconds: float | None, machine: Machine) -> tuple[Finding, ...]:
 
 
 def machine_facts(settings: Settings, output: str | Path | None = None) -> Machine:
-    """The facts of this machine; imports torch, if it is there. Never raises: the engine refuses what cannot be run."""
+    """The facts of this machine. Never raises: the engine refuses what cannot be run."""
     free = _free_disk(Path(output)) if output is not None else None
     try:
-        backend = choose_backend(settings.backend)
-        device = run_device(backend, settings.device)
+        _, device = choose_runtime(settings.backend, settings.device)
     except DependencyError:
         return Machine("", None, free, cpu_threads(settings.threads))
     except HeartSegError:
@@ -137,7 +137,7 @@ def machine_facts(settings: Settings, output: str | Path | None = None) -> Machi
         import torch
 
         card = int(torch.cuda.mem_get_info(str(device))[0])
-    return Machine(device.type, card, free, cpu_threads(settings.threads), backend=backend)
+    return Machine(device.type, card, free, cpu_threads(settings.threads), has_torch=bool(installed_version("torch")))
 
 
 def _free_disk(folder: Path) -> int | None:

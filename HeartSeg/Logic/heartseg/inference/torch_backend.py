@@ -1,18 +1,15 @@
-"""Ways to run a network of torch: plain, with faster normalisation on the CPU, OpenVINO."""
+"""Running a network by torch: plain, or with faster normalisation on the CPU."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from ..devices import CPU, Device, cpu_threads
-from ..errors import DependencyError
+from ..devices import CPU, Device
 from .tiles import Predictor
 
 _DROPOUT = (nn.Dropout, nn.Dropout2d, nn.Dropout3d)
@@ -89,49 +86,3 @@ def torch_predictor(network: nn.Module, device: Device, precision: str) -> Predi
 
 def _tensor(batch: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(batch))
-
-
-def openvino_predictor(
-    network: nn.Module, shape: tuple[int, ...], precision: str, check: Callable[[], None], threads: int | None
-) -> Predictor:
-    """The network compiled by OpenVINO for this CPU; polls ``check`` so that a cancel works inside a tile.
-
-    Args:
-        network: the network.
-        shape: channels of a tile, then its voxels ``(z, y, x)``.
-        precision: ``"float32"`` or ``"bfloat16"``, which is faster on processors that have it.
-        check: raises to cancel.
-        threads: of the processor; ``None`` for the default.
-
-    Raises:
-        DependencyError: the package ``openvino`` is not installed.
-    """
-    try:
-        import openvino
-    except ImportError as error:
-        raise DependencyError('backend openvino needs a package: pip install "heartseg[openvino]"') from error
-    example = torch.zeros(1, shape[0], *(p if p == 1 else max(32, min(p, 64)) for p in shape[1:]))
-    model = openvino.convert_model(network, example_input=example)
-    model.reshape([1, *shape])
-    options: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": cpu_threads(threads),
-        "ENABLE_CPU_PINNING": False,
-    }
-    request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
-
-    def run(batch: np.ndarray) -> np.ndarray:
-        outputs = []
-        for one in batch:
-            request.start_async([np.ascontiguousarray(one[None])])
-            while not request.wait_for(50):
-                try:
-                    check()
-                except BaseException:
-                    request.cancel()
-                    raise
-            outputs.append(request.get_output_tensor(0).data.copy())
-        return np.concatenate(outputs)
-
-    return run
