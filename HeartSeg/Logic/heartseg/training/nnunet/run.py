@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import DeviceError, OutputError, SettingsError
+from ...errors import DeviceError, OutputError, SettingsError, writing
 from ...models.card import read_json
 from ...progress import Reporter
 from . import planning
@@ -77,10 +77,8 @@ def prepared(training: Training, reporter: Reporter) -> Iterator[dict[str, Any]]
     Within the block, nnU-Net's environment variables are set and its output is captured.
     """
     out = training.out
-    try:
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write to {str(out)!r}: {error.strerror or error}; choose another folder") from error
     _refuse_another_training(training)
     with (
         prints_logged(out / LOG_NAME),
