@@ -53,5 +53,5 @@ def saved_figure(
     figure = Figure(figsize=size_in, dpi=dpi, facecolor=facecolor)
     FigureCanvasAgg(figure)
     yield figure
-    with writing(target), rc_context({"svg.fonttype": "none"}):  # texts stay texts
+    with writing(str(target)), rc_context({"svg.fonttype": "none"}):  # texts stay texts
         figure.savefig(target, format="png" if png else None, facecolor=facecolor)

@@ -258,6 +258,7 @@ def run_apply(args: argparse.Namespace) -> int:
 
     translator = Translator(args.model, args.direction, args.device, args.threads)
     if many:
+        args.after_stop = "translated scans are kept; repeat the command with --overwrite for all of them"
         _make_folder(args.output)
     with ProgressBar() as bar:
         for case, target in zip(cases, targets, strict=True):
