@@ -37,7 +37,7 @@ def test_a_full_disk_ends_a_batch_with_the_option_that_goes_on(tmp_path: Path, m
 
     monkeypatch.setattr("heartseg.cli.summary.write_table", full)
     with pytest.raises(OutputError, match="--resume"):
-        write_summary(tmp_path / "summary.csv", [Case("a", tmp_path)], {"a": SummaryRow("a", "done", 1.0)})
+        write_summary(tmp_path / "summary.csv", [Case(tmp_path, "a")], {"a": SummaryRow("a", "done", 1.0)})
 
 
 def test_a_cohort_in_a_folder_that_takes_no_file_is_not_a_full_disk() -> None:

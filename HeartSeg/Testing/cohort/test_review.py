@@ -91,7 +91,7 @@ def test_a_browser_that_closes_its_connection_early_prints_nothing(
     server: ReviewServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Browsers open spare connections and reset them."""
-    with socket.create_connection(server.server_address) as connection:
+    with socket.create_connection(("127.0.0.1", server.server_address[1])) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close by a reset
     assert ask(server, "review")[0] == 200
     for thread in threading.enumerate():
