@@ -150,7 +150,12 @@ def describe_device(device: torch.device | Device, threads: int | None = None) -
         import torch
 
         return f"{device} ({torch.cuda.get_device_name(str(device))})"
-    return f"{device} ({cpu_threads(threads)} threads)" if device.type == "cpu" else str(device)
+    return f"{device} ({threads_text(cpu_threads(threads))})" if device.type == "cpu" else str(device)
+
+
+def threads_text(number: int) -> str:
+    """``"1 thread"``, ``"2 threads"``."""
+    return f"{number} thread{'' if number == 1 else 's'}"
 
 
 def cpu_threads(wish: int | None = None) -> int:

@@ -6,7 +6,14 @@ thing (its value), and what to do. The command line prints it and exits with ``e
 
 from __future__ import annotations
 
+import errno
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers for a full disk, an exceeded quota and an exceeded file size limit."""
 
 
 class HeartSegError(Exception):
@@ -53,3 +60,26 @@ def one_line(error: BaseException) -> str:
         return " ".join(str(error).split())
     text = textwrap.shorten(str(error), 200, placeholder=" ...")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def write_error(error: OSError, path: str | Path, resume: str = "") -> OutputError:
+    """Return the error to raise for a file or folder that cannot be written; the way out depends on the cause.
+
+    Args:
+        error: the cause.
+        path: the file or folder.
+        resume: how to go on once there is space, if not with the same command.
+    """
+    if error.errno in DISK_FULL:
+        then = resume or " or choose another folder"
+        return OutputError(f"the disk is full while writing {path}: free some space{then}")
+    return OutputError(f"cannot write {path} ({error.strerror or error}): choose another folder")
+
+
+@contextmanager
+def writing(path: str | Path, resume: str = "") -> Iterator[None]:
+    """Raise :func:`write_error` in place of an ``OSError``."""
+    try:
+        yield
+    except OSError as error:
+        raise write_error(error, path, resume) from error

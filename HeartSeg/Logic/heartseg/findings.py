@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
@@ -64,6 +64,12 @@ def sorted_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 def worst_severity(findings: Iterable[Finding]) -> Severity | None:
     """The most serious severity among the findings; ``None`` without findings."""
     return max((f.severity for f in findings), key=lambda s: s.rank, default=None)
+
+
+def borders_text(sides: Sequence[str]) -> str:
+    """Name the borders of a scan, such as ``"right, left and superior borders"``; at least one."""
+    *first, last = sides
+    return f"{', '.join(first)} and {last} borders" if first else f"{last} border"
 
 
 def as_sentence(text: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .anatomy import KEYS, match_name, structure
-from .errors import InputError, OutputError
+from .errors import InputError, write_error
 
 BACKGROUND = "BACKGROUND"
 """Key of a mark on none of the structures."""
@@ -190,5 +190,5 @@ def write_marks(marks: Iterable[Mark], path: str | Path) -> Path:
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+        raise write_error(error, path) from error
     return path

@@ -24,7 +24,7 @@ from .quality import measured_and_checked
 from .result import Removal, Result
 from .settings import Settings
 from .version import __version__
-from .volume.checks import check_volume
+from .volume.checks import check_for_run
 from .volume.types import Volume
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Segmenter:
             Cancelled: the token was set.
         """
         reporter = reporter or Reporter(progress, cancel)
-        volume = check_volume(volume)
+        volume = check_for_run(volume)
         prediction = self.engine.predict(volume, reporter)
         labels, removals = self._clean(prediction.labels, volume, reporter)
         with reporter.stage("measure"):
@@ -127,7 +127,7 @@ class Segmenter:
             InputError, Cancelled: as :meth:`segment`.
             SettingsError: only nnU-Net itself can run the model.
         """
-        confidence = self.engine.with_confidence_map().predict(check_volume(volume), reporter).confidence_map
+        confidence = self.engine.with_confidence_map().predict(check_for_run(volume), reporter).confidence_map
         assert confidence is not None
         return confidence
 

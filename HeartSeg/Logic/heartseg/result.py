@@ -100,14 +100,14 @@ class Result:
             0 in background far from the heart. ``None`` unless the setting ``confidence_map`` asks for it.
     """
 
-    labels: np.ndarray
+    labels: np.ndarray = field(repr=False)
     geometry: Geometry
     structures: tuple[Structure, ...] = STRUCTURES
     findings: tuple[Finding, ...] = ()
     measures: tuple[Measure, ...] = ()
     removals: tuple[Removal, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)
-    confidence_map: np.ndarray | None = None
+    confidence_map: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def heart_found(self) -> bool:

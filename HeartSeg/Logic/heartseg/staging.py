@@ -16,11 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import OutputError
+from .errors import DISK_FULL, OutputError, write_error
 from .volume.headers import is_text
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Error numbers for a full disk, an exceeded quota and an exceeded file size limit."""
 
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 _PARTIAL = ".partial-"
@@ -118,7 +115,7 @@ def staged_folder(folder: Path, kind: FolderKind, overwrite: bool = False) -> It
         if isinstance(error, OutputError) and stage is not None:
             reported = _with_output_folder(folder, stage, error)
         else:
-            reported = _output_error(error, folder) if isinstance(error, OSError) else None
+            reported = write_error(error, folder) if isinstance(error, OSError) else None
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
         for parent in made:  # innermost first, if empty
@@ -216,21 +213,15 @@ def _umask() -> int:
     return mask
 
 
-def _output_error(error: OSError, folder: Path) -> OutputError:
-    if error.errno in DISK_FULL:
-        return OutputError(f"the disk is full while writing {folder}: free some space or choose another folder")
-    return OutputError(f"cannot write {folder} ({error.strerror or error}): choose another folder")
-
-
 def _with_output_folder(folder: Path, stage: Path, error: OutputError) -> OutputError:
     """Name the output folder instead of the temporary one in an error, and report a full disk as such."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in DISK_FULL:
-            return _output_error(cause, folder)
+            return write_error(cause, folder)
         cause = cause.__cause__
     text = str(error).replace(str(stage), str(folder))
     full = "free space" in text and shutil.disk_usage(folder.parent).free < _TIGHT_BYTES  # VTK gives no reason
     if full or any(os.strerror(number) in text for number in DISK_FULL):
-        return _output_error(OSError(errno.ENOSPC, ""), folder)
+        return write_error(OSError(errno.ENOSPC, ""), folder)
     return OutputError(text)

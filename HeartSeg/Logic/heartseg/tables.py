@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-
-from .errors import OutputError
 
 Cell = str | float | int | bool | None
 
@@ -18,15 +15,6 @@ def plain_cell(value: Cell) -> Cell:
     if isinstance(value, str) and value.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return f"'{value}"
     return value
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Raise ``OutputError`` for a file or folder that cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"cannot write {path} ({error.strerror or error}): free some space") from error
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Cell]]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import http.client
 import json
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +85,19 @@ def test_a_file_of_reviews_that_is_none_is_refused_and_kept(folder: Path, text: 
     with pytest.raises(InputError):
         record_review(folder, "case_0001", Review("accept"))
     assert (folder / "review.csv").read_bytes() == text.encode("latin-1")
+
+
+def test_a_browser_that_closes_its_connection_early_prints_nothing(
+    server: ReviewServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Browsers open spare connections and reset them."""
+    with socket.create_connection(("127.0.0.1", server.server_address[1])) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close by a reset
+    assert ask(server, "review")[0] == 200
+    for thread in threading.enumerate():
+        if "process_request_thread" in thread.name:
+            thread.join(10)
+    assert capfd.readouterr().err == ""
 
 
 def test_the_server_writes_verdicts_and_serves_the_cohort_alone(server: ReviewServer, folder: Path) -> None:

@@ -26,6 +26,8 @@ PAGES = sorted(
 COME_WITH_THE_MODEL = ("docs/images/preview.png", "Models/HeartSeg-Default/heartseg.json")
 """Files made from the final default model; they may be missing only until it exists."""
 
+WRITES_A_FOLDER = ("segment", "export", "report", "compare", "explain", "evaluate", "refine")
+
 page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 
 
@@ -82,6 +84,25 @@ def test_commands_parse(page: Path) -> None:
                 if stop.code:
                     wrong.append(f"line {number}: {command}: {said.getvalue().splitlines()[-1]}")
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.parent.name in ("how-to", "tutorial")], ids=lambda path: path.stem
+)
+def test_commands_one_after_the_other_find_their_output_folder_empty(page: Path) -> None:
+    used: set[str] = set()
+    refused = []
+    for number, line in shell_lines(page):
+        words = shlex.split(re.split(r" {2,}", line)[0], comments=True) if line.startswith("heartseg ") else []
+        if words[1:2] not in ([name] for name in WRITES_A_FOLDER) or "-o" not in words:
+            continue
+        folder = words[words.index("-o") + 1]
+        if "--check-only" in words:
+            continue
+        if folder in used and not {"--overwrite", "--resume"} & set(words):
+            refused.append(f"line {number}: {line}")
+        used.add(folder)
+    assert not refused
 
 
 @page

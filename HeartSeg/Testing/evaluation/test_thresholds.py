@@ -59,6 +59,8 @@ def test_a_map_that_does_not_fit_is_refused(save: Callable[..., Path], tmp_path:
     labels = save("labels.nii.gz", box())
     with pytest.raises(InputError, match=r"confidence\.nii\.gz"):
         evaluate(labels, volume(box()), threshold=0.5)
+    with pytest.raises(InputError, match=r"^'.*gone\.nii\.gz' does not exist"):
+        evaluate(labels, volume(box()), threshold=0.5, confidence=tmp_path / "gone.nii.gz")
     with pytest.raises(InputError, match="grid"):
         evaluate(labels, volume(box()), threshold=0.5, confidence=volume(percent(), origin=(0.0, 0.0, 0.0)))
     with pytest.raises(InputError, match="0-100"):

@@ -98,3 +98,14 @@ def test_a_network_class_that_does_not_exist_cannot_be_used(tmp_path: Path) -> N
     name = "dynamic_network_architectures.architectures.unet.NoSuchNet"
     edit(path / "plans.json", lambda p: network(p).update(network_class_name=name))
     assert "model-network" in [f.code for f in check_model(path) if f.severity.value == "error"]
+
+
+def test_the_list_of_models_is_aligned(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dated = make_tiny_model_folder(store / "ALongerName", features=(4, 8), patch=(16, 16, 16), card=True)
+    edit(dated / "heartseg.json", lambda card: card.update(name="ALongerName", version="2026-11-30"))
+    make_tiny_model_folder(store / "Cardless", features=(4, 8), patch=(16, 16, 16))
+    assert main(["models", "list"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "; 1.5 x 1.5" in line]
+    assert len(lines) >= 3
+    assert len({line.index("LV, RV") for line in lines}) == 1
+    assert any("2026-11-30  user" in line for line in lines)

@@ -15,7 +15,10 @@ import pytest
 
 from command_lines import environment, tree
 from heartseg.cli.main import main
-from heartseg.volume import read_volume
+from heartseg.errors import Cancelled
+from heartseg.progress import Reporter
+from heartseg.translation.apply import Translator
+from heartseg.volume import Volume, read_volume
 
 SMALL = [
     "--blocks=1",
@@ -69,6 +72,25 @@ def test_existing_files_are_kept_unless_asked(
     assert made.read_bytes() == b"mine"
     assert main([*command, "--overwrite"]) == 0
     assert read_volume(made).array.dtype == np.int16
+
+
+def test_scans_that_were_translated_before_a_stop_are_kept_and_named(
+    scans: dict[str, list[Path]],
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def translated(_: Translator, volume: Volume, __: Reporter) -> Volume:
+        if list(tmp_path.glob("*.nii.gz")):
+            raise Cancelled
+        return volume
+
+    monkeypatch.setattr(Translator, "__call__", translated)
+    folder = scans["MR"][0].parent
+    assert main(["translate", "apply", str(trained), str(folder), "-o", str(tmp_path), "--device", "cpu"]) == 130
+    assert len(list(tmp_path.glob("*.nii.gz"))) == 1
+    assert "scans are kept" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "said"), [("a.png", "its name must end in"), ("no/a.nii.gz", "does not exist")])

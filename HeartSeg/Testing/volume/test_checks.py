@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from heartseg.errors import InputError
+from heartseg.findings import Severity
 from heartseg.volume import Geometry, Volume, check_volume
 from heartseg.volume import checks as checks_module
+from heartseg.volume.checks import check_for_run
 
 
 def codes(volume: Volume) -> list[str]:
@@ -145,8 +147,24 @@ def test_a_grid_longer_than_a_patient_is_reported(scan: Volume) -> None:
 
 
 def test_a_label_map_taken_for_a_scan_is_reported(scan: Volume) -> None:
-    labels = (np.abs(scan.array) % 8).astype(np.uint8)
-    assert codes(check_volume(replace(scan, array=labels))) == ["looks-like-labels"]
+    labels = (np.abs(scan.array) % 8).astype(np.uint8) * 100  # MM-WHS counts like this
+    (finding,) = check_volume(replace(scan, array=labels)).findings
+    assert (finding.code, finding.severity, finding.values) == ("looks-like-labels", Severity.WARNING, {"values": 8})
+
+
+@pytest.mark.parametrize("count", [2, 8, 13])
+def test_a_label_map_of_a_heart_is_read_and_not_segmented(scan: Volume, count: int) -> None:
+    labels = replace(scan, array=(np.abs(scan.array) % count).astype(np.uint8))
+    assert check_volume(labels).findings[0].severity is Severity.ERROR
+    with pytest.raises(InputError, match=f"{count - 1}.*give the scan"):
+        check_for_run(labels)
+
+
+@pytest.mark.parametrize(("scale", "lowest"), [(1, 0), (0.1, 0), (1, -1)])
+def test_images_of_small_values_are_segmented(scan: Volume, scale: float, lowest: int) -> None:
+    """Fourteen whole numbers, fractions, and numbers below zero are no labels of a heart."""
+    array = ((np.abs(scan.array) % 14) * scale + lowest).astype(np.float32)
+    check_for_run(replace(scan, array=array))
 
 
 def test_a_scan_that_hardly_fits_into_memory_is_reported(scan: Volume, monkeypatch: pytest.MonkeyPatch) -> None:

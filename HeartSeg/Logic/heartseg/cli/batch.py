@@ -10,7 +10,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from ..errors import DependencyError, OutputError
+from ..errors import DependencyError, OutputError, writing
 from ..formats import SUMMARY_FILE, is_installed
 from ..settings import Settings
 from .cases import Case, Part
@@ -125,9 +125,7 @@ def _check_batch_output(folder: Path, go_on: bool, part: Part | None) -> None:
 
 def _make(folder: Path) -> None:
     """Create the folder and check that it is writable."""
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        raise OutputError(f"output folder {folder} is not writable ({error.strerror}): choose another") from error

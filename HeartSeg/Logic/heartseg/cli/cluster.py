@@ -36,8 +36,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.scheduler import KilledWorker
 from distributed.security import Security
 
-from ..errors import InputError, SettingsError
-from ..tables import writing
+from ..errors import InputError, SettingsError, writing
 from ..version import __version__
 from .cases import Case
 from .exits import stop_token, warn

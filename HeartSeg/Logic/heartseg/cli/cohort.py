@@ -93,4 +93,5 @@ def _serve(args: argparse.Namespace, cases: tuple[CohortCase, ...]) -> None:
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            print(f"verdicts are in {args.source / REVIEW_FILE}")
+            path = args.source / REVIEW_FILE
+            print(f"verdicts are in {path}" if path.exists() else "no verdict was given")

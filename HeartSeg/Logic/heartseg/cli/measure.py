@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError, OutputError, SettingsError
+from ..errors import InputError, SettingsError, writing
 from ..formats import REPORT_FILE
 from ..measure import CardiacFunction, Circumstances, Comparison, Patient, implausible
 from ..measure.study import MEASURES_FILE, Study, scan_study, series_study, write_measures
@@ -299,7 +299,7 @@ def write_study(study: Study, folder: Path) -> None:
     Raises:
         OutputError: the files cannot be written.
     """
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_measures(study, folder / MEASURES_FILE)
         with (folder / CSV_FILE).open("w", encoding="utf-8", newline="") as file:
@@ -313,8 +313,6 @@ def write_study(study: Study, folder: Path) -> None:
                     note += f"; range: {found.norm.note}" if found.norm.note else ""
                 first = (measure.structure, measure.quantity, value, measure.unit)
                 writer.writerow((*first, *beside, note, low, high, *code_texts(measure)))
-    except OSError as error:
-        raise OutputError(f"cannot write to {str(folder)!r}: {error.strerror or error}") from error
 
 
 def format_study(study: Study) -> str:

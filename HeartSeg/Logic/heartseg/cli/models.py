@@ -172,20 +172,28 @@ def _list(args: argparse.Namespace) -> int:
         print("Install one with: heartseg models install FOLDER_OR_ZIP")
         return 0
     width = max(len(m.name) for m in models)
+    version_width = max(len(_version(m)) for m in models)
     for m in models:
-        print("\n".join(f"{start:<{width}}  {text}" for start, text in zip((m.name, ""), _lines(m), strict=False)))
+        lines = zip((m.name, ""), _lines(m, version_width), strict=False)
+        print("\n".join(f"{start:<{width}}  {text}" for start, text in lines))
     return 0
 
 
-def _lines(model: StoredModel) -> tuple[str, ...]:
+def _version(model: StoredModel) -> str:
+    """Version in the card; empty for a model that cannot be opened."""
+    card = model.folder.card if model.folder else None
+    return card.version if card else "no card" if model.folder else ""
+
+
+def _lines(model: StoredModel, version_width: int) -> tuple[str, ...]:
     """One or two lines on a model; a broken one does not hide the others."""
     try:
-        return _facts_in_lines(model)
+        return _facts_in_lines(model, version_width)
     except Exception as error:  # whatever a damaged folder causes
         return (f"cannot be used: {model.problem or one_line(error)}",)
 
 
-def _facts_in_lines(model: StoredModel) -> tuple[str, str]:
+def _facts_in_lines(model: StoredModel, version_width: int) -> tuple[str, str]:
     if model.folder is None:
         raise ModelError(model.problem or "it cannot be opened")
     facts = describe(model.folder)
@@ -195,7 +203,7 @@ def _facts_in_lines(model: StoredModel) -> tuple[str, str]:
     size = size_text(facts["size_bytes"])
     summary = ModelSummary.of(model)
     details = [*summary.figures[:1], f"licence: {summary.licence or 'not stated'}"]
-    first = f"{facts['version'] or 'no card':<8} {kind:<8} {names}; {spacing} mm; {size}"
+    first = f"{_version(model):<{version_width}}  {kind:<7}  {names}; {spacing} mm; {size}"
     return first, "; ".join(details)
 
 

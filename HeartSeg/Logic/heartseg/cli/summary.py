@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..anatomy import KEYS
-from ..errors import OutputError
+from ..errors import writing
 from ..tables import write_table
 from .cases import Case
 
@@ -80,10 +80,8 @@ def write_summary(path: Path, cases: list[Case], rows: Mapping[str, SummaryRow])
     Raises:
         OutputError: the disk is full.
     """
-    try:
+    with writing(path, ", then add --resume"):
         write_table(path, COLUMNS, (rows[case.name].cells() for case in cases if case.name in rows))
-    except OSError as error:
-        raise OutputError(f"cannot write {path} ({error.strerror}): free some space, then add --resume") from error
 
 
 class Summary:

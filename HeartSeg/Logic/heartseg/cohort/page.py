@@ -15,11 +15,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ..errors import writing
 from ..formats import COHORT_FILES
 from ..provenance import NOTICE
 from ..report.numbers import KEY_OF_A_SCAN
 from ..report.parts import asset
-from ..tables import writing
 from ..version import __version__
 from .cases import DONE, FAILED, NO_HEART, is_cut_off
 from .charts import HATCHING, finding_bars, histogram_svg, limits_of, title_of

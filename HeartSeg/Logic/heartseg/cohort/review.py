@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, writing
 from ..formats import REVIEW_FILE
-from ..tables import read_table, write_table, writing
+from ..tables import read_table, write_table
 
 VERDICTS = ("accept", "reject", "")
 COLUMNS = ("case", "verdict", "comment", "time", "result")

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..anatomy import KEYS
+from ..errors import writing
 from ..formats import COHORT_FILES, is_installed
 from ..result import Measure
-from ..tables import Cell, write_table, writing
+from ..tables import Cell, write_table
 from .judging import KINDS, Cohort, JudgedCase
 from .review import Review
 

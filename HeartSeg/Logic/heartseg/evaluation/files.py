@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import OutputError
+from ..errors import OutputError, write_error, writing
 from .figure import check_matplotlib, write_figure
 from .scores import Evaluation
 from .study import Study
@@ -37,12 +37,8 @@ def check_targets(targets: Mapping[str, Path], overwrite: bool = False) -> None:
             check_matplotlib()
             if path.suffix.lower() != ".png":
                 raise OutputError(f"cannot write {str(path)!r}: a figure's name must end in .png")
-        try:
+        with writing(path):
             _check(path, overwrite)
-        except OSError as error:
-            raise OutputError(
-                f"cannot write {str(path)!r}: {error.strerror or error}; choose another folder"
-            ) from error
 
 
 def _check(path: Path, overwrite: bool) -> None:
@@ -83,5 +79,5 @@ def write_files(found: Evaluation | Study, targets: Mapping[str, Path], overwrit
                 folder.rmdir()
         if isinstance(error, OSError):
             where = ", ".join(map(str, targets.values()))
-            raise OutputError(f"cannot write {where}: {error.strerror or error}; free some space") from error
+            raise write_error(error, where) from error
         raise

@@ -43,10 +43,10 @@ def sure_labels(found: LabelMap, threshold: float, confidence: str | Path | Volu
     else:
         path = Path(confidence) if confidence is not None else Path(found.path or ".").parent / CONFIDENCE_FILE
         if not path.is_file():
-            raise InputError(
-                f"{found.name!r} has no confidence map {path.name!r} beside it: segment with --format "
-                "labels,confidence, or name the map"
-            )
+            missing = f"{str(path)!r} does not exist"
+            if confidence is None:
+                missing = f"{found.name!r} has no confidence map {path.name!r} beside it"
+            raise InputError(f"{missing}: segment with --format labels,confidence, or name the map with --confidence")
         percent, geometry, _ = read_whole_numbers(path)
         name = path.name
     if not geometry.same_grid(found.geometry, 0.01 * min(geometry.spacing)):

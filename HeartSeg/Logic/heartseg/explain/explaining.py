@@ -20,7 +20,7 @@ from ..provenance import Provenance
 from ..result import Result
 from ..settings import Settings
 from ..version import __version__
-from ..volume.checks import check_volume
+from ..volume.checks import check_for_run
 from ..volume.geometry import Geometry
 from ..volume.types import Volume
 from .layers import LAST, Layer, Layers, list_layers
@@ -136,7 +136,7 @@ class Explainer:
 
         reporter = reporter or Reporter(progress, cancel)
         wanted, place = self.find(structure_key, layer)
-        volume = check_volume(volume)
+        volume = check_for_run(volume)
         engine = self.segmenter.engine
         engine.load(reporter)
         labels, grid = self._labels_and_grid(volume, result, reporter)

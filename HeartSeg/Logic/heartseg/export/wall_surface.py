@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..anatomy import structure
-from ..errors import InputError, OutputError
+from ..errors import InputError, OutputError, writing
 from ..measure.bullseye import SCALES, THICKNESS, color_of
 from ..measure.grid import Unknown
 from ..measure.wall import WallThickness
@@ -75,10 +75,8 @@ def write_wall_surface(surface: WallSurface, path: str | Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise OutputError(f"file {str(path)!r} is no surface: give a name with {' or '.join(SUFFIXES)}")
     content = _vtp(surface) if path.suffix.lower() == ".vtp" else _ply(surface)
-    try:
+    with writing(path):
         path.write_bytes(content)
-    except OSError as error:
-        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
 
 
 def _vtp(surface: WallSurface) -> bytes:

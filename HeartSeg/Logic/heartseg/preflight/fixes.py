@@ -25,7 +25,7 @@ FIXES = {
 """Key of a fix -> text of its button."""
 
 OPTIONS = {
-    PICK_FRAME: "--frame N, or --frame all",
+    PICK_FRAME: "--frame N; heartseg segment also takes --frame all",
     AS_CT: "--modality CT",
     AS_MR: "--modality MR",
     STATE_MODALITY: "--modality MR, or --modality CT",

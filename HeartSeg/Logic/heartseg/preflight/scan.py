@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..findings import Finding, Severity
+from ..findings import Finding, Severity, borders_text
 from ..volume.checks import SHEAR_LIMIT_DEG, check_scale, check_spacing, check_volume, shear_degrees
 from ..volume.geometry import is_singular
 from ..volume.types import Volume
@@ -184,7 +184,7 @@ def _check_cut(volume: Volume, heart: HeartBox) -> tuple[Finding, ...]:
     sides = list(geometry.sides_reached(center - reach, center + reach, BORDER_MM))
     if not sides:
         return ()
-    where = " and ".join(sides) + (" border" if len(sides) == 1 else " borders")
+    where = borders_text(sides)
     if sides == ["superior"]:
         text = f"the heart reaches the scan's {where}, as in many cardiac scans: the great vessels end there"
         return (Finding("heart-cut", Severity.INFO, text, values={"sides": sides}),)

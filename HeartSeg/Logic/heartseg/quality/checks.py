@@ -13,7 +13,7 @@ import numpy as np
 
 from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML, Structure
 from ..anatomy import structure as by_key
-from ..findings import Finding, Severity
+from ..findings import Finding, Severity, borders_text
 from ..measure import implausible
 from ..measure.boxes import Box, LabelCrop, crop_labels, only_open_above
 from ..measure.grid import SMALLEST_ML
@@ -269,8 +269,7 @@ def _cut_by_border(crop: LabelCrop, present: Sequence[Structure]) -> list[Findin
         if not sides:
             continue
         harmless = only_open_above(s.key, sides)
-        where = " and ".join(sides) + (" border" if len(sides) == 1 else " borders")
-        text = f"The {s.name} reaches the {where} of the scan" + (
+        text = f"The {s.name} reaches the {borders_text(sides)} of the scan" + (
             ": its upper part is outside, as in many cardiac scans."
             if harmless
             else ": part of it may be outside, so its measures may be too small."

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import OutputError
+from ..errors import writing
 from ..findings import Finding
 from ..measure.boxes import crop_labels
 from ..measure.planes import ViewPlane
@@ -183,10 +183,8 @@ def write_comparison_page(comparison: Comparison, path: str | Path) -> None:
         f"<h2>Limits</h2><ul>{''.join(f'<li>{escape(text)}</li>' for text in limits)}</ul></main>",
         f"<footer>HeartSeg {escape(__version__)} · {escape(USE)}</footer></body></html>",
     ]
-    try:
+    with writing(path):
         Path(path).write_text("\n".join(parts) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
 
 
 def _table(rows: tuple[Difference, ...]) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from ..errors import DependencyError, OutputError
+from ..errors import DependencyError, OutputError, writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,8 +53,5 @@ def saved_figure(
     figure = Figure(figsize=size_in, dpi=dpi, facecolor=facecolor)
     FigureCanvasAgg(figure)
     yield figure
-    try:
-        with rc_context({"svg.fonttype": "none"}):  # texts stay texts
-            figure.savefig(target, format="png" if png else None, facecolor=facecolor)
-    except OSError as error:
-        raise OutputError(f"cannot write '{target}': {error.strerror or error}") from error
+    with writing(str(target)), rc_context({"svg.fonttype": "none"}):  # texts stay texts
+        figure.savefig(target, format="png" if png else None, facecolor=facecolor)

@@ -6,7 +6,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import OutputError
+from ..errors import writing
 from ..quantities import quantity
 from ..result import Measure, Result
 
@@ -74,16 +74,13 @@ def write_measurements(result: Result, path: str | Path) -> None:
         OutputError: the file cannot be written.
     """
     names = {s.key: s.name for s in result.structures}
-    try:
-        with Path(path).open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(CSV_COLUMNS)
-            for m in result.measures:
-                value, low, high = (number_text(v, m.unit) for v in (m.value, m.low, m.high))
-                name, codes = names.get(m.structure, m.structure), code_texts(m)
-                writer.writerow((m.structure, name, m.quantity, value, m.unit, m.note, low, high, *codes))
-    except OSError as error:
-        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
+    with writing(path), Path(path).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(CSV_COLUMNS)
+        for m in result.measures:
+            value, low, high = (number_text(v, m.unit) for v in (m.value, m.low, m.high))
+            name, codes = names.get(m.structure, m.structure), code_texts(m)
+            writer.writerow((m.structure, name, m.quantity, value, m.unit, m.note, low, high, *codes))
 
 
 def number_text(value: float | None, unit: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..anatomy import STRUCTURES, structure
-from ..errors import OutputError
+from ..errors import writing
 from ..version import __version__
 from .model import Report, Scene
 from .parts import asset, charts, finding_lines, general_findings, header, key_table, method, number_table, views
@@ -36,10 +36,8 @@ def write_page(report: Report, path: str | Path) -> None:
     text = page_text(report)
     if len(text) > LARGEST_BYTES:
         text = page_text(report, surfaces=False)
-    try:
+    with writing(path):
         Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
 
 
 def page_text(report: Report, surfaces: bool = True) -> str:

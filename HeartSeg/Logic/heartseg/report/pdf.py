@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from ..errors import DependencyError, OutputError
+from ..errors import DependencyError, writing
 from ..formats import missing_package
 from .model import Report
 from .numbers import SEGMENTS_TITLE
@@ -38,10 +38,8 @@ def write_pdf(report: Report, path: str | Path) -> None:
         if len(document.pages) <= PAGES:
             break
     content = document.write_pdf(zoom=scale)
-    try:
+    with writing(path):
         Path(path).write_bytes(content)
-    except OSError as error:
-        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
 
 
 def print_text(report: Report, scale: float = 1.0) -> str:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutputError
+from ..errors import writing
 from ..findings import sorted_findings
 from ..result import Result, json_ready
 
@@ -32,10 +32,8 @@ def write_report(result: Result, path: str | Path, extra: dict[str, Any] | None 
         ValueError: a field of ``extra`` already exists in the report.
     """
     text = json.dumps(report_dict(result, extra), indent=2, ensure_ascii=False, allow_nan=False)
-    try:
+    with writing(path):
         Path(path).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write '{path}': {error.strerror or error}") from error
 
 
 def format_findings(result: Result) -> str:

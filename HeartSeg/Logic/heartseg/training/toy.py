@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import OutputError, SettingsError
+from ..errors import OutputError, SettingsError, writing
 from ..progress import Reporter
 from ..volume.geometry import Geometry
 from ..volume.types import Volume
@@ -55,7 +55,7 @@ def make_toy_data(
     if out.exists() and any(out.iterdir()):
         raise OutputError(f"folder {str(out)!r} is not empty: choose another with -o")
     reporter = reporter or Reporter()
-    try:
+    with writing(out):
         for name in ("images", "labels"):
             (out / name).mkdir(parents=True, exist_ok=True)
         with reporter.stage("make scans", count):
@@ -65,8 +65,6 @@ def make_toy_data(
                 name = f"{modality.lower()}_{k:02}.nii.gz"
                 write_volume(volume, out / "images" / name)
                 write_labels(labels, volume.geometry, out / "labels" / name)
-    except OSError as error:
-        raise OutputError(f"cannot write to {str(out)!r}: {error.strerror or error}; choose another folder") from error
     return out
 
 

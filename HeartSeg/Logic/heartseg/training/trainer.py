@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from heartseg.synthesis.switches import FROZEN, NEWEST
 
+from ..devices import threads_text
 from .cpu import fast_bfloat16, has_bfloat16_units
 from .losses import deep_loss
 from .scoring import score_scenes
@@ -339,7 +340,7 @@ def device_name(device: torch.device) -> str:
     """Name of the training device for the model card."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} thread" + ("s" if torch.get_num_threads() > 1 else "")
+    return f"CPU, {threads_text(torch.get_num_threads())}"
 
 
 def _yield_to_training(_: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, OutputError
+from ..errors import InputError, OutputError, writing
 from ..progress import Reporter
 from ..volume import Volume, read_volume, write_volume
 from ..volume.headers import image_suffix, stem
@@ -180,14 +180,9 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _write_record(folder: Path, record: dict[str, Any]) -> None:
-    try:
+    with writing(folder):
         for kind in ("images", "labels"):
             (folder / kind).mkdir(parents=True, exist_ok=True)
         part = folder / f"{RECORD}.part"
         part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         part.replace(folder / RECORD)
-    except OSError as error:
-        raise OutputError(
-            f"training set '{folder}' cannot be written: {error.strerror or error}; free some space or "
-            "choose another folder"
-        ) from error

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import HeartSegError, ModelError, OutputError
+from ..errors import HeartSegError, ModelError, writing
 from ..hashes import sha256_of
 from ..models.checkpoint import load_checkpoint
 from ..version import __version__
@@ -76,7 +76,7 @@ def write_model(
     Raises:
         OutputError: the folder cannot be written.
     """
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         files = {}
         for direction, network in generators.items():
@@ -101,11 +101,6 @@ def write_model(
         for old in folder.glob("*2*-*.pth"):
             if old.name not in kept:
                 old.unlink()
-    except OSError as error:
-        raise OutputError(
-            f"model folder '{folder}' cannot be written: {error.strerror or error}; free some space or "
-            "choose another folder"
-        ) from error
     return open_model(folder)
 
 

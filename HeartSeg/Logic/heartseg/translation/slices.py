@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as nnf
 
-from ..errors import InputError, OutputError
+from ..errors import InputError, writing
 from ..progress import Reporter
 from ..volume import Volume, read_volume, to_nearest_lps
 from ..volume.checks import check_path
@@ -228,19 +228,13 @@ def _kept(scan: Path, modality: str, scaling: Scaling, spacing: float, folder: P
             f"{limits[1]:g}): omit it or widen the window"
         )
     facts = {"scan": str(scan), "limits": list(limits), "rows": [int(r) for r in rows]}
-    try:
+    with writing(file):
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / f"{name}.part"
         card.write_text(json.dumps(facts), encoding="utf-8")
         with part.open("wb") as stream:
             np.save(stream, slices.astype(np.float16))
         part.replace(file)
-    except OSError as error:
-        need = slices.size * 2 / 2**20
-        raise OutputError(
-            f"slices of {volume.name!r} ({need:.0f} MiB) cannot be written to '{folder}' ({error.strerror or error}): "
-            "free some space"
-        ) from error
     return file, facts
 
 

@@ -19,7 +19,7 @@ import torch.nn.functional as nnf
 from torch import nn
 
 from ..devices import choose_device, describe_device, is_out_of_memory
-from ..errors import DeviceError, InputError, OutputError, SettingsError
+from ..errors import DeviceError, InputError, SettingsError, writing
 from ..progress import Reporter
 from ..training.state import load_state, save_state
 from .losses import adversarial_loss, edge_loss
@@ -269,12 +269,8 @@ class Trainer:
             "pools": {k: v.state() for k, v in self.pools.items()},
             "recent": list(self.recent),
         }
-        try:
+        with writing(self.out, ", then repeat the command"):
             save_state(self.out, state, self.step)
-        except OSError as error:
-            raise OutputError(
-                f"state of the run in '{self.out}' cannot be written: {error.strerror or error}; free some space"
-            ) from error
         facts = {
             "steps": self.steps,
             "seconds": round(self.seconds),

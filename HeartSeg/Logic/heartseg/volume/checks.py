@@ -10,6 +10,8 @@ The limits (module constants) and their reasons:
 * :data:`WIDEST_CM`: the bore of a scanner is no wider; a grid below it, and thinner than 1 cm, may be in centimetres.
 * :data:`SHEAR_SILENT_DEG`, :data:`SHEAR_LIMIT_DEG`: rounding in headers stays far below 0.01°. A shear of 2° moves the
   far edge of a 300 mm field by 10 mm, about the thickness of a wall.
+* :data:`MAX_LABEL`: values of label maps end at 7 (HeartSeg's) or 12 (with walls); no image has whole numbers from 0 to
+  12 alone.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ ROUNDING = 1e-6  # of direction cosines stored as 32-bit floats (NIfTI): such a 
 SHEAR_SILENT_DEG = 0.01
 SHEAR_LIMIT_DEG = 2.0
 FEW_VALUES = 32
+MAX_LABEL = 12
 
 _AXES = "xyz"
 
@@ -248,6 +251,16 @@ def check_volume(volume: Volume) -> Volume:
     return replace(volume, array=array, geometry=geometry).with_findings(*findings)
 
 
+def check_for_run(volume: Volume) -> Volume:
+    """As :func:`check_volume`, for a scan that the network is to look at: a label map is refused too."""
+    checked = check_volume(volume)
+    for finding in checked.findings:
+        if finding.severity is Severity.ERROR:
+            reason = finding.message[0].lower() + finding.message[1:].removesuffix(".")
+            raise InputError(f"{volume.name!r} cannot be segmented: {reason}")
+    return checked
+
+
 # --- geometry ---------------------------------------------------------------------------------------------------------
 
 
@@ -374,23 +387,28 @@ def _check_values(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Findi
     high = max(slab.max() for slab in slabs(array))
     if low == high:
         raise InputError(f"every voxel of {name!r} is {low:g}: it holds no image, export the scan again")
-    return array, findings + _check_labels(array)
+    return array, findings + _check_labels(array, low >= 0 and high <= MAX_LABEL)
 
 
-def _check_labels(array: np.ndarray) -> tuple[Finding, ...]:
-    """Return a finding if the scan has few, integer values and may be a label map; uses a coarse and a fine sample."""
+def _check_labels(array: np.ndarray, small: bool) -> tuple[Finding, ...]:
+    """Return a finding if the scan has few, integer values and may be a label map; uses a coarse and a fine sample.
+
+    Args:
+        array: ``(z, y, x)``, finite.
+        small: whether all values lie in 0 to :data:`MAX_LABEL`; the finding is then an error.
+    """
     values: set[float] = set()
     for per_axis in (32, 128):
         z, y, x = (max(1, n // per_axis) for n in array.shape)
         values = set(np.unique(array[::z, ::y, ::x]).tolist())
         if len(values) > FEW_VALUES or not all(float(v).is_integer() for v in values):
             return ()
-    finding = Finding(
-        "looks-like-labels",
-        Severity.WARNING,
-        f"scan holds {len(values)} different values only, all whole numbers: is it a label map rather than an image?",
-        values={"values": len(values)},
-    )
+    text = f"scan holds {len(values)} different values only, all whole numbers: is it a label map rather than an image?"
+    if small:
+        listed = ", ".join(f"{value:g}" for value in sorted(values))
+        text = f"scan is a label map (its values are {listed}): give the scan from which it was made"
+    severity = Severity.ERROR if small else Severity.WARNING
+    finding = Finding("looks-like-labels", severity, text, values={"values": len(values)})
     return (finding,)
 
 

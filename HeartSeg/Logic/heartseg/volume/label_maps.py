@@ -170,9 +170,11 @@ def _mapped(
     known = {v: structure(chosen[v]).label for v in values if v in chosen}
     ignored = [v for v in values if v and v not in chosen]
     if ignored and not known:
+        fits = next((known for known, values in LABEL_SETS.items() if values.keys() >= set(ignored)), "")
         raise InputError(
             f"labels of {name!r} are {_listed(ignored)}, and {', '.join(f'{v}={k}' for v, k in chosen.items())} are "
-            f'asked for: say which is which with {option} "500=LV,600=RV" (or {option} mmwhs)'
+            f"expected: give {option} "
+            + (fits or f'"{",".join(f"{v}={k}" for v, k in zip(ignored, KEYS, strict=False))}", with their structures')
         )
     out = np.zeros(array.shape, np.uint8)
     for slab, target in zip(array, out, strict=True):

@@ -85,7 +85,7 @@ class Volume:
         findings: findings from reading (replaced NaN, thick slices, ...).
     """
 
-    array: np.ndarray
+    array: np.ndarray = field(repr=False)
     geometry: Geometry
     name: str = "volume"
     modality: str = ""

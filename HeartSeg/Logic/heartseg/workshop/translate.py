@@ -13,7 +13,7 @@ from ..cli.cases import is_batch, list_cases
 from ..cli.exits import CONTINUES, EXIT_FAILED, EXIT_OK, stop_token, warn
 from ..cli.progress import ProgressBar
 from ..cli.scan_options import parse_frame
-from ..errors import OutputError, SettingsError
+from ..errors import OutputError, SettingsError, writing
 from ..progress import Reporter
 
 if TYPE_CHECKING:
@@ -258,6 +258,7 @@ def run_apply(args: argparse.Namespace) -> int:
 
     translator = Translator(args.model, args.direction, args.device, args.threads)
     if many:
+        args.after_stop = "translated scans are kept; repeat the command with --overwrite for all of them"
         _make_folder(args.output)
     with ProgressBar() as bar:
         for case, target in zip(cases, targets, strict=True):
@@ -268,10 +269,8 @@ def run_apply(args: argparse.Namespace) -> int:
 
 
 def _make_folder(folder: Path) -> None:
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"folder '{folder}' cannot be made: {error.strerror or error}") from error
 
 
 def run_join(args: argparse.Namespace) -> int:

@@ -74,9 +74,9 @@ def test_a_dry_run_lists_every_problem(pairs: Path, tmp_path: Path, capsys: pyte
 def test_bad_data_are_refused_before_training(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels, geometry = read(pairs / "labels" / "heart_02.nii.gz")
     write_labels(np.where(labels == 3, 9, labels).astype(np.uint8), geometry, pairs / "labels" / "heart_02.nii.gz")
-    said = refused(capsys, pairs, "-o", tmp_path / "out", "--folds", 3, "--device", "cpu")
+    said = refused(capsys, pairs, "-o", tmp_path / "new" / "out", "--folds", 3, "--device", "cpu")
     assert "labels 9" in said and "--labels" in said and "--dry-run" in said
-    assert not (tmp_path / "out" / "raw").exists()
+    assert not (tmp_path / "new").exists()
 
 
 def test_one_case_alone_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

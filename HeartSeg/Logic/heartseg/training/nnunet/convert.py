@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...anatomy import structure
-from ...errors import OutputError
+from ...errors import writing
 from ...progress import Reporter
 from ...volume.geometry import to_nearest_lps
 from ...volume.types import Volume
@@ -88,7 +88,7 @@ def convert(
     """
     reporter = reporter or Reporter()
     home = raw / DATASET_NAME
-    try:
+    with writing(home):
         for name in ("imagesTr", "labelsTr"):
             (home / name).mkdir(parents=True, exist_ok=True)
         with reporter.stage("convert", len(data.cases)):
@@ -96,10 +96,6 @@ def convert(
                 reporter.advance(done)
                 _convert_case(checked, layout, home, labels)
         write_json(home / "dataset.json", dataset_json(data.cases, layout))
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {str(home)!r}: {error.strerror or error}; free some space or choose another folder with -o"
-        ) from error
     return home
 
 

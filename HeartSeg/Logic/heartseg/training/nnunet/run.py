@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import DeviceError, OutputError, SettingsError
+from ...errors import Cancelled, DeviceError, HeartSegError, OutputError, SettingsError, writing
 from ...models.card import read_json
 from ...progress import Reporter
 from . import planning
@@ -77,12 +77,8 @@ def prepared(training: Training, reporter: Reporter) -> Iterator[dict[str, Any]]
     Within the block, nnU-Net's environment variables are set and its output is captured.
     """
     out = training.out
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write to {str(out)!r}: {error.strerror or error}; choose another folder") from error
-    _refuse_another_training(training)
     with (
+        _folder_of(training),
         prints_logged(out / LOG_NAME),
         nnunet_environment(out, _loaders(training.machine), training.machine.processes),
         _torch_threads(training.machine.threads),
@@ -93,6 +89,24 @@ def prepared(training: Training, reporter: Reporter) -> Iterator[dict[str, Any]]
         if not all(path.is_file() for path in made):
             _convert(training, reporter)
         yield planning.plan(out, training.machine.processes, reporter)
+
+
+@contextlib.contextmanager
+def _folder_of(training: Training) -> Iterator[None]:
+    """Make the folder; remove it again if data or options are refused before it holds more than the log."""
+    out = training.out
+    new = [folder for folder in (out, *out.parents) if not folder.exists()]
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    _refuse_another_training(training)
+    try:
+        yield
+    except (HeartSegError, Cancelled):
+        if [p.name for p in out.iterdir()] == [LOG_NAME]:
+            (out / LOG_NAME).unlink()
+            for folder in new:
+                folder.rmdir()
+        raise
 
 
 def check_data(data: DataOptions, reporter: Reporter | None = None) -> CheckedData:
