@@ -154,16 +154,17 @@ def test_a_label_map_taken_for_a_scan_is_reported(scan: Volume) -> None:
 
 @pytest.mark.parametrize("count", [2, 8, 13])
 def test_a_label_map_of_a_heart_is_read_and_not_segmented(scan: Volume, count: int) -> None:
-    labels = replace(scan, array=(np.abs(scan.array) % count).astype(np.uint8))
+    flat = np.sort(np.abs(scan.array) % count, axis=None).reshape(scan.array.shape).transpose(2, 1, 0)
+    labels = Volume(flat.astype(np.uint8), Geometry(flat.shape, scan.geometry.spacing), "labels")
     assert check_volume(labels).findings[0].severity is Severity.ERROR
     with pytest.raises(InputError, match=f"{count - 1}.*give the scan"):
         check_for_run(labels)
 
 
-@pytest.mark.parametrize(("scale", "lowest"), [(1, 0), (0.1, 0), (1, -1)])
-def test_images_of_small_values_are_segmented(scan: Volume, scale: float, lowest: int) -> None:
-    """Fourteen whole numbers, fractions, and numbers below zero are no labels of a heart."""
-    array = ((np.abs(scan.array) % 14) * scale + lowest).astype(np.float32)
+@pytest.mark.parametrize(("count", "scale", "lowest"), [(14, 1, 0), (14, 0.1, 0), (14, 1, -1), (7, 1, 0)])
+def test_images_of_small_values_are_segmented(scan: Volume, count: int, scale: float, lowest: int) -> None:
+    """Fourteen whole numbers, fractions, numbers below zero, and noise of seven grey levels are no labels of a heart."""
+    array = ((np.abs(scan.array) % count) * scale + lowest).astype(np.float32)
     check_for_run(replace(scan, array=array))
 
 
