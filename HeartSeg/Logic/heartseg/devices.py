@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .errors import DependencyError, DeviceError, SettingsError
+from .needs import PackageNeeded, import_torch
 
 if TYPE_CHECKING:
     import torch
@@ -47,17 +48,15 @@ def choose_backend(wish: str, needs_torch: str = "") -> str:
 
     Raises:
         SettingsError: ``onnx``, and it cannot run the model.
-        DependencyError: a package is missing.
+        DependencyError: a package is missing (:class:`~heartseg.needs.PackageNeeded` for torch).
     """
     if wish != "onnx":
         try:
-            import torch  # noqa: F401
-
+            import_torch(needs_torch or f"backend {wish}")
             return "torch" if wish == "auto" else wish
-        except (ImportError, OSError) as error:
+        except PackageNeeded:
             if needs_torch or wish != "auto":
-                who = needs_torch or f"backend {wish}"
-                raise DependencyError(f"{who} needs PyTorch ({error}): pip install torch") from None
+                raise
     if needs_torch:
         raise SettingsError(f"{needs_torch} cannot be run by backend onnx: use backend torch")
     if importlib.util.find_spec("onnxruntime") is None:
