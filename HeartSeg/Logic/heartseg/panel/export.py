@@ -112,7 +112,7 @@ class Export(Section):
         for missing, group in groups.items():
             problem = next((m.problem for m in missing if m.problem), "") if missing else unavailable(group[0])
             why = problem or _("needs {package}").format(package=missing[0].package.name)
-            link = "" if problem else f' – <a href="{group[0]}">{_("Install…")}</a>'
+            link = "" if problem else f' – <a href="{group[0]}">' + _("Install…") + "</a>"
             lines.append(f"{', '.join(self.boxes[name].text for name in group)}: {html.escape(why)}{link}")
             self._reasons.update(dict.fromkeys(group, why))
         self._reasons = {name: self._reasons[name] for name in names}
