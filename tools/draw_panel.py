@@ -223,8 +223,6 @@ def draw(folder: Path) -> None:
             export.ui.exportSection.collapsed = False
             panel.refresh()
             desktop.save(folder / "panel-export.png", volume, segmentation)
-            with dark_theme():
-                desktop.save(folder / "panel-export-dark.png", volume, segmentation)
         export.ui.exportSection.collapsed = True
         panel.refresh()
 
@@ -247,11 +245,12 @@ def dark_theme() -> Iterator[None]:
     """The application's dark palette (``qSlicerStyle.cxx``)."""
     from PySide6 import QtGui, QtWidgets
 
-    roles = QtGui.QPalette.ColorRole
-    before, dark = QtWidgets.QApplication.palette(), QtGui.QPalette(QtGui.QColor(53, 53, 53))
-    for role, color in ((roles.Base, (30, 30, 30)), (roles.AlternateBase, (45, 45, 45)), (roles.Text, (235, 235, 235))):
-        dark.setColor(role, QtGui.QColor(*color))
-    dark.setColor(roles.Link, QtGui.QColor("#3ca4ff"))
+    roles, disabled = QtGui.QPalette.ColorRole, QtGui.QPalette.ColorGroup.Disabled
+    before, dark = QtWidgets.QApplication.palette(), QtGui.QPalette(QtGui.QColor("#323232"))
+    for role, color in ((roles.Base, "#1e1e1e"), (roles.Text, "#ffffff"), (roles.Link, "#3ca4ff")):
+        dark.setColor(role, QtGui.QColor(color))
+    for role, color in ((roles.WindowText, "#6d6d6d"), (roles.Text, "#6d6d6d"), (roles.ButtonText, "#b4b4b4")):
+        dark.setColor(disabled, role, QtGui.QColor(color))
     QtWidgets.QApplication.setPalette(dark)
     try:
         yield

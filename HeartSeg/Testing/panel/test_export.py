@@ -73,6 +73,7 @@ def test_every_format_has_its_box_and_nothing_can_be_exported_without_a_segmenta
     assert not section.ui.exportButton.enabled
     assert section.ui.exportButton.toolTip == no_result()
     assert not section.ui.openFolderButton.enabled
+    assert section.ui.lackingLabel.isHidden()  # all packages are installed here
 
 
 def test_what_is_checked_is_written_into_a_folder_named_after_the_segmentation(

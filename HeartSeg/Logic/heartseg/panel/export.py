@@ -52,6 +52,7 @@ class Export(Section):
             box.connect("toggled(bool)", lambda checked: self.panel.refresh())
         self.ui.exportFolderButton.directory = str(slicer.app.userSettings().value(_FOLDER_KEY, str(Path.home())))
         self.ui.exportFolderButton.connect("directoryChanged(QString)", lambda folder: self.panel.refresh())
+        self.ui.lackingLabel.visible = False
         self.ui.lackingLabel.connect("linkActivated(QString)", self.install)
         self.ui.exportButton.connect("clicked()", self.export)
         self.ui.reportButton.connect("clicked()", self.report)
