@@ -15,11 +15,13 @@ import pytest
 from slicer_host.source import slicer_source
 
 
-def translated(path: Path) -> Iterator[ast.Call]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    yield from (
-        n for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "_"
-    )
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def translated(node: ast.AST) -> Iterator[ast.Call]:
+    """Yield the calls of ``_`` in a part of a program."""
+    yield from (n for n in ast.walk(node) if isinstance(n, ast.Call) and ast.unparse(n.func) == "_")
 
 
 def sources(root: Path) -> list[Path]:
@@ -29,10 +31,12 @@ def sources(root: Path) -> list[Path]:
 def test_translated_texts_are_literals_outside_of_f_strings(repository: Path) -> None:
     """The extractor reads neither expressions nor the inside of f-strings."""
     for path in sources(repository / "HeartSeg"):
-        formatted = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.JoinedStr)]
-        inside = {call.lineno for n in formatted for call in ast.walk(n) if ast.unparse(call).startswith("_(")}
+        formatted = [n for n in ast.walk(parsed(path)) if isinstance(n, ast.JoinedStr)]
+        inside = [call.lineno for part in formatted for call in translated(part)]
         assert not inside, path.name
-        wrong = [c.lineno for c in translated(path) if not isinstance(c.args[0], ast.Constant) or len(c.args) > 1]
+        wrong = [
+            c.lineno for c in translated(parsed(path)) if not isinstance(c.args[0], ast.Constant) or len(c.args) > 1
+        ]
         assert not wrong, path.name
 
 
@@ -47,10 +51,11 @@ def test_slicers_extractor_finds_every_text(repository: Path, tmp_path: Path) ->
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
     (tmp_path / "ts").mkdir()
-    command = ["-c", "HeartSeg", "-s", tmp_path / "source", "-t", tmp_path / "ts", "--lupdate", lupdate, "-l", "en-US"]
-    subprocess.run([sys.executable, script, *command], check=True, capture_output=True)
+    folders = ["-s", str(tmp_path / "source"), "-t", str(tmp_path / "ts")]
+    command = [sys.executable, str(script), "-c", "HeartSeg", "-l", "en-US", "--lupdate", lupdate, *folders]
+    subprocess.run(command, check=True, capture_output=True)
     contexts = ElementTree.parse(tmp_path / "ts" / "HeartSeg_en-US.ts").getroot().findall("context")
     found = {c.findtext("name"): {m.findtext("source") for m in c.findall("message")} for c in contexts}
     for path in sources(repository / "HeartSeg"):
         context = path.stem if path.stem == "HeartSeg" else f"panel.{path.stem}"
-        assert {c.args[0].value for c in translated(path)} <= found.get(context, set()), path.name
+        assert {ast.literal_eval(c.args[0]) for c in translated(parsed(path))} <= found.get(context, set()), path.name
