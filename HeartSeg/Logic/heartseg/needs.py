@@ -10,7 +10,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import platform
-import re
 import shutil
 import sys
 import sysconfig
@@ -253,9 +252,9 @@ def unsupported(package: Package, system: str = "", machine: str = "", numpy_ver
             f"PyTorch does not support macOS with an x86-64 Python and NumPy {numpy_version} (it ended there with "
             f"version 2.2, which needs NumPy 1): choose {LIGHT.name}"
         )
-    beside, versions = re.fullmatch(r"([\w.-]*)(.*)", package.beside).groups()
+    beside, sign, version = package.beside.partition(">=")
     there = installed_version(beside) if beside else ""
-    if there and not _fits(there, versions):
+    if there and not _fits(there, sign + version):
         return (
             f"{package.name} needs {package.beside}, and {beside} {there} is part of this Slicer, which HeartSeg never "
             "replaces: use Slicer 5.12 or newer"
