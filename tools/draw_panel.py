@@ -1,4 +1,4 @@
-"""Draw the panel for the documentation: before, during, after a run, with measures, dark, with an error, with a series.
+"""Draw the panel for the documentation: before, during, after a run, dark, with other sections, with an error.
 
 The real module with its real ``.ui`` files and the real model, on Slicer's own scene; Qt's and Slicer's widgets are
 stand-ins (``HeartSeg/Testing/pythonqt``), so fonts and frames differ from the application's. Beside the panel stand the
@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -217,6 +218,14 @@ def draw(folder: Path) -> None:
         measures.ui.measuresSection.collapsed = True
         measures.ui.measuresLabel.text = ""
 
+        export = next(s for s in panel._sections if s.name == "Export")
+        with lacking(("highdicom", "weasyprint", "tinycss2")):
+            export.ui.exportSection.collapsed = False
+            panel.refresh()
+            desktop.save(folder / "panel-export.png", volume, segmentation)
+        export.ui.exportSection.collapsed = True
+        panel.refresh()
+
         panel.warm._make = _out_of_memory
         panel.warm.forget()
         widget._parameterNode.accurate = True
@@ -233,18 +242,36 @@ def draw(folder: Path) -> None:
 
 @contextmanager
 def dark_theme() -> Iterator[None]:
-    """The application's dark palette."""
+    """The application's dark palette (``qSlicerStyle.cxx``)."""
     from PySide6 import QtGui, QtWidgets
 
-    roles = QtGui.QPalette.ColorRole
-    before, dark = QtWidgets.QApplication.palette(), QtGui.QPalette(QtGui.QColor(53, 53, 53))
-    for role, color in ((roles.Base, (30, 30, 30)), (roles.AlternateBase, (45, 45, 45)), (roles.Text, (235, 235, 235))):
-        dark.setColor(role, QtGui.QColor(*color))
+    roles, disabled = QtGui.QPalette.ColorRole, QtGui.QPalette.ColorGroup.Disabled
+    before, dark = QtWidgets.QApplication.palette(), QtGui.QPalette(QtGui.QColor("#323232"))
+    for role, color in ((roles.Base, "#1e1e1e"), (roles.Text, "#ffffff"), (roles.Link, "#3ca4ff")):
+        dark.setColor(role, QtGui.QColor(color))
+    for role, color in ((roles.WindowText, "#6d6d6d"), (roles.Text, "#6d6d6d"), (roles.ButtonText, "#b4b4b4")):
+        dark.setColor(disabled, role, QtGui.QColor(color))
     QtWidgets.QApplication.setPalette(dark)
     try:
         yield
     finally:
         QtWidgets.QApplication.setPalette(before)
+
+
+@contextmanager
+def lacking(names: Sequence[str]) -> Iterator[None]:
+    """Let the panel not find these packages, as in a new Slicer."""
+    from heartseg import formats, needs
+
+    def version(name: str) -> str:
+        return "" if name in names else known(name)
+
+    def found(module: str) -> bool:
+        return module not in names and installed(module)
+
+    known, installed = needs.installed_version, formats.is_installed
+    with patch.object(needs, "installed_version", version), patch.object(formats, "is_installed", found):
+        yield
 
 
 def time_series(volume: Any, segmentation: Any) -> Any:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import platform
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import DependencyError, DeviceError, SettingsError
+from .needs import PackageNeeded, has_graphics_card, import_torch
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +58,7 @@ def choose_runtime(backend: str, device: str, needs_torch: str = "") -> tuple[st
     Raises:
         DeviceError: the device is not available, or not to this backend.
         SettingsError: ``onnx``, and it cannot run the model.
-        DependencyError: a package is missing.
+        DependencyError: a package is missing (:class:`~heartseg.needs.PackageNeeded` for torch).
     """
     if backend in ("onnx", "openvino"):
         if device not in ("auto", "cpu"):
@@ -71,13 +69,13 @@ def choose_runtime(backend: str, device: str, needs_torch: str = "") -> tuple[st
         if not _installed(module):
             raise DependencyError(f'backend {backend} needs {name}: pip install "heartseg[{extra}]"')
         if needs_torch:
-            _import_torch(needs_torch)  # which reads the network for OpenVINO
+            import_torch(needs_torch)  # which reads the network for OpenVINO
         return backend, CPU
     there = [name for name, (module, *_) in _GRAPH_RUNTIMES.items() if _installed(module)]
     if backend == "auto" and there and not needs_torch and device in ("auto", "cpu"):
         if device == "cpu" or not has_graphics_card():
             return there[0], CPU
-        with contextlib.suppress(ImportError, OSError):
+        with contextlib.suppress(PackageNeeded):
             card = choose_device()
             return ("torch", Device(card.type, card.index)) if card.type != "cpu" else (there[0], CPU)
         return there[0], CPU
@@ -88,29 +86,15 @@ def choose_runtime(backend: str, device: str, needs_torch: str = "") -> tuple[st
             "no package that runs the network is installed (PyTorch or ONNX Runtime): pip install torch, or "
             'pip install "heartseg[light]" (30 MB, for the processor)'
         )
-    _import_torch(needs_torch or f"backend {backend}")
+    import_torch(needs_torch or f"backend {backend}")
     chosen = choose_device(device)
     return "torch", Device(chosen.type, chosen.index)
-
-
-def has_graphics_card() -> bool:
-    """Whether there may be a graphics card for torch; asks the system, since an import of torch takes seconds."""
-    nodes = ("/dev/nvidiactl", "/dev/kfd")  # drivers of NVIDIA and AMD
-    apple = (platform.system(), platform.machine()) == ("Darwin", "arm64")
-    return apple or bool(shutil.which("nvidia-smi")) or any(Path(node).exists() for node in nodes)
 
 
 def _installed(module: str) -> bool:
     if module in sys.modules:
         return sys.modules[module] is not None
     return importlib.util.find_spec(module) is not None
-
-
-def _import_torch(who: str) -> None:
-    try:
-        import torch  # noqa: F401
-    except (ImportError, OSError) as error:
-        raise DependencyError(f"{who} needs PyTorch ({error}): pip install torch") from None
 
 
 def choose_device(wish: str = "auto", kinds: tuple[str, ...] = KINDS) -> torch.device:

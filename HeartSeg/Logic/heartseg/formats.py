@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from .errors import DependencyError, OutputError
+from .needs import DICOM, PDF, PICTURES, Package
 from .staging import FolderKind, check_folder
 
 SURFACE_FORMATS = ("stl", "ply", "obj")
@@ -57,6 +58,13 @@ _NEEDS = {
     "pdf": ("weasyprint", "WeasyPrint", "report"),
 }
 """Format -> required module, package and extra."""
+
+PACKAGES: dict[str, tuple[Package, ...]] = {
+    **dict.fromkeys(("preview", "html"), PICTURES),
+    **dict.fromkeys(("dicom-seg", "dicom-sr"), DICOM),
+    "pdf": PDF,
+}
+"""Format -> packages that pip can add to Slicer for it."""
 
 _PANGO = (
     "format pdf needs the library Pango, which WeasyPrint does not find: install it (Debian: apt install "

@@ -1,4 +1,4 @@
-"""What segmentation needs besides Python and Slicer: which packages, in which versions, how large, and why.
+"""What HeartSeg needs besides Python and Slicer: which packages, in which versions, how large, and why.
 
 Reads the metadata of what is installed; imports none of it.
 """
@@ -16,16 +16,16 @@ import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from .devices import has_graphics_card
-from .errors import DependencyError
+from .errors import DependencyError, one_line
 
 MIN_PYTHON = (3, 10)
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package that segmentation needs and Slicer lacks.
+    """A package that segmentation or an output format needs and Slicer lacks.
 
     Attributes:
         name: on PyPI.
@@ -34,6 +34,7 @@ class Package:
         why: one phrase for the user.
         download_mb, installed_mb: ranges ``(least, most)``, 10^6 bytes.
         through: who installs it: ``"PyTorch extension"`` or ``"pip"``.
+        beside: requirement on a package of Slicer, which is never replaced; ``""`` for none.
     """
 
     name: str
@@ -42,7 +43,8 @@ class Package:
     why: str
     download_mb: tuple[float, float]
     installed_mb: tuple[float, float]
-    through: str
+    through: str = "pip"
+    beside: str = ""
 
     @property
     def versions(self) -> str:
@@ -68,12 +70,51 @@ LIGHT = Package(
     "runs the neural network of the included model on the processor",
     (14, 28),
     (45, 80),
-    "pip",
 )
 """Wheels of 1.32; it needs NumPy, which Slicer has, and runs without its further dependencies."""
 
 RUNTIMES = (TORCH, LIGHT)
 """The packages that run the network. One of them is needed; the first that is installed is used."""
+
+
+def _part(name: str, of: str, download: tuple[float, float], installed: tuple[float, float], module: str) -> Package:
+    """A package that another one imports. Any version that is there is kept, because it may belong to others."""
+    return Package(name, name, module, f"is needed by {of}", download, installed)
+
+
+PICTURES = (
+    Package("matplotlib", "matplotlib>=3.8", "matplotlib", "draws the pictures of reports", (9.3, 9.9), (23, 25)),
+    _part("contourpy", "matplotlib", (0.2, 0.4), (0.6, 1.1), "contourpy"),
+    _part("cycler", "matplotlib", (0.01, 0.01), (0.02, 0.02), "cycler"),
+    _part("fonttools", "matplotlib", (2.5, 5.4), (12, 23), "fontTools"),
+    _part("kiwisolver", "matplotlib", (0.07, 1.5), (0.2, 5.8), "kiwisolver"),
+)
+"""What Slicer 5.10 and 5.12 lack for pictures. Sizes here and below: wheels of 3 systems, Python 3.12."""
+
+DICOM = (
+    Package("highdicom", "highdicom>=0.26,<1", "highdicom", "writes DICOM", (1.1, 1.1), (25, 25), beside="pydicom>=3"),
+    _part("pyjpegls", "highdicom", (1.1, 2.7), (1.6, 8.1), "jpeg_ls"),
+)
+"""Slicer 5.12 has both. Slicer 5.10 has pydicom 2, beside which highdicom does not work."""
+
+PDF = (
+    Package(
+        "weasyprint",
+        "weasyprint>=68",
+        "weasyprint",
+        "sets the pages of PDF reports, with the library Pango, which Linux desktops have",
+        (0.3, 0.3),
+        (1.3, 1.3),
+    ),
+    _part("pydyf", "weasyprint", (0.01, 0.01), (0.03, 0.03), "pydyf"),
+    _part("pyphen", "weasyprint", (2.1, 2.1), (6.4, 6.4), "pyphen"),
+    _part("tinycss2", "weasyprint", (0.03, 0.03), (0.1, 0.1), "tinycss2"),
+    _part("cssselect2", "weasyprint", (0.02, 0.02), (0.06, 0.06), "cssselect2"),
+    _part("tinyhtml5", "weasyprint", (0.04, 0.04), (0.2, 0.2), "tinyhtml5"),
+    _part("webencodings", "weasyprint", (0.01, 0.01), (0.03, 0.03), "webencodings"),
+    *PICTURES,
+)
+"""PDF reports also need the library Pango, which pip cannot install."""
 
 
 @dataclass(frozen=True)
@@ -100,24 +141,29 @@ class Missing:
         return f"{self.package.name}{old}: {self.package.why}; download of {size}, by {self.package.through}"
 
 
-class UnusablePackage(DependencyError):
-    """An installed package cannot be imported.
+class PackageNeeded(DependencyError):
+    """A package is needed that is not installed or cannot be imported.
 
     Attributes:
+        need: what needs which package, or what is wrong with it.
         name: of the package.
-        problem: what Python said, one line.
+        problem: what Python said when it was imported, one line; ``""`` if it is not installed.
+        how: what to do outside of Slicer.
     """
 
-    def __init__(self, name: str, problem: str) -> None:
-        super().__init__(f"{name} is installed but cannot be imported ({problem}): install it again")
-        self.name, self.problem = name, problem
+    def __init__(self, need: str, name: str, problem: str, how: str) -> None:
+        super().__init__(need, name, problem, how)
+        self.need, self.name, self.problem, self.how = need, name, problem, how
+
+    def __str__(self) -> str:
+        return f"{self.need}: {self.how}"
 
 
 def check_runtime() -> None:
     """Import the package that runs the network; torch takes seconds. Not on the main thread.
 
     Raises:
-        UnusablePackage: one is installed and cannot be imported, for want of a system library or of the right NumPy,
+        PackageNeeded: one is installed and cannot be imported, for want of a system library or of the right NumPy,
             and no other can.
         ModuleNotFoundError: none is installed.
     """
@@ -129,10 +175,28 @@ def check_runtime() -> None:
         except ModuleNotFoundError as error:
             first = first or error
         except (ImportError, OSError, RuntimeError) as error:
-            problem = (str(error).splitlines() or [type(error).__name__])[0]
-            first = UnusablePackage(package.name, problem)
+            problem = one_line(error)
+            need = f"{package.name} is installed but cannot be imported ({problem})"
+            first = PackageNeeded(need, package.name, problem, "install it again")
     assert first is not None
     raise first
+
+
+def import_torch(who: str = "this model") -> Any:
+    """Return the module ``torch``, which takes seconds to load. Not on the main thread.
+
+    Args:
+        who: what needs it, for the message.
+
+    Raises:
+        PackageNeeded: it is not installed, or cannot be imported.
+    """
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        problem = "" if isinstance(error, ModuleNotFoundError) else one_line(error)
+        raise PackageNeeded(f"{who} needs PyTorch ({error})", TORCH.name, problem, "pip install torch") from None
+    return torch
 
 
 def missing_runtimes(unusable: Mapping[str, str] | None = None) -> tuple[Missing, ...]:
@@ -148,6 +212,13 @@ def missing_runtimes(unusable: Mapping[str, str] | None = None) -> tuple[Missing
 def preferred_runtime() -> Package:
     """torch where there is a graphics card that it can use, else the light one."""
     return TORCH if has_graphics_card() and not unsupported(TORCH) else LIGHT
+
+
+def has_graphics_card() -> bool:
+    """Whether there may be a graphics card for torch; asks the system, since an import of torch takes seconds."""
+    nodes = ("/dev/nvidiactl", "/dev/kfd")  # drivers of NVIDIA and AMD
+    apple = (platform.system(), platform.machine()) == ("Darwin", "arm64")
+    return apple or bool(shutil.which("nvidia-smi")) or any(Path(node).exists() for node in nodes)
 
 
 def missing_packages(packages: Sequence[Package], unusable: Mapping[str, str] | None = None) -> tuple[Missing, ...]:
@@ -186,6 +257,13 @@ def unsupported(package: Package, system: str = "", machine: str = "", numpy_ver
         return (
             f"PyTorch does not support macOS with an x86-64 Python and NumPy {numpy_version} (it ended there with "
             f"version 2.2, which needs NumPy 1): choose {LIGHT.name}"
+        )
+    beside, sign, version = package.beside.partition(">=")
+    there = installed_version(beside) if beside else ""
+    if there and not _fits(there, sign + version):
+        return (
+            f"{package.name} needs {package.beside}, and {beside} {there} is part of this Slicer, which HeartSeg never "
+            "replaces: use Slicer 5.12 or newer"
         )
     return ""
 

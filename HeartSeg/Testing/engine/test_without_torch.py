@@ -75,7 +75,7 @@ def test_the_other_commands_work(
 def test_what_needs_torch_says_so_in_one_line(without_torch: dict[str, str], sample_scan: Path, tmp_path: Path) -> None:
     run = heartseg(without_torch, "explain", sample_scan, "-o", tmp_path / "heat", "--modality", "CT")
     assert run.returncode == 2
-    assert "PyTorch is needed" in run.stderr.splitlines()[-1]
+    assert "a heat map needs PyTorch" in run.stderr.splitlines()[-1]
     run = heartseg(without_torch, "segment", sample_scan, "-o", tmp_path / "out", "--backend", "torch")
     assert run.returncode == 2
     assert "backend torch needs PyTorch" in run.stderr.splitlines()[-1]

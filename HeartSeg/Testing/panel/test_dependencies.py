@@ -6,29 +6,30 @@ Slicer's own functions are not available; stand-ins with their signatures and be
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.metadata
 import re
-import shutil
 import subprocess
 import sys
 import types
-import zipfile
-from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from heartseg.errors import DependencyError
 from heartseg.needs import (
+    DICOM,
     LIGHT,
+    PDF,
+    PICTURES,
     RUNTIMES,
     TORCH,
     Missing,
     Package,
-    UnusablePackage,
+    PackageNeeded,
     check_runtime,
     explanation,
     missing_packages,
@@ -47,75 +48,9 @@ from heartseg.panel.dependencies import (
     no_connection,
     responsive,
 )
+from panel.pip_of_slicer import SlicerLike, made_up, write_wheel
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def made_up(name: str, requirement: str = "", through: str = "pip") -> Package:
-    module = name.replace("-", "_")
-    return Package(name, requirement or f"{name}>=1.0", module, "for a test", (0.1, 0.1), (0.2, 0.2), through)
-
-
-def write_wheel(folder: Path, name: str, version: str, requires: tuple[str, ...] = ()) -> Path:
-    """Build a real wheel of one module with ``__version__``."""
-    module = name.replace("-", "_")
-    info = f"{module}-{version}.dist-info"
-    needs = "".join(f"Requires-Dist: {r}\n" for r in requires)
-    files = {
-        f"{module}.py": f"__version__ = {version!r}\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-
-    def line(path: str, content: str) -> str:
-        digest = urlsafe_b64encode(hashlib.sha256(content.encode()).digest()).rstrip(b"=").decode()
-        return f"{path},sha256={digest},{len(content.encode())}"
-
-    record = "\n".join([*(line(p, c) for p, c in files.items()), f"{info}/RECORD,,"]) + "\n"
-    wheel = folder / f"{module}-{version}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as z:
-        for path, content in {**files, f"{info}/RECORD": record}.items():
-            z.writestr(path, content)
-    return wheel
-
-
-class SlicerLike:
-    """The installing part of ``slicer.util``: prints every line of pip; a failure is a ``CalledProcessError`` without
-    text, as in ``slicer.util.logProcessOutput``."""
-
-    def __init__(self, wheels: Path, target: Path) -> None:
-        self.wheels, self.target = wheels, target
-        self.calls: list[tuple[str, object]] = []
-        self.testing = False
-
-    def pip_install(self, requirements: str | list[str], **_: object) -> None:
-        self.calls.append(("pip_install", requirements))
-        self._pip(requirements if isinstance(requirements, list) else requirements.split())
-
-    def _pip(self, arguments: list[str]) -> None:
-        for name in (re.split(r"[<>=!]", a)[0].replace("-", "_") for a in arguments if not a.startswith("-")):
-            for old in self.target.glob(f"{name}-*.dist-info"):
-                shutil.rmtree(old)  # pip does this itself, but not with --target
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "install",
-            "--no-index",
-            "--find-links",
-            str(self.wheels),
-            "--target",
-            str(self.target),
-            "--upgrade",
-            *arguments,
-        ]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert process.stdout is not None
-        for line in process.stdout:
-            print(line.rstrip())
-        if process.wait():
-            raise subprocess.CalledProcessError(process.returncode, command)
 
 
 @pytest.fixture
@@ -145,6 +80,34 @@ def test_the_list_agrees_with_the_projects_own() -> None:
     assert {re.split(r"[<>=!]", d)[0] for d in declared} == {"numpy", "scipy", "SimpleITK"}
     for package, extra in ((TORCH, "torch"), (LIGHT, "light")):
         assert f'"{package.requirement}"' in re.search(rf"^{extra} = \[(.*)\]$", project, re.MULTILINE)[1]
+
+
+def test_the_packages_of_formats_are_complete_and_replace_nothing_of_slicers() -> None:
+    """pip installs them without their dependencies: each of those is in the list, or is a part of Slicer."""
+    bundled = {"numpy", "pillow", "pydicom", "packaging", "pyparsing", "python-dateutil", "cffi", "typing-extensions"}
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for packages in (PICTURES, DICOM, PDF):
+        assert f'"{packages[0].requirement}"' in project
+        listed = {p.name for p in packages}
+        assert not listed & (bundled | {"six", "pycparser", "scipy", "simpleitk", "vtk"})
+        for package in packages:
+            requirements = map(Requirement, importlib.metadata.requires(package.name) or ())
+            needed = {
+                canonicalize_name(r.name) for r in requirements if not r.marker or r.marker.evaluate({"extra": ""})
+            }
+            assert needed <= listed | bundled, package.name
+
+
+def test_an_older_package_of_slicer_is_never_replaced(slicer_like: SlicerLike, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slicer 5.10 has pydicom 2, beside which highdicom does not work; 5.12 has pydicom 3 and highdicom."""
+    versions = {"numpy": "2.0.2", "pydicom": "2.4.4"}
+    monkeypatch.setattr("heartseg.needs.installed_version", lambda name: versions.get(name, ""))
+    assert unsupported(DICOM[0]).startswith("highdicom needs pydicom>=3, and pydicom 2.4.4 is part of this Slicer")
+    with pytest.raises(InstallFailed, match="use Slicer 5"):
+        install_missing(SlicerInstaller(), missing_packages(DICOM))
+    assert slicer_like.calls == []
+    versions.update(pydicom="3.0.2")
+    assert unsupported(DICOM[0]) == ""
 
 
 def test_nothing_is_missing_here_and_nothing_is_then_done(slicer_like: SlicerLike) -> None:
@@ -318,7 +281,7 @@ def test_a_torch_that_cannot_be_imported_counts_as_missing(tmp_path: Path, monke
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     check_runtime()  # the other one can be imported
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UnusablePackage, match="libcudnn") as caught:
+    with pytest.raises(PackageNeeded, match="libcudnn") as caught:
         check_runtime()
     (found,) = missing_packages([TORCH], {caught.value.name: caught.value.problem})
     assert "libcudnn.so.9" in found.text

@@ -6,7 +6,9 @@ import csv
 import errno
 import json
 import os
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ import numpy as np
 import pytest
 
 from heartseg.export import FORMATS
+from heartseg.needs import Missing
 from heartseg.progress import Reporter
 from panel.driver import Driver
+from panel.pip_of_slicer import SlicerLike, made_up, write_wheel
 
 
 @pytest.fixture
@@ -69,6 +73,7 @@ def test_every_format_has_its_box_and_nothing_can_be_exported_without_a_segmenta
     assert not section.ui.exportButton.enabled
     assert section.ui.exportButton.toolTip == no_result()
     assert not section.ui.openFolderButton.enabled
+    assert section.ui.lackingLabel.isHidden()  # all packages are installed here
 
 
 def test_what_is_checked_is_written_into_a_folder_named_after_the_segmentation(
@@ -188,6 +193,82 @@ def test_a_format_whose_package_is_missing_is_disabled_and_says_why(
     assert not section.boxes["print"].enabled
     assert section.boxes["print"].toolTip == "needs vtk"
     assert "print" not in section.formats
+
+
+@pytest.fixture
+def writer(section: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlicerLike]:
+    """Format dicom-sr needs a package that Slicer lacks and pip finds; only pip itself is told where to look."""
+    import slicer
+
+    from heartseg import formats
+    from heartseg.panel import dependencies, export
+    from heartseg.panel.installation import Installation
+
+    pip = SlicerLike(tmp_path / "wheels", tmp_path / "installed")
+    pip.wheels.mkdir()
+    pip.target.mkdir()
+    write_wheel(pip.wheels, "madeup-writer", "1.2", requires=("numpy<2", "madeup-part"))
+    write_wheel(pip.wheels, "madeup-part", "3.0")
+    packages = (made_up("madeup-writer"), made_up("madeup-part", "madeup-part"))
+    monkeypatch.setitem(export.PACKAGES, "dicom-sr", packages)
+    monkeypatch.setitem(formats._NEEDS, "dicom-sr", ("madeup_writer", "madeup-writer", "dicom"))
+    monkeypatch.setattr(slicer.util, "pip_install", pip.pip_install, raising=False)
+    monkeypatch.setattr(dependencies, "no_connection", lambda: pip.calls.append(("network", "")) or "")
+    setup = next(s for s in section.panel._sections if isinstance(s, Installation))
+    monkeypatch.setattr(setup, "make_installer", dependencies.SlicerInstaller)
+    monkeypatch.syspath_prepend(str(pip.target))
+    section.panel.refresh()
+    yield pip
+    for name in [n for n in sys.modules if n.startswith("madeup")]:
+        del sys.modules[name]
+
+
+def test_a_format_whose_package_is_missing_is_enabled_after_one_question(
+    user: Driver, section: Any, writer: SlicerLike
+) -> None:
+    box, label = section.boxes["dicom-sr"], section.ui.lackingLabel
+    assert not box.enabled and not label.isHidden()
+    assert "madeup-writer" in box.toolTip and box.text in label.text and 'href="dicom-sr"' in label.text
+    user.session.answers.append(False)
+    label.linkActivated.emit("dicom-sr")
+    ((kind, question),) = user.session.messages
+    assert kind == "question"
+    for part in ("madeup-writer", "madeup-part", "0.1 MB", "0.4 MB on disk", box.text):
+        assert part in question
+    assert writer.calls == [] and not box.enabled  # neither network nor pip
+    label.linkActivated.emit("dicom-sr")
+    assert writer.calls == [
+        ("network", ""),
+        ("pip_install", ["--no-deps", "madeup-writer>=1.0"]),
+        ("pip_install", ["--no-deps", "madeup-part"]),
+    ]
+    assert not user.error
+    assert box.enabled and "madeup" not in box.toolTip and label.isHidden()
+    assert user.status == "Installed: madeup-writer, madeup-part."
+
+
+def test_a_package_that_pip_does_not_find_leaves_the_format_disabled(
+    user: Driver, section: Any, writer: SlicerLike
+) -> None:
+    for wheel in writer.wheels.iterdir():
+        wheel.unlink()
+    section.ui.lackingLabel.linkActivated.emit("dicom-sr")
+    assert "there is no version of it" in user.error
+    assert not section.boxes["dicom-sr"].enabled and not section.ui.lackingLabel.isHidden()
+
+
+def test_a_package_that_cannot_work_beside_slicers_own_is_not_offered(
+    user: Driver, section: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from heartseg.needs import DICOM
+    from heartseg.panel import export
+
+    monkeypatch.setattr(export, "missing_package", lambda name: "missing" if name == "dicom-sr" else "")
+    problem = "highdicom needs pydicom>=3, and pydicom 2.4.4 is part of this Slicer"
+    monkeypatch.setattr(export, "missing_packages", lambda packages: (Missing(DICOM[0], "", problem),))
+    user.panel.refresh()
+    assert "pydicom&gt;=3" in section.ui.lackingLabel.text and "href" not in section.ui.lackingLabel.text
+    assert section.boxes["dicom-sr"].toolTip == problem
 
 
 def test_without_any_format_the_button_says_what_to_do(

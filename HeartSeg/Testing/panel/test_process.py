@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -47,6 +48,16 @@ def test_it_gives_the_same_result_as_a_run_in_this_process(
     assert here.structures == there.structures
     assert "segmenting" in user.ui.logText.plainText.rpartition("started")[2]
     assert children() == []
+
+
+def test_a_package_that_it_lacks_is_offered(separate: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child tells which package its error is about."""
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\")\n")
+    (tmp_path / "onnxruntime.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    separate.press()
+    separate.wait()
+    assert "needs PyTorch (No module named 'torch'): press Install" in separate.error
 
 
 def test_a_cancel_kills_the_process_and_leaves_nothing_behind(

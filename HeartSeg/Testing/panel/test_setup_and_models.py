@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ class Installs:
         self.driver, self.ends, self.called, self.light = driver, ends, 0, False
 
     def obstacle(self, missing: Any) -> str:
+        return ""
+
+    def unreachable(self) -> str:
         return ""
 
     def lacks_extension(self, missing: Any) -> bool:
@@ -146,8 +150,80 @@ def test_every_obstacle_is_told_before_the_question(bare: Driver) -> None:
     assert not bare.running
 
 
+def test_no_network_is_used_before_the_user_agrees(bare: Driver) -> None:
+    asked: list[str] = []
+
+    class Unreachable(Installs):
+        def unreachable(self) -> str:
+            asked.append("network")
+            return "the package server pypi.org cannot be reached"
+
+    section(bare, "Setup").make_installer = lambda: Unreachable(bare)
+    bare.session.answers.append(False)
+    bare.press()
+    assert asked == [] and not bare.error
+    bare.press()
+    assert asked == ["network"]
+    assert "cannot be reached" in bare.error
+
+
+@pytest.fixture
+def only_light(user: Driver, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    """ONNX Runtime is installed and torch is not; the installer of :class:`Installs` would bring it."""
+    user.missing = [Missing(TORCH)]
+    setup = section(user, "Setup")
+    for module in (type(setup).__module__, "heartseg.panel.dependencies"):
+        monkeypatch.setattr(
+            f"{module}.missing_packages", lambda packages, *_: tuple(m for m in user.missing if m.package in packages)
+        )
+    monkeypatch.setattr(f"{type(setup).__module__}.missing_runtimes", lambda *_: ())
+    setup.make_installer = lambda: Installs(user)
+    return user
+
+
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+
+
+def test_a_model_that_needs_torch_opens_the_installation_with_torch(
+    only_light: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup, user = section(only_light, "Setup"), only_light
+    assert hidden(setup.widget)
+    with monkeypatch.context() as context:
+        without_torch(context)
+        user.press()
+        user.wait()
+    assert "This model needs PyTorch" in user.error and "Installation" in user.error
+    assert not hidden(setup.widget) and not setup.ui.setupSection.collapsed and hidden(setup.ui.runtimeComboBox)
+    text = setup.ui.needsLabel.text
+    assert (
+        text.startswith("This model needs PyTorch")
+        and "torch: runs the neural network" in text
+        and "onnxruntime" not in text
+    )
+    assert user.session.messages == []
+    setup.ui.installPackagesButton.click()
+    ((kind, question),) = user.session.messages
+    assert kind == "question" and "torch" in question
+    assert hidden(setup.widget)
+    assert user.run() is not None
+
+
+def test_a_heat_map_without_torch_opens_it_too(only_light: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = only_light
+    user.run()
+    with monkeypatch.context() as context:
+        without_torch(context)
+        section(user, "Explain").ui.explainButton.click()
+        user.wait()
+    assert "A heat map needs PyTorch" in user.error
+    assert not hidden(section(user, "Setup").widget)
+    assert "torch" in section(user, "Setup").ui.needsLabel.text
+
+
 def test_a_torch_that_cannot_be_imported_is_installed_again(bare: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    from heartseg.needs import UnusablePackage
+    from heartseg.needs import PackageNeeded
 
     broken = list(bare.missing)
     bare.missing.clear()
@@ -156,7 +232,8 @@ def test_a_torch_that_cannot_be_imported_is_installed_again(bare: Driver, monkey
 
     def fail(model: str, settings: Any) -> Any:
         bare.missing.extend(broken)
-        raise UnusablePackage("torch", "libcudnn.so.9: cannot open shared object file")
+        why = "libcudnn.so.9: cannot open shared object file"
+        raise PackageNeeded(f"torch is installed but cannot be imported ({why})", "torch", why, "install it again")
 
     make = bare.panel.warm._make
     bare.panel.warm.forget()

@@ -154,7 +154,7 @@ def test_a_label_map_taken_for_a_scan_is_reported(scan: Volume) -> None:
 
 @pytest.mark.parametrize("count", [2, 8, 13])
 def test_a_label_map_of_a_heart_is_read_and_not_segmented(scan: Volume, count: int) -> None:
-    flat = np.sort(np.abs(scan.array) % count, axis=None).reshape(scan.array.shape).transpose(2, 1, 0)
+    flat = np.sort(np.abs(scan.array) % count, axis=None).reshape(scan.array.shape)
     labels = Volume(flat.astype(np.uint8), Geometry(flat.shape, scan.geometry.spacing), "labels")
     assert check_volume(labels).findings[0].severity is Severity.ERROR
     with pytest.raises(InputError, match=f"{count - 1}.*give the scan"):
@@ -163,7 +163,7 @@ def test_a_label_map_of_a_heart_is_read_and_not_segmented(scan: Volume, count: i
 
 @pytest.mark.parametrize(("count", "scale", "lowest"), [(14, 1, 0), (14, 0.1, 0), (14, 1, -1), (7, 1, 0)])
 def test_images_of_small_values_are_segmented(scan: Volume, count: int, scale: float, lowest: int) -> None:
-    """Fourteen whole numbers, fractions, numbers below zero, and noise of seven grey levels are no labels of a heart."""
+    """Fourteen whole numbers, fractions, numbers below zero, and noise of seven grey levels are no labels."""
     array = ((np.abs(scan.array) % count) * scale + lowest).astype(np.float32)
     check_for_run(replace(scan, array=array))
 

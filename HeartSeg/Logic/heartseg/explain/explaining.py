@@ -14,6 +14,7 @@ import numpy as np
 
 from ..anatomy import KEYS, STRUCTURES, Structure, structure
 from ..errors import InputError, ModelError, SettingsError
+from ..needs import import_torch
 from ..pipeline import Segmenter, input_facts, installed_versions, made_with, model_facts, model_note
 from ..progress import CancelToken, ProgressCallback, Reporter
 from ..provenance import Provenance
@@ -127,10 +128,10 @@ class Explainer:
         Raises:
             SettingsError: the structure or the layer is unknown.
             InputError: the structure is not in the scan, or the result has a different grid.
+            DependencyError: torch is not installed (:class:`~heartseg.needs.PackageNeeded`).
             Cancelled: the token was set.
         """
-        import torch
-
+        torch = import_torch("a heat map")
         from ..devices import describe_device
         from .gradcam import seg_grad_cam
 

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, SettingsError
-from ..models.checkpoint import import_torch
 from ..models.folder import ModelFolder
 from ..models.loading import build_network
+from ..needs import import_torch
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 LAST, BOTTLENECK = "last", "bottleneck"
+_HEAT_MAP = "a heat map"  # what needs torch
 _SHOWN = 40  # maximum number of characters of an unknown name in an error message
 
 
@@ -91,7 +92,7 @@ def list_layers(folder: ModelFolder) -> Layers:
     Raises:
         ModelError: the network cannot be traced.
     """
-    torch = import_torch()
+    torch = import_torch(_HEAT_MAP)
     network = build_network(folder, "meta").eval()
     image = torch.zeros(1, folder.num_input_channels, *folder.patch_size, device="meta")
     try:
@@ -165,19 +166,19 @@ def _input_layer(call: _Call) -> Layer:
 
 
 def _is_convolution(module: nn.Module) -> bool:
-    nn = import_torch().nn
+    nn = import_torch(_HEAT_MAP).nn
     return isinstance(module, (nn.Conv2d, nn.Conv3d))
 
 
 def _is_map(output: Any, dimensions: int) -> bool:
-    torch = import_torch()
+    torch = import_torch(_HEAT_MAP)
     return isinstance(output, torch.Tensor) and output.ndim == dimensions and output.is_floating_point()
 
 
 @contextmanager
 def _recorded(network: nn.Module) -> Iterator[list[_Call]]:
     """Record the call of every module, in order of completion."""
-    torch = import_torch()
+    torch = import_torch(_HEAT_MAP)
     calls: list[_Call] = []
 
     def recorder(name: str) -> Any:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ..errors import HeartSegError, ModelError
 from ..findings import Finding, Severity, sorted_findings
-from .checkpoint import import_torch, verify_hash
+from ..needs import import_torch
+from .checkpoint import verify_hash
 from .folder import ModelFolder
 from .graph import LoadedGraph, load_installed
 from .labels import LabelMap

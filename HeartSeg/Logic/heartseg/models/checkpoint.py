@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DependencyError, HeartSegError, ModelError
+from ..errors import HeartSegError, ModelError
 from ..hashes import sha256_of
+from ..needs import import_torch
 from .weights import read_arrays
 
 COPY_AGAIN = "copy or install the model again"
@@ -89,15 +90,6 @@ def verify_hash(path: Path, expected: str | None) -> None:
             f"'{path}' has SHA-256 {found[:12]}..., but the model card expects {expected.lower()[:12]}...: "
             f"the file was modified or damaged; {COPY_AGAIN}"
         )
-
-
-def import_torch() -> Any:
-    """Import ``torch``; ``DependencyError`` names the command that installs it."""
-    try:
-        import torch
-    except ImportError as error:
-        raise DependencyError(f"PyTorch is needed to load a model ({error}): pip install torch") from None
-    return torch
 
 
 def _needed_parts(content: Any, path: Path, kind: type) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DependencyError, ModelError
-from .checkpoint import import_torch, load_checkpoint
+from ..needs import import_torch
+from .checkpoint import load_checkpoint
 from .folder import ModelFolder
 from .plans import network_roots
 

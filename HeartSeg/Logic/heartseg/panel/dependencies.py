@@ -49,7 +49,7 @@ __all__ = [
 
 PACKAGE_SERVER = "https://pypi.org/simple/"
 REACH_SECONDS = 5.0
-"""Timeout of the connection test before the question."""
+"""Timeout of the connection test before pip is started."""
 
 EXTENSION = "PyTorch"
 
@@ -90,7 +90,13 @@ class Installer(Protocol):
     """Installs packages. Methods block but keep the window responsive, and print the output of the tools."""
 
     def obstacle(self, missing: Sequence[Missing]) -> str:
-        """Return why the packages cannot be installed, one sentence with the solution; ``""`` if they can."""
+        """Return why this computer cannot have the packages, one sentence with the solution; ``""`` if it can.
+
+        Uses no network.
+        """
+
+    def unreachable(self) -> str:
+        """Return why the package server cannot be reached; ``""`` if it can. The user must have agreed before."""
 
     def lacks_extension(self, missing: Sequence[Missing]) -> bool:
         """Whether the PyTorch extension must be installed first, which requires a restart."""
@@ -128,7 +134,7 @@ def install_missing(
     """
     if not missing:
         return Outcome()
-    if obstacle := installer.obstacle(missing):
+    if obstacle := installer.obstacle(missing) or installer.unreachable():
         raise InstallFailed(obstacle)
     before = _versions()
     for done, item in enumerate(missing):
@@ -345,7 +351,10 @@ class SlicerInstaller:
 
     def obstacle(self, missing: Sequence[Missing]) -> str:
         hindered = (unsupported(m.package) for m in missing)
-        return next(filter(None, hindered), "") or lacking_space(missing) or no_connection()
+        return next(filter(None, hindered), "") or lacking_space(missing)
+
+    def unreachable(self) -> str:
+        return no_connection()
 
     def lacks_extension(self, missing: Sequence[Missing]) -> bool:
         if all(m.package.through == "pip" for m in missing):
@@ -384,6 +393,9 @@ class NoInstaller:
 
     def obstacle(self, missing: Sequence[Missing]) -> str:
         return "packages are missing: install them with: pip install 'heartseg[app]' or 'heartseg[light]'"
+
+    def unreachable(self) -> str:
+        return ""
 
     def lacks_extension(self, missing: Sequence[Missing]) -> bool:
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 import tempfile
@@ -15,6 +16,8 @@ from slicer.i18n import tr as _
 
 from ..errors import HeartSegError, OutputError, one_line
 from ..export import FORMATS, ExportOptions, check_export, missing_package
+from ..formats import PACKAGES
+from ..needs import Missing, missing_packages
 from ..scene.dicom_export import dicom_source, export_dicom_seg, has_dicom_exporter
 from .export_work import ExportRequest, do_export
 from .results import masks_of
@@ -36,6 +39,7 @@ class Export(Section):
     def __init__(self) -> None:
         super().__init__()
         self._written: Path | None = None
+        self._reasons: dict[str, str] = {}
 
     def setup(self, panel: PanelApi) -> None:
         super().setup(panel)
@@ -48,6 +52,8 @@ class Export(Section):
             box.connect("toggled(bool)", lambda checked: self.panel.refresh())
         self.ui.exportFolderButton.directory = str(slicer.app.userSettings().value(_FOLDER_KEY, str(Path.home())))
         self.ui.exportFolderButton.connect("directoryChanged(QString)", lambda folder: self.panel.refresh())
+        self.ui.lackingLabel.visible = False
+        self.ui.lackingLabel.connect("linkActivated(QString)", self.install)
         self.ui.exportButton.connect("clicked()", self.export)
         self.ui.reportButton.connect("clicked()", self.report)
         self.ui.openFolderButton.connect("clicked()", self.open_folder)
@@ -69,8 +75,10 @@ class Export(Section):
         return Path(self.ui.exportFolderButton.directory) / f"{plain} export"
 
     def update(self, state: State) -> None:
+        self._look_for_packages()
+        self.ui.lackingLabel.enabled = not state.running
         for name, box in self.boxes.items():
-            why = unavailable(name)
+            why = self._reasons.get(name, "")
             box.enabled = not why and not state.running
             box.toolTip = why or (busy() if state.running else self._tip(name))
         ui, node = self.ui, state.segmentation
@@ -84,7 +92,7 @@ class Export(Section):
         obstacle = segmentation_obstacle(state)
         for button, why, tip in (
             (ui.exportButton, obstacle or ("" if self.formats else _("Check at least one format.")), _TIPS[0]),
-            (ui.reportButton, obstacle or unavailable("html"), _TIPS[1]),
+            (ui.reportButton, obstacle or self._reasons.get("html", ""), _TIPS[1]),
         ):
             button.enabled = not why
             button.toolTip = why or tip
@@ -92,6 +100,29 @@ class Export(Section):
         ui.openFolderButton.toolTip = (
             str(self._written) if self._written is not None else _("Nothing was exported yet.")
         )
+
+    def _look_for_packages(self) -> None:
+        """Say below the formats what the unavailable ones need, with a link where it can be installed."""
+        names = [name for name in self.boxes if unavailable(name)]
+        if names == list(self._reasons):
+            return
+        groups: dict[tuple[Missing, ...], list[str]] = {}
+        for name in names:
+            groups.setdefault(missing_packages(PACKAGES.get(name, ())), []).append(name)
+        lines = []
+        for missing, group in groups.items():
+            problem = next((m.problem for m in missing if m.problem), "") if missing else unavailable(group[0])
+            why = problem or _("needs {package}").format(package=missing[0].package.name)
+            link = "" if problem else f' – <a href="{group[0]}">' + _("Install…") + "</a>"
+            lines.append(f"{', '.join(self.boxes[name].text for name in group)}: {html.escape(why)}{link}")
+            self._reasons.update(dict.fromkeys(group, why))
+        self._reasons = {name: self._reasons[name] for name in names}
+        self.ui.lackingLabel.text = "<br>".join(lines)
+        self.ui.lackingLabel.visible = bool(lines)
+
+    def install(self, name: str) -> None:
+        """Install the packages of a format after a question; then its box is enabled."""
+        self.panel.install(PACKAGES[name], _("For the format {name}.").format(name=self.boxes[name].text))
 
     def export(self) -> None:
         """Write the checked formats on the worker; after a failure no file remains."""

@@ -1,11 +1,14 @@
-"""The section *Installation*: installs missing packages after one question. Hidden if nothing is missing."""
+"""The section *Installation*: installs packages after one question. Hidden if none is missing."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import slicer
 from slicer.i18n import tr as _
 
-from ..needs import LIGHT, RUNTIMES, UnusablePackage, missing_runtimes, preferred_runtime
+from ..findings import as_sentence
+from ..needs import LIGHT, RUNTIMES, Package, PackageNeeded, missing_runtimes, preferred_runtime
 from .dependencies import (
     EXTENSION,
     InstallCancelled,
@@ -17,6 +20,7 @@ from .dependencies import (
     choose_installer,
     explanation,
     install_missing,
+    missing_packages,
     responsive,
 )
 from .section import PanelApi, Section, State
@@ -24,6 +28,8 @@ from .section import PanelApi, Section, State
 
 class Installation(Section):
     """The package that runs the network; *Segment heart* installs one first, if none is there.
+
+    Also the packages of another function, when it asks for them: torch for a model or a heat map, those of a format.
 
     Attributes:
         missing: packages of which one is needed, each missing or unusable; empty if one is there.
@@ -37,6 +43,8 @@ class Installation(Section):
         self.missing: tuple[Missing, ...] = ()
         self.make_installer = choose_installer
         self._unusable: dict[str, str] = {}
+        self._wanted: tuple[Package, ...] = ()
+        self._why = ""
         self._restart = ""
         self._installing = self._cancelled = False
 
@@ -57,17 +65,23 @@ class Installation(Section):
 
     @property
     def chosen(self) -> tuple[Missing, ...]:
-        """The missing package that the user chose; empty if nothing is missing."""
+        """The missing packages of a function, else the one that the user chose; empty if nothing is missing."""
+        if self._wanted:
+            return missing_packages(self._wanted, self._unusable)
         wanted = RUNTIMES[self.ui.runtimeComboBox.currentIndex]
         return tuple(m for m in self.missing if m.package is wanted)
 
     def look(self) -> None:
         """Update what is missing; reads only metadata."""
         self.missing = missing_runtimes(self._unusable)
-        ui, shown = self.ui, bool(self.missing or self._restart)
+        if self._wanted and not self.chosen:
+            self._wanted, self._why = (), ""
+        chosen = self.chosen
+        ui, shown = self.ui, bool(chosen or self._restart)
         self.widget.visible = shown
-        ui.needsLabel.text = self._restart or explanation(self.chosen)
-        ui.installPackagesButton.visible = ui.runtimeComboBox.visible = bool(self.missing)
+        ui.needsLabel.text = self._restart or "\n".join(filter(None, (self._why, explanation(chosen))))
+        ui.installPackagesButton.visible = bool(chosen)
+        ui.runtimeComboBox.visible = bool(self.missing and not self._wanted)
         ui.restartButton.visible = bool(self._restart)
         ui.setupSection.collapsed = not shown
 
@@ -88,14 +102,32 @@ class Installation(Section):
         return self._restart or (_("Packages are being installed.") if self._installing else "")
 
     def before_run(self, state: State) -> bool:
-        """Install missing packages after one question."""
-        return not self.missing or self.install()
+        """Install a package that runs the network after one question, if none is there."""
+        if not self.missing:
+            return True
+        self._want((), "")
+        return self.install()
 
     def failed(self, error: BaseException) -> None:
-        """Treat a package that cannot be imported as missing from now on."""
-        if isinstance(error, UnusablePackage):
+        """Offer the package that was missing; one that cannot be imported counts as missing from now on."""
+        if not isinstance(error, PackageNeeded):
+            return
+        if error.problem:
             self._unusable[error.name] = error.problem
-            self.look()
+        self.look()
+        if not self.missing:  # one that runs the network is there, but it is not enough
+            self._want([p for p in RUNTIMES if p.name == error.name], as_sentence(error.need))
+            self.panel.show_error(f"{error.need}: " + _("press Install… in the section Installation"))
+
+    def wanted(self, packages: Sequence[Package], why: str) -> None:
+        """Offer packages and ask for consent."""
+        if not self._installing:
+            self._want(packages, why)
+            self.install()
+
+    def _want(self, packages: Sequence[Package], why: str) -> None:
+        self._wanted, self._why = tuple(packages), why
+        self.look()
 
     # --- installing --------------------------------------------------------------------------------------------------
 
@@ -112,7 +144,7 @@ class Installation(Section):
         Returns:
             Whether a run can start now.
         """
-        if not self.missing or self._installing:
+        if not self.chosen or self._installing:
             return False
         installer: Installer = self.make_installer()
         if obstacle := installer.obstacle(self.chosen):
@@ -121,8 +153,9 @@ class Installation(Section):
         if installer.lacks_extension(self.chosen):
             self._install_extension(installer)
             return False
-        if not slicer.util.confirmOkCancelDisplay(explanation(self.chosen), windowTitle=_("HeartSeg")):
+        if not slicer.util.confirmOkCancelDisplay(self.ui.needsLabel.text, windowTitle=_("HeartSeg")):
             self.panel.show_status(_("Nothing was installed."))
+            self._want((), "")
             return False
         return self._install(installer)
 

@@ -46,6 +46,9 @@ class JobRunner:
         """Return the user's choices for an error report."""
         raise NotImplementedError
 
+    def job_failed(self, error: BaseException) -> None:
+        """Called when a job has failed, after its error was shown."""
+
     def job_ended(self) -> None:
         """Called when a job has finished, failed or stopped."""
 
@@ -126,6 +129,7 @@ class JobRunner:
         def failed(error: BaseException, trace: str) -> None:
             self._end_job()
             self._show_failure(title, error, trace)
+            self.job_failed(error)
             handlers.failed(error, trace)
             self.refresh()
 

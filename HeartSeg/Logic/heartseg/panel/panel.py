@@ -13,6 +13,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..errors import HeartSegError
+from ..needs import Package
 from ..progress import ProgressEvent
 from ..scene.frames import keep_frame, save_edits
 from ..scene.nodes import loaded_scans
@@ -139,6 +140,11 @@ class Panel(JobRunner):
         self.start_quietly(lambda reporter: self.warm.forget(), lambda value: None)
         self.models.reload()
         self.refresh()
+
+    def install(self, packages: Sequence[Package], why: str) -> None:
+        """Install packages after one question; see :class:`~.section.PanelApi`."""
+        for section in self._sections:
+            section.wanted(packages, why)
 
     def refresh(self) -> None:
         """Update the state and all sections."""
@@ -293,8 +299,6 @@ class Panel(JobRunner):
             self._run_next()
 
         def failed(error: BaseException) -> None:
-            for section in self._sections:
-                section.failed(error)
             self.logic.runs.tell(RunEvent("end", volume, error=error))
             if self._all_frames:
                 self._waiting = []
@@ -356,6 +360,11 @@ class Panel(JobRunner):
             "settings": json.dumps(self.settings().to_dict()),
             "separate process": p.separateProcess if p is not None else "",
         }
+
+    def job_failed(self, error: BaseException) -> None:
+        """Let the sections react to the error."""
+        for section in self._sections:
+            section.failed(error)
 
     def job_ended(self) -> None:
         """Stop watching the nodes of the run."""

@@ -30,6 +30,7 @@ from .. import errors
 from ..errors import HeartSegError
 from ..findings import Finding
 from ..measure.boxes import bounding_box
+from ..needs import PackageNeeded
 from ..progress import ProgressEvent, Reporter
 from ..result import Result
 from ..settings import Settings
@@ -162,7 +163,9 @@ def _message(line: str) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def _error(told: dict[str, str]) -> Exception:
+def _error(told: dict[str, Any]) -> Exception:
+    if "package" in told:
+        return PackageNeeded(*told["package"])
     kind = getattr(errors, told["type"], None)
     if isinstance(kind, type) and issubclass(kind, HeartSegError):
         return kind(told["message"])
@@ -234,7 +237,8 @@ def main(folder: Path) -> int:
         result = make_segmenter(model, settings).segment(volume, progress=lambda event: _say(event=asdict(event)))
         _write_result(folder, result)
     except BaseException as error:
-        _say(error={"type": type(error).__name__, "message": str(error), "trace": describe_failure(error)})
+        package = {"package": error.args} if isinstance(error, PackageNeeded) else {}
+        _say(error={"type": type(error).__name__, "message": str(error), "trace": describe_failure(error), **package})
         return 1
     _say(done=True)
     return 0

@@ -227,7 +227,7 @@ def rows_of(record: RunRecord, other: RunRecord | None) -> list[tuple[Structure,
 
 def findings_in_html(record: RunRecord) -> str:
     """Format the findings, most serious first, one per line with a mark."""
-    lines = [f"<i>{_('Measured again after edits.')}</i>"] if record.edited else []
+    lines = ["<i>" + _("Measured again after edits.") + "</i>"] if record.edited else []
     lines += [f"{_MARKS[finding.severity]} {_escaped(finding.message)}" for finding in record.findings]
     if not record.findings:
         lines.append(_("No finding. This does not prove that the result is correct: check it."))

@@ -26,7 +26,7 @@ and must not make Qt or MRML calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from slicer.i18n import tr as _
 
 if TYPE_CHECKING:
+    from ..needs import Package
     from ..result import Result
     from ..settings import Settings
     from ..volume.types import Volume
@@ -168,6 +169,12 @@ class PanelApi(Protocol):
     def add_to_log(self, text: str) -> None:
         """Append a line to the log under *Advanced*."""
 
+    def install(self, packages: Sequence[Package], why: str) -> None:
+        """Install packages after one question that names them and their sizes; ``why`` is a sentence for the user.
+
+        Without consent nothing changes, and no network is used. The sections are updated afterwards.
+        """
+
     def refresh(self) -> None:
         """Update the state and all sections."""
 
@@ -213,7 +220,10 @@ class Section:
         return True
 
     def failed(self, error: BaseException) -> None:
-        """Called when a run has failed with this error."""
+        """Called when a job has failed with this error."""
+
+    def wanted(self, packages: Sequence[Package], why: str) -> None:
+        """Called when a section asks for packages with :meth:`PanelApi.install`."""
 
     def cleanup(self) -> None:
         """Release observers and nodes before the panel is deleted."""

@@ -18,7 +18,7 @@ def make_segmenter(model: str, settings: Settings) -> Segmenter:
     """Create a segmenter.
 
     Raises:
-        DependencyError: a package is missing, or cannot be imported (:class:`~heartseg.needs.UnusablePackage`).
+        DependencyError: a package is missing, or cannot be imported (:class:`~heartseg.needs.PackageNeeded`).
     """
     try:
         check_runtime()

@@ -10,8 +10,8 @@ The limits (module constants) and their reasons:
 * :data:`WIDEST_CM`: the bore of a scanner is no wider; a grid below it, and thinner than 1 cm, may be in centimetres.
 * :data:`SHEAR_SILENT_DEG`, :data:`SHEAR_LIMIT_DEG`: rounding in headers stays far below 0.01°. A shear of 2° moves the
   far edge of a 300 mm field by 10 mm, about the thickness of a wall.
-* :data:`MAX_LABEL`, :data:`FLAT`: values of label maps end at 7 (HeartSeg's) or 12 (with walls), and 99 % of their voxels
-  have the value of the next one; in a noisy image of as few grey levels, about half.
+* :data:`MAX_LABEL`, :data:`FLAT`: values of label maps end at 7 (HeartSeg's) or 12 (with walls), and 99 % of their
+  voxels have the value of the next one; in a noisy image of as few grey levels, about half.
 """
 
 from __future__ import annotations
@@ -396,7 +396,7 @@ def _check_labels(array: np.ndarray, small: bool) -> tuple[Finding, ...]:
 
     Args:
         array: ``(z, y, x)``, finite.
-        small: whether all values lie in 0 to :data:`MAX_LABEL`; the finding is then an error.
+        small: whether all values lie in 0 to :data:`MAX_LABEL`; the finding of a flat image is then an error.
     """
     values: set[float] = set()
     for per_axis in (32, 128):
@@ -405,11 +405,11 @@ def _check_labels(array: np.ndarray, small: bool) -> tuple[Finding, ...]:
         if len(values) > FEW_VALUES or not all(float(v).is_integer() for v in values):
             return ()
     text = f"scan holds {len(values)} different values only, all whole numbers: is it a label map rather than an image?"
-    middle = array[len(array) // 2]
+    severity, middle = Severity.WARNING, array[len(array) // 2]
     if small and (middle[:, 1:] == middle[:, :-1]).mean() > FLAT:
         listed = ", ".join(f"{value:g}" for value in sorted(values))
         text = f"scan is a label map (its values are {listed}): give the scan from which it was made"
-    severity = Severity.ERROR if small else Severity.WARNING
+        severity = Severity.ERROR
     finding = Finding("looks-like-labels", severity, text, values={"values": len(values)})
     return (finding,)
 
