@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..measure.boxes import bounding_box
 from ..progress import Reporter
 from ..volume.geometry import Geometry
 from ..volume.values import HU_AIR, ValueScale
@@ -15,7 +16,6 @@ from .network import OrientedNetwork, normalized
 from .resample import Sampled, likeliest
 from .scan import OrientedScan
 from .test_time import apply_gamma
-from .views import box_of
 
 OTHER_GREY_SCALES = (0.6, 1.7)
 """Exponents of the grey scale in which the finder searches again when no candidate is a heart."""
@@ -52,7 +52,7 @@ class Finder(OrientedNetwork):
     def _without_air(self, sampled: Sampled, scale: ValueScale) -> Sampled:
         """The box of the body, if it takes fewer tiles than the scan, as in a wide field of view; else the scan."""
         air = HU_AIR if scale is ValueScale.HOUNSFIELD else sampled.image.min()
-        body = box_of(sampled.inside & (sampled.image > air))
+        body = bounding_box(sampled.inside & (sampled.image > air))
         if body is None or self.tiles_of(sampled.geometry.cropped(body)) == self.tiles_of(sampled.geometry):
             return sampled
         return Sampled(sampled.image[body], sampled.inside[body], sampled.geometry.cropped(body))

@@ -319,14 +319,15 @@ def reduced_separable(
     from scipy.sparse import csr_array
 
     box = _used(weights)
-    channels, wz = channels[(slice(None), *box)], weights[0][:, box[0]]
+    wz = weights[0][:, box[0]]
     wy, wx = (csr_array(w[:, b]) for w, b in zip(weights[1:], box[1:], strict=True))
-    count = len(channels)
+    part = channels[:, box[0], box[1], box[2]]
+    count = len(part)
     reduced = np.empty((len(wz), wy.shape[0], wx.shape[0]), dtype)
     for z, row in enumerate(wz):
         if reporter:
             reporter.check()
-        plane = sum(row[k] * channels[:, k] for k in np.flatnonzero(row))
+        plane = sum(row[k] * part[:, k] for k in np.flatnonzero(row))
         columns = wx @ plane.transpose(2, 0, 1).reshape(plane.shape[2], -1)  # x, then channel and y
         columns = columns.reshape(wx.shape[0], count, -1).transpose(2, 1, 0)
         values = (wy @ columns.reshape(len(columns), -1)).reshape(wy.shape[0], count, -1)
