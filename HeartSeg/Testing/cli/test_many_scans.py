@@ -182,6 +182,7 @@ def test_several_processes_divide_the_cores(monkeypatch: pytest.MonkeyPatch) -> 
     assert workers.with_shared_cores(Settings(), 4).threads == 2
     assert workers.with_shared_cores(Settings(), 16).threads == 1
     assert workers.with_shared_cores(Settings(), 1).threads is None
+    assert workers.with_shared_cores(Settings(), 0).threads is None  # a part of a cohort without scans
     assert workers.with_shared_cores(Settings(threads=3), 4).threads == 3
 
 

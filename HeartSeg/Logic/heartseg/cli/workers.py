@@ -164,7 +164,7 @@ def processes_for(scans: int) -> int:
 
 def with_shared_cores(settings: Settings, processes: int) -> Settings:
     """Return the settings of each of several processes: unless the user chose threads, they divide the cores."""
-    if processes == 1 or settings.threads:
+    if processes <= 1 or settings.threads:
         return settings
     return replace(settings, threads=max(1, cpu_threads() // processes))
 
