@@ -75,7 +75,7 @@ def choose_runtime(backend: str, device: str, needs_torch: str = "") -> tuple[st
     if backend == "auto" and there and not needs_torch and device in ("auto", "cpu"):
         if device == "cpu" or not has_graphics_card():
             return there[0], CPU
-        with contextlib.suppress(PackageNeeded):
+        with contextlib.suppress(ImportError, OSError, PackageNeeded):
             card = choose_device()
             return ("torch", Device(card.type, card.index)) if card.type != "cpu" else (there[0], CPU)
         return there[0], CPU

@@ -132,11 +132,12 @@ class Segmenter:
         return confidence
 
     def _clean(self, labels: np.ndarray, volume: Volume, reporter: Reporter) -> tuple[np.ndarray, tuple[Removal, ...]]:
+        """The labels, which are changed, and what was removed."""
         if not self.settings.clean_up:
             return labels, ()
         with reporter.stage("clean up"):
-            lit, dark = remove_dark(labels, volume)
-            cleaned, removals = clean_labels(lit, volume.geometry, reporter)
+            lit, dark = remove_dark(labels, volume, in_place=True)
+            cleaned, removals = clean_labels(lit, volume.geometry, reporter, in_place=True)
         return cleaned, (*dark, *removals)
 
     def _only(self, labels: np.ndarray, chosen: tuple[Structure, ...]) -> np.ndarray:

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -15,6 +15,8 @@ import pytest
 import SimpleITK as sitk
 
 from command_lines import tree
+from heartseg.cli import workers
+from heartseg.settings import Settings
 from near_ties import assert_equal_but_few
 
 if TYPE_CHECKING:
@@ -155,12 +157,54 @@ def test_a_model_that_is_not_there_ends_a_batch_with_nothing_made(
 
 
 def test_two_processes_give_the_labels_of_one(segment: Callable[..., Outcome], scans: Path, tmp_path: Path) -> None:
-    assert segment(scans, "-o", tmp_path / "one").code == 0
+    assert segment(scans, "-o", tmp_path / "one", "--jobs", "1").code == 0
     outcome = segment(scans, "-o", tmp_path / "two", "--jobs", "2")
     assert outcome.code == 0, outcome
     assert statuses(tmp_path / "two") == dict.fromkeys("abc", "done")
     for name in "abc":
         assert_equal_but_few(labels_of(tmp_path / "one" / name), labels_of(tmp_path / "two" / name))  # other threads
+
+
+@pytest.mark.parametrize(
+    ("cores", "free_gib", "scans", "processes"),
+    [(2, 16, 20, 2), (16, 64, 20, 4), (16, 64, 1, 1), (8, 5, 20, 2), (8, 1, 20, 1), (1, 16, 20, 1), (8, None, 20, 2)],
+)
+def test_cores_and_free_memory_choose_the_number_of_processes(
+    monkeypatch: pytest.MonkeyPatch, cores: int, free_gib: int | None, scans: int, processes: int
+) -> None:
+    monkeypatch.setattr(workers, "cpu_cores", lambda: cores)
+    monkeypatch.setattr(workers, "available_memory", lambda: None if free_gib is None else free_gib * 2**30)
+    assert workers.processes_for(scans) == processes
+
+
+def test_several_processes_divide_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "cpu_threads", lambda: 8)
+    assert workers.with_shared_cores(Settings(), 4).threads == 2
+    assert workers.with_shared_cores(Settings(), 16).threads == 1
+    assert workers.with_shared_cores(Settings(), 1).threads is None
+    assert workers.with_shared_cores(Settings(), 0).threads is None  # a part of a cohort without scans
+    assert workers.with_shared_cores(Settings(threads=3), 4).threads == 3
+
+
+def test_the_default_segments_two_scans_at_a_time_with_a_thread_each(
+    heartseg: Callable[..., Outcome], scans: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "cpu_cores", lambda: 2)
+    monkeypatch.setattr(workers, "cpu_threads", lambda: 2)
+    monkeypatch.setattr(workers, "available_memory", lambda: 2**33)
+    started = []
+
+    class Counted(workers.Child):
+        def __init__(self, *arguments: Any) -> None:
+            started.append(arguments)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(workers, "Child", Counted)
+    arguments = ("-o", tmp_path / "out", "--model", tiny_model, "--format", "labels")
+    assert heartseg("segment", scans, *arguments).code == 0
+    assert len(started) == 2
+    report = json.loads((tmp_path / "out" / "a" / "report.json").read_text())
+    assert report["provenance"]["run"]["device"] == "cpu (1 threads)"
 
 
 def test_a_fault_that_every_scan_would_meet_ends_a_batch_of_processes(
@@ -203,7 +247,7 @@ def test_resuming_after_a_kill_does_not_redo_what_is_done(
     launch: Callable[..., Running], segment: Callable[..., Outcome], scans: Path, tmp_path: Path, tiny_model: Path
 ) -> None:
     out = tmp_path / "out"
-    running = launch("segment", scans, "-o", out, "--model", tiny_model, "--format", "labels,csv")
+    running = launch("segment", scans, "-o", out, "--model", tiny_model, "--format", "labels,csv", "--jobs", 1)
     running.wait_for("[1/3]")
     running.process.kill()
     running.process.wait()
@@ -231,12 +275,12 @@ def test_sigterm_in_a_batch_leaves_whole_folders_only(
         end = time.monotonic() + 120
         while not any(p.name.startswith(".") for p in out.glob(".*partial*")) and time.monotonic() < end:
             time.sleep(0.01)
-    workers = workers_of(running.process.pid)
+    segmenting = workers_of(running.process.pid)
     running.process.terminate()
     outcome = running.finish()
     assert outcome.code == 130, outcome
     assert "Traceback" not in outcome.err
-    assert not any(psutil.pid_exists(w.pid) and w.status() != psutil.STATUS_ZOMBIE for w in workers)
+    assert not any(psutil.pid_exists(w.pid) and w.status() != psutil.STATUS_ZOMBIE for w in segmenting)
     assert hidden(out) == [] if out.exists() else True
     for folder in (p for p in out.glob("*") if p.is_dir()):
         assert (folder / "report.json").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from heartseg import STRUCTURES, Cancelled, CancelToken, Result, Segmenter, Settings, Volume
 from heartseg.errors import DeviceError, InputError, SettingsError
 from heartseg.inference.locate import MINIMUM_HEART_ML, choose_heart
-from heartseg.progress import ProgressEvent
+from heartseg.progress import ProgressEvent, Reporter
 from heartseg.volume import Geometry
 from near_ties import assert_equal_but_few
 from tiny_models import make_tiny_model_folder
@@ -167,6 +168,22 @@ def test_noise_as_dark_as_air_is_no_heart(segmenter: Segmenter) -> None:
     found = segmenter.segment(Volume(noise, Geometry(noise.shape, (3.0, 3.0, 3.0)), "noise"))
     assert not found.heart_found
     assert not found.labels.any()
+
+
+def test_wide_margins_of_air_cost_the_finder_no_tiles(segmenter: Segmenter, volume: Volume) -> None:
+    ys, xs = (n // 2 for n in volume.array.shape[1:])
+    wide = np.pad(volume.array, ((0, 0), (ys, ys), (xs, xs)), constant_values=-1024)
+    origin = volume.geometry.index_to_world((0, -ys, -xs))
+    geometry = replace(volume.geometry, shape=wide.shape, origin=triple(origin))
+    boxes, tiles = [], []
+    for scan in (volume, replace(volume, array=wide, geometry=geometry)):
+        events: list[ProgressEvent] = []
+        boxes.append(segmenter.engine.find_heart(scan, Reporter(events.append)))
+        tiles.append(max(e.total for e in events if e.stage == "locate"))
+    plan = segmenter.engine.plan(geometry).finder
+    assert plan is not None and plan.tiles > 1 and tiles == [1, 1]
+    assert boxes[0] is not None and boxes[1] is not None
+    assert np.abs(boxes[0].center - boxes[1].center).max() <= 6.0  # a voxel of the finder
 
 
 def test_the_larger_of_two_candidates_is_taken() -> None:

@@ -23,6 +23,7 @@ from heartseg.inference.resample import (
     window_grid,
     world_grid,
 )
+from heartseg.inference.views import box_of
 from heartseg.volume import Geometry, to_nearest_lps
 
 
@@ -104,6 +105,23 @@ def test_labels_come_back_to_the_voxels_they_belong_to(angles: tuple[int, int, i
     truth = np.linalg.norm(target.index_to_world(index) - [5, -3, 4], axis=-1) < 25
     dice = 2 * (truth & (labels == 1)).sum() / (truth.sum() + (labels == 1).sum())
     assert dice > 0.99
+
+
+@pytest.mark.parametrize("angles", [(0, 0, 0), (12, 20, -8)])
+def test_labels_in_the_box_of_the_labelled_part_are_those_of_the_whole_window(angles: tuple[int, int, int]) -> None:
+    grid = world_grid(centered((40, 40, 40), (3.0,) * 3, rotation(0, 0, 0)), (3.0, 3.0, 3.0))
+    logits = np.random.default_rng(3).normal(size=(4, *grid.shape)).astype(np.float32)
+    logits[0] += 9  # background, but in a part at the border of the window
+    logits[0, :9, 12:20, 30:] -= 9
+    _, lps = to_nearest_lps(centered((70, 120, 110), (0.9, 0.8, 1.5), rotation(*angles)))
+    maps = []
+    for within in (None, box_of(likeliest(logits))):
+        part, box = reduced_on_grid(logits, grid, lps, running_argmax, within=within)
+        maps.append(np.zeros(lps.shape, np.uint8))
+        maps[-1][box] = part
+        size = part.size
+    assert maps[0].any() and np.array_equal(maps[0], maps[1])
+    assert size < maps[0].size / 5
 
 
 def test_permuted_and_flipped_copies_give_identical_samples_and_labels() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -99,11 +100,25 @@ def test_the_decoder_joins_each_stage_with_its_skip(ops: Operators, dims: int) -
     assert [s.shape[1] for s in skips] == [3, 4, 5]
     middle = decoder.stages[0](torch.cat((decoder.transpconvs[0](skips[2]), skips[1]), 1))
     fine = decoder.stages[1](torch.cat((decoder.transpconvs[1](middle), skips[0]), 1))
-    found = decoder(skips)
+    found = decoder([*skips])
     assert_equal_but_rounding(found[0], decoder.seg_layers[1](fine))
     assert_equal_but_rounding(found[1], decoder.seg_layers[0](middle))
     decoder.deep_supervision = False
-    assert_equal_but_rounding(decoder(skips), found[0])
+    assert_equal_but_rounding(decoder([*skips]), found[0])
+
+
+def test_features_are_free_before_the_last_stage_of_the_decoder_runs(ops: Operators, dims: int) -> None:
+    """The peak of memory is there: a copy of the finest features more would be a quarter of it."""
+    shape = shape_of(ops)
+    encoder = Encoder(ops, shape)
+    decoder: Any = Decoder(encoder, ops, shape, 7, False)
+    alive: list[bool] = []
+    with torch.no_grad():
+        skips = encoder(noise(1, 2, *(8, 8, 8)[:dims]))
+        features = [weakref.ref(skip) for skip in skips]
+        decoder.stages[-1].register_forward_pre_hook(lambda *_: alive.extend(f() is not None for f in features))
+        decoder(skips)
+    assert alive == [False, False, False]
 
 
 def test_joins_stand_in_for_side_by_side(ops: Operators, dims: int) -> None:
@@ -118,7 +133,7 @@ def test_joins_stand_in_for_side_by_side(ops: Operators, dims: int) -> None:
     encoder = Encoder(ops, shape)
     decoder = Decoder(encoder, ops, shape, 7, False, [Join(), Join()])
     skips = encoder(noise(1, 2, *(8, 8, 8)[:dims]))
-    decoder(skips)
+    decoder([*skips])
     (skip, up, below), (fine, fine_up, fine_below) = seen
     assert skip is skips[1] and fine is skips[0]
     assert_equal_but_rounding(up, decoder.transpconvs[0](below))

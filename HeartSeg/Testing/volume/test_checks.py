@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from heartseg.errors import InputError
 from heartseg.findings import Severity
 from heartseg.volume import Geometry, Volume, check_volume
 from heartseg.volume import checks as checks_module
-from heartseg.volume.checks import check_for_run
+from heartseg.volume.checks import available_memory, check_for_run
 
 
 def codes(volume: Volume) -> list[str]:
@@ -171,6 +172,37 @@ def test_images_of_small_values_are_segmented(scan: Volume, count: int, scale: f
 def test_a_scan_that_hardly_fits_into_memory_is_reported(scan: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks_module, "available_memory", lambda: 1000)
     assert codes(check_volume(scan)) == ["memory-tight"]
+
+
+GIB = 2**30
+
+
+def system(root: Path, groups: str, files: dict[str, int | str]) -> Path:
+    """Make the files of Linux that tell about memory: 16 GiB are free in the machine."""
+    told = {"proc/meminfo": f"MemTotal: 99 kB\nMemAvailable: {16 * GIB // 1024} kB", "proc/self/cgroup": groups}
+    for name, text in {**told, **files}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(f"{text}\n")
+    return root
+
+
+def group(folder: str, limit: int | str, used: int, cache: int) -> dict[str, int | str]:
+    new = not folder.startswith("sys/fs/cgroup/memory")
+    names = ("memory.max", "memory.current") if new else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    stat = f"anon 1\n{'' if new else 'total_'}inactive_file {cache}"
+    return {f"{folder}/{names[0]}": limit, f"{folder}/{names[1]}": used, f"{folder}/memory.stat": stat}
+
+
+def test_the_memory_of_a_container_or_job_is_what_its_limit_leaves(tmp_path: Path) -> None:
+    free = system(tmp_path / "none", "0::/", {})
+    assert available_memory(free) == 16 * GIB
+    container = system(tmp_path / "new", "0::/", group("sys/fs/cgroup", 8 * GIB, 3 * GIB, GIB))
+    assert available_memory(container) == 6 * GIB
+    job = group("sys/fs/cgroup/slurm/job", "max", GIB, 0) | group("sys/fs/cgroup/slurm", 4 * GIB, GIB, 0)
+    assert available_memory(system(tmp_path / "above", "0::/slurm/job", job)) == 3 * GIB
+    old = group("sys/fs/cgroup/memory/job", 2 * GIB, 3 * GIB, 0)
+    assert available_memory(system(tmp_path / "old", "5:cpu:/\n4:memory:/job\n0::/", old)) == 0
+    assert available_memory(tmp_path / "another system") is None
 
 
 def test_checking_a_large_ct_takes_less_than_ten_passes_over_its_voxels() -> None:

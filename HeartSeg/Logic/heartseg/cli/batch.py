@@ -18,7 +18,7 @@ from .exits import EXIT_FAILED, EXIT_NO_HEART, EXIT_OK, stop_token, warn
 from .finished import model_hash
 from .progress import ProgressBar
 from .summary import Summary, SummaryRow
-from .workers import Job, RowSource, rows_from_processes
+from .workers import Job, RowSource, processes_for, rows_from_processes
 
 
 def run_batch(
@@ -37,8 +37,8 @@ def run_batch(
     _check_batch_output(args.output, args.resume or args.overwrite, args.part)
     job = _job(args, settings, formats, time_limit)  # fails before the first scan
     bar = ProgressBar()
-    source = _source(args, settings, bar)
     cases = cases if args.part is None else args.part.of(cases)
+    source = _source(args, settings, bar, len(cases))
     summary = Summary(job.output / (SUMMARY_FILE if args.part is None else args.part.summary_file), cases)
     made = [p for p in (job.output, *job.output.parents) if not p.exists()]
     _make(job.output)
@@ -76,11 +76,12 @@ def _job(
     )
 
 
-def _source(args: argparse.Namespace, settings: Settings, bar: ProgressBar) -> RowSource:
+def _source(args: argparse.Namespace, settings: Settings, bar: ProgressBar, scans: int) -> RowSource:
     """Where the scans are segmented: in processes of this machine, or on a cluster."""
     if args.scheduler is None and args.slurm is None:
-        progress = bar if args.jobs == 1 and sys.stderr.isatty() else None
-        return partial(rows_from_processes, count=args.jobs, progress=progress)
+        count = args.jobs or processes_for(scans)
+        progress = bar if count == 1 and sys.stderr.isatty() else None
+        return partial(rows_from_processes, count=count, progress=progress)
     needed = ("distributed",) if args.slurm is None else ("distributed", "dask_jobqueue", "cryptography")
     if missing := [name for name in needed if not is_installed(name)]:
         raise DependencyError(f"{', '.join(missing)} is not installed: pip install 'heartseg[cluster]'")

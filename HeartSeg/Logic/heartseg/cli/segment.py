@@ -44,7 +44,7 @@ examples:
   heartseg segment dicom_folder -o out/scan --series 3
   heartseg segment cine.nii.gz -o out/cine --frame all
   heartseg segment scan.nii.gz -o out/scan --structures LV,MYO --format labels,csv --json
-  heartseg segment scans/ -o out --resume --jobs 2
+  heartseg segment scans/ -o out --resume
   heartseg segment scans/ -o out --resume --scheduler tcp://host:8786
   heartseg segment scans/ -o out --resume --slurm 20 --threads 4
   heartseg segment scans/ -o out --resume --part 3/100
@@ -116,7 +116,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     where = batch.add_mutually_exclusive_group()
     where.add_argument(
-        "--jobs", metavar="N", type=int, default=1, help="number of processes, each with its own model (default: 1)"
+        "--jobs",
+        metavar="N",
+        type=int,
+        help="number of processes, each with its own model (default: as cores and free memory allow, at most 4)",
     )
     where.add_argument(
         "--scheduler",

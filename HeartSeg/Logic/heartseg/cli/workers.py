@@ -6,16 +6,18 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..devices import cpu_cores, cpu_threads
 from ..errors import Cancelled, DependencyError, DeviceError, ModelError, SettingsError, one_line
 from ..formats import REPORT_FILE
 from ..progress import ProgressCallback, Reporter
 from ..settings import Settings
+from ..volume.checks import available_memory
 from .cases import Case
 from .exits import stop_token
 from .finished import choices_of, finished_report, key_of, model_hash
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 FATAL = (ModelError, SettingsError, DependencyError)
 """What would happen to every scan alike: it ends the batch."""
+MOST_PROCESSES = 4
+"""Most processes by default. Two overlap reading, computing and writing; each has a model, also on a graphics card."""
+PROCESS_BYTES = 2 * 2**30
+"""Main memory of a process for a scan of 512 x 512 x 300 voxels (1.3 to 1.9 GB), rounded up."""
 _POLL_SECONDS = 5.0
 
 
@@ -149,6 +155,20 @@ def _message(error: Exception, anonymize: bool) -> str:
     return f"{type(error).__name__}: run heartseg check on this scan" if anonymize else one_line(error)
 
 
+def processes_for(scans: int) -> int:
+    """Return how many processes segment this number of scans: what cores and free memory allow, and at least one."""
+    free = available_memory()
+    fitting = 2 if free is None else free // PROCESS_BYTES
+    return max(1, min(MOST_PROCESSES, cpu_cores(), fitting, scans))
+
+
+def with_shared_cores(settings: Settings, processes: int) -> Settings:
+    """Return the settings of each of several processes: unless the user chose threads, they divide the cores."""
+    if processes <= 1 or settings.threads:
+        return settings
+    return replace(settings, threads=max(1, cpu_threads() // processes))
+
+
 def rows_from_processes(
     cases: list[Case], job: Job, count: int, progress: ProgressCallback | None = None
 ) -> Generator[SummaryRow, None, None]:
@@ -157,14 +177,16 @@ def rows_from_processes(
     Args:
         cases: each gets one row, in the order in which they end.
         job: what to do with them.
-        count: number of processes.
+        count: number of processes, which divide the cores among them.
         progress: called with the events of all processes.
     """
     waiting = deque(cases)
+    count = min(count, len(cases))
+    job = replace(job, settings=with_shared_cores(job.settings, count))
     pool: list[Child] = []
     poll = _POLL_SECONDS if job.time_limit is None else min(1.0, _POLL_SECONDS)
     try:
-        for _ in range(min(count, len(cases))):
+        for _ in range(count):
             pool.append(Child(partial(runs, job), job.time_limit))
             pool[-1].give(waiting.popleft())
         while busy := {child.connection: child for child in pool if child.task}:

@@ -17,10 +17,10 @@ from ..settings import Settings
 from ..volume.geometry import Geometry
 from .evidence import chosen_probability
 from .network import OrientedNetwork, Window
-from .resample import running_argmax
+from .resample import likeliest, running_argmax
 from .run_findings import confidence_findings
 from .scan import OrientedScan
-from .views import View, WorldView, confidence_on_scan
+from .views import View, WorldView, box_of, confidence_on_scan
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ def on_scan(
         return table[running_argmax(channel, count)]
 
     with reporter.stage("resample"):
-        labels = view.to_scan(logits, structures, reporter)
+        labels = view.to_scan(logits, structures, reporter, within=box_of(likeliest(logits)))
         return labels, confidence_on_scan(logits, view, reporter) if with_map else None
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..measure.boxes import Box
 from ..volume.geometry import Geometry
 
 if TYPE_CHECKING:
@@ -118,8 +119,7 @@ def apply_weights(
     """
     from scipy.sparse import csr_array
 
-    used = [np.flatnonzero(w.any(0)) for w in weights]
-    box = tuple(slice(int(u[0]), int(u[-1]) + 1) for u in used)
+    box = _used(weights)
     wz, wy, wx = (csr_array(w[:, b]) for w, b in zip(weights, box, strict=True))
     part = array[box]
     planes = max(1, _SLAB_VOXELS // max(1, part.shape[1] * part.shape[2]))
@@ -132,6 +132,13 @@ def apply_weights(
             reduced[z] = wx @ (wy @ plane).T
     image = (wz @ reduced.reshape(len(reduced), -1)).reshape(wz.shape[0], *reduced.shape[1:])
     return np.ascontiguousarray(image.transpose(0, 2, 1))
+
+
+def _used(weights: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Box:
+    """The box of old voxels that carry weight in matrices of the axes ``(z, y, x)``."""
+    used = [np.flatnonzero(w.any(0)) for w in weights]
+    z, y, x = (slice(int(u[0]), int(u[-1]) + 1) for u in used)
+    return z, y, x
 
 
 def _axis_positions(target: Geometry, source: Geometry, axis: int) -> np.ndarray:
@@ -216,7 +223,7 @@ def _sample_rotated(
     return image, inside
 
 
-def _index_box(source: Geometry, target: Geometry, margin_mm: float) -> tuple[slice, slice, slice]:
+def _index_box(source: Geometry, target: Geometry, margin_mm: float) -> Box:
     """The smallest box of the source's array that contains the target's world box and a margin."""
     index = source.world_to_index(target.corners())
     margin = margin_mm / np.asarray(source.spacing)[::-1]
@@ -262,7 +269,8 @@ def reduced_on_grid(
     reduction: Reduction,
     reporter: Reporter | None = None,
     dtype: DTypeLike = np.uint8,
-) -> tuple[np.ndarray, tuple[slice, slice, slice]]:
+    within: Box | None = None,
+) -> tuple[np.ndarray, Box]:
     """Channels interpolated at every voxel of ``target`` and reduced to one number there, slab by slab.
 
     Args:
@@ -270,11 +278,12 @@ def reduced_on_grid(
         target: grid of the scan (axes nearest to LPS, may be oblique).
         reduction: how the channels of a voxel are reduced.
         dtype: of the result.
+        within: part of the source outside of which the result is known to be 0; ``None`` for all of it.
 
     Returns:
         A box of the target's array, and that box ``(z, y, x)``; voxels beyond the source are 0 in it and around it.
     """
-    box = _index_box(target, source, margin_mm=0)
+    box = _index_box(target, source if within is None else source.cropped(within), margin_mm=0)
     part = target.cropped(box)
     if min(part.shape) == 0:
         return np.zeros(part.shape, dtype), box
@@ -309,13 +318,16 @@ def reduced_separable(
     """Resample channels ``(c, z, y, x)`` with one matrix per axis and reduce them: ``(z, y, x)`` of ``dtype``."""
     from scipy.sparse import csr_array
 
-    wz, wy, wx = weights[0], csr_array(weights[1]), csr_array(weights[2])
-    count = len(channels)
+    box = _used(weights)
+    wz = weights[0][:, box[0]]
+    wy, wx = (csr_array(w[:, b]) for w, b in zip(weights[1:], box[1:], strict=True))
+    part = channels[:, box[0], box[1], box[2]]
+    count = len(part)
     reduced = np.empty((len(wz), wy.shape[0], wx.shape[0]), dtype)
     for z, row in enumerate(wz):
         if reporter:
             reporter.check()
-        plane = sum(row[k] * channels[:, k] for k in np.flatnonzero(row))
+        plane = sum(row[k] * part[:, k] for k in np.flatnonzero(row))
         columns = wx @ plane.transpose(2, 0, 1).reshape(plane.shape[2], -1)  # x, then channel and y
         columns = columns.reshape(wx.shape[0], count, -1).transpose(2, 1, 0)
         values = (wy @ columns.reshape(len(columns), -1)).reshape(wy.shape[0], count, -1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..measure.boxes import Box, bounding_box
 from ..models.folder import ModelFolder
 from ..progress import Reporter
 from ..volume.geometry import AxisFlip, Geometry
@@ -48,10 +49,18 @@ class WorldView:
         return self.axes.from_network(image)
 
     def to_scan(
-        self, channels: np.ndarray, reduction: Reduction, reporter: Reporter, dtype: DTypeLike = np.uint8
+        self,
+        channels: np.ndarray,
+        reduction: Reduction,
+        reporter: Reporter,
+        dtype: DTypeLike = np.uint8,
+        within: Box | None = None,
     ) -> np.ndarray:
-        """Channels ``(c, z, y, x)`` in the view's axes, reduced at the scan's voxels; 0 outside the view."""
-        part, where = reduced_on_grid(channels, self.grid, self.geometry, reduction, reporter, dtype)
+        """Channels ``(c, z, y, x)`` in the view's axes, reduced at the scan's voxels; 0 outside the view.
+
+        ``within`` is a part of the view outside of which the result is known to be 0.
+        """
+        part, where = reduced_on_grid(channels, self.grid, self.geometry, reduction, reporter, dtype, within)
         stored = np.zeros(tuple(self.geometry.shape[k] for k in np.argsort(self.flip.order)), dtype)
         self.flip.apply(stored)[where] = part  # through a view: needs no copy of a large map
         return stored
@@ -93,9 +102,14 @@ class StoredView:
         return image
 
     def to_scan(
-        self, channels: np.ndarray, reduction: Reduction, reporter: Reporter, dtype: DTypeLike = np.uint8
+        self,
+        channels: np.ndarray,
+        reduction: Reduction,
+        reporter: Reporter,
+        dtype: DTypeLike = np.uint8,
+        within: Box | None = None,
     ) -> np.ndarray:
-        """As :meth:`WorldView.to_scan`."""
+        """As :meth:`WorldView.to_scan`; splines reach over the whole image, so that ``within`` saves nothing."""
         full = reduced_in_stored_axes(channels, self.prepared, self.folder, reduction, reporter, dtype)
         return np.ascontiguousarray(self.flip.undo(full) if self.flip else full)
 
@@ -122,9 +136,22 @@ def confidence_on_scan(logits: np.ndarray, view: View, reporter: Reporter) -> np
     near = (likeliest(logits) > 0).astype(np.uint8)
     for axis, spacing in enumerate(view.spacing):
         near = maximum_filter1d(near, 2 * int(NEAR_MM / spacing) + 1, axis, mode="constant")
-    percent = view.to_scan(logits, running_percent, reporter)
-    percent *= view.to_scan(near.astype(np.float32)[None], _more_than_half, reporter)
+    box = box_of(near)
+    percent = view.to_scan(logits, running_percent, reporter, within=box)
+    percent *= view.to_scan(near.astype(np.float32)[None], _more_than_half, reporter, within=box)
     return percent
+
+
+def box_of(part: np.ndarray) -> Box | None:
+    """The box of the non-zero voxels of uint8 ``(z, y, x)`` and one voxel around them; ``None`` if all are 0.
+
+    What is interpolated between voxels that are all 0 is 0 again, also where the largest of several channels is taken.
+    """
+    box = bounding_box(part)
+    if box is None:
+        return None
+    z, y, x = (slice(max(0, s.start - 1), s.stop + 1) for s in box)
+    return z, y, x
 
 
 def _more_than_half(channel: Callable[[int], np.ndarray], count: int) -> np.ndarray:

@@ -37,6 +37,12 @@ def bounding_box(labels: np.ndarray) -> Box | None:
     return a, b, c
 
 
+def label_boxes(labels: np.ndarray) -> dict[int, Box]:
+    """Return label -> bounding box, for all labels present."""
+    found = ndimage.find_objects(labels)
+    return {k + 1: (b[0], b[1], b[2]) for k, b in enumerate(found) if b is not None}
+
+
 def edges(box: Box) -> tuple[list[int], list[int]]:
     """Return the low and the high edges of a box, ``(z, y, x)`` each, in voxels."""
     return [b.start for b in box], [b.stop for b in box]
@@ -73,15 +79,15 @@ class LabelCrop:
         """Write an array in the axes of the crop back into an array on the stored grid."""
         into[self.box] = self.flip.undo(cropped)
 
-    def structure_boxes(self) -> dict[int, Box]:
+    @cached_property
+    def boxes(self) -> Mapping[int, Box]:
         """Label -> bounding box within the crop, for all labels present."""
-        found = ndimage.find_objects(self.labels)
-        return {k + 1: (b[0], b[1], b[2]) for k, b in enumerate(found) if b is not None}
+        return label_boxes(self.labels)
 
     @cached_property
     def border_contacts(self) -> Mapping[str, tuple[str, ...]]:
         """Structure key -> sides of the scan that it reaches, for the structures that reach any; see :data:`SIDES`."""
-        boxes = self.structure_boxes() if self.at_border else {}
+        boxes = self.boxes if self.at_border else {}
         contacts = {}
         for s in (s for s in STRUCTURES if s.label in boxes):
             reached = self.geometry.sides_reached(*edges(boxes[s.label]))

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from ..anatomy import structure
 from ..volume.geometry import SIDES, Geometry
-from .boxes import Box, LabelCrop
+from .boxes import Box, LabelCrop, label_boxes
 
 LARGEST_STEP_MM = 1.2
 """Maximum step after decimation; the largest n is used for which every n-th voxel stays below it."""
@@ -55,8 +55,7 @@ class HeartGrid:
     @cached_property
     def boxes(self) -> dict[int, Box]:
         """Label -> bounding box, for all labels present."""
-        found = ndimage.find_objects(self.labels)
-        return {k + 1: (b[0], b[1], b[2]) for k, b in enumerate(found) if b is not None}
+        return label_boxes(self.labels)
 
     def has(self, key: str) -> bool:
         """Return whether the structure has at least :data:`SMALLEST_ML`."""

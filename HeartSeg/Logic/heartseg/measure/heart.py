@@ -155,7 +155,13 @@ def measure_labels(
         structures: structures to measure; rows of other structures are omitted.
         spread: structure key -> relative standard deviation of its volume over shifted windows, if known.
     """
-    crop = crop_labels(labels, volume.geometry)
+    return measure_crop(volume, crop_labels(labels, volume.geometry), structures, spread)
+
+
+def measure_crop(
+    volume: Volume, crop: LabelCrop | None, structures: Sequence[Structure], spread: Mapping[str, float] | None = None
+) -> MeasuredLabels:
+    """Measure the labelled part of a scan as :func:`measure_labels`; ``None`` without labels."""
     if crop is None:
         return MeasuredLabels(structure_measures(volume, None, structures), None)
     vessels, grid = GreatVessels(crop), grid_of_crop(crop)

@@ -51,7 +51,7 @@ def structure_measures(
     volume: Volume, vessels: GreatVessels | None, structures: Sequence[Structure]
 ) -> tuple[Measure, ...]:
     """Measure the structures as :func:`measure_structures`; ``vessels`` of the labels, ``None`` without labels."""
-    boxes = vessels.crop.structure_boxes() if vessels is not None else {}
+    boxes = vessels.crop.boxes if vessels is not None else {}
     contacts = vessels.crop.border_contacts if vessels is not None else {}
     unit = "HU" if volume.value_scale is ValueScale.HOUNSFIELD else ""
     rows: list[Measure] = []

@@ -206,7 +206,7 @@ class _Course:
 
 
 def _course(crop: LabelCrop, vessel: str, length_mm: float) -> _Course | Unknown:
-    box = crop.structure_boxes().get(structure(vessel).label)
+    box = crop.boxes.get(structure(vessel).label)
     if box is None:
         return Unknown(f"{structure(vessel).name} not found")
     if (coarse := too_coarse(crop.geometry)) is not None:
@@ -338,17 +338,21 @@ def _ascending_part(line: _Line | None) -> _Line | None:
 def _section(inside: np.ndarray, geometry: Geometry, center: np.ndarray, normal: np.ndarray) -> np.ndarray:
     """Return indices ``(n, 3)``, z, y, x, of the pixels of a cross-section; none if ``center`` is outside the vessel.
 
-    The plane is sampled every 0.5 mm; the boundary is the 0.5 level of the linearly interpolated mask.
+    The plane is sampled every 0.5 mm, where it may cross the grid; the boundary is the 0.5 level of the linearly
+    interpolated mask.
     """
     helper = np.eye(3)[int(np.abs(normal).argmin())]
     u = np.cross(normal, helper)
     u /= np.linalg.norm(u)
     v = np.cross(normal, u)
     offsets = np.arange(-SECTION_HALF_MM, SECTION_HALF_MM + 1e-6, SECTION_PIXEL_MM)
-    plane = center + offsets[:, None, None] * u + offsets[None, :, None] * v
+    corners = geometry.corners() - center
+    rows, columns = (offsets[(offsets >= c.min()) & (offsets <= c.max())] for c in (corners @ u, corners @ v))
+    if 0 not in rows or 0 not in columns:
+        return np.empty((0, 3))
+    plane = center + rows[:, None, None] * u + columns[None, :, None] * v
     index = geometry.world_to_index(plane)
     at_level = ndimage.map_coordinates(inside, np.moveaxis(index, -1, 0), order=1, mode="constant", prefilter=False)
     pieces, _ = ndimage.label(at_level >= 0.5)
-    middle = len(offsets) // 2
-    at_center = int(pieces[middle, middle])
+    at_center = int(pieces[rows == 0, columns == 0].item())
     return index[pieces == at_center] if at_center else np.empty((0, 3))

@@ -239,13 +239,18 @@ class Decoder(nn.Module):
         self.joins = None if joins is None else nn.ModuleList(joins)
 
     def forward(self, skips: list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
-        x, logits = skips[-1], []
+        """Decode the features of the encoder; the list is emptied, so that each is free once it is used."""
+        x, logits = skips.pop(), []
         for level, stage in enumerate(self.stages):
-            skip, up = skips[-(level + 2)], self.transpconvs[level](x)
-            x = stage(torch.cat((up, skip), 1) if self.joins is None else self.joins[level](skip, up, x))
+            x = stage(self._joined(level, skips, x))
             if self.deep_supervision:
                 logits.append(self.seg_layers[level](x))
         return logits[::-1] if self.deep_supervision else self.seg_layers[-1](x)
+
+    def _joined(self, level: int, skips: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        """Take the last skip from the list and join it with the upsampled features."""
+        skip, up = skips.pop(), self.transpconvs[level](x)
+        return torch.cat((up, skip), 1) if self.joins is None else self.joins[level](skip, up, x)
 
 
 def initialise(module: nn.Module) -> None:

@@ -19,7 +19,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from ..anatomy import STRUCTURES, structure
-from ..measure.boxes import Box, crop_labels
+from ..measure.boxes import Box, crop_labels, label_boxes
 from ..progress import Reporter
 from ..result import Removal
 from ..volume.geometry import Geometry
@@ -58,7 +58,7 @@ class _Piece:
 
 
 def clean_labels(
-    labels: np.ndarray, geometry: Geometry, reporter: Reporter | None = None
+    labels: np.ndarray, geometry: Geometry, reporter: Reporter | None = None, in_place: bool = False
 ) -> tuple[np.ndarray, tuple[Removal, ...]]:
     """Keep one heart and one component per structure, fill small holes in the blood, and list every change.
 
@@ -71,13 +71,13 @@ def clean_labels(
     3. A hole of at most 1 mL that is enclosed by a single blood structure gets its label.
 
     Args:
-        labels: integers ``(z, y, x)``: 0 for background, else labels of :data:`heartseg.anatomy.STRUCTURES`; not
-            modified.
+        labels: integers ``(z, y, x)``: 0 for background, else labels of :data:`heartseg.anatomy.STRUCTURES`.
         geometry: grid of the labels.
         reporter: checked for cancellation between structures; the caller opens the stage.
+        in_place: change ``labels``, which must be uint8, instead of a copy.
 
     Returns:
-        The cleaned map, a new uint8 array ``(z, y, x)``, and the changes, largest first. The reason :data:`HOLE_FILLED`
+        The cleaned map, a uint8 array ``(z, y, x)``, and the changes, largest first. The reason :data:`HOLE_FILLED`
         marks voxels that were added; all others were removed.
 
     Raises:
@@ -86,7 +86,7 @@ def clean_labels(
     """
     reporter = reporter or Reporter()
     crop = crop_labels(labels, geometry)
-    cleaned = np.array(labels, dtype=np.uint8)
+    cleaned = labels if in_place else np.array(labels, dtype=np.uint8)
     if crop is None:
         return cleaned, ()
     # The crop may be a view of the input if the heart fills the array: work on a copy.
@@ -97,7 +97,7 @@ def clean_labels(
     pieces = []
     for step in (_apart_from_heart, _apart_from_structure):
         reporter.check()
-        for piece in step(work, crop.geometry, crop.structure_boxes(), reporter):
+        for piece in step(work, crop.geometry, label_boxes(work), reporter):
             work.reshape(-1)[piece.voxels] = 0
             pieces.append(piece)
     reporter.check()

@@ -42,12 +42,13 @@ def darkest_tissue(volume: Volume) -> float | None:
     return lowest + BLACK_REACH * (float(np.percentile(sample, 99.5)) - lowest)
 
 
-def remove_dark(labels: np.ndarray, volume: Volume) -> tuple[np.ndarray, tuple[Removal, ...]]:
+def remove_dark(labels: np.ndarray, volume: Volume, in_place: bool = False) -> tuple[np.ndarray, tuple[Removal, ...]]:
     """Remove labelled voxels that are too dark for the heart, unless a structure would lose more than :data:`AT_MOST`.
 
     Args:
-        labels: uint8 ``(z, y, x)``; not modified.
+        labels: uint8 ``(z, y, x)``.
         volume: the scan on the same grid.
+        in_place: change ``labels`` instead of a copy.
 
     Returns:
         The labels, the same array if nothing changes, and one removal per structure.
@@ -56,7 +57,7 @@ def remove_dark(labels: np.ndarray, volume: Volume) -> tuple[np.ndarray, tuple[R
     crop = crop_labels(labels, volume.geometry)
     if limit is None or crop is None:
         return labels, ()
-    cleaned, removals = np.array(labels, np.uint8), []
+    cleaned, removals = labels if in_place else np.array(labels, np.uint8), []
     work, image = cleaned[crop.box], volume.array[crop.box].astype(np.float32)
     sizes = [max(1, round(SMOOTHING_MM / s)) for s in volume.geometry.spacing[::-1]]
     dark = ndimage.uniform_filter(image, sizes, mode="nearest") < limit

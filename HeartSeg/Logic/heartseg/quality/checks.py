@@ -7,7 +7,7 @@ error while corrupted versions of them do. Each limit is at least a factor of tw
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -131,12 +131,22 @@ def check_result(
     Returns:
         Findings in the order of the checks; the pipeline sorts them by severity.
     """
-    crop = crop_labels(labels, volume.geometry)
-    heart = _no_heart(labels, crop, structures)
+    return check_crop(volume, crop_labels(labels, volume.geometry), measures, removals, structures)
+
+
+def check_crop(
+    volume: Volume,
+    crop: LabelCrop | None,
+    measures: Sequence[Measure],
+    removals: Sequence[Removal],
+    structures: Sequence[Structure],
+) -> tuple[Finding, ...]:
+    """Check the labelled part of a scan as :func:`check_result`; ``None`` without labels."""
+    heart = _no_heart(crop, structures)
     if crop is None or heart:
         return (*heart, *check_scale(volume))
     values = {(m.structure, m.quantity): m.value for m in measures}
-    boxes = crop.structure_boxes()
+    boxes = crop.boxes
     contacts = find_contacts(crop)
     present = [s for s in structures if s.label in boxes and _ml(crop, boxes, s) >= SMALLEST_ML]
     keys = {s.key for s in present}
@@ -155,15 +165,15 @@ def check_result(
     )
 
 
-def _mask_ml(crop: LabelCrop, boxes: dict[int, Box], label: int) -> float:
+def _mask_ml(crop: LabelCrop, boxes: Mapping[int, Box], label: int) -> float:
     return int(np.count_nonzero(crop.labels[boxes[label]] == label)) * crop.geometry.voxel_volume_ml
 
 
-def _ml(crop: LabelCrop, boxes: dict[int, Box], structure: Structure) -> float:
+def _ml(crop: LabelCrop, boxes: Mapping[int, Box], structure: Structure) -> float:
     return _mask_ml(crop, boxes, structure.label) if structure.label in boxes else 0.0
 
 
-def _no_heart(labels: np.ndarray, crop: LabelCrop | None, structures: Sequence[Structure]) -> list[Finding]:
+def _no_heart(crop: LabelCrop | None, structures: Sequence[Structure]) -> list[Finding]:
     if crop is None:
         return [Finding("no-heart", ERROR, f"No heart was found in this scan. {LIMITS}", values={"volume_ml": 0.0})]
     lower = {"mL": 1.0, "g": 1 / MYOCARDIAL_DENSITY_G_PER_ML}
@@ -177,7 +187,7 @@ def _no_heart(labels: np.ndarray, crop: LabelCrop | None, structures: Sequence[S
 
 
 def _missing(
-    crop: LabelCrop, boxes: dict[int, Box], structures: Sequence[Structure], present: Sequence[Structure]
+    crop: LabelCrop, boxes: Mapping[int, Box], structures: Sequence[Structure], present: Sequence[Structure]
 ) -> list[Finding]:
     findings = []
     for s in structures:
@@ -189,7 +199,7 @@ def _missing(
     return findings
 
 
-def _sides_swapped(crop: LabelCrop, boxes: dict[int, Box], keys: set[str]) -> list[Finding]:
+def _sides_swapped(crop: LabelCrop, boxes: Mapping[int, Box], keys: set[str]) -> list[Finding]:
     centers = {key: _centroid(crop, boxes, by_key(key).label) for key in keys}
     findings = []
     for first, second, axis, side, other_side in ORDERED_PAIRS:
@@ -206,7 +216,7 @@ def _sides_swapped(crop: LabelCrop, boxes: dict[int, Box], keys: set[str]) -> li
     return findings
 
 
-def _centroid(crop: LabelCrop, boxes: dict[int, Box], label: int) -> np.ndarray:
+def _centroid(crop: LabelCrop, boxes: Mapping[int, Box], label: int) -> np.ndarray:
     """Centroid ``(3,)`` of a label, LPS, mm."""
     mask = crop.labels[boxes[label]] == label
     index = []
@@ -230,7 +240,7 @@ def _not_enclosed(contacts: Contacts, keys: set[str]) -> list[Finding]:
     return [Finding("not-enclosed", severity, text, "LV", {"open_share": open_share, "limit": OPEN_LV_WARNING})]
 
 
-def _wrong_neighbours(crop: LabelCrop, boxes: dict[int, Box], contacts: Contacts, keys: set[str]) -> list[Finding]:
+def _wrong_neighbours(crop: LabelCrop, boxes: Mapping[int, Box], contacts: Contacts, keys: set[str]) -> list[Finding]:
     findings = []
     for a, b in FORBIDDEN_PAIRS:
         if not {a, b} <= keys:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +62,7 @@ def find_contacts(crop: LabelCrop) -> Contacts:
     return Contacts(area)
 
 
-def gap_mm(crop: LabelCrop, boxes: dict[int, Box], key: str, other: str) -> float:
+def gap_mm(crop: LabelCrop, boxes: Mapping[int, Box], key: str, other: str) -> float:
     """Smallest distance between voxel centres of two structures, mm; infinite if one is missing."""
     clouds = []
     for label in (structure(key).label, structure(other).label):

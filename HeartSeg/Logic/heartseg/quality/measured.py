@@ -9,13 +9,15 @@ import numpy as np
 
 from ..anatomy import Structure
 from ..findings import Finding, Severity, sorted_findings
-from ..measure import MeasuredLabels, measure_labels
+from ..measure import MeasuredLabels
+from ..measure.boxes import crop_labels
+from ..measure.heart import measure_crop
 from ..measure.structures import INTENSITIES
 from ..measure.uncertainty import without_intervals
 from ..result import Removal
 from ..volume.geometry import Geometry
 from ..volume.types import Volume, blank_volume
-from .checks import CLEAN_UP_CODES, CODES, SCAN_CODES, check_result
+from .checks import CLEAN_UP_CODES, CODES, SCAN_CODES, check_crop
 
 
 def measured_and_checked(
@@ -44,11 +46,12 @@ def measured_and_checked(
         the border of the scan cuts, or that has a warning or an error, states the reason.
     """
     scan = blank_volume(geometry) if volume is None else volume
-    found = measure_labels(scan, labels, structures, spread)
+    crop = crop_labels(labels, geometry)
+    found = measure_crop(scan, crop, structures, spread)
     measures = tuple(m for m in found.measures if volume is not None or m.quantity not in INTENSITIES)
     replaced = CODES - (CLEAN_UP_CODES if not removals else set()) - (SCAN_CODES if volume is None else set())
     earlier = [f for f in findings if f.code not in replaced and f not in scan.findings]
-    checks = check_result(scan, labels, measures, removals, structures)
+    checks = check_crop(scan, crop, measures, removals, structures)
     every = sorted_findings((*scan.findings, *earlier, *checks))
     doubts = {**found.doubts, **_doubted(every)}
     return replace(found, measures=without_intervals(measures, doubts), doubts=doubts, findings=every)

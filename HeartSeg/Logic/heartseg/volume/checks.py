@@ -16,10 +16,12 @@ The limits (module constants) and their reasons:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -457,12 +459,38 @@ def _check_memory(array: np.ndarray) -> tuple[Finding, ...]:
     return (finding,)
 
 
-def available_memory() -> int | None:
-    """Return the bytes of memory available without swapping (Linux), or ``None`` if the system does not say."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Return the bytes of memory available without swapping (Linux), or ``None`` if the system does not say.
+
+    A container or a job of Slurm may have less than the machine: the limits of its control groups count, too.
+    """
+    found = [*_free_in_groups(root)]
+    with contextlib.suppress(OSError, ValueError):
+        for line in (root / "proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    return None
+                found.append(int(line.split()[1]) * 1024)
+    return max(0, min(found)) if found else None
+
+
+_GROUP_FILES = {
+    "": ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Controller in ``/proc/self/cgroup`` (version 2 names none) -> folder, files of limit and use, and cache in use."""
+
+
+def _free_in_groups(root: Path) -> Iterator[int]:
+    """Yield the bytes that each control group of this process, and each group above, may still use."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        top, limit, used, cache = _GROUP_FILES.get(controllers, ("", "", "", ""))
+        group = root / top / path.lstrip("/")
+        for folder in (group, *group.parents) if top else ():
+            with contextlib.suppress(OSError, ValueError, KeyError):  # "max" is no limit
+                stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                yield int((folder / limit).read_text()) - int((folder / used).read_text()) + int(stat[cache])
+            if folder == root / top:
+                break
