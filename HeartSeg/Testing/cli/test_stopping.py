@@ -70,7 +70,7 @@ def test_ctrl_c_stops_the_run_also_where_a_library_drops_the_exception(
 ) -> None:
     from heartseg import pipeline
 
-    check = pipeline.check_volume
+    check = pipeline.check_for_run
 
     def dropping(volume: Volume) -> Volume:
         try:
@@ -80,7 +80,7 @@ def test_ctrl_c_stops_the_run_also_where_a_library_drops_the_exception(
             pass
         return check(volume)
 
-    monkeypatch.setattr(pipeline, "check_volume", dropping)
+    monkeypatch.setattr(pipeline, "check_for_run", dropping)
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a test run in the background
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, inherited))
     before = signal.getsignal(signal.SIGINT)

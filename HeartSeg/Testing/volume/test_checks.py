@@ -156,7 +156,7 @@ def test_a_label_map_taken_for_a_scan_is_reported(scan: Volume) -> None:
 @pytest.mark.parametrize("count", [2, 8, 13])
 def test_a_label_map_of_a_heart_is_read_and_not_segmented(scan: Volume, count: int) -> None:
     flat = np.sort(np.abs(scan.array) % count, axis=None).reshape(scan.array.shape)
-    labels = Volume(flat.astype(np.uint8), Geometry(flat.shape, scan.geometry.spacing), "labels")
+    labels = replace(scan, array=flat.astype(np.uint8))
     assert check_volume(labels).findings[0].severity is Severity.ERROR
     with pytest.raises(InputError, match=f"{count - 1}.*give the scan"):
         check_for_run(labels)
