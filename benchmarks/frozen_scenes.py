@@ -217,11 +217,10 @@ def score(work: Path, model: str | None) -> dict[str, Any]:
     seconds = []
     names = sorted(p.name[: -len("_labels.nii.gz")] for p in work.glob("*_labels.nii.gz"))
     for name in names:
-        volume = heartseg.read_volume(work / f"{name}.nii.gz")
         truth, mask = (heartseg.read_volume(work / f"{name}_{part}.nii.gz") for part in ("labels", "mask"))
         start = time.monotonic()
         try:
-            labels = segmenter.segment(volume).labels
+            labels = segmenter.segment(heartseg.read_volume(work / f"{name}.nii.gz")).labels
         except heartseg.HeartSegError as error:
             print(f"{name:14} refused, counts 0: {error}", flush=True)
             labels = np.zeros_like(truth.array)
@@ -233,8 +232,8 @@ def score(work: Path, model: str | None) -> dict[str, Any]:
         if group == "trunk":
             trunks[name] = {
                 "dice": round(case.mean("dice") or 0.0, 3),
-                "heart_mm": round(mass_distance(labels, truth.array, volume.geometry), 1),
-                "box_mm": round(box_distance(labels, truth.array, volume.geometry), 1),
+                "heart_mm": round(mass_distance(labels, truth.array, truth.geometry), 1),
+                "box_mm": round(box_distance(labels, truth.array, truth.geometry), 1),
             }
             print(f"{name:14} {trunks[name]}", flush=True)
             continue
