@@ -3,7 +3,8 @@
 ``python benchmarks/frozen_patients.py ../shared/data WORK make`` creates 24 CTA and 24 MR scans with their labels and
 compares their SHA-256 with the list beside this program; ``--freeze`` writes the list, once, before training. Half of
 the MR are short-axis stacks, stored as a scanner stores them: oblique, slices 6-10 mm thick. ``make-validation``
-creates the same kind of scans of subjects 15 and 16, for choices. ``score`` runs the complete program on them.
+and ``make-more-validation`` create the same kind of scans of subjects 15 and 16, 16 hearts each, for choices.
+``score`` runs the complete program on them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from heartseg.synthesis.switches import NEWEST
 from heartseg.synthesis.views import View, draw_elastic, draw_pose, extract
 
 MANIFEST = Path(__file__).with_name("frozen_patients.json")
-SEED, VALIDATION_SEED = 260_000, 261_000
+SEED, VALIDATION_SEED, MORE_SEED = 260_000, 261_000, 262_000
 PER_SUBJECT = 8
 SIZE, SPACING = 160, 1.5
 KINDS: tuple[tuple[str, ...], ...] = (*((name,) for name in DISEASES), (), ())
@@ -123,7 +124,11 @@ def main(argv: list[str] | None = None) -> int:
     def validation(source: Source) -> Iterator[Case]:
         return patient_cases(source, VALIDATION_SUBJECTS, VALIDATION_SEED)
 
-    return run(__doc__.split("\n\n")[0], MANIFEST, frozen, {"make-validation": validation}, argv)
+    def more(source: Source) -> Iterator[Case]:
+        return patient_cases(source, VALIDATION_SUBJECTS, MORE_SEED)
+
+    choices = {"make-validation": validation, "make-more-validation": more}
+    return run(__doc__.split("\n\n")[0], MANIFEST, frozen, choices, argv)
 
 
 if __name__ == "__main__":
