@@ -47,6 +47,8 @@ from heartseg.refinement.mender import voxels_of
 COUNTS = (0, 1, 3, 5, 10)
 NAMES = (BACKGROUND, *LABELS)
 BRUSH_MM = 10.0
+FALL = 0.005
+"""Loss of mean Dice that no right mark should cost."""
 WALKER_MM, WALKER_BETA = 1.5, 1.0
 """Grid of the random walker, and weight of squared differences in units of their mean square."""
 Labels = np.ndarray
@@ -253,6 +255,20 @@ def simulate(case: Case, method: Callable[[Case], Obey], most: int = COUNTS[-1])
     return {"dice": dice, "seconds": seconds, "marks": marks}
 
 
+def anywhere(case: Case, count: int) -> list[float]:
+    """Change of mean Dice by one right mark, put at random on the wrong voxels, for so many marks from the start."""
+    rng = np.random.default_rng(0)
+    wrong = [(np.argwhere(where), key, positive) for where, key, positive in case.errors(case.labels)]
+    weights = np.array([len(index) for index, _, _ in wrong], float)
+    before, changes = np.mean(list(case.dice(case.labels).values())), []
+    for _ in range(count if weights.sum() else 0):
+        index, key, positive = wrong[int(rng.choice(len(wrong), p=weights / weights.sum()))]
+        x, y, z = (float(v) for v in case.volume.geometry.index_to_world(index[rng.integers(len(index))]))
+        labels = with_network(case)(Mark(key, ((x, y, z),), positive))
+        changes.append(float(np.mean(list(case.dice(labels).values())) - before))
+    return changes
+
+
 def cut(volume: Volume, result: Result, truth: np.ndarray, mask: np.ndarray) -> tuple[Volume, Labels, Truth]:
     """Scan, labels and reference within 35 mm of what either labels: no mark changes more."""
     index = np.argwhere((truth > 0) | (result.labels > 0))
@@ -338,6 +354,14 @@ def scene_cases(args: Any) -> Iterator[Case]:
             print(f"left out: {name}: {error}", file=sys.stderr)
 
 
+def describe(changes: np.ndarray) -> str:
+    """Number of marks, mean and least change of mean Dice, and how many marks cost more than :data:`FALL`."""
+    return (
+        f"{len(changes)} marks, mean {changes.mean():+.4f}, least {changes.min():+.4f}, "
+        f"{(changes < -FALL).sum()} cost more than {FALL:g}"
+    )
+
+
 def rows_of(records: list[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
     """One row per group and method: mean Dice by marks, worst structure at 5, largest fall, median seconds."""
     for group in dict.fromkeys(r["group"] for r in records):
@@ -364,6 +388,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scenes", type=Path, metavar="DIR", help="synthetic validation scenes")
     parser.add_argument("--most-scenes", type=int, default=12, metavar="N", help="evenly from the list")
     parser.add_argument("--only", choices=("ct", "sunnybrook", "scenes"), help="these scans alone")
+    parser.add_argument("--anywhere", type=int, metavar="N", help="only N marks at random places of the errors")
     parser.add_argument(
         "--picture", type=Path, metavar="FILE", help="only draw three corrections of the development CT"
     )
@@ -374,14 +399,24 @@ def main(argv: list[str] | None = None) -> int:
     sources = {"ct": ct_cases, "sunnybrook": sunnybrook_cases, **({"scenes": scene_cases} if args.scenes else {})}
     records: list[dict[str, Any]] = []
     windows: list[float] = []
+    every: list[float] = []
     for kind, source in sources.items():
         if args.only not in (None, kind):
             continue
         for case in source(args):
+            if args.anywhere:
+                changes = np.array(anywhere(case, args.anywhere))
+                print(f"{case.group}, {case.name}: {describe(changes)}", flush=True)
+                every += changes.tolist()
+                continue
             windows.append(case.window_seconds)
             for name, method in METHODS.items():
                 records.append({"case": case.name, "group": case.group, "method": name, **simulate(case, method)})
             print(f"{case.group}: {case.name}", file=sys.stderr, flush=True)
+    if args.anywhere:
+        print(f"all: {describe(np.array(every))}")
+        write_json(args.json, {"benchmark": "mending anywhere", **facts(make_segmenter(args)), "changes": every})
+        return 0
     heads = ["scans", "n", "method", *(f"{n} marks" for n in COUNTS), "worst at 5", "largest fall", "seconds a mark"]
     print(markdown(heads, rows_of(records)))
     load = os.getloadavg()[0]
