@@ -46,7 +46,8 @@ class Browser:
         program = chromium()
         assert program is not None
         width, height = self._size
-        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
+        options = ["--headless=new", "--no-sandbox", "--hide-scrollbars", "--no-first-run"]
+        options += ["--disable-gpu", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL in software
         options += [
             "--remote-debugging-port=0",
             "--remote-debugging-address=127.0.0.1",

@@ -182,13 +182,17 @@ def _has_bfloat16() -> bool:
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate", "bad_alloc")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether this exception means that a device, or the machine, ran out of memory (and nothing else)."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, wherever it lies
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(
-        phrase in text for phrase in ("out of memory", "can't allocate memory", "not enough memory")
+        phrase in text
+        for phrase in ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate", "bad_alloc")
     )
 
 

@@ -204,7 +204,7 @@ def test_the_default_segments_two_scans_at_a_time_with_a_thread_each(
     assert heartseg("segment", scans, *arguments).code == 0
     assert len(started) == 2
     report = json.loads((tmp_path / "out" / "a" / "report.json").read_text())
-    assert report["provenance"]["run"]["device"] == "cpu (1 threads)"
+    assert report["provenance"]["run"]["device"] == "cpu (1 thread)"
 
 
 def test_a_fault_that_every_scan_would_meet_ends_a_batch_of_processes(

@@ -14,7 +14,7 @@ from heartseg.cli.main import main
 def bare(monkeypatch: pytest.MonkeyPatch, one_process: None) -> None:
     for name in [n for n in sys.modules if n.partition(".")[0] == "torch" or n.startswith("heartseg.inference")]:
         monkeypatch.delitem(sys.modules, name)
-    for name in ("torch", "onnxruntime"):
+    for name in ("torch", "onnxruntime", "openvino"):
         monkeypatch.setitem(sys.modules, name, None)
 
 

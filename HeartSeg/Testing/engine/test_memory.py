@@ -43,7 +43,7 @@ from heartseg.errors import HeartSegError
 from heartseg.progress import Reporter
 
 volume = read_volume(sys.argv[2])
-segmenter = Segmenter(sys.argv[1], Settings(device="cpu", threads=1))
+segmenter = Segmenter(sys.argv[1], Settings(device="cpu", threads=1, backend=sys.argv[3]))
 segmenter.engine.find_heart(volume, Reporter())
 segmenter.engine.load(Reporter())
 used = int(open("/proc/self/status").read().split("VmData:")[1].split()[0]) * 1024
@@ -73,13 +73,14 @@ def test_a_scan_of_600_slices_stays_far_below_6_gb(default_model: Path, sample_s
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit the memory of a process")
+@pytest.mark.parametrize("backend", ["torch", "onnx", "openvino"])
 def test_too_little_memory_for_a_tile_is_one_line_with_a_way_out(
-    default_model: Path, sample_scan: Path, repository: Path
+    default_model: Path, sample_scan: Path, repository: Path, backend: str
 ) -> None:
     """The tile of the fine network takes about 600 MB, and 200 MB are left."""
     environment = {**os.environ, "PYTHONPATH": str(repository / "HeartSeg" / "Logic")}
     run = subprocess.run(
-        [sys.executable, "-c", TIGHT, str(default_model), str(sample_scan)],
+        [sys.executable, "-c", TIGHT, str(default_model), str(sample_scan), backend],
         capture_output=True,
         text=True,
         env=environment,

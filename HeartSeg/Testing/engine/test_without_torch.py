@@ -37,7 +37,7 @@ def segmented(
 ) -> tuple[Path, dict]:
     """Folder and report of the sample, segmented by the command line."""
     out = tmp_path_factory.mktemp("light") / "out"
-    options = ("--modality", "CT", "--format", "labels,csv,seg,confidence", "--json")
+    options = ("--modality", "CT", "--format", "labels,csv,seg,confidence", "--json", "--backend", "onnx")
     run = heartseg(without_torch, "segment", sample_scan, "-o", out, *options)
     assert run.returncode == 0, run.stderr
     return out, json.loads(run.stdout)

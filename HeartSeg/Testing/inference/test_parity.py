@@ -78,7 +78,7 @@ def test_stock_runs_the_model_that_ships_and_agrees(default_model: Path, sample_
     array = np.ascontiguousarray(volume.array[box])
     volume = Volume(array, Geometry(array.shape, volume.geometry.spacing), "heart", "CT")
     stock = predict_stock(default_model, volume.array, volume.geometry.spacing[::-1])
-    settings = Settings(device="cpu", locate=False, clean_up=False, reorient=False)
+    settings = Settings(device="cpu", backend="torch", locate=False, clean_up=False, reorient=False)
     ours = Engine(ModelFolder.open(default_model), settings).predict(volume, Reporter()).labels
     assert {s.label for s in STRUCTURES} <= set(np.unique(stock.labels)), "a structure is not found"
     assert_equal_but_near_ties(ours, stock.labels, stock.margin)

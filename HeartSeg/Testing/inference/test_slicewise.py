@@ -116,7 +116,8 @@ def test_a_centre_is_refused(folder: ModelFolder) -> None:
 
 def test_openvino_gives_the_same_labels(folder: ModelFolder, volume: Volume, labels: np.ndarray) -> None:
     pytest.importorskip("openvino")
-    found = Engine(folder, Settings(device="cpu", threads=1, backend="openvino")).predict(volume, Reporter()).labels
+    settings = Settings(device="cpu", threads=1, backend="openvino", precision="float32")
+    found = Engine(folder, settings).predict(volume, Reporter()).labels
     assert_equal_but_few(found, labels)
 
 

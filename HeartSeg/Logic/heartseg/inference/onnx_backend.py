@@ -54,7 +54,7 @@ def onnx_predictor(network: GraphNetwork, check: Callable[[], None], threads: in
         try:
             return future.result()[0]
         except Exception as error:
-            if "allocat" in str(error):  # a RuntimeException of its own
+            if "alloc" in str(error):  # a RuntimeException of its own, of an allocator or with std::bad_alloc
                 raise MemoryError(one_line(error)) from None
             raise
 
