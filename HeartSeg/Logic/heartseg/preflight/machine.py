@@ -19,7 +19,7 @@ from .fixes import USE_CPU
 
 CPU_GFLOP_PER_S = 18.0
 """Speed of one core, float32, all other steps of a run included. README.md's time with torch on two cores of an
-Intel Xeon with AVX-512 means 28; this is less, for processors without it. The panel measures the speed of the core instead."""
+Intel Xeon with AVX-512 means 28; this is less, for processors without it. The panel measures the core's speed."""
 
 _SECONDS_PER_VOXEL = 1e-8  # sampling the scan and writing its labels
 _WRITE_RESERVE = 300 * 10**6
