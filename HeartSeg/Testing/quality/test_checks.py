@@ -273,6 +273,7 @@ def test_ct_without_contrast_has_a_warning(heart: Phantom, blood_hu: float, expe
     assert [f.severity for f in found] == ([expected] if expected else [])
     if found:
         assert found[0].values["step_LV_hu"] == pytest.approx(blood_hu - 110.0, abs=1.0)
+        assert "-0 " not in found[0].message
 
 
 def test_contrast_missing_in_the_right_heart_only_is_informational(heart: Phantom) -> None:

@@ -354,7 +354,7 @@ def _contrast(volume: Volume, measures: Sequence[Measure], keys: set[str]) -> li
     if not weak:
         return []
     unit = " HU" if hu else ""
-    listed = ", ".join(f"{key} {steps[key]:+.0f}{unit}" for key in weak)
+    listed = ", ".join(f"{key} {round(float(steps[key])):+d}{unit}" for key in weak)
     values = {f"step_{key}{'_hu' if hu else ''}": step for key, step in steps.items()}
     if hu and all(abs(step) < CONTRAST_NONE_HU for step in steps.values()):
         text = (
