@@ -20,6 +20,7 @@ import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from ...devices import is_out_of_memory
 from ...errors import DeviceError, ModelError, SettingsError
 from ...progress import Reporter
 from ..cpu import has_bfloat16_units
@@ -268,14 +269,6 @@ def train_in_bfloat16(network: torch.nn.Module) -> None:
         return [o.float() for o in outputs] if isinstance(outputs, list | tuple) else outputs.float()
 
     network.forward = forward
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether torch, on a GPU or on the CPU, or Python itself ran out of memory."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(
-        sign in text for sign in ("out of memory", "not enough memory", "can't allocate memory")
-    )
 
 
 def seed_everything(seed: int) -> None:
