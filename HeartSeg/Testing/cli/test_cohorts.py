@@ -7,6 +7,8 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from command_lines import end_by, worker_of
+from command_lines import end_by, environment, worker_of
 from heartseg.cli import cases
 from heartseg.cli.cases import Case, list_cases
 from heartseg.cli.exits import _is_importing
@@ -334,9 +336,21 @@ def test_a_signal_during_an_import_waits_until_it_is_over(tmp_path: Path, monkey
         time.sleep(5)
 
 
-def test_only_frames_of_an_import_are_taken_for_one() -> None:
-    import sys
+def test_a_signal_that_waited_for_an_import_is_dropped_when_the_work_is_over(tmp_path: Path) -> None:
+    (tmp_path / "quick_to_load.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
+    program = (
+        "from heartseg.cli.exits import stop_token, stopped_by_signals\n"
+        "import time\n"
+        "with stopped_by_signals():\n"
+        "    import quick_to_load\n"
+        "assert stop_token().cancelled\n"
+        "time.sleep(0.3)\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment())
+    assert finished.returncode == 0
 
+
+def test_only_frames_of_an_import_are_taken_for_one() -> None:
     assert not _is_importing(sys._getframe())
     assert not _is_importing(None)
 

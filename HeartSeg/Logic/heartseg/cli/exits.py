@@ -43,17 +43,23 @@ def stopped_by_signals() -> Iterator[None]:
     """
     global _stop
     _stop = CancelToken()
+    before = {}
+    restoring = threading.Lock()
+
+    def repeat(signum: int) -> None:
+        with restoring:  # once the block has ended, the signal would meet the handlers of before, and end the process
+            if before:
+                signal.raise_signal(signum)
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         _stop.cancel()
         if _is_importing(frame):  # an extension module that is half loaded crashes when the interpreter ends
-            timer = threading.Timer(_AGAIN_SECONDS, signal.raise_signal, (signum,))
+            timer = threading.Timer(_AGAIN_SECONDS, repeat, (signum,))
             timer.daemon = True
             timer.start()
             return
         raise KeyboardInterrupt
 
-    before = {}
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:  # ignored by the shell, e.g. for background jobs
             continue
@@ -62,8 +68,9 @@ def stopped_by_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        with restoring:
+            while before:
+                signal.signal(*before.popitem())
 
 
 def _is_importing(frame: FrameType | None) -> bool:
