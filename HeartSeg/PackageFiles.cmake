@@ -215,6 +215,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/report/build.py"
   "Logic/heartseg/report/bullseye.py"
   "Logic/heartseg/report/comparison.py"
+  "Logic/heartseg/report/draw_surfaces.py"
   "Logic/heartseg/report/figure.py"
   "Logic/heartseg/report/measurements.py"
   "Logic/heartseg/report/model.py"

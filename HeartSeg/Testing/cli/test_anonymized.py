@@ -88,20 +88,7 @@ def assert_anonymous(out: Path, *printed: str) -> None:
     assert not [secret for secret in SECRETS for text in printed if secret.lower() in text.lower()]
 
 
-def test_the_secrets_are_in_results_that_are_not_anonymized(
-    heartseg: Callable[..., Outcome], patient: Path, tmp_path: Path, tiny_model: Path
-) -> None:
-    outcome = heartseg("segment", patient, "-o", tmp_path / "out", "--model", tiny_model, "--format", "dicom-seg,html")
-    assert outcome.code == 0, outcome
-    report = (tmp_path / "out" / "report.json").read_text()
-    assert all(secret in report for secret in ("Kolibri", "Pinguin", "Okapi"))
-    stored = (tmp_path / "out" / "segmentation.dcm").read_bytes()
-    assert all(secret.encode() in stored for secret in ("Qwertz", "Zugspitz", "PID7Q7Q", "19310203", "Wombat"))
-    with pytest.raises(AssertionError):
-        assert_anonymous(tmp_path / "out")
-
-
-def test_no_file_of_a_run_identifies_the_patient(
+def test_no_file_of_a_run_and_of_an_export_identifies_the_patient(
     heartseg: Callable[..., Outcome], patient: Path, tmp_path: Path, tiny_model: Path
 ) -> None:
     arguments = ("segment", patient, "-o", tmp_path / "out", "--model", tiny_model, "--anonymize")
@@ -112,6 +99,11 @@ def test_no_file_of_a_run_identifies_the_patient(
         f["code"] for f in json.loads((tmp_path / "out" / "report.json").read_text())["findings"]
     }
     assert_anonymous(tmp_path / "out", outcome.out, outcome.err)
+    formats = ("--format", "dicom-seg,seg,labels,csv,preview")
+    outcome = heartseg("export", tmp_path / "out", "-o", tmp_path / "export", "--scan", patient, *formats)
+    assert outcome.code == 0, outcome
+    assert (tmp_path / "export" / "segmentation.dcm").is_file()
+    assert_anonymous(tmp_path / "export", outcome.out, outcome.err)
 
 
 @pytest.fixture
@@ -171,29 +163,15 @@ def test_without_anonymize_name_birth_date_and_id_are_in_the_dicom_objects_only(
         and any(secret.lower().encode() in content.lower() for content in contents(path) for secret in identity)
     }
     assert holding == {"segmentation.dcm", "measurements.dcm"}
-
-
-@pytest.mark.parametrize("name", ["report.html", "report.pdf"])
-def test_a_report_names_neither_scan_nor_series_even_without_anonymize(
-    heartseg: Callable[..., Outcome], patient: Path, tmp_path: Path, tiny_model: Path, name: str
-) -> None:
-    arguments = ("segment", patient, "-o", tmp_path / "out", "--model", tiny_model)
-    assert heartseg(*arguments, "--format", "html,pdf").code == 0
-    (tmp_path / "alone").mkdir()
-    (tmp_path / "out" / name).rename(tmp_path / "alone" / name)
-    assert_anonymous(tmp_path / "alone")
-
-
-def test_an_export_of_an_anonymized_result_is_anonymous_too(
-    heartseg: Callable[..., Outcome], patient: Path, tmp_path: Path, tiny_model: Path
-) -> None:
-    arguments = ("-o", tmp_path / "out", "--model", tiny_model, "--anonymize", "--format", "labels")
-    assert heartseg("segment", patient, *arguments).code == 0
-    formats = ("--format", "dicom-seg,seg,labels,csv,preview")
-    outcome = heartseg("export", tmp_path / "out", "-o", tmp_path / "export", "--scan", patient, *formats)
-    assert outcome.code == 0, outcome
-    assert (tmp_path / "export" / "segmentation.dcm").is_file()
-    assert_anonymous(tmp_path / "export", outcome.out, outcome.err)
+    stored = (out / "segmentation.dcm").read_bytes()
+    assert all(secret.encode() in stored for secret in (*identity, "Wombat"))
+    assert all(secret in (out / "report.json").read_text() for secret in ("Kolibri", "Pinguin", "Okapi"))
+    with pytest.raises(AssertionError):
+        assert_anonymous(out)
+    (tmp_path / "pages").mkdir()
+    for name in ("report.html", "report.pdf"):  # name neither scan nor series
+        (out / name).rename(tmp_path / "pages" / name)
+    assert_anonymous(tmp_path / "pages")
 
 
 @pytest.mark.parametrize("choice", [{"series": 2}, {"frame": 1, "modality": "MR"}], ids=["series", "frame"])

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -67,7 +68,7 @@ def until(true: Callable[[], Any]) -> None:
     end = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
+        time.sleep(0.05)
 
 
 def test_a_cluster_gives_the_rows_of_one_desk(
@@ -199,6 +200,19 @@ def test_a_worker_that_does_not_see_the_disk_is_refused(tmp_path: Path, monkeypa
             with pytest.raises(SettingsError):
                 module._check_place(wrong)
     assert hidden(tmp_path) == []
+
+
+def test_a_run_that_is_stopped_while_a_worker_gets_ready_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from heartseg.cli import cluster as module
+
+    worker = module.WarmModel()
+    worker.setup(SimpleNamespace(address="tcp://here"))
+    monkeypatch.setattr(module, "_check_place", lambda run: worker.stop(run.token))
+    monkeypatch.setattr(module, "Child", lambda *_: pytest.fail("a process that nobody would end"))
+    run = module.Run(Job(tmp_path, None, "", Settings(), None, False, False), "token")
+    assert worker.segment(Case(tmp_path / "a.nii", "a"), run).row.status == "failed"
 
 
 def test_one_scan_needs_no_cluster(

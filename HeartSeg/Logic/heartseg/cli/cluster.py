@@ -97,6 +97,7 @@ class WarmModel(WorkerPlugin):
         """Called by the worker when it starts or when the plugin is registered."""
         self._address = str(worker.address)
         self._lock = threading.Lock()
+        self._ending = threading.Lock()
         self._child: Child | None = None
         self._token = ""
         self._over: set[str] = set()
@@ -114,28 +115,32 @@ class WarmModel(WorkerPlugin):
             ModelError, SettingsError, DependencyError: it would happen to every scan alike.
         """
         with self._lock:
-            if run.token in self._over:
-                return Outcome(failed_row(case, run.job, 0.0, "stopped"))
             try:
-                child = self._warm(run)
+                child = None if run.token in self._over else self._warm(run)
+                if child is None:
+                    return Outcome(failed_row(case, run.job, 0.0, "stopped"))
                 answer = child.ask(case)
                 row = row_of(child, case, run.job, answer)
             except FATAL as error:
                 raise type(error)(f"worker {self._address}: {error}") from error
         return Outcome(row, bool(answer.end) and not answer.damaged and not answer.late, self._address)
 
-    def _warm(self, run: Run) -> Child:
+    def _warm(self, run: Run) -> Child | None:
         if self._child is None or self._child.dead or self._token != run.token:
             self._release()
             _check_place(run)
-            self._child, self._token = Child(partial(runs, run.job), run.job.time_limit), run.token
+            with self._ending:  # a run that was stopped since it asked gets no child, which nobody would end
+                if run.token in self._over:
+                    return None
+                self._child, self._token = Child(partial(runs, run.job), run.job.time_limit), run.token
         return self._child
 
     def stop(self, token: str) -> None:
         """End the work of a run, also in the middle of a scan; later tasks of this run do nothing."""
-        self._over.add(token)
-        if self._token == token:
-            self._release()
+        with self._ending:
+            self._over.add(token)
+            if self._token == token:
+                self._release()
 
     def _release(self) -> None:
         child, self._child = self._child, None

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 from ..progress import CancelToken
 
@@ -43,7 +44,7 @@ def stopped_by_signals() -> Iterator[None]:
     """
     global _stop
     _stop = CancelToken()
-    before = {}
+    before: dict[int, Any] = {}
     restoring = threading.Lock()
 
     def repeat(signum: int) -> None:

@@ -237,21 +237,23 @@ def _grown(field: _Field, inner: Mesh, wall_mm: float) -> _Field:
 
 def _distances(of: Mesh, to: Mesh) -> dict[str, float]:
     """Distance from points of one surface to the other, mm: minimum, percentiles, mean, maximum."""
-    import vtk
-    from vtk.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray
+    from vtkmodules.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray
+    from vtkmodules.vtkCommonCore import reference, vtkPoints
+    from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkPolyData, vtkStaticCellLocator
 
-    surface = vtk.vtkPolyData()
-    points = vtk.vtkPoints()
+    surface = vtkPolyData()
+    points = vtkPoints()
     points.SetDataTypeToDouble()
     points.SetData(numpy_to_vtk(np.ascontiguousarray(to.points), deep=True))
-    cells = vtk.vtkCellArray()
+    cells = vtkCellArray()
     cells.SetData(3, numpy_to_vtkIdTypeArray(np.ascontiguousarray(to.triangles).ravel(), deep=True))
     surface.SetPoints(points)
     surface.SetPolys(cells)
-    locator = vtk.vtkStaticCellLocator()
+    locator: Any = vtkStaticCellLocator()
     locator.SetDataSet(surface)
     locator.BuildLocator()
-    nearest, cell, part, squared = [0.0, 0.0, 0.0], vtk.reference(0), vtk.reference(0), vtk.reference(0.0)
+    squared: Any = reference(0.0)
+    nearest, cell, part = [0.0, 0.0, 0.0], reference(0), reference(0)
     found = []
     for point in of.points[:: max(1, len(of.points) // _SAMPLES)]:
         locator.FindClosestPoint(point, nearest, cell, part, squared)

@@ -123,17 +123,19 @@ def write_report_files(
 
 def _surface(structure: Structure, mesh: Mesh) -> Surface:
     """Return a surface with at most about :data:`TRIANGLES` triangles."""
-    import vtk
-    from vtk.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray, vtk_to_numpy
+    from vtkmodules.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray, vtk_to_numpy
+    from vtkmodules.vtkCommonCore import vtkPoints
+    from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkPolyData
+    from vtkmodules.vtkFiltersCore import vtkQuadricDecimation
 
-    points, cells, poly = vtk.vtkPoints(), vtk.vtkCellArray(), vtk.vtkPolyData()
+    points, cells, poly = vtkPoints(), vtkCellArray(), vtkPolyData()
     points.SetData(numpy_to_vtk(np.ascontiguousarray(mesh.points, np.float32), deep=True))
     corners = np.ascontiguousarray(mesh.triangles, np.int64).ravel()
     starts = np.arange(0, len(corners) + 1, 3, dtype=np.int64)
     cells.SetData(numpy_to_vtkIdTypeArray(starts, deep=True), numpy_to_vtkIdTypeArray(corners, deep=True))
     poly.SetPoints(points)
     poly.SetPolys(cells)
-    coarse = vtk.vtkQuadricDecimation()
+    coarse = vtkQuadricDecimation()
     coarse.SetInputData(poly)
     coarse.SetTargetReduction(max(0.0, 1.0 - TRIANGLES / max(1, len(mesh))))
     coarse.Update()

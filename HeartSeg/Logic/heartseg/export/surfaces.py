@@ -121,10 +121,10 @@ def surface_nets(labels: np.ndarray, smoothing: float) -> tuple[np.ndarray, np.n
         Points ``(n, 3)`` in index coordinates ``(x, y, z)``, triangles ``(m, 3)``, and the labels ``(m, 2)`` on both
         sides of each triangle; its corners are anticlockwise as seen from the second label.
     """
-    import vtk
-    from vtk.util.numpy_support import vtk_to_numpy
+    from vtkmodules.util.numpy_support import vtk_to_numpy
+    from vtkmodules.vtkFiltersCore import vtkSurfaceNets3D
 
-    nets = vtk.vtkSurfaceNets3D()
+    nets = vtkSurfaceNets3D()
     nets.SetInputData(_image(labels))
     for number, label in enumerate(np.unique(labels[labels > 0])):
         nets.SetValue(number, float(label))
@@ -138,9 +138,9 @@ def surface_nets(labels: np.ndarray, smoothing: float) -> tuple[np.ndarray, np.n
 
 
 def _smoothed(surface: Any, smoothing: float) -> Any:
-    import vtk
+    from vtkmodules.vtkFiltersCore import vtkWindowedSincPolyDataFilter
 
-    smoother = vtk.vtkWindowedSincPolyDataFilter()
+    smoother = vtkWindowedSincPolyDataFilter()
     smoother.SetInputData(surface)
     smoother.SetNumberOfIterations(round(20 + 40 * smoothing))
     smoother.SetPassBand(10.0 ** (-4.0 * smoothing))
@@ -175,21 +175,23 @@ def closed_surface(mask: np.ndarray, geometry: Geometry, smoothing: float = SMOO
 
 def as_polydata(mesh: Mesh) -> Any:
     """Convert a mesh to ``vtkPolyData`` with point normals."""
-    import vtk
-    from vtk.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray
+    from vtkmodules.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray
+    from vtkmodules.vtkCommonCore import vtkPoints
+    from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkPolyData
+    from vtkmodules.vtkFiltersCore import vtkPolyDataNormals
 
-    surface, points, cells = vtk.vtkPolyData(), vtk.vtkPoints(), vtk.vtkCellArray()
+    surface, points, cells = vtkPolyData(), vtkPoints(), vtkCellArray()
     points.SetData(numpy_to_vtk(mesh.points.astype(np.float32), deep=True))
     offsets = numpy_to_vtkIdTypeArray(np.arange(0, 3 * len(mesh) + 1, 3, dtype=np.int64), deep=True)
     cells.SetData(offsets, numpy_to_vtkIdTypeArray(mesh.triangles.ravel().astype(np.int64), deep=True))
     surface.SetPoints(points)
     surface.SetPolys(cells)
-    normals = vtk.vtkPolyDataNormals()
+    normals = vtkPolyDataNormals()
     normals.SetInputData(surface)
     normals.ConsistencyOff()  # the mesh is consistent, and the check would change it where two parts touch
     normals.SplittingOff()
     normals.Update()
-    made = vtk.vtkPolyData()
+    made = vtkPolyData()
     made.ShallowCopy(normals.GetOutput())  # does not keep the filter inputs in memory
     return made
 
@@ -203,9 +205,9 @@ def level_set(field: np.ndarray) -> Mesh | None:
     Args:
         field: float32 ``(z, y, x)``, negative inside.
     """
-    import vtk
+    from vtkmodules.vtkFiltersCore import vtkFlyingEdges3D
 
-    edges = vtk.vtkFlyingEdges3D()
+    edges = vtkFlyingEdges3D()
     edges.SetInputData(_image(np.ascontiguousarray(field, np.float32)))
     edges.SetValue(0, 0.0)
     edges.ComputeGradientsOff()
@@ -218,17 +220,17 @@ def level_set(field: np.ndarray) -> Mesh | None:
 
 def _image(array: np.ndarray) -> Any:
     """Convert an array ``(z, y, x)`` to ``vtkImageData`` in index coordinates."""
-    import vtk
-    from vtk.util.numpy_support import numpy_to_vtk
+    from vtkmodules.util.numpy_support import numpy_to_vtk
+    from vtkmodules.vtkCommonDataModel import vtkImageData
 
-    image = vtk.vtkImageData()
+    image = vtkImageData()
     image.SetDimensions(*array.shape[::-1])
     image.GetPointData().SetScalars(numpy_to_vtk(array.ravel(), deep=True))
     return image
 
 
 def _as_mesh(surface: Any) -> Mesh:
-    from vtk.util.numpy_support import vtk_to_numpy
+    from vtkmodules.util.numpy_support import vtk_to_numpy
 
     if not surface.GetNumberOfPolys():
         return Mesh(np.zeros((0, 3)), np.zeros((0, 3), np.int64))
