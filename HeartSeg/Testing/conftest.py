@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,10 +60,19 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Gener
         report.longrepr = f"{item.nodeid} skipped although {SHARED_DATA} is present: {report.longrepr}"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _memory_given_back() -> Iterator[None]:
+    """Give freed memory back to the system after each file, so that processes of tests stay below 4 GB."""
+    yield
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 @pytest.fixture
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do the work of child processes (of a single scan) in this one, which has imported torch already."""
-    from heartseg.cli import cases, check, explain, processes, segment
+    from heartseg.cli import cases, check, explain, processes, refine, segment
     from heartseg.progress import Reporter
 
     def answers(
@@ -73,5 +85,5 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
         return work(Reporter(progress, processes.stop_token()))
 
     monkeypatch.setattr(cases, "answers", answers)
-    for module in (check, explain, segment):
+    for module in (check, explain, refine, segment):
         monkeypatch.setattr(module, "in_child", in_child)

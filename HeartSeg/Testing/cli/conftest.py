@@ -156,6 +156,18 @@ def heartseg(capfd: pytest.CaptureFixture[str], temporary: Path, one_process: No
     return run
 
 
+@pytest.fixture
+def batch_in_one_process(monkeypatch: pytest.MonkeyPatch, one_process: None) -> None:
+    """Segment the scans of a batch one after the other in this process, which has imported torch already."""
+    from heartseg.cli import batch, processes, workers
+
+    def rows(cases: list[Any], job: Any, count: int, progress: Any = None) -> Iterator[Any]:
+        do = workers.runs(job, progress or (lambda event: None))
+        yield from (processes.value_of(processes._answer(do, case, False)) for case in cases)
+
+    monkeypatch.setattr(batch, "rows_from_processes", rows)
+
+
 @dataclass
 class Running:
     """A command in a separate process."""

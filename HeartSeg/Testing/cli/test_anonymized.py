@@ -195,6 +195,7 @@ def test_an_anonymized_result_is_paired_with_its_series_and_frame_and_not_named_
     np.testing.assert_array_equal(paired.volume.array, volume.array)
 
 
+@pytest.mark.usefixtures("batch_in_one_process")
 def test_no_file_of_a_cohort_identifies_a_patient(
     heartseg: Callable[..., Outcome],
     save_scan: Callable[..., Path],

@@ -80,6 +80,7 @@ def test_good_and_bad_scans_and_dicom_folders_together(
     assert hidden(tmp_path / "out") == []
 
 
+@pytest.mark.usefixtures("batch_in_one_process")
 def test_a_list_of_scans(
     segment: Callable[..., Outcome], scans: Path, save_series: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -93,6 +94,7 @@ def test_a_list_of_scans(
     assert report["provenance"]["input"]["frame"] == 1
 
 
+@pytest.mark.usefixtures("batch_in_one_process")
 def test_every_frame_of_a_time_series(
     segment: Callable[..., Outcome], save_series: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -103,6 +105,7 @@ def test_every_frame_of_a_time_series(
     assert one.any() and (one != two).any()
 
 
+@pytest.mark.usefixtures("batch_in_one_process")
 def test_a_folder_where_no_scan_has_a_heart_exits_with_3(
     heartseg: Callable[..., Outcome], scans: Path, tmp_path: Path, blind_model: Path
 ) -> None:
@@ -112,6 +115,7 @@ def test_a_folder_where_no_scan_has_a_heart_exits_with_3(
     assert heartseg(*arguments, "--resume").code == 3
 
 
+@pytest.mark.usefixtures("batch_in_one_process")
 def test_scans_of_one_name_get_folders_of_their_own(
     segment: Callable[..., Outcome], save_scan: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -125,6 +129,7 @@ def test_scans_of_one_name_get_folders_of_their_own(
         assert json.loads((tmp_path / "out" / name / "report.json").read_text())["provenance"]["input"]["path"] == path
 
 
+@pytest.mark.usefixtures("batch_in_one_process")
 def test_resuming_goes_on_with_what_changed_only(segment: Callable[..., Outcome], scans: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert segment(scans, "-o", out).code == 0
@@ -136,6 +141,7 @@ def test_resuming_goes_on_with_what_changed_only(segment: Callable[..., Outcome]
     assert statuses(out) == dict.fromkeys("abc", "done")
 
 
+@pytest.mark.usefixtures("batch_in_one_process")
 def test_without_resume_or_overwrite_earlier_results_are_safe(
     segment: Callable[..., Outcome], scans: Path, tmp_path: Path
 ) -> None:
@@ -156,10 +162,13 @@ def test_a_model_that_is_not_there_ends_a_batch_with_nothing_made(
 # --- processes --------------------------------------------------------------------------------------------------------
 
 
-def test_two_processes_give_the_labels_of_one(segment: Callable[..., Outcome], scans: Path, tmp_path: Path) -> None:
-    assert segment(scans, "-o", tmp_path / "one", "--jobs", "1").code == 0
+def test_two_processes_give_the_labels_of_one(
+    segment: Callable[..., Outcome], scans: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     outcome = segment(scans, "-o", tmp_path / "two", "--jobs", "2")
     assert outcome.code == 0, outcome
+    request.getfixturevalue("batch_in_one_process")
+    assert segment(scans, "-o", tmp_path / "one").code == 0
     assert statuses(tmp_path / "two") == dict.fromkeys("abc", "done")
     for name in "abc":
         assert_equal_but_few(labels_of(tmp_path / "one" / name), labels_of(tmp_path / "two" / name))  # other threads

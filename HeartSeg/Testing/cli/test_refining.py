@@ -3,43 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cli.conftest import scan_volume
 from command_lines import tree
 from heartseg.cli.main import main
 from heartseg.errors import InputError
 from heartseg.marks import Mark, read_marks, write_marks
+from heartseg.output import write_result
 from heartseg.pipeline import segment
 from heartseg.provenance import Mend
 from heartseg.refinement import refine
 from heartseg.settings import Settings
 from heartseg.training.nnunet.datasets import find_cases
-from heartseg.volume import read_volume
+from heartseg.volume import read_volume, write_volume
+
+
+@pytest.fixture(scope="module")
+def segmented(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``scan.nii.gz`` and its result of the tiny model in ``out/first``."""
+    folder = tmp_path_factory.mktemp("segmented")
+    volume = read_volume(write_volume(scan_volume(), folder / "scan.nii.gz"))
+    found = segment(volume, tiny_model, Settings(device="cpu", confidence_map=True))
+    write_result(found, volume, folder / "out" / "first", ["labels", "csv", "confidence"])
+    return folder
 
 
 @pytest.fixture
-def result(
-    tiny_model: Path, save_scan: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> Path:
-    """A result folder of the tiny model."""
+def result(segmented: Path, tmp_path: Path) -> Path:
+    """A result folder of the tiny model, with its scan, for this test alone."""
+    shutil.copytree(segmented, tmp_path, dirs_exist_ok=True)
     folder = tmp_path / "out" / "first"
-    command = [
-        "segment",
-        str(save_scan()),
-        "-o",
-        str(folder),
-        "--model",
-        str(tiny_model),
-        "--format",
-        "labels,csv,confidence",
-    ]
-    assert main([*command, "--device", "cpu"]) in (0, 3)
-    capsys.readouterr()
+    report = report_in(folder)
+    report["provenance"]["input"]["path"] = str(tmp_path / "scan.nii.gz")
+    (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
     return folder
 
 
@@ -86,6 +88,7 @@ def test_a_result_is_mended_in_place_with_its_formats_and_says_so(
     assert f"{mend['voxels']} voxels" in said.out
 
 
+@pytest.mark.usefixtures("one_process")
 def test_another_folder_leaves_the_first_as_it_is_and_mends_add_up(
     result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,6 +104,7 @@ def test_another_folder_leaves_the_first_as_it_is_and_mends_add_up(
     assert [m["voxels"] > 0 for m in mends] == [True, False]  # it was right already
 
 
+@pytest.mark.usefixtures("one_process")
 @pytest.mark.parametrize("what", ["marks", "label", "outside", "scan", "folder"])
 def test_bad_input_is_one_line_and_nothing_is_written(
     result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
@@ -141,6 +145,7 @@ def test_without_the_model_the_labels_alone_guide_it_and_a_finding_says_so(
     assert first.labels[at] != 2
 
 
+@pytest.mark.usefixtures("one_process")
 @pytest.mark.parametrize("version", ["0.1", "0.2"])
 def test_the_use_of_another_version_or_of_other_weights_is_recorded(
     result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], version: str
@@ -157,6 +162,7 @@ def test_the_use_of_another_version_or_of_other_weights_is_recorded(
     assert mend["model_note"] in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("one_process")
 def test_mended_results_are_a_training_set_and_others_are_not(
     result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -218,7 +218,7 @@ def test_the_default_model_stays_as_good_on_the_sample(averaged: Result, result:
     assert "average" in averaged.provenance.seconds
 
 
-@pytest.mark.parametrize(("order", "flips"), [((2, 0, 1), (True, False, True)), ((1, 0, 2), (False, True, False))])
+@pytest.mark.parametrize(("order", "flips"), [((2, 0, 1), (True, False, True))])
 def test_permuted_and_flipped_copies_give_the_same_labels(
     order: tuple[int, int, int], flips: tuple[bool, bool, bool], accurate: Segmenter, averaged: Result, volume: Volume
 ) -> None:

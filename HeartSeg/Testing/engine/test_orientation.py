@@ -102,7 +102,7 @@ def on_spacing(image: sitk.Image, spacing: tuple[float, float, float]) -> sitk.I
     return spline_copy(image, grid)
 
 
-@pytest.mark.parametrize("degrees", [(0, 0, 30), (30, 0, 0), (15, -20, 10)])
+@pytest.mark.parametrize("degrees", [(0, 0, 30), (15, -20, 10)])
 def test_copies_with_turned_axes_agree(
     degrees: tuple[int, int, int], segmenter: Segmenter, volume: Volume, base: sitk.Image, base_labels: np.ndarray
 ) -> None:

@@ -54,7 +54,7 @@ def test_one_command_makes_a_model_folder_and_goes_on_after_a_stop(
         "--device",
         "cpu",
         "--scenes",
-        "2",
+        "1",
         "--generator",
         "0.5",  # the toy shape model does not produce sound patients
         "--heartless",
@@ -74,7 +74,7 @@ def test_one_command_makes_a_model_folder_and_goes_on_after_a_stop(
     assert main(command) == 0
     card = json.loads((out / "model" / "heartseg.json").read_text())
     assert card["trained_on"]["fine"]["steps"] == 3
-    assert card["trained_on"]["scenes_by_kind"] == {"heartless": 1, "trunk": 2}
+    assert card["trained_on"]["scenes_by_kind"] == {"heartless": 1, "trunk": 1}
     assert "research use only" in card["intended_use"]
     assert {row["data"].split()[1] for row in card["tested_on"]} == {"CT", "MR"}
     assert tuple(ModelFolder.open(out / "model").spacing) == pytest.approx((2.0, 2.0, 2.0))
@@ -99,7 +99,7 @@ def test_training_begins_with_some_scenes_and_takes_up_the_others(packed: Path, 
         "--device",
         "cpu",
         "--scenes",
-        "6",
+        "3",
         "--generator",
         "0.5",
         "--heartless",
@@ -115,7 +115,7 @@ def test_training_begins_with_some_scenes_and_takes_up_the_others(packed: Path, 
     ]
     assert main(command) == 1  # one network alone is not a complete model
     made = len(list((out / "scenes").glob("*.json")))
-    assert 1 <= made <= 7
+    assert 1 <= made <= 4
     assert len(list((out / "validation").glob("*.json"))) == 1
     snapshot = torch.load(out / "fine" / "snapshot.pt", weights_only=True)
     assert snapshot["step"] >= 1 and snapshot["seconds"] >= 1.2
