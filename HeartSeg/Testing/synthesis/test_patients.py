@@ -188,7 +188,7 @@ def test_a_pressed_septum_lies_flat_or_bends_the_other_way(real_source: Source, 
 @pytest.mark.shared
 @pytest.mark.parametrize(
     ("patch", "millimetres"),
-    [(Patch(0.6, 0.0, 0.4, 0.9), 24.0), (Patch(0.0, 0.0, 0.35, np.pi), 24.0), (Patch(0.45, 2.5, 0.3, 0.7), 4.0)],
+    [(Patch(0.6, 0.0, 0.4, 0.9), 24.0), (Patch(0.45, 2.5, 0.3, 0.7), 4.0)],
 )
 def test_a_patch_of_the_wall_grows_or_thins_alone(real_source: Source, patch: Patch, millimetres: float) -> None:
     patient = mean_patient(real_source.model, Condition(wall_mm=9.5, patch=patch, patch_mm=millimetres, lv_ml=110))
@@ -265,11 +265,11 @@ def test_a_heart_too_large_for_its_cube_is_refused(toy_heart: flow.Heart3D) -> N
 
 
 @pytest.mark.shared
-def test_the_same_seed_gives_the_same_patient_s_heart_and_its_facts_say_what_it_is(real_source: Source) -> None:
+def test_the_same_seed_draws_the_same_patient_and_the_facts_of_its_heart_say_what_it_is(real_source: Source) -> None:
     model, recipe = real_source.model, Recipe(("dilated_lv",), healthy=0.0, second=0.0, small=0.0)
-    heart, again = (patients.make_patient_heart(np.random.default_rng(4), model, None, recipe) for _ in range(2))
-    assert np.array_equal(heart.regions, again.regions)
-    assert heart.facts == again.facts
+    drawn, again = (draw_patient(np.random.default_rng(4), model, None, recipe) for _ in range(2))
+    assert np.array_equal(drawn[0].momenta, again[0].momenta) and drawn[1] == again[1]
+    heart = patients.make_patient_heart(np.random.default_rng(4), model, None, recipe)
     facts: dict[str, Any] = heart.facts
     assert facts["diseases"][0] == "dilated_lv"
     counted = np.bincount(heart.target.ravel(), minlength=8)[1:] / 1000
