@@ -174,10 +174,10 @@ def random_walker(case: Case) -> Obey:
         radius = change.placed.reach_mm * np.sqrt(np.log(METHOD.strength / METHOD.least))
         seeds = np.where(distance < radius, -1, labels).reshape(coarse.shape)
         _fix_border(seeds, labels.reshape(coarse.shape))
-        for placed in (c.placed for c in mender.done):
-            at = np.rint(coarse.world_to_index(np.array(placed.mark.points[0]))).astype(int)
+        for one in mender.marks:
+            at = np.rint(coarse.world_to_index(np.array(one.points[0]))).astype(int)
             if ((at >= 0) & (at < coarse.shape)).all():
-                seeds[tuple(at)] = placed.mark.label if placed.mark.positive else 0
+                seeds[tuple(at)] = one.label if one.positive else 0
         walked = walk(image.reshape(coarse.shape), seeds)
         fine = np.argwhere(np.ones([s.stop - s.start for s in change.box], bool)) + [s.start for s in change.box]
         world = grid.index_to_world(fine)

@@ -193,3 +193,51 @@ def test_an_earlier_mark_holds_its_voxel_against_a_network_that_is_sure_and_far_
     mender.add(Mark("RA", ((6.0, 8.0, 8.0),)))
     assert mender.labels[8, 8, 7] == RV and mender.labels[8, 8, 6] == RA
     assert (mender.labels[5:11, 5:11, 13:19] == RV).all()
+
+
+def painted(labels: np.ndarray, label: int, *box: slice) -> np.ndarray:
+    labels = labels.copy()
+    labels[box] = label
+    return labels
+
+
+def test_an_edit_stays_when_earlier_marks_go_and_keeps_its_place_among_those_that_stay(case: Case) -> None:
+    first, second = (Mark("RA", (case.world(15, 23, x),)) for x in (25, 27))
+    mender = case.mender()
+    mender.add(first)
+    mender.add(second)
+    middle = (slice(14, 17), slice(22, 25), slice(25, 28))  # over both marks
+    edited = painted(mender.labels, RV, *middle)
+    assert mender.edit(edited)
+    assert not mender.edit(edited)
+    third = mender.add(Mark("RA", (case.world(15, 30, 25),))).placed.mark
+    assert mender.labels[15, 23, 25] == RV  # no mark before the edit holds a voxel against it
+    assert mender.undo() == third and np.array_equal(mender.labels, edited)
+    mender.obey([second])
+    assert mender.marks == (second,) and (mender.labels[middle] == RV).all()
+    alone = case.mender()
+    alone.add(second)
+    assert np.array_equal(mender.labels, painted(alone.labels, RV, *middle))
+    mender.obey([])
+    assert mender.marks == () and np.array_equal(mender.labels, painted(case.labels, RV, *middle))
+
+
+def test_a_redone_mark_overrules_an_edit_that_it_came_after(case: Case) -> None:
+    mender = case.mender()
+    mender.edit(painted(case.labels, RV, slice(15, 16), slice(23, 24), slice(18, 20)))
+    mender.add(Mark("RA", (case.world(15, 23, 19),)))
+    after = mender.labels.copy()
+    assert after[15, 23, 19] == RA
+    mender.undo()
+    assert mender.labels[15, 23, 19] == RV
+    mender.redo()
+    assert np.array_equal(mender.labels, after)
+
+
+def test_a_held_mark_is_not_forced_on_labels_that_were_changed_since(case: Case) -> None:
+    mark = Mark("RA", (case.world(15, 23, 25),))
+    mender = case.mender()  # the label there is RV
+    mender.hold([mark])
+    mender.add(Mark("RV", (case.world(15, 23, 27),)))  # right already
+    assert np.array_equal(mender.labels, case.labels)
+    assert [placed.mark for placed in mender.held] == [mark]

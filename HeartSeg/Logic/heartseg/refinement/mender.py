@@ -88,16 +88,35 @@ class Change:
         return int((self.before != self.after).sum())
 
 
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """Labels that were changed by other means, for instance painted.
+
+    Attributes:
+        box: region of the scan's array.
+        before: labels uint8 ``(z, y, x)`` in the box.
+        where: bool ``(z, y, x)`` in the box: what was changed.
+        labels: uint8 ``(z, y, x)`` in the box: the new labels there.
+    """
+
+    box: Box
+    before: np.ndarray
+    where: np.ndarray
+    labels: np.ndarray
+
+
 @dataclass(eq=False)
 class Mender:
     """Labels of a scan while they are mended.
 
     Attributes:
-        labels: uint8 ``(z, y, x)``; a copy, changed in place by :meth:`add`, :meth:`undo` and :meth:`redo`.
+        labels: uint8 ``(z, y, x)``; a copy, changed in place by :meth:`add`, :meth:`edit`, :meth:`obey`, :meth:`undo`
+            and :meth:`redo`.
         geometry: grid of the labels.
         prior: probabilities of the network.
         method: constants.
-        done, undone: changes in order.
+        done: marks and edits in order.
+        undone: marks that were taken back, the last one at the end.
         held: marks of earlier mends.
     """
 
@@ -105,9 +124,9 @@ class Mender:
     geometry: Geometry
     prior: Prior
     method: Method = METHOD
-    done: list[Change] = field(default_factory=list)
+    done: list[Change | Edit] = field(default_factory=list)
     held: list[Placed] = field(default_factory=list)
-    undone: list[Change] = field(default_factory=list)
+    undone: list[Mark] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.labels = np.array(self.labels, np.uint8)
@@ -115,7 +134,7 @@ class Mender:
     @property
     def marks(self) -> tuple[Mark, ...]:
         """The marks that are obeyed, in order."""
-        return tuple(change.placed.mark for change in self.done)
+        return tuple(step.placed.mark for step in self.done if isinstance(step, Change))
 
     def add(self, mark: Mark) -> Change:
         """Obey a mark; the labels change in its region only.
@@ -132,37 +151,98 @@ class Mender:
         after = demands.obeyed(self._relabelled(placed, box, before, demands))
         after = without_new_islands(before, after, demands.anywhere)
         change = Change(placed, box, before, after)
-        self._apply(change)
+        self.labels[box] = after
+        self.done.append(change)
+        self.undone.clear()
         return change
+
+    def edit(self, labels: np.ndarray) -> bool:
+        """Continue from labels that were changed by other means.
+
+        They stay when an earlier mark is taken back. Later marks treat them like all other labels.
+
+        Args:
+            labels: uint8 ``(z, y, x)``.
+
+        Returns:
+            whether they differ from the labels so far.
+        """
+        changed = labels != self.labels
+        if not changed.any():
+            return False
+        ends = [np.flatnonzero(changed.any(tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
+        z, y, x = (slice(int(a), int(b) + 1) for a, b in ends)
+        self._edit((z, y, x), changed[z, y, x].copy(), np.array(labels[z, y, x], np.uint8))
+        self.undone.clear()
+        return True
+
+    def _edit(self, box: Box, where: np.ndarray, labels: np.ndarray) -> None:
+        self.done.append(Edit(box, self.labels[box].copy(), where, labels))
+        self.labels[box][where] = labels[where]
 
     def hold(self, marks: Sequence[Mark]) -> None:
-        """Protect the marks of an earlier mend. The labels follow them already, so nothing changes now."""
+        """Protect the marks of an earlier mend, where the labels still follow them; nothing changes now."""
         for mark in marks:
             voxels = voxels_of(mark, self.geometry)
+            voxels = voxels[(self.labels[tuple(voxels.T)] == mark.label) == mark.positive]
             self.held.append(Placed(mark, voxels, self.method.shortest_mm))
 
-    def undo(self) -> Change | None:
-        """Take back the last mark; ``None`` if there is none."""
-        if not self.done:
-            return None
-        change = self.done.pop()
-        self.labels[change.box] = change.before
-        self.undone.append(change)
-        return change
+    def obey(self, marks: Sequence[Mark]) -> dict[int, InputError]:
+        """Obey these marks instead of those so far. Edits keep their place among the marks that stay.
 
-    def redo(self) -> Change | None:
+        Returns:
+            why marks are not obeyed, by their index: they lie outside of the scan.
+        """
+        steps: list[int | Edit] = []
+        rest = 0
+        for step in self.done:
+            if isinstance(step, Edit):
+                steps.append(step)
+            elif step.placed.mark in marks[rest:]:
+                upto = rest + list(marks[rest:]).index(step.placed.mark) + 1
+                steps += range(rest, upto)
+                rest = upto
+        steps += range(rest, len(marks))
+        same = 0
+        while same < min(len(steps), len(self.done)) and _is_step(self.done[same], steps[same], marks):
+            same += 1
+        for done in reversed(self.done[same:]):
+            self.labels[done.box] = done.before
+        del self.done[same:]
+        refused = {}
+        for wanted in steps[same:]:
+            if isinstance(wanted, Edit):
+                self._edit(wanted.box, wanted.where, wanted.labels)
+                continue
+            try:
+                self.add(marks[wanted])
+            except InputError as error:
+                refused[wanted] = error
+        self.undone.clear()
+        return refused
+
+    def undo(self) -> Mark | None:
+        """Take back the last mark; ``None`` if there is none."""
+        marks, undone = self.marks, self.undone.copy()
+        if not marks:
+            return None
+        self.obey(marks[:-1])
+        self.undone = [*undone, marks[-1]]
+        return marks[-1]
+
+    def redo(self) -> Mark | None:
         """Obey the mark again that was taken back last; ``None`` if there is none."""
         if not self.undone:
             return None
-        change = self.undone.pop()
-        self.labels[change.box] = change.after
-        self.done.append(change)
-        return change
+        *rest, mark = self.undone
+        self.add(mark)
+        self.undone = rest
+        return mark
 
-    def _apply(self, change: Change) -> None:
-        self.labels[change.box] = change.after
-        self.done.append(change)
-        self.undone.clear()
+    def _earlier_marks(self) -> list[Placed]:
+        """The marks so far; of those of earlier mends, the ones that hold a voxel."""
+        held = [placed for placed in self.held if len(placed.voxels)]
+        return [*held, *(step.placed for step in self.done if isinstance(step, Change))]
 
     def _region(self, voxels: np.ndarray, margin_mm: float) -> Box:
         """Box of the scan within a margin of the voxels."""
@@ -222,7 +302,7 @@ class Mender:
     def _earlier(self, placed: Placed, box: Box, candidates: np.ndarray, present: np.ndarray) -> np.ndarray:
         """float32 ``(n,)``: evidence of earlier marks for the present labels, less that for the mark's structure."""
         mark, against, support = placed.mark, np.zeros(len(present), np.float32), np.zeros(len(present), np.float32)
-        for one in [*self.held, *(change.placed for change in self.done)]:
+        for one in self._earlier_marks():
             if not self._touches(one, box):
                 continue
             same, evidence = one.mark.label == mark.label, self._evidence(one, box)[candidates]
@@ -246,10 +326,15 @@ class Mender:
         return float(min(m.region_mm / 2, reach_mm * np.sqrt(np.log(m.strength / m.least))))
 
     def _demands(self, box: Box, placed: Placed) -> Demands:
-        """What the marks demand in a box; a later mark overrules an earlier one."""
+        """What the marks demand in a box; a later mark overrules an earlier one, and so does an edit."""
         shape = tuple(s.stop - s.start for s in box)
         wanted, denied = np.full(shape, -1, np.int16), np.zeros(shape, np.uint8)
-        for one in [*self.held, *(change.placed for change in self.done), placed]:
+        for step in [*self.held, *self.done, placed]:
+            if isinstance(step, Edit):
+                here, there = _overlap(box, step.box)
+                wanted[here][step.where[there]], denied[here][step.where[there]] = -1, 0
+                continue
+            one = step.placed if isinstance(step, Change) else step
             inside = one.voxels - _start(box)
             at = tuple(inside[((inside >= 0) & (inside < shape)).all(1)].T)
             bit = 1 << one.mark.label
@@ -326,3 +411,21 @@ def _spread(voxels: np.ndarray, most: int) -> np.ndarray:
 
 def _start(box: Box) -> np.ndarray:
     return np.array([s.start for s in box])
+
+
+def _is_step(done: Change | Edit, step: int | Edit, marks: Sequence[Mark]) -> bool:
+    """Whether a step was done already: the same edit, or the mark with that index."""
+    if isinstance(done, Edit) or isinstance(step, Edit):
+        return done is step
+    return done.placed.mark == marks[step]
+
+
+def _overlap(box: Box, other: Box) -> tuple[Box, Box]:
+    """The common part of two boxes, as indices in each of them; empty slices if there is none."""
+    common = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(box, other, strict=True)]
+
+    def within(one: Box) -> Box:
+        z, y, x = (slice(lo - s.start, max(lo, hi) - s.start) for s, (lo, hi) in zip(one, common, strict=True))
+        return z, y, x
+
+    return within(box), within(other)
