@@ -171,7 +171,7 @@ def random_walker(case: Case) -> Obey:
         image = ndimage.map_coordinates(case.volume.array.astype(np.float32), index, order=1, mode="nearest")
         labels = ndimage.map_coordinates(_before(mender, change).astype(np.int16), index, order=0, mode="nearest")
         distance = np.sqrt(((centers - np.array(mark.points[0])) ** 2).sum(1))
-        radius = change.placed.reach_mm * np.sqrt(np.log(METHOD.strength / METHOD.least))
+        radius = change.placed.reach_mm * np.sqrt(np.log(change.placed.strength / METHOD.least))
         seeds = np.where(distance < radius, -1, labels).reshape(coarse.shape)
         _fix_border(seeds, labels.reshape(coarse.shape))
         for one in mender.marks:
@@ -345,8 +345,8 @@ def scene_cases(args: Any) -> Iterator[Case]:
         name = path.name.removesuffix("_labels.nii.gz")
         kind = "CT" if name.startswith("cta") else "MR"
         mask = read_array(path.with_name(f"{name}_mask.nii.gz")) > 0
-        volume = read_volume(path.with_name(f"{name}.nii.gz"), modality=kind)
         try:
+            volume = read_volume(path.with_name(f"{name}.nii.gz"), modality=kind)
             yield make_case(
                 segmenter, volume, read_array(path).astype(np.uint8), mask, name=name, group=f"synthetic {kind}"
             )

@@ -27,7 +27,8 @@ class Method:
     """Constants of the method, chosen on the development data (``benchmarks/mending.py``).
 
     Attributes:
-        strength: evidence of a mark at its place, log-probability.
+        margin: evidence of a mark at its place beyond what speaks for the present label there, log-probability.
+        weakest, strength: limits of the evidence at its place.
         reach: reach of a mark, as a multiple of the distance to the nearest voxel that is right already.
         shortest_mm, longest_mm: limits of the reach.
         default_mm: reach where the region holds nothing that is right already.
@@ -37,6 +38,8 @@ class Method:
         region_mm: edge length of the region around a point; no voxel outside of it changes.
     """
 
+    margin: float = 3.0
+    weakest: float = 2.0
     strength: float = 8.0
     reach: float = 2.2
     shortest_mm: float = 4.0
@@ -60,11 +63,13 @@ class Placed:
         mark: the mark.
         voxels: ``(n, 3)`` indices ``(z, y, x)`` of the voxels that it covers.
         reach_mm: how far its evidence reaches.
+        strength: its evidence at its place, log-probability.
     """
 
     mark: Mark
     voxels: np.ndarray
     reach_mm: float
+    strength: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,9 +149,8 @@ class Mender:
         """
         voxels = voxels_of(mark, self.geometry)
         box = self._region(voxels, self.method.region_mm / 2)
-        reach = self._reach(mark, voxels, box)
-        placed = Placed(mark, voxels, reach)
-        box = self._region(voxels, self._radius(reach))
+        placed = Placed(mark, voxels, self._reach(mark, voxels, box), self._strength(mark, voxels))
+        box = self._region(voxels, self._radius(placed))
         before, demands = self.labels[box].copy(), self._demands(box, placed)
         after = demands.obeyed(self._relabelled(placed, box, before, demands))
         after = without_new_islands(before, after, demands.anywhere)
@@ -185,7 +189,7 @@ class Mender:
         for mark in marks:
             voxels = voxels_of(mark, self.geometry)
             voxels = voxels[(self.labels[tuple(voxels.T)] == mark.label) == mark.positive]
-            self.held.append(Placed(mark, voxels, self.method.shortest_mm))
+            self.held.append(Placed(mark, voxels, self.method.shortest_mm, self.method.strength))
 
     def obey(self, marks: Sequence[Mark]) -> dict[int, InputError]:
         """Obey these marks instead of those so far. Edits keep their place among the marks that stay.
@@ -256,24 +260,52 @@ class Mender:
         """How far a mark reaches: its largest distance to a voxel of the region that needs no change, times a factor.
 
         A user marks the middle of an error. The error ends where the labels are right again, so that this distance is
-        its radius.
+        its radius. Across thick slices, it is the distance to the slice's edge.
         """
         m, labels = self.method, self.labels[box]
+        spacing = self.geometry.spacing[::-1]
+        beyond = [(s - min(spacing)) / 2 for s in spacing]
         right = labels == mark.label if mark.positive else labels != mark.label
         if not right.any():
             return m.default_mm
         nearest = 0.0
         for voxel in _spread(voxels, 16):
-            squared = squared_distance(labels.shape, voxel[None] - _start(box), self.geometry.spacing[::-1])
+            squared = squared_distance(labels.shape, voxel[None] - _start(box), spacing, beyond)
             nearest = max(nearest, float(squared[right].min()))
         return float(np.clip(m.reach * np.sqrt(nearest), m.shortest_mm, m.longest_mm))
+
+    def _strength(self, mark: Mark, voxels: np.ndarray) -> float:
+        """Evidence of a mark at its place: what it takes to change the labels there, and a margin.
+
+        The farther a mark lies off the middle of an error, the surer the network is of another label there, and of
+        what lies beyond. There, a mark of fixed strength would change what is right.
+        """
+        m, present = self.method, self.labels[tuple(voxels.T)]
+        wrong = (present != mark.label) == mark.positive
+        if not wrong.any():
+            return m.strength
+        _new, cost = self._cost(mark, voxels[wrong], present[wrong], 1 << mark.label)
+        return float(np.clip(cost.mean() + m.margin, m.weakest, m.strength))
+
+    def _cost(
+        self, mark: Mark, voxels: np.ndarray, present: np.ndarray, denied: int
+    ) -> tuple[np.ndarray | int, np.ndarray]:
+        """New labels of voxels ``(n, 3)`` that a mark changes, and what speaks for the present ones, ``(n,)``."""
+        m, sampler = self.method, self.prior.at(self.geometry.index_to_world(voxels))
+        new: np.ndarray | int = mark.label
+        if mark.positive:
+            likely = sampler.of(mark.label)
+        else:
+            new, likely = sampler.best_but(denied)
+        stays = m.present + (1 - m.present) * sampler.of_each(present)
+        return new, np.log(stays / ((1 - m.present) * likely + _TINY))
 
     def _evidence(self, placed: Placed, box: Box) -> np.ndarray:
         """float32 ``(z, y, x)``: evidence of a mark in a box."""
         shape = tuple(s.stop - s.start for s in box)
         spacing = self.geometry.spacing[::-1]
         squared = squared_distance(shape, placed.voxels - _start(box), spacing)
-        return self.method.strength * np.exp(-squared / placed.reach_mm**2)
+        return placed.strength * np.exp(-squared / placed.reach_mm**2)
 
     def _relabelled(self, placed: Placed, box: Box, before: np.ndarray, demands: Demands) -> np.ndarray:
         """The labels of a box after a mark, before islands are removed."""
@@ -285,18 +317,11 @@ class Mender:
             return after  # it is right already: the mark only holds it
         evidence = self._evidence(placed, box)
         candidates = wrong & ((evidence > m.least) | under)
-        index = np.argwhere(candidates)
-        sampler = self.prior.at(self.geometry.index_to_world(index + _start(box)))
-        new: np.ndarray | int = mark.label
-        if mark.positive:
-            likely = sampler.of(mark.label)
-        else:
-            new, likely = sampler.best_but(int(np.bitwise_or.reduce(demands.denied[under])))
-        stays = m.present + (1 - m.present) * sampler.of_each(before[candidates])
-        goes = (1 - m.present) * likely + _TINY
-        cost = np.log(stays / goes) + self._earlier(placed, box, candidates, before[candidates])
+        present, denied = before[candidates], int(np.bitwise_or.reduce(demands.denied[under]))
+        new, cost = self._cost(mark, np.argwhere(candidates) + _start(box), present, denied)
+        cost = cost + self._earlier(placed, box, candidates, present)
         flips = (evidence[candidates] > np.maximum(cost, m.least)) | under[candidates]
-        after[candidates] = np.where(flips, new, before[candidates])
+        after[candidates] = np.where(flips, new, present)
         return after
 
     def _earlier(self, placed: Placed, box: Box, candidates: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -316,14 +341,14 @@ class Mender:
 
     def _touches(self, placed: Placed, box: Box) -> bool:
         """Whether a mark's evidence reaches a box."""
-        margin = self._radius(placed.reach_mm) / np.asarray(self.geometry.spacing[::-1])
+        margin = self._radius(placed) / np.asarray(self.geometry.spacing[::-1])
         low, high = placed.voxels.min(0) - margin, placed.voxels.max(0) + margin
         return bool((high >= _start(box)).all() and (low < [s.stop for s in box]).all())
 
-    def _radius(self, reach_mm: float) -> float:
+    def _radius(self, placed: Placed) -> float:
         """Distance at which the evidence of a mark falls to the least that changes anything, mm."""
         m = self.method
-        return float(min(m.region_mm / 2, reach_mm * np.sqrt(np.log(m.strength / m.least))))
+        return float(min(m.region_mm / 2, placed.reach_mm * np.sqrt(np.log(placed.strength / m.least))))
 
     def _demands(self, box: Box, placed: Placed) -> Demands:
         """What the marks demand in a box; a later mark overrules an earlier one, and so does an edit."""
@@ -393,12 +418,22 @@ def voxels_of(mark: Mark, geometry: Geometry) -> np.ndarray:
     return rounded[np.sort(np.unique(rounded, axis=0, return_index=True)[1])]
 
 
-def squared_distance(shape: Sequence[int], voxels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """float32 of a shape: squared distance (mm²) of each voxel to the nearest of ``voxels`` ``(n, 3)``."""
+def squared_distance(
+    shape: Sequence[int], voxels: np.ndarray, spacing: Sequence[float], slack: Sequence[float] = (0.0, 0.0, 0.0)
+) -> np.ndarray:
+    """float32 of a shape: squared distance (mm²) of each voxel to the nearest of ``voxels`` ``(n, 3)``.
+
+    Args:
+        shape: ``(z, y, x)``.
+        voxels: indices.
+        spacing: mm, z, y, x.
+        slack: taken off the distance along each axis, mm.
+    """
     best = np.full(tuple(shape), np.inf, np.float32)
     for voxel in _spread(voxels, 64):
         z, y, x = (
-            ((np.arange(n) - v) * s).astype(np.float32) ** 2 for n, v, s in zip(shape, voxel, spacing, strict=True)
+            np.maximum(0, np.abs(np.arange(n) - v) * s - off).astype(np.float32) ** 2
+            for n, v, s, off in zip(shape, voxel, spacing, slack, strict=True)
         )
         np.minimum(best, z[:, None, None] + y[None, :, None] + x[None, None], out=best)
     return best
