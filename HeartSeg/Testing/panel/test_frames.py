@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import slicer
 
-from heartseg.scene.mending import POINTS, node_for_marks
 from panel.driver import Driver
 from tiny_models import synthetic_volume
 
@@ -117,26 +116,3 @@ def test_edits_of_a_frame_are_kept_there(user: Driver, series: Any) -> None:
     assert "LV" in node.GetSegmentation().GetSegmentIDs()
     user.ui.frameSpinBox.value = 2
     assert "LV" not in node.GetSegmentation().GetSegmentIDs()
-
-
-def test_a_mended_frame_is_kept_and_mending_ends_at_another_frame(user: Driver, series: Any) -> None:
-    user.ui.allFramesCheckBox.checked = True
-    user.press()
-    user.wait()
-    node, scan = user.panel.state.segmentation, user.parameters.inputVolume
-    user.ui.frameSpinBox.value = 2
-    section = next(s for s in user.panel._sections if s.name == "Mend")
-    section.ui.mendButton.click()
-    user.wait()
-    section._shortcuts[4].activated.emit()
-    points = node_for_marks(node, POINTS)
-    points.AddControlPointWorld(-39.0, -39.0, 39.0)
-    assert voxels(node, scan)["RA"] > 0
-    mended = voxels(node, scan)
-    user.ui.frameSpinBox.value = 1
-    first = voxels(node, scan)
-    assert "RA" not in first
-    points.AddControlPointWorld(-60.0, -39.0, 39.0)
-    assert not section.is_mending and voxels(node, scan) == first
-    user.ui.frameSpinBox.value = 2
-    assert voxels(node, scan) == mended

@@ -13,7 +13,6 @@ from ..anatomy import STRUCTURES
 from ..errors import HeartSegError, InputError
 from ..marks import BACKGROUND
 from ..provenance import Provenance
-from ..scene.frames import save_edits
 from ..scene.masks import masks_of, overlapping_structures
 from ..scene.mending import (
     POINTS,
@@ -177,7 +176,6 @@ class Mend(Section):
         """Listen to the marks of the segmentation, and obey those that are there."""
         if mender.segmentation is not self._state.segmentation:
             return  # another one was chosen meanwhile
-        save_edits(mender.volume, mender.segmentation, True)  # of a frame of a time series
         self._opened, self._mender = opened, mender
         self._taken_back, self._refused = [], ()
         interaction = _interaction_node()
