@@ -238,6 +238,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/scene/dicom_export.py"
   "Logic/heartseg/scene/fixes.py"
   "Logic/heartseg/scene/frames.py"
+  "Logic/heartseg/scene/masks.py"
   "Logic/heartseg/scene/mending.py"
   "Logic/heartseg/scene/nodes.py"
   "Logic/heartseg/scene/overlay.py"

@@ -171,13 +171,13 @@ def random_walker(case: Case) -> Obey:
         image = ndimage.map_coordinates(case.volume.array.astype(np.float32), index, order=1, mode="nearest")
         labels = ndimage.map_coordinates(_before(mender, change).astype(np.int16), index, order=0, mode="nearest")
         distance = np.sqrt(((centers - np.array(mark.points[0])) ** 2).sum(1))
-        radius = change.placed.reach_mm * np.sqrt(np.log(METHOD.strength / METHOD.least))
+        radius = change.placed.reach_mm * np.sqrt(np.log(change.placed.strength / METHOD.least))
         seeds = np.where(distance < radius, -1, labels).reshape(coarse.shape)
         _fix_border(seeds, labels.reshape(coarse.shape))
-        for placed in (c.placed for c in mender.done):
-            at = np.rint(coarse.world_to_index(np.array(placed.mark.points[0]))).astype(int)
+        for one in mender.marks:
+            at = np.rint(coarse.world_to_index(np.array(one.points[0]))).astype(int)
             if ((at >= 0) & (at < coarse.shape)).all():
-                seeds[tuple(at)] = placed.mark.label if placed.mark.positive else 0
+                seeds[tuple(at)] = one.label if one.positive else 0
         walked = walk(image.reshape(coarse.shape), seeds)
         fine = np.argwhere(np.ones([s.stop - s.start for s in change.box], bool)) + [s.start for s in change.box]
         world = grid.index_to_world(fine)
@@ -345,8 +345,8 @@ def scene_cases(args: Any) -> Iterator[Case]:
         name = path.name.removesuffix("_labels.nii.gz")
         kind = "CT" if name.startswith("cta") else "MR"
         mask = read_array(path.with_name(f"{name}_mask.nii.gz")) > 0
-        volume = read_volume(path.with_name(f"{name}.nii.gz"), modality=kind)
         try:
+            volume = read_volume(path.with_name(f"{name}.nii.gz"), modality=kind)
             yield make_case(
                 segmenter, volume, read_array(path).astype(np.uint8), mask, name=name, group=f"synthetic {kind}"
             )

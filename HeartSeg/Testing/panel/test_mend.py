@@ -14,7 +14,8 @@ import slicer
 
 from heartseg.anatomy import structure
 from heartseg.panel.record import read_record
-from heartseg.scene.mending import marks_node_of
+from heartseg.scene.masks import masks_of
+from heartseg.scene.mending import POINTS, marks_nodes, node_for_marks
 from panel.driver import Driver, Gate, node_ids
 from tiny_models import write_card
 
@@ -39,6 +40,11 @@ def start(user: Driver, section: Any) -> None:
     assert section.is_mending
 
 
+def points_of(section: Any) -> Any:
+    """The list that takes the next points."""
+    return node_for_marks(section._mender.segmentation, POINTS)
+
+
 def labels_of(node: Any, scan: Any) -> np.ndarray:
     labels = np.zeros(slicer.util.arrayFromVolume(scan).shape, np.uint8)
     for key in node.GetSegmentation().GetSegmentIDs():
@@ -51,7 +57,7 @@ def place(section: Any, key: int, index: tuple[int, int, int], denied: bool = Fa
     next(s for n, s in enumerate(section._shortcuts) if n == key).activated.emit()
     section.ui.notCheckBox.checked = denied
     z, y, x = (3.0 * v for v in index)
-    section._mender.marks_node.AddControlPointWorld(-x, -y, z)
+    points_of(section).AddControlPointWorld(-x, -y, z)
 
 
 def settle(user: Driver, section: Any) -> None:
@@ -89,7 +95,7 @@ def test_a_mark_is_obeyed_in_place_and_measured(user: Driver, section: Any, scan
     assert mend.volumes_ml_after["RV"] == pytest.approx((after == 2).sum() * 27 / 1000)
     surface = node.GetSegmentation().GetSegment("RV").GetRepresentation("Closed surface")
     assert surface is not None and surface.GetNumberOfPoints() > 0
-    assert section._mender.marks_node.GetNthControlPointLabel(0) == "RV"
+    assert points_of(section).GetNthControlPointLabel(0) == "RV"
 
 
 @pytest.mark.parametrize("gone", [False, True])
@@ -146,7 +152,7 @@ def test_undo_and_redo_follow_the_points(user: Driver, section: Any, scan: Any) 
     for key in (2, 1):
         place(section, key, wrong_place(states[-1], key))
         states.append(labels_of(node, scan))
-    points = section._mender.marks_node
+    points = points_of(section)
     section.ui.undoMarkButton.click()
     assert points.GetNumberOfControlPoints() == 1 and np.array_equal(labels_of(node, scan), states[1])
     section.ui.undoMarkButton.click()
@@ -165,7 +171,7 @@ def test_undo_and_redo_follow_the_points(user: Driver, section: Any, scan: Any) 
 
 def preview(section: Any, at: tuple[float, float, float]) -> int:
     """The point under the pointer while Slicer places points, added without an event; returns its index."""
-    points, section._busy = section._mender.marks_node, True
+    points, section._busy = points_of(section), True
     index = int(points.AddControlPointWorld(*at))
     points.SetNthControlPointPosition(index, *at, slicer.vtkMRMLMarkupsNode.PositionPreview)
     section._busy = False
@@ -175,20 +181,20 @@ def preview(section: Any, at: tuple[float, float, float]) -> int:
 def test_undo_takes_the_last_mark_and_leaves_previews_and_points_that_are_no_marks(
     user: Driver, section: Any, scan: Any
 ) -> None:
-    node, points = user.panel.state.segmentation, section._mender.marks_node
+    node, points = user.panel.state.segmentation, points_of(section)
     before = labels_of(node, scan)
     place(section, 4, (13, 13, 13))
     points.SetControlPointLabelFormat("my lesion")
     points.AddControlPointWorld(-6.0, -6.0, 6.0)
     preview(section, (-30.0, -30.0, 30.0))
     section.ui.undoMarkButton.click()
-    assert [points.GetNthControlPointLabel(i) for i in range(points.GetNumberOfControlPoints())] == ["my lesion"] * 2
+    assert [points.GetNthControlPointLabel(i) for i in range(points.GetNumberOfControlPoints())] == ["my lesion", "RA"]
     assert np.array_equal(labels_of(node, scan), before)
     assert not section.ui.undoMarkButton.enabled and section.ui.redoMarkButton.enabled
 
 
 def test_undo_leaves_the_marks_of_an_earlier_mend(user: Driver, section: Any, scan: Any) -> None:
-    node, points = user.panel.state.segmentation, section._mender.marks_node
+    node, points = user.panel.state.segmentation, points_of(section)
     place(section, 4, (13, 13, 13))
     settle(user, section)
     section.ui.mendButton.click()
@@ -205,7 +211,7 @@ def test_undo_leaves_the_marks_of_an_earlier_mend(user: Driver, section: Any, sc
 def test_a_preview_that_goes_keeps_what_was_taken_back_and_a_new_mark_forgets_it(
     user: Driver, section: Any, scan: Any
 ) -> None:
-    node, points = user.panel.state.segmentation, section._mender.marks_node
+    node, points = user.panel.state.segmentation, points_of(section)
     place(section, 4, (13, 13, 13))
     section.ui.undoMarkButton.click()
     points.RemoveNthControlPoint(preview(section, (-30.0, -30.0, 30.0)))
@@ -242,9 +248,9 @@ def test_a_mark_outside_of_the_scan_is_refused_in_words_and_its_point_removed(
 ) -> None:
     node = user.panel.state.segmentation
     before = labels_of(node, scan)
-    section._mender.marks_node.AddControlPointWorld(500.0, 0.0, 0.0)
+    points_of(section).AddControlPointWorld(500.0, 0.0, 0.0)
     assert "outside" in user.error
-    assert section._mender.marks_node.GetNumberOfControlPoints() == 0
+    assert points_of(section).GetNumberOfControlPoints() == 0
     assert np.array_equal(labels_of(node, scan), before) and section.is_mending
 
 
@@ -257,14 +263,14 @@ def test_a_scan_under_a_transform_is_marked_where_the_user_sees_it(user: Driver,
     node, section = user.run(), mend_section(user)
     start(user, section)
     section.ui.markStructureComboBox.setCurrentIndex(4)
-    section._mender.marks_node.AddControlPointWorld(-39.0 + 100, -36.0 - 40, 33.0 + 7)
+    points_of(section).AddControlPointWorld(-39.0 + 100, -36.0 - 40, 33.0 + 7)
     assert labels_of(node, scan)[11, 12, 13] == 4
 
 
 def test_a_point_that_names_no_structure_is_named_and_the_others_are_obeyed(
     user: Driver, section: Any, scan: Any
 ) -> None:
-    node, points = user.panel.state.segmentation, section._mender.marks_node
+    node, points = user.panel.state.segmentation, points_of(section)
     points.SetControlPointLabelFormat("my lesion")
     points.AddControlPointWorld(-6.0, -6.0, 6.0)
     assert "point 1" in user.error.lower()
@@ -307,7 +313,7 @@ def test_segments_outside_of_the_scan_are_refused(user: Driver, scan: Any) -> No
     section = mend_section(user)
     section.ui.mendButton.click()
     assert user.error and not user.running and not section.is_mending
-    assert marks_node_of(node, make=False) is None
+    assert not marks_nodes(node)
 
 
 @pytest.mark.parametrize("case", ["overlap", "finer"])
@@ -342,8 +348,6 @@ def test_overlapping_and_finer_segments_are_merged_only_if_the_user_agrees(user:
 
 
 def test_segments_under_another_transform_are_measured_where_they_are_seen(user: Driver, scan: Any) -> None:
-    from heartseg.panel.results import masks_of
-
     node = user.run()
     before = {
         key: (array == value).nonzero()[2] + x for key, (array, value, (_z, _y, x)) in masks_of(node, scan).items()
@@ -360,7 +364,7 @@ def test_segments_under_another_transform_are_measured_where_they_are_seen(user:
 def test_a_deleted_node_ends_it(user: Driver, section: Any, scan: Any, lost: str) -> None:
     mender = section._mender
     place(section, 4, (13, 13, 13))
-    node = {"segmentation": mender.segmentation, "scan": scan, "marks": mender.marks_node}[lost]
+    node = {"segmentation": mender.segmentation, "scan": scan, "marks": points_of(section)}[lost]
     slicer.mrmlScene.RemoveNode(node)
     assert not section.is_mending and not section.ui.undoMarkButton.enabled
     user.session.turn()
@@ -368,7 +372,7 @@ def test_a_deleted_node_ends_it(user: Driver, section: Any, scan: Any, lost: str
     assert not user.error
     if lost == "marks":
         start(user, section)
-        assert marks_node_of(mender.segmentation, make=False).GetNumberOfControlPoints() == 0
+        assert marks_nodes(mender.segmentation)[0].GetNumberOfControlPoints() == 0
 
 
 def test_a_closed_scene_ends_it_and_leaves_nothing(user: Driver, section: Any) -> None:
@@ -422,14 +426,14 @@ def test_another_segmentation_chosen_while_it_prepares_is_not_marked(user: Drive
     gate.open()
     user.wait()
     assert not section.is_mending and not user.error
-    assert marks_node_of(node, make=False) is None and marks_node_of(other, make=False) is None
+    assert not marks_nodes(node) and not marks_nodes(other)
 
 
 @pytest.mark.parametrize("lost", ["segmentation", "scan", "marks", "scene"])
 def test_what_is_lost_while_it_measures_leaves_measures_of_the_segments(
     user: Driver, hold: Callable[..., Gate], section: Any, scan: Any, lost: str
 ) -> None:
-    node, marks, gate = user.panel.state.segmentation, section._mender.marks_node, hold("surfaces")
+    node, marks, gate = user.panel.state.segmentation, points_of(section), hold("surfaces")
     place(section, 2, wrong_place(labels_of(node, scan), 2))
     after = labels_of(node, scan)
     user.session.wait_until(gate.reached.is_set)
@@ -452,8 +456,8 @@ def test_what_is_lost_while_it_measures_leaves_measures_of_the_segments(
 def test_number_keys_choose_the_structure_of_the_next_point_only_while_mending(
     user: Driver, section: Any, scan: Any
 ) -> None:
-    ui, points = section.ui, section._mender.marks_node
-    assert all(s.enabled for s in section._shortcuts) and len(section._shortcuts) == 8
+    ui, points = section.ui, points_of(section)
+    assert all(s.enabled for s in section._shortcuts) and len(section._shortcuts) == 9
     keys = ["BACKGROUND", "LV", "RV", "LA", "RA", "MYO", "AO", "PA"]
     for number, key in enumerate(keys):
         section._shortcuts[number].activated.emit()
@@ -470,7 +474,7 @@ def test_number_keys_choose_the_structure_of_the_next_point_only_while_mending(
 def test_undo_and_redo_of_several_marks_restore_points_segments_and_measures(
     user: Driver, section: Any, scan: Any
 ) -> None:
-    node, points = user.panel.state.segmentation, section._mender.marks_node
+    node, points = user.panel.state.segmentation, points_of(section)
     marks = [(2, (13, 13, 20), False), (4, (8, 8, 8), False), (1, (13, 13, 21), True), (0, (8, 8, 9), False)]
     states = [labels_of(node, scan)]
     for key, at, denied in marks:

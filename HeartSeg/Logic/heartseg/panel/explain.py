@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 from ..anatomy import STRUCTURES
 from ..errors import HeartSegError
 from ..provenance import Provenance
+from ..scene.masks import masks_of
 from ..scene.nodes import is_overlay
 from ..scene.overlay import (
     CONFIDENCE,
@@ -21,7 +22,6 @@ from ..scene.overlay import (
 )
 from .maps import HeatMap, HeatMapRequest, make_confidence, make_heat_map
 from .names import structure_name
-from .results import masks_of
 from .section import PanelApi, Section, State, no_result, scan_of_segmentation, segmentation_obstacle
 
 _LAYERS = (("last", _("the last before the output")), ("bottleneck", _("the bottleneck, the coarsest")))

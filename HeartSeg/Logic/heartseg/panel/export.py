@@ -19,8 +19,8 @@ from ..export import FORMATS, ExportOptions, check_export, missing_package
 from ..formats import PACKAGES
 from ..needs import Missing, missing_packages
 from ..scene.dicom_export import dicom_source, export_dicom_seg, has_dicom_exporter
+from ..scene.masks import masks_of
 from .export_work import ExportRequest, do_export
-from .results import masks_of
 from .section import PanelApi, Section, State, busy, scan_of_segmentation, segmentation_obstacle
 
 _FOLDER_KEY, _FORMATS_KEY = "HeartSeg/ExportFolder", "HeartSeg/ExportFormats"

@@ -24,7 +24,7 @@ class ExportRequest:
 
     Attributes:
         view: the scan; its array is a view of the node's voxels.
-        masks: masks of the segments, from :func:`heartseg.panel.results.masks_of`.
+        masks: masks of the segments, from :func:`heartseg.scene.masks.masks_of`.
         folder: output folder.
         formats: keys of :data:`heartseg.export.FORMATS`.
         options: coordinates, smoothing, wall thickness.

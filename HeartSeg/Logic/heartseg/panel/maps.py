@@ -11,10 +11,10 @@ import numpy as np
 from ..progress import Reporter
 from ..provenance import Provenance
 from ..result import Result
+from ..scene.masks import Masks, labels_of
 from ..scene.nodes import owned_volume
 from ..scene.overlay import CONFIDENCE, HEAT_MAP, PreparedOverlay, prepare_overlay
 from ..volume.types import Volume
-from .work import Masks, labels_of
 
 if TYPE_CHECKING:
     from ..pipeline import Segmenter
@@ -26,7 +26,7 @@ class HeatMapRequest:
 
     Attributes:
         view: the scan; its array is a view of the node's voxels.
-        masks: current segments, see :func:`~heartseg.panel.results.masks_of`.
+        masks: current segments, see :func:`~heartseg.scene.masks.masks_of`.
         provenance: provenance of the segmentation.
         structure: key of the structure.
         layer: ``last``, ``bottleneck`` or the name of a layer.

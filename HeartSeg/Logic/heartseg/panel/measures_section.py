@@ -14,13 +14,13 @@ from ..measure import CardiacFunction, Unknown
 from ..measure.bullseye import THICKENING, THICKNESS, drawn_quantities, segment_values
 from ..result import Measure
 from ..scene.frames import browser_of
+from ..scene.masks import masks_of
 from ..scene.study_tables import fill_curves, fill_study_tables
 from ..scene.view_planes import ViewsBefore, orient_views
 from ..scene.wall_model import remove_wall, show_wall
 from .bullseye import bullseye_pixmap
 from .measuring import Measured, MeasureRequest, measure_request
 from .record import RunRecord
-from .results import masks_of
 from .section import PanelApi, Section, State, scan_of_segmentation, segmentation_obstacle
 
 

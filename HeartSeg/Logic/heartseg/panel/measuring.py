@@ -13,11 +13,11 @@ from ..measure.study import Labels, Study, scan_study, series_study
 from ..progress import Reporter
 from ..provenance import InputFacts
 from ..quality import measured_and_checked
+from ..scene.masks import Masks, labels_of
 from ..scene.nodes import owned_volume
 from ..scene.wall_model import prepare_wall
 from ..volume.types import Volume
 from .record import RunRecord
-from .work import Masks, labels_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import qt
@@ -9,19 +10,36 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..anatomy import STRUCTURES
-from ..errors import HeartSegError
+from ..errors import HeartSegError, InputError
 from ..marks import BACKGROUND
 from ..provenance import Provenance
-from ..scene.mending import SceneMender, check_segments, marks_node_of, show_surfaces
-from .mend_work import Opened, measure_mended, open_session, overlapping_structures
+from ..scene.masks import masks_of, overlapping_structures
+from ..scene.mending import (
+    POINTS,
+    STROKE,
+    PlacedMark,
+    SceneMender,
+    check_segments,
+    forget_marks_node,
+    is_stroke,
+    is_unfinished,
+    marks_nodes,
+    node_for_marks,
+    remove_unfinished,
+    scan_state_of,
+    show_surfaces,
+    state_of,
+)
+from .mend_work import Opened, measure_mended, open_session
 from .names import structure_name
-from .record import RunRecord, write_record
-from .results import masks_of
+from .record import RunRecord, read_record, write_record
 from .run import NodeWatch
 from .section import PanelApi, Section, State, scan_of_segmentation, segmentation_obstacle
 
 KEYS = (BACKGROUND, *(s.key for s in STRUCTURES))
 """Structure of each number key, 0 to 7."""
+STROKE_KEY = "9"
+"""Key that switches between points and strokes."""
 
 
 class Mend(Section):
@@ -34,9 +52,10 @@ class Mend(Section):
         self._state = State()
         self._opened: Opened | None = None
         self._mender: SceneMender | None = None
-        self._tags: list[int] = []
-        self._taken_back: list[tuple[str, list[float]]] = []
+        self._observed: list[tuple[Any, int]] = []
+        self._taken_back: list[tuple[str, str, list[list[float]]]] = []
         self._refused: tuple[str, ...] = ()
+        self._placed_in = ""
         self._busy = False
         self._serial = 0
         self._shortcuts: list[Any] = []
@@ -51,6 +70,7 @@ class Mend(Section):
         ui.markStructureComboBox.setCurrentIndex(1)
         ui.markStructureComboBox.connect("currentIndexChanged(int)", lambda index: self._choose())
         ui.notCheckBox.connect("toggled(bool)", lambda on: self._choose())
+        ui.strokeCheckBox.connect("toggled(bool)", lambda on: self._choose())
         for name, act in (
             ("mendButton", self.start_or_stop),
             ("undoMarkButton", self.undo),
@@ -59,15 +79,19 @@ class Mend(Section):
             getattr(ui, name).connect("clicked()", act)
         self._tips = {name: getattr(ui, name).toolTip for name in ("mendButton", "undoMarkButton", "redoMarkButton")}
         for number in range(len(KEYS)):
-            shortcut = qt.QShortcut(qt.QKeySequence(str(number)), self.widget)
-            shortcut.context = qt.Qt.ApplicationShortcut
-            shortcut.enabled = False
-            shortcut.connect("activated()", lambda index=number: ui.markStructureComboBox.setCurrentIndex(index))
-            self._shortcuts.append(shortcut)
+            self._add_shortcut(str(number), lambda index=number: self._choose(index))
+        self._add_shortcut(STROKE_KEY, ui.strokeCheckBox.toggle)
+
+    def _add_shortcut(self, key: str, act: Any) -> None:
+        shortcut = qt.QShortcut(qt.QKeySequence(key), self.widget)
+        shortcut.context = qt.Qt.ApplicationShortcut
+        shortcut.enabled = False
+        shortcut.connect("activated()", act)
+        self._shortcuts.append(shortcut)
 
     def update(self, state: State) -> None:
         self._state = state
-        if self._mender is not None and (not self._mender.alive or state.segmentation is not self._mender.segmentation):
+        if self._mender is not None and not self._is_current(state):
             self.stop()
         self._enable()
 
@@ -78,6 +102,13 @@ class Mend(Section):
     def cleanup(self) -> None:
         self.stop()
         self._state = State()
+
+    def _is_current(self, state: State) -> bool:
+        """Whether the displayed result is still the one that is mended, not another run or an earlier one."""
+        assert self._mender is not None and self._opened is not None
+        made = state.record.provenance.created if state.record is not None else ""
+        is_same = made == self._opened.before.provenance.created
+        return self._mender.alive and state.segmentation is self._mender.segmentation and is_same
 
     @property
     def is_mending(self) -> bool:
@@ -93,7 +124,7 @@ class Mend(Section):
             self._enable()
             return
         node, scan = self._state.segmentation, scan_of_segmentation(self._state)
-        record = self._state.record
+        record, before = self._state.record, (state_of(node), scan_state_of(scan))
         try:
             elsewhere = check_segments(node, scan)
             view, masks = self.panel.scan_of(scan), masks_of(node, scan)
@@ -109,90 +140,164 @@ class Mend(Section):
         self.panel.start(
             _("Prepare mending"),
             lambda reporter: open_session(view, masks, provenance, chosen, reporter),
-            lambda opened: self._begin(opened, node, scan),
+            lambda opened: self._begin(opened, SceneMender(opened.session, node, scan, *before)),
             nodes={_("segmentation"): node, _("scan"): scan},
         )
 
     def undo(self) -> None:
-        """Take back the last mark: its point is removed, and the segments follow."""
-        last = self._mender.last_point() if self._mender is not None else None
-        if self._mender is None or last is None:
+        """Take back the last mark: its point or stroke is removed, and the segments follow."""
+        last = self._mender.last_mark() if self._mender is not None else None
+        if last is None:
             return
-        node, position = self._mender.marks_node, [0.0, 0.0, 0.0]
-        node.GetNthControlPointPositionWorld(last, position)
-        self._taken_back.append((node.GetNthControlPointLabel(last), position))
-        self._change(lambda: node.RemoveNthControlPoint(last))
+        indices = range(last.node.GetNumberOfControlPoints()) if is_stroke(last.node) else [last.index]
+        positions = [[0.0, 0.0, 0.0] for _ in indices]
+        for index, position in zip(indices, positions, strict=True):
+            last.node.GetNthControlPointPositionWorld(index, position)
+        label = last.node.GetNthControlPointLabel(last.index)
+        self._taken_back.append((STROKE if is_stroke(last.node) else POINTS, label, positions))
+        self._change(last.remove)
 
     def redo(self) -> None:
         """Bring back the mark that was taken back last."""
         if self._mender is None or not self._taken_back:
             return
-        node = self._mender.marks_node
-        label, position = self._taken_back.pop()
+        kind, label, positions = self._taken_back.pop()
 
         def add() -> None:
-            node.SetNthControlPointLabel(node.AddControlPointWorld(*position), label)
+            node = self._node_for(kind)
+            for position in positions:
+                node.SetNthControlPointLabel(node.AddControlPointWorld(*position), label)
 
         self._change(add)
 
     # --- marks ---------------------------------------------------------------------------------------------------
 
-    def _begin(self, opened: Opened, node: Any, scan: Any) -> None:
-        """Listen to the points of the segmentation's marks, and obey those that are there."""
-        if node is not self._state.segmentation:
+    def _begin(self, opened: Opened, mender: SceneMender) -> None:
+        """Listen to the marks of the segmentation, and obey those that are there."""
+        if mender.segmentation is not self._state.segmentation:
             return  # another one was chosen meanwhile
-        marks_node = marks_node_of(node)
-        self._opened, self._mender = opened, SceneMender(opened.session, node, scan, marks_node)
+        self._opened, self._mender = opened, mender
         self._taken_back, self._refused = [], ()
-        for event in ("PointPositionDefinedEvent", "PointRemovedEvent", "PointEndInteractionEvent"):
-            number = getattr(slicer.vtkMRMLMarkupsNode, event)
-            self._tags.append(marks_node.AddObserver(number, lambda caller, event: self._points_changed()))
-        self._watch.start({"segmentation": node, "scan": scan, "marks": marks_node})
+        interaction = _interaction_node()
+        tag = interaction.AddObserver(interaction.EndPlacementEvent, lambda caller, event: self._placement_ended())
+        self._observed.append((interaction, tag))
         for shortcut in self._shortcuts:
             shortcut.enabled = True
-        self._choose()
-        logic = slicer.modules.markups.logic()
-        logic.SetActiveList(marks_node)
-        logic.StartPlaceMode(1)
+        self._observe()
+        self._place()
         self._follow()
 
+    def _observe(self) -> None:
+        """Listen to all nodes of marks."""
+        assert self._mender is not None
+        known = [node for node, _tag in self._observed]
+        nodes = marks_nodes(self._mender.segmentation)
+        for node in (n for n in nodes if n not in known):
+            for event in (node.PointPositionDefinedEvent, node.PointRemovedEvent, node.PointEndInteractionEvent):
+                self._observed.append((node, node.AddObserver(event, lambda caller, event: self._points_changed())))
+        named = {"segmentation": self._mender.segmentation, "scan": self._mender.volume}
+        self._watch.start({**named, **{node.GetID(): node for node in nodes}})
+
+    def _node_for(self, kind: str) -> Any:
+        """The node that takes the next marks; the removal of an unfinished stroke is not the user's."""
+        assert self._mender is not None
+        was, self._busy = self._busy, True
+        try:
+            node = node_for_marks(self._mender.segmentation, kind)
+        finally:
+            self._busy = was
+        self._observe()
+        return node
+
+    def _place(self) -> None:
+        """Let the next clicks place marks of the chosen structure and kind."""
+        kind = STROKE if self.ui.strokeCheckBox.checked else POINTS
+        node = self._node_for(kind)
+        index = self.ui.markStructureComboBox.currentIndex
+        text = f"-{KEYS[index]}" if index > 0 and self.ui.notCheckBox.checked else KEYS[index]
+        node.SetControlPointLabelFormat(text)
+        for i in range(node.GetNumberOfControlPoints()):  # the point below the pointer was named when it appeared
+            if is_unfinished(node) or node.GetNthControlPointPositionStatus(i) == node.PositionPreview:
+                node.SetNthControlPointLabel(i, text)
+        self._placed_in = node.GetID()
+        slicer.modules.markups.logic().SetActiveList(node)
+        interaction = _interaction_node()
+        interaction.SetPlaceModePersistence(int(kind == POINTS))
+        interaction.SetCurrentInteractionMode(interaction.Place)
+
+    def _placement_ended(self) -> None:
+        """After a stroke comes the next one. A click with the right button ends placing; a number key resumes it."""
+        selection = slicer.mrmlScene.GetNodeByID("vtkMRMLSelectionNodeSingleton")
+        placed = slicer.mrmlScene.GetNodeByID(self._placed_in)
+        is_ours = placed is not None and selection.GetActivePlaceNodeID() == self._placed_in
+        if self._mender is None or self._busy or not is_ours or not is_stroke(placed):
+            return
+        if not is_unfinished(placed):
+            self._place()
+        else:
+            self._busy = True
+            remove_unfinished(self._mender.segmentation)
+            self._busy = False
+
     def _points_changed(self) -> None:
-        """A point was placed, moved or removed by the user; a preview, removed when the pointer leaves, is no mark."""
+        """A mark was placed, moved or removed by the user; a preview, removed when the pointer leaves, is no mark."""
         if self._mender is not None and not self._busy and self._follow():
             self._taken_back = []
             self._enable()
 
     def _change(self, act: Any) -> None:
-        """Change the points from here, then follow them."""
+        """Change the marks from here, then follow them."""
+        interaction = _interaction_node()
+        is_placing = interaction.GetCurrentInteractionMode() == interaction.Place
         self._busy = True
         try:
             act()
         finally:
             self._busy = False
         self._follow()
+        if is_placing and self._mender is not None:
+            self._place()
 
     def _follow(self) -> bool:
-        """Make the segments obey the points, and return whether they changed; measures and surfaces follow."""
+        """Make the segments obey the marks, and return whether they changed; measures and surfaces follow."""
         assert self._mender is not None
         self._busy = True  # a point outside of the scan is removed
         try:
             synced = self._mender.sync()
+            for placed in reversed([one for one in synced.outside if not is_stroke(one.node)]):
+                placed.remove()
+        except InputError as error:
+            self.panel.show_error(str(error))
+            self.stop()
+            self._enable()
+            return False
         finally:
             self._busy = False
         if synced.refused and synced.refused != self._refused:
             self.panel.show_error(" ".join(synced.refused))
         self._refused = synced.refused
+        strokes = [one for one in synced.outside if is_stroke(one.node)]
+        if strokes:  # Slicer may be placing the last one at this moment
+            qt.QTimer.singleShot(0, lambda: self._remove(strokes))
         if synced.changed:
             self._measure()
         self._enable()
         return synced.changed
 
+    def _remove(self, strokes: list[PlacedMark]) -> None:
+        """Remove strokes that lie outside of the scan."""
+        self._busy = True
+        for placed in (one for one in strokes if one.node.GetScene() is not None):
+            placed.remove()
+        self._busy = False
+
     def _measure(self) -> None:
         assert self._mender is not None and self._opened is not None
         self._serial += 1
-        serial, opened, node = self._serial, self._opened, self._mender.segmentation
-        labels, mend = opened.session.mender.labels.copy(), opened.session.mend
+        serial, opened, mender, node = self._serial, self._opened, self._mender, self._mender.segmentation
+        labels, mend, state = opened.session.mender.labels.copy(), opened.session.mend, mender.state
         name = self._state.record.scan if self._state.record is not None else opened.volume.name
+        is_edited = opened.session.edited or (self._state.record is not None and self._state.record.edited)
 
         def work(reporter: Any) -> Any:
             return measure_mended(opened, labels, mend, lambda: serial == self._serial, reporter)
@@ -201,8 +306,14 @@ class Mend(Section):
             if made is None or serial != self._serial or node.GetScene() is None:
                 return
             result, prepared = made
-            show_surfaces(node, prepared)
-            write_record(node, RunRecord.of(result, name))
+            if state_of(node) == state:
+                show_surfaces(node, prepared)
+                write_record(node, replace(RunRecord.of(result, name), edited=is_edited))
+            elif self._mender is mender:  # edited meanwhile
+                self._follow()
+                return
+            else:
+                write_record(node, replace(read_record(node) or RunRecord(name), provenance=result.provenance))
             self.panel.refresh()
 
         self.panel.start_quietly(work, keep)
@@ -211,28 +322,43 @@ class Mend(Section):
         """Stop listening; the segments stay as they are, and the marks stay in the scene."""
         if self._mender is None:
             return
-        for tag in self._tags:
-            self._mender.marks_node.RemoveObserver(tag)
+        node, self._mender = self._mender.segmentation, None
+        for observed, tag in self._observed:
+            observed.RemoveObserver(tag)
         self._watch.stop()
         for shortcut in self._shortcuts:
             shortcut.enabled = False
-        interaction = slicer.mrmlScene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
+        interaction = _interaction_node()
         if interaction is not None:
             interaction.SetCurrentInteractionMode(interaction.ViewTransform)
-        self._mender, self._opened, self._tags, self._taken_back = None, None, [], []
+        if node.GetScene() is not None and not node.GetScene().IsClosing():
+            remove_unfinished(node)
+        self._opened, self._observed, self._taken_back = None, [], []
 
     def _lost(self, what: str) -> None:
-        """A node of the session leaves the scene; segments that stay are still measured, on the copy of the scan."""
+        """A node of the session leaves the scene: a stroke is taken back, anything else ends the session.
+
+        Segments that stay are still measured, on the copy of the scan.
+        """
+        node = slicer.mrmlScene.GetNodeByID(what)  # of marks, else None
+        if self._mender is None or self._busy:
+            return
+        if node is not None and is_stroke(node) and not slicer.mrmlScene.IsClosing():
+            forget_marks_node(self._mender.segmentation, node)
+            self._points_changed()
+            return
         self.stop()
         self._enable()
 
-    def _choose(self) -> None:
-        """Name the next points after the chosen structure."""
-        index = self.ui.markStructureComboBox.currentIndex
-        self.ui.notCheckBox.enabled = index > 0
-        denied = index > 0 and self.ui.notCheckBox.checked
+    def _choose(self, index: int | None = None) -> None:
+        """Name the next marks after the structure of a number key, or the chosen one, and place them."""
+        if index is not None:
+            was = self.ui.markStructureComboBox.blockSignals(True)
+            self.ui.markStructureComboBox.setCurrentIndex(index)
+            self.ui.markStructureComboBox.blockSignals(was)
+        self.ui.notCheckBox.enabled = self.ui.markStructureComboBox.currentIndex > 0
         if self._mender is not None:
-            self._mender.marks_node.SetControlPointLabelFormat(f"-{KEYS[index]}" if denied else KEYS[index])
+            self._place()
 
     # --- display -------------------------------------------------------------------------------------------------
 
@@ -253,7 +379,10 @@ class Mend(Section):
 
     def _told(self, marks: int) -> str:
         assert self._mender is not None
-        text = _("Click in a slice view to mark a place; number keys choose the structure. Marks: {count}.")
+        text = _(
+            "Click in a slice view to mark a place, twice for a stroke. Keys: 0 to 7, structure; 9, points or strokes."
+        )
+        text += " " + _("Marks: {count}.")
         lines = [text.format(count=marks)]
         if not self._mender.session.prior.source:
             lines.append(_("There are no probabilities of a network: only the segments guide the change."))
@@ -269,3 +398,8 @@ def _may_merge(resampled: list[str], overlapping: list[str]) -> bool:
         lost.append(_("{names}: cut where another structure overlaps").format(names=", ".join(overlapping)))
     question = _("The first mark changes segments for good. {what}. Go on?").format(what="; ".join(lost))
     return not lost or bool(slicer.util.confirmOkCancelDisplay(question, windowTitle=_("HeartSeg")))
+
+
+def _interaction_node() -> Any:
+    """The node that says what clicks in the views do."""
+    return slicer.mrmlScene.GetNodeByID("vtkMRMLInteractionNodeSingleton")

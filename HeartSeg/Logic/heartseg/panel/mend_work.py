@@ -11,30 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from ..anatomy import STRUCTURES, structure
 from ..progress import Reporter
 from ..provenance import Mend, Provenance
 from ..refinement.mending import Session, mended_result, prior_of
 from ..refinement.prior import Prior
 from ..result import Result
+from ..scene.masks import labels_of
 from ..scene.nodes import owned_volume
 from ..scene.prepared import PreparedSegments, prepare_segments
 from ..volume.checks import check_volume
 from ..volume.types import Volume
-from .work import ChosenModel, Masks, labels_of
-
-
-def overlapping_structures(masks: Masks, shape: tuple[int, int, int]) -> list[str]:
-    """Return the keys of the structures that lose voxels in one label map, because a later one has them too.
-
-    Args:
-        masks: see :func:`~heartseg.panel.results.masks_of`; no voxel lies outside of the scan.
-        shape: of the scan, ``(z, y, x)``.
-    """
-    counts = np.bincount(labels_of(masks, shape).ravel(), minlength=len(STRUCTURES) + 1)
-    return [
-        key for key, (array, value, _start) in masks.items() if (array == value).sum() > counts[structure(key).label]
-    ]
+from .work import ChosenModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +52,7 @@ def open_session(
 
     Args:
         view: the scan; its array is a view of the node's voxels.
-        masks: current segments, see :func:`~heartseg.panel.results.masks_of`.
+        masks: current segments, see :func:`~heartseg.scene.masks.masks_of`.
         provenance: of the segmentation.
         chosen: the chosen model, for a segmentation that no model of HeartSeg has made.
         reporter: progress and cancel.

@@ -8,11 +8,11 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..anatomy import KEYS, STRUCTURES, Structure
+from ..anatomy import STRUCTURES, Structure
 from ..errors import HeartSegError
 from ..findings import Finding, Severity, worst_severity
 from ..scene.frames import browser_of, keep_frame, save_edits
-from ..scene.nodes import have_same_transform
+from ..scene.masks import masks_of
 from ..scene.segmentation import Replaced
 from .names import structure_name
 from .record import RunRecord, read_record, write_record
@@ -232,45 +232,6 @@ def findings_in_html(record: RunRecord) -> str:
     if not record.findings:
         lines.append(_("No finding. This does not prove that the result is correct: check it."))
     return "<br>".join(lines)
-
-
-def masks_of(segmentation_node: Any, scan_node: Any) -> dict[str, Any]:
-    """Return (array ``(z, y, x)``, label value, index of its first voxel) of each segment, by structure key.
-
-    The arrays are views of the voxels of the segments, so the main thread spends no time. Slicer resamples a segment
-    whose grid differs from that of the scan (after an edit, or under another transform).
-
-    Raises:
-        InputError: no segment has the key of a structure.
-    """
-    import vtk
-    from vtk.util.numpy_support import vtk_to_numpy
-
-    from ..errors import InputError
-
-    segmentation = segmentation_node.GetSegmentation()
-    binary = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
-    wanted, have, masks = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4(), {}
-    scan_node.GetIJKToRASMatrix(wanted)
-    together = have_same_transform(segmentation_node, scan_node)
-    for key in (k for k in KEYS if segmentation.GetSegment(k) is not None):
-        segment = segmentation.GetSegment(key)
-        image = segment.GetRepresentation(binary)
-        if image is None or image.GetPointData().GetScalars() is None:
-            continue
-        image.GetImageToWorldMatrix(have)
-        apart = max(abs(wanted.GetElement(i, j) - have.GetElement(i, j)) for i in range(4) for j in range(4))
-        if together and apart < 1e-4:
-            x0, x1, y0, y1, z0, z1 = image.GetExtent()
-            array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(z1 - z0 + 1, y1 - y0 + 1, x1 - x0 + 1)
-            masks[key] = (array, segment.GetLabelValue(), (z0, y0, x0))
-        else:
-            array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, key, scan_node)
-            masks[key] = (array, 1, (0, 0, 0))
-    if not masks:
-        name = segmentation_node.GetName()
-        raise InputError(f"'{name}' has no segment named by a structure's key ({', '.join(KEYS)}): choose another one")
-    return masks
 
 
 def _named_cell(structure: Structure) -> Any:

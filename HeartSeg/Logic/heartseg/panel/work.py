@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from ..errors import ModelError
 from ..progress import Reporter
 from ..provenance import Provenance
 from ..result import Result
+from ..scene.masks import Masks, labels_of
 from ..scene.nodes import owned_volume
 from ..scene.prepared import PreparedSegments, prepare_segments
 from ..settings import Settings
@@ -20,10 +21,6 @@ from .segmenter import make_segmenter
 
 if TYPE_CHECKING:
     from ..pipeline import Segmenter
-
-
-Masks = Mapping[str, tuple[Any, int, tuple[int, int, int]]]
-"""Structure key -> uint8 array ``(z, y, x)``, label value in it, index ``(z, y, x)`` of its first voxel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,27 +176,3 @@ def measure_again(view: Volume, masks: Masks, record: RunRecord, reporter: Repor
             findings=record.findings,
         )
     return labels, found.measures, found.findings
-
-
-def labels_of(masks: Masks, shape: tuple[int, int, int]) -> Any:
-    """Return the label map uint8 ``(z, y, x)`` of masks as for :func:`measure_again`; later structures win."""
-    import numpy as np
-
-    from ..anatomy import structure
-
-    labels = np.zeros(shape, np.uint8)
-    for key, (array, value, start) in masks.items():
-        paste_label(labels, array == value, start, structure(key).label)
-    return labels
-
-
-def paste_label(labels: Any, mask: Any, start: tuple[int, int, int], label: int) -> None:
-    """Write ``label`` where ``mask`` is True; ignores voxels outside the scan."""
-    target, source = [], []
-    for first, size, limit in zip(start, mask.shape, labels.shape, strict=True):
-        low, high = max(0, first), min(limit, first + size)
-        if low >= high:
-            return
-        target.append(slice(low, high))
-        source.append(slice(low - first, high - first))
-    labels[tuple(target)][mask[tuple(source)]] = label

@@ -92,16 +92,18 @@ class Session:
     """Marks on one result, obeyed as they come; for a window in which a user marks, sees and undoes.
 
     Attributes:
-        original: labels uint8 ``(z, y, x)`` before the first mark.
+        original: labels uint8 ``(z, y, x)`` before the first mark, with what was edited since.
         geometry: their grid.
         prior: of :func:`prior_of`.
         seconds: spent on marks.
+        edited: whether labels were changed by other means between the marks.
     """
 
     original: np.ndarray
     geometry: Geometry
     prior: Prior
     seconds: float = 0.0
+    edited: bool = False
 
     def __post_init__(self) -> None:
         self.mender = Mender(self.original, self.geometry, self.prior)
@@ -115,6 +117,20 @@ class Session:
         started = time.perf_counter()
         self.mender.add(mark)
         self.seconds += time.perf_counter() - started
+
+    def obey(self, marks: Sequence[Mark]) -> dict[int, InputError]:
+        """Obey these marks instead of those so far; see :meth:`Mender.obey`."""
+        started = time.perf_counter()
+        refused = self.mender.obey(marks)
+        self.seconds += time.perf_counter() - started
+        return refused
+
+    def edit(self, labels: np.ndarray) -> bool:
+        """Continue from labels that were changed by other means; see :meth:`Mender.edit`."""
+        self.original = np.where(labels != self.mender.labels, labels, self.original)
+        is_changed = self.mender.edit(labels)
+        self.edited |= is_changed
+        return is_changed
 
     @property
     def mend(self) -> Mend:

@@ -1,8 +1,8 @@
 """Marks in the scene and the segments that follow them; no widgets, so that a Segment Editor effect can use it too.
 
-The marks are the control points of a markups node that the segmentation refers to. :meth:`SceneMender.sync` makes the
-segments obey them. So placing, moving and deleting a point, undo and redo are all the same: change the points, then
-synchronise.
+The marks are control points of markups nodes that the segmentation refers to, in the order in which they are obeyed: a
+point list is a run of point marks, a line or curve is one stroke. :meth:`SceneMender.sync` makes the segments obey
+them. So placing, moving and deleting a mark, undo and redo are all the same: change the markups, then synchronise.
 """
 
 from __future__ import annotations
@@ -13,38 +13,94 @@ from typing import Any
 
 import numpy as np
 
-from ..anatomy import STRUCTURES
+from ..anatomy import KEYS, STRUCTURES
 from ..errors import InputError
 from ..marks import Mark, Point
 from ..refinement.mending import Session
-from .nodes import have_same_transform
+from .masks import labels_of, masks_of, overlapping_structures
+from .nodes import geometry_from_node, have_same_transform
 from .prepared import Layer, PreparedSegments
 from .segmentation import add_segment, oriented_image
 
 MARKS_ROLE = "HeartSegMarks"
-"""Role of the node reference from a segmentation to its marks."""
-_TOLERANCE = 1e-3  # voxels, and mm of a transform
+"""Role of the node references from a segmentation to its marks."""
+POINTS, STROKE = "vtkMRMLMarkupsFiducialNode", "vtkMRMLMarkupsLineNode"
+"""Classes of the nodes that hold new marks: a list of points, and one stroke."""
+_TOLERANCE = 1e-3  # voxels, and mm of a transform or a mark
 
 
-def marks_node_of(segmentation_node: Any, make: bool = True) -> Any:
-    """Return the markups node with the marks of a segmentation; a new one if it has none and ``make`` is set."""
-    node = segmentation_node.GetNodeReference(MARKS_ROLE)
-    if node is None and make:
-        scene = segmentation_node.GetScene()
-        name = scene.GenerateUniqueName(f"{segmentation_node.GetName()} marks")
-        node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
-        node.CreateDefaultDisplayNodes()
-        segmentation_node.SetNodeReferenceID(MARKS_ROLE, node.GetID())
+def marks_nodes(segmentation_node: Any) -> list[Any]:
+    """Return the markups nodes with the marks of a segmentation, in the order in which they are obeyed."""
+    count = segmentation_node.GetNumberOfNodeReferences(MARKS_ROLE)
+    found = (segmentation_node.GetNthNodeReference(MARKS_ROLE, n) for n in range(count))
+    return [node for node in found if node is not None]
+
+
+def is_stroke(marks_node: Any) -> bool:
+    """Whether a node of marks is one stroke, not a list of points."""
+    return bool(marks_node.IsA("vtkMRMLMarkupsLineNode") or marks_node.IsA("vtkMRMLMarkupsCurveNode"))
+
+
+def is_unfinished(marks_node: Any) -> bool:
+    """Whether a node is a stroke with fewer points than it needs to be a mark."""
+    needed = 2 if marks_node.IsA("vtkMRMLMarkupsLineNode") else 1
+    return is_stroke(marks_node) and marks_node.GetNumberOfDefinedControlPoints() < needed
+
+
+def node_for_marks(segmentation_node: Any, kind: str) -> Any:
+    """Return the node that takes the next marks of a segmentation, made if necessary.
+
+    Marks are obeyed in the order of the nodes. So points go to the last node if it is a list, and a stroke to a new
+    one. An unfinished stroke is used, or removed before points.
+
+    Args:
+        segmentation_node: ``vtkMRMLSegmentationNode``.
+        kind: :data:`POINTS` or :data:`STROKE`.
+    """
+    if kind == POINTS:
+        remove_unfinished(segmentation_node)
+    nodes = marks_nodes(segmentation_node)
+    if nodes and (nodes[-1].IsA(POINTS) if kind == POINTS else is_unfinished(nodes[-1])):
+        return nodes[-1]
+    scene = segmentation_node.GetScene()
+    node = scene.AddNewNodeByClass(kind, scene.GenerateUniqueName(f"{segmentation_node.GetName()} marks"))
+    node.CreateDefaultDisplayNodes()
+    if kind == STROKE:
+        node.GetDisplayNode().SetPropertiesLabelVisibility(False)  # its length
+    segmentation_node.AddNodeReferenceID(MARKS_ROLE, node.GetID())
     return node
+
+
+def remove_unfinished(segmentation_node: Any) -> None:
+    """Remove the strokes of a segmentation that lack a point."""
+    for node in marks_nodes(segmentation_node):
+        if is_unfinished(node):
+            remove_marks_node(node)
+
+
+def remove_marks_node(marks_node: Any) -> None:
+    """Remove a node of marks and its display from the scene."""
+    scene = marks_node.GetScene()
+    for n in reversed(range(marks_node.GetNumberOfDisplayNodes())):
+        scene.RemoveNode(marks_node.GetNthDisplayNode(n))
+    scene.RemoveNode(marks_node)
+
+
+def forget_marks_node(segmentation_node: Any, marks_node: Any) -> None:
+    """Drop the reference from a segmentation to a node of marks, which is about to leave the scene."""
+    for n in reversed(range(segmentation_node.GetNumberOfNodeReferences(MARKS_ROLE))):
+        if segmentation_node.GetNthNodeReferenceID(MARKS_ROLE, n) == marks_node.GetID():
+            segmentation_node.RemoveNthNodeReferenceID(MARKS_ROLE, n)
 
 
 def marks_of_node(marks_node: Any, segmentation_node: Any) -> list[tuple[int, Mark | InputError]]:
     """Return the marks of a markups node, in the coordinates of the scan, in order.
 
-    A point list gives a mark per placed point, a curve one stroke. Transforms above both nodes are taken into account.
+    A point list gives a mark per placed point, a line or curve one stroke. Transforms above both nodes are taken into
+    account.
 
     Returns:
-        index of each point (of a curve's first one), and its mark; the error says why a point is not one.
+        index of each point (of a stroke's first one), and its mark; the error says why a point is not one.
     """
     import slicer
     import vtk
@@ -60,8 +116,10 @@ def marks_of_node(marks_node: Any, segmentation_node: Any) -> list[tuple[int, Ma
         marks_node.GetNthControlPointPositionWorld(i, world)
         r, a, s = to_scan.TransformPoint(world)
         found.append((i, (-r, -a, s)))
-    if marks_node.IsA("vtkMRMLMarkupsCurveNode"):
-        return [(found[0][0], _mark(marks_node, found[0][0], [point for _i, point in found]))] if found else []
+    if is_unfinished(marks_node):
+        return []
+    if is_stroke(marks_node):
+        return [(found[0][0], _mark(marks_node, found[0][0], [point for _i, point in found]))]
     return [(i, _mark(marks_node, i, [point])) for i, point in found]
 
 
@@ -71,19 +129,6 @@ def _mark(marks_node: Any, index: int, points: Sequence[Point]) -> Mark | InputE
         return Mark.of_text(marks_node.GetNthControlPointLabel(index), points)
     except InputError as error:
         return InputError(f"point {index + 1} of {marks_node.GetName()!r}: {error}")
-
-
-@dataclass(frozen=True)
-class Synced:
-    """What :meth:`SceneMender.sync` did.
-
-    Attributes:
-        changed: whether a mark was added or taken back.
-        refused: why points are not obeyed, in words.
-    """
-
-    changed: bool
-    refused: tuple[str, ...]
 
 
 def check_segments(segmentation_node: Any, volume_node: Any) -> list[str]:
@@ -151,63 +196,155 @@ def _contains(last: np.ndarray, to_scan: np.ndarray, image: Any, value: int) -> 
     return inside(np.argwhere(voxels == value)[:, ::-1] + extent[:, 0])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
+class PlacedMark:
+    """A mark in the scene.
+
+    Attributes:
+        node: the markups node.
+        index: of its control point, of a stroke's first one.
+        mark: what it says.
+    """
+
+    node: Any
+    index: int
+    mark: Mark
+
+    def remove(self) -> None:
+        """Remove the point, or the node of a stroke."""
+        if is_stroke(self.node):
+            remove_marks_node(self.node)
+        else:
+            self.node.RemoveNthControlPoint(self.index)
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What :meth:`SceneMender.sync` did.
+
+    Attributes:
+        changed: whether a mark was added or taken back, or segments were edited by other means.
+        refused: why marks are not obeyed, in words.
+        outside: marks that lie outside of the scan.
+    """
+
+    changed: bool
+    refused: tuple[str, ...]
+    outside: tuple[PlacedMark, ...] = ()
+
+
+@dataclass(eq=False)
 class SceneMender:
     """Keeps the segments of a node as its marks demand.
+
+    Segments that are changed by other means meanwhile, for instance in the Segment Editor, are kept: the next mark
+    builds on them.
 
     Attributes:
         session: labels, and the network's probabilities.
         segmentation: ``vtkMRMLSegmentationNode`` whose segments are the session's labels.
         volume: its scan.
-        marks_node: from :func:`marks_node_of`.
+        state: :func:`state_of` the segments when the session's labels were read.
+        scan_state: :func:`scan_state_of` the scan then.
     """
 
     session: Session
     segmentation: Any
     volume: Any
-    marks_node: Any
+    state: tuple[Any, ...]
+    scan_state: tuple[Any, ...]
 
     @property
     def alive(self) -> bool:
-        """Whether all nodes are in the scene."""
-        return all(node.GetScene() is not None for node in (self.segmentation, self.volume, self.marks_node))
+        """Whether segmentation and scan are in the scene."""
+        return all(node.GetScene() is not None for node in (self.segmentation, self.volume))
 
     def sync(self) -> Synced:
-        """Make the labels and segments obey the points.
+        """Make the labels and segments obey the marks.
 
-        A point that names no structure is left out. One that lies outside of the scan is removed.
+        A point that names no structure is left out.
+
+        Raises:
+            InputError: scan or segments were changed so that the marks cannot build on them; nothing was changed.
         """
-        mender, points = self.session.mender, marks_of_node(self.marks_node, self.segmentation)
-        refused = [str(found) for _index, found in points if isinstance(found, InputError)]
-        wanted = self._wanted(points)
-        before, outside = mender.marks, []
-        same = 0
-        while same < min(len(before), len(wanted)) and before[same] == wanted[same][1]:
-            same += 1
-        for _mark in before[same:]:
-            mender.undo()
-        for index, mark in wanted[same:]:
-            try:
-                self.session.add(mark)
-            except InputError as error:
-                refused.append(str(error))
-                outside.append(index)
-        for index in reversed(outside):
-            self.marks_node.RemoveNthControlPoint(index)
-        changed = mender.marks != before
-        if changed:
-            show_labels(self.segmentation, mender.labels, self.volume)
-        return Synced(changed, tuple(refused))
+        before = self.session.mender.marks
+        is_edited = self._follow_edits()
+        wanted, refused = self._wanted()
+        outside = self.session.obey([placed.mark for placed in wanted])
+        is_marked = self.session.mender.marks != before
+        if is_marked:
+            show_labels(self.segmentation, self.session.mender.labels, self.volume)
+            self.state = state_of(self.segmentation)
+        reasons = (*refused, *(str(error) for error in outside.values()))
+        return Synced(is_marked or is_edited, reasons, tuple(wanted[n] for n in sorted(outside)))
 
-    def last_point(self) -> int | None:
-        """Return the index of the control point of the last mark that is obeyed; ``None`` if there is none."""
-        wanted = self._wanted(marks_of_node(self.marks_node, self.segmentation))
-        return wanted[-1][0] if wanted else None
+    def last_mark(self) -> PlacedMark | None:
+        """Return the last mark that is obeyed; ``None`` if there is none."""
+        wanted, _refused = self._wanted()
+        return wanted[-1] if wanted else None
 
-    def _wanted(self, points: Sequence[tuple[int, Mark | InputError]]) -> list[tuple[int, Mark]]:
-        """The marks of points that earlier mends do not hold already."""
+    def _wanted(self) -> tuple[list[PlacedMark], list[str]]:
+        """The marks that earlier mends do not hold already, and why points are none."""
         held = [placed.mark for placed in self.session.mender.held]
-        return [(index, found) for index, found in points if isinstance(found, Mark) and found not in held]
+        wanted, refused = [], []
+        for node in marks_nodes(self.segmentation):
+            for index, found in marks_of_node(node, self.segmentation):
+                if isinstance(found, InputError):
+                    refused.append(str(found))
+                elif not any(_is_same(found, mark) for mark in held):
+                    wanted.append(PlacedMark(node, index, found))
+        return wanted, refused
+
+    def _follow_edits(self) -> bool:
+        """Read the segments again if they were changed by other means, and return whether their voxels differ."""
+        names = f"segmentation {self.segmentation.GetName()!r}", f"scan {self.volume.GetName()!r}"
+        if scan_state_of(self.volume) != self.scan_state:
+            raise InputError(f"{names[1]} has changed since mending was started: start it again")
+        elsewhere = check_segments(self.segmentation, self.volume)
+        if state_of(self.segmentation) == self.state:
+            return False
+        masks, shape = masks_of(self.segmentation, self.volume), self.session.geometry.shape
+        unfit = elsewhere or overlapping_structures(masks, shape)
+        if unfit:
+            raise InputError(
+                f"segments of {names[0]} were edited so that they overlap or have other voxels than the scan "
+                f"({', '.join(unfit)}): start mending again, which merges them"
+            )
+        self.state = state_of(self.segmentation)
+        return self.session.edit(labels_of(masks, shape))
+
+
+def _is_same(mark: Mark, other: Mark) -> bool:
+    """Whether two marks say the same; positions that were stored in a file may be rounded."""
+    return (mark.text, len(mark.points)) == (other.text, len(other.points)) and bool(
+        np.allclose(mark.points, other.points, rtol=0, atol=_TOLERANCE)
+    )
+
+
+def state_of(segmentation_node: Any) -> tuple[Any, ...]:
+    """Return a value that changes whenever the voxels of a structure's segment are replaced or modified."""
+    import slicer
+
+    segmentation = segmentation_node.GetSegmentation()
+    binary = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+    found: list[Any] = []
+    for key in KEYS:
+        segment = segmentation.GetSegment(key)
+        image = segment.GetRepresentation(binary) if segment is not None else None
+        found.append(None if image is None else (image, segment.GetLabelValue(), _modified(image)))
+    return tuple(found)
+
+
+def scan_state_of(volume_node: Any) -> tuple[Any, ...]:
+    """Return a value that changes whenever the voxels or the grid of a scan change."""
+    image = volume_node.GetImageData()
+    return image, _modified(image), geometry_from_node(volume_node)
+
+
+def _modified(image: Any) -> int:
+    """When the voxels of an image were modified, as a number that only grows."""
+    scalars = image.GetPointData().GetScalars()
+    return max(image.GetMTime(), 0 if scalars is None else scalars.GetMTime())
 
 
 def show_labels(segmentation_node: Any, labels: np.ndarray, volume_node: Any) -> None:
