@@ -12,6 +12,7 @@ from ..anatomy import STRUCTURES
 from ..errors import HeartSegError
 from ..marks import BACKGROUND
 from ..provenance import Provenance
+from ..scene.language import in_language
 from ..scene.mending import SceneMender, check_segments, marks_node_of, show_surfaces
 from .mend_work import Opened, measure_mended, open_session, overlapping_structures
 from .names import structure_name
@@ -180,7 +181,7 @@ class Mend(Section):
         finally:
             self._busy = False
         if synced.refused and synced.refused != self._refused:
-            self.panel.show_error(" ".join(synced.refused))
+            self.panel.show_error(" ".join(map(in_language, synced.refused)))
         self._refused = synced.refused
         if synced.changed:
             self._measure()

@@ -17,6 +17,7 @@ from ..anatomy import STRUCTURES
 from ..errors import InputError
 from ..marks import Mark, Point
 from ..refinement.mending import Session
+from ..wording import _
 from .nodes import have_same_transform
 from .prepared import Layer, PreparedSegments
 from .segmentation import add_segment, oriented_image
@@ -70,7 +71,9 @@ def _mark(marks_node: Any, index: int, points: Sequence[Point]) -> Mark | InputE
     try:
         return Mark.of_text(marks_node.GetNthControlPointLabel(index), points)
     except InputError as error:
-        return InputError(f"point {index + 1} of {marks_node.GetName()!r}: {error}")
+        return InputError(
+            _("point {index} of {name!r}: {error}").format(index=index + 1, name=marks_node.GetName(), error=error)
+        )
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,11 @@ def check_segments(segmentation_node: Any, volume_node: Any) -> list[str]:
 
     names = f"segmentation {segmentation_node.GetName()!r}", f"scan {volume_node.GetName()!r}"
     if not have_same_transform(segmentation_node, volume_node):
-        raise InputError(f"{names[0]} and {names[1]} are under different transforms: put both under the same one")
+        raise InputError(
+            _("{first} and {second} are under different transforms: put both under the same one").format(
+                first=names[0], second=names[1]
+            )
+        )
     matrix = vtk.vtkMatrix4x4()
     volume_node.GetIJKToRASMatrix(matrix)
     to_index = np.linalg.inv(slicer.util.arrayFromVTKMatrix(matrix))
@@ -117,8 +124,9 @@ def check_segments(segmentation_node: Any, volume_node: Any) -> list[str]:
         to_scan = to_index @ slicer.util.arrayFromVTKMatrix(matrix)
         if not _contains(last, to_scan, image, segment.GetLabelValue()):
             raise InputError(
-                f"segment {structure.key} of {names[0]} reaches outside of {names[1]}: choose the scan that it was "
-                "drawn on"
+                _("segment {key} of {first} reaches outside of {second}: choose the scan that it was drawn on").format(
+                    key=structure.key, first=names[0], second=names[1]
+                )
             )
         shift = to_scan[:3, 3]
         if np.abs(to_scan[:3, :3] - np.eye(3)).max() > _TOLERANCE or np.abs(shift - shift.round()).max() > _TOLERANCE:
