@@ -13,6 +13,7 @@ import platform
 import shutil
 import sys
 import sysconfig
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from .errors import DependencyError, one_line
 from .wording import _, joined
 
 MIN_PYTHON = (3, 10)
+_FINDING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,7 @@ def missing_packages(packages: Sequence[Package], unusable: Mapping[str, str] | 
         packages: what is needed.
         unusable: name -> problem of packages that were found not to import; they count as missing.
     """
-    importlib.invalidate_caches()
+    forget_found_modules()
     found = []
     for package in packages:
         version = installed_version(package.name)
@@ -296,6 +298,15 @@ def lacking_space(missing: Sequence[Missing], folder: Path | None = None) -> str
         return ""
     text = _("{free} are free where Slicer's packages are, and at least {least} are needed: make room")
     return text.format(free=_mb(free / 1e6), least=_mb(least / 1e6))
+
+
+def forget_found_modules() -> None:
+    """Let Python find packages that were installed meanwhile, as ``importlib.invalidate_caches``, from any thread.
+
+    Python's function raises ``KeyError`` if two threads call it at a time.
+    """
+    with _FINDING:
+        importlib.invalidate_caches()
 
 
 def installed_version(name: str) -> str:

@@ -29,7 +29,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import DependencyError
-from ..needs import Missing, Package, explanation, installed_version, lacking_space, missing_packages, unsupported
+from ..needs import (
+    Missing,
+    Package,
+    explanation,
+    forget_found_modules,
+    installed_version,
+    lacking_space,
+    missing_packages,
+    unsupported,
+)
 from ..wording import _
 
 __all__ = [
@@ -226,7 +235,7 @@ def _hint(log: str) -> str:
 
 def _restart_reason(before: dict[str, str]) -> str:
     """Return the reason for a restart: a package changed that this process has loaded in its older version."""
-    importlib.invalidate_caches()
+    forget_found_modules()
     after = _versions()
     changed = {name for name, version in after.items() if name in before and before[name] != version}
     loaded = sorted(name for name in changed if any(module in sys.modules for module in _modules_of(name)))
