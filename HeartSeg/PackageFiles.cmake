@@ -111,6 +111,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/measure/function_table.py"
   "Logic/heartseg/measure/grid.py"
   "Logic/heartseg/measure/heart.py"
+  "Logic/heartseg/measure/names.py"
   "Logic/heartseg/measure/norms.py"
   "Logic/heartseg/measure/planes.py"
   "Logic/heartseg/measure/segments17.py"
@@ -238,6 +239,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/scene/dicom_export.py"
   "Logic/heartseg/scene/fixes.py"
   "Logic/heartseg/scene/frames.py"
+  "Logic/heartseg/scene/language.py"
   "Logic/heartseg/scene/masks.py"
   "Logic/heartseg/scene/mending.py"
   "Logic/heartseg/scene/nodes.py"
@@ -285,6 +287,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/volume/upright.py"
   "Logic/heartseg/volume/values.py"
   "Logic/heartseg/volume/writing.py"
+  "Logic/heartseg/wording.py"
   )
 
 set(MODULE_PYTHON_RESOURCES

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .wording import _
+
 MYOCARDIAL_DENSITY_G_PER_ML = 1.05
 """Density of myocardium, g/mL, to compute mass from volume."""
 
@@ -39,14 +41,14 @@ class Structure:
 
 
 STRUCTURES: tuple[Structure, ...] = (
-    Structure(1, "LV", "left ventricle", "87878005", "Left ventricle", 500, (200, 40, 45), (40, 350), "mL"),
-    Structure(2, "RV", "right ventricle", "53085002", "Right ventricle", 600, (45, 95, 185), (60, 400), "mL"),
-    Structure(3, "LA", "left atrium", "82471001", "Left atrium", 420, (240, 140, 120), (25, 300), "mL"),
-    Structure(4, "RA", "right atrium", "73829009", "Right atrium", 550, (110, 175, 230), (25, 350), "mL"),
+    Structure(1, "LV", _("left ventricle"), "87878005", "Left ventricle", 500, (200, 40, 45), (40, 350), "mL"),
+    Structure(2, "RV", _("right ventricle"), "53085002", "Right ventricle", 600, (45, 95, 185), (60, 400), "mL"),
+    Structure(3, "LA", _("left atrium"), "82471001", "Left atrium", 420, (240, 140, 120), (25, 300), "mL"),
+    Structure(4, "RA", _("right atrium"), "73829009", "Right atrium", 550, (110, 175, 230), (25, 350), "mL"),
     Structure(
         5,
         "MYO",
-        "left ventricular myocardium",
+        _("left ventricular myocardium"),
         "49848007",
         "Left Ventricle Myocardium",
         205,
@@ -54,8 +56,12 @@ STRUCTURES: tuple[Structure, ...] = (
         (50, 350),
         "g",
     ),
-    Structure(6, "AO", "ascending aorta", "54247002", "Ascending aorta", 820, (250, 95, 160), (20, 60), "mm diameter"),
-    Structure(7, "PA", "pulmonary artery", "81040000", "Pulmonary artery", 850, (0, 122, 171), (15, 45), "mm diameter"),
+    Structure(
+        6, "AO", _("ascending aorta"), "54247002", "Ascending aorta", 820, (250, 95, 160), (20, 60), "mm diameter"
+    ),
+    Structure(
+        7, "PA", _("pulmonary artery"), "81040000", "Pulmonary artery", 850, (0, 122, 171), (15, 45), "mm diameter"
+    ),
 )
 
 KEYS: tuple[str, ...] = tuple(s.key for s in STRUCTURES)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .errors import DependencyError, DeviceError, SettingsError
 from .needs import PackageNeeded, has_graphics_card, import_torch
+from .wording import _
 
 if TYPE_CHECKING:
     import torch
@@ -62,12 +63,20 @@ def choose_runtime(backend: str, device: str, needs_torch: str = "") -> tuple[st
     """
     if backend in ("onnx", "openvino"):
         if device not in ("auto", "cpu"):
-            raise DeviceError(f"backend {backend} does not support device {device!r}: use cpu, or backend torch")
+            raise DeviceError(
+                _("backend {backend} does not support device {device!r}: use cpu, or backend torch").format(
+                    backend=backend, device=device
+                )
+            )
         if needs_torch and backend == "onnx":
-            raise SettingsError(f"{needs_torch} cannot be run by backend onnx: use backend torch")
+            raise SettingsError(_("{what} cannot be run by backend onnx: use backend torch").format(what=needs_torch))
         module, name, extra = _GRAPH_RUNTIMES[backend]
         if not _installed(module):
-            raise DependencyError(f'backend {backend} needs {name}: pip install "heartseg[{extra}]"')
+            raise DependencyError(
+                _('backend {backend} needs {name}: pip install "heartseg[{extra}]"').format(
+                    backend=backend, name=name, extra=extra
+                )
+            )
         if needs_torch:
             import_torch(needs_torch)  # which reads the network for OpenVINO
         return backend, CPU
@@ -81,12 +90,18 @@ def choose_runtime(backend: str, device: str, needs_torch: str = "") -> tuple[st
         return there[0], CPU
     if backend == "auto" and not needs_torch and not _installed("torch"):
         if there:
-            raise DeviceError(f"device {device!r} needs PyTorch, which is not installed: use cpu, or install torch")
+            raise DeviceError(
+                _("device {device!r} needs PyTorch, which is not installed: use cpu, or install torch").format(
+                    device=device
+                )
+            )
         raise DependencyError(
-            "no package that runs the network is installed (PyTorch or ONNX Runtime): pip install torch, or "
-            'pip install "heartseg[light]" (30 MB, for the processor)'
+            _(
+                "no package that runs the network is installed (PyTorch or ONNX Runtime): pip install torch, "
+                'or pip install "heartseg[light]" (30 MB, for the processor)'
+            )
         )
-    import_torch(needs_torch or f"backend {backend}")
+    import_torch(needs_torch or _("backend {backend}").format(backend=backend))
     chosen = choose_device(device)
     return "torch", Device(chosen.type, chosen.index)
 
@@ -116,10 +131,18 @@ def choose_device(wish: str = "auto", kinds: tuple[str, ...] = KINDS) -> torch.d
         return torch.device(available[0])
     if kind not in available:
         have = ", ".join(available)
-        raise DeviceError(f"device {wish!r} is not available to torch {torch.__version__}: use one of {have}, or auto")
+        raise DeviceError(
+            _("device {wish!r} is not available to torch {version}: use one of {have}, or auto").format(
+                wish=wish, version=torch.__version__, have=have
+            )
+        )
     device = torch.device(wish)
     if kind == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
-        raise DeviceError(f"device {wish!r} does not exist: this machine has {torch.cuda.device_count()} CUDA card(s)")
+        raise DeviceError(
+            _("device {wish!r} does not exist: this machine has {count} CUDA card(s)").format(
+                wish=wish, count=torch.cuda.device_count()
+            )
+        )
     return device
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .wording import _
+
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers for a full disk, an exceeded quota and an exceeded file size limit."""
 
@@ -57,7 +59,9 @@ class Cancelled(Exception):
 def one_line(error: BaseException) -> str:
     """Return an error as one line; errors other than HeartSeg's are shortened and preceded by their type."""
     if isinstance(error, HeartSegError):
-        return " ".join(str(error).split())
+        text = str(error)  # a wording, if it was raised with one
+        plain = " ".join(text.split())
+        return text if plain == text else plain
     text = textwrap.shorten(str(error), 200, placeholder=" ...")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -71,9 +75,11 @@ def write_error(error: OSError, path: str | Path, resume: str = "") -> OutputErr
         resume: how to go on once there is space, if not with the same command.
     """
     if error.errno in DISK_FULL:
-        then = resume or " or choose another folder"
-        return OutputError(f"the disk is full while writing {path}: free some space{then}")
-    return OutputError(f"cannot write {path} ({error.strerror or error}): choose another folder")
+        then = resume or _(" or choose another folder")
+        text = _("the disk is full while writing {path}: free some space{then}")
+        return OutputError(text.format(path=path, then=then))
+    text = _("cannot write {path} ({reason}): choose another folder")
+    return OutputError(text.format(path=path, reason=error.strerror or error))
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
+from .wording import _, as_sentence, listed
+
 
 class Severity(str, Enum):
     """How much a finding matters: ``info`` (for the record), ``warning`` (look here), ``error`` (do not use as is)."""
@@ -28,8 +30,9 @@ class Finding:
     Attributes:
         code: stable identifier in kebab case, e.g. ``"structure-missing"``; programs test for it.
         severity: see :class:`Severity`.
-        message: one sentence for a person, with the numbers and units that led to it. A missing capital or full stop
-            is added. It names no file, no series description and no person, so that it stays in anonymised results;
+        message: one sentence for a person, with the numbers and units that led to it; a
+            :class:`~heartseg.wording.Wording` can be translated. A missing capital or full stop is added. It names no
+            file, no series description and no person, so that it stays in anonymised results;
             :class:`~heartseg.volume.types.ReadingReport` holds such names.
         structure: key of the structure concerned (``"LV"``), or ``None`` for the whole scan.
         values: the numbers behind the sentence, JSON-ready, with units in the key names (``volume_ml``).
@@ -66,13 +69,18 @@ def worst_severity(findings: Iterable[Finding]) -> Severity | None:
     return max((f.severity for f in findings), key=lambda s: s.rank, default=None)
 
 
+SIDE_NAMES = {
+    "left": _("left"),
+    "right": _("right"),
+    "anterior": _("anterior"),
+    "posterior": _("posterior"),
+    "inferior": _("inferior"),
+    "superior": _("superior"),
+}
+"""Side of the patient -> its name."""
+
+
 def borders_text(sides: Sequence[str]) -> str:
     """Name the borders of a scan, such as ``"right, left and superior borders"``; at least one."""
-    *first, last = sides
-    return f"{', '.join(first)} and {last} borders" if first else f"{last} border"
-
-
-def as_sentence(text: str) -> str:
-    """The text with an initial capital and a final full stop."""
-    sentence = text[:1].upper() + text[1:]
-    return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
+    named = listed([SIDE_NAMES[side] for side in sides])
+    return (_("{sides} borders") if len(sides) > 1 else _("{sides} border")).format(sides=named)

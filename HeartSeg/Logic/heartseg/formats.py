@@ -10,6 +10,7 @@ from pathlib import Path
 from .errors import DependencyError, OutputError
 from .needs import DICOM, PDF, PICTURES, Package
 from .staging import FolderKind, check_folder
+from .wording import _
 
 SURFACE_FORMATS = ("stl", "ply", "obj")
 
@@ -81,10 +82,14 @@ def check_formats(formats: Sequence[str] | None, known: Sequence[str] = tuple(FO
     """
     unknown = [f for f in formats or () if f not in known]
     if unknown:
-        raise OutputError(f"format {', '.join(unknown)} is unknown: choose from {', '.join(known)}")
+        raise OutputError(
+            _("format {unknown} is unknown: choose from {known}").format(
+                unknown=", ".join(unknown), known=", ".join(known)
+            )
+        )
     for name in formats or ():
         if why := missing_package(name):
-            raise DependencyError(f"{why}, or omit it from --format")
+            raise DependencyError(_("{why}, or omit it from --format").format(why=why))
 
 
 def missing_package(name: str) -> str:

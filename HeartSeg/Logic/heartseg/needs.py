@@ -13,14 +13,17 @@ import platform
 import shutil
 import sys
 import sysconfig
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import DependencyError, one_line
+from .wording import _, joined
 
 MIN_PYTHON = (3, 10)
+_FINDING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ TORCH = Package(
     "torch",
     "torch>=2.2,!=2.9.*",
     "torch",
-    "runs the neural network, on the graphics card if there is one, and makes heat maps",
+    _("runs the neural network, on the graphics card if there is one, and makes heat maps"),
     (200, 2800),
     (760, 6000),
     "PyTorch extension",
@@ -67,23 +70,24 @@ LIGHT = Package(
     "onnxruntime",
     "onnxruntime>=1.19",
     "onnxruntime",
-    "runs the neural network of the included model on the processor",
+    _("runs the neural network of the included model on the processor"),
     (14, 28),
     (45, 80),
 )
 """Wheels of 1.32; it needs NumPy, which Slicer has, and runs without its further dependencies."""
 
+THIS_MODEL = _("this model")
 RUNTIMES = (TORCH, LIGHT)
 """The packages that run the network. One of them is needed; the first that is installed is used."""
 
 
 def _part(name: str, of: str, download: tuple[float, float], installed: tuple[float, float], module: str) -> Package:
     """A package that another one imports. Any version that is there is kept, because it may belong to others."""
-    return Package(name, name, module, f"is needed by {of}", download, installed)
+    return Package(name, name, module, _("is needed by {package}").format(package=of), download, installed)
 
 
 PICTURES = (
-    Package("matplotlib", "matplotlib>=3.8", "matplotlib", "draws the pictures of reports", (9.3, 9.9), (23, 25)),
+    Package("matplotlib", "matplotlib>=3.8", "matplotlib", _("draws the pictures of reports"), (9.3, 9.9), (23, 25)),
     _part("contourpy", "matplotlib", (0.2, 0.4), (0.6, 1.1), "contourpy"),
     _part("cycler", "matplotlib", (0.01, 0.01), (0.02, 0.02), "cycler"),
     _part("fonttools", "matplotlib", (2.5, 5.4), (12, 23), "fontTools"),
@@ -92,7 +96,9 @@ PICTURES = (
 """What Slicer 5.10 and 5.12 lack for pictures. Sizes here and below: wheels of 3 systems, Python 3.12."""
 
 DICOM = (
-    Package("highdicom", "highdicom>=0.26,<1", "highdicom", "writes DICOM", (1.1, 1.1), (25, 25), beside="pydicom>=3"),
+    Package(
+        "highdicom", "highdicom>=0.26,<1", "highdicom", _("writes DICOM"), (1.1, 1.1), (25, 25), beside="pydicom>=3"
+    ),
     _part("pyjpegls", "highdicom", (1.1, 2.7), (1.6, 8.1), "jpeg_ls"),
 )
 """Slicer 5.12 has both. Slicer 5.10 has pydicom 2, beside which highdicom does not work."""
@@ -102,7 +108,7 @@ PDF = (
         "weasyprint",
         "weasyprint>=68",
         "weasyprint",
-        "sets the pages of PDF reports, with the library Pango, which Linux desktops have",
+        _("sets the pages of PDF reports, with the library Pango, which Linux desktops have"),
         (0.3, 0.3),
         (1.3, 1.3),
     ),
@@ -135,10 +141,14 @@ class Missing:
     def text(self) -> str:
         """One line: what, why, how large, through whom."""
         least, most = self.package.download_mb
-        size = f"{_mb(least)} to {_mb(most)}" if most > least else _mb(most)
         why = f" ({self.problem})" if self.problem else ""
-        old = f" (version {self.installed} is installed and does not work{why})" if self.installed else ""
-        return f"{self.package.name}{old}: {self.package.why}; download of {size}, by {self.package.through}"
+        text = (
+            _("{name} (version {version} is installed and does not work{problem}): {why}; download of {size}, by {way}")
+            if self.installed
+            else _("{name}: {why}; download of {size}, by {way}")
+        )
+        name, size, way = self.package.name, _range(least, most), self.package.through
+        return text.format(name=name, version=self.installed, problem=why, why=self.package.why, size=size, way=way)
 
 
 class PackageNeeded(DependencyError):
@@ -156,7 +166,7 @@ class PackageNeeded(DependencyError):
         self.need, self.name, self.problem, self.how = need, name, problem, how
 
     def __str__(self) -> str:
-        return f"{self.need}: {self.how}"
+        return joined(": ", (self.need, self.how))
 
 
 def check_runtime() -> None:
@@ -176,13 +186,14 @@ def check_runtime() -> None:
             first = first or error
         except (ImportError, OSError, RuntimeError) as error:
             problem = one_line(error)
-            need = f"{package.name} is installed but cannot be imported ({problem})"
-            first = PackageNeeded(need, package.name, problem, "install it again")
+            text = _("{name} is installed but cannot be imported ({problem})")
+            need = text.format(name=package.name, problem=problem)
+            first = PackageNeeded(need, package.name, problem, _("install it again"))
     assert first is not None
     raise first
 
 
-def import_torch(who: str = "this model") -> Any:
+def import_torch(who: str = THIS_MODEL) -> Any:
     """Return the module ``torch``, which takes seconds to load. Not on the main thread.
 
     Args:
@@ -195,7 +206,8 @@ def import_torch(who: str = "this model") -> Any:
         import torch
     except (ImportError, OSError) as error:
         problem = "" if isinstance(error, ModuleNotFoundError) else one_line(error)
-        raise PackageNeeded(f"{who} needs PyTorch ({error})", TORCH.name, problem, "pip install torch") from None
+        need = _("{who} needs PyTorch ({error})").format(who=who, error=error)
+        raise PackageNeeded(need, TORCH.name, problem, "pip install torch") from None
     return torch
 
 
@@ -228,7 +240,7 @@ def missing_packages(packages: Sequence[Package], unusable: Mapping[str, str] | 
         packages: what is needed.
         unusable: name -> problem of packages that were found not to import; they count as missing.
     """
-    importlib.invalidate_caches()
+    forget_found_modules()
     found = []
     for package in packages:
         version = installed_version(package.name)
@@ -252,19 +264,20 @@ def unsupported(package: Package, system: str = "", machine: str = "", numpy_ver
     numpy_version = numpy_version or installed_version("numpy")
     major = int(numpy_version.partition(".")[0] or 0) if numpy_version[:1].isdigit() else 0
     if sys.version_info < MIN_PYTHON:
-        return f"Python {platform.python_version()} is too old: use a Slicer with Python 3.10 or newer (5.10 has 3.12)"
+        text = _("Python {version} is too old: use a Slicer with Python 3.10 or newer (5.10 has 3.12)")
+        return text.format(version=platform.python_version())
     if package is TORCH and system == "Darwin" and machine == "x86_64" and major >= 2:
-        return (
-            f"PyTorch does not support macOS with an x86-64 Python and NumPy {numpy_version} (it ended there with "
-            f"version 2.2, which needs NumPy 1): choose {LIGHT.name}"
-        )
+        return _(
+            "PyTorch does not support macOS with an x86-64 Python and NumPy {version} (it ended there with version "
+            "2.2, which needs NumPy 1): choose {other}"
+        ).format(version=numpy_version, other=LIGHT.name)
     beside, sign, version = package.beside.partition(">=")
     there = installed_version(beside) if beside else ""
     if there and not _fits(there, sign + version):
-        return (
-            f"{package.name} needs {package.beside}, and {beside} {there} is part of this Slicer, which HeartSeg never "
-            "replaces: use Slicer 5.12 or newer"
-        )
+        return _(
+            "{name} needs {beside}, and {present} is part of this Slicer, which HeartSeg never replaces: use Slicer "
+            "5.12 or newer"
+        ).format(name=package.name, beside=package.beside, present=f"{beside} {there}")
     return ""
 
 
@@ -283,9 +296,17 @@ def lacking_space(missing: Sequence[Missing], folder: Path | None = None) -> str
         return ""
     if free >= least:
         return ""
-    return (
-        f"{_mb(free / 1e6)} are free where Slicer's packages are, and at least {_mb(least / 1e6)} are needed: make room"
-    )
+    text = _("{free} are free where Slicer's packages are, and at least {least} are needed: make room")
+    return text.format(free=_mb(free / 1e6), least=_mb(least / 1e6))
+
+
+def forget_found_modules() -> None:
+    """Let Python find packages that were installed meanwhile, as ``importlib.invalidate_caches``, from any thread.
+
+    Python's function raises ``KeyError`` if two threads call it at a time.
+    """
+    with _FINDING:
+        importlib.invalidate_caches()
 
 
 def installed_version(name: str) -> str:
@@ -299,14 +320,14 @@ def installed_version(name: str) -> str:
 def explanation(missing: Sequence[Missing]) -> str:
     """What the user is asked to agree to, once."""
     if not missing:
-        return "Everything that segmentation needs is installed."
+        return _("Everything that segmentation needs is installed.")
     least = sum(m.package.installed_mb[0] for m in missing)
     most = sum(m.package.installed_mb[1] for m in missing)
-    size = f"{_mb(least)} to {_mb(most)}" if most > least else _mb(most)
-    lines = ["HeartSeg needs packages that are not part of Slicer:", *(f"• {m.text}" for m in missing)]
-    lines.append(f"They are downloaded once from the internet into Slicer's own Python ({size} on disk).")
-    lines.append("None of your data leave this computer. Afterwards no network is needed.")
-    return "\n".join(lines)
+    lines = [_("HeartSeg needs packages that are not part of Slicer:"), *("• " + m.text for m in missing)]
+    text = _("They are downloaded once from the internet into Slicer's own Python ({size} on disk).")
+    lines.append(text.format(size=_range(least, most)))
+    lines.append(_("None of your data leave this computer. Afterwards no network is needed."))
+    return joined("\n", lines)
 
 
 def _fits(version: str, specifier: str) -> bool:
@@ -315,6 +336,10 @@ def _fits(version: str, specifier: str) -> bool:
         with contextlib.suppress(ImportError):
             return importlib.import_module(where).SpecifierSet(specifier).contains(version, prereleases=True)
     return True  # neither: a package that does not fit is noticed when it is imported
+
+
+def _range(least: float, most: float) -> str:
+    return _("{least} to {most}").format(least=_mb(least), most=_mb(most)) if most > least else _mb(most)
 
 
 def _mb(size: float) -> str:

@@ -26,6 +26,7 @@ from .settings import Settings
 from .version import __version__
 from .volume.checks import check_for_run
 from .volume.types import Volume
+from .wording import _
 
 if TYPE_CHECKING:
     from .inference.engine import Engine, Prediction
@@ -247,8 +248,10 @@ def model_note(made_by: ModelFacts | None, model: ModelFolder) -> str:
     if made_by is None or not made_by.name or made_with(made_by, model):
         return ""
     now = model_facts(model).label
-    weights = " with other weights" if now == made_by.label else ""
-    return f"the result was made with model {made_by.label}, and this is model {now}{weights}"
+    weights = _(" with other weights") if now == made_by.label else ""
+    return _("the result was made with model {label}, and this is model {now}{weights}").format(
+        label=made_by.label, now=now, weights=weights
+    )
 
 
 def installed_versions() -> dict[str, str]:

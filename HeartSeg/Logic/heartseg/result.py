@@ -17,6 +17,7 @@ from .findings import Finding, Severity, worst_severity
 from .provenance import NOTICE, Provenance
 from .quantities import quantity
 from .volume.geometry import Geometry
+from .wording import joined
 
 SCHEMA_NAME, SCHEMA_VERSION = "heartseg-report", 2
 """The version rises when a field changes its meaning or is removed; new fields do not raise it."""
@@ -192,7 +193,7 @@ class Result:
 
 def joined_notes(*notes: str) -> str:
     """The notes that are not empty, in one line."""
-    return "; ".join(note for note in notes if note)
+    return joined("; ", [note for note in notes if note])
 
 
 def json_ready(value: Any) -> Any:
@@ -210,4 +211,5 @@ def json_ready(value: Any) -> Any:
     if value is None or isinstance(value, int | bool):
         return value
     text = value.value if isinstance(value, Severity) else str(value)
-    return text.encode("utf-8", "backslashreplace").decode()  # file names may hold bytes that are no text
+    encodable = text.encode("utf-8", "backslashreplace").decode()  # file names may hold bytes that are no text
+    return text if text == encodable else encodable  # a wording remains one

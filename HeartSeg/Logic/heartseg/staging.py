@@ -18,6 +18,7 @@ from pathlib import Path
 
 from .errors import DISK_FULL, OutputError, write_error
 from .volume.headers import is_text
+from .wording import _
 
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 _PARTIAL = ".partial-"
@@ -50,27 +51,36 @@ def check_folder(folder: str | Path, kind: FolderKind, overwrite: bool = False) 
     """
     folder = Path(folder)
     if not is_text(folder.resolve()):
-        raise OutputError(f"name of the output folder {str(folder)!r} is not valid UTF-8: choose another name")
+        raise OutputError(
+            _("name of the output folder {folder!r} is not valid UTF-8: choose another name").format(folder=str(folder))
+        )
     try:
         if folder.exists() and not folder.is_dir():
-            raise OutputError(f"output {folder} is a file: choose a folder")
+            raise OutputError(_("output {folder} is a file: choose a folder").format(folder=folder))
         entries = _entries(folder)
         foreign = [name for name in entries if name not in kind.names]
         if foreign:
             names = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
             deleted = ", which --overwrite would delete" if overwrite else ""
             raise OutputError(
-                f"output folder {folder} contains files other than {kind.what} ({names}){deleted}: choose another "
-                "folder"
+                _(
+                    "output folder {folder} contains files other than {what} ({names}){deleted}: choose another folder"
+                ).format(folder=folder, what=kind.what, names=names, deleted=deleted)
             )
         if entries and not overwrite:
-            raise OutputError(f"output folder {folder} is not empty: choose another folder, or add --overwrite")
+            raise OutputError(
+                _("output folder {folder} is not empty: choose another folder, or add --overwrite").format(
+                    folder=folder
+                )
+            )
         home = _home(folder.resolve())
         with tempfile.TemporaryFile(dir=next(p for p in (home, *home.parents) if p.exists())):
             pass
     except OSError as error:
         raise OutputError(
-            f"output folder {folder} is not writable ({error.strerror}): choose another folder"
+            _("output folder {folder} is not writable ({strerror}): choose another folder").format(
+                folder=folder, strerror=error.strerror
+            )
         ) from error
     return folder
 
@@ -224,4 +234,4 @@ def _with_output_folder(folder: Path, stage: Path, error: OutputError) -> Output
     full = "free space" in text and shutil.disk_usage(folder.parent).free < _TIGHT_BYTES  # VTK gives no reason
     if full or any(os.strerror(number) in text for number in DISK_FULL):
         return write_error(OSError(errno.ENOSPC, ""), folder)
-    return OutputError(text)
+    return OutputError(text if str(stage) in str(error) else str(error))

@@ -1,4 +1,4 @@
-"""Slicer's extractor of translatable texts finds every text that the panel translates."""
+"""Slicer's extractor of translatable texts finds every text that the panel translates, with the context of the text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def translated(node: ast.AST) -> Iterator[ast.Call]:
 
 
 def sources(root: Path) -> list[Path]:
-    return [root / "HeartSeg.py", *sorted((root / "Logic" / "heartseg" / "panel").glob("*.py"))]
+    """Return the files with texts for translation; the context of a text of the package is ``folder.file``."""
+    files = [root / "HeartSeg.py", *sorted((root / "Logic" / "heartseg").rglob("*.py"))]
+    return [path for path in files if "_(" in path.read_text(encoding="utf-8") and any(translated(parsed(path)))]
 
 
 def test_translated_texts_are_literals_outside_of_f_strings(repository: Path) -> None:
@@ -40,6 +42,16 @@ def test_translated_texts_are_literals_outside_of_f_strings(repository: Path) ->
         assert not wrong, path.name
 
 
+def test_no_function_that_translates_calls_another_value_so(repository: Path) -> None:
+    """A local ``_``, as in ``for _ in ...``, hides the function that marks texts; those of comprehensions do not."""
+    for path in sources(repository / "HeartSeg"):
+        functions = [n for n in ast.walk(parsed(path)) if isinstance(n, ast.FunctionDef) and any(translated(n))]
+        for function in functions:
+            inner = {id(n) for c in ast.walk(function) if isinstance(c, ast.comprehension) for n in ast.walk(c.target)}
+            names = [n for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == "_" and id(n) not in inner]
+            assert all(isinstance(n.ctx, ast.Load) for n in names), f"{path.name}: {function.name}"
+
+
 def test_slicers_extractor_finds_every_text(repository: Path, tmp_path: Path) -> None:
     """Slicer's ``update_translations.py`` with Qt's ``lupdate``."""
     root, lupdate = slicer_source(), shutil.which("pyside6-lupdate", path=str(Path(sys.executable).parent))
@@ -50,6 +62,8 @@ def test_slicers_extractor_finds_every_text(repository: Path, tmp_path: Path) ->
         copy = tmp_path / "source" / path.relative_to(repository / "HeartSeg")
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
+        if path.stem != "HeartSeg":
+            (copy.parent / "__init__.py").touch()
     (tmp_path / "ts").mkdir()
     folders = ["-s", str(tmp_path / "source"), "-t", str(tmp_path / "ts")]
     command = [sys.executable, str(script), "-c", "HeartSeg", "-l", "en-US", "--lupdate", lupdate, *folders]
@@ -57,5 +71,5 @@ def test_slicers_extractor_finds_every_text(repository: Path, tmp_path: Path) ->
     contexts = ElementTree.parse(tmp_path / "ts" / "HeartSeg_en-US.ts").getroot().findall("context")
     found = {c.findtext("name"): {m.findtext("source") for m in c.findall("message")} for c in contexts}
     for path in sources(repository / "HeartSeg"):
-        context = path.stem if path.stem == "HeartSeg" else f"panel.{path.stem}"
+        context = path.stem if path.stem == "HeartSeg" else f"{path.parent.name}.{path.stem}"
         assert {ast.literal_eval(c.args[0]) for c in translated(parsed(path))} <= found.get(context, set()), path.name

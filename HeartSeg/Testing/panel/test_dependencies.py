@@ -11,8 +11,10 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -130,6 +132,23 @@ def test_a_version_that_does_not_work_counts_as_missing(monkeypatch: pytest.Monk
     for version, fits in (("1.13.1", False), ("2.2.0", True), ("2.9.1+cu130", False), ("2.10.0", True)):
         monkeypatch.setattr("heartseg.needs.installed_version", lambda name, v=version: v)
         assert (missing_packages([TORCH]) == ()) is fits
+
+
+def test_the_panel_and_its_worker_can_look_for_packages_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own ``invalidate_caches`` fails if two threads delete the same entry, here during a slow finder."""
+
+    class SlowFinder:
+        def invalidate_caches(self) -> None:
+            time.sleep(0.1)
+
+        def find_spec(self, name: str, target: object = None) -> None:
+            return None
+
+    monkeypatch.setitem(sys.path_importer_cache, "/nowhere/slow", SlowFinder())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.path_importer_cache, "/nowhere/gone", None)
+    with ThreadPoolExecutor(2) as threads:
+        found = [job.result() for job in [threads.submit(missing_packages, [TORCH]) for _ in range(2)]]
+    assert found[0] == found[1]
 
 
 def test_packages_are_installed_with_pip_and_every_line_is_heard(

@@ -13,6 +13,7 @@ from heartseg.findings import Finding, Severity
 from heartseg.panel.record import ATTRIBUTE, RunRecord, read_record, write_record
 from heartseg.provenance import Provenance
 from heartseg.result import Measure
+from heartseg.wording import Wording
 from panel.driver import Driver
 from pythonqt import PanelHost
 
@@ -47,6 +48,37 @@ def test_findings_are_told_in_words_the_most_serious_first(user: Driver) -> None
     assert places == sorted(places)
 
 
+def marked(context: str, text: str) -> str:
+    """A language in which every literal stands in brackets."""
+    return f"[{text}]"
+
+
+def test_findings_names_and_errors_are_in_the_language_of_the_application(
+    user: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user.run()
+    english = [f.message for f in user.panel.state.record.findings]
+    monkeypatch.setattr(slicer.app, "translate", marked)
+    user.panel.refresh()
+    lines = user.results.ui.findingsLabel.text.split("<br>")
+    assert len(lines) == len(english) and all(line[2:].startswith("[") for line in lines)
+    assert cells(user, 0)[0] == "[left ventricle]"
+    user.parameters.inputVolume = slicer.util.addVolumeFromArray(np.zeros((20, 20, 20)), name="empty")
+    before = next(s for s in user.panel._sections if s.name == "Preflight")
+    user.session.wait_until(lambda: "scan-refused" in [c.code for c in before.checks], 120)
+    table = before.ui.checksTable
+    assert all(table.item(r, 1).text().startswith("[") for r in range(table.rowCount))
+    user.press()
+    assert user.error.startswith("[")
+
+
+def test_a_record_read_again_has_the_same_findings_and_can_still_be_translated(user: Driver) -> None:
+    node = user.run()
+    result, record = user.panel.state.result, read_record(node)
+    assert record is not None and record.findings == result.findings and record.measures == result.measures
+    assert all(isinstance(f.message, Wording) for f in record.findings)
+
+
 def test_no_finding_is_said_to_prove_nothing(session: PanelHost) -> None:
     from heartseg.panel.results import findings_in_html
 
@@ -64,6 +96,17 @@ def test_a_finding_stands_in_its_structures_row(session: PanelHost) -> None:
         ("LV", ["–", "", ""], []),
         ("AO", ["–", "", "31.3"], [finding]),
     ]
+
+
+def test_one_finding_of_a_structure_is_told_in_short_with_a_word_for_every_code(session: PanelHost) -> None:
+    from heartseg.panel.results import _findings_cell
+    from heartseg.quality.checks import CODES
+
+    of_scan = {"no-heart", "holes-filled", "dark-removed", "contrast-doubtful", "low-resolution", "not-hounsfield"}
+    findings = [Finding(code, Severity.WARNING, "It is so.", "LV") for code in sorted(CODES - of_scan)]
+    shown = [_findings_cell([f]).text() for f in findings]
+    assert len(set(shown)) == len(findings) and not any("-" in text for text in shown)
+    assert _findings_cell(findings[:2]).text() == "▲ 2"
 
 
 def test_a_click_on_a_row_jumps_the_slices_to_the_structure(user: Driver) -> None:
@@ -255,7 +298,8 @@ def test_structures_have_the_names_of_the_application_language(user: Driver, mon
     from heartseg.panel import names
 
     assert {s.key: names.structure_name(s.key) for s in STRUCTURES} == {s.key: s.name for s in STRUCTURES}
-    monkeypatch.setattr(names, "_", lambda text: {"right ventricle": "rechter Ventrikel"}.get(text, text))
+    german = {"right ventricle": "rechter Ventrikel"}
+    monkeypatch.setattr(slicer.app, "translate", lambda context, text: german.get(text, text))
     user.run()
     assert cells(user, 0)[1] == "Rechter Ventrikel"
     user.panel.refresh()

@@ -32,6 +32,17 @@ def test_columns_are_named_with_units_and_numbers_are_numbers(scene: Any, geomet
     assert [node.GetCellText(i, 1) for i in range(7)] == [s.name for s in STRUCTURES]
 
 
+def test_titles_and_names_are_in_the_language_of_the_application_and_columns_keep_theirs(
+    scene: Any, geometry: Geometry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    german = {"volume": "Volumen", "right ventricle": "rechter Ventrikel", "name": "Name"}
+    monkeypatch.setattr(slicer.app, "translate", lambda context, text: german.get(text, text))
+    node = fill_table(make_result(geometry))
+    assert [node.GetColumnTitle(node.GetColumnName(i)) for i in (1, 2)] == ["Name", "Volumen (mL)"]
+    assert node.GetColumnName(2) == "volume (mL)"
+    assert node.GetCellText(1, 1) == "rechter Ventrikel"
+
+
 def test_what_was_not_measured_is_not_a_number(scene: Any, geometry: Geometry) -> None:
     node = fill_table(make_result(geometry))
     assert math.isnan(slicer.util.arrayFromTableColumn(node, "diameter (mm)")[5])

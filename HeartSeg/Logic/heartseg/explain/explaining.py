@@ -24,6 +24,7 @@ from ..version import __version__
 from ..volume.checks import check_for_run
 from ..volume.geometry import Geometry
 from ..volume.types import Volume
+from ..wording import _
 from .layers import LAST, Layer, Layers, list_layers
 
 if TYPE_CHECKING:
@@ -86,8 +87,10 @@ class Explainer:
         why = segmenter.model.needs_fallback
         if why:
             raise ModelError(
-                f"heat maps cannot be made for model {segmenter.model.name!r}, which needs nnU-Net's own "
-                f"predictor ({why}): choose a model with plain labels and no cascade"
+                _(
+                    "heat maps cannot be made for model {name!r}, which needs nnU-Net's own predictor ({why}): "
+                    "choose a model with plain labels and no cascade"
+                ).format(name=segmenter.model.name, why=why)
             )
         self.segmenter = segmenter
 
@@ -131,7 +134,7 @@ class Explainer:
             DependencyError: torch is not installed (:class:`~heartseg.needs.PackageNeeded`).
             Cancelled: the token was set.
         """
-        torch = import_torch("a heat map")
+        torch = import_torch(_("a heat map"))
         from ..devices import describe_device
         from .gradcam import seg_grad_cam
 
@@ -177,11 +180,14 @@ class Explainer:
         """Return the structure; raises if the model does not segment it."""
         known = [s.key for s in STRUCTURES if s.label in np.unique(self.segmenter.model.structure_lut())]
         if key.upper() not in KEYS:
-            raise SettingsError(f"structure {key[:20]!r} is unknown: choose from {', '.join(known)}")
+            raise SettingsError(
+                _("structure {key!r} is unknown: choose from {known}").format(key=key[:20], known=", ".join(known))
+            )
         if key.upper() not in known:
             raise SettingsError(
-                f"model {self.segmenter.model.name!r} does not segment structure {key.upper()}: choose from "
-                f"{', '.join(known)}"
+                _("model {name!r} does not segment structure {key}: choose from {known}").format(
+                    name=self.segmenter.model.name, key=key.upper(), known=", ".join(known)
+                )
             )
         return structure(key)
 
@@ -195,8 +201,10 @@ class Explainer:
             return prediction.labels, prediction.grid
         if not result.geometry.same_grid(volume.geometry):
             raise InputError(
-                f"the grid of the result ({result.geometry.size} voxels) is not that of {volume.name!r} "
-                f"({volume.geometry.size} voxels): give the result for this scan"
+                _(
+                    "the grid of the result ({size} voxels) is not that of {name!r} ({volume_size} voxels): give "
+                    "the result for this scan"
+                ).format(size=result.geometry.size, name=volume.name, volume_size=volume.geometry.size)
             )
         if engine.way.whole_image:
             return result.labels, None
@@ -207,8 +215,10 @@ class Explainer:
         region = shown.view.labels_for_network(labels) == wanted.label
         if not region.any():
             raise InputError(
-                f"{wanted.key} has no voxel in the window of the network (it is outside, or too small for the grid): "
-                "choose another structure"
+                _(
+                    "{key} has no voxel in the window of the network (it is outside, or too small for the grid): "
+                    "choose another structure"
+                ).format(key=wanted.key)
             )
         return region
 
@@ -298,8 +308,12 @@ def _check_present(wanted: Structure, labels: np.ndarray, volume: Volume) -> Non
     there = set(np.unique(labels).tolist())
     present = [s.key for s in STRUCTURES if s.label in there]
     if not present:
-        raise InputError(f"no heart was found in {volume.name!r}: choose a scan with a heart")
-    raise InputError(f"{wanted.key} was not found in {volume.name!r}: choose from {', '.join(present)}")
+        raise InputError(_("no heart was found in {name!r}: choose a scan with a heart").format(name=volume.name))
+    raise InputError(
+        _("{key} was not found in {name!r}: choose from {present}").format(
+            key=wanted.key, name=volume.name, present=", ".join(present)
+        )
+    )
 
 
 def _gradients_allowed(settings: Settings) -> Any:
@@ -333,9 +347,13 @@ def _on_scan(heat: np.ndarray, view: View, reporter: Reporter) -> np.ndarray:
 def _notices(
     wanted: Structure, place: Layer, largest: float, result: Result | None, model: ModelFolder
 ) -> tuple[str, ...]:
-    found = []
+    found: list[str] = []
     if largest <= 0:
-        found.append(f"no feature of layer {place.name} contributes to {wanted.key}: the map is empty")
+        found.append(
+            _("no feature of layer {name} contributes to {key}: the map is empty").format(
+                name=place.name, key=wanted.key
+            )
+        )
     if result is not None and (note := model_note(result.provenance.model, model)):
         found.append(note)
     return tuple(found)

@@ -25,6 +25,7 @@ from ..devices import is_out_of_memory
 from ..errors import DeviceError, SettingsError
 from ..inference.tiles import gaussian_weights, padded_to_patch, tile_starts
 from ..progress import Reporter
+from ..wording import _
 from .layers import Layer
 
 Box = tuple[slice, ...]
@@ -70,10 +71,12 @@ def seg_grad_cam(
                 raise
             if device.type == "cpu":
                 raise DeviceError(
-                    f"out of memory with one tile of {'x'.join(map(str, patch))} voxels: close other programs, or use "
-                    "the layer 'last', which needs the least memory"
+                    _(
+                        "out of memory with one tile of {size} voxels: close other programs, or use the layer 'last', "
+                        "which needs the least memory"
+                    ).format(size="x".join(map(str, patch)))
                 ) from error
-            reporter.announce(f"out of memory on {device}: making the heat map on the CPU")
+            reporter.announce(_("out of memory on {device}: making the heat map on the CPU").format(device=device))
             heat = _mean_map(networks, layer, tiles, channels, torch.device("cpu"), reporter)
     return heat[tiles.inner]
 
@@ -165,7 +168,9 @@ def _features_and_gradient(
         score = (logits[list(channels)] * share).sum()
         gradient = torch.autograd.grad(score, taken)[0] if score.requires_grad else None
     if gradient is None:
-        raise SettingsError(f"layer {layer.name!r} has no influence on the output: choose another layer")
+        raise SettingsError(
+            _("layer {name!r} has no influence on the output: choose another layer").format(name=layer.name)
+        )
     return taken[0].detach(), gradient
 
 

@@ -17,13 +17,14 @@ from ..errors import ModelError, SettingsError
 from ..models.folder import ModelFolder
 from ..models.loading import build_network
 from ..needs import import_torch
+from ..wording import _
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 LAST, BOTTLENECK = "last", "bottleneck"
-_HEAT_MAP = "a heat map"  # what needs torch
+_HEAT_MAP = _("a heat map")  # what needs torch
 _SHOWN = 40  # maximum number of characters of an unknown name in an error message
 
 
@@ -72,7 +73,9 @@ class Layers:
         similar = difflib.get_close_matches(name[:_SHOWN], named, 3, 0.4)
         instead = ", ".join(dict.fromkeys([*similar, LAST, BOTTLENECK]))
         raise SettingsError(
-            f"layer {name[:_SHOWN]!r} is unknown: use {instead}, or list all with 'heartseg explain --list-layers'"
+            _("layer {name!r} is unknown: use {instead}, or list all with 'heartseg explain --list-layers'").format(
+                name=name[:_SHOWN], instead=instead
+            )
         )
 
 
@@ -100,7 +103,9 @@ def list_layers(folder: ModelFolder) -> Layers:
     except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"the layers of model {folder.name!r} cannot be traced ({reason:.120}): choose another model for heat maps"
+            _(
+                "the layers of model {name!r} cannot be traced ({reason:.120}): choose another model for heat maps"
+            ).format(name=folder.name, reason=reason)
         ) from error
 
 

@@ -22,6 +22,7 @@ from ..result import Result
 from ..version import __version__
 from ..volume.dicom import Series, list_series
 from ..volume.geometry import Geometry
+from ..wording import _
 from .subject import Subject, source_of
 from .terminology import CATEGORY
 
@@ -45,7 +46,7 @@ def check_highdicom() -> None:
     except (ImportError, ValueError):
         found = False
     if not found:
-        raise DependencyError("DICOM SEG needs highdicom, which is not installed: pip install 'heartseg[dicom]'")
+        raise DependencyError(_("DICOM SEG needs highdicom, which is not installed: pip install 'heartseg[dicom]'"))
 
 
 @contextmanager
@@ -63,8 +64,10 @@ def writing_dicom(what: str, name: str) -> Iterator[None]:
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             why = " ".join(str(error).split())[:200]
             raise OutputError(
-                f"the DICOM series is not suitable for {what} ({why}): export it from the archive again, or omit "
-                f"{name} from --format"
+                _(
+                    "the DICOM series is not suitable for {what} ({why}): export it from the archive again, or "
+                    "omit {name} from --format"
+                ).format(what=what, why=why, name=name)
             ) from error
 
 
@@ -77,19 +80,27 @@ def source_series(subject: Subject) -> Series:
     source = source_of(subject)
     if subject.volume is None:
         raise OutputError(
-            "DICOM SEG needs the DICOM series that was segmented, but the scan is not available: give its folder with "
-            "--scan"
+            _(
+                "DICOM SEG needs the DICOM series that was segmented, but the scan is not available: give "
+                "its folder with --scan"
+            )
         )
     folder = Path(source.path)
     if not source.series_uid or not folder.exists():
         raise OutputError(
-            f"DICOM SEG needs the DICOM series that was segmented, but the scan is {source.path!r}: give the folder of "
-            "its DICOM files with --scan, or omit the DICOM formats from --format"
+            _(
+                "DICOM SEG needs the DICOM series that was segmented, but the scan is {path!r}: give the "
+                "folder of its DICOM files with --scan, or omit the DICOM formats from --format"
+            ).format(path=source.path)
         )
     listed = list_series(folder if folder.is_dir() else folder.parent)
     found = [s for s in listed if s.uid == source.series_uid and s.size == subject.volume.geometry.size]
     if not found:
-        raise OutputError(f"DICOM series {source.series_uid} is not in {str(folder)!r}: give its folder with --scan")
+        raise OutputError(
+            _("DICOM series {series_uid} is not in {folder!r}: give its folder with --scan").format(
+                series_uid=source.series_uid, folder=str(folder)
+            )
+        )
     return found[0]
 
 
@@ -112,7 +123,7 @@ def write_dicom_seg(subject: Subject, path: Path) -> Path:
     series, images = source_series(subject), evidence_images(subject)
     present = [s for s in STRUCTURES if (subject.result.labels == s.label).any()]
     if not present:
-        raise OutputError("DICOM SEG needs at least one structure, but none was found: omit dicom-seg from --format")
+        raise OutputError(_("DICOM SEG needs at least one structure, but none was found: omit dicom-seg from --format"))
     numbers = np.zeros(256, np.uint8)
     numbers[[s.label for s in present]] = np.arange(1, len(present) + 1)  # DICOM segment numbers are consecutive
     labels = numbers[subject.result.labels]
@@ -148,8 +159,9 @@ def _images(series: Series, frame: int | None) -> list[Any]:
     lacking = [n for n in ("FrameOfReferenceUID", "StudyInstanceUID", "PatientID") if not images[0].get(n)]
     if lacking:
         raise OutputError(
-            f"DICOM series {series.key} lacks {', '.join(lacking)}, required by DICOM SEG: export the series "
-            "from the archive again"
+            _(
+                "DICOM series {key} lacks {lacking}, required by DICOM SEG: export the series from the archive again"
+            ).format(key=series.key, lacking=", ".join(lacking))
         )
     for image in images:
         for name in _TYPE_2:
@@ -185,8 +197,10 @@ def _labels_on_images(labels: np.ndarray, images: list[Any], geometry: Geometry)
     starts = np.rint(geometry.world_to_index(_positions(images))).astype(int)
     if starts[:, 0].min() < 0 or starts[:, 0].max() >= geometry.shape[0]:
         raise OutputError(
-            f"some of the {len(starts)} images of the DICOM series are outside the {geometry.shape[0]} slices of the "
-            "segmentation: give the series that was segmented with --scan"
+            _(
+                "some of the {count} images of the DICOM series are outside the {slices} slices of the "
+                "segmentation: give the series that was segmented with --scan"
+            ).format(count=len(starts), slices=geometry.shape[0])
         )
     out = np.zeros((len(starts), int(images[0].Rows), int(images[0].Columns)), labels.dtype)
     for frame, (z, y, x) in zip(out, starts, strict=True):

@@ -15,6 +15,7 @@ from ..errors import OutputError
 from ..quantities import quantity
 from ..report.model import Number
 from ..version import __version__
+from ..wording import _
 from .dicom_seg import MANUFACTURER, SERIES_NUMBER, check_highdicom, evidence_images, writing_dicom
 from .subject import Subject
 
@@ -67,7 +68,7 @@ def write_dicom_sr(numbers: Sequence[Number], subject: Subject, segmentation: Pa
     images, segments = evidence_images(subject), pydicom.dcmread(segmentation)
     groups = _groups(numbers, segments)
     if not groups:
-        raise OutputError("DICOM SR needs at least one number, but none was measured: omit dicom-sr from --format")
+        raise OutputError(_("DICOM SR needs at least one number, but none was measured: omit dicom-sr from --format"))
     with writing_dicom("DICOM SR", "dicom-sr"):
         dataset = hd.sr.Comprehensive3DSR(
             evidence=[segments, *images],

@@ -14,6 +14,7 @@ from ..formats import FILES, check_formats, missing_package
 from ..progress import Reporter
 from ..staging import FolderKind, check_folder, staged_folder
 from ..version import __version__
+from ..wording import _
 from .formats import FORMATS, ExportOptions, Written, write_formats
 from .subject import Subject
 
@@ -32,7 +33,7 @@ def check_export(folder: str | Path, formats: Sequence[str] | None, overwrite: b
         DependencyError: a requested format needs a package that is not installed.
     """
     if formats is not None and not formats:
-        raise OutputError(f"no format is given: choose from {', '.join(FORMATS)}")
+        raise OutputError(_("no format is given: choose from {formats}").format(formats=", ".join(FORMATS)))
     check_formats(formats, tuple(FORMATS))
     return check_folder(folder, EXPORT_FOLDER, overwrite)
 

@@ -17,6 +17,7 @@ from ..progress import Reporter
 from ..report import Report, write_measurements, write_page, write_pdf, write_preview
 from ..report.numbers import numbers_of
 from ..volume.writing import write_labels
+from ..wording import _
 from .dicom_seg import SEG_FILE, write_dicom_seg
 from .dicom_sr import SR_FILE, write_dicom_sr
 from .printing import WALL_MM, check_wall, write_print_set
@@ -52,9 +53,17 @@ class ExportOptions:
     def check(self) -> ExportOptions:
         """Return the options if they are valid; ``SettingsError`` names the first invalid one and its limits."""
         if self.coordinates.upper() not in COORDINATES:
-            raise SettingsError(f"coordinates {self.coordinates!r} are unknown: use {' or '.join(COORDINATES)}")
+            raise SettingsError(
+                _("coordinates {coordinates!r} are unknown: use {known}").format(
+                    coordinates=self.coordinates, known=" or ".join(COORDINATES)
+                )
+            )
         if not 0 <= self.smoothing <= 1:
-            raise SettingsError(f"smoothing {self.smoothing:g} is outside 0 to 1: use {SMOOTHING:g} for most purposes")
+            raise SettingsError(
+                _("smoothing {smoothing:g} is outside 0 to 1: use {default:g} for most purposes").format(
+                    smoothing=self.smoothing, default=SMOOTHING
+                )
+            )
         check_wall(self.wall_mm)
         return self
 

@@ -22,6 +22,7 @@ from ..progress import Reporter
 from ..result import Result
 from ..version import __version__
 from ..volume.geometry import Geometry
+from ..wording import _
 from .solidity import check_solidity
 from .surface_files import read_stl, write_surface
 from .surfaces import Mesh, joined, level_set
@@ -80,7 +81,11 @@ def check_wall(wall_mm: float) -> float:
     """Return the wall thickness; raises ``SettingsError`` if it is outside the limits."""
     low, high = WALL_LIMITS_MM
     if not low <= wall_mm <= high:
-        raise SettingsError(f"wall thickness {wall_mm:g} mm is outside {low:g} to {high:g} mm: most printers need 2 mm")
+        raise SettingsError(
+            _("wall thickness {wall:g} mm is outside {low:g} to {high:g} mm: most printers need 2 mm").format(
+                wall=wall_mm, low=low, high=high
+            )
+        )
     return wall_mm
 
 
@@ -111,7 +116,7 @@ def print_parts(result: Result, wall_mm: float = WALL_MM, reporter: Reporter | N
         part = make(crop, result.structures, wall_mm) if crop is not None else None
         parts += [part] if part is not None else []
     if not parts:
-        raise OutputError("the segmentation has neither blood pool nor myocardium: choose a scan with a heart")
+        raise OutputError(_("the segmentation has neither blood pool nor myocardium: choose a scan with a heart"))
     return tuple(parts)
 
 
@@ -288,7 +293,11 @@ def write_print_set(
         path = write_surface(part.mesh, folder / part.file, coordinates, part.file, part.color)
         counted = check_solidity(read_stl(path))
         if not counted.watertight:
-            raise OutputError(f"{part.file} is not watertight ({counted}): report this bug with the segmentation")
+            raise OutputError(
+                _("{file} is not watertight ({counted}): report this bug with the segmentation").format(
+                    file=part.file, counted=counted
+                )
+            )
         facts["parts"][part.file] = _rounded({**part.facts, **counted.to_dict()})
     (folder / CHECK_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     (folder / README_FILE).write_text(_readme(facts, wall_mm), encoding="utf-8")

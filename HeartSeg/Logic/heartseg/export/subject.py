@@ -23,6 +23,7 @@ from ..volume.headers import Spacing
 from ..volume.label_maps import as_label_map, stem_of
 from ..volume.reading import count_frames, read_volume
 from ..volume.types import ANONYMOUS, Source, Volume, blank_volume
+from ..wording import _
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +120,10 @@ def _of_result_folder(folder: Path) -> Subject:
     path = folder / REPORT_FILE
     if not path.is_file():
         raise InputError(
-            f"folder {str(folder)!r} has no {REPORT_FILE}: give a result folder of 'heartseg segment' for one scan, "
-            "or a segmentation file"
+            _(
+                "folder {folder!r} has no {file}: give a result folder of 'heartseg segment' for one "
+                "scan, or a segmentation file"
+            ).format(folder=str(folder), file=REPORT_FILE)
         )
     with _readable(path):
         report = json.loads(path.read_text(encoding="utf-8"))
@@ -148,7 +151,9 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{str(path)!r} is not a readable HeartSeg report ({type(error).__name__}: {error}): segment the scan again"
+            _("{path!r} is not a readable HeartSeg report ({name}: {error}): segment the scan again").format(
+                path=str(path), name=type(error).__name__, error=error
+            )
         ) from error
 
 
@@ -163,7 +168,9 @@ def labels_of(folder: Path) -> tuple[np.ndarray, Geometry]:
             found = as_label_map(folder / name, None, "--labels")
             return found.labels, found.geometry
     raise InputError(
-        f"folder {str(folder)!r} has neither {' nor '.join(LABEL_FILES)}: segment the scan again with --format labels"
+        _("folder {folder!r} has neither {files}: segment the scan again with --format labels").format(
+            folder=str(folder), files=" nor ".join(LABEL_FILES)
+        )
     )
 
 
@@ -176,8 +183,17 @@ def _with_scan(subject: Subject, requested: Volume | None, source: Path) -> Subj
     if volume is not None and not volume.geometry.same_grid(subject.result.geometry, 0.01):
         grid, own = volume.geometry, subject.result.geometry
         raise InputError(
-            f"the grid of scan {volume.name!r} ({grid.orientation} {grid.size}) differs from that of {source.name!r} "
-            f"({own.orientation} {own.size}): give the scan that was segmented with --scan"
+            _(
+                "the grid of scan {name!r} ({orientation} {size}) differs from that of {source_name!r} "
+                "({own_orientation} {own_size}): give the scan that was segmented with --scan"
+            ).format(
+                name=volume.name,
+                orientation=grid.orientation,
+                size=grid.size,
+                source_name=source.name,
+                own_orientation=own.orientation,
+                own_size=own.size,
+            )
         )
     notices = subject.notices + ((notice,) if notice else ())
     return replace(subject, volume=volume, name=volume.name if volume else subject.name, notices=notices)

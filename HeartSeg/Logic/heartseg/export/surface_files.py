@@ -10,6 +10,7 @@ import numpy as np
 
 from ..anatomy import Structure
 from ..errors import InputError
+from ..wording import _
 from .surfaces import Mesh
 
 _STL_TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
@@ -119,7 +120,7 @@ def read_stl(path: Path) -> Mesh:
     content = path.read_bytes()
     count = int.from_bytes(content[80:84], "little") if len(content) >= 84 else -1
     if len(content) != 84 + _STL_TRIANGLE.itemsize * count:
-        raise InputError(f"{path.name!r} is not a complete binary STL file: write it again")
+        raise InputError(_("{name!r} is not a complete binary STL file: write it again").format(name=path.name))
     corners = np.frombuffer(content, _STL_TRIANGLE, count, 84)["corners"].reshape(-1, 3)
     order = np.lexsort(corners.T)
     ordered = corners[order]

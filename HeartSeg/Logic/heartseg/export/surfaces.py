@@ -12,6 +12,7 @@ from ..anatomy import STRUCTURES, Structure
 from ..errors import SettingsError
 from ..measure.boxes import bounding_box
 from ..volume.geometry import Geometry
+from ..wording import _
 from .finer_grid import finer_labels, separated
 
 SMOOTHING = 0.5
@@ -57,7 +58,11 @@ class Mesh:
             SettingsError: the axes are unknown.
         """
         if coordinates.upper() not in COORDINATES:
-            raise SettingsError(f"coordinates {coordinates!r} are unknown: use {' or '.join(COORDINATES)}")
+            raise SettingsError(
+                _("coordinates {coordinates!r} are unknown: use {known}").format(
+                    coordinates=coordinates, known=" or ".join(COORDINATES)
+                )
+            )
         signs = (-1.0, -1.0, 1.0) if coordinates.upper() == "RAS" else (1.0, 1.0, 1.0)
         return Mesh(self.points * np.array(signs), self.triangles)
 
@@ -93,7 +98,11 @@ def label_surfaces(
         SettingsError: ``smoothing`` is outside its range.
     """
     if not 0 <= smoothing <= 1:
-        raise SettingsError(f"smoothing {smoothing:g} is outside 0 to 1: the default is {SMOOTHING:g}")
+        raise SettingsError(
+            _("smoothing {smoothing:g} is outside 0 to 1: the default is {default:g}").format(
+                smoothing=smoothing, default=SMOOTHING
+            )
+        )
     box = bounding_box(labels)
     if box is None:
         return {}

@@ -19,6 +19,7 @@ from ..measure.bullseye import SCALES, THICKNESS, color_of
 from ..measure.grid import Unknown
 from ..measure.wall import WallThickness
 from ..volume.geometry import Geometry
+from ..wording import _
 from .surfaces import Mesh, label_surfaces
 
 SUFFIXES = (".vtp", ".ply")
@@ -55,7 +56,7 @@ def wall_surface(labels: np.ndarray, geometry: Geometry, wall: WallThickness | U
     from scipy.spatial import cKDTree
 
     if isinstance(wall, Unknown):
-        raise InputError(f"the wall thickness is unknown: {wall.why}")
+        raise InputError(_("the wall thickness is unknown: {why}").format(why=wall.why))
     mesh = label_surfaces(labels, geometry, (structure("LV"),))["LV"]
     count = min(NEIGHBOURS, len(wall.thickness_mm))
     distance, index = cKDTree(wall.points_lps_mm).query(mesh.points, k=count)
@@ -73,7 +74,11 @@ def write_wall_surface(surface: WallSurface, path: str | Path) -> None:
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"file {str(path)!r} is no surface: give a name with {' or '.join(SUFFIXES)}")
+        raise OutputError(
+            _("file {path!r} is no surface: give a name with {endings}").format(
+                path=str(path), endings=" or ".join(SUFFIXES)
+            )
+        )
     content = _vtp(surface) if path.suffix.lower() == ".vtp" else _ply(surface)
     with writing(path):
         path.write_bytes(content)

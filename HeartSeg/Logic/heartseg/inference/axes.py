@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ModelError
+from ..wording import _
 
 _WORLD = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
 
@@ -33,7 +34,11 @@ class NetworkAxes:
         """
         letters = orientation.upper()
         if len(letters) != 3 or {_WORLD.get(c, (9, 0))[0] for c in letters} != {0, 1, 2}:
-            raise ModelError(f"orientation {orientation!r} is not one: use three letters such as LPS or RAS")
+            raise ModelError(
+                _("orientation {orientation!r} is not one: use three letters such as LPS or RAS").format(
+                    orientation=orientation
+                )
+            )
         stored = [_WORLD[c] for c in reversed(letters)]  # z, y, x
         axes = [stored[t] for t in transpose]
         order = tuple(2 - world for world, _ in axes)

@@ -20,6 +20,7 @@ from ..provenance import RunFacts
 from ..settings import Settings
 from ..volume.geometry import Geometry
 from ..volume.types import Volume
+from ..wording import _
 from .around_heart import AroundHeart
 from .finder import Finder
 from .locate import HeartBox
@@ -54,7 +55,9 @@ class Engine:
         self.settings = (settings or Settings()).check()
         self.way = choose_way(folder, self.settings)
         if self.settings.heart_center is not None and self.way is not Way.GIVEN_CENTER:
-            raise SettingsError(f"model {folder.name!r} processes the whole image: leave out the heart center")
+            raise SettingsError(
+                _("model {name!r} processes the whole image: leave out the heart center").format(name=folder.name)
+            )
         self._check_confidence_map()
         finder = folder.open_finder()
         backend, self.device = choose_runtime(self.settings.backend, self.settings.device, needs_torch(folder, finder))
@@ -84,9 +87,9 @@ class Engine:
         if self.way is Way.NNUNET:
             return
         with reporter.stage("load model"):
-            _ = self._fine.loaded
+            _loaded = self._fine.loaded
             if self._finder and not self.way.whole_image:
-                _ = self._finder.loaded
+                _loaded = self._finder.loaded
 
     def predict(self, volume: Volume, reporter: Reporter) -> Prediction:
         """Labels of a scan.
@@ -113,7 +116,7 @@ class Engine:
             return NnUNet(volume, self.folder, self.settings, self.device)
         plan = self.plan(volume.geometry)
         if self.settings.accurate and plan.windows == plan.mirrored_copies == 1:
-            reporter.announce("accurate changes nothing here: the model allows no mirrored copies of a whole scan")
+            reporter.announce(_("accurate changes nothing here: the model allows no mirrored copies of a whole scan"))
         if not isinstance(self._fine, OrientedNetwork):
             return WholeImage(plan, volume, self._fine, self.settings)
         if self.settings.heart_center is not None:
@@ -158,7 +161,7 @@ class Engine:
             return stored, stored.prepared.image
         scan, lattice = OrientedScan.of(volume), self._fine.lattice
         grid = grid or lattice.over(scan.geometry)
-        _, image = self._fine.prepare(scan, grid, reporter)
+        _grid, image = self._fine.prepare(scan, grid, reporter)
         return WorldView(grid, scan.geometry, scan.flip, lattice.axes), self._fine.to_network(image)
 
     @property
@@ -179,7 +182,9 @@ class Engine:
             Cancelled: the reporter's token was set.
         """
         if not isinstance(self._fine, OrientedNetwork):
-            raise SettingsError(f"model {self.folder.name!r} sees whole images only: it has no windows")
+            raise SettingsError(
+                _("model {name!r} sees whole images only: it has no windows").format(name=self.folder.name)
+            )
         self.load(reporter)
         lattice = self._fine.lattice
         grid = window_grid(low_mm, high_mm, lattice.spacing, lattice.patch)
@@ -205,9 +210,11 @@ class Engine:
             Cancelled: the reporter's token was set.
         """
         if self._finder is None or self.way.whole_image:
-            raise SettingsError(f"model {self.folder.name!r} has no finder: it processes the whole image")
+            raise SettingsError(
+                _("model {name!r} has no finder: it processes the whole image").format(name=self.folder.name)
+            )
         with reporter.stage("load model"):
-            _ = self._finder.loaded
+            _loaded = self._finder.loaded
         with self._settings():
             scan = OrientedScan.of(volume)
             grid = self._finder.lattice.over(scan.geometry)
@@ -222,8 +229,10 @@ class Engine:
     def _check_confidence_map(self) -> None:
         if self.settings.confidence_map and self.way is Way.NNUNET:
             raise SettingsError(
-                f"model {self.folder.name!r} is run by nnU-Net's own predictor, which gives labels only: leave out the "
-                "confidence map"
+                _(
+                    "model {name!r} is run by nnU-Net's own predictor, which gives labels only: leave out the "
+                    "confidence map"
+                ).format(name=self.folder.name)
             )
 
 
@@ -240,5 +249,7 @@ def _check_inside(point: tuple[float, float, float], volume: Volume) -> None:
         at = ", ".join(f"{v:.0f}" for v in point)
         middle = ", ".join(f"{v:.0f}" for v in volume.geometry.center())
         raise InputError(
-            f"heart center ({at}) lies outside {volume.name!r}: give LPS mm; the scan's middle is ({middle})"
+            _("heart center ({at}) lies outside {name!r}: give LPS mm; the scan's middle is ({middle})").format(
+                at=at, name=volume.name, middle=middle
+            )
         )

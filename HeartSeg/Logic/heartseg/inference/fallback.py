@@ -20,6 +20,7 @@ from ..provenance import RunFacts
 from ..settings import Settings
 from ..volume.geometry import to_nearest_lps
 from ..volume.types import Volume
+from ..wording import _
 from .plan import Way
 from .prediction import Prediction
 from .tiles import mirror_combinations
@@ -52,19 +53,31 @@ class NnUNet:
             import nnunetv2  # noqa: F401
         except ImportError as error:
             raise DependencyError(
-                f'model {folder.name} needs nnU-Net itself ({reason}): pip install "heartseg[train]"'
+                _('model {name} needs nnU-Net itself ({reason}): pip install "heartseg[train]"').format(
+                    name=folder.name, reason=reason
+                )
             ) from error
-        reporter.announce(f"model {folder.name}: {reason}; nnU-Net's own predictor processes the whole image")
+        reporter.announce(
+            _("model {name}: {reason}; nnU-Net's own predictor processes the whole image").format(
+                name=folder.name, reason=reason
+            )
+        )
         checkpoints = [load_checkpoint(path, folder.sha256(path)) for path in folder.checkpoints]
         turned = folder.turns_scans(self.settings.reorient)
         try:
             labels = self._labels(self._predictor(checkpoints), turned, reporter)
         except (RuntimeError, KeyError, ValueError, AttributeError) as error:
-            raise ModelError(f"nnU-Net cannot run model {folder.name}: {error}") from error
+            raise ModelError(
+                _("nnU-Net cannot run model {name}: {error}").format(name=folder.name, error=error)
+            ) from error
         finding = Finding(
             "nnunet-fallback",
             Severity.INFO,
-            f"{reason}: predicted by nnU-Net itself, {'LPS' if turned else 'stored'} axes, whole image",
+            (
+                _("{reason}: predicted by nnU-Net itself, LPS axes, whole image")
+                if turned
+                else _("{reason}: predicted by nnU-Net itself, stored axes, whole image")
+            ).format(reason=reason),
         )
         mirrored = len(mirror_combinations(checkpoints[0]["mirroring_axes"] or ())) if self.settings.accurate else 1
         run = RunFacts(mode=Way.NNUNET.value, mirrored_copies=mirrored)

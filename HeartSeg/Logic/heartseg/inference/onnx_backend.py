@@ -10,6 +10,7 @@ import numpy as np
 from ..devices import cpu_threads
 from ..errors import DependencyError, ModelError, one_line
 from ..models.graph import GraphNetwork
+from ..wording import _
 from .tiles import Predictor
 
 _POLL_SECONDS = 0.05
@@ -25,7 +26,9 @@ def onnx_predictor(network: GraphNetwork, check: Callable[[], None], threads: in
     try:
         import onnxruntime
     except ImportError as error:
-        raise DependencyError(f'backend onnx needs ONNX Runtime ({error}): pip install "heartseg[light]"') from None
+        raise DependencyError(
+            _('backend onnx needs ONNX Runtime ({error}): pip install "heartseg[light]"').format(error=error)
+        ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = cpu_threads(threads), 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the cores alone
@@ -37,7 +40,9 @@ def onnx_predictor(network: GraphNetwork, check: Callable[[], None], threads: in
         session = onnxruntime.InferenceSession(network.graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # a class of its own for each kind
         raise ModelError(
-            f"ONNX Runtime {onnxruntime.__version__} refuses the graph ({one_line(error):.120}): copy the model again"
+            _("ONNX Runtime {version} refuses the graph ({error:.120}): copy the model again").format(
+                version=onnxruntime.__version__, error=one_line(error)
+            )
         ) from None
     name = session.get_inputs()[0].name
 

@@ -10,6 +10,7 @@ import numpy as np
 from ..devices import cpu_threads
 from ..errors import DependencyError, ModelError, one_line
 from ..models.graph import GraphNetwork, with_weights
+from ..wording import _
 from .tiles import Predictor
 
 if TYPE_CHECKING:
@@ -41,14 +42,18 @@ def openvino_predictor(
     try:
         import openvino
     except ImportError as error:
-        raise DependencyError(f'backend openvino needs OpenVINO ({error}): pip install "heartseg[openvino]"') from None
+        raise DependencyError(
+            _('backend openvino needs OpenVINO ({error}): pip install "heartseg[openvino]"').format(error=error)
+        ) from None
     core = openvino.Core()
     if isinstance(network, GraphNetwork):
         try:
             model = core.read_model(with_weights(network))
         except RuntimeError as error:
             raise ModelError(
-                f"OpenVINO {openvino.__version__} refuses the graph ({one_line(error):.120}): copy the model again"
+                _("OpenVINO {version} refuses the graph ({error:.120}): copy the model again").format(
+                    version=openvino.__version__, error=one_line(error)
+                )
             ) from None
     else:
         import torch

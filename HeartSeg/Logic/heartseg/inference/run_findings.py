@@ -8,6 +8,7 @@ import numpy as np
 
 from ..findings import Finding, Severity
 from ..volume.geometry import Geometry
+from ..wording import _
 from .acceptance import LOW_AGREEMENT, LOW_CONFIDENCE
 from .locate import HeartBox
 
@@ -20,12 +21,15 @@ SECOND_HEART = 0.3
 
 def whole_image_finding(folder: ModelFolder, reorient: bool, mode: str) -> Finding:
     """The finding that a model was run over the whole image, with the mode and the reason."""
-    reason = "the model has no card that states an orientation" if reorient else "reorientation is off"
+    reason = _("the model has no card that states an orientation") if reorient else _("reorientation is off")
     if folder.is_2d:
-        text = f"the model is 2D: the whole scan was processed {mode}, as nnU-Net does"
-        text += "" if folder.turns_scans(reorient) else f" ({reason})"
+        text = (
+            _("the model is 2D: the whole scan was processed {mode}, as nnU-Net does")
+            if folder.turns_scans(reorient)
+            else _("the model is 2D: the whole scan was processed {mode}, as nnU-Net does ({reason})")
+        ).format(mode=mode, reason=reason)
         return Finding("slice-by-slice", Severity.INFO, text)
-    text = f"{reason}: the whole image was processed in the scan's stored axes, as nnU-Net does"
+    text = _("{reason}: the whole image was processed in the scan's stored axes, as nnU-Net does").format(reason=reason)
     return Finding("stored-axes", Severity.INFO, text)
 
 
@@ -33,10 +37,10 @@ def candidate_findings(box: HeartBox) -> list[Finding]:
     """A warning if a second candidate is large."""
     if not box.others_ml or box.others_ml[0] < SECOND_HEART * box.volume_ml:
         return []
-    text = (
-        f"a second region looks like a heart ({box.others_ml[0]:.0f} mL, the first {box.volume_ml:.0f} mL): the larger "
-        "one was taken, check that it is the heart"
-    )
+    text = _(
+        "a second region looks like a heart ({second:.0f} mL, the first {first:.0f} mL): the "
+        "larger one was taken, check that it is the heart"
+    ).format(second=box.others_ml[0], first=box.volume_ml)
     return [Finding("second-candidate", Severity.WARNING, text, values={"others_ml": list(box.others_ml[:3])})]
 
 
@@ -46,7 +50,9 @@ def tiled_findings(grid: Geometry, patch: tuple[int, ...]) -> list[Finding]:
         return []
     size = " x ".join(f"{n * s:.0f}" for n, s in zip(grid.size, grid.spacing, strict=True))
     tile = " x ".join(f"{n * s:.0f}" for n, s in zip(patch[::-1], grid.spacing, strict=True))
-    text = f"the heart with its margin ({size} mm) exceeds the network's tile ({tile} mm): several tiles were used"
+    text = _(
+        "the heart with its margin ({size} mm) exceeds the network's tile ({tile} mm): several tiles were used"
+    ).format(size=size, tile=tile)
     return [Finding("heart-tiled", Severity.INFO, text)]
 
 
@@ -56,9 +62,13 @@ def confidence_findings(agreement: float | None, confidence: dict[str, float]) -
     if confidence:
         mean = float(np.mean(list(confidence.values())))
         if mean < LOW_CONFIDENCE:
-            text = f"the network is not confident: mean probability {mean:.2f} (usual: over {LOW_CONFIDENCE})"
+            text = _("the network is not confident: mean probability {mean:.2f} (usual: over {limit})").format(
+                mean=mean, limit=LOW_CONFIDENCE
+            )
             findings.append(Finding("low-confidence", Severity.WARNING, text, values={"mean_probability": mean}))
     if agreement is not None and agreement < LOW_AGREEMENT:
-        text = f"the coarse and the fine network disagree on where the heart is (Dice {agreement:.2f}): check it"
+        text = _(
+            "the coarse and the fine network disagree on where the heart is (Dice {agreement:.2f}): check it"
+        ).format(agreement=agreement)
         findings.append(Finding("networks-disagree", Severity.WARNING, text, values={"dice": agreement}))
     return findings

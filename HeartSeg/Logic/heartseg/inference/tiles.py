@@ -19,6 +19,7 @@ import numpy as np
 from ..devices import CPU, Device, is_out_of_memory
 from ..errors import DeviceError
 from ..progress import Reporter
+from ..wording import _
 
 Predictor = Callable[[np.ndarray], Any]
 """Takes a float32 batch ``(b, c, z, y, x)``, returns float32 logits ``(b, classes, z, y, x)`` on the rung's device: a
@@ -133,11 +134,17 @@ def predict_tiles(
                 raise
             if not remaining:
                 raise DeviceError(
-                    f"out of memory on {rung.device} with one tile of {'x'.join(map(str, window.patch))} voxels: "
-                    "close other programs, or use a model with a smaller patch"
+                    _(
+                        "out of memory on {device} with one tile of {size} voxels: close other programs, or use a "
+                        "model with a smaller patch"
+                    ).format(device=rung.device, size="x".join(map(str, window.patch)))
                 ) from error
             state.free(remaining[0])
-            reporter.announce(f"out of memory with {rung}: continuing at tile {state.done + 1} with {remaining[0]}")
+            reporter.announce(
+                _("out of memory with {rung}: continuing at tile {done} with {remaining}").format(
+                    rung=rung, done=state.done + 1, remaining=remaining[0]
+                )
+            )
     with_classes = (slice(None), *inner)
     return state.mean()[with_classes]
 

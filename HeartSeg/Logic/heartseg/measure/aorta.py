@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from ..wording import _
 from .grid import Unknown
 from .vessels import GreatVessels, VesselProfile
 
@@ -55,7 +56,7 @@ def ascending_aorta(vessels: GreatVessels) -> AscendingAorta | Unknown:
     if isinstance(profile, Unknown):
         return profile
     if not profile.at_valve:
-        return Unknown("the aorta does not reach the left ventricle, so its root is not known")
+        return Unknown(_("the aorta does not reach the left ventricle, so its root is not known"))
     return levels_of(profile)
 
 
@@ -64,16 +65,16 @@ def levels_of(profile: VesselProfile) -> AscendingAorta | Unknown:
     known = np.isfinite(profile.diameter_mm)
     at, diameter = profile.along_mm[known], profile.diameter_mm[known]
     if len(at) < 5:
-        return Unknown("too few cross-sections of the ascending aorta")
+        return Unknown(_("too few cross-sections of the ascending aorta"))
     smooth = ndimage.median_filter(diameter, 3, mode="nearest")
     in_root = at <= ROOT_MM
     if not in_root.any():
-        return Unknown("no cross-section of the aortic root")
+        return Unknown(_("no cross-section of the aortic root"))
     root = int(np.flatnonzero(in_root)[smooth[in_root].argmax()])
     end = profile.along_mm[-1] - END_MM
     tubular = np.flatnonzero((at > max(at[root] + SHORTEST_MM / 2, ROOT_MM * 0.8)) & (at <= end))
     length = float(profile.along_mm[-1])
-    short = Unknown("the ascending aorta is cut off above its root")
+    short = Unknown(_("the ascending aorta is cut off above its root"))
     if not len(tubular) or end - at[root] < SHORTEST_MM:
         return AscendingAorta(float(smooth[root]), float(at[root]), short, None, short, None, length, profile.cut_above)
     widest = int(tubular[smooth[tubular].argmax()])
@@ -83,7 +84,7 @@ def levels_of(profile: VesselProfile) -> AscendingAorta | Unknown:
     return AscendingAorta(
         float(smooth[root]),
         float(at[root]),
-        float(smooth[waist]) if is_waist else Unknown("no waist between root and tubular part"),
+        float(smooth[waist]) if is_waist else Unknown(_("no waist between root and tubular part")),
         float(at[waist]) if is_waist else None,
         float(smooth[widest]),
         float(at[widest]),

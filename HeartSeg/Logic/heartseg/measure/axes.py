@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..anatomy import structure
+from ..wording import _
 from .grid import CUT_OFF, HeartGrid, Unknown
 from .valves import Interface, ValvePlane, interface, plane_of
 
@@ -99,10 +100,10 @@ def long_axis(grid: HeartGrid, mitral: ValvePlane | Unknown) -> LongAxis | Unkno
     note = ""
     if isinstance(mitral, Unknown):
         if not grid.has("MYO"):
-            return Unknown(f"no base: {mitral.why}, {structure('MYO').name} not found")
+            return Unknown(_("no base: {why}, {name} not found").format(why=mitral.why, name=structure("MYO").name))
         bare = interface(grid, (structure("LV").label,), (0, *(structure(k).label for k in ("RV", "LA", "RA", "PA"))))
         if bare is None or bare.cut or np.linalg.norm(bare.vector) < 100.0:
-            return Unknown(f"no base: {mitral.why}")
+            return Unknown(_("no base: {why}").format(why=mitral.why))
         mitral, note = plane_of(bare, "mitral"), "base: where no myocardium covers the ventricle"
     points, base = grid.points("LV"), mitral.center
     distance = np.linalg.norm(points - base, axis=1)
@@ -111,7 +112,7 @@ def long_axis(grid: HeartGrid, mitral: ValvePlane | Unknown) -> LongAxis | Unkno
     direction /= np.linalg.norm(direction)
     length = _exit(grid, base, direction, float(distance.max()) + 5.0)
     if length is None:
-        return Unknown("the axis from the base leaves the left ventricle at once")
+        return Unknown(_("the axis from the base leaves the left ventricle at once"))
     bx, by, bz = base.tolist()
     ax, ay, az = (base + length * direction).tolist()
     return LongAxis((bx, by, bz), (ax, ay, az), note)
@@ -128,11 +129,11 @@ def septum_surface(grid: HeartGrid) -> Interface | Unknown:
     """Return the interface of right ventricle and left ventricular myocardium: the right side of the septum."""
     for key in ("RV", "MYO"):
         if not grid.has(key):
-            return Unknown(f"{structure(key).name} not found")
+            return Unknown(_("{name} not found").format(name=structure(key).name))
     found = interface(grid, (structure("RV").label,), (structure("MYO").label,))
     if found is None or found.area_mm2 < SMALLEST_SEPTUM_MM2:
-        return Unknown("right ventricle and myocardium hardly touch, so the septum is not known")
-    return Unknown(f"septum {CUT_OFF}") if found.cut else found
+        return Unknown(_("right ventricle and myocardium hardly touch, so the septum is not known"))
+    return Unknown(_("septum {cut_off}").format(cut_off=CUT_OFF)) if found.cut else found
 
 
 def heart_frame(axis: LongAxis | Unknown, septum: Interface | Unknown) -> HeartFrame | Unknown:
@@ -147,7 +148,7 @@ def heart_frame(axis: LongAxis | Unknown, septum: Interface | Unknown) -> HeartF
     radial = offset - np.outer(offset @ axis.direction, axis.direction)
     towards = radial[used].mean(axis=0) if used.any() else np.zeros(3)
     if np.linalg.norm(towards) < 1.0:
-        return Unknown("the septum is not at the level of the left ventricle")
+        return Unknown(_("the septum is not at the level of the left ventricle"))
     septal = towards / np.linalg.norm(towards)
     angle = np.degrees(np.arctan2(offset @ np.cross(septal, axis.direction), offset @ septal))
     ends = [
@@ -156,7 +157,7 @@ def heart_frame(axis: LongAxis | Unknown, septum: Interface | Unknown) -> HeartF
         if np.count_nonzero(slab := (height >= low) & (height < high)) >= 10
     ]
     if not ends:
-        return Unknown("the septum has too few voxels")
+        return Unknown(_("the septum has too few voxels"))
     inferior, anterior = np.median(ends, axis=0)
     turn = np.radians((inferior + anterior) / 2)
     x, y, z = (np.cos(turn) * septal + np.sin(turn) * np.cross(septal, axis.direction)).tolist()

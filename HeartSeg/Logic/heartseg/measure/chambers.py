@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..anatomy import structure
+from ..wording import _
 from .axes import HeartFrame, LongAxis
 from .grid import HeartGrid, Unknown
 from .planes import ViewPlane
@@ -72,15 +73,15 @@ def ventricular_widths(
     near = np.abs((septum.centers - plane.center_lps_mm) @ plane.normal) < 2 * max(grid.geometry.spacing)
     line = septum.centers[near & (height > SEPTUM_RANGE[0]) & (height < SEPTUM_RANGE[1])]
     if len(line) < 10:
-        return Unknown("the septum is not in the four-chamber plane")
+        return Unknown(_("the septum is not in the four-chamber plane"))
     flat = (line - plane.center_lps_mm) @ np.stack([plane.right_lps, plane.up_lps], axis=1)
-    _, _, axes = np.linalg.svd(flat - flat.mean(axis=0), full_matrices=False)
+    axes = np.linalg.svd(flat - flat.mean(axis=0), full_matrices=False)[2]
     along = axes[0][0] * np.array(plane.right_lps) + axes[0][1] * np.array(plane.up_lps)
     across = np.cross(plane.normal, along)
     center = np.asarray(plane.center_lps_mm)
     widths = [_largest_width(_section(grid, key, center, across, along)) for key in ("RV", "LV")]
     if min(widths) <= 0:
-        return Unknown("a ventricle is not in the four-chamber plane")
+        return Unknown(_("a ventricle is not in the four-chamber plane"))
     return VentricularWidths(widths[0], widths[1])
 
 
@@ -103,7 +104,7 @@ def atrial_diameters(
     column = section[:, middle - SMOOTHED_ROWS // 2 : middle + SMOOTHED_ROWS // 2 + 1]
     roof = [np.flatnonzero(c)[-1] for c in column.T if c.any()]
     if not roof:
-        return Unknown(f"{structure(key).name} not in the four-chamber plane")
+        return Unknown(_("{name} not in the four-chamber plane").format(name=structure(key).name))
     return AtrialDiameters((float(np.mean(roof)) - section.shape[0] // 2) * PIXEL_MM, _largest_width(section))
 
 
@@ -120,7 +121,7 @@ def septal_angle_deg(grid: HeartGrid, frame: HeartFrame | Unknown, septum: Inter
     height, angle = frame.height_and_angle(septum.centers)
     slab = (height > MID_SEPTUM[0]) & (height < MID_SEPTUM[1])
     if slab.sum() < 30:
-        return Unknown("the septum has too few voxels at the middle of the ventricle")
+        return Unknown(_("the septum has too few voxels at the middle of the ventricle"))
     offset = septum.centers[slab] - frame.axis.base
     flat = np.column_stack([offset @ frame.septal, offset @ frame.anterior])
     low, middle, high = np.quantile(angle[slab], (0.02, 0.5, 0.98))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..wording import _, joined
 from .grid import Unknown
 
 FEWEST_FRAMES_FOR_FIT = 8
@@ -58,11 +59,13 @@ class VolumeCurve:
         if self.problem:
             notes.append(self.problem)
         if self.misfits:
-            notes.append(f"{_frames(self.misfits)} left out: no fit with the neighbouring frames")
+            notes.append(
+                _("{frames} left out: no fit with the neighbouring frames").format(frames=_frames(self.misfits))
+            )
         if missing:
-            notes.append(f"no volume in {_frames(missing)}")
+            notes.append(_("no volume in {frames}").format(frames=_frames(missing)))
         if self.open_ended:
-            notes.append("the last slice still holds it: part of it may be outside")
+            notes.append(_("the last slice still holds it: part of it may be outside"))
         return tuple(notes)
 
     @property
@@ -162,9 +165,9 @@ def cardiac_function(
     curves = {key: volume_curve(key, values, key in open_ended) for key, values in volumes_ml.items()}
     left = curves.get("LV")
     if left is not None and left.problem:
-        return Unknown(f"left ventricle: {left.problem}")
+        return Unknown(_("left ventricle: {problem}").format(problem=left.problem))
     if left is None or len(left.used) < 2:
-        return Unknown("left ventricle known in fewer than two frames, so end-diastole and end-systole are unknown")
+        return Unknown(_("left ventricle known in fewer than two frames, so end-diastole and end-systole are unknown"))
     used = left.used
     ed, es = max(used, key=lambda k: used[k]), min(used, key=lambda k: used[k])
     ventricles = {k: VentricularFunction(_at(curves, k, ed), _at(curves, k, es)) for k in ("LV", "RV")}
@@ -197,14 +200,14 @@ def _atrium(curve: VolumeCurve | None) -> AtrialFunction:
 
 
 def _notes(curves: Mapping[str, VolumeCurve]) -> tuple[str, ...]:
-    notes = [f"{key}: {note}" for key, curve in curves.items() for note in curve.notes]
+    notes = [joined(": ", (key, note)) for key, curve in curves.items() for note in curve.notes]
     if not any(c.checked for c in curves.values()):
-        notes.append("too few frames to find those that do not fit their neighbours")
+        notes.append(_("too few frames to find those that do not fit their neighbours"))
     return tuple(notes)
 
 
 def _frames(numbers: Sequence[int]) -> str:
-    return f"frame{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+    return (_("frames {numbers}") if len(numbers) > 1 else _("frame {numbers}")).format(numbers=[*map(str, numbers)])
 
 
 def volume_curve(structure: str, volume_ml: Sequence[float | None], open_ended: bool = False) -> VolumeCurve:
@@ -215,10 +218,14 @@ def volume_curve(structure: str, volume_ml: Sequence[float | None], open_ended: 
     missing = sum(v is None for v in values)
     problem = ""
     if rough > MOST_LOST * len(values):
-        share = f"more than {100 * MOST_LOST:.0f} %"
-        problem = f"{share} of its frames do not fit their neighbours, so its extremes are unknown"
+        share = _("more than {limit:.0f} %").format(limit=100 * MOST_LOST)
+        problem = _("{share} of its frames do not fit their neighbours, so its extremes are unknown").format(
+            share=share
+        )
     elif len(values) - missing > 0 and missing + len(misfits) > MOST_LOST * len(values):
-        problem = f"no usable volume in {missing + len(misfits)} of {len(values)} frames, so its extremes are unknown"
+        problem = _("no usable volume in {count} of {total} frames, so its extremes are unknown").format(
+            count=missing + len(misfits), total=len(values)
+        )
     return VolumeCurve(structure, values, misfits, checked, problem, open_ended)
 
 

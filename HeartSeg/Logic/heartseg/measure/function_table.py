@@ -8,10 +8,11 @@ from dataclasses import replace
 from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML
 from ..result import Measure, joined_notes
 from ..volume.patient import Patient
+from ..wording import _
 from .function import AtrialFunction, CardiacFunction, VentricularFunction
 
-_NO_BSA = "height and weight unknown"
-_NO_RATE = "heart rate unknown"
+_NO_BSA = _("height and weight unknown")
+_NO_RATE = _("heart rate unknown")
 _SIZES = {("volume", key) for key in ("LV", "RV", "LA", "RA")} | {("mass", "MYO")}
 
 
@@ -61,29 +62,39 @@ def _index(measure: Measure, patient: Patient) -> Measure:
     bsa, unit = patient.bsa_m2, f"{measure.unit}/m²"
     if measure.value is None or bsa is None:
         return Measure(measure.structure, quantity, None, unit, measure.note if measure.value is None else _NO_BSA)
-    note = joined_notes(measure.note, f"per body surface area of {bsa:.2f} m² (Mosteller)")
+    note = joined_notes(measure.note, _("per body surface area of {bsa:.2f} m² (Mosteller)").format(bsa=bsa))
     low, high = (None if limit is None else limit / bsa for limit in (measure.low, measure.high))
     return Measure(measure.structure, quantity, measure.value / bsa, unit, note, low, high)
 
 
 def _ventricle(key: str, ventricle: VentricularFunction, function: CardiacFunction) -> Iterator[Measure]:
-    ed = f"end-diastole of the left ventricle, frame {function.end_diastole}"
-    es = f"end-systole of the left ventricle, frame {function.end_systole}"
-    missing = f"{key} not known at end-diastole or end-systole"
+    ed = _("end-diastole of the left ventricle, frame {frame}").format(frame=function.end_diastole)
+    es = _("end-systole of the left ventricle, frame {frame}").format(frame=function.end_systole)
+    missing = _("{key} not known at end-diastole or end-systole").format(key=key)
     for quantity, value, when in (("edv", ventricle.edv_ml, ed), ("esv", ventricle.esv_ml, es)):
-        yield Measure(key, quantity, value, "mL", when if value is not None else f"{key} not known: {when}")
+        yield Measure(
+            key,
+            quantity,
+            value,
+            "mL",
+            when if value is not None else _("{key} not known: {when}").format(key=key, when=when),
+        )
     stroke, fraction = ventricle.stroke_volume_ml, ventricle.ejection_fraction_percent
     yield Measure(key, "stroke_volume", stroke, "mL", "" if stroke is not None else missing)
     yield Measure(key, "ejection_fraction", fraction, "%", "" if fraction is not None else missing)
 
 
 def _output(function: CardiacFunction, patient: Patient) -> Measure:
-    rate = _NO_RATE if patient.heart_rate_bpm is None else f"heart rate {patient.heart_rate_bpm:.0f}/min"
+    rate = (
+        _NO_RATE
+        if patient.heart_rate_bpm is None
+        else _("heart rate {rate:.0f}/min").format(rate=patient.heart_rate_bpm)
+    )
     return Measure("LV", "cardiac_output", function.cardiac_output_l_min, "L/min", rate)
 
 
 def _atrium(key: str, atrium: AtrialFunction) -> Iterator[Measure]:
-    why = "" if atrium.max_ml is not None else f"{key} known in fewer than two frames"
+    why = "" if atrium.max_ml is not None else _("{key} known in fewer than two frames").format(key=key)
     yield Measure(key, "max_volume", atrium.max_ml, "mL", why)
     yield Measure(key, "min_volume", atrium.min_ml, "mL", why)
     yield Measure(key, "emptying_fraction", atrium.emptying_fraction_percent, "%", why)
@@ -92,5 +103,9 @@ def _atrium(key: str, atrium: AtrialFunction) -> Iterator[Measure]:
 def _mass(function: CardiacFunction) -> Iterator[Measure]:
     for phase, volume in (("ed", function.myocardium_ed_ml), ("es", function.myocardium_es_ml)):
         mass = None if volume is None else volume * MYOCARDIAL_DENSITY_G_PER_ML
-        why = f"volume times {MYOCARDIAL_DENSITY_G_PER_ML} g/mL" if mass is not None else "MYO not known in that frame"
+        why = (
+            _("volume times {density} g/mL").format(density=MYOCARDIAL_DENSITY_G_PER_ML)
+            if mass is not None
+            else _("MYO not known in that frame")
+        )
         yield Measure("MYO", f"mass_{phase}", mass, "g", why)

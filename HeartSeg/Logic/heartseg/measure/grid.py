@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from ..anatomy import structure
 from ..volume.geometry import SIDES, Geometry
+from ..wording import _
 from .boxes import Box, LabelCrop, label_boxes
 
 LARGEST_STEP_MM = 1.2
@@ -22,7 +23,7 @@ THICKEST_MM = 5.0
 """Maximum step for planes and lengths; with larger steps, they are wrong by several millimetres and degrees."""
 SMALLEST_ML = 1.0
 """A structure below this volume is missing; the shortest arterial stump in a correct map has 3 mL."""
-CUT_OFF = "cut off by the border of the scan"
+CUT_OFF = _("cut off by the border of the scan")
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ class HeartGrid:
         """Return why a measure that requires these complete structures cannot be determined; ``None`` if it can."""
         for key in keys:
             if not self.has(key):
-                return Unknown(f"{structure(key).name} not found")
+                return Unknown(_("{name} not found").format(name=structure(key).name))
             if key in self.cut:
-                return Unknown(f"{structure(key).name} {CUT_OFF}")
+                return Unknown(_("{name} {cut_off}").format(name=structure(key).name, cut_off=CUT_OFF))
         return None
 
     def points(self, key: str) -> np.ndarray:
@@ -109,7 +110,11 @@ class HeartGrid:
 def too_coarse(geometry: Geometry) -> Unknown | None:
     """Return why a grid is too coarse for planes and lengths; ``None`` if it is not."""
     step = max(geometry.spacing)
-    return Unknown(f"slices of {step:.1f} mm are too thick for planes and lengths") if step > THICKEST_MM else None
+    return (
+        Unknown(_("slices of {step:.1f} mm are too thick for planes and lengths").format(step=step))
+        if step > THICKEST_MM
+        else None
+    )
 
 
 def grid_of_crop(crop: LabelCrop) -> HeartGrid:

@@ -12,6 +12,7 @@ from ..findings import Finding
 from ..result import Measure, joined_notes
 from ..volume.geometry import Geometry
 from ..volume.types import Volume
+from ..wording import _, joined
 from .aorta import ROOT_MM, AscendingAorta, ascending_aorta
 from .axes import HeartFrame, LongAxis, heart_frame, long_axis, septum_surface
 from .boxes import LabelCrop, crop_labels
@@ -182,7 +183,7 @@ def _row(key: str, quantity: str, value: float | Unknown | None, unit: str, note
 def _valve_rows(heart: HeartMeasures) -> Iterator[Measure]:
     for name, valve in heart.valves.items():
         area = valve if isinstance(valve, Unknown) else valve.area_mm2 / 100
-        note = "area of the annulus projected on its plane; not for sizing a device"
+        note = _("area of the annulus projected on its plane; not for sizing a device")
         yield _row(_VALVE_OF[name], f"{name}_valve_area", area, "cm²", note)
 
 
@@ -191,34 +192,34 @@ def _ventricle_rows(heart: HeartMeasures) -> Iterator[Measure]:
     note = axis.note if isinstance(axis, LongAxis) else ""
     yield _row("LV", "long_axis_length", axis.length_mm if isinstance(axis, LongAxis) else axis, "mm", note)
     if isinstance(axis, LongAxis) and heart.lv_volume_ml is not None:
-        yield _row("LV", "sphericity", sphericity(heart.lv_volume_ml, axis), "", "volume relative to a sphere")
+        yield _row("LV", "sphericity", sphericity(heart.lv_volume_ml, axis), "", _("volume relative to a sphere"))
     else:
         yield _row("LV", "sphericity", axis if isinstance(axis, Unknown) else None, "")
-    plane = "largest, perpendicular to the septum, in the four-chamber plane"
+    plane = _("largest, perpendicular to the septum, in the four-chamber plane")
     yield _row("LV", "width_4ch", widths.lv_mm if isinstance(widths, VentricularWidths) else widths, "mm", plane)
     yield _row("RV", "width_4ch", widths.rv_mm if isinstance(widths, VentricularWidths) else widths, "mm", plane)
     ratio = widths.ratio if isinstance(widths, VentricularWidths) else widths
     yield _row("RV", "rv_lv_diameter_ratio", ratio, "", plane)
-    yield _row("RV", "septal_angle", heart.septal_angle_deg, "deg", "middle of the long axis; a flat septum has 180")
+    yield _row("RV", "septal_angle", heart.septal_angle_deg, "deg", _("middle of the long axis; a flat septum has 180"))
 
 
 def _wall_rows(heart: HeartMeasures) -> Iterator[Measure]:
-    why = heart.wall.why if isinstance(heart.wall, Unknown) else "too few endocardial points"
+    why = heart.wall.why if isinstance(heart.wall, Unknown) else _("too few endocardial points")
     how = "" if isinstance(heart.wall, Unknown) else heart.wall.note
     for s in heart.segments:
         for name, value in (("mean", s.mean_mm), ("min", s.min_mm), ("max", s.max_mm)):
-            note = f"{s.name}: {why}" if value is None else joined_notes(s.name, how)
+            note = joined(": ", (s.name, why)) if value is None else joined_notes(s.name, how)
             yield Measure("MYO", f"wall_thickness_{name}_{s.segment:02d}", value, "mm", note)
         mass = None if heart.myocardial_mass_g is None else s.mass_share * heart.myocardial_mass_g
-        note = s.name if mass is not None else f"{s.name}: myocardium {CUT_OFF}"
+        note = s.name if mass is not None else joined(": ", (s.name, _("myocardium {cut_off}").format(cut_off=CUT_OFF)))
         yield Measure("MYO", f"segment_mass_{s.segment:02d}", mass, "g", note)
     wall = heart.wall
     mean = wall if isinstance(wall, Unknown) else float(wall.thickness_mm.mean())
-    method = joined_notes("Laplace's equation, mean over the endocardium", how)
+    method = joined_notes(_("Laplace's equation, mean over the endocardium"), how)
     yield _row("MYO", "wall_thickness_mean", mean, "mm", method)
     most = [s.mean_mm for s in heart.segments if s.mean_mm is not None]
     widest = wall if isinstance(wall, Unknown) else max(most, default=None)
-    yield _row("MYO", "wall_thickness_largest_segment", widest, "mm", "largest mean of the 17 segments")
+    yield _row("MYO", "wall_thickness_largest_segment", widest, "mm", _("largest mean of the 17 segments"))
 
 
 def _atrium_rows(heart: HeartMeasures) -> Iterator[Measure]:
@@ -226,8 +227,8 @@ def _atrium_rows(heart: HeartMeasures) -> Iterator[Measure]:
         known = isinstance(atrium, AtrialDiameters)
         length = atrium.length_mm if isinstance(atrium, AtrialDiameters) else atrium
         width = atrium.width_mm if isinstance(atrium, AtrialDiameters) else atrium
-        yield _row(key, "length_4ch", length, "mm", "valve to roof in the four-chamber plane" if known else "")
-        yield _row(key, "width_4ch", width, "mm", "parallel to the valve in the four-chamber plane" if known else "")
+        yield _row(key, "length_4ch", length, "mm", _("valve to roof in the four-chamber plane") if known else "")
+        yield _row(key, "width_4ch", width, "mm", _("parallel to the valve in the four-chamber plane") if known else "")
 
 
 def _vessel_rows(heart: HeartMeasures) -> Iterator[Measure]:
@@ -240,17 +241,17 @@ def _vessel_rows(heart: HeartMeasures) -> Iterator[Measure]:
     for quantity, name, at in levels:
         value = aorta if isinstance(aorta, Unknown) else getattr(aorta, name)
         place = None if isinstance(aorta, Unknown) else getattr(aorta, at)
-        note = "" if place is None else f"inner, double-oblique, {place:.0f} mm from the valve"
+        note = "" if place is None else _("inner, double-oblique, {place:.0f} mm from the valve").format(place=place)
         if isinstance(aorta, AscendingAorta) and aorta.cut_above and name in _visible_levels(aorta):
-            note += "; cut off at the upper border: maximum of the visible part"
+            note = joined_notes(note, _("cut off at the upper border: maximum of the visible part"))
         yield _row("AO", quantity, value, "mm", note)
-    both = {"pulmonary trunk": heart.trunk_diameter, "ascending aorta": heart.aorta_diameter}
-    missing = [f"{name}: {found.method}" for name, found in both.items() if not found.diameter_mm]
-    caveats = [f"{name}: {found.caveat}" for name, found in both.items() if found.caveat]
+    both = {_("pulmonary trunk"): heart.trunk_diameter, _("ascending aorta"): heart.aorta_diameter}
+    missing = [joined(": ", (name, found.method)) for name, found in both.items() if not found.diameter_mm]
+    caveats = [joined(": ", (name, found.caveat)) for name, found in both.items() if found.caveat]
     trunk_mm, aorta_mm = heart.trunk_diameter.diameter_mm, heart.aorta_diameter.diameter_mm
     ratio = trunk_mm / aorta_mm if trunk_mm and aorta_mm else None
-    method = "median inner diameters of trunk and ascending aorta"
-    yield Measure("PA", "pa_ao_ratio", ratio, "", "; ".join(missing or [method, *caveats]))
+    method = _("median inner diameters of trunk and ascending aorta")
+    yield Measure("PA", "pa_ao_ratio", ratio, "", joined_notes(*(missing or [method, *caveats])))
 
 
 def _visible_levels(aorta: AscendingAorta) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from importlib import resources
 
 from ..anatomy import STRUCTURES
 from ..result import Measure
+from ..wording import _
 from .grid import Unknown
 
 ANY = "any"
@@ -117,19 +118,23 @@ def compare(measure: Measure, circumstances: Circumstances) -> Comparison | Unkn
         return Unknown(measure.note or "not measured")
     found = [n for n in load_norms()[0] if (n.structure, n.quantity) == (measure.structure, measure.quantity)]
     if not found:
-        return Unknown("no reference range")
+        return Unknown(_("no reference range"))
     if not circumstances.modality:
-        return Unknown("modality unknown")
+        return Unknown(_("modality unknown"))
     found = [n for n in found if n.modality == circumstances.modality]
     if not found:
-        return Unknown(f"no reference range for {circumstances.modality}")
+        return Unknown(_("no reference range for {modality}").format(modality=circumstances.modality))
     of_phase = [n for n in found if n.phase in (ANY, circumstances.phase)]
     if not of_phase:
-        return Unknown(f"reference range is for {found[0].phase}, the phase is {circumstances.phase or 'unknown'}")
+        return Unknown(
+            _("reference range is for {phase}, the phase is {actual}").format(
+                phase=found[0].phase, actual=circumstances.phase or _("unknown")
+            )
+        )
     for norm in of_phase:
         if norm.sex in (ANY, circumstances.sex):
             return Comparison(measure, norm)
-    return Unknown("sex unknown")
+    return Unknown(_("sex unknown"))
 
 
 def implausible(measure: Measure) -> Limits | None:

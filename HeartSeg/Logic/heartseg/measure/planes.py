@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..wording import _
 from .axes import HeartFrame, LongAxis
 from .grid import Unknown
 from .valves import ValvePlane
@@ -76,12 +77,16 @@ def _through(axis: LongAxis | Unknown, valve: ValvePlane | Unknown, name: str) -
     if isinstance(axis, Unknown):
         return axis
     if isinstance(valve, Unknown):
-        return Unknown(f"no {name} valve: {valve.why}")
+        return Unknown(_("no {name} valve: {why}").format(name=name, why=valve.why))
     offset = valve.center - axis.base
     right = offset - (offset @ axis.direction) * axis.direction
     distance = float(np.linalg.norm(right))
     if distance < SMALLEST_OFFSET_MM:
-        return Unknown(f"the {name} valve is {distance:.0f} mm from the long axis, too near to define a plane")
+        return Unknown(
+            _("the {name} valve is {distance:.0f} mm from the long axis, too near to define a plane").format(
+                name=name, distance=distance
+            )
+        )
     return _view(axis.base + axis.direction * axis.length_mm / 2, right / distance, axis.direction)
 
 

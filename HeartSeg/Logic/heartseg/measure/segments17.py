@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..wording import _
 from .axes import HeartFrame
 from .grid import HeartGrid, Unknown
 from .wall import WallThickness
@@ -20,23 +21,23 @@ FEWEST_POINTS = 10
 APEX_SHARE = 0.05
 
 NAMES = {
-    1: "basal anterior",
-    2: "basal anteroseptal",
-    3: "basal inferoseptal",
-    4: "basal inferior",
-    5: "basal inferolateral",
-    6: "basal anterolateral",
-    7: "mid anterior",
-    8: "mid anteroseptal",
-    9: "mid inferoseptal",
-    10: "mid inferior",
-    11: "mid inferolateral",
-    12: "mid anterolateral",
-    13: "apical anterior",
-    14: "apical septal",
-    15: "apical inferior",
-    16: "apical lateral",
-    17: "apex",
+    1: _("basal anterior"),
+    2: _("basal anteroseptal"),
+    3: _("basal inferoseptal"),
+    4: _("basal inferior"),
+    5: _("basal inferolateral"),
+    6: _("basal anterolateral"),
+    7: _("mid anterior"),
+    8: _("mid anteroseptal"),
+    9: _("mid inferoseptal"),
+    10: _("mid inferior"),
+    11: _("mid inferolateral"),
+    12: _("mid anterolateral"),
+    13: _("apical anterior"),
+    14: _("apical septal"),
+    15: _("apical inferior"),
+    16: _("apical lateral"),
+    17: _("apex"),
 }
 """Number -> name of a segment."""
 

@@ -11,6 +11,7 @@ from ..result import Measure, joined_notes
 from ..volume.geometry import Geometry
 from ..volume.types import Volume
 from ..volume.values import ValueScale
+from ..wording import _
 from .boxes import Box, crop_labels
 from .grid import CUT_OFF
 from .vessels import GreatVessels, VesselDiameter
@@ -57,7 +58,12 @@ def structure_measures(
     rows: list[Measure] = []
     for s in structures:
         values = _of_structure(s, vessels, boxes.get(s.label), volume)
-        rows += _as_measures(s, values, unit, f"{CUT_OFF}: part of it may be outside" if s.key in contacts else "")
+        rows += _as_measures(
+            s,
+            values,
+            unit,
+            _("{cut_off}: part of it may be outside").format(cut_off=CUT_OFF) if s.key in contacts else "",
+        )
     return tuple(rows)
 
 
@@ -106,7 +112,7 @@ def _as_measures(
     units = {"volume": "mL", "mass": "g", "diameter": "mm", "mean_intensity": unit, "sd_intensity": unit}
     order = ("volume", "mass", "diameter", "mean_intensity", "sd_intensity", "extent_x", "extent_y", "extent_z")
     measures = []
-    missing = "" if values["volume"] is not None else f"{structure.name} not found"
+    missing = "" if values["volume"] is not None else _("{name} not found").format(name=structure.name)
     for quantity in order:
         if quantity not in values:
             continue
@@ -114,7 +120,9 @@ def _as_measures(
         if isinstance(value, VesselDiameter):
             measures.append(Measure(structure.key, quantity, value.diameter_mm, "mm", value.note))
             continue
-        notes = [f"volume times {MYOCARDIAL_DENSITY_G_PER_ML} g/mL"] if quantity == "mass" else []
+        notes: list[str] = (
+            [_("volume times {density} g/mL").format(density=MYOCARDIAL_DENSITY_G_PER_ML)] if quantity == "mass" else []
+        )
         notes += [cut] if quantity not in INTENSITIES else []
         note = missing or joined_notes(*notes)
         measures.append(Measure(structure.key, quantity, value, units.get(quantity, "mm"), note))

@@ -16,6 +16,7 @@ from ..provenance import NOTICE
 from ..result import Measure, json_ready
 from ..volume.geometry import Geometry
 from ..volume.patient import Patient
+from ..wording import _
 from .boxes import border_contacts, crop_labels, only_open_above
 from .function import CardiacFunction, cardiac_function
 from .function_table import function_rows, index_measures, with_indices
@@ -28,7 +29,7 @@ from .uncertainty import Borders, borders_of, thickening_width, with_function_in
 Labels = tuple[np.ndarray, Geometry]
 """Label map, uint8 ``(z, y, x)``, and its grid."""
 MEASURES_FILE = "measures.json"
-NO_CYCLE = "the scan does not say that its frames cover one cardiac cycle; without that, the function has no meaning"
+NO_CYCLE = _("the scan does not say that its frames cover one cardiac cycle; without that, the function has no meaning")
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,10 +170,10 @@ def scan_study(
         patient, circumstances: known properties of patient and scan.
     """
     contacts = border_contacts(*labels)
-    incomplete = {key: CUT_OFF for key, sides in contacts.items() if not only_open_above(key, sides)}
+    incomplete: dict[str, str] = {key: CUT_OFF for key, sides in contacts.items() if not only_open_above(key, sides)}
     for m in measured.measures:
         if m.quantity == "volume" and m.value is not None and m.value < SMALLEST_ML:
-            incomplete[m.structure] = f"a remnant of less than {SMALLEST_ML:g} mL"
+            incomplete[m.structure] = _("a remnant of less than {volume:g} mL").format(volume=SMALLEST_ML)
     rows = (*measured.measures, *index_measures(measured.measures, patient, incomplete))
     cut = frozenset(contacts)
     return Study(rows, measured.heart, None, patient, circumstances, measured.findings, incomplete, cut)
@@ -207,7 +208,7 @@ def series_study(
     if circumstances.phase != "cycle":
         function = replace(function, notes=(*function.notes, NO_CYCLE))
     diastole, systole = measure(function.end_diastole), measure(function.end_systole)
-    incomplete = dict.fromkeys(open_ended, "the last slice still holds the structure")
+    incomplete = dict.fromkeys(open_ended, _("the last slice still holds the structure"))
     doubts = {**systole.doubts, **diastole.doubts, **incomplete}
     crop = crop_labels(*read(function.end_diastole))
     assert crop is not None  # the left ventricle is there
@@ -233,7 +234,11 @@ def _findings_of_ends(
     ends = (("End-diastole", function.end_diastole, diastole), ("End-systole", function.end_systole, systole))
     for name, frame, measured in ends:
         found += [
-            replace(f, message=f"{name}, frame {frame}: {f.message}", values={**f.values, "frame": frame})
+            replace(
+                f,
+                message=_("{name}, frame {frame}: {message}").format(name=name, frame=frame, message=f.message),
+                values={**f.values, "frame": frame},
+            )
             for f in measured.findings
             if f not in common
         ]

@@ -24,6 +24,7 @@ import numpy as np
 from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML, STRUCTURES
 from ..quantities import general_quantity
 from ..result import Measure, joined_notes
+from ..wording import _
 from .function import CardiacFunction
 from .grid import HeartGrid
 
@@ -138,7 +139,7 @@ def without_intervals(rows: Iterable[Measure], doubts: Mapping[str, str]) -> tup
         parts = RATIOS.get((m.structure, m.quantity), ())
         reasons = [doubts[key] for key in (m.structure, *(key for key, _ in parts)) if key in doubts]
         if reasons and m.low is not None:
-            why = "no interval" if reasons[0] in m.note else f"no interval: {reasons[0]}"
+            why = _("no interval") if reasons[0] in m.note else _("no interval: {reason}").format(reason=reasons[0])
             m = replace(m, low=None, high=None, note=joined_notes(m.note, why))
         done.append(m)
     return tuple(done)

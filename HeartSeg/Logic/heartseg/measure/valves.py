@@ -15,6 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..anatomy import structure
+from ..wording import _
 from .grid import CUT_OFF, HeartGrid, Unknown
 
 VALVES = {"mitral": ("LA", "LV"), "tricuspid": ("RA", "RV"), "aortic": ("LV", "AO"), "pulmonary": ("RV", "PA")}
@@ -83,16 +84,16 @@ def valve_plane(grid: HeartGrid, name: str) -> ValvePlane | Unknown:
     before, behind = VALVES[name]
     for key in (before, behind):
         if not grid.has(key):
-            return Unknown(f"{structure(key).name} not found")
+            return Unknown(_("{name} not found").format(name=structure(key).name))
     found = interface(grid, (structure(before).label,), (structure(behind).label,))
-    pair = f"{structure(before).name} and {structure(behind).name}"
+    pair = _("{name} and {structure_name}").format(name=structure(before).name, structure_name=structure(behind).name)
     if found is None or found.area_mm2 < SMALLEST_MM2:
-        return Unknown(f"{pair} do not touch")
+        return Unknown(_("{pair} do not touch").format(pair=pair))
     if found.cut:
-        return Unknown(f"interface of {pair} {CUT_OFF}")
+        return Unknown(_("interface of {pair} {cut_off}").format(pair=pair, cut_off=CUT_OFF))
     projected = float(np.linalg.norm(found.vector))
     if projected < FOLDED_SHARE * found.area_mm2 or projected < SMALLEST_MM2:
-        return Unknown(f"the interface of {pair} is not a disc")
+        return Unknown(_("the interface of {pair} is not a disc").format(pair=pair))
     return plane_of(found, name)
 
 

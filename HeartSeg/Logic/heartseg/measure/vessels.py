@@ -30,7 +30,9 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
 
 from ..anatomy import structure
+from ..findings import SIDE_NAMES
 from ..volume.geometry import Geometry
+from ..wording import _, joined
 from .boxes import LabelCrop
 from .grid import CUT_OFF, Unknown, too_coarse
 
@@ -131,20 +133,20 @@ def _diameter(course: _Course | Unknown) -> VesselDiameter:
         return VesselDiameter(None, found.why)
     diameters = found[np.isfinite(found)]
     if not len(diameters):
-        return VesselDiameter(None, "no complete cross-section contains the centreline")
-    method = (
-        f"inner, circle of equal area, median of {len(diameters)} cross-sections perpendicular to the centreline "
-        f"in the middle half of {line.length_mm:.0f} mm"
-    )
+        return VesselDiameter(None, _("no complete cross-section contains the centreline"))
+    method = _(
+        "inner, circle of equal area, median of {count} cross-sections perpendicular to the "
+        "centreline in the middle half of {length:.0f} mm"
+    ).format(count=len(diameters), length=line.length_mm)
     median = float(np.median(diameters))
     caveats = []
     if not course.at_valve:
-        caveats.append(f"{VENTRICLES[course.vessel]} not adjacent, measured from the inferior end")
+        caveats.append(_("{key} not adjacent, measured from the inferior end").format(key=VENTRICLES[course.vessel]))
     if course.cut_above:
-        caveats.append("cut off at the upper border: median of the visible part")
+        caveats.append(_("cut off at the upper border: median of the visible part"))
     if line.length_mm < median:
-        caveats.append("the vessel is shorter than wide, so the value is uncertain")
-    return VesselDiameter(median, method, "; ".join(caveats))
+        caveats.append(_("the vessel is shorter than wide, so the value is uncertain"))
+    return VesselDiameter(median, method, joined("; ", caveats))
 
 
 def _profile(course: _Course | Unknown) -> VesselProfile | Unknown:
@@ -190,7 +192,11 @@ class _Course:
             region = _section(self.inside, self.geometry, center, normal)
             cut = self._sides_cutting(region)
             if cut - {"superior"}:
-                return Unknown(f"{structure(self.vessel).name} {CUT_OFF} ({', '.join(sorted(cut))})")
+                return Unknown(
+                    _("{name} {cut_off} ({sides})").format(
+                        name=structure(self.vessel).name, cut_off=CUT_OFF, sides=[SIDE_NAMES[s] for s in sorted(cut)]
+                    )
+                )
             area = 0.0 if cut else len(region) * SECTION_PIXEL_MM**2
             found.append(2.0 * float(np.sqrt(area / np.pi)) if area else np.nan)
         return np.array(found)
@@ -208,7 +214,7 @@ class _Course:
 def _course(crop: LabelCrop, vessel: str, length_mm: float) -> _Course | Unknown:
     box = crop.boxes.get(structure(vessel).label)
     if box is None:
-        return Unknown(f"{structure(vessel).name} not found")
+        return Unknown(_("{name} not found").format(name=structure(vessel).name))
     if (coarse := too_coarse(crop.geometry)) is not None:
         return coarse
     grown = tuple(
@@ -219,7 +225,7 @@ def _course(crop: LabelCrop, vessel: str, length_mm: float) -> _Course | Unknown
     labels, geometry = crop.labels[part], crop.geometry.cropped(part)
     mask = labels == structure(vessel).label
     if mask.sum() * geometry.voxel_volume_ml < SMALLEST_ML:
-        return Unknown("too small to measure")
+        return Unknown(_("too small to measure"))
     points = _graph_points(mask, geometry)
     start, at_valve = _start(points, labels == structure(VENTRICLES[vessel]).label, geometry)
     distance = _distance_along(points, start)
@@ -227,7 +233,7 @@ def _course(crop: LabelCrop, vessel: str, length_mm: float) -> _Course | Unknown
     if vessel == "AO":
         line = _ascending_part(line)
     if line is None or len(line.centers) < 2:
-        return Unknown("centreline too short for a cross-section")
+        return Unknown(_("centreline too short for a cross-section"))
     sides = crop.border_contacts.get(vessel, ())
     return _Course(vessel, mask.astype(np.float32), geometry, line, at_valve, sides)
 

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..findings import Finding, Severity
 from ..result import Measure
 from ..volume.geometry import Geometry
+from ..wording import _
 from .boxes import crop_labels
 from .grid import CUT_OFF
 from .study import Labels, Study
@@ -131,7 +132,7 @@ class _Distances:
 def _distances(labels: np.ndarray, geometry: Geometry) -> _Distances:
     crop = crop_labels(labels, geometry)
     if crop is None:
-        raise InputError("one of the results has no heart: there is nothing to compare")
+        raise InputError(_("one of the results has no heart: there is nothing to compare"))
     extent = np.array(crop.geometry.extent_mm)[::-1]
     shape = tuple(int(n) for n in np.ceil((extent + 2 * _MARGIN_MM) / STEP_MM))
     steps = STEP_MM / np.array(crop.geometry.spacing[::-1])
@@ -171,8 +172,8 @@ def differences(before: Study, after: Study) -> tuple[Difference, ...]:
         cut = after.incomplete.get(m.structure) or before.incomplete.get(m.structure, "")
         if m.structure in before.cut | after.cut and m.quantity in _OF_VISIBLE_PART:
             cut = CUT_OFF
-        why = f"not compared: {cut}" if cut and m.unit != "%" else ""
-        missing = next((x.note or "not measured" for x in (old[key], m) if x.value is None), "")
+        why = _("not compared: {reason}").format(reason=cut) if cut and m.unit != "%" else ""
+        missing = next((x.note or _("not measured") for x in (old[key], m) if x.value is None), "")
         widths = [_half_width(x) for x in (old[key], m)]
         width = None if widths[0] is None or widths[1] is None else math.hypot(widths[0], widths[1])
         found.append(Difference(*key, m.unit, old[key].value, m.value, width, missing or why))
@@ -194,29 +195,39 @@ def limitations(
 def _of_scans(before: Study, after: Study, grids: tuple[Geometry, Geometry]) -> Iterator[Finding]:
     one, two = before.circumstances, after.circumstances
     if one.modality != two.modality or not one.modality:
-        names = [c.modality or "unknown" for c in (one, two)]
-        text = f"The modality is {names[0]} at the earlier visit and {names[1]} at the later."
-        yield Finding("modality-differs", Severity.WARNING, text + " Volumes of CT and MR differ by their method.")
+        names = [c.modality or _("unknown") for c in (one, two)]
+        text = _("The modality is {earlier} at the earlier visit and {later} at the later.").format(
+            earlier=names[0], later=names[1]
+        )
+        yield Finding("modality-differs", Severity.WARNING, text + _(" Volumes of CT and MR differ by their method."))
     phases = [c.phase for c in (one, two)]
     if (before.function is None) != (after.function is None):
-        yield Finding("phase-differs", Severity.WARNING, "One visit is a time series, the other a single scan.")
+        yield Finding("phase-differs", Severity.WARNING, _("One visit is a time series, the other a single scan."))
     elif phases[0] != phases[1]:
-        names = [p or "unknown" for p in phases]
-        yield Finding("phase-differs", Severity.WARNING, f"The phase of the heart is {names[0]} and {names[1]}.")
+        names = [p or _("unknown") for p in phases]
+        text = _("The phase of the heart is {earlier} and {later}.").format(earlier=names[0], later=names[1])
+        yield Finding("phase-differs", Severity.WARNING, text)
     elif not phases[0]:
-        text = "The phase is unknown at both visits: a ventricle changes by half of its volume in a heart beat."
+        text = _("The phase is unknown at both visits: a ventricle changes by half of its volume in a heart beat.")
         yield Finding("phase-unknown", Severity.WARNING, text)
     parts = [before.cut | {*before.incomplete}, after.cut | {*after.incomplete}]
     for key in sorted(parts[0] ^ parts[1]):
-        which = "earlier" if key in parts[0] else "later"
-        text = f"The {structure(key).name} is not complete in the {which} scan: the fields of view differ."
+        text = (
+            _("The {structure} is not complete in the earlier scan: the fields of view differ.")
+            if key in parts[0]
+            else _("The {structure} is not complete in the later scan: the fields of view differ.")
+        ).format(structure=structure(key).name)
         yield Finding("field-of-view-differs", Severity.WARNING, text, key)
     for key in sorted(parts[0] & parts[1] - {*before.incomplete} - {*after.incomplete}):
-        text = f"The {structure(key).name} is cut off in both scans: its diameters may be those of different sections."
+        text = _("The {structure} is cut off in both scans: its diameters may be those of different sections.").format(
+            structure=structure(key).name
+        )
         yield Finding("field-of-view-differs", Severity.WARNING, text, key)
     sizes = [float(np.prod(g.spacing)) ** (1 / 3) for g in grids]
     if max(sizes) > COARSER * min(sizes):
-        text = f"Voxels are {sizes[0]:.1f} mm wide at the earlier visit and {sizes[1]:.1f} mm at the later."
+        text = _("Voxels are {earlier:.1f} mm wide at the earlier visit and {later:.1f} mm at the later.").format(
+            earlier=sizes[0], later=sizes[1]
+        )
         yield Finding("resolution-differs", Severity.WARNING, text, values={"voxel_mm": sizes})
 
 
@@ -224,11 +235,15 @@ def _of_patients(before: Study, after: Study, alignment: Alignment) -> Iterator[
     sexes = {before.patient.sex, after.patient.sex} - {None}
     heights = [p.height_cm for p in (before.patient, after.patient) if p.height_cm is not None]
     if len(sexes) > 1 or (len(heights) == 2 and abs(heights[0] - heights[1]) > 10):
-        text = "Sex or height differ between the visits: these may be two patients."
+        text = _("Sex or height differ between the visits: these may be two patients.")
         yield Finding("patient-differs", Severity.ERROR, text)
     if alignment.overlap < LEAST_OVERLAP:
-        text = f"The aligned hearts overlap poorly (Dice {alignment.overlap:.2f}): check that both are of one patient."
+        text = _("The aligned hearts overlap poorly (Dice {dice:.2f}): check that both are of one patient.").format(
+            dice=alignment.overlap
+        )
         yield Finding("overlap-poor", Severity.WARNING, text, values={"dice": alignment.overlap})
     if alignment.angle_deg > MOST_TURNED_DEG:
-        text = f"The later heart is turned by {alignment.angle_deg:.0f} degrees: check the alignment in the pictures."
+        text = _("The later heart is turned by {angle:.0f} degrees: check the alignment in the pictures.").format(
+            angle=alignment.angle_deg
+        )
         yield Finding("turned", Severity.WARNING, text, values={"angle_deg": alignment.angle_deg})

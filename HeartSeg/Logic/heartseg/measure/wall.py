@@ -21,6 +21,7 @@ from scipy import ndimage, sparse
 from scipy.sparse.linalg import cg
 
 from ..anatomy import structure
+from ..wording import _
 from .axes import HeartFrame
 from .grid import HeartGrid, Unknown
 
@@ -95,7 +96,9 @@ def wall_thickness(grid: HeartGrid, frame: HeartFrame | Unknown) -> WallThicknes
     if isinstance(frame, Unknown):
         return frame
     if max(grid.geometry.spacing) > COARSE_VOXEL_MM:
-        return Unknown(f"slices of {max(grid.geometry.spacing):.1f} mm do not resolve the wall")
+        return Unknown(
+            _("slices of {spacing:.1f} mm do not resolve the wall").format(spacing=max(grid.geometry.spacing))
+        )
     wall, low = _wall(grid, frame)
     starts = endocardial_points(wall)
     points = grid.geometry.index_to_world(starts / wall.spacing + low)
@@ -105,7 +108,7 @@ def wall_thickness(grid: HeartGrid, frame: HeartFrame | Unknown) -> WallThicknes
     length[below] = lengths(wall, starts[below])
     found = np.isfinite(length)
     if not found.any():
-        return Unknown("no line crosses the myocardium from the endocardium to the epicardium")
+        return Unknown(_("no line crosses the myocardium from the endocardium to the epicardium"))
     return WallThickness(points[found], length[found], height[found], angle[found])
 
 
@@ -232,7 +235,7 @@ def _potential(wall: Wall) -> np.ndarray:
     off = sparse.csr_matrix((np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), (count, count))
     scale = 1 / np.sqrt(diagonal)
     system = sparse.diags(scale) @ off @ sparse.diags(scale) + sparse.identity(count)
-    solution, _ = cg(system.tocsr(), right * scale, x0=0.5 / scale, rtol=TOLERANCE, maxiter=2000)
+    solution, _info = cg(system.tocsr(), right * scale, x0=0.5 / scale, rtol=TOLERANCE, maxiter=2000)
     return np.asarray(solution * scale)
 
 
@@ -281,7 +284,7 @@ def _trace(wall: Wall, direction: np.ndarray, starts: np.ndarray) -> np.ndarray:
     length, active = np.full(len(starts), np.nan), np.arange(len(starts))
     position, level = starts.copy(), np.full(len(starts), np.inf)
     walked = np.zeros(len(starts))
-    for _ in range(int(LONGEST_MM / STEP_MM)):
+    for _step in range(int(LONGEST_MM / STEP_MM)):
         middle = position + STEP_MM / 2 * _at(direction, position, wall.spacing)
         step = _at(direction, middle, wall.spacing)
         moved = position + STEP_MM * step

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..anatomy import structure
 from ..volume.geometry import SIDES
+from ..wording import _
 from .axes import HeartFrame, LongAxis, heart_frame
 from .grid import CUT_OFF, HeartGrid, Unknown
 from .segments17 import APEX_SHARE
@@ -54,20 +55,24 @@ def wall_in_slices(grid: HeartGrid, contacts: Mapping[str, tuple[str, ...]]) -> 
         contacts: structure key -> sides of the scan that it reaches; a stack may end within the ventricle.
     """
     step = max(grid.geometry.spacing)
-    way_out = f"slices of {step:.1f} mm do not resolve the wall: use slices of at most {COARSE_VOXEL_MM:g} mm"
+    way_out = _("slices of {step:.1f} mm do not resolve the wall: use slices of at most {coarse_voxel_mm:g} mm").format(
+        step=step, coarse_voxel_mm=COARSE_VOXEL_MM
+    )
     thick = int(np.argmax(np.asarray(grid.geometry.spacing)[::-1]))
     if sorted(grid.geometry.spacing)[1] > COARSE_VOXEL_MM:
         return Unknown(way_out)
     for key in ("LV", "MYO"):
         if not grid.has(key):
-            return Unknown(f"{structure(key).name} not found")
+            return Unknown(_("{name} not found").format(name=structure(key).name))
         if any(side not in SIDES[2 - thick] for side in contacts.get(key, ())):
-            return Unknown(f"{structure(key).name} {CUT_OFF}")
+            return Unknown(_("{name} {cut_off}").format(name=structure(key).name, cut_off=CUT_OFF))
     axis = _axis(grid, thick)
     if isinstance(axis, Unknown):
-        return Unknown(f"{axis.why}; {way_out}, or a short-axis stack")
+        return Unknown(_("{why}; {way_out}, or a short-axis stack").format(why=axis.why, way_out=way_out))
     septum = interface(grid, (structure("RV").label,), (structure("MYO").label,))
-    frame = heart_frame(axis, septum if septum is not None else Unknown("right ventricle and myocardium do not touch"))
+    frame = heart_frame(
+        axis, septum if septum is not None else Unknown(_("right ventricle and myocardium do not touch"))
+    )
     if isinstance(frame, Unknown):
         return frame
     wall = _thickness(grid, frame, thick)
@@ -82,15 +87,15 @@ def _axis(grid: HeartGrid, thick: int) -> LongAxis | Unknown:
     areas = planes.sum(axis=(1, 2)) * pixel_mm2
     used = np.flatnonzero(areas >= SMALLEST_CAVITY_MM2)
     if len(used) < FEWEST_SLICES:
-        return Unknown(f"the left ventricle is in {len(used)} slices only")
+        return Unknown(_("the left ventricle is in {used} slices only").format(used=len(used)))
     points = grid.points("LV")
     spread, axes = np.linalg.eigh(np.cov(points.T))
     normal, elongation = grid.geometry.direction_matrix[:, 2 - thick], float(np.sqrt(spread[2] / spread[1]))
     if elongation < SMALLEST_ELONGATION:
-        return Unknown("the left ventricle is not elongated, so its long axis is not known")
+        return Unknown(_("the left ventricle is not elongated, so its long axis is not known"))
     tilt = float(np.degrees(np.arccos(np.clip(abs(axes[:, 2] @ normal), 0.0, 1.0))))
     if tilt > LARGEST_TILT_DEG:
-        return Unknown(f"the slices are tilted by {tilt:.0f} degrees against the short axis")
+        return Unknown(_("the slices are tilted by {tilt:.0f} degrees against the short axis").format(tilt=tilt))
     ends = used[[-1, 0]] if _base_is_last(grid, thick, used, areas[used]) else used[[0, -1]]
     outwards = 0.5 * np.sign(ends[0] - ends[1])
     base, apex = (
@@ -98,7 +103,7 @@ def _axis(grid: HeartGrid, thick: int) -> LongAxis | Unknown:
         for k, shift in zip(ends, (outwards, -outwards), strict=True)
     )
     (bx, by, bz), (ax, ay, az) = base.tolist(), apex.tolist()
-    return LongAxis((bx, by, bz), (ax, ay, az), "through the centres of the cavity in the slices")
+    return LongAxis((bx, by, bz), (ax, ay, az), _("through the centres of the cavity in the slices"))
 
 
 def _center(plane: np.ndarray, number: float, thick: int) -> np.ndarray:
@@ -129,11 +134,15 @@ def _thickness(grid: HeartGrid, frame: HeartFrame, thick: int) -> WallThickness 
     ]
     kept = np.isin(number, closed)
     if len(closed) < FEWEST_SLICES:
-        return Unknown(f"the myocardium surrounds the left ventricle in {len(closed)} slices only")
+        return Unknown(
+            _("the myocardium surrounds the left ventricle in {closed} slices only").format(closed=len(closed))
+        )
     length = np.full(len(starts), np.nan)
     length[kept] = lengths(wall, starts[kept])
     found = np.isfinite(length)
-    note = f"in the plane of short-axis slices of {spacing[thick]:.1f} mm, {len(closed)} slices"
+    note = _("in the plane of short-axis slices of {spacing:.1f} mm, {closed} slices").format(
+        spacing=spacing[thick], closed=len(closed)
+    )
     above_apex = np.clip(height[found], 0.0, 1 - APEX_SHARE - 1e-6)
     return WallThickness(points[found], length[found], above_apex, angle[found], note)
 

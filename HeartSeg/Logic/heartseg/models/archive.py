@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import ModelError
 from ..progress import Reporter
+from ..wording import _
 from .card import is_inside
 
 MAX_ENTRIES = 2000
@@ -41,20 +42,27 @@ def unpack(archive: Path, target: Path, reporter: Reporter) -> None:
                             done += len(piece)
                             reporter.advance(done)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise ModelError(f"'{archive}' is not a usable zip file ({error}): download or copy it again") from None
+        raise ModelError(
+            _("'{archive}' is not a usable zip file ({error}): download or copy it again").format(
+                archive=archive, error=error
+            )
+        ) from None
 
 
 def _checked_files(entries: list[zipfile.ZipInfo], archive: str) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
     """Return the entries that are files, with their relative paths; raise ``ModelError`` for an unsafe entry."""
     if len(entries) > MAX_ENTRIES:
         raise ModelError(
-            f"'{archive}' is refused because it has {len(entries)} entries: a model has at most {MAX_ENTRIES}"
+            _("'{archive}' is refused because it has {entries} entries: a model has at most {most}").format(
+                archive=archive, entries=len(entries), most=MAX_ENTRIES
+            )
         )
     total = sum(e.file_size for e in entries)
     if total > MAX_BYTES:
         raise ModelError(
-            f"'{archive}' is refused because it would unpack to {total / 2**30:.1f} GiB: "
-            f"a model has at most {MAX_BYTES / 2**30:.0f} GiB"
+            _(
+                "'{archive}' is refused because it would unpack to {total:.1f} GiB: a model has at most {most:.0f} GiB"
+            ).format(archive=archive, total=total / 2**30, most=MAX_BYTES / 2**30)
         )
     files: list[tuple[zipfile.ZipInfo, PurePosixPath]] = []
     seen: set[str] = set()
@@ -66,7 +74,9 @@ def _checked_files(entries: list[zipfile.ZipInfo], archive: str) -> list[tuple[z
             problem = "occurs twice"
         if problem:
             raise ModelError(
-                f"'{archive}' is refused because its entry '{entry.filename:.100}' {problem}: do not use this file"
+                _("'{archive}' is refused because its entry '{filename:.100}' {problem}: do not use this file").format(
+                    archive=archive, filename=entry.filename, problem=problem
+                )
             )
         seen.add(str(relative).casefold())
         if not entry.is_dir():

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..anatomy import KEYS
 from ..errors import ModelError
+from ..wording import _
 
 CARD_NAME = "heartseg.json"
 SCHEMA = "heartseg-model-1"
@@ -77,7 +78,11 @@ class ModelCard:
         """Create a card from the content of a JSON file; error messages name ``source`` as the file."""
         for key in REQUIRED:
             if key not in content:
-                raise ModelError(f"'{source}' has no '{key}': a card needs {', '.join(REQUIRED)}")
+                raise ModelError(
+                    _("'{source}' has no '{key}': a card needs {required}").format(
+                        source=source, key=key, required=", ".join(REQUIRED)
+                    )
+                )
         values: dict[str, Any] = {}
         for key, (expected, parse) in _FIELDS.items():
             if key not in content:
@@ -85,7 +90,11 @@ class ModelCard:
             try:
                 values[key] = parse(content[key])
             except (TypeError, ValueError, KeyError, AttributeError):
-                raise ModelError(f"'{key}' in '{source}' is {_short(content[key])}: it must be {expected}") from None
+                raise ModelError(
+                    _("'{key}' in '{source}' is {value}: it must be {expected}").format(
+                        key=key, source=source, value=_short(content[key]), expected=expected
+                    )
+                ) from None
         values.pop("schema")
         extra = {k: v for k, v in content.items() if k not in _FIELDS}
         return cls(**values, extra=extra)
@@ -112,15 +121,23 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise ModelError(
-            f"'{path}' is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg}): copy the model again"
+            _("'{path}' is not valid JSON (line {line}, column {column}: {reason}): copy the model again").format(
+                path=path, line=error.lineno, column=error.colno, reason=error.msg
+            )
         ) from None
     except (ValueError, RecursionError):
-        raise ModelError(f"'{path}' is not a JSON file: copy the model again") from None
+        raise ModelError(_("'{path}' is not a JSON file: copy the model again").format(path=path)) from None
     except OSError as error:
-        raise ModelError(f"'{path}' cannot be read ({error.strerror}): check the file and its permissions") from None
+        raise ModelError(
+            _("'{path}' cannot be read ({strerror}): check the file and its permissions").format(
+                path=path, strerror=error.strerror
+            )
+        ) from None
     if not isinstance(content, dict):
         raise ModelError(
-            f"'{path}' contains a JSON {type(content).__name__} instead of an object: copy the model again"
+            _("'{path}' contains a JSON {name} instead of an object: copy the model again").format(
+                path=path, name=type(content).__name__
+            )
         )
     return content
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import HeartSegError, ModelError
 from ..findings import Finding, Severity, sorted_findings
 from ..needs import import_torch
+from ..wording import _
 from .checkpoint import verify_hash
 from .folder import ModelFolder
 from .graph import LoadedGraph, load_installed
@@ -50,7 +51,9 @@ def _check_files(folder: ModelFolder) -> list[Finding]:
             findings.append(Finding("model-hash", Severity.ERROR, str(error), values={"file": relative}))
     unlisted = [c.relative_to(folder.path).as_posix() for c in folder.checkpoints if folder.sha256(c) is None]
     if unlisted:
-        message = f"no SHA-256 is known for {', '.join(unlisted)}: damage to these files cannot be detected"
+        message = _("no SHA-256 is known for {files}: damage to these files cannot be detected").format(
+            files=", ".join(unlisted)
+        )
         findings.append(Finding("model-unhashed", Severity.INFO, message, values={"files": unlisted}))
     return findings
 
@@ -62,10 +65,14 @@ def _check_labels(folder: ModelFolder) -> list[Finding]:
     except ModelError as error:
         findings.append(Finding("model-labels", Severity.ERROR, str(error)))
     if folder.unmapped and folder.structures:
-        message = f"labels that match no known structure become background: {', '.join(folder.unmapped)}"
+        message = _("labels that match no known structure become background: {labels}").format(
+            labels=", ".join(folder.unmapped)
+        )
         findings.append(Finding("model-unmapped", Severity.WARNING, message, values={"labels": list(folder.unmapped)}))
     if folder.card is None:
-        message = f"'{folder.path.name}' has no card: it runs over the whole image in stored axes, as in nnU-Net"
+        message = _("'{name}' has no card: it runs over the whole image in stored axes, as in nnU-Net").format(
+            name=folder.path.name
+        )
         findings.append(Finding("model-without-card", Severity.INFO, message))
     return findings
 
@@ -74,7 +81,9 @@ def _check_network(folder: ModelFolder, prefix: str = "") -> list[Finding]:
     if folder.needs_fallback:
         if problem := _fallback_problem(folder):
             return [Finding("model-network", Severity.ERROR, prefix + problem)]
-        message = f"{prefix}this model needs stock nnU-Net ({folder.needs_fallback}): pip install 'heartseg[train]'"
+        message = _("{prefix}this model needs stock nnU-Net ({reason}): pip install 'heartseg[train]'").format(
+            prefix=prefix, reason=folder.needs_fallback
+        )
         return [Finding("model-needs-nnunet", Severity.WARNING, message)]
     try:
         model = load_installed(folder)
@@ -100,8 +109,8 @@ def _fallback_problem(folder: ModelFolder) -> str:
 def _loads(model: LoadedGraph, prefix: str) -> Finding:
     """The finding on a model that was loaded without torch; it is not run here."""
     parameters = sum(w.size for w in model.networks[0].weights.values())
-    message = (
-        f"{prefix}{len(model.networks)} network(s) of {parameters / 1e6:.2f} million parameters load for ONNX Runtime"
+    message = _("{prefix}{networks} network(s) of {parameters:.2f} million parameters load for ONNX Runtime").format(
+        prefix=prefix, networks=len(model.networks), parameters=parameters / 1e6
     )
     return Finding(
         "model-loads", Severity.INFO, message, values={"networks": len(model.networks), "parameters": parameters}
@@ -121,13 +130,21 @@ def _try_forward(model: LoadedModel, prefix: str) -> Finding:
     for output, file in zip(outputs, folder.checkpoints, strict=True):
         if tuple(output.shape) != expected or not torch.isfinite(output).all():
             raise ModelError(
-                f"the network of '{file}' returns shape {tuple(output.shape)} or non-finite values for an input of "
-                f"zeros; shape {expected} is expected: copy the model again"
+                _(
+                    "the network of '{file}' returns shape {shape} or non-finite values for an input of zeros; "
+                    "shape {expected} is expected: copy the model again"
+                ).format(file=file, shape=tuple(output.shape), expected=expected)
             )
     parameters = sum(p.numel() for p in model.networks[0].parameters())
-    message = (
-        f"{prefix}{len(outputs)} network(s) of {parameters / 1e6:.2f} million parameters load and run "
-        f"({seconds:.2f} s on zeros of {'x'.join(map(str, shape))})"
+    message = _(
+        "{prefix}{networks} network(s) of {parameters:.2f} million parameters load and run "
+        "({seconds:.2f} s on zeros of {size})"
+    ).format(
+        prefix=prefix,
+        networks=len(outputs),
+        parameters=parameters / 1e6,
+        seconds=seconds,
+        size="x".join(map(str, shape)),
     )
     values = {"networks": len(outputs), "parameters": parameters, "seconds": seconds, "shape": list(shape)}
     return Finding("model-runs", Severity.INFO, message, values=values)

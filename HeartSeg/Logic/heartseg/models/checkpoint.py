@@ -16,9 +16,10 @@ import numpy as np
 from ..errors import HeartSegError, ModelError
 from ..hashes import sha256_of
 from ..needs import import_torch
+from ..wording import _
 from .weights import read_arrays
 
-COPY_AGAIN = "copy or install the model again"
+COPY_AGAIN = _("copy or install the model again")
 
 _SCALARS = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 """NumPy types of single numbers that a checkpoint may contain besides tensors."""
@@ -64,10 +65,14 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:
     except pickle.UnpicklingError as error:
         raise ModelError(_why_unpickling_failed(path, str(error))) from None
     except MemoryError:
-        raise ModelError(f"'{path}' does not fit into memory: close other programs") from None
+        raise ModelError(_("'{path}' does not fit into memory: close other programs").format(path=path)) from None
     except Exception as error:  # damage is reported as RuntimeError, EOFError, ValueError, KeyError ...
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"'{path}' is truncated or damaged ({reason:.80}): {COPY_AGAIN}") from None
+        raise ModelError(
+            _("'{path}' is truncated or damaged ({reason:.80}): {advice}").format(
+                path=path, reason=reason, advice=COPY_AGAIN
+            )
+        ) from None
 
 
 def _read_with_torch(path: Path) -> Any:
@@ -78,31 +83,43 @@ def _read_with_torch(path: Path) -> Any:
 def verify_hash(path: Path, expected: str | None) -> None:
     """Raise ``ModelError`` if the file is missing or its SHA-256 is not ``expected`` (``None``: hash not checked)."""
     if not path.is_file():
-        raise ModelError(f"'{path}' is missing: {COPY_AGAIN}")
+        raise ModelError(_("'{path}' is missing: {advice}").format(path=path, advice=COPY_AGAIN))
     if expected is None:
         return
     try:
         found = sha256_of(path)
     except OSError as error:
-        raise ModelError(f"'{path}' cannot be read ({error.strerror}): check its permissions") from None
+        raise ModelError(
+            _("'{path}' cannot be read ({strerror}): check its permissions").format(path=path, strerror=error.strerror)
+        ) from None
     if found != expected.lower():
         raise ModelError(
-            f"'{path}' has SHA-256 {found[:12]}..., but the model card expects {expected.lower()[:12]}...: "
-            f"the file was modified or damaged; {COPY_AGAIN}"
+            _(
+                "'{path}' has SHA-256 {found}..., but the model card expects {expected}...: the file was "
+                "modified or damaged; {advice}"
+            ).format(path=path, found=found[:12], expected=expected.lower()[:12], advice=COPY_AGAIN)
         )
 
 
 def _needed_parts(content: Any, path: Path, kind: type) -> dict[str, Any]:
     if not isinstance(content, dict):
-        raise ModelError(f"'{path}' contains a {type(content).__name__}, not an nnU-Net checkpoint: {COPY_AGAIN}")
+        raise ModelError(
+            _("'{path}' contains a {name}, not an nnU-Net checkpoint: {advice}").format(
+                path=path, name=type(content).__name__, advice=COPY_AGAIN
+            )
+        )
     weights = content.get("network_weights")
     if not isinstance(weights, dict) or not weights or not all(isinstance(w, kind) for w in weights.values()):
-        raise ModelError(f"'{path}' has no 'network_weights': use a checkpoint of nnU-Net v2")
+        raise ModelError(_("'{path}' has no 'network_weights': use a checkpoint of nnU-Net v2").format(path=path))
     arguments = content.get("init_args")
     configuration = arguments.get("configuration") if isinstance(arguments, dict) else None
     axes = content.get("inference_allowed_mirroring_axes")
     if axes is not None and not (isinstance(axes, list | tuple) and all(a in (0, 1, 2) for a in axes)):
-        raise ModelError(f"'inference_allowed_mirroring_axes' in '{path}' is {axes!r:.60}: only axes 0, 1, 2 exist")
+        raise ModelError(
+            _("'inference_allowed_mirroring_axes' in '{path}' is {axes:.60}: only axes 0, 1, 2 exist").format(
+                path=path, axes=repr(axes)
+            )
+        )
     return {
         "network_weights": weights,
         "trainer_name": str(content.get("trainer_name", "nnUNetTrainer")),
@@ -149,4 +166,8 @@ def _check_unpacked_size(path: Path) -> None:
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
         return  # not a zip file, or damaged: torch reports it
     if unpacked > 4 * path.stat().st_size + (1 << 20):
-        raise ModelError(f"'{path}' is refused because it would unpack to {unpacked / 2**20:.0f} MiB: {COPY_AGAIN}")
+        raise ModelError(
+            _("'{path}' is refused because it would unpack to {unpacked:.0f} MiB: {advice}").format(
+                path=path, unpacked=unpacked / 2**20, advice=COPY_AGAIN
+            )
+        )

@@ -23,6 +23,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 from ..errors import ModelError, OutputError
 from ..hashes import sha256_of
 from ..progress import Reporter
+from ..wording import _
 from .archive import MAX_BYTES
 from .fetch import Fetch, Head, NotServed, TransferBroken, check_address, shown
 from .folder import ModelFolder
@@ -140,7 +141,7 @@ def install_from(
         digest = _hash(path, reporter)
         _compare(digest, expected, str(path))
     elif expected:
-        raise ModelError(f"'{path}' is not a file: use a SHA-256 with .zip files only")
+        raise ModelError(_("'{path}' is not a file: use a SHA-256 with .zip files only").format(path=path))
     model = install_model(path, name, label_map, overwrite, reporter=reporter)
     return Installed(model, digest, _verification(digest, expected, model))
 
@@ -330,8 +331,10 @@ def _check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free - needed < RESERVE:
         raise OutputError(
-            f"'{folder.parent.parent}' has {free / _MB:.0f} MB of free space, but {(needed + RESERVE) / _MB:.0f} MB "
-            "are needed: free some space, or set HEARTSEG_MODELS to another folder"
+            _(
+                "'{parent}' has {free:.0f} MB of free space, but {need:.0f} MB are needed: free some space, or "
+                "set HEARTSEG_MODELS to another folder"
+            ).format(parent=folder.parent.parent, free=free / _MB, need=(needed + RESERVE) / _MB)
         )
 
 
@@ -357,7 +360,11 @@ def _not_a_zip(url: str, folder: Path) -> ModelError:
 def _failed(error: TransferBroken | NotServed, url: str, arrived: int, total: int | None) -> ModelError:
     if isinstance(error, NotServed):
         if 300 <= error.status < 400:
-            return ModelError(f"'{shown(url)}' redirects to an address that is not https ({error}): use another URL")
+            return ModelError(
+                _("'{url}' redirects to an address that is not https ({error}): use another URL").format(
+                    url=shown(url), error=error
+                )
+            )
         advice = {
             401: "sign in and download the file with a browser, then install the file",
             403: "sign in and download the file with a browser, then install the file",
@@ -366,10 +373,14 @@ def _failed(error: TransferBroken | NotServed, url: str, arrived: int, total: in
             410: "the file was removed; look for a newer URL",
         }
         what_to_do = advice.get(error.status, "try again later")
-        return ModelError(f"'{shown(url)}' cannot be downloaded ({error}): {what_to_do}")
+        return ModelError(
+            _("'{url}' cannot be downloaded ({error}): {advice}").format(url=shown(url), error=error, advice=what_to_do)
+        )
     of = f" of {total / _MB:.1f}" if total else ""
     kept = f"run the same command to resume after {arrived / _MB:.1f}{of} MB" if arrived else "try again later"
-    return ModelError(f"'{shown(url)}' cannot be downloaded ({error}): {kept}")
+    return ModelError(
+        _("'{url}' cannot be downloaded ({error}): {kept}").format(url=shown(url), error=error, kept=kept)
+    )
 
 
 def _split(url: str, sha256: str | None) -> tuple[str, str | None]:
@@ -378,10 +389,10 @@ def _split(url: str, sha256: str | None) -> tuple[str, str | None]:
     given = _checked_hash(sha256)
     inside = None
     if fragment:
-        key, _, value = fragment.partition("=")
+        key, _sign, value = fragment.partition("=")
         inside = _checked_hash(value) if key.lower() == "sha256" else None
     if given and inside and given != inside:
-        raise ModelError(f"two different SHA-256 are given for '{shown(plain)}': omit the wrong one")
+        raise ModelError(_("two different SHA-256 are given for '{url}': omit the wrong one").format(url=shown(plain)))
     return plain, given or inside
 
 
@@ -390,7 +401,7 @@ def _checked_hash(text: str | None) -> str | None:
         return None
     plain = text.strip().lower()
     if not re.fullmatch(r"[0-9a-f]{64}", plain):
-        raise ModelError(f"SHA-256 '{text:.80}' is not valid: give 64 hexadecimal digits")
+        raise ModelError(_("SHA-256 '{text:.80}' is not valid: give 64 hexadecimal digits").format(text=text))
     return plain
 
 
@@ -449,7 +460,9 @@ def _alone(folder: Path, url: str) -> Iterator[None]:
         handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     except FileExistsError:
         if _is_running(lock):
-            raise ModelError(f"'{shown(url)}' is already being downloaded: wait for that download or stop it") from None
+            raise ModelError(
+                _("'{url}' is already being downloaded: wait for that download or stop it").format(url=shown(url))
+            ) from None
         lock.unlink(missing_ok=True)
         handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     try:
@@ -486,8 +499,10 @@ def _writing(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"cannot write to '{root}' ({os.strerror(error.errno or 0)}): check permissions and free "
-            "space, or set HEARTSEG_MODELS to another folder"
+            _(
+                "cannot write to '{root}' ({strerror}): check permissions and free space, or set "
+                "HEARTSEG_MODELS to another folder"
+            ).format(root=root, strerror=os.strerror(error.errno or 0))
         ) from error
 
 

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import ModelError
 from ..progress import CancelToken
+from ..wording import _
 
 CHUNK = 1 << 18
 MAX_REDIRECTS = 5
@@ -115,21 +116,33 @@ def check_address(url: str, allow_http: bool = False) -> str:
     """
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        host, _port = parts.hostname, parts.port
     except ValueError as error:
-        raise ModelError(f"URL '{url:.200}' is not valid ({error}): give one that begins with https://") from None
+        raise ModelError(
+            _("URL '{url:.200}' is not valid ({error}): give one that begins with https://").format(
+                url=url, error=error
+            )
+        ) from None
     if any(ord(letter) <= 32 or ord(letter) == 127 for letter in url):
-        raise ModelError(f"URL '{shown(url):.200}' contains spaces or control characters: copy it again")
+        raise ModelError(
+            _("URL '{url:.200}' contains spaces or control characters: copy it again").format(url=shown(url))
+        )
     if parts.scheme.lower() not in _SCHEMES or not host:
-        raise ModelError(f"URL '{shown(url):.200}' is not supported: give one that begins with https://")
+        raise ModelError(
+            _("URL '{url:.200}' is not supported: give one that begins with https://").format(url=shown(url))
+        )
     if parts.username is not None or parts.password is not None:
         raise ModelError(
-            f"the URL of '{host}' contains a user name or password: download the file with a browser and install it"
+            _(
+                "the URL of '{host}' contains a user name or password: download the file with a browser and install it"
+            ).format(host=host)
         )
     if parts.scheme.lower() == "http" and not allow_http and not is_loopback(host):
         raise ModelError(
-            f"URL '{shown(url):.200}' is not encrypted (http), so the model could be replaced in transit: use https, "
-            "or --allow-http if you trust the network"
+            _(
+                "URL '{url:.200}' is not encrypted (http), so the model could be replaced in transit: use "
+                "https, or --allow-http if you trust the network"
+            ).format(url=shown(url))
         )
     return url
 
@@ -155,10 +168,16 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         self.count += 1
         if self.count > MAX_REDIRECTS:
-            raise ModelError(f"'{shown(req.full_url)}' has more than {MAX_REDIRECTS} redirects: use the final URL")
+            raise ModelError(
+                _("'{url}' has more than {most} redirects: use the final URL").format(
+                    url=shown(req.full_url), most=MAX_REDIRECTS
+                )
+            )
         if req.full_url.lower().startswith("https:") and not newurl.lower().startswith("https:"):
             raise ModelError(
-                f"'{shown(req.full_url)}' redirects to '{shown(newurl)}', which is not https: use another URL"
+                _("'{url}' redirects to '{target}', which is not https: use another URL").format(
+                    url=shown(req.full_url), target=shown(newurl)
+                )
             )
         check_address(newurl, self.allow_http)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -267,20 +286,29 @@ def _explained(error: BaseException, url: str, timeout_s: float) -> BaseExceptio
     host = urlsplit(url).hostname
     if isinstance(reason, ssl.SSLCertVerificationError):
         return ModelError(
-            f"the certificate of '{host}' cannot be verified ({reason.verify_message}): behind a proxy that decrypts "
-            "traffic, set SSL_CERT_FILE to its certificate; otherwise do not use this URL"
+            _(
+                "the certificate of '{host}' cannot be verified ({reason}): behind a proxy that "
+                "decrypts traffic, set SSL_CERT_FILE to its certificate; otherwise do not use this URL"
+            ).format(host=host, reason=reason.verify_message)
         )
     if isinstance(reason, ssl.SSLError):
         return ModelError(
-            f"no encrypted connection to '{host}' ({reason.reason or reason}): check the URL, and "
-            "whether a proxy is needed (HTTPS_PROXY)"
+            _(
+                "no encrypted connection to '{host}' ({reason}): check the URL, and whether a proxy is "
+                "needed (HTTPS_PROXY)"
+            ).format(host=host, reason=reason.reason or reason)
         )
     if isinstance(reason, socket.gaierror):
         return ModelError(
-            f"host '{host}' was not found: check the URL and the network, and whether a proxy is needed (HTTPS_PROXY)"
+            _(
+                "host '{host}' was not found: check the URL and the network, and whether a proxy is needed "
+                "(HTTPS_PROXY)"
+            ).format(host=host)
         )
     if isinstance(reason, ConnectionRefusedError):
-        return ModelError(f"'{host}' refuses the connection: check the URL, and the proxy if one is set")
+        return ModelError(
+            _("'{host}' refuses the connection: check the URL, and the proxy if one is set").format(host=host)
+        )
     if isinstance(reason, TimeoutError):
         return TransferBroken(f"'{host}' sent no data for {timeout_s:g} s")
     if isinstance(reason, http.client.IncompleteRead | ConnectionError | http.client.HTTPException):
@@ -290,8 +318,10 @@ def _explained(error: BaseException, url: str, timeout_s: float) -> BaseExceptio
     if isinstance(reason, OSError):  # includes "Tunnel connection failed: 407" from a proxy
         if "407" in str(reason):
             return ModelError(
-                "the proxy requires a user name and password: set HTTPS_PROXY to http://USER:PASSWORD@HOST, "
-                "or download the file with a browser and install it"
+                _(
+                    "the proxy requires a user name and password: set HTTPS_PROXY to http://USER:PASSWORD@HOST, "
+                    "or download the file with a browser and install it"
+                )
             )
         return TransferBroken(f"no connection to '{host}' ({reason.strerror or reason})")
     return error

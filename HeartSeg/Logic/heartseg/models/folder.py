@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
+from ..wording import _
 from .card import CARD_NAME, ModelCard, read_json
 from .checkpoint import load_arrays, load_checkpoint
 from .labels import LabelMap, OutputHeads, assign_structures, build_lut
@@ -122,8 +123,8 @@ class ModelFolder:
         if self.needs_fallback:
             return self.needs_fallback
         if self.is_2d:
-            return "it is 2D"
-        return "" if self.graph.is_file() else f"it has no {GRAPH_NAME}"
+            return _("it is 2D")
+        return "" if self.graph.is_file() else _("it has no {file}").format(file=GRAPH_NAME)
 
     @property
     def is_2d(self) -> bool:
@@ -252,8 +253,9 @@ class ModelFolder:
         path = self.path / self.card.finder
         if not path.is_dir():
             raise ModelError(
-                f"the finder '{self.card.finder}' named in '{self.path / CARD_NAME}' is missing: "
-                "copy the whole model folder again"
+                _("the finder '{finder}' named in '{path}' is missing: copy the whole model folder again").format(
+                    finder=self.card.finder, path=self.path / CARD_NAME
+                )
             )
         path = locate(path)
         prefix = path.relative_to(self.path).as_posix() + "/"
@@ -264,13 +266,15 @@ class ModelFolder:
         channels = self.channel_names
         if len(channels) != 1:
             raise ModelError(
-                f"model '{self.path.name}' has {len(channels)} input channels ({', '.join(channels)}): "
-                "use a model with one channel"
+                _("model '{name}' has {count} input channels ({channels}): use a model with one channel").format(
+                    name=self.path.name, count=len(channels), channels=", ".join(channels)
+                )
             )
         if len(self.normalization_schemes) != 1:
             raise ModelError(
-                f"'normalization_schemes' in '{self.path / 'plans.json'}' has "
-                f"{len(self.normalization_schemes)} entries for 1 channel: copy plans.json again"
+                _(
+                    "'normalization_schemes' in '{path}' has {count} entries for 1 channel: copy plans.json again"
+                ).format(path=self.path / "plans.json", count=len(self.normalization_schemes))
             )
         needed = ("mean", "std", "percentile_00_5", "percentile_99_5")
         statistics = self.foreground_intensity_properties_per_channel.get("0")
@@ -278,28 +282,42 @@ class ModelFolder:
             isinstance(statistics, dict) and all(isinstance(statistics.get(k), int | float) for k in needed)
         ):
             raise ModelError(
-                f"'foreground_intensity_properties_per_channel' in '{self.path / 'plans.json'}' lacks "
-                f"{', '.join(needed)} for channel 0, required by CTNormalization: copy plans.json again"
+                _(
+                    "'foreground_intensity_properties_per_channel' in '{path}' lacks {needed} for channel 0, "
+                    "required by CTNormalization: copy plans.json again"
+                ).format(path=self.path / "plans.json", needed=", ".join(needed))
             )
 
 
 def locate(path: Path) -> Path:
     """Return ``path`` if it contains ``plans.json``, else its only subfolder that does."""
     if not path.is_dir():
-        raise ModelError(f"model folder '{path}' does not exist: choose a folder with {LAYOUT}")
+        raise ModelError(
+            _("model folder '{path}' does not exist: choose a folder with {layout}").format(path=path, layout=LAYOUT)
+        )
     if (path / "plans.json").is_file():
         return path
     inside = sorted(p.parent for p in path.glob("*/plans.json"))
     if not inside:
         if first := next((p for pattern in _VERSION_1 for p in sorted(path.glob(pattern))), None):
             raise ModelError(
-                f"'{path}' is a model of nnU-Net v1 ({first.name}), and HeartSeg runs those of nnU-Net v2: train it "
-                "again with nnU-Net v2 (its command nnUNetv2_convert_old_nnUNet_dataset converts the data set), or "
-                "run it with nnUNet_predict of nnU-Net v1"
+                _(
+                    "'{path}' is a model of nnU-Net v1 ({name}), and HeartSeg runs those of nnU-Net v2: train it "
+                    "again with nnU-Net v2 (its command nnUNetv2_convert_old_nnUNet_dataset converts the data "
+                    "set), or run it with nnUNet_predict of nnU-Net v1"
+                ).format(path=path, name=first.name)
             )
-        raise ModelError(f"'{path}' is not an nnU-Net v2 model folder (no plans.json): choose a folder with {LAYOUT}")
+        raise ModelError(
+            _("'{path}' is not an nnU-Net v2 model folder (no plans.json): choose a folder with {layout}").format(
+                path=path, layout=LAYOUT
+            )
+        )
     if len(inside) > 1:
-        raise ModelError(f"'{path}' contains {len(inside)} models: choose one of {', '.join(p.name for p in inside)}")
+        raise ModelError(
+            _("'{path}' contains {count} models: choose one of {name}").format(
+                path=path, count=len(inside), name=", ".join(p.name for p in inside)
+            )
+        )
     return inside[0]
 
 
@@ -312,8 +330,9 @@ def _find_checkpoints(path: Path) -> tuple[Path, ...]:
     if not checkpoints:
         where = ", ".join(p.name for p in folds) or "any fold_*"
         raise ModelError(
-            f"model folder '{path}' has no {' or '.join(CHECKPOINT_NAMES)} in {where}: "
-            "finish the training or copy it again"
+            _("model folder '{path}' has no {names} in {where}: finish the training or copy it again").format(
+                path=path, names=" or ".join(CHECKPOINT_NAMES), where=where
+            )
         )
     return checkpoints
 
@@ -333,7 +352,9 @@ def _configuration_name(path: Path, plans: Mapping[str, Any], card: ModelCard | 
     found = read(files[0], expected)["configuration"]
     if found is None:
         raise ModelError(
-            f"the trained configuration of '{path / 'plans.json'}' is unknown: name the folder "
-            f"...__CONFIGURATION with one of {', '.join(names)}"
+            _(
+                "the trained configuration of '{path}' is unknown: name the folder ...__CONFIGURATION with "
+                "one of {names}"
+            ).format(path=path / "plans.json", names=", ".join(names))
         )
     return found

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ModelError
+from ..wording import _
 from .checkpoint import COPY_AGAIN, load_arrays, verify_hash
 from .folder import ModelFolder
 from .loading import LoadedModel, fitting, load_model, read_folds
@@ -77,8 +78,12 @@ def load_graph(folder: ModelFolder) -> LoadedGraph:
     try:
         wanted = read_initializers(graph)
     except (ValueError, IndexError) as error:
-        raise ModelError(f"'{folder.graph}' is not a graph of a network ({error}): {COPY_AGAIN}") from None
-    folds, axes, _ = read_folds(folder, load_arrays)
+        raise ModelError(
+            _("'{graph}' is not a graph of a network ({error}): {advice}").format(
+                graph=folder.graph, error=error, advice=COPY_AGAIN
+            )
+        ) from None
+    folds, axes, _meta = read_folds(folder, load_arrays)
     networks = []
     for file, weights in folds.items():
         used = {name: weights[name] for name in wanted if name in weights}

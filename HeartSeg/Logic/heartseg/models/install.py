@@ -16,6 +16,7 @@ from pathlib import Path
 from ..errors import ModelError, OutputError
 from ..hashes import sha256_of
 from ..progress import Reporter
+from ..wording import _
 from .archive import CHUNK, unpack
 from .card import CARD_NAME, ModelCard
 from .checkpoint import load_checkpoint, verify_hash
@@ -66,7 +67,7 @@ def install_model(
     """
     source = Path(source).expanduser()
     if not source.exists():
-        raise ModelError(f"'{source}' does not exist: choose a model folder or a .zip file")
+        raise ModelError(_("'{source}' does not exist: choose a model folder or a .zip file").format(source=source))
     into = Path(store).expanduser() if store is not None else user_folder()
     reporter = reporter or Reporter()
     if name is not None:
@@ -102,7 +103,11 @@ def set_labels(name: str, label_map: LabelMap) -> ModelFolder:
     store = user_folder()
     path = model_paths().get(name)
     if path is None or store.resolve() not in path.resolve().parents:
-        raise ModelError(f"model '{name}' is not in '{store}' and cannot be changed: install a copy under another name")
+        raise ModelError(
+            _("model '{name}' is not in '{store}' and cannot be changed: install a copy under another name").format(
+                name=name, store=store
+            )
+        )
     model = ModelFolder.open(path, label_map)
     model.structure_lut()
     card = model.card or ModelCard(
@@ -129,11 +134,12 @@ def remove_model(name: str) -> Path:
         shipped = [m for m in list_models() if m.name == name and m.shipped]
         if shipped:
             raise ModelError(
-                f"model '{name}' is part of HeartSeg ('{shipped[0].path}') and cannot be removed: "
-                f"choose a model in '{store}'"
+                _(
+                    "model '{name}' is part of HeartSeg ('{path}') and cannot be removed: choose a model in '{store}'"
+                ).format(name=name, path=shipped[0].path, store=store)
             )
         there = f"choose one of {', '.join(sorted(own))}" if own else "no model is installed there"
-        raise ModelError(f"model '{name}' is not in '{store}': {there}")
+        raise ModelError(_("model '{name}' is not in '{store}': {there}").format(name=name, store=store, there=there))
     with _writing(store):
         if own[name].is_symlink():
             own[name].unlink()
@@ -154,7 +160,11 @@ def _only_model_inside(path: Path, source: Path) -> Path:
             found.append(plans.parent)
     if len(found) > 1:
         names = ", ".join(str(p.relative_to(path)) for p in found[:10])
-        raise ModelError(f"'{source.name}' contains {len(found)} models: install one of {names}")
+        raise ModelError(
+            _("'{name}' contains {count} models: install one of {names}").format(
+                name=source.name, count=len(found), names=names
+            )
+        )
     return found[0] if found else path
 
 
@@ -170,8 +180,10 @@ def _name_for(model: ModelFolder, source: Path) -> str:
 def _check_name(name: str) -> None:
     if not re.fullmatch(r"[^\W_][\w.+ -]{0,78}[\w+-]|[^\W_]", name) or _RESERVED.match(name):
         raise ModelError(
-            f"model name '{name:.80}' is not a portable folder name: use up to 80 letters, digits, "
-            "'-', '_', '+', '.' and spaces, beginning with a letter or digit"
+            _(
+                "model name '{name:.80}' is not a portable folder name: use up to 80 letters, digits, '-', "
+                "'_', '+', '.' and spaces, beginning with a letter or digit"
+            ).format(name=name)
         )
 
 
@@ -179,10 +191,15 @@ def _check_free(name: str, into: Path, overwrite: bool) -> None:
     shipped = {p.resolve() for p in shipped_folders()}
     taken = model_paths().get(name)
     if into.resolve() == user_folder().resolve() and taken is not None and shipped & set(taken.resolve().parents):
-        raise ModelError(f"model name '{name}' is used by a model of HeartSeg: choose another name with --name")
+        raise ModelError(
+            _("model name '{name}' is used by a model of HeartSeg: choose another name with --name").format(name=name)
+        )
     if (into / name).exists() and not overwrite:
         raise ModelError(
-            f"model '{name}' already exists in '{into}': replace it with --overwrite or choose another name with --name"
+            _(
+                "model '{name}' already exists in '{into}': replace it with --overwrite or choose another "
+                "name with --name"
+            ).format(name=name, into=into)
         )
 
 
@@ -206,7 +223,9 @@ def _gather(model: ModelFolder, staged: Path, reporter: Reporter) -> None:
     for relative in files:
         if not (model.path / relative).is_file():
             raise ModelError(
-                f"'{relative.as_posix()}', listed in the card, is missing in '{model.path}': copy the model again"
+                _("'{file}', listed in the card, is missing in '{path}': copy the model again").format(
+                    file=relative.as_posix(), path=model.path
+                )
             )
     with reporter.stage("copy", sum((model.path / f).stat().st_size for f in files)):
         done = 0
@@ -303,7 +322,12 @@ def _writing(store: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"cannot write to the model folder '{store}' ({os.strerror(error.errno or 0)}"
-            f"{f': {error.filename}' if error.filename else ''}): check permissions and free space, or "
-            "set HEARTSEG_MODELS to another folder"
+            _(
+                "cannot write to the model folder '{store}' ({strerror}{where}): check permissions and "
+                "free space, or set HEARTSEG_MODELS to another folder"
+            ).format(
+                store=store,
+                strerror=os.strerror(error.errno or 0),
+                where=f": {error.filename}" if error.filename else "",
+            )
         ) from error

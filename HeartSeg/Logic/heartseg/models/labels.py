@@ -11,6 +11,7 @@ import numpy as np
 
 from ..anatomy import KEYS, MMWHS_LABELS, match_name, structure
 from ..errors import ModelError, SettingsError
+from ..wording import _
 
 LABELS_SYNTAX = '--labels "1=LV,2=MYO"'
 LabelMap = Mapping[int, str] | Iterable[tuple[int, str]]
@@ -38,7 +39,9 @@ class OutputHeads:
         labels = dataset.get("labels")
         if not isinstance(labels, dict) or labels.get("background") not in (0, "0"):
             raise ModelError(
-                f"'labels' in '{source}' is {labels!r:.80}: it must be like {{\"background\": 0, \"name\": 1, ...}}"
+                _(
+                    "'labels' in '{source}' is {labels:.80}: it must be like {{\"background\": 0, \"name\": 1, ...}}"
+                ).format(source=source, labels=repr(labels))
             )
         try:
             ignore = None if labels.get("ignore") is None else int(labels["ignore"])
@@ -47,13 +50,19 @@ class OutputHeads:
                 return cls._of_regions(named, dataset.get("regions_class_order"), ignore, source)
             plain = {name: int(v[0] if isinstance(v, list) else v) for name, v in named.items()}
         except (TypeError, ValueError, IndexError):
-            raise ModelError(f"'labels' in '{source}' is {labels!r:.80}: values must be integers") from None
+            raise ModelError(
+                _("'labels' in '{source}' is {labels:.80}: values must be integers").format(
+                    source=source, labels=repr(labels)
+                )
+            ) from None
         by_value: dict[int, str] = {}
         for name, value in plain.items():
             by_value.setdefault(value, name)
         values = tuple(sorted(by_value))
         if len(values) < 2:
-            raise ModelError(f"'labels' in '{source}' contains background only: copy dataset.json again")
+            raise ModelError(
+                _("'labels' in '{source}' contains background only: copy dataset.json again").format(source=source)
+            )
         return cls(tuple(by_value[v] for v in values), values, ignore, regions=False)
 
     @classmethod
@@ -61,7 +70,9 @@ class OutputHeads:
         names = tuple(name for name, value in named.items() if value not in (0, "0", [0]))
         if not isinstance(order, list) or len(order) != len(names):
             raise ModelError(
-                f"'regions_class_order' in '{source}' is {order!r}: it must have {len(names)} label values"
+                _("'regions_class_order' in '{source}' is {order}: it must have {count} label values").format(
+                    source=source, order=repr(order), count=len(names)
+                )
             )
         return cls(names, tuple(int(v) for v in order), ignore, regions=True)
 
@@ -106,14 +117,18 @@ def suggest_labels(heads: OutputHeads) -> tuple[Suggestion, ...]:
     known = heads.foreground()
     guesses: list[tuple[int, int, str, str]] = []
     for value, name in known.items():
-        for rank, (key, why) in enumerate(
-            ((_by_name(name), "name"), (_by_mmwhs(value, name), "MM-WHS value"), (_by_words(name), "words in the name"))
+        for rank, (key, how) in enumerate(
+            (
+                (_by_name(name), _("name")),
+                (_by_mmwhs(value, name), _("MM-WHS value")),
+                (_by_words(name), _("words in the name")),
+            )
         ):
             if key is not None:
-                guesses.append((rank, value, key, why))
+                guesses.append((rank, value, key, how))
                 break
     chosen: dict[int, tuple[str, str]] = {}
-    for _, value, key, why in sorted(guesses):
+    for _rank, value, key, why in sorted(guesses):
         if key not in {k for k, _ in chosen.values()}:
             chosen[value] = (key, why)
     return tuple(Suggestion(value, name, *chosen.get(value, (None, ""))) for value, name in known.items())
@@ -172,10 +187,16 @@ def assign_structures(heads: OutputHeads, given: Mapping[int, str] | None, sourc
     for value, key in given.items():
         if value not in known:
             raise ModelError(
-                f"label {value} does not exist in '{source}': choose from {_listed(known)}, as in {LABELS_SYNTAX}"
+                _("label {value} does not exist in '{source}': choose from {listed}, as in {syntax}").format(
+                    value=value, source=source, listed=_listed(known), syntax=LABELS_SYNTAX
+                )
             )
         if key.upper() not in KEYS:
-            raise ModelError(f"structure {key!r} for label {value} is unknown: choose from {', '.join(KEYS)}")
+            raise ModelError(
+                _("structure {key!r} for label {value} is unknown: choose from {keys}").format(
+                    key=key, value=value, keys=", ".join(KEYS)
+                )
+            )
         keys[value] = key.upper()
     return keys
 
@@ -188,8 +209,12 @@ def build_lut(heads: OutputHeads, keys: Mapping[int, str], source: str) -> np.nd
     """
     if not keys:
         raise ModelError(
-            f"no label of '{source}' matches a known structure (its labels: {_listed(heads.foreground())}):"
-            f" map the labels to {', '.join(KEYS)} with {_syntax_for(heads)}"
+            _(
+                "no label of '{source}' matches a known structure (its labels: {listed}): map the labels to "
+                "{keys} with {example}"
+            ).format(
+                source=source, listed=_listed(heads.foreground()), keys=", ".join(KEYS), example=_syntax_for(heads)
+            )
         )
     lut = np.zeros(max(heads.written) + 1, dtype=np.uint8)
     for written, value in zip(heads.written, heads.values, strict=True):
@@ -208,14 +233,19 @@ def parse_label_map(text: str) -> dict[int, str]:
     """Parse ``"1=LV,2=MYO"`` into ``{1: "LV", 2: "MYO"}``; ``SettingsError`` shows the syntax."""
     labels: dict[int, str] = {}
     for part in text.replace(";", ",").split(","):
-        value, _, key = (p.strip() for p in part.partition("="))
+        value, _sign, key = (p.strip() for p in part.partition("="))
         if not value.isdecimal() or int(value) == 0 or key.upper() not in KEYS:
             raise SettingsError(
-                f"label map entry {part.strip()!r} is not a positive label and a structure of {', '.join(KEYS)}: "
-                f"write {LABELS_SYNTAX}"
+                _("label map entry {part!r} is not a positive label and a structure of {keys}: write {syntax}").format(
+                    part=part.strip(), keys=", ".join(KEYS), syntax=LABELS_SYNTAX
+                )
             )
         if int(value) in labels:
-            raise SettingsError(f"label {value} occurs twice in the label map {text!r}: use each label once")
+            raise SettingsError(
+                _("label {value} occurs twice in the label map {text!r}: use each label once").format(
+                    value=value, text=text
+                )
+            )
         labels[int(value)] = key.upper()
     return labels
 

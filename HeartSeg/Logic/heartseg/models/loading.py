@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import DependencyError, ModelError
 from ..needs import import_torch
+from ..wording import _
 from .checkpoint import load_checkpoint
 from .folder import ModelFolder
 from .plans import network_roots
@@ -62,8 +63,9 @@ def build_network(folder: ModelFolder, device: str = "cpu") -> nn.Module:
     except (TypeError, ValueError, AssertionError, IndexError, KeyError, RuntimeError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"the network {plan.class_name.rpartition('.')[2]} in '{folder.path / 'plans.json'}' cannot "
-            f"be built ({reason:.120}): copy plans.json again"
+            _("the network {name} in '{path}' cannot be built ({reason:.120}): copy plans.json again").format(
+                name=plan.class_name.rpartition(".")[2], path=folder.path / "plans.json", reason=reason
+            )
         ) from None
 
 
@@ -98,8 +100,10 @@ def read_folds(
         trained = checkpoint["configuration"]
         if trained not in (None, folder.configuration):
             raise ModelError(
-                f"'{file}' was trained as configuration {trained!r}, but the folder or its card says "
-                f"{folder.configuration!r}: put it back into its own folder"
+                _(
+                    "'{file}' was trained as configuration {trained!r}, but the folder or its card says "
+                    "{configuration!r}: put it back into its own folder"
+                ).format(file=file, trained=trained, configuration=folder.configuration)
             )
         folds[file] = checkpoint["network_weights"]
     return folds, first["mirroring_axes"] or (), first["trainer_name"]
@@ -134,13 +138,17 @@ def fitting(
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if wanted != found:
         raise ModelError(
-            f"the weights in '{file}' do not fit the network in {source} "
-            f"({_difference(wanted, found)}): copy {source} and dataset.json from this training"
+            _(
+                "the weights in '{file}' do not fit the network in {source} ({difference}): copy {source} "
+                "and dataset.json from this training"
+            ).format(file=file, source=source, difference=_difference(wanted, found))
         )
     for name, tensor in weights.items():
         if not np.isfinite(np.asarray(tensor)).all():
             raise ModelError(
-                f"'{file}' contains non-finite weights ('{name}'): the training diverged; use another checkpoint"
+                _(
+                    "'{file}' contains non-finite weights ('{name}'): the training diverged; use another checkpoint"
+                ).format(file=file, name=name)
             )
     return weights
 
@@ -157,23 +165,37 @@ def _difference(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple
 def _import_class(name: str, roots: tuple[str, ...], folder: ModelFolder) -> Any:
     """Import a ``torch.nn.Module`` class; its name and the module that defines it must lie below ``roots``."""
     torch = import_torch()
-    module_name, _, class_name = name.rpartition(".")
+    module_name, _dot, class_name = name.rpartition(".")
     where = f"named in '{folder.path / 'plans.json'}'"
     if not name.startswith(roots):
         allowed = " and ".join(f"{r}*" for r in roots)
-        raise ModelError(f"class '{name}' {where} is refused: only classes below {allowed} are allowed")
+        raise ModelError(
+            _("class '{name}' {where} is refused: only classes below {allowed} are allowed").format(
+                name=name, where=where, allowed=allowed
+            )
+        )
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except ModuleNotFoundError as error:
         if error.name == "dynamic_network_architectures":
             raise DependencyError(
-                "the package dynamic-network-architectures is needed to load this model: "
-                "pip install --no-deps dynamic-network-architectures"
+                _(
+                    "the package dynamic-network-architectures is needed to load this model: pip install "
+                    "--no-deps dynamic-network-architectures"
+                )
             ) from None
-        raise ModelError(f"class '{name}' {where} needs the module '{error.name}': install it") from None
+        raise ModelError(
+            _("class '{name}' {where} needs the module '{module}': install it").format(
+                name=name, where=where, module=error.name
+            )
+        ) from None
     except (ImportError, AttributeError):
-        raise ModelError(f"class '{name}' {where} does not exist: copy plans.json again") from None
+        raise ModelError(
+            _("class '{name}' {where} does not exist: copy plans.json again").format(name=name, where=where)
+        ) from None
     defined_in = f"{getattr(found, '__module__', '')}."
     if not (isinstance(found, type) and issubclass(found, torch.nn.Module) and defined_in.startswith(roots)):
-        raise ModelError(f"'{name}' {where} is not a network class: copy plans.json again")
+        raise ModelError(
+            _("'{name}' {where} is not a network class: copy plans.json again").format(name=name, where=where)
+        )
     return found

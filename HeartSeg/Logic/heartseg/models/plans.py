@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ModelError
+from ..wording import _
 
 NETWORK_ROOTS = ("dynamic_network_architectures.", "heartseg.networks.")
 """Allowed import roots of network classes; all others are refused."""
@@ -50,7 +51,7 @@ class NetworkPlan:
     @property
     def is_native(self) -> bool:
         """Whether the class can be built without nnunetv2, timm and torchvision."""
-        root, _, name = self.class_name.rpartition(".")
+        root, _dot, name = self.class_name.rpartition(".")
         return root.startswith("heartseg.networks") or (root == _UNET and name in NATIVE_NETWORKS)
 
 
@@ -86,7 +87,7 @@ def configuration_names(plans: Mapping[str, Any], source: str) -> tuple[str, ...
     """Names of the configurations in a plans file."""
     found = plans.get("configurations")
     if not isinstance(found, dict) or not found:
-        raise ModelError(f"'{source}' has no 'configurations': use a plans file of nnU-Net v2")
+        raise ModelError(_("'{source}' has no 'configurations': use a plans file of nnU-Net v2").format(source=source))
     return tuple(found)
 
 
@@ -97,7 +98,11 @@ def read_configuration(plans: Mapping[str, Any], name: str, source: str) -> Conf
     patch = _numbers(raw, "patch_size", int, where)
     spacing = _numbers(raw, "spacing", float, where)
     if len(spacing) != len(patch):
-        raise ModelError(f"'spacing' of {where} has {len(spacing)} entries, 'patch_size' {len(patch)}: they must agree")
+        raise ModelError(
+            _("'spacing' of {where} has {spacing} entries, 'patch_size' {patch}: they must agree").format(
+                where=where, spacing=len(spacing), patch=len(patch)
+            )
+        )
     forward, backward = (_axes(plans, f"transpose_{way}", source) for way in ("forward", "backward"))
     schemes = _need(raw, "normalization_schemes", list, where)
     masks = raw.get("use_mask_for_norm", [False] * len(schemes))
@@ -128,22 +133,37 @@ def fallback_reason(configuration: Configuration, plans: Mapping[str, Any], regi
     exotic = [s for s in configuration.normalization_schemes if s not in NATIVE_NORMALIZATIONS]
     resampling = {configuration.resampling_data[0], configuration.resampling_probabilities[0]} - set(NATIVE_RESAMPLING)
     reasons = (
-        (bool(raw.get("previous_stage")), f"it is the second stage of a cascade (after '{raw.get('previous_stage')}')"),
-        (regions, "it was trained on overlapping regions"),
-        (not network.is_native, f"its network '{network.class_name}' needs packages other than torch"),
-        (preprocessor != "DefaultPreprocessor", f"it uses the preprocessor '{preprocessor}'"),
-        (manager != "LabelManager", f"it uses the label manager '{manager}'"),
-        (bool(exotic), f"it uses the normalisation '{', '.join(exotic)}'"),
-        (bool(resampling), f"it uses the resampling '{', '.join(sorted(resampling))}'"),
+        (
+            bool(raw.get("previous_stage")),
+            _("it is the second stage of a cascade (after '{stage}')").format(stage=raw.get("previous_stage")),
+        ),
+        (regions, _("it was trained on overlapping regions")),
+        (
+            not network.is_native,
+            _("its network '{class_name}' needs packages other than torch").format(class_name=network.class_name),
+        ),
+        (
+            preprocessor != "DefaultPreprocessor",
+            _("it uses the preprocessor '{preprocessor}'").format(preprocessor=preprocessor),
+        ),
+        (manager != "LabelManager", _("it uses the label manager '{manager}'").format(manager=manager)),
+        (bool(exotic), _("it uses the normalisation '{exotic}'").format(exotic=", ".join(exotic))),
+        (bool(resampling), _("it uses the resampling '{resampling}'").format(resampling=", ".join(sorted(resampling)))),
     )
     return next((phrase for applies, phrase in reasons if applies), None)
 
 
 def _need(content: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
     if key not in content:
-        raise ModelError(f"{where} has no '{key}': copy plans.json again from the training folder")
+        raise ModelError(
+            _("{where} has no '{key}': copy plans.json again from the training folder").format(where=where, key=key)
+        )
     if not isinstance(content[key], kind):
-        raise ModelError(f"'{key}' of {where} is {content[key]!r:.60}, unlike in nnU-Net v2: copy plans.json again")
+        raise ModelError(
+            _("'{key}' of {where} is {content:.60}, unlike in nnU-Net v2: copy plans.json again").format(
+                key=key, where=where, content=repr(content[key])
+            )
+        )
     return content[key]
 
 
@@ -151,14 +171,22 @@ def _numbers(content: Mapping[str, Any], key: str, kind: type, where: str) -> tu
     values = _need(content, key, list, where)
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < 1e5 for v in values)
     if len(values) not in (2, 3) or not numeric or (kind is int and any(v != int(v) for v in values)):
-        raise ModelError(f"'{key}' of {where} is {values!r:.60}: it must be 3 (or 2) positive numbers")
+        raise ModelError(
+            _("'{key}' of {where} is {values:.60}: it must be 3 (or 2) positive numbers").format(
+                key=key, where=where, values=repr(values)
+            )
+        )
     return tuple(float(v) for v in values)
 
 
 def _axes(plans: Mapping[str, Any], key: str, source: str) -> tuple[int, ...]:
     axes = plans.get(key, [0, 1, 2])
     if not isinstance(axes, list) or sorted(axes) not in ([0, 1, 2], [0, 1]):
-        raise ModelError(f"'{key}' in '{source}' is {axes!r:.60}: it must be a permutation of 0, 1, 2")
+        raise ModelError(
+            _("'{key}' in '{source}' is {axes:.60}: it must be a permutation of 0, 1, 2").format(
+                key=key, source=source, axes=repr(axes)
+            )
+        )
     return tuple(axes)
 
 
@@ -171,10 +199,16 @@ def _resolve(plans: Mapping[str, Any], name: str, source: str) -> dict[str, Any]
     while following is not None:
         if following not in names:
             raise ModelError(
-                f"configuration {following!r} does not exist in '{source}': choose from {', '.join(names)}"
+                _("configuration {following!r} does not exist in '{source}': choose from {names}").format(
+                    following=following, source=source, names=", ".join(names)
+                )
             )
         if following in chain:
-            raise ModelError(f"configurations in '{source}' inherit circularly: {' -> '.join([*chain, following])}")
+            raise ModelError(
+                _("configurations in '{source}' inherit circularly: {following}").format(
+                    source=source, following=" -> ".join([*chain, following])
+                )
+            )
         chain.append(following)
         own = _need(plans["configurations"], following, dict, f"'{source}'")
         resolved = {**own, **resolved}
@@ -195,25 +229,44 @@ def _resampling(raw: Mapping[str, Any], key: str) -> tuple[str, dict[str, Any]]:
 def _network(raw: Mapping[str, Any], dimensions: int, where: str) -> NetworkPlan:
     architecture = raw.get("architecture") or _architecture_of_old_plans(raw, dimensions, where)
     if not isinstance(architecture, dict):
-        raise ModelError(f"'architecture' of {where} is {architecture!r:.60}: it must be an object")
+        raise ModelError(
+            _("'architecture' of {where} is {architecture:.60}: it must be an object").format(
+                where=where, architecture=repr(architecture)
+            )
+        )
     class_name = _need(architecture, "network_class_name", str, where)
     kwargs = _need(architecture, "arch_kwargs", dict, where)
     names = tuple(_need(architecture, "_kw_requires_import", list, where))
-    module, _, name = class_name.rpartition(".")
+    module, _dot, name = class_name.rpartition(".")
     if module.startswith("dynamic_network_architectures.") and name in NATIVE_NETWORKS:
         class_name = f"{_UNET}.{name}"  # these classes moved between versions; nnU-Net also finds them by name
     if not class_name.startswith(network_roots() + FALLBACK_ROOTS):
         raise ModelError(
-            f"the network class '{class_name}' of {where} is refused: use a class from"
-            f" {' or '.join(r + '*' for r in network_roots())}, or add a trusted package to {TRUSTED_PACKAGES}"
+            _(
+                "the network class '{class_name}' of {where} is refused: use a class from {known}, or add a "
+                "trusted package to {packages}"
+            ).format(
+                class_name=class_name,
+                where=where,
+                known=" or ".join(r + "*" for r in network_roots()),
+                packages=TRUSTED_PACKAGES,
+            )
         )
     stages = kwargs.get("n_stages", 1)
     if not isinstance(stages, int) or not 1 <= stages <= MOST_STAGES:
-        raise ModelError(f"'n_stages' of {where} is {stages!r:.60}: it must be 1 to {MOST_STAGES}")
+        raise ModelError(
+            _("'n_stages' of {where} is {stages:.60}: it must be 1 to {most}").format(
+                where=where, stages=repr(stages), most=MOST_STAGES
+            )
+        )
     for key in names:
         value = kwargs.get(key)
         if value is not None and not (isinstance(value, str) and value.startswith("torch.nn.")):
-            raise ModelError(f"'{key}' of {where} is {value!r:.60}: use a class from torch.nn.*")
+            raise ModelError(
+                _("'{key}' of {where} is {value:.60}: use a class from torch.nn.*").format(
+                    key=key, where=where, value=repr(value)
+                )
+            )
     return NetworkPlan(class_name, kwargs, names)
 
 
@@ -222,8 +275,10 @@ def _architecture_of_old_plans(raw: Mapping[str, Any], dimensions: int, where: s
     name = _need(raw, "UNet_class_name", str, where)
     if name not in ("PlainConvUNet", "ResidualEncoderUNet"):
         raise ModelError(
-            f"'UNet_class_name' of {where} is {name!r}, but old plans are supported for PlainConvUNet and "
-            "ResidualEncoderUNet only: plan the data set again with a current nnU-Net"
+            _(
+                "'UNet_class_name' of {where} is {name!r}, but old plans are supported for PlainConvUNet and "
+                "ResidualEncoderUNet only: plan the data set again with a current nnU-Net"
+            ).format(where=where, name=name)
         )
     encoder = _need(raw, "n_conv_per_stage_encoder", list, where)
     base, most = (_need(raw, key, int, where) for key in ("UNet_base_num_features", "unet_max_num_features"))

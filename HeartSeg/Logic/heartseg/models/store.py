@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ModelError
+from ..wording import _
 from .card import CARD_NAME, ModelCard
 from .folder import ModelFolder, locate
 from .labels import LabelMap
@@ -115,7 +116,7 @@ def find_model(name_or_path: str | Path | None = None, label_map: LabelMap | Non
     path = known.get(name) or {n.casefold(): p for n, p in known.items()}.get(name.casefold())
     path = path or _path_by_card_name(known, name)
     if path is None:
-        raise ModelError(f"model '{name}' is unknown: {_overview(known)}")
+        raise ModelError(_("model '{name}' is unknown: {overview}").format(name=name, overview=_overview(known)))
     return ModelFolder.open(path, label_map)
 
 
@@ -124,7 +125,9 @@ def _as_path(given: str | Path) -> Path | None:
     path = Path(given).expanduser()
     if path.is_file():
         if path.suffix.lower() == ".zip":
-            raise ModelError(f"'{path}' is a zip file: install it with heartseg models install '{path}'")
+            raise ModelError(
+                _("'{path}' is a zip file: install it with heartseg models install '{path}'").format(path=path)
+            )
         return path.parent if path.name == "plans.json" else path
     spelled_as_path = isinstance(given, Path) or "/" in given or os.sep in given
     return path if spelled_as_path or (path.is_dir() and str(given) not in model_paths()) else None
@@ -136,8 +139,16 @@ def _default(known: dict[str, Path]) -> Path:
     if len(known) == 1:
         return next(iter(known.values()))
     if not known:
-        raise ModelError(f"no model is installed (searched: {_searched()}): {HOW_TO_INSTALL}")
-    raise ModelError(f"{len(known)} models are installed, but not {DEFAULT_MODEL}: choose one of {', '.join(known)}")
+        raise ModelError(
+            _("no model is installed (searched: {searched}): {advice}").format(
+                searched=_searched(), advice=HOW_TO_INSTALL
+            )
+        )
+    raise ModelError(
+        _("{count} models are installed, but not {name}: choose one of {known}").format(
+            count=len(known), name=DEFAULT_MODEL, known=", ".join(known)
+        )
+    )
 
 
 def _path_by_card_name(known: dict[str, Path], name: str) -> Path | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..wording import _, listed
 from .card import ModelCard
 from .store import StoredModel
 
@@ -70,11 +71,14 @@ class ModelSummary:
     def line(self) -> str:
         """One-line description for the model selector."""
         if self.problem:
-            return f"Cannot be used: {self.problem}"
-        what = ", ".join(self.structures) or "no known structure: map its labels"
-        of = " and ".join(self.modalities) or "unknown modality"
-        first = self.figures[0] if self.figures else "no test figures"
-        return f"{what} in {of}; {first}; {size_text(self.size_bytes)}; {self.licence or 'licence not stated'}"
+            return _("Cannot be used: {problem}").format(problem=self.problem)
+        return _("{structures} in {modality}; {figure}; {size}; {licence}").format(
+            structures=self.structures or _("no known structure: map its labels"),
+            modality=listed(self.modalities) if self.modalities else _("unknown modality"),
+            figure=self.figures[0] if self.figures else _("no test figures"),
+            size=size_text(self.size_bytes),
+            licence=self.licence or _("licence not stated"),
+        )
 
 
 def size_on_disk(folder: Path) -> int:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import ModelError
+from ..wording import _
 
 _STORAGES = {
     "HalfStorage": "<f2",
@@ -83,7 +84,9 @@ class _Tensors(pickle._Unpickler):
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
         raise ModelError(
-            f"'{self._path}' is refused because it contains {module:.60}.{name:.60}: use a checkpoint with weights only"
+            _(
+                "'{path}' is refused because it contains {module:.60}.{name:.60}: use a checkpoint with weights only"
+            ).format(path=self._path, module=module, name=name)
         )
 
     def persistent_load(self, pid: Any) -> np.ndarray:

@@ -25,6 +25,7 @@ from ..preflight import (
 )
 from ..progress import Reporter
 from ..scene.fixes import add_volume, chosen_facts, hardened_copy, one_component, say_modality
+from ..scene.language import in_language
 from ..scene.nodes import owned_volume
 from ..volume.upright import resample_upright
 from .checks import checks_of
@@ -86,7 +87,9 @@ class BeforeRun(Section):
     def obstacle(self, state: State) -> str:
         """Return the message of the first error among the checks, which prevents a run."""
         error = next((c for c in self.checks if c.severity is Severity.ERROR and c.code != "packages-missing"), None)
-        return error.message if error is not None and self._what_is_chosen(state)[:2] == self._key[:2] else ""
+        return (
+            in_language(error.message) if error is not None and self._what_is_chosen(state)[:2] == self._key[:2] else ""
+        )
 
     def _what_is_chosen(self, state: State) -> tuple[Any, ...]:
         node = state.volume
@@ -162,9 +165,10 @@ class BeforeRun(Section):
         table = self.ui.checksTable
         table.rowCount = len(checks)
         for row, check in enumerate(checks):
-            for column, text in enumerate((_MARKS[check.severity], check.message)):
+            message = in_language(check.message)
+            for column, text in enumerate((_MARKS[check.severity], message)):
                 item = qt.QTableWidgetItem(text)
-                item.setToolTip(check.message)
+                item.setToolTip(message)
                 table.setItem(row, column, item)
         table.resizeColumnToContents(0)
         table.visible = bool(checks)
@@ -200,7 +204,9 @@ class BeforeRun(Section):
         for button, fix in zip((self.ui.fixButton, self.ui.otherFixButton), fixes, strict=False):
             button.text = button_text(fix)
             button.enabled = bool(fix) and not self._state.running
-            button.toolTip = check.message if check is not None and fix else _("Choose a row that can be fixed.")
+            button.toolTip = (
+                in_language(check.message) if check is not None and fix else _("Choose a row that can be fixed.")
+            )
             if fix and self._state.running:
                 button.toolTip = busy()
 

@@ -29,7 +29,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import DependencyError
-from ..needs import Missing, Package, explanation, installed_version, lacking_space, missing_packages, unsupported
+from ..needs import (
+    Missing,
+    Package,
+    explanation,
+    forget_found_modules,
+    installed_version,
+    lacking_space,
+    missing_packages,
+    unsupported,
+)
+from ..wording import _
 
 __all__ = [
     "InstallCancelled",
@@ -139,10 +149,10 @@ def install_missing(
     before = _versions()
     for done, item in enumerate(missing):
         if on_step:
-            on_step(done, len(missing), f"Installing {item.package.name}…")
+            on_step(done, len(missing), _("Installing {name}…").format(name=item.package.name))
         _install_one(installer, item.package, on_line)
     if on_step:
-        on_step(len(missing), len(missing), "Installed.")
+        on_step(len(missing), len(missing), _("Installed."))
     return Outcome(tuple(m.package.name for m in missing), _restart_reason(before))
 
 
@@ -152,41 +162,56 @@ def _install_one(installer: Installer, package: Package, on_line: Callable[[str]
             if package.through == "pip":
                 installer.install([package.requirement])
             elif not installer.install_torch(package.versions):
-                raise Refused(f"{package.name} was not installed")
+                raise Refused(_("{name} was not installed").format(name=package.name))
         except (Refused, InstallFailed):
             raise
         except subprocess.CalledProcessError as error:
-            raise _failed(package, f"the installer ended with code {error.returncode}", lines) from error
+            raise _failed(
+                package, _("the installer ended with code {code}").format(code=error.returncode), lines
+            ) from error
         except Exception as error:  # external tools may raise anything; the user gets a message and the log
             raise _failed(package, f"{type(error).__name__}: {error}", lines) from error
     left = missing_packages([package])
     if left:
-        there = f"version {left[0].installed} is installed" if left[0].installed else "the package is still missing"
-        raise _failed(package, f"the installer reported success, but {there}", lines)
+        why = (
+            _("the installer reported success, but version {version} is installed")
+            if left[0].installed
+            else _("the installer reported success, but the package is still missing")
+        )
+        raise _failed(package, why.format(version=left[0].installed), lines)
 
 
 def _failed(package: Package, why: str, lines: collections.deque[str]) -> InstallFailed:
     log = "\n".join(lines)
     hint = _hint(log)
-    return InstallFailed(f"{package.name} could not be installed ({why}): {hint}", log)
+    return InstallFailed(
+        _("{name} could not be installed ({why}): {hint}").format(name=package.name, why=why, hint=hint), log
+    )
 
 
 _HINTS = (
-    (("no space left", "errno 28", "disk quota"), "the disk is full; make room and try again"),
+    (("no space left", "errno 28", "disk quota"), _("the disk is full; make room and try again")),
     (
         ("407 proxy", "proxyerror", "cannot connect to proxy"),
-        "the proxy does not let it through; set HTTPS_PROXY (with user name and password if it wants them) before "
-        "Slicer is started",
+        _(
+            "the proxy does not let it through; set HTTPS_PROXY (with user name and password if it wants them) before "
+            "Slicer is started"
+        ),
     ),
     (
         ("certificate_verify_failed", "certificate verify failed"),
-        "the network opens encrypted traffic; set REQUESTS_CA_BUNDLE or PIP_CERT to its certificate",
+        _("the network opens encrypted traffic; set REQUESTS_CA_BUNDLE or PIP_CERT to its certificate"),
     ),
-    (("no matching distribution", "could not find a version"), "there is no version of it for this system and Python"),
+    (
+        ("no matching distribution", "could not find a version"),
+        _("there is no version of it for this system and Python"),
+    ),
     (
         ("access is denied", "permission denied", "winerror 5"),
-        "Slicer's folder cannot be written, or a file of it is in use; restart Slicer, or install Slicer into a folder "
-        "of your own",
+        _(
+            "Slicer's folder cannot be written, or a file of it is in use; restart Slicer, or install Slicer into a "
+            "folder of your own"
+        ),
     ),
     (
         (
@@ -198,25 +223,26 @@ _HINTS = (
             "timed out",
             "max retries exceeded",
         ),
-        "there is no connection to the package server; check the network and HTTPS_PROXY",
+        _("there is no connection to the package server; check the network and HTTPS_PROXY"),
     ),
 )
 
 
 def _hint(log: str) -> str:
     text = log.lower()
-    return next((hint for words, hint in _HINTS if any(w in text for w in words)), "see the installer's last lines")
+    return next((hint for words, hint in _HINTS if any(w in text for w in words)), _("see the installer's last lines"))
 
 
 def _restart_reason(before: dict[str, str]) -> str:
     """Return the reason for a restart: a package changed that this process has loaded in its older version."""
-    importlib.invalidate_caches()
+    forget_found_modules()
     after = _versions()
     changed = {name for name, version in after.items() if name in before and before[name] != version}
     loaded = sorted(name for name in changed if any(module in sys.modules for module in _modules_of(name)))
     if not loaded:
         return ""
-    return f"Restart Slicer before you segment: {', '.join(loaded)} changed while an older version was in use."
+    text = _("Restart Slicer before you segment: {names} changed while an older version was in use.")
+    return text.format(names=loaded)
 
 
 def _modules_of(distribution: str) -> set[str]:
@@ -369,8 +395,10 @@ class SlicerInstaller:
         manager.interactive = False  # the user has already agreed
         if not manager.installExtensionFromServer(EXTENSION, False):
             raise InstallFailed(
-                f"the extension {EXTENSION} could not be installed: install it in the Extensions Manager (View > "
-                "Extensions Manager), restart Slicer, and come back"
+                _(
+                    "the extension {extension} could not be installed: install it in the Extensions Manager "
+                    "(View > Extensions Manager), restart Slicer, and come back"
+                ).format(extension=EXTENSION)
             )
 
     def install_torch(self, versions: str) -> bool:
@@ -392,7 +420,7 @@ class NoInstaller:
     """Installer outside Slicer, which installs nothing in the user's environment."""
 
     def obstacle(self, missing: Sequence[Missing]) -> str:
-        return "packages are missing: install them with: pip install 'heartseg[app]' or 'heartseg[light]'"
+        return _("packages are missing: install them with: pip install 'heartseg[app]' or 'heartseg[light]'")
 
     def unreachable(self) -> str:
         return ""
@@ -424,15 +452,25 @@ def no_connection(url: str = PACKAGE_SERVER) -> str:
     except urllib.error.HTTPError as error:
         if error.code != 407:
             return ""  # the server responds, and pip sends a different request
-        return (
+        return _(
             "the proxy wants a name and password (407): set HTTPS_PROXY to http://name:password@host:port and restart "
             "Slicer"
         )
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", error)
         proxy = urllib.request.getproxies().get("https", "")
-        through = "the proxy that HTTPS_PROXY names" if proxy else "HTTPS_PROXY, if this network has a proxy,"
-        return f"the package server pypi.org cannot be reached ({why}): check the network and {through} and try again"
+        text = (
+            _(
+                "the package server pypi.org cannot be reached ({why}): check the network and the proxy that "
+                "HTTPS_PROXY names and try again"
+            )
+            if proxy
+            else _(
+                "the package server pypi.org cannot be reached ({why}): check the network and HTTPS_PROXY, if this "
+                "network has a proxy, and try again"
+            )
+        )
+        return text.format(why=why)
 
 
 def _is_installed(name: str) -> bool:

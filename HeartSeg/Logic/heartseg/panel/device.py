@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..needs import RUNTIMES, TORCH, missing_packages
+from ..wording import _
 
 REFERENCE_GFLOP_PER_S = 45.0
 """Single-precision matrix product on one core of the machine on which :data:`REFERENCE_SECONDS` was measured."""
@@ -53,7 +54,7 @@ def look_at_device(wish: str = "auto") -> DeviceReport:
     """Return the device of a run with this setting. Never raises; takes at most a second."""
     runtime = installed_runtime()
     if not runtime:
-        return DeviceReport("", why="the package that runs the network is not installed yet")
+        return DeviceReport("", why=_("the package that runs the network is not installed yet"))
     if runtime != TORCH.name:
         return _processor("")
     kind = wish.split(":")[0]
@@ -63,9 +64,9 @@ def look_at_device(wish: str = "auto") -> DeviceReport:
         if build and cards:
             return cards[min(int(wish.partition(":")[2] or 0), len(cards) - 1)]
         if cards:
-            return _processor(f"{cards[0].name} is present, but this torch was built without CUDA")
+            return _processor(_("{name} is present, but this torch was built without CUDA").format(name=cards[0].name))
         if kind == "cuda":
-            return _processor("no NVIDIA card was found")
+            return _processor(_("no NVIDIA card was found"))
     if kind in ("auto", "mps") and sys.platform == "darwin" and platform.machine() == "arm64":
         return DeviceReport("mps", "Apple graphics")
     return _processor("")

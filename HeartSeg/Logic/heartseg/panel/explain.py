@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 from ..anatomy import STRUCTURES
 from ..errors import HeartSegError
 from ..provenance import Provenance
+from ..scene.language import in_language
 from ..scene.masks import masks_of
 from ..scene.nodes import is_overlay
 from ..scene.overlay import (
@@ -87,7 +88,7 @@ class Explain(Section):
             self._fill_layers(made.layers)
             said = _("{key}: contributions at layer {layer}. An illustration, not a validation.")
             text = said.format(key=request.structure, layer=made.layer)
-            self._show(made.prepared, scan, " ".join([text, *made.notices]))
+            self._show(made.prepared, scan, " ".join([text, *map(in_language, made.notices)]))
 
         segmenter = self.panel.chosen_model().segmenter
         self.panel.start(_("Explain"), lambda reporter: make_heat_map(request, segmenter, reporter), show)

@@ -19,6 +19,7 @@ from ..export import FORMATS, ExportOptions, check_export, missing_package
 from ..formats import PACKAGES
 from ..needs import Missing, missing_packages
 from ..scene.dicom_export import dicom_source, export_dicom_seg, has_dicom_exporter
+from ..scene.language import in_language
 from ..scene.masks import masks_of
 from .export_work import ExportRequest, do_export
 from .section import PanelApi, Section, State, busy, scan_of_segmentation, segmentation_obstacle
@@ -112,7 +113,7 @@ class Export(Section):
         lines = []
         for missing, group in groups.items():
             problem = next((m.problem for m in missing if m.problem), "") if missing else unavailable(group[0])
-            why = problem or _("needs {package}").format(package=missing[0].package.name)
+            why = in_language(problem) or _("needs {package}").format(package=missing[0].package.name)
             link = "" if problem else f' – <a href="{group[0]}">' + _("Install…") + "</a>"
             lines.append(f"{', '.join(self.boxes[name].text for name in group)}: {html.escape(why)}{link}")
             self._reasons.update(dict.fromkeys(group, why))
@@ -208,7 +209,9 @@ class Export(Section):
                 raise
             except Exception as error:  # Slicer's plugin may raise any exception
                 raise OutputError(
-                    f"Slicer's DICOM SEG exporter failed ({one_line(error)}): see Slicer's log"
+                    _("Slicer's DICOM SEG exporter failed ({error}): see Slicer's log").format(
+                        error=in_language(one_line(error))
+                    )
                 ) from error
         notices: tuple[str, ...] = ()
         if node.GetParentTransformNode() is not None:

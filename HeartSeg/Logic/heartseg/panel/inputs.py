@@ -11,6 +11,8 @@ from slicer.i18n import tr as _
 
 from ..anatomy import KEYS, STRUCTURES
 from ..models.store import DEFAULT_MODEL, StoredModel, list_models
+from ..scene.language import in_language
+from ..wording import listed
 from .device import REFERENCE_SECONDS, DeviceReport
 from .names import structure_name
 from .pace import TYPICAL_SECONDS, in_words
@@ -25,7 +27,7 @@ def card_line(card: ModelCard | None) -> str:
     if card is None:
         return _("No card: runs like nnU-Net, in stored axes over the whole scan.")
     first = re.split(r"[.:] ", card.description, maxsplit=1)[0].rstrip(".")
-    kinds = " and ".join(card.modalities) or "CT or MR"
+    kinds = in_language(listed(card.modalities)) if card.modalities else _("CT or MR")
     return f"{card.version} · {kinds} · {first}."
 
 
@@ -48,7 +50,7 @@ def device_line(report: DeviceReport, seconds: float | None = None, accurate: bo
         accurate: whether several predictions are averaged.
     """
     if not report.kind:
-        return _("Not yet: {why}.").format(why=report.why)
+        return _("Not yet: {why}.").format(why=in_language(report.why))
     if report.kind == "cuda":
         if report.free_bytes is None:
             return _("GPU: {name}").format(name=report.name)
@@ -58,8 +60,8 @@ def device_line(report: DeviceReport, seconds: float | None = None, accurate: bo
     longer = sum(TYPICAL_SECONDS.values()) / sum(v for s, v in TYPICAL_SECONDS.items() if s != "average")
     first_guess = REFERENCE_SECONDS * (report.cpu_factor or 1.0) * (longer if accurate else 1.0)
     expected = seconds if seconds is not None else first_guess
-    why = f" ({report.why})" if report.why else ""
-    return _("Running on CPU, {time}").format(time=in_words(expected)) + why
+    why = f" ({in_language(report.why)})" if report.why else ""
+    return _("Running on CPU, {time}").format(time=in_language(in_words(expected))) + why
 
 
 class ModelChooser:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import slicer
 from slicer.i18n import tr as _
 
-from ..findings import as_sentence
 from ..needs import LIGHT, RUNTIMES, Package, PackageNeeded, missing_runtimes, preferred_runtime
+from ..scene.language import in_language
+from ..wording import as_sentence
 from .dependencies import (
     EXTENSION,
     InstallCancelled,
@@ -79,7 +80,8 @@ class Installation(Section):
         chosen = self.chosen
         ui, shown = self.ui, bool(chosen or self._restart)
         self.widget.visible = shown
-        ui.needsLabel.text = self._restart or "\n".join(filter(None, (self._why, explanation(chosen))))
+        lines = map(in_language, filter(None, (self._why, explanation(chosen))))
+        ui.needsLabel.text = in_language(self._restart) or "\n".join(lines)
         ui.installPackagesButton.visible = bool(chosen)
         ui.runtimeComboBox.visible = bool(self.missing and not self._wanted)
         ui.restartButton.visible = bool(self._restart)
@@ -117,7 +119,7 @@ class Installation(Section):
         self.look()
         if not self.missing:  # one that runs the network is there, but it is not enough
             self._want([p for p in RUNTIMES if p.name == error.name], as_sentence(error.need))
-            self.panel.show_error(f"{error.need}: " + _("press Install… in the section Installation"))
+            self.panel.show_error(in_language(error.need) + ": " + _("press Install… in the section Installation"))
 
     def wanted(self, packages: Sequence[Package], why: str) -> None:
         """Offer packages and ask for consent."""

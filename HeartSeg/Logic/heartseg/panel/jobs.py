@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 
 from ..errors import HeartSegError, one_line
 from ..progress import ProgressEvent
+from ..scene.language import in_language
 from .event_loop import EventLoop, Handlers
 from .pace import WORDS, Pace, in_words
 from .report import failure_report
@@ -95,12 +96,13 @@ class JobRunner:
 
     def show_status(self, text: str) -> None:
         """Show a line below the progress bar."""
-        self.ui.statusLabel.text = text
+        self.ui.statusLabel.text = in_language(text)
 
     def show_error(self, text: str, report: str = "") -> None:
         """Show a line in the error box, with a report to copy."""
         self._report = report or text
-        self.ui.errorLabel.text = text[:1].upper() + text[1:]
+        shown = in_language(text)
+        self.ui.errorLabel.text = shown[:1].upper() + shown[1:]
         self.ui.errorFrame.visible = True
         self.add_to_log(f"error: {text}")
 
@@ -168,7 +170,7 @@ class JobRunner:
             str(error)
             if expected
             else _("{title} failed unexpectedly ({error}): try again, and report it if it happens again.").format(
-                title=title, error=one_line(error)
+                title=title, error=in_language(one_line(error))
             )
         )
         if not expected:
@@ -183,7 +185,7 @@ class JobRunner:
             self.add_to_log(event.message)
             return
         bar = self.ui.progressBar
-        words = WORDS.get(event.stage, event.stage)
+        words = in_language(WORDS.get(event.stage, event.stage))
         if self._pace is None:
             bar.value = round(1000 * event.fraction)
             left = event.seconds_left
@@ -193,4 +195,5 @@ class JobRunner:
             left = self._pace.take(event)
             bar.value = round(1000 * self._pace.fraction)
         percent = round(bar.value / 10)
-        bar.format = f"{words} – {percent} %" + (f", {in_words(left)} left" if left else "")
+        time_left = ", " + _("{time} left").format(time=in_language(in_words(left))) if left else ""
+        bar.format = f"{words} – {percent} %{time_left}"

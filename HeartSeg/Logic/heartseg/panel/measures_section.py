@@ -14,6 +14,7 @@ from ..measure import CardiacFunction, Unknown
 from ..measure.bullseye import THICKENING, THICKNESS, drawn_quantities, segment_values
 from ..result import Measure
 from ..scene.frames import browser_of
+from ..scene.language import in_language
 from ..scene.masks import masks_of
 from ..scene.study_tables import fill_curves, fill_study_tables
 from ..scene.view_planes import ViewsBefore, orient_views
@@ -158,17 +159,21 @@ class Measures(Section):
         planes, names = measured.heart.planes, plane_names()
         reasons = [plane.why for f in fields(planes) if isinstance(plane := getattr(planes, f.name), Unknown)]
         if len(reasons) == len(fields(planes)):
-            self.ui.measuresLabel.text = _("No standard plane: {why}.").format(why="; ".join(dict.fromkeys(reasons)))
+            self.ui.measuresLabel.text = _("No standard plane: {why}.").format(
+                why="; ".join(map(in_language, dict.fromkeys(reasons)))
+            )
             return
         before, missing = orient_views(planes, scan if scan is not None else node)
         self._before = self._before or before
-        lines = [_("Not shown: {plane} ({why}).").format(plane=names[k], why=why) for k, why in missing.items()]
+        lines = [
+            _("Not shown: {plane} ({why}).").format(plane=names[k], why=in_language(why)) for k, why in missing.items()
+        ]
         self.ui.measuresLabel.text = " ".join(lines)
         self._enable()
 
     def _show_wall(self, measured: Measured) -> None:
         if isinstance(measured.wall, Unknown):
-            self.ui.measuresLabel.text = _("No wall map: {why}.").format(why=measured.wall.why)
+            self.ui.measuresLabel.text = _("No wall map: {why}.").format(why=in_language(measured.wall.why))
             return
         show_wall(measured.wall, self._state.segmentation)
         self.ui.measuresLabel.text = _("Wall thickness at the endocardium by Laplace's equation.")
@@ -182,7 +187,7 @@ class Measures(Section):
             times, axis = frame_times(browser_of(scan), function.frames)
             said += " " + _("Plot: {name}.").format(name=fill_curves(function, node, times, axis).GetName())
         elif isinstance(function, Unknown):
-            said += " " + _("No function: {why}.").format(why=function.why)
+            said += " " + _("No function: {why}.").format(why=in_language(function.why))
         self.ui.measuresLabel.text = said
 
     # --- display -------------------------------------------------------------------------------------------------

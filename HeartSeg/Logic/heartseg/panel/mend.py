@@ -13,6 +13,7 @@ from ..anatomy import STRUCTURES
 from ..errors import HeartSegError, InputError
 from ..marks import BACKGROUND
 from ..provenance import Provenance
+from ..scene.language import in_language
 from ..scene.masks import masks_of, overlapping_structures
 from ..scene.mending import (
     POINTS,
@@ -274,7 +275,7 @@ class Mend(Section):
         finally:
             self._busy = False
         if synced.refused and synced.refused != self._refused:
-            self.panel.show_error(" ".join(synced.refused))
+            self.panel.show_error(" ".join(map(in_language, synced.refused)))
         self._refused = synced.refused
         strokes = [one for one in synced.outside if is_stroke(one.node)]
         if strokes:  # Slicer may be placing the last one at this moment

@@ -15,6 +15,8 @@ from ..models.install import remove_model, set_labels
 from ..models.labels import Suggestion, suggest_labels
 from ..models.store import StoredModel, list_models, user_folder
 from ..models.summary import ModelSummary, size_text
+from ..scene.language import in_language
+from .names import structure_name
 from .section import PanelApi, Section, State
 
 
@@ -82,7 +84,7 @@ class Models(Section):
             texts = (model.name, model.version, ", ".join(model.structures), size_text(model.size_bytes), model.licence)
             for column, text in enumerate(texts):
                 item = qt.QTableWidgetItem(text if not model.problem or column else f"✖ {text}")
-                item.setToolTip(model.line)
+                item.setToolTip(in_language(model.line))
                 table.setItem(row, column, item)
         names = [m.name for m in self._rows]
         if names:
@@ -143,7 +145,9 @@ class Models(Section):
             ui.sourceEdit.text = ui.modelNameEdit.text = ui.sha256Edit.text = ""
             self.reload(installed.model.path.name)
             self.panel.models_changed()
-            self.panel.show_status(_("Installed {name}.").format(name=installed.model.path.name) + f" {installed.note}")
+            self.panel.show_status(
+                _("Installed {name}.").format(name=installed.model.path.name) + f" {in_language(installed.note)}"
+            )
 
         def stopped() -> None:
             if is_address(source):
@@ -180,7 +184,9 @@ class Models(Section):
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             self.panel.show_error(
-                f"folder '{folder}' cannot be made ({error.strerror}): choose another with the variable HEARTSEG_MODELS"
+                _("folder '{folder}' cannot be made ({why}): choose another with the variable HEARTSEG_MODELS").format(
+                    folder=folder, why=error.strerror
+                )
             )
             return
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
@@ -212,8 +218,10 @@ class Models(Section):
             box = qt.QComboBox()
             box.addItem(_("background"))
             for structure in STRUCTURES:
-                box.addItem(f"{structure.key} – {structure.name}")
-            box.toolTip = _("Probably {key} ({why}).").format(key=label.key, why=label.why) if label.key else ""
+                box.addItem(f"{structure.key} – {structure_name(structure.key)}")
+            box.toolTip = (
+                _("Probably {key} ({why}).").format(key=label.key, why=in_language(label.why)) if label.key else ""
+            )
             table.setCellWidget(row, 2, box)
             self._boxes.append(box)
         table.resizeColumnsToContents()
@@ -238,7 +246,8 @@ class Models(Section):
             if box.currentIndex > 0
         }
         if not chosen:
-            self.panel.show_error(f"model '{self._mapped}' has no structure yet: choose one for at least one label")
+            text = _("model '{name}' has no structure yet: choose one for at least one label")
+            self.panel.show_error(text.format(name=self._mapped))
             return
         name = self._mapped
         self._do(lambda: set_labels(name, chosen), _("Labels of {name} are kept.").format(name=name))
@@ -252,7 +261,7 @@ class Models(Section):
 def details(model: ModelSummary) -> str:
     """Return the card of a model as lines."""
     if model.problem:
-        return _("Cannot be used: {why}").format(why=model.problem)
+        return _("Cannot be used: {why}").format(why=in_language(model.problem))
     parts = [model.description or _("No card: it runs as nnU-Net itself would.")]
     parts += [_("Tested: {figure}").format(figure=figure) for figure in model.figures]
     parts += [_("Licence: {licence}").format(licence=model.licence or _("not stated"))]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from ..progress import ProgressEvent
+from ..wording import Wording, _
 
 TYPICAL_SECONDS: Mapping[str, float] = {
     "read": 0.2,
@@ -25,18 +26,18 @@ TYPICAL_SECONDS: Mapping[str, float] = {
 last run replace them."""
 
 WORDS: Mapping[str, str] = {
-    "read": "copying the scan",
-    "load model": "loading the model",
-    "sample scan": "sampling the scan",
-    "locate": "searching for the heart",
-    "preprocess": "preparing the scan",
-    "predict": "segmenting",
-    "average": "averaging predictions",
-    "resample": "resampling the labels to the scan",
-    "clean up": "cleaning up the labels",
-    "measure": "measuring",
-    "surfaces": "making surfaces",
-    "scene": "adding the result to the scene",
+    "read": _("copying the scan"),
+    "load model": _("loading the model"),
+    "sample scan": _("sampling the scan"),
+    "locate": _("searching for the heart"),
+    "preprocess": _("preparing the scan"),
+    "predict": _("segmenting"),
+    "average": _("averaging predictions"),
+    "resample": _("resampling the labels to the scan"),
+    "clean up": _("cleaning up the labels"),
+    "measure": _("measuring"),
+    "surfaces": _("making surfaces"),
+    "scene": _("adding the result to the scene"),
 }
 """Description of each stage for the user."""
 
@@ -78,10 +79,9 @@ class Pace:
         return elapsed * (1 - self.fraction) / self.fraction
 
 
-def in_words(seconds: float) -> str:
-    """Format a duration, such as ``"about 20 s"`` or ``"about 3 min"``."""
-    if seconds < 10:
-        return f"about {max(1, round(seconds))} s"
+def in_words(seconds: float, about: bool = True) -> Wording:
+    """Format a duration, such as ``"about 20 s"`` or ``"about 3 min"``; without ``about``, ``"20 s"``."""
     if seconds < 90:
-        return f"about {round(seconds / 5) * 5} s"
-    return f"about {round(seconds / 60)} min"
+        count = max(1, round(seconds)) if seconds < 10 else round(seconds / 5) * 5
+        return (_("about {count} s") if about else _("{count} s")).format(count=count)
+    return (_("about {count} min") if about else _("{count} min")).format(count=round(seconds / 60))

@@ -16,6 +16,7 @@ from ..errors import HeartSegError
 from ..needs import Package
 from ..progress import ProgressEvent
 from ..scene.frames import keep_frame, save_edits
+from ..scene.language import in_language
 from ..scene.nodes import loaded_scans
 from ..settings import Settings
 from ..volume.types import Volume
@@ -332,7 +333,7 @@ class Panel(JobRunner):
         result = entered.outcome.result
         self.show_status(
             _("Done in {time}. Check the result before you use it.").format(
-                time=in_words(seconds).removeprefix("about ")
+                time=in_language(in_words(seconds, about=False))
             )
             if result.heart_found
             else _("Done: no heart was found.")

@@ -37,6 +37,7 @@ from ..settings import Settings
 from ..volume.geometry import Geometry
 from ..volume.patient import Patient
 from ..volume.types import Source, Volume
+from ..wording import read_wordings, with_wordings
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ def _read_lines(stream: TextIO, lines: queue.SimpleQueue[str | None]) -> None:
 def _message(line: str) -> dict[str, Any]:
     """Parse a line of the protocol; other output of libraries is ignored."""
     try:
-        told = json.loads(line)
+        told = read_wordings(json.loads(line))
     except ValueError:
         logger.debug("separate process: %s", line.rstrip())
         return {}
@@ -191,11 +192,11 @@ def _write_request(folder: Path, volume: Volume, model: str, settings: Settings)
         "source": asdict(volume.source),
         "findings": [f.to_dict() for f in volume.findings],
     }
-    (folder / _REQUEST).write_text(json.dumps(request), encoding="utf-8")
+    (folder / _REQUEST).write_text(json.dumps(with_wordings(request)), encoding="utf-8")
 
 
 def _read_request(folder: Path) -> tuple[Volume, str, Settings]:
-    request = json.loads((folder / _REQUEST).read_text(encoding="utf-8"))
+    request = read_wordings(json.loads((folder / _REQUEST).read_text(encoding="utf-8")))
     geometry = Geometry(**{key: tuple(value) for key, value in request["geometry"].items()})
     findings = tuple(Finding.from_dict(f) for f in request["findings"])
     array = np.load(folder / _SCAN, mmap_mode="r")
@@ -211,18 +212,18 @@ def _write_result(folder: Path, result: Result) -> None:
     box = bounding_box(result.labels) or (slice(0, 0),) * 3
     np.save(folder / _LABELS, np.ascontiguousarray(result.labels[box]))
     content = {"box": [[span.start, span.stop] for span in box], "result": result.to_dict()}
-    (folder / _RESULT).write_text(json.dumps(content), encoding="utf-8")
+    (folder / _RESULT).write_text(json.dumps(with_wordings(content)), encoding="utf-8")
 
 
 def _read_result(folder: Path, volume: Volume) -> Result:
-    content = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
+    content = read_wordings(json.loads((folder / _RESULT).read_text(encoding="utf-8")))
     labels = np.zeros(volume.geometry.shape, np.uint8)
     labels[tuple(slice(low, high) for low, high in content["box"])] = np.load(folder / _LABELS)
     return Result.from_dict(content["result"], labels, volume.geometry)
 
 
 def _say(**message: Any) -> None:
-    sys.__stdout__.write(json.dumps(message) + "\n")  # type: ignore[union-attr]
+    sys.__stdout__.write(json.dumps(with_wordings(message)) + "\n")  # type: ignore[union-attr]
     sys.__stdout__.flush()  # type: ignore[union-attr]
 
 

@@ -1,4 +1,7 @@
-"""Record of a run stored with its segmentation node, so that a scene loaded later can show and compare it."""
+"""Record of a run stored with its segmentation node, so that a scene loaded later can show and compare it.
+
+Texts are stored as literals and values, so that a scene shows them in the language of the application that opens it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 from ..findings import Finding
 from ..provenance import Provenance
 from ..result import Measure, Result
+from ..wording import read_wordings, with_wordings
 
 ATTRIBUTE = "HeartSeg.Run"
 """Attribute of the segmentation node that contains the record as JSON."""
@@ -52,13 +56,13 @@ class RunRecord:
             "provenance": self.provenance.to_dict(),
             "edited": self.edited,
         }
-        return json.dumps(content, ensure_ascii=True)
+        return json.dumps(with_wordings(content), ensure_ascii=True)
 
     @classmethod
     def from_json(cls, text: str) -> RunRecord | None:
         """Parse the record from the text of an attribute; ``None`` if it is invalid (another version, or damaged)."""
         try:
-            content = json.loads(text)
+            content = read_wordings(json.loads(text))
             findings = [Finding.from_dict(f) for f in content["findings"]]
             measures = [Measure.from_dict(m) for m in content["measures"]]
             provenance = Provenance.from_dict(content["provenance"])

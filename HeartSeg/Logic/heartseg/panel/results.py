@@ -12,6 +12,7 @@ from ..anatomy import STRUCTURES, Structure
 from ..errors import HeartSegError
 from ..findings import Finding, Severity, worst_severity
 from ..scene.frames import browser_of, keep_frame, save_edits
+from ..scene.language import in_language
 from ..scene.masks import masks_of
 from ..scene.segmentation import Replaced
 from .names import structure_name
@@ -228,7 +229,7 @@ def rows_of(record: RunRecord, other: RunRecord | None) -> list[tuple[Structure,
 def findings_in_html(record: RunRecord) -> str:
     """Format the findings, most serious first, one per line with a mark."""
     lines = ["<i>" + _("Measured again after edits.") + "</i>"] if record.edited else []
-    lines += [f"{_MARKS[finding.severity]} {_escaped(finding.message)}" for finding in record.findings]
+    lines += [f"{_MARKS[finding.severity]} {_escaped(in_language(finding.message))}" for finding in record.findings]
     if not record.findings:
         lines.append(_("No finding. This does not prove that the result is correct: check it."))
     return "<br>".join(lines)
@@ -250,9 +251,23 @@ def _findings_cell(findings: list[Finding]) -> Any:
     cell = qt.QTableWidgetItem("")
     if worst is not None:
         mark = _MARKS[worst]
-        cell.setText(f"{mark} {len(findings)}" if len(findings) > 1 else f"{mark} {findings[0].code}")
-        cell.setToolTip("\n".join(f.message for f in findings))
+        cell.setText(f"{mark} {len(findings)}" if len(findings) > 1 else f"{mark} {_in_short(findings[0])}")
+        cell.setToolTip("\n".join(in_language(f.message) for f in findings))
     return cell
+
+
+def _in_short(finding: Finding) -> str:
+    """Return a finding on a structure in a few words, or its code."""
+    return {
+        "structure-missing": _("not found"),
+        "several-components": _("pieces removed"),
+        "cut-by-border": _("cut off"),
+        "volume-implausible": _("unusual size"),
+        "shape-implausible": _("unusual shape"),
+        "not-enclosed": _("not enclosed"),
+        "wrong-neighbours": _("wrong neighbours"),
+        "sides-swapped": _("sides swapped"),
+    }.get(finding.code, finding.code)
 
 
 def _escaped(text: str) -> str:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from ..errors import DependencyError
 from ..needs import check_runtime
 from ..settings import Settings
+from ..wording import _
 
 if TYPE_CHECKING:
     from ..pipeline import Segmenter
 
-HOW_TO_INSTALL = "press Segment heart, which installs it"
+HOW_TO_INSTALL = _("press Segment heart, which installs it")
 
 
 def make_segmenter(model: str, settings: Settings) -> Segmenter:
@@ -28,4 +29,6 @@ def make_segmenter(model: str, settings: Settings) -> Segmenter:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "heartseg":
             raise
-        raise DependencyError(f"a Python package is missing ({error.name}): {HOW_TO_INSTALL}") from error
+        raise DependencyError(
+            _("a Python package is missing ({name}): {advice}").format(name=error.name, advice=HOW_TO_INSTALL)
+        ) from error

@@ -15,6 +15,7 @@ from ..needs import installed_version
 from ..settings import Settings
 from ..volume.checks import available_memory
 from ..volume.types import Volume
+from ..wording import _
 from .fixes import USE_CPU
 
 CPU_GFLOP_PER_S = 18.0
@@ -64,13 +65,15 @@ def check_machine(
 ) -> tuple[Finding, ...]:
     """Packages, disk, memory, graphics memory, and the time on the processor."""
     if not machine.device:
-        text = (
-            "no package that runs the network is installed (torch or onnxruntime): install one of them (in "
-            "Slicer: the button above)"
+        text = _(
+            "no package that runs the network is installed (torch or onnxruntime): install one of them "
+            "(in Slicer: the button above)"
         )
         return (Finding("packages-missing", Severity.ERROR, text),)
     if model is not None and model.needs_torch and not machine.has_torch:
-        text = f"model '{model.name}' needs torch, which is not installed ({model.needs_torch}): install it"
+        text = _("model '{name}' needs torch, which is not installed ({reason}): install it").format(
+            name=model.name, reason=model.needs_torch
+        )
         return (Finding("packages-missing", Severity.ERROR, text),)
     checks = [*_check_disk(volume, machine)]
     if model is not None and volume is not None and not model.needs_fallback:
@@ -86,7 +89,9 @@ def _check_disk(volume: Volume | None, machine: Machine) -> tuple[Finding, ...]:
     need = _WRITE_RESERVE + 3 * (volume.array.size if volume is not None else 0)  # two label maps, room for surfaces
     if free is None or free >= need:
         return ()
-    text = f"{free / 1e6:.0f} MB are free where files are written and about {need / 1e6:.0f} MB are needed: free space"
+    text = _("{free:.0f} MB are free where files are written and about {need:.0f} MB are needed: free space").format(
+        free=free / 1e6, need=need / 1e6
+    )
     return (Finding("disk-nearly-full", Severity.WARNING, text, values={"free_bytes": free, "need_bytes": need}),)
 
 
@@ -94,10 +99,10 @@ def _check_gpu(plan: RunPlan, settings: Settings, machine: Machine) -> tuple[Fin
     free, need = machine.free_gpu_bytes, plan.gpu_bytes(4 if settings.precision == "float32" else 2)
     if machine.device != "cuda" or free is None or need is None or free >= need:
         return ()
-    text = (
-        f"the graphics card has {free / 1e9:.1f} GB free and about {need / 1e9:.1f} GB are needed: the run would end "
-        "on the processor; close other programs that use the card, or choose the processor"
-    )
+    text = _(
+        "the graphics card has {free:.1f} GB free and about {need:.1f} GB are needed: the run would "
+        "end on the processor; close other programs that use the card, or choose the processor"
+    ).format(free=free / 1e9, need=need / 1e9)
     values = {"free_bytes": free, "need_bytes": need}
     return (Finding("gpu-memory-low", Severity.WARNING, text, None, values, USE_CPU),)
 
@@ -106,20 +111,26 @@ def _check_memory(plan: RunPlan, model_name: str) -> tuple[Finding, ...]:
     need, free = plan.memory_bytes, available_memory()
     if free is None or need <= free:
         return ()
-    text = (
-        f"model '{model_name}' processes the whole image and needs about {need / 2**30:.1f} GiB more memory; "
-        f"{free / 2**30:.1f} GiB are free: close other programs or crop the scan around the heart"
-    )
+    text = _(
+        "model '{name}' processes the whole image and needs about {need:.1f} GiB more memory; "
+        "{free:.1f} GiB are free: close other programs or crop the scan around the heart"
+    ).format(name=model_name, need=need / 2**30, free=free / 2**30)
     return (Finding("memory-tight-for-model", Severity.WARNING, text, values={"need_bytes": need, "free_bytes": free}),)
 
 
 def _check_time(seconds: float | None, machine: Machine) -> tuple[Finding, ...]:
     if seconds is None or machine.device != "cpu":
         return ()
-    about = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{max(1, round(seconds))} seconds"
+    about = (
+        _("{count:.0f} minutes").format(count=seconds / 60)
+        if seconds >= 90
+        else _("{count} seconds").format(count=max(1, round(seconds)))
+    )
     severity = Severity.WARNING if seconds >= 600 else Severity.INFO
-    cores = "1 core" if machine.cores == 1 else f"{machine.cores} cores"
-    text = f"on the processor ({cores}) this takes about {about}, give or take a factor of two"
+    cores = (_("1 core") if machine.cores == 1 else _("{count} cores")).format(count=machine.cores)
+    text = _("on the processor ({cores}) this takes about {about}, give or take a factor of two").format(
+        cores=cores, about=about
+    )
     return (Finding("time-on-processor", severity, text, values={"seconds": round(seconds, 1)}),)
 
 
@@ -127,7 +138,7 @@ def machine_facts(settings: Settings, output: str | Path | None = None) -> Machi
     """The facts of this machine. Never raises: the engine refuses what cannot be run."""
     free = _free_disk(Path(output)) if output is not None else None
     try:
-        _, device = choose_runtime(settings.backend, settings.device)
+        _runtime, device = choose_runtime(settings.backend, settings.device)
     except DependencyError:
         return Machine("", None, free, cpu_threads(settings.threads))
     except HeartSegError:

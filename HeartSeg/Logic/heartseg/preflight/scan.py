@@ -13,6 +13,7 @@ from ..volume.checks import SHEAR_LIMIT_DEG, check_scale, check_spacing, check_v
 from ..volume.geometry import is_singular
 from ..volume.types import Volume
 from ..volume.values import ValueScale, evident_modality, is_picture
+from ..wording import _, listed
 from .fixes import AS_CT, AS_MR, HARDEN, PICK_FRAME, RESAMPLE, STATE_MODALITY
 
 if TYPE_CHECKING:
@@ -57,15 +58,20 @@ def check_chosen(chosen: Chosen) -> tuple[Finding, ...]:
     checks = []
     if chosen.size and (len(chosen.size) < 3 or min(chosen.size[:3]) == 1):
         size = "x".join(map(str, chosen.size))
-        checks.append(Finding("image-2d", Severity.ERROR, f"'{chosen.name}' is a 2D image ({size}): choose a volume"))
+        text = _("'{name}' is a 2D image ({size}): choose a volume").format(name=chosen.name, size=size)
+        checks.append(Finding("image-2d", Severity.ERROR, text))
     if chosen.frames > 1:
-        text = f"'{chosen.name}' is a time series of {chosen.frames} frames: choose one of them, or all"
+        text = _("'{name}' is a time series of {frames} frames: choose one of them, or all").format(
+            name=chosen.name, frames=chosen.frames
+        )
         checks.append(Finding("time-series", Severity.ERROR, text, None, {"frames": chosen.frames}, PICK_FRAME))
     elif chosen.components > 1:
         many = chosen.components > 4
-        text = f"'{chosen.name}' has {chosen.components} values per voxel: " + (
-            "frames of a time series, most likely; take one" if many else "a colour picture; export the grey values"
-        )
+        text = (
+            _("'{name}' has {count} values per voxel: frames of a time series, most likely; take one")
+            if many
+            else _("'{name}' has {count} values per voxel: a colour picture; export the grey values")
+        ).format(name=chosen.name, count=chosen.components)
         values = {"components": chosen.components}
         if many:
             checks.append(Finding("time-series", Severity.ERROR, text, None, values, PICK_FRAME))
@@ -76,14 +82,14 @@ def check_chosen(chosen: Chosen) -> tuple[Finding, ...]:
 
 def _check_transform(chosen: Chosen) -> tuple[Finding, ...]:
     if chosen.transform == "rigid":
-        text = f"'{chosen.name}' lies under a transform: the segmentation is put under the same one"
+        text = _("'{name}' lies under a transform: the segmentation is put under the same one").format(name=chosen.name)
         return (Finding("transform-rigid", Severity.INFO, text),)
     if chosen.transform:
-        what = "bends it" if chosen.transform == "nonlinear" else "changes its size or angles"
-        text = (
-            f"'{chosen.name}' lies under a transform that {what}: volumes and diameters would be those before it; "
-            "apply it to a copy first"
-        )
+        what = _("bends it") if chosen.transform == "nonlinear" else _("changes its size or angles")
+        text = _(
+            "'{name}' lies under a transform that {what}: volumes and diameters would be those before "
+            "it; apply it to a copy first"
+        ).format(name=chosen.name, what=what)
         if chosen.transform == "nonlinear":
             return (Finding("transform-nonlinear", Severity.WARNING, text, fix=HARDEN),)
         return (Finding("transform-scaling", Severity.WARNING, text, fix=HARDEN),)
@@ -119,39 +125,45 @@ def _check_anisotropy(volume: Volume) -> tuple[Finding, ...]:
     if ratio < ANISOTROPIC:
         return ()
     edges = " x ".join(f"{s:.3g}" for s in spacing)
-    text = (
-        f"voxels of {edges} mm are {ratio:.0f} times as long as they are wide: between the slices the surfaces are "
-        "guesses, and volumes depend on where the slices lie"
-    )
+    text = _(
+        "voxels of {edges} mm are {ratio:.0f} times as long as they are wide: between the slices the "
+        "surfaces are guesses, and volumes depend on where the slices lie"
+    ).format(edges=edges, ratio=ratio)
     return (Finding("spacing-anisotropic", Severity.INFO, text, values={"ratio": round(ratio, 1)}),)
 
 
 def _check_modality(volume: Volume, model: ModelFolder | None) -> tuple[Finding, ...]:
     low, high = float(volume.array.min()), float(volume.array.max())
     values = {"lowest": low, "highest": high}
-    span = f"values of {low:g} to {high:g}"
+    span = _("values of {low:g} to {high:g}").format(low=low, high=high)
     modality = volume.modality
     known = model.card.modalities if model is not None and model.card is not None else ()
     checks = []
     if modality and known and modality not in known:
-        text = f"the scan is {modality} and model '{model.name if model else ''}' was made for {' and '.join(known)}: "
-        checks.append(Finding("modality-unknown-to-model", Severity.WARNING, text + "choose another model"))
+        text = _("the scan is {modality} and model '{model}' was made for {known}: choose another model").format(
+            modality=modality, model=model.name if model else "", known=listed(known)
+        )
+        checks.append(Finding("modality-unknown-to-model", Severity.WARNING, text))
     for finding in check_scale(volume):
         if model is not None and "CTNormalization" in model.normalization_schemes:
-            text = f"{finding.message} Model '{model.name}' needs Hounsfield units"
+            text = finding.message + " " + _("Model '{name}' needs Hounsfield units").format(name=model.name)
             checks.append(replace(finding, severity=Severity.ERROR, message=text))
         else:
             known_kind = is_picture(volume.array) or volume.value_scale is ValueScale.OFFSET  # a CT, though not in HU
             checks.append(replace(finding, fix="" if known_kind else AS_MR))
     looks_like_ct = evident_modality(volume.array) == "CT"
     if modality == "MR" and looks_like_ct:
-        text = f"the scan is said to be MR, but {span} look like CT in Hounsfield units: check which it is"
+        text = _("the scan is said to be MR, but {span} look like CT in Hounsfield units: check which it is").format(
+            span=span
+        )
         checks.append(Finding("looks-like-ct", Severity.WARNING, text, None, values, AS_CT))
     if not modality:
-        guess, fix = "no Hounsfield units (MR, or a CT with a window or an offset)", STATE_MODALITY
+        guess, fix = _("no Hounsfield units (MR, or a CT with a window or an offset)"), STATE_MODALITY
         if looks_like_ct:
-            guess, fix = "CT in Hounsfield units", AS_CT
-        text = f"the scan does not say whether it is CT or MR; {span} look like {guess}: state the modality"
+            guess, fix = _("CT in Hounsfield units"), AS_CT
+        text = _("the scan does not say whether it is CT or MR; {span} look like {guess}: state the modality").format(
+            span=span, guess=guess
+        )
         checks.append(Finding("modality-not-said", Severity.INFO, text, None, values, fix))
     return tuple(checks)
 
@@ -159,7 +171,7 @@ def _check_modality(volume: Volume, model: ModelFolder | None) -> tuple[Finding,
 def check_field_of_view(volume: Volume, heart: HeartBox | bool | None = None) -> tuple[Finding, ...]:
     """Whether the scan is large enough for a heart, and whether the coarse heart reaches its border."""
     if heart is False:
-        text = "the finder sees no heart in this scan: it may be another body part, cut off, or unlike what it knows"
+        text = _("the finder sees no heart in this scan: it may be another body part, cut off, or unlike what it knows")
         return (Finding("no-heart-seen", Severity.WARNING, text),)
     if heart is not None and heart is not True:
         return _check_cut(volume, heart)
@@ -167,10 +179,10 @@ def check_field_of_view(volume: Volume, heart: HeartBox | bool | None = None) ->
     if min(extent) >= SMALL_FIELD_MM:
         return ()
     size = " x ".join(f"{e:.0f}" for e in extent)
-    text = (
-        f"the scan covers {size} mm, less than {SMALL_FIELD_MM:g} mm along one axis: part of the heart may lie "
-        "outside, and its measures are then too small"
-    )
+    text = _(
+        "the scan covers {size} mm, less than {limit:g} mm along one axis: part of the "
+        "heart may lie outside, and its measures are then too small"
+    ).format(size=size, limit=SMALL_FIELD_MM)
     values = {"extent_mm": [round(e, 1) for e in extent]}
     return (Finding("field-of-view-small", Severity.WARNING, text, values=values),)
 
@@ -186,7 +198,11 @@ def _check_cut(volume: Volume, heart: HeartBox) -> tuple[Finding, ...]:
         return ()
     where = borders_text(sides)
     if sides == ["superior"]:
-        text = f"the heart reaches the scan's {where}, as in many cardiac scans: the great vessels end there"
+        text = _("the heart reaches the scan's {border}, as in many cardiac scans: the great vessels end there").format(
+            border=where
+        )
         return (Finding("heart-cut", Severity.INFO, text, values={"sides": sides}),)
-    text = f"the heart reaches the scan's {where}: what lies outside is missing from volumes and diameters"
+    text = _("the heart reaches the scan's {border}: what lies outside is missing from volumes and diameters").format(
+        border=where
+    )
     return (Finding("heart-cut", Severity.WARNING, text, values={"sides": sides}),)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML, Structure
 from ..anatomy import structure as by_key
-from ..findings import Finding, Severity, borders_text
+from ..findings import SIDE_NAMES, Finding, Severity, borders_text
 from ..measure import implausible
 from ..measure.boxes import Box, LabelCrop, crop_labels, only_open_above
 from ..measure.grid import SMALLEST_ML
@@ -23,6 +23,7 @@ from ..result import Measure, Removal
 from ..volume.checks import check_scale
 from ..volume.types import Volume
 from ..volume.values import ValueScale
+from ..wording import _
 from .contacts import Contacts, find_contacts, gap_mm
 from .shapes import check_shapes
 
@@ -76,9 +77,16 @@ sharp border."""
 CONTRAST_WEAK_SD = 1.0
 """The limit for values other than HU: difference divided by the larger standard deviation of the two."""
 
-CHECKED_QUANTITIES = ("volume", "mass", "diameter", "wall_thickness_mean", "wall_thickness_largest_segment")
+CHECKED_QUANTITIES = {
+    "volume": _("volume"),
+    "mass": _("mass"),
+    "diameter": _("diameter"),
+    "wall_thickness_mean": _("wall thickness mean"),
+    "wall_thickness_largest_segment": _("wall thickness largest segment"),
+}
+"""Quantity -> its name in a finding."""
 
-LIMITS = (
+LIMITS = _(
     "The model that ships knows adult hearts in their usual place: it may miss a child's heart, which is far smaller, "
     "and a mirrored one (dextrocardia)."
 )
@@ -175,14 +183,16 @@ def _ml(crop: LabelCrop, boxes: Mapping[int, Box], structure: Structure) -> floa
 
 def _no_heart(crop: LabelCrop | None, structures: Sequence[Structure]) -> list[Finding]:
     if crop is None:
-        return [Finding("no-heart", ERROR, f"No heart was found in this scan. {LIMITS}", values={"volume_ml": 0.0})]
+        text = _("No heart was found in this scan. {limits}").format(limits=LIMITS)
+        return [Finding("no-heart", ERROR, text, values={"volume_ml": 0.0})]
     lower = {"mL": 1.0, "g": 1 / MYOCARDIAL_DENSITY_G_PER_ML}
     limit = HEART_SHARE * sum(s.plausible[0] * lower.get(s.plausible_unit, 0.0) for s in structures)
     total = int(np.count_nonzero(crop.labels)) * crop.geometry.voxel_volume_ml
     if total >= limit:
         return []
-    found = f"{_outside(total, limit)} mL were labelled, but a heart has at least {limit:.1f} mL"
-    text = f"No heart was found in this scan: {found}. {LIMITS}"
+    text = _(
+        "No heart was found in this scan: {volume} mL were labelled, but a heart has at least {least:.1f} mL. {limits}"
+    ).format(volume=_outside(total, limit), least=limit, limits=LIMITS)
     return [Finding("no-heart", ERROR, text, values={"volume_ml": total, "limit_ml": limit})]
 
 
@@ -194,7 +204,8 @@ def _missing(
         if s in present:
             continue
         ml = _ml(crop, boxes, s)
-        text = f"The {s.name} was not found" + (f" (a remnant of {ml:.2f} mL)." if ml else ".")
+        remnant = _("The {structure} was not found (a remnant of {volume:.2f} mL).")
+        text = (remnant if ml else _("The {structure} was not found.")).format(structure=s.name, volume=ml)
         findings.append(Finding("structure-missing", ERROR, text, s.key, {"volume_ml": ml}))
     return findings
 
@@ -207,9 +218,15 @@ def _sides_swapped(crop: LabelCrop, boxes: Mapping[int, Box], keys: set[str]) ->
             continue
         order = float(centers[second][axis] - centers[first][axis])
         if order < -ORDER_MARGIN_MM:
-            text = (
-                f"The {by_key(first).name} is {-order:.0f} mm {other_side} of the {by_key(second).name} instead of "
-                f"{side}: the labels are swapped, or the orientation of the scan is wrong."
+            text = _(
+                "The {first} is {distance:.0f} mm {wrong_side} of the {second} instead of {side}: the "
+                "labels are swapped, or the orientation of the scan is wrong."
+            ).format(
+                first=by_key(first).name,
+                distance=-order,
+                wrong_side=SIDE_NAMES[other_side],
+                second=by_key(second).name,
+                side=SIDE_NAMES[side],
             )
             values = {"distance_mm": order, "other": second}
             findings.append(Finding("sides-swapped", ERROR, text, first, values))
@@ -233,10 +250,10 @@ def _not_enclosed(contacts: Contacts, keys: set[str]) -> list[Finding]:
     if open_share <= OPEN_LV_WARNING:
         return []
     severity = ERROR if open_share > OPEN_LV_ERROR else WARNING
-    text = (
-        f"{_outside(100 * open_share, high=100 * OPEN_LV_WARNING)} % of the surface of the left ventricle does not "
-        f"touch the myocardium, the left atrium or the aorta (expected: at most {_percent(OPEN_LV_WARNING)})."
-    )
+    text = _(
+        "{share} % of the surface of the left ventricle does not touch the myocardium, the left "
+        "atrium or the aorta (expected: at most {limit})."
+    ).format(share=_outside(100 * open_share, high=100 * OPEN_LV_WARNING), limit=_percent(OPEN_LV_WARNING))
     return [Finding("not-enclosed", severity, text, "LV", {"open_share": open_share, "limit": OPEN_LV_WARNING})]
 
 
@@ -248,10 +265,10 @@ def _wrong_neighbours(crop: LabelCrop, boxes: Mapping[int, Box], contacts: Conta
         share = max(contacts.share(a, b), contacts.share(b, a))
         if share > FORBIDDEN_WARNING:
             severity = ERROR if share > FORBIDDEN_ERROR else WARNING
-            text = (
-                f"The {by_key(a).name} and the {by_key(b).name} touch over {_percent(share)} of the smaller surface "
-                f"({contacts.area(a, b) / 100:.1f} cm²), but should be separated."
-            )
+            text = _(
+                "The {first} and the {second} touch over {share} of the smaller surface ({area:.1f} "
+                "cm²), but should be separated."
+            ).format(first=by_key(a).name, second=by_key(b).name, share=_percent(share), area=contacts.area(a, b) / 100)
             values = {"other": b, "share": share, "area_cm2": contacts.area(a, b) / 100}
             findings.append(Finding("wrong-neighbours", severity, text, a, values))
     for a, b in REQUIRED_PAIRS:
@@ -260,13 +277,15 @@ def _wrong_neighbours(crop: LabelCrop, boxes: Mapping[int, Box], contacts: Conta
         gap = gap_mm(crop, boxes, a, b)
         limit = REQUIRED_GAP_MM + max(crop.geometry.spacing)
         if gap > limit:
-            text = f"The {by_key(a).name} and the {by_key(b).name} should be adjacent, but are {gap:.0f} mm apart."
+            text = _("The {first} and the {second} should be adjacent, but are {gap:.0f} mm apart.").format(
+                first=by_key(a).name, second=by_key(b).name, gap=gap
+            )
             findings.append(Finding("wrong-neighbours", ERROR, text, a, {"other": b, "gap_mm": gap, "limit_mm": limit}))
     if {"RV", "MYO"} <= keys and (share := contacts.share("RV", "MYO")) < SEPTUM_SHARE:
-        text = (
-            f"Only {_outside(100 * share, 100 * SEPTUM_SHARE)} % of the surface of the right ventricle touches the "
-            f"left ventricular myocardium (expected: at least {_percent(SEPTUM_SHARE)}): the septum is missing."
-        )
+        text = _(
+            "Only {share} % of the surface of the right ventricle touches the left ventricular "
+            "myocardium (expected: at least {limit}): the septum is missing."
+        ).format(share=_outside(100 * share, 100 * SEPTUM_SHARE), limit=_percent(SEPTUM_SHARE))
         values = {"other": "MYO", "share": share, "limit": SEPTUM_SHARE}
         findings.append(Finding("wrong-neighbours", ERROR, text, "RV", values))
     return findings
@@ -279,11 +298,14 @@ def _cut_by_border(crop: LabelCrop, present: Sequence[Structure]) -> list[Findin
         if not sides:
             continue
         harmless = only_open_above(s.key, sides)
-        text = f"The {s.name} reaches the {borders_text(sides)} of the scan" + (
-            ": its upper part is outside, as in many cardiac scans."
+        text = (
+            _("The {structure} reaches the {border} of the scan: its upper part is outside, as in many cardiac scans.")
             if harmless
-            else ": part of it may be outside, so its measures may be too small."
-        )
+            else _(
+                "The {structure} reaches the {border} of the scan: part of it may be outside, so its measures may be "
+                "too small."
+            )
+        ).format(structure=s.name, border=borders_text(sides))
         findings.append(Finding("cut-by-border", INFO if harmless else WARNING, text, s.key, {"sides": list(sides)}))
     return findings
 
@@ -296,10 +318,22 @@ def _implausible(measures: Sequence[Measure], present: Sequence[Structure]) -> l
         if limits is None or m.value is None:
             continue
         text = (
-            f"The {m.quantity.replace('_', ' ')} of the {by_key(m.structure).name} is "
-            f"{_outside(m.value, limits.low, limits.high)} {m.unit}, "
-            f"{'below' if m.value < limits.low else 'above'} the plausible range for adults "
-            f"({limits.low:g}–{limits.high:g} {m.unit})."
+            _(
+                "The {quantity} of the {structure} is {value} {unit}, below the plausible range for adults "
+                "({low:g}–{high:g} {unit})."
+            )
+            if m.value < limits.low
+            else _(
+                "The {quantity} of the {structure} is {value} {unit}, above the plausible range for adults "
+                "({low:g}–{high:g} {unit})."
+            )
+        ).format(
+            quantity=CHECKED_QUANTITIES[m.quantity],
+            structure=by_key(m.structure).name,
+            value=_outside(m.value, limits.low, limits.high),
+            unit=m.unit,
+            low=limits.low,
+            high=limits.high,
         )
         numbers = {"quantity": m.quantity, f"value_{m.unit.lower()}": m.value, "low": limits.low, "high": limits.high}
         findings.append(Finding("volume-implausible", WARNING, text, m.structure, numbers))
@@ -316,19 +350,23 @@ def _components(values: dict[tuple[str, str], float | None], removals: Sequence[
         share = ml / (kept + ml) if kept + ml else 0.0
         severity = WARNING if share > REMOVED_WARNING_SHARE or ml > REMOVED_WARNING_ML else INFO
         name = by_key(key).name
-        text = f"{_small_ml(ml)} of the label {name} were separate from the rest ({kept:.0f} mL) and were removed."
+        text = _(
+            "{volume} of the label {structure} were separate from the rest ({kept:.0f} mL) and were removed."
+        ).format(volume=_small_ml(ml), structure=name, kept=kept)
         numbers = {"removed_ml": ml, "kept_ml": kept, "share": share}
         findings.append(Finding("several-components", severity, text, key, numbers))
     if filled:
         ml = sum(r.volume_ml for r in filled)
-        names = ", ".join(sorted({r.structure for r in filled}, key=lambda key: by_key(key).label))
-        text = f"Holes of {_small_ml(ml)} in the blood were filled ({names})."
+        names = sorted({r.structure for r in filled}, key=lambda key: by_key(key).label)
+        text = _("Holes of {volume} in the blood were filled ({names}).").format(volume=_small_ml(ml), names=names)
         findings.append(Finding("holes-filled", INFO, text, None, {"filled_ml": ml}))
     dark = [r for r in removals if r.reason.startswith(TOO_DARK)]
     if dark:
         ml = sum(r.volume_ml for r in dark)
-        names = ", ".join(sorted({r.structure for r in dark}, key=lambda key: by_key(key).label))
-        text = f"{_small_ml(ml)} as dark as fat, lung or air were removed ({names})."
+        names = sorted({r.structure for r in dark}, key=lambda key: by_key(key).label)
+        text = _("{volume} as dark as fat, lung or air were removed ({names}).").format(
+            volume=_small_ml(ml), names=names
+        )
         findings.append(Finding("dark-removed", INFO, text, None, {"removed_ml": ml}))
     return findings
 
@@ -354,15 +392,17 @@ def _contrast(volume: Volume, measures: Sequence[Measure], keys: set[str]) -> li
     if not weak:
         return []
     unit = " HU" if hu else ""
-    listed = ", ".join(f"{key} {round(float(steps[key])):+d}{unit}" for key in weak)
+    listed = [f"{key} {round(float(steps[key])):+d}{unit}" for key in weak]
     values = {f"step_{key}{'_hu' if hu else ''}": step for key, step in steps.items()}
     if hu and all(abs(step) < CONTRAST_NONE_HU for step in steps.values()):
-        text = (
-            f"No contrast medium: blood is as bright as the myocardium ({listed}), so the inner borders are unreliable."
-        )
+        text = _(
+            "No contrast medium: blood is as bright as the myocardium ({listed}), so the inner borders are unreliable."
+        ).format(listed=listed)
         return [Finding("contrast-doubtful", WARNING, text, None, values)]
     left = {"LV", "LA"} & set(weak)
-    text = f"Blood is hardly brighter than the myocardium ({listed}), so the inner borders there are unreliable."
+    text = _(
+        "Blood is hardly brighter than the myocardium ({listed}), so the inner borders there are unreliable."
+    ).format(listed=listed)
     return [Finding("contrast-doubtful", WARNING if left else INFO, text, None, values)]
 
 
@@ -370,10 +410,10 @@ def _resolution(volume: Volume) -> list[Finding]:
     largest = max(volume.geometry.spacing)
     if largest <= COARSE_VOXEL_MM or any(f.code == "slices-thick" for f in volume.findings):
         return []  # already reported when the scan was read
-    text = (
-        f"The largest voxel edge is {_outside(largest, high=COARSE_VOXEL_MM)} mm (over {COARSE_VOXEL_MM:g} mm): wall "
-        "thickness and small structures are not resolved, and volumes vary with the position of the slices."
-    )
+    text = _(
+        "The largest voxel edge is {edge} mm (over {limit:g} mm): wall thickness and "
+        "small structures are not resolved, and volumes vary with the position of the slices."
+    ).format(edge=_outside(largest, high=COARSE_VOXEL_MM), limit=COARSE_VOXEL_MM)
     return [Finding("low-resolution", INFO, text, None, {"spacing_mm": largest, "limit_mm": COARSE_VOXEL_MM})]
 
 
@@ -384,7 +424,7 @@ def _outside(value: float, low: float = -math.inf, high: float = math.inf) -> st
 
 
 def _small_ml(ml: float) -> str:
-    return f"{ml:.2f} mL" if ml >= 0.005 else "less than 0.01 mL"
+    return f"{ml:.2f} mL" if ml >= 0.005 else _("less than 0.01 mL")
 
 
 def _percent(share: float) -> str:

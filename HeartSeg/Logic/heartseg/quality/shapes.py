@@ -22,6 +22,7 @@ from ..measure.boxes import LabelCrop
 from ..measure.grid import HeartGrid, grid_of_crop
 from ..measure.uncertainty import FACES_PER_AREA
 from ..measure.wall import COARSE_VOXEL_MM
+from ..wording import _
 
 MARGIN = 0.5
 """Distance from the range, relative to its width, from which a shape is reported."""
@@ -32,12 +33,16 @@ _CUT_BY_DEFINITION = ("AO", "PA")
 """Arteries whose labels end at a plane, at a distance that depends on the protocol."""
 _BALL = 36 * math.pi
 _TEXTS = {
-    "share": "its volume is {value:.2f} of that of all chambers (hearts: {low:.2f} to {high:.2f})",
-    "elongation": "it is {value:.1f} times as long as wide (hearts: {low:.1f} to {high:.1f})",
-    "flatness": "it is {value:.1f} times as wide as thick (hearts: {low:.1f} to {high:.1f})",
-    "compactness": "its surface is ragged: {value:.1f} of the least for its volume (hearts: {low:.1f} to {high:.1f})",
-    "flat_side": "it ends in a flat side of {value:.2f} of its largest cross-section (hearts: {low:.2f} to {high:.2f})",
-    "below": "it reaches {value:.0f} mm below the left ventricle (hearts: {low:.0f} to {high:.0f} mm)",
+    "share": _("its volume is {value:.2f} of that of all chambers (hearts: {low:.2f} to {high:.2f})"),
+    "elongation": _("it is {value:.1f} times as long as wide (hearts: {low:.1f} to {high:.1f})"),
+    "flatness": _("it is {value:.1f} times as wide as thick (hearts: {low:.1f} to {high:.1f})"),
+    "compactness": _(
+        "its surface is ragged: {value:.1f} of the least for its volume (hearts: {low:.1f} to {high:.1f})"
+    ),
+    "flat_side": _(
+        "it ends in a flat side of {value:.2f} of its largest cross-section (hearts: {low:.2f} to {high:.2f})"
+    ),
+    "below": _("it reaches {value:.0f} mm below the left ventricle (hearts: {low:.0f} to {high:.0f} mm)"),
 }
 """Feature -> phrase with its value and range."""
 _LOGARITHMIC = ("share", "elongation", "flatness", "compactness")
@@ -85,7 +90,9 @@ def check_shapes(crop: LabelCrop) -> list[Finding]:
         value = features[worst]
         said = _TEXTS[worst].format(value=value, low=known.low, high=known.high)
         values = {"feature": worst, "value": value, "low": known.low, "high": known.high, "excess": excess[worst]}
-        text = f"The shape of the {structure(key).name} is implausible: {said}."
+        text = _("The shape of the {structure} is implausible: {said}.").format(
+            structure=structure(key).name, said=said
+        )
         findings.append(Finding("shape-implausible", Severity.WARNING, text, key, values))
     return findings
 

@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import InputError
 from ..marks import Mark
 from ..volume.geometry import Geometry
+from ..wording import _
 from .prior import Prior
 from .topology import without_new_islands
 
@@ -407,7 +408,9 @@ def voxels_of(mark: Mark, geometry: Geometry) -> np.ndarray:
     if outside.any():
         x, y, z = mark.points[int(np.argmax(outside))]
         raise InputError(
-            f"mark {mark.text!r} at ({x:.1f}, {y:.1f}, {z:.1f}) mm LPS lies outside of the scan: remove it"
+            _("mark {text!r} at ({x:.1f}, {y:.1f}, {z:.1f}) mm LPS lies outside of the scan: remove it").format(
+                text=mark.text, x=x, y=y, z=z
+            )
         )
     pieces = [index[:1]]
     for a, b in pairwise(index):

@@ -23,6 +23,7 @@ from ..version import __version__
 from ..volume.checks import check_volume
 from ..volume.geometry import Geometry
 from ..volume.types import Volume
+from ..wording import _
 from .mender import Mender
 from .prior import Prior
 
@@ -71,11 +72,13 @@ def refine(
     reporter = reporter or Reporter(progress, cancel)
     volume = check_volume(volume)
     if not marks:
-        raise InputError("there are no marks: give at least one")
+        raise InputError(_("there are no marks: give at least one"))
     if not volume.geometry.same_grid(result.geometry, 0.01):
         raise InputError(
-            f"the grid of scan {volume.name!r} {volume.geometry.size} is not that of the result "
-            f"{result.geometry.size}: give the scan that was segmented"
+            _(
+                "the grid of scan {name!r} {size} is not that of the result {result_size}: give the scan "
+                "that was segmented"
+            ).format(name=volume.name, size=volume.geometry.size, result_size=result.geometry.size)
         )
     session = Session(result.labels, result.geometry, prior_of(volume, result, segmenter, reporter))
     session.mender.hold([mark for mend in result.provenance.mends for mark in mend.marks])
@@ -165,10 +168,10 @@ def mended_result(volume: Volume, before: Result, labels: np.ndarray, mend: Mend
         provenance = replace(provenance, mends=(*provenance.mends, mend))
     told = []
     if mend.marks and not mend.model:
-        text = "labels were mended without the network's probabilities: check the borders near the marks"
+        text = _("labels were mended without the network's probabilities: check the borders near the marks")
         told.append(Finding("mended-without-network", Severity.INFO, text))
     if mend.marks and mend.model_note:
-        text = f"labels were mended with the probabilities of another model: {mend.model_note}"
+        text = _("labels were mended with the probabilities of another model: {note}").format(note=mend.model_note)
         told.append(Finding("mended-with-other-model", Severity.INFO, text))
     found = measured_and_checked(
         labels,

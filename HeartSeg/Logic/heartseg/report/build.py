@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..findings import as_sentence, sorted_findings
+from ..findings import sorted_findings
 from ..measure.boxes import crop_labels
 from ..measure.bullseye import drawn_quantities, segment_values
 from ..measure.function import CardiacFunction
@@ -17,6 +17,7 @@ from ..result import Result
 from ..version import __version__
 from ..volume.geometry import Geometry
 from ..volume.types import Volume
+from ..wording import as_sentence
 from .model import Course, Curve, Method, Picture, Report, Scene, SegmentMap, StudyFacts, Surface
 from .numbers import groups_of, key_numbers, numbers_of
 from .pictures import draw, frames_of

@@ -2,66 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from ..anatomy import KEYS, structure
 from ..findings import Finding, sorted_findings
 from ..measure import Comparison, implausible
 from ..measure.grid import Unknown
-from ..measure.segments17 import NAMES
+from ..measure.names import SEGMENT, name_of
 from ..measure.study import Study
 from ..result import Measure, joined_notes
 from .model import Interval, Number, NumberGroup
 
-_NAMES: dict[str, tuple[str, int]] = {
-    "volume": ("volume", 0),
-    "volume_index": ("volume per body surface", 0),
-    "mass": ("mass", 0),
-    "mass_index": ("mass per body surface", 0),
-    "diameter": ("diameter", 1),
-    "mean_intensity": ("mean grey value", 0),
-    "sd_intensity": ("SD of the grey values", 0),
-    "extent_x": ("extent left-right", 0),
-    "extent_y": ("extent front-back", 0),
-    "extent_z": ("extent head-foot", 0),
-    "edv": ("end-diastolic volume", 0),
-    "esv": ("end-systolic volume", 0),
-    "stroke_volume": ("stroke volume", 0),
-    "ejection_fraction": ("ejection fraction", 0),
-    "cardiac_output": ("cardiac output", 1),
-    "cardiac_index": ("cardiac index", 1),
-    "max_volume": ("largest volume", 0),
-    "min_volume": ("smallest volume", 0),
-    "emptying_fraction": ("emptying fraction", 0),
-    "mass_ed": ("mass at end-diastole", 0),
-    "mass_es": ("mass at end-systole", 0),
-    "mitral_valve_area": ("mitral annulus, area", 1),
-    "tricuspid_valve_area": ("tricuspid annulus, area", 1),
-    "aortic_valve_area": ("aortic annulus, area", 1),
-    "pulmonary_valve_area": ("pulmonary annulus, area", 1),
-    "long_axis_length": ("long axis", 0),
-    "sphericity": ("sphericity", 2),
-    "width_4ch": ("width, four-chamber view", 0),
-    "length_4ch": ("length, four-chamber view", 0),
-    "rv_lv_diameter_ratio": ("RV/LV diameter", 2),
-    "septal_angle": ("septal angle", 0),
-    "wall_thickness_mean": ("wall thickness, mean", 1),
-    "wall_thickness_largest_segment": ("wall thickness, thickest segment", 1),
-    "root_diameter": ("root diameter", 1),
-    "sinotubular_diameter": ("sinotubular diameter", 1),
-    "maximum_diameter": ("largest diameter", 1),
-    "pa_ao_ratio": ("PA/AO diameter", 2),
-}
-"""Quantity -> name and decimal places."""
-_SEGMENT = re.compile(r"(wall_thickness_mean|wall_thickness_min|wall_thickness_max|segment_mass|thickening)_(\d\d)")
-_SEGMENT_NAMES = {
-    "wall_thickness_mean": ("thickness", 1),
-    "wall_thickness_min": ("least thickness", 1),
-    "wall_thickness_max": ("greatest thickness", 1),
-    "segment_mass": ("mass", 1),
-    "thickening": ("thickening", 0),
-}
 KEY_OF_A_SCAN = (
     *((key, q) for key in ("LV", "RV", "LA", "RA") for q in ("volume", "volume_index")),
     ("MYO", "mass"),
@@ -82,21 +33,6 @@ _KEY_OF_A_SERIES = (
     ("MYO", "wall_thickness_largest_segment"),
 )
 SEGMENTS_TITLE = "Wall, 17 segments"
-
-
-def name_of(key: str, quantity: str) -> tuple[str, int]:
-    """Return the name of a measure for people and its decimal places."""
-    short = "LV myocardium" if key == "MYO" else key
-    if match := _SEGMENT.fullmatch(quantity):
-        name, decimals = _SEGMENT_NAMES[match[1]]
-        return f"{NAMES[int(match[2])]}, {name}", decimals
-    if quantity in _NAMES:
-        name, decimals = _NAMES[quantity]
-    elif quantity.endswith("_index") and quantity[:-6] in _NAMES:
-        name, decimals = f"{_NAMES[quantity[:-6]][0]} per body surface", 0
-    else:
-        name, decimals = quantity.replace("_", " "), 2
-    return (name if key in name.split("/")[0].split() or "/" in name else f"{short} {name}"), decimals
 
 
 def numbers_of(study: Study, findings: Sequence[Finding]) -> tuple[Number, ...]:
@@ -133,7 +69,7 @@ def key_numbers(numbers: Sequence[Number], series: bool) -> tuple[Number, ...]:
 
 def groups_of(numbers: Sequence[Number]) -> tuple[NumberGroup, ...]:
     """Return the numbers by structure, and those of the 17 segments."""
-    segments = tuple(n for n in numbers if _SEGMENT.fullmatch(n.quantity))
+    segments = tuple(n for n in numbers if SEGMENT.fullmatch(n.quantity))
     groups = []
     for key in KEYS:
         own = tuple(n for n in numbers if n.structure == key and n not in segments)

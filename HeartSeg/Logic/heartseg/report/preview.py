@@ -16,6 +16,7 @@ from ..findings import Finding, Severity, sorted_findings
 from ..measure.boxes import LabelCrop, crop_labels
 from ..result import Result
 from ..volume.types import Volume
+from ..wording import _
 from .figure import saved_figure
 from .measurements import MeasurementRow, measurements_table
 from .render3d import render_surfaces
@@ -98,7 +99,7 @@ def front_picture(result: Result, surfaces: Sequence[tuple[Structure, str | Path
     Raises:
         DependencyError: matplotlib is not installed.
     """
-    picture, _ = _picture_3d(result, surfaces, (1.0, 1.0, 1.0))
+    picture, _findings = _picture_3d(result, surfaces, (1.0, 1.0, 1.0))
     if picture is None:
         return b""
     stream = io.BytesIO()
@@ -160,7 +161,9 @@ def _picture_3d(
         picture, reason = render_surfaces(surfaces, (1460, 1088), background)
         if picture is not None:
             return picture, ()
-        text = f"The 3D view of the preview shows shaded labels because the surfaces could not be rendered: {reason}."
+        text = _(
+            "The 3D view of the preview shows shaded labels because the surfaces could not be rendered: {reason}."
+        ).format(reason=reason)
         findings = (Finding("preview-simplified", Severity.INFO, text, None, {"reason": reason}),)
     return shaded_projection(result.labels, result.geometry, result.structures), findings
 

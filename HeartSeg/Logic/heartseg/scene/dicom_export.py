@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import OutputError
 from ..volume.types import Source
+from ..wording import _
 from .nodes import subject_item
 
 _SERIES_TAG = "0020,000e"
@@ -59,13 +60,17 @@ def export_dicom_seg(segmentation_node: Any, folder: Path) -> Path:
     exportables = plugin.examineForExport(item) if item else []
     if not exportables:
         raise OutputError(
-            "DICOM SEG needs a scan that was loaded through Slicer's DICOM module: import it there, segment it again, "
-            "or leave DICOM SEG unchecked"
+            _(
+                "DICOM SEG needs a scan that was loaded through Slicer's DICOM module: import it there, "
+                "segment it again, or leave DICOM SEG unchecked"
+            )
         )
     for exportable in exportables:
         exportable.directory = str(folder)
     problem = plugin.export(exportables)
     files = sorted(p for p in folder.rglob("*.dcm") if p.is_file())
     if problem or not files:
-        raise OutputError(f"DICOM SEG could not be exported: {problem or 'the exporter wrote no file'}")
+        raise OutputError(
+            _("DICOM SEG could not be exported: {problem}").format(problem=problem or _("the exporter wrote no file"))
+        )
     return files[0]

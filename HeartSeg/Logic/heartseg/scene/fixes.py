@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import InputError
 from ..preflight import Chosen
 from ..volume.types import Volume
+from ..wording import _
 
 _RIGID_TOLERANCE = 1e-4  # of M Mᵀ - 1: 0.01 % of a length
 
@@ -51,7 +52,11 @@ def hardened_copy(node: Any) -> Any:
     copy.SetAndObserveTransformNodeID(node.GetTransformNodeID())
     if not slicer.vtkSlicerTransformLogic.hardenTransform(copy):
         slicer.mrmlScene.RemoveNode(copy)
-        raise InputError(f"the transform above '{node.GetName()}' cannot be applied: apply it in the Transforms module")
+        raise InputError(
+            _("the transform above '{name}' cannot be applied: apply it in the Transforms module").format(
+                name=node.GetName()
+            )
+        )
     return copy
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..anatomy import KEYS, STRUCTURES, structure
 from ..errors import InputError
+from ..wording import _
 from .nodes import have_same_transform
 
 Mask = tuple[Any, int, tuple[int, int, int]]
@@ -51,7 +52,11 @@ def masks_of(segmentation_node: Any, scan_node: Any) -> dict[str, Mask]:
             masks[key] = (array, 1, (0, 0, 0))
     if not masks:
         name = segmentation_node.GetName()
-        raise InputError(f"'{name}' has no segment named by a structure's key ({', '.join(KEYS)}): choose another one")
+        raise InputError(
+            _("'{name}' has no segment named by a structure's key ({keys}): choose another one").format(
+                name=name, keys=KEYS
+            )
+        )
     return masks
 
 

@@ -17,6 +17,7 @@ from ..anatomy import KEYS, STRUCTURES
 from ..errors import InputError
 from ..marks import Mark, Point
 from ..refinement.mending import Session
+from ..wording import _
 from .masks import labels_of, masks_of, overlapping_structures
 from .nodes import geometry_from_node, have_same_transform
 from .prepared import Layer, PreparedSegments
@@ -128,7 +129,9 @@ def _mark(marks_node: Any, index: int, points: Sequence[Point]) -> Mark | InputE
     try:
         return Mark.of_text(marks_node.GetNthControlPointLabel(index), points)
     except InputError as error:
-        return InputError(f"point {index + 1} of {marks_node.GetName()!r}: {error}")
+        return InputError(
+            _("point {index} of {name!r}: {error}").format(index=index + 1, name=marks_node.GetName(), error=error)
+        )
 
 
 def check_segments(segmentation_node: Any, volume_node: Any) -> list[str]:
@@ -145,7 +148,11 @@ def check_segments(segmentation_node: Any, volume_node: Any) -> list[str]:
 
     names = f"segmentation {segmentation_node.GetName()!r}", f"scan {volume_node.GetName()!r}"
     if not have_same_transform(segmentation_node, volume_node):
-        raise InputError(f"{names[0]} and {names[1]} are under different transforms: put both under the same one")
+        raise InputError(
+            _("{first} and {second} are under different transforms: put both under the same one").format(
+                first=names[0], second=names[1]
+            )
+        )
     matrix = vtk.vtkMatrix4x4()
     volume_node.GetIJKToRASMatrix(matrix)
     to_index = np.linalg.inv(slicer.util.arrayFromVTKMatrix(matrix))
@@ -162,8 +169,9 @@ def check_segments(segmentation_node: Any, volume_node: Any) -> list[str]:
         to_scan = to_index @ slicer.util.arrayFromVTKMatrix(matrix)
         if not _contains(last, to_scan, image, segment.GetLabelValue()):
             raise InputError(
-                f"segment {structure.key} of {names[0]} reaches outside of {names[1]}: choose the scan that it was "
-                "drawn on"
+                _("segment {key} of {first} reaches outside of {second}: choose the scan that it was drawn on").format(
+                    key=structure.key, first=names[0], second=names[1]
+                )
             )
         shift = to_scan[:3, 3]
         if np.abs(to_scan[:3, :3] - np.eye(3)).max() > _TOLERANCE or np.abs(shift - shift.round()).max() > _TOLERANCE:
@@ -299,7 +307,7 @@ class SceneMender:
         """Read the segments again if they were changed by other means, and return whether their voxels differ."""
         names = f"segmentation {self.segmentation.GetName()!r}", f"scan {self.volume.GetName()!r}"
         if scan_state_of(self.volume) != self.scan_state:
-            raise InputError(f"{names[1]} has changed since mending was started: start it again")
+            raise InputError(_("{scan} has changed since mending was started: start it again").format(scan=names[1]))
         elsewhere = check_segments(self.segmentation, self.volume)
         if state_of(self.segmentation) == self.state:
             return False
@@ -307,8 +315,10 @@ class SceneMender:
         unfit = elsewhere or overlapping_structures(masks, shape)
         if unfit:
             raise InputError(
-                f"segments of {names[0]} were edited so that they overlap or have other voxels than the scan "
-                f"({', '.join(unfit)}): start mending again, which merges them"
+                _(
+                    "segments of {segmentation} were edited so that they overlap or have other voxels than the scan "
+                    "({structures}): start mending again, which merges them"
+                ).format(segmentation=names[0], structures=list(unfit))
             )
         self.state = state_of(self.segmentation)
         return self.session.edit(labels_of(masks, shape))

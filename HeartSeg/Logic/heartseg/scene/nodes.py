@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..volume.geometry import Geometry, is_singular
 from ..volume.types import Source, Volume
 from ..volume.values import replace_nonfinite
+from ..wording import _
 
 OVERLAY_KIND = "HeartSeg.Overlay"
 """Attribute of a volume node that holds a confidence map or a heat map of HeartSeg's."""
@@ -44,18 +45,26 @@ def volume_view(node: Any) -> Volume:
         InputError: see :func:`volume_from_node`.
     """
     if node is None:
-        raise InputError("no volume is chosen: load a CT or MR scan and choose it as input")
+        raise InputError(_("no volume is chosen: load a CT or MR scan and choose it as input"))
     name = node.GetName() or "volume"
     if not node.IsA("vtkMRMLScalarVolumeNode"):
-        raise InputError(f"'{name}' is a {node.GetNodeTagName()} node: choose a scalar volume (a CT or MR scan)")
+        raise InputError(
+            _("'{name}' is a {kind} node: choose a scalar volume (a CT or MR scan)").format(
+                name=name, kind=node.GetNodeTagName()
+            )
+        )
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
-        raise InputError(f"'{name}' is a label map: choose the scan that it was drawn on")
+        raise InputError(_("'{name}' is a label map: choose the scan that it was drawn on").format(name=name))
     image = node.GetImageData()
     if image is None or image.GetPointData() is None or image.GetPointData().GetScalars() is None:
-        raise InputError(f"volume '{name}' has no voxels: load its image data first")
+        raise InputError(_("volume '{name}' has no voxels: load its image data first").format(name=name))
     components = image.GetNumberOfScalarComponents()
     if components != 1:
-        raise InputError(f"volume '{name}' has {components} values per voxel: choose a volume with one (no colour)")
+        raise InputError(
+            _("volume '{name}' has {components} values per voxel: choose a volume with one (no colour)").format(
+                name=name, components=components
+            )
+        )
     geometry = geometry_from_node(node)
     return Volume(_voxels(image, geometry.shape), geometry, name, modality_of(node), _source(node))
 
@@ -87,8 +96,10 @@ def geometry_from_node(node: Any) -> Geometry:
     if is_singular(affine[:3, :3]) or not np.isfinite(affine).all():
         shown = ", ".join(f"{s:g}" for s in spacing)
         raise InputError(
-            f"geometry of volume '{node.GetName()}' is broken (spacing {shown} mm): "
-            "correct it in the Volumes module under Volume Information"
+            _(
+                "geometry of volume '{name}' is broken (spacing {spacing} mm): correct it in the Volumes "
+                "module under Volume Information"
+            ).format(name=node.GetName(), spacing=shown)
         )
     i, j, k = node.GetImageData().GetDimensions()
     sx, sy, sz = (float(s) for s in spacing)

@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import InputError
 from ..measure.boxes import bounding_box
 from ..volume.geometry import Geometry
+from ..wording import _
 from .nodes import OVERLAY_KIND, geometry_from_node
 
 OPACITY = 0.5
@@ -105,10 +106,12 @@ def show_overlay(prepared: PreparedOverlay, volume_node: Any, opacity: float = O
     import slicer
 
     if volume_node is None or volume_node.GetScene() is None:
-        raise InputError("the volume has left the scene: load it again and repeat")
+        raise InputError(_("the volume has left the scene: load it again and repeat"))
     if not geometry_from_node(volume_node).same_grid(prepared.scan_grid):
         raise InputError(
-            f"volume '{volume_node.GetName()}' has changed since the {prepared.kind.key} was made: repeat it"
+            _("volume '{name}' has changed since the {key} was made: repeat it").format(
+                name=volume_node.GetName(), key=prepared.kind.key
+            )
         )
     node = find_overlay(volume_node, prepared.kind)
     earlier = None if node is None else (node.GetImageData(), _matrix_of(node), node.GetName())

@@ -12,6 +12,7 @@ from ..export.segmentation_file import SURFACE_PARAMETERS, algorithm_name
 from ..export.terminology import terminology_entry
 from ..progress import Reporter
 from ..result import Result
+from ..wording import _
 from .nodes import geometry_from_node, subject_item
 from .prepared import Layer, PreparedSegments, prepare_segments
 
@@ -231,7 +232,7 @@ class Replaced:
             InputError: if the node has left the scene.
         """
         if self.node.GetScene() is None:
-            raise InputError("the segmentation has left the scene: there is nothing to put its earlier content into")
+            raise InputError(_("the segmentation has left the scene: there is nothing to put its earlier content into"))
         segmentation = self.node.GetSegmentation()
         _take_segments(segmentation)
         segmentation.SetSourceRepresentationName(self.source)
@@ -253,14 +254,22 @@ def _reference_role() -> str:
 
 def _check_nodes(result: Result, volume_node: Any, segmentation_node: Any) -> None:
     if volume_node is None or volume_node.GetScene() is None:
-        raise InputError("the volume has left the scene: load it again and repeat the segmentation")
+        raise InputError(_("the volume has left the scene: load it again and repeat the segmentation"))
     if segmentation_node is not None and segmentation_node.GetScene() is None:
-        raise InputError("the output segmentation has left the scene: choose another one")
+        raise InputError(_("the output segmentation has left the scene: choose another one"))
     grid = geometry_from_node(volume_node)
     if not grid.same_grid(result.geometry):
         raise InputError(
-            f"volume '{volume_node.GetName()}' has changed since it was segmented "
-            f"({grid.orientation} {grid.size}, result {result.geometry.orientation} {result.geometry.size}): repeat it"
+            _(
+                "volume '{name}' has changed since it was segmented ({orientation} {size}, result "
+                "{result_orientation} {result_size}): repeat it"
+            ).format(
+                name=volume_node.GetName(),
+                orientation=grid.orientation,
+                size=grid.size,
+                result_orientation=result.geometry.orientation,
+                result_size=result.geometry.size,
+            )
         )
 
 

@@ -10,19 +10,22 @@ from ..anatomy import structure
 from ..measure.bullseye import THICKENING, THICKNESS, segment_values
 from ..measure.function import CardiacFunction
 from ..measure.function_table import function_measures
+from ..measure.names import name_of
 from ..measure.segments17 import NAMES
 from ..measure.study import Study
 from ..quantities import general_quantity
 from ..result import Measure
+from ..wording import _
+from .language import in_language
 from .owned import owned_node
 
 FUNCTION, MEASURES, WALL, CURVES = "function", "measures", "wall segments", "volume curves"
 _PER_SEGMENT = {
-    THICKNESS: "mean (mm)",
-    "wall_thickness_min": "min (mm)",
-    "wall_thickness_max": "max (mm)",
-    "segment_mass": "mass (g)",
-    THICKENING: "thickening (%)",
+    THICKNESS: _("mean (mm)"),
+    "wall_thickness_min": _("min (mm)"),
+    "wall_thickness_max": _("max (mm)"),
+    "segment_mass": _("mass (g)"),
+    THICKENING: _("thickening (%)"),
 }
 
 
@@ -59,13 +62,13 @@ def fill_curves(function: CardiacFunction, segmentation: Any, times: Sequence[fl
     table = owned_node("vtkMRMLTableNode", CURVES, segmentation)
     columns: dict[str, Sequence[float | str]] = {axis: list(times)}
     for key, curve in function.curves.items():
-        columns[f"{key} (mL)"] = [_number(curve.at(k)) for k in range(len(times))]
+        columns[_column(key)] = [_number(curve.at(k)) for k in range(len(times))]
     _fill(table, columns)
     chart = owned_node("vtkMRMLPlotChartNode", CURVES, segmentation)
     chart.RemoveAllPlotSeriesNodeIDs()
     chart.SetTitle(segmentation.GetName())
     chart.SetXAxisTitle(axis)
-    chart.SetYAxisTitle("volume (mL)")
+    chart.SetYAxisTitle(in_language(_("volume (mL)")))
     for key in function.curves:
         chart.AddAndObservePlotSeriesNodeID(_series(key, table, axis, segmentation).GetID())
     return chart
@@ -76,15 +79,19 @@ def _series(key: str, table: Any, axis: str, segmentation: Any) -> Any:
 
     kind = slicer.vtkMRMLPlotSeriesNode
     series = owned_node("vtkMRMLPlotSeriesNode", f"volume of {key}", segmentation)
-    series.SetName(structure(key).name)
+    series.SetName(in_language(structure(key).name))
     series.SetAndObserveTableNodeID(table.GetID())
     series.SetXColumnName(axis)
-    series.SetYColumnName(f"{key} (mL)")
+    series.SetYColumnName(_column(key))
     series.SetPlotType(kind.PlotTypeScatter)
     series.SetLineStyle(kind.LineStyleSolid)
     series.SetMarkerStyle(kind.MarkerStyleCircle)
     series.SetColor(*(c / 255 for c in structure(key).color))
     return series
+
+
+def _column(key: str) -> str:
+    return f"{key} (mL)"
 
 
 def _number(value: float | None) -> float:
@@ -96,21 +103,22 @@ def _fill_rows(node: Any, rows: Iterable[Measure]) -> Any:
     return _fill(
         node,
         {
-            "structure": [m.structure for m in listed],
-            "quantity": [m.quantity for m in listed],
-            "value": [_number(m.value) for m in listed],
-            "unit": [m.unit for m in listed],
-            "low": [_number(m.low) for m in listed],
-            "high": [_number(m.high) for m in listed],
-            "note": [m.note for m in listed],
+            _("structure"): [m.structure for m in listed],
+            _("quantity"): [m.quantity for m in listed],
+            _("name"): [name_of(m.structure, m.quantity)[0] for m in listed],
+            _("value"): [_number(m.value) for m in listed],
+            _("unit"): [m.unit for m in listed],
+            _("low"): [_number(m.low) for m in listed],
+            _("high"): [_number(m.high) for m in listed],
+            _("note"): [m.note for m in listed],
         },
     )
 
 
 def _fill_wall(node: Any, measures: Sequence[Measure]) -> Any:
     columns: dict[str, Sequence[float | str]] = {
-        "segment": [float(k) for k in NAMES],
-        "name": list(NAMES.values()),
+        _("segment"): [float(k) for k in NAMES],
+        _("name"): list(NAMES.values()),
     }
     for quantity, title in _PER_SEGMENT.items():
         values = segment_values(measures, quantity)
@@ -120,7 +128,10 @@ def _fill_wall(node: Any, measures: Sequence[Measure]) -> Any:
 
 
 def _fill(node: Any, columns: Mapping[str, Sequence[float | str]]) -> Any:
-    """Replace the columns of a table; numbers are doubles, so that Slicer can sort and plot them."""
+    """Replace the columns of a table; numbers are doubles, so that Slicer can sort and plot them.
+
+    Texts and titles are in the language of the application, names of columns are not.
+    """
     import vtk
 
     modified = node.StartModify()
@@ -130,8 +141,9 @@ def _fill(node: Any, columns: Mapping[str, Sequence[float | str]]) -> Any:
         column = vtk.vtkDoubleArray() if numeric else vtk.vtkStringArray()
         column.SetName(title)
         for value in values:
-            column.InsertNextValue(value)
+            column.InsertNextValue(in_language(value) if isinstance(value, str) else value)
         node.AddColumn(column)
+        node.SetColumnTitle(title, in_language(title))
         if numeric:
             node.SetColumnNullValue(title, "nan")
     node.SetUseColumnTitleAsColumnHeader(True)

@@ -7,16 +7,18 @@ from typing import Any
 
 from ..anatomy import STRUCTURES
 from ..result import Result
+from ..wording import _
+from .language import in_language
 
 _COLUMNS = (
-    ("volume", "volume"),
-    ("mass", "mass"),
-    ("diameter", "diameter"),
-    ("mean_intensity", "mean"),
-    ("sd_intensity", "SD"),
-    ("extent_x", "extent left-right"),
-    ("extent_y", "extent anterior-posterior"),
-    ("extent_z", "extent inferior-superior"),
+    ("volume", _("volume")),
+    ("mass", _("mass")),
+    ("diameter", _("diameter")),
+    ("mean_intensity", _("mean")),
+    ("sd_intensity", _("SD")),
+    ("extent_x", _("extent left-right")),
+    ("extent_y", _("extent anterior-posterior")),
+    ("extent_z", _("extent inferior-superior")),
 )
 """Quantity of :class:`~heartseg.result.Measure` -> column title without unit."""
 
@@ -29,7 +31,7 @@ def fill_table(result: Result, table_node: Any = None, name: str = "heart") -> A
     Columns: ``structure`` (key), ``name``, then ``volume (mL)``, ``mass (g)``, ``diameter (mm)``, ``mean (HU)``,
     ``SD (HU)`` and the extents in mm (the intensity unit is left out where the scan has none). Numbers are doubles, so
     that Slicer can sort and plot them; what was not or cannot be measured is NaN. There is a row per structure that was
-    asked for.
+    asked for. Titles of columns are in the language of the application, their names are not.
 
     Args:
         result: its ``measures``.
@@ -44,8 +46,8 @@ def fill_table(result: Result, table_node: Any = None, name: str = "heart") -> A
 
     rows = [s for s in STRUCTURES if s in result.structures]
     values = {(m.structure, m.quantity): m.value for m in result.measures}
-    columns = []
-    for title, texts in (("structure", [s.key for s in rows]), ("name", [s.name for s in rows])):
+    columns, titles = [], [_("structure"), _("name")]
+    for title, texts in zip(titles, ([s.key for s in rows], [in_language(s.name) for s in rows]), strict=True):
         column = vtk.vtkStringArray()
         column.SetName(title)
         for text in texts:
@@ -54,7 +56,8 @@ def fill_table(result: Result, table_node: Any = None, name: str = "heart") -> A
     for quantity, title in _COLUMNS:
         unit = _unit(result, quantity)
         column = vtk.vtkDoubleArray()
-        column.SetName(f"{title} ({unit})" if unit else title)
+        titles.append(title + f" ({unit})" if unit else title)
+        column.SetName(titles[-1])
         for structure in rows:
             value = values.get((structure.key, quantity))
             column.InsertNextValue(math.nan if value is None else float(value))
@@ -67,8 +70,9 @@ def fill_table(result: Result, table_node: Any = None, name: str = "heart") -> A
     modified = node.StartModify()
     try:
         node.RemoveAllColumns()
-        for column, unit in columns:
+        for (column, unit), title in zip(columns, titles, strict=True):
             node.AddColumn(column)
+            node.SetColumnTitle(column.GetName(), in_language(title))
             if column.IsNumeric():
                 node.SetColumnNullValue(column.GetName(), "nan")
             if unit:

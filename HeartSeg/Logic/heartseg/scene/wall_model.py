@@ -7,6 +7,8 @@ from typing import Any
 from ..export.surfaces import as_polydata
 from ..export.wall_surface import ARRAY_NAME, WallSurface
 from ..measure.bullseye import SCALES, THICKNESS, UNKNOWN_COLOR, color_of
+from ..wording import _
+from .language import in_language
 from .owned import find_owned, owned_node
 
 MODEL, COLORS = "wall thickness", "wall thickness colors"
@@ -54,7 +56,7 @@ def show_wall(polydata: Any, segmentation: Any) -> Any:
     logic = slicer.modules.colors.logic()
     if logic.GetColorLegendDisplayNode(node) is None:
         legend = logic.AddDefaultColorLegendDisplayNode(node)
-        legend.SetTitleText("Wall (mm)")
+        legend.SetTitleText(in_language(_("Wall (mm)")))
     return node
 
 

@@ -29,6 +29,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..findings import Finding, Severity
+from ..wording import _, as_phrase
 from .geometry import Geometry, is_singular
 from .headers import READABLE, Header, Spacing, is_text, mm
 from .types import Volume
@@ -57,12 +58,14 @@ def check_path(path: Path) -> None:
     if not is_text(path):
         raise InputError(_name_problem(path))
     if not path.exists():
-        raise InputError(f"{str(path)!r} does not exist: give {READABLE}")
+        raise InputError(_("{path!r} does not exist: give {readable}").format(path=str(path), readable=READABLE))
     if path.is_dir():
         if not any(path.iterdir()):
-            raise InputError(f"folder {str(path)!r} is empty: give a folder that holds scans or a DICOM series")
+            raise InputError(
+                _("folder {path!r} is empty: give a folder that holds scans or a DICOM series").format(path=str(path))
+            )
     elif path.stat().st_size == 0:
-        raise InputError(f"{path.name!r} is empty (0 bytes): copy or export it again")
+        raise InputError(_("{name!r} is empty (0 bytes): copy or export it again").format(name=path.name))
 
 
 def _name_problem(path: Path) -> str:
@@ -92,7 +95,11 @@ def check_header(header: Header, frame: int | None = None) -> int | None:
     _check_pixel(name, header.pixel, header.components)
     if len(header.size) < 3 or min(header.size) == 1:
         size = "x".join(str(n) for n in header.size)
-        raise InputError(f"{name!r} is a 2D image ({size}): HeartSeg needs a 3D volume of at least {MIN_SLICES} slices")
+        raise InputError(
+            _("{name!r} is a 2D image ({size}): HeartSeg needs a 3D volume of at least {least} slices").format(
+                name=name, size=size, least=MIN_SLICES
+            )
+        )
     frame = check_frame(name, header.frames, frame)
     check_size(header)
     return frame
@@ -103,9 +110,16 @@ def check_size(header: Header) -> None:
     free = available_memory()
     if header.frame_bytes > (2**40 if free is None else free):
         size = "x".join(map(str, header.size))
-        need = f"{header.frame_bytes / 2**30:.3g} GiB of memory"
-        known = "" if free is None else f" and {free / 2**30:.1f} GiB are free"
-        raise InputError(f"{header.path.name!r} holds {size} voxels, which take {need}{known}: crop or resample it")
+        raise InputError(
+            (
+                _("{name!r} holds {size} voxels, which take {need:.3g} GiB of memory: crop or resample it")
+                if free is None
+                else _(
+                    "{name!r} holds {size} voxels, which take {need:.3g} GiB of memory and {free:.1f} GiB are free: "
+                    "crop or resample it"
+                )
+            ).format(name=header.path.name, size=size, need=header.frame_bytes / 2**30, free=(free or 0) / 2**30)
+        )
 
 
 def left_over_finding(header: Header, extra: int) -> tuple[Finding, ...]:
@@ -113,23 +127,31 @@ def left_over_finding(header: Header, extra: int) -> tuple[Finding, ...]:
     x, y = header.size[:2]
     if extra < x * y * max(1, header.bytes_per_value):
         return ()
-    text = (
-        f"the file holds {extra} bytes more than its header promises: its size or voxel type may be wrong, look at the "
-        "scan"
-    )
+    text = _(
+        "the file holds {extra} bytes more than its header promises: its size or voxel type may be "
+        "wrong, look at the scan"
+    ).format(extra=extra)
     return (Finding("voxels-left-over", Severity.WARNING, text, values={"bytes": extra}),)
 
 
 def _check_pixel(name: str, pixel: str, components: int) -> None:
     if components > 1:
         raise InputError(
-            f"{name!r} holds {components} values a voxel ({pixel}): HeartSeg needs one; "
-            "a colour picture or a vector field cannot be segmented, export the grey values"
+            _(
+                "{name!r} holds {components} values a voxel ({pixel}): HeartSeg needs one; a colour picture "
+                "or a vector field cannot be segmented, export the grey values"
+            ).format(name=name, components=components, pixel=pixel)
         )
     if pixel.startswith("NIfTI type"):
-        raise InputError(f"{name!r} stores voxels of a type that cannot be read ({pixel}): save it as int16 or float32")
+        raise InputError(
+            _("{name!r} stores voxels of a type that cannot be read ({pixel}): save it as int16 or float32").format(
+                name=name, pixel=pixel
+            )
+        )
     if pixel.startswith("complex") or "COMPLEX" in pixel:
-        raise InputError(f"{name!r} holds complex numbers ({pixel}): export the magnitude image")
+        raise InputError(
+            _("{name!r} holds complex numbers ({pixel}): export the magnitude image").format(name=name, pixel=pixel)
+        )
 
 
 def check_frame(name: str, frames: int, frame: int | None) -> int | None:
@@ -137,18 +159,28 @@ def check_frame(name: str, frames: int, frame: int | None) -> int | None:
     if frames == 1:
         if frame in (None, 0):
             return None
-        raise InputError(f"{name!r} has no frame {frame}: it holds one frame only, leave out --frame")
+        raise InputError(
+            _("{name!r} has no frame {frame}: it holds one frame only, leave out --frame").format(
+                name=name, frame=frame
+            )
+        )
     if frame is None:
         raise InputError(
-            f"{name!r} is a time series of {frames} frames: pick one with --frame N (0 to {frames - 1}) "
-            "or take every one with --frame all"
+            _(
+                "{name!r} is a time series of {frames} frames: pick one with --frame N (0 to {last}) or "
+                "take every one with --frame all"
+            ).format(name=name, frames=frames, last=frames - 1)
         )
     if not 0 <= frame < frames:
-        raise InputError(f"{name!r} has no frame {frame}: its {frames} frames are numbered 0 to {frames - 1}")
+        raise InputError(
+            _("{name!r} has no frame {frame}: its {frames} frames are numbered 0 to {last}").format(
+                name=name, frame=frame, frames=frames, last=frames - 1
+            )
+        )
     return frame
 
 
-GIVE_SPACING = "give it with --spacing X,Y,Z, in mm"
+GIVE_SPACING = _("give it with --spacing X,Y,Z, in mm")
 
 
 def with_spacing(header: Header, given: Spacing | None) -> Header:
@@ -163,12 +195,18 @@ def with_spacing(header: Header, given: Spacing | None) -> Header:
     missing = not header.sized or not all(math.isfinite(s) and s > 0 for s in stated)
     if given is None:
         if not header.sized:
-            raise InputError(f"{name!r} states no voxel size: {GIVE_SPACING}")
+            raise InputError(_("{name!r} states no voxel size: {advice}").format(name=name, advice=GIVE_SPACING))
         if missing:
-            raise InputError(f"spacing of {name!r} is {mm(stated)} mm: every entry must be positive; {GIVE_SPACING}")
+            raise InputError(
+                _("spacing of {name!r} is {spacing} mm: every entry must be positive; {advice}").format(
+                    name=name, spacing=mm(stated), advice=GIVE_SPACING
+                )
+            )
         return header
     if not missing and any(s != 1.0 for s in stated):
-        raise InputError(f"{name!r} states a voxel size of {mm(stated)} mm: leave out --spacing")
+        raise InputError(
+            _("{name!r} states a voxel size of {spacing} mm: leave out --spacing").format(name=name, spacing=mm(stated))
+        )
     return replace(header, spacing=given, disagreement="")
 
 
@@ -176,8 +214,10 @@ def check_given(found: Spacing, given: Spacing, name: str) -> None:
     """Refuse a given slice distance that contradicts the positions of the slices."""
     if abs(found[2] / given[2] - 1) > 0.02:
         raise InputError(
-            f"slices of {name} lie {found[2]:.4g} mm apart by their positions, and --spacing says {given[2]:.4g} mm: "
-            "correct it"
+            _(
+                "slices of {name} lie {found:.4g} mm apart by their positions, and --spacing says "
+                "{given:.4g} mm: correct it"
+            ).format(name=name, found=found[2], given=given[2])
         )
 
 
@@ -185,14 +225,20 @@ def spacing_finding(given: Spacing | None) -> tuple[Finding, ...]:
     """Return the finding that the user stated the voxel size."""
     if given is None:
         return ()
-    text = f"voxel size of {mm(given)} mm was given by the user, not by the scan: every measure depends on it"
+    text = _("voxel size of {spacing} mm was given by the user, not by the scan: every measure depends on it").format(
+        spacing=mm(given)
+    )
     return (Finding("spacing-given", Severity.INFO, text, values={"spacing_mm": list(given)}),)
 
 
 def check_spacing(spacing: tuple[float, ...], name: str) -> None:
     """Refuse a voxel size with a zero, negative or undefined entry."""
     if not all(math.isfinite(s) and s > 0 for s in spacing):
-        raise InputError(f"spacing of {name!r} is {mm(spacing)} mm: every entry must be positive")
+        raise InputError(
+            _("spacing of {name!r} is {spacing} mm: every entry must be positive").format(
+                name=name, spacing=mm(spacing)
+            )
+        )
 
 
 def header_findings(header: Header) -> tuple[Finding, ...]:
@@ -203,8 +249,10 @@ def header_findings(header: Header) -> tuple[Finding, ...]:
             Finding(
                 "spacing-unknown",
                 Severity.WARNING,
-                "the file states voxels of 1x1x1 mm and no orientation, as files do whose voxel size is not known: if "
-                f"it is another, {GIVE_SPACING}",
+                _(
+                    "the file states voxels of 1x1x1 mm and no orientation, as files do whose voxel size is not "
+                    "known: if it is another, {advice}"
+                ).format(advice=GIVE_SPACING),
             )
         )
     if not header.oriented:
@@ -212,8 +260,10 @@ def header_findings(header: Header) -> tuple[Finding, ...]:
             Finding(
                 "orientation-unknown",
                 Severity.WARNING,
-                "the file does not say how the patient lies in it; its axes were taken as they are: check left and "
-                "right",
+                _(
+                    "the file does not say how the patient lies in it; its axes were taken as they are: check "
+                    "left and right"
+                ),
             )
         )
     if header.disagreement:
@@ -221,7 +271,9 @@ def header_findings(header: Header) -> tuple[Finding, ...]:
             Finding(
                 "spacing-disagrees",
                 Severity.WARNING,
-                f"the file's header contradicts itself: {header.disagreement}; check measured volumes",
+                _("the file's header contradicts itself: {disagreement}; check measured volumes").format(
+                    disagreement=header.disagreement
+                ),
             )
         )
     return tuple(findings)
@@ -243,7 +295,11 @@ def check_volume(volume: Volume) -> Volume:
     """
     name, array = volume.name, volume.array
     if array.ndim != 3 or array.dtype.kind not in "iuf":
-        raise InputError(f"{name!r} is an array of {array.ndim}D {array.dtype}: HeartSeg needs 3D real numbers")
+        raise InputError(
+            _("{name!r} is an array of {ndim}D {dtype}: HeartSeg needs 3D real numbers").format(
+                name=name, ndim=array.ndim, dtype=array.dtype
+            )
+        )
     check_spacing(volume.geometry.spacing, name)
     geometry, findings = _check_direction(volume.geometry, name)
     findings += _check_extent(geometry, name)
@@ -259,8 +315,8 @@ def check_for_run(volume: Volume) -> Volume:
     checked = check_volume(volume)
     for finding in checked.findings:
         if finding.severity is Severity.ERROR:
-            reason = finding.message[0].lower() + finding.message[1:].removesuffix(".")
-            raise InputError(f"{volume.name!r} cannot be segmented: {reason}")
+            text = _("{name!r} cannot be segmented: {reason}")
+            raise InputError(text.format(name=volume.name, reason=as_phrase(finding.message)))
     return checked
 
 
@@ -278,14 +334,19 @@ def _check_direction(geometry: Geometry, name: str) -> tuple[Geometry, tuple[Fin
     matrix = geometry.direction_matrix
     if is_singular(matrix) or not np.isfinite(geometry.origin).all():
         raise InputError(
-            f"direction of {name!r} is {mm(geometry.direction)}: its axes must be three different directions; "
-            "convert the scan again from DICOM"
+            _(
+                "direction of {name!r} is {direction}: its axes must be three different directions; convert the "
+                "scan again from DICOM"
+            ).format(name=name, direction=mm(geometry.direction))
         )
     angle = shear_degrees(matrix)
     if angle > SHEAR_LIMIT_DEG:
         raise InputError(
-            f"axes of {name!r} are sheared by {angle:.1f}°: at most {SHEAR_LIMIT_DEG:g}° can be straightened; resample "
-            "it onto a rectangular grid (in Slicer: harden the transform or 'Resample Scalar Volume')"
+            _(
+                "axes of {name!r} are sheared by {angle:.1f}°: at most {limit:g}° can be "
+                "straightened; resample it onto a rectangular grid (in Slicer: harden the transform or "
+                "'Resample Scalar Volume')"
+            ).format(name=name, angle=angle, limit=SHEAR_LIMIT_DEG)
         )
     if np.abs(matrix.T @ matrix - np.eye(3)).max() < ROUNDING:
         return geometry, ()
@@ -296,8 +357,10 @@ def _check_direction(geometry: Geometry, name: str) -> tuple[Geometry, tuple[Fin
     finding = Finding(
         "direction-sheared",
         Severity.WARNING,
-        f"axes of the scan are sheared by {angle:.2f}°; they were straightened, which moves its corners by up to "
-        f"{moved:.1f} mm",
+        _(
+            "axes of the scan are sheared by {angle:.2f}°; they were straightened, which moves its "
+            "corners by up to {moved:.1f} mm"
+        ).format(angle=angle, moved=moved),
         values={"shear_deg": round(angle, 3), "moved_mm": round(moved, 2)},
     )
     return straight, (finding,)
@@ -306,7 +369,7 @@ def _check_direction(geometry: Geometry, name: str) -> tuple[Geometry, tuple[Fin
 def _straightened(geometry: Geometry) -> Geometry:
     """Return the grid with the nearest orthonormal direction (polar decomposition), rotated about its centre."""
     unit = geometry.direction_matrix / np.linalg.norm(geometry.direction_matrix, axis=0)
-    left, _, right = np.linalg.svd(unit)
+    left, _scale, right = np.linalg.svd(unit)
     straight = replace(geometry, direction=tuple(float(v) for v in (left @ right).ravel()))
     x, y, z = (float(v) for v in np.asarray(geometry.origin) + geometry.center() - straight.center())
     return replace(straight, origin=(x, y, z))
@@ -315,19 +378,32 @@ def _straightened(geometry: Geometry) -> Geometry:
 def _check_extent(geometry: Geometry, name: str) -> tuple[Finding, ...]:
     extent = geometry.extent_mm
     if max(extent) < 5.0:
-        _refuse_unit(geometry, name, 1000.0, "metres")
+        _refuse_unit(geometry, name, 1000.0, _("metres"))
     if max(extent) > MAX_EXTENT_MM:
-        _refuse_unit(geometry, name, 0.001, "micrometres")
+        _refuse_unit(geometry, name, 0.001, _("micrometres"))
     axis = int(np.argmin(geometry.size))
     if geometry.size[axis] < MIN_SLICES:
-        raise InputError(f"{name!r} has {geometry.size[axis]} slices along {_AXES[axis]}: needs at least {MIN_SLICES}")
+        raise InputError(
+            _("{name!r} has {count} slices along {axis}: needs at least {least}").format(
+                name=name, count=geometry.size[axis], axis=_AXES[axis], least=MIN_SLICES
+            )
+        )
     if min(extent) < LEAST_EXTENT_MM:
         if max(extent) < WIDEST_CM:
-            _refuse_unit(geometry, name, 10.0, "centimetres")
+            _refuse_unit(geometry, name, 10.0, _("centimetres"))
         axis = int(np.argmin(extent))
         raise InputError(
-            f"{name!r} covers {extent[axis]:.3g} mm along {_AXES[axis]} ({geometry.size[axis]} slices of "
-            f"{geometry.spacing[axis]:.3g} mm): needs at least {LEAST_EXTENT_MM:g} mm to hold a part of a heart"
+            _(
+                "{name!r} covers {extent:.3g} mm along {axis} ({count} slices of {spacing:.3g} mm): needs at "
+                "least {least:g} mm to hold a part of a heart"
+            ).format(
+                name=name,
+                extent=extent[axis],
+                axis=_AXES[axis],
+                count=geometry.size[axis],
+                spacing=geometry.spacing[axis],
+                least=LEAST_EXTENT_MM,
+            )
         )
     findings = _check_short(geometry)
     if max(extent) <= MAX_EXTENT_MM:
@@ -335,7 +411,9 @@ def _check_extent(geometry: Geometry, name: str) -> tuple[Finding, ...]:
     finding = Finding(
         "field-of-view-implausible",
         Severity.WARNING,
-        f"scan measures {mm(extent)} mm, more than a patient does: check the unit of its spacing",
+        _("scan measures {extent} mm, more than a patient does: check the unit of its spacing").format(
+            extent=mm(extent)
+        ),
         values={"extent_mm": [round(e, 1) for e in extent]},
     )
     return (*findings, finding)
@@ -345,8 +423,9 @@ def _refuse_unit(geometry: Geometry, name: str, factor: float, unit: str) -> Non
     """Refuse a grid that has the size of a patient in another unit."""
     if all(MIN_EXTENT_MM <= e * factor <= MAX_EXTENT_MM for e in geometry.extent_mm):
         raise InputError(
-            f"spacing of {name!r} is {mm(geometry.spacing)}, which looks like {unit}: it must be in mm, multiply it by "
-            f"{factor:g}"
+            _(
+                "spacing of {name!r} is {spacing}, which looks like {unit}: it must be in mm, multiply it by {factor:g}"
+            ).format(name=name, spacing=mm(geometry.spacing), unit=unit, factor=factor)
         )
 
 
@@ -359,9 +438,17 @@ def _check_short(geometry: Geometry) -> tuple[Finding, ...]:
     finding = Finding(
         "field-of-view-short",
         Severity.WARNING,
-        f"scan covers {extent:.3g} mm along {_AXES[axis]} ({geometry.size[axis]} slices of "
-        f"{geometry.spacing[axis]:.3g} mm), less than a heart (about {MIN_EXTENT_MM:g} mm): structures may be cut, and "
-        "their volumes are then those of the part inside",
+        _(
+            "scan covers {extent:.3g} mm along {axis} ({count} slices of {spacing:.3g} mm), less than a "
+            "heart (about {least:g} mm): structures may be cut, and their volumes are then those "
+            "of the part inside"
+        ).format(
+            extent=extent,
+            axis=_AXES[axis],
+            count=geometry.size[axis],
+            spacing=geometry.spacing[axis],
+            least=MIN_EXTENT_MM,
+        ),
         values={"extent_mm": round(extent, 1)},
     )
     return (finding,)
@@ -374,8 +461,10 @@ def _check_slices(geometry: Geometry) -> tuple[Finding, ...]:
     finding = Finding(
         "slices-thick",
         Severity.WARNING,
-        f"slices lie {thickest:.3g} mm apart (more than {THICK_SLICE_MM:g} mm): thin walls and valves are not resolved "
-        "and volumes are less certain",
+        _(
+            "slices lie {thickest:.3g} mm apart (more than {limit:g} mm): thin walls and valves "
+            "are not resolved and volumes are less certain"
+        ).format(thickest=thickest, limit=THICK_SLICE_MM),
         values={"spacing_mm": round(thickest, 3)},
     )
     return (finding,)
@@ -389,7 +478,9 @@ def _check_values(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[Findi
     low = min(slab.min() for slab in slabs(array))
     high = max(slab.max() for slab in slabs(array))
     if low == high:
-        raise InputError(f"every voxel of {name!r} is {low:g}: it holds no image, export the scan again")
+        raise InputError(
+            _("every voxel of {name!r} is {low:g}: it holds no image, export the scan again").format(name=name, low=low)
+        )
     return array, findings + _check_labels(array, low >= 0 and high <= MAX_LABEL)
 
 
@@ -406,11 +497,14 @@ def _check_labels(array: np.ndarray, small: bool) -> tuple[Finding, ...]:
         values = set(np.unique(array[::z, ::y, ::x]).tolist())
         if len(values) > FEW_VALUES or not all(float(v).is_integer() for v in values):
             return ()
-    text = f"scan holds {len(values)} different values only, all whole numbers: is it a label map rather than an image?"
+    text = _(
+        "scan holds {count} different values only, all whole numbers: is it a label map rather than an image?"
+    ).format(count=len(values))
     severity, middle = Severity.WARNING, array[len(array) // 2]
     if small and (middle[:, 1:] == middle[:, :-1]).mean() > FLAT:
-        listed = ", ".join(f"{value:g}" for value in sorted(values))
-        text = f"scan is a label map (its values are {listed}): give the scan from which it was made"
+        text = _("scan is a label map (its values are {values}): give the scan from which it was made").format(
+            values=[f"{value:g}" for value in sorted(values)]
+        )
         severity = Severity.ERROR
     finding = Finding("looks-like-labels", severity, text, values={"values": len(values)})
     return (finding,)
@@ -422,11 +516,11 @@ def check_scale(volume: Volume) -> tuple[Finding, ...]:
     if volume.modality != "CT" or scale is ValueScale.HOUNSFIELD:
         return ()
     low, high = float(volume.array.min()), float(volume.array.max())
-    offset = ", but Hounsfield units with an offset" if scale is ValueScale.OFFSET else ""
-    text = (
-        f"the scan is said to be CT, but its values of {low:g} to {high:g} are not Hounsfield units (air is -1000)"
-        f"{offset}: intensities have no unit; use the original if there is one"
-    )
+    offset = _(", but Hounsfield units with an offset") if scale is ValueScale.OFFSET else ""
+    text = _(
+        "the scan is said to be CT, but its values of {low:g} to {high:g} are not Hounsfield units "
+        "(air is -1000){offset}: intensities have no unit; use the original if there is one"
+    ).format(low=low, high=high, offset=offset)
     return (Finding("not-hounsfield", Severity.WARNING, text, values={"lowest": low, "highest": high}),)
 
 
@@ -437,8 +531,11 @@ def _check_depth(array: np.ndarray) -> tuple[Finding, ...]:
     finding = Finding(
         "grey-values-8-bit",
         Severity.WARNING,
-        "scan holds 8-bit grey values, a copy made for viewing: what its window cut off is lost, so that fat, lung and "
-        "muscle may look alike and the ventricle's wall come out too thick; use the original if you can",
+        _(
+            "scan holds 8-bit grey values, a copy made for viewing: what its window cut off is lost, so "
+            "that fat, lung and muscle may look alike and the ventricle's wall come out too thick; use "
+            "the original if you can"
+        ),
     )
     return (finding,)
 
@@ -452,8 +549,10 @@ def _check_memory(array: np.ndarray) -> tuple[Finding, ...]:
     finding = Finding(
         "memory-tight",
         Severity.WARNING,
-        f"scan of {array.size / 1e6:.0f} million voxels needs about {need / 2**30:.1f} GiB more memory and "
-        f"{free / 2**30:.1f} GiB are free: close other programs or crop it around the heart",
+        _(
+            "scan of {size:.0f} million voxels needs about {need:.1f} GiB more memory and {free:.1f} GiB "
+            "are free: close other programs or crop it around the heart"
+        ).format(size=array.size / 1e6, need=need / 2**30, free=free / 2**30),
         values={"need_gib": round(need / 2**30, 2), "free_gib": round(free / 2**30, 2)},
     )
     return (finding,)
@@ -485,7 +584,7 @@ def _free_in_groups(root: Path) -> Iterator[int]:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return
-    for _, controllers, path in (line.split(":", 2) for line in lines):
+    for _number, controllers, path in (line.split(":", 2) for line in lines):
         top, limit, used, cache = _GROUP_FILES.get(controllers, ("", "", "", ""))
         group = root / top / path.lstrip("/")
         for folder in (group, *group.parents) if top else ():

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..findings import Finding, Severity
+from ..wording import _
 from .geometry import Geometry
 from .headers import DataBlock, Header, mm
 
@@ -211,10 +212,10 @@ def form_findings(header: Header, geometry: Geometry) -> tuple[Finding, ...]:
         return ()
     taken = _corners(geometry.affine[:3], header.size)
     used = "sform" if np.abs(taken - places[1]).max() <= np.abs(taken - places[0]).max() else "qform"
-    text = (
-        f"qform and sform of the file place the scan up to {apart:.1f} mm apart; the {used} was used: check where the "
+    text = _(
+        "qform and sform of the file place the scan up to {apart:.1f} mm apart; the {used} was used: check where the "
         "scan lies"
-    )
+    ).format(apart=apart, used=used)
     return (Finding("forms-disagree", Severity.WARNING, text, values={"apart_mm": round(apart, 2), "used": used}),)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..findings import Finding, Severity
+from ..wording import _
 from .geometry import Geometry
 from .types import Volume
 
@@ -49,8 +50,9 @@ def resample_upright(volume: Volume, spacing_mm: float) -> Volume:
     note = Finding(
         "resampled",
         Severity.INFO,
-        f"the scan was resampled from {' x '.join(f'{s:.3g}' for s in volume.geometry.spacing)} mm to {spacing:.3g} mm "
-        "along the patient's axes before the run",
+        _("the scan was resampled from {edges} mm to {spacing:.3g} mm along the patient's axes before the run").format(
+            edges=" x ".join(f"{s:.3g}" for s in volume.geometry.spacing), spacing=spacing
+        ),
         values={"spacing_mm": round(spacing, 4)},
     )
     return replace(volume, array=array, geometry=geometry).with_findings(note)

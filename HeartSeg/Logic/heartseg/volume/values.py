@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..findings import Finding, Severity
+from ..wording import _
 
 HU_AIR = -500.0
 """Midpoint between lung and soft tissue: a scan in Hounsfield units with lower values contains lung or air."""
@@ -119,8 +120,10 @@ def replace_nonfinite(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[F
     share = bad / array.size
     if share > MAX_NONFINITE_SHARE:
         raise InputError(
-            f"{bad} voxels of {name!r} ({share:.1%}) are NaN or infinite: at most {MAX_NONFINITE_SHARE:.0%} can be "
-            "replaced; export the scan again"
+            _(
+                "{bad} voxels of {name!r} ({share:.1%}) are NaN or infinite: at most "
+                "{limit:.0%} can be replaced; export the scan again"
+            ).format(bad=bad, name=name, share=share, limit=MAX_NONFINITE_SHARE)
         )
     lowest = min(slab[np.isfinite(slab)].min(initial=np.inf) for slab in slabs(array))
     finite = array.copy()
@@ -129,7 +132,9 @@ def replace_nonfinite(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[F
     finding = Finding(
         "nan-replaced",
         Severity.WARNING,
-        f"{bad} voxels ({share:.2%}) were NaN or infinite; they were replaced by the lowest value, {lowest:g}",
+        _("{bad} voxels ({share:.2%}) were NaN or infinite; they were replaced by the lowest value, {lowest:g}").format(
+            bad=bad, share=share, lowest=lowest
+        ),
         values={"voxels": bad, "share": share, "value": float(lowest)},
     )
     return finite, (finding,)

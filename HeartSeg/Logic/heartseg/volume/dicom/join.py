@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ...findings import Finding, Severity
+from ...wording import _
 from ..checks import MIN_SLICES
 from .frames import Plane
 from .grid import depths_of, places_of
@@ -90,7 +91,9 @@ def _middle(values: list[float | None]) -> float | None:
 
 
 def _cine_finding(keys: tuple[str, ...], frames: int, repeated: list[Series]) -> Finding:
-    text = f"{len(keys)} series of one slice each ({', '.join(keys)}) were joined to one stack over {frames} phases"
+    text = _("{count} series of one slice each ({series}) were joined to one stack over {frames} phases").format(
+        count=len(keys), series=", ".join(keys), frames=frames
+    )
     if repeated:
         text += f"; {', '.join(series.key for series in repeated)} repeat slices and were left out"
     return Finding("slices-joined", Severity.INFO, text, values={"series": list(keys), "frames": frames})
@@ -116,7 +119,9 @@ def _single_stack(group: list[Series]) -> Series | None:
     if stack.problem or stack.grid is None or stack.grid.resample:
         return None
     keys = tuple(group[int(k)].key for k in order)
-    text = f"{len(keys)} series of one image each and with the same description were joined: check their order"
+    text = _("{count} series of one image each and with the same description were joined: check their order").format(
+        count=len(keys)
+    )
     finding = Finding("series-joined", Severity.WARNING, text, values={"series": list(keys)})
     return _joined_series([group[int(k)] for k in order], (stack,), finding, [])
 
@@ -151,10 +156,10 @@ def _filled_gap(group: list[Series]) -> Series | None:
     if stack.problem or stack.grid is None or stack.grid.resample:
         return None
     keys = tuple(series.key for series in group)
-    text = (
-        f"series {' and '.join(keys)} lack slices that the others have; they were joined to one even stack of "
-        f"{len(planes)} slices: their reconstructions may differ, export them again if you can"
-    )
+    text = _(
+        "series {keys} lack slices that the others have; they were joined to one even stack of "
+        "{count} slices: their reconstructions may differ, export them again if you can"
+    ).format(keys=" and ".join(keys), count=len(planes))
     finding = Finding("series-joined", Severity.WARNING, text, values={"series": list(keys)})
     return _joined_series(group, (stack,), finding, [])
 

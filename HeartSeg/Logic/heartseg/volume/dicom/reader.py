@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...findings import Finding, Severity
+from ...wording import _
 from ..checks import MIN_EXTENT_MM, MIN_SLICES, check_frame, check_given, check_volume, spacing_finding
 from ..headers import Spacing, mm, stem
 from ..patient import common_patient
@@ -113,7 +114,7 @@ def _left_out(inventory: files.Inventory) -> tuple[tuple[Finding, ...], tuple[st
     damaged = inventory.damaged
     if not damaged:
         return (), left_out
-    text = f"{len(damaged)} damaged DICOM files were left out: slices may be missing"
+    text = _("{count} damaged DICOM files were left out: slices may be missing").format(count=len(damaged))
     finding = Finding("files-left-out", Severity.WARNING, text, values={"files": len(damaged)})
     return (finding,), (*left_out, *(f"{path.name}: damaged" for path in damaged))
 
@@ -161,19 +162,21 @@ def _alone(chosen: Series, found: tuple[Series, ...]) -> Series:
     if not others:
         return chosen
     keys = ", ".join(s.key for s in others[:6]) + (", ..." if len(others) > 6 else "")
-    text = f"series {chosen.key} was taken, the only volume; left out: series {keys}"
+    text = _("series {key} was taken, the only volume; left out: series {keys}").format(key=chosen.key, keys=keys)
     findings = [Finding("series-chosen", Severity.INFO, text, values={"series": chosen.key, "found": len(found)})]
     if parts := [s for s in others if s.uid == chosen.uid and not content_problem(s.stacks[0].planes[0])]:
         count = sum(len(stack.planes) for s in parts for stack in s.stacks)
-        why = next((s.told_by for s in parts if s.told_by), "another attribute")
-        text = f"{count} images of the same series differ in {why} and were left out: part of the scan may be missing"
+        why = next((s.told_by for s in parts if s.told_by), _("another attribute"))
+        text = _(
+            "{count} images of the same series differ in {why} and were left out: part of the scan may be missing"
+        ).format(count=count, why=why)
         findings.append(Finding("series-divided", Severity.WARNING, text, values={"images": count, "by": why}))
     if slices := _slices_beside(chosen, others):
         names = ", ".join(s.key for s in slices)
-        text = (
-            f"slices of nearly the same orientation (series {names}) were left out, because their number of phases, "
-            "orientation or frame of reference differs: part of the heart may be missing"
-        )
+        text = _(
+            "slices of nearly the same orientation (series {names}) were left out, because their number "
+            "of phases, orientation or frame of reference differs: part of the heart may be missing"
+        ).format(names=names)
         findings.append(Finding("series-divided", Severity.WARNING, text, values={"series": [s.key for s in slices]}))
     left_out = tuple(f"series {s.key} {s.description!r}: {s.problem or 'not a volume'}" for s in others)
     return replace(chosen, findings=(*findings, *chosen.findings), left_out=chosen.left_out + left_out)
@@ -340,7 +343,9 @@ def _again(series: Series, planes: list[Plane]) -> Series:
 def _phase_finding(stack: Stack, frame: int | None) -> tuple[Finding, ...]:
     if frame is None:
         return ()
-    text = f"frame {frame} is {stack.phase.text} (known from {stack.phase.source})"
+    text = _("frame {frame} is {phase} (known from {source})").format(
+        frame=frame, phase=stack.phase.text, source=stack.phase.source
+    )
     values = {"frame": frame, "percent": stack.phase.percent, "delay_ms": stack.phase.delay_ms}
     return (Finding("phase-taken", Severity.INFO, text, values={k: v for k, v in values.items() if v is not None}),)
 
@@ -349,16 +354,16 @@ def _age_finding(series: Series) -> tuple[Finding, ...]:
     age = series.stacks[0].planes[0].file.patient_age
     if age is None or age >= ADULT_YEARS:
         return ()
-    text = (
-        f"patient is {age:.3g} years old, and the default model knows adult hearts only: check every border, and do "
-        "not compare volumes with limits for adults"
-    )
+    text = _(
+        "patient is {age:.3g} years old, and the default model knows adult hearts only: check every "
+        "border, and do not compare volumes with limits for adults"
+    ).format(age=age)
     return (Finding("patient-is-child", Severity.WARNING, text, values={"age_years": round(age, 2)}),)
 
 
 def _inverted(array: np.ndarray) -> tuple[np.ndarray, Finding]:
     """Invert MR stored as MONOCHROME1 (lowest value white, PS3.3 C.7.6.3.1.2)."""
-    text = "series is stored inverted (MONOCHROME1); its values were turned round"
+    text = _("series is stored inverted (MONOCHROME1); its values were turned round")
     turned = (array.max().astype(np.int64) + array.min() - array) if array.dtype.kind in "iu" else array
     turned = turned.astype(array.dtype) if array.dtype.kind in "iu" else array.max() + array.min() - array
     return turned, Finding("values-inverted", Severity.INFO, text)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...findings import Finding, Severity
+from ...wording import _, joined
 from ..geometry import Geometry
 from . import pixels
 from .frames import Plane
@@ -222,7 +223,7 @@ def copies_finding(copies: int) -> tuple[Finding, ...]:
     """Return the finding ``slices-repeated`` if there are duplicate images."""
     if not copies:
         return ()
-    text = f"{copies} images are copies of others in the series and were left out"
+    text = _("{count} images are copies of others in the series and were left out").format(count=copies)
     return (Finding("slices-repeated", Severity.INFO, text, values={"files": copies}),)
 
 
@@ -230,16 +231,20 @@ def grid_findings(grid: Grid) -> tuple[Finding, ...]:
     """Return a finding on the correction of planes that do not form an even, straight grid."""
     if not grid.resample:
         return ()
-    done = f"the scan was resampled onto an even grid from the true positions (error without: {grid.error_mm:.1f} mm)"
+    text = _("the scan was resampled onto an even grid from the true positions (error without: {error:.1f} mm)")
+    done = text.format(error=grid.error_mm)
     values: dict[str, float | int] = {"position_error_mm": round(grid.error_mm, 2)}
     if grid.tilt_deg:
-        text = f"gantry was tilted by {grid.tilt_deg:.1f}°, so that slices are displaced against each other: {done}"
+        text = _("gantry was tilted by {angle:.1f}°, so that slices are displaced against each other: {done}")
+        text = text.format(angle=grid.tilt_deg, done=done)
         return (Finding("gantry-tilt", Severity.WARNING, text, values={**values, "tilt_deg": round(grid.tilt_deg, 2)}),)
     values |= {"gaps": grid.uneven, "usual_mm": round(grid.usual_mm, 3), "widest_mm": round(grid.widest_mm, 3)}
-    gaps = len(grid.depths) - 1
-    what = f"{grid.uneven} of {gaps} distances between slices differ from the usual {grid.usual_mm:.3g} mm (widest: "
-    what += f"{grid.widest_mm:.3g} mm): slices are missing or unevenly spaced" if grid.uneven else ""
-    if not grid.uneven:
+    if grid.uneven:
+        what = _(
+            "{count} of {gaps} distances between slices differ from the usual {usual:.3g} mm (widest: {widest:.3g} "
+            "mm): slices are missing or unevenly spaced"
+        ).format(count=grid.uneven, gaps=len(grid.depths) - 1, usual=grid.usual_mm, widest=grid.widest_mm)
+    else:
         shift = float(np.linalg.norm(grid.shifts, axis=1).max())
-        what = f"slices are displaced against each other by up to {shift:.1f} mm"
-    return (Finding("slices-uneven", Severity.WARNING, f"{what}; {done}", values=values),)
+        what = _("slices are displaced against each other by up to {shift:.1f} mm").format(shift=shift)
+    return (Finding("slices-uneven", Severity.WARNING, joined("; ", (what, done)), values=values),)
