@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -103,6 +103,8 @@ class Network:
             loaded = self.loaded
             networks: tuple[Any, ...] = loaded.networks if isinstance(loaded, LoadedGraph) else self.modules
             self._ready[key] = [self._predictor(n, rung.device, reporter) for n in networks]
+            if isinstance(loaded, LoadedGraph):  # of which the runtime has its own copy
+                self.loaded = replace(loaded, networks=())
             release_heap()  # of reading and compiling
         return self._ready[key]
 

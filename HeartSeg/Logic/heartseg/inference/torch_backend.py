@@ -14,7 +14,7 @@ from ..devices import CPU, Device
 from ..networks.blocks import Decoder
 from .tiles import Predictor
 
-_JOINED_VALUES = 6_000_000  # joined features at a time: 24 MB, which the allocator reuses
+_JOINED_VALUES = 2_000_000  # joined features at a time: 8 MB, which the allocator reuses
 _DROPOUT = (nn.Dropout, nn.Dropout2d, nn.Dropout3d)
 
 
@@ -96,7 +96,9 @@ class LeanDecoder(nn.Module):
         return self.head(x)
 
 
-def _convolved(conv: OneDNNConvolution, up: nn.ConvTranspose3d, below: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+def _convolved(
+    conv: OneDNNConvolution, up: nn.ConvTranspose3d, below: torch.Tensor, skip: torch.Tensor
+) -> torch.Tensor:
     """The convolution of upsampled features and a skip, (1, c, z, y, x); planes beyond the ends are zero."""
     reach, *others = conv.padding
     depth, stride = skip.shape[2], up.stride[0]
