@@ -92,8 +92,8 @@ def array_of(image: sitk.Image) -> np.ndarray:
     return np.asarray(_Buffer(image))
 
 
-def geometry_of(image: sitk.Image) -> Geometry:
-    """Return the grid of a 3D image."""
+def geometry_of(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
+    """Return the grid of a 3D image, or of one whose header was read."""
     (x, y, z), (sx, sy, sz), (ox, oy, oz) = image.GetSize(), image.GetSpacing(), image.GetOrigin()
     return Geometry((z, y, x), (sx, sy, sz), (ox, oy, oz), tuple(image.GetDirection()))
 
