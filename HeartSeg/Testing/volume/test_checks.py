@@ -174,7 +174,10 @@ def test_a_run_that_hardly_fits_into_memory_is_announced(
     scan: Volume, monkeypatch: pytest.MonkeyPatch, free_mib: int, found: list[str]
 ) -> None:
     monkeypatch.setattr(checks_module, "available_memory", lambda: free_mib * 2**20)
-    assert codes(check_volume(scan)) == found
+    checked = check_volume(scan)
+    monkeypatch.setattr(checks_module, "available_memory", lambda: free_mib * 2**19)
+    assert codes(checked) == found
+    assert codes(check_volume(check_volume(scan))) == ["memory-tight"]
 
 
 GIB = 2**30

@@ -249,7 +249,9 @@ def check_volume(volume: Volume) -> Volume:
     geometry, findings = _check_direction(volume.geometry, name)
     findings += _check_extent(geometry, name)
     array, more = _check_values(array, name)
-    findings += more + (() if more else _check_depth(array)) + _check_slices(geometry) + _check_memory(array)
+    findings += more + (() if more else _check_depth(array)) + _check_slices(geometry)
+    if all(finding.code != "memory-tight" for finding in volume.findings):  # said once, although the number changes
+        findings += _check_memory(array)
     for finding in findings:
         log.info("%s: %s", finding.code, finding.message)
     return replace(volume, array=array, geometry=geometry).with_findings(*findings)
