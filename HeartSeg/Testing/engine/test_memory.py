@@ -53,7 +53,8 @@ try:
     segmenter.segment(volume, reporter=reporter)
 except HeartSegError as error:
     print(type(error).__name__, error)
-print(*reporter.announcements, sep="\n")
+for text in reporter.announcements:
+    print(text)
 """
 
 
