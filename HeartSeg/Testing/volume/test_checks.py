@@ -220,7 +220,7 @@ def test_the_limits_of_the_process_count(tmp_path: Path, data: int | None, space
         f"Max address space  {soft[1]} {soft[1]} bytes",
     ]
     status = f"Name:\tpython\nVmSize:\t{3 * GIB // 1024} kB\nVmData:\t{GIB // 1024} kB"
-    files = {"proc/self/limits": "\n".join(lines), "proc/self/status": status}
+    files: dict[str, int | str] = {"proc/self/limits": "\n".join(lines), "proc/self/status": status}
     assert available_memory(system(tmp_path, "0::/", files)) == left * GIB
 
 
