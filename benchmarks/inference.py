@@ -109,8 +109,9 @@ def measure(args: argparse.Namespace) -> dict:
         once[name] = time.perf_counter() - started
         return result
 
-    timed("import", lambda: __import__("onnxruntime" if args.child == "onnx" else "torch"))
-    if args.threads and args.child != "onnx":
+    package = {"onnx": "onnxruntime", "openvino": "openvino"}.get(args.child, "torch")
+    timed("import", lambda: __import__(package))
+    if args.threads and package == "torch":
         import torch
 
         torch.set_num_threads(args.threads)

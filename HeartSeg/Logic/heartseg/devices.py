@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import os
 import sys
@@ -205,6 +206,19 @@ def _has_bfloat16() -> bool:
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+def release_heap() -> None:
+    """Return freed memory of the C heap to the system, where glibc's allocator would keep it; takes milliseconds."""
+    trim = getattr(_c_library(), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _c_library() -> object:
+    """The C library of this process; ``None`` on Windows."""
+    return None if sys.platform == "win32" else ctypes.CDLL(None)
+
+
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate", "bad_alloc")
 
 
@@ -213,10 +227,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, wherever it lies
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        phrase in text
-        for phrase in ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate", "bad_alloc")
-    )
+    return isinstance(error, RuntimeError) and any(phrase in text for phrase in _OUT_OF_MEMORY)
 
 
 @contextmanager

@@ -66,26 +66,28 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def write_error(error: OSError, path: str | Path, resume: str = "") -> OutputError:
+def write_error(error: OSError, path: str | Path, resume: str = "", elsewhere: str = "") -> OutputError:
     """Return the error to raise for a file or folder that cannot be written; the way out depends on the cause.
 
     Args:
         error: the cause.
         path: the file or folder.
         resume: how to go on once there is space, if not with the same command.
+        elsewhere: how to write to another place, if not by the choice of another folder.
     """
+    elsewhere = elsewhere or _("choose another folder")
     if error.errno in DISK_FULL:
-        then = resume or _(" or choose another folder")
+        then = resume or _(" or {elsewhere}").format(elsewhere=elsewhere)
         text = _("the disk is full while writing {path}: free some space{then}")
         return OutputError(text.format(path=path, then=then))
-    text = _("cannot write {path} ({reason}): choose another folder")
-    return OutputError(text.format(path=path, reason=error.strerror or error))
+    text = _("cannot write {path} ({reason}): {elsewhere}")
+    return OutputError(text.format(path=path, reason=error.strerror or error, elsewhere=elsewhere))
 
 
 @contextmanager
-def writing(path: str | Path, resume: str = "") -> Iterator[None]:
+def writing(path: str | Path, resume: str = "", elsewhere: str = "") -> Iterator[None]:
     """Raise :func:`write_error` in place of an ``OSError``."""
     try:
         yield
     except OSError as error:
-        raise write_error(error, path, resume) from error
+        raise write_error(error, path, resume, elsewhere) from error

@@ -101,6 +101,9 @@ class Segmenter:
         """
         reporter = reporter or Reporter(progress, cancel)
         volume = check_for_run(volume)
+        for finding in volume.findings:
+            if finding.code == "memory-tight":
+                reporter.announce(finding.message)  # before the run, which may end for lack of memory
         prediction = self.engine.predict(volume, reporter)
         labels, removals = self._clean(prediction.labels, volume, reporter)
         with reporter.stage("measure"):

@@ -68,6 +68,11 @@ def test_blending_overlapping_tiles_gives_the_prediction_back() -> None:
     assert np.allclose(logits, double(image[None])[0], atol=1e-5)
 
 
+def test_the_logits_of_one_tile_are_their_own_mean() -> None:
+    image = noise(1, 8, 8, 5)
+    assert np.array_equal(run(image, lambda rung: [double]), double(image[None])[0])
+
+
 def test_folds_and_mirrored_copies_are_averaged() -> None:
     image = noise(1, 8, 8, 8)
     ramp = np.arange(8, dtype=np.float32)

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from heartseg.cli.main import main
-from heartseg.errors import SettingsError
+from heartseg.errors import OutputError, SettingsError
 from heartseg.training.nnunet.checking import check_cases
 from heartseg.training.nnunet.datasets import find_cases
 from heartseg.training.toy import make_toy_data, rotation, toy_scan
-from heartseg.volume import read_volume
+from heartseg.volume import Geometry, read_volume, write_labels
+
+
+def test_a_full_disk_leaves_no_part_of_the_scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+
+    def full(labels: np.ndarray, geometry: Geometry, path: Path) -> Path:
+        if written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(write_labels(labels, geometry, path))
+        return path
+
+    monkeypatch.setattr("heartseg.training.toy.write_labels", full)
+    with pytest.raises(OutputError, match="disk is full"):
+        make_toy_data(tmp_path / "data" / "toy", 2, "CT", 10.0)
+    assert written and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])

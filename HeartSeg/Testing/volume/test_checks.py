@@ -169,9 +169,15 @@ def test_images_of_small_values_are_segmented(scan: Volume, count: int, scale: f
     check_for_run(replace(scan, array=array))
 
 
-def test_a_scan_that_hardly_fits_into_memory_is_reported(scan: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks_module, "available_memory", lambda: 1000)
-    assert codes(check_volume(scan)) == ["memory-tight"]
+@pytest.mark.parametrize(("free_mib", "found"), [(500, ["memory-tight"]), (800, [])])
+def test_a_run_that_hardly_fits_into_memory_is_announced(
+    scan: Volume, monkeypatch: pytest.MonkeyPatch, free_mib: int, found: list[str]
+) -> None:
+    monkeypatch.setattr(checks_module, "available_memory", lambda: free_mib * 2**20)
+    checked = check_volume(scan)
+    monkeypatch.setattr(checks_module, "available_memory", lambda: free_mib * 2**19)
+    assert codes(checked) == found
+    assert codes(check_volume(check_volume(scan))) == ["memory-tight"]
 
 
 GIB = 2**30
@@ -203,6 +209,19 @@ def test_the_memory_of_a_container_or_job_is_what_its_limit_leaves(tmp_path: Pat
     old = group("sys/fs/cgroup/memory/job", 2 * GIB, 3 * GIB, 0)
     assert available_memory(system(tmp_path / "old", "5:cpu:/\n4:memory:/job\n0::/", old)) == 0
     assert available_memory(tmp_path / "another system") is None
+
+
+@pytest.mark.parametrize(("data", "space", "left"), [(2, None, 1), (None, 8, 5), (2, 8, 1), (None, None, 16)])
+def test_the_limits_of_the_process_count(tmp_path: Path, data: int | None, space: int | None, left: int) -> None:
+    soft = ["unlimited" if limit is None else str(limit * GIB) for limit in (data, space)]
+    lines = [
+        "Limit Soft Limit",
+        f"Max data size   {soft[0]} unlimited bytes",
+        f"Max address space  {soft[1]} {soft[1]} bytes",
+    ]
+    status = f"Name:\tpython\nVmSize:\t{3 * GIB // 1024} kB\nVmData:\t{GIB // 1024} kB"
+    files: dict[str, int | str] = {"proc/self/limits": "\n".join(lines), "proc/self/status": status}
+    assert available_memory(system(tmp_path, "0::/", files)) == left * GIB
 
 
 def test_checking_a_large_ct_takes_less_than_ten_passes_over_its_voxels() -> None:

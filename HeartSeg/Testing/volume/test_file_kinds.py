@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from heartseg.errors import InputError
 from heartseg.volume import Volume, read_volume
@@ -38,23 +39,25 @@ def codes(volume: Volume) -> set[str]:
 # --- NIfTI ------------------------------------------------------------------------------------------------------------
 
 
-def nifti_1(path: Path, array: np.ndarray, changes: dict[int, bytes] | None = None, packed: bool = False) -> Path:
+def nifti_1(
+    path: Path, array: np.ndarray, changes: dict[int, bytes] | None = None, packed: bool = False, order: str = "<"
+) -> Path:
     """Write a NIfTI-1 file manually: 2 x 2.5 x 2.25 mm, equal qform and sform; header bytes are replaced afterwards."""
     header = bytearray(352)
-    struct.pack_into("<i", header, 0, 348)
-    struct.pack_into("<8h", header, 40, 3, *array.shape[::-1], 1, 1, 1, 1)
-    struct.pack_into("<hh", header, 70, 4, 16)
-    struct.pack_into("<8f", header, 76, 1, 2, 2.5, 2.25, 0, 0, 0, 0)
-    struct.pack_into("<f", header, 108, 352)
-    struct.pack_into("<f", header, 112, 1)
+    struct.pack_into(order + "i", header, 0, 348)
+    struct.pack_into(order + "8h", header, 40, 3, *array.shape[::-1], 1, 1, 1, 1)
+    struct.pack_into(order + "hh", header, 70, 4, 16)
+    struct.pack_into(order + "8f", header, 76, 1, 2, 2.5, 2.25, 0, 0, 0, 0)
+    struct.pack_into(order + "f", header, 108, 352)
+    struct.pack_into(order + "f", header, 112, 1)
     header[123] = 2
-    struct.pack_into("<hh", header, 252, 1, 1)
-    struct.pack_into("<6f", header, 256, 0, 0, 0, 5, 6, 7)
-    struct.pack_into("<12f", header, 280, 2, 0, 0, 5, 0, 2.5, 0, 6, 0, 0, 2.25, 7)
+    struct.pack_into(order + "hh", header, 252, 1, 1)
+    struct.pack_into(order + "6f", header, 256, 0, 0, 0, 5, 6, 7)
+    struct.pack_into(order + "12f", header, 280, 2, 0, 0, 5, 0, 2.5, 0, 6, 0, 0, 2.25, 7)
     header[344:348] = b"n+1\0"
     for start, value in (changes or {}).items():
         header[start : start + len(value)] = value
-    content = bytes(header) + array.astype("<i2").tobytes()
+    content = bytes(header) + array.astype(order + "i2").tobytes()
     path.write_bytes(gzip.compress(content) if packed else content)
     return path
 
@@ -90,6 +93,28 @@ def test_nifti_2_reads_as_nifti_1(tmp_path: Path, scan: Volume, order: str, pack
     np.testing.assert_array_equal(second.array, scan.array)
     assert second.geometry.same_grid(first.geometry)
     assert second.source.path.endswith("two.nii.gz" if packed else "two.nii")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("extension", [b"", bytes(16)])
+def test_compressed_voxels_are_decoded_once(
+    tmp_path: Path, scan: Volume, monkeypatch: pytest.MonkeyPatch, order: str, extension: bytes
+) -> None:
+    offset = {108: struct.pack(order + "f", 352 + len(extension))}
+    path = nifti_1(tmp_path / "scan.nii.gz", scan.array, offset, order=order)
+    data = path.read_bytes()
+    path.write_bytes(gzip.compress(data[:352] + extension + data[352:]))
+    read_twice = read_volume(nifti_1(tmp_path / "plain.nii", scan.array))
+    monkeypatch.delattr(sitk.ImageFileReader, "Execute")
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.array, scan.array)
+    assert volume.array.dtype == np.dtype(np.int16) and volume.array.flags.writeable
+    assert volume.geometry == read_twice.geometry
+
+
+def test_compressed_voxels_with_a_slope_are_scaled(tmp_path: Path, scan: Volume) -> None:
+    volume = read_volume(nifti_1(tmp_path / "scan.nii.gz", scan.array, {112: struct.pack("<f", 2)}, packed=True))
+    np.testing.assert_array_equal(volume.array, 2 * scan.array)
 
 
 def test_gzip_content_under_the_name_of_a_plain_nifti_is_read(tmp_path: Path, scan: Volume) -> None:

@@ -32,7 +32,7 @@ FATAL = (ModelError, SettingsError, DependencyError)
 MOST_PROCESSES = 4
 """Most processes by default. Two overlap reading, computing and writing; each has a model, also on a graphics card."""
 PROCESS_BYTES = 2 * 2**30
-"""Main memory of a process for a scan of 512 x 512 x 300 voxels (1.3 to 1.9 GB), rounded up."""
+"""Main memory of a process: for a scan of 512 x 512 x 300 voxels with all files 1.0 to 1.2 GB, for others up to 2."""
 _POLL_SECONDS = 5.0
 
 

@@ -44,6 +44,7 @@ class Finder(OrientedNetwork):
         for gamma in (1.0, *OTHER_GREY_SCALES):
             with reporter.stage("locate", self.tiles_of(grid)):
                 logits = self.run(apply_gamma(plain, sampled.inside, gamma), reporter)
+            self.free()
             labels = self.folder.structure_lut()[likeliest(logits)]
             found = heart_candidates(np.where(sampled.inside, labels, 0), grid, most)
             yield from (replace(box, grey_scale=gamma) for box in found)

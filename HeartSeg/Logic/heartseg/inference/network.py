@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..devices import Device, choose_precision
+from ..devices import Device, choose_precision, release_heap
 from ..models.folder import ModelFolder
 from ..models.graph import GraphNetwork, LoadedGraph, load_graph
 from ..models.loading import LoadedModel, load_model
@@ -19,7 +20,7 @@ from ..volume.geometry import Geometry
 from .lattice import Lattice
 from .normalize import fit_clipped
 from .onnx_backend import onnx_predictor
-from .openvino_backend import openvino_predictor
+from .openvino_backend import OpenVINOPredictor, openvino_predictor
 from .resample import Sampled, likeliest, world_grid
 from .scan import OrientedScan
 from .test_time import apply_gamma
@@ -102,7 +103,17 @@ class Network:
             loaded = self.loaded
             networks: tuple[Any, ...] = loaded.networks if isinstance(loaded, LoadedGraph) else self.modules
             self._ready[key] = [self._predictor(n, rung.device, reporter) for n in networks]
+            if isinstance(loaded, LoadedGraph):  # of which the runtime has its own copy
+                self.loaded = replace(loaded, networks=())
+            release_heap()  # of reading and compiling
         return self._ready[key]
+
+    def free(self) -> None:
+        """Give back the memory that a runtime keeps for the next tile; the weights stay."""
+        for predictor in chain.from_iterable(self._ready.values()):
+            if isinstance(predictor, OpenVINOPredictor):
+                predictor.free()
+        release_heap()
 
     def _predictor(self, network: nn.Module | GraphNetwork, device: Device, reporter: Reporter) -> Predictor:
         backend, threads = self.settings.backend, self.settings.threads

@@ -64,6 +64,7 @@ def onnx_predictor(network: GraphNetwork, check: Callable[[], None], threads: in
             raise
 
     def run(batch: np.ndarray) -> np.ndarray:
-        return np.concatenate([of_tile(np.ascontiguousarray(one[None])) for one in batch])
+        rows = [of_tile(np.ascontiguousarray(one[None])) for one in batch]
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
     return run

@@ -93,6 +93,7 @@ def of_window(
     reporter: Reporter,
 ) -> Prediction:
     """The prediction of a window: labels at the scan's voxels, confidence, and findings on it."""
+    fine.free()
     view = WorldView(window.grid, scan.geometry, scan.flip, fine.lattice.axes)
     labels, confidence_map = on_scan(window.logits, view, fine.folder, settings.confidence_map, reporter)
     confidence = structure_confidence(window.logits, fine.folder)

@@ -158,7 +158,10 @@ def padded_to_patch(image: np.ndarray, patch: tuple[int, ...]) -> tuple[np.ndarr
 
 
 class _Accumulator:
-    """Sum of weighted logits, kept when another rung continues: NumPy arrays on the CPU, tensors on other devices."""
+    """Sum of weighted logits, kept when another rung continues: NumPy arrays on the CPU, tensors on other devices.
+
+    The logits of an image of one tile are their own mean, and are not copied.
+    """
 
     def __init__(self, image: np.ndarray, classes: int, window: SlidingWindow) -> None:
         self.image, self.classes, self.window, self.done = image, classes, window, 0
@@ -173,6 +176,11 @@ class _Accumulator:
         check: Callable[[], None],
     ) -> Iterator[int]:
         """Process the remaining tiles; yields the size of each finished batch."""
+        if len(tiles) == 1:
+            self.total = _average(self.image[None], networks, self.window.mirror_axes, check)[0]
+            self.done = 1
+            yield 1
+            return
         if self.total is None:
             shape = self.image.shape[1:]
             self.total = _moved(np.zeros((self.classes, *shape), np.float32), rung.accumulate_on)
@@ -200,7 +208,8 @@ class _Accumulator:
             torch.cuda.empty_cache()
 
     def mean(self) -> np.ndarray:
-        self.total /= self.weight  # in place: a second copy may be more than the card has left
+        if self.weight is not None:
+            self.total /= self.weight  # in place: a second copy may be more than the card has left
         return _moved(self.total, CPU)
 
 

@@ -42,6 +42,7 @@ class WholeImage:
         shape = tuple(view.prepared.image.shape[1:])
         with reporter.stage("predict", self.network.tile_count(shape)):
             logits = self.network.logits(view.prepared.image, reporter, mirrored=self.plan.mirrored_copies > 1)
+        self.network.free()
         labels, confidence_map = on_scan(logits, view, folder, self.settings.confidence_map, reporter)
         mode = whole_image_mode(self.plan.way, folder, self.settings)
         finding = whole_image_finding(folder, self.settings.reorient, mode)

@@ -136,9 +136,20 @@ def septal_angle_deg(grid: HeartGrid, frame: HeartFrame | Unknown, septum: Inter
 def _section(grid: HeartGrid, key: str, center: np.ndarray, right: np.ndarray, up: np.ndarray) -> np.ndarray:
     """Return the largest component of a structure in a plane, boolean; rows along ``up``, columns along ``right``."""
     offsets = np.arange(-HALF_MM, HALF_MM + 1e-6, PIXEL_MM)
-    inside = grid.share_along((key,), center + offsets[:, None, None] * up + offsets[None, :, None] * right) >= 0.5
+    corners = grid.geometry.cropped(grid.boxes[structure(key).label]).corners() - center
+    rows, columns = (_within(offsets, corners @ direction) for direction in (up, right))
+    plane = center + offsets[rows, None, None] * up + offsets[None, columns, None] * right
+    inside = np.zeros((len(offsets), len(offsets)), bool)
+    if plane.size:
+        inside[rows, columns] = grid.share_along((key,), plane) >= 0.5
     pieces, count = ndimage.label(inside)
     return np.asarray(pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax())) if count else inside
+
+
+def _within(offsets: np.ndarray, ends: np.ndarray) -> slice:
+    """Return the part of sorted offsets between the least and the greatest of ``ends``."""
+    first, last = np.searchsorted(offsets, (ends.min(), ends.max()))
+    return slice(int(first), int(last))
 
 
 def _largest_width(section: np.ndarray) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from scipy import ndimage
@@ -117,8 +118,17 @@ def too_coarse(geometry: Geometry) -> Unknown | None:
     )
 
 
+_GRIDS: WeakKeyDictionary[LabelCrop, HeartGrid] = WeakKeyDictionary()
+
+
 def grid_of_crop(crop: LabelCrop) -> HeartGrid:
-    """Return the grid for geometric measures of the labelled part of a scan."""
+    """Return the grid for geometric measures of the labelled part of a scan; made once for a crop."""
+    if crop not in _GRIDS:
+        _GRIDS[crop] = _made(crop)
+    return _GRIDS[crop]
+
+
+def _made(crop: LabelCrop) -> HeartGrid:
     spacing = np.asarray(crop.geometry.spacing)[::-1]
     step = np.maximum(1, np.floor(LARGEST_STEP_MM / spacing + 1e-6)).astype(int)
     start = (step - 1) // 2

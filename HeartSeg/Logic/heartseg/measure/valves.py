@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from ..anatomy import structure
 from ..wording import _
+from .boxes import edges
 from .grid import CUT_OFF, HeartGrid, Unknown
 
 VALVES = {"mitral": ("LA", "LV"), "tricuspid": ("RA", "RV"), "aortic": ("LV", "AO"), "pulmonary": ("RV", "PA")}
@@ -108,11 +109,11 @@ def plane_of(found: Interface, name: str) -> ValvePlane:
 
 def interface(grid: HeartGrid, first: tuple[int, ...], second: tuple[int, ...]) -> Interface | None:
     """Return the largest connected interface between voxels of the labels ``first`` and ``second``, or ``None``."""
-    boxes = [grid.boxes[label] for label in first if label in grid.boxes]
-    if not boxes:
+    low, high = _corners(grid, first)
+    beside = _corners(grid, second)  # faces lie in the box of the first and within a voxel of that of the second
+    low, high = np.maximum(low, beside[0] - 1) - 1, np.minimum(high, beside[1] + 1) + 1
+    if (high - low < 3).any():
         return None
-    low = np.min([[b.start for b in box] for box in boxes], axis=0) - 1
-    high = np.max([[b.stop for b in box] for box in boxes], axis=0) + 1
     part = grid.labels[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
     inside, other = np.isin(part, first), np.isin(part, second)
     touching = inside & ndimage.binary_dilation(other)
@@ -123,6 +124,16 @@ def interface(grid: HeartGrid, first: tuple[int, ...], second: tuple[int, ...]) 
     return _faces(grid, owner, other, low)
 
 
+def _corners(grid: HeartGrid, labels: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the low and the high corner of the box of several labels, in voxels; background lies in the whole grid."""
+    whole = tuple(slice(1, n - 1) for n in grid.labels.shape)
+    boxes = [whole] if 0 in labels else [grid.boxes[label] for label in labels if label in grid.boxes]
+    if not boxes:
+        return np.zeros(3, int), np.zeros(3, int)
+    ends = np.array([edges((box[0], box[1], box[2])) for box in boxes])
+    return ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)
+
+
 def _faces(grid: HeartGrid, owner: np.ndarray, other: np.ndarray, low: np.ndarray) -> Interface:
     spacing, directions = np.asarray(grid.geometry.spacing), grid.geometry.direction_matrix
     faces, vectors = [], []
@@ -130,7 +141,7 @@ def _faces(grid: HeartGrid, owner: np.ndarray, other: np.ndarray, low: np.ndarra
         world = 2 - axis
         normal = directions[:, world] * (spacing.prod() / spacing[world])
         for sign in (1, -1):
-            ahead = np.roll(other, -sign, axis)  # the border of the box is empty, so nothing wraps around
+            ahead = np.roll(other, -sign, axis)  # owners lie off the border of the box, so nothing wraps around
             index = np.argwhere(owner & ahead).astype(float)
             index[:, axis] += sign / 2
             faces.append(index + low)

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urldefrag, urlsplit
 
-from ..errors import ModelError, OutputError
+from ..errors import ModelError, OutputError, writing
 from ..hashes import sha256_of
 from ..progress import Reporter
 from ..wording import _
@@ -29,7 +29,7 @@ from .fetch import Fetch, Head, NotServed, TransferBroken, check_address, shown
 from .folder import ModelFolder
 from .install import HASHED_HERE, install_model
 from .labels import LabelMap
-from .store import user_folder
+from .store import ELSEWHERE, user_folder
 
 FOLDER = ".downloads"
 """Hidden folder in the model folder; ignored by the search for models."""
@@ -176,7 +176,7 @@ def download(
     check_address(url, rules.allow_http)
     root = (Path(store).expanduser() if store is not None else user_folder()) / FOLDER
     folder = root / hashlib.sha256(url.encode()).hexdigest()[:16]
-    with _writing(root):
+    with writing(root, elsewhere=ELSEWHERE):
         _delete_old(root)
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder, url):
@@ -333,8 +333,8 @@ def _check_space(folder: Path, needed: int) -> None:
         raise OutputError(
             _(
                 "'{parent}' has {free:.0f} MB of free space, but {need:.0f} MB are needed: free some space, or "
-                "set HEARTSEG_MODELS to another folder"
-            ).format(parent=folder.parent.parent, free=free / _MB, need=(needed + RESERVE) / _MB)
+                "{elsewhere}"
+            ).format(parent=folder.parent.parent, free=free / _MB, need=(needed + RESERVE) / _MB, elsewhere=ELSEWHERE)
         )
 
 
@@ -491,19 +491,6 @@ def _is_running(lock: Path) -> bool:
         return False
     except (OSError, ValueError):
         return True
-
-
-@contextlib.contextmanager
-def _writing(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            _(
-                "cannot write to '{root}' ({strerror}): check permissions and free space, or set "
-                "HEARTSEG_MODELS to another folder"
-            ).format(root=root, strerror=os.strerror(error.errno or 0))
-        ) from error
 
 
 def facts_of(installed: Installed) -> Mapping[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets
 import shutil
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import ModelError, OutputError
+from ..errors import ModelError, writing
 from ..hashes import sha256_of
 from ..progress import Reporter
 from ..wording import _
@@ -23,7 +22,7 @@ from .checkpoint import load_checkpoint, verify_hash
 from .folder import ModelFolder
 from .graph import load_installed
 from .labels import LabelMap
-from .store import list_models, model_paths, shipped_folders, user_folder
+from .store import ELSEWHERE, list_models, model_paths, shipped_folders, user_folder
 
 ORIGIN = "nnU-Net v2 folder without a card"
 HASHED_HERE = "hashes_from"
@@ -72,7 +71,7 @@ def install_model(
     reporter = reporter or Reporter()
     if name is not None:
         _check_name(name)
-    with _writing(into), _staging(into) as stage:
+    with writing(into, elsewhere=ELSEWHERE), _staging(into) as stage:
         unpacked = source
         if source.is_file():
             unpacked = stage / "unpacked"
@@ -113,7 +112,7 @@ def set_labels(name: str, label_map: LabelMap) -> ModelFolder:
     card = model.card or ModelCard(
         name=name, version="unknown", description=f"Origin: {ORIGIN}.", configuration=model.configuration
     )
-    with _writing(store):
+    with writing(store, elsewhere=ELSEWHERE):
         draft = path / f".{CARD_NAME}.new"
         try:
             replace(card, labels=dict(model.structures)).write(draft).replace(path / CARD_NAME)
@@ -140,7 +139,7 @@ def remove_model(name: str) -> Path:
             )
         there = f"choose one of {', '.join(sorted(own))}" if own else "no model is installed there"
         raise ModelError(_("model '{name}' is not in '{store}': {there}").format(name=name, store=store, there=there))
-    with _writing(store):
+    with writing(store, elsewhere=ELSEWHERE):
         if own[name].is_symlink():
             own[name].unlink()
         else:
@@ -314,20 +313,3 @@ def _recover(into: Path) -> None:
     for left in into.glob(f"{_STAGING}*"):
         if time.time() - left.stat().st_mtime > 86400:
             shutil.rmtree(left, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _writing(store: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            _(
-                "cannot write to the model folder '{store}' ({strerror}{where}): check permissions and "
-                "free space, or set HEARTSEG_MODELS to another folder"
-            ).format(
-                store=store,
-                strerror=os.strerror(error.errno or 0),
-                where=f": {error.filename}" if error.filename else "",
-            )
-        ) from error

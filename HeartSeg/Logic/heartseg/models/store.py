@@ -37,6 +37,10 @@ class StoredModel:
     folder: ModelFolder | None
 
 
+ELSEWHERE = _("set HEARTSEG_MODELS to another folder")
+"""How to keep models in another place than :func:`user_folder`, for messages."""
+
+
 def user_folder() -> Path:
     """Folder for the user's models: ``HEARTSEG_MODELS``, else in the platform's folder for application data."""
     if chosen := os.environ.get("HEARTSEG_MODELS"):

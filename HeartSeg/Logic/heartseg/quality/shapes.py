@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -126,12 +126,13 @@ def shape_features(grid: HeartGrid) -> dict[str, dict[str, float]]:
 
 def _features(mask: np.ndarray, spacing: np.ndarray) -> dict[str, float]:
     """Return the features of one mask; ``compactness`` still lacks the volume."""
-    spread = np.sqrt(np.maximum(np.linalg.eigvalsh(np.cov((np.argwhere(mask) * spacing).T)), 1e-6))
+    planes = {(0, 1): mask.sum(axis=2), (0, 2): mask.sum(axis=1), (1, 2): mask.sum(axis=0)}
+    profiles = planes[0, 1].sum(axis=1), planes[0, 1].sum(axis=0), planes[0, 2].sum(axis=0)
+    spread = np.sqrt(np.maximum(np.linalg.eigvalsh(_covariance(planes, profiles, spacing)), 1e-6))
     padded = np.pad(mask, 1).view(np.int8)
     area, ends = 0.0, []
-    for axis in range(3):
+    for axis, profile in enumerate(profiles):
         area += float(np.count_nonzero(np.diff(padded, axis=axis)) * spacing.prod() / spacing[axis])
-        profile = mask.sum(axis=tuple(k for k in range(3) if k != axis))
         depth = max(1, round(FACE_MM / spacing[axis]))
         ends += [profile[:depth].mean() / profile.max(), profile[-depth:].mean() / profile.max()]
     return {
@@ -140,6 +141,19 @@ def _features(mask: np.ndarray, spacing: np.ndarray) -> dict[str, float]:
         "compactness": (area / FACES_PER_AREA) ** 1.5,
         "flat_side": float(max(ends)),
     }
+
+
+def _covariance(
+    planes: Mapping[tuple[int, int], np.ndarray], profiles: Sequence[np.ndarray], spacing: np.ndarray
+) -> np.ndarray:
+    """Return the covariance ``(3, 3)`` of the positions of voxels, mm², from their counts along one and two axes."""
+    count = profiles[0].sum()
+    at = [np.arange(len(p)) * s for p, s in zip(profiles, spacing, strict=True)]
+    at = [a - (p @ a) / count for a, p in zip(at, profiles, strict=True)]
+    moments = np.diag([float(p @ a**2) for a, p in zip(at, profiles, strict=True)])
+    for (i, j), plane in planes.items():
+        moments[i, j] = moments[j, i] = at[i] @ plane @ at[j]
+    return np.asarray(moments / max(1, count - 1))
 
 
 def ranges_of(maps: Mapping[str, tuple[HeartGrid, frozenset[str]]]) -> list[dict[str, object]]:

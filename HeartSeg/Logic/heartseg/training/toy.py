@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import OutputError, SettingsError, writing
+from ..errors import OutputError, SettingsError
 from ..progress import Reporter
+from ..staging import FolderKind, staged_folder
 from ..volume.geometry import Geometry
 from ..volume.types import Volume
 from ..volume.writing import write_labels, write_volume
 
+_KIND = FolderKind("labelled toy scans", ("images", "labels"), "labels")
 HEART_LOW = np.array([-80.0, -75.0, -60.0])
 HEART_HIGH = np.array([70.0, 75.0, 105.0])
 """World box (LPS mm) that contains the whole heart with a margin."""
@@ -55,16 +57,16 @@ def make_toy_data(
     if out.exists() and any(out.iterdir()):
         raise OutputError(f"folder {str(out)!r} is not empty: choose another with -o")
     reporter = reporter or Reporter()
-    with writing(out):
+    with staged_folder(out, _KIND) as stage:
         for name in ("images", "labels"):
-            (out / name).mkdir(parents=True, exist_ok=True)
+            (stage / name).mkdir()
         with reporter.stage("make scans", count):
             for k in range(count):
                 reporter.advance(k)
                 volume, labels = toy_scan(np.random.default_rng([seed, k]), modality, spacing_mm)
                 name = f"{modality.lower()}_{k:02}.nii.gz"
-                write_volume(volume, out / "images" / name)
-                write_labels(labels, volume.geometry, out / "labels" / name)
+                write_volume(volume, stage / "images" / name)
+                write_labels(labels, volume.geometry, stage / "labels" / name)
     return out
 
 

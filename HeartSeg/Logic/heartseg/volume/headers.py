@@ -37,8 +37,9 @@ class DataBlock:
         promised: number of bytes after decoding, from ``start`` on.
         coding: ``raw``, ``gzip`` or ``zlib``.
         stored: number of bytes before decoding according to the header, ``None`` if the header does not state it.
-        skip: for floating-point NIfTI, number of bytes before the first voxel.
+        skip: for NIfTI, number of bytes before the first voxel.
         floats: for floating-point NIfTI, the voxel type (``"<f4"``).
+        voxels: the voxel type (``"<i2"``) of a compressed NIfTI file whose decoded bytes are the values of one volume.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class DataBlock:
     stored: int | None = None
     skip: int = 0
     floats: str = ""
+    voxels: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import OutputError
+from ..errors import HeartSegError, OutputError, write_error
 from .geometry import Geometry
 
 if TYPE_CHECKING:
@@ -92,8 +92,8 @@ def array_of(image: sitk.Image) -> np.ndarray:
     return np.asarray(_Buffer(image))
 
 
-def geometry_of(image: sitk.Image) -> Geometry:
-    """Return the grid of a 3D image."""
+def geometry_of(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
+    """Return the grid of a 3D image, or of one whose header was read."""
     (x, y, z), (sx, sy, sz), (ox, oy, oz) = image.GetSize(), image.GetSpacing(), image.GetOrigin()
     return Geometry((z, y, x), (sx, sy, sz), (ox, oy, oz), tuple(image.GetDirection()))
 
@@ -122,6 +122,30 @@ def write_picture(pixels: np.ndarray, path: Path) -> Path:
         sitk.WriteImage(sitk.GetImageFromArray(np.ascontiguousarray(pixels, np.uint8)), str(part))
         part.replace(path)
     except (RuntimeError, OSError) as error:
+        raise not_written(path, part, error) from error
+    finally:
         part.unlink(missing_ok=True)
-        raise OutputError(f"picture '{path}' cannot be written: {reason(error)}; free some space") from error
     return path
+
+
+def not_written(path: Path, part: Path, error: Exception) -> OutputError:
+    """Return the error for a file that was not written, or not completely.
+
+    ITK does not tell the cause: a few more bytes are written to find it.
+
+    Args:
+        path: the file.
+        part: its temporary file, in the same folder.
+        error: of ITK, of the system, or of reading back what was written.
+    """
+    try:
+        if isinstance(error, OSError):
+            raise error
+        with part.open("ab") as stream:
+            stream.write(b"\0" * (1 << 16))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as cause:
+        return write_error(cause, path)
+    why = "it could not be read back" if isinstance(error, HeartSegError) else reason(error)
+    return OutputError(f"cannot write {path} ({why}): free some space or choose another folder")

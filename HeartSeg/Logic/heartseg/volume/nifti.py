@@ -40,6 +40,7 @@ _TYPES = {
     1792: ("complex128", 16),
     2304: ("RGBA", 4),
 }
+_VALUES = ("uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 _NIFTI_1 = {
     "magic": (344, "4s"),
     "dim": (40, "8h"),
@@ -91,6 +92,7 @@ def read(path: Path) -> Header:
         raise ValueError(f"dimensions {dim}")
     pixel, width = _TYPES.get(fields["datatype"], (f"NIfTI type {fields['datatype']}", 0))
     steps, origin = _shear(fields)
+    recode = _recode(path, fields, second, packed)
     return Header(
         path,
         "NIfTI",
@@ -105,8 +107,8 @@ def read(path: Path) -> Header:
         forms=_forms(fields),
         oriented=fields["qcode"] > 0 or fields["scode"] > 0,
         disagreement=_disagreement(fields),
-        data=_data(path, fields, order, packed) if width else None,
-        recode=_recode(path, fields, second, packed),
+        data=_data(path, fields, order, packed, recode) if width else None,
+        recode=recode,
     )
 
 
@@ -150,12 +152,14 @@ def _check_quaternion(fields: dict[str, Any]) -> None:
         raise ValueError(f"its quaternion ({b:g}, {c:g}, {d:g}) is no rotation")
 
 
-def _data(path: Path, fields: dict[str, Any], order: str, packed: bool) -> DataBlock:
+def _data(path: Path, fields: dict[str, Any], order: str, packed: bool, recode: str) -> DataBlock:
     dim, offset = fields["dim"], int(fields["offset"])
     pixel, width = _TYPES[fields["datatype"]]
     count = int(np.prod([int(n) for n in dim[1 : 1 + dim[0]]], dtype=object))
     floats = {"float32": order + "f4", "float64": order + "f8"}.get(pixel, "")
-    return DataBlock(path, 0, offset + count * width, "gzip" if packed else "raw", None, offset, floats)
+    plain = dim[0] == 3 and fields["inter"] == 0 and fields["slope"] in (0, 1) and pixel in _VALUES
+    voxels = f"{order}{np.dtype(pixel).str[1:]}" if packed and plain and not recode else ""
+    return DataBlock(path, 0, offset + count * width, "gzip" if packed else "raw", None, offset, floats, voxels)
 
 
 # --- orientation ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import logging
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,9 +28,6 @@ from .image_header import read_header
 from .nifti import form_findings, readable_copy
 from .stored import check_data
 from .types import Source, Volume
-
-if TYPE_CHECKING:
-    import SimpleITK as sitk
 
 log = logging.getLogger(__name__)
 
@@ -128,10 +124,11 @@ def count_frames(path: str | Path, *, series: str | int | None = None) -> int:
 
 def _read_image(header: Header, frame: int | None, given: Spacing | None) -> Volume:
     frame = check_header(header, frame)
-    undefined, extra = check_data(header)
+    kept = _empty_voxels(header)
+    undefined, extra = check_data(header, kept)
     stored = _stored_grid(header)
-    image = _frame_of(header, frame)
-    geometry = stored or _in_mm(itk.geometry_of(image), header.unit_mm)
+    grid, array = _frame_of(header, frame, kept)
+    geometry = stored or _in_mm(grid, header.unit_mm)
     if given is not None:
         geometry = replace(geometry, spacing=given)
     source = Source(
@@ -141,7 +138,6 @@ def _read_image(header: Header, frame: int | None, given: Spacing | None) -> Vol
         frames=header.frames,
         spacing_given=given is not None,
     )
-    array = itk.array_of(image)
     if undefined is not None:
         start = (frame or 0) * array.size
         array.reshape(-1)[undefined[start : start + array.size]] = np.nan
@@ -160,8 +156,13 @@ def _readable(header: Header, frame: int) -> AbstractContextManager[Path]:
     return nrrd.frame_copy(header, frame) if header.recode == "4d" else readable_copy(header)
 
 
-def _frame_of(header: Header, frame: int | None) -> sitk.Image:
-    """Read a 3D image, or one frame of a time series."""
+def _empty_voxels(header: Header) -> np.ndarray | None:
+    """Return an array ``(z, y, x)`` for the voxels of a file that is decoded once; ``None`` where ITK reads them."""
+    return np.empty(header.size[::-1], header.data.voxels) if header.data is not None and header.data.voxels else None
+
+
+def _frame_of(header: Header, frame: int | None, kept: np.ndarray | None) -> tuple[Geometry, np.ndarray]:
+    """Read a 3D image, or one frame of a time series: grid and array; ``kept`` holds voxels that are read already."""
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
@@ -171,6 +172,8 @@ def _frame_of(header: Header, frame: int | None) -> sitk.Image:
             reader.SetFileName(str(path))
             reader.ReadImageInformation()
             size = reader.GetSize()
+            if kept is not None and len(size) == 3:
+                return itk.geometry_of(reader), kept.astype(kept.dtype.newbyteorder("="), copy=False)
             if len(size) > 3:
                 reader.SetExtractSize([*size[:3], *([0] * (len(size) - 3))])
                 reader.SetExtractIndex([0, 0, 0, frame or 0, *([0] * (len(size) - 4))])
@@ -181,7 +184,7 @@ def _frame_of(header: Header, frame: int | None) -> sitk.Image:
         raise InputError(f"{header.path.name!r} cannot be read: {itk.reason(error)}; export it again") from error
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(f"{header.path.name!r} is not a plain 3D volume: export it as one")
-    return image
+    return itk.geometry_of(image), itk.array_of(image)
 
 
 def _in_mm(geometry: Geometry, unit_mm: float) -> Geometry:

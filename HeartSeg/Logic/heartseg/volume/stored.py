@@ -19,10 +19,14 @@ _SLACK = 1 << 24
 """Number of bytes decoded beyond the stated ones to reach the checksum at the end; further bytes are ignored."""
 
 
-def check_data(header: Header) -> tuple[np.ndarray | None, int]:
+def check_data(header: Header, voxels: np.ndarray | None = None) -> tuple[np.ndarray | None, int]:
     """Refuse a file that contains fewer voxels than stated in its header, or whose compressed data are damaged.
 
-    Decodes this part of the stream once (about 1 s for a 512x512x600 scan) in pieces, without keeping it.
+    Decodes this part of the stream once (about 1 s for a 512x512x600 scan) in pieces.
+
+    Args:
+        header: of the file.
+        voxels: array of the type that the block names, which is filled; without it, nothing is kept.
 
     Returns:
         Flat bool mask of the NaN and infinite voxels of a NIfTI file, in file order, if there are any; else ``None``.
@@ -40,7 +44,7 @@ def check_data(header: Header) -> tuple[np.ndarray | None, int]:
         what = "is not there" if not block.path.exists() else "is not a regular file"
         raise InputError(f"{header.path.name!r} keeps its voxels in {name!r}, which {what}")
     try:
-        found, undefined = _found(block)
+        found, undefined = _found(block, voxels)
     except EOFError as error:
         raise InputError(
             f"{name!r} is cut short: its compressed data end before the {block.promised} bytes that its header "
@@ -73,20 +77,21 @@ def _check_parts(header: Header) -> None:
         )
 
 
-def _found(block: DataBlock) -> tuple[int, np.ndarray | None]:
+def _found(block: DataBlock, voxels: np.ndarray | None) -> tuple[int, np.ndarray | None]:
     """Return the number of available bytes after decoding, and the mask of undefined voxels."""
     size = block.path.stat().st_size
     if block.stored is not None and block.start + block.stored > size:
         raise EOFError
     if block.coding == "raw" and not block.floats:
         return size - max(0, block.start), None
-    return _decoded(block)
+    return _decoded(block, voxels)
 
 
-def _decoded(block: DataBlock) -> tuple[int, np.ndarray | None]:
+def _decoded(block: DataBlock, voxels: np.ndarray | None) -> tuple[int, np.ndarray | None]:
     """Return the number of bytes after decoding, and the mask of undefined voxels."""
     total = 0
     undefined = _Undefined(block) if block.floats else None
+    kept = None if voxels is None else voxels.reshape(-1).view(np.uint8)
     with block.path.open("rb") as stream:
         stream.seek(max(0, block.start))
         decoded: gzip.GzipFile | _ZlibStream | BinaryIO = stream
@@ -95,6 +100,10 @@ def _decoded(block: DataBlock) -> tuple[int, np.ndarray | None]:
         elif block.coding == "zlib":
             decoded = _ZlibStream(stream, block)
         while total < block.promised + _SLACK and (piece := decoded.read(_CHUNK)):
+            if kept is not None:
+                first, at = max(0, block.skip - total), max(0, total - block.skip)  # in the piece, and in the array
+                part = np.frombuffer(piece, np.uint8)[first:][: max(0, len(kept) - at)]
+                kept[at : at + len(part)] = part
             total += len(piece)
             if undefined is not None:
                 undefined.look_at(piece)

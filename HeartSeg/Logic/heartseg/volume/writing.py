@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import HeartSegError, OutputError
+from ..errors import HeartSegError, InputError, OutputError, writing
 from . import itk
 from .geometry import Geometry
 from .headers import image_suffix
@@ -75,20 +75,16 @@ def _write(array: np.ndarray, geometry: Geometry, path: Path, fields: Mapping[st
     if tuple(array.shape) != tuple(geometry.shape):
         raise ValueError(f"array shape {array.shape} differs from the geometry's {geometry.shape}")
     suffix = check_target(path)
-    try:
+    with writing(path):
         handle, name = tempfile.mkstemp(suffix=suffix, prefix=f".{path.name[: -len(suffix)]}-", dir=path.parent)
-    except OSError as error:
-        raise OutputError(_sentence(path, error.strerror or str(error))) from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        _write_checked(array, geometry, temporary, path, fields)
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(_sentence(path, error.strerror or str(error))) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            _write_checked(array, geometry, temporary, path, fields)
+            temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     log.debug("wrote %s", path)
     return path
 
@@ -104,32 +100,12 @@ def _write_checked(
     try:
         with itk.quiet():
             sitk.WriteImage(image, str(temporary), True)
-    except RuntimeError as error:
-        raise OutputError(_sentence(path, _disk_state(temporary) or itk.reason(error))) from error
-    try:
         header = read_header(temporary)
         check_data(header)
         if tuple(header.size) != tuple(geometry.size):
-            raise OutputError(_sentence(path, "what was written could not be read back"))
-    except HeartSegError as error:
-        why = _disk_state(temporary) or "what was written is incomplete, is the disk full?"
-        raise OutputError(_sentence(path, why)) from error
-
-
-def _disk_state(temporary: Path) -> str:
-    """Return the reason for a failed write, found by writing a few more bytes to the same folder."""
-    try:
-        with temporary.open("ab") as stream:
-            stream.write(b"\0" * (1 << 16))
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
-
-
-def _sentence(path: Path, why: str) -> str:
-    return f"cannot write {str(path)!r}: {why}; free some space or choose another folder"
+            raise InputError(f"it has {header.size} voxels")
+    except (RuntimeError, HeartSegError) as error:
+        raise itk.not_written(path, temporary, error) from error
 
 
 def _umask() -> int:
