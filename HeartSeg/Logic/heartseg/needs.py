@@ -24,6 +24,7 @@ from .wording import _, joined
 
 MIN_PYTHON = (3, 10)
 _FINDING = threading.Lock()
+_SEARCHED: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,7 @@ def missing_packages(packages: Sequence[Package], unusable: Mapping[str, str] | 
         packages: what is needed.
         unusable: name -> problem of packages that were found not to import; they count as missing.
     """
-    forget_found_modules()
+    _notice_installations()
     found = []
     for package in packages:
         version = installed_version(package.name)
@@ -298,6 +299,21 @@ def lacking_space(missing: Sequence[Missing], folder: Path | None = None) -> str
         return ""
     text = _("{free} are free where Slicer's packages are, and at least {least} are needed: make room")
     return text.format(free=_mb(free / 1e6), least=_mb(least / 1e6))
+
+
+def _notice_installations() -> None:
+    """Let Python look again if folders of packages changed since the last call; a look takes 10 ms and more."""
+    global _SEARCHED
+    state = tuple((entry, _changed_at(entry)) for entry in sys.path)
+    if state != _SEARCHED:
+        forget_found_modules()
+        _SEARCHED = state
+
+
+def _changed_at(entry: str) -> int:
+    with contextlib.suppress(OSError):
+        return Path(entry or ".").stat().st_mtime_ns
+    return 0
 
 
 def forget_found_modules() -> None:

@@ -15,12 +15,14 @@ import time
 import types
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from heartseg import needs
 from heartseg.errors import DependencyError
 from heartseg.needs import (
     DICOM,
@@ -34,6 +36,7 @@ from heartseg.needs import (
     PackageNeeded,
     check_runtime,
     explanation,
+    forget_found_modules,
     missing_packages,
     missing_runtimes,
     preferred_runtime,
@@ -147,8 +150,24 @@ def test_the_panel_and_its_worker_can_look_for_packages_at_the_same_time(monkeyp
     monkeypatch.setitem(sys.path_importer_cache, "/nowhere/slow", SlowFinder())  # type: ignore[arg-type]
     monkeypatch.setitem(sys.path_importer_cache, "/nowhere/gone", None)
     with ThreadPoolExecutor(2) as threads:
-        found = [job.result() for job in [threads.submit(missing_packages, [TORCH]) for _ in range(2)]]
-    assert found[0] == found[1]
+        for job in [threads.submit(forget_found_modules) for _ in range(2)]:
+            job.result()
+
+
+def test_a_package_is_noticed_as_soon_as_it_is_installed_and_nobody_looks_while_nothing_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    package = replace(LIGHT, name="torch-like", module="torch_like", requirement="torch-like>=1")
+    looks: list[None] = []
+    monkeypatch.setattr(needs, "forget_found_modules", lambda: looks.append(importlib.invalidate_caches()))
+    assert missing_packages([package]) and missing_packages([package])
+    assert len(looks) == 1
+    (tmp_path / "torch_like.py").touch()
+    (tmp_path / "torch_like-1.0.dist-info").mkdir()
+    (tmp_path / "torch_like-1.0.dist-info" / "METADATA").write_text("Name: torch-like\nVersion: 1.0\n")
+    assert missing_packages([package]) == ()
+    assert len(looks) == 2
 
 
 def test_packages_are_installed_with_pip_and_every_line_is_heard(
