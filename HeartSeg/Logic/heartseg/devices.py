@@ -98,9 +98,9 @@ def choose_runtime(backend: str, device: str, needs_torch: str = "") -> tuple[st
             )
         raise DependencyError(
             _(
-                "no package that runs the network is installed (PyTorch or ONNX Runtime): pip install torch, "
-                'or pip install "heartseg[light]" (30 MB, for the processor)'
-            )
+                "no package that runs the network is installed (PyTorch or ONNX Runtime): pip install torch, or "
+                "{light} (30 MB, for the processor)"
+            ).format(light='pip install "heartseg[light]"')
         )
     import_torch(needs_torch or _("backend {backend}").format(backend=backend))
     chosen = choose_device(device)
