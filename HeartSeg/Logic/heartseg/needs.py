@@ -16,6 +16,7 @@ import sysconfig
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -304,10 +305,15 @@ def lacking_space(missing: Sequence[Missing], folder: Path | None = None) -> str
 def _notice_installations() -> None:
     """Let Python look again if folders of packages changed since the last call; a look takes 10 ms and more."""
     global _SEARCHED
-    state = tuple((entry, _changed_at(entry)) for entry in sys.path)
+    state = _folders_of_packages()
     if state != _SEARCHED:
         forget_found_modules()
         _SEARCHED = state
+
+
+def _folders_of_packages() -> tuple[tuple[str, int], ...]:
+    """Folders in which Python looks, and when each changed; an installation and a removal change one of them."""
+    return tuple((entry, _changed_at(entry)) for entry in sys.path)
 
 
 def _changed_at(entry: str) -> int:
@@ -327,6 +333,11 @@ def forget_found_modules() -> None:
 
 def installed_version(name: str) -> str:
     """Version of an installed package, ``""`` for none."""
+    return _version_in(name, _folders_of_packages())
+
+
+@lru_cache(maxsize=256)
+def _version_in(name: str, folders: tuple[tuple[str, int], ...]) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
