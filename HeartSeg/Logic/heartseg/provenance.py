@@ -243,8 +243,10 @@ def _with_patient(content: Any) -> Any:
         return content
     stated = content.get("patient")
     stated = stated if isinstance(stated, Mapping) else {}
-    names = ("sex", "height_cm", "weight_kg", "heart_rate_bpm")
-    return {**content, "patient": stated_patient(*(stated.get(name) for name in names))}
+    body = stated_patient(*(stated.get(name) for name in ("sex", "height_cm", "weight_kg")))
+    source = str(stated.get("heart_rate_source") or "")
+    rate = body.with_heart_rate(stated.get("heart_rate_bpm"), stated.get("heart_rate_spread_bpm"), source)
+    return {**content, "patient": rate}
 
 
 def _current_run(run: Any) -> Any:

@@ -141,6 +141,11 @@ def test_the_function_has_intervals_from_both_volumes() -> None:
         half["stroke_volume"] * 0.06
     )
     assert rows["MYO", "thickening_08"].low < rows["MYO", "thickening_08"].value
+    unsteady = study_of_frames(frames, Patient("F", 165.0, 60.0, 60.0, 6.0), Circumstances("MR", "cycle"))
+    output = next(m for m in unsteady.measures if m.quantity == "cardiac_output")
+    part = rows["LV", "stroke_volume"].value * 0.006
+    assert output.high - output.value == pytest.approx(math.hypot(half["stroke_volume"] * 0.06, part))
+    assert "60 ± 6/min" in output.note
 
 
 def test_every_factor_was_chosen_on_enough_hearts_and_holds_its_share() -> None:

@@ -78,7 +78,7 @@ def _ventricle(key: str, ventricle: VentricularFunction, function: CardiacFuncti
 
 
 def _output(function: CardiacFunction, patient: Patient) -> Measure:
-    rate = _NO_RATE if patient.heart_rate_bpm is None else f"heart rate {patient.heart_rate_bpm:.0f}/min"
+    rate = f"heart rate {patient.heart_rate_text}" if patient.heart_rate_text else _NO_RATE
     return Measure("LV", "cardiac_output", function.cardiac_output_l_min, "L/min", rate)
 
 

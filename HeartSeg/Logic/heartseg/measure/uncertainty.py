@@ -24,6 +24,7 @@ import numpy as np
 from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML, STRUCTURES
 from ..quantities import general_quantity
 from ..result import Measure, joined_notes
+from ..volume.patient import Patient
 from .function import CardiacFunction
 from .grid import HeartGrid
 
@@ -214,7 +215,7 @@ def _of_ratio(
 
 
 def with_function_intervals(
-    rows: Iterable[Measure], function: CardiacFunction, borders: Borders, heart_rate_bpm: float | None
+    rows: Iterable[Measure], function: CardiacFunction, borders: Borders, patient: Patient
 ) -> tuple[Measure, ...]:
     """Return the rows of the function with their intervals.
 
@@ -225,14 +226,12 @@ def with_function_intervals(
         rows: of :func:`~heartseg.measure.function_table.function_rows`.
         function: the function.
         borders: of the end-diastolic frame.
-        heart_rate_bpm: scales the cardiac output; ``None`` if unknown.
+        patient: its heart rate scales the cardiac output, and the spread of the heart rate widens its interval.
     """
-    return tuple(_with_interval(m, _function_width(m, function, borders, heart_rate_bpm)) for m in rows)
+    return tuple(_with_interval(m, _function_width(m, function, borders, patient)) for m in rows)
 
 
-def _function_width(
-    m: Measure, function: CardiacFunction, borders: Borders, heart_rate_bpm: float | None
-) -> float | None:
+def _function_width(m: Measure, function: CardiacFunction, borders: Borders, patient: Patient) -> float | None:
     factor = load_factors().get((m.structure, "volume"))
     if m.value is None or factor is None:
         return None
@@ -252,7 +251,10 @@ def _function_width(
         return None
     if m.unit == "%":
         return 100 * math.hypot(narrow, small * wide / large) / large
-    return math.hypot(wide, narrow) * ((heart_rate_bpm or 0.0) / 1000 if m.quantity == "cardiac_output" else 1.0)
+    if m.quantity != "cardiac_output":
+        return math.hypot(wide, narrow)
+    rate, spread = patient.heart_rate_bpm or 0.0, patient.heart_rate_spread_bpm
+    return math.hypot(math.hypot(wide, narrow) * rate, (large - small) * spread) / 1000
 
 
 def _extremes(chamber: str, function: CardiacFunction) -> tuple[float | None, float | None]:
