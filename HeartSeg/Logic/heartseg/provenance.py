@@ -103,6 +103,8 @@ class RunFacts:
         finder_grey_scale: exponent of the grey scale in which the finder saw the heart.
         no_heart: why no heart was found; empty if one was.
         window_spread: structure key -> standard deviation of its volume over the averaged windows, divided by its mean.
+        structure_agreement: structure key -> Dice of the coarse and the fine network, at the coarse voxels.
+        expected_dice: structure key -> Dice that its labels would have if the network's probabilities were right.
     """
 
     mode: str = ""
@@ -121,6 +123,8 @@ class RunFacts:
     finder_grey_scale: float | None = None
     no_heart: str = ""
     window_spread: dict[str, float] = field(default_factory=dict)
+    structure_agreement: dict[str, float] = field(default_factory=dict)
+    expected_dice: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -150,5 +150,5 @@ def test_the_function_has_intervals_from_both_volumes() -> None:
 
 def test_every_factor_was_chosen_on_enough_hearts_and_holds_its_share() -> None:
     for key, factor in load_factors().items():
-        assert factor.scans >= 10, key
+        assert factor.hearts >= 10, key
         assert 0.85 <= factor.coverage <= 0.96, key

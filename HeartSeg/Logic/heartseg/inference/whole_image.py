@@ -45,8 +45,9 @@ class WholeImage:
         labels, confidence_map = on_scan(logits, view, folder, self.settings.confidence_map, reporter)
         mode = whole_image_mode(self.plan.way, folder, self.settings)
         finding = whole_image_finding(folder, self.settings.reorient, mode)
-        run = RunFacts(mode=mode, network_grid=shape, mirrored_copies=self.plan.mirrored_copies)
-        return Prediction(labels, run, (finding,), structure_confidence(logits, folder), confidence_map)
+        confidence, expected = structure_confidence(logits, folder)
+        run = RunFacts(mode=mode, network_grid=shape, mirrored_copies=self.plan.mirrored_copies, expected_dice=expected)
+        return Prediction(labels, run, (finding,), confidence, confidence_map)
 
 
 class FixedGrid:

@@ -5,7 +5,7 @@ volume changes by its surface times the shift, and a length between two borders 
 the grid on which the borders were found: the grid of the scan, but not finer than :data:`NETWORK_GRID_MM`.
 
 The 90 % interval is the value plus or minus this effect times a factor, chosen for each measure on synthetic hearts of
-subjects that the model has not seen (``uncertainty.json``: factor, number of scans, share of intervals that hold the
+subjects that the model has not seen (``uncertainty.json``: factor, number of hearts, share of intervals that hold the
 truth). Ratios and differences combine the effects of their parts as independent errors. With ``accurate``, the spread
 of the volumes over the shifted windows is added in the same way.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from importlib import resources
 
@@ -34,6 +34,10 @@ FACES_PER_AREA = 1.5
 """Area of the voxel faces of a surface relative to its own, as mean over all directions."""
 NORMAL_90 = 1.645
 """Standard deviations on either side of the mean that hold 90 % of a normal distribution."""
+SYSTEMATIC = 0.7
+"""Mean error, relative to its root mean square, from which the error of a measure counts as systematic."""
+COVERAGE = (0.85, 0.95)
+"""Share of the true values that a 90 % interval must hold when its factor comes from other hearts."""
 
 SEPTAL_HALF_CHORD_MM = 30.0
 """Half the distance between the insertions of the right ventricle."""
@@ -70,13 +74,17 @@ class Factor:
 
     Attributes:
         factor: half of the interval, in units of the effect of half a voxel.
-        scans: number of scans from which it was chosen.
+        hearts: number of hearts from which it was chosen.
         coverage: share of their values in the interval.
+        crossed: the same with the factor from the other half of the hearts.
+        systematic: mean error relative to its root mean square, -1 to 1.
     """
 
     factor: float
-    scans: int
+    hearts: int
     coverage: float
+    crossed: float
+    systematic: float
 
 
 @lru_cache(maxsize=1)
@@ -84,7 +92,7 @@ def load_factors() -> dict[tuple[str, str], Factor]:
     """Return the factors by structure and quantity; segments are one quantity, without their number."""
     content = json.loads(resources.files(__package__).joinpath("uncertainty.json").read_text(encoding="utf-8"))
     return {
-        (entry["structure"], entry["quantity"]): Factor(entry["factor"], entry["scans"], entry["coverage"])
+        (entry["structure"], entry["quantity"]): Factor(**{f.name: entry[f.name] for f in fields(Factor)})
         for entry in content["factors"]
     }
 
@@ -121,7 +129,8 @@ def with_intervals(
     """
     listed = tuple(rows)
     known = {(m.structure, m.quantity): m for m in listed}
-    return tuple(_with_interval(m, half_width(m, known, borders, spread or {})) for m in listed)
+    done = (_with_interval(m, half_width(m, known, borders, spread or {})) for m in listed)
+    return tuple(m if m.low is None else replace(m, note=joined_notes(m.note, limits_of(m))) for m in done)
 
 
 def without_intervals(rows: Iterable[Measure], doubts: Mapping[str, str]) -> tuple[Measure, ...]:
@@ -166,6 +175,19 @@ def factor_of(measure: Measure) -> Factor | None:
     quantity = general_quantity(measure.quantity)
     quantity = "volume" if quantity == "mass" else quantity
     return load_factors().get((measure.structure, quantity))
+
+
+def limits_of(measure: Measure) -> str:
+    """Return what a reader must know about the interval of a measure; empty if it is as good as it should be."""
+    factor = factor_of(measure)
+    if factor is None:
+        return ""
+    said = []
+    if abs(factor.systematic) >= SYSTEMATIC:
+        said.append(f"mostly too {'large' if factor.systematic > 0 else 'small'} in synthetic scans")
+    if not COVERAGE[0] <= factor.crossed <= COVERAGE[1]:
+        said.append(f"interval held the truth in {100 * factor.crossed:.0f} % of other synthetic hearts")
+    return ", ".join(said)
 
 
 def half_voxel_effect(measure: Measure, borders: Borders) -> float | None:
