@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from heartseg import Segmenter, Settings
 from heartseg.inference import evidence
 from heartseg.inference.evidence import agreement, consistency, mean_confidence, probabilities, structure_agreement
 from heartseg.inference.locate import HeartBox, center_candidate, heart_candidates
-from heartseg.volume import Geometry
+from heartseg.inference.run_findings import doubtful_findings
+from heartseg.volume import Geometry, Volume
+from tiny_models import make_tiny_model_folder, synthetic_volume, write_card
 
 
 def grid_at(origin: tuple[float, float, float], size: int = 12, spacing: float = 2.0) -> Geometry:
@@ -114,3 +119,20 @@ def test_confidence_does_not_depend_on_how_many_voxels_go_at_a_time(monkeypatch:
 
 def test_without_labels_there_is_no_confidence() -> None:
     assert mean_confidence(np.stack([np.ones((2, 2, 2)), np.zeros((2, 2, 2))])) == 0.0
+
+
+def test_structures_below_the_limit_of_the_card_are_doubtful() -> None:
+    found = doubtful_findings({"LV": 0.97, "MYO": 0.9, "PA": 0.5}, {"LV": 0.95, "MYO": 0.92, "RA": 0.9})
+    assert [(f.code, f.structure, f.values["expected_dice"]) for f in found] == [("structure-doubtful", "MYO", 0.9)]
+
+
+def test_a_run_reports_what_is_below_the_limits_of_its_model(tmp_path: Path) -> None:
+    folder = make_tiny_model_folder(tmp_path / "model", labels=("LV", "MYO"), card=True)
+    write_card(folder, ("LV", "MYO"), doubtful_below={"LV": 1.0, "MYO": 1.0})
+    result = Segmenter(folder, Settings(device="cpu", threads=1)).segment(
+        Volume(synthetic_volume(2)[0], Geometry((40, 40, 40), (2.0,) * 3))
+    )
+    facts = result.provenance.run
+    assert facts is not None and facts.expected_dice
+    doubtful = {f.structure for f in result.findings if f.code == "structure-doubtful"}
+    assert doubtful == set(facts.expected_dice)

@@ -18,7 +18,7 @@ from ..volume.geometry import Geometry
 from .evidence import probabilities
 from .network import OrientedNetwork, Window
 from .resample import likeliest, running_argmax
-from .run_findings import confidence_findings
+from .run_findings import confidence_findings, doubtful_findings
 from .scan import OrientedScan
 from .views import View, WorldView, box_of, confidence_on_scan
 
@@ -87,6 +87,11 @@ def structure_confidence(logits: np.ndarray, folder: ModelFolder) -> tuple[dict[
     return mean, {s.key: round(float(expected[s.label]), 4) for s in found}
 
 
+def limits_of(folder: ModelFolder) -> dict[str, float]:
+    """Structure key -> expected Dice below which it is doubtful, from the model's card."""
+    return folder.card.doubtful_below if folder.card else {}
+
+
 def of_window(
     window: Window,
     scan: OrientedScan,
@@ -107,7 +112,11 @@ def of_window(
         window_center_lps=tuple(round(float(v), 1) for v in grid.center()),
         expected_dice=expected,
     )
-    told = (*findings, *confidence_findings(run.agreement, confidence))
+    told = (
+        *findings,
+        *confidence_findings(run.agreement, confidence),
+        *doubtful_findings(expected, limits_of(fine.folder)),
+    )
     return Prediction(labels, run, told, confidence, confidence_map, grid)
 
 
