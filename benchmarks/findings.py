@@ -6,7 +6,8 @@
 ``FOLDER/predictions``; scans that have them are skipped. ``... count FOLDER... [--json FILE]`` compares with the true
 labels, within the mask; structures of which the scan shows less than 1 mL are not scored. A result fails if a structure
 has a Dice below :data:`LOW_DICE`, and is right if all have more than :data:`HIGH_DICE`. A finding on a structure is a
-warning or an error that names it; a refusal of the scan or ``no-heart`` is one on all.
+warning or an error that names it; ``no-heart`` is one on all. Scans that the program refuses have no result.
+``... limits FOLDER...`` chooses the limits ``doubtful_below`` of a model's card.
 """
 
 from __future__ import annotations
@@ -16,18 +17,20 @@ import json
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from _common import LABELS, markdown, structure_dice, write_json
+from _common import LABELS, heart_of, markdown, modality_of, structure_dice, write_json
 from scipy import ndimage
 
 import heartseg
 from heartseg.findings import Finding, Severity
+from heartseg.inference.run_findings import doubtful_findings
 from heartseg.measure.grid import SMALLEST_ML
+from heartseg.models.store import find_model
 from heartseg.quality import measured_and_checked
 from heartseg.volume.label_maps import as_label_map
 
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
 
 LOW_DICE, HIGH_DICE = 0.70, 0.85
 PARTS = ("", "_labels", "_mask")
+ALARMS = 0.05
+"""Share of right results in which the expected Dice of a structure may be below its limit."""
+DOUBTFUL = "structure-doubtful"
 THICK_MM = 5.0
 """Slices above this are not made thicker."""
 ABOUT_THE_SCAN = frozenset({"cut-by-border", "slices-thick", "field-of-view-short", "grey-values-8-bit"})
@@ -164,11 +170,6 @@ def degrade(work: Path, out: Path) -> None:
                 sitk.WriteImage(image, str(out / f"{name}-{kind}{part}.nii.gz"))
 
 
-def modality_of(name: str) -> str:
-    """The modality, from the name of a scan."""
-    return "MR" if name.startswith("mr") else "CT"
-
-
 def run(folders: Iterable[Path], model: str | None) -> None:
     """Segment all scans of folders."""
     from heartseg.volume.writing import write_labels
@@ -203,6 +204,12 @@ class Outcome:
     dice: dict[str, float]
     findings: tuple[Finding, ...]
     refused: bool = False
+    expected: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def right(self) -> bool:
+        """Whether all structures are right."""
+        return bool(self.dice) and min(self.dice.values()) > HIGH_DICE
 
     @property
     def low(self) -> set[str]:
@@ -217,37 +224,43 @@ class Outcome:
     @property
     def named(self) -> set[str]:
         """Structures that a warning or an error names."""
-        if self.refused or any(f.code == "no-heart" for f in self.findings):
+        if any(f.code == "no-heart" for f in self.findings):
             return set(LABELS)
         return {str(key) for f in self.warnings for key in (f.structure, f.values.get("other")) if key}
 
 
-def outcomes(folder: Path) -> Iterator[Outcome]:
-    """The results of a folder; what depends on the labels alone is checked again with the present rules."""
+def outcomes(folder: Path, limits: Mapping[str, float]) -> Iterator[Outcome]:
+    """The results of a folder, with the findings of the present rules on labels and these limits of expected Dice."""
     for name in names_in(folder):
-        record = folder / "predictions" / f"{name}.json"
-        truth, mask = (as_label_map(folder / f"{name}_{p}.nii.gz", None, "").labels for p in ("labels", "mask"))
+        record, prediction = (folder / "predictions" / f"{name}.{end}" for end in ("json", "nii.gz"))
+        if not (record.exists() or prediction.exists()):
+            continue  # not run yet
         facts = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {"findings": []}
         if facts.get("refused"):
-            yield Outcome(f"{folder.name}/{name}", dict.fromkeys(LABELS, 0.0), (), refused=True)
+            yield Outcome(f"{folder.name}/{name}", {}, (), refused=True)
             continue
-        labels = as_label_map(folder / "predictions" / f"{name}.nii.gz", None, "").labels
+        truth, mask = (as_label_map(folder / f"{name}_{p}.nii.gz", None, "").labels for p in ("labels", "mask"))
+        labels = as_label_map(prediction, None, "").labels
         scan = heartseg.read_volume(folder / f"{name}.nii.gz", modality=modality_of(name))
-        earlier = [Finding.from_dict(f) for f in facts["findings"]]
+        expected = facts.get("run", {}).get("expected_dice", {})
+        earlier = [Finding.from_dict(f) for f in facts["findings"] if f["code"] != DOUBTFUL]
+        earlier += doubtful_findings(expected, limits)
         found = measured_and_checked(labels, scan.geometry, heartseg.STRUCTURES, scan, findings=earlier)
         smallest = SMALLEST_ML / scan.geometry.voxel_volume_ml
         shown = [key for key, label in LABELS.items() if np.count_nonzero(truth == label) >= smallest]
         dice = structure_dice(labels, truth, shown, mask > 0)
-        yield Outcome(f"{folder.name}/{name}", dice, found.findings)
+        yield Outcome(f"{folder.name}/{name}", dice, found.findings, expected=expected)
 
 
 def summary(results: Iterable[Outcome]) -> dict[str, Any]:
     """Counts over results."""
-    every = list(results)
+    found = list(results)
+    every = [r for r in found if not r.refused]
     failed = [r for r in every if r.low]
-    right = [r for r in every if r.dice and min(r.dice.values()) > HIGH_DICE]
+    right = [r for r in every if r.right]
     missed = {r.name: {key: round(r.dice[key], 2) for key in r.low} for r in failed if not r.low & r.named}
     return {
+        "refused": len(found) - len(every),
         "results": len(every),
         "failed": len(failed),
         "failed_with_finding": sum(bool(r.low & r.named) for r in failed),
@@ -261,20 +274,67 @@ def summary(results: Iterable[Outcome]) -> dict[str, Any]:
     }
 
 
+def choose_limits(results: list[Outcome]) -> dict[str, float]:
+    """Limits of the expected Dice, as high as leaves :data:`ALARMS` of the right results with a structure below.
+
+    The limit of each structure is the quantile that the same share of its right labels has, without those on which
+    another finding stands.
+    """
+    reference = {
+        key: [
+            r.expected[key]
+            for r in results
+            if r.dice.get(key, 0.0) > HIGH_DICE and key in r.expected and key not in r.named
+        ]
+        for key in LABELS
+    }
+    right = [r for r in results if r.right and r.expected]
+    limits = dict.fromkeys(LABELS, 0.0)
+    for share in np.arange(0.0, 0.2, 0.005):
+        wider = {key: round(float(np.quantile(v, share)), 3) if v else 0.0 for key, v in reference.items()}
+        alarms = [any(v < wider[key] for key, v in r.expected.items()) for r in right]
+        if alarms and np.mean(alarms) > ALARMS:
+            break
+        limits = wider
+    return limits
+
+
+def print_limits(results: list[Outcome]) -> None:
+    """Print the limits, and what they find; limits of each half of the results are tested on the other half."""
+
+    def hits(some: list[Outcome], limits: dict[str, float]) -> str:
+        low = [r.expected.get(key, 0.0) < limits[key] for r in some for key in r.low]
+        alarms = [any(v < limits[key] for key, v in r.expected.items()) for r in some if r.right]
+        return f"{sum(low)} of {len(low)} failed structures, {sum(alarms)} of {len(alarms)} right results"
+
+    limits = choose_limits(results)
+    print(json.dumps(limits), hits(results, limits))
+    hearts = sorted({heart_of(r.name) for r in results})
+    for k in (0, 1):
+        own = [r for r in results if hearts.index(heart_of(r.name)) // 2 % 2 == k]
+        other = [r for r in results if hearts.index(heart_of(r.name)) // 2 % 2 != k]
+        print("limits of one half on the other:", hits(own, choose_limits(other)))
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("degrade", "run", "count"):
+    for name in ("degrade", "run", "count", "limits"):
         commands.add_parser(name).add_argument("folders", nargs="+", type=Path)
-    commands.choices["run"].add_argument("--model")
+    for name in ("run", "count"):
+        commands.choices[name].add_argument("--model")
     commands.choices["count"].add_argument("--json", type=Path)
     options = parser.parse_args(argv)
     if options.command == "degrade":
         degrade(*options.folders)
+    elif options.command == "limits":
+        print_limits([r for folder in options.folders for r in outcomes(folder, {})])
     elif options.command == "run":
         run(options.folders, options.model)
     else:
-        rows = {folder.name: summary(outcomes(folder)) for folder in options.folders}
+        card = find_model(options.model).card
+        limits = card.doubtful_below if card else {}
+        rows = {folder.name: summary(outcomes(folder, limits)) for folder in options.folders}
         heads = [k for k, v in next(iter(rows.values())).items() if isinstance(v, int)]
         print(markdown(["folder", *heads], [(name, *(row[h] for h in heads)) for name, row in rows.items()]))
         for name, row in rows.items():

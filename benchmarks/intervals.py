@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import markdown
+from _common import heart_of, markdown, modality_of
 
 import heartseg
 from heartseg import STRUCTURES, Volume
@@ -71,7 +71,7 @@ def cases(work: Path) -> Iterator[Case]:
         name = path.name.removesuffix(".nii.gz")
         truth, grid = read(work / f"{name}_labels.nii.gz")
         labels = as_label_map(path, None, "--labels").labels
-        scan = heartseg.read_volume(work / f"{name}.nii.gz", modality="MR" if name.startswith("mr") else "CT")
+        scan = heartseg.read_volume(work / f"{name}.nii.gz", modality=modality_of(name))
         record = path.with_name(f"{name}.json")  # the findings of the run
         stated = json.loads(record.read_text(encoding="utf-8"))["findings"] if record.exists() else ()
         earlier = [Finding.from_dict(f) for f in stated]
@@ -79,28 +79,25 @@ def cases(work: Path) -> Iterator[Case]:
         yield Case(f"{work.name}/{name}", grid, truth, labels, found)
 
 
-def errors(work: Path) -> Iterator[tuple[str, tuple[str, str], float]]:
-    """Scan, structure and quantity, and error in units of the effect of half a voxel."""
+Key = tuple[str, str, str]
+"""Structure, quantity and modality of a measure."""
+
+
+def errors(work: Path) -> Iterator[tuple[str, Key, float]]:
+    """Scan, measure, and error in units of the effect of half a voxel."""
     for case in cases(work):
         correct = measure_labels(Volume(case.truth, case.grid), case.truth, STRUCTURES).measures
         right = {(m.structure, m.quantity): m.value for m in correct}
         crop = crop_labels(case.labels, case.grid)
         if crop is None:
             continue
-        borders = borders_of(grid_of_crop(crop))
+        borders, modality = borders_of(grid_of_crop(crop)), modality_of(case.name.split("/")[1])
         for m in case.found.measures:
             effect, true = half_voxel_effect(m, borders), right.get((m.structure, m.quantity))
             if m.value is None or true is None or not effect or m.structure in case.found.doubts:
                 continue
             if not m.quantity.startswith("extent"):
-                yield case.name, (m.structure, general_quantity(m.quantity)), (m.value - true) / effect
-
-
-def heart_of(name: str) -> str:
-    """The heart of a scan ``FOLDER/KIND_SUBJECT_NUMBER...``: its CT, its MR and its other views are one."""
-    folder, scan = name.split("/")
-    _, subject, number = scan.split("_")[:3]
-    return f"{folder}/{subject}_{number.rstrip('abc')}"
+                yield case.name, (m.structure, general_quantity(m.quantity), modality), (m.value - true) / effect
 
 
 def quantile_90(values: np.ndarray) -> float:
@@ -110,9 +107,9 @@ def quantile_90(values: np.ndarray) -> float:
     return float(ordered[at : at + 2].mean())
 
 
-def errors_by_measure(folders: list[Path]) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
-    """Structure and quantity -> names of hearts and errors of all scans, each ``(n,)``; no trunks."""
-    found: dict[tuple[str, str], list[tuple[str, float]]] = defaultdict(list)
+def errors_by_measure(folders: list[Path]) -> dict[Key, tuple[np.ndarray, np.ndarray]]:
+    """Measure -> names of hearts and errors of all scans, each ``(n,)``; no trunks."""
+    found: dict[Key, list[tuple[str, float]]] = defaultdict(list)
     for folder in folders:
         for name, key, error in errors(folder):
             found[key].append((heart_of(name), error))
@@ -136,7 +133,7 @@ def crossed_coverage(hearts: np.ndarray, values: np.ndarray) -> float:
 def write_factors(folders: list[Path]) -> None:
     """Write and print the factors."""
     factors = []
-    for (structure, quantity), (hearts, found) in errors_by_measure(folders).items():
+    for (structure, quantity, modality), (hearts, found) in errors_by_measure(folders).items():
         values, count = np.abs(found), len(set(hearts))
         if count < FEWEST:
             continue
@@ -145,6 +142,7 @@ def write_factors(folders: list[Path]) -> None:
             {
                 "structure": structure,
                 "quantity": quantity,
+                "modality": modality,
                 "factor": factor,
                 "hearts": count,
                 "values": len(values),
@@ -164,25 +162,25 @@ def write_factors(folders: list[Path]) -> None:
 
 
 def print_factors(factors: list[dict[str, Any]]) -> None:
-    """Print a table of factors; systematic errors are marked with their sign."""
-    rows = []
+    """Print a table of factors with a row for each measure; systematic errors are marked with their sign."""
+    rows: dict[str, dict[str, str]] = defaultdict(dict)
     for f in factors:
         sign = "too large" if f["systematic"] > 0 else "too small"
-        systematic = f"mostly {sign}" if abs(f["systematic"]) >= SYSTEMATIC else ""
-        name, n = f"{f['structure']} `{f['quantity']}`", f"{f['hearts']} ({f['values']})"
-        rows.append((name, n, f"{100 * f['coverage']:.0f} %", f"{100 * f['crossed']:.0f} %", systematic))
-    print(markdown(["measure", "hearts (values)", "in the interval", "factor of the other half", "error"], rows))
+        systematic = f", mostly {sign}" if abs(f["systematic"]) >= SYSTEMATIC else ""
+        text = f"{100 * f['crossed']:.0f} % ({f['hearts']}; {f['values']}){systematic}"
+        rows[f"{f['structure']} `{f['quantity']}`"][f["modality"]] = text
+    print(markdown(["measure", "CT", "MR"], [(name, r.get("CT"), r.get("MR")) for name, r in rows.items()]))
 
 
 def print_coverage(folders: list[Path]) -> None:
     """Print how many values of other scans are in the intervals of the factors that ship."""
-    rows = []
-    for (structure, quantity), (hearts, found) in errors_by_measure(folders).items():
-        known = load_factors().get((structure, quantity))
+    rows: dict[str, dict[str, str]] = defaultdict(dict)
+    for (structure, quantity, modality), (hearts, found) in errors_by_measure(folders).items():
+        known = load_factors().get((structure, quantity), {}).get(modality)
         if known is not None:
-            held = f"{100 * float((np.abs(found) <= known.factor).mean()):.0f} %"
-            rows.append((f"{structure} `{quantity}`", f"{len(set(hearts))} ({len(found)})", held))
-    print(markdown(["measure", "hearts (values)", "in the interval"], rows))
+            held = f"{100 * float((np.abs(found) <= known.factor).mean()):.0f} % ({len(set(hearts))}; {len(found)})"
+            rows[f"{structure} `{quantity}`"][modality] = held
+    print(markdown(["measure", "CT", "MR"], [(name, r.get("CT"), r.get("MR")) for name, r in rows.items()]))
 
 
 def write_shapes(shared: Path, folders: list[Path]) -> None:

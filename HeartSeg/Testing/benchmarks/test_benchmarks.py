@@ -290,7 +290,7 @@ def test_errors_that_a_finding_names_are_counted(benchmark: Callable[[str], Modu
         write_labels(labels, geometry, tmp_path / f"{name}_labels.nii.gz")
         write_labels(np.ones_like(labels), geometry, tmp_path / f"{name}_mask.nii.gz")
         write_labels(found, geometry, tmp_path / "predictions" / f"{name}.nii.gz")
-    found = benchmark("findings").summary(benchmark("findings").outcomes(tmp_path))
+    found = benchmark("findings").summary(benchmark("findings").outcomes(tmp_path, {}))
     assert [found[k] for k in ("results", "failed", "failed_with_finding", "right")] == [3, 2, 1, 1]
     assert found["failed_without_finding"].keys() == {f"{tmp_path.name}/cta_small"}
 
@@ -315,8 +315,8 @@ def test_the_views_of_a_heart_are_one_heart_and_each_half_is_tested_with_the_oth
     benchmark: Callable[[str], ModuleType],
 ) -> None:
     names = [f"pval/{kind}_15_{k}" for k in range(8) for kind in ("cta", "mr")]
-    hearts = np.array([benchmark("intervals").heart_of(f"{name}_sax") for name in names])
-    assert len(set(hearts)) == 8 and benchmark("intervals").heart_of("more/cta_16_03b") == "more/16_03"
+    hearts = np.array([benchmark("_common").heart_of(f"{name}_sax") for name in names])
+    assert len(set(hearts)) == 8 and benchmark("_common").heart_of("more/cta_16_03b") == "more/16_03"
     values = np.where(np.isin(hearts, ["pval/15_0", "pval/15_1", "pval/15_4", "pval/15_5"]), 1.0, 3.0)
     assert benchmark("intervals").crossed_coverage(hearts, values) == 0.5
 

@@ -149,6 +149,20 @@ def test_the_function_has_intervals_from_both_volumes() -> None:
 
 
 def test_every_factor_was_chosen_on_enough_hearts_and_holds_its_share() -> None:
-    for key, factor in load_factors().items():
-        assert factor.hearts >= 10, key
-        assert 0.85 <= factor.coverage <= 0.96, key
+    for key, factors in load_factors().items():
+        for factor in factors.values():
+            assert factor.hearts >= 10, key
+            assert 0.85 <= factor.coverage <= 0.96, key
+
+
+def test_the_interval_is_that_of_the_modality_and_the_wider_one_if_it_is_unknown() -> None:
+    labels, geometry = ball(30.0, (1.5, 1.5, 1.5))
+    widths = {}
+    for modality in ("CT", "MR", ""):
+        rows = measure_labels(Volume(labels, geometry, modality=modality), labels, STRUCTURES).measures
+        volume = next(m for m in rows if (m.structure, m.quantity) == ("LV", "volume"))
+        widths[modality] = volume.high - volume.value
+        factors = load_factors()["LV", "volume"]
+        change = borders_of(heart_grid(labels, geometry)).volume_ml["LV"][1]
+        assert widths[modality] == pytest.approx(change * max(f.factor for k, f in factors.items() if modality in k))
+    assert widths[""] == max(widths["CT"], widths["MR"])
