@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 LOW_DICE, HIGH_DICE = 0.70, 0.85
 PARTS = ("", "_labels", "_mask")
-ALARMS = 0.05
-"""Share of right results in which the expected Dice of a structure may be below its limit."""
+COST = 2.0
+"""A false alarm relative to a missed failure, when limits are chosen."""
 DOUBTFUL = "structure-doubtful"
 THICK_MM = 5.0
 """Slices above this are not made thicker."""
@@ -275,27 +275,21 @@ def summary(results: Iterable[Outcome]) -> dict[str, Any]:
 
 
 def choose_limits(results: list[Outcome]) -> dict[str, float]:
-    """Limits of the expected Dice, as high as leaves :data:`ALARMS` of the right results with a structure below.
+    """Limit of the expected Dice of each structure that separates failed labels from right ones.
 
-    The limit of each structure is the quantile that the same share of its right labels has, without those on which
-    another finding stands.
+    The limit has the largest share of failed labels below it minus :data:`COST` times the share of right ones; of equal
+    limits it is the middle. Right labels on which another finding stands do not count.
     """
-    reference = {
-        key: [
-            r.expected[key]
-            for r in results
-            if r.dice.get(key, 0.0) > HIGH_DICE and key in r.expected and key not in r.named
-        ]
-        for key in LABELS
-    }
-    right = [r for r in results if r.right and r.expected]
-    limits = dict.fromkeys(LABELS, 0.0)
-    for share in np.arange(0.0, 0.2, 0.005):
-        wider = {key: round(float(np.quantile(v, share)), 3) if v else 0.0 for key, v in reference.items()}
-        alarms = [any(v < wider[key] for key, v in r.expected.items()) for r in right]
-        if alarms and np.mean(alarms) > ALARMS:
-            break
-        limits = wider
+    limits = {}
+    for key in LABELS:
+        known = [r for r in results if key in r.dice and key in r.expected]
+        failed = np.array([r.expected[key] for r in known if r.dice[key] < LOW_DICE])
+        right = np.array([r.expected[key] for r in known if r.dice[key] > HIGH_DICE and key not in r.named])
+        if len(failed) and len(right):
+            values = np.unique(np.concatenate((failed, right)))
+            candidates = (values[:-1] + values[1:]) / 2
+            gain = [(failed < c).mean() - COST * (right < c).mean() for c in candidates]
+            limits[key] = round(float(np.mean(candidates[np.isclose(gain, max(gain))])), 3)
     return limits
 
 
@@ -303,8 +297,8 @@ def print_limits(results: list[Outcome]) -> None:
     """Print the limits, and what they find; limits of each half of the results are tested on the other half."""
 
     def hits(some: list[Outcome], limits: dict[str, float]) -> str:
-        low = [r.expected.get(key, 0.0) < limits[key] for r in some for key in r.low]
-        alarms = [any(v < limits[key] for key, v in r.expected.items()) for r in some if r.right]
+        low = [r.expected.get(key, 0.0) < limits.get(key, 0.0) for r in some for key in r.low]
+        alarms = [any(v < limits.get(key, 0.0) for key, v in r.expected.items()) for r in some if r.right]
         return f"{sum(low)} of {len(low)} failed structures, {sum(alarms)} of {len(alarms)} right results"
 
     limits = choose_limits(results)
