@@ -266,6 +266,7 @@ set(MODULE_PYTHON_SCRIPTS
   "Logic/heartseg/volume/dicom/join.py"
   "Logic/heartseg/volume/dicom/phases.py"
   "Logic/heartseg/volume/dicom/pixels.py"
+  "Logic/heartseg/volume/dicom/rate.py"
   "Logic/heartseg/volume/dicom/reader.py"
   "Logic/heartseg/volume/dicom/series.py"
   "Logic/heartseg/volume/dicom/split.py"

@@ -56,6 +56,19 @@ def structure_dice(
     return {k: dice(found == LABELS[k], m, keep) for k, m in present.items()}
 
 
+def heart_of(name: str) -> str:
+    """The heart of a scan ``FOLDER/KIND_SUBJECT_NUMBER...``: CT, MR, other views and degraded copies are one."""
+    folder, scan = name.split("/")
+    folder = folder.removesuffix("-degraded")
+    _, subject, number = scan.split("_")[:3]
+    return f"{folder}/{subject}_{number.split('-')[0].rstrip('abc')}"
+
+
+def modality_of(name: str) -> str:
+    """The modality, from the name of a scan."""
+    return "MR" if name.startswith("mr") else "CT"
+
+
 def summarise(values: Sequence[float]) -> dict[str, float | int]:
     """Number, mean and sample standard deviation (NaN for fewer than two values)."""
     v = np.asarray(values, float)

@@ -2,11 +2,11 @@
 
 ``python benchmarks/intervals.py factors WORK...`` compares the measures of ``WORK/predictions/NAME.nii.gz`` with those
 of ``WORK/NAME_labels.nii.gz`` and writes ``heartseg/measure/uncertainty.json``: for each measure the factor whose
-interval holds 90 % of the values. Structures with a warning are left out. ``left_out`` is the share of values in the
-interval when the factor is chosen from the other scans. ``python benchmarks/intervals.py shapes SHARED WORK...`` writes
-``heartseg/quality/shapes.json`` from the correct labels. ``frozen_scenes.py`` and ``frozen_patients.py`` make such
-folders. ``python benchmarks/intervals.py findings WORK...`` counts results with a structure of a Dice below
-:data:`LOW_DICE`, and how many of them have a warning or an error on it.
+interval holds 90 % of the values. Structures with a warning are left out. ``crossed`` is the share of values in the
+interval with the factor from the other half of the hearts: two halves, each tested with the factor of the other.
+``... coverage WORK...`` prints the share of values in the intervals of the factors that ship, for other scans.
+``... shapes SHARED WORK...`` writes ``heartseg/quality/shapes.json`` from the correct labels. ``frozen_scenes.py`` and
+``frozen_patients.py`` make such folders, ``findings.py run`` the predictions.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from _common import structure_dice
+from _common import heart_of, markdown, modality_of
 
 import heartseg
 from heartseg import STRUCTURES, Volume
-from heartseg.findings import Severity
+from heartseg.findings import Finding
 from heartseg.measure import MeasuredLabels, measure_labels
 from heartseg.measure.boxes import crop_labels
 from heartseg.measure.grid import grid_of_crop
-from heartseg.measure.uncertainty import borders_of, half_voxel_effect
+from heartseg.measure.uncertainty import SYSTEMATIC, borders_of, half_voxel_effect, load_factors
 from heartseg.quality import measured_and_checked
 from heartseg.quality.shapes import ranges_of
 from heartseg.quantities import general_quantity
@@ -38,8 +39,7 @@ from heartseg.volume.label_maps import as_label_map
 
 PACKAGE = Path(heartseg.__file__).parent
 FEWEST = 10
-"""Fewest scans for a factor."""
-LOW_DICE = 0.70
+"""Fewest hearts for a factor."""
 
 Labels = tuple[np.ndarray, Geometry]
 
@@ -67,40 +67,37 @@ class Case:
 
 def cases(work: Path) -> Iterator[Case]:
     """The scans of a folder that have labels."""
-    for path in sorted((work / "predictions").glob("*.nii.gz")):
+    for path in sorted(p for p in (work / "predictions").glob("*.nii.gz") if not p.name.startswith("trunk")):
         name = path.name.removesuffix(".nii.gz")
         truth, grid = read(work / f"{name}_labels.nii.gz")
         labels = as_label_map(path, None, "--labels").labels
-        scan = heartseg.read_volume(work / f"{name}.nii.gz", modality="CT" if name.startswith("cta") else "MR")
-        yield Case(f"{work.name}/{name}", grid, truth, labels, measured_and_checked(labels, grid, STRUCTURES, scan))
+        scan = heartseg.read_volume(work / f"{name}.nii.gz", modality=modality_of(name))
+        record = path.with_name(f"{name}.json")  # the findings of the run
+        stated = json.loads(record.read_text(encoding="utf-8"))["findings"] if record.exists() else ()
+        earlier = [Finding.from_dict(f) for f in stated]
+        found = measured_and_checked(labels, grid, STRUCTURES, scan, findings=earlier)
+        yield Case(f"{work.name}/{name}", grid, truth, labels, found)
 
 
-def errors(work: Path) -> Iterator[tuple[str, tuple[str, str], float]]:
-    """Scan, structure and quantity, and error in units of the effect of half a voxel."""
+Key = tuple[str, str, str]
+"""Structure, quantity and modality of a measure."""
+
+
+def errors(work: Path) -> Iterator[tuple[str, Key, float]]:
+    """Scan, measure, and error in units of the effect of half a voxel."""
     for case in cases(work):
         correct = measure_labels(Volume(case.truth, case.grid), case.truth, STRUCTURES).measures
         right = {(m.structure, m.quantity): m.value for m in correct}
         crop = crop_labels(case.labels, case.grid)
         if crop is None:
             continue
-        borders = borders_of(grid_of_crop(crop))
+        borders, modality = borders_of(grid_of_crop(crop)), modality_of(case.name.split("/")[1])
         for m in case.found.measures:
             effect, true = half_voxel_effect(m, borders), right.get((m.structure, m.quantity))
             if m.value is None or true is None or not effect or m.structure in case.found.doubts:
                 continue
             if not m.quantity.startswith("extent"):
-                yield case.name, (m.structure, general_quantity(m.quantity)), (m.value - true) / effect
-
-
-def count_findings(folders: list[Path]) -> tuple[int, int, int]:
-    """Number of results, of those with a structure of a low Dice, and of those with a warning or an error on it."""
-    scans = wrong = found = 0
-    for case in (c for folder in folders for c in cases(folder)):
-        low = {key for key, score in structure_dice(case.labels, case.truth).items() if score < LOW_DICE}
-        serious = [f for f in case.found.findings if f.severity is not Severity.INFO]
-        named = {f.structure for f in serious} | {f.values.get("other") for f in serious}
-        scans, wrong, found = scans + 1, wrong + bool(low), found + bool(low & named)
-    return scans, wrong, found
+                yield case.name, (m.structure, general_quantity(m.quantity), modality), (m.value - true) / effect
 
 
 def quantile_90(values: np.ndarray) -> float:
@@ -110,36 +107,80 @@ def quantile_90(values: np.ndarray) -> float:
     return float(ordered[at : at + 2].mean())
 
 
-def write_factors(folders: list[Path]) -> None:
-    """Write and print the factors."""
-    found: dict[tuple[str, str], list[tuple[str, float]]] = defaultdict(list)
+def errors_by_measure(folders: list[Path]) -> dict[Key, tuple[np.ndarray, np.ndarray]]:
+    """Measure -> names of hearts and errors of all scans, each ``(n,)``; no trunks."""
+    found: dict[Key, list[tuple[str, float]]] = defaultdict(list)
     for folder in folders:
         for name, key, error in errors(folder):
-            found[key].append((name, abs(error)))
+            found[key].append((heart_of(name), error))
+        print(folder, file=sys.stderr, flush=True)
+    parts = {key: tuple(zip(*pairs, strict=True)) for key, pairs in sorted(found.items())}
+    return {key: (np.array(names), np.array(values)) for key, (names, values) in parts.items()}
+
+
+def crossed_coverage(hearts: np.ndarray, values: np.ndarray) -> float:
+    """Share of absolute errors that the factor of the other half of the hearts holds.
+
+    Two neighbours of the list of hearts go to one half, the next two to the other: every second heart of the patients
+    is a short-axis stack.
+    """
+    order = {heart: k for k, heart in enumerate(sorted(set(hearts)))}
+    half = np.array([order[heart] // 2 % 2 for heart in hearts])
+    held = [values[half == k] <= quantile_90(values[half != k]) for k in (0, 1)]
+    return float(np.concatenate(held).mean())
+
+
+def write_factors(folders: list[Path]) -> None:
+    """Write and print the factors."""
     factors = []
-    for (structure, quantity), pairs in sorted(found.items()):
-        names, values = np.array([n for n, _ in pairs]), np.array([e for _, e in pairs])
-        if len(set(names)) < FEWEST:
+    for (structure, quantity, modality), (hearts, found) in errors_by_measure(folders).items():
+        values, count = np.abs(found), len(set(hearts))
+        if count < FEWEST:
             continue
         factor = round(quantile_90(values), 2)
-        held = [values[names == n] <= quantile_90(values[names != n]) for n in sorted(set(names))]
         factors.append(
             {
                 "structure": structure,
                 "quantity": quantity,
+                "modality": modality,
                 "factor": factor,
-                "scans": len(set(names)),
+                "hearts": count,
+                "values": len(values),
                 "coverage": round(float((values <= factor).mean()), 3),
-                "left_out": round(float(np.concatenate(held).mean()), 3),
+                "crossed": round(crossed_coverage(hearts, values), 3),
+                "systematic": round(float(found.mean() / math.sqrt((found**2).mean())), 2),
             }
         )
-        print(factors[-1])
     about = (
-        "Half of the 90 % interval in units of the effect of half a voxel, number of scans, share of their values in "
-        "the interval, and the same share with the factor chosen from the other scans."
+        "Half of the 90 % interval in units of the effect of half a voxel; number of hearts and values; share of the "
+        "values in the interval; the same with the factor from the other half of the hearts; mean error relative to "
+        "its root mean square."
     )
     content = json.dumps({"about": about, "factors": factors}, indent=1, ensure_ascii=False)
     (PACKAGE / "measure" / "uncertainty.json").write_text(content + "\n", encoding="utf-8")
+    print_factors(factors)
+
+
+def print_factors(factors: list[dict[str, Any]]) -> None:
+    """Print a table of factors with a row for each measure; systematic errors are marked with their sign."""
+    rows: dict[str, dict[str, str]] = defaultdict(dict)
+    for f in factors:
+        sign = "too large" if f["systematic"] > 0 else "too small"
+        systematic = f", mostly {sign}" if abs(f["systematic"]) >= SYSTEMATIC else ""
+        text = f"{100 * f['crossed']:.0f} % ({f['hearts']}; {f['values']}){systematic}"
+        rows[f"{f['structure']} `{f['quantity']}`"][f["modality"]] = text
+    print(markdown(["measure", "CT", "MR"], [(name, r.get("CT"), r.get("MR")) for name, r in rows.items()]))
+
+
+def print_coverage(folders: list[Path]) -> None:
+    """Print how many values of other scans are in the intervals of the factors that ship."""
+    rows: dict[str, dict[str, str]] = defaultdict(dict)
+    for (structure, quantity, modality), (hearts, found) in errors_by_measure(folders).items():
+        known = load_factors().get((structure, quantity), {}).get(modality)
+        if known is not None:
+            held = f"{100 * float((np.abs(found) <= known.factor).mean()):.0f} % ({len(set(hearts))}; {len(found)})"
+            rows[f"{structure} `{quantity}`"][modality] = held
+    print(markdown(["measure", "CT", "MR"], [(name, r.get("CT"), r.get("MR")) for name, r in rows.items()]))
 
 
 def write_shapes(shared: Path, folders: list[Path]) -> None:
@@ -161,7 +202,7 @@ def write_shapes(shared: Path, folders: list[Path]) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("factors", "findings"):
+    for name in ("factors", "coverage"):
         commands.add_parser(name).add_argument("folders", nargs="+", type=Path)
     shapes = commands.add_parser("shapes")
     shapes.add_argument("shared", type=Path)
@@ -169,9 +210,8 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.command == "factors":
         write_factors(options.folders)
-    elif options.command == "findings":
-        scans, wrong, found = count_findings(options.folders)
-        print(f"{scans} results, {wrong} with a structure below {LOW_DICE}, {found} of them with a finding on it")
+    elif options.command == "coverage":
+        print_coverage(options.folders)
     else:
         write_shapes(options.shared, options.folders)
     return 0

@@ -103,6 +103,8 @@ class RunFacts:
         finder_grey_scale: exponent of the grey scale in which the finder saw the heart.
         no_heart: why no heart was found; empty if one was.
         window_spread: structure key -> standard deviation of its volume over the averaged windows, divided by its mean.
+        structure_agreement: structure key -> Dice of the coarse and the fine network, at the coarse voxels.
+        expected_dice: structure key -> Dice that its labels would have if the network's probabilities were right.
     """
 
     mode: str = ""
@@ -121,6 +123,8 @@ class RunFacts:
     finder_grey_scale: float | None = None
     no_heart: str = ""
     window_spread: dict[str, float] = field(default_factory=dict)
+    structure_agreement: dict[str, float] = field(default_factory=dict)
+    expected_dice: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -243,8 +247,10 @@ def _with_patient(content: Any) -> Any:
         return content
     stated = content.get("patient")
     stated = stated if isinstance(stated, Mapping) else {}
-    names = ("sex", "height_cm", "weight_kg", "heart_rate_bpm")
-    return {**content, "patient": stated_patient(*(stated.get(name) for name in names))}
+    body = stated_patient(*(stated.get(name) for name in ("sex", "height_cm", "weight_kg")))
+    source = str(stated.get("heart_rate_source") or "")
+    rate = body.with_heart_rate(stated.get("heart_rate_bpm"), stated.get("heart_rate_spread_bpm"), source)
+    return {**content, "patient": rate}
 
 
 def _current_run(run: Any) -> Any:

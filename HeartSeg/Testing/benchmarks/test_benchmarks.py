@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy import ndimage
 
 from heartseg import Geometry, Volume
@@ -287,8 +288,37 @@ def test_errors_that_a_finding_names_are_counted(benchmark: Callable[[str], Modu
     for name, found in (("cta_right", labels), ("cta_missing", missing), ("cta_small", small)):
         write_volume(Volume(image, geometry, modality="CT"), tmp_path / f"{name}.nii.gz")
         write_labels(labels, geometry, tmp_path / f"{name}_labels.nii.gz")
+        write_labels(np.ones_like(labels), geometry, tmp_path / f"{name}_mask.nii.gz")
         write_labels(found, geometry, tmp_path / "predictions" / f"{name}.nii.gz")
-    assert benchmark("intervals").count_findings([tmp_path]) == (3, 2, 1)
+    found = benchmark("findings").summary(benchmark("findings").outcomes(tmp_path, {}))
+    assert [found[k] for k in ("results", "failed", "failed_with_finding", "right")] == [3, 2, 1, 1]
+    assert found["failed_without_finding"].keys() == {f"{tmp_path.name}/cta_small"}
+
+
+@pytest.mark.parametrize("kind", ["cut", "scale", "shifted", "thick", "noise"])
+def test_labels_of_a_degraded_scan_lie_on_its_structures(benchmark: Callable[[str], ModuleType], kind: str) -> None:
+    labels, geometry, _ = heart_phantom((2.5, 2.5, 2.5))
+    images = [sitk.GetImageFromArray(a) for a in (100 * labels.astype(np.int16), labels, np.ones_like(labels))]
+    for image in images:
+        image.SetSpacing(geometry.spacing)
+    new = benchmark("findings").degraded(images, kind, np.random.default_rng(5))
+    values, found, mask = (sitk.GetArrayFromImage(image) for image in new)
+    assert values.shape == found.shape == mask.shape
+    assert len({(i.GetSpacing(), i.GetOrigin()) for i in new}) == 1
+    right = np.abs(values / 100 - found) < 0.5
+    assert right[found > 0].mean() > (0.3 if kind in ("noise", "thick") else 0.99)
+    changed = {"cut": values.size < labels.size, "scale": new[0].GetSpacing() != images[0].GetSpacing()}
+    assert changed.get(kind, not np.array_equal(values, 100 * labels))
+
+
+def test_the_views_of_a_heart_are_one_heart_and_each_half_is_tested_with_the_other(
+    benchmark: Callable[[str], ModuleType],
+) -> None:
+    names = [f"pval/{kind}_15_{k}" for k in range(8) for kind in ("cta", "mr")]
+    hearts = np.array([benchmark("_common").heart_of(f"{name}_sax") for name in names])
+    assert len(set(hearts)) == 8 and benchmark("_common").heart_of("more/cta_16_03b") == "more/16_03"
+    values = np.where(np.isin(hearts, ["pval/15_0", "pval/15_1", "pval/15_4", "pval/15_5"]), 1.0, 3.0)
+    assert benchmark("intervals").crossed_coverage(hearts, values) == 0.5
 
 
 def test_figures_of_a_card_have_three_decimals(benchmark: Callable[[str], ModuleType]) -> None:

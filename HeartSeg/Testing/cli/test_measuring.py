@@ -182,7 +182,7 @@ def test_the_patient_is_that_of_the_header_unless_options_say_otherwise(
     assert [patient[k] for k in ("sex", "height_cm", "weight_kg", "heart_rate_bpm")] == ["F", 165.0, 70.0, 62.0]
     assert values(found["measures"])["LV", "ejection_fraction"]["range"]["sex"] == "F"
     assert main(["measure", str(tmp_path / "cine_frame0")]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == "patient: F, 165.0 cm, 60.0 kg, 62.0/min"
+    assert capsys.readouterr().out.splitlines()[0] == "patient: F, 165.0 cm, 60.0 kg, 62/min"
 
 
 def test_frames_of_different_scans_are_told_apart_without_their_path(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from heartseg import Segmenter, Settings
 from heartseg.inference import evidence
-from heartseg.inference.evidence import agreement, chosen_probability, consistency, mean_confidence
-from heartseg.inference.locate import HeartBox, heart_candidates
-from heartseg.volume import Geometry
+from heartseg.inference.evidence import agreement, consistency, mean_confidence, probabilities, structure_agreement
+from heartseg.inference.locate import HeartBox, center_candidate, heart_candidates
+from heartseg.inference.run_findings import doubtful_findings
+from heartseg.volume import Geometry, Volume
+from tiny_models import make_tiny_model_folder, synthetic_volume, write_card
 
 
 def grid_at(origin: tuple[float, float, float], size: int = 12, spacing: float = 2.0) -> Geometry:
@@ -58,6 +63,19 @@ def test_agreement_counts_the_heart_whatever_its_structures_are_called() -> None
     assert agreement(np.zeros((36, 36, 36), np.uint8), fine, box) == 0.0
 
 
+def test_each_structure_has_an_agreement_of_its_own_and_an_unseen_candidate_has_none() -> None:
+    coarse = Geometry((12, 12, 12), (6.0,) * 3, (0.0, 0.0, 0.0))
+    both = cube(1, 2, 10)
+    both[2:10, 2:10, 2:6] = 2
+    box = box_of(both, coarse)
+    fine = Geometry((36, 36, 36), (2.0,) * 3, (-2.0, -2.0, -2.0))
+    found = np.kron(both, np.ones((3, 3, 3), np.uint8))
+    assert structure_agreement(found, fine, box) == {"LV": 1.0, "RV": 1.0}
+    found[found == 2] = 3  # another name, in the same place
+    assert structure_agreement(found, fine, box) == {"LV": 1.0, "RV": 0.0, "LA": 0.0}
+    assert structure_agreement(found, fine, center_candidate(coarse)) == {}
+
+
 def test_candidates_come_largest_first_know_the_others_and_leave_out_the_small() -> None:
     geometry = Geometry((40, 40, 40), (6.0,) * 3, (0.0, 0.0, 0.0))
     labels = np.zeros((40, 40, 40), np.uint8)
@@ -82,9 +100,14 @@ def test_confidence_is_the_mean_probability_of_each_labelled_structure_averaged(
     ]
     logits = np.log(np.array(share, np.float32)).reshape(4, 1, 2, 2)
     assert mean_confidence(logits) == pytest.approx((0.7 + 0.9) / 2, abs=1e-3)
-    total, count = chosen_probability(logits)
-    assert total.tolist() == pytest.approx([0.97, 1.4, 0, 0.9], abs=1e-6)
-    assert count.tolist() == [1, 2, 0, 1]
+    sums = probabilities(logits)
+    assert sums.chosen.tolist() == pytest.approx([0.97, 1.4, 0, 0.9], abs=1e-6)
+    assert sums.voxels.tolist() == [1, 2, 0, 1]
+    assert sums.everywhere.tolist() == pytest.approx([1.32, 1.44, 0.18, 1.06], abs=1e-6)
+    assert sums.expected_dice[1] == pytest.approx(2 * 1.4 / (2 + 1.44), abs=1e-6)
+    ours = sums.regrouped(np.array([0, 5, 5, 2, 9, 9], np.uint8))
+    assert ours.voxels[[0, 2, 5]].tolist() == [1, 1, 2]
+    assert ours.everywhere[5] == pytest.approx(1.62, abs=1e-6)
 
 
 def test_confidence_does_not_depend_on_how_many_voxels_go_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,3 +119,20 @@ def test_confidence_does_not_depend_on_how_many_voxels_go_at_a_time(monkeypatch:
 
 def test_without_labels_there_is_no_confidence() -> None:
     assert mean_confidence(np.stack([np.ones((2, 2, 2)), np.zeros((2, 2, 2))])) == 0.0
+
+
+def test_structures_below_the_limit_of_the_card_are_doubtful() -> None:
+    found = doubtful_findings({"LV": 0.97, "MYO": 0.9, "PA": 0.5}, {"LV": 0.95, "MYO": 0.92, "RA": 0.9})
+    assert [(f.code, f.structure, f.values["expected_dice"]) for f in found] == [("structure-doubtful", "MYO", 0.9)]
+
+
+def test_a_run_reports_what_is_below_the_limits_of_its_model(tmp_path: Path) -> None:
+    folder = make_tiny_model_folder(tmp_path / "model", labels=("LV", "MYO"), card=True)
+    write_card(folder, ("LV", "MYO"), doubtful_below={"LV": 1.0, "MYO": 1.0})
+    result = Segmenter(folder, Settings(device="cpu", threads=1)).segment(
+        Volume(synthetic_volume(2)[0], Geometry((40, 40, 40), (2.0,) * 3))
+    )
+    facts = result.provenance.run
+    assert facts is not None and facts.expected_dice
+    doubtful = {f.structure for f in result.findings if f.code == "structure-doubtful"}
+    assert doubtful == set(facts.expected_dice)

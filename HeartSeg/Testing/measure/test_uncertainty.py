@@ -141,9 +141,28 @@ def test_the_function_has_intervals_from_both_volumes() -> None:
         half["stroke_volume"] * 0.06
     )
     assert rows["MYO", "thickening_08"].low < rows["MYO", "thickening_08"].value
+    unsteady = study_of_frames(frames, Patient("F", 165.0, 60.0, 60.0, 6.0), Circumstances("MR", "cycle"))
+    output = next(m for m in unsteady.measures if m.quantity == "cardiac_output")
+    part = rows["LV", "stroke_volume"].value * 0.006
+    assert output.high - output.value == pytest.approx(math.hypot(half["stroke_volume"] * 0.06, part))
+    assert "60 ± 6/min" in output.note
 
 
 def test_every_factor_was_chosen_on_enough_hearts_and_holds_its_share() -> None:
-    for key, factor in load_factors().items():
-        assert factor.scans >= 10, key
-        assert 0.85 <= factor.coverage <= 0.96, key
+    for key, factors in load_factors().items():
+        for factor in factors.values():
+            assert factor.hearts >= 10, key
+            assert 0.85 <= factor.coverage <= 0.96, key
+
+
+def test_the_interval_is_that_of_the_modality_and_the_wider_one_if_it_is_unknown() -> None:
+    labels, geometry = ball(30.0, (1.5, 1.5, 1.5))
+    widths = {}
+    for modality in ("CT", "MR", ""):
+        rows = measure_labels(Volume(labels, geometry, modality=modality), labels, STRUCTURES).measures
+        volume = next(m for m in rows if (m.structure, m.quantity) == ("LV", "volume"))
+        widths[modality] = volume.high - volume.value
+        factors = load_factors()["LV", "volume"]
+        change = borders_of(heart_grid(labels, geometry)).volume_ml["LV"][1]
+        assert widths[modality] == pytest.approx(change * max(f.factor for k, f in factors.items() if modality in k))
+    assert widths[""] == max(widths["CT"], widths["MR"])

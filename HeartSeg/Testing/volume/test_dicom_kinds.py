@@ -328,8 +328,9 @@ def test_sex_and_body_size_are_those_of_the_header_or_unknown(
     for k, image in enumerate(images):
         image.tags["HeartRate"] = 60 + k % 3
     volume = read_volume(make.write_classic(tmp_path / "scan", images))
-    assert replace(volume.source.patient, heart_rate_bpm=None) == known
-    assert volume.source.patient.heart_rate_bpm == 61
+    found = volume.source.patient
+    assert found.with_heart_rate(None) == known
+    assert (found.heart_rate_bpm, found.heart_rate_spread_bpm, found.heart_rate_source) == (61, 1, "DICOM heart rate")
     named = input_facts(volume.anonymized())
     assert (named.patient, named.name, named.path) == (volume.source.patient, "", "")
     again = Provenance.from_dict(json.loads(json.dumps(Provenance(input=named).to_dict())))
@@ -337,6 +338,66 @@ def test_sex_and_body_size_are_those_of_the_header_or_unknown(
     images[0].tags.update(PatientSex="M", PatientSize=1.8, HeartRate=90)
     odd = read_volume(make.write_classic(tmp_path / "odd", images)).source.patient
     assert (odd.sex, odd.height_cm, odd.heart_rate_bpm) == (None, None, None)
+
+
+RATES: dict[str, tuple[Callable[[int, int], dict[str, Any]], float | None]] = {
+    "R-R interval": (lambda k, z: {"NominalInterval": 800}, 75.0),
+    "specified R-R interval": (lambda k, z: {"CardiacRRIntervalSpecified": 1000.0}, 60.0),
+    "R-R interval of each slice": (
+        lambda k, z: {"NominalInterval": (776, 814, 831, 860)[z % 4]},
+        30_000 / 814 + 30_000 / 831,
+    ),
+    "heart rate and its interval": (lambda k, z: {"HeartRate": 75, "NominalInterval": 810}, 75.0),
+    "a contradiction": (lambda k, z: {"HeartRate": 75, "NominalInterval": 400}, None),
+    "an arrhythmia": (lambda k, z: {"NominalInterval": (700, 1100)[z % 2]}, None),
+    "some images only": (lambda k, z: {"NominalInterval": 800} if z else {}, None),
+    "an interval in seconds": (lambda k, z: {"NominalInterval": 1}, None),
+    "percentage and delay": (
+        lambda k, z: {"NominalPercentageOfCardiacPhase": 20.0 * k, "TriggerTime": 180.0 * k},
+        200 / 3,
+    ),
+    "delays at the start of each window": (
+        lambda k, z: {"NominalPercentageOfCardiacPhase": 20.0 * k + 10, "TriggerTime": 180.0 * k},
+        None,
+    ),
+    "delays only": (lambda k, z: {"TriggerTime": 180.0 * k}, None),
+}
+
+
+@pytest.mark.parametrize("told_by", RATES)
+def test_the_heart_rate_is_what_the_images_state_and_never_a_guess(tmp_path: Path, told_by: str) -> None:
+    tags, expected = RATES[told_by]
+    images = []
+    for k in range(5):
+        images += make.planes(PHASES[k % 3])
+        for z, image in enumerate(images[-len(PHASE_SLICES) :]):
+            image.tags = tags(k, z) | {"TemporalPositionIdentifier": k + 1}
+    patient = read_volume(make.write_classic(tmp_path, images, modality="MR"), frame=1).source.patient
+    assert patient.heart_rate_bpm == (None if expected is None else pytest.approx(expected))
+    assert bool(patient.heart_rate_source) == (expected is not None)
+
+
+@pytest.mark.parametrize(("interval", "rate"), [(750.0, 80.0), (None, None)])
+def test_the_heart_rate_of_an_enhanced_file_is_that_of_the_interval_of_its_frames(
+    tmp_path: Path, interval: float | None, rate: float | None
+) -> None:
+    def frame(_: int, image: Image) -> dict[str, Dataset]:
+        group = make.cardiac(delay=150.0 * image.tags["InstanceNumber"])
+        if interval is not None:
+            group["CardiacSynchronizationSequence"].RRIntervalTimeNominal = interval
+        return group
+
+    images = [image for k in range(5) for image in make.planes(PHASES[k % 3], InstanceNumber=k)]
+    source = read_volume(
+        make.save(make.enhanced(images, modality="MR", frame=frame), tmp_path / "a.dcm"), frame=1
+    ).source
+    assert (source.patient.heart_rate_bpm, source.cardiac_cycle) == (rate, rate is not None)
+    assert (
+        Provenance.from_dict(
+            json.loads(json.dumps(Provenance(input=input_facts(read_volume(tmp_path / "a.dcm", frame=1))).to_dict()))
+        ).input.patient
+        == source.patient
+    )
 
 
 def test_phases_of_a_legacy_converted_file(tmp_path: Path) -> None:

@@ -141,6 +141,8 @@ def patient_of(sex: str | None, height: float | None, weight: float | None, rate
 def completed(patient: Patient, stated: Patient) -> Patient:
     """The patient from options, with what they leave out from the header of the scan."""
     missing = {name: value for name, value in asdict(stated).items() if getattr(patient, name) is None}
+    if patient.heart_rate_bpm is None:
+        missing |= {name: getattr(stated, name) for name in ("heart_rate_spread_bpm", "heart_rate_source")}
     return replace(patient, **missing)
 
 
@@ -320,8 +322,10 @@ def format_study(study: Study) -> str:
 
     A value that is missing has the reason in its place.
     """
-    units = {"sex": "", "height_cm": " cm", "weight_kg": " kg", "heart_rate_bpm": "/min"}
-    known = [f"{value}{units[k]}" for k, value in asdict(study.patient).items() if value is not None]
+    patient = study.patient
+    body = ((patient.sex, ""), (patient.height_cm, " cm"), (patient.weight_kg, " kg"))
+    known = [f"{value}{unit}" for value, unit in body if value is not None]
+    known += [patient.heart_rate_text] if patient.heart_rate_text else []
     lines = [f"patient: {', '.join(known)}"] if known else []
     lines += [f"{f.severity.value}: {f.message} [{f.code}]" for f in study.findings]
     if isinstance(study.function, CardiacFunction):

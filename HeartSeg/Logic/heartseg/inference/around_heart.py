@@ -13,7 +13,7 @@ from ..provenance import RunFacts
 from ..settings import Settings
 from ..volume.geometry import Geometry
 from .acceptance import Evidence, judge, needs_second_window, worth_following
-from .evidence import agreement, consistency, has_air_intensity, mean_confidence, volume_spread
+from .evidence import agreement, consistency, has_air_intensity, mean_confidence, structure_agreement, volume_spread
 from .finder import Finder
 from .locate import HeartBox, center_candidate, choose_heart
 from .network import OrientedNetwork, Window
@@ -73,6 +73,9 @@ class AroundHeart:
             mean_probability=evidence.confidence,
             finder_grey_scale=found.box.grey_scale if found.box.seen else None,
             window_spread=spread,
+            structure_agreement=structure_agreement(
+                self.fine.folder.structure_lut()[found.window.labels], grid, found.box
+            ),
         )
         window = replace(found.window, logits=logits)
         return of_window(window, self.scan, self.fine, run, findings, self.settings, reporter)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,13 +29,61 @@ def agreement(labels: np.ndarray, grid: Geometry, box: HeartBox) -> float:
         grid: their grid, LPS-aligned.
         box: the coarse candidate.
     """
-    fine = labels > 0
+    fine, coarse = _at_coarse(labels, grid, box) > 0, box.labels.ravel() > 0
+    return round(2 * float((fine & coarse).sum()) / max(1.0, float(fine.sum() + coarse.sum())), 3)
+
+
+def structure_agreement(labels: np.ndarray, grid: Geometry, box: HeartBox) -> dict[str, float]:
+    """Dice of the fine and the coarse network for each structure that either shows, at the coarse voxels.
+
+    Args:
+        labels: uint8 ``(z, y, x)``, HeartSeg's label values, of the fine network.
+        grid: their grid, LPS-aligned.
+        box: the coarse candidate; one that the coarse network does not see gives nothing.
+    """
+    if not box.seen:
+        return {}
+    fine, coarse = _at_coarse(labels, grid, box), box.labels.ravel()
+    both = np.bincount(fine[fine == coarse], minlength=256)
+    total = np.bincount(fine, minlength=256) + np.bincount(coarse, minlength=256)
+    return {s.key: round(float(2 * both[s.label] / total[s.label]), 3) for s in STRUCTURES if total[s.label]}
+
+
+def _at_coarse(labels: np.ndarray, grid: Geometry, box: HeartBox) -> np.ndarray:
+    """Labels at the voxels of the coarse candidate, ``(n,)``; 0 outside their grid."""
     index = np.rint(grid.world_to_index(box.geometry.index_to_world(np.argwhere(np.ones(box.labels.shape, bool)))))
     inside = ((index >= 0) & (index < grid.shape)).all(1)
-    at_coarse = np.zeros(len(index), bool)
-    at_coarse[inside] = fine[tuple(index[inside].astype(int).T)]
-    coarse = box.labels.ravel() > 0
-    return round(2 * float((at_coarse & coarse).sum()) / max(1.0, float(at_coarse.sum() + coarse.sum())), 3)
+    found = np.zeros(len(index), np.uint8)
+    found[inside] = labels[tuple(index[inside].astype(int).T)]
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Probabilities:
+    """Sums of the probabilities of a network, one number for each channel (or structure).
+
+    Attributes:
+        chosen: sum of the probabilities where the channel has the largest, float64 ``(c,)``.
+        voxels: number of those voxels, int64 ``(c,)``.
+        everywhere: sum of the probabilities in all voxels, float64 ``(c,)``.
+    """
+
+    chosen: np.ndarray
+    voxels: np.ndarray
+    everywhere: np.ndarray
+
+    def regrouped(self, table: np.ndarray) -> Probabilities:
+        """The sums by label, ``(256,)``, with the label of each channel from a table."""
+        ours = table[: len(self.chosen)]
+        return Probabilities(*(np.bincount(ours, v, 256) for v in (self.chosen, self.voxels, self.everywhere)))
+
+    @property
+    def expected_dice(self) -> np.ndarray:
+        """Dice that the labels would have if the probabilities were right (Li et al. 2022, soft Dice), ``(c,)``.
+
+        Unlike the mean probability, it also counts tissue that the network half believes in but does not label.
+        """
+        return 2 * self.chosen / np.maximum(self.voxels + self.everywhere, 1e-9)
 
 
 def consistency(first: np.ndarray, first_grid: Geometry, second: np.ndarray, second_grid: Geometry) -> float:
@@ -69,25 +118,20 @@ def volume_spread(windows: Sequence[np.ndarray], table: np.ndarray) -> dict[str,
     return {s.key: round(float(counts[:, s.label].std(ddof=1) / counts[:, s.label].mean()), 4) for s in found}
 
 
-def chosen_probability(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For every channel, the sum of its probabilities where it is the largest, and the number of those voxels.
-
-    Args:
-        logits: ``(c, z, y, x)``.
-
-    Returns:
-        float64 ``(c,)`` and int64 ``(c,)``.
-    """
+def probabilities(logits: np.ndarray) -> Probabilities:
+    """Sum the probabilities of logits ``(c, z, y, x)`` for each channel."""
     channels = logits.shape[0]
-    total, count = np.zeros(channels), np.zeros(channels, np.int64)
+    total, count, everywhere = np.zeros(channels), np.zeros(channels, np.int64), np.zeros(channels)
     planes = max(1, _VOXELS_AT_A_TIME // math.prod(logits.shape[2:]))
     for start in range(0, logits.shape[1], planes):
         part = logits[:, start : start + planes]
         label = likeliest(part).ravel()
-        best = 1 / np.exp(part - part.max(0)).sum(0)  # softmax of the largest
-        total += np.bincount(label, best.ravel(), channels)
+        powers = np.exp(part - part.max(0)).reshape(channels, -1)
+        best = 1 / powers.sum(0)  # softmax of the largest
+        total += np.bincount(label, best, channels)
         count += np.bincount(label, minlength=channels)
-    return total, count
+        everywhere += powers @ best
+    return Probabilities(total, count, everywhere)
 
 
 def mean_confidence(logits: np.ndarray) -> float:
@@ -96,7 +140,8 @@ def mean_confidence(logits: np.ndarray) -> float:
     Args:
         logits: ``(c, z, y, x)``, channel 0 background.
     """
-    total, count = (of_all[1:] for of_all in chosen_probability(logits))
+    sums = probabilities(logits)
+    total, count = sums.chosen[1:], sums.voxels[1:]
     labelled = count > 0
     return round(float((total[labelled] / count[labelled]).mean()), 3) if labelled.any() else 0.0
 

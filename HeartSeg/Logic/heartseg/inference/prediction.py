@@ -15,10 +15,10 @@ from ..progress import Reporter
 from ..provenance import RunFacts
 from ..settings import Settings
 from ..volume.geometry import Geometry
-from .evidence import chosen_probability
+from .evidence import probabilities
 from .network import OrientedNetwork, Window
 from .resample import likeliest, running_argmax
-from .run_findings import confidence_findings
+from .run_findings import confidence_findings, doubtful_findings
 from .scan import OrientedScan
 from .views import View, WorldView, box_of, confidence_on_scan
 
@@ -75,12 +75,21 @@ def on_scan(
         return labels, confidence_on_scan(logits, view, reporter) if with_map else None
 
 
-def structure_confidence(logits: np.ndarray, folder: ModelFolder) -> dict[str, float]:
-    """Structure key -> mean probability of its voxels, of logits ``(c, z, y, x)``."""
-    of_channels = chosen_probability(logits)
-    ours = folder.structure_lut()[: logits.shape[0]]
-    total, count = (np.bincount(ours, v, 256) for v in of_channels)
-    return {s.key: round(float(total[s.label] / count[s.label]), 4) for s in STRUCTURES if count[s.label]}
+def structure_confidence(logits: np.ndarray, folder: ModelFolder) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean probability of its voxels and expected Dice of each structure, of logits ``(c, z, y, x)``.
+
+    The expected Dice is that of :attr:`~.evidence.Probabilities.expected_dice`.
+    """
+    sums = probabilities(logits).regrouped(folder.structure_lut())
+    found = [s for s in STRUCTURES if sums.voxels[s.label]]
+    expected = sums.expected_dice
+    mean = {s.key: round(float(sums.chosen[s.label] / sums.voxels[s.label]), 4) for s in found}
+    return mean, {s.key: round(float(expected[s.label]), 4) for s in found}
+
+
+def limits_of(folder: ModelFolder) -> dict[str, float]:
+    """Structure key -> expected Dice below which it is doubtful, from the model's card."""
+    return folder.card.doubtful_below if folder.card else {}
 
 
 def of_window(
@@ -96,14 +105,19 @@ def of_window(
     fine.free()
     view = WorldView(window.grid, scan.geometry, scan.flip, fine.lattice.axes)
     labels, confidence_map = on_scan(window.logits, view, fine.folder, settings.confidence_map, reporter)
-    confidence = structure_confidence(window.logits, fine.folder)
+    confidence, expected = structure_confidence(window.logits, fine.folder)
     grid = window.grid
     run = replace(
         run,
         window_mm=tuple(round(float(n * s), 1) for n, s in zip(grid.size, grid.spacing, strict=True)),
         window_center_lps=tuple(round(float(v), 1) for v in grid.center()),
+        expected_dice=expected,
     )
-    told = (*findings, *confidence_findings(run.agreement, confidence))
+    told = (
+        *findings,
+        *confidence_findings(run.agreement, confidence),
+        *doubtful_findings(expected, limits_of(fine.folder)),
+    )
     return Prediction(labels, run, told, confidence, confidence_map, grid)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..anatomy import structure
 from ..findings import Finding, Severity
 from ..volume.geometry import Geometry
 from ..wording import _
@@ -54,6 +56,27 @@ def tiled_findings(grid: Geometry, patch: tuple[int, ...]) -> list[Finding]:
         "the heart with its margin ({size} mm) exceeds the network's tile ({tile} mm): several tiles were used"
     ).format(size=size, tile=tile)
     return [Finding("heart-tiled", Severity.INFO, text)]
+
+
+def doubtful_findings(expected: Mapping[str, float], limits: Mapping[str, float]) -> list[Finding]:
+    """Warnings on structures whose expected Dice is below the limit of the model's card.
+
+    Args:
+        expected: structure key -> expected Dice, of :func:`~.prediction.structure_confidence`.
+        limits: structure key -> limit; structures without one are not reported.
+    """
+    findings = []
+    for key, limit in limits.items():
+        if key not in expected or expected[key] >= limit:
+            continue
+        text = _(
+            "the network is unsure of the {structure}: by its own probabilities, the labels have a Dice of "
+            "{expected:.3f} (usual: over {limit:.3f}), and the true one is lower; check them slice by slice, and "
+            "mend them with marks or leave this structure out"
+        ).format(structure=structure(key).name, expected=expected[key], limit=limit)
+        values = {"expected_dice": expected[key], "limit": limit}
+        findings.append(Finding("structure-doubtful", Severity.WARNING, text, key, values))
+    return findings
 
 
 def confidence_findings(agreement: float | None, confidence: dict[str, float]) -> list[Finding]:

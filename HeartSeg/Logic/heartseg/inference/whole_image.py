@@ -14,8 +14,8 @@ from .acceptance import AIR
 from .evidence import has_air_intensity
 from .network import Network, OrientedNetwork, Window
 from .plan import RunPlan, Way
-from .prediction import Prediction, no_heart, of_window, on_scan, structure_confidence
-from .run_findings import whole_image_finding
+from .prediction import Prediction, limits_of, no_heart, of_window, on_scan, structure_confidence
+from .run_findings import doubtful_findings, whole_image_finding
 from .scan import OrientedScan
 from .stored_axes import prepare
 from .views import StoredView
@@ -46,8 +46,10 @@ class WholeImage:
         labels, confidence_map = on_scan(logits, view, folder, self.settings.confidence_map, reporter)
         mode = whole_image_mode(self.plan.way, folder, self.settings)
         finding = whole_image_finding(folder, self.settings.reorient, mode)
-        run = RunFacts(mode=mode, network_grid=shape, mirrored_copies=self.plan.mirrored_copies)
-        return Prediction(labels, run, (finding,), structure_confidence(logits, folder), confidence_map)
+        confidence, expected = structure_confidence(logits, folder)
+        run = RunFacts(mode=mode, network_grid=shape, mirrored_copies=self.plan.mirrored_copies, expected_dice=expected)
+        told = (finding, *doubtful_findings(expected, limits_of(folder)))
+        return Prediction(labels, run, told, confidence, confidence_map)
 
 
 class FixedGrid:

@@ -85,11 +85,8 @@ def _ventricle(key: str, ventricle: VentricularFunction, function: CardiacFuncti
 
 
 def _output(function: CardiacFunction, patient: Patient) -> Measure:
-    rate = (
-        _NO_RATE
-        if patient.heart_rate_bpm is None
-        else _("heart rate {rate:.0f}/min").format(rate=patient.heart_rate_bpm)
-    )
+    known = patient.heart_rate_text
+    rate = _("heart rate {rate}").format(rate=known) if known else _NO_RATE
     return Measure("LV", "cardiac_output", function.cardiac_output_l_min, "L/min", rate)
 
 

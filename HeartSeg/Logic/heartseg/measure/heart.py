@@ -169,7 +169,8 @@ def measure_crop(
     heart = _measure_heart(vessels, grid)
     keys = {s.key for s in structures}
     rows = (m for m in heart_measures(heart) if m.structure in keys)
-    listed = with_intervals((*structure_measures(volume, vessels, structures), *rows), borders_of(grid), spread)
+    borders = borders_of(grid, volume.modality)
+    listed = with_intervals((*structure_measures(volume, vessels, structures), *rows), borders, spread)
     doubts = dict.fromkeys(crop.border_contacts, CUT_OFF)
     return MeasuredLabels(without_intervals(listed, doubts), heart, doubts)
 

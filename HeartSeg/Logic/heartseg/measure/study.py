@@ -212,9 +212,9 @@ def series_study(
     doubts = {**systole.doubts, **diastole.doubts, **incomplete}
     crop = crop_labels(*read(function.end_diastole))
     assert crop is not None  # the left ventricle is there
-    borders, cut = borders_of(grid_of_crop(crop)), frozenset(crop.border_contacts)
+    borders, cut = borders_of(grid_of_crop(crop), circumstances.modality), frozenset(crop.border_contacts)
     of_function = function_rows(function, patient)
-    of_function = with_function_intervals(of_function, function, borders, patient.heart_rate_bpm)
+    of_function = with_function_intervals(of_function, function, borders, patient)
     rows = with_indices(without_intervals(of_function, doubts), patient)
     if diastole.heart is not None and systole.heart is not None:
         geometric = {(m.structure, m.quantity) for m in heart_measures(diastole.heart)}

@@ -4,10 +4,10 @@ The effect of a shift of all borders of a structure by half a voxel outwards or 
 volume changes by its surface times the shift, and a length between two borders by twice the shift. The voxel is that of
 the grid on which the borders were found: the grid of the scan, but not finer than :data:`NETWORK_GRID_MM`.
 
-The 90 % interval is the value plus or minus this effect times a factor, chosen for each measure on synthetic hearts of
-subjects that the model has not seen (``uncertainty.json``: factor, number of scans, share of intervals that hold the
-truth). Ratios and differences combine the effects of their parts as independent errors. With ``accurate``, the spread
-of the volumes over the shifted windows is added in the same way.
+The 90 % interval is the value plus or minus this effect times a factor, chosen for each measure and modality on
+synthetic hearts of subjects that the model has not seen (``uncertainty.json``: factor, number of hearts, share of
+intervals that hold the truth). Ratios and differences combine the effects of their parts as independent errors. With
+``accurate``, the spread of the volumes over the shifted windows is added in the same way.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from importlib import resources
 
@@ -24,7 +24,8 @@ import numpy as np
 from ..anatomy import MYOCARDIAL_DENSITY_G_PER_ML, STRUCTURES
 from ..quantities import general_quantity
 from ..result import Measure, joined_notes
-from ..wording import _
+from ..volume.patient import Patient
+from ..wording import _, joined
 from .function import CardiacFunction
 from .grid import HeartGrid
 
@@ -34,6 +35,10 @@ FACES_PER_AREA = 1.5
 """Area of the voxel faces of a surface relative to its own, as mean over all directions."""
 NORMAL_90 = 1.645
 """Standard deviations on either side of the mean that hold 90 % of a normal distribution."""
+SYSTEMATIC = 0.7
+"""Mean error, relative to its root mean square, from which the error of a measure counts as systematic."""
+COVERAGE = (0.85, 0.95)
+"""Share of the true values that a 90 % interval must hold when its factor comes from other hearts."""
 
 SEPTAL_HALF_CHORD_MM = 30.0
 """Half the distance between the insertions of the right ventricle."""
@@ -50,11 +55,21 @@ class Borders:
         volume_ml: structure key -> volume and its change.
         edge_mm: edge of a voxel, by which a length changes.
         plane_mm: edge of a voxel in the plane of the slices.
+        modality: ``"CT"`` or ``"MR"``; empty if unknown: the wider of both intervals.
     """
 
     volume_ml: Mapping[str, tuple[float, float]]
     edge_mm: float
     plane_mm: float
+    modality: str = ""
+
+    def factor(self, key: str, quantity: str) -> Factor | None:
+        """Return the factor of a measure; mass has that of the volume, and each segment that of all."""
+        general = general_quantity(quantity)
+        known = load_factors().get((key, "volume" if general == "mass" else general), {})
+        if self.modality in known:
+            return known[self.modality]
+        return max(known.values(), key=lambda f: f.factor, default=None)
 
     def change_ml(self, key: str, volume_ml: float) -> float | None:
         """Return the change of a structure of this volume; surfaces of similar bodies grow with V^(2/3)."""
@@ -70,26 +85,31 @@ class Factor:
 
     Attributes:
         factor: half of the interval, in units of the effect of half a voxel.
-        scans: number of scans from which it was chosen.
+        hearts: number of hearts from which it was chosen.
         coverage: share of their values in the interval.
+        crossed: the same with the factor from the other half of the hearts.
+        systematic: mean error relative to its root mean square, -1 to 1.
     """
 
     factor: float
-    scans: int
+    hearts: int
     coverage: float
+    crossed: float
+    systematic: float
 
 
 @lru_cache(maxsize=1)
-def load_factors() -> dict[tuple[str, str], Factor]:
-    """Return the factors by structure and quantity; segments are one quantity, without their number."""
+def load_factors() -> dict[tuple[str, str], dict[str, Factor]]:
+    """Return the factors by structure and quantity, then by modality; segments are one quantity, without number."""
     content = json.loads(resources.files(__package__).joinpath("uncertainty.json").read_text(encoding="utf-8"))
-    return {
-        (entry["structure"], entry["quantity"]): Factor(entry["factor"], entry["scans"], entry["coverage"])
-        for entry in content["factors"]
-    }
+    factors: dict[tuple[str, str], dict[str, Factor]] = {}
+    for entry in content["factors"]:
+        factor = Factor(**{f.name: entry[f.name] for f in fields(Factor)})
+        factors.setdefault((entry["structure"], entry["quantity"]), {})[entry["modality"]] = factor
+    return factors
 
 
-def borders_of(grid: HeartGrid) -> Borders:
+def borders_of(grid: HeartGrid, modality: str = "") -> Borders:
     """Return the effect of a shift by half a voxel on the structures of a grid."""
     spacing = np.asarray(grid.geometry.spacing)[::-1]
     steps = np.maximum(spacing, NETWORK_GRID_MM)
@@ -106,7 +126,7 @@ def borders_of(grid: HeartGrid) -> Borders:
         count = int(np.count_nonzero(mask))
         volumes[s.key] = (count * grid.geometry.voxel_volume_ml, change / FACES_PER_AREA / 1000)
     small, middle, _large = sorted(steps)
-    return Borders(volumes, float(steps.prod() ** (1 / 3)), float(math.sqrt(small * middle)))
+    return Borders(volumes, float(steps.prod() ** (1 / 3)), float(math.sqrt(small * middle)), modality)
 
 
 def with_intervals(
@@ -121,7 +141,8 @@ def with_intervals(
     """
     listed = tuple(rows)
     known = {(m.structure, m.quantity): m for m in listed}
-    return tuple(_with_interval(m, half_width(m, known, borders, spread or {})) for m in listed)
+    done = (_with_interval(m, half_width(m, known, borders, spread or {})) for m in listed)
+    return tuple(m if m.low is None else replace(m, note=joined_notes(m.note, limits_of(m, borders))) for m in done)
 
 
 def without_intervals(rows: Iterable[Measure], doubts: Mapping[str, str]) -> tuple[Measure, ...]:
@@ -154,18 +175,26 @@ def half_width(
     parts = RATIOS.get((measure.structure, measure.quantity))
     if parts is not None:
         return _of_ratio(measure.value, [known.get(p) for p in parts], known, borders, spread)
-    effect, factor = half_voxel_effect(measure, borders), factor_of(measure)
+    effect, factor = half_voxel_effect(measure, borders), borders.factor(measure.structure, measure.quantity)
     if effect is None or factor is None:
         return None
     deviation = spread.get(measure.structure, 0.0) * _power(measure) * measure.value
     return math.hypot(effect * factor.factor, NORMAL_90 * deviation)
 
 
-def factor_of(measure: Measure) -> Factor | None:
-    """Return the factor of a measure; mass has that of the volume."""
-    quantity = general_quantity(measure.quantity)
-    quantity = "volume" if quantity == "mass" else quantity
-    return load_factors().get((measure.structure, quantity))
+def limits_of(measure: Measure, borders: Borders) -> str:
+    """Return what a reader must know about the interval of a measure; empty if it is as good as it should be."""
+    factor = borders.factor(measure.structure, measure.quantity)
+    if factor is None:
+        return ""
+    said = []
+    if abs(factor.systematic) >= SYSTEMATIC:
+        large = _("mostly too large in synthetic scans")
+        said.append(large if factor.systematic > 0 else _("mostly too small in synthetic scans"))
+    if not COVERAGE[0] <= factor.crossed <= COVERAGE[1]:
+        held = _("interval held the truth in {percent:.0f} % of other synthetic hearts")
+        said.append(held.format(percent=100 * factor.crossed))
+    return joined(", ", said)
 
 
 def half_voxel_effect(measure: Measure, borders: Borders) -> float | None:
@@ -215,7 +244,7 @@ def _of_ratio(
 
 
 def with_function_intervals(
-    rows: Iterable[Measure], function: CardiacFunction, borders: Borders, heart_rate_bpm: float | None
+    rows: Iterable[Measure], function: CardiacFunction, borders: Borders, patient: Patient
 ) -> tuple[Measure, ...]:
     """Return the rows of the function with their intervals.
 
@@ -226,15 +255,13 @@ def with_function_intervals(
         rows: of :func:`~heartseg.measure.function_table.function_rows`.
         function: the function.
         borders: of the end-diastolic frame.
-        heart_rate_bpm: scales the cardiac output; ``None`` if unknown.
+        patient: its heart rate scales the cardiac output, and the spread of the heart rate widens its interval.
     """
-    return tuple(_with_interval(m, _function_width(m, function, borders, heart_rate_bpm)) for m in rows)
+    return tuple(_with_interval(m, _function_width(m, function, borders, patient)) for m in rows)
 
 
-def _function_width(
-    m: Measure, function: CardiacFunction, borders: Borders, heart_rate_bpm: float | None
-) -> float | None:
-    factor = load_factors().get((m.structure, "volume"))
+def _function_width(m: Measure, function: CardiacFunction, borders: Borders, patient: Patient) -> float | None:
+    factor = borders.factor(m.structure, "volume")
     if m.value is None or factor is None:
         return None
 
@@ -253,7 +280,10 @@ def _function_width(
         return None
     if m.unit == "%":
         return 100 * math.hypot(narrow, small * wide / large) / large
-    return math.hypot(wide, narrow) * ((heart_rate_bpm or 0.0) / 1000 if m.quantity == "cardiac_output" else 1.0)
+    if m.quantity != "cardiac_output":
+        return math.hypot(wide, narrow)
+    rate, spread = patient.heart_rate_bpm or 0.0, patient.heart_rate_spread_bpm
+    return math.hypot(math.hypot(wide, narrow) * rate, (large - small) * spread) / 1000
 
 
 def _extremes(chamber: str, function: CardiacFunction) -> tuple[float | None, float | None]:
@@ -267,7 +297,7 @@ def _extremes(chamber: str, function: CardiacFunction) -> tuple[float | None, fl
 
 def thickening_width(thickening_percent: float, diastole_mm: float, borders: Borders) -> float | None:
     """Return half of the 90 % interval of a thickening, percent, from those of the thickness in both phases."""
-    factor = load_factors().get(("MYO", "wall_thickness_mean"))
+    factor = borders.factor("MYO", "wall_thickness_mean")
     if factor is None or diastole_mm <= 0:
         return None
     width, ratio = borders.plane_mm * factor.factor, 1 + thickening_percent / 100

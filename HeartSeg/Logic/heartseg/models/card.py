@@ -35,6 +35,7 @@ class ModelCard:
         margin_mm: margin around the located heart, mm.
         normalization_extent: region for the intensity statistics: the whole ``"scan"`` or the ``"crop"``.
         upper_percentile: grey values above this percentile of that region are clipped before they are normalised.
+        doubtful_below: structure key -> expected Dice below which the structure is reported as doubtful.
         trained_on: JSON-serializable description of the training data.
         tested_on: JSON-serializable results, one entry per test set.
         licence: SPDX identifier or a sentence.
@@ -56,6 +57,7 @@ class ModelCard:
     margin_mm: float = 15.0
     normalization_extent: str = "scan"
     upper_percentile: float = 100.0
+    doubtful_below: dict[str, float] = field(default_factory=dict)
     trained_on: dict[str, Any] = field(default_factory=dict)
     tested_on: tuple[Any, ...] = ()
     licence: str = ""
@@ -194,6 +196,12 @@ def _percentile(value: Any) -> float:
     return float(value) if not isinstance(value, bool | str) and 50 <= float(value) <= 100 else _fail()
 
 
+def _shares(value: Any) -> dict[str, float]:
+    shares = {_text(k).upper(): v for k, v in _mapping(value).items()}
+    good = all(k in KEYS and not isinstance(v, bool | str) and 0 <= float(v) <= 1 for k, v in shares.items())
+    return {k: float(v) for k, v in shares.items()} if good else _fail()
+
+
 def _hashes(value: Any) -> dict[str, str]:
     hashes = {k: _text(v).lower() for k, v in _mapping(value).items()}
     good = all(is_inside(k) and len(v) == 64 and not set(v) - set("0123456789abcdef") for k, v in hashes.items())
@@ -213,6 +221,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "margin_mm": ("a distance in mm from 0 to 1000", _distance),
     "normalization_extent": ("'scan' or 'crop'", _one_of(EXTENTS)),
     "upper_percentile": ("a percentile from 50 to 100", _percentile),
+    "doubtful_below": (f"an object with keys from {', '.join(KEYS)} and values from 0 to 1", _shares),
     "trained_on": ("an object", _mapping),
     "tested_on": ("a list", lambda v: tuple(v) if isinstance(v, list | tuple) else _fail()),
     "licence": ("a string", _text),

@@ -33,8 +33,9 @@ HEART_SHARE = 0.3
 """Minimum volume of a heart relative to the smallest plausible heart (sum of the lower limits of chambers and
 myocardium, 198 mL for all structures), i.e. 59 mL. Less is a fragment or a different organ."""
 
-REMOVED_WARNING_SHARE, REMOVED_WARNING_ML = 0.05, 5.0
-"""Larger removals, relative to the structure or in mL, mean that the network mistook other tissue for it."""
+REMOVED_WARNING_SHARE, REMOVED_WARNING_ML = 0.15, 10.0
+"""Larger removals, relative to the structure or in mL, mean that the network mistook other tissue for it. Of 31 right
+results of unseen synthetic scans, three lost up to 14 % or 5 mL, all distant parts of an artery."""
 
 OPEN_LV_WARNING, OPEN_LV_ERROR = 0.10, 0.18
 """Share of the LV surface that does not touch myocardium, LA or aorta. Correct maps: 0.5-1.1 %; the semi-automatic

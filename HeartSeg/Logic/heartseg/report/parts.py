@@ -33,7 +33,7 @@ def _context(report: Report) -> list[str]:
         (patient.height_cm, "{:.0f} cm"),
         (patient.weight_kg, "{:.0f} kg"),
         (patient.bsa_m2, "{:.2f} m² body surface"),
-        (patient.heart_rate_bpm, "{:.0f}/min"),
+        (patient.heart_rate_text or None, "{}"),
     )
     known = [text.format(value) for value, text in rows if value is not None]
     frames = f"{study.frames} frames" if study.frames is not None else ""

@@ -36,7 +36,7 @@ class ImageFile:
         series_uid, study_uid, frame_of_reference: UIDs, empty if missing.
         patient: patient ID, name (upper case, without separators) and birth date.
         patient_age: years, ``None`` if missing.
-        body: sex, body size and heart rate.
+        body: sex and body size.
         modality, description: as stored.
         number: series number, ``None`` if missing.
         sop_class: SOP class UID.
@@ -79,7 +79,8 @@ class Plane:
         slope, intercept: modality transformation (PS3.3 C.11.1); NaN if they are not numbers.
         image_type, kernel: as stored, joined.
         marks: further attributes that may separate scans with one series UID: name -> value.
-        times: attributes that may distinguish phases: name (see :mod:`.phases`) -> number; and the ``"beat"``, ms.
+        times: attributes that may distinguish phases: name (see :mod:`.phases`) -> number; the ``"beat"``,
+            ms, and the ``"heart rate"``, beats per minute.
         instance: instance number, ``None`` if missing.
         rescaled: whether a slope, an intercept or a lookup table is stated.
     """
@@ -222,13 +223,12 @@ def _image_file(path: Path, head: Dataset, frames: int, multi_frame: bool) -> Im
 
 
 def _body(attributes: _Attributes) -> Patient:
-    """Return sex, size (stored in m), weight and heart rate (PS3.3 C.7.1.1, C.7.2.2, C.8.3.1)."""
+    """Return sex, size (stored in m) and weight (PS3.3 C.7.1.1, C.7.2.2)."""
     size = attributes.number("PatientSize")
     return stated_patient(
         attributes.text("PatientSex"),
         None if size is None else round(100.0 * size, 3),
         attributes.number("PatientWeight"),
-        attributes.number("HeartRate"),
     )
 
 
@@ -295,7 +295,8 @@ _TIME_NUMBERS = {
     "temporal position": ("TemporalPositionIdentifier", "TemporalPositionIndex", "TemporalPositionTimeOffset"),
     "cardiac phase": ("NominalPercentageOfCardiacPhase",),
     "trigger delay": ("NominalCardiacTriggerDelayTime", "TriggerTime", "ActualCardiacTriggerDelayTime"),
-    "beat": ("RRIntervalTimeNominal", "NominalInterval"),
+    "beat": ("RRIntervalTimeNominal", "NominalInterval", "CardiacRRIntervalSpecified"),
+    "heart rate": ("HeartRate",),
 }
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..patient import HEART_RATE_SPREAD
 from .frames import Plane
 from .grid import depths_of, places_of
 
@@ -41,6 +42,7 @@ SOURCES = {
 }
 """Name of a time attribute -> DICOM attribute (tags: docs/reference/dicom.md)."""
 
+MS_PER_MINUTE = 60_000.0
 FEWEST_PHASES = 5
 """Minimum number of different phases that cover a cycle: steps of 20 %."""
 WIDEST_STEP = 2.5
@@ -176,7 +178,8 @@ def cover_cycle(phases: Sequence[Phase]) -> bool:
     if inner.min() <= 0 or around < -usual:  # up to a step, the last phases repeat the first ones
         return False
     different = len(places) - (around < 0.5 * usual)
-    return different >= FEWEST_PHASES and max(*inner, around) <= min(WIDEST_STEP * usual, WIDEST_STEP_PERCENT)
+    widest = float(max(*inner, around))
+    return different >= FEWEST_PHASES and widest <= min(WIDEST_STEP * usual, WIDEST_STEP_PERCENT)
 
 
 def _by_value(planes: Sequence[Plane], name: str) -> list[list[Plane]] | None:
@@ -241,15 +244,18 @@ def _phase(name: str, stack: Sequence[Plane], index: int, count: int) -> Phase:
     if name and name not in ("cardiac phase", "trigger delay"):
         parts.append(f"{index + 1} of {count} by {name}")
     source = name or ("cardiac phase" if percent is not None else "trigger delay" if delay is not None else "")
-    beats = [beat for plane in stack if (beat := _beat_ms(plane)) is not None]
+    beats = [beat for plane in stack if (beat := beat_ms(plane)) is not None]
     beat = float(np.median(beats)) if beats else None
     return Phase(", ".join(parts), SOURCES.get(source, ""), percent, delay, beat)
 
 
-def _beat_ms(plane: Plane) -> float | None:
-    """Return the stated RR interval of a plane, else the one of its heart rate."""
-    stated, rate = plane.times.get("beat"), plane.file.body.heart_rate_bpm
-    return stated if stated and stated > 0 else 60_000.0 / rate if rate else None
+def beat_ms(plane: Plane) -> float | None:
+    """Return the RR interval of a plane from its stated interval or heart rate; ``None`` if these contradict."""
+    stated, rate = (plane.times.get(name, 0.0) for name in ("beat", "heart rate"))
+    beats = [beat for beat in (stated, MS_PER_MINUTE / rate if rate > 0 else 0.0) if beat > 0]
+    if not beats or max(beats) > (1 + HEART_RATE_SPREAD) * min(beats):
+        return None
+    return beats[0]
 
 
 def _common(stack: Sequence[Plane], name: str) -> float | None:

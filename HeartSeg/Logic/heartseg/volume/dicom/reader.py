@@ -14,13 +14,13 @@ from ...findings import Finding, Severity
 from ...wording import _
 from ..checks import MIN_EXTENT_MM, MIN_SLICES, check_frame, check_given, check_volume, spacing_finding
 from ..headers import Spacing, mm, stem
-from ..patient import common_patient
 from ..types import ReadingReport, Source, Volume
 from . import files, pixels
 from .frames import Plane
 from .grid import axes_of, resampled
 from .join import joined
 from .phases import cover_cycle
+from .rate import patient_of
 from .series import MODALITIES, Series, Stack, content_problem, copies_finding, grid_findings, series_of
 
 ADULT_YEARS = 18.0
@@ -266,7 +266,7 @@ def read_series(
         reading=_report(series, stack),
         frames=series.frames,
         cardiac_cycle=cover_cycle([s.phase for s in series.stacks]),
-        patient=common_patient([plane.file.body for s in series.stacks for plane in s.planes]),
+        patient=patient_of([plane for s in series.stacks for plane in s.planes]),
         spacing_given=given is not None,
     )
     return check_volume(Volume(array, stack.grid.geometry, name, known, source, findings))

@@ -23,6 +23,7 @@ HEADER_TAGS = (
     "PatientWeight",
     "HeartRate",
     "NominalInterval",
+    "CardiacRRIntervalSpecified",
     "SliceThickness",
     "EchoTime",
     "InversionTime",
