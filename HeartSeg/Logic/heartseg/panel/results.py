@@ -267,6 +267,7 @@ def _in_short(finding: Finding) -> str:
         "not-enclosed": _("not enclosed"),
         "wrong-neighbours": _("wrong neighbours"),
         "sides-swapped": _("sides swapped"),
+        "structure-doubtful": _("doubtful"),
     }.get(finding.code, finding.code)
 
 
