@@ -870,8 +870,9 @@ def test_pixel_data_shorter_than_the_header_says_are_refused(tmp_path: Path, kin
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless, JPEGLosslessSV1])
 def test_damaged_compressed_pixel_data_are_refused(
-    tmp_path: Path, syntax: UID, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, syntax: UID, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", True)  # as after an import of WeasyPrint
     folder = make.write_classic(tmp_path / "scan", make.planes(phantom()), syntax=syntax)
     path = sorted(folder.iterdir())[4]
     data = pydicom.dcmread(path)

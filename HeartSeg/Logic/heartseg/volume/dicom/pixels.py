@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -141,7 +142,7 @@ def _streamed(run: Sequence[Plane], digest: Any) -> Iterator[np.ndarray]:
     frames = iter_pixels(run[0].path, indices=[plane.index for plane in run])
     while True:
         try:
-            with quiet():
+            with quiet(), _whole_images_only():
                 values = next(frames)
         except StopIteration:
             return
@@ -226,12 +227,27 @@ def _check_end(dataset: Dataset, plane: Plane) -> None:
         raise InputError(f"{plane.path.name!r} is cut short: its JPEG-LS stream has no end; copy or export it again")
 
 
+@contextlib.contextmanager
+def _whole_images_only() -> Iterator[None]:
+    """Have Pillow refuse images that are cut short; an import of WeasyPrint allows them in the whole process."""
+    pillow: Any = sys.modules.get("PIL.ImageFile")
+    if pillow is None:
+        yield
+        return
+    before, pillow.LOAD_TRUNCATED_IMAGES = pillow.LOAD_TRUNCATED_IMAGES, False
+    try:
+        yield
+    finally:
+        pillow.LOAD_TRUNCATED_IMAGES = before
+
+
 def _decoded(dataset: Dataset, plane: Plane) -> np.ndarray:
     from pydicom.pixels import pixel_array
 
     _check_end(dataset, plane)
     try:
-        values = pixel_array(dataset, index=plane.index)
+        with _whole_images_only():
+            values = pixel_array(dataset, index=plane.index)
     except Exception as error:  # decoders raise nearly every type of exception for damaged data
         try:
             values = _decoded_by_gdcm(dataset, plane)
