@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import slicer
 
+from heartseg.panel.record import read_record
+from heartseg.scene.mending import marks_nodes
 from panel.driver import Driver
+from panel.test_mend import labels_of, mend_section, place, settle, start, wrong_place
 from tiny_models import synthetic_volume
 
 
@@ -116,3 +119,33 @@ def test_edits_of_a_frame_are_kept_there(user: Driver, series: Any) -> None:
     assert "LV" in node.GetSegmentation().GetSegmentIDs()
     user.ui.frameSpinBox.value = 2
     assert "LV" not in node.GetSegmentation().GetSegmentIDs()
+
+
+def test_marks_belong_to_their_frame_and_a_mended_frame_is_kept(user: Driver, series: Any) -> None:
+    user.ui.allFramesCheckBox.checked = True
+    user.press()
+    user.wait()
+    node, scan, section = user.panel.state.segmentation, user.parameters.inputVolume, mend_section(user)
+    user.ui.frameSpinBox.value = 1
+    before = voxels(node, scan)
+    user.ui.frameSpinBox.value = 2
+    second = voxels(node, scan)
+    start(user, section)
+    place(section, 2, wrong_place(labels_of(node, scan), 2))
+    settle(user, section)
+    mended = voxels(node, scan)
+    assert mended != second and len(marks_nodes(node)) == 1
+
+    user.ui.frameSpinBox.value = 1
+    user.panel.refresh()
+    assert not section.is_mending
+    assert voxels(node, scan) == before and marks_nodes(node) == []
+    start(user, section)
+    assert voxels(node, scan) == before
+    section.ui.mendButton.click()
+
+    user.ui.frameSpinBox.value = 2
+    assert voxels(node, scan) == mended and len(marks_nodes(node)) == 1
+    record = read_record(node)
+    assert record.value("RV", "volume") == pytest.approx(mended["RV"] * 27 / 1000)
+    assert len(record.provenance.mends) == 1

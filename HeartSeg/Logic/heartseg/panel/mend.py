@@ -13,6 +13,7 @@ from ..anatomy import STRUCTURES
 from ..errors import HeartSegError, InputError
 from ..marks import BACKGROUND
 from ..provenance import Provenance
+from ..scene.frames import save_edits
 from ..scene.language import in_language
 from ..scene.masks import masks_of, overlapping_structures
 from ..scene.mending import (
@@ -125,6 +126,7 @@ class Mend(Section):
             self._enable()
             return
         node, scan = self._state.segmentation, scan_of_segmentation(self._state)
+        save_edits(scan, node, True)
         record, before = self._state.record, (state_of(node), scan_state_of(scan))
         try:
             elsewhere = check_segments(node, scan)

@@ -48,6 +48,14 @@ def keep_frame(browser: Any, segmentation_node: Any, frame: int) -> Any:
     return sequence
 
 
+def frame_of(segmentation_node: Any) -> str:
+    """Return the number of the displayed frame of a segmentation in a sequence, from 0; ``""`` for any other."""
+    browser = browser_of(segmentation_node)
+    if browser is None or browser.GetSequenceNode(segmentation_node) is None:
+        return ""
+    return str(browser.GetSelectedItemNumber())
+
+
 def save_edits(volume_node: Any, segmentation_node: Any, on: bool) -> None:
     """Set whether edits of a segmentation are stored in the sequence item of the displayed frame.
 

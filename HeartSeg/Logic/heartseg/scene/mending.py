@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..marks import Mark, Point
 from ..refinement.mending import Session
 from ..wording import _
+from .frames import frame_of
 from .masks import labels_of, masks_of, overlapping_structures
 from .nodes import geometry_from_node, have_same_transform
 from .prepared import Layer, PreparedSegments
@@ -25,16 +26,20 @@ from .segmentation import add_segment, oriented_image
 
 MARKS_ROLE = "HeartSegMarks"
 """Role of the node references from a segmentation to its marks."""
+_FRAME = "HeartSeg.Frame"
 POINTS, STROKE = "vtkMRMLMarkupsFiducialNode", "vtkMRMLMarkupsLineNode"
 """Classes of the nodes that hold new marks: a list of points, and one stroke."""
 _TOLERANCE = 1e-3  # voxels, and mm of a transform or a mark
 
 
 def marks_nodes(segmentation_node: Any) -> list[Any]:
-    """Return the markups nodes with the marks of a segmentation, in the order in which they are obeyed."""
-    count = segmentation_node.GetNumberOfNodeReferences(MARKS_ROLE)
+    """Return the markups nodes with the marks of a segmentation, in the order in which they are obeyed.
+
+    Of a segmentation in a sequence, these are the marks of the displayed frame.
+    """
+    count, frame = segmentation_node.GetNumberOfNodeReferences(MARKS_ROLE), frame_of(segmentation_node)
     found = (segmentation_node.GetNthNodeReference(MARKS_ROLE, n) for n in range(count))
-    return [node for node in found if node is not None]
+    return [node for node in found if node is not None and (node.GetAttribute(_FRAME) or "") == frame]
 
 
 def is_stroke(marks_node: Any) -> bool:
@@ -68,6 +73,8 @@ def node_for_marks(segmentation_node: Any, kind: str) -> Any:
     node.CreateDefaultDisplayNodes()
     if kind == STROKE:
         node.GetDisplayNode().SetPropertiesLabelVisibility(False)  # its length
+    if frame := frame_of(segmentation_node):
+        node.SetAttribute(_FRAME, frame)
     segmentation_node.AddNodeReferenceID(MARKS_ROLE, node.GetID())
     return node
 
