@@ -152,7 +152,7 @@ def load_case(
     Raises:
         InputError: a file cannot be read, the grids differ, a label value is unknown, or no selected structure remains.
     """
-    volume = read_volume(case.image)
+    volume = read_scan(case)
     reference = read_reference(case.label, labels)
     if not volume.geometry.same_grid(reference.geometry, SAME_GRID * min(volume.geometry.spacing)):
         raise InputError(
@@ -168,6 +168,20 @@ def load_case(
             "it, remove the case"
         )
     return volume, LabelMap(kept, reference.geometry, reference.name, reference.path, reference.notices)
+
+
+def read_scan(case: Case) -> Volume:
+    """Read the scan of a case; that of a mended result as it was read when it was segmented.
+
+    Raises:
+        InputError: the scan cannot be read, or has changed since it was segmented.
+    """
+    if case.facts is None:
+        return read_volume(case.image)
+    volume = case.facts.read_scan()
+    if not case.facts.describes(volume):
+        raise InputError(f"scan {str(case.image)!r} has changed since it was segmented: segment and mend it again")
+    return volume
 
 
 def describe_grid(geometry: Geometry) -> str:

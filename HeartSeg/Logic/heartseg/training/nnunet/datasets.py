@@ -14,7 +14,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...formats import LABEL_FILES, REPORT_FILE
-from ...provenance import Provenance
+from ...provenance import InputFacts, Provenance
 from ...volume.headers import image_suffix
 from ...volume.label_maps import stem_of
 
@@ -49,6 +49,7 @@ class Case:
         fold: fold that holds the case out, if a data list gives it.
         translated: whether the scan was translated from another modality; such cases are for training only, never held
             out.
+        facts: how the scan of a mended result was read.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Case:
     modality: str = ""
     fold: int | None = None
     translated: bool = False
+    facts: InputFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,11 @@ def _mended(data: Path) -> Listing | None:
         elif scan is None or not scan.path or not Path(scan.path).exists() or scan.frame is not None:
             problems.append(f"the scan of '{folder}' is not there as a file of its own: put both into images/, labels/")
         else:
-            cases.append(Case(safe_name(folder.name), Path(scan.path), label, scan.modality))
+            cases.append(Case(safe_name(folder.name), Path(scan.path), label, scan.modality, facts=scan))
     if not mended:
         raise InputError(f"none of the {len(found)} results in {str(data)!r} was mended: use heartseg refine first")
-    return Listing("mended results", tuple(cases), (), tuple(problems))
+    others = f" ({len(found) - mended} not mended, left out)" * (mended < len(found))
+    return Listing(f"mended results{others}", tuple(cases), (), tuple(problems))
 
 
 def _provenance(path: Path) -> Provenance | None:
