@@ -20,6 +20,7 @@ from heartseg.training.nnunet.checking import check_case, check_cases, load_case
 from heartseg.training.nnunet.convert import Layout, convert
 from heartseg.training.nnunet.datasets import TRANSLATED, Case, find_cases
 from heartseg.training.nnunet.references import read_reference
+from heartseg.training.nnunet.run import split
 from heartseg.translation.join import RECORD
 from heartseg.volume import Geometry, Volume, read_volume, write_labels, write_volume
 from labelled_scans import as_mmwhs, make_folder_pair, make_mmwhs, phantom_case, write_slicer_segmentation
@@ -66,7 +67,7 @@ def test_cases_of_the_record_of_translate_join_are_known_as_translated(tmp_path:
     home = make_folder_pair(tmp_path, 2, (8.0, 8.0, 10.0))
     names = [c.name for c in find_cases(home).cases]
     (home / TRANSLATED).write_text(json.dumps({names[1]: {}, "gone": {}}))
-    assert [c.translated for c in find_cases(home).cases] == [False, True]
+    assert [(c.translated, c.train_only) for c in find_cases(home).cases] == [(False, False), (True, True)]
     (home / TRANSLATED).write_text("{")
     with pytest.raises(InputError, match=r"translated\.json' cannot be read"):
         find_cases(home)
@@ -163,6 +164,24 @@ def test_a_monai_data_list_keeps_its_folds(tmp_path: Path) -> None:
     assert [(c.name, c.fold) for c in found.cases] == [("heart_00", 1), ("heart_01", 0)]
     assert all(c.image.is_file() and c.label.is_file() for c in found.cases)
     assert len(found.unlabelled) == 1
+
+
+def test_train_only_cases_of_a_data_list_are_never_held_out(tmp_path: Path) -> None:
+    make_folder_pair(tmp_path, 3, (8.0, 8.0, 10.0))
+    places: list[dict[str, Any]] = [{"fold": 0}, {"train_only": True}, {"fold": 1}]
+    entries = [
+        {"image": f"images/heart_0{k}.nii.gz", "label": f"labels/heart_0{k}.nii.gz"} | p for k, p in enumerate(places)
+    ]
+    listing = tmp_path / "list.json"
+    listing.write_text(json.dumps({"training": entries}))
+    data = check_cases(find_cases(listing), None, None)
+    refuse_bad_data(data, 2, skip_bad=False)
+    assert split(data, 2, seed=5) == [
+        {"train": ["heart_02", "heart_01"], "val": ["heart_00"]},
+        {"train": ["heart_00", "heart_01"], "val": ["heart_02"]},
+    ]
+    listing.write_text(json.dumps({"training": [entries[0] | {"train_only": True}]}))
+    assert "a case that is held out in a fold has none" in find_cases(listing).problems[0]
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,13 @@ class CheckedData:
 
     @property
     def translated(self) -> tuple[str, ...]:
-        """Names of the translated cases, which are used for training but never held out."""
+        """Names of the translated cases."""
         return tuple(c.case.name for c in self.cases if c.case.translated)
+
+    @property
+    def train_only(self) -> tuple[str, ...]:
+        """Names of the cases that no fold holds out."""
+        return tuple(c.case.name for c in self.cases if c.case.train_only)
 
     @property
     def orientations(self) -> dict[str, int]:
@@ -225,15 +230,17 @@ def refuse_bad_data(data: CheckedData, folds: int, skip_bad: bool) -> None:
     if len(data.cases) == 1:
         raise InputError(f"there is one case only ({data.cases[0].case.name}): training needs one more to test on")
     _refuse_other_folds(data, folds)
-    real = len(data.cases) - len(data.translated)
+    real = len(data.cases) - len(data.train_only)
     if folds > real:
         text = f"{folds} folds need {folds} cases and there are {real}"
-        raise InputError(f"{text}{' (translated ones are never held out)' * bool(data.translated)}: lower --folds")
+        raise InputError(
+            f"{text}{' (translated and train-only ones are never held out)' * bool(data.train_only)}: lower --folds"
+        )
 
 
 def _refuse_other_folds(data: CheckedData, folds: int) -> None:
     """Check that the number of folds is that of the data list, whose split it would otherwise replace."""
-    given = {c.case.fold for c in data.cases}
+    given = {c.case.fold for c in data.cases if not c.case.train_only}
     if None in given or given == set(range(folds)):
         return
     numbers = sorted(f for f in given if f is not None)
