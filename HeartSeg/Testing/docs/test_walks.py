@@ -37,6 +37,7 @@ case "$1 $2" in
   "train "*) set -- "$@" {train} ;;
   "ablate "*) set -- "$@" {ablate} ;;
 esac
+case "$*" in *256x256*|*config.yaml*) test -z "{train}" || set -- "$@" --patch 64x64 ;; esac
 export PYTHONPATH="{logic}:$PYTHONPATH"
 exec "{python}" -m heartseg.cli.main "$@"
 """
