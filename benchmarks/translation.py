@@ -30,6 +30,7 @@ from heartseg import __version__
 from heartseg.synthesis.regions import IGNORE
 from heartseg.synthesis.scenes import make_scenes
 from heartseg.synthesis.source import load_source
+from heartseg.training.nnunet.ablation_table import bootstrap_interval
 from heartseg.translation.apply import Translator
 from heartseg.translation.presets import Settings
 from heartseg.translation.slices import new_scaling, to_unit
@@ -165,6 +166,11 @@ def run_seed(args: argparse.Namespace, seed: int, volumes: dict[str, list[Path]]
     return record
 
 
+def interval(values: np.ndarray) -> list[float]:
+    """95 % bootstrap interval of the mean over scenes; NaN for fewer than six."""
+    return [np.nan if bound is None else bound for bound in bootstrap_interval(values)]
+
+
 def compare(seeds: list[dict[str, Any]], subjects: dict[str, int]) -> dict[str, Any]:
     """Means, SD over scenes, and the paired difference of translated and matched MR relative to different SDs.
 
@@ -180,12 +186,13 @@ def compare(seeds: list[dict[str, Any]], subjects: dict[str, int]) -> dict[str, 
     numbers = sorted({subjects[n] for n in scenes})
     of_subject = [float(over_scenes[[subjects[n] == k for n in scenes]].mean()) for k in numbers]
     return {
-        "conditions": {c: summarise(list(v.mean(0))) for c, v in each.items()},
+        "conditions": {c: {**summarise(list(v.mean(0))), "interval": interval(v.mean(0))} for c, v in each.items()},
         "each_seed": {c: list(v.mean(1)) for c, v in each.items()},
         "gain_over_histogram_matching": {
             "n_scenes": len(scenes),
             "n_seeds": len(seeds),
             "mean": float(gain.mean()),
+            "interval": interval(over_scenes),
             "scenes_better": int((over_scenes > 0).sum()),
             "least": float(over_scenes.min()),
             "each_seed": list(seed_means),
@@ -207,13 +214,17 @@ def compare(seeds: list[dict[str, Any]], subjects: dict[str, int]) -> dict[str, 
 
 def print_summary(found: dict[str, Any]) -> None:
     """Print the table and the differences."""
-    rows = [(c, r["n"], r["mean"], r["sd"], *found["each_seed"][c]) for c, r in found["conditions"].items()]
-    heads = ["Dice, mean of 7", "scenes", "mean", "SD over scenes", *(f"seed {i}" for i in range(len(rows[0]) - 4))]
+    rows = [
+        (c, r["n"], r["mean"], r["sd"], *r["interval"], *found["each_seed"][c]) for c, r in found["conditions"].items()
+    ]
+    numbered = [f"seed {i}" for i in range(len(rows[0]) - 6)]
+    heads = ["Dice, mean of 7", "scenes", "mean", "SD over scenes", "low", "high", *numbered]
     print(markdown(heads, rows))
     g = found["gain_over_histogram_matching"]
     print(f"""
-translated minus matched, paired: {g["mean"]:+.3f} over {g["n_scenes"]} scenes and {g["n_seeds"]} seeds (better in \
-{g["scenes_better"]} scenes, least {g["least"]:+.3f}).
+translated minus matched, paired: {g["mean"]:+.3f} (95 % bootstrap interval over scenes {g["interval"][0]:+.3f} to \
+{g["interval"][1]:+.3f}), {g["n_scenes"]} scenes and {g["n_seeds"]} seeds (better in {g["scenes_better"]} scenes, \
+least {g["least"]:+.3f}).
   against the SD of the differences over scenes, {g["sd_over_scenes"]:.3f}: {g["in_sd_over_scenes"]:.1f} SD \
 (consistent over scans)
   against the SD of their mean (standard error), {g["standard_error"]:.3f}: {g["in_standard_errors"]:.1f} SD \

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import InputError
 from .marks import Mark
 from .volume.patient import Patient, stated_patient
 from .volume.types import ReadingReport
+
+if TYPE_CHECKING:
+    from .volume.types import Volume
 
 NOTICE = "Research software, not a medical device."
 
@@ -58,6 +61,26 @@ class InputFacts:
     spacing_given: bool = False
     orientation: str = ""
     anonymized: bool = False
+
+    def read_scan(self) -> Volume:
+        """Read the scan again: the same series and frame, with the modality and voxel size that the user gave.
+
+        Raises:
+            InputError: the scan is not at :attr:`path` or cannot be read.
+        """
+        from .volume.reading import read_volume
+
+        return read_volume(
+            self.path,
+            frame=self.frame,
+            series=self.series_uid or None,
+            modality=self.modality or None,
+            spacing=self.spacing_mm_xyz if self.spacing_given else None,  # type: ignore[arg-type]
+        )
+
+    def describes(self, volume: Volume) -> bool:
+        """Whether a scan has the recorded content; true if none was recorded."""
+        return not self.sha256 or volume.source.sha256 == self.sha256
 
 
 @dataclass(frozen=True)

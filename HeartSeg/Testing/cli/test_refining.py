@@ -175,7 +175,7 @@ def test_mended_results_are_a_training_set_and_others_are_not(
     assert listing.cases[0].image == Path(report_in(result)["provenance"]["input"]["path"])
     capsys.readouterr()
     assert main(["train", str(tmp_path / "out"), "-o", str(tmp_path / "learnt"), "--dry-run"]) == 2  # one case only
-    assert capsys.readouterr().out.startswith("mended results: 1 case(s)")
+    assert capsys.readouterr().out.startswith("mended results (1 not mended, left out): 1 case(s)")
     listing.cases[0].image.unlink()
     assert len(find_cases(tmp_path / "out").problems) == 1
 

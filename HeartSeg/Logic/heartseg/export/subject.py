@@ -231,22 +231,15 @@ def _named_scan(result: Result) -> tuple[Volume | None, str]:
     recorded = result.provenance.input
     if recorded is None or not recorded.path:
         return None, "the scan is unknown, so pictures show the labels only: give it with --scan"
-    path = recorded.path
     try:
-        volume = read_volume(
-            path,
-            frame=recorded.frame,
-            series=recorded.series_uid or None,
-            modality=recorded.modality or None,
-            spacing=result.geometry.spacing if recorded.spacing_given else None,
-        )
+        volume = recorded.read_scan()
     except HeartSegError as error:
         log.info("scan of the report: %s", error)
         return (
             None,
             "the scan named in the report cannot be read, so pictures show the labels only: give it with --scan",
         )
-    if recorded.sha256 and volume.source.sha256 != recorded.sha256:
+    if not recorded.describes(volume):
         return (
             None,
             "the scan named in the report has changed since, so pictures show the labels only: give it with --scan",

@@ -102,14 +102,13 @@ def test_a_second_conversion_writes_only_what_is_missing(data: CheckedData, tmp_
     assert (home / "labelsTr" / "ct_train_1002.nii.gz").is_file()
 
 
-def test_translated_cases_are_in_the_training_set_of_every_fold_and_never_held_out(data: CheckedData) -> None:
+def test_train_only_cases_are_in_the_training_set_of_every_fold_and_never_held_out(data: CheckedData) -> None:
     made, *real = data.cases
-    mixed = replace(data, cases=(replace(made, case=replace(made.case, translated=True)), *real))
-    assert mixed.translated == (made.case.name,)
+    mixed = replace(data, cases=(replace(made, case=replace(made.case, train_only=True)), *real))
     folds = split(mixed, len(real), seed=5)
     assert sorted(n for f in folds for n in f["val"]) == sorted(c.case.name for c in real)
     assert all(made.case.name in f["train"] for f in folds)
-    with pytest.raises(InputError, match=r"there are \d+ \(translated ones are never held out\): lower --folds"):
+    with pytest.raises(InputError, match=r"there are \d+ \(translated and train-only ones are never held out"):
         refuse_bad_data(mixed, len(data.cases), skip_bad=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from command_lines import patched_nifti
 from heartseg import STRUCTURES
 from heartseg.errors import InputError
 from heartseg.marks import Mark
+from heartseg.pipeline import input_facts
 from heartseg.provenance import InputFacts, Mend, Provenance
 from heartseg.training.nnunet.checking import check_case, check_cases, load_case, refuse_bad_data
+from heartseg.training.nnunet.convert import Layout, convert
 from heartseg.training.nnunet.datasets import TRANSLATED, Case, find_cases
 from heartseg.training.nnunet.references import read_reference
+from heartseg.training.nnunet.run import split
 from heartseg.translation.join import RECORD
 from heartseg.volume import Geometry, Volume, read_volume, write_labels, write_volume
 from labelled_scans import as_mmwhs, make_folder_pair, make_mmwhs, phantom_case, write_slicer_segmentation
 from phantoms import Phantom
+from volume.dicom_files import phantom, planes, write_classic
 
 NAMES = {s.label: s.name for s in STRUCTURES}
 
@@ -61,7 +67,7 @@ def test_cases_of_the_record_of_translate_join_are_known_as_translated(tmp_path:
     home = make_folder_pair(tmp_path, 2, (8.0, 8.0, 10.0))
     names = [c.name for c in find_cases(home).cases]
     (home / TRANSLATED).write_text(json.dumps({names[1]: {}, "gone": {}}))
-    assert [c.translated for c in find_cases(home).cases] == [False, True]
+    assert [(c.translated, c.train_only) for c in find_cases(home).cases] == [(False, False), (True, True)]
     (home / TRANSLATED).write_text("{")
     with pytest.raises(InputError, match=r"translated\.json' cannot be read"):
         find_cases(home)
@@ -104,6 +110,49 @@ def test_mended_results_are_taken_in_the_order_of_their_names_wherever_they_lie(
     assert [(case.name, case.image.name) for case in cases] == [(n, f"{n}.nii.gz") for n in sorted(names)]
 
 
+def write_mended(out: Path, volume: Volume, labels: np.ndarray) -> None:
+    """Write the label map and the report of a mended result of a scan."""
+    out.mkdir(parents=True)
+    write_labels(labels, volume.geometry, out / "labels.nii.gz")
+    made = Provenance(input=input_facts(volume), mends=(Mend(marks=(Mark("LV", ((0.0, 0.0, 0.0),)),)),))
+    (out / "report.json").write_text(json.dumps({"provenance": made.to_dict()}), encoding="utf-8")
+
+
+def test_a_mended_result_is_trained_with_the_series_that_was_segmented(tmp_path: Path) -> None:
+    without, contrast = phantom(radius=20.0), phantom(radius=28.0)
+    for number, volume in enumerate((without, contrast), 1):
+        write_classic(tmp_path / "study", planes(volume), series=f"1.2.{number}", number=number)
+    for number in (1, 2):
+        scan = read_volume(tmp_path / "study", series=f"1.2.{number}")
+        write_mended(tmp_path / "out" / f"r{number}", scan, (scan.array > 170).astype(np.uint8))
+    found = [load_case(case, None, None) for case in find_cases(tmp_path / "out").cases]
+    assert [np.array_equal(v.array > 170, r.labels == 1) for v, r in found] == [True, True]
+    assert found[0][1].labels.sum() < found[1][1].labels.sum()
+
+
+def test_a_mended_result_keeps_the_voxel_size_that_the_user_gave(tmp_path: Path, heart: Phantom) -> None:
+    labels, geometry, image = heart
+    path = write_volume(Volume(image, geometry), tmp_path / "scan.nii")
+    patched_nifti(path, {80: bytes(12), 254: bytes(2)})  # no pixdim, no sform
+    (tmp_path / "scan.nii.gz").write_bytes(gzip.compress(path.read_bytes()))
+    for name in ("a", "b"):
+        scan = read_volume(tmp_path / "scan.nii.gz", modality="CT", spacing=geometry.spacing)
+        write_mended(tmp_path / "out" / name, scan, labels)
+    home = convert(check_cases(find_cases(tmp_path / "out"), None, None), Layout(("LV",), "CT"), tmp_path / "raw")
+    assert read_volume(home / "imagesTr" / "a_0000.nii.gz").geometry.spacing == geometry.spacing
+
+
+def test_a_mended_result_whose_scan_has_changed_is_refused(tmp_path: Path, heart: Phantom) -> None:
+    labels, geometry, image = heart
+    write_volume(Volume(image, geometry), tmp_path / "scan.nii.gz")
+    write_mended(tmp_path / "out" / "r", read_volume(tmp_path / "scan.nii.gz", modality="CT"), labels)
+    (case,) = find_cases(tmp_path / "out").cases
+    assert load_case(case, None, None)[0].modality == "CT"
+    write_volume(Volume(image + 1, geometry), tmp_path / "scan.nii.gz")
+    with pytest.raises(InputError, match=r"scan\.nii\.gz' has changed since it was segmented"):
+        load_case(case, None, None)
+
+
 def test_a_monai_data_list_keeps_its_folds(tmp_path: Path) -> None:
     make_folder_pair(tmp_path, 2, (8.0, 8.0, 10.0))
     entries = [
@@ -115,6 +164,24 @@ def test_a_monai_data_list_keeps_its_folds(tmp_path: Path) -> None:
     assert [(c.name, c.fold) for c in found.cases] == [("heart_00", 1), ("heart_01", 0)]
     assert all(c.image.is_file() and c.label.is_file() for c in found.cases)
     assert len(found.unlabelled) == 1
+
+
+def test_train_only_cases_of_a_data_list_are_never_held_out(tmp_path: Path) -> None:
+    make_folder_pair(tmp_path, 3, (8.0, 8.0, 10.0))
+    places: list[dict[str, Any]] = [{"fold": 0}, {"train_only": True}, {"fold": 1}]
+    entries = [
+        {"image": f"images/heart_0{k}.nii.gz", "label": f"labels/heart_0{k}.nii.gz"} | p for k, p in enumerate(places)
+    ]
+    listing = tmp_path / "list.json"
+    listing.write_text(json.dumps({"training": entries}))
+    data = check_cases(find_cases(listing), None, None)
+    refuse_bad_data(data, 2, skip_bad=False)
+    assert split(data, 2, seed=5) == [
+        {"train": ["heart_02", "heart_01"], "val": ["heart_00"]},
+        {"train": ["heart_00", "heart_01"], "val": ["heart_02"]},
+    ]
+    listing.write_text(json.dumps({"training": [entries[0] | {"train_only": True}]}))
+    assert "a case that is held out in a fold has none" in find_cases(listing).problems[0]
 
 
 @pytest.mark.parametrize(

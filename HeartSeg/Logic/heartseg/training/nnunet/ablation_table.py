@@ -209,7 +209,11 @@ def difference_table(trials: Sequence[Trial]) -> str:
         lines.append(f"| {d.configuration} | {headings[d.metric]} | {d.mean:+.2f} | {interval} | {d.n} |")
     clear = [d for d in found if d.says_something]
     verdict = "; ".join(f"{d.configuration} differs in {headings[d.metric]}" for d in clear)
-    lines += ["", f"{verdict or 'No difference is clear'}: an interval that holds 0 shows none."]
+    lines += [
+        "",
+        f"{verdict or 'No difference is clear'}: an interval that holds 0 shows none.",
+        "Intervals are over the cases, for the networks that were trained: other seeds may differ by more.",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -62,8 +62,13 @@ class CheckedData:
 
     @property
     def translated(self) -> tuple[str, ...]:
-        """Names of the translated cases, which are used for training but never held out."""
+        """Names of the translated cases."""
         return tuple(c.case.name for c in self.cases if c.case.translated)
+
+    @property
+    def train_only(self) -> tuple[str, ...]:
+        """Names of the cases that no fold holds out."""
+        return tuple(c.case.name for c in self.cases if c.case.train_only)
 
     @property
     def orientations(self) -> dict[str, int]:
@@ -152,7 +157,7 @@ def load_case(
     Raises:
         InputError: a file cannot be read, the grids differ, a label value is unknown, or no selected structure remains.
     """
-    volume = read_volume(case.image)
+    volume = read_scan(case)
     reference = read_reference(case.label, labels)
     if not volume.geometry.same_grid(reference.geometry, SAME_GRID * min(volume.geometry.spacing)):
         raise InputError(
@@ -168,6 +173,20 @@ def load_case(
             "it, remove the case"
         )
     return volume, LabelMap(kept, reference.geometry, reference.name, reference.path, reference.notices)
+
+
+def read_scan(case: Case) -> Volume:
+    """Read the scan of a case; that of a mended result as it was read when it was segmented.
+
+    Raises:
+        InputError: the scan cannot be read, or has changed since it was segmented.
+    """
+    if case.facts is None:
+        return read_volume(case.image)
+    volume = case.facts.read_scan()
+    if not case.facts.describes(volume):
+        raise InputError(f"scan {str(case.image)!r} has changed since it was segmented: segment and mend it again")
+    return volume
 
 
 def describe_grid(geometry: Geometry) -> str:
@@ -211,15 +230,17 @@ def refuse_bad_data(data: CheckedData, folds: int, skip_bad: bool) -> None:
     if len(data.cases) == 1:
         raise InputError(f"there is one case only ({data.cases[0].case.name}): training needs one more to test on")
     _refuse_other_folds(data, folds)
-    real = len(data.cases) - len(data.translated)
+    real = len(data.cases) - len(data.train_only)
     if folds > real:
         text = f"{folds} folds need {folds} cases and there are {real}"
-        raise InputError(f"{text}{' (translated ones are never held out)' * bool(data.translated)}: lower --folds")
+        raise InputError(
+            f"{text}{' (translated and train-only ones are never held out)' * bool(data.train_only)}: lower --folds"
+        )
 
 
 def _refuse_other_folds(data: CheckedData, folds: int) -> None:
     """Check that the number of folds is that of the data list, whose split it would otherwise replace."""
-    given = {c.case.fold for c in data.cases}
+    given = {c.case.fold for c in data.cases if not c.case.train_only}
     if None in given or given == set(range(folds)):
         return
     numbers = sorted(f for f in given if f is not None)

@@ -126,7 +126,7 @@ def _convert_case(checked: CheckedCase, layout: Layout, home: Path, labels: Mapp
     turn = layout.orientation == "lps" and geometry.orientation != "LPS"
     if turn:
         array, geometry = np.ascontiguousarray(flip.apply(array)), turned
-    as_stored = not any(f.code in REPAIRED for f in volume.findings)
+    as_stored = not (volume.source.spacing_given or any(f.code in REPAIRED for f in volume.findings))
     if not turn and as_stored and checked.case.image.name.endswith(FILE_ENDING):
         _link(checked.case.image, image, layout.copy)
     else:

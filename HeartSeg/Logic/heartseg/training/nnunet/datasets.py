@@ -14,7 +14,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...formats import LABEL_FILES, REPORT_FILE
-from ...provenance import Provenance
+from ...provenance import InputFacts, Provenance
 from ...volume.headers import image_suffix
 from ...volume.label_maps import stem_of
 
@@ -47,8 +47,9 @@ class Case:
         image, label: paths of scan and reference.
         modality: ``"CT"`` or ``"MR"`` if the file name contains it, else ``""``.
         fold: fold that holds the case out, if a data list gives it.
-        translated: whether the scan was translated from another modality; such cases are for training only, never held
-            out.
+        translated: whether the scan was translated from another modality.
+        train_only: whether no fold holds the case out: a translated one, or one that the data list marks so.
+        facts: how the scan of a mended result was read.
     """
 
     name: str
@@ -57,6 +58,8 @@ class Case:
     modality: str = ""
     fold: int | None = None
     translated: bool = False
+    train_only: bool = False
+    facts: InputFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -115,10 +118,11 @@ def _mended(data: Path) -> Listing | None:
         elif scan is None or not scan.path or not Path(scan.path).exists() or scan.frame is not None:
             problems.append(f"the scan of '{folder}' is not there as a file of its own: put both into images/, labels/")
         else:
-            cases.append(Case(safe_name(folder.name), Path(scan.path), label, scan.modality))
+            cases.append(Case(safe_name(folder.name), Path(scan.path), label, scan.modality, facts=scan))
     if not mended:
         raise InputError(f"none of the {len(found)} results in {str(data)!r} was mended: use heartseg refine first")
-    return Listing("mended results", tuple(cases), (), tuple(problems))
+    others = f" ({len(found) - mended} not mended, left out)" * (mended < len(found))
+    return Listing(f"mended results{others}", tuple(cases), (), tuple(problems))
 
 
 def _provenance(path: Path) -> Provenance | None:
@@ -139,7 +143,9 @@ def _folder_pair(data: Path) -> Listing | None:
     labels = {_case_name(p, nnunet=False): p for p in _files(found[1])}
     listing = _paired(f"folders {found[0].name}/ and {found[1].name}/", images, labels)
     made = _translated(data / TRANSLATED)
-    cases = tuple(replace(c, translated=stem_of(c.image) in made) for c in listing.cases)
+    cases = tuple(
+        replace(c, translated=True, train_only=True) if stem_of(c.image) in made else c for c in listing.cases
+    )
     return replace(listing, cases=cases)
 
 
@@ -234,7 +240,8 @@ def _paired(layout: str, images: Mapping[str, Path], labels: Mapping[str, Path])
 def _data_list(path: Path) -> Listing:
     """Read a MONAI data list: ``{"training": [{"image": ..., "label": ..., "fold": 0}, ...]}``, paths relative to it.
 
-    https://docs.monai.io/en/stable/data.html (``load_decathlon_datalist``); ``fold`` is used as in Auto3DSeg.
+    https://docs.monai.io/en/stable/data.html (``load_decathlon_datalist``); ``fold`` is used as in Auto3DSeg. Our own
+    ``"train_only": true`` marks a case that no fold holds out.
     """
     if path.suffix.lower() != ".json":
         raise InputError(f"{str(path)!r} is a single file: give {LAYOUTS}")
@@ -263,8 +270,17 @@ def _entry(entry: Any, home: Path) -> Case:
     if not isinstance(entry, dict) or "image" not in entry or "label" not in entry:
         raise ValueError("it needs 'image' and 'label'")
     image, label = (home / _path(entry[key]) for key in ("image", "label"))
-    fold = entry.get("fold")
-    return Case(safe_name(stem_of(image)), image, label, _modality(image), None if fold is None else int(fold))
+    fold, train_only = entry.get("fold"), entry.get("train_only", False)
+    if train_only not in (False, True) or (train_only and fold is not None):
+        raise ValueError("'train_only' is true or false, and a case that is held out in a fold has none")
+    return Case(
+        safe_name(stem_of(image)),
+        image,
+        label,
+        _modality(image),
+        None if fold is None else int(fold),
+        train_only=bool(train_only),
+    )
 
 
 def _path(value: Any) -> str:

@@ -180,9 +180,9 @@ def _refuse_changed_data(training: Training) -> None:
 def split(data: CheckedData, folds: int, seed: int) -> list[dict[str, list[str]]]:
     """Write nnU-Net's ``splits_final``: the folds of the data list if every case has one, else a random split.
 
-    Every fold trains on the translated cases, and no fold holds them out.
+    Every fold trains on the train-only cases, and no fold holds them out.
     """
-    given = {c.case.name: c.case.fold for c in data.cases if not c.case.translated}
+    given = {c.case.name: c.case.fold for c in data.cases if not c.case.train_only}
     names = sorted(given)
     numbers = {f for f in given.values() if f is not None}
     if None not in given.values() and numbers == set(range(folds)):
@@ -191,7 +191,7 @@ def split(data: CheckedData, folds: int, seed: int) -> list[dict[str, list[str]]
         shuffled = list(names)
         random.Random(seed).shuffle(shuffled)
         held_out = [sorted(shuffled[fold::folds]) for fold in range(folds)]
-    return [{"train": [n for n in names if n not in val] + list(data.translated), "val": val} for val in held_out]
+    return [{"train": [n for n in names if n not in val] + list(data.train_only), "val": val} for val in held_out]
 
 
 def plans_of(training: Training, base: Mapping[str, Any], preset: Preset, name: str, seed: int) -> dict[str, Any]:
