@@ -46,10 +46,9 @@ extension: $(VENV)/.dev  ## what Slicer's ExtensionsIndex will see: entry, pictu
 publish-clone: $(VENV)/.dev  ## a copy in OUT=DIR whose history lacks superseded weights and pictures
 	$(BIN)/python tools/publish_clone.py "$(OUT)"
 
-# One process a core, up to four (2 GB each), and one thread in each: threads of torch that wait for a busy core take
-# minutes. Tests of one file stay together, since they share what takes long to make.
+# One thread in each process: threads of torch that wait for a busy core take minutes.
 unit: $(VENV)/.dev  ## tests, without the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python tools/run_tests.py -m "not slow"
 
 docs: $(VENV)/.dev  ## the documentation site in site/, strictly: a broken link or a missing reference fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
