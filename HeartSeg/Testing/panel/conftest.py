@@ -87,3 +87,14 @@ def hold(session: PanelHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     yield make
     for gate in gates:
         gate.open()
+
+
+@pytest.fixture
+def section(user: Driver) -> Any:
+    """The section Mend after a run, with mending started."""
+    from panel.mending import mend_section, start
+
+    user.run()
+    found = mend_section(user)
+    start(user, found)
+    return found

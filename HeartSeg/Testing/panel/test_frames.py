@@ -11,7 +11,7 @@ import slicer
 from heartseg.panel.record import read_record
 from heartseg.scene.mending import marks_nodes
 from panel.driver import Driver
-from panel.test_mend import labels_of, mend_section, place, settle, start, wrong_place
+from panel.mending import labels_of, mend_section, place, settle, start, wrong_place
 from tiny_models import synthetic_volume
 
 

@@ -13,18 +13,10 @@ from heartseg.anatomy import structure
 from heartseg.panel.record import read_record
 from heartseg.scene.mending import POINTS, node_for_marks
 from panel.driver import Driver, Gate
-from panel.test_mend import labels_of, mend_section, place, settle, shift, start, wrong_place
+from panel.mending import labels_of, mend_section, place, settle, shift, start, wrong_place
 
 PAINTED = (slice(2, 5), slice(2, 6), slice(2, 7))
 """Box in the corner of the scan, outside of the region of the marks."""
-
-
-@pytest.fixture
-def section(user: Driver) -> Any:
-    user.run()
-    found = mend_section(user)
-    start(user, found)
-    return found
 
 
 def paint(node: Any, scan: Any, key: str, *box: slice) -> None:

@@ -12,8 +12,8 @@ import slicer
 from heartseg.panel.record import read_record
 from heartseg.scene.mending import is_stroke, marks_nodes
 from panel.driver import Driver
+from panel.mending import labels_of, settle, start
 from panel.mouse import Mouse
-from panel.test_mend import labels_of, mend_section, settle, start
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +28,6 @@ def mouse(mice: list[Mouse], scan: Any) -> Mouse:
         mice.append(Mouse(scan))
     mice[0].look_at(scan)
     return mice[0]
-
-
-@pytest.fixture
-def section(user: Driver) -> Any:
-    user.run()
-    found = mend_section(user)
-    start(user, found)
-    return found
 
 
 def at(z: float, y: float, x: float) -> tuple[float, float, float]:

@@ -108,10 +108,8 @@ class Mend(Section):
     def _is_current(self, state: State) -> bool:
         """Whether the displayed result is still the one that is mended, not another run or an earlier one."""
         assert self._mender is not None and self._opened is not None
-        made, mended = (
-            state.record.provenance if state.record is not None else Provenance(),
-            self._opened.before.provenance,
-        )
+        made = state.record.provenance if state.record is not None else Provenance()
+        mended = self._opened.before.provenance
         is_same = (made.created, made.seconds) == (mended.created, mended.seconds)  # two runs may end in one second
         return self._mender.alive and state.segmentation is self._mender.segmentation and is_same
 
