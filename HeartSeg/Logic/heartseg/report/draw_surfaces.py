@@ -1,7 +1,7 @@
 """Program of the child process that draws surfaces with VTK: ``scene.json out.png`` as arguments.
 
-Run by path (:mod:`.render3d`), so that neither the package nor all of VTK is imported: that takes four times as long as
-the picture. ``scene.json`` contains ``{"size": [w, h], "background": [r, g, b], "frame": 3x3, "surfaces": [{"path",
+Run by path (:mod:`.render3d`), so that neither the package nor all of VTK is imported, which takes longer than the
+drawing. ``scene.json`` contains ``{"size": [w, h], "background": [r, g, b], "frame": 3x3, "surfaces": [{"path",
 "color", "opacity"}]}``, with colours from 0 to 1 and ``frame`` from :func:`heartseg.report.shading.view_frame`. STL
 files are in LPS unless their header contains ``SPACE=RAS``, as written by Slicer.
 """
