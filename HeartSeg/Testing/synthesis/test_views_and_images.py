@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from heartseg.inference.normalize import fit_clipped
 from heartseg.synthesis import views
 from heartseg.synthesis.appearance import draw_appearance, render
 from heartseg.synthesis.fields import rotation_matrix
@@ -62,6 +63,16 @@ def test_the_field_of_view_hides_voxels_and_they_take_the_lowest_seen_value() ->
     assert float(scaled[seen].mean()) == pytest.approx(0, abs=1e-5)
     assert float(scaled[seen].std(correction=0)) == pytest.approx(1, abs=1e-5)
     assert torch.unique(scaled[~seen]) == scaled[seen].min()
+
+
+def test_grey_values_are_clipped_as_in_a_run() -> None:
+    values = np.random.default_rng(1).normal(100, 20, (24, 24, 24)).astype(np.float32)
+    values[:2] = 3000.0  # metal
+    seen = np.ones(values.shape, bool)
+    seen[20:] = False
+    scaled = views.normalise(torch.from_numpy(values), torch.from_numpy(seen), 80.0).numpy()
+    expected = fit_clipped("ZScoreNormalization", values[seen], {}, 80.0).apply(values[seen])
+    np.testing.assert_allclose(scaled[seen], expected, atol=5e-3)
 
 
 def test_an_oblique_field_of_view_is_the_straight_one_turned_about_the_patch_s_centre() -> None:

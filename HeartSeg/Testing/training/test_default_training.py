@@ -21,14 +21,14 @@ import torch
 
 from heartseg.synthesis.appearance import draw_appearance
 from heartseg.synthesis.regions import IGNORE, Region
-from heartseg.synthesis.scenes import Scene, save_scene
+from heartseg.synthesis.scenes import Scene, load_scene, save_scene
 from heartseg.synthesis.views import draw_fine_view
 from heartseg.training.evaluate import load_snapshot
 from heartseg.training.export import CHECKPOINT, coarser, export_model, scene_facts
 from heartseg.training.export import main as export_main
 from heartseg.training.losses import cross_entropy_and_dice
 from heartseg.training.scoring import dice_scores, score_scenes, summary
-from heartseg.training.stages import FINE, SIZES, STAGES, Stage, build_network
+from heartseg.training.stages import FINE, FINE_FULL, SIZES, STAGES, Stage, build_network, with_empty_views
 from heartseg.training.state import load_state, save_state
 from heartseg.training.stream import (
     PICTURE_SHARE,
@@ -133,12 +133,13 @@ def test_frozen_parts_keep_their_weights(scene_folder: Path, tmp_path: Path) -> 
     assert changed and not any(name.startswith("encoder.") for name in changed)
 
 
-def test_bfloat16_is_for_devices_with_units_for_it(
+def test_bfloat16_is_for_devices_with_instructions_for_it(
     scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for units in (False, True):
-        monkeypatch.setattr("heartseg.training.cpu.has_bfloat16_units", lambda u=units: u)
-        assert Trainer(TINY, scene_folder, tmp_path, Recipe(steps=2)).bfloat16 is units
+    for matrix, vector in ((False, False), (True, False), (False, True)):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda yes=matrix: yes)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda yes=vector: yes)
+        assert Trainer(TINY, scene_folder, tmp_path, Recipe(steps=2)).bfloat16 is (matrix or vector)
     assert Trainer(TINY, scene_folder, tmp_path, Recipe(steps=2, bfloat16=False)).bfloat16 is False
 
 
@@ -399,3 +400,24 @@ def test_stock_nnunet_takes_the_folder_and_computes_the_same(
     ours = load_snapshot(run, stage)
     with torch.inference_mode():
         assert torch.allclose(predictor.network.eval()(image), ours(image), atol=1e-5)
+
+
+def test_fewer_views_without_a_heart_leave_the_others_as_they_are(scene_folder: Path) -> None:
+    fewer = with_empty_views(FINE_FULL, 0.25)
+    assert dict(fewer.kinds) == {"trunk": 0.51, "thorax": 0.34, "heartless": 0.0375}
+    body = np.zeros((100, 100, 100), np.uint8)
+    scene = replace(
+        load_scene(next(scene_folder.glob("*.json"))),
+        kind="trunk",
+        regions=body,
+        spacing=5.0,
+        heart_centre=(250.0, 250.0, 250.0),
+    )
+
+    def away(stage: Stage) -> float:
+        views = [stage.draw_view(np.random.default_rng(i), scene, 32, 6.0) for i in range(200)]
+        return float(np.mean([np.abs(v.centre - np.array(scene.heart_centre)).max() > 75 for v in views]))
+
+    assert 0.2 < away(FINE_FULL) < 0.45
+    assert away(with_empty_views(FINE_FULL, 0)) == 0
+    assert away(fewer) < 0.15

@@ -15,7 +15,7 @@ from .stacks import SliceStack
 from .switches import FROZEN
 from .views import View
 
-STACK_SHARE, CUT_SHARE = 0.2, 0.12
+STACK_SHARE, CUT_SHARE = 0.3, 0.12
 """Fractions of the views that become stacks, and that are cut."""
 DrawView = Callable[[np.random.Generator, Scene, int, float], View]
 

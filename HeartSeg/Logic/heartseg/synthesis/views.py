@@ -12,12 +12,15 @@ import numpy as np
 import torch
 import torch.nn.functional as nnf
 
+from .appearance.grey_scale import quantiles
 from .fields import nearest_index, rotation_matrix
 from .regions import IGNORE, Region
 from .scenes import Scene
 from .stacks import SliceStack
 
 SUBDIVISIONS = 2
+AWAY = 0.33
+"""Fraction of the fine network's views of trunks that are away from the heart."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,12 @@ def draw_elastic(rng: np.random.Generator, edge: float, node_spacing: float = 48
     return (rng.standard_normal((3, n, n, n)) * rng.uniform(0, 5)).astype(np.float32)
 
 
-def draw_fine_view(rng: np.random.Generator, scene: Scene, size: int = 96, spacing: float = 2.0) -> View:
+def draw_fine_view(
+    rng: np.random.Generator, scene: Scene, size: int = 96, spacing: float = 2.0, away: float = AWAY
+) -> View:
     """Draw a crop for the fine network: centred on the heart (within 20 mm), off-centre, or away from the heart.
 
-    A third of the crops of trunk scenes are away from the heart, so that the network learns to reject a wrong location.
+    ``away`` of the crops of trunk scenes are away from the heart, so that the network learns to reject a wrong place.
     In a third of all views the field of view is smaller than the patch; half of these are oblique or thin slabs, like
     short-axis stacks.
     """
@@ -73,7 +78,7 @@ def draw_fine_view(rng: np.random.Generator, scene: Scene, size: int = 96, spaci
     heart, edge = np.array(scene.heart_centre), size * spacing
     extent = np.array(scene.regions.shape) * scene.spacing
     kind = rng.random()
-    away = 0.33 if scene.kind == "trunk" else 0.0
+    away = away if scene.kind == "trunk" else 0.0
     if kind < away:
         centre = rng.uniform(extent * 0.12, extent * 0.88)
         for _ in range(20):
@@ -263,10 +268,15 @@ def majority(labels: torch.Tensor, n: int, fair_ties: bool = False) -> torch.Ten
     return winner
 
 
-def normalise(image: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    """Z-score over the seen voxels, float32 (z, y, x); unseen voxels get the lowest seen value."""
+def normalise(image: torch.Tensor, seen: torch.Tensor, upper_percentile: float = 100.0) -> torch.Tensor:
+    """Z-score over the seen voxels, float32 (z, y, x); unseen voxels get the lowest seen value.
+
+    Grey values above ``upper_percentile`` of the seen voxels are clipped first.
+    """
     if not bool(seen.any()):
         return torch.zeros_like(image)
+    if upper_percentile < 100:
+        image = image.clamp(max=quantiles(image[seen], (upper_percentile / 100,))[0])
     values = image[seen]
     filled = torch.where(seen, image, values.min())
     return (filled - values.mean()) / max(float(values.std(correction=0)), 1e-8)

@@ -31,7 +31,7 @@ from heartseg.synthesis.switches import ANATOMY_PARTS, FROZEN, IMAGE_PARTS, chec
 
 from .cargo import pack_scenes, unpack_scenes
 from .options import DESCRIPTION, EXAMPLES, add_arguments
-from .stages import SIZES, Stage
+from .stages import SIZES, Stage, with_empty_views
 from .trainer import Recipe, Trainer
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,8 @@ def train_default(args: argparse.Namespace) -> int:
     stages = choose_stages(args.size, device, args.batch)
     if args.crop is not None and (args.crop < 32 or args.crop % 16):
         raise ValueError(f"--crop is {args.crop}: give a multiple of 16 that is at least 32, such as 96")
+    if not 0 <= args.empty_views <= 1:
+        raise ValueError(f"--empty-views is {args.empty_views:g}: give a factor from 0 to 1")
     with SceneMakers(args, workers) as makers:
         if not makers.wait(until):
             log.info("stopped while making scenes: run the same command again to continue")
@@ -241,8 +243,8 @@ def _train(stage: Stage, args: argparse.Namespace, device: str, workers: int, un
     if args.learning_rate or args.start_from:
         rate = args.learning_rate or stage.learning_rate * START_FROM_RATE
         stage = replace(stage, learning_rate=rate)
-    if args.crop and stage.name == "fine":
-        stage = replace(stage, patch=args.crop)
+    if stage.name == "fine":
+        stage = with_empty_views(replace(stage, patch=args.crop or stage.patch), args.empty_views)
     recipe = Recipe(
         steps=steps,
         minutes=minutes,

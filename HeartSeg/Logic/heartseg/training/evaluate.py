@@ -79,7 +79,7 @@ def predict_window(network: torch.nn.Module, stage: Stage, scan: Any, centre: np
     outside = -1e6
     image = sitk.GetArrayFromImage(sitk.Resample(smooth, grid, sitk.Transform(), sitk.sitkLinear, outside))
     pixels = torch.from_numpy(image)
-    image = normalise(pixels, pixels > outside / 2).numpy()
+    image = normalise(pixels, pixels > outside / 2, stage.upper_percentile).numpy()
     return full_resolution(network(as_input(image)))[0].float().numpy(), grid
 
 

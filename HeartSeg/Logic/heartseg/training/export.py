@@ -18,12 +18,10 @@ import torch
 from heartseg.hashes import sha256_of
 from heartseg.synthesis.hearts import RESERVED_SUBJECTS, TRAINING_SUBJECTS, VALIDATION_SUBJECTS
 
-from .stages import CLASS_KEYS, LABELS, NETWORK_CLASS, SIZES, Stage, architecture_kwargs
+from .stages import CLASS_KEYS, FINDER, FINE, LABELS, NETWORK_CLASS, SIZES, Stage, architecture_kwargs
 
 VERSION = "0.5.1"
 MARGIN_MM = 8.0
-UPPER_PERCENTILE = 97.0
-"""Upper clipping of the fine network's window; see :class:`~heartseg.models.card.ModelCard`."""
 WEIGHT_STEPS = 127
 """Largest multiple of the rounding step of a filter; see :func:`coarser`."""
 CHECKPOINT = "fold_0/checkpoint_final.pth"
@@ -200,7 +198,7 @@ def model_card(
         "finder": None if finder else "finder",
         "margin_mm": MARGIN_MM,
         "normalization_extent": "scan" if finder else "crop",
-        "upper_percentile": 100.0 if finder else UPPER_PERCENTILE,
+        "upper_percentile": (FINDER if finder else FINE).upper_percentile,
         "trained_on": trained_on,
         "tested_on": tested_on,
         "licence": LICENCE,

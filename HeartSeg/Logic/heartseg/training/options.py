@@ -81,6 +81,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "more steps on a CPU (default: the window of the model)",
     )
     parser.add_argument(
+        "--empty-views",
+        metavar="F",
+        type=float,
+        default=1.0,
+        help="factor, 0 to 1, on the fractions of the fine network's views without a heart (a third of those of "
+        "trunks, and all of bodies without a heart), to learn more about hearts in few steps (default: 1)",
+    )
+    parser.add_argument(
         "--freeze", choices=["encoder"], nargs="+", default=(), help="do not train these parts of the networks"
     )
     parser.add_argument(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 
 from heartseg.networks.plain_unet import PlainUNet
 from heartseg.synthesis.scenes import Scene
-from heartseg.synthesis.views import View, draw_finder_view, draw_fine_view
+from heartseg.synthesis.views import AWAY, View, draw_finder_view, draw_fine_view
 
 LABELS = {"background": 0, "LV": 1, "RV": 2, "LA": 3, "RA": 4, "MYO": 5, "AO": 6, "PA": 7}
 NETWORK_CLASS = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
@@ -31,6 +32,7 @@ class Stage:
         draw_view: function that draws a training view of a scene.
         batch: samples per step.
         learning_rate: peak learning rate of AdamW.
+        upper_percentile: grey values above this percentile of the seen voxels are clipped, here and in the card.
         heart_weight: weight of a heart voxel relative to a background voxel in the cross-entropy.
     """
 
@@ -42,6 +44,7 @@ class Stage:
     draw_view: Callable[[np.random.Generator, Scene, int, float], View]
     batch: int = 1
     learning_rate: float = 5e-3
+    upper_percentile: float = 100.0
     heart_weight: float = 1.0
 
 
@@ -56,12 +59,24 @@ FINDER = Stage(
     heart_weight=6.0,
 )
 FINE = Stage(
-    "fine", 2.0, 96, (16, 32, 64, 128, 256), (("trunk", 0.51), ("thorax", 0.34), ("heartless", 0.15)), draw_fine_view
+    "fine",
+    2.0,
+    96,
+    (16, 32, 64, 128, 256),
+    (("trunk", 0.51), ("thorax", 0.34), ("heartless", 0.15)),
+    draw_fine_view,
+    upper_percentile=97.0,
 )
 FINE_FULL = replace(FINE, spacing=1.5, patch=128)
 SIZES = {"small": (FINDER, FINE), "full": (FINDER, FINE_FULL)}
 """Finder and fine network for training on a CPU (small) and on a GPU (full)."""
 STAGES = {s.name: s for s in (FINDER, FINE)}
+
+
+def with_empty_views(stage: Stage, factor: float) -> Stage:
+    """Return the fine stage with this factor on its fractions of scenes without a heart and of views away from it."""
+    kinds = tuple((kind, share * (factor if kind == "heartless" else 1)) for kind, share in stage.kinds)
+    return replace(stage, kinds=kinds, draw_view=partial(draw_fine_view, away=AWAY * factor))
 
 
 def architecture_kwargs(features: tuple[int, ...]) -> dict[str, Any]:

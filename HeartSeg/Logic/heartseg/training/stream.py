@@ -54,7 +54,8 @@ def make_samples(
     kind = "mr" if rng.random() < STACKS_OF_MR else "free"
     kind = "mixed" if view.stack is None or "mr" in without else kind
     looks = [as_stack(rng, draw_look(rng, without, generator, kind), view, without) for _ in range(count)]
-    return [(normalise(render(rng, regions, look, stage.spacing), seen), target) for look in looks]
+    images = (render(rng, regions, look, stage.spacing) for look in looks)
+    return [(normalise(image, seen, stage.upper_percentile), target) for image in images]
 
 
 def as_stack(rng: np.random.Generator, look: Appearance, view: View, without: frozenset[str]) -> Appearance:

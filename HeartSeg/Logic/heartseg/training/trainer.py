@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from heartseg.synthesis.switches import FROZEN, NEWEST
 
 from ..devices import threads_text
-from .cpu import fast_bfloat16, has_bfloat16_units
+from .cpu import fast_bfloat16, has_matrix_units
 from .losses import deep_loss
 from .scoring import score_scenes
 from .stages import SIZES, Stage, build_network
@@ -62,7 +62,7 @@ class Recipe:
     warm_up: int = 60
     ema: float = 0.998
     save_every: float = 180.0
-    validate_every: float = 600.0
+    validate_every: float = 1200.0
     bfloat16: bool | None = None
     workers: int = 1
     device: str = "cpu"
@@ -333,7 +333,7 @@ def best_layout(device: torch.device) -> torch.memory_format:
     """Return channels last for GPUs and CPUs with AMX; on CPUs with AVX-512 only it is 25 % slower."""
     if device.type == "cuda":
         return torch.channels_last_3d
-    return torch.channels_last_3d if has_bfloat16_units() else torch.contiguous_format
+    return torch.channels_last_3d if has_matrix_units() else torch.contiguous_format
 
 
 def device_name(device: torch.device) -> str:

@@ -23,7 +23,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from ...devices import is_out_of_memory
 from ...errors import DeviceError, ModelError, SettingsError
 from ...progress import Reporter
-from ..cpu import has_bfloat16_units
+from ..cpu import has_bfloat16_instructions
 from .augmentation import adapted
 from .curves import draw_progress
 from .history import log_to_tensorboard, rows, write_history
@@ -84,7 +84,7 @@ class HeartSegTrainer(nnUNetTrainer):
             super().initialize()
         if self.start_from:
             load_start_weights(self._bare_network(), Path(self.start_from))
-        if self.device.type == "cpu" and has_bfloat16_units():
+        if self.device.type == "cpu" and has_bfloat16_instructions():
             train_in_bfloat16(self._bare_network())
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
