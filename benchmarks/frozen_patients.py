@@ -3,7 +3,8 @@
 ``python benchmarks/frozen_patients.py ../shared/data WORK make`` creates 24 CTA and 24 MR scans with their labels and
 compares their SHA-256 with the list beside this program; ``--freeze`` writes the list, once, before training. Half of
 the MR are short-axis stacks, stored as a scanner stores them: oblique, slices 6-10 mm thick. ``make-validation``
-and ``make-more-validation`` create the same kind of scans of subjects 15 and 16, 16 hearts each, for choices.
+and ``make-more-validation`` create the same kind of scans of subjects 15 and 16, 16 hearts each, for choices, and
+``make-beating`` scans at end-diastole and end-systole of 24 hearts of them.
 ``score`` runs the complete program on them.
 """
 
@@ -23,15 +24,16 @@ from heartseg.synthesis.appearance import draw_appearance, render
 from heartseg.synthesis.disease import DISEASES
 from heartseg.synthesis.hearts import RESERVED_SUBJECTS, VALIDATION_SUBJECTS
 from heartseg.synthesis.limited_views import as_stack_view
-from heartseg.synthesis.patients import Recipe
+from heartseg.synthesis.patients import Recipe, make_beating_heart
 from heartseg.synthesis.regions import IGNORE
-from heartseg.synthesis.scenes import Scene, make_scene
+from heartseg.synthesis.scenes import Scene, make_scene, scene_of
 from heartseg.synthesis.source import Source
 from heartseg.synthesis.switches import NEWEST
 from heartseg.synthesis.views import View, draw_elastic, draw_pose, extract
 
 MANIFEST = Path(__file__).with_name("frozen_patients.json")
-SEED, VALIDATION_SEED, MORE_SEED = 260_000, 261_000, 262_000
+SEED, VALIDATION_SEED, MORE_SEED, BEATING_SEED = 260_000, 261_000, 262_000, 263_000
+N_BEATING = 24
 PER_SUBJECT = 8
 SIZE, SPACING = 160, 1.5
 KINDS: tuple[tuple[str, ...], ...] = (*((name,) for name in DISEASES), (), ())
@@ -71,25 +73,44 @@ def patient_cases(source: Source, subjects: Sequence[int], seed: int) -> Iterato
             yield _short_axis(scene, f"mr_{subject}_{one}_sax", rng)
 
 
-def _view(scene: Scene, rng: np.random.Generator) -> View:
-    """As the frozen scans' view: 150-240 mm an axis, the heart up to 25 mm off its centre."""
+def beating_cases(source: Source) -> Iterator[Case]:
+    """A CTA and a short-axis stack at end-diastole and at end-systole of 24 hearts of subjects 15 and 16."""
+    for number in range(N_BEATING):
+        subject = VALIDATION_SUBJECTS[number % 2]
+        recipe = Recipe(KINDS[number % len(KINDS)], healthy=0.0, second=0.0, small=0.2)
+        rng = np.random.default_rng([BEATING_SEED, number])
+        hearts = make_beating_heart(rng, source.model, lambda beat: (0.0, beat.systole), subject, recipe)
+        for phase, heart in zip(("ed", "es"), hearts, strict=True):
+            body = np.random.default_rng([BEATING_SEED, number, 3])
+            scene = scene_of(body, source, heart, subject, BEATING_SEED + number)
+            name, protocol = f"{subject}_{number:02d}", CT_PHASES[number % len(CT_PHASES)]
+            scan = np.random.default_rng([BEATING_SEED, number, 1])
+            yield _scan(scene, f"cta_{name}_{phase}", "ct", protocol, scan, whole=True)
+            stack = np.random.default_rng([BEATING_SEED, number, 2])
+            yield _short_axis(scene, f"mr_{name}_sax_{phase}", stack, whole=True)
+
+
+def _view(scene: Scene, rng: np.random.Generator, whole: bool) -> View:
+    """As the frozen scans' view: 150-240 mm an axis, the heart up to 25 mm off its centre; or the whole patch."""
     rotation, zoom = draw_pose(rng)
     half = rng.uniform(75, 120, 3) / SPACING
     low, high = np.floor(SIZE / 2 - half), np.ceil(SIZE / 2 + half)
     centre = np.array(scene.heart_centre) + rng.uniform(-25, 25, 3)
+    if whole:
+        low, high, centre = np.zeros(3), np.full(3, float(SIZE)), np.array(scene.heart_centre)
     return View(centre, SIZE, SPACING, rotation, zoom, low, high, draw_elastic(rng, SIZE * SPACING))
 
 
-def _scan(scene: Scene, name: str, kind: str, protocol: str, rng: np.random.Generator) -> Case:
+def _scan(scene: Scene, name: str, kind: str, protocol: str, rng: np.random.Generator, whole: bool = False) -> Case:
     """A scan of the heart, 1.5 mm."""
-    view = _view(scene, rng)
+    view = _view(scene, rng, whole)
     look = draw_appearance(rng, kind, protocol=protocol, generator=NEWEST)
     return scan_of(scene, view, name, look, rng, fair_ties=True)
 
 
-def _short_axis(scene: Scene, name: str, rng: np.random.Generator) -> StackCase:
+def _short_axis(scene: Scene, name: str, rng: np.random.Generator, whole: bool = False) -> StackCase:
     """A cine stack across the left ventricle's long axis, on its own slices and pixels."""
-    view = as_stack_view(rng, _view(scene, rng), scene, short_axis=True)
+    view = as_stack_view(rng, _view(scene, rng, whole), scene, short_axis=True)
     stack = view.stack
     assert stack is not None
     regions, target, _ = extract(scene, view, fair_ties=True)
@@ -127,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
     def more(source: Source) -> Iterator[Case]:
         return patient_cases(source, VALIDATION_SUBJECTS, MORE_SEED)
 
-    choices = {"make-validation": validation, "make-more-validation": more}
+    choices = {"make-validation": validation, "make-more-validation": more, "make-beating": beating_cases}
     return run(__doc__.split("\n\n")[0], MANIFEST, frozen, choices, argv)
 
 

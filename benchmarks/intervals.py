@@ -4,7 +4,8 @@
 of ``WORK/NAME_labels.nii.gz`` and writes ``heartseg/measure/uncertainty.json``: for each measure the factor whose
 interval holds 90 % of the values. Structures with a warning are left out. ``crossed`` is the share of values in the
 interval with the factor from the other half of the hearts: two halves, each tested with the factor of the other.
-``... coverage WORK...`` prints the share of values in the intervals of the factors that ship, for other scans.
+``... coverage WORK...`` prints the share of values in the intervals of the factors that ship, for other scans, and
+``... function WORK`` the same for measures between end-diastole and end-systole (``frozen_patients.py make-beating``).
 ``... shapes SHARED WORK...`` writes ``heartseg/quality/shapes.json`` from the correct labels. ``frozen_scenes.py`` and
 ``frozen_patients.py`` make such folders, ``findings.py run`` the predictions.
 """
@@ -30,16 +31,24 @@ from heartseg.findings import Finding
 from heartseg.measure import MeasuredLabels, measure_labels
 from heartseg.measure.boxes import crop_labels
 from heartseg.measure.grid import grid_of_crop
+from heartseg.measure.norms import Circumstances
+from heartseg.measure.study import series_study
 from heartseg.measure.uncertainty import SYSTEMATIC, borders_of, half_voxel_effect, load_factors
 from heartseg.quality import measured_and_checked
 from heartseg.quality.shapes import ranges_of
 from heartseg.quantities import general_quantity
+from heartseg.result import Measure
 from heartseg.volume.geometry import Geometry
 from heartseg.volume.label_maps import as_label_map
+from heartseg.volume.patient import Patient
 
 PACKAGE = Path(heartseg.__file__).parent
 FEWEST = 10
 """Fewest hearts for a factor."""
+
+CHAMBERS = ("edv", "esv", "stroke_volume", "ejection_fraction", "max_volume", "min_volume", "emptying_fraction")
+FUNCTION = frozenset((*CHAMBERS, "mass_ed", "mass_es"))
+"""Measures of a beat."""
 
 Labels = tuple[np.ndarray, Geometry]
 
@@ -183,6 +192,44 @@ def print_coverage(folders: list[Path]) -> None:
     print(markdown(["measure", "CT", "MR"], [(name, r.get("CT"), r.get("MR")) for name, r in rows.items()]))
 
 
+def print_function(folder: Path) -> None:
+    """Print how many measures of the function are in their intervals, for scans ``NAME_ed`` and ``NAME_es``."""
+    found = {case.name.split("/")[1]: case for case in cases(folder)}
+    held: dict[tuple[str, str, str], list[tuple[str, bool, float]]] = defaultdict(list)
+    pairs = sorted(name.removesuffix("_ed") for name in found if name.endswith("_ed"))
+    for pair in pairs:
+        if f"{pair}_es" not in found:
+            continue
+        frames, modality = [found[f"{pair}_{phase}"] for phase in ("ed", "es")], modality_of(pair)
+        result = _beat([f.labels for f in frames], frames, modality)
+        truth = {(m.structure, m.quantity): m.value for m in _beat([f.truth for f in frames], frames, modality)}
+        for m in result:
+            right = truth.get((m.structure, m.quantity))
+            if m.value is None or right is None or m.low is None or m.high is None:
+                continue
+            held[m.structure, m.quantity, modality].append((pair, m.low <= right <= m.high, m.value - right))
+    rows: dict[str, dict[str, str]] = defaultdict(dict)
+    for (structure, quantity, modality), values in held.items():
+        _, inside, error = zip(*values, strict=True)
+        text = f"{100 * np.mean(inside):.0f} % of {len(values)}; {np.mean(error):+.1f} ± {np.std(error):.1f}"
+        rows[f"{structure} `{quantity}`"][modality] = text
+    print(f"{len(pairs)} pairs")
+    print(markdown(["measure", "CT", "MR"], [(name, r.get("CT"), r.get("MR")) for name, r in rows.items()]))
+
+
+def _beat(labels: list[np.ndarray], frames: list[Case], modality: str) -> tuple[Measure, ...]:
+    """Measures of the function between end-diastole and end-systole; structures in doubt have no interval."""
+
+    def measure(k: int) -> MeasuredLabels:
+        own = labels[k] is frames[k].labels
+        return frames[k].found if own else measure_labels(Volume(labels[k], frames[k].grid), labels[k], STRUCTURES)
+
+    study = series_study(
+        2, lambda k: (labels[k], frames[k].grid), measure, Patient(), Circumstances(modality=modality, phase="cycle")
+    )
+    return tuple(m for m in study.measures if m.quantity in FUNCTION)
+
+
 def write_shapes(shared: Path, folders: list[Path]) -> None:
     """Write the ranges of shapes in the hearts of the model, a labelled CT, and true labels of synthetic scans."""
     files = [*sorted((shared / "heart-shape-model" / "labelmaps").glob("*.nii.gz"))]
@@ -202,6 +249,7 @@ def write_shapes(shared: Path, folders: list[Path]) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("function").add_argument("folder", type=Path)
     for name in ("factors", "coverage"):
         commands.add_parser(name).add_argument("folders", nargs="+", type=Path)
     shapes = commands.add_parser("shapes")
@@ -210,6 +258,8 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.command == "factors":
         write_factors(options.folders)
+    elif options.command == "function":
+        print_function(options.folder)
     elif options.command == "coverage":
         print_coverage(options.folders)
     else:

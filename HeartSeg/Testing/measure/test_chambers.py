@@ -12,11 +12,12 @@ from heartseg.measure.chambers import atrial_diameters, septal_angle_deg, spheri
 from heartseg.measure.grid import Unknown
 from heartseg.measure.planes import standard_planes
 from heartseg.measure.valves import valve_plane
-from heartseg.measure.vessels import GreatVessels
+from heartseg.measure.vessels import GreatVessels, VesselProfile
 from heartseg.volume import Geometry
 from measured_hearts import LeftVentricle, grid, heart_grid, turned
 
 DIAMETER_MM = 0.5
+VOLUME = 0.01
 
 
 def box_heart(rotation: np.ndarray, spacing: tuple[float, float, float]) -> tuple[np.ndarray, Geometry]:
@@ -91,6 +92,20 @@ def test_root_junction_and_maximum_of_an_aorta(spacing: tuple[float, float, floa
     assert found.junction_mm == pytest.approx(28.0, abs=DIAMETER_MM)
     assert found.maximum_mm == pytest.approx(36.0, abs=DIAMETER_MM)
     assert 4 < found.root_at_mm < 16 < found.junction_at_mm < 30 < found.maximum_at_mm < 65
+
+
+@pytest.mark.parametrize("spacing", [(0.8, 0.8, 0.8), (0.7, 0.7, 1.25)])
+def test_a_cone_has_its_volume_and_the_diameter_of_each_of_its_sections(spacing: tuple[float, float, float]) -> None:
+    length, (low, high) = 70, (12.0, 20.0)
+    cone = aorta(np.linspace(low, high, length + 1), spacing)
+    volume = cone.crop.labels[cone.crop.labels == 6].size * cone.crop.geometry.voxel_volume_ml
+    assert volume == pytest.approx(np.pi * length / 3 * (low**2 + low * high + high**2) / 1000, rel=VOLUME)
+    profile = cone.aortic_profile
+    assert isinstance(profile, VesselProfile)
+    inside = (profile.along_mm > 12) & (profile.along_mm < length - 8) & np.isfinite(profile.diameter_mm)
+    along, found = profile.along_mm[inside], profile.diameter_mm[inside]
+    assert len(along) > 15
+    np.testing.assert_allclose(found, 2 * (low + (high - low) * along / length), atol=DIAMETER_MM)
 
 
 def test_a_straight_aorta_has_no_junction_and_a_short_one_no_tubular_part() -> None:

@@ -280,6 +280,19 @@ def test_the_same_seed_draws_the_same_patient_and_the_facts_of_its_heart_say_wha
     assert check_topology(heart.labels).sound
 
 
+@pytest.mark.shared
+def test_a_beating_heart_is_one_patient_that_empties_between_its_phases(real_source: Source) -> None:
+    recipe = patients.Recipe((), healthy=1.0, small=0.0)
+    diastole, systole = patients.make_beating_heart(
+        np.random.default_rng(4), real_source.model, lambda beat: (0.0, beat.systole), None, recipe
+    )
+    same = ("diseases", "size", "beat", "healthy_mL")
+    assert {k: diastole.facts[k] for k in same} == {k: systole.facts[k] for k in same}
+    full, empty = (np.bincount(h.target.ravel(), minlength=8) for h in (diastole, systole))
+    assert 1 - empty[1] / full[1] == pytest.approx(diastole.facts["beat"]["lv_ef"], abs=0.05)
+    assert empty[5] == pytest.approx(full[5], rel=0.06)
+
+
 def check_reach(found: list) -> None:
     made = [f for f in found if f is not None]
     assert len(made) >= 0.9 * len(found)

@@ -7,6 +7,7 @@ voxels. :func:`make_patient_heart` does all of this and checks the result.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -275,6 +276,34 @@ def make_patient_heart(
             facts = facts_of(patient, phase, volumes_of(healthy, patient.size), labels)
             facts["topology"] = {"redrawn": redrawn, "repaired_voxels": repaired}
             return _heart(rng, labels, patient, facts, detail)
+    raise RuntimeError(f"{REDRAWS} consecutive hearts had holes or did not fit: check the ranges of recipe {recipe}")
+
+
+def make_beating_heart(
+    rng: np.random.Generator,
+    model: ShapeModel,
+    phases: Callable[[Beat], Sequence[float]],
+    subject: int | None = None,
+    recipe: Recipe | None = None,
+) -> list[Heart]:
+    """Make the heart of a random patient at several phases, in one place of its cube; see :func:`make_patient_heart`.
+
+    ``phases`` returns the phases for the function of the heart, in which ``systole`` is the phase of end-systole.
+    """
+    for redrawn in range(REDRAWS):
+        patient, _ = draw_patient(rng, model, subject, recipe)
+        place, detail = draw_placement(rng), int(rng.integers(2**62))
+        healthy = healthy_heart(model, patient)
+        diastole, hearts = end_diastole(healthy, patient), []
+        for phase in phases(patient.beat):
+            found = checked_labels(at_phase(diastole, patient.beat, phase, patient.size), patient.size, place)
+            if found is None:
+                break
+            facts = facts_of(patient, phase, volumes_of(healthy, patient.size), found[0])
+            facts["topology"] = {"redrawn": redrawn, "repaired_voxels": found[1]}
+            hearts.append(_heart(np.random.default_rng(detail), found[0], patient, facts, True))
+        else:
+            return hearts
     raise RuntimeError(f"{REDRAWS} consecutive hearts had holes or did not fit: check the ranges of recipe {recipe}")
 
 

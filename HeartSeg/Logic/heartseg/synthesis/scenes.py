@@ -17,7 +17,7 @@ import torch
 from . import thorax, trunk
 from .heartless import SPACING as heartless_spacing
 from .heartless import heartless_body
-from .hearts import make_heart
+from .hearts import Heart, make_heart
 from .patients import Recipe, make_patient_heart
 from .regions import IGNORE, Region
 from .source import Source, load_source
@@ -88,6 +88,20 @@ def make_scene(
         heart = make_heart(rng, source.model, subject, without, exact)
     else:
         heart = make_patient_heart(rng, source.model, subject, recipe, "detail" not in without)
+    return scene_of(rng, source, heart, subject, seed, kind, without, recipe is not None)
+
+
+def scene_of(
+    rng: np.random.Generator,
+    source: Source,
+    heart: Heart,
+    subject: int | None,
+    seed: int,
+    kind: str = "trunk",
+    without: frozenset[str] = frozenset(),
+    tidy: bool = True,
+) -> Scene:
+    """Make a scene with a body of ``kind`` around a heart; ``tidy`` removes stray pieces of the labels."""
     marks = landmarks(heart)
     if kind == "trunk":
         regions, target, _ = trunk.make_trunk(rng, trunk.make_atlas(source), heart, marks, without)
@@ -95,7 +109,7 @@ def make_scene(
     else:
         regions, target = thorax.make_thorax(rng, heart, marks, without)
         spacing = 1.0
-    if recipe is not None:
+    if tidy:
         heart.facts |= tidy_target(target, regions)
     volumes = np.bincount(heart.target.ravel(), minlength=8)[1:8]
     facts = heart.facts | {"volumes_mL": [round(float(v) / 1000, 1) for v in volumes]}
