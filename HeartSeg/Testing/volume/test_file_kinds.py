@@ -112,6 +112,60 @@ def test_compressed_voxels_are_decoded_once(
     assert volume.geometry == read_twice.geometry
 
 
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "f4", "f8"])
+def test_compressed_nrrd_and_metaimage_are_decoded_once(
+    tmp_path: Path, scan: Volume, monkeypatch: pytest.MonkeyPatch, suffix: str, dtype: str
+) -> None:
+    values = np.abs(scan.array).astype(dtype)
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing((2.0, 2.5, 2.25))
+    image.SetDirection((0, 1, 0, 1, 0, 0, 0, 0, -1))
+    for name, packed in (("plain", False), ("packed", True)):
+        sitk.WriteImage(image, str(tmp_path / f"{name}{suffix}"), packed)
+    plain = read_volume(tmp_path / f"plain{suffix}")
+    monkeypatch.delattr(sitk.ImageFileReader, "Execute")
+    packed = read_volume(tmp_path / f"packed{suffix}")
+    np.testing.assert_array_equal(packed.array, plain.array)
+    assert packed.array.dtype == plain.array.dtype and packed.geometry == plain.geometry
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_compressed_nrrd_and_metaimage_may_be_big_endian_and_without_a_size(
+    tmp_path: Path, scan: Volume, suffix: str
+) -> None:
+    sizes, data = " ".join(map(str, scan.array.shape[::-1])), scan.array.astype(">i2").tobytes()
+    fields = {
+        ".nrrd": [
+            "NRRD0004",
+            "type: short",
+            "dimension: 3",
+            f"sizes: {sizes}",
+            "spacings: 2 2 2",
+            "encoding: gzip",
+            "endian: big",
+            "",
+        ],
+        ".mha": [
+            *("NDims = 3", f"DimSize = {sizes}", "ElementSpacing = 1 1 1", "ElementType = MET_SHORT"),
+            *("CompressedData = True", "BinaryDataByteOrderMSB = True", "ElementDataFile = LOCAL"),
+        ],
+    }
+    packed = gzip.compress(data) if suffix == ".nrrd" else zlib.compress(data)
+    path = tmp_path / f"scan{suffix}"
+    path.write_bytes("".join(f"{line}\n" for line in fields[suffix]).encode() + packed)
+    np.testing.assert_array_equal(read_volume(path).array, scan.array)
+
+
+def test_a_compressed_metaimage_series_without_its_size_is_refused(tmp_path: Path, scan: Volume) -> None:
+    path, frames = tmp_path / "scan.mha", np.stack([scan.array] * 2)
+    fields = ["NDims = 4", f"DimSize = {' '.join(map(str, frames.shape[::-1]))}", "ElementSpacing = 1 1 1 1"]
+    fields += ["ElementType = MET_SHORT", "CompressedData = True", "ElementDataFile = LOCAL", ""]
+    path.write_bytes("\n".join(fields).encode() + zlib.compress(frames.tobytes()))
+    with pytest.raises(InputError, match="CompressedDataSize: save it again"):
+        read_volume(path, frame=0)
+
+
 def test_compressed_voxels_with_a_slope_are_scaled(tmp_path: Path, scan: Volume) -> None:
     volume = read_volume(nifti_1(tmp_path / "scan.nii.gz", scan.array, {112: struct.pack("<f", 2)}, packed=True))
     np.testing.assert_array_equal(volume.array, 2 * scan.array)

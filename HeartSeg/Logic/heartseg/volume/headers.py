@@ -39,7 +39,7 @@ class DataBlock:
         stored: number of bytes before decoding according to the header, ``None`` if the header does not state it.
         skip: for NIfTI, number of bytes before the first voxel.
         floats: for floating-point NIfTI, the voxel type (``"<f4"``).
-        voxels: the voxel type (``"<i2"``) of a compressed NIfTI file whose decoded bytes are the values of one volume.
+        voxels: the voxel type (``"<i2"``) of a compressed file whose decoded bytes are the values of one volume.
     """
 
     path: Path

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from ..errors import InputError
 from .headers import DataBlock, Header, numbered_files
 
-_BYTES = {
-    "MET_CHAR": 1,
-    "MET_UCHAR": 1,
-    "MET_SHORT": 2,
-    "MET_USHORT": 2,
-    "MET_INT": 4,
-    "MET_UINT": 4,
-    "MET_LONG": 4,
-    "MET_ULONG": 4,
-    "MET_LONG_LONG": 8,
-    "MET_ULONG_LONG": 8,
-    "MET_FLOAT": 4,
-    "MET_DOUBLE": 8,
+_TYPES = {
+    "MET_CHAR": "i1",
+    "MET_UCHAR": "u1",
+    "MET_SHORT": "i2",
+    "MET_USHORT": "u2",
+    "MET_INT": "i4",
+    "MET_UINT": "u4",
+    "MET_LONG": "i4",
+    "MET_ULONG": "u4",
+    "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
 }
 _TEXT_LINE = 1 << 16
 
@@ -36,9 +38,16 @@ def read(path: Path) -> Header:
         raise ValueError(f"ElementSpacing {spacing} for {len(sizes)} axes")
     pixel = fields.get("ElementType", "?")
     components = int(fields.get("ElementNumberOfChannels", "1"))
-    width = _BYTES.get(pixel.removesuffix("_ARRAY"), 0)
+    kind = _TYPES.get(pixel.removesuffix("_ARRAY"), "")
+    width = np.dtype(kind).itemsize if kind else 0
     promised = int(np.prod(sizes, dtype=object)) * components * width
     data, parts = _data(path, fields, start, promised, listed)
+    scaled = {"ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset"} & set(fields)
+    if data is not None and data.coding == "zlib" and len(sizes) == 3 and components == 1 and kind and not scaled:
+        big = _is_true(fields, "BinaryDataByteOrderMSB") or _is_true(fields, "ElementByteOrderMSB")
+        data = replace(data, voxels=f"{'>' if big else '<'}{kind}")
+    elif data is not None and data.coding == "zlib" and data.stored is None:  # ITK returns arbitrary values
+        raise InputError(f"{path.name!r} does not state its CompressedDataSize: save it again, or uncompressed")
     return Header(
         path,
         "MetaImage",

@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,10 @@ def read(path: Path) -> Header:
     if width > 1 and "endian" not in fields and fields.get("encoding", "").lower() not in ("ascii", "text", "txt"):
         raise KeyError("endian")
     data, parts = _data(path, fields, start, int(np.prod(sizes, dtype=object)) * width, listed)
+    if data is not None and data.coding == "gzip" and len(space) == 3 == len(sizes) and width:
+        kind = "u" if pixel.lower().startswith("u") else "f" if pixel.lower() in ("float", "double") else "i"
+        order = ">" if fields.get("endian", "").lower() == "big" else "<"
+        data = replace(data, voxels=f"{order}{kind}{width}")
     odd = bool(times) and steps[times[0]] is None and (times[0], kinds[times[0]].lower()) != (0, "list")
     return Header(
         path,
