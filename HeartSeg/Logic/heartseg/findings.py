@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
@@ -62,6 +62,50 @@ class Finding:
 def sorted_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """The findings, most serious first; findings of equal severity keep their order."""
     return tuple(sorted(findings, key=lambda f: -f.severity.rank))
+
+
+FEWEST_TO_MERGE = 3
+"""Structures with the same finding from which :func:`merged_findings` says it once."""
+
+
+def merged_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings for a reader, most serious first: what holds for three or more structures is said once."""
+    ranked = sorted_findings(findings)
+    merged: list[Finding] = []
+    for finding in ranked:
+        alike = [f for f in ranked if (f.code, f.severity) == (finding.code, finding.severity) and f.structure]
+        if finding.code not in _OF_SEVERAL or len(alike) < FEWEST_TO_MERGE or finding not in alike:
+            merged.append(finding)
+        elif finding is alike[0]:
+            values = {str(f.structure): f.values for f in alike}
+            merged.append(Finding(finding.code, finding.severity, _OF_SEVERAL[finding.code](values), values=values))
+    return tuple(merged)
+
+
+def _cut_several(values: Mapping[str, Mapping[str, Any]]) -> str:
+    parts = [
+        _("{structure} ({sides})").format(structure=key, sides=listed([SIDE_NAMES[side] for side in v["sides"]]))
+        for key, v in values.items()
+    ]
+    return _("{count} structures reach borders of the scan, so that parts of them may be outside: {listed}").format(
+        count=len(values), listed=parts
+    )
+
+
+def _doubtful_several(values: Mapping[str, Mapping[str, Any]]) -> str:
+    parts = [
+        _("{structure} {expected:.2f} (usual: over {limit:.2f})").format(
+            structure=key, expected=v["expected_dice"], limit=v["limit"]
+        )
+        for key, v in values.items()
+    ]
+    return _(
+        "the network is unsure of {count} structures: by its own probabilities, the labels have a Dice of {listed}, "
+        "and the true one is lower; check them slice by slice, and mend them with marks or leave them out"
+    ).format(count=len(values), listed=parts)
+
+
+_OF_SEVERAL = {"cut-by-border": _cut_several, "structure-doubtful": _doubtful_several}
 
 
 def worst_severity(findings: Iterable[Finding]) -> Severity | None:

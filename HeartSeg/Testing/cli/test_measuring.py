@@ -66,7 +66,8 @@ def test_findings_notes_and_cut_structures_are_shown(tmp_path: Path, capsys: pyt
     assert rows["LV", "volume_index"]["range"] is not None
     assert main(["measure", str(tmp_path / "cut.nii.gz"), *options]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert sum("[cut-by-border]" in line for line in lines) == len(cut)
+    (line,) = [line for line in lines if "[cut-by-border]" in line]
+    assert "3 structures" in line and "RV (right)" in line and len(cut) == 3
     (volume,) = [line for line in lines if line.split()[:2] == ["RV", "volume"]]
     assert rows["RV", "volume"]["note"] in volume
     (area,) = [line for line in lines if line.split()[:2] == ["LV", "mitral_valve_area"]]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import slicer
 
-from heartseg.findings import Finding, Severity
+from heartseg.findings import Finding, Severity, merged_findings
 from heartseg.panel.record import ATTRIBUTE, RunRecord, read_record, write_record
 from heartseg.provenance import Provenance
 from heartseg.result import Measure
@@ -40,7 +40,7 @@ def test_the_table_has_the_results_numbers(user: Driver) -> None:
 
 def test_findings_are_told_in_words_the_most_serious_first(user: Driver) -> None:
     user.run()
-    messages = [f.message for f in user.panel.state.result.findings]
+    messages = [f.message for f in merged_findings(user.panel.state.result.findings)]
     shown = user.results.ui.findingsLabel.text
     places = [shown.find(m.replace("<", "&lt;")[:40]) for m in messages]
     assert messages
@@ -57,7 +57,7 @@ def test_findings_names_and_errors_are_in_the_language_of_the_application(
     user: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user.run()
-    english = [f.message for f in user.panel.state.record.findings]
+    english = [f.message for f in merged_findings(user.panel.state.record.findings)]
     monkeypatch.setattr(slicer.app, "translate", marked)
     user.panel.refresh()
     lines = user.results.ui.findingsLabel.text.split("<br>")

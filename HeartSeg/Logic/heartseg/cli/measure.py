@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, SettingsError, writing
+from ..findings import merged_findings
 from ..formats import REPORT_FILE
 from ..measure import CardiacFunction, Circumstances, Comparison, Patient, implausible
 from ..measure.study import MEASURES_FILE, Study, scan_study, series_study, write_measures
@@ -327,7 +328,7 @@ def format_study(study: Study) -> str:
     known = [f"{value}{unit}" for value, unit in body if value is not None]
     known += [patient.heart_rate_text] if patient.heart_rate_text else []
     lines = [f"patient: {', '.join(known)}"] if known else []
-    lines += [f"{f.severity.value}: {f.message} [{f.code}]" for f in study.findings]
+    lines += [f"{f.severity.value}: {f.message} [{f.code}]" for f in merged_findings(study.findings)]
     if isinstance(study.function, CardiacFunction):
         lines += [f"note: {note}" for note in study.function.notes]
     for measure, found in study.compared():

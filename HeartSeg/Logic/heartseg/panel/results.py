@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from ..anatomy import STRUCTURES, Structure
 from ..errors import HeartSegError
-from ..findings import Finding, Severity, worst_severity
+from ..findings import Finding, Severity, merged_findings, worst_severity
 from ..scene.frames import browser_of, keep_frame, save_edits
 from ..scene.language import in_language
 from ..scene.masks import masks_of
@@ -229,7 +229,7 @@ def rows_of(record: RunRecord, other: RunRecord | None) -> list[tuple[Structure,
 def findings_in_html(record: RunRecord) -> str:
     """Format the findings, most serious first, one per line with a mark."""
     lines = ["<i>" + _("Measured again after edits.") + "</i>"] if record.edited else []
-    lines += [f"{_MARKS[finding.severity]} {_escaped(in_language(finding.message))}" for finding in record.findings]
+    lines += [f"{_MARKS[f.severity]} {_escaped(in_language(f.message))}" for f in merged_findings(record.findings)]
     if not record.findings:
         lines.append(_("No finding. This does not prove that the result is correct: check it."))
     return "<br>".join(lines)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..anatomy import Structure
-from ..findings import Finding, Severity, sorted_findings
+from ..findings import Finding, Severity, merged_findings
 from ..measure.boxes import LabelCrop, crop_labels
 from ..result import Result
 from ..volume.types import Volume
@@ -240,7 +240,7 @@ def _write_legend(figure: Any, rows: Sequence[MeasurementRow]) -> None:
 
 def _write_findings(figure: Any, findings: Sequence[Finding]) -> None:
     axes = _text_panel(figure, (0.76, 0.02, 0.228, 0.435))
-    ranked = sorted_findings(findings)
+    ranked = merged_findings(findings)
     axes.text(
         0.04, 0.955, "Findings" if ranked else "No findings", color=TEXT, fontsize=12, fontweight="bold", va="top"
     )

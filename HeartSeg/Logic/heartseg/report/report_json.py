@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import writing
-from ..findings import sorted_findings
+from ..findings import merged_findings
 from ..result import Result, json_ready
 
 
@@ -41,7 +41,7 @@ def format_findings(result: Result) -> str:
 
     Returns ``no findings`` if there are none.
     """
-    findings = sorted_findings(result.findings)
+    findings = merged_findings(result.findings)
     if not findings:
         return "no findings"
     width = max(len(f.severity.value) for f in findings)
