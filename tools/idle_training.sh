@@ -25,7 +25,7 @@ start)
     alive && { echo "already running (process $(cat "$run/pid"))"; exit 1; }
     mkdir -p "$run"
     setsid nice -n 19 "$python" -m heartseg.training.default "$data" -o "$run" --device cpu --size full --only fine \
-        --crop 96 --freeze encoder --learning-rate 2e-4 --fine-steps 10000 --scenes 200 --heartless 20 --begin-with 8 \
+        --threads 2 --empty-views 0.4 --learning-rate 5e-4 --fine-steps 10000 --scenes 200 --heartless 20 --begin-with 8 \
         --workers 2 --seed 6 --start-from "$model" "$@" >>"$run/log.txt" 2>&1 </dev/null &
     echo $! >"$run/pid"
     echo "process $! writes $run/log.txt"
