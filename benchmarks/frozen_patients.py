@@ -20,7 +20,7 @@ import numpy as np
 from frozen_scenes import Case, facts_of, run, scan_of
 from scipy import ndimage
 
-from heartseg.synthesis.appearance import draw_appearance, render
+from heartseg.synthesis.appearance import Appearance, draw_appearance, render
 from heartseg.synthesis.disease import DISEASES
 from heartseg.synthesis.hearts import RESERVED_SUBJECTS, VALIDATION_SUBJECTS
 from heartseg.synthesis.limited_views import as_stack_view
@@ -65,12 +65,16 @@ def patient_cases(source: Source, subjects: Sequence[int], seed: int) -> Iterato
         subject, one = subjects[number // PER_SUBJECT], number % PER_SUBJECT
         recipe = Recipe(KINDS[number % len(KINDS)], healthy=0.0, second=0.0, small=0.2, diastolic=0.25)
         scene = make_scene(source, subject, seed + number, "thorax" if one == 5 else "trunk", recipe=recipe)
-        yield _scan(scene, f"cta_{subject}_{one}", "ct", CT_PHASES[one], np.random.default_rng([seed, number, 1]))
+        rng = np.random.default_rng([seed, number, 1])
+        view, look = _view(scene, rng), _look(rng, "ct", CT_PHASES[one])
+        yield _scan(scene, view, f"cta_{subject}_{one}", look, rng)
         rng = np.random.default_rng([seed, number, 2])
+        view = _view(scene, rng)
         if one % 2:
-            yield _scan(scene, f"mr_{subject}_{one}", "mr", MR_SEQUENCES[one], rng)
+            yield _scan(scene, view, f"mr_{subject}_{one}", _look(rng, "mr", MR_SEQUENCES[one]), rng)
         else:
-            yield _short_axis(scene, f"mr_{subject}_{one}_sax", rng)
+            view = as_stack_view(rng, view, scene, short_axis=True)
+            yield _short_axis(scene, view, f"mr_{subject}_{one}_sax", _look(rng, "mr", "bssfp"), rng)
 
 
 def beating_cases(source: Source) -> Iterator[Case]:
@@ -80,42 +84,51 @@ def beating_cases(source: Source) -> Iterator[Case]:
         recipe = Recipe(KINDS[number % len(KINDS)], healthy=0.0, second=0.0, small=0.2)
         rng = np.random.default_rng([BEATING_SEED, number])
         hearts = make_beating_heart(rng, source.model, lambda beat: (0.0, beat.systole), subject, recipe)
-        for phase, heart in zip(("ed", "es"), hearts, strict=True):
-            body = np.random.default_rng([BEATING_SEED, number, 3])
-            scene = scene_of(body, source, heart, subject, BEATING_SEED + number)
-            name, protocol = f"{subject}_{number:02d}", CT_PHASES[number % len(CT_PHASES)]
-            scan = np.random.default_rng([BEATING_SEED, number, 1])
-            yield _scan(scene, f"cta_{name}_{phase}", "ct", protocol, scan, whole=True)
-            stack = np.random.default_rng([BEATING_SEED, number, 2])
-            yield _short_axis(scene, f"mr_{name}_sax_{phase}", stack, whole=True)
+        bodies = (np.random.default_rng([BEATING_SEED, number, 1]) for _ in hearts)  # the same body about each
+        diastole, systole = (
+            scene_of(body, source, heart, subject, BEATING_SEED + number)
+            for body, heart in zip(bodies, hearts, strict=True)
+        )
+        view = _whole_view(diastole, rng)
+        stack = as_stack_view(rng, view, diastole, short_axis=True)
+        looks = _look(rng, "ct", CT_PHASES[number % len(CT_PHASES)]), _look(rng, "mr", "bssfp")
+        for phase, scene in (("ed", diastole), ("es", systole)):
+            yield _scan(scene, view, f"cta_{subject}_{number:02d}_{phase}", looks[0], rng)
+            yield _short_axis(scene, stack, f"mr_{subject}_{number:02d}_sax_{phase}", looks[1], rng)
 
 
-def _view(scene: Scene, rng: np.random.Generator, whole: bool) -> View:
-    """As the frozen scans' view: 150-240 mm an axis, the heart up to 25 mm off its centre; or the whole patch."""
+def _look(rng: np.random.Generator, kind: str, protocol: str) -> Appearance:
+    return draw_appearance(rng, kind, protocol=protocol, generator=NEWEST)
+
+
+def _view(scene: Scene, rng: np.random.Generator) -> View:
+    """As the frozen scans' view: 150-240 mm an axis, the heart up to 25 mm off its centre."""
     rotation, zoom = draw_pose(rng)
     half = rng.uniform(75, 120, 3) / SPACING
     low, high = np.floor(SIZE / 2 - half), np.ceil(SIZE / 2 + half)
     centre = np.array(scene.heart_centre) + rng.uniform(-25, 25, 3)
-    if whole:
-        low, high, centre = np.zeros(3), np.full(3, float(SIZE)), np.array(scene.heart_centre)
     return View(centre, SIZE, SPACING, rotation, zoom, low, high, draw_elastic(rng, SIZE * SPACING))
 
 
-def _scan(scene: Scene, name: str, kind: str, protocol: str, rng: np.random.Generator, whole: bool = False) -> Case:
+def _whole_view(scene: Scene, rng: np.random.Generator) -> View:
+    """The whole patch of 240 mm, with the heart in its middle."""
+    rotation, zoom = draw_pose(rng)
+    low, high = np.zeros(3), np.full(3, float(SIZE))
+    centre = np.array(scene.heart_centre)
+    return View(centre, SIZE, SPACING, rotation, zoom, low, high, draw_elastic(rng, SIZE * SPACING))
+
+
+def _scan(scene: Scene, view: View, name: str, look: Appearance, rng: np.random.Generator) -> Case:
     """A scan of the heart, 1.5 mm."""
-    view = _view(scene, rng, whole)
-    look = draw_appearance(rng, kind, protocol=protocol, generator=NEWEST)
     return scan_of(scene, view, name, look, rng, fair_ties=True)
 
 
-def _short_axis(scene: Scene, name: str, rng: np.random.Generator, whole: bool = False) -> StackCase:
+def _short_axis(scene: Scene, view: View, name: str, look: Appearance, rng: np.random.Generator) -> StackCase:
     """A cine stack across the left ventricle's long axis, on its own slices and pixels."""
-    view = as_stack_view(rng, _view(scene, rng, whole), scene, short_axis=True)
     stack = view.stack
     assert stack is not None
     regions, target, _ = extract(scene, view, fair_ties=True)
-    look = replace(draw_appearance(rng, "mr", protocol="bssfp", generator=NEWEST), stack=stack)
-    image = render(rng, regions, look, view.spacing).numpy()
+    image = render(rng, regions, replace(look, stack=stack), view.spacing).numpy()
     width = int(200 / stack.in_plane)
     lines = [
         stack.first + stack.pitch * np.arange(len(stack.shifts)),
