@@ -20,7 +20,7 @@ from heartseg.synthesis.hearts import RESERVED_SUBJECTS, TRAINING_SUBJECTS, VALI
 
 from .stages import CLASS_KEYS, FINDER, FINE, LABELS, NETWORK_CLASS, SIZES, Stage, architecture_kwargs
 
-VERSION = "0.5.1"
+VERSION = "0.6.0"
 MARGIN_MM = 8.0
 WEIGHT_STEPS = 127
 """Largest multiple of the rounding step of a filter; see :func:`coarser`."""
