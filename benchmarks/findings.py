@@ -299,7 +299,12 @@ def print_limits(results: list[Outcome]) -> None:
     def hits(some: list[Outcome], limits: dict[str, float]) -> str:
         low = [r.expected.get(key, 0.0) < limits.get(key, 0.0) for r in some for key in r.low]
         alarms = [any(v < limits.get(key, 0.0) for key, v in r.expected.items()) for r in some if r.right]
-        return f"{sum(low)} of {len(low)} failed structures, {sum(alarms)} of {len(alarms)} right results"
+        doubted = {r.name: {key for key, v in r.expected.items() if v < limits.get(key, 0.0)} for r in some}
+        named = [bool(r.low & (r.named | doubted[r.name])) for r in some if r.low]
+        return (
+            f"{sum(low)} of {len(low)} failed structures, {sum(alarms)} of {len(alarms)} right results; with all "
+            f"findings, {sum(named)} of {len(named)} failed results"
+        )
 
     limits = choose_limits(results)
     print(json.dumps(limits), hits(results, limits))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -78,7 +78,7 @@ def merged_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
             merged.append(finding)
         elif finding is alike[0]:
             values = {str(f.structure): f.values for f in alike}
-            merged.append(Finding(finding.code, finding.severity, _OF_SEVERAL[finding.code](values), values=values))
+            merged.append(replace(finding, message=_OF_SEVERAL[finding.code](values), structure=None, values=values))
     return tuple(merged)
 
 
