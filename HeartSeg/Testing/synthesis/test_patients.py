@@ -287,9 +287,10 @@ def test_a_beating_heart_is_one_patient_that_empties_between_its_phases(real_sou
         np.random.default_rng(4), real_source.model, lambda beat: (0.0, beat.systole), None, recipe
     )
     same = ("diseases", "size", "beat", "healthy_mL")
+    beat: Any = diastole.facts["beat"]
     assert {k: diastole.facts[k] for k in same} == {k: systole.facts[k] for k in same}
     full, empty = (np.bincount(h.target.ravel(), minlength=8) for h in (diastole, systole))
-    assert 1 - empty[1] / full[1] == pytest.approx(diastole.facts["beat"]["lv_ef"], abs=0.05)
+    assert 1 - empty[1] / full[1] == pytest.approx(beat["lv_ef"], abs=0.05)
     assert empty[5] == pytest.approx(full[5], rel=0.06)
 
 

@@ -121,8 +121,8 @@ def test_compressed_nrrd_and_metaimage_are_decoded_once(
     image = sitk.GetImageFromArray(values)
     image.SetSpacing((2.0, 2.5, 2.25))
     image.SetDirection((0, 1, 0, 1, 0, 0, 0, 0, -1))
-    for name, packed in (("plain", False), ("packed", True)):
-        sitk.WriteImage(image, str(tmp_path / f"{name}{suffix}"), packed)
+    for name in ("plain", "packed"):
+        sitk.WriteImage(image, str(tmp_path / f"{name}{suffix}"), name == "packed")
     plain = read_volume(tmp_path / f"plain{suffix}")
     monkeypatch.delattr(sitk.ImageFileReader, "Execute")
     packed = read_volume(tmp_path / f"packed{suffix}")
