@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from heartseg import Geometry, Volume
 from heartseg.anatomy import structure
 from heartseg.synthesis.appearance import Appearance, draw_appearance, render
 from heartseg.synthesis.hearts import RESERVED_SUBJECTS, VALIDATION_SUBJECTS
@@ -217,7 +218,7 @@ def score(work: Path, model: str | None) -> dict[str, Any]:
     seconds = []
     names = sorted(p.name[: -len("_labels.nii.gz")] for p in work.glob("*_labels.nii.gz"))
     for name in names:
-        truth, mask = (heartseg.read_volume(work / f"{name}_{part}.nii.gz") for part in ("labels", "mask"))
+        truth, mask = (read_any(work / f"{name}_{part}.nii.gz") for part in ("labels", "mask"))
         start = time.monotonic()
         try:
             labels = segmenter.segment(heartseg.read_volume(work / f"{name}.nii.gz")).labels
@@ -253,6 +254,15 @@ def score(work: Path, model: str | None) -> dict[str, Any]:
             for key, row in study.summary().items()
         }
     return out
+
+
+def read_any(path: Path) -> Volume:
+    """A label map, also of fewer slices than the program accepts."""
+    import SimpleITK as sitk
+
+    image = sitk.ReadImage(str(path))
+    array = sitk.GetArrayFromImage(image)
+    return Volume(array, Geometry(array.shape, image.GetSpacing(), image.GetOrigin(), image.GetDirection()))
 
 
 def save_labels(labels: np.ndarray, truth: Path, path: Path) -> None:
