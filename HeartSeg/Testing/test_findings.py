@@ -18,8 +18,8 @@ def test_what_holds_for_three_structures_is_said_once_with_the_sides_of_each() -
     assert first is missing and last is thick
     assert (merged.code, merged.severity, merged.structure) == ("cut-by-border", Severity.WARNING, None)
     assert merged.message == (
-        "3 structures reach borders of the scan, so that parts of them may be outside: LV (left), RV (right), "
-        "MYO (inferior)."
+        "3 structures reach borders of the scan, so that parts of them may be outside and measures too small: "
+        "LV (left), RV (right), MYO (inferior)."
     )
     assert merged.values == {"LV": {"sides": ["left"]}, "RV": {"sides": ["right"]}, "MYO": {"sides": ["inferior"]}}
 

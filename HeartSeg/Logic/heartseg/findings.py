@@ -87,9 +87,9 @@ def _cut_several(values: Mapping[str, Mapping[str, Any]]) -> str:
         _("{structure} ({sides})").format(structure=key, sides=listed([SIDE_NAMES[side] for side in v["sides"]]))
         for key, v in values.items()
     ]
-    return _("{count} structures reach borders of the scan, so that parts of them may be outside: {listed}").format(
-        count=len(values), listed=parts
-    )
+    return _(
+        "{count} structures reach borders of the scan, so that parts of them may be outside and measures too small: {listed}"
+    ).format(count=len(values), listed=parts)
 
 
 def _doubtful_several(values: Mapping[str, Mapping[str, Any]]) -> str:

@@ -268,15 +268,10 @@ def make_patient_heart(
     for redrawn in range(REDRAWS):
         patient, phase = draw_patient(rng, model, subject, recipe)
         place = draw_placement(rng)
-        healthy = healthy_heart(model, patient)
-        posed = at_phase(end_diastole(healthy, patient), patient.beat, phase, patient.size)
-        found = checked_labels(posed, patient.size, place)
-        if found is not None:
-            labels, repaired = found
-            facts = facts_of(patient, phase, volumes_of(healthy, patient.size), labels)
-            facts["topology"] = {"redrawn": redrawn, "repaired_voxels": repaired}
-            return _heart(rng, labels, patient, facts, detail)
-    raise RuntimeError(f"{REDRAWS} consecutive hearts had holes or did not fit: check the ranges of recipe {recipe}")
+        found = _posed(model, patient, place, (phase,), redrawn)
+        if found:
+            return _heart(rng, *found[0], patient, detail)
+    raise _nothing_fits(recipe)
 
 
 def make_beating_heart(
@@ -293,18 +288,30 @@ def make_beating_heart(
     for redrawn in range(REDRAWS):
         patient, _ = draw_patient(rng, model, subject, recipe)
         place, detail = draw_placement(rng), int(rng.integers(2**62))
-        healthy = healthy_heart(model, patient)
-        diastole, hearts = end_diastole(healthy, patient), []
-        for phase in phases(patient.beat):
-            found = checked_labels(at_phase(diastole, patient.beat, phase, patient.size), patient.size, place)
-            if found is None:
-                break
-            facts = facts_of(patient, phase, volumes_of(healthy, patient.size), found[0])
-            facts["topology"] = {"redrawn": redrawn, "repaired_voxels": found[1]}
-            hearts.append(_heart(np.random.default_rng(detail), found[0], patient, facts, True))
-        else:
-            return hearts
-    raise RuntimeError(f"{REDRAWS} consecutive hearts had holes or did not fit: check the ranges of recipe {recipe}")
+        found = _posed(model, patient, place, phases(patient.beat), redrawn)
+        if found:
+            return [_heart(np.random.default_rng(detail), *one, patient, True) for one in found]
+    raise _nothing_fits(recipe)
+
+
+def _posed(
+    model: ShapeModel, patient: Patient, place: Placement, phases: Sequence[float], redrawn: int
+) -> list[tuple[np.ndarray, dict[str, object]]]:
+    """Return the labels of a patient at phases, each with its facts; none if one of them fails."""
+    healthy = healthy_heart(model, patient)
+    diastole, hearts = end_diastole(healthy, patient), []
+    for phase in phases:
+        found = checked_labels(at_phase(diastole, patient.beat, phase, patient.size), patient.size, place)
+        if found is None:
+            return []
+        facts = facts_of(patient, phase, volumes_of(healthy, patient.size), found[0])
+        facts["topology"] = {"redrawn": redrawn, "repaired_voxels": found[1]}
+        hearts.append((found[0], facts))
+    return hearts
+
+
+def _nothing_fits(recipe: Recipe | None) -> RuntimeError:
+    return RuntimeError(f"{REDRAWS} consecutive hearts had holes or did not fit: check the ranges of recipe {recipe}")
 
 
 def checked_labels(heart: Heart3D, size: float, place: Placement) -> tuple[np.ndarray, int] | None:
@@ -339,7 +346,7 @@ def facts_of(patient: Patient, phase: float, healthy: np.ndarray, labels: np.nda
 
 
 def _heart(
-    rng: np.random.Generator, labels: np.ndarray, patient: Patient, facts: dict[str, object], detail: bool
+    rng: np.random.Generator, labels: np.ndarray, facts: dict[str, object], patient: Patient, detail: bool
 ) -> Heart:
     """Make the heart with labels, regions (with detail and scar) and target."""
     merged = np.where(labels == PATCH, MYO, labels).astype(np.uint8)
