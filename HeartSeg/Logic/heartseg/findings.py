@@ -88,7 +88,8 @@ def _cut_several(values: Mapping[str, Mapping[str, Any]]) -> str:
         for key, v in values.items()
     ]
     return _(
-        "{count} structures reach borders of the scan, so that parts of them may be outside and measures too small: {listed}"
+        "{count} structures reach borders of the scan, so that parts of them may be outside and measures too small: "
+        "{listed}"
     ).format(count=len(values), listed=parts)
 
 
